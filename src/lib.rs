@@ -99,6 +99,7 @@
 //! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/refusals.rs`, `vault/src/rejected.rs` | `observe`, `Refusals::refused`, `Vault::reject` |
 //! | How is a token refreshed? | `vault/src/flight.rs` | `Flight::ask` |
 //! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |
+//! | How are signatures, tokens of keys and logins of sessions made? | `rules/src/inject/sign/request_signer.rs`, `vault/src/grant/oauth/signed.rs`, `vault/src/grant/oauth/session.rs` | `RequestSigner::sign`, `minted`, `renewed` |
 //! | When is an idle upstream stream closed? | `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs` | `Idle::sweep`, `Load::is_spent` |
 //! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `Sources::lenient_in`, `View::rules_in_order` |
 //! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `Writer::take`, `write` |

@@ -10,6 +10,9 @@ use serde_yaml::Value;
 /// The keys of an auth method that name endpoints where nothing is injected; `check.rs` has the same.
 const ENDPOINTS: [&str; 5] = ["token", "renew", "revoke", "register", "request_token"];
 
+/// The keys that describe requests to such endpoints.
+const REQUESTS: [&str; 2] = ["login", "renewal"];
+
 fn main() {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let folder = package.join("src/provider/catalogue");
@@ -59,6 +62,8 @@ fn entry(file: &Path) -> String {
         .flat_map(|method| ENDPOINTS.map(|key| method.get(key).and_then(Value::as_str)))
         .flatten()
         .collect();
+    let requests = methods.iter().flat_map(|method| REQUESTS.map(|key| method.get(key)));
+    urls.extend(requests.flatten().filter_map(|request| request.get("url")?.as_str()));
     urls.sort_unstable();
     urls.dedup();
     let _ = writeln!(item, "endpoints: &{urls:?},");

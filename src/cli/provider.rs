@@ -188,7 +188,7 @@ fn read(path: &std::path::Path) -> Result<(String, String), Failure> {
 /// Ways to consent of which the file names no endpoint.
 fn without_endpoints(provider: &Provider) -> impl Iterator<Item = &AuthMethod> {
     provider.auth.iter().filter(|auth| {
-        let oauth = auth.oauth.as_ref();
+        let oauth = auth.oauth.as_ref().filter(|_| auth.takes_app());
         oauth.is_some_and(|oauth| oauth.token.is_none() && oauth.issuer.is_none())
     })
 }

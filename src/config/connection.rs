@@ -177,7 +177,7 @@ impl Check<'_> {
         let Some(name) = name else { return };
         let at = key_of(self.path, "app");
         let auth = &self.auth.id;
-        let Some(oauth) = &self.auth.oauth else {
+        let Some(oauth) = self.auth.oauth.as_ref().filter(|_| self.auth.takes_app()) else {
             let message = format!("auth method `{auth}` is not OAuth: it needs no app");
             return reading.problems.add(&at, message, "remove it");
         };

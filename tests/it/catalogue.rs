@@ -3,6 +3,7 @@
 //! what the origin receives, and what is refused nearby; and the request that tests a connection.
 
 mod accounts;
+mod made;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};

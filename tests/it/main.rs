@@ -84,6 +84,7 @@ mod many_connections;
 mod means;
 mod metrics;
 mod metrics_page;
+mod minted;
 mod named_actions;
 mod newcomers;
 mod oauth_accounts;

@@ -58,6 +58,7 @@ mod served;
 mod service;
 mod shelf;
 mod shells;
+mod signatures;
 mod ssh;
 mod stage;
 mod tls_proxy;

@@ -72,7 +72,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("body", "base h2 inject limits policy sockets"),
     ("base_url", "base policy provider"),
     ("refusal", "base base_url body inject limits net policy vault"),
-    ("pool", "base body h2 net refusal sockets"),
+    ("pool", "base body h2 inject net refusal sockets"),
     (
         "proxy",
         "base base_url ca directory inject limits model net observe policy pool provider refusal rulebook sockets vault",

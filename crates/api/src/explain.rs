@@ -213,6 +213,7 @@ fn placement(place: &Place) -> PlacementView {
     let at = match &place.at {
         Location::Header(name) => format!("header {name}"),
         Location::Query(name) => format!("query {name}"),
+        Location::QueryString => "query parameters".to_owned(),
         Location::Cookie(name) => format!("cookie {name}"),
         Location::Path(_) => "path".to_owned(),
         Location::Body(path) => format!("body {path}, in JSON or a form"),

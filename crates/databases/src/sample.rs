@@ -63,6 +63,7 @@ pub fn permitted_at(
         needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
         renews: None,
         signer: None,
+        tls: None,
     });
     Permitted { permit, credential, now: Timestamp::UNIX_EPOCH }
 }

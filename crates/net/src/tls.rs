@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -25,6 +25,9 @@ pub const ALPN_HTTP2: &[u8] = b"h2";
 
 /// Sessions kept for resumption, over all upstreams; the oldest are evicted.
 const SESSIONS_MAX: usize = 2_048;
+
+/// Sessions kept for resumption by a connection with a certificate or CA of its own.
+const CONNECTION_SESSIONS_MAX: usize = 32;
 
 /// Built once, because a provider per configuration would duplicate its tables.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
@@ -114,6 +117,53 @@ impl ClientIdentity {
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(Arc::clone(&self.0)));
         config.resumption = Resumption::disabled();
         Arc::new(config)
+    }
+}
+
+/// Whether these are a certificate in PEM and its private key.
+pub fn is_identity(chain: &Secret, key: &Secret) -> bool {
+    ClientIdentity::from_pem(chain.expose(), key).is_ok()
+}
+
+/// Whether this is at least one certificate in PEM that can be a trust anchor.
+pub fn is_ca(pem: &Secret) -> bool {
+    roots_of(pem).is_ok()
+}
+
+/// `base` with a client certificate and its key, and with the only CA that is trusted. Its sessions are its own.
+///
+/// # Errors
+/// When the texts are not certificates and a key in PEM.
+pub fn connection_config(
+    base: &ClientConfig,
+    identity: Option<(&Secret, &Secret)>,
+    ca: Option<&Secret>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = base.clone();
+    config.resumption = Resumption::in_memory_sessions(CONNECTION_SESSIONS_MAX);
+    if let Some(ca) = ca {
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(roots_of(ca)?.into(), provider());
+        let verifier = verifier.build().map_err(|error| {
+            rustls::Error::General(format!("no certificates can be verified: {error}"))
+        })?;
+        config.dangerous().set_certificate_verifier(verifier);
+    }
+    if let Some((chain, key)) = identity {
+        let identity = ClientIdentity::from_pem(chain.expose(), key)?;
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.0));
+    }
+    Ok(Arc::new(config))
+}
+
+fn roots_of(pem: &Secret) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.expose()) {
+        roots.add(certificate.map_err(TlsError::Key)?)?;
+    }
+    match roots.is_empty() {
+        true => Err(TlsError::Key(pem::Error::NoItemsFound)),
+        false => Ok(roots),
     }
 }
 

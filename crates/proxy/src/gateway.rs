@@ -12,8 +12,9 @@ use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::dial::Dialler;
-use keyward_net::tls::{ALPN_HTTP1, ALPN_HTTP2};
+use keyward_net::tls::{ALPN_HTTP1, ALPN_HTTP2, TlsError};
 use keyward_rules::inject::scrub::DECODER_BYTES_MAX;
+use keyward_rules::inject::tls::ConnectionTls;
 use keyward_state::directory::Directory;
 use keyward_state::observe::audit::Audit;
 use keyward_state::observe::metrics::Metrics;
@@ -23,6 +24,7 @@ use keyward_vault::Vault;
 
 use crate::base_url::ServedBaseUrls;
 use crate::connect_link::ConnectLinks;
+use crate::connection_tls::ConnectionConfigs;
 use crate::limits::agent_streams::{AgentStreams, UnauthenticatedStreams};
 use crate::limits::alert_limit::AlertLimit;
 use crate::limits::auth_failures::AuthFailures;
@@ -98,6 +100,7 @@ pub struct Gateway {
     /// The probes of `keyward doctor`.
     pub(crate) probes: Probes,
     pub(crate) upstream_tls: ArcSwap<UpstreamTls>,
+    connection_tls: ConnectionConfigs,
     /// Becomes true when all remaining streams must end at once.
     pub(crate) cutting: watch::Sender<bool>,
 }
@@ -154,6 +157,7 @@ impl Gateway {
             unauthenticated,
             probes: Probes::default(),
             upstream_tls,
+            connection_tls: ConnectionConfigs::default(),
             cutting,
         })
     }
@@ -162,6 +166,18 @@ impl Gateway {
     pub fn replace_upstream_tls(&self, tls: Arc<ClientConfig>) {
         let generation = self.upstream_tls.load().generation + 1;
         self.upstream_tls.store(Arc::new(UpstreamTls::new(&tls, generation)));
+    }
+
+    /// How upstreams are dialled and verified now, for a connection that may have certificates of its own.
+    ///
+    /// # Errors
+    /// When those are not certificates and a key.
+    pub(crate) fn tls_of(&self, own: Option<&ConnectionTls>) -> Result<Arc<UpstreamTls>, TlsError> {
+        let usual = self.upstream_tls.load_full();
+        match own {
+            None => Ok(usual),
+            Some(own) => self.connection_tls.of(own, &usual),
+        }
     }
 
     /// How upstreams are verified now. Offers HTTP/1.1 alone.
@@ -200,7 +216,7 @@ fn for_renewals(settings: &TokenSettings) -> (usize, PerAgent) {
 }
 
 impl UpstreamTls {
-    fn new(tls: &ClientConfig, generation: u64) -> Self {
+    pub(crate) fn new(tls: &ClientConfig, generation: u64) -> Self {
         // The sessions to resume are common to both.
         let offering = |names: &[&[u8]]| {
             let mut config = ClientConfig::clone(tls);

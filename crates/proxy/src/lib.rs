@@ -53,6 +53,7 @@ pub mod base_url;
 mod body;
 pub mod ca;
 mod connect_link;
+mod connection_tls;
 mod exchange;
 mod gateway;
 mod h2;

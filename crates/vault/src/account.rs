@@ -68,6 +68,9 @@ impl Vault {
             return Ok(None);
         };
         let credential = self.trial(connection, grant).await?;
+        if credential.signer.is_some() {
+            return Err("its requests are signed, which only the data path does".to_owned());
+        }
         let (by, settings) = (self.caller(), self.token_settings());
         let by = by.ok_or("this process sends no requests")?;
         let expected = request.expected.clone();

@@ -44,7 +44,7 @@ fn methods<'a>(
     auth: Option<&str>,
 ) -> Result<Vec<&'a AuthMethod>, VaultError> {
     let wanted =
-        |method: &&AuthMethod| method.oauth.is_some() && auth.is_none_or(|auth| auth == method.id);
+        |method: &&AuthMethod| method.takes_app() && auth.is_none_or(|auth| auth == method.id);
     let found: Vec<_> = provider.auth.iter().filter(wanted).collect();
     match (found.is_empty(), auth) {
         (false, _) => Ok(found),

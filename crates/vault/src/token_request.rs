@@ -155,7 +155,7 @@ impl TokenContext {
         let written = oauth.map(|it| {
             (&it.token_params, &it.renew_params, &it.renames, &it.extra_headers, it.token_body)
         });
-        let proof = oauth.map(|it| (it.client_auth, &it.scopes, &it.jwt));
+        let proof = oauth.map(|it| (it.client_auth, &it.scopes, &it.jwt, &it.session, &it.signed));
         let all = (app, secret.0, asked, written, proof, &self.variables, &self.scopes);
         let mut text = format!("{all:?}");
         // Fingerprints of other connections stay those of earlier versions.
@@ -235,11 +235,14 @@ impl Vault {
         let view = self.directory.view();
         let app = connection.app_id().and_then(|id| view.app(&connection.org, id)).cloned();
         let of_app = |app: &Arc<AppRecord>| app.variables.clone();
-        let mut variables = app.as_ref().map(of_app).unwrap_or_default();
-        variables.extend(hosts.clone());
+        let instance = provider.instantiate(auth, &hosts)?;
+        // What neither the app nor the connection gives has its default.
+        let mut variables = instance.variables.clone();
+        variables.extend(app.as_ref().map(of_app).unwrap_or_default());
+        variables.extend(hosts);
         Ok(TokenContext {
             by: self.asker.0.load_full(),
-            instance: provider.instantiate(auth, &hosts)?,
+            instance,
             oauth: auth.oauth.as_deref().map(|oauth| {
                 let oauth = match &app {
                     Some(app) => app.completed(oauth, &variables),

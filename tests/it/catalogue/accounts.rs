@@ -68,7 +68,10 @@ impl Account {
     ) -> Self {
         let instance = provider.instantiate(auth, &variables);
         let instance = instance.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let is_given = |field: &Field| auth.minted.is_none() || field.name == "access_token";
+        let in_tls = |field: &Field| auth.tls.as_ref().is_some_and(|tls| tls.names(&field.name));
+        let is_given = |field: &Field| {
+            !in_tls(field) && (auth.minted.is_none() || field.name == "access_token")
+        };
         let fields = auth.fields.iter().filter(|field| is_given(field)).enumerate();
         let values = fields
             .map(|(number, field)| (field.name.clone(), value(&name, field, number, canary)))
@@ -239,12 +242,13 @@ pub(super) fn samples(patterns: &[PathPattern]) -> Vec<String> {
     }
 }
 
-/// Whether what is injected is what the owner gives: no token endpoint is asked here. Keys that sign are not: `real` has
-/// programs for them.
+/// Whether what is injected is what the owner gives: no token endpoint is asked here. Keys that sign are not: `made.rs` has
+/// those whose scheme is data, and `real` has programs for the others.
 fn is_given(auth: &AuthMethod) -> bool {
     auth.later.is_none()
         && auth.minted.is_none()
-        && !matches!(auth.kind, AuthKind::SshKey | AuthKind::AwsSigv4)
+        && auth.scheme.is_none()
+        && !matches!(auth.kind, AuthKind::SshKey | AuthKind::AwsSigv4 | AuthKind::Mtls)
 }
 
 /// Whether the owner can give tokens that another tool has, instead of a consent.

@@ -60,6 +60,7 @@ impl Client {
                     match &place.at {
                         Location::Header(name) => fields.push(format!("{name}: {value}")),
                         Location::Query(name) => query.push(format!("{name}={value}")),
+                        Location::QueryString => query.push(value),
                         Location::Cookie(name) => fields.push(format!("Cookie: {name}={value}")),
                         Location::Path(_) => path = beneath(&value, &path),
                         Location::Body(_) => {}
@@ -176,6 +177,9 @@ fn assert_written(account: &Account, spot: &Spot, place: &Place, request: &Messa
             assert_eq!(found.len(), 1, "{case}: {name}");
             let decoded = percent_encoding::percent_decode_str(found[0]).decode_utf8_lossy();
             assert_eq!(decoded, value, "{case}");
+        }
+        Location::QueryString => {
+            assert!(head.target().ends_with(&format!("&{value}")), "{case}: {}", head.target());
         }
         Location::Cookie(name) => assert_eq!(cookies(head, name), [value], "{case}"),
         Location::Path(_) => {

@@ -232,8 +232,7 @@ fn variable(variable: &Variable) -> FormField {
 }
 
 fn key_field(kind: AuthKind, field: &keyward_rules::provider::Field) -> FormField {
-    let has_lines =
-        matches!(kind, AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SshKey);
+    let has_lines = kind.has_documents();
     FormField {
         name: format!("{FIELD}{}", field.name),
         label: field.label.clone(),

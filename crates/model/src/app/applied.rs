@@ -34,7 +34,7 @@ impl Record<App> {
         let own = self.provider == provider && self.auth.as_ref().is_none_or(|it| *it == method.id);
         let oauth = method.oauth.as_ref();
         let shared = oauth.and_then(|oauth| oauth.apps_of.as_ref()) == Some(&self.provider);
-        oauth.is_some() && (own || shared)
+        method.takes_app() && (own || shared)
     }
 
     /// The provider's OAuth with what the app configures instead.

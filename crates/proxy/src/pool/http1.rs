@@ -17,9 +17,9 @@ use keyward_base::host::Target;
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_net::corporate::Forwarded;
+use keyward_rules::inject::tls::TlsId;
 
-/// Requests with an equal key may share a stream. There are no client certificates, so ALPN and TLS identity follow
-/// from the target.
+/// Requests with an equal key may share a stream.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PoolKey {
     /// The org: streams are never shared between orgs.
@@ -29,6 +29,8 @@ pub struct PoolKey {
     /// The only session that may use it. Set when Keyward sends no credential, because then the agent may have
     /// bound the stream to an identity of its own.
     pub session: Option<u64>,
+    /// The certificates of the connection that it was dialled for; `None`: those of the gateway.
+    pub tls: Option<TlsId>,
 }
 
 /// A stream to an upstream, ready for a request.

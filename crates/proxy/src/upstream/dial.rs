@@ -35,7 +35,9 @@ async fn dial_once(
 ) -> Result<DialledStream, Refusal> {
     let (gateway, target) = (&core.gateway, &plan.key.target);
     let limit = gateway.limits.connect_timeout;
-    let tls_settings = gateway.upstream_tls.load_full();
+    let tls_settings = gateway.tls_of(plan.tls.as_deref());
+    let tls_settings = tls_settings
+        .map_err(|_| Refusal::Internal("a connection's certificates cannot be used"))?;
     let dialled = match plan.upgrades {
         // A proxy that forwards requests one by one does not switch protocols (RFC 6455 §4.1).
         true => gateway.dialler.dial(target, limit).await?,

@@ -109,7 +109,12 @@ impl Outbound {
         let timeout = settings.and_then(|settings| settings.timeout).map(Wait::duration);
         Ok(Self {
             request: Box::new(Request::from_parts(head, body)),
-            key: PoolKey { org, target, session: credential.is_none().then_some(session) },
+            key: PoolKey {
+                org,
+                target,
+                session: credential.is_none().then_some(session),
+                tls: credential.as_ref().and_then(|credential| Some(credential.tls.as_ref()?.id())),
+            },
             plaintext: Plaintext::of(&permit, credential.is_some()),
             upgrade,
             repeatable,
@@ -134,6 +139,7 @@ impl Outbound {
         let interim = Interim::new(gate.clone(), core.gateway.limits.interim_answers_max);
         let plan = SendPlan {
             key,
+            tls: credential.as_ref().and_then(|credential| credential.tls.clone()),
             plaintext,
             repeatable,
             http2,

@@ -6,11 +6,14 @@ use super::outbound::Plaintext;
 use super::retries::Retries;
 use crate::pool::http1::PoolKey;
 use crate::pool::interim::Interim;
+use keyward_rules::inject::tls::ConnectionTls;
 
 /// How a request is sent.
 #[derive(Debug)]
 pub struct SendPlan {
     pub key: PoolKey,
+    /// What the connection brings to TLS handshakes; `key` names it.
+    pub tls: Option<Arc<ConnectionTls>>,
     pub plaintext: Plaintext,
     /// Whether it may be sent again even if the upstream may have processed it.
     pub repeatable: bool,

@@ -1,8 +1,10 @@
 //! Signs a request with the connection's key, after everything else about it is final. What the agent's own signature
 //! covers is read before it is removed.
 
+use bytes::Bytes;
 use http::Uri;
 use http::uri::PathAndQuery;
+use jiff::Timestamp;
 
 use super::body_injection::hold;
 use crate::body::signed_chunks::SignedChunks;
@@ -11,15 +13,38 @@ use crate::refusal::Refusal;
 use crate::request::inbound::Inbound;
 use keyward_base::host::Target;
 use keyward_rules::inject::credential::Credential;
+use keyward_rules::inject::placement::Place;
 use keyward_rules::inject::sign::aws_sigv4::{AwsKeys, AwsRequest, Unsigned};
+use keyward_rules::inject::sign::request_signer::{RequestSigner, UnsignedRequest};
 use keyward_rules::inject::sign::{SignError, Signer};
 use keyward_rules::inject::write::WriteError;
 
 /// What signs a request, and what its signature covers.
 #[derive(Debug)]
-pub struct Signing<'a> {
+pub enum Signing<'a> {
+    Aws(AwsSigning<'a>),
+    /// A scheme of the provider's file, which writes these places.
+    Scheme {
+        signer: &'a RequestSigner,
+        places: &'a [Place],
+    },
+}
+
+/// AWS Signature Version 4, for what the agent signed.
+#[derive(Debug)]
+pub struct AwsSigning<'a> {
     keys: &'a AwsKeys,
     plan: AwsRequest,
+}
+
+/// The parts of the final request beside its head.
+struct FinalParts<'a> {
+    authority: String,
+    /// Path and query.
+    path: &'a str,
+    /// The body, if the signature covers it.
+    body: Option<Bytes>,
+    now: Timestamp,
 }
 
 impl<'a> Signing<'a> {
@@ -33,11 +58,19 @@ impl<'a> Signing<'a> {
         inbound: &Inbound,
     ) -> Result<Option<Self>, Refusal> {
         let signer = credential.and_then(|credential| credential.signer.as_ref());
-        let Some(Signer::AwsSigV4(keys)) = signer else { return Ok(None) };
         let head = &inbound.head;
-        let host = target.host().to_string();
-        let plan = keys.read(&host, &head.headers, head.uri.query()).map_err(refused)?;
-        Ok(Some(Self { keys, plan }))
+        Ok(match signer {
+            None => None,
+            Some(Signer::Request(signer)) => {
+                let places = signer.places(target, inbound.asked().path);
+                Some(Self::Scheme { signer, places })
+            }
+            Some(Signer::AwsSigV4(keys)) => {
+                let host = target.host().to_string();
+                let plan = keys.read(&host, &head.headers, head.uri.query()).map_err(refused)?;
+                Some(Self::Aws(AwsSigning { keys, plan }))
+            }
+        })
     }
 
     /// Signs the request that will be sent to `uri` of the target. Returns the URI with the signature, where that is
@@ -52,33 +85,65 @@ impl<'a> Signing<'a> {
         inbound: &mut Inbound,
         uri: Uri,
     ) -> Result<Uri, Refusal> {
-        let body = match self.plan.needs_body() {
-            true => Some(hold(gateway, inbound).await?),
-            false => None,
+        let needs_body = match &self {
+            Self::Aws(aws) => aws.plan.needs_body(),
+            Self::Scheme { signer, places } => signer.needs_body(places, &inbound.head.headers),
         };
-        let authority = target.authority().to_string();
-        let signed = self.keys.sign(
-            &self.plan,
-            Unsigned {
-                method: inbound.head.method.as_str(),
-                authority: &authority,
-                path: uri.path_and_query().map_or("/", PathAndQuery::as_str),
-                fields: &mut inbound.head.headers,
-                body: body.as_deref(),
-                now: gateway.clock.now(),
+        let parts = FinalParts {
+            authority: target.authority().to_string(),
+            path: uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            body: match needs_body {
+                true => Some(hold(gateway, inbound).await?),
+                false => None,
             },
-        );
-        let signed = signed.map_err(refused)?;
-        if let Some(chunks) = signed.chunks {
-            let share = gateway.injected_bodies.share(inbound.body.owner());
-            inbound.body.sign_chunks(SignedChunks::new(chunks, share));
-        }
-        match signed.path {
+            now: gateway.clock.now(),
+        };
+        let path = match self {
+            Self::Aws(aws) => aws.sign(gateway, inbound, &parts)?,
+            Self::Scheme { signer, places } => {
+                let head = &mut inbound.head;
+                let request = UnsignedRequest {
+                    method: head.method.as_str(),
+                    authority: &parts.authority,
+                    target: parts.path,
+                    fields: &mut head.headers,
+                    body: parts.body.as_deref().unwrap_or_default(),
+                    now: parts.now,
+                };
+                signer.sign(places, request).map_err(refused)?
+            }
+        };
+        match path {
             None => Ok(uri),
             Some(path) => PathAndQuery::try_from(path)
                 .map(Uri::from)
                 .map_err(|_| Refusal::Internal("a signature is no part of a URI")),
         }
+    }
+}
+
+impl AwsSigning<'_> {
+    /// Signs the request; returns the new path if the signature is in the query.
+    fn sign(
+        &self,
+        gateway: &Gateway,
+        inbound: &mut Inbound,
+        parts: &FinalParts<'_>,
+    ) -> Result<Option<String>, Refusal> {
+        let unsigned = Unsigned {
+            method: inbound.head.method.as_str(),
+            authority: &parts.authority,
+            path: parts.path,
+            fields: &mut inbound.head.headers,
+            body: parts.body.as_deref(),
+            now: parts.now,
+        };
+        let signed = self.keys.sign(&self.plan, unsigned).map_err(refused)?;
+        if let Some(chunks) = signed.chunks {
+            let share = gateway.injected_bodies.share(inbound.body.owner());
+            inbound.body.sign_chunks(SignedChunks::new(chunks, share));
+        }
+        Ok(signed.path)
     }
 }
 

@@ -10,6 +10,7 @@ use super::names::is_alias;
 use super::placement::{Location, Place};
 use super::scrub::Needles;
 use super::sign::{Signer, aws_sigv4};
+use super::tls::ConnectionTls;
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
@@ -87,6 +88,8 @@ pub struct Credential {
     pub renews: Option<Renews>,
     /// What signs the requests, for kinds that are never sent themselves.
     pub signer: Option<Signer>,
+    /// What the connection brings to TLS handshakes.
+    pub tls: Option<Arc<ConnectionTls>>,
 }
 
 impl<T> Scoped<T> {

@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod credential;
+pub mod json_template;
 pub mod names;
 pub mod path_prefix;
 pub mod placeholder;
@@ -12,4 +13,5 @@ pub mod sign;
 pub mod steering;
 pub mod strip;
 pub mod template;
+pub mod tls;
 pub mod write;

@@ -14,6 +14,8 @@ pub enum Location {
     Header(HeaderName),
     /// A query parameter, by decoded name.
     Query(Box<str>),
+    /// Whole query parameters, such as those of a signed URL, as the owner has them.
+    QueryString,
     /// A cookie, by name.
     Cookie(Box<str>),
     /// The beginning of the path; the template is the whole prefix, such as `/bot{api_key}/`.

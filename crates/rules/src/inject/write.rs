@@ -58,6 +58,7 @@ pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteErro
                 head.fields.insert(name.clone(), sensitive(value)?);
             }
             Location::Query(name) => append_query(&mut head.query, name, value),
+            Location::QueryString => append_parameters(&mut head.query, value)?,
             Location::Cookie(name) => append_cookie(head.fields, name, value)?,
             Location::Path(prefix) => {
                 let path = prefix.write(&head.path, sound_path(value)?);
@@ -113,6 +114,20 @@ fn append_query(query: &mut Option<Cow<'_, str>>, name: &str, value: &str) {
         query.push('&');
     }
     query.extend(pair(name, value));
+}
+
+/// Appends parameters that are encoded already. People copy them with the `?` of their URL.
+fn append_parameters(query: &mut Option<Cow<'_, str>>, value: &str) -> Result<(), WriteError> {
+    let parameters = value.strip_prefix('?').unwrap_or(value);
+    if !parameters.bytes().all(|b| b.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(&b)) {
+        return Err(WriteError::Unsendable);
+    }
+    let query = query.get_or_insert_default().to_mut();
+    if !query.is_empty() {
+        query.push('&');
+    }
+    query.push_str(parameters);
+    Ok(())
 }
 
 fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), WriteError> {
@@ -212,6 +227,23 @@ mod tests {
             let at = at_path(&prefix.replace("1:k", "{key}"));
             credential(&mut head, &write(at, prefix)).unwrap();
             assert_eq!(head.path, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn whole_parameters_are_appended_as_they_are_and_never_leave_the_query() {
+        let mut fields = HeaderMap::new();
+        for bad in ["a=1#x", "a=1 b", "a=\"", "a={b}"] {
+            let mut head = head(&mut fields, "/x", Some("q=1"));
+            let result = credential(&mut head, &write(Location::QueryString, bad));
+            assert_eq!(result, Err(WriteError::Unsendable), "{bad:?}");
+        }
+        for (query, expected) in
+            [(Some("q=1"), "q=1&sv=1&sig=a%2Fb%3D"), (None, "sv=1&sig=a%2Fb%3D")]
+        {
+            let mut head = head(&mut fields, "/x", query);
+            credential(&mut head, &write(Location::QueryString, "?sv=1&sig=a%2Fb%3D")).unwrap();
+            assert_eq!(head.query.as_deref(), Some(expected));
         }
     }
 

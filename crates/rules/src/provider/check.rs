@@ -18,6 +18,7 @@ use super::placing::header_name;
 use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, VariableText};
 use super::{AuthMethod, Field, Provider, ProviderInfo, Variable};
 use crate::inject::credential::Clears;
+use crate::inject::sign::oauth1;
 use keyward_base::pattern::PathPattern;
 
 /// Parses a provider file: one provider, a list of them, or a map with `providers:`.
@@ -124,6 +125,9 @@ impl ProviderCheck<'_> {
         }
         if auth.iter().any(|auth| auth.kind == super::AuthKind::AwsSigv4) {
             clears.add_aws_signature();
+        }
+        if auth.iter().any(|auth| auth.kind == super::AuthKind::Oauth1) {
+            clears.queries.extend(oauth1::PARAMETERS.map(Into::into));
         }
         if let Some(test) = &self.text.test {
             let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
@@ -313,6 +317,8 @@ fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
     ]
     .into_iter()
     .filter_map(|(key, url, is_endpoint)| Some((key, url.as_deref()?, is_endpoint)))
+    .chain(auth.login.iter().map(|login| ("login", &*login.url, true)))
+    .chain(auth.renewal.iter().map(|renewal| ("renewal", &*renewal.url, true)))
 }
 
 fn variable(text: &VariableText) -> Variable {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_yaml::Value;
 
+use super::check_minted;
 use super::check_oauth;
 use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
@@ -33,7 +34,7 @@ pub(super) fn method(
         let same = fields.iter_mut().filter(|field| field.name == minted.name);
         same.for_each(|field| field.env.clone_from(&minted.env));
     }
-    let mut placing = PlacementParser { text, fields: &fields, own, later: None };
+    let placing = PlacementParser { text, fields: &fields, own };
     let placements = placing.placements(path, problems);
     if let Some(test) = &text.test {
         let fields: Vec<&Field> = fields.iter().collect();
@@ -42,8 +43,9 @@ pub(super) fn method(
     if text.app_url.as_deref().is_some_and(|url| split_https(url).is_none()) {
         problems.add(&key_of(path, "app_url"), "this is not an https URL", "write `https://…`");
     }
+    let minting = check_minted::minting(text, &fields, path, own, problems);
     let later = match text.kind.is_supported() {
-        true => placing.later,
+        true => None,
         false => Some(PlannedFeature::Kind(text.kind)),
     };
     AuthMethod {
@@ -56,8 +58,10 @@ pub(super) fn method(
         placements,
         test: text.test.clone(),
         minted,
-        oauth: check_oauth::oauth(text, path, own, problems).map(Arc::new),
+        oauth: check_oauth::oauth(text, &minting, path, own, problems).map(Arc::new),
         aws: AwsScope { region: text.region.clone(), service: text.service.clone() },
+        scheme: minting.scheme,
+        tls: minting.tls,
         later,
     }
 }
@@ -104,6 +108,12 @@ fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Vec<Field
         ),
     }
     fields
+}
+
+/// The only required secret field.
+pub(super) fn only_secret(fields: &[Field]) -> Option<&Field> {
+    let mut secrets = fields.iter().filter(|field| field.secret && !field.optional);
+    secrets.next().filter(|_| secrets.next().is_none())
 }
 
 /// The minted token, as `key` and `env` describe it.

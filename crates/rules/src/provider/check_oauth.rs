@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::AuthKind;
+use super::check_minted::Minting;
 use super::document::{Problems, key_of};
 use super::kinds::usual_fields;
 use super::oauth::{
@@ -17,14 +18,19 @@ use keyward_base::time::parse_duration;
 /// Checks the token endpoint of an auth method and related keys; `None` for kinds without one.
 pub(super) fn oauth(
     text: &AuthText,
+    minting: &Minting,
     path: &str,
     own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<OAuth> {
-    if !matches!(text.kind, AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp) {
+    // Where each request has its own signature, there is no token to renew.
+    if !text.kind.mints() || minting.scheme.is_some() {
         return None;
     }
-    Some(OAuthCheck { text, path, own }.oauth(problems))
+    let facts = OAuthCheck { text, path, own }.oauth(problems);
+    let login = minting.session.as_ref().map(|session| session.login.url.clone());
+    let (session, signed) = (minting.session.clone(), minting.token.clone());
+    Some(OAuth { token: login.or(facts.token), session, signed, ..facts })
 }
 
 /// The app's client id, which endpoints may contain.
@@ -99,6 +105,8 @@ impl OAuthCheck<'_> {
             capture: text.capture.clone(),
             callback_capture: text.callback_capture.clone(),
             jwt: self.jwt(problems),
+            session: None,
+            signed: None,
             apps_of: text.apps_of.clone(),
             says: self.quirks(problems),
         }
@@ -145,7 +153,8 @@ impl OAuthCheck<'_> {
         let is_code = text.kind == AuthKind::Oauth2
             && text.grant.is_none_or(|grant| grant == GrantText::AuthorizationCode);
         let is_of_apps = is_code && text.authorize.is_none() && text.device.is_none();
-        if text.token.is_none() && text.issuer.is_none() && !is_of_apps {
+        let asks = !matches!(text.kind, AuthKind::Session | AuthKind::SignedJwt);
+        if text.token.is_none() && text.issuer.is_none() && !is_of_apps && asks {
             let message = "there is neither a token endpoint nor an issuer";
             let remedy = "add `token: https://…`, or `issuer: https://…` if the server publishes its endpoints";
             problems.add(self.path, message, remedy);
@@ -238,14 +247,12 @@ impl OAuthCheck<'_> {
         let jwt = self.text.jwt.as_ref()?;
         Some(Jwt {
             alg: jwt.alg.clone(),
-            key: jwt.key.clone(),
             kid: jwt.kid.clone(),
             iss: jwt.iss.clone(),
             aud: jwt.aud.clone(),
             sub: jwt.sub.clone(),
             scope_claim: jwt.scope_claim,
             ttl: self.time("jwt.ttl", jwt.ttl.as_deref(), problems),
-            claims: jwt.claims.clone(),
         })
     }
 

@@ -369,6 +369,9 @@ impl Provider {
             shown,
             database,
             aws: auth.aws.clone(),
+            scheme: auth.scheme.clone(),
+            tls: auth.tls.clone(),
+            variables: values,
             is_ssh: auth.kind == super::AuthKind::SshKey,
         })
     }

@@ -6,20 +6,28 @@ use super::oauth_keys::GrantText;
 impl AuthKind {
     /// Whether connections of this kind can be created.
     pub fn is_supported(self) -> bool {
-        !self.mints() || matches!(self, Self::Oauth2 | Self::ServiceAccount | Self::GithubApp)
+        self != Self::Digest
     }
 
     /// Whether a token is minted from the owner's fields instead of injecting them; placements then use the
     /// field `access_token`.
     pub fn mints(self) -> bool {
-        !matches!(
+        matches!(
             self,
-            Self::ApiKey
-                | Self::Bearer
-                | Self::Basic
-                | Self::Custom
-                | Self::SshKey
-                | Self::AwsSigv4
+            Self::Oauth2 | Self::ServiceAccount | Self::GithubApp | Self::SignedJwt | Self::Session
+        )
+    }
+
+    /// Whether each request is signed by a scheme of the provider's file.
+    pub fn signs(self) -> bool {
+        matches!(self, Self::Hmac | Self::Oauth1)
+    }
+
+    /// Whether its secrets are keys or files with several lines.
+    pub fn has_documents(self) -> bool {
+        matches!(
+            self,
+            Self::ServiceAccount | Self::GithubApp | Self::SignedJwt | Self::Mtls | Self::SshKey
         )
     }
 
@@ -58,6 +66,7 @@ pub(super) const COMMON: &[&str] = &[
     "key",
     "env",
     "test",
+    "tls",
 ];
 
 /// Keys of kinds with a token endpoint.
@@ -107,7 +116,6 @@ const CONSENT: &[&str] = &[
     "userinfo",
     "response_mode",
     "request_token",
-    "scheme",
 ];
 
 /// Keys of a kind in addition to [`COMMON`].
@@ -118,11 +126,13 @@ pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
         | AuthKind::Basic
         | AuthKind::Custom
         | AuthKind::SshKey => [&[], &[]],
-        AuthKind::Oauth2 | AuthKind::Oauth1 => [TOKEN, CONSENT],
+        AuthKind::Oauth2 => [TOKEN, CONSENT],
+        AuthKind::Oauth1 => [&["signature", "request_token", "authorize", "token", "app_url"], &[]],
         AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SignedJwt => [TOKEN, &[]],
         AuthKind::Session => [TOKEN, &["login", "renewal"]],
         AuthKind::AwsSigv4 => [&["service", "region", "via", "access_ttl"], &[]],
-        AuthKind::Hmac | AuthKind::Digest | AuthKind::Mtls => [&["scheme"], &[]],
+        AuthKind::Hmac => [&["signature"], &[]],
+        AuthKind::Digest | AuthKind::Mtls => [&[], &[]],
     }
 }
 
@@ -152,8 +162,8 @@ pub(super) fn usual_fields(
         AuthKind::Oauth1 => &[
             ("consumer_key", "Consumer key", true, false),
             ("consumer_secret", "Consumer secret", true, false),
-            ("token", "Token", true, false),
-            ("token_secret", "Token secret", true, false),
+            ("token", "Access token", true, false),
+            ("token_secret", "Access token secret", true, false),
         ],
         AuthKind::AwsSigv4 => &[
             ("access_key_id", "Access key id", true, false),
@@ -175,8 +185,9 @@ pub(super) fn usual_fields(
         AuthKind::SignedJwt => &[("key", "Key", true, false)],
         AuthKind::Hmac => &[("secret", "Signing secret", true, false)],
         AuthKind::Mtls => &[
-            ("client_certificate", "Client certificate", false, false),
-            ("client_key", "Client key", true, false),
+            ("client_cert", "Client certificate", true, false),
+            ("client_key", "Private key of the certificate", true, false),
+            ("ca", "CA of the service", true, true),
         ],
         AuthKind::SshKey => &[
             ("private_key", "Private key", true, false),
@@ -190,7 +201,7 @@ pub(super) fn usual_fields(
 
 /// All keys in addition to [`COMMON`], of any kind.
 pub(super) const OTHER: &[&[&str]] =
-    &[TOKEN, CONSENT, &["login", "renewal", "service", "region", "via"]];
+    &[TOKEN, CONSENT, &["login", "renewal", "service", "region", "via", "signature"]];
 
 /// The label of a method that declares none.
 pub(super) fn usual_label(kind: AuthKind) -> &'static str {

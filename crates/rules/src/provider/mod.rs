@@ -11,6 +11,7 @@ mod built_in;
 pub mod catalogue;
 pub mod check;
 mod check_auth;
+mod check_minted;
 mod check_oauth;
 mod check_protocol;
 mod check_test_request;
@@ -21,6 +22,7 @@ pub mod document;
 mod extends;
 pub mod form;
 mod kinds;
+pub mod minted_keys;
 pub mod oauth;
 pub mod oauth_keys;
 mod overlap;
@@ -28,6 +30,7 @@ mod own_hosts;
 pub mod pasted;
 mod placing;
 pub mod schema;
+pub mod session;
 pub mod test_request;
 
 use std::collections::BTreeMap;
@@ -39,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::inject::credential::{Clears, Scoped};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
+use crate::inject::sign::request_signer::Scheme;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use oauth::GrantText;
@@ -234,8 +238,23 @@ pub struct AuthMethod {
     pub app_url: Option<String>,
     /// What AWS signatures name for requests that the agent does not sign.
     pub aws: AwsScope,
+    /// What signs requests with the owner's fields, for kinds that are data.
+    pub scheme: Option<Arc<Scheme>>,
+    /// Fields that are used in TLS handshakes and sent in no request.
+    pub tls: Option<TlsFields>,
     /// The part that is not supported yet.
     pub later: Option<PlannedFeature>,
+}
+
+/// The names of fields that are used in TLS handshakes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TlsFields {
+    /// The client certificate.
+    pub certificate: Option<String>,
+    /// Its private key.
+    pub key: Option<String>,
+    /// The CA of the hosts.
+    pub ca: Option<String>,
 }
 
 /// Region and service of an AWS signature.
@@ -252,8 +271,6 @@ pub struct AwsScope {
 pub enum PlannedFeature {
     /// A kind of auth method.
     Kind(AuthKind),
-    /// A placement of whole query parameters.
-    QueryString,
 }
 
 /// Placements for some hosts and paths, before variables are filled in.
@@ -313,6 +330,12 @@ pub struct Instance {
     pub database: Option<DatabaseEndpoint>,
     /// Region and service of AWS signatures, if the provider fixes them.
     pub aws: AwsScope,
+    /// What signs requests with the owner's fields, for kinds that are data.
+    pub scheme: Option<Arc<Scheme>>,
+    /// Fields that are used in TLS handshakes.
+    pub tls: Option<TlsFields>,
+    /// The variables with their defaults, which signatures may name.
+    pub variables: BTreeMap<String, String>,
     /// Whether the credential is the key of an SSH agent, which no request gets.
     pub is_ssh: bool,
 }
@@ -369,7 +392,11 @@ impl AuthMethod {
     /// The secrets that requests carry; agents hold a placeholder of each.
     pub fn carried(&self) -> impl Iterator<Item = &Field> {
         let is_sent = self.minted.is_none() && self.kind != AuthKind::SshKey;
-        let given = self.fields.iter().filter(move |field| field.secret && is_sent);
+        let is_sent = move |field: &&Field| {
+            let tls = self.tls.as_ref();
+            field.secret && is_sent && !tls.is_some_and(|tls| tls.names(&field.name))
+        };
+        let given = self.fields.iter().filter(is_sent);
         given.chain(&self.minted)
     }
 
@@ -378,6 +405,12 @@ impl AuthMethod {
         let grant = self.oauth.as_ref().map(|oauth| oauth.grant);
         let by_hand = [GrantText::AuthorizationCode, GrantText::DeviceCode];
         self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| by_hand.contains(&grant))
+    }
+
+    /// Whether an app may request its tokens.
+    pub fn takes_app(&self) -> bool {
+        let is_of_owner = |oauth: &OAuth| oauth.session.is_some() || oauth.signed.is_some();
+        self.oauth.as_ref().is_some_and(|oauth| !is_of_owner(oauth))
     }
 
     /// Whether connections need an app, unless their owner provides tokens.
@@ -393,11 +426,18 @@ impl AuthMethod {
     }
 }
 
+impl TlsFields {
+    /// Whether the field is one of these.
+    pub fn names(&self, field: &str) -> bool {
+        let names = [&self.certificate, &self.key, &self.ca];
+        names.into_iter().any(|name| name.as_deref() == Some(field))
+    }
+}
+
 impl std::fmt::Display for PlannedFeature {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Kind(kind) => write!(f, "auth kind `{}`", kind.as_str()),
-            Self::QueryString => f.write_str("placement of whole query parameters"),
         }
     }
 }

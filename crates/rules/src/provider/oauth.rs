@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -13,6 +14,8 @@ pub use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
 };
+use super::session::Session;
+use crate::inject::sign::jwt::JwtTemplate;
 
 /// Characters that are not encoded: RFC 3986 §2.3, and `:` and `.`, which hosts with ports contain.
 const UNRESERVED: &AsciiSet =
@@ -81,6 +84,10 @@ pub struct OAuth {
     pub callback_capture: BTreeMap<String, String>,
     /// The assertion of `jwt_bearer` and similar grants.
     pub jwt: Option<Jwt>,
+    /// The login of sessions; then `token` is its URL.
+    pub session: Option<Arc<Session>>,
+    /// The token that is signed here, without a token endpoint.
+    pub signed: Option<Arc<JwtTemplate>>,
     /// The provider whose apps can be used here too; `None` for its own only.
     pub apps_of: Option<String>,
     /// The quirks of the service.
@@ -92,8 +99,6 @@ pub struct OAuth {
 pub struct Jwt {
     /// The signature algorithm; `RS256` by default.
     pub alg: Option<String>,
-    /// How the key is derived from the fields.
-    pub key: Option<String>,
     /// The key id, a template.
     pub kid: Option<String>,
     /// The issuer, a template.
@@ -106,8 +111,6 @@ pub struct Jwt {
     pub scope_claim: bool,
     /// Lifetime of an assertion.
     pub ttl: Option<Duration>,
-    /// Further claims, described in words.
-    pub claims: Option<String>,
 }
 
 /// Deviations of a service from the standards. The YAML links the vendor's documentation.

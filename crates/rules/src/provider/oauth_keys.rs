@@ -110,6 +110,10 @@ pub enum ExpiresText {
     Unix,
     /// RFC 3339.
     Rfc3339,
+    /// `d:hh:mm:ss` from the time of the request.
+    DaysAndTime,
+    /// The claim `exp` of the access token, which is a JWT (RFC 7519 §4.1.4).
+    JwtExp,
 }
 
 /// How a grant is revoked at the service.

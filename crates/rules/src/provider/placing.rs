@@ -2,14 +2,16 @@
 
 use http::HeaderName;
 
+use super::check_auth::only_secret;
 use super::document::{Problems, item_of, key_of};
 use super::form::HostTemplate;
 use super::own_hosts::{OwnHosts, hosts, paths};
 use super::schema::{AuthText, PlaceText, ScopedText};
-use super::{AuthKind, Field, PlannedFeature, ScopedPlaces};
+use super::{AuthKind, Field, ScopedPlaces};
 use crate::inject::body::BodyPath;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, LoginPart, Place};
+use crate::inject::sign::message::Computed;
 use crate::inject::steering;
 use crate::inject::template::{Encoding, Template};
 
@@ -63,17 +65,11 @@ pub(super) struct PlacementParser<'a> {
     pub(super) text: &'a AuthText,
     pub(super) fields: &'a [Field],
     pub(super) own: &'a OwnHosts<'a>,
-    /// An unsupported feature, if a placement uses one.
-    pub(super) later: Option<PlannedFeature>,
 }
 
 impl PlacementParser<'_> {
-    /// All placements of the method; records unsupported features.
-    pub(super) fn placements(
-        &mut self,
-        path: &str,
-        problems: &mut Problems<'_>,
-    ) -> Vec<ScopedPlaces> {
+    /// All placements of the method.
+    pub(super) fn placements(&self, path: &str, problems: &mut Problems<'_>) -> Vec<ScopedPlaces> {
         let text = self.text;
         match (&text.placement, &text.place, &text.placements) {
             (Some(place), None, None) => {
@@ -94,7 +90,7 @@ impl PlacementParser<'_> {
     }
 
     fn scopes(
-        &mut self,
+        &self,
         scopes: &[ScopedText],
         path: &str,
         problems: &mut Problems<'_>,
@@ -121,12 +117,7 @@ impl PlacementParser<'_> {
         found
     }
 
-    fn places(
-        &mut self,
-        texts: &[PlaceText],
-        path: &str,
-        problems: &mut Problems<'_>,
-    ) -> Vec<Place> {
+    fn places(&self, texts: &[PlaceText], path: &str, problems: &mut Problems<'_>) -> Vec<Place> {
         if texts.is_empty() {
             problems.add(path, "there is no place", "write `- { header: …, value: … }`");
         }
@@ -145,13 +136,16 @@ impl PlacementParser<'_> {
                 None => found.push(place),
             }
         }
+        if !found.is_empty() && found.iter().all(|place| place.value.fields().next().is_none()) {
+            problems.add(path, "no place holds a field", "write one as `{field}`");
+        }
         found
     }
 
     /// The kind's default placement.
-    fn usual(&mut self, path: &str, problems: &mut Problems<'_>) -> Vec<Place> {
+    fn usual(&self, path: &str, problems: &mut Problems<'_>) -> Vec<Place> {
         let text = match self.text.kind {
-            AuthKind::ApiKey | AuthKind::Custom => {
+            AuthKind::ApiKey | AuthKind::Custom | AuthKind::Hmac => {
                 let message = format!("kind `{}` needs a placement", self.text.kind.as_str());
                 problems.add(path, message, "add `placement: { header: … }`");
                 return Vec::new();
@@ -160,6 +154,11 @@ impl PlacementParser<'_> {
                 PlaceText { basic: Some("{username}:{password}".into()), ..PlaceText::default() }
             }
             AuthKind::Mtls | AuthKind::SshKey => return Vec::new(),
+            AuthKind::Oauth1 => PlaceText {
+                header: Some("Authorization".into()),
+                value: Some("{signature}".into()),
+                ..PlaceText::default()
+            },
             AuthKind::AwsSigv4 => {
                 let value = Template::parse("{access_key_id}", Encoding::Plain);
                 let at = Location::Signature;
@@ -174,13 +173,8 @@ impl PlacementParser<'_> {
         self.place(&text, path, problems).into_iter().collect()
     }
 
-    /// Parses one place. `None` if it is invalid or not supported yet (recorded in `later`).
-    fn place(
-        &mut self,
-        text: &PlaceText,
-        path: &str,
-        problems: &mut Problems<'_>,
-    ) -> Option<Place> {
+    /// Parses one place; `None` if it is invalid.
+    fn place(&self, text: &PlaceText, path: &str, problems: &mut Problems<'_>) -> Option<Place> {
         if let Some(part) = text.login {
             return self.login(text, part, path, problems);
         }
@@ -224,10 +218,7 @@ impl PlacementParser<'_> {
             }
             "basic" => Location::Header(http::header::AUTHORIZATION),
             "body" if let Some(path) = BodyPath::parse(name) => Location::Body(path),
-            "query_string" => {
-                self.later = Some(PlannedFeature::QueryString);
-                return None;
-            }
+            "query_string" => Location::QueryString,
             _ => {
                 problems.add(&at, format_args!("this is not a place in a {key}"), remedy(key));
                 return None;
@@ -283,10 +274,9 @@ impl PlacementParser<'_> {
         if self.text.kind.mints() {
             return Some(MINTED);
         }
-        let mut secrets = self.fields.iter().filter(|field| field.secret && !field.optional);
-        match (secrets.next(), secrets.next()) {
-            (Some(only), None) => Some(&only.name),
-            _ => {
+        match only_secret(self.fields) {
+            Some(only) => Some(&only.name),
+            None => {
                 let message = "it is not clear which field goes here";
                 problems.add(path, message, "name it in a template: `value: \"{field}\"`");
                 None
@@ -322,14 +312,20 @@ impl PlacementParser<'_> {
             if self.text.kind.mints() && !names.contains(&MINTED) {
                 names.push(MINTED);
             }
-            for name in template.fields().filter(|name| !names.contains(name)) {
+            let is_variable = |name: &str| self.own.variables.iter().any(|it| it.name == name);
+            let is_computed = |name: &str| {
+                self.text.kind.signs() && (Computed::named(name).is_some() || is_variable(name))
+            };
+            let unknown = template.fields().filter(|name| !names.contains(name));
+            for name in unknown.filter(|name| !is_computed(name)) {
                 let remedy = match names.is_empty() {
                     true => "declare it under `fields`".to_owned(),
                     false => format!("the fields are {}", names.join(", ")),
                 };
                 problems.add(at, format_args!("`{{{name}}}` is not a field"), remedy);
             }
-            if template.fields().next().is_none() {
+            let is_alone = self.text.place.is_none() && self.text.placements.is_none();
+            if is_alone && template.fields().next().is_none() {
                 problems.add(at, "the template holds no field", "write one as `{field}`");
             }
         }

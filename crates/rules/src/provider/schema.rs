@@ -11,6 +11,7 @@ use serde_yaml::Value;
 
 use super::actions::ActionText;
 use super::decode::one_or_many;
+use super::minted_keys::{JwtText, RequestText, SignatureText, TlsText};
 use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
@@ -241,8 +242,10 @@ pub struct AuthText {
     pub extra_headers: BTreeMap<String, String>,
     /// Self-signed tokens: header and claims.
     pub jwt: Option<JwtText>,
-    /// Signing kinds: `azure_shared_key`, `HMAC-SHA1` …
-    pub scheme: Option<String>,
+    /// Kinds that sign requests: what is signed, and how.
+    pub signature: Option<SignatureText>,
+    /// Fields that are used in TLS handshakes.
+    pub tls: Option<TlsText>,
     /// SigV4: the signed service name.
     pub service: Option<String>,
     /// SigV4: the signed region, when it is fixed.
@@ -370,29 +373,6 @@ pub struct ClearsText {
     pub cookies: Vec<String>,
 }
 
-/// A request with templates in URL and body.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RequestText {
-    /// The method; GET by default.
-    pub method: Option<String>,
-    /// The URL, `https://…`.
-    pub url: String,
-    /// Header fields.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    /// A JSON body.
-    pub json: Option<Value>,
-    /// A form body.
-    pub form: Option<BTreeMap<String, String>>,
-    /// A literal body.
-    pub body: Option<String>,
-    /// Basic authentication: a template of `user:password`.
-    pub basic: Option<String>,
-    /// The field that contains the bearer token.
-    pub bearer: Option<String>,
-}
-
 /// The request that tests a credential.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -455,30 +435,6 @@ pub struct RetryText {
     pub reset_at: Vec<String>,
     /// The number of remaining requests.
     pub remaining: Vec<String>,
-}
-
-/// A self-signed token.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct JwtText {
-    /// The signature algorithm.
-    pub alg: Option<String>,
-    /// How the key is derived from the fields.
-    pub key: Option<String>,
-    /// The key id, a template.
-    pub kid: Option<String>,
-    /// The issuer, a template.
-    pub iss: Option<String>,
-    /// The audience, a template.
-    pub aud: Option<String>,
-    /// The subject, a template; by default the field `subject`.
-    pub sub: Option<String>,
-    /// Whether the scopes are a claim instead of a parameter.
-    pub scope_claim: bool,
-    /// Lifetime of a token.
-    pub ttl: Option<String>,
-    /// Further claims, described in words.
-    pub claims: Option<String>,
 }
 
 fn yes() -> bool {

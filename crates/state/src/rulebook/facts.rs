@@ -503,6 +503,7 @@ pub(super) mod samples {
                 placeholders: [("key".to_owned(), Placeholder::issue("sk-", None))].into(),
                 direct: true,
                 preferred: None,
+                limits: keyward_model::BindingLimits::default(),
             };
             let record = self.agents.iter_mut().find(|record| record.id == agent.id);
             record.expect("the agent is a sample's").facts.bindings.push(binding);

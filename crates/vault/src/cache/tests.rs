@@ -45,6 +45,7 @@ impl Desk {
             needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
             renews: None,
             signer: None,
+            tls: None,
         };
         CachedCredential::new(Arc::new(credential), self.clock.moment(), life)
     }

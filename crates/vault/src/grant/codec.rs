@@ -24,8 +24,8 @@ pub(super) enum StoredKind {
     App = 6,
     SshKey = 7,
     AwsKey = 8,
-    /// Far from the others, which are numbered in the order of their making.
-    Referred = 64,
+    SigningKey = 9,
+    Referred = 10,
 }
 
 /// Encodes a grant. The buffer is allocated once, so that no unwiped copy is left.
@@ -64,7 +64,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secre
         6 => StoredKind::App,
         7 => StoredKind::SshKey,
         8 => StoredKind::AwsKey,
-        64 => StoredKind::Referred,
+        9 => StoredKind::SigningKey,
+        10 => StoredKind::Referred,
         other => return Err(malformed(format!("kind {other} is newer than this program"))),
     };
     let fields = reader.short()?;
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_unknown_format_or_kind_is_refused() {
-        for (at, value) in [(0, 0), (0, 2), (1, 0), (1, 9), (1, 255)] {
+        for (at, value) in [(0, 0), (0, 2), (1, 0), (1, 10), (1, 255)] {
             let mut bytes = sample().to_vec();
             bytes[at] = value;
             assert!(decode(&bytes).is_err(), "byte {at} = {value}");

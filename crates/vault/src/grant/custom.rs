@@ -20,8 +20,9 @@ impl Custom {
         &self.0
     }
 
-    /// Whether all of the template's fields are absent. Required fields are always present.
+    /// Whether the template has fields and all of them are absent. Required fields are always present.
     pub(super) fn leaves_out(&self, template: &Template) -> bool {
-        !template.fields().any(|name| self.0.contains_key(name))
+        let mut fields = template.fields().peekable();
+        fields.peek().is_some() && !fields.any(|name| self.0.contains_key(name))
     }
 }

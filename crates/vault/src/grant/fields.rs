@@ -72,6 +72,7 @@ pub(super) fn check_places(
             Location::Cookie(_) => ("cookie", is_cookie_byte),
             Location::Header(_)
             | Location::Query(_)
+            | Location::QueryString
             | Location::Body(_)
             | Location::Signature
             | Location::Login(_) => continue,
@@ -99,10 +100,7 @@ fn is_cookie_byte(byte: u8) -> bool {
 /// Private keys in PEM, or key files in JSON. They are used for signing and never sent, so they may have
 /// several lines.
 fn is_document(auth: &AuthMethod, value: &Secret) -> bool {
-    let signs = matches!(
-        auth.kind,
-        AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SshKey
-    );
+    let signs = auth.kind == AuthKind::Oauth2 || auth.kind.has_documents() || auth.tls.is_some();
     let text = value.expose().trim_ascii();
     // The lines of `known_hosts`.
     if auth.kind == AuthKind::SshKey && text.contains(&b'\n') {

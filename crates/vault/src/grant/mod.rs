@@ -9,11 +9,13 @@ mod aws_key;
 mod basic;
 mod bearer;
 mod codec;
+mod connection_tls;
 mod custom;
 mod error;
 mod fields;
 pub mod oauth;
 mod referred;
+mod signing_key;
 mod ssh_key;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +27,7 @@ use zeroize::Zeroizing;
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::{Credential, Renews, Scoped, Write};
-use keyward_rules::inject::placement::Location;
+use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::sign::Signer;
 use keyward_rules::provider::{AuthKind, AuthMethod, Instance, PlannedFeature};
@@ -39,6 +41,7 @@ use custom::Custom;
 pub use error::{Dead, GrantError, MintError};
 use oauth::{OAuth, RequestContext, Revocable};
 pub use referred::{Fetched, FetchedFacts, Referred};
+use signing_key::SigningKey;
 pub use ssh_key::OpenedSshKey;
 use ssh_key::SshKey;
 
@@ -61,6 +64,8 @@ pub enum Grant {
     AwsKey(AwsKey),
     /// Fields whose values are kept in secret sources.
     Referred(Referred),
+    /// Keys that sign requests by a scheme of the provider's file.
+    SigningKey(SigningKey),
 }
 
 /// The context of minting.
@@ -115,16 +120,23 @@ impl Grant {
         }
         let values = fields::check(auth, given, &BTreeSet::new())?;
         fields::check_places(auth, &values)?;
+        if let Some(tls) = &auth.tls {
+            connection_tls::check(tls, &values)?;
+        }
         match auth.kind {
             AuthKind::ApiKey => Ok(Self::ApiKey(ApiKey::new(values))),
             AuthKind::Bearer => Ok(Self::Bearer(Bearer::new(values))),
             AuthKind::Basic => Basic::new(auth, values).map(Self::Basic),
-            AuthKind::Custom => Ok(Self::Custom(Custom::new(values))),
+            AuthKind::Custom | AuthKind::Mtls => Ok(Self::Custom(Custom::new(values))),
             AuthKind::SshKey => SshKey::from_fields(values).map(Self::SshKey),
             AuthKind::AwsSigv4 => Ok(Self::AwsKey(AwsKey::new(values))),
-            AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp => {
-                OAuth::from_fields(auth, values).map(Self::OAuth)
+            AuthKind::Hmac | AuthKind::Oauth1 => {
+                SigningKey::new(auth, values).map(Self::SigningKey)
             }
+            AuthKind::SignedJwt if auth.oauth.is_none() => {
+                SigningKey::new(auth, values).map(Self::SigningKey)
+            }
+            kind if kind.mints() => OAuth::from_fields(auth, values).map(Self::OAuth),
             kind => {
                 let later = PlannedFeature::Kind(kind);
                 Err(GrantError::NotSupported { auth: auth.id.clone(), later })
@@ -160,6 +172,7 @@ impl Grant {
             Self::Custom(_) => codec::StoredKind::Custom,
             Self::SshKey(_) => codec::StoredKind::SshKey,
             Self::AwsKey(_) => codec::StoredKind::AwsKey,
+            Self::SigningKey(_) => codec::StoredKind::SigningKey,
             Self::OAuth(grant) => {
                 return codec::encode(codec::StoredKind::OAuth, &grant.to_fields());
             }
@@ -183,6 +196,7 @@ impl Grant {
             codec::StoredKind::SshKey => Self::SshKey(SshKey::stored(values)),
             codec::StoredKind::AwsKey => Self::AwsKey(AwsKey::new(values)),
             codec::StoredKind::Referred => Self::Referred(Referred::stored(values)?),
+            codec::StoredKind::SigningKey => Self::SigningKey(SigningKey::stored(values)),
             codec::StoredKind::App => {
                 return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
             }
@@ -259,6 +273,9 @@ impl Grant {
             writes,
             clears: ctx.instance.clears.clone(),
             signer: self.signer(ctx.instance)?,
+            tls: ctx.instance.tls.as_ref().and_then(|tls| {
+                connection_tls::of_connection(ctx.connection, tls, self.fields()).map(Arc::new)
+            }),
         };
         Ok(Minted { credential, rotated: None, life })
     }
@@ -267,7 +284,12 @@ impl Grant {
         let values = self.fields();
         let mut writes = Vec::with_capacity(instance.placements.len());
         for scope in &instance.placements {
-            let what = scope.what.iter().filter_map(|place| self.write(place, values).transpose());
+            let before = |place: &&Place| match &instance.scheme {
+                Some(scheme) => !scheme.writes(place),
+                None => true,
+            };
+            let places = scope.what.iter().filter(before);
+            let what = places.filter_map(|place| self.write(place, values).transpose());
             writes.push(Scoped {
                 hosts: scope.hosts.clone(),
                 paths: scope.paths.clone(),
@@ -281,6 +303,7 @@ impl Grant {
     fn signer(&self, instance: &Instance) -> Result<Option<Signer>, MintError> {
         match self {
             Self::AwsKey(grant) => grant.signer(&instance.aws).map(Some),
+            Self::SigningKey(grant) => grant.signer(instance).map(Some),
             _ => Ok(None),
         }
     }
@@ -318,7 +341,7 @@ impl Grant {
     ) -> Needles {
         let is_secret = |name: &str| !instance.shown.iter().any(|shown| shown == name);
         let may_come_back = |name: &str| match self {
-            Self::OAuth(_) => OAuth::may_come_back(name),
+            Self::OAuth(grant) => OAuth::may_come_back(name) || grant.logs_in() && is_secret(name),
             _ => is_secret(name),
         };
         let secrets = self.fields().iter().filter(|(name, _)| may_come_back(name));
@@ -358,13 +381,14 @@ impl Grant {
             Self::Referred(grant) => grant.fields(),
             Self::SshKey(grant) => grant.fields(),
             Self::AwsKey(grant) => grant.fields(),
+            Self::SigningKey(grant) => grant.fields(),
         }
     }
 
     /// One rendered write; `None` if `custom` omits an optional field.
     fn write(
         &self,
-        place: &keyward_rules::inject::placement::Place,
+        place: &Place,
         values: &BTreeMap<String, Secret>,
     ) -> Result<Option<Write>, MintError> {
         if let Self::Custom(grant) = self
@@ -544,15 +568,10 @@ mod tests {
 
     #[test]
     fn a_kind_that_comes_later_is_refused_by_name() {
-        let auth = "{ id: o, kind: oauth1, token: 'https://api.acme.test/t' }";
+        let auth = "{ id: d, kind: digest }";
         assert_eq!(
-            refused(auth, &[("token", "r")]),
-            "auth `o` cannot be used: auth kind `oauth1` is not supported yet"
-        );
-        let auth = "{ id: c, kind: api_key, placement: { query_string: '{api_key}' } }";
-        assert_eq!(
-            refused(auth, &[("api_key", "r")]),
-            "auth `c` cannot be used: placement of whole query parameters is not supported yet"
+            refused(auth, &[("username", "u"), ("password", "r")]),
+            "auth `d` cannot be used: auth kind `digest` is not supported yet"
         );
     }
 

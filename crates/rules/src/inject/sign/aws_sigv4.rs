@@ -4,7 +4,6 @@
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -19,11 +18,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::SignError;
 use super::aws_action;
 use super::aws_chunks::ChunkSigner;
 use super::aws_host::scope_of;
 use super::aws_signature::{AgentSignature, Place};
+use super::{SignError, hex};
 use keyward_base::secret::Secret;
 
 /// SHA-256 of the body, or a word that says how it is signed.
@@ -318,11 +317,7 @@ impl Payload {
 
 /// SHA-256 in lower-case hexadecimal digits.
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&Sha256::digest(bytes))
 }
 
 /// Characters that are not encoded: RFC 3986 §2.3.

@@ -7,19 +7,30 @@ mod aws_database;
 mod aws_host;
 mod aws_signature;
 pub mod aws_sigv4;
+mod azure;
+pub mod hmac;
+pub mod jwt;
+pub mod jwt_key;
+pub mod message;
+pub mod oauth1;
+pub mod request_signer;
 
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use self::aws_sigv4::AwsKeys;
+use self::request_signer::RequestSigner;
 
 /// What signs a connection's requests.
 #[derive(Clone, Debug)]
 pub enum Signer {
     /// AWS Signature Version 4.
     AwsSigV4(Arc<AwsKeys>),
+    /// A scheme of the provider's file.
+    Request(Arc<RequestSigner>),
 }
 
 /// Why a request cannot be signed.
@@ -45,4 +56,26 @@ pub enum SignError {
     /// A field cannot be part of a signature.
     #[error("a field of the request cannot be signed")]
     Unsignable,
+    /// A field of the owner has no value.
+    #[error("the connection has no value for a field that its signatures need; connect it again")]
+    FieldMissing,
+    /// The key cannot be read.
+    #[error(
+        "the connection's key is not a private key in PEM, or not encoded as its provider says"
+    )]
+    Key,
+    /// The key belongs to another algorithm.
+    #[error("the connection's key is not of the algorithm that is wanted")]
+    KeyAlgorithm,
+    /// The system has no randomness.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+/// Lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

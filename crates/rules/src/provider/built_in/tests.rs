@@ -342,7 +342,7 @@ fn a_shop_is_one_label_of_myshopify() {
 
 #[test]
 fn a_kind_that_comes_later_is_not_supported_yet() {
-    let text = "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{ id: o, kind: oauth1 }]\n";
+    let text = "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{ id: o, kind: digest }]\n";
     let acme = check::file("p", text, &Catalogue::default()).unwrap().remove(0);
     let error = acme.instantiate(&acme.auth[0], &BTreeMap::new());
     let said = error.map(|_| ()).unwrap_err().to_string();

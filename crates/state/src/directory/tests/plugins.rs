@@ -20,6 +20,7 @@ fn plugged(world: &World, agent: &AgentRecord, slots: &[(&str, &ConnectionId)]) 
         placeholders: placeholders("sk-"),
         direct: false,
         preferred: None,
+        limits: keyward_model::BindingLimits::default(),
     };
     let reference = |(name, id): &(&str, &ConnectionId)| {
         ((*name).to_owned(), Reference::Id(ConnectionId::clone(id)))

@@ -249,6 +249,7 @@ impl World {
             placeholders: placeholders(),
             direct: false,
             preferred: None,
+            limits: keyward_model::BindingLimits::default(),
         };
         let slots = found.iter().map(|it| ("one".to_owned(), Reference::Id(it.id.clone())));
         let (agent, slots) = (Reference::Id(agent), slots.collect());

@@ -7,6 +7,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
 
 use keyward_base::secret::Secret;
+use keyward_rules::inject::sign::SignError;
+use keyward_rules::inject::sign::jwt_key::private_key;
 
 /// The signing key.
 #[derive(Debug)]
@@ -87,26 +89,10 @@ fn private(
     pem: &[u8],
     wanted: Option<Algorithm>,
 ) -> Result<(Algorithm, EncodingKey), AssertionError> {
-    use Algorithm as A;
-    let usual = |usual: A, of: &[A]| match wanted {
-        None => Ok(usual),
-        Some(wanted) if of.contains(&wanted) => Ok(wanted),
-        Some(_) => Err(AssertionError::Algorithm),
-    };
-    if let Ok(key) = EncodingKey::from_rsa_pem(pem) {
-        let rsa = [A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512];
-        return Ok((usual(A::RS256, &rsa)?, key));
-    }
-    if let Ok(key) = EncodingKey::from_ed_pem(pem) {
-        return Ok((usual(A::EdDSA, &[A::EdDSA])?, key));
-    }
-    let key = EncodingKey::from_ec_pem(pem).map_err(|_| AssertionError::Key)?;
-    // The curve is known only when signing.
-    let curve = match jsonwebtoken::crypto::sign(b"", &key, A::ES256) {
-        Ok(_) => A::ES256,
-        Err(_) => A::ES384,
-    };
-    Ok((usual(curve, &[curve])?, key))
+    private_key(pem, wanted).map_err(|error| match error {
+        SignError::KeyAlgorithm => AssertionError::Algorithm,
+        _ => AssertionError::Key,
+    })
 }
 
 /// 128 random bits for `jti`, so that assertions are unique.

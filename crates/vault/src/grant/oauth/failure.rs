@@ -14,6 +14,7 @@ use keyward_base::secret::Secret;
 use keyward_base::time;
 use keyward_net::call::{CallError, Cause};
 use keyward_rules::inject::scrub::Needles;
+use keyward_rules::inject::sign::SignError;
 use keyward_rules::provider::oauth::Quirks;
 
 /// A server's error code: 1 to 64 characters of `[A-Za-z0-9_.-]`. Safe to store and to show.
@@ -163,6 +164,11 @@ impl Failure {
 pub(super) fn bad_endpoint() -> Failure {
     let said = "an endpoint or a field of the provider is not one that can be sent";
     Failure::ours(ActingParty::Operator, "bad_endpoint", said)
+}
+
+/// A field that a request needs has no value, or cannot be sent.
+pub(super) fn incomplete_field(error: SignError) -> Failure {
+    Failure::ours(ActingParty::Person, "field_missing", error.to_string())
 }
 
 impl fmt::Display for Failure {

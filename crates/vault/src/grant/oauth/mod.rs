@@ -15,6 +15,8 @@ mod request_context;
 mod requests;
 mod revoke;
 mod service_account;
+mod session;
+mod signed;
 mod stored;
 mod token_facts;
 mod transport;
@@ -37,6 +39,7 @@ pub use requests::{
     renew_access, token_exchange,
 };
 pub use revoke::{Revocable, RevokeResult, revoke};
+pub use signed::check_key;
 pub use stored::OAuth;
 pub use token_facts::TokenFacts;
 

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::Response;
 use jiff::{SignedDuration, Timestamp};
@@ -118,7 +120,9 @@ impl ReplyContext<'_> {
         self.check_type(object)?;
         let member = |name: &str| beside.get(name).or_else(|| object.get(name));
         let seconds = |name: &str| member(name).and_then(seconds).and_then(|life| self.after(life));
-        let refresh = match member("refresh_token").and_then(Value::as_str) {
+        let theirs = self.oauth.renames.get("refresh_token").and_then(|name| member(name));
+        let refresh = theirs.or_else(|| member("refresh_token"));
+        let refresh = match refresh.and_then(Value::as_str) {
             None | Some("") => None,
             Some(text) => Some(self.refresh(text)?),
         };
@@ -132,7 +136,7 @@ impl ReplyContext<'_> {
             "refresh_token": refresh,
             "scope": member("scope").and_then(scope),
             "sent": self.sent,
-            "expires": self.expires(object, member("expires_in")),
+            "expires": self.expires(object, member("expires_in"), access),
             "refresh_expires": refresh_expires.iter().find_map(|name| seconds(name)),
             "captured": self.captured(object),
             "account": self.account(object),
@@ -197,11 +201,19 @@ impl ReplyContext<'_> {
     }
 
     /// When it expires; `None`: unknown. The default is the provider's usual lifetime.
-    fn expires(&self, object: &Map<String, Value>, said: Option<&Value>) -> Option<Timestamp> {
+    fn expires(
+        &self,
+        object: &Map<String, Value>,
+        said: Option<&Value>,
+        access: &str,
+    ) -> Option<Timestamp> {
         let path = self.oauth.expires_path.as_deref();
         let told = match (path, self.oauth.expires_format) {
             (None, ExpiresText::Seconds) => {
                 said.and_then(seconds).and_then(|life| self.after(life))
+            }
+            (_, ExpiresText::JwtExp) => {
+                jwt_expiry(access).and_then(|exp| self.moment(&exp, ExpiresText::Unix))
             }
             (path, format) => at(object, path.unwrap_or("expires_at"))
                 .and_then(|value| self.moment(value, format)),
@@ -212,7 +224,8 @@ impl ReplyContext<'_> {
     fn moment(&self, value: &Value, format: ExpiresText) -> Option<Timestamp> {
         let moment = match format {
             ExpiresText::Seconds => return self.after(seconds(value)?),
-            ExpiresText::Unix => at_second(number(value)?)?,
+            ExpiresText::DaysAndTime => return self.after(days_and_time(value.as_str()?)?),
+            ExpiresText::Unix | ExpiresText::JwtExp => at_second(number(value)?)?,
             ExpiresText::Rfc3339 => value.as_str()?.parse().ok()?,
         };
         let life = moment.duration_since(self.sent).as_secs_f64();
@@ -331,6 +344,21 @@ pub(super) fn at<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v V
 /// A lifetime in seconds, if it is plausible.
 fn seconds(value: &Value) -> Option<f64> {
     number(value).filter(|seconds| is_life(*seconds))
+}
+
+/// The claim `exp` of a JWT, which is not verified: its server has sent it.
+fn jwt_expiry(token: &str) -> Option<Value> {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice::<Map<String, Value>>(&claims).ok()?.remove("exp")
+}
+
+/// Seconds of `d:hh:mm:ss`.
+fn days_and_time(text: &str) -> Option<f64> {
+    let parts: Option<Vec<u32>> = text.split(':').map(|part| part.parse().ok()).collect();
+    let [days, hours, minutes, seconds] = parts?.try_into().ok()?;
+    let life = [(days, 86_400.0), (hours, 3_600.0), (minutes, 60.0), (seconds, 1.0)];
+    let life = life.into_iter().map(|(count, unit)| f64::from(count) * unit).sum();
+    is_life(life).then_some(life)
 }
 
 fn is_life(seconds: f64) -> bool {

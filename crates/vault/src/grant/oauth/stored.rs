@@ -10,7 +10,7 @@ use super::request_context::{RequestContext, incomplete};
 use super::requests::{self, Assertion, SubjectToken, exchanges_access};
 use super::revoke::Revocable;
 use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
-use super::{Tokens, imported, service_account};
+use super::{Tokens, imported, service_account, session, signed};
 use crate::grant::{GrantError, MintError};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::GrantText;
@@ -40,6 +40,20 @@ enum OAuthKind {
     ServiceAccount,
     /// `github_app`.
     GithubApp,
+    /// `session`.
+    Session,
+    /// `signed_jwt`.
+    SignedJwt,
+}
+
+impl OAuthKind {
+    /// The name in stored grants.
+    const NAMES: [(Self, &str); 4] = [
+        (Self::ServiceAccount, "service_account"),
+        (Self::GithubApp, "github_app"),
+        (Self::Session, "session"),
+        (Self::SignedJwt, "signed_jwt"),
+    ];
 }
 
 impl OAuth {
@@ -61,13 +75,20 @@ impl OAuth {
         let by = match auth.kind {
             AuthKind::ServiceAccount => OAuthKind::ServiceAccount,
             AuthKind::GithubApp => OAuthKind::GithubApp,
+            AuthKind::Session => OAuthKind::Session,
+            AuthKind::SignedJwt => OAuthKind::SignedJwt,
             _ => OAuthKind::Oauth2,
         };
         let mut facts = TokenFacts::default();
         match by {
             OAuthKind::ServiceAccount => fields = service_account::unpack(fields)?,
             OAuthKind::Oauth2 => (fields, facts) = imported::unpack(fields)?,
-            OAuthKind::GithubApp => {}
+            OAuthKind::SignedJwt => {
+                if let Some(token) = auth.oauth.as_ref().and_then(|oauth| oauth.signed.as_ref()) {
+                    signed::check_key(token, &fields)?;
+                }
+            }
+            OAuthKind::GithubApp | OAuthKind::Session => {}
         }
         let needs_token = auth.oauth.as_ref().is_none_or(|oauth| {
             matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode)
@@ -87,11 +108,12 @@ impl OAuth {
         let text = |name: &str| -> Option<&str> { values.get(name)?.expose_text() };
         let by = match text(".by") {
             None => OAuthKind::Oauth2,
-            Some("service_account") => OAuthKind::ServiceAccount,
-            Some("github_app") => OAuthKind::GithubApp,
-            Some(_) => {
-                let what = "its kind is newer than this program".to_owned();
-                return Err(MintError::Malformed { what });
+            Some(name) => {
+                let mut kinds = OAuthKind::NAMES.into_iter();
+                let newer = || MintError::Malformed {
+                    what: "its kind is newer than this program".to_owned(),
+                };
+                kinds.find(|(_, known)| *known == name).ok_or_else(newer)?.0
             }
         };
         let moment = |name| Timestamp::from_millisecond(text(name)?.parse().ok()?).ok();
@@ -114,12 +136,8 @@ impl OAuth {
     pub(in crate::grant) fn to_fields(&self) -> BTreeMap<String, Secret> {
         let mut all = self.fields.clone();
         let mut put = |name: String, text: String| drop(all.insert(name, Secret::from(text)));
-        let by = match self.by {
-            OAuthKind::Oauth2 => None,
-            OAuthKind::ServiceAccount => Some("service_account"),
-            OAuthKind::GithubApp => Some("github_app"),
-        };
-        if let Some(by) = by {
+        let by = OAuthKind::NAMES.into_iter().find(|(kind, _)| *kind == self.by);
+        if let Some((_, by)) = by {
             put(".by".to_owned(), by.to_owned());
         }
         let facts = &self.facts;
@@ -155,6 +173,11 @@ impl OAuth {
         matches!(name, ACCESS | REFRESH | "subject_token")
     }
 
+    /// Whether secret fields are sent to the service, which may repeat them.
+    pub(in crate::grant) fn logs_in(&self) -> bool {
+        self.by == OAuthKind::Session
+    }
+
     /// The facts of the last response.
     pub fn facts(&self) -> &TokenFacts {
         &self.facts
@@ -170,7 +193,10 @@ impl OAuth {
     pub fn is_renewable(&self, ask: &RequestContext<'_>) -> bool {
         let oauth = ask.oauth;
         match self.by {
-            OAuthKind::ServiceAccount | OAuthKind::GithubApp => true,
+            OAuthKind::ServiceAccount
+            | OAuthKind::GithubApp
+            | OAuthKind::Session
+            | OAuthKind::SignedJwt => true,
             OAuthKind::Oauth2 => match oauth.grant {
                 GrantText::AuthorizationCode | GrantText::DeviceCode => {
                     self.fields.contains_key(REFRESH)
@@ -196,12 +222,17 @@ impl OAuth {
         &self,
         ask: &RequestContext<'_>,
     ) -> Result<Self, Failure> {
+        match self.by {
+            OAuthKind::Session => return Ok(self.with(session::renewed(ask, &self.fields).await?)),
+            OAuthKind::SignedJwt => return Ok(self.with(signed::minted(ask, &self.fields)?)),
+            _ => {}
+        }
         let values = self.values(ask);
         let ask = RequestContext { variables: &values, ..*ask };
         let tokens = match self.by {
             OAuthKind::ServiceAccount => service_account::minted(&ask, &self.fields).await?,
             OAuthKind::GithubApp => requests::installation(&ask, &self.assertion(&ask)?).await?,
-            OAuthKind::Oauth2 => self.asked(&ask).await?,
+            _ => self.asked(&ask).await?,
         };
         Ok(self.with(tokens))
     }

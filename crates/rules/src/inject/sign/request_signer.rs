@@ -1,0 +1,217 @@
+//! [`RequestSigner`]: signs a request with the fields of a connection, by a scheme of its provider.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderValue};
+use jiff::Timestamp;
+
+use super::hmac::HmacScheme;
+use super::jwt::JwtTemplate;
+use super::message::{Message, RequestParts, Values};
+use super::oauth1::OAuth1Scheme;
+use super::{SignError, hex};
+use crate::inject::credential::Scoped;
+use crate::inject::names;
+use crate::inject::placement::{Location, Place};
+use keyward_base::host::Target;
+use keyward_base::pattern::DecodedPath;
+use keyward_base::secret::Secret;
+
+/// How requests of a provider are signed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scheme {
+    /// An HMAC of a text.
+    Hmac(HmacScheme),
+    /// A token for each request.
+    Jwt(JwtTemplate),
+    /// OAuth 1.0a.
+    OAuth1(OAuth1Scheme),
+}
+
+/// The name that placements of tokens have for the signature.
+const TOKEN: &str = "access_token";
+
+/// Signs requests of one connection.
+pub struct RequestSigner {
+    scheme: Arc<Scheme>,
+    /// Fields of the owner and variables.
+    fields: BTreeMap<String, Secret>,
+    /// All placements of the connection.
+    placements: Vec<Scoped<Vec<Place>>>,
+}
+
+/// A place that a signature writes.
+#[derive(Debug)]
+struct SignedPlace<'a> {
+    at: &'a Location,
+    value: Message,
+}
+
+/// A request without signature: what the upstream will receive.
+#[derive(Debug)]
+pub struct UnsignedRequest<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// Host and port, as in `Host`.
+    pub authority: &'a str,
+    /// Path and query, as on the wire.
+    pub target: &'a str,
+    /// The fields; the signature is added to them.
+    pub fields: &'a mut HeaderMap,
+    /// The body, if [`RequestSigner::needs_body`].
+    pub body: &'a [u8],
+    /// The time of the signature.
+    pub now: Timestamp,
+}
+
+impl Scheme {
+    /// Whether a placement's template is written by the signature, and not before.
+    pub fn writes(&self, place: &Place) -> bool {
+        let is_token = matches!(self, Self::Jwt(_)) && place.value.fields().any(|it| it == TOKEN);
+        is_token || Message::of(&place.value).is_computed()
+    }
+}
+
+impl RequestSigner {
+    /// A signer with these fields and variables.
+    pub fn new(
+        scheme: Arc<Scheme>,
+        fields: BTreeMap<String, Secret>,
+        placements: Vec<Scoped<Vec<Place>>>,
+    ) -> Self {
+        Self { scheme, fields, placements }
+    }
+
+    /// The places of a request to this target and path.
+    pub fn places(&self, target: &Target, path: &DecodedPath) -> &[Place] {
+        let scoped = self.placements.iter().find(|scoped| scoped.matches(target, path));
+        scoped.map_or(&[], |scoped| &scoped.what)
+    }
+
+    /// Whether the body must be read before the request is signed.
+    pub fn needs_body(&self, places: &[Place], fields: &HeaderMap) -> bool {
+        if !self.signs(places) {
+            return false;
+        }
+        match &*self.scheme {
+            Scheme::Hmac(scheme) => scheme.message.needs_body(),
+            Scheme::Jwt(token) => token.needs_body(),
+            Scheme::OAuth1(_) => OAuth1Scheme::needs_body(fields),
+        }
+    }
+
+    /// Whether any of the places is written by a signature: public parts of an API take none.
+    fn signs(&self, places: &[Place]) -> bool {
+        places.iter().any(|place| self.scheme.writes(place))
+    }
+
+    /// Signs a request, and writes what the signature consists of to `places`: first what it may cover, such as a time,
+    /// then what names it. Returns the new target if the query has changed.
+    ///
+    /// # Errors
+    /// When a field is missing or cannot be sent.
+    pub fn sign(
+        &self,
+        places: &[Place],
+        request: UnsignedRequest<'_>,
+    ) -> Result<Option<String>, SignError> {
+        if !self.signs(places) {
+            return Ok(None);
+        }
+        let nonce = nonce()?;
+        let UnsignedRequest { method, authority, target, fields, body, now } = request;
+        let mut target = Cow::Borrowed(target);
+        let places = places.iter().filter(|place| self.scheme.writes(place));
+        let places = places.map(|place| {
+            let value = Message::of(&place.value);
+            let is_token = matches!(&*self.scheme, Scheme::Jwt(_));
+            let value = if is_token { value.naming(TOKEN) } else { value };
+            SignedPlace { at: &place.at, value }
+        });
+        let (after, before): (Vec<_>, Vec<_>) =
+            places.partition(|place| place.value.names_signature());
+        for place in &before {
+            let parts = RequestParts { method, authority, target: &target, headers: fields, body };
+            let values = self.values(Some(parts), now, &nonce, "");
+            let value = place.value.text(&values)?;
+            place.write(&value, fields, &mut target)?;
+        }
+        let parts = RequestParts { method, authority, target: &target, headers: fields, body };
+        let values = self.values(Some(parts), now, &nonce, "");
+        let signature = match &*self.scheme {
+            Scheme::Hmac(scheme) => Secret::from(scheme.sign(&values)?),
+            Scheme::Jwt(token) => token.sign(&values)?,
+            Scheme::OAuth1(scheme) => Secret::from(scheme.sign(&values)?),
+        };
+        let signature = signature.expose_text().ok_or(SignError::Unsignable)?;
+        for place in &after {
+            let parts = RequestParts { method, authority, target: &target, headers: fields, body };
+            let values = self.values(Some(parts), now, &nonce, signature);
+            let value = place.value.text(&values)?;
+            place.write(&value, fields, &mut target)?;
+        }
+        Ok(match target {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(target) => Some(target),
+        })
+    }
+
+    fn values<'a>(
+        &'a self,
+        request: Option<RequestParts<'a>>,
+        now: Timestamp,
+        nonce: &'a str,
+        signature: &'a str,
+    ) -> Values<'a> {
+        Values { fields: &self.fields, request, now, nonce, signature }
+    }
+}
+
+impl SignedPlace<'_> {
+    fn write(
+        &self,
+        value: &Secret,
+        fields: &mut HeaderMap,
+        target: &mut Cow<'_, str>,
+    ) -> Result<(), SignError> {
+        match self.at {
+            Location::Header(name) => {
+                let value = HeaderValue::from_bytes(value.expose());
+                let mut value = value.map_err(|_| SignError::Unsignable)?;
+                value.set_sensitive(true);
+                fields.insert(name.clone(), value);
+            }
+            Location::Query(name) => {
+                let value = value.expose_text().ok_or(SignError::Unsignable)?;
+                let target = target.to_mut();
+                target.push(if target.contains('?') { '&' } else { '?' });
+                target.extend(names::pair(name, value));
+            }
+            // The checks of provider files allow no others.
+            _ => return Err(SignError::Unsignable),
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RequestSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestSigner").field("scheme", &self.scheme).finish_non_exhaustive()
+    }
+}
+
+/// 128 random bits in hexadecimal digits.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn nonce() -> Result<String, SignError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| SignError::Random)?;
+    Ok(hex(&bytes))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The parts of the schema for credentials that are made here: login requests, signed tokens and signatures of
+//! requests.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_yaml::Value;
+
+/// A request with templates in header fields and body, and variables in its URL.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestText {
+    /// The method; POST by default.
+    pub method: Option<String>,
+    /// The URL, `https://…`.
+    pub url: String,
+    /// Header fields.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// A JSON body.
+    pub json: Option<Value>,
+    /// A form body.
+    pub form: Option<BTreeMap<String, String>>,
+    /// Basic authentication: a template of `user:password`.
+    pub basic: Option<String>,
+    /// The field that contains the bearer token.
+    pub bearer: Option<String>,
+}
+
+/// A self-signed token, or an assertion for a token endpoint.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JwtText {
+    /// The signature algorithm.
+    pub alg: Option<String>,
+    /// Self-signed: the field of the key; by default the only secret field.
+    pub key: Option<String>,
+    /// Self-signed with a shared secret: how the field encodes it.
+    pub key_encoding: Option<KeyEncodingText>,
+    /// Self-signed: what separates the key's id from the key, where the owner has both in one text.
+    pub id_ends_at: Option<char>,
+    /// The key id, a template.
+    pub kid: Option<String>,
+    /// The issuer, a template.
+    pub iss: Option<String>,
+    /// The audience, a template.
+    pub aud: Option<String>,
+    /// The subject, a template; in assertions by default the field `subject`.
+    pub sub: Option<String>,
+    /// Assertions: whether the scopes are a claim instead of a parameter.
+    pub scope_claim: bool,
+    /// Lifetime of a token.
+    pub ttl: Option<String>,
+    /// Self-signed: further members of the header, templates.
+    pub header: BTreeMap<String, String>,
+    /// Self-signed: further claims, with templates in their texts.
+    pub claims: BTreeMap<String, Value>,
+}
+
+/// How a field encodes a key.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyEncodingText {
+    /// The text itself.
+    #[default]
+    Text,
+    /// Hexadecimal digits.
+    Hex,
+    /// Base64.
+    Base64,
+}
+
+/// The fields of a method that are used in TLS handshakes with its hosts; all in PEM.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsText {
+    /// The field of the client certificate.
+    pub certificate: Option<String>,
+    /// The field of its private key.
+    pub key: Option<String>,
+    /// The field of the CA that signs the certificates of the hosts.
+    pub ca: Option<String>,
+}
+
+/// What signs requests.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureText {
+    /// The hash function of the HMAC.
+    #[serde(default)]
+    pub hash: HashText,
+    /// HMAC: the text that is signed, a template.
+    pub message: Option<String>,
+    /// HMAC: the field of the key; by default the only required secret field.
+    pub key: Option<String>,
+    /// HMAC: how the field encodes the key.
+    #[serde(default)]
+    pub key_encoding: KeyEncodingText,
+    /// HMAC: how the signature is written.
+    #[serde(default)]
+    pub encoding: SignatureEncodingText,
+}
+
+/// The hash function of an HMAC.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum HashText {
+    /// SHA-1, which old services use.
+    Sha1,
+    /// SHA-256.
+    #[default]
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+/// How a signature is written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum SignatureEncodingText {
+    /// Lower-case hexadecimal digits.
+    #[default]
+    Hex,
+    /// Base64 with padding.
+    Base64,
+}

@@ -1,0 +1,165 @@
+//! Built-in providers whose credential is made here: each login and each key through one gateway. What is exact about
+//! signatures is tested beside them and in `real`, with the libraries of the services.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use keyward_rules::inject::placement::Location;
+use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, Field, Provider};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
+use serde_json::{Value, json};
+
+use super::accounts::{Account, value, variables};
+use super::{origin, put};
+use crate::support::canary::Canary;
+use crate::support::pki::pki;
+use crate::support::*;
+
+const KINDS: [AuthKind; 5] =
+    [AuthKind::Session, AuthKind::SignedJwt, AuthKind::Hmac, AuthKind::Oauth1, AuthKind::Mtls];
+
+/// The token of each session: a JWT that does not end soon.
+fn session_token(name: &str) -> String {
+    let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.c2ln", part(json!({ "for": name })), part(json!({ "exp": 4_102_444_800_u64 })))
+}
+
+/// The methods whose credential is made of the owner's fields without a person.
+fn made() -> Vec<(std::sync::Arc<Provider>, AuthMethod)> {
+    let catalogue = Catalogue::built_in();
+    let mut found = Vec::new();
+    for provider in catalogue.all() {
+        let of_kind = provider.auth.iter().filter(|auth| KINDS.contains(&auth.kind));
+        found.extend(of_kind.map(|auth| (provider.clone(), auth.clone())));
+    }
+    found
+}
+
+/// A client's certificate and key.
+static CERTIFICATE: OnceLock<(String, String)> = OnceLock::new();
+
+/// What the owner gives for a field: a key of the kind that the method takes.
+fn given(auth: &AuthMethod, field: &Field, number: usize, canary: &str) -> String {
+    let signed = auth.oauth.as_ref().and_then(|oauth| oauth.signed.clone());
+    let shared = signed.is_some_and(|token| field.pattern.is_some() && *token.key == *field.name);
+    let (certificate, key) = CERTIFICATE.get_or_init(|| pki().pem(&["client.acme.test"]));
+    match auth.kind {
+        AuthKind::Mtls if field.name == "client_cert" => certificate.clone(),
+        AuthKind::Mtls => key.clone(),
+        AuthKind::SignedJwt if shared => format!("{}:{}", "0a".repeat(12), "0f".repeat(32)),
+        AuthKind::SignedJwt if field.secret => {
+            let rsa = auth.oauth.as_ref().and_then(|oauth| oauth.signed.clone());
+            let is_rsa = rsa.is_some_and(|token| format!("{:?}", token.algorithm).contains("RS"));
+            let kind = if is_rsa { &PKCS_RSA_SHA256 } else { &PKCS_ECDSA_P256_SHA256 };
+            KeyPair::generate_for(kind).expect("a key").serialize_pem()
+        }
+        // Some keys are in base64, which is also a text.
+        AuthKind::Hmac if field.secret => BASE64_STANDARD.encode(format!("{canary}{number:02}")),
+        _ => value(&auth.id, field, number, canary),
+    }
+}
+
+/// A connection of each method, with an agent that may use it alone.
+async fn connected(lab: &mut Lab) -> Vec<(Account, BTreeMap<String, String>)> {
+    let canary = lab.canary.text.clone();
+    let mut found = Vec::new();
+    for (provider, auth) in made() {
+        let name = format!("{}-{}", provider.id, auth.id);
+        let variables = variables(&provider, |variable| variable.default.is_none());
+        let account = Account::new(name.clone(), &provider, &auth, variables.clone(), &canary);
+        let fields = auth.fields.iter().filter(|field| !field.optional).enumerate();
+        let fields: BTreeMap<String, String> = fields
+            .map(|(number, field)| (field.name.clone(), given(&auth, field, number, &canary)))
+            .collect();
+        for field in auth.fields.iter().filter(|field| field.secret) {
+            if let Some(secret) = fields.get(&field.name) {
+                lab.guard(Canary::of(secret.clone()));
+            }
+        }
+        let new = json!({ "provider": &*provider.id, "auth": auth.id, "name": name, "fields": fields,
+                          "variables": variables });
+        let made = lab.gateway.api("POST", "/connections", &new.to_string()).await;
+        assert_eq!(made.head.status(), 201, "{name}: {}", made.text());
+        lab.add_agent(&name).await;
+        let bind = json!({ "connection": name }).to_string();
+        let bound = lab.gateway.api("POST", &format!("/agents/{name}/bindings"), &bind).await;
+        assert!((200..300).contains(&bound.head.status()), "{name}: {}", bound.text());
+        found.push((account, fields));
+    }
+    found
+}
+
+/// The answer to a login of this method.
+fn login_answer(account: &Account) -> String {
+    let mut body = Value::Null;
+    if let Some(oauth) = &account.auth.oauth {
+        put(&mut body, &oauth.token_path[0], json!(session_token(&account.name)));
+    }
+    let body = body.to_string();
+    format!(
+        "HTTP/1.1 200 Fine\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn every_credential_that_is_made_here_arrives_in_its_places() {
+    let answer = super::NextAnswer::new(std::sync::Mutex::new(ok("fine")));
+    let origin = origin(answer.clone()).await;
+    let mut plan = Plan::api_key().no_agents();
+    let sample = plan.canary().text.clone();
+    let mut hosts: BTreeSet<String> = BTreeSet::new();
+    for (provider, auth) in made() {
+        let variables = variables(&provider, |variable| variable.default.is_none());
+        hosts.extend(Account::new("x".to_owned(), &provider, &auth, variables, &sample).hosts());
+    }
+    for host in hosts {
+        plan = plan.resolve(&format!("\"{host}\": \"{}\"", origin.addr));
+    }
+    let mut lab = plan.start(origin).await;
+    let mut kinds: Vec<AuthKind> = Vec::new();
+    for (account, fields) in connected(&mut lab).await {
+        kinds.push(account.auth.kind);
+        let spot = account.spots().pop().expect("a place");
+        // The login and the request get the same answer, which is no error to either.
+        *answer.lock().expect("not poisoned") = login_answer(&account);
+        let mut wire =
+            lab.tunnel_as(&account.name, &format!("{}:443", spot.host), &spot.host).await;
+        wire.send(request_text(&format!("GET {}?x=1", spot.path), &spot.host)).await;
+        let answered = wire.answer("GET").await;
+        let name = &account.name;
+        assert_eq!(answered.head.status(), 200, "{name}: {}", answered.text());
+        let received = lab.origin.received().pop().expect("a request");
+        assert!(received.head.target().contains("x=1"), "{name}: {}", received.head.target());
+        for place in &spot.places {
+            let found = match &place.at {
+                Location::Header(header) => received.head.all(header.as_str()).join("|"),
+                Location::Query(query) => {
+                    super::requests::parameters(received.head.target(), query).join("|")
+                }
+                other => panic!("{name}: {other:?}"),
+            };
+            assert!(!found.is_empty() && !found.contains('|'), "{name}: {place:?}");
+            if account.auth.kind == AuthKind::Session
+                && place.value.fields().any(|it| it == "access_token")
+            {
+                assert!(found.contains(&session_token(name)), "{name}: {found}");
+            }
+        }
+        let text = String::from_utf8_lossy(&received.head.raw).into_owned();
+        for field in account.auth.fields.iter().filter(|field| field.secret) {
+            let Some(secret) = fields.get(&field.name) else { continue };
+            let placed =
+                spot.places.iter().any(|place| place.value.fields().any(|it| it == field.name));
+            // OAuth 1.0a names the client and its token in each request.
+            let named = account.auth.kind == AuthKind::Oauth1 && !field.name.ends_with("_secret");
+            assert_eq!(text.contains(secret), placed || named, "{name}: {}", field.name);
+        }
+    }
+    for kind in KINDS {
+        assert!(kinds.contains(&kind), "{kind:?}");
+    }
+    lab.finish().await;
+}

@@ -1,0 +1,115 @@
+//! Tokens that the owner's key signs: one for many requests, or one for each.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
+use serde_json::{Value, json};
+
+use crate::support::canary::Canary;
+use crate::support::*;
+
+/// Header and claims of the token in a request.
+fn token(request: &Message) -> (Value, Value) {
+    let field = request.head.one("authorization").expect("a credential");
+    let token = field.strip_prefix("Bearer ").expect("a token");
+    let part = |number: usize| {
+        let part = token.split('.').nth(number).expect("three parts");
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).expect("base64")).expect("JSON")
+    };
+    (part(0), part(1))
+}
+
+/// A lab whose connection `keyed` has this key, with a provider that describes its tokens so.
+async fn lab(jwt: &str, key: &str) -> Lab {
+    let auth = format!(
+        "{{ id: key, kind: signed_jwt, fields: [{{ name: key_id, secret: false }}, {{ name: private_key }}], jwt: {jwt} }}"
+    );
+    let plan = Plan::api_key().no_agents().provider(&format!(
+        "{{ id: keyed, name: Keyed, hosts: [keyed.acme.test], auth: [{auth}] }}"
+    ));
+    let script = |mut stream: Stream| async move {
+        while stream.request().await.is_some() {
+            if stream.try_send(ok("fine")).await.is_err() {
+                return;
+            }
+        }
+    };
+    let origin = Origin::named(&["keyed.acme.test"], script).await;
+    let plan = plan.resolve(&format!("keyed.acme.test: \"{}\"", origin.addr));
+    let mut lab = plan.start(origin).await;
+    lab.add_agent("bot").await;
+    lab.guard(Canary::of(key.to_owned()));
+    let fields = json!({ "key_id": "K1", "private_key": key });
+    let new = json!({ "provider": "keyed", "name": "keyed", "fields": fields }).to_string();
+    let made = lab.gateway.api("POST", "/connections", &new).await;
+    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let bind = json!({ "connection": "keyed" }).to_string();
+    let bound = lab.gateway.api("POST", "/agents/bot/bindings", &bind).await;
+    assert!((200..300).contains(&bound.head.status()), "{}", bound.text());
+    lab
+}
+
+async fn ask(lab: &Lab, request: &str) -> Message {
+    let mut wire = lab.tunnel_as("bot", "keyed.acme.test:443", "keyed.acme.test").await;
+    wire.send(request_text(request, "keyed.acme.test")).await;
+    wire.answer("GET").await
+}
+
+#[tokio::test]
+async fn a_token_is_signed_once_for_many_requests() {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
+    let jwt = "{ alg: ES256, kid: \"{key_id}\", iss: me, aud: you, ttl: 10m, claims: { jti: \"{nonce}\" } }";
+    let mut lab = lab(jwt, &key).await;
+    for path in ["GET /a", "GET /b?c=1"] {
+        assert_eq!(ask(&lab, path).await.text(), "fine");
+    }
+    let received = lab.origin.received();
+    assert_eq!(received[0].head.one("authorization"), received[1].head.one("authorization"));
+    let (header, claims) = token(&received[0]);
+    assert_eq!((&header["alg"], &header["kid"]), (&json!("ES256"), &json!("K1")));
+    assert_eq!((&claims["iss"], &claims["aud"]), (&json!("me"), &json!("you")));
+    let life = claims["exp"].as_i64().expect("a time") - claims["iat"].as_i64().expect("a time");
+    assert_eq!(life, 600);
+    lab.guard(Canary::of(received[0].head.one("authorization").expect("a token")[7..].to_owned()));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_token_that_names_the_request_is_signed_for_each() {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
+    let jwt = "{ ttl: 2m, header: { nonce: \"{nonce}\" }, claims: { nbf: \"{seconds}\", uri: \"{method} {request_host}{path}\" } }";
+    let lab = lab(jwt, &key).await;
+    let mut seen: Vec<Value> = Vec::new();
+    for (request, uri) in
+        [("GET /a?x=1", "GET keyed.acme.test/a"), ("DELETE /b/c", "DELETE keyed.acme.test/b/c")]
+    {
+        assert_eq!(ask(&lab, request).await.text(), "fine");
+        let (header, claims) = token(&lab.origin.received().pop().expect("a request"));
+        assert_eq!(claims["uri"], uri);
+        assert!(claims["nbf"].is_i64() && !seen.contains(&header["nonce"]), "{claims}");
+        seen.push(header["nonce"].clone());
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_no_key_of_the_algorithm_is_refused_when_it_is_given() {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
+    let lab = lab("{ alg: ES256 }", &key).await;
+    let rsa = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key").serialize_pem();
+    for (given, said) in [
+        ("not-a-key-at-all", "is not a private key"),
+        (&*rsa, "not of the algorithm that is wanted"),
+    ] {
+        let fields = json!({ "key_id": "K1", "private_key": given });
+        let new = json!({ "provider": "keyed", "name": "other", "fields": fields }).to_string();
+        let answer = lab.gateway.api("POST", "/connections", &new).await;
+        assert_eq!(answer.head.status(), 422, "{}", answer.text());
+        assert!(
+            answer.text().contains(said) && answer.text().contains("private_key"),
+            "{}",
+            answer.text()
+        );
+    }
+    lab.finish().await;
+}
