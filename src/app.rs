@@ -143,8 +143,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let access = admin_access(&config, bound.admin_addr);
     tasks.serve_network((bound.admin, bound.admin_tls), &admin, access, &services);
     tasks.serve_parts((bound.metrics, bound.hooks), &admin, &services);
-    tasks.spawn(|close| until(close, admin::make_links(admin.clone(), links)));
-    tasks.spawn(|close| until(close, admin::announce(admin.clone())));
+    tasks.start_for(&admin, links);
     tasks.spawn(|close| admin::serve_socket(socket, admin, close));
     tasks.start_jobs(&services, &config);
     let reloader = Reloader {

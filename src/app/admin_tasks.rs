@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::listeners::BoundHooks;
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::config::Config;
 use keyward_api::{self as admin, Admin, AdminTls, NetworkAccess};
-use keyward_proxy::ProxyTls;
+use keyward_proxy::{ProxyTls, WantedLink};
 
 /// The admin listeners and background jobs. They run until the last exchange has ended, so that `/readyz`
 /// says `draining` and the admin API stays available.
@@ -72,6 +72,12 @@ impl AdminTasks {
             let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
             self.spawn(|close| admin::serve_hooks(listener, tls, state.clone(), close));
         }
+    }
+
+    /// Starts the background jobs that use the control plane: links in refusals, and the list of replicas.
+    pub(super) fn start_for(&mut self, admin: &Admin, links: mpsc::Receiver<WantedLink>) {
+        self.spawn(|close| until(close, admin::make_links(admin.clone(), links)));
+        self.spawn(|close| until(close, admin::announce(admin.clone())));
     }
 
     /// Starts the background jobs.

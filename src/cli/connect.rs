@@ -232,7 +232,7 @@ impl<'a> Walk<'a> {
             // The next key comes from the terminal, not again from the options.
             named.is_retry = true;
             let mut made = Made::default();
-            match self.connected(new, agent, &mut made).await {
+            match Box::pin(self.connected(new, agent, &mut made)).await {
                 Ok(Some(connected)) => return Ok(connected),
                 Ok(None) => made.undo(self.client).await?,
                 Err(failure) => {

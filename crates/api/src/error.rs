@@ -231,11 +231,7 @@ impl ApiError {
                 Code::NotAllowed.because(format!("the role `{role}` does not allow this"))
             }
             Self::NotYours { what, name } => not_yours(what, name),
-            Self::AuditUnavailable => Code::AuditUnavailable
-                .because(
-                    "the audit log cannot be written, and nothing is changed without its record",
-                )
-                .usual_hint(),
+            Self::AuditUnavailable => audit_unavailable(),
             Self::Taken { what, name } => taken(what, name),
             Self::ManagedByFile { what, name } => managed_by_file(what, name),
             Self::Environments { agent, agent_in, connection, connection_in } => {
@@ -334,6 +330,12 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
 
 fn did_you_mean(near: Option<&str>) -> String {
     near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default()
+}
+
+fn audit_unavailable() -> RefusalText {
+    Code::AuditUnavailable
+        .because("the audit log cannot be written, and nothing is changed without its record")
+        .usual_hint()
 }
 
 fn scope_missing(scope: &str) -> RefusalText {

@@ -4,10 +4,11 @@
 //! A flight reads the row of the grant and uses its token while that is valid. Otherwise it takes a slot at the
 //! server and the lease that excludes other replicas, reads the row again, sends the request, and stores the
 //! response over exactly the version that it read. Only then is the credential used. `flight/lease.rs` holds the
-//! lease and waits for late responses; `flight/verdict.rs` marks grants as broken.
+//! lease and waits for late responses; `flight/saving.rs` stores them; `flight/verdict.rs` marks grants as broken.
 
 mod lease;
 mod log;
+mod saving;
 mod verdict;
 
 use std::sync::{Arc, OnceLock};
@@ -19,12 +20,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::lease::LeaseResult;
+use self::saving::STORE_AGAIN;
 use super::Vault;
 use super::backoff::FailureDetails;
 use super::cache::{Cell, FlightResult, Lookup, Ticket, Trigger};
 use super::error::{FlightRefusal, VaultError};
 use super::failure_rows::FailureSubject;
-use super::grants::{StoredGrant, is_conflict};
+use super::grants::StoredGrant;
 use super::late::PendingRefreshes;
 use super::record::Verdict;
 use super::servers::{ClientAtServer, RequestSlot};
@@ -39,14 +41,6 @@ use keyward_state::store::Lease;
 
 /// A flight that is overtaken by other writes so often ends.
 const ROUNDS_MAX: usize = 8;
-
-/// Pauses between attempts to store a response, which may have spent the old token.
-const STORE_AGAIN: [Duration; 4] = [
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_millis(800),
-    Duration::from_millis(2_000),
-];
 
 /// Shortest retry time of a refusal.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
@@ -278,29 +272,6 @@ impl Flight<'_> {
         Ok(FlightResult::Failed(FailureDetails::default()))
     }
 
-    /// The result after a response was stored.
-    async fn result_of_stored(&self, has_failed: bool) -> Result<FlightResult, VaultError> {
-        if has_failed {
-            let (org, id) = (&self.connection.org, &self.connection.id);
-            self.vault.delete_failures(org, id).await;
-        }
-        let read = async {
-            let stored = self.vault.stored(self.connection).await?;
-            self.result_of_row(&stored).await
-        };
-        match read.await {
-            // A token that is already expired is no reason to request again and again.
-            Ok(result) => {
-                Ok(result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default())))
-            }
-            Err(error) => {
-                // What is cached is older than what is stored, and the feed leaves out a replica's own changes.
-                self.vault.cache.forget(&self.connection.id);
-                Err(error)
-            }
-        }
-    }
-
     /// The current context of a token request.
     fn token_context(&self) -> Result<TokenContext, VaultError> {
         self.vault.token_context(&self.connection_now())
@@ -452,31 +423,6 @@ impl Flight<'_> {
     fn connection_now(&self) -> Arc<ConnectionRecord> {
         let now = self.vault.connection(&self.connection.org, &self.connection.id);
         now.unwrap_or_else(|_| self.connection.clone())
-    }
-
-    /// Stores the response durably before it is used. A failing store is retried, now and by later flights,
-    /// because the old token may be spent.
-    async fn keep(&self, newer: Arc<UnsavedTokens>) -> Result<RequestResult, VaultError> {
-        let mut pauses = STORE_AGAIN.iter();
-        loop {
-            let written = self.vault.store_over(self.connection, &newer, newer.over).await;
-            match (written, pauses.next()) {
-                (Ok(()), _) => return Ok(RequestResult::Stored),
-                (Err(error), _) if is_conflict(&error) => {
-                    self.vault.keep_answer_if_gone(self.connection, &newer.bytes);
-                    return Ok(RequestResult::Overtaken);
-                }
-                (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
-                (Err(error), None) => {
-                    if self.ticket.keep_unsaved(&newer) {
-                        // Another replica that gets the lease would send the spent token.
-                        let lease = self.lease.get().cloned();
-                        self.vault.keep_saving(self.connection, newer, lease);
-                    }
-                    return Err(error);
-                }
-            }
-        }
     }
 }
 

@@ -71,8 +71,8 @@ impl Supervision {
             None => last_message(end),
         };
         left.note(exchange, end);
-        if let Some(message) = message.filter(|_| frames.are_whole()) {
-            drop(frames);
+        let are_whole = frames.are_whole();
+        if let Some(message) = message.filter(|_| are_whole) {
             send_last(&mut stream, &message).await;
         }
     }

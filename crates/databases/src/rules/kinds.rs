@@ -60,15 +60,7 @@ impl<'r> Needs<'r> {
             Statement::Truncate(_) => self.rules.kind(Truncate),
             Statement::Copy { source, to, target, .. } => {
                 self.rules.kind(if *to { Select } else { Insert })?;
-                match (to, target) {
-                    (true, CopyTarget::Stdout) | (false, CopyTarget::Stdin) => {}
-                    _ => return Err("COPY is only to STDOUT or from STDIN".into()),
-                }
-                match source {
-                    CopySource::Table { table_name, .. } => self.target(table_name),
-                    // It is visited.
-                    CopySource::Query(_) => Ok(()),
-                }
+                self.copy(source, *to, target)
             }
             Statement::Declare { stmts } => match stmts.iter().all(|one| one.for_query.is_some()) {
                 true => Ok(()),
@@ -92,6 +84,18 @@ impl<'r> Needs<'r> {
             | Statement::ShowVariable { .. }
             | Statement::Discard { .. } => Ok(()),
             _ => Err(UNKNOWN.into()),
+        }
+    }
+
+    fn copy(&self, source: &CopySource, to: bool, target: &CopyTarget) -> Result<(), Reason> {
+        match (to, target) {
+            (true, CopyTarget::Stdout) | (false, CopyTarget::Stdin) => {}
+            _ => return Err("COPY is only to STDOUT or from STDIN".into()),
+        }
+        match source {
+            CopySource::Table { table_name, .. } => self.target(table_name),
+            // It is visited.
+            CopySource::Query(_) => Ok(()),
         }
     }
 

@@ -91,16 +91,19 @@ impl StatementRules {
         if self.names_tables() && words.contains(&"table") && words.first() != Some(&"truncate") {
             return Err("TABLE is not permitted here, SELECT is".into());
         }
-        match levels(text, words) {
-            ..=SHALLOW_LEVELS => self.parsed(text, words),
-            ..=LEVELS_MAX => std::thread::scope(|scope| {
-                let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-                let checked = thread.spawn_scoped(scope, || self.parsed(text, words));
-                let checked = checked.ok().and_then(|thread| thread.join().ok());
-                checked.unwrap_or(Err("the statement cannot be parsed".into()))
-            }),
-            _ => Err("the statement has too many parts".into()),
+        let levels = levels(text, words);
+        if levels <= SHALLOW_LEVELS {
+            return self.parsed(text, words);
         }
+        if levels > LEVELS_MAX {
+            return Err("the statement has too many parts".into());
+        }
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            let checked = thread.spawn_scoped(scope, || self.parsed(text, words));
+            let checked = checked.ok().and_then(|thread| thread.join().ok());
+            checked.unwrap_or(Err("the statement cannot be parsed".into()))
+        })
     }
 
     fn parsed(&self, text: &str, words: &[&str]) -> Result<(), Reason> {

@@ -243,6 +243,18 @@ fn with_samples(family: &LabelledCounters, label: &'static str, values: &[&'stat
     }
 }
 
+fn refreshes(registry: &mut Registry) -> LabelledCounters {
+    let family = counted(registry, "token_refreshes", "token refreshes, by outcome");
+    with_samples(&family, "outcome", &["brought", "failed", "broken"]);
+    family
+}
+
+fn source_fetches(registry: &mut Registry) -> LabelledCounters {
+    let family = counted(registry, "source_fetches", "values asked of secret sources, by outcome");
+    with_samples(&family, "outcome", &["fetched", "failed"]);
+    family
+}
+
 /// Refusals by code: those that the proxy sends.
 type Refusals = Family<[(&'static str, String); 1], Counter>;
 
@@ -272,12 +284,8 @@ impl Default for Metrics {
         let help = "streams without a request or a token, closed for new ones";
         let evictions = counted(&mut registry, "streams_evicted", help);
         let refusals = refusals(&mut registry);
-        let help = "token refreshes, by outcome";
-        let refreshes = counted(&mut registry, "token_refreshes", help);
-        with_samples(&refreshes, "outcome", &["brought", "failed", "broken"]);
-        let help = "values asked of secret sources, by outcome";
-        let source_fetches = counted(&mut registry, "source_fetches", help);
-        with_samples(&source_fetches, "outcome", &["fetched", "failed"]);
+        let refreshes = refreshes(&mut registry);
+        let source_fetches = source_fetches(&mut registry);
         let help = "failed token refreshes that will be retried, by cause";
         let refresh_failures = counted(&mut registry, "token_refresh_failures", help);
         let mut counter = |name, help| {

@@ -98,7 +98,7 @@ impl Flows {
             }
             // Another replica polls; this one continues if that one stops.
             let Some(lease) = self.lease_of(&id).await else { continue };
-            let next = self.poll(&flow, polling).await;
+            let next = Box::pin(self.poll(&flow, polling)).await;
             drop(lease);
             match next {
                 PollStep::Again => pause = Duration::ZERO,

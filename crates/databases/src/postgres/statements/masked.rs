@@ -15,12 +15,11 @@ pub fn masked(text: &[u8]) -> String {
     let mut out = String::new();
     let mut before: Option<&Lexed> = None;
     for lexed in &tokens {
-        let is_constant = before.is_some_and(|before| before.token == Token::Constant);
         // `0x1F` and `1_000` are a number and a word for old servers.
-        if is_constant && before.is_some_and(|before| before.at.end == lexed.at.start) {
-            if matches!(lexed.token, Token::Word(_)) {
-                continue;
-            }
+        let continues =
+            |before: &Lexed| before.token == Token::Constant && before.at.end == lexed.at.start;
+        if matches!(lexed.token, Token::Word(_)) && before.is_some_and(continues) {
+            continue;
         }
         if out.len() > MASKED_BYTES_MAX {
             out.push('…');

@@ -1,0 +1,75 @@
+//! Stores the response of a flight before its token is used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Flight, RequestResult};
+use crate::backoff::FailureDetails;
+use crate::cache::FlightResult;
+use crate::error::VaultError;
+use crate::grants::is_conflict;
+use crate::unsaved_tokens::UnsavedTokens;
+
+/// Pauses between attempts to store a response, which may have spent the old token.
+pub(super) const STORE_AGAIN: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+    Duration::from_millis(2_000),
+];
+
+impl Flight<'_> {
+    /// Stores the response durably before it is used. A failing store is retried, now and by later flights,
+    /// because the old token may be spent.
+    pub(super) async fn keep(
+        &self,
+        newer: Arc<UnsavedTokens>,
+    ) -> Result<RequestResult, VaultError> {
+        let mut pauses = STORE_AGAIN.iter();
+        loop {
+            let written = self.vault.store_over(self.connection, &newer, newer.over).await;
+            match (written, pauses.next()) {
+                (Ok(()), _) => return Ok(RequestResult::Stored),
+                (Err(error), _) if is_conflict(&error) => {
+                    self.vault.keep_answer_if_gone(self.connection, &newer.bytes);
+                    return Ok(RequestResult::Overtaken);
+                }
+                (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
+                (Err(error), None) => {
+                    if self.ticket.keep_unsaved(&newer) {
+                        // Another replica that gets the lease would send the spent token.
+                        let lease = self.lease.get().cloned();
+                        self.vault.keep_saving(self.connection, newer, lease);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The result after a response was stored.
+    pub(super) async fn result_of_stored(
+        &self,
+        has_failed: bool,
+    ) -> Result<FlightResult, VaultError> {
+        if has_failed {
+            let (org, id) = (&self.connection.org, &self.connection.id);
+            self.vault.delete_failures(org, id).await;
+        }
+        let read = async {
+            let stored = self.vault.stored(self.connection).await?;
+            self.result_of_row(&stored).await
+        };
+        match read.await {
+            // A token that is already expired is no reason to request again and again.
+            Ok(result) => {
+                Ok(result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default())))
+            }
+            Err(error) => {
+                // What is cached is older than what is stored, and the feed leaves out a replica's own changes.
+                self.vault.cache.forget(&self.connection.id);
+                Err(error)
+            }
+        }
+    }
+}
