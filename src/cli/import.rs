@@ -127,7 +127,9 @@ impl Args {
         };
         let mut findings = self.findings(&client, sources).await?;
         if self.dry_run || findings.accounts.is_empty() {
-            return output::show(global.json, &findings.report, |report| report.text(self.dry_run));
+            return output::show(global.json, &findings.report, |report| {
+                report.text(self.dry_run) + &self.next(report)
+            });
         }
         client.can_store()?;
         let agent = connect::agent(&client, &self.agent, IN_ITS_USE).await?;
@@ -139,13 +141,26 @@ impl Args {
         self.apply(&client, &mut findings).await?;
         let report = findings.report;
         let refused = report.accounts.iter().filter(|it| it.is_refused()).count();
-        output::show(global.json, &report, |report| report.text(false))?;
+        output::show(global.json, &report, |report| report.text(false) + &self.next(report))?;
         match refused {
             0 => Ok(()),
             _ => Err(Failure::new(Exit::Failed, format!("{refused} accounts were not connected"))
                 .hint(
                     "correct their keys, or take them untested with --no-test; then import again",
                 )),
+        }
+    }
+
+    /// What to type next.
+    fn next(&self, report: &Report) -> String {
+        let is_connected =
+            |it: &AccountReport| matches!(it.result, Some(AccountResult::Connected(_)));
+        match (report.accounts.iter().any(is_connected), report.accounts.is_empty()) {
+            (true, _) => format!("\nrun your program: keyward run --agent {} -- CMD\n", self.agent),
+            (false, false) if self.dry_run => {
+                "import them: the same command without --dry-run\n".to_owned()
+            }
+            (false, _) => String::new(),
         }
     }
 

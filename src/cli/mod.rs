@@ -126,7 +126,7 @@ enum Command {
     /// connect an account step by step: key, test, agent
     #[command(after_help = connect::EXAMPLES)]
     Connect(Box<connect::Args>),
-    /// connect the accounts whose keys are in .env, the environment or other tools' files
+    /// connect accounts by the keys in .env, the environment or files of other tools
     #[command(after_help = import::EXAMPLES)]
     Import(import::Args),
     /// make a link by which a person connects an account in a browser

@@ -135,7 +135,7 @@ fn only_ways_to_authenticate_that_work_are_offered() {
     let config = cli.file(
         "own.yaml",
         "providers:\n- { id: acme, name: Acme, hosts: [api.acme.test], auth: [{ id: key, kind: bearer }, \
-         { id: signed, kind: oauth1 }] }\n",
+         { id: signed, kind: digest }] }\n",
     );
     let config = config.to_str().expect("UTF-8");
     let add = ["connection", "add", "acme", "--auth", "signed", "--config", config];

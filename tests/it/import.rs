@@ -75,7 +75,7 @@ impl Desk {
 fn dotenv(desk: &Desk) -> String {
     let key = &desk.canary.text;
     format!(
-        "# keys\nGITHUB_TOKEN=\"{key}\" # of work\nPORT=8080\nexport STRIPE_API_KEY={REVOKED}\nMY_SECRET=unknown-value-1234\n"
+        "# keys\nGITHUB_TOKEN=\"{key}\" # of work\nPORT=8080\nexport STRIPE_API_KEY={REVOKED}\nMY_SECRET=unknown-value-1234\nDATABASE_URL=postgres://me:pw@db.test/app\n"
     )
 }
 
@@ -103,6 +103,8 @@ async fn what_cannot_be_imported_is_refused_and_changes_nothing() {
     assert_eq!(names, ["github", "stripe"], "{found}");
     assert_eq!(found["accounts"][0]["places"], json!([".env:2 GITHUB_TOKEN"]));
     assert_eq!(found["skipped"][0]["place"], ".env:5 MY_SECRET", "{found}");
+    let database = found["skipped"][1]["why"].as_str().expect("a reason");
+    assert!(database.contains("keyward connection add postgres"), "{found}");
     assert_eq!(
         (desk.names("connection"), desk.names("agent")),
         (Vec::<String>::new(), Vec::<String>::new())

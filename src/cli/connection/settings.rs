@@ -50,7 +50,7 @@ struct Sessions {
     /// the longest time that one statement may take, such as 30s
     #[arg(long, value_name = "TIME")]
     statement_timeout: Option<Wait>,
-    /// statements on data that sessions may send: select, insert, update, delete, merge, truncate
+    /// kinds of statements in sessions: select, insert, update, delete, merge, truncate
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     statements: Vec<StatementKind>,
     /// tables that statements may name, such as orders, sales.orders or sales.*

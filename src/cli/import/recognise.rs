@@ -196,6 +196,11 @@ fn remedy(candidate: &Candidate, providers: &[ProviderView]) -> Option<String> {
         return Some(format!("no provider has this host: keyward connect https://{host} --bearer"));
     }
     let name = candidate.variable.as_ref()?;
+    if let Some(database) = database(candidate.value.text()) {
+        return Some(format!(
+            "programs connect to a listener instead of a database: keyward connection add {database}"
+        ));
+    }
     let reads = |it: &&ProviderView| {
         it.auth.iter().flat_map(|auth| &auth.fields).any(|field| field.env.contains(name))
     };
@@ -220,6 +225,19 @@ fn remedy(candidate: &Candidate, providers: &[ProviderView]) -> Option<String> {
             is_secret.then(|| "no provider is known by its name or its beginning".to_owned())
         }
     }
+}
+
+/// The provider of a database whose URL has a password.
+fn database(value: &str) -> Option<&'static str> {
+    let (scheme, rest) = value.split_once("://")?;
+    let (login, _) = rest.split_once('@')?;
+    let provider = match scheme {
+        "postgres" | "postgresql" => "postgres",
+        "mysql" | "mariadb" => "mysql",
+        "redis" | "rediss" => "redis",
+        _ => return None,
+    };
+    login.contains(':').then_some(provider)
 }
 
 fn account(

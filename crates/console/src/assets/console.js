@@ -596,7 +596,8 @@
     // A page that was opened meanwhile stays.
     if (!next || own !== searches || from !== visit) return;
     history.replaceState(null, '', url.href);
-    for (const part of all('[data-live]')) {
+    // `data-found`: a part that only a search changes.
+    for (const part of all('[data-live], [data-found]')) {
       const fresh = next.document.getElementById(part.id);
       if (fresh && !part.contains(form)) part.replaceWith(fresh);
     }

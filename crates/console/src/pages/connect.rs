@@ -82,7 +82,7 @@ async fn choose(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> 
             (search("services", asked.q.as_deref()))
             @if let Some(agent) = &asked.agent { input type="hidden" name="agent" value=(agent); }
         }
-        div #services data-live {
+        div #services data-found {
             @if list.items.is_empty() {
                 section.panel { (empty("No service fits", "Every host with an HTTP API works: define it as a service of your own.",
                     Some(html! { a.button href="/services/new" { "Define a service" } }))) }

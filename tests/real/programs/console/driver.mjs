@@ -128,8 +128,11 @@ const commands = {
   async paint({ page }) {
     return page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1);
   },
+  // Without what its script fetches later, such as newer content of a live part.
   async weight({ page }) {
-    return page.evaluate(() => performance.getEntries().reduce((sum, entry) => sum + (entry.encodedBodySize ?? 0), 0));
+    return page.evaluate(() => performance.getEntries()
+      .filter((entry) => entry.initiatorType !== 'fetch')
+      .reduce((sum, entry) => sum + (entry.encodedBodySize ?? 0), 0));
   },
   // Chromium's virtual authenticator: a passkey that is verified.
   async authenticator({ page }) {

@@ -59,7 +59,7 @@ async fn choose(visit: &Visit, asked: &Asked) -> Result<Page, Stop> {
             (search("services", asked.q.as_deref()))
             noscript { button { "Search" } }
         }
-        div #services data-live {
+        div #services data-found {
             @if fitting.is_empty() { section.panel { (empty("No service fits", "Services that take keys need no app.", None)) } }
             ul.cards { @for it in fitting.iter().take(SERVICES) { li {
                 a href=(format!("/apps/new?provider={}", segment(&it.id))) { (mark(&it.id, false)) span.text { (it.name) } }
