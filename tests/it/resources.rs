@@ -468,5 +468,7 @@ async fn bodies_that_do_not_come_do_not_keep_others_from_the_admin_listener() {
     let mut last = wires.pop().expect("300");
     last.send("state").await;
     assert_eq!(last.answer("POST").await.head.status(), 400);
+    // A shutdown waits for requests that are under way.
+    drop(wires);
     world.finish().await;
 }
