@@ -220,6 +220,7 @@ fn reach(rule: &RuleShown) -> Markup {
                 @if !spec.methods.is_empty() || !spec.paths.is_empty() {
                     p.why.mono { (spec.methods.join(" ")) " " (spec.paths.join(" ")) }
                 }
+                @if !spec.actions.is_empty() { p.why { "for " (spec.actions.join(", ")) } }
             }
             td data-label="Through" {
                 @if let Some(name) = &spec.use_connection { a href=(format!("/connections/{}", segment(name))) { (name) } }
