@@ -435,6 +435,8 @@ impl Ticket {
             FlightResult::Refused(refused) => {
                 if let FlightRefusal::Broken { rest, .. } = &refused {
                     state.quiet = rest.map(|rest| (now, rest));
+                    // As at every other replica, which forgets it with the stored verdict.
+                    self.cell.held.store(None);
                 }
                 Some(refused)
             }

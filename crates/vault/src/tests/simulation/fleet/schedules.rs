@@ -106,3 +106,23 @@ fn a_crash_during_a_refresh_is_the_excuse_of_the_next_use() {
     ];
     assert_eq!(simulated(Some(2), vec![answer], &steps), (Vec::new(), 1));
 }
+
+/// A replica is paused with an answer, and another one sends the spent token. What the verdict ended is not used, at the
+/// replica that stored the verdict as at the others.
+#[test]
+fn a_credential_does_not_outlive_the_verdict_on_its_grant() {
+    let answer = Answer { after: 37_680, what: What::Token(None) };
+    let steps = [
+        FleetStep::Want(2, 1),
+        FleetStep::Want(1, 1),
+        FleetStep::Pass(3),
+        FleetStep::Refused(1),
+        FleetStep::Pass(9),
+        FleetStep::Refused(2),
+        FleetStep::Pause(1),
+        FleetStep::Pass(35_070),
+        FleetStep::Want(2, 1),
+        FleetStep::Pass(1),
+    ];
+    assert_eq!(simulated(Some(3_600), vec![answer], &steps), (Vec::new(), 0));
+}
