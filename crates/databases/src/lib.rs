@@ -30,6 +30,7 @@ mod rules;
 #[cfg(test)]
 mod sample;
 mod session;
+mod sql;
 mod stream;
 mod test;
 mod upstream;

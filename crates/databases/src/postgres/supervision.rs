@@ -1,5 +1,5 @@
 //! [`Supervision`]: the copying of a session's bytes, with what its connection's settings ask for: statements that are checked
-//! or recorded, and limits of answers. When the gateway ends a session, its agent is told why.
+//! or recorded, and limits of answers. When the gateway ends a session, its agent gets the reason.
 
 use std::sync::{Arc, OnceLock};
 
@@ -78,7 +78,7 @@ impl Supervision {
     }
 }
 
-/// What the agent is told when the gateway has ended its session.
+/// The last message to the agent, if the gateway has ended its session.
 fn last_message(end: SessionEnd) -> Option<Vec<u8>> {
     // 57P01: admin_shutdown; 57P05: idle_session_timeout.
     let (state, message) = match end {

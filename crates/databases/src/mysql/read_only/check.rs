@@ -1,7 +1,8 @@
 //! Which statements a read-only session may send. The first word must be one of those that read or that begin and end
 //! transactions; then settings, functions and clauses that lead out of the mode or write are looked for.
 
-use super::lexer::{Token, tokens};
+use super::lexer::tokens;
+use crate::sql::Token;
 
 /// Why a statement is refused. A sentence without a full stop and without quotes.
 pub type Reason = &'static str;

@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::is_safe_encoding;
-use super::lexer::{LexError, Lexed, Token, tokens};
+use super::lexer::{LexError, Lexed, tokens};
 use crate::rules::{Reason, StatementRules};
+use crate::sql::Token;
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[

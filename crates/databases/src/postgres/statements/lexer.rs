@@ -4,16 +4,7 @@
 
 use std::ops::Range;
 
-/// A token. Constants have no content: what is inside a string is not a statement.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Token {
-    /// A keyword or a name, in lower case; also a quoted name.
-    Word(String),
-    /// A string, a number or a parameter.
-    Constant,
-    /// One character of an operator or a separator.
-    Symbol(u8),
-}
+use crate::sql::{Cursor, Token};
 
 /// A token, and where it is in the text.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,73 +31,62 @@ pub enum LexError {
 /// # Errors
 /// When the text is not certainly read as the server reads it.
 pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
-    let mut lexer = Lexer { text, at: 0, begun: 0 };
+    let mut lexer = Lexer { cursor: Cursor { text, at: 0 }, begun: 0 };
     let mut found = Vec::new();
     while let Some(token) = lexer.next()? {
-        found.push(Lexed { token, at: lexer.begun..lexer.at });
+        found.push(Lexed { token, at: lexer.begun..lexer.cursor.at });
     }
     Ok(found)
 }
 
 struct Lexer<'a> {
-    text: &'a [u8],
-    at: usize,
-    /// Where the token before `at` begins.
+    cursor: Cursor<'a>,
+    /// Where the token before the cursor begins.
     begun: usize,
 }
 
 impl Lexer<'_> {
-    fn peek(&self, ahead: usize) -> u8 {
-        self.text.get(self.at + ahead).copied().unwrap_or_default()
-    }
-
     fn next(&mut self) -> Result<Option<Token>, LexError> {
         self.skip_blanks()?;
-        self.begun = self.at;
-        let Some(first) = self.text.get(self.at).copied() else { return Ok(None) };
-        let token = match (first, self.peek(1)) {
+        self.begun = self.cursor.at;
+        let Some(first) = self.cursor.text.get(self.cursor.at).copied() else { return Ok(None) };
+        let token = match (first, self.cursor.peek(1)) {
             (b'e' | b'E', b'\'') => {
-                self.at += 1;
+                self.cursor.at += 1;
                 self.escaped_string()?
             }
-            (b'u' | b'U', b'&') if matches!(self.peek(2), b'\'' | b'"') => {
+            (b'u' | b'U', b'&') if matches!(self.cursor.peek(2), b'\'' | b'"') => {
                 return Err(LexError::UnicodeEscapes);
             }
             (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', b'\'') => {
-                self.at += 1;
+                self.cursor.at += 1;
                 self.string()?
             }
             (b'\'', _) => self.string()?,
-            (b'"', _) => self.quoted_name()?,
+            (b'"', _) => self.cursor.quoted_name(b'"').ok_or(LexError::Unterminated)?,
             (b'$', digit) if digit.is_ascii_digit() => {
-                self.at += 1;
-                self.skip(|byte| byte.is_ascii_digit());
+                self.cursor.at += 1;
+                self.cursor.skip(|byte| byte.is_ascii_digit());
                 Token::Constant
             }
             (b'$', _) => self.dollar()?,
             (digit, _) if digit.is_ascii_digit() => self.number(),
-            (letter, _) if begins_name(letter) => self.name(),
+            (letter, _) if begins_name(letter) => self.cursor.word(is_part_of_name),
             (control, _) if control.is_ascii_control() => return Err(LexError::Control),
             (symbol, _) => {
-                self.at += 1;
+                self.cursor.at += 1;
                 Token::Symbol(symbol)
             }
         };
         Ok(Some(token))
     }
 
-    fn skip(&mut self, is_part: impl Fn(u8) -> bool) {
-        while self.text.get(self.at).is_some_and(|byte| is_part(*byte)) {
-            self.at += 1;
-        }
-    }
-
     /// Blanks and comments. A comment also begins inside of what would be an operator.
     fn skip_blanks(&mut self) -> Result<(), LexError> {
         loop {
-            match (self.peek(0), self.peek(1)) {
-                (b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, _) => self.at += 1,
-                (b'-', b'-') => self.skip(|byte| !matches!(byte, b'\n' | b'\r')),
+            match (self.cursor.peek(0), self.cursor.peek(1)) {
+                (b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, _) => self.cursor.at += 1,
+                (b'-', b'-') => self.cursor.skip(|byte| !matches!(byte, b'\n' | b'\r')),
                 (b'/', b'*') => self.comment()?,
                 _ => return Ok(()),
             }
@@ -117,118 +97,92 @@ impl Lexer<'_> {
     fn comment(&mut self) -> Result<(), LexError> {
         let mut depth = 0_usize;
         loop {
-            match (self.peek(0), self.peek(1)) {
+            match (self.cursor.peek(0), self.cursor.peek(1)) {
                 (b'/', b'*') => {
                     depth += 1;
-                    self.at += 2;
+                    self.cursor.at += 2;
                 }
                 (b'*', b'/') => {
                     depth -= 1;
-                    self.at += 2;
+                    self.cursor.at += 2;
                     if depth == 0 {
                         return Ok(());
                     }
                 }
-                _ if self.at >= self.text.len() => return Err(LexError::Unterminated),
-                _ => self.at += 1,
+                _ if self.cursor.at >= self.cursor.text.len() => {
+                    return Err(LexError::Unterminated);
+                }
+                _ => self.cursor.at += 1,
             }
         }
     }
 
     /// `'…'`, in which a quote is doubled. Two strings in a row have the same ends as one that goes on.
     fn string(&mut self) -> Result<Token, LexError> {
-        self.at += 1;
+        self.cursor.at += 1;
         loop {
-            match (self.text.get(self.at), self.peek(1)) {
+            match (self.cursor.text.get(self.cursor.at), self.cursor.peek(1)) {
                 (None, _) => return Err(LexError::Unterminated),
-                (Some(b'\''), b'\'') => self.at += 2,
+                (Some(b'\''), b'\'') => self.cursor.at += 2,
                 (Some(b'\''), _) => {
-                    self.at += 1;
+                    self.cursor.at += 1;
                     return Ok(Token::Constant);
                 }
-                (Some(_), _) => self.at += 1,
+                (Some(_), _) => self.cursor.at += 1,
             }
         }
     }
 
     /// `E'…'`, in which a backslash escapes. It goes on after a line break, with its escapes.
     fn escaped_string(&mut self) -> Result<Token, LexError> {
-        self.at += 1;
+        self.cursor.at += 1;
         loop {
-            match (self.text.get(self.at), self.peek(1)) {
+            match (self.cursor.text.get(self.cursor.at), self.cursor.peek(1)) {
                 (None, _) => return Err(LexError::Unterminated),
-                (Some(b'\\'), _) | (Some(b'\''), b'\'') => self.at += 2,
+                (Some(b'\\'), _) | (Some(b'\''), b'\'') => self.cursor.at += 2,
                 (Some(b'\''), _) => {
-                    self.at += 1;
+                    self.cursor.at += 1;
                     break;
                 }
-                (Some(_), _) => self.at += 1,
+                (Some(_), _) => self.cursor.at += 1,
             }
         }
         self.skip_blanks()?;
-        match self.peek(0) {
+        match self.cursor.peek(0) {
             b'\'' => Err(LexError::Continued),
             _ => Ok(Token::Constant),
         }
     }
 
-    /// `"…"`. In lower case as well, because names of settings are compared so.
-    fn quoted_name(&mut self) -> Result<Token, LexError> {
-        self.at += 1;
-        let mut name = Vec::new();
-        loop {
-            match (self.text.get(self.at), self.peek(1)) {
-                (None, _) => return Err(LexError::Unterminated),
-                (Some(b'"'), b'"') => {
-                    name.push(b'"');
-                    self.at += 2;
-                }
-                (Some(b'"'), _) => {
-                    self.at += 1;
-                    return Ok(Token::Word(lower(&name)));
-                }
-                (Some(byte), _) => {
-                    name.push(*byte);
-                    self.at += 1;
-                }
-            }
-        }
-    }
-
     /// Digits, and an exponent. A point is a symbol of its own, which is no difference here.
     fn number(&mut self) -> Token {
-        self.skip(|byte| byte.is_ascii_digit());
-        let sign = usize::from(matches!(self.peek(1), b'+' | b'-'));
-        if matches!(self.peek(0), b'e' | b'E') && self.peek(1 + sign).is_ascii_digit() {
-            self.at += 1 + sign;
-            self.skip(|byte| byte.is_ascii_digit());
+        self.cursor.skip(|byte| byte.is_ascii_digit());
+        let sign = usize::from(matches!(self.cursor.peek(1), b'+' | b'-'));
+        if matches!(self.cursor.peek(0), b'e' | b'E') && self.cursor.peek(1 + sign).is_ascii_digit()
+        {
+            self.cursor.at += 1 + sign;
+            self.cursor.skip(|byte| byte.is_ascii_digit());
         }
         Token::Constant
     }
 
-    fn name(&mut self) -> Token {
-        let from = self.at;
-        self.skip(|byte| begins_name(byte) || byte.is_ascii_digit() || byte == b'$');
-        Token::Word(lower(&self.text[from..self.at]))
-    }
-
     /// `$tag$…$tag$`, or a lone `$`.
     fn dollar(&mut self) -> Result<Token, LexError> {
-        let from = self.at;
-        self.at += 1;
-        if begins_name(self.peek(0)) {
-            self.skip(|byte| begins_name(byte) || byte.is_ascii_digit());
+        let from = self.cursor.at;
+        self.cursor.at += 1;
+        if begins_name(self.cursor.peek(0)) {
+            self.cursor.skip(|byte| begins_name(byte) || byte.is_ascii_digit());
         }
-        if self.peek(0) != b'$' {
+        if self.cursor.peek(0) != b'$' {
             // The server refuses it.
-            self.at = from + 1;
+            self.cursor.at = from + 1;
             return Ok(Token::Symbol(b'$'));
         }
-        self.at += 1;
-        let tag = &self.text[from..self.at];
-        let rest = &self.text[self.at..];
+        self.cursor.at += 1;
+        let tag = &self.cursor.text[from..self.cursor.at];
+        let rest = &self.cursor.text[self.cursor.at..];
         let end = rest.windows(tag.len()).position(|window| window == tag);
-        self.at += end.ok_or(LexError::Unterminated)? + tag.len();
+        self.cursor.at += end.ok_or(LexError::Unterminated)? + tag.len();
         Ok(Token::Constant)
     }
 }
@@ -237,9 +191,8 @@ fn begins_name(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
 }
 
-/// The server folds ASCII only, of what matters here.
-fn lower(name: &[u8]) -> String {
-    String::from_utf8_lossy(&name.to_ascii_lowercase()).into_owned()
+fn is_part_of_name(byte: u8) -> bool {
+    begins_name(byte) || byte.is_ascii_digit() || byte == b'$'
 }
 
 #[cfg(test)]

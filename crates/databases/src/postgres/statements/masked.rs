@@ -1,6 +1,7 @@
 //! [`masked`]: a statement for the audit log. Words and operators stay; each literal becomes `?`, and comments are left out.
 
-use super::lexer::{Lexed, Token, tokens};
+use super::lexer::{Lexed, tokens};
+use crate::sql::Token;
 
 /// The longest text in a record, in bytes.
 const MASKED_BYTES_MAX: usize = 4096;

@@ -1,0 +1,64 @@
+//! What the lexers of all dialects of SQL share.
+
+/// A token. Constants have no content: what is inside a string is not a statement.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Token {
+    /// A keyword or a name, in lower case; also a quoted name, and the name of a variable.
+    Word(String),
+    /// A string, a number or a parameter.
+    Constant,
+    /// One character of an operator or a separator.
+    Symbol(u8),
+}
+
+/// A place in a statement.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    pub text: &'a [u8],
+    pub at: usize,
+}
+
+impl Cursor<'_> {
+    /// The byte so far ahead; 0 behind the end.
+    pub fn peek(&self, ahead: usize) -> u8 {
+        self.text.get(self.at + ahead).copied().unwrap_or_default()
+    }
+
+    /// Goes on while bytes are part of something.
+    pub fn skip(&mut self, is_part: impl Fn(u8) -> bool) {
+        while self.text.get(self.at).is_some_and(|byte| is_part(*byte)) {
+            self.at += 1;
+        }
+    }
+
+    /// The word of these bytes, from here on.
+    pub fn word(&mut self, is_part: impl Fn(u8) -> bool) -> Token {
+        let from = self.at;
+        self.skip(is_part);
+        Token::Word(lower(&self.text[from..self.at]))
+    }
+
+    /// A quoted name, in which a quote is doubled; `None` if it does not end. In lower case as well, because names of
+    /// settings are compared so.
+    pub fn quoted_name(&mut self, quote: u8) -> Option<Token> {
+        self.at += 1;
+        let mut name = Vec::new();
+        loop {
+            let byte = *self.text.get(self.at)?;
+            if byte != quote {
+                self.at += 1;
+            } else if self.peek(1) == quote {
+                self.at += 2;
+            } else {
+                self.at += 1;
+                return Some(Token::Word(lower(&name)));
+            }
+            name.push(byte);
+        }
+    }
+}
+
+/// Servers fold ASCII only, of what matters here.
+pub fn lower(name: &[u8]) -> String {
+    String::from_utf8_lossy(&name.to_ascii_lowercase()).into_owned()
+}
