@@ -233,11 +233,10 @@ impl<'a> Evaluation<'a> {
 
     /// Whether the binding's actions and slots allow the request.
     pub(super) fn is_within(&self, binding: &CompiledBinding) -> Result<(), Reason> {
-        let connection = || binding.account.name.clone();
         if let Some(list) = &binding.deny
             && (list.lost.is_some() || self.is_in(list, &binding.id)?)
         {
-            return Err(Reason::DeniedAction { connection: connection(), list: list.clone() });
+            return Err(binding.denied(list));
         }
         let Extent::Parts(Parts { allow, slots }) = &binding.extent else { return Ok(()) };
         let (mut blocked, mut unclear) = (None, None);
@@ -261,10 +260,11 @@ impl<'a> Evaluation<'a> {
         Err(match (unclear, blocked, allow, slots.first()) {
             (Some(reason), ..) => reason,
             (_, Some(why), ..) => Reason::PluginBlocked(why.clone()),
-            (_, _, Some(list), _) => {
-                Reason::BeyondActions { connection: connection(), list: list.clone() }
+            (_, _, Some(list), _) => binding.beyond(list),
+            (.., Some(slot)) => {
+                let connection = binding.account.name.clone();
+                Reason::BeyondSlot { slot: slot.clone(), connection }
             }
-            (.., Some(slot)) => Reason::BeyondSlot { slot: slot.clone(), connection: connection() },
             (None, None, None, None) => Reason::DefaultDeny { others: true, set: None },
         })
     }

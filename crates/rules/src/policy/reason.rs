@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::slots::{ActionList, Blocked, Slot, SlotProblem};
+use super::slots::{Blocked, Slot, SlotProblem};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::id::RuleId;
 
@@ -116,15 +116,17 @@ pub enum Reason {
     BeyondActions {
         /// The connection's name.
         connection: Arc<str>,
-        /// What it allows.
-        list: ActionList,
+        /// The names of the actions that it allows.
+        allowed: String,
     },
     /// `denied`: the agent's binding denies the action.
     DeniedAction {
         /// The connection's name.
         connection: Arc<str>,
-        /// What it denies.
-        list: ActionList,
+        /// The names of the actions that it denies.
+        denied: String,
+        /// One of them that the provider does not have.
+        lost: Option<Arc<str>>,
     },
     /// `plugin_blocked`: a required slot has no usable connection.
     PluginBlocked(Arc<Blocked>),
@@ -161,8 +163,10 @@ impl Reason {
                 "rule `{rule}` uses connection `{connection}` for other requests only"
             )),
             Self::BeyondSlot { slot, connection } => beyond_slot(slot, connection),
-            Self::BeyondActions { list, connection } => beyond_actions(list, connection),
-            Self::DeniedAction { list, connection } => denied_action(list, connection),
+            Self::BeyondActions { allowed, connection } => beyond_actions(allowed, connection),
+            Self::DeniedAction { denied, lost, connection } => {
+                denied_action(denied, lost.as_deref(), connection)
+            },
             Self::CredentialInPath { rule } => credential_in_path(rule),
             Self::Contradiction { detail } => Code::Denied.because(*detail),
             Self::Login { detail, .. } => Code::Denied.because(detail.clone()),
@@ -271,19 +275,19 @@ fn beyond_slot(slot: &Slot, connection: &str) -> RefusalText {
         .hint(format!("if the agent itself is to do more: `keyward agent bind NAME {connection}`"))
 }
 
-fn beyond_actions(list: &ActionList, connection: &str) -> RefusalText {
+fn beyond_actions(allowed: &str, connection: &str) -> RefusalText {
     Code::Denied
         .because(format!(
             "the agent's binding allows these actions of connection `{connection}` only: {}",
-            list.text()
+            allowed
         ))
         .hint(format!(
             "to allow more: `keyward agent bind NAME {connection} --allow ACTION`, with all actions that it may use"
         ))
 }
 
-fn denied_action(list: &ActionList, connection: &str) -> RefusalText {
-    match &list.lost {
+fn denied_action(denied: &str, lost: Option<&str>, connection: &str) -> RefusalText {
+    match lost {
         Some(lost) => Code::Denied
             .because(format!(
                 "the agent's binding denies action `{lost}` of connection `{connection}`, which its provider does \
@@ -293,7 +297,7 @@ fn denied_action(list: &ActionList, connection: &str) -> RefusalText {
         None => Code::Denied
             .because(format!(
                 "the agent's binding denies this action of connection `{connection}`: it denies {}",
-                list.text()
+                denied
             ))
             .hint(format!("`keyward agent bind NAME {connection} --deny ACTION` replaces what it denies")),
     }

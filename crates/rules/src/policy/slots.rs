@@ -134,8 +134,8 @@ impl CompiledBinding {
     /// Checks that it allows all requests, and answers its label. For logins, in which no request is seen.
     pub(super) fn for_login(&self) -> Result<RuleId, Reason> {
         let connection = || self.account.name.clone();
-        if let Some(denied) = &self.deny {
-            return Err(Reason::DeniedAction { connection: connection(), list: denied.clone() });
+        if let Some(list) = &self.deny {
+            return Err(self.denied(list));
         }
         let Extent::Parts(Parts { allow, slots }) = &self.extent else {
             return Ok(self.id.clone());
@@ -148,11 +148,20 @@ impl CompiledBinding {
             (None, Some(slot), _) => {
                 Err(Reason::BeyondSlot { slot: slot.clone(), connection: connection() })
             }
-            (None, None, Some(list)) => {
-                Err(Reason::BeyondActions { connection: connection(), list: list.clone() })
-            }
+            (None, None, Some(list)) => Err(self.beyond(list)),
             (None, None, None) => Err(Reason::ConnectionMissing { name: connection() }),
         }
+    }
+
+    /// The refusal of an action that it denies.
+    pub(super) fn denied(&self, list: &ActionList) -> Reason {
+        let (connection, lost) = (self.account.name.clone(), list.lost.clone());
+        Reason::DeniedAction { connection, denied: list.text(), lost }
+    }
+
+    /// The refusal of what none of its actions has.
+    pub(super) fn beyond(&self, list: &ActionList) -> Reason {
+        Reason::BeyondActions { connection: self.account.name.clone(), allowed: list.text() }
     }
 }
 
