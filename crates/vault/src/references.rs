@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -275,7 +276,7 @@ impl Vault {
                 digest.update(format!("{}\0{:?}\0{:?}\0", source.id, source.spec, source.facts));
             }
         }
-        hex(&digest.finalize())
+        HEXLOWER.encode(&digest.finalize())
     }
 
     pub(super) fn count_fetch(&self, succeeded: bool) {
@@ -310,9 +311,5 @@ fn digest_of(references: &References) -> String {
             digest.update([0]);
         }
     }
-    hex(&digest.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&digest.finalize())
 }

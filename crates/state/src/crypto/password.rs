@@ -2,6 +2,7 @@
 //! takes some 20 ms and 19 MiB: callers run it off the threads of the runtime, and few at once.
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -27,7 +28,7 @@ const CHARS: std::ops::RangeInclusive<usize> = 12..=256;
 pub fn hash(password: &Secret) -> Option<PasswordHash> {
     let salt = random::<SALT_BYTES>();
     let hash = derive(password.expose(), &*salt, MEMORY_KIB, PASSES, LANES)?;
-    let (salt, hash) = (hex(&*salt), hex(&*hash));
+    let (salt, hash) = (HEXLOWER.encode(&*salt), HEXLOWER.encode(&*hash));
     Some(PasswordHash { memory_kib: MEMORY_KIB, passes: PASSES, lanes: LANES, salt, hash })
 }
 
@@ -42,7 +43,8 @@ pub fn matches(password: &Secret, known: Option<&PasswordHash>) -> bool {
     if *memory_kib > MEMORY_KIB_MAX || *passes > PASSES_MAX || *lanes != LANES {
         return false;
     }
-    let (Some(salt), Some(hash)) = (unhex(salt), unhex(hash)) else { return false };
+    let bytes = |text: &str| HEXLOWER_PERMISSIVE.decode(text.as_bytes());
+    let (Ok(salt), Ok(hash)) = (bytes(salt), bytes(hash)) else { return false };
     derive(password.expose(), &salt, *memory_kib, *passes, *lanes)
         .is_some_and(|derived| derived.ct_eq(&hash[..]).into())
 }
@@ -71,19 +73,6 @@ fn derive(
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     argon2.hash_password_into(password, salt, hash.as_mut_slice()).ok()?;
     Some(hash)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .bytes()
-        .map(|byte| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-        .collect();
-    let (pairs, rest) = digits.as_ref()?.as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
 #[cfg(test)]
@@ -132,7 +121,7 @@ mod tests {
         // this is the test vector of the crate's own suite for argon2id, v=0x13, m=65536, t=2, p=1.
         let derived = derive(b"password", b"somesalt", 65_536, 2, 1).unwrap();
         let expected = "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7";
-        assert_eq!(hex(&*derived), expected);
+        assert_eq!(HEXLOWER.encode(&*derived), expected);
     }
 
     #[test]

@@ -12,17 +12,18 @@ use aws_sigv4::http_request::{
     SignatureLocation, SigningSettings, UriPathNormalizationMode,
 };
 use aws_sigv4::sign::v4;
+use data_encoding::HEXLOWER;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::SignError;
 use super::aws_action;
 use super::aws_chunks::ChunkSigner;
 use super::aws_host::scope_of;
 use super::aws_signature::{AgentSignature, Place};
-use super::{SignError, hex};
 use keyward_base::secret::Secret;
 
 /// SHA-256 of the body, or a word that says how it is signed.
@@ -317,7 +318,7 @@ impl Payload {
 
 /// SHA-256 in lower-case hexadecimal digits.
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 /// Characters that are not encoded: RFC 3986 §2.3.

@@ -4,10 +4,11 @@
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER;
 
+use super::SignError;
 use super::jwt::KeyEncoding;
 use super::message::{Message, Values};
-use super::{SignError, hex};
 
 /// How requests are signed.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +58,7 @@ impl HmacScheme {
         let message = self.message.render(values)?;
         let tag = self.algorithm.sign(&key, &message);
         Ok(match self.encoding {
-            SignatureEncoding::Hex => hex(&tag),
+            SignatureEncoding::Hex => HEXLOWER.encode(&tag),
             SignatureEncoding::Base64 => STANDARD.encode(tag),
         })
     }

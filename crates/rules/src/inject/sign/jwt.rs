@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -60,7 +61,7 @@ impl KeyEncoding {
         let bytes = match self {
             Self::Text => text.to_vec(),
             Self::Base64 => STANDARD.decode(text).map_err(|_| SignError::Key)?,
-            Self::Hex => from_hex(text).ok_or(SignError::Key)?,
+            Self::Hex => HEXLOWER_PERMISSIVE.decode(text).map_err(|_| SignError::Key)?,
         };
         Ok(Zeroizing::new(bytes))
     }
@@ -153,13 +154,4 @@ impl JwtTemplate {
 fn text(message: &Message, values: &Values<'_>) -> Result<String, SignError> {
     let bytes = message.render(values)?;
     String::from_utf8(bytes.to_vec()).map_err(|_| SignError::Unsignable)
-}
-
-fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
-    let (pairs, rest) = text.as_chunks::<2>();
-    match rest.is_empty() {
-        true => pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect(),
-        false => None,
-    }
 }

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::SignError;
 use super::azure;
-use super::{SignError, hex};
 use crate::inject::template::{Part, Template};
 use keyward_base::secret::Secret;
 
@@ -183,7 +184,7 @@ impl Computed {
             Self::Target => target.to_owned(),
             Self::BodyLength if body.is_empty() => String::new(),
             Self::BodyLength => body.len().to_string(),
-            Self::BodySha256 => hex(&Sha256::digest(body)),
+            Self::BodySha256 => HEXLOWER.encode(&Sha256::digest(body)),
             Self::BodySha256Base64 => STANDARD.encode(Sha256::digest(body)),
             Self::BodyMd5Base64 => STANDARD.encode(Md5::digest(body)),
             Self::AzureHeaders => azure::headers(request.headers)?,

@@ -18,7 +18,6 @@ pub mod request_signer;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use self::aws_sigv4::AwsKeys;
@@ -70,12 +69,4 @@ pub enum SignError {
     /// The system has no randomness.
     #[error("the system gives no random numbers")]
     Random,
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use http::header::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 
+use super::SignError;
 use super::hmac::HmacScheme;
 use super::jwt::JwtTemplate;
 use super::message::{Message, RequestParts, Values};
 use super::oauth1::OAuth1Scheme;
-use super::{SignError, hex};
 use crate::inject::credential::Scoped;
 use crate::inject::names;
 use crate::inject::placement::{Location, Place};
@@ -210,7 +211,7 @@ impl fmt::Debug for RequestSigner {
 pub fn nonce() -> Result<String, SignError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| SignError::Random)?;
-    Ok(hex(&bytes))
+    Ok(HEXLOWER.encode(&bytes))
 }
 
 #[cfg(test)]
