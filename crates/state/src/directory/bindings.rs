@@ -51,23 +51,12 @@ impl Directory {
         agent: &AgentId,
         connection: &ConnectionId,
     ) -> Result<BindingRecord, DirectoryError> {
-        let (org, agent, connection) = (org.clone(), agent.clone(), connection.clone());
         let now = self.shared.clock.now();
-        self.write(|writer| async move {
-            let change = |agent: &mut AgentRecord| {
-                check::editable(agent, ManagedBy::Store)?;
-                let mut all = agent.facts.bindings.iter_mut();
-                let found = all.find(|it| it.direct && it.connection == connection);
-                let found =
-                    found.ok_or_else(|| DirectoryError::not_found("binding", &connection))?;
-                found.preferred = Some(now);
-                Ok(())
-            };
-            let (_, after) = writer.edit::<Agent>(&org, &agent, &change).await?;
-            let bound = after.facts.binding(&connection).cloned();
-            bound.ok_or_else(|| DirectoryError::not_found("binding", &connection))
-        })
-        .await
+        let prefer = move |binding: &mut BindingRecord| {
+            binding.preferred = Some(now);
+            Ok(())
+        };
+        self.edit_binding(org, agent, connection, prefer).await
     }
 
     /// Limits a binding to other actions.
@@ -81,18 +70,30 @@ impl Directory {
         connection: &ConnectionId,
         limits: LimitsChange,
     ) -> Result<BindingRecord, DirectoryError> {
+        let limit = move |binding: &mut BindingRecord| {
+            let (by, of) = (binding.managed_by, &binding.connection);
+            check::editor(by, ManagedBy::Store, "binding", of.as_str())?;
+            binding.limits = binding.limits.changed(&limits);
+            Ok(())
+        };
+        self.edit_binding(org, agent, connection, limit).await
+    }
+
+    /// Changes a direct binding of an agent that no file manages.
+    async fn edit_binding(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+        edit: impl Fn(&mut BindingRecord) -> Result<(), DirectoryError> + Send + Sync + 'static,
+    ) -> Result<BindingRecord, DirectoryError> {
         let (org, agent, connection) = (org.clone(), agent.clone(), connection.clone());
         self.write(|writer| async move {
             let change = |agent: &mut AgentRecord| {
                 check::editable(agent, ManagedBy::Store)?;
                 let mut all = agent.facts.bindings.iter_mut();
                 let found = all.find(|it| it.direct && it.connection == connection);
-                let found =
-                    found.ok_or_else(|| DirectoryError::not_found("binding", &connection))?;
-                let (by, kind) = (ManagedBy::Store, "binding");
-                check::editor(found.managed_by, by, kind, connection.as_str())?;
-                found.limits = found.limits.changed(&limits);
-                Ok(())
+                edit(found.ok_or_else(|| DirectoryError::not_found("binding", &connection))?)
             };
             let (_, after) = writer.edit::<Agent>(&org, &agent, &change).await?;
             let bound = after.facts.binding(&connection).cloned();
