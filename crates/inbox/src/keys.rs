@@ -1,13 +1,11 @@
 //! [`HookKeys`]: the secret of the service, which verifies its requests, and the key that signs deliveries. After a
 //! change, the secret before is accepted, and the key before signs, for a day.
 
-use std::fmt;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
 
 use keyward_base::secret::Secret;
+use keyward_vault::SecretText;
 use keyward_vault::events::{SigningKey, SigningKeys};
 
 /// How long the secret before is accepted.
@@ -26,7 +24,7 @@ pub struct NewKeys {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct HookKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    secret: Option<SecretRow>,
+    secret: Option<SecretText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     former: Option<FormerSecret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,14 +34,9 @@ pub(crate) struct HookKeys {
 /// A replaced secret.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct FormerSecret {
-    secret: SecretRow,
+    secret: SecretText,
     until: Timestamp,
 }
-
-/// Text in a sealed row; wiped on drop, never shown.
-#[derive(Clone, Deserialize, PartialEq, Serialize)]
-#[serde(transparent)]
-struct SecretRow(String);
 
 impl HookKeys {
     pub(crate) fn has_secret(&self) -> bool {
@@ -54,7 +47,7 @@ impl HookKeys {
     pub(crate) fn secrets(&self, now: Timestamp) -> Vec<Secret> {
         let former = self.former.as_ref().filter(|former| now < former.until);
         let all = self.secret.iter().chain(former.map(|former| &former.secret));
-        all.map(|secret| Secret::new(secret.0.as_str())).collect()
+        all.map(|secret| secret.secret()).collect()
     }
 
     /// What signs deliveries.
@@ -92,20 +85,8 @@ impl HookKeys {
 }
 
 /// The text of a secret, without the space around it that files and copies have.
-fn row(secret: &Secret) -> Option<SecretRow> {
-    secret.expose_text().map(|text| SecretRow(text.trim().to_owned()))
-}
-
-impl Drop for SecretRow {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-impl fmt::Debug for SecretRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretRow(…)")
-    }
+fn row(secret: &Secret) -> Option<SecretText> {
+    secret.expose_text().map(|text| SecretText::new(text.trim()))
 }
 
 #[cfg(test)]

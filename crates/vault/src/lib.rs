@@ -64,7 +64,7 @@ pub use late::LateAnswers;
 use record::{Header, NewRow};
 pub use references::ReferenceStatus;
 pub use rotate::RotationTerms;
-pub use rows::{RowError, Rows};
+pub use rows::{RowError, Rows, SecretText};
 use servers::Servers;
 use sources::Sources;
 pub use sources::{SourceError, SourceHealth};

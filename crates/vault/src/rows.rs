@@ -1,14 +1,16 @@
 //! Sealed JSON rows other than grants: failed refreshes, flows, the outbox. Each is stored at `ORG/ID` with
 //! its version inside, which detects an older value that was restored. The data path does not read them.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use keyward_base::id::OrgId;
+use keyward_base::secret::Secret;
 use keyward_state::crypto::envelope::{EnvelopeError, Place};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::store::{Expect, Row, Store, StoreError, Table, Version};
@@ -51,6 +53,11 @@ pub enum RowError {
         key: String,
     },
 }
+
+/// Secret text in a sealed row; wiped on drop, never shown.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct SecretText(String);
 
 #[derive(Serialize)]
 struct WrittenRow<'a, T> {
@@ -182,6 +189,30 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
 
     fn malformed(&self, key: &str) -> RowError {
         RowError::Malformed { table: self.table.name(), key: key.to_owned() }
+    }
+}
+
+impl SecretText {
+    /// The text.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// As a secret.
+    pub fn secret(&self) -> Secret {
+        Secret::new(self.0.as_str())
+    }
+}
+
+impl Drop for SecretText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(…)")
     }
 }
 

@@ -1,13 +1,11 @@
 //! Secret sources with their credentials. The record is the directory's; the credentials are sealed in rows of their own.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
 
-use super::rows::{RowError, Rows};
+use super::rows::{RowError, Rows, SecretText};
 use super::sources::SourceHealth;
 use super::{Vault, VaultError};
 use keyward_base::id::{OrgId, SourceId};
@@ -22,12 +20,7 @@ const TRIES_MAX: usize = 8;
 /// The credentials of a source, as they are stored.
 #[derive(Default, Deserialize, PartialEq, Serialize)]
 #[serde(transparent)]
-pub(super) struct SourceKeys(BTreeMap<String, KeyText>);
-
-/// Text in a sealed row; wiped on drop, never shown.
-#[derive(Deserialize, PartialEq, Serialize)]
-#[serde(transparent)]
-struct KeyText(String);
+pub(super) struct SourceKeys(BTreeMap<String, SecretText>);
 
 impl SourceKeys {
     /// # Errors
@@ -37,14 +30,13 @@ impl SourceKeys {
             let text = value.expose_text().ok_or_else(|| {
                 Refusal::new("credentials", format!("must be text, which `{name}` is not"))
             })?;
-            Ok((name.clone(), KeyText(text.to_owned())))
+            Ok((name.clone(), SecretText::new(text)))
         };
         Ok(Self(credentials.iter().map(text).collect::<Result<_, Refusal>>()?))
     }
 
     fn credentials(&self) -> BTreeMap<String, Secret> {
-        let secret =
-            |(name, KeyText(text)): (&String, &KeyText)| (name.clone(), Secret::new(text.as_str()));
+        let secret = |(name, text): (&String, &SecretText)| (name.clone(), text.secret());
         self.0.iter().map(secret).collect()
     }
 }
@@ -120,20 +112,25 @@ impl Vault {
         let (org, id) = (&source.org, &source.id);
         let mut after = source.clone();
         edit(&mut after)?;
-        let stored = self.source_credentials(source).await.unwrap_or_default();
-        if credentials.is_none() && !stored.is_empty() && goes_elsewhere(&source.spec, &after.spec)
-        {
-            let rule = "must be given again: what they are sent to changes";
-            return Err(DirectoryError::from(Refusal::new("credentials", rule)).into());
-        }
-        let given = credentials.as_ref().unwrap_or(&stored);
-        Self::check_source(&after.spec, given, source.managed_by).map_err(DirectoryError::from)?;
-        let has_changed = match SourceKeys::of(given) {
-            Ok(keys) => keys != SourceKeys::of(&stored).unwrap_or_default(),
-            Err(refusal) => return Err(DirectoryError::from(refusal).into()),
+        let stored = self.source_credentials(source).await;
+        let (given, stored) = match (credentials, stored) {
+            // Those that cannot be opened are replaced.
+            (Some(given), stored) => (given, stored.ok()),
+            (None, stored) => {
+                let stored = stored.map_err(of_row)?;
+                if !stored.is_empty() && goes_elsewhere(&source.spec, &after.spec) {
+                    let rule = "must be given again: what they are sent to changes";
+                    return Err(DirectoryError::from(Refusal::new("credentials", rule)).into());
+                }
+                (stored.clone(), Some(stored))
+            }
         };
+        Self::check_source(&after.spec, &given, source.managed_by).map_err(DirectoryError::from)?;
+        let is_same =
+            |stored: &BTreeMap<_, _>| SourceKeys::of(stored).ok() == SourceKeys::of(&given).ok();
+        let has_changed = !stored.as_ref().is_some_and(is_same);
         if has_changed {
-            self.put_source_keys(org, id, given).await?;
+            self.put_source_keys(org, id, &given).await?;
         }
         let (names, now) = (given.keys().cloned().collect::<Vec<_>>(), self.clock.now());
         let put = |record: &mut Record<Source>| -> Result<(), E> {
@@ -232,17 +229,5 @@ fn of_row(error: RowError) -> VaultError {
         RowError::Store(error) => error.into(),
         RowError::Sealed { source, .. } => source.into(),
         RowError::Malformed { .. } => VaultError::Directory(DirectoryError::Interrupted),
-    }
-}
-
-impl Drop for KeyText {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-impl fmt::Debug for KeyText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyText(…)")
     }
 }
