@@ -85,7 +85,11 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct AccountReport {
     name: String,
+    /// The provider's id.
     provider: String,
+    /// Its name, for people.
+    #[serde(skip)]
+    title: String,
     auth: String,
     /// Where its fields were found.
     places: Vec<String>,
@@ -197,7 +201,8 @@ impl Args {
             let places = account.fields.values().map(|(at, _)| candidates[*at].place.clone());
             AccountReport {
                 name: name_of(account, &mut taken),
-                provider: account.title.clone(),
+                provider: account.provider.clone(),
+                title: account.title.clone(),
                 auth: account.auth.clone(),
                 places: places.collect(),
                 result: None,
@@ -332,7 +337,7 @@ impl AccountReport {
 
     /// `github: GitHub, from .env:3 GITHUB_TOKEN`.
     fn line(&self) -> String {
-        format!("{}: {}, from {}", self.name, self.provider, self.places.join(", "))
+        format!("{}: {}, from {}", self.name, self.title, self.places.join(", "))
     }
 }
 

@@ -175,3 +175,40 @@ async fn each_profile_of_aws_becomes_a_connection() {
     assert_eq!(desk.names("connection"), ["aws", "aws-work"]);
     assert_eq!(desk.text(".aws/credentials"), text, "the tool's own file stays as it is");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_and_files_of_tools_become_connections() {
+    let desk = Desk::new().await;
+    let key = format!("sk_live_{}", "caNARY456".repeat(5));
+    let netrc = format!("machine {GITHUB} login me password {}\n", desk.canary.text);
+    desk.file(".netrc", &netrc);
+    desk.file(".npmrc", "//npm.test/:_authToken=no-known-shape-1234\n");
+    let person = r#"{"type":"authorized_user","refresh_token":"caNARY-refresh"}"#;
+    desk.file(".config/gcloud/application_default_credentials.json", person);
+    let mut import =
+        desk.install.keyward(&["import", "env", "netrc", "npm", "gcloud", "--yes", "--json"]);
+    let output = import.env("STRIPE_API_KEY", &key).output().expect("it runs");
+    desk.canary.assert_absent("standard output", &output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let accounts = report["accounts"].as_array().expect("accounts").iter();
+    let places: Vec<_> = accounts.map(|it| (&it["provider"], &it["places"][0])).collect();
+    let home = desk.install.folder().display().to_string();
+    assert_eq!(
+        places,
+        [
+            (&json!("stripe"), &json!("environment: STRIPE_API_KEY")),
+            (&json!("github"), &json!(format!("{home}/.netrc:1 {GITHUB}"))),
+        ]
+    );
+    let skipped = report["skipped"].to_string();
+    assert!(skipped.contains("keyward connect https://npm.test --bearer"), "{report}");
+    assert!(skipped.contains("belongs to gcloud's own OAuth app"), "{report}");
+    for (host, key) in [(GITHUB, &desk.canary.text), (STRIPE, &key)] {
+        let sent = desk.origin.received();
+        let keys = sent.iter().filter(|it| it.head.one("host") == Some(host));
+        let keys: Vec<_> = keys.filter_map(|it| it.head.one("authorization")).collect();
+        assert!(!keys.is_empty() && keys.iter().all(|it| it.contains(key.as_str())), "{keys:?}");
+    }
+    assert_eq!(desk.text(".netrc"), netrc, "the tool's own file stays as it is");
+}
