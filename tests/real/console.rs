@@ -5,6 +5,7 @@ mod hooks;
 mod oidc;
 mod passkey;
 mod password;
+mod sources;
 mod stories;
 
 use serde_json::json;
@@ -196,7 +197,7 @@ async fn own_origin_only(tab: &mut Tab<'_>, lab: &Lab) {
 }
 
 /// Pages with and without a rail.
-const PAGES: [&str; 24] = [
+const PAGES: [&str; 25] = [
     "/",
     "/connections",
     "/connections/acme",
@@ -219,6 +220,7 @@ const PAGES: [&str; 24] = [
     "/incoming",
     "/honeytokens",
     "/sources",
+    "/sources/new",
     "/people",
     "/settings",
 ];

@@ -5,6 +5,7 @@ mod agents;
 mod apps;
 mod audit;
 mod backups;
+mod binding;
 mod connect;
 mod connection;
 mod connections;
@@ -43,6 +44,7 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(connect::routes())
         .merge(agents::routes())
         .merge(agent::routes())
+        .merge(binding::routes())
         .merge(traffic::routes())
         .merge(rules::routes())
         .merge(plugins::routes())

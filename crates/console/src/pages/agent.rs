@@ -278,6 +278,7 @@ fn bindings(view: &View, writes: bool) -> Markup {
                     @if let Some(binding) = bound {
                         @if binding.default { span.chip { "default" } }
                         @if !binding.limits.is_empty() { span.chip { (binding.limits.text()) } }
+                        @if binding.direct { a.small href=(format!("/agents/{}/bindings/{}", segment(&agent.spec.name), segment(name))) { "Actions" } }
                         @for slot in &binding.slots { span.chip { "plugin " (slot.plugin) } }
                         @if is_locked { (Icon::Lock.show()) }
                     }

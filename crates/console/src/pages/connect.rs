@@ -11,7 +11,7 @@ use crate::frame::{Page, Section};
 use crate::parts::{Field, copyable, empty, head, lock, mark, search};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
-use keyward_model::{Agent, App, Connection, Shown};
+use keyward_model::{Agent, App, Connection, Shown, Source};
 
 /// The provider of MCP servers, which are connected by their URL and need no app.
 const MCP: &str = "mcp";
@@ -44,6 +44,8 @@ struct Asked {
     provider: Option<String>,
     agent: Option<String>,
     auth: Option<String>,
+    /// Secrets are given as references in secret sources.
+    by_reference: bool,
 }
 
 pub(super) fn routes() -> Router<Console> {
@@ -169,6 +171,13 @@ async fn authenticate(
     let taken: List<Shown<Connection>> =
         visit.get(&format!("/connections?limit=1000&provider={}", segment(&id))).await?;
     let name = free_name(&id, &taken.items);
+    let sources: Option<List<Shown<Source>>> = match visit.is_admin() {
+        true => visit.maybe("/sources?limit=100").await?,
+        false => None,
+    };
+    let sources: Vec<_> =
+        sources.into_iter().flat_map(|list| list.items).map(|it| it.spec.name).collect();
+    let by_reference = asked.by_reference && !sources.is_empty();
     let content = html! {
         p.crumb { a href="/connect" { "Connect" } }
         (head(html! { (mark(&provider.id, true)) "Connect " (provider.name) }, None, html! {
@@ -185,7 +194,7 @@ async fn authenticate(
         }
         section.panel.form { div.body {
             @match chosen {
-                Some(auth) => (form(&visit, &Authentication { provider: &provider, auth, apps: &apps, name: &name, agent: asked.agent.as_deref() })),
+                Some(auth) => (form(&visit, &Authentication { provider: &provider, auth, apps: &apps, name: &name, agent: asked.agent.as_deref(), sources: &sources, by_reference })),
                 None => p.muted { "No method of this service can be used yet." },
             }
         } }
@@ -210,10 +219,14 @@ struct Authentication<'a> {
     name: &'a str,
     /// The agent whose request was refused without the connection.
     agent: Option<&'a str>,
+    /// The names of secret sources.
+    sources: &'a [String],
+    /// Whether secrets are given as references.
+    by_reference: bool,
 }
 
 fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
-    let Authentication { provider, auth, apps, name, agent } = *of;
+    let Authentication { provider, auth, apps, name, agent, sources, by_reference } = *of;
     let own = |app: &&Shown<App>| {
         app.spec.provider == provider.id || auth.apps_of.as_ref() == Some(&app.spec.provider)
     };
@@ -238,7 +251,10 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
             @if auth.needs_app { (app_choice(&apps)) }
             @for variable in &provider.variables { (variable_field(variable)) }
             // Fields of a method with consents are for tokens that another tool has.
-            @if !auth.consents { @for field in &auth.fields { (secret_field(field)) } }
+            @if !auth.consents { @for field in &auth.fields {
+                @if by_reference && field.secret && !field.optional { (reference_field(field, sources)) } @else { (secret_field(field)) }
+            } }
+            @if !auth.consents && !sources.is_empty() { (other_way(&to(&provider.id, Some(&auth.id), agent), by_reference)) }
             (visibility(visit))
             details {
                 summary { "More settings" }
@@ -343,6 +359,31 @@ pub(super) fn secret_field(field: &FieldView) -> Markup {
         ..Field::default()
     };
     shown.show()
+}
+
+/// A field whose value is kept in a secret source.
+fn reference_field(field: &FieldView, sources: &[String]) -> Markup {
+    let name = format!("fields.{}", field.name);
+    html! {
+        fieldset.field {
+            legend { (field.label) }
+            label for=(format!("{name}.from")) { "Secret source" }
+            select id=(format!("{name}.from")) name=(format!("{name}.from")) { @for source in sources { option value=(source) { (source) } } }
+            label for=(format!("{name}.ref")) { "Reference" }
+            input id=(format!("{name}.ref")) name=(format!("{name}.ref")) required autocomplete="off" spellcheck="false" autocapitalize="off";
+            p.help { "How the source names the value, such as apps/openai#key." }
+        }
+    }
+}
+
+/// A link to the form with references, or back to the one with values.
+fn other_way(path: &str, by_reference: bool) -> Markup {
+    html! {
+        p.small { @match by_reference {
+            true => a href=(path) { "Give the value itself instead" },
+            false => a href=(format!("{path}&by_reference=true")) { "The value is kept in a secret source" },
+        } }
+    }
 }
 
 /// The connection works; now agents are chosen.

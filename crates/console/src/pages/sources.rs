@@ -1,11 +1,13 @@
-//! `/sources`: secret sources, whether they give values, and which connections have values there. Adding one is for the
-//! command line and the configuration file: its credentials are files and variables there.
+//! `/sources`: secret sources, whether they give values, and which connections have values there.
+
+mod edit;
 
 use axum::Router;
 use axum::routing::get;
 use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
+use crate::icons::Icon;
 use crate::parts::{Action, Subpage, ago, empty, head, lock, settings_nav};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::List;
@@ -15,7 +17,7 @@ use keyward_model::{Shown, Source};
 const ROWS: usize = 100;
 
 pub(super) fn routes() -> Router<Console> {
-    Router::new().route("/sources", get(show))
+    Router::new().route("/sources", get(show)).merge(edit::routes())
 }
 
 async fn show(visit: Visit) -> Result<Page, Stop> {
@@ -23,11 +25,13 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
     let is_admin = visit.is_admin();
     let about = html! { "Where values of connections' fields are kept outside of Keyward. Values are shown nowhere." };
     let content = html! {
-        (head(html! { "Secret sources" }, Some(about), html! {}))
+        (head(html! { "Secret sources" }, Some(about), html! {
+            @if is_admin { a.button.first href="/sources/new" { (Icon::Plus.show()) "Add source" } }
+        }))
         (settings_nav(&visit, Subpage::Sources))
         section.panel #sources data-live {
             @if list.items.is_empty() {
-                (empty("No secret source yet", "Add one with `keyward source add`, or under `sources:` in the configuration file.", None))
+                (empty("No secret source yet", "Sources of the gateway's own machine are declared in the configuration file.", None))
             } @else {
                 ul.rows { @for source in &list.items { (row(source, is_admin)) } }
             }
@@ -72,7 +76,10 @@ fn row(source: &Shown<Source>, is_admin: bool) -> Markup {
             }
             @if is_admin && !facts.connections.is_empty() { (test.show()) }
             @if let Some(lock) = lock(source.managed_by) { (lock) }
-            @else if is_admin && facts.connections.is_empty() { (remove.show()) }
+            @else if is_admin {
+                a.button href=(format!("/sources/{}/edit", segment(name))) { "Edit" }
+                @if facts.connections.is_empty() { (remove.show()) }
+            }
         }
     }
 }

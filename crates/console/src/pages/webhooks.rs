@@ -179,6 +179,7 @@ pub(super) fn ticks(types: &[EventType], chosen: &[&str]) -> Markup {
                             label: &of.r#type,
                             help: Some(&of.meaning.replace('`', "")),
                             is_ticked: chosen.contains(&of.r#type.as_str()),
+                            ..Check::default()
                         }.show())
                     }
                 }

@@ -104,6 +104,8 @@ pub(crate) struct Check<'a> {
     pub(crate) help: Option<&'a str>,
     /// Whether it is ticked.
     pub(crate) is_ticked: bool,
+    /// Whether a list without a tick is sent as `null`.
+    pub(crate) empties: bool,
 }
 
 impl Check<'_> {
@@ -113,7 +115,7 @@ impl Check<'_> {
         html! {
             div.check {
                 input id=(id) type="checkbox" name=(self.name) checked[self.is_ticked]
-                    value=[(!is_flag).then_some(self.value)] data-each[!is_flag] data-json=[is_flag.then_some("flag")];
+                    value=[(!is_flag).then_some(self.value)] data-each[!is_flag] data-null[self.empties] data-json=[is_flag.then_some("flag")];
                 label for=(id) {
                     (self.label)
                     @if let Some(help) = self.help { small.muted { (help) } }

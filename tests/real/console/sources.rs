@@ -1,0 +1,135 @@
+//! Secret sources, keys by reference and the actions of a binding, set in the browser.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::support::canary::Canary;
+use crate::support::origin::{ok, serve};
+
+/// The host of the secret source.
+const KEEPER: &str = "keeper.acme.test";
+
+/// A service with the document of <https://docs.doppler.com/reference/secrets-get>: one secret, for one token.
+async fn keeper(token: &str, value: &str) -> Origin {
+    let bearer = format!("Bearer {token}");
+    let secret =
+        json!({ "name": "API_KEY", "value": { "raw": value, "computed": value, "note": "" } });
+    let answer = std::sync::Arc::new(move |request: &Message| {
+        let is_it = request.head.target().contains("name=API_KEY")
+            && request.head.one("authorization") == Some(&*bearer);
+        match is_it {
+            true => ok(&secret.to_string()),
+            false => "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
+        }
+    });
+    Origin::named(&[KEEPER], move |stream| serve(stream, answer.clone())).await
+}
+
+async fn posted(lab: &Lab, path: &str, body: Value) {
+    let answer = lab.gateway.api("POST", path, &body.to_string()).await;
+    assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
+}
+
+/// An admin adds a source, and connects an account whose key is kept there.
+#[tokio::test]
+async fn a_source_is_added_and_a_key_is_referred_to() {
+    let (token, key) = (Canary::new("dp.st."), Canary::new("ak_"));
+    let keeper = keeper(&token.text, &key.text).await;
+    let addr = keeper.addr.to_string();
+    let plan = Plan::api_key().resolve(&format!("{KEEPER}: \"{addr}\"")).allow(&addr);
+    let mut lab = plan.start(Origin::saying("fine").await).await;
+    lab.guard(token.clone());
+    lab.guard(key.clone());
+    lab.add_agent("laptop").await;
+    let agent = Agent { name: "laptop", token: &lab.token("laptop").to_owned() };
+    let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+
+    // Without a source, a key can only be given.
+    tab.open(&at(&lab, "/connect/to/acme")).await;
+    tab.does_not_see("kept in a secret source").await;
+    tab.open(&at(&lab, "/sources")).await;
+    tab.sees("No secret source yet").await;
+    tab.click("Add source").await;
+    tab.is_at("/sources/new").await;
+    tab.is_accessible().await;
+    tab.click("Doppler").await;
+    tab.is_at("/sources/new?kind=doppler").await;
+    tab.fill("Token", &token.text).await;
+    tab.fill("Address (optional)", "no-url").await;
+    tab.click("Add source").await;
+    tab.sees("must be an https URL").await;
+    tab.fill("Address (optional)", &format!("https://{KEEPER}")).await;
+    tab.click("Add source").await;
+    tab.is_at("/sources").await;
+    tab.sees("doppler").await;
+
+    tab.open(&at(&lab, "/connect/to/acme")).await;
+    tab.click("The value is kept in a secret source").await;
+    tab.fill("Name", "kept").await;
+    tab.choose("Secret source", "doppler").await;
+    tab.fill("Reference", "API_KEY").await;
+    tab.is_accessible().await;
+    tab.click("Test and connect").await;
+    tab.is_at("/connect/done/kept").await;
+    tab.click("laptop").await;
+    tab.sees("Bound.").await;
+    agent.works(&lab).await;
+    let sent = lab.origin.received();
+    assert_eq!(sent.last().expect("a request").head.all("x-api-key"), [&*key.text]);
+
+    // Other values of the source are asked for with credentials that are given again.
+    tab.open(&at(&lab, "/sources/doppler/edit")).await;
+    tab.is_accessible().await;
+    tab.fill("Project (optional)", "web").await;
+    tab.click("Change source").await;
+    tab.sees("must be given again").await;
+    tab.fill("Token (optional)", &token.text).await;
+    tab.click("Change source").await;
+    tab.is_at("/sources").await;
+    tab.click("Test").await;
+    tab.sees("Asked").await;
+    let asked = keeper.received();
+    let target = asked.last().expect("a request").head.target().to_owned();
+    assert!(target.contains("project=web"), "{target}");
+    own_origin_only(&mut tab, &lab).await;
+    lab.finish().await;
+}
+
+/// What an agent may do with a connection is ticked by named actions.
+#[tokio::test]
+async fn a_binding_is_limited_to_actions() {
+    let mut lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let key = Canary::of(format!("ghp_{}", "caNARY123".repeat(4)));
+    lab.guard(key.clone());
+    lab.add_agent("laptop").await;
+    let new = json!({ "provider": "github", "auth": "pat", "name": "code", "fields": { "token": key.text } });
+    posted(&lab, "/connections", new).await;
+    posted(&lab, "/agents/laptop/bindings", json!({ "connection": "code" })).await;
+    let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/agents/laptop")).await;
+    tab.click("Actions").await;
+    tab.is_at("/agents/laptop/bindings/code").await;
+    tab.is_accessible().await;
+    tab.screenshot("binding").await;
+    tab.click("clone Clone and fetch repositories with git").await;
+    tab.click("Save").await;
+    tab.is_at("/agents/laptop").await;
+    tab.sees("allow clone").await;
+    let limits = async || {
+        let bound = lab.gateway.api("GET", "/agents/laptop/bindings", "").await.json();
+        [bound["items"][0]["allow"].clone(), bound["items"][0]["deny"].clone()]
+    };
+    assert_eq!(limits().await, [json!(["clone"]), Value::Null]);
+    // Without a tick, all requests are allowed again.
+    tab.click("Actions").await;
+    tab.click("clone Clone and fetch repositories with git").await;
+    tab.click("Save").await;
+    tab.is_at("/agents/laptop").await;
+    tab.does_not_see("allow clone").await;
+    assert_eq!(limits().await, [Value::Null, Value::Null]);
+    lab.finish().await;
+}
