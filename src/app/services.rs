@@ -328,6 +328,7 @@ impl Opened {
             keyring: keyring.clone(),
             directory: directory.clone(),
             vault: vault.clone(),
+            metrics: metrics.clone(),
             clock: clock.clone(),
             settings: config.events.clone(),
         });

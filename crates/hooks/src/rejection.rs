@@ -63,6 +63,27 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::SignatureMissing,
+        Self::SignatureMalformed,
+        Self::SignatureWrong,
+        Self::NoSecret,
+        Self::SecretKnown,
+        Self::HeaderMissing,
+        Self::HeaderRepeated,
+        Self::HeaderStrange,
+        Self::TimeMalformed,
+        Self::TooOld,
+        Self::FromTheFuture,
+        Self::BodyStrange,
+        Self::KeyElsewhere,
+        Self::KeyStrange,
+        Self::KeyUnknown,
+        Self::OtherReceiver,
+        Self::ChallengeRefused,
+    ];
+
     /// Its name in the audit log.
     pub fn code(self) -> &'static str {
         match self {

@@ -27,6 +27,7 @@ use serde::Deserialize;
 
 use keyward_base::secret::Secret;
 
+use crate::key::trimmed;
 use crate::request::Request;
 use crate::{Challenge, Incoming, Rejection, Scheme, SecretError, Verified};
 
@@ -115,11 +116,6 @@ impl Scheme {
         }
     }
 
-    /// Whether the key is fetched, so that the hook's secret only says whose requests are accepted.
-    pub fn fetches_key(&self) -> bool {
-        self.fetched.is_some()
-    }
-
     /// Whether the key is fetched with the credential of the hook's connection. Then there is no secret.
     pub fn asks_api(&self) -> bool {
         self.fetched == Some(FetchedForm::Plaid)
@@ -153,7 +149,7 @@ impl FetchedForm {
 
     /// Checks the form of what says whose requests are accepted.
     pub(crate) fn check(self, secret: &Secret) -> Result<(), SecretError> {
-        let text = secret.expose_text().unwrap_or_default();
+        let text = std::str::from_utf8(trimmed(secret)?).unwrap_or_default();
         let (is_right, expected) = match self {
             Self::Sns => (sns::Topic::parse(text).is_some(), "arn:aws:sns:REGION:ACCOUNT:NAME"),
             Self::Pubsub => (
