@@ -9,26 +9,34 @@ use x509_parser::pem::Pem;
 
 use crate::Rejection;
 
-/// Verifies a signature by the first certificate of a PEM document, which must be valid now and for one of the names.
-pub(super) fn verify(
-    pem: &[u8],
-    is_name: impl Fn(&str) -> bool,
-    algorithm: &'static dyn VerificationAlgorithm,
-    (message, signature): (&[u8], &[u8]),
-    now: Timestamp,
-) -> Result<(), Rejection> {
-    let first = Pem::iter_from_buffer(pem).next().and_then(Result::ok);
-    let first = first.ok_or(Rejection::KeyStrange)?;
-    let certificate = first.parse_x509().map_err(|_| Rejection::KeyStrange)?;
-    let validity = certificate.validity();
-    let is_current = (validity.not_before.timestamp()..=validity.not_after.timestamp())
-        .contains(&now.as_second());
-    if !is_current || !names(&certificate).iter().any(|name| is_name(name)) {
-        return Err(Rejection::KeyStrange);
+/// What a service has signed.
+pub(super) struct Signature<'s> {
+    pub(super) algorithm: &'static dyn VerificationAlgorithm,
+    pub(super) message: &'s [u8],
+    pub(super) bytes: &'s [u8],
+}
+
+impl Signature<'_> {
+    /// Verifies the signature by the first certificate of a PEM document, which must be valid now and for one of the names.
+    pub(super) fn verify(
+        &self,
+        pem: &[u8],
+        is_name: impl Fn(&str) -> bool,
+        now: Timestamp,
+    ) -> Result<(), Rejection> {
+        let first = Pem::iter_from_buffer(pem).next().and_then(Result::ok);
+        let first = first.ok_or(Rejection::KeyStrange)?;
+        let certificate = first.parse_x509().map_err(|_| Rejection::KeyStrange)?;
+        let validity = certificate.validity();
+        let is_current = (validity.not_before.timestamp()..=validity.not_after.timestamp())
+            .contains(&now.as_second());
+        if !is_current || !names(&certificate).iter().any(|name| is_name(name)) {
+            return Err(Rejection::KeyStrange);
+        }
+        let key = &certificate.public_key().subject_public_key.data;
+        let key = ParsedPublicKey::new(self.algorithm, key).map_err(|_| Rejection::KeyStrange)?;
+        key.verify_sig(self.message, self.bytes).map_err(|_| Rejection::SignatureWrong)
     }
-    let key = &certificate.public_key().subject_public_key.data;
-    let key = ParsedPublicKey::new(algorithm, key).map_err(|_| Rejection::KeyStrange)?;
-    key.verify_sig(message, signature).map_err(|_| Rejection::SignatureWrong)
 }
 
 /// The names of hosts in a certificate; its common name only if there are none, as in RFC 6125 §6.4.4.

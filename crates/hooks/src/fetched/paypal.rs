@@ -7,7 +7,8 @@ use aws_lc_rs::signature::RSA_PKCS1_2048_8192_SHA256;
 use http::HeaderName;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{KeyPlace, Read, certificate, check_time};
+use super::certificate::Signature;
+use super::{KeyPlace, Read, check_time};
 use crate::request::Request;
 use crate::signature::base64;
 use crate::{Rejection, Verified};
@@ -71,8 +72,10 @@ pub(super) fn read(
     let mut result = Err(Rejection::NoSecret);
     for webhook in accepted {
         let signed = format!("{id}|{time}|{webhook}|{crc}");
-        let parts = (signed.as_bytes(), &*signature);
-        result = certificate::verify(pem, is_name, &RSA_PKCS1_2048_8192_SHA256, parts, now);
+        let message = signed.as_bytes();
+        let algorithm = &RSA_PKCS1_2048_8192_SHA256;
+        let signature = Signature { algorithm, message, bytes: &signature };
+        result = signature.verify(pem, is_name, now);
         if result.is_ok() {
             break;
         }

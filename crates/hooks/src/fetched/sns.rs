@@ -8,7 +8,8 @@ use aws_lc_rs::signature::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{KeyPlace, Read, certificate, check_time};
+use super::certificate::Signature;
+use super::{KeyPlace, Read, check_time};
 use crate::request::Request;
 use crate::signature::base64;
 use crate::{Challenge, Rejection, Verified};
@@ -120,8 +121,8 @@ pub(super) fn read(
     }
     let signature = field("Signature").ok_or(Rejection::SignatureMissing)?;
     let signature = base64(&signature).map_err(|_| Rejection::SignatureMalformed)?;
-    let parts = (signed.as_bytes(), &*signature);
-    certificate::verify(pem, |name| topic.is_name(name), algorithm, parts, now)?;
+    let signature = Signature { algorithm, message: signed.as_bytes(), bytes: &signature };
+    signature.verify(pem, |name| topic.is_name(name), now)?;
     let sent = field("Timestamp").and_then(|text| text.parse().ok());
     let sent: Timestamp = sent.ok_or(Rejection::TimeMalformed)?;
     check_time(sent, WINDOW, now)?;
