@@ -312,8 +312,7 @@ impl Opened {
             Arc::new(config.catalogue()),
             clock.clone(),
         );
-        let vault = Arc::new(vault.await?);
-        let authority = Arc::new(authority()?);
+        let (vault, authority) = (Arc::new(vault.await?), Arc::new(authority()?));
         vault.count_in(&metrics);
         let events = Events::new(events::Parts {
             store: store.clone(),
