@@ -175,6 +175,11 @@ pub(crate) fn trimmed(secret: &Secret) -> Result<&[u8], SecretError> {
     }
 }
 
+/// The texts that say whose requests are accepted where keys are fetched: the current one and, after a change, the one before.
+pub(crate) fn texts(secrets: &[Secret]) -> Vec<&str> {
+    secrets.iter().filter_map(Secret::expose_text).collect()
+}
+
 /// Whether two texts are equal, in constant time for texts of the same length.
 pub(crate) fn is_equal(one: &[u8], other: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(one, other).is_ok()

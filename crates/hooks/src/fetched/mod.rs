@@ -27,7 +27,7 @@ use serde::Deserialize;
 
 use keyward_base::secret::Secret;
 
-use crate::key::trimmed;
+use crate::key::{texts, trimmed};
 use crate::request::Request;
 use crate::{Challenge, Incoming, Rejection, Scheme, SecretError, Verified};
 
@@ -83,7 +83,7 @@ impl Scheme {
     ) -> Result<Option<KeyPlace>, Rejection> {
         let Some(form) = self.fetched else { return Ok(None) };
         let request = Request::new(incoming);
-        let accepted = accepted(secrets);
+        let accepted = texts(secrets);
         let place = match form {
             FetchedForm::Sns => sns::key_place(&request, &accepted),
             FetchedForm::Pubsub => pubsub::key_place(&request, &accepted),
@@ -107,7 +107,7 @@ impl Scheme {
     ) -> Result<Read, Rejection> {
         let form = self.fetched.ok_or(Rejection::KeyUnknown)?;
         let request = Request::new(incoming);
-        let accepted = accepted(secrets);
+        let accepted = texts(secrets);
         match form {
             FetchedForm::Sns => sns::read(document, &request, &accepted, now),
             FetchedForm::Pubsub => pubsub::read(document, &request, &accepted, now),
@@ -163,11 +163,6 @@ impl FetchedForm {
         };
         if is_right { Ok(()) } else { Err(SecretError::Form { expected }) }
     }
-}
-
-/// The texts that say whose requests are accepted: the current one and, after a change, the one before.
-fn accepted(secrets: &[Secret]) -> Vec<&str> {
-    secrets.iter().filter_map(Secret::expose_text).collect()
 }
 
 /// Checks a signed time.
