@@ -71,10 +71,9 @@ impl<'r> Needs<'r> {
                 false => Err(UNKNOWN.into()),
             },
             // What these hold is visited.
-            Statement::ExplainTable { .. } => match self.rules.dialect {
-                Dialect::Mysql => self.rules.kind(Select),
-                Dialect::Postgres => Err(UNKNOWN.into()),
-            },
+            Statement::ExplainTable { .. } if self.rules.dialect == Dialect::Mysql => {
+                self.rules.kind(Select)
+            }
             Statement::Query(_)
             | Statement::Explain { .. }
             | Statement::Prepare { .. }
