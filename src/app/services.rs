@@ -312,8 +312,7 @@ impl Opened {
             Arc::new(config.catalogue()),
             clock.clone(),
         );
-        let vault = Arc::new(vault.await?);
-        let authority = Arc::new(authority()?);
+        let (vault, authority) = (Arc::new(vault.await?), Arc::new(authority()?));
         vault.count_in(&metrics);
         let events = Events::new(events::Parts {
             store: store.clone(),
@@ -328,6 +327,7 @@ impl Opened {
             keyring: keyring.clone(),
             directory: directory.clone(),
             vault: vault.clone(),
+            metrics: metrics.clone(),
             clock: clock.clone(),
             settings: config.events.clone(),
         });

@@ -2,6 +2,7 @@
 //! what waits for a reader.
 
 mod delivered;
+mod fetched;
 mod file;
 mod killed;
 mod listener;

@@ -1,6 +1,7 @@
 //! The client of MariaDB, PyMySQL and mysql2 at a real MariaDB server, through a listener for databases.
 
 mod clients;
+mod rules;
 mod server;
 mod stage;
 
@@ -116,7 +117,7 @@ async fn a_read_only_session_has_no_way_out() {
         "EXECUTE IMMEDIATE 'CREATE FUNCTION app.write_one() RETURNS INT MODIFIES SQL DATA \
          BEGIN INSERT INTO app.t VALUES (5); RETURN 1; END'",
     );
-    let ways = include_str!("../../crates/databases/src/mysql/read_only/ways_out.sql");
+    let ways = include_str!("../../crates/databases/src/mysql/statements/ways_out.sql");
     let list = stage.lab.gateway.folder().join("ways.sql");
     std::fs::write(&list, ways).expect("a file");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/mysql/ways_out.py");

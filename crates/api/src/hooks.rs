@@ -194,6 +194,14 @@ async fn stored(
     Keys { new, shown }: Keys,
 ) -> Result<HookAdded, ApiError> {
     let inbox = &context.deps().inbox;
+    let asks_api = inbox.scheme(hook).is_some_and(|scheme| scheme.asks_api());
+    if asks_api && hook.connection.is_none() {
+        return Err(ApiError::Field {
+            field: "connection".to_owned(),
+            message: "is required: its credential fetches the keys of the service".to_owned(),
+            hint: None,
+        });
+    }
     let learns = inbox.scheme(hook).is_some_and(|scheme| scheme.learns_secret());
     if new.secret.is_none() && !learns && !inbox.has_secret(hook).await? {
         let label = inbox.scheme(hook).map_or("signing secret", |scheme| scheme.secret_label());

@@ -73,7 +73,7 @@ impl DatabaseProtocol {
 
     /// Whether statements can be read: for rules on them, and for the audit log.
     pub fn has_statements(self) -> bool {
-        self == Self::Postgres
+        matches!(self, Self::Postgres | Self::Mysql)
     }
 
     /// Whether a session can begin with another role than its login's.

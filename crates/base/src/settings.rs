@@ -62,12 +62,12 @@ section! {
         #[key("time")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub statement_timeout: Option<Wait>,
-        /// PostgreSQL: the [statements](../guides/databases.md#rules-on-statements) on data that a session may send; all
+        /// PostgreSQL and MySQL: the [statements](../guides/databases.md#rules-on-statements) on data that a session may send; all
         /// others are refused. Default: those that the role may.
         #[key("list of `select`, `insert`, `update`, `delete`, `merge` and `truncate`")]
         #[serde(deserialize_with = "databases::kinds", skip_serializing_if = "Option::is_none")]
         pub statements: Option<BTreeSet<StatementKind>>,
-        /// PostgreSQL: the tables and views that statements may name, such as `orders`, `sales.orders` or `sales.*`; at
+        /// PostgreSQL and MySQL: the tables and views that statements may name, such as `orders`, `sales.orders` or `sales.*`; at
         /// most 256. Default: all.
         #[key("list of text")]
         #[serde(deserialize_with = "databases::tables", skip_serializing_if = "Option::is_none")]
@@ -86,7 +86,7 @@ section! {
         #[key("count of bytes")]
         #[serde(deserialize_with = "databases::bytes_max", skip_serializing_if = "Option::is_none")]
         pub bytes_max: Option<u64>,
-        /// PostgreSQL: each statement is written to the audit log, with `?` for its literals.
+        /// PostgreSQL and MySQL: each statement is written to the audit log, with `?` for its literals.
         #[key("`true` or `false`")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub audit_statements: Option<bool>,

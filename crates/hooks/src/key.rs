@@ -115,15 +115,7 @@ impl Key {
         algorithm: Algorithm,
         secret: &Secret,
     ) -> Result<Self, SecretError> {
-        let text = secret.expose();
-        match (text.first(), text.last()) {
-            (Some(first), Some(last)) => {
-                if first.is_ascii_whitespace() || last.is_ascii_whitespace() {
-                    return Err(SecretError::Surrounded);
-                }
-            }
-            _ => return Err(SecretError::Empty),
-        }
+        let text = trimmed(secret)?;
         let wrong = SecretError::Form { expected: form.expected() };
         let bytes = form.bytes(text).ok_or(wrong)?;
         let mac = |algorithm| Ok(Self::Mac(Box::new(hmac::Key::new(algorithm, &bytes))));
@@ -164,6 +156,28 @@ impl Key {
         let mac = self.mac(VERIFY_TOKEN)?;
         Some(HEXLOWER.encode(&mac.as_ref()[..mac.as_ref().len() / 2]))
     }
+}
+
+/// The bytes of a secret.
+///
+/// # Errors
+/// When there are none, or space is around them.
+pub(crate) fn trimmed(secret: &Secret) -> Result<&[u8], SecretError> {
+    let text = secret.expose();
+    match (text.first(), text.last()) {
+        (Some(first), Some(last)) => {
+            match first.is_ascii_whitespace() || last.is_ascii_whitespace() {
+                true => Err(SecretError::Surrounded),
+                false => Ok(text),
+            }
+        }
+        _ => Err(SecretError::Empty),
+    }
+}
+
+/// The texts that say whose requests are accepted where keys are fetched: the current one and, after a change, the one before.
+pub(crate) fn texts(secrets: &[Secret]) -> Vec<&str> {
+    secrets.iter().filter_map(Secret::expose_text).collect()
 }
 
 /// Whether two texts are equal, in constant time for texts of the same length.

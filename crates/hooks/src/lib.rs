@@ -2,9 +2,11 @@
 //! each way to sign. Pure: the caller reads the request, remembers ids, keeps secrets and sends answers.
 //!
 //! A request goes first to [`Scheme::challenge`], which answers requests that only prove the URL, and then to
-//! [`Scheme::verify`]. Both take the body as it was received: a signature covers bytes, not JSON.
+//! [`Scheme::verify`]. Both take the body as it was received: a signature covers bytes, not JSON. Where the key must be fetched,
+//! [`Scheme::key_place`] says from where, and [`Scheme::read_with`] takes the place of both.
 
 mod challenge;
+mod fetched;
 mod key;
 mod proof;
 mod rejection;
@@ -19,6 +21,7 @@ mod written;
 mod tests;
 
 pub use challenge::Challenge;
+pub use fetched::{KeyPlace, Read};
 pub use key::SecretError;
 pub use rejection::Rejection;
 pub use scheme::{Scheme, all, get};

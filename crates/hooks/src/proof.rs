@@ -6,6 +6,7 @@ use http::HeaderName;
 use serde_json::Value;
 
 use crate::Scheme;
+use crate::fetched::FetchedForm;
 use crate::key::Algorithm;
 use crate::verify::{Place, Way};
 
@@ -13,7 +14,9 @@ impl Scheme {
     /// Whether the field has a signature or the secret.
     pub fn is_proof(&self, field: &HeaderName) -> bool {
         let has = |place: &Place| matches!(place, Place::Headers(names) if names.contains(field));
-        self.ways.iter().any(|way| has(&way.signature))
+        let is_fetched =
+            || self.fetched.and_then(FetchedForm::proof).is_some_and(|it| it == *field);
+        self.ways.iter().any(|way| has(&way.signature)) || is_fetched()
     }
 
     /// The body of a verified request without the secret, which some services send in it. Others are unchanged.

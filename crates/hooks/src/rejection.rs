@@ -43,12 +43,47 @@ pub enum Rejection {
     /// Not of the kind that the scheme signs, such as a body that is not JSON.
     #[error("the body is not of the kind that this scheme signs")]
     BodyStrange,
+    /// The key is at no place of the service.
+    #[error("the request names a key that is not at a place of the service")]
+    KeyElsewhere,
+    /// A document without a usable key: one of another kind, or a certificate that is expired or for another name.
+    #[error("the key that was fetched is not one that the service signs with")]
+    KeyStrange,
+    /// No key of this id, or one that the service has replaced.
+    #[error("the request is signed with a key that the service does not publish")]
+    KeyUnknown,
+    /// A valid signature of the service, for a request of or to somebody else.
+    #[error(
+        "the request is signed by the service, but is not for this hook: check what the secret of the hook names"
+    )]
+    OtherReceiver,
     /// A wrong verify token, or a challenge that is no plain text.
     #[error("the challenge is malformed, or its verify token is wrong")]
     ChallengeRefused,
 }
 
 impl Rejection {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::SignatureMissing,
+        Self::SignatureMalformed,
+        Self::SignatureWrong,
+        Self::NoSecret,
+        Self::SecretKnown,
+        Self::HeaderMissing,
+        Self::HeaderRepeated,
+        Self::HeaderStrange,
+        Self::TimeMalformed,
+        Self::TooOld,
+        Self::FromTheFuture,
+        Self::BodyStrange,
+        Self::KeyElsewhere,
+        Self::KeyStrange,
+        Self::KeyUnknown,
+        Self::OtherReceiver,
+        Self::ChallengeRefused,
+    ];
+
     /// Its name in the audit log.
     pub fn code(self) -> &'static str {
         match self {
@@ -64,6 +99,10 @@ impl Rejection {
             Self::TooOld => "too_old",
             Self::FromTheFuture => "from_the_future",
             Self::BodyStrange => "body_strange",
+            Self::KeyElsewhere => "key_elsewhere",
+            Self::KeyStrange => "key_strange",
+            Self::KeyUnknown => "key_unknown",
+            Self::OtherReceiver => "other_receiver",
             Self::ChallengeRefused => "challenge_refused",
         }
     }

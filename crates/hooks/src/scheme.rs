@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use keyward_base::secret::Secret;
 
 use crate::challenge::{self, Challenge, ChallengeForm};
+use crate::fetched::FetchedForm;
 use crate::key::{Algorithm, Key, KeyForm, SecretError};
 use crate::request::Request;
 use crate::signature::{Encoding, Layout};
@@ -37,8 +38,10 @@ pub struct Scheme {
     pub(crate) challenge: Option<ChallengeForm>,
     /// Whether different events may have the same bytes.
     pub(crate) repeats: bool,
-    /// Never empty.
+    /// Empty if keys are fetched.
     pub(crate) ways: Vec<Way>,
+    /// Of a service whose keys are fetched.
+    pub(crate) fetched: Option<FetchedForm>,
 }
 
 /// All schemes of `schemes.yaml`, sorted by id.
@@ -105,7 +108,11 @@ impl Scheme {
     /// Whether the whole body is signed. Otherwise a sender of a valid signature could have changed it: Mailgun signs a
     /// token beside it, Adyen some fields, and others send only a token.
     pub fn signs_body(&self) -> bool {
-        self.ways.iter().all(|way| way.signed.has(&Piece::Body) || way.signed.has(&Piece::Form))
+        self.fetched.is_none_or(FetchedForm::signs_body)
+            && self
+                .ways
+                .iter()
+                .all(|way| way.signed.has(&Piece::Body) || way.signed.has(&Piece::Form))
     }
 
     /// Checks the form of a secret.
@@ -113,6 +120,9 @@ impl Scheme {
     /// # Errors
     /// When no way of the scheme can use it.
     pub fn check_secret(&self, secret: &Secret) -> Result<(), SecretError> {
+        if let Some(form) = self.fetched {
+            return form.check(secret);
+        }
         let mut first = Ok(());
         for way in &self.ways {
             match Key::read(way.key, way.algorithm, secret) {
@@ -166,6 +176,9 @@ impl Scheme {
         if self.repeats {
             return SignedDuration::ZERO;
         }
+        if let Some(form) = self.fetched {
+            return form.replay_window();
+        }
         let window = |way: &Way| way.time.as_ref().map_or(REPLAY_WINDOW, |time| time.window * 2);
         self.ways.iter().map(window).max().unwrap_or(REPLAY_WINDOW)
     }
@@ -204,6 +217,7 @@ impl Scheme {
             secret_label: "signing secret".to_owned(),
             challenge: None,
             repeats: false,
+            fetched: None,
             ways: vec![Way {
                 key: KeyForm::Text,
                 algorithm,

@@ -40,6 +40,21 @@ pub struct Verified {
     pub sent: Option<Timestamp>,
 }
 
+impl Verified {
+    /// With the id of the service, or the hash of what was signed if that is none.
+    pub(crate) fn signed(id: &str, signed: &[u8], sent: Option<Timestamp>) -> Self {
+        let id = match is_id(id) {
+            true => id.to_owned(),
+            false => {
+                let mut hash = Hash::new();
+                hash.add(signed);
+                hash.finish(None)
+            }
+        };
+        Self { id, sent }
+    }
+}
+
 /// One way in which a service signs. A scheme has several where the service has replaced one.
 #[derive(Debug)]
 pub(crate) struct Way {

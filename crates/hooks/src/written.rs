@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::challenge::ChallengeForm;
+use crate::fetched::FetchedForm;
 use crate::key::{Algorithm, KeyForm};
 use crate::scheme::Scheme;
 use crate::signature::{Encoding, Layout};
@@ -30,7 +31,10 @@ struct WrittenScheme {
     #[serde(default)]
     repeats: bool,
     /// The ways to sign; the first of which a request has a valid signature counts.
+    #[serde(default)]
     by: Vec<WrittenWay>,
+    /// The service whose keys are fetched, instead of `by`.
+    fetched: Option<FetchedForm>,
 }
 
 #[derive(Deserialize)]
@@ -94,13 +98,13 @@ pub(crate) fn read(text: &str) -> Result<Vec<Scheme>, String> {
 }
 
 fn scheme(written: WrittenScheme) -> Result<Scheme, String> {
-    let WrittenScheme { id, name, docs, secret, challenge, repeats, by } = written;
+    let WrittenScheme { id, name, docs, secret, challenge, repeats, by, fetched } = written;
     let ways = by.into_iter().map(way).collect::<Result<Vec<_>, _>>();
     let ways = ways.map_err(|why| format!("{id}: {why}"))?;
-    if ways.is_empty() {
-        return Err(format!("{id}: `by` is empty"));
+    if ways.is_empty() == fetched.is_none() {
+        return Err(format!("{id}: either `by` or `fetched` is needed"));
     }
-    Ok(Scheme { id, name, docs, secret_label: secret, challenge, repeats, ways })
+    Ok(Scheme { id, name, docs, secret_label: secret, challenge, repeats, ways, fetched })
 }
 
 fn way(written: WrittenWay) -> Result<Way, String> {

@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue, Request};
 use super::event::{self, Entry, HookEvent};
 use super::keys::NewKeys;
 use super::queue::Waiting;
-use super::{Inbox, InboxError, LastRefusal};
-use keyward_hooks::{Challenge, Incoming, Rejection, Scheme};
+use super::{Inbox, InboxError, KeyQuestion, LastRefusal};
+use keyward_hooks::{Challenge, Incoming, Read, Rejection, Scheme};
 use keyward_model::{Hook, Record};
 use keyward_net::call::{Bounds, Servers};
 use keyward_state::store::StoreError;
@@ -53,6 +53,9 @@ pub enum Refused {
     /// The service wants to hand over a secret, and another one is there.
     #[error("the hook has a secret already")]
     HasSecret,
+    /// The key of the service could not be fetched. The service repeats the request.
+    #[error("the key that signs cannot be fetched: {0}")]
+    NoKey(String),
     /// The service's confirmation page could not be fetched.
     #[error("the confirmation failed: {0}")]
     Unconfirmed(String),
@@ -62,6 +65,22 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// The codes of what the request itself is not the reason of.
+    const CODES: [&'static str; 6] = [
+        "scheme_missing",
+        "queue_full",
+        "secret_known",
+        "key_unavailable",
+        "unconfirmed",
+        "store_unavailable",
+    ];
+
+    /// All codes.
+    pub(crate) fn codes() -> Vec<&'static str> {
+        let rejections = Rejection::ALL.map(Rejection::code);
+        rejections.into_iter().chain(Self::CODES).collect()
+    }
+
     /// As in the audit log.
     pub fn code(&self) -> &'static str {
         match self {
@@ -69,6 +88,7 @@ impl Refused {
             Self::NoScheme => "scheme_missing",
             Self::Full => "queue_full",
             Self::HasSecret => "secret_known",
+            Self::NoKey(_) => "key_unavailable",
             Self::Unconfirmed(_) => "unconfirmed",
             Self::Inbox(_) => "store_unavailable",
         }
@@ -76,16 +96,27 @@ impl Refused {
 }
 
 impl Inbox {
-    /// Verifies and stores a request to a hook.
+    /// Verifies and stores a request to a hook. `ask`: asks the service with the credential of the hook's connection.
     ///
     /// # Errors
     /// When it is refused. Nothing of it is stored then.
-    pub async fn accept(
+    pub async fn accept<F, A>(
         &self,
         hook: &Record<Hook>,
         incoming: &Incoming<'_>,
-    ) -> Result<Accepted, Refused> {
-        let accepted = self.try_accept(hook, incoming).await;
+        ask: F,
+    ) -> Result<Accepted, Refused>
+    where
+        F: FnOnce(KeyQuestion) -> A,
+        A: Future<Output = Result<Bytes, String>>,
+    {
+        let accepted = self.try_accept(hook, incoming, ask).await;
+        match &accepted {
+            Ok(Accepted::Stored { .. }) => self.metrics.hooks.accepted("stored"),
+            Ok(Accepted::Repeated { .. }) => self.metrics.hooks.accepted("repeated"),
+            Ok(Accepted::Answer { .. }) => self.metrics.hooks.accepted("answered"),
+            Err(refused) => self.metrics.hooks.refused(refused.code()),
+        }
         if let Err(refused) = &accepted {
             let (at, code, reason) = (self.clock.now(), refused.code(), refused.to_string());
             self.queue.lock().refused(&hook.id, LastRefusal { at, code, reason });
@@ -93,21 +124,36 @@ impl Inbox {
         accepted
     }
 
-    async fn try_accept(
+    async fn try_accept<F, A>(
         &self,
         hook: &Record<Hook>,
         incoming: &Incoming<'_>,
-    ) -> Result<Accepted, Refused> {
+        ask: F,
+    ) -> Result<Accepted, Refused>
+    where
+        F: FnOnce(KeyQuestion) -> A,
+        A: Future<Output = Result<Bytes, String>>,
+    {
         let scheme = self.scheme(hook).ok_or(Refused::NoScheme)?;
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await.map_err(InboxError::from)?;
         let now = self.clock.now();
         let secrets = keys.map(|(keys, _)| keys.secrets(now)).unwrap_or_default();
-        if let Some(challenge) = scheme.challenge(incoming, &secrets, now)? {
-            return self.answer(hook, challenge, !secrets.is_empty()).await;
+        let read = match scheme.key_place(incoming, &secrets)? {
+            Some(place) => {
+                let verify = |document: &[u8]| scheme.read_with(document, incoming, &secrets, now);
+                self.read_with(hook, place, verify, ask).await?
+            }
+            None => match scheme.challenge(incoming, &secrets, now)? {
+                Some(challenge) => Read::Challenge(challenge),
+                None => Read::Event(scheme.verify(incoming, &secrets, now)?),
+            },
+        };
+        match read {
+            Read::Challenge(challenge) => self.answer(hook, challenge, !secrets.is_empty()).await,
+            Read::Event(verified) => {
+                self.store(hook, scheme, event::id_of(&verified.id), incoming).await
+            }
         }
-        let verified = scheme.verify(incoming, &secrets, now)?;
-        let id = event::id_of(&verified.id);
-        self.store(hook, scheme, id, incoming).await
     }
 
     async fn store(

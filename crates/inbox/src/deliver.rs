@@ -180,6 +180,10 @@ impl Inbox {
         };
         let tried = post(caller, DeliveryTarget { url: to, keys }, message, &settings, now).await;
         let last = LastTry::of(&tried, self.clock.now());
+        self.metrics.hooks.delivered(match tried {
+            AttemptResult::Taken(_) => "taken",
+            AttemptResult::Gone | AttemptResult::Failed { .. } => "failed",
+        });
         match tried {
             AttemptResult::Taken(_) => self.settle(hook, &event.id, version).await?,
             AttemptResult::Gone => {
@@ -219,6 +223,7 @@ impl Inbox {
                     why,
                     "all deliveries of an event failed: it is kept, and can be sent again"
                 );
+                self.metrics.hooks.delivered("given_up");
                 self.queue.lock().dead(&hook.id, &id);
                 Entry::Dead { event, why }
             }

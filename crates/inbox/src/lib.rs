@@ -7,6 +7,7 @@
 mod accept;
 mod deliver;
 mod event;
+mod fetched;
 mod keys;
 mod queue;
 mod replicas;
@@ -21,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use keyward_base::id::{HookId, OrgId};
+use keyward_base::id::{ConnectionId, HookId, OrgId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_hooks::Scheme;
@@ -29,6 +30,7 @@ use keyward_model::{Hook, Record, Reference};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
+use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Lease, Store, StoreError, Table};
 use keyward_vault::events::LastTry;
 use keyward_vault::{RowError, Rows, Vault};
@@ -36,6 +38,7 @@ use keyward_vault::{RowError, Rows, Vault};
 pub use accept::{Accepted, Refused};
 use event::Entry;
 pub use event::{EventState, HookEvent};
+use fetched::FetchedKeys;
 use keys::HookKeys;
 pub use keys::NewKeys;
 use queue::Queue;
@@ -60,6 +63,8 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// The catalogues of providers.
     pub vault: Arc<Vault>,
+    /// Counts requests and deliveries.
+    pub metrics: Arc<Metrics>,
     /// The time of day.
     pub clock: Clock,
     /// Limits of deliveries.
@@ -73,6 +78,7 @@ pub struct Inbox {
     vault: Arc<Vault>,
     keys: Rows<HookKeys>,
     events: Rows<Entry>,
+    metrics: Arc<Metrics>,
     clock: Clock,
     settings: ArcSwap<WebhookSettings>,
     /// Base of the URLs of hooks, without a trailing slash.
@@ -85,8 +91,23 @@ pub struct Inbox {
     /// Counts changes of the queue, for those who read from it.
     changed: watch::Sender<u64>,
     caller: OnceLock<Arc<HttpClient>>,
+    /// Keys of services that are no secrets.
+    fetched: FetchedKeys,
     /// Refused requests that were recorded, and since when they are counted.
     records: Mutex<(Timestamp, usize)>,
+}
+
+/// What a service is asked with the credential of a connection, for the key of a request.
+#[derive(Clone, Debug)]
+pub struct KeyQuestion {
+    /// The organisation of the hook.
+    pub org: OrgId,
+    /// The connection of the hook.
+    pub connection: ConnectionId,
+    /// The path and query at the service's API.
+    pub path: &'static str,
+    /// What is posted: JSON.
+    pub body: String,
 }
 
 /// Why something about a hook failed.
@@ -130,6 +151,7 @@ pub struct LastRefusal {
 impl Inbox {
     /// Uses the shared store.
     pub fn new(parts: Parts) -> Arc<Self> {
+        parts.metrics.hooks.expect_refusals(&Refused::codes());
         let (store, keyring) = (|| parts.store.clone(), || parts.keyring.clone());
         Arc::new(Self {
             keys: Rows::new(store(), keyring(), Table::HookKeys, ""),
@@ -137,6 +159,7 @@ impl Inbox {
             store: parts.store,
             directory: parts.directory,
             vault: parts.vault,
+            metrics: parts.metrics,
             clock: parts.clock,
             settings: ArcSwap::from_pointee(parts.settings),
             owned: Mutex::default(),
@@ -145,6 +168,7 @@ impl Inbox {
             stirred: Notify::new(),
             changed: watch::channel(0).0,
             caller: OnceLock::new(),
+            fetched: FetchedKeys::default(),
             records: Mutex::new((Timestamp::MIN, 0)),
         })
     }
@@ -190,11 +214,14 @@ impl Inbox {
         self.queue.lock().status(hook)
     }
 
-    /// Whether the secret of the service is there.
+    /// Whether the secret of the service is there, or its scheme has none.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn has_secret(&self, hook: &Record<Hook>) -> Result<bool, InboxError> {
+        if self.scheme(hook).is_some_and(Scheme::asks_api) {
+            return Ok(true);
+        }
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
         Ok(keys.is_some_and(|(keys, _)| keys.has_secret()))
     }
@@ -237,6 +264,7 @@ impl Inbox {
                 self.events.delete(org, &id).await?;
             }
         }
+        self.stir();
         Ok(())
     }
 
@@ -253,6 +281,8 @@ impl Inbox {
 
     /// Wakes the delivery job and those who read from the queue.
     fn stir(&self) {
+        let (waiting, dead) = self.queue.lock().totals();
+        self.metrics.hooks.events(waiting, dead);
         self.changed.send_modify(|count| *count += 1);
         self.stirred.notify_one();
     }

@@ -66,6 +66,14 @@ impl Queue {
         self.hooks.get(hook).map_or(0, |line| line.waiting.len())
     }
 
+    /// Events of all hooks that wait, and those whose deliveries all failed.
+    pub(crate) fn totals(&self) -> (usize, usize) {
+        let lines = self.hooks.values();
+        lines.fold((0, 0), |(waiting, dead), line| {
+            (waiting + line.waiting.len(), dead + line.dead.len())
+        })
+    }
+
     /// The first event of a hook whose turn it is, or else when the next one is due. A hook delivers one at a time, so
     /// that order is kept.
     pub(crate) fn begin(

@@ -92,7 +92,11 @@ fn checked(
     if let Some(Err(error)) = keys.secret.as_ref().map(|secret| scheme.check_secret(secret)) {
         return Err((format!("`secret`: {error}"), String::new()));
     }
-    if keys.secret.is_none() && !scheme.learns_secret() {
+    if scheme.asks_api() && spec.connection.is_none() {
+        let remedy = "add `connection`: its credential fetches the keys of the service".to_owned();
+        return Err(("`connection` is missing".to_owned(), remedy));
+    }
+    if keys.secret.is_none() && !scheme.learns_secret() && !scheme.asks_api() {
         return lacks("secret", &format!("the {} of the service", scheme.secret_label()));
     }
     if keys.signing_key.is_none() && spec.to.is_some() {

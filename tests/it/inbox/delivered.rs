@@ -70,6 +70,9 @@ async fn an_event_whose_deliveries_all_failed_is_kept_and_can_be_sent_again() {
     }
     let hook = world.standing("one is dead", |it| it["dead"] == 1 && it["waiting"] == 0).await;
     assert_eq!(hook["last"]["taken"], true, "the next one was delivered");
+    let metrics = world.lab.gateway.metrics().await;
+    let counted = "keyward_hook_deliveries_total{outcome=\"given_up\"} 1";
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
     world.lab.gateway.restart().await;
     world.standing("it is kept", |it| it["dead"] == 1).await;
     let dead = api(&world.lab, "GET", "/hooks/ci/events?dead=true", Value::Null, 200).await;

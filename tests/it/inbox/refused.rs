@@ -23,6 +23,17 @@ async fn a_request_without_the_signature_of_the_service_is_refused_and_audited()
     }
     assert_eq!(world.hook().await["waiting"], 0);
     assert_eq!(world.program.origin.received().len(), 0);
+    let metrics = world.lab.gateway.metrics().await;
+    for line in [
+        "keyward_hook_requests_total{outcome=\"refused\"} 5",
+        "keyward_hook_requests_total{outcome=\"stored\"} 0",
+        "keyward_hook_refusals_total{code=\"signature_wrong\"} 2",
+        "keyward_hook_refusals_total{code=\"signature_missing\"} 2",
+        "keyward_hook_refusals_total{code=\"key_unavailable\"} 0",
+        "keyward_hook_events_waiting 0",
+    ] {
+        assert!(metrics.lines().any(|it| it == line), "{line}: {metrics}");
+    }
     let records = world.lab.finish_with_changes().await;
     let refused = records.iter().filter(|it| it["change"]["action"] == "request refused");
     let codes: Vec<_> = refused.map(|it| it["code"].as_str().expect("a code")).collect();

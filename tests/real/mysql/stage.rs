@@ -7,7 +7,7 @@ use crate::database_stage::DatabaseStage;
 use crate::stage::{run, said};
 use crate::support::*;
 
-/// A gateway with connections to one server, and the agents `ci` (two of them), `reader` (one that may only read), `signer` (one whose
+/// A gateway with connections to one server, and the agents `ci` (two of them), `reader` (one that may only read), `ruled` (one with rules), `signer` (one whose
 /// user signs) and `stranger`.
 pub(super) type Stage = DatabaseStage<Server>;
 
@@ -33,6 +33,10 @@ impl Stage {
             "{{ name: reports, provider: mysql, variables: {{ host: \"{NAME}:{port}\", database: app }}, {login}, \
              settings: {{ read_only: true }} }}"
         );
+        let ruled = format!(
+            "{{ name: ruled, provider: mysql, variables: {{ host: \"{NAME}:{port}\", database: app }}, {login}, \
+             settings: {{ statements: [select], tables: [orders, sales.*], audit_statements: true }} }}"
+        );
         let signer = format!(
             "{{ name: signer, provider: mysql, variables: {{ host: \"{}\", database: app, sslmode: disable }}, \
              fields: {{ username: signer, password: {{ env: SQL_SECRET }} }} }}",
@@ -44,10 +48,12 @@ impl Stage {
             .agent("one", "main")
             .agent("reader", "reports")
             .agent("signer", "signer")
+            .agent("ruled", "ruled")
             .agent("stranger", "acme")
             .connection(&main)
             .connection(&plain)
             .connection(&reports)
+            .connection(&ruled)
             .connection(&signer)
             .secret("SQL_SECRET", &password)
             .listen(listeners)

@@ -7,7 +7,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, extract};
+use bytes::Bytes;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::body::{Segments, collect};
@@ -17,8 +19,9 @@ use crate::wire::HookAccepted;
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
 use keyward_hooks::Incoming;
-use keyward_inbox::{Accepted, BODY_BYTES_MAX, Refused};
+use keyward_inbox::{Accepted, BODY_BYTES_MAX, KeyQuestion, Refused};
 use keyward_model::{Hook, Record};
+use keyward_proxy::test_request::{self, TestError};
 use keyward_state::observe::change::{Actor, Change};
 use keyward_state::observe::event::Outcome;
 
@@ -68,7 +71,8 @@ async fn taken(admin: &Admin, org: &OrgId, name: &str, request: extract::Request
     let work = async move {
         let Parts { method, headers, .. } = &parts;
         let incoming = Incoming { method, url: &url, headers, body: &body };
-        match admin.deps().inbox.accept(&hook, &incoming).await {
+        let ask = |question| key_of_service(&admin, question);
+        match admin.deps().inbox.accept(&hook, &incoming, ask).await {
             Ok(accepted) => answer(accepted),
             Err(refused) => {
                 record(&admin, &hook, &refused).await;
@@ -78,6 +82,31 @@ async fn taken(admin: &Admin, org: &OrgId, name: &str, request: extract::Request
     };
     let answered = tokio::spawn(work).await;
     answered.unwrap_or_else(|error| ApiError::internal(error).into_response())
+}
+
+/// Asks a service for the key of a request, at the API that the test of the connection uses and through the same stages: permit,
+/// credential, injection, checked address. It leaves an audit record.
+async fn key_of_service(admin: &Admin, question: KeyQuestion) -> Result<Bytes, String> {
+    let view = admin.deps().directory.view();
+    let connection = view.connection(&question.org, &question.connection).cloned();
+    let connection = connection.ok_or("the connection of the hook is gone")?;
+    let request = admin.deps().vault.test_request(&connection, None).await;
+    let request = request.map_err(|error| error.to_string())?;
+    let mut request = request.ok_or("the provider of the connection has no API of this kind")?;
+    let mut parts = request.uri.into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static(question.path));
+    request.uri = Uri::from_parts(parts).map_err(|error| error.to_string())?;
+    request.method = Method::POST;
+    request.body = Bytes::from(question.body);
+    let json = HeaderValue::from_static("application/json");
+    request.headers.insert(header::CONTENT_TYPE, json);
+    let gateway = admin.deps().data_path.upgrade().ok_or("the gateway stops")?;
+    match test_request::fetch(&gateway, &connection, request).await {
+        Ok((200, body)) => Ok(body),
+        Ok((status, _)) => Err(format!("the service answered {status}")),
+        Err(TestError::NotSent(text)) => Err(text.message.to_string()),
+        Err(_) => Err("the service did not answer".to_owned()),
+    }
 }
 
 async fn whole(admin: &Admin, body: Body) -> Result<zeroize::Zeroizing<Vec<u8>>, ApiError> {
@@ -115,9 +144,11 @@ fn refusal(refused: &Refused) -> Response {
         Refused::Rejected(_) | Refused::HasSecret => {
             (Code::HookRefused, "the request is not signed as the service signs, or is too old")
         }
-        Refused::NoScheme | Refused::Full | Refused::Unconfirmed(_) | Refused::Inbox(_) => {
-            (Code::HookUnavailable, "the hook cannot take the request now")
-        }
+        Refused::NoScheme
+        | Refused::Full
+        | Refused::NoKey(_)
+        | Refused::Unconfirmed(_)
+        | Refused::Inbox(_) => (Code::HookUnavailable, "the hook cannot take the request now"),
     };
     if let Refused::Inbox(error) = refused {
         tracing::error!(%error, "a hook cannot store an event");

@@ -107,6 +107,7 @@ fn deliveries(
         keyring: keyring.clone(),
         directory: directory.clone(),
         vault: vault.clone(),
+        metrics: metrics.clone(),
         clock,
         settings: Default::default(),
     });

@@ -1,35 +1,51 @@
-//! [`CommandFilter`] reads the kind of each command of an agent and replaces those that a session may not send. The replacement
-//! is a statement that raises the refusal at the server, so that nothing has to be put between the server's answers.
+//! [`CommandFilter`] reads the kind of each command of an agent, writes statements to the audit log, and replaces what a session may
+//! not send. The replacement is a statement that raises the refusal at the server, so that nothing has to be put between the server's answers.
 
 use std::io;
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 
 use super::packet::packet;
-use super::read_only::check::check;
+use super::statements::check::check;
+use super::statements::tokens;
+use crate::rules::Kept;
+use crate::sql::masked;
 use crate::stream::Filter;
+use keyward_proxy::StatementLog;
 
 /// The length of a packet that the next one continues, in bytes.
 const CONTINUED_BYTES: usize = 0xff_ffff;
 
 const COM_QUERY: u8 = 0x03;
 
-/// The longest statement of a read-only session, in bytes.
+/// The longest statement that is read, in bytes.
 const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 
 /// `COM_QUERY` and `COM_STMT_PREPARE`: a statement follows.
 const STATEMENTS: [u8; 2] = [COM_QUERY, 0x16];
 
-/// What a read-only session may send: quitting, choosing a database, statements and their results, statistics and pings. A
-/// reset of the session (`COM_RESET_CONNECTION`) would end its mode.
+/// What is recorded of a statement that is not read.
+const TOO_LONG: &str = "(longer than 1 MiB)";
+
+/// The longest `MESSAGE_TEXT` of `SIGNAL`, in characters.
+const WORDS_MAX: usize = 128;
+
+/// What a session whose statements are read may send: quitting, choosing a database, statements and their results, statistics and pings. A
+/// reset of the session (`COM_RESET_CONNECTION`) would end its mode, and how the server reads texts.
 const READING: &[u8] =
     &[0x01, 0x02, COM_QUERY, 0x04, 0x09, 0x0e, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c];
+
+/// What names a database or a table: `COM_INIT_DB`, `COM_FIELD_LIST`.
+const NAMING: &[u8] = &[0x02, 0x04];
 
 /// Checks the packets of an agent.
 #[derive(Debug, Default)]
 pub struct CommandFilter {
-    read_only: bool,
-    /// The packet of a statement of a read-only session, as far as it has come.
+    /// `None`: every statement may be sent.
+    kept: Option<Kept>,
+    log: Option<StatementLog>,
+    /// The packet of a statement that is read, as far as it has come.
     statement: Vec<u8>,
     /// The header, and the first byte of the payload where that decides.
     begun: Vec<u8>,
@@ -67,20 +83,42 @@ fn refusal(command: u8) -> Option<&'static str> {
 }
 
 impl CommandFilter {
-    /// For a session that may write, or a read-only one.
-    pub fn new(read_only: bool) -> Self {
-        Self { read_only, ..Self::default() }
+    /// `kept`: what the session keeps. `log`: where its statements are recorded.
+    pub fn new(kept: Option<Kept>, log: Option<StatementLog>) -> Self {
+        Self { kept, log, ..Self::default() }
     }
 
     fn refusal(&self, command: u8, length: usize) -> Option<&'static str> {
         if let Some(reason) = refusal(command) {
             return Some(reason);
         }
-        if self.read_only && !READING.contains(&command) {
-            return Some("the connection is read-only: the command is none of those that read");
+        let kept = self.kept.as_ref()?;
+        if !READING.contains(&command) {
+            return Some("the command is none of those that the session may send");
+        }
+        if kept.names_tables() && NAMING.contains(&command) {
+            return Some("other databases and tables are not chosen by command");
         }
         let is_long = STATEMENTS.contains(&command) && length > STATEMENT_BYTES_MAX;
-        (self.read_only && is_long).then_some("the statement is longer than 1 MiB")
+        is_long.then_some("the statement is longer than 1 MiB")
+    }
+
+    fn record(&mut self, statement: String, is_refused: bool) {
+        if let Some(log) = &mut self.log {
+            log.add(statement, is_refused);
+        }
+    }
+
+    /// Whether a command with a statement is read as a whole.
+    fn is_read(&mut self, command: Option<u8>, length: usize, is_refused: bool) -> bool {
+        let reads = self.kept.is_some() || self.log.is_some();
+        if !reads || !command.is_some_and(|command| STATEMENTS.contains(&command)) {
+            return false;
+        }
+        if length > STATEMENT_BYTES_MAX {
+            self.record(TOO_LONG.to_owned(), is_refused);
+        }
+        length <= STATEMENT_BYTES_MAX
     }
 }
 
@@ -105,6 +143,13 @@ impl Filter for CommandFilter {
         }
         Ok(())
     }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.log {
+            Some(log) => log.poll_sent(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 impl CommandFilter {
@@ -121,43 +166,50 @@ impl CommandFilter {
         let reason = command.and_then(|command| self.refusal(command, length));
         // What continues a refused command is refused with it.
         self.refused = reason.is_some() || (continues && self.refused);
+        let (number, first_bytes) = (*number, first.len());
+        let is_read = self.is_read(command, length, reason.is_some());
         match reason {
-            Some(reason) => checked.extend_from_slice(&refused(reason)),
-            None if self.refused => {}
-            None if self.read_only && command.is_some_and(|it| STATEMENTS.contains(&it)) => {
-                self.statement.clone_from(&self.begun);
+            Some(reason) => {
+                let kept = self.kept.as_ref().map(Kept::refuser);
+                checked.extend_from_slice(&refused(kept, reason));
             }
+            None if self.refused => {}
+            None if is_read => self.statement.clone_from(&self.begun),
             None => checked.extend_from_slice(&self.begun),
         }
-        self.missing = length - first.len();
-        self.before = Before { number: *number, length };
+        self.missing = length - first_bytes;
+        self.before = Before { number, length };
         self.begun.clear();
         self.end_statement(checked);
     }
 
-    /// Checks the statement of a read-only session when its packet is complete.
+    /// Checks and records a statement when its packet is complete.
     fn end_statement(&mut self, checked: &mut BytesMut) {
         if self.missing > 0 || self.statement.is_empty() {
             return;
         }
         let packet = std::mem::take(&mut self.statement);
-        match check(&packet[5..]) {
-            Ok(()) => checked.extend_from_slice(&packet),
-            Err(reason) => {
-                let reason = format!("the connection is read-only: {reason}");
-                checked.extend_from_slice(&refused(&reason));
-            }
+        let text = &packet[5..];
+        let kept = self.kept.as_ref();
+        let refusal = kept.and_then(|kept| Some((kept.refuser(), check(text, kept).err()?)));
+        if self.log.is_some() {
+            let shown = masked(text, tokens(text).ok().as_deref());
+            self.record(shown, refusal.is_some());
+        }
+        match refusal {
+            Some((refuser, reason)) => checked.extend_from_slice(&refused(Some(refuser), &reason)),
+            None => checked.extend_from_slice(&packet),
         }
     }
 }
 
-/// A statement that fails with the reason.
-fn refused(reason: &str) -> Vec<u8> {
+/// A statement that fails with the reason. `refuser`: what it begins with, where a setting of the connection refuses.
+fn refused(refuser: Option<&str>, reason: &str) -> Vec<u8> {
     tracing::debug!(reason, "a command was refused");
+    let refuser = refuser.map(|refuser| format!("{refuser}: ")).unwrap_or_default();
+    let words: String = format!("keyward: {refuser}{reason}").chars().take(WORDS_MAX).collect();
     // 1227: ER_SPECIFIC_ACCESS_DENIED_ERROR.
-    let text = format!(
-        "SIGNAL SQLSTATE '42000' SET MYSQL_ERRNO = 1227, MESSAGE_TEXT = 'keyward: {reason}'"
-    );
+    let text = format!("SIGNAL SQLSTATE '42000' SET MYSQL_ERRNO = 1227, MESSAGE_TEXT = '{words}'");
     packet(0, &[&[COM_QUERY], text.as_bytes()].concat())
 }
 
@@ -220,7 +272,10 @@ mod tests {
     #[test]
     fn a_read_only_session_sends_statements_that_read_in_pieces_of_any_size() {
         let fed = |bytes: &[u8], piece: usize| {
-            let (mut packets, mut checked) = (CommandFilter::new(true), BytesMut::new());
+            let (mut packets, mut checked) = (
+                CommandFilter::new(Some(Kept { read_only: true, ..Kept::default() }), None),
+                BytesMut::new(),
+            );
             for piece in bytes.chunks(piece) {
                 packets.feed(piece, &mut checked).unwrap();
             }
@@ -233,9 +288,9 @@ mod tests {
             (&b"\x03DELETE FROM t"[..], "only statements that read"),
             (b"\x16DELETE FROM t", "only statements that read"),
             (b"\x03SET tx_read_only = 0", "this setting cannot be changed"),
-            (b"\x1f", "none of those that read"),
-            (b"\x05x", "none of those that read"),
-            (b"\xfa", "none of those that read"),
+            (b"\x1f", "none of those that the session may send"),
+            (b"\x05x", "none of those that the session may send"),
+            (b"\xfa", "none of those that the session may send"),
             (b"\x11root\0", "cannot change its user"),
             (&long, "1 MiB"),
         ] {

@@ -15,9 +15,10 @@ use super::packet::{
     PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION, SESSION_TRACK, SWITCH, Sequence, TLS,
     put_counted,
 };
-use super::read_only;
+use super::statements;
 use crate::login::{Permitted, ServerError, words_of_server};
 use crate::refused::Refused;
+use crate::rules::{Dialect, Kept};
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
 use keyward_base::database::{DatabaseProtocol, StreamSecurity};
@@ -58,6 +59,8 @@ pub struct Login {
     user: String,
     password: Secret,
     agreed: Agreed,
+    /// `None`: every statement may be sent.
+    kept: Option<Kept>,
 }
 
 /// What a server begins with.
@@ -76,7 +79,8 @@ impl Login {
     pub fn new(permitted: Permitted, agreed: Agreed) -> Result<Self, Refused> {
         let user = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
         let password = permitted.password()?;
-        Ok(Self { permitted, user, password, agreed })
+        let kept = Kept::of(&permitted.permit, Dialect::Mysql);
+        Ok(Self { permitted, user, password, agreed, kept })
     }
 
     /// Dials the server and logs in. The payload is the server's last, which the client gets.
@@ -103,8 +107,8 @@ impl Login {
         let verified = upstream.is_verified();
         let opened = async {
             let welcome = self.prove(&mut upstream, &mut sequence, greeting, verified).await?;
-            if self.is_read_only() {
-                read_only::begin(&mut upstream, self.agreed.flags).await?;
+            if let Some(kept) = &self.kept {
+                statements::begin(&mut upstream, self.agreed.flags, kept.read_only).await?;
             }
             Ok(welcome)
         };
@@ -112,11 +116,6 @@ impl Login {
             Ok(payload) => Ok((upstream, payload)),
             Err(error) => Err(failed(exchange, error)),
         }
-    }
-
-    fn is_read_only(&self) -> bool {
-        let settings = self.permitted.permit.wanted().settings.as_deref();
-        settings.is_some_and(|settings| settings.read_only == Some(true))
     }
 
     fn wants_tls(&self) -> bool {

@@ -8,7 +8,7 @@ mod hostile;
 mod login;
 pub mod login_key;
 mod packet;
-mod read_only;
+mod statements;
 pub mod test;
 
 use std::sync::Arc;
@@ -19,18 +19,21 @@ use zeroize::Zeroizing;
 use self::client::{Answer, Client, Malformed};
 use self::filter::CommandFilter;
 use self::login::{Agreed, Login};
-use self::read_only::check::is_safe_collation;
+use self::statements::check::is_safe_collation;
+#[cfg(test)]
+pub use self::statements::{check::check, tokens};
 use crate::choice::Named;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::Refused;
+use crate::rules::{Dialect, Kept, is_recorded};
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::stream::Filtered;
 use crate::upstream::{Upstream, leaving};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
-use keyward_proxy::{ServiceExchange, ServiceStream};
+use keyward_proxy::{ServiceExchange, ServiceStream, StatementLog};
 
 /// The answer to a stream above the limit, in place of the greeting: error 1040, "Too many connections".
 pub const OVERLOADED: &[u8] =
@@ -47,7 +50,10 @@ pub struct OpenSession {
     upstream: Upstream,
     /// The server's last packet of the login.
     welcome: Vec<u8>,
-    read_only: bool,
+    /// `None`: every statement may be sent.
+    kept: Option<Kept>,
+    /// Where its statements are recorded.
+    log: Option<StatementLog>,
 }
 
 /// Serves one stream of a listener until it ends.
@@ -109,12 +115,12 @@ impl Greeting for Client {
         agent: &Agent,
         permitted: Permitted,
     ) -> Result<OpenSession, Refused> {
-        let settings = permitted.permit.wanted().settings.as_deref();
-        let read_only = settings.is_some_and(|settings| settings.read_only == Some(true));
-        if read_only && !is_safe_collation(self.charset) {
-            let why = "a read-only session has the character set utf8mb4, utf8mb3 or latin1";
+        let kept = Kept::of(&permitted.permit, Dialect::Mysql);
+        if kept.is_some() && !is_safe_collation(self.charset) {
+            let why = "a session that is read-only or has rules on statements has the character set utf8mb4, utf8mb3 or latin1";
             return Err(Refused::Client(why));
         }
+        let is_recorded = is_recorded(&permitted.permit);
         let agreed = Agreed {
             flags: self.flags,
             charset: self.charset,
@@ -122,7 +128,8 @@ impl Greeting for Client {
             program: format!("keyward/{}", agent.name),
         };
         let (upstream, welcome) = Login::new(permitted, agreed)?.run(exchange).await?;
-        Ok(OpenSession { upstream, welcome, read_only })
+        let log = is_recorded.then(|| exchange.statement_log());
+        Ok(OpenSession { upstream, welcome, kept, log })
     }
 
     async fn run(
@@ -139,7 +146,8 @@ impl Greeting for Client {
             return;
         }
         let (agents, left) = leaving(stream.socket(), |read| read.ends_with(QUIT));
-        let agents = Filtered::new(agents, CommandFilter::new(open.read_only), BytesMut::new());
+        let agents =
+            Filtered::new(agents, CommandFilter::new(open.kept, open.log), BytesMut::new());
         let end = exchange.splice(agents, open.upstream).await;
         left.note(&mut exchange, end);
     }

@@ -25,7 +25,8 @@ use self::messages::SessionStart;
 use self::parameters::StartupParameters;
 use self::startup::{ALPN, FirstMessage, Malformed, Startup};
 #[cfg(test)]
-pub use self::statements::check::{Kept, check};
+#[cfg(test)]
+pub use self::statements::{check::check, tokens};
 use self::supervision::Supervision;
 use crate::choice::Named;
 use crate::listener::DatabaseListener;

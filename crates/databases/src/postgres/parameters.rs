@@ -1,12 +1,9 @@
 //! The parameters of a session at the server: Keyward's own, and those of the agent that may be passed on.
 
-use std::sync::Arc;
-
 use super::startup::Startup;
-use super::statements::check::Kept;
 use super::statements::{SessionMode, is_safe_encoding};
 use crate::refused::Refused;
-use crate::rules::StatementRules;
+use crate::rules::{Dialect, Kept};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_rules::policy::DatabasePermit;
@@ -41,7 +38,7 @@ impl StartupParameters {
             ("database".to_owned(), permit.endpoint().database.clone()),
             ("application_name".to_owned(), cut(&name).to_owned()),
         ];
-        let kept = kept(permit);
+        let kept = Kept::of(permit, Dialect::Postgres);
         for (name, value) in startup.parameters {
             let is_own = OWN.iter().any(|own| own.eq_ignore_ascii_case(&name));
             if is_own || name.starts_with("_pq_.") {
@@ -77,7 +74,7 @@ impl StartupParameters {
         if let Some(role) = role {
             add("role", role.as_str());
         }
-        let kept = kept(permit);
+        let kept = Kept::of(permit, Dialect::Postgres);
         let read_only = kept.as_ref().is_some_and(|kept| kept.read_only);
         if read_only {
             add("default_transaction_read_only", "on");
@@ -98,22 +95,13 @@ impl StartupParameters {
     }
 }
 
-/// What a session keeps that is read-only or has rules on its statements; `None` for any other.
-pub fn kept(permit: &DatabasePermit) -> Option<Kept> {
-    let settings = permit.wanted().settings.as_deref()?;
-    let rules = StatementRules::of(settings).map(Arc::new);
-    let read_only = settings.read_only == Some(true);
-    let statement_timeout = settings.statement_timeout.is_some();
-    (read_only || rules.is_some()).then_some(Kept { read_only, statement_timeout, rules })
-}
-
 /// Whether a session that keeps something may begin with the parameter. `options` could set any other.
 fn is_harmless(name: &str, value: &str, kept: &Kept) -> bool {
     if name.eq_ignore_ascii_case("client_encoding") {
         return is_safe_encoding(value);
     }
     if name.eq_ignore_ascii_case("search_path") {
-        return kept.rules.as_ref().is_none_or(|rules| !rules.names_tables());
+        return !kept.names_tables();
     }
     const HARMLESS: &[&str] = &[
         "client_min_messages",

@@ -6,10 +6,9 @@ use std::sync::{Arc, OnceLock};
 use bytes::BytesMut;
 
 use super::answers::{AnswerFrames, AnswerWatch, Ended, Watched};
-use super::parameters::kept;
 use super::refused::fatal;
-use super::statements::check::Kept;
 use super::statements::filter::StatementFilter;
+use crate::rules::{Dialect, Kept, is_recorded};
 use crate::session::send_last;
 use crate::stream::{self, Filtered};
 use crate::upstream::{Upstream, leaving};
@@ -33,14 +32,14 @@ pub struct Supervision {
 impl Supervision {
     /// That of a permitted session.
     pub fn of(permit: &DatabasePermit, exchange: &ServiceExchange) -> Self {
-        let (settings, kept) = (permit.wanted().settings.as_deref(), kept(permit));
-        let is_recorded = settings.is_some_and(|settings| settings.audit_statements == Some(true));
+        let (settings, kept) =
+            (permit.wanted().settings.as_deref(), Kept::of(permit, Dialect::Postgres));
         let watched = Watched {
             read_only: kept.as_ref().is_some_and(|kept| kept.read_only),
             reads_statements: kept.is_some(),
             ..Watched::limits(settings)
         };
-        Self { kept, log: is_recorded.then(|| exchange.statement_log()), watched }
+        Self { kept, log: is_recorded(permit).then(|| exchange.statement_log()), watched }
     }
 
     /// Copies a session's bytes until it ends.

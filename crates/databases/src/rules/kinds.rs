@@ -8,7 +8,7 @@ use sqlparser::ast::{
 };
 
 use super::scopes::Scopes;
-use super::{Reason, StatementRules};
+use super::{Dialect, Reason, StatementRules};
 use keyward_base::settings::StatementKind;
 
 const UNKNOWN: &str =
@@ -25,7 +25,7 @@ pub(super) struct Needs<'r> {
 
 impl<'r> Needs<'r> {
     pub(super) fn new(rules: &'r StatementRules) -> Self {
-        Self { rules, scopes: Scopes::default(), is_function: false }
+        Self { rules, scopes: Scopes::new(rules.dialect), is_function: false }
     }
 
     fn statement(&self, statement: &Statement) -> Result<(), Reason> {
@@ -33,6 +33,10 @@ impl<'r> Needs<'r> {
         match statement {
             Statement::Insert(insert) => {
                 self.rules.kind(Insert)?;
+                if insert.replace_into {
+                    // It removes the rows with the same keys.
+                    self.rules.kind(Delete)?;
+                }
                 match &insert.table {
                     TableObject::TableName(name) => self.target(name)?,
                     _ => return Err(UNKNOWN.into()),
@@ -66,7 +70,10 @@ impl<'r> Needs<'r> {
                 true => Ok(()),
                 false => Err(UNKNOWN.into()),
             },
-            // What they hold is visited.
+            // What these hold is visited.
+            Statement::ExplainTable { .. } if self.rules.dialect == Dialect::Mysql => {
+                self.rules.kind(Select)
+            }
             Statement::Query(_)
             | Statement::Explain { .. }
             | Statement::Prepare { .. }
@@ -134,15 +141,32 @@ impl<'r> Needs<'r> {
 
     /// The table that a statement changes: a name of `WITH` does not hide it.
     fn target(&self, name: &ObjectName) -> Result<(), Reason> {
-        let (schema, table) = parts(name)?;
+        let (schema, table) = self.parts(name)?;
         self.rules.table(schema.as_deref(), &table)
     }
 
     fn relation(&self, name: &ObjectName) -> Result<(), Reason> {
-        let (schema, table) = parts(name)?;
+        if self.rules.dialect.is_no_table(name) {
+            return Ok(());
+        }
+        let (schema, table) = self.parts(name)?;
         match schema {
             None if self.scopes.has(&table) => Ok(()),
             schema => self.rules.table(schema.as_deref(), &table),
+        }
+    }
+
+    /// Schema and table, as the server compares them.
+    fn parts(&self, name: &ObjectName) -> Result<(Option<String>, String), Reason> {
+        let dialect = self.rules.dialect;
+        let part = |part: &sqlparser::ast::ObjectNamePart| {
+            part.as_ident().map(|ident| dialect.name(ident))
+        };
+        let parts: Option<Vec<String>> = name.0.iter().map(part).collect();
+        match parts.unwrap_or_default().as_slice() {
+            [table] => Ok((None, table.clone())),
+            [schema, table] => Ok((Some(schema.clone()), table.clone())),
+            _ => Err("the name of a table has more than two parts".into()),
         }
     }
 }
@@ -185,24 +209,5 @@ fn flow(result: Result<(), Reason>) -> ControlFlow<Reason> {
     match result {
         Ok(()) => ControlFlow::Continue(()),
         Err(reason) => ControlFlow::Break(reason),
-    }
-}
-
-/// Schema and table, as the server compares them.
-fn parts(name: &ObjectName) -> Result<(Option<String>, String), Reason> {
-    let part = |part: &sqlparser::ast::ObjectNamePart| part.as_ident().map(folded);
-    let parts: Option<Vec<String>> = name.0.iter().map(part).collect();
-    match parts.unwrap_or_default().as_slice() {
-        [table] => Ok((None, table.clone())),
-        [schema, table] => Ok((Some(schema.clone()), table.clone())),
-        _ => Err("the name of a table has more than two parts".into()),
-    }
-}
-
-/// A name without quotes is in lower case.
-pub(super) fn folded(name: &sqlparser::ast::Ident) -> String {
-    match name.quote_style {
-        None => name.value.to_ascii_lowercase(),
-        Some(_) => name.value.clone(),
     }
 }

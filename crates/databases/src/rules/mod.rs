@@ -2,13 +2,19 @@
 //! statement; what it cannot read is refused, and so is what it reads otherwise than the lexer of the protocol.
 //!
 //! ```text
+//! kept     what a session keeps, whatever its statements say
+//! dialect  what differs between servers
 //! kinds    what each statement, query and table in a parsed text needs
 //! scopes   which names of a query are those of its `WITH`
 //! ```
 //!
 //! Functions and views do what their names do not show: rights at the server are the stronger limit.
 
+mod dialect;
+mod kept;
 mod kinds;
+#[cfg(test)]
+mod mysql_tests;
 mod scopes;
 #[cfg(test)]
 mod tests;
@@ -18,10 +24,11 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{Statement, Visit};
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
+pub use self::dialect::Dialect;
+pub use self::kept::{Kept, is_recorded};
 use self::kinds::Needs;
 use keyward_base::settings::{Settings, StatementKind, TablePattern};
 
@@ -38,24 +45,13 @@ const SHALLOW_LEVELS: usize = 20;
 /// what is used of it.
 const STACK_BYTES: usize = LEVELS_MAX * 64 * 1024;
 
-/// Functions that read tables by the text of their names, or files of the server. By how they begin.
-const READING_FUNCTIONS: &[&str] = &[
-    "cursor_to_xml",
-    "database_to_xml",
-    "lo_get",
-    "pg_ls_",
-    "pg_read_",
-    "pg_stat_file",
-    "schema_to_xml",
-    "table_to_xml",
-];
-
 /// Why a statement is refused. A sentence without a full stop and without quotes.
 pub type Reason = Cow<'static, str>;
 
 /// The rules of a connection on statements.
 #[derive(Debug, Eq, PartialEq)]
 pub struct StatementRules {
+    dialect: Dialect,
     /// `None`: all kinds of statements on data.
     kinds: Option<BTreeSet<StatementKind>>,
     /// `None`: all tables.
@@ -64,9 +60,9 @@ pub struct StatementRules {
 
 impl StatementRules {
     /// The rules of a connection's settings, if they have some.
-    pub fn of(settings: &Settings) -> Option<Self> {
+    pub fn of(settings: &Settings, dialect: Dialect) -> Option<Self> {
         let (kinds, tables) = (settings.statements.clone(), settings.tables.clone());
-        settings.rules_statements().then_some(Self { kinds, tables })
+        settings.rules_statements().then_some(Self { dialect, kinds, tables })
     }
 
     /// Whether they are about tables. Then a session must not change what a name means.
@@ -83,8 +79,8 @@ impl StatementRules {
         if text.len() > STATEMENT_BYTES_MAX {
             return Err("the statement is longer than 256 KiB".into());
         }
-        let reads = |word: &&str| READING_FUNCTIONS.iter().any(|begin| word.starts_with(begin));
-        if self.names_tables() && words.iter().any(reads) {
+        let mut functions = words.iter().filter(|word| self.dialect.is_reading_function(word));
+        if self.names_tables() && functions.next().is_some() {
             return Err("a function in it reads tables or files by name".into());
         }
         // `TABLE name` is a query wherever one may be, and the parser does not keep how its name is quoted.
@@ -113,16 +109,17 @@ impl StatementRules {
             Some(&"copy") => Cow::Owned(format!("{text};")),
             _ => Cow::Borrowed(text),
         };
-        let dialect = PostgreSqlDialect {};
-        let tokens = Tokenizer::new(&dialect, &text).tokenize().map_err(|_| unread)?;
+        let dialect = self.dialect.parser();
+        let tokens = Tokenizer::new(dialect, &text).tokenize().map_err(|_| unread)?;
         let found = tokens.iter().filter_map(|token| match token {
-            Token::Word(word) => Some(word.value.to_ascii_lowercase()),
+            Token::Word(word) => Some(self.dialect.words(word)),
             _ => None,
         });
+        let found = found.flatten();
         if !found.eq(words.iter().copied()) {
             return Err(unread.into());
         }
-        let mut parser = Parser::new(&dialect).with_tokens(tokens);
+        let mut parser = Parser::new(dialect).with_tokens(tokens);
         let statements = parser.parse_statements().map_err(|_| "the statement cannot be parsed")?;
         match &statements[..] {
             [] if words.is_empty() => Ok(()),

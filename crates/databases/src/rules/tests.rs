@@ -1,21 +1,23 @@
 //! What rules on statements permit, and ways around them.
 
 use super::*;
-use crate::postgres::{Kept, check};
+use crate::postgres::check;
 
-fn rules(statements: &[&str], tables: &[&str]) -> Kept {
+const POSTGRES: Dialect = Dialect::Postgres;
+
+pub(super) fn rules(dialect: Dialect, statements: &[&str], tables: &[&str]) -> Kept {
     let mut settings = Settings::default();
     let kinds = statements.iter().map(|kind| kind.parse().expect("a kind")).collect();
     settings.statements = Some(kinds).filter(|kinds: &BTreeSet<_>| !kinds.is_empty());
     let tables = tables.iter().map(|table| table.parse().expect("a table")).collect();
     settings.tables = Some(tables).filter(|tables: &BTreeSet<_>| !tables.is_empty());
-    let rules = StatementRules::of(&settings).expect("there are some");
+    let rules = StatementRules::of(&settings, dialect).expect("there are some");
     Kept { rules: Some(rules.into()), ..Kept::default() }
 }
 
 #[test]
 fn statements_within_the_rules_pass() {
-    let kept = rules(&["select"], &["orders", "sales.*", "Quoted"]);
+    let kept = rules(POSTGRES, &["select"], &["orders", "sales.*", "Quoted"]);
     for text in [
         "",
         "-- nothing",
@@ -50,7 +52,7 @@ fn statements_within_the_rules_pass() {
     ] {
         assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
     }
-    let kept = rules(&["insert", "update"], &["orders"]);
+    let kept = rules(POSTGRES, &["insert", "update"], &["orders"]);
     for text in [
         "INSERT INTO orders (a) VALUES (1) RETURNING id",
         "INSERT INTO orders VALUES (1) ON CONFLICT DO NOTHING",
@@ -65,7 +67,7 @@ fn statements_within_the_rules_pass() {
 /// Each is tried at a real server too (`tests/real/postgres`).
 #[test]
 fn ways_around_the_rules_are_refused() {
-    let kept = rules(&["select"], &["orders", "sales.*"]);
+    let kept = rules(POSTGRES, &["select"], &["orders", "sales.*"]);
     for text in WAYS_AROUND.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let text = text.replace("\\r", "\r").replace("\\n", "\n");
         assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
@@ -86,7 +88,7 @@ fn what_one_kind_permits_is_not_another() {
         ("update", "UPDATE orders SET a = (SELECT 1)"),
         ("delete", "TRUNCATE orders"),
     ] {
-        let kept = rules(&[kind], &[]);
+        let kept = rules(POSTGRES, &[kind], &[]);
         let reason = check(refused.as_bytes(), &kept).expect_err(refused);
         assert!(reason.contains("is none of the permitted statements"), "{refused}: {reason}");
     }
@@ -94,7 +96,7 @@ fn what_one_kind_permits_is_not_another() {
 
 #[test]
 fn a_deep_statement_is_parsed_or_refused_and_never_ends_the_process() {
-    let kept = rules(&["select"], &[]);
+    let kept = rules(POSTGRES, &["select"], &[]);
     let sum = |terms: usize| format!("SELECT 1{}", "+1".repeat(terms));
     assert_eq!(check(sum(1_900).as_bytes(), &kept), Ok(()));
     assert!(check(sum(100_000).as_bytes(), &kept).is_err());

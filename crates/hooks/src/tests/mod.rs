@@ -3,6 +3,7 @@
 mod bodies;
 mod challenges;
 mod edges;
+mod fetched;
 mod properties;
 mod table;
 mod vectors;

@@ -209,10 +209,11 @@ fn every_scheme_has_a_row_or_tests_of_its_own() {
     let here: BTreeSet<&str> =
         ROWS.iter().map(|row| row.id).filter(|id| !id.contains(':')).collect();
     let bodies = ["mailgun", "msgraph", "twilio"];
-    let here: BTreeSet<&str> = here.into_iter().chain(bodies).collect();
+    let fetched = ["aws-sns", "google-pubsub", "paypal", "plaid-jwt"];
+    let here: BTreeSet<&str> = here.into_iter().chain(bodies).chain(fetched).collect();
     let all: BTreeSet<&str> = crate::all().iter().map(Scheme::id).collect();
     assert_eq!(here, all);
-    assert_eq!(all.len(), 43);
+    assert_eq!(all.len(), 47);
     assert!(crate::all().is_sorted_by_key(Scheme::id));
     for scheme in crate::all() {
         assert!(scheme.docs().starts_with("https://"), "{}", scheme.id());

@@ -124,6 +124,31 @@ pub async fn run(
     TestReport { exchange, took, result }
 }
 
+/// Sends a request of Keyward's own with the connection's credential, as a test is sent, and gives the status and the body of the
+/// answer.
+///
+/// # Errors
+/// When the service does not answer, or Keyward does not send the request.
+pub async fn fetch(
+    gateway: &Arc<Gateway>,
+    connection: &ConnectionRecord,
+    request: TestRequest,
+) -> Result<(u16, Bytes), TestError> {
+    let begun = Record::begin(gateway).await;
+    let mut record = begun.map_err(|refusal| fault(&refusal, None))?;
+    record.set_owner(&connection.org);
+    record.set_request(&request.method, None, Some(request.uri.path()));
+    let asked = ask(gateway, connection, request, None, &mut record);
+    let asked = tokio::time::timeout(ANSWERED_WITHIN, asked);
+    let sent = asked.await.unwrap_or(Err(Refusal::AnswerTimeout));
+    let sent = sent.map_err(|refusal| fault(&refusal, Some(&mut record)))?;
+    let (response, _lease) = sent.into_parts();
+    let (head, body) = response.into_parts();
+    let body = read(body).await;
+    record.set_outcome(Outcome::Completed);
+    Ok((head.status.as_u16(), body.ok_or(TestError::Malformed)?))
+}
+
 /// The stages of an exchange; only the source of the permit differs.
 async fn ask(
     gateway: &Arc<Gateway>,

@@ -3,6 +3,7 @@
 
 mod backups;
 mod health;
+mod hooks;
 mod telemetry;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use self::backups::BackupMetrics;
 use self::health::HealthMetrics;
+use self::hooks::HookMetrics;
 pub use self::telemetry::Signal;
 use self::telemetry::TelemetryMetrics;
 use super::event::{Event, Outcome};
@@ -68,6 +70,8 @@ pub struct Metrics {
     evictions: LabelledCounters,
     /// Events, and their deliveries to webhooks.
     told: DeliveryMetrics,
+    /// Hooks of services.
+    pub hooks: HookMetrics,
     connections: ConnectionMetrics,
     /// Scheduled backups.
     pub backups: BackupMetrics,
@@ -332,6 +336,7 @@ impl Default for Metrics {
             handshakes_failed,
             evictions,
             told: DeliveryMetrics::registered(&mut registry),
+            hooks: HookMetrics::registered(&mut registry),
             connections: ConnectionMetrics::registered(&mut registry),
             backups: BackupMetrics::registered(&mut registry),
             health: HealthMetrics::registered(&mut registry),

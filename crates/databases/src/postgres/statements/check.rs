@@ -3,12 +3,11 @@
 //! on statements decide.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use super::is_safe_encoding;
-use super::lexer::{LexError, Lexed, tokens};
-use crate::rules::{Reason, StatementRules};
-use crate::sql::Token;
+use super::lexer::{LexError, tokens};
+use crate::rules::{Kept, Reason};
+use crate::sql::{Lexed, Token, span};
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[
@@ -109,17 +108,6 @@ const REFUSED_PREFIXES: &[&str] = &[
 
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
-/// What a session keeps.
-#[derive(Clone, Debug, Default)]
-pub struct Kept {
-    /// Whether it is read-only.
-    pub read_only: bool,
-    /// Whether `statement_timeout` was set for it.
-    pub statement_timeout: bool,
-    /// Rules on its statements.
-    pub rules: Option<Arc<StatementRules>>,
-}
-
 /// Checks a text with any number of statements.
 ///
 /// # Errors
@@ -137,12 +125,12 @@ pub fn check(text: &[u8], kept: &Kept) -> Result<(), Reason> {
 }
 
 fn statement(tokens: &[Lexed], text: &[u8], kept: &Kept) -> Result<(), Reason> {
-    let words: Vec<&str> = tokens.iter().filter_map(word).collect();
+    let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     functions(&words)?;
     let Some(first) = tokens.iter().find(|lexed| lexed.token != Token::Symbol(b'(')) else {
         return Ok(());
     };
-    let first = word(first).unwrap_or_default();
+    let first = first.word().unwrap_or_default();
     if kept.read_only {
         reads(first, &words, tokens)?;
     }
@@ -153,9 +141,7 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &Kept) -> Result<(), Reason> {
         _ => {}
     }
     let Some(rules) = &kept.rules else { return Ok(()) };
-    let (begin, end) = (tokens.first().map(|it| it.at.start), tokens.last().map(|it| it.at.end));
-    let text = text.get(begin.unwrap_or_default()..end.unwrap_or_default()).unwrap_or_default();
-    rules.check(text, &words)
+    rules.check(&text[span(tokens)], &words)
 }
 
 /// Checks that a statement of a read-only session reads.
@@ -168,13 +154,6 @@ fn reads(first: &str, words: &[&str], tokens: &[Lexed]) -> Result<(), Reason> {
         "copy" => copy(tokens),
         "explain" => explain(words),
         _ => Ok(()),
-    }
-}
-
-fn word(lexed: &Lexed) -> Option<&str> {
-    match &lexed.token {
-        Token::Word(word) => Some(word),
-        Token::Constant | Token::Symbol(_) => None,
     }
 }
 
@@ -202,11 +181,10 @@ fn mode(words: &[&str]) -> Result<(), Reason> {
 }
 
 fn settings(words: &[&str], text: &[u8], kept: &Kept) -> Result<(), Reason> {
-    let names_path = kept.rules.as_ref().is_some_and(|rules| rules.names_tables());
     let is_kept = |word: &&str| {
         KEPT_SETTINGS.contains(word)
             || kept.read_only && MODE_SETTINGS.contains(word)
-            || names_path && PATH_SETTINGS.contains(word)
+            || kept.names_tables() && PATH_SETTINGS.contains(word)
             || kept.statement_timeout && *word == STATEMENT_TIMEOUT
     };
     if words.iter().any(is_kept) {

@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::check::{Kept, check};
-use super::masked::masked;
-use crate::rules::Reason;
+use super::check::check;
+use super::lexer::tokens;
+use crate::rules::{Kept, Reason};
+use crate::sql::masked;
 use crate::stream::Filter;
 use keyward_proxy::StatementLog;
 
@@ -117,7 +118,8 @@ impl StatementFilter {
             State::Statement(message, 0) => {
                 let refusal = self.kept.as_ref().and_then(|kept| refusal(message, kept));
                 if let Some(text) = text_of(message) {
-                    record(&mut self.log, masked(text), refusal.is_some());
+                    let shown = masked(text, tokens(text).ok().as_deref());
+                    record(&mut self.log, shown, refusal.is_some());
                 }
                 checked.extend_from_slice(refusal.as_deref().unwrap_or(message));
             }
@@ -197,19 +199,14 @@ impl Failing<'_> {
     /// A message of the same kind.
     fn message(&self, reason: &Reason, kept: &Kept) -> Vec<u8> {
         // 25006: read_only_sql_transaction; 42501: insufficient_privilege.
-        let (what, state, setting) = match kept.rules {
-            None => (
-                "the connection is read-only",
-                "25006",
-                "the setting read_only of the connection keeps it so",
-            ),
+        let (state, setting) = match kept.rules {
+            None => ("25006", "the setting read_only of the connection keeps it so"),
             Some(_) => (
-                "refused by the connection",
                 "42501",
                 "the settings statements and tables of the connection say what is permitted",
             ),
         };
-        let words = format!("keyward: {what}: {reason}");
+        let words = format!("keyward: {}: {reason}", kept.refuser());
         let text = match self.has_parameters {
             true => format!("SELECT '{words}'::pg_catalog.int4"),
             false => format!(

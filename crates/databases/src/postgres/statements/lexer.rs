@@ -2,16 +2,7 @@
 //! `standard_conforming_strings`. Lexers for many dialects differ in what ends a comment or a string, and every difference
 //! would be a way out; here what is not certainly the same is an error.
 
-use std::ops::Range;
-
-use crate::sql::{Cursor, Token};
-
-/// A token, and where it is in the text.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Lexed {
-    pub token: Token,
-    pub at: Range<usize>,
-}
+use crate::sql::{Cursor, Lexed, Token};
 
 /// Why a text has no tokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

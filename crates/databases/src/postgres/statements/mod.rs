@@ -4,7 +4,6 @@
 //! lexer     tokens, as the server finds them
 //! check     what a session keeps, and which statements would change that
 //! filter    replaces refused statements by one that fails
-//! masked    a statement for the audit log
 //! confirm   asks the server whether the session begins as it should
 //! ```
 //!
@@ -17,9 +16,10 @@ pub mod check;
 mod confirm;
 pub mod filter;
 mod lexer;
-mod masked;
 
 pub use confirm::{SessionMode, confirm};
+#[cfg(test)]
+pub use lexer::tokens;
 
 /// Whether texts of the encoding are read here as by the server. In others a byte of a character may look like a quote's
 /// escape. The server's own encodings have no such characters.

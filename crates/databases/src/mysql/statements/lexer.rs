@@ -1,7 +1,7 @@
 //! Tokens of SQL as MySQL and MariaDB find them (`sql/sql_lex.cc`), in a session whose `sql_mode` has neither `ANSI_QUOTES` nor
 //! `NO_BACKSLASH_ESCAPES`. What is not certainly read as by the server is an error.
 
-use crate::sql::{Cursor, Token, lower};
+use crate::sql::{Cursor, Lexed, Token, lower};
 
 /// Why a text has no tokens. A sentence without a full stop and without quotes.
 pub type LexError = &'static str;
@@ -10,23 +10,29 @@ pub type LexError = &'static str;
 ///
 /// # Errors
 /// When the text is not certainly read as the server reads it.
-pub fn tokens(text: &[u8]) -> Result<Vec<Token>, LexError> {
+pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
     let mut lexer = Lexer(Cursor { text, at: 0 });
     let mut found = Vec::new();
-    while let Some(token) = lexer.next()? {
-        found.push(token);
+    loop {
+        lexer.skip_blanks()?;
+        let begun = lexer.0.at;
+        let Some(token) = lexer.next()? else { return Ok(found) };
+        found.push(Lexed { token, at: begun..lexer.0.at });
     }
-    Ok(found)
 }
 
 struct Lexer<'a>(Cursor<'a>);
 
 impl Lexer<'_> {
+    /// The token that begins here.
     fn next(&mut self) -> Result<Option<Token>, LexError> {
-        self.skip_blanks()?;
         let Some(first) = self.0.text.get(self.0.at).copied() else { return Ok(None) };
         let token = match first {
             b'\'' | b'"' => self.string(first)?,
+            b'x' | b'X' | b'b' | b'B' | b'n' | b'N' if self.0.peek(1) == b'\'' => {
+                self.0.at += 1;
+                self.string(b'\'')?
+            }
             b'`' => self.0.quoted_name(b'`').ok_or("a name does not end")?,
             digit if digit.is_ascii_digit() => self.number(),
             letter if is_part_of_name(letter) => self.0.word(is_part_of_name),
@@ -86,12 +92,27 @@ impl Lexer<'_> {
         }
     }
 
-    /// Names may begin with digits: `1e5` is a number, `1a` is a name. A word that is a number is no harm here.
+    /// Names may begin with digits: `1e5`, `0x1F` and `0b1` are numbers, `1a` is a name.
     fn number(&mut self) -> Token {
         let from = self.0.at;
+        let (zero, base) = (self.0.peek(0), self.0.peek(1));
+        self.0.skip(|byte| byte.is_ascii_digit());
+        let sign = usize::from(matches!(self.0.peek(1), b'+' | b'-'));
+        let is_exponent = matches!(self.0.peek(0), b'e' | b'E');
+        if is_exponent && self.0.peek(1 + sign).is_ascii_digit() {
+            self.0.at += 1 + sign;
+            self.0.skip(|byte| byte.is_ascii_digit());
+            return Token::Constant;
+        }
         self.0.skip(is_part_of_name);
         let text = &self.0.text[from..self.0.at];
-        match text.iter().all(u8::is_ascii_digit) {
+        let digits = text.get(2..).unwrap_or_default();
+        let is_number = match (zero, base) {
+            (b'0', b'x') => !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit),
+            (b'0', b'b') => !digits.is_empty() && digits.iter().all(|it| matches!(it, b'0' | b'1')),
+            _ => text.iter().all(u8::is_ascii_digit),
+        };
+        match is_number {
             true => Token::Constant,
             false => Token::Word(lower(text)),
         }
@@ -107,11 +128,8 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Result<Vec<String>, LexError> {
-        let word = |token: Token| match token {
-            Token::Word(word) => Some(word),
-            _ => None,
-        };
-        tokens(text.as_bytes()).map(|all| all.into_iter().filter_map(word).collect())
+        let word = |lexed: &Lexed| lexed.word().map(str::to_owned);
+        tokens(text.as_bytes()).map(|all| all.iter().filter_map(word).collect())
     }
 
     #[test]
@@ -127,6 +145,7 @@ mod tests {
             "select 1 # set\n , x",
             "select 1 /* set */ , x",
             "select 1 --\n , x",
+            "select x'ff', b'01', n'set', 0xff, 0b1, 1e5, 2E-3, 1.5e+7 , x",
         ] {
             let found = words(text).unwrap();
             assert!(!found.iter().any(|word| word == "set"), "{text}: {found:?}");
@@ -134,6 +153,10 @@ mod tests {
         }
         // Two minus signs without a blank are operators.
         assert_eq!(words("select 1--set").unwrap(), ["select", "set"]);
+        assert_eq!(
+            words("select 1a, 0X1, 0xg, 1e, 1e5a").unwrap(),
+            ["select", "1a", "0x1", "0xg", "1e", "a"]
+        );
         assert_eq!(words("`Set``x`").unwrap(), ["set`x"]);
         assert_eq!(words("set @@tx_read_only=0").unwrap(), ["set", "tx_read_only"]);
     }

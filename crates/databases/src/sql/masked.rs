@@ -1,7 +1,6 @@
 //! [`masked`]: a statement for the audit log. Words and operators stay; each literal becomes `?`, and comments are left out.
 
-use super::lexer::{Lexed, tokens};
-use crate::sql::Token;
+use super::{Lexed, Token};
 
 /// The longest text in a record, in bytes.
 const MASKED_BYTES_MAX: usize = 4096;
@@ -10,12 +9,12 @@ const MASKED_BYTES_MAX: usize = 4096;
 const UNREADABLE: &str = "(not readable)";
 
 /// A statement without its literals. Nothing of a literal stays, also if the server reads backslashes in strings otherwise
-/// than it does by default: behind such a string, the text is cut.
-pub fn masked(text: &[u8]) -> String {
-    let Ok(tokens) = tokens(text) else { return UNREADABLE.to_owned() };
+/// than it does by default: behind such a string, the text is cut. `tokens`: those of the text, if it is readable.
+pub fn masked(text: &[u8], tokens: Option<&[Lexed]>) -> String {
+    let Some(tokens) = tokens else { return UNREADABLE.to_owned() };
     let mut out = String::new();
     let mut before: Option<&Lexed> = None;
-    for lexed in &tokens {
+    for lexed in tokens {
         // `0x1F` and `1_000` are a number and a word for old servers.
         let continues =
             |before: &Lexed| before.token == Token::Constant && before.at.end == lexed.at.start;
@@ -31,7 +30,10 @@ pub fn masked(text: &[u8]) -> String {
         }
         push(&lexed.token, &mut out);
         let source = &text[lexed.at.clone()];
-        if lexed.token == Token::Constant && source.starts_with(b"'") && source.contains(&b'\\') {
+        let is_string = matches!(source.last(), Some(b'\'' | b'"'))
+            // `E'…'` of PostgreSQL always has escapes.
+            && !matches!(source.first(), Some(b'e' | b'E'));
+        if lexed.token == Token::Constant && is_string && source.contains(&b'\\') {
             out.push('…');
             break;
         }
@@ -72,9 +74,11 @@ fn is_apart(before: &Lexed, after: &Lexed) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{mysql, postgres};
 
     #[test]
     fn literals_are_masked_and_the_rest_stays() {
+        let masked = |text: &[u8]| masked(text, postgres::tokens(text).ok().as_deref());
         for (text, expected) in [
             (
                 "SELECT a, b FROM t WHERE a='canary' AND b >= 1.5e7 -- canary",
@@ -95,5 +99,24 @@ mod tests {
         }
         let long = format!("select {}", "a, ".repeat(10_000));
         assert!(masked(long.as_bytes()).len() < MASKED_BYTES_MAX + 200);
+    }
+
+    #[test]
+    fn literals_of_mysql_are_masked() {
+        let masked = |text: &[u8]| masked(text, mysql::tokens(text).ok().as_deref());
+        for (text, expected) in [
+            (
+                "SELECT `My T` FROM t WHERE a=\"canary\" # canary",
+                "select \"my t\" from t where a = ?",
+            ),
+            ("select 0x1F, 1e5, 1.5E+7, x'ff', b'1', n'canary'", "select ?, ?, ?.?, ?, ?, ?"),
+            ("select _utf8mb4'canary', @a", "select _utf8mb4 ?, @ a"),
+            ("select 'a\\'', canary", "select ?…"),
+            ("select n'a\\'', canary", "select ?…"),
+            ("select \"a\\\"\", canary", "select ?…"),
+            ("select /*! 'canary' */ 1", "(not readable)"),
+        ] {
+            assert_eq!(masked(text.as_bytes()), expected, "{text}");
+        }
     }
 }

@@ -1,4 +1,10 @@
-//! What the lexers of all dialects of SQL share.
+//! What the lexers of all dialects of SQL share, and [`masked`], a statement for the audit log.
+
+mod masked;
+
+use std::ops::Range;
+
+pub use self::masked::masked;
 
 /// A token. Constants have no content: what is inside a string is not a statement.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -11,11 +17,28 @@ pub enum Token {
     Symbol(u8),
 }
 
+/// A token, and where it is in the text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Lexed {
+    pub token: Token,
+    pub at: Range<usize>,
+}
+
 /// A place in a statement.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     pub text: &'a [u8],
     pub at: usize,
+}
+
+impl Lexed {
+    /// The word that it is.
+    pub fn word(&self) -> Option<&str> {
+        match &self.token {
+            Token::Word(word) => Some(word),
+            Token::Constant | Token::Symbol(_) => None,
+        }
+    }
 }
 
 impl Cursor<'_> {
@@ -61,4 +84,12 @@ impl Cursor<'_> {
 /// Servers fold ASCII only, of what matters here.
 pub fn lower(name: &[u8]) -> String {
     String::from_utf8_lossy(&name.to_ascii_lowercase()).into_owned()
+}
+
+/// Where the tokens of one statement are in their text.
+pub fn span(tokens: &[Lexed]) -> Range<usize> {
+    match (tokens.first(), tokens.last()) {
+        (Some(first), Some(last)) => first.at.start..last.at.end,
+        _ => 0..0,
+    }
 }

@@ -1,5 +1,6 @@
-//! Read-only sessions. The server itself refuses writes, because the session's transactions are read-only. [`begin`] sets that and asks
-//! for it; `check.rs` closes the ways out of it, as far as statements show them.
+//! Sessions whose statements are read: read-only ones, and those with rules on statements. [`begin`] asks the server whether it
+//! reads texts as they are read here. It refuses writes in a read-only session by itself, because the session's transactions are read-only;
+//! `check.rs` closes the ways out of that, as far as statements show them.
 //!
 //! What a procedure or a function of the database does is invisible here. A user with few rights is the stronger limit.
 
@@ -8,6 +9,7 @@ mod lexer;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use self::lexer::tokens;
 use super::packet::{DEPRECATE_EOF, ERROR, OK, Parts, Sequence};
 use crate::login::ServerError;
 use keyward_base::database::DatabaseProtocol;
@@ -24,18 +26,21 @@ const OTHER_MODES: &[&str] = &["ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ORACLE", 
 /// Packets of the answer that are read. Servers send eight.
 const PACKETS_MAX: usize = 64;
 
-/// Makes a session read-only. `flags`: what was agreed on with the server.
+/// Begins a session whose statements are read, and makes it read-only if it should be. `flags`: what was agreed on with the
+/// server.
 ///
 /// # Errors
 /// When the server does not, or reads texts otherwise than they are read here.
-pub async fn begin<S>(stream: &mut S, flags: u32) -> Result<(), ServerError>
+pub async fn begin<S>(stream: &mut S, flags: u32, read_only: bool) -> Result<(), ServerError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut sequence = Sequence::default();
-    sequence.write(stream, SET).await?;
-    if sequence.read(stream).await?.first() != Some(&OK) {
-        return Err(ServerError::OtherMode);
+    if read_only {
+        let mut sequence = Sequence::default();
+        sequence.write(stream, SET).await?;
+        if sequence.read(stream).await?.first() != Some(&OK) {
+            return Err(ServerError::OtherMode);
+        }
     }
     let mut sequence = Sequence::default();
     sequence.write(stream, QUESTION).await?;
@@ -44,7 +49,7 @@ where
         Some(columns) => usize::from(*columns),
     };
     let between = columns + usize::from(flags & DEPRECATE_EOF == 0);
-    let mut is_read_only = false;
+    let (mut holds, mut knows_mode) = (!read_only, false);
     for number in 0..PACKETS_MAX {
         let payload = sequence.read(stream).await?;
         if number < between {
@@ -52,7 +57,7 @@ where
         }
         // `EOF_Packet`, or an `OK_Packet` in its place. A row does not begin so: its first column is a short name.
         if payload.first() == Some(&0xfe) {
-            return if is_read_only { Ok(()) } else { Err(ServerError::OtherMode) };
+            return if holds && knows_mode { Ok(()) } else { Err(ServerError::OtherMode) };
         }
         let mut parts = Parts(&payload);
         let (Some(name), Some(value)) = (parts.counted(), parts.counted()) else {
@@ -63,8 +68,8 @@ where
             b"sql_mode" if value.split(',').any(|mode| OTHER_MODES.contains(&mode)) => {
                 return Err(ServerError::OtherSqlMode);
             }
-            b"sql_mode" => {}
-            _ => is_read_only = value == "ON",
+            b"sql_mode" => knows_mode = true,
+            _ => holds |= value == "ON",
         }
     }
     Err(ServerError::Protocol(DatabaseProtocol::Mysql))

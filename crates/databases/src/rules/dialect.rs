@@ -1,0 +1,75 @@
+//! [`Dialect`]: what rules on statements depend on, for each server.
+
+use sqlparser::ast::{Ident, ObjectName};
+use sqlparser::dialect::{MySqlDialect, PostgreSqlDialect};
+use sqlparser::tokenizer::Word;
+
+/// The SQL of a server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Dialect {
+    Postgres,
+    /// MariaDB as well.
+    Mysql,
+}
+
+/// Functions of PostgreSQL that read tables by the text of their names, or files of the server. By how they begin.
+const POSTGRES_READING: &[&str] = &[
+    "cursor_to_xml",
+    "database_to_xml",
+    "lo_get",
+    "pg_ls_",
+    "pg_read_",
+    "pg_stat_file",
+    "schema_to_xml",
+    "table_to_xml",
+];
+
+/// The same of MySQL. Those of the Spider engine run a text at another server.
+const MYSQL_READING: &[&str] = &["lastval", "load_file", "spider_"];
+
+impl Dialect {
+    pub(super) fn parser(self) -> &'static dyn sqlparser::dialect::Dialect {
+        match self {
+            Self::Postgres => &PostgreSqlDialect {},
+            Self::Mysql => &MySqlDialect {},
+        }
+    }
+
+    /// Whether a function of the name reads what no name of a table shows.
+    pub(super) fn is_reading_function(self, word: &str) -> bool {
+        let known = match self {
+            Self::Postgres => POSTGRES_READING,
+            Self::Mysql => MYSQL_READING,
+        };
+        known.iter().any(|begin| word.starts_with(begin))
+    }
+
+    /// The words that the lexer of the protocol finds in what the parser takes for one.
+    pub(super) fn words(self, word: &Word) -> Vec<String> {
+        let text = word.value.to_ascii_lowercase();
+        match (self, word.quote_style) {
+            // `@a` and `@@session.a`: the parser takes the sign for a letter.
+            (Self::Mysql, None) => {
+                text.split('@').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+            }
+            _ => vec![text],
+        }
+    }
+
+    /// A name, as the server compares it. That of a table in MySQL stays as it is written: whether case counts is a setting
+    /// of the server.
+    pub(super) fn name(self, name: &Ident) -> String {
+        match (self, name.quote_style) {
+            (Self::Postgres, None) => name.value.to_ascii_lowercase(),
+            _ => name.value.clone(),
+        }
+    }
+
+    /// Whether the server knows the name as no table at all: `FROM DUAL`.
+    pub(super) fn is_no_table(self, name: &ObjectName) -> bool {
+        let [part] = &name.0[..] else { return false };
+        let is_dual =
+            |name: &Ident| name.quote_style.is_none() && name.value.eq_ignore_ascii_case("dual");
+        self == Self::Mysql && part.as_ident().is_some_and(is_dual)
+    }
+}

@@ -1,0 +1,47 @@
+//! [`Kept`]: what a session keeps, whatever its statements say.
+
+use std::sync::Arc;
+
+use super::{Dialect, StatementRules};
+use keyward_rules::policy::DatabasePermit;
+
+/// What a session keeps.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Whether it is read-only.
+    pub read_only: bool,
+    /// Whether `statement_timeout` was set for it.
+    pub statement_timeout: bool,
+    /// Rules on its statements.
+    pub rules: Option<Arc<StatementRules>>,
+}
+
+impl Kept {
+    /// That of a session that is read-only or has rules on its statements; `None` for any other.
+    pub fn of(permit: &DatabasePermit, dialect: Dialect) -> Option<Self> {
+        let settings = permit.wanted().settings.as_deref()?;
+        let rules = StatementRules::of(settings, dialect).map(Arc::new);
+        let read_only = settings.read_only == Some(true);
+        let statement_timeout = settings.statement_timeout.is_some();
+        (read_only || rules.is_some()).then_some(Self { read_only, statement_timeout, rules })
+    }
+
+    /// Whether the rules name tables. Then a session must not change what a name means.
+    pub fn names_tables(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.names_tables())
+    }
+
+    /// What a refusal begins with.
+    pub fn refuser(&self) -> &'static str {
+        match self.rules {
+            None => "the connection is read-only",
+            Some(_) => "refused by the connection",
+        }
+    }
+}
+
+/// Whether the statements of a session are recorded.
+pub fn is_recorded(permit: &DatabasePermit) -> bool {
+    let settings = permit.wanted().settings.as_deref();
+    settings.is_some_and(|settings| settings.audit_statements == Some(true))
+}

@@ -1,0 +1,103 @@
+//! What rules on statements permit in MySQL, and ways around them.
+
+use super::*;
+use crate::mysql::check;
+
+fn rules(statements: &[&str], tables: &[&str]) -> Kept {
+    super::tests::rules(Dialect::Mysql, statements, tables)
+}
+
+#[test]
+fn statements_within_the_rules_pass() {
+    let kept = rules(&["select"], &["orders", "sales.*", "Quoted"]);
+    for text in [
+        "",
+        "-- nothing",
+        "SELECT * FROM orders",
+        "select `o`.id, count(*) from orders o join sales.items as i on i.order_id = o.id group by 1",
+        "SELECT * FROM Quoted WHERE a = ? AND b = \"x; DROP TABLE y\" LIMIT 5, 10",
+        "SELECT @a, @@session.autocommit, @@version FROM DUAL",
+        "SELECT a, 0xff, 1e5, x'41', n'a' FROM orders USE INDEX (i) WHERE a <=> NULL",
+        "WITH x AS (SELECT * FROM orders), y AS (SELECT * FROM x) SELECT * FROM y, x",
+        "WITH RECURSIVE x AS (SELECT 1 UNION ALL SELECT n FROM x) SELECT * FROM x",
+        "SELECT CAST(a AS CHAR), GROUP_CONCAT(a ORDER BY a SEPARATOR ',') FROM orders",
+        "SELECT a DIV 2, a % 2, a REGEXP 'x', DATE_ADD(NOW(), INTERVAL 1 DAY) FROM orders",
+        "SELECT 'é' FROM orders -- é",
+        "(SELECT 1) UNION (SELECT id FROM orders)",
+        "BEGIN; SELECT 1; COMMIT",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT",
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "SET NAMES utf8mb4",
+        "SET autocommit=0",
+        "SET time_zone = '+00:00', @x = 1",
+        "SHOW VARIABLES LIKE 'sql_mode'",
+        "SHOW SESSION STATUS",
+        "SHOW WARNINGS",
+        "EXPLAIN SELECT * FROM orders",
+        "DESCRIBE orders",
+        "SAVEPOINT a; ROLLBACK TO SAVEPOINT a; RELEASE SAVEPOINT a",
+    ] {
+        assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
+    }
+    let kept = rules(&["insert", "update", "delete"], &["orders"]);
+    for text in [
+        "INSERT INTO orders (a) VALUES (1), (2)",
+        "INSERT IGNORE INTO orders VALUES (1)",
+        "INSERT INTO orders VALUES (1) ON DUPLICATE KEY UPDATE a = VALUES(a)",
+        "REPLACE INTO orders VALUES (1)",
+        "UPDATE orders SET a = 2 WHERE id = 1 LIMIT 1",
+        "DELETE FROM orders WHERE id = 1",
+    ] {
+        assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
+    }
+}
+
+/// Each is tried at a real server too (`tests/real/mysql/rules.rs`).
+#[test]
+fn ways_around_the_rules_are_refused() {
+    let kept = rules(&["select"], &["orders", "sales.*"]);
+    for text in WAYS_AROUND.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let text = text.replace("\\n", "\n");
+        assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
+    }
+}
+
+const WAYS_AROUND: &str = include_str!("ways_around_mysql.sql");
+
+#[test]
+fn what_one_kind_permits_is_not_another() {
+    for (kinds, refused) in [
+        (&["insert"][..], "INSERT INTO orders SELECT * FROM orders"),
+        (&["insert"], "INSERT INTO orders VALUES (1) ON DUPLICATE KEY UPDATE a = 1"),
+        (&["insert"], "REPLACE INTO orders VALUES (1)"),
+        (&["delete"], "REPLACE INTO orders VALUES (1)"),
+        (&["select"], "SELECT * FROM orders FOR UPDATE"),
+        (&["update"], "DELETE FROM orders"),
+        (&["update"], "UPDATE orders SET a = (SELECT 1)"),
+        (&["delete"], "TRUNCATE orders"),
+        (&["insert"], "DESCRIBE orders"),
+    ] {
+        let kept = rules(kinds, &[]);
+        let reason = check(refused.as_bytes(), &kept).expect_err(refused);
+        assert!(reason.contains("is none of the permitted statements"), "{refused}: {reason}");
+    }
+    let kept = rules(&["select"], &[]);
+    for text in ["USE other", "SHOW TABLES", "SHOW FULL COLUMNS FROM t", "SELECT * FROM `é`"] {
+        assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
+    }
+}
+
+#[test]
+fn the_name_of_a_table_is_compared_as_it_is_written() {
+    let kept = rules(&["select"], &["orders", "Mixed", "größe"]);
+    for (text, passes) in [
+        ("SELECT * FROM orders", true),
+        ("SELECT * FROM Orders", false),
+        ("SELECT * FROM Mixed", true),
+        ("SELECT * FROM mixed", false),
+        // Its bytes are another name in another character set.
+        ("SELECT * FROM `größe`", false),
+    ] {
+        assert_eq!(check(text.as_bytes(), &kept).is_ok(), passes, "{text}");
+    }
+}

@@ -1,0 +1,139 @@
+SELECT * FROM secret
+SELECT * FROM `secret`
+SELECT * FROM app.secret
+SELECT * FROM app.orders
+SELECT * FROM `app`.`secret`
+SELECT * FROM app . secret
+SELECT * FROM .secret
+SELECT * FROM ORDERS
+SELECT * FROM Orders
+SELECT * FROM private.orders
+SELECT * FROM mysql.user
+SELECT * FROM information_schema.tables
+SELECT * FROM orders, secret
+SELECT * FROM orders JOIN secret USING (a)
+SELECT * FROM orders STRAIGHT_JOIN secret
+SELECT * FROM orders NATURAL JOIN secret
+SELECT * FROM orders LEFT JOIN (secret, orders AS o) ON true
+SELECT * FROM (orders CROSS JOIN secret)
+SELECT * FROM {oj orders LEFT OUTER JOIN secret ON true}
+SELECT * FROM orders WHERE a IN (SELECT a FROM secret)
+SELECT * FROM orders WHERE EXISTS (SELECT 1 FROM secret)
+SELECT (SELECT a FROM secret LIMIT 1)
+SELECT * FROM (SELECT * FROM secret) orders
+SELECT * FROM orders UNION SELECT * FROM secret
+SELECT * FROM orders EXCEPT SELECT * FROM secret
+SELECT * FROM orders ORDER BY (SELECT a FROM secret LIMIT 1)
+SELECT * FROM orders GROUP BY a HAVING EXISTS (SELECT 1 FROM secret)
+SELECT * FROM orders LIMIT 1 PROCEDURE ANALYSE((SELECT 1 FROM secret))
+SELECT sum(a) OVER (ORDER BY (SELECT 1 FROM secret LIMIT 1)) FROM orders
+SELECT @a := (SELECT a FROM secret LIMIT 1)
+SELECT * FROM DUAL, secret
+SELECT * FROM `dual`
+WITH x AS (SELECT * FROM secret) SELECT * FROM x
+WITH secret AS (SELECT * FROM secret) SELECT * FROM secret
+WITH Secret AS (SELECT 1) SELECT * FROM secret
+WITH a AS (SELECT * FROM secret), secret AS (SELECT 1) SELECT * FROM a
+SELECT * FROM (WITH secret AS (SELECT 1) SELECT * FROM secret) x, secret
+TABLE secret
+TABLE orders
+SELECT * FROM orders UNION TABLE secret
+SELECT * FROM orders WHERE a IN (TABLE secret)
+VALUES ((SELECT a FROM secret LIMIT 1))
+SELECT a FROM orders INTO OUTFILE '/tmp/keyward-out'
+SELECT a FROM orders LIMIT 1 INTO DUMPFILE '/tmp/keyward-out'
+SELECT a INTO @a FROM orders
+SELECT LOAD_FILE('/etc/passwd')
+SELECT NEXT VALUE FOR numbers
+SELECT NEXTVAL(numbers)
+SELECT LASTVAL(numbers)
+SELECT PREVIOUS VALUE FOR numbers
+SELECT SETVAL(numbers, 100)
+SELECT SPIDER_DIRECT_SQL('SELECT * FROM secret', '', '')
+SELECT * FROM orders FOR UPDATE
+SELECT * FROM orders LOCK IN SHARE MODE
+INSERT INTO orders VALUES (1)
+INSERT INTO orders SET a = 1
+INSERT INTO orders SELECT * FROM secret
+INSERT INTO orders VALUES (1) ON DUPLICATE KEY UPDATE a = 1
+REPLACE INTO orders VALUES (1)
+UPDATE orders SET a = 1
+UPDATE orders, secret SET orders.a = 1
+DELETE FROM orders
+DELETE orders FROM orders JOIN secret
+DELETE FROM orders USING orders, secret
+TRUNCATE orders
+TRUNCATE TABLE orders
+LOAD DATA LOCAL INFILE 'x' INTO TABLE orders
+LOAD DATA INFILE '/etc/passwd' INTO TABLE orders
+HANDLER secret OPEN
+HANDLER orders OPEN AS secret
+DROP TABLE orders
+ALTER TABLE orders ADD b INT
+RENAME TABLE secret TO orders2
+CREATE TABLE copied AS SELECT * FROM orders
+CREATE TEMPORARY TABLE orders (a INT)
+CREATE VIEW orders2 AS SELECT * FROM secret
+CREATE FUNCTION f() RETURNS INT RETURN 1
+GRANT ALL ON orders TO app
+LOCK TABLES secret READ
+CHECKSUM TABLE secret
+ANALYZE TABLE secret
+ANALYZE SELECT * FROM secret
+EXPLAIN SELECT * FROM secret
+EXPLAIN DELETE FROM orders
+EXPLAIN secret
+DESCRIBE secret
+DESC secret
+SHOW COLUMNS FROM secret
+SHOW CREATE TABLE secret
+SHOW INDEX FROM secret
+SHOW TABLES
+SHOW GRANTS
+SHOW FULL PROCESSLIST
+SHOW BINLOG EVENTS
+SHOW VARIABLES WHERE Value = (SELECT a FROM secret LIMIT 1)
+SHOW STATUS WHERE Variable_name IN (SELECT a FROM secret)
+USE private
+SET @a = (SELECT a FROM secret LIMIT 1)
+SET sql_mode = 'ANSI_QUOTES'
+SET SESSION sql_mode = ''
+SET @@sql_mode = ''
+SET NAMES gbk
+SET character_set_client = gbk
+SET ROLE admin
+SET PASSWORD = PASSWORD('x')
+SET GLOBAL general_log = 1
+SET STATEMENT sql_mode = 'ANSI_QUOTES' FOR SELECT 1
+DO (SELECT a FROM secret LIMIT 1)
+CALL leave()
+PREPARE p FROM 'SELECT * FROM secret'
+EXECUTE p
+EXECUTE IMMEDIATE 'SELECT * FROM secret'
+EXECUTE IMMEDIATE CONCAT('SELECT * FROM sec', 'ret')
+BEGIN NOT ATOMIC SELECT * FROM secret; END
+IF 1 THEN SELECT * FROM secret; END IF
+FOR i IN 1..2 DO SELECT * FROM secret; END FOR
+SELECT 1; SELECT * FROM secret
+SELECT 1; DELETE FROM orders
+SELECT 1 -- x\n; DELETE FROM orders
+SELECT 1 # x\n; DELETE FROM orders
+SELECT '\''; DELETE FROM orders; -- '
+SELECT "\""; DELETE FROM orders; -- "
+SELECT "a' ; SELECT * FROM secret; -- '"; SELECT * FROM secret
+SELECT 1--1 FROM secret
+SELECT 1 /*! FROM secret */
+SELECT 1 /*!50000 UNION SELECT a FROM secret */
+SELECT 1 /*M! UNION SELECT a FROM secret */
+SELECT 1 /* /* */ FROM secret -- */
+SELECT 1 FROM/**/secret
+SELECT 1e0FROM secret
+SELECT * FROM orders PARTITION (p0), secret
+SELECT * FROM JSON_TABLE((SELECT a FROM secret LIMIT 1), '$' COLUMNS (x TEXT PATH '$')) t
+SELECT n'x' 'y', (SELECT a FROM secret LIMIT 1)
+SELECT x'41', (SELECT a FROM secret LIMIT 1)
+XA START 'a'
+KILL 1
+FLUSH TABLES
+INSTALL SONAME 'x'
+START SLAVE
