@@ -4,6 +4,7 @@
 mod admin_tasks;
 mod apply;
 mod audit_file;
+mod audit_heads;
 mod backups;
 mod ca;
 mod connect_sessions;

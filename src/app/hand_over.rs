@@ -51,6 +51,12 @@ pub(super) struct HandOver {
     handed_over: HandedOver,
 }
 
+/// Another process has the sockets and is not ready yet. If this process ends meanwhile, the other one has the files.
+struct Waiting<'a> {
+    handed_over: &'a HandedOver,
+    has_heard: bool,
+}
+
 /// Another process has the sockets. Held until this process ends, which the other one notices.
 pub(super) struct Successor(
     #[expect(dead_code, reason = "closed when the process ends")] UnixStream,
@@ -150,7 +156,10 @@ impl HandOver {
         };
         tokio::time::timeout(MESSAGE_WITHIN, sending).await??;
         let mut word = [0];
-        match stream.read(&mut word).await? {
+        let waiting = Waiting { handed_over: &self.handed_over, has_heard: false };
+        let heard = stream.read(&mut word).await;
+        waiting.heard();
+        match heard? {
             1 if word == [END] => Ok(Some(stream)),
             _ => Ok(None),
         }
@@ -174,6 +183,20 @@ impl HandOver {
         match sent == names.len() {
             true => Ok(()),
             false => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+}
+
+impl Waiting<'_> {
+    fn heard(mut self) {
+        self.has_heard = true;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.has_heard {
+            self.handed_over.set();
         }
     }
 }
@@ -288,6 +311,19 @@ mod tests {
         assert!(sockets.take("listen.proxy").is_none(), "one socket, one listener");
         drop(successor);
         assert!(folder.path().join(SOCKET_NAME).exists(), "the successor offers on it");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_ends_while_another_starts_leaves_it_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let taking = tokio::spawn(offered(folder.path()).0.taken());
+        let path = folder.path().to_owned();
+        let found = tokio::task::spawn_blocking(move || Predecessor::find(&path).unwrap());
+        let found = found.await.unwrap().expect("one offers");
+        taking.abort();
+        drop(taking.await);
+        assert!(folder.path().join(SOCKET_NAME).exists());
+        drop(found);
     }
 
     #[tokio::test]
