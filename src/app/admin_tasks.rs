@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::listeners::BoundHooks;
 use super::services::Services;
 use super::{
-    backups, ca, connect_sessions, finish_rotation, replicas, rotations, sessions,
+    audit_heads, backups, ca, connect_sessions, finish_rotation, replicas, rotations, sessions,
     source_files, usage,
 };
 use crate::config::Config;
@@ -118,6 +118,8 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| usage.run(close));
+        let heads = audit_heads::Job::of(services);
+        self.spawn(|close| heads.run(close));
         let backups = backups::Job {
             backups: services.backups.clone(),
             metrics: services.metrics.clone(),
