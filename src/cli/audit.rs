@@ -133,7 +133,7 @@ impl Command {
         match self {
             Self::Query(query) => query.run(global).await,
             Self::Tail(tail) => tail.run(global).await,
-            Self::Verify(asked) => verify::run(global, asked).await,
+            Self::Verify(asked) => verify::run(global, &asked).await,
         }
     }
 }

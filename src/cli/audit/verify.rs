@@ -9,7 +9,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, fields};
+use crate::cli::table::{Layout, Table, fields};
 use keyward_api::wire::{AuditBreak, AuditChain, AuditChainState, AuditVerified};
 use keyward_state::observe::trail::Trail;
 
@@ -42,7 +42,9 @@ pub(super) async fn run(global: &Global, asked: &Verify) -> Result<(), Failure> 
     let is_wrong = |chain: &AuditChain| chain.reason.is_some();
     verified.whole = verified.broken.is_none() && !verified.chains.iter().any(is_wrong);
     if verified.whole {
-        return output::show(global.json, &verified, whole);
+        return output::show(global.json, &verified, |verified| {
+            whole(verified, &output::layout(global))
+        });
     }
     if global.json {
         output::print_json(&verified)?;
@@ -101,7 +103,7 @@ fn failure(verified: &AuditVerified) -> Failure {
         .hint("give the logs of all replicas with --log; compare what is wrong with a copy from another machine")
 }
 
-fn whole(verified: &AuditVerified) -> String {
+fn whole(verified: &AuditVerified, layout: &Layout) -> String {
     if verified.records == 0 && verified.chains.is_empty() {
         return "no records yet\n".to_owned();
     }
@@ -128,7 +130,7 @@ fn whole(verified: &AuditVerified) -> String {
             ]);
         }
         text.push('\n');
-        text.push_str(&table.render("", &crate::cli::table::Layout::FULL));
+        text.push_str(&table.render("", layout));
     }
     text
 }
@@ -160,15 +162,18 @@ mod tests {
             broken: None,
             chains: Vec::new(),
         };
-        insta::assert_snapshot!(whole(&verified), @r"
+        insta::assert_snapshot!(whole(&verified, &Layout::FULL), @r"
         whole    records 8 to 12
         before   1 to 7 were removed with their files
         files    3
         hash     abababababababababababababababababababababababababababababababab
         ");
         verified.first = 1;
-        assert!(!whole(&verified).contains("removed"));
-        assert_eq!(whole(&AuditVerified { records: 0, ..verified }), "no records yet\n");
+        assert!(!whole(&verified, &Layout::FULL).contains("removed"));
+        assert_eq!(
+            whole(&AuditVerified { records: 0, ..verified }, &Layout::FULL),
+            "no records yet\n"
+        );
     }
 
     fn chain(state: ChainState) -> AuditChain {
@@ -202,7 +207,7 @@ mod tests {
              the log of replica-2, chain 00ff: one of the records 13 to 40 was altered"
         );
         verified.chains.truncate(2);
-        let text = whole(&verified);
+        let text = whole(&verified, &Layout::FULL);
         let (_, table) = text.split_once("\n\n").expect("fields, and a table");
         insta::assert_snapshot!(table, @r"
         ");

@@ -19,7 +19,8 @@ const REQUESTS: usize = 20;
 async fn curl(proxy: SocketAddr, roots: &std::path::Path) -> String {
     let mut command = tokio::process::Command::new("curl");
     command.env_clear().args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--retry", "0"]);
-    command.arg("--proxy").arg(format!("http://x:{TOKEN}@{proxy}")).arg("--cacert").arg(roots);
+    command.arg("--proxy").arg(format!("http://{proxy}")).arg("--cacert").arg(roots);
+    command.arg("--proxy-header").arg(format!("Proxy-Authorization: Bearer {TOKEN}"));
     command.arg(format!("https://{HOST}/a")).stdin(Stdio::null());
     said(&command.output().await.expect("curl is installed")).trim().to_owned()
 }
