@@ -210,6 +210,9 @@ mod tests {
         let text = whole(&verified, &Layout::FULL);
         let (_, table) = text.split_once("\n\n").expect("fields, and a table");
         insta::assert_snapshot!(table, @r"
+        CHAIN   HOST        RECORDS   PUBLISHED              STATE
+        00ff    replica-2   40        2026-01-31T08:00:00Z   whole
+        00ff    replica-2   40        2026-01-31T08:00:00Z   in another log
         ");
     }
 }
