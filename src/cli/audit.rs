@@ -37,7 +37,7 @@ pub(crate) enum Command {
     /// show the newest records, oldest first; -f follows new ones
     #[command(after_help = "with --json: one JSON object per line")]
     Tail(Box<Tail>),
-    /// verify the hash chain of the records over all files, and what replicas published of their logs
+    /// verify the hash chain of the records, and what replicas published
     #[command(after_help = "exit code: 0 if the log is complete, 1 if it is not\n\nexample:\n  \
         keyward audit verify --log copies/replica-2/audit.jsonl --log copies/replica-3/audit.jsonl")]
     Verify(Verify),

@@ -51,8 +51,7 @@ pub(crate) struct Args {
     /// serve the runs of this data directory at this address, and exit after the last
     #[arg(long, hide = true, value_name = "ADDRESS")]
     private: Option<SocketAddr>,
-    /// take the listening sockets of the gateway that serves the data directory, which then ends; start as usual if
-    /// there is none
+    /// take the sockets of the gateway that serves the data directory, which then ends
     #[arg(long, conflicts_with = "private")]
     take_over: bool,
     /// on a terminal: no line for each request

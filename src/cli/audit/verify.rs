@@ -15,7 +15,7 @@ use keyward_state::observe::trail::Trail;
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// also verify this log, such as a copy of another replica's; the logs must then have the chains of all replicas
+    /// also verify this copy of another replica's log; no chain may then be missing
     #[arg(long = "log", value_name = "FILE")]
     logs: Vec<PathBuf>,
 }
