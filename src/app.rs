@@ -4,6 +4,7 @@
 mod admin_tasks;
 mod apply;
 mod audit_file;
+mod audit_heads;
 mod backups;
 mod ca;
 mod connect_sessions;
@@ -11,6 +12,7 @@ mod data_path;
 mod descriptors;
 mod error;
 mod folders;
+mod hand_over;
 mod keys;
 mod lazy_log;
 mod listener_certificates;
@@ -26,6 +28,7 @@ mod services;
 mod sessions;
 mod source_files;
 mod store_copy;
+mod succession;
 mod telemetry;
 mod upstream_settings;
 mod usage;
@@ -43,7 +46,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use backups::written as written_backups;
 pub use data_path::DataPath;
-pub use error::AppError;
+pub use error::{AppError, is_locked};
 pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;
@@ -54,13 +57,16 @@ pub use services::Services;
 pub use store_copy::copy_store;
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
+use self::data_path::Ending;
+use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor, Sockets};
 use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::Reloader;
+use self::succession::{admin_socket, handed_over, opened};
 use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAgent, ListenAt, ListenDatabase};
-use keyward_api::{self as admin, Admin, AdminSocket, AuditLog, Deps, Locations, Reloads, Runs};
+use keyward_api::{self as admin, Admin, AuditLog, Deps, Locations, Reloads, Runs};
 use keyward_databases::DatabaseListener;
 use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner};
 use keyward_state::observe::audit::{Audit, Writer};
@@ -89,7 +95,12 @@ pub struct Running {
     database_addrs: Vec<ListenDatabase>,
     admin_addr: SocketAddr,
     locations: Locations,
+    retire: watch::Sender<bool>,
     drain: watch::Sender<bool>,
+    /// Offers the listening sockets to another process.
+    hand_over: Option<HandOver>,
+    /// The gateway whose sockets this one has.
+    predecessor: Option<Predecessor>,
     cores: Arc<Cores>,
     /// Accept streams for the cores until draining begins.
     listeners: JoinSet<()>,
@@ -120,17 +131,20 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     // Before the files are read, so that later changes are noticed.
     let watched = Watched::new(config.files());
     // The store first: a second gateway on the same data fails because of the store, not of a port in use.
-    let opened = Opened::open(&config).await?;
-    let bound = Listeners::bind(&config).await?;
+    let (opened, mut predecessor) = opened(&config).await?;
+    let mut sockets = Sockets::of(predecessor.as_mut());
+    let bound = Listeners::bind(&config, &mut sockets).await?;
     // Before the plan is applied, so that its changes are recorded.
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
     warn_of_missing_owners(&services, &config);
-    let socket = AdminSocket::bind(&config.data_dir).await?;
+    let socket = admin_socket(&config, &mut sockets).await?;
+    let (retire, retiring) = watch::channel(false);
     let (drain, draining) = watch::channel(false);
     let upstream = UpstreamSettings::load(&config)?;
     services.telemetry.begin(&config, verbosity.as_ref())?;
-    let (gateway, links) = data_path::serving(&config, &services, &upstream, &audit, &draining)?;
+    let ending = Ending { retiring, draining: draining.clone() };
+    let (gateway, links) = data_path::serving(&config, &services, &upstream, &audit, ending)?;
     let cores = start_cores(&gateway)?;
     let (proxy_addrs, locations) = (bound.proxy_addrs(), bound.locations(&config));
     let last = watch::Sender::new(None);
@@ -144,8 +158,11 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     tasks.serve_network((bound.admin, bound.admin_tls), &admin, access, &services);
     tasks.serve_parts((bound.metrics, bound.hooks), &admin, &services);
     tasks.start_for(&admin, links);
-    tasks.spawn(|close| admin::serve_socket(socket, admin, close));
+    tasks.listen(|stop| admin::serve_socket(socket, admin, stop));
     tasks.start_jobs(&services, &config);
+    // Sockets of a service manager are its own to pass on.
+    let is_private = config.ends_with_runs || config.environment.path("LISTEN_FDS").is_some();
+    let hand_over = (!is_private).then(|| sockets.offer(&config.data_dir)).transpose()?;
     let reloader = Reloader {
         keys: keys::ConfiguredKeys::of(&config),
         started: Arc::new(config),
@@ -168,7 +185,10 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         database_addrs: bound.databases_at,
         admin_addr: bound.admin_addr,
         locations,
+        retire,
         drain,
+        hand_over,
+        predecessor,
         listeners: accept(&cores, bound.proxy, bound.databases),
         cores,
         tasks,
@@ -229,21 +249,24 @@ pub async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     // Registered early: without a handler, SIGHUP would end the process.
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let running = Box::pin(start_with(config, verbosity)).await?;
+    let mut running = Box::pin(start_with(config, verbosity)).await?;
     if life == Life::WithRuns {
         running.runs.make_private();
     }
     let hangups = tokio::spawn(reload_at(hangup, running.reloads.clone()));
+    running.take_over();
     announce(&running);
     running.manager.ready();
-    tokio::select! {
-        () = stop_signal(&mut terminate, &mut interrupt) => {}
-        () = life.over(&running.runs) => {}
-    }
+    let offered = running.hand_over.take();
+    let successor = tokio::select! {
+        () = stop_signal(&mut terminate, &mut interrupt) => None,
+        () = life.over(&running.runs) => None,
+        successor = handed_over(offered) => Some(successor),
+    };
     tracing::info!(id = "draining", "draining");
     running.manager.stopping();
     let cutting = running.cores.cutting();
-    let mut shutdown = pin!(running.shutdown());
+    let mut shutdown = pin!(running.end(successor.is_some()));
     tokio::select! {
         () = shutdown.as_mut() => {}
         () = stop_signal(&mut terminate, &mut interrupt) => {
@@ -257,7 +280,13 @@ pub async fn serve(
         }
     }
     hangups.abort();
+    // The successor waits for the end of this process, with which the lock of the store ends.
+    std::mem::forget(successor);
     Ok(())
+}
+
+async fn cut(mut cutting: watch::Receiver<bool>) {
+    let _ = cutting.wait_for(|cut| *cut).await;
 }
 
 /// Resolves at SIGTERM or SIGINT.
@@ -362,12 +391,45 @@ impl Running {
         &self.services
     }
 
+    /// Ends the gateway whose sockets this one has.
+    fn take_over(&mut self) {
+        if let Some(before) = &mut self.predecessor
+            && let Err(error) = before.end()
+        {
+            tracing::debug!(%error, "the gateway before has ended already");
+        }
+    }
+
+    /// Ends. If another process has the sockets, streams that were accepted a moment before get time for a request.
+    async fn end(self, is_handed_over: bool) {
+        if is_handed_over {
+            self.retire.send_replace(true);
+            self.tasks.retire();
+            tokio::select! {
+                () = tokio::time::sleep(FIRST_REQUEST_WITHIN) => {}
+                () = cut(self.cores.cutting().subscribe()) => {}
+            }
+        }
+        self.shutdown().await;
+    }
+
     /// Stops accepting, waits up to `limits.drain_timeout` for running exchanges, ends the rest, and writes
     /// the last audit record.
     pub async fn shutdown(self) {
         let Self {
-            services, drain, cores, mut listeners, tasks, recorder, changes, writer, ..
+            services,
+            drain,
+            hand_over,
+            cores,
+            mut listeners,
+            tasks,
+            recorder,
+            changes,
+            writer,
+            ..
         } = self;
+        // Its copies of the sockets would keep them open.
+        drop(hand_over);
         let within = services.limits.drain_timeout;
         drain.send_replace(true);
         all_ended(&mut listeners).await;

@@ -9,16 +9,18 @@ use tokio::task::JoinSet;
 use super::listeners::BoundHooks;
 use super::services::Services;
 use super::{
-    backups, ca, connect_sessions, finish_rotation, replicas, rotations, sessions, source_files,
-    usage,
+    audit_heads, backups, ca, connect_sessions, finish_rotation, replicas, rotations, sessions,
+    source_files, usage,
 };
 use crate::config::Config;
-use keyward_api::{self as admin, Admin, AdminTls, NetworkAccess};
+use keyward_api::{self as admin, Admin, AdminTls, NetworkAccess, Stop};
 use keyward_proxy::{ProxyTls, WantedLink};
 
 /// The admin listeners and background jobs. They run until the last exchange has ended, so that `/readyz`
 /// says `draining` and the admin API stays available.
 pub(super) struct AdminTasks {
+    /// Turns true when another process accepts.
+    retire: watch::Sender<bool>,
     close: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -33,7 +35,8 @@ pub(super) async fn until(mut close: watch::Receiver<bool>, work: impl Future<Ou
 
 impl AdminTasks {
     pub(super) fn new() -> Self {
-        Self { close: watch::channel(false).0, tasks: JoinSet::new() }
+        let (retire, close) = (watch::Sender::new(false), watch::Sender::new(false));
+        Self { retire, close, tasks: JoinSet::new() }
     }
 
     pub(super) fn spawn<F>(&mut self, task: impl FnOnce(watch::Receiver<bool>) -> F)
@@ -41,6 +44,20 @@ impl AdminTasks {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn(task(self.close.subscribe()));
+    }
+
+    /// Spawns a listener.
+    pub(super) fn listen<F>(&mut self, task: impl FnOnce(Stop) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (accepting, serving) = (self.retire.subscribe(), self.close.subscribe());
+        self.tasks.spawn(task(Stop { accepting, serving }));
+    }
+
+    /// Accepts no further streams: another process does.
+    pub(super) fn retire(&self) {
+        self.retire.send_replace(true);
     }
 
     pub(super) fn serve_network(
@@ -55,7 +72,7 @@ impl AdminTasks {
             admin::network_router(state.clone(), access),
             state.sign_in().clone(),
         );
-        self.spawn(|close| admin::serve_network(listener, tls, state.clone(), router, close));
+        self.listen(|stop| admin::serve_network(listener, tls, state.clone(), router, stop));
     }
 
     /// Serves the listeners for metrics and webhooks.
@@ -66,11 +83,11 @@ impl AdminTasks {
         services: &Services,
     ) {
         if let Some(listener) = metrics {
-            self.spawn(|close| admin::serve_metrics(listener, state.clone(), close));
+            self.listen(|stop| admin::serve_metrics(listener, state.clone(), stop));
         }
         if let Some(BoundHooks { listener, tls, .. }) = hooks {
             let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
-            self.spawn(|close| admin::serve_hooks(listener, tls, state.clone(), close));
+            self.listen(|stop| admin::serve_hooks(listener, tls, state.clone(), stop));
         }
     }
 
@@ -101,6 +118,8 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| usage.run(close));
+        let heads = audit_heads::Job::of(services);
+        self.spawn(|close| heads.run(close));
         let backups = backups::Job {
             backups: services.backups.clone(),
             metrics: services.metrics.clone(),
@@ -129,6 +148,7 @@ impl AdminTasks {
     }
 
     pub(super) async fn close(mut self) {
+        self.retire();
         self.close.send_replace(true);
         all_ended(&mut self.tasks).await;
     }

@@ -22,6 +22,21 @@ pub struct DataPath {
     writer: Option<Writer>,
 }
 
+/// How a gateway ends.
+pub(super) struct Ending {
+    /// Turns true when another process accepts.
+    pub(super) retiring: watch::Receiver<bool>,
+    /// Turns true when streams end.
+    pub(super) draining: watch::Receiver<bool>,
+}
+
+impl Ending {
+    /// A receiver keeps its last value after the sender was dropped.
+    fn never() -> Self {
+        Self { retiring: watch::channel(false).1, draining: watch::channel(false).1 }
+    }
+}
+
 impl DataPath {
     /// Opens the audit log and the dialler.
     ///
@@ -30,10 +45,8 @@ impl DataPath {
     pub fn open(config: &Config, services: &Services) -> anyhow::Result<Self> {
         let upstream = UpstreamSettings::load(config)?;
         let (audit, writer) = audit_file::open(config)?;
-        // A receiver keeps its last value after the sender was dropped.
-        let draining = watch::channel(false).1;
         let changes = Some(Changes::to(audit.clone()));
-        let gateway = Gateway::new(parts(config, services, &upstream, audit, draining)?);
+        let gateway = Gateway::new(parts(config, services, &upstream, audit, Ending::never())?);
         Ok(Self { gateway: Some(gateway), changes, writer: Some(writer) })
     }
 
@@ -73,9 +86,9 @@ pub(super) fn serving(
     services: &Services,
     upstream: &UpstreamSettings,
     audit: &Audit,
-    draining: &watch::Receiver<bool>,
+    ending: Ending,
 ) -> anyhow::Result<(Arc<Gateway>, mpsc::Receiver<WantedLink>)> {
-    let mut parts = parts(config, services, upstream, audit.clone(), draining.clone())?;
+    let mut parts = parts(config, services, upstream, audit.clone(), ending)?;
     let links = parts.connect.for_end_users();
     Ok((Gateway::new(parts), links))
 }
@@ -86,7 +99,7 @@ fn parts(
     services: &Services,
     upstream: &UpstreamSettings,
     audit: Audit,
-    draining: watch::Receiver<bool>,
+    ending: Ending,
 ) -> anyhow::Result<Parts> {
     let client_tls = tls::client_config(&upstream.roots)?;
     upstream.apply(&services.dialler, &client_tls);
@@ -117,6 +130,7 @@ fn parts(
             settings: services.connect.subscribe(),
             wanted: None,
         },
-        draining,
+        retiring: ending.retiring,
+        draining: ending.draining,
     })
 }

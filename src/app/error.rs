@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::ListenAt;
+use keyward_state::store::StoreError;
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -56,4 +57,10 @@ impl AppError {
             Self::Declared(_) => None,
         }
     }
+}
+
+/// Whether another process has locked the store.
+pub fn is_locked(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Locked { .. })))
 }

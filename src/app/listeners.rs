@@ -9,12 +9,15 @@ use listenfd::ListenFd;
 use tokio::net::TcpListener;
 
 use super::error::AppError;
+use super::hand_over::Sockets;
 use super::listener_certificates::{ADMIN, DATABASES, HOOKS, ListenerCertificates};
 use crate::config::{Config, ListenAt, ListenDatabase, ListenTls};
 use keyward_api::{DatabaseLocation, Locations};
 use keyward_base::id::OrgId;
 use keyward_databases::{DatabaseListener, overload_answer};
 use keyward_proxy::{Listener, ListenerOwner, ProxyTls};
+
+const ADMIN_KEY: &str = "listen.admin";
 
 /// All bound listeners.
 pub(super) struct Listeners {
@@ -62,7 +65,7 @@ struct InheritedSockets {
 
 impl Listeners {
     /// Takes inherited listeners, and binds the others.
-    pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn bind(config: &Config, sockets: &mut Sockets) -> anyhow::Result<Self> {
         let InheritedSockets { mut proxy, admin } = InheritedSockets::take(config)?;
         let mut proxy_at: Vec<_> = proxy.iter().map(at).collect();
         let (inherited, mut certificates) = (!proxy.is_empty(), ListenerCertificates::default());
@@ -71,7 +74,7 @@ impl Listeners {
             if inherited && !matches!(at, ListenAt::Tls(_)) {
                 continue;
             }
-            let mut listener = bound(at).await.map_err(|e| refused("listen.proxy", at, e))?;
+            let mut listener = agents_at("listen.proxy", at, sockets).await?;
             if let ListenAt::Tls(tls) = at {
                 listener = listener.with_tls(certificates.add("listen.proxy", &tls.by)?);
             }
@@ -80,18 +83,10 @@ impl Listeners {
         }
         let admin = match admin {
             Some(admin) => admin,
-            None => {
-                let at = ListenAt::Tcp(config.listen.admin);
-                let bound = TcpListener::bind(config.listen.admin).await;
-                bound.map_err(|error| refused("listen.admin", &at, error))?
-            }
+            None => tcp_at(ADMIN_KEY, config.listen.admin, sockets).await?,
         };
         let metrics = match config.listen.metrics {
-            Some(at) => Some(
-                TcpListener::bind(at)
-                    .await
-                    .map_err(|error| refused("listen.metrics", &ListenAt::Tcp(at), error))?,
-            ),
+            Some(at) => Some(tcp_at("listen.metrics", at, sockets).await?),
             None => None,
         };
         let metrics_addr = metrics.as_ref().map(TcpListener::local_addr).transpose();
@@ -116,17 +111,17 @@ impl Listeners {
             admin_addr,
             admin_tls,
         };
-        all.bind_agents(config).await?;
-        all.bind_databases(config).await?;
-        all.bind_hooks(config).await?;
+        all.bind_agents(config, sockets).await?;
+        all.bind_databases(config, sockets).await?;
+        all.bind_hooks(config, sockets).await?;
         Ok(all)
     }
 
-    async fn bind_agents(&mut self, config: &Config) -> anyhow::Result<()> {
+    async fn bind_agents(&mut self, config: &Config, sockets: &mut Sockets) -> anyhow::Result<()> {
         for own in &config.listen.agents {
             let owner = ListenerOwner { org: own.org.clone(), agent: own.agent.clone() };
             let failed = |error| refused("listen.agents", &own.at, error);
-            let listener = bound(&own.at).await.map_err(failed)?;
+            let listener = agents_at("listen.agents", &own.at, sockets).await?;
             let listener = listener.owned_by(owner.clone()).map_err(failed)?;
             self.agents_at.push((owner, own.at.bound(listener.addr())));
             self.proxy.push(listener);
@@ -134,10 +129,13 @@ impl Listeners {
         Ok(())
     }
 
-    async fn bind_databases(&mut self, config: &Config) -> anyhow::Result<()> {
+    async fn bind_databases(
+        &mut self,
+        config: &Config,
+        sockets: &mut Sockets,
+    ) -> anyhow::Result<()> {
         for listen in &config.listen.databases {
-            let listener = for_databases(listen).await;
-            let mut listener = listener.map_err(|e| refused(DATABASES, &listen.at, e))?;
+            let mut listener = for_databases(listen, sockets).await?;
             if let Some(by) = &listen.tls {
                 listener = listener.with_tls(self.certificates.add(DATABASES, by)?);
             }
@@ -152,10 +150,10 @@ impl Listeners {
         Ok(())
     }
 
-    async fn bind_hooks(&mut self, config: &Config) -> anyhow::Result<()> {
+    async fn bind_hooks(&mut self, config: &Config, sockets: &mut Sockets) -> anyhow::Result<()> {
         let Some(hooks) = &config.listen.hooks else { return Ok(()) };
         let failed = |error| refused(HOOKS, &ListenAt::Tcp(hooks.at), error);
-        let listener = TcpListener::bind(hooks.at).await.map_err(failed)?;
+        let listener = tcp_at(HOOKS, hooks.at, sockets).await?;
         let addr = listener.local_addr().map_err(failed)?;
         let by = hooks.tls.as_ref();
         let tls = by.map(|by| self.certificates.add(HOOKS, by)).transpose()?;
@@ -252,6 +250,39 @@ fn at(listener: &Listener) -> ListenAt {
     listener.addr().map_or_else(unnamed, ListenAt::Tcp)
 }
 
+/// A listener for agents, on a socket of the gateway before or a new one.
+async fn agents_at(
+    key: &'static str,
+    at: &ListenAt,
+    sockets: &mut Sockets,
+) -> anyhow::Result<Listener> {
+    let name = format!("{key} {at}");
+    let listener = match (sockets.take(&name), at) {
+        (Some(socket), ListenAt::Unix(path)) => Listener::handed_unix(socket.into(), path.clone()),
+        (Some(socket), _) => Listener::inherited_tcp(socket.into()),
+        (None, _) => bound(at).await,
+    };
+    let listener = listener.map_err(|error| refused(key, at, error))?;
+    sockets.give(name, &listener)?;
+    Ok(listener.kept_when(sockets.handed_over.clone()))
+}
+
+/// A TCP listener of the control plane, on a socket of the gateway before or a new one.
+async fn tcp_at(
+    key: &'static str,
+    at: SocketAddr,
+    sockets: &mut Sockets,
+) -> anyhow::Result<TcpListener> {
+    let name = format!("{key} {at}");
+    let listener = match sockets.take(&name) {
+        Some(socket) => TcpListener::from_std(socket.into()),
+        None => TcpListener::bind(at).await,
+    };
+    let listener = listener.map_err(|error| refused(key, &ListenAt::Tcp(at), error))?;
+    sockets.give(name, &listener)?;
+    Ok(listener)
+}
+
 async fn bound(at: &ListenAt) -> std::io::Result<Listener> {
     match at {
         ListenAt::Tcp(addr) | ListenAt::Tls(ListenTls { at: addr, .. }) => {
@@ -262,15 +293,12 @@ async fn bound(at: &ListenAt) -> std::io::Result<Listener> {
 }
 
 /// Binds a listener for sessions with databases, for all agents or for one.
-async fn for_databases(listen: &ListenDatabase) -> std::io::Result<Listener> {
-    let listener = bound(&listen.at).await?;
+async fn for_databases(listen: &ListenDatabase, sockets: &mut Sockets) -> anyhow::Result<Listener> {
+    let listener = agents_at(DATABASES, &listen.at, sockets).await?;
     let listener = listener.with_overload_answer(overload_answer(listen.protocol));
-    match &listen.agent {
-        Some((org, agent)) => {
-            listener.owned_by(ListenerOwner { org: org.clone(), agent: agent.clone() })
-        }
-        None => Ok(listener),
-    }
+    let Some((org, agent)) = &listen.agent else { return Ok(listener) };
+    let owned = listener.owned_by(ListenerOwner { org: org.clone(), agent: agent.clone() });
+    Ok(owned.map_err(|error| refused(DATABASES, &listen.at, error))?)
 }
 
 fn database_location(listen: &ListenDatabase) -> DatabaseLocation {

@@ -6,17 +6,18 @@ pub(super) mod follow;
 pub(super) mod line;
 mod names;
 mod show;
+mod verify;
 
 use clap::{Args, Subcommand};
 
 use self::names::note_unknown;
 use self::show::Lines;
+pub(crate) use self::verify::Verify;
 use super::client::{Client, segment};
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::fields;
-use keyward_api::wire::{AuditVerified, Event, Grouping, List};
+use keyward_api::wire::{Event, Grouping, List};
 
 /// Records per request.
 const PAGE: usize = 1_000;
@@ -36,9 +37,10 @@ pub(crate) enum Command {
     /// show the newest records, oldest first; -f follows new ones
     #[command(after_help = "with --json: one JSON object per line")]
     Tail(Box<Tail>),
-    /// verify the hash chain of the records over all files
-    #[command(after_help = "exit code: 0 if the log is complete, 1 if it is not")]
-    Verify,
+    /// verify the hash chain of the records, and what replicas published
+    #[command(after_help = "exit code: 0 if the log is complete, 1 if it is not\n\nexample:\n  \
+        keyward audit verify --log copies/replica-2/audit.jsonl --log copies/replica-3/audit.jsonl")]
+    Verify(Verify),
 }
 
 #[derive(Debug, Args)]
@@ -131,7 +133,7 @@ impl Command {
         match self {
             Self::Query(query) => query.run(global).await,
             Self::Tail(tail) => tail.run(global).await,
-            Self::Verify => verify(global).await,
+            Self::Verify(asked) => verify::run(global, &asked).await,
         }
     }
 }
@@ -321,47 +323,6 @@ fn rendered(json: bool, records: &[Event], lines: &mut Screen) -> Result<String,
     Ok(text)
 }
 
-async fn verify(global: &Global) -> Result<(), Failure> {
-    let client = Client::for_audit(global).await?;
-    let verified: AuditVerified = client.get("/api/v1/audit/verify").await?;
-    match &verified.broken {
-        None => output::show(global.json, &verified, whole),
-        Some(_) if global.json => {
-            output::print_json(&verified)?;
-            Err(Failure::silent(Exit::Failed))
-        }
-        Some(broken) => {
-            let failure = Failure::new(
-                Exit::Failed,
-                format!("{}:{}: {}", broken.file, broken.line, broken.reason),
-            );
-            Err(match verified.records {
-                0 => failure,
-                _ => failure.hint(format!(
-                    "records {} to {} follow each other; compare the other records with a copy from another machine",
-                    verified.first, verified.last
-                )),
-            })
-        }
-    }
-}
-
-fn whole(verified: &AuditVerified) -> String {
-    if verified.records == 0 {
-        return "no records yet\n".to_owned();
-    }
-    let before = match verified.first {
-        0 | 1 => String::new(),
-        first => format!("1 to {} were removed with their files", first - 1),
-    };
-    fields(&[
-        ("whole", format!("records {} to {}", verified.first, verified.last)),
-        ("before", before),
-        ("files", verified.files.to_string()),
-        ("hash", verified.hash.clone()),
-    ])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,27 +350,5 @@ mod tests {
             wanted.path("/audit", &[("limit", "5".to_owned())]),
             @"/api/v1/audit?agent=a%26limit%3D9&host=%2A.a.test%3A8443&since=2026-01-31T10%3A00%3A00%2B02%3A00&refused=true&limit=5"
         );
-    }
-
-    #[test]
-    fn a_whole_log_is_told_with_what_was_removed_before_it() {
-        let mut verified = AuditVerified {
-            whole: true,
-            files: 3,
-            records: 5,
-            first: 8,
-            last: 12,
-            hash: "ab".repeat(32),
-            broken: None,
-        };
-        insta::assert_snapshot!(whole(&verified), @r"
-        whole    records 8 to 12
-        before   1 to 7 were removed with their files
-        files    3
-        hash     abababababababababababababababababababababababababababababababab
-        ");
-        verified.first = 1;
-        assert!(!whole(&verified).contains("removed"));
-        assert_eq!(whole(&AuditVerified { records: 0, ..verified }), "no records yet\n");
     }
 }

@@ -26,7 +26,7 @@ use tower::ServiceExt;
 use super::failure::{Exit, Failure};
 use super::identity::Identity;
 use super::settings::Global;
-use crate::app::Services;
+use crate::app::{Services, is_locked};
 use crate::config::Config;
 use answering::Answering;
 use keyward_api::wire::{List, Status};
@@ -404,12 +404,6 @@ async fn look(path: &Path) -> Result<SocketAnswer, Failure> {
         // The file does not exist, is stale, or its path is too long for a socket.
         Err(_) => Ok(SocketAnswer::Closed),
     }
-}
-
-/// Whether another process has locked the store.
-pub(crate) fn is_locked(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain();
-    causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Locked { .. })))
 }
 
 /// Another process has locked the store, but answers on no socket.

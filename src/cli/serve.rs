@@ -12,12 +12,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::audit::follow::Followed;
 use super::audit::line;
-use super::client::{Client, is_locked};
+use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::{self, Global};
 use super::table;
-use crate::app::{self, AppError, Life, Running};
+use crate::app::{self, AppError, Life, Running, is_locked};
 use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
 use keyward_api::{Locations, SOCKET_NAME};
@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// serve the runs of this data directory at this address, and exit after the last
     #[arg(long, hide = true, value_name = "ADDRESS")]
     private: Option<SocketAddr>,
+    /// take the sockets of the gateway that serves the data directory, which then ends
+    #[arg(long, conflicts_with = "private")]
+    take_over: bool,
     /// on a terminal: no line for each request
     #[arg(short, long)]
     quiet: bool,
@@ -107,6 +110,7 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
     if let Some(at) = args.private {
         make_private(&mut config, at);
     }
+    config.takes_over = args.take_over;
     let verbosity = log::init(config.log.format, config.log.level, output::wants_colours());
     raise_open_files(&config.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread()

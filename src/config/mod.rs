@@ -156,6 +156,8 @@ pub struct Config {
     pub environment: Environment,
     /// Whether the gateway is that of `keyward run`, which ends with its runs.
     pub ends_with_runs: bool,
+    /// Whether the gateway takes the listening sockets of the one that serves the data directory.
+    pub takes_over: bool,
     /// Where it came from.
     origin: again::Origin,
 }

@@ -207,6 +207,7 @@ impl Sections {
             connections,
             environment,
             ends_with_runs: false,
+            takes_over: false,
             origin: Origin::default(),
         }
     }

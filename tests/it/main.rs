@@ -176,6 +176,7 @@ mod story_c;
 mod story_d;
 mod story_e;
 mod streams;
+mod take_over;
 mod targets;
 mod telemetry;
 mod telemetry_export;

@@ -1,6 +1,9 @@
 //! Two gateways on one PostgreSQL server: changes, tokens, a server that stops, and the way there and back.
 
+mod chains;
+mod cut;
 mod operations;
+mod take_over;
 
 use std::process::Command;
 
@@ -31,12 +34,23 @@ impl Database {
         Self { server: Server::start(&password.text), password }
     }
 
+    /// In a network namespace.
+    fn start_in(namespace: &str) -> Self {
+        let password = Canary::new("pg");
+        Self { server: Server::start_in(Some(namespace.to_owned()), &password.text), password }
+    }
+
     pub(crate) fn url(&self) -> String {
+        self.url_at("127.0.0.1")
+    }
+
+    /// By one of the server's addresses.
+    fn url_at(&self, address: &str) -> String {
         let port = self.server.at.port();
         let password = &self.password.text;
         // The name is for the certificate; the address needs no resolver.
         format!(
-            "postgres://app:{password}@{NAME}:{port}/app?hostaddr=127.0.0.1&sslmode=verify-full"
+            "postgres://app:{password}@{NAME}:{port}/app?hostaddr={address}&sslmode=verify-full"
         )
     }
 

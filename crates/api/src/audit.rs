@@ -21,7 +21,7 @@ use super::error::ApiError;
 use super::openapi::{PageOrEvents, Routes};
 use super::page::limited;
 use super::state::Admin;
-use super::wire::{AuditAsk, AuditBreak, AuditCounts, AuditVerified, List};
+use super::wire::{AuditAsk, AuditBreak, AuditChain, AuditCounts, AuditVerified, List};
 use keyward_base::id::OrgId;
 use keyward_base::time::{Clock, parse_moment};
 use keyward_state::observe::event::Event;
@@ -137,8 +137,11 @@ async fn verify(State(reader): State<Reader>, _: Caller) -> Result<Json<AuditVer
         line: broken.line,
         reason: broken.reason,
     });
-    let (whole, last, hash) = (broken.is_none(), last.seq, last.hash);
-    Ok(Json(AuditVerified { whole, files, records, first, last, hash, broken }))
+    let chains = reader.chains().await?;
+    let is_wrong = |chain: &AuditChain| chain.reason.is_some();
+    let whole = broken.is_none() && !chains.iter().any(is_wrong);
+    let (last, hash) = (last.seq, last.hash);
+    Ok(Json(AuditVerified { whole, files, records, first, last, hash, broken, chains }))
 }
 
 async fn follow(
@@ -206,6 +209,22 @@ impl Reader {
         let view = self.gateway.as_ref()?.deps().directory.view();
         let made = view.org(caller.org()).map(|org| org.created);
         made.filter(|_| *caller.org() != OrgId::default_org())
+    }
+
+    /// What replicas published of their logs, compared with this log.
+    async fn chains(&self) -> Result<Vec<AuditChain>, ApiError> {
+        let Some(gateway) = &self.gateway else { return Ok(Vec::new()) };
+        let (chains, trail) =
+            (gateway.deps().directory.audit_chains().await?, self.log.trail.clone());
+        let compare = move |go_on: &dyn Fn() -> bool| {
+            let wanted = chains.into_iter().take_while(|_| go_on());
+            let compared = wanted.map(|chain| {
+                let state = trail.compare(&chain)?;
+                Ok(AuditChain::of(chain, state))
+            });
+            compared.collect()
+        };
+        self.read(compare).await
     }
 
     async fn search(&self, query: AuditQuery) -> Result<AuditPage, ApiError> {

@@ -102,7 +102,9 @@ pub use router::{
     hooks_router, metrics_router, network_router, open_router, openapi, socket_router,
 };
 pub use run_counter::Runs;
-pub use serve::{AdminTls, serve_hooks, serve_metrics, serve_network, serve_socket, serve_tcp};
+pub use serve::{
+    AdminTls, Stop, serve_hooks, serve_metrics, serve_network, serve_socket, serve_tcp,
+};
 pub use sign_in::own_path;
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
 pub use state::{Admin, DatabaseLocation, Deps, Locations};

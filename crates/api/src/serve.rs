@@ -46,10 +46,10 @@ pub async fn serve_tcp(
     listener: TcpListener,
     admin: Admin,
     names: OwnNames,
-    stop: watch::Receiver<bool>,
+    stop: impl Into<Stop>,
 ) {
     let router = open_router(admin.clone(), names);
-    OpenListener { listener, name: "admin", router, admin, tls: None }.serve(stop).await;
+    OpenListener { listener, name: "admin", router, admin, tls: None }.serve(stop.into()).await;
 }
 
 /// Serves `router` on `listener` in the same way: what [`network_router`](super::network_router) answers, and the
@@ -59,15 +59,15 @@ pub async fn serve_network(
     tls: Option<AdminTls>,
     admin: Admin,
     router: Router,
-    stop: watch::Receiver<bool>,
+    stop: impl Into<Stop>,
 ) {
-    OpenListener { listener, name: "admin", router, admin, tls }.serve(stop).await;
+    OpenListener { listener, name: "admin", router, admin, tls }.serve(stop.into()).await;
 }
 
 /// Serves the metrics on `listener` in the same way.
-pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: watch::Receiver<bool>) {
+pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: impl Into<Stop>) {
     let router = metrics_router(admin.clone());
-    OpenListener { listener, name: "metrics", router, admin, tls: None }.serve(stop).await;
+    OpenListener { listener, name: "metrics", router, admin, tls: None }.serve(stop.into()).await;
 }
 
 /// Serves the webhooks of services on `listener` in the same way.
@@ -75,10 +75,25 @@ pub async fn serve_hooks(
     listener: TcpListener,
     tls: Option<AdminTls>,
     admin: Admin,
-    stop: watch::Receiver<bool>,
+    stop: impl Into<Stop>,
 ) {
     let router = hooks_router(admin.clone());
-    OpenListener { listener, name: "hooks", router, admin, tls }.serve(stop).await;
+    OpenListener { listener, name: "hooks", router, admin, tls }.serve(stop.into()).await;
+}
+
+/// When a listener stops. Each turns true, or its sender is dropped.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// No further stream is accepted.
+    pub accepting: watch::Receiver<bool>,
+    /// Streams end after their running request.
+    pub serving: watch::Receiver<bool>,
+}
+
+impl From<watch::Receiver<bool>> for Stop {
+    fn from(both: watch::Receiver<bool>) -> Self {
+        Self { accepting: both.clone(), serving: both }
+    }
 }
 
 /// A TCP listener that everybody can reach.
@@ -116,12 +131,13 @@ impl AdminTls {
 }
 
 impl OpenListener {
-    async fn serve(self, mut stop: watch::Receiver<bool>) {
+    async fn serve(self, stop: Stop) {
+        let Stop { accepting: mut stop, serving } = stop;
         let Self { listener, name, router, admin, tls } = self;
         let metrics = admin.deps().metrics.clone();
         let limits = admin.deps().limits.clone();
         let handshake_within = limits.handshake_timeout.min(HEAD_WITHIN);
-        let mut streams = Streams::over_tcp(router, limits, stop.clone());
+        let mut streams = Streams::over_tcp(router, limits, serving);
         let places = Evictable::new(STREAMS_MAX);
         loop {
             let accepted = tokio::select! {
@@ -164,9 +180,10 @@ impl OpenListener {
 }
 
 /// Serves all routes on the socket in the same way; a head must arrive within `limits.head_timeout`.
-pub async fn serve_socket(socket: AdminSocket, admin: Admin, mut stop: watch::Receiver<bool>) {
+pub async fn serve_socket(socket: AdminSocket, admin: Admin, stop: impl Into<Stop>) {
+    let Stop { accepting: mut stop, serving } = stop.into();
     let limits = admin.deps().limits.clone();
-    let mut streams = Streams::new(socket_router(admin), limits, stop.clone());
+    let mut streams = Streams::new(socket_router(admin), limits, serving);
     loop {
         streams.room().await;
         tokio::select! {

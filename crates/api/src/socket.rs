@@ -2,10 +2,13 @@
 //! peer's user id is checked with the kernel.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
+
+use keyward_proxy::HandedOver;
 
 /// The socket's name in the data directory.
 pub const SOCKET_NAME: &str = "admin.sock";
@@ -15,6 +18,7 @@ pub const SOCKET_NAME: &str = "admin.sock";
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
+    handed_over: HandedOver,
 }
 
 /// Why the socket cannot be bound.
@@ -55,7 +59,28 @@ impl AdminSocket {
         })?;
         // Until this line the directory's mode 0700 and the peer check keep other users out.
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, path })
+        Ok(Self { listener, path, handed_over: HandedOver::default() })
+    }
+
+    /// Takes the socket of another process, whose file stays.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn handed(
+        data_dir: &Path,
+        listener: std::os::unix::net::UnixListener,
+    ) -> Result<Self, SocketError> {
+        let path = data_dir.join(SOCKET_NAME);
+        let failed = |source: io::Error| SocketError::Io { path: path.clone(), source };
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = UnixListener::from_std(listener).map_err(failed)?;
+        Ok(Self { listener, path, handed_over: HandedOver::default() })
+    }
+
+    /// Keeps the file when another process has taken the socket over.
+    pub fn kept_when(mut self, handed_over: HandedOver) -> Self {
+        self.handed_over = handed_over;
+        self
     }
 
     /// The path of the socket.
@@ -77,8 +102,17 @@ impl AdminSocket {
     }
 }
 
+impl AsFd for AdminSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
 impl Drop for AdminSocket {
     fn drop(&mut self) {
+        if self.handed_over.is_set() {
+            return;
+        }
         // If it stays, the next start finds it stale and replaces it.
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(%error, "the admin socket was gone already");

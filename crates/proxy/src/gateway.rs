@@ -74,6 +74,9 @@ pub struct Parts {
     pub errors_page: Option<String>,
     /// The links to the console in refusals.
     pub connect: ConnectLinks,
+    /// Becomes true when another process accepts in place of this one: an answer then ends its HTTP/1.1 stream, so that
+    /// the agent's next request goes to that process.
+    pub retiring: watch::Receiver<bool>,
     /// Becomes true when the gateway drains.
     pub draining: watch::Receiver<bool>,
 }

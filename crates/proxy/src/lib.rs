@@ -77,6 +77,7 @@ pub use gateway::{Gateway, Parts};
 pub use limits::auth_failures::AuthFailures;
 pub use limits::rate::RateBucket;
 pub use open_exchanges::{Counted, OpenExchange, OpenExchanges, OpenKind};
+pub use sockets::handed_over::HandedOver;
 pub use sockets::listener::{Listener, ListenerOwner};
 pub use sockets::probes::Preface;
 pub use sockets::proxy_tls::ProxyTls;

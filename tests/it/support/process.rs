@@ -74,7 +74,7 @@ impl Served {
         fs::write(folder.path().join("keyward.yaml"), yaml + log).expect("the configuration");
         fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
         let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let child = spawn(&folder, &variables, open_files);
+        let child = spawn(&folder, &variables, open_files, &["serve"]);
         let proxy = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut served = Self { child, folder, variables, open_files, proxy };
         served.wait_until_ready();
@@ -230,8 +230,19 @@ impl Served {
 
     /// Starts it again on the same files.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.folder, &self.variables, self.open_files);
+        self.child = spawn(&self.folder, &self.variables, self.open_files, &["serve"]);
         self.wait_until_ready();
+    }
+
+    /// Starts another process that takes the sockets, and returns the exit code of the first when it has ended.
+    pub(crate) async fn taken_over(&mut self) -> Option<i32> {
+        let arguments = ["serve", "--take-over"];
+        let next = spawn(&self.folder, &self.variables, self.open_files, &arguments);
+        let mut before = std::mem::replace(&mut self.child, next);
+        let ended = tokio::task::spawn_blocking(move || before.wait());
+        let ended = ended.await.expect("it does not panic").expect("our child").code();
+        tokio::task::block_in_place(|| self.wait_until_ready());
+        ended
     }
 
     /// A stream to the admin socket.
@@ -277,7 +288,12 @@ pub(crate) fn soak() -> bool {
     std::env::var("KEYWARD_TEST_SOAK").is_ok_and(|value| !value.is_empty())
 }
 
-fn spawn(folder: &TempDir, variables: &BTreeMap<String, String>, open_files: Option<u32>) -> Child {
+fn spawn(
+    folder: &TempDir,
+    variables: &BTreeMap<String, String>,
+    open_files: Option<u32>,
+    arguments: &[&str],
+) -> Child {
     let output = File::options().create(true).append(true).open(folder.path().join("output"));
     let output = output.expect("a file");
     let mut command = match open_files {
@@ -290,7 +306,7 @@ fn spawn(folder: &TempDir, variables: &BTreeMap<String, String>, open_files: Opt
         }
     };
     command
-        .arg("serve")
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(output.try_clone().expect("a descriptor"))
         .stderr(output)

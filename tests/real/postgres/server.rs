@@ -19,13 +19,20 @@ pub(crate) const NAME: &str = "db.acme.test";
 pub(crate) struct Server {
     folder: TempDir,
     pub(crate) at: SocketAddr,
+    /// The network namespace that it runs in, if not ours.
+    namespace: Option<String>,
 }
 
 impl Server {
     /// With the database `app`, the table `t` of one row, and the role `app`, which owns both and logs in by SCRAM.
     pub(crate) fn start(password: &str) -> Self {
+        Self::start_in(None, password)
+    }
+
+    /// The same in a network namespace, on all its addresses.
+    pub(crate) fn start_in(namespace: Option<String>, password: &str) -> Self {
         let (folder, at) = (TempDir::new().expect("a directory"), reserved_address());
-        let server = Self { folder, at };
+        let server = Self { folder, at, namespace };
         let data = server.data();
         server.own();
         let data_text = data.to_str().expect("UTF-8");
@@ -50,14 +57,19 @@ impl Server {
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(data.join("server.key"), private).expect("ours");
         let settings = format!(
-            "\nport = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nssl = on\nfsync = off\n\
+            "\nport = {}\nlisten_addresses = '{}'\nunix_socket_directories = '{}'\nssl = on\nfsync = off\n\
              max_connections = 50\nmax_prepared_transactions = 5\n",
             at.port(),
+            if server.namespace.is_some() { "*" } else { "127.0.0.1" },
             server.folder.path().display()
         );
         let file = data.join("postgresql.conf");
         let usual = std::fs::read_to_string(&file).expect("initdb wrote it");
         std::fs::write(&file, usual + &settings).expect("a file");
+        let rules = data.join("pg_hba.conf");
+        let usual = std::fs::read_to_string(&rules).expect("initdb wrote it");
+        let network = "host all all samenet scram-sha-256\n";
+        std::fs::write(rules, usual + network).expect("a file");
         server.own();
         server.run();
         server.sql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{password}'"));
@@ -130,6 +142,12 @@ impl Server {
             }
             false => Command::new(program),
         };
+        if let Some(namespace) = &self.namespace {
+            let mut within = Command::new("ip");
+            within.args(["netns", "exec", namespace]).arg(command.get_program());
+            within.args(command.get_args());
+            command = within;
+        }
         // The server inherits what is open here, and `output` would wait for it.
         command.args(arguments).current_dir(self.folder.path());
         command.stdin(std::process::Stdio::null());

@@ -1,8 +1,11 @@
 //! The audit log over the API: what may be asked of it, and whether it is whole. A record is
 //! [`Event`], as it stands in the file.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use keyward_state::observe::heads::{ChainState, PublishedChain, PublishedHead};
 
 pub use keyward_state::observe::change::Change;
 pub use keyward_state::observe::counts::{Counts, Group, Grouping};
@@ -70,7 +73,7 @@ pub struct AuditCounts {
 /// The answer of `/audit/verify`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AuditVerified {
-    /// Whether every record follows the one before it.
+    /// Whether every record follows the one before it, and no chain below is shortened or altered.
     pub whole: bool,
     /// Files that were read.
     pub files: u64,
@@ -84,6 +87,93 @@ pub struct AuditVerified {
     pub hash: String,
     /// The first line that does not follow.
     pub broken: Option<AuditBreak>,
+    /// What the replicas of the store published of their logs, compared with this log. Empty where the gateway has its
+    /// store for itself, and when no gateway runs.
+    #[serde(default)]
+    pub chains: Vec<AuditChain>,
+}
+
+/// The log of a replica, as the shared store knows it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AuditChain {
+    /// Its random name.
+    pub chain: String,
+    /// The machine of the replica that published last.
+    pub host: String,
+    /// What the log that was read says of it.
+    pub state: AuditChainState,
+    /// What is wrong, in words.
+    pub reason: Option<String>,
+    /// When it was published last.
+    pub published: Timestamp,
+    /// Whether its replica stopped in an orderly way then.
+    pub ended: bool,
+    /// The published records, oldest first.
+    pub heads: Vec<AuditHead>,
+}
+
+/// A record that was the last of its log when it was published.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AuditHead {
+    /// Its number.
+    pub seq: u64,
+    /// The hash of its line.
+    pub hash: String,
+    /// When it was published.
+    pub at: Timestamp,
+}
+
+/// What a log says of a published chain.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditChainState {
+    /// The log has all published records that are not older than its first.
+    Whole,
+    /// The log ends before the last published record.
+    Shortened,
+    /// A published record is another one now.
+    Altered,
+    /// The log has none of the published records: it is the log of another replica, or it was removed.
+    NotHere,
+}
+
+impl AuditChain {
+    /// A published chain and what a log says of it.
+    pub fn of(chain: PublishedChain, state: ChainState) -> Self {
+        let (state, reason) = match state {
+            ChainState::Whole => (AuditChainState::Whole, None),
+            ChainState::NotHere => (AuditChainState::NotHere, None),
+            ChainState::Shortened { last } => {
+                let lost = chain.last();
+                let reason = format!("records {} to {lost} were removed from the end", last + 1);
+                (AuditChainState::Shortened, Some(reason))
+            }
+            ChainState::Altered { same, changed } => {
+                let reason = format!("one of the records {} to {changed} was altered", same + 1);
+                (AuditChainState::Altered, Some(reason))
+            }
+        };
+        let PublishedChain { chain, host, heads, published, ended } = chain;
+        let heads =
+            heads.into_iter().map(|head| AuditHead { seq: head.seq, hash: head.hash, at: head.at });
+        Self { chain, host, state, reason, published, ended, heads: heads.collect() }
+    }
+
+    /// The chain as it was published.
+    pub fn published_chain(&self) -> PublishedChain {
+        let heads = self.heads.iter().map(|head| PublishedHead {
+            seq: head.seq,
+            hash: head.hash.clone(),
+            at: head.at,
+        });
+        PublishedChain {
+            chain: self.chain.clone(),
+            host: self.host.clone(),
+            heads: heads.collect(),
+            published: self.published,
+            ended: self.ended,
+        }
+    }
 }
 
 /// A line where the chain ends before the log does.

@@ -10,7 +10,8 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{self, UpgradeableConnection};
 use hyper::service::{HttpService, service_fn};
@@ -125,15 +126,21 @@ where
 {
     let limits = &context.core.gateway.limits;
     let idle = Arc::new(H1Idle::default());
+    let retiring = &context.core.gateway.retiring;
     let service = service_fn(|request: Request<Incoming>| {
         let (head, body) = request.into_parts();
+        let opens_tunnel = head.method == Method::CONNECT;
         let body = Http1Upload::new(body, &head.headers, &idle);
         let body = RequestBody::new(IncomingBody::Http1Upload(body));
         // On the heap: hyper keeps room for one in each stream, idle or not.
         let answer = Box::pin(service(Request::from_parts(head, body)));
         let idle = &idle;
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            let upgrades = opens_tunnel || answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if *retiring.borrow() && !upgrades {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             idle.answer_ready();
             Ok::<_, Infallible>(answer)
         }

@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::handed_over::HandedOver;
 use super::proxy_tls::ProxyTls;
 use keyward_base::id::OrgId;
 
@@ -28,6 +29,7 @@ pub struct Listener {
     owner: Option<Arc<ListenerOwner>>,
     proxy_tls: Option<Arc<ProxyTls>>,
     overloaded: &'static [u8],
+    handed_over: HandedOver,
     /// A spare descriptor, released when the process has none left for the next stream. Acceptors accept one at a
     /// time, so that only one of them uses it.
     reserve: Mutex<Option<OwnedFd>>,
@@ -122,9 +124,27 @@ impl Listener {
         Ok(Self::new(BoundSocket::Unix(listener, None)))
     }
 
+    /// Takes a Unix listener of another process together with its socket file.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn handed_unix(
+        listener: std::os::unix::net::UnixListener,
+        path: PathBuf,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::new(BoundSocket::Unix(listener, Some(path))))
+    }
+
     fn new(socket: BoundSocket) -> Self {
-        let (overloaded, reserve) = (OVERLOADED, Mutex::default());
-        let listener = Self { socket, owner: None, proxy_tls: None, overloaded, reserve };
+        let listener = Self {
+            socket,
+            owner: None,
+            proxy_tls: None,
+            overloaded: OVERLOADED,
+            handed_over: HandedOver::default(),
+            reserve: Mutex::default(),
+        };
         *listener.reserve.lock() = listener.spare();
         listener
     }
@@ -150,6 +170,12 @@ impl Listener {
     /// Sends this to streams above the limit: the listener speaks another protocol than HTTP.
     pub fn with_overload_answer(mut self, answer: &'static [u8]) -> Self {
         self.overloaded = answer;
+        self
+    }
+
+    /// Keeps the socket file when another process has taken the listener over.
+    pub fn kept_when(mut self, handed_over: HandedOver) -> Self {
+        self.handed_over = handed_over;
         self
     }
 
@@ -198,17 +224,23 @@ impl Listener {
     }
 
     fn spare(&self) -> Option<OwnedFd> {
-        let socket = match &self.socket {
+        self.as_fd().try_clone_to_owned().ok()
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
             BoundSocket::Tcp(listener) => listener.as_fd(),
             BoundSocket::Unix(listener, _) => listener.as_fd(),
-        };
-        socket.try_clone_to_owned().ok()
+        }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         if let BoundSocket::Unix(_, Some(path)) = &self.socket
+            && !self.handed_over.is_set()
             && let Err(error) = std::fs::remove_file(path)
         {
             tracing::debug!(%error, "a socket file was gone before its listener");

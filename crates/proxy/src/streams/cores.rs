@@ -130,10 +130,12 @@ impl Cores {
             Err(error) => return tracing::error!(%error, index, "a core does not accept"),
         };
         let acceptor = &served.acceptor;
-        let mut drain = self.gateway.draining.clone();
+        let (mut retire, mut drain) =
+            (self.gateway.retiring.clone(), self.gateway.draining.clone());
         loop {
             let accepted = tokio::select! {
                 accepted = acceptor.accept() => accepted,
+                () = draining(&mut retire) => return,
                 () = draining(&mut drain) => return,
             };
             match accepted {

@@ -10,7 +10,14 @@ use super::error::DirectoryError;
 use super::index::everyone;
 use super::rows::unreadable;
 use crate::crypto::envelope::{EnvelopeError, Place};
+use crate::observe::heads::PublishedChain;
 use crate::store::Lease;
+
+/// Where heads of audit logs are kept.
+const CHAINS: &str = "audit/";
+
+/// What a replica that has gone published is kept for so long.
+const CHAINS_LIFE: Duration = Duration::from_secs(90 * 24 * 3_600);
 
 /// The table's name in the seals of kept bytes.
 const KEPT: &str = "kept";
@@ -79,6 +86,48 @@ impl Directory {
             Err(source) => Err(unreadable(KEPT, name, source)),
         }
     }
+
+    /// The published heads of all replicas' audit logs; none where one process owns the store. Those that were sealed with
+    /// a master key that is gone are left out.
+    ///
+    /// # Errors
+    /// When the store fails, or one does not open.
+    pub async fn audit_chains(&self) -> Result<Vec<PublishedChain>, DirectoryError> {
+        let Some(store) = self.shared.rows.store.shared() else { return Ok(Vec::new()) };
+        let mut chains = Vec::new();
+        for name in store.kept_names(CHAINS).await? {
+            if let Some(bytes) = self.kept(&name).await? {
+                chains.push(chain_of(&name, &bytes)?);
+            }
+        }
+        Ok(chains)
+    }
+
+    /// The published heads of one chain.
+    ///
+    /// # Errors
+    /// As [`Directory::audit_chains`].
+    pub async fn audit_chain(&self, chain: &str) -> Result<Option<PublishedChain>, DirectoryError> {
+        let name = format!("{CHAINS}{chain}");
+        self.kept(&name).await?.map(|bytes| chain_of(&name, &bytes)).transpose()
+    }
+
+    /// Publishes the heads of this replica's audit log.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn publish_audit_chain(&self, chain: &PublishedChain) -> Result<(), DirectoryError> {
+        let name = format!("{CHAINS}{}", chain.chain);
+        let bytes = serde_json::to_vec(chain);
+        let bytes =
+            bytes.map_err(|_| DirectoryError::Malformed { table: KEPT, key: name.clone() })?;
+        self.keep(&name, &bytes, CHAINS_LIFE).await
+    }
+}
+
+fn chain_of(name: &str, bytes: &[u8]) -> Result<PublishedChain, DirectoryError> {
+    let malformed = |_| DirectoryError::Malformed { table: KEPT, key: name.to_owned() };
+    serde_json::from_slice(bytes).map_err(malformed)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod counts;
 pub mod event;
 pub mod filter;
 pub mod follow;
+pub mod heads;
 mod lines;
 pub mod log;
 mod log_json;

@@ -139,6 +139,7 @@ impl Sink {
         while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
             let are_all = batch.len() < BATCH_MAX;
             lines.clear();
+            self.begin_turn();
             for entry in batch.drain(..) {
                 let before = lines.len();
                 self.head.append(&entry, &mut lines);
@@ -149,6 +150,7 @@ impl Sink {
                 }
             }
             self.write(lines.as_bytes());
+            self.end_turn();
             if let Some(syncer) = &self.syncer {
                 syncer.written(&self.file);
             }
@@ -158,6 +160,59 @@ impl Sink {
                 std::thread::park_timeout(GATHER);
             }
         }
+    }
+
+    /// Excludes other writers until [`Sink::end_turn`], and goes on where the log ends. There are two writers while one
+    /// process hands the listeners over to another.
+    fn begin_turn(&mut self) {
+        if self.syncer.is_none() {
+            return;
+        }
+        self.lock(&self.file);
+        if let Err(error) = self.catch_up() {
+            tracing::error!(%error, path = %self.trail.active().display(),
+                "the end of the audit log cannot be read: records of another process may be followed wrongly");
+        }
+    }
+
+    fn lock(&self, file: &File) {
+        // A file system without locks has one writer, or none that is safe.
+        if let Err(error) = file.lock() {
+            tracing::warn!(%error, "the audit log cannot be locked");
+        }
+    }
+
+    fn end_turn(&self) {
+        if self.syncer.is_some()
+            && let Err(error) = self.file.unlock()
+        {
+            tracing::warn!(%error, "the audit log cannot be unlocked");
+        }
+    }
+
+    /// Finds what another process has written since the last turn.
+    fn catch_up(&mut self) -> Result<(), ChainError> {
+        while !self.trail.is_active(&self.file)? {
+            let file = match OpenOptions::new().read(true).append(true).open(self.trail.active()) {
+                Ok(file) => Arc::new(file),
+                // Somebody moved the file away; it is used until it is full.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error.into()),
+            };
+            self.lock(&file);
+            let head = chain::resume(&file)?;
+            if head.seq <= self.head.seq {
+                break;
+            }
+            self.end_turn();
+            self.first = first_number(&file)?.unwrap_or(head.seq);
+            (self.bytes, self.head, self.file) = (file.metadata()?.len(), head, file);
+        }
+        if self.file.metadata()?.len() != self.bytes {
+            self.head = chain::resume(&self.file)?;
+            self.bytes = self.file.metadata()?.len();
+        }
+        Ok(())
     }
 
     /// Writes all lines, and retries as long as the disk is full. Meanwhile no exchange begins.
@@ -204,6 +259,8 @@ impl Sink {
         }
         match self.another_file() {
             Ok(file) => {
+                self.lock(&file);
+                self.end_turn();
                 self.file = Arc::new(file);
                 self.bytes = 0;
                 self.first = self.head.seq;

@@ -58,8 +58,16 @@ impl PostgresStore {
     /// # Errors
     /// When the database cannot be reached, refuses the login, or belongs to a newer version of Keyward.
     pub async fn open(settings: PostgresSettings) -> Result<Self, PostgresError> {
+        Self::open_with(settings, schema::MIGRATIONS).await
+    }
+
+    /// The same, of a program that knows these versions of the tables.
+    async fn open_with(
+        settings: PostgresSettings,
+        migrations: &[schema::Migration],
+    ) -> Result<Self, PostgresError> {
         let pool = Pool::new(settings)?;
-        schema::prepare(&pool).await?;
+        schema::prepare(&pool, migrations).await?;
         let presence = Presence::begin(&pool).await?;
         Ok(Self { pool, presence, own: Mutex::default() })
     }

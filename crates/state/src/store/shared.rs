@@ -78,6 +78,12 @@ pub trait SharedStore: Send + Sync {
     /// `Io`.
     async fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// The names with this prefix under which bytes are kept, in order.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn kept_names(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+
     /// Deletes records of changes that are older than any replica needs.
     ///
     /// # Errors

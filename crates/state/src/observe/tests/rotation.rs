@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::samples;
+use crate::observe::audit::Audit;
 use crate::observe::trail::{Rotation, Trail};
 
 /// Three records per file.
@@ -139,4 +140,23 @@ async fn a_file_that_ends_in_no_record_is_not_continued() {
     let refused =
         crate::observe::audit::Audit::open(lab.trail.clone(), SMALL, 8, false).unwrap_err();
     assert!(refused.to_string().contains("move it away"), "{refused}");
+}
+
+#[tokio::test]
+async fn two_writers_continue_one_chain_over_several_files() {
+    let lab = Lab::with(2).await;
+    let open = || Audit::open(lab.trail.clone(), SMALL, 8, false).unwrap();
+    let ((one, of_one), (other, of_other)) = (open(), open());
+    let mut written = [one.written(), other.written()];
+    for n in 3..=40 {
+        let turn = n % 2;
+        let audit = [&one, &other][turn];
+        audit.reserve().await.unwrap().send(samples::event(n as u64).entry());
+        // Each record is of the other writer than the one before, most of them in a file that it has not begun.
+        written[turn].wait_for(|seq| *seq == n as u64).await.unwrap();
+    }
+    drop((one, other));
+    of_one.finish();
+    of_other.finish();
+    assert_eq!(lab.records(), 40);
 }

@@ -197,6 +197,13 @@ impl SharedStore for MemoryReplica {
         Ok(found.map(|(sealed, _)| sealed.clone()))
     }
 
+    async fn kept_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let all = self.shared.kept.lock();
+        let current = all.iter().filter(|(_, (_, until))| *until > Instant::now());
+        let names = current.map(|(name, _)| name).filter(|name| name.starts_with(prefix));
+        Ok(names.cloned().collect())
+    }
+
     async fn forget_old(&self) -> Result<(), StoreError> {
         Ok(())
     }

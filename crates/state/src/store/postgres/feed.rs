@@ -86,6 +86,14 @@ impl SharedStore for PostgresStore {
         Ok(rows.first().map(|row| row.get(0)))
     }
 
+    async fn kept_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let to = [prefix.as_bytes(), b"\xff"].concat();
+        let parameters: [&(dyn ToSql + Sync); 2] = [&prefix.as_bytes(), &to];
+        let rows = self.pool.query("list what is kept", sql::KEPT_NAMES, &parameters).await?;
+        let name = |row: tokio_postgres::Row| String::from_utf8(row.get(0)).ok();
+        Ok(rows.into_iter().filter_map(name).collect())
+    }
+
     async fn forget_old(&self) -> Result<(), StoreError> {
         schema::forget(&self.pool).await
     }

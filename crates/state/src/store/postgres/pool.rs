@@ -31,13 +31,29 @@ pub enum PostgresError {
     Unusable(Failure),
     /// A newer version of Keyward has changed the tables.
     #[error(
-        "the database needs tables of version {oldest}, and this version of Keyward knows {known}: update it"
+        "the tables of the database are for programs that know version {oldest} (Keyward {by} changed them), and \
+         this program, Keyward {own}, knows version {known}",
+        own = env!("CARGO_PKG_VERSION")
     )]
     Newer {
         /// The oldest version of the tables that a program must know.
         oldest: i32,
         /// The version that this program knows.
         known: i32,
+        /// The version of Keyward that changed them.
+        by: String,
+    },
+    /// Replicas run that may not know tables of the version that this program needs.
+    #[error(
+        "the database has tables of version {found}, this program, Keyward {own}, needs version {needed}, which \
+         running replicas may not know",
+        own = env!("CARGO_PKG_VERSION")
+    )]
+    OlderRunning {
+        /// The version of the tables.
+        found: i32,
+        /// The version that this program needs.
+        needed: i32,
     },
     /// An operation failed.
     #[error(transparent)]
@@ -70,7 +86,13 @@ impl PostgresError {
             Self::Unusable(_) | Self::Store(_) => Some(
                 "check `store.postgres`, and whether the database is up and lets this role create tables",
             ),
-            Self::Settings(_) | Self::Newer { .. } | Self::Interrupted => None,
+            Self::Newer { .. } => Some(
+                "update this program to that version or a later one; to go back, restore a backup into an empty database",
+            ),
+            Self::OlderRunning { .. } => Some(
+                "stop all replicas, wait 20 seconds, then start replicas of this version: this upgrade cannot roll",
+            ),
+            Self::Settings(_) | Self::Interrupted => None,
         }
     }
 }

@@ -1,17 +1,38 @@
-//! The tables of the store in PostgreSQL, and their versions. A newer replica adds what it needs; a replica of an older
-//! version goes on as long as the database says that it may.
+//! The tables of the store in PostgreSQL, and their versions. A newer replica migrates them when it starts; a replica of
+//! an older version goes on as long as the database says that it may.
 
 use std::io;
+
+use deadpool_postgres::Client;
 
 use super::pool::{Failure, Pool, PostgresError};
 use crate::store::shared::PARTS;
 use crate::store::{StoreError, Table};
 
-/// The version of the tables that this program makes.
-const VERSION: i32 = 1;
+/// A change of the tables. Migrations of later versions only add, so that replicas of the version before go on during an
+/// upgrade; one that does not raises `oldest_program`.
+pub(super) struct Migration {
+    /// The version of the tables afterwards.
+    pub(super) version: i32,
+    /// The oldest version whose programs can use the tables afterwards.
+    pub(super) oldest_program: i32,
+    /// May run again: two replicas may start at the same time.
+    pub(super) sql: &'static str,
+}
 
-/// The oldest version whose programs can use these tables.
-const OLDEST_PROGRAM: i32 = 1;
+/// All migrations, in order. The first makes the tables.
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, oldest_program: 1, sql: TABLES },
+    // Which program made the last change, for the message to an older one.
+    Migration {
+        version: WITH_PROGRAM,
+        oldest_program: 1,
+        sql: "ALTER TABLE keyward_schema ADD COLUMN IF NOT EXISTS program text",
+    },
+];
+
+/// From this version on, the tables have the name of the program that changed them last.
+const WITH_PROGRAM: i32 = 2;
 
 /// Replicas that start together make the tables at the same time; all but one fail and try again.
 const TRIES: usize = 10;
@@ -35,11 +56,17 @@ CREATE TABLE IF NOT EXISTS keyward_kept (
     name bytea PRIMARY KEY, value bytea NOT NULL, until timestamptz NOT NULL);
 ";
 
-/// Makes what is missing, and refuses a database of a newer version.
-pub(super) async fn prepare(pool: &Pool) -> Result<(), PostgresError> {
+/// What the database says of its tables.
+struct Found {
+    version: i32,
+    oldest_program: i32,
+}
+
+/// Makes what is missing, and refuses a database that only newer programs can use.
+pub(super) async fn prepare(pool: &Pool, migrations: &[Migration]) -> Result<(), PostgresError> {
     let mut last = None;
     for _ in 0..TRIES {
-        match attempt(pool).await {
+        match attempt(pool, migrations).await {
             Err(PostgresError::Unusable(failure)) if failure.is_repeated() => last = Some(failure),
             done => return done,
         }
@@ -47,8 +74,8 @@ pub(super) async fn prepare(pool: &Pool) -> Result<(), PostgresError> {
     Err(last.map_or(PostgresError::Interrupted, PostgresError::Unusable))
 }
 
-async fn attempt(pool: &Pool) -> Result<(), PostgresError> {
-    let stream = pool.connect().await?;
+async fn attempt(pool: &Pool, migrations: &[Migration]) -> Result<(), PostgresError> {
+    let mut stream = pool.connect().await?;
     let is_made = stream
         .query(
             "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() \
@@ -63,20 +90,81 @@ async fn attempt(pool: &Pool) -> Result<(), PostgresError> {
     if !is_made {
         stream.batch_execute(TABLES).await.map_err(Failure::of)?;
     }
-    let versions = stream
-        .query("SELECT oldest_program FROM keyward_schema WHERE id = 1", &[])
-        .await
-        .map_err(Failure::of)?;
-    match versions.first() {
-        Some(row) if row.get::<_, i32>(0) > VERSION => {
-            return Err(PostgresError::Newer { oldest: row.get(0), known: VERSION });
-        }
-        Some(_) => {}
+    let new = "INSERT INTO keyward_schema (id, version, oldest_program) VALUES (1, 1, 1) \
+               ON CONFLICT (id) DO NOTHING";
+    let mut found = match found(&stream).await? {
+        Some(found) => found,
         None => {
-            let new = "INSERT INTO keyward_schema VALUES (1, $1, $2) ON CONFLICT (id) DO NOTHING";
-            stream.execute(new, &[&VERSION, &OLDEST_PROGRAM]).await.map_err(Failure::of)?;
+            stream.execute(new, &[]).await.map_err(Failure::of)?;
+            Found { version: 1, oldest_program: 1 }
+        }
+    };
+    let known = migrations.last().map_or(1, |last| last.version);
+    if found.oldest_program > known {
+        let by = changed_by(&stream, &found).await?;
+        return Err(PostgresError::Newer { oldest: found.oldest_program, known, by });
+    }
+    for migration in migrations {
+        if migration.version > found.version {
+            migrate(&mut stream, migration, &found).await?;
+            found = Found { version: migration.version, oldest_program: migration.oldest_program };
         }
     }
+    add_counts(&stream).await
+}
+
+async fn found(stream: &Client) -> Result<Option<Found>, PostgresError> {
+    let rows = stream
+        .query("SELECT version, oldest_program FROM keyward_schema WHERE id = 1", &[])
+        .await
+        .map_err(Failure::of)?;
+    Ok(rows.first().map(|row| Found { version: row.get(0), oldest_program: row.get(1) }))
+}
+
+/// The version of Keyward that changed the tables last.
+async fn changed_by(stream: &Client, found: &Found) -> Result<String, PostgresError> {
+    let unknown = || "unknown".to_owned();
+    if found.version < WITH_PROGRAM {
+        return Ok(unknown());
+    }
+    let rows = stream.query("SELECT program FROM keyward_schema WHERE id = 1", &[]).await;
+    let rows = rows.map_err(Failure::of)?;
+    Ok(rows.first().and_then(|row| row.get(0)).unwrap_or_else(unknown))
+}
+
+/// One migration as one transaction.
+async fn migrate(
+    stream: &mut Client,
+    migration: &Migration,
+    found: &Found,
+) -> Result<(), PostgresError> {
+    let transaction = stream.transaction().await.map_err(Failure::of)?;
+    if migration.oldest_program > found.version {
+        // Those that run now may be of the version before.
+        let running = transaction.query(super::sql::REPLICAS_RUNNING, &[]).await;
+        if !running.map_err(Failure::of)?.is_empty() {
+            return Err(PostgresError::OlderRunning {
+                found: found.version,
+                needed: migration.version,
+            });
+        }
+    }
+    transaction.batch_execute(migration.sql).await.map_err(Failure::of)?;
+    let reached = "UPDATE keyward_schema SET version = $1, oldest_program = $2 \
+                   WHERE id = 1 AND version < $1";
+    let Migration { version, oldest_program, .. } = migration;
+    let reached = transaction.execute(reached, &[version, oldest_program]).await;
+    if reached.map_err(Failure::of)? > 0 && *version >= WITH_PROGRAM {
+        let by = env!("CARGO_PKG_VERSION");
+        let named = "UPDATE keyward_schema SET program = $1 WHERE id = 1";
+        transaction.execute(named, &[&by]).await.map_err(Failure::of)?;
+    }
+    transaction.commit().await.map_err(Failure::of)?;
+    Ok(())
+}
+
+/// Makes the counters of tables that this program knows.
+async fn add_counts(stream: &Client) -> Result<(), PostgresError> {
     let counted = stream.query("SELECT tbl, part FROM keyward_counts", &[]).await;
     if counted.map_err(Failure::of)?.len() < Table::ALL.len() * usize::from(PARTS) {
         let names: Vec<_> = Table::ALL.iter().map(|table| table.name()).collect();

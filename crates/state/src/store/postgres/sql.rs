@@ -85,6 +85,9 @@ pub(super) const CHANGES: &str = "SELECT n, key FROM keyward_changes \
 pub(super) const OTHERS: &str = "SELECT name FROM keyward_leases \
      WHERE name >= 'replica/' AND name < 'replica0' AND name <> $1 AND until > now() LIMIT 1";
 
+pub(super) const REPLICAS_RUNNING: &str = "SELECT name FROM keyward_leases \
+     WHERE name >= 'replica/' AND name < 'replica0' AND until > now() LIMIT 1";
+
 /// `$1`: name of the replica, `$2`: what it tells about itself.
 pub(super) const ANNOUNCE: &str = "INSERT INTO keyward_replicas (name, about, seen) \
      VALUES ($1, $2, now()) \
@@ -106,6 +109,10 @@ pub(super) const KEEP: &str = "INSERT INTO keyward_kept (name, value, until) \
      RETURNING name";
 
 pub(super) const KEPT: &str = "SELECT value FROM keyward_kept WHERE name = $1 AND until > now()";
+
+/// `$1`: first name, `$2`: the name after the last one.
+pub(super) const KEPT_NAMES: &str = "SELECT name FROM keyward_kept \
+     WHERE name >= $1 AND name < $2 AND until > now() ORDER BY name";
 
 pub(super) const FORGET_KEPT: &str = "DELETE FROM keyward_kept WHERE until < now()";
 

@@ -2,6 +2,7 @@
 
 mod serializable;
 mod server;
+mod versions;
 
 use super::*;
 use crate::store::shared::Changes;
@@ -126,18 +127,6 @@ async fn a_replica_knows_whether_it_is_alone() {
         assert!(tokio::time::Instant::now() < deadline, "it is still there");
         tokio::task::yield_now().await;
     }
-}
-
-#[tokio::test]
-async fn a_database_of_a_newer_version_is_refused() {
-    let server = Server::shared();
-    let database = server.database();
-    drop(server.open_in(&database).await);
-    server.sql(&database, "UPDATE keyward_schema SET version = 2, oldest_program = 1");
-    drop(server.open_in(&database).await);
-    server.sql(&database, "UPDATE keyward_schema SET version = 2, oldest_program = 2");
-    let refused = PostgresStore::open(server.settings(&database)).await.unwrap_err();
-    assert!(matches!(refused, PostgresError::Newer { oldest: 2, known: 1 }), "{refused}");
 }
 
 #[tokio::test]

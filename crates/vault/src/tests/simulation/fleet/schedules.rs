@@ -40,10 +40,21 @@ fn steps() -> impl Strategy<Value = FleetStep> {
 
 /// What was wrong, and how many double uses had an excuse.
 fn simulated(life: Option<u32>, answers: Vec<Answer>, steps: &[FleetStep]) -> (Vec<String>, usize) {
+    simulated_with(false, life, answers, steps)
+}
+
+/// The same; `is_unfenced`: over a store that does not compare the versions of grants.
+fn simulated_with(
+    is_unfenced: bool,
+    life: Option<u32>,
+    answers: Vec<Answer>,
+    steps: &[FleetStep],
+) -> (Vec<String>, usize) {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut fleet = Fleet::new(answers, life).await;
+        fleet.fleet.is_unfenced.store(is_unfenced, SeqCst);
         fleet.play(steps).await;
         let wrong = fleet.fleet.world.wrong.lock().clone();
         (wrong, fleet.fleet.excused.load(SeqCst))
@@ -125,4 +136,28 @@ fn a_credential_does_not_outlive_the_verdict_on_its_grant() {
         FleetStep::Pass(1),
     ];
     assert_eq!(simulated(Some(3_600), vec![answer], &steps), (Vec::new(), 0));
+}
+
+/// A replica is paused with an answer, its lease ends, and the owner connects again at another one. The versions of the
+/// rows keep the late answer from the new grant; without them the simulation says so.
+#[test]
+fn without_the_comparison_of_versions_a_late_answer_is_caught_by_the_simulation() {
+    let steps = [
+        FleetStep::Pass(3_000),
+        FleetStep::Want(0, 1),
+        FleetStep::Pass(20),
+        FleetStep::Pause(0),
+        FleetStep::Pass(40_000),
+        FleetStep::Connect(1, Some(3_600)),
+        FleetStep::Pass(1_000),
+        FleetStep::Mend(0),
+        FleetStep::Pass(10_000),
+    ];
+    let run = |is_unfenced| {
+        let answer = Answer { after: 50, what: What::Token(Some(3_600)) };
+        simulated_with(is_unfenced, Some(2), vec![answer], &steps).0
+    };
+    assert_eq!(run(false), Vec::<String>::new());
+    let wrong = run(true);
+    assert!(wrong.iter().any(|it| it.ends_with("was written late")), "{wrong:?}");
 }

@@ -18,6 +18,8 @@ pub(super) struct FleetWorld {
     asking: Mutex<Vec<(u64, Arc<Link>)>>,
     /// Versions of the grant, with the time of their writing.
     versions: Mutex<Vec<(Version, Instant)>>,
+    /// Whether the store writes grants without comparing their versions.
+    pub(super) is_unfenced: AtomicBool,
     /// Second uses of a token that had an excuse.
     pub(super) excused: AtomicUsize,
 }
@@ -56,6 +58,7 @@ impl FleetWorld {
             uses: Mutex::default(),
             asking: Mutex::default(),
             versions: Mutex::default(),
+            is_unfenced: AtomicBool::new(false),
             excused: AtomicUsize::new(0),
         })
     }

@@ -1,0 +1,263 @@
+//! [`PublishedChain`]: ends of an audit log's chain as its replica published them in the shared store, sealed with the
+//! master key. Who can change the log's files alone cannot shorten or rewrite it unnoticed: the log no longer contains
+//! the published records.
+
+use std::fs::File;
+use std::io;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::chain::{Head, hash};
+use super::event::Event;
+use super::lines::{line_at, line_start, offset_of};
+use super::trail::Trail;
+
+/// Heads that are kept of one chain. The oldest ones are spaced further and further apart.
+const HEADS_MAX: usize = 32;
+
+/// The end of a chain at a time.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PublishedHead {
+    /// The number of the record.
+    pub seq: u64,
+    /// The hash of its line, in hex.
+    pub hash: String,
+    /// When it was published.
+    pub at: Timestamp,
+}
+
+/// A chain with the heads that were published of it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PublishedChain {
+    /// A random name. A replica finds its chain again by the heads.
+    pub chain: String,
+    /// The name of the machine that published last.
+    pub host: String,
+    /// Oldest first.
+    pub heads: Vec<PublishedHead>,
+    /// When it was published last, with or without new records.
+    pub published: Timestamp,
+    /// Whether the replica stopped in an orderly way then.
+    pub ended: bool,
+}
+
+/// What a log says of a published chain.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ChainState {
+    /// It contains all published records that are not older than the log's first.
+    Whole,
+    /// It ends before the last published record.
+    Shortened {
+        /// Its last record.
+        last: u64,
+    },
+    /// A published record is another one now, or is followed by others than before.
+    Altered {
+        /// The last published record that is as it was.
+        same: u64,
+        /// The first that is not.
+        changed: u64,
+    },
+    /// It has none of the published records: the chain is of another log, or this one was replaced.
+    NotHere,
+}
+
+impl PublishedChain {
+    /// A chain without heads.
+    pub fn new(chain: String, host: String, at: Timestamp) -> Self {
+        Self { chain, host, heads: Vec::new(), published: at, ended: false }
+    }
+
+    /// The last published record; 0 if there is none.
+    pub fn last(&self) -> u64 {
+        self.heads.last().map_or(0, |head| head.seq)
+    }
+
+    /// Adds a head, unless it is older than the last one.
+    pub fn add(&mut self, head: Head, at: Timestamp) {
+        self.published = at;
+        if head.seq > self.last() {
+            self.heads.push(PublishedHead { seq: head.seq, hash: head.hash, at });
+        }
+        if self.heads.len() > HEADS_MAX {
+            // The first one shows whose chain it is; the newest ones say the most.
+            let seqs: Vec<_> = self.heads.iter().map(|head| head.seq).collect();
+            let gap = |at: usize| seqs[at + 1] - seqs[at - 1];
+            let age = |at: usize| (seqs.len() - at) as u64;
+            let needless = (1..seqs.len() - 1).min_by_key(|at| gap(*at) / age(*at));
+            self.heads.remove(needless.unwrap_or(1));
+        }
+    }
+}
+
+impl Trail {
+    /// The end of the log as it can be read now; the default if it has no record. Blocks.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn head(&self) -> io::Result<Head> {
+        let active = self.open_active()?;
+        let full = self.full()?;
+        let full = full.iter().rev().map(|full| File::open(&full.path));
+        for file in active.map(Ok).into_iter().chain(full) {
+            if let Some(head) = last_of(&file?)? {
+                return Ok(head);
+            }
+        }
+        Ok(Head::default())
+    }
+
+    /// The hash of a record's line; `None` if the log does not have it. Blocks.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn hash_of(&self, seq: u64) -> io::Result<Option<String>> {
+        let active = self.open_active()?;
+        let full = self.full()?;
+        let full = full.iter().rev().skip_while(|full| full.first > seq).take(1);
+        let full = full.map(|full| File::open(&full.path));
+        for file in active.map(Ok).into_iter().chain(full) {
+            let file = file?;
+            let Some((line, _)) = line_at(&file, offset_of(&file, seq)?)? else { continue };
+            let event = serde_json::from_slice::<Event>(&line);
+            if event.is_ok_and(|event| event.seq == seq) {
+                return Ok(Some(hash(&line)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Compares the log with the published heads of a chain. Blocks.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn compare(&self, chain: &PublishedChain) -> io::Result<ChainState> {
+        let last = self.head()?.seq;
+        let (mut same, mut state) = (None, ChainState::Whole);
+        for head in &chain.heads {
+            match self.hash_of(head.seq)? {
+                Some(found) if found == head.hash => same = Some(head.seq),
+                Some(_) if state == ChainState::Whole => {
+                    state = ChainState::Altered { same: same.unwrap_or(0), changed: head.seq };
+                }
+                None if state == ChainState::Whole && head.seq > last => {
+                    state = ChainState::Shortened { last };
+                }
+                // Its file was removed as the oldest, or something before it is wrong already.
+                _ => {}
+            }
+        }
+        Ok(if same.is_some() { state } else { ChainState::NotHere })
+    }
+}
+
+fn last_of(file: &File) -> io::Result<Option<Head>> {
+    let whole = line_start(file, file.metadata()?.len())?;
+    if whole == 0 {
+        return Ok(None);
+    }
+    let line = line_at(file, line_start(file, whole - 1)?)?;
+    Ok(line.and_then(|(line, _)| {
+        let event: Event = serde_json::from_slice(&line).ok()?;
+        Some(Head { seq: event.seq, hash: hash(&line) })
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::observe::audit::Audit;
+    use crate::observe::tests::samples;
+    use crate::observe::trail::Rotation;
+
+    /// Three records per file.
+    const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
+
+    /// A log of 11 records in four files, with heads at 4, 8 and 11.
+    async fn published() -> (tempfile::TempDir, Trail, PublishedChain) {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let mut chain = PublishedChain::new("one".into(), "a".into(), Timestamp::UNIX_EPOCH);
+        for records in [4, 4, 3] {
+            samples::write(&trail, SMALL, records).await;
+            chain.add(trail.head().unwrap(), Timestamp::UNIX_EPOCH);
+        }
+        assert_eq!(chain.heads.iter().map(|head| head.seq).collect::<Vec<_>>(), [4, 8, 11]);
+        (folder, trail, chain)
+    }
+
+    #[tokio::test]
+    async fn a_log_that_goes_on_or_lost_its_oldest_files_is_whole() {
+        let (_folder, trail, chain) = published().await;
+        assert_eq!(trail.compare(&chain).unwrap(), ChainState::Whole);
+        samples::write(&trail, SMALL, 9).await;
+        assert_eq!(trail.compare(&chain).unwrap(), ChainState::Whole);
+        fs::remove_file(trail.full_path(1)).unwrap();
+        fs::remove_file(trail.full_path(4)).unwrap();
+        assert_eq!(trail.compare(&chain).unwrap(), ChainState::Whole);
+    }
+
+    /// The chain of what is left follows: only the published head tells.
+    #[tokio::test]
+    async fn records_that_were_cut_off_the_end_are_noticed() {
+        let (_folder, trail, chain) = published().await;
+        let text = fs::read_to_string(trail.active()).unwrap();
+        let (kept, _) = text.trim_end().rsplit_once('\n').unwrap();
+        fs::write(trail.active(), format!("{kept}\n")).unwrap();
+        assert_eq!(trail.verify(|| true).unwrap().broken, None);
+        assert_eq!(trail.compare(&chain).unwrap(), ChainState::Shortened { last: 10 });
+        // Also when the log goes on after the cut.
+        let (audit, writer) = Audit::open(trail.clone(), SMALL, 8, false).unwrap();
+        audit.reserve().await.unwrap().send(samples::event(77).entry());
+        drop(audit);
+        writer.finish();
+        assert_eq!(trail.verify(|| true).unwrap().broken, None);
+        let altered = ChainState::Altered { same: 8, changed: 11 };
+        assert_eq!(trail.compare(&chain).unwrap(), altered);
+    }
+
+    /// All hashes after the altered record are made again, so that the chain follows.
+    #[tokio::test]
+    async fn a_record_that_was_altered_with_all_hashes_after_it_is_noticed() {
+        let (folder, _, chain) = published().await;
+        let other = Trail::at(&folder.path().join("other.jsonl"));
+        samples::write(&other, Rotation::default(), 11).await;
+        let text = fs::read_to_string(other.active()).unwrap();
+        let (mut head, mut forged) = (Head::default(), String::new());
+        for line in text.lines() {
+            let mut event: Event = serde_json::from_str(line).unwrap();
+            if event.seq == 6 {
+                event.agent = Some("somebody".to_owned());
+            }
+            head.append(&event.entry(), &mut forged);
+        }
+        fs::write(other.active(), forged).unwrap();
+        assert_eq!(other.verify(|| true).unwrap().broken, None);
+        let altered = ChainState::Altered { same: 4, changed: 8 };
+        assert_eq!(other.compare(&chain).unwrap(), altered);
+    }
+
+    #[tokio::test]
+    async fn another_log_has_none_of_the_heads() {
+        let (folder, _, chain) = published().await;
+        let other = Trail::at(&folder.path().join("other.jsonl"));
+        assert_eq!(other.compare(&chain).unwrap(), ChainState::NotHere);
+        assert_eq!(other.head().unwrap(), Head::default());
+        assert_eq!(other.hash_of(1).unwrap(), None);
+    }
+
+    #[test]
+    fn few_heads_are_kept_and_the_first_and_the_newest_among_them() {
+        let mut chain = PublishedChain::new("one".into(), "a".into(), Timestamp::UNIX_EPOCH);
+        for seq in 1..=10_000 {
+            chain.add(Head { seq, hash: seq.to_string() }, Timestamp::UNIX_EPOCH);
+        }
+        let seqs: Vec<_> = chain.heads.iter().map(|head| head.seq).collect();
+        assert_eq!((seqs.len(), seqs[0], chain.last()), (HEADS_MAX, 1, 10_000));
+        assert!(seqs[HEADS_MAX - 4] > 9_800, "{seqs:?}");
+        assert!(seqs.iter().any(|seq| (2_000..8_000).contains(seq)), "{seqs:?}");
+    }
+}

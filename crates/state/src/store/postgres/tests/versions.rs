@@ -1,0 +1,113 @@
+//! Replicas of several versions on one database: what an upgrade that rolls meets.
+
+use super::*;
+use crate::store::postgres::schema::{MIGRATIONS, Migration};
+
+/// What the next version of Keyward adds.
+const ADDS: Migration = Migration {
+    version: 3,
+    oldest_program: 1,
+    sql: "ALTER TABLE keyward_leases ADD COLUMN IF NOT EXISTS note text; \
+          CREATE TABLE IF NOT EXISTS keyward_notes (id int PRIMARY KEY)",
+};
+
+/// What the version after it changes: programs before it cannot read what is kept any more.
+const CHANGES: Migration = Migration {
+    version: 4,
+    oldest_program: 4,
+    sql: "ALTER TABLE keyward_kept RENAME COLUMN until TO ends",
+};
+
+fn present() -> Vec<Migration> {
+    MIGRATIONS
+        .iter()
+        .map(|Migration { version, oldest_program, sql }| Migration {
+            version: *version,
+            oldest_program: *oldest_program,
+            sql,
+        })
+        .collect()
+}
+
+fn and(mut migrations: Vec<Migration>, next: Migration) -> Vec<Migration> {
+    migrations.push(next);
+    migrations
+}
+
+/// Each replica writes, reads, hears of the other's change, and has a lease that the other does not get.
+async fn work_together(one: &PostgresStore, other: &PostgresStore) {
+    for (writer, reader) in [(one, other), (other, one)] {
+        let mut position = reader.position().await.unwrap();
+        let row_of = row(Table::Agents, "o/shared");
+        let version = writer.put(Table::Agents, "o/shared", b"x", Expect::Any).await.unwrap();
+        assert_eq!(drained(reader, &mut position).await.rows, [row_of].into());
+        let late = Expect::Version(Version(version.0 - 1));
+        assert!(reader.put(Table::Agents, "o/shared", b"y", late).await.is_err());
+        let lease = writer.lease("l", Duration::from_secs(60)).await.unwrap().expect("free");
+        assert!(reader.lease("l", Duration::from_secs(60)).await.unwrap().is_none());
+        assert!(writer.renew_lease(&lease, Duration::ZERO).await.unwrap());
+        std::mem::forget(lease);
+        writer.announce("{}").await.unwrap();
+        assert!(reader.replicas().await.unwrap().iter().any(|it| !it.is_own));
+        writer.keep("k", b"sealed", Duration::from_secs(60)).await.unwrap();
+        assert_eq!(reader.kept("k").await.unwrap().as_deref(), Some(&b"sealed"[..]));
+    }
+}
+
+/// From the first version of the tables to the present one, and from there to one that adds.
+#[tokio::test]
+async fn an_older_replica_goes_on_while_newer_ones_migrate_the_tables() {
+    let server = Server::shared();
+    let database = server.database();
+    let settings = || server.settings(&database);
+    let first = PostgresStore::open_with(settings(), &MIGRATIONS[..1]).await.unwrap();
+    first.put(Table::Agents, "o/old", b"of the first", Expect::Absent).await.unwrap();
+    let present_one = PostgresStore::open(settings()).await.unwrap();
+    work_together(&first, &present_one).await;
+    let next = PostgresStore::open_with(settings(), &and(present(), ADDS)).await.unwrap();
+    work_together(&first, &next).await;
+    work_together(&present_one, &next).await;
+    let old = next.get(Table::Agents, "o/old").await.unwrap().unwrap();
+    assert_eq!(old.value, b"of the first");
+    // An older one also starts again, as when an upgrade is stopped halfway, and takes nothing back.
+    drop(first);
+    let again = PostgresStore::open_with(settings(), &MIGRATIONS[..1]).await.unwrap();
+    work_together(&again, &next).await;
+    server.sql(&database, "SELECT note FROM keyward_leases; SELECT 1 / count(*) FROM keyward_schema WHERE version = 3");
+}
+
+#[tokio::test]
+async fn an_older_program_is_told_which_version_changed_the_tables_and_what_to_do() {
+    let server = Server::shared();
+    let database = server.database();
+    let open = async |migrations: &[Migration]| {
+        PostgresStore::open_with(server.settings(&database), migrations).await
+    };
+    let (adds, changes) = (and(present(), ADDS), and(and(present(), ADDS), CHANGES));
+    let running = open(&adds).await.unwrap();
+    let refused = open(&changes).await.unwrap_err();
+    let own = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "the database has tables of version 3, this program, Keyward {own}, needs version 4, which running \
+             replicas may not know"
+        )
+    );
+    assert!(refused.hint().is_some_and(|hint| hint.contains("stop all replicas")), "{refused:?}");
+    // Nothing was changed for the one that runs.
+    let lease = running.lease("l", Duration::from_secs(60)).await.unwrap();
+    assert!(lease.is_some());
+    drop((lease, running));
+    server.sql(&database, "DELETE FROM keyward_leases");
+    drop(open(&changes).await.unwrap());
+    let refused = open(&present()).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "the tables of the database are for programs that know version 4 (Keyward {own} changed them), and this \
+             program, Keyward {own}, knows version 2"
+        )
+    );
+    assert!(refused.hint().is_some_and(|hint| hint.contains("update this program")), "{refused:?}");
+}

@@ -1,0 +1,63 @@
+//! The order in which a gateway takes over from another. With a store of several replicas both serve for a moment; the
+//! embedded store has one process at a time, and streams wait until that is the new one.
+
+use std::time::{Duration, Instant};
+
+use super::error::is_locked;
+use super::folders::private_dir;
+use super::hand_over::{HandOver, Predecessor, Sockets, Successor};
+use super::services::Opened;
+use crate::config::{Config, StoreChoice};
+use keyward_api::{AdminSocket, SOCKET_NAME};
+
+/// The lock of a store ends with its process; each try waits for it for a moment.
+const UNLOCKED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Opens the services, after the gateway before has ended if only one process can have the store.
+pub(super) async fn opened(config: &Config) -> anyhow::Result<(Opened, Option<Predecessor>)> {
+    let found = match config.takes_over {
+        true => {
+            private_dir(&config.data_dir)?;
+            Predecessor::find(&config.data_dir)?
+        }
+        false => None,
+    };
+    match (found, &config.store) {
+        (Some(before), StoreChoice::Sled { .. } | StoreChoice::Memory) => {
+            let before = before.ended().await?;
+            Ok((open_when_unlocked(config).await?, Some(before)))
+        }
+        (found, _) => Ok((Opened::open(config).await?, found)),
+    }
+}
+
+/// The admin socket of the gateway before, or a new one.
+pub(super) async fn admin_socket(
+    config: &Config,
+    sockets: &mut Sockets,
+) -> anyhow::Result<AdminSocket> {
+    let socket = match sockets.take(SOCKET_NAME) {
+        Some(socket) => AdminSocket::handed(&config.data_dir, socket.into())?,
+        None => AdminSocket::bind(&config.data_dir).await?,
+    };
+    sockets.give(SOCKET_NAME.to_owned(), &socket)?;
+    Ok(socket.kept_when(sockets.handed_over.clone()))
+}
+
+pub(super) async fn handed_over(offered: Option<HandOver>) -> Successor {
+    match offered {
+        Some(offered) => offered.taken().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Opens the services once the process before has let go of the store.
+async fn open_when_unlocked(config: &Config) -> anyhow::Result<Opened> {
+    let until = Instant::now() + UNLOCKED_WITHIN;
+    loop {
+        match Opened::open(config).await {
+            Err(error) if is_locked(&error) && Instant::now() < until => {}
+            opened => return opened,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `serve --take-over`: another process takes the listening sockets of a gateway, and no client notices.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use crate::support::pki;
+use crate::support::process::Served;
+use crate::support::*;
+
+const TOKEN: &str = "kwa_token-of-a-client-that-does-not-retry";
+const CLIENTS: usize = 4;
+const TAKEOVERS: usize = 3;
+
+/// Requests between two takeovers.
+const REQUESTS: usize = 60;
+
+/// A request on a stream of its own, which is never tried again.
+async fn ask(proxy: SocketAddr, tls: &TlsConnector) {
+    let mut wire = tunnel(proxy, tls).await;
+    wire.send(request_text("GET /a", HOST)).await;
+    let answer = wire.answer("GET").await;
+    assert!(answer.head.status() == 200 && answer.whole, "{answer:?}");
+}
+
+/// A client that keeps its stream until an answer says that it closes.
+async fn keep_asking(proxy: SocketAddr, tls: &TlsConnector, done: &AtomicBool) -> usize {
+    let mut streams = 0;
+    while !done.load(SeqCst) {
+        streams += 1;
+        let mut wire = tunnel(proxy, tls).await;
+        loop {
+            wire.send(request_text("GET /kept", HOST)).await;
+            let answer = wire.answer("GET").await;
+            assert!(answer.head.status() == 200 && answer.whole, "{answer:?}");
+            if answer.head.has("connection") || done.load(SeqCst) {
+                break;
+            }
+        }
+    }
+    streams
+}
+
+async fn tunnel(proxy: SocketAddr, tls: &TlsConnector) -> Wire {
+    let stream = tokio::net::TcpStream::connect(proxy).await.expect("no connection is refused");
+    let mut wire = Wire::plain(stream);
+    let head = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n");
+    wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await;
+    assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
+    let (io, socket, seen) = wire.into_parts();
+    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
+    Wire::over(tls.connect(name, io).await.expect("the handshake"), socket, seen)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_never_retry_notice_no_takeover() {
+    let (plan, asked) = (Plan::api_key(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&asked);
+    let origin = Origin::answering(move |_: &Message| {
+        count.fetch_add(1, SeqCst);
+        ok("fine")
+    });
+    let origin = origin.await;
+    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
+    let mut served = Served::start_quietly(&plan, &origin, &variables);
+    let at = served.proxy;
+    let roots = fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (mut clients, mut keeping) = (JoinSet::new(), JoinSet::new());
+    for _ in 0..CLIENTS {
+        let (tls, kept) = (pki::trusting(&roots), pki::trusting(&roots));
+        let (tls, kept) = (TlsConnector::from(tls), TlsConnector::from(kept));
+        let (done, answered) = (Arc::clone(&done), Arc::clone(&answered));
+        let finished = Arc::clone(&done);
+        keeping.spawn(async move { keep_asking(at, &kept, &finished).await });
+        clients.spawn(async move {
+            while !done.load(SeqCst) {
+                ask(at, &tls).await;
+                answered.fetch_add(1, SeqCst);
+            }
+        });
+    }
+    for _ in 0..TAKEOVERS {
+        let enough = answered.load(SeqCst) + REQUESTS;
+        patiently("requests", async {
+            while answered.load(SeqCst) < enough {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(served.taken_over().await, Some(0), "{}", served.output());
+        assert_eq!(served.proxy, at, "the same socket");
+    }
+    done.store(true, SeqCst);
+    while let Some(client) = clients.join_next().await {
+        client.expect("no request failed");
+    }
+    while let Some(streams) = keeping.join_next().await {
+        assert!(streams.expect("no request failed") > TAKEOVERS, "each process closed one");
+    }
+    assert_eq!(served.terminate(), Some(0));
+    let records = served.audit();
+    let forwarded = records.iter().filter(|record| record["outcome"] == "completed").count();
+    assert_eq!(forwarded, asked.load(SeqCst), "each request once, in one chain of records");
+    assert!(!served.data().join("next.sock").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_gateway_it_starts_as_usual() {
+    let (plan, origin) = (Plan::api_key(), Origin::saying("fine").await);
+    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
+    let mut served = Served::start_quietly(&plan, &origin, &variables);
+    served.kill();
+    assert_eq!(served.taken_over().await, None, "killed before");
+    let roots = fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    ask(served.proxy, &TlsConnector::from(pki::trusting(&roots))).await;
+}
