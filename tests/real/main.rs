@@ -13,6 +13,7 @@ mod base_url;
 mod body_placement;
 mod certificate;
 mod chromium;
+mod coding_agents;
 mod command_line;
 mod conformance;
 mod consent;
