@@ -20,6 +20,7 @@ mod consent;
 mod console;
 mod corporate;
 mod database_stage;
+mod digest;
 mod doctor;
 mod doctor_gateway;
 mod git;

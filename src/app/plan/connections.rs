@@ -204,7 +204,7 @@ fn takes_fields(catalogue: &Catalogue, found: &ConnectionRecord, fields: &Fields
     };
     let is_broken = matches!(found.facts.state, ConnectionState::Broken { .. });
     let is_renewed = auth.kind == AuthKind::Oauth2 && !is_broken;
-    let is_minted = fields.is_empty() && auth.minted.is_some();
+    let is_minted = fields.is_empty() && !auth.minted.is_empty();
     !(is_renewed || is_minted)
 }
 

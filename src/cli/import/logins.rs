@@ -29,7 +29,11 @@ pub(super) fn codex(file: &str, text: Zeroizing<String>) -> Read {
     let document: Value = serde_json::from_str(&text).unwrap_or_default();
     let mut found = Read::default();
     let token = document["tokens"]["refresh_token"].as_str().filter(|it| *it != ELSEWHERE);
-    if let Some(token) = token {
+    if token.is_some() && codex_with(&text, ELSEWHERE).is_none() {
+        // The import spends the refresh token, so the file must not keep it.
+        let why = "its ID token cannot be read: run `codex login` again";
+        found.unusable.push((file.to_owned(), why.to_owned()));
+    } else if let Some(token) = token {
         let place = format!("{file} refresh_token");
         let one = Candidate::of(place, CODEX, token);
         found.candidates.push(Candidate { provider: Some("chatgpt"), ..one });
@@ -133,7 +137,8 @@ mod tests {
         assert_eq!(read.candidates[0].provider, Some("openai"));
         let text = codex_with(r#"{"OPENAI_API_KEY":"sk-proj-key"}"#, "kwph_x").unwrap();
         assert!(text.contains("kwph_x") && !text.contains("sk-proj-key"));
-        // Claims that cannot be read: the file stays as it is.
-        assert!(codex_with(r#"{"tokens":{"id_token":"x","refresh_token":"r"}}"#, "k").is_none());
+        let text = r#"{"tokens":{"id_token":"x","refresh_token":"r"}}"#;
+        let read = codex("f", Zeroizing::new(text.to_owned()));
+        assert!(read.candidates.is_empty() && read.unusable[0].1.contains("ID token"));
     }
 }
