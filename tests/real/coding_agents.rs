@@ -271,9 +271,9 @@ async fn claude_code_asks_with_the_token_of_a_subscription_and_does_not_hold_it(
     let plan = plan.connection(
         "{ name: claude, provider: anthropic, auth: oauth_token, fields: { token: { env: CANARY } } }",
     );
-    let desk = Desk::new(plan.agent("claude", "claude")).await;
+    let desk = Desk::new(plan.agent("ci", "claude")).await;
     let claude = claude();
-    let output = desk.runs(&["run", "--agent", "claude", "--", &claude, "-p", "say fine"]).await;
+    let output = desk.runs(&["run", "--agent", "ci", "--", &claude, "-p", "say fine"]).await;
     assert!(
         output.status.success() && said(&output).contains("fine, says Claude"),
         "{}",

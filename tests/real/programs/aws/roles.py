@@ -11,7 +11,7 @@ s3.create_bucket(Bucket="photos")
 s3.put_object(Bucket="photos", Key="a", Body=b"hello")
 assert s3.get_object(Bucket="photos", Key="a")["Body"].read() == b"hello"
 try:
-    sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/other", RoleSessionName="x")
+    sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/other", RoleSessionName="other")
 except (ClientError, ResponseParserError):
     print("refused: True")
 print("answer: fine")
