@@ -86,23 +86,21 @@ impl Outbound {
         let settings = permit.settings().map(|settings| &**settings);
         let writes = writes(credential.as_deref(), &target, inbound.asked().path)?;
         let signing = Signing::read(credential.as_deref(), &target, &inbound)?;
-        let decoders = gateway.decoders.share(inbound.agent());
         let changes = HeadChanges {
             target: &target,
             credential: credential.as_deref(),
             writes,
             settings,
             websocket: upgrade.is_some(),
-            decoders: &decoders,
+            decoders: &gateway.decoders.share(inbound.agent()),
         };
         let mut uri = changes.apply(&mut inbound.head)?;
         if body_injection::is_wanted(writes) {
-            // On the heap: few requests are kept whole.
+            // On the heap: few requests are kept whole or signed.
             Box::pin(body_injection::write(gateway, &mut inbound, writes)).await?;
         }
         let mut awaits_challenge = false;
         if let Some(signing) = signing {
-            // On the heap, as above.
             let signed = Box::pin(signing.sign(gateway, &target, &mut inbound, uri)).await?;
             (uri, awaits_challenge) = (signed.uri, signed.awaits_challenge);
         }
