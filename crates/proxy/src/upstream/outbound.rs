@@ -96,7 +96,6 @@ impl Outbound {
         };
         let mut uri = changes.apply(&mut inbound.head)?;
         if body_injection::is_wanted(writes) {
-            // On the heap: few requests are kept whole or signed.
             Box::pin(body_injection::write(gateway, &mut inbound, writes)).await?;
         }
         let mut awaits_challenge = false;
