@@ -61,6 +61,7 @@ impl Bank {
             captured: Default::default(),
             account: None,
             id_token: None,
+            more: Default::default(),
         })
     }
 

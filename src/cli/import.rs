@@ -2,6 +2,7 @@
 //! and replaces the values in files of variables with placeholders.
 
 mod dotenv;
+mod logins;
 mod recognise;
 mod source;
 
@@ -34,20 +35,23 @@ examples:
   keyward import --dry-run          # what .env has
   keyward import .env
   keyward import env aws gh --agent ci
+  keyward import codex --agent codex
 
-In a file of variables, each imported value becomes a placeholder. The file as it was is kept beside it,
-as FILE.keyward-backup.";
+In a file of variables and in Codex's auth.json, each imported value becomes a placeholder. The file as it was is
+kept beside it, as FILE.keyward-backup.";
 
 /// What is appended to the name of a file whose values are replaced.
 const BACKUP: &str = ".keyward-backup";
 /// The source without arguments.
 const USUAL: &str = ".env";
+/// The field of what is minted.
+const MINTED: &str = "access_token";
 /// What to do where the configuration file manages the agent.
 const IN_ITS_USE: &str = "declare the connections there, or name another agent with --agent";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// env, aws, gh, gcloud, netrc, npm, pip, or a file of variables [default: .env]
+    /// env, aws, gh, gcloud, netrc, npm, pip, codex, or a file of variables [default: .env]
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
     /// show what was found, and change nothing
@@ -59,17 +63,18 @@ pub(crate) struct Args {
     /// do not test the keys at the providers
     #[arg(long)]
     no_test: bool,
-    /// leave files of variables as they are
+    /// leave files as they are
     #[arg(long)]
     keep_values: bool,
     #[command(flatten)]
     confirm: Confirm,
 }
 
-/// A file of variables, as it was read.
+/// A file whose values become placeholders, as it was read.
 struct File {
     path: PathBuf,
     text: Zeroizing<String>,
+    source: Source,
 }
 
 /// What was found and done, for `--json`.
@@ -186,8 +191,12 @@ impl Args {
         for (source, read) in sources {
             candidates.extend(read.candidates);
             skipped.extend(read.unusable.into_iter().map(|(place, why)| Skipped { place, why }));
-            if let (Source::File(path), Some(text)) = (source, read.text) {
-                files.push(File { path, text });
+            if let Some(text) = read.text {
+                let path = match &source {
+                    Source::File(path) => path.clone(),
+                    tool => tool.file()?,
+                };
+                files.push(File { path, text, source });
             }
         }
         let Recognised { accounts, unknown } = recognise(&candidates, shapes.providers());
@@ -232,7 +241,10 @@ impl Args {
             report.result = Some(match self.connected(client, account, &report.name).await {
                 Ok((binding, found)) => {
                     placeholders.extend(account.fields.iter().filter_map(|(field, (at, _))| {
-                        Some((*at, binding.placeholders.get(field)?.clone()))
+                        let own = binding.placeholders.get(field);
+                        // What is minted of the field is sent in its place.
+                        let sent = own.or_else(|| binding.placeholders.get(MINTED))?;
+                        Some((*at, sent.clone()))
                     }));
                     AccountResult::Connected(found)
                 }
@@ -242,17 +254,10 @@ impl Args {
         if self.keep_values {
             return Ok(());
         }
-        for File { path, text } in &findings.files {
-            let group = path.display().to_string();
-            let mut places = Vec::new();
-            for (index, candidate) in findings.candidates.iter().enumerate() {
-                let of_file = candidate.group == group;
-                let at = candidate.at.clone().filter(|_| of_file);
-                places.extend(at.zip(placeholders.get(&index).cloned()));
-            }
-            if !places.is_empty() {
-                replace(path, text, &dotenv::replaced(text, &places))?;
-                findings.report.replaced.push(group);
+        for file in &findings.files {
+            if let Some(text) = file.with(&placeholders, &findings.candidates) {
+                replace(&file.path, &file.text, &text)?;
+                findings.report.replaced.push(file.path.display().to_string());
             }
         }
         Ok(())
@@ -289,11 +294,36 @@ impl Args {
     }
 }
 
+impl File {
+    /// The text with placeholders of the candidates that are connected; `None` if there are none in it.
+    fn with(
+        &self,
+        placeholders: &BTreeMap<usize, String>,
+        candidates: &[Candidate],
+    ) -> Option<Zeroizing<String>> {
+        let group = match self.source {
+            Source::Codex => logins::CODEX.to_owned(),
+            _ => self.path.display().to_string(),
+        };
+        let mut of_file =
+            placeholders.iter().filter(|(index, _)| candidates[**index].group == group);
+        if self.source == Source::Codex {
+            return logins::codex_with(&self.text, of_file.next()?.1);
+        }
+        let places: Vec<_> = of_file
+            .filter_map(|(index, placeholder)| {
+                Some((candidates[*index].at.clone()?, placeholder.clone()))
+            })
+            .collect();
+        (!places.is_empty()).then(|| dotenv::replaced(&self.text, &places))
+    }
+}
+
 /// A name that no connection has: the provider, with the group where it is a profile.
 fn name_of(account: &Account, taken: &mut HashSet<String>) -> String {
     let is_plain = |group: &str| group.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     let base = match account.group.as_str() {
-        "default" | "environment" | "gh" | "gcloud" => account.provider.clone(),
+        "default" | "environment" | "gh" | "gcloud" | logins::CODEX => account.provider.clone(),
         profile if is_plain(profile) => format!("{}-{profile}", account.provider),
         _ => account.provider.clone(),
     };

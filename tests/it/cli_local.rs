@@ -130,20 +130,6 @@ fn removals_answer_json_when_asked() {
 }
 
 #[test]
-fn only_ways_to_authenticate_that_work_are_offered() {
-    let cli = Cli::new();
-    let config = cli.file(
-        "own.yaml",
-        "providers:\n- { id: acme, name: Acme, hosts: [api.acme.test], auth: [{ id: key, kind: bearer }, \
-         { id: signed, kind: digest }] }\n",
-    );
-    let config = config.to_str().expect("UTF-8");
-    let add = ["connection", "add", "acme", "--auth", "signed", "--config", config];
-    let err = cli.run(&add).failed(2);
-    assert!(err.ends_with("hint: choose one of: key\n"), "{err}");
-}
-
-#[test]
 fn a_start_tells_every_secret_that_is_missing_and_stores_none() {
     let cli = Cli::new();
     let config = cli.file(

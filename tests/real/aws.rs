@@ -35,6 +35,14 @@ struct Aws {
 
 impl Aws {
     async fn new() -> Self {
+        Self::connected(&format!(
+            "access_key_id: {{ command: [echo, {KEY_ID}] }}, secret_access_key: {{ env: CANARY }}"
+        ))
+        .await
+    }
+
+    /// With these fields of the connection; those of a role name it.
+    async fn connected(fields: &str) -> Self {
         let folder = TempDir::new().expect("a directory");
         let plan = Plan::api_key();
         let canary = plan.canary().clone();
@@ -54,8 +62,8 @@ impl Aws {
             .iter()
             .fold(plan, |plan, host| plan.resolve(&format!("{host}: \"127.0.0.1:{port}\"")));
         let plan = plan.connection(&format!(
-            "{{ name: live, provider: aws, fields: {{ access_key_id: {{ command: [echo, {KEY_ID}] }}, \
-             secret_access_key: {{ env: CANARY }} }} }}"
+            "{{ name: live, provider: aws{}, fields: {{ {fields} }} }}",
+            if fields.contains("role_arn") { ", auth: assume_role" } else { "" }
         ));
         let plan = plan.allow(&format!("127.0.0.1/32:{port}"));
         let plan = plan.no_agents().agent("ci", "live");
@@ -147,4 +155,60 @@ async fn the_command_line_of_aws_copies_lists_and_says_who_one_is() {
     assert!(output.status.success(), "{said} {received:#?}");
     assert!(said.contains("hello") && said.contains("\"Arn\""), "{said}");
     assert_eq!(count(&received, "field"), received.len(), "{received:#?}");
+}
+
+/// A connection of a role.
+fn role() -> String {
+    format!(
+        "source_access_key_id: {{ command: [echo, {KEY_ID}] }}, source_secret_access_key: {{ env: CANARY }}, \
+         role_arn: {{ command: [echo, \"arn:aws:iam::123456789012:role/deploy\"] }}, external_id: {{ command: [echo, ext-7] }}, \
+         session_name: {{ command: [echo, agents] }}, duration: {{ command: [echo, \"900\"] }}, \
+         region: {{ command: [echo, eu-west-1] }}"
+    )
+}
+
+#[tokio::test]
+async fn the_session_of_a_role_signs_all_requests_and_is_kept_over_restarts() {
+    let aws = Aws::connected(&role()).await;
+    for _ in 0..2 {
+        let output = aws.python("roles.py").await;
+        let said = said(&output);
+        let received = aws.received(&output);
+        assert!(output.status.success() && said.contains("answer: fine"), "{said} {received:#?}");
+        assert!(said.contains("refused: True"), "credentials stay with the gateway: {said}");
+        assert!(said.contains("assumed-role/deploy/agents"), "{said}");
+        // Each run has a gateway of its own, which keeps the session in its store.
+        let assumed: Vec<_> =
+            received.iter().filter(|request| request.get("assumes").is_some()).collect();
+        assert_eq!(assumed.len(), 1, "{received:#?}");
+        let asked = &assumed[0]["assumes"];
+        assert_eq!(asked["RoleArn"], "arn:aws:iam::123456789012:role/deploy");
+        assert_eq!(
+            (&asked["ExternalId"], &asked["RoleSessionName"], &asked["DurationSeconds"]),
+            (&"ext-7".into(), &"agents".into(), &"900".into())
+        );
+        let others = received.iter().filter(|request| request.get("assumes").is_none());
+        for request in others {
+            assert_eq!(request["how"], "field", "{request}");
+            let credential = request["fields"]["authorization"].as_str().expect("signed");
+            assert!(credential.contains("Credential=ASIA"), "signed by the role: {credential}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_its_owner_may_not_assume_marks_the_connection_broken() {
+    let fields = role().replace(KEY_ID, "AKIAIOSFODNN7UNKNOWN");
+    let aws = Aws::connected(&fields).await;
+    let output = aws.python("roles.py").await;
+    let said = said(&output);
+    assert!(!output.status.success() && !said.contains("answer: fine"), "{said}");
+    let received = aws.received(&output);
+    assert!(received.iter().all(|request| request.get("assumes").is_some()), "{received:#?}");
+    assert_eq!(received.len(), 1, "it is not tried again");
+    let shown = aws.install.keyward(&["connection", "show", "live", "--json"]).output();
+    let shown: serde_json::Value =
+        serde_json::from_slice(&shown.expect("it runs").stdout).expect("JSON");
+    assert_eq!(shown["state"], "broken", "{shown}");
+    assert!(shown.to_string().contains("InvalidClientTokenId"), "{shown}");
 }

@@ -24,6 +24,7 @@ use keyward_model::References;
 use keyward_net::call::Bounds;
 use keyward_net::call::{Cause, HttpClient};
 use keyward_rules::inject::credential::Renews;
+use keyward_rules::inject::sign::Signer;
 use keyward_rules::provider::Instance;
 use keyward_rules::provider::oauth::OAuth;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
@@ -189,11 +190,15 @@ impl TokenContext {
         let at = vault.clock.moment();
         let (life, mut credential) = (minted.life, minted.credential);
         // Also if it cannot be renewed: a rejection then breaks the connection.
-        credential.renews =
-            self.oauth.as_ref().filter(|_| self.is_automatic()).map(|oauth| Renews {
-                unsafe_too: !oauth.says.keeps_unsafe,
-                expired_status: oauth.says.expired.as_ref().map(|expired| expired.status),
-            });
+        let of_tokens = self.oauth.as_ref().filter(|_| self.is_automatic()).map(|oauth| Renews {
+            unsafe_too: !oauth.says.keeps_unsafe,
+            expired_status: oauth.says.expired.as_ref().map(|expired| expired.status),
+        });
+        credential.renews = match &credential.signer {
+            // It answers a challenge without a renewal.
+            Some(Signer::Digest(_)) => credential.renews,
+            _ => of_tokens,
+        };
         let span = |from: Timestamp, to: Timestamp| Duration::try_from(to.duration_since(from));
         let life = life.expires.map(|ends| {
             let left = span(at.day(), ends).unwrap_or_default();

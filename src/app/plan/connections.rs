@@ -203,8 +203,10 @@ fn takes_fields(catalogue: &Catalogue, found: &ConnectionRecord, fields: &Fields
         return true;
     };
     let is_broken = matches!(found.facts.state, ConnectionState::Broken { .. });
-    let is_renewed = auth.kind == AuthKind::Oauth2 && !is_broken;
-    let is_minted = fields.is_empty() && auth.minted.is_some();
+    // A refresh token that was given has been replaced since.
+    let has_rotated = auth.kind == AuthKind::Oauth2 || auth.field("refresh_token").is_some();
+    let is_renewed = has_rotated && !is_broken;
+    let is_minted = fields.is_empty() && !auth.minted.is_empty();
     !(is_renewed || is_minted)
 }
 

@@ -8,7 +8,7 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::dotenv;
+use super::{dotenv, logins};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
@@ -33,6 +33,10 @@ pub(super) enum Source {
     Npm,
     /// `pip.conf`.
     Pip,
+    /// The login of Codex.
+    Codex,
+    /// The login of Claude Code.
+    Claude,
     /// A file of variables.
     File(PathBuf),
 }
@@ -65,7 +69,7 @@ pub(super) struct Read {
     pub(super) candidates: Vec<Candidate>,
     /// Accounts that cannot be imported, with the reason.
     pub(super) unusable: Vec<(String, String)>,
-    /// The text of a file of variables.
+    /// The text of a file whose values become placeholders.
     pub(super) text: Option<Zeroizing<String>>,
 }
 
@@ -83,12 +87,14 @@ impl Source {
             "netrc" => Self::Netrc,
             "npm" => Self::Npm,
             "pip" => Self::Pip,
+            "codex" => Self::Codex,
+            "claude" => Self::Claude,
             file if file.contains(['.', '/']) || Path::new(file).is_file() => {
                 Self::File(file.into())
             }
             other => {
                 return Err(Failure::usage(format!("there is no source `{other}`"))
-                    .hint("sources: env, aws, gh, gcloud, netrc, npm, pip, or a file of variables such as .env"));
+                    .hint("sources: env, aws, gh, gcloud, netrc, npm, pip, codex, claude, or a file of variables such as .env"));
             }
         })
     }
@@ -106,7 +112,8 @@ impl Source {
                 let candidates = variables(&path.display().to_string(), &text);
                 Ok(Read { candidates, text: Some(text), ..Read::default() })
             }
-            Self::Aws | Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip => {
+            Self::Claude => Ok(logins::claude(&self.file()?)),
+            Self::Aws | Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip | Self::Codex => {
                 let path = self.file()?;
                 let (name, text) = (path.display().to_string(), text_of(&path)?);
                 Ok(match self {
@@ -114,6 +121,7 @@ impl Source {
                     Self::Gcloud => gcloud(&name, text),
                     Self::Netrc => netrc(&name, &text),
                     Self::Npm => npm(&name, &text),
+                    Self::Codex => logins::codex(&name, text),
                     _ => pip(&name, &text),
                 })
             }
@@ -121,7 +129,7 @@ impl Source {
     }
 
     /// Its file, which a variable of its tool may name.
-    fn file(&self) -> Result<PathBuf, Failure> {
+    pub(super) fn file(&self) -> Result<PathBuf, Failure> {
         let home = env::home_dir().ok_or_else(|| Failure::new(Exit::Failed, "HOME is not set"))?;
         let (variable, usual) = match self {
             Self::Aws => ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
@@ -130,6 +138,12 @@ impl Source {
                 ".config/gcloud/application_default_credentials.json",
             ),
             Self::Npm => ("NPM_CONFIG_USERCONFIG", ".npmrc"),
+            // Both variables name the tool's folder.
+            Self::Codex => return Ok(in_folder("CODEX_HOME", &home.join(".codex"), "auth.json")),
+            Self::Claude => {
+                let usual = home.join(".claude");
+                return Ok(in_folder("CLAUDE_CONFIG_DIR", &usual, ".credentials.json"));
+            }
             Self::Pip => ("PIP_CONFIG_FILE", ".config/pip/pip.conf"),
             _ => ("NETRC", ".netrc"),
         };
@@ -138,7 +152,7 @@ impl Source {
 }
 
 impl Candidate {
-    fn of(place: String, group: &str, value: &str) -> Self {
+    pub(super) fn of(place: String, group: &str, value: &str) -> Self {
         Self {
             place,
             group: group.to_owned(),
@@ -151,9 +165,13 @@ impl Candidate {
         }
     }
 
-    fn in_variable(place: String, group: &str, (name, value): (&str, &str)) -> Self {
+    pub(super) fn in_variable(place: String, group: &str, (name, value): (&str, &str)) -> Self {
         Self { variable: Some(name.to_owned()), ..Self::of(place, group, value) }
     }
+}
+
+fn in_folder(variable: &str, usual: &Path, name: &str) -> PathBuf {
+    env::var_os(variable).map_or_else(|| usual.to_owned(), PathBuf::from).join(name)
 }
 
 fn text_of(path: &Path) -> Result<Zeroizing<String>, Failure> {

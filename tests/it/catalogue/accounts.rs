@@ -70,7 +70,7 @@ impl Account {
         let instance = instance.unwrap_or_else(|error| panic!("{name}: {error}"));
         let in_tls = |field: &Field| auth.tls.as_ref().is_some_and(|tls| tls.names(&field.name));
         let is_given = |field: &Field| {
-            !in_tls(field) && (auth.minted.is_none() || field.name == "access_token")
+            !in_tls(field) && (auth.minted.is_empty() || field.name == "access_token")
         };
         let fields = auth.fields.iter().filter(|field| is_given(field)).enumerate();
         let values = fields
@@ -83,9 +83,9 @@ impl Account {
 
     /// How its clients send requests. Tokens of a consent have one place at nearly all services.
     pub(super) fn clients(&self) -> &'static [Client] {
-        match self.auth.minted {
-            Some(_) => &[Client::Confused],
-            None => &Client::ALL,
+        match self.auth.minted.is_empty() {
+            false => &[Client::Confused],
+            true => &Client::ALL,
         }
     }
 
@@ -246,9 +246,12 @@ pub(super) fn samples(patterns: &[PathPattern]) -> Vec<String> {
 /// those whose scheme is data, and `real` has programs for the others.
 fn is_given(auth: &AuthMethod) -> bool {
     auth.later.is_none()
-        && auth.minted.is_none()
+        && auth.minted.is_empty()
         && auth.scheme.is_none()
-        && !matches!(auth.kind, AuthKind::SshKey | AuthKind::AwsSigv4 | AuthKind::Mtls)
+        && !matches!(
+            auth.kind,
+            AuthKind::SshKey | AuthKind::AwsSigv4 | AuthKind::Digest | AuthKind::Mtls
+        )
 }
 
 /// Whether the owner can give tokens that another tool has, instead of a consent.

@@ -2,8 +2,8 @@
 //!
 //! - a retryable status or a lost stream, where the connection's settings allow retries ([`Retries`]): idempotent
 //!   requests (RFC 9110 §9.2.2) with a short body;
-//! - a credential that the upstream refuses and that is renewed, once: safe requests, or all where the service
-//!   accepts repeated ones.
+//! - a credential that the upstream refuses and that is renewed, or answers the upstream's challenge, once: safe
+//!   requests, or all where the service accepts repeated ones.
 //!
 //! Each further attempt passes all stages of [`super::run`] again. The agent sees the last answer only. `upstream`
 //! takes another stream for a request that no upstream has processed: that is the same attempt.
@@ -168,6 +168,10 @@ impl Attempts {
         mut sent: Sent,
         refused: Arc<Credential>,
     ) -> Result<Next, Refusal> {
+        let challenge = sent.learn_challenge();
+        if challenge == Some(false) {
+            return Ok(Next::Answer(sent));
+        }
         let copy = match &mut self.renewal {
             Renewal::Never => return Ok(Next::Answer(sent)),
             Renewal::Possible(copy) => copy.take(),
@@ -184,13 +188,18 @@ impl Attempts {
             copy.body.wait_until_dropped(BODY_DROPPED_WITHIN).await;
         }
         let Some(mut again) = copy.and_then(RequestCopy::into_request) else {
-            gateway.vault.renew_later(&refused);
+            if challenge.is_none() {
+                gateway.vault.renew_later(&refused);
+            }
             return Ok(Next::Answer(sent));
         };
-        match gateway.vault.renew(&refused).await {
-            Ok(Some(_)) => {}
-            Err(error) if error.needs_a_person() => return Err(error.into()),
-            Ok(None) | Err(_) => return Ok(Next::Answer(sent)),
+        // The same credential answers the challenge.
+        if challenge.is_none() {
+            match gateway.vault.renew(&refused).await {
+                Ok(Some(_)) => {}
+                Err(error) if error.needs_a_person() => return Err(error.into()),
+                Ok(None) | Err(_) => return Ok(Next::Answer(sent)),
+            }
         }
         again.put_upgrade(sent.take_upgrade());
         sent.discard().await;

@@ -11,7 +11,7 @@ use super::head::HeadChanges;
 use super::lease::Lease;
 use super::plan::SendPlan;
 use super::retries::Retries;
-use super::sent::Sent;
+use super::sent::{Challenged, Sent};
 use super::signing::Signing;
 use super::{binds_identity, body_injection, check_head, kept_for, protocol, with_stream};
 use crate::authorize::connection_limits::Admitted;
@@ -28,6 +28,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
 use keyward_base::settings::Wait;
 use keyward_rules::inject::credential::{Credential, Write};
+use keyward_rules::inject::sign::Signer;
 use keyward_rules::inject::write::WriteError;
 use keyward_rules::policy::Permit;
 
@@ -50,6 +51,8 @@ pub struct Outbound {
     /// The timeout for the head of the answer.
     timeout: Duration,
     retries: Option<Arc<Retries>>,
+    /// Whether the credential waits for the host's challenge and is not in the request.
+    awaits_challenge: bool,
 }
 
 /// Whether the request may go over cleartext.
@@ -83,23 +86,22 @@ impl Outbound {
         let settings = permit.settings().map(|settings| &**settings);
         let writes = writes(credential.as_deref(), &target, inbound.asked().path)?;
         let signing = Signing::read(credential.as_deref(), &target, &inbound)?;
-        let decoders = gateway.decoders.share(inbound.agent());
         let changes = HeadChanges {
             target: &target,
             credential: credential.as_deref(),
             writes,
             settings,
             websocket: upgrade.is_some(),
-            decoders: &decoders,
+            decoders: &gateway.decoders.share(inbound.agent()),
         };
         let mut uri = changes.apply(&mut inbound.head)?;
         if body_injection::is_wanted(writes) {
-            // On the heap: few requests are kept whole.
             Box::pin(body_injection::write(gateway, &mut inbound, writes)).await?;
         }
+        let mut awaits_challenge = false;
         if let Some(signing) = signing {
-            // On the heap, as above.
-            uri = Box::pin(signing.sign(gateway, &target, &mut inbound, uri)).await?;
+            let signed = Box::pin(signing.sign(gateway, &target, &mut inbound, uri)).await?;
+            (uri, awaits_challenge) = (signed.uri, signed.awaits_challenge);
         }
         let repeatable = inbound.is_idempotent() && inbound.body.is_end_stream();
         let Inbound { mut head, body, .. } = *inbound;
@@ -125,6 +127,7 @@ impl Outbound {
                 None => timeout.unwrap_or(gateway.limits.answer_timeout),
             },
             retries: retries.cloned(),
+            awaits_challenge,
         })
     }
 
@@ -134,7 +137,8 @@ impl Outbound {
     /// When there is no checked, verified stream, or the answer is invalid.
     pub async fn send(self, core: &Arc<Core>) -> Result<Sent, Refusal> {
         let Self { request, upgrade, credential, timeout, .. } = self;
-        let Self { key, plaintext, repeatable, http2, retries, .. } = self;
+        let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, .. } = self;
+        let authority = challenged_authority(&key, credential.as_deref());
         let (gate, uploaded) = (request.body().gate(), request.body().count());
         let interim = Interim::new(gate.clone(), core.gateway.limits.interim_answers_max);
         let plan = SendPlan {
@@ -161,8 +165,19 @@ impl Outbound {
         lease.reusable = !binds_identity(&response);
         lease.is_kept_for(kept_for(response.headers()));
         check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
-        Ok(Sent::new(response, lease, upgrade, credential))
+        let sent = Sent::new(response, lease, upgrade, credential);
+        Ok(match authority {
+            Some(authority) => sent.challenged(Challenged { authority, awaits_challenge }),
+            None => sent,
+        })
     }
+}
+
+/// Host and port, if the credential answers their challenges.
+fn challenged_authority(key: &PoolKey, credential: Option<&Credential>) -> Option<Box<str>> {
+    let signer = credential.and_then(|credential| credential.signer.as_ref());
+    let is_digest = matches!(signer, Some(Signer::Digest(_)));
+    is_digest.then(|| key.target.authority().to_string().into())
 }
 
 /// The writes of the credential for this target and path.

@@ -13,6 +13,7 @@ use crate::body::incoming_body::IncomingBody;
 use crate::request::agent_upgrade::AgentUpgrade;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::Needles;
+use keyward_rules::inject::sign::Signer;
 
 /// The length of a body that is read to find out what an answer means.
 const BEGINNING_BYTES_MAX: usize = 8 * 1024;
@@ -30,6 +31,16 @@ pub struct Sent {
     upgrade: Option<AgentUpgrade>,
     /// The credential that was sent.
     credential: Option<Arc<Credential>>,
+    challenged: Option<Challenged>,
+}
+
+/// A request whose credential answers challenges.
+#[derive(Debug)]
+pub struct Challenged {
+    /// Host and port.
+    pub authority: Box<str>,
+    /// Whether no challenge was known, so that nothing was answered.
+    pub awaits_challenge: bool,
 }
 
 /// The parts of a [`Sent`] that is about to be scrubbed.
@@ -49,7 +60,24 @@ impl Sent {
         upgrade: Option<AgentUpgrade>,
         credential: Option<Arc<Credential>>,
     ) -> Self {
-        Self { response, lease, upgrade, credential }
+        Self { response, lease, upgrade, credential, challenged: None }
+    }
+
+    /// The answer to a request whose credential answers challenges.
+    pub fn challenged(self, challenged: Challenged) -> Self {
+        Self { challenged: Some(challenged), ..self }
+    }
+
+    /// Takes the challenge of a refusal. `None`: the credential answers none. Else whether the request may be accepted
+    /// if it is sent again.
+    pub fn learn_challenge(&self) -> Option<bool> {
+        let Challenged { authority, awaits_challenge } = self.challenged.as_ref()?;
+        match self.credential.as_ref()?.signer.as_ref()? {
+            Signer::Digest(signer) => {
+                Some(signer.learn(authority, self.headers(), *awaits_challenge))
+            }
+            _ => None,
+        }
     }
 
     /// The credential that was sent.
@@ -136,7 +164,7 @@ impl Sent {
 
     /// The parts of the answer that scrubbing needs.
     pub fn into_unscrubbed(self) -> Unscrubbed {
-        let Self { response, lease, upgrade, credential } = self;
+        let Self { response, lease, upgrade, credential, challenged: _ } = self;
         let needles = credential.map(|credential| credential.needles.clone());
         let needles = needles.filter(|needles| !needles.is_empty());
         Unscrubbed { response, lease, upgrade, needles }

@@ -15,6 +15,7 @@ use keyward_base::host::Target;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placement::Place;
 use keyward_rules::inject::sign::aws_sigv4::{AwsKeys, AwsRequest, Unsigned};
+use keyward_rules::inject::sign::digest::{DigestRequest, DigestSigner};
 use keyward_rules::inject::sign::request_signer::{RequestSigner, UnsignedRequest};
 use keyward_rules::inject::sign::{SignError, Signer};
 use keyward_rules::inject::write::WriteError;
@@ -23,6 +24,8 @@ use keyward_rules::inject::write::WriteError;
 #[derive(Debug)]
 pub enum Signing<'a> {
     Aws(AwsSigning<'a>),
+    /// Answers to the host's challenges.
+    Digest(&'a DigestSigner),
     /// A scheme of the provider's file, which writes these places.
     Scheme {
         signer: &'a RequestSigner,
@@ -35,6 +38,15 @@ pub enum Signing<'a> {
 pub struct AwsSigning<'a> {
     keys: &'a AwsKeys,
     plan: AwsRequest,
+}
+
+/// A request with its signature.
+#[derive(Debug)]
+pub struct SignedUri {
+    /// The URI, with the signature where that is in the query.
+    pub uri: Uri,
+    /// Whether the host's challenge is not known yet, so that nothing was signed.
+    pub awaits_challenge: bool,
 }
 
 /// The parts of the final request beside its head.
@@ -65,6 +77,7 @@ impl<'a> Signing<'a> {
                 let places = signer.places(target, inbound.asked().path);
                 Some(Self::Scheme { signer, places })
             }
+            Some(Signer::Digest(signer)) => Some(Self::Digest(signer)),
             Some(Signer::AwsSigV4(keys)) => {
                 let host = target.host().to_string();
                 let plan = keys.read(&host, &head.headers, head.uri.query()).map_err(refused)?;
@@ -73,8 +86,7 @@ impl<'a> Signing<'a> {
         })
     }
 
-    /// Signs the request that will be sent to `uri` of the target. Returns the URI with the signature, where that is
-    /// in the query.
+    /// Signs the request that will be sent to `uri` of the target.
     ///
     /// # Errors
     /// When the body does not arrive, is too large, or the request cannot be signed.
@@ -84,9 +96,10 @@ impl<'a> Signing<'a> {
         target: &Target,
         inbound: &mut Inbound,
         uri: Uri,
-    ) -> Result<Uri, Refusal> {
+    ) -> Result<SignedUri, Refusal> {
         let needs_body = match &self {
             Self::Aws(aws) => aws.plan.needs_body(),
+            Self::Digest(_) => false,
             Self::Scheme { signer, places } => signer.needs_body(places, &inbound.head.headers),
         };
         let parts = FinalParts {
@@ -98,8 +111,19 @@ impl<'a> Signing<'a> {
             },
             now: gateway.clock.now(),
         };
+        let mut awaits_challenge = false;
         let path = match self {
             Self::Aws(aws) => aws.sign(gateway, inbound, &parts)?,
+            Self::Digest(signer) => {
+                let request = DigestRequest {
+                    method: inbound.head.method.as_str(),
+                    authority: &parts.authority,
+                    target: parts.path,
+                };
+                let is_signed = signer.sign(request, &mut inbound.head.headers).map_err(refused)?;
+                awaits_challenge = !is_signed;
+                None
+            }
             Self::Scheme { signer, places } => {
                 let head = &mut inbound.head;
                 let request = UnsignedRequest {
@@ -113,12 +137,13 @@ impl<'a> Signing<'a> {
                 signer.sign(places, request).map_err(refused)?
             }
         };
-        match path {
-            None => Ok(uri),
+        let uri = match path {
+            None => uri,
             Some(path) => PathAndQuery::try_from(path)
                 .map(Uri::from)
-                .map_err(|_| Refusal::Internal("a signature is no part of a URI")),
-        }
+                .map_err(|_| Refusal::Internal("a signature is no part of a URI"))?,
+        };
+        Ok(SignedUri { uri, awaits_challenge })
     }
 }
 

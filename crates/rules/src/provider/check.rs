@@ -123,8 +123,12 @@ impl ProviderCheck<'_> {
         for places in auth.iter().flat_map(|auth| &auth.placements) {
             clears.add(&places.places);
         }
-        if auth.iter().any(|auth| auth.kind == super::AuthKind::AwsSigv4) {
-            clears.add_aws_signature();
+        for auth in &auth {
+            match auth.kind {
+                super::AuthKind::AwsSigv4 | super::AuthKind::AwsRole => clears.add_aws_signature(),
+                super::AuthKind::Digest => clears.headers.push(http::header::AUTHORIZATION),
+                _ => {}
+            }
         }
         if auth.iter().any(|auth| auth.kind == super::AuthKind::Oauth1) {
             clears.queries.extend(oauth1::PARAMETERS.map(Into::into));
@@ -373,7 +377,7 @@ mod tests {
         ("[]", "p.yaml:4: auth: there is no auth method; describe at least one"),
         (
             "[{ id: a, kind: api_kee, placement: { header: X } }]",
-            "p.yaml:4: auth[0].kind: `api_kee` is not one of the choices; write api_key, bearer, basic, custom, oauth2, oauth1, aws_sigv4, service_account, github_app, signed_jwt, session, digest, hmac, mtls, ssh_key",
+            "p.yaml:4: auth[0].kind: `api_kee` is not one of the choices; write api_key, bearer, basic, custom, oauth2, oauth1, aws_sigv4, aws_role, service_account, github_app, signed_jwt, session, digest, hmac, mtls, ssh_key",
         ),
         (
             "[{ id: a, kind: api_key }]",

@@ -29,8 +29,12 @@ pub(super) fn method(
     }
     keys_fit(text.kind, raw, path, problems);
     let mut fields = fields(text, path, problems);
-    let minted = text.kind.mints().then(|| minted(text, path, problems));
-    if let Some(minted) = &minted {
+    let minted = match text.kind {
+        AuthKind::AwsRole => role_keys(),
+        kind if kind.mints() => vec![minted(text, path, problems)],
+        _ => Vec::new(),
+    };
+    for minted in &minted {
         let same = fields.iter_mut().filter(|field| field.name == minted.name);
         same.for_each(|field| field.env.clone_from(&minted.env));
     }
@@ -121,6 +125,20 @@ fn minted(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Field {
     let mut field = bare(MINTED, "Access token", true, false);
     described(&mut field, text, path, problems);
     field
+}
+
+/// The keys of a session, and the variables that AWS's SDKs read them from.
+fn role_keys() -> Vec<Field> {
+    let keys = [
+        ("access_key_id", "Access key id", "AWS_ACCESS_KEY_ID"),
+        ("secret_access_key", "Secret access key", "AWS_SECRET_ACCESS_KEY"),
+        (MINTED, "Session token", "AWS_SESSION_TOKEN"),
+    ];
+    let each = keys.map(|(name, label, variable)| Field {
+        env: vec![variable.to_owned()],
+        ..bare(name, label, true, false)
+    });
+    each.into()
 }
 
 /// Adds the shape of `key` and the variables of `env` to a field.

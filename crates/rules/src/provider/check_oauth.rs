@@ -153,7 +153,8 @@ impl OAuthCheck<'_> {
         let is_code = text.kind == AuthKind::Oauth2
             && text.grant.is_none_or(|grant| grant == GrantText::AuthorizationCode);
         let is_of_apps = is_code && text.authorize.is_none() && text.device.is_none();
-        let asks = !matches!(text.kind, AuthKind::Session | AuthKind::SignedJwt);
+        let asks =
+            !matches!(text.kind, AuthKind::Session | AuthKind::SignedJwt | AuthKind::AwsRole);
         if text.token.is_none() && text.issuer.is_none() && !is_of_apps && asks {
             let message = "there is neither a token endpoint nor an issuer";
             let remedy = "add `token: https://…`, or `issuer: https://…` if the server publishes its endpoints";

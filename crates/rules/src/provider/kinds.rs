@@ -6,7 +6,7 @@ use super::oauth_keys::GrantText;
 impl AuthKind {
     /// Whether connections of this kind can be created.
     pub fn is_supported(self) -> bool {
-        self != Self::Digest
+        true
     }
 
     /// Whether a token is minted from the owner's fields instead of injecting them; placements then use the
@@ -14,7 +14,12 @@ impl AuthKind {
     pub fn mints(self) -> bool {
         matches!(
             self,
-            Self::Oauth2 | Self::ServiceAccount | Self::GithubApp | Self::SignedJwt | Self::Session
+            Self::Oauth2
+                | Self::ServiceAccount
+                | Self::GithubApp
+                | Self::SignedJwt
+                | Self::Session
+                | Self::AwsRole
         )
     }
 
@@ -41,6 +46,7 @@ impl AuthKind {
             Self::Oauth2 => "oauth2",
             Self::Oauth1 => "oauth1",
             Self::AwsSigv4 => "aws_sigv4",
+            Self::AwsRole => "aws_role",
             Self::ServiceAccount => "service_account",
             Self::GithubApp => "github_app",
             Self::SignedJwt => "signed_jwt",
@@ -131,6 +137,7 @@ pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
         AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SignedJwt => [TOKEN, &[]],
         AuthKind::Session => [TOKEN, &["login", "renewal"]],
         AuthKind::AwsSigv4 => [&["service", "region", "via", "access_ttl"], &[]],
+        AuthKind::AwsRole => [&["service", "region", "says"], &[]],
         AuthKind::Hmac => [&["signature"], &[]],
         AuthKind::Digest | AuthKind::Mtls => [&[], &[]],
     }
@@ -169,6 +176,17 @@ pub(super) fn usual_fields(
             ("access_key_id", "Access key id", true, false),
             ("secret_access_key", "Secret access key", true, false),
             ("session_token", "Session token", true, true),
+            ("region", "Region", false, true),
+            ("service", "Service", false, true),
+        ],
+        AuthKind::AwsRole => &[
+            ("role_arn", "Role ARN", false, false),
+            ("source_access_key_id", "Access key id", true, false),
+            ("source_secret_access_key", "Secret access key", true, false),
+            ("source_session_token", "Session token", true, true),
+            ("external_id", "External id", false, true),
+            ("session_name", "Session name", false, true),
+            ("duration", "Duration in seconds", false, true),
             ("region", "Region", false, true),
             ("service", "Service", false, true),
         ],
@@ -212,6 +230,7 @@ pub(super) fn usual_label(kind: AuthKind) -> &'static str {
         AuthKind::Custom => "Credentials",
         AuthKind::Oauth2 | AuthKind::Oauth1 => "OAuth",
         AuthKind::AwsSigv4 => "AWS access key",
+        AuthKind::AwsRole => "AWS role",
         AuthKind::ServiceAccount => "Service account",
         AuthKind::GithubApp => "GitHub App",
         AuthKind::SignedJwt => "Signed token",

@@ -195,6 +195,8 @@ pub enum AuthKind {
     Oauth1,
     /// AWS Signature Version 4.
     AwsSigv4,
+    /// AWS Signature Version 4 with temporary keys of a role.
+    AwsRole,
     /// A service account's key.
     ServiceAccount,
     /// A GitHub App's installation token.
@@ -230,8 +232,8 @@ pub struct AuthMethod {
     pub placements: Vec<ScopedPlaces>,
     /// A test request for this method, if the provider's is not suitable.
     pub test: Option<schema::TestText>,
-    /// The injected token, if it is minted and not entered.
-    pub minted: Option<Field>,
+    /// What is injected, if it is minted and not entered.
+    pub minted: Vec<Field>,
     /// The token endpoint and related data, for kinds that have one.
     pub oauth: Option<Arc<OAuth>>,
     /// URL of the page where apps are registered.
@@ -391,7 +393,7 @@ impl Instance {
 impl AuthMethod {
     /// The secrets that requests carry; agents hold a placeholder of each.
     pub fn carried(&self) -> impl Iterator<Item = &Field> {
-        let is_sent = self.minted.is_none() && self.kind != AuthKind::SshKey;
+        let is_sent = self.minted.is_empty() && self.kind != AuthKind::SshKey;
         let is_sent = move |field: &&Field| {
             let tls = self.tls.as_ref();
             field.secret && is_sent && !tls.is_some_and(|tls| tls.names(&field.name))

@@ -159,11 +159,8 @@ impl PlacementParser<'_> {
                 value: Some("{signature}".into()),
                 ..PlaceText::default()
             },
-            AuthKind::AwsSigv4 => {
-                let value = Template::parse("{access_key_id}", Encoding::Plain);
-                let at = Location::Signature;
-                return value.into_iter().map(|value| Place { at: at.clone(), value }).collect();
-            }
+            AuthKind::AwsSigv4 | AuthKind::AwsRole => return signature("{access_key_id}"),
+            AuthKind::Digest => return signature("{username}"),
             _ => PlaceText {
                 header: Some("Authorization".into()),
                 prefix: Some("Bearer ".into()),
@@ -331,6 +328,11 @@ impl PlacementParser<'_> {
         }
         Some(template)
     }
+}
+/// A signature that names this field.
+fn signature(field: &str) -> Vec<Place> {
+    let value = Template::parse(field, Encoding::Plain);
+    value.into_iter().map(|value| Place { at: Location::Signature, value }).collect()
 }
 
 /// Whether `scope` covers every path of all `hosts` (empty means all of the provider's).

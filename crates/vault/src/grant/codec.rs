@@ -26,6 +26,7 @@ pub(super) enum StoredKind {
     AwsKey = 8,
     SigningKey = 9,
     Referred = 10,
+    Digest = 11,
 }
 
 /// Encodes a grant. The buffer is allocated once, so that no unwiped copy is left.
@@ -66,6 +67,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secre
         8 => StoredKind::AwsKey,
         9 => StoredKind::SigningKey,
         10 => StoredKind::Referred,
+        11 => StoredKind::Digest,
         other => return Err(malformed(format!("kind {other} is newer than this program"))),
     };
     let fields = reader.short()?;
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn an_unknown_format_or_kind_is_refused() {
-        for (at, value) in [(0, 0), (0, 2), (1, 0), (1, 11), (1, 255)] {
+        for (at, value) in [(0, 0), (0, 2), (1, 0), (1, 12), (1, 255)] {
             let mut bytes = sample().to_vec();
             bytes[at] = value;
             assert!(decode(&bytes).is_err(), "byte {at} = {value}");

@@ -11,6 +11,7 @@ mod bearer;
 mod codec;
 mod connection_tls;
 mod custom;
+mod digest;
 mod error;
 mod fields;
 pub mod oauth;
@@ -38,6 +39,7 @@ use aws_key::AwsKey;
 use basic::Basic;
 use bearer::Bearer;
 use custom::Custom;
+use digest::Digest;
 pub use error::{Dead, GrantError, MintError};
 use oauth::{OAuth, RequestContext, Revocable};
 pub use referred::{Fetched, FetchedFacts, Referred};
@@ -66,6 +68,8 @@ pub enum Grant {
     Referred(Referred),
     /// Keys that sign requests by a scheme of the provider's file.
     SigningKey(SigningKey),
+    /// User name and password that answer challenges.
+    Digest(Digest),
 }
 
 /// The context of minting.
@@ -130,6 +134,7 @@ impl Grant {
             AuthKind::Custom | AuthKind::Mtls => Ok(Self::Custom(Custom::new(values))),
             AuthKind::SshKey => SshKey::from_fields(values).map(Self::SshKey),
             AuthKind::AwsSigv4 => Ok(Self::AwsKey(AwsKey::new(values))),
+            AuthKind::Digest => Ok(Self::Digest(Digest::new(values))),
             AuthKind::Hmac | AuthKind::Oauth1 => {
                 SigningKey::new(auth, values).map(Self::SigningKey)
             }
@@ -173,6 +178,7 @@ impl Grant {
             Self::SshKey(_) => codec::StoredKind::SshKey,
             Self::AwsKey(_) => codec::StoredKind::AwsKey,
             Self::SigningKey(_) => codec::StoredKind::SigningKey,
+            Self::Digest(_) => codec::StoredKind::Digest,
             Self::OAuth(grant) => {
                 return codec::encode(codec::StoredKind::OAuth, &grant.to_fields());
             }
@@ -197,6 +203,7 @@ impl Grant {
             codec::StoredKind::AwsKey => Self::AwsKey(AwsKey::new(values)),
             codec::StoredKind::Referred => Self::Referred(Referred::stored(values)?),
             codec::StoredKind::SigningKey => Self::SigningKey(SigningKey::stored(values)),
+            codec::StoredKind::Digest => Self::Digest(Digest::new(values)),
             codec::StoredKind::App => {
                 return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
             }
@@ -303,6 +310,10 @@ impl Grant {
     fn signer(&self, instance: &Instance) -> Result<Option<Signer>, MintError> {
         match self {
             Self::AwsKey(grant) => grant.signer(&instance.aws).map(Some),
+            Self::OAuth(grant) => {
+                grant.role_keys().map(|keys| AwsKey::new(keys).signer(&instance.aws)).transpose()
+            }
+            Self::Digest(grant) => grant.signer().map(Some),
             Self::SigningKey(grant) => grant.signer(instance).map(Some),
             _ => Ok(None),
         }
@@ -326,6 +337,10 @@ impl Grant {
 
     /// What happens when the API says that the credential has expired.
     fn renews(&self, ctx: &MintContext<'_>, renewable: bool) -> Option<Renews> {
+        if let Self::Digest(_) = self {
+            // A challenge says that the request was not processed.
+            return Some(Renews { unsafe_too: true, expired_status: None });
+        }
         let says = &ctx.ask.as_ref().filter(|_| renewable)?.oauth.says;
         let expired_status = says.expired.as_ref().map(|expired| expired.status);
         Some(Renews { unsafe_too: !says.keeps_unsafe, expired_status })
@@ -382,6 +397,7 @@ impl Grant {
             Self::SshKey(grant) => grant.fields(),
             Self::AwsKey(grant) => grant.fields(),
             Self::SigningKey(grant) => grant.fields(),
+            Self::Digest(grant) => grant.fields(),
         }
     }
 
@@ -564,15 +580,6 @@ mod tests {
         }
         let header = provider(KEY);
         assert!(Grant::from_fields(&header.auth[0], given(&[("api_key", "a/b;c=")])).is_ok());
-    }
-
-    #[test]
-    fn a_kind_that_comes_later_is_refused_by_name() {
-        let auth = "{ id: d, kind: digest }";
-        assert_eq!(
-            refused(auth, &[("username", "u"), ("password", "r")]),
-            "auth `d` cannot be used: auth kind `digest` is not supported yet"
-        );
     }
 
     #[test]

@@ -205,6 +205,7 @@ pub(crate) fn tokens(access: &str, refresh: Option<&str>) -> Tokens {
         captured: BTreeMap::new(),
         account: None,
         id_token: None,
+        more: BTreeMap::new(),
     }
 }
 

@@ -18,7 +18,8 @@ from botocore.credentials import Credentials
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-ACCESS_KEY, SECRET_KEY = os.environ["ACCESS_KEY"], os.environ["SECRET_KEY"]
+# The secret of each key, and the session token of a role's key.
+KEYS = {os.environ["ACCESS_KEY"]: (os.environ["SECRET_KEY"], None)}
 MOTO = DomainDispatcherApplication(create_backend_app)
 
 
@@ -45,16 +46,16 @@ def hexed(text):
     return hashlib.sha256(text).hexdigest()
 
 
-def signing_key(date, region, service):
-    key = ("AWS4" + SECRET_KEY).encode()
+def signing_key(secret, date, region, service):
+    key = ("AWS4" + secret).encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     return key
 
 
-def check_chunks(body, seed, stamp, region, service):
+def check_chunks(secret, body, seed, stamp, region, service):
     """Each chunk has the signature of its bytes and of the chunk before. Returns the decoded body."""
-    key, decoded = signing_key(stamp[:8], region, service), b""
+    key, decoded = signing_key(secret, stamp[:8], region, service), b""
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
     while True:
         line, _, rest = body.partition(b"\r\n")
@@ -86,8 +87,11 @@ def check(method, url, fields, body):
         credential, names, signature = parts["Credential"], parts["SignedHeaders"], parts["Signature"]
         stamp = fields["x-amz-date"]
     access, _, region, service, _ = credential.split("/")
-    if access != ACCESS_KEY:
+    if access not in KEYS:
         raise Refused(f"key {access}")
+    secret, token = KEYS[access]
+    if fields.get("x-amz-security-token") != token:
+        raise Refused("another session token")
     if "Signature" in query or "AWSAccessKeyId" in query:
         raise Refused("two signatures")
     declared = fields.get("x-amz-content-sha256")
@@ -95,7 +99,7 @@ def check(method, url, fields, body):
     if len(hashed) == 64 and hashed != hexed(body):
         raise Refused("the body is not what was signed")
     signer = (S3WithHash if service == "s3" else WithHash)(
-        hashed, Credentials(ACCESS_KEY, SECRET_KEY), service, region
+        hashed, Credentials(access, secret), service, region
     )
     request = AWSRequest(method, url, {name: fields[name] for name in names.split(";")}, body)
     request.context["timestamp"] = stamp
@@ -104,7 +108,7 @@ def check(method, url, fields, body):
     if own != signature:
         raise Refused(f"signature {signature}, not {own}:\n{canonical}")
     if hashed == "STREAMING-AWS4-HMAC-SHA256-PAYLOAD":
-        check_chunks(body, signature, stamp, region, service)
+        check_chunks(secret, body, signature, stamp, region, service)
         return "chunks"
     return "query" if in_query else "field"
 
@@ -134,14 +138,26 @@ def application(environ, start_response):
         how = f"refused: {error!r}"
     with open(sys.argv[3], "a", encoding="utf-8") as log:
         seen = {"how": how, "request": f"{method} {fields['host']}{path.partition('?')[0]}", "fields": fields}
+        if b"Action=AssumeRole&" in body:
+            seen["assumes"] = dict(parse_qsl(body.decode()))
         print(json.dumps(seen), file=log)
+    if how.startswith("refused") and b"Action=AssumeRole&" in body:
+        # https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+        start_response("403 Forbidden", [("Content-Type", "application/json")])
+        error = {"Type": "Sender", "Code": "InvalidClientTokenId", "Message": "The security token is invalid."}
+        return [json.dumps({"Error": error, "RequestId": "1"}).encode()]
     if how.startswith("refused"):
         start_response("403 Forbidden", [("Content-Type", "text/plain")])
         return [how.encode()]
     # moto reads it again, as a body of known length.
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    return MOTO(environ, start_response)
+    answer = MOTO(environ, start_response)
+    if b"Action=AssumeRole&" in body:
+        answer = [b"".join(answer)]
+        keys = json.loads(answer[0])["AssumeRoleResponse"]["AssumeRoleResult"]["Credentials"]
+        KEYS[keys["AccessKeyId"]] = keys["SecretAccessKey"], keys["SessionToken"]
+    return answer
 
 
 class Quiet(WSGIRequestHandler):

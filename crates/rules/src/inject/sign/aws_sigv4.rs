@@ -148,12 +148,20 @@ impl AwsKeys {
         Ok(AwsRequest { region, service, signed, place, payload })
     }
 
-    /// Signs a request.
+    /// Signs a request of an agent.
     ///
     /// # Errors
     /// When a field cannot be signed, or the answer would contain credentials.
     pub fn sign(&self, plan: &AwsRequest, request: Unsigned<'_>) -> Result<Signed, SignError> {
         aws_action::check(&plan.service, request.path, request.body)?;
+        self.sign_own(plan, request)
+    }
+
+    /// Signs a request of Keyward itself, whose answer no agent gets.
+    ///
+    /// # Errors
+    /// When a field cannot be signed.
+    pub fn sign_own(&self, plan: &AwsRequest, request: Unsigned<'_>) -> Result<Signed, SignError> {
         let time = SystemTime::from(match plan.place {
             Place::Header => request.now,
             Place::Query { date, .. } => date,

@@ -8,6 +8,7 @@ mod aws_host;
 mod aws_signature;
 pub mod aws_sigv4;
 mod azure;
+pub mod digest;
 pub mod hmac;
 pub mod jwt;
 pub mod jwt_key;
@@ -21,6 +22,7 @@ mod tests;
 use std::sync::Arc;
 
 use self::aws_sigv4::AwsKeys;
+use self::digest::DigestSigner;
 use self::request_signer::RequestSigner;
 
 /// What signs a connection's requests.
@@ -28,6 +30,8 @@ use self::request_signer::RequestSigner;
 pub enum Signer {
     /// AWS Signature Version 4.
     AwsSigV4(Arc<AwsKeys>),
+    /// Answers to challenges.
+    Digest(Arc<DigestSigner>),
     /// A scheme of the provider's file.
     Request(Arc<RequestSigner>),
 }

@@ -4,6 +4,7 @@
 
 mod account;
 mod assertion;
+pub(in crate::grant) mod aws_role;
 mod client;
 mod device;
 mod failure;
@@ -69,4 +70,11 @@ pub struct Tokens {
     pub account: Option<String>,
     /// The ID token, not parsed. Never stored.
     pub id_token: Option<Secret>,
+    /// Other secrets of the response, which become fields of the grant.
+    pub more: BTreeMap<String, Secret>,
+}
+
+/// The failure without a request: a field that it needs is not stored.
+fn missing(field: &'static str) -> Failure {
+    Failure::ours(ActingParty::Person, "field_missing", format!("the grant has no `{field}`"))
 }

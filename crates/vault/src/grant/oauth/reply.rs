@@ -261,6 +261,7 @@ impl From<Reply> for Tokens {
             captured: reply.captured,
             account: reply.account,
             id_token: reply.id_token.map(|token| Secret::from(token.into_secret())),
+            more: BTreeMap::new(),
         }
     }
 }

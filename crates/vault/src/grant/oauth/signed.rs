@@ -41,6 +41,7 @@ pub(super) fn minted(
         captured: BTreeMap::new(),
         account: None,
         id_token: None,
+        more: BTreeMap::new(),
     })
 }
 

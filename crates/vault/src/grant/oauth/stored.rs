@@ -10,7 +10,7 @@ use super::request_context::{RequestContext, incomplete};
 use super::requests::{self, Assertion, SubjectToken, exchanges_access};
 use super::revoke::Revocable;
 use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
-use super::{Tokens, imported, service_account, session, signed};
+use super::{Tokens, aws_role, imported, missing, service_account, session, signed};
 use crate::grant::{GrantError, MintError};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::GrantText;
@@ -44,15 +44,18 @@ enum OAuthKind {
     Session,
     /// `signed_jwt`.
     SignedJwt,
+    /// `aws_role`.
+    AwsRole,
 }
 
 impl OAuthKind {
     /// The name in stored grants.
-    const NAMES: [(Self, &str); 4] = [
+    const NAMES: [(Self, &str); 5] = [
         (Self::ServiceAccount, "service_account"),
         (Self::GithubApp, "github_app"),
         (Self::Session, "session"),
         (Self::SignedJwt, "signed_jwt"),
+        (Self::AwsRole, "aws_role"),
     ];
 }
 
@@ -77,6 +80,7 @@ impl OAuth {
             AuthKind::GithubApp => OAuthKind::GithubApp,
             AuthKind::Session => OAuthKind::Session,
             AuthKind::SignedJwt => OAuthKind::SignedJwt,
+            AuthKind::AwsRole => OAuthKind::AwsRole,
             _ => OAuthKind::Oauth2,
         };
         let mut facts = TokenFacts::default();
@@ -88,7 +92,7 @@ impl OAuth {
                     signed::check_key(token, &fields)?;
                 }
             }
-            OAuthKind::GithubApp | OAuthKind::Session => {}
+            OAuthKind::GithubApp | OAuthKind::Session | OAuthKind::AwsRole => {}
         }
         let needs_token = auth.oauth.as_ref().is_none_or(|oauth| {
             matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode)
@@ -175,7 +179,18 @@ impl OAuth {
 
     /// Whether secret fields are sent to the service, which may repeat them.
     pub(in crate::grant) fn logs_in(&self) -> bool {
-        self.by == OAuthKind::Session
+        matches!(self.by, OAuthKind::Session | OAuthKind::AwsRole)
+    }
+
+    /// The keys that sign requests, under the names of an access key's fields.
+    pub(in crate::grant) fn role_keys(&self) -> Option<BTreeMap<String, Secret>> {
+        if self.by != OAuthKind::AwsRole {
+            return None;
+        }
+        let mut keys = self.fields.clone();
+        let token = keys.remove(ACCESS)?;
+        keys.insert("session_token".to_owned(), token);
+        Some(keys)
     }
 
     /// The facts of the last response.
@@ -196,6 +211,7 @@ impl OAuth {
             OAuthKind::ServiceAccount
             | OAuthKind::GithubApp
             | OAuthKind::Session
+            | OAuthKind::AwsRole
             | OAuthKind::SignedJwt => true,
             OAuthKind::Oauth2 => match oauth.grant {
                 GrantText::AuthorizationCode | GrantText::DeviceCode => {
@@ -225,6 +241,9 @@ impl OAuth {
         match self.by {
             OAuthKind::Session => return Ok(self.with(session::renewed(ask, &self.fields).await?)),
             OAuthKind::SignedJwt => return Ok(self.with(signed::minted(ask, &self.fields)?)),
+            OAuthKind::AwsRole => {
+                return Ok(self.with(aws_role::assumed(ask, &self.fields).await?));
+            }
             _ => {}
         }
         let values = self.values(ask);
@@ -331,6 +350,7 @@ impl OAuth {
     /// The grant with newer tokens. The refresh token stays if the response has none.
     fn with(&self, tokens: Tokens) -> Self {
         let mut fields = self.fields.clone();
+        fields.extend(tokens.more);
         fields.insert(ACCESS.to_owned(), tokens.access);
         let rotated = tokens.refresh.is_some();
         if let Some(refresh) = tokens.refresh {
@@ -356,10 +376,6 @@ impl OAuth {
 fn no_refresh_token() -> Failure {
     let said = "there is no refresh token: connect the account again, with access while offline";
     Failure::ours(ActingParty::Person, super::NO_REFRESH_TOKEN, said)
-}
-
-fn missing(field: &'static str) -> Failure {
-    Failure::ours(ActingParty::Person, "field_missing", format!("the grant has no `{field}`"))
 }
 
 #[cfg(test)]

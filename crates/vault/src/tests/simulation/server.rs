@@ -89,6 +89,7 @@ pub(super) fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u3
         captured: BTreeMap::new(),
         account: None,
         id_token: None,
+        more: BTreeMap::new(),
     }))
 }
 

@@ -1,0 +1,156 @@
+//! `aws_role`: temporary keys of a role, by `AssumeRole` of AWS STS with the owner's keys. They sign requests; they are
+//! stored and renewed as tokens of a token endpoint are.
+//!
+//! <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, header};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::client::Proof;
+use super::failure::{ActingParty, Failure, bad_endpoint};
+use super::params::Params;
+use super::request_context::RequestContext;
+use super::{Tokens, missing, reply};
+use keyward_base::secret::Secret;
+use keyward_rules::inject::sign::aws_sigv4::{AwsKeys, Unsigned};
+
+/// The region of STS if the connection names none.
+const REGION: &str = "us-east-1";
+
+/// The name of sessions if the connection names none; the account's logs show it.
+const SESSION_NAME: &str = "keyward";
+
+/// The fields of what is minted, beside the session token, which is the access token.
+pub(in crate::grant) const KEY_ID: &str = "access_key_id";
+pub(in crate::grant) const SECRET_KEY: &str = "secret_access_key";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    assume_role_response: AnswerBody,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct AnswerBody {
+    assume_role_result: RoleResult,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RoleResult {
+    credentials: RoleKeys,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RoleKeys {
+    access_key_id: String,
+    secret_access_key: String,
+    session_token: String,
+    /// Seconds since 1970, or RFC 3339.
+    expiration: Value,
+}
+
+/// New keys of the role.
+///
+/// # Errors
+/// When STS issues none.
+pub(super) async fn assumed(
+    ask: &RequestContext<'_>,
+    fields: &BTreeMap<String, Secret>,
+) -> Result<Tokens, Failure> {
+    let role = fields.get("role_arn").and_then(Secret::expose_text);
+    let role = role.ok_or_else(|| missing("role_arn"))?;
+    let text = |name: &str, usual: &'static str| {
+        fields.get(name).and_then(Secret::expose_text).unwrap_or(usual).to_owned()
+    };
+    let region = text("region", REGION);
+    let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+    let host = format!("sts.{region}.amazonaws.com{suffix}");
+    let mut params = Params::default();
+    params.set("Action", "AssumeRole");
+    params.set("Version", "2011-06-15");
+    params.set("ContentType", "JSON");
+    params.set("RoleArn", role.to_owned());
+    params.set("RoleSessionName", text("session_name", SESSION_NAME));
+    for (field, param) in [("external_id", "ExternalId"), ("duration", "DurationSeconds")] {
+        if fields.contains_key(field) {
+            params.set(param, text(field, ""));
+        }
+    }
+    let body = Bytes::copy_from_slice(params.form().as_bytes());
+    let mut request = ask.request(Method::POST, &format!("https://{host}/"), body)?;
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.headers_mut().insert(header::CONTENT_TYPE, form);
+    sign(&source_keys(fields, &region)?, &mut request, &host, ask.now)?;
+    let answer = ask.send(Proof::default(), request).await?;
+    let object = reply::object(answer.body()).unwrap_or_default();
+    if !answer.status().is_success() {
+        let word = |name: &str| Some(object.get("Error")?.get(name)?.as_str()?.to_owned());
+        let mut reading = ask.reading(&params, false);
+        reading.secrets.extend(fields.values());
+        return Err(reading.refused(&answer, word("Code"), word("Message")));
+    }
+    let answer: Answer = serde_json::from_value(Value::Object(object))
+        .map_err(|_| Failure::unreadable("the answer is not that of AssumeRole"))?;
+    tokens(answer.assume_role_response.assume_role_result.credentials, ask.now)
+}
+
+fn tokens(keys: RoleKeys, sent: Timestamp) -> Result<Tokens, Failure> {
+    let expires = match &keys.expiration {
+        Value::Number(seconds) => seconds.as_f64().and_then(reply::at_second),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    let unreadable = || Failure::unreadable("the keys of the role have no end");
+    let minted = [(KEY_ID, keys.access_key_id), (SECRET_KEY, keys.secret_access_key)];
+    Ok(Tokens {
+        access: Secret::from(keys.session_token),
+        refresh: None,
+        sent,
+        expires: Some(expires.ok_or_else(unreadable)?),
+        refresh_expires: None,
+        scope: None,
+        captured: BTreeMap::new(),
+        account: None,
+        id_token: None,
+        more: minted.map(|(name, text)| (name.to_owned(), Secret::from(text))).into(),
+    })
+}
+
+fn source_keys(fields: &BTreeMap<String, Secret>, region: &str) -> Result<AwsKeys, Failure> {
+    let required = |name: &'static str| fields.get(name).cloned().ok_or_else(|| missing(name));
+    Ok(AwsKeys {
+        access_key_id: required("source_access_key_id")?,
+        secret_access_key: required("source_secret_access_key")?,
+        session_token: fields.get("source_session_token").cloned(),
+        region: Some(region.into()),
+        service: Some("sts".into()),
+    })
+}
+
+fn sign(
+    keys: &AwsKeys,
+    request: &mut Request<Bytes>,
+    host: &str,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let body = request.body().clone();
+    let plan = keys.read(host, request.headers(), None).map_err(|_| bad_endpoint())?;
+    let unsigned = Unsigned {
+        method: "POST",
+        authority: host,
+        path: "/",
+        fields: request.headers_mut(),
+        body: Some(&body),
+        now,
+    };
+    let unsignable = |error| Failure::ours(ActingParty::Person, "unusable_key", format!("{error}"));
+    keys.sign_own(&plan, unsigned).map(drop).map_err(unsignable)
+}
