@@ -16,6 +16,8 @@ pub enum DatabaseProtocol {
     Redis,
     /// MySQL and MariaDB, version 4.1 of their protocol.
     Mysql,
+    /// MongoDB and what else speaks its `OP_MSG`.
+    Mongodb,
 }
 
 /// Where a connection's database is.
@@ -29,6 +31,10 @@ pub struct DatabaseEndpoint {
     pub database: String,
     /// How the stream to the server is secured.
     pub security: StreamSecurity,
+    /// MongoDB: further servers of the replica set, of which one is the primary.
+    pub others: Vec<Target>,
+    /// MongoDB: the database that knows the user.
+    pub auth_source: Option<String>,
 }
 
 /// How a stream to a database server is secured. There is nothing between: TLS whose certificate is not verified protects
@@ -43,7 +49,7 @@ pub enum StreamSecurity {
 
 impl DatabaseProtocol {
     /// All protocols.
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Redis, Self::Mysql];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Redis, Self::Mysql, Self::Mongodb];
 
     /// The port of servers, unless another one is given.
     pub fn default_port(self) -> u16 {
@@ -51,6 +57,7 @@ impl DatabaseProtocol {
             Self::Postgres => 5432,
             Self::Redis => 6379,
             Self::Mysql => 3306,
+            Self::Mongodb => 27017,
         }
     }
 
@@ -60,6 +67,7 @@ impl DatabaseProtocol {
             Self::Postgres => "postgres",
             Self::Redis => "redis",
             Self::Mysql => "mysql",
+            Self::Mongodb => "mongodb",
         }
     }
 
@@ -67,7 +75,7 @@ impl DatabaseProtocol {
     pub fn has_statement_timeout(self) -> bool {
         match self {
             Self::Postgres => true,
-            Self::Redis | Self::Mysql => false,
+            Self::Redis | Self::Mysql | Self::Mongodb => false,
         }
     }
 
@@ -98,6 +106,7 @@ impl DatabaseProtocol {
             Self::Postgres => "PostgreSQL",
             Self::Redis => "Redis",
             Self::Mysql => "MySQL",
+            Self::Mongodb => "MongoDB",
         }
     }
 }

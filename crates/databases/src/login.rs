@@ -75,6 +75,9 @@ pub enum ServerError {
     /// It refuses. The message is its own.
     #[error("the database server refuses the login: {message}")]
     Refused { message: String, rejects_login: bool },
+    /// It does not know the password itself, or changed what was said.
+    #[error("the server does not prove that it knows the password")]
+    Unproved,
     /// It drops what the session begins with.
     #[error("the server does not begin the session as the connection's settings say")]
     OtherMode,
@@ -96,6 +99,7 @@ impl ServerError {
             Self::Timeout => Code::UpstreamTimeout,
             Self::Refused { rejects_login: true, .. } => Code::ConnectionBroken,
             Self::Refused { .. } => Code::UpstreamUnreachable,
+            Self::Unproved => Code::UpstreamTls,
             Self::Protocol(_)
             | Self::Weak { .. }
             | Self::Unsupported { .. }
@@ -109,6 +113,9 @@ impl ServerError {
         match self {
             Self::Refused { rejects_login: true, .. } => {
                 Some("correct the connection: `keyward connection rotate NAME`".to_owned())
+            }
+            Self::Unproved => {
+                Some("somebody may answer in the server's place; check its address".to_owned())
             }
             Self::OtherMode => Some(
                 "a pooler before the server may drop it: log in at the server itself".to_owned(),

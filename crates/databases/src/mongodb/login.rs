@@ -1,0 +1,269 @@
+//! The login at a server: SCRAM, by which the server proves that it knows the password. Without TLS only to addresses of the
+//! explicit private list.
+
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
+
+use super::commands::Allowed;
+use super::scram::{Mechanism, Scram, ScramError};
+use super::wire::{self, Message, ReadError};
+use crate::login::{Permitted, ServerError, words_of_server};
+use crate::refused::Refused;
+use crate::upstream::Upstream;
+use keyward_base::database::DatabaseProtocol;
+use keyward_base::secret::Secret;
+use keyward_proxy::ServiceExchange;
+
+/// The longest answer of a server during the login, in bytes.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// The first version of the protocol with `OP_MSG` (MongoDB 3.6).
+const WIRE_VERSION_MIN: i32 = 6;
+
+/// The database that knows users, unless the connection says another.
+const AUTH_SOURCE: &str = "admin";
+
+/// `AuthenticationFailed`.
+const AUTHENTICATION_FAILED: i32 = 18;
+
+/// A login that has not begun.
+pub struct Login {
+    permitted: Permitted,
+    /// The user and its password; `None` for a server that asks for none.
+    account: Option<(String, Secret)>,
+    /// What the server's log calls the session.
+    name: String,
+    allowed: Allowed,
+}
+
+impl Login {
+    /// The permitted login. `name`: what the server's log shows.
+    ///
+    /// # Errors
+    /// When the connection has a user or a password, and not both.
+    pub fn new(permitted: Permitted, name: &str) -> Result<Self, Refused> {
+        let account = match permitted.user() {
+            Some(user) => Some((user.to_owned(), permitted.password()?)),
+            None if permitted.password().is_ok() => return Err(Permitted::incomplete()),
+            None => None,
+        };
+        let wanted = permitted.permit.wanted().settings.as_deref();
+        let read_only = wanted.and_then(|settings| settings.read_only).unwrap_or_default();
+        Ok(Self { permitted, account, name: name.to_owned(), allowed: Allowed { read_only } })
+    }
+
+    /// The user at the server.
+    pub fn user(&self) -> &str {
+        self.account.as_ref().map_or("", |(user, _)| user)
+    }
+
+    /// What the session may send.
+    pub fn allowed(&self) -> Allowed {
+        self.allowed
+    }
+
+    fn auth_source(&self) -> &str {
+        self.permitted.permit.endpoint().auth_source.as_deref().unwrap_or(AUTH_SOURCE)
+    }
+
+    /// Dials the server and logs in.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, does not prove itself, or refuses.
+    pub async fn run(&self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
+        exchange.set_role(self.user());
+        let stream = exchange.dial(&self.permitted.permit).await?;
+        let mut upstream = Upstream::secured(exchange, stream, &self.permitted.permit).await?;
+        let within = exchange.connect_timeout();
+        let opened = tokio::time::timeout(within, self.open_on(&mut upstream)).await;
+        match opened.unwrap_or(Err(ServerError::Timeout)) {
+            Ok(()) => Ok(upstream),
+            Err(error) => {
+                tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(super) async fn open_on<S>(&self, stream: &mut S) -> Result<(), ServerError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut talk = Talk::new(stream);
+        let hello = talk.ask(&self.hello()).await?;
+        self.expect_ok(&hello)?;
+        if hello.get_i32("maxWireVersion").map_err(|_| protocol())? < WIRE_VERSION_MIN {
+            return Err(ServerError::Unsupported { method: "a protocol older than MongoDB 3.6's" });
+        }
+        match &self.account {
+            Some((user, password)) => {
+                self.prove(&mut talk, mechanism(&hello)?, user, password).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The old name of `hello`, which every server knows. It asks for the mechanisms of the user.
+    fn hello(&self) -> RawDocumentBuf {
+        let client = rawdoc! {
+            "driver": { "name": "keyward", "version": env!("CARGO_PKG_VERSION") },
+            "os": { "type": std::env::consts::OS },
+            "application": { "name": short(&self.name) },
+        };
+        let mut hello = rawdoc! { "isMaster": 1, "client": client };
+        if let Some((user, _)) = &self.account {
+            let name = format!("{}.{user}", self.auth_source());
+            hello.append(bson::raw::cstr!("saslSupportedMechs"), name);
+        }
+        hello.append(bson::raw::cstr!("$db"), "admin");
+        hello
+    }
+
+    async fn prove<S>(
+        &self,
+        talk: &mut Talk<'_, S>,
+        mechanism: Mechanism,
+        user: &str,
+        password: &Secret,
+    ) -> Result<(), ServerError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let source = self.auth_source();
+        let scram = Scram::new(mechanism, user).map_err(|_| protocol())?;
+        let start = rawdoc! {
+            "saslStart": 1, "mechanism": mechanism.as_str(), "payload": binary(&scram.message()),
+            "options": { "skipEmptyExchange": true }, "$db": source,
+        };
+        let first = talk.ask(&start).await?;
+        self.expect_ok(&first)?;
+        let (conversation, server_first) = (conversation(&first)?, payload(&first)?);
+        let text = password.expose_text().ok_or_else(protocol)?;
+        let secret = mechanism.secret(user, text);
+        // The hash takes as many rounds as the server wishes: not on a thread that serves streams.
+        let proved = tokio::task::spawn_blocking(move || scram.prove(&server_first, &secret));
+        let proving = proved.await.map_err(|_| protocol())?.map_err(failed)?;
+        let mut payload_sent = binary(&proving.message);
+        let mut proof = Err(ScramError::Unproved);
+        // Older servers want an empty message after the proof.
+        for _ in 0..2 {
+            let next = rawdoc! {
+                "saslContinue": 1, "conversationId": conversation, "payload": payload_sent,
+                "$db": source,
+            };
+            let answer = talk.ask(&next).await?;
+            self.expect_ok(&answer)?;
+            if proof.is_err() {
+                proof = proving.check(&payload(&answer)?);
+            }
+            // Nothing is sent to a server that has not proved itself.
+            proof.map_err(failed)?;
+            if answer.get_bool("done").map_err(|_| protocol())? {
+                return Ok(());
+            }
+            payload_sent = binary("");
+        }
+        Err(protocol())
+    }
+
+    fn expect_ok(&self, answer: &RawDocument) -> Result<(), ServerError> {
+        if is_ok(answer) {
+            return Ok(());
+        }
+        let words = answer.get_str("errmsg").unwrap_or_default();
+        let message = match &self.account {
+            Some((_, password)) => words_of_server(words, password),
+            None => words_of_server(words, &Secret::new(b"")),
+        };
+        let rejects_login = matches!(answer.get_i32("code"), Ok(AUTHENTICATION_FAILED));
+        Err(ServerError::Refused { message, rejects_login })
+    }
+}
+
+/// The strongest mechanism that the user has; SHA-1 where the server does not say.
+/// <https://github.com/mongodb/specifications/blob/master/source/auth/auth.md#defaults>
+fn mechanism(hello: &RawDocument) -> Result<Mechanism, ServerError> {
+    let Ok(offered) = hello.get_array("saslSupportedMechs") else { return Ok(Mechanism::Sha1) };
+    let offers = |mechanism: Mechanism| {
+        let mut names = offered.into_iter().flatten();
+        names.any(|name| name.as_str() == Some(mechanism.as_str()))
+    };
+    let mut all = [Mechanism::Sha256, Mechanism::Sha1].into_iter();
+    all.find(|mechanism| offers(*mechanism))
+        .ok_or(ServerError::Unsupported { method: "another mechanism than SCRAM" })
+}
+
+/// A stream of questions, each with its answer.
+pub struct Talk<'a, S> {
+    stream: &'a mut S,
+    request: i32,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
+    pub fn new(stream: &'a mut S) -> Self {
+        Self { stream, request: 0 }
+    }
+
+    /// Sends one command and reads its answer, exactly.
+    pub async fn ask(&mut self, command: &RawDocument) -> Result<RawDocumentBuf, ServerError> {
+        self.request += 1;
+        let out = Zeroizing::new(wire::msg(self.request, 0, command));
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
+        let message = Message::read(self.stream, ANSWER_BYTES_MAX).await;
+        let message = message.map_err(|error| match error {
+            ReadError::Ended(error) => ServerError::Ended(error),
+            ReadError::Malformed(_) => protocol(),
+        })?;
+        if message.header.opcode != wire::OP_MSG || message.header.response_to != self.request {
+            return Err(protocol());
+        }
+        let (_, answer) = message.command().map_err(|_| protocol())?;
+        Ok(answer.to_owned())
+    }
+}
+
+/// `ok` is a number of any type.
+pub fn is_ok(answer: &RawDocument) -> bool {
+    match answer.get("ok") {
+        Ok(Some(RawBsonRef::Double(number))) => number == 1.0,
+        Ok(Some(RawBsonRef::Int32(number))) => number == 1,
+        Ok(Some(RawBsonRef::Int64(number))) => number == 1,
+        Ok(Some(RawBsonRef::Boolean(is_ok))) => is_ok,
+        _ => false,
+    }
+}
+
+fn protocol() -> ServerError {
+    ServerError::Protocol(DatabaseProtocol::Mongodb)
+}
+
+fn failed(error: ScramError) -> ServerError {
+    match error {
+        ScramError::Protocol => protocol(),
+        ScramError::Rounds => {
+            ServerError::Unsupported { method: "SCRAM with few rounds, or too many" }
+        }
+        ScramError::Unproved => ServerError::Unproved,
+    }
+}
+
+fn conversation(answer: &RawDocument) -> Result<i32, ServerError> {
+    answer.get_i32("conversationId").map_err(|_| protocol())
+}
+
+fn payload(answer: &RawDocument) -> Result<String, ServerError> {
+    let payload = answer.get_binary("payload").map_err(|_| protocol())?;
+    String::from_utf8(payload.bytes.to_vec()).map_err(|_| protocol())
+}
+
+fn binary(text: &str) -> bson::Binary {
+    let bytes = text.as_bytes().to_vec();
+    bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes }
+}
+
+/// Servers refuse longer names of applications than 128 bytes.
+fn short(name: &str) -> String {
+    name.chars().take(32).collect()
+}
