@@ -86,6 +86,9 @@ pub enum ServerError {
         "the server's sql_mode has another form of strings, and statements cannot be read for certain"
     )]
     OtherSqlMode,
+    /// It is no primary, and names one that may not be dialled.
+    #[error("the server is not the primary of its replica set, which is in another domain")]
+    OtherDomain,
     /// It takes too long.
     #[error("the server did not finish the login in time")]
     Timeout,
@@ -104,6 +107,7 @@ impl ServerError {
             | Self::Weak { .. }
             | Self::Unsupported { .. }
             | Self::OtherMode
+            | Self::OtherDomain
             | Self::OtherSqlMode => Code::UpstreamProtocol,
         }
     }
@@ -116,6 +120,9 @@ impl ServerError {
             }
             Self::Unproved => {
                 Some("somebody may answer in the server's place; check its address".to_owned())
+            }
+            Self::OtherDomain => {
+                Some("name a server as the host that is in the domain of the primary".to_owned())
             }
             Self::OtherMode => Some(
                 "a pooler before the server may drop it: log in at the server itself".to_owned(),

@@ -32,7 +32,6 @@ pub fn permitted_at(
         target,
         database: database.to_owned(),
         security: StreamSecurity::VerifiedTls,
-        others: Vec::new(),
         auth_source: None,
     };
     let id = ConnectionId::random();

@@ -252,3 +252,86 @@ fn inner(value: RawBsonRef<'_>, depth: usize) -> Result<Option<&RawDocument>, Un
     };
     if depth == DEPTH_MAX { Err(Unreadable) } else { Ok(Some(found)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{RawDocumentBuf, rawdoc};
+
+    fn of(read_only: bool, command: &RawDocument) -> String {
+        match (Allowed { read_only }).verdict(command, false) {
+            Verdict::Passes => "passes".to_owned(),
+            Verdict::Hello => "hello".to_owned(),
+            Verdict::Refused(words) => words,
+        }
+    }
+
+    #[test]
+    fn each_line_of_the_lists_is_read_and_no_command_that_reads_is_refused() {
+        assert!(REFUSED.len() > 40 && READING.len() > 25);
+        for refusal in &*REFUSED {
+            assert!(!refusal.name.is_empty() || refusal.is_prefix, "{}", refusal.reason);
+            let always = refusal.arguments.is_empty();
+            let clash = READING.iter().find(|name| name.to_lowercase() == refusal.name);
+            assert!(clash.is_none() || !always, "{clash:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_judged_by_its_first_name_and_its_only_database() {
+        for (command, expected) in [
+            (rawdoc! { "find": "items", "$db": "app" }, "passes"),
+            (rawdoc! { "find": "items", "getParameter": 1, "$db": "app" }, "passes"),
+            (
+                rawdoc! { "getParameter": 1, "find": "items", "$db": "app" },
+                "getParameter is refused",
+            ),
+            (rawdoc! { "GetParameter": 1, "$db": "app" }, "GetParameter is refused"),
+            (rawdoc! { "hello": 1, "$db": "app" }, "hello"),
+            (rawdoc! { "usersInfo": 1, "$db": "app" }, "passes"),
+            (rawdoc! { "usersInfo": 1, "showCredentials": false, "$db": "app" }, "passes"),
+            (rawdoc! { "usersInfo": 1, "showCredentials": 1, "$db": "app" }, "reads credentials"),
+            (rawdoc! { "find": "items" }, "no BSON document"),
+            (rawdoc! { "find": "items", "$db": 1 }, "no BSON document"),
+            (rawdoc! { "find": "items", "$db": "app", "$db": "admin" }, "no BSON document"),
+            (rawdoc! { "find": "system.users", "$db": "admin" }, "has credentials"),
+            (rawdoc! { "find": "system.users", "$db": "app" }, "passes"),
+            (rawdoc! { "explain": { "currentOp": 1 }, "$db": "admin" }, "currentOp is refused"),
+            (rawdoc! { "explain": 1, "$db": "admin" }, "no BSON document"),
+            (rawdoc! { "insert": "items", "$db": "app" }, "passes"),
+            (rawdoc! { "aggregate": "a", "pipeline": [{ "$out": "b" }], "$db": "app" }, "passes"),
+        ] {
+            let found = of(false, &command);
+            assert!(found.contains(expected), "{command:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_nests_too_deep_or_is_cut_is_refused() {
+        let mut deep = rawdoc! { "a": 1 };
+        for _ in 0..300 {
+            deep = rawdoc! { "a": deep };
+        }
+        let command = rawdoc! { "find": "items", "filter": deep, "$db": "app" };
+        assert!(of(true, &command).contains("no BSON document"));
+        let mut bytes = rawdoc! { "find": "items", "$db": "app" }.into_bytes();
+        // The end of the document comes early.
+        bytes[4] = 0;
+        assert!(of(false, RawDocument::from_bytes(&bytes).unwrap()).contains("no BSON document"));
+    }
+
+    #[test]
+    fn a_read_only_session_sends_commands_that_read() {
+        for name in ["find", "count", "distinct", "listCollections", "commitTransaction", "ping"] {
+            let mut command = RawDocumentBuf::new();
+            command.append(bson::raw::CString::try_from(name).unwrap(), "items");
+            command.append(bson::raw::cstr!("$db"), "app");
+            assert_eq!(of(true, &command), "passes", "{name}");
+        }
+        let grouped = rawdoc! {
+            "aggregate": "items", "$db": "app",
+            "pipeline": [{ "$group": { "_id": 1, "all": { "$mergeObjects": "$out" } } }],
+        };
+        assert_eq!(of(true, &grouped), "passes");
+    }
+}

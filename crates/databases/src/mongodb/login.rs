@@ -12,8 +12,10 @@ use crate::login::{Permitted, ServerError, words_of_server};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::database::DatabaseProtocol;
+use keyward_base::host::{Scheme, Target};
 use keyward_base::secret::Secret;
 use keyward_proxy::ServiceExchange;
+use keyward_rules::policy::DatabasePermit;
 
 /// The longest answer of a server during the login, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -67,16 +69,20 @@ impl Login {
         self.permitted.permit.endpoint().auth_source.as_deref().unwrap_or(AUTH_SOURCE)
     }
 
-    /// Dials the server and logs in.
+    /// Dials the server, or the primary that it names, and logs in.
     ///
     /// # Errors
     /// When the server cannot be reached, does not prove itself, or refuses.
     pub async fn run(&self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
         exchange.set_role(self.user());
-        let stream = exchange.dial(&self.permitted.permit).await?;
-        let mut upstream = Upstream::secured(exchange, stream, &self.permitted.permit).await?;
+        let permit = &self.permitted.permit;
+        let (mut upstream, mut hello) = self.reached(exchange, permit).await?;
+        if let Some(primary) = primary(&hello).filter(|it| *it != permit.endpoint().target) {
+            let member = permit.at_member(primary).ok_or(ServerError::OtherDomain)?;
+            (upstream, hello) = self.reached(exchange, &member).await?;
+        }
         let within = exchange.connect_timeout();
-        let opened = tokio::time::timeout(within, self.open_on(&mut upstream)).await;
+        let opened = tokio::time::timeout(within, self.open_on(&mut upstream, &hello)).await;
         match opened.unwrap_or(Err(ServerError::Timeout)) {
             Ok(()) => Ok(upstream),
             Err(error) => {
@@ -86,22 +92,44 @@ impl Login {
         }
     }
 
-    pub(super) async fn open_on<S>(&self, stream: &mut S) -> Result<(), ServerError>
+    /// A stream to a server, and what it says of itself.
+    async fn reached(
+        &self,
+        exchange: &mut ServiceExchange,
+        permit: &DatabasePermit,
+    ) -> Result<(Upstream, RawDocumentBuf), Refused> {
+        let stream = exchange.dial(permit).await?;
+        let mut upstream = Upstream::secured(exchange, stream, permit).await?;
+        let within = exchange.connect_timeout();
+        let hello = tokio::time::timeout(within, self.greeted_on(&mut upstream)).await;
+        Ok((upstream, hello.unwrap_or(Err(ServerError::Timeout))?))
+    }
+
+    pub(super) async fn greeted_on<S>(&self, stream: &mut S) -> Result<RawDocumentBuf, ServerError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut talk = Talk::new(stream);
-        let hello = talk.ask(&self.hello()).await?;
+        let hello = Talk::new(stream).ask(&self.hello()).await?;
         self.expect_ok(&hello)?;
-        if hello.get_i32("maxWireVersion").map_err(|_| protocol())? < WIRE_VERSION_MIN {
-            return Err(ServerError::Unsupported { method: "a protocol older than MongoDB 3.6's" });
-        }
-        match &self.account {
-            Some((user, password)) => {
-                self.prove(&mut talk, mechanism(&hello)?, user, password).await
+        match hello.get_i32("maxWireVersion") {
+            Ok(WIRE_VERSION_MIN..) => Ok(hello),
+            Ok(_) => {
+                Err(ServerError::Unsupported { method: "a protocol older than MongoDB 3.6's" })
             }
-            None => Ok(()),
+            Err(_) => Err(protocol()),
         }
+    }
+
+    pub(super) async fn open_on<S>(
+        &self,
+        stream: &mut S,
+        hello: &RawDocument,
+    ) -> Result<(), ServerError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some((user, password)) = &self.account else { return Ok(()) };
+        self.prove(&mut Talk::new(stream), mechanism(hello)?, user, password).await
     }
 
     /// The old name of `hello`, which every server knows. It asks for the mechanisms of the user.
@@ -179,6 +207,15 @@ impl Login {
         let rejects_login = matches!(answer.get_i32("code"), Ok(AUTHENTICATION_FAILED));
         Err(ServerError::Refused { message, rejects_login })
     }
+}
+
+/// The primary that a server names which is none itself. A server that knows none may still be read.
+fn primary(hello: &RawDocument) -> Option<Target> {
+    let is_primary = |name: &str| matches!(hello.get_bool(name), Ok(true));
+    if is_primary("ismaster") || is_primary("isWritablePrimary") {
+        return None;
+    }
+    Target::parse(Scheme::Https, hello.get_str("primary").ok()?).ok()
 }
 
 /// The strongest mechanism that the user has; SHA-1 where the server does not say.

@@ -47,7 +47,6 @@ impl Provider {
         };
         let target = Target::new(Scheme::Https, host, port);
         let auth_source = values.get(AUTH_SOURCE).cloned();
-        let others = Vec::new();
-        Ok(Some(DatabaseEndpoint { protocol, target, database, security, others, auth_source }))
+        Ok(Some(DatabaseEndpoint { protocol, target, database, security, auth_source }))
     }
 }
