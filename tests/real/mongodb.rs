@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use self::server::{NAME, Server, USER, program};
+use self::server::{FAR, NAME, SECOND, Server, USER, program};
 use self::stage::Stage;
 use crate::stage::{ca, installed, run, said};
 use crate::support::install::{Install, TOKEN_CI};
@@ -90,7 +90,7 @@ async fn a_revocation_ends_the_session() {
     };
     let is_open = |server: &Server| server.has_received("find");
     let stage = Stage::new().await;
-    stage.ends_a_session_when_unbound(client, is_open, "").await;
+    stage.ends_a_session_when_unbound(client, is_open, "connection").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,13 +112,13 @@ async fn a_server_that_proves_nothing_gets_no_session_and_an_unknown_one_no_logi
         .no_agents()
         .agent("ci", "main")
         .connection(&format!(
-            "{{ name: main, provider: mongodb, variables: {{ host: \"other.acme.test:{}\" }}, \
+            "{{ name: main, provider: mongodb, variables: {{ host: \"wrong.acme.test:{}\" }}, \
              fields: {{ username: {USER}, password: {{ env: MONGO_SECRET }} }} }}",
             server.at.port()
         ))
         .secret("MONGO_SECRET", &password)
         .listen(LISTENER)
-        .resolve(&format!("other.acme.test: \"{}\"", server.at))
+        .resolve(&format!("wrong.acme.test: \"{}\"", server.at))
         .allow(&server.at.to_string());
     let stage = Stage::start(plan, server, password).await;
     let refused = stage.says("ci", "main", "client.admin.command('ping')").await;
@@ -126,6 +126,51 @@ async fn a_server_that_proves_nothing_gets_no_session_and_an_unknown_one_no_logi
     assert!(stage.server.received().is_empty(), "not even hello");
     let records = stage.finish().await;
     assert_eq!(records[0]["code"], "upstream_tls");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_follows_to_the_primary_of_the_same_domain_and_to_no_other() {
+    let password = canary::Canary::new("mongodb");
+    let primary = Server::start(&password.text);
+    let named = |host: &str| format!("primary={host}:{}", primary.at.port());
+    let seed = |host: &str| Server::with(&password.text, &["SCRAM-SHA-256", &named(host)]);
+    let (near, far) = (seed(SECOND), seed("second.evil.test"));
+    let connection = |name: &str, host: &str, server: &Server| {
+        format!(
+            "{{ name: {name}, provider: mongodb, variables: {{ host: \"{host}:{}\" }}, \
+             fields: {{ username: {USER}, password: {{ env: MONGO_SECRET }} }} }}",
+            server.at.port()
+        )
+    };
+    let plan = Plan::api_key()
+        .no_agents()
+        .agent("ci", "near, far")
+        .connection(&connection("near", NAME, &near))
+        .connection(&connection("far", FAR, &far))
+        .secret("MONGO_SECRET", &password)
+        .listen(LISTENER)
+        .resolve(&format!("{NAME}: \"{}\"", near.at))
+        .resolve(&format!("{SECOND}: \"{}\"", primary.at))
+        .resolve(&format!("{FAR}: \"{}\"", far.at))
+        .resolve(&format!("second.evil.test: \"{}\"", primary.at))
+        .allow(&near.at.to_string())
+        .allow(&far.at.to_string())
+        .allow(&primary.at.to_string());
+    let stage = Stage::start(plan, primary, password.clone()).await;
+    let insert = "app.items.insert_one({'_id': 1}) and app.items.find_one()";
+    assert_eq!(stage.says("ci", "near", insert).await, "{'_id': 1}");
+    assert!(stage.server.has_received("insert"));
+    let login_at = |server: &Server| server.has_received("saslStart");
+    assert!(near.has_received("isMaster") && !login_at(&near), "the seed gets no login");
+    let before = stage.server.received().len();
+    let refused = stage.says("ci", "far", "client.admin.command('ping')").await;
+    assert!(
+        refused.contains("the primary of its replica set, which is in another domain"),
+        "{refused}"
+    );
+    assert_eq!(stage.server.received().len(), before, "{refused}");
+    assert!(!login_at(&far));
+    stage.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -267,7 +312,7 @@ async fn a_program_under_run_finds_its_database_and_a_url_becomes_a_connection()
     let ask = ask.to_str().expect("text");
     let command = install.keyward(&["run", "--quiet", "--agent", "ci", "--", python, ask, script]);
     let output = run(command).await;
-    assert!(said(&output).trim_end().ends_with("app"), "{}", said(&output));
+    assert!(said(&output).contains("app\n"), "{}", said(&output));
     assert!(!said(&output).contains(TOKEN_CI), "the run has a token of its own");
     canary.assert_absent("what the program said", said(&output).as_bytes());
     assert!(server.has_received("insert"));

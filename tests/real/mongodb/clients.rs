@@ -17,7 +17,7 @@ async fn serve(interpreter: &str, script: &str, says: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pymongo_uses_a_database() {
-    let says = ["topology: Sharded Sharded", "mechanism: "];
+    let says = ["topology: Sharded Single", "mechanism: "];
     serve("real-venv/bin/python", "mongodb/session.py", &says).await;
 }
 

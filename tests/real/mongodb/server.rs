@@ -14,6 +14,12 @@ use crate::support::process::reserved_address;
 /// The name that its certificate is for.
 pub(crate) const NAME: &str = "documents.acme.test";
 
+/// The name of a second server of its replica set, for which the certificate is as well.
+pub(crate) const SECOND: &str = "second.acme.test";
+
+/// The name of a server that leads to another domain.
+pub(crate) const FAR: &str = "far.acme.test";
+
 /// Its user, in the database `admin`.
 pub(crate) const USER: &str = "app";
 
@@ -37,7 +43,7 @@ impl Server {
     pub(crate) fn with(password: &str, arguments: &[&str]) -> Self {
         let (folder, at, plain) =
             (TempDir::new().expect("a directory"), reserved_address(), reserved_address());
-        let (certificate, key) = pki().pem(&[NAME]);
+        let (certificate, key) = pki().pem(&[NAME, SECOND, FAR]);
         std::fs::write(folder.path().join("server.crt"), certificate).expect("a file");
         std::fs::write(folder.path().join("server.key"), key).expect("a file");
         let said = std::fs::File::create(folder.path().join("said")).expect("a file");

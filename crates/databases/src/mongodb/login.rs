@@ -32,8 +32,8 @@ const AUTHENTICATION_FAILED: i32 = 18;
 /// A login that has not begun.
 pub struct Login {
     permitted: Permitted,
-    /// The user and its password; `None` for a server that asks for none.
-    account: Option<(String, Secret)>,
+    user: String,
+    password: Secret,
     /// What the server's log calls the session.
     name: String,
     allowed: Allowed,
@@ -43,21 +43,24 @@ impl Login {
     /// The permitted login. `name`: what the server's log shows.
     ///
     /// # Errors
-    /// When the connection has a user or a password, and not both.
+    /// When the connection has no user or no password.
     pub fn new(permitted: Permitted, name: &str) -> Result<Self, Refused> {
-        let account = match permitted.user() {
-            Some(user) => Some((user.to_owned(), permitted.password()?)),
-            None if permitted.password().is_ok() => return Err(Permitted::incomplete()),
-            None => None,
-        };
+        let user = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
+        let password = permitted.password()?;
         let wanted = permitted.permit.wanted().settings.as_deref();
         let read_only = wanted.and_then(|settings| settings.read_only).unwrap_or_default();
-        Ok(Self { permitted, account, name: name.to_owned(), allowed: Allowed { read_only } })
+        Ok(Self {
+            permitted,
+            user,
+            password,
+            name: name.to_owned(),
+            allowed: Allowed { read_only },
+        })
     }
 
     /// The user at the server.
     pub fn user(&self) -> &str {
-        self.account.as_ref().map_or("", |(user, _)| user)
+        &self.user
     }
 
     /// What the session may send.
@@ -128,8 +131,7 @@ impl Login {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Some((user, password)) = &self.account else { return Ok(()) };
-        self.prove(&mut Talk::new(stream), mechanism(hello)?, user, password).await
+        self.prove(&mut Talk::new(stream), mechanism(hello)?).await
     }
 
     /// The old name of `hello`, which every server knows. It asks for the mechanisms of the user.
@@ -139,27 +141,20 @@ impl Login {
             "os": { "type": std::env::consts::OS },
             "application": { "name": short(&self.name) },
         };
-        let mut hello = rawdoc! { "isMaster": 1, "client": client };
-        if let Some((user, _)) = &self.account {
-            let name = format!("{}.{user}", self.auth_source());
-            hello.append(bson::raw::cstr!("saslSupportedMechs"), name);
-        }
-        hello.append(bson::raw::cstr!("$db"), "admin");
-        hello
+        let asked = format!("{}.{}", self.auth_source(), self.user);
+        rawdoc! { "isMaster": 1, "client": client, "saslSupportedMechs": asked, "$db": "admin" }
     }
 
     async fn prove<S>(
         &self,
         talk: &mut Talk<'_, S>,
         mechanism: Mechanism,
-        user: &str,
-        password: &Secret,
     ) -> Result<(), ServerError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let source = self.auth_source();
-        let scram = Scram::new(mechanism, user).map_err(|_| protocol())?;
+        let scram = Scram::new(mechanism, &self.user).map_err(|_| protocol())?;
         let start = rawdoc! {
             "saslStart": 1, "mechanism": mechanism.as_str(), "payload": binary(&scram.message()),
             "options": { "skipEmptyExchange": true }, "$db": source,
@@ -167,8 +162,8 @@ impl Login {
         let first = talk.ask(&start).await?;
         self.expect_ok(&first)?;
         let (conversation, server_first) = (conversation(&first)?, payload(&first)?);
-        let text = password.expose_text().ok_or_else(protocol)?;
-        let secret = mechanism.secret(user, text);
+        let text = self.password.expose_text().ok_or_else(protocol)?;
+        let secret = mechanism.secret(&self.user, text);
         // The hash takes as many rounds as the server wishes: not on a thread that serves streams.
         let proved = tokio::task::spawn_blocking(move || scram.prove(&server_first, &secret));
         let proving = proved.await.map_err(|_| protocol())?.map_err(failed)?;
@@ -200,10 +195,7 @@ impl Login {
             return Ok(());
         }
         let words = answer.get_str("errmsg").unwrap_or_default();
-        let message = match &self.account {
-            Some((_, password)) => words_of_server(words, password),
-            None => words_of_server(words, &Secret::new(b"")),
-        };
+        let message = words_of_server(words, &self.password);
         let rejects_login = matches!(answer.get_i32("code"), Ok(AUTHENTICATION_FAILED));
         Err(ServerError::Refused { message, rejects_login })
     }

@@ -81,6 +81,11 @@ pub enum UrlError {
     /// Another scheme, or none.
     #[error("the URL does not begin with {0}")]
     Scheme(&'static str),
+    /// A name under which DNS lists servers.
+    #[error(
+        "a URL of `mongodb+srv://` names no server: write `mongodb://` with one of those that `dig SRV _mongodb._tcp.NAME` shows, and `tls=true`"
+    )]
+    Srv,
     /// No `@`, so neither user nor password.
     #[error("the URL names no user: write `{0}`")]
     User(&'static str),
@@ -171,6 +176,9 @@ impl ConnectionUrl {
         let after = |(scheme, mode): &(&str, Option<&'static str>)| {
             Some((text.strip_prefix(scheme)?, *mode))
         };
+        if protocol == DatabaseProtocol::Mongodb && text.starts_with("mongodb+srv://") {
+            return Err(UrlError::Srv);
+        }
         let found = form.schemes.iter().find_map(after);
         let (rest, mode) = found.ok_or(UrlError::Scheme(form.schemes_shown))?;
         let rest = rest.split_once('#').map_or(rest, |(before, _)| before);

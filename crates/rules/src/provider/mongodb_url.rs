@@ -101,7 +101,7 @@ mod tests {
     fn what_is_wrong_with_a_url_of_mongodb_is_named_and_no_part_is_repeated() {
         for (url, says) in [
             ("postgres://u:canary@h/d", "does not begin with `mongodb://`"),
-            ("mongodb+srv://u:canary@h/d", "does not begin with `mongodb://`"),
+            ("mongodb+srv://u:canary@h/d", "names no server: write `mongodb://`"),
             ("mongodb://canary", "names no user"),
             ("mongodb://u:canary@/d", "names no host"),
             ("mongodb://u:canary@a.test,b.test/d", "several hosts"),

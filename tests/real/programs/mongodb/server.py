@@ -4,9 +4,10 @@ Its parts are others' where they decide: BSON is pymongo's, SCRAM is scramp's. I
 that the drivers' tests send, says that it is a replica set's primary whose servers have hidden names, and writes down every
 command that it receives. What it cannot show is how a real server behaves beyond that.
 
-    server.py FOLDER PLAIN_PORT TLS_PORT USER MECHANISM[,MECHANISM] [unproved]
+    server.py FOLDER PLAIN_PORT TLS_PORT USER MECHANISM[,MECHANISM] [unproved|primary=HOST:PORT]
 
-FOLDER has server.crt and server.key; PASSWORD is in the environment. `unproved`: it accepts every login, without a proof."""
+FOLDER has server.crt and server.key; PASSWORD is in the environment. `unproved`: it accepts every login, without a proof. `primary`: it
+is a secondary, and names that server as the primary."""
 
 import copy
 import hashlib
@@ -135,6 +136,9 @@ class Session(socketserver.BaseRequestHandler):
             "maxBsonObjectSize": 16 << 20, "maxMessageSizeBytes": 48000000, "maxWriteBatchSize": 100000,
             "logicalSessionTimeoutMinutes": 30, "minWireVersion": 0, "maxWireVersion": 21, "ok": 1.0,
         }
+        for mode in modes:
+            if mode.startswith("primary="):
+                answer.update(ismaster=False, secondary=True, primary=mode.removeprefix("primary="))
         if command.get("saslSupportedMechs") == f"admin.{user}":
             answer["saslSupportedMechs"] = list(KNOWN)
         return answer
