@@ -2,6 +2,7 @@
 //! cannot be installed from the registries that `tests/run` uses: `programs/mongodb/server.py` says what it is.
 
 mod clients;
+mod raw;
 mod server;
 mod stage;
 
@@ -10,6 +11,7 @@ use std::process::{Command, Stdio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use self::raw::{command, login};
 use self::server::{FAR, NAME, SECOND, Server, USER, program};
 use self::stage::Stage;
 use crate::stage::{ca, installed, run, said};
@@ -218,37 +220,8 @@ async fn what_is_no_message_ends_the_session_and_nothing_before_a_login_reaches_
         drop(patiently("the answers", raw.read_to_end(&mut answers)).await);
         String::from_utf8_lossy(&answers).into_owned()
     };
-    let msg = |document: &[u8]| {
-        let length = u32::try_from(21 + document.len()).expect("it is short");
-        let mut bytes = length.to_le_bytes().to_vec();
-        bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 0xdd, 7, 0, 0, 0, 0, 0, 0, 0]);
-        bytes.extend(document);
-        bytes
-    };
-    let text = |name: &str, value: &str| {
-        let length = u32::try_from(value.len() + 1).expect("it is short");
-        let mut bytes = [b"\x02", name.as_bytes(), b"\0"].concat();
-        bytes.extend(length.to_le_bytes());
-        bytes.extend([value.as_bytes(), b"\0"].concat());
-        bytes
-    };
-    let document = |elements: &[Vec<u8>]| {
-        let all = elements.concat();
-        let length = u32::try_from(all.len() + 5).expect("it is short");
-        [&length.to_le_bytes()[..], &all, b"\0"].concat()
-    };
-    let command = |name: &str| msg(&document(&[text(name, "items"), text("$db", "app")]));
     let answered = exchanged([command("drop"), command("insert")].concat()).await;
     assert_eq!(answered.matches("the command needs a login").count(), 2, "{answered}");
-    let login = |token: &str| {
-        let payload = format!("\0main\0{token}");
-        msg(&document(&[
-            text("saslStart", ""),
-            text("mechanism", "PLAIN"),
-            text("payload", &payload),
-            text("$db", "$external"),
-        ]))
-    };
     // What follows a refused login is not read.
     let answered = exchanged([login("kwa_wrong"), command("drop")].concat()).await;
     assert_eq!(answered.matches("AuthenticationFailed").count(), 1, "{answered}");

@@ -126,12 +126,15 @@ impl Allowed {
         if database == "admin" && has_key(command, &STAGES_ABOUT_OTHERS, 0)? {
             return refused(name, "it shows the commands of others");
         }
-        let closed = CREDENTIALS.iter().find(|(own, _)| *own == database);
-        match closed {
-            Some((_, collections)) if names(command, collections, 0)? => {
-                refused(name, "the collection has credentials of the server")
-            }
-            _ => Ok(None),
+        let Some((_, closed)) = CREDENTIALS.iter().find(|(own, _)| *own == database) else {
+            return Ok(None);
+        };
+        // A collection can be named by its UUID too.
+        let is_closed =
+            matches!(first(command)?, RawBsonRef::Binary(_)) || names(command, closed, 0)?;
+        match is_closed {
+            true => refused(name, "the collection has credentials of the server"),
+            false => Ok(None),
         }
     }
 
@@ -258,6 +261,10 @@ mod tests {
     use super::*;
     use bson::{RawDocumentBuf, rawdoc};
 
+    fn by_uuid() -> bson::Binary {
+        bson::Binary { subtype: bson::spec::BinarySubtype::Uuid, bytes: vec![7; 16] }
+    }
+
     fn of(read_only: bool, command: &RawDocument) -> String {
         match (Allowed { read_only }).verdict(command, false) {
             Verdict::Passes => "passes".to_owned(),
@@ -296,6 +303,8 @@ mod tests {
             (rawdoc! { "find": "items", "$db": "app", "$db": "admin" }, "no BSON document"),
             (rawdoc! { "find": "system.users", "$db": "admin" }, "has credentials"),
             (rawdoc! { "find": "system.users", "$db": "app" }, "passes"),
+            (rawdoc! { "find": by_uuid(), "$db": "admin" }, "has credentials"),
+            (rawdoc! { "find": by_uuid(), "$db": "app" }, "passes"),
             (rawdoc! { "explain": { "currentOp": 1 }, "$db": "admin" }, "currentOp is refused"),
             (rawdoc! { "explain": 1, "$db": "admin" }, "no BSON document"),
             (rawdoc! { "insert": "items", "$db": "app" }, "passes"),
