@@ -205,10 +205,10 @@ impl ConnectionUrl {
             "" => return Err(UrlError::Database),
             database => {
                 let database = decoded(database, "database")?;
+                found.set(DATABASE, database.clone(), variables)?;
                 if protocol == DatabaseProtocol::Mongodb {
-                    found.set(AUTH_SOURCE, database.clone(), variables)?;
+                    found.set(AUTH_SOURCE, database, variables)?;
                 }
-                found.set(DATABASE, database, variables)?;
             }
         }
         if let Some(mode) = mode {
