@@ -92,6 +92,7 @@
 //! | Which statements and tables does a rule of a connection permit? | `databases/src/rules/mod.rs` | `StatementRules::check` |
 //! | When is an agent told why its session with PostgreSQL ended? | `databases/src/postgres/supervision.rs` | `Supervision::copy` |
 //! | Which commands does a session with Redis refuse? | `databases/src/redis/commands.rs` | `Allowed::verdict` |
+//! | Which commands does a session with MongoDB refuse? | `databases/src/mongodb/commands.rs` | `Allowed::verdict` |
 //! | How does a client of MySQL prove itself? | `databases/src/mysql/client.rs` | `Client::token` |
 //! | How does a refusal get a link for an end user? | `proxy/src/connect_link.rs`, `api/src/connect_sessions/for_end_users.rs` | `ConnectLinks::made`, `make_links` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |

@@ -43,7 +43,7 @@ section! {
         #[key("`IP:PORT` or `unix:PATH`", required)]
         at: Option<Value>,
         /// What is spoken there. A listener takes sessions for databases of one protocol.
-        #[key(one of ["postgres", "redis", "mysql"], "postgres")]
+        #[key(one of ["postgres", "redis", "mysql", "mongodb"], "postgres")]
         #[serde(default)]
         protocol: DatabaseProtocol,
         /// For clients that ask for TLS: with `cert` and `key`, PEM files whose changes are applied, or without them with

@@ -36,6 +36,7 @@ mod in_python;
 mod issuer;
 mod java;
 mod mcp;
+mod mongodb;
 mod monitoring;
 mod mysql;
 mod newcomers;

@@ -126,6 +126,7 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
     "crates/vault/src/grant/",
     "crates/rules/src/provider/connection_url.rs",
     "crates/databases/src/login.rs",
+    "crates/databases/src/mongodb/login.rs",
     "crates/databases/src/mysql/login.rs",
     "crates/databases/src/postgres/login.rs",
     "crates/databases/src/redis/login.rs",

@@ -14,6 +14,7 @@
 //! postgres    start-up, login, cancel requests and read-only sessions of PostgreSQL
 //! mysql       login and commands of MySQL and MariaDB
 //! redis       commands, login and read-only sessions of Redis
+//! mongodb     commands, login and read-only sessions of MongoDB
 //! ```
 //!
 //! Limits, agents, permits, credentials, addresses, revocation and audit are those of the data path:
@@ -22,6 +23,7 @@
 mod choice;
 mod listener;
 mod login;
+mod mongodb;
 mod mysql;
 mod postgres;
 mod redis;

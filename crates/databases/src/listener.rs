@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::mysql::login_key::LoginKey;
 use crate::postgres::cancel::CancelKeys;
-use crate::{mysql, postgres, redis};
+use crate::{mongodb, mysql, postgres, redis};
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::{ServiceStream, StreamService};
 
@@ -47,6 +47,7 @@ impl StreamService for DatabaseListener {
             DatabaseProtocol::Postgres => Box::pin(postgres::serve(self, stream)),
             DatabaseProtocol::Redis => Box::pin(redis::serve(self, stream)),
             DatabaseProtocol::Mysql => Box::pin(mysql::serve(self, stream)),
+            DatabaseProtocol::Mongodb => Box::pin(mongodb::serve(self, stream)),
         }
     }
 }
@@ -57,5 +58,6 @@ pub fn overload_answer(protocol: DatabaseProtocol) -> &'static [u8] {
         DatabaseProtocol::Postgres => postgres::OVERLOADED,
         DatabaseProtocol::Redis => redis::OVERLOADED,
         DatabaseProtocol::Mysql => mysql::OVERLOADED,
+        DatabaseProtocol::Mongodb => mongodb::OVERLOADED,
     }
 }

@@ -75,6 +75,9 @@ pub enum ServerError {
     /// It refuses. The message is its own.
     #[error("the database server refuses the login: {message}")]
     Refused { message: String, rejects_login: bool },
+    /// It does not know the password itself, or changed what was said.
+    #[error("the server does not prove that it knows the password")]
+    Unproved,
     /// It drops what the session begins with.
     #[error("the server does not begin the session as the connection's settings say")]
     OtherMode,
@@ -83,6 +86,9 @@ pub enum ServerError {
         "the server's sql_mode has another form of strings, and statements cannot be read for certain"
     )]
     OtherSqlMode,
+    /// It is no primary, and names one that may not be dialled.
+    #[error("the server is not the primary of its replica set, which is in another domain")]
+    OtherDomain,
     /// It takes too long.
     #[error("the server did not finish the login in time")]
     Timeout,
@@ -96,10 +102,12 @@ impl ServerError {
             Self::Timeout => Code::UpstreamTimeout,
             Self::Refused { rejects_login: true, .. } => Code::ConnectionBroken,
             Self::Refused { .. } => Code::UpstreamUnreachable,
+            Self::Unproved => Code::UpstreamTls,
             Self::Protocol(_)
             | Self::Weak { .. }
             | Self::Unsupported { .. }
             | Self::OtherMode
+            | Self::OtherDomain
             | Self::OtherSqlMode => Code::UpstreamProtocol,
         }
     }
@@ -109,6 +117,12 @@ impl ServerError {
         match self {
             Self::Refused { rejects_login: true, .. } => {
                 Some("correct the connection: `keyward connection rotate NAME`".to_owned())
+            }
+            Self::Unproved => {
+                Some("somebody may answer in the server's place; check its address".to_owned())
+            }
+            Self::OtherDomain => {
+                Some("name a server as the host that is in the domain of the primary".to_owned())
             }
             Self::OtherMode => Some(
                 "a pooler before the server may drop it: log in at the server itself".to_owned(),

@@ -32,6 +32,7 @@ pub fn permitted_at(
         target,
         database: database.to_owned(),
         security: StreamSecurity::VerifiedTls,
+        auth_source: None,
     };
     let id = ConnectionId::random();
     let account = Account {

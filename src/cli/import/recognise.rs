@@ -235,6 +235,7 @@ fn database(value: &str) -> Option<&'static str> {
         "postgres" | "postgresql" => "postgres",
         "mysql" | "mariadb" => "mysql",
         "redis" | "rediss" => "redis",
+        "mongodb" => "mongodb",
         _ => return None,
     };
     login.contains(':').then_some(provider)

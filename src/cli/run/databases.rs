@@ -63,6 +63,7 @@ fn without_listener(database: &Database) -> String {
         DatabaseProtocol::Postgres => "`- at: \"127.0.0.1:6432\"`",
         DatabaseProtocol::Redis => "`- { at: \"127.0.0.1:6380\", protocol: redis }`",
         DatabaseProtocol::Mysql => "`- { at: \"127.0.0.1:3307\", protocol: mysql }`",
+        DatabaseProtocol::Mongodb => "`- { at: \"127.0.0.1:27018\", protocol: mongodb }`",
     };
     format!(
         "note: the gateway has no listener on 127.0.0.1 for the database of {}\n\
@@ -76,6 +77,7 @@ fn with_others(database: &Database, others: &[&str]) -> String {
         DatabaseProtocol::Postgres => ("DATABASE_URL and PGHOST lead", "database"),
         DatabaseProtocol::Redis => ("REDIS_URL leads", "user"),
         DatabaseProtocol::Mysql => ("MYSQL_HOST leads", "database"),
+        DatabaseProtocol::Mongodb => ("MONGODB_URI and MONGO_URL lead", "user"),
     };
     format!(
         "note: {names} to {}\nhint: for others, name them as the {place}: {}",
@@ -120,6 +122,14 @@ fn variables(at: SocketAddr, database: &Database, token: &str) -> Vec<(String, S
             ("MYSQL_TCP_PORT", at.port().to_string()),
             ("MYSQL_PWD", token.to_owned()),
         ],
+        // With `loadBalanced`, clients keep cursors and transactions on their stream, and watch no server.
+        DatabaseProtocol::Mongodb => {
+            let url = format!(
+                "mongodb://{name}:{token}@{at}/{}?authMechanism=PLAIN&loadBalanced=true",
+                database.name
+            );
+            vec![("MONGODB_URI", url.clone()), ("MONGO_URL", url)]
+        }
     };
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -181,5 +191,9 @@ mod tests {
         assert!(own.contains(&("DATABASE_URL".to_owned(), url.to_owned())), "{own:?}");
         let url = "redis://a%40b%2Fc:kwa_t@[::1]:6432/3";
         assert_eq!(all, [("REDIS_URL".to_owned(), url.to_owned())]);
+        let all = variables(at, &database(DatabaseProtocol::Mongodb, "a@b/c", "app"), "kwa_t");
+        let url = "mongodb://a%40b%2Fc:kwa_t@[::1]:6432/app?authMechanism=PLAIN&loadBalanced=true";
+        let expected = ["MONGODB_URI", "MONGO_URL"].map(|name| (name.to_owned(), url.to_owned()));
+        assert_eq!(all, expected);
     }
 }

@@ -9,6 +9,7 @@ use super::{CompiledRule, OrgPolicy, Policy, Reason};
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
 use keyward_base::database::DatabaseEndpoint;
+use keyward_base::host::Target;
 use keyward_base::id::RuleId;
 
 /// Proof that an agent, or a person's test, may log in at a database.
@@ -101,6 +102,15 @@ impl DatabasePermit {
     /// The permitted database.
     pub fn endpoint(&self) -> &DatabaseEndpoint {
         &self.endpoint
+    }
+
+    /// The permit for another server of the replica set, to which the permitted one leads. `None`: it cannot be a member.
+    pub fn at_member(&self, member: Target) -> Option<Self> {
+        let (rule, wanted) = (self.rule.clone(), self.wanted.clone());
+        let endpoint =
+            DatabaseEndpoint { target: member, ..DatabaseEndpoint::clone(&self.endpoint) };
+        let is_member = self.endpoint.may_have_member(&endpoint.target);
+        is_member.then(|| Self { rule, endpoint: Arc::new(endpoint), wanted })
     }
 
     /// The permitted database, shared.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::database::{DATABASE, DISABLE, HOST, SSLMODE, VERIFY_FULL};
+use super::database::{AUTH_SOURCE, DATABASE, DISABLE, HOST, SSLMODE, VERIFY_FULL};
 use super::{Provider, Variable};
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::secret::Secret;
@@ -63,6 +63,14 @@ impl Form {
                 user_is_optional: false,
                 database_is_optional: false,
             },
+            // https://www.mongodb.com/docs/manual/reference/connection-string/
+            DatabaseProtocol::Mongodb => Self {
+                schemes: &[("mongodb://", Some(DISABLE))],
+                schemes_shown: "`mongodb://`",
+                example: "mongodb://USER:PASSWORD@HOST/DATABASE",
+                user_is_optional: false,
+                database_is_optional: true,
+            },
         }
     }
 }
@@ -73,6 +81,11 @@ pub enum UrlError {
     /// Another scheme, or none.
     #[error("the URL does not begin with {0}")]
     Scheme(&'static str),
+    /// A name under which DNS lists servers.
+    #[error(
+        "a URL of `mongodb+srv://` names no server: write `mongodb://` with one of those that `dig SRV _mongodb._tcp.NAME` shows, and `tls=true`"
+    )]
+    Srv,
     /// No `@`, so neither user nor password.
     #[error("the URL names no user: write `{0}`")]
     User(&'static str),
@@ -101,6 +114,9 @@ pub enum UrlError {
     /// `sslmode` has no meaning.
     #[error("`sslmode` of the URL is none of the protocol's: write `verify-full`, or `disable`")]
     SslMode,
+    /// `tls` has no meaning.
+    #[error("`tls` of the URL is neither `true` nor `false`")]
+    Tls,
     /// A parameter that has no effect.
     #[error(
         "parameter `{name}` of the URL is not supported: leave it out (a private CA goes into `upstream.trust`)"
@@ -160,6 +176,9 @@ impl ConnectionUrl {
         let after = |(scheme, mode): &(&str, Option<&'static str>)| {
             Some((text.strip_prefix(scheme)?, *mode))
         };
+        if protocol == DatabaseProtocol::Mongodb && text.starts_with("mongodb+srv://") {
+            return Err(UrlError::Srv);
+        }
         let found = form.schemes.iter().find_map(after);
         let (rest, mode) = found.ok_or(UrlError::Scheme(form.schemes_shown))?;
         let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
@@ -184,7 +203,13 @@ impl ConnectionUrl {
         match database {
             "" if form.database_is_optional => {}
             "" => return Err(UrlError::Database),
-            database => found.set(DATABASE, decoded(database, "database")?, variables)?,
+            database => {
+                let database = decoded(database, "database")?;
+                found.set(DATABASE, database.clone(), variables)?;
+                if protocol == DatabaseProtocol::Mongodb {
+                    found.set(AUTH_SOURCE, database, variables)?;
+                }
+            }
         }
         if let Some(mode) = mode {
             found.set(SSLMODE, mode.to_owned(), variables)?;
@@ -195,6 +220,7 @@ impl ConnectionUrl {
                 DatabaseProtocol::Postgres => found.parameter(name, value, variables)?,
                 DatabaseProtocol::Redis => found.parameter_of_redis(name, value, variables)?,
                 DatabaseProtocol::Mysql => found.parameter_of_mysql(name, value, variables)?,
+                DatabaseProtocol::Mongodb => found.parameter_of_mongodb(name, value, variables)?,
             }
         }
         Ok(found)
@@ -258,7 +284,12 @@ impl ConnectionUrl {
         }
     }
 
-    fn set(&mut self, name: &str, value: String, variables: &[Variable]) -> Result<(), UrlError> {
+    pub(super) fn set(
+        &mut self,
+        name: &str,
+        value: String,
+        variables: &[Variable],
+    ) -> Result<(), UrlError> {
         if let Some(variable) = variables.iter().find(|variable| variable.name == name) {
             let refused = |error: super::FormError| UrlError::Part {
                 part: name.to_owned(),
@@ -271,7 +302,7 @@ impl ConnectionUrl {
     }
 }
 
-fn unsupported(name: &str) -> UrlError {
+pub(super) fn unsupported(name: &str) -> UrlError {
     let is_name =
         name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     let name = if is_name { name } else { "…" };
@@ -290,7 +321,7 @@ fn host_of(host: &str) -> Result<String, UrlError> {
     }
 }
 
-fn decoded(text: &str, part: &'static str) -> Result<String, UrlError> {
+pub(super) fn decoded(text: &str, part: &'static str) -> Result<String, UrlError> {
     // `%` that encodes nothing is most likely a character of a password that was pasted as it is.
     let mut rest = text;
     while let Some((_, after)) = rest.split_once('%') {

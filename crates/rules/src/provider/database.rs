@@ -13,6 +13,8 @@ pub(super) const HOST: &str = "host";
 pub(super) const DATABASE: &str = "database";
 /// The variable that says how the stream is secured.
 pub(super) const SSLMODE: &str = "sslmode";
+/// The variable with the database of MongoDB that knows the user.
+pub(super) const AUTH_SOURCE: &str = "auth_source";
 /// TLS with a verified certificate.
 pub(super) const VERIFY_FULL: &str = "verify-full";
 /// No TLS.
@@ -44,6 +46,7 @@ impl Provider {
             _ => StreamSecurity::VerifiedTls,
         };
         let target = Target::new(Scheme::Https, host, port);
-        Ok(Some(DatabaseEndpoint { protocol, target, database, security }))
+        let auth_source = values.get(AUTH_SOURCE).cloned();
+        Ok(Some(DatabaseEndpoint { protocol, target, database, security, auth_source }))
     }
 }

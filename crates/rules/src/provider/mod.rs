@@ -23,6 +23,7 @@ mod extends;
 pub mod form;
 mod kinds;
 pub mod minted_keys;
+mod mongodb_url;
 pub mod oauth;
 pub mod oauth_keys;
 mod overlap;

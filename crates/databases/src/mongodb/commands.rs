@@ -1,0 +1,346 @@
+//! Which commands a session may send, by their names and documents. The names are data: `refused.txt` is for all sessions,
+//! `read_only.txt` for read-only ones.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use bson::{RawBsonRef, RawDocument};
+
+use super::documents::is_hello;
+
+/// How deep documents are read. Servers accept 180 levels (`BSONDepth`).
+const DEPTH_MAX: usize = 200;
+
+/// The part of a command's name that a refusal repeats, in characters.
+const NAME_CHARS_MAX: usize = 64;
+
+/// What a session may send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Allowed {
+    /// Whether only commands that read pass.
+    pub read_only: bool,
+}
+
+/// What becomes of a command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    Passes,
+    /// Keyward answers it.
+    Hello,
+    /// It is refused, with these words.
+    Refused(String),
+}
+
+/// A line of `refused.txt`.
+struct Refusal {
+    /// In lower case.
+    name: String,
+    is_prefix: bool,
+    /// The arguments that make the command refused; none: it always is.
+    arguments: Vec<&'static str>,
+    reason: &'static str,
+}
+
+static REFUSED: LazyLock<Vec<Refusal>> =
+    LazyLock::new(|| lines(include_str!("refused.txt")).map(refusal).collect());
+
+static READING: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| lines(include_str!("read_only.txt")).collect());
+
+/// Stages that write, at any depth.
+const WRITING_STAGES: [&str; 2] = ["$out", "$merge"];
+
+/// Stages that show what others do.
+const STAGES_ABOUT_OTHERS: [&str; 2] = ["$currentOp", "$queryStats"];
+
+/// Collections with credentials and keys of the server, by their database. The log of a replica set has all that is written,
+/// so users too.
+const CREDENTIALS: [(&str, &[&str]); 3] = [
+    ("admin", &["system.users", "system.new_users", "system.backup_users", "system.keys"]),
+    ("local", &["oplog.rs", "oplog.$main"]),
+    ("config", &["external_validation_keys"]),
+];
+
+/// A document cannot be read to its end, or nests too deep.
+struct Unreadable;
+
+impl From<bson::error::Error> for Unreadable {
+    fn from(_: bson::error::Error) -> Self {
+        Self
+    }
+}
+
+fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn refusal(line: &'static str) -> Refusal {
+    let mut columns = line.split('|').map(str::trim);
+    let mut column = || columns.next().expect("each line has three columns: a test reads them all");
+    let (name, arguments, reason) = (column(), column(), column());
+    let arguments = arguments.split_whitespace().filter(|it| *it != "*").collect();
+    let is_prefix = name.ends_with('*');
+    Refusal { name: name.trim_end_matches('*').to_lowercase(), is_prefix, arguments, reason }
+}
+
+impl Allowed {
+    /// What becomes of a command. `has_documents`: whether more sections follow in its message.
+    pub fn verdict(self, command: &RawDocument, has_documents: bool) -> Verdict {
+        let refused = match self.refusal(command, has_documents) {
+            Ok(None) => return Verdict::Passes,
+            Ok(Some(Found::Hello)) => return Verdict::Hello,
+            Ok(Some(Found::Refused(words))) => words,
+            Err(Unreadable) => "a command that is no BSON document is refused".to_owned(),
+        };
+        Verdict::Refused(format!("keyward: {refused}"))
+    }
+
+    fn refusal(
+        self,
+        command: &RawDocument,
+        has_documents: bool,
+    ) -> Result<Option<Found>, Unreadable> {
+        let (name, database) = (name(command)?, database(command)?);
+        if is_hello(name) {
+            return Ok(Some(Found::Hello));
+        }
+        if self.read_only && has_documents {
+            return refused(name, "the connection is read-only");
+        }
+        if let Some(found) = self.by_name(name, command)? {
+            return Ok(Some(found));
+        }
+        if name == "explain" {
+            let RawBsonRef::Document(explained) = first(command)? else { return Err(Unreadable) };
+            let explained_name = self::name(explained)?;
+            if is_hello(explained_name) || explained_name == "explain" {
+                return Err(Unreadable);
+            }
+            if let Some(found) = self.by_name(explained_name, explained)? {
+                return Ok(Some(found));
+            }
+        }
+        if self.read_only && has_key(command, &WRITING_STAGES, 0)? {
+            return refused(name, "the connection is read-only, and the pipeline writes");
+        }
+        if database == "admin" && has_key(command, &STAGES_ABOUT_OTHERS, 0)? {
+            return refused(name, "it shows the commands of others");
+        }
+        let Some((_, closed)) = CREDENTIALS.iter().find(|(own, _)| *own == database) else {
+            return Ok(None);
+        };
+        // A collection can be named by its UUID too.
+        let is_closed =
+            matches!(first(command)?, RawBsonRef::Binary(_)) || names(command, closed, 0)?;
+        match is_closed {
+            true => refused(name, "the collection has credentials of the server"),
+            false => Ok(None),
+        }
+    }
+
+    /// Decides by the name and the arguments alone.
+    fn by_name(self, name: &str, command: &RawDocument) -> Result<Option<Found>, Unreadable> {
+        let lower = name.to_lowercase();
+        let fits = |refusal: &&Refusal| match refusal.is_prefix {
+            true => lower.starts_with(&refusal.name),
+            false => lower == refusal.name,
+        };
+        if let Some(refusal) = REFUSED.iter().find(fits)
+            && refusal.covers(command)?
+        {
+            return refused(name, refusal.reason);
+        }
+        match self.read_only && !READING.contains(name) {
+            true => refused(name, "the connection is read-only"),
+            false => Ok(None),
+        }
+    }
+}
+
+enum Found {
+    Hello,
+    Refused(String),
+}
+
+impl Refusal {
+    /// An argument that is false is as if it were left out.
+    fn covers(&self, command: &RawDocument) -> Result<bool, Unreadable> {
+        if self.arguments.is_empty() {
+            return Ok(true);
+        }
+        for element in command.iter_elements() {
+            let element = element?;
+            if self.arguments.contains(&element.key().as_str())
+                && element.value()? != RawBsonRef::Boolean(false)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn refused(name: &str, reason: &str) -> Result<Option<Found>, Unreadable> {
+    let name: String = name.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
+    Ok(Some(Found::Refused(format!("{name} is refused: {reason}"))))
+}
+
+/// The name of a command: that of its first element.
+fn name(command: &RawDocument) -> Result<&str, Unreadable> {
+    let first = command.iter_elements().next().ok_or(Unreadable)??;
+    Ok(first.key().as_str())
+}
+
+fn first(command: &RawDocument) -> Result<RawBsonRef<'_>, Unreadable> {
+    Ok(command.iter_elements().next().ok_or(Unreadable)??.value()?)
+}
+
+/// The database of a command. Two of them would be read by the server as one, and by Keyward as the other.
+fn database(command: &RawDocument) -> Result<&str, Unreadable> {
+    let mut found = None;
+    for element in command.iter_elements() {
+        let element = element?;
+        if element.key().as_str() != "$db" {
+            continue;
+        }
+        let RawBsonRef::String(name) = element.value()? else { return Err(Unreadable) };
+        if found.replace(name).is_some() {
+            return Err(Unreadable);
+        }
+    }
+    found.ok_or(Unreadable)
+}
+
+/// Whether one of the keys stands in the document, at any depth.
+fn has_key(document: &RawDocument, keys: &[&str], depth: usize) -> Result<bool, Unreadable> {
+    for element in document.iter_elements() {
+        let element = element?;
+        if keys.contains(&element.key().as_str()) {
+            return Ok(true);
+        }
+        if let Some(inner) = inner(element.value()?, depth)?
+            && has_key(inner, keys, depth + 1)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether one of the names is a value in the document, at any depth.
+fn names(document: &RawDocument, all: &[&str], depth: usize) -> Result<bool, Unreadable> {
+    for element in document.iter_elements() {
+        let value = element?.value()?;
+        if let RawBsonRef::String(text) = value
+            && all.contains(&text)
+        {
+            return Ok(true);
+        }
+        if let Some(inner) = inner(value, depth)?
+            && names(inner, all, depth + 1)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The document that a value is; an array is one too.
+fn inner(value: RawBsonRef<'_>, depth: usize) -> Result<Option<&RawDocument>, Unreadable> {
+    let found = match value {
+        RawBsonRef::Document(document) => document,
+        RawBsonRef::Array(array) => RawDocument::from_bytes(array.as_bytes())?,
+        RawBsonRef::JavaScriptCodeWithScope(code) => code.scope,
+        _ => return Ok(None),
+    };
+    if depth == DEPTH_MAX { Err(Unreadable) } else { Ok(Some(found)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{RawDocumentBuf, rawdoc};
+
+    fn by_uuid() -> bson::Binary {
+        bson::Binary { subtype: bson::spec::BinarySubtype::Uuid, bytes: vec![7; 16] }
+    }
+
+    fn of(read_only: bool, command: &RawDocument) -> String {
+        match (Allowed { read_only }).verdict(command, false) {
+            Verdict::Passes => "passes".to_owned(),
+            Verdict::Hello => "hello".to_owned(),
+            Verdict::Refused(words) => words,
+        }
+    }
+
+    #[test]
+    fn each_line_of_the_lists_is_read_and_no_command_that_reads_is_refused() {
+        assert!(REFUSED.len() > 40 && READING.len() > 25);
+        for refusal in &*REFUSED {
+            assert!(!refusal.name.is_empty() || refusal.is_prefix, "{}", refusal.reason);
+            let always = refusal.arguments.is_empty();
+            let clash = READING.iter().find(|name| name.to_lowercase() == refusal.name);
+            assert!(clash.is_none() || !always, "{clash:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_judged_by_its_first_name_and_its_only_database() {
+        for (command, expected) in [
+            (rawdoc! { "find": "items", "$db": "app" }, "passes"),
+            (rawdoc! { "find": "items", "getParameter": 1, "$db": "app" }, "passes"),
+            (
+                rawdoc! { "getParameter": 1, "find": "items", "$db": "app" },
+                "getParameter is refused",
+            ),
+            (rawdoc! { "GetParameter": 1, "$db": "app" }, "GetParameter is refused"),
+            (rawdoc! { "hello": 1, "$db": "app" }, "hello"),
+            (rawdoc! { "usersInfo": 1, "$db": "app" }, "passes"),
+            (rawdoc! { "usersInfo": 1, "showCredentials": false, "$db": "app" }, "passes"),
+            (rawdoc! { "usersInfo": 1, "showCredentials": 1, "$db": "app" }, "reads credentials"),
+            (rawdoc! { "find": "items" }, "no BSON document"),
+            (rawdoc! { "find": "items", "$db": 1 }, "no BSON document"),
+            (rawdoc! { "find": "items", "$db": "app", "$db": "admin" }, "no BSON document"),
+            (rawdoc! { "find": "system.users", "$db": "admin" }, "has credentials"),
+            (rawdoc! { "find": "system.users", "$db": "app" }, "passes"),
+            (rawdoc! { "find": by_uuid(), "$db": "admin" }, "has credentials"),
+            (rawdoc! { "find": by_uuid(), "$db": "app" }, "passes"),
+            (rawdoc! { "explain": { "currentOp": 1 }, "$db": "admin" }, "currentOp is refused"),
+            (rawdoc! { "explain": 1, "$db": "admin" }, "no BSON document"),
+            (rawdoc! { "insert": "items", "$db": "app" }, "passes"),
+            (rawdoc! { "aggregate": "a", "pipeline": [{ "$out": "b" }], "$db": "app" }, "passes"),
+        ] {
+            let found = of(false, &command);
+            assert!(found.contains(expected), "{command:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_nests_too_deep_or_is_cut_is_refused() {
+        let mut deep = rawdoc! { "a": 1 };
+        for _ in 0..300 {
+            deep = rawdoc! { "a": deep };
+        }
+        let command = rawdoc! { "find": "items", "filter": deep, "$db": "app" };
+        assert!(of(true, &command).contains("no BSON document"));
+        let mut bytes = rawdoc! { "find": "items", "$db": "app" }.into_bytes();
+        // The end of the document comes early.
+        bytes[4] = 0;
+        assert!(of(false, RawDocument::from_bytes(&bytes).unwrap()).contains("no BSON document"));
+    }
+
+    #[test]
+    fn a_read_only_session_sends_commands_that_read() {
+        for name in ["find", "count", "distinct", "listCollections", "commitTransaction", "ping"] {
+            let mut command = RawDocumentBuf::new();
+            command.append(bson::raw::CString::try_from(name).unwrap(), "items");
+            command.append(bson::raw::cstr!("$db"), "app");
+            assert_eq!(of(true, &command), "passes", "{name}");
+        }
+        let grouped = rawdoc! {
+            "aggregate": "items", "$db": "app",
+            "pipeline": [{ "$group": { "_id": 1, "all": { "$mergeObjects": "$out" } } }],
+        };
+        assert_eq!(of(true, &grouped), "passes");
+    }
+}

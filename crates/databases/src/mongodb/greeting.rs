@@ -1,0 +1,136 @@
+//! What a client sends until it has authenticated: `hello`, and `saslStart` with PLAIN, whose password is the token. Every other
+//! command is answered as a server that wants a login answers it.
+
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
+
+use super::documents::{self, ErrorCode};
+use super::wire::{self, Asked, EARLY_BYTES_MAX, MESSAGE_BYTES_MAX, Malformed, Message, ReadError};
+
+/// Messages that a client may send before it authenticates. A client that only watches the server sends one in ten seconds.
+const MESSAGES_MAX: usize = 32;
+
+const ANOTHER_MECHANISM: &str = "keyward: the token is given by PLAIN alone: add `authMechanism=PLAIN` to the connection string; \
+    give the agent's token (kwa_…) as the password";
+const NO_PASSWORD: &str = "keyward: the payload of PLAIN is no user and password";
+const NO_LOGIN: &str = "keyward: the command needs a login: add the agent's token (kwa_…) as the password, with \
+    `authMechanism=PLAIN`";
+
+/// A client that has authenticated, or whose listener asks for no token.
+pub struct Client {
+    /// The user that it names; empty if it names none.
+    pub user: String,
+    /// What it gave as its password.
+    pub token: Option<Zeroizing<String>>,
+    /// The command that is answered when its session is open, or with the refusal.
+    pub asked: Asked,
+    /// That command, if the server answers it.
+    pub first: Vec<u8>,
+}
+
+/// Why no client has authenticated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NoClient {
+    Left,
+    Malformed(Malformed),
+}
+
+impl From<Malformed> for NoClient {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl From<ReadError> for NoClient {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Ended(_) => Self::Left,
+            ReadError::Malformed(malformed) => Self::Malformed(malformed),
+        }
+    }
+}
+
+enum Meaning {
+    /// User and token.
+    Authenticates(String, Zeroizing<String>),
+    Answered(RawDocumentBuf),
+    /// It is no concern of a server's before the login.
+    Command,
+}
+
+/// Reads messages until one authenticates. `is_owned`: the listener belongs to an agent, so that any command begins a session.
+///
+/// # Errors
+/// When none does.
+pub async fn read<S>(stream: &mut S, is_owned: bool) -> Result<Client, NoClient>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // The first command of a listener's agent may be an insert.
+    let max = if is_owned { MESSAGE_BYTES_MAX } else { EARLY_BYTES_MAX };
+    for _ in 0..MESSAGES_MAX {
+        let message = Message::read(stream, max).await?;
+        let (asked, found) = match message.command() {
+            Ok((asked, command)) => (asked, meaning(command)?),
+            // Documents may follow the command.
+            Err(Malformed::Section | Malformed::Document) if is_owned => {
+                let asked = Asked { form: wire::Form::Msg, request: message.header.request };
+                (asked, Meaning::Command)
+            }
+            Err(malformed) => return Err(NoClient::Malformed(malformed)),
+        };
+        let answer = match found {
+            Meaning::Authenticates(user, token) => {
+                return Ok(Client { user, token: Some(token), asked, first: Vec::new() });
+            }
+            Meaning::Command if is_owned => {
+                let first = message.into_bytes();
+                return Ok(Client { user: String::new(), token: None, asked, first });
+            }
+            Meaning::Command => documents::error(ErrorCode::Unauthorized, NO_LOGIN),
+            Meaning::Answered(answer) => answer,
+        };
+        let sent = async {
+            stream.write_all(&wire::answer(asked, &answer)).await?;
+            stream.flush().await
+        };
+        sent.await.map_err(|_| NoClient::Left)?;
+    }
+    Err(NoClient::Malformed(Malformed::TooMany))
+}
+
+fn meaning(command: &RawDocument) -> Result<Meaning, Malformed> {
+    let first = command.iter_elements().next().ok_or(Malformed::Document)?;
+    let first = first.map_err(|_| Malformed::Document)?;
+    let refused = |code, words| Ok(Meaning::Answered(documents::error(code, words)));
+    match first.key().as_str() {
+        name if documents::is_hello(name) => Ok(Meaning::Answered(documents::hello(command))),
+        "saslStart" => match command.get_str("mechanism") {
+            Ok("PLAIN") => match plain(command) {
+                Some((user, token)) => Ok(Meaning::Authenticates(user, token)),
+                None => refused(ErrorCode::AuthenticationFailed, NO_PASSWORD),
+            },
+            _ => refused(ErrorCode::MechanismUnavailable, ANOTHER_MECHANISM),
+        },
+        "saslContinue" | "authenticate" | "getnonce" => {
+            refused(ErrorCode::MechanismUnavailable, ANOTHER_MECHANISM)
+        }
+        // What clients send when they leave.
+        "endSessions" | "logout" => Ok(Meaning::Answered(rawdoc! { "ok": 1.0 })),
+        _ => Ok(Meaning::Command),
+    }
+}
+
+/// `[authzid] NUL authcid NUL passwd` (RFC 4616 §2). A name or a token that is not UTF-8 is none of ours.
+fn plain(command: &RawDocument) -> Option<(String, Zeroizing<String>)> {
+    let payload = match command.get("payload").ok()?? {
+        RawBsonRef::Binary(binary) => binary.bytes,
+        RawBsonRef::String(text) => text.as_bytes(),
+        _ => return None,
+    };
+    let mut parts = payload.split(|byte| *byte == 0);
+    let (_, user, token) = (parts.next()?, parts.next()?, parts.next()?);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    parts.next().is_none().then(|| (text(user), Zeroizing::new(text(token))))
+}

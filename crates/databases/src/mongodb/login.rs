@@ -1,0 +1,298 @@
+//! The login at a server: SCRAM, by which the server proves that it knows the password. Without TLS only to addresses of the
+//! explicit private list.
+
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
+
+use super::commands::Allowed;
+use super::scram::{Mechanism, Scram, ScramError};
+use super::wire::{self, Message, ReadError};
+use crate::login::{Permitted, ServerError, words_of_server};
+use crate::refused::Refused;
+use crate::upstream::Upstream;
+use keyward_base::database::DatabaseProtocol;
+use keyward_base::host::{Scheme, Target};
+use keyward_base::secret::Secret;
+use keyward_proxy::ServiceExchange;
+use keyward_rules::policy::DatabasePermit;
+
+/// The longest answer of a server during the login, in bytes.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// The first version of the protocol with `OP_MSG` (MongoDB 3.6).
+const WIRE_VERSION_MIN: i32 = 6;
+
+/// The database that knows users, unless the connection says another.
+const AUTH_SOURCE: &str = "admin";
+
+/// `AuthenticationFailed`.
+const AUTHENTICATION_FAILED: i32 = 18;
+
+/// A login that has not begun.
+pub struct Login {
+    permitted: Permitted,
+    user: String,
+    password: Secret,
+    /// What the server's log calls the session.
+    name: String,
+    allowed: Allowed,
+}
+
+impl Login {
+    /// The permitted login. `name`: what the server's log shows.
+    ///
+    /// # Errors
+    /// When the connection has no user or no password.
+    pub fn new(permitted: Permitted, name: &str) -> Result<Self, Refused> {
+        let user = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
+        let password = permitted.password()?;
+        let wanted = permitted.permit.wanted().settings.as_deref();
+        let read_only = wanted.and_then(|settings| settings.read_only).unwrap_or_default();
+        Ok(Self {
+            permitted,
+            user,
+            password,
+            name: name.to_owned(),
+            allowed: Allowed { read_only },
+        })
+    }
+
+    /// The user at the server.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// What the session may send.
+    pub fn allowed(&self) -> Allowed {
+        self.allowed
+    }
+
+    fn auth_source(&self) -> &str {
+        self.permitted.permit.endpoint().auth_source.as_deref().unwrap_or(AUTH_SOURCE)
+    }
+
+    /// Dials the server, or the primary that it names, and logs in.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, does not prove itself, or refuses.
+    pub async fn run(&self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
+        exchange.set_role(self.user());
+        let permit = &self.permitted.permit;
+        let (mut upstream, mut hello) = self.reached(exchange, permit).await?;
+        if let Some(primary) = primary(&hello).filter(|it| *it != permit.endpoint().target) {
+            let member = permit.at_member(primary).ok_or(ServerError::OtherDomain)?;
+            (upstream, hello) = self.reached(exchange, &member).await?;
+        }
+        let within = exchange.connect_timeout();
+        let opened = tokio::time::timeout(within, self.open_on(&mut upstream, &hello)).await;
+        match opened.unwrap_or(Err(ServerError::Timeout)) {
+            Ok(()) => Ok(upstream),
+            Err(error) => {
+                tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A stream to a server, and what it says of itself.
+    async fn reached(
+        &self,
+        exchange: &mut ServiceExchange,
+        permit: &DatabasePermit,
+    ) -> Result<(Upstream, RawDocumentBuf), Refused> {
+        let stream = exchange.dial(permit).await?;
+        let mut upstream = Upstream::secured(exchange, stream, permit).await?;
+        let within = exchange.connect_timeout();
+        let hello = tokio::time::timeout(within, self.greeted_on(&mut upstream)).await;
+        Ok((upstream, hello.unwrap_or(Err(ServerError::Timeout))?))
+    }
+
+    pub(super) async fn greeted_on<S>(&self, stream: &mut S) -> Result<RawDocumentBuf, ServerError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let hello = Talk::new(stream).ask(&self.hello()).await?;
+        self.expect_ok(&hello)?;
+        match hello.get_i32("maxWireVersion") {
+            Ok(WIRE_VERSION_MIN..) => Ok(hello),
+            Ok(_) => {
+                Err(ServerError::Unsupported { method: "a protocol older than MongoDB 3.6's" })
+            }
+            Err(_) => Err(protocol()),
+        }
+    }
+
+    pub(super) async fn open_on<S>(
+        &self,
+        stream: &mut S,
+        hello: &RawDocument,
+    ) -> Result<(), ServerError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.prove(&mut Talk::new(stream), mechanism(hello)?).await
+    }
+
+    /// The old name of `hello`, which every server knows. It asks for the mechanisms of the user.
+    fn hello(&self) -> RawDocumentBuf {
+        let client = rawdoc! {
+            "driver": { "name": "keyward", "version": env!("CARGO_PKG_VERSION") },
+            "os": { "type": std::env::consts::OS },
+            "application": { "name": short(&self.name) },
+        };
+        let asked = format!("{}.{}", self.auth_source(), self.user);
+        rawdoc! { "isMaster": 1, "client": client, "saslSupportedMechs": asked, "$db": "admin" }
+    }
+
+    async fn prove<S>(
+        &self,
+        talk: &mut Talk<'_, S>,
+        mechanism: Mechanism,
+    ) -> Result<(), ServerError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let source = self.auth_source();
+        let scram = Scram::new(mechanism, &self.user).map_err(|_| protocol())?;
+        let start = rawdoc! {
+            "saslStart": 1, "mechanism": mechanism.as_str(), "payload": binary(&scram.message()),
+            "options": { "skipEmptyExchange": true }, "$db": source,
+        };
+        let first = talk.ask(&start).await?;
+        self.expect_ok(&first)?;
+        let (conversation, server_first) = (conversation(&first)?, payload(&first)?);
+        let text = self.password.expose_text().ok_or_else(protocol)?;
+        let secret = mechanism.secret(&self.user, text);
+        // The hash takes as many rounds as the server wishes: not on a thread that serves streams.
+        let proved = tokio::task::spawn_blocking(move || scram.prove(&server_first, &secret));
+        let proving = proved.await.map_err(|_| protocol())?.map_err(failed)?;
+        let mut payload_sent = binary(&proving.message);
+        let mut proof = Err(ScramError::Unproved);
+        // Older servers want an empty message after the proof.
+        for _ in 0..2 {
+            let next = rawdoc! {
+                "saslContinue": 1, "conversationId": conversation, "payload": payload_sent,
+                "$db": source,
+            };
+            let answer = talk.ask(&next).await?;
+            self.expect_ok(&answer)?;
+            if proof.is_err() {
+                proof = proving.check(&payload(&answer)?);
+            }
+            // Nothing is sent to a server that has not proved itself.
+            proof.map_err(failed)?;
+            if answer.get_bool("done").map_err(|_| protocol())? {
+                return Ok(());
+            }
+            payload_sent = binary("");
+        }
+        Err(protocol())
+    }
+
+    fn expect_ok(&self, answer: &RawDocument) -> Result<(), ServerError> {
+        if is_ok(answer) {
+            return Ok(());
+        }
+        let words = answer.get_str("errmsg").unwrap_or_default();
+        let message = words_of_server(words, &self.password);
+        let rejects_login = matches!(answer.get_i32("code"), Ok(AUTHENTICATION_FAILED));
+        Err(ServerError::Refused { message, rejects_login })
+    }
+}
+
+/// The primary that a server names which is none itself. A server that knows none may still be read.
+fn primary(hello: &RawDocument) -> Option<Target> {
+    let is_primary = |name: &str| matches!(hello.get_bool(name), Ok(true));
+    if is_primary("ismaster") || is_primary("isWritablePrimary") {
+        return None;
+    }
+    Target::parse(Scheme::Https, hello.get_str("primary").ok()?).ok()
+}
+
+/// The strongest mechanism that the user has; SHA-1 where the server does not say.
+/// <https://github.com/mongodb/specifications/blob/master/source/auth/auth.md#defaults>
+fn mechanism(hello: &RawDocument) -> Result<Mechanism, ServerError> {
+    let Ok(offered) = hello.get_array("saslSupportedMechs") else { return Ok(Mechanism::Sha1) };
+    let offers = |mechanism: Mechanism| {
+        let mut names = offered.into_iter().flatten();
+        names.any(|name| name.as_str() == Some(mechanism.as_str()))
+    };
+    let mut all = [Mechanism::Sha256, Mechanism::Sha1].into_iter();
+    all.find(|mechanism| offers(*mechanism))
+        .ok_or(ServerError::Unsupported { method: "another mechanism than SCRAM" })
+}
+
+/// A stream of questions, each with its answer.
+pub struct Talk<'a, S> {
+    stream: &'a mut S,
+    request: i32,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
+    pub fn new(stream: &'a mut S) -> Self {
+        Self { stream, request: 0 }
+    }
+
+    /// Sends one command and reads its answer, exactly.
+    pub async fn ask(&mut self, command: &RawDocument) -> Result<RawDocumentBuf, ServerError> {
+        self.request += 1;
+        let out = Zeroizing::new(wire::msg(self.request, 0, command));
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
+        let message = Message::read(self.stream, ANSWER_BYTES_MAX).await;
+        let message = message.map_err(|error| match error {
+            ReadError::Ended(error) => ServerError::Ended(error),
+            ReadError::Malformed(_) => protocol(),
+        })?;
+        if message.header.opcode != wire::OP_MSG || message.header.response_to != self.request {
+            return Err(protocol());
+        }
+        let (_, answer) = message.command().map_err(|_| protocol())?;
+        Ok(answer.to_owned())
+    }
+}
+
+/// `ok` is a number of any type.
+pub fn is_ok(answer: &RawDocument) -> bool {
+    match answer.get("ok") {
+        Ok(Some(RawBsonRef::Double(number))) => number == 1.0,
+        Ok(Some(RawBsonRef::Int32(number))) => number == 1,
+        Ok(Some(RawBsonRef::Int64(number))) => number == 1,
+        Ok(Some(RawBsonRef::Boolean(is_ok))) => is_ok,
+        _ => false,
+    }
+}
+
+fn protocol() -> ServerError {
+    ServerError::Protocol(DatabaseProtocol::Mongodb)
+}
+
+fn failed(error: ScramError) -> ServerError {
+    match error {
+        ScramError::Protocol => protocol(),
+        ScramError::Rounds => {
+            ServerError::Unsupported { method: "SCRAM with few rounds, or too many" }
+        }
+        ScramError::Unproved => ServerError::Unproved,
+    }
+}
+
+fn conversation(answer: &RawDocument) -> Result<i32, ServerError> {
+    answer.get_i32("conversationId").map_err(|_| protocol())
+}
+
+fn payload(answer: &RawDocument) -> Result<String, ServerError> {
+    let payload = answer.get_binary("payload").map_err(|_| protocol())?;
+    String::from_utf8(payload.bytes.to_vec()).map_err(|_| protocol())
+}
+
+fn binary(text: &str) -> bson::Binary {
+    let bytes = text.as_bytes().to_vec();
+    bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes }
+}
+
+/// Servers refuse longer names of applications than 128 bytes.
+fn short(name: &str) -> String {
+    name.chars().take(32).collect()
+}

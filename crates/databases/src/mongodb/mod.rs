@@ -1,0 +1,144 @@
+//! MongoDB, and what else speaks `OP_MSG`. `serve` answers `hello` until a client authenticates; each stage has a file.
+
+mod commands;
+mod documents;
+mod filter;
+mod greeting;
+#[cfg(test)]
+mod hostile;
+mod login;
+mod scram;
+pub mod test;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use bytes::BytesMut;
+use zeroize::Zeroizing;
+
+use self::commands::Allowed;
+use self::documents::ErrorCode;
+use self::filter::{AnswerFilter, CommandFilter, Replaced};
+use self::greeting::{Client, NoClient};
+use self::login::Login;
+use crate::choice::Named;
+use crate::listener::DatabaseListener;
+use crate::login::Permitted;
+use crate::refused::Refused;
+use crate::session::{self, Greeting, send_first, send_last};
+use crate::stream::{Filter, Filtered};
+use crate::upstream::{Upstream, leaving};
+use keyward_base::agent::Agent;
+use keyward_base::codes::Code;
+use keyward_base::database::DatabaseProtocol;
+use keyward_proxy::{ServiceExchange, ServiceStream};
+
+/// The answer to a stream above the limit: none. An answer has the number of its request, which has not come.
+pub const OVERLOADED: &[u8] = b"";
+
+/// Clients name no protocol in TLS (ALPN); one that does names this.
+const ALPN: &[u8] = b"mongodb";
+
+/// A session that is logged in at the server.
+pub struct OpenSession {
+    upstream: Upstream,
+    allowed: Allowed,
+}
+
+/// Serves one stream of a listener until it ends.
+pub async fn serve(listener: Arc<DatabaseListener>, stream: ServiceStream) {
+    let (gateway, place) = (stream.gateway.clone(), stream.place());
+    let greeted = ServiceStream::while_unauthenticated(&gateway, &place, greeted(stream)).await;
+    // Otherwise it sent nothing in time or nothing that is understood, only watched the server, or had to make room.
+    if let Some((stream, client)) = greeted.flatten() {
+        session::run(&listener, stream, client).await;
+    }
+}
+
+/// The client's login, within TLS if it wants that.
+async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, Client)> {
+    if stream.begins_with_tls().await {
+        stream = stream.with_tls(ALPN).await?;
+    }
+    let why = match stream.is_confidential() {
+        false => "this listener is reached over the network: use TLS (tls=true)",
+        true => {
+            let is_owned = stream.is_owned();
+            match greeting::read(stream.socket(), is_owned).await {
+                Ok(client) => return Some((stream, client)),
+                Err(NoClient::Left) => return None,
+                Err(NoClient::Malformed(malformed)) => malformed.text(),
+            }
+        }
+    };
+    tracing::debug!(why, "a client of a database listener has not authenticated");
+    send_last(&mut stream, b"").await;
+    None
+}
+
+impl Greeting for Client {
+    type Open = OpenSession;
+
+    const PROTOCOL: DatabaseProtocol = DatabaseProtocol::Mongodb;
+
+    async fn token(&mut self, _stream: &mut ServiceStream) -> Result<Zeroizing<String>, Refused> {
+        self.token.take().ok_or(Refused::Client("no password was sent"))
+    }
+
+    fn named(&self) -> Named<'_> {
+        Named::User(&self.user)
+    }
+
+    async fn open(
+        &mut self,
+        _listener: &DatabaseListener,
+        exchange: &mut ServiceExchange,
+        agent: &Agent,
+        permitted: Permitted,
+    ) -> Result<OpenSession, Refused> {
+        let login = Login::new(permitted, &agent.name)?;
+        let upstream = login.run(exchange).await?;
+        Ok(OpenSession { upstream, allowed: login.allowed() })
+    }
+
+    async fn run(
+        self,
+        open: OpenSession,
+        mut exchange: ServiceExchange,
+        mut stream: ServiceStream,
+    ) {
+        if self.first.is_empty() {
+            let answer = wire::answer(self.asked, &documents::authenticated());
+            if !send_first(&mut stream, &answer).await {
+                return;
+            }
+        }
+        let (malformed, replaced) = (Arc::<AtomicBool>::default(), Arc::<Replaced>::default());
+        let mut filter = CommandFilter::new(open.allowed, replaced.clone(), malformed.clone());
+        let mut first = BytesMut::new();
+        if filter.feed(&self.first, &mut first).is_ok() {
+            let (agents, left) = leaving(stream.socket(), |_| false);
+            let agents = Filtered::new(agents, filter, first);
+            let answers = AnswerFilter::new(replaced);
+            let upstream = Filtered::new(open.upstream, answers, BytesMut::new());
+            let end = exchange.splice(agents, upstream).await;
+            left.note(&mut exchange, end);
+        }
+        if malformed.load(Relaxed) {
+            exchange.refused_by_protocol(Code::BadRequest);
+        }
+    }
+
+    fn refusal(&self, refused: &Refused, exchange: Option<&str>) -> Vec<u8> {
+        let words = refused.words(exchange);
+        let code = match words.code {
+            Some(Code::AgentUnauthenticated | Code::TooManyGuesses | Code::SessionExpired) => {
+                ErrorCode::AuthenticationFailed
+            }
+            None => ErrorCode::BadValue,
+            Some(_) => ErrorCode::Unauthorized,
+        };
+        wire::answer(self.asked, &documents::error(code, &words.line()))
+    }
+}

@@ -1,0 +1,54 @@
+//! Logs in with a connection and asks the server for its version and the user.
+
+use bson::{RawDocument, rawdoc};
+
+use super::login::{Login, Talk, is_ok};
+use crate::login::{Permitted, ServerError};
+use crate::refused::Refused;
+use crate::test::DatabaseFacts;
+use crate::upstream::Upstream;
+use keyward_proxy::ServiceExchange;
+
+/// Logs in and asks.
+///
+/// # Errors
+/// When the server opens no session, or does not answer.
+pub async fn facts(
+    exchange: &mut ServiceExchange,
+    permitted: Permitted,
+) -> Result<DatabaseFacts, Refused> {
+    let login = Login::new(permitted, "keyward")?;
+    let mut upstream = login.run(exchange).await?;
+    let within = exchange.connect_timeout();
+    let asked = tokio::time::timeout(within, questions(&mut upstream)).await;
+    let (version, user) = asked.unwrap_or(Err(ServerError::Timeout))?;
+    Ok(DatabaseFacts {
+        version: version.unwrap_or_else(|| "(of unknown version)".to_owned()),
+        user: user.unwrap_or_else(|| login.user().to_owned()),
+        read_only: login.allowed().read_only,
+        superuser: false,
+    })
+}
+
+/// The version and the user. The user may lack the right to ask.
+async fn questions(
+    upstream: &mut Upstream,
+) -> Result<(Option<String>, Option<String>), ServerError> {
+    let mut talk = Talk::new(upstream);
+    let build = talk.ask(&rawdoc! { "buildInfo": 1, "$db": "admin" }).await?;
+    let version = build.get_str("version").ok().filter(|_| is_ok(&build)).map(short);
+    let status = talk.ask(&rawdoc! { "connectionStatus": 1, "$db": "admin" }).await?;
+    Ok((version, user(&status)))
+}
+
+/// The first of `authInfo.authenticatedUsers`, as `user@database`.
+fn user(status: &RawDocument) -> Option<String> {
+    let users = status.get_document("authInfo").ok()?.get_array("authenticatedUsers").ok()?;
+    let user = users.get_document(0).ok()?;
+    let (user, database) = (user.get_str("user").ok()?, user.get_str("db").ok()?);
+    Some(format!("{}@{}", short(user), short(database)))
+}
+
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
+}

@@ -1,0 +1,217 @@
+//! Messages of MongoDB: `OP_MSG`, and `OP_QUERY` with which old clients say hello.
+//! <https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/>. Compressed messages are never agreed on.
+
+use bson::RawDocument;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use zeroize::Zeroizing;
+
+/// The length of a header, in bytes.
+pub const HEADER_BYTES: usize = 16;
+
+/// The longest message (`maxMessageSizeBytes` of servers), in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 48_000_000;
+
+/// The longest document of a command: 16 MiB and what commands add (`BSONObjMaxInternalSize` of servers), in bytes.
+pub const COMMAND_BYTES_MAX: usize = (16 << 20) + (16 << 10);
+
+/// The longest message of a client that has not authenticated, in bytes.
+pub const EARLY_BYTES_MAX: usize = 16 * 1024;
+
+pub const OP_REPLY: i32 = 1;
+pub const OP_QUERY: i32 = 2004;
+pub const OP_MSG: i32 = 2013;
+
+/// The last four bytes are a checksum.
+pub const CHECKSUM_PRESENT: u32 = 1;
+/// No answer is wanted, or another message follows.
+pub const MORE_TO_COME: u32 = 2;
+/// The server may send several answers.
+const EXHAUST_ALLOWED: u32 = 1 << 16;
+/// Flags that a reader must know; it refuses messages with others.
+const REQUIRED_FLAGS: u32 = 0xffff;
+
+/// Why bytes are no message. Nothing of them is repeated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Malformed {
+    Length,
+    Opcode,
+    Flags,
+    Section,
+    Document,
+    /// A client sends more than it may before it has authenticated.
+    TooMany,
+}
+
+impl Malformed {
+    /// What is wrong.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Length => "the length of a message is out of bounds",
+            Self::Opcode => "a message is neither OP_MSG nor a first OP_QUERY",
+            Self::Flags => "a message has unknown flags",
+            Self::Section => "the sections of a message are not one command and its documents",
+            Self::Document => "a command is no BSON document",
+            Self::TooMany => "too many messages before the login",
+        }
+    }
+}
+
+/// The beginning of each message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Header {
+    /// The length of the message with its header, in bytes.
+    pub length: usize,
+    pub request: i32,
+    pub response_to: i32,
+    pub opcode: i32,
+}
+
+impl Header {
+    /// Reads a header, and checks that the message has room for one.
+    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, Malformed> {
+        let number = |at: usize| {
+            i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let length = usize::try_from(number(0)).map_err(|_| Malformed::Length)?;
+        if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) {
+            return Err(Malformed::Length);
+        }
+        Ok(Self { length, request: number(4), response_to: number(8), opcode: number(12) })
+    }
+}
+
+/// How a client asks, and so how it is answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    Msg,
+    /// `OP_QUERY`, which is answered with `OP_REPLY`.
+    Query,
+}
+
+/// The place of an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Asked {
+    pub form: Form,
+    /// The number of the request.
+    pub request: i32,
+}
+
+/// A whole message.
+#[derive(Debug)]
+pub struct Message {
+    pub header: Header,
+    /// What follows the header. It may hold a token or a password.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Why there is no message.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("the stream ended")]
+    Ended(#[from] std::io::Error),
+    #[error("{}", .0.text())]
+    Malformed(Malformed),
+}
+
+impl From<Malformed> for ReadError {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl Message {
+    /// Reads one message of at most `max` bytes, and nothing behind it.
+    pub async fn read<S: AsyncRead + Unpin>(stream: &mut S, max: usize) -> Result<Self, ReadError> {
+        let mut head = [0; HEADER_BYTES];
+        stream.read_exact(&mut head).await?;
+        let header = Header::parse(&head)?;
+        if header.length > max {
+            return Err(Malformed::Length.into());
+        }
+        let mut body = Zeroizing::new(vec![0; header.length - HEADER_BYTES]);
+        stream.read_exact(&mut body).await?;
+        Ok(Self { header, body })
+    }
+
+    /// The only section of an `OP_MSG`, or the query of an `OP_QUERY` for a command.
+    pub fn command(&self) -> Result<(Asked, &RawDocument), Malformed> {
+        let (form, document) = match self.header.opcode {
+            OP_MSG => (Form::Msg, only_section(&self.body)?),
+            OP_QUERY => (Form::Query, query(&self.body)?),
+            _ => return Err(Malformed::Opcode),
+        };
+        let document = RawDocument::from_bytes(document).map_err(|_| Malformed::Document)?;
+        Ok((Asked { form, request: self.header.request }, document))
+    }
+
+    /// All of its bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        let mut bytes = header(self.header, self.body.len());
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+}
+
+/// The flags of an `OP_MSG`, which a reader must know.
+pub fn flags(bytes: [u8; 4]) -> Result<u32, Malformed> {
+    let flags = u32::from_le_bytes(bytes);
+    let known = CHECKSUM_PRESENT | MORE_TO_COME | EXHAUST_ALLOWED;
+    match flags & REQUIRED_FLAGS & !known {
+        0 => Ok(flags),
+        _ => Err(Malformed::Flags),
+    }
+}
+
+fn only_section(body: &[u8]) -> Result<&[u8], Malformed> {
+    let (head, rest) = body.split_first_chunk::<4>().ok_or(Malformed::Length)?;
+    let checksum = if flags(*head)? & CHECKSUM_PRESENT != 0 { 4 } else { 0 };
+    let end = rest.len().checked_sub(checksum).ok_or(Malformed::Length)?;
+    match rest[..end].split_first() {
+        Some((0, document)) => Ok(document),
+        _ => Err(Malformed::Section),
+    }
+}
+
+fn query(body: &[u8]) -> Result<&[u8], Malformed> {
+    let rest = body.get(4..).ok_or(Malformed::Length)?;
+    let end = rest.iter().position(|byte| *byte == 0).ok_or(Malformed::Section)?;
+    if !rest[..end].ends_with(b".$cmd") {
+        return Err(Malformed::Opcode);
+    }
+    // How many documents are skipped and returned.
+    rest.get(end + 9..).ok_or(Malformed::Length)
+}
+
+/// An `OP_MSG` with one document.
+pub fn msg(request: i32, response_to: i32, document: &RawDocument) -> Vec<u8> {
+    let length = 5 + document.as_bytes().len();
+    let mut bytes = header(Header { length: 0, request, response_to, opcode: OP_MSG }, length);
+    bytes.extend_from_slice(&[0; 5]);
+    bytes.extend_from_slice(document.as_bytes());
+    bytes
+}
+
+/// The answer with one document to what a client asked.
+pub fn answer(asked: Asked, document: &RawDocument) -> Vec<u8> {
+    if asked.form == Form::Msg {
+        return msg(0, asked.request, document);
+    }
+    let head = Header { length: 0, request: 0, response_to: asked.request, opcode: OP_REPLY };
+    let mut bytes = header(head, 20 + document.as_bytes().len());
+    // No flags, no cursor, from the first document on; one document.
+    bytes.extend_from_slice(&[0; 16]);
+    bytes.extend_from_slice(&1_i32.to_le_bytes());
+    bytes.extend_from_slice(document.as_bytes());
+    bytes
+}
+
+/// A header before so many bytes, with room for them.
+fn header(header: Header, body_bytes: usize) -> Vec<u8> {
+    let length = HEADER_BYTES + body_bytes;
+    let mut bytes = Vec::with_capacity(length);
+    let length = i32::try_from(length).expect("messages have at most 48 MB");
+    for number in [length, header.request, header.response_to, header.opcode] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
