@@ -57,16 +57,16 @@ pub use services::Services;
 pub use store_copy::copy_store;
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
-use self::data_path::Ending;
-use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor, Sockets};
+use self::data_path::{Ends, serving};
+use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor};
 use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::Reloader;
-use self::succession::{admin_socket, handed_over, opened};
+use self::succession::{admin_socket, handed_over, offered, opened};
 use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAgent, ListenAt, ListenDatabase};
-use keyward_api::{self as admin, Admin, AuditLog, Deps, Locations, Reloads, Runs};
+use keyward_api::{Admin, AuditLog, Deps, Locations, Reloads, Runs};
 use keyward_databases::DatabaseListener;
 use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner};
 use keyward_state::observe::audit::{Audit, Writer};
@@ -95,8 +95,7 @@ pub struct Running {
     database_addrs: Vec<ListenDatabase>,
     admin_addr: SocketAddr,
     locations: Locations,
-    retire: watch::Sender<bool>,
-    drain: watch::Sender<bool>,
+    ends: Ends,
     /// Offers the listening sockets to another process.
     hand_over: Option<HandOver>,
     /// The gateway whose sockets this one has.
@@ -131,38 +130,30 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     // Before the files are read, so that later changes are noticed.
     let watched = Watched::new(config.files());
     // The store first: a second gateway on the same data fails because of the store, not of a port in use.
-    let (opened, mut predecessor) = opened(&config).await?;
-    let mut sockets = Sockets::of(predecessor.as_mut());
+    let (opened, predecessor, mut sockets) = opened(&config).await?;
     let bound = Listeners::bind(&config, &mut sockets).await?;
     // Before the plan is applied, so that its changes are recorded.
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
     warn_of_missing_owners(&services, &config);
     let socket = admin_socket(&config, &mut sockets).await?;
-    let (retire, retiring) = watch::channel(false);
-    let (drain, draining) = watch::channel(false);
+    let ends = Ends::default();
     let upstream = UpstreamSettings::load(&config)?;
     services.telemetry.begin(&config, verbosity.as_ref())?;
-    let ending = Ending { retiring, draining: draining.clone() };
-    let (gateway, links) = data_path::serving(&config, &services, &upstream, &audit, ending)?;
+    let (gateway, links) = serving(&config, &services, &upstream, &audit, ends.subscribe())?;
     let cores = start_cores(&gateway)?;
     let (proxy_addrs, locations) = (bound.proxy_addrs(), bound.locations(&config));
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
     let deps = control_plane(&services, &gateway, &audit, changes.clone());
-    let admin = Admin::serving(deps, draining, locations.clone(), reloads.clone());
-    let runs = admin.runs().clone();
+    let admin = Admin::serving(deps, ends.drain.subscribe(), locations.clone(), reloads.clone());
     let mut tasks = AdminTasks::new();
     let access = admin_access(&config, bound.admin_addr);
     tasks.serve_network((bound.admin, bound.admin_tls), &admin, access, &services);
-    tasks.serve_parts((bound.metrics, bound.hooks), &admin, &services);
-    tasks.start_for(&admin, links);
-    tasks.listen(|stop| admin::serve_socket(socket, admin, stop));
-    tasks.start_jobs(&services, &config);
-    // Sockets of a service manager are its own to pass on.
-    let is_private = config.ends_with_runs || config.environment.path("LISTEN_FDS").is_some();
-    let hand_over = (!is_private).then(|| sockets.offer(&config.data_dir)).transpose()?;
+    tasks.serve_parts(socket, (bound.metrics, bound.hooks), &admin, &services);
+    tasks.start_jobs((&admin, links), &services, &config);
+    let hand_over = offered(&config, sockets)?;
     let reloader = Reloader {
         keys: keys::ConfiguredKeys::of(&config),
         started: Arc::new(config),
@@ -179,14 +170,13 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     tasks.spawn(|close| until(close, Box::pin(reloader.run(asks))));
     Ok(Running {
         services,
-        runs,
+        runs: admin.runs().clone(),
         proxy_addrs,
         agent_addrs: bound.agents_at,
         database_addrs: bound.databases_at,
         admin_addr: bound.admin_addr,
         locations,
-        retire,
-        drain,
+        ends,
         hand_over,
         predecessor,
         listeners: accept(&cores, bound.proxy, bound.databases),
@@ -403,7 +393,7 @@ impl Running {
     /// Ends. If another process has the sockets, streams that were accepted a moment before get time for a request.
     async fn end(self, is_handed_over: bool) {
         if is_handed_over {
-            self.retire.send_replace(true);
+            self.ends.retire.send_replace(true);
             self.tasks.retire();
             tokio::select! {
                 () = tokio::time::sleep(FIRST_REQUEST_WITHIN) => {}
@@ -418,7 +408,7 @@ impl Running {
     pub async fn shutdown(self) {
         let Self {
             services,
-            drain,
+            ends,
             hand_over,
             cores,
             mut listeners,
@@ -431,7 +421,7 @@ impl Running {
         // Its copies of the sockets would keep them open.
         drop(hand_over);
         let within = services.limits.drain_timeout;
-        drain.send_replace(true);
+        ends.drain.send_replace(true);
         all_ended(&mut listeners).await;
         let Ok(cores) = Arc::try_unwrap(cores) else {
             return tracing::error!("a listener outlived its task");

@@ -13,7 +13,7 @@ use super::{
     source_files, usage,
 };
 use crate::config::Config;
-use keyward_api::{self as admin, Admin, AdminTls, NetworkAccess, Stop};
+use keyward_api::{self as admin, Admin, AdminSocket, AdminTls, NetworkAccess, Stop};
 use keyward_proxy::{ProxyTls, WantedLink};
 
 /// The admin listeners and background jobs. They run until the last exchange has ended, so that `/readyz`
@@ -75,13 +75,15 @@ impl AdminTasks {
         self.listen(|stop| admin::serve_network(listener, tls, state.clone(), router, stop));
     }
 
-    /// Serves the listeners for metrics and webhooks.
+    /// Serves the socket, and the listeners for metrics and webhooks.
     pub(super) fn serve_parts(
         &mut self,
+        socket: AdminSocket,
         (metrics, hooks): (Option<TcpListener>, Option<BoundHooks>),
         state: &Admin,
         services: &Services,
     ) {
+        self.listen(|stop| admin::serve_socket(socket, state.clone(), stop));
         if let Some(listener) = metrics {
             self.listen(|stop| admin::serve_metrics(listener, state.clone(), stop));
         }
@@ -91,14 +93,15 @@ impl AdminTasks {
         }
     }
 
-    /// Starts the background jobs that use the control plane: links in refusals, and the list of replicas.
-    pub(super) fn start_for(&mut self, admin: &Admin, links: mpsc::Receiver<WantedLink>) {
+    /// Starts the background jobs; those of the control plane make links in refusals, and announce the replica.
+    pub(super) fn start_jobs(
+        &mut self,
+        (admin, links): (&Admin, mpsc::Receiver<WantedLink>),
+        services: &Services,
+        config: &Config,
+    ) {
         self.spawn(|close| until(close, admin::make_links(admin.clone(), links)));
         self.spawn(|close| until(close, admin::announce(admin.clone())));
-    }
-
-    /// Starts the background jobs.
-    pub(super) fn start_jobs(&mut self, services: &Services, config: &Config) {
         services.metrics.started(services.clock.now());
         let (rulebook, keys) = (services.rulebook.clone(), services.keys.clone());
         let (authority, files) = (services.authority.clone(), config.ca.clone());

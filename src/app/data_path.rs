@@ -22,12 +22,27 @@ pub struct DataPath {
     writer: Option<Writer>,
 }
 
+/// Ends a gateway.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// See [`Ending::retiring`].
+    pub(super) retire: watch::Sender<bool>,
+    /// See [`Ending::draining`].
+    pub(super) drain: watch::Sender<bool>,
+}
+
 /// How a gateway ends.
 pub(super) struct Ending {
     /// Turns true when another process accepts.
     pub(super) retiring: watch::Receiver<bool>,
     /// Turns true when streams end.
     pub(super) draining: watch::Receiver<bool>,
+}
+
+impl Ends {
+    pub(super) fn subscribe(&self) -> Ending {
+        Ending { retiring: self.retire.subscribe(), draining: self.drain.subscribe() }
+    }
 }
 
 impl Ending {

@@ -13,21 +13,25 @@ use keyward_api::{AdminSocket, SOCKET_NAME};
 /// The lock of a store ends with its process; each try waits for it for a moment.
 const UNLOCKED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Opens the services, after the gateway before has ended if only one process can have the store.
-pub(super) async fn opened(config: &Config) -> anyhow::Result<(Opened, Option<Predecessor>)> {
-    let found = match config.takes_over {
+/// Opens the services, after the gateway before has ended if only one process can have the store. Also that gateway, and
+/// its sockets.
+pub(super) async fn opened(
+    config: &Config,
+) -> anyhow::Result<(Opened, Option<Predecessor>, Sockets)> {
+    let mut found = match config.takes_over {
         true => {
             private_dir(&config.data_dir)?;
             Predecessor::find(&config.data_dir)?
         }
         false => None,
     };
+    let sockets = Sockets::of(found.as_mut());
     match (found, &config.store) {
         (Some(before), StoreChoice::Sled { .. } | StoreChoice::Memory) => {
             let before = before.ended().await?;
-            Ok((open_when_unlocked(config).await?, Some(before)))
+            Ok((open_when_unlocked(config).await?, Some(before), sockets))
         }
-        (found, _) => Ok((Opened::open(config).await?, found)),
+        (found, _) => Ok((Opened::open(config).await?, found, sockets)),
     }
 }
 
@@ -42,6 +46,12 @@ pub(super) async fn admin_socket(
     };
     sockets.give(SOCKET_NAME.to_owned(), &socket)?;
     Ok(socket.kept_when(sockets.handed_over.clone()))
+}
+
+/// Offers the sockets to the next process, but for a gateway of one run, and for sockets that a service manager passes on.
+pub(super) fn offered(config: &Config, sockets: Sockets) -> anyhow::Result<Option<HandOver>> {
+    let is_private = config.ends_with_runs || config.environment.path("LISTEN_FDS").is_some();
+    (!is_private).then(|| sockets.offer(&config.data_dir)).transpose()
 }
 
 pub(super) async fn handed_over(offered: Option<HandOver>) -> Successor {

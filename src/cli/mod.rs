@@ -348,7 +348,7 @@ impl Command {
             Self::Connect(args) => Box::pin(args.run(global)).await,
             Self::Import(args) => Box::pin(args.run(global)).await,
             Self::App(command) => command.run(global).await,
-            Self::Connection(command) => command.run(global).await,
+            Self::Connection(command) => Box::pin(command.run(global)).await,
             Self::Plugin(command) => Box::pin(command.run(global)).await,
             Self::Provider(command) => command.run(global).await,
             Self::Session(command) => command.run(global).await,

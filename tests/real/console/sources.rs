@@ -41,7 +41,7 @@ async fn a_source_is_added_and_a_key_is_referred_to() {
     lab.guard(token.clone());
     lab.guard(key.clone());
     lab.add_agent("laptop").await;
-    let agent = Agent { name: "laptop", token: &lab.token("laptop").to_owned() };
+    let agent = Agent { name: "laptop", token: lab.token("laptop") };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut tab = chromium.tab("ann").await;
     sign_in(&mut tab, &link(&lab, None).await).await;

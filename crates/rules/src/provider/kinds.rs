@@ -143,29 +143,34 @@ pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
     }
 }
 
-/// The default fields of a kind (for OAuth, of its grant type): name, label, secret, optional.
-pub(super) fn usual_fields(
-    kind: AuthKind,
-    grant: Option<GrantText>,
-) -> &'static [(&'static str, &'static str, bool, bool)] {
-    match kind {
-        AuthKind::Oauth2 if grant == Some(GrantText::ClientCredentials) => &[],
-        AuthKind::Oauth2 if grant == Some(GrantText::JwtBearer) => {
+/// Default fields: name, label, secret, optional.
+type UsualFields = &'static [(&'static str, &'static str, bool, bool)];
+
+/// The default fields of a grant type of OAuth.
+fn usual_fields_of_grant(grant: Option<GrantText>) -> UsualFields {
+    match grant {
+        Some(GrantText::ClientCredentials) => &[],
+        Some(GrantText::JwtBearer) => {
             &[("private_key", "Private key", true, false), ("subject", "Subject", false, true)]
         }
-        AuthKind::Oauth2 if grant == Some(GrantText::TokenExchange) => {
-            &[("subject_token", "Subject token", true, false)]
-        }
+        Some(GrantText::TokenExchange) => &[("subject_token", "Subject token", true, false)],
+        _ => &[
+            ("refresh_token", "Refresh token", true, true),
+            ("access_token", "Access token", true, true),
+        ],
+    }
+}
+
+/// The default fields of a kind.
+pub(super) fn usual_fields(kind: AuthKind, grant: Option<GrantText>) -> UsualFields {
+    match kind {
+        AuthKind::Oauth2 => usual_fields_of_grant(grant),
         AuthKind::ApiKey => &[("api_key", "API key", true, false)],
         AuthKind::Bearer => &[("token", "Token", true, false)],
         AuthKind::Basic | AuthKind::Digest | AuthKind::Session => {
             &[("username", "User name", false, false), ("password", "Password", true, false)]
         }
         AuthKind::Custom => &[],
-        AuthKind::Oauth2 => &[
-            ("refresh_token", "Refresh token", true, true),
-            ("access_token", "Access token", true, true),
-        ],
         AuthKind::Oauth1 => &[
             ("consumer_key", "Consumer key", true, false),
             ("consumer_secret", "Consumer secret", true, false),
