@@ -51,7 +51,7 @@ const IN_ITS_USE: &str = "declare the connections there, or name another agent w
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// env, aws, gh, gcloud, netrc, npm, pip, codex, or a file of variables [default: .env]
+    /// env, aws, gh, gcloud, netrc, npm, pip, codex, or a file [default: .env]
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
     /// show what was found, and change nothing

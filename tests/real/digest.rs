@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::stage::{run, said, service};
@@ -12,9 +13,6 @@ use crate::support::pki::pki;
 use crate::support::*;
 
 const NAME: &str = "pages.acme.test";
-
-/// Where Debian has the modules.
-const MODULES: &str = "/usr/lib/apache2/modules";
 
 /// Apache with one page, for user `ann` alone.
 struct Apache {
@@ -74,8 +72,8 @@ impl Apache {
             "socache_shmcb",
             "ssl",
         ];
-        let modules =
-            modules.map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n"));
+        let at = Self::modules();
+        let modules = modules.map(|name| format!("LoadModule {name}_module {at}/mod_{name}.so\n"));
         let folder = folder.display();
         format!(
             "{}ServerName {NAME}\nListen 127.0.0.1:{port}\nPidFile {folder}/pid\nDefaultRuntimeDir {folder}\nErrorLog {folder}/errors\n\
@@ -87,6 +85,14 @@ impl Apache {
         )
     }
 
+    /// The folder that the package has its modules in.
+    fn modules() -> String {
+        let files = Command::new("dpkg").args(["-L", "apache2-bin"]).output().expect("dpkg");
+        let files = String::from_utf8(files.stdout).expect("text");
+        let mut folders = files.lines().filter_map(|line| line.strip_suffix("/mod_ssl.so"));
+        folders.next().expect("a module").to_owned()
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -94,7 +100,9 @@ impl Apache {
 
 impl Drop for Apache {
     fn drop(&mut self) {
-        let _ = self.server.kill();
+        // Killed, it would leave its workers.
+        let id = Pid::from_child(&self.server);
+        let _ = kill_process(id, Signal::TERM);
         let _ = self.server.wait();
     }
 }
