@@ -91,6 +91,13 @@ async fn connected(lab: &mut Lab) -> Vec<(Account, BTreeMap<String, String>)> {
     found
 }
 
+/// The host of logins, where it is not one of the provider's.
+fn login_host(auth: &AuthMethod) -> Option<String> {
+    let url = auth.oauth.as_ref()?.token.as_ref()?.to_string();
+    // Others are variables, and hosts of the provider.
+    url.parse::<http::Uri>().ok()?.host().map(ToOwned::to_owned)
+}
+
 /// The answer to a login of this method.
 fn login_answer(account: &Account) -> String {
     let mut body = Value::Null;
@@ -114,6 +121,7 @@ async fn every_credential_that_is_made_here_arrives_in_its_places() {
     for (provider, auth) in made() {
         let variables = variables(&provider, |variable| variable.default.is_none());
         hosts.extend(Account::new("x".to_owned(), &provider, &auth, variables, &sample).hosts());
+        hosts.extend(login_host(&auth));
     }
     for host in hosts {
         plan = plan.resolve(&format!("\"{host}\": \"{}\"", origin.addr));

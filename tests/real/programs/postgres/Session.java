@@ -55,7 +55,7 @@ public class Session {
             try (Statement statement = session.createStatement()) {
                 check(number(statement.executeQuery("SELECT count(*) FROM from_java")) == 5002, "count");
                 // A cancel request comes by a stream of its own.
-                statement.setQueryTimeout(1);
+                statement.setQueryTimeout(3);
                 try {
                     statement.execute("SELECT pg_sleep(600)");
                     throw new AssertionError("it was not cancelled");

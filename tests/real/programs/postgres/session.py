@@ -45,17 +45,17 @@ with psycopg.connect(url, autocommit=True) as session:
         other.execute(sql.SQL("NOTIFY news, {}").format("here"))
     notified = next(session.notifies(timeout=60))
     assert (notified.channel, notified.payload) == ("news", "here")
-    # A cancel request comes by a stream of its own.
-    began = threading.Event()
-
+    # A cancel request comes by a stream of its own. It has no effect before the query has begun.
     def cancel():
-        began.wait()
+        running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(600)'"
+        with psycopg.connect(url, autocommit=True) as other:
+            while other.execute(running).fetchone() == (0,):
+                pass
         session.cancel_safe(timeout=60)
 
     canceller = threading.Thread(target=cancel)
     canceller.start()
     try:
-        began.set()
         session.execute("SELECT pg_sleep(600)")
         raise AssertionError("it was not cancelled")
     except psycopg.errors.QueryCanceled:

@@ -27,7 +27,7 @@ async def main():
             assert await asyncio.wait_for(heard, 60) == "here"
             # The driver sends a cancel request at the timeout.
             try:
-                await session.fetch("SELECT pg_sleep(600)", timeout=1)
+                await session.fetch("SELECT pg_sleep(600)", timeout=3)
                 raise AssertionError("it was not cancelled")
             except asyncio.TimeoutError:
                 pass
