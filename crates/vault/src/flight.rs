@@ -250,7 +250,7 @@ impl Flight<'_> {
         }
         for round in 0..ROUNDS_MAX {
             // A request and its storing take one lease at most; a late response renews the lease.
-            if round > 0 && !self.renews_lease().await {
+            if round > 0 && self.renews_lease().await != Some(true) {
                 break;
             }
             let stored = self.vault.stored(self.connection).await?;

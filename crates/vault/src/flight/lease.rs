@@ -16,6 +16,10 @@ use keyward_state::store::Lease;
 /// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
 
+/// The pause after a renewal that the store did not answer. A lease that is renewed only when the next renewal is due may end
+/// after the store is back.
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
+
 /// After an absence of the store for this part of a lease, leases may end soon although their holders run.
 const ENDS_WITHOUT: u32 = 4;
 
@@ -32,14 +36,14 @@ pub(super) enum LeaseResult {
 }
 
 impl Flight<'_> {
-    /// Renews the lease. Returns whether it was still held.
-    pub(super) async fn renews_lease(&self) -> bool {
-        let Some(lease) = self.lease.get() else { return false };
+    /// Renews the lease. Returns whether it was still held; `None` if the store does not answer.
+    pub(super) async fn renews_lease(&self) -> Option<bool> {
+        let Some(lease) = self.lease.get() else { return Some(false) };
         match self.vault.store.renew_lease(lease, self.settings.lease).await {
-            Ok(held) => held,
+            Ok(held) => Some(held),
             Err(error) => {
                 tracing::warn!(connection = %self.connection.id, %error, "a lease is not renewed");
-                false
+                None
             }
         }
     }
@@ -60,9 +64,14 @@ impl Flight<'_> {
     }
 
     async fn keep_lease(&self) -> Infallible {
+        let usual = self.settings.lease / LEASE_RENEWALS;
+        let mut pause = usual;
         loop {
-            tokio::time::sleep(self.settings.lease / LEASE_RENEWALS).await;
-            self.renews_lease().await;
+            tokio::time::sleep(pause).await;
+            pause = match self.renews_lease().await {
+                Some(_) => usual,
+                None => RENEW_AGAIN.min(usual),
+            };
         }
     }
 

@@ -102,6 +102,24 @@ fn a_token_that_was_not_stored_before_a_long_absence_is_not_asked_for_twice() {
     assert_eq!(simulated(Some(2), vec![answer], &steps), (Vec::new(), 0));
 }
 
+/// The database is away for nearly a lease while a replica waits for a late answer. When it is back, that replica renews its
+/// lease before it ends.
+#[test]
+fn a_lease_is_renewed_as_soon_as_the_database_is_back() {
+    let answer = Answer { after: 62_461, what: What::Token(None) };
+    let steps = [
+        FleetStep::Want(0, 1),
+        FleetStep::Pass(3_562),
+        FleetStep::Want(2, 1),
+        FleetStep::Refused(0),
+        FleetStep::Pass(7),
+        FleetStep::Absent,
+        FleetStep::Pass(24_003),
+        FleetStep::Refused(2),
+    ];
+    assert_eq!(simulated(None, vec![answer], &steps), (Vec::new(), 0));
+}
+
 /// A crash takes an answer with it: the next use of the token ends the grant, and that is all that goes wrong.
 #[test]
 fn a_crash_during_a_refresh_is_the_excuse_of_the_next_use() {
