@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::host::Target;
 
+/// The end of the scheme of a connection string whose host is no server.
+const SRV_SUFFIX: &str = "+srv";
+
 /// The wire protocol of a database.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -35,6 +38,23 @@ pub struct DatabaseEndpoint {
     pub security: StreamSecurity,
     /// MongoDB: the database that knows the user.
     pub auth_source: Option<String>,
+    /// The servers beside `target`.
+    pub seeds: Seeds,
+}
+
+/// How the servers of a replica set are found, of which a session uses one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Seeds {
+    /// These, after the target.
+    Listed(Vec<Target>),
+    /// The target is a name under which DNS lists them: SRV records, as `mongodb+srv://` has it.
+    Srv,
+}
+
+impl Default for Seeds {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
 }
 
 /// How a stream to a database server is secured. There is nothing between: TLS whose certificate is not verified protects
@@ -97,6 +117,7 @@ impl DatabaseProtocol {
     /// The protocol of a name for people and the audit log, [`DatabaseEndpoint::url`].
     pub fn of_url(url: &str) -> Option<Self> {
         let (scheme, _) = url.split_once("://")?;
+        let scheme = scheme.strip_suffix(SRV_SUFFIX).unwrap_or(scheme);
         Self::ALL.into_iter().find(|protocol| protocol.as_str() == scheme)
     }
 
@@ -112,22 +133,50 @@ impl DatabaseProtocol {
 }
 
 impl DatabaseEndpoint {
-    /// Whether another server can be a member of the same replica set: its name differs in the first label alone, or the port
-    /// does. So no server leads a login to another domain.
+    /// Whether another server can be a member of the same replica set: it is listed; its name differs from that of a listed
+    /// one in the first label alone, or the port does; or it is in the domain of the name under which DNS lists servers. So
+    /// no server, and no DNS server, leads a login to another domain.
     pub fn may_have_member(&self, member: &Target) -> bool {
-        let (own, other) = (self.target.host().to_string(), member.host().to_string());
-        let is_address = |host: &str| host.starts_with('[') || host.parse::<IpAddr>().is_ok();
-        let domain = |host: &str| host.split_once('.').map(|(_, domain)| domain.to_owned());
-        self.protocol == DatabaseProtocol::Mongodb
-            && (own == other
-                || (!is_address(&own) && !is_address(&other) && domain(&own) == domain(&other)))
+        let Seeds::Listed(more) = &self.seeds else {
+            return is_listed_below(&self.target.host().to_string(), &member.host().to_string());
+        };
+        let mut listed = std::iter::once(&self.target).chain(more);
+        match self.protocol {
+            DatabaseProtocol::Mongodb => listed.any(|known| is_sibling(known, member)),
+            _ => more.contains(member),
+        }
     }
 
     /// The name for people and the audit log: `postgres://host:port/database`.
     pub fn url(&self) -> String {
-        let (host, port) = (self.target.host(), self.target.port());
-        format!("{}://{host}:{port}/{}", self.protocol.as_str(), self.database)
+        let (scheme, database) = (self.protocol.as_str(), &self.database);
+        let Seeds::Listed(more) = &self.seeds else {
+            return format!("{scheme}{SRV_SUFFIX}://{}/{database}", self.target.host());
+        };
+        let servers = std::iter::once(&self.target).chain(more);
+        let named = servers.map(|server| format!("{}:{}", server.host(), server.port()));
+        format!("{scheme}://{}/{database}", named.collect::<Vec<_>>().join(","))
     }
+}
+
+/// Whether the names differ in the first label alone, or not at all.
+fn is_sibling(own: &Target, other: &Target) -> bool {
+    let (own, other) = (own.host().to_string(), other.host().to_string());
+    let is_address = |host: &str| host.starts_with('[') || host.parse::<IpAddr>().is_ok();
+    let domain = |host: &str| host.split_once('.').map(|(_, domain)| domain.to_owned());
+    own == other || (!is_address(&own) && !is_address(&other) && domain(&own) == domain(&other))
+}
+
+/// Whether DNS may list the server under the name: it is below the name's domain, and below the name itself where that has
+/// fewer than three labels.
+/// <https://github.com/mongodb/specifications/blob/master/source/initial-dns-seedlist-discovery/initial-dns-seedlist-discovery.md>
+fn is_listed_below(name: &str, server: &str) -> bool {
+    let domain = match name.matches('.').count() {
+        0 | 1 => name,
+        _ => name.split_once('.').map_or(name, |(_, domain)| domain),
+    };
+    let below = server.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.'));
+    below.is_some_and(|labels| !labels.is_empty())
 }
 
 #[cfg(test)]
@@ -162,10 +211,64 @@ mod tests {
                 database: "app".to_owned(),
                 security: StreamSecurity::VerifiedTls,
                 auth_source: None,
+                seeds: Seeds::default(),
             };
             let found = endpoint(DatabaseProtocol::Mongodb).may_have_member(&target(other));
             assert_eq!(found, expected, "{own} {other}");
             assert!(!endpoint(DatabaseProtocol::Postgres).may_have_member(&target(other)));
         }
+    }
+
+    fn endpoint(own: &str, seeds: Seeds) -> DatabaseEndpoint {
+        DatabaseEndpoint {
+            protocol: DatabaseProtocol::Mongodb,
+            target: target(own),
+            database: "app".to_owned(),
+            security: StreamSecurity::VerifiedTls,
+            auth_source: None,
+            seeds,
+        }
+    }
+
+    #[test]
+    fn dns_lists_servers_of_the_names_domain_alone() {
+        for (name, server, expected) in [
+            ("cluster.db.test", "a.db.test", true),
+            ("cluster.db.test", "a.shards.db.test", true),
+            ("cluster.db.test", "cluster.db.test", true),
+            ("cluster.db.test", "db.test", false),
+            ("cluster.db.test", "evildb.test", false),
+            ("cluster.db.test", "a.evil.test", false),
+            ("cluster.db.test", "10.0.0.1", false),
+            // A name without a domain of its own lists what is below it.
+            ("db.test", "a.db.test", true),
+            ("db.test", "db.test", false),
+            ("db.test", "a.test", false),
+            ("db", "a.db", true),
+            ("db", "a", false),
+        ] {
+            let endpoint = endpoint(name, Seeds::Srv);
+            assert_eq!(endpoint.may_have_member(&target(server)), expected, "{name} {server}");
+        }
+    }
+
+    #[test]
+    fn each_listed_server_has_members_beside_it() {
+        let more = ["b.other.test:27018", "10.0.0.1"].map(target);
+        let listed = endpoint("a.db.test:27017", Seeds::Listed(more.to_vec()));
+        for (member, expected) in [
+            ("c.db.test:27017", true),
+            ("c.other.test:27017", true),
+            ("10.0.0.1:27019", true),
+            ("10.0.0.2:27017", false),
+            ("c.evil.test:27017", false),
+        ] {
+            assert_eq!(listed.may_have_member(&target(member)), expected, "{member}");
+        }
+        assert_eq!(listed.url(), "mongodb://a.db.test:27017,b.other.test:27018,10.0.0.1:443/app");
+        let srv = endpoint("cluster.db.test:27017", Seeds::Srv).url();
+        assert_eq!(srv, "mongodb+srv://cluster.db.test/app");
+        assert_eq!(DatabaseProtocol::of_url(&srv), Some(DatabaseProtocol::Mongodb));
+        assert_eq!(DatabaseProtocol::of_url("postgres+srv+srv://h/d"), None);
     }
 }

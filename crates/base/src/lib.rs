@@ -16,6 +16,7 @@ pub mod limits;
 pub mod oidc;
 pub mod password;
 pub mod pattern;
+pub mod rare;
 pub mod rotation;
 pub mod secret;
 pub mod settings;

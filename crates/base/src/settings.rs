@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -13,6 +14,7 @@ use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::keys::section;
+use super::rare::SharedDefault;
 use super::time::{parse_duration, written};
 
 mod databases;
@@ -112,6 +114,13 @@ section! {
         /// on.
         #[key("time", "30s")]
         wait_max: Wait,
+    }
+}
+
+impl SharedDefault for Settings {
+    fn shared() -> &'static Self {
+        static NONE: LazyLock<Settings> = LazyLock::new(Settings::default);
+        &NONE
     }
 }
 

@@ -13,11 +13,21 @@ use foldhash::fast::RandomState;
 /// Average number of entries per shard at which the number of shards doubles.
 const SHARD_ENTRIES: usize = 32;
 
-/// A sharded hash map. A clone shares all shards; a change copies its shard and the list of shards. Look-ups
-/// are O(1). The number of shards grows with the map and never shrinks.
+/// Shards of a group, a power of two. A change copies the lists of pointers of one group and of all groups: 256 and 128 for a
+/// million entries.
+const GROUP_SHARDS: usize = 256;
+
+type Shard<K, V, S> = Arc<HashMap<K, V, S>>;
+
+/// Full, unless it is the only one.
+type Group<K, V, S> = Arc<Vec<Shard<K, V, S>>>;
+
+/// A sharded hash map. A clone shares all shards; a change copies its shard, the list of shards of its group, and the list of
+/// groups. Look-ups are O(1). The number of shards grows with the map and never shrinks.
 pub struct SharedMap<K, V, S = RandomState> {
-    /// Empty, or a power of two.
-    shards: Arc<Vec<Arc<HashMap<K, V, S>>>>,
+    groups: Arc<Vec<Group<K, V, S>>>,
+    /// Zero, or a power of two.
+    shards: usize,
     len: usize,
     hasher: S,
 }
@@ -36,19 +46,20 @@ pub struct Difference<'a, V> {
 
 impl<K, V, S: Default> Default for SharedMap<K, V, S> {
     fn default() -> Self {
-        Self { shards: Arc::default(), len: 0, hasher: S::default() }
+        Self { groups: Arc::default(), shards: 0, len: 0, hasher: S::default() }
     }
 }
 
 impl<K, V, S: Clone> Clone for SharedMap<K, V, S> {
     fn clone(&self) -> Self {
-        Self { shards: Arc::clone(&self.shards), len: self.len, hasher: self.hasher.clone() }
+        let (groups, hasher) = (Arc::clone(&self.groups), self.hasher.clone());
+        Self { groups, shards: self.shards, len: self.len, hasher }
     }
 }
 
 impl<K: fmt::Debug, V: fmt::Debug, S> fmt::Debug for SharedMap<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.shards.iter().flat_map(|shard| shard.iter())).finish()
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 
@@ -65,7 +76,12 @@ impl<K, V, S> SharedMap<K, V, S> {
 
     /// Iterates over the entries in unspecified order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+        self.groups.iter().flat_map(|group| group.iter()).flat_map(|shard| shard.iter())
+    }
+
+    /// Iterates over the keys in unspecified order.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.iter().map(|(key, _)| key)
     }
 
     /// Iterates over the values in unspecified order.
@@ -81,7 +97,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> SharedMap<K, V, S> {
         K: Borrow<Q>,
     {
         super::tally::one();
-        self.shards.get(self.place(key))?.get(key)
+        let at = self.place(key);
+        self.groups.get(at / GROUP_SHARDS)?.get(at % GROUP_SHARDS)?.get(key)
     }
 
     /// Whether the key has a value.
@@ -100,16 +117,16 @@ impl<K: Eq + Hash, V, S: BuildHasher> SharedMap<K, V, S> {
         is_same: impl Fn(&V, &V) -> bool,
     ) -> Vec<Difference<'a, V>> {
         let mut found = Vec::new();
-        if Arc::ptr_eq(&self.shards, &before.shards) {
+        if Arc::ptr_eq(&self.groups, &before.groups) {
             return found;
         }
         // One shard in both maps has the same entries of both, however they are spread.
         let unlike = |one: &'a Self, other: &'a Self| {
-            let is_shared = move |(at, shard): &(usize, &Arc<_>)| {
-                other.shards.get(*at).is_some_and(|theirs| Arc::ptr_eq(theirs, shard))
-            };
-            let shards = one.shards.iter().enumerate().filter(move |it| !is_shared(it));
-            shards.flat_map(|(_, shard)| shard.iter())
+            let groups = unlike(&one.groups, &other.groups);
+            let shards = groups.flat_map(|(group, theirs)| {
+                unlike(group, theirs.map_or(&[], |group| group.as_slice()))
+            });
+            shards.flat_map(|(shard, _)| shard.iter())
         };
         for (key, value) in unlike(self, before) {
             let old = before.get(key);
@@ -124,7 +141,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> SharedMap<K, V, S> {
 
     /// The shard that holds the key.
     fn place<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
-        match self.shards.len() {
+        match self.shards {
             0 | 1 => 0,
             // The map of a shard looks at the lowest and highest bits.
             count => (self.hasher.hash_one(key) >> 32) as usize & (count - 1),
@@ -176,24 +193,35 @@ impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> 
     }
 
     fn shard_mut(&mut self, at: usize) -> &mut HashMap<K, V, S> {
-        Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[at])
+        let group = &mut Arc::make_mut(&mut self.groups)[at / GROUP_SHARDS];
+        Arc::make_mut(&mut Arc::make_mut(group)[at % GROUP_SHARDS])
     }
 
     /// Doubles the number of shards if the present ones would be full.
     fn make_room(&mut self) {
-        let count = self.shards.len();
-        if self.len < count * SHARD_ENTRIES {
+        if self.len < self.shards * SHARD_ENTRIES {
             return;
         }
-        let empty = || Arc::new(HashMap::with_hasher(self.hasher.clone()));
-        let shards = (0..(count * 2).max(1)).map(|_| empty()).collect();
-        let before = std::mem::replace(&mut self.shards, Arc::new(shards));
-        for shard in before.iter() {
+        self.shards = (self.shards * 2).max(1);
+        let empty = |_| Arc::new(HashMap::with_hasher(self.hasher.clone()));
+        let group = |_| Arc::new((0..self.shards.min(GROUP_SHARDS)).map(empty).collect());
+        let groups = (0..self.shards.div_ceil(GROUP_SHARDS)).map(group).collect();
+        let before = std::mem::replace(&mut self.groups, Arc::new(groups));
+        for shard in before.iter().flat_map(|group| group.iter()) {
             for (key, value) in shard.iter() {
                 self.shard_mut(self.place(key)).insert(key.clone(), value.clone());
             }
         }
     }
+}
+
+/// The elements of a list that another list does not share, each with what is there at its place.
+fn unlike<'a, T>(
+    one: &'a [Arc<T>],
+    other: &'a [Arc<T>],
+) -> impl Iterator<Item = (&'a Arc<T>, Option<&'a Arc<T>>)> {
+    let with_other = one.iter().enumerate().map(|(at, mine)| (mine, other.get(at)));
+    with_other.filter(|(mine, theirs)| !theirs.is_some_and(|theirs| Arc::ptr_eq(mine, theirs)))
 }
 
 #[cfg(test)]
@@ -223,14 +251,17 @@ mod tests {
     #[test]
     fn a_change_copies_one_shard_and_is_found_without_a_look_at_the_others() {
         let mut map = SharedMap::<u32, u32>::default();
-        (0..10_000).for_each(|key| assert_eq!(map.insert(key, 1), None));
+        (0..20_000).for_each(|key| assert_eq!(map.insert(key, 1), None));
         let before = map.clone();
         *map.get_mut(&7).expect("it is there") = 2;
         map.remove(&8);
-        map.remove(&10_001);
-        let shared = map.shards.iter().zip(before.shards.iter());
-        let copied = shared.filter(|(one, other)| !Arc::ptr_eq(one, other)).count();
-        assert!(map.shards.len() >= 256 && (1..=2).contains(&copied), "{copied}");
+        map.remove(&20_001);
+        let groups = unlike(&map.groups, &before.groups).count();
+        let copied = unlike(&map.groups, &before.groups)
+            .flat_map(|(group, theirs)| unlike(group, theirs.expect("as many")))
+            .count();
+        assert!(map.groups.len() >= 2 && (1..=2).contains(&groups), "{groups}");
+        assert!(map.shards >= 512 && (1..=2).contains(&copied), "{copied}");
         assert_eq!((before.get(&7), before.get(&8)), (Some(&1), Some(&1)));
         let (found, looked) =
             crate::tally::count(|| map.differences(&before, |one, other| one == other));

@@ -14,10 +14,12 @@ use keyward_base::keys::section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::connection::Failing;
 use super::name;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
-use super::secret_text::SecretFields;
+use super::secret_text::GivenFields;
+use super::source::{FetchedShown, References};
 
 pub use applied::redirect_uri;
 pub use settings::{AppSettings, TokenOptions};
@@ -87,6 +89,10 @@ section! {
         /// As the provider issued it.
         #[key("text", required)]
         pub client_id: String,
+        /// Secrets that are kept in a secret source: those with `from` and `ref`.
+        #[key("map of names to references", "{}")]
+        #[serde(default, skip_serializing_if = "References::is_empty")]
+        pub references: References,
         /// Requested if a connection names none. Default: the provider's.
         #[key("list of text", "[]")]
         #[serde(default)]
@@ -110,10 +116,10 @@ section! {
     /// What a request that adds one gives beside the spec.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     pub struct AppWith {
-        /// `client_secret`, or `private_key` and `certificate`; none for a public client.
+        /// `client_secret`, or `private_key` and `certificate`, each as text or as a reference; none for a public client.
         #[key("map of text to text", "{}")]
         #[serde(default)]
-        pub secrets: SecretFields,
+        pub secrets: GivenFields,
         /// A template of the provider's, such as `google_workspace`: absent scopes and settings are the
         /// template's.
         #[key("id of a template")]
@@ -131,10 +137,10 @@ section! {
     /// What a request that changes one gives beside a merge patch of the spec.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     pub struct AppChange {
-        /// Replaces all of its secrets; an empty map makes it a public client.
+        /// Replaces all of its secrets and references; an empty map makes it a public client.
         #[key("map of text to text")]
         #[serde(default)]
-        pub secrets: Option<SecretFields>,
+        pub secrets: Option<GivenFields>,
     }
 }
 
@@ -164,6 +170,12 @@ pub struct AppShown {
     /// Where it registered itself, and when that ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<Registered>,
+    /// When secrets by reference were last fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<FetchedShown>,
+    /// Failures of fetches since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch_failing: Option<Failing>,
     /// Names of the connections that use it.
     pub connections: Vec<String>,
     /// The configuration file no longer names it: no token is requested with it.
@@ -209,6 +221,7 @@ impl Resource for App {
             name::plain(&spec.name),
             visible("client_id", &spec.client_id),
             scopes(&spec.scopes),
+            references(&spec.references),
             Refusal::unless(buffers, "settings.refresh_buffer", "must be 24h or less")
                 .map_err(|refusal| refusal.hint("write 5m")),
             Refusal::unless(keeps, "settings.keep_alive", "must be 6h to 365d, or 0s for never")
@@ -223,6 +236,16 @@ impl Resource for App {
     fn provider(spec: &AppSpec) -> Option<&str> {
         Some(&spec.provider)
     }
+}
+
+/// Secrets of an app.
+const SECRETS: &[&str] = &["client_secret", "private_key", "certificate"];
+
+fn references(references: &References) -> Result<(), Refusal> {
+    let is_one = |name: &String| SECRETS.contains(&name.as_str());
+    let fits = references.iter().all(|(name, it)| is_one(name) && it.is_plain());
+    let rule = "must have a `ref` of up to 1024 characters on one line for client_secret, private_key or certificate";
+    Refusal::unless(fits, "references", rule)
 }
 
 fn visible(field: &'static str, text: &str) -> Result<(), Refusal> {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use keyward_base::id::ConnectionId;
 use keyward_base::keys::section;
-use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::provider::Provider;
 use keyward_rules::provider::decode::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::given::also_null;
+use super::placeholders::Placeholders;
 use super::reference::Reference;
 use super::resource::ManagedBy;
 
@@ -148,7 +148,7 @@ pub struct BindingRecord {
     /// Who may edit it.
     pub managed_by: ManagedBy,
     /// By secret field.
-    pub placeholders: BTreeMap<String, Placeholder>,
+    pub placeholders: Placeholders,
     /// A person or the file made it, without limits. Otherwise it exists for slots of the agent's plugins, and
     /// allows what they do.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
@@ -178,7 +178,8 @@ pub struct BindingShown {
     pub created: Timestamp,
     /// What the agent holds instead of each secret field.
     pub placeholders: BTreeMap<String, String>,
-    /// Variables that the provider's SDKs read, with the placeholders to put there.
+    /// Variables that the provider's SDKs read: with placeholders, or with the values of built-in
+    /// providers' fields that are no secrets.
     pub env: BTreeMap<String, String>,
     /// Slots of the agent's plugins that it is in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

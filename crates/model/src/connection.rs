@@ -13,6 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyward_base::id::{AppId, ConnectionId, UserId};
 use keyward_base::keys::section;
+use keyward_base::rare::Rare;
 use keyward_base::settings::Settings;
 use keyward_base::time::{parse_duration, written};
 use keyward_rules::provider::OAuth;
@@ -112,7 +113,7 @@ section! {
         /// How requests with its credential are sent.
         #[key(map of Settings)]
         #[serde(default, deserialize_with = "given::or_default")]
-        pub settings: Settings,
+        pub settings: Rare<Settings>,
     }
 }
 
@@ -188,7 +189,7 @@ pub struct ConnectionFacts {
     /// Endpoints that its issuer named in its metadata (RFC 8414), where none was configured or consented to:
     /// with the issuer that named them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub discovered: Option<AppUrls>,
+    pub discovered: Option<Box<AppUrls>>,
     /// Granted scopes, as far as the provider says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub granted: Vec<String>,
@@ -437,7 +438,7 @@ impl Record<Connection> {
     /// Where neither provider nor app says otherwise, the endpoints that the issuer named for this connection.
     pub fn completed(&self, mut oauth: OAuth, variables: &BTreeMap<String, String>) -> OAuth {
         let issuer = oauth.issuer.as_ref().and_then(|issuer| issuer.fill(variables).ok());
-        if let Some(told) = self.facts.discovered.as_ref().filter(|told| told.issuer == issuer) {
+        if let Some(told) = self.facts.discovered.as_deref().filter(|told| told.issuer == issuer) {
             told.complete(&mut oauth);
         }
         oauth

@@ -26,6 +26,7 @@ mod owner;
 mod passkey;
 mod patch;
 mod personal_token;
+mod placeholders;
 mod plugin;
 mod reference;
 mod refusal;
@@ -78,6 +79,7 @@ pub use patch::{check_fixed, merge};
 pub use personal_token::{
     PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
 };
+pub use placeholders::Placeholders;
 pub use plugin::{
     LeftView, Missing, MissingView, PLUGINS_MAX, PluggedView, Plugin, PluginAffected, PluginChange,
     PluginFacts, PluginRemoved, PluginSpec, PluginState, PluginView, SlotView,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use keyward_base::id::StoredRuleId;
 use keyward_base::keys::section;
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
+use keyward_rules::branches::RefPattern;
 use keyward_rules::policy::explain::ActionKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,16 @@ section! {
         #[key("list of names of actions")]
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub actions: Vec<String>,
+        /// Branches that git may push to: `agent/*`, or full names such as `refs/tags/v*`; `*` is any text without `/`, `**`
+        /// any text. A rule that allows takes a push only if it changes no other reference; one that denies takes a
+        /// push that changes any of these. See [branches](../guides/git-and-ssh.md#branches).
+        #[key("list of patterns of branches")]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub branches: Vec<String>,
+        /// The branches may be deleted too. A rule that denies takes deletions in any case.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub delete_branches: bool,
         /// `inject` is implied by `use`. `pass` looks inside and forwards without a credential,
         /// `tunnel` does not look inside.
         #[key(one of ["inject", "deny", "pass", "tunnel"])]
@@ -184,6 +195,7 @@ impl Resource for Rule {
             ("methods", spec.methods.len()),
             ("paths", spec.paths.len()),
             ("actions", spec.actions.len()),
+            ("branches", spec.branches.len()),
         ] {
             if count > ITEMS_MAX {
                 let rule = format!("has more than {ITEMS_MAX} items");
@@ -246,6 +258,7 @@ impl RuleSpec {
             .chain(paths)
             .chain(methods)
             .chain(self.unnamed_actions())
+            .chain(self.branch_refusals())
             .chain(self.contradiction())
             .collect()
     }
@@ -263,6 +276,27 @@ impl RuleSpec {
         self.actions.iter().enumerate().filter(unnamed).map(refused).collect()
     }
 
+    /// Branches are judged in pushes only. A rule that allows must name its other requests: the API of a forge changes
+    /// branches too.
+    fn branch_refusals(&self) -> Vec<Refusal> {
+        let is_pattern = |text: &str| RefPattern::parse(text).is_some();
+        let texts = self.branches.iter().enumerate().filter(|(_, text)| !is_pattern(text));
+        let mut refusals: Vec<_> = texts
+            .map(|(index, _)| {
+                Refusal::new(format!("branches[{index}]"), "this is not the name of a branch")
+                    .hint("write `main`, `agent/*` or `refs/tags/v*`")
+            })
+            .collect();
+        let denies = self.action == Some(ActionKind::Deny);
+        if !self.branches.is_empty() && !denies && self.actions.is_empty() && self.paths.is_empty()
+        {
+            let rule = "limits pushes only, and the rule allows all other requests";
+            let hint = "name the requests: `actions: [clone, push]`";
+            refusals.push(Refusal::new("branches", rule).hint(hint));
+        }
+        refusals
+    }
+
     /// What `action` and `use` say against each other.
     fn contradiction(&self) -> Option<Refusal> {
         match (self.action, &self.use_connection) {
@@ -278,7 +312,8 @@ impl RuleSpec {
             (Some(ActionKind::Tunnel), None)
                 if !(self.methods.is_empty()
                     && self.paths.is_empty()
-                    && self.actions.is_empty()) =>
+                    && self.actions.is_empty()
+                    && self.branches.is_empty()) =>
             {
                 let rule = "methods, paths and actions cannot be seen in a tunnel";
                 let hint = "leave them out, or write `action: pass`";
@@ -323,6 +358,8 @@ mod tests {
             (json!({ "action": "tunnel", "actions": ["github:push"] }), vec!["action"]),
             (json!({ "action": "deny", "actions": ["github:push", "push"] }), vec!["actions[1]"]),
             (json!({ "action": "deny", "methods": ["GET", "GE T"] }), vec!["methods[1]"]),
+            (json!({ "action": "deny", "branches": ["main", "a..b"] }), vec!["branches[1]"]),
+            (json!({ "use": "work", "branches": ["main"] }), vec!["branches"]),
             (
                 json!({ "name": "a b", "hosts": ["*.com", "a.test", "a b"], "paths": ["x"] }),
                 vec!["name", "hosts[0]", "hosts[2]", "paths[0]", ""],
@@ -335,6 +372,11 @@ mod tests {
             json!({ "action": "inject", "use": "work", "agents": ["ci"] }),
             json!({ "action": "inject" }),
             json!({ "use": "work", "actions": ["clone"] }),
+            json!({ "action": "deny", "branches": ["main", "release/**"] }),
+            json!({
+                "use": "work", "actions": ["clone", "push"], "branches": ["agent/*", "refs/tags/v*"],
+                "delete_branches": true,
+            }),
             json!({ "name": "no", "action": "deny", "methods": ["propfind"], "paths": ["/a/**"] }),
             json!({ "action": "tunnel", "hosts": ["a.test:8443"] }),
         ] {

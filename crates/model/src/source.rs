@@ -141,10 +141,17 @@ pub struct SourceShown {
     pub credentials: Vec<String>,
     /// Connections with fields in it.
     pub connections: Vec<String>,
+    /// Apps with secrets in it.
+    #[serde(default)]
+    pub apps: Vec<String>,
     /// When a value was last fetched since the gateway began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub fetched: Option<Timestamp>,
+    /// Until then its last values are used, if it gives no newer ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub kept_until: Option<Timestamp>,
     /// Failures since then; absent if the last fetch succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<SourceFailing>,

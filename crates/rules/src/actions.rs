@@ -1,9 +1,11 @@
-//! [`ActionScope`]: a part of a provider's API by host, method, path and query. A named action, such as `clone`, is a
-//! list of them. Providers declare actions, rules name them, `policy` matches requests.
+//! [`ActionScope`]: a part of a provider's API by host, method, path, query and GraphQL operations. A named action, such
+//! as `clone`, is a list of them. Providers declare actions, rules name them, `policy` matches requests.
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::graphql::scope::OperationScope;
+use crate::graphql::{NotUnderstood, RequestedOperations, RootField};
 use keyward_base::host::Target;
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 
@@ -20,6 +22,17 @@ pub struct ActionScope {
     pub query: Vec<(Box<str>, Box<str>)>,
     /// Parameters that the query does not have, because they change what the request does.
     pub without_query: Vec<Box<str>>,
+    /// The GraphQL operations that belong to it; `None`: the body does not matter.
+    pub graphql: Option<OperationScope>,
+}
+
+/// How much of a request must belong to scopes. A request with GraphQL has several parts, any other has one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Share {
+    /// All of it: to allow it.
+    All,
+    /// Any part: to deny it.
+    Any,
 }
 
 /// A request as scopes see it.
@@ -33,9 +46,11 @@ pub struct ScopedRequest<'a> {
     pub path: &'a DecodedPath,
     /// The query as it is sent, without `?`.
     pub query: Option<&'a str>,
+    /// The GraphQL operations of the body.
+    pub operations: RequestedOperations<'a>,
 }
 
-/// Servers read the path or the query of a request in two ways, and a scope depends on it.
+/// Servers read a request in two ways, or its body was not read, and a scope depends on it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unclear {
     /// The path has two readings.
@@ -44,14 +59,51 @@ pub enum Unclear {
     CredentialInPath,
     /// A parameter is given several times, or is separated by `;`.
     Query,
+    /// The body must be read first.
+    BodyUnread,
+    /// The GraphQL operations of the body are not known.
+    Operations(NotUnderstood),
+}
+
+/// Whether the request belongs to the scopes. Each of its GraphQL operations may belong to another one.
+///
+/// # Errors
+/// When servers may read the request in two ways, one of which belongs to a scope.
+pub fn belongs(
+    scopes: &[ActionScope],
+    request: ScopedRequest<'_>,
+    share: Share,
+) -> Result<bool, Unclear> {
+    let (mut unclear, mut graphql) = (None, Vec::new());
+    for scope in scopes {
+        match (scope.has_head(request), &scope.graphql) {
+            (Ok(false), _) => {}
+            (Ok(true), None) => return Ok(true),
+            (Ok(true), Some(operations)) => graphql.push(operations),
+            (Err(why), _) => unclear = Some(why),
+        }
+    }
+    let is_covered = |field: &RootField| graphql.iter().any(|scope| scope.covers(field));
+    match request.operations {
+        _ if graphql.is_empty() => {}
+        RequestedOperations::Unread => return Err(Unclear::BodyUnread),
+        RequestedOperations::Unclear(why) => unclear = Some(Unclear::Operations(why)),
+        RequestedOperations::Known(operations) => {
+            let belongs = match share {
+                Share::All => operations.fields().all(is_covered),
+                Share::Any => operations.fields().any(is_covered),
+            };
+            if belongs {
+                return Ok(true);
+            }
+        }
+    }
+    unclear.map_or(Ok(false), Err)
 }
 
 impl ActionScope {
-    /// Whether the request belongs to it.
-    ///
-    /// # Errors
-    /// When servers may read the request in two ways, one of which belongs to it.
-    pub fn covers(&self, request: ScopedRequest<'_>) -> Result<bool, Unclear> {
+    /// Whether the request belongs to it, apart from its body.
+    fn has_head(&self, request: ScopedRequest<'_>) -> Result<bool, Unclear> {
         let is_method = |one: &Method| one.as_str().eq_ignore_ascii_case(request.method.as_str());
         let here = self.hosts.is_empty() || self.hosts.iter().any(|it| it.matches(request.target));
         let this_way = self.methods.is_empty() || self.methods.iter().any(is_method);
@@ -137,6 +189,7 @@ mod tests {
             paths: vec![PathPattern::parse("/*/*/info/refs").unwrap()],
             query: vec![("service".into(), "git-upload-pack".into())],
             without_query: vec!["method".into()],
+            graphql: None,
         }
     }
 
@@ -144,12 +197,14 @@ mod tests {
         let (method, url) = line.split_once(' ').unwrap();
         let (host, rest) = url.split_at(url.find('/').unwrap());
         let (path, query) = rest.split_once('?').map_or((rest, None), |(p, q)| (p, Some(q)));
-        scope.covers(ScopedRequest {
+        let request = ScopedRequest {
             target: &Target::parse(Scheme::Https, host).unwrap(),
             method: &method.parse().unwrap(),
             path: &DecodedPath::parse(path).unwrap(),
             query,
-        })
+            operations: RequestedOperations::Unread,
+        };
+        belongs(std::slice::from_ref(scope), request, Share::All)
     }
 
     #[test]

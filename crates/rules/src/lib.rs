@@ -2,6 +2,9 @@
 //! them. Pure and synchronous.
 
 pub mod actions;
+pub mod branches;
+pub mod git_push;
+pub mod graphql;
 pub mod host_sets;
 pub mod inject;
 pub mod policy;

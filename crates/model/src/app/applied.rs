@@ -24,7 +24,8 @@ impl Record<App> {
     /// How its client authenticates. A client without a secret has nothing to authenticate with; `usual` is the
     /// provider's way for the others.
     pub fn client_auth(&self, usual: ClientAuthText) -> ClientAuthText {
-        let is_public = self.facts.secrets.iter().all(|name| name == "registration_token");
+        let has_none = self.facts.secrets.iter().all(|name| name == "registration_token");
+        let is_public = has_none && self.references.is_empty();
         let otherwise = if is_public { ClientAuthText::None } else { usual };
         self.settings.tokens.client_auth.unwrap_or(otherwise)
     }

@@ -1,5 +1,5 @@
-//! Writes a credential into a request body: a JSON object or a form. All other bytes stay as the agent sent
-//! them, except spaces between the members of a changed object.
+//! Writes a credential into a request body: a JSON object or a form; `multipart.rs` has forms with files. All other bytes
+//! stay as the agent sent them, except spaces between the members of a changed object.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,6 +9,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+use super::multipart::Delimiter;
 use super::names::{name_of, pair};
 
 /// Maximum depth of a path in nested objects.
@@ -20,12 +21,14 @@ pub const DEPTH_MAX: usize = 16;
 pub struct BodyPath(Box<[Box<str>]>);
 
 /// The kinds of bodies that a credential can be written into.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum BodyKind {
     /// `application/json`, and types that end in `+json` (RFC 6839 §3.1).
     Json,
     /// `application/x-www-form-urlencoded`.
     Form,
+    /// `multipart/form-data`.
+    Multipart(Delimiter),
 }
 
 /// Why a body cannot be written into. The message names the path and never quotes values.
@@ -34,7 +37,7 @@ pub enum BodyError {
     /// The request has no body.
     #[error("this connection's credential goes into the body, and the request has none")]
     None,
-    /// The body is neither JSON nor a form.
+    /// The body is of another kind.
     #[error("this connection's credential goes into a JSON or form body, and this one is {0}")]
     Kind(Box<str>),
     /// The body has a content coding.
@@ -99,6 +102,7 @@ impl BodyKind {
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match &*essence {
             "application/x-www-form-urlencoded" => Ok(Self::Form),
+            "multipart/form-data" => Delimiter::of(text).map(Self::Multipart),
             "application/json" | "text/json" => Ok(Self::Json),
             other if other.ends_with("+json") => Ok(Self::Json),
             other => Err(BodyError::Kind(shown(other))),
@@ -114,16 +118,22 @@ impl BodyKind {
         body: &[u8],
         values: &[(&BodyPath, &str)],
     ) -> Result<Zeroizing<Vec<u8>>, BodyError> {
+        if let Self::Multipart(delimiter) = self {
+            let room = body.len() + delimiter.room(values);
+            let mut out = Zeroizing::new(Vec::with_capacity(room));
+            delimiter.write(body, values, &mut out)?;
+            debug_assert!(out.len() <= room, "it has grown");
+            return Ok(out);
+        }
         let text = std::str::from_utf8(body).map_err(|_| BodyError::Malformed("no UTF-8"))?;
         // Enough capacity for all values, so that the buffer never grows and leaves a copy.
         let room: usize = values.iter().map(|(path, value)| path.room() + value.len() * 3).sum();
         let mut out = Zeroizing::new(Vec::with_capacity(text.len() + room));
-        match self {
-            Self::Form => form(text, values, &mut out),
-            Self::Json => {
-                let steps: Vec<PathStep<'_>> = values.iter().map(PathStep::first).collect();
-                object(if text.trim_ascii().is_empty() { "{}" } else { text }, &steps, &mut out)?;
-            }
+        if self == Self::Form {
+            form(text, values, &mut out);
+        } else {
+            let steps: Vec<PathStep<'_>> = values.iter().map(PathStep::first).collect();
+            object(if text.trim_ascii().is_empty() { "{}" } else { text }, &steps, &mut out)?;
         }
         debug_assert!(out.len() <= text.len() + room, "it has grown");
         Ok(out)
@@ -291,7 +301,7 @@ fn form(text: &str, values: &[(&BodyPath, &str)], out: &mut Vec<u8>) {
 }
 
 /// Whether a server may treat the names as equal. Some, such as Go's, ignore case by Unicode simple folding.
-fn is_same(a: &str, b: &str) -> bool {
+pub(super) fn is_same(a: &str, b: &str) -> bool {
     let fold = |c: char| c.to_uppercase().flat_map(char::to_lowercase);
     a.chars().flat_map(fold).eq(b.chars().flat_map(fold))
 }
@@ -351,7 +361,7 @@ mod tests {
         for (name, bad) in [
             ("of no Content-Type", &[][..]),
             ("of several", &[("content-type", "application/json"), ("content-type", "text/json")]),
-            ("multipart/form-data", &[("content-type", "multipart/form-data; boundary=x")]),
+            ("multipart/mixed", &[("content-type", "multipart/mixed; boundary=x")]),
             ("text/plain", &[("content-type", "text/plain;charset=utf-8")]),
             ("application/jsonl", &[("content-type", "application/jsonl")]),
             ("application/grpc", &[("content-type", "application/grpc")]),

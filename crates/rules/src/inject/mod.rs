@@ -4,6 +4,7 @@
 pub mod body;
 pub mod credential;
 pub mod json_template;
+pub mod multipart;
 pub mod names;
 pub mod path_prefix;
 pub mod placeholder;

@@ -35,8 +35,9 @@ const FILLER: char = '0';
 #[serde(transparent)]
 pub struct Placeholder {
     text: Box<str>,
+    /// Where the core begins.
     #[serde(skip)]
-    core: Core,
+    core_at: u32,
 }
 
 /// Mark, random and checksum: 26 ASCII bytes.
@@ -56,7 +57,8 @@ impl Placeholder {
         let mut text = format!("{prefix}{core}");
         let wanted = length.unwrap_or(0).min(LENGTH_MAX);
         text.extend(std::iter::repeat_n(FILLER, wanted.saturating_sub(text.len())));
-        Self { text: text.into(), core }
+        let core_at = u32::try_from(prefix.len()).expect("prefixes are short");
+        Self { text: text.into(), core_at }
     }
 
     /// Parses a stored placeholder.
@@ -65,7 +67,10 @@ impl Placeholder {
     /// When the text contains no core, or several.
     pub fn parse(text: &str) -> Result<Self, PlaceholderError> {
         match scan(text.as_bytes())[..] {
-            [(_, core)] => Ok(Self { text: text.into(), core }),
+            [(at, _)] => {
+                let core_at = u32::try_from(at).map_err(|_| PlaceholderError)?;
+                Ok(Self { text: text.into(), core_at })
+            }
             _ => Err(PlaceholderError),
         }
     }
@@ -77,7 +82,8 @@ impl Placeholder {
 
     /// The core that identifies the placeholder.
     pub fn core(&self) -> Core {
-        self.core
+        let text = &self.text.as_bytes()[self.core_at as usize..];
+        Core(*text.first_chunk().expect("both constructors found a core there"))
     }
 }
 

@@ -102,7 +102,7 @@ impl<'a> Evaluation<'a> {
         let Some(held) = self.held else { return Ok(Fitting::default()) };
         let (mut best, mut best_rank, mut narrowed) = (Vec::new(), (0, 0), None);
         for entry in held.by_host.matching(self.asked.target) {
-            let binding = &held.all[entry.value];
+            let binding = held.numbered(entry.value);
             let Some(path) = self.path_rank(binding)? else { continue };
             if self.narrowing(binding).is_some() {
                 narrowed = narrowed.or(Some(binding));
@@ -119,7 +119,7 @@ impl<'a> Evaluation<'a> {
         }
         best.sort_unstable();
         best.dedup();
-        let best = best.into_iter().map(|at| &held.all[at]).collect();
+        let best = best.into_iter().map(|number| held.numbered(number)).collect();
         Ok(Fitting { best, narrowed })
     }
 

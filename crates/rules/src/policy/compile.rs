@@ -4,14 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::index::HostIndex;
-use super::rule::{
-    Account, AccountBinding, AgentAllow, AgentBindings, CompileError, PolicyInput, Rule, RuleAction,
-};
-use super::slots::Extent;
-use super::{
-    CompiledBinding, CompiledBindings, CompiledRule, OAuthEndpoint, OrgRules, Policy, SharedHosts,
-    Uses,
-};
+use super::rule::{AgentAllow, AgentBindings, CompileError, PolicyInput, Rule, RuleAction};
+use super::{CompiledRule, OAuthEndpoint, OrgRules, Policy, SharedHosts, Uses};
 use keyward_base::id::{AgentId, OrgId, RuleId};
 use keyward_base::pattern::HostPattern;
 use keyward_base::shared_map::SharedMap;
@@ -150,9 +144,7 @@ impl OrgRules {
             self.by_host.insert(pattern.clone(), at);
             note(&mut self.known, pattern);
         }
-        let mut wanted = None;
         if let RuleAction::Use(account) = &rule.action {
-            wanted = Some(account.wanted());
             self.uses.entry(account.id.clone()).or_default().add(at, rule.agents.as_deref());
             if rule.agents.is_some() {
                 for key in [account.name.clone(), account.id.as_str().into()] {
@@ -161,7 +153,7 @@ impl OrgRules {
             }
         }
         let agents = rule.agents.as_ref().map(|agents| agents.iter().cloned().collect());
-        self.all.push(CompiledRule { rule, agents, wanted });
+        self.all.push(CompiledRule { rule, agents });
     }
 }
 
@@ -175,56 +167,6 @@ impl Uses {
                 }
             }
         }
-    }
-}
-
-impl CompiledBindings {
-    /// Indexes the bindings of one agent.
-    pub(super) fn of(held: AgentBindings) -> Self {
-        let mut bindings = Self { allow: held.allow, ..Self::default() };
-        held.bindings.into_iter().for_each(|bound| bindings.add(bound));
-        for empty in held.empty {
-            for host in empty.hosts {
-                bindings.empty.insert(host, Arc::clone(&empty.blocked));
-            }
-        }
-        bindings
-    }
-
-    fn add(&mut self, bound: AccountBinding) {
-        let account = bound.account;
-        let at = match self.by_name.get(account.id.as_str()) {
-            Some(at) => {
-                self.all[*at].extent.widen(bound.extent);
-                *at
-            }
-            None => self.push(account, bound.extent),
-        };
-        if let Some(more) = bound.deny {
-            self.all[at].deny.get_or_insert_default().widen(more);
-        }
-        self.all[at].by_default |= bound.by_default;
-        self.by_core.extend(bound.placeholders.iter().map(|placeholder| (placeholder.core(), at)));
-    }
-
-    fn push(&mut self, account: Arc<Account>, extent: Extent) -> usize {
-        let at = self.all.len();
-        for pattern in &account.hosts {
-            self.by_host.insert(pattern.clone(), at);
-        }
-        // A name that equals another connection's id does not replace it.
-        self.by_name.entry(account.name.clone()).or_insert(at);
-        self.by_name.insert(account.id.as_str().into(), at);
-        let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), account.wanted());
-        self.all.push(CompiledBinding {
-            id,
-            account,
-            wanted,
-            extent,
-            deny: None,
-            by_default: false,
-        });
-        at
     }
 }
 

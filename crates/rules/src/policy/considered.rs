@@ -144,18 +144,18 @@ impl Evaluation<'_> {
 
     fn bindings(&self) -> Vec<Considered> {
         let Some(held) = self.held else { return Vec::new() };
-        let hosts: Vec<usize> =
+        let hosts: Vec<u32> =
             held.by_host.matching(self.asked.target).map(|entry| entry.value).collect();
-        let fit = |at: usize| match hosts.contains(&at) {
+        let fit = |number: u32| match hosts.contains(&number) {
             false => Fit::Host,
-            true => match self.is_within(&held.all[at]) {
+            true => match self.is_within(held.numbered(number)) {
                 Ok(()) => Fit::NotChosen,
                 Err(Reason::BeyondActions { .. } | Reason::DeniedAction { .. }) => Fit::Action,
                 Err(_) => Fit::Path,
             },
         };
-        let all = held.all.iter().enumerate();
-        all.map(|(at, binding)| Considered::new(&binding.id, fit(at))).collect()
+        let all = (0..).zip(&held.all);
+        all.map(|(number, binding)| Considered::new(&binding.id, fit(number))).collect()
     }
 
     fn sets(&self) -> Vec<Considered> {

@@ -8,7 +8,7 @@ use super::rule::{Account, RuleAction};
 use super::{CompiledRule, OrgPolicy, Policy, Reason};
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
-use keyward_base::database::DatabaseEndpoint;
+use keyward_base::database::{DatabaseEndpoint, Seeds};
 use keyward_base::host::Target;
 use keyward_base::id::RuleId;
 
@@ -80,7 +80,16 @@ impl OrgPolicy {
 
     /// Checks that no rule denies the agent all requests to the server's host and port.
     fn is_not_denied(&self, agent: &Agent, endpoint: &DatabaseEndpoint) -> Result<(), Reason> {
-        let rules = self.rules.candidates(&agent.id, &endpoint.target).into_iter();
+        let more = match &endpoint.seeds {
+            Seeds::Listed(more) => &more[..],
+            Seeds::Srv => &[],
+        };
+        let mut servers = std::iter::once(&endpoint.target).chain(more);
+        servers.try_for_each(|server| self.is_host_not_denied(agent, server))
+    }
+
+    fn is_host_not_denied(&self, agent: &Agent, server: &Target) -> Result<(), Reason> {
+        let rules = self.rules.candidates(&agent.id, server).into_iter();
         let mut decisive = rules.map(|candidate| &candidate.compiled.rule);
         // A rule for all hosts is about requests: `default` and its like do not decide about databases.
         let is_meant = |rule: &&super::Rule| !rule.hosts.is_empty() && !rule.is_conditional();

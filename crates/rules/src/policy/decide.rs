@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
+use super::branches::in_branches;
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
-use super::slots::{ActionList, Blocked, Extent, Parts, Slot};
+use super::slots::{ActionList, Blocked, Parts, Slot};
 use super::{
     CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
     is_web_port,
 };
-use crate::actions::{ActionScope, ScopedRequest, Unclear};
-use crate::inject::credential::RequiredConnection;
+use crate::actions::{ActionScope, ScopedRequest, Share, Unclear, belongs};
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
 use keyward_base::id::RuleId;
@@ -99,7 +99,6 @@ pub(super) struct Decision<'a> {
 struct AccountChoice<'a> {
     rule: &'a RuleId,
     account: &'a Account,
-    wanted: &'a RequiredConnection,
     terms: Terms,
 }
 
@@ -124,7 +123,13 @@ impl<'a> Evaluation<'a> {
                 Some(name) => missing = missing.or(Some(name)),
             }
         }
-        self.by_bindings(BindingLookup::NoRule { missing })
+        let decided = self.by_bindings(BindingLookup::NoRule { missing });
+        match decided {
+            Err(reason @ (Reason::Narrowed { .. } | Reason::DefaultDeny { .. })) => {
+                Err(self.beyond_branches().unwrap_or(reason))
+            }
+            decided => decided,
+        }
     }
 
     /// Whether the rule matches the request's method and path, and its connection owns the host.
@@ -167,14 +172,12 @@ impl<'a> Evaluation<'a> {
 
     fn by_rule(&self, candidate: RuleCandidate<'a>) -> Result<Decision<'a>, Reason> {
         let rule = &candidate.compiled.rule;
-        match (&rule.action, &candidate.compiled.wanted) {
-            (RuleAction::Deny, _) => Err(Reason::Denied { rule: rule.id.clone() }),
+        match &rule.action {
+            RuleAction::Deny => Err(Reason::Denied { rule: rule.id.clone() }),
             // The stream is already open, or it is cleartext; neither can be spliced.
-            (RuleAction::Pass | RuleAction::Tunnel, _) => self.pass(candidate),
-            (RuleAction::UseMissing(name), _) => {
-                Err(Reason::ConnectionMissing { name: name.clone() })
-            }
-            (RuleAction::Use(account), Some(wanted)) => {
+            RuleAction::Pass | RuleAction::Tunnel => self.pass(candidate),
+            RuleAction::UseMissing(name) => Err(Reason::ConnectionMissing { name: name.clone() }),
+            RuleAction::Use(account) => {
                 self.agrees_with(account)?;
                 if !candidate.compiled.is_grant(self.agent) {
                     // The rule restricts what the binding allows.
@@ -183,11 +186,9 @@ impl<'a> Evaluation<'a> {
                 }
                 let owning = account.owning(self.asked.target);
                 let terms = self.terms(&BindingLookup::Rule(candidate), owning);
-                self.inject(&AccountChoice { rule: &rule.id, account, wanted, terms })
+                self.inject(&AccountChoice { rule: &rule.id, account, terms })
             }
-            (RuleAction::Inject | RuleAction::Use(_), _) => {
-                self.by_bindings(BindingLookup::Rule(candidate))
-            }
+            RuleAction::Inject => self.by_bindings(BindingLookup::Rule(candidate)),
         }
     }
 
@@ -234,13 +235,13 @@ impl<'a> Evaluation<'a> {
     /// Whether the binding's actions and slots allow the request.
     pub(super) fn is_within(&self, binding: &CompiledBinding) -> Result<(), Reason> {
         if let Some(list) = &binding.deny
-            && (list.lost.is_some() || self.is_in(list, &binding.id)?)
+            && (list.lost.is_some() || self.is_in(list, Share::Any, &binding.id)?)
         {
             return Err(binding.denied(list));
         }
-        let Extent::Parts(Parts { allow, slots }) = &binding.extent else { return Ok(()) };
+        let Some(Parts { allow, slots }) = binding.parts.as_deref() else { return Ok(()) };
         let (mut blocked, mut unclear) = (None, None);
-        match allow.as_ref().map(|list| self.is_in(list, &binding.id)) {
+        match allow.as_ref().map(|list| self.is_in(list, Share::All, &binding.id)) {
             Some(Ok(true)) => return Ok(()),
             Some(Err(reason)) => unclear = Some(reason),
             Some(Ok(false)) | None => {}
@@ -274,12 +275,12 @@ impl<'a> Evaluation<'a> {
         if !slot.takes(self.asked.method) || !self.takes(&slot.paths, binding)? {
             return Ok(false);
         }
-        slot.allow.as_ref().map_or(Ok(true), |list| self.is_in(list, binding))
+        slot.allow.as_ref().map_or(Ok(true), |list| self.is_in(list, Share::All, binding))
     }
 
-    /// Whether the request belongs to one of the actions. `binding` is named if servers may read it in two ways.
-    fn is_in(&self, list: &ActionList, binding: &RuleId) -> Result<bool, Reason> {
-        in_scopes(&list.scopes, &self.asked, self.path).map_err(|why| unclear(why, binding))
+    /// Whether the request belongs to the actions. `binding` is named if servers may read it in two ways.
+    fn is_in(&self, list: &ActionList, share: Share, binding: &RuleId) -> Result<bool, Reason> {
+        in_scopes(&list.scopes, &self.asked, self.path, share).map_err(|why| unclear(why, binding))
     }
 
     fn by_binding(
@@ -298,7 +299,7 @@ impl<'a> Evaluation<'a> {
             BindingLookup::Rule(candidate) => &candidate.compiled.rule.id,
         };
         let terms = self.terms(&cause, account.owning(self.asked.target));
-        self.inject(&AccountChoice { rule, account, wanted: &binding.wanted, terms })
+        self.inject(&AccountChoice { rule, account, terms })
     }
 
     /// The rule that replaces the binding.
@@ -351,7 +352,7 @@ impl<'a> Evaluation<'a> {
         }
         is_usable(choice.account)?;
         let (rule, target) = (choice.rule.clone(), self.asked.target.clone());
-        let action = Action::Inject(choice.wanted.clone());
+        let action = Action::Inject(choice.account.wanted());
         let permit = Permit::new(rule, target, action, choice.terms);
         Ok(Decision { permit, account: Some(choice.account) })
     }
@@ -404,8 +405,18 @@ pub(super) fn takes(
     }
 }
 
-/// Whether the request, at `path`, belongs to one of the rule's actions; a rule without any takes all.
+/// Whether the request, at `path`, belongs to the rule's actions and branches; a rule without any takes all. Any part of a
+/// request with several is enough for a rule that refuses.
 pub(super) fn covers(
+    rule: &Rule,
+    asked: &PolicyRequest<'_>,
+    path: &DecodedPath,
+) -> Result<bool, Reason> {
+    Ok(covers_actions(rule, asked, path)? && in_branches(rule, asked, path)?)
+}
+
+/// Whether the request, at `path`, belongs to the rule's actions.
+pub(super) fn covers_actions(
     rule: &Rule,
     asked: &PolicyRequest<'_>,
     path: &DecodedPath,
@@ -413,26 +424,24 @@ pub(super) fn covers(
     if rule.actions.is_empty() {
         return Ok(true);
     }
-    in_scopes(&rule.actions, asked, path).map_err(|why| unclear(why, &rule.id))
+    let share = match rule.action {
+        RuleAction::Deny | RuleAction::UseMissing(_) => Share::Any,
+        RuleAction::Use(_) | RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => {
+            Share::All
+        }
+    };
+    in_scopes(&rule.actions, asked, path, share).map_err(|why| unclear(why, &rule.id))
 }
 
-/// Whether the request, at `path`, belongs to one of the scopes.
+/// Whether the request, at `path`, belongs to the scopes.
 fn in_scopes(
     scopes: &[ActionScope],
     asked: &PolicyRequest<'_>,
     path: &DecodedPath,
+    share: Share,
 ) -> Result<bool, Unclear> {
-    let PolicyRequest { target, method, query, .. } = *asked;
-    let request = ScopedRequest { target, method, path, query };
-    let mut unclear = None;
-    for scope in scopes {
-        match scope.covers(request) {
-            Ok(true) => return Ok(true),
-            Ok(false) => {}
-            Err(why) => unclear = Some(why),
-        }
-    }
-    unclear.map_or(Ok(false), Err)
+    let PolicyRequest { target, method, query, operations, .. } = *asked;
+    belongs(scopes, ScopedRequest { target, method, path, query, operations }, share)
 }
 
 fn unclear(why: Unclear, rule: &RuleId) -> Reason {
@@ -441,6 +450,8 @@ fn unclear(why: Unclear, rule: &RuleId) -> Reason {
         Unclear::Path => Reason::PathAmbiguous { rule },
         Unclear::CredentialInPath => Reason::CredentialInPath { rule },
         Unclear::Query => Reason::QueryAmbiguous { rule },
+        Unclear::BodyUnread => Reason::BodyUnread { rule },
+        Unclear::Operations(why) => Reason::OperationsUnclear { rule, why },
     }
 }
 

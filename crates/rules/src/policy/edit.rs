@@ -73,7 +73,7 @@ impl OrgPolicy {
 
     fn set_held(&mut self, agent: &AgentId, now: CompiledBindings) {
         let hosts = |bindings: &CompiledBindings| {
-            let all = bindings.all.iter().flat_map(|binding| &binding.account.hosts);
+            let all = bindings.all.iter().flat_map(|binding| binding.account.hosts.iter());
             all.filter(|pattern| pattern.literal().is_some()).cloned().collect::<Vec<_>>()
         };
         // Additions come first, so that unchanged values are not removed in between.

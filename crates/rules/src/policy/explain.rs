@@ -159,7 +159,7 @@ impl Policy {
         }
         let held = org.held(agent)?;
         let mut entries = held.by_host.matching(asked.target);
-        if let Some(entry) = entries.find(|entry| held.all[entry.value].id == *rule) {
+        if let Some(entry) = entries.find(|entry| held.numbered(entry.value).id == *rule) {
             return Some(entry.pattern.to_string());
         }
         let allowed = held.allow.allowing(asked.target, asked.method, asked.path);

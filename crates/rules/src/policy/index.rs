@@ -38,6 +38,14 @@ impl<T> HostIndex<T> {
         entries.push(IndexEntry { pattern, value });
     }
 
+    /// Gives back the room for more values.
+    pub(super) fn shrink_to_fit(&mut self) {
+        let all = self.exact.values_mut().chain(self.below.values_mut());
+        all.for_each(Vec::shrink_to_fit);
+        self.exact.shrink_to_fit();
+        self.below.shrink_to_fit();
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.below.is_empty()
     }

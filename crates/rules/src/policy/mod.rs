@@ -4,6 +4,8 @@
 
 mod allow;
 mod base_url;
+mod bindings;
+mod branches;
 mod call;
 mod choose;
 mod compile;
@@ -35,7 +37,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use http::Method;
 
-use crate::inject::credential::RequiredConnection;
+use crate::git_push::RequestedPush;
+use crate::graphql::RequestedOperations;
 use crate::inject::placeholder::Core;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
@@ -43,6 +46,7 @@ use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, SessionId};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_base::shared_map::SharedMap;
 
+use bindings::{CompiledBinding, CompiledBindings};
 use counted::CountedIndex;
 use index::HostIndex;
 
@@ -102,6 +106,10 @@ pub struct PolicyRequest<'a> {
     pub placeholders: &'a [Core],
     /// The value of `Keyward-Connection`: a connection's name or id.
     pub named: Option<&'a str>,
+    /// The GraphQL operations of the body, which is read only if the decision depends on them.
+    pub operations: RequestedOperations<'a>,
+    /// The references of a push by git, which are read only if the decision depends on them.
+    pub push: RequestedPush<'a>,
 }
 
 /// Rules and bindings of one org.
@@ -146,36 +154,6 @@ struct Uses {
 struct CompiledRule {
     rule: Rule,
     agents: Option<HashSet<AgentId>>,
-    /// The connection that it uses, if it names one.
-    wanted: Option<RequiredConnection>,
-}
-
-/// One agent's bindings.
-#[derive(Debug, Default)]
-struct CompiledBindings {
-    all: Vec<CompiledBinding>,
-    /// Indexes into `all`, as in the next fields.
-    by_host: HostIndex<usize>,
-    by_core: HashMap<Core, usize>,
-    /// By the connection's name and by its id.
-    by_name: HashMap<Arc<str>, usize>,
-    /// Plugins that an empty slot blocks, by the hosts of the missing connection.
-    empty: HostIndex<Arc<Blocked>>,
-    allow: AllowedSets,
-}
-
-/// A binding with its rule label.
-#[derive(Debug)]
-struct CompiledBinding {
-    id: RuleId,
-    account: Arc<Account>,
-    wanted: RequiredConnection,
-    /// Which requests it allows.
-    extent: Extent,
-    /// Named actions that it denies.
-    deny: Option<ActionList>,
-    /// See [`AccountBinding::by_default`].
-    by_default: bool,
 }
 
 /// An OAuth endpoint, where nothing is injected.
@@ -300,21 +278,6 @@ impl CompiledRule {
     /// nothing: like a rule for all agents, it needs a connection that may be used in the session.
     fn is_grant(&self, agent: &Agent) -> bool {
         self.agents.is_some() && agent.session.is_none()
-    }
-}
-
-impl CompiledBindings {
-    fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.empty.is_empty() && self.allow.is_empty()
-    }
-
-    fn by_core(&self, core: &Core) -> Option<&CompiledBinding> {
-        self.by_core.get(core).map(|at| &self.all[*at])
-    }
-
-    /// The binding of the connection with this name or id.
-    fn by_name(&self, name: &str) -> Option<&CompiledBinding> {
-        self.by_name.get(name).map(|at| &self.all[*at])
     }
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::slots::{Blocked, Slot, SlotProblem};
+use crate::git_push::PushUnclear;
+use crate::graphql::NotUnderstood;
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::id::RuleId;
 
@@ -64,6 +66,36 @@ pub enum Reason {
     QueryAmbiguous {
         /// The rule that depends on the query.
         rule: RuleId,
+    },
+    /// `denied`: the decision depends on the GraphQL operations in the body, which was not read yet.
+    BodyUnread {
+        /// The rule or binding that depends on the body.
+        rule: RuleId,
+    },
+    /// `denied`: the decision depends on the GraphQL operations in the body, which are not known.
+    OperationsUnclear {
+        /// The rule or binding that depends on the body.
+        rule: RuleId,
+        /// Why they are not known.
+        why: NotUnderstood,
+    },
+    /// `denied`: the decision depends on the references of a push, which are not known.
+    PushUnclear {
+        /// The rule that depends on the body.
+        rule: RuleId,
+        /// Why they are not known.
+        why: PushUnclear,
+    },
+    /// `denied`: a rule allows pushes to other branches only.
+    BeyondBranches {
+        /// The rule.
+        rule: RuleId,
+        /// The full name of a reference that the push changes.
+        reference: Arc<str>,
+        /// Whether the push deletes it.
+        deletes: bool,
+        /// The branches of the rule.
+        branches: Arc<str>,
     },
     /// `denied`: whether the rule matches depends on the credential that will be part of the path.
     CredentialInPath {
@@ -159,14 +191,12 @@ impl Reason {
     pub fn text(&self) -> RefusalText {
         match self {
             Self::Denied { rule } => Code::Denied.because(format!("rule `{rule}` denies this")),
-            Self::Narrowed { rule, connection } => Code::Denied.because(format!(
-                "rule `{rule}` uses connection `{connection}` for other requests only"
-            )),
+            Self::Narrowed { rule, connection } => narrowed(rule, connection),
             Self::BeyondSlot { slot, connection } => beyond_slot(slot, connection),
             Self::BeyondActions { allowed, connection } => beyond_actions(allowed, connection),
             Self::DeniedAction { denied, lost, connection } => {
                 denied_action(denied, lost.as_deref(), connection)
-            },
+            }
             Self::CredentialInPath { rule } => credential_in_path(rule),
             Self::Contradiction { detail } => Code::Denied.because(*detail),
             Self::Login { detail, .. } => Code::Denied.because(detail.clone()),
@@ -189,13 +219,16 @@ impl Reason {
             Self::Method => {
                 Code::MethodRefused.because("TRACE, TRACK and CONNECT are not forwarded")
             }
-            Self::PathAmbiguous { rule } => Code::BadTarget.because(format!(
-                "servers read this path in two ways (an encoded or doubled slash, `;`, or a stray \
-                 percent sign), and `{rule}` depends on it"
-            )),
-            Self::QueryAmbiguous { rule } => Code::BadTarget.because(format!(
-                "servers read this query in two ways (a parameter twice, or `;`), and `{rule}` depends on it"
-            )),
+            Self::PathAmbiguous { rule } => {
+                ambiguous("path", "an encoded or doubled slash, `;`, or a stray percent sign", rule)
+            }
+            Self::QueryAmbiguous { rule } => ambiguous("query", "a parameter twice, or `;`", rule),
+            Self::BodyUnread { rule } => body_unread(rule),
+            Self::OperationsUnclear { rule, why } => operations_unclear(rule, *why),
+            Self::PushUnclear { rule, why } => push_unclear(rule, *why),
+            Self::BeyondBranches { rule, reference, deletes, branches } => {
+                beyond_branches(rule, (reference, *deletes), branches)
+            }
             Self::ConnectionMissing { name } => Code::ConnectionMissing
                 .because(format!("this agent has no connection `{name}` here"))
                 .hint(format!("bind it: `keyward agent bind NAME {name}`")),
@@ -237,6 +270,10 @@ impl Reason {
             | Self::Narrowed { rule, .. }
             | Self::PathAmbiguous { rule }
             | Self::QueryAmbiguous { rule }
+            | Self::BodyUnread { rule }
+            | Self::OperationsUnclear { rule, .. }
+            | Self::PushUnclear { rule, .. }
+            | Self::BeyondBranches { rule, .. }
             | Self::CredentialInPath { rule }
             | Self::Unbound { rule } => Some(rule),
             Self::PortRefused { rule, .. } => rule.as_ref(),
@@ -264,6 +301,19 @@ impl Reason {
 }
 
 // === messages with several cases ===
+
+/// A rule depends on a part of the target that servers read differently.
+fn ambiguous(part: &str, signs: &str, rule: &impl std::fmt::Display) -> RefusalText {
+    Code::BadTarget.because(format!(
+        "servers read this {part} in two ways ({signs}), and `{rule}` depends on it"
+    ))
+}
+
+/// The rule's connection is for other requests.
+fn narrowed(rule: &impl std::fmt::Display, connection: &impl std::fmt::Display) -> RefusalText {
+    Code::Denied
+        .because(format!("rule `{rule}` uses connection `{connection}` for other requests only"))
+}
 
 fn beyond_slot(slot: &Slot, connection: &str) -> RefusalText {
     let Slot { name, plugin, .. } = slot;
@@ -310,6 +360,50 @@ fn credential_in_path(rule: &RuleId) -> RefusalText {
              characters"
         ))
         .hint("write `*` for the whole credential in the rule's paths")
+}
+
+fn body_unread(rule: &RuleId) -> RefusalText {
+    Code::Denied
+        .because(format!(
+            "`{rule}` depends on the GraphQL operations or the branches in the request's body, which is not known here"
+        ))
+        .hint(
+            "to explain a request with them: `keyward explain POST URL --agent NAME --graphql TEXT`, or `--push BRANCH`",
+        )
+}
+
+fn push_unclear(rule: &RuleId, why: PushUnclear) -> RefusalText {
+    Code::Denied
+        .because(format!("`{rule}` depends on the branches of a push, and the body {why}"))
+        .hint(
+            "push fewer branches at once, without a signature of the push and without compression",
+        )
+}
+
+fn beyond_branches(
+    rule: &RuleId,
+    (reference, deletes): (&str, bool),
+    branches: &str,
+) -> RefusalText {
+    let name = reference.strip_prefix("refs/heads/").unwrap_or(reference);
+    let (verb, hint) = match deletes {
+        true => ("delete", "to allow it: `delete_branches: true` in the rule"),
+        false => ("push to", "push to another branch, or add this one to `branches` of the rule"),
+    };
+    Code::Denied
+        .because(format!(
+            "rule `{rule}` allows pushes to {branches} only, and this would {verb} `{name}`"
+        ))
+        .hint(hint)
+}
+
+fn operations_unclear(rule: &RuleId, why: NotUnderstood) -> RefusalText {
+    Code::Denied
+        .because(format!("`{rule}` depends on the GraphQL operations in the request's body, and the body {why}"))
+        .hint(
+            "send a POST with `application/json`, the whole document in `query` and values in `variables`, or allow \
+             the agent the action that has all operations",
+        )
 }
 
 fn default_deny(others: bool, set: Option<&str>) -> RefusalText {

@@ -8,9 +8,10 @@ use http::Method;
 use super::allow::AllowedSets;
 use super::slots::{ActionList, EmptySlot, Extent};
 use crate::actions::ActionScope;
+use crate::branches::BranchScope;
 use crate::inject::credential::{RequiredConnection, Scoped};
 use crate::inject::path_prefix::PathPrefix;
-use crate::inject::placeholder::Placeholder;
+use crate::inject::placeholder::Core;
 use keyward_base::database::DatabaseEndpoint;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, SessionId};
@@ -85,6 +86,8 @@ pub struct Rule {
     pub paths: Vec<PathPattern>,
     /// Named actions, of which a request belongs to one; empty means all requests.
     pub actions: Vec<ActionScope>,
+    /// The branches of pushes by git; `None`: the body of a push does not matter.
+    pub branches: Option<BranchScope>,
     /// What the rule does.
     pub action: RuleAction,
     /// Whether the credential may be sent in cleartext to addresses on the private list.
@@ -109,7 +112,7 @@ pub enum RuleAction {
     Tunnel,
 }
 
-/// A connection as policy sees it.
+/// A connection as policy sees it. Connections of one kind share their lists.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Account {
     /// The connection's id.
@@ -119,12 +122,12 @@ pub struct Account {
     /// The id of its provider.
     pub provider: Arc<str>,
     /// The hosts that it owns.
-    pub hosts: Vec<HostPattern>,
+    pub hosts: Arc<[HostPattern]>,
     /// The paths that it owns there, as the agent writes them; empty means all.
-    pub paths: Vec<PathPattern>,
+    pub paths: Arc<[PathPattern]>,
     /// The path prefixes that are added to its requests, by host and by the agent's path; the first match
     /// applies. Empty: paths are not changed.
-    pub prefixes: Vec<Scoped<Option<PathPrefix>>>,
+    pub prefixes: Arc<[Scoped<Option<PathPrefix>>]>,
     /// Whether it is usable.
     pub state: AccountState,
     /// What a person can do if it is not usable.
@@ -159,8 +162,8 @@ pub struct AccountBinding {
     pub agent: AgentId,
     /// The connection.
     pub account: Arc<Account>,
-    /// Its placeholders, one per secret field.
-    pub placeholders: Vec<Placeholder>,
+    /// The cores of its placeholders, one per secret field.
+    pub placeholders: Vec<Core>,
     /// Which requests it allows.
     pub extent: Extent,
     /// Named actions that it denies, slots included; `None` means none.
@@ -302,12 +305,16 @@ impl Rule {
             is_all(&self.paths, &other.paths, |path: &PathPattern| self.paths.contains(path));
         let is_action = |scope: &ActionScope| self.actions.contains(scope);
         let actions = is_all(&self.actions, &other.actions, is_action);
-        decides && agents && hosts && methods && paths && actions
+        let branches = self.branches.is_none() || self.branches == other.branches;
+        decides && agents && hosts && methods && paths && actions && branches
     }
 
     /// Whether the rule depends on more than agent and host.
     pub(super) fn is_conditional(&self) -> bool {
-        !self.methods.is_empty() || !self.paths.is_empty() || !self.actions.is_empty()
+        !self.methods.is_empty()
+            || !self.paths.is_empty()
+            || !self.actions.is_empty()
+            || self.branches.is_some()
     }
 
     /// Whether the rule requires inspecting requests.

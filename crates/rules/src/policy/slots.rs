@@ -137,7 +137,7 @@ impl CompiledBinding {
         if let Some(list) = &self.deny {
             return Err(self.denied(list));
         }
-        let Extent::Parts(Parts { allow, slots }) = &self.extent else {
+        let Some(Parts { allow, slots }) = self.parts.as_deref() else {
             return Ok(self.id.clone());
         };
         match (slots.iter().find(|slot| slot.is_unlimited()), slots.first(), allow) {

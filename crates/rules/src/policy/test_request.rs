@@ -32,6 +32,8 @@ mod tests {
     use http::Method;
 
     use super::*;
+    use crate::git_push::RequestedPush;
+    use crate::graphql::RequestedOperations;
     use crate::policy::{AccountState, PolicyInput};
     use keyward_base::host::{Scheme, Target};
     use keyward_base::id::ConnectionId;
@@ -42,14 +44,14 @@ mod tests {
             id: ConnectionId::parse("con_1").unwrap(),
             name: "acme".into(),
             provider: "acme".into(),
-            hosts: vec![HostPattern::parse("api.acme.test:8443").unwrap()],
-            paths: vec![PathPattern::parse("/v1/**").unwrap()],
+            hosts: Arc::from([HostPattern::parse("api.acme.test:8443").unwrap()]),
+            paths: Arc::from([PathPattern::parse("/v1/**").unwrap()]),
             state,
             remedy: None,
             settings: None,
             database: None,
             is_ssh: false,
-            prefixes: Vec::new(),
+            prefixes: Arc::default(),
         }
     }
 
@@ -72,6 +74,8 @@ mod tests {
             query: None,
             placeholders: &[],
             named: None,
+            operations: RequestedOperations::Unread,
+            push: RequestedPush::default(),
         };
         policy.permit_test(&OrgId::default_org(), &account(AccountState::Paused), &asked)
     }

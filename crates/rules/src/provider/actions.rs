@@ -10,9 +10,11 @@ use serde::Deserialize;
 use super::decode::decode;
 use super::document::{Document, Problems, item_of, key_of};
 use super::form::{FormError, HostTemplate};
+use super::graphql::{self, OperationsText};
 use super::own_hosts::{self, OwnHosts};
 use super::{AuthMethod, Provider};
 use crate::actions::ActionScope;
+use crate::graphql::scope::OperationScope;
 use crate::inject::placement::{Location, Place};
 use crate::inject::template::Encoding;
 use keyward_base::pattern::{HostPattern, PathPattern};
@@ -48,6 +50,9 @@ pub struct RequestsText {
     /// Parameters that the query does not have.
     #[serde(default)]
     pub without_query: Vec<String>,
+    /// The GraphQL operations of the body.
+    #[serde(default)]
+    pub graphql: Option<OperationsText>,
 }
 
 /// A named part of a provider's API.
@@ -68,6 +73,7 @@ struct Requests {
     paths: Vec<PathPattern>,
     query: Vec<(Box<str>, Box<str>)>,
     without_query: Vec<Box<str>>,
+    graphql: Option<OperationScope>,
 }
 
 /// The actions of a provider. Those of a built-in one are parsed at the first use: they are most of the catalogue, and
@@ -190,6 +196,7 @@ impl Requests {
             paths: self.paths.clone(),
             query: self.query.clone(),
             without_query: self.without_query.clone(),
+            graphql: self.graphql.clone(),
         }
     }
 }
@@ -261,6 +268,7 @@ fn requests(
         paths: own_hosts::paths(&text.paths, &key_of(path, "paths"), problems),
         query: query.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
         without_query: text.without_query.iter().map(|name| name.as_str().into()).collect(),
+        graphql: text.graphql.as_ref().map(|it| graphql::scope(it, text, path, problems)),
     }
 }
 
@@ -286,207 +294,4 @@ fn is_name(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::actions::ScopedRequest;
-    use crate::provider::{Catalogue, Instance, Variable};
-    use keyward_base::host::{Scheme, Target};
-    use keyward_base::pattern::DecodedPath;
-
-    /// Requests of a provider, by the actions that cover them (`read-code`, `clone, push`, `none`):
-    /// `METHOD HOST/PATH`, or `METHOD /PATH` for the first host.
-    type RequestTable = BTreeMap<String, Vec<String>>;
-
-    fn requests_to(provider: &Provider) -> RequestTable {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/requests");
-        match std::fs::read_to_string(format!("{folder}/{}.yaml", provider.id)) {
-            Ok(text) => serde_yaml::from_str(&text).unwrap(),
-            Err(_) => RequestTable::new(),
-        }
-    }
-
-    /// Examples of the provider's variables.
-    fn examples(provider: &Provider) -> BTreeMap<String, String> {
-        let of = |it: &Variable| Some((it.name.clone(), it.example.clone()?));
-        let without_default = provider.variables.iter().filter(|it| it.default.is_none());
-        without_default.filter_map(of).collect()
-    }
-
-    fn with_host(provider: &Provider, line: &str) -> String {
-        let Some((method, path)) = line.split_once(" /") else { return line.to_owned() };
-        let values = provider.values(&examples(provider)).unwrap();
-        let host = provider.hosts[0].fill(&values, &provider.variables).unwrap();
-        format!("{method} {host}/{path}")
-    }
-
-    /// The actions that cover the request, sorted and separated by commas.
-    fn covering(provider: &Provider, line: &str) -> String {
-        let line = with_host(provider, line);
-        let is_in = |action: &&NamedAction| {
-            let scopes = provider.action(&action.name, &examples(provider));
-            covers(&scopes.unwrap().unwrap(), &line)
-        };
-        sorted(provider.actions().iter().filter(is_in).map(|action| &*action.name))
-    }
-
-    fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> String {
-        let mut names: Vec<_> = names.collect();
-        names.sort_unstable();
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-    }
-
-    fn gets_credential(instance: &Instance, line: &str) -> bool {
-        let Line { target, path, .. } = Line::parse(line);
-        let owned = instance.hosts.iter().any(|host| host.matches(&target))
-            && (instance.paths.is_empty() || instance.paths.iter().any(|it| it.matches(&path)));
-        let endpoint = instance.oauth_endpoints.iter();
-        let is_endpoint =
-            endpoint.into_iter().any(|(host, at)| host.matches(&target) && at.matches(&path));
-        // AWS signatures are written by code, not by a placement.
-        let is_placed = instance.placements.is_empty()
-            || instance.placements.iter().any(|scope| scope.matches(&target, &path));
-        owned && !is_endpoint && is_placed
-    }
-
-    /// `GET host/path?query`.
-    struct Line<'a> {
-        method: Method,
-        target: Target,
-        path: DecodedPath,
-        query: Option<&'a str>,
-    }
-
-    impl<'a> Line<'a> {
-        fn parse(line: &'a str) -> Self {
-            let (method, url) = line.split_once(' ').unwrap();
-            let (host, rest) = url.split_at(url.find('/').unwrap());
-            let (path, query) = rest.split_once('?').map_or((rest, None), |(p, q)| (p, Some(q)));
-            Self {
-                method: method.parse().unwrap(),
-                target: Target::parse(Scheme::Https, host).unwrap(),
-                path: DecodedPath::parse(path).unwrap(),
-                query,
-            }
-        }
-    }
-
-    fn covers(scopes: &[ActionScope], line: &str) -> bool {
-        let Line { method, target, path, query } = Line::parse(line);
-        let request = ScopedRequest { target: &target, method: &method, path: &path, query };
-        scopes.iter().any(|scope| scope.covers(request) == Ok(true))
-    }
-
-    #[test]
-    fn actions_cover_their_requests_and_no_others() {
-        let mut wrong = Vec::new();
-        for provider in Catalogue::built_in().all() {
-            for (names, lines) in requests_to(provider) {
-                let expected = sorted(names.split(", "));
-                for line in lines {
-                    let found = covering(provider, &line);
-                    if found != expected {
-                        wrong.push(format!("{} {line}: {found}, not {expected}", provider.id));
-                    }
-                }
-            }
-        }
-        assert!(wrong.is_empty(), "{wrong:#?}");
-    }
-
-    #[test]
-    fn every_action_has_requests_that_it_covers_and_requests_that_it_does_not() {
-        for provider in Catalogue::built_in().all().filter(|it| !it.actions().is_empty()) {
-            let requests = requests_to(provider);
-            let count = |is_wanted: &dyn Fn(&str) -> bool| {
-                let wanted = requests.iter().filter(|(names, _)| is_wanted(names));
-                wanted.map(|(_, lines)| lines.len()).sum::<usize>()
-            };
-            for action in provider.actions() {
-                let name = &*action.name;
-                let has = |names: &str| names.split(", ").any(|other| other == name);
-                let (within, beyond) = (count(&has), count(&|names| !has(names)));
-                assert!(within >= 2 && beyond >= 2, "{} {name}: {within}, {beyond}", provider.id);
-            }
-            let beyond_all = count(&|names| names == "none");
-            assert!(beyond_all >= 2, "{}: {beyond_all} requests of no action", provider.id);
-        }
-    }
-
-    #[test]
-    fn an_action_covers_only_requests_that_get_the_credential() {
-        for provider in Catalogue::built_in().all() {
-            let usable = provider.auth.iter().filter(|auth| auth.later.is_none());
-            let instances = usable.map(|auth| provider.instantiate(auth, &examples(provider)));
-            let instances: Vec<_> = instances.collect::<Result<_, _>>().unwrap();
-            let requests = requests_to(provider).into_iter().filter(|(names, _)| names != "none");
-            for line in requests.flat_map(|(_, lines)| lines) {
-                let line = with_host(provider, &line);
-                let owned = instances.iter().any(|instance| gets_credential(instance, &line));
-                assert!(owned, "{}: {line}", provider.id);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_called_reading_changes_nothing_by_its_method() {
-        // Their methods are named by the path.
-        let by_path = ["dropbox", "slack", "telegram-bot"];
-        for provider in Catalogue::built_in().all().filter(|it| !by_path.contains(&&*it.id)) {
-            let read = |action: &&NamedAction| action.name.starts_with("read");
-            for action in provider.actions().iter().filter(read) {
-                for requests in &action.requests {
-                    let reads =
-                        |it: &Method| [Method::GET, Method::HEAD, Method::POST].contains(it);
-                    let all_read = requests.methods.iter().all(reads);
-                    let named = format!("{} {}", provider.id, action.name);
-                    assert!(all_read && !requests.methods.is_empty(), "{named}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_requests_are_those_of_known_providers_and_written_once() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/requests");
-        let catalogue = Catalogue::built_in();
-        for file in std::fs::read_dir(folder).unwrap() {
-            let name = file.unwrap().file_name().into_string().unwrap();
-            let provider = catalogue.get(name.strip_suffix(".yaml").unwrap()).expect(&name);
-            let mut seen = std::collections::BTreeSet::new();
-            for line in requests_to(provider).values().flatten() {
-                assert!(seen.insert(line.clone()), "{name}: {line} is written twice");
-            }
-        }
-    }
-
-    #[test]
-    fn an_action_is_on_the_hosts_of_the_connection() {
-        let catalogue = Catalogue::built_in();
-        let gitlab = catalogue.get("gitlab").unwrap();
-        let own = BTreeMap::from([("host".to_owned(), "git.acme.test:8443".to_owned())]);
-        let scopes = gitlab.action("clone", &own).unwrap().unwrap();
-        assert!(covers(&scopes, "POST git.acme.test:8443/g/r.git/git-upload-pack"));
-        assert!(!covers(&scopes, "POST gitlab.com/g/r.git/git-upload-pack"));
-        assert!(gitlab.action("clones", &own).is_none());
-        let any = gitlab.action_anywhere("clone").unwrap();
-        assert!(covers(&any, "POST git.other.test/g/r.git/git-upload-pack"));
-        let github = catalogue.get("github").unwrap().action_anywhere("clone").unwrap();
-        assert!(!covers(&github, "POST git.other.test/g/r.git/git-upload-pack"));
-    }
-
-    #[test]
-    fn git_is_rewritten_only_for_hosts_where_the_method_writes_basic() {
-        let hosts = |id: &str, auth: &str| -> Vec<String> {
-            let catalogue = Catalogue::built_in();
-            let provider = catalogue.get(id).unwrap();
-            let auth = provider.auth(Some(auth)).unwrap();
-            let found = provider.git_hosts(auth, &BTreeMap::new());
-            found.iter().map(ToString::to_string).collect()
-        };
-        assert_eq!(hosts("github", "pat"), ["github.com", "gist.github.com"]);
-        assert_eq!(hosts("gitlab", "oauth"), ["gitlab.com"]);
-        assert_eq!(hosts("hugging-face", "token"), ["huggingface.co"]);
-        assert_eq!(hosts("hugging-face", "oauth"), [""; 0], "it has no place for git");
-        assert_eq!(hosts("openai", "api_key"), [""; 0]);
-    }
-}
+mod tests;

@@ -518,7 +518,7 @@ mod tests {
         ),
         (
             "hosts: ['{x}']\nvariables: [{ name: x, kind: text }]",
-            "p.yaml:3: hosts[0]: `{x}`: a variable of kind `text` cannot stand in a host",
+            "p.yaml:3: hosts[0]: `{x}`: a variable of kind `text` or `hosts` cannot stand in a host",
         ),
         (
             "hosts: [a.test]\nvariables: [{ name: x, default: 'a.b' }]",

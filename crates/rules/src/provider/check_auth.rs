@@ -13,7 +13,7 @@ use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
 use super::own_hosts::{OwnHosts, is_word, split_https};
 use super::placing::{MINTED, PlacementParser};
 use super::schema::{AuthText, FieldText, KeyText};
-use super::{AuthKind, AuthMethod, AwsScope, Field, KeyPattern, PlannedFeature};
+use super::{AuthKind, AuthMethod, AwsScope, Field, KeyPattern};
 
 /// Checks one auth method. `raw` is its YAML, which shows the keys that were written.
 pub(super) fn method(
@@ -48,10 +48,6 @@ pub(super) fn method(
         problems.add(&key_of(path, "app_url"), "this is not an https URL", "write `https://…`");
     }
     let minting = check_minted::minting(text, &fields, path, own, problems);
-    let later = match text.kind.is_supported() {
-        true => None,
-        false => Some(PlannedFeature::Kind(text.kind)),
-    };
     AuthMethod {
         id: text.id.clone(),
         kind: text.kind,
@@ -66,7 +62,6 @@ pub(super) fn method(
         aws: AwsScope { region: text.region.clone(), service: text.service.clone() },
         scheme: minting.scheme,
         tls: minting.tls,
-        later,
     }
 }
 
@@ -159,6 +154,7 @@ fn bare(name: &str, label: &str, secret: bool, optional: bool) -> Field {
         help: None,
         secret,
         optional,
+        from_source: false,
         prefixes: Vec::new(),
         length: None,
         pattern: None,
@@ -181,6 +177,7 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
         let label = text.label.clone().unwrap_or_else(|| text.name.replace('_', " "));
         let field = Field {
             help: text.help.clone(),
+            from_source: text.from_source,
             prefixes: text.prefixes.clone(),
             length: text.length,
             pattern: shape(text.pattern.as_deref(), &key_of(&at, "pattern"), problems),
@@ -188,6 +185,11 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
             ..bare(&text.name, &label, text.secret, text.optional)
         };
         check_shape(&field, &at, &key_of(&at, "env"), problems);
+        if field.from_source && !(field.secret && field.env.is_empty()) {
+            let message =
+                "a value of a secret source is a secret, which no agent has a placeholder of";
+            problems.add(&key_of(&at, "from_source"), message, "remove `env` and `secret: false`");
+        }
         found.push(field);
     }
     found

@@ -65,8 +65,8 @@ impl Form {
             },
             // https://www.mongodb.com/docs/manual/reference/connection-string/
             DatabaseProtocol::Mongodb => Self {
-                schemes: &[("mongodb://", Some(DISABLE))],
-                schemes_shown: "`mongodb://`",
+                schemes: &[("mongodb+srv://", Some(VERIFY_FULL)), ("mongodb://", Some(DISABLE))],
+                schemes_shown: "`mongodb://` or `mongodb+srv://`",
                 example: "mongodb://USER:PASSWORD@HOST/DATABASE",
                 user_is_optional: false,
                 database_is_optional: true,
@@ -81,10 +81,8 @@ pub enum UrlError {
     /// Another scheme, or none.
     #[error("the URL does not begin with {0}")]
     Scheme(&'static str),
-    /// A name under which DNS lists servers.
-    #[error(
-        "a URL of `mongodb+srv://` names no server: write `mongodb://` with one of those that `dig SRV _mongodb._tcp.NAME` shows, and `tls=true`"
-    )]
+    /// A port or several hosts in a URL whose host is no server.
+    #[error("a URL of `mongodb+srv://` names one host without a port: DNS lists the servers")]
     Srv,
     /// No `@`, so neither user nor password.
     #[error("the URL names no user: write `{0}`")]
@@ -176,9 +174,6 @@ impl ConnectionUrl {
         let after = |(scheme, mode): &(&str, Option<&'static str>)| {
             Some((text.strip_prefix(scheme)?, *mode))
         };
-        if protocol == DatabaseProtocol::Mongodb && text.starts_with("mongodb+srv://") {
-            return Err(UrlError::Srv);
-        }
         let found = form.schemes.iter().find_map(after);
         let (rest, mode) = found.ok_or(UrlError::Scheme(form.schemes_shown))?;
         let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
@@ -199,14 +194,19 @@ impl ConnectionUrl {
         if let Some(password) = password.filter(|password| !password.is_empty()) {
             found.password = Some(Zeroizing::new(decoded(password, "password")?));
         }
-        found.set(HOST, host_of(host)?, variables)?;
+        let is_srv = text.starts_with("mongodb+srv://");
+        match protocol {
+            DatabaseProtocol::Mongodb => found.hosts_of_mongodb(host, is_srv, variables)?,
+            _ => found.set(HOST, host_of(host)?, variables)?,
+        }
         match database {
             "" if form.database_is_optional => {}
             "" => return Err(UrlError::Database),
             database => {
                 let database = decoded(database, "database")?;
                 found.set(DATABASE, database.clone(), variables)?;
-                if protocol == DatabaseProtocol::Mongodb {
+                // With `mongodb+srv`, DNS says which database knows the users.
+                if protocol == DatabaseProtocol::Mongodb && !is_srv {
                     found.set(AUTH_SOURCE, database, variables)?;
                 }
             }
@@ -309,7 +309,7 @@ pub(super) fn unsupported(name: &str) -> UrlError {
     UrlError::Parameter { name: name.to_owned() }
 }
 
-fn host_of(host: &str) -> Result<String, UrlError> {
+pub(super) fn host_of(host: &str) -> Result<String, UrlError> {
     match host {
         "" => Err(UrlError::Host),
         // A path, percent-encoded as in a host it must be.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{FormError, Provider};
-use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, StreamSecurity};
+use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, Seeds, StreamSecurity};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::HostPattern;
 
@@ -15,10 +15,18 @@ pub(super) const DATABASE: &str = "database";
 pub(super) const SSLMODE: &str = "sslmode";
 /// The variable with the database of MongoDB that knows the user.
 pub(super) const AUTH_SOURCE: &str = "auth_source";
+/// The variable with further servers of the replica set.
+pub(super) const MORE_HOSTS: &str = "more_hosts";
+/// The variable that says whether the host is a server, or a name under which DNS lists servers.
+pub(super) const SEEDS: &str = "seeds";
+/// DNS lists the servers.
+pub(super) const SRV: &str = "srv";
 /// TLS with a verified certificate.
 pub(super) const VERIFY_FULL: &str = "verify-full";
 /// No TLS.
 pub(super) const DISABLE: &str = "disable";
+/// Servers beside the first.
+const MORE_HOSTS_MAX: usize = 15;
 /// The choices of [`SSLMODE`].
 pub(super) const SSLMODES: [&str; 2] = [VERIFY_FULL, DISABLE];
 
@@ -47,6 +55,54 @@ impl Provider {
         };
         let target = Target::new(Scheme::Https, host, port);
         let auth_source = values.get(AUTH_SOURCE).cloned();
-        Ok(Some(DatabaseEndpoint { protocol, target, database, security, auth_source }))
+        let more = more_hosts(values.get(MORE_HOSTS), protocol)?;
+        let seeds = match values.get(SEEDS).map(String::as_str) {
+            Some(SRV)
+                if !more.is_empty()
+                    || pattern.names_port()
+                    || target.host().address().is_some() =>
+            {
+                let must =
+                    "the name alone, without a port or further hosts, when DNS lists the servers";
+                return Err(FormError::Servers { name: HOST.to_owned(), must });
+            }
+            Some(SRV) => Seeds::Srv,
+            _ => Seeds::Listed(more),
+        };
+        Ok(Some(DatabaseEndpoint { protocol, target, database, security, auth_source, seeds }))
     }
+}
+
+impl FormError {
+    /// The value is no list of hosts.
+    pub(super) fn not_hosts(name: String) -> Self {
+        let must =
+            "at most 15 hosts, separated by commas, such as `b.example.com,c.example.com:27018`";
+        Self::Servers { name, must }
+    }
+}
+
+/// The canonical form of a list of hosts; spaces around commas are removed.
+pub(super) fn hosts(list: &str) -> Option<String> {
+    if list.is_empty() {
+        return Some(String::new());
+    }
+    let canonical = |host: &str| {
+        let pattern = HostPattern::parse(host.trim()).ok()?;
+        pattern.literal().is_some().then(|| pattern.to_string())
+    };
+    let hosts: Vec<String> = list.split(',').map(canonical).collect::<Option<_>>()?;
+    (hosts.len() <= MORE_HOSTS_MAX).then(|| hosts.join(","))
+}
+
+/// The servers of a list in canonical form.
+fn more_hosts(list: Option<&String>, protocol: DatabaseProtocol) -> Result<Vec<Target>, FormError> {
+    let named = list.map(String::as_str).unwrap_or_default().split(',');
+    let server = |text: &str| {
+        let pattern = HostPattern::parse(text)?;
+        let port = if pattern.names_port() { pattern.port() } else { protocol.default_port() };
+        let host = pattern.literal().ok_or_else(|| FormError::not_hosts(MORE_HOSTS.to_owned()))?;
+        Ok(Target::new(Scheme::Https, host.clone(), port))
+    };
+    named.filter(|text| !text.is_empty()).map(server).collect()
 }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{AuthMethod, Instance, PlannedFeature, Provider, Variable, VariableKind};
+use super::database::hosts;
+use super::{AuthMethod, Instance, Provider, Variable, VariableKind};
 use crate::inject::credential::{Clears, Scoped};
 use keyward_base::agent::is_unreserved;
 use keyward_base::pattern::{HostPattern, PatternError};
@@ -35,8 +36,8 @@ pub enum HostTemplateError {
         "`{0}`: a variable may not choose the registrable domain; list `choices`, or use kind `host`"
     )]
     Domain(String),
-    /// A variable of kind `text` in a host.
-    #[error("`{0}`: a variable of kind `text` cannot stand in a host")]
+    /// A variable of kind `text` or `hosts` in a host.
+    #[error("`{0}`: a variable of kind `text` or `hosts` cannot stand in a host")]
     TextKind(String),
     /// The variable is not declared.
     #[error("`{template}` uses variable `{name}`, which is not declared under `variables`")]
@@ -78,6 +79,14 @@ pub enum FormError {
         /// An example of a value.
         example: String,
     },
+    /// The value does not name servers.
+    #[error("`{name}` must be {must}")]
+    Servers {
+        /// The variable's name.
+        name: String,
+        /// The values that it accepts.
+        must: &'static str,
+    },
     /// The value is not a host.
     #[error("`{name}` must be a host name, optionally with port, such as `{example}`")]
     Host {
@@ -109,14 +118,6 @@ pub enum FormError {
     /// A filled-in host is not a pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// The auth method is not supported yet.
-    #[error("auth `{auth}` cannot be used: {later} is not supported yet")]
-    NotSupported {
-        /// The auth method's id.
-        auth: String,
-        /// The unsupported feature.
-        later: PlannedFeature,
-    },
 }
 
 impl HostTemplate {
@@ -160,7 +161,9 @@ impl HostTemplate {
                     HostTemplateError::Undeclared { template: text.clone(), name: name.to_owned() }
                 })?;
             match variable.kind {
-                VariableKind::Text => return Err(HostTemplateError::TextKind(text)),
+                VariableKind::Text | VariableKind::Hosts => {
+                    return Err(HostTemplateError::TextKind(text));
+                }
                 VariableKind::Host if self.parts.len() > 1 => {
                     return Err(HostTemplateError::NotAlone(text));
                 }
@@ -179,7 +182,7 @@ impl HostTemplate {
         let sample = |variable: &Variable| match (variable.choices.first(), variable.kind) {
             (Some(choice), _) => choice.clone(),
             (None, VariableKind::Host) => "host.example.com".to_owned(),
-            (None, VariableKind::Label | VariableKind::Text) => "x".to_owned(),
+            (None, _) => "x".to_owned(),
         };
         let samples = variables.iter().map(|variable| (variable.name.clone(), sample(variable)));
         self.filled(&samples.collect())
@@ -289,6 +292,7 @@ impl Variable {
                 Ok(pattern) if pattern.literal().is_some() => Ok(pattern.to_string()),
                 _ => Err(FormError::Host { name: name(), example: example("git.example.com") }),
             },
+            VariableKind::Hosts => hosts(value).ok_or_else(|| FormError::not_hosts(name())),
             VariableKind::Text if value.len() <= 255 && is_unreserved(value) => {
                 Ok(value.to_owned())
             }
@@ -330,15 +334,12 @@ impl Provider {
     /// Fills in the variables.
     ///
     /// # Errors
-    /// When a variable is missing, unknown or invalid, or the auth method is not supported yet.
+    /// When a variable is missing, unknown or invalid.
     pub fn instantiate(
         &self,
         auth: &AuthMethod,
         variables: &BTreeMap<String, String>,
     ) -> Result<Instance, FormError> {
-        if let Some(later) = auth.later {
-            return Err(FormError::NotSupported { auth: auth.id.clone(), later });
-        }
         let values = self.values(variables)?;
         let fill = |template: &HostTemplate| template.fill(&values, &self.variables);
         let hosts: Vec<HostPattern> = self.hosts.iter().map(fill).collect::<Result<_, _>>()?;

@@ -4,11 +4,6 @@ use super::AuthKind;
 use super::oauth_keys::GrantText;
 
 impl AuthKind {
-    /// Whether connections of this kind can be created.
-    pub fn is_supported(self) -> bool {
-        true
-    }
-
     /// Whether a token is minted from the owner's fields instead of injecting them; placements then use the
     /// field `access_token`.
     pub fn mints(self) -> bool {

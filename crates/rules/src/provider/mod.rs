@@ -21,6 +21,7 @@ pub mod decode;
 pub mod document;
 mod extends;
 pub mod form;
+pub mod graphql;
 mod kinds;
 pub mod minted_keys;
 mod mongodb_url;
@@ -174,6 +175,8 @@ pub enum VariableKind {
     Label,
     /// A whole host, optionally with a port. Changing it requires entering the secret again.
     Host,
+    /// Any number of hosts, each optionally with a port, separated by commas.
+    Hosts,
     /// Unreserved URL characters; never in hosts.
     Text,
 }
@@ -245,8 +248,6 @@ pub struct AuthMethod {
     pub scheme: Option<Arc<Scheme>>,
     /// Fields that are used in TLS handshakes and sent in no request.
     pub tls: Option<TlsFields>,
-    /// The part that is not supported yet.
-    pub later: Option<PlannedFeature>,
 }
 
 /// The names of fields that are used in TLS handshakes.
@@ -267,13 +268,6 @@ pub struct AwsScope {
     pub region: Option<String>,
     /// The name of the service in signatures; `None`: the host or the connection names it.
     pub service: Option<String>,
-}
-
-/// A feature that provider files may use before it is supported.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PlannedFeature {
-    /// A kind of auth method.
-    Kind(AuthKind),
 }
 
 /// Placements for some hosts and paths, before variables are filled in.
@@ -300,6 +294,8 @@ pub struct Field {
     pub secret: bool,
     /// Whether the field may be left out.
     pub optional: bool,
+    /// Whether its value must be kept in a secret source: it expires, and the source has the next one.
+    pub from_source: bool,
     /// Known prefixes of values; placeholders get the first. Not enforced, because services add new ones.
     pub prefixes: Vec<String>,
     /// The length of values in characters, if all have the same; placeholders get it. Not enforced.
@@ -434,14 +430,6 @@ impl TlsFields {
     pub fn names(&self, field: &str) -> bool {
         let names = [&self.certificate, &self.key, &self.ca];
         names.into_iter().any(|name| name.as_deref() == Some(field))
-    }
-}
-
-impl std::fmt::Display for PlannedFeature {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Kind(kind) => write!(f, "auth kind `{}`", kind.as_str()),
-        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! What only connection strings of MongoDB have. <https://www.mongodb.com/docs/manual/reference/connection-string-options/>
 
 use super::Variable;
-use super::connection_url::{ConnectionUrl, UrlError, decoded, unsupported};
-use super::database::{AUTH_SOURCE, DISABLE, SSLMODE, VERIFY_FULL};
+use super::connection_url::{ConnectionUrl, UrlError, decoded, host_of, unsupported};
+use super::database::{AUTH_SOURCE, DISABLE, HOST, MORE_HOSTS, SEEDS, SRV, SSLMODE, VERIFY_FULL};
 
 /// Options that are the agent's to choose, in its own connection string.
-const OF_AGENTS: [&str; 24] = [
+const OF_AGENTS: [&str; 25] = [
     "appname",
     "compressors",
     "connecttimeoutms",
@@ -26,6 +26,7 @@ const OF_AGENTS: [&str; 24] = [
     "retrywrites",
     "serverselectiontimeoutms",
     "sockettimeoutms",
+    "srvmaxhosts",
     "uuidrepresentation",
     "w",
     "waitqueuetimeoutms",
@@ -33,6 +34,28 @@ const OF_AGENTS: [&str; 24] = [
 ];
 
 impl ConnectionUrl {
+    /// The servers of a replica set, or the name under which DNS lists them.
+    pub(super) fn hosts_of_mongodb(
+        &mut self,
+        hosts: &str,
+        is_srv: bool,
+        variables: &[Variable],
+    ) -> Result<(), UrlError> {
+        if is_srv {
+            if hosts.contains([',', ':']) {
+                return Err(UrlError::Srv);
+            }
+            self.set(SEEDS, SRV.to_owned(), variables)?;
+            return self.set(HOST, host_of(hosts)?, variables);
+        }
+        let Some((first, more)) = hosts.split_once(',') else {
+            return self.set(HOST, host_of(hosts)?, variables);
+        };
+        let more: Vec<String> = more.split(',').map(host_of).collect::<Result<_, _>>()?;
+        self.set(HOST, host_of(first)?, variables)?;
+        self.set(MORE_HOSTS, more.join(","), variables)
+    }
+
     /// Names of options are compared without case.
     pub(super) fn parameter_of_mongodb(
         &mut self,
@@ -98,13 +121,34 @@ mod tests {
     }
 
     #[test]
+    fn a_url_names_the_servers_of_a_replica_set_or_the_name_under_which_dns_lists_them() {
+        let found = parsed("mongodb://u:p@a.test:27018,b.test,[::1]:27019/app?replicaSet=rs0");
+        let found = found.unwrap().variables;
+        assert_eq!([&found["host"], &found["more_hosts"]], ["a.test:27018", "b.test,[::1]:27019"]);
+        assert_eq!([&found["sslmode"], &found["auth_source"]], ["disable", "app"]);
+
+        let found = parsed("mongodb+srv://u:p@cluster.db.test/app?retryWrites=true").unwrap();
+        let found = found.variables;
+        assert_eq!([&found["host"], &found["seeds"]], ["cluster.db.test", "srv"]);
+        assert_eq!([&found["sslmode"], &found["database"]], ["verify-full", "app"]);
+        assert!(!found.contains_key("auth_source"), "DNS says it: {found:?}");
+        let found = parsed("mongodb+srv://u:p@c.db.test/app?authSource=own&tls=false").unwrap();
+        assert_eq!(found.variables["auth_source"], "own");
+        assert_eq!(found.variables["sslmode"], "disable");
+    }
+
+    #[test]
     fn what_is_wrong_with_a_url_of_mongodb_is_named_and_no_part_is_repeated() {
         for (url, says) in [
             ("postgres://u:canary@h/d", "does not begin with `mongodb://`"),
-            ("mongodb+srv://u:canary@h/d", "names no server: write `mongodb://`"),
+            ("mongodb+srv://u:canary@h.test:27017/d", "one host without a port"),
+            ("mongodb+srv://u:canary@a.test,b.test/d", "one host without a port"),
+            ("mongodb+srv://u:canary@/d", "names no host"),
+            ("mongodb+srv://u:p@h.test/?srvServiceName=canary", "parameter `…`"),
             ("mongodb://canary", "names no user"),
             ("mongodb://u:canary@/d", "names no host"),
-            ("mongodb://u:canary@a.test,b.test/d", "several hosts"),
+            ("mongodb://u:canary@a.test,,b.test/d", "names no host"),
+            ("mongodb://u:p@a.test,can%20ary/d", "the more_hosts of the URL cannot be used"),
             ("mongodb://u:p@h/canary%20", "the database of the URL cannot be used"),
             ("mongodb://u:p@h/?tls=canary", "`tls` of the URL"),
             ("mongodb://u:p@h/?authSource=canary%20", "the auth_source of the URL"),

@@ -304,27 +304,25 @@ impl PlacementParser<'_> {
             problems.add(at, "a template holds visible ASCII characters only", "remove the others");
             return None;
         }
-        if self.text.kind.is_supported() {
-            let mut names: Vec<&str> = self.fields.iter().map(|f| f.name.as_str()).collect();
-            if self.text.kind.mints() && !names.contains(&MINTED) {
-                names.push(MINTED);
-            }
-            let is_variable = |name: &str| self.own.variables.iter().any(|it| it.name == name);
-            let is_computed = |name: &str| {
-                self.text.kind.signs() && (Computed::named(name).is_some() || is_variable(name))
+        let mut names: Vec<&str> = self.fields.iter().map(|f| f.name.as_str()).collect();
+        if self.text.kind.mints() && !names.contains(&MINTED) {
+            names.push(MINTED);
+        }
+        let is_variable = |name: &str| self.own.variables.iter().any(|it| it.name == name);
+        let is_computed = |name: &str| {
+            self.text.kind.signs() && (Computed::named(name).is_some() || is_variable(name))
+        };
+        let unknown = template.fields().filter(|name| !names.contains(name));
+        for name in unknown.filter(|name| !is_computed(name)) {
+            let remedy = match names.is_empty() {
+                true => "declare it under `fields`".to_owned(),
+                false => format!("the fields are {}", names.join(", ")),
             };
-            let unknown = template.fields().filter(|name| !names.contains(name));
-            for name in unknown.filter(|name| !is_computed(name)) {
-                let remedy = match names.is_empty() {
-                    true => "declare it under `fields`".to_owned(),
-                    false => format!("the fields are {}", names.join(", ")),
-                };
-                problems.add(at, format_args!("`{{{name}}}` is not a field"), remedy);
-            }
-            let is_alone = self.text.place.is_none() && self.text.placements.is_none();
-            if is_alone && template.fields().next().is_none() {
-                problems.add(at, "the template holds no field", "write one as `{field}`");
-            }
+            problems.add(at, format_args!("`{{{name}}}` is not a field"), remedy);
+        }
+        let is_alone = self.text.place.is_none() && self.text.placements.is_none();
+        if is_alone && template.fields().next().is_none() {
+            problems.add(at, "the template holds no field", "write one as `{field}`");
         }
         Some(template)
     }

@@ -336,6 +336,9 @@ pub struct FieldText {
     /// Whether the field may be left out.
     #[serde(default)]
     pub optional: bool,
+    /// Whether its value must be kept in a secret source, because it expires.
+    #[serde(default)]
+    pub from_source: bool,
     /// A regular expression that must match whole values.
     pub pattern: Option<String>,
     /// Known prefixes of values.

@@ -334,7 +334,7 @@ mod tests {
             };
             let variables: BTreeMap<_, _> =
                 provider.variables.iter().map(|v| (v.name.clone(), sample(v))).collect();
-            for auth in provider.auth.iter().filter(|auth| auth.later.is_none()) {
+            for auth in &provider.auth {
                 let request = provider.test_request(auth, &variables, &BTreeMap::new());
                 let request = request.unwrap_or_else(|error| panic!("{}: {error}", provider.id));
                 assert!(request.is_none_or(|r| r.uri.scheme_str() == Some("https")), "{}", auth.id);

@@ -34,6 +34,18 @@ pub fn scope_of(host: &str) -> Option<(&str, &str)> {
     Some((region, renamed.map_or(service, |(_, signed)| *signed)))
 }
 
+/// The service of a host that stands for several regions, whose requests are signed for all of them.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/MultiRegionAccessPointRequests.html>
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-ge-calling.html>
+pub fn multi_region_service(host: &str) -> Option<&'static str> {
+    let services = [
+        (".accesspoint.s3-global.amazonaws.com", "s3"),
+        (".endpoint.events.amazonaws.com", "events"),
+    ];
+    services.into_iter().find_map(|(suffix, service)| host.ends_with(suffix).then_some(service))
+}
+
 /// Whether a label has the shape of a region: `eu-west-1`, `us-gov-east-1`.
 fn is_region(label: &str) -> bool {
     let mut parts = label.split('-');
@@ -45,6 +57,20 @@ fn is_region(label: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_hosts_of_several_regions_name_their_service() {
+        let cases = [
+            ("m1abc.mrap.accesspoint.s3-global.amazonaws.com", Some("s3")),
+            ("abc.veo.endpoint.events.amazonaws.com", Some("events")),
+            ("events.us-east-1.amazonaws.com", None),
+            ("accesspoint.s3-global.amazonaws.com", None),
+            ("m1.mrap.accesspoint.s3-global.amazonaws.com.test", None),
+        ];
+        for (host, service) in cases {
+            assert_eq!(multi_region_service(host), service, "{host}");
+        }
+    }
 
     #[test]
     fn a_host_names_region_and_service() {

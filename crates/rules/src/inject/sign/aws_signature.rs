@@ -10,21 +10,33 @@ use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
 use super::SignError;
+use super::aws_ecdsa;
 use super::aws_sigv4::EXPIRES_MAX;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const ASYMMETRIC: &str = "AWS4-ECDSA-P256-SHA256";
 
 /// The most fields that a signature names.
 const FIELDS_MAX: usize = 100;
 
+/// The longest set of regions: AWS has fewer than 40.
+const REGION_SET_BYTES_MAX: usize = 1024;
+
 /// The parts of a signature that are used again.
 #[derive(Debug)]
 pub(super) struct AgentSignature {
-    pub(super) region: Box<str>,
+    pub(super) regions: Regions,
     pub(super) service: Box<str>,
     pub(super) signed: Vec<HeaderName>,
     pub(super) place: Place,
+}
+
+/// Where a signature is valid, which decides its algorithm.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Regions {
+    /// In this region: Signature Version 4.
+    One(Box<str>),
+    /// In the regions of a list with patterns, such as `us-*,eu-west-1`: Signature Version 4A.
+    Set(Box<str>),
 }
 
 /// Where the signature is.
@@ -44,13 +56,19 @@ impl AgentSignature {
         }
         let value = fields.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         match value.and_then(|value| value.split_once(' ')) {
-            Some((ALGORITHM, parts)) => Self::in_field(parts).map(Some),
-            Some((ASYMMETRIC, _)) => Err(SignError::Algorithm(ASYMMETRIC)),
+            Some((ALGORITHM, parts)) => Self::in_field(parts, scope_in).map(Some),
+            Some((aws_ecdsa::ALGORITHM, parts)) => {
+                let set = fields.get(&aws_ecdsa::REGION_SET).and_then(|value| value.to_str().ok());
+                Self::in_field(parts, |credential| scope_of_set(credential, set)).map(Some)
+            }
             _ => Ok(None),
         }
     }
 
-    fn in_field(parts: &str) -> Result<Self, SignError> {
+    fn in_field(
+        parts: &str,
+        scope_in: impl Fn(&str) -> Result<Scope, SignError>,
+    ) -> Result<Self, SignError> {
         let (mut scope, mut signed) = (None, None);
         for part in parts.split(',') {
             match part.trim().split_once('=') {
@@ -59,9 +77,10 @@ impl AgentSignature {
                 _ => {}
             }
         }
-        let (region, service) = scope.ok_or(SignError::Unreadable("it has no `Credential`"))?;
+        let Scope { regions, service } =
+            scope.ok_or(SignError::Unreadable("it has no `Credential`"))?;
         let signed = signed.ok_or(SignError::Unreadable("it has no `SignedHeaders`"))?;
-        Ok(Self { region, service, signed, place: Place::Header })
+        Ok(Self { regions, service, signed, place: Place::Header })
     }
 
     fn in_query(query: &str) -> Result<Option<Self>, SignError> {
@@ -70,12 +89,12 @@ impl AgentSignature {
             let (_, value) = pairs.find(|(other, _)| *other == name)?;
             Some(percent_decode_str(value).decode_utf8_lossy())
         };
-        match value("X-Amz-Algorithm").as_deref() {
+        let is_for_set = match value("X-Amz-Algorithm").as_deref() {
             None => return Ok(None),
-            Some(ALGORITHM) => {}
-            Some(ASYMMETRIC) => return Err(SignError::Algorithm(ASYMMETRIC)),
+            Some(ALGORITHM) => false,
+            Some(aws_ecdsa::ALGORITHM) => true,
             Some(_) => return Err(SignError::Unreadable("`X-Amz-Algorithm` is not known")),
-        }
+        };
         let missing = |what| move || SignError::Unreadable(what);
         let credential = value("X-Amz-Credential").ok_or_else(missing("no `X-Amz-Credential`"))?;
         let names = value("X-Amz-SignedHeaders").ok_or_else(missing("no `X-Amz-SignedHeaders`"))?;
@@ -84,23 +103,49 @@ impl AgentSignature {
         let date = date.ok_or_else(missing("`X-Amz-Date` is no date"))?;
         let expires = expires.map(Duration::from_secs).filter(|time| *time <= EXPIRES_MAX);
         let expires = expires.ok_or_else(missing("`X-Amz-Expires` is not 0 to 604800"))?;
-        let (region, service) = scope_in(&credential)?;
+        let Scope { regions, service } = match is_for_set {
+            true => scope_of_set(&credential, value("X-Amz-Region-Set").as_deref())?,
+            false => scope_in(&credential)?,
+        };
         let place = Place::Query { date, expires };
-        Ok(Some(Self { region, service, signed: names_in(&names), place }))
+        Ok(Some(Self { regions, service, signed: names_in(&names), place }))
     }
 }
 
+/// What a signature is for.
+struct Scope {
+    regions: Regions,
+    service: Box<str>,
+}
+
 /// Region and service of `KEY/DATE/REGION/SERVICE/aws4_request`.
-fn scope_in(credential: &str) -> Result<(Box<str>, Box<str>), SignError> {
+fn scope_in(credential: &str) -> Result<Scope, SignError> {
     let mut parts = credential.rsplitn(5, '/');
-    let is_word = |text: &&str| {
-        (1..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    };
     match (parts.next(), parts.next().filter(is_word), parts.next().filter(is_word)) {
-        (Some("aws4_request"), Some(service), Some(region)) => Ok((region.into(), service.into())),
+        (Some("aws4_request"), Some(service), Some(region)) => {
+            Ok(Scope { regions: Regions::One(region.into()), service: service.into() })
+        }
         _ => Err(SignError::Unreadable("its scope is not KEY/DATE/REGION/SERVICE/aws4_request")),
     }
+}
+
+/// The service of `KEY/DATE/SERVICE/aws4_request`, with the regions that stand beside it.
+fn scope_of_set(credential: &str, set: Option<&str>) -> Result<Scope, SignError> {
+    let mut parts = credential.rsplitn(4, '/');
+    let (Some("aws4_request"), Some(service)) = (parts.next(), parts.next().filter(is_word)) else {
+        return Err(SignError::Unreadable("its scope is not KEY/DATE/SERVICE/aws4_request"));
+    };
+    let is_set = |set: &&str| {
+        (1..=REGION_SET_BYTES_MAX).contains(&set.len())
+            && set.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'*' | b','))
+    };
+    let set = set.filter(is_set).ok_or(SignError::Unreadable("it has no `X-Amz-Region-Set`"))?;
+    Ok(Scope { regions: Regions::Set(set.into()), service: service.into() })
+}
+
+fn is_word(text: &&str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 fn names_in(list: &str) -> Vec<HeaderName> {

@@ -1,4 +1,4 @@
-//! AWS Signature Version 4, by the `aws-sigv4` crate. The scope, the signed fields and the way in which the body is
+//! AWS Signature Version 4, by the `aws-sigv4` crate; Version 4A is in `aws_ecdsa`. The scope, the signed fields and the way in which the body is
 //! signed are those of the agent's own signature; keys and date are ours.
 //!
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
@@ -22,24 +22,26 @@ use zeroize::Zeroizing;
 use super::SignError;
 use super::aws_action;
 use super::aws_chunks::ChunkSigner;
-use super::aws_host::scope_of;
-use super::aws_signature::{AgentSignature, Place};
+use super::aws_ecdsa;
+use super::aws_host::{multi_region_service, scope_of};
+use super::aws_signature::{AgentSignature, Place, Regions};
 use keyward_base::secret::Secret;
 
 /// SHA-256 of the body, or a word that says how it is signed.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html>
 pub(super) const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
-const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
-const DATE: HeaderName = HeaderName::from_static("x-amz-date");
+pub(super) const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+pub(super) const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 
 /// Fields that each signature writes; what the agent sent there is removed before.
-pub const FIELDS: [HeaderName; 3] = [header::AUTHORIZATION, DATE, SECURITY_TOKEN];
+pub const FIELDS: [HeaderName; 4] =
+    [header::AUTHORIZATION, DATE, SECURITY_TOKEN, aws_ecdsa::REGION_SET];
 
 /// Parameters of a presigned URL, also of Signature Version 2, which boto3 still makes for S3: such a request is
 /// signed in its fields instead.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationQueryStringAuth>
-pub const PARAMETERS: [&str; 10] = [
+pub const PARAMETERS: [&str; 11] = [
     "AWSAccessKeyId",
     "Expires",
     "Signature",
@@ -47,6 +49,7 @@ pub const PARAMETERS: [&str; 10] = [
     "X-Amz-Credential",
     "X-Amz-Date",
     "X-Amz-Expires",
+    "X-Amz-Region-Set",
     "X-Amz-Security-Token",
     "X-Amz-Signature",
     "X-Amz-SignedHeaders",
@@ -55,6 +58,8 @@ pub const PARAMETERS: [&str; 10] = [
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 const CHUNKS: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
 const CHUNKS_AND_TRAILER: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
+const ECDSA_CHUNKS: &str = "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD";
+const ECDSA_CHUNKS_AND_TRAILER: &str = "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER";
 const UNSIGNED_CHUNKS: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
 /// Keys of an account, permanent or temporary.
@@ -75,11 +80,11 @@ pub struct AwsKeys {
 /// What a request's signature covers.
 #[derive(Debug)]
 pub struct AwsRequest {
-    region: Box<str>,
-    service: Box<str>,
+    regions: Regions,
+    pub(super) service: Box<str>,
     /// The fields that the agent signed; empty if it signed nothing.
     signed: Vec<HeaderName>,
-    place: Place,
+    pub(super) place: Place,
     payload: Payload,
 }
 
@@ -132,20 +137,32 @@ impl AwsKeys {
         query: Option<&str>,
     ) -> Result<AwsRequest, SignError> {
         let agents = AgentSignature::find(fields, query)?;
-        let (region, service, signed, place) = match agents {
-            Some(found) => (found.region, found.service, found.signed, found.place),
-            None => {
-                let named = scope_of(host);
-                let region = self.region.as_deref().or(named.map(|(region, _)| region));
-                let service = self.service.as_deref().or(named.map(|(_, service)| service));
-                let (Some(region), Some(service)) = (region, service) else {
-                    return Err(SignError::NoScope);
-                };
-                (region.into(), service.into(), Vec::new(), Place::Header)
-            }
+        let AgentSignature { regions, service, signed, place } = match agents {
+            Some(found) => found,
+            None => self.unsigned(host)?,
         };
         let payload = Payload::of(fields, &service, &place)?;
-        Ok(AwsRequest { region, service, signed, place, payload })
+        if matches!((&regions, &payload), (Regions::Set(_), Payload::Chunks { .. })) {
+            return Err(SignError::Unreadable("its chunks are signed with AWS4-HMAC-SHA256"));
+        }
+        Ok(AwsRequest { regions, service, signed, place, payload })
+    }
+
+    /// What is signed for an agent that does not sign: for what the connection names, or else the host.
+    fn unsigned(&self, host: &str) -> Result<AgentSignature, SignError> {
+        let (signed, place) = (Vec::new(), Place::Header);
+        if let Some(service) = multi_region_service(host) {
+            let (regions, service) = (Regions::Set("*".into()), service.into());
+            return Ok(AgentSignature { regions, service, signed, place });
+        }
+        let named = scope_of(host);
+        let region = self.region.as_deref().or(named.map(|(region, _)| region));
+        let service = self.service.as_deref().or(named.map(|(_, service)| service));
+        let (Some(region), Some(service)) = (region, service) else {
+            return Err(SignError::NoScope);
+        };
+        let (regions, service) = (Regions::One(region.into()), service.into());
+        Ok(AgentSignature { regions, service, signed, place })
     }
 
     /// Signs a request of an agent.
@@ -162,6 +179,18 @@ impl AwsKeys {
     /// # Errors
     /// When a field cannot be signed.
     pub fn sign_own(&self, plan: &AwsRequest, request: Unsigned<'_>) -> Result<Signed, SignError> {
+        match &plan.regions {
+            Regions::One(region) => self.sign_in_region(plan, region, request),
+            Regions::Set(regions) => aws_ecdsa::sign(&self.credentials()?, plan, regions, request),
+        }
+    }
+
+    fn sign_in_region(
+        &self,
+        plan: &AwsRequest,
+        region: &str,
+        request: Unsigned<'_>,
+    ) -> Result<Signed, SignError> {
         let time = SystemTime::from(match plan.place {
             Place::Header => request.now,
             Place::Query { date, .. } => date,
@@ -175,7 +204,7 @@ impl AwsKeys {
         let identity = self.credentials()?.into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
-            .region(&plan.region)
+            .region(region)
             .name(&plan.service)
             .time(time)
             .settings(plan.settings())
@@ -194,27 +223,28 @@ impl AwsKeys {
         let path = (!instructions.params().is_empty())
             .then(|| with_parameters(request.path, instructions.params()));
         let chunks = match plan.payload {
-            Payload::Chunks { trailer } => Some(self.chunk_signer(plan, time, signature, trailer)?),
+            Payload::Chunks { trailer } => {
+                let (key, scope) = self.chunk_key(region, &plan.service, time)?;
+                let date = Timestamp::try_from(time).map_err(|_| SignError::Unsignable)?;
+                Some(ChunkSigner::new(key, stamp(date), scope, signature, trailer))
+            }
             _ => None,
         };
         Ok(Signed { path, chunks })
     }
 
-    fn chunk_signer(
+    /// The key that signs chunks, and its scope.
+    fn chunk_key(
         &self,
-        plan: &AwsRequest,
+        region: &str,
+        service: &str,
         time: SystemTime,
-        seed: String,
-        trailer: bool,
-    ) -> Result<ChunkSigner, SignError> {
+    ) -> Result<(Zeroizing<Vec<u8>>, String), SignError> {
         let secret = self.secret_access_key.expose_text().ok_or(SignError::Unsignable)?;
-        let key = v4::generate_signing_key(secret, time, &plan.region, &plan.service);
-        let key = Zeroizing::new(key.as_ref().to_vec());
+        let key = v4::generate_signing_key(secret, time, region, service);
         let time = Timestamp::try_from(time).map_err(|_| SignError::Unsignable)?;
-        let scope =
-            format!("{}/{}/{}/aws4_request", time.strftime("%Y%m%d"), plan.region, plan.service);
-        let date = time.strftime("%Y%m%dT%H%M%SZ").to_string();
-        Ok(ChunkSigner::new(key, date, scope, seed, trailer))
+        let scope = format!("{}/{region}/{service}/aws4_request", time.strftime("%Y%m%d"));
+        Ok((Zeroizing::new(key.as_ref().to_vec()), scope))
     }
 
     pub(super) fn credentials(&self) -> Result<Credentials, SignError> {
@@ -256,16 +286,21 @@ impl AwsRequest {
         settings
     }
 
-    fn is_s3(&self) -> bool {
+    pub(super) fn is_s3(&self) -> bool {
         self.service.starts_with("s3")
     }
 
-    fn declares_payload(&self) -> bool {
+    pub(super) fn declares_payload(&self) -> bool {
         self.is_s3() || self.payload != Payload::Whole
     }
 
+    /// The value that is signed for the body.
+    pub(super) fn payload(&self, body: Option<&[u8]>) -> Cow<'_, str> {
+        self.payload.value(body)
+    }
+
     /// Names and values of the fields that are signed, beside those that the signature adds.
-    fn covered(
+    pub(super) fn covered(
         &self,
         fields: &HeaderMap,
         authority: &str,
@@ -309,6 +344,9 @@ impl Payload {
             Some("STREAMING-AWS4-HMAC-SHA256-EVENTS") => {
                 Err(SignError::Algorithm("an event stream's signature"))
             }
+            Some(ECDSA_CHUNKS | ECDSA_CHUNKS_AND_TRAILER) => {
+                Err(SignError::Algorithm("AWS4-ECDSA-P256-SHA256 in each chunk"))
+            }
             Some(_) => Err(SignError::Unreadable("`x-amz-content-sha256` is not known")),
         }
     }
@@ -322,6 +360,11 @@ impl Payload {
             Self::Whole => Cow::Owned(sha256_hex(body.unwrap_or_default())),
         }
     }
+}
+
+/// A time as signatures have it.
+pub(super) fn stamp(time: Timestamp) -> String {
+    time.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 /// SHA-256 in lower-case hexadecimal digits.

@@ -4,6 +4,7 @@
 mod aws_action;
 pub mod aws_chunks;
 mod aws_database;
+mod aws_ecdsa;
 mod aws_host;
 mod aws_signature;
 pub mod aws_sigv4;
@@ -28,7 +29,7 @@ use self::request_signer::RequestSigner;
 /// What signs a connection's requests.
 #[derive(Clone, Debug)]
 pub enum Signer {
-    /// AWS Signature Version 4.
+    /// AWS Signature Version 4, and 4A.
     AwsSigV4(Arc<AwsKeys>),
     /// Answers to challenges.
     Digest(Arc<DigestSigner>),

@@ -4,7 +4,12 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html>
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html>
+//!
+//! Those of Version 4A are of the suite that AWS publishes with its SDKs (`aws-signing-test-suite/v4a` in the `aws-sigv4`
+//! crate): such signatures differ each time, so ours are verified with the suite's public key and texts.
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
@@ -49,6 +54,10 @@ struct Example<'a> {
 impl Example<'_> {
     /// Signs as the proxy does: reads the agent's signature, removes it, signs.
     fn sign(&mut self, keys: &AwsKeys) -> Result<Signed, SignError> {
+        self.sign_at(keys, "2013-05-24T00:00:00Z")
+    }
+
+    fn sign_at(&mut self, keys: &AwsKeys, now: &str) -> Result<Signed, SignError> {
         let (path, query) = self.path.split_once('?').unwrap_or((self.path, ""));
         let plan = keys.read(self.host, &self.fields, Some(query))?;
         assert_eq!(plan.needs_body(), self.body.is_some());
@@ -59,7 +68,7 @@ impl Example<'_> {
             .collect();
         let path =
             if left.is_empty() { path.to_owned() } else { format!("{path}?{}", left.join("&")) };
-        let (authority, now) = (self.host, "2013-05-24T00:00:00Z".parse::<Timestamp>().unwrap());
+        let (authority, now) = (self.host, now.parse::<Timestamp>().unwrap());
         let (method, fields, body) = (self.method, &mut self.fields, self.body);
         keys.sign(&plan, Unsigned { method, authority, path: &path, fields, body, now })
     }
@@ -259,7 +268,8 @@ fn what_is_not_in_chunks_is_refused() {
 fn a_signature_that_cannot_be_made_again_is_refused() {
     let asymmetric = "AWS4-ECDSA-P256-SHA256 Credential=a/20200101/s3/aws4_request,SignedHeaders=host,Signature=0";
     let cases = [
-        ("authorization", asymmetric, "AWS4-ECDSA-P256-SHA256"),
+        ("authorization", asymmetric, "X-Amz-Region-Set"),
+        ("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "in each chunk"),
         ("authorization", "AWS4-HMAC-SHA256 SignedHeaders=host,Signature=0", "Credential"),
         ("authorization", "AWS4-HMAC-SHA256 Credential=a/b/c,SignedHeaders=host", "scope"),
         ("authorization", "AWS4-HMAC-SHA256 Credential=a/1/r/s/aws4_request", "SignedHeaders"),
@@ -305,4 +315,133 @@ fn temporary_keys_send_their_token_within_the_signature() {
     assert_eq!(example.fields["x-amz-security-token"], "tok");
     assert!(example.fields["x-amz-security-token"].is_sensitive());
     assert!(example.fields["authorization"].to_str().unwrap().contains("x-amz-security-token"));
+}
+
+/// The keys of the suite.
+fn suite_keys(token: Option<&str>) -> AwsKeys {
+    AwsKeys {
+        access_key_id: Secret::from("AKIDEXAMPLE".to_owned()),
+        secret_access_key: Secret::from("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned()),
+        session_token: token.map(|token| Secret::from(token.to_owned())),
+        ..keys()
+    }
+}
+
+/// Whether `signature` is one of the suite's text to sign, which ends in this hash.
+fn is_of_the_suite(signature: &str, hash: &str) -> bool {
+    let text =
+        format!("AWS4-ECDSA-P256-SHA256\n20150830T123600Z\n20150830/service/aws4_request\n{hash}");
+    let (x, y) = (
+        "b6618f6a65740a99e650b33b6b4b5bd0d43b176d721a3edfea7e7d2d56d936b1",
+        "865ed22a7eadc9c5cb9d2cbaca1b3699139fedc5043dc6661864218330c8e518",
+    );
+    let bytes = |hex: &str| HEXLOWER.decode(hex.as_bytes()).expect("hexadecimal");
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, bytes(&format!("04{x}{y}")));
+    key.verify(text.as_bytes(), &bytes(signature)).is_ok()
+}
+
+/// `Authorization` of Version 4A as the agent sent it, for these fields.
+fn for_set(names: &str) -> String {
+    let credential = "AKIAkwph/20200101/service/aws4_request";
+    format!("AWS4-ECDSA-P256-SHA256 Credential={credential}, SignedHeaders={names}, Signature=00ff")
+}
+
+fn of_suite<'a>(path: &'a str, sent: &[(&'static str, &str)], body: &'a [u8]) -> Example<'a> {
+    let method = if body.is_empty() { "GET" } else { "POST" };
+    let is_declared = sent.iter().any(|(name, _)| *name == "x-amz-content-sha256");
+    let body = (!is_declared).then_some(body);
+    Example { method, host: "example.amazonaws.com", path, fields: fields(sent), body }
+}
+
+const SUITE_TIME: &str = "2015-08-30T12:36:00Z";
+
+#[test]
+fn signatures_for_a_set_of_regions_are_those_of_the_published_suite() {
+    let vanilla = "cf59db423e841c8b7e3444158185aa261b724a5c27cbe762676f3eed19f4dc02";
+    let body = "9095672bbd1f56dfc5b65f3e153adc8731a4a654192329106275f4c7b24d0b6e";
+    let form = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("content-length", "13"),
+        ("x-amz-content-sha256", body),
+    ];
+    let trimmed = [("my-header1", " value1"), ("my-header2", " \"a   b   c\"")];
+    let ordered = "/?Param-3=Value3&Param=Value2&%E1%88%B4=Value1";
+    let cases: [(_, &[_], &[u8], _); 8] = [
+        ("/", &[], b"", vanilla),
+        ("/./", &[], b"", vanilla),
+        ("/example1/example2/../..", &[], b"", vanilla),
+        (
+            "//example//",
+            &[],
+            b"",
+            "ea6c9c4bc1e85b94f2579cebbc85a84c3f8eaa055c006697555f074dd68509a6",
+        ),
+        (
+            "/?%E1%88%B4=bar",
+            &[],
+            b"",
+            "b27131d754045e85823698b1fe3fc9694c17b16d97f4c43cef2359a1233c7b76",
+        ),
+        (ordered, &[], b"", "55568a29040b287c72015a5ab482d9aaceeb1e9881f3bc946378bc3d6079f6a5"),
+        ("/", &trimmed, b"", "18b43001be9b531ebdd8202144dbd7630ea8a35bc328a7d0e561dda03a876095"),
+        (
+            "/",
+            &form,
+            b"Param1=value1",
+            "ba7fa291aefad463b308fdc89b33d852aea9fbcfa151d820117bd8189066cb91",
+        ),
+    ];
+    for (path, sent, body, hash) in cases {
+        let names: Vec<&str> = sent.iter().map(|(name, _)| *name).collect();
+        let authorization = for_set(&format!("{};host;x-amz-region-set", names.join(";")));
+        let mut sent = sent.to_vec();
+        sent.extend([("authorization", &*authorization), ("x-amz-region-set", "us-east-1")]);
+        let mut example = of_suite(path, &sent, body);
+        example.sign_at(&suite_keys(None), SUITE_TIME).unwrap();
+        assert!(is_of_the_suite(example.signature(), hash), "{path} {sent:?}");
+        assert!(!is_of_the_suite(example.signature(), &hash.replace('a', "b")), "{path}");
+        assert_eq!(example.fields["x-amz-region-set"], "us-east-1");
+        let credential = "Credential=AKIDEXAMPLE/20150830/service/aws4_request,";
+        assert!(example.fields["authorization"].to_str().unwrap().contains(credential));
+    }
+    let token = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
+    let authorization = for_set("host;x-amz-region-set");
+    let sent = [("authorization", &*authorization), ("x-amz-region-set", "us-east-1")];
+    let mut example = of_suite("/", &sent, b"");
+    example.sign_at(&suite_keys(Some(token)), SUITE_TIME).unwrap();
+    let hash = "79893373104239a0547df489af395ec3c1b8873a8601f07f11ffd3f1ac557e7d";
+    assert!(is_of_the_suite(example.signature(), hash));
+    assert!(example.fields["x-amz-security-token"].is_sensitive());
+}
+
+#[test]
+fn presigned_urls_for_a_set_of_regions_are_those_of_the_published_suite() {
+    let token = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
+    for (token, hash) in [
+        (None, "890c4ed28c1a1ac10b5862719b537afbe392e987dc1aab1efa16fe7de41d3c81"),
+        (Some(token), "496062b4c2ed2175fe08ad084158783fa8d013c694542af721d49b25d1ebd390"),
+    ] {
+        let path = "/?X-Amz-Algorithm=AWS4-ECDSA-P256-SHA256&X-Amz-Credential=AKIAkwph%2F20150830%2Fservice%2Faws4_request\
+                    &X-Amz-Date=20150830T123600Z&X-Amz-Expires=3600&X-Amz-Region-Set=us-east-1&X-Amz-SignedHeaders=host\
+                    &X-Amz-Signature=00";
+        let mut example = of_suite(path, &[], b"");
+        let signed = example.sign_at(&suite_keys(token), "2026-01-01T00:00:00Z").unwrap();
+        let path = signed.path.unwrap();
+        let (head, signature) = path.split_once("&X-Amz-Signature=").unwrap();
+        assert!(is_of_the_suite(signature, hash), "{path}");
+        assert!(head.contains("&X-Amz-Region-Set=us-east-1&") && !head.contains("kwph"), "{path}");
+        assert_eq!(head.contains("X-Amz-Security-Token"), token.is_some());
+    }
+}
+
+#[test]
+fn an_unsigned_request_to_a_host_of_several_regions_is_signed_for_all() {
+    let host = "m1.mrap.accesspoint.s3-global.amazonaws.com";
+    let mut example = Example { host, ..s3("GET", "/a", &[]) };
+    example.sign(&keys()).unwrap();
+    assert_eq!(example.fields["x-amz-region-set"], "*");
+    let value = example.fields["authorization"].to_str().unwrap();
+    let credential =
+        "AWS4-ECDSA-P256-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/s3/aws4_request,";
+    assert!(value.starts_with(credential), "{value}");
 }

@@ -150,9 +150,9 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (PolicyInput, Vec<Arc<Account>>) {
         .enumerate()
         .map(|(at, (on, under, state, prefix))| {
             Arc::new(Account {
-                hosts: hosts(on),
-                paths: paths(under),
-                prefixes: prefixes(PREFIXES[*prefix]),
+                hosts: hosts(on).into(),
+                paths: paths(under).into(),
+                prefixes: prefixes(PREFIXES[*prefix]).into(),
                 state: match state {
                     0 => AccountState::Paused,
                     1 => AccountState::Broken("revoked".into()),
@@ -171,7 +171,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (PolicyInput, Vec<Arc<Account>>) {
         org: agents[*agent].org.clone(),
         agent: agents[*agent].id.clone(),
         account: account_of(&agents[*agent], *at),
-        placeholders: vec![Placeholder::issue("", None)],
+        placeholders: vec![Placeholder::issue("", None).core()],
         extent: Extent::Whole,
         deny: None,
         by_default: (agent + at) % 2 == 0,
@@ -225,6 +225,7 @@ fn rule_of(at: usize, pick: &RuleSeed, agent: &Agent, account: &Arc<Account>) ->
         methods: methods.filter(|_| !is_tunnel).collect(),
         paths: if is_tunnel { Vec::new() } else { paths(under) },
         actions: Vec::new(),
+        branches: None,
         action,
         allow_plaintext: *cleartext && injects,
     }
@@ -245,7 +246,7 @@ fn on_case(seed: &Seed, with: impl FnOnce(&PolicyInput, &Policy, &Agent, &Policy
     let (scheme, port) = scheme_and_port[port].split_once('|').expect("two parts");
     let line = format!("{} {scheme}://{}{port}{}", METHODS[method], HOSTS[host], PATHS[path]);
     let unknown = Placeholder::issue("", None).core();
-    let core_of = |at: &usize| spec.bindings.get(*at).map_or(unknown, |b| b.placeholders[0].core());
+    let core_of = |at: &usize| spec.bindings.get(*at).map_or(unknown, |b| b.placeholders[0]);
     let cores: Vec<_> = seed.carries.0.iter().map(core_of).collect();
     let named = match seed.carries.1 {
         at @ 0..4 => Some(accounts[at].name.to_string()),

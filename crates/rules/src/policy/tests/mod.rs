@@ -3,7 +3,9 @@
 
 mod actions;
 mod allow;
+mod branches;
 mod generated;
+mod graphql;
 mod naive;
 mod overlaps;
 mod routes;

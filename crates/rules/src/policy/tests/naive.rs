@@ -74,12 +74,12 @@ impl Naive<'_> {
             if rule.org != self.agent.org || !for_me || !here || !this_way {
                 continue;
             }
-            let mut path_lists = vec![(&rule.paths, self.path)];
+            let mut path_lists = vec![(&*rule.paths, self.path)];
             if let RuleAction::Use(account) = &rule.action {
                 if !account.hosts.iter().any(|host| host.matches(self.asked.target)) {
                     continue;
                 }
-                path_lists.push((&account.paths, self.asked.path));
+                path_lists.push((&*account.paths, self.asked.path));
             }
             let mut elsewhere = false;
             for (paths, given) in path_lists {
@@ -161,7 +161,7 @@ impl Naive<'_> {
     }
 
     fn owner(&self, core: &Core) -> Result<&AccountBinding, Said> {
-        let mut owners = self.mine().filter(|b| b.placeholders.iter().any(|p| p.core() == *core));
+        let mut owners = self.mine().filter(|b| b.placeholders.contains(core));
         let owner = owners.next().ok_or_else(|| refuse("placeholder_foreign"))?;
         match self.owns(&owner.account)? {
             true => Ok(owner),
@@ -300,7 +300,7 @@ impl Naive<'_> {
     }
 
     fn is_bound_here(&self) -> bool {
-        let mut hosts = self.mine().flat_map(|bound| &bound.account.hosts);
+        let mut hosts = self.mine().flat_map(|bound| bound.account.hosts.iter());
         hosts.any(|host| host.matches(self.asked.target))
     }
 

@@ -23,7 +23,7 @@ fn account(provider: &Provider) -> Arc<Account> {
     let instance = provider.instantiate(&provider.auth[0], &variables);
     let instance = instance.unwrap_or_else(|error| panic!("{}: {error}", provider.id));
     let account = Account::clone(&Sample::account(&provider.id, &[]));
-    Arc::new(Account { hosts: instance.hosts, paths: instance.paths, ..account })
+    Arc::new(Account { hosts: instance.hosts.into(), paths: instance.paths.into(), ..account })
 }
 
 fn overlap(a: &Account, b: &Account) -> bool {

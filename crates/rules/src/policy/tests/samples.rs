@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use http::Method;
 
+use crate::git_push::RequestedPush;
+use crate::graphql::RequestedOperations;
 use crate::inject::placeholder::{Core, Placeholder};
 use crate::policy::{
     Account, AccountBinding, AccountState, Explanation, Extent, Policy, PolicyRequest, Rule,
@@ -33,6 +35,7 @@ impl Sample {
             methods: Vec::new(),
             paths: Vec::new(),
             actions: Vec::new(),
+            branches: None,
             action,
             allow_plaintext: false,
         }
@@ -44,13 +47,13 @@ impl Sample {
             name: name.into(),
             provider: format!("{name}-provider").into(),
             hosts: hosts.iter().map(|text| HostPattern::parse(text).expect(text)).collect(),
-            paths: Vec::new(),
+            paths: Arc::default(),
             state: AccountState::Active,
             remedy: None,
             settings: None,
             database: None,
             is_ssh: false,
-            prefixes: Vec::new(),
+            prefixes: Arc::default(),
         })
     }
 
@@ -59,7 +62,7 @@ impl Sample {
             org: self.agent.org.clone(),
             agent: self.agent.id.clone(),
             account: account.clone(),
-            placeholders: vec![Placeholder::issue("sk-", None)],
+            placeholders: vec![Placeholder::issue("sk-", None).core()],
             extent: Extent::Whole,
             deny: None,
             by_default: true,
@@ -89,6 +92,8 @@ impl Sample {
             query: Some(query).filter(|query| !query.is_empty()),
             placeholders,
             named,
+            operations: RequestedOperations::Unread,
+            push: RequestedPush::default(),
         })
     }
 

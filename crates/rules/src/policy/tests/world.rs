@@ -73,7 +73,7 @@ impl World {
 
     pub(super) fn core(&self, account: &Account) -> Core {
         let of = |bound: &&AccountBinding| bound.account.id == account.id;
-        self.spec.bindings.iter().find(of).expect("it is bound").placeholders[0].core()
+        self.spec.bindings.iter().find(of).expect("it is bound").placeholders[0]
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -143,7 +143,7 @@ pub(super) fn in_state(name: &str, state: AccountState) -> Arc<Account> {
 }
 
 pub(super) fn under(name: &str, host: &str, path: &str) -> Arc<Account> {
-    let paths = vec![path_pattern(path)];
+    let paths = Arc::from([path_pattern(path)]);
     Arc::new(Account { paths, ..(*Sample::account(name, &[host])).clone() })
 }
 
@@ -163,6 +163,6 @@ pub(super) fn on_path(path: &str, rule: Rule) -> Rule {
 pub(super) fn with_prefix(text: &str) -> Arc<Account> {
     let template = Template::parse(text, Encoding::Plain).expect(text);
     let what = Some(PathPrefix::of(&template, |_| true));
-    let prefixes = vec![Scoped { hosts: Vec::new(), paths: Vec::new(), what }];
+    let prefixes = Arc::from([Scoped { hosts: Vec::new(), paths: Vec::new(), what }]);
     Arc::new(Account { prefixes, ..(*Sample::account("bot", &["api.a.test"])).clone() })
 }

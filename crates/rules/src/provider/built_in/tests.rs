@@ -68,8 +68,7 @@ fn every_built_in_file_is_sound_and_named_after_its_id() {
         let says_why = provider.about.quirks.iter().any(|it| it.starts_with("no request is known"));
         let is_tested = provider.test(&provider.auth[0]).is_some();
         assert_eq!(is_tested, is_service && !says_why, "{id}: a test, or the reason for none");
-        assert!(provider.auth[0].later.is_none(), "{id}: the default method works now");
-        let given = |auth: &&AuthMethod| auth.later.is_none() && auth.minted.is_empty();
+        let given = |auth: &&AuthMethod| auth.minted.is_empty();
         // `run` sets the variables of databases, whose values depend on the listener.
         let methods = provider.auth.iter().filter(given).filter(|_| provider.protocol.is_none());
         for field in methods.flat_map(AuthMethod::carried) {
@@ -164,7 +163,7 @@ fn a_length_leaves_room_behind_every_prefix() {
 #[test]
 fn what_the_test_request_is_filled_with_is_a_variable_or_a_field() {
     for provider in Catalogue::built_in().all() {
-        for auth in provider.auth.iter().filter(|auth| auth.later.is_none()) {
+        for auth in &provider.auth {
             let Some(test) = provider.test(auth) else { continue };
             let names = test.url.split('{').skip(1).filter_map(|rest| rest.split('}').next());
             for name in names {
