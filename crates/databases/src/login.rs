@@ -89,6 +89,12 @@ pub enum ServerError {
     /// It is no primary, and names one that may not be dialled.
     #[error("the server is not the primary of its replica set, which is in another domain")]
     OtherDomain,
+    /// DNS lists a server that may not be dialled.
+    #[error("DNS lists a server in another domain than the name's")]
+    ListedElsewhere,
+    /// All servers that answer name primaries that do not.
+    #[error("no server of the replica set is its primary")]
+    NoPrimary,
     /// It takes too long.
     #[error("the server did not finish the login in time")]
     Timeout,
@@ -108,6 +114,8 @@ impl ServerError {
             | Self::Unsupported { .. }
             | Self::OtherMode
             | Self::OtherDomain
+            | Self::ListedElsewhere
+            | Self::NoPrimary
             | Self::OtherSqlMode => Code::UpstreamProtocol,
         }
     }

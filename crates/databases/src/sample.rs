@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::login::Permitted;
-use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, StreamSecurity};
+use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, Seeds, StreamSecurity};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
@@ -33,15 +33,16 @@ pub fn permitted_at(
         database: database.to_owned(),
         security: StreamSecurity::VerifiedTls,
         auth_source: None,
+        seeds: Seeds::default(),
     };
     let id = ConnectionId::random();
     let account = Account {
         id: id.clone(),
         name: "main".into(),
         provider: protocol.as_str().into(),
-        hosts: Vec::new(),
-        paths: Vec::new(),
-        prefixes: Vec::new(),
+        hosts: Arc::default(),
+        paths: Arc::default(),
+        prefixes: Arc::default(),
         state: AccountState::Active,
         remedy: None,
         settings: None,

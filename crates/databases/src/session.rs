@@ -62,6 +62,20 @@ pub trait Greeting: Send + Sized {
     }
 }
 
+/// Serves one stream until it ends. `greeted`: the client's login, or `None` if it sent nothing that is understood.
+pub async fn serve<G: Greeting>(
+    listener: &DatabaseListener,
+    stream: ServiceStream,
+    greeted: impl AsyncFnOnce(ServiceStream) -> Option<(ServiceStream, G)>,
+) {
+    let (gateway, place) = (stream.gateway.clone(), stream.place());
+    let greeted = ServiceStream::while_unauthenticated(&gateway, &place, greeted(stream)).await;
+    // Otherwise it also sent nothing in time, only watched the server, or had to make room.
+    if let Some((stream, client)) = greeted.flatten() {
+        run(listener, stream, client).await;
+    }
+}
+
 /// Runs the session of a client until it ends. Its audit record is written then.
 pub async fn run<G: Greeting>(
     listener: &DatabaseListener,

@@ -98,6 +98,14 @@ pub async fn test(
     DatabaseReport { exchange: Some(id), took: began.elapsed(), result }
 }
 
+/// Stands for a version that the server does not say.
+pub(crate) const UNKNOWN_VERSION: &str = "(of unknown version)";
+
+/// A text of the server without control characters, for people.
+pub(crate) fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
 fn failed(exchange: &mut ServiceExchange, refused: Refused) -> DatabaseTestError {
     if let Some(code) = refused.code() {
         exchange.refused_by_protocol(code);

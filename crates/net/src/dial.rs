@@ -16,6 +16,7 @@ pub use super::dial_error::{DialError, ProxyFault};
 use super::guard::{AllowPrivate, CheckedAddr, Guard, IpClass};
 use super::proxy_tunnel;
 use super::race::{interleave, race};
+use super::seed_list::{SeedList, SeedListError, SeedLists};
 use super::wire::Wire;
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::threads::Threads;
@@ -94,6 +95,7 @@ pub struct Dialler {
     settings: ArcSwap<DialSettings>,
     addresses_max: usize,
     lookups: Threads,
+    seed_lists: ArcSwap<SeedLists>,
 }
 
 /// The parts of the configuration that a reload replaces together.
@@ -132,7 +134,21 @@ impl Dialler {
         addresses_max: usize,
     ) -> Self {
         let settings = ArcSwap::from_pointee(DialSettings::new(guard, resolve, None));
-        Self { settings, addresses_max, lookups: Threads::new("keyward-lookup", LOOKUPS_MAX) }
+        let lookups = Threads::new("keyward-lookup", LOOKUPS_MAX);
+        Self { settings, addresses_max, lookups, seed_lists: ArcSwap::default() }
+    }
+
+    /// Asks these DNS servers for lists of servers, instead of those of the system.
+    pub fn ask_dns(&self, servers: Vec<SocketAddr>) {
+        self.seed_lists.store(Arc::new(SeedLists::new(servers)));
+    }
+
+    /// The servers that DNS lists under a name for MongoDB.
+    ///
+    /// # Errors
+    /// When DNS lists none within this time.
+    pub async fn seed_list(&self, name: &str, within: Duration) -> Result<SeedList, SeedListError> {
+        self.seed_lists.load_full().of(name, within).await
     }
 
     /// Uses a corporate proxy.

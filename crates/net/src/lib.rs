@@ -13,6 +13,7 @@ mod proxy_tunnel;
 mod race;
 pub mod reach;
 pub mod read_body;
+pub mod seed_list;
 mod special;
 pub mod tls;
 pub mod wire;

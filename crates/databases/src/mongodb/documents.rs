@@ -3,8 +3,8 @@
 use bson::raw::cstr;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
 
-/// The version of the protocol that clients are told (MongoDB 7.0), before Keyward has a stream to the server. Clients of an
-/// older server may send what it refuses; clients of a newer one leave out what is new.
+/// The version of the protocol in the answer (MongoDB 7.0): Keyward has no stream to the server yet. Clients of an older server
+/// may send what it refuses; clients of a newer one do not use what is new.
 const WIRE_VERSION: i32 = 21;
 
 /// Minutes after which servers forget an idle session of a client, by default.

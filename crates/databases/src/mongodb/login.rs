@@ -1,21 +1,20 @@
 //! The login at a server: SCRAM, by which the server proves that it knows the password. Without TLS only to addresses of the
 //! explicit private list.
 
-use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf, cstr, rawdoc};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use super::commands::Allowed;
+use super::members::{Member, Servers};
 use super::scram::{Mechanism, Scram, ScramError};
 use super::wire::{self, Message, ReadError};
 use crate::login::{Permitted, ServerError, words_of_server};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::database::DatabaseProtocol;
-use keyward_base::host::{Scheme, Target};
 use keyward_base::secret::Secret;
 use keyward_proxy::ServiceExchange;
-use keyward_rules::policy::DatabasePermit;
 
 /// The longest answer of a server during the login, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -37,6 +36,9 @@ pub struct Login {
     /// What the server's log calls the session.
     name: String,
     allowed: Allowed,
+    /// The database that knows the user.
+    auth_source: String,
+    load_balanced: bool,
 }
 
 impl Login {
@@ -49,7 +51,10 @@ impl Login {
         let password = permitted.password()?;
         let wanted = permitted.permit.wanted().settings.as_deref();
         let read_only = wanted.and_then(|settings| settings.read_only).unwrap_or_default();
+        let auth_source = permitted.permit.endpoint().auth_source.as_deref();
         Ok(Self {
+            auth_source: auth_source.unwrap_or(AUTH_SOURCE).to_owned(),
+            load_balanced: false,
             permitted,
             user,
             password,
@@ -68,22 +73,21 @@ impl Login {
         self.allowed
     }
 
-    fn auth_source(&self) -> &str {
-        self.permitted.permit.endpoint().auth_source.as_deref().unwrap_or(AUTH_SOURCE)
-    }
-
-    /// Dials the server, or the primary that it names, and logs in.
+    /// Dials the servers of the connection, and logs in at the primary.
     ///
     /// # Errors
-    /// When the server cannot be reached, does not prove itself, or refuses.
-    pub async fn run(&self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
+    /// When no server can be reached, proves itself, and accepts the login.
+    pub async fn run(&mut self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
         exchange.set_role(self.user());
-        let permit = &self.permitted.permit;
-        let (mut upstream, mut hello) = self.reached(exchange, permit).await?;
-        if let Some(primary) = primary(&hello).filter(|it| *it != permit.endpoint().target) {
-            let member = permit.at_member(primary).ok_or(ServerError::OtherDomain)?;
-            (upstream, hello) = self.reached(exchange, &member).await?;
+        let servers = Servers::of(exchange, &self.permitted.permit).await?;
+        self.load_balanced = servers.load_balanced;
+        // What a person has set is used.
+        if let Some(source) =
+            servers.auth_source.clone().filter(|_| self.auth_source == AUTH_SOURCE)
+        {
+            self.auth_source = source;
         }
+        let Member { mut upstream, hello, .. } = self.member(exchange, servers).await?;
         let within = exchange.connect_timeout();
         let opened = tokio::time::timeout(within, self.open_on(&mut upstream, &hello)).await;
         match opened.unwrap_or(Err(ServerError::Timeout)) {
@@ -93,19 +97,6 @@ impl Login {
                 Err(error.into())
             }
         }
-    }
-
-    /// A stream to a server, and what it says of itself.
-    async fn reached(
-        &self,
-        exchange: &mut ServiceExchange,
-        permit: &DatabasePermit,
-    ) -> Result<(Upstream, RawDocumentBuf), Refused> {
-        let stream = exchange.dial(permit).await?;
-        let mut upstream = Upstream::secured(exchange, stream, permit).await?;
-        let within = exchange.connect_timeout();
-        let hello = tokio::time::timeout(within, self.greeted_on(&mut upstream)).await;
-        Ok((upstream, hello.unwrap_or(Err(ServerError::Timeout))?))
     }
 
     pub(super) async fn greeted_on<S>(&self, stream: &mut S) -> Result<RawDocumentBuf, ServerError>
@@ -141,8 +132,14 @@ impl Login {
             "os": { "type": std::env::consts::OS },
             "application": { "name": short(&self.name) },
         };
-        let asked = format!("{}.{}", self.auth_source(), self.user);
-        rawdoc! { "isMaster": 1, "client": client, "saslSupportedMechs": asked, "$db": "admin" }
+        let asked = format!("{}.{}", self.auth_source, self.user);
+        let mut hello = rawdoc! {
+            "isMaster": 1, "client": client, "saslSupportedMechs": asked, "$db": "admin"
+        };
+        if self.load_balanced {
+            hello.append(cstr!("loadBalanced"), true);
+        }
+        hello
     }
 
     async fn prove<S>(
@@ -153,7 +150,7 @@ impl Login {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let source = self.auth_source();
+        let source = self.auth_source.as_str();
         let scram = Scram::new(mechanism, &self.user).map_err(|_| protocol())?;
         let start = rawdoc! {
             "saslStart": 1, "mechanism": mechanism.as_str(), "payload": binary(&scram.message()),
@@ -199,15 +196,6 @@ impl Login {
         let rejects_login = matches!(answer.get_i32("code"), Ok(AUTHENTICATION_FAILED));
         Err(ServerError::Refused { message, rejects_login })
     }
-}
-
-/// The primary that a server names which is none itself. A server that knows none may still be read.
-fn primary(hello: &RawDocument) -> Option<Target> {
-    let is_primary = |name: &str| matches!(hello.get_bool(name), Ok(true));
-    if is_primary("ismaster") || is_primary("isWritablePrimary") {
-        return None;
-    }
-    Target::parse(Scheme::Https, hello.get_str("primary").ok()?).ok()
 }
 
 /// The strongest mechanism that the user has; SHA-1 where the server does not say.

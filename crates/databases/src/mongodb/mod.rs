@@ -7,6 +7,7 @@ mod greeting;
 #[cfg(test)]
 mod hostile;
 mod login;
+mod members;
 mod scram;
 pub mod test;
 mod wire;
@@ -48,12 +49,7 @@ pub struct OpenSession {
 
 /// Serves one stream of a listener until it ends.
 pub async fn serve(listener: Arc<DatabaseListener>, stream: ServiceStream) {
-    let (gateway, place) = (stream.gateway.clone(), stream.place());
-    let greeted = ServiceStream::while_unauthenticated(&gateway, &place, greeted(stream)).await;
-    // Otherwise it sent nothing in time or nothing that is understood, only watched the server, or had to make room.
-    if let Some((stream, client)) = greeted.flatten() {
-        session::run(&listener, stream, client).await;
-    }
+    session::serve(&listener, stream, greeted).await;
 }
 
 /// The client's login, within TLS if it wants that.
@@ -97,7 +93,7 @@ impl Greeting for Client {
         agent: &Agent,
         permitted: Permitted,
     ) -> Result<OpenSession, Refused> {
-        let login = Login::new(permitted, &agent.name)?;
+        let mut login = Login::new(permitted, &agent.name)?;
         let upstream = login.run(exchange).await?;
         Ok(OpenSession { upstream, allowed: login.allowed() })
     }

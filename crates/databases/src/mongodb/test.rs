@@ -5,7 +5,7 @@ use bson::{RawDocument, rawdoc};
 use super::login::{Login, Talk, is_ok};
 use crate::login::{Permitted, ServerError};
 use crate::refused::Refused;
-use crate::test::DatabaseFacts;
+use crate::test::{DatabaseFacts, UNKNOWN_VERSION, short};
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;
 
@@ -17,13 +17,13 @@ pub async fn facts(
     exchange: &mut ServiceExchange,
     permitted: Permitted,
 ) -> Result<DatabaseFacts, Refused> {
-    let login = Login::new(permitted, "keyward")?;
+    let mut login = Login::new(permitted, "keyward")?;
     let mut upstream = login.run(exchange).await?;
     let within = exchange.connect_timeout();
     let asked = tokio::time::timeout(within, questions(&mut upstream)).await;
     let (version, user) = asked.unwrap_or(Err(ServerError::Timeout))?;
     Ok(DatabaseFacts {
-        version: version.unwrap_or_else(|| "(of unknown version)".to_owned()),
+        version: version.unwrap_or_else(|| UNKNOWN_VERSION.to_owned()),
         user: user.unwrap_or_else(|| login.user().to_owned()),
         read_only: login.allowed().read_only,
         superuser: false,
@@ -47,8 +47,4 @@ fn user(status: &RawDocument) -> Option<String> {
     let user = users.get_document(0).ok()?;
     let (user, database) = (user.get_str("user").ok()?, user.get_str("db").ok()?);
     Some(format!("{}@{}", short(user), short(database)))
-}
-
-fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(100).collect()
 }

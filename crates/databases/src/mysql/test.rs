@@ -8,7 +8,7 @@ use super::packet::{
 };
 use crate::login::{Permitted, ServerError};
 use crate::refused::Refused;
-use crate::test::DatabaseFacts;
+use crate::test::{DatabaseFacts, short};
 use crate::upstream::Upstream;
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::ServiceExchange;
@@ -65,10 +65,7 @@ async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, ServerError> {
 
 fn facts_of(row: &[u8]) -> Option<DatabaseFacts> {
     let mut parts = Parts(row);
-    let mut next = || {
-        let text = String::from_utf8_lossy(parts.counted()?).into_owned();
-        Some(text.chars().filter(|c| !c.is_control()).take(100).collect::<String>())
-    };
+    let mut next = || Some(short(&String::from_utf8_lossy(parts.counted()?)));
     Some(DatabaseFacts {
         version: next()?,
         user: next()?,

@@ -12,7 +12,7 @@ use super::parameters::StartupParameters;
 use super::upstream;
 use crate::login::Permitted;
 use crate::refused::Refused;
-use crate::test::DatabaseFacts;
+use crate::test::{DatabaseFacts, short};
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;
 
@@ -66,9 +66,7 @@ fn facts_of(row: &DataRowBody) -> Option<DatabaseFacts> {
     let mut ranges = row.ranges();
     let mut next = || {
         let range = ranges.next().ok()??;
-        let text = range.map(|range| String::from_utf8_lossy(&row.buffer()[range]).into_owned());
-        let text: String = text?.chars().filter(|c| !c.is_control()).take(100).collect();
-        Some(text)
+        range.map(|range| short(&String::from_utf8_lossy(&row.buffer()[range])))
     };
     Some(DatabaseFacts {
         version: next()?,

@@ -46,14 +46,14 @@ pub async fn reach(
 
 /// Another stream to the server of an open session.
 pub async fn reach_again(gateway: &Arc<Gateway>, permit: &DatabasePermit) -> Option<Upstream> {
-    let mut stream = ServiceExchange::dial_again(gateway, permit).await?;
+    let mut stream = ServiceExchange::attempt(gateway, permit).await.ok()?;
     if permit.endpoint().security == StreamSecurity::Cleartext {
         return Some(Upstream::Cleartext(stream));
     }
     if !ask_for_tls(&mut stream).await.ok()? {
         return None;
     }
-    let stream = ServiceExchange::secure_again(gateway, stream, permit).await?;
+    let stream = ServiceExchange::secure_attempt(gateway, stream, permit).await.ok()?;
     Some(Upstream::Tls(Box::new(stream)))
 }
 

@@ -46,12 +46,7 @@ pub struct OpenSession {
 
 /// Serves one stream of a listener until it ends.
 pub async fn serve(listener: Arc<DatabaseListener>, stream: ServiceStream) {
-    let (gateway, place) = (stream.gateway.clone(), stream.place());
-    let greeted = ServiceStream::while_unauthenticated(&gateway, &place, greeted(stream)).await;
-    // Otherwise it sent nothing in time or nothing that is understood, or had to make room.
-    if let Some((stream, client)) = greeted.flatten() {
-        session::run(&listener, stream, client).await;
-    }
+    session::serve(&listener, stream, greeted).await;
 }
 
 /// The client's login, within TLS if it wants that.

@@ -3,7 +3,7 @@
 use super::login::{Login, Reply, ask};
 use crate::login::{Permitted, ServerError};
 use crate::refused::Refused;
-use crate::test::DatabaseFacts;
+use crate::test::{DatabaseFacts, UNKNOWN_VERSION, short};
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;
 
@@ -32,7 +32,7 @@ pub async fn facts(
 async fn questions(upstream: &mut Upstream) -> Result<(String, Option<String>), ServerError> {
     let version = match ask(upstream, &[b"INFO", b"server"]).await? {
         Reply::Text(info) => version(&info),
-        Reply::Line(_) | Reply::Error(_) => "(of unknown version)".to_owned(),
+        Reply::Line(_) | Reply::Error(_) => UNKNOWN_VERSION.to_owned(),
     };
     let user = match ask(upstream, &[b"ACL", b"WHOAMI"]).await? {
         Reply::Text(user) => Some(short(&user)),
@@ -47,15 +47,11 @@ fn version(info: &str) -> String {
         let mut lines = info.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(short)
     };
-    let redis = value("redis_version").unwrap_or_else(|| "(of unknown version)".to_owned());
+    let redis = value("redis_version").unwrap_or_else(|| UNKNOWN_VERSION.to_owned());
     match value("valkey_version") {
         Some(valkey) => format!("{redis} (Valkey {valkey})"),
         None => redis,
     }
-}
-
-fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
 #[cfg(test)]

@@ -86,6 +86,22 @@ pub fn lower(name: &[u8]) -> String {
     String::from_utf8_lossy(&name.to_ascii_lowercase()).into_owned()
 }
 
+/// The statements of a text. One that stands in parentheses is no statement, and checking it as one is stricter.
+pub fn statements(tokens: &[Lexed]) -> impl Iterator<Item = &[Lexed]> {
+    tokens.split(|lexed| lexed.token == Token::Symbol(b';'))
+}
+
+/// The first word of a statement, which may stand in parentheses; empty if it begins with something else. `None`: it is empty.
+pub fn first_word(statement: &[Lexed]) -> Option<&str> {
+    let first = statement.iter().find(|lexed| lexed.token != Token::Symbol(b'('))?;
+    Some(first.word().unwrap_or_default())
+}
+
+/// Whether these two words follow each other.
+pub fn has_pair(words: &[&str], pair: [&str; 2]) -> bool {
+    words.windows(2).any(|two| two == pair)
+}
+
 /// Where the tokens of one statement are in their text.
 pub fn span(tokens: &[Lexed]) -> Range<usize> {
     match (tokens.first(), tokens.last()) {

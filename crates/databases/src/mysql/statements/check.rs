@@ -4,7 +4,7 @@
 
 use super::lexer::tokens;
 use crate::rules::{Kept, Reason, StatementRules};
-use crate::sql::{Lexed, Token, span};
+use crate::sql::{Lexed, Token, first_word, has_pair, span, statements};
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[
@@ -78,18 +78,14 @@ const SAFE_CHARSETS: &[&str] = &["utf8", "utf8mb3", "utf8mb4", "latin1", "ascii"
 /// Why one of them is refused.
 pub fn check(text: &[u8], kept: &Kept) -> Result<(), Reason> {
     let tokens = tokens(text)?;
-    let is_end = |lexed: &Lexed| lexed.token == Token::Symbol(b';');
-    tokens.split(is_end).try_for_each(|one| statement(one, &text[span(one)], kept))
+    statements(&tokens).try_for_each(|one| statement(one, &text[span(one)], kept))
 }
 
 fn statement(tokens: &[Lexed], text: &[u8], kept: &Kept) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
-    let Some(first) = tokens.iter().find(|lexed| lexed.token != Token::Symbol(b'(')) else {
-        return Ok(());
-    };
-    let first = first.word().unwrap_or_default();
+    let Some(first) = first_word(tokens) else { return Ok(()) };
     let is_refused = |word: &&str| REFUSED_WORDS.contains(word);
-    if words.iter().any(is_refused) || has(&words, ["next", "value"]) {
+    if words.iter().any(is_refused) || has_pair(&words, ["next", "value"]) {
         return Err("a clause or a function in it writes".into());
     }
     if kept.read_only {
@@ -111,7 +107,7 @@ fn reads(first: &str, words: &[&str]) -> Result<(), Reason> {
     }
     match first {
         "begin" if words.get(1) == Some(&"not") => Err(ONLY_READING),
-        "set" | "begin" | "start" if has(words, ["read", "write"]) => Err(READ_WRITE),
+        "set" | "begin" | "start" if has_pair(words, ["read", "write"]) => Err(READ_WRITE),
         // MariaDB runs what it explains; a SELECT in a read-only transaction writes nothing.
         "with" | "explain" | "desc" | "describe" if words.iter().any(|word| is_write(word)) => {
             Err(ONLY_READING)
@@ -133,7 +129,7 @@ fn ruled(
     if rules.names_tables() && words.iter().any(|word| !word.is_ascii()) {
         return Err("a name in it is not in ASCII".into());
     }
-    if has(words, ["previous", "value"]) && rules.names_tables() {
+    if has_pair(words, ["previous", "value"]) && rules.names_tables() {
         return Err("a sequence is read by a clause in it".into());
     }
     let has_parenthesis = tokens.iter().any(|lexed| lexed.token == Token::Symbol(b'('));
@@ -169,10 +165,6 @@ fn shows_only(words: &[&str], shown: &[&str]) -> bool {
 
 fn is_write(word: &str) -> bool {
     matches!(word, "insert" | "update" | "delete" | "replace")
-}
-
-fn has(words: &[&str], pair: [&str; 2]) -> bool {
-    words.windows(2).any(|two| two == pair)
 }
 
 fn settings(words: &[&str], tokens: &[Lexed], kept: &Kept) -> Result<(), Reason> {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::is_safe_encoding;
 use super::lexer::{LexError, tokens};
 use crate::rules::{Kept, Reason};
-use crate::sql::{Lexed, Token, span};
+use crate::sql::{Lexed, Token, first_word, has_pair, span, statements};
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[
@@ -119,18 +119,13 @@ pub fn check(text: &[u8], kept: &Kept) -> Result<(), Reason> {
         LexError::Continued => "a string with escapes goes on in another line",
         LexError::Control => "the statement has a control character",
     })?;
-    // One that stands in parentheses is no statement, and checking it as one is stricter.
-    let is_end = |lexed: &Lexed| lexed.token == Token::Symbol(b';');
-    tokens.split(is_end).try_for_each(|one| statement(one, text, kept))
+    statements(&tokens).try_for_each(|one| statement(one, text, kept))
 }
 
 fn statement(tokens: &[Lexed], text: &[u8], kept: &Kept) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     functions(&words)?;
-    let Some(first) = tokens.iter().find(|lexed| lexed.token != Token::Symbol(b'(')) else {
-        return Ok(());
-    };
-    let first = first.word().unwrap_or_default();
+    let Some(first) = first_word(tokens) else { return Ok(()) };
     if kept.read_only {
         reads(first, &words, tokens)?;
     }
@@ -174,7 +169,7 @@ fn functions(words: &[&str]) -> Result<(), Reason> {
 }
 
 fn mode(words: &[&str]) -> Result<(), Reason> {
-    match words.windows(2).any(|pair| pair == ["read", "write"]) {
+    match has_pair(words, ["read", "write"]) {
         true => Err("a transaction cannot be made read-write".into()),
         false => Ok(()),
     }
@@ -226,7 +221,7 @@ fn copy(tokens: &[Lexed]) -> Result<(), Reason> {
             _ => {}
         }
     }
-    let to_stdout = outside.windows(2).any(|pair| pair == ["to", "stdout"]);
+    let to_stdout = has_pair(&outside, ["to", "stdout"]);
     let elsewhere = outside.iter().any(|word| matches!(*word, "from" | "program" | "stdin"));
     // A schema or a table may be named "to".
     let is_plain = outside.iter().filter(|word| **word == "to").count() == 1;

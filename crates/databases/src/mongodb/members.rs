@@ -1,0 +1,239 @@
+//! Finds the server of a replica set that a session is with: its primary, or any server where none has one. Servers are asked
+//! one after the other; a slow one does not hold up the next.
+
+use std::slice::from_ref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::RawDocumentBuf;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::login::Login;
+use crate::login::ServerError;
+use crate::refused::Refused;
+use crate::upstream::Upstream;
+use keyward_base::codes::Code;
+use keyward_base::database::{Seeds, StreamSecurity};
+use keyward_base::host::{Scheme, Target};
+use keyward_proxy::{FailedAttempt, Gateway, SeedListError, ServiceExchange};
+use keyward_rules::policy::DatabasePermit;
+
+/// How long a server has before the next one is asked too. A login of a driver waits about as long for a slow network.
+const HEAD_START: Duration = Duration::from_millis(500);
+
+/// A server that has answered.
+pub struct Member {
+    pub upstream: Upstream,
+    /// What it says of itself.
+    pub hello: RawDocumentBuf,
+    permit: DatabasePermit,
+}
+
+/// Why a server has not answered.
+enum Silent {
+    Unreached(FailedAttempt),
+    Failed(ServerError),
+}
+
+/// What DNS, or the connection, says of the servers.
+pub struct Servers {
+    /// In the order of asking.
+    permits: Vec<DatabasePermit>,
+    /// The database that knows the user, if DNS says it.
+    pub auth_source: Option<String>,
+    /// Whether the greeting names a load balancer.
+    pub load_balanced: bool,
+}
+
+impl Servers {
+    /// The servers of a permit.
+    ///
+    /// # Errors
+    /// When DNS lists none, or one in another domain.
+    pub async fn of(exchange: &ServiceExchange, permit: &DatabasePermit) -> Result<Self, Refused> {
+        let endpoint = permit.endpoint();
+        let (targets, auth_source, load_balanced) = match &endpoint.seeds {
+            Seeds::Listed(more) => ([from_ref(&endpoint.target), &more[..]].concat(), None, false),
+            Seeds::Srv => {
+                let list = exchange.seed_list(permit).await.map_err(|error| unlisted(&error))?;
+                (list.servers, list.auth_source, list.load_balanced)
+            }
+        };
+        // As drivers do: a list with one server elsewhere is not used at all.
+        let permits: Option<Vec<_>> =
+            targets.into_iter().map(|target| permit.at_member(target)).collect();
+        let permits = permits.ok_or(ServerError::ListedElsewhere)?;
+        Ok(Self { permits, auth_source, load_balanced })
+    }
+}
+
+impl Login {
+    /// The primary, or a server that knows of none.
+    ///
+    /// # Errors
+    /// When no server answers, or the primary may not be dialled.
+    pub(super) async fn member(
+        &self,
+        exchange: &mut ServiceExchange,
+        servers: Servers,
+    ) -> Result<Member, Refused> {
+        let within = exchange.connect_timeout();
+        let (mut waiting, mut search) = (servers.permits.into_iter(), Search::default());
+        let (mut asked, mut is_next_due) = (FuturesUnordered::new(), true);
+        loop {
+            if is_next_due && let Some(permit) = waiting.by_ref().find(|it| search.begins(it)) {
+                asked.push(self.asked(exchange.begin_attempt(), within, permit));
+            }
+            let answer = tokio::select! {
+                answer = asked.next() => answer,
+                () = tokio::time::sleep(HEAD_START), if waiting.len() > 0 => {
+                    is_next_due = true;
+                    continue;
+                }
+            };
+            is_next_due = true;
+            let found = match answer {
+                Some(answer) => search.answered(answer),
+                None if waiting.len() > 0 => continue,
+                None => return search.failed(exchange),
+            };
+            match found {
+                Found::Member(member) => return Ok(*member),
+                Found::Primary(permit) => {
+                    asked.push(self.asked(exchange.begin_attempt(), within, permit));
+                    is_next_due = false;
+                }
+                Found::Nothing => {}
+            }
+        }
+    }
+
+    /// One server, beside others.
+    async fn asked(
+        &self,
+        gateway: Arc<Gateway>,
+        within: Duration,
+        permit: DatabasePermit,
+    ) -> Result<Member, Silent> {
+        let mut upstream = reached(&gateway, &permit).await.map_err(Silent::Unreached)?;
+        let hello = tokio::time::timeout(within, self.greeted_on(&mut upstream)).await;
+        let hello = hello.unwrap_or(Err(ServerError::Timeout)).map_err(Silent::Failed)?;
+        Ok(Member { upstream, hello, permit })
+    }
+}
+
+/// What the servers have said so far.
+#[derive(Default)]
+struct Search {
+    /// The servers that were asked.
+    begun: Vec<Target>,
+    /// A server that knows of no primary.
+    reader: Option<Member>,
+    /// The first failure.
+    failure: Option<Silent>,
+    /// Whether a server knows of a primary.
+    has_primary: bool,
+}
+
+/// What follows an answer.
+enum Found {
+    Member(Box<Member>),
+    /// The server that was named, which is asked now.
+    Primary(DatabasePermit),
+    Nothing,
+}
+
+impl Search {
+    /// Notes that a server is asked; not twice.
+    fn begins(&mut self, permit: &DatabasePermit) -> bool {
+        let target = &permit.endpoint().target;
+        let is_new = !self.begun.contains(target);
+        if is_new {
+            self.begun.push(target.clone());
+        }
+        is_new
+    }
+
+    fn answered(&mut self, answer: Result<Member, Silent>) -> Found {
+        let member = match answer {
+            Ok(member) => member,
+            Err(silent) => {
+                self.failure.get_or_insert(silent);
+                return Found::Nothing;
+            }
+        };
+        let at = match primary(&member) {
+            Primary::Itself => return Found::Member(Box::new(member)),
+            Primary::Unknown => {
+                self.reader.get_or_insert(member);
+                return Found::Nothing;
+            }
+            Primary::Other(at) => at,
+        };
+        self.has_primary = true;
+        match member.permit.at_member(at) {
+            Some(permit) if self.begins(&permit) => Found::Primary(permit),
+            Some(_) => Found::Nothing,
+            None => {
+                self.failure.get_or_insert(Silent::Failed(ServerError::OtherDomain));
+                Found::Nothing
+            }
+        }
+    }
+
+    /// All servers have answered, none as the primary.
+    fn failed(self, exchange: &mut ServiceExchange) -> Result<Member, Refused> {
+        if let Some(member) = self.reader.filter(|_| !self.has_primary) {
+            return Ok(member);
+        }
+        Err(match self.failure {
+            Some(Silent::Unreached(failed)) => exchange.refused_attempt(&failed).into(),
+            Some(Silent::Failed(error)) => error.into(),
+            None => ServerError::NoPrimary.into(),
+        })
+    }
+}
+
+async fn reached(gateway: &Gateway, permit: &DatabasePermit) -> Result<Upstream, FailedAttempt> {
+    let stream = ServiceExchange::attempt(gateway, permit).await?;
+    Ok(match permit.endpoint().security {
+        StreamSecurity::Cleartext => Upstream::Cleartext(stream),
+        StreamSecurity::VerifiedTls => {
+            let secured = ServiceExchange::secure_attempt(gateway, stream, permit).await?;
+            Upstream::Tls(Box::new(secured))
+        }
+    })
+}
+
+/// Where the primary is, as a server says.
+enum Primary {
+    /// It is the primary, a `mongos`, or alone.
+    Itself,
+    Other(Target),
+    /// It may still be read.
+    Unknown,
+}
+
+fn primary(member: &Member) -> Primary {
+    let hello = &member.hello;
+    let is_primary = |name: &str| matches!(hello.get_bool(name), Ok(true));
+    if is_primary("ismaster") || is_primary("isWritablePrimary") {
+        return Primary::Itself;
+    }
+    let named = hello.get_str("primary").ok();
+    let target = named.and_then(|named| Target::parse(Scheme::Https, named).ok());
+    match target {
+        Some(target) if target != member.permit.endpoint().target => Primary::Other(target),
+        _ => Primary::Unknown,
+    }
+}
+
+fn unlisted(error: &SeedListError) -> Refused {
+    let code = match error {
+        SeedListError::Servers { .. } => Code::UpstreamUnreachable,
+        SeedListError::Options { .. } => Code::UpstreamProtocol,
+        SeedListError::Timeout { .. } => Code::UpstreamTimeout,
+    };
+    let hint = "see `dig SRV` and `dig TXT` of that name, or give the servers as `mongodb://A,B`";
+    Refused::Keyward(code.because(error.to_string()).hint(hint))
+}
