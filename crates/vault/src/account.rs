@@ -49,7 +49,7 @@ impl Vault {
         let Some(stored) = self.stored_if_any(connection).await? else { return Ok(None) };
         let grant = stored.grant(self, connection)?;
         let now = self.clock.now();
-        let is_live = matches!(&grant, Grant::OAuth(tokens) if tokens.is_live(now));
+        let is_live = grant.tokens().is_some_and(|tokens| tokens.is_live(now));
         Ok(Some(grant).filter(|_| is_live && stored.broken.is_none()))
     }
 

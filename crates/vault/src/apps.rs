@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::record::{self, RecordError, RowPlace};
 use super::{Vault, VaultError, app_check};
-use crate::grant::AppSecret;
 use crate::grant::oauth::Client;
+use crate::grant::{AppSecret, StoredAppSecret};
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{App, AppFacts, AppSpec, AppUrls, Registered, Resource, check_fixed};
@@ -55,7 +55,7 @@ pub(super) struct AppPurpose {
 }
 
 impl AppPurpose {
-    fn of(spec: &AppSpec) -> Self {
+    pub(super) fn of(spec: &AppSpec) -> Self {
         Self {
             provider: spec.provider.clone(),
             client_id: spec.client_id.clone(),
@@ -81,7 +81,10 @@ impl Vault {
 
     fn takes_app(&self, org: &OrgId, spec: &AppSpec, secret: &AppSecret) -> Result<(), VaultError> {
         App::check(spec).map_err(DirectoryError::from)?;
-        Self::check_app(&self.catalogue(org), spec, &secret.names())
+        self.check_references(org, &spec.references)?;
+        let mut names = secret.names();
+        names.extend(spec.references.keys().map(String::as_str));
+        Self::check_app(&self.catalogue(org), spec, &names)
     }
 
     /// Validates, seals the secret, then stores the record. Both are durable when this returns.
@@ -100,7 +103,7 @@ impl Vault {
         let mut record = AppRecord::new(&org, managed_by, spec, facts, self.clock.now());
         record.id = id.unwrap_or(record.id);
         let key = record::key(&record.org, &record.id);
-        self.seal_app(&record, &secret, None).await?;
+        self.seal_app(&record, secret.encode(), None).await?;
         match self.directory.add_record::<App>(record).await {
             Ok(record) => Ok(record),
             Err(refused) => {
@@ -151,6 +154,9 @@ impl Vault {
         change: &(dyn Fn(&mut AppRecord) -> Result<(), E> + Sync),
         secret: Option<AppSecret>,
     ) -> Result<ChangedApp, E> {
+        // A fetch of its secret would write the same row.
+        let fetch = self.app_fetches.of(id);
+        let turn = fetch.turn().await;
         let before = self.app(org, id)?;
         let mut after = AppRecord::clone(&before);
         change(&mut after)?;
@@ -168,13 +174,16 @@ impl Vault {
         after.facts.secrets = names_of(&kept);
         self.takes_app(org, &after.spec, &kept)?;
         let purpose_stays = AppPurpose::of(&before.spec) == AppPurpose::of(&after.spec);
-        let same = stored.as_ref().is_ok_and(|(_, old)| same_bytes(old, &kept.encode()));
+        let same = stored.as_ref().is_ok_and(|(_, old)| {
+            let own = AppSecret::decode(old).map(|own| own.encode());
+            own.is_ok_and(|own| same_bytes(&own, &kept.encode()))
+        });
         if !(same && purpose_stays) {
             let over = match stored {
                 Ok((row, _)) => Some(row.version),
                 Err(_) => self.app_version(&before).await?,
             };
-            self.seal_app(&after, &kept, over).await?;
+            self.seal_app(&after, kept.encode(), over).await?;
         }
         let put = |record: &mut AppRecord| -> Result<(), E> {
             change(record)?;
@@ -182,6 +191,10 @@ impl Vault {
             Ok(())
         };
         let app = self.directory.edit::<App, E>(org, id, &put).await?;
+        drop(turn);
+        if before.references != app.references {
+            self.app_fetches.forget(id);
+        }
         let changed = !same || *before != *app;
         if changed {
             self.app_changed(org, id).await;
@@ -205,10 +218,11 @@ impl Vault {
     /// # Errors
     /// When the store fails.
     pub async fn forget_app(&self, org: &OrgId, id: &AppId) -> Result<(), VaultError> {
+        self.app_fetches.forget(id);
         Ok(self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?)
     }
 
-    fn app(&self, org: &OrgId, id: &AppId) -> Result<Arc<AppRecord>, VaultError> {
+    pub(super) fn app(&self, org: &OrgId, id: &AppId) -> Result<Arc<AppRecord>, VaultError> {
         let missing = || DirectoryError::NotFound { what: "app", name: id.to_string() };
         Ok(self.directory.view().app(org, id).cloned().ok_or_else(missing)?)
     }
@@ -230,32 +244,52 @@ impl Vault {
     /// The credentials of the app at a token endpoint.
     ///
     /// # Errors
-    /// When the app is paused, or its secret cannot be opened.
+    /// When the app is paused, its secret cannot be opened, or its source gives none.
     pub async fn app_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
         if app.facts.paused {
             return Err(VaultError::AppPaused { app: app.name.clone() });
         }
-        self.opened_secret(app).await
+        match app.references.is_empty() {
+            true => self.last_secret(app).await,
+            false => self.fetched_secret(app).await,
+        }
     }
 
-    /// The same, also for a paused app.
+    /// The same, also for a paused app. Values of references are the last ones.
     ///
     /// # Errors
     /// When its secret cannot be opened.
     pub async fn opened_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
-        let (_, opened) = self.opened_app(app).await?;
-        AppSecret::decode(&opened).map_err(|_| broken(app, Some(RecordError::Malformed)))
+        self.last_secret(app).await
+    }
+
+    /// The app's own secrets, without those of sources.
+    ///
+    /// # Errors
+    /// When they cannot be opened.
+    pub async fn own_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
+        Ok(self.opened_row(app).await?.1.given)
+    }
+
+    /// What is stored for the app.
+    pub(super) async fn opened_row(
+        &self,
+        app: &AppRecord,
+    ) -> Result<(Row, StoredAppSecret), VaultError> {
+        let (row, opened) = self.opened_app(app).await?;
+        let stored = StoredAppSecret::decode(&opened);
+        Ok((row, stored.map_err(|_| broken(app, Some(RecordError::Malformed)))?))
     }
 
     /// Runs in its own task, as writes of grants do.
-    async fn seal_app(
+    pub(super) async fn seal_app(
         &self,
         app: &AppRecord,
-        secret: &AppSecret,
+        plain: Zeroizing<Vec<u8>>,
         over: Option<Version>,
     ) -> Result<(), VaultError> {
         let (store, keyring) = (Arc::clone(&self.store), Arc::clone(&self.keyring));
-        let (org, id, plain) = (app.org.clone(), app.id.clone(), secret.encode());
+        let (org, id) = (app.org.clone(), app.id.clone());
         let purpose = AppPurpose::of(&app.spec);
         let work = tokio::spawn(async move {
             let sealing = keyring.sealing().await;
@@ -295,7 +329,7 @@ fn names_of(secret: &AppSecret) -> Vec<String> {
     secret.names().into_iter().map(str::to_owned).collect()
 }
 
-fn secret_of(secrets: BTreeMap<String, Secret>) -> Result<AppSecret, VaultError> {
+pub(super) fn secret_of(secrets: BTreeMap<String, Secret>) -> Result<AppSecret, VaultError> {
     AppSecret::from_fields(secrets).map_err(|name| {
         let what = format!(
             "an app has no secret `{name}`: it has client_secret, or private_key and certificate"

@@ -23,6 +23,7 @@ pub struct Backoff {
     code: Option<String>,
     cause: Option<Cause>,
     message: Option<String>,
+    source: Option<String>,
     whole_client: bool,
 }
 
@@ -73,6 +74,8 @@ pub struct FailureDetails {
     pub cause: Option<Cause>,
     /// A message for people. It names hosts, but no address and no secret.
     pub message: Option<String>,
+    /// The secret source that gave no value.
+    pub source: Option<String>,
     /// Whether the code is unknown: several equal responses with it end the grant.
     pub limited: bool,
     /// Whether the failure applies to all connections of the client.
@@ -96,6 +99,7 @@ impl Backoff {
         self.code.clone_from(&failed.code);
         self.cause = failed.cause;
         self.message.clone_from(&failed.message);
+        self.source.clone_from(&failed.source);
         self.whole_client = failed.whole_client;
         self.counts(now, failed);
         let own = jittered(own, random, settings.backoff_jitter_percent);
@@ -178,8 +182,14 @@ impl Backoff {
             code,
             cause,
             message,
+            source: None,
             whole_client,
         }
+    }
+
+    /// The secret source that gave no value the last time. It is not stored: a start asks again.
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
     }
 
     /// The number of consecutive failures.

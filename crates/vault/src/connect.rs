@@ -96,7 +96,7 @@ impl Vault {
         connection: &ConnectionRecord,
         newer: &Grant,
     ) -> Result<(), VaultError> {
-        let Grant::OAuth(tokens) = newer else { return Ok(()) };
+        let Some(tokens) = newer.tokens() else { return Ok(()) };
         let facts = tokens.facts();
         let catalogue = self.catalogue(&connection.org);
         let Some(provider) = catalogue.get(&connection.provider) else { return Ok(()) };

@@ -101,10 +101,11 @@ impl Vault {
             device: None,
             revoke: metadata.revocation_endpoint.clone(),
         };
-        if connection.facts.discovered.as_ref() == Some(&found) {
+        if connection.facts.discovered.as_deref() == Some(&found) {
             return Ok(false);
         }
-        let keep = |record: &mut ConnectionRecord| record.facts.discovered = Some(found.clone());
+        let keep =
+            |record: &mut ConnectionRecord| record.facts.discovered = Some(Box::new(found.clone()));
         self.directory.update_connection(&connection.org, &connection.id, &keep).await?;
         tracing::info!(
             connection = %connection.id, name = connection.name, issuer,

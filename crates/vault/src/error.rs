@@ -180,6 +180,18 @@ pub enum VaultError {
         /// When to retry.
         retry_after: Duration,
     },
+    /// The secret of an app cannot be fetched at present, and the last one is too old.
+    #[error("the secret of app `{app}` cannot be fetched just now: {why}")]
+    AppSourceUnavailable {
+        /// The app's name.
+        app: String,
+        /// The failure.
+        why: String,
+        /// The source's name.
+        source_name: String,
+        /// When to retry.
+        retry_after: Duration,
+    },
     /// The owner must act: the app disables automatic refreshes.
     #[error("the token of connection `{connection}` has ended, and its app refreshes by hand only")]
     ByHand {
@@ -312,7 +324,8 @@ impl VaultError {
                     None => format!("no action needed; retry in {seconds} s"),
                 }
             }
-            Self::SourceUnavailable { source_name, retry_after, .. } => {
+            Self::SourceUnavailable { source_name, retry_after, .. }
+            | Self::AppSourceUnavailable { source_name, retry_after, .. } => {
                 let seconds = retry_after.as_millis().div_ceil(1_000);
                 format!("see `keyward source show {source_name}`; it is tried again in {seconds} s")
             }

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::lease::LeaseResult;
+use self::lease::{HeldLease, LeaseResult};
 use self::saving::STORE_AGAIN;
 use super::Vault;
 use super::backoff::FailureDetails;
@@ -37,7 +37,6 @@ use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Cause;
 use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
-use keyward_state::store::Lease;
 
 /// A flight that is overtaken by other writes so often ends.
 const ROUNDS_MAX: usize = 8;
@@ -65,7 +64,7 @@ struct Flight<'a> {
     /// What failures are about, once the request was sent.
     about: Mutex<Option<FailureSubject>>,
     /// Held until the result is stored, so that no other replica sends a request.
-    lease: OnceLock<Arc<Lease>>,
+    lease: OnceLock<HeldLease>,
 }
 
 /// The result of a token request.
@@ -208,7 +207,10 @@ impl Vault {
         if ticket.land(result).is_some() && lasting {
             let backoff = self.cache.cell(&connection.org, &connection.id).backoff();
             // A start tries again at once: that costs a source little, and its last values have to be read.
-            if let Some(about) = about.into_inner().filter(|_| connection.references.is_empty()) {
+            if let Some(about) = about
+                .into_inner()
+                .filter(|_| connection.references.is_empty() && backoff.source().is_none())
+            {
                 self.store_failures(&connection.org, &connection.id, about, &backoff).await;
             }
             self.alert(connection);
@@ -245,7 +247,7 @@ impl Flight<'_> {
             Err(pause) => return Ok(FlightResult::Paused(pause)),
         };
         match self.claim().await? {
-            LeaseResult::Lease(lease) => drop(self.lease.set(Arc::new(lease))),
+            LeaseResult::Lease(lease) => drop(self.lease.set(lease)),
             LeaseResult::Landed(result) => return Ok(result),
         }
         for round in 0..ROUNDS_MAX {
@@ -351,6 +353,9 @@ impl Flight<'_> {
         }
         let grant = stored.grant(self.vault, self.connection)?;
         let token_context = self.token_context()?;
+        if !self.is_sure_of_lease().await {
+            return Ok(RequestResult::Overtaken);
+        }
         let asking = Box::pin(self.vault.ask(self.connection, &token_context, &grant));
         let answer = self.awaited(asking, slot).await?;
         let now = self.vault.clock.moment();
@@ -383,7 +388,9 @@ impl Flight<'_> {
             self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
         }
         self.warn_of(&failed, asked);
-        match failed.limited {
+        // A source that gives no secret says nothing about the authorization server.
+        let is_of_source = failed.source.is_some() && token_context.oauth().is_some();
+        match failed.limited || is_of_source {
             true => slot.answered(),
             false => slot.failed(&self.connection.id, now, &self.settings),
         }
@@ -429,14 +436,17 @@ impl Flight<'_> {
 /// The refusal of a request without a credential, with the known cause.
 fn unavailable(connection: &ConnectionRecord, cell: &Cell, rest: Duration) -> VaultError {
     let backoff = cell.backoff();
-    if let Some(reference) = connection.references.values().next() {
+    let fetches = backoff.failures() == 0 || backoff.source().is_some();
+    let first = connection.references.values().next().filter(|_| fetches);
+    let source_name = backoff.source().or(first.map(|it| it.from.as_str()));
+    if let Some(source_name) = source_name {
         return VaultError::SourceUnavailable {
             connection: connection.name.clone(),
             why: backoff.message().map_or_else(
-                || format!("source `{}` has not answered yet", reference.from),
+                || format!("source `{source_name}` has not answered yet"),
                 ToOwned::to_owned,
             ),
-            source_name: reference.from.clone(),
+            source_name: source_name.to_owned(),
             retry_after: rest.max(RETRY_AFTER_MIN),
         };
     }

@@ -11,7 +11,7 @@ use super::record::{
     self, Dates, GrantPurpose, Header, NewRow, RecordError, RowPlace, SecondGrant, Verdict,
 };
 use crate::grant::{Grant, MintError};
-use keyward_base::id::{ConnectionId, FlowId, OrgId};
+use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
 use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{ConnectionRecord, DirectoryError, Need};
 use keyward_state::store::{Expect, Row, StoreError, Table, Version};
@@ -187,15 +187,19 @@ impl Vault {
     /// Removes grants without a connection, and secrets without an app.
     pub(super) async fn sweep(&self) -> Result<(), StoreError> {
         let view = self.directory.view();
-        let connections = view.connections().map(|c| record::key(&c.org, &c.id));
-        let apps = view.apps().map(|app| record::key(&app.org, &app.id));
-        let known: std::collections::HashSet<String> = connections.chain(apps).collect();
+        let is_known = |key: &str| {
+            let Some((org, id)) = key.split_once('/') else { return false };
+            let Ok(org) = OrgId::parse(org) else { return false };
+            let connection =
+                ConnectionId::parse(id).is_ok_and(|id| view.connection(&org, &id).is_some());
+            connection || AppId::parse(id).is_ok_and(|id| view.app(&org, &id).is_some())
+        };
         let mut after: Option<String> = None;
         loop {
             let rows = self.store.list(Table::Grants, "", after.as_deref(), PAGE).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = Some(last.key.clone());
-            for row in rows.iter().filter(|row| !known.contains(&row.key)) {
+            for row in rows.iter().filter(|row| !is_known(&row.key)) {
                 tracing::warn!(key = %row.key, "removed a grant that no connection or app names");
                 self.store.delete(Table::Grants, &row.key, Expect::Version(row.version)).await?;
             }

@@ -27,6 +27,8 @@ pub mod oidc;
 mod plugins;
 mod record;
 mod references;
+mod referred_apps;
+mod referred_tokens;
 mod rejected;
 mod renew;
 mod rotate;
@@ -34,9 +36,11 @@ mod rows;
 mod servers;
 mod source_files;
 mod source_keys;
+mod source_values;
 mod sources;
 pub mod ssh;
 mod status;
+mod stored_content;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -63,11 +67,13 @@ pub use keyward_model::{Failing, TokenStatus};
 pub use late::LateAnswers;
 use record::{Header, NewRow};
 pub use references::ReferenceStatus;
+use referred_apps::AppFetches;
 pub use rotate::RotationTerms;
 pub use rows::{RowError, Rows, SecretText};
 use servers::Servers;
 use sources::Sources;
 pub use sources::{SourceError, SourceHealth};
+pub use stored_content::check_content;
 pub use template::{settings as template_settings, with_template};
 
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
@@ -104,6 +110,7 @@ pub struct Vault {
     metrics: Arc<OnceLock<Arc<Metrics>>>,
     endpoint_changes: EndpointChanges,
     sources: Arc<Sources>,
+    app_fetches: Arc<AppFetches>,
     settings: Arc<ArcSwap<TokenSettings>>,
     rotation: Arc<ArcSwap<RotationSettings>>,
 }
@@ -157,6 +164,7 @@ impl Vault {
             metrics: Arc::default(),
             endpoint_changes: EndpointChanges::default(),
             sources: Arc::default(),
+            app_fetches: Arc::default(),
             settings: Arc::default(),
             rotation: Arc::default(),
         };

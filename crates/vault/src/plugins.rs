@@ -1,12 +1,11 @@
 //! Installs plugins: the directory stores them, and the placeholders for their agents are issued here from the
 //! provider's key shapes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Vault, VaultError, method};
 use keyward_base::id::{OrgId, PluginId};
-use keyward_model::{BindingLimits, PluginSpec};
+use keyward_model::{BindingLimits, Placeholders, PluginSpec};
 use keyward_rules::inject::placeholder::Placeholder;
 use keyward_state::directory::{BindingRecord, ConnectionRecord, ManagedBy, Plugged, PluginRecord};
 
@@ -66,7 +65,7 @@ impl Vault {
     pub(super) fn placeholders(
         &self,
         connection: &ConnectionRecord,
-    ) -> Result<BTreeMap<String, Placeholder>, VaultError> {
+    ) -> Result<Placeholders, VaultError> {
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let issued = auth.carried().map(|field| {

@@ -139,6 +139,28 @@ pub struct OpenedGrant {
     pub other: Option<Zeroizing<Vec<u8>>>,
 }
 
+impl OpenedGrant {
+    /// The grants of an opened row, if they are for this purpose.
+    ///
+    /// # Errors
+    /// When they are for another purpose, or the second one begins after the end.
+    pub fn of(
+        header: Header,
+        grants: Zeroizing<Vec<u8>>,
+        expected: &GrantPurpose,
+    ) -> Result<Self, RecordError> {
+        if header.purpose != *expected {
+            return Err(RecordError::Purpose);
+        }
+        let Some(at) = header.beside.as_ref().map(|beside| beside.at) else {
+            return Ok(Self { header, grant: grants, other: None });
+        };
+        let (grant, other) = grants.split_at_checked(at).ok_or(RecordError::Malformed)?;
+        let (grant, other) = (Zeroizing::new(grant.to_vec()), Some(Zeroizing::new(other.to_vec())));
+        Ok(Self { header, grant, other })
+    }
+}
+
 /// Why a grant's row cannot be used. Names no content.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -254,15 +276,7 @@ pub fn open(
     row: &Row,
 ) -> Result<OpenedGrant, RecordError> {
     let (header, grants): (Header, _) = unsealed(keyring, &connection.org, &connection.id, row)?;
-    if header.purpose != *expected {
-        return Err(RecordError::Purpose);
-    }
-    let Some(at) = header.beside.as_ref().map(|beside| beside.at) else {
-        return Ok(OpenedGrant { header, grant: grants, other: None });
-    };
-    let (grant, other) = grants.split_at_checked(at).ok_or(RecordError::Malformed)?;
-    let (grant, other) = (Zeroizing::new(grant.to_vec()), Some(Zeroizing::new(other.to_vec())));
-    Ok(OpenedGrant { header, grant, other })
+    OpenedGrant::of(header, grants, expected)
 }
 
 /// Header and grant of a row, checked against its version.
@@ -277,9 +291,19 @@ pub fn unsealed<H: DeserializeOwned>(
 ) -> Result<(H, Zeroizing<Vec<u8>>), RecordError> {
     let key = key(org, id);
     let place = Place { org, table: Table::Grants.name(), key: &key };
-    let plain = keyring.open(&place, &row.value)?;
+    parsed(&keyring.open(&place, &row.value)?, row.version)
+}
+
+/// Header and grant of an opened row, checked against its version.
+///
+/// # Errors
+/// When it is malformed or older.
+pub fn parsed<H: DeserializeOwned>(
+    plain: &[u8],
+    row: Version,
+) -> Result<(H, Zeroizing<Vec<u8>>), RecordError> {
     let (version, rest) = plain.split_first_chunk::<8>().ok_or(RecordError::Malformed)?;
-    if u64::from_be_bytes(*version) != row.version.0 {
+    if u64::from_be_bytes(*version) != row.0 {
         return Err(RecordError::RolledBack);
     }
     let (length, rest) = rest.split_first_chunk::<4>().ok_or(RecordError::Malformed)?;

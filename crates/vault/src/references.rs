@@ -6,26 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
-use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
-use super::backoff::FailureDetails;
-use super::cache::{CachedCredential, Lifetime, Trigger};
+use super::cache::{CachedCredential, Lifetime};
 use super::error::VaultError;
-use super::sources::{Fetch, SourceError, bearer_of};
-use super::status::after;
-use super::token_request::{RequestFailure, StoredGrants, TokenContext};
+use super::source_values::{NoValue, digest_of};
+use super::token_request::{RequestFailure, StoredGrants, TokenContext, source_failed};
 use super::{Vault, method};
 use crate::grant::{Fetched, FetchedFacts, Grant, GrantError, MintContext, Referred};
 use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
-use keyward_model::{
-    Failing, FetchedShown, FieldReference, Record, References, Source, SourceKind,
-};
+use keyward_model::{Failing, FetchedShown, FieldReference, References, Source};
 use keyward_rules::inject::credential::Renews;
 use keyward_rules::provider::AuthMethod;
 use keyward_state::directory::ConnectionRecord;
@@ -51,6 +44,10 @@ pub(super) fn grant_of(
     references: &References,
     fields: BTreeMap<String, Secret>,
 ) -> Result<Grant, GrantError> {
+    let mut only = auth.fields.iter().filter(|field| field.from_source);
+    if let Some(field) = only.find(|field| fields.contains_key(&field.name)) {
+        return Err(GrantError::OnlyReference { field: field.name.clone() });
+    }
     if references.is_empty() {
         return Grant::from_fields(auth, fields);
     }
@@ -84,11 +81,15 @@ impl Vault {
         let settings = self.token_settings();
         match connection.references.is_empty() {
             true => settings,
-            false => {
-                let backoff_max = settings.backoff_max.min(PAUSE_MAX);
-                Arc::new(TokenSettings { backoff_max, ..(*settings).clone() })
-            }
+            false => self.source_settings(),
         }
+    }
+
+    /// The limits of fetches.
+    pub(super) fn source_settings(&self) -> Arc<TokenSettings> {
+        let settings = self.token_settings();
+        let backoff_max = settings.backoff_max.min(PAUSE_MAX);
+        Arc::new(TokenSettings { backoff_max, ..(*settings).clone() })
     }
 
     /// The credential of the last values, if they may be used.
@@ -115,7 +116,8 @@ impl Vault {
         let mut credential = minted.credential;
         // A rejection may mean that the source has a newer value.
         credential.renews = Some(Renews { unsafe_too: true, expired_status: None });
-        let is_current = fetched.facts.sources == self.sources_digest(connection);
+        let is_current =
+            fetched.facts.sources == self.sources_digest(&connection.org, &connection.references);
         let known = self.cache.known(&connection.id);
         let has_failed = known.is_some_and(|cell| cell.backoff().failures() > 0);
         let life = match life_of(&fetched.facts, &at, is_current) {
@@ -132,111 +134,42 @@ impl Vault {
         connection: &ConnectionRecord,
         referred: &Referred,
     ) -> Result<Result<Grant, RequestFailure>, VaultError> {
+        let fetched = self.fetched_now(connection, referred).await?;
+        Ok(fetched.map(|fetched| Grant::Referred(referred.with(fetched))))
+    }
+
+    /// Newer values as a grant.
+    pub(super) async fn fetched_now(
+        &self,
+        connection: &ConnectionRecord,
+        referred: &Referred,
+    ) -> Result<Result<Fetched, RequestFailure>, VaultError> {
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
+        let references = &connection.references;
         // Before the sources are asked: a change meanwhile has the values fetched again.
-        let sources = self.sources_digest(connection);
-        let mut fields = referred.given().clone();
-        let (mut ttl, mut keep) = (Duration::MAX, Duration::MAX);
-        for (field, reference) in &connection.references {
-            let value = self.value_of(&connection.org, reference).await;
-            match value {
-                Ok((value, source)) => {
-                    fields.insert(field.clone(), value);
-                    (ttl, keep) = (ttl.min(source.spec.ttl()), keep.min(source.spec.keep()));
-                }
-                Err(error) => {
-                    let message = format!("source `{}`: {error}", reference.from);
-                    return Ok(Err(failed(message)));
-                }
+        let sources = self.sources_digest(&connection.org, references);
+        let values = match self.values_of(&connection.org, references).await {
+            Ok(values) => values,
+            Err(NoValue { message, source }) => {
+                return Ok(Err(source_failed(message, source, None)));
             }
-        }
+        };
+        let mut fields = referred.given().clone();
+        fields.extend(values.fields);
         let grant = match Grant::from_fields(auth, fields) {
             Ok(grant) => Box::new(grant),
             Err(error) => {
-                return Ok(Err(failed(format!(
-                    "the source's value is no secret for this: {error}"
-                ))));
+                let first = references.values().next();
+                let source = first.map(|it| it.from.clone()).unwrap_or_default();
+                let message = format!("the source's value is no secret for this: {error}");
+                return Ok(Err(source_failed(message, source, None)));
             }
         };
-        let at = self.clock.now();
-        let until = after(at, ttl);
-        let facts = FetchedFacts {
-            at,
-            until,
-            kept_until: after(until, keep),
-            references: digest_of(&connection.references),
-            sources,
-        };
-        Ok(Ok(Grant::Referred(referred.with(Fetched { grant, facts }))))
-    }
-
-    /// One value, with its source.
-    async fn value_of(
-        &self,
-        org: &OrgId,
-        reference: &FieldReference,
-    ) -> Result<(Secret, Arc<Record<Source>>), SourceError> {
-        let view = self.directory.view();
-        let unknown = || SourceError::Unknown(reference.from.clone());
-        let source = view.find::<Source>(org, &reference.from).cloned().ok_or_else(unknown)?;
-        let value = self.value_in(&source, &reference.reference).await;
-        self.sources.note(&source.id, self.clock.now(), value.as_ref().err());
-        self.count_fetch(value.is_ok());
-        Ok((value?, source))
-    }
-
-    async fn value_in(
-        &self,
-        source: &Record<Source>,
-        reference: &str,
-    ) -> Result<Secret, SourceError> {
-        let credentials = self.source_credentials(source).await.map_err(|error| {
-            tracing::warn!(source = source.name(), %error, "credentials of a source cannot be opened");
-            SourceError::Kind
-        })?;
-        let fetch = Fetch {
-            source,
-            credentials: &credentials,
-            bearer: self.bearer_for(source).await?,
-            caller: self.caller(),
-            clock: &self.clock,
-        };
-        self.sources.fetch(&fetch, reference).await
-    }
-
-    /// Fetches a value to find out whether that works. The value is dropped.
-    ///
-    /// # Errors
-    /// When the source gives none.
-    pub async fn test_source(
-        &self,
-        source: &Record<Source>,
-        reference: &str,
-    ) -> Result<(), SourceError> {
-        self.value_in(source, reference).await?;
-        // A reference that somebody tries says nothing about those of connections.
-        self.sources.note(&source.id, self.clock.now(), None);
-        Ok(())
-    }
-
-    /// The token of the connection that the source names.
-    async fn bearer_for(&self, source: &Record<Source>) -> Result<Option<Secret>, SourceError> {
-        let Some(SourceKind::Gcp(gcp)) = source.spec.kind() else { return Ok(None) };
-        let failed = || SourceError::Connection(gcp.connection.clone());
-        let view = self.directory.view();
-        let found = view.find_connection(&source.org, &gcp.connection);
-        // One whose own values come from sources could wait for itself.
-        let found = found.filter(|it| it.references.is_empty()).ok_or_else(failed)?;
-        let credential = match self.cache.ready(&found.id, &self.clock) {
-            Some(credential) => credential,
-            None => {
-                let fetched: BoxFuture<'_, _> =
-                    Box::pin(self.fetch(found.clone(), Trigger::Needed));
-                fetched.await.map_err(|_| failed())?
-            }
-        };
-        Ok(Some(bearer_of(&credential).ok_or_else(failed)?))
+        let (ttl, keep) = (values.ttl, values.keep);
+        let facts =
+            FetchedFacts::new(self.clock.now(), ttl, keep, (digest_of(references), sources));
+        Ok(Ok(Fetched { grant, facts }))
     }
 
     /// Has the next use of connections with fields in the source fetch them again.
@@ -259,31 +192,14 @@ impl Vault {
             return ReferenceStatus { fetched: None, failing };
         };
         let fetched = referred.fetched(&digest_of(&connection.references), self.clock.now());
-        let fetched = fetched.map(|Fetched { facts, .. }| FetchedShown {
-            at: facts.at,
-            until: facts.until,
-            kept_until: facts.kept_until,
-        });
+        let fetched = fetched.map(|Fetched { facts, .. }| shown(facts));
         ReferenceStatus { fetched, failing }
     }
+}
 
-    /// A digest of the settings of the connection's sources.
-    fn sources_digest(&self, connection: &ConnectionRecord) -> String {
-        let view = self.directory.view();
-        let mut digest = Sha256::new();
-        for reference in connection.references.values() {
-            if let Some(source) = view.find::<Source>(&connection.org, &reference.from) {
-                digest.update(format!("{}\0{:?}\0{:?}\0", source.id, source.spec, source.facts));
-            }
-        }
-        HEXLOWER.encode(&digest.finalize())
-    }
-
-    pub(super) fn count_fetch(&self, succeeded: bool) {
-        if let Some(metrics) = self.metrics.get() {
-            metrics.source_fetched(succeeded);
-        }
-    }
+/// What is shown of values.
+pub(super) fn shown(facts: &FetchedFacts) -> FetchedShown {
+    FetchedShown { at: facts.at, until: facts.until, kept_until: facts.kept_until }
 }
 
 /// Its ages from now on. Values of changed sources are fetched at once, and used if that fails.
@@ -296,20 +212,4 @@ fn life_of(facts: &FetchedFacts, now: &Moment, is_current: bool) -> Lifetime {
         true => Lifetime::kept(until.saturating_sub(whole.mul_f64(1.0 - AHEAD)), until, kept),
         false => Lifetime::kept(Duration::ZERO, Duration::ZERO, kept),
     }
-}
-
-fn failed(message: String) -> RequestFailure {
-    let failed = FailureDetails { message: Some(message), ..FailureDetails::default() };
-    RequestFailure::Passing { failed, whole_client: None }
-}
-
-fn digest_of(references: &References) -> String {
-    let mut digest = Sha256::new();
-    for (field, FieldReference { from, reference }) in references {
-        for text in [field, from, reference] {
-            digest.update(text);
-            digest.update([0]);
-        }
-    }
-    HEXLOWER.encode(&digest.finalize())
 }

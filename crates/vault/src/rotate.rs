@@ -260,7 +260,7 @@ impl Vault {
     ) -> Result<Vec<Arc<ConnectionRecord>>, VaultError> {
         let mut wiped = Vec::new();
         let view = self.directory.view();
-        for connection in view.connections() {
+        for connection in view.dated_connections() {
             let Some(rotation) = connection.facts.rotation.as_ref().filter(|it| is_it(it)) else {
                 continue;
             };

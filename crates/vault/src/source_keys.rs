@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{RowError, Rows, SecretText};
@@ -12,6 +14,7 @@ use keyward_base::id::{OrgId, SourceId};
 use keyward_base::secret::Secret;
 use keyward_model::{ManagedBy, Record, Refusal, Resource, Source, SourceFacts, SourceSpec};
 use keyward_state::directory::DirectoryError;
+use keyward_state::observe::metrics::SourceSample;
 use keyward_state::store::{StoreError, Table, Version};
 
 /// How often a write is tried that another writer overtakes.
@@ -185,6 +188,23 @@ impl Vault {
     /// What is known of a source since the gateway began.
     pub fn source_health(&self, id: &SourceId) -> SourceHealth {
         self.sources.health(id)
+    }
+
+    /// What is measured of all sources.
+    pub fn source_samples(&self) -> Vec<SourceSample> {
+        let (view, now) = (self.directory.view(), self.clock.now());
+        let since = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+        let all = view.orgs().map(|org| (org.name(), view.all::<Source>(&org.id)));
+        let sources = all.flat_map(|(org, sources)| sources.map(move |source| (org, source)));
+        let sample = |(org, source): (&str, &Arc<Record<Source>>)| {
+            let SourceHealth { fetched, failing } = self.sources.health(&source.id);
+            SourceSample {
+                name: format!("{org}/{}", source.name()),
+                age: fetched.map(since),
+                failing: failing.map(|it| since(it.since)).unwrap_or_default(),
+            }
+        };
+        sources.map(sample).collect()
     }
 
     async fn put_source_keys(

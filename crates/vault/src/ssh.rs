@@ -9,7 +9,9 @@ use keyward_ssh::binding::LoginPath;
 use keyward_ssh::login::Login;
 
 use super::Vault;
+use super::cache::Trigger;
 use super::error::VaultError;
+use super::source_values::digest_of;
 use crate::grant::{Grant, MintError, OpenedSshKey};
 
 /// The key of a connection.
@@ -36,19 +38,44 @@ pub enum LoginRefused {
 }
 
 impl Vault {
-    /// The key of a connection.
+    /// The key of a connection. A key by reference is fetched when its `ttl` has passed.
     ///
     /// # Errors
-    /// When the connection is of another organisation or another kind, or its grant cannot be opened.
+    /// When the connection is of another organisation or another kind, its grant cannot be opened, or its source gives no
+    /// key.
     pub async fn ssh_identity(
         &self,
         org: &OrgId,
         id: &ConnectionId,
     ) -> Result<SshIdentity, VaultError> {
         let connection = self.connection(org, id)?;
+        if !connection.references.is_empty() {
+            self.fetch(connection, Trigger::Needed).await?;
+        }
+        self.known_ssh_identity(org, id).await
+    }
+
+    /// The same key as it was stored last. No source is asked.
+    ///
+    /// # Errors
+    /// When the connection is of another organisation or another kind, or its grant cannot be opened.
+    pub async fn known_ssh_identity(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+    ) -> Result<SshIdentity, VaultError> {
+        let connection = self.connection(org, id)?;
         let grant = self.stored(&connection).await?.grant(self, &connection)?;
-        let opened = match &grant {
-            Grant::SshKey(key) => key.opened(),
+        let now = self.clock.now();
+        let grant = match &grant {
+            Grant::Referred(referred) => {
+                let fetched = referred.fetched(&digest_of(&connection.references), now);
+                fetched.map(|fetched| &*fetched.grant)
+            }
+            grant => Some(grant),
+        };
+        let opened = match grant {
+            Some(Grant::SshKey(key)) => key.opened(),
             _ => None,
         };
         let damaged = || MintError::Malformed { what: "this is no usable SSH key".to_owned() };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::backoff::Backoff;
 use super::{Vault, method};
-use crate::grant::Grant;
 use keyward_model::{Failing, TokenStatus};
 use keyward_state::directory::ConnectionRecord;
 
@@ -17,7 +17,8 @@ impl Vault {
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         found.ok()?.1.oauth.as_ref()?;
         let stored = self.stored(connection).await.ok()?;
-        let Grant::OAuth(grant) = stored.grant(self, connection).ok()? else { return None };
+        let grant = stored.grant(self, connection).ok()?;
+        let grant = grant.tokens()?;
         let facts = grant.facts();
         Some(TokenStatus {
             generation: stored.version.0,
@@ -40,8 +41,11 @@ impl Vault {
     }
 
     pub(super) fn failing(&self, connection: &ConnectionRecord) -> Option<Failing> {
-        let cell = self.cache.known(&connection.id)?;
-        let (now, backoff) = (self.clock.moment(), cell.backoff());
+        self.failing_of(&self.cache.known(&connection.id)?.backoff())
+    }
+
+    pub(super) fn failing_of(&self, backoff: &Backoff) -> Option<Failing> {
+        let now = self.clock.moment();
         let since = backoff.since()?;
         let lasts = Duration::try_from(now.day().duration_since(since)).unwrap_or_default();
         Some(Failing {

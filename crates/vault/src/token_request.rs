@@ -274,7 +274,10 @@ impl Vault {
         connection: &ConnectionRecord,
     ) -> Result<TokenContext, VaultError> {
         let token_context = self.token_context(connection)?;
-        let Some(app) = token_context.app.as_ref().filter(|app| !app.facts.secrets.is_empty())
+        let Some(app) = token_context
+            .app
+            .as_ref()
+            .filter(|app| !app.facts.secrets.is_empty() || !app.references.is_empty())
         else {
             return Ok(token_context);
         };
@@ -296,6 +299,9 @@ impl Vault {
         token_context: &TokenContext,
         grants: StoredGrants<'_>,
     ) -> Result<Option<CachedCredential>, VaultError> {
+        if let (Grant::Referred(referred), Some(_)) = (grants.grant, &token_context.oauth) {
+            return self.held_token(connection, token_context, referred, grants);
+        }
         if let Grant::Referred(referred) = grants.grant {
             return self.held_by_reference(connection, token_context, referred, grants);
         }
@@ -332,7 +338,8 @@ impl Vault {
 
     /// The client at its authorization server; the host is the issuer's if the endpoint is unknown.
     pub(super) fn asked(&self, token_context: &TokenContext) -> ClientAtServer {
-        if let Some(server) = token_context.references.1.clone() {
+        let fetches = token_context.oauth.is_none();
+        if let Some(server) = token_context.references.1.clone().filter(|_| fetches) {
             return ClientAtServer { server, client_id: String::new() };
         }
         let client = Client::default();
@@ -353,10 +360,18 @@ impl Vault {
     ) -> Result<Result<Grant, RequestFailure>, VaultError> {
         if let Grant::Referred(referred) = grant {
             let now = self.connection(&connection.org, &connection.id)?;
-            return Box::pin(self.fetched(&now, referred)).await;
+            return match token_context.oauth {
+                Some(_) => self.minted_by_reference(&now, token_context, referred).await,
+                None => Box::pin(self.fetched(&now, referred)).await,
+            };
         }
         let client = match &token_context.app {
-            Some(app) => self.client(app).await?,
+            Some(app) => match self.client(app).await {
+                Err(VaultError::AppSourceUnavailable { why, source_name, retry_after, .. }) => {
+                    return Ok(Err(source_failed(why, source_name, Some(retry_after))));
+                }
+                client => client?,
+            },
             None => Client::default(),
         };
         let asked = async {
@@ -369,6 +384,12 @@ impl Vault {
             grant.renewed(token_context.ask(&client, self.clock.now()).as_ref()).await
         };
         let answer = asked.await;
+        if let (Err(MintError::Dead { reason: Dead::ClientRejected, code, .. }), Some(app)) =
+            (&answer, &token_context.app)
+            && !app.references.is_empty()
+        {
+            return Ok(Err(self.app_secret_rejected(app, &code.to_string())));
+        }
         if let Err(MintError::Unavailable(temporary)) = &answer
             && temporary.ambiguous
         {
@@ -382,6 +403,17 @@ impl Vault {
                 .map_err(|source| self.unmintable(connection, source)),
         }
     }
+}
+
+/// The failure of a token request for which a source gave no secret.
+pub(super) fn source_failed(
+    why: String,
+    source: String,
+    retry_after: Option<Duration>,
+) -> RequestFailure {
+    let (message, source) = (Some(why), Some(source));
+    let failed = FailureDetails { message, source, retry_after, ..FailureDetails::default() };
+    RequestFailure::Passing { failed, whole_client: None }
 }
 
 pub(super) fn fault(
@@ -407,6 +439,7 @@ pub(super) fn fault(
                     code: code.map(|code| code.to_string()),
                     cause,
                     message,
+                    source: None,
                     limited,
                     whole_client,
                 },

@@ -5,6 +5,7 @@ use std::iter;
 use std::sync::Arc;
 
 use super::error::DirectoryError;
+use super::holders::Held;
 use super::index::{Index, Named, Unique};
 use super::records::ManagedBy;
 use super::stored::{Collection, Stored};
@@ -38,6 +39,11 @@ impl Stored for Agent {
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         view.remove_tokens(record);
+    }
+
+    fn held(record: &Record<Self>) -> Option<Held> {
+        let connections = record.facts.bindings.iter().map(|it| it.connection.clone());
+        Some(Held { agent: record.id.clone(), connections: connections.collect() })
     }
 
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {

@@ -1,15 +1,12 @@
 //! Bindings: which connections an agent may use. They stand in the agent's row.
 
-use std::collections::BTreeMap;
-
 use super::error::DirectoryError;
 use super::records::{AgentRecord, BindingRecord, ManagedBy};
 use super::rows::At;
 use super::{Directory, Writer, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
-use keyward_model::{Agent, BindTerms, BindingLimits, Connection, LimitsChange};
-use keyward_rules::inject::placeholder::Placeholder;
+use keyward_model::{Agent, BindTerms, BindingLimits, Connection, LimitsChange, Placeholders};
 
 impl Directory {
     /// Binds; `placeholders` were issued by the caller from the provider's key shapes. What is
@@ -24,7 +21,7 @@ impl Directory {
         org: &OrgId,
         agent: &AgentId,
         connection: &ConnectionId,
-        placeholders: BTreeMap<String, Placeholder>,
+        placeholders: impl Into<Placeholders>,
         terms: impl Into<BindTerms>,
     ) -> Result<BindingRecord, DirectoryError> {
         let BindTerms { managed_by, limits } = terms.into();
@@ -32,7 +29,7 @@ impl Directory {
             connection: connection.clone(),
             created: self.shared.clock.now(),
             managed_by,
-            placeholders,
+            placeholders: placeholders.into(),
             direct: true,
             preferred: None,
             limits: BindingLimits::default(),

@@ -75,7 +75,9 @@ impl Between<'_> {
         let usable = |seen: Seen<'_>| seen.is_some_and(|it| it.facts.state.is_usable());
         if usable(before) != usable(after) {
             let has = |plugin: &&Arc<PluginRecord>| plugin.slots_with(id).next().is_some();
-            let plugins = self.after.plugins_in(org).filter(has);
+            let holders = self.after.holders(org, id);
+            let plugins = holders.flat_map(|agent| self.after.plugins_of(org, &agent.id));
+            let plugins = plugins.filter(has);
             told.extend(plugins.filter_map(|plugin| self.of_plugin(org, &plugin.id)));
         }
         told

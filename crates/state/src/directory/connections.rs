@@ -25,6 +25,14 @@ impl Stored for Connection {
         &mut org.connections
     }
 
+    fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
+        view.add_dated(record);
+    }
+
+    fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
+        view.remove_dated(record);
+    }
+
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
         check::owner(view, &record.org, record.facts.owner.as_ref())?;
         check::visibility(record)
@@ -169,9 +177,8 @@ impl Directory {
 
 fn bound_agents<'a>(
     view: &'a View,
-    org: &'a OrgId,
+    org: &OrgId,
     connection: &'a ConnectionId,
 ) -> impl Iterator<Item = &'a Arc<AgentRecord>> {
-    view.agents()
-        .filter(move |agent| agent.org == *org && agent.facts.binding(connection).is_some())
+    view.holders(org, connection).filter(move |agent| agent.facts.binding(connection).is_some())
 }

@@ -111,13 +111,15 @@ pub enum DirectoryError {
     },
     /// A source that connections name.
     #[error(
-        "source `{source_name}` has values of connection `{connection}`: give its fields otherwise, or remove it first"
+        "source `{source_name}` has values of {what} `{user}`: give its fields otherwise, or remove it first"
     )]
     SourceInUse {
         /// The source's name.
         source_name: String,
-        /// A connection's name.
-        connection: String,
+        /// `connection` or `app`.
+        what: &'static str,
+        /// Its name.
+        user: String,
     },
     /// An organisation that still has something.
     #[error("organisation `{org}` has {what} `{name}`: remove everything of it first")]

@@ -14,7 +14,7 @@ use super::stored::Stored;
 use super::view::View;
 use super::{Directory, Writer};
 use crate::store::shared::{Changes, Position};
-use crate::store::{AnnouncedReplica, Store, StoreError, Table};
+use crate::store::{AnnouncedReplica, SharedStore, Store, StoreError, Table};
 use keyward_base::id::Id;
 use keyward_model::{
     Agent, App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin,
@@ -144,6 +144,16 @@ impl Directory {
     /// Whether changes of other replicas may be missing for too long.
     pub fn is_stale(&self) -> bool {
         self.staleness() > *self.shared.following.stale_max.lock()
+    }
+
+    /// For how long changes may be missing until [`Directory::is_stale`].
+    pub fn stale_max(&self) -> Duration {
+        *self.shared.following.stale_max.lock()
+    }
+
+    /// Whether a newer program has changed the store so that this one may not write it any more.
+    pub fn is_outdated(&self) -> bool {
+        self.shared.rows.store.shared().is_some_and(SharedStore::is_outdated)
     }
 
     /// False while the store has been away for `absence` or longer, and for the time `settling` afterwards: leases could

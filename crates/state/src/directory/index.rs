@@ -5,6 +5,7 @@
 //! the database reads no name there and can check no guessed token.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ use crate::store::Table;
 use keyward_base::id::OrgId;
 
 /// Names index rows.
-pub struct Index(Zeroizing<[u8; 32]>);
+#[derive(Clone)]
+pub struct Index(Arc<Zeroizing<[u8; 32]>>);
 
 /// Whose the name or token is: an id.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -98,7 +100,7 @@ pub(super) fn everyone() -> OrgId {
 
 impl Index {
     pub(super) fn new(key: Zeroizing<[u8; 32]>) -> Self {
-        Self(key)
+        Self(Arc::new(key))
     }
 
     /// A key for a new store.
@@ -151,8 +153,8 @@ impl Index {
     fn hash(&self, label: &str, text: &[u8]) -> String {
         let inner =
             Sha256::new().chain_update(label).chain_update([0]).chain_update(text).finalize();
-        let outer = Sha256::new().chain_update(*self.0).chain_update(inner).finalize();
-        outer.iter().map(|byte| format!("{byte:02x}")).collect()
+        let outer = Sha256::new().chain_update(**self.0).chain_update(inner).finalize();
+        hex(&outer)
     }
 }
 
@@ -175,6 +177,12 @@ impl Claim {
     pub(super) fn of(owner: impl ToString) -> Self {
         Self { owner: owner.to_string() }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 #[cfg(test)]

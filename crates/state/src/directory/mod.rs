@@ -15,11 +15,14 @@ mod check;
 mod commit;
 mod connect_sessions;
 mod connections;
+mod dated;
 mod deliveries;
 mod error;
 mod follow;
+mod holders;
 mod hooks;
 mod index;
+mod integrity;
 mod logins;
 mod open;
 mod orgs;
@@ -34,7 +37,9 @@ mod replicas;
 mod rows;
 mod rule_order;
 mod rules;
+mod scan;
 mod sessions;
+mod shared_limits;
 mod snapshot;
 mod sources;
 mod stored;
@@ -69,6 +74,7 @@ pub use connect_sessions::{ConnectStepError, ConnectTokens, NewConnectSession};
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use follow::Leftovers;
+pub use integrity::{ContentCheck, FaultKind, StoreCheck, StoreFault};
 pub use keyward_model::{
     Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, Fault, ManagedBy,
     Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Registered, Reminded, Renewal,
@@ -81,6 +87,7 @@ pub use records::{
 };
 pub use remedy::{Need, Remedies};
 pub use sessions::{NewSession, SessionAccess, SessionTokens};
+pub use shared_limits::PublishedLimits;
 pub use snapshot::{OpenedRow, StateSnapshot};
 pub use stored::Stored;
 pub use totp::TotpError;

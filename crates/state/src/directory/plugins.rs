@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::error::DirectoryError;
+use super::holders::Held;
 use super::index::{Index, Named, Taken, Unique};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{At, Read};
@@ -52,6 +53,11 @@ impl Stored for Plugin {
         let at = index.name(&record.org, Self::NAMED, &Self::full_name(record));
         let refusal = Taken::Name { kind: Self::NAMED, name: record.name().to_owned() };
         vec![Unique { at, what: "name", refusal }]
+    }
+
+    fn held(record: &Record<Self>) -> Option<Held> {
+        let connections = record.connections().cloned().collect();
+        Some(Held { agent: record.agent.id()?.clone(), connections })
     }
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::error::DirectoryError;
+use super::scan::Scan;
 use crate::crypto::envelope::{EnvelopeError, Place};
 use crate::crypto::keyring::Keyring;
 use crate::store::{Expect, Row, Store, StoreError, Table, Version};
@@ -104,25 +105,37 @@ impl Rows {
     }
 
     /// All records of a table.
-    pub(super) async fn all<T: DeserializeOwned>(
+    pub(super) async fn all<T: DeserializeOwned + Send + 'static>(
         &self,
         table: Table,
     ) -> Result<Vec<(At, Read<T>)>, DirectoryError> {
+        let mut scan = self.scan(table, |at, read| Ok((at, read)));
         let mut all = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(table, "", after.as_deref(), PAGE).await?;
-            let Some(last) = page.last() else { return Ok(all) };
-            after = Some(last.key.clone());
-            for row in page {
-                let at = At::parse(table, &row.key).ok_or_else(|| DirectoryError::Malformed {
-                    table: table.name(),
-                    key: row.key.clone(),
-                })?;
-                let read = self.open(&at, &row)?;
-                all.push((at, read));
-            }
+        while let Some(page) = scan.next().await? {
+            all.extend(page);
         }
+        Ok(all)
+    }
+
+    /// All records of a table, page by page in the order of their keys, each as `take` makes it.
+    pub(super) fn scan<T: DeserializeOwned, O>(
+        &self,
+        table: Table,
+        take: impl Fn(At, Read<T>) -> Result<O, DirectoryError> + Send + Sync + 'static,
+    ) -> Scan<O> {
+        let open = move |rows: &Self, page: Vec<Row>| {
+            let each = |row: Row| {
+                let malformed = |key: &str| DirectoryError::Malformed {
+                    table: table.name(),
+                    key: key.to_owned(),
+                };
+                let at = At::parse(table, &row.key).ok_or_else(|| malformed(&row.key))?;
+                let read = rows.open(&at, &row)?;
+                take(at, read)
+            };
+            page.into_iter().map(each).collect()
+        };
+        Scan::new(self.clone(), table, Arc::new(open))
     }
 
     /// Where all records of an organisation are, in one table. None is opened.
@@ -144,6 +157,15 @@ impl Rows {
             after = Some(last.key.clone());
             all.extend(page.iter().filter_map(|row| At::parse(table, &row.key)));
         }
+    }
+
+    /// Reads a page of sealed rows.
+    pub(super) async fn page(
+        &self,
+        table: Table,
+        after: Option<&str>,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.store.list(table, "", after, PAGE).await
     }
 
     /// Whether the table has no row at all.
@@ -175,7 +197,12 @@ impl Rows {
         self.store.delete(at.table, &at.key(), expect).await
     }
 
-    fn open<T: DeserializeOwned>(&self, at: &At, row: &Row) -> Result<Read<T>, DirectoryError> {
+    /// Opens a row that was read.
+    pub(super) fn open<T: DeserializeOwned>(
+        &self,
+        at: &At,
+        row: &Row,
+    ) -> Result<Read<T>, DirectoryError> {
         let (table, key) = (at.table.name(), at.key());
         let place = Place { org: &at.org, table, key: &key };
         let plaintext = self.keyring.open(&place, &row.value);

@@ -1,6 +1,9 @@
 //! [`StateSnapshot`]: all rows of a store as of one point, with the keys that open them. A backup is made of it, and
 //! [`OpenedRow::seal`] makes rows of it for another master key.
 
+use keyward_base::id::OrgId;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::Directory;
@@ -47,7 +50,33 @@ impl StateSnapshot {
     }
 }
 
+/// What is sealed in rows other than grants.
+#[derive(Deserialize)]
+struct Versioned<T> {
+    version: u64,
+    record: T,
+}
+
 impl OpenedRow {
+    /// The organisation and the id in its key.
+    pub fn place(&self) -> Option<(OrgId, &str)> {
+        let (org, id) = self.key.split_once('/')?;
+        Some((OrgId::parse(org).ok()?, id))
+    }
+
+    /// Its record.
+    ///
+    /// # Errors
+    /// With what is wrong, when it is not one of this kind or of another version than its row.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, String> {
+        let read: Result<Versioned<T>, _> = serde_json::from_slice(&self.content);
+        match read {
+            Ok(read) if read.version == self.version.0 => Ok(read.record),
+            Ok(_) => Err("has an older version of its content".to_owned()),
+            Err(_) => Err("has content that does not belong there".to_owned()),
+        }
+    }
+
     /// Seals it for a store with other master keys. It keeps its version.
     ///
     /// # Errors

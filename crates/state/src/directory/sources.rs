@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use keyward_model::{ManagedBy, Record, Source};
 
-use super::ConnectionRecord;
 use super::check;
 use super::error::DirectoryError;
 use super::index::Named;
 use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
+use super::{AppRecord, ConnectionRecord};
 use crate::store::Table;
 use keyward_base::id::OrgId;
 
@@ -28,12 +28,18 @@ impl Stored for Source {
     /// Connections would lose their values.
     fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
         check::editor(record.managed_by, by, "source", record.name())?;
-        match view.connections_of_source(&record.org, record.name()).next() {
+        let (org, name) = (&record.org, record.name());
+        let in_use = |what, user: &str| DirectoryError::SourceInUse {
+            source_name: name.to_owned(),
+            what,
+            user: user.to_owned(),
+        };
+        if let Some(connection) = view.connections_of_source(org, name).next() {
+            return Err(in_use("connection", &connection.name));
+        }
+        match view.apps_of_source(org, name).next() {
             None => Ok(()),
-            Some(connection) => Err(DirectoryError::SourceInUse {
-                source_name: record.name().to_owned(),
-                connection: connection.name.clone(),
-            }),
+            Some(app) => Err(in_use("app", &app.name)),
         }
     }
 }
@@ -49,5 +55,17 @@ impl View {
             it.org == *org && it.references.values().any(|reference| reference.from == source)
         };
         self.connections().filter(names)
+    }
+
+    /// The apps of an organisation with secrets in this source.
+    pub fn apps_of_source<'a>(
+        &'a self,
+        org: &'a OrgId,
+        source: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<AppRecord>> {
+        let names = move |it: &&Arc<AppRecord>| {
+            it.org == *org && it.references.values().any(|reference| reference.from == source)
+        };
+        self.apps().filter(names)
     }
 }

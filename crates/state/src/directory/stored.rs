@@ -12,6 +12,7 @@ use keyward_model::{Honeytoken, ManagedBy, Record, Resource, check_fixed};
 
 use super::commit::Viewed;
 use super::error::DirectoryError;
+use super::holders::Held;
 use super::index::{Claim, Index, Named, Unique};
 use super::rows::{At, Read};
 use super::view::{OrgView, View};
@@ -58,6 +59,12 @@ pub trait Stored: Resource {
     /// The same: `record` is not in the view any more, or another version of it is about to come.
     #[doc(hidden)]
     fn remove_from_indexes(_view: &mut View, _record: &Arc<Record<Self>>) {}
+
+    /// The connections that it names for an agent.
+    #[doc(hidden)]
+    fn held(_record: &Record<Self>) -> Option<Held> {
+        None
+    }
 
     /// Checks a new one against everything else, with the turn to write.
     ///
@@ -207,14 +214,21 @@ impl View {
     }
 
     pub(super) fn put<R: Stored>(&mut self, record: Arc<Record<R>>) {
-        self.take_out::<R>(&record.org, &record.id);
-        R::of_mut(self.org_mut(&record.org)).put(Arc::clone(&record));
+        let before =
+            self.known_org_mut(&record.org).and_then(|org| R::of_mut(org).remove(&record.id));
+        if let Some(before) = &before {
+            R::remove_from_indexes(self, before);
+        }
+        let org = self.org_mut(&record.org);
+        org.hold(before.and_then(|before| R::held(&before)).as_ref(), R::held(&record).as_ref());
+        R::of_mut(org).put(Arc::clone(&record));
         R::add_to_indexes(self, &record);
     }
 
     pub(super) fn take_out<R: Stored>(&mut self, org: &OrgId, id: &R::Id) {
         let Some(org) = self.known_org_mut(org) else { return };
         if let Some(before) = R::of_mut(org).remove(id) {
+            org.hold(R::held(&before).as_ref(), None);
             R::remove_from_indexes(self, &before);
         }
     }

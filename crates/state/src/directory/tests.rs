@@ -4,6 +4,7 @@
 mod damage;
 mod deliveries;
 mod golden;
+mod integrity;
 mod life;
 mod logins;
 mod people;

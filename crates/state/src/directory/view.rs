@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::apps::AppRecord;
 use super::connect_sessions::ConnectTokens;
+use super::holders::HolderIndex;
 use super::logins::LoginTokens;
 use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
 use super::sessions::SessionTokens;
@@ -37,6 +38,7 @@ pub struct View {
     tokens: SharedNames<TokenHash, Arc<Holder>>,
     personal: SharedNames<TokenHash, Arc<PersonalHolder>>,
     revoked: SharedNames<TokenHash, Former>,
+    pub(super) dated: SharedMap<(OrgId, ConnectionId), ()>,
     pub(super) sessions: SessionTokens,
     pub(super) connect_tokens: ConnectTokens,
     pub(super) logins: LoginTokens,
@@ -63,6 +65,7 @@ pub struct OrgView {
     pub(super) connect_sessions: Collection<ConnectSession>,
     pub(super) logins: Collection<Login>,
     pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
+    pub(super) holders: HolderIndex,
     /// By agent and name.
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
 }

@@ -4,6 +4,7 @@
 mod backups;
 mod health;
 mod hooks;
+mod sources;
 mod telemetry;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use prometheus_client::registry::{Registry, Unit};
 use self::backups::BackupMetrics;
 use self::health::HealthMetrics;
 use self::hooks::HookMetrics;
+pub use self::sources::{SourceMetrics, SourceSample};
 pub use self::telemetry::Signal;
 use self::telemetry::TelemetryMetrics;
 use super::event::{Event, Outcome};
@@ -57,7 +59,8 @@ pub struct Metrics {
     /// Token refreshes, by result.
     refreshes: LabelledCounters,
     /// Values fetched from secret sources, by result.
-    source_fetches: LabelledCounters,
+    /// Secret sources.
+    pub sources: SourceMetrics,
     /// Failed refreshes, by cause.
     refresh_failures: LabelledCounters,
     /// Connections whose refreshes fail.
@@ -253,12 +256,6 @@ fn refreshes(registry: &mut Registry) -> LabelledCounters {
     family
 }
 
-fn source_fetches(registry: &mut Registry) -> LabelledCounters {
-    let family = counted(registry, "source_fetches", "values asked of secret sources, by outcome");
-    with_samples(&family, "outcome", &["fetched", "failed"]);
-    family
-}
-
 /// Refusals by code: those that the proxy sends.
 type Refusals = Family<[(&'static str, String); 1], Counter>;
 
@@ -289,7 +286,7 @@ impl Default for Metrics {
         let evictions = counted(&mut registry, "streams_evicted", help);
         let refusals = refusals(&mut registry);
         let refreshes = refreshes(&mut registry);
-        let source_fetches = source_fetches(&mut registry);
+        let sources = SourceMetrics::registered(&mut registry);
         let help = "failed token refreshes that will be retried, by cause";
         let refresh_failures = counted(&mut registry, "token_refresh_failures", help);
         let mut counter = |name, help| {
@@ -317,7 +314,7 @@ impl Default for Metrics {
             outcomes,
             refusals,
             refreshes,
-            source_fetches,
+            sources,
             refresh_failures,
             bytes_in,
             bytes_out,
@@ -404,12 +401,6 @@ impl Metrics {
     /// Counts a token refresh: `brought`, `failed`, `broken`.
     pub fn refreshed(&self, outcome: &'static str) {
         self.refreshes.get_or_create(&[("outcome", outcome)]).inc();
-    }
-
-    /// Counts a value that a secret source gave, or did not.
-    pub fn source_fetched(&self, succeeded: bool) {
-        let outcome = if succeeded { "fetched" } else { "failed" };
-        self.source_fetches.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// Counts a failed refresh by its cause: a word of `net::call::Cause`, or `http_answer`.

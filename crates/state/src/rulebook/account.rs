@@ -1,12 +1,91 @@
 //! The account of a connection in the policy, derived from its record and its provider.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::facts::{ConnectionFacts, endpoint};
 use super::plugins::broken;
 use crate::directory::{AppRecord, ConnectionRecord, ConnectionState, Need, Remedies};
-use keyward_rules::policy::{Account, AccountState};
-use keyward_rules::provider::{Catalogue, Instance};
+use keyward_base::database::DatabaseEndpoint;
+use keyward_base::pattern::{HostPattern, PathPattern};
+use keyward_base::settings::Settings;
+use keyward_rules::inject::credential::Scoped;
+use keyward_rules::inject::path_prefix::PathPrefix;
+use keyward_rules::policy::{Account, AccountState, Endpoint};
+use keyward_rules::provider::{Catalogue, Instance, Provider};
+
+/// Kinds of connections whose common parts are kept; far more than a catalogue has.
+const PARTS_MAX: usize = 10_000;
+
+/// What connections of one provider and auth method without variables have in common, so that each has only pointers to
+/// it, and the provider is not evaluated for each.
+#[derive(Debug, Default)]
+pub(super) struct ProviderParts(HashMap<(Arc<str>, Arc<str>), KnownPart>);
+
+/// The part of a provider's auth method.
+#[derive(Debug)]
+struct KnownPart {
+    of: Arc<Provider>,
+    part: ProviderPart,
+}
+
+/// What follows from a connection's provider, method and variables.
+#[derive(Clone, Debug, Default)]
+struct ProviderPart {
+    hosts: Arc<[HostPattern]>,
+    paths: Arc<[PathPattern]>,
+    prefixes: Arc<[Scoped<Option<PathPrefix>>]>,
+    database: Option<Arc<DatabaseEndpoint>>,
+    is_ssh: bool,
+    oauth_endpoints: Arc<[Endpoint]>,
+}
+
+impl ProviderParts {
+    /// The part of a connection, or an error.
+    fn part(
+        &mut self,
+        record: &ConnectionRecord,
+        catalogue: &Catalogue,
+    ) -> Result<ProviderPart, String> {
+        let provider =
+            catalogue.get(&record.provider).ok_or("its provider is not known any more")?;
+        let auth =
+            provider.auth(record.auth.as_deref()).ok_or("its provider lost the way to log in")?;
+        let variables = record.host_variables();
+        let key = (provider.id.clone(), Arc::from(auth.id.as_str()));
+        match self.0.get(&key) {
+            Some(known) if variables.is_empty() && Arc::ptr_eq(&known.of, provider) => {
+                return Ok(known.part.clone());
+            }
+            _ => {}
+        }
+        let instance = provider.instantiate(auth, &variables).map_err(|error| error.to_string())?;
+        let part = ProviderPart::of(instance, &provider.id);
+        if variables.is_empty() {
+            if self.0.len() >= PARTS_MAX {
+                self.0.clear();
+            }
+            self.0.insert(key, KnownPart { of: Arc::clone(provider), part: part.clone() });
+        }
+        Ok(part)
+    }
+}
+
+impl ProviderPart {
+    fn of(instance: Instance, provider: &Arc<str>) -> Self {
+        let endpoints = instance.oauth_endpoints.iter();
+        let endpoints =
+            endpoints.map(|(host, path)| (provider.clone(), host.clone(), path.clone()));
+        Self {
+            oauth_endpoints: endpoints.collect(),
+            prefixes: instance.path_prefixes().into(),
+            database: instance.database.map(Arc::new),
+            is_ssh: instance.is_ssh,
+            hosts: instance.hosts.into(),
+            paths: instance.paths.into(),
+        }
+    }
+}
 
 /// Derives the data of a connection. `app`: the app of its tokens, whose settings it inherits.
 ///
@@ -16,39 +95,40 @@ pub(super) fn connection_facts(
     record: &ConnectionRecord,
     app: Option<&AppRecord>,
     catalogue: &Catalogue,
+    parts: &mut ProviderParts,
 ) -> ConnectionFacts {
-    let provider: Arc<str> = record.provider.as_str().into();
-    let mut oauth_endpoints = Vec::new();
-    let mut prefixes = Vec::new();
-    let (mut database, mut is_ssh) = (None, false);
-    let (hosts, paths, state) = match instance(record, catalogue) {
-        Ok(instance) => {
-            database = instance.database.clone().map(Arc::new);
-            prefixes = instance.path_prefixes();
-            is_ssh = instance.is_ssh;
+    let provider: Arc<str> = match catalogue.get(&record.provider) {
+        Some(known) => known.id.clone(),
+        None => record.provider.as_str().into(),
+    };
+    let (part, state) = match parts.part(record, catalogue) {
+        Ok(mut part) => {
             let found = record.facts.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
-            let found = found.flatten().filter_map(|url| endpoint(url));
-            let own = instance.oauth_endpoints.into_iter().chain(found);
-            oauth_endpoints.extend(own.map(|(host, path)| (provider.clone(), host, path)));
-            (instance.hosts, instance.paths, state(&record.facts.state))
+            let mut found = found.flatten().filter_map(|url| endpoint(url)).peekable();
+            if found.peek().is_some() {
+                let found = found.map(|(host, path)| (provider.clone(), host, path));
+                part.oauth_endpoints = part.oauth_endpoints.iter().cloned().chain(found).collect();
+            }
+            (part, state(&record.facts.state))
         }
         // Values that the provider has not sent yet are not an error of a draft.
         Err(_) if matches!(record.facts.state, ConnectionState::Draft { .. }) => {
-            (Vec::new(), Vec::new(), state(&record.facts.state))
+            (ProviderPart::default(), state(&record.facts.state))
         }
         Err(why) => {
             let (connection, provider) = (&record.name, &record.provider);
             tracing::warn!(%connection, %provider, %why, "a connection cannot be used");
-            (Vec::new(), Vec::new(), AccountState::Broken(why.into()))
+            (ProviderPart::default(), AccountState::Broken(why.into()))
         }
     };
     let (id, name) = (record.id.clone(), record.name.as_str().into());
     let settings = match app {
         Some(app) => record.settings.over(&app.settings.requests),
-        None => record.settings.clone(),
+        None => Settings::clone(&record.settings),
     };
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
     let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
+    let ProviderPart { hosts, paths, prefixes, database, is_ssh, oauth_endpoints } = part;
     let account = Account {
         id,
         name,
@@ -63,14 +143,6 @@ pub(super) fn connection_facts(
         is_ssh,
     };
     ConnectionFacts { account: Arc::new(account), oauth_endpoints }
-}
-
-/// The hosts that the connection owns, or an error.
-fn instance(record: &ConnectionRecord, catalogue: &Catalogue) -> Result<Instance, String> {
-    let provider = catalogue.get(&record.provider).ok_or("its provider is not known any more")?;
-    let auth =
-        provider.auth(record.auth.as_deref()).ok_or("its provider lost the way to log in")?;
-    provider.instantiate(auth, &record.host_variables()).map_err(|error| error.to_string())
 }
 
 fn state(state: &ConnectionState) -> AccountState {

@@ -108,7 +108,15 @@ impl CompiledPolicy {
         rules: Vec<Rule>,
     ) -> Result<Self, Vec<RulebookError>> {
         let spec = facts.spec(rules, sources.default, sources.hostless_rules_max);
-        let policy = Policy::compile(spec).map_err(|errors| sources.placed(errors))?;
+        let mut policy = Policy::compile(spec).map_err(|errors| sources.placed(errors))?;
+        // One by one: the input of all agents together would take more memory than the policy.
+        for agent in facts.view().agents() {
+            policy.set_held(&agent.org, &agent.id, facts.held(&agent.org, &agent.id));
+        }
+        for session in facts.view().sessions() {
+            let (org, id) = (&session.org, &session.id);
+            policy.set_session(org, id, Some(facts.in_session(org, id).unwrap_or_default()));
+        }
         let (policy, named) = (Arc::new(policy), sources.named(facts.view()));
         Ok(Self { sources: sources.clone(), facts, named, policy })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::account::connection_facts;
+use super::account::{ProviderParts, connection_facts};
 use super::inputs::{allowed_sets, app_of, binding_inputs, connection_inputs, rule_inputs};
 use super::limits::Allowed;
 use super::plugins::Plugins;
@@ -17,8 +17,9 @@ use crate::directory::{
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
+use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::policy::{
-    Account, AccountBinding, AgentAllow, AgentBindings, DefaultAction, Endpoint, PolicyInput, Rule,
+    Account, AccountBinding, AgentBindings, DefaultAction, Endpoint, PolicyInput, Rule,
     hosts_of_sets,
 };
 use keyward_rules::provider::Catalogue;
@@ -29,14 +30,13 @@ pub(super) struct Facts {
     pub(super) catalogue: Arc<Catalogue>,
     view: Arc<View>,
     orgs: HashMap<OrgId, OrgFacts, RandomState>,
+    parts: ProviderParts,
 }
 
 /// Derived data of one org.
 #[derive(Debug, Default)]
 pub(super) struct OrgFacts {
     accounts: HashMap<ConnectionId, ConnectionFacts, RandomState>,
-    /// How often an agent's bindings and slots name a connection.
-    holders: HashMap<ConnectionId, HashMap<AgentId, usize>, RandomState>,
     /// The connections that get their tokens through an app.
     of_app: HashMap<AppId, HashSet<ConnectionId>>,
     pub(super) sessions: SessionIndex,
@@ -47,7 +47,7 @@ pub(super) struct OrgFacts {
 pub(super) struct ConnectionFacts {
     pub(super) account: Arc<Account>,
     /// OAuth endpoints on the connection's own hosts.
-    pub(super) oauth_endpoints: Vec<Endpoint>,
+    pub(super) oauth_endpoints: Arc<[Endpoint]>,
 }
 
 /// A connection with its record and its policy account.
@@ -94,8 +94,17 @@ fn endpoints(app: &AppRecord) -> impl Iterator<Item = Endpoint> {
 impl Facts {
     /// Derives the data of `view`.
     pub(super) fn new(catalogue: Arc<Catalogue>, view: Arc<View>) -> Self {
-        let mut facts = Self { catalogue, view: Arc::default(), orgs: HashMap::default() };
-        facts.follow(view);
+        let (orgs, parts) = (HashMap::default(), ProviderParts::default());
+        let mut facts = Self { catalogue, view: Arc::clone(&view), orgs, parts };
+        for session in view.sessions() {
+            facts.of_org_mut(&session.org).sessions.set(session, true);
+        }
+        for connection in view.connections() {
+            let at = (connection.org.clone(), connection.id.clone());
+            facts.note_app(None, Some(connection));
+            facts.owner_changed(&at, [None, Some(connection)]);
+            facts.set_account(&at, Some(connection));
+        }
         facts
     }
 
@@ -110,7 +119,6 @@ impl Facts {
         for app in differences.apps {
             self.app_changed(app, &mut anew, &mut changed);
         }
-        // The holders come first, because connections depend on them.
         for agent in differences.agents {
             self.agent_changed(agent, &mut changed);
         }
@@ -163,18 +171,13 @@ impl Facts {
     }
 
     fn agent_changed(
-        &mut self,
+        &self,
         Difference { before, now }: Difference<'_, Arc<AgentRecord>>,
         changed: &mut Changed,
     ) {
         let Some(agent) = now.or(before) else { return };
         let (org, id) = (&agent.org, &agent.id);
         if before.map(|it| binding_inputs(it)) != now.map(|it| binding_inputs(it)) {
-            let bound = |agent: &Arc<AgentRecord>| {
-                agent.facts.bindings.iter().map(|it| it.connection.clone()).collect::<Vec<_>>()
-            };
-            let [old, new] = [before, now].map(|agent| agent.map(bound).unwrap_or_default());
-            self.orgs.entry(org.clone()).or_default().holds(id, &old, &new);
             changed.agents.insert((org.clone(), id.clone()));
         }
         if before.map(|it| rule_inputs(it)) != now.map(|it| rule_inputs(it)) {
@@ -184,22 +187,14 @@ impl Facts {
     }
 
     fn plugin_changed(
-        &mut self,
+        &self,
         Difference { before, now }: Difference<'_, Arc<PluginRecord>>,
         changed: &mut Changed,
     ) {
-        let each = |plugin: &Arc<PluginRecord>| plugin.connections().cloned().collect::<Vec<_>>();
         // A plugin does not change its agent; both sides are handled independently all the same.
-        for (plugin, is_now) in [(before, false), (now, true)] {
-            let Some((plugin, agent)) = plugin.and_then(|it| Some((it, it.agent.id()?))) else {
-                continue;
-            };
-            let of_org = self.orgs.entry(plugin.org.clone()).or_default();
-            match is_now {
-                true => of_org.holds(agent, &[], &each(plugin)),
-                false => of_org.holds(agent, &each(plugin), &[]),
-            }
-            changed.agents.insert((plugin.org.clone(), agent.clone()));
+        for plugin in [before, now].into_iter().flatten() {
+            let agent = plugin.agent.id().map(|agent| (plugin.org.clone(), agent.clone()));
+            changed.agents.extend(agent);
         }
     }
 
@@ -230,33 +225,46 @@ impl Facts {
         Difference { before, now }: Difference<'_, Arc<ConnectionRecord>>,
         changed: &mut Changed,
     ) {
-        let catalogue = self.view.catalogue(org, &self.catalogue);
-        let owned =
-            now.map(|record| connection_facts(record, app_of(&self.view, record), &catalogue));
-        let of_org = self.orgs.entry(org.clone()).or_default();
-        let old = of_org.accounts.get(id);
-        let of_connection = |owned: &ConnectionFacts| {
-            owned.oauth_endpoints.iter().map(|it| (org.clone(), it.clone())).collect::<Vec<_>>()
+        let endpoints = |facts: Option<&ConnectionFacts>| {
+            facts.map(|facts| Arc::clone(&facts.oauth_endpoints)).unwrap_or_default()
         };
-        let is_same = old == owned.as_ref();
+        let old = self.set_account(&(org.clone(), id.clone()), now);
+        let of_org = self.orgs.entry(org.clone()).or_default();
+        let new = of_org.accounts.get(id);
+        let is_same = old.as_ref() == new;
         if !is_same {
-            changed.removed_endpoints.extend(old.into_iter().flat_map(of_connection));
-            changed.added_endpoints.extend(owned.iter().flat_map(of_connection));
-            match owned {
-                Some(owned) => drop(of_org.accounts.insert(id.clone(), owned)),
-                None => drop(of_org.accounts.remove(id)),
-            }
+            let each = |all: Arc<[Endpoint]>| {
+                all.iter().map(|it| (org.clone(), it.clone())).collect::<Vec<_>>()
+            };
+            changed.removed_endpoints.extend(each(endpoints(old.as_ref())));
+            changed.added_endpoints.extend(each(endpoints(new)));
         }
         if is_same && before.map(|it| connection_inputs(it)) == now.map(|it| connection_inputs(it))
         {
             return;
         }
-        let holders = of_org.holders.get(id).into_iter().flat_map(HashMap::keys);
-        changed.agents.extend(holders.map(|agent| (org.clone(), agent.clone())));
+        let holders = self.view.holders(org, id);
+        changed.agents.extend(holders.map(|agent| (org.clone(), agent.id.clone())));
         let using = of_org.sessions.using(id, [before, now]).into_iter();
         changed.sessions.extend(using.map(|session| (org.clone(), session.clone())));
         let names = [before, now].into_iter().flatten().map(|record| &*record.name);
         changed.name(org, names.chain([id.as_str()]));
+    }
+
+    /// Derives the data of a connection, and returns that of before.
+    fn set_account(
+        &mut self,
+        (org, id): &(OrgId, ConnectionId),
+        now: Option<&Arc<ConnectionRecord>>,
+    ) -> Option<ConnectionFacts> {
+        let catalogue = self.view.catalogue(org, &self.catalogue);
+        let parts = &mut self.parts;
+        let derived = now.map(|it| connection_facts(it, app_of(&self.view, it), &catalogue, parts));
+        let accounts = &mut self.orgs.entry(org.clone()).or_default().accounts;
+        match derived {
+            Some(derived) => accounts.insert(id.clone(), derived),
+            None => accounts.remove(id),
+        }
     }
 
     /// The view that this data is of.
@@ -295,7 +303,7 @@ impl Facts {
         all.map(|connection| connection.name.as_str())
     }
 
-    /// The input for compiling a policy.
+    /// The input for compiling a policy, without what agents and sessions may use: that is compiled one by one.
     pub(super) fn spec(
         &self,
         rules: Vec<Rule>,
@@ -312,19 +320,8 @@ impl Facts {
             spec.org_oauth_endpoints.extend(endpoints(app).map(|it| (app.org.clone(), it)));
         }
         for (org, of_org) in &self.orgs {
-            let own = of_org.accounts.values().flat_map(|owned| &owned.oauth_endpoints);
+            let own = of_org.accounts.values().flat_map(|owned| owned.oauth_endpoints.iter());
             spec.org_oauth_endpoints.extend(own.map(|endpoint| (org.clone(), endpoint.clone())));
-        }
-        for agent in self.view.agents() {
-            let held = self.held(&agent.org, &agent.id);
-            spec.bindings.extend(held.bindings);
-            spec.empty.extend(held.empty);
-            let (org, agent, sets) = (agent.org.clone(), agent.id.clone(), held.allow);
-            spec.allow.push(AgentAllow { org, agent, sets });
-        }
-        for session in self.view.sessions() {
-            let held = self.in_session(&session.org, &session.id).unwrap_or_default();
-            spec.sessions.push((session.org.clone(), session.id.clone(), held));
         }
         spec
     }
@@ -355,7 +352,7 @@ impl Facts {
                 org: agent.org.clone(),
                 agent: agent.id.clone(),
                 account: connection.account.clone(),
-                placeholders: binding.placeholders.values().cloned().collect(),
+                placeholders: binding.placeholders.values().map(Placeholder::core).collect(),
                 extent,
                 deny,
                 // What a plugin may use is chosen for that plugin.
@@ -384,30 +381,7 @@ impl Facts {
 
 impl OrgFacts {
     fn is_empty(&self) -> bool {
-        self.accounts.is_empty()
-            && self.holders.is_empty()
-            && self.of_app.is_empty()
-            && self.sessions.is_empty()
-    }
-
-    /// Updates the connections that the agent names from `before` to `now`.
-    fn holds(&mut self, agent: &AgentId, before: &[ConnectionId], now: &[ConnectionId]) {
-        for connection in now {
-            let holders = self.holders.entry(connection.clone()).or_default();
-            *holders.entry(agent.clone()).or_default() += 1;
-        }
-        for connection in before {
-            let Some(holders) = self.holders.get_mut(connection) else { continue };
-            let count = holders.get_mut(agent);
-            if let Some(count) = count.filter(|count| **count > 1) {
-                *count -= 1;
-                continue;
-            }
-            holders.remove(agent);
-            if holders.is_empty() {
-                self.holders.remove(connection);
-            }
-        }
+        self.accounts.is_empty() && self.of_app.is_empty() && self.sessions.is_empty()
     }
 }
 
@@ -529,6 +503,13 @@ mod tests {
     use crate::directory::ConnectionState;
     use keyward_rules::policy::AccountState;
 
+    /// What the agents may use.
+    fn bindings(samples: &Samples) -> Vec<AccountBinding> {
+        let facts = samples.facts();
+        let held = samples.agents.iter().map(|agent| facts.held(&agent.org, &agent.id));
+        held.flat_map(|held| held.bindings).collect()
+    }
+
     fn spec(samples: &Samples) -> PolicyInput {
         samples.facts().spec(Vec::new(), DefaultAction::Deny, 10)
     }
@@ -540,7 +521,7 @@ mod tests {
         let (lost, kept) = (samples.connection("lost", "gone"), samples.connection("k", "openai"));
         samples.bind(&agent, &lost);
         samples.bind(&agent, &kept);
-        let bindings = spec(&samples).bindings;
+        let bindings = bindings(&samples);
         assert_eq!(bindings.len(), 2);
         let lost = bindings.iter().find(|bound| bound.account.id == lost).expect("it is there");
         assert!(lost.account.hosts.is_empty());
@@ -554,7 +535,7 @@ mod tests {
         let connection = samples.connection("work", "openai");
         samples.bind(&agent, &connection);
         samples.connections[0].org = OrgId::random();
-        assert!(spec(&samples).bindings.is_empty());
+        assert!(bindings(&samples).is_empty());
     }
 
     #[test]
@@ -564,10 +545,10 @@ mod tests {
         let connection = samples.connection("work", "openai");
         samples.bind(&agent, &connection);
         samples.agents[0].facts.paused = true;
-        assert!(spec(&samples).bindings.is_empty());
+        assert!(bindings(&samples).is_empty());
         samples.agents[0].facts.paused = false;
         samples.agents[0].facts.held = true;
-        assert!(spec(&samples).bindings.is_empty());
+        assert!(bindings(&samples).is_empty());
     }
 
     #[test]

@@ -34,7 +34,7 @@ use keyward_rules::policy::{
 };
 use keyward_rules::provider::Catalogue;
 
-use account::connection_facts;
+use account::{ProviderParts, connection_facts};
 use compiled::CompiledPolicy;
 use facts::Facts;
 use inputs::app_of;
@@ -243,7 +243,8 @@ impl Rulebook {
     pub fn account(&self, connection: &ConnectionRecord) -> Arc<Account> {
         let view = self.directory.view();
         let catalogue = view.catalogue(&connection.org, &self.sources.load().catalogue);
-        connection_facts(connection, app_of(&view, connection), &catalogue).account
+        let app = app_of(&view, connection);
+        connection_facts(connection, app, &catalogue, &mut ProviderParts::default()).account
     }
 
     /// Applies the directory's present view, after any change of the configuration in progress. The cost

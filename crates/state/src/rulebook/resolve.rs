@@ -15,6 +15,7 @@ use crate::directory::{AgentRecord, ConnectionRecord, may_be_used_by};
 use keyward_base::id::{AgentId, OrgId, RuleId};
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
 use keyward_model::{Record, Rule as Stored, RuleSpec};
+use keyward_rules::branches::{BranchScope, RefPattern};
 use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::policy::{Account, CompileError, Rule, RuleAction};
 use keyward_rules::provider::decode::nearest;
@@ -122,11 +123,13 @@ impl<'a> Resolver<'a> {
         let methods = self.methods();
         let scopes = self.scopes(&used);
         let action = self.action(used).map(|action| self.owned(id, action, &hosts))?;
+        let branches = self.branches();
         let is_lost = |given: usize, read: usize| given > 0 && read == 0;
         // Without its hosts, paths or methods, the rule would apply to all of them.
         if is_lost(spec.hosts.len(), hosts.len())
             || is_lost(spec.paths.len(), paths.len())
             || is_lost(spec.methods.len(), methods.len())
+            || is_lost(spec.branches.len(), usize::from(branches.is_some()))
         {
             return None;
         }
@@ -136,8 +139,18 @@ impl<'a> Resolver<'a> {
         // For every host, it would refuse all requests of the agent; there is nothing to inject.
         let injects_nothing = hosts.is_empty() && matches!(action, RuleAction::UseMissing(_));
         let (id, org, allow_plaintext) = (id.clone(), (*org).clone(), spec.allow_plaintext);
-        let rule =
-            Rule { id, org, agents, hosts, methods, paths, actions, action, allow_plaintext };
+        let rule = Rule {
+            id,
+            org,
+            agents,
+            hosts,
+            methods,
+            paths,
+            actions,
+            branches,
+            action,
+            allow_plaintext,
+        };
         Some(ResolvedRule { rule, applies: has_agents && !injects_nothing })
     }
 
@@ -233,6 +246,15 @@ impl<'a> Resolver<'a> {
             }
         }
         methods
+    }
+
+    /// The branches of pushes. A stored pattern was checked when it was given.
+    fn branches(&mut self) -> Option<BranchScope> {
+        let spec = self.text.spec;
+        let patterns: Vec<_> =
+            spec.branches.iter().filter_map(|text| RefPattern::parse(text)).collect();
+        let deletions = spec.delete_branches;
+        (!patterns.is_empty()).then_some(BranchScope { patterns, deletions })
     }
 
     /// The requests of its actions.

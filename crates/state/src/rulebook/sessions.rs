@@ -16,6 +16,7 @@ use crate::directory::{AgentRecord, ConnectionRecord, SessionAccess};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, SessionId, UserId};
 use keyward_base::shared_map::Difference;
 use keyward_model::{Record, Reference, Session, User};
+use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::policy::{AccountBinding, AgentBindings, Extent};
 
 /// The sessions of one org by what they depend on, and the connections of each owner.
@@ -75,7 +76,7 @@ impl SessionIndex {
     }
 
     /// Adds or removes a session, which is never changed.
-    fn set(&mut self, session: &Record<Session>, is_there: bool) {
+    pub(super) fn set(&mut self, session: &Record<Session>, is_there: bool) {
         fn one<K: Clone + Eq + Hash>(
             sets: &mut Sets<K, SessionId>,
             key: &K,
@@ -205,7 +206,7 @@ impl Facts {
             org: agent.org.clone(),
             agent: agent.id.clone(),
             account: connection.account.clone(),
-            placeholders: placeholders.cloned().collect(),
+            placeholders: placeholders.map(Placeholder::core).collect(),
             extent,
             deny,
             by_default: !agent.require_selection,

@@ -15,6 +15,8 @@ use keyward_base::id::{AgentId, ConnectionId, TokenId};
 use keyward_base::pattern::DecodedPath;
 use keyward_base::time::Clock;
 use keyward_model::{AgentFacts, AgentSpec, RuleFacts};
+use keyward_rules::git_push::RequestedPush;
+use keyward_rules::graphql::RequestedOperations;
 use keyward_rules::policy::explain::ActionKind;
 
 fn sources(rules: Vec<RuleSpec>) -> Arc<Sources> {
@@ -39,6 +41,8 @@ fn code(policy: &Policy, agent: &Agent, host: &str) -> Result<String, &'static s
         query: None,
         placeholders: &[],
         named: None,
+        operations: RequestedOperations::Unread,
+        push: RequestedPush::default(),
     };
     let decided = policy.decide(agent, &asked);
     decided.map(|permit| permit.rule().to_string()).map_err(|reason| reason.code().as_str())

@@ -17,6 +17,9 @@ pub struct Lease {
     release: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
+/// A claim whose time is over is remembered for so long, unless another holder takes the name: its holder may renew it.
+const RENEWABLE_FOR: Duration = Duration::from_secs(3_600);
+
 /// The claims of a store.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leases(Arc<Mutex<LeaseClaims>>);
@@ -80,9 +83,9 @@ impl Leases {
     pub(super) fn claim(&self, name: &str, ttl: Duration) -> Option<Lease> {
         let now = Instant::now();
         let mut claims = self.0.lock();
-        // Removes expired claims, so that old names do not accumulate.
-        claims.held.retain(|_, claim| claim.until > now);
-        if claims.held.contains_key(name) {
+        // Old names do not accumulate.
+        claims.held.retain(|_, claim| claim.until + RENEWABLE_FOR > now);
+        if claims.held.get(name).is_some_and(|claim| claim.until > now) {
             return None;
         }
         claims.count += 1;
@@ -92,12 +95,12 @@ impl Leases {
         Some(Lease::new(name, number, move || leases.release(&held, number)))
     }
 
-    /// Extends a lease to `ttl` from now; returns whether it was still held.
+    /// Extends a lease to `ttl` from now, also if its time is over; false if another holder had the name since.
     pub(super) fn renew(&self, lease: &Lease, ttl: Duration) -> bool {
         let now = Instant::now();
         let mut claims = self.0.lock();
         let held = claims.held.get_mut(&lease.name);
-        match held.filter(|claim| claim.number == lease.number && claim.until > now) {
+        match held.filter(|claim| claim.number == lease.number) {
             Some(claim) => {
                 claim.until = now + ttl;
                 true
@@ -137,15 +140,21 @@ mod tests {
         }
         assert!(leases.claim("con_1", second).is_none());
         tokio::time::advance(second).await;
-        assert!(!leases.renew(&held, second), "too late");
-        assert!(leases.claim("con_1", second).is_some());
+        assert!(leases.renew(&held, second), "its time is over, and no other holder had the name");
+        assert!(leases.claim("con_1", second).is_none());
+        tokio::time::advance(second).await;
+        let other = leases.claim("con_1", second).unwrap();
+        assert!(!leases.renew(&held, second), "another has it");
+        drop(other);
+        assert!(!leases.renew(&held, second), "another had it");
     }
 
-    #[test]
-    fn expired_claims_are_forgotten() {
+    #[tokio::test(start_paused = true)]
+    async fn expired_claims_are_forgotten() {
         let leases = Leases::default();
         let expired: Vec<_> =
             (0..100).filter_map(|n| leases.claim(&n.to_string(), Duration::ZERO)).collect();
+        tokio::time::advance(RENEWABLE_FOR).await;
         let _one = leases.claim("one", Duration::from_secs(3600));
         assert_eq!((expired.len(), leases.0.lock().held.len()), (100, 1));
     }

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod observed;
 pub mod postgres;
 mod row;
+mod scan;
 pub mod shared;
 pub mod sled;
 mod snapshot;
@@ -19,7 +20,8 @@ mod tests;
 mod watch;
 
 pub use lease::Lease;
-pub use shared::{AnnouncedReplica, SharedStore};
+pub use scan::{DamagedRow, Scan};
+pub use shared::{AnnouncedReplica, KeptBytes, SharedStore};
 pub use snapshot::Snapshot;
 
 /// Maximum length of a key.
@@ -240,6 +242,23 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `Corrupt` for the first damaged row; `Io`.
     async fn snapshot(&self) -> Result<Snapshot, StoreError>;
 
+    /// Reads all rows as of one point in time, also when some are damaged.
+    ///
+    /// # Errors
+    /// `Io`; `Corrupt` from a backend that cannot read the rows after a damaged one.
+    async fn scan(&self) -> Result<Scan, StoreError> {
+        Ok(self.snapshot().await?.into())
+    }
+
+    /// Deletes a row durably if the backend cannot read it, and returns whether it did. Other methods keep such a row,
+    /// because it may be the only copy.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn discard_damaged(&self, _table: Table, _key: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// Adds rows of another store, durably and with their versions. None of them may exist here. After a failure,
     /// some may be there.
     ///
@@ -254,7 +273,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `Io`, if leases are rows.
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError>;
 
-    /// Extends a lease to `ttl` from now. False if it had expired: another holder may have the name.
+    /// Extends a lease to `ttl` from now. One whose time is over is extended too, if no other holder had the name since: an
+    /// outage may be longer than a lease. False if another holder has it or had it, or the end is an hour ago.
     ///
     /// # Errors
     /// `Io`, if leases are rows.

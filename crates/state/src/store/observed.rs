@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version};
+use super::{Expect, Lease, Row, Scan, SharedStore, Snapshot, Store, StoreError, Table, Version};
 
 /// What a failed call wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -107,6 +107,14 @@ impl Store for ObservedStore {
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.observed(StoreOperation::Read, self.store.snapshot().await)
+    }
+
+    async fn scan(&self) -> Result<Scan, StoreError> {
+        self.observed(StoreOperation::Read, self.store.scan().await)
+    }
+
+    async fn discard_damaged(&self, table: Table, key: &str) -> Result<bool, StoreError> {
+        self.observed(StoreOperation::Write, self.store.discard_damaged(table, key).await)
     }
 
     async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {

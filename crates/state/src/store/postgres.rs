@@ -30,6 +30,7 @@ use super::{
 pub use pool::PostgresError;
 use pool::{Failure, Pool, failed};
 use presence::Presence;
+use schema::KnownVersion;
 
 /// Settings of the store.
 #[derive(Clone, Debug)]
@@ -48,6 +49,7 @@ pub struct PostgresSettings {
 pub struct PostgresStore {
     pool: Pool,
     presence: Presence,
+    version: KnownVersion,
     /// Changes of this replica that the feed must leave out: table, part and number.
     own: Mutex<BTreeSet<(Table, u16, u64)>>,
 }
@@ -69,7 +71,8 @@ impl PostgresStore {
         let pool = Pool::new(settings)?;
         schema::prepare(&pool, migrations).await?;
         let presence = Presence::begin(&pool).await?;
-        Ok(Self { pool, presence, own: Mutex::default() })
+        let version = KnownVersion::of(migrations);
+        Ok(Self { pool, presence, version, own: Mutex::default() })
     }
 
     /// Remembers a change of this replica.
@@ -153,6 +156,7 @@ impl Store for PostgresStore {
         expect: Expect,
     ) -> Result<Version, StoreError> {
         check(table, key, value)?;
+        self.version.may_write("write a row")?;
         let (name, part) = (table.name(), part_of(key).cast_signed());
         let action = "write a row";
         let at = key.as_bytes();
@@ -175,6 +179,7 @@ impl Store for PostgresStore {
 
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
         check(table, &row.key, value)?;
+        self.version.may_write("seal a row again")?;
         let (name, at, over) = (table.name(), row.key.as_bytes(), row.version.0.cast_signed());
         let parameters: [&(dyn ToSql + Sync); 5] =
             [&name, &at, &over, &row.value.as_slice(), &value];
@@ -188,6 +193,7 @@ impl Store for PostgresStore {
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
         let (name, at, part) = (table.name(), key.as_bytes(), part_of(key).cast_signed());
         let action = "delete a row";
+        self.version.may_write(action)?;
         let rows = match expect {
             Expect::Absent => {
                 return match self.get(table, key).await? {
@@ -265,6 +271,7 @@ impl Store for PostgresStore {
         for (table, row) in &rows {
             check(*table, &row.key, &row.value)?;
         }
+        self.version.may_write(ADD)?;
         let mut repeats = 0;
         let numbers = loop {
             match self.add(&rows).await {
@@ -284,6 +291,7 @@ impl Store for PostgresStore {
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        self.version.may_write("take a lease")?;
         // A random number distinguishes two holders of one name. Until it is replaced by another holder's, its
         // holder may renew and release the lease.
         let number = random_number()?;

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{StoreError, Table};
 
 /// Parts of a table that are counted apart, so that writers of one table rarely wait for each other.
@@ -30,6 +32,19 @@ pub struct AnnouncedReplica {
     pub about: String,
     /// How long ago that was, by the clock of the store.
     pub ago: Duration,
+    /// When that was, by the clock of the store; `None` in a simulation.
+    pub seen: Option<Timestamp>,
+}
+
+/// Bytes that a replica keeps in the store for a time.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeptBytes {
+    /// Their name.
+    pub name: String,
+    /// The sealed bytes.
+    pub sealed: Vec<u8>,
+    /// When they were written, by the clock of the store.
+    pub ago: Duration,
 }
 
 /// What only a store of several replicas has.
@@ -48,11 +63,24 @@ pub trait SharedStore: Send + Sync {
     /// `Io`.
     async fn changes_after(&self, position: &Position) -> Result<(Changes, Position), StoreError>;
 
+    /// Whether a newer program has changed the store so that this one may not write it any more.
+    fn is_outdated(&self) -> bool {
+        false
+    }
+
     /// Whether no other replica has the store open.
     ///
     /// # Errors
     /// `Io`.
     async fn is_alone(&self) -> Result<bool, StoreError>;
+
+    /// Ends the presence of this process at once, before the store is closed.
+    ///
+    /// # Errors
+    /// `Io`: then it ends by itself.
+    async fn leave(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Tells all replicas about this one.
     ///
@@ -83,6 +111,17 @@ pub trait SharedStore: Send + Sync {
     /// # Errors
     /// `Io`.
     async fn kept_names(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+
+    /// The bytes with this prefix that were kept, for `life` each, within the last `within`.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn kept_within(
+        &self,
+        prefix: &str,
+        life: Duration,
+        within: Duration,
+    ) -> Result<Vec<KeptBytes>, StoreError>;
 
     /// Deletes records of changes that are older than any replica needs.
     ///

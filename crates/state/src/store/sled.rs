@@ -14,7 +14,10 @@ use std::time::Duration;
 
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
-use super::{Expect, Row, Snapshot, Store, StoreError, Table, Version, check, conflict, row};
+use super::{
+    DamagedRow, Expect, Row, Scan, Snapshot, Store, StoreError, Table, Version, check, conflict,
+    row,
+};
 use commit::Commits;
 use keyward_base::threads::{Threads, Unfinished};
 use parking_lot::RwLock;
@@ -200,6 +203,49 @@ impl StoreFiles {
         Ok(Snapshot::new(rows))
     }
 
+    /// As [`Self::snapshot`], with the damaged rows beside the others.
+    fn scan(&self) -> Scan {
+        let _all_writers = self.writing.write();
+        let mut scan = Scan::default();
+        for (table, tree) in &self.tables {
+            for entry in tree.iter() {
+                let (key, bytes) = match entry {
+                    Ok(entry) => entry,
+                    // sled names no row, and its iterator ends here.
+                    Err(error) => {
+                        let error = self.refuse(*table, b"", error);
+                        scan.damaged.push(DamagedRow { table: *table, key: String::new(), error });
+                        break;
+                    }
+                };
+                match decode(*table, &key, &bytes) {
+                    Ok(row) => scan.rows.push((*table, row)),
+                    Err(error) => {
+                        let key = key.escape_ascii().to_string();
+                        scan.damaged.push(DamagedRow { table: *table, key, error });
+                    }
+                }
+            }
+        }
+        scan
+    }
+
+    /// Deletes a row that does not decode. Not durable yet.
+    fn discard_damaged(&self, table: Table, key: &str) -> Result<Swapped, StoreError> {
+        let at = key.as_bytes();
+        let kept = Swapped { version: Version::default(), ticket: None };
+        let _writing = self.writing.read();
+        let old = self.tree(table).get(at).map_err(|error| self.refuse(table, at, error))?;
+        match old {
+            Some(bytes) if decode(table, at, &bytes).is_err() => {
+                let removed = self.tree(table).remove(at);
+                removed.map_err(|error| self.refuse(table, at, error))?;
+                Ok(Swapped { ticket: Some(self.commits.applied()), ..kept })
+            }
+            _ => Ok(kept),
+        }
+    }
+
     /// Adds rows. Not durable yet.
     fn load(&self, rows: &[(Table, Row)]) -> Result<Swapped, StoreError> {
         let mut last = Swapped { version: Version::default(), ticket: None };
@@ -320,6 +366,17 @@ impl Store for SledStore {
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.on_files(StoreFiles::snapshot).await
+    }
+
+    async fn scan(&self) -> Result<Scan, StoreError> {
+        self.on_files(|files| Ok(files.scan())).await
+    }
+
+    async fn discard_damaged(&self, table: Table, key: &str) -> Result<bool, StoreError> {
+        let key = key.to_owned();
+        let discarded = self.on_files(move |files| files.discard_damaged(table, &key)).await?;
+        self.synced(&discarded).await?;
+        Ok(discarded.ticket.is_some())
     }
 
     async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {

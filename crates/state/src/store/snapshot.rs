@@ -18,6 +18,11 @@ impl Snapshot {
         &self.0
     }
 
+    /// The rows, taken out of it.
+    pub(super) fn into_rows(self) -> Vec<(Table, Row)> {
+        self.0
+    }
+
     /// The number of rows of a table.
     pub fn count(&self, table: Table) -> usize {
         self.0.iter().filter(|(of, _)| *of == table).count()

@@ -30,7 +30,7 @@ use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Record, Webhook};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, DirectoryError};
+use keyward_state::directory::{Directory, DirectoryError, OpenedRow};
 use keyward_state::observe::change::Acting;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::notice::{About, Notice, NoticeKind};
@@ -78,6 +78,17 @@ pub enum EventsError {
     /// This process has no client to send events with.
     #[error("only a running gateway sends events to webhooks: start it first")]
     NoWayOut,
+}
+
+/// Checks an opened row of the signing keys of a webhook, for `keyward store check`. Other rows are not looked at.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_content(row: &OpenedRow) -> Result<(), String> {
+    match row.table {
+        Table::WebhookKeys => row.decode::<SigningKeys>().map(drop),
+        _ => Ok(()),
+    }
 }
 
 impl Events {

@@ -2,8 +2,10 @@
 //! awaited; a late response gives its slot at the server to other connections.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Flight;
@@ -29,23 +31,49 @@ const LEASE_POLL: Duration = Duration::from_millis(100);
 /// The retry time while another replica holds the lease for longer than usual.
 const HELD_PAUSE: Duration = Duration::from_secs(5);
 
+/// A lease of this flight.
+pub(super) struct HeldLease {
+    pub(super) lease: Arc<Lease>,
+    /// When it was claimed, or renewed last. It lasts from then on at least.
+    since: Mutex<Instant>,
+}
+
 /// The result of waiting for a lease.
 pub(super) enum LeaseResult {
-    Lease(Lease),
+    Lease(HeldLease),
     Landed(FlightResult),
 }
 
 impl Flight<'_> {
     /// Renews the lease. Returns whether it was still held; `None` if the store does not answer.
     pub(super) async fn renews_lease(&self) -> Option<bool> {
-        let Some(lease) = self.lease.get() else { return Some(false) };
+        let Some(HeldLease { lease, since }) = self.lease.get() else { return Some(false) };
+        let began = Instant::now();
         match self.vault.store.renew_lease(lease, self.settings.lease).await {
-            Ok(held) => Some(held),
+            Ok(true) => {
+                *since.lock() = began;
+                Some(true)
+            }
+            Ok(false) => Some(false),
             Err(error) => {
                 tracing::warn!(connection = %self.connection.id, %error, "a lease is not renewed");
                 None
             }
         }
+    }
+
+    /// Whether the lease lasts until its next renewal. After a pause of the process, another replica may have it.
+    pub(super) async fn is_sure_of_lease(&self) -> bool {
+        let Some(held) = self.lease.get() else { return false };
+        for _ in 0..LEASE_RENEWALS {
+            if held.since.lock().elapsed() < self.settings.lease / LEASE_RENEWALS {
+                return true;
+            }
+            if self.renews_lease().await != Some(true) {
+                return false;
+            }
+        }
+        false
     }
 
     /// Awaits the response, however late. Meanwhile the lease is renewed, so that no other replica sends
@@ -96,10 +124,12 @@ impl Flight<'_> {
             // that took its lease would send the spent token.
             let lease = self.settings.lease;
             let settled = self.vault.directory.has_settled(lease / ENDS_WITHOUT, lease / 2);
+            let began = Instant::now();
             if settled
                 && let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await?
             {
-                return Ok(LeaseResult::Lease(lease));
+                let held = HeldLease { lease: Arc::new(lease), since: Mutex::new(began) };
+                return Ok(LeaseResult::Lease(held));
             }
             if Instant::now() >= until {
                 // The holder is alive, and waits for a response.

@@ -38,7 +38,7 @@ impl Flight<'_> {
                 (Err(error), None) => {
                     if self.ticket.keep_unsaved(&newer) {
                         // Another replica that gets the lease would send the spent token.
-                        let lease = self.lease.get().cloned();
+                        let lease = self.lease.get().map(|held| held.lease.clone());
                         self.vault.keep_saving(self.connection, newer, lease);
                     }
                     return Err(error);

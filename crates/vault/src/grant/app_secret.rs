@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::{MintError, codec};
+use super::{FetchedFacts, MintError, codec};
 use keyward_base::secret::Secret;
 
 /// The credentials of an app; empty for a public client.
@@ -20,7 +20,70 @@ pub struct AppSecret {
     pub registration_token: Option<Secret>,
 }
 
+/// An app's secrets as they are stored: its own, and the last values of references.
+#[derive(Debug)]
+pub struct StoredAppSecret {
+    /// Those that were given as text.
+    pub given: AppSecret,
+    /// Those of sources.
+    pub fetched: Option<FetchedAppSecret>,
+}
+
+/// Fetched secrets of an app.
+#[derive(Debug)]
+pub struct FetchedAppSecret {
+    /// By name.
+    pub fields: BTreeMap<String, Secret>,
+    /// When they were fetched, and what for.
+    pub facts: FetchedFacts,
+}
+
+impl StoredAppSecret {
+    /// Encodes it for sealing. Without fetched values it is the app's own secret.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut fields = self.given.clone().into_fields();
+        if let Some(FetchedAppSecret { fields: fetched, facts }) = &self.fetched {
+            let facts = serde_json::to_vec(facts).expect("times and digests serialise");
+            fields.insert(FACTS.to_owned(), Secret::new(facts));
+            let named =
+                |(name, value): (&String, &Secret)| (format!("{FETCHED}{name}"), value.clone());
+            fields.extend(fetched.iter().map(named));
+        }
+        codec::encode(codec::StoredKind::App, &fields)
+    }
+
+    /// Decodes opened bytes.
+    ///
+    /// # Errors
+    /// When they are not the complete output of [`StoredAppSecret::encode`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, MintError> {
+        let given = AppSecret::decode(bytes)?;
+        let (_, mut fields) = codec::decode(bytes)?;
+        let Some(facts) = fields.remove(FACTS) else { return Ok(Self { given, fetched: None }) };
+        let damaged =
+            |_| MintError::Malformed { what: "its fetched values are damaged".to_owned() };
+        let facts = serde_json::from_slice(facts.expose()).map_err(damaged)?;
+        let named =
+            |(name, value): (String, Secret)| Some((name.strip_prefix(FETCHED)?.to_owned(), value));
+        let fields = fields.into_iter().filter_map(named).collect();
+        Ok(Self { given, fetched: Some(FetchedAppSecret { fields, facts }) })
+    }
+}
+
 impl AppSecret {
+    /// A value without the line end of a file. `None`: it is blank, which is no secret.
+    pub fn of_file(value: &Secret) -> Option<Secret> {
+        let bytes = value.expose();
+        let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        (!text.iter().all(u8::is_ascii_whitespace)).then(|| Secret::new(text))
+    }
+
+    /// By name.
+    pub fn into_fields(self) -> BTreeMap<String, Secret> {
+        self.fields().map(|(name, secret)| (name.to_owned(), secret.clone())).collect()
+    }
+
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.fields().next().is_none()
@@ -33,8 +96,7 @@ impl AppSecret {
 
     /// Encodes it for sealing.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let fields = self.fields().map(|(name, secret)| (name.to_owned(), secret.clone()));
-        codec::encode(codec::StoredKind::App, &fields.collect())
+        codec::encode(codec::StoredKind::App, &self.clone().into_fields())
     }
 
     /// Decodes opened bytes.
@@ -83,6 +145,12 @@ impl AppSecret {
         .filter_map(|(name, secret)| Some((name, secret.as_ref()?)))
     }
 }
+
+/// Before the name of a fetched value; no name of a secret begins with it.
+const FETCHED: &str = "=";
+
+/// The name of the facts of fetched values.
+const FACTS: &str = ".fetched";
 
 const CLIENT_SECRET: &str = "client_secret";
 const PRIVATE_KEY: &str = "private_key";

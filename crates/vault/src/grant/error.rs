@@ -1,7 +1,6 @@
 //! Errors of grants: invalid fields, and grants that give no credential. They name fields, never values.
 
 use super::oauth::{ActingParty, ErrorCode, Failure, NO_REFRESH_TOKEN, Temporary};
-use keyward_rules::provider::PlannedFeature;
 
 /// Why no credential was minted. Names no secret.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +76,14 @@ pub enum GrantError {
     NoReferences {
         /// The auth method's id.
         auth: String,
+    },
+    /// A field that can only be a reference.
+    #[error(
+        "field `{field}` expires, so its value must come from a secret source: write {{ from: SOURCE, ref: REFERENCE }}"
+    )]
+    OnlyReference {
+        /// The field.
+        field: String,
     },
     /// An unknown field.
     #[error("auth `{auth}` has no field `{field}`; its fields are {known}")]
@@ -172,13 +179,5 @@ pub enum GrantError {
     TokenFile {
         /// The field.
         field: String,
-    },
-    /// A kind that is not supported yet.
-    #[error("auth `{auth}` cannot be used: {later} is not supported yet")]
-    NotSupported {
-        /// The auth method's id.
-        auth: String,
-        /// The missing feature.
-        later: PlannedFeature,
     },
 }

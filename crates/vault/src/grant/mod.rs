@@ -31,10 +31,10 @@ use keyward_rules::inject::credential::{Credential, Renews, Scoped, Write};
 use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::sign::Signer;
-use keyward_rules::provider::{AuthKind, AuthMethod, Instance, PlannedFeature};
+use keyward_rules::provider::{AuthKind, AuthMethod, Instance};
 
 use api_key::ApiKey;
-pub use app_secret::AppSecret;
+pub use app_secret::{AppSecret, FetchedAppSecret, StoredAppSecret};
 use aws_key::AwsKey;
 use basic::Basic;
 use bearer::Bearer;
@@ -113,15 +113,11 @@ impl Grant {
     /// Creates a grant from an owner's fields.
     ///
     /// # Errors
-    /// When a field is missing, unknown, empty, too long, unsendable or malformed; when the kind is not
-    /// supported yet.
+    /// When a field is missing, unknown, empty, too long, unsendable or malformed.
     pub fn from_fields(
         auth: &AuthMethod,
         given: BTreeMap<String, Secret>,
     ) -> Result<Self, GrantError> {
-        if let Some(later) = auth.later {
-            return Err(GrantError::NotSupported { auth: auth.id.clone(), later });
-        }
         let values = fields::check(auth, given, &BTreeSet::new())?;
         fields::check_places(auth, &values)?;
         if let Some(tls) = &auth.tls {
@@ -141,11 +137,12 @@ impl Grant {
             AuthKind::SignedJwt if auth.oauth.is_none() => {
                 SigningKey::new(auth, values).map(Self::SigningKey)
             }
-            kind if kind.mints() => OAuth::from_fields(auth, values).map(Self::OAuth),
-            kind => {
-                let later = PlannedFeature::Kind(kind);
-                Err(GrantError::NotSupported { auth: auth.id.clone(), later })
-            }
+            AuthKind::Oauth2
+            | AuthKind::ServiceAccount
+            | AuthKind::GithubApp
+            | AuthKind::SignedJwt
+            | AuthKind::Session
+            | AuthKind::AwsRole => OAuth::from_fields(auth, values).map(Self::OAuth),
         }
     }
 
@@ -158,10 +155,7 @@ impl Grant {
         given: BTreeMap<String, Secret>,
         referred: &BTreeSet<&str>,
     ) -> Result<Self, GrantError> {
-        if let Some(later) = auth.later {
-            return Err(GrantError::NotSupported { auth: auth.id.clone(), later });
-        }
-        if !referred::may_refer(auth.kind) {
+        if !referred::may_refer(auth) {
             return Err(GrantError::NoReferences { auth: auth.id.clone() });
         }
         let values = fields::check(auth, given, referred)?;
@@ -262,8 +256,14 @@ impl Grant {
 
     /// The tokens that the provider can revoke.
     pub fn revocable(&self) -> Option<Revocable> {
+        self.tokens()?.revocable()
+    }
+
+    /// Tokens with their facts, also those that were minted from fetched values.
+    pub fn tokens(&self) -> Option<&OAuth> {
         match self {
-            Self::OAuth(grant) => grant.revocable(),
+            Self::OAuth(grant) => Some(grant),
+            Self::Referred(grant) => grant.tokens(),
             _ => None,
         }
     }

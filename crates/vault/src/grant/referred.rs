@@ -2,14 +2,17 @@
 //! and the grant that the last fetched values make. Which values those are is in the connection's record.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::oauth::OAuth;
 use super::{Grant, MintError, codec};
 use keyward_base::secret::Secret;
-use keyward_rules::provider::AuthKind;
+use keyward_rules::provider::oauth::GrantText;
+use keyward_rules::provider::{AuthKind, AuthMethod};
 
 /// The name of the fetched grant among the stored fields; fields of a provider begin with [`GIVEN`].
 const GRANT: &str = "grant";
@@ -51,6 +54,21 @@ pub struct FetchedFacts {
     pub sources: String,
 }
 
+impl FetchedFacts {
+    /// The facts of values that were fetched at `at`; `digests` of the references and of their sources.
+    pub fn new(at: Timestamp, ttl: Duration, keep: Duration, digests: (String, String)) -> Self {
+        let after = |from: Timestamp, rest| from.checked_add(rest).unwrap_or(Timestamp::MAX);
+        let until = after(at, ttl);
+        let (references, sources) = digests;
+        Self { at, until, kept_until: after(until, keep), references, sources }
+    }
+
+    /// Whether the values are those of these references and not too old.
+    pub fn may_be_used(&self, references: &str, now: Timestamp) -> bool {
+        self.references == references && now < self.kept_until
+    }
+}
+
 impl Referred {
     /// Without values yet.
     pub(super) fn new(given: BTreeMap<String, Secret>) -> Self {
@@ -69,9 +87,17 @@ impl Referred {
 
     /// The last fetched values, if they are those of these references and not too old.
     pub fn fetched(&self, references: &str, now: Timestamp) -> Option<&Fetched> {
-        let fetched = self.fetched.as_ref()?;
-        let facts = &fetched.facts;
-        (facts.references == references && now < facts.kept_until).then_some(fetched)
+        self.of(references).filter(|fetched| fetched.facts.may_be_used(references, now))
+    }
+
+    /// The last fetched values, if they are those of these references.
+    pub fn of(&self, references: &str) -> Option<&Fetched> {
+        self.fetched.as_ref().filter(|fetched| fetched.facts.references == references)
+    }
+
+    /// The tokens that were minted from fetched values.
+    pub fn tokens(&self) -> Option<&OAuth> {
+        self.fetched.as_ref()?.grant.tokens()
     }
 
     /// The fields that are known.
@@ -113,17 +139,13 @@ impl Referred {
     }
 }
 
-/// Whether fields of this kind may be references: those that are used as they are. Grants that are renewed replace their
-/// own secret.
-pub(super) fn may_refer(kind: AuthKind) -> bool {
-    matches!(
-        kind,
-        AuthKind::ApiKey
-            | AuthKind::Bearer
-            | AuthKind::Basic
-            | AuthKind::Custom
-            | AuthKind::AwsSigv4
-    )
+/// Whether fields of this method may be references. The tokens of a person's consent are replaced by their server, which a
+/// source cannot follow.
+pub(super) fn may_refer(auth: &AuthMethod) -> bool {
+    auth.kind != AuthKind::Oauth2
+        || auth.oauth.as_ref().is_some_and(|oauth| {
+            !matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode)
+        })
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::Directory;
+use keyward_state::directory::{Directory, OpenedRow};
 use keyward_state::store::{Lease, Store, Table};
 
 /// The services that consents need.
@@ -105,6 +105,22 @@ struct Pointer {
     /// For a `state`: its form was received by POST and is stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     posted: bool,
+}
+
+/// Checks an opened row of consents or owed revocations, for `keyward store check`. Other rows are not looked at.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_content(row: &OpenedRow) -> Result<(), String> {
+    let id = row.place().map_or_else(String::new, |(_, id)| id.to_owned());
+    match (row.table, id.split_once('-').map(|(kind, _)| kind)) {
+        (Table::Outbox, _) => row.decode::<OwedRevocation>().map(drop),
+        (Table::Flows, Some("flow")) => row.decode::<Flow>().map(drop),
+        (Table::Flows, Some("state" | "start")) => row.decode::<Pointer>().map(drop),
+        (Table::Flows, Some("posted")) => row.decode::<FormPost>().map(drop),
+        (Table::Flows, _) => Err("has a key that names no kind of row".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 impl Flows {

@@ -110,7 +110,7 @@ impl Flows {
             app: Some(Reference::Id(app.id.clone())),
             scopes: with_offline(scopes, &metadata),
             environment: new.environment,
-            settings: new.settings,
+            settings: new.settings.into(),
             ..ConnectionSpec::default()
         };
         let (owner, visibility) = (new.owner, new.visibility);

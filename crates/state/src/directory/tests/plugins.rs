@@ -17,7 +17,7 @@ fn plugged(world: &World, agent: &AgentRecord, slots: &[(&str, &ConnectionId)]) 
         connection: id.clone(),
         created: world.now(),
         managed_by: ManagedBy::Store,
-        placeholders: placeholders("sk-"),
+        placeholders: placeholders("sk-").into(),
         direct: false,
         preferred: None,
         limits: keyward_model::BindingLimits::default(),

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -18,6 +19,12 @@ pub struct HealthMetrics {
     pub streams_max: Gauge,
     certificate_ends: Gauges,
     store_staleness: Gauge<f64, AtomicU64>,
+    /// Requests that other replicas allowed within rates that all of them share.
+    pub shared_limit_requests: Counter,
+    /// How many times a request counts against such a rate.
+    pub shared_limit_weight: Gauge,
+    /// Running replicas of the store.
+    pub replicas: Gauge,
 }
 
 impl HealthMetrics {
@@ -41,7 +48,27 @@ impl HealthMetrics {
             Unit::Seconds,
             store_staleness.clone(),
         );
-        Self { store_failures, audit_failing, streams_max, certificate_ends, store_staleness }
+        let shared_limit_requests = Counter::default();
+        let help =
+            "requests, failed logins and sign-ins at other replicas that count against limits here";
+        registry.register("shared_limit_requests", help, shared_limit_requests.clone());
+        let help = "how many times a request counts against a shared limit: 1, or the number of replicas while they do \
+             not hear of each other";
+        let shared_limit_weight = gauge(registry, "shared_limit_weight", help);
+        shared_limit_weight.set(1);
+        let replicas =
+            gauge(registry, "replicas", "running gateways on the same store, with this one");
+        replicas.set(1);
+        Self {
+            store_failures,
+            audit_failing,
+            streams_max,
+            certificate_ends,
+            store_staleness,
+            shared_limit_requests,
+            shared_limit_weight,
+            replicas,
+        }
     }
 
     /// Counts a failure of the store: `read` or `write`.

@@ -11,6 +11,8 @@ use crate::directory::{AppRecord, BindingRecord, BrokenReason, Manifest, Plugged
 use keyward_base::id::{AgentId, AppId, UserId};
 use keyward_base::tally;
 use keyward_model::{App, PluginSpec, Reference, Role, User, UserFacts, UserSpec};
+use keyward_rules::git_push::RequestedPush;
+use keyward_rules::graphql::RequestedOperations;
 use keyward_rules::inject::placeholder::{Core, Placeholder};
 
 const PROVIDERS: [&str; 4] = ["openai", "github", "shopify", "mcp"];
@@ -246,7 +248,7 @@ impl World {
             connection: id.clone(),
             created: Timestamp::UNIX_EPOCH,
             managed_by: ManagedBy::Store,
-            placeholders: placeholders(),
+            placeholders: placeholders().into(),
             direct: false,
             preferred: None,
             limits: keyward_model::BindingLimits::default(),
@@ -358,6 +360,8 @@ fn decisions(policy: &Policy, agent: &Agent, request: &Request<'_>) -> String {
         query: None,
         placeholders: request.placeholders,
         named: request.named,
+        operations: RequestedOperations::Unread,
+        push: RequestedPush::default(),
     };
     let (route, decided) = (policy.route(agent, &target), policy.decide(agent, &asked));
     format!("{route:?} {decided:?} {:?}", policy.explain(agent, &asked))

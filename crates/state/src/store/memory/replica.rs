@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::MemoryStore;
-use crate::store::shared::{AnnouncedReplica, Changes, Position, SharedStore};
+use crate::store::shared::{AnnouncedReplica, Changes, KeptBytes, Position, SharedStore};
 use crate::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Table, Version};
 
 /// As long as a database is polled without a change.
@@ -181,6 +181,7 @@ impl SharedStore for MemoryReplica {
             is_own: *number == self.number,
             about: about.clone(),
             ago: at.elapsed(),
+            seen: None,
         });
         Ok(all.collect())
     }
@@ -202,6 +203,21 @@ impl SharedStore for MemoryReplica {
         let current = all.iter().filter(|(_, (_, until))| *until > Instant::now());
         let names = current.map(|(name, _)| name).filter(|name| name.starts_with(prefix));
         Ok(names.cloned().collect())
+    }
+
+    async fn kept_within(
+        &self,
+        prefix: &str,
+        life: Duration,
+        within: Duration,
+    ) -> Result<Vec<KeptBytes>, StoreError> {
+        let now = Instant::now();
+        let all = self.shared.kept.lock();
+        let kept = all.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(name, kept)| {
+            let ago = life.saturating_sub(kept.1.saturating_duration_since(now));
+            KeptBytes { name: name.clone(), sealed: kept.0.clone(), ago }
+        });
+        Ok(kept.filter(|kept| kept.ago < within.min(life)).collect())
     }
 
     async fn forget_old(&self) -> Result<(), StoreError> {

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
 use super::{PostgresStore, key, schema, sql};
-use crate::store::shared::{AnnouncedReplica, Changes, Position, SharedStore};
+use crate::store::shared::{AnnouncedReplica, Changes, KeptBytes, Position, SharedStore};
 use crate::store::{StoreError, Table};
 
 /// Between two looks: a change is in force everywhere within a second, also when a look is slow.
@@ -26,6 +27,9 @@ impl SharedStore for PostgresStore {
     async fn position(&self) -> Result<Position, StoreError> {
         let rows = self.pool.query("look for changes", sql::COUNTS, &[]).await?;
         let counts = rows.into_iter().filter_map(|row| {
+            if row.get::<_, &str>(0).is_empty() {
+                self.version.see(row.get(2));
+            }
             // Tables of newer versions are none of ours.
             let table = Table::named(row.get(0))?;
             let (part, count): (i16, i64) = (row.get(1), row.get(2));
@@ -56,9 +60,17 @@ impl SharedStore for PostgresStore {
         Ok((changes, reached))
     }
 
+    fn is_outdated(&self) -> bool {
+        self.version.is_outdated()
+    }
+
     async fn is_alone(&self) -> Result<bool, StoreError> {
         let own = self.presence.name();
         Ok(self.pool.query("look for other replicas", sql::OTHERS, &[&own]).await?.is_empty())
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        self.presence.leave(&self.pool).await
     }
 
     async fn announce(&self, about: &str) -> Result<(), StoreError> {
@@ -72,12 +84,15 @@ impl SharedStore for PostgresStore {
             is_own: row.get::<_, &[u8]>(0) == self.presence.name(),
             about: row.get(1),
             ago: Duration::from_secs_f64(row.get::<_, f64>(2).max(0.0)),
+            // A number of microseconds is exact in a float until the year 2255.
+            seen: Timestamp::from_microsecond((row.get::<_, f64>(3) * 1e6) as i64).ok(),
         };
         Ok(rows.into_iter().map(replica).collect())
     }
 
     async fn keep(&self, name: &str, sealed: &[u8], life: Duration) -> Result<(), StoreError> {
         let parameters: [&(dyn ToSql + Sync); 3] = [&name.as_bytes(), &sealed, &life.as_secs_f64()];
+        self.version.may_write("keep an answer")?;
         self.pool.query("keep an answer", sql::KEEP, &parameters).await.map(drop)
     }
 
@@ -92,6 +107,27 @@ impl SharedStore for PostgresStore {
         let rows = self.pool.query("list what is kept", sql::KEPT_NAMES, &parameters).await?;
         let name = |row: tokio_postgres::Row| String::from_utf8(row.get(0)).ok();
         Ok(rows.into_iter().filter_map(name).collect())
+    }
+
+    async fn kept_within(
+        &self,
+        prefix: &str,
+        life: Duration,
+        within: Duration,
+    ) -> Result<Vec<KeptBytes>, StoreError> {
+        let (from, to) = (prefix.as_bytes(), [prefix.as_bytes(), b"\xff"].concat());
+        let least = life.saturating_sub(within).as_secs_f64();
+        let parameters: [&(dyn ToSql + Sync); 3] = [&from, &to, &least];
+        let rows = self.pool.query("read what is kept", sql::KEPT_WITHIN, &parameters).await?;
+        let kept = |row: tokio_postgres::Row| {
+            let ago = life.as_secs_f64() - row.get::<_, f64>(2);
+            Some(KeptBytes {
+                name: String::from_utf8(row.get(0)).ok()?,
+                sealed: row.get(1),
+                ago: Duration::from_secs_f64(ago.max(0.0)),
+            })
+        };
+        Ok(rows.into_iter().filter_map(kept).collect())
     }
 
     async fn forget_old(&self) -> Result<(), StoreError> {

@@ -17,6 +17,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Presence {
     name: Vec<u8>,
+    number: i64,
     renewing: JoinHandle<()>,
 }
 
@@ -26,7 +27,14 @@ impl Presence {
         let name = format!("replica/{:016x}", number.cast_unsigned()).into_bytes();
         announce(pool, &name, number).await.map_err(PostgresError::Store)?;
         let renewing = tokio::spawn(renew(pool.clone(), name.clone(), number));
-        Ok(Self { name, renewing })
+        Ok(Self { name, number, renewing })
+    }
+
+    /// Ends the lease, and waits for it.
+    pub(super) async fn leave(&self, pool: &Pool) -> Result<(), StoreError> {
+        self.renewing.abort();
+        pool.query("end a lease", sql::RELEASE, &[&self.name, &self.number]).await?;
+        pool.query("leave the list of replicas", sql::LEAVE, &[&self.name]).await.map(drop)
     }
 
     pub(super) fn name(&self) -> &[u8] {

@@ -2,6 +2,7 @@
 //! an older version goes on as long as the database says that it may.
 
 use std::io;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use deadpool_postgres::Client;
 
@@ -60,6 +61,49 @@ CREATE TABLE IF NOT EXISTS keyward_kept (
 struct Found {
     version: i32,
     oldest_program: i32,
+}
+
+/// The version that this program knows, compared with what the database says while it runs: a replica that was paused or cut
+/// off may not have been seen by the newer program that changed the tables.
+#[derive(Debug)]
+pub(super) struct KnownVersion {
+    known: i32,
+    /// The oldest version whose programs may write.
+    oldest: AtomicI64,
+}
+
+impl KnownVersion {
+    pub(super) fn of(migrations: &[Migration]) -> Self {
+        let known = migrations.last().map_or(1, |last| last.version);
+        Self { known, oldest: AtomicI64::new(0) }
+    }
+
+    /// What the database says now.
+    pub(super) fn see(&self, oldest: i64) {
+        let before = self.oldest.swap(oldest, Relaxed);
+        if oldest > self.known.into() && oldest != before {
+            tracing::error!(
+                id = "store_newer",
+                oldest,
+                known = self.known,
+                "a newer version of Keyward changed the tables of the store: this replica writes nothing any more, update it"
+            );
+        }
+    }
+
+    pub(super) fn is_outdated(&self) -> bool {
+        self.oldest.load(Relaxed) > self.known.into()
+    }
+
+    pub(super) fn may_write(&self, action: &'static str) -> Result<(), StoreError> {
+        match self.is_outdated() {
+            false => Ok(()),
+            true => {
+                let what = "a newer version of Keyward changed the tables: update this replica";
+                Err(StoreError::Io { action, source: io::Error::other(what) })
+            }
+        }
+    }
 }
 
 /// Makes what is missing, and refuses a database that only newer programs can use.

@@ -69,13 +69,17 @@ pub(super) const PRESENT: &str = "INSERT INTO keyward_leases (name, holder, unti
      VALUES ($1, $2, now() + $3::float8 * interval '1 second') \
      ON CONFLICT (name) DO UPDATE SET until = excluded.until RETURNING holder";
 
+/// Also of a lease that has ended: as long as the row has the holder's random number, no other holder had the name. Another
+/// one replaces the number, and deletes the row when it releases the lease.
 pub(super) const RENEW: &str = "UPDATE keyward_leases \
      SET until = now() + $3::float8 * interval '1 second' \
-     WHERE name = $1 AND holder = $2 AND until > now() RETURNING holder";
+     WHERE name = $1 AND holder = $2 RETURNING holder";
 
 pub(super) const RELEASE: &str = "DELETE FROM keyward_leases WHERE name = $1 AND holder = $2";
 
-pub(super) const COUNTS: &str = "SELECT tbl, part, n FROM keyward_counts";
+/// The counters; and, with an empty name, the oldest version whose programs may use the tables.
+pub(super) const COUNTS: &str = "SELECT tbl, part, n FROM keyward_counts \
+     UNION ALL SELECT '', 0::smallint, oldest_program::bigint FROM keyward_schema WHERE id = 1";
 
 /// `$1`: table, `$2`: part, `$3`: the last number that is known, `$4`: limit.
 pub(super) const CHANGES: &str = "SELECT n, key FROM keyward_changes \
@@ -94,7 +98,7 @@ pub(super) const ANNOUNCE: &str = "INSERT INTO keyward_replicas (name, about, se
      ON CONFLICT (name) DO UPDATE SET about = excluded.about, seen = excluded.seen RETURNING name";
 
 pub(super) const REPLICAS: &str = "SELECT name, about, \
-     extract(epoch FROM now() - seen)::float8 FROM keyward_replicas \
+     extract(epoch FROM now() - seen)::float8, extract(epoch FROM seen)::float8 FROM keyward_replicas \
      WHERE seen > now() - interval '1 hour' ORDER BY name";
 
 pub(super) const LEAVE: &str = "DELETE FROM keyward_replicas WHERE name = $1";
@@ -113,6 +117,11 @@ pub(super) const KEPT: &str = "SELECT value FROM keyward_kept WHERE name = $1 AN
 /// `$1`: first name, `$2`: the name after the last one.
 pub(super) const KEPT_NAMES: &str = "SELECT name FROM keyward_kept \
      WHERE name >= $1 AND name < $2 AND until > now() ORDER BY name";
+
+/// `$1`: first name, `$2`: the name after the last one, `$3`: the least seconds until their time is over.
+pub(super) const KEPT_WITHIN: &str = "SELECT name, value, extract(epoch FROM until - now())::float8 \
+     FROM keyward_kept WHERE name >= $1 AND name < $2 \
+     AND until > now() + $3::float8 * interval '1 second'";
 
 pub(super) const FORGET_KEPT: &str = "DELETE FROM keyward_kept WHERE until < now()";
 

@@ -84,7 +84,7 @@ async fn a_new_directory_is_private() {
 }
 
 #[tokio::test]
-async fn damaged_rows_are_named_and_neither_read_listed_nor_overwritten() {
+async fn damaged_rows_are_named_and_neither_read_listed_nor_overwritten_unless_discarded() {
     let (_dir, store) = fresh().await;
     for key in ["o/cut", "o/flipped", "o/whole"] {
         store.put(Table::Agents, key, b"sealed bytes", Expect::Absent).await.unwrap();
@@ -100,6 +100,14 @@ async fn damaged_rows_are_named_and_neither_read_listed_nor_overwritten() {
         assert!(store.files.tree(Table::Agents).get(key).unwrap().is_some());
     }
     assert!(store.list(Table::Agents, "", None, 10).await.is_err());
+    assert!(store.snapshot().await.is_err());
+    let scan = store.scan().await.unwrap();
+    assert_eq!(scan.rows.iter().map(|(_, row)| row.key.as_str()).collect::<Vec<_>>(), ["o/whole"]);
+    let damaged: Vec<_> = scan.damaged.iter().map(|it| (it.table, it.key.as_str())).collect();
+    assert_eq!(damaged, [(Table::Agents, "o/cut"), (Table::Agents, "o/flipped")]);
+    assert!(!store.discard_damaged(Table::Agents, "o/whole").await.unwrap());
+    assert!(store.discard_damaged(Table::Agents, "o/cut").await.unwrap());
+    assert!(store.get(Table::Agents, "o/cut").await.unwrap().is_none());
     assert!(store.get(Table::Agents, "o/whole").await.unwrap().is_some());
 }
 

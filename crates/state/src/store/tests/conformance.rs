@@ -46,7 +46,8 @@ macro_rules! conforms {
             a_held_lease_is_nobody_elses_until_dropped
             a_lease_ends_by_itself
             a_lease_ends_by_the_time_of_its_last_renewal
-            a_lease_that_has_ended_is_not_renewed
+            a_lease_that_has_ended_is_renewed_unless_another_holder_had_it
+            a_lease_that_another_holder_released_is_not_renewed
             concurrent_counters_lose_no_step
             two_hundred_writers_of_one_new_row_have_one_winner
             changes_are_told_to_who_waits
@@ -226,16 +227,30 @@ pub(in crate::store) async fn a_lease_ends_by_the_time_of_its_last_renewal(store
     let held = store.lease("con_1", LONG).await.unwrap().unwrap();
     assert!(store.renew_lease(&held, Duration::from_millis(5)).await.unwrap());
     until_leased(&store, "con_1").await;
-    assert!(!store.renew_lease(&held, LONG).await.unwrap());
+    assert!(!store.renew_lease(&held, LONG).await.unwrap(), "another had it");
 }
 
-pub(in crate::store) async fn a_lease_that_has_ended_is_not_renewed(store: Arc<dyn Store>) {
+pub(in crate::store) async fn a_lease_that_has_ended_is_renewed_unless_another_holder_had_it(
+    store: Arc<dyn Store>,
+) {
     let ended = store.lease("con_1", Duration::ZERO).await.unwrap().unwrap();
-    assert!(!store.renew_lease(&ended, LONG).await.unwrap());
+    assert!(store.renew_lease(&ended, Duration::ZERO).await.unwrap());
     let next = store.lease("con_1", LONG).await.unwrap().unwrap();
     assert!(!store.renew_lease(&ended, LONG).await.unwrap(), "it is another's");
     drop(ended);
     assert!(store.renew_lease(&next, LONG).await.unwrap());
+    assert!(store.lease("con_1", LONG).await.unwrap().is_none());
+}
+
+/// The name is free, but what the lease protects may have changed meanwhile.
+pub(in crate::store) async fn a_lease_that_another_holder_released_is_not_renewed(
+    store: Arc<dyn Store>,
+) {
+    let ended = store.lease("con_1", Duration::ZERO).await.unwrap().unwrap();
+    let next = store.lease("con_1", LONG).await.unwrap().unwrap();
+    drop(next);
+    until_leased(&store, "con_1").await;
+    assert!(!store.renew_lease(&ended, LONG).await.unwrap());
 }
 
 /// Retries until the lease is free.

@@ -1,7 +1,8 @@
-//! `aws_role`: temporary keys of a role, by `AssumeRole` of AWS STS with the owner's keys. They sign requests; they are
-//! stored and renewed as tokens of a token endpoint are.
+//! `aws_role`: temporary keys of a role, by `AssumeRole` of AWS STS with the owner's keys, or by `AssumeRoleWithWebIdentity`
+//! with a token of another issuer. They sign requests; they are stored and renewed as tokens of a token endpoint are.
 //!
 //! <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+//! <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
 
 use std::collections::BTreeMap;
 
@@ -29,17 +30,8 @@ const SESSION_NAME: &str = "keyward";
 pub(in crate::grant) const KEY_ID: &str = "access_key_id";
 pub(in crate::grant) const SECRET_KEY: &str = "secret_access_key";
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Answer {
-    assume_role_response: AnswerBody,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct AnswerBody {
-    assume_role_result: RoleResult,
-}
+/// The field of a token that proves who Keyward is, instead of keys.
+const WEB_IDENTITY: &str = "web_identity_token";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -73,8 +65,10 @@ pub(super) async fn assumed(
     let region = text("region", REGION);
     let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
     let host = format!("sts.{region}.amazonaws.com{suffix}");
+    let identity = fields.get(WEB_IDENTITY);
+    let action = if identity.is_some() { "AssumeRoleWithWebIdentity" } else { "AssumeRole" };
     let mut params = Params::default();
-    params.set("Action", "AssumeRole");
+    params.set("Action", action);
     params.set("Version", "2011-06-15");
     params.set("ContentType", "JSON");
     params.set("RoleArn", role.to_owned());
@@ -84,11 +78,16 @@ pub(super) async fn assumed(
             params.set(param, text(field, ""));
         }
     }
+    if let Some(token) = identity {
+        params.set("WebIdentityToken", token.clone());
+    }
     let body = Bytes::copy_from_slice(params.form().as_bytes());
     let mut request = ask.request(Method::POST, &format!("https://{host}/"), body)?;
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(header::CONTENT_TYPE, form);
-    sign(&source_keys(fields, &region)?, &mut request, &host, ask.now)?;
+    if identity.is_none() {
+        sign(&source_keys(fields, &region)?, &mut request, &host, ask.now)?;
+    }
     let answer = ask.send(Proof::default(), request).await?;
     let object = reply::object(answer.body()).unwrap_or_default();
     if !answer.status().is_success() {
@@ -97,9 +96,11 @@ pub(super) async fn assumed(
         reading.secrets.extend(fields.values());
         return Err(reading.refused(&answer, word("Code"), word("Message")));
     }
-    let answer: Answer = serde_json::from_value(Value::Object(object))
+    let body = object.get(&format!("{action}Response"));
+    let result = body.and_then(|body| body.get(format!("{action}Result"))).cloned();
+    let result: RoleResult = serde_json::from_value(result.unwrap_or_default())
         .map_err(|_| Failure::unreadable("the answer is not that of AssumeRole"))?;
-    tokens(answer.assume_role_response.assume_role_result.credentials, ask.now)
+    tokens(result.credentials, ask.now)
 }
 
 fn tokens(keys: RoleKeys, sent: Timestamp) -> Result<Tokens, Failure> {

@@ -32,6 +32,7 @@ const SENSITIVE: &[&str] = &[
     "refresh_token",
     "subject_token",
     "token",
+    "WebIdentityToken",
 ];
 
 /// Types of values.

@@ -111,3 +111,31 @@ async fn an_older_program_is_told_which_version_changed_the_tables_and_what_to_d
     );
     assert!(refused.hint().is_some_and(|hint| hint.contains("update this program")), "{refused:?}");
 }
+
+/// It was paused while a newer program changed the tables, so that program saw no replica.
+#[tokio::test]
+async fn a_running_replica_writes_nothing_after_a_change_that_it_does_not_know() {
+    let server = Server::shared();
+    let database = server.database();
+    let paused = server.open_in(&database).await;
+    paused.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
+    paused.position().await.unwrap();
+    assert!(!paused.is_outdated());
+    server.sql(&database, "DELETE FROM keyward_leases");
+    let changes = Migration { sql: "SELECT 1", ..CHANGES };
+    let newer = and(and(present(), ADDS), changes);
+    let newer = PostgresStore::open_with(server.settings(&database), &newer).await.unwrap();
+    paused.position().await.unwrap();
+    assert!(paused.is_outdated());
+    let refused = paused.put(Table::Agents, "o/a", b"y", Expect::Any).await.unwrap_err();
+    assert!(refused.to_string().contains("update this replica"), "{refused}");
+    let row = paused.get(Table::Agents, "o/a").await.unwrap().unwrap();
+    assert!(paused.reseal(Table::Agents, &row, b"z").await.is_err());
+    assert!(paused.delete(Table::Agents, "o/a", Expect::Any).await.is_err());
+    assert!(paused.load(vec![(Table::Agents, row)]).await.is_err());
+    assert!(paused.lease("l", Duration::from_secs(60)).await.is_err());
+    assert!(paused.keep("k", b"x", Duration::from_secs(60)).await.is_err());
+    newer.position().await.unwrap();
+    assert_eq!(newer.get(Table::Agents, "o/a").await.unwrap().unwrap().value, b"x");
+    newer.put(Table::Agents, "o/a", b"y", Expect::Any).await.unwrap();
+}

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::*;
 use keyward_state::store::memory::MemoryReplica;
 use keyward_state::store::shared::{Changes, Position};
-use keyward_state::store::{AnnouncedReplica, Lease, Row, SharedStore, Snapshot};
+use keyward_state::store::{AnnouncedReplica, KeptBytes, Lease, Row, SharedStore, Snapshot};
 
 /// The time of one operation, in milliseconds.
 const OPERATION: u64 = 1;
@@ -272,6 +272,15 @@ impl SharedStore for Link {
 
     async fn kept_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         self.operation(self.shared_rows().kept_names(prefix)).await
+    }
+
+    async fn kept_within(
+        &self,
+        prefix: &str,
+        life: Duration,
+        within: Duration,
+    ) -> Result<Vec<KeptBytes>, StoreError> {
+        self.operation(self.shared_rows().kept_within(prefix, life, within)).await
     }
 
     async fn forget_old(&self) -> Result<(), StoreError> {

@@ -185,8 +185,9 @@ impl Fleet {
         self.heals().await;
     }
 
-    /// All parts work again: requests end, and all replicas agree.
+    /// All parts work again, the authorization server too: requests end, and all replicas agree.
     async fn heals(&mut self) {
+        self.fleet.world.all_succeed();
         for replica in &mut self.replicas {
             replica.link.set(LinkState::Up);
         }

@@ -102,6 +102,40 @@ fn a_token_that_was_not_stored_before_a_long_absence_is_not_asked_for_twice() {
     assert_eq!(simulated(Some(2), vec![answer], &steps), (Vec::new(), 0));
 }
 
+/// The database is away for longer than a lease while a replica waits for a late answer. When it is back, that replica holds
+/// its lease again before the others look for one.
+#[test]
+fn a_lease_that_ended_in_a_long_absence_is_held_again() {
+    let answer = Answer { after: 100_000, what: What::Token(Some(3_600)) };
+    let mut steps = vec![FleetStep::Want(0, 1), FleetStep::Pass(3_000), FleetStep::Absent];
+    steps.push(FleetStep::Pass(45_003));
+    steps.extend((0..REPLICAS).rev().map(FleetStep::Mend));
+    for _ in 0..40 {
+        steps.extend([FleetStep::Want(1, 1), FleetStep::Want(2, 1), FleetStep::Pass(1_000)]);
+    }
+    steps.push(FleetStep::Pass(60_000));
+    assert_eq!(simulated(Some(2), vec![answer], &steps), (Vec::new(), 0));
+}
+
+/// A replica is paused for longer than its lease, before it sends the request. Another one has the lease meanwhile, and sends
+/// the token: the first does not send it.
+#[test]
+fn a_replica_that_was_paused_before_its_request_makes_sure_of_its_lease() {
+    let steps = [
+        FleetStep::Want(2, 1),
+        FleetStep::Pass(3),
+        FleetStep::Refused(2),
+        FleetStep::Pass(6),
+        FleetStep::Pause(2),
+        FleetStep::Pass(19_276),
+        FleetStep::Want(0, 1),
+        FleetStep::Pass(6),
+        FleetStep::Refused(0),
+        FleetStep::Pass(10_723),
+    ];
+    assert_eq!(simulated(None, vec![], &steps), (Vec::new(), 0));
+}
+
 /// The database is away for nearly a lease while a replica waits for a late answer. When it is back, that replica renews its
 /// lease before it ends.
 #[test]

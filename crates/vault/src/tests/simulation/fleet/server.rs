@@ -81,8 +81,9 @@ impl FleetWorld {
         versions.iter().rev().find(|(_, written)| *written <= at).map_or(0, |(it, _)| it.0)
     }
 
-    /// A second use of a refresh token. Only a replica that could not store its answer is an excuse.
-    fn used_again(&self, token: (u64, u64), by: &Arc<Link>) {
+    /// A second use of a refresh token. Only a replica that could not store its answer is an excuse, or a pause after the
+    /// replica had made sure of its lease and before it sent the request.
+    fn used_again(&self, token: (u64, u64), by: &Arc<Link>, was_paused: bool) {
         let uses = self.uses.lock();
         let Some(first) = uses.get(&token) else { return };
         let is_dead = first.by.is(LinkState::Dead);
@@ -92,7 +93,7 @@ impl FleetWorld {
         }
         if Arc::ptr_eq(&first.by, by) {
             self.world.is_wrong("a replica sent a token that it has a newer one for");
-        } else if first.by.is_excused() {
+        } else if was_paused || first.by.is_excused() {
             self.excused.fetch_add(1, SeqCst);
         } else {
             self.world.is_wrong("a spent token was sent while another replica had the newer one");
@@ -118,14 +119,16 @@ impl AskingReplica {
     ) -> Result<Grant, MintError> {
         let Self { fleet, link } = self;
         let (world, token) = (&fleet.world, numbers(grant));
+        let is_paused = link.is(LinkState::Paused);
         link.running().await;
+        let was_paused = is_paused && link.is_excused();
         world.asked.fetch_add(1, SeqCst);
         fleet.begin(token.0, link);
         let request = Request(fleet, link);
         let Answer { after, what } = world.next_answer(limit);
         let is_spent = world.rotated.lock()[&token.0] != token.1;
         if is_spent {
-            fleet.used_again(token, link);
+            fleet.used_again(token, link, was_paused);
         }
         if is_spent || matches!(what, What::Dead) {
             world.rotated.lock().insert(token.0, u64::MAX);

@@ -1,0 +1,148 @@
+//! The agents whose bindings and plugins' slots name a connection, so that a change of one connection costs what depends on
+//! it. Nearly every connection has one such agent, so one takes no map of its own.
+
+use std::sync::Arc;
+
+use super::records::AgentRecord;
+use super::view::{OrgView, View};
+use keyward_base::id::{AgentId, ConnectionId, OrgId};
+use keyward_base::shared_map::SharedMap;
+
+/// The holders of each connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HolderIndex(SharedMap<ConnectionId, Holders>);
+
+/// The agents that name one connection, with how often they do.
+#[derive(Clone, Debug)]
+enum Holders {
+    One(AgentId, usize),
+    Many(Box<SharedMap<AgentId, usize>>),
+}
+
+/// The connections that a record names for an agent.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Held {
+    pub(super) agent: AgentId,
+    pub(super) connections: Vec<ConnectionId>,
+}
+
+impl HolderIndex {
+    /// A record names other connections. Additions come first, so that unchanged ones are not removed in between.
+    pub(super) fn change(&mut self, before: Option<&Held>, now: Option<&Held>) {
+        if before == now {
+            return;
+        }
+        if let Some(held) = now {
+            held.connections.iter().for_each(|connection| self.add(connection, &held.agent));
+        }
+        if let Some(held) = before {
+            held.connections.iter().for_each(|connection| self.remove(connection, &held.agent));
+        }
+    }
+
+    fn of<'a>(&'a self, connection: &ConnectionId) -> impl Iterator<Item = &'a AgentId> + use<'a> {
+        let (one, many) = match self.0.get(connection) {
+            None => (None, None),
+            Some(Holders::One(agent, _)) => (Some(agent), None),
+            Some(Holders::Many(all)) => (None, Some(all.iter().map(|(agent, _)| agent))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    fn add(&mut self, connection: &ConnectionId, agent: &AgentId) {
+        let Some(holders) = self.0.get_mut(connection) else {
+            self.0.insert(connection.clone(), Holders::One(agent.clone(), 1));
+            return;
+        };
+        match holders {
+            Holders::One(only, count) if only == agent => *count += 1,
+            Holders::One(first, count) => {
+                let mut both = SharedMap::default();
+                both.insert(first.clone(), *count);
+                both.insert(agent.clone(), 1);
+                *holders = Holders::Many(Box::new(both));
+            }
+            Holders::Many(all) => *all.entry(agent.clone()) += 1,
+        }
+    }
+
+    fn remove(&mut self, connection: &ConnectionId, agent: &AgentId) {
+        let is_last = match self.0.get_mut(connection) {
+            None => false,
+            Some(Holders::One(only, count)) => {
+                *count -= usize::from(only == agent);
+                *count == 0
+            }
+            Some(Holders::Many(all)) => {
+                match all.get_mut(agent) {
+                    Some(count) if *count > 1 => *count -= 1,
+                    _ => drop(all.remove(agent)),
+                }
+                all.is_empty()
+            }
+        };
+        if is_last {
+            self.0.remove(connection);
+        }
+    }
+}
+
+impl View {
+    /// The agents whose bindings or plugins' slots name the connection, in no particular order.
+    pub fn holders<'a>(
+        &'a self,
+        org: &OrgId,
+        connection: &ConnectionId,
+    ) -> impl Iterator<Item = &'a Arc<AgentRecord>> + use<'a> {
+        let of_org = self.of_org(org);
+        let holders = of_org.map(|org| org.holders.of(connection));
+        let agents = holders.into_iter().flatten();
+        agents.filter_map(move |agent| of_org.and_then(|org| org.agents.get(agent)))
+    }
+}
+
+impl OrgView {
+    /// A record names other connections for its agent.
+    pub(super) fn hold(&mut self, before: Option<&Held>, now: Option<&Held>) {
+        self.holders.change(before, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_agent_is_a_holder_as_long_as_a_record_names_the_connection(
+            changes in proptest::collection::vec((0usize..5, proptest::collection::vec(0usize..3, 0..4)), 0..40),
+        ) {
+            let connections: Vec<_> = (0..3).map(|_| ConnectionId::random()).collect();
+            // Two agents, of which one has four records.
+            let agents: Vec<_> = (0..2).map(|_| AgentId::random()).collect();
+            let (mut index, mut records) = (HolderIndex::default(), BTreeMap::new());
+            for (record, named) in changes {
+                let agent = agents[usize::from(record > 3)].clone();
+                let named = named.into_iter().map(|at| connections[at].clone()).collect();
+                let now = Held { agent, connections: named };
+                index.change(records.get(&record), Some(&now));
+                records.insert(record, now);
+            }
+            for connection in &connections {
+                let mut found: Vec<_> = index.of(connection).collect();
+                let naming = records.values().filter(|held| held.connections.contains(connection));
+                let mut expected: Vec<_> = naming.map(|held| &held.agent).collect();
+                found.sort();
+                expected.sort();
+                expected.dedup();
+                prop_assert_eq!(found, expected);
+            }
+            records.values().for_each(|held| index.change(Some(held), None));
+            prop_assert!(index.0.is_empty());
+        }
+    }
+}

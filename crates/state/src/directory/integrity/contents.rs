@@ -1,0 +1,83 @@
+//! Rows that are no records of the directory: each opens, decodes, and has its owner.
+
+use serde_json::Value;
+
+use super::records::owner_of;
+use super::{Checking, ContentCheck, FaultKind};
+use crate::crypto::envelope::Place;
+use crate::directory::deliveries::Delivery;
+use crate::directory::error::DirectoryError;
+use crate::directory::rows::{At, unreadable};
+use crate::directory::snapshot::OpenedRow;
+use crate::directory::view::View;
+use crate::observe::usage::UsageHistory;
+use crate::store::{Row, Table};
+
+/// The tables of records and of index rows, which were checked before.
+const CHECKED: [Table; 17] = [
+    Table::Orgs,
+    Table::Users,
+    Table::Agents,
+    Table::Connections,
+    Table::Names,
+    Table::Tokens,
+    Table::Apps,
+    Table::Plugins,
+    Table::Webhooks,
+    Table::Honeytokens,
+    Table::Providers,
+    Table::Rules,
+    Table::Sessions,
+    Table::ConnectSessions,
+    Table::Logins,
+    Table::Hooks,
+    Table::Sources,
+];
+
+impl Checking<'_> {
+    pub(super) fn contents(&mut self, view: &View, check: ContentCheck<'_>) {
+        let rows: Vec<_> =
+            self.read.iter().filter(|(at, _)| !CHECKED.contains(&at.table)).cloned().collect();
+        for (at, row) in rows {
+            match self.opened(&at, row) {
+                Ok(opened) => {
+                    if let Err(problem) = content(view, &opened, check) {
+                        self.fault_at(&at, FaultKind::Unreadable, problem);
+                    }
+                }
+                Err(error) => self.unreadable(&at, &error),
+            }
+            self.orphan(&at);
+        }
+    }
+
+    fn opened(&self, at: &At, row: Row) -> Result<OpenedRow, DirectoryError> {
+        let (table, key) = (at.table.name(), row.key);
+        let place = Place { org: &at.org, table, key: &key };
+        let content = self.rows.keyring.open(&place, &row.value);
+        let content = content.map_err(|error| unreadable(table, &key, error))?;
+        Ok(OpenedRow { table: at.table, key, version: row.version, content })
+    }
+
+    fn orphan(&mut self, at: &At) {
+        let Some(owners) = owner_of(at.table, &at.id) else { return };
+        if !owners.iter().any(|(table, id)| self.has(*table, &at.org, id)) {
+            let problem = "belongs to nothing that exists".to_owned();
+            let remedy = match at.table {
+                Table::Grants => "none needed: the next start of the gateway removes it",
+                Table::Usage => "none needed: a running gateway removes it",
+                _ => FaultKind::Leftover.remedy(),
+            };
+            self.fault_with(at, (FaultKind::Leftover, problem), remedy);
+        }
+    }
+}
+
+fn content(view: &View, row: &OpenedRow, check: ContentCheck<'_>) -> Result<(), String> {
+    match row.table {
+        Table::Meta => row.decode::<Value>().map(drop),
+        Table::Deliveries => row.decode::<Delivery>().map(drop),
+        Table::Usage => row.decode::<UsageHistory>().map(drop),
+        _ => check(view, row),
+    }
+}

@@ -1,0 +1,116 @@
+//! Index rows: those that the records need, and no others; and the steps that make them so.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Checking, FaultKind};
+use crate::directory::error::DirectoryError;
+use crate::directory::index::Claim;
+use crate::directory::rows::{At, Rows};
+use crate::store::{DamagedRow, Expect, Row, Table, Version};
+
+/// The tables of index rows.
+const TABLES: [Table; 2] = [Table::Names, Table::Tokens];
+
+/// One change of an index row.
+#[derive(Debug)]
+pub(super) enum IndexStep {
+    /// Deletes a row that no record needs, or that is of another record.
+    Delete { table: Table, key: String, version: Version },
+    /// Deletes a row that the backend cannot read.
+    Discard { table: Table, key: String },
+    /// Makes a row that a record needs.
+    Write { at: At, claim: Claim },
+}
+
+impl IndexStep {
+    pub(super) async fn apply(&self, rows: &Rows) -> Result<(), DirectoryError> {
+        match self {
+            Self::Delete { table, key, version } => {
+                Ok(rows.store.delete(*table, key, Expect::Version(*version)).await?)
+            }
+            Self::Discard { table, key } => {
+                rows.store.discard_damaged(*table, key).await?;
+                Ok(())
+            }
+            Self::Write { at, claim } => rows.write(at, claim, None).await.map(drop),
+        }
+    }
+}
+
+/// The index rows that the records need.
+#[derive(Default)]
+pub(super) struct Needed {
+    pub wanted: HashMap<At, Claim>,
+    /// Those that several records claim: none of them is right.
+    pub contested: HashSet<At>,
+    /// Whether all records could be read.
+    pub complete: bool,
+}
+
+impl Checking<'_> {
+    /// A row that the backend cannot read.
+    pub(super) fn damaged(&mut self, damaged: &DamagedRow) {
+        let DamagedRow { table, key, .. } = damaged;
+        let problem = "is damaged: its checksum does not fit".to_owned();
+        if TABLES.contains(table) && !key.is_empty() {
+            self.fault(*table, key, FaultKind::Index, problem);
+            self.repair.push(IndexStep::Discard { table: *table, key: key.clone() });
+        } else {
+            self.fault(*table, key, FaultKind::Unreadable, problem);
+        }
+    }
+
+    /// A row whose key does not begin with an organisation.
+    pub(super) fn without_org(&mut self, table: Table, row: &Row) {
+        let problem = "has a key without an organisation".to_owned();
+        if TABLES.contains(&table) {
+            self.fault(table, &row.key, FaultKind::Index, problem);
+            self.delete(table, row);
+        } else {
+            self.fault(table, &row.key, FaultKind::Unreadable, problem);
+        }
+    }
+
+    /// Compares the index rows with those that the records need. If some records could not be read, a row that no
+    /// record needs may be theirs.
+    pub(super) fn index(&mut self, records: Needed) {
+        let Needed { mut wanted, contested, complete } = records;
+        wanted.retain(|at, _| !contested.contains(at));
+        let present = TABLES.map(|table| self.of_table(table));
+        for (at, row) in present.into_iter().flatten() {
+            let problem = match (self.rows.open::<Claim>(&at, &row), wanted.get(&at)) {
+                (Ok(read), Some(claim)) if read.record == *claim => {
+                    wanted.remove(&at);
+                    continue;
+                }
+                (Ok(read), Some(claim)) => {
+                    format!("belongs to {}, and names {}", claim.owner, read.record.owner)
+                }
+                (Ok(_), None) if !complete || contested.contains(&at) => continue,
+                (Ok(read), None) => {
+                    let owner = read.record.owner;
+                    format!("names {owner}, which has no such name or token")
+                }
+                (Err(_), _) => "does not open: it was changed or damaged".to_owned(),
+            };
+            self.fault_at(&at, FaultKind::Index, problem);
+            self.delete(at.table, &row);
+        }
+        let mut missing: Vec<_> = wanted.into_iter().collect();
+        missing.sort_by_key(|(at, _)| (at.table, at.key()));
+        for (at, claim) in missing {
+            // Its fault is known, if there is a row.
+            if !self.has(at.table, &at.org, &at.id) {
+                let what = if at.table == Table::Tokens { "a token" } else { "a name" };
+                let problem = format!("is missing: {what} of {} is not reserved", claim.owner);
+                self.fault_at(&at, FaultKind::Index, problem);
+            }
+            self.repair.push(IndexStep::Write { at, claim });
+        }
+    }
+
+    fn delete(&mut self, table: Table, row: &Row) {
+        let (key, version) = (row.key.clone(), row.version);
+        self.repair.push(IndexStep::Delete { table, key, version });
+    }
+}

@@ -1,0 +1,196 @@
+//! Records: each row of a table of the directory is opened and decoded, is where its content says, and has unique values
+//! of its own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use keyward_base::id::Id;
+use keyward_model::{
+    App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin, Record,
+    Rule, Session, Source, User, Webhook,
+};
+
+use super::index::Needed;
+use super::{Checking, FaultKind};
+use crate::crypto::envelope::EnvelopeError;
+use crate::crypto::token::TokenHash;
+use crate::directory::commit::Viewed;
+use crate::directory::error::DirectoryError;
+use crate::directory::index::{Claim, Index};
+use crate::directory::orgs;
+use crate::directory::records::AgentRecord;
+use crate::directory::rows::{At, Rows};
+use crate::directory::stored::Stored;
+use crate::directory::view::View;
+use crate::store::{Row, Scan, Table};
+
+/// What the records are, and the index rows that they need.
+#[derive(Default)]
+pub(super) struct Records {
+    pub view: View,
+    pub needed: Needed,
+}
+
+impl<'a> Checking<'a> {
+    /// Sorts the rows: those that can be read, and faults.
+    pub fn of(rows: &'a Rows, scan: Scan) -> Self {
+        let (read, present, faults, repair) = <_>::default();
+        let mut this = Self { rows, read, present, faults, repair, knows_sources: false };
+        for damaged in scan.damaged {
+            this.present.insert((damaged.table, damaged.key.clone()));
+            this.damaged(&damaged);
+        }
+        for (table, row) in scan.rows {
+            this.present.insert((table, row.key.clone()));
+            match At::parse(table, &row.key) {
+                Some(at) => this.read.push((at, row)),
+                None => this.without_org(table, &row),
+            }
+        }
+        this
+    }
+
+    /// The rows of a table.
+    pub fn of_table(&self, table: Table) -> Vec<(At, Row)> {
+        self.read.iter().filter(|(at, _)| at.table == table).cloned().collect()
+    }
+
+    /// A row that does not open or decode.
+    pub fn unreadable(&mut self, at: &At, error: &DirectoryError) {
+        let kind = FaultKind::Unreadable;
+        match error {
+            DirectoryError::Unreadable { source: EnvelopeError::UnknownKey(key), .. } => {
+                let problem = format!("is sealed with another master key, {key}");
+                let remedy = format!("add the master key {key} to `master_key`");
+                self.fault_with(at, (kind, problem), &remedy);
+            }
+            DirectoryError::Unreadable { .. } => {
+                self.fault_at(at, kind, "does not open: it was changed or damaged".to_owned());
+            }
+            DirectoryError::RolledBack { .. } => {
+                self.fault_at(at, kind, "has an older version of its content".to_owned());
+            }
+            _ => self.fault_at(at, kind, "has content that does not belong there".to_owned()),
+        }
+    }
+
+    /// All records of the directory.
+    pub fn records(&mut self, index: Option<&Index>) -> Records {
+        let before = self.faults.len();
+        let damaged = self.faults.iter().any(|fault| fault.kind == FaultKind::Unreadable);
+        let records = Records::default();
+        let mut taking = Taking { checking: self, records, index };
+        taking.orgs();
+        taking.all::<User>();
+        taking.agents();
+        taking.all::<Plugin>();
+        taking.all::<App>();
+        taking.all::<OwnProvider>();
+        taking.all::<Connection>();
+        taking.all::<Source>();
+        taking.all::<Webhook>();
+        taking.all::<Hook>();
+        taking.all::<Honeytoken>();
+        taking.all::<Rule>();
+        taking.all::<Session>();
+        taking.all::<ConnectSession>();
+        taking.all::<Login>();
+        let mut records = taking.records;
+        records.needed.complete = !damaged && self.faults.len() == before;
+        records
+    }
+}
+
+/// Records that are being taken.
+struct Taking<'a, 'c> {
+    checking: &'a mut Checking<'c>,
+    records: Records,
+    index: Option<&'a Index>,
+}
+
+impl Taking<'_, '_> {
+    fn orgs(&mut self) {
+        self.records.view.put_org(Arc::new(orgs::default_org()));
+        for (at, row) in self.checking.of_table(Table::Orgs) {
+            match self.checking.rows.open::<Record<Org>>(&at, &row) {
+                Ok(read) if at == orgs::at(&read.record.id) => {
+                    self.records.view.put_org(Arc::new(read.record));
+                }
+                Ok(_) => self.checking.unreadable(&at, &at.malformed()),
+                Err(error) => self.checking.unreadable(&at, &error),
+            }
+        }
+    }
+
+    fn agents(&mut self) {
+        for (at, row) in self.checking.of_table(Table::Agents) {
+            let record = self.record(&at, &row);
+            let hashes = |agent: &AgentRecord| {
+                agent.facts.tokens.iter().all(|token| TokenHash::from_hex(&token.hash).is_some())
+            };
+            match record {
+                Some(agent) if hashes(&agent) => self.take(&at, agent),
+                Some(_) => {
+                    let problem = "has a token whose hash is not one".to_owned();
+                    self.checking.fault_at(&at, FaultKind::Unreadable, problem);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn all<R: Stored>(&mut self) {
+        for (at, row) in self.checking.of_table(R::TABLE) {
+            if let Some(record) = self.record::<R>(&at, &row) {
+                self.take(&at, record);
+            }
+        }
+    }
+
+    fn record<R: Stored>(&mut self, at: &At, row: &Row) -> Option<Record<R>> {
+        match self.checking.rows.open::<Record<R>>(at, row) {
+            Ok(read) => {
+                let record = read.record;
+                let is_there = *at == At::new(R::TABLE, &record.org, Id::as_str(&record.id));
+                if !is_there {
+                    self.checking.unreadable(at, &at.malformed());
+                }
+                is_there.then_some(record)
+            }
+            Err(error) => {
+                self.checking.unreadable(at, &error);
+                None
+            }
+        }
+    }
+
+    /// Claims the unique values of a record, and puts it into the view.
+    fn take<R: Stored>(&mut self, at: &At, record: Record<R>) {
+        let claim = Claim::of(Id::as_str(&record.id));
+        let unique = self.index.map(|index| R::unique(&record, index)).unwrap_or_default();
+        for unique in unique {
+            let other = self.records.needed.wanted.insert(unique.at.clone(), claim.clone());
+            if let Some(other) = other {
+                self.records.needed.contested.insert(unique.at);
+                let problem = format!("has the same {} as {}", unique.what, other.owner);
+                self.checking.fault_at(at, FaultKind::Duplicate, problem);
+            }
+        }
+        Arc::new(record).show(&mut self.records.view);
+    }
+}
+
+/// The tables whose rows have an owner in another table: a place without its owner is the rest of a removal.
+pub(super) fn owner_of(table: Table, id: &str) -> Option<HashSet<(Table, String)>> {
+    let of = |tables: &[Table], id: &str| tables.iter().map(|it| (*it, id.to_owned())).collect();
+    match table {
+        Table::Grants => Some(of(&[Table::Connections, Table::Apps], id)),
+        Table::Refreshes => Some(of(&[Table::Connections], id)),
+        Table::WebhookKeys => Some(of(&[Table::Webhooks], id)),
+        Table::HookKeys => Some(of(&[Table::Hooks], id)),
+        Table::HookEvents => id.split_once('.').map(|(hook, _)| of(&[Table::Hooks], hook)),
+        Table::SourceKeys => Some(of(&[Table::Sources], id)),
+        Table::Usage if id != "org" => Some(of(&[Table::Agents, Table::Connections], id)),
+        _ => None,
+    }
+}

@@ -1,0 +1,108 @@
+//! [`Scan`]: all records of a table. Opening a row costs more than reading it from the store, so pages are opened by several
+//! threads, and the next page is read meanwhile.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::error::DirectoryError;
+use super::rows::Rows;
+use crate::store::{Row, Table};
+
+/// Opens the rows of a page.
+type Open<O> = Arc<dyn Fn(&Rows, Vec<Row>) -> Result<Vec<O>, DirectoryError> + Send + Sync>;
+
+/// Pages that are opened at the same time, at most; each has up to 500 rows.
+const PAGES_MAX: usize = 8;
+
+/// The records of a table that have not been returned yet.
+pub(super) struct Scan<O> {
+    rows: Rows,
+    table: Table,
+    open: Open<O>,
+    /// The key of the last row that was read.
+    after: Option<String>,
+    /// Whether the last page was read.
+    is_read: bool,
+    opening: VecDeque<JoinHandle<Result<Vec<O>, DirectoryError>>>,
+    pages: usize,
+}
+
+impl<O> Scan<O> {
+    pub(super) fn new(rows: Rows, table: Table, open: Open<O>) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let opening = VecDeque::new();
+        let pages = (cores + 1).min(PAGES_MAX);
+        Self { rows, table, open, after: None, is_read: false, opening, pages }
+    }
+}
+
+impl<O: Send + 'static> Scan<O> {
+    /// The next page; `None` after the last one.
+    ///
+    /// # Errors
+    /// When the store fails, or a row does not open.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<O>>, DirectoryError> {
+        while !self.is_read && self.opening.len() < self.pages {
+            let page = self.rows.page(self.table, self.after.as_deref()).await?;
+            match page.last() {
+                None => self.is_read = true,
+                Some(last) => self.after = Some(last.key.clone()),
+            }
+            let (rows, open) = (self.rows.clone(), Arc::clone(&self.open));
+            self.opening.push_back(spawn_blocking(move || open(&rows, page)));
+        }
+        let Some(first) = self.opening.pop_front() else { return Ok(None) };
+        first.await.unwrap_or(Err(DirectoryError::Interrupted)).map(Some)
+    }
+}
+
+impl<O> fmt::Debug for Scan<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scan").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::keyring::Keyring;
+    use crate::directory::rows::{At, Read};
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Expect, Store};
+    use keyward_base::id::OrgId;
+
+    fn numbers(rows: &Rows) -> Scan<u32> {
+        rows.scan(Table::Flows, |_, read: Read<u32>| Ok(read.record))
+    }
+
+    #[tokio::test]
+    async fn many_pages_come_in_order_and_a_damaged_row_of_a_late_one_is_named() {
+        let store = Arc::new(MemoryStore::new());
+        let rows = Rows::new(store.clone(), Arc::new(Keyring::ephemeral()));
+        let place =
+            |number: u32| At::new(Table::Flows, &OrgId::default_org(), format!("{number:05}"));
+        let count = 500 * u32::try_from(PAGES_MAX).unwrap() + 501;
+        for number in 0..count {
+            rows.write(&place(number), &number, None).await.unwrap();
+        }
+        let (mut scan, mut found) = (numbers(&rows), Vec::new());
+        while let Some(page) = scan.next().await.unwrap() {
+            found.extend(page);
+        }
+        assert_eq!(found, (0..count).collect::<Vec<_>>());
+        let key = place(count - 1).key();
+        store.put(Table::Flows, &key, b"damaged", Expect::Any).await.unwrap();
+        let mut scan = numbers(&rows);
+        let error = loop {
+            match scan.next().await {
+                Ok(page) => assert!(page.is_some(), "the damaged row was passed over"),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().contains(&key), "{error}");
+    }
+}

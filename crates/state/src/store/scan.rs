@@ -1,0 +1,29 @@
+//! [`Scan`]: all rows of a store, and those that cannot be read. A check of the store is made of it.
+
+use super::{Row, Snapshot, StoreError, Table};
+
+/// All rows of a store as of one point in time. A damaged row does not end the reading.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// The rows that were read, ordered by table and key.
+    pub rows: Vec<(Table, Row)>,
+    /// The rows that were not.
+    pub damaged: Vec<DamagedRow>,
+}
+
+/// A row that the backend cannot read.
+#[derive(Debug)]
+pub struct DamagedRow {
+    /// Its table.
+    pub table: Table,
+    /// Its key, escaped if it is not text.
+    pub key: String,
+    /// What is wrong.
+    pub error: StoreError,
+}
+
+impl From<Snapshot> for Scan {
+    fn from(snapshot: Snapshot) -> Self {
+        Self { rows: snapshot.into_rows(), damaged: Vec::new() }
+    }
+}

@@ -1,0 +1,201 @@
+//! Secrets of apps by reference. Each token request asks the source, so that a rotated secret is used by the next one;
+//! requests that come together ask once. The last values are stored sealed beside the app's own secrets, and used while the
+//! source cannot be asked, for as long as its `ttl` and `keep` say.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Vault;
+use super::apps::secret_of;
+use super::backoff::{Backoff, FailureDetails};
+use super::cache::random;
+use super::error::VaultError;
+use super::record::Verdict;
+use super::references::{ReferenceStatus, shown};
+use super::referred_tokens::rejected;
+use super::source_values::{FetchedValues, NoValue, digest_of};
+use super::token_request::RequestFailure;
+use crate::grant::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret};
+use keyward_base::id::AppId;
+use keyward_state::directory::{AppRecord, BrokenReason};
+
+/// Until a source that was not asked yet has answered.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Fetches for apps. Bounded by the number of apps with references.
+#[derive(Debug, Default)]
+pub(super) struct AppFetches(Mutex<HashMap<AppId, Arc<AppFetch>>>);
+
+/// Fetches for one app.
+#[derive(Debug, Default)]
+pub(super) struct AppFetch {
+    /// The number of fetches that began.
+    begun: AtomicU64,
+    /// Held while a fetch runs, or while the app's row is written.
+    turn: tokio::sync::Mutex<Turn>,
+}
+
+/// The results of fetches.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// The number of the last fetch that succeeded.
+    fetched: u64,
+    backoff: Backoff,
+}
+
+impl AppFetches {
+    pub(super) fn of(&self, app: &AppId) -> Arc<AppFetch> {
+        self.0.lock().entry(app.clone()).or_default().clone()
+    }
+
+    pub(super) fn forget(&self, app: &AppId) {
+        self.0.lock().remove(app);
+    }
+}
+
+impl AppFetch {
+    /// Waits for the fetch that runs.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, Turn> {
+        self.turn.lock().await
+    }
+}
+
+impl Vault {
+    /// The app's secrets, with values of references that are fetched now.
+    pub(super) async fn fetched_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
+        let fetch = self.app_fetches.of(&app.id);
+        let arrived = fetch.begun.load(Ordering::Relaxed);
+        let mut turn = fetch.turn().await;
+        // A change of the app may have ended meanwhile.
+        let app = self.app(&app.org, &app.id)?;
+        let (row, stored) = self.opened_row(&app).await?;
+        if turn.fetched > arrived {
+            return self.known_secret(&app, stored, None);
+        }
+        if let Some(rest) = turn.backoff.rest(self.clock.moment()) {
+            return self.known_secret(&app, stored, Some((&turn.backoff, rest)));
+        }
+        let number = fetch.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        let sources = self.sources_digest(&app.org, &app.references);
+        let values = self.values_of(&app.org, &app.references).await;
+        match values.and_then(|values| texts(&app, values)) {
+            Ok(FetchedValues { fields, ttl, keep }) => {
+                let digests = (digest_of(&app.references), sources);
+                let facts = FetchedFacts::new(self.clock.now(), ttl, keep, digests);
+                let fetched = Some(FetchedAppSecret { fields, facts });
+                let newer = StoredAppSecret { given: stored.given, fetched };
+                self.seal_app(&app, newer.encode(), Some(row.version)).await?;
+                *turn = Turn { fetched: number, backoff: Backoff::default() };
+                self.known_secret(&app, newer, None)
+            }
+            Err(NoValue { message, source }) => {
+                tracing::warn!(
+                    app = app.name,
+                    source,
+                    message,
+                    "an app's secret cannot be fetched"
+                );
+                let (message, source) = (Some(message), Some(source));
+                let failed = FailureDetails { message, source, ..FailureDetails::default() };
+                let (now, settings) = (self.clock.moment(), self.source_settings());
+                let pause = turn.backoff.failed(now, &failed, random(), &settings);
+                self.known_secret(&app, stored, Some((&turn.backoff, pause)))
+            }
+        }
+    }
+
+    /// The app's own secrets with the last values, if these may be used.
+    fn known_secret(
+        &self,
+        app: &AppRecord,
+        stored: StoredAppSecret,
+        failing: Option<(&Backoff, Duration)>,
+    ) -> Result<AppSecret, VaultError> {
+        let StoredAppSecret { given, fetched } = stored;
+        let (digest, now) = (digest_of(&app.references), self.clock.now());
+        if let Some(fetched) = fetched.filter(|it| it.facts.may_be_used(&digest, now)) {
+            let mut fields = given.into_fields();
+            fields.extend(fetched.fields);
+            return secret_of(fields);
+        }
+        let source = app.references.values().next().map(|it| it.from.clone()).unwrap_or_default();
+        let (backoff, retry_after) = failing.unzip();
+        let message = backoff.and_then(|it| it.message()).map(ToOwned::to_owned);
+        let source_name =
+            backoff.and_then(|it| it.source()).map_or_else(|| source, ToOwned::to_owned);
+        Err(VaultError::AppSourceUnavailable {
+            app: app.name.clone(),
+            why: message.unwrap_or_else(|| format!("source `{source_name}` has not answered yet")),
+            source_name,
+            retry_after: retry_after.unwrap_or(RETRY_AFTER),
+        })
+    }
+
+    /// The app's secrets, with the last values of references. No source is asked.
+    pub(super) async fn last_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
+        let (_, stored) = self.opened_row(app).await?;
+        if app.references.is_empty() {
+            return Ok(stored.given);
+        }
+        let backoff = self.app_fetches.of(&app.id).turn().await.backoff.clone();
+        let rest = backoff.rest(self.clock.moment()).unwrap_or(RETRY_AFTER);
+        self.known_secret(app, stored, (backoff.failures() > 0).then_some((&backoff, rest)))
+    }
+
+    /// Why no token can be requested with an app. No source is asked.
+    pub async fn app_problem(&self, app: &AppRecord) -> Option<VaultError> {
+        if app.facts.paused {
+            return Some(VaultError::AppPaused { app: app.name.clone() });
+        }
+        match self.last_secret(app).await {
+            // Nothing was asked for yet.
+            Err(VaultError::AppSourceUnavailable { .. })
+                if self.app_fetches.of(&app.id).turn().await.backoff.failures() == 0 =>
+            {
+                None
+            }
+            known => known.err(),
+        }
+    }
+
+    /// The status of an app's values; nothing for apps without references.
+    pub async fn app_reference_status(&self, app: &AppRecord) -> ReferenceStatus {
+        if app.references.is_empty() {
+            return ReferenceStatus::default();
+        }
+        let stored = self.opened_row(app).await.ok();
+        let digest = digest_of(&app.references);
+        let fetched = stored.and_then(|(_, stored)| stored.fetched);
+        let fetched = fetched.filter(|it| it.facts.references == digest);
+        let backoff = self.app_fetches.of(&app.id).turn().await.backoff.clone();
+        ReferenceStatus {
+            fetched: fetched.map(|it| shown(&it.facts)),
+            failing: self.failing_of(&backoff),
+        }
+    }
+
+    /// The failure of a token request whose client the server rejects, although its secret was just fetched.
+    pub(super) fn app_secret_rejected(&self, app: &AppRecord, code: &str) -> RequestFailure {
+        let verdict = Verdict::new(BrokenReason::ClientRejected, Some(code.to_owned()));
+        rejected(&app.references, &verdict)
+    }
+}
+
+/// The values without the line ends of files.
+fn texts(app: &AppRecord, mut values: FetchedValues) -> Result<FetchedValues, NoValue> {
+    for (name, value) in &mut values.fields {
+        let Some(text) = AppSecret::of_file(value) else {
+            let reference = app.references.get(name);
+            let source = reference.map(|it| it.from.clone()).unwrap_or_default();
+            let reference = reference.map(|it| it.reference.as_str()).unwrap_or_default();
+            let message = format!("source `{source}`, ref `{reference}`: the value is blank");
+            return Err(NoValue { message, source });
+        };
+        *value = text;
+    }
+    Ok(values)
+}
