@@ -33,6 +33,7 @@ use crate::limits::budget::{Budget, PerAgent};
 use crate::limits::handshake_limit::HandshakeLimit;
 use crate::limits::meter::Meters;
 use crate::limits::refusals::Refusals;
+use crate::limits::shared::{LimitSpace, SharedLimits};
 use crate::open_exchanges::OpenExchanges;
 use crate::pool::http1::Pool;
 use crate::pool::http2::SharedStreams;
@@ -64,6 +65,8 @@ pub struct Parts {
     pub telemetry: TelemetrySwitch,
     /// The configured limits.
     pub limits: Limits,
+    /// Rates that replicas count together.
+    pub shared_limits: Arc<SharedLimits>,
     /// The maximum number of file descriptors for the streams of both legs together.
     pub descriptors_max: usize,
     /// The time of day.
@@ -132,13 +135,15 @@ pub struct Core {
 impl Gateway {
     /// The state that all cores share.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let auth_failures = AuthFailures::new(parts.limits.auth_failures_per_minute_max);
+        let max = parts.limits.auth_failures_per_minute_max;
+        let (shared, space) = (parts.shared_limits.clone(), LimitSpace::AgentTokens);
+        let auth_failures = AuthFailures::new(shared.clone(), space, max);
         let agent_streams = AgentStreams::new(&parts.limits, parts.descriptors_max);
         let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
         let unauthenticated = UnauthenticatedStreams::new(parts.limits.unauthenticated_streams_max);
         let upstream_tls = ArcSwap::from_pointee(UpstreamTls::new(&parts.client_tls, 0));
         let alert_limit = AlertLimit::default();
-        let (meters, cutting) = (Meters::default(), watch::Sender::new(false));
+        let (meters, cutting) = (Meters::new(shared), watch::Sender::new(false));
         let (renewal_bodies, each) = for_renewals(&parts.vault.token_settings());
         let renewal_bodies = Budget::new(renewal_bodies, each);
         let each = PerAgent::at_least(parts.limits.written_body_bytes_max);

@@ -74,8 +74,9 @@ mod upstream;
 pub use connect_link::{ConnectLinks, WantedAccount, WantedLink};
 pub use exchange::{call, test_request};
 pub use gateway::{Gateway, Parts};
+pub use keyward_net::seed_list::SeedListError;
 pub use limits::auth_failures::AuthFailures;
-pub use limits::rate::RateBucket;
+pub use limits::shared::{HeardRow, LimitExchange, LimitSpace, SharedLimits};
 pub use open_exchanges::{Counted, OpenExchange, OpenExchanges, OpenKind};
 pub use sockets::handed_over::HandedOver;
 pub use sockets::listener::{Listener, ListenerOwner};
@@ -83,8 +84,8 @@ pub use sockets::probes::Preface;
 pub use sockets::proxy_tls::ProxyTls;
 pub use streams::cores::Cores;
 pub use streams::service::{
-    CheckedUpstream, DatabaseChoice, ServiceExchange, ServiceStream, SessionEnd, StreamPlace,
-    StreamService,
+    CheckedUpstream, DatabaseChoice, FailedAttempt, ServiceExchange, ServiceStream, SessionEnd,
+    StreamPlace, StreamService,
 };
 pub use streams::ssh_agent::HOST as SSH_AGENT_HOST;
 pub use streams::statement_log::StatementLog;

@@ -5,11 +5,13 @@ use http::Method;
 
 use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
+use keyward_rules::git_push::{PushUnclear, PushedRefs, RequestedPush};
+use keyward_rules::graphql::{NotUnderstood, Operations, RequestedOperations};
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::policy::PolicyRequest;
 
 /// An owned [`PolicyRequest`]: the input of the decision that permitted the current exchange.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PolicyQuery {
     pub target: Target,
     pub method: Method,
@@ -18,6 +20,10 @@ pub struct PolicyQuery {
     pub query: Option<Box<str>>,
     pub placeholders: Vec<Core>,
     pub named: Option<String>,
+    /// The GraphQL operations of the body, once it was read.
+    pub operations: Option<Result<Operations, NotUnderstood>>,
+    /// The references of a push, once the beginning of the body was read.
+    pub push: Option<Result<PushedRefs, PushUnclear>>,
 }
 
 impl PolicyQuery {
@@ -36,6 +42,16 @@ impl PolicyQuery {
             query: self.query.as_deref(),
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
+            operations: match &self.operations {
+                None => RequestedOperations::Unread,
+                Some(Ok(operations)) => RequestedOperations::Known(operations),
+                Some(Err(why)) => RequestedOperations::Unclear(*why),
+            },
+            push: match &self.push {
+                None => RequestedPush::Unread,
+                Some(Ok(refs)) => RequestedPush::Known(refs),
+                Some(Err(why)) => RequestedPush::Unclear(*why),
+            },
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod database;
 mod login;
+mod push;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::connect_link::ConnectLink;
 use crate::gateway::Gateway;
+use crate::policy_query::PolicyQuery;
 use crate::refusal::{Refusal, scrub_code};
 use keyward_base::agent::{Agent, AgentSession};
 use keyward_base::codes::Code;
@@ -61,6 +63,8 @@ struct EventFields {
     generation: Option<u64>,
     target: Option<Target>,
     database: Option<Box<DatabaseSession>>,
+    /// The request of a push by git, whose client reads a report.
+    push: Option<Arc<PolicyQuery>>,
     /// The account of an SSH login.
     login: Option<Box<str>>,
     method: Option<Method>,
@@ -309,6 +313,7 @@ impl EventFields {
             generation: None,
             target: None,
             database: None,
+            push: None,
             login: None,
             method: None,
             path: None,

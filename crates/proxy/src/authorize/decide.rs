@@ -12,10 +12,11 @@ use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request::inbound::Inbound;
+use crate::request::push_start;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_rules::inject::credential::Credential;
-use keyward_rules::policy::{InterceptPermit, Permit, Route, TunnelPermit};
+use keyward_rules::policy::{InterceptPermit, Permit, Reason, Route, TunnelPermit};
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::observe::telemetry::OutgoingTrace;
 
@@ -49,8 +50,8 @@ pub enum ConnectRoute {
 /// When policy refuses, or the credential is not available.
 pub async fn decide(
     gateway: &Gateway,
-    requester: ValidRequester<'_>,
-    inbound: Box<Inbound>,
+    mut requester: ValidRequester<'_>,
+    mut inbound: Box<Inbound>,
     record: &mut Record,
 ) -> Result<Permitted, Refusal> {
     let mut tries = 0;
@@ -60,6 +61,14 @@ pub async fn decide(
             Ok((permit, credential)) => return Ok(Permitted::new(inbound, permit, credential)),
             Err(refusal) => refusal,
         };
+        if let Refusal::Policy(Reason::BodyUnread { .. }) = refusal
+            && Box::pin(inbound.read_body(gateway)).await?
+        {
+            record.set_push(inbound.query());
+            // The body may have come slowly.
+            requester = requester.who().check_still_valid(gateway)?;
+            continue;
+        }
         tries += 1;
         let is_of_configuration = matches!(refusal, Refusal::Policy(_) | Refusal::Vault(_));
         if !is_of_configuration || !has_changed(gateway, moment, tries).await {
@@ -78,6 +87,9 @@ pub async fn decide(
                         reason,
                     ));
                 }
+            }
+            if record.push().is_some() {
+                Box::pin(push_start::drop_rest(&mut inbound)).await;
             }
             return Err(refusal);
         }

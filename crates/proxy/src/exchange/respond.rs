@@ -23,6 +23,7 @@ use keyward_base::host::Target;
 use keyward_base::id::ExchangeId;
 use keyward_net::client::HandshakeError;
 use keyward_net::dial::{DialError, ProxyFault};
+use keyward_rules::git_push::PushedRefs;
 use keyward_rules::inject::body::BodyError;
 use keyward_rules::inject::sign::SignError;
 use keyward_rules::inject::write::WriteError;
@@ -94,7 +95,7 @@ pub fn unrecorded(refusal: &Refusal, format: RefusalFormat) -> Response<AnswerBo
     let view = view(refusal);
     let exchange = ExchangeId::random();
     log(refusal, &view, exchange.as_str());
-    response(&view, format, exchange.as_str()).map(AnswerBody::unrecorded)
+    response_in(&view, format, exchange.as_str()).map(AnswerBody::unrecorded)
 }
 
 /// A refusal for a client that cannot get it as an ordinary answer of the proxy; `record` ends with it.
@@ -119,7 +120,12 @@ fn answer(
         view.docs = exchange.record.docs(view.text.code);
     }
     note(refusal, &view, &mut exchange.record);
-    let response = response(&view, exchange.format, exchange.record.exchange());
+    let response = match exchange.record.push() {
+        Some(refs) if phrase.is_none() => in_git(&view, refs, exchange.record.exchange()),
+        _ => None,
+    };
+    let response =
+        response.unwrap_or_else(|| response_in(&view, exchange.format, exchange.record.exchange()));
     let mut response = response.map(|body| AnswerBody::own(body, exchange));
     if let Some(phrase) = phrase {
         response.extensions_mut().insert(phrase);
@@ -140,12 +146,26 @@ fn note(refusal: &Refusal, view: &RefusalView, record: &mut Record) {
     }
 }
 
-fn response(view: &RefusalView, format: RefusalFormat, exchange: &str) -> Response<Bytes> {
-    let mut response = match format {
+fn response_in(view: &RefusalView, format: RefusalFormat, exchange: &str) -> Response<Bytes> {
+    let response = match format {
         RefusalFormat::Http => in_http(view, exchange),
         RefusalFormat::Grpc => in_grpc(view, exchange),
         RefusalFormat::Text => in_text(view, exchange),
     };
+    with_fields(response, view)
+}
+
+/// A push of git gets a report with status 200, which refuses each reference: git shows the text of no other answer.
+/// `None` if its client reads no report.
+fn in_git(view: &RefusalView, refs: &PushedRefs, exchange: &str) -> Option<Response<Bytes>> {
+    let report = refs.refusal(&sentence(view, exchange))?;
+    let mut response = Response::new(Bytes::from(report));
+    let report_type = HeaderValue::from_static("application/x-git-receive-pack-result");
+    response.headers_mut().insert(header::CONTENT_TYPE, report_type);
+    Some(with_fields(response, view))
+}
+
+fn with_fields(mut response: Response<Bytes>, view: &RefusalView) -> Response<Bytes> {
     let fields = response.headers_mut();
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -340,14 +360,17 @@ fn of_vault(error: &VaultError) -> RefusalView {
         VaultError::RefreshUnavailable { .. } => {
             Code::RefreshUnavailable.because(error.to_string())
         }
-        VaultError::SourceUnavailable { .. } => Code::SourceUnavailable.because(error.to_string()),
+        VaultError::SourceUnavailable { .. } | VaultError::AppSourceUnavailable { .. } => {
+            Code::SourceUnavailable.because(error.to_string())
+        }
         _ => Code::ConnectionBroken.because(error.to_string()),
     };
     let hint = error.hint();
     let hint = hint.unwrap_or_else(|| "the gateway's log names the cause and this exchange".into());
     let retry_after = match error {
         VaultError::RefreshUnavailable { retry_after, .. }
-        | VaultError::SourceUnavailable { retry_after, .. } => Some(whole_seconds(*retry_after)),
+        | VaultError::SourceUnavailable { retry_after, .. }
+        | VaultError::AppSourceUnavailable { retry_after, .. } => Some(whole_seconds(*retry_after)),
         _ if error.is_store_away() => Some(1),
         _ => None,
     };

@@ -1,44 +1,30 @@
 //! [`AuthFailures`]: counts failed authentications by address, so that tokens cannot be guessed.
 
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
-use parking_lot::Mutex;
-use tokio::time::Instant;
+use super::shared::{LimitSpace, SharedLimits};
+use keyward_base::settings::Rate;
 
-/// The number of addresses whose failures are remembered. The one that failed longest ago is forgotten first.
-const ADDRESSES_MAX: usize = 4_096;
-
-/// The window in which failures of an address are counted.
-const WINDOW: Duration = Duration::from_secs(60);
-
-/// Failed authentications by address. A correct token is accepted regardless of earlier failures.
+/// Failed authentications by address, at all replicas. A correct token is accepted regardless of earlier failures.
 #[derive(Debug)]
 pub struct AuthFailures {
-    max: u32,
-    failures: Mutex<LruCache<IpAddr, (Instant, u32)>>,
+    limits: Arc<SharedLimits>,
+    space: LimitSpace,
+    rate: Rate,
 }
 
 impl AuthFailures {
     /// At most `max` failures of an address within a minute.
-    pub fn new(max: u32) -> Self {
-        let capacity = NonZeroUsize::new(ADDRESSES_MAX).expect("a constant above zero");
-        Self { max, failures: Mutex::new(LruCache::new(capacity)) }
+    pub fn new(limits: Arc<SharedLimits>, space: LimitSpace, max: u32) -> Self {
+        Self { limits, space, rate: Rate::per_minute(max) }
     }
 
     /// Counts a failure of `peer`. Returns the time to wait when `peer` has exceeded the limit.
     pub fn failed(&self, peer: Option<IpAddr>) -> Option<Duration> {
-        let peer = peer?;
-        let now = Instant::now();
-        let mut failures = self.failures.lock();
-        let (since, count) = failures.get_or_insert_mut(peer, || (now, 0));
-        if now.duration_since(*since) >= WINDOW {
-            (*since, *count) = (now, 0);
-        }
-        *count = count.saturating_add(1);
-        (*count > self.max).then(|| WINDOW - now.duration_since(*since))
+        let peer = peer?.to_canonical().to_string();
+        self.limits.take(self.space, peer.as_bytes(), self.rate).err()
     }
 }
 
@@ -46,14 +32,27 @@ impl AuthFailures {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[tokio::test(start_paused = true)]
     async fn guesses_are_limited_by_address_and_forgiven_after_a_minute() {
-        let auth_failures = AuthFailures::new(2);
+        let limits = SharedLimits::new(None).unwrap();
+        let auth_failures = AuthFailures::new(limits, LimitSpace::AgentTokens, 2);
         let (one, other) = (Some(IpAddr::from([127, 0, 0, 1])), Some(IpAddr::from([127, 0, 0, 2])));
         let limited = |peer| auth_failures.failed(peer).is_some();
         assert_eq!([limited(one), limited(one), limited(one)], [false, false, true]);
         assert!(!limited(other));
-        tokio::time::advance(WINDOW).await;
+        tokio::time::advance(MINUTE).await;
         assert!(!limited(one));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_addresses_use_bounded_memory() {
+        let limits = SharedLimits::new(None).unwrap();
+        let auth_failures = AuthFailures::new(limits.clone(), LimitSpace::AgentTokens, 2);
+        for address in 0..5_000u32 {
+            auth_failures.failed(Some(IpAddr::from(address.to_be_bytes())));
+        }
+        assert_eq!(limits.len(LimitSpace::AgentTokens), 4_096);
     }
 }

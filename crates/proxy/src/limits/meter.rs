@@ -9,7 +9,8 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use super::rate::{RateBucket, RetryBudget};
+use super::rate::RetryBudget;
+use super::shared::{LimitSpace, SharedBucket, SharedLimits};
 use keyward_base::id::ConnectionId;
 use keyward_base::settings::{Rate, Settings};
 
@@ -18,21 +19,24 @@ const SWEPT_FROM: usize = 1_024;
 
 /// The meters of all connections that were used with limits. Agents cannot add connections, so their number is
 /// bounded. Meters of removed connections are dropped when there are many.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Meters {
+    limits: Arc<SharedLimits>,
     meters: RwLock<HashMap<ConnectionId, Arc<Meter>>>,
 }
 
-/// The counts of one connection.
+/// The counts of one connection. Replicas share the rate; concurrent requests and retries are those of this gateway.
 #[derive(Debug)]
 pub struct Meter {
+    connection: ConnectionId,
+    limits: Arc<SharedLimits>,
     state: Mutex<MeterState>,
     under_way: AtomicU32,
 }
 
 #[derive(Debug)]
 struct MeterState {
-    bucket: Option<RateBucket>,
+    bucket: Option<Arc<SharedBucket>>,
     budget: RetryBudget,
 }
 
@@ -55,6 +59,10 @@ pub enum Excess {
 }
 
 impl Meters {
+    pub fn new(limits: Arc<SharedLimits>) -> Self {
+        Self { limits, meters: RwLock::default() }
+    }
+
     pub fn of(&self, connection: &ConnectionId) -> Arc<Meter> {
         if let Some(meter) = self.meters.read().get(connection) {
             return meter.clone();
@@ -64,14 +72,16 @@ impl Meters {
             let now = Instant::now();
             meters.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_forgettable(now));
         }
-        meters.entry(connection.clone()).or_insert_with(|| Meter::new(Instant::now())).clone()
+        let new = || Meter::new(connection.clone(), self.limits.clone(), Instant::now());
+        meters.entry(connection.clone()).or_insert_with(new).clone()
     }
 }
 
 impl Meter {
-    fn new(now: Instant) -> Arc<Self> {
+    fn new(connection: ConnectionId, limits: Arc<SharedLimits>, now: Instant) -> Arc<Self> {
         let state = MeterState { bucket: None, budget: RetryBudget::new(now) };
-        Arc::new(Self { state: Mutex::new(state), under_way: AtomicU32::new(0) })
+        let under_way = AtomicU32::new(0);
+        Arc::new(Self { connection, limits, state: Mutex::new(state), under_way })
     }
 
     /// Begins an exchange within the limits of `settings`.
@@ -90,7 +100,7 @@ impl Meter {
         // Given back however this ends.
         let slot = ExchangeSlot(self.clone());
         let mut state = self.state.lock();
-        state.take(settings, now)?;
+        self.take(&mut state, settings, now)?;
         state.budget.request();
         drop(state);
         Ok(slot)
@@ -100,7 +110,7 @@ impl Meter {
     pub fn again(&self, settings: &Settings, now: Instant) -> bool {
         let mut state = self.state.lock();
         let mut budget = state.budget;
-        if !budget.attempt(now) || state.take(settings, now).is_err() {
+        if !budget.attempt(now) || self.take(&mut state, settings, now).is_err() {
             return false;
         }
         state.budget = budget;
@@ -110,15 +120,22 @@ impl Meter {
     /// Whether a new meter would be equal.
     fn is_forgettable(&self, now: Instant) -> bool {
         let state = self.state.lock();
-        state.bucket.is_none_or(|bucket| bucket.is_free(now)) && state.budget.is_full(now)
+        let is_free = state.bucket.as_ref().is_none_or(|bucket| bucket.is_free(now));
+        is_free && state.budget.is_full(now)
     }
-}
 
-impl MeterState {
-    fn take(&mut self, settings: &Settings, now: Instant) -> Result<(), Excess> {
+    fn take(
+        &self,
+        state: &mut MeterState,
+        settings: &Settings,
+        now: Instant,
+    ) -> Result<(), Excess> {
         let Some(rate) = settings.rate_limit else { return Ok(()) };
-        let bucket = self.bucket.get_or_insert_with(|| RateBucket::new(rate, now));
-        bucket.take(rate, now).map_err(|free_in| Excess::Rate { rate, free_in })
+        let of = self.connection.as_str().as_bytes();
+        let new = || self.limits.bucket(LimitSpace::Connections, of, rate, now);
+        let bucket = state.bucket.get_or_insert_with(new);
+        let taken = self.limits.take_from(bucket, rate, now);
+        taken.map_err(|free_in| Excess::Rate { rate, free_in })
     }
 }
 
@@ -149,13 +166,21 @@ impl Drop for ExchangeSlot {
 mod tests {
     use super::*;
 
+    fn limits() -> Arc<SharedLimits> {
+        SharedLimits::new(None).unwrap()
+    }
+
+    fn meter() -> Arc<Meter> {
+        Meter::new(ConnectionId::random(), limits(), Instant::now())
+    }
+
     fn settings(json: &str) -> Settings {
         serde_json::from_str(json).unwrap()
     }
 
     #[test]
     fn what_is_refused_is_not_counted() {
-        let (meter, now) = (Meter::new(Instant::now()), Instant::now());
+        let (meter, now) = (meter(), Instant::now());
         let limits = settings(r#"{"concurrency": 1, "rate_limit": "2/h"}"#);
         let first = meter.begin(&limits, now).unwrap();
         for _ in 0..5 {
@@ -170,7 +195,7 @@ mod tests {
 
     #[test]
     fn another_attempt_needs_room_in_the_rate_and_pays_for_nothing_without() {
-        let (meter, now) = (Meter::new(Instant::now()), Instant::now());
+        let (meter, now) = (meter(), Instant::now());
         let limits = settings(r#"{"rate_limit": "1/h"}"#);
         drop(meter.begin(&limits, now).unwrap());
         assert!((0..100).all(|_| !meter.again(&limits, now)));
@@ -179,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_connection_keeps_its_meter_while_there_is_something_to_remember() {
-        let meters = Meters::default();
+        let meters = Meters::new(limits());
         let limits = settings(r#"{"rate_limit": "1/h"}"#);
         let used = ConnectionId::random();
         drop(meters.of(&used).begin(&limits, Instant::now()).unwrap());

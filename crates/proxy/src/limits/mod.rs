@@ -9,3 +9,4 @@ pub mod handshake_limit;
 pub mod meter;
 pub mod rate;
 pub mod refusals;
+pub mod shared;

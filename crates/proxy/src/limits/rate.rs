@@ -15,6 +15,10 @@ const SAVED_MAX: u32 = 10;
 /// One retry is added in each period, so that a rarely used connection can retry too.
 const GIVEN_EVERY: Duration = Duration::from_secs(10);
 
+/// The most periods that requests of other replicas use in advance: as many as there are replicas that exceed a rate at the
+/// same time, and a bound for what a row can do.
+const PERIODS_OWED_MAX: u32 = 16;
+
 /// A rate limit with bursts (the generic cell rate algorithm, ITU-T I.371, with the tolerance of a whole period).
 #[derive(Clone, Copy, Debug)]
 pub struct RateBucket {
@@ -38,24 +42,48 @@ impl RateBucket {
         Self { rate, free_at: now }
     }
 
-    /// Takes one request. When the rate has changed, the used fraction stays the same.
+    /// Takes one request that counts `weight` times. One is allowed in any case when the whole rate is available. When the rate
+    /// has changed, the used fraction stays the same.
     ///
     /// # Errors
     /// The time until the next request is allowed.
-    pub fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+    pub fn take(&mut self, rate: Rate, weight: u32, now: Instant) -> Result<(), Duration> {
         if rate != self.rate {
             let used = self.free_at.saturating_duration_since(now).as_secs_f64();
             let part = (used / whole(self.rate).as_secs_f64()).min(1.0);
             *self = Self { rate, free_at: now + whole(rate).mul_f64(part) };
         }
-        let free_at = self.free_at.max(now) + interval(rate);
-        match free_at.duration_since(now).checked_sub(whole(rate)) {
-            Some(wait) if !wait.is_zero() => Err(wait),
-            _ => {
-                self.free_at = free_at;
-                Ok(())
-            }
+        let cost = interval(rate).saturating_mul(weight);
+        let free_at = self.free_at.max(now) + cost;
+        let over = free_at.duration_since(now).saturating_sub(whole(rate).max(cost));
+        if !over.is_zero() {
+            return Err(over);
         }
+        self.free_at = free_at;
+        Ok(())
+    }
+
+    /// Counts requests that were allowed elsewhere at `then`. The rate may be exceeded by them: what is too much is paid
+    /// back by later requests.
+    pub fn add(&mut self, count: u32, then: Instant, now: Instant) {
+        let free_at = self.free_at.max(then) + interval(self.rate).saturating_mul(count);
+        self.free_at = free_at.min(now + whole(self.rate) * PERIODS_OWED_MAX);
+    }
+
+    /// Makes the bucket at least as empty as one that is free in `used` from now.
+    pub fn use_up(&mut self, used: Duration, now: Instant) {
+        let used = used.min(whole(self.rate) * PERIODS_OWED_MAX);
+        self.free_at = self.free_at.max(now + used);
+    }
+
+    /// The time until the whole rate is available.
+    pub fn used(&self, now: Instant) -> Duration {
+        self.free_at.saturating_duration_since(now)
+    }
+
+    /// The rate of the last request.
+    pub fn rate(&self) -> Rate {
+        self.rate
     }
 
     /// Whether the whole rate is available.
@@ -128,15 +156,40 @@ mod tests {
         let now = Instant::now();
         let mut bucket = RateBucket::new(rate("3/min"), now);
         for _ in 0..3 {
-            assert_eq!(bucket.take(rate("3/min"), now), Ok(()));
+            assert_eq!(bucket.take(rate("3/min"), 1, now), Ok(()));
         }
         for _ in 0..2 {
-            let wait = bucket.take(rate("3/min"), now).unwrap_err();
+            let wait = bucket.take(rate("3/min"), 1, now).unwrap_err();
             assert_eq!(wait, Duration::from_secs(20), "asking costs nothing");
         }
         let later = now + Duration::from_secs(20);
-        assert_eq!(bucket.take(rate("3/min"), later), Ok(()));
-        assert!(bucket.take(rate("3/min"), later).is_err());
+        assert_eq!(bucket.take(rate("3/min"), 1, later), Ok(()));
+        assert!(bucket.take(rate("3/min"), 1, later).is_err());
+    }
+
+    #[test]
+    fn one_that_counts_for_several_is_allowed_by_an_unused_rate_alone() {
+        let now = Instant::now();
+        let mut bucket = RateBucket::new(rate("2/h"), now);
+        assert_eq!(bucket.take(rate("2/h"), 3, now), Ok(()), "it would never be allowed otherwise");
+        let wait = bucket.take(rate("2/h"), 3, now).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(3 * 1_800), "until the whole rate is available");
+        assert!(bucket.take(rate("2/h"), 1, now).is_err());
+    }
+
+    #[test]
+    fn what_others_were_allowed_is_paid_back() {
+        let now = Instant::now();
+        let mut bucket = RateBucket::new(rate("2/min"), now);
+        bucket.add(4, now, now);
+        let wait = bucket.take(rate("2/min"), 1, now).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(90), "two were too many");
+        bucket.add(u32::MAX, now, now);
+        assert_eq!(bucket.used(now), Duration::from_secs(60) * PERIODS_OWED_MAX);
+        let mut late = RateBucket::new(rate("2/min"), now);
+        late.add(1, now, now + Duration::from_secs(20));
+        let later = now + Duration::from_secs(30);
+        assert!(late.is_free(later), "it counts from when it was allowed");
     }
 
     #[test]
@@ -144,12 +197,12 @@ mod tests {
         let now = Instant::now();
         let mut bucket = RateBucket::new(rate("100/h"), now);
         for _ in 0..50 {
-            bucket.take(rate("100/h"), now).unwrap();
+            bucket.take(rate("100/h"), 1, now).unwrap();
         }
         for _ in 0..5 {
-            assert_eq!(bucket.take(rate("10/s"), now), Ok(()));
+            assert_eq!(bucket.take(rate("10/s"), 1, now), Ok(()));
         }
-        let wait = bucket.take(rate("10/s"), now).unwrap_err();
+        let wait = bucket.take(rate("10/s"), 1, now).unwrap_err();
         assert!(wait <= Duration::from_millis(100), "an hour's debt is a second's: {wait:?}");
     }
 
@@ -182,13 +235,13 @@ mod tests {
             let (mut now, mut taken) = (start, Vec::new());
             for gap in gaps_ms {
                 now += Duration::from_millis(gap);
-                match bucket.take(rate, now) {
+                match bucket.take(rate, 1, now) {
                     Ok(()) => taken.push(now),
                     // What is told is true, to the nanosecond.
                     Err(wait) => {
                         let mut early = bucket;
-                        prop_assert!(early.take(rate, now + wait - Duration::from_nanos(1)).is_err());
-                        prop_assert_eq!(early.take(rate, now + wait), Ok(()));
+                        prop_assert!(early.take(rate, 1, now + wait - Duration::from_nanos(1)).is_err());
+                        prop_assert_eq!(early.take(rate, 1, now + wait), Ok(()));
                     }
                 }
             }
@@ -206,7 +259,7 @@ mod tests {
             let start = Instant::now();
             let mut bucket = RateBucket::new(rate, start);
             for n in 0..requests {
-                prop_assert_eq!(bucket.take(rate, start + interval(rate) * n), Ok(()));
+                prop_assert_eq!(bucket.take(rate, 1, start + interval(rate) * n), Ok(()));
             }
         }
 

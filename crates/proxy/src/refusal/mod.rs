@@ -56,7 +56,7 @@ pub enum Refusal {
     #[error("the request target exceeds {bytes} bytes")]
     TargetTooLong { bytes: usize },
     /// A body that must be buffered and exceeds the limit.
-    #[error("the request's body, which a credential goes into, exceeds {bytes} bytes")]
+    #[error("the request's body, which is read whole before it is sent, exceeds {bytes} bytes")]
     TooLarge { bytes: usize },
     /// `Expect` with anything but `100-continue`.
     #[error("only the expectation 100-continue is understood")]

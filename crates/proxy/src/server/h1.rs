@@ -138,7 +138,9 @@ where
         async move {
             let mut answer = answer.await;
             let upgrades = opens_tunnel || answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if *retiring.borrow() && !upgrades {
+            // An atomic load; `borrow` takes a lock that all cores share.
+            let is_retiring = retiring.has_changed().unwrap_or(false);
+            if is_retiring && !upgrades {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             idle.answer_ready();

@@ -29,6 +29,7 @@ use keyward_base::codes::{Code, RefusalText};
 use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::id::OrgId;
 use keyward_net::client::{HandshakeError, connect_tls};
+use keyward_net::seed_list::{SeedList, SeedListError};
 use keyward_net::wire::Wire;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::policy::DatabasePermit;
@@ -301,9 +302,35 @@ impl ServiceExchange {
         dial(&self.gateway, permit).await.map_err(|refusal| self.refuse(&refusal))
     }
 
-    /// Dials once more for an open session, to cancel its statement.
-    pub async fn dial_again(gateway: &Gateway, permit: &DatabasePermit) -> Option<CheckedUpstream> {
-        dial(gateway, permit).await.ok()
+    /// Dials beside the exchange: for an open session, to cancel its statement, or at one of several servers.
+    ///
+    /// # Errors
+    /// As [`ServiceExchange::dial`], which [`ServiceExchange::refused_attempt`] records.
+    pub async fn attempt(
+        gateway: &Gateway,
+        permit: &DatabasePermit,
+    ) -> Result<CheckedUpstream, FailedAttempt> {
+        dial(gateway, permit).await.map_err(FailedAttempt)
+    }
+
+    /// Counts an attempt at one of several servers. The gateway is that of [`ServiceExchange::attempt`].
+    pub fn begin_attempt(&mut self) -> Arc<Gateway> {
+        self.record.count_attempt();
+        self.gateway.clone()
+    }
+
+    /// Records that no attempt succeeded, by one of the failures.
+    pub fn refused_attempt(&mut self, failed: &FailedAttempt) -> RefusalText {
+        self.refuse(&failed.0)
+    }
+
+    /// The servers that DNS lists under the host of the permit.
+    ///
+    /// # Errors
+    /// When DNS lists none in time.
+    pub async fn seed_list(&self, permit: &DatabasePermit) -> Result<SeedList, SeedListError> {
+        let name = permit.endpoint().target.host().to_string();
+        self.gateway.dialler.seed_list(&name, self.connect_timeout()).await
     }
 
     /// The time of day.
@@ -329,13 +356,17 @@ impl ServiceExchange {
         secured.map_err(|error| self.refuse(&Refusal::Tls(error)))
     }
 
-    /// The handshake of [`ServiceExchange::dial_again`].
-    pub async fn secure_again(
+    /// The handshake of [`ServiceExchange::attempt`].
+    ///
+    /// # Errors
+    /// As [`ServiceExchange::secure`].
+    pub async fn secure_attempt(
         gateway: &Gateway,
         upstream: CheckedUpstream,
         permit: &DatabasePermit,
-    ) -> Option<TlsStream<CheckedUpstream>> {
-        secure(gateway, upstream, permit).await.ok()
+    ) -> Result<TlsStream<CheckedUpstream>, FailedAttempt> {
+        let secured = secure(gateway, upstream, permit).await;
+        secured.map_err(|error| FailedAttempt(Refusal::Tls(error)))
     }
 
     /// Whether the listener belongs to one agent.
@@ -424,6 +455,10 @@ async fn secure(
     let (target, within) = (&permit.endpoint().target, gateway.limits.connect_timeout);
     connect_tls(upstream, target, Arc::new(config), within).await
 }
+
+/// Why a stream was not opened.
+#[derive(Debug)]
+pub struct FailedAttempt(Refusal);
 
 /// Why a session's bytes are copied no more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

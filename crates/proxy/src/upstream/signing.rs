@@ -6,10 +6,10 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
 
-use super::body_injection::hold;
 use crate::body::signed_chunks::SignedChunks;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
+use crate::request::held_body::hold;
 use crate::request::inbound::Inbound;
 use keyward_base::host::Target;
 use keyward_rules::inject::credential::Credential;

@@ -1,0 +1,19 @@
+//! The references of a push by git, which its refusal names.
+
+use std::sync::Arc;
+
+use super::Record;
+use crate::policy_query::PolicyQuery;
+use keyward_rules::git_push::PushedRefs;
+
+impl Record {
+    /// Sets the request, after its references were read.
+    pub fn set_push(&mut self, query: Arc<PolicyQuery>) {
+        self.fields.push = Some(query).filter(|query| query.push.is_some());
+    }
+
+    /// The references of a push, if they were read and understood.
+    pub fn push(&self) -> Option<&PushedRefs> {
+        self.fields.push.as_ref()?.push.as_ref()?.as_ref().ok()
+    }
+}
