@@ -2,7 +2,7 @@
 //! repeated one is answered and not delivered again.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderName, HeaderValue};
 
 use super::event::{self, Entry, HookEvent};
 use super::keys::NewKeys;
@@ -10,7 +10,7 @@ use super::queue::Waiting;
 use super::{Inbox, InboxError, KeyQuestion, LastRefusal};
 use keyward_hooks::{Challenge, Incoming, Read, Rejection, Scheme};
 use keyward_model::{Hook, Record};
-use keyward_net::call::{Bounds, Servers};
+use keyward_net::call::Servers;
 use keyward_state::store::StoreError;
 use keyward_vault::RowError;
 
@@ -205,24 +205,11 @@ impl Inbox {
 
     /// Fetches the page that confirms a subscription; its host was checked.
     async fn confirm(&self, url: &str) -> Result<Accepted, Refused> {
-        let failed = |why: String| Refused::Unconfirmed(why);
-        let caller = self.caller.get().ok_or_else(|| failed("no client".to_owned()))?;
-        let request = Request::get(url).body(Bytes::new());
-        let request = request.map_err(|error| failed(error.to_string()))?;
-        let timeout = self.settings.load().timeout;
-        let bounds = Bounds {
-            whole: timeout,
-            connect: timeout,
-            answer: None,
-            head_bytes_max: 16 * 1024,
-            body_bytes_max: 64 * 1024,
-            servers: Servers::SecureOrLoopback,
-        };
-        let answer = caller.call(request, &bounds).await;
-        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        let answer =
+            self.get(url, Servers::SecureOrLoopback).await.map_err(Refused::Unconfirmed)?;
         match answer.status().is_success() {
             true => Ok(Accepted::Answer { content_type: "text/plain", body: vec![], field: None }),
-            false => Err(failed(format!("answered {}", answer.status().as_u16()))),
+            false => Err(Refused::Unconfirmed(format!("answered {}", answer.status().as_u16()))),
         }
     }
 }

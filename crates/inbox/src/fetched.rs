@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
@@ -124,12 +124,21 @@ impl Inbox {
             (None, KeyPlace::Api { .. }) => Err("the hook has no connection".to_owned()),
         };
         let document = fetched.map_err(Refused::NoKey)?;
-        let read = verify(&document)?;
-        self.fetched.put(origin, document, now);
-        Ok(read)
+        // Kept before it is used: requests with wrong signatures must not fetch it each time.
+        self.fetched.put(origin, document.clone(), now);
+        Ok(verify(&document)?)
     }
 
     async fn fetch(&self, url: &str) -> Result<Bytes, String> {
+        let answer = self.get(url, Servers::Secure).await?;
+        match answer.status().as_u16() {
+            200 => Ok(answer.into_body()),
+            status => Err(format!("its place answered {status}")),
+        }
+    }
+
+    /// The answer of a service at a URL that was checked.
+    pub(crate) async fn get(&self, url: &str, servers: Servers) -> Result<Response<Bytes>, String> {
         let caller = self.caller.get().ok_or("the gateway has no client")?;
         let request = Request::get(url).body(Bytes::new()).map_err(|error| error.to_string())?;
         let timeout = self.settings.load().timeout;
@@ -139,12 +148,8 @@ impl Inbox {
             answer: None,
             head_bytes_max: 16 * 1024,
             body_bytes_max: DOCUMENT_BYTES_MAX,
-            servers: Servers::Secure,
+            servers,
         };
-        let answer = caller.call(request, &bounds).await.map_err(|error| error.to_string())?;
-        match answer.status().as_u16() {
-            200 => Ok(answer.into_body()),
-            status => Err(format!("its place answered {status}")),
-        }
+        caller.call(request, &bounds).await.map_err(|error| error.to_string())
     }
 }

@@ -29,7 +29,7 @@ use keyward_hooks::Scheme;
 use keyward_model::{Hook, Record, Reference};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::Directory;
+use keyward_state::directory::{Directory, OpenedRow};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Lease, Store, StoreError, Table};
 use keyward_vault::events::LastTry;
@@ -146,6 +146,18 @@ pub struct LastRefusal {
     pub code: &'static str,
     /// In words.
     pub reason: String,
+}
+
+/// Checks an opened row of a hook's keys or events, for `keyward store check`. Other rows are not looked at.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_content(row: &OpenedRow) -> Result<(), String> {
+    match row.table {
+        Table::HookKeys => row.decode::<HookKeys>().map(drop),
+        Table::HookEvents => row.decode::<Entry>().map(drop),
+        _ => Ok(()),
+    }
 }
 
 impl Inbox {

@@ -62,6 +62,16 @@ pub enum KeyPlace {
     },
 }
 
+impl KeyPlace {
+    /// A URL that a request names, if it is one of the service.
+    fn public(url: &str, is_of_service: bool) -> Result<Self, Rejection> {
+        match is_of_service {
+            true => Ok(Self::Public(url.to_owned())),
+            false => Err(Rejection::KeyElsewhere),
+        }
+    }
+}
+
 /// What a request with a valid signature is.
 #[derive(Debug)]
 pub enum Read {
@@ -156,9 +166,7 @@ impl FetchedForm {
                 pubsub::Pusher::parse(text).is_some(),
                 "the email address of a service account, and behind a space the audience if it is not the URL of the hook",
             ),
-            Self::Paypal => {
-                (paypal::is_webhook_id(text), "the ID of the webhook, letters and digits")
-            }
+            Self::Paypal => (paypal::is_id(text), "the ID of the webhook, letters and digits"),
             Self::Plaid => (false, "none: its keys are fetched with the connection"),
         };
         if is_right { Ok(()) } else { Err(SecretError::Form { expected }) }

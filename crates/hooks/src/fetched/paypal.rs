@@ -1,7 +1,7 @@
 //! Webhooks of PayPal. <https://developer.paypal.com/api/rest/webhooks/rest/#link-selfverificationmethod>
 //!
-//! The signature covers the id of the webhook, which the hook names, and the CRC-32 of the body. CRC-32 is no cryptographic hash: whoever
-//! changes a request on its way can make a body with the same one. TLS to the hook is what prevents that.
+//! The signature covers the id of the webhook, which the hook names, and the CRC-32 of the body. CRC-32 is no cryptographic hash: an
+//! attacker between PayPal and the hook could make another body with the same one. TLS to the hook prevents that.
 
 use aws_lc_rs::signature::RSA_PKCS1_2048_8192_SHA256;
 use http::HeaderName;
@@ -30,7 +30,8 @@ const PLACES: [&str; 4] = [
     "https://api-m.sandbox.paypal.com/v1/notifications/certs/",
 ];
 
-pub(super) fn is_webhook_id(text: &str) -> bool {
+/// The form of the ids of webhooks and certificates.
+pub(super) fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
@@ -45,14 +46,7 @@ pub(super) fn key_place(request: &Request<'_>, accepted: &[&str]) -> Result<KeyP
     }
     let url = header(request, &CERTIFICATE)?;
     let name = PLACES.iter().find_map(|place| url.strip_prefix(place));
-    let is_name = |name: &str| {
-        (1..=64).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
-    match name.is_some_and(is_name) {
-        true => Ok(KeyPlace::Public(url.to_owned())),
-        false => Err(Rejection::KeyElsewhere),
-    }
+    KeyPlace::public(url, name.is_some_and(is_id))
 }
 
 pub(super) fn read(

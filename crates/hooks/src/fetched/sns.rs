@@ -86,10 +86,8 @@ pub(super) fn key_place(request: &Request<'_>, accepted: &[&str]) -> Result<KeyP
     let file = url.strip_prefix(&format!("https://{}/", topic.host()));
     let file = file.and_then(|file| file.strip_prefix("SimpleNotificationService-"));
     let name = file.and_then(|file| file.strip_suffix(".pem")).ok_or(Rejection::KeyElsewhere)?;
-    match (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        true => Ok(KeyPlace::Public(url.into_owned())),
-        false => Err(Rejection::KeyElsewhere),
-    }
+    let is_id = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric());
+    KeyPlace::public(&url, is_id)
 }
 
 pub(super) fn read(
