@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 
-use super::bindings::{self, Defaults};
+use super::bindings;
 use super::body::Segments;
 use super::context::Context;
 use super::error::{ApiError, shown};
@@ -46,14 +46,12 @@ impl Exposed for Agent {
     async fn beside(context: &Context, record: &Record<Self>) -> AgentShown {
         let facts = &record.facts;
         let tokens = facts.tokens.iter().map(|token| tokens::shown(context, token));
-        let (bindings, defaults) = (facts.bindings.iter(), Defaults::of(context, record));
-        let shown = |it| bindings::shown(context, record, it, &defaults);
         AgentShown {
             owner: facts.owner.clone(),
             paused: facts.is_paused(),
             held: facts.held,
             tokens: tokens.collect(),
-            bindings: bindings.filter_map(shown).collect(),
+            bindings: bindings::all_shown(context, record).await,
             listeners: listeners(context, record),
         }
     }

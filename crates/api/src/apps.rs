@@ -13,7 +13,7 @@ use super::resource::{self, Exposed};
 use super::state::Admin;
 use super::wire::{AppChanged, RedirectView};
 use keyward_base::id::AppId;
-use keyward_model::{App, AppShown, AppSpec, ManagedBy, Record, SecretFields, Shown, redirect_uri};
+use keyward_model::{App, AppShown, AppSpec, GivenFields, ManagedBy, Record, Shown, redirect_uri};
 use keyward_state::directory::AppRecord;
 use keyward_vault::{ChangedApp, NewApp, with_template};
 
@@ -53,7 +53,10 @@ impl Exposed for App {
         let uses = uses.filter(|connection| caller.sees_connection(connection));
         let mut connections: Vec<String> = uses.map(|connection| connection.name.clone()).collect();
         connections.sort_unstable();
+        let references = context.deps().vault.app_reference_status(record).await;
         AppShown {
+            fetched: references.fetched,
+            fetch_failing: references.failing,
             redirect_uri: record.redirect_uri(&context.deps().public_url),
             secrets: record.facts.secrets.clone(),
             registered: record.facts.registered.clone(),
@@ -73,6 +76,7 @@ impl Exposed for App {
         if with.id.as_ref().is_some_and(|id| context.view().org_of_app(id).is_some()) {
             return Err(ApiError::field("id", "is in use: ask for another one"));
         }
+        spec.references.extend(with.secrets.references);
         let new = NewApp {
             id: with.id,
             org: caller.org().clone(),
@@ -80,7 +84,7 @@ impl Exposed for App {
             registered: None,
             managed_by: ManagedBy::Store,
         };
-        let app = vault.add_app_of(new, with.secrets.0).await?;
+        let app = vault.add_app_of(new, with.secrets.secrets).await?;
         caller.names("app", &app.id, &app.name);
         admin.enforce().await?;
         Ok(resource::shown(context, &app).await)
@@ -98,7 +102,13 @@ impl Exposed for App {
         let secrets = change.with.secrets.take();
         let set = |record: &mut AppRecord| -> Result<(), ApiError> {
             change.if_match.check(record)?;
-            let spec = change.of(&record.spec)?;
+            let mut spec = change.of(&record.spec)?;
+            if let Some(given) = &secrets {
+                spec.references.clone_from(&given.references);
+            } else if !spec.references.keys().eq(record.references.keys()) {
+                let why = "cannot be added or taken away here: give all `secrets` again";
+                return Err(ApiError::field("references", why));
+            }
             if spec.auth != record.auth {
                 return Err(ApiError::field("auth", "cannot be changed: add another app"));
             }
@@ -106,8 +116,10 @@ impl Exposed for App {
             Ok(())
         };
         let (vault, org, id) = (&context.deps().vault, &record.org, &record.id);
-        let ChangedApp { app, changed } = match secrets {
-            Some(SecretFields(secrets)) => vault.change_app_of(org, id, &set, secrets).await?,
+        let ChangedApp { app, changed } = match &secrets {
+            Some(GivenFields { secrets, .. }) => {
+                vault.change_app_of(org, id, &set, secrets.clone()).await?
+            }
             None => vault.change_app(org, id, &set, None).await?,
         };
         let retried = vault.try_app_again(&app.org, &app.id).await?;
@@ -135,5 +147,5 @@ fn as_given(patch: &mut Map<String, Value>, before: &AppSpec) {
 
 /// Why no token can be requested with an app.
 pub(super) async fn problem(admin: &Admin, app: &AppRecord) -> Option<String> {
-    admin.deps().vault.app_secret(app).await.err().map(|error| error.to_string())
+    admin.deps().vault.app_problem(app).await.map(|error| error.to_string())
 }

@@ -2,6 +2,7 @@
 //! them.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use axum::Json;
 use http::StatusCode;
@@ -18,7 +19,7 @@ use keyward_model::{
     Agent, BindTerms, BindingLimits, BindingPatch, BindingShown, BindingSpec, BoundSlot,
     LimitsChange, unknown_action,
 };
-use keyward_rules::provider::Catalogue;
+use keyward_rules::provider::{Catalogue, Field};
 use keyward_state::directory::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, View};
 
 pub(super) fn routes() -> Routes {
@@ -52,7 +53,7 @@ impl Defaults {
             };
             let account = rulebook.account(connection);
             let paths: Vec<_> = account.paths.iter().map(ToString::to_string).collect();
-            for host in &account.hosts {
+            for host in account.hosts.iter() {
                 if places.insert((host.to_string(), paths.clone())) {
                     defaults.insert(binding.connection.clone());
                 }
@@ -63,30 +64,30 @@ impl Defaults {
 }
 
 /// A binding as shown, or `None` while its connection is being removed, or before it is in a slot.
-pub(super) fn shown(
+pub(super) async fn shown(
     context: &Context,
     agent: &AgentRecord,
     binding: &BindingRecord,
     Defaults(defaults): &Defaults,
 ) -> Option<BindingShown> {
-    let directory = context.view();
-    let connection = directory.connection(&agent.org, &binding.connection)?;
-    let slots = slots(&directory, agent, binding);
+    let (connection, slots) = {
+        let directory = context.view();
+        let connection = directory.connection(&agent.org, &binding.connection)?.clone();
+        (connection, slots(&directory, agent, binding))
+    };
     if !binding.direct && slots.is_empty() {
         return None;
     }
-    let text =
-        |(field, placeholder): (&String, &keyward_rules::inject::placeholder::Placeholder)| {
-            (field.clone(), placeholder.as_str().to_owned())
-        };
-    let placeholders: BTreeMap<_, _> = binding.placeholders.iter().map(text).collect();
+    let held = binding.placeholders.iter();
+    let text = held.map(|(field, placeholder)| (field.to_owned(), placeholder.as_str().to_owned()));
+    let placeholders: BTreeMap<_, _> = text.collect();
     Some(BindingShown {
         connection: connection.id.clone(),
         name: connection.name.clone(),
         provider: connection.provider.clone(),
         managed_by: binding.managed_by,
         created: binding.created,
-        env: variables(&context.deps().vault.catalogue(&connection.org), connection, &placeholders),
+        env: variables(context, &connection, &placeholders).await,
         placeholders,
         slots,
         direct: binding.direct,
@@ -105,16 +106,42 @@ fn slots(directory: &View, agent: &AgentRecord, binding: &BindingRecord) -> Vec<
     each.collect()
 }
 
-/// The variables that the provider's SDKs read, each with the placeholder of its field.
-fn variables(
-    catalogue: &Catalogue,
+/// The bindings of an agent that [`shown`] shows.
+pub(super) async fn all_shown(context: &Context, agent: &AgentRecord) -> Vec<BindingShown> {
+    let defaults = Defaults::of(context, agent);
+    let mut all = Vec::new();
+    for binding in &agent.facts.bindings {
+        all.extend(shown(context, agent, binding, &defaults).await);
+    }
+    all
+}
+
+/// The variables that the provider's SDKs read: with the placeholder of a secret, or with the value of a built-in
+/// provider's field that is none, such as the id of an account. A grant that cannot be opened has no values.
+async fn variables(
+    context: &Context,
     connection: &ConnectionRecord,
     placeholders: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
+    let vault = &context.deps().vault;
+    let catalogue = vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
-    let fields = auth.into_iter().flat_map(|auth| auth.carried());
-    let named = fields.filter_map(|field| Some((field, placeholders.get(&field.name)?)));
+    let (Some(provider), Some(auth)) = (provider, auth) else { return BTreeMap::new() };
+    // A provider of a user could name `LD_PRELOAD` for a value that the connection's owner chooses.
+    let built_in = Catalogue::built_in();
+    let is_built_in = built_in.get(&provider.id).is_some_and(|it| Arc::ptr_eq(it, provider));
+    let is_open = |field: &Field| !field.secret && !field.env.is_empty();
+    let values = match is_built_in && auth.fields.iter().any(is_open) {
+        true => vault.shown_fields(connection).await.unwrap_or_default(),
+        false => BTreeMap::new(),
+    };
+    let held = auth.carried().map(|field| (field, placeholders.get(&field.name)));
+    // A line break would begin another variable in a file of variables.
+    let is_one_line = |text: &&String| !text.chars().any(char::is_control);
+    let open = auth.fields.iter();
+    let open = open.map(|field| (field, values.get(&field.name).filter(is_one_line)));
+    let named = held.chain(open).filter_map(|(field, text)| Some((field, text?)));
     named.flat_map(|(field, text)| field.env.iter().map(|v| (v.clone(), text.clone()))).collect()
 }
 
@@ -124,10 +151,9 @@ async fn list(
     Params(page): Params<Page>,
 ) -> Result<Json<List<BindingShown>>, ApiError> {
     let agent = resource::found::<Agent>(&context, &agent)?;
-    let defaults = Defaults::of(&context, &agent);
-    let all = agent.facts.bindings.iter();
-    let shown = all.filter_map(|one| shown(&context, &agent, one, &defaults));
-    let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
+    let shown = all_shown(&context, &agent).await;
+    let wanted =
+        shown.into_iter().filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
     page.cut(wanted.collect(), |binding: &BindingShown| &binding.name).map(Json)
 }
 
@@ -149,7 +175,7 @@ async fn bind(
     }
     admin.enforce().await?;
     let agent = resource::found::<Agent>(&context, agent.id.as_str())?;
-    let shown = shown(&context, &agent, &binding, &Defaults::of(&context, &agent));
+    let shown = shown(&context, &agent, &binding, &Defaults::of(&context, &agent)).await;
     let shown = shown.ok_or_else(|| ApiError::not_found("connection", new.connection.as_str()))?;
     Ok((StatusCode::CREATED, Json(shown)))
 }
@@ -191,7 +217,7 @@ async fn limit(
     let binding = directory.limit_binding(org, &agent.id, &connection.id, limits).await?;
     admin.enforce().await?;
     let agent = resource::found::<Agent>(&context, agent.id.as_str())?;
-    let shown = shown(&context, &agent, &binding, &Defaults::of(&context, &agent));
+    let shown = shown(&context, &agent, &binding, &Defaults::of(&context, &agent)).await;
     shown.ok_or_else(|| ApiError::not_found("binding", &connection.name)).map(Json)
 }
 

@@ -125,18 +125,19 @@ fn is_not_named(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiE
         return Err(refused(format!("a rule of the configuration ({})", rule.place)));
     }
     let view = admin.deps().directory.view();
-    let bound = view.agents().find(|agent| {
+    let holders = || view.holders(&connection.org, &connection.id);
+    let bound = holders().find(|agent| {
         let of_file = |binding: &keyward_state::directory::BindingRecord| {
             binding.managed_by == ManagedBy::File
         };
-        agent.org == connection.org && agent.facts.binding(&connection.id).is_some_and(of_file)
+        agent.facts.binding(&connection.id).is_some_and(of_file)
     });
     if let Some(agent) = bound {
         return Err(refused(format!("agent `{}` of the configuration", agent.name)));
     }
-    let plugged = view.plugins().find(|plugin| {
-        plugin.org == connection.org
-            && plugin.managed_by == ManagedBy::File
+    let plugins = holders().flat_map(|agent| view.plugins_of(&agent.org, &agent.id));
+    let plugged = plugins.into_iter().find(|plugin| {
+        plugin.managed_by == ManagedBy::File
             && !plugin.facts.paused
             && plugin.slots_with(&connection.id).next().is_some()
     });

@@ -26,6 +26,7 @@ use super::state::Admin;
 use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes};
 use keyward_base::secret::Secret;
+use keyward_base::settings::Settings;
 use keyward_model::{
     Connection, ConnectionGiven, ConnectionShown, Reference, References, Shown, SshKeyShown, User,
 };
@@ -120,7 +121,7 @@ async fn add(
             issuer: with.issuer,
             scopes: spec.scopes,
             environment: spec.environment,
-            settings: spec.settings,
+            settings: Settings::clone(&spec.settings),
             visibility,
             owner,
         };
@@ -406,5 +407,5 @@ async fn ssh_key(admin: &Admin, connection: &ConnectionRecord) -> Option<SshKeyS
     if auth.kind != AuthKind::SshKey {
         return None;
     }
-    Some(vault.ssh_identity(&connection.org, &connection.id).await.ok()?.shown())
+    Some(vault.known_ssh_identity(&connection.org, &connection.id).await.ok()?.shown())
 }

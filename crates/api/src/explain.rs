@@ -3,6 +3,7 @@
 
 mod base_url;
 mod question;
+mod ssh;
 mod stop;
 
 use axum::Json;
@@ -45,6 +46,9 @@ async fn explain(
     caller: Caller,
     Body(ask): Body<ExplainAsk>,
 ) -> Result<Json<Explanation>, ApiError> {
+    if let Some(told) = Box::pin(ssh::explained(&admin, &caller, &ask)).await? {
+        return Ok(Json(told));
+    }
     let (mut told, target) = decided(&admin, &caller, &ask)?;
     if let Some(used) = &mut told.connection {
         look_behind(&admin, &caller, used).await;
@@ -183,7 +187,8 @@ fn used(
     });
     let placements = instance.iter().flat_map(|instance| &instance.placements);
     let mut fitting = placements.filter(|scoped| scoped.matches(&asked.target, &asked.path));
-    let settings = Some(connection.settings.clone()).filter(|it| *it != Settings::default());
+    let settings =
+        Some(Settings::clone(&connection.settings)).filter(|it| *it != Settings::default());
     let places = fitting.next().map(|scoped| scoped.what.clone());
     Some(UsedConnection { connection: used, settings, places })
 }

@@ -86,6 +86,8 @@ impl Exported for App {
         record: &Record<Self>,
     ) -> Result<Map<String, Value>, ApiError> {
         let secrets = record.facts.secrets.iter();
+        // References are in the spec.
+        let secrets = secrets.filter(|field| !record.references.contains_key(*field));
         Ok(secrets.map(|field| (field.clone(), export.variable(record, field))).collect())
     }
 }

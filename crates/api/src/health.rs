@@ -1,5 +1,7 @@
 //! Health and public data: liveness, readiness, metrics, and the certificates that agents must trust.
 
+use std::time::Duration;
+
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -10,11 +12,10 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::reload::Reloads;
-use super::state::Admin;
-use super::state::DatabaseLocation;
+use super::state::{Admin, DatabaseLocation, Deps};
 use super::wire::{
-    AgentListener, CallerView, DatabaseListenerView, Health, OidcView, Status, TelemetryFailure,
-    TelemetryView,
+    AgentListener, CallerView, DatabaseListenerView, Health, OidcView, SharedStoreView, Status,
+    TelemetryFailure, TelemetryView,
 };
 use keyward_state::observe::telemetry::Telemetry;
 
@@ -69,6 +70,7 @@ pub(super) fn word(admin: &Admin) -> &'static str {
     match (admin.is_draining(), admin.is_ready()) {
         (true, _) => "draining",
         (false, true) => "ready",
+        (false, false) if admin.deps().directory.is_outdated() => "outdated",
         // A load balancer must send requests to a replica that hears of revocations.
         (false, false) => "stale",
     }
@@ -109,8 +111,20 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
             redirect_uri: party.redirect_uri().to_owned(),
         }),
         telemetry: admin.deps().telemetry.get().map(|telemetry| telemetry_view(&telemetry)),
+        store: shared_store(&admin),
         reload: admin.reloads().and_then(Reloads::last),
     }))
+}
+
+fn shared_store(admin: &Admin) -> Option<SharedStoreView> {
+    let Deps { directory, metrics, .. } = admin.deps();
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    directory.is_shared().then(|| SharedStoreView {
+        staleness_ms: ms(directory.staleness()),
+        stale_max_ms: ms(directory.stale_max()),
+        outdated: directory.is_outdated(),
+        replicas: metrics.health.replicas.get(),
+    })
 }
 
 fn database_view(place: DatabaseLocation) -> DatabaseListenerView {
@@ -163,6 +177,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let (failing, long) = deps.vault.failing_counts();
     deps.metrics.failing.now.set(i64::try_from(failing).unwrap_or(i64::MAX));
     deps.metrics.failing.long.set(i64::try_from(long).unwrap_or(i64::MAX));
+    deps.metrics.sources.set(deps.vault.source_samples().into_iter());
     let directory = deps.directory.view();
     deps.metrics.connections(directory.connections().map(|connection| &connection.facts.state));
     ([(header::CONTENT_TYPE, OPEN_METRICS)], deps.metrics.render()).into_response()

@@ -72,7 +72,7 @@ pub(super) struct Visit {
 
 impl Network {
     pub(super) fn new(admin: Admin, access: NetworkAccess) -> Self {
-        let limits = ApiLimits::new(&admin.deps().limits);
+        let limits = ApiLimits::new(&admin.deps().limits, &admin.deps().shared_limits);
         Self(Arc::new(NetworkState { admin, access, limits }))
     }
 }

@@ -65,6 +65,8 @@ async fn about(admin: &Admin, places: &Locations) -> ReplicaAbout {
         config: digits[..HASH_DIGITS].to_owned(),
         lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
         status: word(admin).to_owned(),
+        clock: Some(admin.deps().clock.now()),
+        stale_max_ms: u64::try_from(admin.deps().directory.stale_max().as_millis()).ok(),
     }
 }
 
@@ -120,9 +122,13 @@ fn view(
         _ if announced.ago > GONE_AFTER => ReplicaState::Gone,
         "draining" => ReplicaState::Draining,
         "stale" => ReplicaState::Stale,
+        "outdated" => ReplicaState::Outdated,
         _ => ReplicaState::Ready,
     };
+    let times = about.clock.zip(announced.seen);
     ReplicaView {
+        clock_ahead_ms: times.map(|(own, store)| own.as_millisecond() - store.as_millisecond()),
+        stale_max_ms: about.stale_max_ms,
         state,
         own: announced.is_own,
         config_differs: config.is_some_and(|config| config != about.config),
@@ -151,12 +157,16 @@ mod tests {
             config: "one".to_owned(),
             lag_ms: 7,
             status: "stale".to_owned(),
+            clock: Some(Timestamp::UNIX_EPOCH + Duration::from_secs(50)),
+            stale_max_ms: Some(300_000),
         };
         let seen = |seconds, config| {
             let ago = Duration::from_secs(seconds);
-            let one = AnnouncedReplica { is_own: false, about: String::new(), ago };
+            let seen = Some(Timestamp::UNIX_EPOCH + Duration::from_secs(60));
+            let one = AnnouncedReplica { is_own: false, about: String::new(), ago, seen };
             let now = Timestamp::UNIX_EPOCH + Duration::from_secs(60);
             let view = view(&one, about.clone(), config, now);
+            assert_eq!((view.clock_ahead_ms, view.clock_differs()), (Some(-10_000), Some(-10_000)));
             (view.state, view.config_differs, view.seen.as_second())
         };
         assert_eq!(seen(20, Some("one")), (ReplicaState::Stale, false, 40));

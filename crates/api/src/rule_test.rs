@@ -52,8 +52,16 @@ fn asked(case: &RuleCase) -> ExplainAsk {
         Some((method, url)) => (Some(method.to_owned()), url.trim_start()),
         None => (None, request),
     };
-    let (agent, url, headers) = (case.agent.clone(), url.to_owned(), case.headers.clone());
-    ExplainAsk { agent, session: None, method, url, connection: None, headers }
+    ExplainAsk {
+        agent: case.agent.clone(),
+        session: None,
+        method,
+        url: url.to_owned(),
+        connection: None,
+        headers: case.headers.clone(),
+        graphql: case.graphql.clone(),
+        push: case.push.clone(),
+    }
 }
 
 /// What is stopped is refused, whatever a rule meant to do with it.

@@ -28,7 +28,7 @@ pub(super) fn routes() -> Routes {
         )
         .delete(
             "/sources/{source}",
-            ["removeSource", "Remove a secret source that no connection names"],
+            ["removeSource", "Remove a secret source that no connection or app names"],
             resource::remove::<Source>,
         )
         .post(
@@ -56,11 +56,18 @@ impl Exposed for Source {
         let connections = view.connections_of_source(&record.org, record.name());
         let mut connections: Vec<_> = connections.map(|it| it.name.clone()).collect();
         connections.sort_unstable();
+        let apps = view.apps_of_source(&record.org, record.name());
+        let mut apps: Vec<_> = apps.map(|it| it.name.clone()).collect();
+        apps.sort_unstable();
         SourceShown {
             kind: record.spec.kind().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
             credentials: record.facts.credentials.clone(),
             connections,
+            apps,
             fetched: health.fetched,
+            kept_until: health.fetched.and_then(|at| {
+                at.checked_add(record.spec.ttl()).ok()?.checked_add(record.spec.keep()).ok()
+            }),
             failing: health.failing,
         }
     }
@@ -107,13 +114,15 @@ async fn test(
     let view = context.view();
     let mut references: BTreeSet<String> = asked.reference.into_iter().collect();
     if references.is_empty() {
-        let used = view.connections_of_source(&source.org, source.name());
-        let used = used.flat_map(|it| it.references.values());
+        let (org, name) = (&source.org, source.name());
+        let used = view.connections_of_source(org, name).flat_map(|it| it.references.values());
+        let of_apps = view.apps_of_source(org, name).flat_map(|it| it.references.values());
+        let used = used.chain(of_apps);
         let used = used.filter(|it| it.from == source.name());
         references = used.map(|it| it.reference.clone()).collect();
     }
     if references.is_empty() {
-        let message = "is required: no connection has a value there".to_owned();
+        let message = "is required: no connection or app has a value there".to_owned();
         let hint = Some("name a value to fetch".to_owned());
         return Err(ApiError::Field { field: "ref".to_owned(), message, hint });
     }

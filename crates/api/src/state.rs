@@ -22,9 +22,8 @@ use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
 use keyward_inbox::Inbox;
 use keyward_net::dial::Dialler;
-use keyward_proxy::Gateway;
-use keyward_proxy::ListenerOwner;
 use keyward_proxy::ca::authority::{self, Authority};
+use keyward_proxy::{Gateway, ListenerOwner, SharedLimits};
 use keyward_state::crypto::challenge::Challenges;
 use keyward_state::directory::Directory;
 use keyward_state::observe::change_log::Changes;
@@ -77,6 +76,8 @@ pub struct Deps {
     pub provider_definitions: watch::Receiver<Arc<[Value]>>,
     /// Limits of bodies, heads and waits.
     pub limits: Limits,
+    /// Rates that replicas count together.
+    pub shared_limits: Arc<SharedLimits>,
     /// How people sign in.
     pub sign_in: SignInSettings,
     /// Sign-in with an identity provider, if it is configured.
@@ -164,7 +165,7 @@ impl Admin {
     }
 
     fn new(deps: Deps, draining: watch::Receiver<bool>, serving: Option<Serving>) -> Self {
-        let sign_in_limits = SignInLimits::new(&deps.limits);
+        let sign_in_limits = SignInLimits::new(&deps.limits, &deps.shared_limits);
         let shared = deps.directory.shared_key("challenges of passkeys");
         Self(Arc::new(Inner {
             deps,
@@ -232,7 +233,8 @@ impl Admin {
 
     /// Whether the gateway accepts work.
     pub(super) fn is_ready(&self) -> bool {
-        !self.is_draining() && !self.deps().directory.is_stale()
+        let directory = &self.deps().directory;
+        !self.is_draining() && !directory.is_stale() && !directory.is_outdated()
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -70,8 +70,8 @@ pub use self::sign_in::{
 };
 pub use self::source::{SourceTest, SourceTested, TestedReference};
 pub use self::status::{
-    AgentListener, CallerView, DatabaseListenerView, Health, OidcView, ReloadView, Status,
-    TelemetryFailure, TelemetryView,
+    AgentListener, CallerView, DatabaseListenerView, Health, OidcView, ReloadView, SharedStoreView,
+    Status, TelemetryFailure, TelemetryView,
 };
 pub use self::stream::{StreamKind, StreamView};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
@@ -287,8 +287,6 @@ pub struct AuthView {
     pub label: String,
     /// For people.
     pub note: Option<String>,
-    /// Whether it can be used yet.
-    pub supported: bool,
     /// Whether a person consents at the provider.
     #[serde(default)]
     pub consents: bool,
@@ -318,6 +316,9 @@ pub struct FieldView {
     pub secret: bool,
     /// May be left out.
     pub optional: bool,
+    /// Whether its value must be a reference to a secret source, because it expires.
+    #[serde(default)]
+    pub from_source: bool,
     /// Variables that SDKs read it from.
     pub env: Vec<String>,
     /// Known beginnings of values; services add new ones.

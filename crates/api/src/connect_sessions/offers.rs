@@ -57,8 +57,8 @@ impl Offers {
             let provider = catalogue.get(&connection.provider);
             let method = |provider: &Arc<Provider>| {
                 let auth = provider.auth(connection.auth.as_deref())?;
-                let is_usable = auth.later.is_none();
-                is_usable.then(|| Offer { provider: provider.clone(), auth: auth.id.clone() })
+                is_for_owners(auth)
+                    .then(|| Offer { provider: provider.clone(), auth: auth.id.clone() })
             };
             let all = provider.and_then(method).into_iter().collect();
             return Self { catalogue, all };
@@ -209,6 +209,11 @@ fn shapes<'a>(provider: &'a Provider, auth: &'a AuthMethod, field: &'a Field) ->
     }
 }
 
+/// Whether all fields can be typed: references are for admins.
+fn is_for_owners(auth: &AuthMethod) -> bool {
+    !auth.fields.iter().any(|field| field.from_source)
+}
+
 /// The methods of a provider that a person can use in a browser: a form, or a consent for which there is one app.
 /// Device codes are for terminals.
 fn usable<'a>(
@@ -225,7 +230,7 @@ fn usable<'a>(
             let grant = auth.oauth.as_ref().map(|oauth| oauth.grant);
             !auth.is_consented_to() || grant == Some(GrantText::AuthorizationCode)
         };
-        auth.later.is_none() && in_browser() && (!auth.needs_app() || has_app())
+        is_for_owners(auth) && in_browser() && (!auth.needs_app() || has_app())
     };
     let usable = provider.auth.iter().filter(is_usable);
     usable.map(|auth| Offer { provider: provider.clone(), auth: auth.id.clone() })

@@ -78,7 +78,9 @@ impl From<VaultError> for ApiError {
             let retry_after = u64::try_from(retry_after).unwrap_or(u64::MAX);
             return Self::Unavailable { message, hint, retry_after };
         }
-        if let VaultError::SourceUnavailable { retry_after, .. } = error.root() {
+        if let VaultError::SourceUnavailable { retry_after, .. }
+        | VaultError::AppSourceUnavailable { retry_after, .. } = error.root()
+        {
             let (message, hint) = (error.to_string(), error.hint());
             let retry_after = retry_after.as_millis().div_ceil(1_000);
             let retry_after = u64::try_from(retry_after).unwrap_or(u64::MAX);

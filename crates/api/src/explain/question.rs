@@ -1,11 +1,14 @@
 //! [`DescribedRequest`]: parses the description of a request into the input of decisions.
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::error::ApiError;
 use crate::wire::ExplainAsk;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
+use keyward_rules::git_push::{PushedRefs, RequestedPush};
+use keyward_rules::graphql::{NotUnderstood, Operations, RequestedOperations};
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::{PolicyRequest, overrides};
@@ -26,6 +29,8 @@ pub(super) struct DescribedRequest {
     placeholders: Vec<Core>,
     named: Option<String>,
     overrides: Vec<Method>,
+    operations: Option<Result<Operations, NotUnderstood>>,
+    push: Option<PushedRefs>,
 }
 
 impl DescribedRequest {
@@ -56,6 +61,11 @@ impl DescribedRequest {
             named: named(ask, &fields),
             overrides: overrides(&fields, uri.query())
                 .map_err(|error| ApiError::field("headers", error.to_string()))?,
+            operations: ask.graphql.as_deref().map(|text| operations(text, &uri)),
+            push: match ask.push.is_empty() {
+                true => None,
+                false => Some(pushed(&ask.push)?),
+            },
         })
     }
 
@@ -69,8 +79,28 @@ impl DescribedRequest {
             query: self.query.as_deref(),
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
+            operations: match &self.operations {
+                None => RequestedOperations::Unread,
+                Some(Ok(operations)) => RequestedOperations::Known(operations),
+                Some(Err(why)) => RequestedOperations::Unclear(*why),
+            },
+            push: self.push.as_ref().map_or(RequestedPush::Unread, RequestedPush::Known),
         }
     }
+}
+
+/// The operations of a body with this document, as a program would send it.
+fn operations(document: &str, uri: &Uri) -> Result<Operations, NotUnderstood> {
+    let json = HeaderValue::from_static("application/json");
+    let fields = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
+    let body = serde_json::json!({ "query": document }).to_string();
+    Operations::read(&fields, uri.query(), body.as_bytes())
+}
+
+/// The references of a push to these branches; `:NAME` is a deletion, as git writes it.
+fn pushed(branches: &[String]) -> Result<PushedRefs, ApiError> {
+    let refs = PushedRefs::to_branches(branches.iter().map(String::as_str));
+    refs.ok_or_else(|| ApiError::field("push", "holds what is not the name of a branch"))
 }
 
 fn target(uri: &Uri) -> Result<Target, ApiError> {

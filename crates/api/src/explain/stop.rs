@@ -58,7 +58,7 @@ pub(super) fn cleartext_by_proxy() -> ErrorView {
 
 const ALLOW: &str = "name the network and port in `upstream.allow_private`";
 
-fn view(code: Code, message: String, hint: Option<&str>) -> ErrorView {
+pub(super) fn view(code: Code, message: String, hint: Option<&str>) -> ErrorView {
     let (code, hint) = (code.to_string(), hint.map(str::to_owned));
     ErrorView { code, message, field: None, hint, docs: None, request: None }
 }

@@ -4,20 +4,17 @@
 //! user; the budgets of the user and of the address are those of all others. A link is accepted in any case.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_base::limits::Limits;
 use keyward_base::password::PasswordHash;
 use keyward_base::secret::Secret;
 use keyward_base::settings::Rate;
-use keyward_proxy::{AuthFailures, RateBucket};
+use keyward_proxy::{AuthFailures, LimitSpace, SharedLimits};
 use keyward_state::crypto::password;
 use keyward_state::crypto::token::TokenHash;
-use lru::LruCache;
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use crate::error::ApiError;
 use crate::network::seconds;
@@ -33,9 +30,6 @@ const TRIES_OF_USER_PER_MINUTE_MAX: u32 = 20;
 /// so guesses by someone who has the password take two years on average.
 const CODES_PER_HOUR_MAX: u32 = 20;
 
-/// Budgets that are remembered; the one that was used longest ago is forgotten first.
-const BUDGETS_MAX: usize = 8_192;
-
 /// Passwords that are hashed at once: each takes 19 MiB and a core.
 const AT_ONCE: usize = 2;
 
@@ -50,13 +44,13 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct SignInLimits {
     links: AuthFailures,
-    budgets: Mutex<LruCache<Budget, RateBucket>>,
+    shared: Arc<SharedLimits>,
     hashing: Semaphore,
     waiting: Semaphore,
 }
 
 /// Whose tries a budget counts.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 enum Budget {
     Address(IpAddr),
     User(TokenHash),
@@ -90,11 +84,11 @@ pub(crate) struct CodeTry<'a> {
 }
 
 impl SignInLimits {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        let capacity = NonZeroUsize::new(BUDGETS_MAX).expect("a constant above zero");
+    pub(crate) fn new(limits: &Limits, shared: &Arc<SharedLimits>) -> Self {
+        let max = limits.auth_failures_per_minute_max;
         Self {
-            links: AuthFailures::new(limits.auth_failures_per_minute_max),
-            budgets: Mutex::new(LruCache::new(capacity)),
+            links: AuthFailures::new(shared.clone(), LimitSpace::SignInLinks, max),
+            shared: shared.clone(),
             hashing: Semaphore::new(AT_ONCE),
             waiting: Semaphore::new(WAITING_MAX),
         }
@@ -133,10 +127,7 @@ impl SignInLimits {
     }
 
     fn take(&self, budget: Budget, rate: Rate) -> Result<(), RequestRefusal> {
-        let now = Instant::now();
-        let mut budgets = self.budgets.lock();
-        let bucket = budgets.get_or_insert_mut(budget, || RateBucket::new(rate, now));
-        let taken = bucket.take(rate, now);
+        let taken = self.shared.take(LimitSpace::SignIns, budget.text().as_bytes(), rate);
         taken.map_err(|wait| RequestRefusal::SignInFailures { retry_after: seconds(wait) })
     }
 
@@ -185,6 +176,19 @@ impl SignInLimits {
     }
 }
 
+impl Budget {
+    /// The same at all replicas, and different for each budget.
+    fn text(self) -> String {
+        match self {
+            Self::Address(network) => format!("address {network}"),
+            Self::User(user) => format!("user {}", user.to_hex()),
+            Self::UserFrom(user, network) => format!("user {} from {network}", user.to_hex()),
+            Self::Codes(user) => format!("codes {}", user.to_hex()),
+            Self::CodesFrom(user, network) => format!("codes {} from {network}", user.to_hex()),
+        }
+    }
+}
+
 /// The address of an IPv4 client; the /64 of an IPv6 client, who can choose among its addresses.
 pub(crate) fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
@@ -207,7 +211,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn guesses_from_many_addresses_slow_the_user_down_but_not_where_they_are_known() {
-        let limits = SignInLimits::new(&Limits::default());
+        let limits = SignInLimits::new(&Limits::default(), &SharedLimits::new(None).unwrap());
         let fails = |tried| limits.try_password(tried).is_err();
         let mut refused = 0;
         for address in 1..=40 {
@@ -233,7 +237,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn codes_are_guessed_rarely_and_the_owner_is_not_locked_out() {
-        let limits = SignInLimits::new(&Limits::default());
+        let limits = SignInLimits::new(&Limits::default(), &SharedLimits::new(None).unwrap());
         let fails = |network: &str, is_known| {
             let network = network.parse().unwrap();
             limits.try_code(CodeTry { user: "usr_a", network, is_known }).is_err()
@@ -248,7 +252,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_ipv6_client_does_not_guess_from_each_of_its_addresses() {
         let limits = Limits { auth_failures_per_minute_max: 1, ..Limits::default() };
-        let limits = SignInLimits::new(&limits);
+        let limits = SignInLimits::new(&limits, &SharedLimits::new(None).unwrap());
         let fails = |client: &str| limits.failed(client.parse().unwrap()).is_err();
         assert!(!fails("2001:db8::1"));
         assert!(fails("2001:db8::2"));

@@ -18,6 +18,7 @@ use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::tls;
+use keyward_proxy::SharedLimits;
 use keyward_proxy::ca::authority::Authority;
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::Catalogue;
@@ -80,6 +81,7 @@ pub(super) async fn services() -> Deps {
         connect: watch::Sender::new(Arc::default()).subscribe(),
         provider_definitions: watch::Sender::new(Arc::from([])).subscribe(),
         limits: Limits::default(),
+        shared_limits: SharedLimits::new(None).unwrap(),
         sign_in: Default::default(),
         oidc: None,
         data_path: std::sync::Weak::new(),

@@ -21,7 +21,8 @@ pub struct ExplainAsk {
     /// Its method; GET when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Absolute, `http` or `https`; or a base URL of the gateway, as a program would ask by it.
+    /// Absolute, `http` or `https`; or a base URL of the gateway, as a program would ask by it; or a login,
+    /// `ssh://USER@HOST:PORT`.
     pub url: String,
     /// The id of the agent's session that the request would be of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,6 +33,12 @@ pub struct ExplainAsk {
     /// Fields that would be sent.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// The GraphQL document of its body, which would be `application/json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphql: Option<String>,
+    /// The branches that git would push to; `:NAME` would be deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub push: Vec<String>,
 }
 
 /// What would become of a request.

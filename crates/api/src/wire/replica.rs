@@ -22,8 +22,14 @@ pub struct ReplicaAbout {
     pub config: String,
     /// For how long it has had no news of the store, in milliseconds.
     pub lag_ms: u64,
-    /// `ready`, `draining` or `stale`.
+    /// `ready`, `draining`, `stale` or `outdated`.
     pub status: String,
+    /// The time by its own clock.
+    #[serde(default)]
+    pub clock: Option<Timestamp>,
+    /// From this time without news on, it is stale, in milliseconds.
+    #[serde(default)]
+    pub stale_max_ms: Option<u64>,
 }
 
 /// A gateway that uses the same store.
@@ -49,6 +55,23 @@ pub struct ReplicaView {
     pub own: bool,
     /// Whether its configuration file differs from that of the replica that answers.
     pub config_differs: bool,
+    /// How far its clock is ahead of that of the database, in milliseconds; behind it below zero.
+    #[serde(default)]
+    pub clock_ahead_ms: Option<i64>,
+    /// From this time without news on, it is stale and not ready, in milliseconds.
+    #[serde(default)]
+    pub stale_max_ms: Option<u64>,
+}
+
+/// Clocks may differ by so much: tokens are renewed longer than this before they expire, and a list of replicas does not name
+/// a slow statement.
+const CLOCK_DIFFERENCE_MAX_MS: u64 = 5_000;
+
+impl ReplicaView {
+    /// How far its clock is ahead of that of the database in milliseconds, if that is too far.
+    pub fn clock_differs(&self) -> Option<i64> {
+        self.clock_ahead_ms.filter(|ahead| ahead.unsigned_abs() > CLOCK_DIFFERENCE_MAX_MS)
+    }
 }
 
 /// Whether a replica works.
@@ -61,6 +84,8 @@ pub enum ReplicaState {
     Draining,
     /// It has had no news of the store for too long.
     Stale,
+    /// A newer version of Keyward changed the store: it writes nothing any more.
+    Outdated,
     /// It has not announced itself for 20 seconds: it crashed, or cannot reach the store.
     Gone,
 }
@@ -72,6 +97,7 @@ impl ReplicaState {
             Self::Ready => "ready",
             Self::Draining => "draining",
             Self::Stale => "stale",
+            Self::Outdated => "outdated",
             Self::Gone => "gone",
         }
     }

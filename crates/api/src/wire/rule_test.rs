@@ -26,6 +26,12 @@ pub struct RuleCase {
     /// Fields that would be sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// The GraphQL document of its body, which would be `application/json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphql: Option<String>,
+    /// The branches that git would push to; `:NAME` would be deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub push: Vec<String>,
     /// `inject`, `pass`, `tunnel` or `deny`.
     pub expect: ActionKind,
     /// What decides: a rule's name, `binding`, `default`, or an id as explain and audit name it.

@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 /// `/healthz` and `/readyz`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Health {
-    /// `ok`, `ready`, `draining`, or `stale` without news of a shared store for too long.
+    /// `ok`, `ready`, `draining`, `stale` without news of a shared store for too long, or `outdated` when a newer version of
+    /// Keyward changed that store.
     pub status: String,
 }
 
 /// `/api/v1/status` of a running gateway.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Status {
-    /// `ready`, `draining` or `stale`.
+    /// `ready`, `draining`, `stale` or `outdated`.
     pub status: String,
     /// The program's version.
     pub version: String,
@@ -64,9 +65,26 @@ pub struct Status {
     /// The collector that gets traces and logs, if one is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<TelemetryView>,
+    /// The store, if replicas share it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<SharedStoreView>,
     /// What came of the last reload; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<ReloadView>,
+}
+
+/// A store that replicas share, as the gateway that answers sees it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SharedStoreView {
+    /// For how long changes of other replicas may be missing here, in milliseconds: the metric
+    /// `keyward_store_staleness_seconds`.
+    pub staleness_ms: u64,
+    /// From this on, the gateway is not ready.
+    pub stale_max_ms: u64,
+    /// Whether a newer version of Keyward changed the store: this gateway writes nothing any more.
+    pub outdated: bool,
+    /// Running gateways, with this one.
+    pub replicas: i64,
 }
 
 /// A listener for sessions with databases.

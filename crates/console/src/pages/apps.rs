@@ -8,6 +8,7 @@ use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::connect;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
@@ -105,6 +106,7 @@ fn state_of(app: &Shown<App>) -> Markup {
 async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let path = format!("/apps/{}", segment(&name));
     let Tagged { body: app, tag } = visit.tagged::<Shown<App>>(&path).await?;
+    let sources = connect::sources(&visit).await?;
     let is_ours = visit.is_admin() && app.managed_by != Some(ManagedBy::File);
     let content = html! {
         p.crumb { a href="/apps" { "Apps" } }
@@ -135,7 +137,7 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
         div.columns {
             div {
                 section.panel { header { h2 { "Used by" } } (users(&app)) }
-                @if is_ours { (settings(&app, &path, tag.as_deref())) }
+                @if is_ours { (settings(&app, &path, tag.as_deref(), &sources)) }
             }
             aside { section.panel { header { h2 { "About" } } div.body { (about(&app)) } } }
         }
@@ -158,7 +160,11 @@ fn users(app: &Shown<App>) -> Markup {
 
 fn about(app: &Shown<App>) -> Markup {
     let spec = &app.spec;
+    let kept = app.spec.references.iter();
+    let kept: Vec<_> =
+        kept.map(|(name, it)| format!("{name} from {}: {}", it.from, it.reference)).collect();
     let secrets = match app.facts.secrets.is_empty() {
+        true if !kept.is_empty() => html! { "none" },
         true => html! { "none: a public client" },
         false => chips(&app.facts.secrets),
     };
@@ -169,6 +175,9 @@ fn about(app: &Shown<App>) -> Markup {
         ("Method", spec.auth.as_ref().map(|auth| html! { (auth) })),
         ("Client id", Some(html! { code { (spec.client_id) } })),
         ("Stored secrets", Some(secrets)),
+        ("By reference", (!kept.is_empty()).then(|| chips(&kept))),
+        ("Fetched", app.facts.fetched.as_ref().map(|it| html! { (ago(it.at)) " · used until " (ago(it.kept_until)) " if its source cannot be asked" })),
+        ("Fetching fails", app.facts.fetch_failing.as_ref().map(|it| html! { "since " (ago(it.since)) ", " (it.count) " in a row: " (sentence(it.message.as_deref().unwrap_or("no answer"))) })),
         ("Scopes", (!spec.scopes.is_empty()).then(|| chips(&spec.scopes))),
         ("Variables", (!variables.is_empty()).then(|| chips(&variables))),
         ("Registered at", app.facts.registered.as_ref().map(|it| html! { (it.issuer) })),
@@ -178,7 +187,7 @@ fn about(app: &Shown<App>) -> Markup {
     ])
 }
 
-fn settings(app: &Shown<App>, path: &str, tag: Option<&str>) -> Markup {
+fn settings(app: &Shown<App>, path: &str, tag: Option<&str>, sources: &[String]) -> Markup {
     let scopes = app.spec.scopes.join(" ");
     let client = Field {
         name: "client_id",
@@ -221,6 +230,15 @@ fn settings(app: &Shown<App>, path: &str, tag: Option<&str>) -> Markup {
                 form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The new secret is in force." autocomplete="off" {
                     (secret.show())
                     button.first { "Replace secret" }
+                }
+            }
+            @if !sources.is_empty() {
+                details {
+                    summary { "Keep the secret in a secret source" }
+                    form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The next token is requested with it." autocomplete="off" {
+                        (connect::reference_field("secrets.client_secret", "Client secret", sources))
+                        button.first { "Use this reference" }
+                    }
                 }
             }
         } }

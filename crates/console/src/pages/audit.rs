@@ -1,5 +1,7 @@
 //! `/audit`: the audit log: what agents did and what people changed, with counts and the check of its hash chain.
 
+mod chains;
+
 use axum::Router;
 use axum::extract::{Path, Query};
 use axum::routing::get;
@@ -373,6 +375,10 @@ async fn verify(visit: Visit) -> Result<Page, Stop> {
         p.crumb { a href="/audit" { "Audit" } }
         (head(html! { "Audit log" }, None, html! { a.button href="/audit/verify" { "Verify again" } }))
         @match &told.broken {
+            None if !told.whole => div.notice.bad role="alert" { div.grow {
+                p { (state(Tone::Bad, "changed")) " " b { "The log of a replica was shortened or altered after its end was published." } }
+                p { "The list of the replicas' logs says which. Compare it with a copy, and find out who can write to the data directory." }
+            } },
             None => div.notice { div.grow {
                 p { (state(Tone::Ok, "whole")) " Each of " (count(records, "record")) " in " (count(files, "file")) " follows the one before it." }
                 @if told.first > 1 { p.small.muted { "It begins with record " (told.first) ": older files were removed by the limit of the configuration." } }
@@ -393,6 +399,7 @@ async fn verify(visit: Visit) -> Result<Page, Stop> {
             ]))
             p.small.muted { "Keep number and hash of the last record elsewhere: they show later that nothing was cut off the end." }
         } }
+        @if !told.chains.is_empty() { (chains::show(&told.chains)) }
     };
     Ok(Page::new(&visit, Section::Audit, "Verify audit log", content))
 }

@@ -165,18 +165,13 @@ async fn authenticate(
     let provider: ProviderView = visit.get(&format!("/providers/{}", segment(&id))).await?;
     let apps: Option<List<Shown<App>>> = visit.maybe("/apps?limit=1000").await?;
     let apps = apps.map(|list| list.items).unwrap_or_default();
-    let usable: Vec<_> = provider.auth.iter().filter(|auth| auth.supported).collect();
+    let usable: Vec<_> = provider.auth.iter().collect();
     let chosen =
         usable.iter().find(|auth| Some(&auth.id) == asked.auth.as_ref()).or(usable.first());
     let taken: List<Shown<Connection>> =
         visit.get(&format!("/connections?limit=1000&provider={}", segment(&id))).await?;
     let name = free_name(&id, &taken.items);
-    let sources: Option<List<Shown<Source>>> = match visit.is_admin() {
-        true => visit.maybe("/sources?limit=100").await?,
-        false => None,
-    };
-    let sources: Vec<_> =
-        sources.into_iter().flat_map(|list| list.items).map(|it| it.spec.name).collect();
+    let sources = sources(&visit).await?;
     let by_reference = asked.by_reference && !sources.is_empty();
     let content = html! {
         p.crumb { a href="/connect" { "Connect" } }
@@ -195,7 +190,7 @@ async fn authenticate(
         section.panel.form { div.body {
             @match chosen {
                 Some(auth) => (form(&visit, &Authentication { provider: &provider, auth, apps: &apps, name: &name, agent: asked.agent.as_deref(), sources: &sources, by_reference })),
-                None => p.muted { "No method of this service can be used yet." },
+                None => p.muted { "This service has no method." },
             }
         } }
     };
@@ -237,6 +232,9 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
     if auth.needs_app && apps.is_empty() {
         return needs_app(visit, provider, auth);
     }
+    if sources.is_empty() && auth.fields.iter().any(|field| field.from_source) {
+        return needs_source(visit);
+    }
     let body =
         serde_json::json!({ "provider": provider.id, "auth": auth.id, "test": !auth.consents });
     let next = match agent {
@@ -252,7 +250,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
             @for variable in &provider.variables { (variable_field(variable)) }
             // Fields of a method with consents are for tokens that another tool has.
             @if !auth.consents { @for field in &auth.fields {
-                @if by_reference && field.secret && !field.optional { (reference_field(field, sources)) } @else { (secret_field(field)) }
+                @if field.from_source || by_reference && field.secret && !field.optional { (reference_field(&format!("fields.{}", field.name), &field.label, sources)) } @else { (secret_field(field)) }
             } }
             @if !auth.consents && !sources.is_empty() { (other_way(&to(&provider.id, Some(&auth.id), agent), by_reference)) }
             (visibility(visit))
@@ -321,6 +319,19 @@ fn needs_app(visit: &Visit, provider: &ProviderView, auth: &AuthView) -> Markup 
     }
 }
 
+/// Values that expire come from a secret source; without one the page leads there first.
+fn needs_source(visit: &Visit) -> Markup {
+    html! {
+        b { "This method needs a secret source first" }
+        p.muted { "It has a value that expires, which Keyward fetches from where the next one will be." }
+        @if visit.is_admin() {
+            p { a.button.first href="/sources" { "Add a secret source" } }
+        } @else {
+            p { "Only admins can give fields by reference." }
+        }
+    }
+}
+
 pub(super) fn variable_field(variable: &VariableView) -> Markup {
     let name = format!("variables.{}", variable.name);
     if !variable.choices.is_empty() {
@@ -361,12 +372,20 @@ pub(super) fn secret_field(field: &FieldView) -> Markup {
     shown.show()
 }
 
+/// The names of the secret sources that an admin may use.
+pub(super) async fn sources(visit: &Visit) -> Result<Vec<String>, Stop> {
+    let sources: Option<List<Shown<Source>>> = match visit.is_admin() {
+        true => visit.maybe("/sources?limit=100").await?,
+        false => None,
+    };
+    Ok(sources.into_iter().flat_map(|list| list.items).map(|it| it.spec.name).collect())
+}
+
 /// A field whose value is kept in a secret source.
-fn reference_field(field: &FieldView, sources: &[String]) -> Markup {
-    let name = format!("fields.{}", field.name);
+pub(super) fn reference_field(name: &str, title: &str, sources: &[String]) -> Markup {
     html! {
         fieldset.field {
-            legend { (field.label) }
+            legend { (title) }
             label for=(format!("{name}.from")) { "Secret source" }
             select id=(format!("{name}.from")) name=(format!("{name}.from")) { @for source in sources { option value=(source) { (source) } } }
             label for=(format!("{name}.ref")) { "Reference" }
@@ -377,7 +396,7 @@ fn reference_field(field: &FieldView, sources: &[String]) -> Markup {
 }
 
 /// A link to the form with references, or back to the one with values.
-fn other_way(path: &str, by_reference: bool) -> Markup {
+pub(super) fn other_way(path: &str, by_reference: bool) -> Markup {
     html! {
         p.small { @match by_reference {
             true => a href=(path) { "Give the value itself instead" },

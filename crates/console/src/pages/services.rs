@@ -128,7 +128,7 @@ fn card(provider: &ProviderView) -> Markup {
 /// How accounts authenticate, in short.
 fn kinds(provider: &ProviderView) -> &'static str {
     let (mut consents, mut keys) = (false, false);
-    for auth in provider.auth.iter().filter(|auth| auth.supported) {
+    for auth in &provider.auth {
         if auth.consents { consents = true } else { keys = true }
     }
     match (consents, keys) {
@@ -147,7 +147,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
         .await?;
     let apps: Option<List<Shown<App>>> = visit.maybe("/apps?limit=1000").await?;
     let apps: Vec<_> = apps.into_iter().flat_map(|list| list.items).collect();
-    let usable = provider.auth.iter().any(|auth| auth.supported) && visit.may_write();
+    let usable = visit.may_write();
     let content = html! {
         p.crumb { a href="/services" { "Services" } }
         (head(
@@ -215,7 +215,6 @@ fn way(visit: &Visit, provider: &ProviderView, auth: &AuthView, apps: &[Shown<Ap
         li {
             div.grow {
                 b { (auth.label) }
-                @if !auth.supported { " " span.chip { "not supported yet" } }
                 @if let Some(note) = &auth.note { p.why { (sentence(note)) } }
                 @if auth.consents { p.why { "A person consents at " (provider.name) "." } }
                 @else if !fields.is_empty() { p.why { "Asks for: " (fields.join(", ")) } }
@@ -223,7 +222,7 @@ fn way(visit: &Visit, provider: &ProviderView, auth: &AuthView, apps: &[Shown<Ap
                     p.why { "Apps: " @for (index, app) in apps.iter().enumerate() { @if index > 0 { ", " } a href=(format!("/apps/{}", segment(&app.spec.name))) { (app.spec.name) } } }
                 }
             }
-            @if auth.needs_app && auth.supported && visit.is_admin() {
+            @if auth.needs_app && visit.is_admin() {
                 a.button href=(format!("/apps/new?provider={}&auth={}", segment(&provider.id), segment(&auth.id))) { "Set up an app" }
             }
         }

@@ -65,7 +65,12 @@ fn row(source: &Shown<Source>, is_admin: bool) -> Markup {
                     " · added " (ago(source.created))
                 } }
                 @if let Some(failing) = &facts.failing {
-                    p.status-bad { "Fails since " (ago(failing.since)) ", " (failing.count) " in a row: " (failing.message) }
+                    p.status-bad { "Fails since " (ago(failing.since)) ", " (failing.count) " in a row: " (failing.message)
+                        @match facts.kept_until {
+                            Some(at) => { ". The last values are used until " (ago(at)) "." }
+                            None => { ". There are no earlier values since the gateway began." }
+                        }
+                    }
                 }
                 @if !facts.connections.is_empty() {
                     p.small { "Connections: " @for (at, connection) in facts.connections.iter().enumerate() {
@@ -73,8 +78,14 @@ fn row(source: &Shown<Source>, is_admin: bool) -> Markup {
                         a href=(format!("/connections/{}", segment(connection))) { (connection) }
                     } }
                 }
+                @if !facts.apps.is_empty() {
+                    p.small { "Apps: " @for (at, app) in facts.apps.iter().enumerate() {
+                        @if at > 0 { ", " }
+                        a href=(format!("/apps/{}", segment(app))) { (app) }
+                    } }
+                }
             }
-            @if is_admin && !facts.connections.is_empty() { (test.show()) }
+            @if is_admin && !(facts.connections.is_empty() && facts.apps.is_empty()) { (test.show()) }
             @if let Some(lock) = lock(source.managed_by) { (lock) }
             @else if is_admin {
                 a.button href=(format!("/sources/{}/edit", segment(name))) { "Edit" }

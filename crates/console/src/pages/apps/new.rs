@@ -5,7 +5,9 @@ use axum::extract::Query;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::super::connect::{other_way, reference_field, sources};
 use crate::frame::{Page, Section};
 use crate::parts::{Field, copyable, empty, head, mark, search};
 use crate::visit::{Stop, Visit, segment, sentence};
@@ -23,6 +25,8 @@ pub(super) struct Asked {
     provider: Option<String>,
     auth: Option<String>,
     id: Option<String>,
+    /// The secret is kept in a secret source.
+    by_reference: bool,
 }
 
 pub(super) async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Response, Stop> {
@@ -50,7 +54,7 @@ async fn choose(visit: &Visit, asked: &Asked) -> Result<Page, Stop> {
     let q = asked.q.clone().unwrap_or_default();
     let all: List<ProviderView> =
         visit.get(&format!("/providers?limit=1000&q={}", segment(q.trim()))).await?;
-    let needs = |it: &&ProviderView| it.auth.iter().any(|auth| auth.needs_app && auth.supported);
+    let needs = |it: &&ProviderView| it.auth.iter().any(|auth| auth.needs_app);
     let fitting: Vec<_> = all.items.iter().filter(needs).collect();
     let content = html! {
         p.crumb { a href="/apps" { "Apps" } }
@@ -77,11 +81,20 @@ async fn set_up(
     id: &AppId,
     uri: &str,
 ) -> Result<Page, Stop> {
-    let usable: Vec<&AuthView> =
-        provider.auth.iter().filter(|auth| auth.needs_app && auth.supported).collect();
+    let usable: Vec<&AuthView> = provider.auth.iter().filter(|auth| auth.needs_app).collect();
     let chosen = usable.iter().find(|it| Some(&it.id) == asked.auth.as_ref()).or(usable.first());
     let apps: Option<List<Shown<App>>> = visit.maybe("/apps?limit=1000").await?;
     let apps: Vec<_> = apps.into_iter().flat_map(|list| list.items).collect();
+    let sources = sources(visit).await?;
+    let here = format!("/apps/new?provider={}&id={id}", segment(&provider.id));
+    let here =
+        asked.auth.as_deref().map_or(here.clone(), |auth| format!("{here}&auth={}", segment(auth)));
+    let secret = html! {
+        @if asked.by_reference && !sources.is_empty() {
+            (reference_field("secrets.client_secret", "Client secret", &sources))
+        } @else { (secret_field()) }
+        @if !sources.is_empty() { (other_way(&here, asked.by_reference)) }
+    };
     let content = html! {
         p.crumb { a href="/apps" { "Apps" } " / " a href="/apps/new" { "Set up an app" } }
         (head(html! { (mark(&provider.id, true)) "App at " (provider.name) }, None, html! {
@@ -91,7 +104,7 @@ async fn set_up(
             _ if !visit.is_admin() => section.panel { (empty("An admin sets up apps", "Ask an admin of your organisation. Then accounts are connected with the app.", None)) },
             Some(auth) => {
                 (register(provider, auth, uri))
-                (enter(provider, auth, usable.len() > 1, id, &free_name(&provider.id, &apps)))
+                (enter(provider, &body_of(provider, auth, usable.len() > 1, id), &free_name(&provider.id, &apps), &secret))
             }
             None => section.panel { (empty("No app is needed", "This service takes keys.", Some(html! { a.button.first href=(format!("/connect/to/{}", segment(&provider.id))) { "Connect an account" } }))) },
         }
@@ -124,17 +137,26 @@ fn register(provider: &ProviderView, auth: &AuthView, uri: &str) -> Markup {
     }
 }
 
-/// Step 2: what the service issued.
-fn enter(
-    provider: &ProviderView,
-    auth: &AuthView,
-    is_choice: bool,
-    id: &AppId,
-    name: &str,
-) -> Markup {
-    // Without a choice, the app is for each method with OAuth.
+/// What the form sends beside its fields. Without a choice, the app is for each method with OAuth.
+fn body_of(provider: &ProviderView, auth: &AuthView, is_choice: bool, id: &AppId) -> Value {
     let own = is_choice.then_some(&auth.id);
-    let body = serde_json::json!({ "provider": provider.id, "auth": own, "id": id });
+    serde_json::json!({ "provider": provider.id, "auth": own, "id": id })
+}
+
+fn secret_field() -> Markup {
+    let secret = Field {
+        name: "secrets.client_secret",
+        label: "Client secret",
+        help: Some("Empty for a public client. It is encrypted, and never shown again."),
+        kind: "password",
+        is_optional: true,
+        ..Field::default()
+    };
+    secret.show()
+}
+
+/// Step 2: what the service issued.
+fn enter(provider: &ProviderView, body: &Value, name: &str, secret: &Markup) -> Markup {
     let name = Field {
         name: "name",
         label: "Name",
@@ -148,21 +170,13 @@ fn enter(
         help: Some("As the service shows it. It is no secret."),
         ..Field::default()
     };
-    let secret = Field {
-        name: "secrets.client_secret",
-        label: "Client secret",
-        help: Some("Empty for a public client. It is encrypted, and never shown again."),
-        kind: "password",
-        is_optional: true,
-        ..Field::default()
-    };
     html! {
         section.panel {
             header { h2 { "2. Enter what " (provider.name) " issued" } }
             div.body {
                 form.narrow data-api="POST /apps" data-body=(body) data-to="/apps/{name}" data-done="Ready. Connect an account next." autocomplete="off" {
                     (client.show())
-                    (secret.show())
+                    (secret)
                     @if !provider.templates.is_empty() { (template(provider)) }
                     (scopes())
                     @for variable in &provider.variables { (super::super::connect::variable_field(variable)) }

@@ -140,8 +140,9 @@ pub(super) async fn edit(
 
 fn show(form: &Form<'_>) -> Markup {
     let spec = form.spec;
-    let [hosts, methods, paths, actions] =
-        [&spec.hosts, &spec.methods, &spec.paths, &spec.actions].map(|list| list.join(" "));
+    let [hosts, methods, paths, actions, branches] =
+        [&spec.hosts, &spec.methods, &spec.paths, &spec.actions, &spec.branches]
+            .map(|list| list.join(" "));
     let list = |name, label, value, example, help| Field {
         name,
         label,
@@ -170,6 +171,7 @@ fn show(form: &Form<'_>) -> Markup {
             (list("methods", "Methods", &methods, "GET HEAD", "Empty: all methods.").show())
             (list("paths", "Paths", &paths, "/repos/** /user", "* is one segment, a final ** any rest; empty: all paths.").show())
             (list("actions", "Named actions", &actions, "clone github:push", "Parts of the API, as the service names them; empty: all requests.").show())
+            (list("branches", "Branches", &branches, "agent/* docs", "Of pushes by git; * is any text without /, ** any text. Empty: all branches.").show())
             (name.show())
             (place(form))
             div.actions { button.first { (form.verb) } a.button href="/rules" { "Cancel" } }

@@ -37,6 +37,7 @@ pub(super) async fn tested(visit: &Visit, asked: &Asked) -> Result<Option<Tested
         agent,
         method: given(&asked.method),
         url: whole(&url),
+        graphql: given(&asked.graphql),
         ..ExplainAsk::default()
     };
     match visit.ask("/rules/explain", &ask).await {
@@ -81,6 +82,11 @@ pub(super) fn panel(
                             required autocomplete="off" autocapitalize="off" spellcheck="false"
                             aria-invalid=[refused.map(|_| "true")] aria-describedby=[refused.map(|_| "tester-wrong")];
                         button.first { "Test" }
+                        details open[asked.graphql.as_ref().is_some_and(|text| !text.is_empty())] {
+                            summary { "GraphQL" }
+                            textarea name="graphql" rows="3" aria-label="GraphQL document" spellcheck="false"
+                                placeholder="query { viewer { login } }" { (asked.graphql.as_deref().unwrap_or_default()) }
+                        }
                     }
                 }
                 @if let Some(error) = refused {
@@ -136,6 +142,9 @@ fn test_line(asked: &Asked, now: &Explanation) -> String {
         text(&now.agent),
         text(&format!("{} {url}", now.method))
     );
+    if let Some(document) = asked.graphql.as_deref().filter(|text| !text.trim().is_empty()) {
+        line += &format!(", graphql: {}", text(document));
+    }
     match (stop, &now.connection) {
         (Some(stop), _) if !stop.code.is_empty() => line += &format!(", code: {}", stop.code),
         (None, Some(connection)) => line += &format!(", connection: {}", text(&connection.name)),
@@ -185,6 +194,9 @@ mod tests {
         );
         let line = test_line(&asked, &explanation(&serde_json::json!({})));
         assert!(line.ends_with("expect: inject }"), "{line}");
+        let asked = Asked { graphql: Some("{ a(b: \"c\") }".to_owned()), ..asked };
+        let line = test_line(&asked, &explanation(&serde_json::json!({})));
+        assert!(line.contains(r#", graphql: "{ a(b: \"c\") }""#), "{line}");
     }
 
     #[test]
