@@ -15,6 +15,7 @@ mod folders;
 mod hand_over;
 mod keys;
 mod lazy_log;
+mod limit_exchange;
 mod listener_certificates;
 mod listeners;
 mod notify;
@@ -27,6 +28,7 @@ mod rotations;
 mod services;
 mod sessions;
 mod source_files;
+mod store_check;
 mod store_copy;
 mod succession;
 mod telemetry;
@@ -54,6 +56,7 @@ pub use public_url::own_names;
 pub use restore::{Restore, RestoreError, Restored};
 use services::Opened;
 pub use services::Services;
+pub use store_check::{RepairedStore, check_store, repair_store};
 pub use store_copy::copy_store;
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
@@ -65,7 +68,7 @@ use self::reload::Reloader;
 use self::succession::{admin_socket, handed_over, offered, opened};
 use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
-use crate::config::{Config, ListenAgent, ListenAt, ListenDatabase};
+use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::{Admin, AuditLog, Deps, Locations, Reloads, Runs};
 use keyward_databases::DatabaseListener;
 use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner};
@@ -135,7 +138,6 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     // Before the plan is applied, so that its changes are recorded.
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
-    warn_of_missing_owners(&services, &config);
     let socket = admin_socket(&config, &mut sockets).await?;
     let ends = Ends::default();
     let upstream = UpstreamSettings::load(&config)?;
@@ -149,6 +151,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let deps = control_plane(&services, &gateway, &audit, changes.clone());
     let admin = Admin::serving(deps, ends.drain.subscribe(), locations.clone(), reloads.clone());
     let mut tasks = AdminTasks::new();
+    limit_exchange::start(&services, &mut tasks).await?;
     let access = admin_access(&config, bound.admin_addr);
     tasks.serve_network((bound.admin, bound.admin_tls), &admin, access, &services);
     tasks.serve_parts(socket, (bound.metrics, bound.hooks), &admin, &services);
@@ -284,14 +287,6 @@ async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-fn warn_of_missing_owners(services: &Services, config: &Config) {
-    for ListenAgent { agent, org, at } in &config.listen.agents {
-        if services.directory.view().of_listener(org, agent).is_none() {
-            tracing::warn!(agent, org = org.name(), %at, "this listener's agent is paused or does not exist: add it");
-        }
     }
 }
 

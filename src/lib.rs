@@ -30,6 +30,7 @@
 //! | Hook, Hook event | a URL to which a service posts its webhooks; a request there whose signature was valid | `inbox` |
 //! | SSH agent | signs logins of an agent's programs with keys of the vault | `ssh`, `proxy::streams::ssh_agent` |
 //! | Named action | a part of a provider's API that rules name, such as `clone`. Data, not code | `rules::actions` |
+//! | Operations | the GraphQL operations of a request's body, by kind and root field | `rules::graphql` |
 //! | Signature scheme | how a service signs its webhooks. Data, not code | `hooks::Scheme` |
 //! | Exchange, Record | one request and its answer; the audit event it leaves | `proxy`, `state::observe` |
 //!
@@ -57,6 +58,7 @@
 //! keyward-model                              each resource declared once: members, checks, JSON
 //! keyward-rules  provider  policy            providers, decisions; pure, without IO
 //!                host_sets  inject           sets of hosts that agents may reach; injection
+//!                graphql                    operations of GraphQL requests
 //! keyward-ssh                                the protocol of SSH agents; bound sessions, signatures; without IO
 //! keyward-hooks                              how services sign their webhooks; verification; pure, without IO
 //! keyward-net                                outgoing sockets, TLS
@@ -102,6 +104,7 @@
 //! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |
 //! | How are signatures, tokens of keys and logins of sessions made? | `rules/src/inject/sign/request_signer.rs`, `vault/src/grant/oauth/signed.rs`, `vault/src/grant/oauth/session.rs` | `RequestSigner::sign`, `minted`, `renewed` |
 //! | When is an idle upstream stream closed? | `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs` | `Idle::sweep`, `Load::is_spent` |
+//! | Which GraphQL operations does a request ask for, and when is its body read for that? | `rules/src/graphql/request.rs`, `proxy/src/authorize/decide.rs` | `Operations::read`, `decide` |
 //! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `Sources::lenient_in`, `View::rules_in_order` |
 //! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `Writer::take`, `write` |
 //! | Who may use the API over the network? | `api/src/network.rs` | `on_network`, `NetworkAccess::client` |

@@ -135,6 +135,7 @@ fn parts(
         metrics: services.metrics.clone(),
         telemetry: services.telemetry.switch().clone(),
         limits,
+        shared_limits: services.shared_limits.clone(),
         descriptors_max,
         clock: services.clock.clone(),
         base_urls: config.listen.base_urls.clone(),

@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::error::AppError;
 
@@ -37,6 +39,21 @@ pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     }
     let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     closed.with_context(|| format!("cannot close {} to others", path.display()))
+}
+
+/// A free name beside a store for its rows of before: `store.before-restore-20260102T030405Z`.
+pub(super) fn kept_name(store: &Path, occasion: &str, now: Timestamp) -> String {
+    let name = store.file_name().unwrap_or_default().to_string_lossy();
+    let time = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ");
+    let first = format!("{name}.before-{occasion}-{time}");
+    let mut free = first.clone();
+    for number in 2.. {
+        if !store.with_file_name(&free).exists() {
+            break;
+        }
+        free = format!("{first}-{number}");
+    }
+    free
 }
 
 #[cfg(test)]

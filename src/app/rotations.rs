@@ -15,7 +15,7 @@ use keyward_vault::Vault;
 /// Longest delay of a reminder; wiping is on time, or [`LOOK_AGAIN_AFTER`] late after a change.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Shortest time between two looks at all connections. One look for each change would make the cost of adding many
+/// Shortest time between two looks. One look for each change would make the cost of adding many connections with dates
 /// grow with the square of their number.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -51,7 +51,7 @@ pub(super) async fn run(vault: Arc<Vault>, metrics: Arc<Metrics>, clock: Clock) 
 
 /// The time until the next second secret expires.
 fn rest(view: &View, now: Timestamp) -> Duration {
-    let ends = view.connections().filter_map(|it| Some(it.facts.rotation.as_ref()?.until));
+    let ends = view.dated_connections().filter_map(|it| Some(it.facts.rotation.as_ref()?.until));
     let rests = ends.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
     // Rounded up to the clock's next step, so that it has expired then.
     rests.map(|rest| rest + Duration::from_millis(1)).min().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
@@ -60,7 +60,7 @@ fn rest(view: &View, now: Timestamp) -> Duration {
 /// Logs and publishes each reminder that is due, once even over restarts, and counts all of them.
 async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
     let mut counts = HashMap::new();
-    for connection in vault.directory().view().connections() {
+    for connection in vault.directory().view().dated_connections() {
         let Some(due) = connection.due() else { continue };
         let Some(days) = due.reminder(now) else { continue };
         *counts.entry(days).or_insert(0) += 1;

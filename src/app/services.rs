@@ -2,34 +2,35 @@
 //! when no gateway runs.
 
 mod declared_only;
+mod deps;
 mod opened_store;
 mod shared_store;
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 pub(super) use opened_store::open_store;
-use shared_store::turn_to_start;
+pub(super) use shared_store::turn_to_start;
 
 use super::apply::Target;
 use super::backups;
 use super::error::AppError;
 use super::folders::{folder_for, private_dir};
 use super::keys;
+use super::limit_exchange;
 use super::listeners::Listeners;
 use super::plan::{self, Basis, Inputs, Plan, unplaced};
 use super::public_url::public_url;
 use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
-use crate::config::{Config, StoreChoice, UpstreamProxy};
+use crate::config::{Config, ListenAgent, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
-use keyward_api::{AuditLog, Deps};
 use keyward_backup::Backups;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
@@ -41,12 +42,12 @@ use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::tls;
+use keyward_proxy::SharedLimits;
 use keyward_proxy::ca::authority::Authority;
 use keyward_proxy::ca::cache::Leaves;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, News};
-use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{PlacedRule, Rulebook, RulebookError, Sources};
@@ -101,6 +102,8 @@ pub struct Services {
     pub provider_definitions: watch::Sender<Arc<[Value]>>,
     /// Limits.
     pub limits: Limits,
+    /// Rates that replicas count together.
+    pub shared_limits: Arc<SharedLimits>,
     /// How people sign in.
     pub sign_in: SignInSettings,
     /// Sign-in with an identity provider; `None` in a process without listeners.
@@ -183,34 +186,6 @@ impl Services {
         });
         let rulebook = rulebook.map_err(all)?;
         opened.finish(config, Place::at_rest(config), rulebook)
-    }
-
-    /// The services for the control plane.
-    pub fn deps(&self) -> Deps {
-        Deps {
-            directory: self.directory.clone(),
-            vault: self.vault.clone(),
-            rulebook: self.rulebook.clone(),
-            authority: self.authority.clone(),
-            keys: self.keys.clone(),
-            flows: self.flows.clone(),
-            events: self.events.clone(),
-            inbox: self.inbox.clone(),
-            dialler: self.dialler.clone(),
-            audit: AuditLog::at_rest(self.audit.clone()),
-            changes: Changes::default(),
-            backups: self.backups.clone(),
-            metrics: self.metrics.clone(),
-            telemetry: self.telemetry.switch().clone(),
-            clock: self.clock.clone(),
-            public_url: self.public_url.clone(),
-            connect: self.connect.subscribe(),
-            provider_definitions: self.provider_definitions.subscribe(),
-            limits: self.limits.clone(),
-            sign_in: self.sign_in.clone(),
-            oidc: self.oidc.clone(),
-            data_path: Weak::new(),
-        }
     }
 }
 
@@ -361,6 +336,7 @@ impl Opened {
         let mut inputs = Inputs::load(config).map_err(refused)?;
         let client_secret = inputs.oidc.take();
         self.bring_in_line(config, inputs).await?;
+        self.warn_of_missing_owners(config);
         self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
         let public_url = public_url(config, bound.admin_addr);
@@ -368,6 +344,16 @@ impl Opened {
         let own = bound.own_addrs();
         let place = Place { own, public_url, hooks_url, client_secret };
         self.finish(config, place, rulebook)
+    }
+
+    /// The agents that listeners belong to need not exist when the gateway starts.
+    fn warn_of_missing_owners(&self, config: &Config) {
+        let view = self.directory.view();
+        for ListenAgent { agent, org, at } in &config.listen.agents {
+            if view.of_listener(org, agent).is_none() {
+                tracing::warn!(agent, org = org.name(), %at, "this listener's agent is paused or does not exist: add it");
+            }
+        }
     }
 
     fn plan(&self, config: &Config, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
@@ -434,6 +420,7 @@ impl Opened {
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
         let backups = backups::of(config, &self.directory, &self.authority, &self.clock);
+        let shared_limits = limit_exchange::limits(&self.directory)?;
         let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
         Ok(Arc::new(Services {
             leaves: Arc::new(leaves),
@@ -456,6 +443,7 @@ impl Opened {
             connect: watch::Sender::new(Arc::new(config.connect.clone())),
             provider_definitions: watch::Sender::new(config.provider_definitions.clone().into()),
             limits: config.limits.clone(),
+            shared_limits,
             sign_in: config.sign_in.settings.clone(),
             oidc: oidc.map(Arc::new),
         }))

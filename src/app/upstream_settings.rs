@@ -19,6 +19,7 @@ pub(super) struct UpstreamSettings {
     allow_private: Vec<AllowPrivate>,
     resolve: Vec<(Host, Option<u16>, SocketAddr)>,
     proxy: Option<CorporateProxy>,
+    dns: Vec<SocketAddr>,
     pub(super) roots: Vec<CertificateDer<'static>>,
 }
 
@@ -30,15 +31,16 @@ impl UpstreamSettings {
             let found = tls::load_pem_certs(path);
             roots.extend(found.with_context(|| format!("`upstream.trust`: {}", path.display()))?);
         }
-        let Upstream { allow_private, resolve, proxy, .. } = config.upstream.clone();
+        let Upstream { allow_private, resolve, proxy, dns, .. } = config.upstream.clone();
         let hidden = config.secret_variables();
         let proxy = proxy.map(|proxy| proxy.load(&config.environment, &hidden)).transpose()?;
-        Ok(Self { allow_private, resolve, proxy, roots })
+        Ok(Self { allow_private, resolve, proxy, dns, roots })
     }
 
     /// Puts these settings in force; upstreams are verified with `tls`.
     pub(super) fn apply(&self, dialler: &Dialler, tls: &ClientConfig) {
         let proxy = self.proxy.clone().map(|proxy| proxy.verified_as(tls));
+        dialler.ask_dns(self.dns.clone());
         dialler.replace(self.allow_private.clone(), self.resolve.clone(), proxy);
     }
 }

@@ -17,7 +17,7 @@ use super::environment::placeholders;
 use super::failure::Failure;
 use super::output;
 use super::resource::{Asked, Column, Columns, path};
-use super::settings::Global;
+use super::settings::{Global, quoted};
 use super::table::{Layout, fields, moment, pairs};
 use super::whose::{Seen, To, owner_of};
 use keyward_api::wire::{List, TokenIssued};
@@ -294,11 +294,11 @@ fn limits(binding: &BindingShown) -> String {
     lists.map(|(what, names)| format!("  actions {what}: {}\n", names.join(", "))).collect()
 }
 
-/// The placeholders of a binding, as lines that set the variables that SDKs read.
+/// Lines that set the variables that SDKs read.
 fn lines(binding: &BindingShown) -> String {
     let mut text = String::new();
-    for (variable, placeholder) in &binding.env {
-        text.push_str(&format!("  export {variable}={placeholder}\n"));
+    for (variable, value) in &binding.env {
+        text.push_str(&format!("  export {variable}={}\n", quoted(value)));
     }
     if binding.env.is_empty() {
         for (field, placeholder) in &binding.placeholders {

@@ -5,10 +5,11 @@ mod given;
 
 use clap::{Args, Subcommand};
 
-use self::given::{Given, Secrets};
+use self::given::{Given, GivenSecret, Secrets};
 use super::client::Client;
 use super::confirm::Removal;
 use super::connect::registration;
+use super::connection::references;
 use super::failure::Failure;
 use super::output;
 use super::provider;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
         keyward app add github --client-id Iv1.abc --secret-stdin client_secret < secret.txt\n  \
         keyward app add google --client-id 12-x.apps.googleusercontent.com \
         --secret-file client_secret=s.txt\n  \
+        keyward app add github --client-id Iv1.abc --secret-from client_secret=vault:apps/github#secret\n  \
         keyward app add slack --client-id 1.2 --scope chat:write --scope channels:read\n  \
         keyward app add --template google_workspace --client-id 12-x.apps.googleusercontent.com\n  \
         keyward app add gitlab --client-id abc --public --var host=git.example.com"
@@ -72,7 +74,7 @@ pub(crate) struct Add {
     #[arg(long, value_name = "ID")]
     auth: Option<String>,
     /// it has no secret
-    #[arg(long, conflicts_with_all = ["secret_stdin", "secret_files"])]
+    #[arg(long, conflicts_with_all = ["secret_stdin", "secret_files", "references"])]
     public: bool,
     #[command(flatten)]
     secrets: Secrets,
@@ -88,7 +90,7 @@ pub(crate) struct Set {
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
     /// take its secret away
-    #[arg(long, conflicts_with_all = ["secret_stdin", "secret_files"])]
+    #[arg(long, conflicts_with_all = ["secret_stdin", "secret_files", "references"])]
     public: bool,
     /// take a setting away, such as refresh-buffer or url=token; several times
     #[arg(long, value_name = "SETTING")]
@@ -145,7 +147,7 @@ impl Add {
                 ));
             }
             let typed = Typed::from_prompt("client secret (not shown)")?;
-            secrets.insert("client_secret".to_owned(), typed);
+            secrets.insert("client_secret".to_owned(), GivenSecret::Text(typed));
         }
         let mut new = self.given.to_json()?;
         for (key, value) in [
@@ -249,8 +251,14 @@ impl Columns for App {
         Column::shown("auth", |app| app.auth.clone().unwrap_or_default()),
         Column::both("CLIENT ID", "client id", |app| app.client_id.clone()),
         Column::shown("secrets", |app| match app.facts.secrets.is_empty() {
+            true if !app.references.is_empty() => String::new(),
             true => "none: a public client".to_owned(),
             false => app.facts.secrets.join(", "),
+        }),
+        Column::shown("by reference", |app| references::named(&app.references)),
+        Column::shown("fetched", |app| references::fetched(app.facts.fetched.as_ref())),
+        Column::shown("fetching fails", |app| {
+            references::failing(app.facts.fetch_failing.as_ref())
         }),
         Column::shown("redirect URI", |app| app.facts.redirect_uri.clone()),
         Column::shown("scopes", |app| app.scopes.join(" ")),

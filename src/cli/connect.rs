@@ -5,7 +5,10 @@ pub(super) mod made;
 mod own_api;
 pub(super) mod questions;
 pub(super) mod registration;
+mod ssh_key;
 pub(super) mod tools;
+
+use std::path::PathBuf;
 
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,6 +37,7 @@ examples:
   keyward connect
   keyward connect github --name work --agent claude
   keyward connect github --from gh
+  keyward connect --key deploy_key --field users=deploy --secret-file known_hosts=hosts.txt
   keyward connect https://api.corp.example/v1/me --bearer
   keyward connect https://api.corp.example:8443 --header X-Api-Key --name corp
   keyward connect github --name work --secret-stdin token --agent claude --no-test < token.txt
@@ -50,6 +54,9 @@ pub(crate) struct Args {
     /// use the token of another command line: gh
     #[arg(long, value_name = "TOOL", conflicts_with_all = ["secret_stdin", "secret_files", "secret_envs"])]
     from: Option<String>,
+    /// read the private key of an SSH connection from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    key: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
     /// the agent that may use it; created if it does not exist
@@ -112,6 +119,9 @@ enum Judged {
 impl Args {
     pub(crate) async fn run(mut self, global: &Global) -> Result<(), Failure> {
         let asks = secret::can_ask() && self.options.secrets.secret_stdin.is_none();
+        if let Some(path) = self.key.take() {
+            ssh_key::take(&mut self.provider, &mut self.options.secrets, &path)?;
+        }
         if self.provider.is_none() && self.from.is_none() && !asks {
             return Err(Failure::usage("name a provider: there is no terminal to ask on").hint(
                 "keyward connect PROVIDER --secret-stdin FIELD; see `keyward provider list`",

@@ -7,7 +7,7 @@ mod declared;
 pub(in crate::cli) mod form;
 mod import;
 pub(in crate::cli) mod list;
-mod references;
+pub(super) mod references;
 mod refresh;
 mod remove;
 mod request;

@@ -19,6 +19,7 @@ mod private;
 mod probe;
 mod processes;
 mod reach;
+mod replicas;
 mod report;
 mod settings;
 mod store;

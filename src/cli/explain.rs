@@ -17,11 +17,14 @@ use keyward_rules::policy::explain::ActionKind;
 #[command(
     override_usage = "keyward explain [OPTIONS] --agent <NAME> [METHOD] <URL>",
     after_help = "examples:\n  keyward explain https://api.github.com/user --agent claude\n  \
-                  keyward explain DELETE https://api.github.com/repos/a/b --agent ci --json\n\n\
+                  keyward explain DELETE https://api.github.com/repos/a/b --agent ci --json\n  \
+                  keyward explain POST https://api.linear.app/graphql --agent ci --graphql '{ viewer { id } }'\n  \
+                  keyward explain POST https://github.com/o/r.git/git-receive-pack --agent ci --push main\n  \
+                  keyward explain ssh://deploy@build.example.com --agent ci\n\n\
                   exit code: 0 when it would be sent, 4 when it would be refused"
 )]
 pub(crate) struct Args {
-    /// the URL, with the method before it if not GET; the default scheme is https
+    /// the URL, with the method before it if not GET; or a login, ssh://USER@HOST
     #[arg(value_name = "REQUEST", num_args = 1..=2, required = true)]
     request: Vec<String>,
     /// the agent that sends the request: name or id
@@ -36,6 +39,12 @@ pub(crate) struct Args {
     /// a header field of the request; may be given several times
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
+    /// the GraphQL document in the body of the request
+    #[arg(long, value_name = "TEXT")]
+    graphql: Option<String>,
+    /// a branch that git would push to, `:NAME` to delete it; several times
+    #[arg(long, value_name = "BRANCH")]
+    push: Vec<String>,
     /// also list every rule and binding in order, and why it does not decide
     #[arg(long)]
     rules: bool,
@@ -72,8 +81,8 @@ impl Args {
                 return Err(Failure::usage(format!("header `{name}` is given twice")));
             }
         }
-        let Self { agent, session, connection, .. } = self;
-        Ok(ExplainAsk { agent, session, method, url, connection, headers })
+        let Self { agent, session, connection, graphql, push, .. } = self;
+        Ok(ExplainAsk { agent, session, method, url, connection, headers, graphql, push })
     }
 }
 
@@ -94,7 +103,7 @@ fn show(told: &Explanation) -> String {
     let connection = connection.map(|c| format!("{} ({}, {})", c.name, c.provider, c.id));
     let mut rows = vec![
         ("verdict", verdict.to_owned()),
-        ("action", action(told.action).to_owned()),
+        ("action", action(told).to_owned()),
         ("path sent", told.path_sent.clone().unwrap_or_default()),
         ("rule", told.rule.clone().unwrap_or_default()),
         ("for hosts", told.host.clone().unwrap_or_default()),
@@ -144,8 +153,9 @@ fn behind(used: &ConnectionUsed) -> impl Iterator<Item = (&'static str, String)>
     rows.into_iter().filter(|(_, value)| !value.is_empty())
 }
 
-fn action(action: ActionKind) -> &'static str {
-    match action {
+fn action(told: &Explanation) -> &'static str {
+    match told.action {
+        ActionKind::Inject if told.method == "SIGN" => "sign the login with the connection's key",
         ActionKind::Inject => "inject the connection's credential",
         ActionKind::Pass => "forward without a credential",
         ActionKind::Tunnel => "tunnel, without looking inside",
@@ -170,6 +180,8 @@ mod tests {
             connection: None,
             session: None,
             headers: Vec::new(),
+            graphql: None,
+            push: Vec::new(),
             rules: false,
         }
     }

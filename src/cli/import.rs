@@ -5,6 +5,7 @@ mod dotenv;
 mod logins;
 mod recognise;
 mod source;
+mod vaults;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
@@ -36,6 +37,8 @@ examples:
   keyward import .env
   keyward import env aws gh --agent ci
   keyward import codex --agent codex
+  keyward import onecli export.json
+  keyward import agent-vault services.yaml credentials.json
 
 In a file of variables and in Codex's auth.json, each imported value becomes a placeholder. The file as it was is
 kept beside it, as FILE.keyward-backup.";
@@ -51,7 +54,7 @@ const IN_ITS_USE: &str = "declare the connections there, or name another agent w
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// env, aws, gh, gcloud, netrc, npm, pip, codex, or a file [default: .env]
+    /// env, aws, gh, gcloud, netrc, npm, pip, codex, onecli, agent-vault, or a file
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
     /// show what was found, and change nothing
@@ -177,8 +180,8 @@ impl Args {
     fn read(&self) -> Result<Vec<(Source, Read)>, Failure> {
         let usual = [USUAL.to_owned()];
         let names = if self.sources.is_empty() { &usual[..] } else { &self.sources[..] };
-        let sources: Result<Vec<_>, _> = names.iter().map(|name| Source::parse(name)).collect();
-        sources?.into_iter().map(|source| Ok((source.clone(), source.read()?))).collect()
+        let sources = Source::parse_all(names.iter().map(String::as_str))?;
+        sources.into_iter().map(|source| Ok((source.clone(), source.read()?))).collect()
     }
 
     async fn findings(

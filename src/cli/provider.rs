@@ -1,6 +1,8 @@
 //! `keyward provider`: lists and shows providers with their fields and actions, checks a provider file, and adds and removes
 //! own providers.
 
+mod learn;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -51,6 +53,9 @@ pub(crate) enum Command {
     Check {
         /// one provider, a list of them, or a map with `providers:`
         file: PathBuf,
+        /// propose a provider: FILE is an OpenAPI document, or a HAR file
+        #[arg(long)]
+        learn: bool,
     },
 }
 
@@ -94,7 +99,8 @@ impl Command {
             }
             Self::Add { file } => add(global, &file).await,
             Self::Remove(removal) => remove(global, removal).await,
-            Self::Check { file } => check_file(global, &file),
+            Self::Check { file, learn: false } => check_file(global, &file),
+            Self::Check { file, learn: true } => learn::run(&file),
         }
     }
 }
@@ -247,12 +253,12 @@ fn show(provider: &ProviderView) -> String {
 }
 
 fn form(auth: &AuthView) -> String {
-    let later = if auth.supported { "" } else { " (not supported yet)" };
-    let mut text = format!("\n--auth {}\n  {}{later}\n", auth.id, auth.label);
+    let mut text = format!("\n--auth {}\n  {}\n", auth.id, auth.label);
     let asked = |field: &FieldView| {
         let kind = if field.secret { "secret" } else { "text" };
         let optional = if field.optional { ", optional" } else { "" };
-        format!("  {} ({kind}{optional}): {}\n", field.name, field.label)
+        let source = if field.from_source { ", by reference" } else { "" };
+        format!("  {} ({kind}{source}{optional}): {}\n", field.name, field.label)
     };
     text.extend(auth.fields.iter().map(asked));
     text
@@ -270,11 +276,10 @@ mod tests {
                 "example": "acme", "default": null, "choices": [],
             }],
             "auth": [
-                {"id": "key", "kind": "api_key", "label": "Key", "note": null, "supported": true,
-                 "fields": [{"name": "api_key", "label": "API key", "help": null, "secret": true,
+                {"id": "key", "kind": "api_key", "label": "Key", "note": null, "fields": [{"name": "api_key", "label": "API key", "help": null, "secret": true,
                              "optional": false, "env": []}]},
                 {"id": "oauth", "kind": "oauth2", "label": "OAuth", "note": null,
-                 "supported": false, "fields": []},
+                 "fields": []},
             ],
             "docs_url": null, "key_url": "https://example.com/keys",
         }))

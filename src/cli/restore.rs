@@ -18,7 +18,8 @@ use keyward_backup::{BackupReader, Header, Identity, Opening};
 use keyward_base::secret::Secret;
 
 pub(super) const EXAMPLES: &str = "\
-The whole file is checked first. The store of before is kept beside the restored one. What was
+The whole file is checked first. The store of before is kept beside the restored one; a database
+must be empty, and its replicas stopped, and keeps the CA that the configuration names. What was
 revoked after the backup was made is valid again: revoke it again. Tokens of OAuth that a provider has
 replaced since are refused at the next refresh: reconnect those connections.
 
@@ -67,6 +68,7 @@ impl Args {
         let config = global.load()?;
         let opening = self.opening()?;
         let restore = Restore::verified(&config, &self.file, opening)?;
+        Box::pin(restore.check_target()).await?;
         let header = restore.header().clone();
         let replaces = restore.replaces().map(Path::to_owned);
         let mut view = View {
@@ -78,7 +80,7 @@ impl Args {
         };
         if !self.dry_run {
             self.ask(&view)?;
-            let Restored { kept, ca_replaced } = restore.run(self.keep_ca).await?;
+            let Restored { kept, ca_replaced } = Box::pin(restore.run(self.keep_ca)).await?;
             view = View { restored: true, kept, ca_replaced, ..view };
         }
         output::show(global.json, &view, text)?;

@@ -30,7 +30,9 @@ pub(crate) enum Command {
             keyward rule add deny DELETE api.github.com --agent ci\n  \
             keyward rule add inject GET,HEAD 'api.github.com/repos/**' --use work --agent ci\n  \
             keyward rule add pass '*.docs.example' --name docs --first\n  \
-            keyward rule add deny '*' --agent trial"
+            keyward rule add deny '*' --agent trial\n  \
+            keyward rule add inject '*' --use work --agent ci --named-action clone \\\n      \
+            --named-action push --branch 'agent/*'"
     )]
     Add(Box<write::Add>),
     /// list rules, bindings and the default, in the order in which they decide

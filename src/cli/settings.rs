@@ -221,7 +221,7 @@ pub(crate) fn tcp_listener(agent: &Shown<Agent>) -> Option<SocketAddr> {
 }
 
 /// A word for a POSIX shell.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
     match word.chars().all(plain) && !word.is_empty() {
         true => word.to_owned(),

@@ -237,8 +237,13 @@ impl Columns for Source {
             failing.map(|it| format!("{} ({} in a row)", it.message, it.count)).unwrap_or_default()
         }),
         Column::time("FETCHED", "last fetched", |it| -> Option<Timestamp> { it.facts.fetched }),
+        Column::shown("used until, if it fails", |it| {
+            let kept = it.facts.kept_until.filter(|_| it.facts.failing.is_some());
+            kept.map(super::table::moment).unwrap_or_default()
+        }),
         Column::list("CONNECTIONS", |it| it.facts.connections.clone()),
         Column::shown("connections", |it| it.facts.connections.join(", ")),
+        Column::shown("apps", |it| it.facts.apps.join(", ")),
         Column::both("MANAGED BY", "managed by", |it| it.managed_by().to_owned()),
         Column::shown("created", |it| super::table::moment(it.created)),
     ];

@@ -2,6 +2,7 @@
 //! reads the store.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::{self, Global};
 use super::table::{Cell, Layout, Table, fields, relative};
-use keyward_api::wire::{Event, List, Status, TelemetryView};
+use keyward_api::wire::{Event, List, SharedStoreView, Status, TelemetryView};
 use keyward_model::{Agent, Connection, ConnectionState, Shown};
 
 /// Refusals on the screen.
@@ -130,9 +131,28 @@ fn about(gateway: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
         ("admin", settings::admin_url(&gateway.admin)),
         ("data", gateway.data.clone()),
     ];
+    rows.extend(gateway.store.as_ref().map(|it| ("store", shared_store(it))));
     rows.extend(gateway.telemetry.as_ref().map(|it| ("telemetry", telemetry(it, now))));
     rows.push(("reload", reload.unwrap_or_default()));
     rows
+}
+
+/// `3 replicas; changes until 0.2s ago are in force`.
+fn shared_store(store: &SharedStoreView) -> String {
+    let seconds = |ms: u64| format!("{:.1}s", Duration::from_millis(ms).as_secs_f64());
+    let plural = if store.replicas == 1 { "" } else { "s" };
+    let mut text = format!(
+        "{} replica{plural}; changes until {} ago are in force",
+        store.replicas,
+        seconds(store.staleness_ms)
+    );
+    if store.staleness_ms > store.stale_max_ms {
+        text += &format!(", the bound is {}", seconds(store.stale_max_ms));
+    }
+    if store.outdated {
+        text += "; a newer version changed it: update this gateway";
+    }
+    text
 }
 
 fn telemetry(telemetry: &TelemetryView, now: Timestamp) -> String {
@@ -230,6 +250,18 @@ mod tests {
         let text = overview().text("keyward", &Layout::narrow());
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_store_of_replicas_says_how_old_its_view_is() {
+        let store = |staleness_ms, outdated| {
+            let view =
+                SharedStoreView { staleness_ms, stale_max_ms: 60_000, outdated, replicas: 3 };
+            shared_store(&view)
+        };
+        assert_eq!(store(240, false), "3 replicas; changes until 0.2s ago are in force");
+        assert!(store(61_000, false).ends_with("61.0s ago are in force, the bound is 60.0s"));
+        assert!(store(240, true).ends_with("update this gateway"));
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! `keyward store`: moves an installation to another store, and lists the gateways that share one.
+//! `keyward store`: checks a store, moves an installation to another one, and lists the gateways that share one.
+
+mod check;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +19,9 @@ use keyward_api::wire::{List, ReplicaView};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// check all rows and indexes of the store
+    #[command(after_help = check::HELP)]
+    Check(check::Check),
     /// copy all rows into the empty store of another configuration, and compare
     #[command(after_help = COPY_HELP)]
     Copy(Copy),
@@ -51,6 +56,7 @@ struct Copied {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
+            Self::Check(check) => check.run(global).await,
             Self::Copy(copy) => copy.run(global).await,
             Self::Replicas => replicas(global).await,
         }
@@ -59,6 +65,7 @@ impl Command {
     /// The name, if it works with the files of this machine.
     pub(crate) fn of_this_machine(&self) -> Option<&'static str> {
         match self {
+            Self::Check(_) => Some("store check"),
             Self::Copy(_) => Some("store copy"),
             Self::Replicas => None,
         }
@@ -89,7 +96,7 @@ async fn replicas(global: &Global) -> Result<(), Failure> {
 
 fn table(all: &[ReplicaView], layout: &Layout) -> String {
     let mut table =
-        Table::new(["HOST", "PROXY", "STATE", "VERSION", "SEEN", "LAG", "CONFIGURATION"]);
+        Table::new(["HOST", "PROXY", "STATE", "VERSION", "SEEN", "LAG", "CLOCK", "CONFIGURATION"]);
     for replica in all {
         let host = if replica.own { "* " } else { "" }.to_owned() + &replica.host;
         table.row([
@@ -99,10 +106,19 @@ fn table(all: &[ReplicaView], layout: &Layout) -> String {
             replica.version.as_str().into(),
             replica.seen.into(),
             format!("{:.1}s", Duration::from_millis(replica.lag_ms).as_secs_f64()).into(),
+            clock(replica).into(),
             if replica.config_differs { "differs" } else { "same" }.into(),
         ]);
     }
     table.render("no replicas: the gateway has its store for itself", layout)
+}
+
+/// `+12s`: the replica's clock is ahead of the database.
+fn clock(replica: &ReplicaView) -> String {
+    match replica.clock_differs() {
+        Some(ahead) => format!("{:+}s", ahead / 1_000),
+        None => "same".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +134,7 @@ mod tests {
                 "host": host, "proxy": "0.0.0.0:8080", "admin": "127.0.0.1:8081", "version": "0.1.0",
                 "started": "2025-01-02T09:00:00Z", "seen": "2025-01-02T11:59:57Z", "lag_ms": 210,
                 "state": state, "own": own, "config_differs": !own,
+                "clock_ahead_ms": if own { -12 } else { 61_000 },
             }))
             .unwrap()
         };

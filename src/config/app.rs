@@ -10,9 +10,9 @@ use super::declared::{Declared, InFile};
 use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
-use super::source;
+use super::{secret_sources, source};
 use keyward_base::keys::section;
-use keyward_model::{App, Resource};
+use keyward_model::{App, References, Resource};
 use keyward_rules::provider::document::key_of;
 use keyward_vault::{Vault, VaultError, with_template};
 
@@ -21,13 +21,13 @@ section! {
     #[derive(Deserialize)]
     pub struct AppBeside {
         /// Absent for a public client, which has none.
-        #[key("[secret](#secrets)")]
+        #[key("[secret](#secrets) or `{ from, ref }`")]
         client_secret: Option<Value>,
         /// In PEM, for `private_key_jwt` and `mtls`.
-        #[key("[secret](#secrets)")]
+        #[key("[secret](#secrets) or `{ from, ref }`")]
         private_key: Option<Value>,
         /// The chain that goes with the key, in PEM, for `mtls`.
-        #[key("[secret](#secrets)")]
+        #[key("[secret](#secrets) or `{ from, ref }`")]
         certificate: Option<Value>,
         /// A template of the provider's, such as `google_workspace`: absent scopes and settings are the
         /// template's.
@@ -41,6 +41,8 @@ section! {
 pub struct AppSources {
     /// By name; none for a public client.
     pub sources: BTreeMap<String, SecretSource>,
+    /// Those with `from` and `ref`.
+    references: References,
     /// Whether all of them could be read.
     is_whole: bool,
     template: Option<String>,
@@ -59,14 +61,22 @@ impl InFile for App {
             ("private_key", beside.private_key),
             ("certificate", beside.certificate),
         ];
-        let mut sources = BTreeMap::new();
+        let (mut sources, mut references) = (BTreeMap::new(), References::new());
         for (name, value) in given {
             let Some(value) = value else { continue };
-            let source = source::secret(&value, &key_of(path, name), reading);
-            sources.extend(source.map(|source| (name.to_owned(), source)));
+            let at = key_of(path, name);
+            match secret_sources::plain_reference(&value, &at, reading) {
+                Some(Some(reference)) => drop(references.insert(name.to_owned(), reference)),
+                Some(None) => {}
+                None => {
+                    let source = source::secret(&value, &at, reading);
+                    sources.extend(source.map(|source| (name.to_owned(), source)));
+                }
+            }
         }
         let is_whole = reading.problems.count() == before;
-        Some(AppSources { sources, is_whole, template: beside.template, path: path.to_owned() })
+        let (template, path) = (beside.template, path.to_owned());
+        Some(AppSources { sources, references, is_whole, template, path })
     }
 }
 
@@ -78,6 +88,7 @@ pub(super) fn apps(
 ) -> Vec<Declared<App>> {
     let mut found = Declared::<App>::read(value, providers, reading);
     for app in &mut found {
+        app.spec.references.append(&mut app.with.references);
         names::no_token(&app.spec.name, &app.with.path, reading);
         if providers.catalogue.get(&app.spec.provider).is_some()
             && let Err(error) = completed(app, providers)
@@ -94,7 +105,8 @@ fn completed(app: &mut Declared<App>, providers: &Providers<'_>) -> Result<(), V
     if let Some(template) = &with.template {
         *spec = with_template(spec.clone(), providers.catalogue, template)?;
     }
-    let secrets: Vec<&str> = with.sources.keys().map(String::as_str).collect();
+    let names = with.sources.keys().chain(spec.references.keys());
+    let secrets: Vec<&str> = names.map(String::as_str).collect();
     // What is wrong alone is reported already, and would be found wrong in other words here.
     let is_sound = App::refusals(spec).iter().all(|refusal| refusal.field == "name");
     match with.is_whole && is_sound {

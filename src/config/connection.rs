@@ -129,12 +129,6 @@ fn auth<'a>(
         reading.problems.add(&at, message, remedy);
         return None;
     };
-    if let Some(later) = auth.later {
-        let message =
-            format!("auth method `{}` needs {later}, which is not supported yet", auth.id);
-        reading.problems.add(&at, message, "choose another auth method");
-        return None;
-    }
     Some(auth)
 }
 
@@ -213,22 +207,13 @@ impl Check<'_> {
         let mut found = References::new();
         given.retain(|name, value| {
             let at = self.at("fields", name);
-            let Some(reference) = secret_sources::reference(value, &at, reading) else {
+            let Some(reference) = secret_sources::plain_reference(value, &at, reading) else {
                 return true;
             };
             if self.auth.field(name).is_none() {
                 return true;
             }
-            match reference {
-                Some(reference) if reference.is_plain() => {
-                    drop(found.insert(name.clone(), reference));
-                }
-                Some(_) => {
-                    let message = "`ref` must be 1 to 1024 characters on one line";
-                    reading.problems.add(&at, message, "write another one");
-                }
-                None => {}
-            }
+            found.extend(reference.map(|reference| (name.clone(), reference)));
             false
         });
         found

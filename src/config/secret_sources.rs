@@ -72,6 +72,21 @@ pub(super) fn sources(
     found
 }
 
+/// The same; one that cannot be a reference is a problem.
+pub(super) fn plain_reference(
+    value: &Value,
+    path: &str,
+    reading: &mut Reading<'_>,
+) -> Option<Option<FieldReference>> {
+    let found = reference(value, path, reading)?;
+    if found.as_ref().is_some_and(|found| !found.is_plain()) {
+        let message = "`ref` must be 1 to 1024 characters on one line";
+        reading.problems.add(path, message, "write another one");
+        return Some(None);
+    }
+    Some(found)
+}
+
 /// A field by reference: `{ from: SOURCE, ref: REFERENCE }`; `None`: it is none.
 pub(super) fn reference(
     value: &Value,

@@ -23,6 +23,8 @@ pub struct Upstream {
     pub allow_private: Vec<AllowPrivate>,
     /// Host, and port where one was given, to the address dialled instead.
     pub resolve: Vec<(Host, Option<u16>, SocketAddr)>,
+    /// The DNS servers that are asked for SRV and TXT records; those of the system if there are none.
+    pub dns: Vec<SocketAddr>,
     /// The proxy that everything else goes by.
     pub proxy: Option<UpstreamProxy>,
 }
@@ -47,6 +49,11 @@ section! {
         /// does not read `HTTPS_PROXY` in its own environment.
         #[key(map of ProxyText)]
         proxy: Option<Value>,
+        /// The DNS servers that list the servers of a `mongodb+srv` name; those of the system if the list is empty. Other names
+        /// are resolved as the system does.
+        #[key("list of `IP:PORT`", "[]")]
+        #[serde(default)]
+        dns: Vec<String>,
         /// Fixed addresses for names, with a port or for every port, like curl's `--resolve`. `allow_private`
         /// is still checked.
         #[key("map of `HOST` or `HOST:PORT` to `IP:PORT`", "{}")]
@@ -71,6 +78,10 @@ pub(super) fn upstream(value: Option<&Value>, reading: &mut Reading<'_>) -> Upst
             }
         }
     }
+    for (index, server) in text.dns.iter().enumerate() {
+        let path = item_of("upstream.dns", index);
+        upstream.dns.extend(address(server, &path, "127.0.0.1:53", reading));
+    }
     for (host, addr) in &text.resolve {
         let path = key_of("upstream.resolve", host);
         let Some(((host, port), addr)) = resolve(host, addr, &path, reading) else { continue };
@@ -93,12 +104,17 @@ fn resolve(
         let remedy = "write `api.example.com` or `api.example.com:8443`";
         reading.problems.add(path, "this is not a host", remedy);
     }
-    let addr = addr.parse().ok().filter(|addr: &SocketAddr| addr.port() != 0);
+    let addr = address(addr, path, "127.0.0.1:9443", reading);
+    Some((host?, addr?))
+}
+
+fn address(text: &str, path: &str, example: &str, reading: &mut Reading<'_>) -> Option<SocketAddr> {
+    let addr = text.parse().ok().filter(|addr: &SocketAddr| addr.port() != 0);
     if addr.is_none() {
-        let remedy = "write numbers, such as `127.0.0.1:9443`";
+        let remedy = format!("write numbers, such as `{example}`");
         reading.problems.add(path, "the value is not an address with a port", remedy);
     }
-    Some((host?, addr?))
+    addr
 }
 
 fn named(text: &str) -> Option<(Host, Option<u16>)> {

@@ -1,6 +1,6 @@
 //! Steps for agents of the configuration: what they are, their tokens, and what they may use.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -361,7 +361,7 @@ fn binding(connection: &Arc<ConnectionRecord>) -> BindingRecord {
         connection: connection.id.clone(),
         created: Timestamp::UNIX_EPOCH,
         managed_by: ManagedBy::File,
-        placeholders: BTreeMap::new(),
+        placeholders: keyward_model::Placeholders::default(),
         direct: true,
         preferred: None,
         limits: BindingLimits::default(),

@@ -29,6 +29,7 @@ impl Planning<'_> {
         let Basis { config, view, .. } = self.basis;
         for (declared, secrets) in config.apps.iter().zip(secrets) {
             let subject = Subject::new("app", &declared.org, &declared.name).at(&declared.place);
+            self.check_references(&subject, &declared.org, &declared.references);
             match view.find_app(&declared.org, &declared.name) {
                 Some(found) if found.managed_by == ManagedBy::Store => self.refuse_stored(&subject),
                 Some(found) if found.provider != declared.provider => {

@@ -93,7 +93,7 @@ impl Planning<'_> {
         {
             self.refuse(&subject, error, "");
         }
-        self.check_references(&subject, declared);
+        self.check_references(&subject, &declared.org, &declared.references);
         let app = match &fields {
             Some(_) => self.app_of(declared),
             None => Some(AppOf::None),

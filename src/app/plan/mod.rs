@@ -149,8 +149,8 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
     // First: they are told of what follows.
     planning.webhooks(webhooks);
     planning.resources(&basis.config.honeytokens);
-    planning.apps(apps);
     planning.sources(sources);
+    planning.apps(apps);
     planning.connections(connections);
     planning.unnamed_sources();
     planning.hooks(hooks);

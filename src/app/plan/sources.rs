@@ -1,13 +1,12 @@
-//! Steps for secret sources of the configuration. They come before connections, which name them.
+//! Steps for secret sources of the configuration. They come before apps and connections, which name them.
 
 use std::collections::HashMap;
 
 use super::inputs::Fields;
 use super::resources::members;
 use super::{Action, Basis, Planning, Step, Subject, Work, named};
-use crate::config::Declared;
 use keyward_base::id::{OrgId, SourceId};
-use keyward_model::{Connection, ManagedBy, Resource, Source, SourceSpec};
+use keyward_model::{AppSpec, ManagedBy, References, Resource, Source, SourceSpec};
 use keyward_vault::Vault;
 
 /// What is written of one.
@@ -61,11 +60,12 @@ impl Planning<'_> {
         let Basis { config, view, .. } = self.basis;
         let named = named(&config.sources, |it| (&it.org, it.name()));
         for found in view.orgs().flat_map(|org| view.all::<Source>(&org.id)) {
+            let names = |org: &OrgId, references: &References| {
+                *org == found.org && references.values().any(|it| it.from == found.name())
+            };
             let is_used = || {
-                self.connections.iter().any(|it| {
-                    it.org == found.org
-                        && it.references.values().any(|reference| reference.from == found.name())
-                })
+                self.connections.iter().any(|it| names(&it.org, &it.references))
+                    || self.apps_to_come().any(|(org, app)| names(org, &app.references))
             };
             let is_named = named.contains(&(&found.org, found.name()));
             if found.managed_by == ManagedBy::File && !is_named && !is_used() {
@@ -76,14 +76,27 @@ impl Planning<'_> {
         }
     }
 
-    /// Refuses references to sources that there will not be.
-    pub(super) fn check_references(&mut self, subject: &Subject, declared: &Declared<Connection>) {
+    /// The apps of the file, and those that it does not name.
+    fn apps_to_come(&self) -> impl Iterator<Item = (&OrgId, &AppSpec)> {
         let Basis { config, view, .. } = self.basis;
-        for reference in declared.references.values() {
+        let declared = named(&config.apps, |it| (&it.org, &it.name));
+        let others = view.apps().filter(move |it| !declared.contains(&(&it.org, it.name.as_str())));
+        let of_file = config.apps.iter().map(|it| (&it.org, &it.spec));
+        of_file.chain(others.map(|it| (&it.org, &it.spec)))
+    }
+
+    /// Refuses references to sources that there will not be.
+    pub(super) fn check_references(
+        &mut self,
+        subject: &Subject,
+        org: &OrgId,
+        references: &References,
+    ) {
+        let Basis { config, view, .. } = self.basis;
+        for reference in references.values() {
             let name = &reference.from;
-            let is_declared =
-                config.sources.iter().any(|it| it.org == declared.org && it.name() == name);
-            if !is_declared && view.find::<Source>(&declared.org, name).is_none() {
+            let is_declared = config.sources.iter().any(|it| it.org == *org && it.name() == name);
+            if !is_declared && view.find::<Source>(org, name).is_none() {
                 let message = format!("there is no source `{name}`");
                 self.refuse(subject, message, "declare it under `sources:`, or add it");
             }

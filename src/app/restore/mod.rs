@@ -1,9 +1,10 @@
-//! Restores a backup. Its rows are written into a new directory beside the store, which changes places with the store
+//! Restores a backup; into a database: see `database.rs`. Where the store is in files, its rows are written into a new directory beside the store, which changes places with the store
 //! in one step (`renameat2` with `RENAME_EXCHANGE`). What remains after that step, such as the CA's files, is in the
 //! new directory, and is completed by this process or by the next that opens the store: see `completion.rs`. So a
 //! crash leaves the old state or the new one.
 
 mod completion;
+mod database;
 mod staging;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 pub(super) use completion::complete;
 
+use super::folders::kept_name;
 use super::services::Services;
 use crate::config::{Config, StoreChoice};
 use completion::Completed;
@@ -29,11 +31,12 @@ pub enum RestoreError {
     /// The configuration has no store in files.
     #[error("the store of this configuration is in memory: it cannot be restored")]
     InMemory,
-    /// The configuration has its store in a database.
-    #[error(
-        "the store of this configuration is in a database: a backup is restored into files first"
-    )]
-    InDatabase,
+    /// The database has rows.
+    #[error("the database is not empty: a backup is restored into an empty one")]
+    NotEmpty,
+    /// Replicas use the database.
+    #[error("a replica uses the database, or used it within the last 20 seconds")]
+    ReplicasRun,
     /// The data directory or the master key cannot be used, or the disk is full.
     #[error("{0}")]
     Unprepared(String),
@@ -86,7 +89,8 @@ pub enum RestoreError {
 #[derive(Debug)]
 pub struct Restore<'a> {
     config: &'a Config,
-    store: &'a Path,
+    /// `None`: in a database.
+    store: Option<&'a Path>,
     path: PathBuf,
     file: File,
     opening: Opening,
@@ -107,9 +111,8 @@ impl RestoreError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::InMemory => Some("set `store.sled`"),
-            Self::InDatabase => Some(
-                "restore with a configuration that has `store.sled`, then `keyward store copy` into an empty database",
-            ),
+            Self::NotEmpty => Some("name an empty database, so that this one stays as it is"),
+            Self::ReplicasRun => Some("stop all replicas, wait 20 seconds, and restore again"),
             Self::Locked(_) => Some("stop the gateway first"),
             Self::StoreAppeared(_) => Some("stop the gateway, and restore again"),
             Self::NotExchanged { .. } => {
@@ -128,15 +131,15 @@ impl<'a> Restore<'a> {
     /// Reads the whole file. Changes nothing.
     ///
     /// # Errors
-    /// When there is no store in files to restore to, or the file is refused.
+    /// When there is no store to restore to, or the file is refused.
     pub fn verified(
         config: &'a Config,
         path: &Path,
         opening: Opening,
     ) -> Result<Self, RestoreError> {
         let store = match &config.store {
-            StoreChoice::Sled { path } => path,
-            StoreChoice::Postgres(_) => return Err(RestoreError::InDatabase),
+            StoreChoice::Sled { path } => Some(&**path),
+            StoreChoice::Postgres(_) => None,
             StoreChoice::Memory => return Err(RestoreError::InMemory),
         };
         let file = open(path)?;
@@ -151,7 +154,22 @@ impl<'a> Restore<'a> {
 
     /// The store that would be replaced.
     pub fn replaces(&self) -> Option<&Path> {
-        Services::are_stored(self.config).then_some(self.store)
+        self.store.filter(|_| Services::are_stored(self.config))
+    }
+
+    /// Whether a database can be restored into; files always can.
+    ///
+    /// # Errors
+    /// When the database is not empty, replicas use it, or it cannot be reached.
+    pub async fn check_target(&self) -> Result<(), RestoreError> {
+        match self.store {
+            Some(_) => Ok(()),
+            None => {
+                let store = database::target(self.config).await?;
+                database::leave(&*store).await;
+                Ok(())
+            }
+        }
     }
 
     /// Restores it. With `keeps_ca`, the CA's files stay as they are.
@@ -159,9 +177,14 @@ impl<'a> Restore<'a> {
     /// # Errors
     /// When the store is in use, the directory cannot be written, or what is in the file makes no store.
     pub async fn run(mut self, keeps_ca: bool) -> Result<Restored, RestoreError> {
-        let (config, store) = (self.config, self.store);
+        let config = self.config;
         super::folders::private_dir(&config.data_dir)
             .map_err(|error| RestoreError::Unprepared(format!("{error:#}")))?;
+        let Some(store) = self.store else {
+            self.file.rewind().map_err(failed("read", &self.path))?;
+            let done = database::restore(config, &self.file, &self.opening, keeps_ca).await;
+            return done.map_err(|error| error.of(&self.path));
+        };
         let old = match Services::are_stored(config) {
             true => Some(StoreLock::take(store).map_err(RestoreError::Locked)?),
             false => None,
@@ -169,7 +192,7 @@ impl<'a> Restore<'a> {
         // What an earlier restore left: its store counts as the one of before.
         complete(config, store).map_err(incomplete)?;
         self.file.rewind().map_err(failed("read", &self.path))?;
-        let kept = kept_name(store, Timestamp::now());
+        let kept = kept_name(store, "restore", Timestamp::now());
         let staging = Staging::beside(store).await?;
         let filled = staging.fill(config, &self.file, &self.opening, keeps_ca).await;
         filled.map_err(|error| error.of(&self.path))?;
@@ -205,21 +228,6 @@ fn exchange(staging: Staging, store: &Path, has_old: bool) -> Result<(), Restore
             Err(RestoreError::NotExchanged { path: store.to_owned(), source })
         }
     }
-}
-
-/// A free name for the store of before: `store.before-restore-20260102T030405Z`.
-fn kept_name(store: &Path, now: Timestamp) -> String {
-    let name = store.file_name().unwrap_or_default().to_string_lossy();
-    let time = now.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ");
-    let first = format!("{name}.before-restore-{time}");
-    let mut free = first.clone();
-    for number in 2.. {
-        if !store.with_file_name(&free).exists() {
-            break;
-        }
-        free = format!("{first}-{number}");
-    }
-    free
 }
 
 fn open(path: &Path) -> Result<File, RestoreError> {

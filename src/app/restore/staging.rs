@@ -75,7 +75,7 @@ impl Staging {
         let keyring = Arc::new(keys::for_restore(config).map_err(unprepared)?);
         let Some(store) = &self.store else { return Ok(()) };
         let mut reader = BackupReader::open(file, opening).map_err(FillError::Backup)?;
-        let mut batch = Batch::new(store, &keyring);
+        let mut batch = Batch::new(&**store, &keyring);
         while let Some(entry) = reader.next_entry().map_err(FillError::Backup)? {
             match entry {
                 Entry::Row(row) => batch.add(row).await?,
@@ -150,19 +150,19 @@ impl Drop for Staging {
 }
 
 /// Rows on their way into the new store.
-struct Batch<'a> {
-    store: &'a SledStore,
+pub(super) struct Batch<'a> {
+    store: &'a dyn Store,
     keyring: &'a Keyring,
     rows: Vec<(Table, Row)>,
     bytes: usize,
 }
 
 impl<'a> Batch<'a> {
-    fn new(store: &'a SledStore, keyring: &'a Keyring) -> Self {
+    pub(super) fn new(store: &'a dyn Store, keyring: &'a Keyring) -> Self {
         Self { store, keyring, rows: Vec::new(), bytes: 0 }
     }
 
-    async fn add(&mut self, row: OpenedRow) -> Result<(), FillError> {
+    pub(super) async fn add(&mut self, row: OpenedRow) -> Result<(), FillError> {
         self.bytes += row.content.len();
         self.rows.push(row.seal(&self.keyring.sealing().await).map_err(unusable)?);
         if self.bytes >= BATCH_BYTES || self.rows.len() >= BATCH_ROWS {
@@ -171,17 +171,17 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    async fn write(&mut self) -> Result<(), FillError> {
+    pub(super) async fn write(&mut self) -> Result<(), FillError> {
         self.bytes = 0;
         let loaded = self.store.load(std::mem::take(&mut self.rows)).await;
         loaded.map_err(|error| unprepared(error.into()))
     }
 }
 
-fn unusable(error: impl ToString) -> FillError {
+pub(super) fn unusable(error: impl ToString) -> FillError {
     FillError::Unusable(error.to_string())
 }
 
-fn unprepared(error: anyhow::Error) -> FillError {
+pub(super) fn unprepared(error: anyhow::Error) -> FillError {
     FillError::Restore(RestoreError::Unprepared(format!("{error:#}")))
 }

@@ -73,7 +73,7 @@ fn without_ssl_mode(url: &str) -> String {
 }
 
 /// Replicas start one after the other, so that each finds the resources of the file as the one before left them.
-pub(super) async fn turn_to_start(store: &dyn Store) -> anyhow::Result<Option<Lease>> {
+pub(in crate::app) async fn turn_to_start(store: &dyn Store) -> anyhow::Result<Option<Lease>> {
     if store.shared().is_none() {
         return Ok(None);
     }

@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::cli::agent::{pair, unique};
-use crate::cli::connection::settings;
+use crate::cli::connection::{references, settings};
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
 use crate::cli::table::fields;
-use keyward_model::{App, Shown};
+use keyward_model::{App, FieldReference, Shown};
 
 /// Endpoints that an app may have of its own.
 const URLS: [&str; 5] = ["issuer", "authorize", "token", "device", "revoke"];
@@ -43,6 +43,17 @@ pub(super) struct Secrets {
     /// read one of them from a file; may be given several times
     #[arg(long = "secret-file", value_name = "SECRET=PATH", value_parser = file)]
     secret_files: Vec<(String, PathBuf)>,
+    /// keep one of them in a secret source; may be given several times
+    #[arg(long = "secret-from", value_name = "SECRET=SOURCE:REF", value_parser = references::argument)]
+    references: Vec<(String, FieldReference)>,
+}
+
+/// A secret of a request.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum GivenSecret {
+    Text(Typed),
+    Reference(FieldReference),
 }
 
 /// What it asks for, where and how.
@@ -91,22 +102,27 @@ pub(super) struct Request {
     #[serde(flatten)]
     pub(super) rest: Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) secrets: Option<BTreeMap<String, Typed>>,
+    pub(super) secrets: Option<BTreeMap<String, GivenSecret>>,
 }
 
 impl Secrets {
-    pub(super) fn read(&self) -> Result<BTreeMap<String, Typed>, Failure> {
+    pub(super) fn read(&self) -> Result<BTreeMap<String, GivenSecret>, Failure> {
+        let names = self.secret_files.iter().map(|(name, _)| name);
+        let names = names.chain(self.references.iter().map(|(name, _)| name));
+        let mut names: Vec<&String> = names.chain(&self.secret_stdin).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Failure::usage(format!("`{}` is given twice", pair[0])));
+        }
         let mut found = BTreeMap::new();
         for (name, path) in &self.secret_files {
-            if found.insert(name.clone(), Typed::from_file(path)?).is_some() {
-                return Err(Failure::usage(format!("`{name}` is given twice")));
-            }
+            found.insert(name.clone(), GivenSecret::Text(Typed::from_file(path)?));
+        }
+        for (name, reference) in &self.references {
+            found.insert(name.clone(), GivenSecret::Reference(reference.clone()));
         }
         if let Some(name) = &self.secret_stdin {
-            if found.contains_key(name) {
-                return Err(Failure::usage(format!("`{name}` is given twice")));
-            }
-            found.insert(name.clone(), Typed::from_stdin()?);
+            found.insert(name.clone(), GivenSecret::Text(Typed::from_stdin()?));
         }
         Ok(found)
     }

@@ -63,7 +63,7 @@ impl Questions {
     /// Asks for the authentication method and the name.
     ///
     /// # Errors
-    /// When no method is supported, or the name is in use.
+    /// When no method can be typed, or the name is in use.
     pub(in crate::cli) fn named(&self) -> Result<Named, Failure> {
         let auth = self.auth()?;
         let proposed = proposed(&self.provider.id, &self.taken);
@@ -86,14 +86,13 @@ impl Questions {
 
     fn auth(&self) -> Result<AuthView, Failure> {
         let provider = &self.provider;
-        let usable: Vec<_> = provider.auth.iter().filter(|auth| auth.supported).collect();
+        let is_typed = |auth: &&AuthView| !auth.fields.iter().any(|field| field.from_source);
+        let usable: Vec<_> = provider.auth.iter().filter(is_typed).collect();
         if usable.is_empty() {
-            let kinds: Vec<_> = provider.auth.iter().map(|auth| auth.kind.as_str()).collect();
-            let message = format!("{} cannot be connected yet", provider.name);
-            return Err(Failure::new(Exit::Failed, message).hint(format!(
-                "it only supports {}, which Keyward does not support yet",
-                kinds.join(", ")
-            )));
+            let message = format!("{} needs values of a secret source", provider.name);
+            let hint =
+                format!("keyward connection add {} --secret-from FIELD=SOURCE:REF", provider.id);
+            return Err(Failure::new(Exit::Failed, message).hint(hint));
         }
         if self.options.auth.is_some() || usable.len() == 1 || self.way == Way::Given {
             return form::choose(provider, self.options.auth.as_deref()).cloned();

@@ -83,6 +83,9 @@ impl Given {
         }
         for field in auth.fields.iter().filter(|field| !field.optional) {
             if !fields.contains_key(&field.name) && !references.contains_key(&field.name) {
+                if field.from_source {
+                    return Err(lacking(field));
+                }
                 fields.insert(field.name.clone(), ask(field, provider)?);
             }
         }
@@ -175,23 +178,14 @@ pub(in crate::cli) fn choose<'a>(
 ) -> Result<&'a AuthView, Failure> {
     let found = match id {
         Some(id) => provider.auth.iter().find(|auth| auth.id == id),
-        None => provider.auth.iter().find(|auth| auth.supported).or(provider.auth.first()),
+        None => provider.auth.first(),
     };
-    let known = provider.auth.iter().filter(|auth| auth.supported);
-    let known: Vec<_> = known.map(|auth| auth.id.as_str()).collect();
-    let hint = format!("choose one of: {}", known.join(", "));
-    match found {
-        Some(auth) if auth.supported => Ok(auth),
-        Some(auth) => {
-            let message = format!("`{}` of {} is not supported yet", auth.id, provider.id);
-            Err(Failure::usage(message).hint(hint))
-        }
-        None => {
-            let id = id.unwrap_or_default();
-            let message = format!("{} has no way to authenticate named `{id}`", provider.id);
-            Err(Failure::usage(message).hint(hint))
-        }
-    }
+    found.ok_or_else(|| {
+        let id = id.unwrap_or_default();
+        let known: Vec<_> = provider.auth.iter().map(|auth| auth.id.as_str()).collect();
+        let message = format!("{} has no way to authenticate named `{id}`", provider.id);
+        Failure::usage(message).hint(format!("choose one of: {}", known.join(", ")))
+    })
 }
 
 pub(in crate::cli) fn is_asked(variable: &VariableView) -> bool {
@@ -238,6 +232,7 @@ pub(super) fn exposed(name: &str) -> Failure {
 fn lacking(field: &FieldView) -> Failure {
     let (name, label) = (&field.name, &field.label);
     Failure::usage(format!("field `{name}` ({label}) is missing")).hint(match field.secret {
+        _ if field.from_source => format!("--secret-from {name}=SOURCE:REF, of a secret source"),
         true => {
             format!(
                 "--secret-stdin {name}, --secret-file {name}=PATH or --secret-env {name}=VARIABLE"
@@ -262,10 +257,8 @@ mod tests {
             "variables": [{"name": "site", "kind": "label", "label": "Site", "help": null,
                            "example": "acme", "default": null, "choices": []}],
             "auth": [
-                {"id": "oauth", "kind": "oauth2", "label": "OAuth", "note": null,
-                 "supported": false, "fields": []},
                 {"id": "basic", "kind": "basic", "label": "Basic", "note": null,
-                 "supported": true, "fields": [
+                 "fields": [
                     field("username", false, false), field("password", true, false),
                     field("note", false, true)]},
             ],
@@ -317,17 +310,25 @@ mod tests {
     }
 
     #[test]
-    fn a_way_to_authenticate_that_cannot_be_used_is_refused() {
-        for (auth, says) in [("oauth", "not supported yet"), ("nope", "no way to authenticate")] {
-            let message = refused(Given { auth: Some(auth.to_owned()), ..Given::default() });
-            assert!(message.contains(says), "{message}");
-        }
+    fn a_way_to_authenticate_that_the_provider_does_not_have_is_refused() {
+        let message = refused(Given { auth: Some("nope".to_owned()), ..Given::default() });
+        assert!(message.contains("no way to authenticate"), "{message}");
+    }
+
+    #[test]
+    fn a_value_that_expires_is_only_taken_by_reference() {
+        let mut provider = provider();
+        provider.auth[0].fields[1].from_source = true;
+        let auth = provider.auth[0].clone();
+        let given = Given { fields: pairs(&[("username", "u")]), ..Given::default() };
+        let message = given.check_nothing_is_missing(&provider, &auth).unwrap_err().to_string();
+        assert!(message.contains("hint: --secret-from password=SOURCE:REF"), "{message}");
     }
 
     #[test]
     fn what_is_missing_is_named_with_the_option_that_gives_it() {
         let field = Given { fields: pairs(&[("username", "u")]), ..Given::default() };
-        let auth = provider().auth[1].clone();
+        let auth = provider().auth[0].clone();
         let message = field.check_nothing_is_missing(&provider(), &auth).unwrap_err().to_string();
         assert!(message.contains("hint: --secret-stdin password"), "{message}");
         let variable = Given {

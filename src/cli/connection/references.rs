@@ -1,11 +1,16 @@
 //! Fields whose values are kept in secret sources: `--secret-from FIELD=SOURCE:REF`, and what is shown of them.
 
-use keyward_model::{Connection, FieldReference, Shown};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use keyward_base::time::written;
+use keyward_model::{Connection, Failing, FetchedShown, FieldReference, References, Shown};
 
 use crate::cli::table::moment;
 
 /// `FIELD=SOURCE:REF` of an argument.
-pub(super) fn argument(text: &str) -> Result<(String, FieldReference), String> {
+pub(in crate::cli) fn argument(text: &str) -> Result<(String, FieldReference), String> {
     let parts = text.split_once('=').and_then(|(field, rest)| {
         let (from, reference) = rest.split_once(':')?;
         Some((field, from, reference))
@@ -21,24 +26,37 @@ pub(super) fn argument(text: &str) -> Result<(String, FieldReference), String> {
 
 /// The rows of `connection show`.
 pub(super) fn rows(connection: &Shown<Connection>) -> Vec<(&'static str, String)> {
-    let references = connection.references.iter();
+    let facts = &connection.facts;
+    vec![
+        ("by reference", named(&connection.references)),
+        ("fetched", fetched(facts.fetched.as_ref())),
+        ("fetching fails", failing(facts.fetch_failing.as_ref())),
+    ]
+}
+
+/// Which fields are where.
+pub(in crate::cli) fn named(references: &References) -> String {
+    let references = references.iter();
     let references = references.map(|(field, FieldReference { from, reference })| {
         format!("{field} from {from}: {reference}")
     });
-    let facts = &connection.facts;
-    let fetched = facts.fetched.as_ref().map(|it| {
-        let (at, kept) = (moment(it.at), moment(it.kept_until));
-        format!("{at}; used until {kept} if the source cannot be asked")
-    });
-    let failing = facts.fetch_failing.as_ref().map(|it| {
-        let message = it.message.as_deref().unwrap_or("no answer");
-        format!("since {}, {} in a row: {message}", moment(it.since), it.count)
-    });
-    vec![
-        ("by reference", references.collect::<Vec<_>>().join(", ")),
-        ("fetched", fetched.unwrap_or_default()),
-        ("fetching fails", failing.unwrap_or_default()),
-    ]
+    references.collect::<Vec<_>>().join(", ")
+}
+
+/// When the values were fetched, and how long they are used.
+pub(in crate::cli) fn fetched(fetched: Option<&FetchedShown>) -> String {
+    let Some(it) = fetched else { return String::new() };
+    let (at, kept) = (moment(it.at), moment(it.kept_until));
+    let age = u64::try_from(Timestamp::now().duration_since(it.at).as_secs()).unwrap_or_default();
+    let age = written(Duration::from_secs(age));
+    format!("{at}, {age} ago; used until {kept} if the source cannot be asked")
+}
+
+/// Failures since then.
+pub(in crate::cli) fn failing(failing: Option<&Failing>) -> String {
+    let Some(it) = failing else { return String::new() };
+    let message = it.message.as_deref().unwrap_or("no answer");
+    format!("since {}, {} in a row: {message}", moment(it.since), it.count)
 }
 
 #[cfg(test)]

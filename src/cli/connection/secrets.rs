@@ -26,6 +26,9 @@ pub(in crate::cli) struct SecretArgs {
     /// The only secret field, from another program.
     #[arg(skip)]
     pub(in crate::cli) held: Option<Typed>,
+    /// Secret fields with values that were read already.
+    #[arg(skip)]
+    pub(in crate::cli) held_fields: Vec<(String, Typed)>,
 }
 
 /// The source of one field. An empty name stands for the only secret field.
@@ -53,7 +56,14 @@ impl SecretArgs {
         let variables = self.secret_envs.iter();
         let variables = variables.map(|(field, name)| source(field, From::Variable(name.clone())));
         let held = self.held.iter().map(|held| source(&String::new(), From::Held(held.clone())));
-        stdin.chain(files).chain(variables).chain(held).collect()
+        let fields = self.held_fields.iter();
+        let fields = fields.map(|(field, held)| source(field, From::Held(held.clone())));
+        stdin.chain(files).chain(variables).chain(held).chain(fields).collect()
+    }
+
+    /// Whether an option names the field.
+    pub(in crate::cli) fn names(&self, field: &str) -> bool {
+        self.sources().iter().any(|source| source.field == field)
     }
 }
 
@@ -143,8 +153,7 @@ mod tests {
         };
         let fields: Vec<_> = fields.iter().map(field).collect();
         serde_json::from_value(serde_json::json!({
-            "id": "key", "kind": "bearer", "label": "Key", "note": null, "supported": true,
-            "fields": fields,
+            "id": "key", "kind": "bearer", "label": "Key", "note": null, "fields": fields,
         }))
         .unwrap()
     }

@@ -11,7 +11,7 @@ use super::report::Report;
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
-use keyward_model::{Agent, Connection, Shown, TokenShown};
+use keyward_model::{Agent, Connection, Failing, FetchedShown, FieldReference, Shown, TokenShown};
 use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
@@ -108,6 +108,26 @@ fn check_agent(
     Some((format!("agent {name} is bound to no connection"), hint))
 }
 
+/// Since when values cannot be fetched, and until when the last ones are used.
+pub(super) fn not_fetched(failing: &Failing, fetched: Option<&FetchedShown>) -> String {
+    let kept = fetched.map_or_else(
+        || "there is no earlier value".to_owned(),
+        |it| format!("the last ones are used until {:.0}", it.kept_until),
+    );
+    format!(
+        "cannot be fetched since {:.0}; {} attempts failed ({}); {kept}",
+        failing.since,
+        failing.count,
+        failing.message.as_deref().unwrap_or("no answer")
+    )
+}
+
+/// What to look at when values cannot be fetched.
+pub(super) fn source_remedy(reference: Option<&FieldReference>, global: &Global) -> String {
+    let from = reference.map_or("", |it| it.from.as_str());
+    global.remedy(&format!("`keyward source show {from}`"))
+}
+
 fn warn_all(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &mut Report) {
     let all: Vec<_> = all.collect();
     let more = all.len().saturating_sub(REPORTED_MAX);
@@ -140,14 +160,10 @@ fn check_connection(
         report.warn(CONNECTIONS, message, what_helps(failing, &remedy));
     }
     if let Some(failing) = &connection.facts.fetch_failing {
-        let message = format!(
-            "values of connection {name} cannot be fetched since {:.0}; {} attempts failed ({})",
-            failing.since,
-            failing.count,
-            failing.message.as_deref().unwrap_or("no answer")
-        );
-        let from = connection.references.values().next().map_or("", |it| it.from.as_str());
-        report.warn(CONNECTIONS, message, global.remedy(&format!("`keyward source show {from}`")));
+        let (fetched, from) =
+            (connection.facts.fetched.as_ref(), connection.references.values().next());
+        let message = format!("values of connection {name} {}", not_fetched(failing, fetched));
+        report.warn(CONNECTIONS, message, source_remedy(from, global));
     }
     match &connection.facts.state {
         ConnectionState::Broken { reason, detail } => {

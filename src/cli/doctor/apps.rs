@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::access::{not_fetched, source_remedy};
 use super::installation::{Installation, Resources};
 use super::report::Report;
 use crate::cli::client::Client;
@@ -59,9 +60,19 @@ fn check_app(
     if let Some(problem) = app.facts.problem.as_ref().filter(|_| is_used) {
         let hint = match app.facts.paused {
             true => "add it to the configuration again".to_owned(),
+            false if !app.references.is_empty() => {
+                source_remedy(app.references.values().next(), global)
+            }
             false => format!("{} app set {name} --secret-stdin client_secret", global.keyward()),
         };
         report.fail(APPS, problem, hint);
+    }
+    if let (None, Some(failing)) = (&app.facts.problem, &app.facts.fetch_failing) {
+        let message = format!(
+            "the secret of app {name} {}",
+            not_fetched(failing, app.facts.fetched.as_ref())
+        );
+        report.warn(APPS, message, source_remedy(app.references.values().next(), global));
     }
     let ends = app.facts.registered.as_ref().and_then(|registered| registered.expires);
     if let Some(ends) =

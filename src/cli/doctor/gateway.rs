@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::installation::Installation;
 use super::processes;
+use super::replicas;
 use super::report::Report;
 use crate::cli::client::{self, Client};
 use crate::cli::failure::Exit;
@@ -28,7 +29,12 @@ pub(super) async fn check(install: &Installation<'_>, report: &mut Report) -> Ga
     match Client::running(install.global).await {
         Ok(client) => {
             match client.status().await {
-                Some(status) => serving(&status, report).await,
+                Some(status) => {
+                    serving(&status, report).await;
+                    if let Some(store) = &status.store {
+                        replicas::check(store, &client, report).await;
+                    }
+                }
                 None => {
                     let hint = "use the same version of the gateway and the command line";
                     report.fail(ID, "a gateway runs, but its answer cannot be read", hint);

@@ -217,6 +217,8 @@ async fn explain(
             url: url.clone(),
             connection: None,
             headers: std::collections::BTreeMap::new(),
+            graphql: None,
+            push: Vec::new(),
         };
         let Ok(explanation) = client.post::<Explanation>("/api/v1/rules/explain", &ask).await
         else {

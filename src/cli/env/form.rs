@@ -111,7 +111,7 @@ fn compose(printed: &Printed<'_>) -> String {
     let _ = writeln!(text, "    volumes: [{}]\n    environment:", yaml(&volume));
     for (name, value) in &printed.made.variables {
         // A dollar sign is doubled, because compose expands variables.
-        let why = table::why(name).unwrap_or("a placeholder, for the provider's SDKs");
+        let why = table::why(name).unwrap_or("for the provider's SDKs");
         let _ = writeln!(text, "      {name}: {}  # {why}", yaml(&value.replace('$', "$$")));
     }
     text

@@ -105,7 +105,8 @@ fn offers<'a>(
         for field in &auth.fields {
             let reads = |at: &&usize| {
                 let it = &candidates[**at];
-                it.variable.as_ref().is_some_and(|name| field.env.contains(name))
+                !it.only_host
+                    && it.variable.as_ref().is_some_and(|name| field.env.contains(name))
                     && it.provider.is_none_or(|of| of == provider.id)
             };
             if let Some(at) = free.iter().find(reads) {
@@ -133,7 +134,10 @@ fn offers<'a>(
 /// The provider whose keys begin as the value does, if there is one alone.
 fn by_shape<'a>(candidate: &Candidate, providers: &'a [ProviderView]) -> Option<Known<'a>> {
     let value = candidate.value.text();
-    let named = |it: &ProviderView| candidate.provider.is_none_or(|id| id == it.id);
+    let has_host = |it: &ProviderView| {
+        !candidate.only_host || candidate.host.as_ref().is_some_and(|host| it.hosts.contains(host))
+    };
+    let named = |it: &ProviderView| candidate.provider.is_none_or(|id| id == it.id) && has_host(it);
     let mut best: Vec<(usize, &ProviderView, &AuthView, &FieldView)> = Vec::new();
     for (provider, auth) in ways(providers).filter(|(provider, _)| named(provider)) {
         let Some(field) = only_secret(auth) else { continue };
@@ -184,8 +188,7 @@ fn ways(providers: &[ProviderView]) -> impl Iterator<Item = (&ProviderView, &Aut
         it.protocol.is_none() && it.variables.iter().all(|variable| variable.default.is_some())
     });
     plain.flat_map(|it| {
-        let ways =
-            it.auth.iter().filter(|auth| auth.supported && !auth.consents && !auth.needs_app);
+        let ways = it.auth.iter().filter(|auth| !auth.consents && !auth.needs_app);
         ways.map(move |auth| (it, auth))
     })
 }
@@ -193,7 +196,12 @@ fn ways(providers: &[ProviderView]) -> impl Iterator<Item = (&ProviderView, &Aut
 /// What a person can do about a value that looks like a key.
 fn remedy(candidate: &Candidate, providers: &[ProviderView]) -> Option<String> {
     if let Some(host) = &candidate.host {
-        return Some(format!("no provider has this host: keyward connect https://{host} --bearer"));
+        if let Some(of) = providers.iter().find(|it| it.hosts.contains(host)) {
+            let (name, id) = (&of.name, &of.id);
+            return Some(format!("it is no whole key of {name}: keyward connect {id}"));
+        }
+        let option = candidate.option.as_deref().unwrap_or("--bearer");
+        return Some(format!("no provider has this host: keyward connect https://{host} {option}"));
     }
     let name = candidate.variable.as_ref()?;
     if let Some(database) = database(candidate.value.text()) {
@@ -235,7 +243,7 @@ fn database(value: &str) -> Option<&'static str> {
         "postgres" | "postgresql" => "postgres",
         "mysql" | "mariadb" => "mysql",
         "redis" | "rediss" => "redis",
-        "mongodb" => "mongodb",
+        "mongodb" | "mongodb+srv" => "mongodb",
         _ => return None,
     };
     login.contains(':').then_some(provider)

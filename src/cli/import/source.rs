@@ -8,7 +8,7 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::{dotenv, logins};
+use super::{dotenv, logins, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
@@ -37,6 +37,10 @@ pub(super) enum Source {
     Codex,
     /// The login of Claude Code.
     Claude,
+    /// An export of OneCLI.
+    OneCli(PathBuf),
+    /// The services and the credentials of Agent Vault.
+    AgentVault(PathBuf, PathBuf),
     /// A file of variables.
     File(PathBuf),
 }
@@ -58,6 +62,10 @@ pub(super) struct Candidate {
     pub(super) provider: Option<&'static str>,
     /// The value.
     pub(super) value: Typed,
+    /// Whether only a provider of the host may get it.
+    pub(super) only_host: bool,
+    /// The option of `keyward connect` that describes its place in requests, where that is not a bearer token.
+    pub(super) option: Option<String>,
     /// Where the value is in its file of variables.
     pub(super) at: Option<Range<usize>>,
 }
@@ -77,8 +85,29 @@ impl Source {
     /// The sources with these names. A name with a dot or a slash, or of a file that exists, is a file.
     ///
     /// # Errors
-    /// When there is no such source.
-    pub(super) fn parse(name: &str) -> Result<Self, Failure> {
+    /// When there is no such source, or its files are not named.
+    pub(super) fn parse_all<'a>(
+        mut names: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<Self>, Failure> {
+        let mut found = Vec::new();
+        while let Some(name) = names.next() {
+            let mut file = |usage: &str| {
+                let failure = || Failure::usage(format!("`{name}` needs files")).hint(usage);
+                names.next().map(PathBuf::from).ok_or_else(failure)
+            };
+            found.push(match name {
+                "onecli" => Self::OneCli(file("keyward import onecli EXPORT.json")?),
+                "agent-vault" => {
+                    let usage = "keyward import agent-vault SERVICES.yaml CREDENTIALS.json";
+                    Self::AgentVault(file(usage)?, file(usage)?)
+                }
+                _ => Self::parse(name)?,
+            });
+        }
+        Ok(found)
+    }
+
+    fn parse(name: &str) -> Result<Self, Failure> {
         Ok(match name {
             "env" => Self::Environment,
             "aws" => Self::Aws,
@@ -94,7 +123,7 @@ impl Source {
             }
             other => {
                 return Err(Failure::usage(format!("there is no source `{other}`"))
-                    .hint("sources: env, aws, gh, gcloud, netrc, npm, pip, codex, claude, or a file of variables such as .env"));
+                    .hint("sources: env, aws, gh, gcloud, netrc, npm, pip, codex, claude, onecli, agent-vault, or a file of variables such as .env"));
             }
         })
     }
@@ -111,6 +140,12 @@ impl Source {
                 let text = text_of(path)?;
                 let candidates = variables(&path.display().to_string(), &text);
                 Ok(Read { candidates, text: Some(text), ..Read::default() })
+            }
+            Self::OneCli(path) => vaults::onecli(&path.display().to_string(), &text_of(path)?),
+            Self::AgentVault(services, credentials) => {
+                let names = (services.display().to_string(), credentials.display().to_string());
+                let texts = (text_of(services)?, text_of(credentials)?);
+                vaults::agent_vault((&names.0, &texts.0), (&names.1, &texts.1))
             }
             Self::Claude => Ok(logins::claude(&self.file()?)),
             Self::Aws | Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip | Self::Codex => {
@@ -160,6 +195,8 @@ impl Candidate {
             host: None,
             user: None,
             provider: None,
+            only_host: false,
+            option: None,
             value: Typed::from(value.to_owned()),
             at: None,
         }

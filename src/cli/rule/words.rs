@@ -210,6 +210,8 @@ pub(super) fn details(rule: &RuleShown) -> String {
         ("methods", all(&spec.methods)),
         ("paths", all(&spec.paths)),
         ("actions", spec.actions.join(", ")),
+        ("branches", spec.branches.join(", ")),
+        ("deletions", if spec.delete_branches { "of these branches" } else { "" }.to_owned()),
         ("cleartext", plaintext.to_owned()),
         ("from", standing.place.clone().unwrap_or_else(|| source(rule))),
         ("created", rule.created.map(moment).unwrap_or_default()),
@@ -223,8 +225,18 @@ pub(super) fn details(rule: &RuleShown) -> String {
 
 /// `rule no-deletes denies DELETE requests of agent ci to api.github.com`.
 pub(super) fn sentence(rule: &RuleShown) -> String {
-    let RuleSpec { name, agents, hosts, methods, paths, actions, action, use_connection, .. } =
-        &rule.spec;
+    let RuleSpec {
+        name,
+        agents,
+        hosts,
+        methods,
+        paths,
+        actions,
+        branches,
+        action,
+        use_connection,
+        ..
+    } = &rule.spec;
     let subject = match name {
         Some(name) => format!("rule {name}"),
         None => match written_name(&rule.id) {
@@ -244,7 +256,12 @@ pub(super) fn sentence(rule: &RuleShown) -> String {
         true => String::new(),
         false => format!(", where they belong to {}", joined(actions)),
     };
-    let requests = format!("{kinds} requests of {by} to {to}{paths}{actions}");
+    let branches = match (branches.is_empty(), action) {
+        (true, _) => String::new(),
+        (false, Some(ActionKind::Deny)) => format!(", where they push to {}", joined(branches)),
+        (false, _) => format!(", with pushes to {} only", joined(branches)),
+    };
+    let requests = format!("{kinds} requests of {by} to {to}{paths}{actions}{branches}");
     match (action.unwrap_or(ActionKind::Inject), use_connection) {
         (ActionKind::Deny, _) => format!("{subject} denies {requests}"),
         (ActionKind::Pass, _) => format!("{subject} passes {requests} without a credential"),

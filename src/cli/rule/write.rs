@@ -32,6 +32,9 @@ pub(crate) struct Add {
     /// letters, digits, - _ .; default: made of action and host
     #[arg(long)]
     name: Option<String>,
+    /// the branches may be deleted too
+    #[arg(long)]
+    delete_branches: bool,
     /// the credential may go over cleartext to an address of `upstream.allow_private`
     #[arg(long)]
     allow_plaintext: bool,
@@ -57,6 +60,9 @@ struct Lists {
     /// a named action: `clone`, or `github:push` without --use; several times
     #[arg(long = "named-action", value_name = "ACTION")]
     actions: Vec<String>,
+    /// a branch of pushes by git: `agent/*`; several times
+    #[arg(long = "branch", value_name = "BRANCH")]
+    branches: Vec<String>,
 }
 
 /// A place among the stored rules.
@@ -119,6 +125,12 @@ pub(crate) struct Edit {
     /// for all actions
     #[arg(long, conflicts_with = "actions")]
     all_actions: bool,
+    /// for pushes to all branches
+    #[arg(long, conflicts_with = "branches")]
+    all_branches: bool,
+    /// whether the branches may be deleted too
+    #[arg(long, value_name = "BOOL")]
+    delete_branches: Option<bool>,
     /// cleartext to an address of `upstream.allow_private` is allowed
     #[arg(long, value_name = "BOOL")]
     allow_plaintext: Option<bool>,
@@ -141,7 +153,7 @@ impl Add {
 
     fn body(self) -> Result<New, Failure> {
         let Request { methods, host, path } = Request::of(&self.request)?;
-        let Lists { agents, hosts, methods: more, paths, actions } = self.lists;
+        let Lists { agents, hosts, methods: more, paths, actions, branches } = self.lists;
         let spec = RuleSpec {
             name: self.name,
             agents: Some(agents).filter(|agents| !agents.is_empty()),
@@ -149,6 +161,8 @@ impl Add {
             methods: methods.into_iter().chain(more.iter().map(|it| it.to_uppercase())).collect(),
             paths: path.into_iter().chain(paths).collect(),
             actions,
+            branches,
+            delete_branches: self.delete_branches,
             action: Some(self.action),
             use_connection: self.use_connection,
             allow_plaintext: self.allow_plaintext,
@@ -178,7 +192,7 @@ impl Edit {
     }
 
     fn patch(self) -> Map<String, Value> {
-        let Lists { agents, hosts, methods, paths, actions } = self.lists;
+        let Lists { agents, hosts, methods, paths, actions, branches } = self.lists;
         let hosts = hosts.into_iter().filter(|host| host != ALL_HOSTS).collect::<Vec<_>>();
         let methods: Vec<_> = methods.iter().map(|method| method.to_uppercase()).collect();
         let list = |items: Vec<String>, all: bool| match items.is_empty() {
@@ -201,6 +215,8 @@ impl Edit {
             ("methods", list(methods, self.all_methods)),
             ("paths", list(paths, self.all_paths)),
             ("actions", list(actions, self.all_actions)),
+            ("branches", list(branches, self.all_branches)),
+            ("delete_branches", self.delete_branches.map(Value::from)),
             ("use", connection),
             ("allow_plaintext", self.allow_plaintext.map(Value::from)),
         ];

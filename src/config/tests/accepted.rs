@@ -64,7 +64,7 @@ fn the_example_is_read_as_it_stands_and_shows_the_defaults() {
     assert_eq!(config.audit, none.audit);
     let counts =
         [config.providers.len(), config.connections.len(), config.agents.len(), config.rules.len()];
-    assert_eq!(counts, [1, 6, 2, 5]);
+    assert_eq!(counts, [1, 6, 2, 6]);
     assert_eq!(config.upstream.trust, [Path::new("/etc/keyward/extra-roots.pem")]);
 }
 

@@ -1,0 +1,134 @@
+//! Restores a backup into an empty database. All rows are added in one transaction, after a copy of them in memory was
+//! opened as a gateway would; so a crash leaves the database empty, and the restore can be repeated.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::staging::{Batch, FillError, unprepared, unusable};
+use super::{RestoreError, Restored, failed};
+use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
+use crate::app::keys;
+use crate::app::services::{open_store, turn_to_start};
+use crate::config::Config;
+use keyward_backup::{BackupReader, Entry, Opening, Part};
+use keyward_base::time::Clock;
+use keyward_proxy::ca::authority::{Authority, CaFiles};
+use keyward_state::directory::Directory;
+use keyward_state::store::memory::MemoryStore;
+use keyward_state::store::{Store, Table};
+
+/// Where the CA of the backup is until it is in its place, in the data directory.
+const CA_FOLDER: &str = "restored-ca";
+
+/// Opens the database of the configuration, if a backup can be restored into it. Makes its tables if they are missing.
+pub(super) async fn target(config: &Config) -> Result<Arc<dyn Store>, RestoreError> {
+    let store = open_store(config).await.map_err(failure)?;
+    match is_free(&*store).await {
+        Ok(()) => Ok(store),
+        Err(error) => {
+            leave(&*store).await;
+            Err(error)
+        }
+    }
+}
+
+async fn is_free(store: &dyn Store) -> Result<(), RestoreError> {
+    if let Some(shared) = store.shared()
+        && !shared.is_alone().await.map_err(failure)?
+    {
+        return Err(RestoreError::ReplicasRun);
+    }
+    for table in Table::ALL {
+        if !store.list(table, "", None, 1).await.map_err(failure)?.is_empty() {
+            return Err(RestoreError::NotEmpty);
+        }
+    }
+    Ok(())
+}
+
+/// Ends the presence of this process, so that the next command does not wait for it.
+pub(super) async fn leave(store: &dyn Store) {
+    if let Some(shared) = store.shared()
+        && let Err(error) = shared.leave().await
+    {
+        tracing::debug!(%error, "the presence of this process ends by itself");
+    }
+}
+
+/// Restores the rows; and the CA, where this machine has none and `keeps_ca` is false: the replicas of a database have
+/// one CA, which the restore of a machine must not change.
+pub(super) async fn restore(
+    config: &Config,
+    file: &File,
+    opening: &Opening,
+    keeps_ca: bool,
+) -> Result<Restored, FillError> {
+    let keyring = Arc::new(keys::for_restore(config).map_err(unprepared)?);
+    let (copy, mut parts) = (Arc::new(MemoryStore::new()), Vec::new());
+    let mut reader = BackupReader::open(file, opening).map_err(FillError::Backup)?;
+    let mut batch = Batch::new(&*copy, &keyring);
+    while let Some(entry) = reader.next_entry().map_err(FillError::Backup)? {
+        match entry {
+            Entry::Row(row) => batch.add(row).await?,
+            Entry::Part(part) => parts.push(part),
+        }
+    }
+    batch.write().await?;
+    let rows = copy.snapshot().await.map_err(|error| unprepared(error.into()))?;
+    Directory::open(copy, keyring, Clock::System).await.map_err(unusable)?;
+    let target = target(config).await.map_err(FillError::Restore)?;
+    // No replica starts meanwhile.
+    let loaded = async {
+        let turn = turn_to_start(&*target).await?;
+        let loaded = target.load(rows.rows().to_vec()).await;
+        // Dropping it alone would end it after this process, so the next start would wait for its time.
+        if let Some(turn) = turn {
+            target.renew_lease(&turn, Duration::ZERO).await?;
+        }
+        anyhow::Ok(loaded?)
+    };
+    let loaded = loaded.await;
+    leave(&*target).await;
+    loaded.map_err(unprepared)?;
+    let ca_replaced = !keeps_ca && install(config, &parts).map_err(FillError::Restore)?;
+    Ok(Restored { kept: None, ca_replaced })
+}
+
+/// Writes the CA of the backup where there is none. Returns whether it did.
+fn install(config: &Config, parts: &[Part]) -> Result<bool, RestoreError> {
+    let part = |name| parts.iter().find(|part| part.name == name);
+    let (Some(cert), Some(key)) = (part(CA_CERT_PART), part(CA_KEY_PART)) else { return Ok(false) };
+    let incomplete = |error: &dyn std::fmt::Display| RestoreError::Incomplete(error.to_string());
+    let to = CaFiles { cert: config.ca.cert.clone(), key: config.ca.key.clone() };
+    if Authority::is_made(&to.cert, &to.key).map_err(|error| incomplete(&error))? {
+        return Ok(false);
+    }
+    let folder = config.data_dir.join(CA_FOLDER);
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(failed("create", &folder))?;
+    let from = CaFiles { cert: folder.join(CA_CERT_PART), key: folder.join(CA_KEY_PART) };
+    let written = write(&from.cert, cert).and_then(|()| write(&from.key, key));
+    let installed = written
+        .map_err(|error| incomplete(&error))
+        .and_then(|()| Authority::install(&from, &to, &folder).map_err(|error| incomplete(&error)));
+    // It has the CA's key.
+    let removed = fs::remove_dir_all(&folder);
+    installed?;
+    removed.map_err(failed("remove", &folder))?;
+    Ok(true)
+}
+
+fn write(path: &Path, part: &Part) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(&part.content)?;
+    file.sync_all()
+}
+
+fn failure(error: impl Into<anyhow::Error>) -> RestoreError {
+    RestoreError::Unprepared(format!("{:#}", error.into()))
+}

@@ -1,0 +1,166 @@
+//! Checks the store of a configuration, and rebuilds its indexes. A check changes nothing; a repair writes a copy of the
+//! rows first, and is refused while a record cannot be read or another gateway uses the store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+
+use super::folders::kept_name;
+use super::keys;
+use super::services::{Services, open_store, turn_to_start};
+use crate::config::{Config, StoreChoice};
+use keyward_base::time::Clock;
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::{OpenedRow, StoreCheck, View};
+use keyward_state::store::sled::SledStore;
+use keyward_state::store::{Lease, Store};
+
+/// A change of several rows that another gateway makes is complete after less.
+const ANOTHER_LOOK_AFTER: Duration = Duration::from_secs(2);
+
+/// Rows that are written together.
+const ROWS_AT_ONCE: usize = 500;
+
+/// What a repair did.
+#[derive(Debug)]
+pub struct RepairedStore {
+    /// The number of index rows that were changed.
+    pub changed: usize,
+    /// The copy of the rows of before; `None` if nothing had to be changed.
+    pub copy: Option<PathBuf>,
+    /// The check afterwards.
+    pub check: StoreCheck,
+}
+
+/// An opened store with its keys.
+struct CheckedStore {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+}
+
+/// Checks all rows. In a database, other gateways may use the store meanwhile.
+///
+/// # Errors
+/// When there is no store, another process has its files open, or the master key is not its own.
+pub async fn check_store(config: &Config) -> anyhow::Result<StoreCheck> {
+    let opened = CheckedStore::open(config).await?;
+    let checked = opened.check().await;
+    opened.close().await?;
+    checked
+}
+
+/// Copies the rows into a new embedded store, and makes the index rows what the records say.
+///
+/// # Errors
+/// As [`check_store`]; when a record cannot be read, or another gateway uses the store.
+pub async fn repair_store(config: &Config) -> anyhow::Result<RepairedStore> {
+    let opened = CheckedStore::open(config).await?;
+    let repaired = opened.repair(config).await;
+    opened.close().await?;
+    repaired
+}
+
+impl CheckedStore {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        let is_kept = !matches!(config.store, StoreChoice::Memory);
+        ensure!(
+            is_kept,
+            "a store in memory has nothing to check: set `store.sled` or `store.postgres`"
+        );
+        ensure!(
+            Services::are_stored(config),
+            "there is no store at {}: name its configuration with --config, or its directory with --data",
+            place(config).display()
+        );
+        let keyring = Arc::new(keys::read(config)?);
+        Ok(Self { store: open_store(config).await?, keyring })
+    }
+
+    async fn check(&self) -> anyhow::Result<StoreCheck> {
+        let check = self.look().await?;
+        if self.store.shared().is_none() || check.faults.is_empty() {
+            return Ok(check);
+        }
+        tokio::time::sleep(ANOTHER_LOOK_AFTER).await;
+        Ok(check.confirmed_by(&self.look().await?))
+    }
+
+    async fn look(&self) -> anyhow::Result<StoreCheck> {
+        Ok(StoreCheck::run(&self.store, &self.keyring, &content).await?)
+    }
+
+    async fn repair(&self, config: &Config) -> anyhow::Result<RepairedStore> {
+        let _starting = self.alone().await?;
+        let check = self.look().await?;
+        let changes = check.repairable().map_err(|fault| {
+            anyhow!(
+                "nothing was changed: {} row {} {}, so its index rows are not known; {}",
+                fault.table,
+                fault.key,
+                fault.problem,
+                fault.remedy
+            )
+        })?;
+        if changes == 0 {
+            return Ok(RepairedStore { changed: 0, copy: None, check });
+        }
+        let copy = self.copy(config).await.context("nothing was changed: the copy failed")?;
+        let changed = check.repair(&self.store, &self.keyring).await.with_context(|| {
+            format!("the repair is not complete; a copy from before it is {}", copy.display())
+        })?;
+        Ok(RepairedStore { changed, copy: Some(copy), check: self.look().await? })
+    }
+
+    /// No gateway uses the store, and none starts until the lease is dropped.
+    async fn alone(&self) -> anyhow::Result<Option<Lease>> {
+        let turn = turn_to_start(&*self.store).await?;
+        if let Some(shared) = self.store.shared() {
+            ensure!(
+                shared.is_alone().await?,
+                "gateways use this store: stop all of them, wait 20 seconds, and repair again"
+            );
+        }
+        Ok(turn)
+    }
+
+    /// All rows that can be read, as they are sealed, in a directory that `store.sled.path` can name. Rows that cannot
+    /// be read are index rows here.
+    async fn copy(&self, config: &Config) -> anyhow::Result<PathBuf> {
+        let store = place(config);
+        let path = store.with_file_name(kept_name(&store, "repair", Clock::System.now()));
+        let copy = SledStore::open(&path).await?;
+        let scan = self.store.scan().await?;
+        for some in scan.rows.chunks(ROWS_AT_ONCE) {
+            copy.load(some.to_vec()).await?;
+        }
+        let copied = copy.scan().await?;
+        ensure!(copied.rows == scan.rows, "{} differs from the store", path.display());
+        Ok(path)
+    }
+
+    /// A gateway that starts afterwards need not wait for this process.
+    async fn close(&self) -> anyhow::Result<()> {
+        match self.store.shared() {
+            Some(shared) => Ok(shared.leave().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where the embedded store is; beside it, copies are made. A database has them in the data directory.
+fn place(config: &Config) -> PathBuf {
+    match &config.store {
+        StoreChoice::Sled { path } => path.clone(),
+        _ => Path::new(&config.data_dir).join("store"),
+    }
+}
+
+/// Rows that are no records of the directory.
+fn content(view: &View, row: &OpenedRow) -> Result<(), String> {
+    keyward_vault::check_content(view, row)?;
+    keyward_vault::events::check_content(row)?;
+    keyward_vault::oauth::check_content(row)?;
+    keyward_inbox::check_content(row)
+}
