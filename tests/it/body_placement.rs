@@ -53,7 +53,7 @@ async fn what_cannot_take_the_credential_is_refused_and_not_sent() {
         (&*format!("GET /a\r\n{JSON}"), "", "the request has none"),
         ("POST /a", "", "the request has none"),
         ("POST /a", "{}", "this one is of no Content-Type"),
-        (multipart, "--x--", "this one is multipart/form-data"),
+        (multipart, "--y--", "multipart/form-data with text where a delimiter belongs"),
         ("POST /a\r\nContent-Type: application/x-ndjson", "{}", "this one is application/x-ndjson"),
         (&format!("POST /a\r\n{JSON}\r\n{FORM}"), "{}", "this one is of several"),
         (&format!("POST /a\r\n{JSON}\r\nContent-Encoding: gzip"), "x", "send it without a coding"),

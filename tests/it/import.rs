@@ -212,3 +212,47 @@ async fn the_environment_and_files_of_tools_become_connections() {
     }
     assert_eq!(desk.text(".netrc"), netrc, "the tool's own file stays as it is");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exports_of_other_gateways_become_connections_at_the_hosts_that_they_name() {
+    let desk = Desk::new().await;
+    let key = &desk.canary.text;
+    let secret = |name: &str, value: &str, host: &str| {
+        json!({"name": name, "type": "generic", "value": value, "hostPattern": host,
+               "pathPattern": null, "injectionConfig": {"headerName": "authorization", "valueFormat": "Bearer {value}"}, "metadata": null})
+    };
+    // A key of GitHub that the export has for another host does not go to GitHub.
+    let secrets = [secret("hub", key, GITHUB), secret("mirror", key, "git.corp.test")];
+    let export =
+        json!({"version": 1, "secrets": secrets, "agents": [{"name": "ci", "identifier": "ci"}]});
+    desk.file("export.json", &export.to_string());
+    let found = desk.json(&["import", "onecli", "export.json", "--dry-run"]);
+    let names: Vec<_> =
+        found["accounts"].as_array().expect("accounts").iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["github"], "{found}");
+    assert_eq!(found["skipped"][0]["place"], "export.json agent ci", "{found}");
+    let why = found["skipped"][1]["why"].as_str().expect("a reason");
+    assert_eq!(why, "no provider has this host: keyward connect https://git.corp.test --bearer");
+    assert!(desk.origin.received().is_empty(), "nothing was sent");
+    let done = desk.json(&["import", "onecli", "export.json", "--yes", "--agent", "ci"]);
+    assert_eq!(done["replaced"], json!([]), "the file stays as it is: {done}");
+    let sent = desk.origin.received();
+    assert!(sent.iter().all(|it| it.head.one("host") == Some(GITHUB)), "{sent:?}");
+    assert!(sent[0].head.one("authorization").is_some_and(|it| it.contains(key)), "{sent:?}");
+
+    let services = format!(
+        "services:\n- {{ name: hub, host: {GITHUB}, auth: {{ type: bearer, token: HUB }} }}\n\
+         - {{ name: pay, host: '{STRIPE}/v1/*', auth: {{ type: bearer, token: PAY }} }}\n"
+    );
+    let values = json!({"keys": ["HUB", "PAY"], "credentials": [
+        {"key": "HUB", "type": "static", "value": key}, {"key": "PAY", "type": "static", "value": REVOKED}]});
+    desk.file("services.yaml", &services);
+    desk.file("credentials.json", &values.to_string());
+    let vault = ["import", "agent-vault", "services.yaml", "credentials.json"];
+    let output = desk.runs(&[&vault[..], &["--yes", "--agent", "ci"]].concat());
+    assert_eq!(output.status.code(), Some(1), "one key is revoked: {output:?}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains(REVOKED), "{output:?}");
+    assert_eq!(desk.names("connection"), ["github", "github-2"]);
+    let output = desk.runs(&["import", "agent-vault", "services.yaml"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("CREDENTIALS.json"), "{output:?}");
+}

@@ -6,6 +6,7 @@ mod fetched;
 mod file;
 mod killed;
 mod listener;
+mod public_keys;
 mod queue;
 mod refused;
 

@@ -139,3 +139,27 @@ async fn placeholders_stay_the_same_for_a_binding() {
     assert_eq!(lab.placeholder("api_key"), lab.placeholder("api_key"));
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn a_provider_of_ones_own_sets_no_variable_to_a_value_that_a_connection_has() {
+    let provider = "{ id: own, name: Own, hosts: [HOST], auth: [{ id: key, kind: custom, fields: [{ name: account, \
+                    label: Account, secret: false, env: [LD_PRELOAD] }, { name: token, label: Token, env: \
+                    [OWN_TOKEN] }], placement: { header: X-Key, value: \"{account}:{token}\" } }] }";
+    let jira = "{ name: issues, provider: jira, auth: api_token, variables: { site: acme }, fields: { email: \
+                ada@acme.test, api_token: { env: CANARY } } }";
+    let lab = Plan::api_key()
+        .provider(&provider.replace("HOST", HOST))
+        .connection("{ name: mine, provider: own, fields: { account: /tmp/evil.so, token: { env: CANARY } } }")
+        .connection(jira)
+        .agent("bot", "mine, issues")
+        .start(Origin::saying("fine").await)
+        .await;
+    let shown = lab.gateway.api("GET", "/agents/bot/bindings", "").await.json();
+    let env = |name: &str| {
+        let items = shown["items"].as_array().expect("bindings");
+        items.iter().find(|it| it["name"] == name).expect(name)["env"].clone()
+    };
+    assert_eq!(env("mine").as_object().expect("a map").keys().collect::<Vec<_>>(), ["OWN_TOKEN"]);
+    assert_eq!(env("issues")["JIRA_EMAIL"], "ada@acme.test", "{shown}");
+    lab.finish().await;
+}

@@ -106,6 +106,7 @@ fn section(provider: &Provider, text: &mut String) {
         let help = variable.help.as_ref().map(|help| format!(", {help}")).unwrap_or_default();
         let value = match (&variable.default, variable.choices.as_slice()) {
             (_, [_, ..]) => format!(" ({})", code(&variable.choices)),
+            (Some(default), []) if default.is_empty() => " (optional)".to_owned(),
             (Some(default), []) => format!(" (`{default}` if not given)"),
             (None, []) => String::new(),
         };
@@ -128,7 +129,7 @@ fn section(provider: &Provider, text: &mut String) {
 
 /// Ways to authenticate that exist.
 fn usable(provider: &Provider) -> impl Iterator<Item = &AuthMethod> {
-    provider.auth.iter().filter(|auth| auth.later.is_none())
+    provider.auth.iter()
 }
 
 fn row(auth: &AuthMethod) -> String {

@@ -164,6 +164,7 @@ const READING: &[&str] = &[
     "source show vault",
     "source test vault",
     "status",
+    "store check",
     "store copy --to postgres.yaml",
     "store replicas",
     "stream cut exc_1",

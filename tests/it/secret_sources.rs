@@ -2,6 +2,7 @@
 //! not be, `remote` services over HTTPS, by answers from their documents.
 
 mod local;
+mod referred;
 mod refused;
 mod remote;
 

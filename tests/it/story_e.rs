@@ -249,7 +249,12 @@ async fn e7_whatsapp_has_two_ids_and_a_token() {
     let sent = market.lab.origin.received().pop().expect("it arrived");
     assert_eq!(sent.head.all("authorization"), [format!("Bearer {}", token.text)]);
     let env = market.says(&["env", "--agent", "instance"]);
-    assert!(env.contains("WHATSAPP_ACCESS_TOKEN"), "{env}");
+    let placeholder = env.lines().find(|line| line.contains("WHATSAPP_ACCESS_TOKEN"));
+    assert!(placeholder.is_some_and(|line| line.contains("kwph")), "{env}");
+    assert!(env.contains("WHATSAPP_PHONE_NUMBER_ID='106540352242922'"), "{env}");
+    assert!(env.contains("WABA_ID='102290129340398'"), "{env}");
+    let shown = market.says(&["agent", "show", "instance"]);
+    assert!(shown.contains("WHATSAPP_BUSINESS_ACCOUNT_ID"), "{shown}");
     token.assert_absent("the environment", env.as_bytes());
     token.assert_absent_below(market.lab.gateway.folder());
     market.close().await;

@@ -13,12 +13,15 @@ use crate::support::install::Install;
 use crate::support::pki::pki;
 use crate::support::*;
 
-const HOSTS: [&str; 5] = [
+const HOSTS: [&str; 8] = [
     "s3.amazonaws.com",
     "photos.s3.amazonaws.com",
     "photos.s3.eu-west-1.amazonaws.com",
+    "photos.s3.us-east-1.amazonaws.com",
     "sts.eu-west-1.amazonaws.com",
     "dynamodb.eu-west-1.amazonaws.com",
+    "m1abc.mrap.accesspoint.s3-global.amazonaws.com",
+    "abcde.veo.endpoint.events.amazonaws.com",
 ];
 
 /// The live id; the live key is the canary.
@@ -41,10 +44,14 @@ impl Aws {
         .await
     }
 
-    /// With these fields of the connection; those of a role name it.
+    /// With these fields of the connection; those of a role name it. A source `pod` has the files of the server's folder.
     async fn connected(fields: &str) -> Self {
         let folder = TempDir::new().expect("a directory");
-        let plan = Plan::api_key();
+        let pod = format!(
+            "sources: [{{ name: pod, file: {{ folder: '{}' }} }}]",
+            folder.path().display()
+        );
+        let plan = Plan::api_key().top(&pod);
         let canary = plan.canary().clone();
         let (certificate, key) = pki().pem(&HOSTS);
         std::fs::write(folder.path().join("certificate.pem"), certificate).expect("a file");
@@ -52,6 +59,7 @@ impl Aws {
         let mut server = Command::new(installed("real-venv/bin/python"));
         server.arg(program("server.py")).args(["certificate.pem", "key.pem", "log"]);
         server.env("ACCESS_KEY", KEY_ID).env("SECRET_KEY", &canary.text);
+        server.env("WEB_IDENTITY", "accepted");
         let server = server.current_dir(folder.path()).stdout(Stdio::piped()).spawn();
         let mut server = server.expect("`tests/run` installs Python");
         let mut port = String::new();
@@ -63,7 +71,11 @@ impl Aws {
             .fold(plan, |plan, host| plan.resolve(&format!("{host}: \"127.0.0.1:{port}\"")));
         let plan = plan.connection(&format!(
             "{{ name: live, provider: aws{}, fields: {{ {fields} }} }}",
-            if fields.contains("role_arn") { ", auth: assume_role" } else { "" }
+            match fields {
+                _ if fields.contains("web_identity_token") => ", auth: web_identity",
+                _ if fields.contains("role_arn") => ", auth: assume_role",
+                _ => "",
+            }
         ));
         let plan = plan.allow(&format!("127.0.0.1/32:{port}"));
         let plan = plan.no_agents().agent("ci", "live");
@@ -75,6 +87,23 @@ impl Aws {
         let mut command = self.install.keyward(&["run", "--agent", "ci", "--"]);
         command.arg(installed("real-venv/bin/python")).arg(program(script));
         run(command).await
+    }
+
+    async fn node(&self, script: &str) -> Output {
+        let mut command = self.install.keyward(&["run", "--agent", "ci", "--"]);
+        command.arg(installed("real-node/node_modules/node24/bin/node")).arg(program(script));
+        command.env("NODE_MODULES", installed("real-node/node_modules"));
+        run(command).await
+    }
+
+    /// Gives the token of the pod, and those that the server accepts.
+    fn identify(&self, token: &Canary, accepted: &Canary) {
+        for (name, token) in [("token", token), ("accepted", accepted)] {
+            let path = self.folder.path().join(name);
+            std::fs::write(&path, &token.text).expect("a file");
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(&path, mode).expect("it is ours");
+        }
     }
 
     /// What the server received, and that the secret is nowhere else.
@@ -136,6 +165,34 @@ async fn signed_chunks_are_signed_again_and_unsigned_requests_are_signed() {
     assert!(output.status.success() && said.contains("answer: fine"), "{said} {received:#?}");
     assert_eq!(count(&received, "chunks"), 1, "{received:#?}");
     assert_eq!(count(&received, "field"), 2, "{received:#?}");
+}
+
+#[tokio::test]
+async fn the_sdk_for_javascript_is_served_in_parts_presigned_and_for_several_regions() {
+    let aws = Aws::new().await;
+    let output = aws.node("sdk.mjs").await;
+    let said = said(&output);
+    let received = aws.received(&output);
+    assert!(output.status.success() && said.contains("answer: fine"), "{said} {received:#?}");
+    assert!(said.contains("refused: 403"), "credentials stay with the gateway: {said}");
+    assert_eq!((count(&received, "query"), count(&received, "set")), (1, 2), "{received:#?}");
+    assert_eq!(count(&received, "field") + 3, received.len(), "{received:#?}");
+    let part = "PUT photos.s3.us-east-1.amazonaws.com/large";
+    assert_eq!(received.iter().filter(|request| request["request"] == part).count(), 3);
+    let sts =
+        received.iter().filter(|request| request["request"] == "POST sts.eu-west-1.amazonaws.com/");
+    assert_eq!(sts.count(), 1, "actions that answer with credentials are not sent");
+}
+
+#[tokio::test]
+async fn requests_for_several_regions_are_signed_with_the_pair_of_the_live_keys() {
+    let aws = Aws::new().await;
+    let output = aws.python("regions.py").await;
+    let said = said(&output);
+    let received = aws.received(&output);
+    assert!(output.status.success() && said.contains("answer: fine"), "{said} {received:#?}");
+    assert_eq!((count(&received, "set"), count(&received, "set query")), (4, 1), "{received:#?}");
+    assert_eq!(received.len(), 5);
 }
 
 #[tokio::test]
@@ -211,4 +268,56 @@ async fn a_role_that_its_owner_may_not_assume_marks_the_connection_broken() {
         serde_json::from_slice(&shown.expect("it runs").stdout).expect("JSON");
     assert_eq!(shown["state"], "broken", "{shown}");
     assert!(shown.to_string().contains("InvalidClientTokenId"), "{shown}");
+}
+
+/// The role, by a token of the source.
+const IDENTITY: &str = "role_arn: { command: [echo, \"arn:aws:iam::123456789012:role/deploy\"] }, \
+    session_name: { command: [echo, agents] }, region: { command: [echo, eu-west-1] }, \
+    web_identity_token: { from: pod, ref: token }";
+
+#[tokio::test]
+async fn a_role_is_assumed_with_the_token_of_a_source_and_one_session_serves_a_run() {
+    let (old, token) = (Canary::new("eyJ"), Canary::new("eyJ"));
+    let aws = Aws::connected(IDENTITY).await;
+    aws.identify(&old, &token);
+    let output = aws.python("roles.py").await;
+    let text = said(&output);
+    assert!(!output.status.success() && !text.contains("answer: fine"), "{text}");
+    let received = aws.received(&output);
+    assert_eq!(received.len(), 1, "a token that STS rejects is not sent again: {received:#?}");
+    let shown = aws.install.keyward(&["connection", "show", "live", "--json"]).output();
+    let shown: serde_json::Value =
+        serde_json::from_slice(&shown.expect("it runs").stdout).expect("JSON");
+    assert_eq!(shown["state"], "active", "the source will have another token: {shown}");
+
+    aws.identify(&token, &token);
+    let renewed = run(aws.install.keyward(&["connection", "refresh", "live"])).await;
+    assert!(renewed.status.success(), "{}", said(&renewed));
+    let received = aws.received(&renewed);
+    assert_eq!(count(&received, "identity"), 1, "{} {received:#?}", said(&renewed));
+    // One session for all requests of a gateway. The next one reads the file again, and asks with what it has.
+    for sessions in [2, 3] {
+        let output = aws.python("roles.py").await;
+        let text = said(&output);
+        let received = aws.received(&output);
+        assert!(output.status.success() && text.contains("answer: fine"), "{text} {received:#?}");
+        assert!(text.contains("assumed-role/deploy/agents"), "{text}");
+        assert!(text.contains("refused: True"), "credentials stay with the gateway: {text}");
+        assert_eq!(count(&received, "identity"), sessions, "{received:#?}");
+        for request in received.iter().filter(|request| request["how"] == "field") {
+            let credential = request["fields"]["authorization"].as_str().expect("signed");
+            assert!(credential.contains("Credential=ASIA"), "signed by the role: {credential}");
+        }
+        for value in [&old, &token] {
+            value.assert_absent("what the program said", text.as_bytes());
+            value.assert_absent_below(aws.install.folder());
+        }
+    }
+    // A value that expires is not stored as if it would last.
+    let mut added = aws.install.keyward(&["connection", "add", "aws", "--auth", "web_identity"]);
+    added.args(["--name", "second", "--no-test", "--secret-env", "web_identity_token=CANARY"]);
+    added.args(["--field", "role_arn=arn:aws:iam::123456789012:role/deploy"]);
+    let refused = run(added).await;
+    assert!(!refused.status.success(), "{}", said(&refused));
+    assert!(said(&refused).contains("must come from a secret source"), "{}", said(&refused));
 }

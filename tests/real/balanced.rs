@@ -6,6 +6,7 @@
 
 mod load;
 mod stage;
+mod upgrade;
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use rustix::process::Signal;
 
 use self::load::Load;
 use self::stage::Fleet;
-use crate::support::process::soak;
+use crate::support::process::{built, soak};
 
 /// How much, and for how long.
 struct Pace {
@@ -93,7 +94,7 @@ impl Fault {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_replicas_behind_haproxy_lose_no_token_and_use_none_twice_under_faults() {
     let pace = Pace::here();
-    let mut fleet = Fleet::start(pace.connections, pace.token_life).await;
+    let mut fleet = Fleet::start(&built(), pace.connections, pace.token_life).await;
     let load = Load::new(&fleet);
     load.phase("first use of each connection");
     load.each_connection(&fleet).await;

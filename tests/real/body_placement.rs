@@ -1,5 +1,5 @@
-//! Programs that send the key in the body: curl, requests and Node's fetch; with a length, in chunks, as forms,
-//! and after `100 Continue`.
+//! Programs that send the key in the body: curl, requests and Node's fetch; with a length, in chunks, as forms, beside a
+//! file, and after `100 Continue`.
 
 use crate::stage::*;
 use crate::support::http2::{Offer, Reply};
@@ -17,16 +17,19 @@ async fn lab() -> Lab {
     let origin = Origin::speaking(Offer::Both, move |request: &Message| {
         let kind = request.head.one("content-type").unwrap_or_default();
         // `URLSearchParams` adds its charset.
-        let (key, message) = match kind.starts_with("application/x-www-form-urlencoded") {
-            true => {
-                let pairs = form(&request.text());
+        let (key, message) = match kind.split(';').next() {
+            Some("application/x-www-form-urlencoded" | "multipart/form-data") => {
+                let pairs = match kind.split_once("boundary=") {
+                    Some((_, boundary)) => parts(boundary, &request.text()),
+                    None => form(&request.text()),
+                };
                 let one = |name: &str| {
                     let mut found = pairs.iter().filter(|(other, _)| other == name);
                     found.next().map(|(_, value)| value.clone()).filter(|_| found.next().is_none())
                 };
                 (one("auth.key"), one("message"))
             }
-            false => {
+            _ => {
                 let body = request.json();
                 let text = |at: &str| Some(body.pointer(at)?.as_str()?.to_owned());
                 (text("/auth/key"), text("/message"))
@@ -39,6 +42,17 @@ async fn lab() -> Lab {
         }
     });
     plan.start(origin.await).await
+}
+
+/// Names and values of `multipart/form-data`.
+fn parts(boundary: &str, body: &str) -> Vec<(String, String)> {
+    let named = |part: &str| {
+        let (head, value) = part.split_once("\r\n\r\n")?;
+        let (_, name) = head.split_once(" name=\"")?;
+        let (name, _) = name.split_once('"')?;
+        Some((name.to_owned(), value.strip_suffix("\r\n")?.to_owned()))
+    };
+    body.split(&format!("--{boundary}")).filter_map(named).collect()
 }
 
 fn form(body: &str) -> Vec<(String, String)> {
@@ -114,19 +128,53 @@ async fn requests_of_python_is_served_with_a_length_and_in_chunks() {
     }
 }
 
+/// A form with a file, of which the key is another part.
+const PYTHON_FILE: &str = "
+import io, os, requests
+answer = requests.post('https://api.acme.test/messages', data={'auth.key': os.environ['KEY']},
+                       files={'message': ('a.txt', io.BytesIO(b'x' * (2 << 20)), 'text/plain')})
+print(answer.status_code, answer.text)
+answer.raise_for_status()
+";
+
+#[tokio::test]
+async fn a_file_beside_the_key_is_served_from_python_and_from_curl() {
+    let python = lab().await;
+    let mut command = keyed(&python, installed("real-venv/bin/python"));
+    command.args(["-c", PYTHON_FILE]);
+    let output = run(command).await;
+    assert_written(python, output).await;
+
+    let curl = lab().await;
+    let file = curl.gateway.folder().join("message");
+    std::fs::write(&file, "x".repeat(2 << 20)).expect("a file");
+    let mut command = program(&curl, "curl");
+    let key = format!("auth.key={}", curl.placeholder("api_key"));
+    command.args(["--verbose", "--max-time", "20", "--form", &key, "--form"]);
+    command.arg(format!("message=@{}", file.display())).arg(URL);
+    let output = run(command).await;
+    assert_written(curl, output).await;
+}
+
 /// Form and JSON by the names that people know.
 const NODE: &str = "
-const { EnvHttpProxyAgent, fetch } = require(process.env.PACKAGES + '/undici');
+const { EnvHttpProxyAgent, fetch, FormData } = require(process.env.PACKAGES + '/undici');
 const message = 'x'.repeat(2 << 20);
 const form = process.argv[1] === 'form';
 const json = () => JSON.stringify({ message, auth: { key: process.env.KEY } });
 const stream = () => new Blob([json()]).stream();
+const file = () => {
+  const parts = new FormData();
+  parts.append('auth.key', process.env.KEY);
+  parts.append('message', new Blob([message]), 'a.txt');
+  return parts;
+};
 fetch('https://api.acme.test/messages', {
   method: 'POST',
   body: form ? new URLSearchParams({ message, 'auth.key': process.env.KEY })
-    : process.argv[1] === 'stream' ? stream() : json(),
+    : process.argv[1] === 'file' ? file() : process.argv[1] === 'stream' ? stream() : json(),
   duplex: 'half',
-  headers: form ? {} : { 'Content-Type': 'application/json' },
+  headers: form || process.argv[1] === 'file' ? {} : { 'Content-Type': 'application/json' },
   dispatcher: new EnvHttpProxyAgent(),
 }).then(async (answer) => {
   console.log(answer.status, await answer.text());
@@ -135,8 +183,8 @@ fetch('https://api.acme.test/messages', {
 ";
 
 #[tokio::test]
-async fn fetch_of_node_is_served_as_json_as_a_stream_and_as_a_form() {
-    for how in ["json", "stream", "form"] {
+async fn fetch_of_node_is_served_as_json_as_a_stream_as_a_form_and_with_a_file() {
+    for how in ["json", "stream", "form", "file"] {
         let lab = lab().await;
         let mut node = keyed(&lab, installed("real-node/node_modules/node24/bin/node"));
         node.env("PACKAGES", installed("real-node/node_modules")).args(["-e", NODE, how]);

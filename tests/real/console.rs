@@ -5,6 +5,7 @@ mod hooks;
 mod oidc;
 mod passkey;
 mod password;
+mod replicas;
 mod sources;
 mod stories;
 
@@ -197,7 +198,7 @@ async fn own_origin_only(tab: &mut Tab<'_>, lab: &Lab) {
 }
 
 /// Pages with and without a rail.
-const PAGES: [&str; 25] = [
+const PAGES: [&str; 26] = [
     "/",
     "/connections",
     "/connections/acme",
@@ -216,6 +217,7 @@ const PAGES: [&str; 25] = [
     "/services",
     "/services/new",
     "/audit",
+    "/audit/verify",
     "/webhooks",
     "/incoming",
     "/honeytokens",

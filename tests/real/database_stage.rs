@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -77,41 +78,62 @@ impl<S> DatabaseStage<S> {
         refused
     }
 
-    /// A session of `client`, for which `is_open` waits, ends when the agent of its token loses the connection `main`, and
-    /// the client says `words`.
-    pub(crate) async fn ends_a_session_when_unbound(
+    /// Sessions of `client`, which `is_open` recognizes by their numbers, end when the token is revoked, the agent is paused, or the
+    /// agent loses the connection `main`. The client says `words`.
+    pub(crate) async fn ends_sessions_when_revoked(
         mut self,
-        client: impl Fn(&Self, &str) -> Command,
-        is_open: impl Fn(&S) -> bool,
+        client: impl Fn(&Self, &str, usize) -> Command,
+        is_open: impl Fn(&S, usize) -> bool,
         words: &str,
     ) {
-        self.lab.add_agent("guest").await;
-        self.bind_guest().await;
-        let waiting = tokio::spawn(run(client(&self, self.lab.token("guest"))));
-        let met = async {
-            while !is_open(&self.server) {
-                tokio::task::yield_now().await;
-            }
-        };
-        patiently("the server's view of a session", met).await;
-        self.unbind_guest().await;
-        let ended = waiting.await.expect("no panic");
-        assert!(said(&ended).contains(words), "{}", said(&ended));
+        let ways = ["token", "pause", "binding"];
+        for (way, number) in ways.into_iter().zip(1..) {
+            let name = format!("guest-{way}");
+            self.lab.add_agent(&name).await;
+            self.bind(&name).await;
+            let waiting = tokio::spawn(run(client(&self, self.lab.token(&name), number)));
+            let met = async {
+                while !is_open(&self.server, number) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            patiently("the server's view of a session", met).await;
+            let asked = Instant::now();
+            self.revoke(&name, way).await;
+            let ended = patiently("the end of the client", waiting).await.expect("no panic");
+            let took = asked.elapsed();
+            println!("revoked by {way}: the client has ended after {} ms", took.as_millis());
+            // The sessions wait for ten minutes. It takes some milliseconds; the machine may be busy.
+            assert!(took < Duration::from_secs(10), "{way}: {took:?}");
+            assert!(said(&ended).contains(words), "{way}: {}", said(&ended));
+        }
         let records = self.finish().await;
-        let guest = records.iter().find(|record| record["agent"] == "guest").expect("a record");
-        assert_eq!(guest["outcome"], "ended");
+        for way in ways {
+            let is_of_guest = |record: &&Value| record["agent"] == format!("guest-{way}");
+            let record = records.iter().find(is_of_guest).expect("a record");
+            assert_eq!(record["outcome"], "ended", "{way}");
+        }
     }
 
-    /// Lets agent `guest` use `main`.
-    pub(crate) async fn bind_guest(&self) {
-        let body = r#"{"connection":"main"}"#;
-        let bound = self.lab.gateway.api("POST", "/agents/guest/bindings", body).await;
+    async fn revoke(&self, agent: &str, way: &str) {
+        let api = &self.lab.gateway;
+        let done = match way {
+            "token" => {
+                let tokens = api.api("GET", &format!("/agents/{agent}/tokens"), "").await.json();
+                let id = tokens["items"][0]["id"].as_str().expect("it has one").to_owned();
+                api.api("DELETE", &format!("/agents/{agent}/tokens/{id}"), "").await
+            }
+            "pause" => api.api("POST", &format!("/agents/{agent}/pause"), "{}").await,
+            _ => api.api("DELETE", &format!("/agents/{agent}/bindings/main"), "").await,
+        };
+        assert!(done.head.status() < 300, "{way}: {}", done.text());
+    }
+
+    /// Lets an agent use `main`.
+    pub(crate) async fn bind(&self, agent: &str) {
+        let path = format!("/agents/{agent}/bindings");
+        let bound = self.lab.gateway.api("POST", &path, r#"{"connection":"main"}"#).await;
         assert!(bound.head.status() < 300, "{}", bound.text());
-    }
-
-    pub(crate) async fn unbind_guest(&self) {
-        let unbound = self.lab.gateway.api("DELETE", "/agents/guest/bindings/main", "").await;
-        assert!(unbound.head.status() < 300, "{}", unbound.text());
     }
 
     /// Stops the gateway, looks for the secrets, and gives the audit records. Then the server stops.

@@ -1,4 +1,4 @@
-//! Digest authentication at Apache (mod_auth_digest): curl, which is told nothing about Digest, reads a page in `keyward run`.
+//! Digest authentication at Apache (mod_auth_digest): curl without `--digest` reads a page in `keyward run`.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;

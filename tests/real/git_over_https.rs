@@ -11,13 +11,13 @@ use crate::stage::*;
 use crate::support::*;
 
 /// A forge whose repositories name each other by SSH URLs, and a user whose agent `ci` is bound to it.
-struct Forge {
-    stage: Stage,
+pub(crate) struct Forge {
+    pub(crate) stage: Stage,
     folder: TempDir,
 }
 
 impl Forge {
-    async fn new(more: impl FnOnce(Plan) -> Plan) -> Self {
+    pub(crate) async fn new(more: impl FnOnce(Plan) -> Plan) -> Self {
         let folder = TempDir::new().expect("a temporary directory");
         publish(folder.path());
         publish_whole(folder.path());
@@ -27,7 +27,7 @@ impl Forge {
     }
 
     /// A line of the shell in a run.
-    async fn run(&self, line: &str) -> Output {
+    pub(crate) async fn run(&self, line: &str) -> Output {
         let mut command = self.stage.command(&Program::shell(line));
         // An inherited entry of git's configuration stays.
         command.env("GIT_CONFIG_COUNT", "1");
@@ -38,6 +38,22 @@ impl Forge {
     /// The commit of `me/repo.git`.
     fn head(&self) -> String {
         git(self.folder.path(), &["--git-dir=me/repo.git", "rev-parse", "main"])
+    }
+
+    /// The branches of `me/repo.git` with their commits.
+    pub(crate) fn branches(&self) -> Vec<String> {
+        let format = "--format=%(refname) %(objectname)";
+        let all = git(self.folder.path(), &["--git-dir=me/repo.git", "for-each-ref", format]);
+        all.lines().map(str::to_owned).collect()
+    }
+
+    /// The bodies of pushes that arrived.
+    pub(crate) fn pushes(&self) -> Vec<Vec<u8>> {
+        let received = self.stage.origin.received().into_iter();
+        let is_push = |request: &Message| {
+            request.head.method() == "POST" && request.head.target().ends_with("git-receive-pack")
+        };
+        received.filter(is_push).map(|request| request.body.clone()).collect()
     }
 }
 

@@ -120,7 +120,15 @@ async fn exposed() -> Exposed {
         cert_at.display(),
         key_at.display()
     );
-    let lab = Plan::api_key().proxy(&listener).start(Origin::saying("fine").await).await;
+    let source = format!(
+        "sources:\n  - {{ name: vault, file: {{ folder: '{}' }} }}",
+        folder.path().display()
+    );
+    let plan = Plan::api_key().proxy(&listener).top(&source);
+    let lab = plan.start(Origin::saying("fine").await).await;
+    // A source that gave no value yet has no age.
+    let fetched = lab.gateway.api("POST", "/sources/vault/test", r#"{"ref":"proxy.key"}"#).await;
+    assert_eq!(fetched.head.status(), 200, "{}", fetched.text());
     let exposed = Exposed::parse(&lab.gateway.metrics().await);
     lab.finish().await;
     exposed

@@ -81,18 +81,18 @@ async fn refusals_are_in_words_that_redis_cli_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revocation_ends_the_session() {
-    let client = |stage: &Stage, token: &str| {
+async fn a_revocation_ends_an_open_session_at_once() {
+    let channel = |number: usize| format!("channel-{number}");
+    let client = |stage: &Stage, token: &str, number: usize| {
         let mut client = stage.cli(token, "main");
-        client.args(["BLPOP", "never", "0"]);
+        client.args(["SUBSCRIBE", &channel(number)]);
         client
     };
-    let is_open = |server: &Server| {
-        let clients = server.ask(&["INFO", "clients"]);
-        clients.lines().any(|line| line.trim() == "blocked_clients:1")
+    let is_open = |server: &Server, number: usize| {
+        server.ask(&["PUBSUB", "CHANNELS"]).contains(&channel(number))
     };
     let stage = Stage::new().await;
-    stage.ends_a_session_when_unbound(client, is_open, "Server closed the connection").await;
+    stage.ends_sessions_when_revoked(client, is_open, "Server closed the connection").await;
 }
 
 /// What leaves the connection or reads credentials, as an array, inline, in any case, in a transaction.

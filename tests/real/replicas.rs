@@ -1,8 +1,11 @@
 //! Two gateways on one PostgreSQL server: changes, tokens, a server that stops, and the way there and back.
 
 mod chains;
+mod checked;
 mod cut;
+mod limits;
 mod operations;
+mod outdated;
 mod take_over;
 
 use std::process::Command;
@@ -55,7 +58,7 @@ impl Database {
     }
 
     /// The same plan on this database.
-    fn under(&self, plan: Plan) -> Plan {
+    pub(crate) fn under(&self, plan: Plan) -> Plan {
         plan.top(STORE)
             .top("master_key: { env: MASTER_KEY }")
             .variable("MASTER_KEY", MASTER_KEY)

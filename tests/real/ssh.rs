@@ -67,6 +67,11 @@ impl Server {
 impl Site {
     /// `more` is more of the connection's fields.
     async fn new(more: &str) -> Self {
+        Self::keyed("{ file: KEY }", more).await
+    }
+
+    /// The same with the private key where `kept` says. KEY is its file, FOLDER the file's folder.
+    async fn keyed(kept: &str, more: &str) -> Self {
         let folder = TempDir::new().expect("a temporary directory");
         // Where sshd of root goes without rights; a package's start script makes it.
         drop(std::fs::create_dir_all("/run/sshd"));
@@ -81,17 +86,22 @@ impl Site {
         );
         std::fs::write(folder.path().join("ssh_config"), config).expect("a file");
         let private = folder.path().join("key");
+        let kept = kept.replace("KEY", &private.display().to_string());
         let text = std::fs::read_to_string(&private).expect("a key");
         let key = Canary::of(text.lines().nth(2).expect("lines of base64").to_owned());
         let connection = format!(
-            "{{ name: deploy, provider: ssh, fields: {{ private_key: {{ file: {} }}, \
+            "{{ name: deploy, provider: ssh, fields: {{ private_key: {kept}, \
              users: '{}, deploy', known_hosts: '{} {}'{more} }} }}",
-            private.display(),
             user(),
             known[0],
             known[1],
         );
+        let source = format!(
+            "sources:\n  - {{ name: kept, file: {{ folder: '{}' }} }}",
+            folder.path().display()
+        );
         let plan = Plan::api_key().connection(&connection).no_agents().agent("ci", "deploy");
+        let plan = plan.top(&source);
         let install = Install::new(&plan, &Origin::answering(|_| ok("unused")).await);
         Self { install, folder, servers, key }
     }
@@ -173,6 +183,25 @@ async fn a_login_is_signed_at_the_servers_and_as_the_accounts_of_the_connection_
             format!("ssh://{me}@ 403 deploy refused"),
         ]
     );
+    site.finish();
+}
+
+#[tokio::test]
+async fn a_key_by_reference_logs_in_and_its_successor_after_it() {
+    let site = Site::keyed("{ from: kept, ref: key }", "").await;
+    let me = user();
+    let login = site.ssh("-T", &me, 0, "echo answer: fine");
+    let output = site.run(&login).await;
+    assert!(output.status.success(), "{}", said(&output));
+    let public = |at: &Path| std::fs::read_to_string(at.join("key.pub")).expect("a key");
+    let before = public(site.folder.path());
+    std::fs::remove_file(site.folder.path().join("key")).expect("it was there");
+    keygen(&site.folder.path().join("key"));
+    let after = public(site.folder.path());
+    assert_ne!(before, after);
+    let output = site.run(&format!("ssh-add -L; {login}")).await;
+    assert!(said(&output).contains(after.split(' ').nth(1).expect("a key")), "{}", said(&output));
+    assert!(output.status.success(), "{}", said(&output));
     site.finish();
 }
 

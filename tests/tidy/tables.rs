@@ -2,6 +2,7 @@
 
 /// The folders of crates that hold several floors. What stands beside them is a floor of the crate's name.
 pub(super) const ROOMS: &[(&str, &str)] = &[
+    ("rules", "graphql"),
     ("rules", "host_sets"),
     ("rules", "inject"),
     ("rules", "policy"),
@@ -42,16 +43,20 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("hooks", "base"),
     ("ssh", "base"),
     ("inject", "base"),
-    ("provider", "base inject rules::actions"),
+    ("graphql", ""),
+    ("provider", "base graphql inject rules::actions"),
     ("host_sets", "base"),
-    ("policy", "base host_sets inject rules::actions"),
-    ("rules", "base"),
-    ("model", "base host_sets inject policy provider"),
+    ("policy", "base graphql host_sets inject rules::actions rules::branches rules::git_push"),
+    ("rules", "base graphql"),
+    ("model", "base host_sets inject policy provider rules::branches"),
     ("crypto", "base"),
     ("store", "base"),
     ("observe", "base model policy"),
     ("directory", "base crypto inject model observe provider store"),
-    ("rulebook", "base directory model observe policy provider rules::actions store"),
+    (
+        "rulebook",
+        "base directory inject model observe policy provider rules::actions rules::branches store",
+    ),
     ("state", ""),
     ("grant", "base inject net provider ssh"),
     ("keys", "base crypto store"),
@@ -75,14 +80,17 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("pool", "base body h2 inject net refusal sockets"),
     (
         "proxy",
-        "base base_url ca directory inject limits model net observe policy pool provider refusal rulebook sockets vault",
+        "base base_url ca directory graphql inject limits model net observe policy pool provider refusal rulebook rules::git_push sockets vault",
     ),
     (
         "session",
         "base directory inject limits model net observe policy proxy::gateway proxy::open_exchanges \
          proxy::policy_query proxy::record refusal rulebook sockets",
     ),
-    ("request", "base body h2 inject policy proxy::policy_query refusal session sockets"),
+    (
+        "request",
+        "base body graphql h2 inject limits policy proxy::gateway proxy::policy_query refusal rules::git_push session sockets",
+    ),
     (
         "authorize",
         "base body directory inject limits model observe policy proxy::gateway proxy::record refusal request session",
@@ -95,7 +103,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     (
         "exchange",
         "authorize base base_url body directory inject limits net observe policy provider proxy::connect_link \
-         proxy::gateway proxy::record refusal request session sockets tunnel upstream vault",
+         proxy::gateway proxy::record refusal request rules::git_push session sockets tunnel upstream vault",
     ),
     ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
     (
@@ -106,7 +114,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("databases", "base directory inject policy proxy"),
     (
         "api",
-        "backup base base_url ca crypto databases directory events hooks host_sets inbox inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
+        "backup base base_url ca crypto databases directory events graphql hooks host_sets inbox inject keys model net oauth observe oidc policy provider proxy rulebook rules::git_push store vault",
     ),
     ("console", "api base model provider"),
     ("config", "*"),

@@ -199,7 +199,7 @@ pub(super) fn variables(
     let sample = |variable: &Variable| match (variable.choices.last(), variable.kind) {
         (Some(choice), _) => choice.clone(),
         (None, VariableKind::Host) => format!("{}.own.test", provider.id),
-        (None, VariableKind::Label | VariableKind::Text) => "mine".to_owned(),
+        (None, _) => "mine".to_owned(),
     };
     let chosen = provider.variables.iter().filter(|variable| chosen(variable));
     chosen.map(|variable| (variable.name.clone(), sample(variable))).collect()
@@ -210,7 +210,12 @@ pub(super) fn value(account: &str, field: &Field, number: usize, canary: &str) -
     let prefix = field.prefixes.first().map(String::as_str).unwrap_or_default();
     let hex = "0123456789abcdef".repeat(4);
     let bodies = match field.secret {
-        true => vec![format!("{canary}{number:02}"), hex[..32].to_owned(), hex.clone()],
+        true => vec![
+            format!("{canary}{number:02}"),
+            hex[..32].to_owned(),
+            hex[..40].to_owned(),
+            hex.clone(),
+        ],
         false => vec!["someone".to_owned(), hex[..32].to_owned(), "1234567890".to_owned()],
     };
     let mut values = bodies.iter().map(|body| format!("{prefix}{body}"));
@@ -245,8 +250,7 @@ pub(super) fn samples(patterns: &[PathPattern]) -> Vec<String> {
 /// Whether what is injected is what the owner gives: no token endpoint is asked here. Keys that sign are not: `made.rs` has
 /// those whose scheme is data, and `real` has programs for the others.
 fn is_given(auth: &AuthMethod) -> bool {
-    auth.later.is_none()
-        && auth.minted.is_empty()
+    auth.minted.is_empty()
         && auth.scheme.is_none()
         && !matches!(
             auth.kind,
@@ -256,5 +260,5 @@ fn is_given(auth: &AuthMethod) -> bool {
 
 /// Whether the owner can give tokens that another tool has, instead of a consent.
 fn has_tokens(auth: &AuthMethod) -> bool {
-    auth.later.is_none() && auth.is_consented_to() && auth.field("access_token").is_some()
+    auth.is_consented_to() && auth.field("access_token").is_some()
 }

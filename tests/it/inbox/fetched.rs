@@ -18,7 +18,7 @@ const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders";
 const KEY_ID: &str = "6c5516e1-92dc-479e-a8ff-5a51992e0001";
 
 /// A server of these names that answers each path, and 404 elsewhere.
-async fn service(names: &[&str], path: &'static str, body: String) -> Origin {
+pub(super) async fn service(names: &[&str], path: &'static str, body: String) -> Origin {
     let body = Arc::new(body);
     let script = move |stream: origin::Stream| {
         let body = Arc::clone(&body);
@@ -32,7 +32,7 @@ async fn service(names: &[&str], path: &'static str, body: String) -> Origin {
     Origin::named(names, script).await
 }
 
-fn reached(plan: Plan, name: &str, origin: &Origin) -> Plan {
+pub(super) fn reached(plan: Plan, name: &str, origin: &Origin) -> Plan {
     plan.resolve(&format!("{name}: \"{}\"", origin.addr)).allow(&origin.addr.to_string())
 }
 
@@ -57,7 +57,7 @@ fn message(kind: &str, key: &KeyPair, at: Timestamp) -> Value {
     message
 }
 
-async fn posted(lab: &Lab, fields: &str, body: &str) -> Message {
+pub(super) async fn posted(lab: &Lab, fields: &str, body: &str) -> Message {
     send(lab, "/hooks/q", fields, body).await
 }
 
@@ -90,6 +90,9 @@ async fn messages_of_sns_are_accepted_by_the_certificate_at_its_host_and_its_sub
     missing["SigningCertURL"] = json!(format!("https://{SNS}/SimpleNotificationService-2.pem"));
     assert_eq!(refused(&lab, &missing).await, (503, json!("key_unavailable")));
     assert_eq!(sns.received().len(), 1, "nothing is fetched from elsewhere");
+    // The certificate that it has fetched is kept for the messages that follow.
+    let forged = message("Notification", &other, now);
+    assert_eq!(refused(&lab, &forged).await, (401, json!("signature_wrong")));
     let confirmation = message("SubscriptionConfirmation", &key, now).to_string();
     assert_eq!(posted(&lab, "", &confirmation).await.head.status(), 200);
     let confirmed = sns.received().pop().expect("a request");
@@ -106,7 +109,7 @@ async fn messages_of_sns_are_accepted_by_the_certificate_at_its_host_and_its_sub
     for (body, code) in [
         (altered, "signature_wrong"),
         (of_other, "other_receiver"),
-        (message("Notification", &other, now), "signature_wrong"),
+        (forged, "signature_wrong"),
         (message("Notification", &key, late), "too_old"),
     ] {
         assert_eq!(refused(&lab, &body).await, (401, json!(code)), "{body}");
@@ -117,7 +120,7 @@ async fn messages_of_sns_are_accepted_by_the_certificate_at_its_host_and_its_sub
     assert_eq!(api(&lab, "GET", "/hooks/q", Value::Null, 200).await["waiting"], 1);
     let records = lab.finish_with_changes().await;
     let refused = records.iter().filter(|it| it["change"]["action"] == "request refused");
-    assert_eq!(refused.count(), 6);
+    assert_eq!(refused.count(), 7);
 }
 
 #[tokio::test]

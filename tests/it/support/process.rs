@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -28,9 +28,7 @@ const LOG: &str = "log: { level: trace }\n";
 /// secrets are looked for in its output and files.
 pub(crate) struct Served {
     child: Child,
-    folder: TempDir,
-    variables: BTreeMap<String, String>,
-    open_files: Option<u32>,
+    setup: Setup,
     /// The proxy listener.
     pub(crate) proxy: SocketAddr,
 }
@@ -56,34 +54,38 @@ impl Served {
         origin: &Origin,
         variables: &[(&str, &str)],
     ) -> Self {
-        Self::start_as((Some(count), ""), plan, origin, variables)
+        let mut setup = Setup::new("", plan, origin, variables);
+        setup.open_files = Some(count);
+        Self::start_in(setup)
     }
 
-    fn start_logging(log: &str, plan: &Plan, origin: &Origin, variables: &[(&str, &str)]) -> Self {
-        Self::start_as((None, log), plan, origin, variables)
-    }
-
-    fn start_as(
-        (open_files, log): (Option<u32>, &str),
+    /// The same as [`Self::start_quietly`], of another program than the one that was built.
+    pub(crate) fn start_program(
+        program: &Path,
         plan: &Plan,
         origin: &Origin,
         variables: &[(&str, &str)],
     ) -> Self {
-        let folder = TempDir::new().expect("a temporary directory");
-        let yaml = plan.yaml(origin);
-        fs::write(folder.path().join("keyward.yaml"), yaml + log).expect("the configuration");
-        fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
-        let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let child = spawn(&folder, &variables, open_files, &["serve"]);
+        let mut setup = Setup::new("", plan, origin, variables);
+        setup.program = program.to_owned();
+        Self::start_in(setup)
+    }
+
+    fn start_logging(log: &str, plan: &Plan, origin: &Origin, variables: &[(&str, &str)]) -> Self {
+        Self::start_in(Setup::new(log, plan, origin, variables))
+    }
+
+    fn start_in(setup: Setup) -> Self {
+        let child = setup.spawn(&["serve"]);
         let proxy = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut served = Self { child, folder, variables, open_files, proxy };
+        let mut served = Self { child, setup, proxy };
         served.wait_until_ready();
         served
     }
 
     /// The command line, as a user of this installation would call it.
     pub(crate) fn keyward(&self, arguments: &[&str]) -> Command {
-        let mut command = keyward(&self.folder, &self.variables);
+        let mut command = self.setup.command(&self.setup.program);
         command.args(arguments);
         command
     }
@@ -113,18 +115,18 @@ impl Served {
 
     /// What it wrote to its standard streams.
     pub(crate) fn output(&self) -> String {
-        fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
+        fs::read_to_string(self.setup.folder.path().join("output")).unwrap_or_default()
     }
 
     /// The credentials and tokens among its variables; a user's name is shorter.
     fn secrets(&self) -> impl Iterator<Item = Canary> {
         let long = |text: &&String| text.len() >= SECRET_BYTES_MIN;
-        self.variables.values().filter(long).map(|text| Canary::of(text.clone()))
+        self.setup.variables.values().filter(long).map(|text| Canary::of(text.clone()))
     }
 
     /// The data directory.
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.setup.folder.path().join("data")
     }
 
     /// Audit records written so far.
@@ -215,7 +217,7 @@ impl Served {
 
     /// The configuration file.
     pub(crate) fn config(&self) -> PathBuf {
-        self.folder.path().join("keyward.yaml")
+        self.setup.folder.path().join("keyward.yaml")
     }
 
     /// Sends a signal.
@@ -230,14 +232,19 @@ impl Served {
 
     /// Starts it again on the same files.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.folder, &self.variables, self.open_files, &["serve"]);
+        self.child = self.setup.spawn(&["serve"]);
         self.wait_until_ready();
+    }
+
+    /// Starts another program on the same files, after the first has ended.
+    pub(crate) fn restart_as(&mut self, program: &Path) {
+        self.setup.program = program.to_owned();
+        self.restart();
     }
 
     /// Starts another process that takes the sockets, and returns the exit code of the first when it has ended.
     pub(crate) async fn taken_over(&mut self) -> Option<i32> {
-        let arguments = ["serve", "--take-over"];
-        let next = spawn(&self.folder, &self.variables, self.open_files, &arguments);
+        let next = self.setup.spawn(&["serve", "--take-over"]);
         let mut before = std::mem::replace(&mut self.child, next);
         let ended = tokio::task::spawn_blocking(move || before.wait());
         let ended = ended.await.expect("it does not panic").expect("our child").code();
@@ -288,47 +295,61 @@ pub(crate) fn soak() -> bool {
     std::env::var("KEYWARD_TEST_SOAK").is_ok_and(|value| !value.is_empty())
 }
 
-fn spawn(
-    folder: &TempDir,
-    variables: &BTreeMap<String, String>,
+/// What a process is started with.
+struct Setup {
+    program: PathBuf,
+    folder: TempDir,
+    variables: BTreeMap<String, String>,
     open_files: Option<u32>,
-    arguments: &[&str],
-) -> Child {
-    let output = File::options().create(true).append(true).open(folder.path().join("output"));
-    let output = output.expect("a file");
-    let mut command = match open_files {
-        None => keyward(folder, variables),
-        Some(count) => {
-            let mut shell = with_environment(Command::new("/bin/sh"), folder, variables);
-            let limited = format!("ulimit -n {count} && exec \"$0\" \"$@\"");
-            shell.args(["-c", &limited, env!("CARGO_BIN_EXE_keyward")]);
-            shell
-        }
-    };
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(output.try_clone().expect("a descriptor"))
-        .stderr(output)
-        .spawn()
-        .expect("the binary was built")
 }
 
-fn keyward(folder: &TempDir, variables: &BTreeMap<String, String>) -> Command {
-    with_environment(Command::new(env!("CARGO_BIN_EXE_keyward")), folder, variables)
+impl Setup {
+    /// The built program, with the files of a new folder.
+    fn new(log: &str, plan: &Plan, origin: &Origin, variables: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().expect("a temporary directory");
+        let yaml = plan.yaml(origin);
+        fs::write(folder.path().join("keyward.yaml"), yaml + log).expect("the configuration");
+        fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
+        let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Self { program: built(), folder, variables, open_files: None }
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Child {
+        let output = self.folder.path().join("output");
+        let output = File::options().create(true).append(true).open(output).expect("a file");
+        let mut command = match self.open_files {
+            None => self.command(&self.program),
+            Some(count) => {
+                let mut shell = self.command(Path::new("/bin/sh"));
+                shell.arg("-c").arg(format!("ulimit -n {count} && exec \"$0\" \"$@\""));
+                shell.arg(&self.program);
+                shell
+            }
+        };
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a descriptor"))
+            .stderr(output)
+            .spawn()
+            .expect("the binary was built")
+    }
+
+    /// A program in this environment.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .envs(&self.variables)
+            .env("KEYWARD_DATA", self.folder.path().join("data"))
+            .env("KEYWARD_CONFIG", self.folder.path().join("keyward.yaml"));
+        command
+    }
 }
 
-fn with_environment(
-    mut command: Command,
-    folder: &TempDir,
-    variables: &BTreeMap<String, String>,
-) -> Command {
-    command
-        .env_clear()
-        .envs(variables)
-        .env("KEYWARD_DATA", folder.path().join("data"))
-        .env("KEYWARD_CONFIG", folder.path().join("keyward.yaml"));
-    command
+/// The program that this build is for.
+pub(crate) fn built() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_keyward"))
 }
 
 /// An address of loopback for a listener that others must know before it listens, or that must not change over

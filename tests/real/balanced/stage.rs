@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -86,7 +87,8 @@ impl Balancer {
 }
 
 impl Fleet {
-    pub(super) async fn start(connections: usize, token_life: u64) -> Self {
+    /// Three replicas of a program.
+    pub(super) async fn start(program: &Path, connections: usize, token_life: u64) -> Self {
         let (database, issuer) =
             (Database::start(), Arc::new(Issuer::start(Program::OidcProvider)));
         let relay = Arc::new(Relay::before(issuer.addr).await);
@@ -105,7 +107,7 @@ impl Fleet {
         ];
         let start = |place: &(SocketAddr, SocketAddr)| {
             let plan = plan(&relay, *place, &certificates);
-            Served::start_quietly(&plan, &origin, &variables)
+            Served::start_program(program, &plan, &origin, &variables)
         };
         let replicas: Vec<_> = places.iter().map(start).collect();
         let roots = fs::read_to_string(certificates.path().join("ca.pem")).expect("the CA");

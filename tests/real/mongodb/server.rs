@@ -61,6 +61,18 @@ impl Server {
         server
     }
 
+    /// Makes it a secondary that names this server as the primary; an empty name means that it knows none.
+    pub(crate) fn follows(&self, primary: &str) {
+        let new = self.folder.path().join("new");
+        std::fs::write(&new, primary).expect("a file");
+        std::fs::rename(new, self.folder.path().join("primary")).expect("a file");
+    }
+
+    /// Makes it the primary.
+    pub(crate) fn is_elected(&self) {
+        std::fs::remove_file(self.folder.path().join("primary")).expect("it was a secondary");
+    }
+
     fn text(&self, file: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(file)).unwrap_or_default()
     }

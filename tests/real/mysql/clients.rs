@@ -25,3 +25,16 @@ async fn pymysql_uses_a_database() {
 async fn mysql2_uses_a_database() {
     serve("real-node/node_modules/node24/bin/node", "mysql/session.mjs").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlx_uses_a_database() {
+    let stage = Stage::new().await;
+    let url =
+        |token: &str| format!("mysql://main:{token}@{}/main?ssl-mode=DISABLED", stage.listener());
+    let variables =
+        &[("DATABASE_URL", url(stage.lab.token("ci"))), ("REFUSED_URL", url("kwa_wrong"))];
+    let says = &["rows: 900", "failed: true", "sessions: 3"];
+    // Its source is an argument that it does not read.
+    let (interpreter, script) = ("real-sqlx/debug/session", "sqlx/src/main.rs");
+    assert_eq!(stage.serves(&Driver { interpreter, script, variables, says }).await, 1);
+}

@@ -101,5 +101,5 @@ async fn statements_of_mysql2_are_checked_and_recorded_without_their_literals() 
         assert!(recorded.iter().all(|record| record[same] == session[same]), "{same}");
     }
     let all: String = records.iter().map(Value::to_string).collect();
-    assert!(!all.contains("canary-") && !all.contains("4711"), "{all}");
+    assert!(!all.contains("canary-") && !all.contains("471147114711"), "{all}");
 }

@@ -34,6 +34,12 @@ async fn node_postgres_uses_a_database() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlx_uses_a_database() {
+    // Its source is an argument that it does not read.
+    serve("real-sqlx/debug/session", "sqlx/src/main.rs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_jdbc_driver_uses_a_database() {
     let stage = Stage::new().await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/postgres/Session.java");

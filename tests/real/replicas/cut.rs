@@ -1,4 +1,4 @@
-//! A cut of the network between one replica and PostgreSQL: packets are lost, and nobody is told. The server runs in a
+//! A cut of the network between one replica and PostgreSQL: packets are lost without an error. The server runs in a
 //! network namespace with one link for each replica. Needs root, as in CI.
 
 use std::process::Command;

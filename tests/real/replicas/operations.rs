@@ -136,7 +136,13 @@ fn keyward(database: &Database, folder: &Path, data: &str, words: &[&str]) -> St
     told
 }
 
-/// The drill of `docs/guides/replicas.md`: a backup of the database is restored into files, and copied into another one.
+/// The database ends the session that inserts the fifth row.
+const CRASH: &str = "CREATE FUNCTION crash() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+    IF (SELECT count(*) FROM keyward_rows) > 3 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; \
+    RETURN NEW; END $$; \
+    CREATE TRIGGER crash BEFORE INSERT ON keyward_rows FOR EACH ROW EXECUTE FUNCTION crash()";
+
+/// The drill of `docs/guides/replicas.md`. A database with rows, or with replicas, is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_of_a_database_is_restored_into_an_empty_one() {
     let database = Database::start();
@@ -149,19 +155,45 @@ async fn a_backup_of_a_database_is_restored_into_an_empty_one() {
         std::fs::write(folder.join(name), text).expect("a file");
     };
     write("there.yaml", STORE);
-    write("files.yaml", "store: { sled: { path: restored } }");
     std::fs::write(folder.join("words"), "a passphrase of a drill").expect("a file");
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(folder.join("words"), private).expect("ours");
-    let run = |data: &str, words: &[&str]| keyward(&database, &folder, data, words);
-    run("data", &["backup", "k.age", "--passphrase-file", "words"]);
+    let restored = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command.env_clear().current_dir(&folder).env("KEYWARD_DATA", folder.join("drill"));
+        command.env("MASTER_KEY", MASTER_KEY).env("DATABASE_URL", database.url());
+        command.args(["--config", "there.yaml", "restore", "k.age", "--passphrase-file", "words"]);
+        let output = command.args(more).output().expect("it runs");
+        (output.status.success(), said(&output))
+    };
+    keyward(&database, &folder, "data", &["backup", "k.age", "--passphrase-file", "words"]);
+    let running = restored(&["--yes"]);
+    assert!(!running.0 && running.1.contains("a replica uses the database"), "{running:?}");
     lab.gateway.stop().await;
+    let alone = async {
+        while database.server.sql("app", "SELECT count(*) FROM keyward_leases WHERE until > now()")
+            != "0"
+        {}
+    };
+    patiently("the end of its lease", alone).await;
+    let full = restored(&["--yes"]);
+    assert!(!full.0 && full.1.contains("the database is not empty"), "{full:?}");
     database.server.sql("postgres", "ALTER DATABASE app RENAME TO before");
     database.server.sql("postgres", "CREATE DATABASE app OWNER app");
-    let restore =
-        ["--config", "files.yaml", "restore", "k.age", "--passphrase-file", "words", "--yes"];
-    run("drill", &restore);
-    run("drill", &["store", "copy", "--from", "files.yaml", "--to", "there.yaml"]);
+    let rows = || database.server.sql("app", "SELECT count(*) FROM keyward_rows");
+    let dry = restored(&["--dry-run"]);
+    assert!(dry.0 && dry.1.contains("agents 2") && rows() == "0", "{dry:?}");
+    // A crash before the end of the transaction: the database refuses the last row.
+    database.server.sql("app", CRASH);
+    let crashed = restored(&["--yes"]);
+    assert!(!crashed.0 && rows() == "0", "{crashed:?}");
+    database.server.sql("app", "DROP TRIGGER crash ON keyward_rows; DELETE FROM keyward_leases");
+    let done = restored(&["--yes"]);
+    assert!(done.0 && done.1.contains("restored"), "{done:?}");
+    assert!(
+        folder.join("drill/ca").read_dir().is_ok_and(|mut all| all.next().is_some()),
+        "{done:?}"
+    );
     lab.gateway.restart().await;
     let kept = call(&lab.gateway, "GET", "/agents/kept", &Value::Null).await;
     assert_eq!(kept["name"], "kept");

@@ -4,10 +4,10 @@ Its parts are others' where they decide: BSON is pymongo's, SCRAM is scramp's. I
 that the drivers' tests send, says that it is a replica set's primary whose servers have hidden names, and writes down every
 command that it receives. What it cannot show is how a real server behaves beyond that.
 
-    server.py FOLDER PLAIN_PORT TLS_PORT USER MECHANISM[,MECHANISM] [unproved|primary=HOST:PORT]
+    server.py FOLDER PLAIN_PORT TLS_PORT USER MECHANISM[,MECHANISM] [unproved|source=DATABASE]
 
-FOLDER has server.crt and server.key; PASSWORD is in the environment. `unproved`: it accepts every login, without a proof. `primary`: it
-is a secondary, and names that server as the primary."""
+FOLDER has server.crt and server.key; PASSWORD is in the environment. `unproved`: it accepts every login, without a proof. `source`: the
+database that knows the user, if not `admin`. While FOLDER has a file `primary`, it is a secondary, and names the server in there, if any."""
 
 import copy
 import hashlib
@@ -26,6 +26,7 @@ from scramp import ScramMechanism
 
 folder, plain_port, tls_port, user, mechanisms, *modes = sys.argv[1:]
 password = os.environ["PASSWORD"]
+SOURCE = next((mode.removeprefix("source=") for mode in modes if mode.startswith("source=")), "admin")
 HIDDEN = "member-0.hidden.internal:27017"
 SECRETS = {
     "SCRAM-SHA-256": password,
@@ -136,16 +137,20 @@ class Session(socketserver.BaseRequestHandler):
             "maxBsonObjectSize": 16 << 20, "maxMessageSizeBytes": 48000000, "maxWriteBatchSize": 100000,
             "logicalSessionTimeoutMinutes": 30, "minWireVersion": 0, "maxWireVersion": 21, "ok": 1.0,
         }
-        for mode in modes:
-            if mode.startswith("primary="):
-                answer.update(ismaster=False, secondary=True, primary=mode.removeprefix("primary="))
-        if command.get("saslSupportedMechs") == f"admin.{user}":
+        try:
+            with open(os.path.join(folder, "primary")) as file:
+                primary = file.read()
+            del answer["primary"]
+            answer.update(ismaster=False, secondary=True, **({"primary": primary} if primary else {}))
+        except FileNotFoundError:
+            pass
+        if command.get("saslSupportedMechs") == f"{SOURCE}.{user}":
             answer["saslSupportedMechs"] = list(KNOWN)
         return answer
 
     def start(self, command):
         assert not self.is_logged_in, "a second login"
-        assert command["$db"] == "admin", command
+        assert command["$db"] == SOURCE, command
         mechanism, info = KNOWN[command["mechanism"]]
         self.login = mechanism.make_server(lambda name: info)
         first = bytes(command["payload"]).decode()

@@ -20,10 +20,10 @@ const refused = async (work) => {
 };
 await refused(() => session.query("SELECT * FROM secret WHERE a = 'canary-literal'"));
 await refused(() => session.execute('SELECT * FROM secret WHERE a = ?', ['canary-bound']));
-await refused(() => session.query("SELECT 1; DELETE FROM orders WHERE a = 4711"));
+await refused(() => session.query("SELECT 1; DELETE FROM orders WHERE a = 471147114711"));
 const [sum] = await session.query('SELECT SUM(a) AS sum FROM orders');
 console.log('sum', sum[0].sum);
-const [bound] = await session.execute('SELECT a FROM orders WHERE a = ? AND a < 4711', [2]);
+const [bound] = await session.execute('SELECT a FROM orders WHERE a = ? AND a < 471147114711', [2]);
 console.log('bound', bound[0].a);
 const [items] = await session.query('SELECT i.a FROM `sales`.items i, orders LIMIT 1');
 console.log('items', items[0].a);

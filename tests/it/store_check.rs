@@ -1,0 +1,173 @@
+//! `keyward store check` on real stores: refused beside a gateway, faults named with exit code 1, indexes repaired after a
+//! copy, and the repaired store serves.
+
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use keyward_state::store::sled::SledStore;
+use keyward_state::store::{Expect, Store, Table};
+use serde_json::{Value, json};
+
+use crate::support::process::Served;
+use crate::support::*;
+
+const TOKEN_CI: &str = "kwa_check-0123456789abcdef";
+
+const SECRET: &str = "secret-of-own-0123456789";
+
+fn said(output: &Output) -> String {
+    let both = [&*output.stdout, &*output.stderr].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+fn output(mut command: Command) -> Output {
+    command.stdin(Stdio::null()).output().expect("it runs")
+}
+
+/// A gateway with an agent, a connection and a binding in its store; and the agent's token.
+async fn served() -> (Served, Origin, String) {
+    let origin = Origin::saying("fine").await;
+    let plan = Plan::api_key();
+    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN_CI)];
+    let served = Served::start(&plan, &origin, &variables);
+    let mut token = String::new();
+    for (path, body) in [
+        (
+            "/connections",
+            json!({
+                "provider": "acme", "auth": "key", "name": "own",
+                "fields": { "api_key": SECRET },
+            }),
+        ),
+        ("/agents", json!({ "name": "reader" })),
+        ("/agents/reader/tokens", json!({})),
+        ("/agents/reader/bindings", json!({ "connection": "own" })),
+    ] {
+        let answer = served.api("POST", path, &body.to_string()).await;
+        assert_eq!(answer.head.status(), 201, "{path}: {}", answer.text());
+        if let Some(issued) = answer.json()["token"].as_str() {
+            issued.clone_into(&mut token);
+        }
+    }
+    (served, origin, token)
+}
+
+/// The report in JSON, and the exit code.
+fn check(served: &Served, more: &[&str]) -> (Value, Option<i32>) {
+    let arguments = [&["--json", "store", "check"], more].concat();
+    let output = output(served.keyward(&arguments));
+    let json = serde_json::from_slice(&output.stdout);
+    (json.unwrap_or_else(|_| panic!("{}", said(&output))), output.status.code())
+}
+
+async fn store(served: &Served) -> Arc<dyn Store> {
+    Arc::new(SledStore::open(&served.data().join("store")).await.expect("it is closed"))
+}
+
+#[tokio::test]
+async fn a_store_in_use_is_not_checked_and_a_sound_one_has_no_faults() {
+    let (mut served, _origin, _) = served().await;
+    let beside = output(served.keyward(&["store", "check"]));
+    let text = said(&beside);
+    assert_eq!(beside.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("store is locked by process") && text.contains("stop the gateway"),
+        "{text}"
+    );
+    served.terminate();
+    let (report, code) = check(&served, &[]);
+    assert_eq!((report["faults"].clone(), code), (json!([]), Some(0)), "{report}");
+    assert!(report["rows"].as_u64().expect("a number") > 5, "{report}");
+    let (report, code) = check(&served, &["--repair"]);
+    assert_eq!((report["repaired"].clone(), code), (json!(0), Some(0)));
+    assert!(report.get("copy").is_none(), "nothing to repair is nothing to copy: {report}");
+}
+
+#[tokio::test]
+async fn a_broken_index_is_named_repaired_after_a_copy_and_serves() {
+    let (mut served, origin, token) = served().await;
+    served.terminate();
+    let before = {
+        let store = store(&served).await;
+        let rows = store.snapshot().await.expect("it reads");
+        // A name is lost, a token is damaged, and a stray name stays.
+        let names = store.list(Table::Names, "", None, 9).await.expect("names");
+        store.delete(Table::Names, &names[0].key, Expect::Any).await.expect("deleted");
+        let tokens = store.list(Table::Tokens, "", None, 9).await.expect("tokens");
+        let mut damaged = tokens[0].value.clone();
+        damaged[30] ^= 1;
+        store.reseal(Table::Tokens, &tokens[0], &damaged).await.expect("written");
+        store
+            .put(Table::Names, "org_default/stray", &names[0].value, Expect::Absent)
+            .await
+            .expect("put");
+        rows.rows().len()
+    };
+    let (report, code) = check(&served, &[]);
+    let kinds: Vec<_> =
+        report["faults"].as_array().expect("a list").iter().map(|it| it["kind"].as_str()).collect();
+    assert_eq!((kinds, code), (vec![Some("index"); 3], Some(1)), "{report}");
+    let text = said(&output(served.keyward(&["store", "check"])));
+    assert!(text.contains("keyward store check --repair") && text.contains("3 faults"), "{text}");
+    let (report, code) = check(&served, &["--repair"]);
+    assert_eq!((report["faults"].clone(), code), (json!([]), Some(0)), "{report}");
+    assert_eq!(report["repaired"], 4, "{report}");
+    let copy = report["copy"].as_str().expect("a path");
+    assert!(copy.contains("store.before-repair-"), "{copy}");
+    {
+        // The copy has the rows as they were.
+        let copy = SledStore::open(std::path::Path::new(copy)).await.expect("it opens");
+        let rows = copy.snapshot().await.expect("it reads");
+        assert_eq!(rows.rows().len(), before);
+        assert!(copy.get(Table::Names, "org_default/stray").await.expect("it reads").is_some());
+    }
+    served.restart();
+    let taken = served.api("POST", "/agents", &json!({ "name": "reader" }).to_string()).await;
+    assert_eq!(taken.head.status(), 409, "{}", taken.text());
+    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
+    let mut wire = Wire::plain(stream);
+    wire.send(format!(
+        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
+    ))
+    .await;
+    let answer = wire.answer("GET").await;
+    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    assert_eq!(origin.received()[0].head.one("x-api-key"), Some(SECRET));
+}
+
+#[tokio::test]
+async fn a_broken_record_and_a_lost_grant_are_named_and_never_repaired() {
+    let (mut served, _origin, _) = served().await;
+    served.terminate();
+    {
+        let store = store(&served).await;
+        let grants = store.list(Table::Grants, "", None, 9).await.expect("grants");
+        store.delete(Table::Grants, &grants[0].key, Expect::Any).await.expect("deleted");
+        let orphan = "org_default/con_00000000000000000000";
+        store.put(Table::Grants, orphan, &grants[0].value, Expect::Absent).await.expect("put");
+    }
+    let (report, code) = check(&served, &[]);
+    let text = report.to_string();
+    assert_eq!(code, Some(1));
+    assert!(text.contains("has no stored secret"), "{text}");
+    assert!(text.contains("keyward connection reconnect "), "{text}");
+    let agents = {
+        let store = store(&served).await;
+        let agents = store.list(Table::Agents, "", None, 9).await.expect("agents");
+        let mut damaged = agents[0].value.clone();
+        *damaged.last_mut().expect("bytes") ^= 1;
+        store.reseal(Table::Agents, &agents[0], &damaged).await.expect("written");
+        agents[0].key.clone()
+    };
+    let (report, code) = check(&served, &[]);
+    let faults = report["faults"].as_array().expect("a list");
+    let broken = faults.iter().find(|it| it["key"] == *agents).expect("it is named");
+    assert_eq!((broken["kind"].as_str(), code), (Some("unreadable"), Some(1)), "{report}");
+    assert!(broken["remedy"].as_str().expect("text").contains("keyward restore"), "{broken}");
+    let refused = output(served.keyward(&["store", "check", "--repair"]));
+    let text = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(text.contains("nothing was changed") && text.contains(&agents), "{text}");
+    let store = store(&served).await;
+    assert!(store.list(Table::Names, "", None, 9).await.expect("names").len() >= 2);
+}

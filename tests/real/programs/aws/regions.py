@@ -1,0 +1,21 @@
+"""Hosts that stand for several regions: botocore signs for them by Signature Version 4A, with AWS's own library in C."""
+
+import boto3
+import requests
+
+POINT = "arn:aws:s3::123456789012:accesspoint/m1abc.mrap"
+s3 = boto3.client("s3", region_name="us-east-1")
+s3.put_object(Bucket=POINT, Key="a b+c/ü", Body=b"hello", Metadata={"who": "me  too"})
+assert s3.get_object(Bucket=POINT, Key="a b+c/ü")["Body"].read() == b"hello"
+url = s3.generate_presigned_url("get_object", {"Bucket": POINT, "Key": "a b+c/ü"}, ExpiresIn=600)
+assert "kwph" in url and "AWS4-ECDSA-P256-SHA256" in url, url
+answer = requests.get(url, timeout=20)
+assert answer.content == b"hello", answer.content
+# Not signed at all: the host says that it stands for several regions.
+answer = requests.get("https://m1abc.mrap.accesspoint.s3-global.amazonaws.com/a%20b%2Bc/%C3%BC", timeout=20)
+assert answer.content == b"hello", answer.content
+
+events = boto3.client("events", region_name="us-east-1")
+entry = {"Source": "tests", "DetailType": "ready", "Detail": "{}", "EventBusName": "bus"}
+assert events.put_events(EndpointId="abcde.veo", Entries=[entry])["FailedEntryCount"] == 0
+print("answer: fine")

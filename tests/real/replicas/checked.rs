@@ -1,0 +1,42 @@
+//! `keyward store check` of a database: beside a gateway, and repaired when none runs.
+
+use super::outdated::keyward;
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_checked_beside_a_gateway_and_repaired_without_one() {
+    let database = Database::start();
+    let mut lab = database.under(Plan::api_key()).start(Origin::saying("fine").await).await;
+    assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);
+    let check = |lab: &Lab, more: &[&str]| {
+        let words = [&["store", "check"], more].concat();
+        keyward(&database, &lab.gateway, &words)
+    };
+    let sound = check(&lab, &[]);
+    assert!(sound.0 && sound.1.contains("no faults"), "{sound:?}");
+    // A damaged token, and a name of nothing.
+    database.server.sql(
+        "app",
+        "UPDATE keyward_rows SET value = set_byte(value, 30, get_byte(value, 30) # 1) WHERE tbl = 'tokens'; \
+         INSERT INTO keyward_rows (tbl, key, version, value) VALUES ('names', 'org_default/stray', 1, 'x')",
+    );
+    let broken = check(&lab, &[]);
+    assert!(!broken.0 && broken.1.contains("index: tokens row"), "{broken:?}");
+    assert!(broken.1.contains("index: names row org_default/stray"), "{broken:?}");
+    let running = check(&lab, &["--repair"]);
+    assert!(!running.0 && running.1.contains("gateways use this store"), "{running:?}");
+    lab.gateway.stop().await;
+    let alone = async {
+        while database.server.sql("app", "SELECT count(*) FROM keyward_leases WHERE until > now()")
+            != "0"
+        {}
+    };
+    patiently("the end of its lease", alone).await;
+    let repaired = check(&lab, &["--repair"]);
+    assert!(repaired.0 && repaired.1.contains("store.before-repair-"), "{repaired:?}");
+    let sound = check(&lab, &[]);
+    assert!(sound.0 && sound.1.contains("no faults"), "{sound:?}");
+    lab.gateway.restart().await;
+    assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);
+    lab.finish().await;
+}
