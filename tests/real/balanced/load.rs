@@ -58,6 +58,12 @@ impl Owners {
         known.refresh.insert(refresh.to_owned(), connection);
     }
 
+    /// How often a refresh token arrived after its first use was answered.
+    pub(super) fn arrived_again(&self) -> usize {
+        let known = self.known.lock().expect("not poisoned");
+        known.uses.values().map(|(_, again)| again).sum()
+    }
+
     /// What the API answers to a request for a connection with this token.
     pub(super) fn status_for(&self, connection: usize, token: &str) -> u16 {
         let mut known = self.known.lock().expect("not poisoned");
