@@ -71,7 +71,7 @@ use self::watched::Watched;
 use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::{Admin, AuditLog, Deps, Locations, Reloads, Runs};
 use keyward_databases::DatabaseListener;
-use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner};
+use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner, Retirement};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::log::Verbosity;
@@ -149,7 +149,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
     let deps = control_plane(&services, &gateway, &audit, changes.clone());
-    let admin = Admin::serving(deps, ends.drain.subscribe(), locations.clone(), reloads.clone());
+    let admin = Admin::serving(deps, ends.stop.subscribe(), locations.clone(), reloads.clone());
     let mut tasks = AdminTasks::new();
     limit_exchange::start(&services, &mut tasks).await?;
     let access = admin_access(&config, bound.admin_addr);
@@ -385,13 +385,22 @@ impl Running {
         }
     }
 
-    /// Ends. If another process has the sockets, streams that were accepted a moment before get time for a request.
+    /// Ends. If another process has the sockets, streams that were accepted a moment before get time for a request;
+    /// otherwise load balancers get `limits.shutdown_delay` to notice.
     async fn end(self, is_handed_over: bool) {
+        let (retirement, time) = match is_handed_over {
+            true => (Retirement::Replaced, FIRST_REQUEST_WITHIN),
+            false => (Retirement::Announced, self.services.limits.shutdown_delay),
+        };
         if is_handed_over {
-            self.ends.retire.send_replace(true);
             self.tasks.retire();
+        } else {
+            self.ends.stop.send_replace(true);
+        }
+        if !time.is_zero() {
+            self.ends.retire.send_replace(retirement);
             tokio::select! {
-                () = tokio::time::sleep(FIRST_REQUEST_WITHIN) => {}
+                () = tokio::time::sleep(time) => {}
                 () = cut(self.cores.cutting().subscribe()) => {}
             }
         }
@@ -416,6 +425,7 @@ impl Running {
         // Its copies of the sockets would keep them open.
         drop(hand_over);
         let within = services.limits.drain_timeout;
+        ends.stop.send_replace(true);
         ends.drain.send_replace(true);
         all_ended(&mut listeners).await;
         let Ok(cores) = Arc::try_unwrap(cores) else {

@@ -11,7 +11,7 @@ use super::{audit_file, descriptors};
 use crate::config::Config;
 use keyward_base::codes::ERRORS_PATH;
 use keyward_net::tls;
-use keyward_proxy::{ConnectLinks, Gateway, Parts, WantedLink};
+use keyward_proxy::{ConnectLinks, Gateway, Parts, Retirement, WantedLink};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
 
@@ -25,30 +25,33 @@ pub struct DataPath {
 /// Ends a gateway.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
-    /// See [`Ending::retiring`].
-    pub(super) retire: watch::Sender<bool>,
+    /// Turns true when the gateway begins to stop: it is not ready from then on.
+    pub(super) stop: watch::Sender<bool>,
+    /// See [`Ending::retirement`].
+    pub(super) retire: watch::Sender<Retirement>,
     /// See [`Ending::draining`].
     pub(super) drain: watch::Sender<bool>,
 }
 
 /// How a gateway ends.
 pub(super) struct Ending {
-    /// Turns true when another process accepts.
-    pub(super) retiring: watch::Receiver<bool>,
+    /// Whether new streams are for others.
+    pub(super) retirement: watch::Receiver<Retirement>,
     /// Turns true when streams end.
     pub(super) draining: watch::Receiver<bool>,
 }
 
 impl Ends {
     pub(super) fn subscribe(&self) -> Ending {
-        Ending { retiring: self.retire.subscribe(), draining: self.drain.subscribe() }
+        Ending { retirement: self.retire.subscribe(), draining: self.drain.subscribe() }
     }
 }
 
 impl Ending {
     /// A receiver keeps its last value after the sender was dropped.
     fn never() -> Self {
-        Self { retiring: watch::channel(false).1, draining: watch::channel(false).1 }
+        let (retirement, draining) = (watch::channel(Retirement::No).1, watch::channel(false).1);
+        Self { retirement, draining }
     }
 }
 
@@ -146,7 +149,7 @@ fn parts(
             settings: services.connect.subscribe(),
             wanted: None,
         },
-        retiring: ending.retiring,
+        retirement: ending.retirement,
         draining: ending.draining,
     })
 }

@@ -115,7 +115,7 @@ fn a_key_of_a_file_is_connected_and_explain_says_where_it_logs_in() {
     cli.run(&["rule", "add", "deny", "build.test:22", "--name", "no-build"]).ok();
     let denied = explained(&cli, &["ssh://deploy@build.test"]);
     assert!(denied["stopped_by"].to_string().contains("store:no-build"), "{denied}");
-    let text = cli.run(&["explain", "ssh://nobody", "--agent", "ci"]).failed(1);
+    let text = cli.run(&["explain", "ssh://forge.test", "--agent", "ci"]).failed(1);
     assert!(text.contains("ssh://USER@HOST"), "{text}");
 }
 

@@ -36,12 +36,12 @@ async fn metrics(lab: &Lab) -> String {
 }
 
 #[tokio::test]
-async fn the_metrics_listener_has_no_other_path_and_changes_nothing() {
+async fn the_metrics_listener_has_no_path_but_metrics_and_probes_and_changes_nothing() {
     let lab = plan().start(Origin::saying("fine").await).await;
     let at = metrics_addr(&lab);
     let host = format!("Host: {at}\r\n");
     for path in
-        ["/", "/healthz", "/ca.pem", "/api/v1/status", "/api/v1/agents", "/metrics/", "//metrics"]
+        ["/", "/ca.pem", "/api/v1/status", "/readyz/", "/api/v1/agents", "/metrics/", "//metrics"]
     {
         assert_eq!(ask(at, &format!("GET {path}"), &host).await.head.status(), 404, "{path}");
     }
@@ -49,7 +49,9 @@ async fn the_metrics_listener_has_no_other_path_and_changes_nothing() {
         let answer = ask(at, &format!("{method} /metrics"), &host).await;
         assert_eq!(answer.head.status(), 405, "{method}");
     }
-    assert_eq!(ask(at, "HEAD /metrics", &host).await.head.status(), 200);
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(ask(at, &format!("HEAD {path}"), &host).await.head.status(), 200, "{path}");
+    }
     lab.finish().await;
 }
 

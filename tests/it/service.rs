@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use tokio::net::UnixDatagram;
+use tokio::net::{TcpStream, UnixDatagram};
 
-use crate::support::process::Served;
+use crate::support::process::{Served, reserved_address};
 use crate::support::*;
 
 const TOKEN: &str = "kwa_service-0123456789abc";
@@ -70,7 +70,7 @@ async fn the_level_of_the_log_follows_the_file() {
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let served = Served::start(&plan, &origin, &variables);
     let asks = async || {
-        let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
+        let stream = TcpStream::connect(served.proxy).await.expect("it listens");
         let mut wire = Wire::plain(stream);
         let head = format!("GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n");
         wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await;
@@ -113,7 +113,7 @@ async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     fs::write(served.config(), patient).expect("written");
     assert_eq!(served.terminate(), Some(0), "{}", served.output());
     served.restart();
-    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
+    let stream = TcpStream::connect(served.proxy).await.expect("it listens");
     let mut wire = Wire::plain(stream);
     let head = format!("GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n");
     wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await;
@@ -125,6 +125,40 @@ async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     assert!(wire.is_closed().await);
     let records = served.audit();
     assert_eq!(records.last().expect("a record")["outcome"], "ended", "{records:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_serves_new_streams_until_load_balancers_had_time_to_notice() {
+    let metrics = reserved_address();
+    let plan =
+        Plan::api_key().limit("shutdown_delay: 1h").listen(&format!("metrics: \"{metrics}\""));
+    let origin = Origin::saying("fine").await;
+    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
+    let mut served = Served::start(&plan, &origin, &variables);
+    let proxy = served.proxy;
+    let opened = async || Wire::plain(TcpStream::connect(proxy).await.expect("it listens"));
+    let asks = async |wire: &mut Wire| {
+        let head = format!("GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n");
+        wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await;
+        let answer = wire.answer("GET").await;
+        assert_eq!(answer.text(), "fine");
+        answer.head.one("connection").map(str::to_owned)
+    };
+    let readiness = async || {
+        let mut wire = Wire::plain(TcpStream::connect(metrics).await.expect("it listens"));
+        wire.send(format!("GET /readyz HTTP/1.1\r\nHost: {metrics}\r\n\r\n")).await;
+        wire.answer("GET").await.head.status()
+    };
+    let mut kept = opened().await;
+    assert_eq!(asks(&mut kept).await, None);
+    assert_eq!(readiness().await, 200);
+    served.signal(Signal::TERM);
+    until(&served, |status| status["status"] == "draining").await;
+    assert_eq!(readiness().await, 503);
+    assert_eq!(asks(&mut opened().await).await.as_deref(), Some("close"));
+    assert_eq!(asks(&mut kept).await.as_deref(), Some("close"), "of before");
+    assert!(kept.is_closed().await);
+    assert_eq!(served.terminate(), Some(0), "a second signal ends the delay: {}", served.output());
 }
 
 #[tokio::test]
@@ -172,7 +206,7 @@ async fn inherited_sockets_are_served_by_their_names() {
         (at[1], format!("GET /readyz HTTP/1.1\r\nHost: {}\r\n\r\n", at[1]), 200),
     ];
     for (addr, request, expected) in statuses {
-        let stream = tokio::net::TcpStream::connect(addr).await.expect("the kernel listens");
+        let stream = TcpStream::connect(addr).await.expect("the kernel listens");
         let mut wire = Wire::plain(stream);
         wire.send(request).await;
         assert_eq!(wire.answer("GET").await.head.status(), expected, "{addr}");

@@ -28,12 +28,15 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Routes without authentication, for both listeners.
 pub(super) fn open_routes() -> Router<Admin> {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
+    probe_routes()
         .route("/ca.pem", get(ca))
         .route("/ca.crt", get(ca_der))
         .route("/bundle.pem", get(bundle))
+}
+
+/// Liveness and readiness, for supervisors and load balancers.
+pub(super) fn probe_routes() -> Router<Admin> {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
 }
 
 /// Metrics for a user's token, on the TCP listener.

@@ -71,9 +71,10 @@ pub fn hooks_router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// The metrics and no other path, without authentication, for a listener of their own.
+/// The metrics, liveness and readiness, and no other path, without authentication, for a listener of their own.
 pub fn metrics_router(admin: Admin) -> Router {
     health::metrics_route()
+        .merge(health::probe_routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
         .layer(middleware::from_fn(no_rebinding))

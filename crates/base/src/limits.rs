@@ -135,7 +135,12 @@ section! {
         /// size; for more, it may use at most as much as it leaves free for others.
         #[key("bytes")]
         pub decoder_bytes_total: usize,
-        /// How long shutdown (SIGTERM) waits for running exchanges.
+        /// How long a gateway that got SIGTERM is not ready but still accepts, so that load balancers notice. An
+        /// answer then ends its HTTP/1.1 stream.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub shutdown_delay: Duration,
+        /// How long shutdown waits for running exchanges, after `shutdown_delay`.
         #[key("time")]
         #[serde(with = "duration")]
         pub drain_timeout: Duration,
@@ -187,6 +192,7 @@ impl Default for Limits {
             written_body_bytes_max: 8 * 1024 * 1024,
             written_body_bytes_total: 128 * 1024 * 1024,
             decoder_bytes_total: 256 * 1024 * 1024,
+            shutdown_delay: Duration::ZERO,
             drain_timeout: seconds(30),
         }
     }

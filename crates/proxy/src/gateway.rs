@@ -77,11 +77,22 @@ pub struct Parts {
     pub errors_page: Option<String>,
     /// The links to the console in refusals.
     pub connect: ConnectLinks,
-    /// Becomes true when another process accepts in place of this one: an answer then ends its HTTP/1.1 stream, so that
-    /// the agent's next request goes to that process.
-    pub retiring: watch::Receiver<bool>,
+    /// Changes when other gateways take the next requests: an answer then ends its HTTP/1.1 stream.
+    pub retirement: watch::Receiver<Retirement>,
     /// Becomes true when the gateway drains.
     pub draining: watch::Receiver<bool>,
+}
+
+/// Whether a gateway that serves leaves new streams to others.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Retirement {
+    /// It takes all.
+    #[default]
+    No,
+    /// It is not ready, but accepts: load balancers need time to notice.
+    Announced,
+    /// Another process has its listening sockets.
+    Replaced,
 }
 
 /// The shared state of the data path.

@@ -73,7 +73,7 @@ mod upstream;
 
 pub use connect_link::{ConnectLinks, WantedAccount, WantedLink};
 pub use exchange::{call, test_request};
-pub use gateway::{Gateway, Parts};
+pub use gateway::{Gateway, Parts, Retirement};
 pub use keyward_net::seed_list::SeedListError;
 pub use limits::auth_failures::AuthFailures;
 pub use limits::shared::{HeardRow, LimitExchange, LimitSpace, SharedLimits};

@@ -311,7 +311,7 @@ impl Load {
                 Outcome::Served => true,
                 Outcome::Refused(424, _) => !lost.is_empty(),
                 Outcome::Refused(503, code) => code == "refresh_unavailable" && has_fault(name),
-                Outcome::Cut => has_fault(name) || name.contains("replaced"),
+                Outcome::Cut => has_fault(name),
                 Outcome::Refused(..) => false,
             };
             let wrong: Vec<_> = outcomes.iter().filter(|(it, _)| !allowed(it)).collect();

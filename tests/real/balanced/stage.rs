@@ -28,6 +28,8 @@ const OTHER_TOKEN: &str = "kwa_balanced-0123456789abc";
 /// Pauses and leases are short: a fault lasts some seconds.
 const OFTEN: &str = "oauth: { backoff_first: 200ms, backoff_max: 1s, backoff_jitter_percent: 0, \
                      circuit_failures_max: 1000000, lease: 12s, exchange_timeout: 4s, wait_timeout: 3s }";
+/// Longer than HAProxy needs to see that a replica is not ready.
+const SHUTDOWN_DELAY: &str = "shutdown_delay: 3s";
 const STORE: &str = "store: { postgres: { url: { env: DATABASE_URL }, trust: [origin-ca.pem], timeout: 2s, \
                      streams_max: 8, stale_max: 60s } }";
 
@@ -70,7 +72,7 @@ impl Balancer {
              frontend agents\n  bind {at}\n  default_backend keyward\n\
              backend keyward\n  balance roundrobin\n  option redispatch\n  retries 3\n\
              \x20 option httpchk\n  http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost:%[bc_dst_port]\n\
-             \x20 default-server check inter 300ms fall 2 rise 1 on-marked-down shutdown-sessions\n"
+             \x20 default-server check inter 300ms fall 2 rise 1\n"
         );
         for (number, (proxy, admin)) in replicas.iter().enumerate() {
             text += &format!("  server keyward-{number} {proxy} port {}\n", admin.port());
@@ -158,6 +160,7 @@ fn plan(relay: &Relay, (proxy, admin): (SocketAddr, SocketAddr), certificates: &
         .allow(&server.to_string())
         .proxy(&format!("\"{proxy}\""))
         .admin(&admin.to_string())
+        .limit(SHUTDOWN_DELAY)
         .top(STORE)
         .top(OFTEN)
         .top("master_key: { env: MASTER_KEY }")

@@ -14,13 +14,13 @@ const WORKERS: usize = 4;
 /// Before, between and after the replacements. Each token is renewed several times in it.
 const CALM: Duration = Duration::from_secs(20);
 
-/// The program that replicas run before: `KEYWARD_TEST_OLDER`, or the one that was built, which makes it a rolling restart.
+/// The program that replicas run before: `KEYWARD_TEST_OLDER`, which must know `limits.shutdown_delay`, or the one that was
+/// built, which makes it a rolling restart.
 fn older() -> PathBuf {
     std::env::var_os("KEYWARD_TEST_OLDER").map_or_else(built, PathBuf::from)
 }
 
-/// Tokens are renewed by old and new replicas in turn: none is used twice and none is lost. The gateway refuses nothing; a
-/// connection that HAProxy made in the moment when a replica stopped may be cut.
+/// Tokens are renewed by old and new replicas in turn: none is used twice, none is lost, and no request fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_are_replaced_one_after_the_other_and_no_token_is_lost() {
     let mut fleet = Fleet::start(&older(), CONNECTIONS, TOKEN_LIFE).await;

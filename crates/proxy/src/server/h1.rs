@@ -126,7 +126,7 @@ where
 {
     let limits = &context.core.gateway.limits;
     let idle = Arc::new(H1Idle::default());
-    let retiring = &context.core.gateway.retiring;
+    let retirement = &context.core.gateway.retirement;
     let service = service_fn(|request: Request<Incoming>| {
         let (head, body) = request.into_parts();
         let opens_tunnel = head.method == Method::CONNECT;
@@ -139,7 +139,7 @@ where
             let mut answer = answer.await;
             let upgrades = opens_tunnel || answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             // An atomic load; `borrow` takes a lock that all cores share.
-            let is_retiring = retiring.has_changed().unwrap_or(false);
+            let is_retiring = retirement.has_changed().unwrap_or(false);
             if is_retiring && !upgrades {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

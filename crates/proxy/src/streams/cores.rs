@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::connect;
 use super::service::{ServiceSocket, ServiceStream, StreamService};
-use crate::gateway::{Core, Gateway};
+use crate::gateway::{Core, Gateway, Retirement};
 use crate::limits::agent_streams::CoreStreamCount;
 use crate::server::h1::draining;
 use crate::session::AcceptedStream;
@@ -130,12 +130,12 @@ impl Cores {
             Err(error) => return tracing::error!(%error, index, "a core does not accept"),
         };
         let acceptor = &served.acceptor;
-        let (mut retire, mut drain) =
-            (self.gateway.retiring.clone(), self.gateway.draining.clone());
+        let (mut retirement, mut drain) =
+            (self.gateway.retirement.clone(), self.gateway.draining.clone());
         loop {
             let accepted = tokio::select! {
                 accepted = acceptor.accept() => accepted,
-                () = draining(&mut retire) => return,
+                () = replaced(&mut retirement) => return,
                 () = draining(&mut drain) => return,
             };
             match accepted {
@@ -363,6 +363,13 @@ async fn fronted(
             let cause = cause.escape_debug().to_string();
             tracing::info!(cause, "no TLS with a client of the proxy");
         }
+    }
+}
+
+/// Resolves when another process has the listening sockets; never resolves once the gateway is dropped.
+async fn replaced(retirement: &mut watch::Receiver<Retirement>) {
+    if retirement.wait_for(|it| *it == Retirement::Replaced).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
