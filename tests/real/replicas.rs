@@ -3,6 +3,7 @@
 mod chains;
 mod checked;
 mod cut;
+mod delivery;
 mod limits;
 mod operations;
 mod outdated;
@@ -10,7 +11,6 @@ mod take_over;
 
 use std::process::Command;
 
-use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 
 use crate::postgres::server::{NAME, Server};
@@ -18,7 +18,6 @@ use crate::stage::said;
 use crate::support::authorization::Authorization;
 use crate::support::canary::Canary;
 use crate::support::gateway::Gateway;
-use crate::support::hooks::Hooks;
 use crate::support::tokens::{api, method, plan_of, refresh_only, rules};
 use crate::support::*;
 
@@ -226,52 +225,6 @@ async fn a_replica_without_news_for_too_long_is_not_ready_until_there_are() {
     database.server.run();
     let fresh = async { while ready().await != (200, "ready".to_owned()) {} };
     patiently("ready", fresh).await;
-    lab.finish().await;
-}
-
-/// A service repeats its requests to whichever replica the load balancer chooses.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_both_replicas_get_is_delivered_once() {
-    const EVENTS: usize = 20;
-    const SECRET: &str = "the-secret-of-the-service-canary";
-    let (database, program) = (Database::start(), Hooks::start().await);
-    let plan = program.reached(database.under(Plan::api_key()));
-    let mut lab = plan.start(Origin::saying("fine").await).await;
-    lab.guard(Canary::of(SECRET.to_owned()));
-    let mut other = lab.gateway.replica().await;
-    let hook = json!({"name": "ci", "scheme": "github", "to": program.url(), "secret": SECRET});
-    let made = call(&lab.gateway, "POST", "/hooks", &hook).await;
-    lab.guard(Canary::of(made["signing_key"].as_str().expect("shown once").to_owned()));
-    let known = async { while other.api("GET", "/hooks/ci", "").await.head.status() != 200 {} };
-    patiently("the hook at the other replica", known).await;
-    for event in 0..EVENTS {
-        let body = format!("{{\"event\":{event}}}");
-        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-        let tag = hmac::sign(&key, body.as_bytes());
-        let signature: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        for gateway in [&lab.gateway, &other] {
-            let mut wire = lab.client_at(gateway.admin).await;
-            let (port, length) = (gateway.admin.port(), body.len());
-            wire.send(format!(
-                "POST /hooks/ci HTTP/1.1\r\nHost: localhost:{port}\r\nX-GitHub-Event: push\r\n\
-                 Content-Type: application/json\r\nX-GitHub-Delivery: {event}\r\n\
-                 X-Hub-Signature-256: sha256={signature}\r\nContent-Length: {length}\r\n\r\n{body}"
-            ))
-            .await;
-            let answer = wire.answer("POST").await;
-            assert!((200..300).contains(&answer.head.status()), "{}", answer.text());
-        }
-    }
-    for gateway in [&lab.gateway, &other] {
-        let delivered = async {
-            while call(gateway, "GET", "/hooks/ci", &Value::Null).await["waiting"] != 0 {}
-        };
-        patiently("all deliveries", delivered).await;
-    }
-    let bodies: Vec<String> = program.origin.received().iter().map(Message::text).collect();
-    let expected: Vec<String> = (0..EVENTS).map(|event| format!("{{\"event\":{event}}}")).collect();
-    assert_eq!(bodies, expected, "each once, in their order");
-    other.stop().await;
     lab.finish().await;
 }
 

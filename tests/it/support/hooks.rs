@@ -1,6 +1,7 @@
 //! A receiver of webhooks: answers as a test says, and verifies every signature with its own code.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::hmac;
@@ -20,6 +21,8 @@ const HOOKS: &str = "hooks.acme.test";
 pub(crate) struct Hooks {
     pub(crate) origin: Origin,
     answers: Arc<Mutex<VecDeque<String>>>,
+    /// No request is answered.
+    holds: Arc<AtomicBool>,
 }
 
 /// One event, as it arrived.
@@ -35,9 +38,10 @@ impl Hooks {
     /// One that takes everything.
     pub(crate) async fn start() -> Self {
         let answers = Arc::<Mutex<VecDeque<String>>>::default();
-        let next = answers.clone();
+        let holds = Arc::<AtomicBool>::default();
+        let (next, held) = (answers.clone(), holds.clone());
         let origin = Origin::named(&[HOOKS], move |stream| {
-            let (next, notes) = (next.clone(), stream.notes());
+            let (next, held, notes) = (next.clone(), held.clone(), stream.notes());
             async move {
                 let mut wire = stream.into_wire();
                 while let Some(request) = wire.request().await {
@@ -45,7 +49,7 @@ impl Hooks {
                     let answer = next.lock().expect("not poisoned").pop_front();
                     let answer = answer.unwrap_or_else(|| status(204));
                     // Silence until the client goes.
-                    if answer.is_empty() {
+                    if answer.is_empty() || held.load(SeqCst) {
                         wire.is_closed().await;
                         return;
                     }
@@ -53,7 +57,7 @@ impl Hooks {
                 }
             }
         });
-        Self { origin: origin.await, answers }
+        Self { origin: origin.await, answers, holds }
     }
 
     /// A plan by which a gateway reaches it.
@@ -70,6 +74,11 @@ impl Hooks {
     /// What the next requests are answered with, in order; nothing at all where it is empty.
     pub(crate) fn answers(&self, answers: impl IntoIterator<Item = String>) {
         self.answers.lock().expect("not poisoned").extend(answers);
+    }
+
+    /// Whether requests that arrive from now on get no answer.
+    pub(crate) fn hold(&self, holds: bool) {
+        self.holds.store(holds, SeqCst);
     }
 
     /// Makes the webhook `ops` that is told of these events. Its key is looked for when the lab is finished.
