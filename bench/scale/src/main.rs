@@ -52,8 +52,9 @@ async fn main() -> anyhow::Result<()> {
     let keyring = Arc::new(KeySource::load(&sources, variable, &[])?);
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     fill(&store, &keyring, connections, agents).await?;
-    open(&store, &keyring).await?;
-    write(&*store).await
+    // Before `open`, which pauses connections and agents.
+    write(&*store).await?;
+    open(&store, &keyring).await
 }
 
 /// Makes the connections and agents through the vault and the directory.
