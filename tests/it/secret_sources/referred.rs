@@ -262,7 +262,7 @@ fn token(request: &Message) -> (Value, Value) {
 
 /// Waits until sources gave more values than `known` since the gateway began: how many.
 async fn fetches_beyond(lab: &Lab, known: u64) -> u64 {
-    let begin = "keyward_source_fetches_total{outcome=\"ok\"} ";
+    let begin = "keyward_source_fetches_total{outcome=\"fetched\"} ";
     let more = async {
         loop {
             let metrics = lab.gateway.metrics().await;
