@@ -195,7 +195,7 @@ impl Reloader {
         self.services.events.set(config.events.clone());
         self.services.inbox.set(config.events.clone());
         self.services.backups.set(config.backup.clone());
-        let definitions = config.provider_definitions.clone().into();
+        let definitions = config.provider_definitions.clone();
         self.services.provider_definitions.send_replace(definitions);
         self.services.connect.send_replace(Arc::new(config.connect.clone()));
         self.follow(&config.oauth);

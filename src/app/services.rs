@@ -441,7 +441,7 @@ impl Opened {
             clock: self.clock,
             public_url,
             connect: watch::Sender::new(Arc::new(config.connect.clone())),
-            provider_definitions: watch::Sender::new(config.provider_definitions.clone().into()),
+            provider_definitions: watch::Sender::new(config.provider_definitions.clone()),
             limits: config.limits.clone(),
             shared_limits,
             sign_in: config.sign_in.settings.clone(),

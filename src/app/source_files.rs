@@ -1,5 +1,7 @@
-//! Background job: changed files of secret sources are read again, so that the next request uses the new value.
+//! Background job: changed files of secret sources are read again, so that the next request uses the new value. A file whose
+//! value is the same has not changed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::watched::{LOOK_EVERY, Watched};
@@ -9,7 +11,7 @@ use keyward_vault::Vault;
 pub(super) async fn follow(vault: Arc<Vault>) {
     let mut files = vault.source_files();
     let mut watched = Watched::new(files.clone());
-    vault.fetch_files_again().await;
+    vault.use_files_at_start().await;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let now = vault.source_files();
@@ -19,20 +21,23 @@ pub(super) async fn follow(vault: Arc<Vault>) {
             if !is_same {
                 watched.rests_on(now);
             }
-            let has_changed = watched.look();
-            if has_changed {
+            let changed: Vec<PathBuf> = match watched.look() {
+                true => watched.changed().cloned().collect(),
+                false => Vec::new(),
+            };
+            if !changed.is_empty() {
                 watched.reading();
             }
-            (watched, has_changed)
+            (watched, changed)
         };
         // A task that panics would end the job silently.
-        let Ok((looked, has_changed)) = tokio::task::spawn_blocking(look).await else {
+        let Ok((looked, changed)) = tokio::task::spawn_blocking(look).await else {
             tracing::error!("files of secret sources are not followed any more");
             return;
         };
         watched = looked;
-        if has_changed {
-            vault.fetch_files_again().await;
+        if !changed.is_empty() {
+            vault.use_changed_files(&changed).await;
         }
     }
 }

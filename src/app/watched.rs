@@ -38,6 +38,12 @@ impl Watched {
         still && self.seen != self.read
     }
 
+    /// The files that have changed since they were read, as of the last look.
+    pub(super) fn changed(&self) -> impl Iterator<Item = &PathBuf> {
+        let marks = self.read.iter().zip(&self.seen);
+        self.files.iter().zip(marks).filter(|(_, (read, seen))| read != seen).map(|(file, _)| file)
+    }
+
     /// Notes that the files are about to be read.
     pub(super) fn reading(&mut self) {
         self.seen = marks(&self.files);
@@ -93,12 +99,14 @@ mod tests {
     fn a_file_that_still_moves_is_not_told() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a");
-        let mut watched = Watched::new(vec![file.clone()]);
+        let beside = dir.path().join("b");
+        let mut watched = Watched::new(vec![file.clone(), beside]);
         for text in ["", "half", "whole text"] {
             fs::write(&file, text).unwrap();
             assert!(!watched.look(), "{text:?}");
         }
         assert!(watched.look());
+        assert!(watched.changed().eq([&file]));
         watched.reading();
         assert!(!told(&mut watched));
     }

@@ -20,6 +20,7 @@ use super::table::{moment, pairs};
 use keyward_api::wire::{AppChanged, AuthView, ProviderView, RedirectView};
 use keyward_base::id::AppId;
 use keyward_model::{App, Shown};
+use keyward_rules::provider::scope_words::worded_scopes;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -261,7 +262,7 @@ impl Columns for App {
             references::failing(app.facts.fetch_failing.as_ref())
         }),
         Column::shown("redirect URI", |app| app.facts.redirect_uri.clone()),
-        Column::shown("scopes", |app| app.scopes.join(" ")),
+        Column::shown("scopes", |app| worded_scopes(&app.scopes, &app.facts.scope_words)),
         Column::shown("variables", |app| pairs(&app.variables)),
         Column::listed("CONNECTIONS", |app| app.facts.connections.len().to_string()),
         Column::shown("connections", |app| app.facts.connections.join(", ")),

@@ -41,6 +41,7 @@ use super::table::{fields, moment, pairs};
 use super::whose::{Seen, To, Whose, owner_of};
 use keyward_api::wire::{self, ConnectionMade, Failing, List, TokenStatus};
 use keyward_model::{Connection, FieldReference, References, Shown};
+use keyward_rules::provider::scope_words::worded_scopes;
 use keyward_state::directory::ConnectionState;
 
 #[derive(Debug, Subcommand)]
@@ -396,7 +397,7 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("accounts", key.map(|key| key.users.join(", ")).unwrap_or_default()),
         ("servers", key.map(|key| key.servers.join(", ")).unwrap_or_default()),
         ("account", connection.facts.account.clone().unwrap_or_default()),
-        ("granted", connection.facts.granted.join(", ")),
+        ("granted", worded_scopes(&connection.facts.granted, &connection.facts.scope_words)),
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),
     ];
     rows.extend(references::rows(connection));

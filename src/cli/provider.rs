@@ -243,6 +243,12 @@ fn show(provider: &ProviderView) -> String {
     for auth in &provider.auth {
         text.push_str(&form(auth));
     }
+    if !provider.scope_words.is_empty() {
+        text.push_str("\nscopes:\n");
+    }
+    for (scope, words) in &provider.scope_words {
+        text.push_str(&format!("  {scope}: {words}\n"));
+    }
     if !provider.actions.is_empty() {
         text.push_str("\nactions for rules:\n");
     }
@@ -282,6 +288,7 @@ mod tests {
                  "fields": []},
             ],
             "docs_url": null, "key_url": "https://example.com/keys",
+            "scope_words": {"orders:read": "see orders"},
         }))
         .unwrap()
     }

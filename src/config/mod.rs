@@ -49,6 +49,7 @@ mod yaml;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use keyward_backup::BackupSettings;
 use keyward_base::connect::ConnectSettings;
@@ -111,9 +112,9 @@ pub struct Config {
     /// How upstreams are reached.
     pub upstream: Upstream,
     /// Own providers, none of which has a built-in one's id.
-    pub providers: Vec<Provider>,
+    pub providers: Vec<Arc<Provider>>,
     /// The same as they are written, for an export.
-    pub provider_definitions: Vec<serde_json::Value>,
+    pub provider_definitions: Arc<[serde_json::Value]>,
     /// Declared apps.
     pub apps: Vec<Declared<App>>,
     /// Declared connections.

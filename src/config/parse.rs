@@ -1,6 +1,8 @@
 //! The whole configuration from its document: one line per section, in the order in which they need
 //! each other.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_yaml::Value;
 
@@ -212,13 +214,15 @@ impl Sections {
         }
     }
 
-    fn providers(&self, reading: &mut Reading<'_>) -> Vec<Provider> {
+    fn providers(&self, reading: &mut Reading<'_>) -> Vec<Arc<Provider>> {
         let Some(value) = &self.providers else { return Vec::new() };
-        check::providers(value, "providers", &Catalogue::built_in(), &mut reading.problems)
+        let built_in = Catalogue::built_in();
+        let found = check::providers(value, "providers", &built_in, &mut reading.problems);
+        found.into_iter().map(Arc::new).collect()
     }
 
     /// The items as they are written. One that is not JSON is reported by [`Sections::providers`].
-    fn provider_definitions(&self) -> Vec<serde_json::Value> {
+    fn provider_definitions(&self) -> Arc<[serde_json::Value]> {
         let items = self.providers.as_ref().and_then(Value::as_sequence);
         let items = items.into_iter().flatten();
         items.filter_map(|item| serde_json::to_value(item).ok()).collect()

@@ -149,6 +149,7 @@ mod rules_stored;
 mod run_child;
 mod run_gateway;
 mod run_token;
+mod scope_words;
 mod screens;
 mod scrub;
 mod secret_sources;

@@ -123,6 +123,10 @@ fn section(provider: &Provider, text: &mut String) {
             let _ = writeln!(text, "- {quirk}");
         });
     }
+    if !about.scope_words.is_empty() {
+        let words = about.scope_words.iter().map(|(scope, words)| format!("`{scope}` ({words})"));
+        let _ = writeln!(text, "\nScopes: {}.", words.collect::<Vec<_>>().join(", "));
+    }
     let checked = about.checked.as_ref().map(|day| format!(", {day}")).unwrap_or_default();
     let _ = writeln!(text, "\nSources: {}{checked}.", about.sources.join(", "));
 }

@@ -295,15 +295,15 @@ async fn a_role_is_assumed_with_the_token_of_a_source_and_one_session_serves_a_r
     assert!(renewed.status.success(), "{}", said(&renewed));
     let received = aws.received(&renewed);
     assert_eq!(count(&received, "identity"), 1, "{} {received:#?}", said(&renewed));
-    // One session for all requests of a gateway. The next one reads the file again, and asks with what it has.
-    for sessions in [2, 3] {
+    // One session for all requests, also of the next gateways: they read the file again, and find the same token.
+    for _ in 0..2 {
         let output = aws.python("roles.py").await;
         let text = said(&output);
         let received = aws.received(&output);
         assert!(output.status.success() && text.contains("answer: fine"), "{text} {received:#?}");
         assert!(text.contains("assumed-role/deploy/agents"), "{text}");
         assert!(text.contains("refused: True"), "credentials stay with the gateway: {text}");
-        assert_eq!(count(&received, "identity"), sessions, "{received:#?}");
+        assert_eq!(count(&received, "identity"), 1, "{received:#?}");
         for request in received.iter().filter(|request| request["how"] == "field") {
             let credential = request["fields"]["authorization"].as_str().expect("signed");
             assert!(credential.contains("Credential=ASIA"), "signed by the role: {credential}");

@@ -54,7 +54,10 @@ impl Exposed for App {
         let mut connections: Vec<String> = uses.map(|connection| connection.name.clone()).collect();
         connections.sort_unstable();
         let references = context.deps().vault.app_reference_status(record).await;
+        let catalogue = context.deps().vault.catalogue(&record.org);
+        let provider = catalogue.get(&record.provider);
         AppShown {
+            scope_words: provider.map(|it| it.words_for(&record.scopes)).unwrap_or_default(),
             fetched: references.fetched,
             fetch_failing: references.failing,
             redirect_uri: record.redirect_uri(&context.deps().public_url),

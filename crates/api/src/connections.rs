@@ -375,6 +375,8 @@ fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut ConnectionSh
         let missing = requested.iter().filter(|scope| !granted.contains(scope));
         shown.missing = missing.cloned().collect();
     }
+    let all = requested.iter().chain(granted);
+    shown.scope_words = provider.map(|provider| provider.words_for(all)).unwrap_or_default();
     shown.requested = requested;
     shown.inherited = app.map(|app| app.settings.requests.clone()).unwrap_or_default();
 }

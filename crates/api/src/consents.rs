@@ -18,6 +18,7 @@ use super::html::{self, HtmlPage};
 use super::state::Admin;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AppId, FlowId, OrgId};
+use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_vault::oauth::{
     CallbackRequest, Cookies, FORM_BYTES_MAX, FlowState, Flows, Offer, Refusal,
 };
@@ -349,10 +350,6 @@ fn confirmation(before: &str, account: Option<&str>) -> HtmlPage {
 }
 
 fn offered(offer: &Offer) -> HtmlPage {
-    let scopes = match offer.scopes.is_empty() {
-        true => "what the provider gives by itself".to_owned(),
-        false => offer.scopes.join(", "),
-    };
     let page = HtmlPage::new(&format!("Connect {}", offer.provider))
         .text(
             "Agents that may use this connection will act with the account that you choose at the \
@@ -361,13 +358,26 @@ fn offered(offer: &Offer) -> HtmlPage {
         .fact("Connection", &offer.connection)
         .fact("Started by", &offer.person)
         .fact("At", &offer.created.strftime("%Y-%m-%d %H:%M UTC").to_string())
-        .fact("App", &offer.app)
-        .fact("Asks for", &scopes);
+        .fact("App", &offer.app);
+    let page = asks_for(page, &offer.scopes, &offer.scope_words);
     let page = match &offer.account {
         Some(account) => page.fact("Account so far", account),
         None => page,
     };
     page.button(&format!("Continue to {}", offer.goes_to), "")
+}
+
+/// What the consent is for. Scopes with words are a line each.
+pub(super) fn asks_for(page: HtmlPage, scopes: &[String], words: &ScopeWords) -> HtmlPage {
+    let line = |scope: &String| match words.get(scope) {
+        Some(words) => format!("{words} (`{scope}`)"),
+        None => format!("`{scope}`"),
+    };
+    match (scopes, words.is_empty()) {
+        ([], _) => page.fact("Asks for", "what the provider gives by itself"),
+        (scopes, true) => page.fact("Asks for", &scopes.join(", ")),
+        (scopes, false) => page.fact_list("Asks for", &scopes.iter().map(line).collect::<Vec<_>>()),
+    }
 }
 
 fn refused(refusal: &Refusal) -> Response {

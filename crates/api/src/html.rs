@@ -28,7 +28,7 @@ overflow-x:auto}\
 details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:0 .9rem}\
 summary{cursor:pointer;padding:.55rem 0;font-weight:500}details[open]{padding-bottom:.4rem}\
 .good{color:var(--good);font-weight:600}.bad{color:var(--bad);font-weight:600}\
-.links{display:flex;flex-wrap:wrap;gap:.5rem;padding:0;margin:.9rem 0;list-style:none}\
+.links{display:flex;flex-wrap:wrap;gap:.5rem;padding:0;margin:.9rem 0;list-style:none}.list{padding:0;margin:0;list-style:none}\
 .links a,button{display:inline-block;font:inherit;padding:.45rem .9rem;border:1px solid var(--line);border-radius:6px;\
 background:var(--card);color:var(--text);text-decoration:none;cursor:pointer}\
 .links a:hover,button:hover{border-color:var(--soft)}button{margin:.5rem .5rem 0 0}\
@@ -107,6 +107,14 @@ impl HtmlPage {
     /// Adds a name and its value.
     pub(super) fn fact(mut self, name: &str, value: &str) -> Self {
         self.facts += &format!("<dt>{}</dt><dd>{}</dd>", escaped(name), escaped(value));
+        self
+    }
+
+    /// Adds a name and its values, one a line. What is between backticks is shown as code.
+    pub(super) fn fact_list(mut self, name: &str, values: &[String]) -> Self {
+        let item = |value: &String| format!("<li>{}</li>", with_code(value));
+        let (name, items) = (escaped(name), values.iter().map(item).collect::<String>());
+        self.facts += &format!(r#"<dt>{name}</dt><dd><ul class="list">{items}</ul></dd>"#);
         self
     }
 

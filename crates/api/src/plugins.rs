@@ -381,7 +381,10 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
             scopes_missing,
         }
     };
+    let catalogue = admin.deps().vault.catalogue(&plugin.org);
+    let provider = catalogue.get(&slot.provider);
     SlotView {
+        scope_words: provider.map(|it| it.words_for(&slot.scopes)).unwrap_or_default(),
         slot: slot.slot.clone(),
         provider: slot.provider.clone(),
         label: slot.label.clone(),

@@ -171,6 +171,7 @@ impl From<&Provider> for ProviderView {
             auth: provider.auth.iter().map(auth).collect(),
             actions: provider.actions().iter().map(ActionView::from).collect(),
             templates: provider.about.templates.clone(),
+            scope_words: provider.about.scope_words.clone(),
             docs_url: provider.about.docs_url.clone(),
             key_url: provider.about.key_url.clone(),
             mcp: provider.about.mcp.clone(),

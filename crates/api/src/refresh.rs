@@ -18,8 +18,8 @@ pub(super) fn routes() -> Routes {
     )
 }
 
-/// Asks the authorization server, whatever the age of the token. A pause after failures holds: what is
-/// asked for too often is refused to everyone.
+/// Asks the authorization server, whatever the age of the token. A pause after failures of the server holds for everyone; a
+/// secret of a source is tried at once.
 async fn refresh(
     State(admin): State<Admin>,
     caller: Caller,

@@ -88,6 +88,7 @@ use keyward_base::id::{AppId, TokenId};
 use keyward_model::PluginAffected;
 pub use keyward_model::{SecretFields, SecretText};
 pub use keyward_rules::policy::{Considered, Fit};
+use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
 
 /// The redirect URI of an app that is registered at its provider before it is added.
@@ -213,6 +214,9 @@ pub struct ProviderView {
     /// What apps can be begun with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<Template>,
+    /// What its scopes allow, in words.
+    #[serde(default, skip_serializing_if = "ScopeWords::is_empty")]
+    pub scope_words: ScopeWords,
     /// How authentication works there.
     pub docs_url: Option<String>,
     /// Where the owner gets a key.

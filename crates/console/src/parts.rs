@@ -2,6 +2,7 @@
 
 mod chart;
 mod form;
+mod scopes;
 mod subnav;
 
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use keyward_model::{ConnectionState, ManagedBy};
 
 pub(crate) use chart::{failures, series};
 pub(crate) use form::{Action, Check, Field, copyable, search};
+pub(crate) use scopes::{known_scopes, scope_list};
 pub(crate) use subnav::{Subpage, settings_nav};
 
 /// Colours of marks, as many as the style sheet has.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyward_base::id::AppId;
 use keyward_base::keys::section;
+use keyward_rules::provider::scope_words::ScopeWords;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -176,6 +177,9 @@ pub struct AppShown {
     /// Failures of fetches since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch_failing: Option<Failing>,
+    /// What its scopes allow, in words, as far as the provider has some.
+    #[serde(default, skip_serializing_if = "ScopeWords::is_empty")]
+    pub scope_words: ScopeWords,
     /// Names of the connections that use it.
     pub connections: Vec<String>,
     /// The configuration file no longer names it: no token is requested with it.

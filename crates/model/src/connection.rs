@@ -17,6 +17,7 @@ use keyward_base::rare::Rare;
 use keyward_base::settings::Settings;
 use keyward_base::time::{parse_duration, written};
 use keyward_rules::provider::OAuth;
+use keyward_rules::provider::scope_words::ScopeWords;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -249,6 +250,9 @@ pub struct ConnectionShown {
     /// Requested scopes that were not granted, as far as the provider says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+    /// What these scopes allow, in words, as far as the provider has some.
+    #[serde(default, skip_serializing_if = "ScopeWords::is_empty")]
+    pub scope_words: ScopeWords,
     /// Settings of its app that apply if `settings` do not set them.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
     pub inherited: Settings,

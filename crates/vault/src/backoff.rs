@@ -13,6 +13,10 @@ use keyward_net::call::Cause;
 /// Limit of the exponent; `backoff_max` is reached long before.
 const DOUBLINGS_MAX: u32 = 20;
 
+/// The remedy of a rejected secret.
+const CORRECT_IT: &str =
+    "correct the secret in its source, and run `keyward connection refresh NAME`";
+
 /// Consecutive failures, and the pause after the last one.
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {
@@ -24,6 +28,7 @@ pub struct Backoff {
     cause: Option<Cause>,
     message: Option<String>,
     source: Option<String>,
+    rejected: bool,
     whole_client: bool,
 }
 
@@ -76,6 +81,8 @@ pub struct FailureDetails {
     pub message: Option<String>,
     /// The secret source that gave no value.
     pub source: Option<String>,
+    /// Whether the server rejects a secret that a source gave.
+    pub rejected: bool,
     /// Whether the code is unknown: several equal responses with it end the grant.
     pub limited: bool,
     /// Whether the failure applies to all connections of the client.
@@ -100,6 +107,7 @@ impl Backoff {
         self.cause = failed.cause;
         self.message.clone_from(&failed.message);
         self.source.clone_from(&failed.source);
+        self.rejected = failed.rejected;
         self.whole_client = failed.whole_client;
         self.counts(now, failed);
         let own = jittered(own, random, settings.backoff_jitter_percent);
@@ -107,6 +115,14 @@ impl Backoff {
         let pause = own.max(asked);
         self.pause = Some((now, pause));
         pause
+    }
+
+    /// Ends the pause if only a secret of a source is its cause: another secret may be there now. Pauses that a server asks
+    /// for, or that spare it, stay.
+    pub fn end_pause_of_secret(&mut self) {
+        if self.is_of_secret() {
+            self.pause = None;
+        }
     }
 
     /// Sets a pause that is not caused by the connection.
@@ -183,6 +199,7 @@ impl Backoff {
             cause,
             message,
             source: None,
+            rejected: false,
             whole_client,
         }
     }
@@ -190,6 +207,19 @@ impl Backoff {
     /// The secret source that gave no value the last time. It is not stored: a start asks again.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
+    }
+
+    /// What an operator does about the last failure, if that is needed.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self.rejected {
+            true => Some(CORRECT_IT),
+            false => self.cause.map(Cause::remedy),
+        }
+    }
+
+    /// Whether the last failure is about a secret of a source, not about the server. It is not stored either.
+    pub fn is_of_secret(&self) -> bool {
+        self.rejected || self.source.is_some()
     }
 
     /// The number of consecutive failures.

@@ -346,6 +346,11 @@ impl Cell {
         }
     }
 
+    /// See [`Backoff::end_pause_of_secret`].
+    pub fn end_pause_of_secret(&self) {
+        self.state.lock().backoff.end_pause_of_secret();
+    }
+
     /// The backoff so far.
     pub fn backoff(&self) -> Backoff {
         self.state.lock().backoff.clone()

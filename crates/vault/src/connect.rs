@@ -178,11 +178,22 @@ impl Vault {
         Ok(None)
     }
 
-    /// Fetches a newer token now, regardless of the age of the current one. Pauses after failures apply.
+    /// Fetches a newer token now, regardless of the age of the current one. Pauses of authorization servers apply; a secret of
+    /// a source is tried at once, also if the last one was rejected.
     ///
     /// # Errors
     /// When no newer token can be fetched.
     pub async fn refresh_now(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
+        self.end_pause_of_secret(&*self.connection(org, id)?).await;
+        self.fetch_newer(org, id).await
+    }
+
+    /// The same, and all pauses apply.
+    pub(super) async fn fetch_newer(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+    ) -> Result<(), VaultError> {
         let connection = self.connection(org, id)?;
         // The stored token may have expired; the next one must be newer than that.
         let generation = self.stored(&connection).await?.version.0;

@@ -34,7 +34,6 @@ use super::token_request::{RequestFailure, StoredGrants, TokenContext};
 use super::unsaved_tokens::UnsavedTokens;
 use crate::grant::Grant;
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::Cause;
 use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
 
@@ -209,7 +208,7 @@ impl Vault {
             // A start tries again at once: that costs a source little, and its last values have to be read.
             if let Some(about) = about
                 .into_inner()
-                .filter(|_| connection.references.is_empty() && backoff.source().is_none())
+                .filter(|_| connection.references.is_empty() && !backoff.is_of_secret())
             {
                 self.store_failures(&connection.org, &connection.id, about, &backoff).await;
             }
@@ -388,9 +387,9 @@ impl Flight<'_> {
             self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
         }
         self.warn_of(&failed, asked);
-        // A source that gives no secret says nothing about the authorization server.
+        // A source that gives no secret says nothing about the authorization server; one that rejects a secret works.
         let is_of_source = failed.source.is_some() && token_context.oauth().is_some();
-        match failed.limited || is_of_source {
+        match failed.limited || failed.rejected || is_of_source {
             true => slot.answered(),
             false => slot.failed(&self.connection.id, now, &self.settings),
         }
@@ -455,7 +454,7 @@ fn unavailable(connection: &ConnectionRecord, cell: &Cell, rest: Duration) -> Va
     VaultError::RefreshUnavailable {
         connection: connection.name.clone(),
         why: late.or_else(|| backoff.message().map(ToOwned::to_owned)),
-        remedy: backoff.cause().map(Cause::remedy),
+        remedy: backoff.remedy(),
         retry_after: rest.max(RETRY_AFTER_MIN),
     }
 }

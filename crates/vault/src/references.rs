@@ -55,6 +55,16 @@ pub(super) fn grant_of(
     Grant::referring(auth, fields, &names)
 }
 
+/// What the sources have now, against the last values.
+pub(super) enum Newer {
+    /// The same values.
+    Same,
+    /// Others, or there were none.
+    Other,
+    /// They give none at present.
+    Unknown,
+}
+
 /// The name under which sources share limits and pauses, as authorization servers do.
 pub(super) fn server_of(org: &OrgId, references: &References) -> Option<String> {
     let first = references.values().next()?;
@@ -172,10 +182,37 @@ impl Vault {
         Ok(Ok(Fetched { grant, facts }))
     }
 
-    /// Has the next use of connections with fields in the source fetch them again.
+    /// Compares what the sources have now with the last values.
+    pub(super) async fn newer_values(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Newer, VaultError> {
+        let stored = self.stored(connection).await?;
+        let Grant::Referred(referred) = stored.grant(self, connection)? else {
+            return Ok(Newer::Other);
+        };
+        let Some(last) = referred.of(&digest_of(&connection.references)) else {
+            return Ok(Newer::Other);
+        };
+        Ok(match self.fetched_now(connection, &referred).await? {
+            Ok(newer) if last.is_of(&newer.grant) => Newer::Same,
+            Ok(_) => Newer::Other,
+            Err(_) => Newer::Unknown,
+        })
+    }
+
+    /// Has the next use of connections with fields in the source fetch them again, and ends pauses of apps with secrets there.
     pub(super) fn source_changed(&self, org: &OrgId, source: &str) {
         let view = self.directory.view();
         for connection in view.connections_of_source(org, source) {
+            self.cache.forget(&connection.id);
+        }
+        let apps: BTreeSet<_> = view.apps_of_source(org, source).map(|app| &app.id).collect();
+        for app in &apps {
+            self.app_fetches.forget(app);
+        }
+        let of_app = |it: &&Arc<ConnectionRecord>| it.app_id().is_some_and(|id| apps.contains(id));
+        for connection in view.connections().filter(of_app) {
             self.cache.forget(&connection.id);
         }
     }

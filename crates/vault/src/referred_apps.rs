@@ -19,9 +19,9 @@ use super::references::{ReferenceStatus, shown};
 use super::referred_tokens::rejected;
 use super::source_values::{FetchedValues, NoValue, digest_of};
 use super::token_request::RequestFailure;
-use crate::grant::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret};
+use crate::grant::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret, same_values};
 use keyward_base::id::AppId;
-use keyward_state::directory::{AppRecord, BrokenReason};
+use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
 
 /// Until a source that was not asked yet has answered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -50,6 +50,10 @@ pub(super) struct Turn {
 impl AppFetches {
     pub(super) fn of(&self, app: &AppId) -> Arc<AppFetch> {
         self.0.lock().entry(app.clone()).or_default().clone()
+    }
+
+    fn known(&self, app: &AppId) -> Option<Arc<AppFetch>> {
+        self.0.lock().get(app).cloned()
     }
 
     pub(super) fn forget(&self, app: &AppId) {
@@ -106,6 +110,42 @@ impl Vault {
                 self.known_secret(&app, stored, Some((&turn.backoff, pause)))
             }
         }
+    }
+
+    /// Ends the pauses that a secret of a source has caused: of the connection, and of its app.
+    pub(super) async fn end_pause_of_secret(&self, connection: &ConnectionRecord) {
+        if let Some(cell) = self.cache.known(&connection.id) {
+            cell.end_pause_of_secret();
+        }
+        if let Some(app) = connection.app_id() {
+            let fetch = self.app_fetches.known(app);
+            if let Some(fetch) = fetch {
+                fetch.turn().await.backoff.end_pause_of_secret();
+            }
+        }
+    }
+
+    /// Has the next token request of an app try its secret, if its sources have another one than the last, or if the last
+    /// fetch failed.
+    pub(super) async fn use_changed_secret(&self, app: &AppRecord) -> Result<(), VaultError> {
+        let (_, stored) = self.opened_row(app).await?;
+        let fetch = self.app_fetches.of(&app.id);
+        if let Some(last) = stored.fetched
+            && fetch.turn().await.backoff.failures() == 0
+        {
+            let values = self.values_of(&app.org, &app.references).await;
+            let values = values.and_then(|values| texts(app, values));
+            if values.is_ok_and(|values| same_values(&values.fields, &last.fields)) {
+                return Ok(());
+            }
+        }
+        let view = self.directory.view();
+        let of_app =
+            |it: &&Arc<ConnectionRecord>| it.org == app.org && it.app_id() == Some(&app.id);
+        for connection in view.connections().filter(of_app) {
+            self.end_pause_of_secret(connection).await;
+        }
+        Ok(())
     }
 
     /// The app's own secrets with the last values, if these may be used.

@@ -17,7 +17,7 @@ use crate::grant::{Fetched, Grant, Referred};
 use keyward_model::References;
 use keyward_state::directory::ConnectionRecord;
 
-/// The pause after a server has rejected a key that was just fetched: only a new one in the source ends that.
+/// The pause after a server has rejected a secret that was just fetched. A changed file and a refresh by hand end it.
 pub(super) const REJECTED_PAUSE: Duration = Duration::from_secs(60);
 
 impl Vault {
@@ -78,6 +78,7 @@ pub(super) fn rejected(references: &References, verdict: &Verdict) -> RequestFai
         code: Some(code),
         message: Some(message),
         retry_after: Some(REJECTED_PAUSE),
+        rejected: true,
         ..FailureDetails::default()
     };
     RequestFailure::Passing { failed, whole_client: None }

@@ -1,48 +1,99 @@
-//! Files that connections have values in. The caller notices when they change.
+//! Files that connections and apps have values in. The caller notices when they change; what counts is their content: a file
+//! that was only touched, or written again with the same value, requests no new token.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Vault;
+use super::error::VaultError;
+use super::references::Newer;
 use super::sources::path_of;
-use keyward_model::{FieldReference, Source, SourceKind};
-use keyward_state::directory::{ConnectionRecord, View};
+use super::{Vault, method};
+use keyward_base::id::OrgId;
+use keyward_model::{FieldReference, References, Source, SourceKind};
+use keyward_state::directory::{AppRecord, ConnectionRecord, View};
 
 impl Vault {
-    /// The files that usable connections have values in.
+    /// The files that usable connections, and apps, have values in.
     pub fn source_files(&self) -> Vec<PathBuf> {
         let view = self.directory.view();
-        let files: BTreeSet<PathBuf> = view.connections().flat_map(|it| files(it, &view)).collect();
+        let of_connections = view.connections().flat_map(|it| files_of_connection(it, &view));
+        let of_apps = view.apps().flat_map(|it| files(&it.org, &it.references, &view));
+        let files: BTreeSet<PathBuf> = of_connections.chain(of_apps).collect();
         files.into_iter().collect()
     }
 
-    /// Fetches the values of connections that have some in files. Their last values are used until that is done, and if it
-    /// fails.
-    pub async fn fetch_files_again(&self) {
+    /// Fetches the values of connections whose files have other ones than the last: they may have changed while no gateway
+    /// ran. Last values are used until that is done, and if it fails.
+    pub async fn use_files_at_start(&self) {
         let view = self.directory.view();
-        let wanted = |it: &&Arc<ConnectionRecord>| !files(it, &view).is_empty();
-        for connection in view.connections().filter(wanted) {
-            if let Err(error) = self.refresh_now(&connection.org, &connection.id).await {
-                tracing::warn!(
-                    connection = %connection.id, name = connection.name, %error,
-                    "a changed secret file is not used"
-                );
+        for connection in view.connections() {
+            if !files_of_connection(connection, &view).is_empty() {
+                self.use_values(connection).await;
             }
+        }
+    }
+
+    /// The same for connections with a file of `changed`, at once: ends pauses after failures, also those of apps whose
+    /// secret is in such a file.
+    pub async fn use_changed_files(&self, changed: &[PathBuf]) {
+        let view = self.directory.view();
+        let has_changed = |files: Vec<PathBuf>| files.iter().any(|file| changed.contains(file));
+        let of_files = |it: &&Arc<AppRecord>| has_changed(files(&it.org, &it.references, &view));
+        for app in view.apps().filter(of_files) {
+            if let Err(error) = self.use_changed_secret(app).await {
+                tracing::warn!(app = app.name, %error, "a changed secret file is not used");
+            }
+        }
+        for connection in view.connections() {
+            if has_changed(files_of_connection(connection, &view)) {
+                self.end_pause_of_secret(connection).await;
+                self.use_values(connection).await;
+            }
+        }
+    }
+
+    async fn use_values(&self, connection: &ConnectionRecord) {
+        if let Err(error) = self.use_other_values(connection).await {
+            tracing::warn!(
+                connection = %connection.id, name = connection.name, %error,
+                "a changed secret file is not used"
+            );
+        }
+    }
+
+    async fn use_other_values(&self, connection: &ConnectionRecord) -> Result<(), VaultError> {
+        let known = self.cache.known(&connection.id);
+        let has_failed = known.is_some_and(|cell| cell.backoff().is_of_secret());
+        let catalogue = self.catalogue(&connection.org);
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
+        let is_due = match self.newer_values(connection).await? {
+            Newer::Same => has_failed,
+            Newer::Other => true,
+            // A token outlives its key. Values of requests have the failure shown.
+            Newer::Unknown => auth.oauth.is_none(),
+        };
+        match is_due {
+            true => self.fetch_newer(&connection.org, &connection.id).await,
+            false => Ok(()),
         }
     }
 }
 
-fn files(connection: &ConnectionRecord, view: &View) -> Vec<PathBuf> {
-    if !connection.facts.state.is_usable() {
-        return Vec::new();
+fn files_of_connection(connection: &ConnectionRecord, view: &View) -> Vec<PathBuf> {
+    match connection.facts.state.is_usable() {
+        true => files(&connection.org, &connection.references, view),
+        false => Vec::new(),
     }
+}
+
+fn files(org: &OrgId, references: &References, view: &View) -> Vec<PathBuf> {
     let file = |FieldReference { from, reference }: &FieldReference| {
-        let source = view.find::<Source>(&connection.org, from)?;
+        let source = view.find::<Source>(org, from)?;
         match source.spec.kind()? {
             SourceKind::File(file) => path_of(file, reference),
             _ => None,
         }
     };
-    connection.references.values().filter_map(file).collect()
+    references.values().filter_map(file).collect()
 }

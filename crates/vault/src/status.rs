@@ -55,7 +55,7 @@ impl Vault {
             code: backoff.code().map(ToOwned::to_owned),
             cause: backoff.cause().map(|cause| cause.as_str().to_owned()),
             message: backoff.message().map(ToOwned::to_owned),
-            hint: backoff.cause().map(|cause| cause.remedy().to_owned()),
+            hint: backoff.remedy().map(ToOwned::to_owned),
             next_try: after(now.day(), backoff.rest(now).unwrap_or_default()),
         })
     }

@@ -440,6 +440,7 @@ pub(super) fn fault(
                     cause,
                     message,
                     source: None,
+                    rejected: false,
                     limited,
                     whole_client,
                 },

@@ -180,6 +180,9 @@ impl Reader<'_> {
     }
 
     fn manifests(&mut self) -> Vec<Manifest> {
+        if self.config.plugins.is_empty() {
+            return Vec::new();
+        }
         let catalogue = self.config.catalogue();
         let providers: Vec<&str> = catalogue.ids().collect();
         let mut found = Vec::new();

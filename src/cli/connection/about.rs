@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::table::moment;
 use keyward_model::{Connection, ConnectionShown, DueBy, RotationState, Shown, in_days};
+use keyward_rules::provider::scope_words::worded_scopes;
 
 /// What `--clear` takes away beside settings: as arguments and as the API name it.
 pub(super) const CLEARED: &[(&str, &str)] = &[
@@ -89,7 +90,7 @@ pub(in crate::cli) fn rows(connection: &Shown<Connection>) -> Vec<(&'static str,
         ("description", connection.description.clone().unwrap_or_default()),
         ("purpose", connection.purpose.clone().unwrap_or_default()),
         ("tags", tags.join(", ")),
-        ("not granted", facts.missing.join(", ")),
+        ("not granted", worded_scopes(&facts.missing, &facts.scope_words)),
         ("secret since", facts.rotated.map(moment).unwrap_or_default()),
         ("secret ends", connection.expires_at().map(moment).unwrap_or_default()),
         ("rotate every", connection.rotate_every.map(in_days).unwrap_or_default()),

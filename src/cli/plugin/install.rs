@@ -24,6 +24,7 @@ use keyward_model::{
     Agent, Connection, PluggedView, PluginChange, PluginSpec, PluginView, Reference, Shown,
     SlotView,
 };
+use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 
 pub(super) const EXAMPLES: &str = "\
@@ -383,6 +384,8 @@ async fn connections(client: &Client) -> Result<Vec<Shown<Connection>>, Failure>
 
 fn slot_view(slot: &Slot, connection: Option<PluggedView>) -> SlotView {
     SlotView {
+        // The gateway has the words.
+        scope_words: ScopeWords::new(),
         slot: slot.slot.clone(),
         provider: slot.provider.clone(),
         label: slot.label.clone(),

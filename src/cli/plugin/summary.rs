@@ -2,6 +2,7 @@
 
 use crate::cli::table::fields;
 use keyward_model::{PluggedView, SlotView};
+use keyward_rules::provider::scope_words::worded_scopes;
 
 /// Slots, one paragraph each: lists of hosts and paths are too long for the columns of a table.
 pub(super) fn text(slots: &[SlotView]) -> String {
@@ -32,7 +33,7 @@ pub(super) fn text(slots: &[SlotView]) -> String {
             let remedy = connection.remedy.as_deref();
             text += &format!(
                 "note: {name} was not granted {}: {}\n",
-                connection.scopes_missing.join(", "),
+                worded_scopes(&connection.scopes_missing, &slot.scope_words),
                 remedy.unwrap_or("`keyward plugin reconnect` asks for it")
             );
         }
@@ -54,7 +55,7 @@ fn filled(slot: &SlotView, connection: &PluggedView) -> String {
         ("  methods", allowed(&slot.methods)),
         ("  paths", allowed(&slot.paths)),
         ("  actions", actions),
-        ("  scopes", slot.scopes.join(", ")),
+        ("  scopes", worded_scopes(&slot.scopes, &slot.scope_words)),
     ]);
     format!("{}: {}{}\n{rows}", slot.slot, connection.name, account.unwrap_or_default())
 }

@@ -16,6 +16,7 @@ use crate::cli::settings::Global;
 use crate::cli::terminal;
 use keyward_api::wire::ProviderView;
 use keyward_model::{Agent, Connection, Shown};
+use keyward_rules::provider::scope_words::worded_scopes;
 use keyward_state::directory::{ConnectionState, Renewal, Slot};
 
 /// A walk under way.
@@ -192,13 +193,13 @@ fn described(slot: &Slot, provider: &ProviderView, (place, count): (usize, usize
         text += &format!("\n  {help}");
     }
     for (what, items) in [
-        ("methods", &slot.methods),
-        ("paths", &slot.paths),
-        ("actions", &slot.allow),
-        ("scopes", &slot.scopes),
+        ("methods", slot.methods.join(", ")),
+        ("paths", slot.paths.join(", ")),
+        ("actions", slot.allow.join(", ")),
+        ("scopes", worded_scopes(&slot.scopes, &provider.scope_words)),
     ] {
         if !items.is_empty() {
-            text += &format!("\n  {what}: {}", items.join(", "));
+            text += &format!("\n  {what}: {items}");
         }
     }
     text

@@ -130,6 +130,96 @@ async fn a_client_secret_that_is_refused_is_no_end_of_the_connection() {
     world.finish().await;
 }
 
+/// A world whose app's secret the server rejected: requests are refused, and wait.
+async fn rejected(folder: &TempDir) -> World {
+    let world = world_with(short(), folder, "").await;
+    world.connected().await;
+    world.server.issuer().change_secret(ROTATED);
+    let refused = refusal(&world).await;
+    assert_eq!(refused.head.status(), 503, "{}", refused.text());
+    let hint = refused.json()["error"]["hint"].to_string();
+    assert!(hint.contains("correct the secret in its source"), "{hint}");
+    // Nothing is sent within the pause, whoever requests.
+    let asked = world.server.calls().len();
+    for _ in 0..3 {
+        assert_eq!(world.request().await.head.status(), 503);
+    }
+    assert_eq!(world.server.calls().len(), asked);
+    world
+}
+
+/// The secret of a client after its rotation at the provider.
+const ROTATED: &str = "rotated-by-the-provider";
+
+async fn refresh(world: &World) -> Message {
+    world.lab.gateway.api("POST", "/connections/work/refresh", "").await
+}
+
+#[tokio::test]
+async fn a_refresh_tries_a_rejected_client_secret_at_once_however_often() {
+    let folder = folder("key", &secret_of(CLIENT_SECRET));
+    let world = rejected(&folder).await;
+    for _ in 0..6 {
+        let asked = world.server.calls().len();
+        let refused = refresh(&world).await;
+        assert_eq!(refused.head.status(), 503, "{}", refused.text());
+        assert!(refused.text().contains("invalid_client"), "{}", refused.text());
+        assert!(refused.text().contains("source `kept`, ref `key`"), "{}", refused.text());
+        assert_eq!(world.server.calls().len(), asked + 1, "one request for each refresh");
+    }
+    // The provider takes the secret back, and no file changes.
+    world.server.issuer().change_secret(CLIENT_SECRET);
+    let asked = world.server.calls().len();
+    let refreshed = refresh(&world).await;
+    assert_eq!(refreshed.head.status(), 200, "{}", refreshed.text());
+    assert_eq!(world.server.calls().len(), asked + 1);
+    assert_eq!(world.request().await.text(), "fine");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_changed_file_of_a_rejected_client_secret_ends_the_pause() {
+    let folder = folder("key", &secret_of(CLIENT_SECRET));
+    let world = rejected(&folder).await;
+    write(folder.path(), "key", &format!("{ROTATED}\n"));
+    let served = async { while world.request().await.head.status() != 200 {} };
+    patiently("the other secret", served).await;
+    let calls = world.server.calls();
+    let rejected = calls.iter().filter(|call| call.issued.is_none()).count();
+    assert_eq!(rejected, 1, "the old one was tried once: {calls:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn another_reference_of_an_app_s_secret_is_tried_at_once() {
+    let folder = folder("key", &secret_of(CLIENT_SECRET));
+    let world = rejected(&folder).await;
+    // Nobody looks at this file yet.
+    write(folder.path(), "other", ROTATED);
+    let other = json!({ "secrets": { "client_secret": { "from": "kept", "ref": "other" } } });
+    world.api("PATCH", "/apps/svc-app", &other).await;
+    assert_eq!(world.request().await.text(), "fine");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_refresh_asks_a_source_that_gave_no_secret_at_once() {
+    let folder = folder("key", &secret_of(CLIENT_SECRET));
+    let world = world_with(short(), &folder, "ttl: 1s, keep: 0s, ").await;
+    world.connected().await;
+    fs::remove_file(folder.path().join("key")).expect("it was there");
+    let refused = refusal(&world).await;
+    assert_eq!(refused.json()["error"]["code"], "source_unavailable", "{}", refused.text());
+    for _ in 0..3 {
+        // Each lengthens the pause of requests.
+        assert_eq!(refresh(&world).await.head.status(), 503);
+    }
+    write(folder.path(), "key", CLIENT_SECRET);
+    let refreshed = refresh(&world).await;
+    assert_eq!(refreshed.head.status(), 200, "{}", refreshed.text());
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn an_app_s_source_cannot_be_removed_and_its_references_are_checked() {
     let lab = Lab::simple().await;
@@ -170,6 +260,21 @@ fn token(request: &Message) -> (Value, Value) {
     (part(0), part(1))
 }
 
+/// Waits until sources gave more values than `known` since the gateway began: how many.
+async fn fetches_beyond(lab: &Lab, known: u64) -> u64 {
+    let begin = "keyward_source_fetches_total{outcome=\"fetched\"} ";
+    let more = async {
+        loop {
+            let metrics = lab.gateway.metrics().await;
+            let count = metrics.lines().find_map(|line| line.strip_prefix(begin)?.parse().ok());
+            if let Some(count) = count.filter(|count| *count > known) {
+                return count;
+            }
+        }
+    };
+    patiently("a fetch", more).await
+}
+
 #[tokio::test]
 async fn tokens_are_minted_with_the_key_that_is_in_the_source_now() {
     let key = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
@@ -205,6 +310,20 @@ async fn tokens_are_minted_with_the_key_that_is_in_the_source_now() {
         }
     };
     patiently("a token of the other key", renewed).await;
+
+    // A start and a file that was only touched sign no other token: what counts is the content.
+    let generation = |shown: Value| shown["token"]["generation"].clone();
+    let signed = generation(connection(&lab).await);
+    lab.gateway.restart().await;
+    let mut compared = 0;
+    for _ in 0..3 {
+        // The next one is noticed when what follows from the last one is done.
+        write(folder.path(), "key", &second.text);
+        compared = fetches_beyond(&lab, compared).await;
+    }
+    assert_eq!(generation(connection(&lab).await), signed);
+    lab.delivered("GET /b").await;
+    assert_eq!(kid(lab.origin.received().last().expect("one")), "K2");
 
     // A source without keys does not end a token, and the last key still mints one.
     fs::remove_file(folder.path().join("key")).expect("it was there");

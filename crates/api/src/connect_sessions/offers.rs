@@ -12,6 +12,7 @@ use keyward_model::{ConnectSession, ConnectSessionSpec, Record};
 use keyward_rules::provider::oauth::GrantText;
 use keyward_rules::provider::pasted::{self, KeyShapes, ValueMismatch};
 use keyward_rules::provider::{AuthMethod, Catalogue, Entry, Field, Provider};
+use keyward_state::directory::AppRecord;
 
 /// What can be connected.
 pub(super) struct Offers {
@@ -25,6 +26,8 @@ pub(super) struct Offer {
     pub(super) provider: Arc<Provider>,
     /// The id of the auth method.
     auth: String,
+    /// The scopes that a consent asks for.
+    pub(super) scopes: Vec<String>,
 }
 
 /// What a person has chosen.
@@ -57,8 +60,17 @@ impl Offers {
             let provider = catalogue.get(&connection.provider);
             let method = |provider: &Arc<Provider>| {
                 let auth = provider.auth(connection.auth.as_deref())?;
-                is_for_owners(auth)
-                    .then(|| Offer { provider: provider.clone(), auth: auth.id.clone() })
+                let view = admin.deps().directory.view();
+                let app = connection.app_id().and_then(|app| view.app(org, app));
+                let mut scopes = match connection.scopes.is_empty() {
+                    true => scopes_of(auth, app.map(|app| &**app)),
+                    false => connection.scopes.clone(),
+                };
+                let more = spec.scopes.iter().filter(|more| !scopes.contains(more));
+                let more: Vec<_> = more.cloned().collect();
+                scopes.extend(more);
+                let (provider, id) = (provider.clone(), auth.id.clone());
+                is_for_owners(auth).then_some(Offer { provider, auth: id, scopes })
             };
             let all = provider.and_then(method).into_iter().collect();
             return Self { catalogue, all };
@@ -68,7 +80,12 @@ impl Offers {
             named.is_none_or(|named| named.iter().any(|id| **id == **entry.id()))
         };
         let wanted = catalogue.entries().filter(is_named);
-        let all = wanted.flat_map(|it| usable(admin, org, it.provider())).collect();
+        let all = wanted.flat_map(|it| usable(admin, org, it.provider()));
+        let asked = |offer: Offer| match spec.scopes.is_empty() {
+            true => offer,
+            false => Offer { scopes: spec.scopes.clone(), ..offer },
+        };
+        let all = all.map(asked).collect();
         Self { catalogue, all }
     }
 
@@ -233,5 +250,16 @@ fn usable<'a>(
         is_for_owners(auth) && in_browser() && (!auth.needs_app() || has_app())
     };
     let usable = provider.auth.iter().filter(is_usable);
-    usable.map(|auth| Offer { provider: provider.clone(), auth: auth.id.clone() })
+    usable.map(|auth| {
+        let find = || admin.deps().flows.find_app(org, &provider.id, Some(&auth.id), None);
+        let app = auth.is_consented_to().then(find).and_then(|app| app.ok().flatten());
+        let scopes = scopes_of(auth, app.as_deref());
+        Offer { provider: provider.clone(), auth: auth.id.clone(), scopes }
+    })
+}
+
+/// The scopes that a method asks for if a connection names none.
+fn scopes_of(auth: &AuthMethod, app: Option<&AppRecord>) -> Vec<String> {
+    let Some(oauth) = auth.oauth.as_deref() else { return Vec::new() };
+    app.map_or_else(|| oauth.scopes.clone(), |app| app.applied(oauth).scopes)
 }

@@ -5,6 +5,7 @@ use http::StatusCode;
 
 use super::form::{FIELD, VARIABLE};
 use super::offers::{Offer, Offers};
+use crate::consents::asks_for;
 use crate::html::{FormField, FormInput, HtmlPage, sentence};
 use axum::response::Response;
 use keyward_base::connect::Branding;
@@ -126,6 +127,10 @@ impl Frame {
                     "You are sent to {}, where you choose the account and agree.",
                     provider.name
                 ));
+                let page = match offer.scopes.as_slice() {
+                    [] => page,
+                    scopes => asks_for(page, scopes, &provider.words_for(scopes)),
+                };
                 page.form(&format!("{query}&step=consent"), &fields, "Continue")
             }
             false => {

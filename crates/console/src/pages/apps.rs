@@ -12,11 +12,11 @@ use super::connect;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Field, Subpage, Tone, ago, chips, copyable, count, empty, facts, head, lock, mark,
-    search, settings_nav, state,
+    Action, Field, Subpage, Tone, ago, chips, copyable, count, empty, facts, head, known_scopes,
+    lock, mark, scope_list, search, settings_nav, state,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
-use keyward_api::wire::List;
+use keyward_api::wire::{List, ProviderView};
 use keyward_model::{App, ManagedBy, Shown};
 
 /// Rows of the list.
@@ -107,6 +107,8 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let path = format!("/apps/{}", segment(&name));
     let Tagged { body: app, tag } = visit.tagged::<Shown<App>>(&path).await?;
     let sources = connect::sources(&visit).await?;
+    let provider = format!("/providers/{}", segment(&app.spec.provider));
+    let provider: Option<ProviderView> = visit.maybe(&provider).await?;
     let is_ours = visit.is_admin() && app.managed_by != Some(ManagedBy::File);
     let content = html! {
         p.crumb { a href="/apps" { "Apps" } }
@@ -137,7 +139,7 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
         div.columns {
             div {
                 section.panel { header { h2 { "Used by" } } (users(&app)) }
-                @if is_ours { (settings(&app, &path, tag.as_deref(), &sources)) }
+                @if is_ours { (settings(&app, provider.as_ref(), (&path, tag.as_deref()), &sources)) }
             }
             aside { section.panel { header { h2 { "About" } } div.body { (about(&app)) } } }
         }
@@ -160,6 +162,7 @@ fn users(app: &Shown<App>) -> Markup {
 
 fn about(app: &Shown<App>) -> Markup {
     let spec = &app.spec;
+    let scopes: Vec<_> = spec.scopes.iter().collect();
     let kept = app.spec.references.iter();
     let kept: Vec<_> =
         kept.map(|(name, it)| format!("{name} from {}: {}", it.from, it.reference)).collect();
@@ -178,7 +181,7 @@ fn about(app: &Shown<App>) -> Markup {
         ("By reference", (!kept.is_empty()).then(|| chips(&kept))),
         ("Fetched", app.facts.fetched.as_ref().map(|it| html! { (ago(it.at)) " · used until " (ago(it.kept_until)) " if its source cannot be asked" })),
         ("Fetching fails", app.facts.fetch_failing.as_ref().map(|it| html! { "since " (ago(it.since)) ", " (it.count) " in a row: " (sentence(it.message.as_deref().unwrap_or("no answer"))) })),
-        ("Scopes", (!spec.scopes.is_empty()).then(|| chips(&spec.scopes))),
+        ("Scopes", (!scopes.is_empty()).then(|| scope_list(&scopes, &app.facts.scope_words, &[]))),
         ("Variables", (!variables.is_empty()).then(|| chips(&variables))),
         ("Registered at", app.facts.registered.as_ref().map(|it| html! { (it.issuer) })),
         ("Secret ends", app.facts.registered.as_ref().and_then(|it| it.expires).map(ago)),
@@ -187,7 +190,12 @@ fn about(app: &Shown<App>) -> Markup {
     ])
 }
 
-fn settings(app: &Shown<App>, path: &str, tag: Option<&str>, sources: &[String]) -> Markup {
+fn settings(
+    app: &Shown<App>,
+    provider: Option<&ProviderView>,
+    (path, tag): (&str, Option<&str>),
+    sources: &[String],
+) -> Markup {
     let scopes = app.spec.scopes.join(" ");
     let client = Field {
         name: "client_id",
@@ -222,6 +230,7 @@ fn settings(app: &Shown<App>, path: &str, tag: Option<&str>, sources: &[String])
                 form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="Saved." autocomplete="off" {
                     (client.show())
                     (wanted.show())
+                    @if let Some(provider) = provider { (known_scopes(provider)) }
                     button.first { "Save app" }
                 }
             }

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
-use crate::parts::{Field, copyable, empty, head, lock, mark, search};
+use crate::parts::{Field, copyable, empty, head, known_scopes, lock, mark, search};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
 use keyward_model::{Agent, App, Connection, Shown, Source};
@@ -259,7 +259,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
                 (Field { name: "environment", label: "Environment", example: Some("production"), help: Some("Agents of another environment cannot use it."), is_optional: true, ..Field::default() }.show())
                 (Field { name: "purpose", label: "Purpose", is_optional: true, ..Field::default() }.show())
                 (Field { name: "tags", label: "Tags", json: Some("list"), help: Some("Separated by blanks."), is_optional: true, ..Field::default() }.show())
-                @if auth.consents { (Field { name: "scopes", label: "Scopes", json: Some("list"), help: Some("Instead of those of the app. Separated by blanks."), is_optional: true, ..Field::default() }.show()) }
+                @if auth.consents { (Field { name: "scopes", label: "Scopes", json: Some("list"), help: Some("Instead of those of the app. Separated by blanks."), is_optional: true, ..Field::default() }.show()) (known_scopes(provider)) }
             }
             div.actions {
                 button.first { @if auth.consents { "Continue to " (provider.name) } @else { "Test and connect" } }

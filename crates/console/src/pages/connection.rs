@@ -10,7 +10,9 @@ use maud::{Markup, html};
 use super::connections::{renewal_verb, soon, state_of, why};
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
-use crate::parts::{Action, Field, ago, chips, facts, failures, head, lock, mark, series};
+use crate::parts::{
+    Action, Field, ago, chips, facts, failures, head, lock, mark, scope_list, series,
+};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{Event, List, ProviderView, Share, StreamView, UsageView};
 use keyward_model::{
@@ -295,17 +297,10 @@ fn about(view: &View) -> Markup {
 
 fn scopes(connection: &Shown<Connection>) -> Markup {
     let shown = &connection.facts;
-    let all = shown
-        .requested
-        .iter()
-        .chain(shown.granted.iter().filter(|it| !shown.requested.contains(it)));
+    let others = shown.granted.iter().filter(|it| !shown.requested.contains(it));
+    let all: Vec<_> = shown.requested.iter().chain(others).collect();
     html! {
-        ul.chips {
-            @for scope in all {
-                @if shown.missing.contains(scope) { li.chip.bad { (scope) " – not granted" } }
-                @else { li.chip { (scope) } }
-            }
-        }
+        (scope_list(&all, &shown.scope_words, &shown.missing))
         @if !shown.missing.is_empty() {
             p.small.muted { "Requests that need a missing scope fail at the service. Reconnect to ask again." }
         }

@@ -18,6 +18,7 @@ use keyward_api::wire::List;
 use keyward_model::{
     Connection, ManagedBy, PluggedView, PluginState, PluginView, Renewal, Shown, SlotView,
 };
+use keyward_rules::provider::scope_words::{ScopeWords, worded_scopes};
 
 /// Rows of the list.
 const ROWS: usize = 40;
@@ -197,9 +198,9 @@ fn slot_row(plugin: &PluginView, slot: &SlotView, writes: bool) -> Markup {
             }
             @if let Some(help) = &slot.help { p.why { (help) } }
             p.why { (limits(&slot.methods, &slot.paths)) }
-            @if !slot.scopes.is_empty() { p.why { "Scopes: " (slot.scopes.join(", ")) } }
+            @if !slot.scopes.is_empty() { p.why { "Scopes: " (worded_scopes(&slot.scopes, &slot.scope_words)) } }
             @match &slot.connection {
-                Some(plugged) => (plugged_in(plugin, plugged, writes)),
+                Some(plugged) => (plugged_in(plugin, plugged, &slot.scope_words, writes)),
                 None => p.why { "No connection is chosen." }
             }
         }
@@ -216,7 +217,12 @@ fn limits(methods: &[String], paths: &[String]) -> Markup {
     }
 }
 
-fn plugged_in(plugin: &PluginView, plugged: &PluggedView, writes: bool) -> Markup {
+fn plugged_in(
+    plugin: &PluginView,
+    plugged: &PluggedView,
+    words: &ScopeWords,
+    writes: bool,
+) -> Markup {
     let path = format!("/connections/{}", segment(&plugged.name));
     html! {
         p {
@@ -225,7 +231,7 @@ fn plugged_in(plugin: &PluginView, plugged: &PluggedView, writes: bool) -> Marku
             @if plugged.remedy.is_some() { " " (renew(plugged, &path, writes)) }
         }
         @if !plugged.scopes_missing.is_empty() {
-            p.why { span.chip.bad { "not granted" } " " (plugged.scopes_missing.join(", ")) ". Reconnect the account to ask again." }
+            p.why { span.chip.bad { "not granted" } " " (worded_scopes(&plugged.scopes_missing, words)) ". Reconnect the account to ask again." }
         }
         @if plugged.unlimited {
             p.why {

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use keyward_base::id::{AgentId, ConnectionId, PluginId};
+use keyward_rules::provider::scope_words::ScopeWords;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +77,9 @@ pub struct SlotView {
     pub required: bool,
     /// Scopes that it asks for.
     pub scopes: Vec<String>,
+    /// What these scopes allow, in words, as far as the provider has some.
+    #[serde(default, skip_serializing_if = "ScopeWords::is_empty")]
+    pub scope_words: ScopeWords,
     /// Methods; empty: all.
     pub methods: Vec<String>,
     /// Paths; empty: all.

@@ -12,11 +12,15 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 pub struct Catalogue {
     /// Sorted by id; each is parsed at its first use.
     built_in: &'static [BuiltIn],
-    /// The user's own; they take precedence.
-    own: BTreeMap<Arc<str>, Arc<Provider>>,
+    /// The user's own; they take precedence. Shared by the catalogues of all organisations.
+    own: Arc<Providers>,
+    /// Those of one organisation; they take precedence over both.
+    of_org: Providers,
     /// Which provider a host without variables belongs to; `None`: several. Made at the first look-up.
     owners: OnceLock<HashMap<String, Option<Arc<str>>>>,
 }
+
+type Providers = BTreeMap<Arc<str>, Arc<Provider>>;
 
 /// A provider's place in the catalogue: what lists and searches need, without parsing its file.
 #[derive(Clone, Copy, Debug)]
@@ -35,26 +39,29 @@ impl Catalogue {
 
     /// Adds `own`, whose ids `check` has compared with the built-in ones.
     #[must_use]
-    pub fn with(&self, own: impl IntoIterator<Item = Provider>) -> Self {
-        let mut all = self.own.clone();
-        for provider in own.into_iter().filter(|own| self.find(&own.id).is_none()) {
-            all.entry(provider.id.clone()).or_insert_with(|| Arc::new(provider));
+    pub fn with<P: Into<Arc<Provider>>>(&self, own: impl IntoIterator<Item = P>) -> Self {
+        let mut all = Providers::clone(&self.own);
+        let own = own.into_iter().map(Into::into);
+        for provider in own.filter(|own: &Arc<Provider>| self.find(&own.id).is_none()) {
+            all.entry(provider.id.clone()).or_insert(provider);
         }
-        Self { built_in: self.built_in, own: all, owners: OnceLock::new() }
+        let of_org = self.of_org.clone();
+        Self { built_in: self.built_in, own: Arc::new(all), of_org, owners: OnceLock::new() }
     }
 
     /// The catalogue of an organisation that has providers of its own. They come first, so that a provider
     /// which gets the same id later takes over none of their connections.
     #[must_use]
     pub fn beside<'a>(&self, own: impl IntoIterator<Item = &'a Arc<Provider>>) -> Self {
-        let mut all = self.own.clone();
-        all.extend(own.into_iter().map(|own| (own.id.clone(), Arc::clone(own))));
-        Self { built_in: self.built_in, own: all, owners: OnceLock::new() }
+        let own = own.into_iter().map(|own| (own.id.clone(), Arc::clone(own))).collect();
+        let owners = OnceLock::new();
+        Self { built_in: self.built_in, own: Arc::clone(&self.own), of_org: own, owners }
     }
 
     /// The provider with this id.
     pub fn get(&self, id: &str) -> Option<&Arc<Provider>> {
-        self.own.get(id).or_else(|| self.find(id).map(BuiltIn::provider))
+        let own = self.of_org.get(id).or_else(|| self.own.get(id));
+        own.or_else(|| self.find(id).map(BuiltIn::provider))
     }
 
     /// The file of a built-in provider.
@@ -69,9 +76,12 @@ impl Catalogue {
 
     /// All providers, sorted by id, without parsing their files.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        let built_in = self.built_in.iter().filter(|it| !self.own.contains_key(&it.id));
-        let own = self.own.values().map(|own| Entry(Kind::Own(own)));
+        let is_own = |id: &Arc<str>| self.own.contains_key(id) || self.of_org.contains_key(id);
+        let built_in = self.built_in.iter().filter(|it| !is_own(&it.id));
+        let own = self.own.values().filter(|own| !self.of_org.contains_key(&own.id));
+        let own = own.chain(self.of_org.values()).map(|own| Entry(Kind::Own(own)));
         let mut all: Vec<_> = built_in.map(|it| Entry(Kind::BuiltIn(it))).chain(own).collect();
+        // Three sorted runs, which this sort merges.
         all.sort_by_key(Entry::id);
         all.into_iter()
     }

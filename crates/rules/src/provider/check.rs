@@ -1,6 +1,8 @@
 //! Checks a provider file: converts the YAML into [`Provider`] and reports all errors at once. `check_auth.rs`
 //! checks the auth methods.
 
+use std::collections::HashSet;
+
 use http::HeaderName;
 use serde_yaml::Value;
 
@@ -16,6 +18,7 @@ use super::form::HostTemplate;
 use super::own_hosts::{OwnHosts, hosts, is_word, path_pattern, paths, split_https};
 use super::placing::header_name;
 use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, VariableText};
+use super::scope_words;
 use super::{AuthMethod, Field, Provider, ProviderInfo, Variable};
 use crate::inject::credential::Clears;
 use crate::inject::sign::oauth1;
@@ -56,10 +59,11 @@ pub fn providers(
         return Vec::new();
     };
     let mut found: Vec<Provider> = Vec::new();
+    let mut ids = HashSet::new();
     for (index, item) in items.iter().enumerate() {
         let at = item_of(path, index);
         let Some(provider) = provider(item, &at, reserved, problems) else { continue };
-        match found.iter().any(|other| other.id == provider.id) {
+        match !ids.insert(provider.id.clone()) {
             true => problems.add(
                 &key_of(&at, "id"),
                 format_args!("provider `{}` is defined twice", provider.id),
@@ -137,6 +141,7 @@ impl ProviderCheck<'_> {
             let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
             test_request(test, &fields, &self.at("test"), &own, problems);
         }
+        scope_words::check(&self.text.scope_words, &self.at("scope_words"), problems);
         let oauth_endpoints = endpoints
             .iter()
             .filter_map(|(host, path)| Some((host.usual(&variables)?, path.clone())))
@@ -166,6 +171,7 @@ impl ProviderCheck<'_> {
             key_url: text.key_url.clone(),
             test: text.test.clone(),
             templates: text.templates.iter().map(template).collect(),
+            scope_words: text.scope_words.clone(),
             default_headers: text.default_headers.clone(),
             retry_headers: text.retry_headers.clone(),
             webhook_scheme: text.webhook_scheme.clone(),

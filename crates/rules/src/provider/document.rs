@@ -22,14 +22,24 @@ const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub struct Document {
     name: Arc<str>,
     root: Value,
-    origins: BTreeMap<String, ValueOrigin>,
+    lines: Lines,
+    /// The variables that values were laid over by, by the path of the value.
+    variables: BTreeMap<String, String>,
+}
+
+/// The lines of all keys and items below a value. A tree like that of the values: paths as texts would take most of the time
+/// that reading a long file takes.
+#[derive(Clone, Debug)]
+enum Lines {
+    None,
+    Items(Vec<(usize, Lines)>),
+    Keys(Vec<(String, usize, Lines)>),
 }
 
 /// Where a value was written.
-#[derive(Clone, Debug)]
-enum ValueOrigin {
+enum ValueOrigin<'a> {
     Line(usize),
-    Variable(String),
+    Variable(&'a str),
 }
 
 /// One error: position, message and remedy.
@@ -67,11 +77,12 @@ impl Document {
         };
         match root {
             Ok(root) if reader.problems.is_empty() => {
-                Ok(Self { name: name.into(), root, origins: reader.origins })
+                let (root, lines) = root;
+                Ok(Self { name: name.into(), root, lines, variables: BTreeMap::new() })
             }
             Ok(_) => Err(reader.problems),
             Err(stop) => {
-                reader.report(stop.line, "", stop.message, stop.remedy);
+                reader.report(stop.line, String::new(), stop.message, stop.remedy);
                 Err(reader.problems)
             }
         }
@@ -96,12 +107,12 @@ impl Document {
             slot = map
                 .entry(Value::String(key.clone()))
                 .or_insert_with(|| Value::Mapping(Mapping::new()));
-            self.origins
-                .entry(at.clone())
-                .or_insert_with(|| ValueOrigin::Variable(variable.into()));
+            if self.lines.at(&at).is_none() {
+                self.variables.entry(at.clone()).or_insert_with(|| variable.into());
+            }
         }
         *slot = value.clone();
-        self.origins.insert(at, ValueOrigin::Variable(variable.into()));
+        self.variables.insert(at, variable.into());
         true
     }
 
@@ -116,16 +127,19 @@ impl Document {
 
     fn line(&self, path: &str) -> Option<usize> {
         match self.nearest(path) {
-            Some(ValueOrigin::Line(line)) => Some(*line),
+            Some(ValueOrigin::Line(line)) => Some(line),
             Some(ValueOrigin::Variable(_)) | None => None,
         }
     }
 
-    fn nearest(&self, path: &str) -> Option<&ValueOrigin> {
+    fn nearest(&self, path: &str) -> Option<ValueOrigin<'_>> {
         let mut at = path;
         loop {
-            if let Some(origin) = self.origins.get(at) {
-                return Some(origin);
+            if let Some(variable) = self.variables.get(at) {
+                return Some(ValueOrigin::Variable(variable));
+            }
+            if let Some(line) = self.lines.at(at) {
+                return Some(ValueOrigin::Line(line));
             }
             at = &at[..at.rfind(['.', '['])?];
         }
@@ -134,6 +148,35 @@ impl Document {
     /// An empty list of errors for this document.
     pub fn problems(&self) -> Problems<'_> {
         Problems { document: self, found: Vec::new() }
+    }
+}
+
+impl Lines {
+    /// The line of exactly this path.
+    fn at(&self, path: &str) -> Option<usize> {
+        let of = |line: usize, below: &Self, rest: &str| match rest {
+            "" => Some(line),
+            rest => below.at(rest),
+        };
+        match self {
+            Self::None => None,
+            Self::Items(items) => {
+                let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+                let (line, below) = items.get(index.parse::<usize>().ok()?)?;
+                of(*line, below, rest)
+            }
+            Self::Keys(keys) => {
+                let path = path.strip_prefix('.').unwrap_or(path);
+                // A key may have a dot.
+                keys.iter().find_map(|(key, line, below)| {
+                    let rest = path.strip_prefix(&**key)?;
+                    match rest.is_empty() || rest.starts_with(['.', '[']) {
+                        true => of(*line, below, rest),
+                        false => None,
+                    }
+                })
+            }
+        }
     }
 }
 
@@ -196,6 +239,13 @@ pub fn item_of(path: &str, index: usize) -> String {
 
 /// Parses a plain scalar as serde_yaml does: null, boolean, number or text.
 pub fn scalar(text: &str) -> Value {
+    // Only these words begin with a letter: null, true, false. Most scalars need no further look.
+    let is_text = |first: &u8| {
+        first.is_ascii_alphabetic() && !matches!(first, b'n' | b'N' | b't' | b'T' | b'f' | b'F')
+    };
+    if text.as_bytes().first().is_some_and(is_text) {
+        return Value::String(text.to_owned());
+    }
     match serde_yaml::from_str(text) {
         Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) => value,
         _ => Value::String(text.to_owned()),
@@ -219,24 +269,37 @@ impl ParseStop {
 struct TreeBuilder<'a> {
     name: &'a str,
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
-    origins: BTreeMap<String, ValueOrigin>,
+    /// Where it is.
+    path: Vec<PathStep>,
     problems: Vec<Problem>,
+}
+
+enum PathStep {
+    Key(String),
+    Item(usize),
 }
 
 impl<'a> TreeBuilder<'a> {
     fn new(name: &'a str, text: &'a str) -> Self {
         let parser = Parser::new_from_str(text);
-        Self { name, parser, origins: BTreeMap::new(), problems: Vec::new() }
+        Self { name, parser, path: Vec::new(), problems: Vec::new() }
     }
 
-    fn report(&mut self, line: usize, path: &str, message: String, remedy: &str) {
+    fn report(&mut self, line: usize, path: String, message: String, remedy: &str) {
         self.problems.push(Problem {
             origin: format!("{}:{line}", self.name),
             line: Some(line),
-            path: path.into(),
+            path,
             message,
             remedy: remedy.into(),
         });
+    }
+
+    fn here(&self) -> String {
+        self.path.iter().fold(String::new(), |at, step| match step {
+            PathStep::Key(key) => key_of(&at, key),
+            PathStep::Item(index) => item_of(&at, *index),
+        })
     }
 
     fn next(&mut self) -> Result<(Event<'a>, usize), ParseStop> {
@@ -254,16 +317,16 @@ impl<'a> TreeBuilder<'a> {
         }
     }
 
-    fn document(&mut self) -> Result<Value, ParseStop> {
+    fn document(&mut self) -> Result<(Value, Lines), ParseStop> {
         loop {
             match self.next()? {
                 (Event::DocumentStart(_), _) => break,
-                (Event::StreamEnd, _) => return Ok(Value::Null),
+                (Event::StreamEnd, _) => return Ok((Value::Null, Lines::None)),
                 _ => {}
             }
         }
         let (event, line) = self.next()?;
-        let root = self.value("", 0, event, line)?;
+        let root = self.value(event, line)?;
         loop {
             match self.next()? {
                 (Event::DocumentStart(_), line) => {
@@ -279,61 +342,61 @@ impl<'a> TreeBuilder<'a> {
         }
     }
 
-    fn value(
-        &mut self,
-        path: &str,
-        depth: usize,
-        event: Event<'a>,
-        line: usize,
-    ) -> Result<Value, ParseStop> {
-        if depth > DEPTH_MAX {
+    fn value(&mut self, event: Event<'a>, line: usize) -> Result<(Value, Lines), ParseStop> {
+        if self.path.len() > DEPTH_MAX {
             return Err(ParseStop::at(line, "nested too deeply", "flatten the file"));
         }
         match event {
-            Event::Scalar(text, style, _, tag) => typed(&text, style, tag.as_deref(), line),
-            Event::SequenceStart(_, None) => self.sequence(path, depth),
-            Event::MappingStart(_, None) => self.mapping(path, depth),
+            Event::Scalar(text, style, _, tag) => {
+                Ok((typed(&text, style, tag.as_deref(), line)?, Lines::None))
+            }
+            Event::SequenceStart(_, None) => self.sequence(),
+            Event::MappingStart(_, None) => self.mapping(),
             Event::SequenceStart(..) | Event::MappingStart(..) => {
                 Err(ParseStop::at(line, "YAML tags are not supported", "remove the tag"))
             }
             Event::Alias(_) => {
                 Err(ParseStop::at(line, "YAML aliases are not supported", "write the value out"))
             }
-            _ => Ok(Value::Null),
+            _ => Ok((Value::Null, Lines::None)),
         }
     }
 
-    fn sequence(&mut self, path: &str, depth: usize) -> Result<Value, ParseStop> {
-        let mut items = Vec::new();
+    fn sequence(&mut self) -> Result<(Value, Lines), ParseStop> {
+        let (mut items, mut lines) = (Vec::new(), Vec::new());
         loop {
             let (event, line) = self.next()?;
             if event == Event::SequenceEnd {
-                return Ok(Value::Sequence(items));
+                return Ok((Value::Sequence(items), Lines::Items(lines)));
             }
-            let at = item_of(path, items.len());
-            self.origins.insert(at.clone(), ValueOrigin::Line(line));
-            items.push(self.value(&at, depth + 1, event, line)?);
+            self.path.push(PathStep::Item(items.len()));
+            let (item, below) = self.value(event, line)?;
+            self.path.pop();
+            items.push(item);
+            lines.push((line, below));
         }
     }
 
-    fn mapping(&mut self, path: &str, depth: usize) -> Result<Value, ParseStop> {
-        let mut map = Mapping::new();
+    fn mapping(&mut self) -> Result<(Value, Lines), ParseStop> {
+        let (mut map, mut lines) = (Mapping::new(), Vec::new());
         loop {
             let (event, line) = self.next()?;
             let key = match event {
-                Event::MappingEnd => return Ok(Value::Mapping(map)),
+                Event::MappingEnd => return Ok((Value::Mapping(map), Lines::Keys(lines))),
                 Event::Scalar(key, ..) => key.into_owned(),
                 _ => return Err(ParseStop::at(line, "a key must be text", "write a plain word")),
             };
-            let at = key_of(path, &key);
             let (event, value_line) = self.next()?;
             let twice = map.contains_key(key.as_str());
-            match twice {
-                true => self.report(line, &at, format!("key `{key}` is given twice"), "keep one"),
-                false => drop(self.origins.insert(at.clone(), ValueOrigin::Line(line))),
+            if twice {
+                let (at, message) =
+                    (key_of(&self.here(), &key), format!("key `{key}` is given twice"));
+                self.report(line, at, message, "keep one");
             }
-            let value = self.value(&at, depth + 1, event, value_line)?;
-            if !twice {
+            self.path.push(PathStep::Key(key));
+            let (value, below) = self.value(event, value_line)?;
+            if let (Some(PathStep::Key(key)), false) = (self.path.pop(), twice) {
+                lines.push((key.clone(), line, below));
                 map.insert(Value::String(key), value);
             }
         }
@@ -399,6 +462,10 @@ mod tests {
         assert_eq!(document.origin("a.b[1].c"), "f.yaml:4");
         assert_eq!(document.origin("a.b[1].missing"), "f.yaml:4");
         assert_eq!(document.origin("elsewhere"), "f.yaml");
+        let document = Document::parse("f", "a:\n  b: 1\na.b:\n  c: [1,\n    2]\nab: 1").unwrap();
+        for (path, line) in [("a.b", 2), ("a.b.c", 4), ("a.b.c[1]", 5), ("ab", 6), ("a.bc", 1)] {
+            assert_eq!(document.origin(path), format!("f:{line}"), "{path}");
+        }
     }
 
     #[test]
@@ -408,6 +475,45 @@ mod tests {
         let expected: Value =
             serde_yaml::from_str("[1, 0.5, true, ~, '1', '127.0.0.1:80', '', yes]").unwrap();
         assert_eq!(document.root(), &expected);
+        let words = [
+            "null",
+            "Null",
+            "NULL",
+            "nul",
+            "true",
+            "True",
+            "TRUE",
+            "tRUE",
+            "false",
+            "no",
+            "on",
+            "y",
+            "0x1f",
+            "0o7",
+            "0b1",
+            "1e3",
+            "1_000",
+            "+1",
+            "-1",
+            ".5",
+            ".inf",
+            "-.inf",
+            ".nan",
+            "inf",
+            "nan",
+            "Infinity",
+            "e3",
+            "x1f",
+            "a b",
+            "http://a.test/?b#c",
+            "~a",
+            "key",
+            "2026-11-23",
+        ];
+        for word in words {
+            let expected: Value = serde_yaml::from_str(word).unwrap();
+            assert_eq!(scalar(word), expected, "{word}");
+        }
         assert!(Document::parse("f", "").unwrap().root().is_null());
     }
 

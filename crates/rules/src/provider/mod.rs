@@ -3,7 +3,7 @@
 //!
 //! `schema.rs` (with `oauth_keys.rs`) defines the YAML. `check.rs`, with `check_auth.rs`, `placing.rs`, `own_hosts.rs` and
 //! `kinds.rs`, converts it into the types below, and `actions.rs` has the named actions. `form.rs` fills in variables, `test_request.rs` builds the
-//! request that tests a connection, `catalogue.rs` holds all providers. `pasted.rs` recognises wrongly pasted
+//! request that tests a connection, `scope_words.rs` has words for scopes, `catalogue.rs` holds all providers. `pasted.rs` recognises wrongly pasted
 //! secrets. `document.rs` and `decode.rs` read YAML with positions, also for the configuration.
 
 pub mod actions;
@@ -32,6 +32,7 @@ mod own_hosts;
 pub mod pasted;
 mod placing;
 pub mod schema;
+pub mod scope_words;
 pub mod session;
 pub mod test_request;
 
@@ -99,6 +100,8 @@ pub struct ProviderInfo {
     pub test: Option<schema::TestText>,
     /// Templates of apps.
     pub templates: Vec<Template>,
+    /// What scopes allow, in words for people.
+    pub scope_words: scope_words::ScopeWords,
     /// Fields added if the client sent none; templates over fields and variables.
     pub default_headers: BTreeMap<String, String>,
     /// Fields that contain a retry time.

@@ -16,6 +16,7 @@ use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
 };
+use super::scope_words::ScopeWords;
 use super::{AuthKind, Confidence};
 use crate::inject::placement::LoginPart;
 use keyward_base::database::DatabaseProtocol;
@@ -56,6 +57,9 @@ pub struct ProviderText {
     /// Templates of apps.
     #[serde(default)]
     pub templates: Vec<TemplateText>,
+    /// What scopes allow, in words for people: `chat:write: send messages`.
+    #[serde(default)]
+    pub scope_words: ScopeWords,
     /// Fields added if the client sent none.
     #[serde(default)]
     pub default_headers: BTreeMap<String, String>,

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+
 use super::check;
 use super::error::DirectoryError;
 use super::index::Named;
@@ -12,6 +14,31 @@ use crate::store::Table;
 use keyward_base::id::OrgId;
 use keyward_model::{ManagedBy, OwnProvider, Record};
 use keyward_rules::provider::Catalogue;
+
+/// The catalogue of an organisation with own providers, made at its first use: it is looked up for each connection. Views with
+/// the same providers share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OrgCatalogue(Arc<ArcSwapOption<MergedCatalogue>>);
+
+#[derive(Debug)]
+struct MergedCatalogue {
+    /// What all organisations have.
+    all: Arc<Catalogue>,
+    merged: Arc<Catalogue>,
+}
+
+impl OrgCatalogue {
+    fn beside(&self, all: &Arc<Catalogue>, merge: impl FnOnce() -> Catalogue) -> Arc<Catalogue> {
+        let known = self.0.load();
+        if let Some(known) = known.as_ref().filter(|known| Arc::ptr_eq(&known.all, all)) {
+            return Arc::clone(&known.merged);
+        }
+        let merged = Arc::new(merge());
+        let (all, kept) = (Arc::clone(all), Arc::clone(&merged));
+        self.0.store(Some(Arc::new(MergedCatalogue { all, merged: kept })));
+        merged
+    }
+}
 
 impl Stored for OwnProvider {
     const TABLE: Table = Table::Providers;
@@ -30,6 +57,7 @@ impl Stored for OwnProvider {
             Ok(provider) => {
                 let org = view.org_mut(&record.org);
                 org.compiled_providers.insert(provider.id.clone(), Arc::new(provider));
+                org.catalogue = OrgCatalogue::default();
             }
             // An earlier version accepted it.
             Err(problems) => {
@@ -40,7 +68,9 @@ impl Stored for OwnProvider {
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
-        view.org_mut(&record.org).compiled_providers.remove(record.name());
+        let org = view.org_mut(&record.org);
+        org.compiled_providers.remove(record.name());
+        org.catalogue = OrgCatalogue::default();
     }
 
     fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
@@ -64,7 +94,7 @@ impl View {
     pub fn catalogue(&self, org: &OrgId, all: &Arc<Catalogue>) -> Arc<Catalogue> {
         match self.of_org(org) {
             Some(org) if !org.compiled_providers.is_empty() => {
-                Arc::new(all.beside(org.compiled_providers.values()))
+                org.catalogue.beside(all, || all.beside(org.compiled_providers.values()))
             }
             _ => Arc::clone(all),
         }
@@ -77,5 +107,28 @@ impl View {
             other.all::<OwnProvider>(&org).cloned().for_each(|record| self.put(record));
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalogue_of_an_organisation_is_made_once_for_each_that_all_have() {
+        let of_org = OrgCatalogue::default();
+        let (first, second) = (Arc::<Catalogue>::default(), Arc::<Catalogue>::default());
+        let mut made = 0;
+        let mut beside = |of_org: &OrgCatalogue, all: &Arc<Catalogue>| {
+            of_org.beside(all, || {
+                made += 1;
+                Catalogue::default()
+            })
+        };
+        let one = beside(&of_org, &first);
+        assert!(Arc::ptr_eq(&one, &beside(&of_org.clone(), &first)), "views share it");
+        assert!(!Arc::ptr_eq(&one, &beside(&of_org, &second)), "after a reload");
+        assert!(!Arc::ptr_eq(&one, &beside(&OrgCatalogue::default(), &first)), "others");
+        assert_eq!(made, 3);
     }
 }

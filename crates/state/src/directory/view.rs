@@ -11,6 +11,7 @@ use super::apps::AppRecord;
 use super::connect_sessions::ConnectTokens;
 use super::holders::HolderIndex;
 use super::logins::LoginTokens;
+use super::own_providers::OrgCatalogue;
 use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
 use super::sessions::SessionTokens;
 use super::stored::Collection;
@@ -60,6 +61,8 @@ pub struct OrgView {
     pub(super) own_providers: Collection<OwnProvider>,
     /// The same by the provider's id, as far as its definition is valid.
     pub(super) compiled_providers: SharedNames<Arc<str>, Arc<Provider>>,
+    /// The catalogue with them. Another one with each change of them.
+    pub(super) catalogue: OrgCatalogue,
     pub(super) rules: Collection<Rule>,
     pub(super) sessions: Collection<Session>,
     pub(super) connect_sessions: Collection<ConnectSession>,

@@ -42,7 +42,7 @@ use custom::Custom;
 use digest::Digest;
 pub use error::{Dead, GrantError, MintError};
 use oauth::{OAuth, RequestContext, Revocable};
-pub use referred::{Fetched, FetchedFacts, Referred};
+pub use referred::{Fetched, FetchedFacts, Referred, same_values};
 use signing_key::SigningKey;
 pub use ssh_key::OpenedSshKey;
 use ssh_key::SshKey;

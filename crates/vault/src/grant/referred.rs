@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::oauth::OAuth;
@@ -66,6 +67,14 @@ impl FetchedFacts {
     /// Whether the values are those of these references and not too old.
     pub fn may_be_used(&self, references: &str, now: Timestamp) -> bool {
         self.references == references && now < self.kept_until
+    }
+}
+
+impl Fetched {
+    /// Whether `newer` is made of the same values. Tokens that were issued since are not compared.
+    pub fn is_of(&self, newer: &Grant) -> bool {
+        let own = self.grant.fields();
+        newer.fields().iter().all(|(name, value)| own.get(name).is_some_and(|it| same(it, value)))
     }
 }
 
@@ -139,6 +148,16 @@ impl Referred {
     }
 }
 
+/// Whether both have the same names and values.
+pub fn same_values(one: &BTreeMap<String, Secret>, other: &BTreeMap<String, Secret>) -> bool {
+    one.len() == other.len()
+        && one.iter().all(|(name, value)| other.get(name).is_some_and(|it| same(it, value)))
+}
+
+fn same(one: &Secret, other: &Secret) -> bool {
+    one.expose().ct_eq(other.expose()).into()
+}
+
 /// Whether fields of this method may be references. The tokens of a person's consent are replaced by their server, which a
 /// source cannot follow.
 pub(super) fn may_refer(auth: &AuthMethod) -> bool {
@@ -181,6 +200,20 @@ mod tests {
         assert!(grant.fetched("r", second(120)).is_none());
         assert!(grant.fetched("r", second(119)).is_some());
         assert!(Referred::new(BTreeMap::new()).fetched("r", second(0)).is_none());
+    }
+
+    #[test]
+    fn a_grant_with_newer_tokens_is_still_of_the_same_values() {
+        let of = |fields: &[(&str, &str)]| {
+            let fields = fields.iter().map(|(name, text)| ((*name).to_owned(), secret(text)));
+            Grant::Bearer(Bearer::new(fields.collect()))
+        };
+        let grant = Box::new(of(&[("key", "canary"), ("access_token", "issued")]));
+        let fetched = Fetched { grant, facts: facts() };
+        for (newer, same) in [("canary", true), ("canary2", false), ("", false)] {
+            assert_eq!(fetched.is_of(&of(&[("key", newer)])), same, "{newer}");
+        }
+        assert!(!fetched.is_of(&of(&[("key", "canary"), ("id", "1")])), "a further value");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{Flows, Pointer};
 use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_rules::provider::oauth::{GrantText, PkceText, ResponseModeText};
+use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_rules::provider::{AuthKind, AuthMethod, OAuth, Provider};
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Need};
 
@@ -82,6 +83,8 @@ pub struct Offer {
     pub app: String,
     /// The requested scopes.
     pub scopes: Vec<String>,
+    /// What they allow, in words, as far as the provider has some.
+    pub scope_words: ScopeWords,
     /// The person who started it.
     pub person: String,
     /// Time of the start.
@@ -229,6 +232,7 @@ impl Flows {
             connection: asking.connection.name.clone(),
             account: asking.connection.facts.account.clone(),
             app: asking.app.name.clone(),
+            scope_words: asking.provider.words_for(&flow.scopes),
             scopes: flow.scopes,
             person: flow.person,
             created: flow.created,

@@ -140,6 +140,7 @@ impl Proposal {
             let off = if parts == Parts::Required { "# " } else { "" };
             line(&mut text, &format!("{off}docs_url: {}", quoted(url)));
         }
+        self.write_scope_words(&mut text, parts == Parts::All);
         self.write_actions(&mut text, parts == Parts::All);
         text
     }
@@ -159,6 +160,24 @@ impl Proposal {
                 write!(item, ", default: {}", quoted(default)).expect("a string");
             }
             line(text, &format!("  - {{ {item} }}"));
+        }
+    }
+
+    /// What scopes allow, for people who choose some.
+    fn write_scope_words(&self, text: &mut String, as_data: bool) {
+        let has_words = |(scope, words): &(&String, &String)| {
+            let is_name = !scope.contains(|c: char| c.is_whitespace() || c.is_control());
+            is_name && !scope.is_empty() && !words.is_empty()
+        };
+        let all = self.auth.iter().flat_map(|auth| auth.scopes.iter().take(SCOPES_MAX));
+        let worded: BTreeMap<_, _> = all.filter(has_words).collect();
+        if worded.is_empty() {
+            return;
+        }
+        let off = if as_data { "" } else { "# " };
+        line(text, &format!("{off}scope_words:"));
+        for (scope, words) in worded {
+            line(text, &format!("{off}  {}: {}", quoted(scope), quoted(words)));
         }
     }
 
@@ -200,8 +219,8 @@ impl Auth {
             return;
         }
         line(text, "    # scopes: []    # requested if a connection names none; there are:");
-        for (scope, words) in self.scopes.iter().take(SCOPES_MAX) {
-            line(text, &format!("    #   {}: {words}", plain(scope)));
+        for scope in self.scopes.keys().take(SCOPES_MAX) {
+            line(text, &format!("    #   {}", plain(scope)));
         }
     }
 }

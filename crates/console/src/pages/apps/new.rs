@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::super::connect::{other_way, reference_field, sources};
 use crate::frame::{Page, Section};
-use crate::parts::{Field, copyable, empty, head, mark, search};
+use crate::parts::{Field, copyable, empty, head, known_scopes, mark, search};
 use crate::visit::{Stop, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_base::id::AppId;
@@ -179,6 +179,7 @@ fn enter(provider: &ProviderView, body: &Value, name: &str, secret: &Markup) -> 
                     (secret)
                     @if !provider.templates.is_empty() { (template(provider)) }
                     (scopes())
+                    (known_scopes(provider))
                     @for variable in &provider.variables { (super::super::connect::variable_field(variable)) }
                     (name.show())
                     details {

@@ -14,6 +14,7 @@ use crate::parts::{head, mark, remedy};
 use crate::visit::{Stop, Visit, segment, sentence};
 use keyward_api::wire::{List, ProviderView};
 use keyward_model::{Agent, Connection, ConnectionState, Manifest, PluginView, Shown, Slot};
+use keyward_rules::provider::scope_words::worded_scopes;
 
 /// Longest manifest, so that an address can have it.
 const TEXT_CHARS_MAX: usize = 16_000;
@@ -44,9 +45,18 @@ impl Walk {
         }
     }
 
+    fn provider(&self, slot: &Slot) -> Option<&ProviderView> {
+        self.providers.iter().find(|it| it.id == slot.provider)
+    }
+
     fn service<'a>(&'a self, slot: &'a Slot) -> &'a str {
-        let found = self.providers.iter().find(|it| it.id == slot.provider);
-        found.map_or(&slot.provider, |it| &it.name)
+        self.provider(slot).map_or(&slot.provider, |it| &it.name)
+    }
+
+    /// The scopes with their words.
+    fn scopes(&self, slot: &Slot) -> String {
+        let words = self.provider(slot).map(|it| it.scope_words.clone()).unwrap_or_default();
+        worded_scopes(&slot.scopes, &words)
     }
 }
 
@@ -240,7 +250,7 @@ fn described(walk: &Walk, slot: &Slot) -> Markup {
         p { b { (slot.title()) } " " span.chip { @if slot.required { "required" } @else { "optional" } } }
         @if let Some(help) = &slot.help { p.why { (help) } }
         p.why { (walk.service(slot)) " · " (limits(&slot.methods, &slot.paths)) }
-        @if !slot.scopes.is_empty() { p.why { "Scopes: " (slot.scopes.join(", ")) } }
+        @if !slot.scopes.is_empty() { p.why { "Scopes: " (walk.scopes(slot)) } }
     }
 }
 

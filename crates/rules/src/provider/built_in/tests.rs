@@ -6,6 +6,7 @@ use super::*;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
 use crate::inject::template::{Encoding, Template};
+use crate::provider::oauth::GrantText;
 use crate::provider::{AuthMethod, FormError, Instance};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
@@ -249,6 +250,44 @@ fn a_service_account_of_google_reaches_each_of_its_services_with_their_scopes() 
         };
         let written = places(&instance, host, path).unwrap();
         assert_eq!(written, [header("authorization", "Bearer {access_token}")], "{id}");
+    }
+}
+
+#[test]
+fn a_provider_with_words_for_scopes_has_some_for_all_that_it_asks_for() {
+    let catalogue = Catalogue::built_in();
+    let mut worded = 0;
+    for provider in catalogue.all().filter(|it| !it.about.scope_words.is_empty()) {
+        let asked = provider.auth.iter().filter_map(|auth| auth.oauth.as_ref());
+        let asked = asked.filter(|oauth| oauth.grant == GrantText::AuthorizationCode);
+        let asked = asked.flat_map(|oauth| &oauth.scopes);
+        let suggested = provider.about.templates.iter().flat_map(|template| &template.scopes);
+        for scope in asked.chain(suggested) {
+            assert!(provider.about.scope_words.contains_key(scope), "{}: {scope}", provider.id);
+        }
+        worded += 1;
+    }
+    assert!(worded >= 26, "{worded}");
+    for id in [
+        "google",
+        "gmail",
+        "google-calendar",
+        "google-drive",
+        "github",
+        "slack",
+        "microsoft",
+        "linear",
+        "discord",
+        "spotify",
+        "atlassian",
+        "hubspot",
+        "salesforce",
+        "dropbox",
+        "zoom",
+        "gitlab",
+        "asana",
+    ] {
+        assert!(!catalogue.get(id).unwrap().about.scope_words.is_empty(), "{id}");
     }
 }
 

@@ -1,0 +1,91 @@
+//! Words for scopes: what a scope allows, for people who choose scopes or see them.
+
+use std::collections::BTreeMap;
+
+use super::Provider;
+use super::document::{Problems, key_of};
+
+/// What scopes allow, by their names.
+pub type ScopeWords = BTreeMap<String, String>;
+
+/// The longest words.
+const CHARS_MAX: usize = 120;
+
+/// A scope as people read it: `repo (all of your repositories)`. Without words, its name alone.
+fn worded(scope: &str, words: &ScopeWords) -> String {
+    match words.get(scope) {
+        Some(words) => format!("{scope} ({words})"),
+        None => scope.to_owned(),
+    }
+}
+
+/// The same for several.
+pub fn worded_scopes(scopes: &[String], words: &ScopeWords) -> String {
+    scopes.iter().map(|scope| worded(scope, words)).collect::<Vec<_>>().join(", ")
+}
+
+impl Provider {
+    /// The words for those of these scopes that have some.
+    pub fn words_for<'a>(&self, scopes: impl IntoIterator<Item = &'a String>) -> ScopeWords {
+        let words = |scope: &'a String| self.about.scope_words.get_key_value(scope);
+        let known = scopes.into_iter().filter_map(words);
+        known.map(|(scope, words)| (scope.clone(), words.clone())).collect()
+    }
+}
+
+/// Checks the words of a provider file.
+pub(super) fn check(words: &ScopeWords, path: &str, problems: &mut Problems<'_>) {
+    for (scope, words) in words {
+        let at = key_of(path, scope);
+        if scope.is_empty() || scope.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            problems.add(&at, "this is not a scope", "write its name as the service does");
+        }
+        let is_line = !words.trim().is_empty() && !words.contains(char::is_control);
+        if !is_line || words.chars().count() > CHARS_MAX {
+            let remedy = format_args!("write one line of 1 to {CHARS_MAX} characters");
+            problems.add(&at, "these are no words for a scope", remedy);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Catalogue, check};
+    use super::*;
+
+    fn read(words: &str) -> Result<Provider, Vec<String>> {
+        let text = format!(
+            "id: a\nname: A\nhosts: [a.test]\nauth: [{{ id: k, kind: bearer }}]\nscope_words:\n{words}"
+        );
+        let found = check::file("p.yaml", &text, &Catalogue::default());
+        found
+            .map(|mut all| all.remove(0))
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn words_are_one_line_and_names_have_no_blanks() {
+        let long = format!("  read: {}\n", "w".repeat(121));
+        for (words, told) in [
+            ("  read: ''\n", "p.yaml:6: scope_words.read: these are no words for a scope"),
+            ("  read: \"a\\nb\"\n", "p.yaml:6: scope_words.read: these are no words for a scope"),
+            (&*long, "p.yaml:6: scope_words.read: these are no words for a scope"),
+            ("  'read all': all\n", "p.yaml:6: scope_words.read all: this is not a scope"),
+            ("  read: [a]\n", "p.yaml:6: scope_words.read: this is a list; write text"),
+        ] {
+            let problems = read(words).map(|_| ()).unwrap_err();
+            assert!(problems[0].starts_with(told) && problems.len() == 1, "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_scope_with_words_is_shown_with_its_name_and_others_by_their_names() {
+        let provider =
+            read("  read: see your bills\n  \"https://a.test/x.y\": all of it\n").unwrap();
+        let asked = ["read".to_owned(), "write".to_owned(), "https://a.test/x.y".to_owned()];
+        let words = provider.words_for(&asked);
+        let shown = worded_scopes(&asked, &words);
+        assert_eq!(shown, "read (see your bills), write, https://a.test/x.y (all of it)");
+        assert_eq!(words.len(), 2);
+    }
+}
