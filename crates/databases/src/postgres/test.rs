@@ -9,7 +9,6 @@ use tokio::io::AsyncWriteExt;
 use super::login::{LoggedIn, Login, LoginError};
 use super::messages;
 use super::parameters::StartupParameters;
-use super::upstream;
 use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::test::{DatabaseFacts, short};
@@ -35,8 +34,7 @@ pub async fn facts(
     let permit = permitted.permit.clone();
     let login = Login::new(permitted, StartupParameters::of_test(&permit))?;
     exchange.set_role(login.role());
-    let upstream = upstream::reach(exchange, &permit).await?;
-    let (mut upstream, LoggedIn { .. }) = login.run(exchange, upstream).await?;
+    let (mut upstream, LoggedIn { .. }) = login.run(exchange).await?;
     let within = exchange.connect_timeout();
     let answer = tokio::time::timeout(within, ask(&mut upstream)).await;
     Ok(answer.unwrap_or(Err(LoginError::Timeout))?)

@@ -1,0 +1,168 @@
+//! Connections with several hosts: a primary, its standby, a server whose sessions are read-only, one that is down and one
+//! that does not answer.
+
+use std::net::SocketAddr;
+
+use rustix::process::Signal;
+
+use super::server::{NAME, Server};
+use super::stage::Stage;
+use crate::support::process::reserved_address;
+use crate::support::*;
+
+/// Which server it is, and whether it may be written.
+const WHERE: &str = "SELECT inet_server_port() || ' ' || current_setting('transaction_read_only')";
+
+fn connection(name: &str, servers: &[SocketAddr], attrs: &str, settings: &str) -> String {
+    let hosts: Vec<_> = servers.iter().map(|at| format!("{NAME}:{}", at.port())).collect();
+    format!(
+        "{{ name: {name}, provider: postgres, variables: {{ host: \"{}\", more_hosts: \"{}\", \
+         target_session_attrs: {attrs}, database: app }}, \
+         fields: {{ username: app, password: {{ env: PG_SECRET }} }}, settings: {settings} }}",
+        hosts[0],
+        hosts[1..].join(",")
+    )
+}
+
+/// A gateway with these connections of the agent `ci`.
+async fn stage(
+    server: Server,
+    password: canary::Canary,
+    servers: &[SocketAddr],
+    connections: &[(&str, &[SocketAddr], &str, &str)],
+) -> Stage {
+    let names: Vec<_> = connections.iter().map(|(name, ..)| *name).collect();
+    let plan = Plan::api_key()
+        .no_agents()
+        .agent("ci", &names.join(", "))
+        .secret("PG_SECRET", &password)
+        .listen("databases: [{ at: \"127.0.0.1:0\" }]");
+    let plan = connections.iter().fold(plan, |plan, (name, servers, attrs, settings)| {
+        plan.connection(&connection(name, servers, attrs, settings))
+    });
+    let plan = servers.iter().fold(plan, |plan, at| {
+        plan.resolve(&format!("\"{NAME}:{}\": \"{at}\"", at.port())).allow(&at.to_string())
+    });
+    Stage::start(plan, server, password).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_servers_the_first_of_the_wanted_kind_is_used_and_a_failover_is_followed() {
+    let password = canary::Canary::new("pg");
+    let primary = Server::start(&password.text);
+    let standby = primary.standby();
+    let dead = reserved_address();
+    let (first, second) = (primary.at, standby.at);
+    let all = [dead, second, first];
+    let stage = stage(
+        primary,
+        password,
+        &all,
+        &[
+            ("any", &all, "any", "{}"),
+            ("write", &all, "read-write", "{}"),
+            ("main", &all, "primary", "{}"),
+            ("read", &[first, second], "read-only", "{}"),
+            ("standby", &[first, second], "standby", "{}"),
+            ("prefer", &[first, dead, second], "prefer-standby", "{}"),
+            ("prefer-none", &[first, dead], "prefer-standby", "{}"),
+            ("none", &[dead, first], "standby", "{}"),
+            ("gone", &[dead], "read-write", "{}"),
+            // All its sessions are read-only: the primary is meant.
+            ("reports", &all, "read-write", "{ read_only: true }"),
+            ("reports-read", &[first, second], "read-only", "{ read_only: true }"),
+        ],
+    )
+    .await;
+    let at = |server: SocketAddr, mode: &str| format!("{} {mode}", server.port());
+    for (name, expected) in [
+        ("any", at(second, "on")),
+        ("write", at(first, "off")),
+        ("main", at(first, "off")),
+        ("read", at(second, "on")),
+        ("standby", at(second, "on")),
+        ("prefer", at(second, "on")),
+        ("prefer-none", at(first, "off")),
+        ("reports", at(first, "on")),
+        ("reports-read", at(first, "on")),
+    ] {
+        assert_eq!(stage.served("ci", name, WHERE).await, expected, "{name}");
+    }
+    let none = "no server of the connection is `standby`: 1 opened a session of another kind, 1 opened none";
+    for (name, says) in [("none", none), ("gone", "code upstream_unreachable")] {
+        let refused = stage.refused(stage.lab.token("ci"), name).await;
+        assert!(refused.contains("FATAL:  keyward: ") && refused.contains(says), "{refused}");
+    }
+    // A cancel request reaches the server of its session.
+    let cancelled = "SET statement_timeout = '60s'; SELECT pg_sleep(600)";
+    let mut command = stage.psql(stage.lab.token("ci"), "write");
+    command.args(["-c", cancelled]).stderr(std::process::Stdio::piped());
+    let client = command.spawn().expect("psql");
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let met = async {
+        while stage.server.sql("app", sleeping) != "1" {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the server's view of a session", met).await;
+    let id = rustix::process::Pid::from_child(&client);
+    rustix::process::kill_process(id, Signal::INT).expect("it runs");
+    let ended = client.wait_with_output().expect("it ends");
+    let said = crate::stage::said(&ended);
+    assert!(said.contains("canceling statement due to user request"), "{said}");
+    // The test of a connection is at the same server.
+    let tested = stage.lab.gateway.api("POST", "/connections/write/test", "{}").await.text();
+    assert!(tested.contains("role app, sessions may write"), "{tested}");
+
+    stage.server.stop();
+    let refused = stage.refused(stage.lab.token("ci"), "write").await;
+    assert!(refused.contains("no server of the connection is `read-write`"), "{refused}");
+    standby.promote();
+    assert_eq!(stage.served("ci", "write", WHERE).await, at(second, "off"));
+    assert_eq!(stage.served("ci", "main", WHERE).await, at(second, "off"));
+    let target = |servers: &[SocketAddr]| {
+        let named = servers.iter().map(|at| format!("{NAME}:{}", at.port()));
+        format!("postgres://{}/app", named.collect::<Vec<_>>().join(","))
+    };
+    let records = stage.finish().await;
+    assert_eq!(records[0]["target"], target(&all));
+    let refused: Vec<_> = records.iter().filter(|record| record["outcome"] == "refused").collect();
+    assert_eq!(refused.len(), 3, "{refused:?}");
+    assert!(refused.iter().all(|record| record["code"] == "upstream_unreachable"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_rejects_the_login_is_the_last_and_one_that_is_silent_is_passed_over() {
+    let password = canary::Canary::new("pg");
+    let (one, two) = (Server::start(&password.text), Server::start(&password.text));
+    let (first, second) = (one.at, two.at);
+    let both: &[SocketAddr] = &[first, second];
+    let connections = [("any", both, "any", "{}"), ("write", both, "read-write", "{}")];
+    let stage = stage(one, password, both, &connections).await;
+    // A server whose sessions are read-only, though it is no standby.
+    stage.server.sql("postgres", "ALTER SYSTEM SET default_transaction_read_only = on");
+    stage.server.sql("postgres", "SELECT pg_reload_conf()");
+    let is_on = async {
+        while stage.server.sql("app", "SHOW default_transaction_read_only") != "on" {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the server's settings", is_on).await;
+    let at = |server: SocketAddr, mode: &str| format!("{} {mode}", server.port());
+    assert_eq!(stage.served("ci", "any", WHERE).await, at(first, "on"));
+    assert_eq!(stage.served("ci", "write", WHERE).await, at(second, "off"));
+    // It accepts streams, and says nothing.
+    stage.server.signal(Signal::STOP);
+    let served = stage.served("ci", "any", WHERE).await;
+    stage.server.signal(Signal::CONT);
+    assert_eq!(served, at(second, "off"));
+
+    // The second one knows the right password, and would serve.
+    let other = "BEGIN READ WRITE; ALTER ROLE app PASSWORD 'other'; COMMIT";
+    stage.server.sql("postgres", other);
+    let refused = stage.refused(stage.lab.token("ci"), "any").await;
+    assert!(refused.contains("the database server refuses the login: password"), "{refused}");
+    let records = stage.finish().await;
+    assert_eq!(records.len(), 4, "{records:?}");
+    assert_eq!(records[3]["code"], "connection_broken");
+}
