@@ -198,7 +198,7 @@ async fn own_origin_only(tab: &mut Tab<'_>, lab: &Lab) {
 }
 
 /// Pages with and without a rail.
-const PAGES: [&str; 26] = [
+const PAGES: [&str; 27] = [
     "/",
     "/connections",
     "/connections/acme",
@@ -225,6 +225,7 @@ const PAGES: [&str; 26] = [
     "/sources/new",
     "/people",
     "/settings",
+    "/settings/store",
 ];
 
 /// Bytes of a page with all that it loads.

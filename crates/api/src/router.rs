@@ -21,7 +21,7 @@ use super::{
     connection_test, connections, consents, errors_page, explain, export, flows, health, home,
     honeytokens, hooks, index, keys, login_links, logins, orgs, passkeys, passwords, personal,
     plugins, probes, providers, refresh, reload, replicas, request_id, rotations, rule_test, rules,
-    runs, sessions, sign_in, sources, streams, summary, tokens, totp, upstreams, usage, users,
+    runs, sessions, sign_in, sources, store_check, streams, summary, tokens, totp, upstreams, usage, users,
     webhooks,
 };
 
@@ -123,6 +123,7 @@ pub(super) fn described() -> Routes {
         .merge(sources::routes())
         .merge(streams::routes())
         .merge(replicas::routes())
+        .merge(store_check::routes())
         .merge(summary::routes())
         .merge(connect_sessions::routes())
         .merge(explain::routes())
