@@ -7,6 +7,7 @@ mod passkey;
 mod password;
 mod replicas;
 mod sources;
+mod store;
 mod stories;
 
 use serde_json::json;

@@ -174,9 +174,7 @@ async fn ssh_urls_of_azure_devops_go_by_https_where_git_knows_their_project() {
     let output = run(stage.command(&Program::shell(line))).await;
     let said = said(&output);
     assert!(said.contains("git@ssh.dev.azure.com:v3/me/other/repo"), "{said}");
-    let (refs, pack) = (
-        "GET /me/project/_git/repo/info/refs",
-        "POST /me/project/_git/repo/git-upload-pack",
-    );
+    let (refs, pack) =
+        ("GET /me/project/_git/repo/info/refs", "POST /me/project/_git/repo/git-upload-pack");
     stage.assert_served(&output, &[refs, pack, pack]);
 }

@@ -21,8 +21,8 @@ use super::{
     connection_test, connections, consents, errors_page, explain, export, flows, health, home,
     honeytokens, hooks, index, keys, login_links, logins, orgs, passkeys, passwords, personal,
     plugins, probes, providers, refresh, reload, replicas, request_id, rotations, rule_test, rules,
-    runs, sessions, sign_in, sources, store_check, streams, summary, tokens, totp, upstreams, usage, users,
-    webhooks,
+    runs, sessions, sign_in, sources, store_check, streams, summary, tokens, totp, upstreams,
+    usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::login::Permitted;
-use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, Seeds, SessionAttrs, StreamSecurity};
+use keyward_base::database::{
+    DatabaseEndpoint, DatabaseProtocol, Seeds, SessionAttrs, StreamSecurity,
+};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;

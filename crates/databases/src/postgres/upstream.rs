@@ -31,10 +31,7 @@ pub enum Unreached {
 ///
 /// # Errors
 /// When it cannot be reached, has no TLS, or does not prove to be the permit's host.
-pub async fn reach(
-    gateway: &Arc<Gateway>,
-    permit: &DatabasePermit,
-) -> Result<Upstream, Unreached> {
+pub async fn reach(gateway: &Arc<Gateway>, permit: &DatabasePermit) -> Result<Upstream, Unreached> {
     let dialled = ServiceExchange::attempt(gateway, permit).await;
     let mut stream = dialled.map_err(Unreached::Attempt)?;
     if permit.endpoint().security == StreamSecurity::Cleartext {

@@ -218,7 +218,9 @@ impl ConnectionUrl {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match protocol {
-                DatabaseProtocol::Postgres => found.parameter_of_postgres(name, value, variables)?,
+                DatabaseProtocol::Postgres => {
+                    found.parameter_of_postgres(name, value, variables)?
+                }
                 DatabaseProtocol::Redis => found.parameter_of_redis(name, value, variables)?,
                 DatabaseProtocol::Mysql => found.parameter_of_mysql(name, value, variables)?,
                 DatabaseProtocol::Mongodb => found.parameter_of_mongodb(name, value, variables)?,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{FormError, Provider};
-use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, Seeds, SessionAttrs, StreamSecurity};
+use keyward_base::database::{
+    DatabaseEndpoint, DatabaseProtocol, Seeds, SessionAttrs, StreamSecurity,
+};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::HostPattern;
 
