@@ -197,6 +197,12 @@ impl DatabaseEndpoint {
         }
     }
 
+    /// The name of a server for people, if there are several.
+    pub fn one_of_several(&self, server: &Target) -> Option<String> {
+        let is_one = self.seeds == Seeds::default() && *server == self.target;
+        (!is_one).then(|| format!("{}:{}", server.host(), server.port()))
+    }
+
     /// The name for people and the audit log: `postgres://host:port/database`.
     pub fn url(&self) -> String {
         let (scheme, database) = (self.protocol.as_str(), &self.database);

@@ -111,8 +111,14 @@ async fn of_several_servers_the_first_of_the_wanted_kind_is_used_and_a_failover_
     let said = crate::stage::said(&ended);
     assert!(said.contains("canceling statement due to user request"), "{said}");
     // The test of a connection is at the same server.
-    let tested = stage.lab.gateway.api("POST", "/connections/write/test", "{}").await.text();
-    assert!(tested.contains("role app, sessions may write"), "{tested}");
+    for (name, server, rights) in
+        [("write", first, "sessions may write"), ("standby", second, "sessions are read-only")]
+    {
+        let path = format!("/connections/{name}/test");
+        let tested = stage.lab.gateway.api("POST", &path, "{}").await.text();
+        let says = format!("at {NAME}:{} accepted the login: role app, {rights}", server.port());
+        assert!(tested.contains(&says), "{name}: {tested}");
+    }
 
     stage.server.stop();
     let refused = stage.refused(stage.lab.token("ci"), "write").await;
