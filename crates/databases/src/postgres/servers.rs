@@ -224,3 +224,29 @@ impl LoginError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_that_is_rejected_is_not_tried_elsewhere() {
+        let refused =
+            |state: &str| LoginError::Refused { state: state.to_owned(), message: "no".to_owned() };
+        for (error, is_of_this_server) in [
+            (refused("28P01"), false),
+            (refused("28000"), false),
+            (refused("3D000"), false),
+            (refused("53300"), false),
+            (LoginError::Unproved, false),
+            (LoginError::Weak { method: "md5" }, false),
+            (LoginError::OtherMode, false),
+            // It starts, stops or recovers.
+            (refused("57P03"), true),
+            (LoginError::Timeout, true),
+            (LoginError::Protocol, true),
+        ] {
+            assert_eq!(error.is_of_this_server(), is_of_this_server, "{error}");
+        }
+    }
+}
