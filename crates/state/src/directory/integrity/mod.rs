@@ -147,7 +147,8 @@ impl StoreCheck {
 
     /// Only the faults that `later` found too. A change that others make in several rows looks like a fault while it is
     /// half done.
-    fn confirmed_by(mut self, later: &Self) -> Self {
+    #[must_use]
+    pub(super) fn confirmed_by(mut self, later: &Self) -> Self {
         self.faults.retain(|fault| later.faults.contains(fault));
         self
     }
@@ -205,10 +206,7 @@ impl Directory {
         let checked = spawn_blocking(move || {
             runtime.block_on(StoreCheck::run_beside_writers(&store, &keyring, &contents))
         });
-        match checked.await {
-            Ok(checked) => checked,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        checked.await.unwrap_or(Err(DirectoryError::Interrupted))
     }
 }
 
