@@ -108,7 +108,8 @@ async fn a_cancel_request_reaches_the_server_of_its_session_and_a_failover_is_fo
     let standby = primary.standby();
     let (first, second) = (primary.at, standby.at);
     let both = [second, first];
-    let connections = [("write", &both[..], "read-write", "{}"), ("main", &both, "primary", "{}")];
+    let connections =
+        [("write", &both[..], "read-write", "{}"), ("main", &both[..], "primary", "{}")];
     let stage = stage(primary, password, &both, &connections).await;
     let mut command = stage.psql(stage.lab.token("ci"), "write");
     command.args(["-c", "SELECT pg_sleep(600)"]).stderr(std::process::Stdio::piped());
