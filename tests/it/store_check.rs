@@ -96,10 +96,12 @@ async fn a_gateway_names_the_faults_of_its_store_and_checks_it_once_at_a_time() 
     {
         let store = store(&served).await;
         let grants = store.list(Table::Grants, "", None, 9).await.expect("grants");
-        // It is read when the connection is used first, so the gateway starts.
-        let mut damaged = grants[0].value.clone();
-        *damaged.last_mut().expect("bytes") ^= 1;
-        store.reseal(Table::Grants, &grants[0], &damaged).await.expect("written");
+        // They are read when a connection is used first, so the gateway starts. It writes that of the file again.
+        for grant in &grants {
+            let mut damaged = grant.value.clone();
+            *damaged.last_mut().expect("bytes") ^= 1;
+            store.reseal(Table::Grants, grant, &damaged).await.expect("written");
+        }
     }
     served.restart();
     let (report, code) = check(&served, &[]);
