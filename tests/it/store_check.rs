@@ -117,7 +117,7 @@ async fn a_gateway_names_the_faults_of_its_store_and_checks_it_once_at_a_time() 
     );
     let mut both = [one, two];
     both.sort_by_key(|answer| answer.head.status());
-    assert_eq!(both.each_ref().map(|answer| answer.head.status()), [200, 409]);
+    assert_eq!(both.each_ref().map(|answer| answer.head.status()), [200, 422]);
     assert_eq!(both[0].json()["faults"], report["faults"]);
     assert!(both[1].text().contains("being checked already"), "{}", both[1].text());
     let agents = served.api("GET", "/agents", "").await;
