@@ -93,6 +93,7 @@
 //! | Which statements does a read-only session refuse? | `databases/src/postgres/statements/check.rs` | `check` |
 //! | Which statements and tables does a rule of a connection permit? | `databases/src/rules/mod.rs` | `StatementRules::check` |
 //! | When is an agent told why its session with PostgreSQL ended? | `databases/src/postgres/supervision.rs` | `Supervision::copy` |
+//! | With which of several servers of PostgreSQL is a session? | `databases/src/postgres/servers.rs` | `Login::run` |
 //! | Which commands does a session with Redis refuse? | `databases/src/redis/commands.rs` | `Allowed::verdict` |
 //! | Which commands does a session with MongoDB refuse? | `databases/src/mongodb/commands.rs` | `Allowed::verdict` |
 //! | How does a client of MySQL prove itself? | `databases/src/mysql/client.rs` | `Client::token` |

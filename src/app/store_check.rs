@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 
@@ -13,12 +12,9 @@ use super::services::{Services, open_store, turn_to_start};
 use crate::config::{Config, StoreChoice};
 use keyward_base::time::Clock;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{OpenedRow, StoreCheck, View};
+use keyward_state::directory::StoreCheck;
 use keyward_state::store::sled::SledStore;
 use keyward_state::store::{Lease, Store};
-
-/// A change of several rows that another gateway makes is complete after less.
-const ANOTHER_LOOK_AFTER: Duration = Duration::from_secs(2);
 
 /// Rows that are written together.
 const ROWS_AT_ONCE: usize = 500;
@@ -79,16 +75,15 @@ impl CheckedStore {
     }
 
     async fn check(&self) -> anyhow::Result<StoreCheck> {
-        let check = self.look().await?;
-        if self.store.shared().is_none() || check.faults.is_empty() {
-            return Ok(check);
+        if self.store.shared().is_none() {
+            return self.look().await;
         }
-        tokio::time::sleep(ANOTHER_LOOK_AFTER).await;
-        Ok(check.confirmed_by(&self.look().await?))
+        let (store, keyring) = (&self.store, &self.keyring);
+        Ok(StoreCheck::run_beside_writers(store, keyring, &keyward_api::check_content).await?)
     }
 
     async fn look(&self) -> anyhow::Result<StoreCheck> {
-        Ok(StoreCheck::run(&self.store, &self.keyring, &content).await?)
+        Ok(StoreCheck::run(&self.store, &self.keyring, &keyward_api::check_content).await?)
     }
 
     async fn repair(&self, config: &Config) -> anyhow::Result<RepairedStore> {
@@ -155,12 +150,4 @@ fn place(config: &Config) -> PathBuf {
         StoreChoice::Sled { path } => path.clone(),
         _ => Path::new(&config.data_dir).join("store"),
     }
-}
-
-/// Rows that are no records of the directory.
-fn content(view: &View, row: &OpenedRow) -> Result<(), String> {
-    keyward_vault::check_content(view, row)?;
-    keyward_vault::events::check_content(row)?;
-    keyward_vault::oauth::check_content(row)?;
-    keyward_inbox::check_content(row)
 }

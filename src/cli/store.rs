@@ -65,9 +65,9 @@ impl Command {
     /// The name, if it works with the files of this machine.
     pub(crate) fn of_this_machine(&self) -> Option<&'static str> {
         match self {
-            Self::Check(_) => Some("store check"),
+            Self::Check(check) if check.is_of_this_machine() => Some("store check --repair"),
             Self::Copy(_) => Some("store copy"),
-            Self::Replicas => None,
+            Self::Check(_) | Self::Replicas => None,
         }
     }
 }

@@ -215,6 +215,7 @@ async fn what_all_organisations_share_is_for_the_operator_and_the_install_s_own_
             Ask::get("/keys"),
             Ask::post("/keys/rotate", json!({})),
             Ask::post("/plan", json!({})),
+            Ask::post("/store/check", json!({})),
             Ask::post("/reload", json!({})),
         ]
     };

@@ -7,6 +7,7 @@ mod passkey;
 mod password;
 mod replicas;
 mod sources;
+mod store;
 mod stories;
 
 use serde_json::json;
@@ -198,7 +199,7 @@ async fn own_origin_only(tab: &mut Tab<'_>, lab: &Lab) {
 }
 
 /// Pages with and without a rail.
-const PAGES: [&str; 26] = [
+const PAGES: [&str; 27] = [
     "/",
     "/connections",
     "/connections/acme",
@@ -225,6 +226,7 @@ const PAGES: [&str; 26] = [
     "/sources/new",
     "/people",
     "/settings",
+    "/settings/store",
 ];
 
 /// Bytes of a page with all that it loads.

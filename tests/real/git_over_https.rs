@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use crate::git::{GITHUB, backend, publish};
-use crate::served::{Program, Stage};
+use crate::served::{Program, Service, Stage, Takes};
 use crate::stage::*;
 use crate::support::*;
 
@@ -146,4 +146,35 @@ async fn without_a_rule_the_same_push_arrives() {
     let output = forge.run(CHANGE).await;
     assert!(output.status.success(), "{}", said(&output));
     assert_ne!(forge.head(), before);
+}
+
+/// The fields end with the connection's variables.
+const AZURE: Service = Service::known(
+    "azure-devops",
+    "{ pat: { env: CANARY } }, variables: { org: me }",
+    &["dev.azure.com"],
+    Takes::Basic(""),
+);
+
+/// HTTPS URLs of Azure DevOps have `_git` before the repository, which no prefix of the SSH URL says: a line of git's
+/// configuration names the project.
+#[tokio::test]
+async fn ssh_urls_of_azure_devops_go_by_https_where_git_knows_their_project() {
+    let folder = TempDir::new().expect("a temporary directory");
+    publish(folder.path());
+    let project = folder.path().join("me/project/_git");
+    std::fs::create_dir_all(&project).expect("a directory");
+    std::fs::rename(folder.path().join("me/repo.git"), project.join("repo")).expect("it is there");
+    let root = folder.path().to_owned();
+    let stage = Stage::answering(&AZURE, move |request| backend(&root, request), |plan| plan).await;
+    let line = "git config --global url.https://dev.azure.com/me/project/_git/.insteadOf git@ssh.dev.azure.com:v3/me/project/
+        git clone --quiet git@ssh.dev.azure.com:v3/me/project/repo cloned
+        git ls-remote --get-url git@ssh.dev.azure.com:v3/me/other/repo
+        sed 's/hello/answer: fine/' cloned/README";
+    let output = run(stage.command(&Program::shell(line))).await;
+    let said = said(&output);
+    assert!(said.contains("git@ssh.dev.azure.com:v3/me/other/repo"), "{said}");
+    let (refs, pack) =
+        ("GET /me/project/_git/repo/info/refs", "POST /me/project/_git/repo/git-upload-pack");
+    stage.assert_served(&output, &[refs, pack, pack]);
 }

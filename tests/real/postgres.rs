@@ -4,6 +4,7 @@ mod clients;
 mod encrypted;
 mod rules;
 pub(crate) mod server;
+mod servers;
 mod speed;
 mod stage;
 

@@ -32,10 +32,10 @@ struct Site {
 }
 
 impl Server {
-    fn start(folder: &Path, name: &str) -> Self {
+    fn start(folder: &Path, name: &str, kind: &str) -> Self {
         let own = folder.join(name);
         std::fs::create_dir(&own).expect("a directory");
-        keygen(&own.join("host_key"));
+        keygen(&own.join("host_key"), kind);
         let config = own.join("sshd_config");
         let at = |file: &Path| file.display().to_string();
         let lines = format!(
@@ -72,12 +72,17 @@ impl Site {
 
     /// The same with the private key where `kept` says. KEY is its file, FOLDER the file's folder.
     async fn keyed(kept: &str, more: &str) -> Self {
+        Self::of_kind("ed25519", kept, more).await
+    }
+
+    /// The same with keys of this kind, of the user and of the servers.
+    async fn of_kind(kind: &str, kept: &str, more: &str) -> Self {
         let folder = TempDir::new().expect("a temporary directory");
         // Where sshd of root goes without rights; a package's start script makes it.
         drop(std::fs::create_dir_all("/run/sshd"));
-        keygen(&folder.path().join("key"));
+        keygen(&folder.path().join("key"), kind);
         let servers = ["first", "second", "stranger"];
-        let servers = servers.map(|name| Server::start(folder.path(), name));
+        let servers = servers.map(|name| Server::start(folder.path(), name, kind));
         let known = servers.each_ref().map(|server| server.known.as_str());
         std::fs::write(folder.path().join("known_hosts"), known.join("\n")).expect("a file");
         let config = format!(
@@ -149,9 +154,9 @@ fn user() -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn keygen(path: &Path) {
+fn keygen(path: &Path, kind: &str) {
     let mut keygen = Command::new("ssh-keygen");
-    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(path);
+    keygen.args(["-q", "-t", kind, "-N", "", "-C", "test", "-f"]).arg(path);
     assert!(keygen.status().expect("`tests/run` installs it").success());
     let private = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(path, private).expect("our file");
@@ -186,6 +191,21 @@ async fn a_login_is_signed_at_the_servers_and_as_the_accounts_of_the_connection_
     site.finish();
 }
 
+/// Azure DevOps has an RSA host key, and takes RSA keys of users alone.
+#[tokio::test]
+async fn an_rsa_key_logs_in_at_a_server_with_an_rsa_host_key() {
+    let site = Site::of_kind("rsa", "{ file: KEY }", "").await;
+    let me = user();
+    let output = site.run(&site.ssh("-T", &me, 0, "echo answer: fine")).await;
+    assert!(output.status.success(), "{}", said(&output));
+    let refused = site.run(&site.ssh("-T", &me, 2, "echo answer: fine")).await;
+    assert!(!refused.status.success(), "{}", said(&refused));
+    let elsewhere = format!("ssh://{me}@ 403 deploy refused");
+    let signed = format!("{} 200 deploy completed", site.at(0, &me));
+    assert_eq!(site.signatures(), [signed, elsewhere]);
+    site.finish();
+}
+
 #[tokio::test]
 async fn a_key_by_reference_logs_in_and_its_successor_after_it() {
     let site = Site::keyed("{ from: kept, ref: key }", "").await;
@@ -196,7 +216,7 @@ async fn a_key_by_reference_logs_in_and_its_successor_after_it() {
     let public = |at: &Path| std::fs::read_to_string(at.join("key.pub")).expect("a key");
     let before = public(site.folder.path());
     std::fs::remove_file(site.folder.path().join("key")).expect("it was there");
-    keygen(&site.folder.path().join("key"));
+    keygen(&site.folder.path().join("key"), "ed25519");
     let after = public(site.folder.path());
     assert_ne!(before, after);
     let output = site.run(&format!("ssh-add -L; {login}")).await;

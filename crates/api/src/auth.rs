@@ -393,9 +393,8 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     let access = match (reads, parts.as_slice()) {
         (true, _) | (false, ["rules", "explain" | "test"]) => Access::Read,
         // A plan changes nothing, but reads secrets as a reload does: a caller that may reload may plan.
-        (false, ["plan"] | ["connections", _, "test" | "request"] | ["sources", _, "test"]) => {
-            Access::Use
-        }
+        (false, ["plan"] | ["store", "check"])
+        | (false, ["connections", _, "test" | "request"] | ["sources", _, "test"]) => Access::Use,
         _ => Access::Write,
     };
     let area = match parts[0] {
@@ -412,7 +411,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         "hooks" if parts.get(2) == Some(&"events") => Area::HookEvents,
         "hooks" | "hook-schemes" => Area::Hooks,
         "backup" | "ca" | "export" | "keys" | "metrics" | "orgs" | "plan" | "reload"
-        | "replicas" | "upstreams" => Area::Install,
+        | "replicas" | "store" | "upstreams" => Area::Install,
         _ => return (None, access),
     };
     (Some(area), access)
@@ -477,6 +476,8 @@ mod tests {
             (Method::POST, "/api/v1/connections/c/test", Access::Use),
             (Method::POST, "/api/v1/plan", Access::Use),
             (Method::POST, "/api/v1/plan/x", Access::Write),
+            (Method::POST, "/api/v1/store/check", Access::Use),
+            (Method::POST, "/api/v1/store/repair", Access::Write),
             (Method::POST, "/api/v1/connections/c/pause", Access::Write),
             (Method::DELETE, "/api/v1/agents/test", Access::Write),
             (Method::TRACE, "/api/v1/agents", Access::Write),

@@ -75,6 +75,7 @@ mod sign_in;
 mod socket;
 mod sources;
 mod state;
+mod store_check;
 mod stored_rules;
 mod streams;
 mod summary;
@@ -108,3 +109,4 @@ pub use serve::{
 pub use sign_in::own_path;
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
 pub use state::{Admin, DatabaseLocation, Deps, Locations};
+pub use store_check::check_content;

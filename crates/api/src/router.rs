@@ -21,8 +21,8 @@ use super::{
     connection_test, connections, consents, errors_page, explain, export, flows, health, home,
     honeytokens, hooks, index, keys, login_links, logins, orgs, passkeys, passwords, personal,
     plugins, probes, providers, refresh, reload, replicas, request_id, rotations, rule_test, rules,
-    runs, sessions, sign_in, sources, streams, summary, tokens, totp, upstreams, usage, users,
-    webhooks,
+    runs, sessions, sign_in, sources, store_check, streams, summary, tokens, totp, upstreams,
+    usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
@@ -124,6 +124,7 @@ pub(super) fn described() -> Routes {
         .merge(sources::routes())
         .merge(streams::routes())
         .merge(replicas::routes())
+        .merge(store_check::routes())
         .merge(summary::routes())
         .merge(connect_sessions::routes())
         .merge(explain::routes())

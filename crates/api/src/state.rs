@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::audit_log::AuditLog;
 use super::error::ApiError;
@@ -138,6 +138,7 @@ struct Inner {
     idempotency: IdempotencyKeys,
     sign_in_limits: SignInLimits,
     challenges: Challenges,
+    store_checks: Mutex<()>,
 }
 
 struct Serving {
@@ -176,6 +177,7 @@ impl Admin {
             idempotency: IdempotencyKeys::default(),
             sign_in_limits,
             challenges: Challenges::new(shared.as_deref()),
+            store_checks: Mutex::default(),
         }))
     }
 
@@ -217,6 +219,11 @@ impl Admin {
     /// The challenges of passkeys.
     pub(super) fn challenges(&self) -> &Challenges {
         &self.0.challenges
+    }
+
+    /// Held by the check of the store that runs.
+    pub(super) fn store_checks(&self) -> &Mutex<()> {
+        &self.0.store_checks
     }
 
     /// How often clients failed to sign in.

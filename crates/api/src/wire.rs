@@ -22,6 +22,7 @@ mod run;
 mod sign_in;
 mod source;
 mod status;
+mod store;
 mod stream;
 mod summary;
 mod tested;
@@ -73,6 +74,7 @@ pub use self::status::{
     AgentListener, CallerView, DatabaseListenerView, Health, OidcView, ReloadView, SharedStoreView,
     Status, TelemetryFailure, TelemetryView,
 };
+pub use self::store::{StoreCheckView, StoreFaultKind, StoreFaultView};
 pub use self::stream::{StreamKind, StreamView};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
 pub use self::tested::{ConnectionTested, TestOutcome};

@@ -40,6 +40,27 @@ pub struct DatabaseEndpoint {
     pub auth_source: Option<String>,
     /// The servers beside `target`.
     pub seeds: Seeds,
+    /// PostgreSQL: which of several servers is used.
+    pub session_attrs: SessionAttrs,
+}
+
+/// Which of several servers of PostgreSQL a session is with: `target_session_attrs` of libpq.
+/// <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS>
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SessionAttrs {
+    /// The first that answers.
+    #[default]
+    Any,
+    /// One whose sessions may write.
+    ReadWrite,
+    /// One whose sessions may not write.
+    ReadOnly,
+    /// One that is no standby.
+    Primary,
+    /// One that replays the log of another.
+    Standby,
+    /// A standby, or any server where none answers.
+    PreferStandby,
 }
 
 /// How the servers of a replica set are found, of which a session uses one.
@@ -65,6 +86,35 @@ pub enum StreamSecurity {
     VerifiedTls,
     /// No TLS. Only for addresses on the explicit private list.
     Cleartext,
+}
+
+impl SessionAttrs {
+    /// All of them, in the order of libpq's documentation.
+    pub const ALL: [Self; 6] = [
+        Self::Any,
+        Self::ReadWrite,
+        Self::ReadOnly,
+        Self::Primary,
+        Self::Standby,
+        Self::PreferStandby,
+    ];
+
+    /// The name in connection strings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::ReadWrite => "read-write",
+            Self::ReadOnly => "read-only",
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+            Self::PreferStandby => "prefer-standby",
+        }
+    }
+
+    /// The one of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|attrs| attrs.as_str() == name)
+    }
 }
 
 impl DatabaseProtocol {
@@ -143,8 +193,14 @@ impl DatabaseEndpoint {
         let mut listed = std::iter::once(&self.target).chain(more);
         match self.protocol {
             DatabaseProtocol::Mongodb => listed.any(|known| is_sibling(known, member)),
-            _ => more.contains(member),
+            _ => listed.any(|known| known == member),
         }
+    }
+
+    /// The name of a server for people, if there are several.
+    pub fn one_of_several(&self, server: &Target) -> Option<String> {
+        let is_one = self.seeds == Seeds::default() && *server == self.target;
+        (!is_one).then(|| format!("{}:{}", server.host(), server.port()))
     }
 
     /// The name for people and the audit log: `postgres://host:port/database`.
@@ -212,6 +268,7 @@ mod tests {
                 security: StreamSecurity::VerifiedTls,
                 auth_source: None,
                 seeds: Seeds::default(),
+                session_attrs: SessionAttrs::Any,
             };
             let found = endpoint(DatabaseProtocol::Mongodb).may_have_member(&target(other));
             assert_eq!(found, expected, "{own} {other}");
@@ -227,7 +284,25 @@ mod tests {
             security: StreamSecurity::VerifiedTls,
             auth_source: None,
             seeds,
+            session_attrs: SessionAttrs::Any,
         }
+    }
+
+    #[test]
+    fn a_server_of_postgresql_is_one_that_is_listed() {
+        let more = ["b.db.test:5432", "b.db.test:5433"].map(target);
+        let protocol = DatabaseProtocol::Postgres;
+        let listed = Seeds::Listed(more.to_vec());
+        let endpoint = DatabaseEndpoint { protocol, ..endpoint("a.db.test:5432", listed) };
+        for (server, expected) in [
+            ("a.db.test:5432", true),
+            ("b.db.test:5433", true),
+            ("a.db.test:5433", false),
+            ("c.db.test:5432", false),
+        ] {
+            assert_eq!(endpoint.may_have_member(&target(server)), expected, "{server}");
+        }
+        assert!(SessionAttrs::ALL.iter().all(|it| SessionAttrs::named(it.as_str()) == Some(*it)));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod rules;
 mod services;
 mod settings;
 mod sources;
+mod store_check;
 mod streams;
 mod timeline;
 mod traffic;
@@ -63,4 +64,5 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(person::routes())
         .merge(settings::routes())
         .merge(plan::routes())
+        .merge(store_check::routes())
 }

@@ -14,7 +14,7 @@ use keyward_rules::inject::sign::Signer;
 use keyward_rules::policy::DatabasePermit;
 
 /// A permit with the credential of its connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Permitted {
     pub permit: Arc<DatabasePermit>,
     pub credential: Arc<Credential>,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::login::Permitted;
-use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, Seeds, StreamSecurity};
+use keyward_base::database::{
+    DatabaseEndpoint, DatabaseProtocol, Seeds, SessionAttrs, StreamSecurity,
+};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
@@ -34,6 +36,7 @@ pub fn permitted_at(
         security: StreamSecurity::VerifiedTls,
         auth_source: None,
         seeds: Seeds::default(),
+        session_attrs: SessionAttrs::Any,
     };
     let id = ConnectionId::random();
     let account = Account {

@@ -32,10 +32,12 @@ pub struct DatabaseFacts {
     pub version: String,
     /// The role.
     pub user: String,
-    /// Whether transactions are read-only unless they say otherwise.
+    /// Whether transactions are read-only unless they say otherwise, or the server is a standby.
     pub read_only: bool,
     /// Whether the role is a superuser, whom nothing restricts.
     pub superuser: bool,
+    /// Where it is, if the connection has several servers: `b.example.com:5433`.
+    pub server: Option<String>,
 }
 
 /// Why a test failed.

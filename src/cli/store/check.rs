@@ -4,19 +4,23 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::json;
 
+use super::super::client::Client;
 use super::super::failure::{Exit, Failure};
 use super::super::output;
 use super::super::settings::Global;
 use crate::app::{RepairedStore, check_store, repair_store};
-use keyward_state::directory::{FaultKind, StoreCheck, StoreFault};
+use keyward_api::wire::{Status, StoreCheckView, StoreFaultView};
 
 pub(crate) const HELP: &str = "\
 Reads, opens and decodes every row, and compares it with the rows that belong to it. Nothing is changed.
-An embedded store is checked while its gateway is stopped, a database also while gateways run.
+A running gateway checks its own store while it serves; without one, this process checks the store of the
+configuration.
 
 With --repair, index rows (names and tokens) are made what the records say, after the rows were copied
-to store.before-repair-TIME. Records are never repaired: restore a backup for those.
+to store.before-repair-TIME. Records are never repaired: restore a backup for those. The gateway must be
+stopped.
 
 Exits with 1 if there are faults. Leftovers of interrupted changes are listed and are no faults.
 
@@ -35,8 +39,8 @@ pub(crate) struct Check {
 /// What was found, and what was done.
 #[derive(Serialize)]
 struct CheckReport {
-    rows: usize,
-    faults: Vec<StoreFault>,
+    #[serde(flatten)]
+    found: StoreCheckView,
     /// The number of index rows that were changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<usize>,
@@ -46,19 +50,22 @@ struct CheckReport {
 }
 
 impl Check {
+    /// Whether a gateway on another machine can do it.
+    pub(crate) fn is_of_this_machine(&self) -> bool {
+        self.repair
+    }
+
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let config = global.load()?;
-        let (check, repaired, copy) = match self.repair {
-            false => (Box::pin(check_store(&config)).await?, None, None),
+        let (found, repaired, copy) = match self.repair {
+            false => (found(global).await?, None, None),
             true => {
                 let RepairedStore { changed, copy, check } =
-                    Box::pin(repair_store(&config)).await?;
-                (check, Some(changed), copy)
+                    Box::pin(repair_store(&global.load()?)).await?;
+                (check.into(), Some(changed), copy)
             }
         };
-        let is_sound = !check.has_faults();
-        let StoreCheck { rows, faults, .. } = check;
-        output::show(global.json, &CheckReport { rows, faults, repaired, copy }, text)?;
+        let is_sound = found.fault_count() == 0;
+        output::show(global.json, &CheckReport { found, repaired, copy }, text)?;
         match is_sound {
             true => Ok(()),
             false => Err(Failure::silent(Exit::Failed)),
@@ -66,13 +73,42 @@ impl Check {
     }
 }
 
+/// What the running gateway finds in its store, or this process in that of the configuration.
+async fn found(global: &Global) -> Result<StoreCheckView, Failure> {
+    match Client::running(global).await {
+        Ok(client) if is_of(&client, global).await? => {
+            client.post("/api/v1/store/check", &json!({})).await
+        }
+        Ok(_) => at_rest(global).await,
+        Err(failure) if failure.exit() == Exit::Unreachable => at_rest(global).await,
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Whether the gateway runs with the configuration that was named. Another one may have another store.
+async fn is_of(gateway: &Client, global: &Global) -> Result<bool, Failure> {
+    let Some(named) = global.config.as_ref().filter(|_| gateway.host().is_none()) else {
+        return Ok(true);
+    };
+    let status: Status = gateway.get("/api/v1/status").await?;
+    let own = std::fs::canonicalize(&status.config);
+    Ok(own.is_ok_and(|own| std::fs::canonicalize(named).is_ok_and(|named| named == own)))
+}
+
+async fn at_rest(global: &Global) -> Result<StoreCheckView, Failure> {
+    Ok(Box::pin(check_store(&global.load()?)).await?.into())
+}
+
 fn text(report: &CheckReport) -> String {
-    let CheckReport { rows, faults, repaired, copy } = report;
+    let CheckReport { found, repaired, copy } = report;
     let mut text = String::new();
-    for StoreFault { table, key, kind, problem, remedy } in faults {
+    for StoreFaultView { table, key, kind, problem, remedy } in &found.faults {
         let kind = kind.as_str();
         // Writing to a string does not fail.
         let _ = writeln!(text, "{kind}: {table} row {key} {problem}\n  {remedy}");
+    }
+    if found.more > 0 {
+        let _ = writeln!(text, "{} more", found.more);
     }
     if let Some(copy) = copy {
         let _ = writeln!(text, "copied the store of before to {}", copy.display());
@@ -80,14 +116,15 @@ fn text(report: &CheckReport) -> String {
     if let Some(changed) = repaired {
         let _ = writeln!(text, "changed {}", counted(*changed, "index row"));
     }
-    let leftovers = faults.iter().filter(|fault| fault.kind == FaultKind::Leftover).count();
-    let matter = faults.len() - leftovers;
-    let faults = if matter == 0 { "no faults".to_owned() } else { counted(matter, "fault") };
-    let leftovers = match leftovers {
+    let faults = match found.fault_count() {
+        0 => "no faults".to_owned(),
+        some => counted(some, "fault"),
+    };
+    let leftovers = match found.leftover_count() {
         0 => String::new(),
         some => format!(", {}", counted(some, "leftover")),
     };
-    let _ = writeln!(text, "checked {}: {faults}{leftovers}", counted(*rows, "row"));
+    let _ = writeln!(text, "checked {}: {faults}{leftovers}", counted(found.rows, "row"));
     text
 }
 
@@ -98,18 +135,21 @@ fn counted(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyward_api::wire::StoreFaultKind;
 
-    fn fault(kind: FaultKind, problem: &str, remedy: &str) -> StoreFault {
+    fn fault(kind: StoreFaultKind, problem: &str, remedy: &str) -> StoreFaultView {
         let (problem, remedy) = (problem.to_owned(), remedy.to_owned());
-        StoreFault { table: "names", key: "org_default/ab".to_owned(), kind, problem, remedy }
+        let (table, key) = ("names".to_owned(), "org_default/ab".to_owned());
+        StoreFaultView { table, key, kind, problem, remedy }
     }
 
     #[test]
     fn each_fault_has_its_remedy_below_it_and_leftovers_are_counted_apart() {
-        let index = fault(FaultKind::Index, "is missing", "rebuild the indexes");
-        let leftover = fault(FaultKind::Leftover, "is not used", "none needed");
+        let index = fault(StoreFaultKind::Index, "is missing", "rebuild the indexes");
+        let leftover = fault(StoreFaultKind::Leftover, "is not used", "none needed");
         let faults = vec![index, leftover];
-        let report = CheckReport { rows: 12, faults, repaired: None, copy: None };
+        let found = StoreCheckView { rows: 12, faults, more: 0 };
+        let report = CheckReport { found, repaired: None, copy: None };
         insta::assert_snapshot!(text(&report), @r"
         index: names row org_default/ab is missing
           rebuild the indexes
@@ -118,7 +158,8 @@ mod tests {
         checked 12 rows: 1 fault, 1 leftover
         ");
         let copy = Some("/data/store.before-repair-1".into());
-        let report = CheckReport { rows: 1, faults: Vec::new(), repaired: Some(1), copy };
+        let found = StoreCheckView { rows: 1, ..StoreCheckView::default() };
+        let report = CheckReport { found, repaired: Some(1), copy };
         insta::assert_snapshot!(text(&report), @r"
         copied the store of before to /data/store.before-repair-1
         changed 1 index row

@@ -9,8 +9,10 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, SigningKey};
+use rustls::ServerConfig;
 
 use super::*;
+use crate::support::pki::pki;
 
 const SNS: &str = "sns.eu-west-1.amazonaws.com";
 const PLAID: &str = "production.plaid.com";
@@ -19,6 +21,11 @@ const KEY_ID: &str = "6c5516e1-92dc-479e-a8ff-5a51992e0001";
 
 /// A server of these names that answers each path, and 404 elsewhere.
 pub(super) async fn service(names: &[&str], path: &'static str, body: String) -> Origin {
+    proving(pki().server(names), path, body).await
+}
+
+/// The same with this certificate.
+async fn proving(tls: Arc<ServerConfig>, path: &'static str, body: String) -> Origin {
     let body = Arc::new(body);
     let script = move |stream: origin::Stream| {
         let body = Arc::clone(&body);
@@ -29,7 +36,7 @@ pub(super) async fn service(names: &[&str], path: &'static str, body: String) ->
         };
         origin::serve(stream, Arc::new(answer))
     };
-    Origin::named(names, script).await
+    Origin::with_tls(Some(tls), script).await
 }
 
 pub(super) fn reached(plan: Plan, name: &str, origin: &Origin) -> Plan {
@@ -121,6 +128,33 @@ async fn messages_of_sns_are_accepted_by_the_certificate_at_its_host_and_its_sub
     let records = lab.finish_with_changes().await;
     let refused = records.iter().filter(|it| it["change"]["action"] == "request refused");
     assert_eq!(refused.count(), 7);
+}
+
+/// The certificate that signs messages comes without its issuer. What makes it that of SNS is TLS to the host of SNS: its
+/// chain, its name and its time.
+#[tokio::test]
+async fn a_certificate_of_sns_is_taken_from_a_host_that_proves_to_be_its_own() {
+    let key = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key");
+    let names = vec!["sns.amazonaws.com".to_owned()];
+    let certificate = CertificateParams::new(names).expect("names").self_signed(&key);
+    let pem = certificate.expect("a certificate").pem();
+    for (tls, is_trusted) in [
+        (pki().server(&[SNS]), false),
+        (pki().server(&["sns.us-east-1.amazonaws.com"]), true),
+        (pki().expired(SNS), true),
+    ] {
+        let sns = proving(tls, "/SimpleNotificationService-1.pem", pem.clone()).await;
+        let plan = reached(Plan::api_key().no_agents(), SNS, &sns);
+        let plan = if is_trusted { plan } else { plan.untrusted() };
+        let lab = plan.start(Origin::saying("fine").await).await;
+        let hook = json!({"name": "q", "scheme": "aws-sns", "secret": TOPIC});
+        api(&lab, "POST", "/hooks", hook, 201).await;
+        let good = message("Notification", &key, Timestamp::now());
+        assert_eq!(refused(&lab, &good).await, (503, json!("key_unavailable")));
+        assert!(sns.received().is_empty(), "not even the request");
+        assert_eq!(api(&lab, "GET", "/hooks/q", Value::Null, 200).await["waiting"], 0);
+        lab.finish_with_changes().await;
+    }
 }
 
 #[tokio::test]

@@ -24,10 +24,9 @@ impl Route {
     }
 
     pub(crate) fn is_of_admins(&self) -> bool {
-        ["/apps", "/providers", "/rules", "/keys", "/ca", "/plan", "/reload", "/orgs", "/users"]
-            .iter()
-            .any(|area| self.path.starts_with(area))
-            && !self.is_of_oneself()
+        let areas = ["/apps", "/providers", "/rules", "/keys", "/ca", "/plan", "/reload", "/orgs"];
+        let mut areas = areas.iter().chain(&["/store", "/users"]);
+        areas.any(|area| self.path.starts_with(area)) && !self.is_of_oneself()
     }
 
     /// What people of every role change for themselves.

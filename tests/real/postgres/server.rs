@@ -78,6 +78,38 @@ impl Server {
         server
     }
 
+    /// A standby, which replays its log.
+    pub(crate) fn standby(&self) -> Self {
+        let (folder, at) = (TempDir::new().expect("a directory"), reserved_address());
+        let standby = Self { folder, at, namespace: None };
+        standby.own();
+        let (data, port) = (standby.data(), self.at.port().to_string());
+        let [data_text, socket] =
+            [data.as_path(), self.folder.path()].map(|path| path.to_str().expect("UTF-8"));
+        let from = ["-h", socket, "-p", &port, "-U", "postgres", "-D", data_text];
+        let how = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"];
+        let copied = standby.as_owner("pg_basebackup", &[&from[..], &how].concat());
+        assert!(copied.status.success(), "{copied:?}");
+        let file = data.join("postgresql.conf");
+        let usual = std::fs::read_to_string(&file).expect("it is copied");
+        let own = format!(
+            "\nport = {}\nunix_socket_directories = '{}'\n",
+            at.port(),
+            standby.folder.path().display()
+        );
+        std::fs::write(&file, usual + &own).expect("a file");
+        standby.run();
+        standby
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        let data = self.data();
+        let data = data.to_str().expect("UTF-8");
+        let promoted = self.as_owner("pg_ctl", &["-D", data, "-w", "promote"]);
+        assert!(promoted.status.success(), "{promoted:?}");
+    }
+
     /// Starts it, again too.
     pub(crate) fn run(&self) {
         let (data, log) = (self.data(), self.folder.path().join("log"));

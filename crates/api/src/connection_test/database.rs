@@ -48,10 +48,12 @@ pub(super) async fn tested(
 
 /// `PostgreSQL 16.4 accepted the login: role app, sessions are read-only (12 ms)`.
 fn answered(provider: &str, facts: &DatabaseFacts, took_ms: u64) -> Diagnosis {
-    let DatabaseFacts { version, user, read_only, superuser } = facts;
+    let DatabaseFacts { version, user, read_only, superuser, server } = facts;
+    let server = server.as_ref().map(|server| format!(" at {server}")).unwrap_or_default();
     let rights = if *read_only { "sessions are read-only" } else { "sessions may write" };
-    let message =
-        format!("{provider} {version} accepted the login: role {user}, {rights} ({took_ms} ms)");
+    let message = format!(
+        "{provider} {version}{server} accepted the login: role {user}, {rights} ({took_ms} ms)"
+    );
     let diagnosis = Diagnosis::new(TestOutcome::Ok, message);
     match superuser {
         true => diagnosis.hint(format!(

@@ -32,7 +32,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     ("Honeytokens", "/honeytokens", "canary alarm"),
     ("Audit", "/audit", "changes verify log"),
     ("People", "/people", "users tokens sessions"),
-    ("Settings and health", "/settings", "ca keys version configuration"),
+    ("Settings and health", "/settings", "ca keys version configuration backup store check"),
 ];
 
 #[derive(Debug, Default, Deserialize)]

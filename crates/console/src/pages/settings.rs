@@ -88,6 +88,12 @@ async fn show(State(console): State<Console>, visit: Visit) -> Result<Page, Stop
                 @if let Some(backup) = &view.backup {
                     section.panel #backups data-live { header { h2 { "Backups" } (backups::in_short(backup)) } div.body { (backups::show(backup, is_operator)) } }
                 }
+                @if is_operator {
+                    section.panel #store { header { h2 { "Store" } } div.body {
+                        p.muted { "Whether each row can be read, and fits the rows that belong to it. Nothing is changed." }
+                        div.actions { a.button href="/settings/store" { "Check the store" } }
+                    } }
+                }
                 section.panel #orgs data-live { header { h2 { "Organisations" } } (organisations(&visit, &view.orgs)) }
             }
         }

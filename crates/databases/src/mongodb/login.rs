@@ -39,6 +39,8 @@ pub struct Login {
     /// The database that knows the user.
     auth_source: String,
     load_balanced: bool,
+    /// Where the session is, if the connection has several servers.
+    server: Option<String>,
 }
 
 impl Login {
@@ -55,6 +57,7 @@ impl Login {
         Ok(Self {
             auth_source: auth_source.unwrap_or(AUTH_SOURCE).to_owned(),
             load_balanced: false,
+            server: None,
             permitted,
             user,
             password,
@@ -66,6 +69,11 @@ impl Login {
     /// The user at the server.
     pub fn user(&self) -> &str {
         &self.user
+    }
+
+    /// Where the session is, if the connection has several servers.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
     }
 
     /// What the session may send.
@@ -87,7 +95,8 @@ impl Login {
         {
             self.auth_source = source;
         }
-        let Member { mut upstream, hello, .. } = self.member(exchange, servers).await?;
+        let Member { mut upstream, hello, permit } = self.member(exchange, servers).await?;
+        self.server = self.permitted.permit.endpoint().one_of_several(&permit.endpoint().target);
         let within = exchange.connect_timeout();
         let opened = tokio::time::timeout(within, self.open_on(&mut upstream, &hello)).await;
         match opened.unwrap_or(Err(ServerError::Timeout)) {

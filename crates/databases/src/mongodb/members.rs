@@ -26,7 +26,7 @@ pub struct Member {
     pub upstream: Upstream,
     /// What it says of itself.
     pub hello: RawDocumentBuf,
-    permit: DatabasePermit,
+    pub permit: DatabasePermit,
 }
 
 /// Why a server has not answered.

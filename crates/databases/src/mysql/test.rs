@@ -67,6 +67,7 @@ fn facts_of(row: &[u8]) -> Option<DatabaseFacts> {
     let mut parts = Parts(row);
     let mut next = || Some(short(&String::from_utf8_lossy(parts.counted()?)));
     Some(DatabaseFacts {
+        server: None,
         version: next()?,
         user: next()?,
         read_only: false,

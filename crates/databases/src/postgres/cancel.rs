@@ -69,7 +69,7 @@ impl CancelKeys {
         };
         let within = gateway.limits.connect_timeout;
         let passed_on = async {
-            let mut upstream = upstream::reach_again(gateway, &session.permit).await?;
+            let mut upstream = upstream::reach(gateway, &session.permit).await.ok()?;
             let mut request = BytesMut::new();
             frontend::cancel_request(session.key.process, session.key.secret, &mut request);
             upstream.write_all(&request).await.ok()?;

@@ -3,6 +3,7 @@
 //! knows the password too.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
@@ -27,7 +28,6 @@ use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
 use keyward_base::secret::Secret;
-use keyward_proxy::ServiceExchange;
 use keyward_rules::policy::DatabasePermit;
 
 /// Messages of a server between the login and the first `ReadyForQuery`. Servers send about twenty.
@@ -42,7 +42,7 @@ const PASSED_ON_BYTES_MAX: usize = 128 * 1024;
 
 /// A login that has not begun.
 pub struct Login {
-    permit: Arc<DatabasePermit>,
+    permitted: Permitted,
     role: String,
     password: Secret,
     parameters: StartupParameters,
@@ -104,7 +104,7 @@ impl Login {
     pub fn new(permitted: Permitted, parameters: StartupParameters) -> Result<Self, Refused> {
         let role = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
         let password = permitted.password()?;
-        Ok(Self { permit: permitted.permit, role, password, parameters, negotiation: None })
+        Ok(Self { permitted, role, password, parameters, negotiation: None })
     }
 
     /// The role of the login.
@@ -113,7 +113,12 @@ impl Login {
     }
 
     pub fn permit(&self) -> &DatabasePermit {
-        &self.permit
+        &self.permitted.permit
+    }
+
+    /// Whether the session may only read, whatever the server is.
+    pub fn is_read_only(&self) -> bool {
+        self.parameters.mode.read_only
     }
 
     /// Tells the agent of the protocol version after the login, because it was not asked for a token before.
@@ -122,35 +127,30 @@ impl Login {
         self
     }
 
+    /// The same login at another server of the connection.
+    ///
+    /// # Errors
+    /// When no password is made for it.
+    pub(super) fn at(&self, permit: DatabasePermit) -> Result<Self, Refused> {
+        let permitted = Permitted { permit: Arc::new(permit), ..self.permitted.clone() };
+        let login = Self::new(permitted, self.parameters.clone())?;
+        Ok(login.with_negotiation(self.negotiation.clone()))
+    }
+
     /// Logs in on a fresh stream.
     ///
     /// # Errors
     /// When the server opens no session in time.
-    pub async fn run(
-        self,
-        exchange: &mut ServiceExchange,
-        mut upstream: Upstream,
-    ) -> Result<(Upstream, LoggedIn), Refused> {
-        let within = exchange.connect_timeout();
-        let opened = tokio::time::timeout(within, self.open(&mut upstream)).await;
-        match opened.unwrap_or(Err(LoginError::Timeout)) {
-            Ok((start, server_key)) => {
-                let permit = self.permit;
-                Ok((upstream, LoggedIn { start, permit, server_key }))
-            }
-            Err(error) => {
-                tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
-                Err(Refused::from(error))
-            }
-        }
-    }
-
-    async fn open(
+    pub(super) async fn open(
         &self,
         upstream: &mut Upstream,
-    ) -> Result<(SessionStart, Option<ServerKey>), LoginError> {
+        within: Duration,
+    ) -> Result<LoggedIn, LoginError> {
         let (verified, binding) = (upstream.is_verified(), channel_binding(upstream));
-        self.open_on(upstream, verified, binding).await
+        let opened = self.open_on(upstream, verified, binding);
+        let opened = tokio::time::timeout(within, opened).await;
+        let (start, server_key) = opened.unwrap_or(Err(LoginError::Timeout))?;
+        Ok(LoggedIn { start, permit: self.permitted.permit.clone(), server_key })
     }
 
     /// `verified`: whether the server has proved its name by TLS. `binding`: what ties SCRAM to that TLS.

@@ -9,6 +9,7 @@ mod login;
 mod messages;
 mod parameters;
 mod refused;
+mod servers;
 mod startup;
 mod statements;
 mod supervision;
@@ -110,9 +111,7 @@ impl Greeting for Startup {
         let parameters = StartupParameters::of(std::mem::take(self), agent, &permit)?;
         let login = Login::new(permitted, parameters)?.with_negotiation(negotiation);
         exchange.set_role(login.role());
-        let upstream = upstream::reach(exchange, login.permit()).await?;
-        let (upstream, LoggedIn { start, permit, server_key }) =
-            login.run(exchange, upstream).await?;
+        let (upstream, LoggedIn { start, permit, server_key }) = login.run(exchange).await?;
         let supervision = Supervision::of(&permit, exchange);
         let cancel = listener.cancels().enter(permit, server_key);
         Ok(OpenSession { upstream, start, cancel, supervision })

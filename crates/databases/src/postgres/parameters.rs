@@ -15,7 +15,7 @@ const NAME_BYTES_MAX: usize = 63;
 const OWN: &[&str] = &["user", "database", "replication", "application_name"];
 
 /// The names and values of the start-up message for the server, without the user.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StartupParameters {
     pub all: Vec<(String, String)>,
     /// What the server must say of the session.

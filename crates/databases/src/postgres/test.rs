@@ -9,7 +9,6 @@ use tokio::io::AsyncWriteExt;
 use super::login::{LoggedIn, Login, LoginError};
 use super::messages;
 use super::parameters::StartupParameters;
-use super::upstream;
 use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::test::{DatabaseFacts, short};
@@ -18,7 +17,7 @@ use keyward_proxy::ServiceExchange;
 
 /// One row with everything. Strings are compared and shown; nothing is written.
 const QUESTION: &str = "SELECT current_setting('server_version'), current_user, \
-    current_setting('default_transaction_read_only'), \
+    current_setting('transaction_read_only'), \
     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)::text";
 
 /// Messages of the answer that are read.
@@ -35,11 +34,11 @@ pub async fn facts(
     let permit = permitted.permit.clone();
     let login = Login::new(permitted, StartupParameters::of_test(&permit))?;
     exchange.set_role(login.role());
-    let upstream = upstream::reach(exchange, &permit).await?;
-    let (mut upstream, LoggedIn { .. }) = login.run(exchange, upstream).await?;
+    let (mut upstream, LoggedIn { permit: at, .. }) = login.run(exchange).await?;
     let within = exchange.connect_timeout();
     let answer = tokio::time::timeout(within, ask(&mut upstream)).await;
-    Ok(answer.unwrap_or(Err(LoginError::Timeout))?)
+    let facts = answer.unwrap_or(Err(LoginError::Timeout))?;
+    Ok(DatabaseFacts { server: permit.endpoint().one_of_several(&at.endpoint().target), ..facts })
 }
 
 async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, LoginError> {
@@ -69,6 +68,7 @@ fn facts_of(row: &DataRowBody) -> Option<DatabaseFacts> {
         range.map(|range| short(&String::from_utf8_lossy(&row.buffer()[range])))
     };
     Some(DatabaseFacts {
+        server: None,
         version: next()?,
         user: next()?,
         read_only: next()? == "on",

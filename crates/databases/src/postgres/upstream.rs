@@ -13,48 +13,59 @@ use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
 use keyward_base::database::StreamSecurity;
-use keyward_proxy::{CheckedUpstream, Gateway, ServiceExchange};
+use keyward_proxy::{CheckedUpstream, FailedAttempt, Gateway, ServiceExchange};
 use keyward_rules::policy::DatabasePermit;
+
+/// Why there is no stream to a server.
+#[derive(Debug)]
+pub enum Unreached {
+    /// It was not dialled, or does not prove to be the permit's host.
+    Attempt(FailedAttempt),
+    /// It has no TLS.
+    NoTls,
+    /// It does not speak the protocol.
+    Protocol,
+}
 
 /// Dials the server, with TLS unless the permit says otherwise.
 ///
 /// # Errors
 /// When it cannot be reached, has no TLS, or does not prove to be the permit's host.
-pub async fn reach(
-    exchange: &mut ServiceExchange,
-    permit: &DatabasePermit,
-) -> Result<Upstream, Refused> {
-    let mut stream = exchange.dial(permit).await?;
-    if permit.endpoint().security == StreamSecurity::VerifiedTls {
-        let within = exchange.connect_timeout();
-        let takes_tls = tokio::time::timeout(within, ask_for_tls(&mut stream)).await;
-        match takes_tls {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => {
-                let text = Code::UpstreamTls.because("the database server offers no TLS");
-                let hint = "switch TLS on at the server, or set `sslmode: disable`";
-                return Err(Refused::Keyward(text.hint(hint)));
-            }
-            Ok(Err(_)) | Err(_) => {
-                let text = "the server does not answer as PostgreSQL does";
-                return Err(Refused::Keyward(Code::UpstreamProtocol.because(text)));
-            }
-        }
+pub async fn reach(gateway: &Arc<Gateway>, permit: &DatabasePermit) -> Result<Upstream, Unreached> {
+    let dialled = ServiceExchange::attempt(gateway, permit).await;
+    let mut stream = dialled.map_err(Unreached::Attempt)?;
+    if permit.endpoint().security == StreamSecurity::Cleartext {
+        return Ok(Upstream::Cleartext(stream));
     }
-    Upstream::secured(exchange, stream, permit).await
+    let within = gateway.limits.connect_timeout;
+    match tokio::time::timeout(within, ask_for_tls(&mut stream)).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => return Err(Unreached::NoTls),
+        Ok(Err(_)) | Err(_) => return Err(Unreached::Protocol),
+    }
+    let secured = ServiceExchange::secure_attempt(gateway, stream, permit).await;
+    Ok(Upstream::Tls(Box::new(secured.map_err(Unreached::Attempt)?)))
 }
 
-/// Another stream to the server of an open session.
-pub async fn reach_again(gateway: &Arc<Gateway>, permit: &DatabasePermit) -> Option<Upstream> {
-    let mut stream = ServiceExchange::attempt(gateway, permit).await.ok()?;
-    if permit.endpoint().security == StreamSecurity::Cleartext {
-        return Some(Upstream::Cleartext(stream));
+impl Unreached {
+    /// The refusal of a session for which no server was reached.
+    pub fn refused(&self, exchange: &mut ServiceExchange) -> Refused {
+        let (text, hint) = match self {
+            Self::Attempt(failed) => return exchange.refused_attempt(failed).into(),
+            Self::NoTls => (
+                Code::UpstreamTls.because("the database server offers no TLS"),
+                Some("switch TLS on at the server, or set `sslmode: disable`"),
+            ),
+            Self::Protocol => {
+                let text = "the server does not answer as PostgreSQL does";
+                (Code::UpstreamProtocol.because(text), None)
+            }
+        };
+        Refused::Keyward(match hint {
+            Some(hint) => text.hint(hint),
+            None => text,
+        })
     }
-    if !ask_for_tls(&mut stream).await.ok()? {
-        return None;
-    }
-    let stream = ServiceExchange::secure_attempt(gateway, stream, permit).await.ok()?;
-    Some(Upstream::Tls(Box::new(stream)))
 }
 
 /// What ties SCRAM to the stream, over TLS.

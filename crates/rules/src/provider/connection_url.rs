@@ -87,7 +87,7 @@ pub enum UrlError {
     /// No `@`, so neither user nor password.
     #[error("the URL names no user: write `{0}`")]
     User(&'static str),
-    /// Several hosts, which libpq tries in turn.
+    /// Several hosts, where the protocol has one.
     #[error("the URL names several hosts: give one")]
     SeveralHosts,
     /// A socket's path, or nothing.
@@ -197,6 +197,7 @@ impl ConnectionUrl {
         let is_srv = text.starts_with("mongodb+srv://");
         match protocol {
             DatabaseProtocol::Mongodb => found.hosts_of_mongodb(host, is_srv, variables)?,
+            DatabaseProtocol::Postgres => found.several_hosts(host, variables)?,
             _ => found.set(HOST, host_of(host)?, variables)?,
         }
         match database {
@@ -217,7 +218,9 @@ impl ConnectionUrl {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match protocol {
-                DatabaseProtocol::Postgres => found.parameter(name, value, variables)?,
+                DatabaseProtocol::Postgres => {
+                    found.parameter_of_postgres(name, value, variables)?
+                }
                 DatabaseProtocol::Redis => found.parameter_of_redis(name, value, variables)?,
                 DatabaseProtocol::Mysql => found.parameter_of_mysql(name, value, variables)?,
                 DatabaseProtocol::Mongodb => found.parameter_of_mongodb(name, value, variables)?,
@@ -259,27 +262,6 @@ impl ConnectionUrl {
             ("ssl-mode" | "ssl_mode" | "sslmode", _) => Err(UrlError::SslMode),
             // The agent's to choose.
             ("charset" | "collation", _) => Ok(()),
-            _ => Err(unsupported(name)),
-        }
-    }
-
-    fn parameter(
-        &mut self,
-        name: &str,
-        value: &str,
-        variables: &[Variable],
-    ) -> Result<(), UrlError> {
-        match (name, value) {
-            // Keyward verifies the certificate, or does not encrypt: the modes between become the stricter one.
-            ("sslmode", "verify-full" | "verify-ca" | "require" | "prefer" | "allow") => {
-                self.set(SSLMODE, VERIFY_FULL.to_owned(), variables)
-            }
-            ("sslmode", "disable") => self.set(SSLMODE, DISABLE.to_owned(), variables),
-            ("sslmode", _) => Err(UrlError::SslMode),
-            // Always used where TLS is; the name and the encoding are the agent's to choose.
-            ("channel_binding" | "application_name" | "client_encoding" | "connect_timeout", _) => {
-                Ok(())
-            }
             _ => Err(unsupported(name)),
         }
     }
@@ -399,7 +381,10 @@ mod tests {
             ("postgres://:canary@h/d", "names no user"),
             ("postgres://u:canary@/d", "names no host"),
             ("postgres://u:canary@%2Fvar%2Frun/d", "names no host"),
-            ("postgres://u:canary@a,b/d", "several hosts"),
+            ("postgres://u:canary@a,,b/d", "names no host"),
+            ("postgres://u:p@a,can%20ary/d", "the more_hosts of the URL cannot be used"),
+            ("postgres://u:p@a,b/d?target_session_attrs=canary", "must be one of any, read-write"),
+            ("postgres://u:p@a,b/d?load_balance_hosts=canary", "parameter `load_balance_hosts`"),
             ("postgres://u:canary@h", "names no database"),
             ("postgres://u:canary@h/", "names no database"),
             ("postgres://u:canary%zz@h/d", "the password of the URL is not valid"),
@@ -421,29 +406,6 @@ mod tests {
     }
 
     #[test]
-    fn a_url_becomes_host_database_user_and_password() {
-        for (url, host, sslmode, password) in [
-            ("postgres://u:p@db.example.com/app", "db.example.com", None, Some("p")),
-            ("postgresql://u:p%40ss@db:6543/app", "db:6543", None, Some("p@ss")),
-            ("postgres://u:a/b@c@[::1]:5433/app", "[::1]:5433", None, Some("a/b@c")),
-            ("postgres://u@h/app?sslmode=require", "h", Some("verify-full"), None),
-            (
-                "postgres://u:@h/app?sslmode=disable&channel_binding=prefer",
-                "h",
-                Some("disable"),
-                None,
-            ),
-        ] {
-            let url = parsed(url).unwrap();
-            assert_eq!(url.variables["host"], host);
-            assert_eq!(url.variables["database"], "app");
-            assert_eq!(url.variables.get("sslmode").map(String::as_str), sslmode);
-            assert_eq!(url.user.as_deref(), Some("u"));
-            assert_eq!(url.password.as_ref().map(|text| text.as_str()), password);
-        }
-    }
-
-    #[test]
     fn a_url_of_mysql_becomes_its_parts() {
         for (url, host, sslmode) in [
             ("mysql://u:p@sql.test/app", "sql.test", None),
@@ -458,6 +420,7 @@ mod tests {
         for (url, says) in [
             ("postgres://u:canary@h/d", "does not begin with `mysql://` or `mariadb://`"),
             ("mysql://u:canary@h", "names no database"),
+            ("mysql://u:canary@a,b/d", "several hosts"),
             ("mysql://u:p@h/d?ssl-mode=canary", "`sslmode` of the URL"),
             ("mysql://u:p@h/d?allowPublicKeyRetrieval=canary", "parameter `…`"),
         ] {

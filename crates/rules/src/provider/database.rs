@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{FormError, Provider};
-use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, Seeds, StreamSecurity};
+use keyward_base::database::{
+    DatabaseEndpoint, DatabaseProtocol, Seeds, SessionAttrs, StreamSecurity,
+};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::HostPattern;
 
@@ -15,10 +17,12 @@ pub(super) const DATABASE: &str = "database";
 pub(super) const SSLMODE: &str = "sslmode";
 /// The variable with the database of MongoDB that knows the user.
 pub(super) const AUTH_SOURCE: &str = "auth_source";
-/// The variable with further servers of the replica set.
+/// The variable with further servers.
 pub(super) const MORE_HOSTS: &str = "more_hosts";
 /// The variable that says whether the host is a server, or a name under which DNS lists servers.
 pub(super) const SEEDS: &str = "seeds";
+/// The variable that says which of several servers of PostgreSQL is used.
+pub(super) const SESSION_ATTRS: &str = "target_session_attrs";
 /// DNS lists the servers.
 pub(super) const SRV: &str = "srv";
 /// TLS with a verified certificate.
@@ -69,7 +73,16 @@ impl Provider {
             Some(SRV) => Seeds::Srv,
             _ => Seeds::Listed(more),
         };
-        Ok(Some(DatabaseEndpoint { protocol, target, database, security, auth_source, seeds }))
+        let attrs = values.get(SESSION_ATTRS).and_then(|name| SessionAttrs::named(name));
+        Ok(Some(DatabaseEndpoint {
+            protocol,
+            target,
+            database,
+            security,
+            auth_source,
+            seeds,
+            session_attrs: attrs.unwrap_or_default(),
+        }))
     }
 }
 

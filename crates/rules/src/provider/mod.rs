@@ -31,6 +31,7 @@ mod overlap;
 mod own_hosts;
 pub mod pasted;
 mod placing;
+mod postgres_url;
 pub mod schema;
 pub mod scope_words;
 pub mod session;

@@ -2,7 +2,7 @@
 
 use super::Variable;
 use super::connection_url::{ConnectionUrl, UrlError, decoded, host_of, unsupported};
-use super::database::{AUTH_SOURCE, DISABLE, HOST, MORE_HOSTS, SEEDS, SRV, SSLMODE, VERIFY_FULL};
+use super::database::{AUTH_SOURCE, DISABLE, HOST, SEEDS, SRV, SSLMODE, VERIFY_FULL};
 
 /// Options that are the agent's to choose, in its own connection string.
 const OF_AGENTS: [&str; 25] = [
@@ -48,12 +48,7 @@ impl ConnectionUrl {
             self.set(SEEDS, SRV.to_owned(), variables)?;
             return self.set(HOST, host_of(hosts)?, variables);
         }
-        let Some((first, more)) = hosts.split_once(',') else {
-            return self.set(HOST, host_of(hosts)?, variables);
-        };
-        let more: Vec<String> = more.split(',').map(host_of).collect::<Result<_, _>>()?;
-        self.set(HOST, host_of(first)?, variables)?;
-        self.set(MORE_HOSTS, more.join(","), variables)
+        self.several_hosts(hosts, variables)
     }
 
     /// Names of options are compared without case.

@@ -11,10 +11,14 @@ mod references;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyward_base::id::OrgId;
 use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 
+use super::Directory;
 use super::error::DirectoryError;
 use super::open;
 use super::rows::{At, Rows};
@@ -72,6 +76,9 @@ pub enum FaultKind {
 /// What to do about a row that is lost.
 const RESTORE: &str = "restore a backup: `keyward restore FILE`";
 
+/// A change of several rows that others make is complete after less.
+const ANOTHER_LOOK_AFTER: Duration = Duration::from_secs(2);
+
 /// What is being checked.
 struct Checking<'a> {
     rows: &'a Rows,
@@ -120,10 +127,28 @@ impl StoreCheck {
         Ok(Self { rows: count, faults, repair })
     }
 
+    /// As [`StoreCheck::run`], beside others who write: what looks like a fault is looked at again after their changes.
+    ///
+    /// # Errors
+    /// As [`StoreCheck::run`].
+    pub async fn run_beside_writers(
+        store: &Arc<dyn Store>,
+        keyring: &Arc<Keyring>,
+        contents: ContentCheck<'_>,
+    ) -> Result<Self, DirectoryError> {
+        let check = Self::run(store, keyring, contents).await?;
+        if check.faults.is_empty() {
+            return Ok(check);
+        }
+        tokio::time::sleep(ANOTHER_LOOK_AFTER).await;
+        let later = Self::run(store, keyring, contents).await?;
+        Ok(check.confirmed_by(&later))
+    }
+
     /// Only the faults that `later` found too. A change that others make in several rows looks like a fault while it is
     /// half done.
     #[must_use]
-    pub fn confirmed_by(mut self, later: &Self) -> Self {
+    pub(super) fn confirmed_by(mut self, later: &Self) -> Self {
         self.faults.retain(|fault| later.faults.contains(fault));
         self
     }
@@ -162,6 +187,26 @@ impl StoreCheck {
             step.apply(&rows).await?;
         }
         Ok(self.repair.len())
+    }
+}
+
+impl Directory {
+    /// Checks all rows of the store while it is used, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`StoreCheck::run`].
+    pub async fn check_store(
+        &self,
+        contents: fn(&View, &OpenedRow) -> Result<(), String>,
+    ) -> Result<StoreCheck, DirectoryError> {
+        let rows = &self.shared.rows;
+        let (store, keyring) = (Arc::clone(&rows.store), Arc::clone(&rows.keyring));
+        let runtime = Handle::current();
+        // All rows are opened at once, which takes seconds in a big store: not on a thread that serves.
+        let checked = spawn_blocking(move || {
+            runtime.block_on(StoreCheck::run_beside_writers(&store, &keyring, &contents))
+        });
+        checked.await.unwrap_or(Err(DirectoryError::Interrupted))
     }
 }
 

@@ -1,0 +1,252 @@
+//! Finds the server of a session among those of its connection: they are tried in their order, as libpq does, until one
+//! opens a session of the wanted kind.
+
+use std::slice::from_ref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::message::backend::{DataRowBody, Message};
+use postgres_protocol::message::frontend;
+use tokio::io::AsyncWriteExt;
+
+use super::login::{LoggedIn, Login, LoginError};
+use super::messages::{self, ReadError};
+use super::upstream::{self, Unreached};
+use crate::refused::Refused;
+use crate::upstream::Upstream;
+use keyward_base::codes::Code;
+use keyward_base::database::{Seeds, SessionAttrs};
+use keyward_proxy::{Gateway, ServiceExchange};
+
+/// The part of `limits.connect_timeout` that a server has for everything while others are left.
+const PART: u32 = 3;
+
+/// Whether the server replays the log of another, and whether its sessions may write.
+const QUESTION: &str =
+    "SELECT pg_catalog.pg_is_in_recovery()::text, current_setting('transaction_read_only')";
+
+/// Messages of the answer that are read. Servers send four.
+const MESSAGES_MAX: usize = 64;
+
+/// The server starts, stops or recovers: `cannot_connect_now`.
+const NOT_NOW: &str = "57P03";
+
+/// A session that a server has opened.
+type Opened = (Upstream, LoggedIn);
+
+/// Why there is no session with a server.
+enum Failure {
+    Unreached(Unreached),
+    Login(LoginError),
+}
+
+/// What a server says of a session.
+#[derive(Clone, Copy, Debug)]
+struct SessionKind {
+    is_standby: bool,
+    is_read_only: bool,
+}
+
+/// What the servers have said so far.
+#[derive(Default)]
+struct Search {
+    /// The first failure.
+    failure: Option<Failure>,
+    /// The number of failures.
+    failed: usize,
+    /// The number of servers of another kind.
+    others: usize,
+    /// A session with a server that is not preferred.
+    spare: Option<Opened>,
+}
+
+impl Login {
+    /// Logs in at the first server of the connection that opens a session of the wanted kind.
+    ///
+    /// # Errors
+    /// When none does, or one rejects the login: the next one would too.
+    pub async fn run(self, exchange: &mut ServiceExchange) -> Result<Opened, Refused> {
+        let (mut servers, mut search) = (self.each_server()?.into_iter(), Search::default());
+        while let Some(login) = servers.next() {
+            let gateway = exchange.begin_attempt();
+            let within = gateway.limits.connect_timeout / PART;
+            let attempt = Box::pin(login.attempt(&gateway));
+            let tried = match servers.len() {
+                0 => attempt.await,
+                _ => tokio::time::timeout(within, attempt).await.unwrap_or(Err(Failure::LATE)),
+            };
+            match tried {
+                Ok((opened, None)) => return Ok(opened),
+                Ok((opened, Some(kind))) if login.wants(kind) => return Ok(opened),
+                Ok((opened, Some(_))) => search.other(opened, login.attrs()),
+                Err(Failure::Login(error)) => {
+                    tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
+                    if !error.is_of_this_server() {
+                        return Err(error.into());
+                    }
+                    search.failed(Failure::Login(error));
+                }
+                Err(failure) => search.failed(failure),
+            }
+        }
+        search.end(exchange, self.attrs())
+    }
+
+    /// The login at each server, in their order.
+    fn each_server(&self) -> Result<Vec<Self>, Refused> {
+        let endpoint = self.permit().endpoint();
+        let more = match &endpoint.seeds {
+            Seeds::Listed(more) => &more[..],
+            Seeds::Srv => &[],
+        };
+        let servers = from_ref(&endpoint.target).iter().chain(more);
+        let permits = servers.filter_map(|server| self.permit().at_member(server.clone()));
+        permits.map(|permit| self.at(permit)).collect()
+    }
+
+    /// A session with the server, and its kind where that matters.
+    async fn attempt(
+        &self,
+        gateway: &Arc<Gateway>,
+    ) -> Result<(Opened, Option<SessionKind>), Failure> {
+        let reached = upstream::reach(gateway, self.permit()).await;
+        let mut upstream = reached.map_err(Failure::Unreached)?;
+        let within = gateway.limits.connect_timeout;
+        let opened = self.open(&mut upstream, within).await.map_err(Failure::Login)?;
+        let kind = match self.attrs() {
+            SessionAttrs::Any => None,
+            _ => Some(SessionKind::of(&mut upstream, within).await.map_err(Failure::Login)?),
+        };
+        Ok(((upstream, opened), kind))
+    }
+
+    fn attrs(&self) -> SessionAttrs {
+        self.permit().endpoint().session_attrs
+    }
+
+    /// All sessions of a read-only connection are read-only: then the server decides.
+    fn wants(&self, kind: SessionKind) -> bool {
+        match self.attrs() {
+            SessionAttrs::Any => true,
+            SessionAttrs::ReadWrite if self.is_read_only() => !kind.is_standby,
+            SessionAttrs::ReadWrite => !kind.is_read_only,
+            SessionAttrs::ReadOnly => kind.is_read_only,
+            SessionAttrs::Primary => !kind.is_standby,
+            SessionAttrs::Standby | SessionAttrs::PreferStandby => kind.is_standby,
+        }
+    }
+}
+
+impl Failure {
+    const LATE: Self = Self::Login(LoginError::Timeout);
+}
+
+impl Search {
+    fn failed(&mut self, failure: Failure) {
+        self.failed += 1;
+        self.failure.get_or_insert(failure);
+    }
+
+    /// A session of another kind than the wanted one.
+    fn other(&mut self, opened: Opened, wanted: SessionAttrs) {
+        self.others += 1;
+        if wanted == SessionAttrs::PreferStandby {
+            self.spare.get_or_insert(opened);
+        }
+    }
+
+    /// No server is left.
+    fn end(self, exchange: &mut ServiceExchange, wanted: SessionAttrs) -> Result<Opened, Refused> {
+        if let Some(spare) = self.spare {
+            return Ok(spare);
+        }
+        Err(match self.failure {
+            Some(Failure::Unreached(unreached)) if self.others == 0 => unreached.refused(exchange),
+            Some(Failure::Login(error)) if self.others == 0 => error.into(),
+            _ => {
+                let (wanted, others, failed) = (wanted.as_str(), self.others, self.failed);
+                let text = format!(
+                    "no server of the connection is `{wanted}`: {others} opened a session of another kind, \
+                     {failed} opened none"
+                );
+                let hint = "see `target_session_attrs` and `more_hosts` of the connection";
+                Refused::Keyward(Code::UpstreamUnreachable.because(text).hint(hint))
+            }
+        })
+    }
+}
+
+impl SessionKind {
+    async fn of(upstream: &mut Upstream, within: Duration) -> Result<Self, LoginError> {
+        let answer = tokio::time::timeout(within, Self::asked(upstream)).await;
+        answer.unwrap_or(Err(LoginError::Timeout))
+    }
+
+    async fn asked(upstream: &mut Upstream) -> Result<Self, LoginError> {
+        let mut out = BytesMut::new();
+        frontend::query(QUESTION, &mut out).map_err(|_| LoginError::Protocol)?;
+        let sent = async {
+            upstream.write_all(&out).await?;
+            upstream.flush().await
+        };
+        sent.await.map_err(ReadError::Ended)?;
+        let mut kind = None;
+        for _ in 0..MESSAGES_MAX {
+            match messages::read(upstream).await?.0 {
+                Message::DataRow(row) => kind = Self::of_row(&row),
+                Message::ReadyForQuery(_) => return kind.ok_or(LoginError::Protocol),
+                Message::ErrorResponse(_) => return Err(LoginError::Protocol),
+                _ => {}
+            }
+        }
+        Err(LoginError::Protocol)
+    }
+
+    fn of_row(row: &DataRowBody) -> Option<Self> {
+        let mut ranges = row.ranges();
+        let mut next = || std::str::from_utf8(row.buffer().get(ranges.next().ok()???)?).ok();
+        Some(Self { is_standby: next()? == "true", is_read_only: next()? == "on" })
+    }
+}
+
+impl LoginError {
+    /// Whether another server of the connection may open a session. A login that one server rejects is not tried at the
+    /// others: it would be rejected too, and servers lock users who try often.
+    fn is_of_this_server(&self) -> bool {
+        match self {
+            Self::Read(_) | Self::Protocol | Self::Timeout => true,
+            Self::Refused { state, .. } => state == NOT_NOW,
+            Self::Weak { .. } | Self::Unsupported { .. } | Self::Unproved | Self::OtherMode => {
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_that_is_rejected_is_not_tried_elsewhere() {
+        let refused =
+            |state: &str| LoginError::Refused { state: state.to_owned(), message: "no".to_owned() };
+        for (error, is_of_this_server) in [
+            (refused("28P01"), false),
+            (refused("28000"), false),
+            (refused("3D000"), false),
+            (refused("53300"), false),
+            (LoginError::Unproved, false),
+            (LoginError::Weak { method: "md5" }, false),
+            (LoginError::OtherMode, false),
+            // It starts, stops or recovers.
+            (refused("57P03"), true),
+            (LoginError::Timeout, true),
+            (LoginError::Protocol, true),
+        ] {
+            assert_eq!(error.is_of_this_server(), is_of_this_server, "{error}");
+        }
+    }
+}
