@@ -17,7 +17,8 @@ impl Vault {
     /// The files that usable connections, and apps, have values in.
     pub fn source_files(&self) -> Vec<PathBuf> {
         let view = self.directory.view();
-        let of_connections = view.connections().flat_map(|it| files_of_connection(it, &view));
+        let of_connections =
+            view.referring_connections().flat_map(|it| files_of_connection(it, &view));
         let of_apps = view.apps().flat_map(|it| files(&it.org, &it.references, &view));
         let files: BTreeSet<PathBuf> = of_connections.chain(of_apps).collect();
         files.into_iter().collect()
@@ -27,7 +28,7 @@ impl Vault {
     /// ran. Last values are used until that is done, and if it fails.
     pub async fn use_files_at_start(&self) {
         let view = self.directory.view();
-        for connection in view.connections() {
+        for connection in view.referring_connections() {
             if !files_of_connection(connection, &view).is_empty() {
                 self.use_values(connection).await;
             }
@@ -45,7 +46,7 @@ impl Vault {
                 tracing::warn!(app = app.name, %error, "a changed secret file is not used");
             }
         }
-        for connection in view.connections() {
+        for connection in view.referring_connections() {
             if has_changed(files_of_connection(connection, &view)) {
                 self.end_pause_of_secret(connection).await;
                 self.use_values(connection).await;

@@ -26,11 +26,11 @@ impl Stored for Connection {
     }
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
-        view.add_dated(record);
+        view.selected.add(record);
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
-        view.remove_dated(record);
+        view.selected.remove(record);
     }
 
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {

@@ -54,7 +54,7 @@ impl View {
         let names = move |it: &&Arc<ConnectionRecord>| {
             it.org == *org && it.references.values().any(|reference| reference.from == source)
         };
-        self.connections().filter(names)
+        self.referring_connections().filter(names)
     }
 
     /// The apps of an organisation with secrets in this source.

@@ -13,6 +13,7 @@ use super::holders::HolderIndex;
 use super::logins::LoginTokens;
 use super::own_providers::OrgCatalogue;
 use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
+use super::selected::Selected;
 use super::sessions::SessionTokens;
 use super::stored::Collection;
 use super::users::{Credential, Person};
@@ -39,7 +40,7 @@ pub struct View {
     tokens: SharedNames<TokenHash, Arc<Holder>>,
     personal: SharedNames<TokenHash, Arc<PersonalHolder>>,
     revoked: SharedNames<TokenHash, Former>,
-    pub(super) dated: SharedMap<(OrgId, ConnectionId), ()>,
+    pub(super) selected: Selected,
     pub(super) sessions: SessionTokens,
     pub(super) connect_tokens: ConnectTokens,
     pub(super) logins: LoginTokens,
