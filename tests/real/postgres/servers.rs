@@ -13,6 +13,9 @@ use crate::support::*;
 /// Which server it is, and whether it may be written.
 const WHERE: &str = "SELECT inet_server_port() || ' ' || current_setting('transaction_read_only')";
 
+/// The name of a connection, its servers, `target_session_attrs`, and settings.
+type Given<'a> = (&'a str, &'a [SocketAddr], &'a str, &'a str);
+
 fn connection(name: &str, servers: &[SocketAddr], attrs: &str, settings: &str) -> String {
     let hosts: Vec<_> = servers.iter().map(|at| format!("{NAME}:{}", at.port())).collect();
     format!(
@@ -29,7 +32,7 @@ async fn stage(
     server: Server,
     password: canary::Canary,
     servers: &[SocketAddr],
-    connections: &[(&str, &[SocketAddr], &str, &str)],
+    connections: &[Given<'_>],
 ) -> Stage {
     let names: Vec<_> = connections.iter().map(|(name, ..)| *name).collect();
     let plan = Plan::api_key()
@@ -57,26 +60,23 @@ async fn of_several_servers_the_first_of_the_wanted_kind_is_used() {
     let (standby, dead) = (primary.standby(), reserved_address());
     let (first, second) = (primary.at, standby.at);
     let (all, both) = ([dead, second, first], [first, second]);
-    let cases: &[(&str, &[SocketAddr], &str, &str, Option<String>)] = &[
-        ("any", &all, "any", "{}", Some(at(second, "on"))),
-        ("write", &all, "read-write", "{}", Some(at(first, "off"))),
-        ("main", &all, "primary", "{}", Some(at(first, "off"))),
-        ("read", &both, "read-only", "{}", Some(at(second, "on"))),
-        ("standby", &both, "standby", "{}", Some(at(second, "on"))),
-        ("prefer", &[first, dead, second], "prefer-standby", "{}", Some(at(second, "on"))),
-        ("prefer-none", &[first, dead], "prefer-standby", "{}", Some(at(first, "off"))),
+    let cases: &[(Given<'_>, Option<String>)] = &[
+        (("any", &all, "any", "{}"), Some(at(second, "on"))),
+        (("write", &all, "read-write", "{}"), Some(at(first, "off"))),
+        (("main", &all, "primary", "{}"), Some(at(first, "off"))),
+        (("read", &both, "read-only", "{}"), Some(at(second, "on"))),
+        (("standby", &both, "standby", "{}"), Some(at(second, "on"))),
+        (("prefer", &[first, dead, second], "prefer-standby", "{}"), Some(at(second, "on"))),
+        (("prefer-none", &[first, dead], "prefer-standby", "{}"), Some(at(first, "off"))),
         // All its sessions are read-only: the primary is meant.
-        ("reports", &all, "read-write", "{ read_only: true }", Some(at(first, "on"))),
-        ("reports-read", &both, "read-only", "{ read_only: true }", Some(at(first, "on"))),
-        ("none", &[dead, first], "standby", "{}", None),
-        ("gone", &[dead], "read-write", "{}", None),
+        (("reports", &all, "read-write", "{ read_only: true }"), Some(at(first, "on"))),
+        (("reports-read", &both, "read-only", "{ read_only: true }"), Some(at(first, "on"))),
+        (("none", &[dead, first], "standby", "{}"), None),
+        (("gone", &[dead], "read-write", "{}"), None),
     ];
-    let connections: Vec<_> = cases
-        .iter()
-        .map(|(name, hosts, attrs, settings, _)| (*name, *hosts, *attrs, *settings))
-        .collect();
+    let connections: Vec<_> = cases.iter().map(|(given, _)| *given).collect();
     let stage = stage(primary, password, &all, &connections).await;
-    for (name, .., expected) in cases {
+    for ((name, ..), expected) in cases {
         let Some(expected) = expected else { continue };
         assert_eq!(stage.served("ci", name, WHERE).await, *expected, "{name}");
     }
