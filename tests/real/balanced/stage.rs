@@ -29,7 +29,7 @@ const OTHER_TOKEN: &str = "kwa_balanced-0123456789abc";
 const OFTEN: &str = "oauth: { backoff_first: 200ms, backoff_max: 1s, backoff_jitter_percent: 0, \
                      circuit_failures_max: 1000000, lease: 12s, exchange_timeout: 4s, wait_timeout: 3s }";
 /// Longer than HAProxy needs to see that a replica is not ready.
-const SHUTDOWN_DELAY: &str = "shutdown_delay: 3s";
+const SHUTDOWN_DELAY: &str = "shutdown_delay: 4s";
 const STORE: &str = "store: { postgres: { url: { env: DATABASE_URL }, trust: [origin-ca.pem], timeout: 2s, \
                      streams_max: 8, stale_max: 60s } }";
 
@@ -68,7 +68,7 @@ impl Balancer {
     fn before(replicas: &[(SocketAddr, SocketAddr)]) -> Self {
         let (folder, at) = (TempDir::new().expect("a directory"), reserved_address());
         let mut text = format!(
-            "defaults\n  mode tcp\n  timeout connect 2s\n  timeout client 1m\n  timeout server 1m\n\
+            "defaults\n  mode tcp\n  timeout connect 2s\n  timeout client 1m\n  timeout server 1m\n  timeout check 5s\n\
              frontend agents\n  bind {at}\n  default_backend keyward\n\
              backend keyward\n  balance roundrobin\n  option redispatch\n  retries 3\n\
              \x20 option httpchk\n  http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost:%[bc_dst_port]\n\

@@ -11,8 +11,8 @@ const CONNECTIONS: usize = 20;
 const TOKEN_LIFE: u64 = 8;
 const WORKERS: usize = 4;
 
-/// Before, between and after the replacements. Each token is renewed several times in it.
-const CALM: Duration = Duration::from_secs(20);
+/// Before, between and after the replacements. Each token is renewed in it.
+const CALM: Duration = Duration::from_secs(15);
 
 /// The program that replicas run before: `KEYWARD_TEST_OLDER`, which must know `limits.shutdown_delay`, or the one that was
 /// built, which makes it a rolling restart.

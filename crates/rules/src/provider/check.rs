@@ -552,7 +552,7 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, protocol, mcp, hosts, paths, variables, auth, git, actions, clears, templates, default_headers, one_host, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, protocol, mcp, hosts, paths, variables, auth, git, actions, clears, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
         ),
         (
             "hosts: [a.test]\ngit: [b.test]",
