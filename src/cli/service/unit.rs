@@ -28,7 +28,7 @@ pub(super) fn user_unit(words: &[String], credentials: &[(String, String)]) -> S
          {}\
          Restart=on-failure\n\
          RestartSec=2s\n\
-         # Longer than `limits.drain_timeout`.\n\
+         # Longer than `limits.shutdown_delay` and `limits.drain_timeout` together.\n\
          TimeoutStopSec=45s\n\
          UMask=0077\n\
          LimitNOFILE=65536\n\

@@ -139,7 +139,7 @@ async fn rejected(folder: &TempDir) -> World {
     assert_eq!(refused.head.status(), 503, "{}", refused.text());
     let hint = refused.json()["error"]["hint"].to_string();
     assert!(hint.contains("correct the secret in its source"), "{hint}");
-    // Nothing is sent within the pause, whoever requests.
+    // Nothing is sent within the pause, for any request.
     let asked = world.server.calls().len();
     for _ in 0..3 {
         assert_eq!(world.request().await.head.status(), 503);
@@ -194,7 +194,7 @@ async fn a_changed_file_of_a_rejected_client_secret_ends_the_pause() {
 async fn another_reference_of_an_app_s_secret_is_tried_at_once() {
     let folder = folder("key", &secret_of(CLIENT_SECRET));
     let world = rejected(&folder).await;
-    // Nobody looks at this file yet.
+    // No source refers to this file yet.
     write(folder.path(), "other", ROTATED);
     let other = json!({ "secrets": { "client_secret": { "from": "kept", "ref": "other" } } });
     world.api("PATCH", "/apps/svc-app", &other).await;

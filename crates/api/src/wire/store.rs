@@ -16,7 +16,7 @@ pub struct StoreCheckView {
     /// What is wrong, leftovers last.
     pub faults: Vec<StoreFaultView>,
     /// The number of further faults, which are not listed.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub more: usize,
 }
 
@@ -102,6 +102,6 @@ impl StoreFaultKind {
     }
 }
 
-fn is_none(more: &usize) -> bool {
+fn is_zero(more: &usize) -> bool {
     *more == 0
 }
