@@ -197,7 +197,8 @@ impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> 
         Arc::make_mut(&mut Arc::make_mut(group)[at % GROUP_SHARDS])
     }
 
-    /// Doubles the number of shards if the present ones would be full.
+    /// Doubles the number of shards if the present ones would be full. Moves what no other map shares: to clone an entry costs
+    /// more than to place it.
     fn make_room(&mut self) {
         if self.len < self.shards * SHARD_ENTRIES {
             return;
@@ -207,9 +208,11 @@ impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> 
         let group = |_| Arc::new((0..self.shards.min(GROUP_SHARDS)).map(empty).collect());
         let groups = (0..self.shards.div_ceil(GROUP_SHARDS)).map(group).collect();
         let before = std::mem::replace(&mut self.groups, Arc::new(groups));
-        for shard in before.iter().flat_map(|group| group.iter()) {
-            for (key, value) in shard.iter() {
-                self.shard_mut(self.place(key)).insert(key.clone(), value.clone());
+        for group in Arc::unwrap_or_clone(before) {
+            for shard in Arc::unwrap_or_clone(group) {
+                for (key, value) in Arc::unwrap_or_clone(shard) {
+                    self.shard_mut(self.place(&key)).insert(key, value);
+                }
             }
         }
     }
