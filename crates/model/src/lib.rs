@@ -31,6 +31,7 @@ mod plugin;
 mod reference;
 mod refusal;
 mod resource;
+mod row;
 mod rule;
 mod schema;
 mod scope;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
+use super::row::Members;
 
 /// Something that is stored and sent.
 pub trait Data: Clone + Debug + Eq + Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -313,15 +314,12 @@ struct Written<'a, R: Resource> {
     updated: Option<Timestamp>,
 }
 
+/// The members of a row that every record has.
 #[derive(Deserialize)]
 #[serde(bound = "")]
-struct Read<R: Resource> {
+struct Head<R: Resource> {
     id: R::Id,
     org: OrgId,
-    #[serde(flatten)]
-    spec: R::Spec,
-    #[serde(flatten)]
-    facts: R::Facts,
     #[serde(default)]
     managed_by: ManagedBy,
     created: Timestamp,
@@ -355,8 +353,11 @@ impl<'de, R: Resource> Deserialize<'de> for Record<R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut row = Map::deserialize(deserializer)?;
         R::from_row(&mut row);
-        let read: Read<R> = serde_json::from_value(Value::Object(row)).map_err(D::Error::custom)?;
-        let Read { id, org, spec, facts, managed_by, created, updated } = read;
+        let error = D::Error::custom;
+        let head = Head::<R>::deserialize(Members(&mut row)).map_err(error)?;
+        let spec = R::Spec::deserialize(Members(&mut row)).map_err(error)?;
+        let facts = R::Facts::deserialize(Members(&mut row)).map_err(error)?;
+        let Head { id, org, managed_by, created, updated } = head;
         Ok(Self { id, org, spec, facts, managed_by, created, updated })
     }
 }
