@@ -2,9 +2,11 @@
 //! rows. An index row is written before its record and deleted after it, so after a crash it may
 //! stand alone: then it goes. A record without its index row gets it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +58,7 @@ pub(super) async fn load(
     leftovers: Leftovers,
 ) -> Result<Loaded, DirectoryError> {
     let index = sentinel(rows, clock).await?;
-    let (mut wanted, mut view) = (HashMap::new(), View::default());
+    let (mut wanted, mut view) = (Claims::default(), View::default());
     let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view, leftovers };
     known.take_people(rows).await?;
     // Before the agents, whose bindings share the ids of connections.
@@ -89,10 +91,13 @@ struct Taken<R: Stored> {
 /// The connections in slots, by agent.
 type Slots = HashMap<AgentId, HashSet<ConnectionId>>;
 
+/// What records claim, by the places of its index rows, which are hashes under a secret key.
+type Claims = HashMap<At, Claim, RandomState>;
+
 /// What is being loaded.
 struct Known<'a> {
     index: &'a Index,
-    wanted: &'a mut HashMap<At, Claim>,
+    wanted: &'a mut Claims,
     view: &'a mut View,
     leftovers: Leftovers,
 }
@@ -262,29 +267,34 @@ async fn refuse_unless_empty(rows: &Rows) -> Result<(), DirectoryError> {
 }
 
 fn claim(
-    wanted: &mut HashMap<At, Claim>,
+    wanted: &mut Claims,
     at: At,
     owner: impl ToString,
     what: &'static str,
 ) -> Result<(), DirectoryError> {
     let claim = Claim::of(owner);
-    match wanted.insert(at, claim.clone()) {
-        None => Ok(()),
-        Some(other) => Err(DirectoryError::Twice { what, first: other.owner, second: claim.owner }),
+    match wanted.entry(at) {
+        Entry::Vacant(free) => {
+            free.insert(claim);
+            Ok(())
+        }
+        Entry::Occupied(other) => {
+            let first = other.get().owner.clone();
+            Err(DirectoryError::Twice { what, first, second: claim.owner })
+        }
     }
 }
 
 /// Makes the index rows what the records say.
-async fn repair(rows: &Rows, mut wanted: HashMap<At, Claim>) -> Result<(), DirectoryError> {
+async fn repair(rows: &Rows, mut wanted: Claims) -> Result<(), DirectoryError> {
     let mut stale: Vec<(At, Version)> = Vec::new();
     for table in [Table::Names, Table::Tokens] {
         let mut scan = rows.scan(table, |at, read: Read<Claim>| Ok((at, read)));
         while let Some(page) = scan.next().await? {
             for (at, read) in page {
-                if wanted.get(&at) == Some(&read.record) {
-                    wanted.remove(&at);
-                } else {
-                    stale.push((at, read.version));
+                match wanted.entry(at) {
+                    Entry::Occupied(claim) if *claim.get() == read.record => drop(claim.remove()),
+                    other => stale.push((other.key().clone(), read.version)),
                 }
             }
         }

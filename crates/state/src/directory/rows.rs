@@ -69,6 +69,12 @@ impl At {
         Some(Self::new(table, &OrgId::parse(org).ok()?, id))
     }
 
+    /// The place of a row that was read.
+    fn of(table: Table, key: &str) -> Result<Self, DirectoryError> {
+        let malformed = || DirectoryError::Malformed { table: table.name(), key: key.to_owned() };
+        Self::parse(table, key).ok_or_else(malformed)
+    }
+
     pub(super) fn malformed(&self) -> DirectoryError {
         DirectoryError::Malformed { table: self.table.name(), key: self.key() }
     }
@@ -125,11 +131,7 @@ impl Rows {
     ) -> Scan<O> {
         let open = move |rows: &Self, page: Vec<Row>| {
             let each = |row: Row| {
-                let malformed = |key: &str| DirectoryError::Malformed {
-                    table: table.name(),
-                    key: key.to_owned(),
-                };
-                let at = At::parse(table, &row.key).ok_or_else(|| malformed(&row.key))?;
+                let at = At::of(table, &row.key)?;
                 let read = rows.open(&at, &row)?;
                 take(at, read)
             };

@@ -1,30 +1,36 @@
 //! [`Scan`]: all records of a table. Opening a row costs more than reading it from the store, so pages are opened by several
-//! threads, and the next page is read meanwhile.
+//! threads. A task reads the next pages while the caller works on one.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
 
+use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::error::DirectoryError;
 use super::rows::Rows;
-use crate::store::{Row, Table};
+use crate::store::{Row, StoreError, Table};
 
 /// Opens the rows of a page.
 type Open<O> = Arc<dyn Fn(&Rows, Vec<Row>) -> Result<Vec<O>, DirectoryError> + Send + Sync>;
 
+/// A page as it was read; an empty one is the end.
+type Page = Result<Vec<Row>, StoreError>;
+
 /// Pages that are opened at the same time, at most; each has up to 500 rows.
 const PAGES_MAX: usize = 8;
+
+/// Pages that wait to be opened.
+const READ_AHEAD: usize = 2;
 
 /// The records of a table that have not been returned yet.
 pub(super) struct Scan<O> {
     rows: Rows,
     table: Table,
     open: Open<O>,
-    /// The key of the last row that was read.
-    after: Option<String>,
+    read: mpsc::Receiver<Page>,
     /// Whether the last page was read.
     is_read: bool,
     opening: VecDeque<JoinHandle<Result<Vec<O>, DirectoryError>>>,
@@ -32,11 +38,25 @@ pub(super) struct Scan<O> {
 }
 
 impl<O> Scan<O> {
+    /// Begins to read.
     pub(super) fn new(rows: Rows, table: Table, open: Open<O>) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let opening = VecDeque::new();
+        let (send, read) = mpsc::channel(READ_AHEAD);
+        tokio::spawn(read_pages(rows.clone(), table, send));
         let pages = (cores + 1).min(PAGES_MAX);
-        Self { rows, table, open, after: None, is_read: false, opening, pages }
+        Self { rows, table, open, read, is_read: false, opening: VecDeque::new(), pages }
+    }
+}
+
+/// Reads until the last page, or until the receiver is dropped.
+async fn read_pages(rows: Rows, table: Table, send: mpsc::Sender<Page>) {
+    let mut after: Option<String> = None;
+    loop {
+        let page = rows.page(table, after.as_deref()).await;
+        after = page.as_ref().ok().and_then(|page| page.last()).map(|row| row.key.clone());
+        if send.send(page).await.is_err() || after.is_none() {
+            return;
+        }
     }
 }
 
@@ -47,13 +67,16 @@ impl<O: Send + 'static> Scan<O> {
     /// When the store fails, or a row does not open.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<O>>, DirectoryError> {
         while !self.is_read && self.opening.len() < self.pages {
-            let page = self.rows.page(self.table, self.after.as_deref()).await?;
-            match page.last() {
-                None => self.is_read = true,
-                Some(last) => self.after = Some(last.key.clone()),
+            let page = match (self.read.try_recv(), self.opening.is_empty()) {
+                (Ok(page), _) => page?,
+                (Err(TryRecvError::Empty), false) => break,
+                (Err(_), _) => self.read.recv().await.ok_or(DirectoryError::Interrupted)??,
+            };
+            self.is_read = page.is_empty();
+            if !self.is_read {
+                let (rows, open) = (self.rows.clone(), Arc::clone(&self.open));
+                self.opening.push_back(spawn_blocking(move || open(&rows, page)));
             }
-            let (rows, open) = (self.rows.clone(), Arc::clone(&self.open));
-            self.opening.push_back(spawn_blocking(move || open(&rows, page)));
         }
         let Some(first) = self.opening.pop_front() else { return Ok(None) };
         first.await.unwrap_or(Err(DirectoryError::Interrupted)).map(Some)
