@@ -14,6 +14,7 @@ pub mod id;
 pub mod keys;
 pub mod limits;
 pub mod oidc;
+pub mod parallel;
 pub mod password;
 pub mod pattern;
 pub mod rare;

@@ -10,7 +10,8 @@ use crate::config::{Declared, Use};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    Agent, AgentFacts, AgentSpec, BINDINGS_MAX, BindingLimits, PluginSpec, User, unknown_action,
+    Agent, AgentFacts, AgentSpec, BINDINGS_MAX, BindingLimits, Connection, PluginSpec, User,
+    unknown_action,
 };
 use keyward_rules::provider::decode::nearest;
 use keyward_state::crypto::token::TokenHash;
@@ -51,6 +52,7 @@ pub(in crate::app) struct Freed {
 }
 
 /// Who has which token, by its hash.
+#[derive(Default)]
 pub(super) struct Holders(HashMap<String, Holder>);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -70,26 +72,24 @@ struct Bindings {
 impl Planning<'_> {
     pub(super) fn agents(&mut self, tokens: Vec<Option<Secret>>) {
         let Basis { config, view, .. } = self.basis;
-        let mut holders = Holders::of(view);
+        let are_given = tokens.iter().any(Option::is_some);
+        let mut holders = if are_given { Holders::of(view) } else { Holders::default() };
         for (declared, token) in config.agents.iter().zip(tokens) {
             let record = self.agent(declared, token, &mut holders);
-            self.agents.push(Arc::new(record));
+            self.comes(record, view.find_agent(&declared.org, &declared.name));
         }
         let named = named(&config.agents, |it| (&it.org, &it.name));
-        for found in view.agents() {
-            if named.contains(&(&found.org, found.name.as_str())) {
-                continue;
-            }
-            let mut record = found.clone();
-            if found.managed_by == ManagedBy::File && !found.facts.paused {
+        let of_file = view.agents().filter(|it| it.managed_by == ManagedBy::File);
+        for found in of_file.filter(|it| !named.contains(&(&it.org, it.name.as_str()))) {
+            if !found.facts.paused {
                 let subject = Subject::new("agent", &found.org, &found.name);
                 let work = Work::Agent(Box::new(AgentWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
-                Arc::make_mut(&mut record).facts.paused = true;
+                let mut record = AgentRecord::clone(found);
+                record.facts.paused = true;
+                self.to_come.put(Arc::new(record));
             }
-            self.agents.push(record);
         }
-        self.to_come = View::of(self.agents.iter().cloned(), self.connections.iter().cloned());
     }
 
     /// Plans one; answers the record to come, also where there is a problem.
@@ -172,7 +172,7 @@ impl Planning<'_> {
             let Some(connection) = self.to_come.find_connection(&declared.org, name).cloned()
             else {
                 let message = format!("`use` names connection `{name}`, which does not exist");
-                let known = self.to_come.connections().filter(|it| it.org == declared.org);
+                let known = self.to_come.all::<Connection>(&declared.org);
                 let remedy = match nearest(name, known.map(|it| it.name())) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "declare or add it".to_owned(),

@@ -12,7 +12,7 @@ use crate::config::Declared;
 use keyward_base::id::ConnectionId;
 use keyward_model::{Connection, ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue};
-use keyward_state::directory::{ConnectionRecord, ConnectionState, ManagedBy, View, Visibility};
+use keyward_state::directory::{ConnectionRecord, ConnectionState, ManagedBy, Visibility};
 use keyward_vault::{NewConnection, Vault, VaultError};
 
 /// What is written of one.
@@ -57,23 +57,20 @@ impl Planning<'_> {
         let Basis { config, view, .. } = self.basis;
         for (declared, fields) in config.connections.iter().zip(given) {
             let record = self.connection(declared, fields);
-            self.connections.push(Arc::new(record));
+            self.comes(record, view.find_connection(&declared.org, &declared.name));
         }
         let named = named(&config.connections, |it| (&it.org, &it.name));
-        for found in view.connections() {
-            if named.contains(&(&found.org, found.name.as_str())) {
-                continue;
-            }
-            let mut record = found.clone();
-            if found.managed_by == ManagedBy::File && found.facts.state.is_usable() {
+        let of_file = view.connections().filter(|it| it.managed_by == ManagedBy::File);
+        for found in of_file.filter(|it| !named.contains(&(&it.org, it.name.as_str()))) {
+            if found.facts.state.is_usable() {
                 let subject = Subject::new("connection", &found.org, &found.name);
                 let work = Work::Connection(Box::new(ConnectionWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
-                Arc::make_mut(&mut record).facts.state = ConnectionState::Paused;
+                let mut record = ConnectionRecord::clone(found);
+                record.facts.state = ConnectionState::Paused;
+                self.to_come.put(Arc::new(record));
             }
-            self.connections.push(record);
         }
-        self.to_come = View::of([], self.connections.iter().cloned());
     }
 
     /// Plans one; answers the record to come, also where there is a problem, so that others are not found for it.

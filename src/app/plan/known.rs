@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{Planning, named, problem};
 use crate::config::DeclaredPlugin;
 use keyward_base::id::OrgId;
+use keyward_model::{Agent, Connection};
 use keyward_rules::provider::decode::nearest;
 use keyward_rules::provider::document::Problem;
 use keyward_state::directory::{AgentRecord, ConnectionRecord, ManagedBy};
@@ -36,7 +37,7 @@ impl Known<'_> {
         };
         let found = self.planning.to_come.find_agent(org, name).filter(|it| counts(it));
         found.map(|agent| &**agent).ok_or_else(|| {
-            let others = self.planning.agents.iter().filter(|it| it.org == *org && counts(it));
+            let others = self.planning.to_come.all::<Agent>(org).filter(|it| counts(it));
             let remedy = match nearest(name, others.map(|agent| agent.name.as_str())) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "declare it under `agents:`, or add it with `keyward agent add`".to_owned(),
@@ -57,7 +58,7 @@ impl Known<'_> {
         };
         let found = self.planning.to_come.find_connection(org, name).filter(|it| counts(it));
         found.map(|connection| &**connection).ok_or_else(|| {
-            let others = self.planning.connections.iter().filter(|it| it.org == *org && counts(it));
+            let others = self.planning.to_come.all::<Connection>(org).filter(|it| counts(it));
             let remedy = match nearest(name, others.map(|it| it.name.as_str())) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "declare it under `connections:`, or add it with `keyward connection add`"

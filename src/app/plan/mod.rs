@@ -21,10 +21,10 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use keyward_base::id::OrgId;
-use keyward_model::{Honeytoken, OwnProvider, Rule};
+use keyward_model::{Honeytoken, OwnProvider, Record, Rule};
 use keyward_rules::provider::Catalogue;
 use keyward_rules::provider::document::Problem;
-use keyward_state::directory::{AgentRecord, ConnectionRecord, View};
+use keyward_state::directory::{Stored, View};
 use keyward_state::rulebook::Sources;
 
 pub(super) use agents::{AgentChange, AgentWork, Freed};
@@ -122,10 +122,8 @@ struct Planning<'a> {
     /// Pauses of what others may still be bound to: executed after all other steps.
     pauses: Vec<Step>,
     problems: Vec<Problem>,
-    agents: Vec<Arc<AgentRecord>>,
-    connections: Vec<Arc<ConnectionRecord>>,
-    /// The agents and connections to come, as far as they are known. Those still to be made have other ids than
-    /// they will get.
+    /// The directory with the agents and connections to come, as far as they are known. Those still to be made have other
+    /// ids than they will get. It shares with the present one what stays.
     to_come: View,
 }
 
@@ -140,9 +138,7 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
         steps: Vec::new(),
         pauses: Vec::new(),
         problems: Vec::new(),
-        agents: Vec::new(),
-        connections: Vec::new(),
-        to_come: View::default(),
+        to_come: basis.view.clone(),
     };
     planning.providers();
     planning.orgs();
@@ -196,9 +192,7 @@ impl Planning<'_> {
                 self.problems.push(problem(&rule.place, message, "rename one of them"));
             }
         }
-        let (agents, connections) = (self.agents.iter().cloned(), self.connections.iter().cloned());
-        let rules = view.rules().cloned();
-        let Err(errors) = sources.check(view, agents, connections, rules) else { return };
+        let Err(errors) = sources.check(&self.to_come) else { return };
         for text in errors.iter().map(ToString::to_string) {
             let placed = self.basis.config.rules.iter().find_map(|rule| {
                 let message = text.strip_prefix(&rule.place)?.strip_prefix(": ")?;
@@ -206,6 +200,14 @@ impl Planning<'_> {
             });
             self.problems.push(placed.unwrap_or_else(|| unplaced(&text)));
         }
+    }
+
+    /// Puts a record to come in the place of the one that has its name now.
+    fn comes<R: Stored>(&mut self, record: Record<R>, found: Option<&Arc<Record<R>>>) {
+        if let Some(found) = found.filter(|found| found.id != record.id) {
+            self.to_come.take_out::<R>(&found.org, &found.id);
+        }
+        self.to_come.put(Arc::new(record));
     }
 
     /// A problem of `subject`, at its place.

@@ -64,7 +64,7 @@ impl Planning<'_> {
                 *org == found.org && references.values().any(|it| it.from == found.name())
             };
             let is_used = || {
-                self.connections.iter().any(|it| names(&it.org, &it.references))
+                self.to_come.referring_connections().any(|it| names(&it.org, &it.references))
                     || self.apps_to_come().any(|(org, app)| names(org, &app.references))
             };
             let is_named = named.contains(&(&found.org, found.name()));

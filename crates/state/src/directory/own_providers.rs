@@ -99,15 +99,6 @@ impl View {
             _ => Arc::clone(all),
         }
     }
-
-    /// With the own providers of another view.
-    #[must_use]
-    pub fn with_providers_of(mut self, other: &Self) -> Self {
-        for org in other.orgs().map(|org| org.id.clone()).collect::<Vec<_>>() {
-            other.all::<OwnProvider>(&org).cloned().for_each(|record| self.put(record));
-        }
-        self
-    }
 }
 
 #[cfg(test)]

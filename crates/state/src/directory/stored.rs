@@ -213,7 +213,8 @@ impl View {
         Some((R::KIND.one, at.id.clone(), record.name().to_owned()))
     }
 
-    pub(super) fn put<R: Stored>(&mut self, record: Arc<Record<R>>) {
+    /// Puts a record into this copy of the view, in place of an older version.
+    pub fn put<R: Stored>(&mut self, record: Arc<Record<R>>) {
         let before =
             self.known_org_mut(&record.org).and_then(|org| R::of_mut(org).remove(&record.id));
         if let Some(before) = &before {
@@ -225,7 +226,8 @@ impl View {
         R::add_to_indexes(self, &record);
     }
 
-    pub(super) fn take_out<R: Stored>(&mut self, org: &OrgId, id: &R::Id) {
+    /// Takes a record out of this copy of the view.
+    pub fn take_out<R: Stored>(&mut self, org: &OrgId, id: &R::Id) {
         let Some(org) = self.known_org_mut(org) else { return };
         if let Some(before) = R::of_mut(org).remove(id) {
             org.hold(R::held(&before).as_ref(), None);

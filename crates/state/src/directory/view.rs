@@ -16,6 +16,8 @@ use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
 use super::selected::Selected;
 use super::sessions::SessionTokens;
 use super::stored::Collection;
+#[cfg(test)]
+use super::stored::Stored;
 use super::users::{Credential, Person};
 pub use told::Former;
 
@@ -122,15 +124,9 @@ impl OrgView {
 }
 
 impl View {
-    /// The same view with these stored rules.
-    #[must_use]
-    pub fn with_rules(mut self, rules: impl IntoIterator<Item = Arc<Record<Rule>>>) -> Self {
-        rules.into_iter().for_each(|rule| self.put(rule));
-        self
-    }
-
     /// A view of these alone. Of two with one name, the name is the later one's.
-    pub fn of(
+    #[cfg(test)]
+    pub(crate) fn of(
         agents: impl IntoIterator<Item = Arc<AgentRecord>>,
         connections: impl IntoIterator<Item = Arc<ConnectionRecord>>,
     ) -> Self {
@@ -140,12 +136,11 @@ impl View {
         view
     }
 
-    /// With one connection put in, or put anew.
+    /// The same view with one more record, or another version of one.
     #[cfg(test)]
-    pub(crate) fn with(&self, connection: Arc<ConnectionRecord>) -> Self {
-        let mut view = self.clone();
-        view.put(connection);
-        view
+    pub(crate) fn with<R: Stored>(mut self, record: Arc<Record<R>>) -> Self {
+        self.put(record);
+        self
     }
 
     /// Where it differs from one before. Costs what differs when this one was made from that one by

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::RulebookError;
-use super::facts::Facts;
+use super::names::Names;
 use super::resolve::RuleText;
 use crate::directory::ConnectionRecord;
 use keyward_base::pattern::HostPattern;
@@ -37,14 +37,14 @@ pub(super) struct Limited {
 pub(super) fn scopes(
     text: &RuleText<'_>,
     connection: Option<&ConnectionRecord>,
-    facts: &Facts,
+    names: Names<'_>,
 ) -> (ActionScopes, Vec<RulebookError>) {
     if text.spec.actions.is_empty() {
         return (ActionScopes::All, Vec::new());
     }
     let (mut found, mut problems, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     for name in &text.spec.actions {
-        match (Named { text, connection, facts, name }).scopes() {
+        match (Named { text, connection, names, name }).scopes() {
             Ok(scopes) => found.extend(scopes),
             Err(Unknown { problem, hosts }) => {
                 problems.extend(problem.map(|problem| *problem));
@@ -96,7 +96,7 @@ pub(super) fn limited(
 struct Named<'a> {
     text: &'a RuleText<'a>,
     connection: Option<&'a ConnectionRecord>,
-    facts: &'a Facts,
+    names: Names<'a>,
     name: &'a str,
 }
 
@@ -165,8 +165,7 @@ impl Named<'_> {
 
     /// The provider with this id, as the org has it.
     fn known(&self, id: &str) -> Option<Arc<Provider>> {
-        let Facts { catalogue, .. } = self.facts;
-        self.facts.view().catalogue(self.text.org, catalogue).get(id).cloned()
+        self.names.provider(self.text.org, id)
     }
 
     fn unknown(&self, provider: Option<&Provider>, problem: Option<RulebookError>) -> Unknown {

@@ -4,12 +4,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::facts::{Changed, Facts};
+use super::names::Names;
 use super::resolve::{Resolved, RuleText, resolve};
 use super::{PlacedRule, RulebookError, Sources};
-use crate::directory::View;
+use crate::directory::{AgentRecord, View};
 use keyward_base::id::OrgId;
+use keyward_base::parallel;
 use keyward_model::Rule as Stored;
 use keyward_rules::policy::{CompileError, Policy, Rule};
+
+/// Agents whose bindings are looked up at the same time.
+const AGENTS_AT_ONCE: usize = 20_000;
 
 /// A compiled policy with its inputs.
 #[derive(Debug)]
@@ -23,10 +28,10 @@ pub(super) struct CompiledPolicy {
 
 impl Sources {
     /// The resolved rules, or all errors. A name in a stored rule that does not exist is no error.
-    pub(super) fn judged(&self, facts: &Facts) -> Result<Vec<Rule>, Vec<RulebookError>> {
-        let mut stored = resolve(stored_texts(facts.view()), facts);
+    pub(super) fn judged(&self, names: Names<'_>) -> Result<Vec<Rule>, Vec<RulebookError>> {
+        let mut stored = resolve(stored_texts(names.view), names);
         log_lost(std::mem::take(&mut stored.problems));
-        let mut all = resolve(self.rules.iter().map(RuleText::from), facts).then(stored);
+        let mut all = resolve(self.rules.iter().map(RuleText::from), names).then(stored);
         let mut problems = std::mem::take(&mut all.problems);
         problems.extend(self.contradictions(&all.for_every_agent()));
         if problems.is_empty() { Ok(all.rules()) } else { Err(problems) }
@@ -51,17 +56,17 @@ impl Sources {
     }
 
     /// All rules in the order in which they decide; those with missing names refuse, and a warning is logged.
-    fn lenient(&self, facts: &Facts) -> Vec<Rule> {
+    fn lenient(&self, names: Names<'_>) -> Vec<Rule> {
         let of_file = self.rules.iter().map(RuleText::from);
-        found(resolve(of_file, facts).then(resolve(stored_texts(facts.view()), facts)))
+        found(resolve(of_file, names).then(resolve(stored_texts(names.view), names)))
     }
 
     /// The same of one org.
-    fn lenient_in(&self, org: &OrgId, facts: &Facts) -> Vec<Rule> {
-        let stored = facts.view().rules_in_order(org);
+    fn lenient_in(&self, org: &OrgId, names: Names<'_>) -> Vec<Rule> {
+        let stored = names.view.rules_in_order(org);
         let of_file = self.rules.iter().filter(|rule| rule.org == *org).map(RuleText::from);
         let stored = stored.iter().map(|rule| RuleText::stored(rule));
-        found(resolve(of_file.chain(stored), facts))
+        found(resolve(of_file.chain(stored), names))
     }
 
     /// The agents and connections that rules name.
@@ -87,7 +92,7 @@ impl CompiledPolicy {
         view: Arc<View>,
     ) -> Result<Self, Vec<RulebookError>> {
         let facts = Facts::new(sources.catalogue.clone(), view);
-        let rules = sources.judged(&facts)?;
+        let rules = sources.judged(facts.names())?;
         Self::of(sources, facts, rules)
     }
 
@@ -98,7 +103,7 @@ impl CompiledPolicy {
         view: Arc<View>,
     ) -> Result<Self, Vec<RulebookError>> {
         let facts = Facts::new(sources.catalogue.clone(), view);
-        let rules = sources.lenient(&facts);
+        let rules = sources.lenient(facts.names());
         Self::of(sources, facts, rules)
     }
 
@@ -109,9 +114,16 @@ impl CompiledPolicy {
     ) -> Result<Self, Vec<RulebookError>> {
         let spec = facts.spec(rules, sources.default, sources.hostless_rules_max);
         let mut policy = Policy::compile(spec).map_err(|errors| sources.placed(errors))?;
-        // One by one: the input of all agents together would take more memory than the policy.
-        for agent in facts.view().agents() {
-            policy.set_held(&agent.org, &agent.id, facts.held(&agent.org, &agent.id));
+        let agents: Vec<_> = facts.view().agents().collect();
+        // The input of all agents together would take more memory than the policy.
+        for some in agents.chunks(AGENTS_AT_ONCE) {
+            let held = |part: &[&Arc<AgentRecord>]| -> Vec<_> {
+                part.iter().map(|agent| facts.held(&agent.org, &agent.id)).collect()
+            };
+            let held = parallel::chunks(some, held).into_iter().flatten();
+            for (agent, held) in some.iter().zip(held) {
+                policy.set_held(&agent.org, &agent.id, held);
+            }
         }
         for session in facts.view().sessions() {
             let (org, id) = (&session.org, &session.id);
@@ -152,7 +164,7 @@ impl CompiledPolicy {
             self.named.insert(org.clone(), self.sources.named_in(org, self.facts.view()));
         }
         for org in self.meant_otherwise(changed) {
-            policy.set_rules(org, self.sources.lenient_in(org, &self.facts))?;
+            policy.set_rules(org, self.sources.lenient_in(org, self.facts.names()))?;
         }
         for (org, agent) in &changed.agents {
             policy.set_held(org, agent, self.facts.held(org, agent));

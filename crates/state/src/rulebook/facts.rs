@@ -9,12 +9,14 @@ use foldhash::fast::RandomState;
 use super::account::{ProviderParts, connection_facts};
 use super::inputs::{allowed_sets, app_of, binding_inputs, connection_inputs, rule_inputs};
 use super::limits::Allowed;
+use super::names::Names;
 use super::plugins::Plugins;
 use super::sessions::SessionIndex;
 use crate::directory::{
     AgentRecord, AppRecord, ConnectionRecord, PluginRecord, View, may_be_used_by,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
+use keyward_base::parallel;
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
 use keyward_rules::inject::placeholder::Placeholder;
@@ -48,13 +50,6 @@ pub(super) struct ConnectionFacts {
     pub(super) account: Arc<Account>,
     /// OAuth endpoints on the connection's own hosts.
     pub(super) oauth_endpoints: Arc<[Endpoint]>,
-}
-
-/// A connection with its record and its policy account.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Connection<'a> {
-    pub(super) record: &'a ConnectionRecord,
-    pub(super) account: &'a Arc<Account>,
 }
 
 /// The effect of a newer view on the policy.
@@ -99,13 +94,25 @@ impl Facts {
         for session in view.sessions() {
             facts.of_org_mut(&session.org).sessions.set(session, true);
         }
-        for connection in view.connections() {
+        let connections: Vec<_> = view.connections().collect();
+        let derived = parallel::chunks(&connections, |part| facts.derived(part));
+        for (connection, derived) in connections.into_iter().zip(derived.into_iter().flatten()) {
             let at = (connection.org.clone(), connection.id.clone());
             facts.note_app(None, Some(connection));
             facts.owner_changed(&at, [None, Some(connection)]);
-            facts.set_account(&at, Some(connection));
+            facts.of_org_mut(&at.0).accounts.insert(at.1, derived);
         }
         facts
+    }
+
+    /// The data of these connections.
+    fn derived(&self, connections: &[&Arc<ConnectionRecord>]) -> Vec<ConnectionFacts> {
+        let mut parts = ProviderParts::default();
+        let derived = connections.iter().map(|record| {
+            let catalogue = self.view.catalogue(&record.org, &self.catalogue);
+            connection_facts(record, app_of(&self.view, record), &catalogue, &mut parts)
+        });
+        derived.collect()
     }
 
     /// Updates to a newer view; returns what changed.
@@ -272,35 +279,14 @@ impl Facts {
         &self.view
     }
 
-    /// The agent with this name or id.
-    pub(super) fn agent(&self, org: &OrgId, name: &str) -> Option<&AgentRecord> {
-        self.view.find_agent(org, name).map(|agent| &**agent)
+    /// What names in rules mean.
+    pub(super) fn names(&self) -> Names<'_> {
+        Names { catalogue: &self.catalogue, view: &self.view }
     }
 
-    /// The connection with this name or id.
-    pub(super) fn connection(&self, org: &OrgId, name: &str) -> Option<Connection<'_>> {
-        self.known(org, self.view.find_connection(org, name)?)
-    }
-
-    pub(super) fn known<'a>(
-        &'a self,
-        org: &OrgId,
-        record: &'a ConnectionRecord,
-    ) -> Option<Connection<'a>> {
-        let owned = self.orgs.get(org)?.accounts.get(&record.id)?;
-        Some(Connection { record, account: &owned.account })
-    }
-
-    /// The names of the org's agents, for suggestions.
-    pub(super) fn agent_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
-        let all = self.view.agents().filter(move |agent| agent.org == *org);
-        all.map(|agent| agent.name.as_str())
-    }
-
-    /// The names of the org's connections, for suggestions.
-    pub(super) fn connection_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
-        let all = self.view.connections().filter(move |connection| connection.org == *org);
-        all.map(|connection| connection.name.as_str())
+    /// The account of a connection of the org.
+    pub(super) fn account(&self, org: &OrgId, connection: &ConnectionId) -> Option<&Arc<Account>> {
+        self.orgs.get(org)?.accounts.get(connection).map(|facts| &facts.account)
     }
 
     /// The input for compiling a policy, without what agents and sessions may use: that is compiled one by one.
@@ -341,7 +327,7 @@ impl Facts {
         let plugins = self.plugins_of(agent);
         let bound = agent.facts.by_preference().into_iter().filter_map(|binding| {
             let record = self.view.connection(org, &binding.connection)?;
-            let connection = self.known(org, record)?;
+            let account = self.account(org, &record.id)?;
             // Bindings across owners cannot be created; an existing one has no effect.
             if !may_be_used_by(record, agent) {
                 return None;
@@ -351,7 +337,7 @@ impl Facts {
             Some(AccountBinding {
                 org: agent.org.clone(),
                 agent: agent.id.clone(),
-                account: connection.account.clone(),
+                account: account.clone(),
                 placeholders: binding.placeholders.values().map(Placeholder::core).collect(),
                 extent,
                 deny,
@@ -571,8 +557,8 @@ mod tests {
         ] {
             samples.connections[0].facts.state = given;
             let facts = samples.facts();
-            let work = facts.connection(&OrgId::default_org(), "work").expect("it is there");
-            assert_eq!(work.account.state, told);
+            let named = facts.names().connection(&OrgId::default_org(), "work");
+            assert_eq!(named.expect("it is there").1.state, told);
         }
     }
 

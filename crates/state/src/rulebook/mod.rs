@@ -11,6 +11,7 @@ mod error;
 mod facts;
 mod inputs;
 mod limits;
+mod names;
 mod plugins;
 mod resolve;
 mod sessions;
@@ -25,7 +26,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
-use crate::directory::{AgentRecord, ConnectionRecord, Directory, View};
+use crate::directory::{ConnectionRecord, Directory, View};
 use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
 use keyward_model::{Record, Rule, RuleSpec};
@@ -34,10 +35,8 @@ use keyward_rules::policy::{
 };
 use keyward_rules::provider::Catalogue;
 
-use account::{ProviderParts, connection_facts};
 use compiled::CompiledPolicy;
-use facts::Facts;
-use inputs::app_of;
+use names::Names;
 use resolve::{RuleText, resolve};
 
 pub use error::RulebookError;
@@ -241,10 +240,8 @@ impl Rulebook {
     /// The policy's account of a connection: hosts, paths and state. If its provider is unknown, it is broken
     /// and has no hosts.
     pub fn account(&self, connection: &ConnectionRecord) -> Arc<Account> {
-        let view = self.directory.view();
-        let catalogue = view.catalogue(&connection.org, &self.sources.load().catalogue);
-        let app = app_of(&view, connection);
-        connection_facts(connection, app, &catalogue, &mut ProviderParts::default()).account
+        let (view, sources) = (self.directory.view(), self.sources.load());
+        Names { catalogue: &sources.catalogue, view: &view }.account(connection)
     }
 
     /// Applies the directory's present view, after any change of the configuration in progress. The cost
@@ -342,11 +339,12 @@ impl RuleChange<'_> {
         changed: Option<&Record<Rule>>,
     ) -> Result<(), Vec<RulebookError>> {
         let sources = self.rulebook.sources.load_full();
-        let facts = Facts::new(sources.catalogue.clone(), self.rulebook.directory.view());
-        let mut problems = resolve(changed.map(RuleText::stored), &facts).problems;
+        let view = self.rulebook.directory.view();
+        let names = Names { catalogue: &sources.catalogue, view: &view };
+        let mut problems = resolve(changed.map(RuleText::stored), names).problems;
         let of_file = sources.rules.iter().filter(|rule| rule.org == *org);
         let stored = stored.iter().map(|rule| RuleText::stored(rule));
-        let all = resolve(of_file.map(RuleText::from).chain(stored), &facts);
+        let all = resolve(of_file.map(RuleText::from).chain(stored), names);
         problems.extend(sources.contradictions(&all.for_every_agent()));
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
@@ -370,20 +368,11 @@ impl Sources {
         Self { catalogue, default, rules: rules.into(), hostless_rules_max }
     }
 
-    /// Checks whether the rules compile with these agents, connections and stored rules, and the own providers of `known`.
+    /// Checks whether the rules compile with the agents, connections, stored rules and own providers of a view.
     ///
     /// # Errors
     /// All errors.
-    pub fn check(
-        &self,
-        known: &View,
-        agents: impl Iterator<Item = Arc<AgentRecord>>,
-        connections: impl Iterator<Item = Arc<ConnectionRecord>>,
-        rules: impl Iterator<Item = Arc<Record<Rule>>>,
-    ) -> Result<(), Vec<RulebookError>> {
-        // Settings do not affect decisions.
-        let view = View::of(agents, connections).with_providers_of(known).with_rules(rules);
-        let facts = Facts::new(self.catalogue.clone(), Arc::new(view));
-        self.judged(&facts).map(drop)
+    pub fn check(&self, view: &View) -> Result<(), Vec<RulebookError>> {
+        self.judged(Names { catalogue: &self.catalogue, view }).map(drop)
     }
 }

@@ -10,7 +10,7 @@ use http::Method;
 use super::PlacedRule;
 use super::actions::{ActionScopes, Limited, limited, scopes};
 use super::error::RulebookError;
-use super::facts::Facts;
+use super::names::Names;
 use crate::directory::{AgentRecord, ConnectionRecord, may_be_used_by};
 use keyward_base::id::{AgentId, OrgId, RuleId};
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
@@ -47,11 +47,11 @@ struct ResolvedRule {
 /// Resolves all rules and finds all errors.
 pub(super) fn resolve<'a>(
     texts: impl IntoIterator<Item = RuleText<'a>>,
-    facts: &Facts,
+    names: Names<'_>,
 ) -> Resolved {
     let mut resolved = Resolved::default();
     for text in texts {
-        let rule = Resolver { text: &text, facts, problems: &mut resolved.problems }.rule();
+        let rule = Resolver { text: &text, names, problems: &mut resolved.problems }.rule();
         resolved.rules.extend(rule);
     }
     resolved
@@ -101,7 +101,7 @@ impl<'a> From<&'a PlacedRule> for RuleText<'a> {
 /// The resolution of one rule.
 struct Resolver<'a> {
     text: &'a RuleText<'a>,
-    facts: &'a Facts,
+    names: Names<'a>,
     problems: &'a mut Vec<RulebookError>,
 }
 
@@ -159,12 +159,12 @@ impl<'a> Resolver<'a> {
     }
 
     fn used(&mut self) -> UsedConnection<'a> {
-        let (org, facts) = (self.text.org, self.facts);
+        let (org, names) = (self.text.org, self.names);
         let Some(name) = &self.text.spec.use_connection else { return UsedConnection::Nothing };
-        match facts.connection(org, name) {
-            Some(one) => UsedConnection::Connection(one.record, one.account.clone()),
+        match names.connection(org, name) {
+            Some((record, account)) => UsedConnection::Connection(record, account),
             None => {
-                let nearest = nearest(name, facts.connection_names(org)).map(str::to_owned);
+                let nearest = nearest(name, names.connections(org)).map(str::to_owned);
                 let (place, name) = (self.place(), name.clone());
                 let missing = UsedConnection::Missing(name.as_str().into());
                 self.problems.push(RulebookError::UnknownConnection { place, name, nearest });
@@ -174,15 +174,15 @@ impl<'a> Resolver<'a> {
     }
 
     fn agents(&mut self, used: &UsedConnection<'_>) -> Option<Vec<AgentId>> {
-        let (text, facts) = (self.text, self.facts);
-        let names = text.spec.agents.as_ref()?;
-        let mut ids = Vec::with_capacity(names.len());
-        for name in names {
-            match facts.agent(text.org, name) {
+        let (text, names) = (self.text, self.names);
+        let named = text.spec.agents.as_ref()?;
+        let mut ids = Vec::with_capacity(named.len());
+        for name in named {
+            match names.agent(text.org, name) {
                 Some(agent) if self.may_use(agent, used) => ids.push(agent.id.clone()),
                 Some(_) => {}
                 None => {
-                    let nearest = nearest(name, facts.agent_names(text.org)).map(str::to_owned);
+                    let nearest = nearest(name, names.agents(text.org)).map(str::to_owned);
                     let (place, name) = (self.place(), name.clone());
                     self.problems.push(RulebookError::UnknownAgent { place, name, nearest });
                 }
@@ -265,7 +265,7 @@ impl<'a> Resolver<'a> {
             // It refuses all requests.
             UsedConnection::Missing(_) => return ActionScopes::All,
         };
-        let (scopes, problems) = scopes(self.text, connection, self.facts);
+        let (scopes, problems) = scopes(self.text, connection, self.names);
         self.problems.extend(problems);
         scopes
     }
@@ -332,12 +332,12 @@ mod tests {
     }
 
     fn problems(rule: RuleSpec, samples: &Samples) -> Vec<String> {
-        let resolved = resolved(rule, &samples.facts());
+        let resolved = resolved(rule, samples);
         resolved.problems.iter().map(ToString::to_string).collect()
     }
 
-    fn resolved(rule: RuleSpec, facts: &Facts) -> Resolved {
-        resolve([RuleText::from(&placed(rule))], facts)
+    fn resolved(rule: RuleSpec, samples: &Samples) -> Resolved {
+        resolve([RuleText::from(&placed(rule))], samples.facts().names())
     }
 
     impl Resolved {
@@ -418,7 +418,7 @@ mod tests {
         samples.connections[0].environment = Some("production".to_owned());
         let agents = Some(vec!["ci".to_owned()]);
         let rule = RuleSpec { agents, ..using("work-github") };
-        let resolved = resolved(rule.clone(), &samples.facts());
+        let resolved = resolved(rule.clone(), &samples);
         assert!(resolved.is_inert());
         assert!(matches!(resolved.problems[..], [RulebookError::Environments { .. }]));
         samples.agents[0].environment = None;
@@ -435,7 +435,7 @@ mod tests {
         let rule = RuleSpec { agents, ..using("work-github") };
         for other in [None, Some(UserId::random())] {
             samples.agents[0].facts.owner = other;
-            let resolved = resolved(rule.clone(), &samples.facts());
+            let resolved = resolved(rule.clone(), &samples);
             assert!(resolved.is_inert());
             assert!(matches!(resolved.problems[..], [RulebookError::Private { .. }]));
         }
@@ -452,7 +452,7 @@ mod tests {
             RuleSpec { agents: Some(vec!["gone".to_owned()]), ..doing(ActionKind::Pass) },
             RuleSpec { hosts: Vec::new(), ..using("gone") },
         ] {
-            let resolved = resolved(rule.clone(), &samples().facts());
+            let resolved = resolved(rule.clone(), &samples());
             assert!(resolved.is_inert(), "{rule:?}");
             assert_eq!(resolved.problems.len(), 1, "{rule:?}");
         }
@@ -463,7 +463,7 @@ mod tests {
         for (hosts, name) in [(["api.github.com"], "gone"), (["evil.test"], "work-github")] {
             let hosts = hosts.iter().map(ToString::to_string).collect();
             let rule = RuleSpec { hosts, ..using(name) };
-            let resolved = resolved(rule, &samples().facts());
+            let resolved = resolved(rule, &samples());
             let rules = resolved.rules();
             assert!(
                 matches!(&rules[..], [Rule { action: RuleAction::UseMissing(_), .. }]),
@@ -482,7 +482,7 @@ mod tests {
             name: None,
             ..using("work-github")
         };
-        let resolved = resolved(rule, &samples.facts());
+        let resolved = resolved(rule, &samples);
         assert!(resolved.problems.is_empty(), "{:?}", resolved.problems);
         let rule = &resolved.rules()[0];
         assert_eq!(rule.id.as_str(), "file:rules[r]");

@@ -195,7 +195,7 @@ impl Facts {
         access: SessionAccess,
         plugins: &Plugins,
     ) -> Option<AccountBinding> {
-        let connection = self.known(&agent.org, record)?;
+        let account = self.account(&agent.org, &record.id)?;
         let binding = agent.facts.binding(&record.id);
         let Allowed { extent, deny } = match access {
             SessionAccess::ByProvider => Allowed { extent: Extent::Whole, deny: None },
@@ -205,7 +205,7 @@ impl Facts {
         Some(AccountBinding {
             org: agent.org.clone(),
             agent: agent.id.clone(),
-            account: connection.account.clone(),
+            account: account.clone(),
             placeholders: placeholders.map(Placeholder::core).collect(),
             extent,
             deny,

@@ -183,7 +183,7 @@ fn a_stored_rule_whose_names_are_gone_neither_stops_the_start_nor_permits_anythi
     let lost = Some(ConnectionId::random().to_string());
     let of_lost = RuleSpec { use_connection: lost, ..text("u", &["api.openai.com"]) };
     let decided = |rules: Vec<Arc<Record<Rule>>>| {
-        let view = View::clone(&samples.view()).with_rules(rules);
+        let view = rules.into_iter().fold(View::clone(&samples.view()), View::with);
         let policy = strictly(&sources(Vec::new()), Arc::new(view)).expect("a policy");
         code(&policy, &agent, "api.openai.com")
     };
@@ -207,7 +207,7 @@ fn rules_contradict_each_other_whatever_they_have_lost() {
     let samples = Samples::new();
     let gone = Some(vec![AgentId::random().to_string()]);
     let tunnel = RuleSpec { agents: gone, ..doing("t", ActionKind::Tunnel) };
-    let view = View::clone(&samples.view()).with_rules([stored(tunnel, 0)]);
+    let view = View::clone(&samples.view()).with(stored(tunnel, 0));
     let sources = sources(vec![doing("p", ActionKind::Pass)]);
     let errors = strictly(&sources, Arc::new(view)).expect_err("a contradiction");
     let text = errors[0].to_string();

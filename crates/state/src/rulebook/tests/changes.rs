@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::directory::{AppRecord, BindingRecord, BrokenReason, Manifest, Plugged, Visibility};
+use crate::directory::{
+    AgentRecord, AppRecord, BindingRecord, BrokenReason, Manifest, Plugged, Visibility,
+};
 use keyward_base::id::{AgentId, AppId, UserId};
 use keyward_base::tally;
 use keyward_model::{App, PluginSpec, Reference, Role, User, UserFacts, UserSpec};
@@ -411,7 +413,7 @@ async fn looked_up(count: usize) -> (u64, u64) {
     let made = CompiledPolicy::strictly(&sources, before.clone()).expect("it compiles");
     let mut record = samples.connections[0].clone();
     record.facts.state = ConnectionState::Paused;
-    let now = before.with(Arc::new(record));
+    let now = View::clone(&before).with(Arc::new(record));
     let (made, change) = tally::count(|| made.follow(&sources, Arc::new(now)));
     let policy = made.expect("it compiles").policy();
     let (said, request) = tally::count(|| code(&policy, &agents[0], "api.openai.com"));

@@ -1,0 +1,49 @@
+//! [`chunks`]: work on a long list, shared by the processor's cores.
+
+use std::panic::resume_unwind;
+use std::thread;
+
+/// For fewer items, threads cost more than they save.
+const ALONE: usize = 4_096;
+
+const THREADS_MAX: usize = 8;
+
+/// The results of `work` for consecutive parts of `items`, in their order. Returns when all are done.
+///
+/// # Panics
+/// When `work` panics.
+pub fn chunks<T: Sync, O: Send>(items: &[T], work: impl Fn(&[T]) -> O + Sync) -> Vec<O> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    if items.len() < ALONE || threads == 1 {
+        return vec![work(items)];
+    }
+    let work = &work;
+    thread::scope(|scope| {
+        let parts = items.chunks(items.len().div_ceil(threads));
+        let running: Vec<_> = parts.map(|part| scope.spawn(move || work(part))).collect();
+        let joined = running.into_iter().map(|part| part.join());
+        joined.map(|done| done.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_in_order_and_have_every_item_once() {
+        for count in [0, 1, ALONE - 1, ALONE, 3 * ALONE + 1] {
+            let items: Vec<usize> = (0..count).collect();
+            let parts = chunks(&items, <[usize]>::to_vec);
+            assert_eq!(parts.concat(), items, "{count}");
+            assert!((1..=THREADS_MAX).contains(&parts.len()));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the last one")]
+    fn a_panic_reaches_the_caller() {
+        let items: Vec<usize> = (0..2 * ALONE).collect();
+        chunks(&items, |part| assert!(part.last() != items.last(), "the last one"));
+    }
+}
