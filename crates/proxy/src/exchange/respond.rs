@@ -444,6 +444,7 @@ fn body_hint(error: &BodyError) -> &'static str {
         }
         BodyError::Coded => "send it without a coding",
         BodyError::PathStep { .. } => "leave it out, or send an object there",
+        BodyError::Repeated(_) => "send the field once",
     }
 }
 

@@ -15,6 +15,7 @@ use super::sent::{Challenged, Sent};
 use super::signing::Signing;
 use super::{binds_identity, body_injection, check_head, kept_for, protocol, with_stream};
 use crate::authorize::connection_limits::Admitted;
+use crate::body::form_upload::FormFault;
 use crate::body::request_body::RequestBody;
 use crate::body::trailer_filter::TrailerFilter;
 use crate::gateway::{Core, Gateway};
@@ -96,7 +97,8 @@ impl Outbound {
         };
         let mut uri = changes.apply(&mut inbound.head)?;
         if body_injection::is_wanted(writes) {
-            Box::pin(body_injection::write(gateway, &mut inbound, writes)).await?;
+            let is_signed = signing.as_ref().is_some_and(|signing| signing.needs_body(&inbound));
+            Box::pin(body_injection::write(gateway, &mut inbound, writes, is_signed)).await?;
         }
         let mut awaits_challenge = false;
         if let Some(signing) = signing {
@@ -140,6 +142,7 @@ impl Outbound {
         let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, .. } = self;
         let authority = challenged_authority(&key, credential.as_deref());
         let (gate, uploaded) = (request.body().gate(), request.body().count());
+        let fault = request.body().form_fault();
         let interim = Interim::new(gate.clone(), core.gateway.limits.interim_answers_max);
         let plan = SendPlan {
             key,
@@ -158,10 +161,12 @@ impl Outbound {
             () = interim.flooded() => {
                 return Err(protocol("it sends interim answers without end"));
             }
-            result = with_stream(core, request, plan) => result?,
+            result = with_stream(core, request, plan) => {
+                result.map_err(|refusal| of_form(fault.as_deref()).unwrap_or(refusal))?
+            }
             () = stalled(&uploads, timeout) => return Err(Refusal::AnswerTimeout),
         };
-        lease.gate = gate;
+        (lease.gate, lease.fault) = (gate, fault);
         lease.reusable = !binds_identity(&response);
         lease.is_kept_for(kept_for(response.headers()));
         check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
@@ -171,6 +176,11 @@ impl Outbound {
             None => sent,
         })
     }
+}
+
+/// What ended the upload of a form, if that was its content.
+fn of_form(fault: Option<&FormFault>) -> Option<Refusal> {
+    Some(WriteError::from(fault?.get()?.clone()).into())
 }
 
 /// Host and port, if the credential answers their challenges.
