@@ -19,6 +19,28 @@ use keyward_rules::inject::body::BodyError;
 use keyward_rules::inject::multipart::rewriter::FormRewriter;
 use keyward_rules::inject::write::WriteError;
 
+/// The beginning of a form.
+struct Beginning {
+    /// How much of it the agent has sent.
+    received: usize,
+    /// The length of the agent's body, if it is too long to be held.
+    long: Option<u64>,
+    /// What is sent for it. It never grows by itself, which would leave a copy of the credential.
+    written: Zeroizing<Vec<u8>>,
+    share: Share,
+    bytes_max: usize,
+}
+
+/// What follows the beginning of a form.
+struct FormRest {
+    source: RequestBody,
+    rewriter: FormRewriter,
+    /// Read from the source, and not rewritten yet.
+    next: Bytes,
+    /// The length of the whole new body, if known.
+    length: Option<u64>,
+}
+
 /// Reads the beginning of the body until the new body, or its length, is known, or the limit is reached. An agent that
 /// sent `Expect: 100-continue` is asked for the body at once.
 ///
@@ -48,28 +70,6 @@ pub async fn write(
     let length = beginning.length_of_all(&rewriter);
     send_rest(inbound, beginning, FormRest { source, rewriter, next, length });
     Ok(())
-}
-
-/// The beginning of a form.
-struct Beginning {
-    /// How much of it the agent has sent.
-    received: usize,
-    /// The length of the agent's body, if it is too long to be held.
-    long: Option<u64>,
-    /// What is sent for it. It never grows by itself, which would leave a copy of the credential.
-    written: Zeroizing<Vec<u8>>,
-    share: Share,
-    bytes_max: usize,
-}
-
-/// What follows the beginning of a form.
-struct FormRest {
-    source: RequestBody,
-    rewriter: FormRewriter,
-    /// Read from the source, and not rewritten yet.
-    next: Bytes,
-    /// The length of the whole new body, if known.
-    length: Option<u64>,
 }
 
 impl Beginning {
