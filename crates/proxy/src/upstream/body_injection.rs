@@ -5,6 +5,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http_body::Body;
 
 use super::form_injection;
+use super::signing::Signing;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
 use crate::refusal::{Refusal, Shortage};
@@ -31,7 +32,7 @@ pub fn is_wanted(writes: &[Write]) -> bool {
 }
 
 /// Reads the body and writes the credential into it. An agent that sent `Expect: 100-continue` is asked for the
-/// body at once. `is_signed`: a signature covers the body, so it is read whole in any case.
+/// body at once. A body that `signing` covers is read whole in any case.
 ///
 /// # Errors
 /// When there is no body, or it cannot hold the credential, is too large or never ends.
@@ -39,8 +40,9 @@ pub async fn write(
     gateway: &Gateway,
     inbound: &mut Inbound,
     writes: &[Write],
-    is_signed: bool,
+    signing: Option<&Signing<'_>>,
 ) -> Result<(), Refusal> {
+    let is_signed = signing.is_some_and(|signing| signing.needs_body(inbound));
     match kind(inbound)? {
         BodyKind::Multipart(delimiter) if !is_signed => {
             let rewriter = write::form(&delimiter, writes)?;

@@ -12,7 +12,7 @@ use super::lease::Lease;
 use super::plan::SendPlan;
 use super::retries::Retries;
 use super::sent::{Challenged, Sent};
-use super::signing::Signing;
+use super::signing::{SignedUri, Signing};
 use super::{binds_identity, body_injection, check_head, kept_for, protocol, with_stream};
 use crate::authorize::connection_limits::Admitted;
 use crate::body::form_upload::FormFault;
@@ -95,20 +95,19 @@ impl Outbound {
             websocket: upgrade.is_some(),
             decoders: &gateway.decoders.share(inbound.agent()),
         };
-        let mut uri = changes.apply(&mut inbound.head)?;
+        let uri = changes.apply(&mut inbound.head)?;
         if body_injection::is_wanted(writes) {
-            let is_signed = signing.as_ref().is_some_and(|signing| signing.needs_body(&inbound));
-            Box::pin(body_injection::write(gateway, &mut inbound, writes, is_signed)).await?;
+            let inject = body_injection::write(gateway, &mut inbound, writes, signing.as_ref());
+            Box::pin(inject).await?;
         }
-        let mut awaits_challenge = false;
-        if let Some(signing) = signing {
-            let signed = Box::pin(signing.sign(gateway, &target, &mut inbound, uri)).await?;
-            (uri, awaits_challenge) = (signed.uri, signed.awaits_challenge);
-        }
+        let signed = match signing {
+            Some(signing) => Box::pin(signing.sign(gateway, &target, &mut inbound, uri)).await?,
+            None => SignedUri { uri, awaits_challenge: false },
+        };
         let repeatable = inbound.is_idempotent() && inbound.body.is_end_stream();
         let Inbound { mut head, body, .. } = *inbound;
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
-        head.uri = uri;
+        head.uri = signed.uri;
         head.version = Version::HTTP_11;
         let timeout = settings.and_then(|settings| settings.timeout).map(Wait::duration);
         Ok(Self {
@@ -129,7 +128,7 @@ impl Outbound {
                 None => timeout.unwrap_or(gateway.limits.answer_timeout),
             },
             retries: retries.cloned(),
-            awaits_challenge,
+            awaits_challenge: signed.awaits_challenge,
         })
     }
 
