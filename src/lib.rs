@@ -98,6 +98,7 @@
 //! | Which commands does a session with MongoDB refuse? | `databases/src/mongodb/commands.rs` | `Allowed::verdict` |
 //! | How does a client of MySQL prove itself? | `databases/src/mysql/client.rs` | `Client::token` |
 //! | How does a refusal get a link for an end user? | `proxy/src/connect_link.rs`, `api/src/connect_sessions/for_end_users.rs` | `ConnectLinks::made`, `make_links` |
+//! | When does a form with files stream, and which length does it have? | `proxy/src/upstream/form_injection.rs`, `rules/src/inject/multipart/rewriter.rs` | `write`, `FormRewriter::push` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
 //! | What follows a 401 of the upstream? | `proxy/src/exchange/refused_credential.rs`, `proxy/src/exchange/attempts.rs`, `vault/src/renew.rs` | `refused_credential`, `Attempts::after`, `Vault::renew` |
 //! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/refusals.rs`, `vault/src/rejected.rs` | `observe`, `Refusals::refused`, `Vault::reject` |

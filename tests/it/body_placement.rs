@@ -12,6 +12,8 @@ use crate::support::http2::{Offer, Reply};
 use crate::support::tokens::*;
 use crate::support::*;
 
+mod forms;
+
 const JSON: &str = "Content-Type: application/json";
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 

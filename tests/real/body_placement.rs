@@ -192,3 +192,137 @@ async fn fetch_of_node_is_served_as_json_as_a_stream_as_a_form_and_with_a_file()
         assert_written(lab, output).await;
     }
 }
+
+/// The size of a file that is longer than what is held of a form.
+const FILE_BYTES: usize = 16 << 20;
+
+/// Says `fine` to forms with the live key and the file, in any order.
+async fn lab_for_files() -> Lab {
+    let plan = Plan::new(
+        "{ id: key, kind: api_key, placement: { body: auth.key } }",
+        "{ api_key: { env: CANARY } }",
+    );
+    let live = plan.canary().text.clone();
+    let origin = Origin::speaking(Offer::Both, move |request: &Message| {
+        let kind = request.head.one("content-type").unwrap_or_default();
+        let boundary = kind.split_once("boundary=").expect("a form").1;
+        let mut fields = long_parts(boundary, &request.body);
+        fields.sort();
+        match fields == [("auth.key".to_owned(), live.clone()), ("file".into(), "whole".into())] {
+            true => Reply::ok("fine"),
+            false => Reply { status: 401, ..Reply::ok("no") },
+        }
+    });
+    plan.start(origin.await).await
+}
+
+/// The file that programs send.
+fn file() -> Vec<u8> {
+    let piece: Vec<u8> = (0..=255).collect();
+    piece.repeat(FILE_BYTES / piece.len())
+}
+
+/// Names and values of a form; the value of the right file is `whole`.
+fn long_parts(boundary: &str, body: &[u8]) -> Vec<(String, String)> {
+    let (mut parts, mut rest) = (Vec::new(), body);
+    while let Some(part) = rest.strip_prefix(format!("--{boundary}\r\n").as_bytes()) {
+        let (head, value) = divided(part, b"\r\n\r\n");
+        let (_, name) = head.split_once(" name=\"").expect("a name");
+        let (name, _) = name.split_once('"').expect("a name");
+        let (value, next) = match value.split_at_checked(FILE_BYTES) {
+            Some((value, next)) if value == file() => {
+                ("whole".to_owned(), next.strip_prefix(b"\r\n").expect("its end"))
+            }
+            _ => divided(value, b"\r\n"),
+        };
+        parts.push((name.to_owned(), value));
+        rest = next;
+    }
+    assert_eq!(rest, format!("--{boundary}--\r\n").as_bytes());
+    parts
+}
+
+/// What is before and after `end`.
+fn divided<'a>(text: &'a [u8], end: &[u8]) -> (String, &'a [u8]) {
+    let at = text.windows(end.len()).position(|it| it == end).expect("an end");
+    (String::from_utf8_lossy(&text[..at]).into_owned(), &text[at + end.len()..])
+}
+
+/// The program got its answer, and the upstream the length that it could know.
+async fn assert_streamed(lab: Lab, output: std::process::Output, has_length: bool) {
+    let said = said(&output);
+    let answered = String::from_utf8_lossy(&output.stdout).contains("fine");
+    assert!(output.status.success() && answered, "{}: {said}", output.status);
+    lab.canary.assert_absent("what the program said", said.as_bytes());
+    let received = lab.origin.only();
+    let lengths = has_length.then(|| received.body.len().to_string());
+    assert_eq!(received.head.one("content-length"), lengths.as_deref());
+    assert!(received.whole);
+    lab.finish().await;
+}
+
+/// The field before the file and after it; a file whose length is not known, which goes out in chunks.
+const PYTHON_LONG: &str = "
+import io, os, sys, httpx, requests
+url, file = 'https://api.acme.test/messages', open(sys.argv[2], 'rb')
+class Stream(io.RawIOBase):
+    def readable(self): return True
+    def read(self, n=-1): return file.read(n)
+key, named = os.environ['KEY'], ('a.bin', file, 'application/octet-stream')
+if sys.argv[1] == 'requests':
+    answer = requests.post(url, data={'auth.key': key}, files={'file': named})
+elif sys.argv[1] == 'file-first':
+    answer = requests.post(url, files=[('file', named), ('auth.key', (None, key))])
+elif sys.argv[1] == 'httpx':
+    answer = httpx.post(url, data={'auth.key': key}, files={'file': named}, timeout=60)
+else:
+    named = ('a.bin', Stream(), 'application/octet-stream')
+    answer = httpx.post(url, data={'auth.key': key}, files={'file': named}, timeout=60)
+print(answer.status_code, answer.text)
+answer.raise_for_status()
+";
+
+#[tokio::test]
+async fn a_long_file_beside_the_key_streams_from_python() {
+    for (how, has_length) in
+        [("requests", true), ("file-first", false), ("httpx", true), ("chunks", false)]
+    {
+        let lab = lab_for_files().await;
+        let path = lab.gateway.folder().join("a.bin");
+        std::fs::write(&path, file()).expect("a file");
+        let mut python = keyed(&lab, installed("real-venv/bin/python"));
+        python.args(["-c", PYTHON_LONG, how]).arg(path);
+        let output = run(python).await;
+        assert_streamed(lab, output, has_length).await;
+    }
+}
+
+#[tokio::test]
+async fn a_long_file_beside_the_key_streams_from_curl_over_both_protocols() {
+    for (version, chunks) in [("--http1.1", false), ("--http1.1", true), ("--http2", false)] {
+        let lab = lab_for_files().await;
+        let path = lab.gateway.folder().join("a.bin");
+        std::fs::write(&path, file()).expect("a file");
+        let mut curl = program(&lab, "curl");
+        let key = format!("auth.key={}", lab.placeholder("api_key"));
+        curl.args([version, "--verbose", "--max-time", "60", "--form", &key, "--form"]);
+        curl.arg(format!("file=@{}", path.display())).arg(URL);
+        if chunks {
+            curl.args(["--header", "Transfer-Encoding: chunked"]);
+        }
+        let output = run(curl).await;
+        assert_streamed(lab, output, !chunks).await;
+    }
+}
+
+#[tokio::test]
+async fn a_form_without_the_key_and_with_a_long_file_is_served() {
+    let lab = lab_for_files().await;
+    let path = lab.gateway.folder().join("a.bin");
+    std::fs::write(&path, file()).expect("a file");
+    let mut curl = program(&lab, "curl");
+    curl.args(["--verbose", "--max-time", "60", "--form"]);
+    curl.arg(format!("file=@{}", path.display())).arg(URL);
+    let output = run(curl).await;
+    assert_streamed(lab, output, false).await;
+}

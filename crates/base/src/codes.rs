@@ -84,7 +84,7 @@ codes! {
         "TRACE, TRACK and CONNECT inside a tunnel are not forwarded. To the API: the path does not take this method.",
         "use another method";
     TooLarge: "too_large" 413 Both(DENIED),
-        "The body exceeds the limit. The proxy refuses only bodies that it reads whole: to write a credential into them, to sign them, or because rules depend on them.",
+        "The body exceeds the limit. The proxy refuses only bodies that it reads whole: to write a credential into them (`multipart/form-data` excepted), to sign them, or because rules depend on them.",
         "`limits.written_body_bytes_max` raises it";
     TargetTooLong: "target_too_long" 414 Proxy(DENIED),
         "The request target exceeds the limit.",

@@ -122,7 +122,7 @@ section! {
         #[key("bytes")]
         pub admin_body_bytes_max: usize,
         /// Size of a request body that a credential is written into, and that is therefore buffered. Above it:
-        /// 413.
+        /// 413; `multipart/form-data` is sent while it arrives.
         #[key("bytes")]
         pub written_body_bytes_max: usize,
         /// Memory for all such bodies together, buffers included. Above it: 503. An agent may have one body of

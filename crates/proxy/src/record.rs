@@ -24,6 +24,7 @@ use keyward_base::codes::Code;
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
 use keyward_base::pattern::DecodedPath;
+use keyward_rules::inject::body::BodyError;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placeholder::holds_mark;
 use keyward_rules::inject::scrub::InspectError;
@@ -270,6 +271,13 @@ impl Record {
     pub fn set_cut(&mut self, fault: InspectError) {
         tracing::info!(exchange = self.fields.exchange.as_str(), error = %fault, "an answer was cut");
         self.fields.code = Some(scrub_code(fault));
+        self.set_outcome(Outcome::Refused);
+    }
+
+    /// The upload of a form was cut for its content, after the answer had begun.
+    pub fn set_upload_cut(&mut self, fault: &BodyError) {
+        tracing::info!(exchange = self.fields.exchange.as_str(), error = %fault, "an upload was cut");
+        self.fields.code = Some(Code::BadRequest);
         self.set_outcome(Outcome::Refused);
     }
 

@@ -2,6 +2,7 @@
 
 use h2::Reason;
 
+use keyward_rules::inject::body::BodyError as FormError;
 use keyward_rules::inject::scrub::InspectError;
 use keyward_rules::inject::sign::aws_chunks::ChunkError;
 
@@ -39,6 +40,9 @@ pub enum BodyError {
     /// The agent's body is not in signed chunks, as its head says.
     #[error(transparent)]
     Chunks(#[from] ChunkError),
+    /// The agent's body is not a form that the credential can be written into.
+    #[error(transparent)]
+    Form(#[from] FormError),
     /// The memory for chunks that are signed is used up.
     #[error("no memory is left for the body")]
     NoRoom,

@@ -2,6 +2,7 @@
 
 pub mod body_error;
 pub mod expect_continue;
+pub mod form_upload;
 pub mod http1_upload;
 pub mod http2_body;
 pub mod http2_upload;

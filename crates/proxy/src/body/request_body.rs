@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::body_error::BodyError;
 use super::expect_continue::{BodyDemand, ContinueGate, ContinueWait};
+use super::form_upload::{FormFault, FormUpload};
 use super::incoming_body::IncomingBody;
 use super::replay::BodyCopyWriter;
 use super::signed_chunks::SignedChunks;
@@ -31,7 +32,7 @@ pub struct RequestBody {
     trailers: Trailers,
     /// Signs what is received before it is sent.
     chunks: Option<SignedChunks>,
-    /// Pieces that were sent before and are sent again first.
+    /// Pieces that are sent first: they were sent before, or rewritten already.
     again: VecDeque<Bytes>,
     /// The writers of copies. The last one gets the rest when the body is dropped.
     copies: Vec<BodyCopyWriter>,
@@ -54,6 +55,8 @@ enum Content {
     Incoming(IncomingBody),
     /// Bytes of ours: of a test request or after injection.
     Own(Bytes),
+    /// Received from the agent and rewritten.
+    Form(Box<FormUpload>),
     /// No body: a WebSocket follows.
     Handshake(PendingWebSocket),
 }
@@ -67,6 +70,23 @@ impl RequestBody {
     /// A body from bytes of ours.
     pub fn own(bytes: Bytes) -> Self {
         Self::of(Content::Own(bytes))
+    }
+
+    /// A form that is rewritten while it is sent, after its beginning `first`.
+    pub fn form(first: Bytes, upload: FormUpload) -> Self {
+        let (count, owner) = (upload.source().count(), upload.source().owner().cloned());
+        let mut body = Self::of(Content::Form(Box::new(upload)));
+        (body.count, body.owner) = (count, owner);
+        body.again.extend(Some(first).filter(|first| !first.is_empty()));
+        body
+    }
+
+    /// Where a form that is rewritten notes why it cannot be sent to its end.
+    pub fn form_fault(&self) -> Option<Arc<FormFault>> {
+        match &self.content {
+            Content::Form(upload) => Some(upload.fault().clone()),
+            _ => None,
+        }
     }
 
     fn of(content: Content) -> Self {
@@ -284,6 +304,9 @@ impl RequestBody {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Content::Incoming(arriving) => arriving,
+            Content::Form(upload) => {
+                return upload.poll_data(cx).map(|data| Some(data?.map(Frame::data)));
+            }
             Content::Handshake(_) => return Poll::Ready(None),
         };
         match std::task::ready!(Pin::new(arriving).poll_frame(cx)) {
@@ -321,6 +344,7 @@ impl Content {
         match self {
             Self::Incoming(arriving) => arriving.is_end_stream(),
             Self::Own(bytes) => bytes.is_empty(),
+            Self::Form(upload) => upload.is_end_stream(),
             Self::Handshake(_) => true,
         }
     }
@@ -329,6 +353,7 @@ impl Content {
         match self {
             Self::Incoming(arriving) => arriving.size_hint(),
             Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Form(upload) => upload.size_hint(),
             Self::Handshake(_) => SizeHint::with_exact(0),
         }
     }

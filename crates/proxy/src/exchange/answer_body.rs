@@ -82,8 +82,13 @@ impl AnswerBody {
 
     /// The body has failed.
     fn failed(&mut self, error: &BodyError) {
-        match (error, &mut self.exchange) {
-            (BodyError::Scrubbed(fault), Some(exchange)) => exchange.record.set_cut(*fault),
+        let upload = match &self.kind {
+            AnswerKind::Upstream { lease: Some(lease), .. } => lease.form_fault(),
+            _ => None,
+        };
+        match (error, upload, &mut self.exchange) {
+            (BodyError::Scrubbed(fault), _, Some(exchange)) => exchange.record.set_cut(*fault),
+            (_, Some(fault), Some(exchange)) => exchange.record.set_upload_cut(fault),
             _ => self.ended(Outcome::UpstreamAborted),
         }
     }

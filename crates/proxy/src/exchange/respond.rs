@@ -440,10 +440,12 @@ fn body_hint(error: &BodyError) -> &'static str {
              a credential"
         }
         BodyError::Kind(_) | BodyError::Malformed(_) => {
-            "send a JSON object as `application/json`, or a form as `application/x-www-form-urlencoded`"
+            "send a JSON object as `application/json`, or a form as `application/x-www-form-urlencoded` \
+             or `multipart/form-data`, as browsers do"
         }
         BodyError::Coded => "send it without a coding",
         BodyError::PathStep { .. } => "leave it out, or send an object there",
+        BodyError::Repeated(_) => "send the field once",
     }
 }
 

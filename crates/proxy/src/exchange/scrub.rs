@@ -266,7 +266,7 @@ fn refusal(error: BodyError) -> Refusal {
         BodyError::Receive(cut) => {
             Refusal::Protocol { what: "it ended before its body did", source: Some(cut) }
         }
-        BodyError::NotWanted | BodyError::Chunks(_) | BodyError::NoRoom => {
+        BodyError::NotWanted | BodyError::Chunks(_) | BodyError::Form(_) | BodyError::NoRoom => {
             Refusal::Internal("an answer's body was not wanted")
         }
     }

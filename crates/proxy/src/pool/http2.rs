@@ -380,7 +380,10 @@ impl StreamUse {
 /// The reset code for a body that breaks.
 fn reason(error: &BodyError) -> Reason {
     match error {
-        BodyError::Receive(_) | BodyError::NotWanted | BodyError::Chunks(_) => Reason::CANCEL,
+        BodyError::Receive(_)
+        | BodyError::NotWanted
+        | BodyError::Chunks(_)
+        | BodyError::Form(_) => Reason::CANCEL,
         BodyError::Scrubbed(_) | BodyError::NoRoom => Reason::INTERNAL_ERROR,
     }
 }

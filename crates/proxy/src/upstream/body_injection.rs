@@ -1,9 +1,11 @@
-//! Writes a credential into a request's body. The body is read whole, within limits, and sent with its new length.
-//! Nothing is sent before, so each attempt uses the credential that is current then.
+//! Writes a credential into a request's body. The body is read whole, within limits, and sent with its new length; a
+//! longer form with files is written while it is sent. Each attempt uses the credential that is current then.
 
 use http::header::{self, HeaderName, HeaderValue};
 use http_body::Body;
 
+use super::form_injection;
+use super::signing::Signing;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
 use crate::refusal::{Refusal, Shortage};
@@ -14,7 +16,7 @@ use keyward_rules::inject::credential::Write;
 use keyward_rules::inject::placement::Location;
 use keyward_rules::inject::write::{self, WriteError};
 
-/// Fields that are wrong after the body has changed (RFC 1864, RFC 9530), and `Trailer`, because the new body has
+/// Fields that are wrong when the body has changed (RFC 1864, RFC 9530), and `Trailer`, because the new body has
 /// no trailers.
 static UNTRUE: [HeaderName; 5] = [
     header::TRAILER,
@@ -30,7 +32,7 @@ pub fn is_wanted(writes: &[Write]) -> bool {
 }
 
 /// Reads the body and writes the credential into it. An agent that sent `Expect: 100-continue` is asked for the
-/// body at once.
+/// body at once. A body that `signing` covers is read whole in any case.
 ///
 /// # Errors
 /// When there is no body, or it cannot hold the credential, is too large or never ends.
@@ -38,8 +40,29 @@ pub async fn write(
     gateway: &Gateway,
     inbound: &mut Inbound,
     writes: &[Write],
+    signing: Option<&Signing<'_>>,
 ) -> Result<(), Refusal> {
-    let kind = kind(inbound)?;
+    let is_signed = signing.is_some_and(|signing| signing.needs_body(inbound));
+    match kind(inbound)? {
+        BodyKind::Multipart(delimiter) if !is_signed => {
+            let rewriter = write::form(&delimiter, writes)?;
+            form_injection::write(gateway, inbound, rewriter).await?;
+        }
+        kind => write_whole(gateway, inbound, writes, kind).await?,
+    }
+    let fields = &mut inbound.head.headers;
+    UNTRUE.iter().for_each(|name| drop(fields.remove(name)));
+    // The agent was asked for the body already.
+    fields.remove(header::EXPECT);
+    Ok(())
+}
+
+async fn write_whole(
+    gateway: &Gateway,
+    inbound: &mut Inbound,
+    writes: &[Write],
+    kind: BodyKind,
+) -> Result<(), Refusal> {
     let (sent, mut share) = held_body::read(gateway, &mut inbound.body).await?;
     let bytes = write::body(kind, &sent, writes)?;
     drop(sent);
@@ -48,11 +71,8 @@ pub async fn write(
     if !share.resize(bytes.capacity().min(gateway.limits.written_body_bytes_max)) {
         return Err(Refusal::Overloaded(Shortage::Bodies));
     }
-    let fields = &mut inbound.head.headers;
-    UNTRUE.iter().for_each(|name| drop(fields.remove(name)));
-    // The agent was told to go on, and the upstream gets all of it at once.
-    fields.remove(header::EXPECT);
-    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    let length = HeaderValue::from(bytes.len());
+    inbound.head.headers.insert(header::CONTENT_LENGTH, length);
     inbound.body = RequestBody::own(held_body::owned(bytes, share));
     Ok(())
 }

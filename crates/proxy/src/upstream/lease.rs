@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::body::expect_continue::ContinueGate;
+use crate::body::form_upload::FormFault;
 use crate::gateway::{Core, Gateway};
 use crate::pool::http1::{Http1Stream, PoolKey};
 use crate::pool::http2::StreamUse;
+use keyward_rules::inject::body::BodyError as FormError;
 
 /// A stream in use. [`Lease::finish`] returns it to its pool; dropping the lease closes it.
 pub struct Lease {
@@ -15,6 +17,8 @@ pub struct Lease {
     core: Arc<Core>,
     /// Holds the request's body back; abandoned when the answer ends first.
     pub gate: Option<Arc<ContinueGate>>,
+    /// Why the request's body ended early, if it is a form that is rewritten.
+    pub fault: Option<Arc<FormFault>>,
     /// False when the answer binds an identity to the stream, or the stream must be closed.
     pub reusable: bool,
 }
@@ -28,12 +32,18 @@ enum LeasedStream {
 impl Lease {
     /// A lease of an HTTP/1.1 stream.
     pub fn alone(stream: Box<Http1Stream>, key: PoolKey, core: Arc<Core>) -> Self {
-        Self { held: LeasedStream::Alone(stream, key), core, gate: None, reusable: true }
+        Self {
+            held: LeasedStream::Alone(stream, key),
+            core,
+            gate: None,
+            fault: None,
+            reusable: true,
+        }
     }
 
     /// A lease of a shared HTTP/2 stream.
     pub fn shared(stay: StreamUse, core: Arc<Core>) -> Self {
-        Self { held: LeasedStream::Shared(stay), core, gate: None, reusable: true }
+        Self { held: LeasedStream::Shared(stay), core, gate: None, fault: None, reusable: true }
     }
 
     /// Sets how long the upstream keeps the idle stream.
@@ -41,6 +51,11 @@ impl Lease {
         if let LeasedStream::Alone(stream, _) = &mut self.held {
             stream.set_kept_for(time);
         }
+    }
+
+    /// Why the upload ended early, if that was its content.
+    pub fn form_fault(&self) -> Option<&FormError> {
+        self.fault.as_ref()?.get()
     }
 
     pub fn gateway(&self) -> &Gateway {

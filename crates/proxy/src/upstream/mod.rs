@@ -8,6 +8,7 @@ pub mod sent;
 
 mod body_injection;
 mod dial;
+mod form_injection;
 mod head;
 mod http1;
 mod http2;

@@ -12,9 +12,10 @@ use super::lease::Lease;
 use super::plan::SendPlan;
 use super::retries::Retries;
 use super::sent::{Challenged, Sent};
-use super::signing::Signing;
+use super::signing::{SignedUri, Signing};
 use super::{binds_identity, body_injection, check_head, kept_for, protocol, with_stream};
 use crate::authorize::connection_limits::Admitted;
+use crate::body::form_upload::FormFault;
 use crate::body::request_body::RequestBody;
 use crate::body::trailer_filter::TrailerFilter;
 use crate::gateway::{Core, Gateway};
@@ -94,19 +95,19 @@ impl Outbound {
             websocket: upgrade.is_some(),
             decoders: &gateway.decoders.share(inbound.agent()),
         };
-        let mut uri = changes.apply(&mut inbound.head)?;
+        let uri = changes.apply(&mut inbound.head)?;
         if body_injection::is_wanted(writes) {
-            Box::pin(body_injection::write(gateway, &mut inbound, writes)).await?;
+            let inject = body_injection::write(gateway, &mut inbound, writes, signing.as_ref());
+            Box::pin(inject).await?;
         }
-        let mut awaits_challenge = false;
-        if let Some(signing) = signing {
-            let signed = Box::pin(signing.sign(gateway, &target, &mut inbound, uri)).await?;
-            (uri, awaits_challenge) = (signed.uri, signed.awaits_challenge);
-        }
+        let signed = match signing {
+            Some(signing) => Box::pin(signing.sign(gateway, &target, &mut inbound, uri)).await?,
+            None => SignedUri { uri, awaits_challenge: false },
+        };
         let repeatable = inbound.is_idempotent() && inbound.body.is_end_stream();
         let Inbound { mut head, body, .. } = *inbound;
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
-        head.uri = uri;
+        head.uri = signed.uri;
         head.version = Version::HTTP_11;
         let timeout = settings.and_then(|settings| settings.timeout).map(Wait::duration);
         Ok(Self {
@@ -127,7 +128,7 @@ impl Outbound {
                 None => timeout.unwrap_or(gateway.limits.answer_timeout),
             },
             retries: retries.cloned(),
-            awaits_challenge,
+            awaits_challenge: signed.awaits_challenge,
         })
     }
 
@@ -140,6 +141,7 @@ impl Outbound {
         let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, .. } = self;
         let authority = challenged_authority(&key, credential.as_deref());
         let (gate, uploaded) = (request.body().gate(), request.body().count());
+        let fault = request.body().form_fault();
         let interim = Interim::new(gate.clone(), core.gateway.limits.interim_answers_max);
         let plan = SendPlan {
             key,
@@ -158,10 +160,12 @@ impl Outbound {
             () = interim.flooded() => {
                 return Err(protocol("it sends interim answers without end"));
             }
-            result = with_stream(core, request, plan) => result?,
+            result = with_stream(core, request, plan) => {
+                result.map_err(|refusal| of_form(fault.as_deref()).unwrap_or(refusal))?
+            }
             () = stalled(&uploads, timeout) => return Err(Refusal::AnswerTimeout),
         };
-        lease.gate = gate;
+        (lease.gate, lease.fault) = (gate, fault);
         lease.reusable = !binds_identity(&response);
         lease.is_kept_for(kept_for(response.headers()));
         check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
@@ -171,6 +175,11 @@ impl Outbound {
             None => sent,
         })
     }
+}
+
+/// What ended the upload of a form, if that was its content.
+fn of_form(fault: Option<&FormFault>) -> Option<Refusal> {
+    Some(WriteError::from(fault?.get()?.clone()).into())
 }
 
 /// Host and port, if the credential answers their challenges.

@@ -86,6 +86,15 @@ impl<'a> Signing<'a> {
         })
     }
 
+    /// Whether the signature covers the body.
+    pub fn needs_body(&self, inbound: &Inbound) -> bool {
+        match self {
+            Self::Aws(aws) => aws.plan.needs_body(),
+            Self::Digest(_) => false,
+            Self::Scheme { signer, places } => signer.needs_body(places, &inbound.head.headers),
+        }
+    }
+
     /// Signs the request that will be sent to `uri` of the target.
     ///
     /// # Errors
@@ -97,15 +106,10 @@ impl<'a> Signing<'a> {
         inbound: &mut Inbound,
         uri: Uri,
     ) -> Result<SignedUri, Refusal> {
-        let needs_body = match &self {
-            Self::Aws(aws) => aws.plan.needs_body(),
-            Self::Digest(_) => false,
-            Self::Scheme { signer, places } => signer.needs_body(places, &inbound.head.headers),
-        };
         let parts = FinalParts {
             authority: target.authority().to_string(),
             path: uri.path_and_query().map_or("/", PathAndQuery::as_str),
-            body: match needs_body {
+            body: match self.needs_body(inbound) {
                 true => Some(hold(gateway, inbound).await?),
                 false => None,
             },

@@ -54,6 +54,9 @@ pub enum BodyError {
         /// What is wrong there.
         what: &'static str,
     },
+    /// A form with files that is too long to be held has the field again.
+    #[error("this connection's credential goes into the body, which has the field `{0}` twice")]
+    Repeated(Box<str>),
 }
 
 impl BodyPath {
@@ -119,9 +122,11 @@ impl BodyKind {
         values: &[(&BodyPath, &str)],
     ) -> Result<Zeroizing<Vec<u8>>, BodyError> {
         if let Self::Multipart(delimiter) = self {
-            let room = body.len() + delimiter.room(values);
+            let mut rewriter = delimiter.rewriter(values)?;
+            let room = body.len() + rewriter.room();
             let mut out = Zeroizing::new(Vec::with_capacity(room));
-            delimiter.write(body, values, &mut out)?;
+            rewriter.push(body, &mut out)?;
+            rewriter.end(&mut out)?;
             debug_assert!(out.len() <= room, "it has grown");
             return Ok(out);
         }

@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use http::header::{self, HeaderMap, HeaderValue};
 use zeroize::Zeroizing;
 
-use super::body::{BodyError, BodyKind};
+use super::body::{BodyError, BodyKind, BodyPath};
 use super::credential::Write;
+use super::multipart::Delimiter;
+use super::multipart::rewriter::FormRewriter;
 use super::names::pair;
 use super::placeholder::holds_mark;
 use super::placement::Location;
@@ -85,13 +87,26 @@ pub fn body(
     sent: &[u8],
     writes: &[Write],
 ) -> Result<Zeroizing<Vec<u8>>, WriteError> {
+    Ok(kind.write(sent, &of_body(writes)?)?)
+}
+
+/// As [`body`], for a form with this delimiter that arrives in pieces.
+///
+/// # Errors
+/// When a value cannot be sent in a form.
+pub fn form(delimiter: &Delimiter, writes: &[Write]) -> Result<FormRewriter, WriteError> {
+    Ok(delimiter.rewriter(&of_body(writes)?)?)
+}
+
+/// The values that go into the body.
+fn of_body(writes: &[Write]) -> Result<Vec<(&BodyPath, &str)>, WriteError> {
     let mut values = Vec::new();
     for write in writes {
         if let Location::Body(path) = &write.at {
             values.push((path, write.value.expose_text().ok_or(WriteError::Unsendable)?));
         }
     }
-    Ok(kind.write(sent, &values)?)
+    Ok(values)
 }
 
 /// A secret as the value of a field, which is never logged or indexed (RFC 7541 §7.1.3).

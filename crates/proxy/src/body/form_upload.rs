@@ -1,0 +1,127 @@
+//! [`FormUpload`]: a `multipart/form-data` body that the credential is written into while it is sent. Its memory is
+//! bounded: what arrives is passed on but for the beginnings of delimiters and parts.
+//!
+//! `form_upload.rs` and `request_body.rs` import each other: it reads the agent's body, and is the content of another
+//! one.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, SizeHint};
+use zeroize::Zeroizing;
+
+use super::body_error::BodyError;
+use super::request_body::RequestBody;
+use keyward_rules::inject::body::BodyError as FormError;
+use keyward_rules::inject::multipart::rewriter::FormRewriter;
+
+/// Why a form cannot be rewritten to its end, once that is known. The protocols report only that the upload ended.
+pub type FormFault = OnceLock<FormError>;
+
+/// A form on its way: the rest of the agent's body, rewritten.
+#[derive(Debug)]
+pub struct FormUpload {
+    /// What the agent sends.
+    source: RequestBody,
+    rewriter: FormRewriter,
+    /// Read from the source, and not rewritten yet.
+    next: Bytes,
+    /// The number of bytes to come, if the length was sent.
+    left: Option<u64>,
+    is_over: bool,
+    fault: Arc<FormFault>,
+}
+
+impl FormUpload {
+    /// The rest of `source`. `next` was read from it; `left` is the length of the result, if known.
+    pub fn new(
+        source: RequestBody,
+        rewriter: FormRewriter,
+        next: Bytes,
+        left: Option<u64>,
+    ) -> Self {
+        Self { source, rewriter, next, left, is_over: false, fault: Arc::default() }
+    }
+
+    /// What the agent sends.
+    pub fn source(&self) -> &RequestBody {
+        &self.source
+    }
+
+    /// Why it ended early, if its content is the reason.
+    pub fn fault(&self) -> &Arc<FormFault> {
+        &self.fault
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        self.is_over
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+
+    /// The next bytes to send; `None` at the end. After an error the upstream has no complete body.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        while !self.is_over {
+            let sent = match ready!(self.poll_source(cx)).transpose() {
+                Ok(sent) => sent,
+                Err(error) => {
+                    self.is_over = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            };
+            self.is_over = sent.is_none();
+            match self.rewrite(sent.as_deref()) {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => {
+                    if let Some(left) = &mut self.left {
+                        *left = left.saturating_sub(data.len() as u64);
+                    }
+                    return Poll::Ready(Some(Ok(data)));
+                }
+                Err(error) => {
+                    self.is_over = true;
+                    // It is the first one: nothing is rewritten after it.
+                    let _ = self.fault.set(error.clone());
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// The next bytes of the agent's body.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if !self.next.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.next))));
+        }
+        loop {
+            let frame = match ready!(Pin::new(&mut self.source).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(frame) => frame?,
+            };
+            if let Ok(data) = frame.into_data() {
+                return Poll::Ready(Some(Ok(data)));
+            }
+        }
+    }
+
+    /// What may be sent after these bytes, or after the end of the body.
+    fn rewrite(&mut self, sent: Option<&[u8]>) -> Result<Bytes, FormError> {
+        let room = sent.map_or(0, <[u8]>::len) + self.rewriter.room();
+        let mut out = Zeroizing::new(Vec::with_capacity(room));
+        let unwritten = self.rewriter.unwritten();
+        match sent {
+            Some(sent) => self.rewriter.push(sent, &mut out)?,
+            None => self.rewriter.end(&mut out)?,
+        }
+        Ok(match self.rewriter.unwritten() == unwritten {
+            true => Bytes::from(std::mem::take(&mut *out)),
+            // It contains the credential: wiped when it is dropped.
+            false => Bytes::from_owner(out),
+        })
+    }
+}
