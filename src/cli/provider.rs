@@ -98,7 +98,8 @@ impl Command {
             Self::Show { provider, yaml } => {
                 let client = known(global).await?;
                 let provider = of(&client, &provider).await?;
-                output::show(global.json, &provider, if yaml { file_of } else { show })
+                let file = if yaml { Some(file_of(&provider)?) } else { None };
+                output::show(global.json, &provider, |it| file.unwrap_or_else(|| show(it)))
             }
             Self::Actions { provider } => {
                 let client = known(global).await?;
@@ -267,10 +268,17 @@ fn actions_of(actions: &[ActionView], layout: &Layout) -> String {
 }
 
 /// The file that defines it. Those of the catalogue have comments and sources.
-fn file_of(provider: &ProviderView) -> String {
-    match &provider.definition {
-        Some(definition) => written::yaml(definition),
-        None => Catalogue::built_in().text(&provider.id).unwrap_or_default().to_owned(),
+fn file_of(provider: &ProviderView) -> Result<String, Failure> {
+    let is_own = provider.managed_by != Some(ProviderSource::Catalogue);
+    let built_in = || Catalogue::built_in().text(&provider.id).filter(|_| !is_own);
+    match (&provider.definition, built_in()) {
+        (Some(definition), _) => Ok(written::yaml(definition)),
+        (None, Some(text)) => Ok(text.to_owned()),
+        // A gateway of another version.
+        (None, None) => Err(Failure::new(
+            Exit::Failed,
+            format!("this gateway does not say how provider {} is defined", provider.id),
+        )),
     }
 }
 

@@ -2,6 +2,7 @@
 //! change is in force at once.
 
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::support::canary::Canary;
 use crate::support::*;
@@ -62,7 +63,7 @@ async fn asked(lab: &Lab, path: &str) -> u16 {
 }
 
 /// What the service got last.
-async fn sent(lab: &Lab) -> Vec<String> {
+async fn sent(lab: &mut Lab) -> Vec<String> {
     let received = lab.origin.arrival().await;
     received.head.all("x-corp").into_iter().map(str::to_owned).collect()
 }
@@ -114,7 +115,7 @@ async fn no_change_sends_the_secret_of_a_connection_elsewhere_or_in_another_form
         assert_eq!(now["definition"], corp(), "{field}");
     }
     assert_eq!(asked(&lab, "/v1/x").await, 200);
-    assert_eq!(sent(&lab).await, [key.text.as_str()]);
+    assert_eq!(sent(&mut lab).await, [key.text.as_str()]);
     // Without the connection there is no secret.
     assert_eq!(api(&lab, "DELETE", "/connections/work", &Value::Null).await.head.status() / 100, 2);
     let moved = with(|it| it["auth"][0]["placement"]["header"] = json!("X-Other"));
@@ -172,7 +173,7 @@ async fn what_may_change_is_in_force_at_once_and_after_a_restart_and_is_recorded
     let binding = json!({"connection": "work", "allow": ["read"]});
     let key = connected(&mut lab, &binding).await;
     assert_eq!(asked(&lab, "/v1/x").await, 200);
-    assert_eq!(sent(&lab).await, [key.text.as_str()]);
+    assert_eq!(sent(&mut lab).await, [key.text.as_str()]);
     assert_eq!(asked(&lab, "/v2/x").await, 403);
     let now = with(|it| {
         it["name"] = json!("Corp Billing");
@@ -189,16 +190,17 @@ async fn what_may_change_is_in_force_at_once_and_after_a_restart_and_is_recorded
         }
         assert_eq!(asked(&lab, "/v1/x").await, 403, "{step}");
         assert_eq!(asked(&lab, "/v2/x").await, 200, "{step}");
-        assert_eq!(sent(&lab).await, [key.text.as_str()], "{step}");
+        assert_eq!(sent(&mut lab).await, [key.text.as_str()], "{step}");
         let tested = api(&lab, "POST", "/connections/work/test", &json!({})).await.json();
         let message = tested["message"].as_str().expect("text");
         assert!(message.starts_with("Corp Billing accepted the key: ann@corp.example"), "{tested}");
-        assert_eq!(sent(&lab).await, [key.text.as_str()], "{step}: the test");
+        assert_eq!(sent(&mut lab).await, [key.text.as_str()], "{step}: the test");
         let shown = api(&lab, "GET", AT, &Value::Null).await.json();
         assert_eq!(shown["definition"], now, "{step}");
         assert_eq!(shown["auth"][0]["fields"][0]["env"], json!(["BILLING_KEY"]), "{step}");
     }
-    let changes: Vec<_> = lab.gateway.audit().into_iter().map(|it| it["change"].clone()).collect();
+    let changes: Vec<_> =
+        lab.gateway.stop_with_changes().await.into_iter().map(|it| it["change"].clone()).collect();
     let of_it = changes.iter().find(|it| it["what"] == "provider" && it["action"] == "changed");
     assert_eq!(of_it.map(|it| &it["name"]), Some(&json!("corp")), "{changes:?}");
     lab.finish().await;
@@ -211,7 +213,7 @@ async fn an_action_that_is_gone_allows_nothing_more() {
     let key = connected(&mut lab, &binding).await;
     assert_eq!(asked(&lab, "/v1/x").await, 403);
     assert_eq!(asked(&lab, "/v2/x").await, 200);
-    assert_eq!(sent(&lab).await, [key.text.as_str()]);
+    assert_eq!(sent(&mut lab).await, [key.text.as_str()]);
     let none = with(|it| it["actions"] = json!([]));
     let changed = api(&lab, "PUT", AT, &none).await;
     assert_eq!(changed.head.status(), 200, "{}", changed.text());
@@ -253,5 +255,44 @@ async fn only_the_own_provider_of_that_id_is_changed_and_no_host_is_taken() {
     let more = with(|it| it["hosts"] = json!([OTHER, "third.acme.test"]));
     let changed = api(&lab, "PUT", AT, &more).await;
     assert_eq!(changed.head.status(), 200, "{}", changed.text());
+    lab.finish().await;
+}
+
+/// The console's editor has the stored definition, and sends what was changed of it to the same place.
+#[tokio::test]
+async fn the_console_changes_it_in_its_editor() {
+    let lab = lab().await;
+    let new = json!({"name": "ann", "role": "admin"});
+    assert_eq!(api(&lab, "POST", "/users", &new).await.head.status(), 201);
+    let made = api(&lab, "POST", "/tokens", &json!({"user": "ann"})).await.json();
+    let token = made["token"].as_str().expect("shown once").to_owned();
+    let at = lab.gateway.admin;
+    let page = async |path: &str| {
+        let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+        wire.stop_recording();
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {token}\r\n");
+        wire.send(format!("{head}Connection: close\r\n\r\n")).await;
+        let answer = wire.answer("GET").await;
+        assert_eq!(answer.head.status(), 200, "{path}: {}", answer.text());
+        answer.text()
+    };
+    let service = page("/services/corp").await;
+    let (_, rest) =
+        service.split_once("href=\"/services/new?as=text").expect("a way to the editor");
+    let editor = rest.split('"').next().expect("an address").replace("&amp;", "&");
+    let editor = page(&format!("/services/new?as=text{editor}")).await;
+    assert!(
+        editor.contains("PUT /providers/corp") && !editor.contains("POST /providers"),
+        "{editor}"
+    );
+    assert!(editor.contains("id: corp\nname: Corp\n"), "{editor}");
+    // Those of others have no way there.
+    for other in ["github", "acme"] {
+        let service = page(&format!("/services/{other}")).await;
+        assert!(!service.contains("/services/new?as=text"), "{service}");
+    }
+    let taken = page("/services/new?as=text&definition=%7Bid%3A%20acme%2C%20name%3A%20A%2C%20hosts%3A%20%5Bb.test%5D%2C%20auth%3A%20%5B%7Bid%3A%20k%2C%20kind%3A%20bearer%7D%5D%7D").await;
+    assert!(!taken.contains("PUT /providers"), "{taken}");
     lab.finish().await;
 }
