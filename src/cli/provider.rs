@@ -1,5 +1,5 @@
-//! `keyward provider`: lists and shows providers with their fields and actions, checks a provider file, and adds and removes
-//! own providers.
+//! `keyward provider`: lists and shows providers with their fields and actions, checks a provider file, and adds, changes
+//! and removes own providers.
 
 mod learn;
 
@@ -16,7 +16,7 @@ use super::settings::Global;
 use super::table::{Layout, Table, fields};
 use keyward_api::wire::{ActionView, AuthView, FieldView, List, ProviderSource, ProviderView};
 use keyward_rules::provider::document::{Document, Problem};
-use keyward_rules::provider::{AuthMethod, Catalogue, Provider, check};
+use keyward_rules::provider::{AuthMethod, Catalogue, Provider, check, written};
 
 /// No provider file is as long as this.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -36,6 +36,9 @@ pub(crate) enum Command {
     Show {
         /// the provider's id
         provider: String,
+        /// print its file: the definition, with `extends` as it was given
+        #[arg(long)]
+        yaml: bool,
     },
     /// list the named actions of a provider, for rules
     Actions {
@@ -45,6 +48,11 @@ pub(crate) enum Command {
     /// add the provider of a file to the store: in force at once, for this organisation
     Add {
         /// one provider, as `keyward provider check` accepts it
+        file: PathBuf,
+    },
+    /// change an own provider to the definition of a file: in force at once, also for its connections
+    Set {
+        /// the whole definition, as `keyward provider show --yaml` prints it
         file: PathBuf,
     },
     /// remove an own provider that nothing uses
@@ -87,10 +95,11 @@ impl Command {
                 }
                 output::show(global.json, &all, |all| list(&all.items, &output::layout(global)))
             }
-            Self::Show { provider } => {
+            Self::Show { provider, yaml } => {
                 let client = known(global).await?;
                 let provider = of(&client, &provider).await?;
-                output::show(global.json, &provider, show)
+                let file = if yaml { Some(file_of(&provider)?) } else { None };
+                output::show(global.json, &provider, |it| file.unwrap_or_else(|| show(it)))
             }
             Self::Actions { provider } => {
                 let client = known(global).await?;
@@ -98,6 +107,7 @@ impl Command {
                 output::show(global.json, &actions, |all| actions_of(all, &output::layout(global)))
             }
             Self::Add { file } => add(global, &file).await,
+            Self::Set { file } => set(global, &file).await,
             Self::Remove(removal) => remove(global, removal).await,
             Self::Check { file, learn: false } => check_file(global, &file),
             Self::Check { file, learn: true } => learn::run(&file),
@@ -121,18 +131,35 @@ async fn known(global: &Global) -> Result<Client, Failure> {
     }
 }
 
-/// Stores the provider of a file.
-async fn add(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
+/// The only provider of a file, and its definition.
+fn single(path: &std::path::Path, reserved: &Catalogue) -> Result<(Provider, Document), Failure> {
     let (name, text) = read(path)?;
     let failed = |problems: Vec<Problem>| {
         Failure::several(problems.iter().map(ToString::to_string).collect())
     };
-    let found = check::file(&name, &text, &Catalogue::built_in()).map_err(failed)?;
+    let found = check::file(&name, &text, reserved).map_err(failed)?;
     let document = Document::parse(&name, &text).map_err(failed)?;
-    if !document.root().is_mapping() || document.root().get("id").is_none() || found.len() != 1 {
-        return Err(Failure::usage(format!("{name} is not a single provider"))
-            .hint("write one provider, with `id` at the top"));
+    match <[Provider; 1]>::try_from(found) {
+        Ok([provider]) if document.root().get("id").is_some() => Ok((provider, document)),
+        _ => Err(Failure::usage(format!("{name} is not a single provider"))
+            .hint("write one provider, with `id` at the top")),
     }
+}
+
+/// Changes the stored provider with the id of the file.
+async fn set(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
+    // A later version may have a built-in one with the same id.
+    let (provider, document) = single(path, &Catalogue::default())?;
+    let client = Client::open(global).await?;
+    let at = format!("/api/v1/providers/{}", segment(&provider.id));
+    client.put(&at, document.root()).await?;
+    let now = of(&client, &provider.id).await?;
+    output::show(global.json, &now, |now| format!("provider {} changed\n", now.id))
+}
+
+/// Stores the provider of a file.
+async fn add(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
+    let (_, document) = single(path, &Catalogue::built_in())?;
     let client = Client::open(global).await?;
     let made: ProviderView = client.post("/api/v1/providers", document.root()).await?;
     output::show(global.json, &made, |made| {
@@ -164,7 +191,23 @@ fn check_file(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
     let found = check::file(&name, &text, &Catalogue::built_in());
     let found = found
         .map_err(|problems| Failure::several(problems.iter().map(ToString::to_string).collect()))?;
+    let built_in = Catalogue::built_in();
     for provider in &found {
+        if let Some((owner, host)) = built_in.host_owner(&provider.hosts) {
+            output::note(&format!(
+                "note: {}: {host} belongs to provider `{}` ({}): `keyward provider add` refuses it",
+                provider.id,
+                owner.id(),
+                owner.name()
+            ));
+        }
+        if !provider.git.is_empty() && !provider.writes_for_git() {
+            output::note(&format!(
+                "note: {} lists hosts of git, but no method writes Basic authentication there: git clones \
+                 without a credential",
+                provider.id
+            ));
+        }
         for auth in without_endpoints(provider) {
             output::note(&format!(
                 "note: {} names no endpoint for `{}`: each app must name its `issuer`, or `token` and \
@@ -222,6 +265,21 @@ fn actions_of(actions: &[ActionView], layout: &Layout) -> String {
         table.row([action.name.clone().into(), action.label.clone().into()]);
     }
     table.render("no named actions", layout)
+}
+
+/// The file that defines it. Those of the catalogue have comments and sources.
+fn file_of(provider: &ProviderView) -> Result<String, Failure> {
+    let is_own = provider.managed_by != Some(ProviderSource::Catalogue);
+    let built_in = || Catalogue::built_in().text(&provider.id).filter(|_| !is_own);
+    match (&provider.definition, built_in()) {
+        (Some(definition), _) => Ok(written::yaml(definition)),
+        (None, Some(text)) => Ok(text.to_owned()),
+        // A gateway of another version.
+        (None, None) => Err(Failure::new(
+            Exit::Failed,
+            format!("this gateway does not say how provider {} is defined", provider.id),
+        )),
+    }
 }
 
 fn show(provider: &ProviderView) -> String {

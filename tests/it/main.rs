@@ -120,6 +120,7 @@ mod oauth_service_account;
 mod oauth_settings;
 mod oauth_transport;
 mod open_streams;
+mod own_provider_changes;
 mod own_providers;
 mod partings;
 mod people;

@@ -50,7 +50,7 @@ async fn a_definition_that_the_configuration_would_refuse_is_refused_and_named()
     };
     for (body, status, says) in [
         (json!({}), 422, "id"),
-        (with("id", json!("Not An Id")), 422, "this is not an id"),
+        (with("id", json!("Not An Id")), 422, "`Not An Id` is not an id"),
         (with("id", json!("github")), 409, "provider `github` exists already"),
         (with("id", json!("acme")), 409, "provider `acme` exists already"),
         (with("hosts", json!(["*.co.uk"])), 422, "covers a public suffix"),

@@ -143,6 +143,7 @@ const READING: &[&str] = &[
     "provider check provider.yaml",
     "provider list",
     "provider remove acme",
+    "provider set provider.yaml",
     "provider show github",
     "reload",
     "restore cases.yaml --dry-run",

@@ -1,4 +1,4 @@
-//! `/providers`: the known services with the form of each way to authenticate; own ones are added and removed.
+//! `/providers`: the known services with the form of each way to authenticate; own ones are added, changed and removed.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::resource::remove_stored;
 use super::wire::{
     ActionView, AuthView, FieldView, List, ProviderSource, ProviderView, VariableView,
 };
-use keyward_model::{ManagedBy, Nothing, OwnProvider, OwnProviderSpec};
+use keyward_model::{ManagedBy, Nothing, OwnProvider, OwnProviderSpec, Record};
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{
     AuthMethod, Catalogue, Entry, Field, NamedAction, Provider, Variable,
@@ -29,6 +29,7 @@ pub(super) fn routes() -> Routes {
         .get("/providers", ["listProviders", "List providers"], list)
         .post("/providers", ["addProvider", "Add an own provider"], add)
         .get("/providers/{provider}", ["getProvider", "Show a provider"], show)
+        .put("/providers/{provider}", ["changeProvider", "Change an own provider"], change)
         .delete("/providers/{provider}", ["removeProvider", "Remove an own provider"], remove)
 }
 
@@ -73,7 +74,15 @@ async fn show(
     let directory = context.view();
     let stored = directory.find::<OwnProvider>(context.caller.org(), &provider.id);
     let etag = stored.map(|stored| Etag::of(stored)).transpose()?;
-    Ok(Tagged { etag, body: view(&context, provider) })
+    let definition = stored.map(|stored| stored.definition.clone());
+    let definition = definition.or_else(|| of_file(&context, &provider.id));
+    Ok(Tagged { etag, body: ProviderView { definition, ..view(&context, provider) } })
+}
+
+/// The definition of a provider of the configuration.
+fn of_file(context: &Context, id: &str) -> Option<Map<String, Value>> {
+    let all = context.deps().provider_definitions.borrow();
+    all.iter().find(|it| it["id"] == id)?.as_object().cloned()
 }
 
 /// The body is a provider as under `providers:` of the configuration.
@@ -87,12 +96,7 @@ async fn add(
         return Err(ApiError::Taken { what: "provider", name: spec.name });
     }
     let provider = spec.provider(&known).map_err(|problems| refused(&problems))?;
-    if let Some((owner, host)) = known.host_owner(&provider.hosts) {
-        return Err(ApiError::RefusedUntil {
-            message: format!("{host} belongs to provider `{}` ({})", owner.id(), owner.name()),
-            hint: format!("connect an account there: keyward connect {}", owner.id()),
-        });
-    }
+    nobodys_host(&known, &provider)?;
     let directory = &admin.deps().directory;
     let made =
         directory.add::<OwnProvider>(caller.org(), ManagedBy::Store, spec, Nothing {}).await?;
@@ -101,23 +105,68 @@ async fn add(
     Ok((StatusCode::CREATED, Json(view(&context, &provider))))
 }
 
-async fn remove(
+/// Refuses hosts of another provider.
+fn nobodys_host(others: &Catalogue, provider: &Provider) -> Result<(), ApiError> {
+    match others.host_owner(&provider.hosts) {
+        None => Ok(()),
+        Some((owner, host)) => Err(ApiError::RefusedUntil {
+            message: format!("{host} belongs to provider `{}` ({})", owner.id(), owner.name()),
+            hint: format!("connect an account there: keyward connect {}", owner.id()),
+        }),
+    }
+}
+
+/// The body is the whole definition. While connections or apps use the provider, the directory refuses a change of what
+/// decides where their secrets are sent.
+async fn change(
     context: Context,
     Segments(id): Segments<String>,
     if_match: IfMatch,
-) -> Result<StatusCode, ApiError> {
+    Body(definition): Body<Map<String, Value>>,
+) -> Result<Json<ProviderView>, ApiError> {
     let Context { admin, caller } = &context;
+    let found = own(&context, id)?;
+    let spec = OwnProviderSpec::new(definition);
+    // A later version of Keyward may have one with its id as well.
+    let none = Catalogue::default();
+    let provider = spec.provider(&none).map_err(|problems| refused(&problems))?;
+    let before = found.provider(&none).ok();
+    if before.is_none_or(|before| before.hosts != provider.hosts) {
+        nobodys_host(&catalogue(&context).without(found.name()), &provider)?;
+    }
+    let edit = |record: &mut Record<OwnProvider>| -> Result<(), ApiError> {
+        if_match.check(record)?;
+        record.spec = spec.clone();
+        Ok(())
+    };
+    admin.deps().directory.edit(caller.org(), &found.id, &edit).await?;
+    admin.enforce().await?;
+    Ok(Json(view(&context, &provider)))
+}
+
+/// The stored provider with this id; refuses others.
+fn own(context: &Context, id: String) -> Result<Arc<Record<OwnProvider>>, ApiError> {
+    let caller = &context.caller;
     let Some(found) = context.view().find::<OwnProvider>(caller.org(), &id).cloned() else {
-        let catalogue = catalogue(&context);
+        let catalogue = catalogue(context);
         let provider = catalogue.get(&id).ok_or_else(|| unknown(&catalogue, &id))?;
-        return Err(match source(&context, provider) {
+        return Err(match source(context, provider) {
             ProviderSource::File => ApiError::ManagedByFile { what: "provider", name: id },
             _ => ApiError::Refused(format!("provider `{id}` is a part of Keyward: it stays")),
         });
     };
     caller.names("provider", &found.id, found.name());
+    Ok(found)
+}
+
+async fn remove(
+    context: Context,
+    Segments(id): Segments<String>,
+    if_match: IfMatch,
+) -> Result<StatusCode, ApiError> {
+    let found = own(&context, id)?;
     remove_stored(&context, &found, if_match).await?;
-    admin.enforce().await?;
+    context.admin.enforce().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -176,6 +225,7 @@ impl From<&Provider> for ProviderView {
             key_url: provider.about.key_url.clone(),
             mcp: provider.about.mcp.clone(),
             managed_by: None,
+            definition: None,
         }
     }
 }

@@ -229,6 +229,9 @@ pub struct ProviderView {
     /// Where its definition is; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_by: Option<ProviderSource>,
+    /// An own provider's definition, as under `providers:` of the configuration; lists omit it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// A named part of a provider's API.

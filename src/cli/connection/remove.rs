@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::path;
-use crate::cli::client::Client;
+use crate::cli::client::{Client, segment};
 use crate::cli::confirm::Removal;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
-use keyward_api::wire::{ConnectionRemoved, List};
+use keyward_api::wire::{ConnectionRemoved, List, ProviderSource};
 use keyward_model::{Agent, Connection, PluginAffected, Shown};
 
 /// Removes the connection; `revoke`: has the provider take the access back, and tells what came of it.
@@ -20,13 +20,18 @@ pub(super) async fn run(
     revoke: bool,
 ) -> Result<(), Failure> {
     let name = name.as_str();
+    let connection: Result<Shown<Connection>, Failure> = client.get(&path(name)).await;
+    let provider = connection.as_ref().ok().map(|it| it.spec.provider.clone());
     if confirm.asks() {
-        let connection: Shown<Connection> = client.get(&path(name)).await?;
+        let connection = connection?;
         let losses = losses(client, &connection).await?;
         confirm.ask(format!("remove connection {}", connection.name), &losses)?;
     }
     let at = format!("{}{}", path(name), if revoke { "?revoke=true" } else { "" });
     let told: ConnectionRemoved = client.delete_for(&at).await?;
+    if let Some(provider) = provider {
+        note_unused(client, &provider).await;
+    }
     let plugins = told.plugins.clone();
     let told = revoke.then_some(ConnectionRemoved { plugins: Vec::new(), ..told });
     let removed = Removed { removed: [name], told, plugins };
@@ -35,6 +40,19 @@ pub(super) async fn run(
         let told = told + &removed.plugins.iter().map(without).collect::<String>();
         format!("connection {name} removed\n{told}")
     })
+}
+
+/// Says that an own provider is used by nothing now: it keeps its hosts from other providers.
+async fn note_unused(client: &Client, id: &str) {
+    let Ok(provider) = crate::cli::provider::of(client, id).await else { return };
+    let others = format!("/api/v1/connections?limit=1&provider={}", segment(id));
+    let others: Result<List<Shown<Connection>>, _> = client.get(&others).await;
+    let is_unused = others.is_ok_and(|others| others.items.is_empty());
+    if is_unused && provider.managed_by == Some(ProviderSource::Store) {
+        output::note(&format!(
+            "note: no connection uses your provider {id} now; if none will: keyward provider remove {id}"
+        ));
+    }
 }
 
 /// What ends with the connection.

@@ -44,7 +44,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "client_secret: { env: S }, settings: { client_auth: magic }",
-        "apps[0].settings.client_auth: `magic` is not one of the choices; write body, basic, basic_raw, basic_secret_as_username, none, private_key_jwt, client_secret_jwt, mtls",
+        "apps[0].settings.client_auth: `magic` is not one of the choices; did you mean `basic`?",
     ),
     (
         "client_secret: { env: S }, settings: { client_auth: private_key_jwt }",

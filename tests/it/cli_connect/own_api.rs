@@ -50,6 +50,50 @@ async fn a_url_that_cannot_be_connected_is_refused_before_anything_is_stored() {
     assert_eq!(desk.origin.streams(), 0);
 }
 
+/// `show --yaml`, an edit of the file, `set`: and the connection has what was missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_file_is_printed_changed_and_set_while_a_connection_uses_it() {
+    let desk = Desk::new().await;
+    let (code, _, err) = desk.piped(&[URL, "--bearer", "--secret-stdin"], desk.secret());
+    assert_eq!(code, 0, "{err}");
+    let run = |arguments: &[&str]| {
+        let output = desk.install.keyward(arguments).output().expect("it runs");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let id = "other-acme-test";
+    let (_, file, err) = run(&["provider", "show", id, "--yaml"]);
+    assert!(file.starts_with("id: other-acme-test\nname: other.acme.test\n"), "{file}{err}");
+    let path = desk.install.folder().join("corp.yaml");
+    let at = path.to_str().expect("a path");
+    for (text, code, says) in [
+        (file.replace("name: other.acme.test", "name: Corp"), 0, ""),
+        (
+            file.replace("- other.acme.test", "- other.acme.test\n- third.acme.test"),
+            1,
+            "`hosts` of provider `other-acme-test` stays while connection",
+        ),
+        (file.replace("id: other-acme-test", "id: nope"), 5, "no provider is named `nope`"),
+        (file.replace("kind: bearer", "kind: baerer"), 1, "did you mean `bearer`?"),
+    ] {
+        assert_ne!(text, file);
+        std::fs::write(&path, &text).expect("a file");
+        let (ended, out, err) = run(&["provider", "set", at]);
+        assert_eq!(ended, Some(code), "{out}{err}");
+        assert!(
+            err.contains(says) && (code != 0 || out == "provider other-acme-test changed\n"),
+            "{out}{err}"
+        );
+    }
+    assert_eq!(desk.json(&["provider", "show", id])["name"], "Corp");
+    let (connections, _) = desk.names();
+    let (code, _, err) = run(&["connection", "remove", &connections[0], "--yes"]);
+    assert!(code == Some(0) && err.contains("keyward provider remove other-acme-test"), "{err}");
+    // One of the catalogue, with its comments; it is what a file may be.
+    let (_, github, _) = run(&["provider", "show", "github", "--yaml"]);
+    assert!(github.contains("\nid: github\n") && github.starts_with("# https://"), "{github}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_the_api_rejects_leaves_neither_connection_nor_provider() {
     let desk = Desk::new().await;

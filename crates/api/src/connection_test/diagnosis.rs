@@ -160,8 +160,11 @@ impl TestedConnection<'_> {
         use TestOutcome as O;
         match fault {
             TestError::Unresolved => {
-                Diagnosis::new(O::Unresolved, format!("{host} has no address"))
-                    .hint(format!("check the name, and DNS on this machine; {}", self.address()))
+                Diagnosis::new(O::Unresolved, format!("{host} has no address")).hint(format!(
+                    "check the name, and DNS on this machine, or name its address in \
+                         `upstream.resolve`; {}",
+                    self.address()
+                ))
             }
             TestError::AddressRefused => {
                 let message = format!("the address of {host} may not be dialled");

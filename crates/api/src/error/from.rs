@@ -40,6 +40,7 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::OrgInUse { .. }
             | DirectoryError::OrgStays => Self::Refused(error.to_string()),
             DirectoryError::NamedByRule { .. }
+            | DirectoryError::ProviderBound { .. }
             | DirectoryError::TooManySessions { .. }
             | DirectoryError::TooManyConnectSessions { .. } => Self::RefusedUntil {
                 message: error.to_string(),

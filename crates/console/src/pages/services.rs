@@ -20,6 +20,7 @@ use crate::parts::{
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
 use keyward_model::{App, Connection, Shown};
+use keyward_rules::provider::written;
 
 /// Services of a page.
 const ROWS: usize = 72;
@@ -155,6 +156,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
             Some(html! { (source(&provider)) @if let Some(category) = &provider.category { " · " (category) } }),
             html! {
                 @if let Some(url) = &provider.docs_url { a.button href=(url) target="_blank" rel="noreferrer" { (Icon::External.show()) "Documentation" } }
+                @if let Some(path) = edited(&visit, &provider) { a.button href=(path) { "Change" } }
                 @if usable { a.button.first href=(format!("/connect/to/{}", segment(&provider.id))) { (Icon::Plus.show()) "Connect" } }
             },
         ))
@@ -176,6 +178,15 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
         }
     };
     Ok(Page::new(&visit, Section::Settings, &provider.name, content))
+}
+
+/// The editor with the definition of one's own service, if an address can have it.
+fn edited(visit: &Visit, provider: &ProviderView) -> Option<String> {
+    let is_stored = provider.managed_by == Some(ProviderSource::Store);
+    let definition = provider.definition.as_ref().filter(|_| is_stored && visit.is_admin())?;
+    let yaml = written::yaml(definition);
+    let fits = yaml.chars().count() <= definition::TEXT_CHARS_MAX;
+    fits.then(|| format!("/services/new?as=text&definition={}", segment(&yaml)))
 }
 
 fn source(provider: &ProviderView) -> Markup {

@@ -11,8 +11,9 @@ use super::decode::decode;
 use super::document::{Document, Problems, item_of, key_of};
 use super::form::{FormError, HostTemplate};
 use super::graphql::{self, OperationsText};
+use super::methods;
 use super::own_hosts::{self, OwnHosts};
-use super::{AuthMethod, Provider};
+use super::{AuthMethod, Provider, ScopedPlaces};
 use crate::actions::ActionScope;
 use crate::graphql::scope::OperationScope;
 use crate::inject::placement::{Location, Place};
@@ -172,20 +173,26 @@ impl Provider {
         auth: &AuthMethod,
         variables: &BTreeMap<String, String>,
     ) -> Vec<HostPattern> {
-        let is_basic = |place: &Place| {
-            place.at == Location::Header(http::header::AUTHORIZATION)
-                && place.value.encoding() == Encoding::Basic
-        };
-        let is_for = |host: &&HostTemplate| {
-            let mut scopes = auth.placements.iter();
-            scopes.any(|it| {
-                (it.hosts.is_empty() || it.hosts.contains(host)) && it.places.iter().any(is_basic)
-            })
-        };
         let Ok(values) = self.values(variables) else { return Vec::new() };
-        let hosts = self.git.iter().filter(is_for);
+        let hosts = self.git.iter().filter(|host| writes_basic(auth, host));
         hosts.filter_map(|host| host.fill(&values, &self.variables).ok()).collect()
     }
+
+    /// Whether some method writes what git needs at one of the hosts of repositories.
+    pub fn writes_for_git(&self) -> bool {
+        let writes = |auth: &AuthMethod| self.git.iter().any(|host| writes_basic(auth, host));
+        self.auth.iter().any(writes)
+    }
+}
+
+/// Whether the method writes Basic authentication at the host.
+fn writes_basic(auth: &AuthMethod, host: &HostTemplate) -> bool {
+    let is_basic = |place: &Place| {
+        place.at == Location::Header(http::header::AUTHORIZATION)
+            && place.value.encoding() == Encoding::Basic
+    };
+    let is_for = |it: &ScopedPlaces| it.hosts.is_empty() || it.hosts.contains(host);
+    auth.placements.iter().any(|it| is_for(it) && it.places.iter().any(is_basic))
 }
 
 impl Requests {
@@ -253,13 +260,8 @@ fn requests(
     }
     let mut methods = Vec::new();
     for (index, method) in text.methods.iter().enumerate() {
-        match Method::from_bytes(method.as_bytes()) {
-            Ok(method) => methods.push(method),
-            Err(_) => {
-                let at = item_of(&key_of(path, "methods"), index);
-                problems.add(&at, "this is not a method", "write GET, POST or another");
-            }
-        }
+        let at = item_of(&key_of(path, "methods"), index);
+        methods.extend(methods::method(method, &at, problems));
     }
     let query = text.query.iter();
     Requests {

@@ -58,6 +58,15 @@ impl Catalogue {
         Self { built_in: self.built_in, own: Arc::clone(&self.own), of_org: own, owners }
     }
 
+    /// The same without an own provider of the organisation, which is about to change.
+    #[must_use]
+    pub fn without(&self, own: &str) -> Self {
+        let mut of_org = self.of_org.clone();
+        of_org.remove(own);
+        let owners = OnceLock::new();
+        Self { built_in: self.built_in, own: Arc::clone(&self.own), of_org, owners }
+    }
+
     /// The provider with this id.
     pub fn get(&self, id: &str) -> Option<&Arc<Provider>> {
         let own = self.of_org.get(id).or_else(|| self.own.get(id));
@@ -65,7 +74,7 @@ impl Catalogue {
     }
 
     /// The file of a built-in provider.
-    pub(super) fn text(&self, id: &str) -> Option<&'static str> {
+    pub fn text(&self, id: &str) -> Option<&'static str> {
         self.find(id).map(BuiltIn::text)
     }
 

@@ -13,12 +13,13 @@ use super::check_protocol;
 use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
-use super::extends;
+use super::extends::{self, EXTENDS};
 use super::form::HostTemplate;
 use super::own_hosts::{OwnHosts, hosts, is_word, path_pattern, paths, split_https};
 use super::placing::header_name;
 use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, VariableText};
 use super::scope_words;
+use super::slips;
 use super::{AuthMethod, Field, Provider, ProviderInfo, Variable};
 use crate::inject::credential::Clears;
 use crate::inject::sign::oauth1;
@@ -83,10 +84,13 @@ pub fn provider(
     problems: &mut Problems<'_>,
 ) -> Option<Provider> {
     let before = problems.count();
+    let mended = slips::mended(value, path, problems);
+    let value = mended.as_ref().unwrap_or(value);
     let extended = extends::extended(value, path, problems);
-    if problems.count() > before {
+    if extended.is_none() && value.get(EXTENDS).is_some() {
         return None;
     }
+    let is_extended = extended.is_some();
     let value = extended.as_ref().unwrap_or(value);
     let text: ProviderText = decode(value, path, problems)?;
     if reserved.get(&text.id).is_some() {
@@ -96,7 +100,8 @@ pub fn provider(
             "choose another id",
         );
     }
-    let provider = ProviderCheck { path, text: &text, raw: value }.provider(problems);
+    let provider =
+        ProviderCheck { path, text: &text, raw: value, is_extended }.provider(problems)?;
     (problems.count() == before).then_some(provider)
 }
 
@@ -105,6 +110,8 @@ struct ProviderCheck<'a> {
     path: &'a str,
     text: &'a ProviderText,
     raw: &'a Value,
+    /// Whether most of it is that of a built-in provider.
+    is_extended: bool,
 }
 
 impl ProviderCheck<'_> {
@@ -112,10 +119,15 @@ impl ProviderCheck<'_> {
         key_of(self.path, key)
     }
 
-    fn provider(&self, problems: &mut Problems<'_>) -> Provider {
+    fn provider(&self, problems: &mut Problems<'_>) -> Option<Provider> {
+        let before = problems.count();
         self.names(problems);
         let variables = self.variables(problems);
         let hosts = hosts(&self.text.hosts, &self.at("hosts"), &variables, problems);
+        if self.is_extended && problems.count() > before {
+            // They stand in many places of the other provider, where nobody wrote them.
+            return None;
+        }
         let paths = paths(&self.text.paths, &self.at("paths"), problems);
         let own = OwnHosts { hosts: &hosts, variables: &variables };
         let auth = self.auth(&own, problems);
@@ -146,7 +158,7 @@ impl ProviderCheck<'_> {
             .iter()
             .filter_map(|(host, path)| Some((host.usual(&variables)?, path.clone())))
             .collect();
-        Provider {
+        Some(Provider {
             id: self.text.id.as_str().into(),
             protocol: self.text.protocol,
             name: self.text.name.clone(),
@@ -161,7 +173,7 @@ impl ProviderCheck<'_> {
             about: self.about(),
             hosts,
             variables,
-        }
+        })
     }
 
     fn about(&self) -> ProviderInfo {
@@ -186,7 +198,13 @@ impl ProviderCheck<'_> {
     fn names(&self, problems: &mut Problems<'_>) {
         if !is_id(&self.text.id) {
             let remedy = "write 1 to 64 lower-case letters, digits and hyphens";
-            problems.add(&self.at("id"), "this is not an id", remedy);
+            let id = &self.text.id;
+            let is_short = (1..=64).contains(&id.len()) && !id.contains(char::is_control);
+            let message = match is_short {
+                true => format!("`{id}` is not an id"),
+                false => "this is not an id".to_owned(),
+            };
+            problems.add(&self.at("id"), message, remedy);
         }
         let is_ssh = |auth: &AuthText| auth.kind == super::AuthKind::SshKey;
         if self.text.hosts.is_empty() && !self.text.auth.iter().all(is_ssh) {
@@ -383,7 +401,7 @@ mod tests {
         ("[]", "p.yaml:4: auth: there is no auth method; describe at least one"),
         (
             "[{ id: a, kind: api_kee, placement: { header: X } }]",
-            "p.yaml:4: auth[0].kind: `api_kee` is not one of the choices; write api_key, bearer, basic, custom, oauth2, oauth1, aws_sigv4, aws_role, service_account, github_app, signed_jwt, session, digest, hmac, mtls, ssh_key",
+            "p.yaml:4: auth[0].kind: `api_kee` is not one of the choices; did you mean `api_key`?",
         ),
         (
             "[{ id: a, kind: api_key }]",
@@ -508,7 +526,7 @@ mod tests {
         ("hosts: []", "p.yaml:3: hosts: there is no host; name at least one"),
         (
             "hosts: ['{x}.acme.test']",
-            "p.yaml:3: hosts[0]: `{x}.acme.test` uses variable `x`, which is not declared under `variables`",
+            "p.yaml:3: hosts[0]: `{x}.acme.test` uses variable `x`, which is not declared under `variables`; add `variables: [{ name: x }]`",
         ),
         (
             "hosts: ['{x.acme.test']",
@@ -552,7 +570,7 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, protocol, mcp, hosts, paths, variables, auth, git, actions, clears, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, extends, category, protocol, mcp, hosts, paths, variables, auth, git, actions, clears, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
         ),
         (
             "hosts: [a.test]\ngit: [b.test]",
@@ -603,7 +621,7 @@ mod tests {
         let text = "- id: a\n  name: A\n  hosts: ['*.com', b..c]\n  auth: [{ id: k, kind: api_key }]\n- nam: b\n- id: A!\n  name: C\n  hosts: [c.test]\n  auth: [{ id: k, kind: bearer }]\n";
         let found = problems(text);
         assert_eq!(found.len(), 9, "{found:#?}");
-        assert!(found[8].starts_with("p.yaml:6: [2].id: this is not an id"), "{}", found[8]);
+        assert!(found[8].starts_with("p.yaml:6: [2].id: `A!` is not an id"), "{}", found[8]);
     }
 
     #[test]

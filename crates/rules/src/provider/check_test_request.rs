@@ -2,6 +2,7 @@
 
 use super::Field;
 use super::document::{Problems, key_of};
+use super::methods;
 use super::own_hosts::OwnHosts;
 use super::schema::TestText;
 
@@ -14,9 +15,7 @@ pub(super) fn test_request(
     problems: &mut Problems<'_>,
 ) {
     let method = test.method.as_deref().unwrap_or("GET");
-    if http::Method::from_bytes(method.as_bytes()).is_err() {
-        problems.add(&key_of(at, "method"), "this is not a method", "write GET or POST");
-    }
+    methods::method(method, &key_of(at, "method"), problems);
     if test.expect_status.is_some() && !test.rejects.is_empty() {
         let message = "`rejects` and `expect_status` exclude each other";
         problems.add(&key_of(at, "rejects"), message, "keep one");

@@ -124,7 +124,10 @@ impl SerdeError {
             let mut words = quoted(message);
             let given = if words.is_empty() { String::new() } else { words.remove(0) };
             let message = format!("`{given}` is not one of the choices");
-            let remedy = format!("write {}", words.join(", "));
+            let remedy = match nearest(&given, words.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("write {}", words.join(", ")),
+            };
             return Self::Other { message, remedy, choice: words.into_iter().next() };
         }
         let kind =
@@ -133,7 +136,12 @@ impl SerdeError {
             Some((found, expected)) => {
                 let found = found.split(['"', '`']).next().unwrap_or_default().trim();
                 let message = format!("this is {}", thing(found));
-                Self::Other { message, remedy: format!("write {}", wanted(expected)), choice: None }
+                let remedy = match (found, expected) {
+                    // `[{shop}]`
+                    ("map", "a string") => "write text, in quotes if it has `{`".to_owned(),
+                    _ => format!("write {}", wanted(expected)),
+                };
+                Self::Other { message, remedy, choice: None }
             }
             None => {
                 Self::Other { message: message.to_owned(), remedy: String::new(), choice: None }
@@ -339,7 +347,13 @@ mod tests {
         let (_, lines) = report("name: a\ninner: sk-live-canary\n");
         assert_eq!(lines, ["f:2: inner: this is text; write a list"]);
         let (_, lines) = report("name: {sk-live-canary: 1}\n");
-        assert_eq!(lines, ["f:1: name: this is a map; write text"]);
+        assert_eq!(lines, ["f:1: name: this is a map; write text, in quotes if it has `{`"]);
+    }
+
+    #[test]
+    fn a_choice_that_is_nearly_right_is_suggested_alone() {
+        let (_, lines) = report("name: a\nkind: smal\n");
+        assert_eq!(lines, ["f:2: kind: `smal` is not one of the choices; did you mean `small`?"]);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! The tree is built from parser events, because serde_yaml keeps no positions and stops at the first error.
 //! Messages quote no values, because a misplaced value may be a secret.
 
+mod quoting;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -268,6 +270,7 @@ impl ParseStop {
 /// Builds the tree from parser events.
 struct TreeBuilder<'a> {
     name: &'a str,
+    text: &'a str,
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     /// Where it is.
     path: Vec<PathStep>,
@@ -282,7 +285,7 @@ enum PathStep {
 impl<'a> TreeBuilder<'a> {
     fn new(name: &'a str, text: &'a str) -> Self {
         let parser = Parser::new_from_str(text);
-        Self { name, parser, path: Vec::new(), problems: Vec::new() }
+        Self { name, text, parser, path: Vec::new(), problems: Vec::new() }
     }
 
     fn report(&mut self, line: usize, path: String, message: String, remedy: &str) {
@@ -310,7 +313,7 @@ impl<'a> TreeBuilder<'a> {
                 Err(ParseStop::at(
                     line,
                     format!("not YAML: {}", error.info()),
-                    "correct the syntax",
+                    quoting::remedy(self.text, line),
                 ))
             }
             None => Ok((Event::StreamEnd, 0)),

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use serde_yaml::{Mapping, Value};
 
 use super::catalogue::Catalogue;
+use super::decode::nearest;
 use super::document::{Document, Problems, key_of};
 
 /// The key of an own provider that names the other.
-const EXTENDS: &str = "extends";
+pub(super) const EXTENDS: &str = "extends";
 /// The key of a built-in provider with the paths of its hosts on a server that has only one host.
 const ONE_HOST: &str = "one_host";
 
@@ -27,8 +28,17 @@ pub(super) fn extended(own: &Value, path: &str, problems: &mut Problems<'_>) -> 
     let at = key_of(path, EXTENDS);
     let known = Catalogue::built_in();
     let Some(text) = id.as_str().and_then(|id| known.text(id)) else {
-        let remedy = "name one of `keyward provider list`";
-        problems.add(&at, "this is not a built-in provider", remedy);
+        let near = id.as_str().and_then(|id| Some((id, nearest(id, known.ids())?)));
+        match near {
+            Some((id, near)) => {
+                let message = format_args!("`{id}` is not a built-in provider");
+                problems.add(&at, message, format_args!("did you mean `{near}`?"));
+            }
+            None => {
+                let remedy = "name one of `keyward provider list`";
+                problems.add(&at, "this is not a built-in provider", remedy);
+            }
+        }
         return None;
     };
     let base =

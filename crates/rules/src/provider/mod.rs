@@ -4,11 +4,12 @@
 //! `schema.rs` (with `oauth_keys.rs`) defines the YAML. `check.rs`, with `check_auth.rs`, `placing.rs`, `own_hosts.rs` and
 //! `kinds.rs`, converts it into the types below, and `actions.rs` has the named actions. `form.rs` fills in variables, `test_request.rs` builds the
 //! request that tests a connection, `scope_words.rs` has words for scopes, `catalogue.rs` holds all providers. `pasted.rs` recognises wrongly pasted
-//! secrets. `document.rs` and `decode.rs` read YAML with positions, also for the configuration.
+//! secrets. `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs` read YAML with positions, also for the configuration.
 
 pub mod actions;
 mod built_in;
 pub mod catalogue;
+pub mod changes;
 pub mod check;
 mod check_auth;
 mod check_minted;
@@ -23,6 +24,7 @@ mod extends;
 pub mod form;
 pub mod graphql;
 mod kinds;
+mod methods;
 pub mod minted_keys;
 mod mongodb_url;
 pub mod oauth;
@@ -35,7 +37,9 @@ mod postgres_url;
 pub mod schema;
 pub mod scope_words;
 pub mod session;
+mod slips;
 pub mod test_request;
+pub mod written;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::Variable;
 use super::document::{Problems, item_of};
-use super::form::HostTemplate;
+use super::form::{HostTemplate, HostTemplateError};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{PathPattern, PatternError};
 
@@ -49,10 +49,34 @@ fn template(
     match checked {
         Ok(host) => Some(host),
         Err(error) => {
-            problems.add(at, error, "");
+            let remedy = match &error {
+                HostTemplateError::Undeclared { template, name } => declaration(template, name),
+                _ => String::new(),
+            };
+            problems.add(at, error, remedy);
             None
         }
     }
+}
+
+/// What declares a variable that a host has.
+fn declaration(template: &str, name: &str) -> String {
+    match template == format!("{{{name}}}") {
+        true => format!("add `variables: [{{ name: {name}, kind: host }}]`"),
+        false => format!("add `variables: [{{ name: {name} }}]`"),
+    }
+}
+
+/// What to write instead of a URL.
+fn host_of(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // A password is not repeated.
+    if host.is_empty() || host.contains('@') {
+        return None;
+    }
+    let paths = if path.len() > 1 { "; paths are listed in `paths`" } else { "" };
+    Some(format!("write `{host}`, without `{scheme}://`{paths}"))
 }
 
 /// Parses host patterns with variables; those with errors are left out.
@@ -64,7 +88,13 @@ pub(super) fn hosts(
 ) -> Vec<HostTemplate> {
     let mut found = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        found.extend(template(text, &item_of(path, index), variables, problems));
+        let at = item_of(path, index);
+        match host_of(text) {
+            Some(remedy) => {
+                problems.add(&at, format_args!("`{text}` is a URL, not a host"), remedy)
+            }
+            None => found.extend(template(text, &at, variables, problems)),
+        }
     }
     found
 }

@@ -29,6 +29,8 @@ pub struct ProviderText {
     pub id: String,
     /// The display name.
     pub name: String,
+    /// The built-in provider whose definition this one has; replaced by that before it is read.
+    pub extends: Option<Value>,
     /// The category, such as `llm` or `payments`.
     pub category: Option<String>,
     /// The wire protocol of a database; absent for services that are used over HTTP.

@@ -214,6 +214,21 @@ pub enum DirectoryError {
         /// Its name.
         name: String,
     },
+    /// A part of a provider that decides where the secrets of what uses it are sent.
+    #[error(
+        "`{field}` of provider `{provider}` stays while {what} `{name}` uses it: where a secret is sent, and in \
+         which form, does not change"
+    )]
+    ProviderBound {
+        /// The provider's id.
+        provider: String,
+        /// The path in the definition.
+        field: String,
+        /// `connection` or `app`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// An agent or connection that a stored rule names.
     #[error("{what} `{name}` is named by rule `{rule}`, which would not apply any more")]
     NamedByRule {
@@ -299,6 +314,9 @@ impl DirectoryError {
             Self::TooManySessions { .. } => {
                 Some("end some with `keyward session revoke ID`, or raise `limits.sessions_max`")
             }
+            Self::ProviderBound { .. } => Some(
+                "remove what uses it first, or add this definition under another id and connect there",
+            ),
             Self::NamedByRule { .. } => Some(
                 "change the rule with `keyward rule edit`, or remove it with `keyward rule remove`",
             ),

@@ -10,10 +10,12 @@ use super::error::DirectoryError;
 use super::index::Named;
 use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
+use super::{AppRecord, ConnectionRecord, Visibility};
 use crate::store::Table;
 use keyward_base::id::OrgId;
-use keyward_model::{ManagedBy, OwnProvider, Record};
+use keyward_model::{ManagedBy, OwnProvider, Record, Refusal};
 use keyward_rules::provider::Catalogue;
+use keyward_rules::provider::changes::{self, TestChange};
 
 /// The catalogue of an organisation with own providers, made at its first use: it is looked up for each connection. Views with
 /// the same providers share it.
@@ -73,13 +75,34 @@ impl Stored for OwnProvider {
         org.catalogue = OrgCatalogue::default();
     }
 
+    fn may_change(
+        before: &Record<Self>,
+        after: &Record<Self>,
+        view: &View,
+    ) -> Result<(), DirectoryError> {
+        if before.name() != after.name() {
+            let rule = format!("must stay `{}`", before.name());
+            let hint = "a provider with another id is another one: `keyward provider add`";
+            return Err(DirectoryError::Refused(Refusal::new("id", rule).hint(hint)));
+        }
+        let Some((what, name)) = user(before, view) else { return Ok(()) };
+        let is_private = |it: &&Arc<ConnectionRecord>| it.facts.visibility == Visibility::Private;
+        let tests = match connections(before, view).find(is_private) {
+            Some(_) => TestChange::Same,
+            None => TestChange::Reading,
+        };
+        match changes::bound(&before.definition, &after.definition, tests) {
+            None => Ok(()),
+            Some(field) => {
+                let provider = before.name().to_owned();
+                Err(DirectoryError::ProviderBound { provider, field, what, name })
+            }
+        }
+    }
+
     fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
         check::editor(record.managed_by, by, "provider", record.name())?;
-        let of_org = |org: &OrgId, provider: &str| *org == record.org && provider == record.name();
-        let connection = view.connections().find(|it| of_org(&it.org, &it.provider));
-        let connection = connection.map(|it| ("connection", it.name.clone()));
-        let app = || view.apps().find(|it| of_org(&it.org, &it.provider));
-        match connection.or_else(|| app().map(|it| ("app", it.name.clone()))) {
+        match user(record, view) {
             None => Ok(()),
             Some((what, name)) => {
                 let provider = record.name().to_owned();
@@ -87,6 +110,22 @@ impl Stored for OwnProvider {
             }
         }
     }
+}
+
+fn connections<'a>(
+    provider: &'a Record<OwnProvider>,
+    view: &'a View,
+) -> impl Iterator<Item = &'a Arc<ConnectionRecord>> {
+    let uses =
+        |it: &&Arc<ConnectionRecord>| it.org == provider.org && it.provider == provider.name();
+    view.connections().filter(uses)
+}
+
+/// What has a secret that is sent as the provider says: a connection, or else an app. Its kind and name.
+fn user(provider: &Record<OwnProvider>, view: &View) -> Option<(&'static str, String)> {
+    let connection = connections(provider, view).next().map(|it| ("connection", it.name.clone()));
+    let uses = |it: &&Arc<AppRecord>| it.org == provider.org && it.provider == provider.name();
+    connection.or_else(|| view.apps().find(uses).map(|it| ("app", it.name.clone())))
 }
 
 impl View {

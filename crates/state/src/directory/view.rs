@@ -87,6 +87,8 @@ pub struct Differences<'a> {
     pub connections: Vec<Difference<'a, Arc<ConnectionRecord>>>,
     /// Apps.
     pub apps: Vec<Difference<'a, Arc<AppRecord>>>,
+    /// Own providers.
+    pub providers: Vec<Difference<'a, Arc<Record<OwnProvider>>>>,
     /// Plugins.
     pub plugins: Vec<Difference<'a, Arc<PluginRecord>>>,
     /// Stored rules.
@@ -156,6 +158,8 @@ impl View {
             all.connections.extend(connections);
             let (now_there, there) = (now.apps.by_id(), before.apps.by_id());
             all.apps.extend(now_there.differences(there, Arc::ptr_eq));
+            let (now_there, there) = (now.own_providers.by_id(), before.own_providers.by_id());
+            all.providers.extend(now_there.differences(there, Arc::ptr_eq));
             all.plugins
                 .extend(now.plugins.by_id().differences(before.plugins.by_id(), Arc::ptr_eq));
             all.rules.extend(now.rules.by_id().differences(before.rules.by_id(), Arc::ptr_eq));

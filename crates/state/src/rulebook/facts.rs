@@ -19,6 +19,7 @@ use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::parallel;
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
+use keyward_model::{OwnProvider, Record};
 use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::policy::{
     Account, AccountBinding, AgentBindings, DefaultAction, Endpoint, PolicyInput, Rule,
@@ -126,6 +127,9 @@ impl Facts {
         for app in differences.apps {
             self.app_changed(app, &mut anew, &mut changed);
         }
+        for provider in differences.providers {
+            self.provider_changed(provider, &mut anew, &mut changed);
+        }
         for agent in differences.agents {
             self.agent_changed(agent, &mut changed);
         }
@@ -175,6 +179,35 @@ impl Facts {
         let Some(app) = now.or(before) else { return };
         let of_app = self.orgs.get(&app.org).and_then(|of_org| of_org.of_app.get(&app.id));
         anew.extend(of_app.into_iter().flatten().map(|id| (app.org.clone(), id.clone())));
+    }
+
+    /// Rules, bindings and slots name actions of an own provider; slots without a connection block its hosts.
+    fn provider_changed(
+        &self,
+        Difference { before, now }: Difference<'_, Arc<Record<OwnProvider>>>,
+        anew: &mut HashSet<(OrgId, ConnectionId)>,
+        changed: &mut Changed,
+    ) {
+        let Some(provider) = now.or(before) else { return };
+        let (org, id) = (&provider.org, provider.name());
+        changed.rules.insert(org.clone());
+        let uses = |it: &&Arc<ConnectionRecord>| it.org == *org && it.provider == id;
+        for connection in self.view.connections().filter(uses) {
+            anew.insert((org.clone(), connection.id.clone()));
+            let holders = self.view.holders(org, &connection.id);
+            changed.agents.extend(holders.map(|agent| (org.clone(), agent.id.clone())));
+            let sessions = self.orgs.get(org).map(|of_org| &of_org.sessions);
+            let using = sessions.map(|it| it.using(&connection.id, [None, Some(connection)]));
+            let using = using.into_iter().flatten();
+            changed.sessions.extend(using.map(|session| (org.clone(), session.clone())));
+        }
+        let names = |it: &&Arc<PluginRecord>| {
+            it.org == *org && it.manifest.connections.iter().any(|slot| slot.provider == id)
+        };
+        for plugin in self.view.plugins().filter(names) {
+            let agent = plugin.agent.id().map(|agent| (org.clone(), agent.clone()));
+            changed.agents.extend(agent);
+        }
     }
 
     fn agent_changed(

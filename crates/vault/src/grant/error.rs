@@ -138,14 +138,16 @@ pub enum GrantError {
         hint: String,
     },
     /// A value that does not look like the provider's.
-    #[error("field `{field}` does not have the shape of a {label}; {hint}")]
+    #[error(
+        "field `{field}` does not have the shape of {label}: the provider's pattern is `{pattern}`"
+    )]
     Shape {
         /// The field.
         field: String,
-        /// A label for people.
+        /// A label for people, with its article.
         label: String,
-        /// The expected beginning.
-        hint: String,
+        /// What whole values match.
+        pattern: String,
     },
     /// A `:` in the user name of Basic authentication, RFC 7617 §2.
     #[error("field `{field}` holds a colon, which a user name of Basic authentication cannot have")]

@@ -147,8 +147,12 @@ fn check_value(field: &Field, value: Secret) -> Result<Secret, GrantError> {
     match value.expose_text() {
         Some(text) if fits(text) => Ok(value),
         _ => {
-            let label = field.label.to_lowercase();
-            Err(GrantError::Shape { field: name(), label, hint: hint(field) })
+            let pattern = field.pattern.as_ref().map_or("", |shape| shape.as_str());
+            Err(GrantError::Shape {
+                field: name(),
+                label: noun(&field.label),
+                pattern: pattern.to_owned(),
+            })
         }
     }
 }
@@ -182,6 +186,21 @@ fn looks_like_placeholder(field: &Field, bytes: &[u8]) -> bool {
         || bracketed('$', '}')
         || SAMPLES.iter().any(|sample| body.starts_with(sample))
         || body.ends_with("...")
+}
+
+/// The label in a sentence: `a token`, `an API key`.
+fn noun(label: &str) -> String {
+    let first = label.split(' ').next().unwrap_or_default();
+    let is_short_form = first.len() > 1 && first.chars().all(|letter| !letter.is_lowercase());
+    let mut letters = label.chars();
+    let label = match letters.next() {
+        Some(first) if !is_short_form => first.to_lowercase().chain(letters).collect(),
+        _ => label.to_owned(),
+    };
+    // Letters of short forms are named one by one: an S, an M.
+    let vowels = if is_short_form { "AEFHILMNORSX" } else { "aeio" };
+    let article = if label.starts_with(|first| vowels.contains(first)) { "an" } else { "a" };
+    format!("{article} {label}")
 }
 
 fn hint(field: &Field) -> String {

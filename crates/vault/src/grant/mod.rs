@@ -562,7 +562,17 @@ mod tests {
     fn a_declared_shape_is_enforced_and_a_prefix_is_not() {
         let auth = "{ id: b, kind: bearer, key: { prefixes: [t_], pattern: 't_[0-9]+' } }";
         let said = refused(auth, &[("token", "t_canary")]);
-        assert_eq!(said, "field `token` does not have the shape of a token; it looks like `t_…`");
+        assert_eq!(
+            said,
+            "field `token` does not have the shape of a token: the provider's pattern is `t_[0-9]+`"
+        );
+        let auth =
+            "{ id: b, kind: api_key, placement: { header: X }, key: { pattern: 'k[0-9]+' } }";
+        let said = refused(auth, &[("api_key", "canary")]);
+        assert_eq!(
+            said,
+            "field `api_key` does not have the shape of an API key: the provider's pattern is `k[0-9]+`"
+        );
         assert!(Grant::from_fields(&provider(KEY).auth[0], given(&[("api_key", "new_1")])).is_ok());
     }
 

@@ -8,8 +8,9 @@ use super::definition::{Checked, Given, TEXT_CHARS_MAX, Wrong};
 use super::shown;
 use crate::frame::{Page, Section};
 use crate::parts::{chips, facts, head, remedy};
-use crate::visit::{Stop, Visit, segment, sentence};
-use keyward_api::wire::ProviderView;
+use crate::visit::{Stop, Tagged, Visit, segment, sentence};
+use keyward_api::wire::{ProviderSource, ProviderView};
+use keyward_rules::provider::Provider;
 
 const EXAMPLE: &str = "id: acme\nname: Acme Billing\nhosts: [\"{region}.api.acme.example\"]\nvariables:\n  - { name: region, choices: [eu, us], default: eu, label: Region }\nauth:\n  - id: api_key\n    kind: api_key\n    label: API key\n    placement: { header: X-Acme-Key }\ntest: { url: \"https://{region}.api.acme.example/v2/me\" }";
 
@@ -18,8 +19,10 @@ enum Verdict {
     /// Nothing was given yet.
     Nothing,
     Wrong(Vec<Wrong>),
-    /// The id is taken by this service.
+    /// The id is taken by this service, which cannot be changed here.
     Taken(String),
+    /// It is the one's own service with this id, as it shall be; with the tag of what it is now.
+    Changes(Box<Checked>, Option<String>),
     Fits(Box<Checked>),
 }
 
@@ -48,7 +51,7 @@ pub(super) async fn show(visit: Visit, Query(given): Query<Given>) -> Result<Pag
 /// The editor, with what the form describes.
 fn as_text(given: &Given, verdict: &Verdict) -> String {
     let yaml = match verdict {
-        Verdict::Fits(_) | Verdict::Taken(_) => given.yaml(),
+        Verdict::Fits(_) | Verdict::Taken(_) | Verdict::Changes(..) => given.yaml(),
         _ => String::new(),
     };
     format!("/services/new?as=text&definition={}", segment(&yaml))
@@ -65,6 +68,10 @@ async fn judged(visit: &Visit, given: &Given) -> Result<Verdict, Stop> {
     let path = format!("/providers/{}", segment(&checked.provider.id));
     let taken: Option<ProviderView> = visit.maybe(&path).await?;
     Ok(match taken {
+        Some(taken) if taken.managed_by == Some(ProviderSource::Store) => {
+            let Tagged { tag, .. } = visit.tagged::<ProviderView>(&path).await?;
+            Verdict::Changes(Box::new(checked), tag)
+        }
         Some(taken) => Verdict::Taken(taken.id),
         None => Verdict::Fits(Box::new(checked)),
     })
@@ -163,6 +170,7 @@ fn panel(visit: &Visit, given: &Given, verdict: &Verdict) -> Markup {
                 }
                 Verdict::Taken(id) => div.wrong-box { p { "There is a service " a href=(format!("/services/{}", segment(id))) { (id) } " already." } },
                 Verdict::Fits(checked) => (fits(visit, given, checked)),
+                Verdict::Changes(checked, tag) => (changes(visit, checked, tag.as_deref())),
             } }
         }
     }
@@ -180,6 +188,19 @@ fn fits(visit: &Visit, given: &Given, checked: &Checked) -> Markup {
     }
     let body = serde_json::Value::Object(checked.definition.clone());
     html! {
+        (correct(provider))
+        @if !given.is_text() { details { summary { "Definition" } (shown(&given.yaml())) } }
+        @if visit.is_admin() {
+            form data-api="POST /providers" data-body=(body) data-to="/services/{id}" data-done="Added. Connect an account next." {
+                div.actions { button.first { "Add service" } }
+            }
+        } @else { p.muted { "An admin of your organisation can add it." } }
+    }
+}
+
+/// What the definition says.
+fn correct(provider: &Provider) -> Markup {
+    html! {
         p.status-ok { "The definition is correct." }
         (facts(&[
             ("Id", Some(html! { code { (provider.id) } })),
@@ -188,11 +209,20 @@ fn fits(visit: &Visit, given: &Given, checked: &Checked) -> Markup {
             ("Methods", Some(chips(provider.auth.iter().map(|auth| auth.label.as_str())))),
             ("Test", Some(html! { @if provider.about.test.is_some() { "yes" } @else { span.muted { "none: keys are used as they are given" } } })),
         ]))
-        @if !given.is_text() { details { summary { "Definition" } (shown(&given.yaml())) } }
+    }
+}
+
+/// An own service becomes this one. What its connections need is refused by the gateway, which names it.
+fn changes(visit: &Visit, checked: &Checked, tag: Option<&str>) -> Markup {
+    let id = &checked.provider.id;
+    let body = serde_json::Value::Object(checked.definition.clone());
+    html! {
+        (correct(&checked.provider))
+        p { "There is a service " a href=(format!("/services/{}", segment(id))) { (id) } " already. It takes this definition; while connections use it, its hosts and the places of its keys stay." }
         @if visit.is_admin() {
-            form data-api="POST /providers" data-body=(body) data-to="/services/{id}" data-done="Added. Connect an account next." {
-                div.actions { button.first { "Add service" } }
+            form data-api=(format!("PUT /providers/{}", segment(id))) data-body=(body) data-tag=[tag] data-to=(format!("/services/{}", segment(id))) data-done="Changed." {
+                div.actions { button.first { "Change service" } }
             }
-        } @else { p.muted { "An admin of your organisation can add it." } }
+        } @else { p.muted { "An admin of your organisation can change it." } }
     }
 }

@@ -1,0 +1,161 @@
+//! Which changes of an own provider are safe while connections use it. Whoever changes a provider can read no secret, and
+//! must not get one either by sending it elsewhere: hosts, paths, methods, places and endpoints stay, and so does all
+//! that is not listed here.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+/// Keys that decide neither where a secret is sent nor in which form: words for people, shapes of keys, names of
+/// variables, named actions (on the provider's own hosts), and scopes. Of lists, `[]` is each item.
+const FREE: &[&str] = &[
+    "name",
+    "category",
+    "key_url",
+    "docs_url",
+    "quirks",
+    "sources",
+    "confidence",
+    "checked",
+    "test_source",
+    "scope_words",
+    "actions",
+    "variables[].label",
+    "variables[].help",
+    "variables[].example",
+    "auth[].label",
+    "auth[].note",
+    "auth[].key",
+    "auth[].env",
+    "auth[].scopes",
+    "auth[].app_url",
+    "auth[].access_page",
+    "auth[].fields[].label",
+    "auth[].fields[].help",
+    "auth[].fields[].env",
+    "auth[].fields[].prefixes",
+    "auth[].fields[].length",
+    "auth[].fields[].pattern",
+];
+
+/// Test requests. They carry the secret, and show an account of the answer.
+const TESTS: &[&str] = &["test", "auth[].test"];
+
+/// Lists and maps with a key that may change.
+const PARTS: &[&str] =
+    &["", "variables", "variables[]", "auth", "auth[]", "auth[].fields", "auth[].fields[]"];
+
+/// Which test requests may be sent with the secrets that there are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TestChange {
+    /// Any that only reads.
+    Reading,
+    /// Those of before: somebody's secret is used whose answers others may not see.
+    Same,
+}
+
+/// The path of the first key that must stay while connections use the provider, `auth[0].placement.header`; `None` if all
+/// that differs may. Definitions are as people gave them: the same provider written in another way differs.
+pub fn bound(
+    before: &Map<String, Value>,
+    after: &Map<String, Value>,
+    tests: TestChange,
+) -> Option<String> {
+    let mut place = Place { path: String::new(), kind: String::new(), tests };
+    place.of_maps(Some(before), Some(after))
+}
+
+/// Where two definitions are compared.
+struct Place {
+    /// `auth[0].key`
+    path: String,
+    /// `auth[].key`
+    kind: String,
+    tests: TestChange,
+}
+
+impl Place {
+    fn of(&mut self, before: Option<&Value>, after: Option<&Value>) -> Option<String> {
+        let [before, after] = [before, after].map(|value| value.filter(|value| !value.is_null()));
+        if before == after || FREE.contains(&&*self.kind) {
+            return None;
+        }
+        if TESTS.contains(&&*self.kind) {
+            return self.of_tests(before, after);
+        }
+        if !PARTS.contains(&&*self.kind) {
+            return Some(self.path.clone());
+        }
+        match (before, after) {
+            (Some(Value::Array(before)), Some(Value::Array(after))) => self.of_lists(before, after),
+            (Some(Value::Object(before)), Some(Value::Object(after))) => {
+                self.of_maps(Some(before), Some(after))
+            }
+            _ => Some(self.path.clone()),
+        }
+    }
+
+    fn of_lists(&mut self, before: &[Value], after: &[Value]) -> Option<String> {
+        (0..before.len().max(after.len())).find_map(|index| {
+            let (before, after) = (before.get(index), after.get(index));
+            self.below(&format!("[{index}]"), "[]", before, after)
+        })
+    }
+
+    fn of_maps(
+        &mut self,
+        before: Option<&Map<String, Value>>,
+        after: Option<&Map<String, Value>>,
+    ) -> Option<String> {
+        let keys: BTreeSet<&String> =
+            before.into_iter().chain(after).flat_map(|map| map.keys()).collect();
+        keys.into_iter().find_map(|key| {
+            let [before, after] = [before, after].map(|map| map.and_then(|map| map.get(key)));
+            let step = if self.path.is_empty() { key.clone() } else { format!(".{key}") };
+            self.below(&step, &step, before, after)
+        })
+    }
+
+    fn below(
+        &mut self,
+        step: &str,
+        kind: &str,
+        before: Option<&Value>,
+        after: Option<&Value>,
+    ) -> Option<String> {
+        let lengths = (self.path.len(), self.kind.len());
+        self.path.push_str(step);
+        self.kind.push_str(kind);
+        let found = self.of(before, after);
+        self.path.truncate(lengths.0);
+        self.kind.truncate(lengths.1);
+        found
+    }
+
+    /// A test may be removed, and judge its answer otherwise. Another one only reads.
+    fn of_tests(&self, before: Option<&Value>, after: Option<&Value>) -> Option<String> {
+        let none = Map::new();
+        let Some(after) = after else { return None };
+        let (before, Some(after)) =
+            (before.and_then(Value::as_object).unwrap_or(&none), after.as_object())
+        else {
+            return Some(self.path.clone());
+        };
+        let reads =
+            matches!(after.get("method").map(Value::as_str), None | Some(Some("GET" | "HEAD")));
+        let may_be_other = reads && self.tests == TestChange::Reading;
+        let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let differs = |key: &&String| before.get(*key) != after.get(*key);
+        let stays = |key: &&String| match key.as_str() {
+            "account" | "expect_status" | "expect_json" | "rejects" | "note" => false,
+            "url" | "oauth_url" | "method" => !may_be_other,
+            "headers" | "json" | "form" | "body" => !may_be_other || after.contains_key(*key),
+            _ => true,
+        };
+        let found = keys.into_iter().filter(differs).find(stays);
+        found.map(|key| format!("{}.{key}", self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests;
