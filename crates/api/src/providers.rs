@@ -96,7 +96,7 @@ async fn add(
         return Err(ApiError::Taken { what: "provider", name: spec.name });
     }
     let provider = spec.provider(&known).map_err(|problems| refused(&problems))?;
-    nobodys_host(&known, &provider)?;
+    refuse_taken_hosts(&known, &provider)?;
     let directory = &admin.deps().directory;
     let made =
         directory.add::<OwnProvider>(caller.org(), ManagedBy::Store, spec, Nothing {}).await?;
@@ -106,7 +106,7 @@ async fn add(
 }
 
 /// Refuses hosts of another provider.
-fn nobodys_host(others: &Catalogue, provider: &Provider) -> Result<(), ApiError> {
+fn refuse_taken_hosts(others: &Catalogue, provider: &Provider) -> Result<(), ApiError> {
     match others.host_owner(&provider.hosts) {
         None => Ok(()),
         Some((owner, host)) => Err(ApiError::RefusedUntil {
@@ -132,7 +132,7 @@ async fn change(
     let provider = spec.provider(&none).map_err(|problems| refused(&problems))?;
     let before = found.provider(&none).ok();
     if before.is_none_or(|before| before.hosts != provider.hosts) {
-        nobodys_host(&catalogue(&context).without(found.name()), &provider)?;
+        refuse_taken_hosts(&catalogue(&context).without(found.name()), &provider)?;
     }
     let edit = |record: &mut Record<OwnProvider>| -> Result<(), ApiError> {
         if_match.check(record)?;

@@ -1,6 +1,6 @@
-//! Which changes of an own provider are safe while connections use it. Whoever changes a provider can read no secret, and
-//! must not get one either by sending it elsewhere: hosts, paths, methods, places and endpoints stay, and so does all
-//! that is not listed here.
+//! Which changes of an own provider are safe while connections use it. The right to change a provider is not the right to
+//! read its secrets, so no change may send them elsewhere: hosts, paths, methods, places and endpoints stay, and so does
+//! all that is not listed here.
 
 use std::collections::BTreeSet;
 

@@ -22,7 +22,7 @@ fn of_line(line: &str) -> &'static str {
     }
 }
 
-/// The line with its quoted texts and its comment left out.
+/// The line without its quoted texts and its comment.
 fn unquoted(line: &str) -> String {
     let mut quote = None;
     let mut plain = String::new();
