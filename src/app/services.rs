@@ -5,6 +5,7 @@ mod declared_only;
 mod deps;
 mod opened_store;
 mod shared_store;
+mod start_turn;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 pub(super) use opened_store::open_store;
-pub(super) use shared_store::turn_to_start;
+pub(super) use start_turn::StartTurn;
 
 use super::apply::Target;
 use super::backups;
@@ -51,9 +52,9 @@ use keyward_state::directory::{Directory, News};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{PlacedRule, Rulebook, RulebookError, Sources};
+use keyward_state::store::Store;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::observed::{ObservedStore, StoreOperation};
-use keyward_state::store::{Lease, Store};
 use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
 use keyward_vault::keys::{Home, Keys};
@@ -224,7 +225,7 @@ pub(super) struct Opened {
     metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     /// The turn of this replica to start, if there are several.
-    _starting: Option<Lease>,
+    _starting: Option<StartTurn>,
 }
 
 impl Opened {
@@ -276,7 +277,7 @@ impl Opened {
         let failed =
             move |operation: StoreOperation| counting.health.store_failed(operation.as_str());
         let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, failed));
-        let starting = turn_to_start(&*store).await?;
+        let starting = StartTurn::wait(&store).await?;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
         let keys = Keys::new(store.clone(), keyring.clone(), home)?;

@@ -8,13 +8,13 @@ use anyhow::{Context, anyhow, ensure};
 
 use super::folders::kept_name;
 use super::keys;
-use super::services::{Services, open_store, turn_to_start};
+use super::services::{Services, StartTurn, open_store};
 use crate::config::{Config, StoreChoice};
 use keyward_base::time::Clock;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::StoreCheck;
+use keyward_state::store::Store;
 use keyward_state::store::sled::SledStore;
-use keyward_state::store::{Lease, Store};
 
 /// Rows that are written together.
 const ROWS_AT_ONCE: usize = 500;
@@ -87,7 +87,7 @@ impl CheckedStore {
     }
 
     async fn repair(&self, config: &Config) -> anyhow::Result<RepairedStore> {
-        let _starting = self.alone().await?;
+        let turn = self.alone().await?;
         let check = self.look().await?;
         let changes = check.repairable().map_err(|fault| {
             anyhow!(
@@ -102,6 +102,9 @@ impl CheckedStore {
             return Ok(RepairedStore { changed: 0, copy: None, check });
         }
         let copy = self.copy(config).await.context("nothing was changed: the copy failed")?;
+        if let Some(turn) = &turn {
+            turn.ensure_held().await.context("nothing was changed")?;
+        }
         let changed = check.repair(&self.store, &self.keyring).await.with_context(|| {
             format!("the repair is not complete; a copy from before it is {}", copy.display())
         })?;
@@ -109,8 +112,8 @@ impl CheckedStore {
     }
 
     /// No gateway uses the store, and none starts until the lease is dropped.
-    async fn alone(&self) -> anyhow::Result<Option<Lease>> {
-        let turn = turn_to_start(&*self.store).await?;
+    async fn alone(&self) -> anyhow::Result<Option<StartTurn>> {
+        let turn = StartTurn::wait(&self.store).await?;
         if let Some(shared) = self.store.shared() {
             ensure!(
                 shared.is_alone().await?,

@@ -50,7 +50,7 @@ pub(crate) enum Command {
         /// one provider, as `keyward provider check` accepts it
         file: PathBuf,
     },
-    /// change an own provider to the definition of a file: in force at once, also for its connections
+    /// change an own provider to the definition of a file, at once
     Set {
         /// the whole definition, as `keyward provider show --yaml` prints it
         file: PathBuf,

@@ -6,13 +6,12 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::staging::{Batch, FillError, unprepared, unusable};
 use super::{RestoreError, Restored, failed};
 use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::app::keys;
-use crate::app::services::{open_store, turn_to_start};
+use crate::app::services::{StartTurn, open_store};
 use crate::config::Config;
 use keyward_backup::{BackupReader, Entry, Opening, Part};
 use keyward_base::time::Clock;
@@ -83,11 +82,10 @@ pub(super) async fn restore(
     let target = target(config).await.map_err(FillError::Restore)?;
     // No replica starts meanwhile.
     let loaded = async {
-        let turn = turn_to_start(&*target).await?;
+        let turn = StartTurn::wait(&target).await?;
         let loaded = target.load(rows.rows().to_vec()).await;
-        // Dropping it alone would end it after this process, so the next start would wait for its time.
         if let Some(turn) = turn {
-            target.renew_lease(&turn, Duration::ZERO).await?;
+            turn.end().await?;
         }
         anyhow::Ok(loaded?)
     };

@@ -1,24 +1,14 @@
-//! The store of several replicas: from its configuration to a connected [`PostgresStore`], and the turn in which a
-//! replica starts.
+//! The store of several replicas: from its configuration to a connected [`PostgresStore`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use rustls::ClientConfig;
-use tokio::time::Instant;
 use tokio_postgres::config::{Host, SslMode};
 
 use crate::config::{Config, PostgresChoice, PostgresTls};
 use keyward_net::tls;
 use keyward_state::store::postgres::{PostgresSettings, PostgresStore};
-use keyward_state::store::{Lease, Store};
-
-/// A start takes less. A replica that crashes while it starts holds the others up for so long.
-const TURN: Duration = Duration::from_secs(30);
-/// Several replicas may start before this one.
-const WAIT_MAX: Duration = Duration::from_secs(180);
-const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Connects to the database.
 pub(super) async fn open_postgres(
@@ -69,24 +59,6 @@ fn without_ssl_mode(url: &str) -> String {
     match kept.is_empty() {
         true => base.to_owned(),
         false => format!("{base}?{}", kept.join("&")),
-    }
-}
-
-/// Replicas start one after the other, so that each finds the resources of the file as the one before left them.
-pub(in crate::app) async fn turn_to_start(store: &dyn Store) -> anyhow::Result<Option<Lease>> {
-    if store.shared().is_none() {
-        return Ok(None);
-    }
-    let until = Instant::now() + WAIT_MAX;
-    loop {
-        if let Some(lease) = store.lease("start", TURN).await? {
-            return Ok(Some(lease));
-        }
-        anyhow::ensure!(
-            Instant::now() < until,
-            "other replicas have been starting for too long: start again"
-        );
-        tokio::time::sleep(TRY_AGAIN_AFTER).await;
     }
 }
 

@@ -1,3 +1,5 @@
+//! Every key of a definition, changed.
+
 use super::*;
 use serde_json::json;
 
