@@ -16,7 +16,7 @@ const IDLE_SHARE: usize = 8;
 
 /// The number of processors that the process may use.
 pub(super) fn core_count() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    keyward_base::parallel::cores()
 }
 
 /// The number of files that the process may open.

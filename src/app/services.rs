@@ -394,6 +394,7 @@ impl Opened {
         let caller = Arc::new(HttpClient::new(dialler.clone(), trusted(config)?));
         self.vault.use_client(caller.clone());
         self.events.use_client(caller.clone());
+        self.vault.keep_at_most(config.limits.cached_credentials_max);
         self.vault.follow_settings(config.oauth.clone());
         self.vault.rotate_by(config.rotation.clone());
         self.inbox.serve(caller.clone(), hooks_url.unwrap_or_else(|| public_url.clone()));

@@ -1,8 +1,8 @@
 //! Three replicas behind HAProxy on one PostgreSQL server, with tokens that `oidc-provider` rotates, under load and
 //! faults: what clients saw, what the API received, and what the authorization server says of it.
 //!
-//! The server ends a grant whose refresh token arrives twice. The only excuse is `kill -9` during a refresh: it takes
-//! an answer with it, which no other replica can know.
+//! The server ends a grant whose refresh token arrives twice. The only excuses are `kill -9` during a refresh, and a stop
+//! for longer than its lease: they take an answer with them, which no other replica can know.
 
 mod load;
 mod stage;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use self::load::Load;
-use self::stage::Fleet;
+use self::stage::{Fleet, LEASE};
 use crate::support::process::{built, soak};
 
 /// How much, and for how long.
@@ -58,6 +58,10 @@ enum Fault {
     Restart,
     /// All processes of the database are stopped for a while.
     Pause,
+    /// A replica does not reach the database: packets are lost without an error.
+    Cut(usize),
+    /// A replica is stopped for longer than its leases.
+    Freeze(usize),
 }
 
 impl Fault {
@@ -66,13 +70,15 @@ impl Fault {
             Self::Kill(_) => "kill -9 of a replica",
             Self::Restart => "restart of PostgreSQL",
             Self::Pause => "SIGSTOP of PostgreSQL",
+            Self::Cut(_) => "a cut between a replica and PostgreSQL",
+            Self::Freeze(_) => "SIGSTOP of a replica",
         }
     }
 
     async fn happens(self, fleet: &mut Fleet, load: &Load) {
         match self {
             Self::Kill(at) => {
-                load.killed();
+                load.takes_answers();
                 fleet.replicas[at].kill();
                 load.goes_on(Duration::from_secs(3)).await;
                 fleet.replicas[at].restart();
@@ -86,6 +92,17 @@ impl Fault {
                 fleet.database.server.signal(Signal::STOP);
                 load.goes_on(Duration::from_secs(6)).await;
                 fleet.database.server.signal(Signal::CONT);
+            }
+            Self::Cut(at) => {
+                fleet.network.cut(at);
+                load.goes_on(Duration::from_secs(6)).await;
+                fleet.network.mend(at);
+            }
+            Self::Freeze(at) => {
+                load.takes_answers();
+                fleet.replicas[at].signal(Signal::STOP);
+                load.goes_on(LEASE + Duration::from_secs(3)).await;
+                fleet.replicas[at].signal(Signal::CONT);
             }
         }
     }
@@ -103,7 +120,15 @@ async fn three_replicas_behind_haproxy_lose_no_token_and_use_none_twice_under_fa
     load.goes_on(pace.calm).await;
     let until = Instant::now() + pace.faults;
     for round in 0.. {
-        for fault in [Fault::Kill(round % 3), Fault::Restart, Fault::Pause] {
+        let [first, second, third] = [0, 1, 2].map(|at| (round + at) % 3);
+        let faults = [
+            Fault::Kill(first),
+            Fault::Restart,
+            Fault::Cut(second),
+            Fault::Pause,
+            Fault::Freeze(third),
+        ];
+        for fault in faults {
             load.phase(fault.name());
             fault.happens(&mut fleet, &load).await;
             load.goes_on(pace.calm).await;

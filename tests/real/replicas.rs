@@ -2,7 +2,7 @@
 
 mod chains;
 mod checked;
-mod cut;
+pub(crate) mod cut;
 mod delivery;
 mod limits;
 mod operations;
@@ -37,7 +37,7 @@ impl Database {
     }
 
     /// In a network namespace.
-    fn start_in(namespace: &str) -> Self {
+    pub(crate) fn start_in(namespace: &str) -> Self {
         let password = Canary::new("pg");
         Self { server: Server::start_in(Some(namespace.to_owned()), &password.text), password }
     }
@@ -47,7 +47,7 @@ impl Database {
     }
 
     /// By one of the server's addresses.
-    fn url_at(&self, address: &str) -> String {
+    pub(crate) fn url_at(&self, address: &str) -> String {
         let port = self.server.at.port();
         let password = &self.password.text;
         // The name is for the certificate; the address needs no resolver.

@@ -112,6 +112,10 @@ section! {
         /// Rules without hosts; they are evaluated for every host.
         #[key("count")]
         pub hostless_rules_max: usize,
+        /// Credentials in memory. Above it, those that were not used lately make room; their next request reads
+        /// the store.
+        #[key("count")]
+        pub cached_credentials_max: usize,
         /// Sessions of one organisation that have not expired. Above it: new ones are refused.
         #[key("count")]
         pub sessions_max: usize,
@@ -183,6 +187,8 @@ impl Default for Limits {
             api_requests_per_minute_max: 6_000,
             audit_queue_max: 8_192,
             hostless_rules_max: 100,
+            // One of them is about 1 KiB, and needs one read of the store.
+            cached_credentials_max: 100_000,
             // Each has a row in the store and a part of the policy, both of about 1 KiB.
             sessions_max: 10_000,
             // Each has a row of about 1 KiB, for a day.

@@ -1,6 +1,7 @@
 //! [`chunks`]: work on a long list, shared by the processor's cores.
 
 use std::panic::resume_unwind;
+use std::sync::OnceLock;
 use std::thread;
 
 /// For fewer items, threads cost more than they save.
@@ -8,12 +9,18 @@ const ALONE: usize = 4_096;
 
 const THREADS_MAX: usize = 8;
 
+/// The number of cores that this process may use, looked up once: on Linux, a look reads several files of cgroups.
+pub fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
 /// The results of `work` for consecutive parts of `items`, in their order. Returns when all are done.
 ///
 /// # Panics
 /// When `work` panics.
 pub fn chunks<T: Sync, O: Send>(items: &[T], work: impl Fn(&[T]) -> O + Sync) -> Vec<O> {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    let threads = cores().min(THREADS_MAX);
     if items.len() < ALONE || threads == 1 {
         return vec![work(items)];
     }

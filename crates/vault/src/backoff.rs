@@ -90,6 +90,11 @@ pub struct FailureDetails {
 }
 
 impl Backoff {
+    /// Whether there was neither a failure nor a pause since the last success.
+    pub fn is_empty(&self) -> bool {
+        self.failures == 0 && self.pause.is_none()
+    }
+
     /// Counts a failure at `now`; `random` of 2^32 draws the jitter. Returns the pause: the growing pause
     /// or the server's `Retry-After`, whichever is longer.
     pub fn failed(

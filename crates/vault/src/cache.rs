@@ -3,45 +3,32 @@
 //! one, or a refusal.
 
 mod cached;
+mod map;
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::cached::Phase;
 pub use self::cached::{CachedCredential, Lifetime};
+pub use self::map::CredentialCache;
 use super::backoff::{Backoff, FailureDetails};
 use super::error::FlightRefusal;
 use super::unsaved_tokens::UnsavedTokens;
-use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::id::OrgId;
 use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
 use keyward_rules::inject::credential::Credential;
 use keyward_state::store::Version;
 
-/// Number of maps; adding a cell copies one of them.
-const SHARDS: usize = 64;
-
 /// The retry time for agents while a response is late.
 const LATE_PAUSE: Duration = Duration::from_secs(5);
-
-/// Cells by connection. Bounded by the number of connections, which agents cannot add to.
-#[derive(Debug)]
-pub struct CredentialCache {
-    shards: Box<[ArcSwap<Cells>]>,
-    hashes: RandomState,
-    adding: Mutex<()>,
-}
-
-/// One shard of the cells.
-#[derive(Clone, Debug, Default)]
-struct Cells(HashMap<ConnectionId, Arc<Cell>>);
 
 /// The state of one connection's credential.
 #[derive(Debug)]
@@ -51,6 +38,8 @@ pub struct Cell {
     held: ArcSwapOption<CachedCredential>,
     state: Mutex<CellState>,
     news: watch::Sender<()>,
+    /// Whether it was looked up since the map last made room.
+    is_used: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +59,8 @@ struct CellState {
     deaf: Option<(Moment, Duration)>,
     /// A response for this version that the store did not accept yet.
     unsaved: Option<Arc<UnsavedTokens>>,
+    /// Whether the map made room for others: the connection may have another cell, so no flight begins in this one.
+    retired: bool,
 }
 
 /// Why a credential is looked up.
@@ -100,6 +91,8 @@ pub enum Lookup {
     Refuse(FlightRefusal),
     /// Refuse; retry after this time.
     Pause(Duration),
+    /// Look up again, in the cell that the map has now.
+    Moved,
 }
 
 /// The right to run one flight. Dropping it without [`Ticket::land`], as a panic does, is a temporary
@@ -127,82 +120,6 @@ pub enum FlightResult {
     Refused(FlightRefusal),
 }
 
-impl Default for CredentialCache {
-    fn default() -> Self {
-        let shards = (0..SHARDS).map(|_| ArcSwap::default()).collect();
-        Self { shards, hashes: RandomState::new(), adding: Mutex::default() }
-    }
-}
-
-impl CredentialCache {
-    fn shard(&self, id: &ConnectionId) -> &ArcSwap<Cells> {
-        &self.shards[self.hashes.hash_one(id) as usize % SHARDS]
-    }
-
-    /// The credential, if it is valid and need not be renewed.
-    pub fn ready(&self, id: &ConnectionId, clock: &Clock) -> Option<Arc<Credential>> {
-        let cells = self.shard(id).load();
-        let held = cells.0.get(id)?.held.load();
-        let held = held.as_ref()?;
-        held.is_young(clock).then(|| held.credential.clone())
-    }
-
-    /// The cell of a connection; created if it does not exist.
-    pub fn cell(&self, org: &OrgId, id: &ConnectionId) -> Arc<Cell> {
-        if let Some(cell) = self.known(id) {
-            return cell;
-        }
-        let _turn = self.adding.lock();
-        if let Some(cell) = self.known(id) {
-            return cell;
-        }
-        let cell = Arc::new(Cell::new(org.clone()));
-        let mut cells = Cells::clone(&self.shard(id).load());
-        cells.0.insert(id.clone(), cell.clone());
-        self.shard(id).store(Arc::new(cells));
-        cell
-    }
-
-    /// The cell of a connection, if its credential was looked up before.
-    pub fn known(&self, id: &ConnectionId) -> Option<Arc<Cell>> {
-        self.shard(id).load().0.get(id).cloned()
-    }
-
-    /// Forgets a connection's credential, because its grant changed. Results of running flights are
-    /// dropped.
-    pub fn forget(&self, id: &ConnectionId) {
-        if let Some(cell) = self.known(id) {
-            cell.reset(None);
-        }
-    }
-
-    /// Forgets a connection's credential, and the response that the store has accepted or no longer needs.
-    pub fn saved(&self, id: &ConnectionId) {
-        if let Some(cell) = self.known(id) {
-            cell.state.lock().unsaved = None;
-            cell.reset(None);
-        }
-    }
-
-    /// Replaces the credential after a change of the grant, so that no request waits. A newer credential
-    /// stays.
-    pub fn takes(&self, id: &ConnectionId, held: CachedCredential) {
-        if let Some(cell) = self.known(id) {
-            cell.takes(held);
-        }
-    }
-
-    /// Removes the cell of a removed connection.
-    pub fn remove(&self, id: &ConnectionId) {
-        self.forget(id);
-        let _turn = self.adding.lock();
-        let mut cells = Cells::clone(&self.shard(id).load());
-        if cells.0.remove(id).is_some() {
-            self.shard(id).store(Arc::new(cells));
-        }
-    }
-}
-
 impl Cell {
     fn new(org: OrgId) -> Self {
         Self {
@@ -210,7 +127,25 @@ impl Cell {
             held: ArcSwapOption::empty(),
             state: Mutex::default(),
             news: watch::channel(()).0,
+            is_used: AtomicBool::new(true),
         }
+    }
+
+    /// Keeps it when the map makes room the next time.
+    fn mark_used(&self) {
+        // Written once, so that requests do not contend for it.
+        if !self.is_used.load(Relaxed) {
+            self.is_used.store(true, Relaxed);
+        }
+    }
+
+    /// Ends its use, if it has nothing that the store has not: no flight, no response to store, no failures. Returns
+    /// whether it did.
+    fn retire(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_idle = state.flying.is_none() && state.unsaved.is_none() && state.backoff.is_empty();
+        state.retired |= is_idle;
+        is_idle
     }
 
     /// The result for a caller that has waited for the flight `waited`.
@@ -223,6 +158,9 @@ impl Cell {
     ) -> Lookup {
         let now = clock.moment();
         let mut state = self.state.lock();
+        if state.retired {
+            return Lookup::Moved;
+        }
         let held = self.held.load_full().filter(|held| why.takes(held));
         let phase = held.as_ref().map_or(Phase::Dead, |held| held.phase(now));
         let usable = held.filter(|_| phase != Phase::Dead).map(|held| held.credential.clone());
@@ -307,8 +245,7 @@ impl Cell {
     pub fn reset(&self, held: Option<CachedCredential>) {
         let mut state = self.state.lock();
         let unsaved = state.unsaved.take();
-        let (epoch, begun) = (state.epoch + 1, state.begun);
-        *state = CellState { epoch, begun, unsaved, ..CellState::default() };
+        *state = CellState { unsaved, ..state.next_epoch() };
         self.held.store(held.map(Arc::new));
         drop(state);
         self.news.send_modify(|()| {});
@@ -321,7 +258,7 @@ impl Cell {
         if self.held.load().as_ref().is_some_and(|old| newer(old)) {
             return;
         }
-        *state = CellState { epoch: state.epoch + 1, begun: state.begun, ..CellState::default() };
+        *state = state.next_epoch();
         self.held.store(Some(Arc::new(held)));
         drop(state);
         self.news.send_modify(|()| {});
@@ -354,6 +291,14 @@ impl Cell {
     /// The backoff so far.
     pub fn backoff(&self) -> Backoff {
         self.state.lock().backoff.clone()
+    }
+}
+
+impl CellState {
+    /// The state after a change of the grant.
+    fn next_epoch(&self) -> Self {
+        let Self { epoch, begun, retired, .. } = *self;
+        Self { epoch: epoch + 1, begun, retired, ..Self::default() }
     }
 }
 

@@ -131,7 +131,7 @@ impl Vault {
         connection: Arc<ConnectionRecord>,
         why: Trigger,
     ) -> Result<Arc<Credential>, VaultError> {
-        let cell = self.cache.cell(&connection.org, &connection.id);
+        let mut cell = self.cache.cell(&connection.org, &connection.id);
         let settings = self.settings_of(&connection);
         let deadline = Instant::now() + settings.wait_timeout;
         let mut waited = None;
@@ -144,6 +144,11 @@ impl Vault {
             match cell.lookup(why, waited, &self.clock, &settings) {
                 Lookup::Pause(rest) if rest.is_zero() && may_repeat => {
                     (may_repeat, waited) = (false, None);
+                    continue;
+                }
+                Lookup::Moved => {
+                    cell = self.cache.cell(&connection.org, &connection.id);
+                    waited = None;
                     continue;
                 }
                 Lookup::Use(credential) => return Ok(credential),

@@ -179,6 +179,11 @@ impl Vault {
         Ok(vault)
     }
 
+    /// Keeps so many credentials in memory.
+    pub fn keep_at_most(&self, credentials: usize) {
+        self.cache.keep_at_most(credentials);
+    }
+
     /// Replaces the limits of token requests.
     pub fn follow_settings(&self, settings: TokenSettings) {
         self.settings.store(Arc::new(settings));

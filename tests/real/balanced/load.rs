@@ -165,8 +165,8 @@ impl Load {
         phases.push(phase);
     }
 
-    /// A replica is killed now.
-    pub(super) fn killed(&self) {
+    /// A replica is killed or stopped now, with the answers that it has not stored.
+    pub(super) fn takes_answers(&self) {
         self.0.kills.lock().expect("not poisoned").push(Instant::now());
     }
 
@@ -285,7 +285,7 @@ impl Load {
     }
 
     /// No credential of another connection arrived, no refresh token arrived twice but those that were under way when a
-    /// replica was killed, and only these connections are lost. Without a fault, nothing else fails.
+    /// replica was killed or stopped, and only these connections are lost. Without a fault, nothing else fails.
     pub(super) fn check(&self, lost: &BTreeMap<usize, String>) {
         let mut known = self.0.owners.known.lock().expect("not poisoned");
         known.follow(&self.0.owners.relay);
@@ -300,7 +300,7 @@ impl Load {
             let connection = known.refresh[token];
             assert!(
                 kills.iter().any(|kill| (from..until).contains(kill)),
-                "a refresh token of c{connection} arrived again, and no replica was killed meanwhile"
+                "a refresh token of c{connection} arrived again, and no replica was killed or stopped meanwhile"
             );
             excused.push(connection);
         }
@@ -323,5 +323,5 @@ impl Load {
 /// Whether requests may fail in this phase. After the faults, replicas wait before they refresh (`flight/lease.rs`), longer
 /// on a busy machine; each connection is asked for in the end.
 fn has_fault(name: &str) -> bool {
-    ["PostgreSQL", "kill", "after the faults"].iter().any(|fault| name.contains(fault))
+    ["PostgreSQL", "kill", "SIGSTOP", "after the faults"].iter().any(|fault| name.contains(fault))
 }

@@ -1,4 +1,4 @@
-//! The parts: PostgreSQL, the authorization server with a relay before it, an API, three replicas in processes of their
+//! The parts: PostgreSQL in a network namespace with a link for each replica, the authorization server with a relay before it, an API, three replicas in processes of their
 //! own, and HAProxy.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 use super::load::Owners;
 use crate::issuer::{Issuer, Program, SECRET, bearer, client, code_method};
 use crate::relay::Relay;
+use crate::replicas::cut::{Link, Network};
 use crate::replicas::{Database, MASTER_KEY};
 use crate::stage::service;
 use crate::support::authorization::AUTH_HOST;
@@ -25,6 +27,8 @@ const AGENT: &str = "worker";
 /// Of the agent in the configuration, which no request uses.
 const OTHER_TOKEN: &str = "kwa_balanced-0123456789abc";
 
+/// As in [`OFTEN`].
+pub(super) const LEASE: Duration = Duration::from_secs(12);
 /// Pauses and leases are short: a fault lasts some seconds.
 const OFTEN: &str = "oauth: { backoff_first: 200ms, backoff_max: 1s, backoff_jitter_percent: 0, \
                      circuit_failures_max: 1000000, lease: 12s, exchange_timeout: 4s, wait_timeout: 3s }";
@@ -36,6 +40,7 @@ const STORE: &str = "store: { postgres: { url: { env: DATABASE_URL }, trust: [or
 /// All of it.
 pub(super) struct Fleet {
     pub(super) database: Database,
+    pub(super) network: Network,
     pub(super) replicas: Vec<Served>,
     pub(super) connections: usize,
     pub(super) issuer: Arc<Issuer>,
@@ -91,33 +96,35 @@ impl Balancer {
 impl Fleet {
     /// Three replicas of a program.
     pub(super) async fn start(program: &Path, connections: usize, token_life: u64) -> Self {
-        let (database, issuer) =
-            (Database::start(), Arc::new(Issuer::start(Program::OidcProvider)));
+        let network = Network::new();
+        let database = Database::start_in(&network.name);
+        let issuer = Arc::new(Issuer::start(Program::OidcProvider));
         let relay = Arc::new(Relay::before(issuer.addr).await);
         let owners = Arc::new(Owners::new(relay.clone()));
         let origin = api(&owners).await;
         let certificates = TempDir::new().expect("a directory");
         let places: Vec<_> =
             (0..REPLICAS).map(|_| (reserved_address(), reserved_address())).collect();
-        let url = database.url();
-        let variables = [
-            ("DATABASE_URL", &*url),
-            ("DATABASE_PASSWORD", &database.password.text),
-            ("MASTER_KEY", MASTER_KEY),
-            ("CANARY", "canary-of-a-connection-that-is-not-used"),
-            ("TOKEN_CI", OTHER_TOKEN),
-        ];
-        let start = |place: &(SocketAddr, SocketAddr)| {
+        let start = |(place, link): (&(SocketAddr, SocketAddr), &Link)| {
+            let url = database.url_at(&link.address);
+            let variables = [
+                ("DATABASE_URL", &*url),
+                ("DATABASE_PASSWORD", &database.password.text),
+                ("MASTER_KEY", MASTER_KEY),
+                ("CANARY", "canary-of-a-connection-that-is-not-used"),
+                ("TOKEN_CI", OTHER_TOKEN),
+            ];
             let plan = plan(&relay, *place, &certificates);
             Served::start_program(program, &plan, &origin, &variables)
         };
-        let replicas: Vec<_> = places.iter().map(start).collect();
+        let replicas: Vec<_> = places.iter().zip(&network.links).map(start).collect();
         let roots = fs::read_to_string(certificates.path().join("ca.pem")).expect("the CA");
         let balancer = Balancer::before(&places);
         let token = prepared(&replicas[0], &issuer, &owners, (connections, token_life)).await;
         let (_origin, _certificates) = (origin, certificates);
         Self {
             database,
+            network,
             replicas,
             connections,
             issuer,
@@ -130,7 +137,7 @@ impl Fleet {
         }
     }
 
-    /// The authorization server refused what was lost with a killed replica, and nothing else: it ends the grant when the
+    /// The authorization server refused what was lost with a killed or stopped replica, and nothing else: it ends the grant when the
     /// token arrives again, and does not find it after that. It arrives a third time if the refusal could not be stored.
     pub(super) fn check(&self, lost: &BTreeMap<usize, String>) {
         let refused = self.issuer.log("refused");

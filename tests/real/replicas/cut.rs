@@ -10,17 +10,17 @@ use crate::support::process::Served;
 
 const TOKEN: &str = "kwa_token-of-the-agent-of-two-replicas";
 
-/// A network namespace with two links. Removed when dropped, with the links.
-struct Network {
-    name: String,
-    links: [Link; 2],
+/// A network namespace with three links. Removed when dropped, with the links.
+pub(crate) struct Network {
+    pub(crate) name: String,
+    pub(crate) links: [Link; 3],
 }
 
-struct Link {
+pub(crate) struct Link {
     /// The end in our namespace.
     device: String,
     /// The address of the other end.
-    address: String,
+    pub(crate) address: String,
 }
 
 fn ip(words: &str) {
@@ -29,13 +29,13 @@ fn ip(words: &str) {
 }
 
 impl Network {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let id = std::process::id();
         let name = format!("keyward-{id}");
         ip(&format!("netns add {name}"));
-        let links = [0, 1].map(|number| {
+        let links = [0, 1, 2].map(|number| {
             // RFC 2544: addresses for tests, four of them for each link.
-            let base = (id % 16_000) * 8 + number * 4;
+            let base = (id % 8_000) * 16 + number * 4;
             let at = |host: u32| {
                 let [_, _, third, fourth] = (base + host).to_be_bytes();
                 format!("198.{}.{third}.{fourth}", 18 + ((base >> 16) & 1))
@@ -52,11 +52,11 @@ impl Network {
         Self { name, links }
     }
 
-    fn cut(&self, link: usize) {
+    pub(crate) fn cut(&self, link: usize) {
         ip(&format!("link set {} down", self.links[link].device));
     }
 
-    fn mend(&self, link: usize) {
+    pub(crate) fn mend(&self, link: usize) {
         ip(&format!("link set {} up", self.links[link].device));
     }
 }

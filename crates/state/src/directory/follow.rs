@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -241,8 +242,10 @@ impl Directory {
         let rows: Vec<_> = rows.into_iter().collect();
         for some in rows.chunks(ROWS_A_TURN) {
             let writer = self.turn().await;
-            for (table, key) in some {
-                writer.follow_row(*table, key).await?;
+            // Records name those of earlier tables. Those of one table are read at the same time.
+            for of_table in some.chunk_by(|one, next| one.0 == next.0) {
+                let rows = of_table.iter().map(|(table, key)| writer.follow_row(*table, key));
+                try_join_all(rows).await?;
             }
             drop(writer);
             for (table, key) in some {

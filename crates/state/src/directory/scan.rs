@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -12,6 +11,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::error::DirectoryError;
 use super::rows::Rows;
 use crate::store::{Row, StoreError, Table};
+use keyward_base::parallel::cores;
 
 /// Opens the rows of a page.
 type Open<O> = Arc<dyn Fn(&Rows, Vec<Row>) -> Result<Vec<O>, DirectoryError> + Send + Sync>;
@@ -21,6 +21,9 @@ type Page = Result<Vec<Row>, StoreError>;
 
 /// Pages that are opened at the same time, at most; each has up to 500 rows.
 const PAGES_MAX: usize = 8;
+
+/// A page of fewer rows is opened at once: to pass it to a thread costs more.
+const ROWS_ALONE: usize = 16;
 
 /// Pages that wait to be opened.
 const READ_AHEAD: usize = 2;
@@ -33,17 +36,22 @@ pub(super) struct Scan<O> {
     read: mpsc::Receiver<Page>,
     /// Whether the last page was read.
     is_read: bool,
-    opening: VecDeque<JoinHandle<Result<Vec<O>, DirectoryError>>>,
+    opening: VecDeque<Opening<O>>,
     pages: usize,
+}
+
+/// A page that is opened.
+enum Opening<O> {
+    Done(Result<Vec<O>, DirectoryError>),
+    Running(JoinHandle<Result<Vec<O>, DirectoryError>>),
 }
 
 impl<O> Scan<O> {
     /// Begins to read.
     pub(super) fn new(rows: Rows, table: Table, open: Open<O>) -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let (send, read) = mpsc::channel(READ_AHEAD);
         tokio::spawn(read_pages(rows.clone(), table, send));
-        let pages = (cores + 1).min(PAGES_MAX);
+        let pages = (cores() + 1).min(PAGES_MAX);
         Self { rows, table, open, read, is_read: false, opening: VecDeque::new(), pages }
     }
 }
@@ -73,13 +81,22 @@ impl<O: Send + 'static> Scan<O> {
                 (Err(_), _) => self.read.recv().await.ok_or(DirectoryError::Interrupted)??,
             };
             self.is_read = page.is_empty();
-            if !self.is_read {
-                let (rows, open) = (self.rows.clone(), Arc::clone(&self.open));
-                self.opening.push_back(spawn_blocking(move || open(&rows, page)));
+            let (rows, open) = (self.rows.clone(), Arc::clone(&self.open));
+            match page.len() {
+                0 => {}
+                1..ROWS_ALONE => self.opening.push_back(Opening::Done(open(&rows, page))),
+                _ => {
+                    let running = spawn_blocking(move || open(&rows, page));
+                    self.opening.push_back(Opening::Running(running));
+                }
             }
         }
-        let Some(first) = self.opening.pop_front() else { return Ok(None) };
-        first.await.unwrap_or(Err(DirectoryError::Interrupted)).map(Some)
+        let opened = match self.opening.pop_front() {
+            None => return Ok(None),
+            Some(Opening::Done(opened)) => opened,
+            Some(Opening::Running(page)) => page.await.unwrap_or(Err(DirectoryError::Interrupted)),
+        };
+        opened.map(Some)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
+use keyward_base::id::ConnectionId;
 use keyward_rules::inject::credential::Clears;
 use keyward_rules::inject::scrub::Needles;
 use keyward_state::directory::BrokenReason;
@@ -291,4 +292,70 @@ fn the_warm_path_answers_the_young_alone() {
     assert!(fresh.ready(&id, &desk.clock).is_none());
     fresh.remove(&id);
     assert!(fresh.known(&id).is_none());
+}
+
+/// `count` connections that were looked up once, in a cache of at most `max`, whose flights have ended.
+fn filled(max: usize, count: usize) -> (CredentialCache, Vec<ConnectionId>, Desk) {
+    let (cache, desk) = (CredentialCache::default(), Desk::hour());
+    cache.keep_at_most(max);
+    let ids: Vec<_> = (0..count).map(|_| ConnectionId::random()).collect();
+    for id in &ids {
+        cache.cell(&desk.cell.org, id).reset(Some(desk.held(1, None)));
+    }
+    (cache, ids, desk)
+}
+
+#[test]
+fn the_cells_of_many_connections_are_bounded_and_those_in_use_stay() {
+    let max = 640;
+    let (cache, first, desk) = filled(max, max);
+    // Twice as many as fit come and go, while a few are used all the time.
+    let used = &first[..20];
+    for _ in 0..2 * max {
+        cache.cell(&desk.cell.org, &ConnectionId::random()).reset(Some(desk.held(1, None)));
+        for id in used {
+            cache.ready(id, &desk.clock);
+        }
+    }
+    // Ids do not fill all shards alike: each has ten at most.
+    assert!((max / 2..=max).contains(&cache.len()), "{}", cache.len());
+    let kept = |ids: &[ConnectionId]| ids.iter().filter(|id| cache.known(id).is_some()).count();
+    assert!(kept(used) > 15, "{}", kept(used));
+    assert!(kept(&first[20..]) < max / 4, "{}", kept(&first[20..]));
+}
+
+#[test]
+fn what_the_store_has_not_makes_no_room() {
+    let (cache, ids, desk) = filled(usize::MAX, 3);
+    let cell = |at: usize| cache.known(&ids[at]).expect("it was looked up");
+    let begun =
+        |at: usize| match cell(at).lookup(Trigger::Asked(1), None, &desk.clock, &desk.settings) {
+            Lookup::Begin(ticket) => ticket,
+            other => panic!("no flight begins: {other:?}"),
+        };
+    let flying = begun(0);
+    begun(1).land(FlightResult::Failed(FailureDetails::default()));
+    cache.drop_idle();
+    assert!(cache.known(&ids[0]).is_some(), "a flight runs");
+    assert!(cache.known(&ids[1]).is_some(), "it failed, and pauses");
+    assert!(cache.known(&ids[2]).is_none());
+    flying.land(FlightResult::Published);
+    cache.drop_idle();
+    assert!(cache.known(&ids[0]).is_none());
+}
+
+#[test]
+fn no_flight_begins_in_a_cell_that_made_room() {
+    let (cache, ids, desk) = filled(usize::MAX, 1);
+    let cell = cache.known(&ids[0]).expect("it was looked up");
+    cache.drop_idle();
+    let lookup = || cell.lookup(Trigger::Needed, None, &desk.clock, &desk.settings);
+    assert!(matches!(lookup(), Lookup::Moved));
+    // A change that reaches it late does not bring it back.
+    cell.reset(None);
+    cell.takes(desk.held(2, None));
+    assert!(matches!(lookup(), Lookup::Moved));
+    let next = cache.cell(&desk.cell.org, &ids[0]);
+    let looked = next.lookup(Trigger::Needed, None, &desk.clock, &desk.settings);
+    assert!(matches!(looked, Lookup::Begin(_)));
 }

@@ -6,6 +6,7 @@ mod candidates;
 mod fleet;
 mod idle;
 mod rows;
+mod runs;
 mod schedules;
 mod server;
 mod troubles;

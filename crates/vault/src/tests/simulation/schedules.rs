@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
+use super::runs::{all_hold, cases};
 use super::*;
 
-/// Simulated, one after the other; a hundred times as many in `tests/run --soak`.
+/// Simulated; a hundred times as many in `tests/run --soak`.
 const CASES: u32 = 10_000;
 
 fn lives() -> impl Strategy<Value = Option<u32>> {
@@ -47,30 +47,18 @@ fn simulated(life: Option<u32>, answers: Vec<Answer>, steps: &[Step]) -> Vec<Str
     wrong.clone()
 }
 
-/// [`CASES`], a hundred times as many in `tests/run --soak`, or so much of it as `KEYWARD_TEST_SCALE` says.
-fn cases() -> u32 {
-    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let scale: Option<f64> = set("KEYWARD_TEST_SCALE").and_then(|scale| scale.parse().ok());
-    match (scale, set("KEYWARD_TEST_SOAK")) {
-        (Some(scale), _) => (f64::from(CASES) * scale) as u32,
-        (None, Some(_)) => CASES * 100,
-        (None, None) => CASES,
-    }
-}
-
 /// oauth 5.answer, 7.3, 8.1, 8.4, 8.5, 8.6, 8.7: never an expired credential out, never two mints at once, never a store
 /// write after a newer one, and no token lost that a server gave.
 #[test]
 fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
-    let strategy =
-        (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..24));
-    let mut runner = TestRunner::new(Config { cases: cases(), ..Config::default() });
-    let run = runner.run(&strategy, |(life, answers, steps)| {
+    let strategy = || {
+        (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..24))
+    };
+    all_hold(cases(CASES, CASES * 100), strategy, |(life, answers, steps)| {
         let wrong = simulated(life, answers, &steps);
         prop_assert!(wrong.is_empty(), "{wrong:?}");
         Ok(())
     });
-    run.unwrap();
 }
 
 /// oauth 8.7: the store refuses a rotated token for a minute, and the other replica asks with the spent one meanwhile.

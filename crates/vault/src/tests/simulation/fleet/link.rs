@@ -22,7 +22,7 @@ const TIMEOUT: u64 = 2_000;
 const CATCHES_UP: Duration = Duration::from_secs(16);
 
 /// A lease lasts as long without its holder, whatever the moment.
-const LEASES_LAST: Duration = Duration::from_secs(5);
+const LEASES_LAST: Duration = Duration::from_secs(15);
 
 /// What becomes of operations.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -43,6 +43,8 @@ enum FleetStep {
     Cut(usize),
     /// No replica reaches the store.
     Absent,
+    /// A replica makes room for other credentials.
+    Idle(usize),
     /// A replica runs and reaches the store.
     Mend(usize),
 }
@@ -179,6 +181,7 @@ impl Fleet {
                 FleetStep::Absent => {
                     self.replicas.iter().for_each(|it| it.link.set(LinkState::Cut));
                 }
+                FleetStep::Idle(at) => self.replicas[at].vault.cache.drop_idle(),
                 FleetStep::Mend(at) => self.replicas[at].link.set(LinkState::Up),
             }
         }

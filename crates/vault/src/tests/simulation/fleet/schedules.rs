@@ -1,11 +1,11 @@
 //! Random schedules of three replicas, and the properties that hold in all of them.
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
+use super::super::runs::{all_hold, cases};
 use super::*;
 
-/// Simulated, one after the other: less than a minute on two busy cores. A million in `tests/run --soak`.
+/// Simulated: less than a minute on two busy cores. A million in `tests/run --soak`.
 const CASES: u32 = 1_500;
 const SOAK_CASES: u32 = 1_000_000;
 
@@ -34,6 +34,7 @@ fn steps() -> impl Strategy<Value = FleetStep> {
         1 => at.clone().prop_map(FleetStep::Pause),
         1 => at.clone().prop_map(FleetStep::Cut),
         1 => Just(FleetStep::Absent),
+        1 => at.clone().prop_map(FleetStep::Idle),
         4 => at.prop_map(FleetStep::Mend),
     ]
 }
@@ -61,29 +62,25 @@ fn simulated_with(
     })
 }
 
-fn cases() -> u32 {
-    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let scale: Option<f64> = set("KEYWARD_TEST_SCALE").and_then(|scale| scale.parse().ok());
-    match (scale, set("KEYWARD_TEST_SOAK")) {
-        (Some(scale), _) => (f64::from(CASES) * scale) as u32,
-        (None, Some(_)) => SOAK_CASES,
-        (None, None) => CASES,
-    }
-}
-
 /// No spent token is sent while a replica has the newer one, no write is lost, no older credential goes out when a newer
 /// one has been stored for [`IN_FORCE`], and all replicas work again without a restart.
 #[test]
 fn no_schedule_of_three_replicas_sends_a_spent_token_or_loses_a_write() {
-    let strategy =
-        (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..40));
-    let mut runner = TestRunner::new(Config { cases: cases(), ..Config::default() });
-    let run = runner.run(&strategy, |(life, answers, steps)| {
-        let (wrong, _) = simulated(life, answers, &steps);
+    let strategy = || {
+        (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..40))
+    };
+    let (all, with_excuse) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    all_hold(cases(CASES, SOAK_CASES), strategy, |(life, answers, steps)| {
+        let (wrong, excused) = simulated(life, answers, &steps);
         prop_assert!(wrong.is_empty(), "{wrong:?}");
+        all.fetch_add(1, SeqCst);
+        with_excuse.fetch_add(usize::from(excused > 0), SeqCst);
         Ok(())
     });
-    run.unwrap();
+    let (all, with_excuse) = (all.into_inner(), with_excuse.into_inner());
+    println!("{all} schedules, in {with_excuse} of them a token was used twice with an excuse");
+    // Excuses are for few.
+    assert!(with_excuse * 10 <= all.max(100), "{with_excuse} of {all}");
 }
 
 /// The database is away for longer than a lease while a replica has an answer that it could not store. When the database

@@ -1,0 +1,157 @@
+//! [`CredentialCache`]: the cells by connection, at most so many. What is not used makes room for what is.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::{CachedCredential, Cell};
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::time::Clock;
+use keyward_rules::inject::credential::Credential;
+
+/// Number of maps; adding a cell copies one of them.
+const SHARDS: usize = 64;
+
+/// A full map drops this part of its cells, so that not every addition looks at all of them.
+const ROOM: usize = 8;
+
+/// Cells by connection. There are more than the bound only while flights run in them, or they have what the store has not.
+#[derive(Debug)]
+pub struct CredentialCache {
+    shards: Box<[ArcSwap<Cells>]>,
+    hashes: RandomState,
+    adding: Mutex<()>,
+    cells_max: AtomicUsize,
+}
+
+/// One shard of the cells.
+#[derive(Clone, Debug, Default)]
+struct Cells(HashMap<ConnectionId, Arc<Cell>>);
+
+impl Default for CredentialCache {
+    /// Without a bound.
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| ArcSwap::default()).collect();
+        let cells_max = AtomicUsize::new(usize::MAX);
+        Self { shards, hashes: RandomState::new(), adding: Mutex::default(), cells_max }
+    }
+}
+
+impl CredentialCache {
+    /// Keeps so many cells from the next additions on.
+    pub fn keep_at_most(&self, cells: usize) {
+        self.cells_max.store(cells, Relaxed);
+    }
+
+    fn shard(&self, id: &ConnectionId) -> &ArcSwap<Cells> {
+        &self.shards[self.hashes.hash_one(id) as usize % SHARDS]
+    }
+
+    /// The credential, if it is valid and need not be renewed.
+    pub fn ready(&self, id: &ConnectionId, clock: &Clock) -> Option<Arc<Credential>> {
+        let cells = self.shard(id).load();
+        let cell = cells.0.get(id)?;
+        let held = cell.held.load();
+        let held = held.as_ref().filter(|held| held.is_young(clock))?;
+        cell.mark_used();
+        Some(held.credential.clone())
+    }
+
+    /// The cell of a connection; created if it does not exist.
+    pub fn cell(&self, org: &OrgId, id: &ConnectionId) -> Arc<Cell> {
+        if let Some(cell) = self.used(id) {
+            return cell;
+        }
+        let _turn = self.adding.lock();
+        if let Some(cell) = self.used(id) {
+            return cell;
+        }
+        let cell = Arc::new(Cell::new(org.clone()));
+        let mut cells = Cells::clone(&self.shard(id).load());
+        cells.make_room(self.cells_max.load(Relaxed).div_ceil(SHARDS));
+        cells.0.insert(id.clone(), cell.clone());
+        self.shard(id).store(Arc::new(cells));
+        cell
+    }
+
+    fn used(&self, id: &ConnectionId) -> Option<Arc<Cell>> {
+        self.known(id).inspect(|cell| cell.mark_used())
+    }
+
+    /// The cell of a connection, if its credential was looked up before and is still here.
+    pub fn known(&self, id: &ConnectionId) -> Option<Arc<Cell>> {
+        self.shard(id).load().0.get(id).cloned()
+    }
+
+    /// Forgets a connection's credential, because its grant changed. Results of running flights are
+    /// dropped.
+    pub fn forget(&self, id: &ConnectionId) {
+        if let Some(cell) = self.known(id) {
+            cell.reset(None);
+        }
+    }
+
+    /// Forgets a connection's credential, and the response that the store has accepted or no longer needs.
+    pub fn saved(&self, id: &ConnectionId) {
+        if let Some(cell) = self.known(id) {
+            cell.state.lock().unsaved = None;
+            cell.reset(None);
+        }
+    }
+
+    /// Replaces the credential after a change of the grant, so that no request waits. A newer credential
+    /// stays.
+    pub fn takes(&self, id: &ConnectionId, held: CachedCredential) {
+        if let Some(cell) = self.known(id) {
+            cell.takes(held);
+        }
+    }
+
+    /// Removes the cell of a removed connection.
+    pub fn remove(&self, id: &ConnectionId) {
+        self.forget(id);
+        let _turn = self.adding.lock();
+        let mut cells = Cells::clone(&self.shard(id).load());
+        if cells.0.remove(id).is_some() {
+            self.shard(id).store(Arc::new(cells));
+        }
+    }
+
+    /// Drops every cell that may make room.
+    #[cfg(test)]
+    pub(crate) fn drop_idle(&self) {
+        let _turn = self.adding.lock();
+        for shard in &self.shards {
+            let mut cells = Cells::clone(&shard.load());
+            cells.0.retain(|_, cell| !cell.retire());
+            shard.store(Arc::new(cells));
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.load().0.len()).sum()
+    }
+}
+
+impl Cells {
+    /// Makes room for one more of at most `max`: first those go that were not used since the last time, then others.
+    fn make_room(&mut self, max: usize) {
+        if self.0.len() < max {
+            return;
+        }
+        let mut over = self.0.len() - (max - max.div_ceil(ROOM).min(max));
+        for _ in 0..2 {
+            self.0.retain(|_, cell| {
+                let goes = over > 0 && !cell.is_used.swap(false, Relaxed) && cell.retire();
+                over -= usize::from(goes);
+                !goes
+            });
+        }
+    }
+}
