@@ -2,6 +2,7 @@
 //! network namespace with one link for each replica. Needs root, as in CI.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use tempfile::TempDir;
 
@@ -30,17 +31,19 @@ fn ip(words: &str) {
 
 impl Network {
     pub(crate) fn new() -> Self {
-        let id = std::process::id();
-        let name = format!("keyward-{id}");
+        // Several tests may run in this process, and others in other processes.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let (id, made) = (std::process::id(), MADE.fetch_add(1, Relaxed));
+        let name = format!("keyward-{id}-{made}");
         ip(&format!("netns add {name}"));
         let links = [0, 1, 2].map(|number| {
             // RFC 2544: addresses for tests, four of them for each link.
-            let base = (id % 8_000) * 16 + number * 4;
+            let base = ((id + made * 4_001) % 8_000) * 16 + number * 4;
             let at = |host: u32| {
                 let [_, _, third, fourth] = (base + host).to_be_bytes();
                 format!("198.{}.{third}.{fourth}", 18 + ((base >> 16) & 1))
             };
-            let (device, inner) = (format!("kw{id}-{number}"), format!("in{number}"));
+            let (device, inner) = (format!("kw{id}-{made}{number}"), format!("in{number}"));
             ip(&format!("link add {device} type veth peer name {inner} netns {name}"));
             ip(&format!("addr add {}/30 dev {device}", at(1)));
             ip(&format!("link set {device} up"));
