@@ -67,6 +67,17 @@ async fn stock(served: &Served, secret: &str) {
     post(served, "/rules", narrow).await;
     post(served, "/webhooks", json!({ "name": "ops", "url": "https://hooks.acme.test/in" })).await;
     post(served, "/honeytokens", json!({ "name": "bait", "provider": "github" })).await;
+    let secrets = json!({ "client_secret": secret });
+    let app =
+        json!({ "provider": "github", "name": "work", "client_id": "known", "secrets": secrets });
+    post(served, "/apps", app).await;
+    let vault = json!({ "address": "https://vault.acme.test" });
+    let source = json!({ "name": "store", "vault": vault, "credentials": { "token": secret } });
+    post(served, "/sources", source).await;
+    let to = "https://program.acme.test/in";
+    let hook = json!({ "name": "ci", "scheme": "github", "to": to, "secret": secret });
+    post(served, "/hooks", hook).await;
+    post(served, "/hooks", json!({ "name": "waits", "scheme": "stripe", "secret": secret })).await;
 }
 
 /// The sections of a gateway itself, without resources.
@@ -88,13 +99,19 @@ async fn what_is_exported_has_no_secret_and_loads_as_the_same_resources() {
     let origin = Origin::saying("fine").await;
     let plan = Plan::api_key();
     let secret = Canary::new("second-0123456789");
+    let key = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
     let variables = [
         ("CANARY", &*plan.canary().text),
         ("TOKEN_CI", TOKEN_CI),
+        ("APP_WORK_CLIENT_SECRET", &*secret.text),
+        ("HOOK_CI_SECRET", &*secret.text),
+        ("HOOK_CI_SIGNING_KEY", key),
+        ("HOOK_WAITS_SECRET", &*secret.text),
+        ("SOURCE_STORE_TOKEN", &*secret.text),
         ("CONNECTION_ACME_API_KEY", &*plan.canary().text),
         ("CONNECTION_CORP_TOKEN", &*secret.text),
         ("CONNECTION_SECOND_API_KEY", &*secret.text),
-        ("WEBHOOK_OPS_SIGNING_KEY", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="),
+        ("WEBHOOK_OPS_SIGNING_KEY", key),
     ];
     let served = Served::start(&plan, &origin, &variables[..2]);
     stock(&served, &secret.text).await;
@@ -107,8 +124,18 @@ async fn what_is_exported_has_no_secret_and_loads_as_the_same_resources() {
     let sections: Map<String, Value> = serde_yaml::from_str(&yaml).expect("YAML");
     assert_eq!(Value::Object(sections.clone()), first["configuration"]);
     let keys: Vec<_> = sections.keys().map(String::as_str).collect();
-    let kinds =
-        ["agents", "connections", "honeytokens", "plugins", "providers", "rules", "webhooks"];
+    let kinds = [
+        "agents",
+        "apps",
+        "connections",
+        "honeytokens",
+        "hooks",
+        "plugins",
+        "providers",
+        "rules",
+        "sources",
+        "webhooks",
+    ];
     assert_eq!(BTreeSet::from_iter(keys), BTreeSet::from(kinds));
     let listed = first["variables"].as_array().expect("variables").iter();
     let listed: BTreeSet<_> = listed.map(|it| it["name"].as_str().expect("a name")).collect();

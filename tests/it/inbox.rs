@@ -1,10 +1,11 @@
 //! Hooks: webhooks of services for programs. `refused` has what must not arrive, `delivered` what a program gets, `queue`
-//! what waits for a reader.
+//! what waits for a reader, `listen` programs that read.
 
 mod delivered;
 mod fetched;
 mod file;
 mod killed;
+mod listen;
 mod listener;
 mod public_keys;
 mod queue;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::stage::{installed, run, said};
+use crate::support::process::soak;
 use crate::support::*;
 
 /// A server, and a gateway with connections to it. The password is the server's.
@@ -103,8 +104,9 @@ impl<S> DatabaseStage<S> {
             let ended = patiently("the end of the client", waiting).await.expect("no panic");
             let took = asked.elapsed();
             println!("revoked by {way}: the client has ended after {} ms", took.as_millis());
-            // The sessions wait for ten minutes. It takes some milliseconds; the machine may be busy.
-            assert!(took < Duration::from_secs(10), "{way}: {took:?}");
+            // The sessions wait for ten minutes. It takes some milliseconds; beside other tests the machine is busy.
+            let most = Duration::from_secs(if soak() { 1 } else { 10 });
+            assert!(took < most, "{way}: {took:?}");
             assert!(said(&ended).contains(words), "{way}: {}", said(&ended));
         }
         let records = self.finish().await;

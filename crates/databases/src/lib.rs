@@ -21,6 +21,8 @@
 //! `keyward_proxy::ServiceStream` and `ServiceExchange`.
 
 mod choice;
+#[cfg(test)]
+mod fuzzed;
 mod listener;
 mod login;
 mod mongodb;

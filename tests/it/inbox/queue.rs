@@ -3,8 +3,12 @@
 use super::*;
 use crate::support::newcomer::Newcomer;
 
-async fn queue(scheme: &str, secret: &str) -> Lab {
-    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+pub(super) async fn queue(scheme: &str, secret: &str) -> Lab {
+    queue_of(Plan::api_key(), scheme, secret).await
+}
+
+async fn queue_of(plan: Plan, scheme: &str, secret: &str) -> Lab {
+    let mut lab = plan.no_agents().start(Origin::saying("fine").await).await;
     lab.guard(Canary::of(secret.to_owned()));
     let hook = json!({"name": "q", "scheme": scheme, "secret": secret});
     let made = api(&lab, "POST", "/hooks", hook, 201).await;
@@ -43,6 +47,45 @@ async fn events_wait_in_order_until_a_reader_has_taken_them() {
     assert_eq!(left["items"][0]["body"], r#"{"n":2}"#);
     api(&lab, "GET", "/hooks/q/events?limit=0", Value::Null, 422).await;
     lab.finish().await;
+}
+
+/// A full queue takes no event, so that the service sends it again; and no more refusals than sixty a minute are recorded.
+#[tokio::test]
+async fn what_anybody_can_send_is_bounded() {
+    let plan = Plan::api_key().top("events: { waiting_max: 2 }");
+    let lab = queue_of(plan, "github", SECRET).await;
+    let event = async |n: u32| {
+        let body = format!("{{\"n\":{n}}}");
+        let fields = format!("X-Hub-Signature-256: sha256={}\r\n", signed(SECRET, &body));
+        send(&lab, "/hooks/q", &fields, &body).await
+    };
+    for n in 1..=2 {
+        assert_eq!(event(n).await.head.status(), 200);
+    }
+    let full = event(3).await;
+    assert_eq!(full.head.status(), 503, "{}", full.text());
+    assert!(full.head.one("retry-after").is_some(), "{:?}", full.head);
+    let all = api(&lab, "GET", "/hooks/q/events", Value::Null, 200).await;
+    let id = all["items"][0]["id"].as_str().expect("an id");
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(2));
+    api(&lab, "DELETE", &format!("/hooks/q/events/{id}"), Value::Null, 204).await;
+    assert_eq!(event(3).await.head.status(), 200, "the service sends it again");
+    for _ in 0..130 {
+        let forged = send(&lab, "/hooks/q", "X-Hub-Signature-256: sha256=00\r\n", "{}").await;
+        assert_eq!(forged.head.status(), 401);
+    }
+    let metrics = lab.gateway.metrics().await;
+    for line in [
+        "keyward_hook_refusals_total{code=\"queue_full\"} 1",
+        "keyward_hook_requests_total{outcome=\"refused\"} 131",
+    ] {
+        assert!(metrics.lines().any(|it| it == line), "{line}: {metrics}");
+    }
+    let records = lab.finish_with_changes().await;
+    let refused = records.iter().filter(|it| it["change"]["action"] == "request refused");
+    // One minute may end meanwhile.
+    let recorded = refused.count();
+    assert!((60..=120).contains(&recorded), "{recorded}");
 }
 
 /// Slack signs the request that proves the URL; one that is not signed gets no answer.

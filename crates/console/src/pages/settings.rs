@@ -13,7 +13,7 @@ use crate::parts::{
 };
 use crate::visit::{Console, Stop, Visit, sentence};
 use keyward_api::wire::{
-    BackupView, CaView, CertificateRole, KeySourceKind, KeySourceView, KeyView, List, ReloadView,
+    BackupView, CaView, CertificateRole, DatabaseListenerView, KeySourceKind, KeySourceView, KeyView, List, ReloadView,
     ReplicaView, Status, TelemetryView, UpstreamView,
 };
 use keyward_base::sign_in::SignInSettings;
@@ -133,10 +133,14 @@ fn gateway(ways: &SignInSettings, status: &Status) -> Markup {
     let agents = (!status.agents.is_empty()).then(|| {
         html! { @for at in &status.agents { p { code { (at.at) } " of " (at.agent) } } }
     });
+    let databases = (!status.databases.is_empty()).then(|| {
+        html! { @for it in &status.databases { (database_listener(it)) } }
+    });
     facts(&[
         ("Version", Some(html! { (status.version) })),
         ("Proxy", Some(lines(&status.proxy))),
         ("Listeners of one agent", agents),
+        ("Listeners for databases", databases),
         ("Admin API and console", Some(html! { code { (status.admin) } })),
         ("Sign-in", Some(sign_in(ways, status))),
         ("Metrics", status.metrics.as_ref().map(|at| html! { code { (at) } })),
@@ -146,6 +150,16 @@ fn gateway(ways: &SignInSettings, status: &Status) -> Markup {
         ("Process", status.process.map(|id| html! { (id) })),
         ("Open runs", (status.runs > 0).then(|| html! { (status.runs) })),
     ])
+}
+
+fn database_listener(listener: &DatabaseListenerView) -> Markup {
+    html! {
+        p {
+            code { (listener.at) } " " (listener.protocol.name())
+            @if let Some(connection) = &listener.connection { " · connection " (connection) }
+            @if let Some(agent) = &listener.agent { " · agent " (agent) ", without a token" }
+        }
+    }
 }
 
 fn telemetry(telemetry: &TelemetryView) -> Markup {

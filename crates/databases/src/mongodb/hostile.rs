@@ -14,7 +14,7 @@ use super::greeting::{self, Client, NoClient};
 use super::login::Login;
 use super::wire::{self, Asked, EARLY_BYTES_MAX, Form, Malformed, Message, OP_MSG};
 use crate::login::ServerError;
-use crate::sample;
+use crate::{fuzzed, sample};
 use crate::stream::Filter;
 use keyward_base::database::DatabaseProtocol;
 
@@ -331,4 +331,50 @@ fn a_read_only_session_sends_no_documents() {
     let got = answered(replaced, &answer, 1000);
     assert!(String::from_utf8_lossy(&got).contains("the connection is read-only"));
     assert_eq!(got[12..16], OP_MSG.to_le_bytes());
+}
+
+#[test]
+fn whatever_comes_first_ends_and_is_answered_shortly() {
+    let messages = vec![
+        msg(&rawdoc! { "hello": 1, "saslSupportedMechs": "admin.u", "$db": "admin" }),
+        msg(&rawdoc! { "ping": 1, "$db": "admin" }),
+        query("admin.$cmd", &rawdoc! { "ismaster": 1 }),
+        msg(&plain("\0main\0kwa_t")),
+        msg(&rawdoc! { "saslStart": 1, "mechanism": "SCRAM-SHA-256" }),
+    ];
+    fuzzed::with_all_of(messages, async |bytes| {
+        let (mut stream, peer) = fuzzed::peer_of(&bytes).await;
+        let read = greeting::read(&mut stream, false).await;
+        assert!(read.is_err() || fuzzed::has(&bytes, "saslStart"), "{bytes:?}");
+        assert!(fuzzed::got(stream, peer).await.len() < 64 * 1024);
+    });
+}
+
+#[test]
+fn whatever_a_server_answers_gets_no_password() {
+    let step = |text: &str| {
+        let bytes = text.as_bytes().to_vec();
+        let payload = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };
+        rawdoc! { "ok": 1.0, "conversationId": 1, "done": false, "payload": payload }
+    };
+    let mechanisms =
+        ["SCRAM-SHA-256", "PLAIN"].map(|it| rawdoc! { "ok": 1, "maxWireVersion": 21, "saslSupportedMechs": [it] });
+    let refusal = rawdoc! { "ok": 0, "code": 18, "errmsg": "no" };
+    let mut documents = mechanisms.to_vec();
+    documents.extend([step("r=x,s=c2FsdHNhbHRzYWx0c2FsdA==,i=15000"), step("v=AAAA"), refusal]);
+    let answers = |document| [1, 2, 3].map(|number| wire::msg(0, number, document));
+    let messages = documents.iter().flat_map(answers).collect();
+    fuzzed::with_all_of(messages, async |bytes| {
+        let permitted = sample::permitted(DatabaseProtocol::Mongodb, Some("u"), PASSWORD);
+        let login = Login::new(permitted, "ci").expect("it is complete");
+        let (mut stream, peer) = fuzzed::peer_of(&bytes).await;
+        let opened = async {
+            let hello = login.greeted_on(&mut stream).await?;
+            login.open_on(&mut stream, &hello).await
+        };
+        let words = opened.await.err().map(|error| error.to_string()).unwrap_or_default();
+        let got = fuzzed::got(stream, peer).await;
+        assert!(!fuzzed::has(&got, PASSWORD) && !words.contains(PASSWORD), "{words}");
+        assert!(got.len() < 8_192);
+    });
 }

@@ -10,7 +10,7 @@ use super::login::{Agreed, Login};
 use super::login_key::{LoginKey, combined, encrypt};
 use super::packet::{PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, packet};
 use crate::login::ServerError;
-use crate::sample;
+use crate::{fuzzed, sample};
 use keyward_base::database::DatabaseProtocol;
 
 const PASSWORD: &str = "canary-password";
@@ -118,16 +118,20 @@ fn server_greeting(flags: u32, plugin: &[u8]) -> Vec<u8> {
     payload
 }
 
+fn login() -> Login {
+    let permitted = sample::permitted(DatabaseProtocol::Mysql, Some("app"), PASSWORD);
+    let agreed =
+        Agreed { flags: USUAL, charset: 45, packet_bytes_max: 1 << 24, program: "x".to_owned() };
+    Login::new(permitted, agreed).expect("it is complete")
+}
+
 /// What comes of a server that sends these payloads, and what it got behind the login.
 async fn against(
     verified: bool,
     greeting: Vec<u8>,
     payloads: &[&[u8]],
 ) -> (Result<Vec<u8>, ServerError>, Vec<u8>) {
-    let permitted = sample::permitted(DatabaseProtocol::Mysql, Some("app"), PASSWORD);
-    let agreed =
-        Agreed { flags: USUAL, charset: 45, packet_bytes_max: 1 << 24, program: "x".to_owned() };
-    let login = Login::new(permitted, agreed).expect("it is complete");
+    let login = login();
     let (mut stream, mut server) = duplex(1 << 20);
     let mut sent = packet(0, &greeting);
     // Each answer of the client has a number between those of the server.
@@ -194,4 +198,47 @@ async fn the_password_goes_over_verified_tls_in_full_and_else_by_challenge() {
     let (result, got) = against(false, greeting(), &[native, ok]).await;
     result.expect("a session");
     assert_eq!(got[got.len() - 24..got.len() - 20], [20, 0, 0, 3], "a hash of 20 bytes");
+}
+
+#[test]
+fn whatever_comes_first_ends_and_is_answered_shortly() {
+    let usual = packet(1, &login_payload(USUAL, b"app\0\x04hashcaching_sha2_password\0"));
+    let tls = packet(1, &login_payload(USUAL | TLS, b""));
+    let old = packet(1, &login_payload(PROTOCOL_41, b"u\0\0"));
+    fuzzed::with_all_of(vec![usual, tls, old, packet(3, b"hash")], async |bytes| {
+        for offers_tls in [false, true] {
+            let answer = answered(&bytes, offers_tls).await;
+            assert!(offers_tls || !matches!(answer, Ok(Answer::Tls)), "TLS that was not offered");
+        }
+    });
+}
+
+#[test]
+fn whatever_a_server_answers_gets_no_password_without_verified_tls() {
+    let payloads: [&[u8]; 9] = [
+        b"\xfemysql_clear_password\0",
+        b"\xfesha256_password\0AAAA",
+        b"\xfemysql_native_password\0AAAAAAAABBBBBBBBBBBB\0",
+        b"\xfecaching_sha2_password\0AAAAAAAABBBBBBBBBBBB\0",
+        b"\x01\x04",
+        b"\x01\x03",
+        b"\x01-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n",
+        b"\0\0\0\x02\0\0\0",
+        b"\xff\x15\x04#28000no",
+    ];
+    let mut messages = vec![packet(0, &server_greeting(USUAL, b"caching_sha2_password"))];
+    // After the greeting, the login and the answer to it.
+    messages.extend(payloads.iter().flat_map(|payload| [packet(2, payload), packet(4, payload)]));
+    fuzzed::with_all_of(messages, async |bytes| {
+        let (mut stream, peer) = fuzzed::peer_of(&bytes).await;
+        let (login, mut sequence) = (login(), Sequence::default());
+        let result = match login.greeting(&mut stream, &mut sequence).await {
+            Ok(greeting) => login.prove(&mut stream, &mut sequence, greeting, false).await,
+            Err(error) => Err(error),
+        };
+        let words = result.err().map(|error| error.to_string()).unwrap_or_default();
+        let got = fuzzed::got(stream, peer).await;
+        assert!(!fuzzed::has(&got, PASSWORD) && got.len() < 4_096, "{got:?}");
+        assert!(!words.contains(PASSWORD), "{words}");
+    });
 }

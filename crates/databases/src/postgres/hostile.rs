@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::login::{Login, LoginError};
 use super::parameters::StartupParameters;
 use super::startup::{self, FirstMessage, Malformed};
-use crate::sample;
+use crate::{fuzzed, sample};
 use keyward_base::database::DatabaseProtocol;
 
 const PASSWORD: &str = "canary-password";
@@ -265,4 +265,50 @@ async fn over_verified_tls_a_server_may_ask_for_the_password_once() {
     let (_, got) = against(true, asks(5, b"salt"), refuses).await;
     assert!(String::from_utf8_lossy(&got).contains("md5"));
     assert!(!String::from_utf8_lossy(&got).contains(PASSWORD));
+}
+
+#[test]
+fn whatever_comes_first_ends_and_is_answered_shortly() {
+    let ssl = vec![0, 0, 0, 8, 4, 210, 22, 47];
+    let gss = vec![0, 0, 0, 8, 4, 210, 22, 48];
+    let cancel = [&[0, 0, 0, 16, 4, 210, 22, 46][..], &[1; 8]].concat();
+    let startup = startup_message(0x0003_0000, b"user\0u\0database\0d\0\0");
+    let later = startup_message(0x0003_0002, b"user\0u\0_pq_.x\0y\0\0");
+    fuzzed::with_all_of(vec![ssl, gss, cancel, startup, later], async |bytes| {
+        let (first, answered) = begun(&bytes).await;
+        // At most one answer to each request for encryption.
+        assert!(answered.len() <= 3 && answered.iter().all(|it| *it == b'N'), "{answered:?}");
+        assert!(!matches!(first, Ok(FirstMessage::Startup(startup)) if startup.user().is_empty()));
+    });
+    let password = message(b'p', b"kwa_t\0");
+    fuzzed::with_all_of(vec![password, message(b'Q', b"SELECT 1\0")], async |bytes| {
+        let (mut stream, peer) = fuzzed::peer_of(&bytes).await;
+        let read = startup::password(&mut stream, &startup::Startup::default()).await;
+        assert!(read.is_err() || bytes.starts_with(b"p"), "{bytes:?}");
+        assert!(fuzzed::got(stream, peer).await.len() < 64);
+    });
+}
+
+#[test]
+fn whatever_a_server_answers_gets_no_password_without_verified_tls() {
+    let scram = asks(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
+    let ready = [message(b'S', b"a\0b\0"), message(b'K', &[1; 8]), message(b'Z', b"I")].concat();
+    let messages = vec![
+        asks(0, b""),
+        asks(3, b""),
+        asks(5, b"salt"),
+        scram,
+        asks(11, b"r=x,s=c2FsdA==,i=4096"),
+        asks(12, b"v=AAAA"),
+        message(b'E', b"SFATAL\0C28P01\0Mno\0\0"),
+        ready,
+    ];
+    fuzzed::with_all_of(messages, async |bytes| {
+        let (mut stream, peer) = fuzzed::peer_of(&bytes).await;
+        let opened = login().open_on(&mut stream, false, None).await;
+        let words = opened.err().map(|error| error.to_string()).unwrap_or_default();
+        let got = fuzzed::got(stream, peer).await;
+        assert!(!fuzzed::has(&got, PASSWORD) && !fuzzed::has(&got, "md5"), "{got:?}");
+        assert!(!words.contains(PASSWORD) && got.len() < 4_096, "{words}");
+    });
 }

@@ -6,7 +6,7 @@ use super::greeting::{self, Answer, Client, NoClient};
 use super::login::Login;
 use super::resp::{Malformed, write_command};
 use crate::login::ServerError;
-use crate::sample;
+use crate::{fuzzed, sample};
 use keyward_base::database::DatabaseProtocol;
 
 const PASSWORD: &str = "canary-password";
@@ -149,4 +149,35 @@ async fn a_server_that_refuses_or_speaks_another_protocol_opens_no_session() {
         assert!(error.contains(says), "{error}");
         assert!(!error.contains(PASSWORD), "{error}");
     }
+}
+
+#[test]
+fn whatever_comes_first_ends_and_is_answered_shortly() {
+    let messages = vec![
+        command(&["AUTH", "main", "kwa_t"]),
+        command(&["HELLO", "3", "AUTH", "main", "kwa_t", "SETNAME", "x"]),
+        command(&["CLIENT", "SETINFO", "LIB-NAME", "x"]),
+        command(&["PING"]),
+        b"AUTH \"main\" kwa_t\r\n".to_vec(),
+    ];
+    fuzzed::with_all_of(messages, async |bytes| {
+        let (mut stream, peer) = fuzzed::peer_of(&bytes).await;
+        let read = greeting::read(&mut stream, false).await;
+        assert!(read.is_err() || fuzzed::has(&bytes.to_ascii_uppercase(), "AUTH"), "{bytes:?}");
+        assert!(fuzzed::got(stream, peer).await.len() < 16 * 1024);
+    });
+}
+
+#[test]
+fn whatever_a_server_answers_ends_the_login_or_opens_a_session() {
+    let messages = ["+OK\r\n", "-NOPERM no\r\n", "-WRONGPASS no\r\n", "$3\r\nabc\r\n", ":1\r\n", "*1\r\n+OK\r\n"];
+    let messages = messages.iter().map(|it| it.as_bytes().to_vec()).collect();
+    fuzzed::with_all_of(messages, async |bytes| {
+        let permitted = sample::permitted_at(DatabaseProtocol::Redis, "2", None, PASSWORD);
+        let login = Login::new(permitted, "ci").expect("it is complete");
+        let (mut stream, peer) = fuzzed::peer_of(&bytes).await;
+        let words = login.open_on(&mut stream).await.err().map(|error| error.to_string());
+        assert!(words.is_none_or(|words| !words.contains(PASSWORD)));
+        assert!(fuzzed::got(stream, peer).await.len() < 4_096);
+    });
 }

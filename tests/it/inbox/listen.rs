@@ -1,0 +1,119 @@
+//! `keyward hook listen`: programs that handle events one after the other, over the stream of server-sent events.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::queue::queue;
+use super::*;
+
+/// Sends event `n` of the service.
+async fn event(lab: &Lab, n: u32) {
+    let body = format!("{{\"n\":{n}}}");
+    let signature = format!("X-Hub-Signature-256: sha256={}\r\n", signed(SECRET, &body));
+    let fields = format!("{signature}X-GitHub-Event: push\r\nContent-Type: application/json\r\n");
+    let answer = send(lab, "/hooks/q", &fields, &body).await;
+    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+}
+
+/// `keyward hook listen q`, in the folder of the lab.
+fn listener(lab: &Lab, more: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").expect("a path"));
+    command.env("HOME", lab.gateway.folder()).env("KEYWARD_DATA", lab.gateway.data());
+    command.args(["hook", "listen", "q"]).args(more).current_dir(lab.gateway.folder());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true).spawn().expect("it runs")
+}
+
+/// The lines of a file, when there are so many.
+async fn lines_of(file: &PathBuf, count: usize) -> Vec<String> {
+    let written = async {
+        loop {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            if text.ends_with('\n') && text.lines().count() >= count {
+                return text.lines().map(str::to_owned).collect();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently(&format!("{count} lines of {}", file.display()), written).await
+}
+
+/// Waits until so many events are left.
+async fn until_left(lab: &Lab, count: usize) -> Value {
+    let left = async {
+        loop {
+            let all = api(lab, "GET", "/hooks/q/events", Value::Null, 200).await;
+            if all["items"].as_array().is_some_and(|all| all.len() == count) {
+                return all["items"].clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently(&format!("{count} events"), left).await
+}
+
+#[tokio::test]
+async fn a_program_gets_each_event_in_order_and_one_that_failed_again() {
+    let lab = queue("github", SECRET).await;
+    for n in 1..=3 {
+        event(&lab, n).await;
+    }
+    // The first run fails.
+    let script = "[ -e failed ] || { : > failed; exit 7; }; \
+        { printf '%s %s ' \"$KEYWARD_EVENT_TYPE\" \"$KEYWARD_EVENT_HEADERS\"; cat; echo; } >> handled";
+    let mut listening = listener(&lab, &["--exec", script]);
+    let handled = lab.gateway.folder().join("handled");
+    lines_of(&handled, 3).await;
+    // It still listens.
+    event(&lab, 4).await;
+    let lines = lines_of(&handled, 4).await;
+    for (line, n) in lines.iter().zip(1..) {
+        assert!(line.starts_with("application/json {"), "{line}");
+        assert!(line.ends_with(&format!("}} {{\"n\":{n}}}")), "{line}");
+        assert!(line.to_ascii_lowercase().contains(r#""x-github-event":"push""#), "{line}");
+        assert!(!line.contains(SECRET), "{line}");
+    }
+    assert_eq!(lines.len(), 4, "each is handled once");
+    until_left(&lab, 0).await;
+    listening.kill().await.expect("our child");
+    let mut said = String::new();
+    let mut errors = listening.stderr.take().expect("piped");
+    errors.read_to_string(&mut said).await.expect("text");
+    assert!(said.contains("is tried again in 1 s: exit status: 7"), "{said}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_whose_listener_was_killed_is_for_the_next_one() {
+    let lab = queue("github", SECRET).await;
+    event(&lab, 1).await;
+    // The shell's parent is the listener.
+    let mut killed = listener(&lab, &["--exec", "cat > begun; echo >> begun; kill -9 $PPID"]);
+    let ended = patiently("its end", killed.wait()).await.expect("our child");
+    assert_eq!(ended.code(), None, "{ended}");
+    assert_eq!(lines_of(&lab.gateway.folder().join("begun"), 1).await, [r#"{"n":1}"#]);
+    let left = until_left(&lab, 1).await;
+    assert_eq!(left[0]["body"], r#"{"n":1}"#);
+    // Without a program, each is printed and removed.
+    let mut next = listener(&lab, &[]);
+    let mut printed = BufReader::new(next.stdout.take().expect("piped")).lines();
+    let line = patiently("a line", printed.next_line()).await.expect("text").expect("a line");
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!((&line["id"], &line["body"]), (&left[0]["id"], &left[0]["body"]));
+    until_left(&lab, 0).await;
+    next.kill().await.expect("our child");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_listener_of_no_hook_ends_with_the_reason() {
+    let lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    let output = listener(&lab, &["--exec", "true"]).wait_with_output().await.expect("it ends");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success() && said.contains("`q`"), "{said}");
+    lab.finish().await;
+}
