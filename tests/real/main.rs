@@ -67,6 +67,7 @@ mod shells;
 mod signatures;
 mod ssh;
 mod stage;
+mod story_databases;
 mod tls_proxy;
 mod unable;
 mod webhooks;

@@ -2,7 +2,7 @@
 
 mod clients;
 mod rules;
-mod server;
+pub(crate) mod server;
 mod stage;
 
 use self::server::{NAME, Server};

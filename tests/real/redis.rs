@@ -1,7 +1,7 @@
 //! redis-cli, redis-py and ioredis at a real Redis server, through a listener for databases.
 
 mod clients;
-mod server;
+pub(crate) mod server;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};

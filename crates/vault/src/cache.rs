@@ -38,7 +38,7 @@ pub struct Cell {
     held: ArcSwapOption<CachedCredential>,
     state: Mutex<CellState>,
     news: watch::Sender<()>,
-    /// Whether it was looked up since the map last made room.
+    /// Whether it was looked up again since it was made, or since the map last made room.
     is_used: AtomicBool,
 }
 
@@ -127,7 +127,7 @@ impl Cell {
             held: ArcSwapOption::empty(),
             state: Mutex::default(),
             news: watch::channel(()).0,
-            is_used: AtomicBool::new(true),
+            is_used: AtomicBool::new(false),
         }
     }
 

@@ -12,7 +12,7 @@ const SECRET: &str = "the-secret-of-the-service-canary";
 
 /// D12: an operator makes a hook without reading documentation, and sees what a service sends to it.
 #[tokio::test]
-async fn d12_a_hook_is_added_and_shows_what_a_service_sends() {
+async fn e8_a_hook_is_added_and_shows_what_a_service_sends() {
     let mut lab = Plan::api_key().start(Origin::saying("fine").await).await;
     lab.guard(Canary::of(SECRET.to_owned()));
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;

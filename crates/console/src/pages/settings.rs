@@ -13,8 +13,8 @@ use crate::parts::{
 };
 use crate::visit::{Console, Stop, Visit, sentence};
 use keyward_api::wire::{
-    BackupView, CaView, CertificateRole, DatabaseListenerView, KeySourceKind, KeySourceView, KeyView, List, ReloadView,
-    ReplicaView, Status, TelemetryView, UpstreamView,
+    BackupView, CaView, CertificateRole, DatabaseListenerView, KeySourceKind, KeySourceView,
+    KeyView, List, ReloadView, ReplicaView, Status, TelemetryView, UpstreamView,
 };
 use keyward_base::sign_in::SignInSettings;
 use keyward_model::{Org, Shown};

@@ -14,8 +14,8 @@ use super::greeting::{self, Client, NoClient};
 use super::login::Login;
 use super::wire::{self, Asked, EARLY_BYTES_MAX, Form, Malformed, Message, OP_MSG};
 use crate::login::ServerError;
-use crate::{fuzzed, sample};
 use crate::stream::Filter;
+use crate::{fuzzed, sample};
 use keyward_base::database::DatabaseProtocol;
 
 const PASSWORD: &str = "canary-password";
@@ -357,8 +357,8 @@ fn whatever_a_server_answers_gets_no_password() {
         let payload = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };
         rawdoc! { "ok": 1.0, "conversationId": 1, "done": false, "payload": payload }
     };
-    let mechanisms =
-        ["SCRAM-SHA-256", "PLAIN"].map(|it| rawdoc! { "ok": 1, "maxWireVersion": 21, "saslSupportedMechs": [it] });
+    let mechanisms = ["SCRAM-SHA-256", "PLAIN"]
+        .map(|it| rawdoc! { "ok": 1, "maxWireVersion": 21, "saslSupportedMechs": [it] });
     let refusal = rawdoc! { "ok": 0, "code": 18, "errmsg": "no" };
     let mut documents = mechanisms.to_vec();
     documents.extend([step("r=x,s=c2FsdHNhbHRzYWx0c2FsdA==,i=15000"), step("v=AAAA"), refusal]);

@@ -170,7 +170,14 @@ fn whatever_comes_first_ends_and_is_answered_shortly() {
 
 #[test]
 fn whatever_a_server_answers_ends_the_login_or_opens_a_session() {
-    let messages = ["+OK\r\n", "-NOPERM no\r\n", "-WRONGPASS no\r\n", "$3\r\nabc\r\n", ":1\r\n", "*1\r\n+OK\r\n"];
+    let messages = [
+        "+OK\r\n",
+        "-NOPERM no\r\n",
+        "-WRONGPASS no\r\n",
+        "$3\r\nabc\r\n",
+        ":1\r\n",
+        "*1\r\n+OK\r\n",
+    ];
     let messages = messages.iter().map(|it| it.as_bytes().to_vec()).collect();
     fuzzed::with_all_of(messages, async |bytes| {
         let permitted = sample::permitted_at(DatabaseProtocol::Redis, "2", None, PASSWORD);

@@ -148,6 +148,9 @@ fn check_value(field: &Field, value: Secret) -> Result<Secret, GrantError> {
         Some(text) if fits(text) => Ok(value),
         _ => {
             let pattern = field.pattern.as_ref().map_or("", |shape| shape.as_str());
+            // As the provider's file has it.
+            let inner = pattern.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$"));
+            let pattern = inner.unwrap_or(pattern);
             Err(GrantError::Shape {
                 field: name(),
                 label: noun(&field.label),

@@ -79,8 +79,8 @@ fn no_schedule_of_three_replicas_sends_a_spent_token_or_loses_a_write() {
     });
     let (all, with_excuse) = (all.into_inner(), with_excuse.into_inner());
     println!("{all} schedules, in {with_excuse} of them a token was used twice with an excuse");
-    // Excuses are for few.
-    assert!(with_excuse * 10 <= all.max(100), "{with_excuse} of {all}");
+    // Half a percent.
+    assert!(with_excuse * 50 <= all + 100, "{with_excuse} of {all}");
 }
 
 /// The database is away for longer than a lease while a replica has an answer that it could not store. When the database
