@@ -109,5 +109,10 @@ pub async fn got(stream: DuplexStream, mut peer: DuplexStream) -> Vec<u8> {
 
 /// Whether bytes have this text.
 pub fn has(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|some| some == text.as_bytes())
+    has_bytes(bytes, text.as_bytes())
+}
+
+/// Whether bytes have these in a row.
+pub fn has_bytes(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|some| some == part)
 }

@@ -14,6 +14,11 @@ use crate::{fuzzed, sample};
 use keyward_base::database::DatabaseProtocol;
 
 const PASSWORD: &str = "canary-password";
+/// What PyMySQL 2.2.8 answers with [`PASSWORD`] to the nonce of [`server_greeting`]: `scramble_caching_sha2`.
+const SCRAMBLED: [u8; 32] = *b"\xc4\x6d\x98\xe4\x6f\x47\xf6\xf7\xcb\x9e\x3b\x49\xaf\x42\xfa\x2c\xe7\x13\x36\x7e\x16\xaf\x7a\x10\xfc\xe3\x2c\x15\xb8\x37\xef\x13";
+/// The same: `scramble_native_password`.
+const SCRAMBLED_NATIVE: [u8; 20] =
+    *b"\xb8\x34\x6a\x3e\xbf\x36\xd9\x94\x24\x3a\x42\xc9\xe4\xbf\x94\x95\xdf\xe7\xd1\xf6";
 const USUAL: u32 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
 
 fn login_payload(flags: u32, rest: &[u8]) -> Vec<u8> {
@@ -194,10 +199,12 @@ async fn the_password_goes_over_verified_tls_in_full_and_else_by_challenge() {
     let (result, got) = against(false, greeting(), &[ok]).await;
     result.expect("a session");
     assert!(!got.windows(PASSWORD.len()).any(|it| it == PASSWORD.as_bytes()));
+    assert!(fuzzed::has_bytes(&got, &SCRAMBLED), "{got:02x?}");
     let native = b"\xfemysql_native_password\0AAAAAAAABBBBBBBBBBBB\0";
     let (result, got) = against(false, greeting(), &[native, ok]).await;
     result.expect("a session");
     assert_eq!(got[got.len() - 24..got.len() - 20], [20, 0, 0, 3], "a hash of 20 bytes");
+    assert_eq!(got[got.len() - 20..], SCRAMBLED_NATIVE);
 }
 
 #[test]

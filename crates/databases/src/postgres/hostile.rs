@@ -267,6 +267,30 @@ async fn over_verified_tls_a_server_may_ask_for_the_password_once() {
     assert!(!String::from_utf8_lossy(&got).contains(PASSWORD));
 }
 
+/// RFC 5929 §4: with a binding, both ends of one TLS stream are proved to be those of the exchange.
+#[tokio::test]
+async fn scram_is_bound_to_the_stream_where_both_can() {
+    let both = asks(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
+    let only = asks(10, b"SCRAM-SHA-256\0\0");
+    for (offer, binding, begins) in [
+        (&both, Some(vec![7; 32]), "SCRAM-SHA-256-PLUS\0"),
+        (&both, None, "SCRAM-SHA-256\0"),
+        (&only, Some(vec![7; 32]), "SCRAM-SHA-256\0"),
+    ] {
+        let (mut stream, peer) = fuzzed::peer_of(offer).await;
+        login().open_on(&mut stream, true, binding.clone()).await.err().expect("it is cut");
+        let got = fuzzed::got(stream, peer).await;
+        assert!(fuzzed::has(&got, begins), "{got:?}");
+        // GS2 headers: bound, bound if the server could, and not able to.
+        let header = match (begins.contains("PLUS"), &binding) {
+            (true, _) => "p=tls-server-end-point,,n=",
+            (false, Some(_)) => "y,,n=",
+            (false, None) => "n,,n=",
+        };
+        assert!(fuzzed::has(&got, header), "{header}: {}", String::from_utf8_lossy(&got));
+    }
+}
+
 #[test]
 fn whatever_comes_first_ends_and_is_answered_shortly() {
     let ssl = vec![0, 0, 0, 8, 4, 210, 22, 47];
