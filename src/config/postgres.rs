@@ -54,8 +54,8 @@ section! {
     #[derive(Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub(super) struct PostgresText {
-        /// Where the database is: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. Several hosts, separated by commas, are
-        /// tried in their order.
+        /// Where the database is: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. Of several hosts, separated by commas,
+        /// the first one that accepts writes is used, and after a failover the next.
         #[key("[secret](#secrets)", required)]
         url: Option<Value>,
         /// `verify`: TLS, with a certificate that is valid for the host. `off`: no encryption, for a database on this

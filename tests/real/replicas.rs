@@ -4,9 +4,13 @@ mod chains;
 mod checked;
 pub(crate) mod cut;
 mod delivery;
+mod failover;
+mod herd;
+mod lag;
 mod limits;
 mod operations;
 mod outdated;
+mod shared;
 mod take_over;
 
 use std::process::Command;
@@ -16,9 +20,10 @@ use serde_json::{Value, json};
 use crate::postgres::server::{NAME, Server};
 use crate::stage::said;
 use crate::support::authorization::Authorization;
-use crate::support::canary::Canary;
+use crate::support::canary::{Canaries, Canary};
 use crate::support::gateway::Gateway;
 use crate::support::tokens::{api, method, plan_of, refresh_only, rules};
+use crate::support::wire::find;
 use crate::support::*;
 
 pub(crate) const MASTER_KEY: &str =
@@ -54,6 +59,14 @@ impl Database {
         format!(
             "postgres://app:{password}@{NAME}:{port}/app?hostaddr={address}&sslmode=verify-full"
         )
+    }
+
+    /// Looks for secrets in all tables: raw, in hex and in base64.
+    pub(crate) fn assert_lacks(&self, secrets: impl IntoIterator<Item = Canary>) {
+        let rows = self.server.rows("app");
+        // What is no secret is found there, or this looks at nothing.
+        assert!(find(&rows, b"org_default").is_some(), "{} bytes", rows.len());
+        Canaries::new(secrets.into_iter().collect()).assert_absent("the database", &rows);
     }
 
     /// The same plan on this database.

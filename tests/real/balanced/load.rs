@@ -58,6 +58,15 @@ impl Owners {
         known.refresh.insert(refresh.to_owned(), connection);
     }
 
+    /// The tokens that are good now.
+    pub(super) fn tokens(&self) -> Vec<String> {
+        let mut known = self.known.lock().expect("not poisoned");
+        known.follow(&self.relay);
+        let access = known.access.iter().filter(|(_, (_, ends))| Instant::now() < *ends);
+        let refresh = known.refresh.keys().filter(|token| !known.uses.contains_key(*token));
+        access.map(|(token, _)| token).chain(refresh).cloned().collect()
+    }
+
     /// How often a refresh token arrived after its first use was answered.
     pub(super) fn arrived_again(&self) -> usize {
         let known = self.known.lock().expect("not poisoned");

@@ -19,6 +19,7 @@ use crate::replicas::cut::{Link, Network};
 use crate::replicas::{Database, MASTER_KEY};
 use crate::stage::service;
 use crate::support::authorization::AUTH_HOST;
+use crate::support::canary::Canary;
 use crate::support::process::{Served, reserved_address};
 use crate::support::*;
 
@@ -151,6 +152,15 @@ impl Fleet {
         assert_eq!(refused.len(), self.owners.arrived_again(), "{refused:?}");
         assert_eq!(self.issuer.log("revoked").len(), lost.len(), "{refused:?}");
         assert_eq!(self.issuer.log("failed"), Vec::<Value>::new());
+        self.check_database();
+    }
+
+    /// The owner of the database reads no secret there.
+    fn check_database(&self) {
+        let mut secrets = self.owners.tokens();
+        assert!(secrets.len() >= self.connections, "{} tokens", secrets.len());
+        secrets.extend([SECRET, MASTER_KEY, &self.token].map(str::to_owned));
+        self.database.assert_lacks(secrets.into_iter().map(Canary::of));
     }
 }
 

@@ -141,6 +141,20 @@ impl Server {
 
     /// What the superuser gets, past the gateway.
     pub(crate) fn sql(&self, database: &str, text: &str) -> String {
+        let output = self.psql(database, text);
+        String::from_utf8_lossy(&output).trim_end().to_owned()
+    }
+
+    /// All rows of all tables, with their bytes as they are.
+    pub(crate) fn rows(&self, database: &str) -> Vec<u8> {
+        let tables = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables \
+                      WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
+        let tables = self.sql(database, tables);
+        let copy = |table| self.psql(database, &format!("COPY {table} TO STDOUT (FORMAT binary)"));
+        tables.lines().flat_map(copy).collect()
+    }
+
+    fn psql(&self, database: &str, text: &str) -> Vec<u8> {
         let mut command = Command::new("psql");
         let socket = self.folder.path();
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -148,7 +162,7 @@ impl Server {
         command.args(["-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-qAtc", text]);
         let output = command.output().expect("`tests/run` installs it");
         assert!(output.status.success(), "{text}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        output.stdout
     }
 
     fn data(&self) -> PathBuf {

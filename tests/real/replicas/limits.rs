@@ -19,13 +19,13 @@ async fn until_metric(gateway: &Gateway, name: &str, expected: u64) {
 const HEARD: &str = "keyward_shared_limit_requests_total";
 
 /// The three replicas of a test.
-async fn three(database: &Database, plan: Plan) -> (Lab, [Gateway; 2]) {
+pub(super) async fn three(database: &Database, plan: Plan) -> (Lab, [Gateway; 2]) {
     let lab = database.under(plan).start(Origin::saying("fine").await).await;
     let others = [lab.gateway.replica().await, lab.gateway.replica().await];
     (lab, others)
 }
 
-async fn finish(lab: Lab, others: [Gateway; 2]) {
+pub(super) async fn finish(lab: Lab, others: [Gateway; 2]) {
     for mut other in others {
         other.stop().await;
     }

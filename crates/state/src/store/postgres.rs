@@ -9,6 +9,7 @@ mod feed;
 mod pool;
 mod presence;
 mod schema;
+mod servers;
 mod sql;
 mod tls;
 

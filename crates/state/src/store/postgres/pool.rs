@@ -1,19 +1,21 @@
 //! Streams to the database: bounded in number, each operation bounded in time. A stream whose operation took too long is
-//! closed, because its answer may come at any time. Operations that the database wants to be repeated (serialization
+//! closed, because its answer may come at any time; with several servers, all of them are. Operations that the database wants to be repeated (serialization
 //! failures, deadlocks) are.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime,
 };
+use parking_lot::Mutex;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::PostgresSettings;
+use super::servers::Servers;
 use super::tls::Tls;
 use crate::store::StoreError;
 
@@ -77,6 +79,10 @@ pub(super) struct Pool {
     streams: deadpool_postgres::Pool,
     timeout: Duration,
     place: Arc<str>,
+    /// Whether there is another server to write to.
+    has_others: bool,
+    /// Streams that were opened before are closed instead of used.
+    used_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl PostgresError {
@@ -106,10 +112,23 @@ impl Pool {
         #[cfg(target_os = "linux")]
         database.tcp_user_timeout(timeout * 2);
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let has_others = database.get_hosts().len().max(database.get_hostaddrs().len()) > 1;
         let manager = match tls {
-            Some(config) => Manager::from_config(database, Tls(config), manager),
-            None => Manager::from_config(database, tokio_postgres::NoTls, manager),
+            Some(config) => {
+                let servers = Servers::of(&database, Tls(config), timeout)?;
+                Manager::from_connect(database, servers, manager)
+            }
+            None => {
+                let servers = Servers::of(&database, tokio_postgres::NoTls, timeout)?;
+                Manager::from_connect(database, servers, manager)
+            }
         };
+        let used_until: Arc<Mutex<Option<Instant>>> = Arc::default();
+        let until = used_until.clone();
+        let is_used = Hook::sync_fn(move |_, metrics| match *until.lock() {
+            Some(until) if metrics.created <= until => Err(HookError::message("a failover")),
+            _ => Ok(()),
+        });
         let milliseconds = timeout.as_millis();
         let bounded = Hook::async_fn(move |stream: &mut deadpool_postgres::ClientWrapper, _| {
             Box::pin(async move {
@@ -124,9 +143,10 @@ impl Pool {
             .create_timeout(Some(timeout))
             .recycle_timeout(Some(timeout))
             .post_create(bounded)
+            .pre_recycle(is_used)
             .build()
             .map_err(|error| PostgresError::Settings(error.to_string()))?;
-        Ok(Self { streams, timeout, place })
+        Ok(Self { streams, timeout, place, has_others, used_until })
     }
 
     /// A stream, for the start.
@@ -146,7 +166,7 @@ impl Pool {
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
-        let mut repeats = 0;
+        let (mut repeats, mut is_moved) = (0, false);
         loop {
             let stream = self.stream(action).await?;
             let statement = async {
@@ -158,15 +178,29 @@ impl Pool {
                 Ok(Err(error)) => Failure::of(error),
                 Err(_) => {
                     drop(Object::take(stream));
+                    if self.has_others {
+                        self.close_all();
+                    }
                     let text = format!("{} did not answer within {:?}", self.place, self.timeout);
                     let source = io::Error::new(io::ErrorKind::TimedOut, text);
                     return Err(StoreError::Io { action, source });
                 }
             };
-            if !failure.repeats(&mut repeats).await {
+            if failure.is_read_only() && !is_moved {
+                // Nothing was written, and another server may be the one for it.
+                drop(Object::take(stream));
+                self.close_all();
+                is_moved = true;
+            } else if !failure.repeats(&mut repeats).await {
                 return Err(failure.during(action));
             }
         }
+    }
+
+    /// New streams from now on: after a failover, those that are open lead to a server that is silent or read-only.
+    fn close_all(&self) {
+        *self.used_until.lock() = Some(Instant::now());
+        drop(self.streams.retain(|_, _| false));
     }
 
     fn unreachable(&self, error: &PoolError) -> Failure {
@@ -202,6 +236,11 @@ impl Failure {
             }
         };
         Self { text, state }
+    }
+
+    /// Whether the server serves reads only, as the primary of before a failover may do.
+    fn is_read_only(&self) -> bool {
+        self.state == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
     /// Whether the same operation is likely to succeed at once.

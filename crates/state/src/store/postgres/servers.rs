@@ -1,0 +1,208 @@
+//! Streams to one of several servers: to the first one that may be written, beginning with the one that was used last. A
+//! server that is silent takes a share of the time, so that one after it is still reached.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use deadpool_postgres::Connect;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, Error, Socket};
+
+use super::pool::{Failure, PostgresError};
+
+/// Opens streams.
+pub(super) struct Servers<T> {
+    all: Vec<Config>,
+    tls: T,
+    timeout: Duration,
+    /// Whether each stream begins with another server: `load_balance_hosts=random`.
+    is_spread: bool,
+    used_last: AtomicUsize,
+}
+
+impl<T> Servers<T> {
+    /// Those of a configuration. A stream takes this time at most.
+    pub(super) fn of(database: &Config, tls: T, timeout: Duration) -> Result<Self, PostgresError> {
+        let (hosts, addresses) = (database.get_hosts().len(), database.get_hostaddrs().len());
+        let (count, ports) = (hosts.max(addresses), database.get_ports().len());
+        if count == 0 {
+            return Err(PostgresError::Settings("the URL names no host".to_owned()));
+        }
+        let fits = |other: usize, least: usize| other <= least || other == count;
+        if !fits(hosts, 0) || !fits(addresses, 0) || !fits(ports, 1) {
+            let text = format!(
+                "the URL names {hosts} hosts, {addresses} addresses (`hostaddr`) and {ports} ports: name as many \
+                 of each, or one port for all"
+            );
+            return Err(PostgresError::Settings(text));
+        }
+        let all = (0..count).map(|at| only(database, at)).collect();
+        let is_spread = database.get_load_balance_hosts() == LoadBalanceHosts::Random;
+        Ok(Self { all, tls, timeout, is_spread, used_last: AtomicUsize::new(0) })
+    }
+}
+
+/// The configuration of one server. Of several, only those that may be written serve, whatever the URL says.
+fn only(database: &Config, at: usize) -> Config {
+    let mut one = Config::new();
+    match database.get_hosts().get(at) {
+        Some(Host::Tcp(name)) => drop(one.host(name.clone())),
+        Some(Host::Unix(path)) => drop(one.host_path(path)),
+        None => {}
+    }
+    if let Some(address) = database.get_hostaddrs().get(at) {
+        one.hostaddr(*address);
+    }
+    if let Some(port) = database.get_ports().get(at).or(database.get_ports().first()) {
+        one.port(*port);
+    }
+    let texts: [(Option<&str>, fn(&mut Config, String) -> &mut Config); 4] = [
+        (database.get_user(), Config::user),
+        (database.get_dbname(), Config::dbname),
+        (database.get_options(), Config::options),
+        (database.get_application_name(), Config::application_name),
+    ];
+    for (text, set) in texts {
+        if let Some(text) = text {
+            set(&mut one, text.to_owned());
+        }
+    }
+    if let Some(password) = database.get_password() {
+        one.password(password);
+    }
+    if let Some(timeout) = database.get_connect_timeout() {
+        one.connect_timeout(*timeout);
+    }
+    if let Some(timeout) = database.get_tcp_user_timeout() {
+        one.tcp_user_timeout(*timeout);
+    }
+    if let Some(interval) = database.get_keepalives_interval() {
+        one.keepalives_interval(interval);
+    }
+    if let Some(retries) = database.get_keepalives_retries() {
+        one.keepalives_retries(retries);
+    }
+    one.keepalives(database.get_keepalives()).keepalives_idle(database.get_keepalives_idle());
+    one.ssl_mode(database.get_ssl_mode()).ssl_negotiation(database.get_ssl_negotiation());
+    one.channel_binding(database.get_channel_binding());
+    one.load_balance_hosts(database.get_load_balance_hosts());
+    one.target_session_attrs(
+        match database.get_hosts().len().max(database.get_hostaddrs().len()) {
+            0 | 1 => database.get_target_session_attrs(),
+            _ => TargetSessionAttrs::ReadWrite,
+        },
+    );
+    one
+}
+
+/// What a pool keeps of a stream.
+type Opened = (Client, JoinHandle<()>);
+
+async fn open<T>(server: &Config, tls: T) -> Result<Opened, Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = server.connect(tls).await?;
+    let ends = async move {
+        if let Err(error) = connection.await {
+            let failure = Failure::of(error);
+            tracing::debug!(%failure, "a stream to the database has ended");
+        }
+    };
+    Ok((client, tokio::spawn(ends)))
+}
+
+impl<T> Connect for Servers<T>
+where
+    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+    T::Stream: Send + Sync + 'static,
+    T::TlsConnect: Send + Sync,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send + '_>> {
+        Box::pin(async move {
+            let count = self.all.len();
+            let first = match self.is_spread {
+                true => self.used_last.fetch_add(1, Relaxed),
+                false => self.used_last.load(Relaxed),
+            };
+            let share = self.timeout.div_f64(count as f64);
+            let mut turn = 0;
+            loop {
+                let at = (first + turn) % count;
+                turn += 1;
+                let opened = open(&self.all[at], self.tls.clone());
+                // The pool ends the last attempt when the time is over.
+                let opened = match turn == count {
+                    true => Some(opened.await),
+                    false => tokio::time::timeout(share, opened).await.ok(),
+                };
+                let failure = match opened {
+                    Some(Ok(opened)) => {
+                        if !self.is_spread {
+                            self.used_last.store(at, Relaxed);
+                        }
+                        return Ok(opened);
+                    }
+                    Some(Err(error)) if turn == count => return Err(error),
+                    Some(Err(error)) => Failure::of(error).to_string(),
+                    None => format!("no answer within {share:?}"),
+                };
+                tracing::debug!(server = at, failure, "the next server of the database is tried");
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(url: &str) -> Result<Vec<Config>, PostgresError> {
+        let database = url.parse().unwrap();
+        Servers::of(&database, tokio_postgres::NoTls, Duration::from_secs(1))
+            .map(|servers| servers.all)
+    }
+
+    #[test]
+    fn each_server_has_its_address_and_the_settings_of_all() {
+        let all = of("postgres://u:p@one:1,two:2/d?hostaddr=127.0.0.1,::1&application_name=n&\
+             keepalives_idle=7&tcp_user_timeout=3&target_session_attrs=any&options=-c%20a=b");
+        let expected = |host: &str, address: &str, port: u16| {
+            format!(
+                "postgres://u:p@{host}:{port}/d?hostaddr={address}&application_name=n&keepalives_idle=7&\
+                 tcp_user_timeout=3&target_session_attrs=read-write&options=-c%20a=b"
+            )
+        };
+        let expected = [expected("one", "127.0.0.1", 1), expected("two", "::1", 2)];
+        let expected = expected.map(|url| url.parse::<Config>().unwrap());
+        assert_eq!(all.unwrap(), expected);
+    }
+
+    #[test]
+    fn numbers_of_hosts_addresses_and_ports_that_do_not_fit_are_refused() {
+        for url in [
+            "postgres://u@one,two/d?hostaddr=127.0.0.1",
+            "postgres://u@one:1,two:2,three:3/d?port=4",
+        ] {
+            let error = of(url).unwrap_err().to_string();
+            assert!(error.contains("name as many of each"), "{url}: {error}");
+        }
+        assert_eq!(of("user=u host=one,two port=4").unwrap().len(), 2, "one port for both");
+        let error = of("postgres:///d").unwrap_err().to_string();
+        assert!(error.contains("names no host"), "{error}");
+    }
+
+    #[test]
+    fn the_only_server_may_be_one_that_is_read_only_for_a_while() {
+        let one = of("postgres://u@one/d").unwrap();
+        assert_eq!(one[0].get_target_session_attrs(), TargetSessionAttrs::Any);
+    }
+}
