@@ -1,6 +1,7 @@
 //! Every built-in provider through the real proxy: generated from the catalogue, so that one that
 //! is added is tried as well. For each auth method that can be used and each place it writes to:
-//! what the origin receives, and what is refused nearby; and the request that tests a connection.
+//! what the origin receives, and what is refused nearby; and the request that tests a connection. No method is without a
+//! test.
 
 mod accounts;
 mod made;
@@ -10,14 +11,49 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use keyward_base::pattern::HostPattern;
-use keyward_rules::provider::Field;
 use keyward_rules::provider::schema::TestText;
+use keyward_rules::provider::{Catalogue, Field};
 use serde_json::{Value, json};
 
 use crate::support::pki::pki;
 use crate::support::*;
 use accounts::{Account, Spot, sample_host, samples};
 use requests::assert_received;
+
+/// Methods that are tested elsewhere, each by name: the signatures need a second implementation, which programs have.
+const ELSEWHERE: [(&str, &str, &str, &str); 9] = [
+    ("amazon-ses", "access_key", "real/aws.rs", STORES),
+    ("aws", "access_key", "real/aws.rs", "boto3_signs_with_placeholders_and_aws_accepts_all_of_it"),
+    (
+        "aws",
+        "assume_role",
+        "real/aws.rs",
+        "the_session_of_a_role_signs_all_requests_and_is_kept_over_restarts",
+    ),
+    (
+        "aws",
+        "web_identity",
+        "real/aws.rs",
+        "a_role_is_assumed_with_the_token_of_a_source_and_one_session_serves_a_run",
+    ),
+    ("backblaze-b2", "access_key", "real/aws.rs", STORES),
+    ("cloudflare-r2", "access_key", "real/aws.rs", STORES),
+    (
+        "mongodb-atlas",
+        "api_key",
+        "it/minted/digest.rs",
+        "the_key_of_mongodb_atlas_answers_the_challenges_of_its_host",
+    ),
+    ("s3-compatible", "access_key", "real/aws.rs", STORES),
+    (
+        "ssh",
+        "key",
+        "real/ssh.rs",
+        "a_login_is_signed_at_the_servers_and_as_the_accounts_of_the_connection_alone",
+    ),
+];
+const STORES: &str =
+    "storage_and_mail_that_sign_as_aws_does_get_the_live_keys_for_their_region_and_service";
 
 /// What the origin answers; a test sets it.
 type NextAnswer = Arc<Mutex<String>>;
@@ -213,4 +249,30 @@ async fn every_test_request_carries_the_credential_and_names_the_account() {
     }
     assert!(named > 100, "{named}");
     lab.finish().await;
+}
+
+/// A method of another kind, or a provider whose signatures no program checks, fails here until it is tested.
+#[test]
+fn every_method_of_every_service_is_tested() {
+    let generated: BTreeSet<(String, String)> =
+        Account::all("canary").into_iter().map(|it| (it.provider, it.auth.id)).collect();
+    let mut elsewhere: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for (provider, method, file, name) in ELSEWHERE {
+        elsewhere.insert((provider, method));
+        let path = format!("{}/tests/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(text.contains(&format!("async fn {name}()")), "{file} has no test {name}");
+    }
+    let mut listed = 0;
+    for provider in Catalogue::built_in().all().filter(|it| it.protocol.is_none()) {
+        for auth in &provider.auth {
+            let is_generated = generated.contains(&(provider.id.to_string(), auth.id.clone()))
+                || made::is_made(auth)
+                || made::is_fetched(auth);
+            let is_elsewhere = elsewhere.contains(&(&*provider.id, &*auth.id));
+            assert!(is_generated != is_elsewhere, "{}.{}: one test", provider.id, auth.id);
+            listed += usize::from(is_elsewhere);
+        }
+    }
+    assert_eq!(listed, ELSEWHERE.len(), "one of the list is no method");
 }

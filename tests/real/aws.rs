@@ -24,6 +24,18 @@ const HOSTS: [&str; 8] = [
     "abcde.veo.endpoint.events.amazonaws.com",
 ];
 
+/// Storage and mail whose requests are signed as those of AWS: provider, its variables, host, region and service.
+const STORES: [(&str, &str, &str, &str, &str); 6] = [
+    ("amazon-ses", "", "email.us-east-1.amazonaws.com", "us-east-1", "ses"),
+    ("backblaze-b2", B2, "s3.us-west-004.backblazeb2.com", "us-west-004", "s3"),
+    ("backblaze-b2", B2, "photos.s3.us-west-004.backblazeb2.com", "us-west-004", "s3"),
+    ("cloudflare-r2", R2, "0123456789abcdef.r2.cloudflarestorage.com", "auto", "s3"),
+    ("cloudflare-r2", R2, "photos.0123456789abcdef.r2.cloudflarestorage.com", "auto", "s3"),
+    ("s3-compatible", "host: minio.acme.test", "minio.acme.test", "eu-north-1", "s3"),
+];
+const B2: &str = "region: us-west-004";
+const R2: &str = "account_id: \"0123456789abcdef\"";
+
 /// The live id; the live key is the canary.
 const KEY_ID: &str = "AKIAIOSFODNN7KEYWARD";
 
@@ -44,8 +56,42 @@ impl Aws {
         .await
     }
 
-    /// With these fields of the connection; those of a role name it. A source `pod` has the files of the server's folder.
+    /// With these fields of the connection; those of a role name it.
     async fn connected(fields: &str) -> Self {
+        let auth = match fields {
+            _ if fields.contains("web_identity_token") => ", auth: web_identity",
+            _ if fields.contains("role_arn") => ", auth: assume_role",
+            _ => "",
+        };
+        let live = format!("{{ name: live, provider: aws{auth}, fields: {{ {fields} }} }}");
+        Self::serving(|plan| plan.connection(&live).agent("ci", "live")).await
+    }
+
+    /// With an agent for each of the stores, named after the provider.
+    async fn stores() -> Self {
+        let connect = |plan: Plan| {
+            let mut seen = Vec::new();
+            STORES.iter().fold(plan, |plan, (provider, variables, _, region, _)| {
+                if seen.contains(provider) {
+                    return plan;
+                }
+                seen.push(provider);
+                // One region is all that R2 has.
+                let own = match *region {
+                    "auto" => String::new(),
+                    region => format!(", region: {{ command: [echo, {region}] }}"),
+                };
+                plan.agent(provider, provider).connection(&format!(
+                    "{{ name: {provider}, provider: {provider}, variables: {{ {variables} }}, fields: {{ access_key_id: \
+                     {{ command: [echo, {KEY_ID}] }}, secret_access_key: {{ env: CANARY }}{own} }} }}"
+                ))
+            })
+        };
+        Self::serving(connect).await
+    }
+
+    /// With these connections and agents. A source `pod` has the files of the server's folder.
+    async fn serving(connections: impl FnOnce(Plan) -> Plan) -> Self {
         let folder = TempDir::new().expect("a directory");
         let pod = format!(
             "sources: [{{ name: pod, file: {{ folder: '{}' }} }}]",
@@ -53,7 +99,8 @@ impl Aws {
         );
         let plan = Plan::api_key().top(&pod);
         let canary = plan.canary().clone();
-        let (certificate, key) = pki().pem(&HOSTS);
+        let hosts: Vec<&str> = HOSTS.into_iter().chain(STORES.map(|store| store.2)).collect();
+        let (certificate, key) = pki().pem(&hosts);
         std::fs::write(folder.path().join("certificate.pem"), certificate).expect("a file");
         std::fs::write(folder.path().join("key.pem"), key).expect("a file");
         let mut server = Command::new(installed("real-venv/bin/python"));
@@ -66,19 +113,10 @@ impl Aws {
         let out = server.stdout.take().expect("piped");
         BufReader::new(out).read_line(&mut port).expect("the server says its port");
         let port = port.trim();
-        let plan = HOSTS
+        let plan = hosts
             .iter()
             .fold(plan, |plan, host| plan.resolve(&format!("{host}: \"127.0.0.1:{port}\"")));
-        let plan = plan.connection(&format!(
-            "{{ name: live, provider: aws{}, fields: {{ {fields} }} }}",
-            match fields {
-                _ if fields.contains("web_identity_token") => ", auth: web_identity",
-                _ if fields.contains("role_arn") => ", auth: assume_role",
-                _ => "",
-            }
-        ));
-        let plan = plan.allow(&format!("127.0.0.1/32:{port}"));
-        let plan = plan.no_agents().agent("ci", "live");
+        let plan = connections(plan.allow(&format!("127.0.0.1/32:{port}")).no_agents());
         let origin = Origin::answering(|_: &Message| ok("nothing")).await;
         Self { install: Install::new(&plan, &origin), canary, folder, server, _origin: origin }
     }
@@ -154,6 +192,31 @@ async fn boto3_signs_with_placeholders_and_aws_accepts_all_of_it() {
     let sts =
         received.iter().filter(|request| request["request"] == "POST sts.eu-west-1.amazonaws.com/");
     assert_eq!(sts.count(), 1, "actions that answer with credentials are not sent");
+}
+
+#[tokio::test]
+async fn storage_and_mail_that_sign_as_aws_does_get_the_live_keys_for_their_region_and_service() {
+    let aws = Aws::stores().await;
+    for (number, (provider, _, host, region, service)) in STORES.into_iter().enumerate() {
+        let mut command = aws.install.keyward(&["run", "--agent", provider, "--"]);
+        command.arg(installed("real-venv/bin/python")).arg(program("stores.py"));
+        command.args([host, region, service]);
+        for agent in STORES.map(|store| store.0) {
+            let variable = format!("TOKEN_{}", agent.to_uppercase().replace('-', "_"));
+            command.env(variable, format!("kwa_token-of-{agent}-in-these-tests"));
+        }
+        let output = run(command).await;
+        let said = said(&output);
+        let received = aws.received(&output);
+        assert!(output.status.success() && said.contains("answer: fine"), "{said} {received:#?}");
+        let own = &received[number * 4..];
+        assert_eq!((own.len(), count(own, "query"), count(own, "field")), (4, 1, 3), "{own:#?}");
+        let scope = format!("/{region}/{service}/aws4_request");
+        for request in own.iter().filter(|request| request["how"] == "field") {
+            let credential = request["fields"]["authorization"].as_str().expect("signed");
+            assert!(credential.contains(&scope) && credential.contains(KEY_ID), "{credential}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ mod openapi;
 mod packages;
 mod person;
 mod postgres;
+mod published_actions;
 mod python;
 mod redis;
 mod refused;

@@ -7,12 +7,14 @@ use std::sync::OnceLock;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use keyward_rules::inject::placement::Location;
+use keyward_rules::provider::oauth_keys::ClientAuthText;
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, Field, Provider};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
 use super::accounts::{Account, value, variables};
-use super::{origin, put};
+use super::requests::{Client, assert_received};
+use super::{NextAnswer, origin, put};
 use crate::support::canary::Canary;
 use crate::support::pki::pki;
 use crate::support::*;
@@ -26,13 +28,25 @@ fn session_token(name: &str) -> String {
     format!("{}.{}.c2ln", part(json!({ "for": name })), part(json!({ "exp": 4_102_444_800_u64 })))
 }
 
-/// The methods whose credential is made of the owner's fields without a person.
-fn made() -> Vec<(std::sync::Arc<Provider>, AuthMethod)> {
+/// Whether this test makes the credential of the owner's fields.
+pub(super) fn is_made(auth: &AuthMethod) -> bool {
+    KINDS.contains(&auth.kind)
+}
+
+/// Whether a token endpoint gives the credential without a person: to an app, or for a key of the owner.
+pub(super) fn is_fetched(auth: &AuthMethod) -> bool {
+    let by_app = auth.kind == AuthKind::Oauth2 && !auth.is_consented_to();
+    by_app || matches!(auth.kind, AuthKind::ServiceAccount | AuthKind::GithubApp)
+}
+
+/// The methods of services that are `chosen`.
+fn methods(chosen: fn(&AuthMethod) -> bool) -> Vec<(std::sync::Arc<Provider>, AuthMethod)> {
     let catalogue = Catalogue::built_in();
     let mut found = Vec::new();
-    for provider in catalogue.all() {
-        let of_kind = provider.auth.iter().filter(|auth| KINDS.contains(&auth.kind));
-        found.extend(of_kind.map(|auth| (provider.clone(), auth.clone())));
+    // Databases are not used over HTTP.
+    for provider in catalogue.all().filter(|provider| provider.protocol.is_none()) {
+        let chosen = provider.auth.iter().filter(|auth| chosen(auth));
+        found.extend(chosen.map(|auth| (provider.clone(), auth.clone())));
     }
     found
 }
@@ -40,20 +54,41 @@ fn made() -> Vec<(std::sync::Arc<Provider>, AuthMethod)> {
 /// A client's certificate and key.
 static CERTIFICATE: OnceLock<(String, String)> = OnceLock::new();
 
+fn rsa_key() -> String {
+    KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key").serialize_pem()
+}
+
+/// As Google issues it.
+fn key_file() -> String {
+    let file = json!({
+        "type": "service_account", "project_id": "project", "private_key_id": "k1",
+        "private_key": rsa_key(), "client_email": "robot@project.iam.gserviceaccount.com",
+        "token_uri": "https://oauth2.googleapis.com/token",
+    });
+    file.to_string()
+}
+
 /// What the owner gives for a field: a key of the kind that the method takes.
 fn given(auth: &AuthMethod, field: &Field, number: usize, canary: &str) -> String {
     let signed = auth.oauth.as_ref().and_then(|oauth| oauth.signed.clone());
     let shared = signed.is_some_and(|token| field.pattern.is_some() && *token.key == *field.name);
     let (certificate, key) = CERTIFICATE.get_or_init(|| pki().pem(&["client.acme.test"]));
     match auth.kind {
+        AuthKind::ServiceAccount => key_file(),
+        AuthKind::GithubApp | AuthKind::Oauth2 if field.secret => rsa_key(),
+        AuthKind::GithubApp => "123456".to_owned(),
         AuthKind::Mtls if field.name == "client_cert" => certificate.clone(),
         AuthKind::Mtls => key.clone(),
         AuthKind::SignedJwt if shared => format!("{}:{}", "0a".repeat(12), "0f".repeat(32)),
         AuthKind::SignedJwt if field.secret => {
             let rsa = auth.oauth.as_ref().and_then(|oauth| oauth.signed.clone());
             let is_rsa = rsa.is_some_and(|token| format!("{:?}", token.algorithm).contains("RS"));
-            let kind = if is_rsa { &PKCS_RSA_SHA256 } else { &PKCS_ECDSA_P256_SHA256 };
-            KeyPair::generate_for(kind).expect("a key").serialize_pem()
+            match is_rsa {
+                true => rsa_key(),
+                false => {
+                    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem()
+                }
+            }
         }
         // Some keys are in base64, which is also a text.
         AuthKind::Hmac if field.secret => BASE64_STANDARD.encode(format!("{canary}{number:02}")),
@@ -61,11 +96,33 @@ fn given(auth: &AuthMethod, field: &Field, number: usize, canary: &str) -> Strin
     }
 }
 
+/// The app of a method, by that name.
+async fn app(lab: &mut Lab, name: &str, account: &Account) {
+    let private = account.auth.oauth.as_ref().map(|oauth| (oauth.client_auth, oauth.grant));
+    let secrets = match private {
+        Some((ClientAuthText::PrivateKeyJwt, _)) => json!({ "private_key": rsa_key() }),
+        Some((ClientAuthText::None, _)) => json!({}),
+        _ => json!({ "client_secret": lab.canary.text }),
+    };
+    let mut variables = account.variables.clone();
+    variables.retain(|name, _| name != "instance");
+    let new = json!({ "provider": account.provider, "auth": account.auth.id, "name": name, "client_id": "client-1",
+                      "secrets": secrets, "variables": variables });
+    let made = lab.gateway.api("POST", "/apps", &new.to_string()).await;
+    assert_eq!(made.head.status(), 201, "{name}: {}", made.text());
+    if let Some(key) = secrets["private_key"].as_str() {
+        lab.guard(Canary::of(key.to_owned()));
+    }
+}
+
 /// A connection of each method, with an agent that may use it alone.
-async fn connected(lab: &mut Lab) -> Vec<(Account, BTreeMap<String, String>)> {
+async fn connected(
+    lab: &mut Lab,
+    chosen: fn(&AuthMethod) -> bool,
+) -> Vec<(Account, BTreeMap<String, String>)> {
     let canary = lab.canary.text.clone();
     let mut found = Vec::new();
-    for (provider, auth) in made() {
+    for (provider, auth) in methods(chosen) {
         let name = format!("{}-{}", provider.id, auth.id);
         let variables = variables(&provider, |variable| variable.default.is_none());
         let account = Account::new(name.clone(), &provider, &auth, variables.clone(), &canary);
@@ -78,8 +135,12 @@ async fn connected(lab: &mut Lab) -> Vec<(Account, BTreeMap<String, String>)> {
                 lab.guard(Canary::of(secret.clone()));
             }
         }
-        let new = json!({ "provider": &*provider.id, "auth": auth.id, "name": name, "fields": fields,
-                          "variables": variables });
+        let mut new = json!({ "provider": &*provider.id, "auth": auth.id, "name": name, "fields": fields,
+                              "variables": variables });
+        if auth.kind == AuthKind::Oauth2 {
+            app(lab, &name, &account).await;
+            new["app"] = json!(name);
+        }
         let made = lab.gateway.api("POST", "/connections", &new.to_string()).await;
         assert_eq!(made.head.status(), 201, "{name}: {}", made.text());
         lab.add_agent(&name).await;
@@ -92,9 +153,14 @@ async fn connected(lab: &mut Lab) -> Vec<(Account, BTreeMap<String, String>)> {
 }
 
 /// The host of logins, where it is not one of the provider's.
-fn login_host(auth: &AuthMethod) -> Option<String> {
-    let url = auth.oauth.as_ref()?.token.as_ref()?.to_string();
-    // Others are variables, and hosts of the provider.
+fn login_host(provider: &Provider, auth: &AuthMethod) -> Option<String> {
+    let url = auth.oauth.as_ref()?.token.as_ref()?;
+    let defaults = provider.variables.iter();
+    let defaults = defaults.filter_map(|it| Some((it.name.clone(), it.default.clone()?)));
+    let mut values = variables(provider, |variable| variable.default.is_none());
+    values.extend(defaults);
+    // Fields are in paths only.
+    let url = url.fill(&values).unwrap_or_else(|_| url.to_string());
     url.parse::<http::Uri>().ok()?.host().map(ToOwned::to_owned)
 }
 
@@ -103,6 +169,14 @@ fn login_answer(account: &Account) -> String {
     let mut body = Value::Null;
     if let Some(oauth) = &account.auth.oauth {
         put(&mut body, &oauth.token_path[0], json!(session_token(&account.name)));
+        if is_fetched(&account.auth) {
+            body["token_type"] = json!("Bearer");
+            body["expires_in"] = json!(3600);
+            body["instance_url"] = json!("https://mine.my.salesforce.com");
+        }
+        if account.auth.kind == AuthKind::GithubApp {
+            body["expires_at"] = json!("2100-01-01T00:00:00Z");
+        }
     }
     let body = body.to_string();
     format!(
@@ -111,24 +185,69 @@ fn login_answer(account: &Account) -> String {
     )
 }
 
-#[tokio::test]
-async fn every_credential_that_is_made_here_arrives_in_its_places() {
-    let answer = super::NextAnswer::new(std::sync::Mutex::new(ok("fine")));
+/// A gateway before an origin that is everything that these methods name, and what the origin answers.
+async fn lab(chosen: fn(&AuthMethod) -> bool) -> (Lab, NextAnswer) {
+    let answer = NextAnswer::new(std::sync::Mutex::new(ok("fine")));
     let origin = origin(answer.clone()).await;
     let mut plan = Plan::api_key().no_agents();
     let sample = plan.canary().text.clone();
     let mut hosts: BTreeSet<String> = BTreeSet::new();
-    for (provider, auth) in made() {
+    for (provider, auth) in methods(chosen) {
         let variables = variables(&provider, |variable| variable.default.is_none());
         hosts.extend(Account::new("x".to_owned(), &provider, &auth, variables, &sample).hosts());
-        hosts.extend(login_host(&auth));
+        hosts.extend(login_host(&provider, &auth));
     }
     for host in hosts {
         plan = plan.resolve(&format!("\"{host}\": \"{}\"", origin.addr));
     }
-    let mut lab = plan.start(origin).await;
+    (plan.start(origin).await, answer)
+}
+
+#[tokio::test]
+async fn every_token_of_an_endpoint_arrives_in_exactly_its_places() {
+    let (mut lab, answer) = lab(is_fetched).await;
+    let canary = lab.canary.text.clone();
+    let mut kinds: Vec<String> = Vec::new();
+    for (mut account, fields) in connected(&mut lab, is_fetched).await {
+        let name = account.name.clone();
+        let token = session_token(&name);
+        account.values.insert("access_token".to_owned(), token.clone());
+        *answer.lock().expect("not poisoned") = login_answer(&account);
+        let before = lab.origin.received().len();
+        let spots = account.spots();
+        for spot in &spots {
+            let mut wire = lab.tunnel_as(&name, &format!("{}:443", spot.host), &spot.host).await;
+            let request = Client::Confused.request(spot, &account.instance.clears, &account.values);
+            wire.send(request).await;
+            let answered = wire.answer("GET").await;
+            let case = format!("{name} {}{}", spot.host, spot.path);
+            assert_eq!(answered.head.status(), 200, "{case}: {}", answered.text());
+            let received = lab.origin.received().pop().expect("a request");
+            assert!(received.head.target().contains("x=1"), "{case}");
+            assert_received(&account, spot, &received, &canary, &case);
+            let text =
+                format!("{}{}", String::from_utf8_lossy(&received.head.raw), received.text());
+            assert_eq!(text.matches("kwph").count(), 0, "{case}");
+            for secret in fields.values().filter(|it| it.len() > 20) {
+                assert!(!text.contains(secret.as_str()), "{case}");
+            }
+        }
+        // One token is fetched for all of them.
+        assert_eq!(lab.origin.received().len() - before, spots.len() + 1, "{name}");
+        lab.guard(Canary::of(token));
+        kinds.push(format!("{:?} {:?}", account.auth.kind, account.auth.oauth.map(|it| it.grant)));
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds.len(), 4, "{kinds:?}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn every_credential_that_is_made_here_arrives_in_its_places() {
+    let (mut lab, answer) = lab(is_made).await;
     let mut kinds: Vec<AuthKind> = Vec::new();
-    for (account, fields) in connected(&mut lab).await {
+    for (account, fields) in connected(&mut lab, is_made).await {
         kinds.push(account.auth.kind);
         let spot = account.spots().pop().expect("a place");
         // The login and the request get the same answer, which is no error to either.

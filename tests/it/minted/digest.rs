@@ -153,3 +153,39 @@ async fn requests_at_the_same_time_are_all_answered() {
     assert_eq!(used.len(), count, "no count of a nonce is used twice");
     lab.finish().await;
 }
+
+/// The built-in provider whose method it is.
+#[tokio::test]
+async fn the_key_of_mongodb_atlas_answers_the_challenges_of_its_host() {
+    const ATLAS: &str = "cloud.mongodb.com";
+    let plan = Plan::api_key().variable("USER_NAME", "ann").no_agents().agent("atlas", "atlas");
+    let fields = "{ username: { env: USER_NAME }, password: { env: CANARY } }";
+    let plan = plan.connection(&format!(
+        "{{ name: atlas, provider: mongodb-atlas, auth: api_key, fields: {fields} }}"
+    ));
+    let host = Host { password: plan.canary().text.clone(), ..Host::default() };
+    let origin = Origin::named(&[ATLAS], move |mut stream: Stream| {
+        let host = host.clone();
+        async move {
+            while let Some(request) = stream.request().await {
+                if stream.try_send(host.answer(&request)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let addr = origin.addr;
+    let lab = plan.resolve(&format!("{ATLAS}: \"{addr}\"")).start(origin).await;
+    let mut wire = lab.tunnel_as("atlas", &format!("{ATLAS}:443"), ATLAS).await;
+    for path in ["/api/atlas/v2/orgs", "/api/atlas/v2/groups?pageNum=1"] {
+        wire.send(request_text(&format!("GET {path}"), ATLAS)).await;
+        let answer = wire.answer("GET").await;
+        assert_eq!((answer.head.status(), &*answer.text()), (200, "fine"), "{path}");
+    }
+    assert_eq!(counts(&lab), ["00000001", "00000002"], "one challenge serves both");
+    // The pages of the website are on the same host.
+    wire.send(request_text("GET /v2", ATLAS)).await;
+    assert_eq!(wire.answer("GET").await.head.one("keyward-error"), Some("default_deny"));
+    lab.finish().await;
+}

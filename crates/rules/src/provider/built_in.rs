@@ -147,4 +147,6 @@ fn variable(text: &FileVariable) -> Variable {
 }
 
 #[cfg(test)]
+mod facts;
+#[cfg(test)]
 mod tests;

@@ -341,7 +341,6 @@ fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
         ("introspect", &auth.introspect, false),
         ("register", &auth.register, true),
         ("userinfo", &auth.userinfo, false),
-        ("request_token", &auth.request_token, true),
     ]
     .into_iter()
     .filter_map(|(key, url, is_endpoint)| Some((key, url.as_deref()?, is_endpoint)))

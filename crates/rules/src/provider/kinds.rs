@@ -116,7 +116,6 @@ const CONSENT: &[&str] = &[
     "callback_capture",
     "userinfo",
     "response_mode",
-    "request_token",
 ];
 
 /// Keys of a kind in addition to [`COMMON`].
@@ -128,7 +127,7 @@ pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
         | AuthKind::Custom
         | AuthKind::SshKey => [&[], &[]],
         AuthKind::Oauth2 => [TOKEN, CONSENT],
-        AuthKind::Oauth1 => [&["signature", "request_token", "authorize", "token", "app_url"], &[]],
+        AuthKind::Oauth1 => [&["signature", "app_url"], &[]],
         AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SignedJwt => [TOKEN, &[]],
         AuthKind::Session => [TOKEN, &["login", "renewal"]],
         AuthKind::AwsSigv4 => [&["service", "region", "via", "access_ttl"], &[]],
@@ -218,8 +217,11 @@ pub(super) fn usual_fields(kind: AuthKind, grant: Option<GrantText>) -> UsualFie
 }
 
 /// All keys in addition to [`COMMON`], of any kind.
-pub(super) const OTHER: &[&[&str]] =
-    &[TOKEN, CONSENT, &["login", "renewal", "service", "region", "via", "signature"]];
+pub(super) const OTHER: &[&[&str]] = &[
+    TOKEN,
+    CONSENT,
+    &["request_token", "login", "renewal", "service", "region", "via", "signature"],
+];
 
 /// The label of a method that declares none.
 pub(super) fn usual_label(kind: AuthKind) -> &'static str {

@@ -169,7 +169,7 @@ pub struct AuthText {
     pub userinfo: Option<String>,
     /// OAuth: how the browser returns; `query` by default.
     pub response_mode: Option<ResponseModeText>,
-    /// OAuth 1.0a: the endpoint for temporary credentials.
+    /// Refused: an access token of OAuth 1.0a is made on the service's page.
     pub request_token: Option<String>,
     /// Scopes requested if the owner names none.
     #[serde(default)]

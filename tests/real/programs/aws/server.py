@@ -1,5 +1,6 @@
 """AWS as moto imitates it, over TLS, for requests that botocore's signer signs alike; all others get 403. Hosts that stand
-for several regions, which moto does not have, keep objects in memory and want Signature Version 4A.
+for several regions, which moto does not have, keep objects in memory and want Signature Version 4A. Mail and the storage
+of others says "fine".
 
 python server.py CERTIFICATE KEY LOG, with ACCESS_KEY and SECRET_KEY in the environment, and in WEB_IDENTITY the token that
 roles may be assumed with. Prints its port. A line of LOG is a request: how it was signed, method, host and path.
@@ -215,6 +216,9 @@ def application(environ, start_response):
         start_response("200 OK", [("Content-Type", "application/octet-stream"), ("ETag", '"1"')])
         chunked = fields.get("x-amz-content-sha256", "").startswith("STREAMING-")
         return [for_several_regions(method, path, body, chunked)]
+    if fields["host"].startswith("email.") or not fields["host"].endswith(".amazonaws.com"):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"fine"]
     # moto reads it again, as a body of known length.
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}

@@ -7,7 +7,7 @@ use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
 use crate::inject::template::{Encoding, Template};
 use crate::provider::oauth::GrantText;
-use crate::provider::{AuthMethod, FormError, Instance};
+use crate::provider::{AuthMethod, Confidence, FormError, Instance};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
 
@@ -38,8 +38,16 @@ const ANYWHERE: [&str; 2] = ["mcp", "ssh"];
 /// Providers with a wildcard. Each label below it is the service's own: what is stored there is read back only by the
 /// owner of the credential, so that none of its customers can collect the credentials of others. To the hosts of AWS and
 /// of storage with buckets goes a signature over the host and the request, which is of use nowhere else.
-const WILDCARDS: [&str; 6] =
-    ["aws", "backblaze-b2", "cloudflare-r2", "pinecone", "sentry", "twilio"];
+const WILDCARDS: [(&str, &str); 8] = [
+    ("aws", "*.amazonaws.com"),
+    ("aws", "*.api.aws"),
+    ("aws", "*.amazonaws.com.cn"),
+    ("backblaze-b2", "*.s3.{region}.backblazeb2.com"),
+    ("cloudflare-r2", "*.{account_id}.r2.cloudflarestorage.com"),
+    ("pinecone", "*.pinecone.io"),
+    ("sentry", "*.sentry.io"),
+    ("twilio", "*.twilio.com"),
+];
 
 #[test]
 fn actions_that_are_parsed_later_are_those_of_the_whole_file() {
@@ -65,7 +73,10 @@ fn every_built_in_file_is_sound_and_named_after_its_id() {
         assert_eq!(provider.about.key_url.is_some(), is_service, "{id}");
         assert!(provider.about.docs_url.is_some(), "{id}");
         assert!(!provider.about.sources.is_empty(), "{id}");
-        assert!(provider.about.confidence.is_some() && provider.category.is_some(), "{id}");
+        assert!(provider.category.is_some(), "{id}");
+        let confidence = provider.about.confidence;
+        let is_confirmed = matches!(confidence, Some(Confidence::High | Confidence::Medium));
+        assert!(is_confirmed, "{id}: {confidence:?}; confirm it, or omit the provider");
         let says_why = provider.about.quirks.iter().any(|it| it.starts_with("no request is known"));
         let is_tested = provider.test(&provider.auth[0]).is_some();
         assert_eq!(is_tested, is_service && !says_why, "{id}: a test, or the reason for none");
@@ -131,10 +142,13 @@ fn what_a_gateway_asks_at_its_start_parses_no_file() {
 
 #[test]
 fn a_wildcard_is_reviewed() {
-    let has_wildcard =
-        |it: &Arc<Provider>| it.hosts.iter().any(|host| host.to_string().contains('*'));
     let catalogue = Catalogue::built_in();
-    let found: Vec<_> = catalogue.all().filter(|it| has_wildcard(it)).map(|it| &*it.id).collect();
+    let mut found = Vec::new();
+    for provider in catalogue.all() {
+        let hosts = provider.hosts.iter().map(ToString::to_string);
+        found.extend(hosts.filter(|it| it.contains('*')).map(|it| (provider.id.to_string(), it)));
+    }
+    let found: Vec<_> = found.iter().map(|(id, host)| (&**id, &**host)).collect();
     assert_eq!(found, WILDCARDS);
 }
 
@@ -267,7 +281,7 @@ fn a_provider_with_words_for_scopes_has_some_for_all_that_it_asks_for() {
         }
         worded += 1;
     }
-    assert!(worded >= 26, "{worded}");
+    assert!(worded >= 46, "{worded}");
     for id in [
         "google",
         "gmail",
