@@ -1,6 +1,6 @@
 //! Streams to the database: bounded in number, each operation bounded in time. A stream whose operation took too long is
-//! closed, because its answer may come at any time; with several servers, all of them are. Operations that the database wants to be repeated (serialization
-//! failures, deadlocks) are.
+//! closed, because its answer may come at any time; with several servers, all of them are. Operations that the database
+//! wants to be repeated (serialization failures, deadlocks) are.
 
 use std::io;
 use std::sync::Arc;
