@@ -104,6 +104,11 @@ mod tests {
         [Arc::new(first), Arc::new(second)]
     }
 
+    /// Simulated time, in which other tasks run.
+    async fn passes(time: Duration) {
+        drop(tokio::time::timeout(time, std::future::pending::<()>()).await);
+    }
+
     async fn turn(store: &Arc<dyn Store>) -> StartTurn {
         StartTurn::wait(store).await.expect("in time").expect("it has replicas")
     }
@@ -115,7 +120,7 @@ mod tests {
         let began = Instant::now();
         let waiting = tokio::spawn(async move { (turn(&other).await, Instant::now()) });
         let long = 20 * TURN;
-        sleep(long).await;
+        passes(long).await;
         held.ensure_held().await.expect("it was renewed");
         drop(held);
         let (_second, at) = waiting.await.expect("no panic");
@@ -135,7 +140,7 @@ mod tests {
         let [one, other] = replicas();
         let held = turn(&one).await;
         held.renewal.abort();
-        sleep(2 * TURN).await;
+        passes(2 * TURN).await;
         let second = turn(&other).await;
         let error = held.ensure_held().await.expect_err("the other one has it");
         assert!(error.to_string().contains("another replica has started"), "{error}");
