@@ -1,5 +1,5 @@
 //! Signatures of requests and tokens by the catalogue's own files, verified by the libraries that users of the services
-//! have: the SDK of Azure, oauthlib, PyJWT and cryptography.
+//! have: the SDK of Azure, oauthlib, PyJWT and cryptography; those of exchanges by what their documents say.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ use crate::support::install::Install;
 use crate::support::pki::pki;
 use crate::support::*;
 
-const HOSTS: [&str; 8] = [
+const HOSTS: [&str; 11] = [
     "account.blob.core.windows.net",
     "api.x.com",
     "1234567-sb1.suitetalk.api.netsuite.com",
@@ -27,10 +27,13 @@ const HOSTS: [&str; 8] = [
     "api.appstoreconnect.apple.com",
     "blog.acme.test",
     "api.coinbase.com",
+    "api.bybit.com",
+    "www.okx.com",
+    "api.exchange.coinbase.com",
 ];
 
 /// The connections: name, provider, method, variables, fields that are not secret.
-const CONNECTIONS: [(&str, &str, &str, &str, &str); 8] = [
+const CONNECTIONS: [(&str, &str, &str, &str, &str); 11] = [
     ("azure", "azure-blob", "shared_key", "account: account", ""),
     ("x", "x", "oauth1", "", ""),
     ("netsuite", "netsuite", "token", "account: 1234567-sb1", "realm: 1234567_SB1"),
@@ -39,6 +42,9 @@ const CONNECTIONS: [(&str, &str, &str, &str, &str); 8] = [
     ("apple", "app-store-connect", "team_key", "", "issuer_id: 57246542-96fe, key_id: KEY1"),
     ("ghost", "ghost", "admin_key", "host: blog.acme.test", ""),
     ("coinbase", "coinbase", "api_key", "", "key_name: organizations/1/apiKeys/2"),
+    ("bybit", "bybit", "api_key", "", ""),
+    ("okx", "okx", "api_key", "", ""),
+    ("exchange", "coinbase-exchange", "api_key", "", ""),
 ];
 
 /// The live keys: connection and field to value.
@@ -53,6 +59,14 @@ fn keys() -> BTreeMap<(&'static str, &'static str), String> {
         (("apple", "private_key"), pem(&PKCS_ECDSA_P256_SHA256)),
         (("ghost", "admin_key"), format!("{}:{}", &random()[..24], random() + &random())),
         (("coinbase", "private_key"), pem(&PKCS_ECDSA_P256_SHA256)),
+        (("bybit", "api_key"), random()),
+        (("bybit", "api_secret"), random()),
+        (("okx", "api_key"), random()),
+        (("okx", "secret_key"), random()),
+        (("okx", "passphrase"), random()),
+        (("exchange", "api_key"), random()),
+        (("exchange", "api_secret"), BASE64_STANDARD.encode(random() + &random())),
+        (("exchange", "passphrase"), random()),
     ]);
     for service in ["x", "netsuite"] {
         for field in ["consumer_key", "consumer_secret", "token", "token_secret"] {
@@ -67,7 +81,9 @@ fn verified_with(keys: &BTreeMap<(&'static str, &'static str), String>) -> Value
     let mut all = json!({});
     for ((service, field), value) in keys {
         match *service {
-            "x" | "netsuite" => all[service][field] = value.as_str().into(),
+            "x" | "netsuite" | "bybit" | "okx" | "exchange" => {
+                all[service][field] = value.as_str().into()
+            }
             _ if *field == "api_key" => {}
             service => all[service] = value.as_str().into(),
         }

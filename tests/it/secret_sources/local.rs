@@ -29,12 +29,71 @@ async fn a_changed_file_is_used_and_its_last_value_outlives_the_file_and_the_gat
     assert!(message.contains("source `kept`") && message.contains("does not exist"), "{message}");
     assert_eq!(lab.delivered("GET /a").await.one("x-api-key"), Some(&*second.text));
 
+    // The two figures of an outage: whole seconds, so the second is awaited.
+    let mut failing = 0;
+    let counts = async {
+        while failing < 1 {
+            failing = of_source(&lab, "failing").await.expect("a sample");
+        }
+    };
+    patiently("a second of failure", counts).await;
+    let age = of_source(&lab, "age").await.expect("a sample");
+    assert!(age >= failing, "no value came since: {age} {failing}");
+    write(folder.path(), "key", &second.text);
+    let ends = async { while of_source(&lab, "failing").await != Some(0) {} };
+    patiently("the end of the outage", ends).await;
+    fs::remove_file(folder.path().join("key")).expect("it was there");
+
     // Sealed in the store, and not a blank after a start without the file.
     lab.gateway.restart().await;
     assert_eq!(lab.delivered("GET /a").await.one("x-api-key"), Some(&*second.text));
     let metrics = lab.gateway.metrics().await;
     assert!(metrics.contains("keyward_source_fetches_total{outcome=\"failed\"}"), "{metrics}");
     lab.finish().await;
+}
+
+/// `source_age` or `source_failing` of the source, in seconds.
+async fn of_source(lab: &Lab, figure: &str) -> Option<i64> {
+    let metrics = lab.gateway.metrics().await;
+    let start = format!("keyward_source_{figure}_seconds{{source=");
+    let mut samples = metrics.lines().filter(|line| line.starts_with(&start));
+    let (_, sample) = samples.next()?.split_once("/kept\"} ")?;
+    Some(sample.parse().expect("a number"))
+}
+
+/// As a process of its own: doctor asks the gateway that runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_names_a_source_that_gives_no_value_and_the_command_that_shows_it() {
+    let value = Canary::new("cnry");
+    let folder = folder("key", &value);
+    let source = format!("ttl: 1s, file: {{ folder: '{}' }}", folder.path().display());
+    let variables = [("TOKEN_CI", "kwa_sources-0123456789abcdef")];
+    let origin = Origin::saying("fine").await;
+    let served =
+        crate::support::process::Served::start(&planned(&source, "key"), &origin, &variables);
+    fs::remove_file(folder.path().join("key")).expect("it was there");
+    let failing = async {
+        loop {
+            let shown = served.api("GET", "/connections/acme", "").await.json();
+            if shown.get("fetch_failing").is_some() {
+                return;
+            }
+        }
+    };
+    patiently("the failure to be shown", failing).await;
+    let report = served.keyward(&["doctor", "--json"]).output().expect("it runs").stdout;
+    value.assert_absent("doctor", &report);
+    let report: Value = serde_json::from_slice(&report).expect("JSON");
+    let checks = report["checks"].as_array().expect("a list");
+    let named = checks.iter().find(|check| {
+        check["message"].as_str().is_some_and(|message| message.contains("cannot be fetched since"))
+    });
+    let named = named.unwrap_or_else(|| panic!("{checks:#?}"));
+    assert_eq!(named["status"], "warn");
+    let message = named["message"].as_str().expect("text");
+    assert!(message.contains("source `kept`") && message.contains("acme"), "{message}");
+    let hint = named["hint"].as_str().expect("text");
+    assert!(hint.contains("source show kept"), "{hint}");
 }
 
 #[tokio::test]

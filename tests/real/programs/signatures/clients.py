@@ -38,4 +38,12 @@ fine(requests.get("https://api.appstoreconnect.apple.com/v1/apps?limit=1", timeo
 fine(requests.get("https://blog.acme.test/ghost/api/admin/users/?limit=1", timeout=30))
 fine(requests.get("https://api.coinbase.com/api/v3/brokerage/key_permissions", timeout=30))
 fine(requests.delete("https://api.coinbase.com/api/v3/brokerage/orders/1?x=1", timeout=30))
+
+fine(requests.get("https://api.bybit.com/v5/order/realtime?category=option&symbol=BTC-29JUL22-25000-C", timeout=30))
+fine(requests.post("https://api.bybit.com/v5/order/create", json={"symbol": "BTCUSDT", "qty": "1"}, timeout=30))
+fine(requests.get("https://www.okx.com/api/v5/account/balance?ccy=BTC", timeout=30))
+fine(requests.post("https://www.okx.com/api/v5/trade/order", json={"instId": "BTC-USDT"}, timeout=30))
+fine(requests.get("https://api.exchange.coinbase.com/orders?status=open&limit=5", timeout=30))
+stale = {"CB-ACCESS-SIGN": "stale", "CB-ACCESS-TIMESTAMP": "1"}
+fine(requests.post("https://api.exchange.coinbase.com/orders", json={"side": "buy"}, headers=stale, timeout=30))
 print("answer: fine")

@@ -9,6 +9,8 @@ import hashlib
 import hmac
 import json
 import sys
+import time
+from datetime import datetime
 from urllib.parse import parse_qsl, urlsplit
 
 import jwt
@@ -121,6 +123,62 @@ def coinbase(method, url, fields, body):
         raise Refused(f"{claims['uri']}, not {wanted}")
 
 
+def check_hmac(service, secret, text, given, encode):
+    own = encode(hmac.new(secret, text, hashlib.sha256).digest())
+    if given != own:
+        raise Refused(f"{service}: {given}, not {own}: {text}")
+
+
+def is_recent(seconds):
+    if abs(time.time() - seconds) > 30:
+        raise Refused(f"a time of {seconds}")
+
+
+def bybit(method, url, fields, body):
+    """https://bybit-exchange.github.io/docs/v5/guide#authentication: time, key, window, then the query of a GET or the body of
+    a POST; HMAC-SHA256 as lower-case hex."""
+    keys, stamp = KEYS["bybit"], fields["x-bapi-timestamp"]
+    is_recent(int(stamp) / 1000)
+    if fields["x-bapi-api-key"] != keys["api_key"]:
+        raise Refused("another key")
+    rest = urlsplit(url).query.encode() if method == "GET" else body
+    text = (stamp + keys["api_key"] + fields["x-bapi-recv-window"]).encode() + rest
+    check_hmac("bybit", keys["api_secret"].encode(), text, fields["x-bapi-sign"], bytes.hex)
+
+
+def in_base64(digest):
+    return base64.b64encode(digest).decode()
+
+
+def of_target(url):
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
+
+
+def okx(method, url, fields, body):
+    """https://www.okx.com/docs-v5/en/#overview-rest-authentication-signature: time (ISO 8601 with milliseconds), method, path
+    with query, body; HMAC-SHA256 in base64."""
+    keys, stamp = KEYS["okx"], fields["ok-access-timestamp"]
+    is_recent(datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%S.%f%z").timestamp())
+    if len(stamp) != len("2020-12-08T09:08:57.715Z") or not stamp.endswith("Z"):
+        raise Refused(f"{stamp} has no milliseconds")
+    if (fields["ok-access-key"], fields["ok-access-passphrase"]) != (keys["api_key"], keys["passphrase"]):
+        raise Refused("another key or passphrase")
+    text = f"{stamp}{method}{of_target(url)}".encode() + body
+    check_hmac("okx", keys["secret_key"].encode(), text, fields["ok-access-sign"], in_base64)
+
+
+def exchange(method, url, fields, body):
+    """https://docs.cdp.coinbase.com/exchange/rest-api/authentication: seconds, method, path with query, body; HMAC-SHA256 with
+    the secret decoded from base64, in base64."""
+    keys, stamp = KEYS["exchange"], fields["cb-access-timestamp"]
+    is_recent(float(stamp))
+    if (fields["cb-access-key"], fields["cb-access-passphrase"]) != (keys["api_key"], keys["passphrase"]):
+        raise Refused("another key or passphrase")
+    text = f"{stamp}{method}{of_target(url)}".encode() + body
+    check_hmac("exchange", base64.b64decode(keys["api_secret"]), text, fields["cb-access-sign"], in_base64)
+
+
 SERVICES = {
     "account.blob.core.windows.net": azure,
     "api.x.com": x,
@@ -130,6 +188,9 @@ SERVICES = {
     "api.appstoreconnect.apple.com": apple,
     "blog.acme.test": ghost,
     "api.coinbase.com": coinbase,
+    "api.bybit.com": bybit,
+    "www.okx.com": okx,
+    "api.exchange.coinbase.com": exchange,
 }
 
 
