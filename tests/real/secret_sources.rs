@@ -319,9 +319,11 @@ async fn the_programs_of_1password_and_bitwarden_are_run_as_the_guide_says() {
     put("bws-value", &format!("#!/bin/sh\n{line}\n"), 0o755);
     let (_, sources) = GUIDE.split_once("by their own programs:\n\n```yaml\n").expect("a block");
     let (sources, _) = sources.split_once("```").expect("it ends");
+    let words = |text: &'static str| text.split(['[', ']']);
+    let wrapper = words(sources).find(|word| word.ends_with("/bws-value")).expect("it is run");
     let at = |name: &str| programs.path().join(name).display().to_string();
     let sources = sources
-        .replace("/usr/local/lib/keyward/bws-value", &at("bws-value"))
+        .replace(wrapper, &at("bws-value"))
         .replace("file: op-token", &format!("file: '{}'", at("op-token")))
         .replace("file: bws-token", &format!("file: '{}'", at("bws-token")));
     let origin = Origin::saying("fine").await;
