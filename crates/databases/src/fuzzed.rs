@@ -47,7 +47,7 @@ impl Change {
                 let part = bytes[one.min(other)..one.max(other)].to_vec();
                 bytes.splice(one..one, part);
             }
-            Self::Then(index) => bytes.extend_from_slice(index.get(messages)),
+            Self::Then(index) => bytes.extend_from_slice(index.get::<Vec<u8>>(messages)),
         }
     }
 }

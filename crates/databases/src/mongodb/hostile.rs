@@ -362,7 +362,8 @@ fn whatever_a_server_answers_gets_no_password() {
     let refusal = rawdoc! { "ok": 0, "code": 18, "errmsg": "no" };
     let mut documents = mechanisms.to_vec();
     documents.extend([step("r=x,s=c2FsdHNhbHRzYWx0c2FsdA==,i=15000"), step("v=AAAA"), refusal]);
-    let answers = |document| [1, 2, 3].map(|number| wire::msg(0, number, document));
+    let answers =
+        |document: &RawDocumentBuf| [1, 2, 3].map(|number| wire::msg(0, number, document));
     let messages = documents.iter().flat_map(answers).collect();
     fuzzed::with_all_of(messages, async |bytes| {
         let permitted = sample::permitted(DatabaseProtocol::Mongodb, Some("u"), PASSWORD);
