@@ -60,7 +60,7 @@ impl Listen {
             let Ok(event) = serde_json::from_str::<HookEventView>(&data) else { continue };
             match &self.exec {
                 Some(command) => handle(command, &event).await?,
-                None if output::print_on(&output::json_line(&event)?)? => {}
+                None if output::print_on(&format!("{}\n", output::json_line(&event)?))? => {}
                 None => return Ok(()),
             }
             match client.delete(&format!("{hook}/events/{}", segment(&event.id))).await {
