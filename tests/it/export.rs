@@ -37,6 +37,20 @@ async fn post(served: &Served, path: &str, body: Value) {
     assert_eq!(answer.head.status(), 201, "{path}: {}", answer.text());
 }
 
+/// What is exported.
+const KINDS: [&str; 10] = [
+    "agents",
+    "apps",
+    "connections",
+    "honeytokens",
+    "hooks",
+    "plugins",
+    "providers",
+    "rules",
+    "sources",
+    "webhooks",
+];
+
 /// Resources of each kind, two connections of one provider, and what has no default.
 async fn stock(served: &Served, secret: &str) {
     let bearer = json!([{ "id": "key", "kind": "bearer" }]);
@@ -124,19 +138,7 @@ async fn what_is_exported_has_no_secret_and_loads_as_the_same_resources() {
     let sections: Map<String, Value> = serde_yaml::from_str(&yaml).expect("YAML");
     assert_eq!(Value::Object(sections.clone()), first["configuration"]);
     let keys: Vec<_> = sections.keys().map(String::as_str).collect();
-    let kinds = [
-        "agents",
-        "apps",
-        "connections",
-        "honeytokens",
-        "hooks",
-        "plugins",
-        "providers",
-        "rules",
-        "sources",
-        "webhooks",
-    ];
-    assert_eq!(BTreeSet::from_iter(keys), BTreeSet::from(kinds));
+    assert_eq!(BTreeSet::from_iter(keys), BTreeSet::from(KINDS));
     let listed = first["variables"].as_array().expect("variables").iter();
     let listed: BTreeSet<_> = listed.map(|it| it["name"].as_str().expect("a name")).collect();
     assert_eq!(listed, variables[2..].iter().map(|(name, _)| *name).collect());

@@ -18,6 +18,33 @@ async fn with_url(install: &Install, line: &str, url: &str) -> (Option<i32>, Str
     (output.status.code(), said(&output))
 }
 
+/// What a program does at each database: reads, and tries to write.
+const ASKS: [(&str, &str); 3] = [
+    ("psql -XqAtc 'SELECT a FROM t'", "psql -XqAtc 'INSERT INTO t VALUES (2)'"),
+    (
+        "mariadb --no-defaults -BNe 'SELECT a FROM t'",
+        "mariadb --no-defaults -BNe 'INSERT INTO t VALUES (2)'",
+    ),
+    (
+        "redis-cli -u \"$REDIS_URL\" --no-auth-warning GET a",
+        "redis-cli -e -u \"$REDIS_URL\" --no-auth-warning SET a 2",
+    ),
+];
+
+async fn reads_and_cannot_write(install: &Install, password: &Canary) {
+    for (reads, writes) in ASKS {
+        let program = |script: &str| {
+            let words = ["run", "--quiet", "--agent", "dev-bot", "--", "sh", "-c", script];
+            install.keyward(&words)
+        };
+        let read = run(program(&format!("{reads}; env"))).await;
+        assert!(said(&read).starts_with("1\n"), "{reads}: {}", said(&read));
+        password.assert_absent("what the program has", said(&read).as_bytes());
+        let written = run(program(writes)).await;
+        assert!(!written.status.success(), "{writes}: {}", said(&written));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e6_databases_are_added_by_url_read_only_and_kept_apart_by_environment() {
     let plan = Plan::api_key().no_agents();
@@ -64,28 +91,7 @@ async fn e6_databases_are_added_by_url_read_only_and_kept_apart_by_environment()
         let (code, text) = with_url(&install, &bind, "").await;
         assert!(code != Some(0) && text.contains("environment"), "{text}");
     }
-    let asks = [
-        ("psql -XqAtc 'SELECT a FROM t'", "psql -XqAtc 'INSERT INTO t VALUES (2)'"),
-        (
-            "mariadb --no-defaults -BNe 'SELECT a FROM t'",
-            "mariadb --no-defaults -BNe 'INSERT INTO t VALUES (2)'",
-        ),
-        (
-            "redis-cli -u \"$REDIS_URL\" --no-auth-warning GET a",
-            "redis-cli -e -u \"$REDIS_URL\" --no-auth-warning SET a 2",
-        ),
-    ];
-    for (reads, writes) in asks {
-        let program = |script: &str| {
-            let words = ["run", "--quiet", "--agent", "dev-bot", "--", "sh", "-c", script];
-            install.keyward(&words)
-        };
-        let read = run(program(&format!("{reads}; env"))).await;
-        assert!(said(&read).starts_with("1\n"), "{reads}: {}", said(&read));
-        password.assert_absent("what the program has", said(&read).as_bytes());
-        let written = run(program(writes)).await;
-        assert!(!written.status.success(), "{writes}: {}", said(&written));
-    }
+    reads_and_cannot_write(&install, &password).await;
     assert_eq!(sql.sql("app", "SELECT string_agg(a::text, ',') FROM t"), "1");
     assert_eq!(maria.sql("SELECT group_concat(a) FROM app.t").trim(), "1");
     assert_eq!(cache.ask(&["GET", "a"]), "1");

@@ -135,7 +135,7 @@ impl Place {
     /// A test may be removed, and judge its answer otherwise. Another one only reads.
     fn of_tests(&self, before: Option<&Value>, after: Option<&Value>) -> Option<String> {
         let none = Map::new();
-        let Some(after) = after else { return None };
+        let after = after?;
         let (before, Some(after)) =
             (before.and_then(Value::as_object).unwrap_or(&none), after.as_object())
         else {

@@ -74,72 +74,74 @@ mod tests {
     use crate::provider::{Catalogue, check};
 
     /// Whole files with their only errors.
+    const FILES: &[(&str, &str)] = &[
+        (
+            "id: corp-git\nname: Corp\nextend: github\nhosts: [git.corp.example]\n",
+            "p.yaml:3: extend: unknown key `extend`; did you mean `extends`?",
+        ),
+        (
+            "id: corp-git\nname: Corp\nextends: githib\nhosts: [git.corp.example]\n",
+            "p.yaml:3: extends: `githib` is not a built-in provider; did you mean `github`?",
+        ),
+        (
+            "id: corp-git\nname: Corp\nextends: github\nhosts: [https://git2.corp.example/]\n",
+            "p.yaml:4: hosts[0]: `https://git2.corp.example/` is a URL, not a host; write \
+             `git2.corp.example`, without `https://`",
+        ),
+        (
+            "id: corp-git\nname: Corp\nextends: github\nhosts: ['{region}.corp.example']\n",
+            "p.yaml:4: hosts[0]: `{region}.corp.example` uses variable `region`, which is not declared \
+             under `variables`; add `variables: [{ name: region }]`",
+        ),
+        (
+            "id: acme\nname: Acme\nhosts: [https://api.acme.test/v1]\nauth: [{ id: k, kind: bearer }]\n",
+            "p.yaml:3: hosts[0]: `https://api.acme.test/v1` is a URL, not a host; write `api.acme.test`, \
+             without `https://`; paths are listed in `paths`",
+        ),
+        (
+            "id: acme\nname: Acme\nhosts: ['{host}']\nauth: [{ id: k, kind: bearer }]\n",
+            "p.yaml:3: hosts[0]: `{host}` uses variable `host`, which is not declared under \
+             `variables`; add `variables: [{ name: host, kind: host }]`",
+        ),
+        (
+            "id: acme\nname: Acme\nhosts: [{region}]\nauth: [{ id: k, kind: bearer }]\n",
+            "p.yaml:3: hosts[0]: this is a map; write text, in quotes if it has `{`",
+        ),
+        (
+            "id: acme\nname: Acme\nhosts: [{region}.acme.test]\nauth: [{ id: k, kind: bearer }]\n",
+            "p.yaml:3: not YAML: while parsing a flow sequence, expected ',' or ']'; quote text that has \
+             `{`: `\"{region}.api.acme.example\"`",
+        ),
+        (
+            "id: acme\nname: Acme: Tickets\nhosts: [acme.test]\nauth: [{ id: k, kind: bearer }]\n",
+            "p.yaml:2: not YAML: mapping values are not allowed in this context; quote text that has \
+             `: `: `\"Acme: Tickets\"`",
+        ),
+        (
+            "id: acme\nname: Acme\nhosts: [acme.test]\nauth: [{ id: k, kind: apikey, placement: { header: X-K } }]\n",
+            "p.yaml:4: auth[0].kind: `apikey` is not one of the choices; did you mean `api_key`?",
+        ),
+        (
+            "id: acme\nname: Acme\nhosts: [acme.test]\nauth: [{ id: k, kind: api_key, placement: X-Acme-Key }]\n",
+            "p.yaml:4: auth[0].placement: this is text; write a map, such as `placement: { header: X-Api-Key }`",
+        ),
+        (
+            "id: acme\nname: Acme\nhosts: [acme.test]\nauth: [{ id: k, kind: bearer }]\ntest: https://acme.test/me\n",
+            "p.yaml:5: test: this is text; write a map, such as `test: { url: \"https://api.acme.example/me\" }`",
+        ),
+        (
+            "id: My Acme\nname: Acme\nhosts: [acme.test]\nauth: [{ id: k, kind: bearer }]\n",
+            "p.yaml:1: id: `My Acme` is not an id; write 1 to 64 lower-case letters, digits and hyphens",
+        ),
+    ];
+
     #[test]
     fn what_strangers_write_is_answered_with_what_to_write() {
-        for (text, told) in [
-            (
-                "id: corp-git\nname: Corp\nextend: github\nhosts: [git.corp.example]\n",
-                "p.yaml:3: extend: unknown key `extend`; did you mean `extends`?",
-            ),
-            (
-                "id: corp-git\nname: Corp\nextends: githib\nhosts: [git.corp.example]\n",
-                "p.yaml:3: extends: `githib` is not a built-in provider; did you mean `github`?",
-            ),
-            (
-                "id: corp-git\nname: Corp\nextends: github\nhosts: [https://git2.corp.example/]\n",
-                "p.yaml:4: hosts[0]: `https://git2.corp.example/` is a URL, not a host; write \
-                 `git2.corp.example`, without `https://`",
-            ),
-            (
-                "id: corp-git\nname: Corp\nextends: github\nhosts: ['{region}.corp.example']\n",
-                "p.yaml:4: hosts[0]: `{region}.corp.example` uses variable `region`, which is not declared \
-                 under `variables`; add `variables: [{ name: region }]`",
-            ),
-            (
-                "id: acme\nname: Acme\nhosts: [https://api.acme.test/v1]\nauth: [{ id: k, kind: bearer }]\n",
-                "p.yaml:3: hosts[0]: `https://api.acme.test/v1` is a URL, not a host; write `api.acme.test`, \
-                 without `https://`; paths are listed in `paths`",
-            ),
-            (
-                "id: acme\nname: Acme\nhosts: ['{host}']\nauth: [{ id: k, kind: bearer }]\n",
-                "p.yaml:3: hosts[0]: `{host}` uses variable `host`, which is not declared under \
-                 `variables`; add `variables: [{ name: host, kind: host }]`",
-            ),
-            (
-                "id: acme\nname: Acme\nhosts: [{region}]\nauth: [{ id: k, kind: bearer }]\n",
-                "p.yaml:3: hosts[0]: this is a map; write text, in quotes if it has `{`",
-            ),
-            (
-                "id: acme\nname: Acme\nhosts: [{region}.acme.test]\nauth: [{ id: k, kind: bearer }]\n",
-                "p.yaml:3: not YAML: while parsing a flow sequence, expected ',' or ']'; quote text that has \
-                 `{`: `\"{region}.api.acme.example\"`",
-            ),
-            (
-                "id: acme\nname: Acme: Tickets\nhosts: [acme.test]\nauth: [{ id: k, kind: bearer }]\n",
-                "p.yaml:2: not YAML: mapping values are not allowed in this context; quote text that has \
-                 `: `: `\"Acme: Tickets\"`",
-            ),
-            (
-                "id: acme\nname: Acme\nhosts: [acme.test]\nauth: [{ id: k, kind: apikey, placement: { header: X-K } }]\n",
-                "p.yaml:4: auth[0].kind: `apikey` is not one of the choices; did you mean `api_key`?",
-            ),
-            (
-                "id: acme\nname: Acme\nhosts: [acme.test]\nauth: [{ id: k, kind: api_key, placement: X-Acme-Key }]\n",
-                "p.yaml:4: auth[0].placement: this is text; write a map, such as `placement: { header: X-Api-Key }`",
-            ),
-            (
-                "id: acme\nname: Acme\nhosts: [acme.test]\nauth: [{ id: k, kind: bearer }]\ntest: https://acme.test/me\n",
-                "p.yaml:5: test: this is text; write a map, such as `test: { url: \"https://api.acme.example/me\" }`",
-            ),
-            (
-                "id: My Acme\nname: Acme\nhosts: [acme.test]\nauth: [{ id: k, kind: bearer }]\n",
-                "p.yaml:1: id: `My Acme` is not an id; write 1 to 64 lower-case letters, digits and hyphens",
-            ),
-        ] {
+        for (text, told) in FILES {
             let found = check::file("p.yaml", text, &Catalogue::built_in()).map(|_| ());
             let found = found.expect_err(text);
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-            assert_eq!(found, [told], "{text}");
+            assert_eq!(found, [*told], "{text}");
         }
     }
 

@@ -331,8 +331,8 @@ fn once_the_length_is_known_the_rest_passes_or_is_refused() {
         assert_eq!(out.len(), length, "{one:?}");
         lengths += 1;
 
-        again.push(repeated[..at].as_bytes(), &mut Vec::new()).expect("sound");
-        let refused = again.push(repeated[at..].as_bytes(), &mut Vec::new());
+        again.push(&repeated.as_bytes()[..at], &mut Vec::new()).expect("sound");
+        let refused = again.push(&repeated.as_bytes()[at..], &mut Vec::new());
         assert_eq!(refused, Err(BodyError::Repeated("id".into())));
     }
     assert!(lengths > 50, "{lengths}");

@@ -45,6 +45,9 @@ impl<T> Servers<T> {
     }
 }
 
+/// Sets a text of a configuration.
+type SetText = fn(&mut Config, String) -> &mut Config;
+
 /// The configuration of one server. Of several, only those that may be written serve, whatever the URL says.
 fn only(database: &Config, at: usize) -> Config {
     let mut one = Config::new();
@@ -59,7 +62,7 @@ fn only(database: &Config, at: usize) -> Config {
     if let Some(port) = database.get_ports().get(at).or(database.get_ports().first()) {
         one.port(*port);
     }
-    let texts: [(Option<&str>, fn(&mut Config, String) -> &mut Config); 4] = [
+    let texts: [(Option<&str>, SetText); 4] = [
         (database.get_user(), Config::user),
         (database.get_dbname(), Config::dbname),
         (database.get_options(), Config::options),
