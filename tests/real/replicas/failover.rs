@@ -78,6 +78,9 @@ async fn after_a_failover_of_the_database_nothing_is_lost_and_everything_goes_on
     assert_eq!(makes(&lab.gateway, "kept").await.head.status(), 201);
     let before = pair.agents();
     assert!(before >= 2, "the standby has the commits: {before}");
+    // It knows then that the other one has stored a token, and reads it once more.
+    until_known(&other, "kept").await;
+    assert_eq!(ask_at(&lab, &other, "ci").await.head.status(), 200);
     pair.primary.server.stop();
     let refused = makes(&lab.gateway, "never").await;
     assert_eq!(refused.json()["error"]["code"], "store_failed", "{}", refused.text());

@@ -1,11 +1,13 @@
-//! Streams to one of several servers: to the first one that may be written, beginning with the one that was used last. A
-//! server that is silent takes a share of the time, so that one after it is still reached.
+//! Streams to one of several servers: to the first one that may be written, beginning with the one that was used last. After
+//! a share of the time, and after a failure, the next server is tried too, so that one that is silent holds up no other.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -137,28 +139,34 @@ where
                 false => self.used_last.load(Relaxed),
             };
             let share = self.timeout.div_f64(count as f64);
-            let mut turn = 0;
-            loop {
+            let attempt = |turn: usize| {
                 let at = (first + turn) % count;
-                turn += 1;
                 let opened = open(&self.all[at], self.tls.clone());
-                // The pool ends the last attempt when the time is over.
-                let opened = match turn == count {
-                    true => Some(opened.await),
-                    false => tokio::time::timeout(share, opened).await.ok(),
-                };
-                let failure = match opened {
-                    Some(Ok(opened)) => {
+                async move { (at, opened.await) }
+            };
+            let mut attempts = FuturesUnordered::from_iter([attempt(0)]);
+            let mut begun = 1;
+            // The pool ends all attempts when the time is over.
+            loop {
+                let ended = tokio::time::timeout(share, attempts.next());
+                let failure = match ended.await {
+                    Ok(Some((at, Ok(opened)))) => {
                         if !self.is_spread {
                             self.used_last.store(at, Relaxed);
                         }
                         return Ok(opened);
                     }
-                    Some(Err(error)) if turn == count => return Err(error),
-                    Some(Err(error)) => Failure::of(error).to_string(),
-                    None => format!("no answer within {share:?}"),
+                    Ok(Some((_, Err(error)))) if begun == count && attempts.is_empty() => {
+                        return Err(error);
+                    }
+                    Ok(Some((_, Err(error)))) => Failure::of(error).to_string(),
+                    Ok(None) | Err(_) => format!("no answer within {share:?}"),
                 };
-                tracing::debug!(server = at, failure, "the next server of the database is tried");
+                if begun < count {
+                    tracing::debug!(failure, "another server of the database is tried too");
+                    attempts.push(attempt(begun));
+                    begun += 1;
+                }
             }
         })
     }
