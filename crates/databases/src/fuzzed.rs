@@ -84,9 +84,11 @@ pub fn with_all_of<F: Future<Output = ()>>(messages: Vec<Vec<u8>>, work: impl Fn
     let run = runner.run(&any_of(messages), |bytes| {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_time().start_paused(true).build().expect("a runtime");
-        let ended =
-            runtime.block_on(async { tokio::time::timeout(ENDS_WITHIN, work(bytes)).await });
-        prop_assert!(ended.is_ok(), "it waits for a peer that has ended its stream");
+        let has_ended = runtime.block_on(async {
+            let ended = tokio::time::timeout(ENDS_WITHIN, work(bytes)).await;
+            ended.is_ok()
+        });
+        prop_assert!(has_ended, "it waits for a peer that has ended its stream");
         Ok(())
     });
     run.expect("all cases end");
