@@ -187,7 +187,7 @@ impl Default for Limits {
             api_requests_per_minute_max: 6_000,
             audit_queue_max: 8_192,
             hostless_rules_max: 100,
-            // One of them is about 1 KiB, and needs one read of the store.
+            // A credential that made room costs its next request one read of the store.
             cached_credentials_max: 100_000,
             // Each has a row in the store and a part of the policy, both of about 1 KiB.
             sessions_max: 10_000,

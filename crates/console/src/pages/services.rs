@@ -180,7 +180,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
     Ok(Page::new(&visit, Section::Settings, &provider.name, content))
 }
 
-/// The editor with the definition of one's own service, if an address can have it.
+/// The editor with the definition of an own service, if it is short enough for an address.
 fn edited(visit: &Visit, provider: &ProviderView) -> Option<String> {
     let is_stored = provider.managed_by == Some(ProviderSource::Store);
     let definition = provider.definition.as_ref().filter(|_| is_stored && visit.is_admin())?;

@@ -125,7 +125,7 @@ impl ProviderCheck<'_> {
         let variables = self.variables(problems);
         let hosts = hosts(&self.text.hosts, &self.at("hosts"), &variables, problems);
         if self.is_extended && problems.count() > before {
-            // They stand in many places of the other provider, where nobody wrote them.
+            // The other provider has its hosts in many places; each would be reported, and none is in this file.
             return None;
         }
         let paths = paths(&self.text.paths, &self.at("paths"), problems);

@@ -447,11 +447,17 @@ impl KeyPattern {
     /// # Errors
     /// When it is not a regular expression, with the reason.
     pub fn parse(pattern: &str) -> Result<Self, String> {
-        regex_lite::RegexBuilder::new(&format!("^(?:{pattern})$"))
+        regex_lite::RegexBuilder::new(&format!("{ANCHOR_BEGIN}{pattern}{ANCHOR_END}"))
             .size_limit(SHAPE_BYTES_MAX)
             .build()
             .map(Self)
             .map_err(|error| error.to_string())
+    }
+
+    /// The expression as a provider's file has it.
+    pub fn written(&self) -> &str {
+        let anchored = self.0.as_str();
+        &anchored[ANCHOR_BEGIN.len()..anchored.len() - ANCHOR_END.len()]
     }
 
     /// The anchored expression.
@@ -464,6 +470,9 @@ impl KeyPattern {
         self.0.is_match(text)
     }
 }
+
+const ANCHOR_BEGIN: &str = "^(?:";
+const ANCHOR_END: &str = ")$";
 
 /// Maximum compiled size: 64 KiB, ample for the shape of a key.
 const SHAPE_BYTES_MAX: usize = 64 * 1024;

@@ -123,12 +123,12 @@ impl Facts {
         let mut changed = Changed::default();
         let rules = differences.rules.iter().filter_map(|rule| rule.now.or(rule.before));
         changed.rules.extend(rules.map(|rule| rule.org.clone()));
-        let mut anew = HashSet::new();
+        let mut affected = HashSet::new();
         for app in differences.apps {
-            self.app_changed(app, &mut anew, &mut changed);
+            self.app_changed(app, &mut affected, &mut changed);
         }
         for provider in differences.providers {
-            self.provider_changed(provider, &mut anew, &mut changed);
+            self.provider_changed(provider, &mut affected, &mut changed);
         }
         for agent in differences.agents {
             self.agent_changed(agent, &mut changed);
@@ -147,10 +147,10 @@ impl Facts {
             let Some(record) = now.or(before) else { continue };
             let (org, id) = (record.org.clone(), record.id.clone());
             self.note_app(before, now);
-            anew.insert((org.clone(), id.clone()));
+            affected.insert((org.clone(), id.clone()));
             known.insert((org, id), before);
         }
-        for at in anew {
+        for at in affected {
             // Only its app has changed, so the connection itself is the same.
             let now = view.connection(&at.0, &at.1);
             let before = known.get(&at).copied().unwrap_or(now);
@@ -167,7 +167,7 @@ impl Facts {
     fn app_changed(
         &self,
         Difference { before, now }: Difference<'_, Arc<AppRecord>>,
-        anew: &mut HashSet<(OrgId, ConnectionId)>,
+        affected: &mut HashSet<(OrgId, ConnectionId)>,
         changed: &mut Changed,
     ) {
         let each = |app: &Arc<AppRecord>| {
@@ -178,14 +178,14 @@ impl Facts {
         changed.added_endpoints.extend(now.into_iter().flat_map(each));
         let Some(app) = now.or(before) else { return };
         let of_app = self.orgs.get(&app.org).and_then(|of_org| of_org.of_app.get(&app.id));
-        anew.extend(of_app.into_iter().flatten().map(|id| (app.org.clone(), id.clone())));
+        affected.extend(of_app.into_iter().flatten().map(|id| (app.org.clone(), id.clone())));
     }
 
     /// Rules, bindings and slots name actions of an own provider; slots without a connection block its hosts.
     fn provider_changed(
         &self,
         Difference { before, now }: Difference<'_, Arc<Record<OwnProvider>>>,
-        anew: &mut HashSet<(OrgId, ConnectionId)>,
+        affected: &mut HashSet<(OrgId, ConnectionId)>,
         changed: &mut Changed,
     ) {
         let Some(provider) = now.or(before) else { return };
@@ -193,7 +193,7 @@ impl Facts {
         changed.rules.insert(org.clone());
         let uses = |it: &&Arc<ConnectionRecord>| it.org == *org && it.provider == id;
         for connection in self.view.connections().filter(uses) {
-            anew.insert((org.clone(), connection.id.clone()));
+            affected.insert((org.clone(), connection.id.clone()));
             let holders = self.view.holders(org, &connection.id);
             changed.agents.extend(holders.map(|agent| (org.clone(), agent.id.clone())));
             let sessions = self.orgs.get(org).map(|of_org| &of_org.sessions);

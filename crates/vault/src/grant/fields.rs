@@ -147,10 +147,7 @@ fn check_value(field: &Field, value: Secret) -> Result<Secret, GrantError> {
     match value.expose_text() {
         Some(text) if fits(text) => Ok(value),
         _ => {
-            let pattern = field.pattern.as_ref().map_or("", |shape| shape.as_str());
-            // As the provider's file has it.
-            let inner = pattern.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$"));
-            let pattern = inner.unwrap_or(pattern);
+            let pattern = field.pattern.as_ref().map_or("", |shape| shape.written());
             Err(GrantError::Shape {
                 field: name(),
                 label: noun(&field.label),

@@ -21,7 +21,7 @@ enum Verdict {
     Wrong(Vec<Wrong>),
     /// The id is taken by this service, which cannot be changed here.
     Taken(String),
-    /// It is the one's own service with this id, as it shall be; with the tag of what it is now.
+    /// The own service with this id takes the definition; with the tag of its present version.
     Changes(Box<Checked>, Option<String>),
     Fits(Box<Checked>),
 }
