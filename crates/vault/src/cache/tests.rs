@@ -308,20 +308,16 @@ fn filled(max: usize, count: usize) -> (CredentialCache, Vec<ConnectionId>, Desk
 #[test]
 fn the_cells_of_many_connections_are_bounded_and_those_in_use_stay() {
     let max = 640;
-    let (cache, first, desk) = filled(max, max);
-    // Twice as many as fit come and go, while a few are used all the time.
-    let used = &first[..20];
-    for _ in 0..2 * max {
+    let (cache, used, desk) = filled(max, 20);
+    // Three times as many as fit come and go, while the first are used all the time.
+    for _ in 0..3 * max {
         cache.cell(&desk.cell.org, &ConnectionId::random()).reset(Some(desk.held(1, None)));
-        for id in used {
-            cache.ready(id, &desk.clock);
+        for id in &used {
+            assert!(cache.ready(id, &desk.clock).is_some(), "one in use made room");
         }
     }
     // Ids do not fill all shards alike: each has ten at most.
     assert!((max / 2..=max).contains(&cache.len()), "{}", cache.len());
-    let kept = |ids: &[ConnectionId]| ids.iter().filter(|id| cache.known(id).is_some()).count();
-    assert!(kept(used) > 15, "{}", kept(used));
-    assert!(kept(&first[20..]) < max - 20, "some made room");
 }
 
 #[test]
