@@ -448,5 +448,5 @@ fn field(line: &str) -> (String, String) {
 
 /// Where `needle` begins.
 pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(haystack, needle)
 }
