@@ -10,7 +10,7 @@ mod unmade;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -41,7 +41,7 @@ use unmade::Unmade;
 
 /// How long to wait for the store: a starting gateway holds it before it answers on the socket, and other
 /// commands hold it while they run.
-const START_POLLS: u32 = 30;
+const START_PATIENCE: Duration = Duration::from_secs(5);
 const START_POLL: Duration = Duration::from_millis(100);
 
 /// RFC 3986 §2.3: unreserved characters of a path segment.
@@ -129,13 +129,14 @@ impl Client {
         {
             return Ok(Self { via: Via::Unmade(Box::new(unmade)), identity });
         }
-        for poll in 0.. {
+        let until = Instant::now() + START_PATIENCE;
+        loop {
             match Answering::open(global, missing, to_send).await {
                 Ok(services) => {
                     return Ok(Self { via: Via::InProcess(Box::new(services)), identity });
                 }
                 Err(error) if !is_locked(&error) => return Err(error.into()),
-                Err(error) if poll == START_POLLS => return Err(locked(&error)),
+                Err(error) if Instant::now() > until => return Err(locked(&error)),
                 Err(_) => tokio::time::sleep(START_POLL).await,
             }
             if let SocketAnswer::Answers = look(&path).await? {
