@@ -154,6 +154,42 @@ async fn half_open_sessions_are_bounded_and_others_go_on() {
     databases.lab.finish().await;
 }
 
+/// What clients of the other protocols begin with: nothing at all, since servers of MySQL speak first, and parts of a message.
+const BEGUN: [(&str, &[u8]); 3] = [
+    ("mysql", b""),
+    ("redis", b"*3\r\n$4\r\nAUTH\r\n$4\r\nmain"),
+    ("mongodb", b"\x40\0\0\0\x01\0\0\0\0\0\0\0\xdd"),
+];
+
+#[tokio::test]
+async fn a_thousand_half_open_sessions_of_each_protocol_disturb_no_other() {
+    const MAX: usize = 64;
+    let listeners =
+        BEGUN.map(|(protocol, _)| format!("{{ at: \"127.0.0.1:0\", protocol: {protocol} }}"));
+    let listeners = format!("databases: [{{ at: \"127.0.0.1:0\" }}, {}]", listeners.join(", "));
+    let planned = |plan: Plan| plan.listen(&listeners).limit("unauthenticated_streams_max: 64");
+    let databases = Databases::planned(Behaviour::Serves, planned).await;
+    let mut open = databases.opened("main").await;
+    let addresses = databases.lab.gateway.running().database_addrs();
+    let addresses: Vec<_> = addresses[1..].iter().map(|it| it.at.tcp().expect("TCP")).collect();
+    let mut half_open = std::collections::VecDeque::new();
+    for number in 0..3_000 {
+        let (_, begun) = BEGUN[number % BEGUN.len()];
+        let mut wire = databases.lab.client_at(addresses[number % BEGUN.len()]).await;
+        wire.send(begun).await;
+        half_open.push_back(wire);
+        // Listeners accept side by side, so the order of the gateway is nearly this one.
+        if half_open.len() > MAX + 16 {
+            let mut oldest = half_open.pop_front().expect("there are some");
+            oldest.rest().await;
+        }
+    }
+    assert!(open.query("SELECT 1").await.expect("it goes on").contains("SELECT 1"));
+    let mut new = databases.opened("main").await;
+    assert!(new.query("SELECT 2").await.expect("it is served").contains("SELECT 2"));
+    databases.lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_session_ends_with_its_token_its_binding_its_connection_and_by_a_cut() {
     let mut databases = Databases::planned(Behaviour::Serves, Databases::one).await;

@@ -180,6 +180,7 @@ mod story_b;
 mod story_c;
 mod story_d;
 mod story_e;
+mod story_e8;
 mod streams;
 mod take_over;
 mod targets;

@@ -17,6 +17,11 @@ pub(crate) struct DatabaseStage<S> {
     pub(crate) password: canary::Canary,
 }
 
+/// The memory of a gateway in this process while sessions copy. Clients and servers are other processes.
+pub(crate) struct CopyMemory {
+    before: u64,
+}
+
 /// A driver's program, and what it must say beside the usual.
 pub(crate) struct Driver<'a> {
     /// Its interpreter, as `tests/run` installs it.
@@ -145,4 +150,35 @@ impl<S> DatabaseStage<S> {
         drop(server);
         records
     }
+}
+
+impl CopyMemory {
+    /// What a gateway may need more while sessions copy, whatever their size.
+    const BYTES_MAX: u64 = 16 << 20;
+
+    /// The peak counts from now on.
+    pub(crate) fn begin() -> Self {
+        std::fs::write("/proc/self/clear_refs", "5").expect("Linux 4.0 or newer");
+        Self { before: memory("VmRSS") }
+    }
+
+    /// `what` was copied since then.
+    pub(crate) fn assert_bounded(&self, what: &str) {
+        let grown = memory("VmHWM").saturating_sub(self.before);
+        println!("{what}: at most {} KiB of memory more", grown >> 10);
+        assert!(grown < Self::BYTES_MAX, "{what}: {grown} bytes");
+    }
+}
+
+/// A line of the process's status, in bytes.
+fn memory(line: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("it is Linux");
+    let found = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
+    let kib = found.and_then(|text| text.trim().strip_suffix(" kB")).expect("it has one");
+    kib.trim().parse::<u64>().expect("a number") << 10
+}
+
+/// How many MiB a test of large answers copies in each direction.
+pub(crate) fn large_mib() -> u64 {
+    if soak() { 1024 } else { 64 }
 }

@@ -68,6 +68,7 @@ mod shells;
 mod signatures;
 mod ssh;
 mod stage;
+mod story_configuration;
 mod story_databases;
 mod tls_proxy;
 mod unable;

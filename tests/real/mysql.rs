@@ -1,6 +1,8 @@
 //! The client of MariaDB, PyMySQL and mysql2 at a real MariaDB server, through a listener for databases.
 
 mod clients;
+mod large;
+mod oracle;
 mod rules;
 pub(crate) mod server;
 mod stage;

@@ -1,6 +1,7 @@
 //! redis-cli, redis-py and ioredis at a real Redis server, through a listener for databases.
 
 mod clients;
+mod large;
 pub(crate) mod server;
 mod stage;
 
@@ -268,6 +269,32 @@ fn the_list_of_commands_that_read_agrees_with_the_server() {
         let is_listed = listed.contains(name.as_str()) || exceptions.contains(&name.as_str());
         assert!(is_listed || dangerous.contains_key(name), "{name} reads, and is not listed");
     }
+}
+
+/// Whatever a server knows and the list does not: more than a hundred ways to write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_session_sends_no_command_that_is_not_listed() {
+    let stage = Stage::new().await;
+    let list = include_str!("../../crates/databases/src/redis/read_only.txt");
+    let listed: BTreeSet<&str> =
+        list.lines().map(|line| line.split(' ').next().unwrap_or(line)).collect();
+    let known = stage.server.ask(&["COMMAND", "LIST"]).to_ascii_uppercase();
+    // Commands of the login, and those with which a client leaves.
+    let own = ["AUTH", "HELLO", "QUIT", "RESET", "SELECT"];
+    let others: Vec<&str> =
+        known.lines().filter(|name| !listed.contains(name) && !own.contains(name)).collect();
+    assert!(others.len() > 100, "{others:?}");
+    let mut raw = TcpStream::connect(stage.listener()).await.expect("a stream");
+    let mut lines = format!("AUTH reports {}\r\n", stage.lab.token("reader"));
+    // Keys and values, so that the number of arguments is not the reason.
+    lines.extend(others.iter().map(|name| format!("{name} 1 1 1 1\r\n")));
+    raw.write_all((lines + "QUIT\r\n").as_bytes()).await.expect("it reads");
+    let mut answered = String::new();
+    raw.read_to_string(&mut answered).await.expect("text");
+    let refused = answered.lines().filter(|line| line.contains("keyward: ")).count();
+    assert_eq!(refused, others.len(), "{answered}");
+    assert_eq!(stage.server.ask(&["DBSIZE"]), "0");
+    stage.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 //! What is written to them passes unread.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -86,8 +87,8 @@ impl<S: AsyncRead + Unpin, F: Filter + Unpin> AsyncRead for Filtered<S, F> {
             if !this.checked.is_empty() {
                 break;
             }
-            let mut space = [0; CHUNK_BYTES];
-            let mut read = ReadBuf::new(&mut space);
+            let mut space = [const { MaybeUninit::uninit() }; CHUNK_BYTES];
+            let mut read = ReadBuf::uninit(&mut space);
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
             if read.filled().is_empty() {
                 return Poll::Ready(Ok(()));

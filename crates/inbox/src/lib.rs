@@ -49,7 +49,7 @@ pub use waiting::Reader;
 /// (<https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap>).
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Records of refused requests a minute.
+/// Records of refused requests a minute, and of repeated ones.
 pub const RECORDS_MAX: usize = 60;
 
 /// The services that the inbox needs.
@@ -93,9 +93,13 @@ pub struct Inbox {
     caller: OnceLock<Arc<HttpClient>>,
     /// Keys of services that are no secrets.
     fetched: FetchedKeys,
-    /// Refused requests that were recorded, and since when they are counted.
-    records: Mutex<(Timestamp, usize)>,
+    refused: RecordCount,
+    repeated: RecordCount,
 }
+
+/// Requests that were recorded, and since when they are counted.
+#[derive(Debug)]
+struct RecordCount(Mutex<(Timestamp, usize)>);
 
 /// What a service is asked with the credential of a connection, for the key of a request.
 #[derive(Clone, Debug)]
@@ -181,7 +185,8 @@ impl Inbox {
             changed: watch::channel(0).0,
             caller: OnceLock::new(),
             fetched: FetchedKeys::default(),
-            records: Mutex::new((Timestamp::MIN, 0)),
+            refused: RecordCount::default(),
+            repeated: RecordCount::default(),
         })
     }
 
@@ -282,13 +287,13 @@ impl Inbox {
 
     /// Whether the audit log has a record of a refused request: everybody can send them, so that only
     /// [`RECORDS_MAX`] a minute are recorded.
-    pub fn may_record(&self) -> bool {
-        let (now, mut records) = (self.clock.now(), self.records.lock());
-        if now.duration_since(records.0) >= SignedDuration::from_mins(1) {
-            *records = (now, 0);
-        }
-        records.1 += 1;
-        records.1 <= RECORDS_MAX
+    pub fn may_record_refused(&self) -> bool {
+        self.refused.may_record(self.clock.now())
+    }
+
+    /// The same for a repeated request, which a service may send for days.
+    pub fn may_record_repeated(&self) -> bool {
+        self.repeated.may_record(self.clock.now())
     }
 
     /// Wakes the delivery job and those who read from the queue.
@@ -303,5 +308,22 @@ impl Inbox {
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").field("public_url", &self.public_url.get()).finish_non_exhaustive()
+    }
+}
+
+impl Default for RecordCount {
+    fn default() -> Self {
+        Self(Mutex::new((Timestamp::MIN, 0)))
+    }
+}
+
+impl RecordCount {
+    fn may_record(&self, now: Timestamp) -> bool {
+        let mut records = self.0.lock();
+        if now.duration_since(records.0) >= SignedDuration::from_mins(1) {
+            *records = (now, 0);
+        }
+        records.1 += 1;
+        records.1 <= RECORDS_MAX
     }
 }

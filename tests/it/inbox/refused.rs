@@ -74,7 +74,42 @@ async fn a_repeated_request_is_answered_and_delivered_once_also_after_a_restart(
     world.push(r#"{"n":2}"#).await;
     let next = world.program.message(&world.key).await;
     assert_eq!(next.text(), r#"{"n":2}"#);
-    world.lab.finish().await;
+    let records = world.lab.finish_with_changes().await;
+    let repeated = records.iter().filter(|it| it["change"]["action"] == "request repeated");
+    let repeated: Vec<_> = repeated.collect();
+    assert_eq!(repeated.len(), 2, "{records:?}");
+    for record in repeated {
+        assert_eq!((&record["outcome"], &record["code"]), (&json!("refused"), &json!("repeated")));
+        assert_eq!(record["change"]["name"], "ci");
+    }
+}
+
+/// Stripe signs `TIME.BODY` within five minutes.
+#[tokio::test]
+async fn a_late_request_and_parts_in_another_order_are_refused_and_audited() {
+    let lab = queue::queue("stripe", SECRET).await;
+    let (body, now) = (r#"{"id":"evt_1"}"#, jiff::Timestamp::now().as_second());
+    let hour_ago = now - 3_600;
+    let fields = |time: i64, text: String| {
+        format!("Stripe-Signature: t={time},v1={}\r\n", signed(SECRET, &text))
+    };
+    for (fields, code) in [
+        (fields(hour_ago, format!("{hour_ago}.{body}")), "too_old"),
+        (fields(now, format!("{hour_ago}.{body}")), "signature_wrong"),
+        (fields(now, format!("{body}.{now}")), "signature_wrong"),
+        (fields(now, body.to_owned()), "signature_wrong"),
+    ] {
+        let answer = send(&lab, "/hooks/q", &fields, body).await;
+        assert_eq!(answer.head.status(), 401, "{fields}: {}", answer.text());
+        let hook = api(&lab, "GET", "/hooks/q", Value::Null, 200).await;
+        assert_eq!((&hook["refused"]["code"], &hook["waiting"]), (&json!(code), &json!(0)));
+    }
+    let taken = send(&lab, "/hooks/q", &fields(now, format!("{now}.{body}")), body).await;
+    assert_eq!(taken.head.status(), 200, "{}", taken.text());
+    let records = lab.finish_with_changes().await;
+    let refused = records.iter().filter(|it| it["change"]["action"] == "request refused");
+    let codes: Vec<_> = refused.filter_map(|it| it["code"].as_str()).collect();
+    assert_eq!(codes, ["too_old", "signature_wrong", "signature_wrong", "signature_wrong"]);
 }
 
 #[tokio::test]

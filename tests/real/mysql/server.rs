@@ -89,7 +89,7 @@ impl Server {
 }
 
 /// The server's option for its user: as root it does not run without one.
-fn user() -> String {
+pub(super) fn user() -> String {
     match rustix::process::geteuid().is_root() {
         true => "root".to_owned(),
         false => std::env::var("USER").unwrap_or_default(),

