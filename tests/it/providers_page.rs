@@ -117,6 +117,13 @@ fn section(provider: &Provider, text: &mut String) {
     let _ = writeln!(text, "- pages: {}", pages.collect::<Vec<_>>().join(", "));
     text.push_str("\n| `auth` | | variables | begins with |\n|---|---|---|---|\n");
     usable(provider).for_each(|auth| text.push_str(&row(auth)));
+    for auth in provider.auth.iter().filter(|auth| !auth.app_steps.is_empty()) {
+        let _ = writeln!(text, "\nAn app for `{}`:\n", auth.id);
+        for (at, step) in auth.app_steps.iter().enumerate() {
+            let step = step.replace("{redirect_uri}", "the redirect URI of `keyward app show`");
+            let _ = writeln!(text, "{}. {step}", at + 1);
+        }
+    }
     if !about.quirks.is_empty() {
         text.push('\n');
         about.quirks.iter().for_each(|quirk| {

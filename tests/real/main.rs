@@ -53,6 +53,7 @@ mod packages;
 mod person;
 mod postgres;
 mod published_actions;
+mod published_graphql;
 mod python;
 mod redis;
 mod refused;

@@ -73,6 +73,10 @@ fn every_built_in_file_is_sound_and_named_after_its_id() {
         assert_eq!(provider.about.key_url.is_some(), is_service, "{id}");
         assert!(provider.about.docs_url.is_some(), "{id}");
         assert!(!provider.about.sources.is_empty(), "{id}");
+        assert!(
+            provider.about.checked.is_some(),
+            "{id}: the day on which its facts were confirmed"
+        );
         assert!(provider.category.is_some(), "{id}");
         let confidence = provider.about.confidence;
         let is_confirmed = matches!(confidence, Some(Confidence::High | Confidence::Medium));
