@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::generated_page::{GeneratedPage, between};
+use keyward_rules::provider::schema::TemplateText;
 use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, check};
 
 const INDEX: GeneratedPage = GeneratedPage {
@@ -129,6 +130,18 @@ fn section(provider: &Provider, text: &mut String) {
         about.quirks.iter().for_each(|quirk| {
             let _ = writeln!(text, "- {quirk}");
         });
+    }
+    if !about.templates.is_empty() {
+        let set = |template: &TemplateText| {
+            let label = template.label.as_deref().unwrap_or_default();
+            format!("`{}` {label} ({})", template.id, code(&template.scopes))
+        };
+        let sets: Vec<_> = about.templates.iter().map(set).collect();
+        let _ = writeln!(
+            text,
+            "\nSuggested scopes, by `keyward app add --template ID`: {}.",
+            sets.join("; ")
+        );
     }
     if !about.scope_words.is_empty() {
         let words = about.scope_words.iter().map(|(scope, words)| format!("`{scope}` ({words})"));

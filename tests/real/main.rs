@@ -72,5 +72,6 @@ mod stage;
 mod story_databases;
 mod tls_proxy;
 mod unable;
+mod validating_sdks;
 mod webhooks;
 mod websockets;
