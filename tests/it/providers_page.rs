@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::generated_page::{GeneratedPage, between};
-use keyward_rules::provider::schema::TemplateText;
-use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, check};
+use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, Template, check};
 
 const INDEX: GeneratedPage = GeneratedPage {
     file: "providers.md",
@@ -132,7 +131,7 @@ fn section(provider: &Provider, text: &mut String) {
         });
     }
     if !about.templates.is_empty() {
-        let set = |template: &TemplateText| {
+        let set = |template: &Template| {
             let label = template.label.as_deref().unwrap_or_default();
             format!("`{}` {label} ({})", template.id, code(&template.scopes))
         };
