@@ -120,7 +120,7 @@ fn section(provider: &Provider, text: &mut String) {
     for auth in provider.auth.iter().filter(|auth| !auth.app_steps.is_empty()) {
         let _ = writeln!(text, "\nAn app for `{}`:\n", auth.id);
         for (at, step) in auth.app_steps.iter().enumerate() {
-            let step = step.replace("{redirect_uri}", "the redirect URI of `keyward app show`");
+            let step = step.replace(" {redirect_uri}", ": the redirect URI of `keyward app show`");
             let _ = writeln!(text, "{}. {step}", at + 1);
         }
     }

@@ -136,7 +136,7 @@ fn compare(published: &Published) {
             let is_mutation = |root: &&RootField| root.kind == OperationKind::Mutation;
             let mut covered = roots.iter().filter(|root| scope.covers(root)).filter(is_mutation);
             if covered.any(|root| removes(&root.name)) {
-                removing.insert(action.name.as_ref().to_owned());
+                removing.insert(action.name.clone());
             }
         }
     }
