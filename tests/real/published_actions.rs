@@ -89,7 +89,6 @@ const PUBLISHED: [Published; 9] = [
         operations: slack,
         at_least: 200,
         elsewhere: &["files.slack.com"],
-        unknown: &[("/api/assistant.search.context", "newer than the SDK")],
         // Both only read, although the SDK sends POST.
         reading: &["POST /api/auth.test", "POST /api/bookmarks.list"],
         any_method: true,

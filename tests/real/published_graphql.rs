@@ -35,7 +35,7 @@ const PUBLISHED: [Published; 2] = [
         at_least: 200,
         unknown: &[],
         // `write-issues-graphql` takes away labels, assignees and reactions.
-        removing: &["graphql", "write-issues-graphql"],
+        removing: &["write-issues-graphql"],
     },
     Published {
         provider: "linear",
@@ -43,7 +43,7 @@ const PUBLISHED: [Published; 2] = [
         at_least: 300,
         unknown: &[],
         // `write-issues` takes away labels.
-        removing: &["delete", "graphql", "write-issues"],
+        removing: &["delete", "write-issues"],
     },
 ];
 
