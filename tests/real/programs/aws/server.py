@@ -184,9 +184,9 @@ def check_identity(body):
 
 
 def without_chunks(body):
-    """The data of unsigned chunks, whose trailer has a checksum."""
+    """The data of chunks."""
     size, _, rest = body.partition(b"\r\n")
-    length = int(size, 16)
+    length = int(size.partition(b";")[0], 16)
     return rest[:length] + without_chunks(rest[length + 2 :]) if length else b""
 
 
