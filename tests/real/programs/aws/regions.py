@@ -8,7 +8,6 @@ from botocore.awsrequest import AWSRequest
 from botocore.crt.auth import CrtS3SigV4AsymAuth
 
 
-
 class InChunks(CrtS3SigV4AsymAuth):
     """Signs the head of an upload whose chunks are signed."""
 
@@ -32,7 +31,7 @@ answer = requests.get("https://m1abc.mrap.accesspoint.s3-global.amazonaws.com/a%
 assert answer.content == b"hello", answer.content
 
 # Chunks that are signed as the SDK for Java does it: the head is botocore's, the signatures of the chunks are fillers.
-request = AWSRequest("PUT", f"https://m1abc.mrap.accesspoint.s3-global.amazonaws.com/in-chunks", {
+request = AWSRequest("PUT", "https://m1abc.mrap.accesspoint.s3-global.amazonaws.com/in-chunks", {
     "content-encoding": "aws-chunked",
     "x-amz-decoded-content-length": "70000",
 })
