@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::generated_page::{GeneratedPage, between};
-use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, check};
+use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, Template, check};
 
 const INDEX: GeneratedPage = GeneratedPage {
     file: "providers.md",
@@ -117,11 +117,30 @@ fn section(provider: &Provider, text: &mut String) {
     let _ = writeln!(text, "- pages: {}", pages.collect::<Vec<_>>().join(", "));
     text.push_str("\n| `auth` | | variables | begins with |\n|---|---|---|---|\n");
     usable(provider).for_each(|auth| text.push_str(&row(auth)));
+    for auth in provider.auth.iter().filter(|auth| !auth.app_steps.is_empty()) {
+        let _ = writeln!(text, "\nAn app for `{}`:\n", auth.id);
+        for (at, step) in auth.app_steps.iter().enumerate() {
+            let step = step.replace(" {redirect_uri}", ": the redirect URI of `keyward app show`");
+            let _ = writeln!(text, "{}. {step}", at + 1);
+        }
+    }
     if !about.quirks.is_empty() {
         text.push('\n');
         about.quirks.iter().for_each(|quirk| {
             let _ = writeln!(text, "- {quirk}");
         });
+    }
+    if !about.templates.is_empty() {
+        let set = |template: &Template| {
+            let label = template.label.as_deref().unwrap_or_default();
+            format!("`{}` {label} ({})", template.id, code(&template.scopes))
+        };
+        let sets: Vec<_> = about.templates.iter().map(set).collect();
+        let _ = writeln!(
+            text,
+            "\nSuggested scopes, by `keyward app add --template ID`: {}.",
+            sets.join("; ")
+        );
     }
     if !about.scope_words.is_empty() {
         let words = about.scope_words.iter().map(|(scope, words)| format!("`{scope}` ({words})"));

@@ -37,6 +37,8 @@ struct Published {
     deleting: &'static [&'static str],
     /// One method serves all operations; the interface says of each what its SDK uses.
     any_method: bool,
+    /// Variables of the hosts.
+    variables: &'static [(&'static str, &'static str)],
 }
 
 const NONE: Published = Published {
@@ -48,9 +50,10 @@ const NONE: Published = Published {
     reading: &[],
     deleting: &[],
     any_method: false,
+    variables: &[],
 };
 
-const PUBLISHED: [Published; 8] = [
+const PUBLISHED: [Published; 9] = [
     Published {
         provider: "github",
         operations: github,
@@ -86,10 +89,24 @@ const PUBLISHED: [Published; 8] = [
         operations: slack,
         at_least: 200,
         elsewhere: &["files.slack.com"],
-        unknown: &[("/api/assistant.search.context", "newer than the SDK")],
         // Both only read, although the SDK sends POST.
         reading: &["POST /api/auth.test", "POST /api/bookmarks.list"],
         any_method: true,
+        ..NONE
+    },
+    Published {
+        provider: "shopify",
+        operations: shopify,
+        at_least: 350,
+        unknown: &[
+            ("/admin/api/*/customers/*/addresses.json", "the SDK leaves addresses out"),
+            ("/admin/api/*/customers/*/addresses/*.json", "the SDK leaves addresses out"),
+            ("/admin/api/*/variants/*", "older name of /products/*/variants/*"),
+            ("/admin/oauth/access_scopes.json", "no part of a version"),
+            ("/admin/api/*/graphql.json", "no package of a registry carries its schema"),
+        ],
+        deleting: &["administer", "delete", "discounts"],
+        variables: &[("shop", "shop")],
         ..NONE
     },
     Published {
@@ -222,6 +239,30 @@ fn stripe() -> Vec<Operation> {
     found
 }
 
+/// The SDK is generated: `{ "http_method": "get", …, "path": "orders/<id>.json" }` in a class for each resource.
+fn shopify() -> Vec<Operation> {
+    let folder = installed("real-node/node_modules/@shopify/shopify-api/dist/esm/rest/admin");
+    let names = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    };
+    let newest = names(&folder).into_iter().filter(|path| path.is_dir()).max().expect("a version");
+    let version = newest.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    let modules =
+        names(&newest).into_iter().filter(|it| it.extension().is_some_and(|it| it == "mjs"));
+    let mut found = Vec::new();
+    for text in modules.map(|path| read(&path)) {
+        found.extend(text.split("\"http_method\": \"").skip(1).filter_map(|entry| {
+            let method = entry.split('"').next()?;
+            let path = entry.split("\"path\": \"").nth(1)?.split('"').next()?;
+            let path = path.replace('<', "{").replace('>', "}");
+            let path = format!("/admin/api/{version}/{path}");
+            Some(Operation::new("shop.myshopify.com", method, &path))
+        }));
+    }
+    found
+}
+
 /// The SDK for Python: `api_call("conversations.history", http_verb="GET", …`; POST is the default.
 fn slack() -> Vec<Operation> {
     let text = read(&in_python("slack_sdk/web/client.py"));
@@ -281,8 +322,11 @@ fn compare(published: &Published) {
     assert!(operations.len() >= published.at_least, "{id}: {}", operations.len());
     let (mut unknown, mut deleting, mut reading) = (vec![], vec![], vec![]);
     for action in provider.actions() {
-        let none = std::collections::BTreeMap::new();
-        let mut scopes = provider.action(&action.name, &none).expect("it is one").expect("filled");
+        let variables =
+            published.variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let variables = variables.collect();
+        let mut scopes =
+            provider.action(&action.name, &variables).expect("it is one").expect("filled");
         let is_elsewhere = |host: &dyn ToString| published.elsewhere.contains(&&*host.to_string());
         scopes.retain(|scope| !scope.hosts.iter().all(|host| is_elsewhere(host)));
         for (name, one) in scopes.iter().flat_map(split) {

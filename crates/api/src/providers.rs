@@ -260,6 +260,7 @@ impl From<&AuthMethod> for AuthView {
             consents: auth.is_consented_to(),
             needs_app: auth.needs_app(),
             app_url: auth.app_url.clone(),
+            app_steps: auth.app_steps.clone(),
             apps_of: auth.oauth.as_ref().and_then(|oauth| oauth.apps_of.clone()),
             fields: auth.fields.iter().map(FieldView::from).collect(),
         }

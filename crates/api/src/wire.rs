@@ -305,6 +305,9 @@ pub struct AuthView {
     /// Where apps are registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_url: Option<String>,
+    /// What to do there; `{redirect_uri}` stands for the app's redirect URI.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub app_steps: Vec<String>,
     /// The provider whose apps can be used as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apps_of: Option<String>,

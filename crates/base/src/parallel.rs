@@ -20,8 +20,20 @@ pub fn cores() -> usize {
 /// # Panics
 /// When `work` panics.
 pub fn chunks<T: Sync, O: Send>(items: &[T], work: impl Fn(&[T]) -> O + Sync) -> Vec<O> {
+    chunks_from(ALONE, items, work)
+}
+
+/// The same for items whose work takes longer: beginning with this number of items, other threads are used.
+///
+/// # Panics
+/// When `work` panics.
+pub fn chunks_from<T: Sync, O: Send>(
+    alone: usize,
+    items: &[T],
+    work: impl Fn(&[T]) -> O + Sync,
+) -> Vec<O> {
     let threads = cores().min(THREADS_MAX);
-    if items.len() < ALONE || threads == 1 {
+    if items.len() < alone || threads == 1 {
         return vec![work(items)];
     }
     let work = &work;

@@ -69,8 +69,7 @@ impl Vault {
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let issued = auth.carried().map(|field| {
-            let prefix = field.prefixes.first().map_or("", String::as_str);
-            (field.name.clone(), Placeholder::issue(prefix, field.length))
+            (field.name.clone(), Placeholder::issue(field.placeholder_prefix(), field.length))
         });
         Ok(issued.collect())
     }

@@ -96,11 +96,15 @@ pub(in crate::cli) fn steps(
     page: Option<&str>,
     redirect_uri: &str,
 ) -> String {
+    let has_own = !auth.app_steps.is_empty();
     let mut steps = vec![match page {
+        Some(page) if has_own => format!("open this page:\n   {page}"),
         Some(page) => format!("open this page and create an app:\n   {page}"),
         None => format!("create an app at {provider}"),
     }];
-    if auth.consents {
+    let uri = format!(":\n   {redirect_uri}");
+    steps.extend(auth.app_steps.iter().map(|step| step.replace(" {redirect_uri}", &uri)));
+    if auth.consents && !has_own {
         steps.push(format!("register this redirect URI, exactly as it is:\n   {redirect_uri}"));
     }
     steps.push("paste its client id and client secret here".to_owned());

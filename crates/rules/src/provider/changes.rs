@@ -29,6 +29,7 @@ const FREE: &[&str] = &[
     "auth[].env",
     "auth[].scopes",
     "auth[].app_url",
+    "auth[].app_steps",
     "auth[].access_page",
     "auth[].fields[].label",
     "auth[].fields[].help",

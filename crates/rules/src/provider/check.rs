@@ -23,7 +23,11 @@ use super::slips;
 use super::{AuthMethod, Field, Provider, ProviderInfo, Variable};
 use crate::inject::credential::Clears;
 use crate::inject::sign::oauth1;
+use keyward_base::parallel;
 use keyward_base::pattern::PathPattern;
+
+/// For fewer providers, threads cost more than they save.
+const ALONE: usize = 64;
 
 /// Parses a provider file: one provider, a list of them, or a map with `providers:`.
 ///
@@ -61,9 +65,8 @@ pub fn providers(
     };
     let mut found: Vec<Provider> = Vec::new();
     let mut ids = HashSet::new();
-    for (index, item) in items.iter().enumerate() {
+    for (index, provider) in each(items, path, reserved, problems) {
         let at = item_of(path, index);
-        let Some(provider) = provider(item, &at, reserved, problems) else { continue };
         match !ids.insert(provider.id.clone()) {
             true => problems.add(
                 &key_of(&at, "id"),
@@ -72,6 +75,31 @@ pub fn providers(
             ),
             false => found.push(provider),
         }
+    }
+    found
+}
+
+/// Reads the sound ones of a list, by all cores. Each has its index.
+fn each(
+    items: &[Value],
+    path: &str,
+    reserved: &Catalogue,
+    problems: &mut Problems<'_>,
+) -> Vec<(usize, Provider)> {
+    let items: Vec<(usize, &Value)> = items.iter().enumerate().collect();
+    let document = problems.beside();
+    let parts = parallel::chunks_from(ALONE, &items, |part| {
+        let mut problems = document.beside();
+        let read = |(index, item): &(usize, &Value)| {
+            Some((*index, provider(item, &item_of(path, *index), reserved, &mut problems)?))
+        };
+        let found: Vec<_> = part.iter().filter_map(read).collect();
+        (found, problems)
+    });
+    let mut found = Vec::new();
+    for (providers, of_part) in parts {
+        found.extend(providers);
+        problems.append(of_part);
     }
     found
 }

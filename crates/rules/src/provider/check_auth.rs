@@ -14,6 +14,10 @@ use super::own_hosts::{OwnHosts, is_word, split_https};
 use super::placing::{MINTED, PlacementParser};
 use super::schema::{AuthText, FieldText, KeyText};
 use super::{AuthKind, AuthMethod, AwsScope, Field, KeyPattern};
+use crate::inject::placeholder::MARK;
+
+/// What stands for the app's redirect URI in a step.
+const REDIRECT_URI: &str = " {redirect_uri}";
 
 /// Checks one auth method. `raw` is its YAML, which shows the keys that were written.
 pub(super) fn method(
@@ -47,6 +51,7 @@ pub(super) fn method(
     if text.app_url.as_deref().is_some_and(|url| split_https(url).is_none()) {
         problems.add(&key_of(path, "app_url"), "this is not an https URL", "write `https://…`");
     }
+    check_steps(text, path, problems);
     let minting = check_minted::minting(text, &fields, path, own, problems);
     AuthMethod {
         id: text.id.clone(),
@@ -54,6 +59,7 @@ pub(super) fn method(
         label: text.label.clone().unwrap_or_else(|| usual_label(text.kind).to_owned()),
         note: text.note.clone(),
         app_url: text.app_url.clone(),
+        app_steps: text.app_steps.clone(),
         fields,
         placements,
         test: text.test.clone(),
@@ -142,12 +148,32 @@ fn role_keys() -> Vec<Field> {
     each.into()
 }
 
+/// What people do where they register an app.
+fn check_steps(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
+    let at = key_of(path, "app_steps");
+    let lengths = 1..=300;
+    for (index, step) in text.app_steps.iter().enumerate() {
+        if !lengths.contains(&step.len()) || step.chars().any(char::is_control) {
+            let remedy = "write one line of at most 300 characters";
+            problems.add(&item_of(&at, index), "this is no step", remedy);
+        }
+    }
+    let named = text.app_steps.iter().map(|step| step.matches(REDIRECT_URI).count()).sum::<usize>();
+    let ending = text.app_steps.iter().filter(|step| step.ends_with(REDIRECT_URI)).count();
+    let wanted = usize::from(!text.app_steps.is_empty() && text.authorize.is_some());
+    if (named, ending) != (wanted, wanted) {
+        let remedy = "end the step where the redirect URI is registered with it, and no other";
+        problems.add(&at, format_args!("{wanted} step must have `{REDIRECT_URI}`"), remedy);
+    }
+}
+
 /// Adds the shape of `key` and the variables of `env` to a field.
 fn described(field: &mut Field, text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     let at = key_of(path, if text.key.is_some() { "key" } else { "env" });
-    let KeyText { prefixes, length, pattern } = text.key.clone().unwrap_or_default();
+    let KeyText { prefixes, length, pattern, placeholder } = text.key.clone().unwrap_or_default();
     field.pattern = shape(pattern.as_deref(), &key_of(&at, "pattern"), problems);
     field.prefixes = prefixes;
+    field.placeholder = placeholder.map(Into::into);
     field.length = length;
     field.env.clone_from(&text.env);
     check_shape(field, &at, &key_of(path, "env"), problems);
@@ -162,6 +188,7 @@ fn bare(name: &str, label: &str, secret: bool, optional: bool) -> Field {
         optional,
         from_source: false,
         prefixes: Vec::new(),
+        placeholder: None,
         length: None,
         pattern: None,
         env: Vec::new(),
@@ -213,11 +240,15 @@ fn shape(pattern: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option
 
 fn check_shape(field: &Field, path: &str, env: &str, problems: &mut Problems<'_>) {
     // Inner spaces exist: `FlyV1 fm2_…`.
-    let plain =
-        |text: &String| !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b));
-    if !field.prefixes.iter().all(plain) {
-        let remedy = "write visible ASCII characters";
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    let remedy = "write visible ASCII characters";
+    if !field.prefixes.iter().all(|prefix| plain(prefix)) {
         problems.add(&key_of(path, "prefixes"), "a prefix cannot begin a key", remedy);
+    }
+    let begins = field.placeholder.as_deref();
+    if begins.is_some_and(|text| !plain(text) || text.contains(MARK) || text.len() > 200) {
+        let message = "a placeholder cannot begin with this";
+        problems.add(&key_of(path, "placeholder"), message, remedy);
     }
     if field.length.is_some_and(|length| !(1..=16_384).contains(&length)) {
         problems.add(&key_of(path, "length"), "no key has this length", "write 1 to 16384");

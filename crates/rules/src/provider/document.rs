@@ -194,6 +194,16 @@ impl Problems<'_> {
         });
     }
 
+    /// An empty list of errors for the same document, for another thread.
+    pub fn beside(&self) -> Self {
+        self.document.problems()
+    }
+
+    /// Adds the errors of another list for the same document.
+    pub fn append(&mut self, other: Self) {
+        self.found.extend(other.found);
+    }
+
     /// `file:line` of the path.
     pub fn origin(&self, path: &str) -> String {
         self.document.origin(path)

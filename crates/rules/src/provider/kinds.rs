@@ -107,6 +107,7 @@ const TOKEN: &[&str] = &[
 const CONSENT: &[&str] = &[
     "grant",
     "app_url",
+    "app_steps",
     "authorize",
     "device",
     "introspect",

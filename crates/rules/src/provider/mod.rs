@@ -250,6 +250,8 @@ pub struct AuthMethod {
     pub oauth: Option<Arc<OAuth>>,
     /// URL of the page where apps are registered.
     pub app_url: Option<String>,
+    /// What to do on that page; `{redirect_uri}` stands for the app's.
+    pub app_steps: Vec<String>,
     /// What AWS signatures name for requests that the agent does not sign.
     pub aws: AwsScope,
     /// What signs requests with the owner's fields, for kinds that are data.
@@ -304,14 +306,24 @@ pub struct Field {
     pub optional: bool,
     /// Whether its value must be kept in a secret source: it expires, and the source has the next one.
     pub from_source: bool,
-    /// Known prefixes of values; placeholders get the first. Not enforced, because services add new ones.
+    /// Known prefixes of values. Not enforced, because services add new ones.
     pub prefixes: Vec<String>,
+    /// How placeholders begin, if not as the first of the prefixes: for SDKs that check more of a key.
+    pub placeholder: Option<Box<str>>,
     /// The length of values in characters, if all have the same; placeholders get it. Not enforced.
     pub length: Option<usize>,
     /// A pattern that whole values must match; enforced.
     pub pattern: Option<KeyPattern>,
     /// Environment variables that SDKs read this field from.
     pub env: Vec<String>,
+}
+
+impl Field {
+    /// How placeholders of the field begin.
+    pub fn placeholder_prefix(&self) -> &str {
+        let first = || self.prefixes.first().map_or("", String::as_str);
+        self.placeholder.as_deref().unwrap_or_else(first)
+    }
 }
 
 /// A regular expression that must match a whole value.
@@ -364,8 +376,7 @@ impl Provider {
     /// Prefix and length of the first secret that requests carry.
     pub fn key_shape(&self) -> (&str, Option<usize>) {
         let field = self.auth.iter().find_map(|auth| auth.carried().next());
-        let prefix = field.and_then(|field| field.prefixes.first()).map_or("", String::as_str);
-        (prefix, field.and_then(|field| field.length))
+        field.map_or(("", None), |field| (field.placeholder_prefix(), field.length))
     }
 
     /// The variable with this name.

@@ -217,6 +217,9 @@ pub struct AuthText {
     pub callback_capture: BTreeMap<String, String>,
     /// URL of the page where OAuth apps are registered.
     pub app_url: Option<String>,
+    /// What to do on that page, in order. One step ends with `{redirect_uri}`, if a person consents.
+    #[serde(default)]
+    pub app_steps: Vec<String>,
     /// The provider whose apps can be used here too.
     pub apps_of: Option<String>,
     /// The meaning of the service's own error codes.
@@ -368,6 +371,8 @@ pub struct KeyText {
     pub length: Option<usize>,
     /// A regular expression that must match whole keys.
     pub pattern: Option<String>,
+    /// How placeholders begin, if SDKs check more of a key than its first prefix.
+    pub placeholder: Option<String>,
 }
 
 /// Places that are emptied before a credential is written.

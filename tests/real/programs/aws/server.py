@@ -79,6 +79,27 @@ def check_for_set(access, secret, stamp, service, canonical, signature):
         raise Refused(f"no signature of {text}:\n{canonical}") from error
 
 
+def check_chunks_for_set(access, secret, body, seed, stamp, service):
+    """As below, by Version 4A: signatures are filled with asterisks to 144 characters, which the next one does not cover."""
+    key, decoded, scope = public_key(access, secret), b"", f"{stamp[:8]}/{service}/aws4_request"
+    while True:
+        line, _, rest = body.partition(b"\r\n")
+        size, _, filled = line.decode().partition(";chunk-signature=")
+        data, body = rest[: int(size, 16)], rest[int(size, 16) :]
+        parts = (f"{ASYMMETRIC}-PAYLOAD", stamp, scope, seed, hexed(b""), hexed(data))
+        seed = filled.rstrip("*")
+        try:
+            key.verify(bytes.fromhex(seed), "\n".join(parts).encode(), ec.ECDSA(SHA256()))
+        except InvalidSignature as error:
+            raise Refused(f"no signature of {parts}") from error
+        if len(filled) != 144:
+            raise Refused(f"{len(filled)} characters of a chunk's signature")
+        decoded += data
+        if not data:
+            return decoded
+        body = body.removeprefix(b"\r\n")
+
+
 def check_chunks(secret, body, seed, stamp, region, service):
     """Each chunk has the signature of its bytes and of the chunk before. Returns the decoded body."""
     key, decoded = signing_key(secret, stamp[:8], region, service), b""
@@ -140,6 +161,9 @@ def check(method, url, fields, body):
         if not in_query and "x-amz-region-set" not in names.split(";"):
             raise Refused("the regions are not signed")
         check_for_set(access, secret, stamp, service, canonical, signature)
+        if hashed == f"STREAMING-{ASYMMETRIC}-PAYLOAD":
+            check_chunks_for_set(access, secret, body, signature, stamp, service)
+            return "set chunks"
         return "set query" if in_query else "set"
     own = signer.signature(signer.string_to_sign(request, canonical), request)
     if own != signature:
@@ -160,9 +184,9 @@ def check_identity(body):
 
 
 def without_chunks(body):
-    """The data of unsigned chunks, whose trailer has a checksum."""
+    """The data of chunks."""
     size, _, rest = body.partition(b"\r\n")
-    length = int(size, 16)
+    length = int(size.partition(b";")[0], 16)
     return rest[:length] + without_chunks(rest[length + 2 :]) if length else b""
 
 

@@ -125,15 +125,26 @@ fn register(provider: &ProviderView, auth: &AuthView, uri: &str) -> Markup {
                             Some(url) => a href=(url) target="_blank" rel="noreferrer" { "Open the page where " (provider.name) " registers apps" },
                             None => { "Open the settings for developers of " (provider.name) }
                         }
-                        " and add an app, an OAuth client or an integration, as it is called there."
+                        @if auth.app_steps.is_empty() { " and add an app, an OAuth client or an integration, as it is called there" } "."
                     }
-                    li { "Give it this redirect URI, also called callback URL, exactly as it is:" (copyable(uri)) }
-                    li { "Allow the scopes that your agents need, if it asks for scopes." }
+                    @for step in &auth.app_steps { li { (own_step(step, uri)) } }
+                    @if auth.app_steps.is_empty() {
+                        li { "Give it this redirect URI, also called callback URL, exactly as it is:" (copyable(uri)) }
+                        li { "Allow the scopes that your agents need, if it asks for scopes." }
+                    }
                     li { "Copy the client id and the client secret that it shows." }
                 }
                 @if let Some(note) = &auth.note { p.small.muted { (sentence(note)) } }
             }
         }
+    }
+}
+
+/// A step of the provider's file, with the redirect URI where the step names it.
+fn own_step(step: &str, uri: &str) -> Markup {
+    match step.strip_suffix(" {redirect_uri}") {
+        Some(step) => html! { (sentence(step).trim_end_matches('.')) ":" (copyable(uri)) },
+        None => html! { (sentence(step)) },
     }
 }
 

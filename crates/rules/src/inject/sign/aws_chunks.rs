@@ -1,10 +1,17 @@
-//! Bodies of which each chunk is signed (`STREAMING-AWS4-HMAC-SHA256-PAYLOAD`): the agent's signatures are replaced
-//! by ours, which have the same length. A chunk is held until it is complete, since its signature comes before it.
+//! Bodies of which each chunk is signed (`STREAMING-AWS4-HMAC-SHA256-PAYLOAD`, or with ECDSA by Version 4A): the agent's
+//! signatures are replaced by ours, which have the same length. A chunk is held until it is complete, since its signature
+//! comes before it.
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html>
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html>
+//!
+//! Signatures of Version 4A differ in length. AWS's SDKs fill those of chunks and trailers with `*` to the longest, and
+//! leave these out of the text that the next signature covers.
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::EcdsaKeyPair;
 use aws_sigv4::sign::v4::calculate_signature;
+use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::aws_sigv4::sha256_hex;
@@ -23,9 +30,17 @@ const TRAILER_SIGNATURE: &str = "x-amz-trailer-signature";
 #[error("the body is not in signed chunks: {0}")]
 pub struct ChunkError(&'static str);
 
+/// What signs chunks.
+pub(super) enum ChunkKey {
+    /// The key of a day, a region and a service.
+    Hmac(Zeroizing<Vec<u8>>),
+    /// The pair of Version 4A.
+    Ecdsa(Box<EcdsaKeyPair>),
+}
+
 /// Signs the chunks of one body, in order.
 pub struct ChunkSigner {
-    key: Zeroizing<Vec<u8>>,
+    key: ChunkKey,
     date: String,
     scope: String,
     /// The signature before: of the head, then of each chunk.
@@ -50,9 +65,37 @@ impl std::fmt::Debug for ChunkSigner {
     }
 }
 
+impl ChunkKey {
+    const fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Hmac(_) => "AWS4-HMAC-SHA256",
+            Self::Ecdsa(_) => "AWS4-ECDSA-P256-SHA256",
+        }
+    }
+
+    /// The number of characters of a signature on the wire.
+    const fn signature_length(&self) -> usize {
+        match self {
+            Self::Hmac(_) => 64,
+            Self::Ecdsa(_) => 144,
+        }
+    }
+
+    fn sign(&self, text: &[u8]) -> Result<String, ChunkError> {
+        match self {
+            Self::Hmac(key) => Ok(calculate_signature(&**key, text)),
+            Self::Ecdsa(pair) => {
+                let made = pair.sign(&SystemRandom::new(), text);
+                let made = made.map_err(|_| ChunkError("the system gives no random numbers"))?;
+                Ok(HEXLOWER.encode(made.as_ref()))
+            }
+        }
+    }
+}
+
 impl ChunkSigner {
     pub(super) fn new(
-        key: Zeroizing<Vec<u8>>,
+        key: ChunkKey,
         date: String,
         scope: String,
         seed: String,
@@ -108,8 +151,10 @@ impl ChunkSigner {
             head.split_once(SIGNATURE).ok_or(ChunkError("a chunk has no signature"))?;
         let bytes = usize::from_str_radix(size, 16).ok().filter(|_| !size.starts_with('+'));
         let bytes = bytes.ok_or(ChunkError("a chunk's length is not hexadecimal"))?;
-        if bytes > CHUNK_BYTES_MAX || signature.len() != 64 {
-            return Err(ChunkError("a chunk is longer than 4 MiB, or its signature is no SHA-256"));
+        if bytes > CHUNK_BYTES_MAX || signature.len() != self.key.signature_length() {
+            return Err(ChunkError(
+                "a chunk is longer than 4 MiB, or its signature has another length",
+            ));
         }
         let (from, is_last) = (head_end + 2, bytes == 0);
         let to = from + bytes;
@@ -122,10 +167,10 @@ impl ChunkSigner {
             return Err(ChunkError("a chunk has no end"));
         }
         let hashes = format!("{}\n{}", sha256_hex(b""), sha256_hex(&self.held[from..to]));
-        self.previous = self.signature("AWS4-HMAC-SHA256-PAYLOAD", &hashes);
+        self.previous = self.signature("PAYLOAD", &hashes)?;
         out.extend_from_slice(size.as_bytes());
         out.extend_from_slice(SIGNATURE.as_bytes());
-        out.extend_from_slice(self.previous.as_bytes());
+        out.extend_from_slice(self.filled(&self.previous).as_bytes());
         out.extend_from_slice(&self.held[head_end..end]);
         self.state = match (is_last, self.trailer) {
             (false, _) => State::Chunks,
@@ -151,26 +196,32 @@ impl ChunkSigner {
             let (name, value) =
                 line.split_once(':').ok_or(ChunkError("its trailer has no name"))?;
             if name.eq_ignore_ascii_case(TRAILER_SIGNATURE) {
-                is_signed = true;
+                is_signed = value.trim().len() == self.key.signature_length();
                 continue;
             }
             canonical += &format!("{}:{}\n", name.to_ascii_lowercase(), value.trim());
             out.extend_from_slice(format!("{name}:{value}\r\n").as_bytes());
         }
         if !is_signed {
-            return Err(ChunkError("its trailer is not signed"));
+            return Err(ChunkError("its trailer has no signature of the right length"));
         }
-        let signature =
-            self.signature("AWS4-HMAC-SHA256-TRAILER", &sha256_hex(canonical.as_bytes()));
+        let signature = self.signature("TRAILER", &sha256_hex(canonical.as_bytes()))?;
+        let signature = self.filled(&signature);
         out.extend_from_slice(format!("{TRAILER_SIGNATURE}:{signature}\r\n\r\n").as_bytes());
         self.state = State::Done;
         Ok(Some(end + 4))
     }
 
-    fn signature(&self, algorithm: &str, hashes: &str) -> String {
+    fn signature(&self, of: &str, hashes: &str) -> Result<String, ChunkError> {
         let Self { date, scope, previous, key, .. } = self;
-        let text = format!("{algorithm}\n{date}\n{scope}\n{previous}\n{hashes}");
-        calculate_signature(&**key, text.as_bytes())
+        let algorithm = key.algorithm();
+        let text = format!("{algorithm}-{of}\n{date}\n{scope}\n{previous}\n{hashes}");
+        key.sign(text.as_bytes())
+    }
+
+    /// A signature as it is on the wire.
+    fn filled(&self, signature: &str) -> String {
+        format!("{signature:*<width$}", width = self.key.signature_length())
     }
 }
 
@@ -186,3 +237,6 @@ fn line_end(held: &[u8]) -> Result<Option<usize>, ChunkError> {
 fn text(bytes: &[u8]) -> Result<&str, ChunkError> {
     std::str::from_utf8(bytes).map_err(|_| ChunkError("a line is not text"))
 }
+
+#[cfg(test)]
+mod tests;

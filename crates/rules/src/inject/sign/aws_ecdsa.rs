@@ -17,6 +17,7 @@ use percent_encoding::{AsciiSet, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::SignError;
+use super::aws_chunks::{ChunkKey, ChunkSigner};
 use super::aws_signature::Place;
 use super::aws_sigv4::{
     AwsRequest, CONTENT_SHA256, DATE, SECURITY_TOKEN, Signed, UNRESERVED, Unsigned, sha256_hex,
@@ -69,20 +70,7 @@ pub(super) fn sign(
     covered.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
     let names: Vec<&str> = covered.iter().map(|(name, _)| name.as_str()).collect();
     let names = names.join(";");
-    let mut parameters = match plan.place {
-        Place::Header => Vec::new(),
-        Place::Query { expires, .. } => vec![
-            ("X-Amz-Algorithm", Cow::Borrowed(ALGORITHM)),
-            ("X-Amz-Credential", credential.clone().into()),
-            ("X-Amz-Date", stamp(time).into()),
-            ("X-Amz-Expires", expires.as_secs().to_string().into()),
-            ("X-Amz-Region-Set", regions.to_owned().into()),
-            ("X-Amz-SignedHeaders", names.clone().into()),
-        ],
-    };
-    if let (Place::Query { .. }, Some(token)) = (&plan.place, keys.session_token()) {
-        parameters.push(("X-Amz-Security-Token", token.to_owned().into()));
-    }
+    let parameters = own_parameters(keys, plan, regions, &credential, &names);
     let target = with_parameters(request.path, &parameters);
     let canonical = Canonical {
         method: request.method,
@@ -107,7 +95,11 @@ pub(super) fn sign(
         value.set_sensitive([header::AUTHORIZATION, SECURITY_TOKEN].contains(&name));
         request.fields.insert(name, value);
     }
-    Ok(Signed::default())
+    let chunks = plan.asymmetric_trailer().map(|trailer| -> Result<_, SignError> {
+        let key = ChunkKey::Ecdsa(Box::new(key_pair(keys)?));
+        Ok(ChunkSigner::new(key, stamp(time), scope, signature, trailer))
+    });
+    Ok(Signed { path: None, chunks: chunks.transpose()? })
 }
 
 /// The fields that a signature in `Authorization` adds and covers.
@@ -124,6 +116,28 @@ fn own_fields(
     }
     own.extend(keys.session_token().map(|token| (SECURITY_TOKEN, token.to_owned())));
     own
+}
+
+/// The parameters that a presigned URL has beside its signature.
+fn own_parameters(
+    keys: &Credentials,
+    plan: &AwsRequest,
+    regions: &str,
+    credential: &str,
+    names: &str,
+) -> Vec<(&'static str, Cow<'static, str>)> {
+    let Place::Query { date, expires } = &plan.place else { return Vec::new() };
+    let mut parameters = vec![
+        ("X-Amz-Algorithm", Cow::Borrowed(ALGORITHM)),
+        ("X-Amz-Credential", credential.to_owned().into()),
+        ("X-Amz-Date", stamp(*date).into()),
+        ("X-Amz-Expires", expires.as_secs().to_string().into()),
+        ("X-Amz-Region-Set", regions.to_owned().into()),
+        ("X-Amz-SignedHeaders", names.to_owned().into()),
+    ];
+    let token = keys.session_token();
+    parameters.extend(token.map(|token| ("X-Amz-Security-Token", token.to_owned().into())));
+    parameters
 }
 
 /// What the signature covers.
@@ -179,13 +193,16 @@ fn without_dots(path: &str) -> String {
 
 /// The signature of `text`, in hexadecimal digits. It is another one each time.
 fn signature(keys: &Credentials, text: &[u8]) -> Result<String, SignError> {
+    let made = key_pair(keys)?.sign(&SystemRandom::new(), text).map_err(|_| SignError::Random)?;
+    Ok(HEXLOWER.encode(made.as_ref()))
+}
+
+fn key_pair(keys: &Credentials) -> Result<EcdsaKeyPair, SignError> {
     let (before, after) = DER;
     let scalar = scalar(keys.access_key_id(), keys.secret_access_key())?;
     let der = Zeroizing::new([before, &*scalar, after].concat());
     let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, &der);
-    let pair = pair.map_err(|_| SignError::Unsignable)?;
-    let made = pair.sign(&SystemRandom::new(), text).map_err(|_| SignError::Random)?;
-    Ok(HEXLOWER.encode(made.as_ref()))
+    pair.map_err(|_| SignError::Unsignable)
 }
 
 /// The private key that belongs to an access key: `K = HMAC-SHA256("AWS4A" ‖ secret, 1 ‖ label ‖ 0 ‖ id ‖ counter ‖ 256)`

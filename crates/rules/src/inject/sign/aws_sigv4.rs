@@ -21,9 +21,10 @@ use zeroize::Zeroizing;
 
 use super::SignError;
 use super::aws_action;
-use super::aws_chunks::ChunkSigner;
+use super::aws_chunks::{ChunkKey, ChunkSigner};
 use super::aws_ecdsa;
 use super::aws_host::{multi_region_service, scope_of};
+use super::aws_payload::Payload;
 use super::aws_signature::{AgentSignature, Place, Regions};
 use keyward_base::secret::Secret;
 
@@ -55,13 +56,6 @@ pub const PARAMETERS: [&str; 11] = [
     "X-Amz-SignedHeaders",
 ];
 
-const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
-const CHUNKS: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
-const CHUNKS_AND_TRAILER: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
-const ECDSA_CHUNKS: &str = "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD";
-const ECDSA_CHUNKS_AND_TRAILER: &str = "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER";
-const UNSIGNED_CHUNKS: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
-
 /// Keys of an account, permanent or temporary.
 #[derive(Debug)]
 pub struct AwsKeys {
@@ -86,17 +80,6 @@ pub struct AwsRequest {
     signed: Vec<HeaderName>,
     pub(super) place: Place,
     payload: Payload,
-}
-
-/// How the body is signed.
-#[derive(Debug, Eq, PartialEq)]
-enum Payload {
-    /// By this value of `x-amz-content-sha256`: the body's hash, or a word for none.
-    Declared(Box<str>),
-    /// By its hash, which nothing declares.
-    Whole,
-    /// Each chunk carries a signature, and so does a trailer.
-    Chunks { trailer: bool },
 }
 
 /// A request without signature: what the upstream will receive.
@@ -142,8 +125,12 @@ impl AwsKeys {
             None => self.unsigned(host)?,
         };
         let payload = Payload::of(fields, &service, &place)?;
-        if matches!((&regions, &payload), (Regions::Set(_), Payload::Chunks { .. })) {
-            return Err(SignError::Unreadable("its chunks are signed with AWS4-HMAC-SHA256"));
+        if matches!(
+            (&regions, &payload),
+            (Regions::Set(_), Payload::Chunks { .. })
+                | (Regions::One(_), Payload::AsymmetricChunks { .. })
+        ) {
+            return Err(SignError::Unreadable("its chunks are signed by another version"));
         }
         Ok(AwsRequest { regions, service, signed, place, payload })
     }
@@ -226,7 +213,7 @@ impl AwsKeys {
             Payload::Chunks { trailer } => {
                 let (key, scope) = self.chunk_key(region, &plan.service, time)?;
                 let date = Timestamp::try_from(time).map_err(|_| SignError::Unsignable)?;
-                Some(ChunkSigner::new(key, stamp(date), scope, signature, trailer))
+                Some(ChunkSigner::new(ChunkKey::Hmac(key), stamp(date), scope, signature, trailer))
             }
             _ => None,
         };
@@ -263,6 +250,14 @@ impl AwsRequest {
     /// Whether the body must be read before the request is signed.
     pub fn needs_body(&self) -> bool {
         self.payload == Payload::Whole
+    }
+
+    /// If chunks are signed by Version 4A: whether a trailer follows them.
+    pub(super) const fn asymmetric_trailer(&self) -> Option<bool> {
+        match self.payload {
+            Payload::AsymmetricChunks { trailer } => Some(trailer),
+            _ => None,
+        }
     }
 
     fn settings(&self) -> SigningSettings {
@@ -321,44 +316,6 @@ impl AwsRequest {
             covered.push((name.clone(), joined.into()));
         }
         Ok(covered)
-    }
-}
-
-impl Payload {
-    fn of(fields: &HeaderMap, service: &str, place: &Place) -> Result<Self, SignError> {
-        if aws_action::reads_body(service) {
-            return Ok(Self::Whole);
-        }
-        let declared = fields.get(&CONTENT_SHA256).and_then(|value| value.to_str().ok());
-        let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        match declared {
-            None if service.starts_with("s3") => Ok(Self::Declared(UNSIGNED.into())),
-            None => Ok(Self::Whole),
-            Some(CHUNKS) if matches!(place, Place::Header) => Ok(Self::Chunks { trailer: false }),
-            Some(CHUNKS_AND_TRAILER) if matches!(place, Place::Header) => {
-                Ok(Self::Chunks { trailer: true })
-            }
-            Some(text) if is_hash(text) || [UNSIGNED, UNSIGNED_CHUNKS].contains(&text) => {
-                Ok(Self::Declared(text.into()))
-            }
-            Some("STREAMING-AWS4-HMAC-SHA256-EVENTS") => {
-                Err(SignError::Algorithm("an event stream's signature"))
-            }
-            Some(ECDSA_CHUNKS | ECDSA_CHUNKS_AND_TRAILER) => {
-                Err(SignError::Algorithm("AWS4-ECDSA-P256-SHA256 in each chunk"))
-            }
-            Some(_) => Err(SignError::Unreadable("`x-amz-content-sha256` is not known")),
-        }
-    }
-
-    /// The value that is signed for the body.
-    fn value(&self, body: Option<&[u8]>) -> Cow<'_, str> {
-        match self {
-            Self::Declared(text) => Cow::Borrowed(text),
-            Self::Chunks { trailer: false } => Cow::Borrowed(CHUNKS),
-            Self::Chunks { trailer: true } => Cow::Borrowed(CHUNKS_AND_TRAILER),
-            Self::Whole => Cow::Owned(sha256_hex(body.unwrap_or_default())),
-        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod aws_chunks;
 mod aws_database;
 mod aws_ecdsa;
 mod aws_host;
+mod aws_payload;
 mod aws_signature;
 pub mod aws_sigv4;
 mod azure;
