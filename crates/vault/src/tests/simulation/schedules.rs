@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::runs::{Cases, all_hold};
 use super::*;
 
-const CASES: Cases = Cases { unoptimised: 2_000, optimised: 50_000, soak: 1_000_000 };
+const CASES: Cases = Cases { unoptimised: 10_000, optimised: 50_000, soak: 1_000_000 };
 
 fn lives() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![Just(None), Just(Some(1)), (2_u32..120).prop_map(Some), Just(Some(3_600))]

@@ -7,7 +7,7 @@ use proptest::test_runner::TestRunner;
 use super::super::runs::{Cases, all_hold};
 use super::*;
 
-const CASES: Cases = Cases { unoptimised: 1_000, optimised: 50_000, soak: 1_000_000 };
+const CASES: Cases = Cases { unoptimised: 1_500, optimised: 50_000, soak: 1_000_000 };
 
 /// Schedules until a weak store is found, at most.
 const FOUND_WITHIN: usize = 200;
