@@ -57,7 +57,7 @@ pub use restore::{Restore, RestoreError, Restored};
 use services::Opened;
 pub use services::Services;
 pub use store_check::{RepairedStore, check_store, repair_store};
-pub use store_copy::copy_store;
+pub use store_copy::{copy_backup, copy_store};
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
 use self::data_path::{Ends, serving};

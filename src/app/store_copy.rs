@@ -1,5 +1,6 @@
-//! Copies a store into another one, row by row, sealed as they are. Before anything is written, the keys of the target's
-//! configuration open every row; after it, the target is read and compared.
+//! Copies a store into another one: the store of a configuration, with its rows sealed as they are, or what a running
+//! gateway sends of its own. Before anything is written, the keys of the target's configuration open every row; after
+//! it, the target is read and compared.
 
 use std::sync::Arc;
 
@@ -8,7 +9,9 @@ use anyhow::{Context, ensure};
 use super::keys;
 use super::services::open_store;
 use crate::config::{Config, StoreChoice};
+use keyward_backup::{BackupReader, Entry, Opening};
 use keyward_base::time::Clock;
+use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Snapshot, Store, Table};
@@ -32,11 +35,35 @@ pub async fn copy_store(from: &Config, to: &Config) -> anyhow::Result<usize> {
     ensure!(from.store != to.store, "both configurations name the same store");
     let source = open_store(from).await.context("the source")?;
     let rows = source.snapshot().await?;
+    let keyring = Arc::new(keys::read(to)?);
+    fill(to, &rows, keyring).await
+}
+
+/// Copies what a running gateway sent as a backup into the empty store of a configuration, sealed with its keys, and
+/// returns the number of rows.
+///
+/// # Errors
+/// When the backup is not complete, the target cannot be opened, is not empty, or differs afterwards.
+pub async fn copy_backup(backup: &[u8], opening: &Opening, to: &Config) -> anyhow::Result<usize> {
+    let is_kept = !matches!(to.store, StoreChoice::Memory);
+    ensure!(is_kept, "the new store is in memory: set `store.sled` or `store.postgres`");
+    let (keyring, copy) = (Arc::new(keys::read(to)?), MemoryStore::new());
+    let mut reader = BackupReader::open(backup, opening)?;
+    while let Some(entry) = reader.next_entry()? {
+        if let Entry::Row(row) = entry {
+            copy.load(vec![row.seal(&keyring.sealing().await)?]).await?;
+        }
+    }
+    fill(to, &copy.snapshot().await?, keyring).await
+}
+
+/// Writes the rows into the empty store of a configuration, and compares it with them.
+async fn fill(to: &Config, rows: &Snapshot, keyring: Arc<Keyring>) -> anyhow::Result<usize> {
     ensure!(
         !rows.rows().is_empty(),
         "there is nothing in the source: check the store of its configuration"
     );
-    opens(&rows, to)
+    opens(rows, keyring)
         .await
         .context("the keys of the target's configuration do not open the store")?;
     let target = open_store(to).await.context("the target")?;
@@ -48,15 +75,14 @@ pub async fn copy_store(from: &Config, to: &Config) -> anyhow::Result<usize> {
         target.load(some.to_vec()).await?;
     }
     let copied = target.snapshot().await?;
-    ensure!(copied == rows, "the copy differs from the source: empty the target, and copy again");
+    ensure!(copied == *rows, "the copy differs from the source: empty the target, and copy again");
     Ok(rows.rows().len())
 }
 
 /// Opens a copy in memory.
-async fn opens(rows: &Snapshot, to: &Config) -> anyhow::Result<()> {
+async fn opens(rows: &Snapshot, keyring: Arc<Keyring>) -> anyhow::Result<()> {
     let copy = MemoryStore::new();
     copy.load(rows.rows().to_vec()).await?;
-    let keyring = Arc::new(keys::read(to)?);
     let opened = Directory::open(Arc::new(copy), keyring, Clock::System).await?;
     // Also rows that are opened later: grants, keys of webhooks.
     for row in opened.snapshot().await?.opened() {

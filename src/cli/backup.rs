@@ -52,7 +52,7 @@ pub(crate) struct Args {
 
 /// The body of the request.
 #[derive(Serialize)]
-struct Ask {
+pub(super) struct Ask {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     recipients: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +64,13 @@ struct Ask {
 struct Written {
     file: String,
     bytes: u64,
+}
+
+impl Ask {
+    /// For these recipients.
+    pub(super) fn of(recipients: Vec<String>) -> Self {
+        Self { recipients, passphrase: None }
+    }
 }
 
 impl Args {
@@ -108,7 +115,7 @@ impl Args {
             recipients.extend(lines.map(str::to_owned));
         }
         if !recipients.is_empty() {
-            return Ok(Ask { recipients, passphrase: None });
+            return Ok(Ask::of(recipients));
         }
         let passphrase = match &self.passphrase_file {
             Some(file) => Some(Typed::from_file(file)?),

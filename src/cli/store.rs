@@ -6,16 +6,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
+use http_body_util::BodyExt;
 use serde::Serialize;
 
+use super::backup;
 use super::client::Client;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{Layout, Table};
-use crate::app::copy_store;
+use crate::app::{copy_backup, copy_store, is_locked};
 use crate::config::Config;
 use keyward_api::wire::{List, ReplicaView};
+use keyward_backup::{Identity, Opening};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -30,8 +33,10 @@ pub(crate) enum Command {
 }
 
 const COPY_HELP: &str = "\
-Rows are copied as they are sealed, so both configurations need the same master keys. Stop the gateway
-first: what it changes after the copy stays behind. The source is not changed.
+Rows are copied as they are sealed, so both configurations need the same master keys. A running gateway
+of this machine that has the store sends its rows, and goes on; so does a database that is in use. What
+is changed after that stays behind: stop the gateway first for a copy that has everything. The source is
+not changed.
 
 examples:
   keyward store copy --to postgres.yaml
@@ -51,6 +56,8 @@ pub(crate) struct Copy {
 #[derive(Serialize)]
 struct Copied {
     rows: usize,
+    /// Whether a gateway goes on with the source.
+    in_use: bool,
 }
 
 impl Command {
@@ -76,16 +83,49 @@ impl Copy {
     async fn run(self, global: &Global) -> Result<(), Failure> {
         let Self { from, to } = self;
         let data = global.data_dir()?;
+        let is_own = from.is_none();
         let from = match from {
             Some(path) => Config::load(Some(&path), Some(&data))?,
             None => global.load()?,
         };
         let to = Config::load(Some(&to), Some(&data))?;
-        let rows = Box::pin(copy_store(&from, &to)).await?;
-        let told =
-            |copied: &Copied| format!("copied {} rows; both stores are equal\n", copied.rows);
-        output::show(global.json, &Copied { rows }, told)
+        let copied = match Box::pin(copy_store(&from, &to)).await {
+            Ok(rows) => Copied { rows, in_use: false },
+            Err(error) if is_own && is_locked(&error) => {
+                let rows = Box::pin(copy_of_running(global, &to)).await?;
+                Copied { rows, in_use: true }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        output::show(global.json, &copied, Copied::text)
     }
+}
+
+impl Copied {
+    fn text(&self) -> String {
+        let rows = self.rows;
+        match self.in_use {
+            true => format!(
+                "copied {rows} rows of the running gateway; what it changes from now on stays behind\n"
+            ),
+            false => format!("copied {rows} rows; both stores are equal\n"),
+        }
+    }
+}
+
+/// Copies what the running gateway sends, for a key that this process alone has.
+async fn copy_of_running(global: &Global, to: &Config) -> Result<usize, Failure> {
+    let client = Client::running(global).await?;
+    let identity = Identity::generate();
+    let ask = backup::Ask::of(vec![identity.recipient().to_string()]);
+    let incomplete = |error: axum::Error| {
+        Failure::new(Exit::Failed, format!("the copy is not complete: {error}"))
+            .hint("the log of the gateway says why; nothing was written")
+    };
+    let sent = client.download("/api/v1/backup", &ask).await?.collect().await;
+    let sent = sent.map_err(incomplete)?.to_bytes();
+    let opening = Opening::Identities(vec![identity]);
+    Ok(copy_backup(&sent, &opening, to).await?)
 }
 
 async fn replicas(global: &Global) -> Result<(), Failure> {

@@ -33,11 +33,11 @@ impl Pace {
         let seconds = Duration::from_secs;
         match soak() {
             true => Self {
-                connections: 1_000,
+                connections: (1_000.0 * scale()) as usize,
                 token_life: 60,
                 workers: 16,
                 calm: seconds(20),
-                faults: seconds(30 * 60),
+                faults: seconds(30 * 60).mul_f64(scale()),
             },
             false => Self {
                 connections: 20,
@@ -48,6 +48,12 @@ impl Pace {
             },
         }
     }
+}
+
+/// The part of a soak that `KEYWARD_TEST_SCALE` asks for.
+fn scale() -> f64 {
+    let set = std::env::var("KEYWARD_TEST_SCALE").ok();
+    set.and_then(|scale| scale.parse().ok()).unwrap_or(1.0)
 }
 
 #[derive(Clone, Copy, Debug)]

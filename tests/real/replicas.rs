@@ -8,6 +8,7 @@ mod failover;
 mod herd;
 mod lag;
 mod limits;
+mod moved;
 mod operations;
 mod outdated;
 mod shared;

@@ -88,6 +88,18 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
+    /// A new one, for a backup that this process alone opens.
+    pub fn generate() -> Self {
+        Self(x25519::Identity::generate())
+    }
+
+    /// The recipient whose backups it opens.
+    pub fn recipient(&self) -> Recipient {
+        let key = self.0.to_public();
+        let text = key.to_string();
+        Recipient { key, text }
+    }
+
     /// The identities of a file as `age-keygen` writes it: one in each line that is not empty or a comment.
     ///
     /// # Errors

@@ -6,6 +6,10 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { createInterface } from 'node:readline';
 import { Provider, errors } from 'oidc-provider';
+import { setStorage } from 'oidc-provider/lib/adapters/memory_adapter.js';
+
+// The storage by default forgets all but the last thousand or two of grants and tokens.
+setStorage(new Map());
 
 // Its notices are no answers of ours.
 console.info = console.error;

@@ -36,13 +36,26 @@ pub(super) fn all_hold<S: Strategy>(
     });
 }
 
-/// `usual` cases; `soak` in `tests/run --soak`; or as much of the usual as `KEYWARD_TEST_SCALE` says.
-pub(super) fn cases(usual: u32, soak: u32) -> u32 {
-    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let scale: Option<f64> = set("KEYWARD_TEST_SCALE").and_then(|scale| scale.parse().ok());
-    match (scale, set("KEYWARD_TEST_SOAK")) {
-        (Some(scale), _) => (f64::from(usual) * scale) as u32,
-        (None, Some(_)) => soak,
-        (None, None) => usual,
+/// How many schedules of a test are simulated.
+pub(super) struct Cases {
+    /// Without optimisation: about 20 ms of CPU for one.
+    pub(super) unoptimised: u32,
+    /// In an optimised build.
+    pub(super) optimised: u32,
+    /// In `tests/run --soak`.
+    pub(super) soak: u32,
+}
+
+impl Cases {
+    /// The number for this build and run; or as much of the usual as `KEYWARD_TEST_SCALE` says.
+    pub(super) fn count(&self) -> u32 {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let scale: Option<f64> = set("KEYWARD_TEST_SCALE").and_then(|scale| scale.parse().ok());
+        let usual = if cfg!(debug_assertions) { self.unoptimised } else { self.optimised };
+        match (scale, set("KEYWARD_TEST_SOAK")) {
+            (Some(scale), _) => (f64::from(usual) * scale) as u32,
+            (None, Some(_)) => self.soak,
+            (None, None) => usual,
+        }
     }
 }

@@ -3,11 +3,10 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::runs::{all_hold, cases};
+use super::runs::{Cases, all_hold};
 use super::*;
 
-/// Simulated; a hundred times as many in `tests/run --soak`.
-const CASES: u32 = 10_000;
+const CASES: Cases = Cases { unoptimised: 10_000, optimised: 50_000, soak: 1_000_000 };
 
 fn lives() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![Just(None), Just(Some(1)), (2_u32..120).prop_map(Some), Just(Some(3_600))]
@@ -54,7 +53,7 @@ fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
     let strategy = || {
         (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..24))
     };
-    all_hold(cases(CASES, CASES * 100), strategy, |(life, answers, steps)| {
+    all_hold(CASES.count(), strategy, |(life, answers, steps)| {
         let wrong = simulated(life, answers, &steps);
         prop_assert!(wrong.is_empty(), "{wrong:?}");
         Ok(())

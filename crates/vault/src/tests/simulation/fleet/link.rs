@@ -114,8 +114,12 @@ impl Link {
 
     /// Resolves when the replica runs: at once, after a pause, or never.
     pub(super) async fn running(&self) {
-        let mut state = self.state.subscribe();
         let runs = |state: &LinkState| matches!(state, LinkState::Up | LinkState::Cut);
+        // Nearly always; a subscription would take a lock.
+        if runs(&self.state.borrow()) {
+            return;
+        }
+        let mut state = self.state.subscribe();
         if state.wait_for(runs).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -126,7 +130,15 @@ impl Link {
     }
 
     fn is_unfenced(&self, table: Table) -> bool {
-        table == Table::Grants && self.fleet.is_unfenced.load(SeqCst)
+        table == Table::Grants && *self.fleet.weakness.lock() == Weakness::NoVersions
+    }
+
+    /// The name that a lease is taken under: one of its own if leases exclude no other replica.
+    fn leased(&self, name: &str) -> String {
+        match *self.fleet.weakness.lock() {
+            Weakness::NoLeases => format!("{name}/{:?}", Instant::now()),
+            _ => name.to_owned(),
+        }
     }
 
     /// A write as of a store that does not compare versions: what was written meanwhile is lost.
@@ -224,7 +236,8 @@ impl Store for Link {
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.operation(self.rows.lease(name, ttl)).await
+        let name = self.leased(name);
+        self.operation(self.rows.lease(&name, ttl)).await
     }
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use self::link::{Link, LinkState};
 pub(super) use self::server::AskingReplica;
-use self::server::FleetWorld;
+use self::server::{FleetWorld, Weakness};
 use super::server::{Answer, What, grant as grant_of};
 use super::*;
 

@@ -1,13 +1,16 @@
 //! Random schedules of three replicas, and the properties that hold in all of them.
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
-use super::super::runs::{all_hold, cases};
+use super::super::runs::{Cases, all_hold};
 use super::*;
 
-/// Simulated: less than a minute on two busy cores. A million in `tests/run --soak`.
-const CASES: u32 = 1_500;
-const SOAK_CASES: u32 = 1_000_000;
+const CASES: Cases = Cases { unoptimised: 1_500, optimised: 50_000, soak: 1_000_000 };
+
+/// Schedules until a weak store is found, at most.
+const FOUND_WITHIN: usize = 200;
 
 fn lives() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![Just(None), (2_u32..120).prop_map(Some), Just(Some(3_600))]
@@ -39,14 +42,19 @@ fn steps() -> impl Strategy<Value = FleetStep> {
     ]
 }
 
-/// What was wrong, and how many double uses had an excuse.
-fn simulated(life: Option<u32>, answers: Vec<Answer>, steps: &[FleetStep]) -> (Vec<String>, usize) {
-    simulated_with(false, life, answers, steps)
+/// A schedule: the life of the first token, the answers of the server, and what happens.
+fn schedules() -> impl Strategy<Value = (Option<u32>, Vec<Answer>, Vec<FleetStep>)> {
+    (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..40))
 }
 
-/// The same; `is_unfenced`: over a store that does not compare the versions of grants.
+/// What was wrong, and how many double uses had an excuse.
+fn simulated(life: Option<u32>, answers: Vec<Answer>, steps: &[FleetStep]) -> (Vec<String>, usize) {
+    simulated_with(Weakness::None, life, answers, steps)
+}
+
+/// The same over a store with a weakness.
 fn simulated_with(
-    is_unfenced: bool,
+    weakness: Weakness,
     life: Option<u32>,
     answers: Vec<Answer>,
     steps: &[FleetStep],
@@ -55,7 +63,7 @@ fn simulated_with(
     let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut fleet = Fleet::new(answers, life).await;
-        fleet.fleet.is_unfenced.store(is_unfenced, SeqCst);
+        *fleet.fleet.weakness.lock() = weakness;
         fleet.play(steps).await;
         let wrong = fleet.fleet.world.wrong.lock().clone();
         (wrong, fleet.fleet.excused.load(SeqCst))
@@ -66,11 +74,8 @@ fn simulated_with(
 /// one has been stored for [`IN_FORCE`], and all replicas work again without a restart.
 #[test]
 fn no_schedule_of_three_replicas_sends_a_spent_token_or_loses_a_write() {
-    let strategy = || {
-        (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..40))
-    };
     let (all, with_excuse) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    all_hold(cases(CASES, SOAK_CASES), strategy, |(life, answers, steps)| {
+    all_hold(CASES.count(), schedules, |(life, answers, steps)| {
         let (wrong, excused) = simulated(life, answers, &steps);
         prop_assert!(wrong.is_empty(), "{wrong:?}");
         all.fetch_add(1, SeqCst);
@@ -202,11 +207,26 @@ fn without_the_comparison_of_versions_a_late_answer_is_caught_by_the_simulation(
         FleetStep::Mend(0),
         FleetStep::Pass(10_000),
     ];
-    let run = |is_unfenced| {
+    let run = |weakness| {
         let answer = Answer { after: 50, what: What::Token(Some(3_600)) };
-        simulated_with(is_unfenced, Some(2), vec![answer], &steps).0
+        simulated_with(weakness, Some(2), vec![answer], &steps).0
     };
-    assert_eq!(run(false), Vec::<String>::new());
-    let wrong = run(true);
+    assert_eq!(run(Weakness::None), Vec::<String>::new());
+    let wrong = run(Weakness::NoVersions);
     assert!(wrong.iter().any(|it| it.ends_with("was written late")), "{wrong:?}");
+}
+
+/// The random schedules are worth their time: they find a store that does not exclude a second refresh, or loses a write.
+#[test]
+fn random_schedules_find_a_store_without_leases_and_one_without_versions() {
+    for weakness in [Weakness::NoLeases, Weakness::NoVersions] {
+        let mut runner = TestRunner::deterministic();
+        let found = (0..FOUND_WITHIN).find(|_| {
+            let schedule = schedules().new_tree(&mut runner).expect("nothing is rejected");
+            let (life, answers, steps) = schedule.current();
+            !simulated_with(weakness, life, answers, &steps).0.is_empty()
+        });
+        println!("{weakness:?}: found by schedule {found:?}");
+        assert!(found.is_some(), "{weakness:?}");
+    }
 }

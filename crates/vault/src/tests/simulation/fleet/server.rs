@@ -18,10 +18,21 @@ pub(super) struct FleetWorld {
     asking: Mutex<Vec<(u64, Arc<Link>)>>,
     /// Versions of the grant, with the time of their writing.
     versions: Mutex<Vec<(Version, Instant)>>,
-    /// Whether the store writes grants without comparing their versions.
-    pub(super) is_unfenced: AtomicBool,
+    /// What the store does not do.
+    pub(super) weakness: Mutex<Weakness>,
     /// Second uses of a token that had an excuse.
     pub(super) excused: AtomicUsize,
+}
+
+/// What a store does not do, so that the simulation has something to find.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Weakness {
+    #[default]
+    None,
+    /// It writes grants without comparing their versions.
+    NoVersions,
+    /// It gives a lease to everyone who asks.
+    NoLeases,
 }
 
 /// A refresh token that was used.
@@ -58,7 +69,7 @@ impl FleetWorld {
             uses: Mutex::default(),
             asking: Mutex::default(),
             versions: Mutex::default(),
-            is_unfenced: AtomicBool::new(false),
+            weakness: Mutex::default(),
             excused: AtomicUsize::new(0),
         })
     }
