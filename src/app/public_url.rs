@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::config::Config;
+use crate::config::{Config, MetricsAccess};
 use keyward_api::{NetworkAccess, OwnNames};
 use keyward_base::host::{Scheme, Target};
 
@@ -18,7 +18,8 @@ pub(super) fn public_url(config: &Config, admin: SocketAddr) -> String {
 pub(super) fn admin_access(config: &Config, addr: SocketAddr) -> NetworkAccess {
     let access = &config.listen.admin_access;
     let (proxies, origins) = (access.proxies.clone(), access.origins.clone());
-    NetworkAccess { names: own_names(config, addr), proxies, origins }
+    let metrics_are_open = config.metrics == MetricsAccess::Open;
+    NetworkAccess { names: own_names(config, addr), proxies, origins, metrics_are_open }
 }
 
 /// The names that the admin listener answers to: its own address, and the host of `public_url`.

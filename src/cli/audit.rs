@@ -1,7 +1,8 @@
-//! `keyward audit`: searches, follows and verifies the audit log. A running gateway answers; if none
+//! `keyward audit`: searches, follows, exports and verifies the audit log. A running gateway answers; if none
 //! runs, this process reads the files.
 
 mod counts;
+mod export;
 pub(super) mod follow;
 pub(super) mod line;
 mod names;
@@ -10,6 +11,7 @@ mod verify;
 
 use clap::{Args, Subcommand};
 
+use self::export::Export;
 use self::names::note_unknown;
 use self::show::Lines;
 pub(crate) use self::verify::Verify;
@@ -37,6 +39,11 @@ pub(crate) enum Command {
     /// show the newest records, oldest first; -f follows new ones
     #[command(after_help = "with --json: one JSON object per line")]
     Tail(Box<Tail>),
+    /// write all records as JSON Lines, the oldest first
+    #[command(after_help = "examples:\n  keyward audit export > audit.jsonl\n  \
+        keyward audit export --since 2026-01-01 --until 2026-02-01 | gzip > january.jsonl.gz\n\n\
+        The hash chain is that of the log's own files: `keyward audit verify --log FILE` verifies copies of them")]
+    Export(Box<Export>),
     /// verify the hash chain of the records, and what replicas published
     #[command(after_help = "exit code: 0 if the log is complete, 1 if it is not\n\nexample:\n  \
         keyward audit verify --log copies/replica-2/audit.jsonl --log copies/replica-3/audit.jsonl")]
@@ -133,6 +140,7 @@ impl Command {
         match self {
             Self::Query(query) => query.run(global).await,
             Self::Tail(tail) => tail.run(global).await,
+            Self::Export(export) => export.run(global).await,
             Self::Verify(asked) => verify::run(global, &asked).await,
         }
     }
@@ -312,9 +320,13 @@ fn grouping(text: &str) -> Result<Grouping, String> {
 
 /// Prints one JSON object per line, or lines for people.
 fn rendered(json: bool, records: &[Event], lines: &mut Screen) -> Result<String, Failure> {
-    if !json {
-        return Ok(lines.of(records));
+    match json {
+        true => rendered_json(records),
+        false => Ok(lines.of(records)),
     }
+}
+
+fn rendered_json(records: &[Event]) -> Result<String, Failure> {
     let mut text = String::new();
     for record in records {
         text.push_str(&output::json_line(record)?);

@@ -91,6 +91,9 @@ pub(crate) struct Add {
     /// where events are posted; without it they wait for `keyward hook listen`
     #[arg(long, value_name = "URL")]
     to: Option<String>,
+    /// post nowhere: events wait for `keyward hook listen`; the default without --to
+    #[arg(long, conflicts_with = "to")]
+    queue: bool,
     /// read the secret of the service from standard input
     #[arg(long)]
     secret_stdin: bool,
@@ -191,7 +194,7 @@ impl Command {
 impl Add {
     /// Asks for the secret on a terminal. A service that hands it over needs none: then an empty line is right.
     fn read(self) -> Result<New, Failure> {
-        let Self { name, connection, scheme, to, secret_stdin, secret_file } = self;
+        let Self { name, connection, scheme, to, queue: _, secret_stdin, secret_file } = self;
         let secret = match secret_file {
             Some(file) => Some(Typed::from_file(&file)?),
             None if secret_stdin => Some(Typed::from_stdin()?),
@@ -208,6 +211,7 @@ impl Set {
         let mut patch = Map::new();
         if self.to.is_some() || self.queue {
             patch.insert("to".to_owned(), json!(self.to));
+            patch.insert("queue".to_owned(), Value::Null);
         }
         if let Some(scheme) = &self.scheme {
             patch.insert("scheme".to_owned(), json!(scheme));

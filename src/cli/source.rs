@@ -130,6 +130,8 @@ impl Command {
                 let kind = kind.map(|kind| kind.get_name().to_owned()).unwrap_or_default();
                 let mut body = settings.body(&kind)?;
                 body.spec.insert("name".to_owned(), name.into());
+                // The refusal names the setting that is missing.
+                body.spec.entry(kind).or_insert_with(|| json!({}));
                 asked.add::<Source, Shown<Source>>(&body, added).await
             }
             Self::List { q } => asked.list::<Source>(q.as_deref()).await,

@@ -37,6 +37,7 @@ pub(super) const AT_START: &[AtStart] = &[
     at_start("sign_in", |a, b| a.sign_in.settings != b.sign_in.settings),
     at_start("audit", |a, b| a.audit != b.audit),
     at_start("log.format", |a, b| a.log.format != b.log.format),
+    at_start("telemetry.metrics", |a, b| a.metrics != b.metrics),
 ];
 
 impl Config {

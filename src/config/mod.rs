@@ -86,7 +86,7 @@ pub use secret::{SecretSource, SecretSourceError};
 pub use secret_sources::SourceCredentials;
 pub use sign_in::SignIn;
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
-pub use telemetry::Otlp;
+pub use telemetry::{MetricsAccess, Otlp};
 pub use upstream::Upstream;
 pub use yaml::yaml;
 
@@ -151,6 +151,8 @@ pub struct Config {
     pub log: Log,
     /// Where audit records go.
     pub audit: AuditTo,
+    /// Who gets `/metrics` of the admin listener.
+    pub metrics: MetricsAccess,
     /// How spans and the log are exported; `None`: they are not.
     pub telemetry: Option<Otlp>,
     /// Where [`SecretSource::Env`] looks.

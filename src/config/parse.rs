@@ -127,7 +127,7 @@ section! {
         /// The audit log: one record per exchange, each with the hash of the previous one.
         #[key(map of AuditText)]
         audit: Option<Value>,
-        /// OpenTelemetry: traces and logs for a collector.
+        /// Who gets `/metrics`; OpenTelemetry: traces and logs for a collector.
         #[key(map of TelemetryText)]
         telemetry: Option<Value>,
         /// For tests only: this file may contain secrets as text.
@@ -176,6 +176,7 @@ impl Sections {
         let apps = app::apps(self.apps.as_ref(), &known, reading);
         let declared = self.connections.as_ref();
         let connections = connection::connections(declared, &known, &apps, reading);
+        let (metrics, telemetry) = telemetry::telemetry(self.telemetry.as_ref(), reading);
         Config {
             data_dir: reading.folders.data.clone(),
             public_url: listen::public_url(self.public_url.as_ref(), &listen, reading),
@@ -202,7 +203,8 @@ impl Sections {
             sign_in: sign_in::sign_in(self.sign_in.as_ref(), reading),
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),
-            telemetry: telemetry::telemetry(self.telemetry.as_ref(), reading),
+            metrics,
+            telemetry,
             providers,
             provider_definitions: self.provider_definitions(),
             apps,

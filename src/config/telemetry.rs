@@ -52,10 +52,25 @@ pub struct Otlp {
     pub place: String,
 }
 
+/// Who gets `/metrics` of the admin listener. The socket and `listen.metrics` want no token.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsAccess {
+    /// Whoever has a personal access token with the scope `install:read`.
+    #[default]
+    Token,
+    /// Every client that reaches the listener.
+    Open,
+}
+
 section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct TelemetryText {
+        /// Who gets `/metrics` of the admin listener: `token` wants a personal access token with the scope
+        /// `install:read`, `open` wants none.
+        #[key(one of ["token", "open"], "token")]
+        metrics: Option<Value>,
         /// Exports by OTLP over HTTP, in protobuf. Without it nothing is recorded or sent.
         #[key(map of OtlpText)]
         otlp: Option<Value>,
@@ -133,9 +148,19 @@ impl Default for OtlpText {
 }
 
 /// Reads `telemetry:`.
-pub(super) fn telemetry(value: Option<&Value>, reading: &mut Reading<'_>) -> Option<Otlp> {
-    let text = reading.section::<TelemetryText>(value, "telemetry")?;
-    let text = reading.section::<OtlpText>(text.otlp.as_ref(), PATH)?;
+pub(super) fn telemetry(
+    value: Option<&Value>,
+    reading: &mut Reading<'_>,
+) -> (MetricsAccess, Option<Otlp>) {
+    let Some(text) = reading.section::<TelemetryText>(value, "telemetry") else {
+        return (MetricsAccess::default(), None);
+    };
+    let metrics = reading.section(text.metrics.as_ref(), "telemetry.metrics").unwrap_or_default();
+    (metrics, otlp(text.otlp.as_ref(), reading))
+}
+
+fn otlp(value: Option<&Value>, reading: &mut Reading<'_>) -> Option<Otlp> {
+    let text = reading.section::<OtlpText>(value, PATH)?;
     check_numbers(&text, reading);
     let url = reading.required(text.endpoint, "endpoint", PATH);
     let endpoint = match url.is_empty() {

@@ -187,6 +187,32 @@ fn records_are_found_over_the_socket_and_in_the_files_alike() {
     assert!(!cli.data().join("store").exists(), "nothing was opened");
 }
 
+/// More than a page of records, the newest first at the API.
+#[test]
+fn an_export_has_every_record_once_the_oldest_first_as_json_lines() {
+    let lab = Lab::new("");
+    lab.cli.run(&["audit", "export", "--since", "yesterday"]).failed(1);
+    lab.cli.run(&["audit", "export", "--limit", "5"]).failed(2);
+    assert_eq!(lab.cli.run(&["audit", "export", "--agent", "ci"]).ok(), "");
+    for n in 1..=1_010 {
+        lab.ask("GET", if n % 500 == 0 { "b.test" } else { "a.test" }, &format!("/{n}"));
+    }
+    lab.until(1_010);
+    let exported = |cli: &Cli, more: &[&str]| {
+        let words = ["audit", "export"].iter().chain(more).copied();
+        let lines = cli.run(&words.collect::<Vec<_>>()).ok();
+        let path = |line: &str| {
+            let record: Value = serde_json::from_str(line).expect("a record in each line");
+            record["path"].as_str().expect("a path").to_owned()
+        };
+        lines.lines().map(path).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = (1..=1_010).map(|n| format!("/{n}")).collect();
+    assert_eq!(exported(&lab.cli, &[]), all);
+    assert_eq!(exported(&lab.cli, &["--host", "b.test", "--json"]), ["/500", "/1000"]);
+    assert_eq!(exported(&lab.stop(), &[]), all, "of the files alone");
+}
+
 #[test]
 fn records_are_counted_in_groups_over_the_socket_and_in_the_files_alike() {
     let lab = Lab::new("audit: { file_bytes_max: 4096, files_max: 50 }\n");

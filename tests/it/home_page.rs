@@ -28,6 +28,29 @@ async fn the_page_is_for_own_names_only_and_cannot_be_written() {
     lab.finish().await;
 }
 
+/// A browser that shows JSON leaves its user without a way on.
+#[tokio::test]
+async fn a_browser_gets_a_page_where_nothing_is_and_a_program_gets_json() {
+    let lab = Lab::simple().await;
+    let own = lab.gateway.admin.to_string();
+    let accepting = |kinds: &str| format!("{own}\r\nAccept: {kinds}");
+    for program in ["*/*", "application/json"] {
+        let answer = ask(&lab, "GET /nothing", &accepting(program)).await;
+        assert_eq!(answer.head.status(), 404, "{program}");
+        assert_eq!(answer.json()["error"]["code"], "not_found", "{program}");
+    }
+    let browser = accepting("text/html,application/xhtml+xml,*/*;q=0.8");
+    let page = ask(&lab, "GET /nothing", &browser).await;
+    assert_eq!(page.head.status(), 404);
+    assert_eq!(page.head.one("content-type"), Some("text/html; charset=utf-8"));
+    let policy = page.head.one("content-security-policy").expect("a policy");
+    assert!(policy.contains("style-src 'self'"), "{policy}");
+    assert!(page.text().contains("There is nothing at this address."), "{}", page.text());
+    let foreign = ask(&lab, "GET /nothing", "evil.example\r\nAccept: text/html").await;
+    assert_eq!(foreign.head.status(), 421);
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn the_page_names_no_agent_no_connection_and_no_file() {
     let lab = Plan::api_key()

@@ -187,6 +187,28 @@ async fn the_admin_listener_has_metrics_only_for_a_token_that_reads_the_installa
     lab.finish().await;
 }
 
+/// A page of another site must not read them all the same.
+#[tokio::test]
+async fn the_admin_listener_has_open_metrics_only_if_the_configuration_says_so() {
+    let closed =
+        plan().top("telemetry: { metrics: token }").start(Origin::saying("fine").await).await;
+    let get = async |lab: &Lab, fields: &str| ask(lab.gateway.admin, "GET /metrics", fields).await;
+    let own = |lab: &Lab| format!("Host: {}\r\n", lab.gateway.admin);
+    assert_eq!(get(&closed, &own(&closed)).await.head.status(), 401);
+    closed.finish().await;
+
+    let open = plan().top("telemetry: { metrics: open }").start(Origin::saying("fine").await).await;
+    assert_eq!(get(&open, "Host: evil.example\r\n").await.head.status(), 421);
+    let foreign = get(&open, &format!("{}Origin: http://evil.example\r\n", own(&open))).await;
+    assert_eq!(foreign.head.one("access-control-allow-origin"), None);
+    let answer = get(&open, &own(&open)).await;
+    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    assert!(answer.text().contains("keyward_exchanges_total"), "{}", answer.text());
+    let api = ask(open.gateway.admin, "GET /api/v1/status", &own(&open)).await;
+    assert_eq!(api.head.status(), 401, "the API is not open");
+    open.finish().await;
+}
+
 #[tokio::test]
 async fn a_port_in_use_stops_the_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");

@@ -38,7 +38,10 @@ async fn without_the_wish_the_provider_is_not_told() {
     world.connected().await;
     assert_eq!(removed(&world, "").await["revoked_upstream"], Value::Null);
     assert!(world.server.issuer().revoked().is_empty());
-    assert_eq!(world.request().await.head.status(), 403, "but here it is gone");
+    let here = world.request().await;
+    let error = here.json()["error"].clone();
+    assert_eq!((here.head.status(), &error["code"]), (424, &json!("connection_missing")));
+    assert_eq!(error["message"], "connection `work` was removed");
     world.finish().await;
 }
 
@@ -66,7 +69,7 @@ async fn a_server_that_is_down_is_told_later_also_after_a_restart() {
     let told = removed(&world, "?revoke=true").await;
     assert_eq!(told["revoked_upstream"], false);
     assert!(told["until"].is_string(), "{told}");
-    assert_eq!(world.request().await.head.status(), 403, "here it ended at once");
+    assert_eq!(world.request().await.head.status(), 424, "here it ended at once");
     world.lab.gateway.restart().await;
     assert!(world.server.issuer().is_live(&pair.access));
     world.server.issuer().unscript("/revoke");

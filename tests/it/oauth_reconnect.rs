@@ -175,7 +175,7 @@ async fn what_comes_late_revives_nothing_that_was_removed() {
         if restarted {
             world.lab.gateway.restart().await;
         }
-        assert_eq!(world.request().await.head.status(), 403);
+        assert_eq!(world.request().await.head.status(), 424);
         let gone = world.lab.gateway.api("GET", "/connections/work", "").await;
         assert_eq!(gone.head.status(), 404);
     }

@@ -428,9 +428,16 @@ async fn c8_a_deleted_connection_is_gone_with_its_credentials() {
     assert_eq!(market.request("digest", HOST, "GET /a").await.text(), "fine");
     let shown = market.api("GET", "/connections/work-crm", &Value::Null).await;
     let id = shown["id"].as_str().expect("an id").to_owned();
+    let bound = market.api("GET", "/agents/digest/bindings", &Value::Null).await;
+    let placeholder = bound["items"][0]["placeholders"]["access_token"].as_str().expect("a text");
     market.says(&["connection", "remove", "work-crm"]);
     assert!(market.server.issuer().revoked().is_empty(), "the provider was not told");
-    assert_eq!(market.gets("digest", HOST, "GET /a").await.1, "default_deny");
+    for sent in ["GET /a".to_owned(), format!("GET /a\r\nAuthorization: Bearer {placeholder}")] {
+        let refused = market.request("digest", HOST, &sent).await;
+        let error = refused.json()["error"].clone();
+        assert_eq!((refused.head.status(), &error["code"]), (424, &json!("connection_missing")));
+        assert_eq!(error["message"], "connection `work-crm` was removed");
+    }
     for named in ["work-crm", &*id] {
         assert_eq!(market.keyward(&["connection", "show", named]).code, Some(5));
     }

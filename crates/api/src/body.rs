@@ -66,10 +66,26 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(value)) => Ok(Self(value)),
-            // The rejection quotes values; only the names of parameters may be shown.
-            Err(_) => Err(ApiError::field("", "a query parameter is unknown or malformed")),
+            Err(rejection) => Err(wrong_parameter(&rejection.body_text())),
         }
     }
+}
+
+/// Names the parameter; the rejection also quotes values, which are not shown.
+fn wrong_parameter(rejection: &str) -> ApiError {
+    let message =
+        rejection.strip_prefix("Failed to deserialize query string: ").unwrap_or_default();
+    match message.split_once(": ") {
+        Some((name, message)) if is_name(name) => ApiError::field(name, said(message)),
+        _ if message.starts_with("unknown field") || message.starts_with("missing field") => {
+            ApiError::field("", said(message))
+        }
+        _ => ApiError::field("", "a query parameter is unknown or malformed"),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 impl<T: DeserializeOwned + Send> FromRequestParts<Admin> for Segments<T> {
@@ -146,7 +162,18 @@ pub(super) fn misfit(field: String, error: &serde_json::Error) -> ApiError {
         let message = format!("the body is not valid JSON: line {line}, column {column}");
         return ApiError::Unreadable(message);
     }
-    ApiError::field(field, said(&error.to_string()))
+    let message = said(&error.to_string());
+    ApiError::field(with_missing(field, &message), message)
+}
+
+/// The path of a missing field: the path of the error is that of the object that lacks it.
+pub(super) fn with_missing(field: String, message: &str) -> String {
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match missing {
+        Some(name) if field.is_empty() => name.to_owned(),
+        Some(name) => format!("{field}.{name}"),
+        None => field,
+    }
 }
 
 /// The part of serde's message that may be shown. Wrong values are removed, because the message quotes them;
@@ -182,6 +209,39 @@ mod tests {
         parse::<T>(body).unwrap_err()
     }
 
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum State {
+        Active,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only what is refused is looked at")]
+    struct Page {
+        limit: Option<usize>,
+        state: Option<State>,
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_named_and_its_value_is_not() {
+        for (query, field, said) in [
+            ("limit=canary", "limit", "has a value that is not accepted"),
+            ("state=canary", "state", "must be `active`"),
+            ("lmit=canary", "lmit", "unknown field `lmit`, expected `limit` or `state`"),
+            ("%00=canary", "", "a query parameter is unknown or malformed"),
+        ] {
+            let uri = format!("/x?{query}").parse().expect("a URI");
+            let rejection = Query::<Page>::try_from_uri(&uri).expect_err(query).body_text();
+            let ApiError::Field { field: named, message, .. } = wrong_parameter(&rejection) else {
+                panic!("{query}: {rejection}")
+            };
+            assert_eq!(named, field, "{query}: {rejection}");
+            assert!(message.starts_with(said), "{query}: {message}");
+            assert!(!message.contains("canary") && !message.contains('\0'), "{query}: {message:?}");
+        }
+    }
+
     #[test]
     fn what_is_not_json_is_a_400() {
         for bad in ["", "{", "{\"name\":\"a\"} x", "\u{feff}{}", "{'name':'a'}"] {
@@ -203,6 +263,16 @@ mod tests {
         let error = refused::<AgentSpec>(br#"{"name":"a","nmae":"b"}"#);
         assert!(matches!(&error, ApiError::Field { .. }));
         assert!(error.to_string().contains("unknown field `nmae`"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        let ApiError::Field { field, message, .. } =
+            refused::<NewConnection>(b"{\"provider\":\"p\"}")
+        else {
+            panic!("another refusal")
+        };
+        assert_eq!((field.as_str(), message.as_str()), ("name", "missing field `name`"));
     }
 
     #[test]

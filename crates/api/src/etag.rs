@@ -85,7 +85,7 @@ impl IfMatch {
                 Wanted::Tags(tags) if text == "*" && tags.is_empty() => wanted = Some(Wanted::Any),
                 Wanted::Tags(tags) => {
                     for tag in text.split(',').map(str::trim) {
-                        tags.push(is_tag(tag).then(|| tag.to_owned()).ok_or_else(malformed)?);
+                        tags.push(read(tag).ok_or_else(malformed)?);
                     }
                 }
                 Wanted::Any => return Err(malformed()),
@@ -132,9 +132,14 @@ impl IfMatch {
     }
 }
 
-fn is_tag(text: &str) -> bool {
+/// A tag with its quotes. Shells and some clients drop those of our own tags.
+fn read(text: &str) -> Option<String> {
     let strong = text.strip_prefix("W/").unwrap_or(text);
-    strong.len() >= 2 && strong.starts_with('"') && strong.ends_with('"')
+    if strong.len() >= 2 && strong.starts_with('"') && strong.ends_with('"') {
+        return Some(text.to_owned());
+    }
+    let is_ours = |hash: Vec<u8>| hash.len() == HASH_BYTES;
+    BASE64_URL_SAFE_NO_PAD.decode(text).is_ok_and(is_ours).then(|| format!("\"{text}\""))
 }
 
 fn malformed() -> ApiError {
@@ -207,6 +212,8 @@ mod tests {
         {
             assert_eq!(condition(&good).unwrap().check(&record), Ok(()), "{good:?}");
         }
+        let without_quotes = condition(&[tag.trim_matches('"')]).unwrap();
+        assert_eq!(without_quotes.check(&record), Ok(()));
     }
 
     #[test]

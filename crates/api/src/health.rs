@@ -44,7 +44,7 @@ pub(super) fn routes_with_token() -> Router<Admin> {
     Router::new().route("/metrics", get(metrics_for_user))
 }
 
-/// Metrics without authentication, for their own listener and the socket.
+/// Metrics without authentication, for their own listener, the socket, and where the configuration says so.
 pub(super) fn metrics_route() -> Router<Admin> {
     Router::new().route("/metrics", get(metrics))
 }

@@ -14,7 +14,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
-use super::body::{body_of, misfit, refuse_list, said};
+use super::body::{body_of, misfit, refuse_list, said, with_missing};
 use super::error::{ApiError, shown_long};
 use super::etag::IfMatch;
 use super::state::Admin;
@@ -153,7 +153,8 @@ fn spec_misfit(field: String, message: &str) -> ApiError {
     let given = words.next().filter(|_| message.starts_with("unknown variant"));
     let near = given.and_then(|given| nearest(given, words));
     let hint = near.map(|near| format!("did you mean `{near}`?"));
-    ApiError::Field { field, message: said(message), hint }
+    let message = said(message);
+    ApiError::Field { field: with_missing(field, &message), message, hint }
 }
 
 /// The members of an object that are read.

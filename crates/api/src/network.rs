@@ -43,6 +43,8 @@ pub struct NetworkAccess {
     pub proxies: Vec<IpNet>,
     /// Origins of other sites whose pages may use the API.
     pub origins: Vec<Target>,
+    /// Whether `/metrics` needs no token.
+    pub metrics_are_open: bool,
 }
 
 /// The state of the network's middleware; cheap to clone.
@@ -153,7 +155,7 @@ pub(super) async fn on_network(
         };
     }
     // The handler of the metrics authenticates by itself.
-    if !is_of_api && path != "/metrics" {
+    if !is_of_api && (path != "/metrics" || access.metrics_are_open) {
         return next.run(request).await;
     }
     let origin = match access.foreign_origin(arrival, request.headers()) {
@@ -253,6 +255,7 @@ mod tests {
             names: OwnNames::new(8081, Vec::new()),
             proxies: vec!["10.0.0.0/24".parse().unwrap(), "127.0.0.2/32".parse().unwrap()],
             origins: vec![origin("https://console.example.com").unwrap()],
+            metrics_are_open: false,
         }
     }
 

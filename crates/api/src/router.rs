@@ -43,8 +43,12 @@ pub fn open_router(admin: Admin, names: OwnNames) -> Router {
 /// The open routes and the whole API, which takes a user's token, for the TCP listener.
 pub fn network_router(admin: Admin, access: NetworkAccess) -> Router {
     let names = access.names.clone();
+    let metrics = match access.metrics_are_open {
+        true => health::metrics_route(),
+        false => health::routes_with_token(),
+    };
     let network = Network::new(admin.clone(), access);
-    let open = health::open_routes().merge(health::routes_with_token());
+    let open = health::open_routes().merge(metrics);
     let open = open.merge(home::routes()).merge(consents::routes()).merge(errors_page::routes());
     let open = open.merge(connect_sessions::pages()).merge(sign_in::pages());
     let open = open.merge(hooks::open_routes());

@@ -20,13 +20,16 @@ mod visit;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
-use axum::response::Response;
-use http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use keyward_base::sign_in::SignInSettings;
 
 /// Pages run our own script and style sheet, and ask this origin only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The type of the API's answers.
+const JSON: &str = "application/json";
 
 /// The pages, and `api` for all other paths. The page of the sign-in offers what the settings allow.
 pub fn router(api: Router, sign_in: SignInSettings) -> Router {
@@ -34,12 +37,27 @@ pub fn router(api: Router, sign_in: SignInSettings) -> Router {
         .merge(assets::routes())
         .layer(middleware::from_fn(harden))
         .with_state(visit::Console::new(api.clone(), sign_in))
-        .fallback_service(api)
+        .fallback_service(api.layer(middleware::from_fn(page_for_browsers)))
+}
+
+/// Where nothing is at a path, a browser gets a page, and a program the API's answer.
+async fn page_for_browsers(request: Request, next: Next) -> Response {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let is_browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));
+    let response = next.run(request).await;
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|it| it == JSON);
+    match is_browser && is_json && response.status() == StatusCode::NOT_FOUND {
+        true => hardened(visit::Stop::nothing_here().into_response()),
+        false => response,
+    }
 }
 
 /// Adds the security headers of pages.
 async fn harden(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    hardened(next.run(request).await)
+}
+
+fn hardened(mut response: Response) -> Response {
     let fields = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),

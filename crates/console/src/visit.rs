@@ -268,6 +268,12 @@ impl Stop {
         Self::Refused(StatusCode::FORBIDDEN, Box::new(error(message, Some(hint))))
     }
 
+    /// A path without a page.
+    pub(crate) fn nothing_here() -> Self {
+        let message = "there is nothing at this address".to_owned();
+        Self::Refused(StatusCode::NOT_FOUND, Box::new(error(message, None)))
+    }
+
     /// An answer that the console does not understand: a defect.
     fn unreadable(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "a page cannot read an answer of the API");

@@ -11,7 +11,7 @@ use keyward_rules::provider::decode::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::binding::{BindingRecord, BindingShown};
+use super::binding::{BindingRecord, BindingShown, LOST_CONNECTIONS_MAX, LostConnection};
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
 use super::token::{RevokedToken, TokenRecord, TokenShown};
@@ -95,6 +95,9 @@ pub struct AgentFacts {
     pub tokens: Vec<TokenRecord>,
     /// What it may use.
     pub bindings: Vec<BindingRecord>,
+    /// Connections that it could use until they were removed, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostConnection>,
     /// The last tokens that were revoked: one that is sent raises an alarm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revoked: Vec<RevokedToken>,
@@ -144,6 +147,23 @@ impl AgentFacts {
         let mut all: Vec<_> = self.bindings.iter().collect();
         all.sort_by_key(|it| (Reverse(it.preferred), it.created, it.connection.as_str()));
         all
+    }
+
+    /// Ends the binding to a connection that is removed. Bindings of slots are the plugins' own: they say what they miss.
+    pub fn lose(&mut self, connection: &ConnectionId, lost: LostConnection) {
+        let is_direct = self.binding(connection).is_some_and(|binding| binding.direct);
+        self.bindings.retain(|binding| binding.connection != *connection);
+        if is_direct {
+            self.lost.retain(|other| other.name != lost.name);
+            let over = (self.lost.len() + 1).saturating_sub(LOST_CONNECTIONS_MAX);
+            self.lost.drain(..over);
+            self.lost.push(lost);
+        }
+    }
+
+    /// A connection of a provider was bound: what was lost there is replaced.
+    pub fn replaces_lost(&mut self, provider: &str) {
+        self.lost.retain(|lost| lost.provider != provider);
     }
 
     /// Its binding to a connection.
@@ -229,6 +249,45 @@ mod tests {
         assert_eq!(refused(&["pip", "web", "pip"]), ["`allow` names `pip` twice"]);
         assert_eq!(refused(&["\u{1b}[2J"]).len(), 1);
         assert!(refused(&[]).is_empty() && refused(&["packages", "github-read"]).is_empty());
+    }
+
+    #[test]
+    fn a_removed_connection_is_remembered_until_another_of_its_provider_is_bound() {
+        let lost = |name: &str, provider: &str| LostConnection {
+            name: name.to_owned(),
+            provider: provider.to_owned(),
+            auth: None,
+            variables: BTreeMap::new(),
+        };
+        let binding = |direct| BindingRecord {
+            connection: ConnectionId::random(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+            managed_by: crate::ManagedBy::Store,
+            placeholders: crate::Placeholders::default(),
+            direct,
+            preferred: None,
+            limits: crate::BindingLimits::default(),
+        };
+        let mut facts = AgentFacts::default();
+        facts.lose(&ConnectionId::random(), lost("strange", "github"));
+        assert!(facts.lost.is_empty(), "it was not bound");
+        let lose = |facts: &mut AgentFacts, direct, name: &str, provider: &str| {
+            let bound = binding(direct);
+            facts.bindings = vec![bound.clone()];
+            facts.lose(&bound.connection, lost(name, provider));
+            assert!(facts.bindings.is_empty());
+        };
+        lose(&mut facts, false, "of-a-slot", "github");
+        assert!(facts.lost.is_empty(), "the plugin says what it misses");
+        for n in 0..=LOST_CONNECTIONS_MAX {
+            lose(&mut facts, true, &format!("n{n}"), "github");
+        }
+        assert_eq!(facts.lost.len(), LOST_CONNECTIONS_MAX);
+        assert_eq!(facts.lost[0].name, "n1", "the newest stay");
+        lose(&mut facts, true, "n5", "slack");
+        assert_eq!(facts.lost.iter().filter(|lost| lost.name == "n5").count(), 1);
+        facts.replaces_lost("github");
+        assert_eq!(facts.lost, [lost("n5", "slack")]);
     }
 
     #[test]

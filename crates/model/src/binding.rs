@@ -18,6 +18,9 @@ use super::resource::ManagedBy;
 /// Bindings of one agent: its row must stay under the store's limit.
 pub const BINDINGS_MAX: usize = 5_000;
 
+/// Removed connections that one agent's row remembers, the newest.
+pub const LOST_CONNECTIONS_MAX: usize = 20;
+
 section! {
     /// What a person gives.
     #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -159,6 +162,21 @@ pub struct BindingRecord {
     /// The actions that it is limited to.
     #[serde(default, skip_serializing_if = "BindingLimits::is_empty")]
     pub limits: BindingLimits,
+}
+
+/// A connection that was removed while the agent could use it: requests for its hosts are told so.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LostConnection {
+    /// Its name.
+    pub name: String,
+    /// Its provider.
+    pub provider: String,
+    /// Its auth method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
+    /// The variables of its hosts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
 }
 
 /// A binding as the API answers with it. Placeholders are text here: what reads an answer does not check them.

@@ -39,6 +39,10 @@ section! {
         #[key("URL")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub to: Option<String>,
+        /// Says that events wait for `keyward hook listen`, which they also do without `to`.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub queue: bool,
     }
 }
 
@@ -138,6 +142,11 @@ impl Resource for Hook {
             name::plain(&spec.name),
             Refusal::unless(has_scheme, "scheme", "is required without `connection`"),
             Refusal::unless(to, "to", rule),
+            Refusal::unless(
+                !spec.queue || spec.to.is_none(),
+                "queue",
+                "is for a hook without `to`",
+            ),
         ])
     }
 }
@@ -164,6 +173,10 @@ mod tests {
             (json!({"name": "a"}), "`scheme`"),
             (json!({"name": "a b", "scheme": "github"}), "`name`"),
             (json!({"name": "a", "scheme": "github", "to": "http://a.test/"}), "`to`"),
+            (
+                json!({"name": "a", "scheme": "github", "to": "https://a.test/", "queue": true}),
+                "`queue`",
+            ),
         ] {
             let found = refused(bad);
             assert!(found.len() == 1 && found[0].starts_with(field), "{found:?}");

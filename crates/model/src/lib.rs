@@ -50,7 +50,7 @@ pub use app::{
 };
 pub use binding::{
     BINDINGS_MAX, BindTerms, BindingLimits, BindingPatch, BindingRecord, BindingShown, BindingSpec,
-    BoundSlot, LimitsChange,
+    BoundSlot, LOST_CONNECTIONS_MAX, LimitsChange, LostConnection,
 };
 pub use connect_session::{
     BoundBrowser, CONNECT_FAILURES_MAX, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession,

@@ -180,6 +180,7 @@ fn of_policy(reason: &Reason) -> Option<Resolution<'_>> {
             Some(Resolution::Reconnect(name))
         }
         Reason::ConnectionMissing { .. }
+        | Reason::ConnectionRemoved { .. }
         | Reason::Unbound { .. }
         | Reason::NoneInSession
         | Reason::DefaultDeny { others: false, set: None } => Some(Resolution::Connect),

@@ -398,7 +398,7 @@ pub(super) fn reference_field(name: &str, title: &str, sources: &[String]) -> Ma
 /// A link to the form with references, or back to the one with values.
 pub(super) fn other_way(path: &str, by_reference: bool) -> Markup {
     html! {
-        p.small { @match by_reference {
+        p.small.field { @match by_reference {
             true => a href=(path) { "Give the value itself instead" },
             false => a href=(format!("{path}&by_reference=true")) { "The value is kept in a secret source" },
         } }

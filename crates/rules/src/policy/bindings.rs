@@ -25,6 +25,8 @@ pub(super) struct CompiledBindings {
     by_name: NameIndex,
     /// Plugins that an empty slot blocks, by the hosts of the missing connection.
     pub(super) empty: HostIndex<Arc<Blocked>>,
+    /// The names of connections that were removed, by their hosts.
+    pub(super) lost: HostIndex<Arc<str>>,
     pub(super) allow: AllowedSets,
 }
 
@@ -78,13 +80,23 @@ impl CompiledBindings {
                 empty.insert(host, Arc::clone(&slot.blocked));
             }
         }
+        let mut lost = HostIndex::default();
+        // The newest first.
+        for account in held.lost.into_iter().rev() {
+            for host in account.hosts {
+                lost.insert(host, Arc::clone(&account.name));
+            }
+        }
         by_host.shrink_to_fit();
         let by_name = NameIndex::of(&all);
-        Self { all, by_host, by_core, by_name, empty, allow: held.allow }
+        Self { all, by_host, by_core, by_name, empty, lost, allow: held.allow }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.empty.is_empty() && self.allow.is_empty()
+        self.all.is_empty()
+            && self.empty.is_empty()
+            && self.lost.is_empty()
+            && self.allow.is_empty()
     }
 
     /// The binding of this number, from [`CompiledBindings::by_host`].

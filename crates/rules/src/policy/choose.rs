@@ -26,7 +26,8 @@ impl<'a> Evaluation<'a> {
     pub(super) fn selected(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
         let mut selected: Option<&CompiledBinding> = None;
         for core in self.asked.placeholders {
-            let binding = self.held.and_then(|held| held.by_core(core)).ok_or(NOT_BOUND)?;
+            let binding = self.held.and_then(|held| held.by_core(core));
+            let binding = binding.ok_or_else(|| self.removed().unwrap_or(NOT_BOUND))?;
             if !self.owns(binding)? {
                 return Err(NOT_OWNED);
             }
@@ -45,6 +46,12 @@ impl<'a> Evaluation<'a> {
             _ if !self.owns(binding)? => Err(FIELD_AND_HOST),
             _ => Ok(Some(binding)),
         }
+    }
+
+    /// The placeholder may be that of a connection for this host that was removed.
+    fn removed(&self) -> Option<Reason> {
+        let lost = self.held?.lost.matching(self.asked.target).next()?;
+        Some(Reason::ConnectionRemoved { name: lost.value.clone() })
     }
 
     /// Checks that nothing in the request selects another connection than the rule's.

@@ -59,7 +59,7 @@ pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
 pub use rule::{
     Account, AccountBinding, AccountState, AgentAllow, AgentBindings, CompileError, DefaultAction,
-    Endpoint, PolicyInput, Rule, RuleAction,
+    Endpoint, LostAccount, PolicyInput, Rule, RuleAction,
 };
 pub use slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 pub use ssh::SshPermit;

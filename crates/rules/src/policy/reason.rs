@@ -107,6 +107,11 @@ pub enum Reason {
         /// The name as given.
         name: Arc<str>,
     },
+    /// `connection_missing`: the agent could use a connection for the host until it was removed.
+    ConnectionRemoved {
+        /// The name that it had.
+        name: Arc<str>,
+    },
     /// `connection_missing`: the connection exists but was never connected.
     ConnectionDraft {
         /// The connection's name.
@@ -229,9 +234,8 @@ impl Reason {
             Self::BeyondBranches { rule, reference, deletes, branches } => {
                 beyond_branches(rule, (reference, *deletes), branches)
             }
-            Self::ConnectionMissing { name } => Code::ConnectionMissing
-                .because(format!("this agent has no connection `{name}` here"))
-                .hint(format!("bind it: `keyward agent bind NAME {name}`")),
+            Self::ConnectionMissing { name } => missing(name),
+            Self::ConnectionRemoved { name } => removed(name),
             Self::ConnectionDraft { name, failure, remedy } => {
                 draft(name, failure.as_deref()).hint_if(owned(remedy))
             }
@@ -310,6 +314,17 @@ fn ambiguous(part: &str, signs: &str, rule: &impl std::fmt::Display) -> RefusalT
 }
 
 /// The rule's connection is for other requests.
+fn missing(name: &str) -> RefusalText {
+    Code::ConnectionMissing
+        .because(format!("this agent has no connection `{name}` here"))
+        .hint(format!("bind it: `keyward agent bind NAME {name}`"))
+}
+
+fn removed(name: &str) -> RefusalText {
+    let hint = "connect the service again, or bind another connection of it: `keyward agent bind NAME CONNECTION`";
+    Code::ConnectionMissing.because(format!("connection `{name}` was removed")).hint(hint)
+}
+
 fn narrowed(rule: &impl std::fmt::Display, connection: &impl std::fmt::Display) -> RefusalText {
     Code::Denied
         .because(format!("rule `{rule}` uses connection `{connection}` for other requests only"))

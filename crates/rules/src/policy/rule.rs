@@ -180,8 +180,19 @@ pub struct AgentBindings {
     pub bindings: Vec<AccountBinding>,
     /// Required slots of the agent's plugins that have no connection.
     pub empty: Vec<EmptySlot>,
+    /// Connections that it could use until they were removed.
+    pub lost: Vec<LostAccount>,
     /// The sets of hosts that it may reach without a credential.
     pub allow: AllowedSets,
+}
+
+/// A connection that was removed. Requests of its agent to its hosts that nothing allows get the reason.
+#[derive(Clone, Debug)]
+pub struct LostAccount {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its hosts.
+    pub hosts: Vec<HostPattern>,
 }
 
 /// The sets of hosts that one agent may reach without a credential.

@@ -203,6 +203,7 @@ impl Writer {
         let change = |agent: &mut AgentRecord| {
             check::editable(agent, new.managed_by)?;
             check::may_bind(agent, &connection)?;
+            agent.facts.replaces_lost(&connection.provider);
             let known =
                 agent.facts.bindings.iter().position(|bound| bound.connection == new.connection);
             match known {

@@ -11,7 +11,9 @@ use super::view::{OrgView, View};
 use super::{Directory, Writer, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
-use keyward_model::{Agent, BrokenReason, Connection, ConnectionState, ManagedBy, Record};
+use keyward_model::{
+    Agent, BrokenReason, Connection, ConnectionState, LostConnection, ManagedBy, Record,
+};
 
 impl Stored for Connection {
     const TABLE: Table = Table::Connections;
@@ -76,10 +78,16 @@ impl Stored for Connection {
         let view = writer.view.load_full();
         let bound = bound_agents(&view, &record.org, &record.id);
         let bound: Vec<AgentId> = bound.map(|agent| agent.id.clone()).collect();
+        let lost = LostConnection {
+            name: record.name.clone(),
+            provider: record.provider.clone(),
+            auth: record.auth.clone(),
+            variables: record.host_variables(),
+        };
         async move {
             for agent in bound {
                 let unbind = |agent: &mut AgentRecord| {
-                    agent.facts.bindings.retain(|binding| binding.connection != record.id);
+                    agent.facts.lose(&record.id, lost.clone());
                     Ok(())
                 };
                 writer.edit::<Agent>(&record.org, &agent, &unbind).await?;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::facts::{ConnectionFacts, endpoint};
 use super::plugins::broken;
-use crate::directory::{AppRecord, ConnectionRecord, ConnectionState, Need, Remedies};
+use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, ConnectionState, Need, Remedies};
 use keyward_base::database::DatabaseEndpoint;
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::settings::Settings;
+use keyward_model::LostConnection;
 use keyward_rules::inject::credential::Scoped;
 use keyward_rules::inject::path_prefix::PathPrefix;
-use keyward_rules::policy::{Account, AccountState, Endpoint};
+use keyward_rules::policy::{Account, AccountState, Endpoint, LostAccount};
 use keyward_rules::provider::{Catalogue, Instance, Provider};
 
 /// Kinds of connections whose common parts are kept; far more than a catalogue has.
@@ -85,6 +86,17 @@ impl ProviderPart {
             paths: instance.paths.into(),
         }
     }
+}
+
+/// The removed connections of an agent, with the hosts that they had. A provider that is gone has none.
+pub(super) fn lost_accounts(agent: &AgentRecord, catalogue: &Catalogue) -> Vec<LostAccount> {
+    let found = |lost: &LostConnection| {
+        let provider = catalogue.get(&lost.provider)?;
+        let auth = provider.auth(lost.auth.as_deref())?;
+        let hosts = provider.instantiate(auth, &lost.variables).ok()?.hosts;
+        Some(LostAccount { name: lost.name.as_str().into(), hosts })
+    };
+    agent.facts.lost.iter().filter_map(found).collect()
 }
 
 /// Derives the data of a connection. `app`: the app of its tokens, whose settings it inherits.

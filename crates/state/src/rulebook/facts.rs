@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::account::{ProviderParts, connection_facts};
+use super::account::{ProviderParts, connection_facts, lost_accounts};
 use super::inputs::{allowed_sets, app_of, binding_inputs, connection_inputs, rule_inputs};
 use super::limits::Allowed;
 use super::names::Names;
@@ -381,6 +381,7 @@ impl Facts {
         AgentBindings {
             bindings: bound.collect(),
             empty: plugins.empty,
+            lost: lost_accounts(agent, &self.view.catalogue(org, &self.catalogue)),
             allow: allowed_sets(agent),
         }
     }

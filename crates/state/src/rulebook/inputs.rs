@@ -4,6 +4,7 @@ use crate::directory::{
     AgentRecord, AppRecord, BindingRecord, ConnectionRecord, ConnectionState, View, Visibility,
 };
 use keyward_base::id::UserId;
+use keyward_model::LostConnection;
 use keyward_rules::policy::AllowedSets;
 
 /// The parts of an agent that determine its bindings and sets of hosts, apart from the connections.
@@ -12,6 +13,7 @@ pub(super) struct BindingInputs<'a> {
     is_paused: bool,
     owner: Option<&'a UserId>,
     bindings: &'a [BindingRecord],
+    lost: &'a [LostConnection],
     require_selection: bool,
     allow: Option<&'a [String]>,
     environment: Option<&'a str>,
@@ -23,6 +25,7 @@ pub(super) fn binding_inputs(agent: &AgentRecord) -> BindingInputs<'_> {
         is_paused: agent.facts.is_paused(),
         owner: agent.facts.owner.as_ref(),
         bindings: &agent.facts.bindings,
+        lost: &agent.facts.lost,
         require_selection: agent.require_selection,
         allow: agent.spec.allow.as_deref(),
         environment: agent.environment.as_deref(),

@@ -172,7 +172,8 @@ impl Facts {
             self.binding_in_session(agent, connection, access, &plugins)
         });
         let bindings = bindings.collect();
-        Some(AgentBindings { bindings, empty: Vec::new(), allow: allowed_sets(agent) })
+        let allow = allowed_sets(agent);
+        Some(AgentBindings { bindings, empty: Vec::new(), lost: Vec::new(), allow })
     }
 
     /// The connections that the session names, or else those of its end user.

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::samples::Sample;
 use super::world::{World, in_state, uses, with_prefix, work};
 use crate::actions::ActionScope;
 use crate::policy::slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
-use crate::policy::{Account, AccountState, DefaultAction, Rule};
+use crate::policy::{Account, AccountState, AgentBindings, DefaultAction, LostAccount, Rule};
+use keyward_base::agent::Agent;
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 fn blocked() -> Arc<Blocked> {
@@ -190,5 +192,36 @@ fn an_empty_slot_is_told_where_it_would_lead_to_its_own_agent() {
         assert_ne!(dev, "plugin_blocked", "{default:?}");
         let world = world.bind(&work());
         assert_eq!(world.ci("GET https://api.a.test/"), "inject work by binding");
+    }
+}
+
+/// A connection that was removed is told by its name, where nothing else allows the request.
+#[test]
+fn a_removed_connection_is_named_to_its_own_agent_where_nothing_allows_the_request() {
+    let lost = || LostAccount {
+        name: "work".into(),
+        hosts: vec![HostPattern::parse("api.a.test").expect("a pattern")],
+    };
+    let told = |world: &World, agent: &Agent, line: &str| {
+        let mut policy = world.policy();
+        let held = AgentBindings { lost: vec![lost()], ..AgentBindings::default() };
+        policy.set_held(&world.ci.org, &world.ci.id, held);
+        let found = Sample { agent: agent.clone() }.explain(&policy, line);
+        found.message.filter(|_| found.code.is_some())
+    };
+    let world = World::new();
+    let message = told(&world, &world.ci, "GET https://api.a.test/");
+    assert_eq!(message.as_deref(), Some("connection `work` was removed"));
+    for (agent, line) in [
+        (&world.ci, "GET https://api.b.test/"),
+        (&world.ci, "GET https://api.a.test:8443/"),
+        (&world.dev, "GET https://api.a.test/"),
+    ] {
+        let message = told(&world, agent, line);
+        assert!(message.is_some_and(|message| !message.contains("work")), "{line}");
+    }
+    for open in [DefaultAction::Pass, DefaultAction::Tunnel] {
+        let world = World::new().default(open);
+        assert_eq!(told(&world, &world.ci, "GET https://api.a.test/"), None, "{open:?}");
     }
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::failure::{ActingParty, ErrorCode, Failure, Temporary, retry_after, unanswered};
 use keyward_base::tokens::TokenSettings;
@@ -34,13 +34,13 @@ pub struct Metadata {
     /// Methods of client authentication.
     pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
     /// The listed scopes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub scopes_supported: Vec<String>,
     /// RFC 9207 §3.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub authorization_response_iss_parameter_supported: bool,
     /// Client ID Metadata Documents.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub client_id_metadata_document_supported: bool,
 }
 
@@ -184,6 +184,13 @@ impl Metadata {
     }
 }
 
+/// Some servers write `null` for what they do not have.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    member: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(member).map(Option::unwrap_or_default)
+}
+
 /// Whether a response means that the document does not exist; 429 and 5xx do not.
 fn is_absent(status: StatusCode) -> bool {
     let later = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
@@ -274,6 +281,19 @@ mod tests {
         for status in [429, 500, 503, 307, 200] {
             assert!(!is_absent(StatusCode::from_u16(status).unwrap()), "{status}");
         }
+    }
+
+    /// oauth 13, metadata
+    #[test]
+    fn a_member_that_is_null_is_one_that_is_missing() {
+        let read = |text: &str| serde_json::from_str::<Metadata>(text);
+        assert!(read(r#"{"issuer":null}"#).is_err(), "the issuer is required");
+        assert!(read(r#"{"issuer":"i","scopes_supported":"read"}"#).is_err(), "not a list");
+        let nulls = r#"{"issuer":"i","scopes_supported":null,"revocation_endpoint":null,
+            "authorization_response_iss_parameter_supported":null}"#;
+        let metadata = read(nulls).expect("metadata");
+        assert!(metadata.scopes_supported.is_empty() && metadata.revocation_endpoint.is_none());
+        assert!(!metadata.authorization_response_iss_parameter_supported);
     }
 
     /// oauth 13, metadata

@@ -294,12 +294,25 @@ impl TokenResponse for Reply {
 pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
     if body.first() == Some(&b'{') {
-        return serde_json::from_slice(body).ok();
+        // Some servers write descriptions in ISO 8859-1. Tokens are ASCII, which is checked where they are read.
+        let lossy = || serde_json::from_str(&String::from_utf8_lossy(body)).ok();
+        return serde_json::from_slice(body).ok().or_else(lossy);
+    }
+    if !begins_as_form(body) {
+        return None;
     }
     let pairs = form_urlencoded::parse(body);
     let form: Map<String, Value> =
         pairs.map(|(name, value)| (name.into_owned(), value.into_owned().into())).collect();
     (form.contains_key("access_token") || form.contains_key("error")).then_some(form)
+}
+
+/// Whether the first name is one word. In a page or a text, a link such as `/login?a=b&error=invalid_grant` would
+/// otherwise count as an error code.
+fn begins_as_form(body: &[u8]) -> bool {
+    let name = body.split(|byte| matches!(byte, b'=' | b'&')).next().unwrap_or_default();
+    let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    !name.is_empty() && name.iter().all(is_of_word)
 }
 
 /// The error code and its description.

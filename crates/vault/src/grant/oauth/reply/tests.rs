@@ -72,6 +72,39 @@ fn what_is_no_object_with_a_token_is_a_temporary_failure() {
     }
 }
 
+/// oauth 6.form, 6.14: a code in a link is not the server's answer.
+#[test]
+fn a_page_with_a_link_that_says_invalid_grant_ends_no_grant() {
+    for status in [200, 400, 401, 403] {
+        for body in [
+            "<html><a href='/login?next=/&error=invalid_grant&hint=1'>again</a></html>",
+            "<!doctype html><form action='?a=b&error=invalid_client&access_token=at'>",
+            "Not allowed. See /login?a=b&error=invalid_grant",
+            "&error=invalid_grant&",
+        ] {
+            let failure = refused(status, body);
+            assert!(passes(&failure).cause.is_none(), "{status} {body}");
+        }
+    }
+}
+
+/// oauth 6.form: the description is in another charset; the code counts.
+#[test]
+fn an_answer_in_iso_8859_1_is_read() {
+    let answer = |status: u16, body: &'static [u8]| {
+        Response::builder().status(status).body(Bytes::from_static(body)).expect("a response")
+    };
+    let read = |status, body| read_by("", &answer(status, body));
+    let tokens = read(200, b"{\"access_token\":\"at\",\"note\":\"caf\xe9\"}").expect("tokens");
+    assert_eq!(shown(&tokens.access), "at");
+    let over = read(400, b"{\"error\":\"invalid_grant\",\"error_description\":\"r\xe9voqu\xe9\"}");
+    assert!(
+        matches!(&over, Err(Failure::Permanent { code, .. }) if code.as_str() == "invalid_grant"),
+        "{over:?}"
+    );
+    assert!(read(200, b"{\"access_token\":\"caf\xe9\"}").is_err(), "no token of such characters");
+}
+
 /// oauth 6.form: notations of a good answer.
 #[test]
 fn every_notation_of_a_good_answer_is_read() {
