@@ -3,12 +3,18 @@
 
 #[path = "tidy/can_fail.rs"]
 mod can_fail;
+#[path = "tidy/circles.rs"]
+mod circles;
 #[path = "tidy/codes.rs"]
 mod codes;
 #[path = "tidy/comments.rs"]
 mod comments;
+#[path = "tidy/modules.rs"]
+mod modules;
 #[path = "tidy/package.rs"]
 mod package;
+#[path = "tidy/paths.rs"]
+mod paths;
 #[path = "tidy/proofs.rs"]
 mod proofs;
 #[path = "tidy/rules.rs"]
