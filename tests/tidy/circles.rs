@@ -12,181 +12,193 @@ use super::{Source, assert_none};
 /// The circles that stay: their folder, their files in it, and the reason.
 const CIRCLES: &[(&str, &str, &str)] = &[
     (
-        "crates/api/src",
-        "auth auth/login auth/middleware body change_record connect_sessions/browser consents context \
-         idempotency idempotency/replicas input network openapi/argument openapi/routes reload resource \
-         sign_in sign_in/cookie sign_in/oidc sign_in/passkey sign_in/password sign_in/provisioning state \
-         tokens",
-        "not taken apart yet",
-    ),
-    ("crates/api/src", "connection_test connection_test/database", "not taken apart yet"),
-    (
-        "crates/api/src",
-        "activations connection_change connections flows plugins",
-        "not taken apart yet",
+        "crates/base/src",
+        "settings settings/databases settings/headers",
+        "settings have statement rules, which refuse values with the error of all settings",
     ),
     (
-        "crates/api/src",
-        "connect_sessions connect_sessions/attempt connect_sessions/form connect_sessions/headless \
-         connect_sessions/offers connect_sessions/pages connect_sessions/render",
-        "not taken apart yet",
+        "crates/console/src/pages",
+        "rules rules/form",
+        "the page of a rule opens its form, which has the page's buttons",
     ),
-    ("crates/api/src", "explain explain/ssh", "not taken apart yet"),
-    ("crates/api/src", "rules stored_rules", "not taken apart yet"),
-    ("crates/base/src", "settings settings/databases settings/headers", "not taken apart yet"),
-    ("crates/console/src", "assets frame visit", "not taken apart yet"),
-    ("crates/console/src/pages", "plugins plugins/install", "not taken apart yet"),
-    ("crates/console/src/pages", "rules rules/form rules/list rules/tester", "not taken apart yet"),
-    ("crates/console/src/pages", "services services/define", "not taken apart yet"),
-    ("crates/databases/src/mongodb", "login members", "not taken apart yet"),
-    ("crates/databases/src/rules", "kinds mod", "not taken apart yet"),
+    (
+        "crates/databases/src/mongodb",
+        "login members",
+        "a login tries the members of a replica set, each with the login's data",
+    ),
+    (
+        "crates/databases/src/rules",
+        "kinds mod",
+        "rules state what a statement needs by its kind, and kinds are judged by rules",
+    ),
     (
         "crates/databases/src/postgres",
-        "login parameters statements/confirm statements/mod",
-        "not taken apart yet",
+        "login parameters statements/confirm",
+        "a login confirms its parameters by statements, which fail with the login's error",
+    ),
+    (
+        "crates/databases/src",
+        "listener mongodb/mod mysql/mod postgres/mod postgres/supervision redis/mod session",
+        "the listener serves each protocol, and each protocol reads from the listener's stream",
     ),
     (
         "crates/databases/src",
         "mongodb/test mysql/test postgres/test redis/test test",
-        "not taken apart yet",
-    ),
-    ("crates/databases/src/sql", "masked mod", "not taken apart yet"),
-    (
-        "crates/databases/src",
-        "listener mongodb/mod mysql/mod postgres/mod postgres/supervision redis/mod session",
-        "not taken apart yet",
+        "a test of a connection asks each protocol, which answers with the facts of the test",
     ),
     (
         "crates/hooks/src",
         "challenge fetched/mod fetched/paypal fetched/plaid fetched/pubsub fetched/sns scheme verify written",
-        "not taken apart yet",
+        "`Scheme` is an enum of ways, and each way's file reads its part of `Scheme`",
     ),
-    ("crates/inbox/src", "accept fetched lib queue", "not taken apart yet"),
-    ("crates/model/src", "secret_text source source/remote webhook", "not taken apart yet"),
-    ("crates/model/src", "app app/applied", "not taken apart yet"),
-    ("crates/proxy/src/ca", "leaf pair signer", "not taken apart yet"),
-    ("crates/proxy/src/body", "form_upload replay request_body", "not taken apart yet"),
     (
-        "crates/proxy/src",
-        "connection_tls gateway open_exchanges record record/database",
-        "not taken apart yet",
+        "crates/inbox/src",
+        "accept fetched lib queue",
+        "`Inbox` owns its queue and keys, whose files extend `Inbox` by methods",
     ),
-    ("crates/proxy/src/request", "held_body inbound push_start", "not taken apart yet"),
-    ("crates/proxy/src/upstream", "dial http1 http2 mod outbound plan", "not taken apart yet"),
-    ("crates/rules/src", "branches git_push", "not taken apart yet"),
-    ("crates/rules/src/inject", "body multipart/mod", "not taken apart yet"),
+    (
+        "crates/model/src",
+        "secret_text source source/remote webhook",
+        "secret texts may refer to sources, and sources have secret texts",
+    ),
+    (
+        "crates/proxy/src/ca",
+        "leaf pair signer",
+        "a pair of certificate and key becomes a signer, which signs leaves with the pair's validity",
+    ),
+    (
+        "crates/proxy/src/body",
+        "form_upload replay request_body",
+        "a body writes its copy while it is sent, and a copy or an upload is the content of a body again",
+    ),
+    (
+        "crates/proxy/src/upstream",
+        "http1 http2",
+        "each protocol falls back to the other if the upstream does not speak it",
+    ),
+    (
+        "crates/rules/src",
+        "branches git_push",
+        "a pattern matches references of a push, and a push is read with the names that patterns permit",
+    ),
+    (
+        "crates/rules/src/inject",
+        "body multipart/mod",
+        "a form is one kind of body, and fails with the error of bodies",
+    ),
     (
         "crates/rules/src/inject",
         "credential json_template sign/aws_action sign/aws_chunks sign/aws_ecdsa sign/aws_signature \
          sign/aws_sigv4 sign/azure sign/digest sign/hmac sign/jwt sign/jwt_key sign/message sign/mod \
          sign/oauth1 sign/request_signer",
-        "not taken apart yet",
+        "`Signer` is an enum of schemes, and each scheme fails with the error beside it",
     ),
     (
         "crates/rules/src/policy",
         "allow bindings compile mod reason rule slots",
-        "not taken apart yet",
+        "`Policy` is compiled from rules, and compiled rules decide with types of `Policy`",
     ),
-    ("crates/rules/src/policy", "branches decide", "not taken apart yet"),
+    (
+        "crates/rules/src/policy",
+        "branches decide",
+        "a decision about a push evaluates the branches of a rule as the decision does",
+    ),
     (
         "crates/rules/src/provider",
         "actions check_auth check_minted check_oauth check_test_request database form graphql kinds mod \
          oauth own_hosts placing schema scope_words session",
-        "not taken apart yet",
+        "a provider has parts, and each part's file reads its keys of the provider's text",
     ),
     (
         "crates/rules/src/provider",
         "built_in catalogue check extends overlap slips",
-        "not taken apart yet",
+        "the catalogue holds the built-in providers, which are checked against the catalogue",
     ),
-    ("crates/state/src/store", "mod scan shared snapshot", "not taken apart yet"),
-    ("crates/state/src/directory", "rows scan", "not taken apart yet"),
+    (
+        "crates/state/src/store",
+        "mod scan shared snapshot",
+        "`Store` is the type of all stores, and each of its results refers to its store",
+    ),
+    (
+        "crates/state/src/directory",
+        "rows scan",
+        "rows are read by scans, and a scan reads the rows of a table",
+    ),
     (
         "crates/state/src/directory",
         "apps changes check commit connect_sessions deliveries follow holders logins mod open orgs \
          own_providers remedy selected sessions stored users view view/told",
-        "not taken apart yet",
+        "`View` holds an index of each kind, whose file extends `View` and `Directory` by methods",
     ),
-    ("crates/state/src/directory/integrity", "index mod records", "not taken apart yet"),
+    (
+        "crates/state/src/directory/integrity",
+        "index mod records",
+        "a check runs its steps one by one, and the steps add to the check's report",
+    ),
     (
         "crates/state/src/observe",
         "usage usage/history usage/recent usage/unsaved",
-        "not taken apart yet",
+        "`Usage` owns its histories, whose files count what `Usage` names",
     ),
     (
         "crates/state/src/observe",
         "metrics metrics/health metrics/hooks metrics/sources metrics/telemetry",
-        "not taken apart yet",
+        "`Metrics` has a group of counters of each part, made with the constructors beside it",
     ),
-    ("crates/state/src/observe/telemetry", "mod span", "not taken apart yet"),
+    (
+        "crates/state/src/observe/telemetry",
+        "mod span",
+        "a trace makes spans, which are exported as the settings of telemetry say",
+    ),
     (
         "crates/state/src/rulebook",
         "account facts limits names plugins sessions",
-        "not taken apart yet",
+        "facts of connections are indexed by kind, and each index is built from all facts",
     ),
-    ("crates/state/src/rulebook", "actions compiled mod resolve", "not taken apart yet"),
+    (
+        "crates/state/src/rulebook",
+        "actions compiled mod resolve",
+        "`Rulebook` holds the compiled policy, which is resolved from the rules of `Rulebook`",
+    ),
     (
         "crates/state/src/store",
         "postgres postgres/feed postgres/pool postgres/presence postgres/schema postgres/servers",
-        "not taken apart yet",
+        "the store owns pool, feed and presence, which use its settings",
     ),
-    ("crates/state/src/store", "sled sled/commit", "not taken apart yet"),
+    (
+        "crates/state/src/store",
+        "sled sled/commit",
+        "the store owns its commits, which finish with the function beside it",
+    ),
     (
         "crates/vault/src/grant",
-        "app_secret aws_key basic codec connection_tls digest error fields mod oauth/aws_role oauth/client \
-         oauth/device oauth/imported oauth/mod oauth/reply oauth/request_context oauth/requests \
+        "app_secret mod oauth/aws_role oauth/client oauth/device oauth/request_context oauth/requests \
          oauth/revoke oauth/service_account oauth/session oauth/signed oauth/stored oauth/transport \
-         referred signing_key ssh_key",
-        "not taken apart yet",
+         referred signing_key",
+        "`Grant::Referred` holds another grant, and grants of OAuth authenticate with secrets that may be referred",
     ),
     (
         "crates/vault/src",
         "app_check apps cache cache/map endpoint_changes error failure_rows flight flight/lease \
          flight/saving grants issuers late lib references referred_apps referred_tokens servers \
          source_values token_request unsaved_tokens",
-        "not taken apart yet",
-    ),
-    ("crates/vault/src/oauth", "form_post mod revoke start", "not taken apart yet"),
-    ("src/config", "connection declared secret_sources", "not taken apart yet"),
-    (
-        "src/config",
-        "listen listen_admin listen_agents listen_databases listen_hooks listen_tls",
-        "not taken apart yet",
-    ),
-    ("src/config", "again file manifest mod parse plugin", "not taken apart yet"),
-    (
-        "src/app/plan",
-        "agents apps connections hooks inputs known mod plugins resources sources view webhooks",
-        "not taken apart yet",
+        "`Vault` owns the state of its parts, whose files extend `Vault` by methods",
     ),
     (
-        "src",
-        "app app/admin_tasks app/audit_heads app/data_path app/limit_exchange app/reload app/replicas \
-         app/services app/succession app/telemetry",
-        "not taken apart yet",
+        "crates/vault/src/oauth",
+        "form_post mod revoke start",
+        "`Flows` owns the revocations and form posts of its flows, whose files extend `Flows`",
     ),
-    ("src/app/restore", "database mod staging", "not taken apart yet"),
     (
         "src/cli",
-        "client client/answering client/messages client/remote client/unmade failure identity output \
-         settings terminal",
-        "not taken apart yet",
+        "client client/unmade",
+        "a client without an installation makes one, and is a client of that from then on",
     ),
-    ("src/cli/connection", "form url", "not taken apart yet"),
     (
-        "src/cli",
-        "connect connect/own_api connect/questions connect/registration connection connection/list \
-         connection/refresh connection/remove connection/request connection/rotate connection/set \
-         connection/test connection/usage environment/mod plugin plugin/install plugin/reconnect \
-         plugin/walk",
-        "not taken apart yet",
+        "src/cli/import",
+        "logins source vaults",
+        "an import reads its source, and each source reads in the words of the import",
     ),
-    ("src/cli", "audit audit/counts audit/follow audit/names", "not taken apart yet"),
-    ("src/cli/doctor", "access apps", "not taken apart yet"),
-    ("src/cli/import", "logins source vaults", "not taken apart yet"),
-    ("src/cli", "run run/others", "not taken apart yet"),
-    ("src/cli", "service service/unit", "not taken apart yet"),
-    ("src/cli", "complete complete/line complete/names completions mod", "not taken apart yet"),
 ];
 
 /// Groups of files, each of which imports all others of its group, directly or through others (Tarjan's algorithm).

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Source;
-use super::paths::{Import, declares, names, paths, uses};
+use super::paths::{Import, declared, names, paths, uses};
 
 /// Longer chains of re-exports are a circle of their own.
 const RE_EXPORTS_MAX: usize = 16;
@@ -14,6 +14,7 @@ struct Module {
     file: String,
     name: Vec<String>,
     imports: Vec<Import>,
+    declared: BTreeSet<String>,
     /// Without imports and tests.
     code: String,
 }
@@ -44,7 +45,8 @@ impl Modules {
             .filter(|(_, relative)| *relative != "main.rs")
             .map(|(source, relative)| {
                 let (imports, code) = uses(&source.shipped);
-                Module { file: source.path.clone(), name: module_name(relative), imports, code }
+                let (file, name) = (source.path.clone(), module_name(relative));
+                Module { file, name, imports, declared: declared(&code), code }
             })
             .collect();
         let by_name = modules.iter().enumerate().map(|(at, it)| (it.name.clone(), at)).collect();
@@ -123,7 +125,7 @@ impl Modules {
             // `use a::a` where `a` is a module, too.
             self.resolve(at, &named.path, goes_on, depth + 1)
         };
-        let declared = || declares(&module.code, name).then(|| Place::Item(at, name.to_owned()));
+        let declared = || module.declared.contains(name).then(|| Place::Item(at, name.to_owned()));
         let globbed = || {
             let globs = module.imports.iter().filter(|import| import.name == "*");
             globs.filter_map(|glob| self.all_of(at, glob, name, depth)).next()

@@ -1,6 +1,8 @@
 //! The paths that a file of Rust writes: its `use` items, expanded, and the paths in the rest of its code. Works on code
 //! whose comments, literals and tests are blanked.
 
+use std::collections::BTreeSet;
+
 /// One name that a `use` item imports.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Import {
@@ -121,24 +123,29 @@ fn path_length(text: &str) -> usize {
     }
 }
 
-/// Whether `name` stands in `code` as a word of its own.
+/// Whether `code` uses `name`: it stands there as a word, and neither as a field or method nor in `mod name;`.
 pub(crate) fn names(code: &str, name: &str) -> bool {
     code.match_indices(name).any(|(at, _)| {
-        !code[..at].ends_with(is_of_name) && !code[at + name.len()..].starts_with(is_of_name)
+        let (before, after) = (&code[..at], &code[at + name.len()..]);
+        let is_word = !before.ends_with(is_of_name) && !after.starts_with(is_of_name);
+        let is_field =
+            before.ends_with('.') || (after.starts_with(':') && !after.starts_with("::"));
+        is_word && !is_field && !before.ends_with("mod ")
     })
 }
 
-/// Whether a top-level item of `code` has the name.
-pub(crate) fn declares(code: &str, name: &str) -> bool {
+/// The names of the items of a file, but for those inside others.
+pub(crate) fn declared(code: &str) -> BTreeSet<String> {
     let kinds =
         ["fn", "struct", "enum", "trait", "type", "const", "static", "macro_rules!", "union"];
-    kinds.iter().any(|kind| {
-        let declared = format!("{kind} {name}");
-        code.match_indices(&declared).any(|(at, _)| {
-            let line = code[..at].rsplit('\n').next().unwrap_or_default();
-            !line.starts_with(' ') && !code[at + declared.len()..].starts_with(is_of_name)
-        })
-    })
+    let name = |line: &str| {
+        let mut words = line.split_whitespace().skip_while(|word| !kinds.contains(word)).skip(1);
+        // `const fn name`, `unsafe fn name`.
+        let word = words.find(|word| !kinds.contains(word))?;
+        Some(word.split(|c| !is_of_name(c)).next()?.to_owned())
+    };
+    let lines = code.lines().filter(|line| line.starts_with(is_of_name));
+    lines.filter_map(name).filter(|name| !name.is_empty()).collect()
 }
 
 /// Where the braces of modules are that stand inside the file.
@@ -182,4 +189,22 @@ fn paths_are_read_over_lines_and_from_inline_modules() {
     let code = "fn f() { crate::a\n    ::B::c(); x.y(); pub(in crate::z) }\nmod m { fn g() { super::h() } }";
     let found: Vec<String> = paths(code).iter().map(|path| path.join("::")).collect();
     assert_eq!(found, ["crate::a::B::c", "self::h"]);
+}
+
+#[test]
+fn a_field_and_a_module_do_not_use_a_re_export() {
+    for code in ["mod a;", "struct B { a: u8 }", "fn f(x: X) { x.a() }", "fn ab() {}"] {
+        assert!(!names(code, "a"), "{code}");
+    }
+    for code in ["fn f() { a() }", "struct B(a);", "fn f() { a::b() }"] {
+        assert!(names(code, "a"), "{code}");
+    }
+}
+
+#[test]
+fn items_are_declared_by_the_file_and_not_by_what_is_inside_them() {
+    let code =
+        "pub(crate) const fn a() {}\nstruct B<T>;\nimpl B {\n    fn c() {}\n}\nstatic D: u8 = 1;";
+    let found: Vec<String> = declared(code).into_iter().collect();
+    assert_eq!(found, ["B", "D", "a"]);
 }
