@@ -1,5 +1,5 @@
-//! Structure checks that the compiler cannot do: imports between floors, exposed secrets, missing file headings, long
-//! functions. Every check is a function from one source to its violations, and has a test that it can fail.
+//! Structure checks that the compiler cannot do: imports between floors and in circles, exposed secrets, missing file
+//! headings, long functions. Every check is a function from one source to its violations, and has a test that it can fail.
 
 #[path = "tidy/can_fail.rs"]
 mod can_fail;

@@ -1,6 +1,6 @@
 //! Why a backup is not restored.
 
-use std::io::{self};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use keyward_backup::BackupError;

@@ -7,7 +7,7 @@ use super::wanted::Wanted;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::inert::is_unseen;
-use crate::cli::output::{self};
+use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Layout, Table};
 use keyward_api::wire::{AuditCounts, Counts, Group, Grouping};

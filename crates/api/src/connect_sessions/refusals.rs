@@ -3,7 +3,7 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::render::{self};
+use super::render;
 use crate::error::ApiError;
 use crate::state::Admin;
 
