@@ -27,6 +27,7 @@ mod restore;
 mod rotations;
 mod services;
 mod sessions;
+mod shared_limits;
 mod source_files;
 mod store_check;
 mod store_copy;
@@ -46,6 +47,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use self::restore::error::{RestoreError, Restored};
 pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::{AppError, is_locked};
@@ -53,7 +55,7 @@ pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
-pub use restore::{Restore, RestoreError, Restored};
+pub use restore::Restore;
 use services::Opened;
 pub use services::Services;
 pub use store_check::{RepairedStore, check_store, repair_store};
@@ -75,7 +77,6 @@ use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner, Retirement};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::log::Verbosity;
-use keyward_vault::keys::Keys;
 
 /// When a gateway stops.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -287,13 +288,6 @@ async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-/// Finishes a rotation of the master key that a crash interrupted.
-async fn finish_rotation(keys: &Arc<Keys>) {
-    if let Err(error) = keys.finish().await {
-        tracing::error!(%error, "the rotation of the master key is not finished: the old key stays");
     }
 }
 

@@ -6,11 +6,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::keys::finish_rotation;
 use super::listeners::BoundHooks;
 use super::services::Services;
 use super::{
-    audit_heads, backups, ca, connect_sessions, finish_rotation, replicas, rotations, sessions,
-    source_files, usage,
+    audit_heads, backups, ca, connect_sessions, replicas, rotations, sessions, source_files, usage,
 };
 use crate::config::Config;
 use keyward_api::{self as admin, Admin, AdminSocket, AdminTls, NetworkAccess, Stop};

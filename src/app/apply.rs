@@ -4,10 +4,11 @@
 
 use anyhow::Context;
 
+use super::plan::planning::TOKEN_LABEL;
+use super::plan::step::{Action, Plan, Step, Work};
 use super::plan::{
-    Action, AgentChange, AgentWork, AppWork, ConnectionWork, Declarable, Freed, Given, HookWork,
-    NewlyConnected, Plan, PluginWork, ResourceWork, SourceWork, Step, TOKEN_LABEL, WebhookWork,
-    Work,
+    AgentChange, AgentWork, AppWork, ConnectionWork, Declarable, Freed, Given, HookWork,
+    NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
 };
 use crate::config::Use;
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SourceId};

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::ListenAt;
+use keyward_rules::provider::document::Problem;
 use keyward_state::store::StoreError;
 
 /// Why a gateway does not start.
@@ -63,4 +64,8 @@ impl AppError {
 pub fn is_locked(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
     causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Locked { .. })))
+}
+
+pub(super) fn refused(problems: Vec<Problem>) -> AppError {
+    AppError::Declared(problems.iter().map(ToString::to_string).collect())
 }

@@ -4,7 +4,8 @@ use super::error::AppError;
 use crate::config::{Config, StoreChoice};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::source::{KeyError, KeySource};
-use keyward_vault::keys::Home;
+use keyward_vault::keys::{Home, Keys};
+use std::sync::Arc;
 
 /// The configured sources of master keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,5 +72,12 @@ pub(super) fn home(config: &Config) -> Home {
         (true, StoreChoice::Memory, _) => Home::Memory,
         (true, _, Some(KeySource::File(path))) => Home::Own(path.clone()),
         _ => Home::Given,
+    }
+}
+
+/// Finishes a rotation of the master key that a crash interrupted.
+pub(super) async fn finish_rotation(keys: &Arc<Keys>) {
+    if let Err(error) = keys.finish().await {
+        tracing::error!(%error, "the rotation of the master key is not finished: the old key stays");
     }
 }

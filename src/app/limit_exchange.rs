@@ -32,13 +32,6 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// A replica that has not announced itself for so long does not run.
 const GONE_AFTER: Duration = Duration::from_secs(20);
 
-/// The limits of a gateway, which replicas share.
-pub(super) fn limits(directory: &Directory) -> anyhow::Result<Arc<SharedLimits>> {
-    let key = directory.shared_key("limits");
-    let limits = SharedLimits::new(key.as_deref());
-    limits.map_err(|_| anyhow::anyhow!("the system has no randomness"))
-}
-
 /// Reads what was published before this replica started, and starts the job.
 pub(super) async fn start(services: &Services, tasks: &mut AdminTasks) -> anyhow::Result<()> {
     if let Some(job) = Job::begin(services).await? {

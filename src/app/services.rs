@@ -20,16 +20,17 @@ pub(super) use opened_store::open_store;
 pub(super) use start_turn::StartTurn;
 
 use super::apply::Target;
-use super::backups;
-use super::error::AppError;
+use super::error::{AppError, refused};
 use super::folders::{folder_for, private_dir};
-use super::keys;
-use super::limit_exchange;
 use super::listeners::Listeners;
-use super::plan::{self, Basis, Inputs, Plan, unplaced};
+use super::plan::planning::Basis;
+use super::plan::problem::unplaced;
+use super::plan::step::Plan;
+use super::plan::{self, Inputs};
 use super::public_url::public_url;
 use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
+use super::{backups, keys, shared_limits};
 use crate::config::{Config, ListenAgent, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_backup::Backups;
@@ -422,7 +423,7 @@ impl Opened {
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
         let backups = backups::of(config, &self.directory, &self.authority, &self.clock);
-        let shared_limits = limit_exchange::limits(&self.directory)?;
+        let shared_limits = shared_limits::limits(&self.directory)?;
         let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
         Ok(Arc::new(Services {
             leaves: Arc::new(leaves),
@@ -479,10 +480,6 @@ fn trusted(config: &Config) -> anyhow::Result<Arc<ClientConfig>> {
             Vec::new()
         });
     Ok(tls::client_config(&roots)?)
-}
-
-pub(super) fn refused(problems: Vec<Problem>) -> AppError {
-    AppError::Declared(problems.iter().map(ToString::to_string).collect())
 }
 
 fn all(errors: Vec<RulebookError>) -> AppError {

@@ -13,9 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::error::AppError;
-use super::plan::problem;
-use super::services::refused;
+use super::error::{AppError, refused};
+use super::plan::problem::problem;
 use crate::config::{Config, Otlp};
 use keyward_base::time;
 use keyward_base::time::Clock;

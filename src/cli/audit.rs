@@ -6,23 +6,25 @@ mod export;
 pub(super) mod follow;
 pub(super) mod line;
 mod names;
+pub(super) mod screen;
 mod show;
 mod verify;
+pub(super) mod wanted;
 
 use clap::{Args, Subcommand};
 
 use self::export::Export;
+use self::follow::Tail;
 use self::names::note_unknown;
+use self::screen::{Screen, rendered};
 use self::show::Lines;
 pub(crate) use self::verify::Verify;
-use super::client::{Client, segment};
+use self::wanted::{PAGE, Wanted};
+use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use keyward_api::wire::{Event, Grouping, List};
-
-/// Records per request.
-const PAGE: usize = 1_000;
 
 /// Most existing records that `tail` shows.
 const TAIL_MAX: usize = 10_000;
@@ -73,68 +75,6 @@ pub(crate) struct Logs {
     tail: Tail,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Tail {
-    #[command(flatten)]
-    wanted: Wanted,
-    /// show this many existing records
-    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
-    lines: usize,
-    /// follow new records until Ctrl-C
-    #[arg(short, long, conflicts_with = "until")]
-    follow: bool,
-}
-
-/// The filters of records.
-#[derive(Debug, Args)]
-struct Wanted {
-    /// records of this agent
-    #[arg(long, value_name = "NAME")]
-    agent: Option<String>,
-    /// records of requests in this session
-    #[arg(long, value_name = "ID")]
-    session: Option<String>,
-    /// records of requests in sessions of this end user, and of changes by this user
-    #[arg(long, value_name = "NAME")]
-    user: Option<String>,
-    /// records of requests to this host: HOST, HOST:PORT or *.SUFFIX
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
-    /// records of requests with this connection's credential
-    #[arg(long, value_name = "NAME")]
-    connection: Option<String>,
-    /// requests that Keyward itself answered with this code
-    #[arg(long, value_name = "CODE", conflicts_with = "refused")]
-    code: Option<String>,
-    /// requests that Keyward itself answered, with any code
-    #[arg(long)]
-    refused: bool,
-    /// only changes of resources, no exchanges
-    #[arg(long, conflicts_with_all = ["agent", "session", "host", "connection", "method"])]
-    changes: bool,
-    /// only changes of the resource with this name or id
-    #[arg(long, value_name = "RESOURCE", conflicts_with_all = ["agent", "session", "host", "connection", "method"])]
-    changed: Option<String>,
-    /// changes that are events of this type, such as honeytoken.used
-    #[arg(long, value_name = "TYPE")]
-    event: Option<String>,
-    /// only exchanges, no changes of resources: `keyward logs`
-    #[arg(skip)]
-    requests: bool,
-    /// requests with this method
-    #[arg(long, value_name = "METHOD")]
-    method: Option<String>,
-    /// the record with this id, as in error bodies and logs
-    #[arg(long, value_name = "ID")]
-    exchange: Option<String>,
-    /// exchanges that began at this time or later
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// exchanges that began before this time
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
-}
-
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
@@ -155,53 +95,6 @@ impl Logs {
         }
         self.tail.wanted.requests = true;
         self.tail.show(global, Screen::Short { colours: output::colours() }).await
-    }
-}
-
-/// How records are printed for people.
-enum Screen {
-    Table(Lines),
-    /// A line for each request, without headings.
-    Short {
-        colours: bool,
-    },
-}
-
-impl Screen {
-    fn of(&mut self, records: &[Event]) -> String {
-        match self {
-            Self::Table(lines) => lines.of(records),
-            Self::Short { colours } => {
-                records.iter().filter_map(|record| line::of(record, *colours)).collect()
-            }
-        }
-    }
-}
-
-impl Wanted {
-    /// A path of the API with the filters and `more` as its query.
-    fn path(&self, path: &str, more: &[(&str, String)]) -> String {
-        let given = [
-            ("agent", &self.agent),
-            ("session", &self.session),
-            ("user", &self.user),
-            ("event", &self.event),
-            ("host", &self.host),
-            ("connection", &self.connection),
-            ("code", &self.code),
-            ("changed", &self.changed),
-            ("method", &self.method),
-            ("exchange", &self.exchange),
-            ("since", &self.since),
-            ("until", &self.until),
-        ];
-        let given = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
-        let refused = self.refused.then(|| ("refused", "true".to_owned()));
-        let changes = self.changes.then(|| ("changes", "true".to_owned()));
-        let requests = self.requests.then(|| ("requests", "true".to_owned()));
-        let all = given.chain(refused).chain(changes).chain(requests).chain(more.iter().cloned());
-        let pairs: Vec<_> = all.map(|(key, value)| format!("{key}={}", segment(&value))).collect();
-        format!("/api/v1{path}?{}", pairs.join("&"))
     }
 }
 
@@ -316,23 +209,6 @@ fn grouping(text: &str) -> Result<Grouping, String> {
     let word = serde_json::Value::from(text);
     serde_json::from_value(word)
         .map_err(|_| "write host, agent, code, connection or rule".to_owned())
-}
-
-/// Prints one JSON object per line, or lines for people.
-fn rendered(json: bool, records: &[Event], lines: &mut Screen) -> Result<String, Failure> {
-    match json {
-        true => rendered_json(records),
-        false => Ok(lines.of(records)),
-    }
-}
-
-fn rendered_json(records: &[Event]) -> Result<String, Failure> {
-    let mut text = String::new();
-    for record in records {
-        text.push_str(&output::json_line(record)?);
-        text.push('\n');
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

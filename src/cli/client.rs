@@ -7,10 +7,9 @@ mod messages;
 mod remote;
 mod unmade;
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -23,6 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tower::ServiceExt;
 
+use self::answering::Missing;
 use super::failure::{Exit, Failure};
 use super::identity::Identity;
 use super::settings::Global;
@@ -36,7 +36,7 @@ use keyward_state::observe::trail::Trail;
 use keyward_state::store::StoreError;
 use messages::{closed, decode, request, written};
 pub(crate) use messages::{exchange, read};
-pub(crate) use remote::{Remote, named as named_url};
+pub(crate) use remote::Remote;
 use unmade::Unmade;
 
 /// How long to wait for the store: a starting gateway holds it before it answers on the socket, and other
@@ -62,15 +62,6 @@ enum Via {
     InProcess(Box<Answering>),
     /// This process, for an installation without a store.
     Unmade(Box<Unmade>),
-}
-
-/// Whether a missing data directory is created.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Missing {
-    /// Created at once.
-    Make,
-    /// Created when something is added.
-    Leave,
 }
 
 /// The result of connecting to the socket.

@@ -4,6 +4,7 @@
 
 mod line;
 mod names;
+pub(super) mod offer;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,8 +12,8 @@ use std::io::Write;
 use clap_complete::Shell;
 
 use self::line::Line;
-use self::names::Names;
-use super::definition;
+use self::names::Values;
+use self::offer::Offer;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -24,44 +25,21 @@ pub(crate) struct Args {
     words: Vec<OsString>,
 }
 
-/// What may stand at a place.
-#[derive(Debug, Eq, PartialEq)]
-enum Values {
-    /// These words.
-    Words(Vec<Offer>),
-    /// A name that the gateway knows.
-    Names(Names),
-    /// The name of a file or directory.
-    Files,
-    /// A program.
-    Commands,
-    /// Anything else.
-    Unknown,
-}
-
-/// A word, and what it is.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Offer {
-    word: String,
-    about: String,
-}
-
 impl Args {
     /// Prints a line for each offer: the word, and behind a tab what it is. `:files` and `:commands` stand for those that
     /// the shell finds itself.
-    pub(crate) fn run(&self) {
+    pub(crate) fn run(&self, definition: &clap::Command) {
         let words = self.words.iter().map(|word| word.to_string_lossy().into_owned());
         let words = match self.shell {
             Shell::Bash => line::joined(words),
             _ => words.collect(),
         };
         // A closed pipe is no reason to fail.
-        let _ = std::io::stdout().write_all(self.offers(&words).as_bytes());
+        let _ = std::io::stdout().write_all(self.offers(definition, &words).as_bytes());
     }
 
-    fn offers(&self, words: &[String]) -> String {
-        let definition = definition();
-        let line = Line::read(&definition, words);
+    fn offers(&self, definition: &clap::Command, words: &[String]) -> String {
+        let line = Line::read(definition, words);
         let place = line.place();
         let offers = match place.values {
             Values::Files => return ":files\n".to_owned(),
@@ -99,7 +77,7 @@ mod tests {
         let args = Args { shell, words };
         let words: Vec<_> = args.words.iter().map(|it| it.to_string_lossy().into_owned()).collect();
         let words = if shell == Shell::Bash { line::joined(words.into_iter()) } else { words };
-        let offers = args.offers(&words);
+        let offers = args.offers(&crate::cli::definition(), &words);
         offers.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
     }
 

@@ -8,7 +8,6 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::definition;
 use super::failure::Failure;
 use super::output;
 
@@ -39,7 +38,7 @@ pub(crate) struct Manual {
 
 impl Completions {
     /// Prints the script.
-    pub(crate) fn run(&self) -> Result<(), Failure> {
+    pub(crate) fn run(&self, definition: &clap::Command) -> Result<(), Failure> {
         let Some(shell) = self.shell.or(self.named) else { return Ok(()) };
         match shell {
             Shell::Bash => output::print(BASH),
@@ -47,7 +46,7 @@ impl Completions {
             Shell::Fish => output::print(FISH),
             shell => {
                 let mut script = Vec::new();
-                let mut visible = visible(&definition());
+                let mut visible = visible(definition);
                 clap_complete::generate(shell, &mut visible, "keyward", &mut script);
                 output::print(&String::from_utf8_lossy(&script))
             }
@@ -57,8 +56,7 @@ impl Completions {
 
 impl Manual {
     /// Prints or writes the pages.
-    pub(crate) fn run(&self) -> Result<(), Failure> {
-        let mut keyward = definition();
+    pub(crate) fn run(&self, mut keyward: clap::Command) -> Result<(), Failure> {
         keyward.build();
         match &self.dir {
             None => output::print(&page(keyward).map_err(|error| cannot_write("it", &error))?),

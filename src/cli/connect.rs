@@ -18,16 +18,14 @@ use self::own_api::{KeyPlace, KeyPlaceArgs, OwnApi};
 use self::questions::{Named, Questions, Way};
 use self::tools::Tool;
 use super::client::{Client, segment};
+use super::connection::api_path::path;
+use super::connection::options::{New, Options};
 use super::connection::shape::Shapes;
-use super::connection::{New, Options, path, test};
-use super::consent;
+use super::connection::test;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
-use super::output;
-use super::provider;
-use super::secret;
 use super::settings::Global;
-use super::terminal;
+use super::{consent, output, provider, secret, terminal};
 use keyward_api::wire::{ConnectionMade, ConnectionTested, ProviderView, TestOutcome};
 use keyward_model::{Agent, BindingShown, Connection, Shown};
 use keyward_state::directory::ManagedBy;
@@ -61,7 +59,7 @@ pub(crate) struct Args {
     options: Options,
     /// the agent that may use it; created if it does not exist
     #[arg(long, default_value = DEFAULT_AGENT, value_name = "NAME")]
-    agent: String,
+    pub(super) agent: String,
     /// make it the default among the agent's accounts of the provider
     #[arg(long)]
     default: bool,

@@ -2,11 +2,14 @@
 
 pub(in crate::cli) mod about;
 mod add;
+pub(super) mod api_path;
 mod consents;
 mod declared;
 pub(in crate::cli) mod form;
+pub(super) mod given;
 mod import;
 pub(in crate::cli) mod list;
+pub(super) mod options;
 pub(super) mod references;
 mod refresh;
 mod remove;
@@ -16,33 +19,28 @@ pub(in crate::cli) mod secrets;
 mod set;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
+pub(super) mod standing;
 pub(in crate::cli) mod test;
 mod url;
 mod usage;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
-use self::form::Given;
-use self::secrets::SecretArgs;
-use super::agent::{pair, unique};
-use super::client::{Client, segment};
+use self::api_path::path;
+use self::options::Options;
+use self::standing::state;
+use super::client::Client;
 use super::confirm::Removal;
-use super::consent;
 use super::failure::Failure;
-use super::output;
-use super::plugin;
-use super::secret::Typed;
 use super::settings::Global;
 use super::table::{fields, moment, pairs};
-use super::whose::{Seen, To, Whose, owner_of};
+use super::whose::{Seen, To, owner_of};
+use super::{consent, output, plugin};
 use keyward_api::wire::{self, ConnectionMade, Failing, List, TokenStatus};
-use keyward_model::{Connection, FieldReference, References, Shown};
+use keyward_model::{Connection, FieldReference, Shown};
 use keyward_rules::provider::scope_words::worded_scopes;
-use keyward_state::directory::ConnectionState;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -172,90 +170,6 @@ pub(crate) struct Add {
     settings: settings::Given,
 }
 
-/// What a new connection is made of.
-#[derive(Debug, Default, Args)]
-pub(in crate::cli) struct Options {
-    /// way to authenticate; default: the provider's first
-    #[arg(long, value_name = "ID")]
-    pub(in crate::cli) auth: Option<String>,
-    /// its name; default: the provider's id
-    #[arg(long)]
-    pub(in crate::cli) name: Option<String>,
-    /// a field that is no secret; may be given several times
-    #[arg(long = "field", value_name = "KEY=VALUE", value_parser = pair)]
-    fields: Vec<(String, String)>,
-    #[command(flatten)]
-    pub(in crate::cli) secrets: SecretArgs,
-    /// a variable of the provider's hosts; may be given several times
-    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair)]
-    variables: Vec<(String, String)>,
-    /// environment: agents of another one cannot bind it
-    #[arg(long = "env", value_name = "ENV")]
-    pub(in crate::cli) environment: Option<String>,
-    /// the app that asks for its tokens: see `keyward app list`
-    #[arg(long, value_name = "NAME")]
-    pub(in crate::cli) app: Option<String>,
-    /// a scope to ask for; may be given several times
-    #[arg(long = "scope", value_name = "SCOPE")]
-    pub(in crate::cli) scopes: Vec<String>,
-    /// of an MCP server that has several: the authorization server to ask
-    #[arg(long, value_name = "URL")]
-    pub(in crate::cli) issuer: Option<String>,
-    #[command(flatten)]
-    pub(in crate::cli) whose: Whose,
-}
-
-/// The request.
-#[derive(Debug, Default, Serialize)]
-pub(in crate::cli) struct New {
-    pub(in crate::cli) provider: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(in crate::cli) auth: String,
-    pub(in crate::cli) name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) app: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(in crate::cli) scopes: Vec<String>,
-    /// Of an MCP server.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) issuer: Option<String>,
-    pub(in crate::cli) device: bool,
-    pub(in crate::cli) test: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) environment: Option<String>,
-    pub(in crate::cli) variables: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) settings: Option<serde_json::Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) owner: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) visibility: Option<&'static str>,
-    pub(in crate::cli) fields: BTreeMap<String, Typed>,
-    #[serde(skip_serializing_if = "References::is_empty")]
-    pub(in crate::cli) references: References,
-    /// For people, and of the secret.
-    #[serde(flatten)]
-    pub(in crate::cli) said: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Options {
-    /// The form, as far as it was filled in.
-    ///
-    /// # Errors
-    /// When something is given twice.
-    pub(in crate::cli) fn given(&self) -> Result<Given, Failure> {
-        Ok(Given {
-            auth: self.auth.clone(),
-            fields: unique(self.fields.clone())?,
-            references: References::new(),
-            secrets: self.secrets.sources(),
-            variables: unique(self.variables.clone())?,
-        })
-    }
-}
-
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let command = match self {
@@ -342,15 +256,10 @@ async fn set_paused(
 ) -> Result<(), Failure> {
     let at = format!("{}/{verb}", path(name));
     let now: Shown<Connection> = client.post(&at, &serde_json::json!({})).await?;
-    plugin::note_states(client, &now.id).await?;
+    plugin::standing::note_states(client, &now.id).await?;
     output::show(global.json, &now, |now| {
         format!("connection {} is {}\n", now.name, state(&now.facts.state))
     })
-}
-
-/// The path of a connection.
-pub(in crate::cli) fn path(name: &str) -> String {
-    format!("/api/v1/connections/{}", segment(name))
 }
 
 /// What stands for the connection's host in the settings of a program that cannot use a proxy.
@@ -470,26 +379,6 @@ pub(in crate::cli) fn what_helps(failing: &Failing, remedy: &str) -> String {
         (None, true) => format!("look at the authorization server: this lasts too long; {again}"),
         (None, false) => again,
     }
-}
-
-/// The state, and since when refreshes fail.
-pub(in crate::cli) fn standing(connection: &Shown<Connection>) -> String {
-    let state = state(&connection.facts.state);
-    match connection.facts.token.as_ref().and_then(|token| token.failing.as_ref()) {
-        None => state,
-        Some(failing) => format!("{state}, refreshes fail since {}", moment(failing.since)),
-    }
-}
-
-/// `active`, `paused`, `broken: revoked (detail)`.
-pub(in crate::cli) fn state(state: &ConnectionState) -> String {
-    // The API's own words, whatever the states are.
-    let words = serde_json::to_value(state).unwrap_or_default();
-    let word = |key: &str| words.get(key).and_then(|word| word.as_str()).map(str::to_owned);
-    let reason =
-        word("reason").or(word("failure")).map(|reason| format!(": {reason}")).unwrap_or_default();
-    let detail = word("detail").map(|detail| format!(" ({detail})")).unwrap_or_default();
-    format!("{}{reason}{detail}", word("state").unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod reach;
 mod replicas;
 mod report;
 mod settings;
+pub(super) mod source_values;
 mod store;
 mod variables;
 
@@ -46,10 +47,10 @@ use super::settings::Global;
 pub(crate) struct Args {
     /// the agent whose placeholders the program gets
     #[arg(long, default_value = DEFAULT_AGENT)]
-    agent: String,
+    pub(super) agent: String,
     /// run this program against a probe, and report whether it would use the gateway
     #[arg(last = true, value_name = "CMD")]
-    program: Vec<OsString>,
+    pub(super) program: Vec<OsString>,
 }
 
 impl Args {

@@ -28,7 +28,7 @@ use keyward_base::agent::is_unreserved;
 pub(crate) struct Args {
     /// the agent's name or id
     #[arg(long, default_value = DEFAULT_AGENT)]
-    agent: String,
+    pub(super) agent: String,
     /// the output format
     #[arg(long = "for", value_enum, default_value = "sh", value_name = "FORM")]
     form: Form,

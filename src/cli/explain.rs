@@ -29,7 +29,7 @@ pub(crate) struct Args {
     request: Vec<String>,
     /// the agent that sends the request: name or id
     #[arg(long, value_name = "NAME")]
-    agent: String,
+    pub(super) agent: String,
     /// the agent's session that the request is of
     #[arg(long, value_name = "ID")]
     session: Option<String>,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::output;
+use super::inert::inert;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use keyward_api::wire::ErrorView;
@@ -189,7 +189,8 @@ impl Failure {
             exit: self.exit as u8,
         };
         // Texts and a number serialise.
-        output::json_line(&FailureJson { error }).map_or_else(|_| self.to_string(), |it| it + "\n")
+        serde_json::to_string(&FailureJson { error })
+            .map_or_else(|_| self.to_string(), |json| inert(&json) + "\n")
     }
 }
 

@@ -19,15 +19,14 @@ use self::recognise::{Account, Recognised, recognise};
 use self::source::{Candidate, Read, Source};
 use super::client::{Client, segment};
 use super::confirm::Confirm;
-use super::connect;
+use super::connection::api_path::path;
+use super::connection::options::New;
 use super::connection::shape::Shapes;
-use super::connection::{New, path};
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
-use super::output;
 use super::replace_file::replace_file;
-use super::secret;
 use super::settings::Global;
+use super::{connect, output, secret};
 use keyward_api::wire::{ConnectionMade, TestOutcome};
 use keyward_model::{Agent, BindingShown, Connection, Shown};
 
@@ -62,7 +61,7 @@ pub(crate) struct Args {
     dry_run: bool,
     /// the agent that may use the accounts; created if it does not exist
     #[arg(long, default_value = DEFAULT_AGENT, value_name = "NAME")]
-    agent: String,
+    pub(super) agent: String,
     /// do not test the keys at the providers
     #[arg(long)]
     no_test: bool,

@@ -33,6 +33,7 @@ mod honeytoken;
 mod hook;
 mod identity;
 mod import;
+pub(super) mod inert;
 mod init;
 mod key;
 mod login;
@@ -42,6 +43,7 @@ mod personal;
 mod plan;
 mod plugin;
 mod provider;
+pub(super) mod proxy_at;
 mod reload;
 mod replace_file;
 mod resource;
@@ -117,7 +119,7 @@ enum Command {
     /// write a commented configuration and create the data directory
     Init,
     /// run a program through the gateway, with a token that ends with the program
-    Run(run::Args),
+    Run(run::args::Args),
     /// print an agent's environment variables, with a new token
     Env(env::Args),
     /// manage agents: programs that use the proxy, their tokens and bindings
@@ -276,7 +278,7 @@ pub fn run() -> ExitCode {
         };
     }
     if let Command::Complete(args) = cli.command {
-        args.run();
+        args.run(&definition());
         return ExitCode::SUCCESS;
     }
     let hardened = match &cli.command {
@@ -386,8 +388,8 @@ impl Command {
             Self::LoginLink(link) => link.run(global).await,
             Self::Login { command: Some(command) } => command.run(global).await,
             Self::Login { command: None } => who::login(global),
-            Self::Completions(args) => args.run(),
-            Self::Man(args) => args.run(),
+            Self::Completions(args) => args.run(&definition()),
+            Self::Man(args) => args.run(definition()),
         }
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::inert::inert;
 use super::settings::Global;
 use super::table::Layout;
 use super::terminal;
@@ -38,38 +39,6 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 pub(crate) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
     let json = serde_json::to_string(value);
     Ok(inert(&json.map_err(|error| Failure::failed("cannot write JSON", &error))?))
-}
-
-/// JSON without characters that control a terminal: JSON itself escapes only ASCII control characters.
-fn inert(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            // Between values of indented JSON.
-            '\n' => text.push(c),
-            _ if is_unseen(c) => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    text.push_str(&format!("\\u{unit:04x}"));
-                }
-            }
-            _ => text.push(c),
-        }
-    }
-    text
-}
-
-/// What a terminal obeys instead of showing, or does not show: control and format characters, among
-/// them those that turn the direction of text, ends of lines and paragraphs, blanks other than the
-/// usual one, private and unassigned ones. They are those that Rust's own `Debug` escapes.
-pub(crate) fn is_unseen(c: char) -> bool {
-    if c.is_ascii() {
-        return c.is_control();
-    }
-    // Behind a letter, so that a mark that belongs to one is none of them.
-    let mut pair = [b'a', 0, 0, 0, 0];
-    let length = 1 + c.encode_utf8(&mut pair[1..]).len();
-    let pair = std::str::from_utf8(&pair[..length]).expect("a letter and a character");
-    pair.escape_debug().nth(1) == Some('\\')
 }
 
 /// Prints `value` as JSON if requested, else as `text` formats it.

@@ -3,8 +3,11 @@
 
 mod file;
 mod install;
+pub(super) mod named;
 mod reconnect;
+pub(super) mod references;
 pub(in crate::cli) mod run;
+pub(super) mod standing;
 mod summary;
 mod walk;
 
@@ -13,16 +16,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use self::named::Named;
+use self::references::references;
+use self::standing::standing;
 use super::agent::{pair, unique};
-use super::client::{Client, segment};
+use super::client::Client;
 use super::confirm::Confirm;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Cell, Layout, Table, fields, moment};
 use keyward_api::wire::List;
-use keyward_base::id::ConnectionId;
-use keyward_model::{MissingView, PluginChange, PluginRemoved, PluginView, Reference, SlotView};
+use keyward_model::{PluginChange, PluginRemoved, PluginView};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{ManagedBy, Manifest, PluginState};
 
@@ -59,16 +64,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         confirm: Confirm,
     },
-}
-
-/// Which plugin.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Named {
-    /// name or id
-    name: String,
-    /// its agent, where several have one of that name
-    #[arg(long, value_name = "NAME")]
-    agent: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -117,14 +112,6 @@ impl Command {
     }
 }
 
-impl Named {
-    /// Its path in the API.
-    fn path(&self) -> String {
-        let query = self.agent.as_deref().map(|agent| format!("?agent={}", segment(agent)));
-        format!("/api/v1/plugins/{}{}", segment(&self.name), query.unwrap_or_default())
-    }
-}
-
 impl Set {
     async fn run(self, global: &Global) -> Result<(), Failure> {
         let filled = unique(self.slots)?.into_iter().map(|(slot, name)| (slot, Some(name)));
@@ -147,14 +134,6 @@ impl Set {
     }
 }
 
-/// Names or ids of connections by slot; `None` empties one.
-fn references(
-    slots: BTreeMap<String, Option<String>>,
-) -> BTreeMap<String, Option<Reference<ConnectionId>>> {
-    let reference = |name: String| Reference::new(&name);
-    slots.into_iter().map(|(slot, name)| (slot, name.map(reference))).collect()
-}
-
 /// Reads the file as the gateway would. Needs no gateway and no store.
 fn check(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
     let own = match global.load() {
@@ -171,40 +150,6 @@ fn check(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
         let Manifest { plugin, version, .. } = manifest;
         format!("{plugin} {version} is right\n")
     })
-}
-
-/// Tells of the plugins that a connection is in and that do not work as they should.
-pub(in crate::cli) async fn note_states(
-    client: &Client,
-    connection: &ConnectionId,
-) -> Result<(), Failure> {
-    let all: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
-    let has = |slot: &SlotView| slot.connection.as_ref().is_some_and(|it| it.id == *connection);
-    let works = all.items.iter().filter(|plugin| plugin.state != PluginState::Paused);
-    let using = works.filter(|plugin| plugin.slots.iter().any(has));
-    for plugin in using {
-        let PluginView { name, agent, .. } = plugin;
-        output::note(&format!("note: plugin {name} of agent {agent} is {}", standing(plugin)));
-    }
-    Ok(())
-}
-
-/// `blocked: slot crm: connection `work` is paused`.
-pub(in crate::cli) fn standing(plugin: &PluginView) -> String {
-    let state = plugin.state.code();
-    let lacks = plugin.missing.iter().map(|missing| {
-        let MissingView { slot, connection, message, .. } = missing;
-        match connection {
-            Some(_) => format!("slot {slot}: {message}"),
-            None => message.clone(),
-        }
-    });
-    let lacks: Vec<_> = lacks.collect();
-    match plugin.state {
-        PluginState::Ready => state.to_owned(),
-        PluginState::Paused => format!("{state}: it is no longer in the configuration"),
-        _ => format!("{state}: {}", lacks.join("; ")),
-    }
 }
 
 /// What to do about a plugin that is paused.

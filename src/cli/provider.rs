@@ -8,11 +8,11 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::client::{Client, named_url, segment};
+use super::client::{Client, segment};
 use super::confirm::Removal;
 use super::failure::{Exit, Failure};
 use super::output;
-use super::settings::Global;
+use super::settings::{Global, named as named_url};
 use super::table::{Layout, Table, fields};
 use keyward_api::wire::{ActionView, AuthView, FieldView, List, ProviderSource, ProviderView};
 use keyward_rules::provider::document::{Document, Problem};

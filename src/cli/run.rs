@@ -1,6 +1,7 @@
 //! `keyward run`: runs a program with the environment that makes it use the gateway, and with a token that
 //! ends with it. It uses the running gateway, or starts a private one.
 
+pub(super) mod args;
 pub(crate) mod child;
 mod databases;
 pub(crate) mod folder;
@@ -11,27 +12,23 @@ mod ssh_agent;
 mod summary;
 mod verbose;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
-use clap::Args as Arguments;
-
+use self::args::Args;
 use self::child::{Child, Invocation};
 use self::folder::Folder;
 use self::gateway::Gateway;
 use self::lease::OpenRun;
 use self::ssh_agent::SshAgent;
 use self::verbose::Verbose;
-use super::allow::Allow;
 use super::client::Client;
 use super::environment::files::Paths;
 use super::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
 use super::failure::{Exit, Failure};
-use super::output;
-use super::plugin;
-use super::settings::{Global, tcp_listener};
+use super::proxy_at::tcp_listener;
+use super::settings::Global;
+use super::{output, plugin};
 use crate::config::Config;
 
 /// How long a gateway may take to start, or to end after its last run.
@@ -40,34 +37,6 @@ const GATEWAY_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often a lost gateway is looked for.
 const MISS_EVERY: Duration = Duration::from_secs(1);
-
-#[derive(Debug, Arguments)]
-#[command(after_help = "examples:\n  keyward run -- curl https://api.github.com/user\n  \
-                        keyward run --agent claude -- claude\n  \
-                        keyward run --allow packages -- pip download six\n\n\
-                        --allow is stored for the agent, as by `keyward agent set`. Without it, the first run on a\n\
-                        terminal asks; other hosts are blocked until then.\n\n\
-                        exit codes: the program's; 128 + the signal that ended it; 125 `keyward run` \
-                        failed,\n126 the program cannot be executed, 127 the program was not found")]
-pub(crate) struct Args {
-    /// the agent's name or id; `default` is created if it does not exist
-    #[arg(long, default_value = DEFAULT_AGENT)]
-    agent: String,
-    /// the program's plugin manifest; the plugin must be installed and not blocked
-    #[arg(long, value_name = "FILE")]
-    plugin: Option<PathBuf>,
-    #[command(flatten)]
-    allow: Allow,
-    /// print a line for each request to standard error
-    #[arg(short, long, conflicts_with = "quiet")]
-    verbose: bool,
-    /// no question, no notes, and no summary of what was blocked
-    #[arg(short, long)]
-    quiet: bool,
-    /// the program and its arguments
-    #[arg(required = true, last = true, value_name = "CMD")]
-    program: Vec<OsString>,
-}
 
 impl Args {
     /// Runs the program. Returns its exit code, or that of a failure.

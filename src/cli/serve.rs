@@ -14,9 +14,8 @@ use super::audit::follow::Followed;
 use super::audit::line;
 use super::client::Client;
 use super::failure::{Exit, Failure};
-use super::output;
 use super::settings::{self, Global};
-use super::table;
+use super::{output, table};
 use crate::app::{self, AppError, Life, Running, is_locked};
 use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
@@ -56,7 +55,7 @@ pub(crate) struct Args {
     take_over: bool,
     /// on a terminal: no line for each request
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 /// What a private gateway prints when it is ready; the run that started it waits for this line.

@@ -3,10 +3,9 @@
 
 mod unit;
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
+use std::{fs, io};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -14,7 +13,7 @@ use serde::Serialize;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use unit::{property_list, system_unit, user_unit};
+use unit::{LABEL, property_list, system_unit, user_unit};
 
 /// The configuration and the state of a service of the system.
 const SYSTEM_CONFIG: &str = "/etc/keyward/keyward.yaml";
@@ -24,7 +23,6 @@ const SYSTEM_DATA: &str = "/var/lib/keyward";
 const HIDDEN: [&str; 3] = ["/home", "/root", "/run/user"];
 
 const UNIT: &str = "keyward.service";
-const LABEL: &str = "dev.keyward.gateway";
 
 const EXAMPLES: &str = "\
 As root a service of the system is installed, otherwise one of this user, with systemd or (on macOS)

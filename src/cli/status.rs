@@ -8,11 +8,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::client::Client;
-use super::connection;
 use super::failure::Failure;
-use super::output;
 use super::settings::{self, Global};
 use super::table::{Cell, Layout, Table, fields, relative};
+use super::{connection, output};
 use keyward_api::wire::{Event, List, SharedStoreView, Status, TelemetryView};
 use keyward_model::{Agent, Connection, ConnectionState, Shown};
 
@@ -60,7 +59,7 @@ impl Overview {
         let remedies = self.connections.iter().filter_map(|connection| {
             let remedy =
                 connection.facts.remedy.as_deref()?.replace("`keyward ", &format!("`{keyward} "));
-            let state = connection::state(&connection.facts.state);
+            let state = connection::standing::state(&connection.facts.state);
             Some(format!("{}: {state}\n  {remedy}\n", connection.name()))
         });
         let remedies: String = remedies.collect();

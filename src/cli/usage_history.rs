@@ -20,7 +20,7 @@ pub(crate) struct Args {
     connection: Option<String>,
     /// of this agent: name or id
     #[arg(long, value_name = "NAME")]
-    agent: Option<String>,
+    pub(super) agent: Option<String>,
     /// how long ago, at most 30d, or a time; default: 24h
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,

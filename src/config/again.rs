@@ -3,18 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::error::ConfigError;
+use super::origin::Origin;
 use super::secret::SecretSource;
-use super::{Certificate, Config, ConfigError, DeclaredPlugin, ListenAt, ListenTls, file};
-
-/// Where a configuration was read from.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Origin {
-    /// The file.
-    pub(super) file: PathBuf,
-    /// It was named, or there: one that vanishes is an error and not an empty configuration, which
-    /// would pause everything that it declared.
-    pub(super) required: bool,
-}
+use super::{Certificate, Config, DeclaredPlugin, ListenAt, ListenTls, file};
 
 /// A key that is read at a start only; everything else is taken up by a reload.
 pub(super) struct AtStart {

@@ -3,12 +3,11 @@
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::connection::Providers;
 use super::declared::{Declared, InFile, known};
-use super::names;
+use super::providers_in_file::Providers;
 use super::reading::Reading;
 use super::secret::SecretSource;
-use super::source;
+use super::{names, source};
 use keyward_base::keys::section;
 use keyward_model::{Agent, BindingLimits, Connection};
 use keyward_rules::provider::decode::decode;

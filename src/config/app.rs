@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::connection::Providers;
 use super::declared::{Declared, InFile};
-use super::names;
+use super::providers_in_file::Providers;
 use super::reading::Reading;
 use super::secret::SecretSource;
-use super::{secret_sources, source};
+use super::{names, secret_sources, source};
 use keyward_base::keys::section;
 use keyward_model::{App, References, Resource};
 use keyward_rules::provider::document::key_of;

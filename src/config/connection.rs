@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::{Declared, InFile};
-use super::names;
+use super::providers_in_file::Providers;
 use super::reading::Reading;
 use super::secret::SecretSource;
-use super::{secret_sources, source};
+use super::{names, secret_sources, source};
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
 use keyward_base::rotation::{KEEP_OLD_MAX, RotationSettings};
@@ -20,7 +20,7 @@ use keyward_base::settings::Settings;
 use keyward_model::{App, Connection, Reference, References};
 use keyward_rules::provider::decode::nearest;
 use keyward_rules::provider::document::key_of;
-use keyward_rules::provider::{AuthMethod, Catalogue, Field, FormError, Provider};
+use keyward_rules::provider::{AuthMethod, Field, FormError, Provider};
 
 section! {
     /// The keys of an item beside those of the spec.
@@ -59,14 +59,6 @@ impl InFile for Connection {
         let (sources, given) = (BTreeMap::new(), beside.fields);
         Some(Fields { sources, given, path: path.to_owned() })
     }
-}
-
-/// What connections are checked against.
-pub(super) struct Providers<'a> {
-    /// All that are sound.
-    pub(super) catalogue: &'a Catalogue,
-    /// Ids that `providers:` defines, sound or not.
-    pub(super) declared: Vec<&'a str>,
 }
 
 /// A connection under check.

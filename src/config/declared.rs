@@ -7,8 +7,8 @@ use std::ops::Deref;
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
-use super::connection::Providers;
 use super::names;
+use super::providers_in_file::Providers;
 use super::reading::Reading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::{Absent, Key, Section, Shape};

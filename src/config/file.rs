@@ -1,16 +1,16 @@
 //! Where the configuration is: the data directory, the file, and the variables laid over it. Never
 //! the current directory: a cloned repository must not configure us.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde_yaml::Value;
 
-use super::again::Origin;
 use super::environment::{Environment, Variable};
+use super::error::ConfigError;
+use super::origin::Origin;
 use super::reading::Folders;
-use super::{Config, ConfigError, parse};
+use super::{Config, parse};
 use keyward_rules::provider::document::{Document, Problem, scalar};
 use keyward_state::observe::log::Format;
 

@@ -1,19 +1,19 @@
 //! `listen:` and `public_url:`: where Keyward is reached.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_yaml::Value;
 
+use super::addresses::{base_url, tcp};
 use super::listen_admin::{self, ListenAdmin};
 use super::listen_agents::{self, ListenAgent, ListenAgentText};
+use super::listen_at::{ListenAt, at};
 use super::listen_databases::{self, ListenDatabase, ListenDatabaseText};
 use super::listen_hooks::{self, ListenHooks, ListenHooksText};
-use super::listen_tls::{self, ListenTls};
+use super::listen_tls;
 use super::reading::Reading;
-use keyward_base::host::{Host, Scheme, Target};
+use keyward_base::host::Host;
 use keyward_base::keys::section;
 use keyward_proxy::base_url::ServedBaseUrls;
 use keyward_rules::provider::document::{item_of, key_of};
@@ -21,9 +21,6 @@ use keyward_rules::provider::document::{item_of, key_of};
 /// The ports of a fresh install.
 const PROXY_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 8081;
-
-/// `sun_path` is 108 bytes with its NUL on Linux, 104 elsewhere.
-const SOCKET_PATH_BYTES_MAX: usize = 103;
 
 /// The listeners.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,17 +41,6 @@ pub struct Listen {
     pub databases: Vec<ListenDatabase>,
     /// Which base URLs the listeners for all agents serve.
     pub base_urls: ServedBaseUrls,
-}
-
-/// An address to listen at.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ListenAt {
-    /// TCP; port 0 is any free one.
-    Tcp(SocketAddr),
-    /// A unix socket.
-    Unix(PathBuf),
-    /// TCP, where agents speak TLS to the proxy itself.
-    Tls(ListenTls),
 }
 
 section! {
@@ -125,17 +111,6 @@ impl Default for Listen {
     }
 }
 
-impl fmt::Display for ListenAt {
-    /// `127.0.0.1:8080`, `unix:/run/keyward.sock` or `https://127.0.0.1:8443`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(addr) => addr.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tls(ListenTls { at, .. }) => write!(f, "https://{at}"),
-        }
-    }
-}
-
 /// Reads `listen:`.
 pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen {
     let mut listen = Listen::default();
@@ -196,38 +171,6 @@ fn place(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenA
     }
 }
 
-/// An address, or a unix socket.
-pub(super) fn at(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenAt> {
-    let Some(text) = value.as_str() else {
-        let remedy = "write `127.0.0.1:8080` or `unix:/run/keyward.sock`";
-        reading.problems.add(path, "this is not an address", remedy);
-        return None;
-    };
-    let Some(socket) = text.strip_prefix("unix:") else {
-        return tcp(text, path, reading).map(ListenAt::Tcp);
-    };
-    let socket = reading.state(socket, path)?;
-    if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-        let message = format!("a socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes");
-        reading.problems.add(
-            path,
-            message,
-            "choose a shorter one, such as `unix:/run/keyward.sock`",
-        );
-        return None;
-    }
-    Some(ListenAt::Unix(socket))
-}
-
-pub(super) fn tcp(text: &str, path: &str, reading: &mut Reading<'_>) -> Option<SocketAddr> {
-    let addr = text.parse().ok();
-    if addr.is_none() {
-        let message = format!("`{text}` is not an address with a port");
-        reading.problems.add(path, message, "write numbers, such as `127.0.0.1:8080`");
-    }
-    addr
-}
-
 /// Two listeners at one place: the second could not be opened.
 fn clashes(listen: &Listen, reading: &mut Reading<'_>) {
     for (index, at) in listen.proxy.iter().enumerate() {
@@ -263,31 +206,6 @@ fn clashes(listen: &Listen, reading: &mut Reading<'_>) {
     }
 }
 
-impl ListenAt {
-    /// The address, over TCP.
-    pub fn tcp(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(addr) | Self::Tls(ListenTls { at: addr, .. }) => Some(*addr),
-            Self::Unix(_) => None,
-        }
-    }
-
-    /// The same at the address that the system chose.
-    pub fn bound(&self, addr: Option<SocketAddr>) -> Self {
-        match (self, addr) {
-            (Self::Tcp(_), Some(addr)) => Self::Tcp(addr),
-            (Self::Tls(tls), Some(at)) => Self::Tls(ListenTls { at, by: tls.by.clone() }),
-            _ => self.clone(),
-        }
-    }
-
-    fn clashes(&self, other: &Self) -> bool {
-        let (Some(a), Some(b)) = (self.tcp(), other.tcp()) else { return self == other };
-        let any = a.ip().is_unspecified() || b.ip().is_unspecified();
-        a.port() != 0 && a.port() == b.port() && (any || a.ip() == b.ip())
-    }
-}
-
 /// Reads `public_url:`, without a slash at its end.
 pub(super) fn public_url(
     value: Option<&Value>,
@@ -298,22 +216,4 @@ pub(super) fn public_url(
     let default = || format!("{scheme}://localhost:{}", listen.admin.port());
     let Some(url) = reading.section::<String>(value, "public_url") else { return default() };
     base_url(url, "public_url", reading)
-}
-
-/// The URL of a server, without a slash at its end.
-pub(super) fn base_url(url: String, path: &str, reading: &mut Reading<'_>) -> String {
-    if !is_base_url(&url) {
-        let remedy = "write `https://keyward.example.com`, without user, query and fragment";
-        reading.problems.add(path, "this is not the URL of a server", remedy);
-    }
-    url.trim_end_matches('/').to_owned()
-}
-
-fn is_base_url(url: &str) -> bool {
-    let http = url.strip_prefix("http://").map(|rest| (Scheme::Http, rest));
-    let https = || url.strip_prefix("https://").map(|rest| (Scheme::Https, rest));
-    let Some((scheme, rest)) = http.or_else(https) else { return false };
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    Target::parse(scheme, authority).is_ok()
-        && path.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'))
 }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::listen::{self, ListenAt};
+use super::listen_at::{self, ListenAt};
 use super::names;
 use super::reading::Reading;
 use keyward_base::id::OrgId;
@@ -63,7 +63,7 @@ fn agent(text: &ListenAgentText, path: &str, reading: &mut Reading<'_>) -> Optio
         reading.problems.add(path, "`at` is missing", remedy);
         return None;
     };
-    let at = listen::at(at, &place, reading)?;
+    let at = listen_at::at(at, &place, reading)?;
     if let ListenAt::Tcp(addr) = at {
         if !addr.ip().is_loopback() {
             let message = format!("{addr} is not loopback: others would be the agent");

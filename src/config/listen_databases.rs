@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::listen::{self, ListenAt};
+use super::listen_at::{self, ListenAt};
 use super::listen_tls::{self, Certificate};
 use super::names;
 use super::reading::Reading;
@@ -100,7 +100,7 @@ fn database(
         reading.problems.add(path, "`at` is missing", remedy);
         return None;
     };
-    let at = listen::at(at, &place, reading)?;
+    let at = listen_at::at(at, &place, reading)?;
     let tls = text.tls.as_ref().map(|tls| (tls, key_of(path, "tls")));
     if let (ListenAt::Unix(_), Some((_, path))) = (&at, &tls) {
         reading.problems.add(path, "a socket has no TLS", "remove `tls`");

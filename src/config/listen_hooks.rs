@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::listen;
+use super::addresses::{base_url, tcp};
 use super::listen_tls::{self, Certificate};
 use super::reading::Reading;
 use keyward_base::keys::section;
@@ -55,9 +55,9 @@ pub(super) fn hooks(value: Option<&Value>, reading: &mut Reading<'_>) -> Option<
     if at.is_empty() {
         return None;
     }
-    let at = listen::tcp(&at, "listen.hooks.at", reading)?;
+    let at = tcp(&at, "listen.hooks.at", reading)?;
     let tls = text.tls.as_ref();
     let tls = tls.and_then(|tls| listen_tls::certificate(tls, "listen.hooks.tls", reading));
-    let url = text.url.map(|url| listen::base_url(url, "listen.hooks.url", reading));
+    let url = text.url.map(|url| base_url(url, "listen.hooks.url", reading));
     Some(ListenHooks { at, url, tls })
 }

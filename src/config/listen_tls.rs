@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::listen;
+use super::addresses::tcp;
 use super::reading::Reading;
 use keyward_base::host::Host;
 use keyward_rules::provider::document::{item_of, key_of};
@@ -61,7 +61,7 @@ pub(super) fn tls(value: &Value, path: &str, reading: &mut Reading<'_>) -> Optio
         let remedy = "add `tls: {}`, or write the address alone";
         reading.problems.add(path, "`tls` is missing", remedy);
     }
-    let at = listen::tcp(&at, &key_of(path, "at"), reading)?;
+    let at = tcp(&at, &key_of(path, "at"), reading)?;
     let by = certificate_of(tls?, &key_of(path, "tls"), reading)?;
     Some(ListenTls { at, by })
 }

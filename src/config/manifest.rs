@@ -1,9 +1,8 @@
 //! `keyward-plugin.yaml`, which stands in a plugin's own repository, or the same in the configuration:
 //! read with lines, judged by `directory/`.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::Deserialize;
 use serde_yaml::Value;
@@ -30,7 +29,7 @@ pub enum ManifestError {
     #[error("{} is longer than 256 KiB", .0.display())]
     TooLong(PathBuf),
     /// What stands in it, one problem a line: `file:line: path: message; remedy`.
-    #[error("{}", super::lines(.0))]
+    #[error("{}", super::error::lines(.0))]
     Problems(Vec<Problem>),
 }
 

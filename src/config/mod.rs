@@ -5,6 +5,7 @@
 //! group of them. Secrets are named here and read by `secret.rs` when they are needed. What names
 //! mean that only the store knows is left to `rulebook/` and `directory/`.
 
+mod addresses;
 mod again;
 mod agent;
 mod app;
@@ -14,22 +15,27 @@ mod connection;
 mod corporate;
 mod declared;
 mod environment;
+mod error;
 mod file;
 mod hook;
 mod limits;
 mod listen;
 mod listen_admin;
 mod listen_agents;
+mod listen_at;
 mod listen_databases;
 mod listen_hooks;
 mod listen_tls;
+mod load;
 mod manifest;
 mod names;
 mod oauth;
 mod oidc;
+mod origin;
 mod parse;
 mod plugin;
 mod postgres;
+mod providers_in_file;
 mod reading;
 pub mod reference;
 mod rule;
@@ -46,9 +52,8 @@ mod upstream;
 mod webhook;
 mod yaml;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use keyward_backup::BackupSettings;
@@ -60,23 +65,24 @@ use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Source, Webhook};
 use keyward_rules::policy::DefaultAction;
-use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{Catalogue, Provider};
 use keyward_state::crypto::source::KeySource;
-use keyward_state::observe::log::Format;
 use keyward_state::rulebook::PlacedRule;
 
+pub use self::listen_at::ListenAt;
 pub use agent::{AgentInFile, Use};
 pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use declared::{Declared, InFile};
 pub use environment::Environment;
+pub use error::ConfigError;
 pub use hook::HookSecrets;
-pub use listen::{Listen, ListenAt};
+pub use listen::Listen;
 pub use listen_admin::ListenAdmin;
 pub use listen_agents::ListenAgent;
 pub use listen_databases::ListenDatabase;
 pub use listen_hooks::ListenHooks;
 pub use listen_tls::{Certificate, ListenTls};
+pub use load::data_dir;
 pub use manifest::{ManifestError, manifest, manifest_file};
 pub use oidc::OidcSources;
 pub use plugin::{DeclaredPlugin, ManifestSource};
@@ -162,26 +168,7 @@ pub struct Config {
     /// Whether the gateway takes the listening sockets of the one that serves the data directory.
     pub takes_over: bool,
     /// Where it came from.
-    origin: again::Origin,
-}
-
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Neither a home nor a choice.
-    #[error("there is no data directory: set KEYWARD_DATA or HOME, or give --data")]
-    NoHome,
-    /// The file cannot be read, or its place not be made out.
-    #[error("configuration file {path} cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// What stands in it, one problem a line: `file:line: path: message; remedy`.
-    #[error("{}", lines(.0))]
-    Problems(Vec<Problem>),
+    origin: origin::Origin,
 }
 
 impl Config {
@@ -201,50 +188,6 @@ impl Config {
         let hooks = self.hooks.iter().map(|hook| &hook.org);
         let sources = self.sources.iter().map(|source| &source.org);
         named.chain(sign_in).chain(hooks).chain(sources).collect()
-    }
-
-    /// Finds and reads the configuration: `config`, else `$KEYWARD_CONFIG`, else `keyward.yaml` in
-    /// the data directory, which alone may be absent. `KEYWARD__SECTION__KEY` variables are laid
-    /// over it.
-    ///
-    /// # Errors
-    /// Everything that is wrong, at once.
-    pub fn load(config: Option<&Path>, data: Option<&Path>) -> Result<Self, ConfigError> {
-        file::load(config, data, &Environment::Process)
-    }
-
-    /// The format that file and variables ask for, also if something else in them is wrong: for the report of
-    /// that.
-    pub fn log_format(config: Option<&Path>, data: Option<&Path>) -> Format {
-        file::log_format(config, data, &Environment::Process).unwrap_or_default()
-    }
-
-    /// The same as if `text` were in the file, which is not read.
-    ///
-    /// # Errors
-    /// As [`Config::load`], but for the file.
-    pub fn as_if(
-        text: &str,
-        config: Option<&Path>,
-        data: Option<&Path>,
-    ) -> Result<Self, ConfigError> {
-        file::as_if(text, config, data, &Environment::Process)
-    }
-
-    /// Reads a text as if it stood in `file`, with these environment variables and no others. The
-    /// data directory is `$KEYWARD_DATA` of them, else the file's folder.
-    ///
-    /// # Errors
-    /// Everything that is wrong, at once.
-    pub fn parse(
-        yaml: &str,
-        file: &Path,
-        variables: &BTreeMap<String, String>,
-    ) -> Result<Self, Vec<Problem>> {
-        let environment = Environment::fixed(variables);
-        let config = file.parent().unwrap_or(Path::new("")).to_owned();
-        let data = environment.path("KEYWARD_DATA").unwrap_or_else(|| config.clone());
-        file::read(yaml, file, reading::Folders { config, data }, &environment)
     }
 
     /// The environment variables that hold secrets: kept from every child.
@@ -282,37 +225,4 @@ impl Config {
     pub fn catalogue(&self) -> Catalogue {
         Catalogue::built_in().with(self.providers.iter().cloned())
     }
-}
-
-impl ConfigError {
-    /// What to do about it, when that is known.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("`keyward init` with the same options writes one; none at all is fine too")
-            }
-            _ => None,
-        }
-    }
-
-    /// What is wrong in the file, when it could be read.
-    pub fn problems(&self) -> &[Problem] {
-        match self {
-            Self::Problems(problems) => problems,
-            Self::NoHome | Self::Unreadable { .. } => &[],
-        }
-    }
-}
-
-/// The data directory: `data`, `$KEYWARD_DATA`, `/var/lib/keyward` as root, else
-/// `$XDG_DATA_HOME/keyward` or `~/.local/share/keyward`; absolute.
-///
-/// # Errors
-/// When there is no home to put it in.
-pub fn data_dir(data: Option<&Path>) -> Result<PathBuf, ConfigError> {
-    file::data_dir(data, &Environment::Process)
-}
-
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

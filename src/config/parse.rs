@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::again::Origin;
 use super::backup::BackupText;
-use super::connection::Providers;
 use super::declared::{Declared, Item};
 use super::environment::Environment;
 use super::listen::ListenText;
+use super::origin::Origin;
 use super::plugin::PluginText;
+use super::providers_in_file::Providers;
 use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreChoice, StoreText};
 use super::telemetry::TelemetryText;
@@ -29,9 +29,8 @@ use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Source, Webhook};
-use keyward_rules::provider::check;
 use keyward_rules::provider::document::{Document, Problem};
-use keyward_rules::provider::{Catalogue, Provider};
+use keyward_rules::provider::{Catalogue, Provider, check};
 use keyward_state::crypto::source::KeySource;
 
 section! {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::connection::Providers;
 use super::manifest;
+use super::providers_in_file::Providers;
 use super::reading::Reading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::connection::Providers;
 use super::declared::{Declared, InFile};
+use super::providers_in_file::Providers;
 use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;

@@ -96,7 +96,7 @@ pub(crate) fn test_modules(code: &str) -> Vec<String> {
 const CFG_TEST: &str = "#[cfg(test)]";
 
 /// Where the item that begins at `from` ends: after its braces, or at `;` when that comes first.
-fn block_end(code: &str, from: usize) -> usize {
+pub(crate) fn block_end(code: &str, from: usize) -> usize {
     let mut depth = 0;
     for (at, byte) in code.bytes().enumerate().skip(from) {
         match byte {

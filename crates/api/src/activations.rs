@@ -9,7 +9,7 @@ use axum::Json;
 use super::body::{Body, Segments};
 use super::changes;
 use super::connection_test::{has_test, status, tested};
-use super::connections::view;
+use super::connection_view::view;
 use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::change_details::ChangeDetails;
 use super::error::ApiError;
-use super::sign_in::SESSION;
+
 use super::state::{Admin, Deps};
 use super::wire::CallerView;
 use keyward_base::id::{OrgId, TokenId, UserId};
@@ -451,6 +451,9 @@ fn role_allows(role: Role, area: Area, access: Access, org: &OrgId) -> bool {
         (Role::Member, _) => matches!(area, Area::Connections | Area::Agents | Area::Users),
     }
 }
+
+/// The path of the sign-in.
+pub(super) const SESSION: &str = "/api/v1/session";
 
 #[cfg(test)]
 mod tests {

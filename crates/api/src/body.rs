@@ -2,14 +2,13 @@
 //! secret.
 
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Query, Request};
-use bytes::Buf;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::body_bytes::collect;
 use super::error::ApiError;
 use super::state::Admin;
 
@@ -104,33 +103,6 @@ pub(super) fn is_json(fields: &HeaderMap) -> bool {
     let value = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim());
     essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
-}
-
-/// Reads the whole body into one buffer that is wiped when dropped. It has a fixed size, because growing it
-/// would leave copies.
-pub(super) async fn collect(
-    mut body: axum::body::Body,
-    max_bytes: usize,
-) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    let declared = usize::try_from(http_body::Body::size_hint(&body).lower()).unwrap_or(usize::MAX);
-    if declared > max_bytes {
-        return Err(ApiError::TooLarge { max_bytes });
-    }
-    let exact = http_body::Body::size_hint(&body).exact().is_some();
-    let mut all = Zeroizing::new(Vec::with_capacity(if exact { declared } else { max_bytes }));
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ApiError::Unreadable("the body was cut short".to_owned()))?;
-        let Ok(mut data) = frame.into_data() else { continue };
-        if all.len() + data.remaining() > max_bytes {
-            return Err(ApiError::TooLarge { max_bytes });
-        }
-        while data.has_remaining() {
-            let taken = data.chunk().len();
-            all.extend_from_slice(data.chunk());
-            data.advance(taken);
-        }
-    }
-    Ok(all)
 }
 
 /// Parses JSON: invalid JSON is a 400; a type mismatch is a 422 that names the field.

@@ -8,7 +8,9 @@ mod form;
 mod headless;
 mod offers;
 mod pages;
+mod refusals;
 mod render;
+mod target;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,11 +35,10 @@ use super::sessions::found;
 use super::state::{Admin, Deps};
 use super::tokens::text_of;
 use super::wire::{List, ProviderView};
-use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_model::{
-    ConnectSession, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec, Connection,
-    Record, Reference, Resource, SecretFields, SecretText, Shown, User, origin_of,
+    ConnectSession, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec, Record,
+    Reference, Resource, SecretFields, SecretText, Shown, User, origin_of,
 };
 use keyward_state::directory::{DirectoryError, NewConnectSession};
 
@@ -331,14 +332,4 @@ async fn exchange(
         attempt::step_error(error, "the code was exchanged already: a code works once")
     })?;
     Ok(Json(resource::shown(&context, &exchanged).await))
-}
-
-/// The connection that a connect session connects again.
-fn target(
-    admin: &Admin,
-    org: &OrgId,
-    spec: &ConnectSessionSpec,
-) -> Option<Arc<Record<Connection>>> {
-    let id = spec.connection.as_ref().and_then(Reference::id)?;
-    admin.deps().directory.view().connection(org, id).cloned()
 }

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use axum::Json;
 use serde_json::{Map, Value};
 
+use super::auth::Caller;
 use super::body::Segments;
-use super::changes;
 use super::connection_test::tested;
-use super::connections::{may_refer, view};
+use super::connection_view::view;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::Change;
-use super::owners;
 use super::state::Admin;
 use super::wire::TestOutcome;
-use keyward_model::{Connection, ConnectionSpec, ManagedBy, Shown};
+use super::{changes, owners};
+use keyward_model::{Connection, ConnectionSpec, ManagedBy, References, Shown};
 use keyward_state::directory::{ConnectionRecord, editable};
 
 /// Members of the spec that a connection is made with; its secret was given for them.
@@ -165,6 +165,14 @@ async fn would_work(
             message: format!("{}; nothing was changed", told.message),
             hint: told.hint,
         }),
+    }
+}
+
+/// A source may hold more than its user may have: admins decide which value goes to which connection.
+pub(super) fn may_refer(caller: &Caller, references: &References) -> Result<(), ApiError> {
+    match references.is_empty() || caller.edits_all() {
+        true => Ok(()),
+        false => Err(ApiError::field("fields", "may be references only if an admin gives them")),
     }
 }
 

@@ -4,14 +4,14 @@
 mod database;
 mod diagnosis;
 pub(super) mod status;
-
-use std::collections::BTreeMap;
+pub(super) mod trial;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 
 use self::diagnosis::{Diagnosis, TestedConnection};
+use self::trial::Trial;
 use super::auth::Caller;
 use super::body::Segments;
 use super::error::ApiError;
@@ -19,7 +19,6 @@ use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{ConnectionTested, TestOutcome};
 use keyward_proxy::test_request::{self, TestReport};
-use keyward_rules::inject::credential::Credential;
 use keyward_rules::provider::TestRequest;
 use keyward_state::directory::{ConnectionRecord, Remedies};
 
@@ -29,13 +28,6 @@ pub(super) fn routes() -> Routes {
         ["testConnection", "Test a connection at its provider"],
         test,
     )
-}
-
-/// A credential of the connection that is tested before it is used.
-pub(super) struct Trial {
-    pub(super) credential: Arc<Credential>,
-    /// Its fields that are not secret.
-    pub(super) shown: BTreeMap<String, String>,
 }
 
 async fn test(

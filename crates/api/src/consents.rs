@@ -11,7 +11,8 @@ use axum::routing::get;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use zeroize::Zeroizing;
 
-use super::body::{Segments, collect};
+use super::body::Segments;
+use super::body_bytes::collect;
 use super::connect_sessions::Linked;
 use super::error::ApiError;
 use super::html::{self, HtmlPage};

@@ -1,6 +1,7 @@
 //! `/rules/explain`: explains what would happen to a request. Policy and dialler explain their own decisions,
 //! so that the explanation always agrees with the data path.
 
+mod agent;
 mod base_url;
 mod question;
 mod ssh;
@@ -10,6 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use http::HeaderMap;
 
+use self::agent::{as_agent, in_session};
 use self::question::DescribedRequest;
 use super::apps;
 use super::auth::Caller;
@@ -18,12 +20,10 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
-use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_model::Session;
 use keyward_net::dial::AddressVerdict;
 use keyward_net::guard::{IpClass, classify};
 use keyward_rules::inject::credential::Write;
@@ -98,22 +98,6 @@ pub(super) fn decided(
     told.considered = considered;
     told.allowed = told.stopped_by.is_empty();
     Ok((told, question.target))
-}
-
-/// The agent as authentication would make it; no decision depends on the token.
-fn as_agent(record: &AgentRecord) -> Agent {
-    let (id, org) = (record.id.clone(), record.org.clone());
-    Agent { id, org, name: record.name.as_str().into(), token: None, session: None }
-}
-
-/// The same in one of its sessions.
-fn in_session(admin: &Admin, record: &AgentRecord, session: &str) -> Result<Agent, ApiError> {
-    let view = admin.deps().directory.view();
-    let found = view.find::<Session>(&record.org, session);
-    let agent = found.and_then(|session| view.in_session(session));
-    let agent = agent
-        .filter(|agent| agent.id == record.id && view.still_holds(agent, admin.deps().clock.now()));
-    agent.ok_or_else(|| ApiError::not_found("session", session))
 }
 
 /// The decision, with details that only the services know.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::auth::Caller;
 use super::body::{Body, Params, Segments};
-use super::connections::view;
+use super::connection_view::view;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::page::Page;

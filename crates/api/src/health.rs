@@ -11,12 +11,12 @@ use http::{StatusCode, header};
 use super::auth::Caller;
 use super::error::ApiError;
 use super::openapi::Routes;
-use super::reload::Reloads;
 use super::state::{Admin, DatabaseLocation, Deps};
 use super::wire::{
     AgentListener, CallerView, DatabaseListenerView, Health, OidcView, SharedStoreView, Status,
     TelemetryFailure, TelemetryView,
 };
+use crate::reload_asks::Reloads;
 use keyward_state::observe::telemetry::Telemetry;
 
 /// Media type of certificate chains in PEM (RFC 8555 §9.1).

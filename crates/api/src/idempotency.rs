@@ -2,128 +2,28 @@
 //! effect once. Answers are kept in memory for an hour, and forgotten by a restart; where replicas share a store, they are
 //! kept there (`idempotency/replicas.rs`). They may contain a new token, so their buffers are wiped.
 
+pub(super) mod keys;
 mod replicas;
 
-use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use http_body::Body as _;
-use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
-use tokio::time::Instant;
-use zeroize::Zeroizing;
+use http::{HeaderName, Method};
 
+use self::keys::{KeyOwner, Outcome, OwnKey, fingerprint};
 use self::replicas::Taken;
 use super::auth::Caller;
-use super::body::collect;
+use super::body_bytes::collect;
 use super::error::ApiError;
 use super::request_id;
 use super::request_refusal::RequestRefusal;
 use super::state::Admin;
-use keyward_state::directory::Credential;
 
 const FIELD: HeaderName = HeaderName::from_static("idempotency-key");
-/// Marks an answer that was kept.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-
-/// How long an answer is kept.
-const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// Kept answers; the oldest is forgotten first.
-const ANSWERS_MAX: usize = 4_096;
-/// Memory for the bodies of all kept answers.
-const BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Longest body that is kept.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
-/// Requests that run at once: each holds its body and goes on when its client leaves.
-const RUNNING_MAX: usize = 256;
 const KEY_CHARS_MAX: usize = 255;
-
-/// The keys of all callers; cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub(super) struct IdempotencyKeys(Arc<Mutex<Keys>>);
-
-#[derive(Debug, Default)]
-struct Keys {
-    by_key: HashMap<OwnKey, Entry>,
-    /// Ended requests, the oldest first.
-    ended: VecDeque<(Instant, OwnKey)>,
-    running: usize,
-    bytes: usize,
-}
-
-/// A key, which only its owner can repeat.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct OwnKey {
-    owner: KeyOwner,
-    key: String,
-}
-
-/// Who can repeat a key. Two tokens of one user may have different scopes, and a kept answer may contain a new token, so
-/// a key belongs to the token or login.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-enum KeyOwner {
-    Operator,
-    User(Credential),
-}
-
-/// Of path, organisation and body.
-type Fingerprint = [u8; 32];
-
-#[derive(Debug)]
-struct Entry {
-    fingerprint: Fingerprint,
-    state: EntryState,
-}
-
-#[derive(Debug)]
-enum EntryState {
-    Running,
-    Ended(Option<KeptAnswer>),
-}
-
-/// An answer; the body is wiped when it is forgotten.
-#[derive(Clone, Debug)]
-struct KeptAnswer {
-    status: StatusCode,
-    fields: HeaderMap,
-    body: Arc<Zeroizing<Vec<u8>>>,
-}
-
-impl KeyOwner {
-    fn of(caller: &Caller) -> Self {
-        caller.credential().map_or(Self::Operator, |by| Self::User(by.clone()))
-    }
-}
-
-/// A request that runs under its key. If it is dropped, the key is free again.
-struct RunningKey {
-    keys: IdempotencyKeys,
-    key: OwnKey,
-}
-
-/// What becomes of the key of an ended request.
-enum Outcome {
-    /// It is free again.
-    Free,
-    /// It is used up; without an answer, if that was too long.
-    Kept(Option<KeptAnswer>),
-}
-
-/// Bytes of a kept answer.
-struct KeptBody(Arc<Zeroizing<Vec<u8>>>);
-
-impl AsRef<[u8]> for KeptBody {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
 
 /// Runs a request, or answers as the first one with the same key was answered. A request with a key runs to its end
 /// also if its client leaves: the client will ask again.
@@ -138,7 +38,7 @@ where
 {
     let key = match key_of(&request) {
         Ok(None) => return run(request).await,
-        Ok(Some(key)) => OwnKey { owner: KeyOwner::of(caller), key },
+        Ok(Some(key)) => OwnKey { owner: KeyOwner::of(caller.credential()), key },
         Err(refusal) => return ApiError::from(refusal).into_response(),
     };
     let (parts, body) = request.into_parts();
@@ -193,199 +93,5 @@ fn key_of(request: &Request) -> Result<Option<String>, RequestRefusal> {
     match is_visible && (1..=KEY_CHARS_MAX).contains(&bare.len()) {
         true => Ok(Some(bare.to_owned())),
         false => Err(RequestRefusal::KeyMalformed),
-    }
-}
-
-fn fingerprint(texts: &[&str], body: &[u8]) -> Fingerprint {
-    let mut hash = Sha256::new();
-    for text in texts {
-        hash.update(text.as_bytes());
-        hash.update([0]);
-    }
-    hash.update(body);
-    hash.finalize().into()
-}
-
-impl IdempotencyKeys {
-    /// Takes the key, or gives the answer that is kept for it.
-    fn begin(
-        &self,
-        key: OwnKey,
-        fingerprint: Fingerprint,
-    ) -> Result<Result<RunningKey, KeptAnswer>, RequestRefusal> {
-        let mut keys = self.0.lock();
-        keys.forget_old(Instant::now());
-        match keys.by_key.get(&key) {
-            Some(entry) if entry.fingerprint != fingerprint => Err(RequestRefusal::KeyReused),
-            Some(Entry { state: EntryState::Running, .. }) => Err(RequestRefusal::KeyInProgress),
-            Some(Entry { state: EntryState::Ended(None), .. }) => {
-                Err(RequestRefusal::AnswerNotKept)
-            }
-            Some(Entry { state: EntryState::Ended(Some(kept)), .. }) => Ok(Err(kept.clone())),
-            None if keys.running >= RUNNING_MAX => Err(RequestRefusal::TooManyKeys),
-            None => {
-                let entry = Entry { fingerprint, state: EntryState::Running };
-                keys.by_key.insert(key.clone(), entry);
-                keys.running += 1;
-                Ok(Ok(RunningKey { keys: self.clone(), key }))
-            }
-        }
-    }
-}
-
-impl Keys {
-    fn forget_old(&mut self, now: Instant) {
-        while let Some((at, _)) = self.ended.front() {
-            let is_old = now.duration_since(*at) >= KEPT_FOR;
-            if !is_old && self.ended.len() <= ANSWERS_MAX && self.bytes <= BYTES_MAX {
-                return;
-            }
-            if let Some((_, key)) = self.ended.pop_front()
-                && let Some(Entry { state: EntryState::Ended(Some(kept)), .. }) =
-                    self.by_key.remove(&key)
-            {
-                self.bytes -= kept.body.len();
-            }
-        }
-    }
-}
-
-impl RunningKey {
-    /// Keeps the answer. The key is free again if nothing was changed, and if the answer is a stream.
-    async fn ended(self, response: Response) -> (Response, Outcome) {
-        let status = response.status();
-        let may_have_changed =
-            !status.is_client_error() && status != StatusCode::SERVICE_UNAVAILABLE;
-        let length = response.body().size_hint().exact();
-        let Some(length) = length.filter(|_| may_have_changed) else {
-            return (response, Outcome::Free);
-        };
-        if usize::try_from(length).is_ok_and(|length| length <= ANSWER_BYTES_MAX) {
-            let (parts, body) = response.into_parts();
-            return match collect(body, ANSWER_BYTES_MAX).await {
-                Ok(body) => {
-                    let (status, fields, body) = (parts.status, parts.headers, Arc::new(body));
-                    let kept = KeptAnswer { status, fields, body };
-                    self.keep(Some(kept.clone()));
-                    let mut response = kept.response();
-                    *response.extensions_mut() = parts.extensions;
-                    (response, Outcome::Kept(Some(kept)))
-                }
-                Err(refusal) => {
-                    self.keep(None);
-                    (refusal.into_response(), Outcome::Kept(None))
-                }
-            };
-        }
-        self.keep(None);
-        (response, Outcome::Kept(None))
-    }
-
-    fn keep(self, kept: Option<KeptAnswer>) {
-        let now = Instant::now();
-        let mut keys = self.keys.0.lock();
-        keys.bytes += kept.as_ref().map_or(0, |kept| kept.body.len());
-        if let Some(entry) = keys.by_key.get_mut(&self.key) {
-            entry.state = EntryState::Ended(kept);
-        }
-        keys.ended.push_back((now, self.key.clone()));
-        keys.forget_old(now);
-    }
-}
-
-impl Drop for RunningKey {
-    fn drop(&mut self) {
-        let mut keys = self.keys.0.lock();
-        keys.running -= 1;
-        if matches!(keys.by_key.get(&self.key), Some(Entry { state: EntryState::Running, .. })) {
-            keys.by_key.remove(&self.key);
-        }
-    }
-}
-
-impl KeptAnswer {
-    fn response(&self) -> Response {
-        let body = Body::from(Bytes::from_owner(KeptBody(self.body.clone())));
-        let mut response = Response::new(body);
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.fields.clone();
-        response
-    }
-
-    fn answer(&self) -> Response {
-        let mut response = self.response();
-        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-        response
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(text: &str) -> OwnKey {
-        OwnKey { owner: KeyOwner::Operator, key: text.to_owned() }
-    }
-
-    fn begin(keys: &IdempotencyKeys, text: &str) -> RunningKey {
-        let begun = keys.begin(key(text), [0; 32]).map_err(RequestRefusal::text);
-        begun.expect("accepted").unwrap_or_else(|_| panic!("`{text}` is new"))
-    }
-
-    async fn end(running: RunningKey, status: StatusCode, bytes: usize) {
-        let mut response = Response::new(Body::from(vec![b'x'; bytes]));
-        *response.status_mut() = status;
-        drop(running.ended(response).await);
-    }
-
-    fn refused(keys: &IdempotencyKeys, text: &str, of: Fingerprint) -> Option<RequestRefusal> {
-        keys.begin(key(text), of).err()
-    }
-
-    #[tokio::test]
-    async fn a_request_that_changed_nothing_frees_its_key() {
-        let keys = IdempotencyKeys::default();
-        for status in [StatusCode::UNPROCESSABLE_ENTITY, StatusCode::SERVICE_UNAVAILABLE] {
-            end(begin(&keys, "a"), status, 1).await;
-        }
-        drop(begin(&keys, "a"));
-        drop(begin(&keys, "a"));
-        assert!(keys.0.lock().by_key.is_empty() && keys.0.lock().running == 0);
-    }
-
-    #[tokio::test]
-    async fn a_key_is_for_one_request_and_refused_while_it_runs() {
-        let keys = IdempotencyKeys::default();
-        let running = begin(&keys, "a");
-        assert_eq!(refused(&keys, "a", [0; 32]), Some(RequestRefusal::KeyInProgress));
-        assert_eq!(refused(&keys, "a", [1; 32]), Some(RequestRefusal::KeyReused));
-        end(running, StatusCode::CREATED, 1).await;
-        assert_eq!(refused(&keys, "a", [1; 32]), Some(RequestRefusal::KeyReused));
-        let kept = keys.begin(key("a"), [0; 32]).expect("accepted").err().expect("it is kept");
-        assert_eq!((kept.status, kept.body.len()), (StatusCode::CREATED, 1));
-        end(begin(&keys, "long"), StatusCode::OK, ANSWER_BYTES_MAX + 1).await;
-        assert_eq!(refused(&keys, "long", [0; 32]), Some(RequestRefusal::AnswerNotKept));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn answers_are_bounded_by_count_bytes_and_time() {
-        let keys = IdempotencyKeys::default();
-        for at in 0..ANSWERS_MAX + 5 {
-            end(begin(&keys, &at.to_string()), StatusCode::OK, 1).await;
-        }
-        let sizes = |keys: &IdempotencyKeys| {
-            let keys = keys.0.lock();
-            (keys.by_key.len(), keys.bytes, keys.ended.len())
-        };
-        assert_eq!(sizes(&keys), (ANSWERS_MAX, ANSWERS_MAX, ANSWERS_MAX));
-        for at in 0..BYTES_MAX / ANSWER_BYTES_MAX + 5 {
-            end(begin(&keys, &format!("long {at}")), StatusCode::OK, ANSWER_BYTES_MAX).await;
-        }
-        assert!(keys.0.lock().bytes <= BYTES_MAX);
-        tokio::time::advance(KEPT_FOR).await;
-        let running: Vec<_> = (0..RUNNING_MAX).map(|at| begin(&keys, &at.to_string())).collect();
-        assert_eq!(refused(&keys, "one more", [0; 32]), Some(RequestRefusal::TooManyKeys));
-        drop(running);
-        assert_eq!(sizes(&keys), (0, 0, 0));
     }
 }

@@ -8,10 +8,10 @@ use axum::Extension;
 
 use super::context::Context;
 use super::error::ApiError;
-use super::network::Visit;
 use super::resource::found;
 use super::sign_in::limits::{PasswordTry, network};
 use super::state::Admin;
+use crate::visit::Visit;
 use keyward_model::{Login, Record, Role, Scope, SecretText, SignInMethod, User};
 use keyward_state::directory::Credential;
 

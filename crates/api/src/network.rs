@@ -24,6 +24,7 @@ use super::host::{Arrival, OwnNames};
 use super::request_refusal::RequestRefusal;
 use super::sign_in::{is_sign_in, is_sign_in_page, refusal_page};
 use super::state::Admin;
+use crate::visit::Visit;
 use keyward_base::codes::Code;
 use keyward_base::host::{Scheme, Target};
 
@@ -60,17 +61,6 @@ struct NetworkState {
 /// The client of a request that did not come in cleartext from another machine.
 #[derive(Clone, Copy, Debug)]
 struct Client(IpAddr);
-
-/// A request that did not come in cleartext from another machine.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Visit {
-    /// Where it comes from.
-    pub(super) client: IpAddr,
-    /// Whether the client used TLS, which decides the name of the cookie.
-    pub(super) is_https: bool,
-    /// Whether a page of another origin sent it, as the configuration allows: without cookies.
-    pub(super) is_foreign: bool,
-}
 
 impl Network {
     pub(super) fn new(admin: Admin, access: NetworkAccess) -> Self {

@@ -10,14 +10,14 @@ use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
 use super::means::Means;
-use super::network::Visit;
 use super::openapi::Routes;
-use super::sign_in::only_browsers;
 use super::sign_in::passkey::{Returned, Site, decoded, on, returned, timeout_ms};
 use super::wire::{
     AuthenticatorSelection, CredentialDescriptor, CredentialParameter, List, PasskeyAsk,
     PasskeyChallengeAsk, PasskeyChange, PasskeyCreation, PasskeyUser, RelyingParty,
 };
+use crate::sign_in::only_browsers;
+use crate::visit::Visit;
 use keyward_base::id::PasskeyId;
 use keyward_model::{Passkey, PasskeyShown, Record, User, is_label};
 use keyward_state::crypto::webauthn::{Algorithm, Registered, Registration, WebauthnError};

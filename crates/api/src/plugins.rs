@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::auth::Caller;
 use super::body::{Params, Segments};
-use super::connections;
+use super::connection_view;
 use super::context::Context;
 use super::error::ApiError;
 use super::etag::{Etag, IfMatch, Tagged};
@@ -373,7 +373,7 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
             id: connection.id.clone(),
             name: connection.name.clone(),
             account: connection.facts.account.clone(),
-            hosts: connections::hosts(&catalogue, connection),
+            hosts: connection_view::hosts(&catalogue, connection),
             remedy: remedies.remedy(Need::Use).or_else(wider),
             renewal: Some(remedies.renewal()),
             unlimited: binding.is_some_and(|it| it.direct && it.limits.is_empty()),

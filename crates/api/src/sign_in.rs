@@ -1,6 +1,7 @@
 //! `/session`: a browser signs in with a link, a password or a passkey, asks who it is signed in as, and signs out. Every sign-in
 //! makes a new cookie, which its answer sets; `auth/login.rs` authenticates requests by it.
 
+mod attempt;
 mod browser;
 pub(super) mod cookie;
 pub(super) mod limits;
@@ -9,35 +10,30 @@ pub(super) mod passkey;
 mod password;
 mod provisioning;
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use jiff::{SignedDuration, Timestamp};
+use http::{HeaderMap, Method, StatusCode, header};
 
+pub(super) use self::attempt::only_browsers;
+use self::attempt::{Browser, SignedIn};
 pub(super) use self::limits::SignInLimits;
 pub use self::oidc::own_path;
 pub(super) use self::oidc::{is_page as is_sign_in_page, refusal_page, routes as pages};
 use self::password::PasswordProof;
-use super::auth::Caller;
+use super::auth::{Caller, SESSION};
 use super::body::Body;
 use super::change_record::PendingRecord;
 use super::context::Context;
 use super::error::ApiError;
-use super::network::Visit;
 use super::openapi::{Answer, Draft, Routes};
-use super::request_refusal::RequestRefusal;
 use super::state::Admin;
+use super::visit::Visit;
 use super::wire::{SignInAsk, SignInView, UsedCredential};
 use keyward_base::codes::Code;
 use keyward_base::secret::Secret;
-use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod, User};
-use keyward_state::directory::{Credential, DirectoryError, NewLogin, UsedLink};
-
-/// The path of the sign-in.
-pub(super) const SESSION: &str = "/api/v1/session";
+use keyward_model::{Login, ManagedBy, Record};
+use keyward_state::directory::Credential;
 
 /// The path of what a passkey signs.
 const CHALLENGE: &str = "/api/v1/session/challenge";
@@ -54,27 +50,9 @@ pub(super) fn routes() -> Routes {
         .delete("/session", ["signOut", "Sign the browser out"], sign_out)
 }
 
-/// The answer to a sign-in.
-struct SignedIn {
-    view: SignInView,
-    cookie: HeaderValue,
-}
-
 /// The answer to a sign-out.
 struct SignedOut {
     is_https: bool,
-}
-
-impl IntoResponse for SignedIn {
-    fn into_response(self) -> Response {
-        ([(header::SET_COOKIE, self.cookie)], Json(self.view)).into_response()
-    }
-}
-
-impl Answer for SignedIn {
-    fn describe(draft: &mut Draft<'_>) {
-        Json::<SignInView>::describe(draft);
-    }
 }
 
 impl IntoResponse for SignedOut {
@@ -100,14 +78,6 @@ enum Proof {
     Link(Secret),
     Password(PasswordProof),
     Passkey(UsedCredential),
-}
-
-/// A user who proved who they are.
-struct Proved {
-    user: Arc<Record<User>>,
-    /// When the login ends at the latest.
-    login_until: Option<Timestamp>,
-    method: SignInMethod,
 }
 
 impl TryFrom<SignInAsk> for Proof {
@@ -172,74 +142,6 @@ async fn sign_in(
     }
 }
 
-/// A browser that signs in.
-struct Browser<'a> {
-    admin: &'a Admin,
-    visit: Visit,
-    fields: &'a HeaderMap,
-}
-
-impl Browser<'_> {
-    async fn by_link(&self, link: &Secret) -> Result<Proved, ApiError> {
-        match self.admin.deps().directory.use_login_link(link).await {
-            Ok(UsedLink { user, login_until }) => {
-                Ok(Proved { user, login_until, method: SignInMethod::Link })
-            }
-            Err(DirectoryError::LinkUsed) => {
-                self.admin.sign_in_limits().failed(self.visit.client)?;
-                Err(RequestRefusal::LinkUsed.into())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Makes its login. A login that it had ends: its cookie is replaced.
-    async fn log_in(
-        &self,
-        Proved { user, login_until, method }: Proved,
-    ) -> Result<(Record<Login>, SignedIn), ApiError> {
-        let deps = self.admin.deps();
-        self.end_former().await?;
-        let now = deps.clock.now();
-        let life = SignedDuration::try_from(deps.sign_in.life).map_err(ApiError::internal)?;
-        let expires = login_until.unwrap_or(Timestamp::MAX).min(now + life);
-        let spec = LoginSpec {
-            user: Reference::Id(user.id.clone()),
-            method,
-            browser: browser::named(self.fields),
-            address: Some(self.visit.client.to_string()),
-        };
-        let NewLogin { login, token } = deps.directory.add_login(&user.org, spec, expires).await?;
-        let view = SignInView {
-            user: Some(user.name.clone()),
-            role: Some(user.role.as_str().to_owned()),
-            org: user.org.name().to_owned(),
-            login: Some(login.id.clone()),
-            method: Some(method),
-            csrf: Some(cookie::csrf_of(&token)?),
-            expires: Some(expires),
-        };
-        let cookie = cookie::set(&token, self.visit.is_https, now, expires)?;
-        Ok((Record::clone(&login), SignedIn { view, cookie }))
-    }
-
-    async fn end_former(&self) -> Result<(), ApiError> {
-        let deps = self.admin.deps();
-        // A cookie that is no login's has nothing to end.
-        let Ok(Some(token)) = cookie::token(self.fields, self.visit.is_https) else {
-            return Ok(());
-        };
-        let (view, now) = (deps.directory.view(), deps.clock.now());
-        let Some((_, former)) = view.signed_in(token, deps.sign_in.idle, now) else {
-            return Ok(());
-        };
-        match deps.directory.remove::<Login>(&former.org, &former.id, ManagedBy::Store).await {
-            Ok(()) | Err(DirectoryError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
 async fn show(
     context: Context,
     visit: Option<Extension<Visit>>,
@@ -283,12 +185,4 @@ async fn sign_out(
     context.caller.names("login", &login.id, name);
     context.deps().directory.remove::<Login>(&login.org, &login.id, ManagedBy::Store).await?;
     Ok(SignedOut { is_https: visit.is_some_and(|Extension(visit)| visit.is_https) })
-}
-
-pub(super) fn only_browsers() -> ApiError {
-    ApiError::RefusedUntil {
-        message: "only browsers sign in, at the admin listener".to_owned(),
-        hint: "commands on this machine need no sign-in; `keyward login-link` prints a link"
-            .to_owned(),
-    }
 }

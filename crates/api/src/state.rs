@@ -1,5 +1,4 @@
-//! State shared by handlers: the services, the shutdown signal, and the cached bundle of roots. It imports
-//! `reload.rs`, whose handler gets this state, because [`Reloads`] is part of it.
+//! State shared by handlers: the services, the shutdown signal, and the cached bundle of roots.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -10,10 +9,10 @@ use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::audit_log::AuditLog;
 use super::error::ApiError;
-use super::idempotency::IdempotencyKeys;
-use super::reload::Reloads;
 use super::run_counter::Runs;
 use super::sign_in::SignInLimits;
+use crate::idempotency::keys::IdempotencyKeys;
+use crate::reload_asks::Reloads;
 use keyward_backup::Backups;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::database::DatabaseProtocol;

@@ -8,11 +8,11 @@ use http::StatusCode;
 
 use super::body::{Body, Segments};
 use super::context::Context;
+use super::effective_rules::{effective, with_shadow};
 use super::error::ApiError;
 use super::etag::{Etag, IfMatch};
 use super::input::{Change, Input};
 use super::resource::{self, Exposed};
-use super::rules::{effective, with_shadow};
 use super::wire::{List, RuleOrderAsk};
 use keyward_base::id::StoredRuleId;
 use keyward_model::{

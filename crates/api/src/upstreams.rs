@@ -8,7 +8,7 @@ use axum::extract::State;
 use tokio::task::JoinSet;
 
 use super::auth::Caller;
-use super::connections::hosts;
+use super::connection_view::hosts;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;

@@ -1,11 +1,12 @@
 //! [`Page`]: what all pages have. With a rail for readers who are signed in, and alone for sign-in and errors.
 
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::assets::{ICON, SCRIPT, STYLE};
 use crate::icons::Icon;
-use crate::visit::Visit;
+use crate::visit::{Stop, Visit, segment, sentence};
 
 /// A page, ready to be sent.
 #[derive(Debug)]
@@ -208,6 +209,30 @@ fn keys() -> Markup {
                 @for (key, meaning) in KEYS { dt { kbd { (key) } } dd { (meaning) } }
             }
             div.actions { button data-close { "Close" } }
+        }
+    }
+}
+
+impl IntoResponse for Stop {
+    fn into_response(self) -> Response {
+        match self {
+            Self::SignIn(wanted, _) => match wanted.as_str() {
+                "/" => Redirect::to("/login").into_response(),
+                wanted => Redirect::to(&format!("/login?to={}", segment(wanted))).into_response(),
+            },
+            Self::Refused(status, error) => {
+                let page = Page::alone(
+                    "It cannot be shown",
+                    html! {
+                        h1 { (sentence(&error.message)) }
+                        @if let Some(hint) = &error.hint { p.muted { (sentence(hint)) } }
+                        @if let Some(docs) = &error.docs { p { a href=(docs) { "What this error means" } } }
+                        // Under a wrong host name, it would lead here again.
+                        @if status != StatusCode::MISDIRECTED_REQUEST { p { a.button href="/" { "Overview" } } }
+                    },
+                );
+                (status, page).into_response()
+            }
         }
     }
 }

@@ -8,18 +8,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
-use axum::response::{IntoResponse, Redirect, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use maud::html;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
-use crate::frame::Page;
 use keyward_api::Arrival;
 use keyward_api::wire::{ErrorBody, ErrorView, SignInView};
 use keyward_base::id::UserId;
@@ -285,30 +282,6 @@ impl Stop {
 
 fn error(message: String, hint: Option<String>) -> ErrorView {
     ErrorView { code: String::new(), message, field: None, hint, docs: None, request: None }
-}
-
-impl IntoResponse for Stop {
-    fn into_response(self) -> Response {
-        match self {
-            Self::SignIn(wanted, _) => match wanted.as_str() {
-                "/" => Redirect::to("/login").into_response(),
-                wanted => Redirect::to(&format!("/login?to={}", segment(wanted))).into_response(),
-            },
-            Self::Refused(status, error) => {
-                let page = Page::alone(
-                    "It cannot be shown",
-                    html! {
-                        h1 { (sentence(&error.message)) }
-                        @if let Some(hint) = &error.hint { p.muted { (sentence(hint)) } }
-                        @if let Some(docs) = &error.docs { p { a href=(docs) { "What this error means" } } }
-                        // Under a wrong host name, it would lead here again.
-                        @if status != StatusCode::MISDIRECTED_REQUEST { p { a.button href="/" { "Overview" } } }
-                    },
-                );
-                (status, page).into_response()
-            }
-        }
-    }
 }
 
 /// A segment of a path, or a value of a query.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::gateway::UpstreamTls;
+use super::upstream_tls::UpstreamTls;
 use keyward_net::tls::{self, TlsError};
 use keyward_rules::inject::tls::{ConnectionTls, TlsId};
 

@@ -12,7 +12,7 @@ use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::dial::Dialler;
-use keyward_net::tls::{ALPN_HTTP1, ALPN_HTTP2, TlsError};
+use keyward_net::tls::TlsError;
 use keyward_rules::inject::scrub::DECODER_BYTES_MAX;
 use keyward_rules::inject::tls::ConnectionTls;
 use keyward_state::directory::Directory;
@@ -22,6 +22,7 @@ use keyward_state::observe::telemetry::TelemetrySwitch;
 use keyward_state::rulebook::Rulebook;
 use keyward_vault::Vault;
 
+use super::upstream_tls::UpstreamTls;
 use crate::base_url::ServedBaseUrls;
 use crate::connect_link::ConnectLinks;
 use crate::connection_tls::ConnectionConfigs;
@@ -120,17 +121,6 @@ pub struct Gateway {
     connection_tls: ConnectionConfigs,
     /// Becomes true when all remaining streams must end at once.
     pub(crate) cutting: watch::Sender<bool>,
-}
-
-/// How upstreams are dialled and verified now.
-pub struct UpstreamTls {
-    /// Offers HTTP/1.1 alone.
-    pub(crate) http1: Arc<ClientConfig>,
-    /// Offers HTTP/2 as well.
-    pub(crate) either: Arc<ClientConfig>,
-    /// Streams of an earlier generation are not reused: they were verified with other roots, or their address may
-    /// no longer be allowed.
-    pub(crate) generation: u64,
 }
 
 /// The state of one core: its runtime's streams and caches.
@@ -232,19 +222,6 @@ impl Gateway {
 fn for_renewals(settings: &TokenSettings) -> (usize, PerAgent) {
     let each = PerAgent::at_least(BodyBuffer::size_max(settings.replay_bytes_max));
     (settings.replay_bytes_total, each)
-}
-
-impl UpstreamTls {
-    pub(crate) fn new(tls: &ClientConfig, generation: u64) -> Self {
-        // The sessions to resume are common to both.
-        let offering = |names: &[&[u8]]| {
-            let mut config = ClientConfig::clone(tls);
-            config.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
-            Arc::new(config)
-        };
-        let (http1, either) = (offering(&[ALPN_HTTP1]), offering(&[ALPN_HTTP2, ALPN_HTTP1]));
-        Self { http1, either, generation }
-    }
 }
 
 impl std::ops::Deref for Gateway {

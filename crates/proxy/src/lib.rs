@@ -70,6 +70,7 @@ mod sockets;
 mod streams;
 mod tunnel;
 mod upstream;
+mod upstream_tls;
 
 pub use connect_link::{ConnectLinks, WantedAccount, WantedLink};
 pub use exchange::{call, test_request};

@@ -15,7 +15,6 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::policy_query::PolicyQuery;
-use crate::record::Record;
 use keyward_base::agent::Agent;
 use keyward_base::database::DatabaseEndpoint;
 use keyward_base::host::Target;
@@ -215,21 +214,6 @@ impl CurrentExchange {
 }
 
 impl OpenExchange {
-    /// The exchange of `record`, which has just begun.
-    pub(crate) fn begun(agent: Agent, subject: Subject, record: &Record) -> Self {
-        Self {
-            exchange: record.id().clone(),
-            agent,
-            since: record.time(),
-            subject,
-            is_websocket: false,
-            connection: None,
-            received: record.bytes_in(),
-            sent: None,
-            cut_by: None,
-        }
-    }
-
     /// The upstream.
     pub fn target(&self) -> &Target {
         match &self.subject {

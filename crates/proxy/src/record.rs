@@ -2,6 +2,7 @@
 //! moves into the body of the answer and writes the event when it is dropped.
 
 mod database;
+mod database_session;
 mod login;
 mod push;
 
@@ -35,7 +36,7 @@ use keyward_state::observe::event::{Event, Outcome};
 use keyward_state::observe::telemetry::{ExchangeTrace, FinishedExchange};
 use keyward_state::observe::usage::{Remaining, Used};
 
-use database::DatabaseSession;
+use self::database_session::DatabaseSession;
 
 /// The audit event of an exchange while it is built. It is serialised once, at the end.
 #[derive(Debug)]

@@ -5,51 +5,20 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Action, Basis, Planning, Step, Subject, TOKEN_LABEL, Work, differing, named};
+use super::planning::{Basis, Planning, TOKEN_LABEL, differing, named};
+use super::step::{Action, Step, Subject, Work};
+use super::work::{AgentChange, AgentWork, Freed};
 use crate::config::{Declared, Use};
-use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
+use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    Agent, AgentFacts, AgentSpec, BINDINGS_MAX, BindingLimits, Connection, PluginSpec, User,
-    unknown_action,
+    Agent, AgentFacts, BINDINGS_MAX, BindingLimits, Connection, User, unknown_action,
 };
 use keyward_rules::provider::decode::nearest;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
     AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, TokenRecord, View, may_be_used_by,
 };
-
-/// What is written of one.
-#[derive(Debug)]
-pub(in crate::app) enum AgentWork {
-    Make(AgentSpec, AgentChange),
-    Change(AgentId, AgentChange),
-    Pause(AgentId),
-}
-
-/// What becomes of an agent, in this order: the environment must fit what is bound.
-#[derive(Debug, Default)]
-pub(in crate::app) struct AgentChange {
-    pub(in crate::app) frees: Vec<Freed>,
-    pub(in crate::app) unbinds: Vec<ConnectionId>,
-    /// Labels, environment and sets of hosts, where one of them differs.
-    pub(in crate::app) describes: Option<AgentSpec>,
-    pub(in crate::app) resumes: bool,
-    pub(in crate::app) token: Option<TokenHash>,
-    /// With names or ids of connections: new bindings, and those whose limits differ.
-    pub(in crate::app) binds: Vec<Use>,
-    /// Names or ids of the connections that are defaults, if others were.
-    pub(in crate::app) defaults: Option<Vec<String>>,
-}
-
-/// A plugin whose slots hold connections that do not fit the environment to come.
-#[derive(Debug)]
-pub(in crate::app) struct Freed {
-    pub(in crate::app) plugin: PluginId,
-    /// With the connections that stay in the slots.
-    pub(in crate::app) spec: PluginSpec,
-    pub(in crate::app) is_paused: bool,
-}
 
 /// Who has which token, by its hash.
 #[derive(Default)]

@@ -1,19 +1,13 @@
 //! Steps for apps of the configuration, and the app that a connection names.
 
 use super::inputs::Fields;
+use super::planning::{Basis, Planning, named};
 use super::resources::members;
-use super::{Action, Basis, Planning, Step, Subject, Work, named};
+use super::step::{Action, Step, Subject, Work};
+use super::work::AppWork;
 use crate::config::Declared;
 use keyward_base::id::AppId;
-use keyward_model::{App, AppSpec, Connection, ManagedBy, Record, Reference};
-
-/// What is written of one.
-#[derive(Debug)]
-pub(in crate::app) enum AppWork {
-    Make(AppSpec, Fields),
-    Change(AppId, AppSpec, Fields),
-    Pause(AppId),
-}
+use keyward_model::{App, Connection, ManagedBy, Record, Reference};
 
 /// The app of a connection.
 pub(super) enum AppOf {

@@ -6,51 +6,15 @@ use jiff::Timestamp;
 
 use super::apps::AppOf;
 use super::inputs::Fields;
+use super::planning::{Basis, Planning, differing, named};
 use super::resources::members;
-use super::{Action, Basis, Planning, Step, Subject, Work, differing, named};
+use super::step::{Action, Step, Subject, Work};
+use super::work::{ConnectionChange, ConnectionWork, Given, NewlyConnected};
 use crate::config::Declared;
-use keyward_base::id::ConnectionId;
 use keyward_model::{Connection, ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue};
 use keyward_state::directory::{ConnectionRecord, ConnectionState, ManagedBy, Visibility};
 use keyward_vault::{NewConnection, Vault, VaultError};
-
-/// What is written of one.
-#[derive(Debug)]
-pub(in crate::app) enum ConnectionWork {
-    Make(NewlyConnected),
-    Replace(ConnectionId, NewlyConnected),
-    Change(ConnectionId, ConnectionChange),
-    Pause(ConnectionId),
-}
-
-/// A connection to be made.
-#[derive(Debug)]
-pub(in crate::app) struct NewlyConnected {
-    pub(in crate::app) new: NewConnection,
-    /// The name or id of its app, which may be made before it.
-    pub(in crate::app) app: Option<String>,
-    pub(in crate::app) given: Given,
-}
-
-/// What a connection is made with.
-#[derive(Debug)]
-pub(in crate::app) enum Given {
-    Fields(Fields),
-    /// Its owner consents later.
-    Consent,
-    /// Its secrets were not read: the record alone is put.
-    Unread(Box<ConnectionRecord>),
-}
-
-/// What becomes of a connection that stays.
-#[derive(Debug)]
-pub(in crate::app) struct ConnectionChange {
-    /// Compared with what was given before; `None`: the grant stays as it is.
-    pub(in crate::app) fields: Option<Fields>,
-    pub(in crate::app) spec: ConnectionSpec,
-    pub(in crate::app) resumes: bool,
-}
 
 impl Planning<'_> {
     pub(super) fn connections(&mut self, given: Vec<Option<Fields>>) {

@@ -3,21 +3,15 @@
 use std::collections::HashMap;
 
 use super::known::Known;
+use super::planning::{Basis, Planning, named};
 use super::resources::members;
-use super::{Action, Basis, Planning, Step, Subject, Work, named};
+use super::step::{Action, Step, Subject, Work};
+use super::work::HookWork;
 use crate::config::Declared;
-use keyward_base::id::{HookId, OrgId};
+use keyward_base::id::OrgId;
 use keyward_inbox::NewKeys;
 use keyward_model::{Hook, HookSpec, ManagedBy, Record, Reference, Resource};
 use keyward_rules::provider::decode::nearest;
-
-/// What is written of one. Its connection may be made before, so that it is named.
-#[derive(Debug)]
-pub(in crate::app) enum HookWork {
-    Make(HookSpec, NewKeys),
-    Change { id: HookId, spec: HookSpec, keys: NewKeys },
-    Pause(HookId),
-}
 
 /// What is wrong, and what to do.
 type Problem = (String, String);

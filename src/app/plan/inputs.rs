@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::problem;
+use super::problem::problem;
 use crate::config::{
     Config, Declared, DeclaredPlugin, HookSecrets, InFile, ManifestError, ManifestSource,
     SecretSource, SecretSourceError, manifest_file,

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Planning, named, problem};
+use super::planning::{Planning, named};
+use super::problem::problem;
 use crate::config::DeclaredPlugin;
 use keyward_base::id::OrgId;
 use keyward_model::{Agent, Connection};

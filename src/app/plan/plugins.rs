@@ -5,24 +5,18 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::known::Known;
-use super::{Action, Basis, Planning, Step, Subject, Work, differing, problem};
+use super::planning::{Basis, Planning, differing};
+use super::problem::problem;
+use super::step::{Action, Step, Subject, Work};
+use super::work::PluginWork;
 use crate::config::{Declared, DeclaredPlugin};
-use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
+use keyward_base::id::{AgentId, ConnectionId, OrgId};
 use keyward_model::{Agent, PLUGINS_MAX, PluginSpec, Reference};
 use keyward_rules::provider::decode::nearest;
 use keyward_rules::provider::document::Problem;
 use keyward_state::directory::{
     AgentRecord, ConnectionRecord, ManagedBy, Manifest, PluginRecord, may_be_used_by,
 };
-
-/// What is written of one.
-#[derive(Debug)]
-pub(in crate::app) enum PluginWork {
-    /// Its agent and connections may be made before, so they are named.
-    Make(PluginSpec),
-    Change(PluginId, PluginSpec),
-    Pause(PluginId),
-}
 
 /// A declared plugin that fits.
 struct Fitted {

@@ -6,31 +6,14 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Action, Basis, Planning, Step, Subject, Work, named};
-use crate::config::{Declared, InFile};
+use super::planning::{Basis, Planning, named};
+use super::step::{Action, Step, Subject, Work};
+use super::work::{Declarable, ResourceWork};
+use crate::config::Declared;
 use keyward_base::id::OrgId;
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec, ManagedBy, Record};
 use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::provider::Catalogue;
-use keyward_state::directory::Stored;
-
-/// A resource that the configuration may declare. What the file no longer names is removed.
-pub(in crate::app) trait Declarable: Stored + InFile {
-    /// What the gateway adds to a new one.
-    fn facts(spec: &Self::Spec, catalogue: &Catalogue) -> Self::Facts;
-
-    /// Whether a changed spec makes another resource: the one of before is removed.
-    fn is_another(before: &Self::Spec, now: &Self::Spec) -> bool;
-}
-
-/// What is written of one.
-#[derive(Debug)]
-pub(in crate::app) enum ResourceWork<R: Declarable> {
-    Make(R::Spec),
-    Change(R::Id, R::Spec),
-    Replace(R::Id, R::Spec),
-    Remove(R::Id),
-}
 
 impl Declarable for Honeytoken {
     fn facts(spec: &HoneytokenSpec, catalogue: &Catalogue) -> HoneytokenFacts {

@@ -3,19 +3,13 @@
 use std::collections::HashMap;
 
 use super::inputs::Fields;
+use super::planning::{Basis, Planning, named};
 use super::resources::members;
-use super::{Action, Basis, Planning, Step, Subject, Work, named};
-use keyward_base::id::{OrgId, SourceId};
-use keyward_model::{AppSpec, ManagedBy, References, Resource, Source, SourceSpec};
+use super::step::{Action, Step, Subject, Work};
+use super::work::SourceWork;
+use keyward_base::id::OrgId;
+use keyward_model::{AppSpec, ManagedBy, References, Resource, Source};
 use keyward_vault::Vault;
-
-/// What is written of one.
-#[derive(Debug)]
-pub(in crate::app) enum SourceWork {
-    Make(SourceSpec, Fields),
-    Change(SourceId, SourceSpec, Fields),
-    Remove(SourceId),
-}
 
 impl Planning<'_> {
     pub(super) fn sources(&mut self, credentials: Vec<Fields>) {

@@ -1,6 +1,6 @@
 //! A plan as the API answers with it.
 
-use super::{Action, Plan, Step};
+use super::step::{Action, Plan, Step};
 use keyward_api::wire::{PlanProblem, PlanStep, PlanView, SecretCheck};
 use keyward_rules::provider::document::Problem;
 

@@ -2,26 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::planning::{Basis, Planning, named};
 use super::resources::members;
-use super::{Action, Basis, Planning, Step, Subject, Work, named};
+use super::step::{Action, Step, Subject, Work};
+use super::work::WebhookWork;
 use crate::config::Declared;
-use keyward_base::id::{OrgId, WebhookId};
-use keyward_model::{ManagedBy, Record, Resource, Webhook, WebhookSpec, WebhookState};
+use keyward_base::id::OrgId;
+use keyward_model::{ManagedBy, Record, Resource, Webhook, WebhookState};
 use keyward_vault::events::SigningKey;
-
-/// What is written of one.
-#[derive(Debug)]
-pub(in crate::app) enum WebhookWork {
-    Make(WebhookSpec, SigningKey),
-    Change {
-        id: WebhookId,
-        spec: WebhookSpec,
-        /// Events are posted again.
-        activates: bool,
-        key: SigningKey,
-    },
-    Pause(WebhookId),
-}
 
 impl Planning<'_> {
     pub(super) fn webhooks(&mut self, keys: Vec<SigningKey>) {

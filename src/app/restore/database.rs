@@ -7,8 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::error::{RestoreError, Restored, failed};
 use super::staging::{Batch, FillError, unprepared, unusable};
-use super::{RestoreError, Restored, failed};
 use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::app::keys;
 use crate::app::services::{StartTurn, open_store};

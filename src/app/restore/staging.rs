@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::completion::{MARKER, PENDING, staging_path};
-use super::{RestoreError, failed, refused};
+use super::error::{RestoreError, failed, refused};
 use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::app::keys;
 use crate::config::Config;

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Inputs, Opened, Place, Services, all, plan, refused};
+use super::{Inputs, Opened, Place, Services, all, plan};
+use crate::app::error::refused;
 use crate::config::Config;
 use keyward_api::wire::PlanView;
 use keyward_proxy::ca::authority::Authority;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::cli::settings::ProxyAt;
+use crate::cli::proxy_at::ProxyAt;
 
 /// A new token and where it is used.
 pub(super) struct Paste<'a> {

@@ -1,12 +1,13 @@
 //! `keyward audit query --by`: counts the matching records in groups. The gateway counts; a long log takes several
 //! requests, whose parts are added here.
 
-use super::Wanted;
 use super::names::note_unknown;
 use super::show::rule;
+use super::wanted::Wanted;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
-use crate::cli::output::{self, is_unseen};
+use crate::cli::inert::is_unseen;
+use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Layout, Table};
 use keyward_api::wire::{AuditCounts, Counts, Group, Grouping};

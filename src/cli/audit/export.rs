@@ -3,7 +3,8 @@
 
 use clap::Args;
 
-use super::{PAGE, Wanted, rendered_json};
+use super::screen::rendered_json;
+use super::wanted::{PAGE, Wanted};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;

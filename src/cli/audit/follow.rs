@@ -1,11 +1,13 @@
 //! `keyward audit tail -f`: prints the gateway's stream of records (Server-Sent Events) as it arrives.
 
-use super::{Screen, Tail, rendered};
+use super::screen::{Screen, rendered};
+use super::wanted::Wanted;
 use crate::cli::client::Client;
 use crate::cli::client::events::{ServerEvent, ServerEvents, ended};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
+use clap::Args;
 use keyward_api::wire::Event;
 
 /// Most existing records that the stream can begin with.
@@ -67,4 +69,16 @@ pub(super) async fn run(global: &Global, tail: &Tail, lines: &mut Screen) -> Res
             return Ok(());
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    #[command(flatten)]
+    pub(super) wanted: Wanted,
+    /// show this many existing records
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
+    pub(super) lines: usize,
+    /// follow new records until Ctrl-C
+    #[arg(short, long, conflicts_with = "until")]
+    pub(super) follow: bool,
 }

@@ -36,7 +36,7 @@ pub(in crate::cli) fn of(record: &Event, colours: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::is_unseen;
+    use crate::cli::inert::is_unseen;
 
     fn record(change: impl FnOnce(&mut Event)) -> Event {
         let time = "2026-01-31T08:00:00.5Z".parse().unwrap();

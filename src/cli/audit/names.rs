@@ -1,8 +1,9 @@
 //! Notes about filters that matched nothing because their name does not exist. They are no errors: records keep the
 //! names of agents and connections that were removed.
 
-use super::Wanted;
+use super::wanted::Wanted;
 use crate::cli::client::Client;
+use crate::cli::inert::is_unseen;
 use crate::cli::output;
 use keyward_base::codes::Code;
 use keyward_model::{Agent, Connection, Shown};
@@ -44,7 +45,7 @@ fn unknown<'a>(
     let near = nearest(name, known);
     let near = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
     // It comes from the user's own command line, but may have been pasted.
-    let name: String = name.chars().filter(|c| !output::is_unseen(*c)).collect();
+    let name: String = name.chars().filter(|c| !is_unseen(*c)).collect();
     Some(format!("hint: there is no {what} `{name}`{near}"))
 }
 

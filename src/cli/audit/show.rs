@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::output::is_unseen;
+use crate::cli::inert::is_unseen;
 use crate::cli::table::{cut, moment};
 use keyward_api::wire::{Change, Event, Outcome};
 

@@ -1,6 +1,6 @@
 //! [`Answering`]: opens the services in this process, so that it can answer the admin API if no gateway runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,9 +9,9 @@ use bytes::Bytes;
 use http::Request;
 use tower::ServiceExt;
 
-use super::{Missing, read, unmade};
+use super::read;
 use crate::app::{DataPath, LazyLog, Services};
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_api::{Admin, Deps, socket_router};
@@ -82,9 +82,9 @@ impl Answering {
 
     pub(super) async fn answer(&self, request: Request<Body>) -> Result<Bytes, Failure> {
         if let Some(missing) = &self.no_ca
-            && unmade::is_of_ca(request.uri().path())
+            && is_of_ca(request.uri().path())
         {
-            return Err(unmade::without_ca(missing));
+            return Err(without_ca(missing));
         }
         match self.router.clone().oneshot(request).await {
             Ok(answer) => {
@@ -108,4 +108,25 @@ impl Answering {
             output::note("note: a token refresh did not finish in time");
         }
     }
+}
+
+/// Whether a missing data directory is created.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Missing {
+    /// Created at once.
+    Make,
+    /// Created when something is added.
+    Leave,
+}
+
+/// Whether the path is answered with the CA's certificates or replaces them.
+pub(super) fn is_of_ca(path: &str) -> bool {
+    matches!(path, "/api/v1/ca" | "/ca.pem" | "/bundle.pem") || path.starts_with("/api/v1/ca/")
+}
+
+/// The gateway creates the CA when it first signs.
+pub(super) fn without_ca(cert: &Path) -> Failure {
+    let message = format!("there is no CA yet, {}", cert.display());
+    Failure::new(Exit::Failed, message)
+        .hint("`keyward serve`, `keyward init` or `keyward run` creates it")
 }

@@ -15,14 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::identity::Identity;
-use crate::cli::settings::Global;
+use crate::cli::settings::{Global, URL, named};
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_net::client::{CertificateFault, HandshakeError, connect_tls};
 use keyward_net::dial::dial_named;
 use keyward_net::tls;
 
-/// The variable that names the gateway.
-const URL: &str = "KEYWARD_URL";
 /// The variable that names further roots.
 const CA: &str = "KEYWARD_CA";
 /// For resolving and connecting, and for TLS.
@@ -222,12 +220,6 @@ impl fmt::Display for Remote {
         };
         write!(f, "{scheme}://{}{}", self.authority(), self.prefix)
     }
-}
-
-/// The text of `--gateway`, else of `KEYWARD_URL`. Empty as unset: so it is passed by compose files that name no value.
-pub(crate) fn named(global: &Global) -> Option<String> {
-    let variable = || std::env::var_os(URL).map(|url| url.to_string_lossy().into_owned());
-    global.gateway.clone().or_else(variable).filter(|url| !url.is_empty())
 }
 
 fn cannot_write(error: &dyn std::error::Error) -> Failure {

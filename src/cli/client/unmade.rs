@@ -10,7 +10,8 @@ use http::{Method, Request};
 use rustix::fs::Access;
 use tokio::sync::OnceCell;
 
-use super::{Answering, Client, Missing};
+use super::answering::{Missing, is_of_ca};
+use super::{Answering, Client};
 use crate::app::Services;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
@@ -122,18 +123,6 @@ impl Unmade {
     pub(super) fn refusal(&self) -> Failure {
         Failure::new(Exit::Failed, &*self.message).hint(MAKE)
     }
-}
-
-/// Whether the path is answered with the CA's certificates or replaces them.
-pub(super) fn is_of_ca(path: &str) -> bool {
-    matches!(path, "/api/v1/ca" | "/ca.pem" | "/bundle.pem") || path.starts_with("/api/v1/ca/")
-}
-
-/// The gateway creates the CA when it first signs.
-pub(super) fn without_ca(cert: &Path) -> Failure {
-    let message = format!("there is no CA yet, {}", cert.display());
-    Failure::new(Exit::Failed, message)
-        .hint("`keyward serve`, `keyward init` or `keyward run` creates it")
 }
 
 fn message(data: &Path) -> String {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command};
 
-use super::names::source;
-use super::{Offer, Values};
+use super::names::{Values, source};
+use super::offer::Offer;
 use crate::cli::settings::Global;
 
 /// A command line as far as it is typed.

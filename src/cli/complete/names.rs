@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Arg;
 use serde::Deserialize;
 
-use super::{Offer, Values};
+use super::offer::Offer;
 use crate::cli::client::{Client, segment};
 use crate::cli::settings::Global;
 use keyward_api::wire::List;
@@ -189,6 +189,21 @@ fn built_in() -> Vec<Offer> {
     let offer =
         |entry: Entry<'_>| Offer { word: entry.id().to_string(), about: entry.name().to_owned() };
     Catalogue::built_in().entries().map(offer).collect()
+}
+
+/// What may stand at a place.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Values {
+    /// These words.
+    Words(Vec<Offer>),
+    /// A name that the gateway knows.
+    Names(Names),
+    /// The name of a file or directory.
+    Files,
+    /// A program.
+    Commands,
+    /// Anything else.
+    Unknown,
 }
 
 #[cfg(test)]

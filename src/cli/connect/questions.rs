@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 
 use crate::cli::connection::form::{self, Filled};
+use crate::cli::connection::given::Given;
+use crate::cli::connection::options::{New, Options};
 use crate::cli::connection::shape::Shapes;
-use crate::cli::connection::{New, Options};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output;
 use crate::cli::secret::{self, Typed};
-use crate::cli::terminal;
+use crate::cli::{output, terminal};
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
 use keyward_model::References;
 
@@ -141,7 +141,7 @@ impl Questions {
         })
     }
 
-    fn asked(&self, given: form::Given, auth: &AuthView) -> Result<Filled, Failure> {
+    fn asked(&self, given: Given, auth: &AuthView) -> Result<Filled, Failure> {
         let given = given.named(auth)?;
         given.check(auth)?;
         given.check_variables(&self.provider)?;

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::form::{Filled, Given};
+use super::api_path::path;
+use super::form::Filled;
+use super::given::Given;
+use super::options::New;
 use super::shape::Shapes;
-use super::{Add, New, connected, import, path};
+use super::{Add, connected, import};
 use crate::cli::client::Client;
-use crate::cli::consent;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output;
-use crate::cli::provider;
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
-use crate::cli::wait;
+use crate::cli::{consent, output, provider, wait};
 use keyward_api::wire::{self, ConnectionMade, ConnectionTested, ProviderView, TestOutcome};
 use keyward_model::{Connection, Shown};
 use keyward_state::directory::ConnectionState;

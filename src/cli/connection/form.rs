@@ -3,25 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use super::given::{Given, exposed};
 use super::secrets::{self, SecretSource};
 use super::shape::{self, Shapes};
 use super::url;
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::secret::{self, Typed};
-use crate::cli::terminal;
+use crate::cli::{output, terminal};
 use keyward_api::wire::{AuthView, FieldView, ProviderView, VariableView};
 use keyward_model::References;
-
-/// What the arguments say.
-#[derive(Debug, Default)]
-pub(in crate::cli) struct Given {
-    pub(in crate::cli) auth: Option<String>,
-    pub(in crate::cli) fields: BTreeMap<String, String>,
-    pub(in crate::cli) secrets: Vec<SecretSource>,
-    pub(in crate::cli) references: References,
-    pub(in crate::cli) variables: BTreeMap<String, String>,
-}
 
 /// A complete form.
 #[derive(Debug)]
@@ -219,14 +209,6 @@ fn unknown(name: &str, auth: &AuthView) -> Failure {
     let known: Vec<_> = auth.fields.iter().map(|field| field.name.as_str()).collect();
     Failure::usage(format!("`{}` has no field `{name}`", auth.id))
         .hint(format!("its fields are: {}", known.join(", ")))
-}
-
-pub(super) fn exposed(name: &str) -> Failure {
-    Failure::usage(format!("`{name}` is a secret: arguments can be read by other processes"))
-        .hint(format!(
-            "--secret-stdin {name}, --secret-file {name}=PATH, --secret-env {name}=VARIABLE, or type it \
-             when asked"
-        ))
 }
 
 fn lacking(field: &FieldView) -> Failure {

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::standing;
+use super::standing::standing;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Layout, Table};

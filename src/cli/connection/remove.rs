@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::path;
+use super::api_path::path;
 use crate::cli::client::{Client, segment};
 use crate::cli::confirm::Removal;
 use crate::cli::failure::Failure;

@@ -8,12 +8,11 @@ use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use serde::de::IgnoredAny;
 
-use super::path;
+use super::api_path::path;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::wait;
+use crate::cli::{output, wait};
 use keyward_api::wire::{CallAsk, CallView};
 
 /// What the API takes as a body.

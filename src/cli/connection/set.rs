@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::api_path::path;
 use super::settings::{self, Cleared};
-use super::{about, path, references};
+use super::{about, references};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::wait;
+use crate::cli::{output, wait};
 use keyward_model::{Connection, FieldReference, References, Shown};
 
 #[derive(Debug, Args)]

@@ -1,11 +1,10 @@
 //! `keyward connection test`: what the API found, for a person or a script.
 
-use super::path;
+use super::api_path::path;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::wait;
+use crate::cli::{output, wait};
 use keyward_api::wire::ConnectionTested;
 
 pub(super) async fn run(global: &Global, name: &str) -> Result<(), Failure> {

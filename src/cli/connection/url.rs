@@ -1,6 +1,6 @@
 //! Connection strings among the arguments of a database: `--field url=…` without a password, `--secret-env url=…` with one.
 
-use super::form::{Given, exposed};
+use super::given::{Given, exposed};
 use super::secrets::SecretSource;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;

@@ -1,6 +1,6 @@
 //! `keyward connection usage`: what it was used for, by whom, and how its tokens stand.
 
-use super::path;
+use super::api_path::path;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;

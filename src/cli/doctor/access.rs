@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use super::apps;
 use super::installation::{Installation, Resources};
 use super::report::Report;
+use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
-use keyward_model::{Agent, Connection, Failing, FetchedShown, FieldReference, Shown, TokenShown};
+use keyward_model::{Agent, Connection, Shown, TokenShown};
 use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
@@ -106,26 +107,6 @@ fn check_agent(
     // A rule may grant connections too; which agents it applies to is not checked here.
     let hint = format!("{keyward} agent bind {name} {connection}");
     Some((format!("agent {name} is bound to no connection"), hint))
-}
-
-/// Since when values cannot be fetched, and until when the last ones are used.
-pub(super) fn not_fetched(failing: &Failing, fetched: Option<&FetchedShown>) -> String {
-    let kept = fetched.map_or_else(
-        || "there is no earlier value".to_owned(),
-        |it| format!("the last ones are used until {:.0}", it.kept_until),
-    );
-    format!(
-        "cannot be fetched since {:.0}; {} attempts failed ({}); {kept}",
-        failing.since,
-        failing.count,
-        failing.message.as_deref().unwrap_or("no answer")
-    )
-}
-
-/// What to look at when values cannot be fetched.
-pub(super) fn source_remedy(reference: Option<&FieldReference>, global: &Global) -> String {
-    let from = reference.map_or("", |it| it.from.as_str());
-    global.remedy(&format!("`keyward source show {from}`"))
 }
 
 fn warn_all(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &mut Report) {

@@ -2,9 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::access::{not_fetched, source_remedy};
 use super::installation::{Installation, Resources};
 use super::report::Report;
+use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;

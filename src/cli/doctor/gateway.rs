@@ -5,13 +5,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use super::installation::Installation;
-use super::processes;
-use super::replicas;
 use super::report::Report;
+use super::{processes, replicas};
 use crate::cli::client::{self, Client};
 use crate::cli::failure::Exit;
 use crate::cli::health;
-use crate::cli::settings::{ProxyAt, dialable};
+use crate::cli::proxy_at::ProxyAt;
+use crate::cli::settings::dialable;
 use keyward_api::SOCKET_NAME;
 use keyward_api::wire::{Health, Status, TelemetryView};
 use keyward_net::processes as sockets;

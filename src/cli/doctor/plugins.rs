@@ -31,7 +31,7 @@ fn check_all(plugins: &[PluginView], global: &Global, report: &mut Report) {
             (_, Some(lacks)) => lacks.hint.clone(),
             (_, None) => continue,
         };
-        let standing = plugin::standing(plugin);
+        let standing = plugin::standing::standing(plugin);
         let message = format!("plugin {name} of agent {agent} is {standing}");
         report.warn(PLUGINS, message, global.remedy(&hint));
     }

@@ -1,7 +1,8 @@
 //! The environment of a program that uses a base URL and an API key instead of a proxy.
 
 use crate::cli::client::Client;
-use crate::cli::connection::{base_url, home, path};
+use crate::cli::connection::api_path::path;
+use crate::cli::connection::{base_url, home};
 use crate::cli::environment::Environment;
 use crate::cli::environment::files::Files;
 use crate::cli::failure::Failure;

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use self::files::{Files, Paths, Sources};
 use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
-use super::connection::state;
+use super::connection::standing::state;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
 use keyward_base::database::DatabaseProtocol;

@@ -46,7 +46,7 @@ struct Injection {
 
 #[derive(Deserialize)]
 struct Named {
-    name: String,
+    pub(super) name: String,
 }
 
 /// What `agent-vault vault service list` prints.

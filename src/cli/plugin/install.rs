@@ -6,19 +6,19 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::references::references;
+use super::standing::standing;
 use super::walk::Walk;
-use super::{file, references, standing, summary};
+use super::{file, summary};
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::connect::made::Made;
 use crate::cli::connect::{self, questions};
 use crate::cli::connection::shape::Shapes;
-use crate::cli::consent;
 use crate::cli::environment::DEFAULT_AGENT;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output;
-use crate::cli::secret;
 use crate::cli::settings::Global;
+use crate::cli::{consent, output, secret};
 use keyward_api::wire::List;
 use keyward_model::{
     Agent, Connection, PluggedView, PluginChange, PluginSpec, PluginView, Reference, Shown,

@@ -2,13 +2,13 @@
 
 use clap::Args;
 
-use super::{Named, standing};
+use super::named::Named;
+use super::standing::standing;
 use crate::cli::client::Client;
-use crate::cli::connection::path;
-use crate::cli::consent;
+use crate::cli::connection::api_path::path;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output;
 use crate::cli::settings::Global;
+use crate::cli::{consent, output};
 use keyward_api::wire::{self, ConnectionMade};
 use keyward_model::{PluggedView, PluginView, SlotView};
 use keyward_state::directory::{ConnectionState, PluginState, Renewal};

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{file, standing};
+use super::file;
+use super::standing::standing;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use keyward_api::wire::{List, ProviderView};

@@ -5,15 +5,12 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::reconnect;
 use crate::cli::client::Client;
-use crate::cli::connect;
 use crate::cli::connect::questions::{self, Questions, Way};
-use crate::cli::connection::Options;
+use crate::cli::connection::options::Options;
 use crate::cli::connection::shape::Shapes;
-use crate::cli::consent;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::terminal;
+use crate::cli::{connect, consent, output, terminal};
 use keyward_api::wire::ProviderView;
 use keyward_model::{Agent, Connection, Shown};
 use keyward_rules::provider::scope_words::worded_scopes;

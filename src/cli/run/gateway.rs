@@ -15,10 +15,10 @@ use tokio::io::AsyncReadExt;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::identity::Identity;
-use crate::cli::output;
+use crate::cli::proxy_at::ProxyAt;
 use crate::cli::serve::READY;
-use crate::cli::settings::{Global, ProxyAt};
-use crate::cli::wait;
+use crate::cli::settings::Global;
+use crate::cli::{output, wait};
 use keyward_api::SOCKET_NAME;
 
 /// The log file of a private gateway, in the data directory.

@@ -6,13 +6,11 @@ use std::io::{self, IsTerminal};
 use rustix::process::getpgrp;
 use rustix::termios::tcgetpgrp;
 
-use super::Args;
-use crate::cli::allow;
+use super::args::Args;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::terminal;
+use crate::cli::{allow, output, terminal};
 use keyward_model::{Agent, ManagedBy, Shown};
 use keyward_rules::policy::DefaultAction;
 

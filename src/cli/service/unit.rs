@@ -1,8 +1,6 @@
 //! The texts of a service's file: units of systemd, and a property list of launchd. The unit of a system is that of
 //! `deploy/keyward.service`.
 
-use super::LABEL;
-
 /// The unit that packages install.
 const SYSTEM_UNIT: &str = include_str!("../../../deploy/keyward.service");
 /// Its command, which names the paths of a package.
@@ -77,6 +75,8 @@ pub(super) fn property_list(words: &[String]) -> String {
          </dict>\n</plist>\n"
     )
 }
+
+pub(super) const LABEL: &str = "dev.keyward.gateway";
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,8 @@ mod variables;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Config, lines};
+use super::Config;
+use super::error::lines;
 use keyward_base::secret::Secret;
 use keyward_state::crypto::token::TokenHash;
 

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use super::browser::{Opened, cookie_name};
 use super::offers::{Choice, Offers};
-use super::target;
-use crate::activations;
+use super::target::target;
 use crate::auth::Caller;
 use crate::connection_test::has_test;
 use crate::context::Context;
 use crate::error::ApiError;
-use crate::rotations;
 use crate::state::Admin;
+use crate::{activations, rotations};
 use keyward_base::secret::Secret;
 use keyward_model::{
     ConnectSession, Connection, ConnectionSpec, ConnectionState, Record, Reference, User,

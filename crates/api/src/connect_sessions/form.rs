@@ -7,7 +7,7 @@ use http::HeaderMap;
 use zeroize::Zeroizing;
 
 use super::offers::{Offer, Offers};
-use super::render::Problem;
+
 use crate::consents::form_of;
 use crate::state::Admin;
 use keyward_base::secret::Secret;
@@ -97,4 +97,12 @@ impl FormReader<'_> {
 
 fn refused(message: &str) -> Problem {
     Problem { message: message.to_owned(), hint: None, may_insist: false }
+}
+
+/// What went wrong with the last attempt.
+pub(super) struct Problem {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+    /// Whether the same value may be tested as it is.
+    pub(super) may_insist: bool,
 }

@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::attempt::Attempt;
 use super::browser::Opened;
 use super::offers::Offers;
-use super::pages;
+use super::refusals;
 use crate::consents::see_other;
 use crate::context::Context;
 use crate::error::ApiError;
@@ -26,7 +26,7 @@ pub(super) async fn next(admin: &Admin, opened: &Opened, again: bool) -> Respons
     let has_failed = session.facts.state(now) == ConnectSessionState::Failed;
     if has_consented || (has_failed && !again) || !session.facts.is_live(now) {
         let url = opened.return_url(has_consented);
-        return url.map_or_else(|| pages::ended(admin), |url| see_other(&url));
+        return url.map_or_else(|| refusals::ended(admin), |url| see_other(&url));
     }
     match begin(admin, opened).await {
         Ok(url) => see_other(&url),
@@ -47,7 +47,7 @@ async fn failed(admin: &Admin, opened: &Opened, error: &ApiError) -> Response {
     let noted = admin.deps().flows.fail_connect_session(&opened.session, &why).await;
     match (noted, opened.return_url(false)) {
         (Ok(_), Some(url)) => see_other(&url),
-        _ => pages::failure(admin, error),
+        _ => refusals::failure(admin, error),
     }
 }
 

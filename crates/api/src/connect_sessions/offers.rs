@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::target;
+use super::target::target;
 use crate::error::ApiError;
 use crate::state::Admin;
 use crate::wire::{AuthView, ProviderView};

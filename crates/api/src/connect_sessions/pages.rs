@@ -11,11 +11,12 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use super::attempt::{Attempt, recorded};
 use super::browser::{NewBrowser, Opened};
-use super::form::{FormReader, KeyForm};
+use super::form::{FormReader, KeyForm, Problem};
 use super::headless;
 use super::offers::{Choice, Offer, Offers};
-use super::render::{self, Frame, OtherAccount, Problem};
-use super::target;
+use super::refusals::{ended, failure, foreign, unknown_browser};
+use super::render::{self, Frame, OtherAccount};
+use super::target::target;
 use crate::body::Segments;
 use crate::consents::{Visit, see_other};
 use crate::error::ApiError;
@@ -24,8 +25,6 @@ use keyward_model::{ConnectSession, ConnectSessionState, Record};
 use keyward_state::directory::ConnectStepError;
 use keyward_state::observe::event::Outcome;
 use keyward_vault::oauth::FlowState;
-
-const ASK_AGAIN: &str = "Ask for another link where you got this one.";
 
 /// The query of `/connect/session`.
 #[derive(Default)]
@@ -324,29 +323,4 @@ async fn other_browser(admin: &Admin, session: &Record<ConnectSession>) -> Respo
         "If that was not you, ask for another link, and say that this one was opened.",
     );
     render::refused(&brand, StatusCode::FORBIDDEN, why, remedy)
-}
-
-fn unknown_browser(admin: &Admin) -> Response {
-    let brand = admin.deps().connect.borrow().branding.clone();
-    let why = "This browser did not open the link, or the link has ended.";
-    render::refused(&brand, StatusCode::FORBIDDEN, why, ASK_AGAIN)
-}
-
-fn foreign(admin: &Admin) -> Response {
-    let brand = admin.deps().connect.borrow().branding.clone();
-    let why = "This form was sent by another site.";
-    render::refused(&brand, StatusCode::FORBIDDEN, why, "Open the link, and use its own buttons.")
-}
-
-pub(super) fn ended(admin: &Admin) -> Response {
-    let brand = admin.deps().connect.borrow().branding.clone();
-    let why = "This link has ended: links work once, and for 30 minutes.";
-    render::refused(&brand, StatusCode::GONE, why, ASK_AGAIN)
-}
-
-pub(super) fn failure(admin: &Admin, error: &ApiError) -> Response {
-    let text = error.text();
-    let brand = admin.deps().connect.borrow().branding.clone();
-    let why = crate::html::sentence(&text.message);
-    render::refused(&brand, text.code.status(), &why, "Nothing was kept. Open the link again.")
 }

@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 
-use super::form::{FIELD, VARIABLE};
+use super::form::{FIELD, Problem, VARIABLE};
 use super::offers::{Offer, Offers};
 use crate::consents::asks_for;
 use crate::html::{FormField, FormInput, HtmlPage, sentence};
@@ -20,14 +20,6 @@ pub(super) struct Frame {
     pub(super) connection: Option<String>,
     /// Where the browser can go back to.
     pub(super) back: Option<String>,
-}
-
-/// What went wrong with the last attempt.
-pub(super) struct Problem {
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
-    /// Whether the same value may be tested as it is.
-    pub(super) may_insist: bool,
 }
 
 /// A decision about another account.

@@ -2,7 +2,8 @@
 
 use http::Uri;
 
-use super::{as_agent, in_session, stop};
+use super::agent::{as_agent, in_session};
+use super::stop;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::state::Admin;

@@ -1,18 +1,18 @@
 //! `/hooks/…` in the open: takes the requests of services. Their signature is the only authentication. A service learns
 //! the status; the reason of a refusal is in the audit log and shown with the hook.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, extract};
+use axum::{Json, Router, extract};
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Uri, header};
 
-use crate::body::{Segments, collect};
+use crate::body::Segments;
+use crate::body_bytes::collect;
 use crate::error::ApiError;
 use crate::state::Admin;
 use crate::wire::HookAccepted;

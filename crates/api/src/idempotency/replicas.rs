@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Fingerprint, KEPT_FOR, KeptAnswer, KeyOwner, OwnKey};
+use super::keys::{Fingerprint, KEPT_FOR, KeptAnswer, KeyOwner, OwnKey};
 use crate::error::ApiError;
 use crate::request_refusal::RequestRefusal;
 use keyward_state::directory::{Credential, Directory};

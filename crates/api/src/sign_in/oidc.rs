@@ -18,14 +18,14 @@ use keyward_vault::oidc::{
 };
 use zeroize::Zeroizing;
 
-use super::provisioning::user_of;
-use super::{Browser, Proved, SignedIn};
+use super::attempt::{Browser, Proved, SignedIn};
+use super::provisioning::{Refused, user_of};
 use crate::change_record::PendingRecord;
 use crate::consents::{self, see_other};
 use crate::error::ApiError;
 use crate::html::{HtmlPage, sentence};
-use crate::network::Visit;
 use crate::state::Admin;
+use crate::visit::Visit;
 
 /// The cookie of a sign-in that has begun. RFC 6265bis §4.1.3 for the prefix.
 const SECURE_COOKIE: &str = "__Host-keyward-oidc";
@@ -56,16 +56,6 @@ pub fn own_path(text: &str) -> &str {
 struct Open {
     party: Arc<RelyingParty>,
     visit: Visit,
-}
-
-/// Why a browser is not signed in.
-pub(super) enum Refused {
-    /// By the provider, or by its answer.
-    Provider(SignInError),
-    /// The user is paused, or became an end user.
-    Paused,
-    /// By the directory, or because of a fault.
-    Api(ApiError),
 }
 
 /// A browser that is signed in.

@@ -8,13 +8,13 @@ use axum::extract::{Extension, State};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, header};
 
-use super::{Browser, Proved};
+use super::attempt::{Browser, Proved};
 use crate::body::Body;
 use crate::change_record::PendingRecord;
 use crate::error::ApiError;
-use crate::network::Visit;
 use crate::request_refusal::RequestRefusal;
 use crate::state::Admin;
+use crate::visit::Visit;
 use crate::wire::{PasskeyRequest, UsedCredential};
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_model::{Nothing, SignInMethod};

@@ -1,8 +1,8 @@
 //! Sign-in with a password, and with a one-time code if the user has a key. Unknown users, those without a password and
 //! those with another one get the same answer after the same time.
 
+use super::attempt::{Browser, Proved};
 use super::limits::{CodeTry, PasswordTry, network};
-use super::{Browser, Proved};
 use crate::auth::named_org;
 use crate::change_record::PendingRecord;
 use crate::error::ApiError;

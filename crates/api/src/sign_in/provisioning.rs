@@ -9,8 +9,8 @@ use keyward_model::{ManagedBy, Record, Resource, Role, User, UserFacts, UserSpec
 use keyward_state::directory::{DirectoryError, View};
 use keyward_vault::oidc::{Arrived, SignInError};
 
-use super::Browser;
-use super::oidc::Refused;
+use super::attempt::Browser;
+
 use crate::change_record::PendingRecord;
 use crate::error::ApiError;
 
@@ -143,6 +143,16 @@ fn role_of(role: SignInRole) -> Role {
         SignInRole::Member => Role::Member,
         SignInRole::Admin => Role::Admin,
     }
+}
+
+/// Why a browser is not signed in.
+pub(super) enum Refused {
+    /// By the provider, or by its answer.
+    Provider(SignInError),
+    /// The user is paused, or became an end user.
+    Paused,
+    /// By the directory, or because of a fault.
+    Api(ApiError),
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod install;
 mod manifest;
+mod slot;
 
 use axum::Router;
 use axum::extract::{Path, Query};
@@ -9,10 +10,11 @@ use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use self::slot::{choices, limits};
 use super::connections::{renewal_verb, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Tone, ago, chips, count, empty, head, lock, mark, search, state};
+use crate::parts::{Action, Tone, ago, count, empty, head, lock, mark, search, state};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::List;
 use keyward_model::{
@@ -158,13 +160,6 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
     Ok(Page::new(&visit, Section::Plugins, &plugin.name, content))
 }
 
-/// Connections that fit a slot.
-async fn choices(visit: &Visit, provider: &str) -> Result<Vec<Shown<Connection>>, Stop> {
-    let path = format!("/connections?limit=200&provider={}", segment(provider));
-    let list: List<Shown<Connection>> = visit.get(&path).await?;
-    Ok(list.items)
-}
-
 fn standing(plugin: &PluginView) -> Markup {
     let class = match plugin.state {
         PluginState::Ready => return html! {},
@@ -203,16 +198,6 @@ fn slot_row(plugin: &PluginView, slot: &SlotView, writes: bool) -> Markup {
                 Some(plugged) => (plugged_in(plugin, plugged, &slot.scope_words, writes)),
                 None => p.why { "No connection is chosen." }
             }
-        }
-    }
-}
-
-/// What a slot allows.
-fn limits(methods: &[String], paths: &[String]) -> Markup {
-    html! {
-        @if methods.is_empty() && paths.is_empty() { "All requests that the account allows" } @else {
-            "Only " @if methods.is_empty() { "requests" } @else { span.method { (methods.join(", ")) } }
-            @if !paths.is_empty() { " at " code { (paths.join(", ")) } }
         }
     }
 }
@@ -305,9 +290,4 @@ fn remove<'a>(plugin: &'a PluginView, path: &str, tag: Option<&'a str>) -> Actio
         class: "danger",
         ..Action::default()
     }
-}
-
-/// Hosts of a connection, for a summary.
-fn hosts(connection: &Shown<Connection>) -> Markup {
-    chips(&connection.facts.hosts)
 }

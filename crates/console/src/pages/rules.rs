@@ -1,6 +1,7 @@
 //! `/rules`: what agents may do, in the order in which it is decided: rules of the file, stored rules, bindings, sets of
 //! hosts, the default. A tester on top shows what each of them says about one request.
 
+mod asked;
 mod form;
 mod list;
 mod sentence;
@@ -10,7 +11,6 @@ use axum::Router;
 use axum::extract::{Path, Query};
 use axum::routing::get;
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
@@ -19,25 +19,12 @@ use crate::visit::{Console, Stop, Tagged, Visit, segment};
 use keyward_api::wire::List;
 use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
 
+use self::asked::Asked;
 use sentence::Sentence;
 pub(super) use sentence::decider;
 
 /// Agents that a form offers; the names of others are typed.
 const AGENTS: usize = 200;
-
-/// The query of the page: the request of the tester, and that of a new rule.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Asked {
-    agent: Option<String>,
-    method: Option<String>,
-    url: Option<String>,
-    graphql: Option<String>,
-    new: Option<String>,
-    host: Option<String>,
-    path: Option<String>,
-    from: usize,
-}
 
 pub(super) fn routes() -> Router<Console> {
     Router::new()

@@ -14,9 +14,7 @@ use serde::Deserialize;
 use super::connections::state_of;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{
-    Action, Subpage, chips, copyable, count, empty, facts, head, mark, search, settings_nav,
-};
+use crate::parts::{Action, Subpage, chips, count, empty, facts, head, mark, search, settings_nav};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
 use keyward_model::{App, Connection, Shown};
@@ -259,9 +257,4 @@ fn danger(provider: &ProviderView, connections: &[Shown<Connection>], tag: Optio
         ..Action::default()
     };
     remove.show()
-}
-
-/// A definition to read or copy.
-fn shown(yaml: &str) -> Markup {
-    copyable(yaml)
 }

@@ -1,19 +1,9 @@
 //! Records of sessions with databases.
 
-use std::sync::Arc;
-
 use super::Record;
-use keyward_base::database::DatabaseEndpoint;
+use super::database_session::DatabaseSession;
 use keyward_rules::policy::DatabasePermit;
 use keyward_state::observe::event::Event;
-
-/// A session with a database.
-#[derive(Debug)]
-pub(super) struct DatabaseSession {
-    pub(super) endpoint: Arc<DatabaseEndpoint>,
-    /// The role that Keyward logs in as.
-    pub(super) role: Option<String>,
-}
 
 impl Record {
     /// The permit of a session with a database.

@@ -8,10 +8,7 @@ use http::request::Parts;
 use http::{Method, Request, Uri, Version};
 
 use super::agent_upgrade::{AgentUpgrade, PendingStream};
-use super::held_body::hold;
-use super::push_start;
 use crate::body::request_body::RequestBody;
-use crate::gateway::Gateway;
 use crate::policy_query::PolicyQuery;
 use crate::refusal::Refusal;
 use crate::session::{Session, TargetSource};
@@ -19,8 +16,6 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, OrgId};
 use keyward_base::limits::Limits;
 use keyward_base::pattern::DecodedPath;
-use keyward_rules::git_push::RequestedPush;
-use keyward_rules::graphql::Operations;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::{PolicyRequest, Reason, overrides};
 
@@ -30,7 +25,7 @@ static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connect
 /// A checked request. Boxed, because it moves through many stages.
 #[derive(Debug)]
 pub struct Inbound {
-    query: Arc<PolicyQuery>,
+    pub(super) query: Arc<PolicyQuery>,
     upgrade: Option<AgentUpgrade>,
     /// The org whose upstream streams it may share.
     org: OrgId,
@@ -199,35 +194,6 @@ impl Inbound {
     /// The input of the policy decision.
     pub fn asked(&self) -> PolicyRequest<'_> {
         self.query.asked()
-    }
-
-    /// Reads what the decision depends on: the references of a push, or the GraphQL operations of another body. The body
-    /// that is sent is the one that was judged. `false`: they are known.
-    ///
-    /// # Errors
-    /// When the body is too large or never ends.
-    pub async fn read_body(&mut self, gateway: &Gateway) -> Result<bool, Refusal> {
-        // Not shared yet: streams depend on the query of a permit, and this one has none.
-        if RequestedPush::is_asked(&self.query.method, &self.query.path) {
-            if self.query.push.is_some() {
-                return Ok(false);
-            }
-            let refs = push_start::read(gateway, self).await?;
-            let mut query = PolicyQuery::clone(&self.query);
-            query.push = Some(refs);
-            self.query = Arc::new(query);
-            return Ok(true);
-        }
-        if self.query.operations.is_some() {
-            return Ok(false);
-        }
-        let body = hold(gateway, self).await?;
-        let fields = &self.head.headers;
-        let operations = Operations::read(fields, self.head.uri.query(), &body);
-        let mut query = PolicyQuery::clone(&self.query);
-        query.operations = Some(operations);
-        self.query = Arc::new(query);
-        Ok(true)
     }
 
     /// The agent whose memory budget is charged.

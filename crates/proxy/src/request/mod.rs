@@ -4,4 +4,5 @@
 pub mod agent_upgrade;
 pub mod held_body;
 pub mod inbound;
+mod judged_body;
 pub mod push_start;

@@ -104,7 +104,7 @@ impl Revocation {
         let connection = permit.wanted().map(|it| (it.connection.clone(), it.name.clone()));
         let used = connection.as_ref().map(|(id, _)| id.clone());
         let agent = dependencies.agent.clone();
-        let open = OpenExchange::begun(agent, Subject::Request(query.clone()), record);
+        let open = begun(agent, Subject::Request(query.clone()), record);
         self.current.begin(OpenExchange { connection, ..open });
         dependencies.activity = Some(Activity::Exchange(query, used));
     }
@@ -113,7 +113,7 @@ impl Revocation {
     pub fn begin_tunnel(&self, target: &Target, record: &Record) {
         if let Some(dependencies) = &mut *self.dependencies.lock() {
             let (agent, subject) = (dependencies.agent.clone(), Subject::Tunnel(target.clone()));
-            self.current.begin(OpenExchange::begun(agent, subject, record));
+            self.current.begin(begun(agent, subject, record));
             dependencies.activity = Some(Activity::Tunnel(target.clone()));
         }
     }
@@ -122,7 +122,7 @@ impl Revocation {
     pub fn begin_database(&self, permit: &Arc<DatabasePermit>, record: &Record) {
         if let Some(dependencies) = &mut *self.dependencies.lock() {
             let subject = Subject::Database(permit.shared_endpoint().clone());
-            let open = OpenExchange::begun(dependencies.agent.clone(), subject, record);
+            let open = begun(dependencies.agent.clone(), subject, record);
             let wanted = permit.wanted();
             let connection = Some((wanted.connection.clone(), wanted.name.clone()));
             self.current.begin(OpenExchange { connection, ..open });
@@ -237,5 +237,20 @@ impl Activity {
                     && permitted
             }
         }
+    }
+}
+
+/// The exchange of `record`, which has just begun.
+fn begun(agent: Agent, subject: Subject, record: &Record) -> OpenExchange {
+    OpenExchange {
+        exchange: record.id().clone(),
+        agent,
+        since: record.time(),
+        subject,
+        is_websocket: false,
+        connection: None,
+        received: record.bytes_in(),
+        sent: None,
+        cut_by: None,
     }
 }

@@ -9,7 +9,7 @@ use http_body::Body;
 
 use super::head::HeadChanges;
 use super::lease::Lease;
-use super::plan::SendPlan;
+use super::plan::{Plaintext, SendPlan};
 use super::retries::Retries;
 use super::sent::{Challenged, Sent};
 use super::signing::{SignedUri, Signing};
@@ -25,13 +25,12 @@ use crate::refusal::Refusal;
 use crate::request::agent_upgrade::AgentUpgrade;
 use crate::request::inbound::Inbound;
 use crate::sockets::progress::stalled;
-use keyward_base::host::{Scheme, Target};
+use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
 use keyward_base::settings::Wait;
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::sign::Signer;
 use keyward_rules::inject::write::WriteError;
-use keyward_rules::policy::Permit;
 
 /// A request that may be sent. Made only by [`Outbound::prepare`].
 #[must_use]
@@ -54,16 +53,6 @@ pub struct Outbound {
     retries: Option<Arc<Retries>>,
     /// Whether the credential waits for the host's challenge and is not in the request.
     awaits_challenge: bool,
-}
-
-/// Whether the request may go over cleartext.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Plaintext {
-    /// The request carries no credential.
-    Harmless,
-    /// A rule allows it, to addresses on the explicit private list only.
-    PrivateOnly,
-    Never,
 }
 
 impl Outbound {
@@ -199,38 +188,4 @@ fn writes<'a>(
     let mut writes = credential.writes.iter();
     let scoped = writes.find(|scoped| scoped.matches(target, path));
     scoped.map(|scoped| &*scoped.what).ok_or(WriteError::NoPlace)
-}
-
-impl Plaintext {
-    fn of(permit: &Permit, has_credential: bool) -> Self {
-        match (has_credential, permit.plaintext()) {
-            (false, _) => Self::Harmless,
-            (true, true) => Self::PrivateOnly,
-            (true, false) => Self::Never,
-        }
-    }
-
-    /// Whether the request may go to `target`, over an address that is on the private list or not.
-    pub fn allows(self, scheme: Scheme, private: bool) -> bool {
-        match (scheme, self) {
-            (Scheme::Https, _) | (Scheme::Http, Self::Harmless) => true,
-            (Scheme::Http, Self::PrivateOnly) => private,
-            (Scheme::Http, Self::Never) => false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_credential_goes_over_cleartext_only_by_rule_and_to_the_private_list() {
-        for private in [false, true] {
-            assert!(!Plaintext::Never.allows(Scheme::Http, private));
-            assert_eq!(Plaintext::PrivateOnly.allows(Scheme::Http, private), private);
-            assert!(Plaintext::Never.allows(Scheme::Https, private));
-            assert!(Plaintext::Harmless.allows(Scheme::Http, private));
-        }
-    }
 }

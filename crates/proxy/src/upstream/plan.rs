@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::outbound::Plaintext;
 use super::retries::Retries;
 use crate::pool::http1::PoolKey;
 use crate::pool::interim::Interim;
+use keyward_base::host::Scheme;
 use keyward_rules::inject::tls::ConnectionTls;
+use keyward_rules::policy::Permit;
 
 /// How a request is sent.
 #[derive(Debug)]
@@ -30,5 +31,49 @@ impl SendPlan {
     /// Whether the request may be sent over cleartext to an address that is on the private list or not.
     pub fn allows(&self, private: bool) -> bool {
         self.plaintext.allows(self.key.target.scheme(), private)
+    }
+}
+
+/// Whether the request may go over cleartext.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Plaintext {
+    /// The request carries no credential.
+    Harmless,
+    /// A rule allows it, to addresses on the explicit private list only.
+    PrivateOnly,
+    Never,
+}
+
+impl Plaintext {
+    pub(super) fn of(permit: &Permit, has_credential: bool) -> Self {
+        match (has_credential, permit.plaintext()) {
+            (false, _) => Self::Harmless,
+            (true, true) => Self::PrivateOnly,
+            (true, false) => Self::Never,
+        }
+    }
+
+    /// Whether the request may go to `target`, over an address that is on the private list or not.
+    pub fn allows(self, scheme: Scheme, private: bool) -> bool {
+        match (scheme, self) {
+            (Scheme::Https, _) | (Scheme::Http, Self::Harmless) => true,
+            (Scheme::Http, Self::PrivateOnly) => private,
+            (Scheme::Http, Self::Never) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_goes_over_cleartext_only_by_rule_and_to_the_private_list() {
+        for private in [false, true] {
+            assert!(!Plaintext::Never.allows(Scheme::Http, private));
+            assert_eq!(Plaintext::PrivateOnly.allows(Scheme::Http, private), private);
+            assert!(Plaintext::Never.allows(Scheme::Https, private));
+            assert!(Plaintext::Harmless.allows(Scheme::Http, private));
+        }
     }
 }

@@ -7,7 +7,7 @@ use axum::extract::Query;
 use maud::{Markup, html};
 
 use super::manifest::{Wrong, changes, read};
-use super::{choices, hosts, limits};
+use super::slot::{choices, hosts, limits};
 use crate::frame::{Page, Section};
 use crate::pages::connections::state_of;
 use crate::parts::{head, mark, remedy};

@@ -2,8 +2,9 @@
 
 use maud::{Markup, html};
 
+use super::asked::Asked;
 use super::sentence::Sentence;
-use super::{Asked, list, tester};
+use super::{list, tester};
 use crate::frame::{Page, Section};
 use crate::parts::{Field, head};
 use crate::visit::{Stop, Tagged, Visit, segment};

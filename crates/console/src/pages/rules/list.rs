@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::Asked;
+use super::asked::Asked;
 use super::sentence::{Sentence, label};
 use super::tester::Tested;
 use crate::icons::Icon;

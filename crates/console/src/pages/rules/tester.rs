@@ -2,7 +2,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::Asked;
+use super::asked::Asked;
 use super::sentence::decider;
 use crate::pages::traffic::decided;
 use crate::visit::{Stop, Visit, segment, sentence};

@@ -5,9 +5,8 @@ use axum::extract::Query;
 use maud::{Markup, html};
 
 use super::definition::{Checked, Given, TEXT_CHARS_MAX, Wrong};
-use super::shown;
 use crate::frame::{Page, Section};
-use crate::parts::{chips, facts, head, remedy};
+use crate::parts::{chips, copyable, facts, head, remedy};
 use crate::visit::{Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{ProviderSource, ProviderView};
 use keyward_rules::provider::Provider;
@@ -189,7 +188,7 @@ fn fits(visit: &Visit, given: &Given, checked: &Checked) -> Markup {
     let body = serde_json::Value::Object(checked.definition.clone());
     html! {
         (correct(provider))
-        @if !given.is_text() { details { summary { "Definition" } (shown(&given.yaml())) } }
+        @if !given.is_text() { details { summary { "Definition" } (copyable(&given.yaml())) } }
         @if visit.is_admin() {
             form data-api="POST /providers" data-body=(body) data-to="/services/{id}" data-done="Added. Connect an account next." {
                 div.actions { button.first { "Add service" } }

@@ -1,0 +1,118 @@
+//! What the API shows of a connection: its facts, its hosts, and what it needs from people.
+
+use super::state::Admin;
+use keyward_model::{Connection, ConnectionShown, Shown, SshKeyShown};
+use keyward_rules::provider::{AuthKind, Catalogue, Instance};
+use keyward_state::directory::{ConnectionRecord, Due, DueBy, Need, Remedies};
+
+/// With what only the vault knows: how its token is, and what was granted.
+pub(super) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
+    let vault = &admin.deps().vault;
+    let token = vault.status(connection).await;
+    let mut view = view(admin, connection);
+    scopes(admin, connection, &mut view.facts);
+    if view.facts.remedy.is_none() && token.as_ref().is_some_and(|it| it.failing.is_some()) {
+        view.facts.remedy = vault.remedy(connection, Need::Token);
+    }
+    view.facts.token = token;
+    let references = vault.reference_status(connection).await;
+    view.facts.fetched = references.fetched;
+    view.facts.fetch_failing = references.failing;
+    view.facts.ssh_key = ssh_key(admin, connection).await;
+    view.facts.last_used = admin.deps().metrics.usage.last_used(&connection.id);
+    view
+}
+
+pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
+    let (catalogue, directory) =
+        (admin.deps().vault.catalogue(&connection.org), admin.deps().directory.view());
+    let remedies = Remedies::in_view(connection, &catalogue, &directory);
+    let soon = || remedies.remedy(Need::Credential).filter(|_| ends_soon(admin, connection));
+    let facts = connection.facts.clone();
+    connection.shown(ConnectionShown {
+        state: facts.state,
+        owner: facts.owner,
+        visibility: facts.visibility,
+        hosts: hosts(&catalogue, connection),
+        database: instance(&catalogue, connection)
+            .and_then(|instance| Some(instance.database?.url())),
+        git_hosts: git_hosts(&catalogue, connection),
+        granted: facts.granted,
+        account: facts.account.or(facts.whose),
+        ends: facts.ends,
+        rotated: facts.rotated,
+        rotation: facts.rotation,
+        due: connection.due(),
+        remedy: remedies.remedy(Need::Use).or_else(soon),
+        renewal: Some(remedies.renewal()),
+        ..ConnectionShown::default()
+    })
+}
+
+/// Whether it wants another credential within the time of the first reminder: its secret, its consent, or the
+/// registration of its client ends.
+fn ends_soon(admin: &Admin, connection: &ConnectionRecord) -> bool {
+    let (now, directory) = (admin.deps().clock.now(), admin.deps().directory.view());
+    let app = connection.app_id().and_then(|id| directory.app(&connection.org, id));
+    let registered = app.and_then(|app| app.facts.registered.as_ref()?.expires);
+    let consented = connection.facts.ends.into_iter().chain(registered);
+    let consented = consented.map(|at| Due { at, why: DueBy::Expires });
+    connection.due().into_iter().chain(consented).any(|due| due.is_near(now))
+}
+
+/// What was asked for, and what of it was not given; nothing for kinds without scopes.
+pub(super) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut ConnectionShown) {
+    let (catalogue, view) =
+        (admin.deps().vault.catalogue(&connection.org), admin.deps().directory.view());
+    let provider = catalogue.get(&connection.provider);
+    let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
+    let app = connection.app_id().and_then(|app| view.app(&connection.org, app));
+
+    let oauth = auth.and_then(|auth| auth.oauth.as_deref());
+    let requested = match (connection.scopes.is_empty(), oauth) {
+        (false, _) => connection.scopes.clone(),
+        (true, Some(oauth)) => app.map_or_else(|| oauth.clone(), |app| app.applied(oauth)).scopes,
+        (true, None) => Vec::new(),
+    };
+    let granted = &connection.facts.granted;
+    // Without any, the provider does not tell.
+    if !granted.is_empty() {
+        let missing = requested.iter().filter(|scope| !granted.contains(scope));
+        shown.missing = missing.cloned().collect();
+    }
+    let all = requested.iter().chain(granted);
+    shown.scope_words = provider.map(|provider| provider.words_for(all)).unwrap_or_default();
+    shown.requested = requested;
+    shown.inherited = app.map(|app| app.settings.requests.clone()).unwrap_or_default();
+}
+
+/// The hosts that the connection owns; none when its provider left the catalogue.
+pub(super) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
+    let instance = instance(catalogue, connection);
+    instance.into_iter().flat_map(|i| i.hosts).map(|host| host.to_string()).collect()
+}
+
+fn instance(catalogue: &Catalogue, connection: &ConnectionRecord) -> Option<Instance> {
+    let provider = catalogue.get(&connection.provider)?;
+    let auth = provider.auth(connection.auth.as_deref())?;
+    provider.instantiate(auth, &connection.host_variables()).ok()
+}
+
+/// Those whose repositories git reaches over HTTPS.
+fn git_hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
+    let provider = catalogue.get(&connection.provider);
+    let auth = provider.and_then(|it| Some((it, it.auth(connection.auth.as_deref())?)));
+    let found = auth.map(|(it, auth)| it.git_hosts(auth, &connection.host_variables()));
+    found.unwrap_or_default().iter().map(ToString::to_string).collect()
+}
+
+/// The SSH key of a connection, if it is one that can be opened.
+async fn ssh_key(admin: &Admin, connection: &ConnectionRecord) -> Option<SshKeyShown> {
+    let vault = &admin.deps().vault;
+    let catalogue = vault.catalogue(&connection.org);
+    let auth = catalogue.get(&connection.provider)?.auth(connection.auth.as_deref())?;
+    if auth.kind != AuthKind::SshKey {
+        return None;
+    }
+    Some(vault.known_ssh_identity(&connection.org, &connection.id).await.ok()?.shown())
+}

@@ -1,0 +1,185 @@
+//! The rules in force that a caller may see, in their order: of the file, stored, and of bindings and host sets.
+
+use std::sync::Arc;
+
+use super::auth::Caller;
+use super::context::Context;
+use super::state::Admin;
+use keyward_base::id::OrgId;
+use keyward_model::{ManagedBy, Record, Rule, RuleShown, RuleSpec, RuleStanding};
+use keyward_rules::host_sets::{Allowance, HostSet, HostSets};
+use keyward_rules::policy::DefaultAction;
+use keyward_rules::policy::explain::ActionKind;
+use keyward_state::directory::{AgentRecord, View};
+use keyward_state::rulebook::PlacedRule;
+
+/// With the rule that leaves no request to it.
+pub(super) fn with_shadow(context: &Context, mut rule: RuleShown) -> RuleShown {
+    let rulebook = &context.deps().rulebook;
+    rule.standing.shadowed_by = rulebook.shadow(context.caller.org(), &label(&rule));
+    rule
+}
+
+/// As audit and explain name it.
+pub(super) fn label(rule: &RuleShown) -> String {
+    match (rule.managed_by, &rule.spec.name) {
+        (Some(ManagedBy::Store), Some(name)) => format!("store:{name}"),
+        _ => rule.id.clone(),
+    }
+}
+
+/// All rules that a caller may see, numbered in their order.
+pub(super) fn effective(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
+    let (org, rulebook) = (caller.org(), &admin.deps().rulebook);
+    let (view, rules) = (admin.deps().directory.view(), rulebook.rules());
+    let explicit = rules.iter().filter(|rule| rule.org == *org).map(explicit);
+    let mut all: Vec<_> = explicit.chain(stored(&view, org)).collect();
+    all.extend(bindings(admin, caller));
+    all.extend(allowed(admin, caller));
+    all.push(default(rulebook.default_action()));
+    for (at, rule) in all.iter_mut().enumerate() {
+        rule.standing.number = at + 1;
+    }
+    all
+}
+
+fn explicit(rule: &PlacedRule) -> RuleShown {
+    let action = rule.action.or(Some(ActionKind::Inject));
+    // Its path in the file, `rules[3]`, says nothing that its line does not.
+    let place = rule.place.rsplit_once(": ").map_or(&*rule.place, |(at, _)| at).to_owned();
+    RuleShown {
+        standing: RuleStanding { place: Some(place), ..RuleStanding::default() },
+        managed_by: Some(ManagedBy::File),
+        ..unmanaged(rule.label(), RuleSpec { action, ..rule.spec.clone() })
+    }
+}
+
+fn stored(view: &View, org: &OrgId) -> Vec<RuleShown> {
+    let shown = |rule: &Arc<Record<Rule>>| RuleShown {
+        managed_by: Some(rule.managed_by),
+        created: Some(rule.created),
+        updated: rule.updated,
+        ..unmanaged(rule.id.to_string(), with_names(view, rule))
+    };
+    view.rules_in_order(org).iter().map(shown).collect()
+}
+
+/// The spec with names instead of ids.
+fn with_names(view: &View, rule: &Record<Rule>) -> RuleSpec {
+    let mut spec = rule.spec.clone();
+    for agent in spec.agents.iter_mut().flatten() {
+        if let Some(found) = view.find_agent(&rule.org, agent) {
+            agent.clone_from(&found.name);
+        }
+    }
+    if let Some(connection) = &mut spec.use_connection
+        && let Some(found) = view.find_connection(&rule.org, connection)
+    {
+        connection.clone_from(&found.name);
+    }
+    RuleSpec { action: spec.action.or(Some(ActionKind::Inject)), ..spec }
+}
+
+fn unmanaged(id: String, spec: RuleSpec) -> RuleShown {
+    let standing = RuleStanding::default();
+    RuleShown { id, spec, standing, managed_by: None, created: None, updated: None }
+}
+
+fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
+    let directory = admin.deps().directory.view();
+    let mut all = Vec::new();
+    for agent in directory.agents().filter(|agent| caller.sees_agent(agent)) {
+        for binding in &agent.facts.bindings {
+            let Some(connection) = directory.connection(caller.org(), &binding.connection) else {
+                continue;
+            };
+            let id = format!("binding:{}", connection.id);
+            let whole = RuleSpec {
+                agents: Some(vec![agent.name.clone()]),
+                hosts: super::connection_view::hosts(
+                    &admin.deps().vault.catalogue(&connection.org),
+                    connection,
+                ),
+                action: Some(ActionKind::Inject),
+                use_connection: Some(connection.name.clone()),
+                ..RuleSpec::default()
+            };
+            if binding.direct {
+                let actions = binding.limits.allow.clone();
+                let deny = &binding.limits.deny;
+                let denied = (!deny.is_empty()).then(|| RuleSpec {
+                    actions: deny.clone(),
+                    action: Some(ActionKind::Deny),
+                    use_connection: None,
+                    ..whole.clone()
+                });
+                all.extend(denied.map(|spec| unmanaged(id.clone(), spec)));
+                all.push(unmanaged(id, RuleSpec { actions, ..whole }));
+                continue;
+            }
+            let plugins = directory.plugins_of(caller.org(), &agent.id);
+            let slots = plugins.flat_map(|plugin| plugin.slots_with(&connection.id));
+            all.extend(slots.map(|slot| {
+                let (methods, paths) = (slot.methods.clone(), slot.paths.clone());
+                let actions = slot.allow.clone();
+                let spec = RuleSpec { methods, paths, actions, ..whole.clone() };
+                unmanaged(id.clone(), spec)
+            }));
+        }
+    }
+    let order = |rule: &RuleShown| (rule.spec.agents.clone(), rule.spec.use_connection.clone());
+    all.sort_by_cached_key(order);
+    all
+}
+
+/// The sets of hosts that some agents may reach.
+fn allowed(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
+    let directory = admin.deps().directory.view();
+    let mut all = Vec::new();
+    for set in HostSets::built_in().all() {
+        let has_it = |agent: &&Arc<AgentRecord>| {
+            agent.allow.iter().flatten().any(|name| *name == *set.id) && caller.sees_agent(agent)
+        };
+        let mut agents: Vec<_> =
+            directory.agents().filter(has_it).map(|agent| agent.name.clone()).collect();
+        if !agents.is_empty() {
+            agents.sort_unstable();
+            all.extend(of_set(set, &agents));
+        }
+    }
+    all
+}
+
+/// A rule for all hosts of the set with the same methods and paths.
+fn of_set(set: &HostSet, agents: &[String]) -> Vec<RuleShown> {
+    let mut specs: Vec<RuleSpec> = Vec::new();
+    for Allowance { hosts, methods, paths, .. } in HostSets::built_in().allowances(set) {
+        let (hosts, methods, paths) = (texts(hosts), texts(methods), texts(paths));
+        match specs.iter_mut().find(|spec| spec.methods == methods && spec.paths == paths) {
+            Some(spec) => spec.hosts.extend(hosts),
+            None => specs.push(RuleSpec { hosts, methods, paths, ..RuleSpec::default() }),
+        }
+    }
+    if set.every_host {
+        specs.push(RuleSpec::default());
+    }
+    let rule = |spec| {
+        let spec =
+            RuleSpec { agents: Some(agents.to_vec()), action: Some(ActionKind::Pass), ..spec };
+        unmanaged(format!("allow:{}", set.id), spec)
+    };
+    specs.into_iter().map(rule).collect()
+}
+
+fn texts(all: &[impl ToString]) -> Vec<String> {
+    all.iter().map(ToString::to_string).collect()
+}
+
+fn default(action: DefaultAction) -> RuleShown {
+    let action = Some(match action {
+        DefaultAction::Deny => ActionKind::Deny,
+        DefaultAction::Tunnel => ActionKind::Tunnel,
+        DefaultAction::Pass => ActionKind::Pass,
+    });
+    unmanaged("default".to_owned(), RuleSpec { action, ..RuleSpec::default() })
+}

@@ -1,0 +1,121 @@
+//! A browser that signs in: a user who proved who they are gets a login and its cookie.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, header};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{browser, cookie};
+use crate::error::ApiError;
+use crate::openapi::{Answer, Draft};
+use crate::request_refusal::RequestRefusal;
+use crate::state::Admin;
+use crate::visit::Visit;
+use crate::wire::SignInView;
+use keyward_base::secret::Secret;
+use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod, User};
+use keyward_state::directory::{DirectoryError, NewLogin, UsedLink};
+
+/// The answer to a sign-in.
+pub(super) struct SignedIn {
+    pub(super) view: SignInView,
+    pub(super) cookie: HeaderValue,
+}
+
+impl IntoResponse for SignedIn {
+    fn into_response(self) -> Response {
+        ([(header::SET_COOKIE, self.cookie)], Json(self.view)).into_response()
+    }
+}
+
+impl Answer for SignedIn {
+    fn describe(draft: &mut Draft<'_>) {
+        Json::<SignInView>::describe(draft);
+    }
+}
+
+/// A user who proved who they are.
+pub(super) struct Proved {
+    pub(super) user: Arc<Record<User>>,
+    /// When the login ends at the latest.
+    pub(super) login_until: Option<Timestamp>,
+    pub(super) method: SignInMethod,
+}
+
+/// A browser that signs in.
+pub(super) struct Browser<'a> {
+    pub(super) admin: &'a Admin,
+    pub(super) visit: Visit,
+    pub(super) fields: &'a HeaderMap,
+}
+
+impl Browser<'_> {
+    pub(super) async fn by_link(&self, link: &Secret) -> Result<Proved, ApiError> {
+        match self.admin.deps().directory.use_login_link(link).await {
+            Ok(UsedLink { user, login_until }) => {
+                Ok(Proved { user, login_until, method: SignInMethod::Link })
+            }
+            Err(DirectoryError::LinkUsed) => {
+                self.admin.sign_in_limits().failed(self.visit.client)?;
+                Err(RequestRefusal::LinkUsed.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes its login. A login that it had ends: its cookie is replaced.
+    pub(super) async fn log_in(
+        &self,
+        Proved { user, login_until, method }: Proved,
+    ) -> Result<(Record<Login>, SignedIn), ApiError> {
+        let deps = self.admin.deps();
+        self.end_former().await?;
+        let now = deps.clock.now();
+        let life = SignedDuration::try_from(deps.sign_in.life).map_err(ApiError::internal)?;
+        let expires = login_until.unwrap_or(Timestamp::MAX).min(now + life);
+        let spec = LoginSpec {
+            user: Reference::Id(user.id.clone()),
+            method,
+            browser: browser::named(self.fields),
+            address: Some(self.visit.client.to_string()),
+        };
+        let NewLogin { login, token } = deps.directory.add_login(&user.org, spec, expires).await?;
+        let view = SignInView {
+            user: Some(user.name.clone()),
+            role: Some(user.role.as_str().to_owned()),
+            org: user.org.name().to_owned(),
+            login: Some(login.id.clone()),
+            method: Some(method),
+            csrf: Some(cookie::csrf_of(&token)?),
+            expires: Some(expires),
+        };
+        let cookie = cookie::set(&token, self.visit.is_https, now, expires)?;
+        Ok((Record::clone(&login), SignedIn { view, cookie }))
+    }
+
+    async fn end_former(&self) -> Result<(), ApiError> {
+        let deps = self.admin.deps();
+        // A cookie that is no login's has nothing to end.
+        let Ok(Some(token)) = cookie::token(self.fields, self.visit.is_https) else {
+            return Ok(());
+        };
+        let (view, now) = (deps.directory.view(), deps.clock.now());
+        let Some((_, former)) = view.signed_in(token, deps.sign_in.idle, now) else {
+            return Ok(());
+        };
+        match deps.directory.remove::<Login>(&former.org, &former.id, ManagedBy::Store).await {
+            Ok(()) | Err(DirectoryError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+pub(crate) fn only_browsers() -> ApiError {
+    ApiError::RefusedUntil {
+        message: "only browsers sign in, at the admin listener".to_owned(),
+        hint: "commands on this machine need no sign-in; `keyward login-link` prints a link"
+            .to_owned(),
+    }
+}

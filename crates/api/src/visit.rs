@@ -1,0 +1,14 @@
+//! What the middleware of the network found out about a request, for those who authenticate it.
+
+use std::net::IpAddr;
+
+/// A request that did not come in cleartext from another machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visit {
+    /// Where it comes from.
+    pub(super) client: IpAddr,
+    /// Whether the client used TLS, which decides the name of the cookie.
+    pub(super) is_https: bool,
+    /// Whether a page of another origin sent it, as the configuration allows: without cookies.
+    pub(super) is_foreign: bool,
+}

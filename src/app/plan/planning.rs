@@ -1,0 +1,78 @@
+//! [`Planning`]: a plan in the making, which each kind of resource adds its steps to.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use super::problem::problem;
+use super::step::{Step, Subject};
+use crate::config::Config;
+use keyward_base::id::OrgId;
+use keyward_model::Record;
+use keyward_rules::provider::Catalogue;
+use keyward_rules::provider::document::Problem;
+use keyward_state::directory::{Stored, View};
+use keyward_state::rulebook::Sources;
+
+/// The label of the token that the file gives an agent.
+pub(in crate::app) const TOKEN_LABEL: &str = "configuration";
+
+/// What a plan is made from.
+#[derive(Clone, Copy)]
+pub(in crate::app) struct Basis<'a> {
+    pub(in crate::app) config: &'a Config,
+    /// The directory as it is.
+    pub(in crate::app) view: &'a View,
+    /// The providers of the configuration.
+    pub(in crate::app) catalogue: &'a Catalogue,
+    /// The rules of the configuration.
+    pub(in crate::app) sources: &'a Sources,
+}
+
+/// A plan in the making.
+pub(super) struct Planning<'a> {
+    pub(super) basis: Basis<'a>,
+    pub(super) steps: Vec<Step>,
+    /// Pauses of what others may still be bound to: executed after all other steps.
+    pub(super) pauses: Vec<Step>,
+    pub(super) problems: Vec<Problem>,
+    /// The directory with the agents and connections to come, as far as they are known. Those still to be made have other
+    /// ids than they will get. It shares with the present one what stays.
+    pub(super) to_come: View,
+}
+
+/// The keys that differ.
+pub(super) fn differing<const N: usize>(keys: [(&str, bool); N]) -> Vec<String> {
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()
+}
+
+/// What the file names of one kind.
+pub(super) fn named<'a, T>(
+    all: &'a [T],
+    of: impl Fn(&'a T) -> (&'a OrgId, &'a str),
+) -> HashSet<(&'a OrgId, &'a str)> {
+    all.iter().map(of).collect()
+}
+
+impl Planning<'_> {
+    /// Puts a record to come in the place of the one that has its name now.
+    pub(super) fn comes<R: Stored>(&mut self, record: Record<R>, found: Option<&Arc<Record<R>>>) {
+        if let Some(found) = found.filter(|found| found.id != record.id) {
+            self.to_come.take_out::<R>(&found.org, &found.id);
+        }
+        self.to_come.put(Arc::new(record));
+    }
+
+    /// A problem of `subject`, at its place.
+    pub(super) fn refuse(&mut self, subject: &Subject, message: impl fmt::Display, remedy: &str) {
+        let Subject { kind, name, .. } = subject;
+        let place = subject.place.as_deref().unwrap_or_default();
+        self.problems.push(problem(place, format!("{kind} `{name}`: {message}"), remedy));
+    }
+
+    /// Two of one name cannot be: one is stored.
+    pub(super) fn refuse_stored(&mut self, subject: &Subject) {
+        let message = format!("a stored {} has this name", subject.kind);
+        self.refuse(subject, message, "rename one of them");
+    }
+}

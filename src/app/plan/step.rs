@@ -1,0 +1,110 @@
+//! The steps of a plan.
+
+use std::fmt;
+
+use super::work::{
+    AgentWork, AppWork, ConnectionWork, HookWork, PluginWork, ResourceWork, SourceWork, WebhookWork,
+};
+use keyward_base::id::OrgId;
+use keyward_model::Honeytoken;
+
+/// The steps from the directory as it is to what the configuration declares, in the order of their execution.
+#[derive(Debug)]
+pub(in crate::app) struct Plan {
+    pub(in crate::app) steps: Vec<Step>,
+}
+
+/// What becomes of one resource.
+#[derive(Debug)]
+pub(in crate::app) struct Step {
+    pub(in crate::app) subject: Subject,
+    pub(in crate::app) action: Action,
+    /// The keys of the file that say otherwise than the store.
+    pub(in crate::app) changes: Vec<String>,
+    /// Its secret is compared with the stored one when the step is applied: a plan opens no secret.
+    pub(in crate::app) compares_secret: bool,
+    pub(in crate::app) work: Work,
+}
+
+/// The resource of a step.
+#[derive(Clone, Debug)]
+pub(in crate::app) struct Subject {
+    /// `connection`, as in messages.
+    pub(in crate::app) kind: &'static str,
+    pub(in crate::app) org: OrgId,
+    pub(in crate::app) name: String,
+    /// The agent of a plugin.
+    pub(in crate::app) agent: Option<String>,
+    /// `keyward.yaml:12: connections[0]`; `None`: the file does not name it.
+    pub(in crate::app) place: Option<String>,
+}
+
+/// What becomes of a resource, for people.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::app) enum Action {
+    Make,
+    Change,
+    /// Removed and made again: what is bound to the one of before has to be bound again.
+    Replace,
+    /// The file no longer names it.
+    Pause,
+    /// The file names it again; keys may change as well.
+    Resume,
+    Remove,
+    Nothing,
+}
+
+/// What is written for a step.
+#[derive(Debug)]
+pub(in crate::app) enum Work {
+    Nothing,
+    Org,
+    Webhook(WebhookWork),
+    Honeytoken(ResourceWork<Honeytoken>),
+    App(Box<AppWork>),
+    Connection(Box<ConnectionWork>),
+    Hook(Box<HookWork>),
+    Source(Box<SourceWork>),
+    Agent(Box<AgentWork>),
+    Plugin(Box<PluginWork>),
+}
+
+impl Step {
+    pub(super) fn new(subject: Subject, action: Action, work: Work) -> Self {
+        Self { subject, action, changes: Vec::new(), compares_secret: false, work }
+    }
+
+    /// Of what is there already, where these keys differ.
+    pub(super) fn of_existing(
+        subject: Subject,
+        is_paused: bool,
+        changes: Vec<String>,
+        work: Work,
+    ) -> Self {
+        let action = match (is_paused, changes.is_empty()) {
+            (true, _) => Action::Resume,
+            (false, false) => Action::Change,
+            (false, true) => Action::Nothing,
+        };
+        Self { changes, ..Self::new(subject, action, work) }
+    }
+}
+
+impl Subject {
+    pub(super) fn new(kind: &'static str, org: &OrgId, name: &str) -> Self {
+        Self { kind, org: org.clone(), name: name.to_owned(), agent: None, place: None }
+    }
+
+    pub(super) fn at(self, place: &str) -> Self {
+        Self { place: Some(place.to_owned()), ..self }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        write!(f, "{} `{}`", self.kind, self.name)
+    }
+}

@@ -1,0 +1,148 @@
+//! What is written for the steps of a plan, by kind of resource.
+
+use super::inputs::Fields;
+use crate::config::{InFile, Use};
+use keyward_base::id::{AgentId, AppId, ConnectionId, HookId, PluginId, SourceId, WebhookId};
+use keyward_inbox::NewKeys;
+use keyward_model::{
+    AgentSpec, AppSpec, ConnectionSpec, HookSpec, PluginSpec, SourceSpec, WebhookSpec,
+};
+use keyward_rules::provider::Catalogue;
+use keyward_state::crypto::token::TokenHash;
+use keyward_state::directory::{ConnectionRecord, Stored};
+use keyward_vault::NewConnection;
+use keyward_vault::events::SigningKey;
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum AgentWork {
+    Make(AgentSpec, AgentChange),
+    Change(AgentId, AgentChange),
+    Pause(AgentId),
+}
+
+/// What becomes of an agent, in this order: the environment must fit what is bound.
+#[derive(Debug, Default)]
+pub(in crate::app) struct AgentChange {
+    pub(in crate::app) frees: Vec<Freed>,
+    pub(in crate::app) unbinds: Vec<ConnectionId>,
+    /// Labels, environment and sets of hosts, where one of them differs.
+    pub(in crate::app) describes: Option<AgentSpec>,
+    pub(in crate::app) resumes: bool,
+    pub(in crate::app) token: Option<TokenHash>,
+    /// With names or ids of connections: new bindings, and those whose limits differ.
+    pub(in crate::app) binds: Vec<Use>,
+    /// Names or ids of the connections that are defaults, if others were.
+    pub(in crate::app) defaults: Option<Vec<String>>,
+}
+
+/// A plugin whose slots hold connections that do not fit the environment to come.
+#[derive(Debug)]
+pub(in crate::app) struct Freed {
+    pub(in crate::app) plugin: PluginId,
+    /// With the connections that stay in the slots.
+    pub(in crate::app) spec: PluginSpec,
+    pub(in crate::app) is_paused: bool,
+}
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum AppWork {
+    Make(AppSpec, Fields),
+    Change(AppId, AppSpec, Fields),
+    Pause(AppId),
+}
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum ConnectionWork {
+    Make(NewlyConnected),
+    Replace(ConnectionId, NewlyConnected),
+    Change(ConnectionId, ConnectionChange),
+    Pause(ConnectionId),
+}
+
+/// What a connection is made with.
+#[derive(Debug)]
+pub(in crate::app) enum Given {
+    Fields(Fields),
+    /// Its owner consents later.
+    Consent,
+    /// Its secrets were not read: the record alone is put.
+    Unread(Box<ConnectionRecord>),
+}
+
+/// A connection to be made.
+#[derive(Debug)]
+pub(in crate::app) struct NewlyConnected {
+    pub(in crate::app) new: NewConnection,
+    /// The name or id of its app, which may be made before it.
+    pub(in crate::app) app: Option<String>,
+    pub(in crate::app) given: Given,
+}
+
+/// What is written of one. Its connection may be made before, so that it is named.
+#[derive(Debug)]
+pub(in crate::app) enum HookWork {
+    Make(HookSpec, NewKeys),
+    Change { id: HookId, spec: HookSpec, keys: NewKeys },
+    Pause(HookId),
+}
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum PluginWork {
+    /// Its agent and connections may be made before, so they are named.
+    Make(PluginSpec),
+    Change(PluginId, PluginSpec),
+    Pause(PluginId),
+}
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum ResourceWork<R: Declarable> {
+    Make(R::Spec),
+    Change(R::Id, R::Spec),
+    Replace(R::Id, R::Spec),
+    Remove(R::Id),
+}
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum SourceWork {
+    Make(SourceSpec, Fields),
+    Change(SourceId, SourceSpec, Fields),
+    Remove(SourceId),
+}
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum WebhookWork {
+    Make(WebhookSpec, SigningKey),
+    Change {
+        id: WebhookId,
+        spec: WebhookSpec,
+        /// Events are posted again.
+        activates: bool,
+        key: SigningKey,
+    },
+    Pause(WebhookId),
+}
+
+/// What becomes of a connection that stays.
+#[derive(Debug)]
+pub(in crate::app) struct ConnectionChange {
+    /// Compared with what was given before; `None`: the grant stays as it is.
+    pub(in crate::app) fields: Option<Fields>,
+    pub(in crate::app) spec: ConnectionSpec,
+    pub(in crate::app) resumes: bool,
+}
+
+/// A resource that the configuration may declare. What the file no longer names is removed.
+pub(in crate::app) trait Declarable: Stored + InFile {
+    /// What the gateway adds to a new one.
+    fn facts(spec: &Self::Spec, catalogue: &Catalogue) -> Self::Facts;
+
+    /// Whether a changed spec makes another resource: the one of before is removed.
+    fn is_another(before: &Self::Spec, now: &Self::Spec) -> bool;
+}

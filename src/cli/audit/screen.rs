@@ -1,0 +1,48 @@
+//! Records of the audit log on a terminal: aligned lines, or JSON.
+
+use super::line;
+use super::show::Lines;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use keyward_api::wire::Event;
+
+/// How records are printed for people.
+pub(super) enum Screen {
+    Table(Lines),
+    /// A line for each request, without headings.
+    Short {
+        colours: bool,
+    },
+}
+
+impl Screen {
+    fn of(&mut self, records: &[Event]) -> String {
+        match self {
+            Self::Table(lines) => lines.of(records),
+            Self::Short { colours } => {
+                records.iter().filter_map(|record| line::of(record, *colours)).collect()
+            }
+        }
+    }
+}
+
+/// Prints one JSON object per line, or lines for people.
+pub(super) fn rendered(
+    json: bool,
+    records: &[Event],
+    lines: &mut Screen,
+) -> Result<String, Failure> {
+    match json {
+        true => rendered_json(records),
+        false => Ok(lines.of(records)),
+    }
+}
+
+pub(super) fn rendered_json(records: &[Event]) -> Result<String, Failure> {
+    let mut text = String::new();
+    for record in records {
+        text.push_str(&output::json_line(record)?);
+        text.push('\n');
+    }
+    Ok(text)
+}

@@ -1,0 +1,85 @@
+//! The filters of records.
+
+use clap::Args;
+
+use crate::cli::client::segment;
+
+/// Records per request.
+pub(super) const PAGE: usize = 1_000;
+
+/// The filters of records.
+#[derive(Debug, Args)]
+pub(super) struct Wanted {
+    /// records of this agent
+    #[arg(long, value_name = "NAME")]
+    pub(super) agent: Option<String>,
+    /// records of requests in this session
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// records of requests in sessions of this end user, and of changes by this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// records of requests to this host: HOST, HOST:PORT or *.SUFFIX
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// records of requests with this connection's credential
+    #[arg(long, value_name = "NAME")]
+    pub(super) connection: Option<String>,
+    /// requests that Keyward itself answered with this code
+    #[arg(long, value_name = "CODE", conflicts_with = "refused")]
+    pub(super) code: Option<String>,
+    /// requests that Keyward itself answered, with any code
+    #[arg(long)]
+    refused: bool,
+    /// only changes of resources, no exchanges
+    #[arg(long, conflicts_with_all = ["agent", "session", "host", "connection", "method"])]
+    pub(super) changes: bool,
+    /// only changes of the resource with this name or id
+    #[arg(long, value_name = "RESOURCE", conflicts_with_all = ["agent", "session", "host", "connection", "method"])]
+    pub(super) changed: Option<String>,
+    /// changes that are events of this type, such as honeytoken.used
+    #[arg(long, value_name = "TYPE")]
+    pub(super) event: Option<String>,
+    /// only exchanges, no changes of resources: `keyward logs`
+    #[arg(skip)]
+    pub(super) requests: bool,
+    /// requests with this method
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+    /// the record with this id, as in error bodies and logs
+    #[arg(long, value_name = "ID")]
+    exchange: Option<String>,
+    /// exchanges that began at this time or later
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// exchanges that began before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+impl Wanted {
+    /// A path of the API with the filters and `more` as its query.
+    pub(super) fn path(&self, path: &str, more: &[(&str, String)]) -> String {
+        let given = [
+            ("agent", &self.agent),
+            ("session", &self.session),
+            ("user", &self.user),
+            ("event", &self.event),
+            ("host", &self.host),
+            ("connection", &self.connection),
+            ("code", &self.code),
+            ("changed", &self.changed),
+            ("method", &self.method),
+            ("exchange", &self.exchange),
+            ("since", &self.since),
+            ("until", &self.until),
+        ];
+        let given = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
+        let refused = self.refused.then(|| ("refused", "true".to_owned()));
+        let changes = self.changes.then(|| ("changes", "true".to_owned()));
+        let requests = self.requests.then(|| ("requests", "true".to_owned()));
+        let all = given.chain(refused).chain(changes).chain(requests).chain(more.iter().cloned());
+        let pairs: Vec<_> = all.map(|(key, value)| format!("{key}={}", segment(&value))).collect();
+        format!("/api/v1{path}?{}", pairs.join("&"))
+    }
+}

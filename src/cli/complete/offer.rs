@@ -1,0 +1,8 @@
+//! A word that completes a line.
+
+/// A word, and what it is.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Offer {
+    pub(super) word: String,
+    pub(super) about: String,
+}

@@ -1,0 +1,98 @@
+//! The options that a new connection is made from.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::given::Given;
+use super::secrets::SecretArgs;
+use crate::cli::agent::{pair, unique};
+use crate::cli::failure::Failure;
+use crate::cli::secret::Typed;
+use crate::cli::whose::Whose;
+use keyward_model::References;
+
+/// What a new connection is made of.
+#[derive(Debug, Default, Args)]
+pub(in crate::cli) struct Options {
+    /// way to authenticate; default: the provider's first
+    #[arg(long, value_name = "ID")]
+    pub(in crate::cli) auth: Option<String>,
+    /// its name; default: the provider's id
+    #[arg(long)]
+    pub(in crate::cli) name: Option<String>,
+    /// a field that is no secret; may be given several times
+    #[arg(long = "field", value_name = "KEY=VALUE", value_parser = pair)]
+    fields: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(in crate::cli) secrets: SecretArgs,
+    /// a variable of the provider's hosts; may be given several times
+    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair)]
+    variables: Vec<(String, String)>,
+    /// environment: agents of another one cannot bind it
+    #[arg(long = "env", value_name = "ENV")]
+    pub(in crate::cli) environment: Option<String>,
+    /// the app that asks for its tokens: see `keyward app list`
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) app: Option<String>,
+    /// a scope to ask for; may be given several times
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(in crate::cli) scopes: Vec<String>,
+    /// of an MCP server that has several: the authorization server to ask
+    #[arg(long, value_name = "URL")]
+    pub(in crate::cli) issuer: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) whose: Whose,
+}
+
+/// The request.
+#[derive(Debug, Default, Serialize)]
+pub(in crate::cli) struct New {
+    pub(in crate::cli) provider: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(in crate::cli) auth: String,
+    pub(in crate::cli) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) app: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::cli) scopes: Vec<String>,
+    /// Of an MCP server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) issuer: Option<String>,
+    pub(in crate::cli) device: bool,
+    pub(in crate::cli) test: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) environment: Option<String>,
+    pub(in crate::cli) variables: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) settings: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) owner: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) visibility: Option<&'static str>,
+    pub(in crate::cli) fields: BTreeMap<String, Typed>,
+    #[serde(skip_serializing_if = "References::is_empty")]
+    pub(in crate::cli) references: References,
+    /// For people, and of the secret.
+    #[serde(flatten)]
+    pub(in crate::cli) said: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Options {
+    /// The form, as far as it was filled in.
+    ///
+    /// # Errors
+    /// When something is given twice.
+    pub(in crate::cli) fn given(&self) -> Result<Given, Failure> {
+        Ok(Given {
+            auth: self.auth.clone(),
+            fields: unique(self.fields.clone())?,
+            references: References::new(),
+            secrets: self.secrets.sources(),
+            variables: unique(self.variables.clone())?,
+        })
+    }
+}

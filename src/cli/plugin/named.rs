@@ -1,0 +1,23 @@
+//! The plugin that a command is for.
+
+use clap::Args;
+
+use crate::cli::client::segment;
+
+/// Which plugin.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Named {
+    /// name or id
+    pub(super) name: String,
+    /// its agent, where several have one of that name
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+}
+
+impl Named {
+    /// Its path in the API.
+    pub(super) fn path(&self) -> String {
+        let query = self.agent.as_deref().map(|agent| format!("?agent={}", segment(agent)));
+        format!("/api/v1/plugins/{}{}", segment(&self.name), query.unwrap_or_default())
+    }
+}

@@ -1,0 +1,49 @@
+//! Why there is no configuration.
+
+use std::io;
+use std::path::PathBuf;
+
+use keyward_rules::provider::document::Problem;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Neither a home nor a choice.
+    #[error("there is no data directory: set KEYWARD_DATA or HOME, or give --data")]
+    NoHome,
+    /// The file cannot be read, or its place not be made out.
+    #[error("configuration file {path} cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What stands in it, one problem a line: `file:line: path: message; remedy`.
+    #[error("{}", lines(.0))]
+    Problems(Vec<Problem>),
+}
+
+impl ConfigError {
+    /// What to do about it, when that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("`keyward init` with the same options writes one; none at all is fine too")
+            }
+            _ => None,
+        }
+    }
+
+    /// What is wrong in the file, when it could be read.
+    pub fn problems(&self) -> &[Problem] {
+        match self {
+            Self::Problems(problems) => problems,
+            Self::NoHome | Self::Unreadable { .. } => &[],
+        }
+    }
+}
+
+pub(super) fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,355 @@
+//! Files of a crate that import each other in a circle. File A imports file B if it names an item that B declares: in a `use`
+//! item, or by a path in its code. What a file only re-exports (`pub use child::Name`), it does not import, and whoever uses
+//! the re-export imports the file that declares the name. Declaring a module (`mod child;`) is no import, so a parent and its
+//! child are a circle only if the parent also uses the child's items. Methods are not seen: they need no path.
+
+use std::collections::BTreeSet;
+
+use super::modules::{Imported, Modules};
+use super::package::sources;
+use super::{Source, assert_none};
+
+/// The circles that stay: their folder, their files in it, and the reason.
+const CIRCLES: &[(&str, &str, &str)] = &[
+    (
+        "crates/base/src",
+        "settings settings/databases settings/headers",
+        "settings have statement rules, which refuse values with the error of all settings",
+    ),
+    (
+        "crates/console/src/pages",
+        "rules rules/form",
+        "the page of a rule opens its form, which has the page's buttons",
+    ),
+    (
+        "crates/databases/src/mongodb",
+        "login members",
+        "a login tries the members of a replica set, each with the login's data",
+    ),
+    (
+        "crates/databases/src/rules",
+        "kinds mod",
+        "rules state what a statement needs by its kind, and kinds are judged by rules",
+    ),
+    (
+        "crates/databases/src/postgres",
+        "login parameters statements/confirm",
+        "a login confirms its parameters by statements, which fail with the login's error",
+    ),
+    (
+        "crates/databases/src",
+        "listener mongodb/mod mysql/mod postgres/mod postgres/supervision redis/mod session",
+        "the listener serves each protocol, and each protocol reads from the listener's stream",
+    ),
+    (
+        "crates/databases/src",
+        "mongodb/test mysql/test postgres/test redis/test test",
+        "a test of a connection asks each protocol, which answers with the facts of the test",
+    ),
+    (
+        "crates/hooks/src",
+        "challenge fetched/mod fetched/paypal fetched/plaid fetched/pubsub fetched/sns scheme verify written",
+        "`Scheme` is an enum of ways, and each way's file reads its part of `Scheme`",
+    ),
+    (
+        "crates/inbox/src",
+        "accept fetched lib queue",
+        "`Inbox` owns its queue and keys, whose files extend `Inbox` by methods",
+    ),
+    (
+        "crates/model/src",
+        "secret_text source source/remote webhook",
+        "secret texts may refer to sources, and sources have secret texts",
+    ),
+    (
+        "crates/proxy/src/ca",
+        "leaf pair signer",
+        "a pair of certificate and key becomes a signer, which signs leaves with the pair's validity",
+    ),
+    (
+        "crates/proxy/src/body",
+        "form_upload replay request_body",
+        "a body writes its copy while it is sent, and a copy or an upload is the content of a body again",
+    ),
+    (
+        "crates/proxy/src/upstream",
+        "http1 http2",
+        "each protocol falls back to the other if the upstream does not speak it",
+    ),
+    (
+        "crates/rules/src",
+        "branches git_push",
+        "a pattern matches references of a push, and a push is read with the names that patterns permit",
+    ),
+    (
+        "crates/rules/src/inject",
+        "body multipart/mod",
+        "a form is one kind of body, and fails with the error of bodies",
+    ),
+    (
+        "crates/rules/src/inject",
+        "credential json_template sign/aws_action sign/aws_chunks sign/aws_ecdsa sign/aws_signature \
+         sign/aws_sigv4 sign/azure sign/digest sign/hmac sign/jwt sign/jwt_key sign/message sign/mod \
+         sign/oauth1 sign/request_signer",
+        "`Signer` is an enum of schemes, and each scheme fails with the error beside it",
+    ),
+    (
+        "crates/rules/src/policy",
+        "allow bindings compile mod reason rule slots",
+        "`Policy` is compiled from rules, and compiled rules decide with types of `Policy`",
+    ),
+    (
+        "crates/rules/src/policy",
+        "branches decide",
+        "a decision about a push evaluates the branches of a rule as the decision does",
+    ),
+    (
+        "crates/rules/src/provider",
+        "actions check_auth check_minted check_oauth check_test_request database form graphql kinds mod \
+         oauth own_hosts placing schema scope_words session",
+        "a provider has parts, and each part's file reads its keys of the provider's text",
+    ),
+    (
+        "crates/rules/src/provider",
+        "built_in catalogue check extends overlap slips",
+        "the catalogue holds the built-in providers, which are checked against the catalogue",
+    ),
+    (
+        "crates/state/src/store",
+        "mod scan shared snapshot",
+        "`Store` is the type of all stores, and each of its results refers to its store",
+    ),
+    (
+        "crates/state/src/directory",
+        "rows scan",
+        "rows are read by scans, and a scan reads the rows of a table",
+    ),
+    (
+        "crates/state/src/directory",
+        "apps changes check commit connect_sessions deliveries follow holders logins mod open orgs \
+         own_providers remedy selected sessions stored users view view/told",
+        "`View` holds an index of each kind, whose file extends `View` and `Directory` by methods",
+    ),
+    (
+        "crates/state/src/directory/integrity",
+        "index mod records",
+        "a check runs its steps one by one, and the steps add to the check's report",
+    ),
+    (
+        "crates/state/src/observe",
+        "usage usage/history usage/recent usage/unsaved",
+        "`Usage` owns its histories, whose files count what `Usage` names",
+    ),
+    (
+        "crates/state/src/observe",
+        "metrics metrics/health metrics/hooks metrics/sources metrics/telemetry",
+        "`Metrics` has a group of counters of each part, made with the constructors beside it",
+    ),
+    (
+        "crates/state/src/observe/telemetry",
+        "mod span",
+        "a trace makes spans, which are exported as the settings of telemetry say",
+    ),
+    (
+        "crates/state/src/rulebook",
+        "account facts limits names plugins sessions",
+        "facts of connections are indexed by kind, and each index is built from all facts",
+    ),
+    (
+        "crates/state/src/rulebook",
+        "actions compiled mod resolve",
+        "`Rulebook` holds the compiled policy, which is resolved from the rules of `Rulebook`",
+    ),
+    (
+        "crates/state/src/store",
+        "postgres postgres/feed postgres/pool postgres/presence postgres/schema postgres/servers",
+        "the store owns pool, feed and presence, which use its settings",
+    ),
+    (
+        "crates/state/src/store",
+        "sled sled/commit",
+        "the store owns its commits, which finish with the function beside it",
+    ),
+    (
+        "crates/vault/src/grant",
+        "app_secret mod oauth/aws_role oauth/client oauth/device oauth/request_context oauth/requests \
+         oauth/revoke oauth/service_account oauth/session oauth/signed oauth/stored oauth/transport \
+         referred signing_key",
+        "`Grant::Referred` holds another grant, and grants of OAuth authenticate with secrets that may be referred",
+    ),
+    (
+        "crates/vault/src",
+        "app_check apps cache cache/map endpoint_changes error failure_rows flight flight/lease \
+         flight/saving grants issuers late lib references referred_apps referred_tokens servers \
+         source_values token_request unsaved_tokens",
+        "`Vault` owns the state of its parts, whose files extend `Vault` by methods",
+    ),
+    (
+        "crates/vault/src/oauth",
+        "form_post mod revoke start",
+        "`Flows` owns the revocations and form posts of its flows, whose files extend `Flows`",
+    ),
+    (
+        "src/cli",
+        "client client/unmade",
+        "a client without an installation makes one, and is a client of that from then on",
+    ),
+    (
+        "src/cli/import",
+        "logins source vaults",
+        "an import reads its source, and each source reads in the words of the import",
+    ),
+];
+
+/// Groups of files, each of which imports all others of its group, directly or through others (Tarjan's algorithm).
+fn circles(imported: &Imported) -> Vec<BTreeSet<String>> {
+    let files: Vec<&str> = imported.keys().map(String::as_str).collect();
+    let number = |file: &str| files.binary_search(&file).expect("each file has an entry");
+    let edges = imported.values().map(|to| to.keys().map(|file| number(file)).collect()).collect();
+    let mut search = Search { edges, seen: vec![None; files.len()], ..Search::default() };
+    for at in 0..files.len() {
+        search.visit(at);
+    }
+    let named = |circle: Vec<usize>| circle.into_iter().map(|at| files[at].to_owned()).collect();
+    search.found.into_iter().filter(|circle| circle.len() > 1).map(named).collect()
+}
+
+#[derive(Default)]
+struct Search {
+    edges: Vec<Vec<usize>>,
+    /// When a file was visited, and the earliest open file that it reaches.
+    seen: Vec<Option<(usize, usize)>>,
+    open: Vec<usize>,
+    count: usize,
+    found: Vec<Vec<usize>>,
+}
+
+impl Search {
+    /// The earliest open file that this one reaches; none if its circle is closed.
+    fn visit(&mut self, at: usize) -> Option<usize> {
+        if let Some((_, reached)) = self.seen[at] {
+            return self.open.contains(&at).then_some(reached);
+        }
+        let index = self.count;
+        self.count += 1;
+        self.seen[at] = Some((index, index));
+        self.open.push(at);
+        let mut reached = index;
+        for next in self.edges[at].clone() {
+            reached = self.visit(next).map_or(reached, |other| reached.min(other));
+        }
+        self.seen[at] = Some((index, reached));
+        if reached < index {
+            return Some(reached);
+        }
+        let from = self.open.iter().position(|it| *it == at).expect("it was pushed above");
+        let circle = self.open.split_off(from);
+        self.found.push(circle);
+        None
+    }
+}
+
+/// A circle, and which names tie it.
+fn shown(circle: &BTreeSet<String>, imported: &Imported) -> String {
+    let mut lines = vec![format!("{} files import each other in a circle:", circle.len())];
+    for from in circle {
+        for (to, names) in imported[from].iter().filter(|(to, _)| circle.contains(*to)) {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            lines.push(format!("  {from} -> {to}: {}", names.join(", ")));
+        }
+    }
+    lines.join("\n")
+}
+
+fn folders() -> Vec<String> {
+    let crates = std::fs::read_dir(super::package().join("crates")).expect("crates can be read");
+    let names = crates.map(|entry| entry.expect("an entry").file_name());
+    let mut folders: Vec<String> =
+        names.map(|name| format!("crates/{}/src/", name.to_string_lossy())).collect();
+    folders.push("src/".to_owned());
+    folders.sort();
+    folders
+}
+
+#[test]
+fn files_that_import_each_other_have_a_reason() {
+    let mut found = vec![];
+    let mut unused: Vec<BTreeSet<String>> =
+        CIRCLES.iter().map(|(folder, files, _)| files_of(folder, files)).collect();
+    for folder in folders() {
+        let imported = Modules::new(&folder, &sources(&folder, &[".rs"])).imported();
+        for circle in circles(&imported) {
+            match unused.iter().position(|listed| *listed == circle) {
+                Some(at) => drop(unused.swap_remove(at)),
+                None => found.push(shown(&circle, &imported)),
+            }
+        }
+    }
+    let gone = |files| format!("{files:?} are listed as a circle, and are none");
+    found.extend(unused.into_iter().map(gone));
+    assert_none(found);
+}
+
+/// `a b/c` of a folder → `folder/a.rs`, `folder/b/c.rs`.
+fn files_of(folder: &str, files: &str) -> BTreeSet<String> {
+    files.split_whitespace().map(|file| format!("{folder}/{file}.rs")).collect()
+}
+
+/// The circles of a tree of made-up files.
+fn circles_of(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let source = |(path, text): &(&str, &str)| Source::new(&format!("src/{path}"), text);
+    let sources: Vec<Source> = files.iter().map(source).collect();
+    let found = circles(&Modules::new("src/", &sources).imported());
+    found.into_iter().map(|circle| circle.into_iter().collect()).collect()
+}
+
+#[test]
+fn a_circle_is_found_in_every_spelling() {
+    let (lib, a) = (("lib.rs", "mod a;\nmod b;"), "use crate::b::B;\npub struct A;");
+    for b in [
+        "use crate::a::A;\npub struct B;",
+        "use crate::{a::A, c};\npub struct B;",
+        "use super::a::{self, A};\npub struct B;",
+        "use crate::a;\npub struct B;\nfn f() -> a::A {}",
+        "use crate::a as x;\npub struct B;\nfn f() -> x::A {}",
+        "pub struct B;\nfn f() -> crate::a::A {}",
+        "pub struct B;\nfn f() { use super::a::A; }",
+        "pub use crate::a::A;\npub struct B(A);",
+        "pub struct B;\nmod inside { fn f() { super::super::a::A } }",
+        "mod c;\npub struct B(c::A);",
+    ] {
+        let through = ("b/c.rs", "pub use super::super::a::A;");
+        let found = circles_of(&[lib, ("a.rs", a), ("b.rs", b), through]);
+        assert_eq!(found, [["src/a.rs", "src/b.rs"]], "{b}");
+    }
+}
+
+#[test]
+fn a_circle_through_files_and_re_exports_is_one() {
+    let found = circles_of(&[
+        ("lib.rs", "mod a;\nmod b;\nmod c;\nmod d;"),
+        ("a/mod.rs", "mod inner;\npub use inner::Inner;"),
+        ("a/inner.rs", "use crate::b::B;\npub struct Inner;"),
+        ("b.rs", "pub struct B;\nfn f() { crate::c::g() }"),
+        ("c.rs", "use crate::a::Inner;\npub fn g() {}"),
+        ("d.rs", "use crate::b::B;"),
+    ]);
+    assert_eq!(found, [["src/a/inner.rs", "src/b.rs", "src/c.rs"]]);
+}
+
+#[test]
+fn a_parent_and_its_child_are_a_circle_if_both_use_the_other() {
+    let lib = ("lib.rs", "mod a;");
+    let child = ("a/b.rs", "use super::A;\npub struct B;\npub fn f() {}");
+    for parent in ["mod b;\nuse b::f;\npub struct A;", "mod b;\npub struct A;\nfn g() { b::f() }"] {
+        assert_eq!(circles_of(&[lib, ("a.rs", parent), child]).len(), 1, "{parent}");
+    }
+    for parent in [
+        "mod b;\npub struct A;",
+        "mod b;\npub use b::B;\npub struct A;",
+        "mod b;\npub struct A;\n#[cfg(test)]\nmod tests { use super::b::f; }",
+        "mod b;\npub struct A;\n// b::f\nconst X: &str = \"b::f\";",
+    ] {
+        assert_eq!(circles_of(&[lib, ("a.rs", parent), child]).len(), 0, "{parent}");
+    }
+}
