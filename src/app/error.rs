@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::config::ListenAt;
 use keyward_rules::provider::document::Problem;
 use keyward_state::store::StoreError;
+use keyward_state::store::postgres::PostgresError;
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,18 @@ impl AppError {
 pub fn is_locked(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
     causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Locked { .. })))
+}
+
+/// Whether the database of the store did not answer, and may answer later.
+pub(super) fn is_unanswered(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let timed_out = |error: &StoreError| match error {
+            StoreError::Io { source, .. } => source.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        };
+        cause.downcast_ref().is_some_and(PostgresError::is_passing)
+            || cause.downcast_ref().is_some_and(timed_out)
+    })
 }
 
 pub(super) fn refused(problems: Vec<Problem>) -> AppError {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::is_locked;
+use super::error::{is_locked, is_unanswered};
 use super::folders::private_dir;
 use super::hand_over::{HandOver, Predecessor, Sockets, Successor};
 use super::services::Opened;
@@ -12,6 +12,10 @@ use keyward_api::{AdminSocket, SOCKET_NAME};
 
 /// The lock of a store ends with its process; each try waits for it for a moment.
 const UNLOCKED_WITHIN: Duration = Duration::from_secs(10);
+
+/// A database that is being started, or fails over, answers again within this time.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_POLL: Duration = Duration::from_secs(1);
 
 /// Opens the services, after the gateway before has ended if only one process can have the store. Also that gateway, and
 /// its sockets.
@@ -31,7 +35,10 @@ pub(super) async fn opened(
             let before = before.ended().await?;
             Ok((open_when_unlocked(config).await?, Some(before), sockets))
         }
-        (found, _) => Ok((Opened::open(config).await?, found, sockets)),
+        (found, StoreChoice::Postgres(_)) => {
+            Ok((open_when_answered(config).await?, found, sockets))
+        }
+        (None, _) => Ok((Opened::open(config).await?, None, sockets)),
     }
 }
 
@@ -67,6 +74,21 @@ async fn open_when_unlocked(config: &Config) -> anyhow::Result<Opened> {
     loop {
         match Opened::open(config).await {
             Err(error) if is_locked(&error) && Instant::now() < until => {}
+            opened => return opened,
+        }
+    }
+}
+
+/// Opens the services once the database of the store answers.
+async fn open_when_answered(config: &Config) -> anyhow::Result<Opened> {
+    let until = Instant::now() + ANSWERED_WITHIN;
+    loop {
+        match Opened::open(config).await {
+            Err(error) if is_unanswered(&error) && Instant::now() < until => {
+                let why = format!("{error:#}");
+                tracing::warn!(why, "the database does not answer; the start is tried again");
+                tokio::time::sleep(ANSWER_POLL).await;
+            }
             opened => return opened,
         }
     }

@@ -385,7 +385,7 @@ pub(in crate::cli) fn what_helps(failing: &Failing, remedy: &str) -> String {
 mod tests {
     use super::*;
     use crate::cli::table::Layout;
-    use keyward_state::directory::BrokenReason;
+    use keyward_state::directory::{BrokenReason, ConnectionState};
 
     fn connection() -> Shown<Connection> {
         serde_json::from_value(serde_json::json!({

@@ -99,6 +99,7 @@ pub(crate) fn wants_colours() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::inert::is_unseen;
 
     #[test]
     fn what_shows_nothing_or_ends_a_line_is_not_printed_as_it_is() {

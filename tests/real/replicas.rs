@@ -221,6 +221,19 @@ async fn without_its_database_a_replica_serves_what_it_knows_and_refuses_changes
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_starts_before_its_database_serves_once_it_answers() {
+    let database = Database::start();
+    let origin = Origin::saying("fine").await;
+    let lab = database.under(Plan::api_key()).start(origin).await;
+    database.server.stop();
+    let answers = async { database.server.run() };
+    let (mut other, ()) = tokio::join!(lab.gateway.replica(), answers);
+    assert_eq!(ask_at(&lab, &other, "ci").await.head.status(), 200);
+    other.stop().await;
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_without_news_for_too_long_is_not_ready_until_there_are() {
     let database = Database::start();
     let origin = Origin::saying("fine").await;

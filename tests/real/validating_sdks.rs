@@ -22,18 +22,67 @@ const HOSTS: [&str; 6] = [
     "news.acme.test",
 ];
 
-/// The connections: name, provider, method, variables; the field with the live key, and its form around random letters.
-const CONNECTIONS: [(&str, &str, &str, &str, &str, fn(&str) -> String); 6] = [
-    ("twilio", "twilio", "auth_token", "", "auth_token", str::to_owned),
-    ("telegram", "telegram-bot", "token", "", "api_key", |text| format!("123456789:{text}")),
-    ("sendgrid", "sendgrid", "api_key", "", "api_key", |text| format!("SG.{text}")),
-    ("mapbox", "mapbox", "api_key", "", "api_key", |text| format!("sk.eyJ1IjoiYSJ9.{text}")),
-    ("admin", "ghost", "admin_key", "host: blog.acme.test", "admin_key", |text| {
-        format!("{}:{}{}", &text[..24], text, text)
-    }),
-    ("content", "ghost", "content_key", "host: news.acme.test", "api_key", |text| {
-        text[..26].into()
-    }),
+/// A connection whose live key is of the form that its SDK checks.
+struct Checked {
+    name: &'static str,
+    provider: &'static str,
+    auth: &'static str,
+    variables: &'static str,
+    /// The field with the live key.
+    field: &'static str,
+    /// The live key around random letters.
+    key: fn(&str) -> String,
+}
+
+const CONNECTIONS: [Checked; 6] = [
+    Checked {
+        name: "twilio",
+        provider: "twilio",
+        auth: "auth_token",
+        variables: "",
+        field: "auth_token",
+        key: str::to_owned,
+    },
+    Checked {
+        name: "telegram",
+        provider: "telegram-bot",
+        auth: "token",
+        variables: "",
+        field: "api_key",
+        key: |text| format!("123456789:{text}"),
+    },
+    Checked {
+        name: "sendgrid",
+        provider: "sendgrid",
+        auth: "api_key",
+        variables: "",
+        field: "api_key",
+        key: |text| format!("SG.{text}"),
+    },
+    Checked {
+        name: "mapbox",
+        provider: "mapbox",
+        auth: "api_key",
+        variables: "",
+        field: "api_key",
+        key: |text| format!("sk.eyJ1IjoiYSJ9.{text}"),
+    },
+    Checked {
+        name: "admin",
+        provider: "ghost",
+        auth: "admin_key",
+        variables: "host: blog.acme.test",
+        field: "admin_key",
+        key: |text| format!("{}:{text}{text}", &text[..24]),
+    },
+    Checked {
+        name: "content",
+        provider: "ghost",
+        auth: "content_key",
+        variables: "host: news.acme.test",
+        field: "api_key",
+        key: |text| text[..26].to_owned(),
+    },
 ];
 
 /// What each service answers, in the form that its SDK reads.
@@ -77,9 +126,9 @@ impl Desk {
             plan = plan.resolve(&format!("{host}: \"{}\"", origin.addr));
         }
         let (mut keys, mut secrets, mut environment) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, provider, auth, variables, field, form) in CONNECTIONS {
+        for Checked { name, provider, auth, variables, field, key } in CONNECTIONS {
             let secret = Canary::new("");
-            let key = form(&secret.text);
+            let key = key(&secret.text);
             let variable = format!("LIVE_{}", name.to_uppercase());
             let live = Canary::of(key.clone());
             environment.push((variable.clone(), key.clone()));
@@ -94,7 +143,7 @@ impl Desk {
             keys.push(key);
             secrets.push(live);
         }
-        let names: Vec<&str> = CONNECTIONS.iter().map(|connection| connection.0).collect();
+        let names: Vec<&str> = CONNECTIONS.iter().map(|connection| connection.name).collect();
         let plan = plan.agent("ci", &names.join(", "));
         let install = Install::new(&plan, &origin);
         Self { install, origin, keys, secrets, environment }

@@ -83,3 +83,33 @@ impl Wanted {
         format!("/api/v1{path}?{}", pairs.join("&"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_stays_in_its_place_of_the_query() {
+        let wanted = Wanted {
+            agent: Some("a&limit=9".to_owned()),
+            session: None,
+            user: None,
+            host: Some("*.a.test:8443".to_owned()),
+            connection: None,
+            code: None,
+            refused: true,
+            changes: false,
+            changed: None,
+            event: None,
+            requests: false,
+            method: None,
+            exchange: None,
+            since: Some("2026-01-31T10:00:00+02:00".to_owned()),
+            until: None,
+        };
+        insta::assert_snapshot!(
+            wanted.path("/audit", &[("limit", "5".to_owned())]),
+            @"/api/v1/audit?agent=a%26limit%3D9&host=%2A.a.test%3A8443&since=2026-01-31T10%3A00%3A00%2B02%3A00&refused=true&limit=5"
+        );
+    }
+}

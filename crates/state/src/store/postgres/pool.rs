@@ -101,6 +101,16 @@ impl PostgresError {
             Self::Settings(_) | Self::Interrupted => None,
         }
     }
+
+    /// Whether a later try may succeed although nothing is changed here: the database did not answer, or starts or stops.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unusable(failure) => failure.is_passing(),
+            Self::Store(StoreError::Io { source, .. }) => source.kind() == io::ErrorKind::TimedOut,
+            Self::Interrupted => true,
+            _ => false,
+        }
+    }
 }
 
 impl Pool {
@@ -243,6 +253,18 @@ impl Failure {
         self.state == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
+    /// Whether the database did not answer, or is about to start or to stop.
+    fn is_passing(&self) -> bool {
+        let Some(state) = &self.state else { return true };
+        [
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::TOO_MANY_CONNECTIONS,
+        ]
+        .contains(state)
+    }
+
     /// Whether the same operation is likely to succeed at once.
     pub(super) fn is_repeated(&self) -> bool {
         let Some(state) = &self.state else { return false };
@@ -291,4 +313,30 @@ fn place(database: &tokio_postgres::Config) -> String {
     });
     let hosts: Vec<_> = hosts.collect();
     format!("database {} at {}", database.get_dbname().unwrap_or_default(), hosts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_tried_again_only_where_the_database_may_answer_later() {
+        let failure = |state| Failure { text: String::new(), state };
+        for state in [
+            SqlState::INVALID_PASSWORD,
+            SqlState::INVALID_CATALOG_NAME,
+            SqlState::INSUFFICIENT_PRIVILEGE,
+        ] {
+            assert!(!PostgresError::Unusable(failure(Some(state))).is_passing());
+        }
+        assert!(!PostgresError::Settings(String::new()).is_passing());
+        let io = |kind| {
+            PostgresError::Store(StoreError::Io { action: "read", source: io::Error::from(kind) })
+        };
+        assert!(!io(io::ErrorKind::Other).is_passing());
+        assert!(io(io::ErrorKind::TimedOut).is_passing());
+        for state in [None, Some(SqlState::CANNOT_CONNECT_NOW)] {
+            assert!(PostgresError::Unusable(failure(state)).is_passing());
+        }
+    }
 }
