@@ -75,7 +75,7 @@ impl Day {
         self.api("DELETE", "/connections/lent", "").await;
         wire.send(request_text("GET /always", HOST)).await;
         let refused = wire.answer("GET").await.head.status();
-        assert_eq!(refused, 403, "hour {}: what is removed is not lent", self.hour);
+        assert_eq!(refused, 424, "hour {}: what is removed is not lent", self.hour);
         self.api("DELETE", "/agents/guest", "").await;
         assert!(wire.is_closed().await, "hour {}: nor does its agent's stream stay", self.hour);
     }

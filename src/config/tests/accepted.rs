@@ -106,9 +106,9 @@ fn the_shared_store_of_the_example_is_accepted() {
 /// The keys of the example that are comments are the defaults.
 #[test]
 fn the_collector_of_the_example_is_accepted() {
-    let (before, after) = EXAMPLE.split_once("\n# telemetry:\n# ").unwrap();
+    let (before, after) = EXAMPLE.split_once("\n#   otlp:").unwrap();
     let (otlp, after) = after.split_once("\n\n").unwrap();
-    let live = format!("{before}\ntelemetry:\n{}\n\n{after}", otlp.replace("\n# ", "\n"));
+    let live = format!("{before}\n  otlp:{}\n\n{after}", otlp.replace("\n# ", "\n"));
     let told = read(&live, &[]).telemetry.expect("a collector");
     let short = read("telemetry: { otlp: { endpoint: 'https://collector.example:4318/' } }", &[]);
     let short = short.telemetry.expect("a collector");
