@@ -74,6 +74,7 @@ const READING: &[&str] = &[
     "app set desk --client-id x",
     "app show desk",
     "apply cases.yaml --dry-run",
+    "audit export",
     "audit query",
     "audit tail",
     "audit verify",

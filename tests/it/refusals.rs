@@ -202,7 +202,11 @@ async fn what_an_agent_reads_of_another_port_after_its_connection_is_gone_is_tru
                 }
                 _ => answer,
             };
-            assert_eq!(answer.head.status(), 403, "{gone:?}");
+            let (status, words) = match gone {
+                Gone::Binding => (403, words),
+                Gone::Connection => (424, "connection `odd` was removed"),
+            };
+            assert_eq!(answer.head.status(), status, "{gone:?}");
             let body = answer.json();
             assert_eq!(body["message"], words, "{gone:?} of {hosts}: {body}");
             let hint = body["error"]["hint"].as_str().expect("a hint");

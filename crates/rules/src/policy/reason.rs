@@ -313,7 +313,6 @@ fn ambiguous(part: &str, signs: &str, rule: &impl std::fmt::Display) -> RefusalT
     ))
 }
 
-/// The rule's connection is for other requests.
 fn missing(name: &str) -> RefusalText {
     Code::ConnectionMissing
         .because(format!("this agent has no connection `{name}` here"))
@@ -325,6 +324,7 @@ fn removed(name: &str) -> RefusalText {
     Code::ConnectionMissing.because(format!("connection `{name}` was removed")).hint(hint)
 }
 
+/// The rule's connection is for other requests.
 fn narrowed(rule: &impl std::fmt::Display, connection: &impl std::fmt::Display) -> RefusalText {
     Code::Denied
         .because(format!("rule `{rule}` uses connection `{connection}` for other requests only"))
