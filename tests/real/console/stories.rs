@@ -76,7 +76,7 @@ async fn a1_a5_a_connection_is_found_paused_resumed_and_removed() {
     tab.press(&["Enter"]).await;
     tab.is_at("/connections").await;
     let refused = agent.curl(&lab, &[]).await;
-    assert!(refused.contains(" 403"), "{refused}");
+    assert!(refused.contains(" 424") && refused.contains("`mine` was removed"), "{refused}");
     lab.finish().await;
 }
 
