@@ -228,8 +228,8 @@ async fn a_form_that_does_not_fit_is_422_and_names_the_field() {
 async fn what_is_asked_of_the_audit_log_is_checked() {
     let lab = Lab::new().await;
     for (query, field) in [
-        ("nope=1", None),
-        ("after=x", None),
+        ("nope=1", Some("nope")),
+        ("after=x", Some("after")),
         ("limit=0", Some("limit")),
         ("limit=1001", Some("limit")),
         ("since=yesterday", Some("since")),
@@ -242,7 +242,8 @@ async fn what_is_asked_of_the_audit_log_is_checked() {
         assert_eq!(body["error"]["field"].as_str(), field, "{query}: {body}");
         assert!(!body.to_string().contains("yesterday"), "{body}");
     }
-    for (query, field) in [("", Some("by")), ("by=path", None), ("by=host&limit=5", Some("limit"))]
+    for (query, field) in
+        [("", Some("by")), ("by=path", Some("by")), ("by=host&limit=5", Some("limit"))]
     {
         let (status, body) = lab.get(&format!("/api/v1/audit/counts?{query}")).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}: {body}");
@@ -388,9 +389,9 @@ async fn a_probe_is_taken_at_loopback_and_of_a_process_that_is_known() {
     let lab = Lab::new().await;
     for (query, says) in [
         ("at=192.0.2.1:80", "is not an address of loopback"),
-        ("at=127.0.0.1", "unknown or malformed"),
-        ("", "unknown or malformed"),
-        ("at=127.0.0.1:80&pid=1", "unknown or malformed"),
+        ("at=127.0.0.1", "has a value that is not accepted"),
+        ("", "missing field `at`"),
+        ("at=127.0.0.1:80&pid=1", "unknown field `pid`"),
         // Within the process there is no peer.
         ("at=127.0.0.1:80", "cannot tell which program a stream is of"),
     ] {
