@@ -89,8 +89,8 @@ const CIRCLES: &[(&str, &str, &str)] = &[
     (
         "crates/rules/src/inject",
         "credential json_template sign/aws_action sign/aws_chunks sign/aws_ecdsa sign/aws_payload \
-         sign/aws_signature sign/aws_sigv4 sign/azure sign/digest sign/hmac sign/jwt sign/jwt_key sign/message sign/mod \
-         sign/oauth1 sign/request_signer",
+         sign/aws_signature sign/aws_sigv4 sign/azure sign/digest sign/hmac sign/jwt sign/jwt_key \
+         sign/message sign/mod sign/oauth1 sign/request_signer",
         "`Signer` is an enum of schemes, and each scheme fails with the error beside it",
     ),
     (
