@@ -1,7 +1,8 @@
-//! Files of a crate that import each other in a circle. File A imports file B if it names an item that B declares: in a `use`
-//! item, or by a path in its code. What a file only re-exports (`pub use child::Name`), it does not import, and a file that uses
-//! the re-export imports the file that declares the name. Declaring a module (`mod child;`) is no import, so a parent and its
-//! child are a circle only if the parent also uses the child's items. Methods are not seen: they need no path.
+//! Files of a crate that import each other in a circle. File A imports file B if it names an item that B declares: in a
+//! `use` item, or by a path in its code. What a file only re-exports (`pub use child::Name`), it does not import, and a
+//! file that uses the re-export imports the file that declares the name. Declaring a module (`mod child;`) is no import,
+//! so a parent and its child are a circle only if the parent also uses the child's items. Methods are not seen: they need
+//! no path.
 
 use std::collections::BTreeSet;
 
