@@ -56,7 +56,7 @@ pub struct Otlp {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum MetricsAccess {
-    /// Whoever has a personal access token with the scope `install:read`.
+    /// Clients with a personal access token of the scope `install:read`.
     #[default]
     Token,
     /// Every client that reaches the listener.

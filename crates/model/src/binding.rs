@@ -164,7 +164,7 @@ pub struct BindingRecord {
     pub limits: BindingLimits,
 }
 
-/// A connection that was removed while the agent could use it: requests for its hosts are told so.
+/// A connection that was removed while the agent could use it: refusals of requests to its hosts name it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LostConnection {
     /// Its name.

@@ -195,7 +195,7 @@ fn an_empty_slot_is_told_where_it_would_lead_to_its_own_agent() {
     }
 }
 
-/// A connection that was removed is told by its name, where nothing else allows the request.
+/// A refusal names a connection that was removed, where nothing else allows the request.
 #[test]
 fn a_removed_connection_is_named_to_its_own_agent_where_nothing_allows_the_request() {
     let lost = || LostAccount {
