@@ -6,6 +6,7 @@ pub(crate) mod cut;
 mod delivery;
 mod failover;
 mod herd;
+mod known;
 mod lag;
 mod limits;
 mod moved;

@@ -132,7 +132,7 @@ async fn posted(
         return refused(&Refusal::Malformed("it is no form of a provider"));
     };
     match flows.keep_posted(&org, &id, &form).await {
-        Ok(handle) => HtmlPage::new("CallbackRequest from the provider")
+        Ok(handle) => HtmlPage::new("Back from the provider")
             .text("You are sent on.")
             .onward(&format!("../posted/{app}/{}", *handle))
             .answer(StatusCode::OK),

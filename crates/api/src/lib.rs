@@ -17,6 +17,7 @@ mod body;
 mod body_bytes;
 mod ca;
 mod call;
+mod catch_up;
 mod change_details;
 mod change_record;
 mod changes;

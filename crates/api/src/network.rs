@@ -19,6 +19,7 @@ use self::limits::ApiLimits;
 pub(super) use self::limits::seconds;
 use super::auth::login::is_of_own_page;
 use super::auth::{Caller, DOCUMENT, middleware};
+use super::catch_up::catch_up;
 use super::error::ApiError;
 use super::host::{Arrival, OwnNames};
 use super::request_refusal::RequestRefusal;
@@ -160,6 +161,9 @@ pub(super) async fn on_network(
             Ok(_) if !is_of_api => next.run(request).await,
             Ok(visit) => {
                 request.extensions_mut().insert(visit);
+                if is_unknown(&network.0.admin, &request, &visit) {
+                    catch_up(&network.0.admin).await;
+                }
                 match authenticated(&network.0, &request, visit) {
                     Ok(Some(caller)) => {
                         middleware::serve(&network.0.admin, caller, request, next).await
@@ -180,6 +184,20 @@ pub(super) async fn on_network(
         fields.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     response
+}
+
+/// Whether a request has a token or login that is not known here; another replica may have just made it.
+fn is_unknown(admin: &Admin, request: &Request, visit: &Visit) -> bool {
+    admin.deps().directory.is_shared()
+        && !is_sign_in(request.method(), request.uri().path())
+        && proves(request.headers())
+        && Caller::on_network(admin, request, visit)
+            .is_err_and(|refusal| refusal.code() == Code::Unauthenticated)
+}
+
+/// Whether a request has a token or a cookie. One that has neither guesses nothing.
+fn proves(fields: &HeaderMap) -> bool {
+    [header::AUTHORIZATION, header::COOKIE].iter().any(|name| fields.contains_key(name))
 }
 
 /// The caller; `None` for a sign-in, whose handler authenticates by itself.
@@ -205,9 +223,7 @@ fn authenticated(
             Ok(Some(caller.from(visit.client)).filter(|_| !is_sign_in))
         }
         Err(refusal) if refusal.code() == Code::Unauthenticated => {
-            // A request without token and cookie guesses nothing.
-            let names = [header::AUTHORIZATION, header::COOKIE];
-            if names.iter().any(|name| fields.contains_key(name)) {
+            if proves(fields) {
                 network.limits.failed(visit.client)?;
             }
             Err(refusal)

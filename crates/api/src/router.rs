@@ -17,7 +17,7 @@ use super::network::{Network, NetworkAccess, on_network};
 use super::openapi::{self, Routes};
 use super::state::Admin;
 use super::{
-    activations, agents, apps, audit, auth, backup, bindings, ca, call, connect_sessions,
+    activations, agents, apps, audit, auth, backup, bindings, ca, call, catch_up, connect_sessions,
     connection_test, connections, consents, errors_page, explain, export, flows, health, home,
     honeytokens, hooks, index, keys, login_links, logins, orgs, passkeys, passwords, personal,
     plugins, probes, providers, refresh, reload, replicas, request_id, rotations, rule_test, rules,
@@ -28,8 +28,8 @@ use super::{
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
 pub fn open_router(admin: Admin, names: OwnNames) -> Router {
     let open = health::open_routes().merge(health::routes_with_token());
-    let open = open.merge(home::routes()).merge(consents::routes()).merge(errors_page::routes());
-    let open = open.merge(connect_sessions::pages()).merge(hooks::open_routes());
+    let open = open.merge(home::routes()).merge(errors_page::routes());
+    let open = open.merge(linked_pages(&admin)).merge(hooks::open_routes());
     let guarded = open.fallback(no_such_path).method_not_allowed_fallback(method);
     guarded
         // Below the check of names: a page of another site must not learn the gateway's URL.
@@ -49,10 +49,11 @@ pub fn network_router(admin: Admin, access: NetworkAccess) -> Router {
     };
     let network = Network::new(admin.clone(), access);
     let open = health::open_routes().merge(metrics);
-    let open = open.merge(home::routes()).merge(consents::routes()).merge(errors_page::routes());
-    let open = open.merge(connect_sessions::pages()).merge(sign_in::pages());
+    let open = open.merge(home::routes()).merge(errors_page::routes());
+    let open = open.merge(linked_pages(&admin)).merge(sign_in::pages());
     let open = open.merge(hooks::open_routes());
-    open.merge(api())
+    let read_again = middleware::from_fn_with_state(admin.clone(), catch_up::read_again);
+    open.merge(api().layer(read_again))
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
         .layer(middleware::from_fn_with_state(network, on_network))
@@ -98,6 +99,12 @@ pub fn socket_router(admin: Admin) -> Router {
         .layer(middleware::from_fn(harden))
         .layer(middleware::from_fn(request_id::identify))
         .with_state(admin)
+}
+
+/// The pages to which links of the API lead.
+fn linked_pages(admin: &Admin) -> Router<Admin> {
+    let pages = consents::routes().merge(connect_sessions::pages());
+    pages.layer(middleware::from_fn_with_state(admin.clone(), catch_up::before_pages))
 }
 
 /// All of `/api/v1`, and the document that describes it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::DirectoryError;
@@ -27,6 +28,9 @@ const ROWS_A_TURN: usize = 64;
 
 /// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// How long [`Directory::catch_up`] waits.
+const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 
 /// Records of changes that no replica needs are deleted as often.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
@@ -64,6 +68,8 @@ pub enum Leftovers {
 pub(super) struct Following {
     /// Where it began; taken by the first follower.
     begun: Mutex<Option<Position>>,
+    /// What the view has.
+    reached: watch::Sender<Position>,
     pub(super) leftovers: Leftovers,
     /// When the view was last known to have all changes.
     fresh: Mutex<Instant>,
@@ -97,8 +103,8 @@ impl Following {
             }
         };
         let (fresh, stale_max) = (Mutex::new(Instant::now()), Mutex::new(Duration::MAX));
-        let absence = Mutex::default();
-        Ok(Self { begun: Mutex::new(begun), leftovers, fresh, stale_max, absence })
+        let (reached, absence) = (watch::Sender::default(), Mutex::default());
+        Ok(Self { begun: Mutex::new(begun), reached, leftovers, fresh, stale_max, absence })
     }
 }
 
@@ -167,6 +173,25 @@ impl Directory {
         }
     }
 
+    /// Waits until the view has what other replicas wrote before this call. Nothing where there are none.
+    ///
+    /// # Errors
+    /// When the store fails, or the changes are not in the view after two seconds.
+    pub async fn catch_up(&self) -> Result<(), DirectoryError> {
+        let Some(store) = self.shared.rows.store.shared() else { return Ok(()) };
+        let wanted = store.position().await?;
+        let mut reached = self.shared.following.reached.subscribe();
+        let caught_up = reached.wait_for(|reached| reached.has(&wanted));
+        match tokio::time::timeout(CATCH_UP_MAX, caught_up).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StoreError::Io {
+                action: "follow the changes of other replicas",
+                source: std::io::ErrorKind::TimedOut.into(),
+            }
+            .into()),
+        }
+    }
+
     /// Whether other replicas may write the store.
     pub fn is_shared(&self) -> bool {
         self.shared.rows.store.shared().is_some()
@@ -200,6 +225,7 @@ impl Directory {
         let Some(store) = self.shared.rows.store.shared() else { return };
         let Some(mut position) = self.shared.following.begun.lock().take() else { return };
         let mut forget_at = Instant::now() + FORGET_EVERY;
+        self.shared.following.reached.send_replace(position.clone());
         loop {
             let asked = Instant::now();
             let followed = async {
@@ -210,6 +236,7 @@ impl Directory {
             match followed.await {
                 Ok(next) => {
                     self.shared.following.answers(asked);
+                    self.shared.following.reached.send_replace(next.clone());
                     position = next;
                 }
                 Err(error) => {

@@ -130,6 +130,13 @@ pub trait SharedStore: Send + Sync {
     async fn forget_old(&self) -> Result<(), StoreError>;
 }
 
+impl Position {
+    /// Whether every change up to `other` is before this position too.
+    pub fn has(&self, other: &Self) -> bool {
+        other.0.iter().all(|(place, count)| self.0.get(place).is_some_and(|own| own >= count))
+    }
+}
+
 impl Changes {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {

@@ -1,0 +1,51 @@
+//! Replicas behind a load balancer: what one of them has just stored is known at the next one that a client asks. Nothing
+//! waits where one process owns the store.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{Method, StatusCode};
+
+use super::state::Admin;
+
+/// Catches up before a page: its link may have been made by another replica a moment ago.
+pub(super) async fn before_pages(
+    State(admin): State<Admin>,
+    request: Request,
+    next: Next,
+) -> Response {
+    catch_up(&admin).await;
+    next.run(request).await
+}
+
+/// Reads again what was not found, after catching up.
+pub(super) async fn read_again(
+    State(admin): State<Admin>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !is_read || !admin.deps().directory.is_shared() {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let again = Request::from_parts(parts.clone(), Body::empty());
+    let response = next.clone().run(Request::from_parts(parts, body)).await;
+    match response.status() == StatusCode::NOT_FOUND && catch_up(&admin).await {
+        true => next.run(again).await,
+        false => response,
+    }
+}
+
+/// Waits until this replica knows what the others have stored. Returns whether there are others and it does.
+pub(super) async fn catch_up(admin: &Admin) -> bool {
+    let directory = &admin.deps().directory;
+    match directory.catch_up().await {
+        Ok(()) => directory.is_shared(),
+        Err(error) => {
+            tracing::warn!(%error, "a request is answered from what is in memory");
+            false
+        }
+    }
+}

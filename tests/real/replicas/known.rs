@@ -1,0 +1,64 @@
+//! What one replica has answered is known at the next one that the client asks, without a pause between them.
+
+use super::*;
+use crate::support::process::reserved_address;
+
+const ROUNDS: usize = 4;
+
+/// A read over TCP, with a user's token or as a browser without one.
+async fn read(lab: &Lab, at: &Gateway, path: &str, token: Option<&str>) -> Message {
+    let mut wire = lab.client_at(at.admin).await;
+    let proof = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    wire.send(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{proof}\r\n", at.admin)).await;
+    wire.answer("GET").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replica_has_made_is_found_at_the_other_at_once() {
+    let database = Database::start();
+    let origin = Origin::saying("fine").await;
+    let mut lab = database.under(Plan::api_key()).start(origin).await;
+    let mut other = lab.gateway.replica().await;
+    let unknown = read(&lab, &other, "/api/v1/agents/unknown", Some("kwp_unknown")).await;
+    assert_eq!(unknown.head.status(), 401, "{}", unknown.text());
+    for round in 0..ROUNDS {
+        let (user, agent) = (format!("ann-{round}"), format!("agent-{round}"));
+        call(&lab.gateway, "POST", "/users", &json!({ "name": user, "role": "admin" })).await;
+        let made = call(&lab.gateway, "POST", "/tokens", &json!({ "user": user })).await;
+        let token = made["token"].as_str().expect("shown once").to_owned();
+        lab.guard(Canary::of(token.clone()));
+        let known = read(&lab, &other, "/api/v1/agents", Some(&token)).await;
+        assert_eq!(known.head.status(), 200, "its token: {}", known.text());
+        call(&lab.gateway, "POST", "/agents", &json!({ "name": agent })).await;
+        let known = read(&lab, &other, &format!("/api/v1/agents/{agent}"), Some(&token)).await;
+        assert_eq!(known.head.status(), 200, "{}", known.text());
+        let unknown = read(&lab, &other, "/api/v1/agents/unknown", Some(&token)).await;
+        assert_eq!(unknown.head.status(), 404, "{}", unknown.text());
+    }
+    other.stop().await;
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_a_replica_has_made_opens_at_the_other_at_once() {
+    let database = Database::start();
+    let public = format!("public_url: http://localhost:{}", reserved_address().port());
+    let origin = Origin::saying("fine").await;
+    let mut lab = database.under(Plan::api_key()).top(&public).start(origin).await;
+    let mut other = lab.gateway.replica().await;
+    let unknown = read(&lab, &other, "/connect/kwl_unknown", None).await;
+    assert_eq!(unknown.head.status(), 404, "{}", unknown.text());
+    for round in 0..ROUNDS {
+        let user = json!({ "name": format!("ann-{round}"), "role": "viewer" });
+        call(&lab.gateway, "POST", "/users", &user).await;
+        let wanted = json!({ "user": user["name"], "provider": "acme" });
+        let made = call(&lab.gateway, "POST", "/connect-sessions", &wanted).await;
+        let url = made["url"].as_str().expect("a link").to_owned();
+        let path = &url[url.find("/connect/").expect("a link's path")..];
+        lab.guard(Canary::of(path["/connect/".len()..].to_owned()));
+        let page = read(&lab, &other, path, None).await;
+        assert_eq!(page.head.status(), 200, "{}", page.text());
+    }
+    other.stop().await;
+    lab.finish().await;
+}
