@@ -47,7 +47,7 @@ async fn a_link_that_a_replica_has_made_opens_at_the_other_at_once() {
     let mut lab = database.under(Plan::api_key()).top(&public).start(origin).await;
     let mut other = lab.gateway.replica().await;
     let unknown = read(&lab, &other, "/connect/kwl_unknown", None).await;
-    assert_eq!(unknown.head.status(), 404, "{}", unknown.text());
+    assert_eq!(unknown.head.status(), 410, "{}", unknown.text());
     for round in 0..ROUNDS {
         let user = json!({ "name": format!("ann-{round}"), "role": "viewer" });
         call(&lab.gateway, "POST", "/users", &user).await;
