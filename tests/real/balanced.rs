@@ -35,7 +35,7 @@ impl Pace {
             true => Self {
                 connections: (1_000.0 * scale()) as usize,
                 token_life: 60,
-                workers: 16,
+                workers: 6,
                 calm: seconds(20),
                 faults: seconds(30 * 60).mul_f64(scale()),
             },

@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(40);
 
 /// A replica that was answered stores the answer within this time, on a busy machine too; if it is killed before, the
 /// answer is lost.
-const STORED_WITHIN: Duration = Duration::from_secs(2);
+const STORED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Tokens by what the authorization server answered to whom.
 pub(super) struct Owners {

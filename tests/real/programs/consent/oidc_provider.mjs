@@ -6,10 +6,12 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { createInterface } from 'node:readline';
 import { Provider, errors } from 'oidc-provider';
-import { setStorage } from 'oidc-provider/lib/adapters/memory_adapter.js';
+import MemoryAdapter, { setStorage } from 'oidc-provider/lib/adapters/memory_adapter.js';
 
-// The storage by default forgets all but the last thousand or two of grants and tokens.
+// The storage by default forgets all but the last thousand or two of grants and tokens. Only another class than the
+// adapter by default uses the storage that is set.
 setStorage(new Map());
+class Storage extends MemoryAdapter {}
 
 // Its notices are no answers of ours.
 console.info = console.error;
@@ -39,6 +41,7 @@ function started({ clients, access_ttl = 3600, accounts = {} }) {
       'none', 'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt',
       'tls_client_auth', 'self_signed_tls_client_auth',
     ],
+    adapter: Storage,
     pkce: { required: () => true },
     rotateRefreshToken: true,
     issueRefreshToken: async () => true,
