@@ -128,7 +128,8 @@ async fn a_database_that_refuses_to_notify_takes_writes_and_its_changes_are_poll
         writer.adds(&key).await;
         assert_eq!(reader.heard().await, key);
     }
-    writer.until_listening(0).await;
+    // The stream of the replica that never notifies.
+    writer.until_listening(1).await;
 }
 
 #[tokio::test]
