@@ -65,7 +65,8 @@ section! {
         /// Files of roots that the server's certificate is verified with, in addition to the platform's.
         #[key("list of paths from the folder of the configuration", "[]")]
         trust: Vec<String>,
-        /// Streams of this replica to the database, at least 2. Further operations wait for a free one.
+        /// Streams of this replica to the database, at least 2. One of three or more hears of changes of other
+        /// replicas. Further operations wait for a free one.
         #[key("count", "16")]
         streams_max: usize,
         /// The time for an operation, and for a new stream, at least 500ms. Then the operation fails, and the database

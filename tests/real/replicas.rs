@@ -10,6 +10,7 @@ mod known;
 mod lag;
 mod limits;
 mod moved;
+mod notified;
 mod operations;
 mod outdated;
 mod shared;

@@ -163,11 +163,6 @@ const CIRCLES: &[(&str, &str, &str)] = &[
     ),
     (
         "crates/state/src/store",
-        "postgres postgres/feed postgres/pool postgres/presence postgres/schema postgres/servers",
-        "the store owns pool, feed and presence, which use its settings",
-    ),
-    (
-        "crates/state/src/store",
         "sled sled/commit",
         "the store owns its commits, which finish with the function beside it",
     ),

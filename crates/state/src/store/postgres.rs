@@ -1,26 +1,32 @@
 //! A store in PostgreSQL, which several replicas share. The statements are plain SQL (`postgres/sql.rs`): compare
-//! and swap of single rows, rows for leases, and a log of changes that replicas poll. Nothing relies on `LISTEN`,
-//! advisory locks or the order of sequences, so databases that speak PostgreSQL's dialect serve as well.
+//! and swap of single rows, rows for leases, and a log of changes that replicas poll. `NOTIFY` only
+//! shortens the wait for the next poll. Nothing relies on it, on advisory locks or on the order of sequences, so databases
+//! that speak PostgreSQL's dialect serve as well.
 //!
 //! A statement that fails may have been executed: its caller gets an error and repeats it, and compare-and-swap
 //! tells whether it was.
 
+mod failure;
 mod feed;
+mod holder;
+mod listener;
+mod news;
 mod pool;
 mod presence;
 mod schema;
 mod servers;
+mod settings;
 mod sql;
 mod tls;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::ClientConfig;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 
@@ -28,29 +34,26 @@ use super::shared::PARTS;
 use super::{
     Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version, check, conflict,
 };
-pub use pool::PostgresError;
-use pool::{Failure, Pool, failed};
+pub use failure::PostgresError;
+use failure::{Failure, failed};
+use holder::random_number;
+use news::{Listening, News, POLL};
+use pool::Pool;
 use presence::Presence;
 use schema::KnownVersion;
-
-/// Settings of the store.
-#[derive(Clone, Debug)]
-pub struct PostgresSettings {
-    /// Where the database is, and the login. Its debug text leaves the password out.
-    pub database: tokio_postgres::Config,
-    /// Verifies the server; `None`: the stream is not encrypted.
-    pub tls: Option<Arc<ClientConfig>>,
-    /// The most streams to the database.
-    pub streams_max: usize,
-    /// How long an operation may take.
-    pub timeout: Duration,
-}
+pub use settings::PostgresSettings;
 
 /// A store in PostgreSQL.
 pub struct PostgresStore {
     pool: Pool,
+    news: Arc<News>,
     presence: Presence,
     version: KnownVersion,
+    listening: OnceLock<Listening>,
+    /// The time between two looks for changes without news.
+    poll: Duration,
+    /// When the feed may look again.
+    next_look: Mutex<Instant>,
     /// Changes of this replica that the feed must leave out: table, part and number.
     own: Mutex<BTreeSet<(Table, u16, u64)>>,
 }
@@ -69,16 +72,20 @@ impl PostgresStore {
         settings: PostgresSettings,
         migrations: &[schema::Migration],
     ) -> Result<Self, PostgresError> {
-        let pool = Pool::new(settings)?;
+        let news = Arc::new(News::new().map_err(PostgresError::Store)?);
+        let pool = Pool::new(settings, &news)?;
         schema::prepare(&pool, migrations).await?;
         let presence = Presence::begin(&pool).await?;
         let version = KnownVersion::of(migrations);
-        Ok(Self { pool, presence, version, own: Mutex::default() })
+        let (listening, next_look) = (OnceLock::new(), Mutex::new(Instant::now()));
+        let (poll, own) = (POLL, Mutex::default());
+        Ok(Self { pool, news, presence, version, listening, poll, next_look, own })
     }
 
-    /// Remembers a change of this replica.
+    /// Remembers a change of this replica, which is committed.
     fn made(&self, table: Table, key: &str, number: i64) {
         self.own.lock().insert((table, part_of(key), number.cast_unsigned()));
+        self.news.committed.notify_one();
     }
 }
 
@@ -327,23 +334,12 @@ impl Store for PostgresStore {
             if count > seen {
                 return Ok(count);
             }
-            tokio::time::sleep(feed::POLL).await;
+            tokio::time::sleep(self.poll).await;
         }
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {
         Some(self)
-    }
-}
-
-fn random_number() -> Result<i64, StoreError> {
-    let mut bytes = [0; 8];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => Ok(i64::from_be_bytes(bytes)),
-        Err(error) => {
-            let source = std::io::Error::other(error.to_string());
-            Err(StoreError::Io { action: "take a lease", source })
-        }
     }
 }
 

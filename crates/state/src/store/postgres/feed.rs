@@ -1,23 +1,25 @@
 //! The feed of changes: numbers per part of a table, which replicas poll, and the log of the keys behind them.
 //!
 //! Polling costs one small statement a few times a second, works through connection poolers and on every dialect, and
-//! loses nothing while a replica is away. `NOTIFY` would make writers wait for one lock of the whole database.
+//! loses nothing while a replica is away. A notification of another replica makes the next look come at once.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
-use super::{PostgresStore, key, schema, sql};
+use super::news::{Listening, PAUSE};
+use super::{PostgresStore, key, listener, schema, sql};
 use crate::store::shared::{AnnouncedReplica, Changes, KeptBytes, Position, SharedStore};
 use crate::store::{StoreError, Table};
 
-/// Between two looks: a change is in force everywhere within a second, also when a look is slow.
-pub(super) const POLL: Duration = Duration::from_millis(200);
-
 /// Looks without a change until the caller hears that the store answers.
 const LOOKS: usize = 5;
+
+/// With fewer streams, the one that listens would be missing for operations.
+const STREAMS_WITH_LISTENER: usize = 3;
 
 /// Keys that are read at once. Of more changes, the rest follows at once.
 const CHANGES_MAX: i64 = 1_000;
@@ -39,22 +41,28 @@ impl SharedStore for PostgresStore {
     }
 
     async fn changes_after(&self, position: &Position) -> Result<(Changes, Position), StoreError> {
+        self.listen();
+        let mut heard = self.news.subscribe();
         let (mut changes, mut reached) = (Changes::default(), position.clone());
+        let first = *self.next_look.lock();
+        tokio::time::sleep_until(first).await;
         for look in 0..LOOKS {
-            let begun = Instant::now();
+            let (begun, mut is_whole) = (Instant::now(), true);
             let now = self.position().await?;
             for (place, count) in now.0 {
                 let seen = position.0.get(&place).copied().unwrap_or_default();
                 if count != seen {
                     let followed = self.follow(place, (seen, count), &mut changes).await?;
+                    is_whole &= followed >= count;
                     reached.0.insert(place, followed);
                 }
             }
             if reached != *position {
+                *self.next_look.lock() = if is_whole { begun + PAUSE } else { begun };
                 break;
             }
             if look + 1 < LOOKS {
-                tokio::time::sleep_until(begun + POLL).await;
+                self.until_next_look(begun, &mut heard).await;
             }
         }
         Ok((changes, reached))
@@ -136,6 +144,23 @@ impl SharedStore for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Listens from the first look on: a process that follows no changes needs none.
+    fn listen(&self) {
+        if self.pool.streams_max() >= STREAMS_WITH_LISTENER {
+            let (pool, news) = (self.pool.clone(), self.news.clone());
+            let listening = || Listening::spawn(listener::run(pool, news));
+            self.listening.get_or_init(listening);
+        }
+    }
+
+    /// Waits until it is time for the look after the one that began then.
+    async fn until_next_look(&self, begun: Instant, heard: &mut watch::Receiver<()>) {
+        tokio::select! {
+            () = tokio::time::sleep_until(begun + self.poll) => {}
+            _ = heard.changed() => tokio::time::sleep_until(begun + PAUSE).await,
+        }
+    }
+
     /// Adds the changes of one part between two numbers, and returns the last one that it has.
     async fn follow(
         &self,

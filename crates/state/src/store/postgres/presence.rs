@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::pool::{Pool, PostgresError};
-use super::{random_number, sql};
+use super::failure::PostgresError;
+use super::holder::random_number;
+use super::pool::Pool;
+use super::sql;
 use crate::store::StoreError;
 
 /// A replica that has not renewed its lease for so long is gone.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use deadpool_postgres::Client;
 
-use super::pool::{Failure, Pool, PostgresError};
+use super::failure::{Failure, PostgresError};
+use super::pool::Pool;
 use crate::store::shared::PARTS;
 use crate::store::{StoreError, Table};
 

@@ -1,7 +1,9 @@
 //! Streams to one of several servers: to the first one that may be written, beginning with the one that was used last. After
 //! a share of the time, and after a failure, the next server is tried too, so that one that is silent holds up no other.
 
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -11,9 +13,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Client, Config, Error, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
 
-use super::pool::{Failure, PostgresError};
+use super::failure::{Failure, PostgresError};
+use super::news::News;
 
 /// Opens streams.
 pub(super) struct Servers<T> {
@@ -23,11 +26,18 @@ pub(super) struct Servers<T> {
     /// Whether each stream begins with another server: `load_balance_hosts=random`.
     is_spread: bool,
     used_last: AtomicUsize,
+    /// What comes unasked on the streams.
+    news: Arc<News>,
 }
 
 impl<T> Servers<T> {
     /// Those of a configuration. A stream takes this time at most.
-    pub(super) fn of(database: &Config, tls: T, timeout: Duration) -> Result<Self, PostgresError> {
+    pub(super) fn of(
+        database: &Config,
+        tls: T,
+        timeout: Duration,
+        news: &Arc<News>,
+    ) -> Result<Self, PostgresError> {
         let (hosts, addresses) = (database.get_hosts().len(), database.get_hostaddrs().len());
         let (count, ports) = (hosts.max(addresses), database.get_ports().len());
         if count == 0 {
@@ -43,7 +53,8 @@ impl<T> Servers<T> {
         }
         let all = (0..count).map(|at| only(database, at)).collect();
         let is_spread = database.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        Ok(Self { all, tls, timeout, is_spread, used_last: AtomicUsize::new(0) })
+        let (used_last, news) = (AtomicUsize::new(0), news.clone());
+        Ok(Self { all, tls, timeout, is_spread, used_last, news })
     }
 }
 
@@ -106,17 +117,30 @@ fn only(database: &Config, at: usize) -> Config {
 /// What a pool keeps of a stream.
 type Opened = (Client, JoinHandle<()>);
 
-async fn open<T>(server: &Config, tls: T) -> Result<Opened, Error>
+async fn open<T>(server: &Config, tls: T, news: Arc<News>) -> Result<Opened, Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
-    let (client, connection) = server.connect(tls).await?;
+    let (client, mut connection) = server.connect(tls).await?;
     let ends = async move {
-        if let Err(error) = connection.await {
-            let failure = Failure::of(error);
-            tracing::debug!(%failure, "a stream to the database has ended");
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            match message {
+                Ok(AsyncMessage::Notification(it)) => news.notified(it.channel(), it.payload()),
+                Ok(AsyncMessage::Notice(notice)) => {
+                    tracing::debug!(notice = notice.message(), "the database says");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let failure = Failure::of(error);
+                    tracing::debug!(%failure, "a stream to the database has ended");
+                    break;
+                }
+            }
         }
+        // Its client knows then that it is closed.
+        drop(connection);
+        news.stream_ended.notify_one();
     };
     Ok((client, tokio::spawn(ends)))
 }
@@ -141,7 +165,7 @@ where
             let share = self.timeout.div_f64(count as f64);
             let attempt = |turn: usize| {
                 let at = (first + turn) % count;
-                let opened = open(&self.all[at], self.tls.clone());
+                let opened = open(&self.all[at], self.tls.clone(), self.news.clone());
                 async move { (at, opened.await) }
             };
             let mut attempts = FuturesUnordered::from_iter([attempt(0)]);
@@ -178,7 +202,8 @@ mod tests {
 
     fn of(url: &str) -> Result<Vec<Config>, PostgresError> {
         let database = url.parse().unwrap();
-        Servers::of(&database, tokio_postgres::NoTls, Duration::from_secs(1))
+        let news = Arc::new(News::new().unwrap());
+        Servers::of(&database, tokio_postgres::NoTls, Duration::from_secs(1), &news)
             .map(|servers| servers.all)
     }
 

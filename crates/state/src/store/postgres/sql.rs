@@ -125,6 +125,13 @@ pub(super) const KEPT_WITHIN: &str = "SELECT name, value, extract(epoch FROM unt
 
 pub(super) const FORGET_KEPT: &str = "DELETE FROM keyward_kept WHERE until < now()";
 
+/// The name tells the administrator of the database which stream it is.
+pub(super) const LISTEN: &str =
+    "SET application_name = 'keyward notifications'; LISTEN keyward_changes";
+
+/// `$1`: name of the replica.
+pub(super) const NOTIFY: &str = "SELECT pg_notify('keyward_changes', $1)";
+
 /// Old changes, and leases that ended long ago.
 pub(super) const FORGET_CHANGES: &str =
     "DELETE FROM keyward_changes WHERE at < now() - interval '1 hour'";

@@ -1,5 +1,6 @@
 //! Tests with a real PostgreSQL server: the conformance tests, and what only several replicas show.
 
+mod notified;
 mod serializable;
 mod server;
 mod versions;

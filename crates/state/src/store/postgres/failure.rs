@@ -1,0 +1,211 @@
+//! Why the store cannot be opened, and why an operation failed; which failures pass, and which are repeated.
+
+use std::io;
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use crate::store::StoreError;
+
+/// How often an operation is repeated that lost against another.
+const REPEATS: u32 = 20;
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// The settings do not fit together.
+    #[error("the settings of the database cannot be used: {0}")]
+    Settings(String),
+    /// The database cannot be reached or refuses.
+    #[error("cannot use the database: {0}")]
+    Unusable(Failure),
+    /// A newer version of Keyward has changed the tables.
+    #[error(
+        "the tables of the database are for programs that know version {oldest} (Keyward {by} changed them), and \
+         this program, Keyward {own}, knows version {known}",
+        own = env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// The oldest version of the tables that a program must know.
+        oldest: i32,
+        /// The version that this program knows.
+        known: i32,
+        /// The version of Keyward that changed them.
+        by: String,
+    },
+    /// Replicas run that may not know tables of the version that this program needs.
+    #[error(
+        "the database has tables of version {found}, this program, Keyward {own}, needs version {needed}, which \
+         running replicas may not know",
+        own = env!("CARGO_PKG_VERSION")
+    )]
+    OlderRunning {
+        /// The version of the tables.
+        found: i32,
+        /// The version that this program needs.
+        needed: i32,
+    },
+    /// An operation failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Other replicas were making the tables all the time.
+    #[error("other replicas are preparing the database: start again")]
+    Interrupted,
+}
+
+/// Why an operation failed. It never has the login.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    pub(super) text: String,
+    pub(super) state: Option<SqlState>,
+}
+
+impl PostgresError {
+    /// What the operator can do, if the message does not say it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unusable(_) | Self::Store(_) => Some(
+                "check `store.postgres`, and whether the database is up and lets this role create tables",
+            ),
+            Self::Newer { .. } => Some(
+                "update this program to that version or a later one; to go back, restore a backup into an empty database",
+            ),
+            Self::OlderRunning { .. } => Some(
+                "stop all replicas, wait 20 seconds, then start replicas of this version: this upgrade cannot roll",
+            ),
+            Self::Settings(_) | Self::Interrupted => None,
+        }
+    }
+
+    /// Whether a later try may succeed although nothing is changed here: the database did not answer, or starts or stops.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unusable(failure) => failure.is_passing(),
+            Self::Store(StoreError::Io { source, .. }) => source.kind() == io::ErrorKind::TimedOut,
+            Self::Interrupted => true,
+            _ => false,
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn of(error: tokio_postgres::Error) -> Self {
+        Self::of_ref(&error)
+    }
+
+    pub(super) fn of_ref(error: &tokio_postgres::Error) -> Self {
+        let state = error.code().cloned();
+        let text = match error.as_db_error() {
+            Some(error) => format!("{} ({})", error.message(), error.code().code()),
+            None => {
+                // The error's own text leaves out its cause.
+                let cause = std::error::Error::source(error);
+                cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+            }
+        };
+        Self { text, state }
+    }
+
+    /// Whether the server serves reads only, as the primary of before a failover may do.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.state == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
+    }
+
+    /// Whether the database did not answer, or is about to start or to stop.
+    fn is_passing(&self) -> bool {
+        let Some(state) = &self.state else { return true };
+        [
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::TOO_MANY_CONNECTIONS,
+        ]
+        .contains(state)
+    }
+
+    /// Whether the database does not know the statement, or does not permit it.
+    pub(super) fn is_refusal(&self) -> bool {
+        let class = self.state.as_ref().map(|state| &state.code()[..2]);
+        matches!(class, Some("0A" | "42"))
+    }
+
+    /// Whether the same operation is likely to succeed at once.
+    pub(super) fn is_repeated(&self) -> bool {
+        let Some(state) = &self.state else { return false };
+        [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            // Two replicas make a table at the same time.
+            SqlState::DUPLICATE_TABLE,
+            SqlState::UNIQUE_VIOLATION,
+        ]
+        .contains(state)
+    }
+
+    /// Waits before the next repetition; false if the failure stays, or there were enough.
+    pub(super) async fn repeats(&self, repeats: &mut u32) -> bool {
+        if !self.is_repeated() || *repeats == REPEATS {
+            return false;
+        }
+        *repeats += 1;
+        tokio::time::sleep(Duration::from_millis(1 << (*repeats).min(7))).await;
+        true
+    }
+
+    pub(super) fn during(self, action: &'static str) -> StoreError {
+        StoreError::Io { action, source: io::Error::other(self.text) }
+    }
+}
+
+impl From<Failure> for PostgresError {
+    fn from(failure: Failure) -> Self {
+        Self::Unusable(failure)
+    }
+}
+
+/// The error of an operation that is not repeated.
+pub(super) fn failed(action: &'static str, error: &tokio_postgres::Error) -> StoreError {
+    Failure::of_ref(error).during(action)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_tried_again_only_where_the_database_may_answer_later() {
+        let failure = |state| Failure { text: String::new(), state };
+        for state in [
+            SqlState::INVALID_PASSWORD,
+            SqlState::INVALID_CATALOG_NAME,
+            SqlState::INSUFFICIENT_PRIVILEGE,
+        ] {
+            assert!(!PostgresError::Unusable(failure(Some(state))).is_passing());
+        }
+        assert!(!PostgresError::Settings(String::new()).is_passing());
+        let io = |kind| {
+            PostgresError::Store(StoreError::Io { action: "read", source: io::Error::from(kind) })
+        };
+        assert!(!io(io::ErrorKind::Other).is_passing());
+        assert!(io(io::ErrorKind::TimedOut).is_passing());
+        for state in [None, Some(SqlState::CANNOT_CONNECT_NOW)] {
+            assert!(PostgresError::Unusable(failure(state)).is_passing());
+        }
+    }
+    #[test]
+    fn only_an_unknown_or_forbidden_statement_is_a_refusal() {
+        let failure = |state| Failure { text: String::new(), state };
+        for state in [None, Some(SqlState::ADMIN_SHUTDOWN), Some(SqlState::QUERY_CANCELED)] {
+            assert!(!failure(state).is_refusal());
+        }
+        for state in [
+            SqlState::FEATURE_NOT_SUPPORTED,
+            SqlState::SYNTAX_ERROR,
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            SqlState::UNDEFINED_FUNCTION,
+        ] {
+            assert!(failure(Some(state)).is_refusal());
+        }
+    }
+}

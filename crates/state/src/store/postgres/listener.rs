@@ -1,0 +1,83 @@
+//! The stream by which a replica notifies the others of its changes, and hears of theirs. It is one of the pool's.
+//!
+//! `NOTIFY` is a statement of its own, after the commit: within the transaction of a change, all writers of the database
+//! would wait for one lock. Where the database does not offer it, and while the stream is lost, replicas only poll.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Object;
+
+use super::failure::{Failure, PostgresError};
+use super::news::{News, PAUSE};
+use super::pool::Pool;
+use super::sql;
+
+/// Before a new stream after the last one was lost.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Before a new attempt at a database that does not know or permit the statements.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Between two looks whether the stream is open and leads to the server that is used.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// A stream that listens. It is closed when dropped: no other operation of the pool gets it.
+struct ListeningStream(Option<Object>);
+
+impl Drop for ListeningStream {
+    fn drop(&mut self) {
+        drop(self.0.take().map(Object::take));
+    }
+}
+
+/// Runs until dropped.
+pub(super) async fn run(pool: Pool, news: Arc<News>) {
+    let mut is_refused = false;
+    loop {
+        let pause = match serve(&pool, &news).await {
+            Err(PostgresError::Unusable(failure)) if failure.is_refusal() => {
+                if !is_refused {
+                    tracing::info!(%failure, "the database passes on no notifications: changes of other replicas are polled only");
+                }
+                is_refused = true;
+                REFUSED_AGAIN_AFTER
+            }
+            ended => {
+                is_refused = false;
+                let error = ended.err().map(|error| error.to_string());
+                tracing::debug!(error, "the stream that listens for changes is opened again");
+                AGAIN_AFTER
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Listens and notifies until the stream ends or is to be left.
+async fn serve(pool: &Pool, news: &News) -> Result<(), PostgresError> {
+    let stream = ListeningStream(Some(pool.connect().await?));
+    let open = stream.0.as_ref().expect("taken only when dropped");
+    pool.bounded(open.batch_execute(sql::LISTEN)).await?;
+    // What was notified before is heard by no stream.
+    news.may_have_changed();
+    while !open.is_closed() && !pool.has_left(open) {
+        tokio::select! {
+            () = news.committed.notified() => {
+                notify(pool, open, news).await?;
+                tokio::time::sleep(PAUSE).await;
+            }
+            () = news.stream_ended.notified() => {}
+            () = tokio::time::sleep(CHECK_EVERY) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn notify(pool: &Pool, stream: &Object, news: &News) -> Result<(), Failure> {
+    let statement = async {
+        let prepared = stream.prepare_cached(sql::NOTIFY).await?;
+        stream.execute(&prepared, &[&news.own]).await
+    };
+    pool.bounded(statement).await.map(drop)
+}

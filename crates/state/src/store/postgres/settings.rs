@@ -1,0 +1,19 @@
+//! Settings of the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+/// Settings of the store.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// Where the database is, and the login. Its debug text leaves the password out.
+    pub database: tokio_postgres::Config,
+    /// Verifies the server; `None`: the stream is not encrypted.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// The most streams to the database.
+    pub streams_max: usize,
+    /// How long an operation may take.
+    pub timeout: Duration,
+}
