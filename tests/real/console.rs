@@ -224,6 +224,7 @@ const PAGES: [&str; 27] = [
     "/honeytokens",
     "/sources",
     "/sources/new",
+    "/sources/new?kind=bitwarden",
     "/people",
     "/settings",
     "/settings/store",
