@@ -78,7 +78,12 @@ impl Keyring {
 
     /// Locks it, as a desktop does when its person leaves.
     async fn lock(&self) {
-        let output = run(self.tool(&["lock", "--collection=login"])).await;
+        let mut send = Command::new("dbus-send");
+        send.args(["--session", "--print-reply", "--dest=org.freedesktop.secrets"]);
+        send.args(["/org/freedesktop/secrets", "org.freedesktop.Secret.Service.Lock"]);
+        send.arg("array:objpath:/org/freedesktop/secrets/collection/login");
+        send.env("DBUS_SESSION_BUS_ADDRESS", &self.address);
+        let output = run(send).await;
         assert!(output.status.success(), "{}", said(&output));
     }
 
