@@ -199,7 +199,7 @@ async fn own_origin_only(tab: &mut Tab<'_>, lab: &Lab) {
 }
 
 /// Pages with and without a rail.
-const PAGES: [&str; 27] = [
+const PAGES: [&str; 28] = [
     "/",
     "/connections",
     "/connections/acme",

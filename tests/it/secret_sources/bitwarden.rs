@@ -212,7 +212,8 @@ async fn bitwarden_is_logged_in_to_once_and_again_when_the_organisation_has_anot
     let token = account.token();
     let (rounds, keys) = (Arc::new(AtomicU8::new(0)), [Key([1; 64]), Key([2; 64])]);
     let credentials = [("token", &token)];
-    let sent = gives((SOURCE, &format!("{ID}#key")), &credentials, move |request, value| {
+    let reference = format!("{ID}#key");
+    let sent = gives((SOURCE, &reference), &credentials, move |request, value| {
         // The organisation has its second key after the first request for the value.
         let round = rounds.load(Ordering::SeqCst);
         if let Some(answer) = account.login(request, &keys[usize::from(round.min(1))], round) {
