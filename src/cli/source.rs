@@ -25,8 +25,8 @@ use keyward_model::{Shown, Source};
 pub(crate) enum Command {
     /// add one that is asked over HTTPS
     #[command(
-        after_help = "The kinds env, file and command read the gateway's own machine: only the configuration file declares \
-        them, under `sources:`. Settings and credentials of each kind: docs/guides/secret-sources.md\n\nexamples:\n  \
+        after_help = "The kinds env, file, command and keychain read the gateway's own machine: only the configuration file \
+        declares them, under `sources:`. Settings and credentials of each kind: docs/guides/secret-sources.md\n\nexamples:\n  \
         keyward source add vault vault address=https://vault.example.com --credential-file token=token.txt\n  \
         keyward source add aws aws region=eu-west-1 --credential-env access_key_id=ID --credential-env secret_access_key=KEY\n  \
         keyward connection add openai --secret-from api_key=vault:apps/openai#key"
@@ -64,6 +64,7 @@ enum Kind {
     Gcp,
     Azure,
     Onepassword,
+    Bitwarden,
     Infisical,
     Doppler,
 }
@@ -161,7 +162,7 @@ impl Settings {
         });
         let of_kind: Map<_, _> = of_kind.collect();
         // A kind without required settings is named by an empty map.
-        if !of_kind.is_empty() || kind == "doppler" {
+        if !of_kind.is_empty() || matches!(kind, "bitwarden" | "doppler") {
             spec.insert(kind.to_owned(), of_kind.into());
         }
         for (key, value) in [("ttl", self.ttl), ("keep", self.keep)] {

@@ -20,9 +20,9 @@ section! {
     #[serde(deny_unknown_fields)]
     #[doc(hidden)]
     pub struct SourceBeside {
-        /// What Keyward proves itself with at the source: `token` (vault, onepassword, doppler), `role_id` and `secret_id`
-        /// (vault by `approle`), `access_key_id`, `secret_access_key` and perhaps `session_token` (aws), `client_id` and
-        /// `client_secret` (azure, infisical). For `command`, environment variables of the program.
+        /// What Keyward proves itself with at the source: `token` (vault, onepassword, bitwarden, doppler), `role_id` and
+        /// `secret_id` (vault by `approle`), `access_key_id`, `secret_access_key` and perhaps `session_token` (aws),
+        /// `client_id` and `client_secret` (azure, infisical). For `command`, environment variables of the program.
         #[key("map of names to [secrets](#secrets)", "{}")]
         #[serde(default)]
         credentials: BTreeMap<String, Value>,

@@ -1,6 +1,7 @@
 //! Secret sources: fields whose values are kept elsewhere. `local` has sources of the gateway's machine, `refused` what must
 //! not be, `remote` services over HTTPS, by answers from their documents.
 
+mod bitwarden;
 mod local;
 mod referred;
 mod refused;

@@ -199,7 +199,7 @@ async fn own_origin_only(tab: &mut Tab<'_>, lab: &Lab) {
 }
 
 /// Pages with and without a rail.
-const PAGES: [&str; 27] = [
+const PAGES: [&str; 28] = [
     "/",
     "/connections",
     "/connections/acme",
@@ -224,6 +224,7 @@ const PAGES: [&str; 27] = [
     "/honeytokens",
     "/sources",
     "/sources/new",
+    "/sources/new?kind=bitwarden",
     "/people",
     "/settings",
     "/settings/store",

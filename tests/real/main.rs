@@ -10,6 +10,7 @@ mod aws;
 mod backup;
 mod balanced;
 mod base_url;
+mod bitwarden;
 mod body_placement;
 mod certificate;
 mod chromium;

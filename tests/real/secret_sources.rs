@@ -281,19 +281,15 @@ async fn aws_takes_the_signature_and_gives_values_of_both_services() {
 /// The guide's page, whose commands are run.
 const GUIDE: &str = include_str!("../../docs/guides/secret-sources.md");
 
-/// As `op` and `bws` answer: their documents are https://developer.1password.com/docs/cli/reference/commands/read and
-/// https://bitwarden.com/help/secrets-manager-cli/#secret-get.
+/// As `op` answers: https://developer.1password.com/docs/cli/reference/commands/read.
 const OP: &str = "#!/bin/sh\n[ \"$*\" = 'read op://Dev/OpenAI/credential' ] || { echo \"unknown: $*\" >&2; exit 1; }\n\
     [ \"$OP_SERVICE_ACCOUNT_TOKEN\" = \"$(cat \"$(dirname \"$0\")/op-token\")\" ] || exit 2\n\
     [ -z \"$CANARY\" ] || exit 3\ncat \"$(dirname \"$0\")/op-value\"\n";
-const BWS: &str = "#!/bin/sh\n[ \"$*\" = 'secret get be8e0ad8-d545-4017-a55a-b02f014d4158' ] || exit 1\n\
-    [ \"$BWS_ACCESS_TOKEN\" = \"$(cat \"$(dirname \"$0\")/bws-token\")\" ] || exit 2\n\
-    printf '{\"object\":\"secret\",\"key\":\"SES_KEY\",\"value\":\"%s\"}' \"$(cat \"$(dirname \"$0\")/bws-value-text\")\"\n";
 
-/// Stands for the programs, which need accounts: it accepts only the command lines of the guide, with the token in the
+/// Stands for the program, which needs an account: it accepts only the command line of the guide, with the token in the
 /// variable that the guide names.
 #[tokio::test]
-async fn the_programs_of_1password_and_bitwarden_are_run_as_the_guide_says() {
+async fn the_program_of_1password_is_run_as_the_guide_says() {
     use std::os::unix::fs::PermissionsExt;
     let programs = TempDir::new().expect("a directory");
     let put = |name: &str, text: &str, mode: u32| {
@@ -301,37 +297,19 @@ async fn the_programs_of_1password_and_bitwarden_are_run_as_the_guide_says() {
         std::fs::write(&path, text).expect("a file");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
     };
-    let secrets = [Canary::new("op"), Canary::new("bws"), Canary::new("ops_"), Canary::new("0.")];
-    let [of_op, of_bws, op_token, bws_token] = &secrets;
-    for (name, value) in [
-        ("op-value", of_op),
-        ("bws-value-text", of_bws),
-        ("op-token", op_token),
-        ("bws-token", bws_token),
-    ] {
-        put(name, &value.text, 0o600);
-    }
-    // The wrapper is the line of the guide.
-    let line = "bws secret get \"$1\" | jq -r .value";
-    assert!(GUIDE.contains(&format!("`{line}`")), "the guide has another line");
+    let secrets = [Canary::new("op"), Canary::new("ops_")];
+    let [of_op, op_token] = &secrets;
+    put("op-value", &of_op.text, 0o600);
+    put("op-token", &op_token.text, 0o600);
     put("op", OP, 0o755);
-    put("bws", BWS, 0o755);
-    put("bws-value", &format!("#!/bin/sh\n{line}\n"), 0o755);
     let (_, sources) = GUIDE.split_once("by their own programs:\n\n```yaml\n").expect("a block");
     let (sources, _) = sources.split_once("```").expect("it ends");
-    let words = |text: &'static str| text.split(['[', ']']);
-    let wrapper = words(sources).find(|word| word.ends_with("/bws-value")).expect("it is run");
     let at = |name: &str| programs.path().join(name).display().to_string();
-    let sources = sources
-        .replace(wrapper, &at("bws-value"))
-        .replace("file: op-token", &format!("file: '{}'", at("op-token")))
-        .replace("file: bws-token", &format!("file: '{}'", at("bws-token")));
+    let sources = sources.replace("file: op-token", &format!("file: '{}'", at("op-token")));
     let origin = Origin::saying("fine").await;
     let plan = Plan::new(
-        "{ id: key, kind: custom, fields: [{ name: one }, { name: two }], \
-         place: [{ header: X-One, value: \"{one}\" }, { header: X-Two, value: \"{two}\" }] }",
-        "{ one: { from: op, ref: op://Dev/OpenAI/credential }, \
-         two: { from: bitwarden, ref: be8e0ad8-d545-4017-a55a-b02f014d4158 } }",
+        "{ id: key, kind: api_key, placement: { header: X-Api-Key } }",
+        "{ api_key: { from: op, ref: op://Dev/OpenAI/credential } }",
     );
     let install = Install::new(&plan.top(&sources), &origin);
     let mut command = install.keyward(&["run", "--agent", "ci", "--", "curl", "-sS"]);
@@ -339,9 +317,7 @@ async fn the_programs_of_1password_and_bitwarden_are_run_as_the_guide_says() {
     command.arg(format!("https://{HOST}/a")).env("PATH", format!("{}:{path}", at("")));
     let output = run(command).await;
     assert!(output.status.success() && said(&output).contains("fine"), "{}", said(&output));
-    let received = origin.only();
-    assert_eq!(received.head.one("x-one"), Some(&*of_op.text));
-    assert_eq!(received.head.one("x-two"), Some(&*of_bws.text));
+    assert_eq!(origin.only().head.one("x-api-key"), Some(&*of_op.text));
     for secret in &secrets {
         secret.assert_absent("what was said", said(&output).as_bytes());
         secret.assert_absent_below(&install.data());

@@ -96,10 +96,10 @@ pub use session::{
     SESSION_TTL_MAX, Session, SessionFacts, SessionGiven, SessionIssued, SessionShown, SessionSpec,
 };
 pub use source::{
-    AwsService, AwsSource, AzureSource, CommandSource, CredentialNames, DopplerSource, EnvSource,
-    FetchedShown, FieldReference, FileSource, GcpSource, InfisicalSource, OnePasswordSource,
-    References, Source, SourceFacts, SourceFailing, SourceKind, SourceShown, SourceSpec,
-    SourceWith, VaultLogin, VaultSource,
+    AwsService, AwsSource, AzureSource, BitwardenRegion, BitwardenSource, CommandSource,
+    CredentialNames, DopplerSource, EnvSource, FetchedShown, FieldReference, FileSource, GcpSource,
+    InfisicalSource, KeychainSource, OnePasswordSource, References, Source, SourceFacts,
+    SourceFailing, SourceKind, SourceShown, SourceSpec, SourceWith, VaultLogin, VaultSource,
 };
 pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
 pub use totp::{NewTotp, Totp};

@@ -4,8 +4,11 @@
 //! Sources that read the gateway's own machine can be declared only in the configuration file: an admin of an organisation
 //! must not read the gateway's files or run its programs.
 
+mod credential_names;
 mod local;
 mod remote;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,10 +19,11 @@ use keyward_base::keys::section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use local::{CommandSource, EnvSource, FileSource};
+pub use credential_names::CredentialNames;
+pub use local::{CommandSource, EnvSource, FileSource, KeychainSource};
 pub use remote::{
-    AwsService, AwsSource, AzureSource, DopplerSource, GcpSource, InfisicalSource,
-    OnePasswordSource, VaultLogin, VaultSource,
+    AwsService, AwsSource, AzureSource, BitwardenRegion, BitwardenSource, DopplerSource, GcpSource,
+    InfisicalSource, OnePasswordSource, VaultLogin, VaultSource,
 };
 
 use super::refusal::{Refusal, failed};
@@ -79,6 +83,10 @@ section! {
         #[key(map of CommandSource)]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub command: Option<CommandSource>,
+        /// The keyring of a desktop session (Secret Service), such as GNOME Keyring. Only in the configuration file.
+        #[key(map of KeychainSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub keychain: Option<KeychainSource>,
         /// HashiCorp Vault or OpenBao: key/value engine.
         #[key(map of VaultSource)]
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,6 +107,10 @@ section! {
         #[key(map of OnePasswordSource)]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub onepassword: Option<OnePasswordSource>,
+        /// Bitwarden Secrets Manager, by the access token of a machine account. Values are decrypted here.
+        #[key(map of BitwardenSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub bitwarden: Option<BitwardenSource>,
         /// Infisical.
         #[key(map of InfisicalSource)]
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,6 +220,8 @@ pub enum SourceKind<'a> {
     File(&'a FileSource),
     /// See [`SourceSpec::command`].
     Command(&'a CommandSource),
+    /// See [`SourceSpec::keychain`].
+    Keychain(&'a KeychainSource),
     /// See [`SourceSpec::vault`].
     Vault(&'a VaultSource),
     /// See [`SourceSpec::aws`].
@@ -218,19 +232,12 @@ pub enum SourceKind<'a> {
     Azure(&'a AzureSource),
     /// See [`SourceSpec::onepassword`].
     OnePassword(&'a OnePasswordSource),
+    /// See [`SourceSpec::bitwarden`].
+    Bitwarden(&'a BitwardenSource),
     /// See [`SourceSpec::infisical`].
     Infisical(&'a InfisicalSource),
     /// See [`SourceSpec::doppler`].
     Doppler(&'a DopplerSource),
-}
-
-/// Credentials of a kind: those that it requires, and those that it also takes.
-#[derive(Clone, Copy, Debug)]
-pub struct CredentialNames {
-    /// All of them must be given.
-    pub required: &'static [&'static str],
-    /// These may be given; `None`: any may.
-    pub optional: Option<&'static [&'static str]>,
 }
 
 impl Resource for Source {
@@ -259,8 +266,8 @@ impl Resource for Source {
             [kind] => found.extend(kind.refusals()),
             _ => {
                 let hint = "such as `vault: { address: https://vault.example.com }`";
-                let rule = "must have exactly one kind beside it: env, file, command, vault, aws, gcp, azure, \
-                            onepassword, infisical or doppler";
+                let rule = "must have exactly one kind beside it: env, file, command, keychain, vault, aws, gcp, \
+                            azure, onepassword, bitwarden, infisical or doppler";
                 found.push(Refusal::new("name", rule).hint(hint));
             }
         }
@@ -289,11 +296,13 @@ impl SourceSpec {
             self.env.as_ref().map(SourceKind::Env),
             self.file.as_ref().map(SourceKind::File),
             self.command.as_ref().map(SourceKind::Command),
+            self.keychain.as_ref().map(SourceKind::Keychain),
             self.vault.as_ref().map(SourceKind::Vault),
             self.aws.as_ref().map(SourceKind::Aws),
             self.gcp.as_ref().map(SourceKind::Gcp),
             self.azure.as_ref().map(SourceKind::Azure),
             self.onepassword.as_ref().map(SourceKind::OnePassword),
+            self.bitwarden.as_ref().map(SourceKind::Bitwarden),
             self.infisical.as_ref().map(SourceKind::Infisical),
             self.doppler.as_ref().map(SourceKind::Doppler),
         ];
@@ -303,7 +312,12 @@ impl SourceSpec {
     /// Whether it reads the gateway's own machine, so that only the configuration file may declare it.
     pub fn is_local(&self) -> bool {
         match self.kind() {
-            Some(SourceKind::Env(_) | SourceKind::File(_) | SourceKind::Command(_)) => true,
+            Some(
+                SourceKind::Env(_)
+                | SourceKind::File(_)
+                | SourceKind::Command(_)
+                | SourceKind::Keychain(_),
+            ) => true,
             // The login sends the token of the gateway's own pod.
             Some(SourceKind::Vault(vault)) => vault.login == VaultLogin::Kubernetes,
             _ => false,
@@ -322,8 +336,12 @@ impl SourceSpec {
             Some(SourceKind::Azure(_) | SourceKind::Infisical(_)) => {
                 (&["client_id", "client_secret"], Some(&[]))
             }
-            Some(SourceKind::OnePassword(_) | SourceKind::Doppler(_)) => (&["token"], Some(&[])),
-            Some(SourceKind::File(_) | SourceKind::Gcp(_)) | None => (&[], Some(&[])),
+            Some(
+                SourceKind::OnePassword(_) | SourceKind::Bitwarden(_) | SourceKind::Doppler(_),
+            ) => (&["token"], Some(&[])),
+            Some(SourceKind::File(_) | SourceKind::Keychain(_) | SourceKind::Gcp(_)) | None => {
+                (&[], Some(&[]))
+            }
         };
         CredentialNames { required, optional }
     }
@@ -336,11 +354,13 @@ impl SourceKind<'_> {
             Self::Env(_) => "env",
             Self::File(_) => "file",
             Self::Command(_) => "command",
+            Self::Keychain(_) => "keychain",
             Self::Vault(_) => "vault",
             Self::Aws(_) => "aws",
             Self::Gcp(_) => "gcp",
             Self::Azure(_) => "azure",
             Self::OnePassword(_) => "onepassword",
+            Self::Bitwarden(_) => "bitwarden",
             Self::Infisical(_) => "infisical",
             Self::Doppler(_) => "doppler",
         }
@@ -351,35 +371,16 @@ impl SourceKind<'_> {
             Self::Env(env) => env.refusals(),
             Self::File(file) => file.refusals(),
             Self::Command(command) => command.refusals(),
+            Self::Keychain(keychain) => keychain.refusals(),
             Self::Vault(vault) => vault.refusals(),
             Self::Aws(aws) => aws.refusals(),
             Self::Gcp(gcp) => gcp.refusals(),
             Self::Azure(azure) => azure.refusals(),
             Self::OnePassword(onepassword) => onepassword.refusals(),
+            Self::Bitwarden(bitwarden) => bitwarden.refusals(),
             Self::Infisical(infisical) => infisical.refusals(),
             Self::Doppler(doppler) => doppler.refusals(),
         }
-    }
-}
-
-impl CredentialNames {
-    /// Why credentials of these names are refused.
-    pub fn refusal<'a>(&self, given: impl Iterator<Item = &'a str> + Clone) -> Option<Refusal> {
-        let missing = self.required.iter().find(|name| !given.clone().any(|it| it == **name));
-        if let Some(name) = missing {
-            let rule = format!("must have `{name}`");
-            let hint = format!("this kind takes {}", self.required.join(" and "));
-            return Some(Refusal::new("credentials", rule).hint(hint));
-        }
-        let optional = self.optional?;
-        let unknown = |name: &&str| !self.required.contains(name) && !optional.contains(name);
-        let unknown = given.clone().find(unknown)?;
-        let known = [self.required, optional].concat().join(", ");
-        let rule = format!("must not have `{unknown}`");
-        Some(Refusal::new("credentials", rule).hint(match known.is_empty() {
-            true => "this kind takes none".to_owned(),
-            false => format!("this kind takes {known}"),
-        }))
     }
 }
 
@@ -388,78 +389,5 @@ impl FieldReference {
     pub fn is_plain(&self) -> bool {
         let reference = self.reference.as_str();
         (1..=REF_BYTES_MAX).contains(&reference.len()) && !reference.contains(char::is_control)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn refused(spec: Value) -> Vec<String> {
-        let spec: SourceSpec = serde_json::from_value(spec).unwrap();
-        Source::refusals(&spec).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_source_has_one_kind_and_times_within_bounds() {
-        for (bad, expected) in [
-            (json!({"name": "a"}), "`name` must have exactly one kind"),
-            (
-                json!({"name": "a", "env": {"names": ["A"]}, "file": {"folder": "/run"}}),
-                "`name` must",
-            ),
-            (json!({"name": "a", "ttl": "500ms", "env": {"names": ["A"]}}), "`ttl` must"),
-            (json!({"name": "a", "keep": "31d", "env": {"names": ["A"]}}), "`keep` must"),
-            (json!({"name": "a", "env": {"names": []}}), "`env.names` must"),
-            (json!({"name": "a", "file": {"folder": "run/secrets"}}), "`file.folder` must"),
-            (json!({"name": "a", "command": {"run": []}}), "`command.run` must"),
-            (
-                json!({"name": "a", "vault": {"address": "http://vault.test"}}),
-                "`vault.address` must",
-            ),
-            (
-                json!({"name": "a", "vault": {"address": "https://v.test", "version": 3}}),
-                "`vault.version`",
-            ),
-        ] {
-            let found = refused(bad.clone());
-            assert!(found.len() == 1 && found[0].starts_with(expected), "{bad}: {found:?}");
-        }
-        let good = json!({"name": "a", "vault": {"address": "http://127.0.0.1:8200"}});
-        assert!(refused(good).is_empty());
-    }
-
-    #[test]
-    fn what_reads_the_gateways_machine_is_local() {
-        let is_local = |spec: Value| serde_json::from_value::<SourceSpec>(spec).unwrap().is_local();
-        for local in [
-            json!({"name": "a", "env": {"names": ["A"]}}),
-            json!({"name": "a", "file": {"folder": "/run/secrets"}}),
-            json!({"name": "a", "command": {"run": ["op", "read"]}}),
-            json!({"name": "a", "vault": {"address": "https://v.test", "login": "kubernetes", "role": "r"}}),
-        ] {
-            assert!(is_local(local.clone()), "{local}");
-        }
-        assert!(!is_local(json!({"name": "a", "vault": {"address": "https://v.test"}})));
-        assert!(!is_local(json!({"name": "a", "aws": {"region": "eu-west-1"}})));
-    }
-
-    #[test]
-    fn credentials_are_those_of_the_kind() {
-        let names = |spec: Value, given: &[&str]| {
-            let spec: SourceSpec = serde_json::from_value(spec).unwrap();
-            let refusal = spec.credential_names().refusal(given.iter().copied());
-            refusal.map(|it| it.to_string())
-        };
-        let aws = || json!({"name": "a", "aws": {"region": "eu-west-1"}});
-        let missing = names(aws(), &["access_key_id"]).unwrap();
-        assert_eq!(missing, "`credentials` must have `secret_access_key`");
-        let unknown = names(aws(), &["access_key_id", "secret_access_key", "token"]).unwrap();
-        assert_eq!(unknown, "`credentials` must not have `token`");
-        assert_eq!(names(aws(), &["access_key_id", "secret_access_key", "session_token"]), None);
-        assert_eq!(names(json!({"name": "a", "command": {"run": ["op"]}}), &["OP_TOKEN"]), None);
-        let file = json!({"name": "a", "file": {"folder": "/run"}});
-        assert_eq!(names(file, &["token"]).unwrap(), "`credentials` must not have `token`");
     }
 }

@@ -12,6 +12,7 @@ async fn the_api_adds_no_source_that_reads_the_gateways_machine() {
         json!({"name": "a", "env": {"names": ["PATH"]}, "credentials": {"PATH": "x"}}),
         json!({"name": "a", "file": {"folder": "/etc"}}),
         json!({"name": "a", "command": {"run": ["id"]}}),
+        json!({"name": "a", "keychain": {}}),
         json!({"name": "a", "vault": {"address": "https://v.test", "login": "kubernetes", "role": "r"}}),
     ] {
         let refused = api(&lab, "POST", "/sources", local.clone(), 422).await;

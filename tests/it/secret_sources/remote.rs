@@ -8,10 +8,10 @@ use serde_json::json;
 use super::*;
 
 /// The service's host.
-const KEEPER: &str = "keeper.acme.test";
+pub(super) const KEEPER: &str = "keeper.acme.test";
 
 /// A service that answers as `answer` says.
-async fn keeper<F>(answer: F) -> Origin
+pub(super) async fn keeper<F>(answer: F) -> Origin
 where
     F: Fn(&Message) -> String + Clone + Send + Sync + 'static,
 {
@@ -27,17 +27,17 @@ where
     .await
 }
 
-fn reached(plan: Plan, keeper: &Origin) -> Plan {
+pub(super) fn reached(plan: Plan, keeper: &Origin) -> Plan {
     let addr = keeper.addr;
     plan.resolve(&format!("{KEEPER}: \"{addr}\"")).allow(&addr.to_string())
 }
 
-fn absent() -> String {
+pub(super) fn absent() -> String {
     "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}".to_owned()
 }
 
 /// The value arrives at the provider, and requests to the service are these; `credentials` are searched for.
-async fn gives(
+pub(super) async fn gives(
     (source, reference): (&str, &str),
     credentials: &[(&str, &Canary)],
     answer: impl Fn(&Message, &str) -> String + Clone + Send + Sync + 'static,

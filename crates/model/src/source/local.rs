@@ -53,6 +53,20 @@ section! {
     }
 }
 
+section! {
+    /// The keyring of a desktop session, over D-Bus: GNOME Keyring, KWallet, KeePassXC. A reference is the attributes of one
+    /// item, `ATTRIBUTE=VALUE,ATTRIBUTE=VALUE`, also with `#MEMBER` of a value in JSON.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct KeychainSource {
+        /// The socket of the session's bus, as in `DBUS_SESSION_BUS_ADDRESS`. Default: `unix:path=/run/user/UID/bus` with the
+        /// id of the gateway's user.
+        #[key("text")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub address: Option<String>,
+    }
+}
+
 impl EnvSource {
     pub(super) fn refusals(&self) -> Vec<Refusal> {
         let is_variable = |name: &String| {
@@ -90,5 +104,19 @@ impl CommandSource {
             ),
             Refusal::unless(timeout, "command.timeout", "must be more than 0s and up to 1m"),
         ])
+    }
+}
+
+impl KeychainSource {
+    pub(super) fn refusals(&self) -> Vec<Refusal> {
+        // Other transports reach other machines, or start programs.
+        let is_socket = |address: &String| {
+            let socket = address.strip_prefix("unix:").unwrap_or_default();
+            let path = socket.strip_prefix("path=").is_some_and(|path| path.starts_with('/'));
+            (path || socket.starts_with("abstract=")) && !address.contains(';')
+        };
+        let rule = "must be a socket of this machine: `unix:path=/…` or `unix:abstract=…`";
+        let address = self.address.as_ref().is_none_or(is_socket);
+        failed([Refusal::unless(address, "keychain.address", rule)])
     }
 }

@@ -142,6 +142,37 @@ section! {
 }
 
 section! {
+    /// Bitwarden Secrets Manager. A reference is the id of a secret, also with `#MEMBER` of a value in JSON.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct BitwardenSource {
+        /// The cloud. For a server of your own, give `api` and `identity`.
+        #[key(one of ["us", "eu"], "us")]
+        #[serde(default)]
+        pub region: BitwardenRegion,
+        /// The API of a server of your own, such as `https://bitwarden.example.com/api`.
+        #[key("URL")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub api: Option<String>,
+        /// Its identity service, such as `https://bitwarden.example.com/identity`.
+        #[key("URL")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub identity: Option<String>,
+    }
+}
+
+/// The cloud of Bitwarden.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BitwardenRegion {
+    /// The United States.
+    #[default]
+    Us,
+    /// The European Union.
+    Eu,
+}
+
+section! {
     /// Infisical, by universal auth. A reference is the name of a secret, or `PATH/NAME`.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(deny_unknown_fields)]
@@ -275,6 +306,38 @@ impl AzureSource {
 impl OnePasswordSource {
     pub(super) fn refusals(&self) -> Vec<Refusal> {
         failed([Refusal::unless(is_postable(&self.address), "onepassword.address", ADDRESS)])
+    }
+}
+
+impl BitwardenSource {
+    /// The address of the API.
+    pub fn api(&self) -> &str {
+        let usual = match self.region {
+            BitwardenRegion::Us => "https://api.bitwarden.com",
+            BitwardenRegion::Eu => "https://api.bitwarden.eu",
+        };
+        self.api.as_deref().unwrap_or(usual)
+    }
+
+    /// The address of the identity service.
+    pub fn identity(&self) -> &str {
+        let usual = match self.region {
+            BitwardenRegion::Us => "https://identity.bitwarden.com",
+            BitwardenRegion::Eu => "https://identity.bitwarden.eu",
+        };
+        self.identity.as_deref().unwrap_or(usual)
+    }
+
+    pub(super) fn refusals(&self) -> Vec<Refusal> {
+        // The access token would go to the cloud.
+        let both = "must be given with the other: `api` and `identity` are of one server";
+        let (api, identity) = (self.api.is_some(), self.identity.is_some());
+        failed([
+            Refusal::unless(api || !identity, "bitwarden.api", both),
+            Refusal::unless(identity || !api, "bitwarden.identity", both),
+            Refusal::unless(is_address(self.api.as_deref()), "bitwarden.api", ADDRESS),
+            Refusal::unless(is_address(self.identity.as_deref()), "bitwarden.identity", ADDRESS),
+        ])
     }
 }
 

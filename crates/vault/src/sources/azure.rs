@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::error::SourceError;
 use super::request::{Ask, Requests, base, encoded, encoded_path};
-use super::session::{Issued, LoginSlot, Protected};
+use super::session::{Login, LoginSlot, Protected};
 use keyward_base::secret::Secret;
 use keyward_model::AzureSource;
 
@@ -51,16 +51,16 @@ pub(super) async fn value(
 impl Protected for Stored<'_> {
     type Answer = SecretAnswer;
 
-    async fn log_in(&self) -> Result<Issued, SourceError> {
+    async fn log_in(&self) -> Result<Login, SourceError> {
         log_in(self.source, self.requests).await
     }
 
-    async fn read(&self, token: &Secret) -> Result<SecretAnswer, SourceError> {
-        self.requests.send(Ask::get(&self.url)?.bearer(token)?).await
+    async fn read(&self, login: &Login) -> Result<SecretAnswer, SourceError> {
+        self.requests.send(Ask::get(&self.url)?.bearer(&login.token)?).await
     }
 }
 
-async fn log_in(source: &AzureSource, requests: &Requests<'_>) -> Result<Issued, SourceError> {
+async fn log_in(source: &AzureSource, requests: &Requests<'_>) -> Result<Login, SourceError> {
     let base = base(source.login_address.as_deref(), LOGIN);
     let url = format!("{base}/{}/oauth2/v2.0/token", encoded(&source.tenant));
     let domain = VAULT_DOMAINS.iter().find(|domain| source.address.contains(*domain));
@@ -73,5 +73,5 @@ async fn log_in(source: &AzureSource, requests: &Requests<'_>) -> Result<Issued,
     );
     let ask = Ask::post(&url, "application/x-www-form-urlencoded", form.into_bytes())?;
     let TokenAnswer { access_token, expires_in } = requests.send(ask).await?;
-    Ok(Issued { token: Secret::from(access_token), seconds: expires_in })
+    Ok(Login { token: Secret::from(access_token), key: None, seconds: expires_in })
 }

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use super::bitwarden_cipher::DecryptionError;
 use keyward_net::call::{CallError, Cause};
 use keyward_state::crypto::command::CommandError;
 use keyward_state::crypto::private_file::FileError;
@@ -47,6 +48,22 @@ pub enum SourceError {
     /// The signature failed.
     #[error("the request cannot be signed: check the access key")]
     Sign,
+    /// The access token of Bitwarden has another form.
+    #[error(
+        "its credential `token` is no access token of Bitwarden: they have the form 0.ID.SECRET:KEY"
+    )]
+    AccessToken,
+    /// Bitwarden's answer cannot be decrypted.
+    #[error("the {what} cannot be decrypted: {error}")]
+    Decryption {
+        /// The part of the answer.
+        what: &'static str,
+        /// Why.
+        error: DecryptionError,
+    },
+    /// The keyring of a desktop session.
+    #[error(transparent)]
+    Keychain(#[from] KeychainError),
     /// A file of the gateway's machine.
     #[error(transparent)]
     File(#[from] FileError),
@@ -67,6 +84,54 @@ pub enum SourceError {
     Kind,
 }
 
+/// Why the keyring of a desktop session gives no value.
+#[derive(Debug, thiserror::Error)]
+pub enum KeychainError {
+    /// The session's bus cannot be reached.
+    #[error("the bus {address} cannot be reached: {reason}")]
+    Bus {
+        /// Its address.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The bus knows no Secret Service.
+    #[error("no keyring is on the bus of the session (org.freedesktop.secrets)")]
+    NoKeyring,
+    /// The item is in a locked keyring.
+    #[error("the keyring is locked")]
+    Locked,
+    /// Several items have the attributes.
+    #[error("the reference names several items of the keyring")]
+    Several,
+    /// No answer in time.
+    #[error("the keyring does not answer within {0} s")]
+    Timeout(u64),
+    /// The item's secret is binary.
+    #[error("the item's secret is no text")]
+    Binary,
+    /// Another answer than the specification's.
+    #[error("the keyring refused: {0}")]
+    Refused(String),
+}
+
+impl KeychainError {
+    /// What to do about it.
+    fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Bus { .. } => {
+                "run the gateway as the user of the desktop session, or set `keychain.address` to \
+                 DBUS_SESSION_BUS_ADDRESS of that session"
+            }
+            Self::NoKeyring => "start GNOME Keyring, KWallet or KeePassXC in that session",
+            Self::Locked => "unlock it: log in at the desktop, or open the program of the keyring",
+            Self::Several => "name more attributes: ATTRIBUTE=VALUE,ATTRIBUTE=VALUE",
+            Self::Timeout(_) => "see whether the keyring asks something on the desktop",
+            Self::Binary | Self::Refused(_) => return None,
+        })
+    }
+}
+
 impl SourceError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
@@ -75,6 +140,13 @@ impl SourceError {
             Self::Status { status, .. } if matches!(status.as_u16(), 401 | 403) => {
                 "check the source's credentials and what they may read"
             }
+            Self::Status { detail: Some(code), .. } if code == "invalid_client" => {
+                "check the source's credentials: the server does not know them, or they expired"
+            }
+            Self::AccessToken | Self::Decryption { .. } => {
+                "give the access token of the machine account again, whole: its end is a key"
+            }
+            Self::Keychain(error) => return error.hint(),
             Self::NotFound => {
                 "check the reference of the field, and that the credentials may read it"
             }
@@ -82,9 +154,13 @@ impl SourceError {
         })
     }
 
-    /// Whether the credentials of a session were refused.
-    pub(super) fn is_unauthenticated(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if matches!(status.as_u16(), 401 | 403))
+    /// Whether a new login may help: that of a session was refused, or has an earlier key.
+    pub(super) fn needs_login(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status.as_u16(), 401 | 403),
+            Self::Decryption { error, .. } => *error == DecryptionError::Mac,
+            _ => false,
+        }
     }
 }
 

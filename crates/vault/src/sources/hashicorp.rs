@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::SourceError;
 use super::request::{Ask, Requests, base, encoded_path};
-use super::session::{Issued, LoginSlot, Protected};
+use super::session::{Login, LoginSlot, Protected};
 use super::value::{filled, text};
 use keyward_base::secret::Secret;
 use keyward_model::{VaultLogin, VaultSource};
@@ -67,7 +67,7 @@ pub(super) async fn value(
     let url = format!("{}/v1/{mount}/{below}{path}", base(Some(&source.address), ""));
     let stored = Stored { source, requests, url };
     let answer = match source.login {
-        VaultLogin::Token => stored.read(requests.credential("token")?).await?,
+        VaultLogin::Token => stored.read_with(requests.credential("token")?).await?,
         VaultLogin::Approle | VaultLogin::Kubernetes => login.read(&stored).await?,
     };
     let data = match source.version() {
@@ -90,17 +90,23 @@ pub(super) async fn value(
 impl Protected for Stored<'_> {
     type Answer = ReadAnswer;
 
-    async fn log_in(&self) -> Result<Issued, SourceError> {
+    async fn log_in(&self) -> Result<Login, SourceError> {
         log_in(self.source, self.requests).await
     }
 
-    async fn read(&self, token: &Secret) -> Result<ReadAnswer, SourceError> {
+    async fn read(&self, login: &Login) -> Result<ReadAnswer, SourceError> {
+        self.read_with(&login.token).await
+    }
+}
+
+impl Stored<'_> {
+    async fn read_with(&self, token: &Secret) -> Result<ReadAnswer, SourceError> {
         let ask = Ask::get(&self.url)?.with_secret(TOKEN, "", token)?;
         self.requests.send_or(in_namespace(ask, self.source)?, refusal).await
     }
 }
 
-async fn log_in(source: &VaultSource, requests: &Requests<'_>) -> Result<Issued, SourceError> {
+async fn log_in(source: &VaultSource, requests: &Requests<'_>) -> Result<Login, SourceError> {
     let mount = source.login_mount.as_deref().unwrap_or(source.login.as_str());
     let url = format!("{}/v1/auth/{mount}/login", base(Some(&source.address), ""));
     let body = match source.login {
@@ -116,7 +122,8 @@ async fn log_in(source: &VaultSource, requests: &Requests<'_>) -> Result<Issued,
     };
     let ask = in_namespace(Ask::json(&url, &body)?, source)?;
     let LoginAnswer { auth } = requests.send_or(ask, refusal).await?;
-    Ok(Issued { token: Secret::from(auth.client_token), seconds: auth.lease_duration })
+    let Auth { client_token, lease_duration } = auth;
+    Ok(Login { token: Secret::from(client_token), key: None, seconds: lease_duration })
 }
 
 fn in_namespace(ask: Ask, source: &VaultSource) -> Result<Ask, SourceError> {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::error::SourceError;
 use super::request::{Ask, Requests, base, encoded};
-use super::session::{Issued, LoginSlot, Protected};
+use super::session::{Login, LoginSlot, Protected};
 use keyward_base::secret::Secret;
 use keyward_model::InfisicalSource;
 
@@ -64,7 +64,7 @@ pub(super) async fn value(
 impl Protected for Stored<'_> {
     type Answer = SecretAnswer;
 
-    async fn log_in(&self) -> Result<Issued, SourceError> {
+    async fn log_in(&self) -> Result<Login, SourceError> {
         let body = json!({
             "clientId": self.requests.credential_text("client_id")?.trim(),
             "clientSecret": self.requests.credential_text("client_secret")?.trim(),
@@ -72,10 +72,10 @@ impl Protected for Stored<'_> {
         let url = format!("{}/api/v1/auth/universal-auth/login", self.base);
         let answer = self.requests.send(Ask::json(&url, &body)?).await?;
         let LoginAnswer { access_token, expires_in } = answer;
-        Ok(Issued { token: Secret::from(access_token), seconds: expires_in })
+        Ok(Login { token: Secret::from(access_token), key: None, seconds: expires_in })
     }
 
-    async fn read(&self, token: &Secret) -> Result<SecretAnswer, SourceError> {
-        self.requests.send(Ask::get(&self.url)?.bearer(token)?).await
+    async fn read(&self, login: &Login) -> Result<SecretAnswer, SourceError> {
+        self.requests.send(Ask::get(&self.url)?.bearer(&login.token)?).await
     }
 }

@@ -5,12 +5,15 @@
 
 mod aws;
 mod azure;
+mod bitwarden;
+mod bitwarden_cipher;
 mod connect_server;
 mod doppler;
 mod error;
 mod gcp;
 mod hashicorp;
 mod infisical;
+mod keychain;
 mod local;
 mod request;
 mod session;
@@ -80,6 +83,10 @@ impl Sources {
             SourceKind::Command(command) => {
                 return local::command(command, fetch.credentials, reference).await;
             }
+            SourceKind::Keychain(of) => {
+                let (attributes, member) = split(reference)?;
+                return member_of(keychain::value(of, attributes).await?, member);
+            }
             _ => {}
         }
         let caller = fetch.caller.clone().ok_or(SourceError::NoNetwork)?;
@@ -94,12 +101,16 @@ impl Sources {
             SourceKind::OnePassword(server) => {
                 return connect_server::value(server, &requests, reference).await;
             }
+            SourceKind::Bitwarden(of) => bitwarden::value(of, &requests, &login, path).await?,
             SourceKind::Infisical(of) => infisical::value(of, &requests, &login, path).await?,
             SourceKind::Azure(of) => azure::value(of, &requests, &login, path).await?,
             SourceKind::Aws(of) => aws::value(of, &requests, fetch.clock.now(), path).await?,
             SourceKind::Gcp(of) => gcp::value(of, &requests, fetch.bearer.as_ref(), path).await?,
             SourceKind::Doppler(of) => doppler::value(of, &requests, path).await?,
-            SourceKind::Env(_) | SourceKind::File(_) | SourceKind::Command(_) => {
+            SourceKind::Env(_)
+            | SourceKind::File(_)
+            | SourceKind::Command(_)
+            | SourceKind::Keychain(_) => {
                 return Err(SourceError::Kind);
             }
         };

@@ -22,21 +22,22 @@ pub(super) struct Sessions(Mutex<HashMap<SourceId, Arc<Slot>>>);
 
 type Slot = tokio::sync::Mutex<Option<Session>>;
 
-/// The token of a login.
+/// A login that is used again.
 #[derive(Debug)]
 struct Session {
-    token: Secret,
+    login: Login,
     /// The version of the source that it was made with.
     of: Option<Timestamp>,
     since: Moment,
-    /// `None`: until it is refused.
-    life: Option<Duration>,
 }
 
-/// A token that a login gave.
-pub(super) struct Issued {
+/// What a login gave.
+#[derive(Debug)]
+pub(super) struct Login {
     pub(super) token: Secret,
-    /// How long it is valid; zero: until it is refused.
+    /// Decrypts the values of a source that encrypts them.
+    pub(super) key: Option<Secret>,
+    /// How long the token is valid; zero: until it is refused.
     pub(super) seconds: u64,
 }
 
@@ -46,13 +47,11 @@ pub(super) trait Protected: Sync {
     type Answer: Send;
 
     /// Logs in.
-    fn log_in(&self) -> impl Future<Output = Result<Issued, SourceError>> + Send;
+    fn log_in(&self) -> impl Future<Output = Result<Login, SourceError>> + Send;
 
-    /// Reads the value with the token of a login.
-    fn read(
-        &self,
-        token: &Secret,
-    ) -> impl Future<Output = Result<Self::Answer, SourceError>> + Send;
+    /// Reads the value with what a login gave.
+    fn read(&self, login: &Login)
+    -> impl Future<Output = Result<Self::Answer, SourceError>> + Send;
 }
 
 /// The session of one source.
@@ -74,26 +73,27 @@ impl Sessions {
 }
 
 impl LoginSlot<'_> {
-    /// Reads with the session's token, after a login if there is none. A token that is refused is replaced once.
+    /// Reads with the session's login, after one if there is none. A login that is refused, or has another key, is replaced
+    /// once.
     pub(super) async fn read<T: Protected>(&self, value: &T) -> Result<T::Answer, SourceError> {
         let mut slot = self.slot.lock().await;
         if let Some(session) = slot.as_ref().filter(|it| it.is_usable(self.version, self.clock)) {
-            match value.read(&session.token).await {
-                Err(error) if error.is_unauthenticated() => {}
+            match value.read(&session.login).await {
+                Err(error) if error.needs_login() => {}
                 other => return other,
             }
         }
-        let Issued { token, seconds } = value.log_in().await?;
-        let life = (seconds > 0).then(|| Duration::from_secs(seconds));
+        let login = value.log_in().await?;
         let since = self.clock.moment();
-        let session = slot.insert(Session { token, of: self.version, since, life });
-        value.read(&session.token).await
+        let session = slot.insert(Session { login, of: self.version, since });
+        value.read(&session.login).await
     }
 }
 
 impl Session {
     fn is_usable(&self, version: Option<Timestamp>, clock: &Clock) -> bool {
         let age = clock.moment().since(&self.since);
-        self.of == version && self.life.is_none_or(|life| age < life - life / UNUSED_PART)
+        let life = Duration::from_secs(self.login.seconds);
+        self.of == version && (life.is_zero() || age < life - life / UNUSED_PART)
     }
 }

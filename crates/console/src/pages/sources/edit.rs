@@ -12,17 +12,18 @@ use crate::parts::{Field, head};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
 use keyward_base::keys::{Absent, Key, Section as _, Shape};
 use keyward_model::{
-    AwsSource, AzureSource, DopplerSource, GcpSource, InfisicalSource, OnePasswordSource, Shown,
-    Source, SourceSpec, VaultLogin, VaultSource,
+    AwsSource, AzureSource, BitwardenSource, DopplerSource, GcpSource, InfisicalSource,
+    OnePasswordSource, Shown, Source, SourceSpec, VaultLogin, VaultSource,
 };
 
 /// The kinds that can be added here, with their names.
-const KINDS: [(&str, &str); 7] = [
+const KINDS: [(&str, &str); 8] = [
     ("vault", "Vault or OpenBao"),
     ("aws", "AWS"),
     ("gcp", "Google Secret Manager"),
     ("azure", "Azure Key Vault"),
     ("onepassword", "1Password Connect"),
+    ("bitwarden", "Bitwarden"),
     ("infisical", "Infisical"),
     ("doppler", "Doppler"),
 ];
@@ -105,6 +106,7 @@ fn empty(kind: &str, login: VaultLogin) -> Option<SourceSpec> {
         "gcp" => spec.gcp = Some(GcpSource::default()),
         "azure" => spec.azure = Some(AzureSource::default()),
         "onepassword" => spec.onepassword = Some(OnePasswordSource::default()),
+        "bitwarden" => spec.bitwarden = Some(BitwardenSource::default()),
         "infisical" => spec.infisical = Some(InfisicalSource::default()),
         "doppler" => spec.doppler = Some(DopplerSource::default()),
         _ => return None,
