@@ -13,11 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 use sha2::{Digest, Sha256};
 
-use super::environment::Environment;
-use super::file::PREFIX;
+use super::environment::{Environment, PREFIX};
 use keyward_rules::provider::checked::{CheckedProvider, Facts};
-use keyward_rules::provider::document::{Document, item_of};
-use keyward_rules::provider::{Catalogue, check};
+use keyward_rules::provider::document::{Document, Problem, item_of};
+use keyward_rules::provider::{Catalogue, Provider, check};
 
 /// In the data directory.
 const FILE: &str = "providers.checked";
@@ -65,7 +64,7 @@ impl CheckedProviders {
             return None;
         }
         let section: Arc<str> = text.get(kept.section.clone())?.into();
-        let provider = |it: KeptProvider| CheckedProvider::new(it.facts, &section, it.at);
+        let provider = |it: KeptProvider| CheckedProvider::new(it.facts, &section, it.at, parse);
         let providers = kept.providers.into_iter().map(|it| provider(it).map(Arc::new));
         let providers = providers.collect::<Option<_>>()?;
         Some(Self { rest: without(text, &kept.section), providers })
@@ -169,6 +168,11 @@ fn places(text: &str, document: &Document) -> Option<(Range<usize>, Vec<Range<us
     let ends = begins.iter().skip(1).copied().chain([section.len()]);
     let places = begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect();
     Some((section, places))
+}
+
+/// Parses the text of a provider, at its first use.
+fn parse(name: &str, text: &str) -> Result<Vec<Provider>, Vec<Problem>> {
+    check::file(name, text, &Catalogue::built_in())
 }
 
 /// The text with empty lines for the section.

@@ -8,7 +8,7 @@ use std::{fs, io};
 use serde_yaml::Value;
 
 use super::checked_providers::{self, CheckedProviders};
-use super::environment::{Environment, Variable};
+use super::environment::{Environment, PREFIX, Variable};
 use super::error::ConfigError;
 use super::origin::Origin;
 use super::reading::Folders;
@@ -16,9 +16,6 @@ use super::{Config, parse};
 use keyward_rules::provider::checked::CheckedProvider;
 use keyward_rules::provider::document::{Document, Problem, scalar};
 use keyward_state::observe::log::Format;
-
-/// Begins every variable that is laid over the file.
-pub(super) const PREFIX: &str = "KEYWARD__";
 
 /// In the data directory.
 const FILE: &str = "keyward.yaml";

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::document::Document;
-use super::{Catalogue, Provider, check};
+use super::Provider;
+use super::document::{Document, Problem};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 /// What is needed of all providers at once, as text.
@@ -30,6 +30,9 @@ struct Endpoint {
     path: String,
 }
 
+/// Parses the providers of a text, whose name comes first: [`super::check::file`].
+pub type Parse = fn(&str, &str) -> Result<Vec<Provider>, Vec<Problem>>;
+
 /// A provider of the configuration that is parsed when it is first used.
 #[derive(Debug)]
 pub struct CheckedProvider {
@@ -38,6 +41,7 @@ pub struct CheckedProvider {
     /// The text of all of them; one is a list of one item.
     texts: Arc<str>,
     at: Range<usize>,
+    parse: Parse,
     provider: OnceLock<Arc<Provider>>,
 }
 
@@ -76,11 +80,11 @@ impl Facts {
 }
 
 impl CheckedProvider {
-    /// The provider at `at` of `texts`, where [`check::file`] has found it; `None` if there is no such place.
-    pub fn new(facts: Facts, texts: &Arc<str>, at: Range<usize>) -> Option<Self> {
+    /// The provider at `at` of `texts`, where `parse` has found it; `None` if there is no such place.
+    pub fn new(facts: Facts, texts: &Arc<str>, at: Range<usize>, parse: Parse) -> Option<Self> {
         texts.get(at.clone())?;
         let id = facts.id.as_str().into();
-        Some(Self { id, facts, texts: Arc::clone(texts), at, provider: OnceLock::new() })
+        Some(Self { id, facts, texts: Arc::clone(texts), at, parse, provider: OnceLock::new() })
     }
 
     /// The id.
@@ -102,7 +106,7 @@ impl CheckedProvider {
     /// When the text is not that of a sound provider.
     pub(super) fn provider(&self) -> &Arc<Provider> {
         self.provider.get_or_init(|| {
-            let found = check::file(&self.id, self.text(), &Catalogue::built_in());
+            let found = (self.parse)(&self.id, self.text());
             let found = found.ok().and_then(|found| found.into_iter().next());
             Arc::new(found.expect("the same text was found sound by the same program"))
         })
@@ -143,18 +147,25 @@ impl CheckedProvider {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::{Catalogue, check};
 
     const ACME: &str = "  - id: acme\n    name: Acme\n    category: crm\n    hosts: [api.acme.test, '{shop}.acme.test', '*.files.acme.test:8443']\n    \
         variables: [{ name: shop }]\n    auth:\n    - { id: o, kind: oauth2, token: 'https://api.acme.test/o/{shop}/token', authorize: 'https://api.acme.test/a*b' }\n";
-    const PLAIN: &str = "- { id: plain, name: Plain, hosts: [plain.test], auth: [{ id: k, kind: bearer }] }\n";
+    const PLAIN: &str =
+        "- { id: plain, name: Plain, hosts: [plain.test], auth: [{ id: k, kind: bearer }] }\n";
+
+    fn file(name: &str, text: &str) -> Result<Vec<Provider>, Vec<Problem>> {
+        check::file(name, text, &Catalogue::built_in())
+    }
 
     fn parsed(text: &str) -> Provider {
-        check::file("p", text, &Catalogue::default()).unwrap().remove(0)
+        file("p", text).unwrap().remove(0)
     }
 
     fn checked(text: &str) -> CheckedProvider {
         let texts: Arc<str> = format!("# before\n{text}").into();
-        CheckedProvider::new(Facts::of(&parsed(text)).unwrap(), &texts, 9..texts.len()).unwrap()
+        CheckedProvider::new(Facts::of(&parsed(text)).unwrap(), &texts, 9..texts.len(), file)
+            .unwrap()
     }
 
     #[test]
@@ -162,7 +173,7 @@ mod tests {
         let facts = Facts::of(&parsed(PLAIN)).unwrap();
         let texts: Arc<str> = "ä".into();
         for at in [0..3, 1..2, 5..9] {
-            assert!(CheckedProvider::new(facts.clone(), &texts, at).is_none());
+            assert!(CheckedProvider::new(facts.clone(), &texts, at, file).is_none());
         }
     }
 
@@ -176,7 +187,9 @@ mod tests {
             assert_eq!(checked.oauth_endpoints(), provider.oauth_endpoints);
             assert_eq!(checked.definition()["id"], *provider.id);
             assert!(!checked.is_parsed());
-            for host in ["api.acme.test", "x.acme.test", "a.files.acme.test:8443", "plain.test", "a.test"] {
+            for host in
+                ["api.acme.test", "x.acme.test", "a.files.acme.test:8443", "plain.test", "a.test"]
+            {
                 let host = HostPattern::parse(host).unwrap();
                 assert_eq!(checked.has_host(&host), provider.has_host(&host), "{host}");
             }

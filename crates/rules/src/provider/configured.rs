@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::checked::CheckedProvider;
 use super::Provider;
+use super::checked::CheckedProvider;
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 /// A provider of the configuration.
