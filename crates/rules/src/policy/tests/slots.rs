@@ -211,7 +211,7 @@ fn a_placeholder_that_no_removed_connection_had_is_foreign_at_its_host() {
         let held = AgentBindings { lost, ..AgentBindings::default() };
         policy.set_held(&world.ci.org, &world.ci.id, held);
         Sample::ask(&format!("GET https://{host}/"), &[core], None, |asked| {
-            policy.explain(agent, asked).message.unwrap_or_default()
+            policy.decide(agent, asked).expect_err("nothing allows it").text().message
         })
     };
     let both = || vec![lost("old", Some(old)), lost("new", Some(new))];
