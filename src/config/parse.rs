@@ -143,7 +143,8 @@ pub(super) fn config(
     folders: Folders,
     environment: Environment,
 ) -> Result<Config, Vec<Problem>> {
-    let mut reading = Reading { checked, ..Reading::new(document, folders) };
+    let mut reading = Reading::new(document, folders);
+    reading.checked = checked;
     let root = Some(document.root()).filter(|root| !root.is_null());
     let sections = reading.section::<Sections>(root, "").unwrap_or_default();
     let config = sections.read(&mut reading, environment);
