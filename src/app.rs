@@ -13,6 +13,7 @@ mod descriptors;
 mod error;
 mod folders;
 mod hand_over;
+mod kept_providers;
 mod keys;
 mod lazy_log;
 mod limit_exchange;
@@ -243,6 +244,7 @@ pub async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     // Registered early: without a handler, SIGHUP would end the process.
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let unkept = kept_providers::unkept(&config);
     let mut running = Box::pin(start_with(config, verbosity)).await?;
     if life == Life::WithRuns {
         running.runs.make_private();
@@ -251,6 +253,7 @@ pub async fn serve(
     running.take_over();
     announce(&running);
     running.manager.ready();
+    unkept.map(kept_providers::keep);
     let offered = running.hand_over.take();
     let successor = tokio::select! {
         () = stop_signal(&mut terminate, &mut interrupt) => None,

@@ -10,6 +10,7 @@ use rustls::ClientConfig;
 use tokio::sync::watch;
 
 use super::apply::Target;
+use super::kept_providers;
 use super::keys::{self, ConfiguredKeys};
 use super::listener_certificates::{ListenerCertificates, Renewed};
 use super::notify::Manager;
@@ -208,6 +209,7 @@ impl Reloader {
         }
         let files = config.files();
         self.watched(move |watched| watched.rests_on(files)).await;
+        kept_providers::unkept(&config).map(kept_providers::keep);
         Ok(self.warnings(&config))
     }
 

@@ -13,7 +13,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 pub(super) use opened_store::open_store;
@@ -47,6 +46,7 @@ use keyward_net::tls;
 use keyward_proxy::SharedLimits;
 use keyward_proxy::ca::authority::Authority;
 use keyward_proxy::ca::cache::Leaves;
+use keyward_rules::provider::Definition;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, News};
@@ -101,7 +101,7 @@ pub struct Services {
     /// How people connect accounts by a link.
     pub connect: watch::Sender<Arc<ConnectSettings>>,
     /// The items of `providers:` in the configuration, as they are written.
-    pub provider_definitions: watch::Sender<Arc<[Value]>>,
+    pub provider_definitions: watch::Sender<Arc<[Definition]>>,
     /// Limits.
     pub limits: Limits,
     /// Rates that replicas count together.

@@ -137,6 +137,17 @@ impl Failure {
         Self { exit, errors, hint, refusal }
     }
 
+    /// The same for a request whose fields name other resources: one that does not exist is not found, although the API refuses
+    /// the field.
+    pub(crate) fn of_names(self) -> Self {
+        let has_field = self.refusal.as_ref().is_some_and(|refusal| refusal.field.is_some());
+        let is_missing = |it: &String| it.starts_with("no ") && it.contains(" is named `");
+        match has_field && self.errors.iter().any(is_missing) {
+            true => self.with(Exit::NotFound),
+            false => self,
+        }
+    }
+
     /// Sets another exit code.
     pub(crate) fn with(self, exit: Exit) -> Self {
         Self { exit, ..self }

@@ -101,7 +101,8 @@ impl Add {
             label,
         };
         let new = New { spec, with: SessionGiven { ttl, expires_in: None } };
-        let made: SessionIssued = client.post("/api/v1/sessions", &new).await?;
+        let made = client.post("/api/v1/sessions", &new).await;
+        let made: SessionIssued = made.map_err(Failure::of_names)?;
         let proxy = global.proxy_at(client).await;
         output::show(global.json, &made, |SessionIssued { session, token }| {
             let url = proxy.url(&session.facts.agent_name, token);

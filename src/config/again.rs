@@ -1,12 +1,15 @@
 //! Reading the configuration again while it is in use: where it came from, which files it rests on,
 //! and what of a newer one waits for a restart.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::checked_providers::KEPT_FROM;
 use super::error::ConfigError;
 use super::origin::Origin;
 use super::secret::SecretSource;
 use super::{Certificate, Config, DeclaredPlugin, ListenAt, ListenTls, file};
+use keyward_rules::provider::Configured;
 
 /// A key that is read at a start only; everything else is taken up by a reload.
 pub(super) struct AtStart {
@@ -49,6 +52,21 @@ impl Config {
     pub fn another(&self, file: &Path) -> Result<Self, ConfigError> {
         let origin = Origin { file: file.to_owned(), required: true };
         file::again(&origin, &self.data_dir, &self.environment)
+    }
+
+    /// Whether [`Self::keep_providers`] has work: there are many, and they were read.
+    pub fn has_unkept_providers(&self) -> bool {
+        let is_read = |it: &Configured| matches!(it, Configured::Parsed(_));
+        self.providers.len() >= KEPT_FROM && self.providers.iter().any(is_read)
+    }
+
+    /// Keeps in the data directory that the providers of the file are sound, so that the next start need not read them. For a
+    /// blocking thread. Returns whether that is news.
+    ///
+    /// # Errors
+    /// The configuration cannot be read, or the data directory cannot be written.
+    pub fn keep_providers(&self) -> io::Result<bool> {
+        file::keep_providers(&self.origin, &self.data_dir, &self.environment)
     }
 
     /// The file that it was read from, or would be.

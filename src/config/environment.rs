@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use keyward_base::secret::Secret;
 
+/// Begins every variable that is laid over the file.
+pub(super) const PREFIX: &str = "KEYWARD__";
+
 /// Where environment variables come from. Cheap to clone.
 #[derive(Clone, Default)]
 pub enum Environment {

@@ -2,20 +2,20 @@
 //! the current directory: a cloned repository must not configure us.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io};
 
 use serde_yaml::Value;
 
-use super::environment::{Environment, Variable};
+use super::checked_providers::{self, CheckedProviders};
+use super::environment::{Environment, PREFIX, Variable};
 use super::error::ConfigError;
 use super::origin::Origin;
 use super::reading::Folders;
 use super::{Config, parse};
+use keyward_rules::provider::checked::CheckedProvider;
 use keyward_rules::provider::document::{Document, Problem, scalar};
 use keyward_state::observe::log::Format;
-
-/// Begins every variable that is laid over the file.
-const PREFIX: &str = "KEYWARD__";
 
 /// In the data directory.
 const FILE: &str = "keyward.yaml";
@@ -52,7 +52,8 @@ pub(super) fn load(
         Err(source) => return Err(ConfigError::Unreadable { path, source }),
     };
     let folders = Folders { config: folder_of(&path), data };
-    let mut config = read(&text, &path, folders, environment).map_err(ConfigError::Problems)?;
+    let config = read_or_known(&text, &path, folders, environment);
+    let mut config = config.map_err(ConfigError::Problems)?;
     // Of a file that need not be there, whether it is decides what its absence means later.
     config.origin.required = named.is_some() || path.exists();
     Ok(config)
@@ -95,7 +96,8 @@ pub(super) fn again(
         Err(source) => return Err(ConfigError::Unreadable { path: path.clone(), source }),
     };
     let folders = Folders { config: folder_of(path), data: data.to_owned() };
-    let mut config = read(&text, path, folders, environment).map_err(ConfigError::Problems)?;
+    let config = read_or_known(&text, path, folders, environment);
+    let mut config = config.map_err(ConfigError::Problems)?;
     config.origin.required = origin.required || path.exists();
     Ok(config)
 }
@@ -123,6 +125,32 @@ fn folder_of(file: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
+/// Keeps that the providers of the file are sound. Returns whether they were not kept before.
+pub(super) fn keep_providers(
+    origin: &Origin,
+    data: &Path,
+    environment: &Environment,
+) -> io::Result<bool> {
+    checked_providers::keep(&fs::read_to_string(&origin.file)?, data, environment)
+}
+
+/// The same as [`read`]; providers that were found sound before are read at their first use.
+fn read_or_known(
+    text: &str,
+    file: &Path,
+    folders: Folders,
+    environment: &Environment,
+) -> Result<Config, Vec<Problem>> {
+    if let Some(CheckedProviders { rest, providers }) =
+        CheckedProviders::find(text, &folders.data, environment)
+        && let Ok(config) = read_beside(&providers, &rest, file, folders.clone(), environment)
+    {
+        return Ok(config);
+    }
+    // Errors are told of the whole file.
+    read(text, file, folders, environment)
+}
+
 /// Reads a text that stands in `file`, and the variables.
 pub(super) fn read(
     text: &str,
@@ -130,6 +158,20 @@ pub(super) fn read(
     folders: Folders,
     environment: &Environment,
 ) -> Result<Config, Vec<Problem>> {
+    read_beside(&[], text, file, folders, environment)
+}
+
+/// Reads a text whose providers are `checked`, or in the text.
+fn read_beside(
+    checked: &[Arc<CheckedProvider>],
+    text: &str,
+    file: &Path,
+    folders: Folders,
+    environment: &Environment,
+) -> Result<Config, Vec<Problem>> {
+    let read = |document: &Document| {
+        parse::config(document, checked, folders.clone(), environment.clone())
+    };
     let name = file.display().to_string();
     let (mut document, mut problems) = match Document::parse(&name, text) {
         Ok(document) => (document, Vec::new()),
@@ -139,14 +181,13 @@ pub(super) fn read(
         problems.extend(lay_over(&mut document, variable).err().into_iter().flatten());
     }
     if problems.is_empty() {
-        let mut config = parse::config(&document, folders, environment.clone())?;
+        let mut config = read(&document)?;
         config.origin = Origin { file: file.to_owned(), required: true };
         return Ok(config);
     }
     // A variable may not fit because the file is wrong, which is to be told first. Half a document
     // would only yield problems that are none.
-    let alone =
-        Document::parse(&name, text).map(|own| parse::config(&own, folders, environment.clone()));
+    let alone = Document::parse(&name, text).map(|own| read(&own));
     Err(match alone {
         Ok(Err(own)) => own.into_iter().chain(problems).collect(),
         _ => problems,

@@ -10,6 +10,7 @@ mod again;
 mod agent;
 mod app;
 mod backup;
+mod checked_providers;
 mod connect;
 mod connection;
 mod corporate;
@@ -65,7 +66,7 @@ use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Source, Webhook};
 use keyward_rules::policy::DefaultAction;
-use keyward_rules::provider::{Catalogue, Provider};
+use keyward_rules::provider::{Catalogue, Configured, Definition};
 use keyward_state::crypto::source::KeySource;
 use keyward_state::rulebook::PlacedRule;
 
@@ -118,9 +119,9 @@ pub struct Config {
     /// How upstreams are reached.
     pub upstream: Upstream,
     /// Own providers, none of which has a built-in one's id.
-    pub providers: Vec<Arc<Provider>>,
+    pub providers: Vec<Configured>,
     /// The same as they are written, for an export.
-    pub provider_definitions: Arc<[serde_json::Value]>,
+    pub provider_definitions: Arc<[Definition]>,
     /// Declared apps.
     pub apps: Vec<Declared<App>>,
     /// Declared connections.

@@ -29,8 +29,9 @@ use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Source, Webhook};
+use keyward_rules::provider::checked::CheckedProvider;
 use keyward_rules::provider::document::{Document, Problem};
-use keyward_rules::provider::{Catalogue, Provider, check};
+use keyward_rules::provider::{Catalogue, Configured, Definition, check};
 use keyward_state::crypto::source::KeySource;
 
 section! {
@@ -135,13 +136,15 @@ section! {
     }
 }
 
-/// Reads a document. All problems are found.
+/// Reads a document, whose providers are `checked` if it was cut. All problems are found.
 pub(super) fn config(
     document: &Document,
+    checked: &[Arc<CheckedProvider>],
     folders: Folders,
     environment: Environment,
 ) -> Result<Config, Vec<Problem>> {
     let mut reading = Reading::new(document, folders);
+    reading.checked = checked;
     let root = Some(document.root()).filter(|root| !root.is_null());
     let sections = reading.section::<Sections>(root, "").unwrap_or_default();
     let config = sections.read(&mut reading, environment);
@@ -205,7 +208,7 @@ impl Sections {
             metrics,
             telemetry,
             providers,
-            provider_definitions: self.provider_definitions(),
+            provider_definitions: self.provider_definitions(reading),
             apps,
             connections,
             environment,
@@ -215,18 +218,20 @@ impl Sections {
         }
     }
 
-    fn providers(&self, reading: &mut Reading<'_>) -> Vec<Arc<Provider>> {
-        let Some(value) = &self.providers else { return Vec::new() };
+    fn providers(&self, reading: &mut Reading<'_>) -> Vec<Configured> {
+        let checked = reading.checked.iter().cloned().map(Configured::Checked);
+        let Some(value) = &self.providers else { return checked.collect() };
         let built_in = Catalogue::built_in();
         let found = check::providers(value, "providers", &built_in, &mut reading.problems);
-        found.into_iter().map(Arc::new).collect()
+        found.into_iter().map(Configured::from).collect()
     }
 
     /// The items as they are written. One that is not JSON is reported by [`Sections::providers`].
-    fn provider_definitions(&self) -> Arc<[serde_json::Value]> {
+    fn provider_definitions(&self, reading: &Reading<'_>) -> Arc<[Definition]> {
         let items = self.providers.as_ref().and_then(Value::as_sequence);
         let items = items.into_iter().flatten();
-        items.filter_map(|item| serde_json::to_value(item).ok()).collect()
+        let read = items.filter_map(|item| serde_json::to_value(item).ok()).map(Definition::Read);
+        read.chain(reading.checked.iter().cloned().map(Definition::Checked)).collect()
     }
 
     fn provider_ids(&self) -> Vec<&str> {

@@ -2,11 +2,13 @@
 //! folders that relative paths begin at.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_yaml::Value;
 
 use keyward_base::id::OrgId;
+use keyward_rules::provider::checked::CheckedProvider;
 use keyward_rules::provider::decode::decode;
 use keyward_rules::provider::document::{Document, Problems};
 
@@ -27,11 +29,13 @@ pub struct Reading<'d> {
     pub(super) inline: bool,
     pub(super) problems: Problems<'d>,
     document: &'d Document,
+    /// Providers that were found sound before, instead of those of the document.
+    pub(super) checked: &'d [Arc<CheckedProvider>],
 }
 
 impl<'d> Reading<'d> {
     pub(super) fn new(document: &'d Document, folders: Folders) -> Self {
-        Self { folders, inline: false, problems: document.problems(), document }
+        Self { folders, inline: false, problems: document.problems(), document, checked: &[] }
     }
 
     /// Decodes a section; nothing when it is absent or wrong.

@@ -33,6 +33,7 @@ fn the_configuration_that_init_writes_is_accepted() {
 fn what_does_not_exist_is_exit_code_5() {
     let cli = Cli::new();
     cli.run(&["init"]).ok();
+    cli.run(&["agent", "add", "ci"]).ok();
     for words in [
         vec!["agent", "show", "nobody"],
         vec!["agent", "remove", "nobody"],
@@ -42,6 +43,10 @@ fn what_does_not_exist_is_exit_code_5() {
         vec!["connection", "add", "nowhere", "--secret-stdin", "token"],
         vec!["provider", "show", "nowhere"],
         vec!["explain", "https://api.example.com/", "--agent", "nobody"],
+        vec!["session", "add", "--agent", "nobody", "--user", "nobody"],
+        vec!["session", "add", "--agent", "ci", "--user", "nobody"],
+        vec!["session", "add", "--agent", "ci", "--connection", "work"],
+        vec!["connect-link", "--user", "nobody", "--provider", "github"],
     ] {
         let err = cli.run(&words).failed(5);
         assert!(err.starts_with("error: no ") && err.contains("\nhint: "), "{words:?}: {err}");

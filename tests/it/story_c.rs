@@ -438,6 +438,12 @@ async fn c8_a_deleted_connection_is_gone_with_its_credentials() {
         assert_eq!((refused.head.status(), &error["code"]), (424, &json!("connection_missing")));
         assert_eq!(error["message"], "connection `work-crm` was removed");
     }
+    // Another placeholder at its host is none of its own.
+    let foreign = keyward_rules::inject::placeholder::Placeholder::issue("", None);
+    let sent = format!("GET /a\r\nAuthorization: Bearer {}", foreign.as_str());
+    let refused = market.request("digest", HOST, &sent).await;
+    let code = refused.json()["error"]["code"].clone();
+    assert_eq!((refused.head.status(), code), (403, json!("placeholder_foreign")));
     for named in ["work-crm", &*id] {
         assert_eq!(market.keyward(&["connection", "show", named]).code, Some(5));
     }
@@ -447,6 +453,9 @@ async fn c8_a_deleted_connection_is_gone_with_its_credentials() {
     };
     assert_eq!(grants(&market), 1);
     market.lab.gateway.restart().await;
+    let sent = format!("GET /a\r\nAuthorization: Bearer {placeholder}");
+    let refused = market.request("digest", HOST, &sent).await;
+    assert_eq!(refused.json()["error"]["message"], "connection `work-crm` was removed");
     assert_eq!(market.keyward(&["connection", "show", &id]).code, Some(5), "also after a restart");
     let said = market.says(&["connection", "remove", "other", "--revoke"]);
     assert!(said.contains("the provider has taken the access back"), "{said}");

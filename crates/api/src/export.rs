@@ -17,6 +17,7 @@ use keyward_model::{
     Agent, App, Connection, ConnectionState, Honeytoken, Hook, ManagedBy, OwnProvider, Plugin,
     Record, Resource, Rule, Source, Visibility, Webhook,
 };
+use keyward_rules::provider::Definition;
 use keyward_state::directory::{Stored, View};
 
 /// What no configuration can declare.
@@ -258,8 +259,14 @@ impl<'a> Export<'a> {
     /// Those of the configuration, and own ones, which are defined for all organisations then.
     fn providers(&mut self) {
         let org = self.org().clone();
-        let mut all: Vec<Value> =
-            self.context.deps().provider_definitions.borrow().iter().cloned().collect();
+        let mut all: Vec<Value> = self
+            .context
+            .deps()
+            .provider_definitions
+            .borrow()
+            .iter()
+            .map(Definition::json)
+            .collect();
         let mut own: Vec<_> = self.view.all::<OwnProvider>(&org).cloned().collect();
         own.sort_by(|a, b| a.name().cmp(b.name()));
         if !own.is_empty() && org != OrgId::default_org() {

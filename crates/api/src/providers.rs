@@ -82,7 +82,10 @@ async fn show(
 /// The definition of a provider of the configuration.
 fn of_file(context: &Context, id: &str) -> Option<Map<String, Value>> {
     let all = context.deps().provider_definitions.borrow();
-    all.iter().find(|it| it["id"] == id)?.as_object().cloned()
+    match all.iter().find(|it| it.id() == Some(id))?.json() {
+        Value::Object(definition) => Some(definition),
+        _ => None,
+    }
 }
 
 /// The body is a provider as under `providers:` of the configuration.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::audit_log::AuditLog;
@@ -23,6 +22,7 @@ use keyward_inbox::Inbox;
 use keyward_net::dial::Dialler;
 use keyward_proxy::ca::authority::{self, Authority};
 use keyward_proxy::{Gateway, ListenerOwner, SharedLimits};
+use keyward_rules::provider::Definition;
 use keyward_state::crypto::challenge::Challenges;
 use keyward_state::directory::Directory;
 use keyward_state::observe::change_log::Changes;
@@ -72,7 +72,7 @@ pub struct Deps {
     /// How people connect accounts by a link.
     pub connect: watch::Receiver<Arc<ConnectSettings>>,
     /// The items of `providers:` in the configuration, as they are written.
-    pub provider_definitions: watch::Receiver<Arc<[Value]>>,
+    pub provider_definitions: watch::Receiver<Arc<[Definition]>>,
     /// Limits of bodies, heads and waits.
     pub limits: Limits,
     /// Rates that replicas count together.

@@ -150,10 +150,12 @@ impl AgentFacts {
     }
 
     /// Ends the binding to a connection that is removed. Bindings of slots are the plugins' own: they say what they miss.
-    pub fn lose(&mut self, connection: &ConnectionId, lost: LostConnection) {
-        let is_direct = self.binding(connection).is_some_and(|binding| binding.direct);
+    pub fn lose(&mut self, connection: &ConnectionId, mut lost: LostConnection) {
+        let direct = self.binding(connection).filter(|binding| binding.direct);
+        let placeholders = direct.map(|binding| binding.placeholders.clone());
         self.bindings.retain(|binding| binding.connection != *connection);
-        if is_direct {
+        if placeholders.is_some() {
+            lost.placeholders = placeholders;
             self.lost.retain(|other| other.name != lost.name);
             let over = (self.lost.len() + 1).saturating_sub(LOST_CONNECTIONS_MAX);
             self.lost.drain(..over);
@@ -258,6 +260,7 @@ mod tests {
             provider: provider.to_owned(),
             auth: None,
             variables: BTreeMap::new(),
+            placeholders: None,
         };
         let binding = |direct| BindingRecord {
             connection: ConnectionId::random(),
@@ -287,7 +290,8 @@ mod tests {
         lose(&mut facts, true, "n5", "slack");
         assert_eq!(facts.lost.iter().filter(|lost| lost.name == "n5").count(), 1);
         facts.replaces_lost("github");
-        assert_eq!(facts.lost, [lost("n5", "slack")]);
+        let placeholders = Some(crate::Placeholders::default());
+        assert_eq!(facts.lost, [LostConnection { placeholders, ..lost("n5", "slack") }]);
     }
 
     #[test]

@@ -177,6 +177,9 @@ pub struct LostConnection {
     /// The variables of its hosts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
+    /// What the agent held instead of its secrets; `None` if it was removed before these were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placeholders: Option<Placeholders>,
 }
 
 /// A binding as the API answers with it. Placeholders are text here: what reads an answer does not check them.

@@ -72,11 +72,11 @@ impl Planning<'_> {
     fn providers(&mut self) {
         let Basis { config, view, .. } = self.basis;
         let is_stored = |id: &str| view.find::<OwnProvider>(&OrgId::default_org(), id).is_some();
-        for provider in config.providers.iter().filter(|provider| is_stored(&provider.id)) {
+        for provider in config.providers.iter().filter(|provider| is_stored(provider.id())) {
             self.problems.push(unplaced(&format!(
                 "providers: `{id}` is stored as well: choose another id, or first `keyward provider \
                  remove {id}`",
-                id = provider.id
+                id = provider.id()
             )));
         }
     }

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod apps;
+mod checked_providers;
 mod oidc;
 mod refused;
 mod refused_entries;

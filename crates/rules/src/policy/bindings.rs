@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 
 use super::allow::AllowedSets;
 use super::index::HostIndex;
-use super::rule::{Account, AccountBinding, AgentBindings};
+use super::rule::{Account, AccountBinding, AgentBindings, LostAccount};
 use super::slots::{ActionList, Blocked, Extent, Parts};
 use crate::inject::placeholder::Core;
 use keyward_base::id::{ConnectionId, RuleId};
@@ -25,9 +25,16 @@ pub(super) struct CompiledBindings {
     by_name: NameIndex,
     /// Plugins that an empty slot blocks, by the hosts of the missing connection.
     pub(super) empty: HostIndex<Arc<Blocked>>,
-    /// The names of connections that were removed, by their hosts.
-    pub(super) lost: HostIndex<Arc<str>>,
+    /// Connections that were removed, by their hosts.
+    pub(super) lost: HostIndex<Arc<Removed>>,
     pub(super) allow: AllowedSets,
+}
+
+/// A connection that was removed.
+#[derive(Debug)]
+pub(super) struct Removed {
+    pub(super) name: Arc<str>,
+    cores: Option<Box<[Core]>>,
 }
 
 /// A binding with its rule label.
@@ -82,9 +89,10 @@ impl CompiledBindings {
         }
         let mut lost = HostIndex::default();
         // The newest first.
-        for account in held.lost.into_iter().rev() {
-            for host in account.hosts {
-                lost.insert(host, Arc::clone(&account.name));
+        for LostAccount { name, hosts, cores } in held.lost.into_iter().rev() {
+            let removed = Arc::new(Removed { name, cores });
+            for host in hosts {
+                lost.insert(host, Arc::clone(&removed));
             }
         }
         by_host.shrink_to_fit();
@@ -114,6 +122,13 @@ impl CompiledBindings {
         let found = || self.by_name.like(name).map(|number| self.numbered(number));
         let by_id = found().find(|binding| binding.account.id.as_str() == name);
         by_id.or_else(|| found().find(|binding| *binding.account.name == *name))
+    }
+}
+
+impl Removed {
+    /// Whether the placeholder was its own, or may have been.
+    pub(super) fn may_have(&self, core: &Core) -> bool {
+        self.cores.as_ref().is_none_or(|own| own.contains(core))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::decide::{Evaluation, takes};
 use super::rule::Account;
 use super::{CompiledBinding, Reason};
+use crate::inject::placeholder::Core;
 use keyward_base::id::ConnectionId;
 use keyward_base::pattern::HostPattern;
 
@@ -27,7 +28,7 @@ impl<'a> Evaluation<'a> {
         let mut selected: Option<&CompiledBinding> = None;
         for core in self.asked.placeholders {
             let binding = self.held.and_then(|held| held.by_core(core));
-            let binding = binding.ok_or_else(|| self.removed().unwrap_or(NOT_BOUND))?;
+            let binding = binding.ok_or_else(|| self.removed(core).unwrap_or(NOT_BOUND))?;
             if !self.owns(binding)? {
                 return Err(NOT_OWNED);
             }
@@ -48,10 +49,11 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The placeholder may be that of a connection for this host that was removed.
-    fn removed(&self) -> Option<Reason> {
-        let lost = self.held?.lost.matching(self.asked.target).next()?;
-        Some(Reason::ConnectionRemoved { name: lost.value.clone() })
+    /// The placeholder is that of a connection for this host that was removed.
+    fn removed(&self, core: &Core) -> Option<Reason> {
+        let mut lost = self.held?.lost.matching(self.asked.target);
+        let lost = lost.find(|lost| lost.value.may_have(core))?;
+        Some(Reason::ConnectionRemoved { name: lost.value.name.clone() })
     }
 
     /// Checks that nothing in the request selects another connection than the rule's.

@@ -23,7 +23,7 @@ impl Policy {
         let others = self.allows_others(agent, held, target);
         let mut lost = held.into_iter().flat_map(|held| held.lost.matching(target));
         if let Some(lost) = lost.next().filter(|_| !others) {
-            return Reason::ConnectionRemoved { name: lost.value.clone() };
+            return Reason::ConnectionRemoved { name: lost.value.name.clone() };
         }
         let by_provider = || self.shared.with_port.matching(target).next().is_some();
         let set = set_for(target, request);

@@ -193,6 +193,8 @@ pub struct LostAccount {
     pub name: Arc<str>,
     /// Its hosts.
     pub hosts: Vec<HostPattern>,
+    /// What the agent held instead of its secrets, if that is known.
+    pub cores: Option<Box<[Core]>>,
 }
 
 /// The sets of hosts that one agent may reach without a credential.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use super::Provider;
 use super::built_in::BuiltIn;
+use super::{Configured, Provider};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 /// All providers. A user's provider may not have the id of a built-in one.
@@ -13,7 +13,7 @@ pub struct Catalogue {
     /// Sorted by id; each is parsed at its first use.
     built_in: &'static [BuiltIn],
     /// The user's own; they take precedence. Shared by the catalogues of all organisations.
-    own: Arc<Providers>,
+    own: Arc<BTreeMap<Arc<str>, Configured>>,
     /// Those of one organisation; they take precedence over both.
     of_org: Providers,
     /// Which provider a host without variables belongs to; `None`: several. Made at the first look-up.
@@ -29,7 +29,8 @@ pub struct Entry<'a>(Kind<'a>);
 #[derive(Clone, Copy, Debug)]
 enum Kind<'a> {
     BuiltIn(&'a BuiltIn),
-    Own(&'a Arc<Provider>),
+    Configured(&'a Configured),
+    OfOrg(&'a Arc<Provider>),
 }
 
 impl Catalogue {
@@ -39,11 +40,11 @@ impl Catalogue {
 
     /// Adds `own`, whose ids `check` has compared with the built-in ones.
     #[must_use]
-    pub fn with<P: Into<Arc<Provider>>>(&self, own: impl IntoIterator<Item = P>) -> Self {
-        let mut all = Providers::clone(&self.own);
+    pub fn with<P: Into<Configured>>(&self, own: impl IntoIterator<Item = P>) -> Self {
+        let mut all = BTreeMap::clone(&self.own);
         let own = own.into_iter().map(Into::into);
-        for provider in own.filter(|own: &Arc<Provider>| self.find(&own.id).is_none()) {
-            all.entry(provider.id.clone()).or_insert(provider);
+        for provider in own.filter(|own: &Configured| self.find(own.id()).is_none()) {
+            all.entry(provider.id().clone()).or_insert(provider);
         }
         let of_org = self.of_org.clone();
         Self { built_in: self.built_in, own: Arc::new(all), of_org, owners: OnceLock::new() }
@@ -69,7 +70,8 @@ impl Catalogue {
 
     /// The provider with this id.
     pub fn get(&self, id: &str) -> Option<&Arc<Provider>> {
-        let own = self.of_org.get(id).or_else(|| self.own.get(id));
+        let configured = || self.own.get(id).map(Configured::provider);
+        let own = self.of_org.get(id).or_else(configured);
         own.or_else(|| self.find(id).map(BuiltIn::provider))
     }
 
@@ -87,8 +89,9 @@ impl Catalogue {
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         let is_own = |id: &Arc<str>| self.own.contains_key(id) || self.of_org.contains_key(id);
         let built_in = self.built_in.iter().filter(|it| !is_own(&it.id));
-        let own = self.own.values().filter(|own| !self.of_org.contains_key(&own.id));
-        let own = own.chain(self.of_org.values()).map(|own| Entry(Kind::Own(own)));
+        let own = self.own.values().filter(|own| !self.of_org.contains_key(own.id()));
+        let own = own.map(|it| Entry(Kind::Configured(it)));
+        let own = own.chain(self.of_org.values().map(|it| Entry(Kind::OfOrg(it))));
         let mut all: Vec<_> = built_in.map(|it| Entry(Kind::BuiltIn(it))).chain(own).collect();
         // Three sorted runs, which this sort merges.
         all.sort_by_key(Entry::id);
@@ -142,7 +145,8 @@ impl<'a> Entry<'a> {
     pub fn id(&self) -> &'a Arc<str> {
         match self.0 {
             Kind::BuiltIn(it) => &it.id,
-            Kind::Own(own) => &own.id,
+            Kind::Configured(it) => it.id(),
+            Kind::OfOrg(own) => &own.id,
         }
     }
 
@@ -150,7 +154,8 @@ impl<'a> Entry<'a> {
     pub fn name(&self) -> &'a str {
         match self.0 {
             Kind::BuiltIn(it) => it.name(),
-            Kind::Own(own) => &own.name,
+            Kind::Configured(it) => it.name(),
+            Kind::OfOrg(own) => &own.name,
         }
     }
 
@@ -158,15 +163,17 @@ impl<'a> Entry<'a> {
     pub fn category(&self) -> Option<&'a str> {
         match self.0 {
             Kind::BuiltIn(it) => Some(it.category()),
-            Kind::Own(own) => own.category.as_deref(),
+            Kind::Configured(it) => it.category(),
+            Kind::OfOrg(own) => own.category.as_deref(),
         }
     }
 
-    /// The provider; a built-in one is parsed now, if it was not before.
+    /// The provider; most are parsed now, if they were not before.
     pub fn provider(&self) -> &'a Arc<Provider> {
         match self.0 {
             Kind::BuiltIn(it) => it.provider(),
-            Kind::Own(own) => own,
+            Kind::Configured(it) => it.provider(),
+            Kind::OfOrg(own) => own,
         }
     }
 
@@ -174,7 +181,8 @@ impl<'a> Entry<'a> {
     pub fn known_hosts(&self) -> Vec<HostPattern> {
         match self.0 {
             Kind::BuiltIn(it) => it.known_hosts().collect(),
-            Kind::Own(own) => own.known_hosts().collect(),
+            Kind::Configured(it) => it.known_hosts(),
+            Kind::OfOrg(own) => own.known_hosts().collect(),
         }
     }
 
@@ -182,14 +190,16 @@ impl<'a> Entry<'a> {
     pub fn has_host(&self, pattern: &HostPattern) -> bool {
         match self.0 {
             Kind::BuiltIn(it) => it.has_host(pattern),
-            Kind::Own(own) => own.has_host(pattern),
+            Kind::Configured(it) => it.has_host(pattern),
+            Kind::OfOrg(own) => own.has_host(pattern),
         }
     }
 
     pub(super) fn oauth_endpoints(&self) -> Vec<(HostPattern, PathPattern)> {
         match self.0 {
             Kind::BuiltIn(it) => it.oauth_endpoints().collect(),
-            Kind::Own(own) => own.oauth_endpoints.clone(),
+            Kind::Configured(it) => it.oauth_endpoints(),
+            Kind::OfOrg(own) => own.oauth_endpoints.clone(),
         }
     }
 }

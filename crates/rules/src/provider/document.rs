@@ -127,6 +127,11 @@ impl Document {
         }
     }
 
+    /// The line of exactly this path of the file.
+    pub fn line_of(&self, path: &str) -> Option<usize> {
+        self.lines.at(path)
+    }
+
     fn line(&self, path: &str) -> Option<usize> {
         match self.nearest(path) {
             Some(ValueOrigin::Line(line)) => Some(line),

@@ -14,7 +14,8 @@ pub(super) fn method(text: &str, at: &str, problems: &mut Problems<'_>) -> Optio
         problems.add(at, "this is not a method", "write GET, POST or another");
         return None;
     };
-    if let Some(meant) = COMMON.iter().find(|common| is_misspelt(text, common)) {
+    let is_common = COMMON.contains(&text);
+    if let Some(meant) = COMMON.iter().find(|common| !is_common && is_misspelt(text, common)) {
         let message = format_args!("`{text}` is not a method");
         problems.add(at, message, format_args!("did you mean `{meant}`?"));
         return None;

@@ -3,7 +3,8 @@
 //!
 //! `schema.rs` (with `oauth_keys.rs`) defines the YAML. `check.rs`, with `check_auth.rs`, `placing.rs`, `own_hosts.rs` and
 //! `kinds.rs`, converts it into the types below, and `actions.rs` has the named actions. `form.rs` fills in variables, `test_request.rs` builds the
-//! request that tests a connection, `scope_words.rs` has words for scopes, `catalogue.rs` holds all providers. `pasted.rs` recognises wrongly pasted
+//! request that tests a connection, `scope_words.rs` has words for scopes, `catalogue.rs` holds all providers. `checked.rs` has
+//! own providers that were found sound before. `pasted.rs` recognises wrongly pasted
 //! secrets. `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs` read YAML with positions, also for the configuration.
 
 pub mod actions;
@@ -16,6 +17,8 @@ mod check_minted;
 mod check_oauth;
 mod check_protocol;
 mod check_test_request;
+pub mod checked;
+pub mod configured;
 pub mod connection_url;
 mod database;
 pub mod decode;
@@ -57,6 +60,7 @@ use oauth::GrantText;
 
 pub use actions::NamedAction;
 pub use catalogue::{Catalogue, Entry};
+pub use configured::{Configured, Definition};
 pub use form::{FormError, HostTemplate, HostTemplateError};
 pub use oauth::OAuth;
 pub use test_request::{Expected, TestRequest, TestRequestError};

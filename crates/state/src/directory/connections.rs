@@ -83,6 +83,7 @@ impl Stored for Connection {
             provider: record.provider.clone(),
             auth: record.auth.clone(),
             variables: record.host_variables(),
+            placeholders: None,
         };
         async move {
             for agent in bound {

@@ -12,6 +12,7 @@ use keyward_base::settings::Settings;
 use keyward_model::LostConnection;
 use keyward_rules::inject::credential::Scoped;
 use keyward_rules::inject::path_prefix::PathPrefix;
+use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::policy::{Account, AccountState, Endpoint, LostAccount};
 use keyward_rules::provider::{Catalogue, Instance, Provider};
 
@@ -94,7 +95,9 @@ pub(super) fn lost_accounts(agent: &AgentRecord, catalogue: &Catalogue) -> Vec<L
         let provider = catalogue.get(&lost.provider)?;
         let auth = provider.auth(lost.auth.as_deref())?;
         let hosts = provider.instantiate(auth, &lost.variables).ok()?.hosts;
-        Some(LostAccount { name: lost.name.as_str().into(), hosts })
+        let cores = lost.placeholders.as_ref();
+        let cores = cores.map(|own| own.values().map(Placeholder::core).collect());
+        Some(LostAccount { name: lost.name.as_str().into(), hosts, cores })
     };
     agent.facts.lost.iter().filter_map(found).collect()
 }

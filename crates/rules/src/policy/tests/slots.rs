@@ -7,6 +7,7 @@ use http::Method;
 use super::samples::Sample;
 use super::world::{World, in_state, uses, with_prefix, work};
 use crate::actions::ActionScope;
+use crate::inject::placeholder::{Core, Placeholder};
 use crate::policy::slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 use crate::policy::{Account, AccountState, AgentBindings, DefaultAction, LostAccount, Rule};
 use keyward_base::agent::Agent;
@@ -195,12 +196,46 @@ fn an_empty_slot_is_told_where_it_would_lead_to_its_own_agent() {
     }
 }
 
+#[test]
+fn a_placeholder_that_no_removed_connection_had_is_foreign_at_its_host() {
+    let core = || Placeholder::issue("", None).core();
+    let (old, new, unknown) = (core(), core(), core());
+    let lost = |name: &str, cores: Option<Core>| LostAccount {
+        name: name.into(),
+        hosts: vec![HostPattern::parse("api.a.test").expect("a pattern")],
+        cores: cores.map(|core| [core].into()),
+    };
+    let world = World::new();
+    let told = |lost: Vec<LostAccount>, agent: &Agent, core: Core, host: &str| {
+        let mut policy = world.policy();
+        let held = AgentBindings { lost, ..AgentBindings::default() };
+        policy.set_held(&world.ci.org, &world.ci.id, held);
+        Sample::ask(&format!("GET https://{host}/"), &[core], None, |asked| {
+            policy.decide(agent, asked).expect_err("nothing allows it").text().message
+        })
+    };
+    let both = || vec![lost("old", Some(old)), lost("new", Some(new))];
+    for (core, host) in [(unknown, "api.a.test"), (old, "api.b.test"), (old, "api.a.test:8443")] {
+        let message = told(both(), &world.ci, core, host);
+        assert!(message.starts_with("the placeholder is unknown"), "{message}");
+    }
+    assert!(told(both(), &world.dev, old, "api.a.test").starts_with("the placeholder is unknown"));
+    for (core, name) in [(old, "old"), (new, "new")] {
+        let message = told(both(), &world.ci, core, "api.a.test");
+        assert_eq!(message, format!("connection `{name}` was removed"));
+    }
+    // Its placeholders were not kept by the version that removed it.
+    let message = told(vec![lost("older", None)], &world.ci, unknown, "api.a.test");
+    assert_eq!(message, "connection `older` was removed");
+}
+
 /// A refusal names a connection that was removed, where nothing else allows the request.
 #[test]
 fn a_removed_connection_is_named_to_its_own_agent_where_nothing_allows_the_request() {
     let lost = || LostAccount {
         name: "work".into(),
         hosts: vec![HostPattern::parse("api.a.test").expect("a pattern")],
+        cores: None,
     };
     let told = |world: &World, agent: &Agent, line: &str| {
         let mut policy = world.policy();
