@@ -72,7 +72,7 @@ use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::{Admin, AuditLog, Deps, Locations, Reloads, Runs};
-use keyward_databases::DatabaseListener;
+use keyward_databases::{DATABASE_SOCKETS, DatabaseListener};
 use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner, Retirement};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
@@ -150,6 +150,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
     let deps = control_plane(&services, &gateway, &audit, changes.clone());
+    let stored = deps.database_listeners.clone();
     let admin = Admin::serving(deps, ends.stop.subscribe(), locations.clone(), reloads.clone());
     let mut tasks = AdminTasks::new();
     limit_exchange::start(&services, &mut tasks).await?;
@@ -158,6 +159,13 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     tasks.serve_parts(socket, (bound.metrics, bound.hooks), &admin, &services);
     tasks.start_jobs((&admin, links), &services, &config);
     let hand_over = offered(&config, sockets)?;
+    let mut listeners = accept(&cores, bound.proxy, bound.databases);
+    // A private gateway has its own listeners, as it has not those of the configuration.
+    if !config.ends_with_runs {
+        let folder = config.data_dir.join(DATABASE_SOCKETS);
+        Box::pin(stored.begin(cores.clone(), folder)).await;
+        listeners.spawn(stored.follow(ends.drain.subscribe()));
+    }
     let reloader = Reloader {
         keys: keys::ConfiguredKeys::of(&config),
         started: Arc::new(config),
@@ -183,7 +191,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         ends,
         hand_over,
         predecessor,
-        listeners: accept(&cores, bound.proxy, bound.databases),
+        listeners,
         cores,
         tasks,
         recorder,

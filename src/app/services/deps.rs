@@ -4,6 +4,7 @@ use std::sync::Weak;
 
 use super::Services;
 use keyward_api::{AuditLog, Deps};
+use keyward_databases::StoredListeners;
 use keyward_state::observe::change_log::Changes;
 
 impl Services {
@@ -18,6 +19,7 @@ impl Services {
             flows: self.flows.clone(),
             events: self.events.clone(),
             inbox: self.inbox.clone(),
+            database_listeners: StoredListeners::new(self.directory.clone()),
             dialler: self.dialler.clone(),
             audit: AuditLog::at_rest(self.audit.clone()),
             changes: Changes::default(),
