@@ -150,7 +150,6 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
     let deps = control_plane(&services, &gateway, &audit, changes.clone());
-    let stored = deps.database_listeners.clone();
     let admin = Admin::serving(deps, ends.stop.subscribe(), locations.clone(), reloads.clone());
     let mut tasks = AdminTasks::new();
     limit_exchange::start(&services, &mut tasks).await?;
@@ -160,12 +159,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     tasks.start_jobs((&admin, links), &services, &config);
     let hand_over = offered(&config, sockets)?;
     let mut listeners = accept(&cores, bound.proxy, bound.databases);
-    // A private gateway has its own listeners, as it has not those of the configuration.
-    if !config.ends_with_runs {
-        let folder = config.data_dir.join(DATABASE_SOCKETS);
-        Box::pin(stored.begin(cores.clone(), folder)).await;
-        listeners.spawn(stored.follow(ends.drain.subscribe()));
-    }
+    follow_stored(&services, &config, &cores, &ends, &mut listeners).await;
     let reloader = Reloader {
         keys: keys::ConfiguredKeys::of(&config),
         started: Arc::new(config),
@@ -216,6 +210,23 @@ fn accept(
         listeners.spawn(cores.clone().accept_for(listener, service));
     }
     listeners
+}
+
+/// Opens the stored listeners for databases, and follows their changes until draining begins. A private gateway has listeners of
+/// its own instead, and not those of the configuration either.
+async fn follow_stored(
+    services: &Services,
+    config: &Config,
+    cores: &Arc<Cores>,
+    ends: &Ends,
+    listeners: &mut JoinSet<()>,
+) {
+    if config.ends_with_runs {
+        return;
+    }
+    let stored = services.database_listeners.clone();
+    Box::pin(stored.begin(cores.clone(), config.data_dir.join(DATABASE_SOCKETS))).await;
+    listeners.spawn(stored.follow(ends.drain.subscribe()));
 }
 
 fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {

@@ -4,7 +4,6 @@ use std::sync::Weak;
 
 use super::Services;
 use keyward_api::{AuditLog, Deps};
-use keyward_databases::StoredListeners;
 use keyward_state::observe::change_log::Changes;
 
 impl Services {
@@ -19,7 +18,7 @@ impl Services {
             flows: self.flows.clone(),
             events: self.events.clone(),
             inbox: self.inbox.clone(),
-            database_listeners: StoredListeners::new(self.directory.clone()),
+            database_listeners: self.database_listeners.clone(),
             dialler: self.dialler.clone(),
             audit: AuditLog::at_rest(self.audit.clone()),
             changes: Changes::default(),
