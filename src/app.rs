@@ -73,7 +73,7 @@ use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::{Admin, AuditLog, Deps, Locations, Reloads, Runs};
-use keyward_databases::DatabaseListener;
+use keyward_databases::{DATABASE_SOCKETS, DatabaseListener};
 use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner, Retirement};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
@@ -159,6 +159,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     tasks.serve_parts(socket, (bound.metrics, bound.hooks), &admin, &services);
     tasks.start_jobs((&admin, links), &services, &config);
     let hand_over = offered(&config, sockets)?;
+    let mut listeners = accept(&cores, bound.proxy, bound.databases);
+    follow_stored(&services, &config, &cores, &ends, &mut listeners).await;
     let reloader = Reloader {
         keys: keys::ConfiguredKeys::of(&config),
         started: Arc::new(config),
@@ -184,7 +186,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         ends,
         hand_over,
         predecessor,
-        listeners: accept(&cores, bound.proxy, bound.databases),
+        listeners,
         cores,
         tasks,
         recorder,
@@ -209,6 +211,23 @@ fn accept(
         listeners.spawn(cores.clone().accept_for(listener, service));
     }
     listeners
+}
+
+/// Opens the stored listeners for databases, and follows their changes until draining begins. A private gateway has listeners of
+/// its own instead, and not those of the configuration either.
+async fn follow_stored(
+    services: &Services,
+    config: &Config,
+    cores: &Arc<Cores>,
+    ends: &Ends,
+    listeners: &mut JoinSet<()>,
+) {
+    if config.ends_with_runs {
+        return;
+    }
+    let stored = services.database_listeners.clone();
+    Box::pin(stored.begin(cores.clone(), config.data_dir.join(DATABASE_SOCKETS))).await;
+    listeners.spawn(stored.follow(ends.drain.subscribe()));
 }
 
 fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {

@@ -28,6 +28,7 @@
 //! | Leaf | a certificate for an upstream's name, signed by the local CA | `proxy::ca` |
 //! | Event, Webhook | a change of a connection, binding, plugin or token; a URL that receives events | `state::observe::notice`, `vault::events` |
 //! | Hook, Hook event | a URL to which a service posts its webhooks; a request there whose signature was valid | `inbox` |
+//! | Database listener | a port or socket where agents reach databases, of the configuration or stored | `databases`, `model` |
 //! | SSH agent | signs logins of an agent's programs with keys of the vault | `ssh`, `proxy::streams::ssh_agent` |
 //! | Named action | a part of a provider's API that rules name, such as `clone`. Data, not code | `rules::actions` |
 //! | Operations | the GraphQL operations of a request's body, by kind and root field | `rules::graphql` |
@@ -90,6 +91,7 @@
 //! | What is open now, and how is it cut? | `proxy/src/open_exchanges.rs`, `api/src/streams.rs` | `OpenExchanges::list`, `CurrentExchange::cut` |
 //! | How does a revocation end a tunnel? | `proxy/src/tunnel/mod.rs` | `StreamPair::run` |
 //! | Who may use a database, and with which login? | `rules/src/policy/database.rs`, `databases/src/session.rs` | `Policy::permit_database`, `run` |
+//! | When is a stored listener for databases opened and closed, and what ends its sessions? | `databases/src/stored.rs`, `proxy/src/session/revocation.rs` | `Turn::put`, `Revocation::is_valid` |
 //! | Which statements does a read-only session refuse? | `databases/src/postgres/statements/check.rs` | `check` |
 //! | Which statements and tables does a rule of a connection permit? | `databases/src/rules/mod.rs` | `StatementRules::check` |
 //! | When is an agent told why its session with PostgreSQL ended? | `databases/src/postgres/supervision.rs` | `Supervision::copy` |

@@ -38,6 +38,7 @@ use keyward_base::limits::Limits;
 use keyward_base::secret::Secret;
 use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
+use keyward_databases::StoredListeners;
 use keyward_inbox::Inbox;
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
@@ -86,6 +87,8 @@ pub struct Services {
     pub events: Arc<Events>,
     /// Webhooks of services for programs.
     pub inbox: Arc<Inbox>,
+    /// Listeners for databases that are stored.
+    pub database_listeners: Arc<StoredListeners>,
     /// The location of the audit log.
     pub audit: Trail,
     /// Takes backups.
@@ -427,6 +430,7 @@ impl Opened {
         let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
         Ok(Arc::new(Services {
             leaves: Arc::new(leaves),
+            database_listeners: StoredListeners::new(self.directory.clone()),
             directory: self.directory,
             vault: self.vault,
             rulebook: Arc::new(rulebook),

@@ -20,6 +20,7 @@ mod connect;
 mod connect_link;
 mod connection;
 mod consent;
+mod database_listener;
 mod doctor;
 mod env;
 mod environment;
@@ -182,6 +183,9 @@ enum Command {
     /// take webhooks of services, verified, for programs
     #[command(subcommand)]
     Hook(hook::Command),
+    /// open and close ports for sessions with databases
+    #[command(subcommand)]
+    DatabaseListener(database_listener::Command),
     /// manage secret sources, where values of connections' fields are kept
     #[command(subcommand)]
     Source(source::Command),
@@ -364,6 +368,7 @@ impl Command {
             Self::Org(command) => command.run(global).await,
             Self::Webhook(command) => command.run(global).await,
             Self::Hook(command) => command.run(global).await,
+            Self::DatabaseListener(command) => command.run(global).await,
             Self::Source(command) => command.run(global).await,
             Self::Honeytoken(command) => command.run(global).await,
             Self::Ca(command) => command.run(global).await,

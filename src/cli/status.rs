@@ -132,6 +132,8 @@ fn about(gateway: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
     ];
     rows.extend(gateway.store.as_ref().map(|it| ("store", shared_store(it))));
     rows.extend(gateway.telemetry.as_ref().map(|it| ("telemetry", telemetry(it, now))));
+    let failed = gateway.databases_failed.iter();
+    rows.extend(failed.map(|it| ("not open", format!("{}: {}", it.name, it.problem))));
     rows.push(("reload", reload.unwrap_or_default()));
     rows
 }

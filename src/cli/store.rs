@@ -150,7 +150,15 @@ fn table(all: &[ReplicaView], layout: &Layout) -> String {
             if replica.config_differs { "differs" } else { "same" }.into(),
         ]);
     }
-    table.render("no replicas: the gateway has its store for itself", layout)
+    let mut text = table.render("no replicas: the gateway has its store for itself", layout);
+    for replica in all {
+        for listener in &replica.database_listeners {
+            let state = listener.problem.as_deref().unwrap_or("open");
+            let (host, name, at) = (&replica.host, &listener.name, &listener.at);
+            text += &format!("database listener {name} on {host} at {at}: {state}\n");
+        }
+    }
+    text
 }
 
 /// `+12s`: the replica's clock is ahead of the database.

@@ -5,6 +5,7 @@ mod client;
 mod cloud;
 mod commands;
 mod server;
+mod stored;
 
 use self::client::{Client, TLS_REQUEST, startup};
 use self::server::{Behaviour, NAME, Server, TLS_REQUEST_BYTES, message};

@@ -2,6 +2,7 @@
 
 mod clients;
 mod encrypted;
+mod listeners;
 mod rules;
 pub(crate) mod server;
 mod servers;

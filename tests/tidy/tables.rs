@@ -111,7 +111,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
         "authorize base base_url body directory exchange inject limits net observe policy proxy::gateway proxy::record \
          refusal server session sockets ssh tunnel vault",
     ),
-    ("databases", "base directory inject policy proxy"),
+    ("databases", "base directory inject model policy proxy"),
     (
         "api",
         "backup base base_url ca crypto databases directory events graphql hooks host_sets inbox inject keys model net oauth observe oidc policy provider proxy rulebook rules::git_push store vault",

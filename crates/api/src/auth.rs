@@ -410,8 +410,8 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         "webhooks" | "events" | "honeytokens" => Area::Webhooks,
         "hooks" if parts.get(2) == Some(&"events") => Area::HookEvents,
         "hooks" | "hook-schemes" => Area::Hooks,
-        "backup" | "ca" | "export" | "keys" | "metrics" | "orgs" | "plan" | "reload"
-        | "replicas" | "store" | "upstreams" => Area::Install,
+        "backup" | "ca" | "database-listeners" | "export" | "keys" | "metrics" | "orgs"
+        | "plan" | "reload" | "replicas" | "store" | "upstreams" => Area::Install,
         _ => return (None, access),
     };
     (Some(area), access)

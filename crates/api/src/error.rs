@@ -319,6 +319,9 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
             Some(format!("`keyward {what} list` shows those that are open"))
         }
         "user" | "hook" | "webhook" => Some(format!("`keyward {what} list` shows which there are")),
+        "database listener" => {
+            Some("`keyward database-listener list` shows which there are".to_owned())
+        }
         "signature scheme" => {
             Some(format!("{}`keyward hook schemes` lists them", did_you_mean(near)))
         }

@@ -9,13 +9,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::context::Context;
+use super::database_listeners;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::wire::{ExportVariable, ExportView};
 use keyward_base::id::{Id, OrgId};
 use keyward_model::{
-    Agent, App, Connection, ConnectionState, Honeytoken, Hook, ManagedBy, OwnProvider, Plugin,
-    Record, Resource, Rule, Source, Visibility, Webhook,
+    Agent, App, Connection, ConnectionState, DatabaseListener, Honeytoken, Hook, ManagedBy,
+    OwnProvider, Plugin, Record, Resource, Rule, Source, Visibility, Webhook,
 };
 use keyward_rules::provider::Definition;
 use keyward_state::directory::{Stored, View};
@@ -40,6 +41,7 @@ async fn show(context: Context) -> Result<Json<ExportView>, ApiError> {
     export.all::<Webhook>().await?;
     export.all::<Hook>().await?;
     export.all::<Honeytoken>().await?;
+    export.database_listeners();
     export.notes.push(NOT_DECLARED.to_owned());
     let Export { configuration, variables, notes, .. } = export;
     Ok(Json(ExportView { configuration, variables, notes }))
@@ -286,6 +288,25 @@ impl<'a> Export<'a> {
         let all: Vec<_> = of_file.chain(stored).collect();
         let items = all.iter().map(|spec| self.item(spec, Map::new())).collect();
         self.section(Rule::KIND.many, items);
+    }
+
+    /// Those that are stored, as the configuration opens them.
+    fn database_listeners(&mut self) {
+        let mut all: Vec<_> = self.view.all::<DatabaseListener>(self.org()).cloned().collect();
+        all.sort_by(|a, b| a.name().cmp(b.name()));
+        let (mut items, view) = (Vec::new(), self.view.clone());
+        for record in all {
+            match database_listeners::declared(&record, &view) {
+                Some(item) => items.push(item),
+                None => self.notes.push(format!(
+                    "database listener `{}` is left out: its connection or agent was removed",
+                    record.name()
+                )),
+            }
+        }
+        if !items.is_empty() {
+            self.configuration.insert("listen".to_owned(), json!({ "databases": items }));
+        }
     }
 
     async fn all<R: Exported>(&mut self) -> Result<(), ApiError> {

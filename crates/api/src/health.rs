@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use http::{StatusCode, header};
 
 use super::auth::Caller;
+use super::database_listeners;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::{Admin, DatabaseLocation, Deps};
@@ -82,6 +83,8 @@ pub(super) fn word(admin: &Admin) -> &'static str {
 /// The addresses of the gateway; only it knows ports that the system chose.
 async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
     let places = admin.locations().ok_or(ApiError::NoSuchPath)?.clone();
+    let stored = admin.deps().database_listeners.statuses();
+    let opened: Vec<_> = stored.iter().filter_map(database_listeners::open_view).collect();
     Ok(Json(Status {
         status: word(&admin).to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -97,7 +100,8 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
                 at,
             })
             .collect(),
-        databases: places.databases.into_iter().map(database_view).collect(),
+        databases: places.databases.into_iter().map(database_view).chain(opened).collect(),
+        databases_failed: stored.into_iter().filter_map(database_listeners::failed_view).collect(),
         admin: places.admin,
         metrics: places.metrics,
         hooks: places.hooks,
@@ -132,7 +136,8 @@ fn shared_store(admin: &Admin) -> Option<SharedStoreView> {
 
 fn database_view(place: DatabaseLocation) -> DatabaseListenerView {
     let DatabaseLocation { at, protocol, connection, agent } = place;
-    DatabaseListenerView { at, protocol, connection, agent: agent.map(|owner| owner.agent) }
+    let agent = agent.map(|owner| owner.agent);
+    DatabaseListenerView { at, protocol, connection, agent, name: None }
 }
 
 fn telemetry_view(telemetry: &Telemetry) -> TelemetryView {

@@ -21,6 +21,7 @@ const COLLECTIONS: &[&str] = &[
     "ca",
     "connect-sessions",
     "connections",
+    "database-listeners",
     "events",
     "export",
     "flows",

@@ -29,6 +29,7 @@ mod connection_view;
 mod connections;
 mod consents;
 mod context;
+mod database_listeners;
 mod effective_rules;
 mod error;
 mod errors_page;

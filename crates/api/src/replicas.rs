@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::context::Context;
+use super::database_listeners;
 use super::error::ApiError;
 use super::health::word;
 use super::openapi::Routes;
@@ -67,6 +68,7 @@ async fn about(admin: &Admin, places: &Locations) -> ReplicaAbout {
         status: word(admin).to_owned(),
         clock: Some(admin.deps().clock.now()),
         stale_max_ms: u64::try_from(admin.deps().directory.stale_max().as_millis()).ok(),
+        database_listeners: database_listeners::on_replica(&admin.deps().database_listeners),
     }
 }
 
@@ -139,6 +141,7 @@ fn view(
         version: about.version,
         started: about.started,
         lag_ms: about.lag_ms,
+        database_listeners: about.database_listeners,
     }
 }
 
@@ -159,6 +162,7 @@ mod tests {
             status: "stale".to_owned(),
             clock: Some(Timestamp::UNIX_EPOCH + Duration::from_secs(50)),
             stale_max_ms: Some(300_000),
+            database_listeners: Vec::new(),
         };
         let seen = |seconds, config| {
             let ago = Duration::from_secs(seconds);

@@ -18,11 +18,11 @@ use super::openapi::{self, Routes};
 use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, backup, bindings, ca, call, catch_up, connect_sessions,
-    connection_test, connections, consents, errors_page, explain, export, flows, health, home,
-    honeytokens, hooks, index, keys, login_links, logins, orgs, passkeys, passwords, personal,
-    plugins, probes, providers, refresh, reload, replicas, request_id, rotations, rule_test, rules,
-    runs, sessions, sign_in, sources, store_check, streams, summary, tokens, totp, upstreams,
-    usage, users, webhooks,
+    connection_test, connections, consents, database_listeners, errors_page, explain, export,
+    flows, health, home, honeytokens, hooks, index, keys, login_links, logins, orgs, passkeys,
+    passwords, personal, plugins, probes, providers, refresh, reload, replicas, request_id,
+    rotations, rule_test, rules, runs, sessions, sign_in, sources, store_check, streams, summary,
+    tokens, totp, upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
@@ -161,6 +161,7 @@ pub(super) fn described() -> Routes {
         .merge(login_links::routes())
         .merge(webhooks::routes())
         .merge(hooks::routes())
+        .merge(database_listeners::routes())
         .merge(honeytokens::routes())
 }
 

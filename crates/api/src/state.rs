@@ -18,6 +18,7 @@ use keyward_base::database::DatabaseProtocol;
 use keyward_base::limits::Limits;
 use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
+use keyward_databases::StoredListeners;
 use keyward_inbox::Inbox;
 use keyward_net::dial::Dialler;
 use keyward_proxy::ca::authority::{self, Authority};
@@ -53,6 +54,8 @@ pub struct Deps {
     pub events: Arc<Events>,
     /// Webhooks of services for programs.
     pub inbox: Arc<Inbox>,
+    /// Listeners for databases that are stored.
+    pub database_listeners: Arc<StoredListeners>,
     /// Checks addresses for `explain`.
     pub dialler: Arc<Dialler>,
     /// The audit log.

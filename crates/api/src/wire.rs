@@ -61,7 +61,7 @@ pub use self::passkey::{
     PasskeyRequest, PasskeyUser, RelyingParty, UsedCredential, UsedResponse,
 };
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
-pub use self::replica::{ReplicaAbout, ReplicaState, ReplicaView};
+pub use self::replica::{ReplicaAbout, ReplicaListener, ReplicaState, ReplicaView};
 pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_order::RuleOrderAsk;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
@@ -71,8 +71,8 @@ pub use self::sign_in::{
 };
 pub use self::source::{SourceTest, SourceTested, TestedReference};
 pub use self::status::{
-    AgentListener, CallerView, DatabaseListenerView, Health, OidcView, ReloadView, SharedStoreView,
-    Status, TelemetryFailure, TelemetryView,
+    AgentListener, CallerView, DatabaseListenerView, FailedListenerView, Health, OidcView,
+    ReloadView, SharedStoreView, Status, TelemetryFailure, TelemetryView,
 };
 pub use self::store::{StoreCheckView, StoreFaultKind, StoreFaultView};
 pub use self::stream::{StreamKind, StreamView};

@@ -256,6 +256,9 @@ codes! {
     EnvironmentMismatch: "environment_mismatch" 409 Api,
         "Agent and connection belong to two environments.",
         "bind a connection of the agent's own environment";
+    ListenerUnavailable: "listener_unavailable" 409 Api,
+        "The place of a database listener cannot be opened: another program or listener has it, or the system refuses it.",
+        "choose another port; 0 is any free one";
     Stale: "stale" 412 Api,
         "The resource was changed after it was read: `If-Match` names an earlier version, or another replica changed it at the same time.",
         "read it again, and repeat the change with its present `ETag`";

@@ -1,6 +1,6 @@
 //! Databases that agents reach through listeners of their own: the protocol, and where a connection's database is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,22 @@ impl DatabaseProtocol {
             Self::Redis => "redis",
             Self::Mysql => "mysql",
             Self::Mongodb => "mongodb",
+        }
+    }
+
+    /// What a client connects to a listener of Keyward with. `name` is that of the connection, encoded for URLs; `database`
+    /// is the one that clients of Redis and MongoDB select.
+    pub fn client_url(self, at: SocketAddr, name: &str, token: &str, database: &str) -> String {
+        match self {
+            // The connection is named twice, because some programs replace the database and others the user. The listener
+            // is on this machine.
+            Self::Postgres => format!("postgres://{name}:{token}@{at}/{name}?sslmode=disable"),
+            Self::Mysql => format!("mysql://{name}:{token}@{at}/{name}"),
+            Self::Redis => format!("redis://{name}:{token}@{at}/{database}"),
+            // With `loadBalanced`, clients keep cursors and transactions on their stream, and watch no server.
+            Self::Mongodb => format!(
+                "mongodb://{name}:{token}@{at}/{database}?authMechanism=PLAIN&loadBalanced=true"
+            ),
         }
     }
 

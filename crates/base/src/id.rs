@@ -201,6 +201,8 @@ ids! {
     WebhookId = "whk_", "a webhook";
     /// A hook: a URL to which a service posts its webhooks.
     HookId = "hok_", "a hook";
+    /// A database listener, added while the gateway runs.
+    DatabaseListenerId = "dbl_", "a database listener";
     /// A secret source.
     SourceId = "src_", "a source";
     /// A session: an agent's short-lived token for the connections of one end user, or for named ones.

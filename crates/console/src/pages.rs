@@ -9,6 +9,7 @@ mod binding;
 mod connect;
 mod connection;
 mod connections;
+mod databases;
 mod find;
 mod honeytokens;
 mod hook;
@@ -62,6 +63,7 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(sources::routes())
         .merge(people::routes())
         .merge(person::routes())
+        .merge(databases::routes())
         .merge(settings::routes())
         .merge(plan::routes())
         .merge(store_check::routes())

@@ -8,6 +8,7 @@
 //! refused     why a session is not opened
 //! login       the user and password of a connection
 //! rules       kinds and tables of statements that a session may send
+//! stored      opens and closes the listeners that are stored
 //! stream      checks and observers of a session's bytes
 //! upstream    the stream to the server
 //! test        the test of a connection
@@ -35,9 +36,14 @@ mod rules;
 mod sample;
 mod session;
 mod sql;
+mod stored;
 mod stream;
 mod test;
 mod upstream;
 
 pub use listener::{DatabaseListener, overload_answer};
+pub use stored::{
+    DATABASE_SOCKETS, ListenerProblem, ListenerStatus, ListenerTerms, OpenPlace, StoredListeners,
+    Turn,
+};
 pub use test::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure, test};

@@ -11,6 +11,7 @@ mod app;
 mod binding;
 mod connect_session;
 mod connection;
+mod database_listener;
 mod deadline;
 mod given;
 mod honeytoken;
@@ -61,6 +62,9 @@ pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
     ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing,
     REMIND_DAYS, Reminded, Renewal, Rotation, RotationState, SshKeyShown, TokenStatus,
+};
+pub use database_listener::{
+    DatabaseListener, DatabaseListenerShown, DatabaseListenerSpec, ListenerPlace, ListenerState,
 };
 pub use deadline::Deadline;
 pub use given::in_days;

@@ -10,8 +10,8 @@ use super::resource::{Kind, Nothing, Resource};
 use super::rule::{Rule, RuleShown};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
 use super::{
-    Agent, App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, Plugin, PluginView,
-    Session, Source, User, Webhook,
+    Agent, App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org, Plugin,
+    PluginView, Session, Source, User, Webhook,
 };
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
@@ -49,6 +49,7 @@ pub fn schemas() -> Vec<Schemas> {
         rule(),
         of::<Webhook>(),
         of::<Hook>(),
+        of::<DatabaseListener>(),
         of::<Honeytoken>(),
         of::<Source>(),
     ]

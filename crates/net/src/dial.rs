@@ -165,8 +165,26 @@ impl Dialler {
         resolve: Vec<(Host, Option<u16>, SocketAddr)>,
         proxy: Option<CorporateProxy>,
     ) {
-        let guard = self.settings.load().guard.allowing(allow);
-        self.settings.store(Arc::new(DialSettings::new(guard, resolve, proxy)));
+        self.settings.rcu(|settings| {
+            let guard = settings.guard.allowing(allow.clone());
+            DialSettings::new(guard, resolve.clone(), proxy.clone())
+        });
+    }
+
+    /// Never dials this address from now on: a listener of ours was opened there.
+    pub fn add_own(&self, addr: SocketAddr) {
+        self.settings.rcu(|settings| DialSettings {
+            guard: settings.guard.with_own(addr),
+            ..DialSettings::clone(settings)
+        });
+    }
+
+    /// Our listener at this address was closed.
+    pub fn remove_own(&self, addr: SocketAddr) {
+        self.settings.rcu(|settings| DialSettings {
+            guard: settings.guard.without_own(addr),
+            ..DialSettings::clone(settings)
+        });
     }
 
     /// Opens a stream to the target. `within` covers resolving, all connection attempts, and the corporate

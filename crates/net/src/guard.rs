@@ -104,6 +104,21 @@ impl Guard {
         Self { allow: allow.into(), own: self.own.clone() }
     }
 
+    /// The same with one more listener of ours.
+    pub(super) fn with_own(&self, addr: SocketAddr) -> Self {
+        let own = self.own.iter().copied().chain([canonical(addr)]);
+        Self { allow: self.allow.clone(), own: own.collect() }
+    }
+
+    /// The same without one listener at this address.
+    pub(super) fn without_own(&self, addr: SocketAddr) -> Self {
+        let mut own = self.own.to_vec();
+        if let Some(at) = own.iter().position(|own| *own == canonical(addr)) {
+            own.remove(at);
+        }
+        Self { allow: self.allow.clone(), own: own.into() }
+    }
+
     /// Checks one address.
     ///
     /// # Errors
@@ -348,6 +363,18 @@ mod tests {
         }
         assert_eq!(private(&guard, "127.0.0.1:8082"), Ok(true));
         assert_eq!(private(&guard, "198.51.100.8:8081"), Ok(true));
+    }
+
+    #[test]
+    fn a_listener_that_is_opened_later_is_unreachable_until_it_closes() {
+        let guard = Guard::new(allow(&["127.0.0.0/8:*"]), vec![addr("127.0.0.1:8080")]);
+        let opened = guard.with_own(addr("127.0.0.1:6432"));
+        for text in ["127.0.0.1:8080", "127.0.0.1:6432", "127.9.9.9:6432"] {
+            assert_eq!(private(&opened, text), Err(IpClass::Own), "{text}");
+        }
+        let closed = opened.without_own(addr("127.0.0.1:6432"));
+        assert_eq!(private(&closed, "127.0.0.1:6432"), Ok(true));
+        assert_eq!(private(&closed, "127.0.0.1:8080"), Err(IpClass::Own));
     }
 
     #[test]

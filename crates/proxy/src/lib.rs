@@ -84,6 +84,7 @@ pub use sockets::listener::{Listener, ListenerOwner};
 pub use sockets::probes::Preface;
 pub use sockets::proxy_tls::ProxyTls;
 pub use streams::cores::Cores;
+pub use streams::open_listener::OpenListener;
 pub use streams::service::{
     CheckedUpstream, DatabaseChoice, FailedAttempt, ServiceExchange, ServiceStream, SessionEnd,
     StreamPlace, StreamService,

@@ -18,6 +18,7 @@ impl Services {
             flows: self.flows.clone(),
             events: self.events.clone(),
             inbox: self.inbox.clone(),
+            database_listeners: self.database_listeners.clone(),
             dialler: self.dialler.clone(),
             audit: AuditLog::at_rest(self.audit.clone()),
             changes: Changes::default(),

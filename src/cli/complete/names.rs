@@ -22,6 +22,7 @@ pub(super) enum Names {
     Agents,
     Apps,
     Connections,
+    DatabaseListeners,
     /// By id: connect sessions have no names.
     ConnectSessions,
     Honeytokens,
@@ -79,6 +80,7 @@ const COMMANDS: &[(&str, Names)] = &[
     ("agent", Names::Agents),
     ("app", Names::Apps),
     ("connection", Names::Connections),
+    ("database-listener", Names::DatabaseListeners),
     ("honeytoken", Names::Honeytokens),
     ("hook", Names::Hooks),
     ("org", Names::Orgs),
@@ -155,6 +157,7 @@ impl Names {
             Self::Agents => "agents",
             Self::Apps => "apps",
             Self::Connections => "connections",
+            Self::DatabaseListeners => "database-listeners",
             Self::ConnectSessions => "connect-sessions",
             Self::Honeytokens => "honeytokens",
             Self::Hooks => "hooks",

@@ -60,14 +60,20 @@ pub(super) async fn add(
 
 fn without_listener(database: &Database) -> String {
     let example = match database.protocol {
-        DatabaseProtocol::Postgres => "`- at: \"127.0.0.1:6432\"`",
-        DatabaseProtocol::Redis => "`- { at: \"127.0.0.1:6380\", protocol: redis }`",
-        DatabaseProtocol::Mysql => "`- { at: \"127.0.0.1:3307\", protocol: mysql }`",
-        DatabaseProtocol::Mongodb => "`- { at: \"127.0.0.1:27018\", protocol: mongodb }`",
+        DatabaseProtocol::Postgres => "keyward database-listener add NAME --at 127.0.0.1:6432",
+        DatabaseProtocol::Redis => {
+            "keyward database-listener add NAME --at 127.0.0.1:6380 --protocol redis"
+        }
+        DatabaseProtocol::Mysql => {
+            "keyward database-listener add NAME --at 127.0.0.1:3307 --protocol mysql"
+        }
+        DatabaseProtocol::Mongodb => {
+            "keyward database-listener add NAME --at 127.0.0.1:27018 --protocol mongodb"
+        }
     };
     format!(
         "note: the gateway has no listener on 127.0.0.1 for the database of {}\n\
-         hint: add one to `listen.databases`, such as {example}",
+         hint: open one, such as `{example}`",
         database.connection
     )
 }
@@ -99,11 +105,11 @@ fn listener(listeners: &[DatabaseListenerView], database: &Database) -> Option<S
 
 fn variables(at: SocketAddr, database: &Database, token: &str) -> Vec<(String, String)> {
     let connection = &database.connection;
-    let name = utf8_percent_encode(connection, NON_ALPHANUMERIC);
+    let name = utf8_percent_encode(connection, NON_ALPHANUMERIC).to_string();
+    let url = database.protocol.client_url(at, &name, token, &database.name);
     let all = match database.protocol {
-        // The connection is named twice, because some programs replace the database and others the user.
         DatabaseProtocol::Postgres => vec![
-            (DATABASE_URL, format!("postgres://{name}:{token}@{at}/{name}?sslmode=disable")),
+            (DATABASE_URL, url),
             ("PGHOST", at.ip().to_string()),
             ("PGPORT", at.port().to_string()),
             ("PGUSER", connection.clone()),
@@ -114,20 +120,15 @@ fn variables(at: SocketAddr, database: &Database, token: &str) -> Vec<(String, S
         ],
         // Clients select the number of the URL.
         DatabaseProtocol::Redis => {
-            vec![("REDIS_URL", format!("redis://{name}:{token}@{at}/{}", database.name))]
+            vec![("REDIS_URL", url)]
         }
         DatabaseProtocol::Mysql => vec![
-            (DATABASE_URL, format!("mysql://{name}:{token}@{at}/{name}")),
+            (DATABASE_URL, url),
             ("MYSQL_HOST", at.ip().to_string()),
             ("MYSQL_TCP_PORT", at.port().to_string()),
             ("MYSQL_PWD", token.to_owned()),
         ],
-        // With `loadBalanced`, clients keep cursors and transactions on their stream, and watch no server.
         DatabaseProtocol::Mongodb => {
-            let url = format!(
-                "mongodb://{name}:{token}@{at}/{}?authMechanism=PLAIN&loadBalanced=true",
-                database.name
-            );
             vec![("MONGODB_URI", url.clone()), ("MONGO_URL", url)]
         }
     };
@@ -149,6 +150,7 @@ mod tests {
             protocol: DatabaseProtocol::Postgres,
             connection: connection.map(text),
             agent: agent.map(text),
+            name: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! A client of a listener for databases that sends exact bytes.
 
+use std::net::SocketAddr;
+
 use super::server::message;
 use crate::support::*;
 
@@ -17,6 +19,11 @@ pub(super) type Refused = String;
 impl Client {
     pub(super) async fn connect(lab: &Lab) -> Self {
         let at = lab.gateway.running().database_addrs()[0].at.tcp().expect("it is TCP");
+        Self::at(lab, at).await
+    }
+
+    /// At another listener than the first of the configuration.
+    pub(super) async fn at(lab: &Lab, at: SocketAddr) -> Self {
         Self { wire: lab.client_at(at).await }
     }
 

@@ -25,7 +25,7 @@ impl Route {
 
     pub(crate) fn is_of_admins(&self) -> bool {
         let areas = ["/apps", "/providers", "/rules", "/keys", "/ca", "/plan", "/reload", "/orgs"];
-        let mut areas = areas.iter().chain(&["/store", "/users"]);
+        let mut areas = areas.iter().chain(&["/store", "/users", "/database-listeners"]);
         areas.any(|area| self.path.starts_with(area)) && !self.is_of_oneself()
     }
 

@@ -13,6 +13,7 @@ use keyward_backup::{BackupSettings, Backups};
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
+use keyward_databases::StoredListeners;
 use keyward_inbox::Inbox;
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
@@ -62,6 +63,7 @@ pub(super) async fn services() -> Deps {
     let rulebook = Rulebook::new(sources, directory.clone()).unwrap();
     let backups = backups(&directory, &clock);
     Deps {
+        database_listeners: StoredListeners::new(directory.clone()),
         directory,
         vault,
         flows,

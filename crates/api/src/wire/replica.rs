@@ -30,6 +30,21 @@ pub struct ReplicaAbout {
     /// From this time without news on, it is stale, in milliseconds.
     #[serde(default)]
     pub stale_max_ms: Option<u64>,
+    /// Its stored listeners for databases, which each replica opens on its own host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub database_listeners: Vec<ReplicaListener>,
+}
+
+/// A stored listener for databases on the host of a replica.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ReplicaListener {
+    /// Its name.
+    pub name: String,
+    /// Where it is open there, or should be: `127.0.0.1:6432`.
+    pub at: String,
+    /// Why it is not open there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A gateway that uses the same store.
@@ -61,6 +76,9 @@ pub struct ReplicaView {
     /// From this time without news on, it is stale and not ready, in milliseconds.
     #[serde(default)]
     pub stale_max_ms: Option<u64>,
+    /// Its stored listeners for databases: each replica opens them on its own host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub database_listeners: Vec<ReplicaListener>,
 }
 
 /// Clocks may differ by so much: tokens are renewed longer than this before they expire, and a list of replicas does not name

@@ -32,9 +32,12 @@ pub struct Status {
     /// Listeners of one agent each.
     #[serde(default)]
     pub agents: Vec<AgentListener>,
-    /// Listeners for sessions with databases.
+    /// Open listeners for sessions with databases: those of the configuration, then those that are stored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<DatabaseListenerView>,
+    /// Stored listeners for databases that cannot be opened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases_failed: Vec<FailedListenerView>,
     /// The admin listener.
     pub admin: String,
     /// The listener for metrics.
@@ -101,6 +104,20 @@ pub struct DatabaseListenerView {
     /// The agent of all its sessions, which need no token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
+    /// The name of a stored listener; absent for one of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A stored listener for databases that cannot be opened. It is tried again.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct FailedListenerView {
+    /// Its name.
+    pub name: String,
+    /// Where it should be: `127.0.0.1:6432` or `unix:.s.PGSQL.5432`.
+    pub at: String,
+    /// Why it is not open.
+    pub problem: String,
 }
 
 /// Sign-in with an identity provider, by OpenID Connect.

@@ -1,5 +1,6 @@
 //! `/connections/{name}`: its state with the remedy, what was granted, who uses it, and what was done to it.
 
+mod listeners;
 mod sessions;
 
 use axum::Router;
@@ -14,7 +15,9 @@ use crate::parts::{
     Action, Field, ago, chips, facts, failures, head, lock, mark, scope_list, series,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
-use keyward_api::wire::{Event, List, ProviderView, Share, StreamView, UsageView};
+use keyward_api::wire::{
+    DatabaseListenerView, Event, List, ProviderView, Share, StreamView, UsageView,
+};
 use keyward_model::{
     Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,
 };
@@ -37,6 +40,8 @@ struct View {
     streams: List<StreamView>,
     /// `None`: the reader may not read the audit log.
     changes: Option<Vec<Event>>,
+    /// Where programs reach it, if it is to a database.
+    listeners: Option<Vec<DatabaseListenerView>>,
 }
 
 async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
@@ -49,7 +54,8 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let asked = format!("/audit?changed={}&limit={CHANGES}", connection.id);
     let changes: Option<List<Event>> = visit.once(&asked).await?;
     let changes = changes.map(|list| list.items);
-    let view = View { connection, tag, usage, provider, streams, changes };
+    let listeners = listeners::read(&visit, &connection).await?;
+    let view = View { connection, tag, usage, provider, streams, changes, listeners };
     Ok(Page::new(&visit, Section::Connections, &view.connection.spec.name, page(&visit, &view)))
 }
 
@@ -273,6 +279,7 @@ fn about(view: &View) -> Markup {
         ("Hosts", (!shown.hosts.is_empty()).then(|| chips(&shown.hosts))),
         ("Database", shown.database.as_ref().map(|url| html! { code { (url) } })),
         ("Sessions", shown.database.as_ref().map(|_| sessions::rights(&spec.settings))),
+        ("Listeners", view.listeners.as_ref().map(|all| listeners::show(all))),
         ("Public key", key.map(|key| html! { code { (key.public_key) } })),
         ("Accounts", key.map(|key| chips(&key.users))),
         ("Servers", key.map(|key| chips(&key.servers))),

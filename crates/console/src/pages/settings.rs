@@ -156,6 +156,7 @@ fn database_listener(listener: &DatabaseListenerView) -> Markup {
     html! {
         p {
             code { (listener.at) } " " (listener.protocol.name())
+            @if let Some(name) = &listener.name { " · " a href="/databases" { (name) } }
             @if let Some(connection) = &listener.connection { " · connection " (connection) }
             @if let Some(agent) = &listener.agent { " · agent " (agent) ", without a token" }
         }

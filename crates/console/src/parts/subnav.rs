@@ -8,6 +8,7 @@ use crate::visit::Visit;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Subpage {
     Health,
+    Databases,
     Services,
     Apps,
     Webhooks,
@@ -17,10 +18,11 @@ pub(crate) enum Subpage {
 }
 
 impl Subpage {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Health,
         Self::Services,
         Self::Apps,
+        Self::Databases,
         Self::Sources,
         Self::Webhooks,
         Self::Hooks,
@@ -30,6 +32,7 @@ impl Subpage {
     fn label(self) -> &'static str {
         match self {
             Self::Health => "Health",
+            Self::Databases => "Databases",
             Self::Services => "Services",
             Self::Apps => "Apps",
             Self::Webhooks => "Webhooks",
@@ -42,6 +45,7 @@ impl Subpage {
     fn path(self) -> &'static str {
         match self {
             Self::Health => "/settings",
+            Self::Databases => "/databases",
             Self::Services => "/services",
             Self::Apps => "/apps",
             Self::Webhooks => "/webhooks",

@@ -1,6 +1,6 @@
 //! [`Revocation`] closes a stream when something that it depends on is revoked: the agent's token, or during an
-//! exchange or a tunnel the permit or the connection; or when a person cuts its exchange. A change of policy does not close an idle stream, because its
-//! next request is decided again.
+//! exchange or a tunnel the permit or the connection; or when a person cuts its exchange or closes its listener. A change of
+//! policy does not close an idle stream, because its next request is decided again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Revocation {
     dependencies: Mutex<Option<Dependencies>>,
     /// `None` for an HTTP/2 request: its stream holds the entry.
     place: Option<UnauthenticatedPlace>,
+    /// Turns true when the listener of the stream closes; `None`: it stays.
+    listener_closing: Option<watch::Receiver<bool>>,
     current: Arc<CurrentExchange>,
 }
 
@@ -52,17 +54,23 @@ enum Activity {
 }
 
 impl Revocation {
-    /// For an accepted stream, which may be evicted until an agent has authenticated on it.
-    pub fn for_new_stream(gateway: &Gateway, place: UnauthenticatedPlace) -> Self {
+    /// For an accepted stream, which may be evicted until an agent has authenticated on it. `listener_closing`: turns true
+    /// when its listener closes.
+    pub fn for_new_stream(
+        gateway: &Gateway,
+        place: UnauthenticatedPlace,
+        listener_closing: Option<watch::Receiver<bool>>,
+    ) -> Self {
         let current = gateway.open_exchanges.enter();
-        Self { dependencies: Mutex::new(None), place: Some(place), current }
+        Self { dependencies: Mutex::new(None), place: Some(place), listener_closing, current }
     }
 
     /// For one HTTP/2 request on a stream of `agent`.
     pub fn for_http2_request(gateway: &Gateway, agent: &Agent) -> Self {
         let dependencies = Dependencies { agent: agent.clone(), slot: None, activity: None };
         let current = gateway.open_exchanges.enter();
-        Self { dependencies: Mutex::new(Some(dependencies)), place: None, current }
+        let dependencies = Mutex::new(Some(dependencies));
+        Self { dependencies, place: None, listener_closing: None, current }
     }
 
     /// Counts the stream as `agent`'s from now on; it cannot be evicted any more.
@@ -90,11 +98,15 @@ impl Revocation {
         Ok(())
     }
 
-    /// Resolves when the stream is evicted.
+    /// Resolves when the stream is evicted, or its listener closes.
     pub async fn evicted(&self) {
-        match &self.place {
-            Some(place) => place.evicted().await,
-            None => std::future::pending().await,
+        let Some(place) = &self.place else { return std::future::pending().await };
+        match self.listener_closing.clone() {
+            None => place.evicted().await,
+            Some(mut closing) => tokio::select! {
+                () = place.evicted() => {}
+                () = closed(&mut closing) => {}
+            },
         }
     }
 
@@ -145,7 +157,7 @@ impl Revocation {
 
     /// Whether everything that the stream depends on is still valid.
     pub fn is_valid(&self, gateway: &Gateway) -> bool {
-        if self.current.is_cut() {
+        if self.current.is_cut() || self.listener_closing.as_ref().is_some_and(|it| *it.borrow()) {
             return false;
         }
         match &*self.dependencies.lock() {
@@ -168,6 +180,13 @@ impl Revocation {
                 () = self.evicted() => return,
             }
         }
+    }
+}
+
+/// Resolves when a listener closes; never when it is dropped with the gateway.
+pub async fn closed(closing: &mut watch::Receiver<bool>) {
+    if closing.wait_for(|closing| *closing).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

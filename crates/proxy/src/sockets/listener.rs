@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
 
 use super::handed_over::HandedOver;
 use super::proxy_tls::ProxyTls;
@@ -30,6 +31,8 @@ pub struct Listener {
     proxy_tls: Option<Arc<ProxyTls>>,
     overloaded: &'static [u8],
     handed_over: HandedOver,
+    /// Turns true when the listener closes and its streams end; `None`: as long as the gateway accepts.
+    closing: Option<watch::Receiver<bool>>,
     /// A spare descriptor, released when the process has none left for the next stream. Acceptors accept one at a
     /// time, so that only one of them uses it.
     reserve: Mutex<Option<OwnedFd>>,
@@ -143,6 +146,7 @@ impl Listener {
             proxy_tls: None,
             overloaded: OVERLOADED,
             handed_over: HandedOver::default(),
+            closing: None,
             reserve: Mutex::default(),
         };
         *listener.reserve.lock() = listener.spare();
@@ -177,6 +181,17 @@ impl Listener {
     pub fn kept_when(mut self, handed_over: HandedOver) -> Self {
         self.handed_over = handed_over;
         self
+    }
+
+    /// Closes the listener, and ends its streams, when this turns true.
+    pub(crate) fn closed_by(mut self, closing: watch::Receiver<bool>) -> Self {
+        self.closing = Some(closing);
+        self
+    }
+
+    /// Turns true when the listener closes, if it closes before the gateway stops accepting.
+    pub(crate) fn closing(&self) -> Option<&watch::Receiver<bool>> {
+        self.closing.as_ref()
     }
 
     /// The bound TCP address.

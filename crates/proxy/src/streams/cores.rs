@@ -16,12 +16,13 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::connect;
+use super::open_listener::OpenListener;
 use super::service::{ServiceSocket, ServiceStream, StreamService};
 use crate::gateway::{Core, Gateway, Retirement};
 use crate::limits::agent_streams::CoreStreamCount;
 use crate::server::h1::draining;
 use crate::session::AcceptedStream;
-use crate::session::revocation::Revocation;
+use crate::session::revocation::{Revocation, closed};
 use crate::sockets::listener::{
     Acceptor, Listener, NewSocket, is_of_descriptors, is_of_one_socket,
 };
@@ -98,6 +99,21 @@ impl Cores {
         self.accept_all(Arc::new(listener), Some(service)).await;
     }
 
+    /// [`Cores::accept_for`] for a listener that can be closed while the gateway runs.
+    pub fn open(
+        self: &Arc<Self>,
+        listener: Listener,
+        service: Arc<dyn StreamService>,
+    ) -> OpenListener {
+        let (closing, closes) = watch::channel(false);
+        let (addr, path) = (listener.addr(), listener.path());
+        let dialler = self.gateway.dialler.clone();
+        // Never dialled from now on, as the listeners of the configuration are not.
+        addr.into_iter().for_each(|addr| dialler.add_own(addr));
+        let accepts = self.clone().accept_for(listener.closed_by(closes), service);
+        OpenListener { addr, path, closing, task: tokio::spawn(accepts), dialler }
+    }
+
     /// `service`: what serves the streams in place of the HTTP proxy.
     async fn accept_all(
         self: Arc<Self>,
@@ -125,6 +141,7 @@ impl Cores {
         listener: Arc<Listener>,
         service: Option<Arc<dyn StreamService>>,
     ) {
+        let mut closing = listener.closing().cloned();
         let served = match listener.acceptor() {
             Ok(acceptor) => Served { acceptor, service },
             Err(error) => return tracing::error!(%error, index, "a core does not accept"),
@@ -137,6 +154,7 @@ impl Cores {
                 accepted = acceptor.accept() => accepted,
                 () = replaced(&mut retirement) => return,
                 () = draining(&mut drain) => return,
+                () = closed_listener(&mut closing) => return,
             };
             match accepted {
                 Ok((socket, peer)) => self.serve(index, socket, peer, &served),
@@ -173,8 +191,9 @@ impl Cores {
         let index = self.place(here);
         let Handle { core, runtime, open, .. } = &self.cores[index];
         let watchdog = Arc::new(Watchdog::awaiting_head());
+        let closing = acceptor.listener().closing().cloned();
         let (revocation, counted) = (
-            Arc::new(Revocation::for_new_stream(&self.gateway, place)),
+            Arc::new(Revocation::for_new_stream(&self.gateway, place, closing)),
             CoreStreamCount::new(open),
         );
         let scheme = if proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
@@ -370,6 +389,14 @@ async fn fronted(
 async fn replaced(retirement: &mut watch::Receiver<Retirement>) {
     if retirement.wait_for(|it| *it == Retirement::Replaced).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Resolves when the listener closes before the gateway stops accepting.
+async fn closed_listener(closing: &mut Option<watch::Receiver<bool>>) {
+    match closing {
+        Some(closing) => closed(closing).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,7 @@ pub mod base_url_requests;
 pub mod connect;
 pub mod cores;
 pub mod intercept;
+pub mod open_listener;
 pub mod refused_request;
 pub mod service;
 pub mod ssh_agent;

@@ -19,8 +19,8 @@ use crate::store::shared::{Changes, Position};
 use crate::store::{AnnouncedReplica, SharedStore, Store, StoreError, Table};
 use keyward_base::id::Id;
 use keyward_model::{
-    Agent, App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin,
-    Record, Rule, Session, Source, User, Webhook,
+    Agent, App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org,
+    OwnProvider, Plugin, Record, Rule, Session, Source, User, Webhook,
 };
 
 /// Rows that are read in one turn to write.
@@ -41,7 +41,7 @@ macro_rules! viewed {
         viewed!(@ $table, $kind, $shown, $other; Users User, Agents Agent, Connections Connection, Apps App,
             Plugins Plugin, Webhooks Webhook, Honeytokens Honeytoken, Providers OwnProvider, Rules Rule,
             Sessions Session, ConnectSessions ConnectSession, Logins Login, Hooks Hook,
-            Sources Source)
+            Sources Source, DatabaseListeners DatabaseListener)
     };
     (@ $table:expr, $kind:ident, $shown:expr, $other:expr; $($of:ident $record:ident),*) => {
         match $table {

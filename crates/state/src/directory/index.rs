@@ -62,6 +62,7 @@ pub enum Named {
     Provider,
     Rule,
     Hook,
+    DatabaseListener,
     Source,
     /// Unused: sessions and connect sessions have no names.
     Session,
@@ -85,6 +86,7 @@ impl Named {
             Self::Provider => "provider",
             Self::Rule => "rule",
             Self::Hook => "hook",
+            Self::DatabaseListener => "database listener",
             Self::Source => "source",
             Self::Session => "session",
             Self::Login => "login",

@@ -15,6 +15,7 @@ mod check;
 mod commit;
 mod connect_sessions;
 mod connections;
+mod database_listeners;
 mod deliveries;
 mod error;
 mod follow;

@@ -27,8 +27,8 @@ use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id};
 use keyward_base::time::Clock;
 use keyward_model::{
-    Agent, App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin,
-    Record, Rule, Session, Source, User, Webhook,
+    Agent, App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org,
+    OwnProvider, Plugin, Record, Rule, Session, Source, User, Webhook,
 };
 
 /// What opening finds.
@@ -69,6 +69,7 @@ pub(super) async fn load(
     known.take_all::<Source>(rows).await?;
     known.take_all::<Webhook>(rows).await?;
     known.take_all::<Hook>(rows).await?;
+    known.take_all::<DatabaseListener>(rows).await?;
     known.take_all::<Honeytoken>(rows).await?;
     known.take_all::<Rule>(rows).await?;
     known.take_all::<Session>(rows).await?;

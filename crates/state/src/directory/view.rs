@@ -28,8 +28,8 @@ use keyward_base::id::{
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
 use keyward_model::{
-    App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin, Record,
-    Role, Rule, Scope, Session, Source, User, Webhook,
+    App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider,
+    Plugin, Record, Role, Rule, Scope, Session, Source, User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::provider::Provider;
@@ -59,6 +59,7 @@ pub struct OrgView {
     pub(super) plugins: Collection<Plugin>,
     pub(super) webhooks: Collection<Webhook>,
     pub(super) hooks: Collection<Hook>,
+    pub(super) database_listeners: Collection<DatabaseListener>,
     pub(super) sources: Collection<Source>,
     pub(super) honeytokens: Collection<Honeytoken>,
     pub(super) own_providers: Collection<OwnProvider>,

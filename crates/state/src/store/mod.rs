@@ -91,6 +91,8 @@ pub enum Table {
     Sources,
     /// Sealed credentials of secret sources.
     SourceKeys,
+    /// Database listeners that are added while the gateway runs.
+    DatabaseListeners,
 }
 
 /// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
@@ -295,7 +297,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -325,6 +327,7 @@ impl Table {
         Self::HookEvents,
         Self::Sources,
         Self::SourceKeys,
+        Self::DatabaseListeners,
     ];
 
     /// The stable name: part of the file format and of every seal's associated data.
@@ -359,6 +362,7 @@ impl Table {
             Self::HookEvents => "hook_events",
             Self::Sources => "sources",
             Self::SourceKeys => "source_keys",
+            Self::DatabaseListeners => "database_listeners",
         }
     }
 

@@ -14,7 +14,7 @@ use crate::observe::usage::UsageHistory;
 use crate::store::{Row, Table};
 
 /// The tables of records and of index rows, which were checked before.
-const CHECKED: [Table; 17] = [
+const CHECKED: [Table; 18] = [
     Table::Orgs,
     Table::Users,
     Table::Agents,
@@ -32,6 +32,7 @@ const CHECKED: [Table; 17] = [
     Table::Logins,
     Table::Hooks,
     Table::Sources,
+    Table::DatabaseListeners,
 ];
 
 impl Checking<'_> {

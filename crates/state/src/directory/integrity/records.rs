@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use keyward_base::id::Id;
 use keyward_model::{
-    App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin, Record,
-    Rule, Session, Source, User, Webhook,
+    App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider,
+    Plugin, Record, Rule, Session, Source, User, Webhook,
 };
 
 use super::index::Needed;
@@ -90,6 +90,7 @@ impl<'a> Checking<'a> {
         taking.all::<Source>();
         taking.all::<Webhook>();
         taking.all::<Hook>();
+        taking.all::<DatabaseListener>();
         taking.all::<Honeytoken>();
         taking.all::<Rule>();
         taking.all::<Session>();

@@ -20,8 +20,8 @@ use crate::directory::open::Sentinel;
 use crate::directory::rows::{At, Rows};
 use crate::observe::usage::UsageHistory;
 use keyward_model::{
-    ConnectSession, Honeytoken, Hook, Login, Org, OwnProvider, Record, Rule, Session, Source, User,
-    Webhook,
+    ConnectSession, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider, Record, Rule,
+    Session, Source, User, Webhook,
 };
 
 /// The examples of a table that are not read, or not written back as they were. A new table does not compile
@@ -46,6 +46,13 @@ async fn changed_rows(table: Table) -> Vec<String> {
             changed::<Delivery>(table, include_str!("golden/deliveries.json")).await
         }
         Table::Hooks => changed::<Record<Hook>>(table, include_str!("golden/hooks.json")).await,
+        Table::DatabaseListeners => {
+            changed::<Record<DatabaseListener>>(
+                table,
+                include_str!("golden/database_listeners.json"),
+            )
+            .await
+        }
         Table::Honeytokens => {
             changed::<Record<Honeytoken>>(table, include_str!("golden/honeytokens.json")).await
         }

@@ -11,8 +11,8 @@ use crate::store::Table;
 use keyward_base::agent::Agent;
 use keyward_base::id::{ConnectionId, OrgId, TokenId};
 use keyward_model::{
-    App, ConnectSession, Honeytoken, Hook, Login, OwnProvider, Plugin, Record, Rule, Session,
-    Source, User, Webhook,
+    App, ConnectSession, DatabaseListener, Honeytoken, Hook, Login, OwnProvider, Plugin, Record,
+    Rule, Session, Source, User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 
@@ -39,6 +39,7 @@ impl View {
                 ("connection", org.connections.get(&id)?.name.clone())
             }
             Table::Hooks => return self.thing_of::<Hook>(at),
+            Table::DatabaseListeners => return self.thing_of::<DatabaseListener>(at),
             Table::Honeytokens => return self.thing_of::<Honeytoken>(at),
             Table::Logins => return self.thing_of::<Login>(at),
             Table::Orgs => ("org", org.record.as_ref()?.id.name().to_owned()),

@@ -1,0 +1,331 @@
+//! [`StoredListeners`]: opens the listeners that are stored, and closes those that are removed or changed. Those of the
+//! configuration are opened by the program. A place that is in use fails no start: it is tried again.
+
+mod problem;
+mod terms;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_base::id::{DatabaseListenerId, OrgId};
+use keyward_model::{ListenerPlace, Record};
+use keyward_proxy::{Cores, Listener, ListenerOwner, OpenListener};
+use keyward_state::directory::Directory;
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, MutexGuard, watch};
+
+pub use self::problem::ListenerProblem;
+pub use self::terms::ListenerTerms;
+use crate::listener::{DatabaseListener, overload_answer};
+
+/// The folder of the listeners' sockets, in the data directory.
+pub const DATABASE_SOCKETS: &str = "databases";
+
+/// Between two tries at places that cannot be opened.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Changes of the directory that come within this time are looked at together. A removal on another replica closes the
+/// port here within a second.
+const CHANGES_TOGETHER: Duration = Duration::from_millis(50);
+
+/// The stored listeners of a process.
+#[derive(Debug)]
+pub struct StoredListeners {
+    directory: Arc<Directory>,
+    /// Locked by each change, so that a place that is bound for a new record is not tried by the follower meanwhile.
+    listeners: Mutex<Listeners>,
+    /// What people are shown.
+    statuses: RwLock<BTreeMap<DatabaseListenerId, ListenerStatus>>,
+}
+
+/// What is known of a stored listener while a gateway serves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListenerStatus {
+    /// What it was opened with.
+    pub terms: ListenerTerms,
+    /// Where it is open, or why it is not.
+    pub place: Result<OpenPlace, ListenerProblem>,
+}
+
+/// Where a listener is open.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum OpenPlace {
+    /// An address with its real port.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Socket(PathBuf),
+}
+
+#[derive(Debug, Default)]
+struct Listeners {
+    /// `None`: no gateway serves, or it drains.
+    serving: Option<Serving>,
+    all: BTreeMap<DatabaseListenerId, Entry>,
+}
+
+/// What listeners are opened with.
+#[derive(Debug)]
+struct Serving {
+    cores: Arc<Cores>,
+    /// The folder of sockets.
+    folder: PathBuf,
+}
+
+#[derive(Debug)]
+struct Entry {
+    terms: ListenerTerms,
+    open: Result<OpenListener, ListenerProblem>,
+}
+
+/// The turn to change listeners.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    stored: &'a StoredListeners,
+    listeners: MutexGuard<'a, Listeners>,
+}
+
+impl StoredListeners {
+    /// Those of a process that does not serve, until [`StoredListeners::begin`].
+    pub fn new(directory: Arc<Directory>) -> Arc<Self> {
+        let (listeners, statuses) = (Mutex::default(), RwLock::default());
+        Arc::new(Self { directory, listeners, statuses })
+    }
+
+    /// Opens all that are stored. `folder`: where sockets are.
+    pub async fn begin(&self, cores: Arc<Cores>, folder: PathBuf) {
+        let mut turn = self.turn().await;
+        turn.listeners.serving = Some(Serving { cores, folder });
+        turn.follow_directory().await;
+    }
+
+    /// Follows changes of the directory, and tries failed places again, until `draining` turns true. The streams of the
+    /// listeners stay then.
+    pub async fn follow(self: Arc<Self>, mut draining: watch::Receiver<bool>) {
+        let mut changes = self.directory.changes();
+        loop {
+            changes.borrow_and_update();
+            let has_failed = self.turn().await.follow_directory().await;
+            let again = async {
+                match has_failed {
+                    true => tokio::time::sleep(TRY_AGAIN_AFTER).await,
+                    false => std::future::pending().await,
+                }
+            };
+            let changed = async {
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(CHANGES_TOGETHER).await;
+            };
+            tokio::select! {
+                () = changed => {}
+                () = again => {}
+                // A dropped sender means the same.
+                _ = draining.wait_for(|draining| *draining) => break,
+            }
+        }
+        self.turn().await.end().await;
+    }
+
+    /// Waits for the turn to change listeners.
+    pub async fn turn(&self) -> Turn<'_> {
+        Turn { stored: self, listeners: self.listeners.lock().await }
+    }
+
+    /// What is known of one; `None`: no gateway serves here.
+    pub fn status(&self, id: &DatabaseListenerId) -> Option<ListenerStatus> {
+        self.statuses.read().get(id).cloned()
+    }
+
+    /// What is known of all, by name.
+    pub fn statuses(&self) -> Vec<ListenerStatus> {
+        let mut all: Vec<_> = self.statuses.read().values().cloned().collect();
+        all.sort_by(|a, b| (&a.terms.name, &a.terms.org).cmp(&(&b.terms.name, &b.terms.org)));
+        all
+    }
+}
+
+impl Turn<'_> {
+    /// Binds the place of a record that is about to be stored; `None`: no gateway serves here, so that nothing is opened.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub async fn bind(&self, place: &ListenerPlace) -> Result<Option<Listener>, ListenerProblem> {
+        match &self.listeners.serving {
+            None => Ok(None),
+            Some(serving) => bind(&serving.folder, place).await.map(Some),
+        }
+    }
+
+    /// The same for a record that is about to be changed; also `None`: the listener is there already.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub async fn bind_other(
+        &self,
+        id: &DatabaseListenerId,
+        place: &ListenerPlace,
+    ) -> Result<Option<Listener>, ListenerProblem> {
+        let open = self.listeners.all.get(id).and_then(|entry| {
+            let open = entry.open.as_ref().ok()?;
+            Some((&entry.terms.place, open.addr()))
+        });
+        let is_there = open.is_some_and(|(before, addr)| match place {
+            ListenerPlace::Tcp(wanted) => before == place || addr == Some(*wanted),
+            ListenerPlace::Socket(_) => before == place,
+        });
+        if is_there { Ok(None) } else { self.bind(place).await }
+    }
+
+    /// Opens a record as it is stored now. `bound`: its place, if that is another one than before.
+    pub async fn open(&mut self, org: &OrgId, id: &DatabaseListenerId, bound: Option<Listener>) {
+        let view = self.stored.directory.view();
+        if let Some(record) = view.one::<keyward_model::DatabaseListener>(org, id) {
+            self.put(record, ListenerTerms::of(record, &view), bound).await;
+        }
+    }
+
+    /// Closes one that was removed, and ends its sessions.
+    pub async fn close(&mut self, id: &DatabaseListenerId) {
+        if let Some(Entry { terms, open }) = self.listeners.all.remove(id) {
+            self.stored.statuses.write().remove(id);
+            if let Ok(open) = open {
+                tracing::info!(listener = terms.name, at = %open, "closes a database listener");
+                open.close().await;
+            }
+        }
+    }
+
+    /// Opens and closes what the directory says. Gives whether one cannot be opened.
+    async fn follow_directory(&mut self) -> bool {
+        if self.listeners.serving.is_none() {
+            return false;
+        }
+        let view = self.stored.directory.view();
+        let all = view.orgs().flat_map(|org| view.all::<keyward_model::DatabaseListener>(&org.id));
+        let all: Vec<_> = all.cloned().collect();
+        let open = self.listeners.all.keys().cloned();
+        let gone = open.filter(|id| all.iter().all(|record| record.id != *id));
+        for id in gone.collect::<Vec<_>>() {
+            self.close(&id).await;
+        }
+        for record in &all {
+            self.put(record, ListenerTerms::of(record, &view), None).await;
+        }
+        self.listeners.all.values().any(|entry| entry.open.is_err())
+    }
+
+    /// Opens it with these terms, unless it is open with them.
+    async fn put(
+        &mut self,
+        record: &Record<keyward_model::DatabaseListener>,
+        terms: ListenerTerms,
+        bound: Option<Listener>,
+    ) {
+        let id = &record.id;
+        let is_open = |entry: &Entry| entry.terms == terms && entry.open.is_ok();
+        if bound.is_none() && self.listeners.all.get(id).is_some_and(is_open) {
+            return;
+        }
+        let before = self.listeners.all.remove(id);
+        let failed_before = before.as_ref().and_then(|entry| entry.open.as_ref().err().cloned());
+        if let Some(Entry { open: Ok(open), .. }) = before {
+            open.close().await;
+        }
+        let Some(serving) = &self.listeners.serving else { return };
+        let open = serving.open(&terms, bound).await;
+        match &open {
+            Ok(open) => {
+                tracing::info!(listener = terms.name, at = %open, "opened a database listener");
+            }
+            Err(problem) if failed_before.as_ref() == Some(problem) => {}
+            Err(problem) => tracing::warn!(
+                id = "database_listener_failed",
+                listener = terms.name,
+                %problem,
+                "a database listener is not open; it is tried again"
+            ),
+        }
+        let place = open.as_ref().map(OpenPlace::of).map_err(Clone::clone);
+        let status = ListenerStatus { terms: terms.clone(), place };
+        self.stored.statuses.write().insert(id.clone(), status);
+        self.listeners.all.insert(id.clone(), Entry { terms, open });
+    }
+
+    /// Waits until all have stopped accepting, and lets go of the cores.
+    async fn end(&mut self) {
+        self.listeners.serving = None;
+        self.stored.statuses.write().clear();
+        for entry in std::mem::take(&mut self.listeners.all).into_values() {
+            if let Ok(open) = entry.open {
+                open.accepted_last().await;
+            }
+        }
+    }
+}
+
+impl Serving {
+    async fn open(
+        &self,
+        terms: &ListenerTerms,
+        bound: Option<Listener>,
+    ) -> Result<OpenListener, ListenerProblem> {
+        let ListenerTerms { org, place, protocol, .. } = terms;
+        if let Some(problem) = &terms.problem {
+            return Err(problem.clone());
+        }
+        let listener = match bound {
+            Some(bound) => bound,
+            None => bind(&self.folder, place).await?,
+        };
+        let mut listener = listener.with_overload_answer(overload_answer(*protocol));
+        if let Some(agent) = &terms.agent {
+            let owner = ListenerOwner { org: org.clone(), agent: agent.clone() };
+            let owned = listener.owned_by(owner);
+            listener = owned.map_err(|error| ListenerProblem::of(place, &error))?;
+        }
+        let service = DatabaseListener::new(*protocol, terms.connection.clone());
+        Ok(self.cores.open(listener, service))
+    }
+}
+
+impl OpenPlace {
+    fn of(open: &OpenListener) -> Self {
+        match (open.addr(), open.path()) {
+            (Some(addr), _) => Self::Tcp(addr),
+            (None, path) => Self::Socket(path.map(Path::to_owned).unwrap_or_default()),
+        }
+    }
+}
+
+impl std::fmt::Display for OpenPlace {
+    /// `127.0.0.1:6432`, or `unix:` and a path.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+async fn bind(folder: &Path, place: &ListenerPlace) -> Result<Listener, ListenerProblem> {
+    let bound = match place {
+        ListenerPlace::Tcp(addr) => Listener::tcp(*addr).await,
+        ListenerPlace::Socket(name) => match private_folder(folder) {
+            Ok(()) => Listener::unix(folder.join(name)).await,
+            Err(error) => Err(error),
+        },
+    };
+    bound.map_err(|error| ListenerProblem::of(place, &error))
+}
+
+/// Its parent, the data directory, is closed to other users as well.
+fn private_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}

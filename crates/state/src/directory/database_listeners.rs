@@ -1,0 +1,49 @@
+//! Database listeners: what the directory does for them beside what it does for every resource.
+
+use keyward_model::{DatabaseListener, Record};
+
+use super::error::DirectoryError;
+use super::index::Named;
+use super::stored::{Collection, Stored};
+use super::view::{OrgView, View};
+use crate::store::Table;
+
+impl Stored for DatabaseListener {
+    const TABLE: Table = Table::DatabaseListeners;
+    const NAMED: Named = Named::DatabaseListener;
+
+    fn of(org: &OrgView) -> &Collection<Self> {
+        &org.database_listeners
+    }
+
+    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
+        &mut org.database_listeners
+    }
+
+    fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
+        refers_to_what_exists(record, view)
+    }
+
+    fn may_change(
+        _: &Record<Self>,
+        after: &Record<Self>,
+        view: &View,
+    ) -> Result<(), DirectoryError> {
+        refers_to_what_exists(after, view)
+    }
+}
+
+fn refers_to_what_exists(
+    record: &Record<DatabaseListener>,
+    view: &View,
+) -> Result<(), DirectoryError> {
+    if let Some(named) = &record.connection {
+        let found = named.id().and_then(|id| view.connection(&record.org, id));
+        found.ok_or_else(|| DirectoryError::not_found("connection", named))?;
+    }
+    if let Some(named) = &record.agent {
+        let found = named.id().and_then(|id| view.agent(&record.org, id));
+        found.ok_or_else(|| DirectoryError::not_found("agent", named))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! `keyward database-listener`: ports and sockets for sessions with databases, which are opened and closed while the
+//! gateway runs.
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::client::Client;
+use super::confirm::Removal;
+use super::failure::Failure;
+use super::resource::{Asked, Column, Columns};
+use super::settings::Global;
+use super::table::moment;
+use keyward_model::{DatabaseListener, ListenerState, Shown};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// open one; prints what programs connect with
+    #[command(
+        after_help = "Only programs of this machine reach it. Agents give their tokens as the password. `listen.databases` of \
+        the\nconfiguration file opens addresses for other machines, with TLS.\n\nexamples:\n  \
+        keyward database-listener add local --at 127.0.0.1:6432\n  \
+        keyward database-listener add cache --at 127.0.0.1:6380 --connection cache --protocol redis\n  \
+        keyward database-listener add ci --at unix:.s.PGSQL.5432 --agent ci"
+    )]
+    Add(Add),
+    /// list them
+    List {
+        /// part of a name, id or protocol
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// show one: where it is open, or why it is not
+    Show {
+        /// name or id
+        name: String,
+    },
+    /// change one; its sessions end
+    Set(Set),
+    /// close one; its sessions end
+    Remove(Removal),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// letters, digits, - _ .
+    name: String,
+    /// 127.0.0.1:PORT, [::1]:PORT (port 0: any free one, another one at each start), or unix:NAME: a socket in the folder
+    /// `databases` of the data directory
+    #[arg(long, value_name = "PLACE")]
+    at: String,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// name or id
+    name: String,
+    /// another place
+    #[arg(long, value_name = "PLACE")]
+    at: Option<String>,
+    #[command(flatten)]
+    terms: Terms,
+    /// each session names its connection
+    #[arg(long, conflicts_with = "connection")]
+    any_connection: bool,
+    /// each session gives a token
+    #[arg(long, conflicts_with = "agent")]
+    any_agent: bool,
+}
+
+#[derive(Debug, Args)]
+struct Terms {
+    /// postgres, redis, mysql or mongodb; default: postgres
+    #[arg(long)]
+    protocol: Option<String>,
+    /// the connection of all sessions; default: each names one
+    #[arg(long, value_name = "NAME")]
+    connection: Option<String>,
+    /// the agent of all sessions, which need no token: only at a socket
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open(global).await?;
+        let asked = Asked { global, client: &client };
+        match self {
+            Self::Add(Add { name, at, terms }) => {
+                let mut new = terms.members();
+                new.insert("name".to_owned(), name.into());
+                new.insert("at".to_owned(), at.into());
+                asked.add::<DatabaseListener, _>(&new, added).await
+            }
+            Self::List { q } => asked.list::<DatabaseListener>(q.as_deref()).await,
+            Self::Show { name } => asked.show::<DatabaseListener>(&name).await,
+            Self::Set(set) => {
+                let patch = set.patch()?;
+                asked.set::<DatabaseListener>(&set.name, &patch).await
+            }
+            Self::Remove(removal) => asked.remove::<DatabaseListener>(removal).await,
+        }
+    }
+}
+
+impl Terms {
+    fn members(&self) -> Map<String, Value> {
+        let Self { protocol, connection, agent } = self;
+        let all = [("protocol", protocol), ("connection", connection), ("agent", agent)];
+        let given = all.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        given.map(|(key, value)| (key.to_owned(), json!(value))).collect()
+    }
+}
+
+impl Set {
+    fn patch(&self) -> Result<Map<String, Value>, Failure> {
+        let mut patch = self.terms.members();
+        patch.extend(self.at.as_ref().map(|at| ("at".to_owned(), json!(at))));
+        let none = [("connection", self.any_connection), ("agent", self.any_agent)];
+        let none = none.into_iter().filter(|(_, is_none)| *is_none);
+        patch.extend(none.map(|(key, _)| (key.to_owned(), Value::Null)));
+        match patch.is_empty() {
+            false => Ok(patch),
+            true => Err(Failure::usage("nothing to change is given").hint(
+                "name an --at, a --protocol, a --connection or an --agent, or --any-connection or --any-agent",
+            )),
+        }
+    }
+}
+
+impl Columns for DatabaseListener {
+    const COLUMNS: &[Column<Self>] = &[
+        Column::both("NAME", "name", |it| it.name().to_owned()),
+        Column::shown("id", |it| it.id.to_string()),
+        Column::both("AT", "at", place),
+        Column::both("PROTOCOL", "protocol", |it| it.protocol.as_str().to_owned()),
+        Column::both("CONNECTION", "connection", |it| {
+            it.facts.connection_name.clone().unwrap_or_default()
+        }),
+        Column::both("AGENT", "agent", |it| it.facts.agent_name.clone().unwrap_or_default()),
+        Column::both("STATE", "state", |it| it.facts.state.code().to_owned()),
+        Column::both("PROBLEM", "problem", |it| it.facts.problem.clone().unwrap_or_default()),
+        Column::shown("URL", |it| it.facts.url.clone().unwrap_or_default()),
+        Column::shown("created", |it| moment(it.created)),
+    ];
+
+    const MANY: &str = "database listeners";
+
+    fn losses(it: &Shown<Self>) -> Vec<String> {
+        vec![format!("programs that connect to {} fail, and their sessions end", place(it))]
+    }
+}
+
+/// Where it is open, or should be.
+fn place(it: &Shown<DatabaseListener>) -> String {
+    it.facts.open_at.clone().unwrap_or_else(|| it.at.to_string())
+}
+
+fn added(made: &Shown<DatabaseListener>) -> String {
+    let (name, id, facts) = (made.name(), &made.id, &made.facts);
+    let state = match (facts.state, &facts.problem) {
+        (ListenerState::Failed, Some(problem)) => format!("it is not open: {problem}"),
+        (ListenerState::Failed | ListenerState::Closed, _) => {
+            "it opens when the gateway runs: `keyward serve`".to_owned()
+        }
+        (ListenerState::Open, _) => format!("it is open at {}", place(made)),
+    };
+    let url = facts.url.as_ref();
+    let url = url.map(|url| format!("programs connect with:\n  {url}\n")).unwrap_or_default();
+    format!("database listener {name} added ({id}); {state}\n{url}")
+}
