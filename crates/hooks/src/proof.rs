@@ -6,7 +6,7 @@ use http::HeaderName;
 use serde_json::Value;
 
 use crate::Scheme;
-use crate::fetched::FetchedForm;
+use super::fetched::form::FetchedForm;
 use crate::key::Algorithm;
 use crate::verify::{Place, Way};
 

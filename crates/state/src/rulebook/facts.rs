@@ -429,7 +429,7 @@ pub(super) mod samples {
 
     use super::*;
     use crate::directory::{BindingRecord, ManagedBy};
-    use crate::rulebook::PlacedRule;
+    use super::placed_rule::PlacedRule;
     use keyward_base::agent::Agent;
     use keyward_base::id::TokenId;
     use keyward_model::{AgentFacts, AgentSpec, ConnectionFacts, ConnectionSpec, Record, RuleSpec};

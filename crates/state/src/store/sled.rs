@@ -3,6 +3,7 @@
 //!
 //! sled blocks, so it runs on a small thread pool of the store.
 
+mod blocking;
 mod commit;
 mod site;
 
@@ -19,9 +20,10 @@ use super::{
     row,
 };
 use commit::Commits;
-use keyward_base::threads::{Threads, Unfinished};
+use keyward_base::threads::Threads;
 use parking_lot::RwLock;
 use site::Site;
+use self::blocking::finished;
 
 /// Threads that call sled. Most calls take microseconds; longer ones wait for the disk, where more threads
 /// would only queue.
@@ -299,17 +301,6 @@ fn decode(table: Table, key: &[u8], bytes: &[u8]) -> Result<Row, StoreError> {
         Ok(key) => Ok(Row { key: key.to_owned(), value: value.to_vec(), version }),
         Err(_) => Err(row::corrupt(table, key)),
     }
-}
-
-/// sled panics on some damage; the panic fails this call only.
-fn finished<T>(
-    path: &Path,
-    done: Result<Result<T, StoreError>, Unfinished>,
-) -> Result<T, StoreError> {
-    done.unwrap_or_else(|Unfinished| {
-        let what = "the database library gave up".to_owned();
-        Err(StoreError::Damaged { path: path.into(), what })
-    })
 }
 
 #[async_trait::async_trait]

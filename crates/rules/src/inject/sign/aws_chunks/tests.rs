@@ -5,8 +5,9 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::SignError;
-use super::super::aws_sigv4::{AwsKeys, Signed, Unsigned};
+use crate::inject::sign::error::SignError;
+use super::super::aws_sigv4::AwsKeys;
+use crate::inject::sign::aws_request::{Signed, Unsigned};
 use super::*;
 use keyward_base::secret::Secret;
 
