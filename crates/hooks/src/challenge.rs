@@ -15,10 +15,10 @@ use keyward_base::secret::Secret;
 use crate::key::{is_equal, is_known};
 use crate::request::Request;
 
+use super::challenge_form::TEXT;
+use super::challenge_form::{Challenge, ChallengeForm, is_token};
 use crate::scheme::{Scheme, verify};
 use crate::{Incoming, Rejection};
-use super::challenge_form::{Challenge, ChallengeForm, is_token};
-use super::challenge_form::TEXT;
 
 /// Longer than any service's challenge.
 const ECHO_BYTES_MAX: usize = 2048;
@@ -52,12 +52,7 @@ impl Scheme {
     }
 }
 
-fn answer(
-    scheme: &Scheme,
-    request: &Request<'_>,
-    secrets: &[Secret],
-    now: Timestamp,
-) -> Answered {
+fn answer(scheme: &Scheme, request: &Request<'_>, secrets: &[Secret], now: Timestamp) -> Answered {
     let Some(form) = scheme.challenge else { return Ok(None) };
     let asked = Asked { scheme, request, secrets, now };
     match form {

@@ -15,12 +15,11 @@ use serde_json::Value;
 
 use keyward_base::secret::Secret;
 
+use crate::Rejection;
 use crate::key::{Algorithm, Key, KeyForm};
 use crate::request::{Request, scalar};
 use crate::signature::{Encoding, Layout};
 use crate::template::{Template, Values};
-use crate::Rejection;
-
 
 /// More notifications than a service sends in one request.
 const ITEMS_MAX: usize = 1000;

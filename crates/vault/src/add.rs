@@ -1,6 +1,18 @@
 //! Connections that are added or replaced, with the fields that their owner gives.
 
-use super::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::VaultError;
+use super::record::{Header, NewRow};
+use super::{NewConnection, Vault, grants, method, record, references};
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::secret::Secret;
+use keyward_base::settings::Settings;
+use keyward_model::{ConnectionFacts, ConnectionSpec, ConnectionState, Record};
+use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
+use keyward_state::directory::ConnectionRecord;
+use keyward_state::store::{Expect, Table};
 
 impl Vault {
     /// Whether [`Vault::add`] would accept these fields, given `catalogue`.
@@ -33,7 +45,7 @@ impl Vault {
         self.add_with(new, fields, false).await
     }
 
-    async fn add_with(
+    pub(super) async fn add_with(
         &self,
         mut new: NewConnection,
         mut fields: BTreeMap<String, Secret>,
@@ -63,7 +75,7 @@ impl Vault {
         }
     }
 
-    fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {
+    pub(super) fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {
         let NewConnection { org, spec, owner, visibility, managed_by } = new;
         let spec = ConnectionSpec { auth: Some(auth.id.clone()), ..spec };
         let facts = ConnectionFacts { owner, visibility, ..ConnectionFacts::default() };
@@ -104,7 +116,7 @@ impl Vault {
     }
 }
 
-fn fitting(provider: &Provider, settings: &Settings) -> Result<(), VaultError> {
+pub(super) fn fitting(provider: &Provider, settings: &Settings) -> Result<(), VaultError> {
     if let Some(name) = settings.without_effect(provider.protocol) {
         let provider = provider.id.to_string();
         return Err(VaultError::SettingWithoutEffect { name, provider });

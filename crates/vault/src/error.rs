@@ -7,7 +7,7 @@ use crate::grant::{GrantError, MintError};
 use keyward_rules::provider::FormError;
 use keyward_rules::provider::connection_url::UrlError;
 use keyward_state::crypto::envelope::EnvelopeError;
-use keyward_state::directory::{BrokenReason, ConnectionRecord, DirectoryError, Need};
+use keyward_state::directory::{BrokenReason, DirectoryError};
 use keyward_state::store::StoreError;
 
 use super::record::RecordError;

@@ -19,12 +19,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::held_lease::{HeldLease, LeaseResult};
-use super::flights::STORE_AGAIN;
 use super::Vault;
 use super::backoff::FailureDetails;
 use super::cache::{Cell, FlightResult, Lookup, Ticket, Trigger};
 use super::error::{FlightRefusal, VaultError};
 use super::failure_rows::FailureSubject;
+use super::flights::STORE_AGAIN;
 use super::grants::StoredGrant;
 use super::record::Verdict;
 use super::servers::{ClientAtServer, RequestSlot};

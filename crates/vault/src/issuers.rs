@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use super::Vault;
 use super::backoff::FailureDetails;
 use super::cache::random;
+use super::issuer_cache::{Issuer, IssuerState};
 use crate::grant::oauth::{Failure, Metadata, MetadataError, read_metadata};
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::HttpClient;
-use super::issuer_cache::{Issuer, IssuerState};
 
 /// Why a flight gets no metadata.
 #[derive(Debug)]

@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use keyward_base::id::ConnectionId;
-use keyward_state::directory::ConnectionRecord;
 
 /// The running refreshes by connection.
 #[derive(Clone, Default)]

@@ -57,23 +57,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use crate::token_requester::TokenRequester;
+use arc_swap::ArcSwap;
 
+use crate::app_fetches::AppFetches;
+use crate::flights::Flights;
+use crate::issuer_cache::Issuers;
 pub use apps::{ChangedApp, NewApp};
 use cache::{CredentialCache, Trigger};
 pub use candidate::Candidate;
 pub use connect::{Granted, RemovedConnection};
 use endpoint_changes::EndpointChanges;
 pub use error::VaultError;
-use crate::flights::Flights;
-use crate::issuer_cache::Issuers;
 pub use keep_alive::KeepAliveCursor;
 pub use keyward_model::{Failing, TokenStatus};
 pub use late::LateAnswers;
-use record::{Header, NewRow};
 pub use references::ReferenceStatus;
-use crate::app_fetches::AppFetches;
 pub use rotate::RotationTerms;
 pub use rows::{RowError, Rows, SecretText};
 use servers::Servers;
@@ -84,12 +83,10 @@ pub use template::{settings as template_settings, with_template};
 
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
 use keyward_base::rotation::RotationSettings;
-use keyward_base::secret::Secret;
-use keyward_base::settings::Settings;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{
-    BindTerms, ConnectionFacts, ConnectionSpec, ConnectionState, ManagedBy, Record, Visibility,
+    BindTerms, ConnectionSpec, ManagedBy, Visibility,
 };
 use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};

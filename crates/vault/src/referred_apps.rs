@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Vault;
+use super::app_fetches::Turn;
 use super::apps::secret_of;
 use super::backoff::{Backoff, FailureDetails};
 use super::cache::random;
@@ -18,7 +19,6 @@ use super::source_values::{FetchedValues, NoValue, digest_of};
 use super::token_request::RequestFailure;
 use crate::grant::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret, same_values};
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
-use super::app_fetches::Turn;
 
 /// Until a source that was not asked yet has answered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

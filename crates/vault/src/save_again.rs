@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 use super::Vault;
 use super::error::VaultError;
 use super::grants::{StoredGrant, is_conflict};
+use super::unsaved_tokens::UnsavedTokens;
 use crate::grant::Grant;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::{Lease, Version};
-use super::unsaved_tokens::UnsavedTokens;
 
 /// The first pause; doubles.
 const FIRST: Duration = Duration::from_secs(2);

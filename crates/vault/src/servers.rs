@@ -12,11 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::cache::random;
 use keyward_base::id::ConnectionId;
+use keyward_base::id::OrgId;
 use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::Cause;
-use keyward_base::id::OrgId;
 use keyward_model::References;
+use keyward_net::call::Cause;
 
 /// The same cause of failures at one server is logged as a warning again after this time.
 const WARN_AGAIN: Duration = Duration::from_secs(600);

@@ -13,6 +13,7 @@ use super::cache::{CachedCredential, Lifetime};
 use super::error::VaultError;
 use super::record::Verdict;
 use super::servers::{ClientAtServer, server_of};
+use super::token_requester::RequestSender;
 use super::{Vault, method};
 use crate::grant::oauth::{Client, RequestContext, Temporary};
 use crate::grant::{Dead, Grant, MintContext, MintError, Minted};
@@ -28,7 +29,6 @@ use keyward_rules::provider::Instance;
 use keyward_rules::provider::oauth::OAuth;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
 use keyward_state::store::Version;
-use super::token_requester::RequestSender;
 
 /// Why a token request failed.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! A token response that the store did not accept. `save_again.rs` stores it.
 
 use std::fmt;
-use std::sync::Arc;
 
 use tokio::sync::Notify;
 use zeroize::Zeroizing;

@@ -5,8 +5,8 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use super::{paypal, plaid, pubsub, sns};
-use crate::key::trimmed;
 use crate::SecretError;
+use crate::key::trimmed;
 use keyward_base::secret::Secret;
 
 /// A service whose keys are fetched.

@@ -41,7 +41,11 @@ pub enum Read {
 }
 
 /// Checks a signed time.
-pub(super) fn check_time(sent: Timestamp, window: SignedDuration, now: Timestamp) -> Result<(), Rejection> {
+pub(super) fn check_time(
+    sent: Timestamp,
+    window: SignedDuration,
+    now: Timestamp,
+) -> Result<(), Rejection> {
     let age = now.duration_since(sent);
     if age > window {
         return Err(Rejection::TooOld);

@@ -27,11 +27,11 @@ use jiff::Timestamp;
 
 use keyward_base::secret::Secret;
 
+use self::form::FetchedForm;
+use self::key_place::{KeyPlace, Read};
 use crate::key::texts;
 use crate::request::Request;
 use crate::{Incoming, Rejection, Scheme};
-use self::key_place::{KeyPlace, Read};
-use self::form::FetchedForm;
 
 impl Scheme {
     /// Where the key of a request is; `None` if the scheme's keys are secrets of the hook.

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 
 use super::names::is_alias;
 use super::placement::{Location, Place};
+use super::scoped::Scoped;
 use super::scrub::Needles;
 use super::sign::{Signer, aws_names};
 use super::tls::ConnectionTls;
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use super::scoped::Scoped;
 
 /// The connection whose credential a permit requires. `policy` makes it, `vault` resolves it.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -21,6 +21,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::backups::BackupMetrics;
+use self::families::{Gauges, LabelledCounters, counted, gauge, with_samples};
 use self::health::HealthMetrics;
 use self::hooks::HookMetrics;
 pub use self::sources::{SourceMetrics, SourceSample};
@@ -31,7 +32,6 @@ use super::run_refusals::RunRefusals;
 use super::usage::Usage;
 use keyward_base::codes::{Code, Sender};
 use keyward_model::{ConnectionState, NoticeKind};
-use self::families::{LabelledCounters, Gauges, counted, gauge, with_samples};
 
 /// All metrics of a gateway.
 #[derive(Debug)]

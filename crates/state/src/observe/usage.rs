@@ -22,8 +22,8 @@ pub use self::history::{UsageHistory, UsageKey, UsageOf, UsagePeriod, UsageStep,
 pub use self::latency::LatencyCounts;
 use self::recent::{Recent, RecentPlace};
 use self::unsaved::Unsaved;
-use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
 pub use self::used::{Remaining, Used};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
 
 /// Number of shards; more than there are cores. Threads that share one only wait for each other.
 const PARTS: usize = 64;

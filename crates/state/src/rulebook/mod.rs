@@ -35,10 +35,10 @@ use keyward_rules::policy::{
     Account, DatabasePermit, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
 };
 
+use self::rule_text::RuleText;
 use compiled::CompiledPolicy;
 use names::Names;
 use resolve::resolve;
-use self::rule_text::RuleText;
 
 pub use error::RulebookError;
 pub use placed_rule::{PlacedRule, Sources};

@@ -3,9 +3,9 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::directory::View;
-use super::names::Names;
 use super::error::RulebookError;
+use super::names::Names;
+use crate::directory::View;
 use keyward_base::id::OrgId;
 use keyward_model::RuleSpec;
 use keyward_rules::policy::DefaultAction;

@@ -10,6 +10,7 @@ use http::Method;
 use super::actions::{ActionScopes, Limited, limited, scopes};
 use super::error::RulebookError;
 use super::names::Names;
+use super::rule_text::RuleText;
 use crate::directory::{AgentRecord, ConnectionRecord, may_be_used_by};
 use keyward_base::id::{AgentId, RuleId};
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
@@ -17,7 +18,6 @@ use keyward_rules::branches::{BranchScope, RefPattern};
 use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::policy::{Account, CompileError, Rule, RuleAction};
 use keyward_rules::provider::decode::nearest;
-use super::rule_text::RuleText;
 
 /// Resolved rules, with the errors in their text.
 #[derive(Debug, Default)]

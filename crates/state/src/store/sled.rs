@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::blocking::finished;
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
 use super::{
@@ -23,7 +24,6 @@ use commit::Commits;
 use keyward_base::threads::Threads;
 use parking_lot::RwLock;
 use site::Site;
-use self::blocking::finished;
 
 /// Threads that call sled. Most calls take microseconds; longer ones wait for the disk, where more threads
 /// would only queue.

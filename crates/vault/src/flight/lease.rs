@@ -9,12 +9,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Flight;
+use super::held_lease::{HeldLease, LeaseResult};
 use crate::cache::FlightResult;
 use crate::error::VaultError;
 use crate::servers::RequestSlot;
 use keyward_base::id::ConnectionId;
-use keyward_state::store::Lease;
-use super::held_lease::{HeldLease, LeaseResult};
 
 /// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;

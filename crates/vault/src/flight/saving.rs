@@ -6,9 +6,9 @@ use super::{Flight, RequestResult};
 use crate::backoff::FailureDetails;
 use crate::cache::FlightResult;
 use crate::error::VaultError;
+use crate::flights::STORE_AGAIN;
 use crate::grants::is_conflict;
 use crate::unsaved_tokens::UnsavedTokens;
-use crate::flights::STORE_AGAIN;
 
 impl Flight<'_> {
     /// Stores the response durably before it is used. A failing store is retried, now and by later flights,

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::fetched_facts::FetchedFacts;
 use super::oauth::OAuth;
 use super::{Grant, MintError, codec};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::GrantText;
 use keyward_rules::provider::{AuthKind, AuthMethod};
-use super::fetched_facts::FetchedFacts;
 
 /// The name of the fetched grant among the stored fields; fields of a provider begin with [`GIVEN`].
 const GRANT: &str = "grant";

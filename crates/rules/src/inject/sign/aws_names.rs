@@ -18,8 +18,7 @@ pub(super) const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-sec
 pub(super) const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 
 /// Fields that each signature writes; what the agent sent there is removed before.
-pub const FIELDS: [HeaderName; 4] =
-    [header::AUTHORIZATION, DATE, SECURITY_TOKEN, REGION_SET];
+pub const FIELDS: [HeaderName; 4] = [header::AUTHORIZATION, DATE, SECURITY_TOKEN, REGION_SET];
 
 /// Parameters of a presigned URL, also of Signature Version 2, which boto3 still makes for S3: such a request is
 /// signed in its fields instead.

@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 
-use aws_sigv4::http_request::{PayloadChecksumKind, PercentEncodingMode, SignatureLocation, SigningSettings, UriPathNormalizationMode};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignatureLocation, SigningSettings,
+    UriPathNormalizationMode,
+};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
-use super::error::SignError;
 use super::aws_chunks::ChunkSigner;
 use super::aws_payload::Payload;
 use super::aws_signature::{Place, Regions};
+use super::error::SignError;
 
 /// What a request's signature covers.
 #[derive(Debug)]

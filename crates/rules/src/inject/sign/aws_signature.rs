@@ -9,9 +9,9 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
-use super::error::SignError;
 use super::aws_names;
 use super::aws_names::EXPIRES_MAX;
+use super::error::SignError;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 

@@ -12,16 +12,16 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::error::SignError;
 use super::aws_action;
 use super::aws_chunks::{ChunkKey, ChunkSigner};
 use super::aws_ecdsa;
 use super::aws_host::{multi_region_service, scope_of};
-use super::aws_payload::Payload;
-use super::aws_signature::{AgentSignature, Place, Regions};
-use keyward_base::secret::Secret;
-use super::aws_request::{AwsRequest, Unsigned, Signed};
 use super::aws_names::{CONTENT_SHA256, DATE, stamp, with_parameters};
+use super::aws_payload::Payload;
+use super::aws_request::{AwsRequest, Signed, Unsigned};
+use super::aws_signature::{AgentSignature, Place, Regions};
+use super::error::SignError;
+use keyward_base::secret::Secret;
 
 /// Keys of an account, permanent or temporary.
 #[derive(Debug)]

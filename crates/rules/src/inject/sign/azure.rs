@@ -9,8 +9,8 @@ use percent_encoding::percent_decode_str;
 
 use super::error::SignError;
 
-use keyward_base::secret::Secret;
 use http::{HeaderName, HeaderValue, header};
+use keyward_base::secret::Secret;
 
 /// The field with the name of the storage account.
 const ACCOUNT: &str = "account";

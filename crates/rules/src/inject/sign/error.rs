@@ -1,6 +1,5 @@
 //! Why a request is not signed.
 
-
 /// Why a request cannot be signed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SignError {

@@ -12,11 +12,11 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::error::SignError;
 use super::azure;
+use super::azure::header_value;
+use super::error::SignError;
 use crate::inject::template::{Part, Template};
 use keyward_base::secret::Secret;
-use super::azure::header_value;
 
 /// A text with `{names}` in it.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -17,14 +17,22 @@ pub(super) type Gauges = Family<[(&'static str, &'static str); 1], Gauge>;
 /// Counters with one label from a closed set.
 pub(super) type LabelledCounters = Family<[(&'static str, &'static str); 1], Counter>;
 
-pub(super) fn counted(registry: &mut Registry, name: &'static str, help: &'static str) -> LabelledCounters {
+pub(super) fn counted(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+) -> LabelledCounters {
     let family = LabelledCounters::default();
     registry.register(name, help, family.clone());
     family
 }
 
 /// Gives a counter a sample of 0 for each value of its label.
-pub(super) fn with_samples(family: &LabelledCounters, label: &'static str, values: &[&'static str]) {
+pub(super) fn with_samples(
+    family: &LabelledCounters,
+    label: &'static str,
+    values: &[&'static str],
+) {
     for value in values {
         drop(family.get_or_create(&[(label, *value)]));
     }

@@ -17,10 +17,10 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 pub use self::export::{Exportable, LogRecord, Rejected, Resource, Span};
 pub(super) use self::log_records::LogRecords;
+pub use self::settings::TelemetrySettings;
 pub use self::span::{ExchangeTrace, FinishedExchange, OutgoingTrace};
 use super::metrics::Metrics;
 pub use super::metrics::Signal;
-pub use self::settings::TelemetrySettings;
 
 /// The queues of an exporter.
 #[derive(Debug)]

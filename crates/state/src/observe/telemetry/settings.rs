@@ -1,6 +1,5 @@
 //! What is recorded of exchanges and of the log.
 
-
 /// What is recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TelemetrySettings {

@@ -51,7 +51,12 @@ pub struct Remaining {
 
 impl Used<'_> {
     /// Adds the exchange to a sum of [`Recent`].
-    pub(super) fn count_in(&self, recent: &mut Recent, place: &mut RecentPlace, of: impl FnOnce() -> UsageOf) {
+    pub(super) fn count_in(
+        &self,
+        recent: &mut Recent,
+        place: &mut RecentPlace,
+        of: impl FnOnce() -> UsageOf,
+    ) {
         if let Some(org) = self.org {
             recent.at(place, || UsageKey { org: org.clone(), of: of() }).count(self);
         }

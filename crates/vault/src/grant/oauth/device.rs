@@ -18,7 +18,6 @@ use super::reply;
 use super::request_context::RequestContext;
 use super::transport::{Endpoint, Transport, client};
 use keyward_base::secret::Secret;
-use super::endpoint_replies::codes;
 
 /// RFC 8628 §3.4.
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
+use super::reply::{self, ReplyContext};
 use super::request_context::RequestContext;
 use bytes::Bytes;
 use http::Response;
-use super::reply::{self, ReplyContext};
 use keyward_rules::provider::oauth::RevokeText;
 use std::time::Duration;
 
@@ -43,8 +43,7 @@ pub(super) fn codes(
 /// 2xx without an error. An unknown token counts as revoked: GitHub says 404 where RFC 7009 §2.2 says 200.
 pub(super) fn judged(reading: &ReplyContext<'_>, answer: &Response<Bytes>) -> Result<(), Failure> {
     let is_gone = reading.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
-    let is_plain =
-        reply::object(answer.body()).is_none_or(|body| reply::error(&body).is_none());
+    let is_plain = reply::object(answer.body()).is_none_or(|body| reply::error(&body).is_none());
     match is_gone || answer.status().is_success() && is_plain {
         true => Ok(()),
         false => match reading.object(answer) {

@@ -12,6 +12,7 @@ use oauth2::{
 use serde_json::json;
 
 use super::client::Proof;
+use super::endpoint_replies::judged;
 use super::failure::{Failure, bad_endpoint};
 use super::params::Params;
 use super::request_context::RequestContext;
@@ -19,7 +20,6 @@ use super::requests::bearer;
 use super::transport::{Endpoint, Transport, client, text};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ClientAuthText, RevokeText};
-use super::endpoint_replies::judged;
 
 /// The tokens to revoke. Wiped when dropped.
 #[derive(Clone, Debug)]
