@@ -8,81 +8,23 @@ use data_encoding::{BASE64, HEXLOWER};
 use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::json;
 
 use keyward_base::secret::Secret;
 
 use crate::key::{is_equal, is_known};
 use crate::request::Request;
-use crate::verify::verify;
-use crate::{Rejection, Scheme};
+
+use super::challenge_form::TEXT;
+use super::challenge_form::{Challenge, ChallengeForm, is_token};
+use crate::scheme::{Scheme, verify};
+use crate::{Incoming, Rejection};
 
 /// Longer than any service's challenge.
 const ECHO_BYTES_MAX: usize = 2048;
 
-/// Longer than any service's token or secret.
-const TOKEN_BYTES_MAX: usize = 256;
-
 const HOOK_SECRET: HeaderName = HeaderName::from_static("x-hook-secret");
 const TWITCH_KIND: HeaderName = HeaderName::from_static("twitch-eventsub-message-type");
-
-const TEXT: &str = "text/plain";
-const JSON: &str = "application/json";
-
-/// What to do with a request that is no event.
-#[derive(Debug)]
-pub enum Challenge {
-    /// Answer 200 with this.
-    Answer {
-        /// The `content-type`.
-        content_type: &'static str,
-        /// The body.
-        body: Vec<u8>,
-        /// A further header.
-        header: Option<(HeaderName, HeaderValue)>,
-    },
-    /// Store this secret, then answer.
-    Secret {
-        /// What the service will sign with.
-        secret: Secret,
-        /// An [`Challenge::Answer`].
-        answer: Box<Challenge>,
-    },
-    /// A URL that must be fetched to confirm; its host was checked.
-    Confirm {
-        /// Of the service.
-        url: String,
-    },
-}
-
-/// How a service proves a URL.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ChallengeForm {
-    /// A POST with a secret in `X-Hook-Secret`, which the answer repeats.
-    Asana,
-    /// A GET with a token, of which the answer has the MAC.
-    Crc,
-    /// A signed body of type 1, to which the answer has type 1.
-    Discord,
-    /// A GET with a text, which is the answer.
-    Dropbox,
-    /// A HEAD request.
-    Head,
-    /// A GET with a verify token that the person entered, and a text, which is the answer.
-    Meta,
-    /// A POST with a text in the query, which is the answer.
-    Msgraph,
-    /// A POST with the secret in the body.
-    Notion,
-    /// A signed body with a text, which is the answer.
-    Slack,
-    /// A signed body with a text, which is the answer; a header names its kind.
-    Twitch,
-    /// A signed body with a token, of which the answer has the MAC.
-    Zoom,
-}
 
 type Answered = Result<Option<Challenge>, Rejection>;
 
@@ -94,12 +36,23 @@ struct Asked<'c> {
     now: Timestamp,
 }
 
-pub(crate) fn answer(
-    scheme: &Scheme,
-    request: &Request<'_>,
-    secrets: &[Secret],
-    now: Timestamp,
-) -> Answered {
+impl Scheme {
+    /// The answer to a request that only proves the URL or hands over the secret; `None`: it is an event. A challenge that
+    /// the service signs is verified first.
+    ///
+    /// # Errors
+    /// When it is a challenge, and its signature or verify token is wrong.
+    pub fn challenge(
+        &self,
+        incoming: &Incoming<'_>,
+        secrets: &[Secret],
+        now: Timestamp,
+    ) -> Result<Option<Challenge>, Rejection> {
+        answer(self, &Request::new(incoming), secrets, now)
+    }
+}
+
+fn answer(scheme: &Scheme, request: &Request<'_>, secrets: &[Secret], now: Timestamp) -> Answered {
     let Some(form) = scheme.challenge else { return Ok(None) };
     let asked = Asked { scheme, request, secrets, now };
     match form {
@@ -118,14 +71,6 @@ pub(crate) fn answer(
         ChallengeForm::Slack => asked.slack(),
         ChallengeForm::Twitch => asked.twitch(),
         ChallengeForm::Zoom => asked.zoom(),
-    }
-}
-
-impl ChallengeForm {
-    /// Whether the MAC of this body may come from an answer to a challenge. X signs neither its challenge nor anything
-    /// around a body, so that anybody can have a token signed; a token is therefore never an event.
-    pub(crate) fn may_have_signed(self, body: &[u8]) -> bool {
-        self == Self::Crc && is_token(body)
     }
 }
 
@@ -260,16 +205,6 @@ impl Asked<'_> {
     }
 }
 
-impl Challenge {
-    fn empty() -> Self {
-        Self::Answer { content_type: TEXT, body: vec![], header: None }
-    }
-
-    fn json(value: &serde_json::Value) -> Self {
-        Self::Answer { content_type: JSON, body: value.to_string().into_bytes(), header: None }
-    }
-}
-
 /// Sends a text back.
 fn echo(text: &str) -> Result<Challenge, Rejection> {
     let is_plain = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
@@ -287,10 +222,4 @@ fn mac(scheme: &Scheme, secrets: &[Secret], token: &str) -> Result<hmac::Tag, Re
     }
     let mac = scheme.usable_keys(secrets).next().and_then(|key| key.mac(token.as_bytes()));
     mac.ok_or(Rejection::NoSecret)
-}
-
-/// Whether a text can be a random token, which no event is: an event is JSON.
-fn is_token(text: &[u8]) -> bool {
-    let is_of_token = |b: &u8| b.is_ascii_alphanumeric() || b"-_.~+/=:".contains(b);
-    (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.iter().all(is_of_token)
 }

@@ -6,12 +6,14 @@
 //! [`Scheme::key_place`] says from where, and [`Scheme::read_with`] takes the place of both.
 
 mod challenge;
+mod challenge_form;
 mod fetched;
 mod key;
 mod proof;
 mod rejection;
 mod request;
 mod scheme;
+mod schemes;
 mod signature;
 mod template;
 mod verify;
@@ -20,11 +22,12 @@ mod written;
 #[cfg(test)]
 mod tests;
 
-pub use challenge::Challenge;
-pub use fetched::{KeyPlace, Read};
+pub use challenge_form::Challenge;
+pub use fetched::key_place::{KeyPlace, Read};
 pub use key::SecretError;
 pub use rejection::Rejection;
-pub use scheme::{Scheme, all, get};
+pub use scheme::Scheme;
+pub use schemes::{all, get};
 pub use verify::Verified;
 
 /// A request as it was received.

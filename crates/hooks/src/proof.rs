@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use http::HeaderName;
 use serde_json::Value;
 
+use super::fetched::form::FetchedForm;
 use crate::Scheme;
-use crate::fetched::FetchedForm;
 use crate::key::Algorithm;
 use crate::verify::{Place, Way};
 

@@ -15,11 +15,11 @@ use serde_json::Value;
 
 use keyward_base::secret::Secret;
 
+use crate::Rejection;
 use crate::key::{Algorithm, Key, KeyForm};
 use crate::request::{Request, scalar};
 use crate::signature::{Encoding, Layout};
 use crate::template::{Template, Values};
-use crate::{Rejection, Scheme};
 
 /// More notifications than a service sends in one request.
 const ITEMS_MAX: usize = 1000;
@@ -105,17 +105,22 @@ struct Claimed<'r> {
     id: Option<Cow<'r, str>>,
 }
 
-pub(crate) fn verify(
-    scheme: &Scheme,
+/// The id of the service, or the hash that replaces it; and the time.
+type Signed = (Result<String, Hash>, Option<Timestamp>);
+
+/// Verifies a request by any of the ways. With `repeats`, different events may have the same bytes.
+pub(crate) fn any(
+    ways: &[Way],
+    repeats: bool,
     request: &Request<'_>,
     secrets: &[Secret],
     now: Timestamp,
 ) -> Result<Verified, Rejection> {
     let mut rejection = Rejection::SignatureMissing;
-    for way in &scheme.ways {
+    for way in ways {
         match way.verify(request, secrets, now) {
             Ok((id, sent)) => {
-                let id = id.unwrap_or_else(|hash| hash.finish(scheme.repeats.then_some(now)));
+                let id = id.unwrap_or_else(|hash| hash.finish(repeats.then_some(now)));
                 return Ok(Verified { id, sent });
             }
             Err(other) if weight(other) > weight(rejection) => rejection = other,
@@ -133,9 +138,6 @@ fn weight(rejection: Rejection) -> u8 {
         _ => 2,
     }
 }
-
-/// The id of the service, or the hash that replaces it; and the time.
-type Signed = (Result<String, Hash>, Option<Timestamp>);
 
 impl Way {
     fn verify(
@@ -313,7 +315,7 @@ impl Hash {
     }
 
     /// The id. `now` makes it unique, for services that send the same bytes for different events.
-    fn finish(mut self, now: Option<Timestamp>) -> String {
+    pub(super) fn finish(mut self, now: Option<Timestamp>) -> String {
         if let Some(now) = now {
             self.0.update(&now.as_nanosecond().to_be_bytes());
         }

@@ -6,8 +6,8 @@ use http::HeaderName;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use crate::challenge::ChallengeForm;
-use crate::fetched::FetchedForm;
+use super::challenge_form::ChallengeForm;
+use super::fetched::form::FetchedForm;
 use crate::key::{Algorithm, KeyForm};
 use crate::scheme::Scheme;
 use crate::signature::{Encoding, Layout};

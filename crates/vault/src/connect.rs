@@ -132,7 +132,7 @@ impl Vault {
         let catalogue = self.catalogue(&new.org);
         let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
         provider.check_before_consent(auth, &new.spec.variables)?;
-        super::fitting(provider, &new.spec.settings)?;
+        super::add::fitting(provider, &new.spec.settings)?;
         let mut record = self.new_record(new, auth);
         record.facts.state = ConnectionState::Draft { failure: None };
         Ok(self.directory.add_connection(record).await?)

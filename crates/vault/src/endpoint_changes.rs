@@ -6,7 +6,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Vault;
 use keyward_base::id::{ConnectionId, OrgId};
 
 /// Longest queue; dropped connections are queued again by their next failure.
@@ -36,12 +35,10 @@ impl EndpointChanges {
             told.notify_one();
         }
     }
-}
 
-impl Vault {
     /// Waits for queued connections and takes them all; for one reader.
-    pub async fn changed_endpoints(&self) -> Vec<(OrgId, ConnectionId)> {
-        let (waiting, told) = &*self.endpoint_changes.0;
+    pub(super) async fn all(&self) -> Vec<(OrgId, ConnectionId)> {
+        let (waiting, told) = &*self.0;
         loop {
             let all = std::mem::take(&mut *waiting.lock());
             if !all.is_empty() {

@@ -7,10 +7,9 @@ use crate::grant::{GrantError, MintError};
 use keyward_rules::provider::FormError;
 use keyward_rules::provider::connection_url::UrlError;
 use keyward_state::crypto::envelope::EnvelopeError;
-use keyward_state::directory::{BrokenReason, ConnectionRecord, DirectoryError, Need};
+use keyward_state::directory::{BrokenReason, DirectoryError};
 use keyward_state::store::StoreError;
 
-use super::Vault;
 use super::record::RecordError;
 
 /// Why there is no credential, or a connection was not added or changed.
@@ -283,21 +282,6 @@ pub enum FlightRefusal {
     },
     /// Any other error.
     Failed(Arc<VaultError>),
-}
-
-impl FlightRefusal {
-    /// The error for one waiting request; `vault` determines the remedy.
-    pub fn of(self, connection: &ConnectionRecord, vault: &Vault) -> VaultError {
-        match self {
-            Self::Broken { reason, detail, .. } => {
-                let need = Need::Broken { reason, detail: detail.as_deref() };
-                let remedy = vault.remedy(connection, need);
-                let connection = connection.name.clone();
-                VaultError::Broken { connection, reason, detail, remedy }
-            }
-            Self::Failed(error) => VaultError::Shared(error),
-        }
-    }
 }
 
 impl VaultError {

@@ -6,6 +6,7 @@
 //! response over exactly the version that it read. Only then is the credential used. `flight/lease.rs` holds the
 //! lease and waits for late responses; `flight/saving.rs` stores them; `flight/verdict.rs` marks grants as broken.
 
+mod held_lease;
 mod lease;
 mod log;
 mod saving;
@@ -15,19 +16,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::lease::{HeldLease, LeaseResult};
-use self::saving::STORE_AGAIN;
+use self::held_lease::{HeldLease, LeaseResult};
 use super::Vault;
 use super::backoff::FailureDetails;
 use super::cache::{Cell, FlightResult, Lookup, Ticket, Trigger};
 use super::error::{FlightRefusal, VaultError};
 use super::failure_rows::FailureSubject;
+use super::flights::STORE_AGAIN;
 use super::grants::StoredGrant;
-use super::late::PendingRefreshes;
 use super::record::Verdict;
 use super::servers::{ClientAtServer, RequestSlot};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
@@ -42,17 +40,6 @@ const ROUNDS_MAX: usize = 8;
 
 /// Shortest retry time of a refusal.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
-
-/// The runtime of flights, their number, and their refreshes by connection.
-#[derive(Clone, Debug)]
-pub struct Flights {
-    runtime: Handle,
-    under_way: Arc<watch::Sender<usize>>,
-    refreshes: PendingRefreshes,
-}
-
-/// Counts a flight until it is dropped.
-struct InFlight(Arc<watch::Sender<usize>>);
 
 struct Flight<'a> {
     vault: &'a Vault,
@@ -82,30 +69,6 @@ enum Paused {
     Still(Duration),
     /// Refreshes have failed, and the pause has ended.
     Before,
-}
-
-impl Flights {
-    /// Uses the current runtime, which must outlive all requests.
-    pub fn here() -> Self {
-        let under_way = Arc::new(watch::Sender::new(0));
-        Self { runtime: Handle::current(), under_way, refreshes: PendingRefreshes::default() }
-    }
-
-    /// The running refreshes by connection.
-    pub(super) fn refreshes(&self) -> &PendingRefreshes {
-        &self.refreshes
-    }
-
-    fn begin_flight(&self) -> InFlight {
-        self.under_way.send_modify(|count| *count += 1);
-        InFlight(self.under_way.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
 }
 
 impl Vault {
@@ -461,5 +424,20 @@ fn unavailable(connection: &ConnectionRecord, cell: &Cell, rest: Duration) -> Va
         why: late.or_else(|| backoff.message().map(ToOwned::to_owned)),
         remedy: backoff.remedy(),
         retry_after: rest.max(RETRY_AFTER_MIN),
+    }
+}
+
+impl FlightRefusal {
+    /// The error for one waiting request; `vault` determines the remedy.
+    pub fn of(self, connection: &ConnectionRecord, vault: &Vault) -> VaultError {
+        match self {
+            Self::Broken { reason, detail, .. } => {
+                let need = Need::Broken { reason, detail: detail.as_deref() };
+                let remedy = vault.remedy(connection, need);
+                let connection = connection.name.clone();
+                VaultError::Broken { connection, reason, detail, remedy }
+            }
+            Self::Failed(error) => VaultError::Shared(error),
+        }
     }
 }

@@ -2,44 +2,18 @@
 //! reader at a time requests an issuer's metadata, for consents and for flights. Flights pause after a
 //! failure.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use lru::LruCache;
-use parking_lot::Mutex;
+use jiff::Timestamp;
 
 use super::Vault;
-use super::backoff::{Backoff, FailureDetails};
+use super::backoff::FailureDetails;
 use super::cache::random;
+use super::issuer_cache::{Issuer, IssuerState};
 use crate::grant::oauth::{Failure, Metadata, MetadataError, read_metadata};
-use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::HttpClient;
-
-/// Most cached issuers.
-const KEPT_MAX: usize = 256;
-
-/// All issuers whose metadata was read.
-#[derive(Debug)]
-pub(super) struct Issuers(Mutex<LruCache<String, Arc<Issuer>>>);
-
-#[derive(Debug, Default)]
-struct Issuer {
-    /// Held while the metadata is read.
-    reading: tokio::sync::Mutex<()>,
-    state: Mutex<IssuerState>,
-}
-
-#[derive(Debug, Default)]
-struct IssuerState {
-    read: Option<(Timestamp, Arc<Metadata>)>,
-    /// Number and error of failures: callers that waited for a reader share its failure.
-    failures: u64,
-    failed: Option<Arc<MetadataError>>,
-    backoff: Backoff,
-}
 
 /// Why a flight gets no metadata.
 #[derive(Debug)]
@@ -48,45 +22,6 @@ pub(super) enum MetadataUnavailable {
     Failed(Arc<MetadataError>),
     /// A pause after a failure.
     Paused(Duration),
-}
-
-impl Default for Issuers {
-    fn default() -> Self {
-        Self(Mutex::new(LruCache::new(NonZeroUsize::new(KEPT_MAX).expect("not zero"))))
-    }
-}
-
-impl Issuers {
-    fn issuer(&self, issuer: &str) -> Arc<Issuer> {
-        self.0.lock().get_or_insert(issuer.to_owned(), Arc::default).clone()
-    }
-}
-
-impl Issuer {
-    /// The metadata that was read recently.
-    fn known(&self, now: Timestamp, settings: &TokenSettings) -> Option<Arc<Metadata>> {
-        let age = SignedDuration::try_from(settings.metadata_age_max);
-        let age = age.unwrap_or(SignedDuration::MAX);
-        let state = self.state.lock();
-        let (read, metadata) = state.read.as_ref()?;
-        (now.duration_since(*read) < age).then(|| metadata.clone())
-    }
-
-    fn failures(&self) -> u64 {
-        self.state.lock().failures
-    }
-
-    /// The rest of the pause after the last failure, with the failure.
-    fn paused(&self, now: Moment) -> Option<(Duration, Arc<MetadataError>)> {
-        let state = self.state.lock();
-        Some((state.backoff.rest(now)?, state.failed.clone()?))
-    }
-
-    /// The failure of the reader that this caller waited for.
-    fn failed_since(&self, failures: u64) -> Option<Arc<MetadataError>> {
-        let state = self.state.lock();
-        state.failed.clone().filter(|_| state.failures > failures)
-    }
 }
 
 impl Vault {

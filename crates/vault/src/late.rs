@@ -9,9 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
-use super::Vault;
 use keyward_base::id::ConnectionId;
-use keyward_state::directory::ConnectionRecord;
 
 /// The running refreshes by connection.
 #[derive(Clone, Default)]
@@ -57,19 +55,6 @@ impl PendingRefreshes {
     pub(super) fn mark_lost(&self, id: &ConnectionId) {
         if let Some(entry) = self.0.lock().get_mut(id) {
             entry.is_lost = true;
-        }
-    }
-}
-
-impl Vault {
-    /// Keeps a newer grant that could not be stored; it is revoked if its connection was removed.
-    pub(super) fn keep_answer_if_gone(
-        &self,
-        connection: &ConnectionRecord,
-        newer: &Zeroizing<Vec<u8>>,
-    ) {
-        if self.connection(&connection.org, &connection.id).is_err() {
-            self.flights.refreshes().keep_answer(&connection.id, newer);
         }
     }
 }

@@ -2,7 +2,9 @@
 //! Whether an agent may use a connection is decided by `rules::policy` before the vault is asked.
 
 mod account;
+mod add;
 mod app_check;
+mod app_fetches;
 mod apps;
 mod backoff;
 mod broken;
@@ -16,8 +18,10 @@ mod error;
 pub mod events;
 mod failure_rows;
 mod flight;
+mod flights;
 pub mod grant;
 mod grants;
+mod issuer_cache;
 mod issuers;
 mod keep_alive;
 pub mod keys;
@@ -33,6 +37,7 @@ mod rejected;
 mod renew;
 mod rotate;
 mod rows;
+mod save_again;
 mod servers;
 mod source_files;
 mod source_keys;
@@ -45,29 +50,29 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod token_request;
+mod token_requester;
 mod unsaved_tokens;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use crate::token_requester::TokenRequester;
 use arc_swap::ArcSwap;
-use token_request::TokenRequester;
 
+use crate::app_fetches::AppFetches;
+use crate::flights::Flights;
+use crate::issuer_cache::Issuers;
 pub use apps::{ChangedApp, NewApp};
 use cache::{CredentialCache, Trigger};
 pub use candidate::Candidate;
 pub use connect::{Granted, RemovedConnection};
 use endpoint_changes::EndpointChanges;
 pub use error::VaultError;
-use flight::Flights;
-use issuers::Issuers;
 pub use keep_alive::KeepAliveCursor;
 pub use keyward_model::{Failing, TokenStatus};
 pub use late::LateAnswers;
-use record::{Header, NewRow};
 pub use references::ReferenceStatus;
-use referred_apps::AppFetches;
 pub use rotate::RotationTerms;
 pub use rows::{RowError, Rows, SecretText};
 use servers::Servers;
@@ -78,12 +83,10 @@ pub use template::{settings as template_settings, with_template};
 
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
 use keyward_base::rotation::RotationSettings;
-use keyward_base::secret::Secret;
-use keyward_base::settings::Settings;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{
-    BindTerms, ConnectionFacts, ConnectionSpec, ConnectionState, ManagedBy, Record, Visibility,
+    BindTerms, ConnectionSpec, ManagedBy, Visibility,
 };
 use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
@@ -256,114 +259,19 @@ impl Vault {
         }
     }
 
-    /// Whether [`Vault::add`] would accept these fields, given `catalogue`.
-    ///
-    /// # Errors
-    /// When provider, variables or fields do not fit.
-    pub fn check(
-        catalogue: &Catalogue,
-        new: &NewConnection,
-        mut fields: BTreeMap<String, Secret>,
-    ) -> Result<(), VaultError> {
-        let (provider, auth) = method(catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
-        let mut variables = new.spec.variables.clone();
-        provider.expand_url(&mut variables, &mut fields)?;
-        provider.instantiate(auth, &variables)?;
-        fitting(provider, &new.spec.settings)?;
-        references::grant_of(auth, &new.spec.references, fields)?;
-        Ok(())
-    }
-
     /// The references of a connection were changed: its values are fetched at the next use.
     pub fn references_changed(&self, id: &ConnectionId) {
         self.cache.forget(id);
     }
 
+    /// Waits for connections whose authorization server may have changed its endpoints, and takes them all; for one reader.
+    pub async fn changed_endpoints(&self) -> Vec<(OrgId, ConnectionId)> {
+        self.endpoint_changes.all().await
+    }
+
     /// The directory with the connections' records.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
-    }
-
-    /// Validates, seals the grant, then stores the record. Both are durable when this returns.
-    ///
-    /// # Errors
-    /// When provider, variables or fields do not fit, the name is taken, or the store fails.
-    pub async fn add(
-        &self,
-        new: NewConnection,
-        fields: BTreeMap<String, Secret>,
-    ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        self.add_with(new, fields, false).await
-    }
-
-    async fn add_with(
-        &self,
-        mut new: NewConnection,
-        mut fields: BTreeMap<String, Secret>,
-        untested: bool,
-    ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let catalogue = self.catalogue(&new.org);
-        let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
-        provider.expand_url(&mut new.spec.variables, &mut fields)?;
-        provider.instantiate(auth, &new.spec.variables)?;
-        fitting(provider, &new.spec.settings)?;
-        let grant = references::grant_of(auth, &new.spec.references, fields)?;
-        self.check_references(&new.org, &new.spec.references)?;
-        let mut record = self.new_record(new, auth);
-        if untested {
-            record.facts.state = ConnectionState::Draft { failure: None };
-        }
-        let header = Header { given: grants::given(&grant), untested, ..Header::of(&record) };
-        let key = record::key(&record.org, &record.id);
-        let row = NewRow { header, grants: grant.encode() };
-        self.write(&record.org, &record.id, row, None).await?;
-        match self.directory.add_connection(record).await {
-            Ok(record) => Ok(record),
-            Err(refused) => {
-                self.store.delete(Table::Grants, &key, Expect::Any).await?;
-                Err(refused.into())
-            }
-        }
-    }
-
-    fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {
-        let NewConnection { org, spec, owner, visibility, managed_by } = new;
-        let spec = ConnectionSpec { auth: Some(auth.id.clone()), ..spec };
-        let facts = ConnectionFacts { owner, visibility, ..ConnectionFacts::default() };
-        Record::new(&org, managed_by, spec, facts, self.clock.now())
-    }
-
-    /// Whether a connection of the provider may have these settings.
-    ///
-    /// # Errors
-    /// When a field of the settings is one that the provider authenticates with, or a setting has no effect.
-    pub fn check_settings(
-        &self,
-        org: &OrgId,
-        provider: &str,
-        settings: &Settings,
-    ) -> Result<(), VaultError> {
-        let catalogue = self.catalogue(org);
-        let (provider, _) = method(&catalogue, provider, None)?;
-        fitting(provider, settings)
-    }
-
-    /// Rotates the grant if `fields` differ from the given ones; the old grant is kept for a while. Returns
-    /// whether they differ. Tokens that were renewed meanwhile stay.
-    ///
-    /// # Errors
-    /// As [`Vault::add`].
-    pub async fn replace(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-        fields: BTreeMap<String, Secret>,
-    ) -> Result<bool, VaultError> {
-        let connection = self.connection(org, id)?;
-        let catalogue = self.catalogue(&connection.org);
-        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        let grant = references::grant_of(auth, &connection.references, fields)?;
-        self.put_declared(&connection, &grant).await
     }
 
     /// Removes bindings, record and grant, in that order: a grant that a crash leaves is unusable.
@@ -455,20 +363,6 @@ impl Vault {
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let view = self.directory.glance();
         view.connection(org, id).cloned().ok_or(VaultError::ConnectionMissing)
-    }
-}
-
-fn fitting(provider: &Provider, settings: &Settings) -> Result<(), VaultError> {
-    if let Some(name) = settings.without_effect(provider.protocol) {
-        let provider = provider.id.to_string();
-        return Err(VaultError::SettingWithoutEffect { name, provider });
-    }
-    match settings.headers.names().find(|name| provider.clears.covers(name)) {
-        None => Ok(()),
-        Some(name) => Err(VaultError::SettingsField {
-            name: name.to_string(),
-            provider: provider.id.to_string(),
-        }),
     }
 }
 

@@ -65,12 +65,6 @@ pub(super) enum Newer {
     Unknown,
 }
 
-/// The name under which sources share limits and pauses, as authorization servers do.
-pub(super) fn server_of(org: &OrgId, references: &References) -> Option<String> {
-    let first = references.values().next()?;
-    Some(format!("source {org}/{}", first.from))
-}
-
 impl Vault {
     /// Refuses references to sources that the organisation does not have.
     ///

@@ -2,14 +2,12 @@
 //! requests that come together ask once. The last values are stored sealed beside the app's own secrets, and used while the
 //! source cannot be asked, for as long as its `ttl` and `keep` say.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::Vault;
+use super::app_fetches::Turn;
 use super::apps::secret_of;
 use super::backoff::{Backoff, FailureDetails};
 use super::cache::random;
@@ -20,53 +18,10 @@ use super::referred_tokens::rejected;
 use super::source_values::{FetchedValues, NoValue, digest_of};
 use super::token_request::RequestFailure;
 use crate::grant::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret, same_values};
-use keyward_base::id::AppId;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
 
 /// Until a source that was not asked yet has answered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Fetches for apps. Bounded by the number of apps with references.
-#[derive(Debug, Default)]
-pub(super) struct AppFetches(Mutex<HashMap<AppId, Arc<AppFetch>>>);
-
-/// Fetches for one app.
-#[derive(Debug, Default)]
-pub(super) struct AppFetch {
-    /// The number of fetches that began.
-    begun: AtomicU64,
-    /// Held while a fetch runs, or while the app's row is written.
-    turn: tokio::sync::Mutex<Turn>,
-}
-
-/// The results of fetches.
-#[derive(Debug, Default)]
-pub(super) struct Turn {
-    /// The number of the last fetch that succeeded.
-    fetched: u64,
-    backoff: Backoff,
-}
-
-impl AppFetches {
-    pub(super) fn of(&self, app: &AppId) -> Arc<AppFetch> {
-        self.0.lock().entry(app.clone()).or_default().clone()
-    }
-
-    fn known(&self, app: &AppId) -> Option<Arc<AppFetch>> {
-        self.0.lock().get(app).cloned()
-    }
-
-    pub(super) fn forget(&self, app: &AppId) {
-        self.0.lock().remove(app);
-    }
-}
-
-impl AppFetch {
-    /// Waits for the fetch that runs.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, Turn> {
-        self.turn.lock().await
-    }
-}
 
 impl Vault {
     /// The app's secrets, with values of references that are fetched now.

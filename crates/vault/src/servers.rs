@@ -12,8 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::cache::random;
 use keyward_base::id::ConnectionId;
+use keyward_base::id::OrgId;
 use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
+use keyward_model::References;
 use keyward_net::call::Cause;
 
 /// The same cause of failures at one server is logged as a warning again after this time.
@@ -205,6 +207,12 @@ impl RequestSlot {
             state.open = Some(now);
         }
     }
+}
+
+/// The name under which sources share limits and pauses, as authorization servers do.
+pub(super) fn server_of(org: &OrgId, references: &References) -> Option<String> {
+    let first = references.values().next()?;
+    Some(format!("source {org}/{}", first.from))
 }
 
 #[cfg(test)]

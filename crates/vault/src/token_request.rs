@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use http::Uri;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -13,8 +12,9 @@ use super::backoff::FailureDetails;
 use super::cache::{CachedCredential, Lifetime};
 use super::error::VaultError;
 use super::record::Verdict;
-use super::servers::ClientAtServer;
-use super::{Vault, method, references};
+use super::servers::{ClientAtServer, server_of};
+use super::token_requester::RequestSender;
+use super::{Vault, method};
 use crate::grant::oauth::{Client, RequestContext, Temporary};
 use crate::grant::{Dead, Grant, MintContext, MintError, Minted};
 use keyward_base::secret::Secret;
@@ -42,19 +42,6 @@ pub enum RequestFailure {
         /// All requests of this client to this server are paused for this time.
         whole_client: Option<Duration>,
     },
-}
-
-/// Sends token requests of the vault; empty until the network is configured.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TokenRequester(Arc<ArcSwapOption<RequestSender>>);
-
-/// The client for token requests.
-#[derive(Debug)]
-struct RequestSender {
-    caller: Arc<HttpClient>,
-    /// The scripted responses of a test.
-    #[cfg(test)]
-    script: Option<crate::tests::simulation::Script>,
 }
 
 /// The context of a connection's token requests, except the client's credentials.
@@ -89,24 +76,6 @@ impl RequestFailure {
                 retry_after: failed.retry_after.unwrap_or(Duration::from_secs(1)),
             },
         }
-    }
-}
-
-impl TokenRequester {
-    /// Sets the client.
-    pub fn calls(&self, caller: Arc<HttpClient>) {
-        let by = RequestSender {
-            caller,
-            #[cfg(test)]
-            script: None,
-        };
-        self.0.store(Some(Arc::new(by)));
-    }
-
-    /// Sets the client and the scripted responses.
-    #[cfg(test)]
-    pub fn scripted(&self, caller: Arc<HttpClient>, script: crate::tests::simulation::Script) {
-        self.0.store(Some(Arc::new(RequestSender { caller, script: Some(script) })));
     }
 }
 
@@ -261,7 +230,7 @@ impl Vault {
             scopes: connection.scopes.clone(),
             references: (
                 connection.references.clone(),
-                references::server_of(&connection.org, &connection.references),
+                server_of(&connection.org, &connection.references),
             ),
             settings: self.token_settings(),
         })

@@ -15,71 +15,23 @@
 //! ```
 
 mod certificate;
+pub(crate) mod form;
 mod jwt;
+pub(crate) mod key_place;
 mod paypal;
 mod plaid;
 mod pubsub;
 mod sns;
 
-use http::HeaderName;
-use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use jiff::Timestamp;
 
 use keyward_base::secret::Secret;
 
-use crate::key::{texts, trimmed};
+use self::form::FetchedForm;
+use self::key_place::{KeyPlace, Read};
+use crate::key::texts;
 use crate::request::Request;
-use crate::{Challenge, Incoming, Rejection, Scheme, SecretError, Verified};
-
-/// A clock of a service may be ahead of ours by as much.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
-
-/// A service whose keys are fetched.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum FetchedForm {
-    /// RSA, by a certificate at a URL of the body.
-    Sns,
-    /// A JSON Web Token of Google in `Authorization`.
-    Pubsub,
-    /// RSA, by a certificate at a URL of a header.
-    Paypal,
-    /// A JSON Web Token by a key of the service's API.
-    Plaid,
-}
-
-/// Where the key of a request is.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum KeyPlace {
-    /// A document at this URL of the service, which everybody may fetch.
-    Public(String),
-    /// The answer of the service's API to a JSON document at this path, with the credential of the hook's connection.
-    Api {
-        /// The path and query.
-        path: &'static str,
-        /// What is posted there.
-        body: String,
-    },
-}
-
-impl KeyPlace {
-    /// A URL that a request names, if it is one of the service.
-    fn public(url: &str, is_of_service: bool) -> Result<Self, Rejection> {
-        match is_of_service {
-            true => Ok(Self::Public(url.to_owned())),
-            false => Err(Rejection::KeyElsewhere),
-        }
-    }
-}
-
-/// What a request with a valid signature is.
-#[derive(Debug)]
-pub enum Read {
-    /// An event.
-    Event(Verified),
-    /// A question of the service, such as for the confirmation of a subscription.
-    Challenge(Challenge),
-}
+use crate::{Incoming, Rejection, Scheme};
 
 impl Scheme {
     /// Where the key of a request is; `None` if the scheme's keys are secrets of the hook.
@@ -130,57 +82,4 @@ impl Scheme {
     pub fn asks_api(&self) -> bool {
         self.fetched == Some(FetchedForm::Plaid)
     }
-}
-
-impl FetchedForm {
-    /// The header that proves a request.
-    pub(crate) fn proof(self) -> Option<HeaderName> {
-        match self {
-            Self::Sns => None,
-            Self::Pubsub => Some(http::header::AUTHORIZATION),
-            Self::Paypal => Some(paypal::SIGNATURE),
-            Self::Plaid => Some(plaid::TOKEN),
-        }
-    }
-
-    pub(crate) fn signs_body(self) -> bool {
-        self != Self::Pubsub
-    }
-
-    /// How long ids must be remembered.
-    pub(crate) fn replay_window(self) -> SignedDuration {
-        match self {
-            Self::Sns => sns::WINDOW * 2,
-            Self::Pubsub => pubsub::REPLAY_WINDOW,
-            Self::Paypal => paypal::WINDOW * 2,
-            Self::Plaid => plaid::WINDOW * 2,
-        }
-    }
-
-    /// Checks the form of what says whose requests are accepted.
-    pub(crate) fn check(self, secret: &Secret) -> Result<(), SecretError> {
-        let text = std::str::from_utf8(trimmed(secret)?).unwrap_or_default();
-        let (is_right, expected) = match self {
-            Self::Sns => (sns::Topic::parse(text).is_some(), "arn:aws:sns:REGION:ACCOUNT:NAME"),
-            Self::Pubsub => (
-                pubsub::Pusher::parse(text).is_some(),
-                "the email address of a service account, and behind a space the audience if it is not the URL of the hook",
-            ),
-            Self::Paypal => (paypal::is_id(text), "the ID of the webhook, letters and digits"),
-            Self::Plaid => (false, "none: its keys are fetched with the connection"),
-        };
-        if is_right { Ok(()) } else { Err(SecretError::Form { expected }) }
-    }
-}
-
-/// Checks a signed time.
-fn check_time(sent: Timestamp, window: SignedDuration, now: Timestamp) -> Result<(), Rejection> {
-    let age = now.duration_since(sent);
-    if age > window {
-        return Err(Rejection::TooOld);
-    }
-    if age < -CLOCK_SKEW {
-        return Err(Rejection::FromTheFuture);
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use http::HeaderName;
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Signature;
-use super::{KeyPlace, Read, check_time};
+use super::key_place::{KeyPlace, Read, check_time};
 use crate::request::Request;
 use crate::signature::base64;
 use crate::{Rejection, Verified};

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::jwt::{Jwk, Token};
-use super::{KeyPlace, Read, check_time};
+use super::key_place::{KeyPlace, Read, check_time};
 use crate::key::is_equal;
 use crate::request::Request;
 use crate::{Rejection, Verified};

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::jwt::{Jwk, Token};
-use super::{CLOCK_SKEW, KeyPlace, Read};
+use super::key_place::{CLOCK_SKEW, KeyPlace, Read};
 use crate::request::Request;
 use crate::{Rejection, Verified};
 

@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Signature;
-use super::{KeyPlace, Read, check_time};
+use super::key_place::{KeyPlace, Read, check_time};
 use crate::request::Request;
 use crate::signature::base64;
 use crate::{Challenge, Rejection, Verified};

@@ -8,12 +8,11 @@ use jiff::Timestamp;
 
 use super::names::is_alias;
 use super::placement::{Location, Place};
+use super::scoped::Scoped;
 use super::scrub::Needles;
-use super::sign::{Signer, aws_sigv4};
+use super::sign::{Signer, aws_names};
 use super::tls::ConnectionTls;
-use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
-use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
 
@@ -26,17 +25,6 @@ pub struct RequiredConnection {
     pub name: Arc<str>,
     /// The connection's settings; `None` for the defaults.
     pub settings: Option<Arc<Settings>>,
-}
-
-/// A value that applies to some hosts and paths; an empty list means all.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Scoped<T> {
-    /// The hosts, a subset of the provider's.
-    pub hosts: Vec<HostPattern>,
-    /// The decoded paths.
-    pub paths: Vec<PathPattern>,
-    /// The value that applies there.
-    pub what: T,
 }
 
 /// One place of a request and the value to write there.
@@ -92,14 +80,6 @@ pub struct Credential {
     pub tls: Option<Arc<ConnectionTls>>,
 }
 
-impl<T> Scoped<T> {
-    /// Whether this entry applies to the target and path.
-    pub fn matches(&self, target: &Target, path: &DecodedPath) -> bool {
-        (self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(target)))
-            && (self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(path)))
-    }
-}
-
 impl Clears {
     /// Whether a field with this name, in any of its spellings, is cleared.
     pub fn covers(&self, name: &HeaderName) -> bool {
@@ -108,8 +88,8 @@ impl Clears {
 
     /// Adds what an AWS signature consists of.
     pub fn add_aws_signature(&mut self) {
-        self.headers.extend(aws_sigv4::FIELDS);
-        self.queries.extend(aws_sigv4::PARAMETERS.map(Into::into));
+        self.headers.extend(aws_names::FIELDS);
+        self.queries.extend(aws_names::PARAMETERS.map(Into::into));
     }
 
     /// Adds the places that `places` write to.

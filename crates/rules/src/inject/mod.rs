@@ -9,6 +9,7 @@ pub mod names;
 pub mod path_prefix;
 pub mod placeholder;
 pub mod placement;
+pub mod scoped;
 pub mod scrub;
 pub mod sign;
 pub mod steering;

@@ -9,7 +9,6 @@ use std::sync::{Arc, LazyLock};
 use http::Method;
 
 use super::index::HostIndex;
-use super::is_web_port;
 use crate::host_sets::{Allowance, HostSets};
 use keyward_base::host::Target;
 use keyward_base::id::RuleId;
@@ -157,6 +156,11 @@ impl CompiledAllowance {
         let is_listed = || !path.ambiguous() && self.paths.iter().any(|it| it.matches(path));
         self.methods.contains(method) && (self.paths.is_empty() || is_listed())
     }
+}
+
+/// Whether the port may be dialled although no rule names it.
+pub(super) fn is_web_port(port: u16) -> bool {
+    matches!(port, 80 | 443)
 }
 
 #[cfg(test)]

@@ -10,6 +10,30 @@ use keyward_base::id::{AgentId, OrgId, RuleId};
 use keyward_base::pattern::HostPattern;
 use keyward_base::shared_map::SharedMap;
 
+impl Policy {
+    /// A policy that denies everything.
+    pub fn empty() -> Arc<Self> {
+        Arc::new(assemble(PolicyInput::default()))
+    }
+
+    /// Compiles `spec` and reports all errors at once.
+    ///
+    /// # Errors
+    /// When rules contradict themselves or each other.
+    pub fn compile(spec: PolicyInput) -> Result<Self, Vec<CompileError>> {
+        let errors = check(&spec.rules, spec.hostless_rules_max);
+        match errors.is_empty() {
+            true => Ok(assemble(spec)),
+            false => Err(errors),
+        }
+    }
+
+    /// The errors of rules, in their order.
+    pub fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileError> {
+        check(rules, hostless_rules_max)
+    }
+}
+
 /// All errors, in the order of the rules.
 pub(super) fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileError> {
     let mut errors = Vec::new();

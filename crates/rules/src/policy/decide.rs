@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::allow::is_web_port;
 use super::branches::in_branches;
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
@@ -10,7 +11,6 @@ use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
 use super::slots::{ActionList, Blocked, Parts, Slot};
 use super::{
     CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
-    is_web_port,
 };
 use crate::actions::{ActionScope, ScopedRequest, Share, Unclear, belongs};
 use keyward_base::agent::Agent;

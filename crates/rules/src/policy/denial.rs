@@ -3,10 +3,11 @@
 
 use http::Method;
 
+use super::allow::is_web_port;
 use super::allow::set_for;
 use super::route::is_bound;
 use super::rule::RuleAction;
-use super::{CompiledBindings, Policy, Reason, RuleCandidate, is_web_port};
+use super::{CompiledBindings, Policy, Reason, RuleCandidate};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;

@@ -4,6 +4,7 @@
 
 mod allow;
 mod base_url;
+mod binding_refusal;
 mod bindings;
 mod branches;
 mod call;
@@ -21,6 +22,7 @@ mod index;
 mod oauth_endpoint;
 mod overrides;
 pub mod permit;
+mod push_refusal;
 mod readings;
 mod reason;
 mod route;
@@ -172,28 +174,6 @@ struct RuleCandidate<'a> {
 }
 
 impl Policy {
-    /// A policy that denies everything.
-    pub fn empty() -> Arc<Self> {
-        Arc::new(compile::assemble(PolicyInput::default()))
-    }
-
-    /// Compiles `spec` and reports all errors at once.
-    ///
-    /// # Errors
-    /// When rules contradict themselves or each other.
-    pub fn compile(spec: PolicyInput) -> Result<Self, Vec<CompileError>> {
-        let errors = compile::check(&spec.rules, spec.hostless_rules_max);
-        match errors.is_empty() {
-            true => Ok(compile::assemble(spec)),
-            false => Err(errors),
-        }
-    }
-
-    /// The errors of rules, in their order.
-    pub fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileError> {
-        compile::check(rules, hostless_rules_max)
-    }
-
     /// The first rule that decides all requests that a later rule of the org is for.
     pub fn shadow(&self, org: &OrgId, rule: &RuleId) -> Option<&RuleId> {
         let all = &self.org(org).rules.all;
@@ -279,9 +259,4 @@ impl CompiledRule {
     fn is_grant(&self, agent: &Agent) -> bool {
         self.agents.is_some() && agent.session.is_none()
     }
-}
-
-/// Whether the port may be dialled although no rule names it.
-fn is_web_port(port: u16) -> bool {
-    matches!(port, 80 | 443)
 }

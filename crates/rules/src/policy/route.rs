@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use super::allow::is_web_port;
 use super::permit::{InterceptPermit, Route, TunnelPermit};
 use super::rule::{DefaultAction, Rule, RuleAction};
-use super::{CompiledBindings, OrgPolicy, Policy, Reason, RuleCandidate, is_web_port};
+use super::{CompiledBindings, OrgPolicy, Policy, Reason, RuleCandidate};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::id::RuleId;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{CompiledBinding, Reason};
 use crate::actions::ActionScope;
-use keyward_base::id::{AgentId, OrgId, RuleId};
+use keyward_base::id::{AgentId, OrgId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 /// Which requests a binding allows.
@@ -130,41 +129,6 @@ impl ActionList {
     }
 }
 
-impl CompiledBinding {
-    /// Checks that it allows all requests, and answers its label. For logins, in which no request is seen.
-    pub(super) fn for_login(&self) -> Result<RuleId, Reason> {
-        let connection = || self.account.name.clone();
-        if let Some(list) = &self.deny {
-            return Err(self.denied(list));
-        }
-        let Some(Parts { allow, slots }) = self.parts.as_deref() else {
-            return Ok(self.id.clone());
-        };
-        match (slots.iter().find(|slot| slot.is_unlimited()), slots.first(), allow) {
-            (Some(slot), ..) => match &slot.blocked {
-                Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
-                None => Ok(self.id.clone()),
-            },
-            (None, Some(slot), _) => {
-                Err(Reason::BeyondSlot { slot: slot.clone(), connection: connection() })
-            }
-            (None, None, Some(list)) => Err(self.beyond(list)),
-            (None, None, None) => Err(Reason::ConnectionMissing { name: connection() }),
-        }
-    }
-
-    /// The refusal of an action that it denies.
-    pub(super) fn denied(&self, list: &ActionList) -> Reason {
-        let (connection, lost) = (self.account.name.clone(), list.lost.clone());
-        Reason::DeniedAction { connection, denied: list.text(), lost }
-    }
-
-    /// The refusal of what none of its actions has.
-    pub(super) fn beyond(&self, list: &ActionList) -> Reason {
-        Reason::BeyondActions { connection: self.account.name.clone(), allowed: list.text() }
-    }
-}
-
 impl Slot {
     /// Whether the slot matches the method.
     pub(super) fn takes(&self, method: &Method) -> bool {
@@ -173,7 +137,7 @@ impl Slot {
     }
 
     /// Whether it allows all requests.
-    fn is_unlimited(&self) -> bool {
+    pub(super) fn is_unlimited(&self) -> bool {
         self.methods.is_empty() && self.paths.is_empty() && self.allow.is_none()
     }
 

@@ -6,7 +6,8 @@ use std::fmt;
 
 use super::database::hosts;
 use super::{AuthMethod, Instance, Provider, Variable, VariableKind};
-use crate::inject::credential::{Clears, Scoped};
+use crate::inject::credential::Clears;
+use crate::inject::scoped::Scoped;
 use keyward_base::agent::is_unreserved;
 use keyward_base::pattern::{HostPattern, PatternError};
 

@@ -50,7 +50,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::inject::credential::{Clears, Scoped};
+use super::inject::scoped::Scoped;
+use crate::inject::credential::Clears;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
 use crate::inject::sign::request_signer::Scheme;

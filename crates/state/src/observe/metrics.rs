@@ -2,6 +2,7 @@
 //! need it, every value of a label has a sample from the start, so that the first increase is seen.
 
 mod backups;
+mod families;
 mod health;
 mod hooks;
 mod sources;
@@ -20,6 +21,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::backups::BackupMetrics;
+use self::families::{Gauges, LabelledCounters, counted, gauge, with_samples};
 use self::health::HealthMetrics;
 use self::hooks::HookMetrics;
 pub use self::sources::{SourceMetrics, SourceSample};
@@ -212,12 +214,6 @@ impl Failing {
     }
 }
 
-fn gauge(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauge {
-    let gauge = Gauge::default();
-    registry.register(name, help, gauge.clone());
-    gauge
-}
-
 /// A time in seconds since the epoch.
 fn timestamp(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauge {
     let gauge = Gauge::default();
@@ -225,29 +221,10 @@ fn timestamp(registry: &mut Registry, name: &'static str, help: &'static str) ->
     gauge
 }
 
-/// Gauges with one label from a closed set.
-type Gauges = Family<[(&'static str, &'static str); 1], Gauge>;
-
 fn gauges(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauges {
     let family = Gauges::default();
     registry.register(name, help, family.clone());
     family
-}
-
-/// Counters with one label from a closed set.
-type LabelledCounters = Family<[(&'static str, &'static str); 1], Counter>;
-
-fn counted(registry: &mut Registry, name: &'static str, help: &'static str) -> LabelledCounters {
-    let family = LabelledCounters::default();
-    registry.register(name, help, family.clone());
-    family
-}
-
-/// Gives a counter a sample of 0 for each value of its label.
-fn with_samples(family: &LabelledCounters, label: &'static str, values: &[&'static str]) {
-    for value in values {
-        drop(family.get_or_create(&[(label, *value)]));
-    }
 }
 
 fn refreshes(registry: &mut Registry) -> LabelledCounters {

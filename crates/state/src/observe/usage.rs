@@ -7,23 +7,22 @@ mod history;
 mod latency;
 mod recent;
 mod unsaved;
+mod used;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 pub use self::history::{UsageHistory, UsageKey, UsageOf, UsagePeriod, UsageStep, UsageSum};
 pub use self::latency::LatencyCounts;
 use self::recent::{Recent, RecentPlace};
 use self::unsaved::Unsaved;
-use keyward_base::codes::Code;
+pub use self::used::{Remaining, Used};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
 
 /// Number of shards; more than there are cores. Threads that share one only wait for each other.
@@ -77,33 +76,6 @@ pub struct Existing<'a> {
     pub tokens: HashSet<&'a TokenId, RandomState>,
 }
 
-/// The counted properties of one exchange.
-#[derive(Debug)]
-pub struct Used<'a> {
-    /// The organisation of the agent or person.
-    pub org: Option<&'a OrgId>,
-    /// The permitted connection.
-    pub connection: Option<&'a ConnectionId>,
-    /// The agent; `None` for a person.
-    pub agent: Option<&'a AgentId>,
-    /// The token used for authentication.
-    pub token: Option<&'a TokenId>,
-    /// When it began.
-    pub at: Timestamp,
-    /// The status of the response.
-    pub status: Option<u16>,
-    /// The code, if Keyward refused.
-    pub code: Option<Code>,
-    /// Whether it ended before the end of the response, without a refusal.
-    pub aborted: bool,
-    /// Time until the upstream's response began.
-    pub waited: Option<Duration>,
-    /// Body bytes from the agent, and to it.
-    pub bytes: (u64, u64),
-    /// The provider's rate limit, from the response.
-    pub limit: Option<Remaining>,
-}
-
 /// Statistics of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionUse {
@@ -136,18 +108,6 @@ pub struct TokenUse {
     pub requests: u64,
     /// Start of the last request.
     pub last: Option<Timestamp>,
-}
-
-/// A provider's rate limit, as its response reports it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Remaining {
-    /// Remaining requests.
-    pub remaining: u64,
-    /// Total requests per period.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
-    /// When it was reported.
-    pub at: Timestamp,
 }
 
 impl Default for Usage {
@@ -260,33 +220,6 @@ impl Usage {
     }
 }
 
-impl Used<'_> {
-    /// Adds the exchange to a sum of [`Recent`].
-    fn count_in(&self, recent: &mut Recent, place: &mut RecentPlace, of: impl FnOnce() -> UsageOf) {
-        if let Some(org) = self.org {
-            recent.at(place, || UsageKey { org: org.clone(), of: of() }).count(self);
-        }
-    }
-
-    /// An exchange of which nothing but the begin is known.
-    #[cfg(test)]
-    pub(crate) fn begun(at: Timestamp) -> Self {
-        Self {
-            org: None,
-            connection: None,
-            agent: None,
-            token: None,
-            at,
-            status: None,
-            code: None,
-            aborted: false,
-            waited: None,
-            bytes: (0, 0),
-            limit: None,
-        }
-    }
-}
-
 /// The entry of a key, inserted if there is room. The key is copied only then.
 fn entry<'m, K: Clone + Eq + Hash, V: Default, S: BuildHasher>(
     map: &'m mut HashMap<K, V, S>,
@@ -357,14 +290,6 @@ impl ConnectionUse {
         }
         self.latency.add(&other.latency);
         self.remaining = Remaining::newer(self.remaining, other.remaining);
-    }
-}
-
-impl Remaining {
-    /// The one that was reported last.
-    fn newer(own: Option<Self>, other: Option<Self>) -> Option<Self> {
-        let at = |it: Option<Self>| it.map(|it| it.at);
-        if at(other) > at(own) { other } else { own }
     }
 }
 

@@ -10,9 +10,9 @@ use keyward_base::database::DatabaseEndpoint;
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::settings::Settings;
 use keyward_model::LostConnection;
-use keyward_rules::inject::credential::Scoped;
 use keyward_rules::inject::path_prefix::PathPrefix;
 use keyward_rules::inject::placeholder::Placeholder;
+use keyward_rules::inject::scoped::Scoped;
 use keyward_rules::policy::{Account, AccountState, Endpoint, LostAccount};
 use keyward_rules::provider::{Catalogue, Instance, Provider};
 

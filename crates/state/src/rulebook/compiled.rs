@@ -3,10 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::RulebookError;
 use super::facts::{Changed, Facts};
 use super::names::Names;
-use super::resolve::{Resolved, RuleText, resolve};
-use super::{PlacedRule, RulebookError, Sources};
+use super::placed_rule::{PlacedRule, Sources};
+use super::resolve::{Resolved, resolve};
+use super::rule_text::RuleText;
 use crate::directory::{AgentRecord, View};
 use keyward_base::id::OrgId;
 use keyward_base::parallel;

@@ -427,9 +427,9 @@ pub(super) mod samples {
 
     use jiff::Timestamp;
 
+    use super::placed_rule::PlacedRule;
     use super::*;
     use crate::directory::{BindingRecord, ManagedBy};
-    use crate::rulebook::PlacedRule;
     use keyward_base::agent::Agent;
     use keyward_base::id::TokenId;
     use keyward_model::{AgentFacts, AgentSpec, ConnectionFacts, ConnectionSpec, Record, RuleSpec};

@@ -12,13 +12,14 @@ mod facts;
 mod inputs;
 mod limits;
 mod names;
+mod placed_rule;
 mod plugins;
 mod resolve;
+mod rule_text;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,55 +27,21 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
-use crate::directory::{ConnectionRecord, Directory, View};
+use crate::directory::{ConnectionRecord, Directory};
 use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
-use keyward_model::{Record, Rule, RuleSpec};
+use keyward_model::{Record, Rule};
 use keyward_rules::policy::{
     Account, DatabasePermit, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
 };
-use keyward_rules::provider::Catalogue;
 
+use self::rule_text::RuleText;
 use compiled::CompiledPolicy;
 use names::Names;
-use resolve::{RuleText, resolve};
+use resolve::resolve;
 
 pub use error::RulebookError;
-
-/// A rule as written in the configuration, with names instead of ids.
-#[derive(Clone, Debug)]
-pub struct PlacedRule {
-    /// The org that it applies to.
-    pub org: OrgId,
-    /// What a person gave. Its name is shown in audit events and refusals; by default its place is.
-    pub spec: RuleSpec,
-    /// The place in the configuration, for errors: `keyward.yaml:12: rules[3]`.
-    pub place: String,
-}
-
-impl PlacedRule {
-    /// As audit, explain and refusals name it.
-    pub fn label(&self) -> String {
-        format!("file:{}", self.spec.name.as_ref().unwrap_or(&self.place))
-    }
-}
-
-impl Deref for PlacedRule {
-    type Target = RuleSpec;
-
-    fn deref(&self) -> &RuleSpec {
-        &self.spec
-    }
-}
-
-/// The inputs of a policy apart from the directory. Immutable; replaced as a whole.
-#[derive(Clone, Debug)]
-pub struct Sources {
-    catalogue: Arc<Catalogue>,
-    default: DefaultAction,
-    rules: Arc<[PlacedRule]>,
-    hostless_rules_max: usize,
-}
+pub use placed_rule::{PlacedRule, Sources};
 
 /// The directory changes that the policy reflects.
 #[derive(Clone, Copy, Debug, Default)]
@@ -354,25 +321,5 @@ impl Drop for ConfigChange<'_> {
     fn drop(&mut self) {
         // The follower applies later changes.
         self.rulebook.changes.send_modify(|count| *count += 1);
-    }
-}
-
-impl Sources {
-    /// The inputs of a configuration. `catalogue`: the providers that its connections may use.
-    pub fn new(
-        catalogue: Arc<Catalogue>,
-        default: DefaultAction,
-        rules: Vec<PlacedRule>,
-        hostless_rules_max: usize,
-    ) -> Self {
-        Self { catalogue, default, rules: rules.into(), hostless_rules_max }
-    }
-
-    /// Checks whether the rules compile with the agents, connections, stored rules and own providers of a view.
-    ///
-    /// # Errors
-    /// All errors.
-    pub fn check(&self, view: &View) -> Result<(), Vec<RulebookError>> {
-        self.judged(Names { catalogue: &self.catalogue, view }).map(drop)
     }
 }

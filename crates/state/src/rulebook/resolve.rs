@@ -7,27 +7,17 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::PlacedRule;
 use super::actions::{ActionScopes, Limited, limited, scopes};
 use super::error::RulebookError;
 use super::names::Names;
+use super::rule_text::RuleText;
 use crate::directory::{AgentRecord, ConnectionRecord, may_be_used_by};
-use keyward_base::id::{AgentId, OrgId, RuleId};
+use keyward_base::id::{AgentId, RuleId};
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
-use keyward_model::{Record, Rule as Stored, RuleSpec};
 use keyward_rules::branches::{BranchScope, RefPattern};
 use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::policy::{Account, CompileError, Rule, RuleAction};
 use keyward_rules::provider::decode::nearest;
-
-/// A rule as it is written, with its label and its place for errors.
-#[derive(Clone, Debug)]
-pub(super) struct RuleText<'a> {
-    id: RuleId,
-    pub(super) org: &'a OrgId,
-    pub(super) spec: &'a RuleSpec,
-    pub(super) place: String,
-}
 
 /// Resolved rules, with the errors in their text.
 #[derive(Debug, Default)]
@@ -80,21 +70,6 @@ impl Resolved {
         self.rules.extend(other.rules);
         self.problems.extend(other.problems);
         self
-    }
-}
-
-impl<'a> RuleText<'a> {
-    /// Of a stored rule.
-    pub(super) fn stored(record: &'a Record<Stored>) -> Self {
-        let (id, place) = (RuleId::new(record.label()), format!("rule `{}`", record.name()));
-        Self { id, org: &record.org, spec: &record.spec, place }
-    }
-}
-
-impl<'a> From<&'a PlacedRule> for RuleText<'a> {
-    fn from(rule: &'a PlacedRule) -> Self {
-        let (id, place) = (RuleId::new(rule.label()), rule.place.clone());
-        Self { id, org: &rule.org, spec: &rule.spec, place }
     }
 }
 

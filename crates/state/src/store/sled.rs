@@ -3,6 +3,7 @@
 //!
 //! sled blocks, so it runs on a small thread pool of the store.
 
+mod blocking;
 mod commit;
 mod site;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::blocking::finished;
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
 use super::{
@@ -19,7 +21,7 @@ use super::{
     row,
 };
 use commit::Commits;
-use keyward_base::threads::{Threads, Unfinished};
+use keyward_base::threads::Threads;
 use parking_lot::RwLock;
 use site::Site;
 
@@ -299,17 +301,6 @@ fn decode(table: Table, key: &[u8], bytes: &[u8]) -> Result<Row, StoreError> {
         Ok(key) => Ok(Row { key: key.to_owned(), value: value.to_vec(), version }),
         Err(_) => Err(row::corrupt(table, key)),
     }
-}
-
-/// sled panics on some damage; the panic fails this call only.
-fn finished<T>(
-    path: &Path,
-    done: Result<Result<T, StoreError>, Unfinished>,
-) -> Result<T, StoreError> {
-    done.unwrap_or_else(|Unfinished| {
-        let what = "the database library gave up".to_owned();
-        Err(StoreError::Damaged { path: path.into(), what })
-    })
 }
 
 #[async_trait::async_trait]

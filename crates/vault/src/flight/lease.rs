@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Flight;
+use super::held_lease::{HeldLease, LeaseResult};
 use crate::cache::FlightResult;
 use crate::error::VaultError;
 use crate::servers::RequestSlot;
 use keyward_base::id::ConnectionId;
-use keyward_state::store::Lease;
 
 /// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
@@ -30,19 +30,6 @@ const LEASE_POLL: Duration = Duration::from_millis(100);
 
 /// The retry time while another replica holds the lease for longer than usual.
 const HELD_PAUSE: Duration = Duration::from_secs(5);
-
-/// A lease of this flight.
-pub(super) struct HeldLease {
-    pub(super) lease: Arc<Lease>,
-    /// When it was claimed, or renewed last. It lasts from then on at least.
-    since: Mutex<Instant>,
-}
-
-/// The result of waiting for a lease.
-pub(super) enum LeaseResult {
-    Lease(HeldLease),
-    Landed(FlightResult),
-}
 
 impl Flight<'_> {
     /// Renews the lease. Returns whether it was still held; `None` if the store does not answer.

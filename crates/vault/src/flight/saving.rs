@@ -1,22 +1,14 @@
 //! Stores the response of a flight before its token is used.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{Flight, RequestResult};
 use crate::backoff::FailureDetails;
 use crate::cache::FlightResult;
 use crate::error::VaultError;
+use crate::flights::STORE_AGAIN;
 use crate::grants::is_conflict;
 use crate::unsaved_tokens::UnsavedTokens;
-
-/// Pauses between attempts to store a response, which may have spent the old token.
-pub(super) const STORE_AGAIN: [Duration; 4] = [
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_millis(800),
-    Duration::from_millis(2_000),
-];
 
 impl Flight<'_> {
     /// Stores the response durably before it is used. A failing store is retried, now and by later flights,

@@ -2,13 +2,12 @@
 //! and the grant that the last fetched values make. Which values those are is in the connection's record.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::fetched_facts::FetchedFacts;
 use super::oauth::OAuth;
 use super::{Grant, MintError, codec};
 use keyward_base::secret::Secret;
@@ -38,36 +37,6 @@ pub struct Fetched {
     pub grant: Box<Grant>,
     /// What is known of it.
     pub facts: FetchedFacts,
-}
-
-/// When values were fetched, and what for.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct FetchedFacts {
-    /// When they were fetched.
-    pub at: Timestamp,
-    /// When they are fetched again.
-    pub until: Timestamp,
-    /// Until then they are used while the source cannot be asked.
-    pub kept_until: Timestamp,
-    /// A digest of the references. With others, the values are not used.
-    pub references: String,
-    /// A digest of the sources' settings. With others, the values are fetched again.
-    pub sources: String,
-}
-
-impl FetchedFacts {
-    /// The facts of values that were fetched at `at`; `digests` of the references and of their sources.
-    pub fn new(at: Timestamp, ttl: Duration, keep: Duration, digests: (String, String)) -> Self {
-        let after = |from: Timestamp, rest| from.checked_add(rest).unwrap_or(Timestamp::MAX);
-        let until = after(at, ttl);
-        let (references, sources) = digests;
-        Self { at, until, kept_until: after(until, keep), references, sources }
-    }
-
-    /// Whether the values are those of these references and not too old.
-    pub fn may_be_used(&self, references: &str, now: Timestamp) -> bool {
-        self.references == references && now < self.kept_until
-    }
 }
 
 impl Fetched {

@@ -14,7 +14,8 @@ use serde_json::json;
 use super::error::SourceError;
 use super::request::{Ask, Requests, base};
 use keyward_model::{AwsService, AwsSource};
-use keyward_rules::inject::sign::aws_sigv4::{AwsKeys, Unsigned};
+use keyward_rules::inject::sign::aws_request::Unsigned;
+use keyward_rules::inject::sign::aws_sigv4::AwsKeys;
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 

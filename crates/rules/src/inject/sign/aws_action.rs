@@ -6,7 +6,7 @@
 
 use percent_encoding::percent_decode;
 
-use super::SignError;
+use super::error::SignError;
 
 const REFUSED: &[(&str, &[&str])] = &[
     (

@@ -14,7 +14,7 @@ use aws_sigv4::sign::v4::calculate_signature;
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use super::aws_sigv4::sha256_hex;
+use super::aws_names::sha256_hex;
 
 /// The largest chunk that is signed again: SDKs send 64 KiB to 1 MiB.
 pub const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -12,8 +12,9 @@ use aws_sigv4::sign::v4;
 use jiff::Timestamp;
 use percent_encoding::percent_encode;
 
-use super::SignError;
-use super::aws_sigv4::{AwsKeys, UNRESERVED, with_parameters};
+use super::aws_names::{UNRESERVED, with_parameters};
+use super::aws_sigv4::AwsKeys;
+use super::error::SignError;
 use keyward_base::host::Target;
 use keyward_base::secret::Secret;
 

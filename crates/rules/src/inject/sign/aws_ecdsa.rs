@@ -16,18 +16,14 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use super::SignError;
 use super::aws_chunks::{ChunkKey, ChunkSigner};
-use super::aws_signature::Place;
-use super::aws_sigv4::{
-    AwsRequest, CONTENT_SHA256, DATE, SECURITY_TOKEN, Signed, UNRESERVED, Unsigned, sha256_hex,
-    stamp, with_parameters,
+use super::aws_names::{ALGORITHM, REGION_SET};
+use super::aws_names::{
+    CONTENT_SHA256, DATE, SECURITY_TOKEN, UNRESERVED, sha256_hex, stamp, with_parameters,
 };
-
-pub(super) const ALGORITHM: &str = "AWS4-ECDSA-P256-SHA256";
-
-/// The regions, as names and patterns between commas.
-pub(super) const REGION_SET: HeaderName = HeaderName::from_static("x-amz-region-set");
+use super::aws_request::{AwsRequest, Signed, Unsigned};
+use super::aws_signature::Place;
+use super::error::SignError;
 
 /// What is left as it is in a path that is encoded once more.
 const PATH: &AsciiSet = &UNRESERVED.remove(b'/');

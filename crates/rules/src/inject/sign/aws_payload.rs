@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use http::header::HeaderMap;
 
-use super::SignError;
 use super::aws_action;
+use super::aws_names::{CONTENT_SHA256, sha256_hex};
 use super::aws_signature::Place;
-use super::aws_sigv4::{CONTENT_SHA256, sha256_hex};
+use super::error::SignError;
 
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 const CHUNKS: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";

@@ -9,9 +9,9 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
-use super::SignError;
-use super::aws_ecdsa;
-use super::aws_sigv4::EXPIRES_MAX;
+use super::aws_names;
+use super::aws_names::EXPIRES_MAX;
+use super::error::SignError;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
@@ -57,8 +57,8 @@ impl AgentSignature {
         let value = fields.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         match value.and_then(|value| value.split_once(' ')) {
             Some((ALGORITHM, parts)) => Self::in_field(parts, scope_in).map(Some),
-            Some((aws_ecdsa::ALGORITHM, parts)) => {
-                let set = fields.get(&aws_ecdsa::REGION_SET).and_then(|value| value.to_str().ok());
+            Some((aws_names::ALGORITHM, parts)) => {
+                let set = fields.get(&aws_names::REGION_SET).and_then(|value| value.to_str().ok());
                 Self::in_field(parts, |credential| scope_of_set(credential, set)).map(Some)
             }
             _ => Ok(None),
@@ -92,7 +92,7 @@ impl AgentSignature {
         let is_for_set = match value("X-Amz-Algorithm").as_deref() {
             None => return Ok(None),
             Some(ALGORITHM) => false,
-            Some(aws_ecdsa::ALGORITHM) => true,
+            Some(aws_names::ALGORITHM) => true,
             Some(_) => return Err(SignError::Unreadable("`X-Amz-Algorithm` is not known")),
         };
         let missing = |what| move || SignError::Unreadable(what);

@@ -3,58 +3,25 @@
 //!
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
 
-use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{
-    self, PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest,
-    SignatureLocation, SigningSettings, UriPathNormalizationMode,
-};
+use aws_sigv4::http_request::{self, SignableBody, SignableRequest};
 use aws_sigv4::sign::v4;
-use data_encoding::HEXLOWER;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::SignError;
 use super::aws_action;
 use super::aws_chunks::{ChunkKey, ChunkSigner};
 use super::aws_ecdsa;
 use super::aws_host::{multi_region_service, scope_of};
+use super::aws_names::{CONTENT_SHA256, DATE, stamp, with_parameters};
 use super::aws_payload::Payload;
+use super::aws_request::{AwsRequest, Signed, Unsigned};
 use super::aws_signature::{AgentSignature, Place, Regions};
+use super::error::SignError;
 use keyward_base::secret::Secret;
-
-/// SHA-256 of the body, or a word that says how it is signed.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html>
-pub(super) const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
-pub(super) const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
-pub(super) const DATE: HeaderName = HeaderName::from_static("x-amz-date");
-
-/// Fields that each signature writes; what the agent sent there is removed before.
-pub const FIELDS: [HeaderName; 4] =
-    [header::AUTHORIZATION, DATE, SECURITY_TOKEN, aws_ecdsa::REGION_SET];
-
-/// Parameters of a presigned URL, also of Signature Version 2, which boto3 still makes for S3: such a request is
-/// signed in its fields instead.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationQueryStringAuth>
-pub const PARAMETERS: [&str; 11] = [
-    "AWSAccessKeyId",
-    "Expires",
-    "Signature",
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-Region-Set",
-    "X-Amz-Security-Token",
-    "X-Amz-Signature",
-    "X-Amz-SignedHeaders",
-];
 
 /// Keys of an account, permanent or temporary.
 #[derive(Debug)]
@@ -69,43 +36,6 @@ pub struct AwsKeys {
     pub region: Option<Box<str>>,
     /// The service of requests that the agent does not sign.
     pub service: Option<Box<str>>,
-}
-
-/// What a request's signature covers.
-#[derive(Debug)]
-pub struct AwsRequest {
-    regions: Regions,
-    pub(super) service: Box<str>,
-    /// The fields that the agent signed; empty if it signed nothing.
-    signed: Vec<HeaderName>,
-    pub(super) place: Place,
-    payload: Payload,
-}
-
-/// A request without signature: what the upstream will receive.
-#[derive(Debug)]
-pub struct Unsigned<'a> {
-    /// The method.
-    pub method: &'a str,
-    /// Host and port, as in `Host`.
-    pub authority: &'a str,
-    /// Path and query, as on the wire.
-    pub path: &'a str,
-    /// The fields; the signature is added to them.
-    pub fields: &'a mut HeaderMap,
-    /// The body, if [`AwsRequest::needs_body`].
-    pub body: Option<&'a [u8]>,
-    /// The time of the signature.
-    pub now: Timestamp,
-}
-
-/// What is left to do after a request was signed.
-#[derive(Debug, Default)]
-pub struct Signed {
-    /// The new path and query, if the signature is in the query.
-    pub path: Option<String>,
-    /// Signs the chunks of the body.
-    pub chunks: Option<ChunkSigner>,
 }
 
 impl AwsKeys {
@@ -245,104 +175,3 @@ impl AwsKeys {
         Ok(Credentials::new(id, key, token, None, "keyward"))
     }
 }
-
-impl AwsRequest {
-    /// Whether the body must be read before the request is signed.
-    pub fn needs_body(&self) -> bool {
-        self.payload == Payload::Whole
-    }
-
-    /// If chunks are signed by Version 4A: whether a trailer follows them.
-    pub(super) const fn asymmetric_trailer(&self) -> Option<bool> {
-        match self.payload {
-            Payload::AsymmetricChunks { trailer } => Some(trailer),
-            _ => None,
-        }
-    }
-
-    fn settings(&self) -> SigningSettings {
-        let mut settings = SigningSettings::default();
-        // What is covered is chosen before.
-        settings.excluded_headers = None;
-        if self.is_s3() {
-            settings.percent_encoding_mode = PercentEncodingMode::Single;
-            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-        }
-        match self.place {
-            Place::Header if self.declares_payload() => {
-                settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-            }
-            Place::Header => {}
-            Place::Query { expires, .. } => {
-                settings.signature_location = SignatureLocation::QueryParams;
-                settings.expires_in = Some(expires);
-            }
-        }
-        settings
-    }
-
-    pub(super) fn is_s3(&self) -> bool {
-        self.service.starts_with("s3")
-    }
-
-    pub(super) fn declares_payload(&self) -> bool {
-        self.is_s3() || self.payload != Payload::Whole
-    }
-
-    /// The value that is signed for the body.
-    pub(super) fn payload(&self, body: Option<&[u8]>) -> Cow<'_, str> {
-        self.payload.value(body)
-    }
-
-    /// Names and values of the fields that are signed, beside those that the signature adds.
-    pub(super) fn covered(
-        &self,
-        fields: &HeaderMap,
-        authority: &str,
-    ) -> Result<Vec<(HeaderName, Box<str>)>, SignError> {
-        let is_header = matches!(self.place, Place::Header);
-        let is_wanted = |name: &HeaderName| match name.as_str() {
-            "host" => false,
-            "x-amz-content-sha256" => !is_header && self.signed.contains(name),
-            text if is_header && text.starts_with("x-amz-") => true,
-            _ if self.signed.is_empty() => *name == header::CONTENT_TYPE,
-            _ => self.signed.contains(name),
-        };
-        let mut covered = vec![(header::HOST, authority.into())];
-        for name in fields.keys().filter(|name| is_wanted(name)) {
-            let values: Result<Vec<&str>, _> =
-                fields.get_all(name).iter().map(HeaderValue::to_str).collect();
-            let joined = values.map_err(|_| SignError::Unsignable)?.join(",");
-            covered.push((name.clone(), joined.into()));
-        }
-        Ok(covered)
-    }
-}
-
-/// A time as signatures have it.
-pub(super) fn stamp(time: Timestamp) -> String {
-    time.strftime("%Y%m%dT%H%M%SZ").to_string()
-}
-
-/// SHA-256 in lower-case hexadecimal digits.
-pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    HEXLOWER.encode(&Sha256::digest(bytes))
-}
-
-/// Characters that are not encoded: RFC 3986 §2.3.
-pub(super) const UNRESERVED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-pub(super) fn with_parameters(path: &str, parameters: &[(&str, Cow<'static, str>)]) -> String {
-    let mut path = path.to_owned();
-    for (name, value) in parameters {
-        path.push(if path.contains('?') { '&' } else { '?' });
-        path.push_str(name);
-        path.push('=');
-        path.extend(percent_encode(value.as_bytes(), UNRESERVED));
-    }
-    path
-}
-
-/// The longest validity of a presigned URL: seven days.
-pub(super) const EXPIRES_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http_auth::{ChallengeRef, DigestClient, PasswordParams};
 use parking_lot::Mutex;
 
-use super::SignError;
+use super::error::SignError;
 use keyward_base::secret::Secret;
 
 /// The most hosts whose challenges are kept; each belongs to the connection's provider.

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use data_encoding::HEXLOWER;
 
-use super::SignError;
+use super::error::SignError;
 use super::jwt::KeyEncoding;
 use super::message::{Message, Values};
 

@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::SignError;
+use super::error::SignError;
 use super::jwt_key::{fingerprint, private_key};
 use super::message::{Message, Values};
 use crate::inject::json_template::JsonTemplate;

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::SignError;
+use super::error::SignError;
 
 const RSA: [Algorithm; 6] = [
     Algorithm::RS256,

@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use data_encoding::HEXLOWER;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::SignError;
 use super::azure;
+use super::azure::header_value;
+use super::error::SignError;
 use crate::inject::template::{Part, Template};
 use keyward_base::secret::Secret;
 
@@ -341,17 +342,6 @@ impl Piece {
 
 fn field<'a>(values: &Values<'a>, name: &str) -> Result<&'a Secret, SignError> {
     values.fields.get(name).ok_or(SignError::FieldMissing)
-}
-
-/// The values of a field, joined by commas; empty without one.
-pub(super) fn header_value(fields: &HeaderMap, name: &HeaderName) -> Result<String, SignError> {
-    // Without a body, libraries leave the length out, or write 0: signatures have neither.
-    if *name == header::CONTENT_LENGTH && fields.get(name).is_some_and(|length| length == "0") {
-        return Ok(String::new());
-    }
-    let values: Result<Vec<&str>, _> =
-        fields.get_all(name).iter().map(HeaderValue::to_str).collect();
-    Ok(values.map_err(|_| SignError::Unsignable)?.join(","))
 }
 
 #[cfg(test)]

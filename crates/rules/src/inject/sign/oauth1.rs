@@ -9,7 +9,7 @@ use http::header;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use super::SignError;
+use super::error::SignError;
 use super::hmac::HmacAlgorithm;
 use super::message::{RequestParts, Values};
 

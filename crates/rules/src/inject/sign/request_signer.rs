@@ -9,14 +9,14 @@ use data_encoding::HEXLOWER;
 use http::header::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 
-use super::SignError;
+use super::error::SignError;
 use super::hmac::HmacScheme;
 use super::jwt::JwtTemplate;
 use super::message::{Message, RequestParts, Values};
 use super::oauth1::OAuth1Scheme;
-use crate::inject::credential::Scoped;
 use crate::inject::names;
 use crate::inject::placement::{Location, Place};
+use crate::inject::scoped::Scoped;
 use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
 use keyward_base::secret::Secret;

@@ -13,8 +13,9 @@ use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
-use super::SignError;
-use super::aws_sigv4::{AwsKeys, Signed, Unsigned};
+use super::aws_request::{Signed, Unsigned};
+use super::aws_sigv4::AwsKeys;
+use super::error::SignError;
 use keyward_base::secret::Secret;
 
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -9,10 +9,11 @@ use http::HeaderMap;
 
 use super::naive::{Naive, Said, said};
 use super::samples::{Sample, agent_of};
-use crate::inject::credential::{Scoped, Write};
+use crate::inject::credential::Write;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
 use crate::inject::placement::Location;
+use crate::inject::scoped::Scoped;
 use crate::inject::template::{Encoding, Template};
 use crate::inject::write::{self, Head};
 use crate::policy::explain::RouteKind;

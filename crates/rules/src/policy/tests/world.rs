@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::Method;
 
 use super::samples::{Sample, agent_of};
-use crate::inject::credential::Scoped;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Core;
+use crate::inject::scoped::Scoped;
 use crate::inject::template::{Encoding, Template};
 use crate::policy::{
     Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Policy,

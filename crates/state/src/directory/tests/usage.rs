@@ -2,7 +2,8 @@
 
 use super::deliveries::Full;
 use super::*;
-use crate::observe::usage::{Usage, UsageHistory, UsageKey, UsageOf, UsageStep, UsageSum, Used};
+use crate::observe::usage::used::Used;
+use crate::observe::usage::{Usage, UsageHistory, UsageKey, UsageOf, UsageStep, UsageSum};
 
 impl World {
     fn key(&self, of: UsageOf) -> UsageKey {

@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Gauges, LabelledCounters, counted, gauge, with_samples};
+use super::families::{Gauges, LabelledCounters, counted, gauge, with_samples};
 
 /// State of the gateway.
 #[derive(Debug)]

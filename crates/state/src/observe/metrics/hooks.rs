@@ -3,7 +3,7 @@
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{LabelledCounters, counted, gauge, with_samples};
+use super::families::{LabelledCounters, counted, gauge, with_samples};
 
 /// Hooks of all organisations.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{LabelledCounters, counted, with_samples};
+use super::families::{LabelledCounters, counted, with_samples};
 
 /// Sources with samples of their own; the oldest of the others has the label `other`.
 const SOURCES_MAX: usize = 100;

@@ -2,7 +2,7 @@
 
 use prometheus_client::registry::Registry;
 
-use super::{LabelledCounters, counted, with_samples};
+use super::families::{LabelledCounters, counted, with_samples};
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

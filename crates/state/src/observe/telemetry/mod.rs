@@ -4,6 +4,7 @@
 mod attributes;
 mod export;
 mod log_records;
+mod settings;
 mod span;
 mod trace_context;
 
@@ -16,26 +17,10 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 pub use self::export::{Exportable, LogRecord, Rejected, Resource, Span};
 pub(super) use self::log_records::LogRecords;
+pub use self::settings::TelemetrySettings;
 pub use self::span::{ExchangeTrace, FinishedExchange, OutgoingTrace};
 use super::metrics::Metrics;
 pub use super::metrics::Signal;
-
-/// What is recorded.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TelemetrySettings {
-    /// The collector, for people.
-    pub endpoint: String,
-    /// Whether exchanges leave spans.
-    pub traces: bool,
-    /// Whether the log is exported.
-    pub logs: bool,
-    /// The share of traces that are recorded, of those that begin here.
-    pub sample: f64,
-    /// Whether upstreams get the trace's context.
-    pub propagate: bool,
-    /// How many spans, and how many log records, may wait.
-    pub queue_max: usize,
-}
 
 /// The queues of an exporter.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use tokio::time::{Duration, Instant};
 
-use super::TelemetrySettings;
 use super::attributes::{number, text};
+use super::settings::TelemetrySettings;
 use super::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceContext, is_valid_state};
 use crate::observe::event::{Event, Outcome};
 

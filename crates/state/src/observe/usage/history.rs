@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::latency::LatencyCounts;
-use super::{Remaining, Used};
+use super::used::{Remaining, Used};
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 
 /// Whose usage is counted.

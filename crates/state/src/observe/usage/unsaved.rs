@@ -123,7 +123,7 @@ fn add(unsaved: &mut HashMap<UsageKey, Unsaved>, key: UsageKey, at: Timestamp, s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::usage::Used;
+    use crate::observe::usage::used::Used;
     use keyward_base::id::{AgentId, ConnectionId, TokenId};
 
     struct World {

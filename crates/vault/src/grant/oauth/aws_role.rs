@@ -18,7 +18,8 @@ use super::params::Params;
 use super::request_context::RequestContext;
 use super::{Tokens, missing, reply};
 use keyward_base::secret::Secret;
-use keyward_rules::inject::sign::aws_sigv4::{AwsKeys, Unsigned};
+use keyward_rules::inject::sign::aws_request::Unsigned;
+use keyward_rules::inject::sign::aws_sigv4::AwsKeys;
 
 /// The region of STS if the connection names none.
 const REGION: &str = "us-east-1";

@@ -10,7 +10,6 @@ use oauth2::{
     ExtraDeviceAuthorizationFields, Scope,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
 use super::Tokens;
 use super::failure::{ActingParty, ErrorCode, Failure, typed};
@@ -25,12 +24,6 @@ const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// RFC 8628 §3.5: `slow_down` adds this to the interval permanently.
 pub const SLOW_DOWN: Duration = Duration::from_secs(5);
-
-/// Default lifetime of a code.
-const LIFE: Duration = Duration::from_secs(600);
-
-/// Longest code or address, in bytes.
-const TEXT_BYTES_MAX: usize = 2 * 1024;
 
 /// A started device flow. It must not reach agents: the person who enters the code connects an account.
 #[derive(Clone, Debug)]
@@ -92,36 +85,6 @@ pub async fn device_start(ask: &RequestContext<'_>) -> Result<Device, Failure> {
         expires: codes.extra_fields().expires,
         interval: Duration::from_millis(codes.extra_fields().interval_ms),
     })
-}
-
-/// A response of a device endpoint as the `oauth2` crate parses it.
-///
-/// # Errors
-/// When it has no codes, or no address where the code is entered.
-pub(super) fn codes(
-    ask: &RequestContext<'_>,
-    object: &Map<String, Value>,
-) -> Result<Value, Failure> {
-    let text = |name: &str| {
-        let text = object.get(name).and_then(Value::as_str)?;
-        let fits = (1..=TEXT_BYTES_MAX).contains(&text.len());
-        (fits && !text.chars().any(char::is_control)).then(|| text.to_owned())
-    };
-    let missing = || Failure::unreadable("the answer is not that of a device endpoint");
-    // Google used `verification_url` before RFC 8628.
-    let uri = text("verification_uri").or_else(|| text("verification_url"));
-    let uri = uri.filter(|uri| uri.starts_with("https://") || ask.settings.insecure_loopback);
-    let life = reply::duration(object.get("expires_in")).unwrap_or(LIFE);
-    let interval = reply::duration(object.get("interval")).unwrap_or(ask.settings.device_interval);
-    Ok(json!({
-        "device_code": text("device_code").ok_or_else(missing)?,
-        "user_code": text("user_code").ok_or_else(missing)?,
-        "verification_uri": uri.ok_or_else(missing)?,
-        "verification_uri_complete": text("verification_uri_complete"),
-        "expires_in": life.as_secs(),
-        "expires": ask.now.checked_add(life).map_err(|_| missing())?,
-        "interval_ms": u64::try_from(interval.as_millis()).map_err(|_| missing())?,
-    }))
 }
 
 /// RFC 8628 §3.4: one poll. The `oauth2` crate can only poll until the end, but our polls continue after a

@@ -7,6 +7,7 @@ mod assertion;
 pub(in crate::grant) mod aws_role;
 mod client;
 mod device;
+mod endpoint_replies;
 mod failure;
 mod imported;
 mod metadata;

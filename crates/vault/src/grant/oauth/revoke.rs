@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, header};
 use oauth2::{
     AccessToken, RefreshToken, RequestTokenError, RevocationErrorResponseType as ErrorType,
     RevocationUrl, StandardRevocableToken as Revocable7009,
@@ -12,9 +12,9 @@ use oauth2::{
 use serde_json::json;
 
 use super::client::Proof;
+use super::endpoint_replies::judged;
 use super::failure::{Failure, bad_endpoint};
 use super::params::Params;
-use super::reply::ReplyContext;
 use super::request_context::RequestContext;
 use super::requests::bearer;
 use super::transport::{Endpoint, Transport, client, text};
@@ -158,20 +158,6 @@ fn square(ask: &RequestContext<'_>) -> Result<Proof, Failure> {
     let mut value = value.map_err(|_| Failure::unreadable("the secret cannot be sent"))?;
     value.set_sensitive(true);
     Ok(Proof { authorization: Some(value), identity: None })
-}
-
-/// 2xx without an error. An unknown token counts as revoked: GitHub says 404 where RFC 7009 §2.2 says 200.
-pub(super) fn judged(reading: &ReplyContext<'_>, answer: &Response<Bytes>) -> Result<(), Failure> {
-    let is_gone = reading.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
-    let is_plain =
-        super::reply::object(answer.body()).is_none_or(|body| super::reply::error(&body).is_none());
-    match is_gone || answer.status().is_success() && is_plain {
-        true => Ok(()),
-        false => match reading.object(answer) {
-            Err(failure) => Err(failure),
-            Ok(_) => Err(Failure::unreadable("the provider did not confirm the revocation")),
-        },
-    }
 }
 
 #[cfg(test)]

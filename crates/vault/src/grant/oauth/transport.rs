@@ -19,11 +19,11 @@ use parking_lot::Mutex;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::endpoint_replies;
 use super::failure::{Failure, bad_endpoint};
 use super::params::Params;
 use super::reply::{self, Reply};
 use super::request_context::RequestContext;
-use super::{device, revoke};
 use keyward_base::secret::Secret;
 use keyward_net::call::Bounds;
 
@@ -98,8 +98,12 @@ impl<'a> Transport<'a> {
             None => {
                 let body = match self.endpoint {
                     Endpoint::Token => reading.token_reply(answer)?,
-                    Endpoint::Device => device::codes(self.ask, &reading.object(answer)?)?,
-                    Endpoint::Revocation => revoke::judged(&reading, answer).map(|()| json!({}))?,
+                    Endpoint::Device => {
+                        endpoint_replies::codes(self.ask, &reading.object(answer)?)?
+                    }
+                    Endpoint::Revocation => {
+                        endpoint_replies::judged(&reading, answer).map(|()| json!({}))?
+                    }
                 };
                 (StatusCode::OK, body)
             }

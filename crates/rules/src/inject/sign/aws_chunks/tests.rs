@@ -5,9 +5,10 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::SignError;
-use super::super::aws_sigv4::{AwsKeys, Signed, Unsigned};
+use super::super::aws_sigv4::AwsKeys;
 use super::*;
+use crate::inject::sign::aws_request::{Signed, Unsigned};
+use crate::inject::sign::error::SignError;
 use keyward_base::secret::Secret;
 
 const CHUNKS: &str = "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD";

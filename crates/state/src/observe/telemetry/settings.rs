@@ -1,0 +1,18 @@
+//! What is recorded of exchanges and of the log.
+
+/// What is recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TelemetrySettings {
+    /// The collector, for people.
+    pub endpoint: String,
+    /// Whether exchanges leave spans.
+    pub traces: bool,
+    /// Whether the log is exported.
+    pub logs: bool,
+    /// The share of traces that are recorded, of those that begin here.
+    pub sample: f64,
+    /// Whether upstreams get the trace's context.
+    pub propagate: bool,
+    /// How many spans, and how many log records, may wait.
+    pub queue_max: usize,
+}

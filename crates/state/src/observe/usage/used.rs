@@ -1,0 +1,90 @@
+//! What one exchange adds to the usage.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::history::{UsageKey, UsageOf};
+use super::recent::{Recent, RecentPlace};
+use keyward_base::codes::Code;
+use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
+
+/// The counted properties of one exchange.
+#[derive(Debug)]
+pub struct Used<'a> {
+    /// The organisation of the agent or person.
+    pub org: Option<&'a OrgId>,
+    /// The permitted connection.
+    pub connection: Option<&'a ConnectionId>,
+    /// The agent; `None` for a person.
+    pub agent: Option<&'a AgentId>,
+    /// The token used for authentication.
+    pub token: Option<&'a TokenId>,
+    /// When it began.
+    pub at: Timestamp,
+    /// The status of the response.
+    pub status: Option<u16>,
+    /// The code, if Keyward refused.
+    pub code: Option<Code>,
+    /// Whether it ended before the end of the response, without a refusal.
+    pub aborted: bool,
+    /// Time until the upstream's response began.
+    pub waited: Option<Duration>,
+    /// Body bytes from the agent, and to it.
+    pub bytes: (u64, u64),
+    /// The provider's rate limit, from the response.
+    pub limit: Option<Remaining>,
+}
+
+/// A provider's rate limit, as its response reports it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Remaining {
+    /// Remaining requests.
+    pub remaining: u64,
+    /// Total requests per period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// When it was reported.
+    pub at: Timestamp,
+}
+
+impl Used<'_> {
+    /// Adds the exchange to a sum of [`Recent`].
+    pub(super) fn count_in(
+        &self,
+        recent: &mut Recent,
+        place: &mut RecentPlace,
+        of: impl FnOnce() -> UsageOf,
+    ) {
+        if let Some(org) = self.org {
+            recent.at(place, || UsageKey { org: org.clone(), of: of() }).count(self);
+        }
+    }
+
+    /// An exchange of which nothing but the begin is known.
+    #[cfg(test)]
+    pub(crate) fn begun(at: Timestamp) -> Self {
+        Self {
+            org: None,
+            connection: None,
+            agent: None,
+            token: None,
+            at,
+            status: None,
+            code: None,
+            aborted: false,
+            waited: None,
+            bytes: (0, 0),
+            limit: None,
+        }
+    }
+}
+
+impl Remaining {
+    /// The one that was reported last.
+    pub(super) fn newer(own: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let at = |it: Option<Self>| it.map(|it| it.at);
+        if at(other) > at(own) { other } else { own }
+    }
+}

@@ -1,0 +1,67 @@
+//! Rules of the configuration, and the other inputs of a policy.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::error::RulebookError;
+use super::names::Names;
+use crate::directory::View;
+use keyward_base::id::OrgId;
+use keyward_model::RuleSpec;
+use keyward_rules::policy::DefaultAction;
+use keyward_rules::provider::Catalogue;
+
+/// A rule as written in the configuration, with names instead of ids.
+#[derive(Clone, Debug)]
+pub struct PlacedRule {
+    /// The org that it applies to.
+    pub org: OrgId,
+    /// What a person gave. Its name is shown in audit events and refusals; by default its place is.
+    pub spec: RuleSpec,
+    /// The place in the configuration, for errors: `keyward.yaml:12: rules[3]`.
+    pub place: String,
+}
+
+impl PlacedRule {
+    /// As audit, explain and refusals name it.
+    pub fn label(&self) -> String {
+        format!("file:{}", self.spec.name.as_ref().unwrap_or(&self.place))
+    }
+}
+
+impl Deref for PlacedRule {
+    type Target = RuleSpec;
+
+    fn deref(&self) -> &RuleSpec {
+        &self.spec
+    }
+}
+
+/// The inputs of a policy apart from the directory. Immutable; replaced as a whole.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) default: DefaultAction,
+    pub(super) rules: Arc<[PlacedRule]>,
+    pub(super) hostless_rules_max: usize,
+}
+
+impl Sources {
+    /// The inputs of a configuration. `catalogue`: the providers that its connections may use.
+    pub fn new(
+        catalogue: Arc<Catalogue>,
+        default: DefaultAction,
+        rules: Vec<PlacedRule>,
+        hostless_rules_max: usize,
+    ) -> Self {
+        Self { catalogue, default, rules: rules.into(), hostless_rules_max }
+    }
+
+    /// Checks whether the rules compile with the agents, connections, stored rules and own providers of a view.
+    ///
+    /// # Errors
+    /// All errors.
+    pub fn check(&self, view: &View) -> Result<(), Vec<RulebookError>> {
+        self.judged(Names { catalogue: &self.catalogue, view }).map(drop)
+    }
+}

@@ -1,0 +1,29 @@
+//! A rule as it is written, from the configuration or from the store.
+
+use super::placed_rule::PlacedRule;
+use keyward_base::id::{OrgId, RuleId};
+use keyward_model::{Record, Rule as Stored, RuleSpec};
+
+/// A rule as it is written, with its label and its place for errors.
+#[derive(Clone, Debug)]
+pub(super) struct RuleText<'a> {
+    pub(super) id: RuleId,
+    pub(super) org: &'a OrgId,
+    pub(super) spec: &'a RuleSpec,
+    pub(super) place: String,
+}
+
+impl<'a> RuleText<'a> {
+    /// Of a stored rule.
+    pub(super) fn stored(record: &'a Record<Stored>) -> Self {
+        let (id, place) = (RuleId::new(record.label()), format!("rule `{}`", record.name()));
+        Self { id, org: &record.org, spec: &record.spec, place }
+    }
+}
+
+impl<'a> From<&'a PlacedRule> for RuleText<'a> {
+    fn from(rule: &'a PlacedRule) -> Self {
+        let (id, place) = (RuleId::new(rule.label()), rule.place.clone());
+        Self { id, org: &rule.org, spec: &rule.spec, place }
+    }
+}

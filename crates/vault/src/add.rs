@@ -1,0 +1,131 @@
+//! Connections that are added or replaced, with the fields that their owner gives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::VaultError;
+use super::record::{Header, NewRow};
+use super::{NewConnection, Vault, grants, method, record, references};
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::secret::Secret;
+use keyward_base::settings::Settings;
+use keyward_model::{ConnectionFacts, ConnectionSpec, ConnectionState, Record};
+use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
+use keyward_state::directory::ConnectionRecord;
+use keyward_state::store::{Expect, Table};
+
+impl Vault {
+    /// Whether [`Vault::add`] would accept these fields, given `catalogue`.
+    ///
+    /// # Errors
+    /// When provider, variables or fields do not fit.
+    pub fn check(
+        catalogue: &Catalogue,
+        new: &NewConnection,
+        mut fields: BTreeMap<String, Secret>,
+    ) -> Result<(), VaultError> {
+        let (provider, auth) = method(catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
+        let mut variables = new.spec.variables.clone();
+        provider.expand_url(&mut variables, &mut fields)?;
+        provider.instantiate(auth, &variables)?;
+        fitting(provider, &new.spec.settings)?;
+        references::grant_of(auth, &new.spec.references, fields)?;
+        Ok(())
+    }
+
+    /// Validates, seals the grant, then stores the record. Both are durable when this returns.
+    ///
+    /// # Errors
+    /// When provider, variables or fields do not fit, the name is taken, or the store fails.
+    pub async fn add(
+        &self,
+        new: NewConnection,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        self.add_with(new, fields, false).await
+    }
+
+    pub(super) async fn add_with(
+        &self,
+        mut new: NewConnection,
+        mut fields: BTreeMap<String, Secret>,
+        untested: bool,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let catalogue = self.catalogue(&new.org);
+        let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
+        provider.expand_url(&mut new.spec.variables, &mut fields)?;
+        provider.instantiate(auth, &new.spec.variables)?;
+        fitting(provider, &new.spec.settings)?;
+        let grant = references::grant_of(auth, &new.spec.references, fields)?;
+        self.check_references(&new.org, &new.spec.references)?;
+        let mut record = self.new_record(new, auth);
+        if untested {
+            record.facts.state = ConnectionState::Draft { failure: None };
+        }
+        let header = Header { given: grants::given(&grant), untested, ..Header::of(&record) };
+        let key = record::key(&record.org, &record.id);
+        let row = NewRow { header, grants: grant.encode() };
+        self.write(&record.org, &record.id, row, None).await?;
+        match self.directory.add_connection(record).await {
+            Ok(record) => Ok(record),
+            Err(refused) => {
+                self.store.delete(Table::Grants, &key, Expect::Any).await?;
+                Err(refused.into())
+            }
+        }
+    }
+
+    pub(super) fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {
+        let NewConnection { org, spec, owner, visibility, managed_by } = new;
+        let spec = ConnectionSpec { auth: Some(auth.id.clone()), ..spec };
+        let facts = ConnectionFacts { owner, visibility, ..ConnectionFacts::default() };
+        Record::new(&org, managed_by, spec, facts, self.clock.now())
+    }
+
+    /// Whether a connection of the provider may have these settings.
+    ///
+    /// # Errors
+    /// When a field of the settings is one that the provider authenticates with, or a setting has no effect.
+    pub fn check_settings(
+        &self,
+        org: &OrgId,
+        provider: &str,
+        settings: &Settings,
+    ) -> Result<(), VaultError> {
+        let catalogue = self.catalogue(org);
+        let (provider, _) = method(&catalogue, provider, None)?;
+        fitting(provider, settings)
+    }
+
+    /// Rotates the grant if `fields` differ from the given ones; the old grant is kept for a while. Returns
+    /// whether they differ. Tokens that were renewed meanwhile stay.
+    ///
+    /// # Errors
+    /// As [`Vault::add`].
+    pub async fn replace(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<bool, VaultError> {
+        let connection = self.connection(org, id)?;
+        let catalogue = self.catalogue(&connection.org);
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
+        let grant = references::grant_of(auth, &connection.references, fields)?;
+        self.put_declared(&connection, &grant).await
+    }
+}
+
+pub(super) fn fitting(provider: &Provider, settings: &Settings) -> Result<(), VaultError> {
+    if let Some(name) = settings.without_effect(provider.protocol) {
+        let provider = provider.id.to_string();
+        return Err(VaultError::SettingWithoutEffect { name, provider });
+    }
+    match settings.headers.names().find(|name| provider.clears.covers(name)) {
+        None => Ok(()),
+        Some(name) => Err(VaultError::SettingsField {
+            name: name.to_string(),
+            provider: provider.id.to_string(),
+        }),
+    }
+}

@@ -1,0 +1,52 @@
+//! Fetches of the secrets of apps by reference: one at a time for each app, with a pause after a failure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+
+use super::backoff::Backoff;
+use keyward_base::id::AppId;
+
+/// Fetches for apps. Bounded by the number of apps with references.
+#[derive(Debug, Default)]
+pub(super) struct AppFetches(pub(super) Mutex<HashMap<AppId, Arc<AppFetch>>>);
+
+/// Fetches for one app.
+#[derive(Debug, Default)]
+pub(super) struct AppFetch {
+    /// The number of fetches that began.
+    pub(super) begun: AtomicU64,
+    /// Held while a fetch runs, or while the app's row is written.
+    pub(super) turn: tokio::sync::Mutex<Turn>,
+}
+
+/// The results of fetches.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// The number of the last fetch that succeeded.
+    pub(super) fetched: u64,
+    pub(super) backoff: Backoff,
+}
+
+impl AppFetches {
+    pub(super) fn of(&self, app: &AppId) -> Arc<AppFetch> {
+        self.0.lock().entry(app.clone()).or_default().clone()
+    }
+
+    pub(super) fn known(&self, app: &AppId) -> Option<Arc<AppFetch>> {
+        self.0.lock().get(app).cloned()
+    }
+
+    pub(super) fn forget(&self, app: &AppId) {
+        self.0.lock().remove(app);
+    }
+}
+
+impl AppFetch {
+    /// Waits for the fetch that runs.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, Turn> {
+        self.turn.lock().await
+    }
+}

@@ -1,0 +1,76 @@
+//! The metadata of issuers in memory, and the pauses after failures.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::backoff::Backoff;
+use crate::grant::oauth::{Metadata, MetadataError};
+use keyward_base::time::Moment;
+use keyward_base::tokens::TokenSettings;
+
+/// Most cached issuers.
+const KEPT_MAX: usize = 256;
+
+/// All issuers whose metadata was read.
+#[derive(Debug)]
+pub(super) struct Issuers(pub(super) Mutex<LruCache<String, Arc<Issuer>>>);
+
+#[derive(Debug, Default)]
+pub(super) struct Issuer {
+    /// Held while the metadata is read.
+    pub(super) reading: tokio::sync::Mutex<()>,
+    pub(super) state: Mutex<IssuerState>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct IssuerState {
+    pub(super) read: Option<(Timestamp, Arc<Metadata>)>,
+    /// Number and error of failures: callers that waited for a reader share its failure.
+    pub(super) failures: u64,
+    pub(super) failed: Option<Arc<MetadataError>>,
+    pub(super) backoff: Backoff,
+}
+
+impl Default for Issuers {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(NonZeroUsize::new(KEPT_MAX).expect("not zero"))))
+    }
+}
+
+impl Issuers {
+    pub(super) fn issuer(&self, issuer: &str) -> Arc<Issuer> {
+        self.0.lock().get_or_insert(issuer.to_owned(), Arc::default).clone()
+    }
+}
+
+impl Issuer {
+    /// The metadata that was read recently.
+    pub(super) fn known(&self, now: Timestamp, settings: &TokenSettings) -> Option<Arc<Metadata>> {
+        let age = SignedDuration::try_from(settings.metadata_age_max);
+        let age = age.unwrap_or(SignedDuration::MAX);
+        let state = self.state.lock();
+        let (read, metadata) = state.read.as_ref()?;
+        (now.duration_since(*read) < age).then(|| metadata.clone())
+    }
+
+    pub(super) fn failures(&self) -> u64 {
+        self.state.lock().failures
+    }
+
+    /// The rest of the pause after the last failure, with the failure.
+    pub(super) fn paused(&self, now: Moment) -> Option<(Duration, Arc<MetadataError>)> {
+        let state = self.state.lock();
+        Some((state.backoff.rest(now)?, state.failed.clone()?))
+    }
+
+    /// The failure of the reader that this caller waited for.
+    pub(super) fn failed_since(&self, failures: u64) -> Option<Arc<MetadataError>> {
+        let state = self.state.lock();
+        state.failed.clone().filter(|_| state.failures > failures)
+    }
+}

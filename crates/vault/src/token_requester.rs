@@ -1,0 +1,38 @@
+//! What sends the token requests of the vault.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use keyward_net::call::HttpClient;
+
+/// Sends token requests of the vault; empty until the network is configured.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TokenRequester(pub(super) Arc<ArcSwapOption<RequestSender>>);
+
+/// The client for token requests.
+#[derive(Debug)]
+pub(super) struct RequestSender {
+    pub(super) caller: Arc<HttpClient>,
+    /// The scripted responses of a test.
+    #[cfg(test)]
+    pub(super) script: Option<crate::tests::simulation::Script>,
+}
+
+impl TokenRequester {
+    /// Sets the client.
+    pub fn calls(&self, caller: Arc<HttpClient>) {
+        let by = RequestSender {
+            caller,
+            #[cfg(test)]
+            script: None,
+        };
+        self.0.store(Some(Arc::new(by)));
+    }
+
+    /// Sets the client and the scripted responses.
+    #[cfg(test)]
+    pub fn scripted(&self, caller: Arc<HttpClient>, script: crate::tests::simulation::Script) {
+        self.0.store(Some(Arc::new(RequestSender { caller, script: Some(script) })));
+    }
+}
