@@ -141,18 +141,16 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
     let socket = admin_socket(&config, &mut sockets).await?;
-    let ends = Ends::default();
-    let upstream = UpstreamSettings::load(&config)?;
+    let (ends, upstream) = (Ends::default(), UpstreamSettings::load(&config)?);
     services.telemetry.begin(&config, verbosity.as_ref())?;
     let (gateway, links) = serving(&config, &services, &upstream, &audit, ends.subscribe())?;
     let cores = start_cores(&gateway)?;
     let (proxy_addrs, locations) = (bound.proxy_addrs(), bound.locations(&config));
-    let last = watch::Sender::new(None);
+    let (last, mut tasks) = (watch::Sender::new(None), AdminTasks::new());
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
     let deps = control_plane(&services, &gateway, &audit, changes.clone());
     let admin = Admin::serving(deps, ends.stop.subscribe(), locations.clone(), reloads.clone());
-    let mut tasks = AdminTasks::new();
     limit_exchange::start(&services, &mut tasks).await?;
     let access = admin_access(&config, bound.admin_addr);
     tasks.serve_network((bound.admin, bound.admin_tls), &admin, access, &services);
@@ -272,7 +270,9 @@ pub async fn serve(
     running.take_over();
     announce(&running);
     running.manager.ready();
-    unkept.map(kept_providers::keep);
+    if let Some(unkept) = unkept {
+        kept_providers::keep(unkept);
+    }
     let offered = running.hand_over.take();
     let successor = tokio::select! {
         () = stop_signal(&mut terminate, &mut interrupt) => None,

@@ -209,7 +209,9 @@ impl Reloader {
         }
         let files = config.files();
         self.watched(move |watched| watched.rests_on(files)).await;
-        kept_providers::unkept(&config).map(kept_providers::keep);
+        if let Some(unkept) = kept_providers::unkept(&config) {
+            kept_providers::keep(unkept);
+        }
         Ok(self.warnings(&config))
     }
 

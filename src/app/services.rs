@@ -387,6 +387,14 @@ impl Opened {
         Rulebook::new(self.sources(config, rules), self.directory.clone())
     }
 
+    /// Gives the vault its client and settings.
+    fn set_vault(&self, config: &Config, caller: Arc<HttpClient>) {
+        self.vault.use_client(caller);
+        self.vault.keep_at_most(config.limits.cached_credentials_max);
+        self.vault.follow_settings(config.oauth.clone());
+        self.vault.rotate_by(config.rotation.clone());
+    }
+
     fn finish(
         self,
         config: &Config,
@@ -396,11 +404,8 @@ impl Opened {
         let Place { own, public_url, hooks_url, client_secret } = place;
         let dialler = Arc::new(dialler(config, own));
         let caller = Arc::new(HttpClient::new(dialler.clone(), trusted(config)?));
-        self.vault.use_client(caller.clone());
         self.events.use_client(caller.clone());
-        self.vault.keep_at_most(config.limits.cached_credentials_max);
-        self.vault.follow_settings(config.oauth.clone());
-        self.vault.rotate_by(config.rotation.clone());
+        self.set_vault(config, caller.clone());
         self.inbox.serve(caller.clone(), hooks_url.unwrap_or_else(|| public_url.clone()));
         let flows = Flows::new(oauth::Parts {
             store: self.store,

@@ -85,9 +85,7 @@ use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
 use keyward_base::rotation::RotationSettings;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
-use keyward_model::{
-    BindTerms, ConnectionSpec, ManagedBy, Visibility,
-};
+use keyward_model::{BindTerms, ConnectionSpec, ManagedBy, Visibility};
 use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::crypto::keyring::Keyring;

@@ -297,8 +297,10 @@ impl ConnectionUse {
 mod tests {
     use std::sync::Arc;
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
+    use keyward_base::codes::Code;
 
     fn used<'a>(connection: &'a ConnectionId, agent: &'a AgentId) -> Used<'a> {
         Used {

@@ -427,7 +427,7 @@ pub(super) mod samples {
 
     use jiff::Timestamp;
 
-    use super::placed_rule::PlacedRule;
+    use super::super::PlacedRule;
     use super::*;
     use crate::directory::{BindingRecord, ManagedBy};
     use keyward_base::agent::Agent;

@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use super::*;
 use crate::crypto::keyring::Keyring;
-use crate::directory::{ConnectionRecord, ConnectionState, ManagedBy};
+use crate::directory::{ConnectionRecord, ConnectionState, ManagedBy, View};
 use crate::rulebook::facts::samples::{Samples, placed, text};
 use crate::store::memory::MemoryStore;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, ConnectionId, TokenId};
 use keyward_base::pattern::DecodedPath;
 use keyward_base::time::Clock;
-use keyward_model::{AgentFacts, AgentSpec, RuleFacts};
+use keyward_model::{AgentFacts, AgentSpec, RuleFacts, RuleSpec};
 use keyward_rules::git_push::RequestedPush;
 use keyward_rules::graphql::RequestedOperations;
 use keyward_rules::policy::explain::ActionKind;
+use keyward_rules::provider::Catalogue;
 
 fn sources(rules: Vec<RuleSpec>) -> Arc<Sources> {
     let catalogue = Arc::new(Catalogue::built_in());

@@ -346,6 +346,8 @@ fn field<'a>(values: &Values<'a>, name: &str) -> Result<&'a Secret, SignError> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn fields(pairs: &[(&str, &str)]) -> BTreeMap<String, Secret> {

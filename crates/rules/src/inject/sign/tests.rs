@@ -62,7 +62,7 @@ impl Example<'_> {
         let (path, query) = self.path.split_once('?').unwrap_or((self.path, ""));
         let plan = keys.read(self.host, &self.fields, Some(query))?;
         assert_eq!(plan.needs_body(), self.body.is_some());
-        super::aws_sigv4::FIELDS.iter().for_each(|name| drop(self.fields.remove(name)));
+        super::aws_names::FIELDS.iter().for_each(|name| drop(self.fields.remove(name)));
         let left: Vec<&str> = query
             .split('&')
             .filter(|pair| !pair.starts_with("X-Amz-") && !pair.is_empty())

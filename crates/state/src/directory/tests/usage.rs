@@ -2,8 +2,7 @@
 
 use super::deliveries::Full;
 use super::*;
-use crate::observe::usage::used::Used;
-use crate::observe::usage::{Usage, UsageHistory, UsageKey, UsageOf, UsageStep, UsageSum};
+use crate::observe::usage::{Usage, UsageHistory, UsageKey, UsageOf, UsageStep, UsageSum, Used};
 
 impl World {
     fn key(&self, of: UsageOf) -> UsageKey {
