@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::rotation::new;
 use crate::*;
+use keyward_base::secret::Secret;
+use keyward_model::ConnectionState;
 use keyward_state::directory::BrokenReason;
 use keyward_state::store::memory::MemoryStore;
 

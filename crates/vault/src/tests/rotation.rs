@@ -9,6 +9,8 @@ use crate::grant::Grant;
 use crate::keys::{Home, Keys};
 use crate::*;
 use keyward_base::id::FlowId;
+use keyward_base::secret::Secret;
+use keyward_model::ConnectionState;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Lease, Row, Snapshot, StoreError, Version};
 
