@@ -44,8 +44,7 @@ pub(crate) enum Command {
 pub(crate) struct Add {
     /// letters, digits, - _ .
     name: String,
-    /// 127.0.0.1:PORT, [::1]:PORT (port 0: any free one, another one at each start), or unix:NAME: a socket in the folder
-    /// `databases` of the data directory
+    /// 127.0.0.1:PORT or [::1]:PORT, port 0 for any; unix:NAME in the data directory
     #[arg(long, value_name = "PLACE")]
     at: String,
     #[command(flatten)]
