@@ -48,11 +48,6 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "a test of a connection asks each protocol, which answers with the facts of the test",
     ),
     (
-        "crates/hooks/src",
-        "challenge fetched/mod fetched/paypal fetched/plaid fetched/pubsub fetched/sns scheme verify written",
-        "`Scheme` is an enum of ways, and each way's file reads its part of `Scheme`",
-    ),
-    (
         "crates/inbox/src",
         "accept fetched lib queue",
         "`Inbox` owns its queue and keys, whose files extend `Inbox` by methods",
@@ -88,23 +83,6 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "a form is one kind of body, and fails with the error of bodies",
     ),
     (
-        "crates/rules/src/inject",
-        "credential json_template sign/aws_action sign/aws_chunks sign/aws_ecdsa sign/aws_payload \
-         sign/aws_signature sign/aws_sigv4 sign/azure sign/digest sign/hmac sign/jwt sign/jwt_key \
-         sign/message sign/mod sign/oauth1 sign/request_signer",
-        "`Signer` is an enum of schemes, and each scheme fails with the error beside it",
-    ),
-    (
-        "crates/rules/src/policy",
-        "allow bindings compile mod reason rule slots",
-        "`Policy` is compiled from rules, and compiled rules decide with types of `Policy`",
-    ),
-    (
-        "crates/rules/src/policy",
-        "branches decide",
-        "a decision about a push evaluates the branches of a rule as the decision does",
-    ),
-    (
         "crates/rules/src/provider",
         "actions check_auth check_minted check_oauth check_test_request database form graphql kinds mod \
          oauth own_hosts placing schema scope_words session",
@@ -137,48 +115,9 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "a check runs its steps one by one, and the steps add to the check's report",
     ),
     (
-        "crates/state/src/observe",
-        "usage usage/history usage/recent usage/unsaved",
-        "`Usage` owns its histories, whose files count what `Usage` names",
-    ),
-    (
-        "crates/state/src/observe",
-        "metrics metrics/health metrics/hooks metrics/sources metrics/telemetry",
-        "`Metrics` has a group of counters of each part, made with the constructors beside it",
-    ),
-    (
-        "crates/state/src/observe/telemetry",
-        "mod span",
-        "a trace makes spans, which are exported as the settings of telemetry say",
-    ),
-    (
         "crates/state/src/rulebook",
         "account facts limits names plugins sessions",
         "facts of connections are indexed by kind, and each index is built from all facts",
-    ),
-    (
-        "crates/state/src/rulebook",
-        "actions compiled mod resolve",
-        "`Rulebook` holds the compiled policy, which is resolved from the rules of `Rulebook`",
-    ),
-    (
-        "crates/state/src/store",
-        "sled sled/commit",
-        "the store owns its commits, which finish with the function beside it",
-    ),
-    (
-        "crates/vault/src/grant",
-        "app_secret mod oauth/aws_role oauth/client oauth/device oauth/request_context oauth/requests \
-         oauth/revoke oauth/service_account oauth/session oauth/signed oauth/stored oauth/transport \
-         referred signing_key",
-        "`Grant::Referred` holds another grant, and grants of OAuth authenticate with secrets that may be referred",
-    ),
-    (
-        "crates/vault/src",
-        "app_check apps cache cache/map endpoint_changes error failure_rows flight flight/lease \
-         flight/saving grants issuers late lib references referred_apps referred_tokens servers \
-         source_values token_request unsaved_tokens",
-        "`Vault` owns the state of its parts, whose files extend `Vault` by methods",
     ),
     (
         "crates/vault/src/oauth",
@@ -194,6 +133,21 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "src/cli/import",
         "logins source vaults",
         "an import reads its source, and each source reads in the words of the import",
+    ),
+    (
+        "crates/state/src/observe",
+        "usage usage/unsaved",
+        "usage holds what is not saved, which is added to usage again",
+    ),
+    (
+        "crates/state/src/observe/usage",
+        "history recent used",
+        "one use has keys of the history and places of recent use, which are sums of uses",
+    ),
+    (
+        "crates/vault/src/grant",
+        "mod referred",
+        "a grant may have references, and refers to the grant that their values make",
     ),
 ];
 
