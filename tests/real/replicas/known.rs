@@ -49,9 +49,9 @@ async fn a_link_that_a_replica_has_made_opens_at_the_other_at_once() {
     let unknown = read(&lab, &other, "/connect/kwl_unknown", None).await;
     assert_eq!(unknown.head.status(), 410, "{}", unknown.text());
     for round in 0..ROUNDS {
-        let user = json!({ "name": format!("ann-{round}"), "role": "viewer" });
+        let user = json!({ "name": format!("ann-{round}"), "role": "end_user" });
         call(&lab.gateway, "POST", "/users", &user).await;
-        let wanted = json!({ "user": user["name"], "provider": "acme" });
+        let wanted = json!({ "user": user["name"], "providers": ["acme"] });
         let made = call(&lab.gateway, "POST", "/connect-sessions", &wanted).await;
         let url = made["url"].as_str().expect("a link").to_owned();
         let path = &url[url.find("/connect/").expect("a link's path")..];
