@@ -10,7 +10,6 @@ mod known;
 mod lag;
 mod limits;
 mod moved;
-mod notified;
 mod operations;
 mod outdated;
 mod shared;
