@@ -126,6 +126,51 @@ fn asked_with(request: &Message, number: u8) -> bool {
     request.head.one("authorization") == Some(&*format!("Bearer jwt-{number}"))
 }
 
+const CHANGED: &str =
+    "the value cannot be decrypted: it was changed, or encrypted with another key";
+
+/// A source, a reference, and the error of its test.
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("kept", WRONG[0], CHANGED),
+    ("kept", WRONG[1], CHANGED),
+    (
+        "kept",
+        WRONG[2],
+        "the value cannot be decrypted: it is not of type 2 (AES-256-CBC, HMAC-SHA-256), the only one \
+             that is supported",
+    ),
+    ("kept", WRONG[3], "the value cannot be decrypted: it has an unknown form"),
+    ("kept", CLIENT, "it has no value of that reference"),
+    (
+        "kept",
+        "API_KEY",
+        "the reference must be the id of a secret, such as be8e0ad8-d545-4017-a55a-b02f014d4158, or ID#MEMBER",
+    ),
+    (
+        "key",
+        ID,
+        "the login's answer cannot be decrypted: it was changed, or encrypted with another key",
+    ),
+    ("unknown", ID, "it answered 400 Bad Request (invalid_client)"),
+    (
+        "text",
+        ID,
+        "its credential `token` is no access token of Bitwarden: they have the form 0.ID.SECRET:KEY",
+    ),
+];
+
+/// A text that is encrypted well, changed in ways that give no value, as [`WRONG`] names them.
+fn changed(good: &str, value: &Canary) -> [String; 4] {
+    let (rest, mac) = good.rsplit_once('|').expect("three parts");
+    let flipped = if mac.starts_with('A') { "B" } else { "A" };
+    [
+        format!("{rest}|{flipped}{}", &mac[1..]),
+        Key([4; 64]).encrypt(&value.text),
+        good.replacen("2.", "7.", 1),
+        value.text.clone(),
+    ]
+}
+
 #[tokio::test]
 async fn answers_that_are_changed_or_of_another_key_give_no_value() {
     let account = Account::new();
@@ -133,14 +178,7 @@ async fn answers_that_are_changed_or_of_another_key_give_no_value() {
     let (other_key, unknown) = (account.token_with(&[7; 16]), Account::new().token());
     let organisation = Key([3; 64]);
     let good = organisation.encrypt(&value.text);
-    let (rest, mac) = good.rsplit_once('|').expect("three parts");
-    let flipped = if mac.starts_with('A') { "B" } else { "A" };
-    let wrong = [
-        format!("{rest}|{flipped}{}", &mac[1..]),
-        Key([4; 64]).encrypt(&value.text),
-        good.replacen("2.", "7.", 1),
-        value.text.clone(),
-    ];
+    let wrong = changed(&good, &value);
     let keeper = keeper(move |request: &Message| {
         if let Some(answer) = account.login(request, &organisation, 1) {
             return answer;
@@ -169,35 +207,7 @@ async fn answers_that_are_changed_or_of_another_key_give_no_value() {
         .secret("TEXT", &no_token);
     let mut lab = plan.start(Origin::saying("fine").await).await;
     lab.guard(value.clone());
-    let changed = "the value cannot be decrypted: it was changed, or encrypted with another key";
-    for (source, reference, error) in [
-        ("kept", WRONG[0], changed),
-        ("kept", WRONG[1], changed),
-        (
-            "kept",
-            WRONG[2],
-            "the value cannot be decrypted: it is not of type 2 (AES-256-CBC, HMAC-SHA-256), the only one \
-             that is supported",
-        ),
-        ("kept", WRONG[3], "the value cannot be decrypted: it has an unknown form"),
-        ("kept", CLIENT, "it has no value of that reference"),
-        (
-            "kept",
-            "API_KEY",
-            "the reference must be the id of a secret, such as be8e0ad8-d545-4017-a55a-b02f014d4158, or ID#MEMBER",
-        ),
-        (
-            "key",
-            ID,
-            "the login's answer cannot be decrypted: it was changed, or encrypted with another key",
-        ),
-        ("unknown", ID, "it answered 400 Bad Request (invalid_client)"),
-        (
-            "text",
-            ID,
-            "its credential `token` is no access token of Bitwarden: they have the form 0.ID.SECRET:KEY",
-        ),
-    ] {
+    for &(source, reference, error) in REFUSED {
         let tested = json!({ "ref": reference });
         let tested = api(&lab, "POST", &format!("/sources/{source}/test"), tested, 200).await;
         assert_eq!(tested["tested"][0]["error"], error, "{source} {reference}");

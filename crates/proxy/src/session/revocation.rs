@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -100,13 +101,10 @@ impl Revocation {
 
     /// Resolves when the stream is evicted, or its listener closes.
     pub async fn evicted(&self) {
-        let Some(place) = &self.place else { return std::future::pending().await };
-        match self.listener_closing.clone() {
-            None => place.evicted().await,
-            Some(mut closing) => tokio::select! {
-                () = place.evicted() => {}
-                () = closed(&mut closing) => {}
-            },
+        match (&self.place, &self.listener_closing) {
+            (None, _) => std::future::pending().await,
+            (Some(place), None) => place.evicted().await,
+            (Some(place), Some(closing)) => evicted_or_closed(place, closing).await,
         }
     }
 
@@ -181,6 +179,20 @@ impl Revocation {
             }
         }
     }
+}
+
+/// Boxed: every idle tunnel would have room for it, and only streams of databases need it.
+fn evicted_or_closed<'a>(
+    place: &'a UnauthenticatedPlace,
+    closing: &watch::Receiver<bool>,
+) -> BoxFuture<'a, ()> {
+    let mut closing = closing.clone();
+    Box::pin(async move {
+        tokio::select! {
+            () = place.evicted() => {}
+            () = closed(&mut closing) => {}
+        }
+    })
 }
 
 /// Resolves when a listener closes; never when it is dropped with the gateway.
