@@ -147,7 +147,7 @@ fn read_or_known(
     {
         return Ok(config);
     }
-    // Errors are told of the whole file.
+    // Errors name places in the whole file.
     read(text, file, folders, environment)
 }
 

@@ -43,10 +43,10 @@ fn what_does_not_exist_is_exit_code_5() {
         vec!["connection", "add", "nowhere", "--secret-stdin", "token"],
         vec!["provider", "show", "nowhere"],
         vec!["explain", "https://api.example.com/", "--agent", "nobody"],
-        vec!["session", "add", "--agent", "nobody", "--user", "nobody"],
-        vec!["session", "add", "--agent", "ci", "--user", "nobody"],
+        vec!["session", "add", "--agent", "unknown", "--user", "unknown"],
+        vec!["session", "add", "--agent", "ci", "--user", "unknown"],
         vec!["session", "add", "--agent", "ci", "--connection", "work"],
-        vec!["connect-link", "--user", "nobody", "--provider", "github"],
+        vec!["connect-link", "--user", "unknown", "--provider", "github"],
     ] {
         let err = cli.run(&words).failed(5);
         assert!(err.starts_with("error: no ") && err.contains("\nhint: "), "{words:?}: {err}");

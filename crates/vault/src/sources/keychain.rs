@@ -81,7 +81,7 @@ impl DesktopKeyring {
         }
     }
 
-    /// The one item with these attributes. `SearchItems` asks nobody to unlock something.
+    /// The one item with these attributes. `SearchItems` does not prompt.
     async fn item(
         &self,
         attributes: &HashMap<String, String>,
