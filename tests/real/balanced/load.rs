@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::stage::Fleet;
 use crate::relay::{Call, Relay};
 use crate::support::pki::trusting;
+use crate::support::process::soak;
 use crate::support::*;
 
 /// A client waits no longer.
@@ -26,8 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// A replica that was answered stores the answer within this time, on a busy machine too; if it is killed before, the
-/// answer is lost.
-const STORED_WITHIN: Duration = Duration::from_secs(4);
+/// answer is lost. The soak may run beside builds.
+fn stored_within() -> Duration {
+    Duration::from_secs(if soak() { 4 } else { 2 })
+}
 
 /// Tokens by what the authorization server answered to whom.
 pub(super) struct Owners {
@@ -305,7 +308,7 @@ impl Load {
             if *again == 0 {
                 continue;
             }
-            let (from, until) = (call.time.0, call.time.1 + STORED_WITHIN);
+            let (from, until) = (call.time.0, call.time.1 + stored_within());
             let connection = known.refresh[token];
             assert!(
                 kills.iter().any(|kill| (from..until).contains(kill)),
