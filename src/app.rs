@@ -73,7 +73,7 @@ use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::{Admin, AuditLog, Deps, Locations, Reloads, Runs};
-use keyward_databases::{DATABASE_SOCKETS, DatabaseListener};
+use keyward_databases::{DATABASE_SOCKETS, DatabaseListener, StoredListeners};
 use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner, Retirement};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
@@ -156,9 +156,11 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     tasks.serve_network((bound.admin, bound.admin_tls), &admin, access, &services);
     tasks.serve_parts(socket, (bound.metrics, bound.hooks), &admin, &services);
     tasks.start_jobs((&admin, links), &services, &config);
-    let hand_over = offered(&config, sockets)?;
     let mut listeners = accept(&cores, bound.proxy, bound.databases);
-    follow_stored(&services, &config, &cores, &ends, &mut listeners).await;
+    if let Some(stored) = open_stored(&services, &config, &cores, &mut sockets).await {
+        listeners.spawn(stored.follow(ends.drain.subscribe()));
+    }
+    let hand_over = offered(&config, sockets)?;
     let reloader = Reloader {
         keys: keys::ConfiguredKeys::of(&config),
         started: Arc::new(config),
@@ -211,21 +213,21 @@ fn accept(
     listeners
 }
 
-/// Opens the stored listeners for databases, and follows their changes until draining begins. A private gateway has listeners of
-/// its own instead, and not those of the configuration either.
-async fn follow_stored(
+/// Opens the stored listeners for databases, on their sockets of the gateway before if there are any. `None` for a private
+/// gateway, which has listeners of its own instead, and not those of the configuration either.
+async fn open_stored(
     services: &Services,
     config: &Config,
     cores: &Arc<Cores>,
-    ends: &Ends,
-    listeners: &mut JoinSet<()>,
-) {
+    sockets: &mut Sockets,
+) -> Option<Arc<StoredListeners>> {
     if config.ends_with_runs {
-        return;
+        return None;
     }
-    let stored = services.database_listeners.clone();
-    Box::pin(stored.begin(cores.clone(), config.data_dir.join(DATABASE_SOCKETS))).await;
-    listeners.spawn(stored.follow(ends.drain.subscribe()));
+    let (stored, handed) = (services.database_listeners.clone(), sockets.take_databases());
+    let folder = config.data_dir.join(DATABASE_SOCKETS);
+    Box::pin(stored.begin(cores.clone(), folder, handed)).await;
+    Some(stored)
 }
 
 fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {
@@ -274,10 +276,11 @@ pub async fn serve(
         kept_providers::keep(unkept);
     }
     let offered = running.hand_over.take();
+    let stored = running.services.database_listeners.clone();
     let successor = tokio::select! {
         () = stop_signal(&mut terminate, &mut interrupt) => None,
         () = life.over(&running.runs) => None,
-        successor = handed_over(offered) => Some(successor),
+        successor = handed_over(offered, &stored) => Some(successor),
     };
     tracing::info!(id = "draining", "draining");
     running.manager.stopping();

@@ -20,6 +20,7 @@ use rustix::net::{
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 
+use keyward_databases::{HandedListeners, StoredListeners};
 use keyward_proxy::HandedOver;
 
 /// The socket's name in the data directory.
@@ -88,6 +89,11 @@ impl Sockets {
         Some(self.received.remove(at).1)
     }
 
+    /// The predecessor's sockets of stored listeners for databases.
+    pub(super) fn take_databases(&mut self) -> HandedListeners {
+        HandedListeners::taken_from(&mut self.received, self.handed_over.clone())
+    }
+
     /// Remembers a listener's socket.
     pub(super) fn give(&mut self, name: String, socket: impl AsFd) -> io::Result<()> {
         self.given.push((name, socket.as_fd().try_clone_to_owned()?));
@@ -120,10 +126,11 @@ fn bound(path: &Path) -> io::Result<unix::UnixListener> {
 }
 
 impl HandOver {
-    /// Resolves when another process has the sockets and asks this one to end. Dropped before, the offer ends.
-    pub(super) async fn taken(self) -> Successor {
+    /// Resolves when another process has the sockets, those of stored listeners included, and asks this one to end. Dropped
+    /// before, the offer ends.
+    pub(super) async fn taken(self, stored: &StoredListeners) -> Successor {
         loop {
-            match self.attempt().await {
+            match self.attempt(stored).await {
                 Ok(Some(stream)) => {
                     self.handed_over.set();
                     return Successor(stream);
@@ -138,17 +145,18 @@ impl HandOver {
     }
 
     /// Sends the sockets to the next process that asks; `None` if it ends before it is ready.
-    async fn attempt(&self) -> io::Result<Option<UnixStream>> {
+    async fn attempt(&self, stored: &StoredListeners) -> io::Result<Option<UnixStream>> {
         let (mut stream, _) = self.listener.accept().await?;
         let (peer, own) = (stream.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
         if peer != own && peer != 0 {
             return Err(io::Error::other(format!("user {peer} is not the gateway's user")));
         }
         tracing::info!(id = "hand_over", "another process takes the listening sockets");
+        let stored = stored.sockets().await?;
         let sending = async {
             loop {
                 stream.writable().await?;
-                match stream.try_io(tokio::io::Interest::WRITABLE, || self.send(&stream)) {
+                match stream.try_io(tokio::io::Interest::WRITABLE, || self.send(&stream, &stored)) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     done => return done,
                 }
@@ -166,15 +174,16 @@ impl HandOver {
     }
 
     /// One message, which is sent whole: it is smaller than the buffer of a new socket.
-    fn send(&self, stream: &UnixStream) -> io::Result<()> {
-        let names: Vec<_> = self.sockets.iter().map(|(name, _)| name.as_str()).collect();
+    fn send(&self, stream: &UnixStream, stored: &[(String, OwnedFd)]) -> io::Result<()> {
+        let all = || self.sockets.iter().chain(stored);
+        let names: Vec<_> = all().map(|(name, _)| name.as_str()).collect();
+        let sockets: Vec<_> = all().map(|(_, socket)| socket.as_fd()).collect();
         let names = names.join("\n");
-        if self.sockets.len() > SOCKETS_MAX || names.len() > NAMES_BYTES_MAX {
+        if sockets.len() > SOCKETS_MAX || names.len() > NAMES_BYTES_MAX {
             return Err(io::Error::other(format!(
                 "a gateway with more than {SOCKETS_MAX} listeners cannot be taken over: stop it first"
             )));
         }
-        let sockets: Vec<_> = self.sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&sockets));
@@ -284,7 +293,13 @@ fn received(stream: unix::UnixStream) -> io::Result<Predecessor> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use keyward_base::time::Clock;
+    use keyward_state::crypto::keyring::Keyring;
+    use keyward_state::directory::Directory;
+    use keyward_state::store::memory::MemoryStore;
 
     fn offered(data: &Path) -> (HandOver, std::net::SocketAddr) {
         let mut sockets = Sockets::of(None);
@@ -293,11 +308,18 @@ mod tests {
         (sockets.offer(data).unwrap(), listener.local_addr().unwrap())
     }
 
+    /// Offers, with the stored listeners of an empty store.
+    async fn taken(offer: HandOver) -> Successor {
+        let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
+        let directory = Directory::open(store, keyring, Clock::System).await.unwrap();
+        offer.taken(&StoredListeners::new(Arc::new(directory))).await
+    }
+
     #[tokio::test]
     async fn a_process_that_leaves_early_takes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (offer, at) = offered(folder.path());
-        let taking = tokio::spawn(offer.taken());
+        let taking = tokio::spawn(taken(offer));
         let path = folder.path().to_owned();
         let find = move || Predecessor::find(&path).unwrap();
         drop(tokio::task::spawn_blocking(find.clone()).await.unwrap().expect("one offers"));
@@ -316,7 +338,7 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_that_ends_while_another_starts_leaves_it_the_files() {
         let folder = tempfile::tempdir().unwrap();
-        let taking = tokio::spawn(offered(folder.path()).0.taken());
+        let taking = tokio::spawn(taken(offered(folder.path()).0));
         let path = folder.path().to_owned();
         let found = tokio::task::spawn_blocking(move || Predecessor::find(&path).unwrap());
         let found = found.await.unwrap().expect("one offers");

@@ -9,6 +9,7 @@ use super::hand_over::{HandOver, Predecessor, Sockets, Successor};
 use super::services::Opened;
 use crate::config::{Config, StoreChoice};
 use keyward_api::{AdminSocket, SOCKET_NAME};
+use keyward_databases::StoredListeners;
 
 /// The lock of a store ends with its process; each try waits for it for a moment.
 const UNLOCKED_WITHIN: Duration = Duration::from_secs(10);
@@ -61,9 +62,9 @@ pub(super) fn offered(config: &Config, sockets: Sockets) -> anyhow::Result<Optio
     (!is_private).then(|| sockets.offer(&config.data_dir)).transpose()
 }
 
-pub(super) async fn handed_over(offered: Option<HandOver>) -> Successor {
+pub(super) async fn handed_over(offered: Option<HandOver>, stored: &StoredListeners) -> Successor {
     match offered {
-        Some(offered) => offered.taken().await,
+        Some(offered) => offered.taken(stored).await,
         None => std::future::pending().await,
     }
 }

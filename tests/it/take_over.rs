@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
@@ -46,7 +49,7 @@ async fn keep_asking(proxy: SocketAddr, tls: &TlsConnector, done: &AtomicBool) -
 }
 
 async fn tunnel(proxy: SocketAddr, tls: &TlsConnector) -> Wire {
-    let stream = tokio::net::TcpStream::connect(proxy).await.expect("no connection is refused");
+    let stream = TcpStream::connect(proxy).await.expect("no connection is refused");
     let mut wire = Wire::plain(stream);
     let head = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n");
     wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await;
@@ -118,4 +121,68 @@ async fn without_a_gateway_it_starts_as_usual() {
     assert_eq!(served.taken_over().await, None, "killed before");
     let roots = fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
     ask(served.proxy, &TlsConnector::from(pki::trusting(&roots))).await;
+}
+
+/// The first bytes of a session with PostgreSQL: protocol 3.0 and a user.
+const STARTUP: &[u8] = b"\x00\x00\x00\x13\x00\x03\x00\x00user\x00main\x00\x00";
+
+/// Whether a session begins: the gateway asks for a password, or needs none.
+async fn is_authenticating(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> bool {
+    stream.write_all(STARTUP).await.expect("a stream");
+    let mut kind = [0];
+    stream.read_exact(&mut kind).await.expect("an answer");
+    kind == *b"R"
+}
+
+/// A listener that was stored by the API, as it is shown.
+async fn stored(served: &Served, method: &str, path: &str, new: &Value) -> Value {
+    let body = if new.is_null() { String::new() } else { new.to_string() };
+    let answer = served.api(method, &format!("/database-listeners{path}"), &body).await;
+    assert!(answer.head.status() < 300, "{}", answer.text());
+    answer.json()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_at_stored_database_listeners_notice_no_takeover() {
+    let (plan, origin) = (Plan::api_key(), Origin::saying("fine").await);
+    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
+    let mut served = Served::start_quietly(&plan, &origin, &variables);
+    let new = |name: &str, at: &str| json!({"name": name, "at": at, "protocol": "postgres"});
+    let made = stored(&served, "POST", "", &new("port", "127.0.0.1:0")).await;
+    stored(&served, "POST", "", &new("file", "unix:.s.PGSQL.5432")).await;
+    let removed = stored(&served, "POST", "", &new("removed", "127.0.0.1:0")).await;
+    let place = |of: &Value| of["open_at"].as_str().expect("open").parse::<SocketAddr>().unwrap();
+    let (at, removed) = (place(&made), place(&removed));
+    let path = served.data().join("databases/.s.PGSQL.5432");
+    let (done, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (finished, count, socket) = (Arc::clone(&done), Arc::clone(&begun), path.clone());
+    let programs = tokio::spawn(async move {
+        while !finished.load(SeqCst) {
+            let port = TcpStream::connect(at).await.expect("no connection is refused");
+            assert!(is_authenticating(port).await);
+            let file = UnixStream::connect(&socket).await.expect("the file is always there");
+            assert!(is_authenticating(file).await);
+            count.fetch_add(1, SeqCst);
+        }
+    });
+    for _ in 0..TAKEOVERS {
+        let enough = begun.load(SeqCst) + REQUESTS;
+        patiently("sessions", async {
+            while begun.load(SeqCst) < enough && !programs.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(served.taken_over().await, Some(0), "{}", served.output());
+        let shown = stored(&served, "GET", "/port", &Value::Null).await;
+        assert_eq!(place(&shown), at, "the same socket, also of port 0");
+    }
+    done.store(true, SeqCst);
+    programs.await.expect("no session failed");
+    // A successor closes what it received, as the process does that bound it.
+    served.api("DELETE", "/database-listeners/removed", "").await;
+    assert!(TcpStream::connect(removed).await.is_err(), "the port is free");
+    assert_eq!(served.terminate(), Some(0));
+    assert!(!path.exists(), "the last process removes the file");
+    assert!(TcpStream::connect(at).await.is_err());
 }

@@ -43,7 +43,7 @@ mod upstream;
 
 pub use listener::{DatabaseListener, overload_answer};
 pub use stored::{
-    DATABASE_SOCKETS, ListenerProblem, ListenerStatus, ListenerTerms, OpenPlace, StoredListeners,
-    Turn,
+    DATABASE_SOCKETS, HandedListeners, ListenerProblem, ListenerStatus, ListenerTerms, OpenPlace,
+    StoredListeners, Turn,
 };
 pub use test::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure, test};

@@ -1,6 +1,7 @@
 //! [`StoredListeners`]: opens the listeners that are stored, and closes those that are removed or changed. Those of the
 //! configuration are opened by the program. A place that is in use fails no start: it is tried again.
 
+mod handed;
 mod problem;
 mod terms;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use keyward_state::directory::Directory;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
+pub use self::handed::HandedListeners;
 pub use self::problem::ListenerProblem;
 pub use self::terms::ListenerTerms;
 use crate::listener::{DatabaseListener, overload_answer};
@@ -75,6 +78,8 @@ struct Serving {
     cores: Arc<Cores>,
     /// The folder of sockets.
     folder: PathBuf,
+    /// The sockets of the gateway before that have no listener here yet.
+    handed: HandedListeners,
 }
 
 #[derive(Debug)]
@@ -97,11 +102,27 @@ impl StoredListeners {
         Arc::new(Self { directory, listeners, statuses })
     }
 
-    /// Opens all that are stored. `folder`: where sockets are.
-    pub async fn begin(&self, cores: Arc<Cores>, folder: PathBuf) {
+    /// Opens all that are stored. `folder`: where sockets are. `handed`: the sockets of the gateway before.
+    pub async fn begin(&self, cores: Arc<Cores>, folder: PathBuf, handed: HandedListeners) {
         let mut turn = self.turn().await;
-        turn.listeners.serving = Some(Serving { cores, folder });
+        turn.listeners.serving = Some(Serving { cores, folder, handed });
         turn.follow_directory().await;
+        if let Some(serving) = &mut turn.listeners.serving {
+            serving.handed.close();
+        }
+    }
+
+    /// The sockets of all that are open, with their names for [`HandedListeners`].
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub async fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let listeners = self.listeners.lock().await;
+        let open = listeners.all.iter().filter_map(|(id, entry)| {
+            let open = entry.open.as_ref().ok()?;
+            Some((handed::name(id, &entry.terms.place), open))
+        });
+        open.map(|(name, open)| Ok((name, open.try_clone_socket()?))).collect()
     }
 
     /// Follows changes of the directory, and tries failed places again, until `draining` turns true. The streams of the
@@ -159,7 +180,7 @@ impl Turn<'_> {
     pub async fn bind(&self, place: &ListenerPlace) -> Result<Option<Listener>, ListenerProblem> {
         match &self.listeners.serving {
             None => Ok(None),
-            Some(serving) => bind(&serving.folder, place).await.map(Some),
+            Some(serving) => serving.bind(place).await.map(Some),
         }
     }
 
@@ -238,7 +259,8 @@ impl Turn<'_> {
         if let Some(Entry { open: Ok(open), .. }) = before {
             open.close().await;
         }
-        let Some(serving) = &self.listeners.serving else { return };
+        let Some(serving) = &mut self.listeners.serving else { return };
+        let bound = bound.or_else(|| serving.taken_over(id, &terms.place));
         let open = serving.open(&terms, bound).await;
         match &open {
             Ok(open) => {
@@ -271,6 +293,30 @@ impl Turn<'_> {
 }
 
 impl Serving {
+    /// The listener that the gateway before had for this record at this place.
+    fn taken_over(&mut self, id: &DatabaseListenerId, place: &ListenerPlace) -> Option<Listener> {
+        let socket = self.handed.take(id, place)?;
+        let listener = match place {
+            ListenerPlace::Tcp(_) => Listener::inherited_tcp(socket.into()),
+            ListenerPlace::Socket(name) => {
+                Listener::handed_unix(socket.into(), self.folder.join(name))
+            }
+        };
+        // If it cannot be used, the place is bound as at a usual start.
+        listener.ok()
+    }
+
+    async fn bind(&self, place: &ListenerPlace) -> Result<Listener, ListenerProblem> {
+        let bound = match place {
+            ListenerPlace::Tcp(addr) => Listener::tcp(*addr).await,
+            ListenerPlace::Socket(name) => match private_folder(&self.folder) {
+                Ok(()) => Listener::unix(self.folder.join(name)).await,
+                Err(error) => Err(error),
+            },
+        };
+        bound.map_err(|error| ListenerProblem::of(place, &error))
+    }
+
     async fn open(
         &self,
         terms: &ListenerTerms,
@@ -282,8 +328,9 @@ impl Serving {
         }
         let listener = match bound {
             Some(bound) => bound,
-            None => bind(&self.folder, place).await?,
+            None => self.bind(place).await?,
         };
+        let listener = listener.kept_when(self.handed.handed_over.clone());
         let mut listener = listener.with_overload_answer(overload_answer(*protocol));
         if let Some(agent) = &terms.agent {
             let owner = ListenerOwner { org: org.clone(), agent: agent.clone() };
@@ -312,17 +359,6 @@ impl std::fmt::Display for OpenPlace {
             Self::Socket(path) => write!(f, "unix:{}", path.display()),
         }
     }
-}
-
-async fn bind(folder: &Path, place: &ListenerPlace) -> Result<Listener, ListenerProblem> {
-    let bound = match place {
-        ListenerPlace::Tcp(addr) => Listener::tcp(*addr).await,
-        ListenerPlace::Socket(name) => match private_folder(folder) {
-            Ok(()) => Listener::unix(folder.join(name)).await,
-            Err(error) => Err(error),
-        },
-    };
-    bound.map_err(|error| ListenerProblem::of(place, &error))
 }
 
 /// Its parent, the data directory, is closed to other users as well.

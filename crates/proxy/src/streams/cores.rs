@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -107,11 +108,12 @@ impl Cores {
     ) -> OpenListener {
         let (closing, closes) = watch::channel(false);
         let (addr, path) = (listener.addr(), listener.path());
+        let socket = listener.as_fd().try_clone_to_owned();
         let dialler = self.gateway.dialler.clone();
         // Never dialled from now on, as the listeners of the configuration are not.
         addr.into_iter().for_each(|addr| dialler.add_own(addr));
         let accepts = self.clone().accept_for(listener.closed_by(closes), service);
-        OpenListener { addr, path, closing, task: tokio::spawn(accepts), dialler }
+        OpenListener { addr, path, socket, closing, task: tokio::spawn(accepts), dialler }
     }
 
     /// `service`: what serves the streams in place of the HTTP proxy.

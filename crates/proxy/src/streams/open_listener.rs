@@ -1,7 +1,9 @@
 //! [`OpenListener`]: a listener that is closed while the gateway runs, with its streams.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use keyward_net::dial::Dialler;
 pub struct OpenListener {
     pub(super) addr: Option<SocketAddr>,
     pub(super) path: Option<PathBuf>,
+    /// Refers to the listener's socket, for a process that takes it over.
+    pub(super) socket: io::Result<OwnedFd>,
     /// Turns true when the listener closes.
     pub(super) closing: watch::Sender<bool>,
     /// Accepts.
@@ -33,6 +37,17 @@ impl OpenListener {
     /// The path of the unix socket.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// A descriptor of the listening socket, for a process that takes the listener over.
+    ///
+    /// # Errors
+    /// When no descriptor is left, now or when the listener was opened.
+    pub fn try_clone_socket(&self) -> io::Result<OwnedFd> {
+        match &self.socket {
+            Ok(socket) => socket.try_clone(),
+            Err(error) => Err(error.kind().into()),
+        }
     }
 
     /// Closes the listener, and ends its streams as a revocation does. When this returns, the port is free.
