@@ -17,7 +17,7 @@ use keyward_state::directory::{ConnectionRecord, DirectoryError, Need};
 use keyward_state::store::{Expect, Row, StoreError, Table, Version};
 
 /// Rows per page when the table is swept.
-const PAGE: usize = 500;
+const PAGE: usize = 5_000;
 
 /// How often a write is retried after a conflict.
 pub(super) const TRIES_MAX: usize = 32;
@@ -196,12 +196,12 @@ impl Vault {
         };
         let mut after: Option<String> = None;
         loop {
-            let rows = self.store.list(Table::Grants, "", after.as_deref(), PAGE).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
-            after = Some(last.key.clone());
-            for row in rows.iter().filter(|row| !is_known(&row.key)) {
-                tracing::warn!(key = %row.key, "removed a grant that no connection or app names");
-                self.store.delete(Table::Grants, &row.key, Expect::Version(row.version)).await?;
+            let page = self.store.list_keys(Table::Grants, "", after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, version) in page.iter().filter(|(key, _)| !is_known(key)) {
+                tracing::warn!(key, "removed a grant that no connection or app names");
+                self.store.delete(Table::Grants, key, Expect::Version(*version)).await?;
             }
         }
     }

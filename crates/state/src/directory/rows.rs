@@ -19,6 +19,9 @@ use keyward_base::id::OrgId;
 /// Rows that are read at once when everything is loaded.
 const PAGE: usize = 500;
 
+/// Keys without rows that are read at once.
+const PAGE_OF_KEYS: usize = 5_000;
+
 /// Where a record is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct At {
@@ -154,10 +157,10 @@ impl Rows {
         let mut all = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list(table, prefix, after.as_deref(), PAGE).await?;
-            let Some(last) = page.last() else { return Ok(all) };
-            after = Some(last.key.clone());
-            all.extend(page.iter().filter_map(|row| At::parse(table, &row.key)));
+            let page = self.store.list_keys(table, prefix, after.as_deref(), PAGE_OF_KEYS).await?;
+            let Some((last, _)) = page.last() else { return Ok(all) };
+            after = Some(last.clone());
+            all.extend(page.iter().filter_map(|(key, _)| At::parse(table, key)));
         }
     }
 

@@ -238,6 +238,22 @@ pub trait Store: fmt::Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError>;
 
+    /// Lists the keys and versions of rows as [`Store::list`] does, without their values, which a backend may leave unread and
+    /// unchecked.
+    ///
+    /// # Errors
+    /// As [`Store::list`], as far as values are read.
+    async fn list_keys(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Version)>, StoreError> {
+        let rows = self.list(table, prefix, after, limit).await?;
+        Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
+    }
+
     /// Reads all rows as of one point in time: a write is either in it or began after it. Writers wait meanwhile.
     ///
     /// # Errors

@@ -105,6 +105,17 @@ impl Store for ObservedStore {
         self.observed(StoreOperation::Read, self.store.list(table, prefix, after, limit).await)
     }
 
+    async fn list_keys(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Version)>, StoreError> {
+        let keys = self.store.list_keys(table, prefix, after, limit).await;
+        self.observed(StoreOperation::Read, keys)
+    }
+
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.observed(StoreOperation::Read, self.store.snapshot().await)
     }

@@ -136,6 +136,16 @@ fn version(stored: i64) -> Version {
     Version(stored.cast_unsigned())
 }
 
+/// The first key of a page, and the key after the last one. Keys are visible ASCII, so that a byte 0 follows every key, and
+/// 0xff every key of a prefix.
+fn between(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+    let from = match after {
+        Some(after) if after >= prefix => [after.as_bytes(), b"\0"].concat(),
+        _ => prefix.into(),
+    };
+    (from, [prefix.as_bytes(), b"\xff"].concat())
+}
+
 fn key(table: Table, stored: &[u8]) -> Result<String, StoreError> {
     String::from_utf8(stored.to_vec()).map_err(|_| StoreError::Corrupt {
         table: table.name(),
@@ -230,12 +240,7 @@ impl Store for PostgresStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        // Keys are visible ASCII, so that a byte 0 follows every key, and 0xff every key of a prefix.
-        let from = match after {
-            Some(after) if after >= prefix => [after.as_bytes(), b"\0"].concat(),
-            _ => prefix.into(),
-        };
-        let to = [prefix.as_bytes(), b"\xff"].concat();
+        let (from, to) = between(prefix, after);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let parameters: [&(dyn ToSql + Sync); 4] = [&table.name(), &from, &to, &limit];
         let rows = self.pool.query("list rows", sql::LIST, &parameters).await?;
@@ -247,6 +252,20 @@ impl Store for PostgresStore {
             })
         };
         rows.into_iter().map(row).collect()
+    }
+
+    async fn list_keys(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Version)>, StoreError> {
+        let (from, to) = between(prefix, after);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&table.name(), &from, &to, &limit];
+        let rows = self.pool.query("list keys", sql::LIST_KEYS, &parameters).await?;
+        rows.into_iter().map(|row| Ok((key(table, row.get(0))?, version(row.get(1))))).collect()
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {

@@ -56,6 +56,10 @@ pub(super) const RESEAL: &str = "UPDATE keyward_rows SET value = $5 \
 pub(super) const LIST: &str = "SELECT key, version, value FROM keyward_rows \
      WHERE tbl = $1 AND key >= $2 AND key < $3 ORDER BY key LIMIT $4";
 
+/// The same without values.
+pub(super) const LIST_KEYS: &str = "SELECT key, version FROM keyward_rows \
+     WHERE tbl = $1 AND key >= $2 AND key < $3 ORDER BY key LIMIT $4";
+
 pub(super) const ALL: &str = "SELECT tbl, key, version, value FROM keyward_rows";
 
 /// `$1`: name, `$2`: number of the holder, `$3`: seconds. The database's clock counts for every replica.

@@ -79,7 +79,9 @@ async fn keys(
     limit: usize,
 ) -> Vec<String> {
     let rows = store.list(Table::Agents, prefix, after, limit).await.unwrap();
-    rows.into_iter().map(|row| row.key).collect()
+    let listed: Vec<_> = rows.into_iter().map(|row| (row.key, row.version)).collect();
+    assert_eq!(store.list_keys(Table::Agents, prefix, after, limit).await.unwrap(), listed);
+    listed.into_iter().map(|(key, _)| key).collect()
 }
 
 pub(in crate::store) async fn an_absent_row_is_none(store: Arc<dyn Store>) {
