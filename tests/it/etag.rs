@@ -25,6 +25,14 @@ async fn with_tag(lab: &Lab, tag: &str, call: (&str, &str), body: &str) -> Messa
     lab.gateway.api_with(&format!("If-Match: {tag}\r\n"), call, body).await
 }
 
+/// The resource as the list of its kind has it.
+async fn listed(lab: &Lab, path: &str) -> Value {
+    let (list, name) = path.rsplit_once('/').expect("the path of a resource");
+    let list = lab.gateway.api("GET", list, "").await.json();
+    let mut items = list["items"].as_array().expect("a list").iter();
+    items.find(|it| it["name"] == name).unwrap_or_else(|| panic!("{path}: {list}")).clone()
+}
+
 async fn lab() -> Lab {
     let lab = lab_of(Plan::api_key().allow("127.0.0.0/8:1-65535")).await;
     let deny = |name: &str| json!({ "name": name, "action": "deny", "methods": ["DELETE"] });
@@ -64,6 +72,9 @@ async fn a_change_or_removal_of_an_earlier_version_is_refused_and_changes_nothin
         assert_eq!(changed.head.status(), 200, "{path}: {}", changed.text());
         let after = etag(&lab, path).await;
         assert_ne!(after, before, "{path}");
+        let version = changed.json()["version"].clone();
+        assert_eq!(after, format!("\"{}\"", version.as_str().expect("a version")), "{path}");
+        assert_eq!(listed(&lab, path).await["version"], version, "{path}");
         let shown = lab.gateway.api("GET", path, "").await.json();
         for (method, body) in [("PATCH", "{}"), ("PATCH", &*change), ("DELETE", "")] {
             let refused = with_tag(&lab, &before, (method, path), body).await;
@@ -82,7 +93,7 @@ async fn a_change_or_removal_of_an_earlier_version_is_refused_and_changes_nothin
             );
         }
         assert_eq!(lab.gateway.api("GET", path, "").await.json(), shown, "{path}");
-        for tag in [LAST, &format!("\"x\", {after}")] {
+        for tag in [LAST, version.as_str().expect("a version"), &format!("\"x\", {after}")] {
             let same = with_tag(&lab, tag, ("PATCH", path), "{}").await;
             assert_eq!(same.head.status(), 200, "{path} {tag}: {}", same.text());
         }

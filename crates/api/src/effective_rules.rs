@@ -59,6 +59,7 @@ fn stored(view: &View, org: &OrgId) -> Vec<RuleShown> {
         managed_by: Some(rule.managed_by),
         created: Some(rule.created),
         updated: rule.updated,
+        version: Some(rule.version()),
         ..unmanaged(rule.id.to_string(), with_names(view, rule))
     };
     view.rules_in_order(org).iter().map(shown).collect()
@@ -82,7 +83,7 @@ fn with_names(view: &View, rule: &Record<Rule>) -> RuleSpec {
 
 fn unmanaged(id: String, spec: RuleSpec) -> RuleShown {
     let standing = RuleStanding::default();
-    RuleShown { id, spec, standing, managed_by: None, created: None, updated: None }
+    RuleShown { id, spec, standing, managed_by: None, created: None, updated: None, version: None }
 }
 
 fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {

@@ -76,7 +76,7 @@ async fn show(
     Params(whose): Params<Whose>,
 ) -> Result<Tagged<PluginView>, ApiError> {
     let plugin = find(&context, &name, &whose)?;
-    let etag = Some(Etag::of(&plugin)?);
+    let etag = Some(Etag::of(&plugin));
     Ok(Tagged { etag, body: view(&context.admin, &context.view(), &plugin) })
 }
 

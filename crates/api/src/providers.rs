@@ -73,7 +73,7 @@ async fn show(
     let provider = catalogue.get(&id).ok_or_else(|| unknown(&catalogue, &id))?;
     let directory = context.view();
     let stored = directory.find::<OwnProvider>(context.caller.org(), &provider.id);
-    let etag = stored.map(|stored| Etag::of(stored)).transpose()?;
+    let etag = stored.map(|stored| Etag::of(stored));
     let definition = stored.map(|stored| stored.definition.clone());
     let definition = definition.or_else(|| of_file(&context, &provider.id));
     Ok(Tagged { etag, body: ProviderView { definition, ..view(&context, provider) } })

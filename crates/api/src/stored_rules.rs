@@ -183,7 +183,7 @@ pub(super) async fn order(
 }
 
 /// The tag of the list of rules: of the stored ones in their order.
-pub(super) fn etag(stored: &[Arc<Record<Rule>>]) -> Result<Etag, ApiError> {
+pub(super) fn etag(stored: &[Arc<Record<Rule>>]) -> Etag {
     Etag::of_all(stored.iter().map(AsRef::as_ref))
 }
 

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::ops::{Deref, DerefMut};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use keyward_base::id::{Id, OrgId};
 use keyward_base::keys::{Section, section};
@@ -12,6 +14,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::refusal::Refusal;
 use super::row::Members;
@@ -76,6 +79,9 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
     /// Whether the configuration file may declare it. Otherwise `managed_by` is neither stored nor shown.
     const DECLARABLE: bool = true;
 
+    /// Whether [`Shown::version`] is shown. Not where the spec has a member of that name.
+    const VERSIONED: bool = true;
+
     /// Its name, unique in its organisation.
     fn name(spec: &Self::Spec) -> &str;
 
@@ -137,6 +143,12 @@ impl ManagedBy {
     }
 }
 
+/// Bytes of the hash that is a version.
+const VERSION_BYTES: usize = 16;
+
+/// Members of rows that are not part of a version.
+const OF_TOKENS: [&str; 2] = ["tokens", "revoked"];
+
 /// A resource as the directory keeps it. Serialized, it is its row: a flat object of these members and those
 /// of spec and facts, as [`Resource::to_row`] leaves it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -169,6 +181,9 @@ struct Own {
     managed_by: Option<ManagedBy>,
     /// When it was made.
     created: Timestamp,
+    /// What `If-Match` takes: another one after each change. Not of sources, whose `version` is that of a Vault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
     /// When it was last changed, of those that say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     updated: Option<Timestamp>,
@@ -194,6 +209,9 @@ pub struct Shown<R: Resource> {
     /// When it was last changed, of those that are [`Resource::DATED`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated: Option<Timestamp>,
+    /// [`Record::version`], of those that are [`Resource::VERSIONED`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 impl<R: Resource> JsonSchema for Shown<R> {
@@ -257,7 +275,22 @@ impl<R: Resource> Record<R> {
             managed_by: R::DECLARABLE.then_some(self.managed_by),
             created: self.created,
             updated: self.updated,
+            version: R::VERSIONED.then(|| self.version()),
         }
+    }
+
+    /// Names this version of the record: 22 characters, the same after a restart, others after each change. A token that
+    /// is issued or revoked is no change: it conflicts with no change of its holder.
+    ///
+    /// # Panics
+    /// When the record has no JSON, in which every record is stored.
+    pub fn version(&self) -> String {
+        let mut row = serde_json::to_value(self).expect("it is stored as JSON");
+        if let Value::Object(members) = &mut row {
+            members.retain(|name, _| !OF_TOKENS.contains(&&**name));
+        }
+        let hash = Sha256::digest(row.to_string());
+        BASE64_URL_SAFE_NO_PAD.encode(&hash[..VERSION_BYTES])
     }
 }
 

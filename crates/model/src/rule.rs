@@ -157,6 +157,9 @@ pub struct RuleShown {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub updated: Option<Timestamp>,
+    /// What `If-Match` takes: another one after each change of a stored rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 impl Resource for Rule {

@@ -251,6 +251,8 @@ impl Resource for Source {
     const KIND: Kind = Kind { one: "source", article: "a source", many: "sources", max: 100 };
     const FIXED: &[&str] = &["name"];
     const DATED: bool = true;
+    /// `version` is that of Vault's key-value engine.
+    const VERSIONED: bool = false;
 
     fn name(spec: &SourceSpec) -> &str {
         &spec.name
