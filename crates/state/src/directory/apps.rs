@@ -9,9 +9,6 @@ use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_model::{App, ManagedBy, Record};
 
-/// An OAuth client that is registered at a provider: safe to show.
-pub type AppRecord = Record<App>;
-
 impl Stored for App {
     const TABLE: Table = Table::Apps;
     const NAMED: Named = Named::App;

@@ -2,7 +2,6 @@
 
 use super::error::DirectoryError;
 use super::records::{AgentRecord, ConnectionRecord, ManagedBy};
-use super::users::may_be_used_by;
 use super::view::View;
 use keyward_base::id::{Id, OrgId, UserId};
 use keyward_model::{BINDINGS_MAX, Record, Resource, User, Visibility, is_label};
@@ -35,6 +34,17 @@ pub(super) fn may_bind(
             agent: agent.name.clone(),
             connection: connection.name.clone(),
         }),
+    }
+}
+
+/// Whether the agent's owner permits it to use the connection: a shared connection is for all agents, a private one for the agents
+/// of its owner.
+pub fn may_be_used_by(connection: &ConnectionRecord, agent: &AgentRecord) -> bool {
+    match connection.facts.visibility {
+        Visibility::Shared => true,
+        Visibility::Private => {
+            connection.facts.owner.is_some() && connection.facts.owner == agent.facts.owner
+        }
     }
 }
 

@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
+use super::person::{Credential, Person};
 use super::rows::At;
 use super::stored::{Collection, Stored};
-use super::users::{Credential, Person};
 use super::view::{OrgView, View};
 use super::{Directory, Writer};
 use crate::crypto::token::{self, TokenHash};

@@ -29,6 +29,7 @@ mod orgs;
 mod own_providers;
 mod passkeys;
 mod passwords;
+mod person;
 mod personal;
 mod plugins;
 mod records;
@@ -69,8 +70,7 @@ use keyward_base::time::Clock;
 use keyward_rules::provider::Catalogue;
 use rows::Rows;
 
-pub use apps::AppRecord;
-pub use check::editable;
+pub use check::{editable, may_be_used_by};
 pub use connect_sessions::{ConnectStepError, ConnectTokens, NewConnectSession};
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
@@ -82,9 +82,10 @@ pub use keyward_model::{
     Rotation, RotationState, Slot, Visibility,
 };
 pub use logins::{NewLogin, UsedLink, idle_until};
+pub use person::{Credential, Person};
 pub use plugins::Plugged;
 pub use records::{
-    AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
+    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
 };
 pub use remedy::{Need, Remedies};
 pub use sessions::{NewSession, SessionAccess, SessionTokens};
@@ -92,7 +93,6 @@ pub use shared_limits::PublishedLimits;
 pub use snapshot::{OpenedRow, StateSnapshot};
 pub use stored::Stored;
 pub use totp::TotpError;
-pub use users::{Credential, Person, may_be_used_by};
 pub use view::{Differences, Former, View};
 
 /// The directory.

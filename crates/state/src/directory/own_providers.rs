@@ -8,12 +8,12 @@ use arc_swap::ArcSwapOption;
 use super::check;
 use super::error::DirectoryError;
 use super::index::Named;
+use super::records::{AppRecord, ConnectionRecord};
 use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
-use super::{AppRecord, ConnectionRecord, Visibility};
 use crate::store::Table;
 use keyward_base::id::OrgId;
-use keyward_model::{ManagedBy, OwnProvider, Record, Refusal};
+use keyward_model::{ManagedBy, OwnProvider, Record, Refusal, Visibility};
 use keyward_rules::provider::Catalogue;
 use keyward_rules::provider::changes::{self, TestChange};
 

@@ -4,8 +4,7 @@
 //! A remedy keeps the connection's id, bindings and placeholders. Only one that left the configuration file
 //! may also be removed.
 
-use super::apps::AppRecord;
-use super::records::ConnectionRecord;
+use super::records::{AppRecord, ConnectionRecord};
 use super::view::View;
 use keyward_model::{BrokenReason, ConnectionState, ManagedBy, Renewal};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};

@@ -7,9 +7,9 @@ use keyward_model::{ManagedBy, Record, Source};
 use super::check;
 use super::error::DirectoryError;
 use super::index::Named;
+use super::records::{AppRecord, ConnectionRecord};
 use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
-use super::{AppRecord, ConnectionRecord};
 use crate::store::Table;
 use keyward_base::id::OrgId;
 

@@ -7,18 +7,17 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 
-use super::apps::AppRecord;
 use super::connect_sessions::ConnectTokens;
 use super::holders::HolderIndex;
 use super::logins::LoginTokens;
 use super::own_providers::OrgCatalogue;
-use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
+use super::person::{Credential, Person};
+use super::records::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord};
 use super::selected::Selected;
 use super::sessions::SessionTokens;
 use super::stored::Collection;
 #[cfg(test)]
 use super::stored::Stored;
-use super::users::{Credential, Person};
 pub use told::Former;
 
 use crate::crypto::token::TokenHash;
