@@ -4,11 +4,12 @@
 use std::iter;
 use std::sync::Arc;
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::holders::Held;
 use super::index::{Index, Named, Unique};
 use super::records::ManagedBy;
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use super::{Writer, check};
 use crate::store::Table;

@@ -2,9 +2,10 @@
 //! secret before it puts the record here.
 
 use super::check;
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_model::{App, ManagedBy, Record};

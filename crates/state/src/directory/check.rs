@@ -37,8 +37,8 @@ pub(super) fn may_bind(
     }
 }
 
-/// Whether the agent's owner permits it to use the connection: a shared connection is for all agents, a private one for the agents
-/// of its owner.
+/// Whether the agent's owner permits it to use the connection: a shared connection is for all agents, a private one for
+/// the agents of its owner.
 pub fn may_be_used_by(connection: &ConnectionRecord, agent: &AgentRecord) -> bool {
     match connection.facts.visibility {
         Visibility::Shared => true,

@@ -2,9 +2,10 @@
 
 use keyward_model::{DatabaseListener, Record};
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 

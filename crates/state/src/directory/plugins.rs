@@ -8,12 +8,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::holders::Held;
 use super::index::{Index, Named, Taken, Unique};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{At, Read};
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use super::{Directory, Writer, check};
 use crate::store::Table;

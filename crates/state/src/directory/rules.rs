@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::Directory;
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
 use super::rule_order::{between, in_front};
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_base::id::{OrgId, StoredRuleId};

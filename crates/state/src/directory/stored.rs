@@ -7,9 +7,9 @@ use std::future::{self, Future};
 use std::sync::Arc;
 
 use keyward_base::id::{Id, OrgId};
-use keyward_base::shared_map::{SharedMap, SharedNames};
 use keyward_model::{Honeytoken, ManagedBy, Record, Resource, check_fixed};
 
+use super::collection::Collection;
 use super::commit::Viewed;
 use super::error::DirectoryError;
 use super::holders::Held;
@@ -118,55 +118,6 @@ pub trait Stored: Resource {
     }
 }
 
-/// The records of one kind in one organisation, by id and by name. Lookups are O(1).
-#[derive(Clone, Debug)]
-pub struct Collection<R: Resource> {
-    by_id: SharedMap<R::Id, Arc<Record<R>>>,
-    by_name: SharedNames<Arc<str>, R::Id>,
-}
-
-impl<R: Resource> Default for Collection<R> {
-    fn default() -> Self {
-        Self { by_id: SharedMap::default(), by_name: SharedNames::default() }
-    }
-}
-
-impl<R: Resource> Collection<R> {
-    /// All, by id.
-    pub(super) fn by_id(&self) -> &SharedMap<R::Id, Arc<Record<R>>> {
-        &self.by_id
-    }
-
-    pub(super) fn get(&self, id: &R::Id) -> Option<&Arc<Record<R>>> {
-        self.by_id.get(id)
-    }
-
-    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Record<R>>> {
-        self.by_id.values()
-    }
-
-    /// By name or id. No name looks like an id.
-    pub(super) fn find(&self, name_or_id: &str) -> Option<&Arc<Record<R>>> {
-        match R::Id::parse(name_or_id) {
-            Ok(id) => self.by_id.get(&id),
-            Err(_) => self.by_id.get(self.by_name.get(name_or_id)?),
-        }
-    }
-}
-
-impl<R: Stored> Collection<R> {
-    fn put(&mut self, record: Arc<Record<R>>) {
-        self.by_name.insert(R::full_name(&record).into(), record.id.clone());
-        self.by_id.insert(record.id.clone(), record);
-    }
-
-    fn remove(&mut self, id: &R::Id) -> Option<Arc<Record<R>>> {
-        let record = self.by_id.remove(id)?;
-        self.by_name.remove(&*R::full_name(&record));
-        Some(record)
-    }
-}
-
 impl Stored for Honeytoken {
     const TABLE: Table = Table::Honeytokens;
     const NAMED: Named = Named::Honeytoken;
@@ -215,22 +166,23 @@ impl View {
 
     /// Puts a record into this copy of the view, in place of an older version.
     pub fn put<R: Stored>(&mut self, record: Arc<Record<R>>) {
-        let before =
-            self.known_org_mut(&record.org).and_then(|org| R::of_mut(org).remove(&record.id));
+        let known = self.known_org_mut(&record.org);
+        let before = known.and_then(|org| R::of_mut(org).remove(&record.id, R::full_name));
         if let Some(before) = &before {
             R::remove_from_indexes(self, before);
         }
         let org = self.org_mut(&record.org);
-        org.hold(before.and_then(|before| R::held(&before)).as_ref(), R::held(&record).as_ref());
-        R::of_mut(org).put(Arc::clone(&record));
+        let held = before.and_then(|before| R::held(&before));
+        org.holders.change(held.as_ref(), R::held(&record).as_ref());
+        R::of_mut(org).put(R::full_name(&record).into(), Arc::clone(&record));
         R::add_to_indexes(self, &record);
     }
 
     /// Takes a record out of this copy of the view.
     pub fn take_out<R: Stored>(&mut self, org: &OrgId, id: &R::Id) {
         let Some(org) = self.known_org_mut(org) else { return };
-        if let Some(before) = R::of_mut(org).remove(id) {
-            org.hold(R::held(&before).as_ref(), None);
+        if let Some(before) = R::of_mut(org).remove(id, R::full_name) {
+            org.holders.change(R::held(&before).as_ref(), None);
             R::remove_from_indexes(self, &before);
         }
     }

@@ -1,12 +1,13 @@
-//! Users as a [`Stored`] resource: their unique values, and the checks of a change and of a removal. `personal.rs` issues their
-//! tokens; owners are in the rows of agents and connections.
+//! Users as a [`Stored`] resource: their unique values, and the checks of a change and of a removal. `personal.rs`
+//! issues their tokens; owners are in the rows of agents and connections.
 
 use std::sync::Arc;
 
 use super::Writer;
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_base::id::OrgId;

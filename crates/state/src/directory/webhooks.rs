@@ -2,9 +2,10 @@
 
 use keyward_model::{ManagedBy, Record, Webhook, WebhookState};
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use super::{Writer, check};
 use crate::store::Table;
