@@ -1,8 +1,8 @@
 //! Parses hosts, paths and URLs of a provider file, and decides which URLs are on the provider's own hosts.
 
-use super::Variable;
 use super::document::{Problems, item_of};
-use super::form::{HostTemplate, HostTemplateError};
+use super::host_template::{HostTemplate, HostTemplateError};
+use super::variable::Variable;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{PathPattern, PatternError};
 
@@ -97,6 +97,21 @@ pub(super) fn hosts(
         }
     }
     found
+}
+
+/// Parses hosts that must be the provider's own; those with errors are left out.
+pub(super) fn subset(
+    texts: &[String],
+    path: &str,
+    own: &OwnHosts<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<HostTemplate> {
+    let hosts = hosts(texts, path, own.variables, problems);
+    for host in hosts.iter().filter(|host| !own.owns(host)) {
+        let message = format!("`{host}` is not one of the provider's hosts");
+        problems.add(path, message, "list it under the provider's `hosts`");
+    }
+    hosts
 }
 
 /// Parses path patterns; those with errors are left out.
