@@ -7,7 +7,7 @@
 //! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `oauth`, `session`, `actions`, `scope_words` |
 //! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_oauth`, `check_minted`, `check_protocol`, `check_test_request`, `placing`, `own_hosts`, `methods`, `extends`, `slips` |
 //! | a provider with the variables of a connection | `form`, `action_scopes`, `git`, `database`, `connection_url`, `test_request` |
-//! | all providers | `catalogue`, `built_in`, `configured`, `overlap` |
+//! | all providers | `catalogue`, `built_in_files`, `built_in`, `built_in_catalogue`, `configured`, `overlap` |
 //!
 //! `checked.rs` stores the results of checks of own providers. `pasted.rs` recognises wrongly pasted secrets. `changes.rs` says which
 //! changes of an own provider are safe while connections use it. `document.rs` and `decode.rs` read YAML with positions, also for
@@ -18,6 +18,8 @@ mod action_scopes;
 pub mod actions;
 mod auth_method;
 mod built_in;
+mod built_in_catalogue;
+mod built_in_files;
 pub mod catalogue;
 pub mod changes;
 pub mod check;
