@@ -4,8 +4,6 @@
 use std::fmt;
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use rcgen::{Issuer, KeyPair};
 use rustls_pki_types::CertificateDer;
@@ -13,8 +11,11 @@ use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 
 use super::CaError;
-use super::leaf::{self, ServerKeys};
-use super::pair::{NAME, Pair, Validity, parse};
+use super::leaf;
+use super::pair::{
+    BACKDATED, NAME, Pair, Validity, new_name, params, parse, root, set_validity, to_pem,
+};
+use super::server_keys::ServerKeys;
 use keyward_base::host::Host;
 
 /// A certificate authority, its key, and the keys that all its leaves share.
@@ -65,6 +66,22 @@ impl Signer {
         };
         signer.check_subject(&parsed, path, now)?;
         Ok(signer)
+    }
+
+    /// A new CA for which this one vouches until `until`: its own certificate, the cross certificate, and the certificate
+    /// of this one.
+    pub(super) fn successor(&self, until: Timestamp, now: Timestamp) -> Result<Pair, CaError> {
+        let key = KeyPair::generate()?;
+        let name = new_name()?;
+        let cert = root(&name, &key, now)?;
+        // Only leaves below it: nothing else is ever signed with this key.
+        let mut params = params(&name, 0)?;
+        // This CA's key identifier, so that clients need not go by names alone.
+        params.use_authority_key_identifier_extension = true;
+        let from = (now - BACKDATED).max(self.validity.from);
+        set_validity(&mut params, Validity { from, until });
+        let cross = params.signed_by(&key, &self.issuer)?.der().clone();
+        Ok(Pair { certs: vec![cert, cross, self.cert.clone()], key })
     }
 
     /// The certificate, DER.
@@ -207,16 +224,4 @@ fn validity_of_ca(
 
 fn is_self_issued(der: &CertificateDer<'_>) -> bool {
     parse(der).is_some_and(|cert| cert.issuer().as_raw() == cert.subject().as_raw())
-}
-
-/// RFC 7468: lines of 64 characters.
-pub(super) fn to_pem(der: &CertificateDer<'_>) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    for start in (0..text.len()).step_by(64) {
-        pem.push_str(&text[start..text.len().min(start + 64)]);
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
