@@ -85,6 +85,7 @@ pub use host_template::{HostTemplate, HostTemplateError};
 pub use kinds::AuthKind;
 pub use oauth::OAuth;
 pub use schema::Confidence;
+use scope_words::ScopeWords;
 pub use test_request::{Expected, TestRequest, TestRequestError};
 pub use variable::{Variable, VariableKind};
 
@@ -133,7 +134,7 @@ pub struct ProviderInfo {
     /// Templates of apps.
     pub templates: Vec<Template>,
     /// What scopes allow, in words for people.
-    pub scope_words: scope_words::ScopeWords,
+    pub scope_words: ScopeWords,
     /// Fields added if the client sent none; templates over fields and variables.
     pub default_headers: BTreeMap<String, String>,
     /// Fields that contain a retry time.
