@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::sync::mpsc;
 
 use super::error::DirectoryError;

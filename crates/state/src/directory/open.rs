@@ -45,7 +45,7 @@ struct Loaded {
 /// The row that every store begins with.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Sentinel {
+pub(super) struct Sentinel {
     /// The format of the directory's records.
     format: u32,
     created: Timestamp,

@@ -515,6 +515,7 @@ mod tests {
     use super::*;
     use crate::directory::BrokenReason;
     use crate::directory::ConnectionState;
+    use keyward_base::pattern::HostPattern;
     use keyward_rules::policy::AccountState;
 
     /// What the agents may use.

@@ -69,7 +69,7 @@ impl FaultKind {
     }
 
     /// What usually mends it.
-    fn remedy(self) -> &'static str {
+    pub(super) fn remedy(self) -> &'static str {
         match self {
             Self::Unreadable | Self::Duplicate | Self::Reference => RESTORE,
             Self::Index => "rebuild the indexes: `keyward store check --repair`",
