@@ -18,11 +18,6 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "a body writes its copy while it is sent, and a copy or an upload is the content of a body again",
     ),
     (
-        "crates/proxy/src/ca",
-        "leaf signer",
-        "a leaf is signed by a signer, and a signer signs a leaf as a trial before it is used",
-    ),
-    (
         "crates/proxy/src/upstream",
         "http1 http2",
         "each protocol falls back to the other if the upstream does not speak it",

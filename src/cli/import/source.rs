@@ -11,7 +11,6 @@ use super::candidate::{Candidate, Read};
 use super::{dotenv, logins, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::secret::Typed;
 
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

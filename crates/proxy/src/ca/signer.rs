@@ -5,18 +5,17 @@ use std::fmt;
 use std::path::Path;
 
 use jiff::Timestamp;
-use rcgen::{Issuer, KeyPair};
+use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 
 use super::CaError;
-use super::leaf;
 use super::pair::{
-    BACKDATED, NAME, Pair, Validity, new_name, params, parse, root, set_validity, to_pem,
+    BACKDATED, NAME, Pair, Validity, new_name, params, parse, random_serial, root, set_validity,
+    to_pem,
 };
 use super::server_keys::ServerKeys;
-use keyward_base::host::Host;
 
 /// A certificate authority, its key, and the keys that all its leaves share.
 ///
@@ -64,7 +63,7 @@ impl Signer {
             server_keys: ServerKeys::generate()?,
             cert: cert.clone(),
         };
-        signer.check_subject(&parsed, path, now)?;
+        signer.check_subject(&parsed, path)?;
         Ok(signer)
     }
 
@@ -148,16 +147,13 @@ impl Signer {
         &self.server_keys
     }
 
-    /// Signs a test leaf to check that it names this CA exactly. Some subjects are legal but cannot be encoded
-    /// again in the same way.
-    fn check_subject(
-        &self,
-        ca: &X509Certificate<'_>,
-        path: &Path,
-        now: Timestamp,
-    ) -> Result<(), CaError> {
-        let probe = leaf::sign(self, &Host::Name("probe.invalid".into()), now)?;
-        let named = parse(&probe.cert).map(|leaf| leaf.issuer().as_raw() == ca.subject().as_raw());
+    /// Signs a certificate that is not used, to check that it names this CA exactly. Some subjects are legal but cannot be
+    /// encoded again in the same way.
+    fn check_subject(&self, ca: &X509Certificate<'_>, path: &Path) -> Result<(), CaError> {
+        let mut probe = CertificateParams::default();
+        probe.serial_number = Some(random_serial()?);
+        let probe = probe.signed_by(&self.server_keys.public, &self.issuer)?;
+        let named = parse(probe.der()).map(|leaf| leaf.issuer().as_raw() == ca.subject().as_raw());
         match named {
             Some(true) => Ok(()),
             _ => Err(CaError::Subject { path: path.to_owned() }),
