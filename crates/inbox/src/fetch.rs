@@ -1,5 +1,5 @@
-//! Verifies requests with keys that are fetched from the services themselves. If a key cannot be fetched, the request is refused,
-//! and the service repeats it.
+//! Verifies requests with keys that are fetched from the services themselves. If a key cannot be fetched, the request
+//! is refused, and the service repeats it.
 
 use bytes::Bytes;
 use http::{Request, Response};

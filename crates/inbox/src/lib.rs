@@ -1,7 +1,7 @@
-//! Webhooks of services for programs: a request to a hook is verified (`accept.rs`, by the schemes of `keyward-hooks`), stored
-//! before it is answered, and delivered at least once, in the order of its hook: posted to the program's URL
-//! (`deliver.rs`), or read from the queue (`waiting.rs`). The program never holds the secret of the service: its deliveries are
-//! signed by Standard Webhooks with a key of its own
+//! Webhooks of services for programs: a request to a hook is verified (`accept.rs`, by the schemes of `keyward-hooks`),
+//! stored before it is answered, and delivered at least once, in the order of its hook: posted to the program's URL
+//! (`deliver.rs`), or read from the queue (`waiting.rs`). The program never holds the secret of the service: its
+//! deliveries are signed by Standard Webhooks with a key of its own
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
 mod accept;

@@ -1,5 +1,5 @@
-//! Finds the server of a replica set for a session, and logs in there: at the primary, or at any server if none is known. Servers
-//! are asked one after the other; a slow one does not delay the next.
+//! Finds the server of a replica set for a session, and logs in there: at the primary, or at any server if none is
+//! known. Servers are asked one after the other; a slow one does not delay the next.
 
 use std::slice::from_ref;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Checks a statement by the rules of its connection. A parser reads the statement; one that it cannot read is refused, and so is
-//! one that it reads otherwise than the lexer of the protocol.
+//! Checks a statement by the rules of its connection. A parser reads the statement; one that it cannot read is refused,
+//! and so is one that it reads otherwise than the lexer of the protocol.
 //!
 //! ```text
 //! statement_rules  the permitted kinds and tables
@@ -42,8 +42,8 @@ const LEVELS_MAX: usize = 2_000;
 /// Up to so many levels, a statement is parsed on the stack of the caller.
 const SHALLOW_LEVELS: usize = 20;
 
-/// The stack for the others: 64 KiB for a level, more than a build without optimisation needs. The system gives memory only to
-/// what is used of it.
+/// The stack for the others: 64 KiB for a level, more than a build without optimisation needs. The system gives memory
+/// only to what is used of it.
 const STACK_BYTES: usize = LEVELS_MAX * 64 * 1024;
 
 impl StatementRules {

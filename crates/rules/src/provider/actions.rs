@@ -1,6 +1,6 @@
-//! [`NamedAction`]: a named part of a provider's API, and the check of `actions:` in its file. `action_scopes.rs` fills in the
-//! variables of a connection. `requests/*.yaml` has requests to each built-in provider and the actions that cover them, for the
-//! tests.
+//! [`NamedAction`]: a named part of a provider's API, and the check of `actions:` in its file. `action_scopes.rs` fills
+//! in the variables of a connection. `requests/*.yaml` has requests to each built-in provider and the actions that
+//! cover them, for the tests.
 
 use std::sync::OnceLock;
 

@@ -1,5 +1,5 @@
-//! The files of the built-in providers, compiled in from `catalogue/*.yaml`. `build.rs` lists them with the parts that are needed of
-//! all providers at once.
+//! The files of the built-in providers, compiled in from `catalogue/*.yaml`. `build.rs` lists them with the parts that
+//! are needed of all providers at once.
 
 /// A file of the catalogue, as `build.rs` writes it.
 #[derive(Debug)]

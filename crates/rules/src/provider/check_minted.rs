@@ -1,5 +1,5 @@
-//! Checks what is made here of the owner's fields: the requests of sessions, self-signed tokens, and signatures of
-//! requests.
+//! Checks the credentials that Keyward makes from the owner's fields: login requests of sessions, self-signed tokens, and
+//! signatures of requests.
 
 use std::sync::Arc;
 

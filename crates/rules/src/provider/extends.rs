@@ -1,5 +1,5 @@
 //! `extends: ID`: an own provider with the definition of a built-in one, usually at other hosts, such as a GitHub
-//! Enterprise Server. Keys that it has itself replace those of the other; hosts are replaced wherever they stand.
+//! Enterprise Server. Its own keys replace those of the built-in one; hosts are replaced at each place.
 
 use std::collections::BTreeMap;
 

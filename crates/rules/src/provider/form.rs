@@ -1,5 +1,5 @@
-//! Fills in a provider's form: inserts the variables that an owner enters into hosts, placements and OAuth endpoints. The result
-//! is the [`Instance`] that a connection uses.
+//! Fills in a provider's form: inserts the variables that an owner enters into hosts, placements and OAuth endpoints.
+//! The result is the [`Instance`] that a connection uses.
 
 use std::collections::BTreeMap;
 

@@ -9,9 +9,9 @@
 //! | a provider with the variables of a connection | `form`, `action_scopes`, `git`, `database`, `connection_url`, `test_request` |
 //! | all providers | `catalogue`, `built_in_files`, `built_in`, `built_in_catalogue`, `configured`, `overlap` |
 //!
-//! `checked.rs` stores the results of checks of own providers. `pasted.rs` recognises wrongly pasted secrets. `changes.rs` says which
-//! changes of an own provider are safe while connections use it. `document.rs` and `decode.rs` read YAML with positions, also for
-//! the configuration.
+//! `checked.rs` has own providers whose text was checked before. `pasted.rs` recognises wrongly pasted secrets.
+//! `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs`
+//! read YAML with positions, also for the configuration.
 
 mod action_keys;
 mod action_scopes;

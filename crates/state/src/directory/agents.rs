@@ -1,5 +1,5 @@
-//! Agents in the directory: their owner and environment, and which tokens find them. Tokens are issued in
-//! `tokens.rs`, connections bound in `bindings.rs`.
+//! Agents as a [`Stored`] resource: their unique tokens, and the checks of their owner and environment. `tokens.rs` issues
+//! tokens, `bindings.rs` binds connections.
 
 use std::iter;
 use std::sync::Arc;

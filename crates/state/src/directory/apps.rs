@@ -1,5 +1,5 @@
-//! Apps in the directory: what a connection says about removing one. Their secrets are the vault's, which stores a
-//! secret before it puts the record here.
+//! Apps as a [`Stored`] resource: an app that a connection uses cannot be removed. Their secrets belong to the vault, which
+//! stores a secret before it puts the record here.
 
 use super::check;
 use super::collection::Collection;

@@ -1,5 +1,5 @@
-//! Connections in the directory: what another record says about adding, changing and removing one. Their grants are
-//! the vault's, which stores a grant before it puts the metadata here.
+//! Connections as a [`Stored`] resource: the checks against their owner, their agents and stored rules. Their grants
+//! belong to the vault, which stores a grant before it puts the metadata here.
 
 use std::sync::Arc;
 

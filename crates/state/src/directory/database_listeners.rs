@@ -1,4 +1,4 @@
-//! Database listeners: what the directory does for them beside what it does for every resource.
+//! Database listeners as a [`Stored`] resource: the agent and the connection that one names must exist.
 
 use keyward_model::{DatabaseListener, Record};
 

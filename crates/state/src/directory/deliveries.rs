@@ -33,14 +33,13 @@ const TOGETHER: usize = 64;
 pub(super) type Due<'a> = (&'a View, Option<(&'a At, Option<Version>)>);
 
 impl Directory {
-    /// Hears of every event from now on. The first who asks does; for anybody else there is none.
+    /// The receiver of all news from now on, for the first caller; `None` for later ones.
     pub fn listen(&self) -> Option<mpsc::Receiver<News>> {
         let (sender, receiver) = mpsc::channel(NEWS_MAX);
         self.shared.listener.set(sender).is_ok().then_some(receiver)
     }
 
-    /// Tells what has happened without a change of a record, as whoever acts. When this returns, it is
-    /// durable for those who want to be told.
+    /// Announces an event without a change of a record, by the current actor. When this returns, its deliveries are durable.
     ///
     /// # Errors
     /// When the store fails.
@@ -63,7 +62,7 @@ impl Directory {
         .await
     }
 
-    /// All that webhooks are owed. What a crash left of changes that were never made is dropped.
+    /// All stored deliveries. Those of changes that were not made because of a crash are deleted.
     ///
     /// # Errors
     /// When the store fails, or a row does not open.
@@ -93,7 +92,7 @@ impl Directory {
         self.leftovers() == Leftovers::Keep && age < MADE_WITHIN
     }
 
-    /// Writes down how far a delivery has come. `None`: another replica has it by now, or it is gone.
+    /// Stores the progress of a delivery. `None` if another replica has changed or deleted it.
     ///
     /// # Errors
     /// When the store fails.
@@ -106,7 +105,7 @@ impl Directory {
         }
     }
 
-    /// It was told, or never will be.
+    /// Deletes a delivery that has succeeded or was given up.
     ///
     /// # Errors
     /// When the store fails.
@@ -151,7 +150,7 @@ impl Shared {
         Ok(Owed { delivery, version })
     }
 
-    /// Drops what a webhook that is gone has not been told. What stays goes at the next start.
+    /// Deletes the deliveries of a removed webhook. Those that cannot be deleted are deleted at the next start.
     pub(super) async fn settle_all(&self, org: &OrgId, webhook: &WebhookId) {
         let of_it = format!(".{webhook}");
         let all = match self.rows.places(Table::Deliveries, org).await {
@@ -170,7 +169,7 @@ impl Shared {
         stream::iter(all).for_each_concurrent(TOGETHER, drop_one).await;
     }
 
-    /// The change was not made.
+    /// Deletes the deliveries of a change that was not made.
     pub(super) async fn withdraw_news(&self, news: &[News]) {
         for owed in news.iter().flat_map(|news| &news.owed) {
             if let Err(error) = self.rows.delete(&owed.delivery.at(), None).await {
@@ -179,7 +178,7 @@ impl Shared {
         }
     }
 
-    /// The change was made.
+    /// Sends the news of a change that was made.
     pub(super) async fn tell(&self, news: Vec<News>) {
         let Some(listener) = self.listener.get() else { return };
         for one in news {

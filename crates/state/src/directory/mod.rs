@@ -107,7 +107,7 @@ pub use view::{Differences, View};
 #[derive(Debug)]
 pub struct Directory {
     shared: Arc<Shared>,
-    /// Writes take turns: a check and the write that relies on it see the same world.
+    /// Writes take turns, so that a check and the write that relies on it see the same records.
     turns: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -125,7 +125,7 @@ pub struct Shared {
     clock: Clock,
 }
 
-/// The turn to write. Moved into the task that writes.
+/// The turn to write, which is moved into the task that writes.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Writer {

@@ -1,4 +1,4 @@
-//! Stored rules: what they name exists, and the order in which they decide.
+//! Stored rules as a [`Stored`] resource: the records that a rule names must exist, and the rules have an order.
 
 use std::sync::Arc;
 

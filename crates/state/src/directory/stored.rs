@@ -1,5 +1,5 @@
-//! [`Stored`]: resources that the directory keeps generically: reading, adding, changing and removing them, with
-//! unique names and compare-and-swap. What is particular to one is its [`Resource`] and a few lines here.
+//! [`Stored`]: resources that the directory reads, adds, changes and removes in the same way, with unique names and
+//! compare-and-swap. Each kind implements [`Resource`] and this trait.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -19,7 +19,7 @@ use super::view::{OrgView, View};
 use super::{Directory, Writer, check, to_the_end};
 use crate::store::{StoreError, Table, Version};
 
-/// How often a change is tried that other writers overtake.
+/// How often a change is tried again after another writer was faster.
 const EDIT_TRIES: usize = 8;
 
 /// A resource that the directory keeps.
@@ -52,11 +52,11 @@ pub trait Stored: Resource {
         vec![index.unique_name(&record.org, Self::NAMED, record.name())]
     }
 
-    /// A further index of the view follows: `record` is in the view now.
+    /// Adds a record to the further indexes of the view, after it was put into the view.
     #[doc(hidden)]
     fn add_to_indexes(_view: &mut View, _record: &Arc<Record<Self>>) {}
 
-    /// The same: `record` is not in the view any more, or another version of it is about to come.
+    /// Removes a record from these indexes, after it was removed from the view or before another version is put there.
     #[doc(hidden)]
     fn remove_from_indexes(_view: &mut View, _record: &Arc<Record<Self>>) {}
 
@@ -157,7 +157,7 @@ impl View {
         R::of(self.of_org(org)?).find(name_or_id)
     }
 
-    /// What a row of this kind is of: its kind, id and name.
+    /// The record of a row of this kind: its kind, id and name.
     pub(super) fn thing_of<R: Stored>(&self, at: &At) -> Option<(&'static str, String, String)> {
         let id = R::Id::parse(&at.id).ok()?;
         let record = self.one::<R>(&at.org, &id)?;
@@ -322,7 +322,7 @@ impl Writer {
         added
     }
 
-    /// [`Directory::edit`] by who has the turn already: what it was, and what it is.
+    /// [`Directory::edit`] within the turn to write. Returns the record before and after the change.
     pub(super) async fn edit<R: Stored>(
         &self,
         org: &OrgId,
@@ -345,8 +345,8 @@ impl Writer {
         Err(overtaken(&at))
     }
 
-    /// Writes a change over the version that was read. What is unique is taken before the record says it, and
-    /// what it was before is given back after.
+    /// Writes a change over the version that was read. New unique values are reserved before the record is written, and
+    /// those that it no longer has are released after.
     pub(super) async fn put_changed<R: Stored>(
         &self,
         before: Record<R>,
@@ -373,7 +373,7 @@ impl Writer {
         written
     }
 
-    /// [`Directory::remove_if`] by who has the turn already. What is left of it stays.
+    /// [`Directory::remove_if`] within the turn to write, without [`Stored::after_removal`].
     pub(super) async fn remove<R: Stored>(
         &self,
         at: &At,
@@ -394,7 +394,7 @@ impl Writer {
         Ok(record)
     }
 
-    /// Takes all of these, or none.
+    /// Reserves all of these unique values, or none.
     pub(super) async fn take<I: Id>(
         &self,
         wanted: Vec<Unique>,
@@ -413,8 +413,8 @@ impl Writer {
         Ok(taken)
     }
 
-    /// Deletes index rows that are not needed. If that fails too, they keep a name or a token taken until the
-    /// store is opened again, which drops them.
+    /// Deletes index rows that are not needed. If that fails too, the name or token stays reserved until the store is opened
+    /// again.
     pub(super) async fn give_back(&self, taken: &[At]) {
         for at in taken {
             if let Err(error) = self.rows.delete(at, None).await {
@@ -423,8 +423,8 @@ impl Writer {
         }
     }
 
-    /// Reads the row again; where the view says otherwise, because another replica wrote it or a write
-    /// failed half-way, the view follows.
+    /// Reads the row from the store. If the view differs, because another replica wrote it or a write failed half-way,
+    /// the view is updated.
     pub(super) async fn read<R: Stored>(&self, at: &At) -> Result<Read<Record<R>>, DirectoryError> {
         let read = self.rows.read::<Record<R>>(at).await?;
         let id = R::Id::parse(&at.id).map_err(|_| at.malformed())?;

@@ -1,4 +1,4 @@
-//! Webhooks: what the directory does for them beside what it does for every resource.
+//! Webhooks as a [`Stored`] resource: the removal of one also deletes its deliveries.
 
 use keyward_model::{ManagedBy, Record, Webhook, WebhookState};
 
