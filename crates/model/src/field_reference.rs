@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Bytes of a reference.
 const REF_BYTES_MAX: usize = 1_024;
 
-/// A field whose value is in a secret source.
+/// A field whose value is kept in a source.
 #[derive(
     Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
