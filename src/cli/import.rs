@@ -1,6 +1,7 @@
 //! `keyward import`: finds keys in files of variables, the environment and the files of tools, connects their accounts,
 //! and replaces the values in files of variables with placeholders.
 
+mod candidate;
 mod dotenv;
 mod logins;
 mod recognise;
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use self::candidate::{Candidate, Read};
 use self::recognise::{Account, Recognised, recognise};
-use self::source::{Candidate, Read, Source};
+use self::source::Source;
 use super::client::{Client, segment};
 use super::confirm::Confirm;
 use super::connection::api_path::path;

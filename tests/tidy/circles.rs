@@ -13,56 +13,6 @@ use super::{Source, assert_none};
 /// The circles that stay: their folder, their files in it, and the reason.
 const CIRCLES: &[(&str, &str, &str)] = &[
     (
-        "crates/base/src",
-        "settings settings/databases settings/headers",
-        "settings have statement rules, which refuse values with the error of all settings",
-    ),
-    (
-        "crates/console/src/pages",
-        "rules rules/form",
-        "the page of a rule opens its form, which has the page's buttons",
-    ),
-    (
-        "crates/databases/src/mongodb",
-        "login members",
-        "a login tries the members of a replica set, each with the login's data",
-    ),
-    (
-        "crates/databases/src/rules",
-        "kinds mod",
-        "rules state what a statement needs by its kind, and kinds are judged by rules",
-    ),
-    (
-        "crates/databases/src/postgres",
-        "login parameters statements/confirm",
-        "a login confirms its parameters by statements, which fail with the login's error",
-    ),
-    (
-        "crates/databases/src",
-        "listener mongodb/mod mysql/mod postgres/mod postgres/supervision redis/mod session",
-        "the listener serves each protocol, and each protocol reads from the listener's stream",
-    ),
-    (
-        "crates/databases/src",
-        "mongodb/test mysql/test postgres/test redis/test test",
-        "a test of a connection asks each protocol, which answers with the facts of the test",
-    ),
-    (
-        "crates/inbox/src",
-        "accept fetched lib queue",
-        "`Inbox` owns its queue and keys, whose files extend `Inbox` by methods",
-    ),
-    (
-        "crates/model/src",
-        "secret_text source source/remote webhook",
-        "secret texts may refer to sources, and sources have secret texts",
-    ),
-    (
-        "crates/proxy/src/ca",
-        "leaf pair signer",
-        "a pair of certificate and key becomes a signer, which signs leaves with the pair's validity",
-    ),
-    (
         "crates/proxy/src/body",
         "form_upload replay request_body",
         "a body writes its copy while it is sent, and a copy or an upload is the content of a body again",
@@ -73,81 +23,14 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "each protocol falls back to the other if the upstream does not speak it",
     ),
     (
-        "crates/rules/src",
-        "branches git_push",
-        "a pattern matches references of a push, and a push is read with the names that patterns permit",
-    ),
-    (
-        "crates/rules/src/inject",
-        "body multipart/mod",
-        "a form is one kind of body, and fails with the error of bodies",
-    ),
-    (
-        "crates/rules/src/provider",
-        "actions check_auth check_minted check_oauth check_test_request database form graphql kinds mod \
-         oauth own_hosts placing schema scope_words session",
-        "a provider has parts, and each part's file reads its keys of the provider's text",
-    ),
-    (
-        "crates/rules/src/provider",
-        "built_in catalogue check extends overlap slips",
-        "the catalogue holds the built-in providers, which are checked against the catalogue",
-    ),
-    (
-        "crates/state/src/store",
-        "mod scan shared snapshot",
-        "`Store` is the type of all stores, and each of its results refers to its store",
-    ),
-    (
-        "crates/state/src/directory",
-        "rows scan",
-        "rows are read by scans, and a scan reads the rows of a table",
-    ),
-    (
-        "crates/state/src/directory",
-        "apps changes check commit connect_sessions deliveries follow holders logins mod open orgs \
-         own_providers remedy selected sessions stored users view view/told",
-        "`View` holds an index of each kind, whose file extends `View` and `Directory` by methods",
-    ),
-    (
-        "crates/state/src/directory/integrity",
-        "index mod records",
-        "a check runs its steps one by one, and the steps add to the check's report",
-    ),
-    (
-        "crates/state/src/rulebook",
-        "account facts limits names plugins sessions",
-        "facts of connections are indexed by kind, and each index is built from all facts",
-    ),
-    (
-        "crates/vault/src/oauth",
-        "form_post mod revoke start",
-        "`Flows` owns the revocations and form posts of its flows, whose files extend `Flows`",
+        "crates/vault/src/grant",
+        "mod referred",
+        "a grant may have references, and refers to the grant that their values make",
     ),
     (
         "src/cli",
         "client client/unmade",
         "a client without an installation makes one, and is a client of that from then on",
-    ),
-    (
-        "src/cli/import",
-        "logins source vaults",
-        "an import reads its source, and each source reads in the words of the import",
-    ),
-    (
-        "crates/state/src/observe",
-        "usage usage/unsaved",
-        "usage holds what is not saved, which is added to usage again",
-    ),
-    (
-        "crates/state/src/observe/usage",
-        "history recent used",
-        "one use has keys of the history and places of recent use, which are sums of uses",
-    ),
-    (
-        "crates/vault/src/grant",
-        "mod referred",
-        "a grant may have references, and refers to the grant that their values make",
     ),
 ];
 

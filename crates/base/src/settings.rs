@@ -8,19 +8,23 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::database::DatabaseProtocol;
 use super::keys::section;
 use super::rare::SharedDefault;
 use super::time::{parse_duration, written};
 
 mod databases;
+mod error;
+mod field_text;
 mod headers;
 
 pub use databases::{RoleName, StatementKind, TablePattern, parse_bytes_max, parse_rows_max};
+pub use error::SettingsError;
+pub use field_text::FieldText;
 pub use headers::{Headers, parse_name};
 
 section! {
@@ -142,70 +146,6 @@ enum Per {
     Hour,
 }
 
-/// A field value: 1 to 1024 characters of visible ASCII, with inner spaces.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FieldText(HeaderValue);
-
-/// Why a setting is invalid. The message describes valid values and never quotes the given one.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum SettingsError {
-    /// Not a duration, or out of bounds.
-    #[error(
-        "this is not a time from 10ms to 1h: write a number and a unit, such as 500ms, 30s or 2m"
-    )]
-    Wait,
-    /// Not a rate.
-    #[error(
-        "this is not a rate: write 1 to 1000000 and a unit of time, such as 10/s, 100/min or 5000/h"
-    )]
-    Rate,
-    /// The number of attempts is out of bounds.
-    #[error("this is not a number of attempts: write 1 to 10")]
-    Attempts,
-    /// A status after which a retry does not help.
-    #[error(
-        "a request is not sent again after {0}: name some of 408, 409, 425, 429 and 500 to 599"
-    )]
-    Status(u16),
-    /// The concurrency is out of bounds.
-    #[error("this is not a number of exchanges at once: write 1 to 100000")]
-    Concurrency,
-    /// Not a valid field value.
-    #[error("this is not a value of a field: write 1 to 1024 characters of visible ASCII")]
-    FieldText,
-    /// Not a valid field name.
-    #[error("`{0}` is no name of a field: write letters, digits and `-`")]
-    FieldName(String),
-    /// A field that a connection must not set.
-    #[error("field `{name}` cannot be set here: {why}")]
-    FieldReserved {
-        /// The field's name.
-        name: String,
-        /// Which part of the request owns the field.
-        why: &'static str,
-    },
-    /// Not the name of a role.
-    #[error("this is not a role: write its name, of 1 to 63 bytes, and not `none`")]
-    Role,
-    /// Not a table.
-    #[error(
-        "this is not a table: write its name, with its schema where statements name that, such as orders, sales.orders or sales.*"
-    )]
-    Table,
-    /// More tables than allowed.
-    #[error("there are more than {0} tables: name schemas, such as sales.*")]
-    TooManyTables(usize),
-    /// The number of rows is out of bounds.
-    #[error("this is not a number of rows: write 1 or more")]
-    Rows,
-    /// The number of bytes is out of bounds.
-    #[error("this is not a number of bytes: write 1000 or more")]
-    Bytes,
-    /// More fields than allowed.
-    #[error("there are more than {0} fields: leave some out")]
-    TooManyFields(usize),
-}
-
 impl Settings {
     /// Fills unset values from `base`. Fields are merged by name.
     pub fn over(&self, base: &Self) -> Self {
@@ -225,6 +165,43 @@ impl Settings {
             bytes_max: self.bytes_max.or(base.bytes_max),
             audit_statements: self.audit_statements.or(base.audit_statements),
         }
+    }
+
+    /// The first setting that has no effect on connections of a provider: those of requests for a database, those of
+    /// databases for any other, and those that its protocol does not have.
+    pub fn without_effect(&self, protocol: Option<DatabaseProtocol>) -> Option<&'static str> {
+        let of_requests = [
+            (self.timeout.is_some(), "timeout"),
+            (self.retry.is_some(), "retry"),
+            (self.rate_limit.is_some(), "rate_limit"),
+            (self.concurrency.is_some(), "concurrency"),
+            (self.user_agent.is_some(), "user_agent"),
+            (!self.headers.is_empty(), "headers"),
+        ];
+        let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
+        let of_databases = [
+            (self.read_only.is_some() && protocol.is_none(), "read_only"),
+            (
+                self.statement_timeout.is_some() && !has(DatabaseProtocol::has_statement_timeout),
+                "statement_timeout",
+            ),
+            (self.statements.is_some() && !has(DatabaseProtocol::has_statements), "statements"),
+            (self.tables.is_some() && !has(DatabaseProtocol::has_statements), "tables"),
+            (self.role.is_some() && !has(DatabaseProtocol::has_role), "role"),
+            (self.rows_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "rows_max"),
+            (self.bytes_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "bytes_max"),
+            (
+                self.audit_statements.is_some() && !has(DatabaseProtocol::has_statements),
+                "audit_statements",
+            ),
+        ];
+        let of_requests = of_requests.into_iter().filter(|_| protocol.is_some());
+        of_requests.chain(of_databases).find(|(is_set, _)| *is_set).map(|(_, name)| name)
+    }
+
+    /// Whether sessions have rules on their statements.
+    pub fn rules_statements(&self) -> bool {
+        self.statements.is_some() || self.tables.is_some()
     }
 
     /// Whether nothing is set.
@@ -341,32 +318,6 @@ impl fmt::Display for Rate {
             Per::Hour => "h",
         };
         write!(f, "{}/{per}", self.count)
-    }
-}
-
-impl FieldText {
-    /// The value as sent.
-    pub fn value(&self) -> &HeaderValue {
-        &self.0
-    }
-}
-
-impl FromStr for FieldText {
-    type Err = SettingsError;
-
-    fn from_str(text: &str) -> Result<Self, SettingsError> {
-        let text = text.trim_matches([' ', '\t']);
-        let visible = text.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'));
-        match HeaderValue::from_str(text) {
-            Ok(value) if visible && (1..=1024).contains(&text.len()) => Ok(Self(value)),
-            _ => Err(SettingsError::FieldText),
-        }
-    }
-}
-
-impl fmt::Display for FieldText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.to_str().unwrap_or_default())
     }
 }
 

@@ -2,7 +2,8 @@
 //! with the connection's credential. After the login, bytes are copied.
 //!
 //! ```text
-//! listener    serves the streams of a database listener; one protocol, one folder
+//! listener    the protocol and connection of a database listener
+//! serve       serves its streams; one protocol, one folder
 //! session     the spine of a session: token, connection, permit, login, copying
 //! choice      which connection an agent means
 //! refused     why a session is not opened
@@ -12,6 +13,7 @@
 //! stream      checks and observers of a session's bytes
 //! upstream    the stream to the server
 //! test        the test of a connection
+//! facts       what a server says about a login
 //! postgres    start-up, login, cancel requests and read-only sessions of PostgreSQL
 //! mysql       login and commands of MySQL and MariaDB
 //! redis       commands, login and read-only sessions of Redis
@@ -22,6 +24,7 @@
 //! `keyward_proxy::ServiceStream` and `ServiceExchange`.
 
 mod choice;
+mod facts;
 #[cfg(test)]
 mod fuzzed;
 mod listener;
@@ -34,6 +37,7 @@ mod refused;
 mod rules;
 #[cfg(test)]
 mod sample;
+mod serve;
 mod session;
 mod sql;
 mod stored;
@@ -41,9 +45,11 @@ mod stream;
 mod test;
 mod upstream;
 
-pub use listener::{DatabaseListener, overload_answer};
+pub use facts::DatabaseFacts;
+pub use listener::DatabaseListener;
+pub use serve::overload_answer;
 pub use stored::{
     DATABASE_SOCKETS, HandedListeners, ListenerProblem, ListenerStatus, ListenerTerms, OpenPlace,
     StoredListeners, Turn,
 };
-pub use test::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure, test};
+pub use test::{DatabaseReport, DatabaseTestError, DatabaseTestFailure, test};

@@ -1,15 +1,12 @@
-//! [`DatabaseListener`]: the service of one listener for databases.
+//! [`DatabaseListener`]: the protocol and connection of one listener for databases.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::mysql::login_key::LoginKey;
 use crate::postgres::cancel::CancelKeys;
-use crate::{mongodb, mysql, postgres, redis};
 use keyward_base::database::DatabaseProtocol;
-use keyward_proxy::{ServiceStream, StreamService};
 
-/// Serves the streams of one listener.
+/// The service of one listener; `serve.rs` serves its streams.
 #[derive(Debug)]
 pub struct DatabaseListener {
     protocol: DatabaseProtocol,
@@ -28,6 +25,10 @@ impl DatabaseListener {
         Arc::new(Self { protocol, connection, cancels, login_key })
     }
 
+    pub(crate) fn protocol(&self) -> DatabaseProtocol {
+        self.protocol
+    }
+
     pub(crate) fn connection(&self) -> Option<&str> {
         self.connection.as_deref()
     }
@@ -38,26 +39,5 @@ impl DatabaseListener {
 
     pub(crate) fn login_key(&self) -> &Arc<LoginKey> {
         &self.login_key
-    }
-}
-
-impl StreamService for DatabaseListener {
-    fn serve(self: Arc<Self>, stream: ServiceStream) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        match self.protocol {
-            DatabaseProtocol::Postgres => Box::pin(postgres::serve(self, stream)),
-            DatabaseProtocol::Redis => Box::pin(redis::serve(self, stream)),
-            DatabaseProtocol::Mysql => Box::pin(mysql::serve(self, stream)),
-            DatabaseProtocol::Mongodb => Box::pin(mongodb::serve(self, stream)),
-        }
-    }
-}
-
-/// What a client is sent on a stream above the limit, in its protocol.
-pub fn overload_answer(protocol: DatabaseProtocol) -> &'static [u8] {
-    match protocol {
-        DatabaseProtocol::Postgres => postgres::OVERLOADED,
-        DatabaseProtocol::Redis => redis::OVERLOADED,
-        DatabaseProtocol::Mysql => mysql::OVERLOADED,
-        DatabaseProtocol::Mongodb => mongodb::OVERLOADED,
     }
 }

@@ -25,7 +25,8 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 pub use self::handed::HandedListeners;
 pub use self::problem::ListenerProblem;
 pub use self::terms::ListenerTerms;
-use crate::listener::{DatabaseListener, overload_answer};
+use crate::listener::DatabaseListener;
+use crate::serve::overload_answer;
 
 /// The folder of the listeners' sockets, in the data directory.
 pub const DATABASE_SOCKETS: &str = "databases";

@@ -1,10 +1,11 @@
-//! [`test`] logs in with a connection and asks the server who it is: the test of a connection. It leaves one audit event.
+//! [`test`]: the test of a connection. It logs in and asks the server who it is, and leaves one audit event.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::facts::DatabaseFacts;
 use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::{mongodb, mysql, postgres, redis};
@@ -23,21 +24,6 @@ pub struct DatabaseReport {
     pub took: Duration,
     /// What the server said, or why it said nothing.
     pub result: Result<DatabaseFacts, DatabaseTestError>,
-}
-
-/// What a server says about a login.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct DatabaseFacts {
-    /// Such as `16.4`.
-    pub version: String,
-    /// The role.
-    pub user: String,
-    /// Whether transactions are read-only unless they say otherwise, or the server is a standby.
-    pub read_only: bool,
-    /// Whether the role is a superuser, whom nothing restricts.
-    pub superuser: bool,
-    /// Where it is, if the connection has several servers: `b.example.com:5433`.
-    pub server: Option<String>,
 }
 
 /// Why a test failed.
@@ -98,14 +84,6 @@ pub async fn test(
         exchange.completed();
     }
     DatabaseReport { exchange: Some(id), took: began.elapsed(), result }
-}
-
-/// Stands for a version that the server does not say.
-pub(crate) const UNKNOWN_VERSION: &str = "(of unknown version)";
-
-/// A text of the server without control characters, for people.
-pub(crate) fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
 fn failed(exchange: &mut ServiceExchange, refused: Refused) -> DatabaseTestError {

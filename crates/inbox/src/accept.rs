@@ -4,11 +4,13 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
+use super::error::{InboxError, Refused};
 use super::event::{self, Entry, HookEvent};
 use super::keys::NewKeys;
 use super::queue::Waiting;
-use super::{Inbox, InboxError, KeyQuestion, LastRefusal};
-use keyward_hooks::{Challenge, Incoming, Read, Rejection, Scheme};
+use super::status::LastRefusal;
+use super::{Inbox, KeyQuestion};
+use keyward_hooks::{Challenge, Incoming, Read, Scheme};
 use keyward_model::{Hook, Record};
 use keyward_net::call::Servers;
 use keyward_state::store::StoreError;
@@ -36,63 +38,6 @@ pub enum Accepted {
         /// A field of the answer.
         field: Option<(HeaderName, HeaderValue)>,
     },
-}
-
-/// Why a request is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// It is not a valid request of the service.
-    #[error(transparent)]
-    Rejected(#[from] Rejection),
-    /// The hook's connection or provider is gone, or has no scheme.
-    #[error("the hook has no signature scheme")]
-    NoScheme,
-    /// Too many events wait. The service repeats the request.
-    #[error("too many events wait at this hook")]
-    Full,
-    /// The service wants to hand over a secret, and another one is there.
-    #[error("the hook has a secret already")]
-    HasSecret,
-    /// The key of the service could not be fetched. The service repeats the request.
-    #[error("the key that signs cannot be fetched: {0}")]
-    NoKey(String),
-    /// The service's confirmation page could not be fetched.
-    #[error("the confirmation failed: {0}")]
-    Unconfirmed(String),
-    /// The store failed. The service repeats the request.
-    #[error(transparent)]
-    Inbox(#[from] InboxError),
-}
-
-impl Refused {
-    /// The codes of what the request itself is not the reason of.
-    const CODES: [&'static str; 6] = [
-        "scheme_missing",
-        "queue_full",
-        "secret_known",
-        "key_unavailable",
-        "unconfirmed",
-        "store_unavailable",
-    ];
-
-    /// All codes.
-    pub(crate) fn codes() -> Vec<&'static str> {
-        let rejections = Rejection::ALL.map(Rejection::code);
-        rejections.into_iter().chain(Self::CODES).collect()
-    }
-
-    /// As in the audit log.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Rejected(rejection) => rejection.code(),
-            Self::NoScheme => "scheme_missing",
-            Self::Full => "queue_full",
-            Self::HasSecret => "secret_known",
-            Self::NoKey(_) => "key_unavailable",
-            Self::Unconfirmed(_) => "unconfirmed",
-            Self::Inbox(_) => "store_unavailable",
-        }
-    }
 }
 
 impl Inbox {

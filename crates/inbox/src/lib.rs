@@ -1,16 +1,19 @@
-//! Webhooks of services for programs: a request to a hook is verified (`accept.rs`, by the schemes of `keyward-hooks`), stored
-//! before it is answered, and delivered at least once, in the order of its hook: posted to the program's URL
-//! (`deliver.rs`), or read from the queue (`waiting.rs`). The program never holds the secret of the service: its deliveries are
-//! signed by Standard Webhooks with a key of its own
+//! Webhooks of services for programs: a request to a hook is verified (`accept.rs`, by the schemes of `keyward-hooks`),
+//! stored before it is answered, and delivered at least once, in the order of its hook: posted to the program's URL
+//! (`deliver.rs`), or read from the queue (`waiting.rs`). The program never holds the secret of the service: its
+//! deliveries are signed by Standard Webhooks with a key of its own
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
 mod accept;
 mod deliver;
+mod error;
 mod event;
+mod fetch;
 mod fetched;
 mod keys;
 mod queue;
 mod replicas;
+mod status;
 mod waiting;
 
 use std::collections::HashMap;
@@ -32,16 +35,17 @@ use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, OpenedRow};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Lease, Store, StoreError, Table};
-use keyward_vault::events::LastTry;
 use keyward_vault::{RowError, Rows, Vault};
 
-pub use accept::{Accepted, Refused};
+pub use accept::Accepted;
+pub use error::{InboxError, Refused};
 use event::Entry;
 pub use event::{EventState, HookEvent};
 use fetched::FetchedKeys;
 use keys::HookKeys;
 pub use keys::NewKeys;
 use queue::Queue;
+pub use status::{HookStatus, LastRefusal};
 pub use waiting::Reader;
 
 /// Longest body of a request: the services' own limits are between 64 KiB and a few MiB; GitHub's, the largest that is
@@ -101,7 +105,7 @@ pub struct Inbox {
 #[derive(Debug)]
 struct RecordCount(Mutex<(Timestamp, usize)>);
 
-/// What a service is asked with the credential of a connection, for the key of a request.
+/// A question to a service, sent with the credential of a connection, for the key that verifies a request.
 #[derive(Clone, Debug)]
 pub struct KeyQuestion {
     /// The organisation of the hook.
@@ -112,44 +116,6 @@ pub struct KeyQuestion {
     pub path: &'static str,
     /// What is posted: JSON.
     pub body: String,
-}
-
-/// Why something about a hook failed.
-#[derive(Debug, thiserror::Error)]
-pub enum InboxError {
-    /// The row of an event or of keys.
-    #[error(transparent)]
-    Row(#[from] RowError),
-    /// The event is not there: it was taken, or never came.
-    #[error("there is no event `{0}`")]
-    NoEvent(String),
-    /// A secret of the service does not have the form of its scheme.
-    #[error("{0}")]
-    Secret(String),
-}
-
-/// How a hook is, since the start of this process.
-#[derive(Clone, Debug, Default)]
-pub struct HookStatus {
-    /// Events that wait.
-    pub waiting: usize,
-    /// Events whose deliveries all failed.
-    pub dead: usize,
-    /// The last delivery.
-    pub last: Option<LastTry>,
-    /// The last refused request.
-    pub refused: Option<LastRefusal>,
-}
-
-/// A refused request.
-#[derive(Clone, Debug)]
-pub struct LastRefusal {
-    /// The time.
-    pub at: Timestamp,
-    /// As in the audit log.
-    pub code: &'static str,
-    /// In words.
-    pub reason: String,
 }
 
 /// Checks an opened row of a hook's keys or events, for `keyward store check`. Other rows are not looked at.

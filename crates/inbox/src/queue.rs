@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use jiff::Timestamp;
 
-use super::{HookStatus, LastRefusal};
+use super::status::{HookStatus, LastRefusal};
 use keyward_base::id::{HookId, OrgId};
 use keyward_vault::events::LastTry;
 

@@ -16,11 +16,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connection::Failing;
+use super::field_reference::References;
 use super::name;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
 use super::secret_text::GivenFields;
-use super::source::{FetchedShown, References};
+use super::source::FetchedShown;
 
 pub use applied::redirect_uri;
 pub use settings::{AppSettings, TokenOptions};

@@ -24,12 +24,13 @@ use serde_json::{Map, Value};
 
 use super::app::AppUrls;
 use super::deadline::Deadline;
+use super::field_reference::References;
 use super::owner::Visibility;
 use super::reference::Reference;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Record, Resource};
 use super::secret_text::GivenFields;
-use super::source::{FetchedShown, References};
+use super::source::FetchedShown;
 use super::{given, name};
 
 pub use account::{Account, AccountId, AccountSource};

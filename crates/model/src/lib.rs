@@ -13,6 +13,7 @@ mod connect_session;
 mod connection;
 mod database_listener;
 mod deadline;
+mod field_reference;
 mod given;
 mod honeytoken;
 mod hook;
@@ -67,6 +68,7 @@ pub use database_listener::{
     DatabaseListener, DatabaseListenerShown, DatabaseListenerSpec, ListenerPlace, ListenerState,
 };
 pub use deadline::Deadline;
+pub use field_reference::{FieldReference, References};
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
 pub use hook::{Hook, HookChange, HookFacts, HookRefusal, HookShown, HookSpec, HookWith};
@@ -101,9 +103,9 @@ pub use session::{
 };
 pub use source::{
     AwsService, AwsSource, AzureSource, BitwardenRegion, BitwardenSource, CommandSource,
-    CredentialNames, DopplerSource, EnvSource, FetchedShown, FieldReference, FileSource, GcpSource,
-    InfisicalSource, KeychainSource, OnePasswordSource, References, Source, SourceFacts,
-    SourceFailing, SourceKind, SourceShown, SourceSpec, SourceWith, VaultLogin, VaultSource,
+    CredentialNames, DopplerSource, EnvSource, FetchedShown, FileSource, GcpSource,
+    InfisicalSource, KeychainSource, OnePasswordSource, Source, SourceFacts, SourceFailing,
+    SourceKind, SourceShown, SourceSpec, SourceWith, VaultLogin, VaultSource,
 };
 pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
 pub use totp::{NewTotp, Totp};

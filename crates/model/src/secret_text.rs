@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use keyward_base::secret::Secret;
 
-use super::source::{FieldReference, References};
+use super::field_reference::{FieldReference, References};
 
 /// Text that becomes a [`Secret`] as it is read.
 #[derive(Debug)]

@@ -10,7 +10,6 @@ mod remote;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -42,9 +41,6 @@ const KEEP: Duration = Duration::from_secs(3_600);
 
 /// 30 days: an older value is no longer the source's.
 const KEEP_MAX: Duration = Duration::from_secs(30 * 86_400);
-
-/// Bytes of a reference.
-const REF_BYTES_MAX: usize = 1_024;
 
 /// Secret sources.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -180,22 +176,6 @@ pub struct SourceFailing {
     /// The last one, in words.
     pub message: String,
 }
-
-/// A field whose value is kept in a source.
-#[derive(
-    Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
-#[serde(deny_unknown_fields)]
-pub struct FieldReference {
-    /// The name of the source.
-    pub from: String,
-    /// Which of its values: the form depends on the kind.
-    #[serde(rename = "ref")]
-    pub reference: String,
-}
-
-/// Fields by reference, by field.
-pub type References = BTreeMap<String, FieldReference>;
 
 /// The fetched values of a connection.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -383,13 +363,5 @@ impl SourceKind<'_> {
             Self::Infisical(infisical) => infisical.refusals(),
             Self::Doppler(doppler) => doppler.refusals(),
         }
-    }
-}
-
-impl FieldReference {
-    /// Whether the text can be a reference: the source judges the rest.
-    pub fn is_plain(&self) -> bool {
-        let reference = self.reference.as_str();
-        (1..=REF_BYTES_MAX).contains(&reference.len()) && !reference.contains(char::is_control)
     }
 }

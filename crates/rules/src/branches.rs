@@ -1,7 +1,7 @@
 //! [`BranchScope`]: the branches of a rule. It sees whether a push deletes a branch, not whether it rewrites one: that depends
 //! on the commits of the server.
 
-use crate::git_push::{PushedRefs, RefUpdate, is_ref};
+use crate::git_push::{PushedRefs, RefUpdate, full_name, is_ref};
 
 /// The branches of a rule.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -49,17 +49,9 @@ impl BranchScope {
 impl RefPattern {
     /// Parses a pattern. `None`: git has no such names.
     pub fn parse(text: &str) -> Option<Self> {
-        let full = match text.starts_with("refs/") {
-            true => text.to_owned(),
-            false => format!("refs/heads/{text}"),
-        };
+        let full = full_name(text);
         is_ref(&full.replace('*', "x"))
             .then(|| Self { text: text.into(), full: full.into_boxed_str() })
-    }
-
-    /// The full name, if it has no `*`.
-    pub(crate) fn into_name(self) -> Option<Box<str>> {
-        is_ref(&self.full).then_some(self.full)
     }
 
     fn matches(&self, name: &str) -> bool {

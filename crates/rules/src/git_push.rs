@@ -4,7 +4,6 @@
 
 use http::Method;
 
-use crate::branches::RefPattern;
 use keyward_base::pattern::DecodedPath;
 
 /// The most bytes before the end of the list of references; some thousand of them.
@@ -89,9 +88,8 @@ impl PushedRefs {
     pub fn to_branches<'a>(names: impl Iterator<Item = &'a str>) -> Option<Self> {
         let update = |text: &str| {
             let name = text.strip_prefix(':');
-            let pattern = RefPattern::parse(name.unwrap_or(text))?;
-            let full = pattern.into_name()?;
-            Some(RefUpdate { name: full, deletes: name.is_some() })
+            let full = full_name(name.unwrap_or(text));
+            is_ref(&full).then(|| RefUpdate { name: full.into(), deletes: name.is_some() })
         };
         let updates = names.map(update).collect::<Option<_>>()?;
         Some(Self { updates, ..Self::default() })
@@ -214,6 +212,14 @@ fn update(command: &[u8]) -> Option<RefUpdate> {
         |id: &str| matches!(id.len(), 40 | 64) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_sound = is_id(old) && is_id(new) && old.len() == new.len() && is_ref(name);
     is_sound.then(|| RefUpdate { name: name.into(), deletes: new.bytes().all(|byte| byte == b'0') })
+}
+
+/// The full name of a reference; without `refs/` it is that of a branch.
+pub(crate) fn full_name(text: &str) -> String {
+    match text.starts_with("refs/") {
+        true => text.to_owned(),
+        false => format!("refs/heads/{text}"),
+    }
 }
 
 /// The names that git accepts, git-check-ref-format(1).

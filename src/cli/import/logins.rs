@@ -9,7 +9,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::source::{Candidate, Read};
+use super::candidate::{Candidate, Read};
 
 /// The name of the group of Codex's values.
 pub(super) const CODEX: &str = "codex";

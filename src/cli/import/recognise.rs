@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::Candidate;
+use super::candidate::Candidate;
 use crate::cli::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
 use keyward_rules::inject::placeholder;

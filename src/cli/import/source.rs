@@ -1,17 +1,16 @@
-//! [`Source`]: where keys are looked for. Each source becomes candidates: values with what is known about them.
+//! [`Source`]: a place where `keyward import` looks for keys. Its values become candidates.
 
 use std::env;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use http::Uri;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
+use super::candidate::{Candidate, Read};
 use super::{dotenv, logins, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::secret::Typed;
 
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -43,42 +42,6 @@ pub(super) enum Source {
     AgentVault(PathBuf, PathBuf),
     /// A file of variables.
     File(PathBuf),
-}
-
-/// A value that may be a key.
-#[derive(Debug)]
-pub(super) struct Candidate {
-    /// Where it is: `.env:3`.
-    pub(super) place: String,
-    /// Values of one group may be fields of one account: a file, a profile.
-    pub(super) group: String,
-    /// The variable that has it, or that programs read it from.
-    pub(super) variable: Option<String>,
-    /// The host that it is for.
-    pub(super) host: Option<String>,
-    /// The user name that belongs to it.
-    pub(super) user: Option<String>,
-    /// The provider, where the source has keys of one only.
-    pub(super) provider: Option<&'static str>,
-    /// The value.
-    pub(super) value: Typed,
-    /// Whether only a provider of the host may get it.
-    pub(super) only_host: bool,
-    /// The option of `keyward connect` that describes its place in requests, where that is not a bearer token.
-    pub(super) option: Option<String>,
-    /// Where the value is in its file of variables.
-    pub(super) at: Option<Range<usize>>,
-}
-
-/// What a source has.
-#[derive(Debug, Default)]
-pub(super) struct Read {
-    /// The values.
-    pub(super) candidates: Vec<Candidate>,
-    /// Accounts that cannot be imported, with the reason.
-    pub(super) unusable: Vec<(String, String)>,
-    /// The text of a file whose values become placeholders.
-    pub(super) text: Option<Zeroizing<String>>,
 }
 
 impl Source {
@@ -183,27 +146,6 @@ impl Source {
             _ => ("NETRC", ".netrc"),
         };
         Ok(env::var_os(variable).map_or_else(|| home.join(usual), PathBuf::from))
-    }
-}
-
-impl Candidate {
-    pub(super) fn of(place: String, group: &str, value: &str) -> Self {
-        Self {
-            place,
-            group: group.to_owned(),
-            variable: None,
-            host: None,
-            user: None,
-            provider: None,
-            only_host: false,
-            option: None,
-            value: Typed::from(value.to_owned()),
-            at: None,
-        }
-    }
-
-    pub(super) fn in_variable(place: String, group: &str, (name, value): (&str, &str)) -> Self {
-        Self { variable: Some(name.to_owned()), ..Self::of(place, group, value) }
     }
 }
 

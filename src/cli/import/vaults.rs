@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+use super::candidate::{Candidate, Read};
 use super::dotenv;
-use super::source::{Candidate, Read};
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
 use keyward_rules::provider::document::Document;

@@ -9,8 +9,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Settings, SettingsError};
-use crate::database::DatabaseProtocol;
+use super::error::SettingsError;
 
 /// The tables that a connection may name at most.
 const TABLES_MAX: usize = 256;
@@ -48,45 +47,6 @@ pub struct TablePattern {
     schema: Option<Box<str>>,
     /// `None`: all of the schema.
     table: Option<Box<str>>,
-}
-
-impl Settings {
-    /// The first setting that has no effect on connections of a provider: those of requests for a database, those of
-    /// databases for any other, and those that its protocol does not have.
-    pub fn without_effect(&self, protocol: Option<DatabaseProtocol>) -> Option<&'static str> {
-        let of_requests = [
-            (self.timeout.is_some(), "timeout"),
-            (self.retry.is_some(), "retry"),
-            (self.rate_limit.is_some(), "rate_limit"),
-            (self.concurrency.is_some(), "concurrency"),
-            (self.user_agent.is_some(), "user_agent"),
-            (!self.headers.is_empty(), "headers"),
-        ];
-        let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
-        let of_databases = [
-            (self.read_only.is_some() && protocol.is_none(), "read_only"),
-            (
-                self.statement_timeout.is_some() && !has(DatabaseProtocol::has_statement_timeout),
-                "statement_timeout",
-            ),
-            (self.statements.is_some() && !has(DatabaseProtocol::has_statements), "statements"),
-            (self.tables.is_some() && !has(DatabaseProtocol::has_statements), "tables"),
-            (self.role.is_some() && !has(DatabaseProtocol::has_role), "role"),
-            (self.rows_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "rows_max"),
-            (self.bytes_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "bytes_max"),
-            (
-                self.audit_statements.is_some() && !has(DatabaseProtocol::has_statements),
-                "audit_statements",
-            ),
-        ];
-        let of_requests = of_requests.into_iter().filter(|_| protocol.is_some());
-        of_requests.chain(of_databases).find(|(is_set, _)| *is_set).map(|(_, name)| name)
-    }
-
-    /// Whether sessions have rules on their statements.
-    pub fn rules_statements(&self) -> bool {
-        self.statements.is_some() || self.tables.is_some()
-    }
 }
 
 impl StatementKind {

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use http::{HeaderName, HeaderValue};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::Error as _;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{FieldText, HeaderName, HeaderValue, SettingsError};
+use super::error::SettingsError;
+use super::field_text::FieldText;
 
 /// With more fields, the request would no longer be the agent's.
 const FIELDS_MAX: usize = 32;

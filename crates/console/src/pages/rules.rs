@@ -5,6 +5,7 @@ mod asked;
 mod form;
 mod list;
 mod sentence;
+mod standing;
 mod tester;
 
 use axum::Router;
@@ -14,7 +15,7 @@ use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, ago, facts, head, lock};
+use crate::parts::{ago, facts, head, lock};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
 use keyward_api::wire::List;
 use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
@@ -22,6 +23,7 @@ use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
 use self::asked::Asked;
 use sentence::Sentence;
 pub(super) use sentence::decider;
+use standing::{remove, shadow};
 
 /// Agents that a form offers; the names of others are typed.
 const AGENTS: usize = 200;
@@ -76,17 +78,6 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     Ok(Page::new(&visit, Section::Rules, &title, content))
 }
 
-/// That a rule has no effect, and because of which one.
-fn shadow(earlier: &str) -> Markup {
-    let name = list::written_name(earlier);
-    html! {
-        div.notice.warn { div.grow {
-            b { "It has no effect" }
-            p.small { "Rule " a href=(format!("/rules/{}", segment(name))) { (name) } " comes first and decides all of its requests. Move it before that rule, or remove it." }
-        } }
-    }
-}
-
 fn about(rule: &RuleShown) -> Markup {
     let listed = |all: &[String]| (!all.is_empty()).then(|| html! { code { (all.join(", ")) } });
     let number = rule.standing.number;
@@ -107,25 +98,6 @@ fn about(rule: &RuleShown) -> Markup {
             ("Created", rule.created.map(ago)),
             ("Changed", rule.updated.map(ago)),
         ]))
-    }
-}
-
-/// Removes a rule, and says what that changes.
-fn remove<'a>(rule: &'a RuleShown, tag: Option<&'a str>) -> Action<'a> {
-    let name = rule.spec.name.as_deref().unwrap_or(&rule.id);
-    let loss = match rule.spec.action.map_or("inject", |action| action.as_str()) {
-        "deny" => "Requests that it blocks are decided by the rules after it, and may be sent.",
-        _ => "Requests that only this rule allows are refused.",
-    };
-    Action {
-        api: format!("DELETE /rules/{}", segment(name)),
-        label: "Remove rule",
-        confirm: Some(format!("Remove rule {name}?\n{loss}")),
-        done: "Removed.",
-        to: Some("/rules"),
-        tag,
-        class: "danger",
-        ..Action::default()
     }
 }
 

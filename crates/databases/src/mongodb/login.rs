@@ -6,15 +6,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use super::commands::Allowed;
-use super::members::{Member, Servers};
 use super::scram::{Mechanism, Scram, ScramError};
 use super::wire::{self, Message, ReadError};
 use crate::login::{Permitted, ServerError, words_of_server};
 use crate::refused::Refused;
-use crate::upstream::Upstream;
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::secret::Secret;
-use keyward_proxy::ServiceExchange;
 
 /// The longest answer of a server during the login, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -23,24 +20,24 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 const WIRE_VERSION_MIN: i32 = 6;
 
 /// The database that knows users, unless the connection says another.
-const AUTH_SOURCE: &str = "admin";
+pub(super) const AUTH_SOURCE: &str = "admin";
 
 /// `AuthenticationFailed`.
 const AUTHENTICATION_FAILED: i32 = 18;
 
 /// A login that has not begun.
 pub struct Login {
-    permitted: Permitted,
+    pub(super) permitted: Permitted,
     user: String,
     password: Secret,
     /// What the server's log calls the session.
     name: String,
     allowed: Allowed,
     /// The database that knows the user.
-    auth_source: String,
-    load_balanced: bool,
+    pub(super) auth_source: String,
+    pub(super) load_balanced: bool,
     /// Where the session is, if the connection has several servers.
-    server: Option<String>,
+    pub(super) server: Option<String>,
 }
 
 impl Login {
@@ -79,33 +76,6 @@ impl Login {
     /// What the session may send.
     pub fn allowed(&self) -> Allowed {
         self.allowed
-    }
-
-    /// Dials the servers of the connection, and logs in at the primary.
-    ///
-    /// # Errors
-    /// When no server can be reached, proves itself, and accepts the login.
-    pub async fn run(&mut self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
-        exchange.set_role(self.user());
-        let servers = Servers::of(exchange, &self.permitted.permit).await?;
-        self.load_balanced = servers.load_balanced;
-        // What a person has set is used.
-        if let Some(source) =
-            servers.auth_source.clone().filter(|_| self.auth_source == AUTH_SOURCE)
-        {
-            self.auth_source = source;
-        }
-        let Member { mut upstream, hello, permit } = self.member(exchange, servers).await?;
-        self.server = self.permitted.permit.endpoint().one_of_several(&permit.endpoint().target);
-        let within = exchange.connect_timeout();
-        let opened = tokio::time::timeout(within, self.open_on(&mut upstream, &hello)).await;
-        match opened.unwrap_or(Err(ServerError::Timeout)) {
-            Ok(()) => Ok(upstream),
-            Err(error) => {
-                tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
-                Err(error.into())
-            }
-        }
     }
 
     pub(super) async fn greeted_on<S>(&self, stream: &mut S) -> Result<RawDocumentBuf, ServerError>

@@ -1,5 +1,5 @@
-//! Finds the server of a replica set that a session is with: its primary, or any server where none has one. Servers are asked
-//! one after the other; a slow one does not hold up the next.
+//! Finds the server of a replica set for a session, and logs in there: at the primary, or at any server if none is
+//! known. Servers are asked one after the other; a slow one does not delay the next.
 
 use std::slice::from_ref;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bson::RawDocumentBuf;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::login::Login;
+use super::login::{AUTH_SOURCE, Login};
 use crate::login::ServerError;
 use crate::refused::Refused;
 use crate::upstream::Upstream;
@@ -22,11 +22,11 @@ use keyward_rules::policy::DatabasePermit;
 const HEAD_START: Duration = Duration::from_millis(500);
 
 /// A server that has answered.
-pub struct Member {
-    pub upstream: Upstream,
+struct Member {
+    upstream: Upstream,
     /// What it says of itself.
-    pub hello: RawDocumentBuf,
-    pub permit: DatabasePermit,
+    hello: RawDocumentBuf,
+    permit: DatabasePermit,
 }
 
 /// Why a server has not answered.
@@ -36,13 +36,13 @@ enum Silent {
 }
 
 /// What DNS, or the connection, says of the servers.
-pub struct Servers {
+struct Servers {
     /// In the order of asking.
     permits: Vec<DatabasePermit>,
     /// The database that knows the user, if DNS says it.
-    pub auth_source: Option<String>,
+    auth_source: Option<String>,
     /// Whether the greeting names a load balancer.
-    pub load_balanced: bool,
+    load_balanced: bool,
 }
 
 impl Servers {
@@ -50,7 +50,7 @@ impl Servers {
     ///
     /// # Errors
     /// When DNS lists none, or one in another domain.
-    pub async fn of(exchange: &ServiceExchange, permit: &DatabasePermit) -> Result<Self, Refused> {
+    async fn of(exchange: &ServiceExchange, permit: &DatabasePermit) -> Result<Self, Refused> {
         let endpoint = permit.endpoint();
         let (targets, auth_source, load_balanced) = match &endpoint.seeds {
             Seeds::Listed(more) => ([from_ref(&endpoint.target), &more[..]].concat(), None, false),
@@ -68,11 +68,38 @@ impl Servers {
 }
 
 impl Login {
+    /// Dials the servers of the connection, and logs in at the primary.
+    ///
+    /// # Errors
+    /// When no server can be reached, proves itself, and accepts the login.
+    pub async fn run(&mut self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
+        exchange.set_role(self.user());
+        let servers = Servers::of(exchange, &self.permitted.permit).await?;
+        self.load_balanced = servers.load_balanced;
+        // What a person has set is used.
+        if let Some(source) =
+            servers.auth_source.clone().filter(|_| self.auth_source == AUTH_SOURCE)
+        {
+            self.auth_source = source;
+        }
+        let Member { mut upstream, hello, permit } = self.member(exchange, servers).await?;
+        self.server = self.permitted.permit.endpoint().one_of_several(&permit.endpoint().target);
+        let within = exchange.connect_timeout();
+        let opened = tokio::time::timeout(within, self.open_on(&mut upstream, &hello)).await;
+        match opened.unwrap_or(Err(ServerError::Timeout)) {
+            Ok(()) => Ok(upstream),
+            Err(error) => {
+                tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
+                Err(error.into())
+            }
+        }
+    }
+
     /// The primary, or a server that knows of none.
     ///
     /// # Errors
     /// When no server answers, or the primary may not be dialled.
-    pub(super) async fn member(
+    async fn member(
         &self,
         exchange: &mut ServiceExchange,
         servers: Servers,

@@ -3,9 +3,9 @@
 use bson::{RawDocument, rawdoc};
 
 use super::login::{Login, Talk, is_ok};
+use crate::facts::{DatabaseFacts, UNKNOWN_VERSION, short};
 use crate::login::{Permitted, ServerError};
 use crate::refused::Refused;
-use crate::test::{DatabaseFacts, UNKNOWN_VERSION, short};
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;
 

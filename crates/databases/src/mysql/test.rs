@@ -6,9 +6,9 @@ use super::login::{Agreed, Login};
 use super::packet::{
     ERROR, MULTI_RESULTS, PROTOCOL_41, Parts, SECURE_CONNECTION, Sequence, TRANSACTIONS,
 };
+use crate::facts::{DatabaseFacts, short};
 use crate::login::{Permitted, ServerError};
 use crate::refused::Refused;
-use crate::test::{DatabaseFacts, short};
 use crate::upstream::Upstream;
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::ServiceExchange;

@@ -3,7 +3,8 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::login::{Login, LoginError};
+use super::login::Login;
+use super::login_error::LoginError;
 use super::parameters::StartupParameters;
 use super::startup::{self, FirstMessage, Malformed};
 use crate::{fuzzed, sample};

@@ -6,6 +6,7 @@ mod channel_binding;
 #[cfg(test)]
 mod hostile;
 mod login;
+mod login_error;
 mod messages;
 mod parameters;
 mod refused;

@@ -1,6 +1,6 @@
 //! Refusals as PostgreSQL's clients show them: `ErrorResponse` with severity, SQLSTATE, message, detail and hint.
 
-use super::login::LoginError;
+use super::login_error::LoginError;
 use super::startup::Malformed;
 use crate::refused::{RefusalWords, Refused, ServerRefusal};
 use keyward_base::codes::Code;

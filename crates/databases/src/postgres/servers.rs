@@ -11,7 +11,8 @@ use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt;
 
-use super::login::{LoggedIn, Login, LoginError};
+use super::login::{LoggedIn, Login};
+use super::login_error::LoginError;
 use super::messages::{self, ReadError};
 use super::upstream::{self, Unreached};
 use crate::refused::Refused;

@@ -6,12 +6,13 @@ use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt;
 
-use super::login::{LoggedIn, Login, LoginError};
+use super::login::{LoggedIn, Login};
+use super::login_error::LoginError;
 use super::messages;
 use super::parameters::StartupParameters;
+use crate::facts::{DatabaseFacts, short};
 use crate::login::Permitted;
 use crate::refused::Refused;
-use crate::test::{DatabaseFacts, short};
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;
 

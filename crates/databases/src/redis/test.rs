@@ -1,9 +1,9 @@
 //! Logs in with a connection and asks the server for its version and the user.
 
 use super::login::{Login, Reply, ask};
+use crate::facts::{DatabaseFacts, UNKNOWN_VERSION, short};
 use crate::login::{Permitted, ServerError};
 use crate::refused::Refused;
-use crate::test::{DatabaseFacts, UNKNOWN_VERSION, short};
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;
 

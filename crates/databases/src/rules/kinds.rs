@@ -7,8 +7,9 @@ use sqlparser::ast::{
     TableObject, TableWithJoins, Visitor,
 };
 
+use super::dialect::Dialect;
 use super::scopes::Scopes;
-use super::{Dialect, Reason, StatementRules};
+use super::statement_rules::{Reason, StatementRules};
 use keyward_base::settings::StatementKind;
 
 const UNKNOWN: &str =

@@ -1,11 +1,12 @@
-//! [`StatementRules`]: which kinds of statements a session may send, and which tables they may name. A parser reads the
-//! statement; what it cannot read is refused, and so is what it reads otherwise than the lexer of the protocol.
+//! Checks a statement by the rules of its connection. A parser reads the statement; one that it cannot read is refused,
+//! and so is one that it reads otherwise than the lexer of the protocol.
 //!
 //! ```text
-//! kept     what a session keeps, whatever its statements say
-//! dialect  what differs between servers
-//! kinds    what each statement, query and table in a parsed text needs
-//! scopes   which names of a query are those of its `WITH`
+//! statement_rules  the permitted kinds and tables
+//! kept             settings of a session that its statements cannot change
+//! dialect          differences between servers
+//! kinds            checks each statement, query and table in a parsed text
+//! scopes           the names of a query that its `WITH` declares
 //! ```
 //!
 //! Functions and views do what their names do not show: rights at the server are the stronger limit.
@@ -16,11 +17,11 @@ mod kinds;
 #[cfg(test)]
 mod mysql_tests;
 mod scopes;
+mod statement_rules;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{Statement, Visit};
@@ -30,7 +31,7 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 pub use self::dialect::Dialect;
 pub use self::kept::{Kept, is_recorded};
 use self::kinds::Needs;
-use keyward_base::settings::{Settings, StatementKind, TablePattern};
+pub use self::statement_rules::{Reason, StatementRules};
 
 /// The longest statement that is parsed, in bytes.
 const STATEMENT_BYTES_MAX: usize = 256 * 1024;
@@ -41,35 +42,11 @@ const LEVELS_MAX: usize = 2_000;
 /// Up to so many levels, a statement is parsed on the stack of the caller.
 const SHALLOW_LEVELS: usize = 20;
 
-/// The stack for the others: 64 KiB for a level, more than a build without optimisation needs. The system gives memory only to
-/// what is used of it.
+/// The stack for the others: 64 KiB for a level, more than a build without optimisation needs. The system gives memory
+/// only to what is used of it.
 const STACK_BYTES: usize = LEVELS_MAX * 64 * 1024;
 
-/// Why a statement is refused. A sentence without a full stop and without quotes.
-pub type Reason = Cow<'static, str>;
-
-/// The rules of a connection on statements.
-#[derive(Debug, Eq, PartialEq)]
-pub struct StatementRules {
-    dialect: Dialect,
-    /// `None`: all kinds of statements on data.
-    kinds: Option<BTreeSet<StatementKind>>,
-    /// `None`: all tables.
-    tables: Option<BTreeSet<TablePattern>>,
-}
-
 impl StatementRules {
-    /// The rules of a connection's settings, if they have some.
-    pub fn of(settings: &Settings, dialect: Dialect) -> Option<Self> {
-        let (kinds, tables) = (settings.statements.clone(), settings.tables.clone());
-        settings.rules_statements().then_some(Self { dialect, kinds, tables })
-    }
-
-    /// Whether they are about tables. Then a session must not change what a name means.
-    pub fn names_tables(&self) -> bool {
-        self.tables.is_some()
-    }
-
     /// Checks one statement. `words`: the words that the lexer of the protocol has found in it.
     ///
     /// # Errors
@@ -133,29 +110,6 @@ impl StatementRules {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(reason) => Err(reason),
         }
-    }
-
-    /// Checks that the rules permit a kind.
-    fn kind(&self, kind: StatementKind) -> Result<(), Reason> {
-        match &self.kinds {
-            Some(kinds) if !kinds.contains(&kind) => {
-                Err(format!("{} is none of the permitted statements", kind.as_str()).into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks that the rules permit a table.
-    fn table(&self, schema: Option<&str>, table: &str) -> Result<(), Reason> {
-        let Some(tables) = &self.tables else { return Ok(()) };
-        if tables.iter().any(|pattern| pattern.matches(schema, table)) {
-            return Ok(());
-        }
-        let name = schema.map(|schema| format!("{schema}.{table}")).unwrap_or(table.to_owned());
-        // It becomes a part of a statement.
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
-        let name = if name.chars().all(is_plain) { name.as_str() } else { "a name" };
-        Err(format!("{name} is none of the permitted tables").into())
     }
 }
 

@@ -1,7 +1,10 @@
 //! What rules on statements permit, and ways around them.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::postgres::check;
+use keyward_base::settings::Settings;
 
 const POSTGRES: Dialect = Dialect::Postgres;
 

@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 
 pub use super::CaError;
 use super::files::{self, Presence};
-use super::pair::{Pair, parse};
-use super::signer::{Signer, fingerprint, to_pem};
+use super::pair::{Pair, parse, to_pem};
+use super::signer::{Signer, fingerprint};
 use keyward_base::time::Clock;
 use keyward_net::tls;
 
@@ -405,7 +405,7 @@ fn overlapping(former: &Signer, length: Duration, now: Timestamp) -> Result<Pair
     let end = former.validity().until;
     let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
     let until = now.checked_add(length).unwrap_or(Timestamp::MAX).min(end);
-    Pair::make_after(former, until, now)
+    former.successor(until, now)
 }
 
 /// When a certificate expires; `None` if it cannot be parsed.

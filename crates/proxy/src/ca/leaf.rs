@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType, SubjectPublicKeyInfo,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    SanType,
 };
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
-use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::CertificateDer;
 
 use super::CaError;
 use super::pair::{BACKDATED, Validity, random_serial, set_validity};
@@ -28,14 +27,6 @@ const VALID_FOR: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// X.520: a common name has at most 64 characters.
 const COMMON_NAME_MAX: usize = 64;
 
-/// Keys that all leaves of a process share: one ECDSA P-256 key, which is not the CA's, and the keys of session
-/// tickets, so that a ticket outlives the renewal of a leaf.
-pub(super) struct ServerKeys {
-    public: SubjectPublicKeyInfo,
-    private: Arc<dyn SigningKey>,
-    tickets: Arc<dyn ProducesTickets>,
-}
-
 /// A leaf in use.
 pub(super) struct Leaf {
     pub(super) config: Arc<ServerConfig>,
@@ -47,16 +38,6 @@ pub(super) struct Signed {
     pub(super) cert: CertificateDer<'static>,
     validity: Validity,
     renewed_at: Timestamp,
-}
-
-impl ServerKeys {
-    /// New keys, in memory only.
-    pub(super) fn generate() -> Result<Self, CaError> {
-        let pair = KeyPair::generate()?;
-        let public = SubjectPublicKeyInfo::from_der(&pair.subject_public_key_info())?;
-        let private = tls::provider().key_provider.load_private_key(PrivateKeyDer::from(pair))?;
-        Ok(Self { public, private, tickets: Ticketer::new()? })
-    }
 }
 
 impl Leaf {

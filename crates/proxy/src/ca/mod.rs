@@ -7,6 +7,7 @@ mod error;
 mod files;
 pub mod leaf;
 mod pair;
+mod server_keys;
 mod signer;
 #[cfg(test)]
 mod tests;

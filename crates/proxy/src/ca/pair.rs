@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
@@ -14,7 +16,6 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use super::signer::{Signer, to_pem};
 use super::{CaError, files};
 
 /// Ten years without leap days: installing a CA is work, and its key never leaves the machine.
@@ -48,26 +49,6 @@ impl Pair {
         Ok(Self { certs: vec![cert], key })
     }
 
-    /// A new CA for which `former` vouches until `until`: its own certificate, the cross certificate, and the
-    /// former CA's certificate.
-    pub(super) fn make_after(
-        former: &Signer,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<Self, CaError> {
-        let key = KeyPair::generate()?;
-        let name = new_name()?;
-        let cert = root(&name, &key, now)?;
-        // Only leaves below it: nothing else is ever signed with this key.
-        let mut params = params(&name, 0)?;
-        // The former's key identifier, so that clients need not go by names alone.
-        params.use_authority_key_identifier_extension = true;
-        let from = (now - BACKDATED).max(former.validity().from);
-        set_validity(&mut params, Validity { from, until });
-        let cross = params.signed_by(&key, former.issuer())?.der().clone();
-        Ok(Self { certs: vec![cert, cross, former.cert().clone()], key })
-    }
-
     /// Its certificates as they are in a file.
     pub(super) fn pem(&self) -> String {
         self.certs.iter().map(to_pem).collect()
@@ -96,14 +77,18 @@ impl Pair {
 }
 
 /// Adds a random tag, because some clients distinguish CAs by name only.
-fn new_name() -> Result<String, CaError> {
+pub(super) fn new_name() -> Result<String, CaError> {
     let mut tag = [0; 4];
     getrandom::fill(&mut tag)?;
     Ok(format!("{NAME}{:08x}", u32::from_be_bytes(tag)))
 }
 
 /// A path length of 1 leaves room for the cross certificate of a successor (RFC 5280 §4.2.1.9).
-fn root(name: &str, key: &KeyPair, now: Timestamp) -> Result<CertificateDer<'static>, CaError> {
+pub(super) fn root(
+    name: &str,
+    key: &KeyPair,
+    now: Timestamp,
+) -> Result<CertificateDer<'static>, CaError> {
     let mut params = params(name, 1)?;
     let from = now - BACKDATED;
     set_validity(&mut params, Validity { from, until: from + VALID_FOR });
@@ -111,7 +96,7 @@ fn root(name: &str, key: &KeyPair, now: Timestamp) -> Result<CertificateDer<'sta
 }
 
 /// The parameters of a CA's certificate without its validity.
-fn params(name: &str, room: u8) -> Result<CertificateParams, CaError> {
+pub(super) fn params(name: &str, room: u8) -> Result<CertificateParams, CaError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -151,4 +136,16 @@ fn load_key(path: &Path) -> Result<KeyPair, CaError> {
     let not_a_key = || CaError::NotAKey { path: path.to_owned() };
     let der = PrivateKeyDer::from_pem_slice(&text).map_err(|_| not_a_key())?;
     KeyPair::try_from(&der).map_err(|_| not_a_key())
+}
+
+/// RFC 7468: lines of 64 characters.
+pub(super) fn to_pem(der: &CertificateDer<'_>) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for start in (0..text.len()).step_by(64) {
+        pem.push_str(&text[start..text.len().min(start + 64)]);
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
 }

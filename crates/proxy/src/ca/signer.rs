@@ -4,18 +4,18 @@
 use std::fmt;
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use rcgen::{Issuer, KeyPair};
+use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 
 use super::CaError;
-use super::leaf::{self, ServerKeys};
-use super::pair::{NAME, Pair, Validity, parse};
-use keyward_base::host::Host;
+use super::pair::{
+    BACKDATED, NAME, Pair, Validity, new_name, params, parse, random_serial, root, set_validity,
+    to_pem,
+};
+use super::server_keys::ServerKeys;
 
 /// A certificate authority, its key, and the keys that all its leaves share.
 ///
@@ -63,8 +63,24 @@ impl Signer {
             server_keys: ServerKeys::generate()?,
             cert: cert.clone(),
         };
-        signer.check_subject(&parsed, path, now)?;
+        signer.check_subject(&parsed, path)?;
         Ok(signer)
+    }
+
+    /// A new CA for which this one vouches until `until`: its own certificate, the cross certificate, and the certificate
+    /// of this one.
+    pub(super) fn successor(&self, until: Timestamp, now: Timestamp) -> Result<Pair, CaError> {
+        let key = KeyPair::generate()?;
+        let name = new_name()?;
+        let cert = root(&name, &key, now)?;
+        // Only leaves below it: nothing else is ever signed with this key.
+        let mut params = params(&name, 0)?;
+        // This CA's key identifier, so that clients need not go by names alone.
+        params.use_authority_key_identifier_extension = true;
+        let from = (now - BACKDATED).max(self.validity.from);
+        set_validity(&mut params, Validity { from, until });
+        let cross = params.signed_by(&key, &self.issuer)?.der().clone();
+        Ok(Pair { certs: vec![cert, cross, self.cert.clone()], key })
     }
 
     /// The certificate, DER.
@@ -131,16 +147,13 @@ impl Signer {
         &self.server_keys
     }
 
-    /// Signs a test leaf to check that it names this CA exactly. Some subjects are legal but cannot be encoded
-    /// again in the same way.
-    fn check_subject(
-        &self,
-        ca: &X509Certificate<'_>,
-        path: &Path,
-        now: Timestamp,
-    ) -> Result<(), CaError> {
-        let probe = leaf::sign(self, &Host::Name("probe.invalid".into()), now)?;
-        let named = parse(&probe.cert).map(|leaf| leaf.issuer().as_raw() == ca.subject().as_raw());
+    /// Signs a certificate that is not used, to check that it names this CA exactly. Some subjects are legal but cannot be
+    /// encoded again in the same way.
+    fn check_subject(&self, ca: &X509Certificate<'_>, path: &Path) -> Result<(), CaError> {
+        let mut probe = CertificateParams::default();
+        probe.serial_number = Some(random_serial()?);
+        let probe = probe.signed_by(&self.server_keys.public, &self.issuer)?;
+        let named = parse(probe.der()).map(|leaf| leaf.issuer().as_raw() == ca.subject().as_raw());
         match named {
             Some(true) => Ok(()),
             _ => Err(CaError::Subject { path: path.to_owned() }),
@@ -207,16 +220,4 @@ fn validity_of_ca(
 
 fn is_self_issued(der: &CertificateDer<'_>) -> bool {
     parse(der).is_some_and(|cert| cert.issuer().as_raw() == cert.subject().as_raw())
-}
-
-/// RFC 7468: lines of 64 characters.
-pub(super) fn to_pem(der: &CertificateDer<'_>) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    for start in (0..text.len()).step_by(64) {
-        pem.push_str(&text[start..text.len().min(start + 64)]);
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }

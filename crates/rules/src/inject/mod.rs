@@ -2,6 +2,7 @@
 //! responses.
 
 pub mod body;
+mod body_error;
 pub mod credential;
 pub mod json_template;
 pub mod multipart;

@@ -1,60 +1,22 @@
-//! Named actions of a provider: `actions:` of its file, checked. [`Provider::action`] fills in the variables of a
-//! connection. `requests/*.yaml` has requests to each built-in provider and the actions that cover them, for the tests.
+//! [`NamedAction`]: a named part of a provider's API, and the check of `actions:` in its file. `action_scopes.rs` fills
+//! in the variables of a connection. `requests/*.yaml` has requests to each built-in provider and the actions that
+//! cover them, for the tests.
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use http::Method;
 use serde::Deserialize;
 
+use super::action_keys::{ActionText, RequestsText};
 use super::decode::decode;
 use super::document::{Document, Problems, item_of, key_of};
-use super::form::{FormError, HostTemplate};
-use super::graphql::{self, OperationsText};
+use super::graphql;
+use super::host_template::HostTemplate;
 use super::methods;
 use super::own_hosts::{self, OwnHosts};
-use super::{AuthMethod, Provider, ScopedPlaces};
 use crate::actions::ActionScope;
 use crate::graphql::scope::OperationScope;
-use crate::inject::placement::{Location, Place};
-use crate::inject::template::Encoding;
 use keyward_base::pattern::{HostPattern, PathPattern};
-
-/// An action of a provider file.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ActionText {
-    /// The name, such as `read-code`.
-    pub name: String,
-    /// What it allows, for people.
-    pub label: String,
-    /// The requests that belong to it.
-    pub requests: Vec<RequestsText>,
-}
-
-/// Requests of an action.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RequestsText {
-    /// The hosts, a subset of the provider's; empty means all.
-    #[serde(default)]
-    pub hosts: Vec<String>,
-    /// The methods; empty means all.
-    #[serde(default)]
-    pub methods: Vec<String>,
-    /// The paths; empty means all.
-    #[serde(default)]
-    pub paths: Vec<String>,
-    /// Parameters that the query has.
-    #[serde(default)]
-    pub query: BTreeMap<String, String>,
-    /// Parameters that the query does not have.
-    #[serde(default)]
-    pub without_query: Vec<String>,
-    /// The GraphQL operations of the body.
-    #[serde(default)]
-    pub graphql: Option<OperationsText>,
-}
 
 /// A named part of a provider's API.
 #[derive(Clone, Debug)]
@@ -63,13 +25,13 @@ pub struct NamedAction {
     pub name: String,
     /// What it allows, for people.
     pub label: String,
-    requests: Vec<Requests>,
+    pub(super) requests: Vec<Requests>,
 }
 
 /// Requests of an action, before variables are filled in.
 #[derive(Clone, Debug)]
-struct Requests {
-    hosts: Vec<HostTemplate>,
+pub(super) struct Requests {
+    pub(super) hosts: Vec<HostTemplate>,
     methods: Vec<Method>,
     paths: Vec<PathPattern>,
     query: Vec<(Box<str>, Box<str>)>,
@@ -103,100 +65,24 @@ impl Actions {
         Self { parsed: OnceLock::new(), unparsed: text }
     }
 
-    fn of(&self, provider: &Provider) -> &[NamedAction] {
+    /// The actions of the provider with this id and these hosts.
+    pub(super) fn of(&self, id: &str, own: &OwnHosts<'_>) -> &[NamedAction] {
         self.parsed.get_or_init(|| {
             if self.unparsed.is_empty() {
                 return Vec::new();
             }
             let sound = "built-in actions are sound: a test reads them all";
-            let document = Document::parse(&provider.id, self.unparsed).expect(sound);
+            let document = Document::parse(id, self.unparsed).expect(sound);
             let mut problems = document.problems();
             let text: ActionsText = decode(document.root(), "", &mut problems).expect(sound);
-            let own = OwnHosts { hosts: &provider.hosts, variables: &provider.variables };
-            actions(&text.actions, "actions", &own, &mut problems)
+            actions(&text.actions, "actions", own, &mut problems)
         })
     }
 }
 
-impl Provider {
-    /// Named parts of the API.
-    pub fn actions(&self) -> &[NamedAction] {
-        self.actions.of(self)
-    }
-
-    /// The requests of an action, on the hosts of a connection with these variables. `None`: there is no such action.
-    ///
-    /// # Errors
-    /// When a variable is missing or invalid.
-    pub fn action(
-        &self,
-        name: &str,
-        variables: &BTreeMap<String, String>,
-    ) -> Option<Result<Vec<ActionScope>, FormError>> {
-        let action = self.actions().iter().find(|action| action.name == name)?;
-        let scopes = self.values(variables).and_then(|values| {
-            let fill = |host: &HostTemplate| host.fill(&values, &self.variables);
-            let scope = |requests: &Requests| {
-                // Without hosts of its own, it has all of the provider's.
-                let hosts = match requests.hosts.is_empty() {
-                    true => &self.hosts,
-                    false => &requests.hosts,
-                };
-                Ok(requests.on(hosts.iter().map(fill).collect::<Result<_, FormError>>()?))
-            };
-            action.requests.iter().map(scope).collect()
-        });
-        Some(scopes)
-    }
-
-    /// The requests of an action on hosts that the rule names. `None`: there is no such action.
-    pub fn action_anywhere(&self, name: &str) -> Option<Vec<ActionScope>> {
-        let action = self.actions().iter().find(|action| action.name == name)?;
-        let scope = |requests: &Requests| {
-            let hosts = if requests.hosts.is_empty() { &self.hosts } else { &requests.hosts };
-            let literal: Option<Vec<_>> = hosts.iter().map(HostTemplate::literal).collect();
-            // A host with a variable is any that the rule names.
-            requests.on(literal.unwrap_or_default())
-        };
-        Some(action.requests.iter().map(scope).collect())
-    }
-
-    /// Whether the hosts of the provider depend on the connection.
-    pub fn has_host_variables(&self) -> bool {
-        self.hosts.iter().any(|host| host.literal().is_none())
-    }
-
-    /// The hosts from which git clones by HTTPS with a connection of this method: those where the method writes Basic
-    /// authentication.
-    pub fn git_hosts(
-        &self,
-        auth: &AuthMethod,
-        variables: &BTreeMap<String, String>,
-    ) -> Vec<HostPattern> {
-        let Ok(values) = self.values(variables) else { return Vec::new() };
-        let hosts = self.git.iter().filter(|host| writes_basic(auth, host));
-        hosts.filter_map(|host| host.fill(&values, &self.variables).ok()).collect()
-    }
-
-    /// Whether some method writes what git needs at one of the hosts of repositories.
-    pub fn writes_for_git(&self) -> bool {
-        let writes = |auth: &AuthMethod| self.git.iter().any(|host| writes_basic(auth, host));
-        self.auth.iter().any(writes)
-    }
-}
-
-/// Whether the method writes Basic authentication at the host.
-fn writes_basic(auth: &AuthMethod, host: &HostTemplate) -> bool {
-    let is_basic = |place: &Place| {
-        place.at == Location::Header(http::header::AUTHORIZATION)
-            && place.value.encoding() == Encoding::Basic
-    };
-    let is_for = |it: &ScopedPlaces| it.hosts.is_empty() || it.hosts.contains(host);
-    auth.placements.iter().any(|it| is_for(it) && it.places.iter().any(is_basic))
-}
-
 impl Requests {
-    fn on(&self, hosts: Vec<HostPattern>) -> ActionScope {
+    /// The requests on these hosts.
+    pub(super) fn on(&self, hosts: Vec<HostPattern>) -> ActionScope {
         ActionScope {
             hosts,
             methods: self.methods.clone(),
@@ -206,16 +92,6 @@ impl Requests {
             graphql: self.graphql.clone(),
         }
     }
-}
-
-/// Checks `git:`: hosts of the provider.
-pub(super) fn git_hosts(
-    texts: &[String],
-    path: &str,
-    own: &OwnHosts<'_>,
-    problems: &mut Problems<'_>,
-) -> Vec<HostTemplate> {
-    own_hosts_of(texts, path, own, problems)
 }
 
 /// Checks `actions:`.
@@ -265,27 +141,13 @@ fn requests(
     }
     let query = text.query.iter();
     Requests {
-        hosts: own_hosts_of(&text.hosts, &key_of(path, "hosts"), own, problems),
+        hosts: own_hosts::subset(&text.hosts, &key_of(path, "hosts"), own, problems),
         methods,
         paths: own_hosts::paths(&text.paths, &key_of(path, "paths"), problems),
         query: query.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
         without_query: text.without_query.iter().map(|name| name.as_str().into()).collect(),
         graphql: text.graphql.as_ref().map(|it| graphql::scope(it, text, path, problems)),
     }
-}
-
-fn own_hosts_of(
-    texts: &[String],
-    path: &str,
-    own: &OwnHosts<'_>,
-    problems: &mut Problems<'_>,
-) -> Vec<HostTemplate> {
-    let hosts = own_hosts::hosts(texts, path, own.variables, problems);
-    for host in hosts.iter().filter(|host| !own.owns(host)) {
-        let message = format!("`{host}` is not one of the provider's hosts");
-        problems.add(path, message, "list it under the provider's `hosts`");
-    }
-    hosts
 }
 
 /// Lower-case letters, digits and hyphens.

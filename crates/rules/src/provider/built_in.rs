@@ -1,38 +1,15 @@
-//! The built-in providers, compiled in from `catalogue/*.yaml`. `build.rs` lists the files with the parts that are
-//! needed of all providers at once; a file is parsed when its provider is first used.
+//! [`BuiltIn`]: a built-in provider, whose file is parsed when it is first used.
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 
+use super::Provider;
 use super::actions::Actions;
-use super::catalogue::Catalogue;
-use super::form::HostTemplate;
+use super::built_in_files::{FILES, File, FileVariable};
+use super::checked::Parse;
+use super::host_template::HostTemplate;
 use super::own_hosts::{OwnHosts, path_pattern, split_https};
-use super::{Provider, Variable, VariableKind, check, overlap};
+use super::variable::{Variable, VariableKind};
 use keyward_base::pattern::{HostPattern, PathPattern};
-
-/// A file of the catalogue, as `build.rs` writes it.
-#[derive(Debug)]
-pub(super) struct File {
-    id: &'static str,
-    name: &'static str,
-    category: &'static str,
-    hosts: &'static [&'static str],
-    variables: &'static [FileVariable],
-    /// URLs where nothing is injected, on any host.
-    endpoints: &'static [&'static str],
-    text: &'static str,
-}
-
-/// A variable of hosts, without its texts for people.
-#[derive(Debug)]
-struct FileVariable {
-    name: &'static str,
-    is_host: bool,
-    default: Option<&'static str>,
-    choices: &'static [&'static str],
-}
-
-static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
 /// A built-in provider: its place in the lists, and the provider itself once it was used.
 #[derive(Debug)]
@@ -41,20 +18,17 @@ pub(super) struct BuiltIn {
     pub(super) id: Arc<str>,
     hosts: Vec<HostTemplate>,
     variables: Vec<Variable>,
+    parse: Parse,
     provider: OnceLock<Arc<Provider>>,
 }
 
-impl Catalogue {
-    /// The built-in providers.
-    pub fn built_in() -> Self {
-        static ALL: LazyLock<Vec<BuiltIn>> =
-            LazyLock::new(|| FILES.iter().map(BuiltIn::new).collect());
-        Self::of(&ALL)
-    }
-}
-
 impl BuiltIn {
-    fn new(file: &'static File) -> Self {
+    /// All built-in providers, sorted by id. `parse` reads a file without its actions.
+    pub(super) fn all(parse: Parse) -> Vec<Self> {
+        FILES.iter().map(|file| Self::new(file, parse)).collect()
+    }
+
+    fn new(file: &'static File, parse: Parse) -> Self {
         let sound = "built-in files are sound: a test reads them all";
         let hosts = file.hosts.iter().map(|host| HostTemplate::parse(host).expect(sound));
         Self {
@@ -62,6 +36,7 @@ impl BuiltIn {
             id: file.id.into(),
             hosts: hosts.collect(),
             variables: file.variables.iter().map(variable).collect(),
+            parse,
             provider: OnceLock::new(),
         }
     }
@@ -85,7 +60,7 @@ impl BuiltIn {
     pub(super) fn provider(&self) -> &Arc<Provider> {
         self.provider.get_or_init(|| {
             let (text, actions) = self.file.text.split_at(start_of_actions(self.file.text));
-            let found = check::file(self.file.id, text, &Catalogue::default());
+            let found = (self.parse)(self.file.id, text);
             let found = found.expect("built-in files are sound: a test reads them all");
             let provider = found.into_iter().next();
             let provider = provider.expect("a file holds one provider: a test reads it");
@@ -100,7 +75,7 @@ impl BuiltIn {
 
     /// As [`Provider::has_host`].
     pub(super) fn has_host(&self, pattern: &HostPattern) -> bool {
-        overlap::has_host(&self.hosts, &self.variables, pattern)
+        OwnHosts { hosts: &self.hosts, variables: &self.variables }.overlap(pattern)
     }
 
     /// As [`Provider::oauth_endpoints`].

@@ -1,6 +1,6 @@
-//! Which changes of an own provider are safe while connections use it. The right to change a provider is not the right to
-//! read its secrets, so no change may send them elsewhere: hosts, paths, methods, places and endpoints stay, and so does
-//! all that is not listed here.
+//! Checks which changes of an own provider are safe while connections use it. The right to change a provider is not the
+//! right to read its secrets, so no change may send them elsewhere: hosts, paths, methods, places and endpoints stay,
+//! and so does all that is not listed here.
 
 use std::collections::BTreeSet;
 

@@ -14,9 +14,9 @@ use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::extends::{self, EXTENDS};
-use super::form::HostTemplate;
-use super::own_hosts::{OwnHosts, hosts, is_word, path_pattern, paths, split_https};
-use super::placing::header_name;
+use super::header_names::header_name;
+use super::host_template::HostTemplate;
+use super::own_hosts::{self, OwnHosts, hosts, is_word, path_pattern, paths, split_https};
 use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, VariableText};
 use super::scope_words;
 use super::slips;
@@ -161,7 +161,7 @@ impl ProviderCheck<'_> {
         let auth = self.auth(&own, problems);
         let endpoints = self.endpoints(&own, problems);
         check_protocol::check(self.text, &variables, &auth, self.path, problems);
-        let git = actions::git_hosts(&self.text.git, &self.at("git"), &own, problems);
+        let git = own_hosts::subset(&self.text.git, &self.at("git"), &own, problems);
         let actions = actions::actions(&self.text.actions, &self.at("actions"), &own, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
         for places in auth.iter().flat_map(|auth| &auth.placements) {

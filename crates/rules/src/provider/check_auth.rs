@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use serde_yaml::Value;
 
+use super::auth_method::{AuthMethod, AwsScope, Field, KeyPattern};
 use super::check_minted;
 use super::check_oauth;
 use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
-use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
+use super::kinds::{AuthKind, COMMON, OTHER, keys, usual_fields, usual_label};
 use super::own_hosts::{OwnHosts, is_word, split_https};
 use super::placing::{MINTED, PlacementParser};
 use super::schema::{AuthText, FieldText, KeyText};
-use super::{AuthKind, AuthMethod, AwsScope, Field, KeyPattern};
 use crate::inject::placeholder::MARK;
 
 /// What stands for the app's redirect URI in a step.
@@ -119,12 +119,6 @@ fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Vec<Field
         ),
     }
     fields
-}
-
-/// The only required secret field.
-pub(super) fn only_secret(fields: &[Field]) -> Option<&Field> {
-    let mut secrets = fields.iter().filter(|field| field.secret && !field.optional);
-    secrets.next().filter(|_| secrets.next().is_none())
 }
 
 /// The minted token, as `key` and `env` describe it.

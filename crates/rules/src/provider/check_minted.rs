@@ -1,17 +1,17 @@
-//! Checks what is made here of the owner's fields: the requests of sessions, self-signed tokens, and signatures of
-//! requests.
+//! Checks the credentials that Keyward makes from the owner's fields: login requests of sessions, self-signed tokens, and
+//! signatures of requests.
 
 use std::sync::Arc;
 
-use super::check_auth::only_secret;
+use super::auth_method::{Field, TlsFields};
 use super::document::{Problems, key_of};
+use super::kinds::AuthKind;
 use super::minted_keys::{
     HashText, JwtText, KeyEncodingText, RequestText, SignatureEncodingText, SignatureText, TlsText,
 };
 use super::own_hosts::OwnHosts;
 use super::schema::AuthText;
 use super::session::{RequestTemplate, Session, unknown_names};
-use super::{AuthKind, Field, TlsFields};
 use crate::inject::json_template::JsonTemplate;
 use crate::inject::sign::hmac::{HmacAlgorithm, HmacScheme, SignatureEncoding};
 use crate::inject::sign::jwt::{FINGERPRINT, JwtTemplate, KeyEncoding};
@@ -231,7 +231,7 @@ impl MintingCheck<'_> {
     fn key(&self, named: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option<String> {
         let found = match named {
             Some(name) => self.fields.iter().find(|field| field.name == name),
-            None => only_secret(self.fields),
+            None => Field::only_secret(self.fields),
         };
         match found {
             Some(field) => Some(field.name.clone()),

@@ -4,15 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::AuthKind;
 use super::check_minted::Minting;
 use super::document::{Problems, key_of};
-use super::kinds::usual_fields;
-use super::oauth::{
-    ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks, UrlTemplate, variables,
-};
+use super::kinds::{AuthKind, usual_fields};
+use super::oauth::{ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks};
 use super::own_hosts::{OwnHosts, split_https};
 use super::schema::{AuthText, ExpiredText};
+use super::url_template::{UrlTemplate, variables};
 use keyward_base::time::parse_duration;
 
 /// Checks the token endpoint of an auth method and related keys; `None` for kinds without one.

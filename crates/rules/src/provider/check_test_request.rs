@@ -1,6 +1,6 @@
 //! Checks the test request of a provider file: method, host and names in templates.
 
-use super::Field;
+use super::auth_method::Field;
 use super::document::{Problems, key_of};
 use super::methods;
 use super::own_hosts::OwnHosts;

@@ -1,5 +1,5 @@
-//! [`CheckedProvider`]: an own provider whose text was found sound before. Lists and searches use its [`Facts`]; its text is
-//! parsed at the first use of the provider, as a built-in one's is.
+//! [`CheckedProvider`]: an own provider whose text was checked before by the same version of the program. Lists and
+//! searches use its [`Facts`]; its text is parsed at the first use of the provider, as a built-in one's is.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};

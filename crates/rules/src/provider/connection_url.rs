@@ -1,5 +1,6 @@
-//! Connection strings: `postgres://user:password@host:port/database?sslmode=…` and its like become the variables and fields of a
-//! connection, once. Errors name the part and repeat no value: any part may hold a password that was put there by mistake.
+//! Converts connection strings, such as `postgres://user:password@host:port/database?sslmode=…`, into the variables and
+//! fields of a connection. Errors name the part and repeat no value: any part may hold a password that was put there by
+//! mistake.
 
 use std::collections::BTreeMap;
 

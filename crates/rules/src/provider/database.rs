@@ -1,8 +1,9 @@
-//! Fills in where a connection's database is, from the variables of its provider.
+//! The endpoint of a connection's database, from the variables of its provider.
 
 use std::collections::BTreeMap;
 
-use super::{FormError, Provider};
+use super::Provider;
+use super::form_error::FormError;
 use keyward_base::database::{
     DatabaseEndpoint, DatabaseProtocol, Seeds, SessionAttrs, StreamSecurity,
 };
@@ -29,8 +30,6 @@ pub(super) const SRV: &str = "srv";
 pub(super) const VERIFY_FULL: &str = "verify-full";
 /// No TLS.
 pub(super) const DISABLE: &str = "disable";
-/// Servers beside the first.
-const MORE_HOSTS_MAX: usize = 15;
 /// The choices of [`SSLMODE`].
 pub(super) const SSLMODES: [&str; 2] = [VERIFY_FULL, DISABLE];
 
@@ -84,28 +83,6 @@ impl Provider {
             session_attrs: attrs.unwrap_or_default(),
         }))
     }
-}
-
-impl FormError {
-    /// The value is no list of hosts.
-    pub(super) fn not_hosts(name: String) -> Self {
-        let must =
-            "at most 15 hosts, separated by commas, such as `b.example.com,c.example.com:27018`";
-        Self::Servers { name, must }
-    }
-}
-
-/// The canonical form of a list of hosts; spaces around commas are removed.
-pub(super) fn hosts(list: &str) -> Option<String> {
-    if list.is_empty() {
-        return Some(String::new());
-    }
-    let canonical = |host: &str| {
-        let pattern = HostPattern::parse(host.trim()).ok()?;
-        pattern.literal().is_some().then(|| pattern.to_string())
-    };
-    let hosts: Vec<String> = list.split(',').map(canonical).collect::<Option<_>>()?;
-    (hosts.len() <= MORE_HOSTS_MAX).then(|| hosts.join(","))
 }
 
 /// The servers of a list in canonical form.

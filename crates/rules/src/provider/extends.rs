@@ -1,11 +1,11 @@
 //! `extends: ID`: an own provider with the definition of a built-in one, usually at other hosts, such as a GitHub
-//! Enterprise Server. Keys that it has itself replace those of the other; hosts are replaced wherever they stand.
+//! Enterprise Server. Its own keys replace those of the built-in one; hosts are replaced at each place.
 
 use std::collections::BTreeMap;
 
 use serde_yaml::{Mapping, Value};
 
-use super::catalogue::Catalogue;
+use super::built_in_files::{self, FILES};
 use super::decode::nearest;
 use super::document::{Document, Problems, key_of};
 
@@ -26,9 +26,9 @@ struct Move {
 pub(super) fn extended(own: &Value, path: &str, problems: &mut Problems<'_>) -> Option<Value> {
     let id = own.get(EXTENDS)?;
     let at = key_of(path, EXTENDS);
-    let known = Catalogue::built_in();
-    let Some(text) = id.as_str().and_then(|id| known.text(id)) else {
-        let near = id.as_str().and_then(|id| Some((id, nearest(id, known.ids())?)));
+    let Some(file) = id.as_str().and_then(built_in_files::file) else {
+        let known = FILES.iter().map(|file| file.id);
+        let near = id.as_str().and_then(|id| Some((id, nearest(id, known)?)));
         match near {
             Some((id, near)) => {
                 let message = format_args!("`{id}` is not a built-in provider");
@@ -41,8 +41,8 @@ pub(super) fn extended(own: &Value, path: &str, problems: &mut Problems<'_>) -> 
         }
         return None;
     };
-    let base =
-        Document::parse("catalogue", text).expect("built-in files are sound: a test reads them");
+    let base = Document::parse("catalogue", file.text)
+        .expect("built-in files are sound: a test reads them");
     let mut base = base.root().as_mapping().expect("a built-in file is a map").clone();
     let moves = match own.get("hosts") {
         Some(hosts) => match moves(&base, hosts) {
@@ -178,7 +178,7 @@ fn url(text: &str, moves: &BTreeMap<String, Move>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Provider, check};
+    use super::super::{Catalogue, Provider, check};
     use super::*;
     use crate::inject::placement::Place;
     use keyward_base::host::{Scheme, Target};

@@ -1,25 +1,8 @@
-//! `graphql:` of an action, checked.
+//! Checks `graphql:` of an action: the GraphQL operations that belong to it.
 
-use serde::Deserialize;
-
-use super::actions::RequestsText;
+use super::action_keys::{OperationsText, RequestsText};
 use super::document::{Problems, item_of, key_of};
-use crate::graphql::OperationKind;
 use crate::graphql::scope::{FieldPattern, OperationScope};
-
-/// The GraphQL operations of an action.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OperationsText {
-    /// `query`, `mutation` or `subscription`.
-    pub operations: Vec<OperationKind>,
-    /// The fields at which they begin, such as `issueCreate` or `issue*`; empty means all.
-    #[serde(default)]
-    pub fields: Vec<String>,
-    /// Fields at which none of them begins.
-    #[serde(default)]
-    pub without_fields: Vec<String>,
-}
 
 /// Checks `graphql:` of these requests.
 pub(super) fn scope(

@@ -1,7 +1,47 @@
-//! Properties of each kind of auth method: keys in provider files, default fields, label.
+//! [`AuthKind`]: the kinds of auth methods, with their keys in provider files, default fields and labels.
 
-use super::AuthKind;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::oauth_keys::GrantText;
+
+/// A kind of auth method.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthKind {
+    /// One key in any place.
+    ApiKey,
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// `Authorization: Basic`.
+    Basic,
+    /// Several fields in several places.
+    Custom,
+    /// OAuth 2.0.
+    Oauth2,
+    /// OAuth 1.0a signatures.
+    Oauth1,
+    /// AWS Signature Version 4.
+    AwsSigv4,
+    /// AWS Signature Version 4 with temporary keys of a role.
+    AwsRole,
+    /// A service account's key.
+    ServiceAccount,
+    /// A GitHub App's installation token.
+    GithubApp,
+    /// A token signed with the owner's key, without a token endpoint.
+    SignedJwt,
+    /// A session from a login request.
+    Session,
+    /// Digest access authentication, RFC 7616.
+    Digest,
+    /// Signed requests of other schemes.
+    Hmac,
+    /// A client certificate.
+    Mtls,
+    /// A private key that signs logins of an SSH agent's clients.
+    SshKey,
+}
 
 impl AuthKind {
     /// Whether a token is minted from the owner's fields instead of injecting them; placements then use the

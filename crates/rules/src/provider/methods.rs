@@ -1,5 +1,5 @@
-//! Methods of HTTP in a provider file. Services have methods of their own (`PURGE`, `LIST`), so any is accepted that is not
-//! plainly a misspelt one: such an action would cover no request, silently.
+//! Checks methods of HTTP in a provider file. Services have methods of their own (`PURGE`, `LIST`), so only misspelt
+//! ones are refused: their actions would cover no request.
 
 use http::Method;
 

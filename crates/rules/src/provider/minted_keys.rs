@@ -1,5 +1,4 @@
-//! The parts of the schema for credentials that are made here: login requests, signed tokens and signatures of
-//! requests.
+//! The parts of the schema for credentials that Keyward makes: login requests, signed tokens and signatures of requests.
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,25 @@
-//! Providers: hosts of services, ways to authenticate, placements of credentials, forms. They are data, not
-//! code: built-in YAML (`catalogue/`) and the user's own, with the same schema.
+//! [`Provider`]: a service that users connect to, with its hosts, ways to authenticate, placements of credentials and forms.
+//! Providers are data, not code: built-in YAML (`catalogue/`) and the user's own, with the same schema.
 //!
-//! `schema.rs` (with `oauth_keys.rs`) defines the YAML. `check.rs`, with `check_auth.rs`, `placing.rs`, `own_hosts.rs` and
-//! `kinds.rs`, converts it into the types below, and `actions.rs` has the named actions. `form.rs` fills in variables, `test_request.rs` builds the
-//! request that tests a connection, `scope_words.rs` has words for scopes, `catalogue.rs` holds all providers. `checked.rs` has
-//! own providers that were found sound before. `pasted.rs` recognises wrongly pasted
-//! secrets. `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs` read YAML with positions, also for the configuration.
+//! | part | files |
+//! |---|---|
+//! | the YAML and its keys | `document`, `decode`, `schema`, `action_keys`, `minted_keys`, `oauth_keys` |
+//! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `oauth`, `session`, `actions`, `scope_words` |
+//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_oauth`, `check_minted`, `check_protocol`, `check_test_request`, `placing`, `own_hosts`, `methods`, `extends`, `slips` |
+//! | a provider with the variables of a connection | `form`, `action_scopes`, `git`, `database`, `connection_url`, `test_request` |
+//! | all providers | `catalogue`, `built_in_files`, `built_in`, `built_in_catalogue`, `configured`, `overlap` |
+//!
+//! `checked.rs` has own providers whose text was checked before. `pasted.rs` recognises wrongly pasted secrets.
+//! `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs`
+//! read YAML with positions, also for the configuration.
 
+mod action_keys;
+mod action_scopes;
 pub mod actions;
+mod auth_method;
 mod built_in;
+mod built_in_catalogue;
+mod built_in_files;
 pub mod catalogue;
 pub mod changes;
 pub mod check;
@@ -24,8 +35,12 @@ mod database;
 pub mod decode;
 pub mod document;
 mod extends;
-pub mod form;
-pub mod graphql;
+mod form;
+mod form_error;
+mod git;
+mod graphql;
+mod header_names;
+mod host_template;
 mod kinds;
 mod methods;
 pub mod minted_keys;
@@ -42,6 +57,8 @@ pub mod scope_words;
 pub mod session;
 mod slips;
 pub mod test_request;
+mod url_template;
+mod variable;
 pub mod written;
 
 use std::collections::BTreeMap;
@@ -57,14 +74,20 @@ use crate::inject::placement::{Location, Place};
 use crate::inject::sign::request_signer::Scheme;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
-use oauth::GrantText;
 
+pub use action_keys::{ActionText, OperationsText, RequestsText};
 pub use actions::NamedAction;
+pub use auth_method::{AuthMethod, AwsScope, Field, KeyPattern, ScopedPlaces, TlsFields};
 pub use catalogue::{Catalogue, Entry};
 pub use configured::{Configured, Definition};
-pub use form::{FormError, HostTemplate, HostTemplateError};
+pub use form_error::FormError;
+pub use host_template::{HostTemplate, HostTemplateError};
+pub use kinds::AuthKind;
 pub use oauth::OAuth;
+pub use schema::Confidence;
+use scope_words::ScopeWords;
 pub use test_request::{Expected, TestRequest, TestRequestError};
+pub use variable::{Variable, VariableKind};
 
 /// A service that users connect to; checked.
 #[derive(Clone, Debug)]
@@ -111,7 +134,7 @@ pub struct ProviderInfo {
     /// Templates of apps.
     pub templates: Vec<Template>,
     /// What scopes allow, in words for people.
-    pub scope_words: scope_words::ScopeWords,
+    pub scope_words: ScopeWords,
     /// Fields added if the client sent none; templates over fields and variables.
     pub default_headers: BTreeMap<String, String>,
     /// Fields that contain a retry time.
@@ -143,197 +166,6 @@ pub struct Template {
     /// Settings of the app, as in the configuration.
     pub settings: serde_json::Value,
 }
-
-/// How reliable the data of a provider are.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Confidence {
-    /// From documentation, or two sources agree.
-    High,
-    /// From one source.
-    Medium,
-    /// From the author's knowledge only.
-    Unverified,
-}
-
-/// A variable of hosts and URLs.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Variable {
-    /// The name, as in `{name}`.
-    pub name: String,
-    /// Which values it accepts.
-    pub kind: VariableKind,
-    /// The display name.
-    pub label: String,
-    /// A help text.
-    pub help: Option<String>,
-    /// An example of a value.
-    pub example: Option<String>,
-    /// The value used if the owner gives none.
-    pub default: Option<String>,
-    /// The allowed values; empty means all of the kind.
-    pub choices: Vec<String>,
-    /// Whether it comes from the service's OAuth responses instead of the owner.
-    pub captured: bool,
-    /// The texts before and after a captured value.
-    pub within: Option<(String, String)>,
-}
-
-/// Which values a variable accepts.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VariableKind {
-    /// A DNS label, or a part of one.
-    #[default]
-    Label,
-    /// A whole host, optionally with a port. Changing it requires entering the secret again.
-    Host,
-    /// Any number of hosts, each optionally with a port, separated by commas.
-    Hosts,
-    /// Unreserved URL characters; never in hosts.
-    Text,
-}
-
-/// A kind of auth method.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AuthKind {
-    /// One key in any place.
-    ApiKey,
-    /// `Authorization: Bearer`.
-    Bearer,
-    /// `Authorization: Basic`.
-    Basic,
-    /// Several fields in several places.
-    Custom,
-    /// OAuth 2.0.
-    Oauth2,
-    /// OAuth 1.0a signatures.
-    Oauth1,
-    /// AWS Signature Version 4.
-    AwsSigv4,
-    /// AWS Signature Version 4 with temporary keys of a role.
-    AwsRole,
-    /// A service account's key.
-    ServiceAccount,
-    /// A GitHub App's installation token.
-    GithubApp,
-    /// A token signed with the owner's key, without a token endpoint.
-    SignedJwt,
-    /// A session from a login request.
-    Session,
-    /// Digest access authentication, RFC 7616.
-    Digest,
-    /// Signed requests of other schemes.
-    Hmac,
-    /// A client certificate.
-    Mtls,
-    /// A private key that signs logins of an SSH agent's clients.
-    SshKey,
-}
-
-/// One way to authenticate at a provider.
-#[derive(Clone, Debug)]
-pub struct AuthMethod {
-    /// The id, unique in the provider.
-    pub id: String,
-    /// The kind of credential.
-    pub kind: AuthKind,
-    /// The display name.
-    pub label: String,
-    /// A note for people.
-    pub note: Option<String>,
-    /// The fields that the owner enters.
-    pub fields: Vec<Field>,
-    /// Placements of the credential; the first match by host and path applies.
-    pub placements: Vec<ScopedPlaces>,
-    /// A test request for this method, if the provider's is not suitable.
-    pub test: Option<schema::TestText>,
-    /// What is injected, if it is minted and not entered.
-    pub minted: Vec<Field>,
-    /// The token endpoint and related data, for kinds that have one.
-    pub oauth: Option<Arc<OAuth>>,
-    /// URL of the page where apps are registered.
-    pub app_url: Option<String>,
-    /// What to do on that page; `{redirect_uri}` stands for the app's.
-    pub app_steps: Vec<String>,
-    /// What AWS signatures name for requests that the agent does not sign.
-    pub aws: AwsScope,
-    /// What signs requests with the owner's fields, for kinds that are data.
-    pub scheme: Option<Arc<Scheme>>,
-    /// Fields that are used in TLS handshakes and sent in no request.
-    pub tls: Option<TlsFields>,
-}
-
-/// The names of fields that are used in TLS handshakes.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct TlsFields {
-    /// The client certificate.
-    pub certificate: Option<String>,
-    /// Its private key.
-    pub key: Option<String>,
-    /// The CA of the hosts.
-    pub ca: Option<String>,
-}
-
-/// Region and service of an AWS signature.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct AwsScope {
-    /// The region; `None`: the host or the connection names it.
-    pub region: Option<String>,
-    /// The name of the service in signatures; `None`: the host or the connection names it.
-    pub service: Option<String>,
-}
-
-/// Placements for some hosts and paths, before variables are filled in.
-#[derive(Clone, Debug)]
-pub struct ScopedPlaces {
-    /// Hosts; empty means all of the provider's.
-    pub hosts: Vec<HostTemplate>,
-    /// Paths; empty means all.
-    pub paths: Vec<PathPattern>,
-    /// The places and templates.
-    pub places: Vec<Place>,
-}
-
-/// A field that the owner enters.
-#[derive(Clone, Debug)]
-pub struct Field {
-    /// The name, as in `--field NAME=…`.
-    pub name: String,
-    /// The display name.
-    pub label: String,
-    /// A help text.
-    pub help: Option<String>,
-    /// Whether the value is sealed and never shown; then agents get a placeholder of it.
-    pub secret: bool,
-    /// Whether the field may be left out.
-    pub optional: bool,
-    /// Whether its value must be kept in a secret source: it expires, and the source has the next one.
-    pub from_source: bool,
-    /// Known prefixes of values. Not enforced, because services add new ones.
-    pub prefixes: Vec<String>,
-    /// How placeholders begin, if not as the first of the prefixes: for SDKs that check more of a key.
-    pub placeholder: Option<Box<str>>,
-    /// The length of values in characters, if all have the same; placeholders get it. Not enforced.
-    pub length: Option<usize>,
-    /// A pattern that whole values must match; enforced.
-    pub pattern: Option<KeyPattern>,
-    /// Environment variables that SDKs read this field from.
-    pub env: Vec<String>,
-}
-
-impl Field {
-    /// How placeholders of the field begin.
-    pub fn placeholder_prefix(&self) -> &str {
-        let first = || self.prefixes.first().map_or("", String::as_str);
-        self.placeholder.as_deref().unwrap_or_else(first)
-    }
-}
-
-/// A regular expression that must match a whole value.
-#[derive(Clone, Debug)]
-pub struct KeyPattern(regex_lite::Regex);
 
 /// A provider with its variables filled in, as a connection uses it.
 #[derive(Clone, Debug)]
@@ -384,6 +216,13 @@ impl Provider {
         field.map_or(("", None), |field| (field.placeholder_prefix(), field.length))
     }
 
+    /// The words for those of these scopes that have some.
+    pub fn words_for<'a>(&self, scopes: impl IntoIterator<Item = &'a String>) -> ScopeWords {
+        let words = |scope: &'a String| self.about.scope_words.get_key_value(scope);
+        let known = scopes.into_iter().filter_map(words);
+        known.map(|(scope, words)| (scope.clone(), words.clone())).collect()
+    }
+
     /// The variable with this name.
     pub fn variable(&self, name: &str) -> Option<&Variable> {
         self.variables.iter().find(|variable| variable.name == name)
@@ -410,85 +249,3 @@ impl Instance {
         if changes { all } else { Vec::new() }
     }
 }
-
-impl AuthMethod {
-    /// The secrets that requests carry; agents hold a placeholder of each.
-    pub fn carried(&self) -> impl Iterator<Item = &Field> {
-        let is_sent = self.minted.is_empty() && self.kind != AuthKind::SshKey;
-        let is_sent = move |field: &&Field| {
-            let tls = self.tls.as_ref();
-            field.secret && is_sent && !tls.is_some_and(|tls| tls.names(&field.name))
-        };
-        let given = self.fields.iter().filter(is_sent);
-        given.chain(&self.minted)
-    }
-
-    /// Whether the grant results from a person's consent at the provider.
-    pub fn is_consented_to(&self) -> bool {
-        let grant = self.oauth.as_ref().map(|oauth| oauth.grant);
-        let by_hand = [GrantText::AuthorizationCode, GrantText::DeviceCode];
-        self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| by_hand.contains(&grant))
-    }
-
-    /// Whether an app may request its tokens.
-    pub fn takes_app(&self) -> bool {
-        let is_of_owner = |oauth: &OAuth| oauth.session.is_some() || oauth.signed.is_some();
-        self.oauth.as_ref().is_some_and(|oauth| !is_of_owner(oauth))
-    }
-
-    /// Whether connections need an app, unless their owner provides tokens.
-    pub fn needs_app(&self) -> bool {
-        let grant = self.oauth.as_ref().map(|oauth| oauth.grant);
-        let without = [GrantText::JwtBearer];
-        self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| !without.contains(&grant))
-    }
-
-    /// The field with this name.
-    pub fn field(&self, name: &str) -> Option<&Field> {
-        self.fields.iter().find(|field| field.name == name)
-    }
-}
-
-impl TlsFields {
-    /// Whether the field is one of these.
-    pub fn names(&self, field: &str) -> bool {
-        let names = [&self.certificate, &self.key, &self.ca];
-        names.into_iter().any(|name| name.as_deref() == Some(field))
-    }
-}
-
-impl KeyPattern {
-    /// Compiles `pattern`, anchored at both ends.
-    ///
-    /// # Errors
-    /// When it is not a regular expression, with the reason.
-    pub fn parse(pattern: &str) -> Result<Self, String> {
-        regex_lite::RegexBuilder::new(&format!("{ANCHOR_BEGIN}{pattern}{ANCHOR_END}"))
-            .size_limit(SHAPE_BYTES_MAX)
-            .build()
-            .map(Self)
-            .map_err(|error| error.to_string())
-    }
-
-    /// The expression as a provider's file has it.
-    pub fn written(&self) -> &str {
-        let anchored = self.0.as_str();
-        &anchored[ANCHOR_BEGIN.len()..anchored.len() - ANCHOR_END.len()]
-    }
-
-    /// The anchored expression.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    /// Whether the pattern matches the whole text.
-    pub fn matches(&self, text: &str) -> bool {
-        self.0.is_match(text)
-    }
-}
-
-const ANCHOR_BEGIN: &str = "^(?:";
-const ANCHOR_END: &str = ")$";
-
-/// Maximum compiled size: 64 KiB, ample for the shape of a key.
-const SHAPE_BYTES_MAX: usize = 64 * 1024;

@@ -1,4 +1,5 @@
-//! What only connection strings of MongoDB have. <https://www.mongodb.com/docs/manual/reference/connection-string-options/>
+//! The parts that only connection strings of MongoDB have.
+//! <https://www.mongodb.com/docs/manual/reference/connection-string-options/>
 
 use super::Variable;
 use super::connection_url::{ConnectionUrl, UrlError, decoded, host_of, unsupported};

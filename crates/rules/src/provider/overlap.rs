@@ -1,8 +1,9 @@
-//! Whether a host belongs to a provider already: for new own providers, whose credentials would otherwise compete
-//! with those of the provider that is known.
+//! Finds the provider that a host belongs to already: a new own provider with the same host would compete with it.
 
-use super::catalogue::Entry;
-use super::{Catalogue, HostTemplate, Provider, Variable};
+use super::Provider;
+use super::catalogue::{Catalogue, Entry};
+use super::host_template::HostTemplate;
+use super::own_hosts::OwnHosts;
 use keyward_base::pattern::HostPattern;
 
 impl Catalogue {
@@ -23,33 +24,8 @@ impl Provider {
     /// Whether some target matches the pattern and a host of the provider. A host that the owner enters whole
     /// is compared by its default.
     pub fn has_host(&self, pattern: &HostPattern) -> bool {
-        has_host(&self.hosts, &self.variables, pattern)
+        OwnHosts { hosts: &self.hosts, variables: &self.variables }.overlap(pattern)
     }
-}
-
-/// Whether some target matches the pattern and one of the hosts.
-pub(super) fn has_host(
-    hosts: &[HostTemplate],
-    variables: &[Variable],
-    pattern: &HostPattern,
-) -> bool {
-    let is_at = |host: &HostTemplate| match host.usual(variables) {
-        Some(usual) => usual.overlaps(pattern),
-        None => is_filled_to(&host.to_string(), pattern),
-    };
-    hosts.iter().any(is_at)
-}
-
-/// Whether some values of variables make the host of `pattern`: `{shop}.myshopify.com`, `acme.myshopify.com`.
-fn is_filled_to(template: &str, pattern: &HostPattern) -> bool {
-    let (Some((before, _)), Some((_, after))) =
-        (template.split_once('{'), template.rsplit_once('}'))
-    else {
-        return false;
-    };
-    let host = pattern.to_string();
-    let rest = host.strip_prefix(before).and_then(|host| host.strip_suffix(after));
-    !after.is_empty() && rest.is_some_and(|value| !value.is_empty())
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Parses hosts, paths and URLs of a provider file, and decides which URLs are on the provider's own hosts.
 
-use super::Variable;
 use super::document::{Problems, item_of};
-use super::form::{HostTemplate, HostTemplateError};
+use super::host_template::{HostTemplate, HostTemplateError};
+use super::variable::Variable;
 use keyward_base::host::{Scheme, Target};
-use keyward_base::pattern::{PathPattern, PatternError};
+use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
 
 /// The provider's own hosts.
 pub(super) struct OwnHosts<'a> {
@@ -23,6 +23,16 @@ impl OwnHosts<'_> {
         self.hosts.iter().filter_map(HostTemplate::literal).any(|own| own.matches(&target))
     }
 
+    /// Whether some target matches the pattern and one of the hosts. A host that the owner enters whole is compared by
+    /// its default.
+    pub(super) fn overlap(&self, pattern: &HostPattern) -> bool {
+        let is_at = |host: &HostTemplate| match host.usual(self.variables) {
+            Some(usual) => usual.overlaps(pattern),
+            None => is_filled_to(&host.to_string(), pattern),
+        };
+        self.hosts.iter().any(is_at)
+    }
+
     /// Host and path of an https URL.
     pub(super) fn url<'u>(
         &self,
@@ -37,6 +47,18 @@ impl OwnHosts<'_> {
         let host = template(authority, at, self.variables, problems)?;
         Some((host, path))
     }
+}
+
+/// Whether some values of variables make the host of `pattern`: `{shop}.myshopify.com`, `acme.myshopify.com`.
+fn is_filled_to(template: &str, pattern: &HostPattern) -> bool {
+    let (Some((before, _)), Some((_, after))) =
+        (template.split_once('{'), template.rsplit_once('}'))
+    else {
+        return false;
+    };
+    let host = pattern.to_string();
+    let rest = host.strip_prefix(before).and_then(|host| host.strip_suffix(after));
+    !after.is_empty() && rest.is_some_and(|value| !value.is_empty())
 }
 
 fn template(
@@ -97,6 +119,21 @@ pub(super) fn hosts(
         }
     }
     found
+}
+
+/// Parses hosts that must be the provider's own; those with errors are left out.
+pub(super) fn subset(
+    texts: &[String],
+    path: &str,
+    own: &OwnHosts<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<HostTemplate> {
+    let hosts = hosts(texts, path, own.variables, problems);
+    for host in hosts.iter().filter(|host| !own.owns(host)) {
+        let message = format!("`{host}` is not one of the provider's hosts");
+        problems.add(path, message, "list it under the provider's `hosts`");
+    }
+    hosts
 }
 
 /// Parses path patterns; those with errors are left out.

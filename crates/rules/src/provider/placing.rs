@@ -2,60 +2,19 @@
 
 use http::HeaderName;
 
-use super::check_auth::only_secret;
+use super::auth_method::{Field, ScopedPlaces};
 use super::document::{Problems, item_of, key_of};
-use super::form::HostTemplate;
-use super::own_hosts::{OwnHosts, hosts, paths};
+use super::header_names::header_name;
+use super::host_template::HostTemplate;
+use super::kinds::AuthKind;
+use super::own_hosts::{OwnHosts, paths, subset};
 use super::schema::{AuthText, PlaceText, ScopedText};
-use super::{AuthKind, Field, ScopedPlaces};
 use crate::inject::body::BodyPath;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, LoginPart, Place};
 use crate::inject::sign::message::Computed;
 use crate::inject::steering;
 use crate::inject::template::{Encoding, Template};
-
-/// Fields that a credential must not be written to: routing, framing, hop-by-hop, our own (RFC 9110 §7.6.1).
-/// `Cookie` has a placement of its own.
-const FORBIDDEN: &[&str] = &[
-    "connection",
-    "content-length",
-    "cookie",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "keyward-connection",
-    "max-forwards",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-];
-
-/// Parses a header name that credentials may be written to.
-pub(super) fn header_name(name: &str, at: &str, problems: &mut Problems<'_>) -> Option<HeaderName> {
-    match HeaderName::from_bytes(name.as_bytes()) {
-        Ok(header) if FORBIDDEN.contains(&header.as_str()) || steers(&header) => {
-            let remedy = "choose another field";
-            problems.add(at, format_args!("`{header}` steers the request itself"), remedy);
-            None
-        }
-        Ok(header) => Some(header),
-        Err(_) => {
-            problems.add(at, "this is not a header field's name", "write letters and hyphens");
-            None
-        }
-    }
-}
-
-/// Whether the field makes a server use another path or method.
-fn steers(header: &HeaderName) -> bool {
-    steering::is_path_field(header) || steering::is_method_field(header)
-}
 
 /// The name of the minted token in templates.
 pub(super) const MINTED: &str = "access_token";
@@ -99,11 +58,7 @@ impl PlacementParser<'_> {
         for (index, scope) in scopes.iter().enumerate() {
             let at = item_of(&key_of(path, "placements"), index);
             let within = key_of(&at, "hosts");
-            let scope_hosts = hosts(&scope.hosts, &within, self.own.variables, problems);
-            for host in scope_hosts.iter().filter(|host| !self.own.owns(host)) {
-                let message = format!("`{host}` is not one of the provider's hosts");
-                problems.add(&within, message, "list it under the provider's `hosts`");
-            }
+            let scope_hosts = subset(&scope.hosts, &within, self.own, problems);
             if let Some(taker) = found.iter().position(|before| takes_all(before, &scope_hosts)) {
                 let message = format!("nothing comes here: placements[{taker}] takes it all");
                 problems.add(&at, message, "put the one without `paths` last");
@@ -271,7 +226,7 @@ impl PlacementParser<'_> {
         if self.text.kind.mints() {
             return Some(MINTED);
         }
-        match only_secret(self.fields) {
+        match Field::only_secret(self.fields) {
             Some(only) => Some(&only.name),
             None => {
                 let message = "it is not clear which field goes here";

@@ -1,4 +1,5 @@
-//! What only connection strings of PostgreSQL have. <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>
+//! The parts that only connection strings of PostgreSQL have.
+//! <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>
 
 use super::Variable;
 use super::connection_url::{ConnectionUrl, UrlError, decoded, host_of, unsupported};

@@ -9,15 +9,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
-use super::actions::ActionText;
+use super::action_keys::ActionText;
 use super::decode::one_or_many;
+use super::kinds::AuthKind;
 use super::minted_keys::{JwtText, RequestText, SignatureText, TlsText};
 use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
 };
 use super::scope_words::ScopeWords;
-use super::{AuthKind, Confidence};
+use super::variable::VariableKind;
 use crate::inject::placement::LoginPart;
 use keyward_base::database::DatabaseProtocol;
 
@@ -101,7 +102,7 @@ pub struct VariableText {
     pub name: String,
     /// Which values it accepts.
     #[serde(default)]
-    pub kind: super::VariableKind,
+    pub kind: VariableKind,
     /// The display name.
     pub label: Option<String>,
     /// A help text.
@@ -449,6 +450,18 @@ pub struct RetryText {
     pub reset_at: Vec<String>,
     /// The number of remaining requests.
     pub remaining: Vec<String>,
+}
+
+/// How reliable the data of a provider are.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// From documentation, or two sources agree.
+    High,
+    /// From one source.
+    Medium,
+    /// From the author's knowledge only.
+    Unverified,
 }
 
 fn yes() -> bool {

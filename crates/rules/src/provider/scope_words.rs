@@ -1,8 +1,7 @@
-//! Words for scopes: what a scope allows, for people who choose scopes or see them.
+//! Words for scopes: descriptions of what each scope allows, for people who choose or see scopes.
 
 use std::collections::BTreeMap;
 
-use super::Provider;
 use super::document::{Problems, key_of};
 
 /// What scopes allow, by their names.
@@ -24,15 +23,6 @@ pub fn worded_scopes(scopes: &[String], words: &ScopeWords) -> String {
     scopes.iter().map(|scope| worded(scope, words)).collect::<Vec<_>>().join(", ")
 }
 
-impl Provider {
-    /// The words for those of these scopes that have some.
-    pub fn words_for<'a>(&self, scopes: impl IntoIterator<Item = &'a String>) -> ScopeWords {
-        let words = |scope: &'a String| self.about.scope_words.get_key_value(scope);
-        let known = scopes.into_iter().filter_map(words);
-        known.map(|(scope, words)| (scope.clone(), words.clone())).collect()
-    }
-}
-
 /// Checks the words of a provider file.
 pub(super) fn check(words: &ScopeWords, path: &str, problems: &mut Problems<'_>) {
     for (scope, words) in words {
@@ -50,7 +40,7 @@ pub(super) fn check(words: &ScopeWords, path: &str, problems: &mut Problems<'_>)
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Catalogue, check};
+    use super::super::{Catalogue, Provider, check};
     use super::*;
 
     fn read(words: &str) -> Result<Provider, Vec<String>> {

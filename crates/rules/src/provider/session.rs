@@ -3,9 +3,9 @@
 use http::{HeaderName, Method};
 
 use super::document::{Problems, key_of};
+use super::header_names::header_name;
 use super::minted_keys::RequestText;
-use super::oauth::UrlTemplate;
-use super::placing::header_name;
+use super::url_template::UrlTemplate;
 use crate::inject::json_template::JsonTemplate;
 use crate::inject::sign::message::Message;
 use crate::inject::template::{Encoding, Template};

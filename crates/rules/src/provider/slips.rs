@@ -1,5 +1,5 @@
-//! Mistakes that people make in provider files, each with the line to write instead. The file is read as if it had that
-//! line, so that its other errors are found too.
+//! Detects frequent mistakes in provider files, and reports the line to write instead. The file is then read as if it
+//! had that line, so that its other errors are found too.
 
 use serde_yaml::{Mapping, Value};
 

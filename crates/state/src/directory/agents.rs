@@ -1,14 +1,15 @@
-//! Agents in the directory: their owner and environment, and which tokens find them. Tokens are issued in
-//! `tokens.rs`, connections bound in `bindings.rs`.
+//! Agents as a [`Stored`] resource: their unique tokens, and the checks of their owner and environment. `tokens.rs` issues
+//! tokens, `bindings.rs` binds connections.
 
 use std::iter;
 use std::sync::Arc;
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::holders::Held;
 use super::index::{Index, Named, Unique};
 use super::records::ManagedBy;
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use super::{Writer, check};
 use crate::store::Table;

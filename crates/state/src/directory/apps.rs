@@ -1,16 +1,14 @@
-//! Apps in the directory: what a connection says about removing one. Their secrets are the vault's, which stores a
-//! secret before it puts the record here.
+//! Apps as a [`Stored`] resource: an app that a connection uses cannot be removed. Their secrets belong to the vault, which
+//! stores a secret before it puts the record here.
 
 use super::check;
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_model::{App, ManagedBy, Record};
-
-/// An OAuth client that is registered at a provider: safe to show.
-pub type AppRecord = Record<App>;
 
 impl Stored for App {
     const TABLE: Table = Table::Apps;

@@ -1,4 +1,4 @@
-//! Bindings: which connections an agent may use. They stand in the agent's row.
+//! Bindings: the connections that an agent may use. They are stored in the agent's row.
 
 use super::error::DirectoryError;
 use super::records::{AgentRecord, BindingRecord, ManagedBy};

@@ -1,5 +1,4 @@
-//! What the change of one record means to people: the notices between the view before and the view after.
-//! Pure.
+//! [`Between`]: the notices and the audit record of one change, derived from the view before it and the view after it. Pure.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use keyward_base::id::{AgentId, ConnectSessionId, ConnectionId, OrgId, PluginId,
 use keyward_model::{ConnectSession, ConnectionState, PluginState, Record, RotationState, Rule};
 use keyward_rules::provider::Catalogue;
 
-/// One change: both views, who made it, when.
+/// One change: both views, its actor and its time.
 pub(super) struct Between<'a> {
     pub before: &'a View,
     pub after: &'a View,
@@ -30,7 +29,7 @@ pub(super) struct Between<'a> {
 type Seen<'a> = Option<&'a Arc<ConnectionRecord>>;
 
 impl Between<'_> {
-    /// What there is to tell of the change of this row.
+    /// The notices of the change of this row.
     pub fn notices(&self, at: &At) -> Vec<Notice> {
         let told = match at.table {
             Table::Connections => {
@@ -48,8 +47,8 @@ impl Between<'_> {
         told.unwrap_or_default()
     }
 
-    /// What is written down where no request does: the file has changed something, or the gateway has
-    /// wiped the second secret of a rotation.
+    /// The audit record of a change that no request records: one by the configuration file, or the end of a rotation, when
+    /// the gateway wipes the second secret.
     pub fn change(&self, at: &At) -> Option<Change> {
         let (before, after) = (self.before.thing(at), self.after.thing(at));
         let (what, id, name) = after.clone().or(before.clone())?;
@@ -107,7 +106,7 @@ impl Between<'_> {
         Some(self.notice(kind?, org, about))
     }
 
-    /// Another secret is in force, or it will want another soon.
+    /// Notices of a rotated secret, and of one that expires soon.
     fn of_secret(&self, org: &OrgId, before: Seen<'_>, after: Seen<'_>) -> Vec<Notice> {
         let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
         let kept = |it: &ConnectionRecord| {
@@ -202,7 +201,7 @@ impl Between<'_> {
         after.or(before).into_iter().map(about).collect()
     }
 
-    /// The plugin's state, where it is another one.
+    /// The notice of a plugin's new state; `None` if it has not changed.
     fn of_plugin(&self, org: &OrgId, id: &PluginId) -> Option<Notice> {
         let now = self.after.plugin(org, id)?;
         let missing = now.missing(|id| self.after.connection(org, id).map(AsRef::as_ref));

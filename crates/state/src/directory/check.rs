@@ -1,8 +1,7 @@
-//! Checks of records against each other: who may edit what, who may use what. Pure.
+//! Checks of records against each other: who may edit a record, and which agents may use a connection. Pure.
 
 use super::error::DirectoryError;
 use super::records::{AgentRecord, ConnectionRecord, ManagedBy};
-use super::users::may_be_used_by;
 use super::view::View;
 use keyward_base::id::{Id, OrgId, UserId};
 use keyward_model::{BINDINGS_MAX, Record, Resource, User, Visibility, is_label};
@@ -15,7 +14,7 @@ pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError
     }
 }
 
-/// Nobody could use a private connection that is nobody's.
+/// A private connection must have an owner: no agent could use it otherwise.
 pub(super) fn visibility(connection: &ConnectionRecord) -> Result<(), DirectoryError> {
     match connection.facts.visibility == Visibility::Private && connection.facts.owner.is_none() {
         false => Ok(()),
@@ -23,7 +22,7 @@ pub(super) fn visibility(connection: &ConnectionRecord) -> Result<(), DirectoryE
     }
 }
 
-/// Whether the connection is for this agent at all: environment and owner.
+/// Whether environment and owner of the connection permit a binding of this agent.
 pub(super) fn may_bind(
     agent: &AgentRecord,
     connection: &ConnectionRecord,
@@ -38,6 +37,17 @@ pub(super) fn may_bind(
     }
 }
 
+/// Whether the agent's owner permits it to use the connection: a shared connection is for all agents, a private one for
+/// the agents of its owner.
+pub fn may_be_used_by(connection: &ConnectionRecord, agent: &AgentRecord) -> bool {
+    match connection.facts.visibility {
+        Visibility::Shared => true,
+        Visibility::Private => {
+            connection.facts.owner.is_some() && connection.facts.owner == agent.facts.owner
+        }
+    }
+}
+
 pub(super) fn label(label: Option<&str>) -> Result<(), DirectoryError> {
     match label.is_none_or(is_label) {
         true => Ok(()),
@@ -45,7 +55,7 @@ pub(super) fn label(label: Option<&str>) -> Result<(), DirectoryError> {
     }
 }
 
-/// Two environments that are both set and differ.
+/// Refuses two environments that are both set and differ.
 pub(super) fn same_environment(
     agent: &AgentRecord,
     connection: &ConnectionRecord,
@@ -104,7 +114,7 @@ pub(super) fn owner(
     }
 }
 
-/// The general rule.
+/// Whether one side may edit a record that the other side manages.
 pub(super) fn editor(
     of: ManagedBy,
     by: ManagedBy,

@@ -1,22 +1,23 @@
-//! One way for a record to change: what webhooks are to be told of it, the row, the view, in one step of
-//! whoever has the turn.
+//! Commits the change of a record: writes the events for webhooks, then the row, then replaces the view. Only the
+//! [`Writer`] does this, which has the turn to write.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::changes::Between;
-use super::deliveries::{Due, News};
+use super::deliveries::Due;
 use super::error::DirectoryError;
+use super::news::News;
 use super::rows::At;
 use super::view::View;
 use super::{Shared, Writer};
 use crate::store::Version;
 use keyward_model::{Org, Record};
 
-/// A record that the view shows.
+/// A record that the view has.
 pub(super) trait Viewed: Serialize + Send + Sync {
-    /// Puts it there.
+    /// Puts it into the view.
     fn show(self: Arc<Self>, view: &mut View);
 }
 
@@ -65,7 +66,7 @@ impl Writer {
         Ok(())
     }
 
-    /// What there is to tell of a change, stored for the webhooks that want it.
+    /// The events of a change, stored for the webhooks that want them.
     async fn news(&self, at: &At, (after, cause): Due<'_>) -> Result<Vec<News>, DirectoryError> {
         let before = self.view.load_full();
         let (by, now) = (&self.acting.by, self.clock.now());
@@ -87,8 +88,8 @@ impl Writer {
 }
 
 impl Shared {
-    /// Shows what the store says otherwise than the view: another replica has told of it, or a write
-    /// that failed half-way was told to have failed.
+    /// Replaces the view where the store differs from it: another replica has written, or a write that was reported as
+    /// failed has reached the store.
     pub(super) fn publish(&self, change: impl FnOnce(&mut View)) {
         self.show(self.viewed(change));
     }
@@ -100,7 +101,7 @@ impl Shared {
         view
     }
 
-    /// Swaps a changed view in, then tells. In this order: who is told must find the change.
+    /// Replaces the view, then notifies those who watch for changes: they must find the change in the view.
     fn show(&self, view: View) {
         self.view.store(Arc::new(view));
         self.changes.send_modify(|count| *count += 1);

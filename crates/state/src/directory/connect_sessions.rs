@@ -1,21 +1,22 @@
-//! Connect sessions: which link and which browser finds which, and the removal of those that have ended. A connect
-//! session changes only here: it is opened once, fails, and is completed once.
+//! Connect sessions: all their changes, the look-up by link and by browser, and the removal of those that have ended.
+//! Each is opened once and completed once; it may fail several times before.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
+use super::token_index::ConnectSessionAt;
 use super::view::{OrgView, View};
 use super::{Directory, check};
 use crate::crypto::token::{self, TokenHash};
 use crate::store::Table;
-use keyward_base::id::{ConnectSessionId, OrgId};
+use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
-use keyward_base::shared_map::SharedNames;
 use keyward_model::{
     BoundBrowser, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession, ConnectSessionFacts,
     ConnectSessionSpec, Connected, Connection, ForRefusal, ManagedBy, Record, Refusal, User,
@@ -23,16 +24,6 @@ use keyward_model::{
 
 /// Longest stored reason of a failure.
 const REASON_CHARS_MAX: usize = 500;
-
-/// Where the connect sessions of links and browsers are, by the hash of the link's token or the browser's cookie.
-pub type ConnectTokens = SharedNames<TokenHash, ConnectSessionAt>;
-
-/// Where a connect session is.
-#[derive(Clone, Debug)]
-pub struct ConnectSessionAt {
-    org: OrgId,
-    id: ConnectSessionId,
-}
 
 /// A new connect session, with the token of its link, which is shown once.
 #[derive(Debug)]

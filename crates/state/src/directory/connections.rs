@@ -1,12 +1,14 @@
-//! Connections in the directory: what another record says about adding, changing and removing one. Their grants are
-//! the vault's, which stores a grant before it puts the metadata here.
+//! Connections as a [`Stored`] resource: the checks against their owner, their agents and stored rules. Their grants
+//! belong to the vault, which stores a grant before it puts the metadata here.
 
 use std::sync::Arc;
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
 use super::records::{AgentRecord, ConnectionRecord};
-use super::stored::{Collection, Stored};
+use super::selected::Selection;
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use super::{Directory, Writer, check};
 use crate::store::Table;
@@ -95,6 +97,25 @@ impl Stored for Connection {
             }
             Ok(())
         }
+    }
+}
+
+impl View {
+    /// Connections whose secret is due at some time, or is being rotated.
+    pub fn dated_connections(&self) -> impl Iterator<Item = &Arc<ConnectionRecord>> {
+        self.found(&self.selected.dated)
+    }
+
+    /// Connections with fields in secret sources.
+    pub fn referring_connections(&self) -> impl Iterator<Item = &Arc<ConnectionRecord>> {
+        self.found(&self.selected.referring)
+    }
+
+    fn found<'a>(
+        &'a self,
+        selection: &'a Selection,
+    ) -> impl Iterator<Item = &'a Arc<ConnectionRecord>> {
+        selection.keys().filter_map(|(org, id)| self.connection(org, id))
     }
 }
 
@@ -190,4 +211,41 @@ fn bound_agents<'a>(
     connection: &'a ConnectionId,
 ) -> impl Iterator<Item = &'a Arc<AgentRecord>> {
     view.holders(org, connection).filter(move |agent| agent.facts.binding(connection).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use keyward_model::{ConnectionFacts, ConnectionSpec, FieldReference, ManagedBy, Record};
+
+    #[test]
+    fn only_connections_with_a_date_or_a_reference_are_selected_as_long_as_they_have_one() {
+        let named = |name: &str| -> ConnectionRecord {
+            let spec = ConnectionSpec { name: name.to_owned(), ..ConnectionSpec::default() };
+            let (org, by) = (OrgId::default_org(), ManagedBy::Store);
+            Record::new(&org, by, spec, ConnectionFacts::default(), Timestamp::UNIX_EPOCH)
+        };
+        let (plain, mut dated, mut refers) = (named("plain"), named("dated"), named("refers"));
+        dated.rotate_every = Some(Duration::from_secs(90 * 86_400));
+        let (from, reference) = ("files".to_owned(), "key".to_owned());
+        refers.references.insert("api_key".to_owned(), FieldReference { from, reference });
+        let view = View::of([], [plain, dated.clone(), refers.clone()].map(Arc::new));
+        let dates =
+            |view: &View| view.dated_connections().map(|it| it.name.clone()).collect::<Vec<_>>();
+        let references = |view: &View| {
+            view.referring_connections().map(|it| it.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (dates(&view), references(&view)),
+            (vec!["dated".to_owned()], vec!["refers".to_owned()])
+        );
+        dated.rotate_every = None;
+        refers.references.clear();
+        let view = view.with(Arc::new(dated)).with(Arc::new(refers));
+        assert!(dates(&view).is_empty() && references(&view).is_empty());
+    }
 }

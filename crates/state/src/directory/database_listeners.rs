@@ -1,10 +1,11 @@
-//! Database listeners: what the directory does for them beside what it does for every resource.
+//! Database listeners as a [`Stored`] resource: the agent and the connection that one names must exist.
 
 use keyward_model::{DatabaseListener, Record};
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 

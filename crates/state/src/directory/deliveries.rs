@@ -1,26 +1,26 @@
-//! What webhooks have not been told yet, one row for each event and webhook. A row is written before the
-//! change that it tells of, so that a crash loses no event; it names that change, so that after a crash an
-//! event is told only if its change was made.
+//! Deliveries of events to webhooks, one row for each event and webhook. A row is written before the change that causes
+//! the event, so that a crash loses no event. It names that change, so that after a crash an event is delivered only if
+//! its change was made.
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use jiff::SignedDuration;
 use tokio::sync::mpsc;
 
 use super::error::DirectoryError;
-use super::follow::Leftovers;
+use super::follow_state::Leftovers;
+use super::news::{Cause, Delivery, News, Owed};
 use super::rows::{At, Read};
 use super::view::View;
 use super::{Directory, Shared};
-use crate::observe::change::{Acting, Change};
+use crate::observe::change::Acting;
 use crate::observe::notice::{About, Notice, NoticeKind};
 use crate::store::{Table, Version};
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_model::Webhook;
 
-/// Events that wait to be taken note of; whoever changes something waits then.
+/// News that wait for the receiver. When there are more, changes wait.
 const NEWS_MAX: usize = 1_024;
 
 /// A change follows its event at once; a replica that was paused for longer may lose the event.
@@ -29,84 +29,17 @@ const MADE_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 /// Rows that are deleted at the same time.
 const TOGETHER: usize = 64;
 
-/// One event for one webhook.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Delivery {
-    /// The event.
-    pub notice: Notice,
-    /// Who is told.
-    pub webhook: WebhookId,
-    /// How often it was tried.
-    pub tries: u32,
-    /// Not before then.
-    pub next: Timestamp,
-    /// The first try; none yet when absent.
-    pub since: Option<Timestamp>,
-    /// What it tells of.
-    cause: Option<Cause>,
-}
-
-/// The change of a row.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct Cause {
-    table: String,
-    id: String,
-    /// As it is once the change is made; `None`: it is gone then.
-    version: Option<u64>,
-}
-
-/// A delivery as it is stored.
-#[derive(Clone, Debug)]
-pub struct Owed {
-    /// What.
-    pub delivery: Delivery,
-    version: Version,
-}
-
-/// What there is to take note of: an event, or a change that nobody's request tells of.
-#[derive(Clone, Debug)]
-pub struct News {
-    /// Whose it is.
-    pub org: OrgId,
-    /// When it happened.
-    pub at: Timestamp,
-    /// The event.
-    pub notice: Option<Notice>,
-    /// What webhooks are owed.
-    pub owed: Vec<Owed>,
-    /// What is to be written down.
-    pub change: Option<Change>,
-}
-
-/// The view that says who wants to be told, and the change that comes after.
+/// The view whose webhooks get the event, and the change that follows: its row and the version that it makes.
 pub(super) type Due<'a> = (&'a View, Option<(&'a At, Option<Version>)>);
 
-/// Who takes note of events; nobody, until somebody listens.
-pub(super) type Listener = std::sync::OnceLock<mpsc::Sender<News>>;
-
-impl Delivery {
-    fn at(&self) -> At {
-        let id = format!("{}.{}", self.notice.id, self.webhook);
-        At::new(Table::Deliveries, &self.notice.org, id)
-    }
-}
-
-impl Cause {
-    fn of(at: &At, version: Option<Version>) -> Self {
-        let table = at.table.name().to_owned();
-        Self { table, id: at.id.clone(), version: version.map(|version| version.0) }
-    }
-}
-
 impl Directory {
-    /// Hears of every event from now on. The first who asks does; for anybody else there is none.
+    /// The receiver of all news from now on, for the first caller; `None` for later ones.
     pub fn listen(&self) -> Option<mpsc::Receiver<News>> {
         let (sender, receiver) = mpsc::channel(NEWS_MAX);
         self.shared.listener.set(sender).is_ok().then_some(receiver)
     }
 
-    /// Tells what has happened without a change of a record, as whoever acts. When this returns, it is
-    /// durable for those who want to be told.
+    /// Announces an event without a change of a record, by the current actor. When this returns, its deliveries are durable.
     ///
     /// # Errors
     /// When the store fails.
@@ -129,7 +62,7 @@ impl Directory {
         .await
     }
 
-    /// All that webhooks are owed. What a crash left of changes that were never made is dropped.
+    /// All stored deliveries. Those of changes that were not made because of a crash are deleted.
     ///
     /// # Errors
     /// When the store fails, or a row does not open.
@@ -159,7 +92,7 @@ impl Directory {
         self.leftovers() == Leftovers::Keep && age < MADE_WITHIN
     }
 
-    /// Writes down how far a delivery has come. `None`: another replica has it by now, or it is gone.
+    /// Stores the progress of a delivery. `None` if another replica has changed or deleted it.
     ///
     /// # Errors
     /// When the store fails.
@@ -172,7 +105,7 @@ impl Directory {
         }
     }
 
-    /// It was told, or never will be.
+    /// Deletes a delivery that has succeeded or was given up.
     ///
     /// # Errors
     /// When the store fails.
@@ -217,7 +150,7 @@ impl Shared {
         Ok(Owed { delivery, version })
     }
 
-    /// Drops what a webhook that is gone has not been told. What stays goes at the next start.
+    /// Deletes the deliveries of a removed webhook. Those that cannot be deleted are deleted at the next start.
     pub(super) async fn settle_all(&self, org: &OrgId, webhook: &WebhookId) {
         let of_it = format!(".{webhook}");
         let all = match self.rows.places(Table::Deliveries, org).await {
@@ -236,7 +169,7 @@ impl Shared {
         stream::iter(all).for_each_concurrent(TOGETHER, drop_one).await;
     }
 
-    /// The change was not made.
+    /// Deletes the deliveries of a change that was not made.
     pub(super) async fn withdraw_news(&self, news: &[News]) {
         for owed in news.iter().flat_map(|news| &news.owed) {
             if let Err(error) = self.rows.delete(&owed.delivery.at(), None).await {
@@ -245,7 +178,7 @@ impl Shared {
         }
     }
 
-    /// The change was made.
+    /// Sends the news of a change that was made.
     pub(super) async fn tell(&self, news: Vec<News>) {
         let Some(listener) = self.listener.get() else { return };
         for one in news {

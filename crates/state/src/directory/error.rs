@@ -1,4 +1,4 @@
-//! Why the directory refuses, grouped by who must act.
+//! [`DirectoryError`]: why an operation of the directory fails, grouped by who must act.
 
 use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::keyring::KeyId;

@@ -1,22 +1,21 @@
-//! Following a store that other replicas write too: their changes come into the view within a second. Without such a
-//! store there is nothing to follow.
+//! Follows a store that other replicas write too: their changes are in the view within a second. A store of one process
+//! is not followed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::DirectoryError;
+use super::follow_state::{Absence, Leftovers};
 use super::orgs;
 use super::rows::At;
 use super::stored::Stored;
 use super::view::View;
 use super::{Directory, Writer};
-use crate::store::shared::{Changes, Position};
-use crate::store::{AnnouncedReplica, SharedStore, Store, StoreError, Table};
+use crate::store::shared::Changes;
+use crate::store::{AnnouncedReplica, SharedStore, StoreError, Table};
 use keyward_base::id::Id;
 use keyward_model::{
     Agent, App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org,
@@ -32,7 +31,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long [`Directory::catch_up`] waits.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 
-/// Records of changes that no replica needs are deleted as often.
+/// How often records of changes that no replica needs are deleted.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// `$shown` with the kind of records that the view has of a table; `$other` for tables that it has not.
@@ -54,81 +53,6 @@ macro_rules! viewed {
     };
 }
 
-/// What opening does with rows that look like the rest of a crash.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Leftovers {
-    /// No other process can be writing them.
-    Remove,
-    /// Another replica may be writing them now.
-    Keep,
-}
-
-/// How far this replica has followed the store.
-#[derive(Debug)]
-pub(super) struct Following {
-    /// Where it began; taken by the first follower.
-    begun: Mutex<Option<Position>>,
-    /// What the view has.
-    reached: watch::Sender<Position>,
-    pub(super) leftovers: Leftovers,
-    /// When the view was last known to have all changes.
-    fresh: Mutex<Instant>,
-    /// For how long it may lack changes.
-    stale_max: Mutex<Duration>,
-    absence: Mutex<Absence>,
-}
-
-/// The last time that the store did not answer.
-#[derive(Clone, Copy, Debug, Default)]
-enum Absence {
-    #[default]
-    Never,
-    /// Since then.
-    Now(Instant),
-    /// For so long, and until then.
-    Ended(Duration, Instant),
-}
-
-impl Following {
-    /// Before anything is read: what changes while it is read is followed.
-    pub(super) async fn begin(store: &dyn Store) -> Result<Self, StoreError> {
-        let (begun, leftovers) = match store.shared() {
-            None => (None, Leftovers::Remove),
-            Some(shared) => {
-                let leftovers = match shared.is_alone().await? {
-                    true => Leftovers::Remove,
-                    false => Leftovers::Keep,
-                };
-                (Some(shared.position().await?), leftovers)
-            }
-        };
-        let (fresh, stale_max) = (Mutex::new(Instant::now()), Mutex::new(Duration::MAX));
-        let (reached, absence) = (watch::Sender::default(), Mutex::default());
-        Ok(Self { begun: Mutex::new(begun), reached, leftovers, fresh, stale_max, absence })
-    }
-}
-
-impl Following {
-    /// What was written before the question is in the view.
-    fn answers(&self, asked: Instant) {
-        let mut absence = self.absence.lock();
-        if let Absence::Now(from) = *absence {
-            *absence = Absence::Ended(from.elapsed(), Instant::now());
-            tracing::info!(id = "store_back", "the store answers again");
-        }
-        *self.fresh.lock() = asked;
-    }
-
-    fn fails(&self, error: &DirectoryError) {
-        let mut absence = self.absence.lock();
-        if !matches!(*absence, Absence::Now(_)) {
-            // It answered then.
-            *absence = Absence::Now(*self.fresh.lock());
-            tracing::error!(id = "store_away", %error, "changes of other replicas cannot be read: what is in memory is served");
-        }
-    }
-}
-
 impl Directory {
     /// What opening did with rows that look like the rest of a crash; other services that open the store do the same.
     pub fn leftovers(&self) -> Leftovers {
@@ -143,7 +67,7 @@ impl Directory {
         }
     }
 
-    /// After so long without news of the store, [`Directory::is_stale`].
+    /// Sets how long changes may be missing until [`Directory::is_stale`].
     pub fn ready_within(&self, stale_max: Duration) {
         *self.shared.following.stale_max.lock() = stale_max;
     }
@@ -173,7 +97,7 @@ impl Directory {
         }
     }
 
-    /// Waits until the view has what other replicas wrote before this call. Nothing where there are none.
+    /// Waits until the view has what other replicas wrote before this call. Returns at once if there are none.
     ///
     /// # Errors
     /// When the store fails, or the changes are not in the view after two seconds.
@@ -197,7 +121,7 @@ impl Directory {
         self.shared.rows.store.shared().is_some()
     }
 
-    /// Tells all replicas about this one; nothing where there are no others.
+    /// Announces this replica to all others, if the store is shared.
     ///
     /// # Errors
     /// When the store fails.
@@ -208,7 +132,7 @@ impl Directory {
         }
     }
 
-    /// The replicas that use the store; none where one process owns it.
+    /// The replicas that use the store; none if one process owns it.
     ///
     /// # Errors
     /// When the store fails.
@@ -219,8 +143,8 @@ impl Directory {
         }
     }
 
-    /// Brings changes of other replicas into the view, until dropped. `changed` hears of each row, also of tables that
-    /// the view does not have, when the view shows it.
+    /// Brings changes of other replicas into the view, until dropped. `changed` is called for each row after the view
+    /// shows it, also for tables that the view does not have.
     pub async fn follow(&self, changed: &(dyn Fn(Table, &str) + Send + Sync)) {
         let Some(store) = self.shared.rows.store.shared() else { return };
         let Some(mut position) = self.shared.following.begun.lock().take() else { return };

@@ -1,11 +1,7 @@
-//! The agents whose bindings and plugins' slots name a connection, so that a change of one connection costs what depends on
-//! it. Nearly every connection has one such agent, so one takes no map of its own.
+//! [`HolderIndex`]: the agents whose bindings or plugins' slots name a connection. A change of one connection looks
+//! only at these agents. Nearly every connection has one such agent, which is stored without a map.
 
-use std::sync::Arc;
-
-use super::records::AgentRecord;
-use super::view::{OrgView, View};
-use keyward_base::id::{AgentId, ConnectionId, OrgId};
+use keyward_base::id::{AgentId, ConnectionId};
 use keyward_base::shared_map::SharedMap;
 
 /// The holders of each connection.
@@ -40,7 +36,11 @@ impl HolderIndex {
         }
     }
 
-    fn of<'a>(&'a self, connection: &ConnectionId) -> impl Iterator<Item = &'a AgentId> + use<'a> {
+    /// The agents that name the connection.
+    pub(super) fn of<'a>(
+        &'a self,
+        connection: &ConnectionId,
+    ) -> impl Iterator<Item = &'a AgentId> + use<'a> {
         let (one, many) = match self.0.get(connection) {
             None => (None, None),
             Some(Holders::One(agent, _)) => (Some(agent), None),
@@ -84,27 +84,6 @@ impl HolderIndex {
         if is_last {
             self.0.remove(connection);
         }
-    }
-}
-
-impl View {
-    /// The agents whose bindings or plugins' slots name the connection, in no particular order.
-    pub fn holders<'a>(
-        &'a self,
-        org: &OrgId,
-        connection: &ConnectionId,
-    ) -> impl Iterator<Item = &'a Arc<AgentRecord>> + use<'a> {
-        let of_org = self.of_org(org);
-        let holders = of_org.map(|org| org.holders.of(connection));
-        let agents = holders.into_iter().flatten();
-        agents.filter_map(move |agent| of_org.and_then(|org| org.agents.get(agent)))
-    }
-}
-
-impl OrgView {
-    /// A record names other connections for its agent.
-    pub(super) fn hold(&mut self, before: Option<&Held>, now: Option<&Held>) {
-        self.holders.change(before, now);
     }
 }
 

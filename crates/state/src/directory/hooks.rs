@@ -1,10 +1,11 @@
-//! Hooks: what the directory does for them beside what it does for every resource.
+//! Hooks as a [`Stored`] resource: the connection that a hook names must exist.
 
 use keyward_model::{Hook, Record};
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 

@@ -1,5 +1,5 @@
-//! Logins: which cookie is of which, how long it holds, and the links that users sign in with. A login is a row of its
-//! own; its user is checked when it is used, so that a pause or another role counts at once.
+//! Logins of users in browsers: how long each is valid, and the links that users sign in with. A login is a row of its
+//! own. Its user is checked when the login is used, so that a pause or another role has effect at once.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,31 +7,22 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
+use super::person::{Credential, Person};
 use super::rows::At;
-use super::stored::{Collection, Stored};
-use super::users::{Credential, Person};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use super::{Directory, Writer};
 use crate::crypto::token::{self, TokenHash};
 use crate::store::Table;
 use keyward_base::id::{LoginId, OrgId, UserId};
 use keyward_base::secret::Secret;
-use keyward_base::shared_map::SharedNames;
 use keyward_model::{
     LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginSpec, ManagedBy, Record,
     Refusal, Scope, User,
 };
-
-/// Which login or link a token is of.
-#[derive(Clone, Debug, Default)]
-pub struct LoginTokens {
-    live: SharedNames<TokenHash, Arc<Record<Login>>>,
-    links: SharedNames<TokenHash, Arc<Record<User>>>,
-    /// By the hash of the credential's id.
-    pub(super) passkeys: SharedNames<TokenHash, Arc<Record<User>>>,
-}
 
 /// A new login, with the token of its cookie.
 #[derive(Debug)]
@@ -307,7 +298,7 @@ impl View {
         self.each_org().all(|org| org.users.values().next().is_none())
     }
 
-    /// The links of a user find it.
+    /// Adds the links of a user to the index.
     pub(super) fn open_links_of(&mut self, user: &Arc<Record<User>>) {
         for link in &user.facts.login_links {
             if let Some(hash) = TokenHash::from_hex(&link.hash) {
@@ -316,7 +307,7 @@ impl View {
         }
     }
 
-    /// They find it no more.
+    /// Removes the links of a user from the index.
     pub(super) fn close_links_of(&mut self, user: &Record<User>) {
         for link in &user.facts.login_links {
             if let Some(hash) = TokenHash::from_hex(&link.hash) {

@@ -1,17 +1,22 @@
-//! Who exists and who may use what: organisations, people, agents, their tokens, connections'
-//! metadata, bindings, plugins.
+//! [`Directory`]: the resources of the gateway (organisations, users, agents and their tokens, connections without their
+//! grants, bindings, plugins) in the store and in memory.
 //!
-//! Rows are sealed; a read view of everything stands in memory, replaced at each change, so that
-//! the data path never waits for the store. Grants are `vault/`'s.
+//! Rows are sealed. A [`View`] of all records is in memory and replaced at each change, so that the data path never
+//! waits for the store. Grants belong to `vault/`.
 //!
-//! Things that the configuration file manages are edited with [`ManagedBy::File`], which only
-//! `config/`'s reconciliation passes; for everyone else they are read-only.
+//! Records that the configuration file manages are changed only with [`ManagedBy::File`], which the reconciliation in
+//! `config/` passes; for all others they are read-only.
+//!
+//! Files build on each other in this order: rows and indexes (`rows`, `index`, `collection`, `token_index`), the view
+//! (`view`), the types of this file, resources (`stored` and one file for each kind), then opening and following
+//! (`open`, `follow`).
 
 mod agents;
 mod apps;
 mod bindings;
 mod changes;
 mod check;
+mod collection;
 mod commit;
 mod connect_sessions;
 mod connections;
@@ -19,16 +24,20 @@ mod database_listeners;
 mod deliveries;
 mod error;
 mod follow;
+mod follow_state;
 mod holders;
 mod hooks;
 mod index;
 mod integrity;
 mod logins;
+mod news;
 mod open;
+mod org_catalogue;
 mod orgs;
 mod own_providers;
 mod passkeys;
 mod passwords;
+mod person;
 mod personal;
 mod plugins;
 mod records;
@@ -46,6 +55,7 @@ mod sources;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod token_index;
 mod tokens;
 mod totp;
 mod usage;
@@ -60,21 +70,17 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use crate::crypto::keyring::Keyring;
 use crate::observe::change::Acting;
-use crate::store::Store;
-use follow::Following;
+use follow_state::Following;
 use index::Index;
 use keyward_base::time::Clock;
 use keyward_rules::provider::Catalogue;
 use rows::Rows;
 
-pub use apps::AppRecord;
-pub use check::editable;
-pub use connect_sessions::{ConnectStepError, ConnectTokens, NewConnectSession};
-pub use deliveries::{Delivery, News, Owed};
+pub use check::{editable, may_be_used_by};
+pub use connect_sessions::{ConnectStepError, NewConnectSession};
 pub use error::DirectoryError;
-pub use follow::Leftovers;
+pub use follow_state::Leftovers;
 pub use integrity::{ContentCheck, FaultKind, StoreCheck, StoreFault};
 pub use keyward_model::{
     Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, Fault, ManagedBy,
@@ -82,24 +88,26 @@ pub use keyward_model::{
     Rotation, RotationState, Slot, Visibility,
 };
 pub use logins::{NewLogin, UsedLink, idle_until};
+pub use news::{Delivery, News, Owed};
+pub use person::{Credential, Person};
 pub use plugins::Plugged;
 pub use records::{
-    AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
+    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
 };
 pub use remedy::{Need, Remedies};
-pub use sessions::{NewSession, SessionAccess, SessionTokens};
+pub use sessions::{NewSession, SessionAccess};
 pub use shared_limits::PublishedLimits;
 pub use snapshot::{OpenedRow, StateSnapshot};
 pub use stored::Stored;
+pub use token_index::Former;
 pub use totp::TotpError;
-pub use users::{Credential, Person, may_be_used_by};
-pub use view::{Differences, Former, View};
+pub use view::{Differences, View};
 
 /// The directory.
 #[derive(Debug)]
 pub struct Directory {
     shared: Arc<Shared>,
-    /// Writes take turns: a check and the write that relies on it see the same world.
+    /// Writes take turns, so that a check and the write that relies on it see the same records.
     turns: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -109,15 +117,15 @@ pub struct Shared {
     rows: Rows,
     index: Index,
     view: ArcSwap<View>,
-    /// The providers, for what events say of connections.
+    /// The providers, for the remedies in events.
     catalogue: ArcSwap<Catalogue>,
     changes: watch::Sender<u64>,
-    listener: deliveries::Listener,
+    listener: news::Listener,
     following: Following,
     clock: Clock,
 }
 
-/// The turn to write. Moved into the task that writes.
+/// The turn to write, which is moved into the task that writes.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Writer {
@@ -127,44 +135,17 @@ pub struct Writer {
 }
 
 impl Directory {
-    /// Loads everything; repairs index rows (intent first). A row that does not open is an error
-    /// naming it.
-    ///
-    /// # Errors
-    /// [`DirectoryError::WrongKey`] when the store was sealed with another master key, and an
-    /// error naming the row when one does not open. Nothing is changed or defaulted then.
-    pub async fn open(
-        store: Arc<dyn Store>,
-        keyring: Arc<Keyring>,
-        clock: Clock,
-    ) -> Result<Self, DirectoryError> {
-        let following = Following::begin(&*store).await?;
-        let rows = Rows::new(store, keyring);
-        let loaded = open::load(&rows, &clock, following.leftovers).await?;
-        let shared = Shared {
-            rows,
-            index: loaded.index,
-            view: ArcSwap::from_pointee(loaded.view),
-            catalogue: ArcSwap::default(),
-            changes: watch::Sender::new(0),
-            listener: deliveries::Listener::new(),
-            following,
-            clock,
-        };
-        Ok(Self { shared: shared.into(), turns: Arc::default() })
-    }
-
-    /// Events tell remedies by these providers from now on.
+    /// Sets the providers that the remedies in events are written with.
     pub fn know(&self, catalogue: Arc<Catalogue>) {
         self.shared.catalogue.store(catalogue);
     }
 
-    /// Everything, as of now.
+    /// All records, as of now.
     pub fn view(&self) -> Arc<View> {
         self.shared.view.load_full()
     }
 
-    /// The same for a moment: what each request asks shares no counter with other cores.
+    /// The same, to be dropped soon. It shares no counter with other cores, so that each request can take it.
     pub fn glance(&self) -> arc_swap::Guard<Arc<View>> {
         self.shared.view.load()
     }
@@ -201,8 +182,8 @@ impl Deref for Writer {
     }
 }
 
-/// In a task of its own: a caller that goes away between the store and the view would leave a
-/// revoked token working.
+/// Runs work in a task of its own. A caller that is dropped between the write to the store and the change of the view
+/// would leave a revoked token valid.
 async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, DirectoryError>> + Send + 'static,
 ) -> Result<T, DirectoryError> {

@@ -1,29 +1,34 @@
-//! Opening: the sentinel that tells a wrong key at once, all records, and the repair of index
-//! rows. An index row is written before its record and deleted after it, so after a crash it may
-//! stand alone: then it goes. A record without its index row gets it.
+//! Opens the directory of a store: checks the sentinel row, which detects a wrong master key, reads all records, and
+//! repairs index rows. An index row is written before its record and deleted after it. After a crash it may have no
+//! record: then it is deleted. A record without its index row gets it.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::commit::Viewed;
 use super::error::DirectoryError;
-use super::follow::Leftovers;
+use super::follow_state::{Following, Leftovers};
 use super::index::{Claim, Index, Unique, everyone};
+use super::news::Listener;
 use super::orgs;
 use super::records::AgentRecord;
 use super::rows::{At, Read, Rows};
 use super::scan::Scan;
 use super::stored::Stored;
 use super::view::View;
+use super::{Directory, Shared};
 use crate::crypto::envelope::EnvelopeError;
+use crate::crypto::keyring::Keyring;
 use crate::crypto::source;
 use crate::crypto::token::TokenHash;
-use crate::store::{Table, Version};
+use crate::store::{Store, Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id};
 use keyward_base::time::Clock;
 use keyward_model::{
@@ -31,10 +36,10 @@ use keyward_model::{
     OwnProvider, Plugin, Record, Rule, Session, Source, User, Webhook,
 };
 
-/// What opening finds.
-pub(super) struct Loaded {
-    pub index: Index,
-    pub view: View,
+/// The records of a store, and its index.
+struct Loaded {
+    index: Index,
+    view: View,
 }
 
 /// The row that every store begins with.
@@ -51,12 +56,36 @@ pub(super) struct Sentinel {
 /// Of the directory's records.
 const FORMAT: u32 = 1;
 
-/// Reads everything. While other replicas write, nothing is removed: what has no owner yet may get it now.
-pub(super) async fn load(
-    rows: &Rows,
-    clock: &Clock,
-    leftovers: Leftovers,
-) -> Result<Loaded, DirectoryError> {
+impl Directory {
+    /// Reads all records, and repairs index rows.
+    ///
+    /// # Errors
+    /// [`DirectoryError::WrongKey`] if the store was sealed with another master key, and an error that names the row if one does not
+    /// open. Nothing is changed then.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+        clock: Clock,
+    ) -> Result<Self, DirectoryError> {
+        let following = Following::begin(&*store).await?;
+        let rows = Rows::new(store, keyring);
+        let loaded = load(&rows, &clock, following.leftovers).await?;
+        let shared = Shared {
+            rows,
+            index: loaded.index,
+            view: ArcSwap::from_pointee(loaded.view),
+            catalogue: ArcSwap::default(),
+            changes: watch::Sender::new(0),
+            listener: Listener::new(),
+            following,
+            clock,
+        };
+        Ok(Self { shared: shared.into(), turns: Arc::default() })
+    }
+}
+
+/// Reads all records. While other replicas write, nothing is removed: a row without an owner may get it now.
+async fn load(rows: &Rows, clock: &Clock, leftovers: Leftovers) -> Result<Loaded, DirectoryError> {
     let index = sentinel(rows, clock).await?;
     let (mut wanted, mut view) = (Claims::default(), View::default());
     let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view, leftovers };

@@ -1,5 +1,4 @@
-//! Organisations: made and removed. Nothing of one exists for another; the default one is always
-//! there and has no row.
+//! Adds and removes organisations. The default organisation always exists and has no row.
 
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::store::Table;
 use keyward_base::id::OrgId;
 use keyward_model::{ManagedBy, Nothing, Org, OrgSpec, Record};
 
-/// The organisation of a fresh install.
+/// The default organisation.
 pub(super) fn default_org() -> Record<Org> {
     record(OrgId::default_org(), ManagedBy::Store, Timestamp::UNIX_EPOCH)
 }
@@ -28,10 +27,10 @@ pub(super) fn at(org: &OrgId) -> At {
 }
 
 impl Directory {
-    /// Makes one, empty.
+    /// Adds an empty organisation.
     ///
     /// # Errors
-    /// When there is one of this name.
+    /// When the name is taken.
     pub async fn add_org(
         &self,
         org: &OrgId,
@@ -41,10 +40,10 @@ impl Directory {
         self.write(|writer| async move { writer.add_org(org, managed_by).await }).await
     }
 
-    /// Removes one that has nothing any more.
+    /// Removes an empty organisation.
     ///
     /// # Errors
-    /// When it has something, is the default one, or there is none.
+    /// When it is not empty, is the default one, or does not exist.
     pub async fn remove_org(&self, org: &OrgId) -> Result<(), DirectoryError> {
         let org = org.clone();
         self.write(|writer| async move { writer.remove_org(org).await }).await
@@ -81,7 +80,7 @@ impl Writer {
         self.erase(&at(&org), None, |view| view.remove_org(&org)).await
     }
 
-    /// Refuses to make anything in an organisation that there is not.
+    /// Refuses an organisation that does not exist.
     pub(super) fn needs_org(&self, org: &OrgId) -> Result<(), DirectoryError> {
         match self.view.load().org(org) {
             Some(_) => Ok(()),

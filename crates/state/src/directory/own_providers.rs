@@ -3,44 +3,19 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
-
 use super::check;
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
-use super::stored::{Collection, Stored};
+use super::org_catalogue::OrgCatalogue;
+use super::records::{AppRecord, ConnectionRecord};
+use super::stored::Stored;
 use super::view::{OrgView, View};
-use super::{AppRecord, ConnectionRecord, Visibility};
 use crate::store::Table;
 use keyward_base::id::OrgId;
-use keyward_model::{ManagedBy, OwnProvider, Record, Refusal};
+use keyward_model::{ManagedBy, OwnProvider, Record, Refusal, Visibility};
 use keyward_rules::provider::Catalogue;
 use keyward_rules::provider::changes::{self, TestChange};
-
-/// The catalogue of an organisation with own providers, made at its first use: it is looked up for each connection. Views with
-/// the same providers share it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct OrgCatalogue(Arc<ArcSwapOption<MergedCatalogue>>);
-
-#[derive(Debug)]
-struct MergedCatalogue {
-    /// What all organisations have.
-    all: Arc<Catalogue>,
-    merged: Arc<Catalogue>,
-}
-
-impl OrgCatalogue {
-    fn beside(&self, all: &Arc<Catalogue>, merge: impl FnOnce() -> Catalogue) -> Arc<Catalogue> {
-        let known = self.0.load();
-        if let Some(known) = known.as_ref().filter(|known| Arc::ptr_eq(&known.all, all)) {
-            return Arc::clone(&known.merged);
-        }
-        let merged = Arc::new(merge());
-        let (all, kept) = (Arc::clone(all), Arc::clone(&merged));
-        self.0.store(Some(Arc::new(MergedCatalogue { all, merged: kept })));
-        merged
-    }
-}
 
 impl Stored for OwnProvider {
     const TABLE: Table = Table::Providers;
@@ -137,28 +112,5 @@ impl View {
             }
             _ => Arc::clone(all),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_catalogue_of_an_organisation_is_made_once_for_each_that_all_have() {
-        let of_org = OrgCatalogue::default();
-        let (first, second) = (Arc::<Catalogue>::default(), Arc::<Catalogue>::default());
-        let mut made = 0;
-        let mut beside = |of_org: &OrgCatalogue, all: &Arc<Catalogue>| {
-            of_org.beside(all, || {
-                made += 1;
-                Catalogue::default()
-            })
-        };
-        let one = beside(&of_org, &first);
-        assert!(Arc::ptr_eq(&one, &beside(&of_org.clone(), &first)), "views share it");
-        assert!(!Arc::ptr_eq(&one, &beside(&of_org, &second)), "after a reload");
-        assert!(!Arc::ptr_eq(&one, &beside(&OrgCatalogue::default(), &first)), "others");
-        assert_eq!(made, 3);
     }
 }

@@ -87,14 +87,14 @@ impl View {
         own.map(|passkey| (user, passkey))
     }
 
-    /// The passkeys of a user find it.
+    /// Adds the passkeys of a user to the index.
     pub(super) fn open_passkeys_of(&mut self, user: &Arc<Record<User>>) {
         for passkey in &user.facts.passkeys {
             self.logins.passkeys.insert(TokenHash::of(&passkey.credential), Arc::clone(user));
         }
     }
 
-    /// They find it no more.
+    /// Removes the passkeys of a user from the index.
     pub(super) fn close_passkeys_of(&mut self, user: &Record<User>) {
         for passkey in &user.facts.passkeys {
             self.logins.passkeys.remove(&TokenHash::of(&passkey.credential));

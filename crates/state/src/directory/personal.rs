@@ -1,4 +1,4 @@
-//! Personal access tokens: issued, revoked. As an agent's, the hash is unique in the whole store.
+//! Issues and revokes the personal access tokens of users. The hash of a token is unique in the whole store.
 
 use jiff::Timestamp;
 

@@ -1,19 +1,20 @@
 //! Plugins: a manifest, installed for an agent, and the connection that is in each of its slots.
 //!
-//! The plugin's row is what counts: a binding that is there for slots alone allows nothing unless a
-//! plugin of its agent has the connection in a slot. So the agent's row is written first, and a crash
-//! between the two leaves a binding that allows nothing; `open.rs` drops it.
+//! A binding that exists only for slots allows nothing unless a plugin of its agent has the connection in a slot. So
+//! the agent's row is written first: a crash before the plugin's row is written leaves a binding that allows nothing,
+//! which `open.rs` removes.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::holders::Held;
 use super::index::{Index, Named, Taken, Unique};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{At, Read};
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use super::{Directory, Writer, check};
 use crate::store::Table;

@@ -1,11 +1,10 @@
-//! [`Remedies`]: what a person does about a connection that cannot be used. Refusals of the proxy, tests,
+//! [`Remedies`]: the instructions for a person whose connection cannot be used. Refusals of the proxy, tests,
 //! lists, `doctor`, plugins, webhooks and the log repeat this text; no other module writes one.
 //!
 //! A remedy keeps the connection's id, bindings and placeholders. Only one that left the configuration file
 //! may also be removed.
 
-use super::apps::AppRecord;
-use super::records::ConnectionRecord;
+use super::records::{AppRecord, ConnectionRecord};
 use super::view::View;
 use keyward_model::{BrokenReason, ConnectionState, ManagedBy, Renewal};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};

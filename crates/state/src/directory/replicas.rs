@@ -1,5 +1,5 @@
-//! What the replicas of one store have in common beside resources: keys, things that happen once, and answers that are
-//! kept for a while. Where one process owns the store, its own memory serves.
+//! Data that the replicas of one store share beside resources: keys, markers of events that happen once, and answers
+//! that are kept for a time. If one process owns the store, they are in its memory.
 
 use std::time::Duration;
 

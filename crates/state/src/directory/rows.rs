@@ -1,7 +1,8 @@
-//! Sealed rows: a record and its version as JSON, sealed for its place, at `ORG/ID`.
+//! [`Rows`]: the sealed rows of a store. A row is a record and its version as JSON, sealed for its table and its key,
+//! `ORG/ID`.
 //!
-//! The version inside must be the row's: an older value of the same row, put back under the
-//! present version, is noticed.
+//! The version inside must be the row's own. This detects an older value of a row that was put back under the present
+//! version.
 
 use std::sync::Arc;
 
@@ -10,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::error::DirectoryError;
-use super::scan::Scan;
 use crate::crypto::envelope::{EnvelopeError, Place};
 use crate::crypto::keyring::Keyring;
 use crate::store::{Expect, Row, Store, StoreError, Table, Version};
@@ -50,7 +50,7 @@ struct Opened<T> {
     record: T,
 }
 
-/// Store and keys together: nobody here sees a row unsealed by accident.
+/// The store with its keys: all rows that the directory reads and writes go through it.
 #[derive(Clone, Debug)]
 pub(super) struct Rows {
     pub(super) store: Arc<dyn Store>,
@@ -73,7 +73,7 @@ impl At {
     }
 
     /// The place of a row that was read.
-    fn of(table: Table, key: &str) -> Result<Self, DirectoryError> {
+    pub(super) fn of(table: Table, key: &str) -> Result<Self, DirectoryError> {
         let malformed = || DirectoryError::Malformed { table: table.name(), key: key.to_owned() };
         Self::parse(table, key).ok_or_else(malformed)
     }
@@ -111,36 +111,6 @@ impl Rows {
     /// The version of a record; `None`: there is none.
     pub(super) async fn version(&self, at: &At) -> Result<Option<Version>, DirectoryError> {
         Ok(self.store.get(at.table, &at.key()).await?.map(|row| row.version))
-    }
-
-    /// All records of a table.
-    pub(super) async fn all<T: DeserializeOwned + Send + 'static>(
-        &self,
-        table: Table,
-    ) -> Result<Vec<(At, Read<T>)>, DirectoryError> {
-        let mut scan = self.scan(table, |at, read| Ok((at, read)));
-        let mut all = Vec::new();
-        while let Some(page) = scan.next().await? {
-            all.extend(page);
-        }
-        Ok(all)
-    }
-
-    /// All records of a table, page by page in the order of their keys, each as `take` makes it.
-    pub(super) fn scan<T: DeserializeOwned, O>(
-        &self,
-        table: Table,
-        take: impl Fn(At, Read<T>) -> Result<O, DirectoryError> + Send + Sync + 'static,
-    ) -> Scan<O> {
-        let open = move |rows: &Self, page: Vec<Row>| {
-            let each = |row: Row| {
-                let at = At::of(table, &row.key)?;
-                let read = rows.open(&at, &row)?;
-                take(at, read)
-            };
-            page.into_iter().map(each).collect()
-        };
-        Scan::new(self.clone(), table, Arc::new(open))
     }
 
     /// Where all records of an organisation are, in one table. None is opened.

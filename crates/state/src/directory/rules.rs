@@ -1,12 +1,13 @@
-//! Stored rules: what they name exists, and the order in which they decide.
+//! Stored rules as a [`Stored`] resource: the records that a rule names must exist, and the rules have an order.
 
 use std::sync::Arc;
 
 use super::Directory;
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
 use super::rule_order::{between, in_front};
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_base::id::{OrgId, StoredRuleId};

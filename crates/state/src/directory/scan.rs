@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::error::DirectoryError;
-use super::rows::Rows;
+use super::rows::{At, Read, Rows};
 use crate::store::{Row, StoreError, Table};
 use keyward_base::parallel::cores;
 
@@ -46,9 +47,41 @@ enum Opening<O> {
     Running(JoinHandle<Result<Vec<O>, DirectoryError>>),
 }
 
+impl Rows {
+    /// All records of a table.
+    pub(super) async fn all<T: DeserializeOwned + Send + 'static>(
+        &self,
+        table: Table,
+    ) -> Result<Vec<(At, Read<T>)>, DirectoryError> {
+        let mut scan = self.scan(table, |at, read| Ok((at, read)));
+        let mut all = Vec::new();
+        while let Some(page) = scan.next().await? {
+            all.extend(page);
+        }
+        Ok(all)
+    }
+
+    /// All records of a table, page by page in the order of their keys, each as `take` makes it.
+    pub(super) fn scan<T: DeserializeOwned, O>(
+        &self,
+        table: Table,
+        take: impl Fn(At, Read<T>) -> Result<O, DirectoryError> + Send + Sync + 'static,
+    ) -> Scan<O> {
+        let open = move |rows: &Self, page: Vec<Row>| {
+            let each = |row: Row| {
+                let at = At::of(table, &row.key)?;
+                let read = rows.open(&at, &row)?;
+                take(at, read)
+            };
+            page.into_iter().map(each).collect()
+        };
+        Scan::new(self.clone(), table, Arc::new(open))
+    }
+}
+
 impl<O> Scan<O> {
     /// Begins to read.
-    pub(super) fn new(rows: Rows, table: Table, open: Open<O>) -> Self {
+    fn new(rows: Rows, table: Table, open: Open<O>) -> Self {
         let (send, read) = mpsc::channel(READ_AHEAD);
         tokio::spawn(read_pages(rows.clone(), table, send));
         let pages = (cores() + 1).min(PAGES_MAX);
@@ -110,7 +143,6 @@ impl<O> fmt::Debug for Scan<O> {
 mod tests {
     use super::*;
     use crate::crypto::keyring::Keyring;
-    use crate::directory::rows::{At, Read};
     use crate::store::memory::MemoryStore;
     use crate::store::{Expect, Store};
     use keyward_base::id::OrgId;

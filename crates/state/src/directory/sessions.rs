@@ -1,15 +1,17 @@
-//! Sessions: which token finds which, whether one still holds, and the removal of those that have ended. A session is
-//! a row of its own; agent, user and connections are checked when it is used, so that their changes count at once.
+//! Sessions of agents: how they are added, whether one is still valid, and the removal of those that have ended. A
+//! session is a row of its own. Its agent, user and connections are checked when it is used, so that their changes have
+//! effect at once.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
 use super::records::AgentRecord;
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use super::{Directory, check};
 use crate::crypto::token::{self, TokenHash};
@@ -17,28 +19,9 @@ use crate::store::Table;
 use keyward_base::agent::{Agent, AgentSession};
 use keyward_base::id::{OrgId, SessionId, UserId};
 use keyward_base::secret::Secret;
-use keyward_base::shared_map::SharedNames;
 use keyward_model::{
     Connection, ManagedBy, Record, Refusal, Resource, Session, SessionFacts, SessionSpec, User,
 };
-
-/// Tokens of ended sessions that are remembered, so that their refusals say so. When there are more, all are forgotten.
-const ENDED_MAX: usize = 10_000;
-
-/// Which session a token is of.
-#[derive(Clone, Debug, Default)]
-pub struct SessionTokens {
-    live: SharedNames<TokenHash, Arc<SessionHolder>>,
-    /// Of sessions that were ended, or expired and were removed.
-    ended: SharedNames<TokenHash, ()>,
-}
-
-/// The agent of a session's token, as authentication makes it.
-#[derive(Debug)]
-struct SessionHolder {
-    hash: TokenHash,
-    agent: Agent,
-}
 
 /// Why a connection may be used in a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,17 +66,12 @@ impl Stored for Session {
         let Some(hash) = TokenHash::from_hex(&record.facts.hash) else { return };
         // Without its agent or user it is the rest of an interrupted removal, and allows nothing.
         let Some(agent) = view.in_session(record) else { return };
-        view.sessions.live.insert(hash, Arc::new(SessionHolder { hash, agent }));
+        view.sessions.add(hash, agent);
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let Some(hash) = TokenHash::from_hex(&record.facts.hash) else { return };
-        let tokens = &mut view.sessions;
-        tokens.live.remove(&hash);
-        if tokens.ended.len() >= ENDED_MAX {
-            tokens.ended = SharedNames::default();
-        }
-        tokens.ended.insert(hash, ());
+        view.sessions.end(hash);
     }
 
     /// With the turn to write: what it names cannot be removed in between.
@@ -207,14 +185,13 @@ impl View {
 
     /// Who holds the token of a session that has not ended.
     pub(super) fn agent_of_session(&self, hash: &TokenHash, now: Timestamp) -> Option<Agent> {
-        let holder = self.sessions.live.get(hash).filter(|holder| holder.hash.matches(hash))?;
-        self.still_holds(&holder.agent, now).then(|| holder.agent.clone())
+        let agent = self.sessions.agent(hash)?;
+        self.still_holds(agent, now).then(|| agent.clone())
     }
 
     /// Whether the token is of a session that has ended, as far as that is remembered.
     pub fn was_session(&self, token: &str) -> bool {
-        let hash = TokenHash::of(token);
-        self.sessions.live.contains_key(&hash) || self.sessions.ended.contains_key(&hash)
+        self.sessions.has_known(&TokenHash::of(token))
     }
 
     /// Whether a session has not ended, and its end user is active. The caller checks the agent.

@@ -1,15 +1,16 @@
-//! Secret sources: what the directory does for them beside what it does for every resource.
+//! Secret sources as a [`Stored`] resource: one that a record refers to cannot be removed.
 
 use std::sync::Arc;
 
 use keyward_model::{ManagedBy, Record, Source};
 
 use super::check;
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
-use super::stored::{Collection, Stored};
+use super::records::{AppRecord, ConnectionRecord};
+use super::stored::Stored;
 use super::view::{OrgView, View};
-use super::{AppRecord, ConnectionRecord};
 use crate::store::Table;
 use keyward_base::id::OrgId;
 

@@ -1,5 +1,5 @@
-//! [`Stored`]: resources that the directory keeps generically: reading, adding, changing and removing them, with
-//! unique names and compare-and-swap. What is particular to one is its [`Resource`] and a few lines here.
+//! [`Stored`]: resources that the directory reads, adds, changes and removes in the same way, with unique names and
+//! compare-and-swap. Each kind implements [`Resource`] and this trait.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -7,9 +7,9 @@ use std::future::{self, Future};
 use std::sync::Arc;
 
 use keyward_base::id::{Id, OrgId};
-use keyward_base::shared_map::{SharedMap, SharedNames};
 use keyward_model::{Honeytoken, ManagedBy, Record, Resource, check_fixed};
 
+use super::collection::Collection;
 use super::commit::Viewed;
 use super::error::DirectoryError;
 use super::holders::Held;
@@ -19,7 +19,7 @@ use super::view::{OrgView, View};
 use super::{Directory, Writer, check, to_the_end};
 use crate::store::{StoreError, Table, Version};
 
-/// How often a change is tried that other writers overtake.
+/// How often a change is tried again after another writer was faster.
 const EDIT_TRIES: usize = 8;
 
 /// A resource that the directory keeps.
@@ -52,11 +52,11 @@ pub trait Stored: Resource {
         vec![index.unique_name(&record.org, Self::NAMED, record.name())]
     }
 
-    /// A further index of the view follows: `record` is in the view now.
+    /// Adds a record to the further indexes of the view, after it was put into the view.
     #[doc(hidden)]
     fn add_to_indexes(_view: &mut View, _record: &Arc<Record<Self>>) {}
 
-    /// The same: `record` is not in the view any more, or another version of it is about to come.
+    /// Removes a record from these indexes, after it was removed from the view or before another version is put there.
     #[doc(hidden)]
     fn remove_from_indexes(_view: &mut View, _record: &Arc<Record<Self>>) {}
 
@@ -118,55 +118,6 @@ pub trait Stored: Resource {
     }
 }
 
-/// The records of one kind in one organisation, by id and by name. Lookups are O(1).
-#[derive(Clone, Debug)]
-pub struct Collection<R: Resource> {
-    by_id: SharedMap<R::Id, Arc<Record<R>>>,
-    by_name: SharedNames<Arc<str>, R::Id>,
-}
-
-impl<R: Resource> Default for Collection<R> {
-    fn default() -> Self {
-        Self { by_id: SharedMap::default(), by_name: SharedNames::default() }
-    }
-}
-
-impl<R: Resource> Collection<R> {
-    /// All, by id.
-    pub(super) fn by_id(&self) -> &SharedMap<R::Id, Arc<Record<R>>> {
-        &self.by_id
-    }
-
-    pub(super) fn get(&self, id: &R::Id) -> Option<&Arc<Record<R>>> {
-        self.by_id.get(id)
-    }
-
-    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Record<R>>> {
-        self.by_id.values()
-    }
-
-    /// By name or id. No name looks like an id.
-    pub(super) fn find(&self, name_or_id: &str) -> Option<&Arc<Record<R>>> {
-        match R::Id::parse(name_or_id) {
-            Ok(id) => self.by_id.get(&id),
-            Err(_) => self.by_id.get(self.by_name.get(name_or_id)?),
-        }
-    }
-}
-
-impl<R: Stored> Collection<R> {
-    fn put(&mut self, record: Arc<Record<R>>) {
-        self.by_name.insert(R::full_name(&record).into(), record.id.clone());
-        self.by_id.insert(record.id.clone(), record);
-    }
-
-    fn remove(&mut self, id: &R::Id) -> Option<Arc<Record<R>>> {
-        let record = self.by_id.remove(id)?;
-        self.by_name.remove(&*R::full_name(&record));
-        Some(record)
-    }
-}
-
 impl Stored for Honeytoken {
     const TABLE: Table = Table::Honeytokens;
     const NAMED: Named = Named::Honeytoken;
@@ -206,7 +157,7 @@ impl View {
         R::of(self.of_org(org)?).find(name_or_id)
     }
 
-    /// What a row of this kind is of: its kind, id and name.
+    /// The record of a row of this kind: its kind, id and name.
     pub(super) fn thing_of<R: Stored>(&self, at: &At) -> Option<(&'static str, String, String)> {
         let id = R::Id::parse(&at.id).ok()?;
         let record = self.one::<R>(&at.org, &id)?;
@@ -215,22 +166,23 @@ impl View {
 
     /// Puts a record into this copy of the view, in place of an older version.
     pub fn put<R: Stored>(&mut self, record: Arc<Record<R>>) {
-        let before =
-            self.known_org_mut(&record.org).and_then(|org| R::of_mut(org).remove(&record.id));
+        let known = self.known_org_mut(&record.org);
+        let before = known.and_then(|org| R::of_mut(org).remove(&record.id, R::full_name));
         if let Some(before) = &before {
             R::remove_from_indexes(self, before);
         }
         let org = self.org_mut(&record.org);
-        org.hold(before.and_then(|before| R::held(&before)).as_ref(), R::held(&record).as_ref());
-        R::of_mut(org).put(Arc::clone(&record));
+        let held = before.and_then(|before| R::held(&before));
+        org.holders.change(held.as_ref(), R::held(&record).as_ref());
+        R::of_mut(org).put(R::full_name(&record).into(), Arc::clone(&record));
         R::add_to_indexes(self, &record);
     }
 
     /// Takes a record out of this copy of the view.
     pub fn take_out<R: Stored>(&mut self, org: &OrgId, id: &R::Id) {
         let Some(org) = self.known_org_mut(org) else { return };
-        if let Some(before) = R::of_mut(org).remove(id) {
-            org.hold(R::held(&before).as_ref(), None);
+        if let Some(before) = R::of_mut(org).remove(id, R::full_name) {
+            org.holders.change(R::held(&before).as_ref(), None);
             R::remove_from_indexes(self, &before);
         }
     }
@@ -370,7 +322,7 @@ impl Writer {
         added
     }
 
-    /// [`Directory::edit`] by who has the turn already: what it was, and what it is.
+    /// [`Directory::edit`] within the turn to write. Returns the record before and after the change.
     pub(super) async fn edit<R: Stored>(
         &self,
         org: &OrgId,
@@ -393,8 +345,8 @@ impl Writer {
         Err(overtaken(&at))
     }
 
-    /// Writes a change over the version that was read. What is unique is taken before the record says it, and
-    /// what it was before is given back after.
+    /// Writes a change over the version that was read. New unique values are reserved before the record is written, and
+    /// those that it no longer has are released after.
     pub(super) async fn put_changed<R: Stored>(
         &self,
         before: Record<R>,
@@ -421,7 +373,7 @@ impl Writer {
         written
     }
 
-    /// [`Directory::remove_if`] by who has the turn already. What is left of it stays.
+    /// [`Directory::remove_if`] within the turn to write, without [`Stored::after_removal`].
     pub(super) async fn remove<R: Stored>(
         &self,
         at: &At,
@@ -442,7 +394,7 @@ impl Writer {
         Ok(record)
     }
 
-    /// Takes all of these, or none.
+    /// Reserves all of these unique values, or none.
     pub(super) async fn take<I: Id>(
         &self,
         wanted: Vec<Unique>,
@@ -461,8 +413,8 @@ impl Writer {
         Ok(taken)
     }
 
-    /// Deletes index rows that are not needed. If that fails too, they keep a name or a token taken until the
-    /// store is opened again, which drops them.
+    /// Deletes index rows that are not needed. If that fails too, the name or token stays reserved until the store is opened
+    /// again.
     pub(super) async fn give_back(&self, taken: &[At]) {
         for at in taken {
             if let Err(error) = self.rows.delete(at, None).await {
@@ -471,8 +423,8 @@ impl Writer {
         }
     }
 
-    /// Reads the row again; where the view says otherwise, because another replica wrote it or a write
-    /// failed half-way, the view follows.
+    /// Reads the row from the store. If the view differs, because another replica wrote it or a write failed half-way,
+    /// the view is updated.
     pub(super) async fn read<R: Stored>(&self, at: &At) -> Result<Read<Record<R>>, DirectoryError> {
         let read = self.rows.read::<Record<R>>(at).await?;
         let id = R::Id::parse(&at.id).map_err(|_| at.malformed())?;

@@ -22,8 +22,9 @@ use std::sync::atomic::AtomicI64;
 use jiff::Timestamp;
 
 use super::*;
+use crate::crypto::keyring::Keyring;
 use crate::store::memory::MemoryStore;
-use crate::store::{Expect, Row, Table};
+use crate::store::{Expect, Row, Store, Table};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, SessionId, TokenId};
 use keyward_base::secret::Secret;
 use keyward_model::{Agent, AgentFacts, AgentSpec, ConnectionFacts, ConnectionSpec, Record};

@@ -1,5 +1,5 @@
-//! Agents' tokens: issued or chosen, revoked. The hash is unique in the whole store, by an index
-//! row that is written before the agent's row and deleted after it (`agents.rs`, `unique`).
+//! Issues and revokes the tokens of agents. The hash of a token is unique in the whole store, by an index row that is
+//! written before the agent's row and deleted after it (`agents.rs`, `unique`).
 
 use jiff::Timestamp;
 

@@ -1,37 +1,17 @@
-//! Users: what the directory does for them beside what it does for every resource. Issuing tokens is `personal.rs`'s;
-//! owners stand in the rows of agents and connections.
+//! Users as a [`Stored`] resource: their unique values, and the checks of a change and of a removal. `personal.rs`
+//! issues their tokens; owners are in the rows of agents and connections.
 
 use std::sync::Arc;
 
 use super::Writer;
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
-use super::records::{AgentRecord, ConnectionRecord};
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
-use keyward_base::id::{LoginId, OrgId, TokenId};
-use keyward_model::{Identity, ManagedBy, Record, Refusal, Role, Scope, User, Visibility};
-
-/// A user who is authenticated.
-#[derive(Clone, Debug)]
-pub struct Person {
-    /// The user, as of when the credential was looked up.
-    pub user: Arc<Record<User>>,
-    /// What authenticated them.
-    pub credential: Credential,
-    /// What it may be used for.
-    pub scopes: Arc<[Scope]>,
-}
-
-/// What authenticates a user.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Credential {
-    /// A personal access token.
-    Token(TokenId),
-    /// A browser in which they are signed in.
-    Login(LoginId),
-}
+use keyward_base::id::OrgId;
+use keyward_model::{Identity, ManagedBy, Record, Refusal, Role, User};
 
 impl Stored for User {
     const TABLE: Table = Table::Users;
@@ -107,14 +87,4 @@ pub(super) fn no_tokens(field: &'static str) -> DirectoryError {
     let hint =
         "an agent acts for an end user in a session: `keyward session add --agent A --user U`";
     Refusal::new(field, rule).hint(hint).into()
-}
-
-/// What an owner means for who may use a connection: its owner's agents, or all where it is shared.
-pub fn may_be_used_by(connection: &ConnectionRecord, agent: &AgentRecord) -> bool {
-    match connection.facts.visibility {
-        Visibility::Shared => true,
-        Visibility::Private => {
-            connection.facts.owner.is_some() && connection.facts.owner == agent.facts.owner
-        }
-    }
 }

@@ -1,25 +1,21 @@
-//! [`View`]: everything, in memory, as of one moment. What the data path and the rulebook read.
+//! [`View`]: all records in memory, as of one moment. The data path and the rulebook read it.
 
-mod told;
+mod events;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 
-use super::apps::AppRecord;
-use super::connect_sessions::ConnectTokens;
+use super::collection::Collection;
 use super::holders::HolderIndex;
-use super::logins::LoginTokens;
-use super::own_providers::OrgCatalogue;
-use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
+use super::org_catalogue::OrgCatalogue;
+use super::person::{Credential, Person};
+use super::records::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord};
 use super::selected::Selected;
-use super::sessions::SessionTokens;
-use super::stored::Collection;
 #[cfg(test)]
 use super::stored::Stored;
-use super::users::{Credential, Person};
-pub use told::Former;
+use super::token_index::{ConnectTokens, Former, LoginTokens, SessionTokens};
 
 use crate::crypto::token::TokenHash;
 use keyward_base::agent::Agent;
@@ -34,7 +30,7 @@ use keyward_model::{
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::provider::Provider;
 
-/// Everything, in memory. Immutable; replaced whole, by one that shares with it what has not changed.
+/// All records, in memory. Immutable: a change replaces the whole view by one that shares the unchanged parts with it.
 /// Lookups by hash map, O(1). Iteration is in no particular order.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -48,7 +44,7 @@ pub struct View {
     pub(super) logins: LoginTokens,
 }
 
-/// What one org has: nothing here can answer for another one.
+/// The records of one organisation, and their indexes.
 #[derive(Clone, Debug, Default)]
 pub struct OrgView {
     record: Option<Arc<Record<Org>>>,
@@ -79,7 +75,7 @@ pub struct OrgView {
 
 type PluginsByName = BTreeMap<Arc<str>, Arc<PluginRecord>>;
 
-/// The records in which two views differ, of what policies are made from.
+/// The records in which two views differ, of the kinds that policies are compiled from.
 #[derive(Debug, Default)]
 pub struct Differences<'a> {
     /// Agents.
@@ -100,7 +96,7 @@ pub struct Differences<'a> {
     pub users: Vec<Difference<'a, Arc<Record<User>>>>,
 }
 
-/// Who holds a token.
+/// The agent of a token.
 #[derive(Clone, Debug)]
 struct Holder {
     hash: TokenHash,
@@ -108,7 +104,7 @@ struct Holder {
     expires: Option<Timestamp>,
 }
 
-/// Who holds a personal token.
+/// The user of a personal token.
 #[derive(Clone, Debug)]
 struct PersonalHolder {
     hash: TokenHash,
@@ -119,7 +115,7 @@ struct PersonalHolder {
 }
 
 impl OrgView {
-    /// Whether what an agent's owner has opens anything: somebody who is paused acts through nobody.
+    /// Whether an agent may act: it is not paused, and its owner, if it has one, exists and is not paused.
     fn is_awake(&self, agent: &AgentRecord) -> bool {
         let owner = agent.facts.owner.as_ref().map(|owner| self.users.get(owner));
         !agent.facts.is_paused() && owner.is_none_or(|owner| owner.is_some_and(|user| !user.paused))
@@ -146,8 +142,8 @@ impl View {
         self
     }
 
-    /// Where it differs from one before. Costs what differs when this one was made from that one by
-    /// changes; a record is the same when it was not put again.
+    /// The differences from an earlier view. If this view was made from that one by changes, the cost is that of the
+    /// differences. A record that was put again counts as another one.
     pub fn differences<'a>(&'a self, before: &'a Self) -> Differences<'a> {
         static NOTHING: LazyLock<OrgView> = LazyLock::new(OrgView::default);
         let mut all = Differences::default();
@@ -187,8 +183,8 @@ impl View {
         self.orgs.get_mut(id).map(Arc::make_mut)
     }
 
-    /// Who holds this personal token, as [`View::authenticate`] does; `None` also when its owner is
-    /// paused.
+    /// The user of a personal token, looked up as [`View::authenticate`] does. `None` if the token is unknown or
+    /// expired, and if the user is paused or an end user.
     pub fn person(&self, token: &str, now: Timestamp) -> Option<Person> {
         let hash = TokenHash::of(token);
         let holder = self.personal.get(&hash).filter(|holder| holder.hash.matches(&hash))?;
@@ -201,7 +197,7 @@ impl View {
         })
     }
 
-    /// Whether the agent is paused, or whose it is.
+    /// Whether the agent or its owner is paused, or its owner was removed.
     pub fn is_asleep(&self, agent: &AgentRecord) -> bool {
         !self.orgs.get(&agent.org).is_some_and(|org| org.is_awake(agent))
     }
@@ -221,7 +217,7 @@ impl View {
         self.orgs.iter().find(|(_, org)| org.apps.get(id).is_some()).map(|(id, _)| id)
     }
 
-    /// Something that keeps an organisation from being removed: its kind and name.
+    /// A record that prevents the removal of an organisation: its kind and name.
     pub(super) fn something_of(&self, id: &OrgId) -> Option<(&'static str, String)> {
         let org = self.orgs.get(id)?;
         let agent = || org.agents.values().next().map(|one| ("agent", one.name.clone()));
@@ -237,7 +233,7 @@ impl View {
         some.or_else(rule).or_else(source)
     }
 
-    /// Something that a user owns: its kind and name.
+    /// An agent or connection that a user owns: its kind and name.
     pub(super) fn something_owned(
         &self,
         org: &OrgId,
@@ -253,12 +249,11 @@ impl View {
         agent.map(|one| ("agent", one.name.clone())).or_else(connection)
     }
 
-    /// Who holds this token: hash look-up, then constant-time comparison; `None` when unknown,
-    /// expired, or the agent or its owner is paused.
+    /// The agent of a token: hash look-up, then constant-time comparison. `None` if the token is unknown or expired,
+    /// and if the agent or its owner is paused.
     pub fn authenticate(&self, token: &str, now: Timestamp) -> Option<Agent> {
         let hash = TokenHash::of(token);
-        // The map compares hashes of secrets, whose bits tell nothing about their tokens; the
-        // comparison below is what counts.
+        // The map compares hashes, whose bits reveal nothing about the tokens. The comparison below decides.
         let Some(holder) = self.tokens.get(&hash).filter(|holder| holder.hash.matches(&hash))
         else {
             return self.agent_of_session(&hash, now);
@@ -267,7 +262,7 @@ impl View {
         live.then(|| holder.agent.clone())
     }
 
-    /// The agent of a listener of its own, by name; `None` when there is none or it is paused.
+    /// The agent that has a listener of its own, by name. `None` if there is none, or it is paused.
     pub fn of_listener(&self, org: &OrgId, name: &str) -> Option<Agent> {
         let org = self.orgs.get(org)?;
         let record = org.agents.find(name).filter(|it| it.name() == name && org.is_awake(it))?;
@@ -275,8 +270,8 @@ impl View {
         Some(Agent { id, org, name: record.name.as_str().into(), token: None, session: None })
     }
 
-    /// Whether what authenticated the agent still opens anything (asked of open streams after a
-    /// change): its token, or that it is there and not paused on a listener of its own.
+    /// Whether the authentication of an agent still holds; open streams ask after each change. Its token or session must be
+    /// valid; on a listener of its own, the agent must exist and not be paused.
     pub fn still_holds(&self, agent: &Agent, now: Timestamp) -> bool {
         self.agent(&agent.org, &agent.id).is_some_and(|record| {
             let live = |id: &TokenId| {
@@ -347,6 +342,18 @@ impl View {
         self.agent(&plugin.org, plugin.agent.id()?)
     }
 
+    /// The agents whose bindings or plugins' slots name the connection, in no particular order.
+    pub fn holders<'a>(
+        &'a self,
+        org: &OrgId,
+        connection: &ConnectionId,
+    ) -> impl Iterator<Item = &'a Arc<AgentRecord>> + use<'a> {
+        let of_org = self.of_org(org);
+        let holders = of_org.map(|org| org.holders.of(connection));
+        let agents = holders.into_iter().flatten();
+        agents.filter_map(move |agent| of_org.and_then(|org| org.agents.get(agent)))
+    }
+
     /// An app by id.
     pub fn app(&self, org: &OrgId, id: &AppId) -> Option<&Arc<AppRecord>> {
         self.orgs.get(org)?.apps.get(id)
@@ -377,7 +384,7 @@ impl View {
         self.find::<Connection>(org, name_or_id)
     }
 
-    /// The tokens of an agent find it.
+    /// Adds the tokens of an agent to the index.
     pub(super) fn put_tokens(&mut self, agent: &AgentRecord) {
         let name: Arc<str> = agent.name().into();
         let holder = |token: &TokenId| Agent {
@@ -403,7 +410,7 @@ impl View {
         }
     }
 
-    /// They find it no more.
+    /// Removes the tokens of an agent from the index.
     pub(super) fn remove_tokens(&mut self, agent: &AgentRecord) {
         for hash in agent.facts.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
             self.tokens.remove(&hash);
@@ -423,7 +430,7 @@ impl View {
         self.orgs.remove(id);
     }
 
-    /// A user's tokens open what they may.
+    /// Adds the personal tokens of a user to the index.
     pub(super) fn open_tokens_of(&mut self, user: &Arc<Record<User>>) {
         for token in &user.facts.tokens {
             let Some(hash) = TokenHash::from_hex(&token.hash) else { continue };
@@ -438,7 +445,7 @@ impl View {
         }
     }
 
-    /// They open nothing any more.
+    /// Removes the personal tokens of a user from the index.
     pub(super) fn close_tokens_of(&mut self, user: &Record<User>) {
         for token in &user.facts.tokens {
             if let Some(hash) = TokenHash::from_hex(&token.hash) {
@@ -447,7 +454,7 @@ impl View {
         }
     }
 
-    /// The agents of an owner open what they may, or nothing.
+    /// Puts the agents of an owner again: whether their tokens are valid depends on the owner.
     pub(super) fn wake_agents_of(&mut self, org: &OrgId, owner: &UserId) {
         let Some(of_org) = self.orgs.get(org) else { return };
         let theirs =
@@ -457,7 +464,7 @@ impl View {
         }
     }
 
-    /// The plugins of an agent are found by it.
+    /// Adds a plugin to those of its agent.
     pub(super) fn put_plugin_of_agent(&mut self, plugin: &Arc<PluginRecord>) {
         let Some(agent) = plugin.agent.id() else { return };
         let org = self.org_mut(&plugin.org);

@@ -1,10 +1,11 @@
-//! Webhooks: what the directory does for them beside what it does for every resource.
+//! Webhooks as a [`Stored`] resource: the removal of one also deletes its deliveries.
 
 use keyward_model::{ManagedBy, Record, Webhook, WebhookState};
 
+use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::Named;
-use super::stored::{Collection, Stored};
+use super::stored::Stored;
 use super::view::{OrgView, View};
 use super::{Writer, check};
 use crate::store::Table;

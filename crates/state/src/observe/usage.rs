@@ -3,6 +3,7 @@
 //!
 //! Each thread counts in its own shard, so that requests do not contend; a reader sums the shards.
 
+mod collect;
 mod history;
 mod latency;
 mod recent;
@@ -145,7 +146,7 @@ impl Usage {
             && let Some(of) = entry(connections, id, ENTRIES_MAX)
         {
             of.total.count(used);
-            used.count_in(recent, &mut of.recent, || UsageOf::Connection(id.clone()));
+            recent.count(&mut of.recent, used, || UsageOf::Connection(id.clone()));
         }
         let of_token = used.token.and_then(|id| {
             let of = entry(tokens, id, ENTRIES_MAX)?;
@@ -158,7 +159,7 @@ impl Usage {
             None => entry(agents, agent, ENTRIES_MAX),
         };
         if let Some(place) = place {
-            used.count_in(recent, place, || UsageOf::Agent(agent.clone()));
+            recent.count(place, used, || UsageOf::Agent(agent.clone()));
         }
     }
 

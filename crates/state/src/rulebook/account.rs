@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::facts::{ConnectionFacts, endpoint};
-use super::plugins::broken;
-use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, ConnectionState, Need, Remedies};
+use crate::directory::{
+    AgentRecord, AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Need, Remedies,
+};
 use keyward_base::database::DatabaseEndpoint;
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::settings::Settings;
@@ -15,6 +15,14 @@ use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::inject::scoped::Scoped;
 use keyward_rules::policy::{Account, AccountState, Endpoint, LostAccount};
 use keyward_rules::provider::{Catalogue, Instance, Provider};
+
+/// Derived data of a connection.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct ConnectionFacts {
+    pub(super) account: Arc<Account>,
+    /// OAuth endpoints on the connection's own hosts.
+    pub(super) oauth_endpoints: Arc<[Endpoint]>,
+}
 
 /// Kinds of connections whose common parts are kept; far more than a catalogue has.
 const PARTS_MAX: usize = 10_000;
@@ -171,4 +179,21 @@ fn state(state: &ConnectionState) -> AccountState {
             AccountState::Broken(broken(*reason, detail.as_deref()))
         }
     }
+}
+
+/// A reason with detail: `revoked (invalid_grant)`.
+pub(super) fn broken(reason: BrokenReason, detail: Option<&str>) -> Arc<str> {
+    let reason = reason.code();
+    match detail {
+        Some(detail) => format!("{reason} ({detail})").into(),
+        None => reason.into(),
+    }
+}
+
+/// Host and path of a URL that was checked.
+pub(super) fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
+    let rest = url.strip_prefix("https://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
+    Some((HostPattern::parse(authority).ok()?, PathPattern::parse(path).ok()?))
 }

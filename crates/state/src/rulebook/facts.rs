@@ -6,18 +6,17 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::account::{ProviderParts, connection_facts, lost_accounts};
+use super::account::{ConnectionFacts, ProviderParts, connection_facts, endpoint, lost_accounts};
 use super::inputs::{allowed_sets, app_of, binding_inputs, connection_inputs, rule_inputs};
 use super::limits::Allowed;
 use super::names::Names;
 use super::plugins::Plugins;
-use super::sessions::SessionIndex;
+use super::session_index::SessionIndex;
 use crate::directory::{
-    AgentRecord, AppRecord, ConnectionRecord, PluginRecord, View, may_be_used_by,
+    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, PluginRecord, View, may_be_used_by,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::parallel;
-use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
 use keyward_model::{OwnProvider, Record};
 use keyward_rules::inject::placeholder::Placeholder;
@@ -45,14 +44,6 @@ pub(super) struct OrgFacts {
     pub(super) sessions: SessionIndex,
 }
 
-/// Derived data of a connection.
-#[derive(Debug, Eq, PartialEq)]
-pub(super) struct ConnectionFacts {
-    pub(super) account: Arc<Account>,
-    /// OAuth endpoints on the connection's own hosts.
-    pub(super) oauth_endpoints: Arc<[Endpoint]>,
-}
-
 /// The effect of a newer view on the policy.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
@@ -68,14 +59,6 @@ pub(super) struct Changed {
     pub(super) added_endpoints: Vec<(OrgId, Endpoint)>,
     /// Removed references to OAuth endpoints.
     pub(super) removed_endpoints: Vec<(OrgId, Endpoint)>,
-}
-
-/// Host and path of a URL that was checked.
-pub(super) fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
-    let rest = url.strip_prefix("https://")?;
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
-    Some((HostPattern::parse(authority).ok()?, PathPattern::parse(path).ok()?))
 }
 
 /// The endpoints of an app's own authorization servers; those of an MCP server may be on its host.
@@ -386,6 +369,17 @@ impl Facts {
         }
     }
 
+    /// The requests that the binding, or else slots alone, allow with the connection; `None` if they allow nothing.
+    pub(super) fn allowed(
+        &self,
+        binding: Option<&BindingRecord>,
+        record: &ConnectionRecord,
+        plugins: &Plugins,
+    ) -> Option<Allowed> {
+        let catalogue = self.view.catalogue(&record.org, &self.catalogue);
+        Allowed::of(binding, record, plugins.slots(&record.id), &catalogue)
+    }
+
     /// The slots of the agent's plugins.
     pub(super) fn plugins_of(&self, agent: &AgentRecord) -> Plugins {
         let org = &agent.org;
@@ -429,7 +423,7 @@ pub(super) mod samples {
 
     use super::super::PlacedRule;
     use super::*;
-    use crate::directory::{BindingRecord, ManagedBy};
+    use crate::directory::ManagedBy;
     use keyward_base::agent::Agent;
     use keyward_base::id::TokenId;
     use keyward_model::{AgentFacts, AgentSpec, ConnectionFacts, ConnectionSpec, Record, RuleSpec};
@@ -521,6 +515,7 @@ mod tests {
     use super::*;
     use crate::directory::BrokenReason;
     use crate::directory::ConnectionState;
+    use keyward_base::pattern::HostPattern;
     use keyward_rules::policy::AccountState;
 
     /// What the agents may use.

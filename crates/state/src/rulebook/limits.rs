@@ -1,9 +1,9 @@
 //! What a binding allows: the whole connection, or the requests of named actions and of slots.
 
-use super::facts::Facts;
-use super::plugins::Plugins;
+use std::sync::Arc;
+
 use crate::directory::{BindingRecord, ConnectionRecord};
-use keyward_rules::policy::{ActionList, Extent, Parts};
+use keyward_rules::policy::{ActionList, Extent, Parts, Slot};
 use keyward_rules::provider::Catalogue;
 
 /// The requests that a binding allows.
@@ -14,31 +14,24 @@ pub(super) struct Allowed {
     pub(super) deny: Option<ActionList>,
 }
 
-impl Facts {
+impl Allowed {
     /// The requests that the binding, or else slots alone, allow with the connection; `None` if they allow nothing.
-    pub(super) fn allowed(
-        &self,
+    pub(super) fn of(
         binding: Option<&BindingRecord>,
         record: &ConnectionRecord,
-        plugins: &Plugins,
-    ) -> Option<Allowed> {
-        let slots = plugins.slots(&record.id);
+        slots: Option<Vec<Arc<Slot>>>,
+        catalogue: &Catalogue,
+    ) -> Option<Self> {
         let Some(binding) = binding.filter(|binding| binding.direct) else {
             let extent = Extent::Parts(Parts { allow: None, slots: slots? });
-            return Some(Allowed { extent, deny: None });
+            return Some(Self { extent, deny: None });
         };
-        let list = |names: &[String]| self.list(names, record);
+        let list = |names: &[String]| action_list(names, Some(record), catalogue);
         let extent = match list(&binding.limits.allow) {
             None => Extent::Whole,
             allow => Extent::Parts(Parts { allow, slots: slots.unwrap_or_default() }),
         };
-        Some(Allowed { extent, deny: list(&binding.limits.deny) })
-    }
-
-    fn list(&self, names: &[String], record: &ConnectionRecord) -> Option<ActionList> {
-        let view = self.view();
-        let catalogue = view.catalogue(&record.org, &self.catalogue);
-        action_list(names, Some(record), &catalogue)
+        Some(Self { extent, deny: list(&binding.limits.deny) })
     }
 }
 

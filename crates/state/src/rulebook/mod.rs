@@ -16,6 +16,7 @@ mod placed_rule;
 mod plugins;
 mod resolve;
 mod rule_text;
+mod session_index;
 mod sessions;
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::account::broken;
 use super::limits::action_list;
-use crate::directory::{
-    BrokenReason, ConnectionState, Missing, Need, PluginRecord, Remedies, View,
-};
+use crate::directory::{ConnectionState, Missing, Need, PluginRecord, Remedies, View};
 use keyward_base::id::ConnectionId;
 use keyward_rules::policy::{Blocked, EmptySlot, Slot, SlotProblem};
 use keyward_rules::provider::Catalogue;
@@ -113,14 +112,5 @@ fn blocked(
         connection: missing.connection.map(|connection| connection.name.as_str().into()),
         problem,
         remedy: remedy.map(Into::into),
-    }
-}
-
-/// A reason with detail: `revoked (invalid_grant)`.
-pub(super) fn broken(reason: BrokenReason, detail: Option<&str>) -> Arc<str> {
-    let reason = reason.code();
-    match detail {
-        Some(detail) => format!("{reason} ({detail})").into(),
-        None => reason.into(),
     }
 }

@@ -2,101 +2,18 @@
 //! connections of its end user or those that it names: neither a new session nor a request depends on how many
 //! users, connections and other sessions there are.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
 use std::sync::Arc;
-
-use foldhash::fast::RandomState;
 
 use super::facts::{Changed, Facts};
 use super::inputs::allowed_sets;
 use super::limits::Allowed;
 use super::plugins::Plugins;
 use crate::directory::{AgentRecord, ConnectionRecord, SessionAccess};
-use keyward_base::id::{AgentId, ConnectionId, OrgId, SessionId, UserId};
+use keyward_base::id::{ConnectionId, OrgId, SessionId};
 use keyward_base::shared_map::Difference;
 use keyward_model::{Record, Reference, Session, User};
 use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::policy::{AccountBinding, AgentBindings, Extent};
-
-/// The sessions of one org by what they depend on, and the connections of each owner.
-#[derive(Debug, Default)]
-pub(super) struct SessionIndex {
-    of_agent: Sets<AgentId, SessionId>,
-    of_user: Sets<UserId, SessionId>,
-    /// Sessions that name the connection.
-    naming: Sets<ConnectionId, SessionId>,
-    owned: Sets<UserId, ConnectionId>,
-}
-
-/// Sets by key; an empty one is removed.
-#[derive(Debug)]
-struct Sets<K, V>(HashMap<K, BTreeSet<V>, RandomState>);
-
-impl<K, V> Default for Sets<K, V> {
-    fn default() -> Self {
-        Self(HashMap::default())
-    }
-}
-
-impl<K: Clone + Eq + Hash, V: Clone + Ord> Sets<K, V> {
-    fn put(&mut self, key: &K, value: &V) {
-        self.0.entry(key.clone()).or_default().insert(value.clone());
-    }
-
-    fn take(&mut self, key: &K, value: &V) {
-        let Some(set) = self.0.get_mut(key) else { return };
-        set.remove(value);
-        if set.is_empty() {
-            self.0.remove(key);
-        }
-    }
-
-    fn get(&self, key: &K) -> impl Iterator<Item = &V> + use<'_, K, V> {
-        self.0.get(key).into_iter().flatten()
-    }
-}
-
-impl SessionIndex {
-    pub(super) fn is_empty(&self) -> bool {
-        self.of_agent.0.is_empty() && self.owned.0.is_empty()
-    }
-
-    /// The sessions that may use a connection, before or after its change.
-    pub(super) fn using<'a>(
-        &'a self,
-        connection: &ConnectionId,
-        versions: [Option<&Arc<ConnectionRecord>>; 2],
-    ) -> BTreeSet<&'a SessionId> {
-        let owners = versions.into_iter().flatten().filter_map(|it| it.facts.owner.as_ref());
-        self.naming
-            .get(connection)
-            .chain(owners.flat_map(|owner| self.of_user.get(owner)))
-            .collect()
-    }
-
-    /// Adds or removes a session, which is never changed.
-    pub(super) fn set(&mut self, session: &Record<Session>, is_there: bool) {
-        fn one<K: Clone + Eq + Hash>(
-            sets: &mut Sets<K, SessionId>,
-            key: &K,
-            id: &SessionId,
-            is_there: bool,
-        ) {
-            if is_there { sets.put(key, id) } else { sets.take(key, id) }
-        }
-        let id = &session.id;
-        if let Some(agent) = session.agent.id() {
-            one(&mut self.of_agent, agent, id, is_there);
-        }
-        if let Some(user) = session.user.as_ref().and_then(Reference::id) {
-            one(&mut self.of_user, user, id, is_there);
-        }
-        for connection in session.connections.iter().flatten().filter_map(Reference::id) {
-            one(&mut self.naming, connection, id, is_there);
-        }
-    }
-}
 
 impl Facts {
     pub(super) fn session_changed(

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::error::{check, conflict};
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
-use super::{Expect, Row, Snapshot, Store, StoreError, Table, Version, check, conflict};
+use super::{Expect, Row, Snapshot, Store, StoreError, Table, Version};
 pub use replica::MemoryReplica;
 
 /// A store that lives as long as the process.

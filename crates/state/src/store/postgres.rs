@@ -30,10 +30,9 @@ use tokio::time::Instant;
 use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 
+use super::error::{check, conflict};
 use super::shared::PARTS;
-use super::{
-    Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version, check, conflict,
-};
+use super::{Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version};
 pub use failure::PostgresError;
 use failure::{Failure, failed};
 use holder::random_number;

@@ -1,6 +1,9 @@
 //! [`Scan`]: all rows of a store, and those that cannot be read. A check of the store is made of it.
 
-use super::{Row, Snapshot, StoreError, Table};
+use super::entry::Row;
+use super::error::StoreError;
+use super::snapshot::Snapshot;
+use super::table::Table;
 
 /// All rows of a store as of one point in time. A damaged row does not end the reading.
 #[derive(Debug, Default)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{StoreError, Table};
+use super::error::StoreError;
+use super::table::Table;
 
 /// Parts of a table that are counted apart, so that writers of one table rarely wait for each other.
 pub const PARTS: u16 = 8;

@@ -14,12 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::blocking::finished;
+use super::error::{check, conflict};
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
-use super::{
-    DamagedRow, Expect, Row, Scan, Snapshot, Store, StoreError, Table, Version, check, conflict,
-    row,
-};
+use super::{DamagedRow, Expect, Row, Scan, Snapshot, Store, StoreError, Table, Version, row};
 use commit::Commits;
 use keyward_base::threads::Threads;
 use parking_lot::RwLock;

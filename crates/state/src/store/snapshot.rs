@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{Row, Table};
+use super::entry::Row;
+use super::table::Table;
 
 /// All rows, ordered by table and key. A backup and a copy of a store are made of it.
 #[derive(Clone, Default, Eq, PartialEq)]

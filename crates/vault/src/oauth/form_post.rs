@@ -3,14 +3,14 @@
 //! sealed and stored; the browser then navigates to our page with its cookie, where the form passes the same checks as
 //! the query of a redirect.
 
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use jiff::SignedDuration;
 use zeroize::Zeroizing;
 
 use super::Flows;
 use super::callback_query::{CallbackQuery, QUERY_BYTES_MAX};
 use super::error::Refusal;
 use super::flow::{Digest, Flow, SealedText, Stage, random};
+use super::rows::FormPost;
 use keyward_base::id::{AppId, OrgId};
 use keyward_rules::provider::oauth::ResponseModeText;
 use keyward_state::directory::ConnectionRecord;
@@ -20,14 +20,6 @@ pub const FORM_BYTES_MAX: usize = QUERY_BYTES_MAX;
 
 /// How long a stored form is valid; browsers follow the redirect at once.
 const GOES_ON_WITHIN: SignedDuration = SignedDuration::from_mins(2);
-
-/// A stored form of a callback by POST.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct FormPost {
-    app: AppId,
-    form: SealedText,
-    pub(super) expires: Timestamp,
-}
 
 impl Flows {
     /// Whether the provider of an app sends callbacks by POST.

@@ -21,6 +21,7 @@ mod open;
 mod register;
 mod resource;
 mod revoke;
+mod rows;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -30,9 +31,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -46,8 +45,7 @@ pub use start::{ConsentRequest, DeviceCode, Offer, Started};
 pub use view::{FlowState, FlowView};
 
 use self::flow::{Flow, Stage};
-use self::form_post::FormPost;
-use self::revoke::OwedRevocation;
+use self::rows::{FormPost, OwedRevocation, Pointer};
 use crate::{Rows, Vault};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::time::Clock;
@@ -95,16 +93,6 @@ pub struct Flows {
     turn: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
-}
-
-/// Maps a secret's hash to its flow.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct Pointer {
-    flow: FlowId,
-    expires: Timestamp,
-    /// For a `state`: its form was received by POST and is stored.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    posted: bool,
 }
 
 /// Checks an opened row of consents or owed revocations, for `keyward store check`. Other rows are not looked at.

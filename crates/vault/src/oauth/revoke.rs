@@ -7,13 +7,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::Flows;
 use super::error::FlowError;
 use super::flow::{Received, SealedText};
+use super::rows::{OwedRevocation, OwedRevocationApp};
 use super::start::FlowContext;
 use crate::grant::oauth::{self, Client, Failure};
 use crate::grant::{AppSecret, Grant};
@@ -43,19 +43,6 @@ pub enum Revoked {
     },
 }
 
-/// A pending revocation.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct OwedRevocation {
-    /// The removed record: provider, app, variables.
-    connection: ConnectionRecord,
-    /// The encoded grant, base64.
-    grant: SealedText,
-    /// The app at that time. Absent without an app, and in rows of earlier versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    app: Option<OwedRevocationApp>,
-    until: Timestamp,
-}
-
 /// The failure if a refresh response was lost while its connection was removed.
 const LOST: &str = "the response to a refresh was lost: its tokens may still be valid";
 
@@ -67,14 +54,6 @@ const STOPPED: &str =
 struct RevocationTarget {
     connection: Arc<ConnectionRecord>,
     app: Option<OwedRevocationApp>,
-}
-
-/// The client of a pending revocation.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct OwedRevocationApp {
-    record: AppRecord,
-    /// The encoded secret, base64.
-    secret: SealedText,
 }
 
 /// The result of one attempt.

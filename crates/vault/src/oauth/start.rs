@@ -8,12 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 use oauth2::{CsrfToken, PkceCodeChallenge};
 use zeroize::Zeroizing;
 
+use super::Flows;
 use super::authorize::{self, AuthorizationRequest};
 use super::error::{FlowError, Refusal};
 use super::flow::{
     CallbackExpectation, Digest, Flow, Polling, RANDOM_BYTES, SealedText, Stage, StoredFlow, random,
 };
-use super::{Flows, Pointer};
+use super::rows::Pointer;
 use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_rules::provider::oauth::{GrantText, PkceText, ResponseModeText};

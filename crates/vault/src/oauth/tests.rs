@@ -1,9 +1,7 @@
 //! The upgrade test of stored consents and revocations; examples and rules are those of [`crate::tests::golden`].
 
-use super::Pointer;
 use super::flow::Flow;
-use super::form_post::FormPost;
-use super::revoke::OwedRevocation;
+use super::rows::{FormPost, OwedRevocation, Pointer};
 use crate::tests::golden::{assert_none, changed};
 use keyward_state::store::Table;
 

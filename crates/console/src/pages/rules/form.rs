@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::asked::Asked;
 use super::sentence::Sentence;
-use super::{list, tester};
+use super::{list, standing, tester};
 use crate::frame::{Page, Section};
 use crate::parts::{Field, head};
 use crate::visit::{Stop, Tagged, Visit, segment};
@@ -84,14 +84,14 @@ pub(super) async fn new(visit: &Visit, asked: &Asked, agents: &[String]) -> Resu
     let content = html! {
         p.crumb { a href="/rules" { "Rules" } }
         (head(html! { "Add rule" }, None, html! {}))
-        @if let Some(now) = now { (standing(now)) }
+        @if let Some(now) = now { (stands_now(now)) }
         section.panel { div.body { (show(&form)) } }
     };
     Ok(Page::new(visit, Section::Rules, "Add rule", content))
 }
 
 /// What happens to the request now, and whether a stored rule can change that.
-fn standing(now: &Explanation) -> Markup {
+fn stands_now(now: &Explanation) -> Markup {
     let of_file = now.rule.as_deref().and_then(|rule| rule.strip_prefix("file:"));
     let is_fixed = of_file.is_some() && !now.allowed;
     html! {
@@ -131,9 +131,9 @@ pub(super) async fn edit(
     let content = html! {
         p.crumb { a href="/rules" { "Rules" } " / " a href=(path) { (name) } }
         (head(html! { "Edit rule" }, Some(Sentence::of(&rule.body.spec).show()), html! {
-            (super::remove(&rule.body, rule.tag.as_deref()).show())
+            (standing::remove(&rule.body, rule.tag.as_deref()).show())
         }))
-        @if let Some(earlier) = earlier { (super::shadow(earlier)) }
+        @if let Some(earlier) = earlier { (standing::shadow(earlier)) }
         section.panel { div.body { (show(&form)) } }
     };
     Ok(Page::new(visit, Section::Rules, "Edit rule", content))

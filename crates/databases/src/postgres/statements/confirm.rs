@@ -8,7 +8,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::is_safe_encoding;
-use crate::postgres::login::LoginError;
+use crate::postgres::login_error::LoginError;
 use crate::postgres::messages::{self, ReadError};
 
 const QUESTION: &str = "SELECT current_setting('transaction_read_only'), \

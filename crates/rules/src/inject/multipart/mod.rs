@@ -8,7 +8,7 @@ mod part;
 #[cfg(test)]
 mod tests;
 
-use super::body::BodyError;
+use super::body_error::BodyError;
 
 /// RFC 2046 §5.1.1.
 const BOUNDARY_BYTES_MAX: usize = 70;

@@ -1,11 +1,13 @@
 //! The actions of all built-in providers, with the requests in `requests/`.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use crate::actions::{ScopedRequest, Share, belongs};
 use crate::graphql::{Operations, RequestedOperations};
-use crate::provider::{Catalogue, Instance, Variable};
+use crate::provider::{Catalogue, Instance, Provider, Variable};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
 use crate::inject::template::{Encoding, Template};
-use crate::provider::{AuthMethod, Confidence, FormError, Instance};
+use crate::provider::{AuthMethod, Catalogue, Confidence, FormError, Instance, check};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
 
@@ -125,7 +125,8 @@ fn the_list_says_of_each_provider_what_its_file_says() {
 
 #[test]
 fn what_a_gateway_asks_at_its_start_parses_no_file() {
-    let all: &'static [BuiltIn] = FILES.iter().map(BuiltIn::new).collect::<Vec<_>>().leak();
+    let all: &'static [BuiltIn] =
+        BuiltIn::all(|name, text| check::file(name, text, &Catalogue::default())).leak();
     let text = "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{ id: k, kind: bearer }]\n";
     let acme = check::file("p", text, &Catalogue::default()).unwrap().remove(0);
     let catalogue = Catalogue::of(all).with([acme.clone()]);

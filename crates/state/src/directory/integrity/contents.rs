@@ -1,12 +1,14 @@
-//! Rows that are no records of the directory: each opens, decodes, and has its owner.
+//! Checks the rows that are neither records nor index rows: each can be opened and decoded, and the record that it
+//! belongs to exists.
 
 use serde_json::Value;
 
+use super::ContentCheck;
+use super::checking::{Checking, FaultKind};
 use super::records::owner_of;
-use super::{Checking, ContentCheck, FaultKind};
 use crate::crypto::envelope::Place;
-use crate::directory::deliveries::Delivery;
 use crate::directory::error::DirectoryError;
+use crate::directory::news::Delivery;
 use crate::directory::rows::{At, unreadable};
 use crate::directory::snapshot::OpenedRow;
 use crate::directory::view::View;

@@ -1,41 +1,15 @@
-//! Index rows: those that the records need, and no others; and the steps that make them so.
+//! Compares the index rows of a store with those that its records need, and plans the repair.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Checking, FaultKind};
-use crate::directory::error::DirectoryError;
+use super::checking::{Checking, FaultKind};
+use super::index_step::IndexStep;
 use crate::directory::index::Claim;
-use crate::directory::rows::{At, Rows};
-use crate::store::{DamagedRow, Expect, Row, Table, Version};
+use crate::directory::rows::At;
+use crate::store::{DamagedRow, Row, Table};
 
 /// The tables of index rows.
 const TABLES: [Table; 2] = [Table::Names, Table::Tokens];
-
-/// One change of an index row.
-#[derive(Debug)]
-pub(super) enum IndexStep {
-    /// Deletes a row that no record needs, or that is of another record.
-    Delete { table: Table, key: String, version: Version },
-    /// Deletes a row that the backend cannot read.
-    Discard { table: Table, key: String },
-    /// Makes a row that a record needs.
-    Write { at: At, claim: Claim },
-}
-
-impl IndexStep {
-    pub(super) async fn apply(&self, rows: &Rows) -> Result<(), DirectoryError> {
-        match self {
-            Self::Delete { table, key, version } => {
-                Ok(rows.store.delete(*table, key, Expect::Version(*version)).await?)
-            }
-            Self::Discard { table, key } => {
-                rows.store.discard_damaged(*table, key).await?;
-                Ok(())
-            }
-            Self::Write { at, claim } => rows.write(at, claim, None).await.map(drop),
-        }
-    }
-}
 
 /// The index rows that the records need.
 #[derive(Default)]

@@ -4,30 +4,32 @@
 //!
 //! Contents whose types are of crates above this one are decoded by the caller.
 
+mod checking;
 mod contents;
 mod index;
+mod index_step;
 mod records;
 mod references;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_base::id::OrgId;
-use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use super::Directory;
 use super::error::DirectoryError;
 use super::open;
-use super::rows::{At, Rows};
+use super::rows::Rows;
 use super::snapshot::OpenedRow;
 use super::view::View;
 use crate::crypto::keyring::Keyring;
-use crate::store::{Row, Store, StoreError, Table};
-use index::IndexStep;
+use crate::store::{Store, StoreError, Table};
+use checking::Checking;
+use index_step::IndexStep;
 use records::Records;
+
+pub use checking::{FaultKind, StoreFault};
 
 /// Decodes the content of a row: `Err` says what is wrong with it.
 pub type ContentCheck<'a> = &'a (dyn Fn(&View, &OpenedRow) -> Result<(), String> + Send + Sync);
@@ -42,55 +44,8 @@ pub struct StoreCheck {
     repair: Vec<IndexStep>,
 }
 
-/// What is wrong with one row.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-pub struct StoreFault {
-    /// The table's name.
-    pub table: &'static str,
-    /// The row's key.
-    pub key: String,
-    /// What it means.
-    pub kind: FaultKind,
-    /// What is wrong.
-    pub problem: String,
-    /// What to do about it.
-    pub remedy: String,
-}
-
-/// What a fault means.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FaultKind {
-    /// The row cannot be read, opened or decoded.
-    Unreadable,
-    /// Two records have what only one may have.
-    Duplicate,
-    /// A row names another one that does not exist.
-    Reference,
-    /// An index row differs from the records. It can be rebuilt.
-    Index,
-    /// The rest of an interrupted change. It does no harm.
-    Leftover,
-}
-
-/// What to do about a row that is lost.
-const RESTORE: &str = "restore a backup: `keyward restore FILE`";
-
 /// A change of several rows that others make is complete after less.
 const ANOTHER_LOOK_AFTER: Duration = Duration::from_secs(2);
-
-/// What is being checked.
-struct Checking<'a> {
-    rows: &'a Rows,
-    /// Rows whose key names a place, by table.
-    read: Vec<(At, Row)>,
-    /// The keys of all rows, also of those that cannot be read.
-    present: HashSet<(Table, String)>,
-    faults: Vec<StoreFault>,
-    repair: Vec<IndexStep>,
-    /// Whether the records of all sources could be read.
-    knows_sources: bool,
-}
 
 impl StoreCheck {
     /// Checks the rows as of one point in time, and changes nothing.
@@ -207,52 +162,5 @@ impl Directory {
             runtime.block_on(StoreCheck::run_beside_writers(&store, &keyring, &contents))
         });
         checked.await.unwrap_or(Err(DirectoryError::Interrupted))
-    }
-}
-
-impl FaultKind {
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreadable => "unreadable",
-            Self::Duplicate => "duplicate",
-            Self::Reference => "reference",
-            Self::Index => "index",
-            Self::Leftover => "leftover",
-        }
-    }
-
-    /// What usually mends it.
-    fn remedy(self) -> &'static str {
-        match self {
-            Self::Unreadable | Self::Duplicate | Self::Reference => RESTORE,
-            Self::Index => "rebuild the indexes: `keyward store check --repair`",
-            Self::Leftover => "none needed: the row is not used",
-        }
-    }
-}
-
-impl Checking<'_> {
-    fn fault(&mut self, table: Table, key: &str, kind: FaultKind, problem: String) {
-        let remedy = kind.remedy().to_owned();
-        let (table, key) = (table.name(), key.escape_debug().to_string());
-        self.faults.push(StoreFault { table, key, kind, problem, remedy });
-    }
-
-    fn fault_at(&mut self, at: &At, kind: FaultKind, problem: String) {
-        self.fault(at.table, &at.key(), kind, problem);
-    }
-
-    /// A fault with a remedy of its own.
-    fn fault_with(&mut self, at: &At, (kind, problem): (FaultKind, String), remedy: &str) {
-        self.fault_at(at, kind, problem);
-        if let Some(fault) = self.faults.last_mut() {
-            remedy.clone_into(&mut fault.remedy);
-        }
-    }
-
-    /// Whether there is a row, readable or not.
-    fn has(&self, table: Table, org: &OrgId, id: &str) -> bool {
-        self.present.contains(&(table, format!("{org}/{id}")))
     }
 }

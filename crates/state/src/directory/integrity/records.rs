@@ -1,5 +1,5 @@
-//! Records: each row of a table of the directory is opened and decoded, is where its content says, and has unique values
-//! of its own.
+//! Checks the rows of records: each can be opened and decoded, its key fits its content, and no other record has its
+//! unique values.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use keyward_model::{
     Plugin, Record, Rule, Session, Source, User, Webhook,
 };
 
+use super::checking::{Checking, FaultKind};
 use super::index::Needed;
-use super::{Checking, FaultKind};
 use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::token::TokenHash;
 use crate::directory::commit::Viewed;

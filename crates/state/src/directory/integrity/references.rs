@@ -1,5 +1,5 @@
-//! References: what a record names exists. Only what the directory itself keeps so is checked: a hook or a slot may
-//! outlive its connection.
+//! Checks the references between records: the record that another one names exists. Only references that the directory
+//! maintains are checked: a hook or a slot may refer to a connection that was removed.
 
 use keyward_base::id::{OrgId, UserId};
 use keyward_model::{
@@ -7,7 +7,7 @@ use keyward_model::{
     Visibility,
 };
 
-use super::{Checking, FaultKind};
+use super::checking::{Checking, FaultKind};
 use crate::directory::records::{AgentRecord, ConnectionRecord};
 use crate::directory::rows::At;
 use crate::directory::view::View;

@@ -1,7 +1,8 @@
 //! [`Recent`]: what a shard counted since it was last collected. An entry of the shard remembers its place here, so that
 //! counting needs no further look-up; collecting takes the whole list and leaves an empty one.
 
-use super::history::{UsageKey, UsageSum};
+use super::history::{UsageKey, UsageOf, UsageSum};
+use super::used::Used;
 
 /// The sums of a shard.
 #[derive(Debug)]
@@ -32,12 +33,20 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// The sum at a place; a new one if the place is of an earlier round.
-    pub(super) fn at(
+    /// Adds an exchange to the sum at a place. An exchange without an organisation is not counted.
+    pub(super) fn count(
         &mut self,
         place: &mut RecentPlace,
-        key: impl FnOnce() -> UsageKey,
-    ) -> &mut UsageSum {
+        used: &Used<'_>,
+        of: impl FnOnce() -> UsageOf,
+    ) {
+        if let Some(org) = used.org {
+            self.at(place, || UsageKey { org: org.clone(), of: of() }).count(used);
+        }
+    }
+
+    /// The sum at a place; a new one if the place is of an earlier round.
+    fn at(&mut self, place: &mut RecentPlace, key: impl FnOnce() -> UsageKey) -> &mut UsageSum {
         if place.round != self.round {
             *place = RecentPlace { round: self.round, index: self.sums.len() };
             self.sums.push(RecentSum { key: key(), sum: UsageSum::default() });

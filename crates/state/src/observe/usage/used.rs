@@ -1,12 +1,10 @@
-//! What one exchange adds to the usage.
+//! [`Used`]: the properties of one exchange that are counted.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::history::{UsageKey, UsageOf};
-use super::recent::{Recent, RecentPlace};
 use keyward_base::codes::Code;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
 
@@ -50,18 +48,6 @@ pub struct Remaining {
 }
 
 impl Used<'_> {
-    /// Adds the exchange to a sum of [`Recent`].
-    pub(super) fn count_in(
-        &self,
-        recent: &mut Recent,
-        place: &mut RecentPlace,
-        of: impl FnOnce() -> UsageOf,
-    ) {
-        if let Some(org) = self.org {
-            recent.at(place, || UsageKey { org: org.clone(), of: of() }).count(self);
-        }
-    }
-
     /// An exchange of which nothing but the begin is known.
     #[cfg(test)]
     pub(crate) fn begun(at: Timestamp) -> Self {

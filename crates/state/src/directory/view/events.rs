@@ -1,4 +1,4 @@
-//! Who is told what happens, and what raises an alarm.
+//! Look-ups of the view for events: the record of a changed row, a token that is not valid any more, and a honeytoken.
 
 use std::sync::Arc;
 
@@ -7,28 +7,17 @@ use jiff::Timestamp;
 use super::View;
 use crate::crypto::token::TokenHash;
 use crate::directory::rows::At;
+use crate::directory::token_index::Former;
 use crate::store::Table;
-use keyward_base::agent::Agent;
-use keyward_base::id::{ConnectionId, OrgId, TokenId};
+use keyward_base::id::{ConnectionId, OrgId};
 use keyward_model::{
     App, ConnectSession, DatabaseListener, Honeytoken, Hook, Login, OwnProvider, Plugin, Record,
     Rule, Session, Source, User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 
-/// A token that opened something once.
-#[derive(Clone, Debug)]
-pub struct Former {
-    /// Whose it was.
-    pub agent: Agent,
-    /// Which.
-    pub token: TokenId,
-    /// `revoked` or `expired`.
-    pub reason: &'static str,
-}
-
 impl View {
-    /// What a row is of: its kind, id and name.
+    /// The record of a row: its kind, id and name.
     pub(in crate::directory) fn thing(&self, at: &At) -> Option<(&'static str, String, String)> {
         let org = self.orgs.get(&at.org)?;
         let (what, name) = match at.table {
@@ -56,7 +45,7 @@ impl View {
         Some((what, at.id.clone(), name))
     }
 
-    /// What a token was that opens nothing any more, as far as it is remembered.
+    /// A token that was revoked or has expired, as far as it is remembered.
     pub fn former(&self, token: &str, now: Timestamp) -> Option<Former> {
         let hash = TokenHash::of(token);
         let expired = self.tokens.get(&hash).filter(|holder| {

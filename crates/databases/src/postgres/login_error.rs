@@ -1,0 +1,80 @@
+//! [`LoginError`]: why a server of PostgreSQL opens no session.
+
+use super::messages::ReadError;
+use keyward_base::codes::Code;
+
+/// Why a server opens no session.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// It closed the stream, or does not speak the protocol.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It does not speak the protocol.
+    #[error("the server does not answer as PostgreSQL does")]
+    Protocol,
+    /// It asks for a proof that would give the password away.
+    #[error("the server asks for {method}, which is answered only over verified TLS")]
+    Weak { method: &'static str },
+    /// It asks for a proof that Keyward does not have.
+    #[error("the server asks for {method}, which is not supported")]
+    Unsupported { method: &'static str },
+    /// It does not know the password itself, or changed what was said.
+    #[error("the server does not prove that it knows the password")]
+    Unproved,
+    /// It refuses.
+    #[error("the database server refuses the login: {message}")]
+    Refused { state: String, message: String },
+    /// It drops what the session begins with.
+    #[error("the server does not begin the session as the connection's settings say")]
+    OtherMode,
+    /// It takes too long.
+    #[error("the server did not finish the login in time")]
+    Timeout,
+}
+
+impl LoginError {
+    /// The code for the audit log.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Read(ReadError::Ended(_)) => Code::UpstreamUnreachable,
+            Self::Timeout => Code::UpstreamTimeout,
+            // Invalid authorization specification: the password or the role.
+            Self::Refused { state, .. } if state.starts_with("28") => Code::ConnectionBroken,
+            Self::Refused { .. } => Code::UpstreamUnreachable,
+            Self::Unproved => Code::UpstreamTls,
+            Self::Read(ReadError::Malformed)
+            | Self::Protocol
+            | Self::OtherMode
+            | Self::Weak { .. }
+            | Self::Unsupported { .. } => Code::UpstreamProtocol,
+        }
+    }
+
+    /// The SQLSTATE for the agent. A rejected password of the connection is not the agent's own.
+    pub fn state(&self) -> &str {
+        match self {
+            Self::Refused { state, .. } if !state.starts_with("28") => state,
+            Self::Refused { .. } => "57P03",
+            _ => "08001",
+        }
+    }
+
+    /// What a person can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Weak { .. } => Some(
+                "set `password_encryption = 'scram-sha-256'` at the server and the password once more, or use \
+                 `sslmode: verify-full`",
+            ),
+            Self::Unsupported { .. } => Some("a password with scram-sha-256 is supported"),
+            Self::OtherMode => Some(
+                "a pooler before the server may drop parameters of the session: log in at the server itself",
+            ),
+            Self::Unproved => Some("somebody may answer in the server's place; check its address"),
+            Self::Refused { state, .. } if state.starts_with("28") => {
+                Some("correct the connection: `keyward connection rotate NAME`")
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! [`StatementRules`]: the kinds of statements and the tables that the settings of a connection permit.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::dialect::Dialect;
+use keyward_base::settings::{Settings, StatementKind, TablePattern};
+
+/// Why a statement is refused. A sentence without a full stop and without quotes.
+pub type Reason = Cow<'static, str>;
+
+/// The rules of a connection on statements.
+#[derive(Debug, Eq, PartialEq)]
+pub struct StatementRules {
+    pub(super) dialect: Dialect,
+    /// `None`: all kinds of statements on data.
+    kinds: Option<BTreeSet<StatementKind>>,
+    /// `None`: all tables.
+    tables: Option<BTreeSet<TablePattern>>,
+}
+
+impl StatementRules {
+    /// The rules of a connection's settings, if they have some.
+    pub fn of(settings: &Settings, dialect: Dialect) -> Option<Self> {
+        let (kinds, tables) = (settings.statements.clone(), settings.tables.clone());
+        settings.rules_statements().then_some(Self { dialect, kinds, tables })
+    }
+
+    /// Whether they are about tables. Then a session must not change what a name means.
+    pub fn names_tables(&self) -> bool {
+        self.tables.is_some()
+    }
+
+    /// Checks that the rules permit a kind.
+    pub(super) fn kind(&self, kind: StatementKind) -> Result<(), Reason> {
+        match &self.kinds {
+            Some(kinds) if !kinds.contains(&kind) => {
+                Err(format!("{} is none of the permitted statements", kind.as_str()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the rules permit a table.
+    pub(super) fn table(&self, schema: Option<&str>, table: &str) -> Result<(), Reason> {
+        let Some(tables) = &self.tables else { return Ok(()) };
+        if tables.iter().any(|pattern| pattern.matches(schema, table)) {
+            return Ok(());
+        }
+        let name = schema.map(|schema| format!("{schema}.{table}")).unwrap_or(table.to_owned());
+        // It becomes a part of a statement.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+        let name = if name.chars().all(is_plain) { name.as_str() } else { "a name" };
+        Err(format!("{name} is none of the permitted tables").into())
+    }
+}

@@ -1,0 +1,57 @@
+//! The keys of `actions:` in the YAML schema of providers. `actions.rs` checks them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::graphql::OperationKind;
+
+/// An action of a provider file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionText {
+    /// The name, such as `read-code`.
+    pub name: String,
+    /// What it allows, for people.
+    pub label: String,
+    /// The requests that belong to it.
+    pub requests: Vec<RequestsText>,
+}
+
+/// Requests of an action.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestsText {
+    /// The hosts, a subset of the provider's; empty means all.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// The methods; empty means all.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// The paths; empty means all.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// Parameters that the query has.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Parameters that the query does not have.
+    #[serde(default)]
+    pub without_query: Vec<String>,
+    /// The GraphQL operations of the body.
+    #[serde(default)]
+    pub graphql: Option<OperationsText>,
+}
+
+/// The GraphQL operations of an action.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperationsText {
+    /// `query`, `mutation` or `subscription`.
+    pub operations: Vec<OperationKind>,
+    /// The fields at which they begin, such as `issueCreate` or `issue*`; empty means all.
+    #[serde(default)]
+    pub fields: Vec<String>,
+    /// Fields at which none of them begins.
+    #[serde(default)]
+    pub without_fields: Vec<String>,
+}

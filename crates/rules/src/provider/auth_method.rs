@@ -1,0 +1,203 @@
+//! [`AuthMethod`]: one way to authenticate at a provider, with its fields and the placements of the credential.
+
+use std::sync::Arc;
+
+use super::host_template::HostTemplate;
+use super::kinds::AuthKind;
+use super::oauth::OAuth;
+use super::oauth_keys::GrantText;
+use super::schema::TestText;
+use crate::inject::placement::Place;
+use crate::inject::sign::request_signer::Scheme;
+use keyward_base::pattern::PathPattern;
+
+/// One way to authenticate at a provider.
+#[derive(Clone, Debug)]
+pub struct AuthMethod {
+    /// The id, unique in the provider.
+    pub id: String,
+    /// The kind of credential.
+    pub kind: AuthKind,
+    /// The display name.
+    pub label: String,
+    /// A note for people.
+    pub note: Option<String>,
+    /// The fields that the owner enters.
+    pub fields: Vec<Field>,
+    /// Placements of the credential; the first match by host and path applies.
+    pub placements: Vec<ScopedPlaces>,
+    /// A test request for this method, if the provider's is not suitable.
+    pub test: Option<TestText>,
+    /// What is injected, if it is minted and not entered.
+    pub minted: Vec<Field>,
+    /// The token endpoint and related data, for kinds that have one.
+    pub oauth: Option<Arc<OAuth>>,
+    /// URL of the page where apps are registered.
+    pub app_url: Option<String>,
+    /// What to do on that page; `{redirect_uri}` stands for the app's.
+    pub app_steps: Vec<String>,
+    /// What AWS signatures name for requests that the agent does not sign.
+    pub aws: AwsScope,
+    /// What signs requests with the owner's fields, for kinds that are data.
+    pub scheme: Option<Arc<Scheme>>,
+    /// Fields that are used in TLS handshakes and sent in no request.
+    pub tls: Option<TlsFields>,
+}
+
+/// The names of fields that are used in TLS handshakes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TlsFields {
+    /// The client certificate.
+    pub certificate: Option<String>,
+    /// Its private key.
+    pub key: Option<String>,
+    /// The CA of the hosts.
+    pub ca: Option<String>,
+}
+
+/// Region and service of an AWS signature.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AwsScope {
+    /// The region; `None`: the host or the connection names it.
+    pub region: Option<String>,
+    /// The name of the service in signatures; `None`: the host or the connection names it.
+    pub service: Option<String>,
+}
+
+/// Placements for some hosts and paths, before variables are filled in.
+#[derive(Clone, Debug)]
+pub struct ScopedPlaces {
+    /// Hosts; empty means all of the provider's.
+    pub hosts: Vec<HostTemplate>,
+    /// Paths; empty means all.
+    pub paths: Vec<PathPattern>,
+    /// The places and templates.
+    pub places: Vec<Place>,
+}
+
+/// A field that the owner enters.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// The name, as in `--field NAME=…`.
+    pub name: String,
+    /// The display name.
+    pub label: String,
+    /// A help text.
+    pub help: Option<String>,
+    /// Whether the value is sealed and never shown; then agents get a placeholder of it.
+    pub secret: bool,
+    /// Whether the field may be left out.
+    pub optional: bool,
+    /// Whether its value must be kept in a secret source: it expires, and the source has the next one.
+    pub from_source: bool,
+    /// Known prefixes of values. Not enforced, because services add new ones.
+    pub prefixes: Vec<String>,
+    /// How placeholders begin, if not as the first of the prefixes: for SDKs that check more of a key.
+    pub placeholder: Option<Box<str>>,
+    /// The length of values in characters, if all have the same; placeholders get it. Not enforced.
+    pub length: Option<usize>,
+    /// A pattern that whole values must match; enforced.
+    pub pattern: Option<KeyPattern>,
+    /// Environment variables that SDKs read this field from.
+    pub env: Vec<String>,
+}
+
+const ANCHOR_BEGIN: &str = "^(?:";
+const ANCHOR_END: &str = ")$";
+
+/// Maximum compiled size: 64 KiB, ample for the shape of a key.
+const SHAPE_BYTES_MAX: usize = 64 * 1024;
+
+/// A regular expression that must match a whole value.
+#[derive(Clone, Debug)]
+pub struct KeyPattern(regex_lite::Regex);
+
+impl AuthMethod {
+    /// The secrets that requests carry; agents hold a placeholder of each.
+    pub fn carried(&self) -> impl Iterator<Item = &Field> {
+        let is_sent = self.minted.is_empty() && self.kind != AuthKind::SshKey;
+        let is_sent = move |field: &&Field| {
+            let tls = self.tls.as_ref();
+            field.secret && is_sent && !tls.is_some_and(|tls| tls.names(&field.name))
+        };
+        let given = self.fields.iter().filter(is_sent);
+        given.chain(&self.minted)
+    }
+
+    /// Whether the grant results from a person's consent at the provider.
+    pub fn is_consented_to(&self) -> bool {
+        let grant = self.oauth.as_ref().map(|oauth| oauth.grant);
+        let by_hand = [GrantText::AuthorizationCode, GrantText::DeviceCode];
+        self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| by_hand.contains(&grant))
+    }
+
+    /// Whether an app may request its tokens.
+    pub fn takes_app(&self) -> bool {
+        let is_of_owner = |oauth: &OAuth| oauth.session.is_some() || oauth.signed.is_some();
+        self.oauth.as_ref().is_some_and(|oauth| !is_of_owner(oauth))
+    }
+
+    /// Whether connections need an app, unless their owner provides tokens.
+    pub fn needs_app(&self) -> bool {
+        let grant = self.oauth.as_ref().map(|oauth| oauth.grant);
+        let without = [GrantText::JwtBearer];
+        self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| !without.contains(&grant))
+    }
+
+    /// The field with this name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+impl Field {
+    /// How placeholders of the field begin.
+    pub fn placeholder_prefix(&self) -> &str {
+        let first = || self.prefixes.first().map_or("", String::as_str);
+        self.placeholder.as_deref().unwrap_or_else(first)
+    }
+
+    /// The only required secret field; `None` if there are none or several.
+    pub(super) fn only_secret(fields: &[Self]) -> Option<&Self> {
+        let mut secrets = fields.iter().filter(|field| field.secret && !field.optional);
+        secrets.next().filter(|_| secrets.next().is_none())
+    }
+}
+
+impl TlsFields {
+    /// Whether the field is one of these.
+    pub fn names(&self, field: &str) -> bool {
+        let names = [&self.certificate, &self.key, &self.ca];
+        names.into_iter().any(|name| name.as_deref() == Some(field))
+    }
+}
+
+impl KeyPattern {
+    /// Compiles `pattern`, anchored at both ends.
+    ///
+    /// # Errors
+    /// When it is not a regular expression, with the reason.
+    pub fn parse(pattern: &str) -> Result<Self, String> {
+        regex_lite::RegexBuilder::new(&format!("{ANCHOR_BEGIN}{pattern}{ANCHOR_END}"))
+            .size_limit(SHAPE_BYTES_MAX)
+            .build()
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The expression as a provider's file has it.
+    pub fn written(&self) -> &str {
+        let anchored = self.0.as_str();
+        &anchored[ANCHOR_BEGIN.len()..anchored.len() - ANCHOR_END.len()]
+    }
+
+    /// The anchored expression.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Whether the pattern matches the whole text.
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}

@@ -1,0 +1,149 @@
+//! [`Variable`]: a variable of hosts and URLs, and the check of a value that an owner enters for it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::form_error::FormError;
+use keyward_base::agent::is_unreserved;
+use keyward_base::pattern::HostPattern;
+
+/// Servers beside the first.
+const MORE_HOSTS_MAX: usize = 15;
+
+/// A variable of hosts and URLs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Variable {
+    /// The name, as in `{name}`.
+    pub name: String,
+    /// Which values it accepts.
+    pub kind: VariableKind,
+    /// The display name.
+    pub label: String,
+    /// A help text.
+    pub help: Option<String>,
+    /// An example of a value.
+    pub example: Option<String>,
+    /// The value used if the owner gives none.
+    pub default: Option<String>,
+    /// The allowed values; empty means all of the kind.
+    pub choices: Vec<String>,
+    /// Whether it comes from the service's OAuth responses instead of the owner.
+    pub captured: bool,
+    /// The texts before and after a captured value.
+    pub within: Option<(String, String)>,
+}
+
+/// Which values a variable accepts.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VariableKind {
+    /// A DNS label, or a part of one.
+    #[default]
+    Label,
+    /// A whole host, optionally with a port. Changing it requires entering the secret again.
+    Host,
+    /// Any number of hosts, each optionally with a port, separated by commas.
+    Hosts,
+    /// Unreserved URL characters; never in hosts.
+    Text,
+}
+
+impl Variable {
+    /// Checks a value and returns its canonical form.
+    ///
+    /// # Errors
+    /// When it does not match the variable's kind or choices.
+    pub fn accept(&self, value: &str) -> Result<String, FormError> {
+        let name = || self.name.clone();
+        let example = |or: &str| self.example.clone().unwrap_or_else(|| or.to_owned());
+        if !self.choices.is_empty() {
+            return match self.choices.iter().any(|choice| choice == value) {
+                true => Ok(value.to_owned()),
+                false => Err(FormError::Choice { name: name(), choices: self.choices.join(", ") }),
+            };
+        }
+        match self.kind {
+            VariableKind::Label if is_label(value) => Ok(value.to_ascii_lowercase()),
+            VariableKind::Label => {
+                Err(FormError::Label { name: name(), example: example("my-company") })
+            }
+            VariableKind::Host => match HostPattern::parse(value) {
+                Ok(pattern) if pattern.literal().is_some() => Ok(pattern.to_string()),
+                _ => Err(FormError::Host { name: name(), example: example("git.example.com") }),
+            },
+            VariableKind::Hosts => hosts(value).ok_or_else(|| FormError::not_hosts(name())),
+            VariableKind::Text if value.len() <= 255 && is_unreserved(value) => {
+                Ok(value.to_owned())
+            }
+            VariableKind::Text => Err(FormError::Text { name: name() }),
+        }
+    }
+}
+
+/// Whether the value is a DNS label (RFC 1123 §2.1; also `_`, which real services use).
+fn is_label(value: &str) -> bool {
+    (1..=63).contains(&value.len())
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        && !value.starts_with('-')
+        && !value.ends_with('-')
+}
+
+/// The canonical form of a list of hosts; spaces around commas are removed.
+fn hosts(list: &str) -> Option<String> {
+    if list.is_empty() {
+        return Some(String::new());
+    }
+    let canonical = |host: &str| {
+        let pattern = HostPattern::parse(host.trim()).ok()?;
+        pattern.literal().is_some().then(|| pattern.to_string())
+    };
+    let hosts: Vec<String> = list.split(',').map(canonical).collect::<Option<_>>()?;
+    (hosts.len() <= MORE_HOSTS_MAX).then(|| hosts.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variable(kind: VariableKind, choices: &[&str]) -> Variable {
+        Variable {
+            name: "v".into(),
+            kind,
+            label: "V".into(),
+            help: None,
+            example: None,
+            default: None,
+            choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
+            captured: false,
+            within: None,
+        }
+    }
+
+    #[test]
+    fn a_whole_host_is_a_name_or_address_and_nothing_more() {
+        let host = variable(VariableKind::Host, &[]);
+        for bad in
+            ["", "*.a.test", "a.test/x", "u@a.test", "a b", "https://a.test", "a.test:0", "0x7f.1"]
+        {
+            assert!(matches!(host.accept(bad), Err(FormError::Host { .. })), "{bad}");
+        }
+        assert_eq!(host.accept("Git.Example.com."), Ok("git.example.com".into()));
+        assert_eq!(host.accept("git.example.com:8443"), Ok("git.example.com:8443".into()));
+    }
+
+    #[test]
+    fn choices_are_the_only_values() {
+        let site = variable(VariableKind::Label, &["com", "com.au"]);
+        assert!(matches!(site.accept("evil.com"), Err(FormError::Choice { .. })));
+        assert_eq!(site.accept("com.au"), Ok("com.au".into()));
+    }
+
+    #[test]
+    fn free_text_cannot_leave_its_url_segment() {
+        let text = variable(VariableKind::Text, &[]);
+        for bad in ["", "a/b", "a?b", "a%2fb", "a b", "é"] {
+            assert!(matches!(text.accept(bad), Err(FormError::Text { .. })), "{bad}");
+        }
+        assert_eq!(text.accept("a-b.c_d~e"), Ok("a-b.c_d~e".into()));
+    }
+}

@@ -1,0 +1,88 @@
+//! [`Following`]: how far this replica has followed a store that other replicas write, and how long the store has not
+//! answered.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::error::DirectoryError;
+use crate::store::shared::Position;
+use crate::store::{Store, StoreError};
+
+/// What opening does with rows that look like the rest of a crash.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Leftovers {
+    /// No other process can be writing them.
+    Remove,
+    /// Another replica may be writing them now.
+    Keep,
+}
+
+/// How far this replica has followed the store.
+#[derive(Debug)]
+pub(super) struct Following {
+    /// Where it began; taken by the first follower.
+    pub(super) begun: Mutex<Option<Position>>,
+    /// What the view has.
+    pub(super) reached: watch::Sender<Position>,
+    pub(super) leftovers: Leftovers,
+    /// When the view was last known to have all changes.
+    pub(super) fresh: Mutex<Instant>,
+    /// For how long it may lack changes.
+    pub(super) stale_max: Mutex<Duration>,
+    pub(super) absence: Mutex<Absence>,
+}
+
+/// The last time that the store did not answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Absence {
+    #[default]
+    Never,
+    /// Since then.
+    Now(Instant),
+    /// For so long, and until then.
+    Ended(Duration, Instant),
+}
+
+impl Following {
+    /// Before anything is read: what changes while it is read is followed.
+    pub(super) async fn begin(store: &dyn Store) -> Result<Self, StoreError> {
+        let (begun, leftovers) = match store.shared() {
+            None => (None, Leftovers::Remove),
+            Some(shared) => {
+                let leftovers = match shared.is_alone().await? {
+                    true => Leftovers::Remove,
+                    false => Leftovers::Keep,
+                };
+                (Some(shared.position().await?), leftovers)
+            }
+        };
+        let (fresh, stale_max) = (Mutex::new(Instant::now()), Mutex::new(Duration::MAX));
+        let (reached, absence) = (watch::Sender::default(), Mutex::default());
+        Ok(Self { begun: Mutex::new(begun), reached, leftovers, fresh, stale_max, absence })
+    }
+}
+
+impl Following {
+    /// The store has answered: what was written before `asked` is in the view.
+    pub(super) fn answers(&self, asked: Instant) {
+        let mut absence = self.absence.lock();
+        if let Absence::Now(from) = *absence {
+            *absence = Absence::Ended(from.elapsed(), Instant::now());
+            tracing::info!(id = "store_back", "the store answers again");
+        }
+        *self.fresh.lock() = asked;
+    }
+
+    /// The store did not answer.
+    pub(super) fn fails(&self, error: &DirectoryError) {
+        let mut absence = self.absence.lock();
+        if !matches!(*absence, Absence::Now(_)) {
+            // It answered then.
+            *absence = Absence::Now(*self.fresh.lock());
+            tracing::error!(id = "store_away", %error, "changes of other replicas cannot be read: what is in memory is served");
+        }
+    }
+}

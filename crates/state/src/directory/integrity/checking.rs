@@ -1,0 +1,111 @@
+//! [`Checking`]: the state of a check of a store, and the faults that it has found so far.
+
+use std::collections::HashSet;
+
+use keyward_base::id::OrgId;
+use serde::Serialize;
+
+use super::index_step::IndexStep;
+use crate::directory::rows::{At, Rows};
+use crate::store::{Row, Table};
+
+/// What is wrong with one row.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct StoreFault {
+    /// The table's name.
+    pub table: &'static str,
+    /// The row's key.
+    pub key: String,
+    /// What it means.
+    pub kind: FaultKind,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// What a fault means.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// The row cannot be read, opened or decoded.
+    Unreadable,
+    /// Two records have what only one may have.
+    Duplicate,
+    /// A row names another one that does not exist.
+    Reference,
+    /// An index row differs from the records. It can be rebuilt.
+    Index,
+    /// The rest of an interrupted change. It does no harm.
+    Leftover,
+}
+
+/// What to do about a row that is lost.
+const RESTORE: &str = "restore a backup: `keyward restore FILE`";
+
+/// What is being checked.
+pub(super) struct Checking<'a> {
+    pub(super) rows: &'a Rows,
+    /// Rows whose key names a place, by table.
+    pub(super) read: Vec<(At, Row)>,
+    /// The keys of all rows, also of those that cannot be read.
+    pub(super) present: HashSet<(Table, String)>,
+    pub(super) faults: Vec<StoreFault>,
+    pub(super) repair: Vec<IndexStep>,
+    /// Whether the records of all sources could be read.
+    pub(super) knows_sources: bool,
+}
+
+impl FaultKind {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Duplicate => "duplicate",
+            Self::Reference => "reference",
+            Self::Index => "index",
+            Self::Leftover => "leftover",
+        }
+    }
+
+    /// What usually mends it.
+    pub(super) fn remedy(self) -> &'static str {
+        match self {
+            Self::Unreadable | Self::Duplicate | Self::Reference => RESTORE,
+            Self::Index => "rebuild the indexes: `keyward store check --repair`",
+            Self::Leftover => "none needed: the row is not used",
+        }
+    }
+}
+
+impl Checking<'_> {
+    /// Adds a fault of a row.
+    pub(super) fn fault(&mut self, table: Table, key: &str, kind: FaultKind, problem: String) {
+        let remedy = kind.remedy().to_owned();
+        let (table, key) = (table.name(), key.escape_debug().to_string());
+        self.faults.push(StoreFault { table, key, kind, problem, remedy });
+    }
+
+    /// Adds a fault of a row whose place is known.
+    pub(super) fn fault_at(&mut self, at: &At, kind: FaultKind, problem: String) {
+        self.fault(at.table, &at.key(), kind, problem);
+    }
+
+    /// Adds a fault with a remedy of its own.
+    pub(super) fn fault_with(
+        &mut self,
+        at: &At,
+        (kind, problem): (FaultKind, String),
+        remedy: &str,
+    ) {
+        self.fault_at(at, kind, problem);
+        if let Some(fault) = self.faults.last_mut() {
+            remedy.clone_into(&mut fault.remedy);
+        }
+    }
+
+    /// Whether there is a row, readable or not.
+    pub(super) fn has(&self, table: Table, org: &OrgId, id: &str) -> bool {
+        self.present.contains(&(table, format!("{org}/{id}")))
+    }
+}

@@ -1,0 +1,78 @@
+//! [`News`]: an event or a change of the directory, and the deliveries of it that webhooks have not accepted yet.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::rows::At;
+use crate::observe::change::Change;
+use crate::observe::notice::Notice;
+use crate::store::{Table, Version};
+use keyward_base::id::{OrgId, WebhookId};
+
+/// The receiver of news; empty until [`Directory::listen`](super::Directory::listen) is called.
+pub(super) type Listener = std::sync::OnceLock<mpsc::Sender<News>>;
+
+/// One event for one webhook.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Delivery {
+    /// The event.
+    pub notice: Notice,
+    /// The webhook that gets it.
+    pub webhook: WebhookId,
+    /// How often it was tried.
+    pub tries: u32,
+    /// Not before then.
+    pub next: Timestamp,
+    /// The first try; none yet when absent.
+    pub since: Option<Timestamp>,
+    /// The change that caused it. `None` if no record was changed.
+    pub(super) cause: Option<Cause>,
+}
+
+/// The change of a row.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Cause {
+    pub(super) table: String,
+    pub(super) id: String,
+    /// As it is once the change is made; `None`: it is gone then.
+    pub(super) version: Option<u64>,
+}
+
+/// A stored delivery, with the version of its row.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    /// The delivery.
+    pub delivery: Delivery,
+    pub(super) version: Version,
+}
+
+/// An event, or a change that no request has recorded.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Its organisation.
+    pub org: OrgId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The event.
+    pub notice: Option<Notice>,
+    /// Its stored deliveries.
+    pub owed: Vec<Owed>,
+    /// The record for the log of changes.
+    pub change: Option<Change>,
+}
+
+impl Delivery {
+    /// Where its row is.
+    pub(super) fn at(&self) -> At {
+        let id = format!("{}.{}", self.notice.id, self.webhook);
+        At::new(Table::Deliveries, &self.notice.org, id)
+    }
+}
+
+impl Cause {
+    pub(super) fn of(at: &At, version: Option<Version>) -> Self {
+        let table = at.table.name().to_owned();
+        Self { table, id: at.id.clone(), version: version.map(|version| version.0) }
+    }
+}

@@ -1,0 +1,60 @@
+//! [`OrgCatalogue`]: the providers of all organisations together with those of one, merged once.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use keyward_rules::provider::Catalogue;
+
+/// The catalogue of an organisation with own providers, made at its first use: it is looked up for each connection.
+/// Views with the same providers share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OrgCatalogue(Arc<ArcSwapOption<MergedCatalogue>>);
+
+#[derive(Debug)]
+struct MergedCatalogue {
+    /// What all organisations have.
+    all: Arc<Catalogue>,
+    merged: Arc<Catalogue>,
+}
+
+impl OrgCatalogue {
+    /// The catalogue of all organisations with the own providers, which `merge` adds.
+    pub(super) fn beside(
+        &self,
+        all: &Arc<Catalogue>,
+        merge: impl FnOnce() -> Catalogue,
+    ) -> Arc<Catalogue> {
+        let known = self.0.load();
+        if let Some(known) = known.as_ref().filter(|known| Arc::ptr_eq(&known.all, all)) {
+            return Arc::clone(&known.merged);
+        }
+        let merged = Arc::new(merge());
+        let (all, kept) = (Arc::clone(all), Arc::clone(&merged));
+        self.0.store(Some(Arc::new(MergedCatalogue { all, merged: kept })));
+        merged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalogue_of_an_organisation_is_made_once_for_each_that_all_have() {
+        let of_org = OrgCatalogue::default();
+        let (first, second) = (Arc::<Catalogue>::default(), Arc::<Catalogue>::default());
+        let mut made = 0;
+        let mut beside = |of_org: &OrgCatalogue, all: &Arc<Catalogue>| {
+            of_org.beside(all, || {
+                made += 1;
+                Catalogue::default()
+            })
+        };
+        let one = beside(&of_org, &first);
+        assert!(Arc::ptr_eq(&one, &beside(&of_org.clone(), &first)), "views share it");
+        assert!(!Arc::ptr_eq(&one, &beside(&of_org, &second)), "after a reload");
+        assert!(!Arc::ptr_eq(&one, &beside(&OrgCatalogue::default(), &first)), "others");
+        assert_eq!(made, 3);
+    }
+}

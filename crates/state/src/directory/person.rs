@@ -1,0 +1,26 @@
+//! [`Person`]: an authenticated user, and the credential that authenticated them.
+
+use std::sync::Arc;
+
+use keyward_base::id::{LoginId, TokenId};
+use keyward_model::{Record, Scope, User};
+
+/// A user who is authenticated.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// The user, as of when the credential was looked up.
+    pub user: Arc<Record<User>>,
+    /// What authenticated them.
+    pub credential: Credential,
+    /// What it may be used for.
+    pub scopes: Arc<[Scope]>,
+}
+
+/// What authenticates a user.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Credential {
+    /// A personal access token.
+    Token(TokenId),
+    /// A browser in which they are signed in.
+    Login(LoginId),
+}

@@ -1,0 +1,85 @@
+//! Indexes of tokens: the session, login, link or connect session that the token with a given hash belongs to. Tokens
+//! of agents and personal tokens are found in the view itself.
+
+use std::sync::Arc;
+
+use crate::crypto::token::TokenHash;
+use keyward_base::agent::Agent;
+use keyward_base::id::{ConnectSessionId, OrgId, TokenId};
+use keyward_base::shared_map::SharedNames;
+use keyward_model::{Login, Record, User};
+
+/// Tokens of ended sessions that are remembered, so that their refusals say so. When there are more, all are forgotten.
+const ENDED_MAX: usize = 10_000;
+
+/// Tokens of sessions.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SessionTokens {
+    live: SharedNames<TokenHash, Arc<SessionHolder>>,
+    /// Tokens of sessions that were ended, or that expired and were removed.
+    ended: SharedNames<TokenHash, ()>,
+}
+
+/// The agent in a session, as authentication returns it.
+#[derive(Debug)]
+struct SessionHolder {
+    hash: TokenHash,
+    agent: Agent,
+}
+
+/// Tokens of logins and of links that users sign in with, and passkeys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LoginTokens {
+    pub(super) live: SharedNames<TokenHash, Arc<Record<Login>>>,
+    pub(super) links: SharedNames<TokenHash, Arc<Record<User>>>,
+    /// By the hash of the credential's id.
+    pub(super) passkeys: SharedNames<TokenHash, Arc<Record<User>>>,
+}
+
+/// Connect sessions by the hash of their link's token, and by that of their browser's cookie.
+pub(super) type ConnectTokens = SharedNames<TokenHash, ConnectSessionAt>;
+
+/// Where a connect session is.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectSessionAt {
+    pub(super) org: OrgId,
+    pub(super) id: ConnectSessionId,
+}
+
+/// A token of an agent that was valid once.
+#[derive(Clone, Debug)]
+pub struct Former {
+    /// The agent that it was of.
+    pub agent: Agent,
+    /// Its id.
+    pub token: TokenId,
+    /// `revoked` or `expired`.
+    pub reason: &'static str,
+}
+
+impl SessionTokens {
+    /// Adds the token of a session.
+    pub(super) fn add(&mut self, hash: TokenHash, agent: Agent) {
+        self.live.insert(hash, Arc::new(SessionHolder { hash, agent }));
+    }
+
+    /// Removes the token of a session, and remembers that the session has ended.
+    pub(super) fn end(&mut self, hash: TokenHash) {
+        self.live.remove(&hash);
+        if self.ended.len() >= ENDED_MAX {
+            self.ended = SharedNames::default();
+        }
+        self.ended.insert(hash, ());
+    }
+
+    /// The agent in the session of a token: hash look-up, then constant-time comparison.
+    pub(super) fn agent(&self, hash: &TokenHash) -> Option<&Agent> {
+        let holder = self.live.get(hash).filter(|holder| holder.hash.matches(hash))?;
+        Some(&holder.agent)
+    }
+
+    /// Whether the token is or was of a session, as far as ended ones are remembered.
+    pub(super) fn has_known(&self, hash: &TokenHash) -> bool {
+        self.live.contains_key(hash) || self.ended.contains_key(hash)
+    }
+}

@@ -1,0 +1,66 @@
+//! [`Row`]: a stored row with its version, and the precondition of a write.
+
+use std::fmt;
+
+use super::error::{StoreError, conflict};
+use super::table::Table;
+
+/// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
+/// again.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Version(pub u64);
+
+/// A stored row.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Row {
+    /// The key of the row.
+    pub key: String,
+    /// The sealed bytes.
+    pub value: Vec<u8>,
+    /// The version of the row.
+    pub version: Version,
+}
+
+/// The precondition of a write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Expect {
+    /// The row does not exist.
+    Absent,
+    /// No precondition.
+    Any,
+    /// The row has this version.
+    Version(Version),
+}
+
+impl Version {
+    /// The next version.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Row({} v{})", self.key, self.version.0)
+    }
+}
+
+impl Expect {
+    /// The version that a write gives to a row that is at `found`.
+    pub(super) fn admits(
+        self,
+        table: Table,
+        key: &str,
+        found: Option<Version>,
+    ) -> Result<Version, StoreError> {
+        let met = match self {
+            Self::Absent => found.is_none(),
+            Self::Any => true,
+            Self::Version(version) => found == Some(version),
+        };
+        match met {
+            true => Ok(found.unwrap_or_default().next()),
+            false => Err(conflict(table, key)),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! [`StoreError`]: why a store operation failed, and the checks of keys and values that every backend makes.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::table::Table;
+
+/// Maximum length of a key.
+pub const KEY_BYTES_MAX: usize = 512;
+
+/// Maximum length of a value: enough for an agent with 10,000 bindings, and small enough to read at once.
+pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Why a store operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The precondition of the write is not met.
+    #[error("{table} row {key} was changed by another writer")]
+    Conflict {
+        /// The table's name.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+    },
+    /// The value exceeds [`VALUE_BYTES_MAX`].
+    #[error("{table} row {key} would have {bytes} bytes; the limit is {VALUE_BYTES_MAX}")]
+    ValueTooLarge {
+        /// The table's name.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+        /// Length of the value.
+        bytes: usize,
+    },
+    /// The key is empty, exceeds [`KEY_BYTES_MAX`], or has characters other than visible ASCII.
+    #[error("a key of table {table} must be 1 to {KEY_BYTES_MAX} visible ASCII characters")]
+    KeyRefused {
+        /// The table's name.
+        table: &'static str,
+    },
+    /// Another process has locked the files.
+    #[error("store is locked by {}", owner(*.pid))]
+    Locked {
+        /// The id of that process, if it has written it already.
+        pid: Option<u32>,
+    },
+    /// Other users can access the directory.
+    #[error(
+        "store directory {path} has mode {mode:04o}, so others can reach it: run `chmod 700` on it"
+    )]
+    Exposed {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A row's bytes differ from what was written.
+    #[error("{table} row {key} is damaged: restore the store from a backup")]
+    Corrupt {
+        /// The table's name.
+        table: &'static str,
+        /// The row's key, escaped.
+        key: String,
+    },
+    /// The files are damaged as a whole. Nothing was repaired.
+    #[error("store {path} is damaged ({what}): keep the files and restore a backup")]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What is damaged.
+        what: String,
+    },
+    /// The operating system reported an error. After a failed write, the row may or may not exist.
+    #[error("store could not {action}: {source}")]
+    Io {
+        /// The attempted operation.
+        action: &'static str,
+        /// The operating system's error.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// What the operator can do, if the message does not say it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Locked { .. } => Some("stop the gateway, or let the CLI talk to it"),
+            Self::Conflict { .. } => Some("read it again and repeat the change"),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn conflict(table: Table, key: &str) -> StoreError {
+    StoreError::Conflict { table: table.name(), key: key.to_owned() }
+}
+
+fn owner(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+/// Checks that every backend makes before a write.
+pub(super) fn check(table: Table, key: &str, value: &[u8]) -> Result<(), StoreError> {
+    let table = table.name();
+    if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(StoreError::KeyRefused { table });
+    }
+    if value.len() > VALUE_BYTES_MAX {
+        let bytes = value.len();
+        return Err(StoreError::ValueTooLarge { table, key: key.to_owned(), bytes });
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! [`Candidate`]: a value of a source that may be a key, with what the source says about it.
+
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+use crate::cli::secret::Typed;
+
+/// A value that may be a key.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// Where it is: `.env:3`.
+    pub(super) place: String,
+    /// Values of one group may be fields of one account: a file, a profile.
+    pub(super) group: String,
+    /// The variable that has it, or that programs read it from.
+    pub(super) variable: Option<String>,
+    /// The host that it is for.
+    pub(super) host: Option<String>,
+    /// The user name that belongs to it.
+    pub(super) user: Option<String>,
+    /// The provider, where the source has keys of one only.
+    pub(super) provider: Option<&'static str>,
+    /// The value.
+    pub(super) value: Typed,
+    /// Whether only a provider of the host may get it.
+    pub(super) only_host: bool,
+    /// The option of `keyward connect` that describes its place in requests, where that is not a bearer token.
+    pub(super) option: Option<String>,
+    /// Where the value is in its file of variables.
+    pub(super) at: Option<Range<usize>>,
+}
+
+/// The content of a source.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// The values.
+    pub(super) candidates: Vec<Candidate>,
+    /// Accounts that cannot be imported, with the reason.
+    pub(super) unusable: Vec<(String, String)>,
+    /// The text of a file whose values become placeholders.
+    pub(super) text: Option<Zeroizing<String>>,
+}
+
+impl Candidate {
+    pub(super) fn of(place: String, group: &str, value: &str) -> Self {
+        Self {
+            place,
+            group: group.to_owned(),
+            variable: None,
+            host: None,
+            user: None,
+            provider: None,
+            only_host: false,
+            option: None,
+            value: Typed::from(value.to_owned()),
+            at: None,
+        }
+    }
+
+    pub(super) fn in_variable(place: String, group: &str, (name, value): (&str, &str)) -> Self {
+        Self { variable: Some(name.to_owned()), ..Self::of(place, group, value) }
+    }
+}
