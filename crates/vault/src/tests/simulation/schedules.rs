@@ -55,13 +55,13 @@ fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
 
 other_parts! {
     all_hold:
-    no_schedule_of_part_2_does = 1,
-    no_schedule_of_part_3_does = 2,
-    no_schedule_of_part_4_does = 3,
-    no_schedule_of_part_5_does = 4,
-    no_schedule_of_part_6_does = 5,
-    no_schedule_of_part_7_does = 6,
-    no_schedule_of_part_8_does = 7,
+    no_schedule_of_part_2_loses_a_token = 1,
+    no_schedule_of_part_3_loses_a_token = 2,
+    no_schedule_of_part_4_loses_a_token = 3,
+    no_schedule_of_part_5_loses_a_token = 4,
+    no_schedule_of_part_6_loses_a_token = 5,
+    no_schedule_of_part_7_loses_a_token = 6,
+    no_schedule_of_part_8_loses_a_token = 7,
 }
 
 fn all_hold(part: u32) {

@@ -79,9 +79,9 @@ fn no_schedule_of_three_replicas_sends_a_spent_token_or_loses_a_write() {
 
 other_parts! {
     all_hold:
-    no_schedule_of_three_replicas_of_part_2_does = 1,
-    no_schedule_of_three_replicas_of_part_3_does = 2,
-    no_schedule_of_three_replicas_of_part_4_does = 3,
+    no_schedule_of_three_replicas_of_part_2_loses_a_write = 1,
+    no_schedule_of_three_replicas_of_part_3_loses_a_write = 2,
+    no_schedule_of_three_replicas_of_part_4_loses_a_write = 3,
 }
 
 fn all_hold(part: u32) {
