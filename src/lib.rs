@@ -62,6 +62,7 @@
 //!                graphql                    operations of GraphQL requests
 //! keyward-ssh                                the protocol of SSH agents; bound sessions, signatures; without IO
 //! keyward-hooks                              how services sign their webhooks; verification; pure, without IO
+//! keyward-envelope                           stored values, sealed and opened; pure, without IO
 //! keyward-net                                outgoing sockets, TLS
 //! keyward-base                               basic types: ids, hosts, secrets, limits, time
 //! ```

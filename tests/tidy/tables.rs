@@ -40,6 +40,7 @@ pub(super) const ROOMS: &[(&str, &str)] = &[
 pub(super) const FLOORS: &[(&str, &str)] = &[
     ("base", ""),
     ("net", "base"),
+    ("envelope", "base"),
     ("hooks", "base"),
     ("ssh", "base"),
     ("inject", "base"),
@@ -49,7 +50,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("policy", "base graphql host_sets inject rules::actions rules::branches rules::git_push"),
     ("rules", "base graphql"),
     ("model", "base host_sets inject policy provider rules::branches"),
-    ("crypto", "base"),
+    ("crypto", "base envelope"),
     ("store", "base"),
     ("observe", "base model policy"),
     ("directory", "base crypto inject model observe provider store"),

@@ -11,7 +11,7 @@ use aws_lc_rs::hmac;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
-use super::envelope::random;
+use keyward_envelope::random;
 
 /// How long one works.
 pub const LIFE: SignedDuration = SignedDuration::from_mins(5);

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::envelope;
 use super::key_error::KeyError;
-use super::key_id::KEY_LEN;
+use keyward_envelope::{KEY_LEN, random};
 
 /// Prefix of temporary files. One that a crash left contains keys.
 const DRAFT: &str = ".master-key-";
@@ -74,7 +73,7 @@ fn remove_drafts(path: &Path) -> io::Result<()> {
 }
 
 fn draft_beside(path: &Path) -> PathBuf {
-    let suffix = u64::from_be_bytes(*envelope::random());
+    let suffix = u64::from_be_bytes(*random());
     parent(path).join(format!("{DRAFT}{suffix:016x}"))
 }
 
@@ -137,7 +136,7 @@ mod tests {
     use super::*;
 
     fn keys() -> [Zeroizing<[u8; KEY_LEN]>; 2] {
-        [envelope::random(), envelope::random()]
+        [random(), random()]
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! [`Keyring`]: the master keys by id. The current key seals values; older ones only open them. `source.rs`
-//! loads keys; `envelope.rs` defines the bytes of a sealed value.
+//! loads keys; the crate `keyward-envelope` defines the bytes of a sealed value.
 //!
 //! The ring may change while values are written. A writer holds a [`Sealing`] guard from sealing until the
 //! value is on disk, and a new key waits for all guards. So when a new key becomes current, every value sealed
@@ -14,11 +14,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use zeroize::Zeroizing;
 
-use super::envelope::{self, EnvelopeError, Place, WrappingKey};
 use super::key_error::KeyError;
 use super::key_file;
-use super::key_id::KEY_LEN;
-pub use super::key_id::KeyId;
+use keyward_envelope::{self as envelope, EnvelopeError, KEY_LEN, Place, WrappingKey};
+
+pub use keyward_envelope::KeyId;
 
 /// Maximum number of data keys that one process wraps with one master key.
 ///

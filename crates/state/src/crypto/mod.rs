@@ -6,7 +6,6 @@ pub mod command;
 pub mod envelope;
 mod key_error;
 pub mod key_file;
-mod key_id;
 pub mod keyring;
 pub mod password;
 pub mod private_file;

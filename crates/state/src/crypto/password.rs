@@ -6,9 +6,9 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::envelope::random;
 use keyward_base::password::PasswordHash;
 use keyward_base::secret::Secret;
+use keyward_envelope::random;
 
 /// 19 MiB.
 const MEMORY_KIB: u32 = 19 * 1_024;

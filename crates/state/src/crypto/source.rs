@@ -10,13 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::command::{self, CommandLimits};
-use super::envelope;
 pub use super::key_error::KeyError;
 use super::key_file;
-use super::key_id::KEY_LEN;
 use super::keyring::{Keyring, MasterKey, Origin};
 use super::private_file::private_file;
 use keyward_base::secret::Secret;
+use keyward_envelope::{KEY_LEN, random};
 
 /// Maximum length of a key's text: 64 bytes and possibly a line end.
 const TEXT_LEN_MAX: usize = 256;
@@ -66,7 +65,7 @@ impl KeySource {
     /// # Errors
     /// [`KeyError::Exists`] instead of overwriting; [`KeyError::Unwritable`].
     pub fn create_file(path: &Path) -> Result<(), KeyError> {
-        key_file::create(path, &envelope::random())
+        key_file::create(path, &random())
     }
 
     fn origin(&self) -> Origin {

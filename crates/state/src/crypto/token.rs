@@ -155,7 +155,7 @@ pub fn is_acceptable_secret(token: &Secret) -> bool {
 fn push_random(text: &mut String, body_len: usize) {
     let mut wanted = body_len;
     while wanted > 0 {
-        let bytes = super::envelope::random::<BODY_LEN>();
+        let bytes = keyward_envelope::random::<BODY_LEN>();
         for byte in bytes.iter().filter(|byte| **byte < 248).take(wanted) {
             text.push(char::from(BASE62[usize::from(byte % 62)]));
             wanted -= 1;

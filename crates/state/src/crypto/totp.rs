@@ -5,9 +5,9 @@ use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 
-use super::envelope::random;
 use keyward_base::secret::Secret;
 use keyward_base::totp::{KEY_BYTES, TotpKey};
+use keyward_envelope::random;
 
 /// RFC 6238 §4: the time step X.
 const STEP_S: i64 = 30;

@@ -106,6 +106,7 @@ impl Flight<'_> {
     pub(super) async fn claim(&self) -> Result<LeaseResult, VaultError> {
         let name = lease_name(&self.connection.id);
         let until = Instant::now() + self.settings.lease;
+        let mut examined = None;
         loop {
             // A holder may have an answer that it could not store. It stores it within this time, and another replica
             // that took its lease would send the spent token.
@@ -124,7 +125,9 @@ impl Flight<'_> {
             }
             tokio::time::sleep(LEASE_POLL).await;
             let stored = self.vault.stored(self.connection).await?;
-            if let Some(result) = self.result_of_row(&stored).await? {
+            // The same row has no other result later: time only ends tokens.
+            let is_new = examined.replace(stored.version) != Some(stored.version);
+            if is_new && let Some(result) = self.result_of_row(&stored).await? {
                 return Ok(LeaseResult::Landed(result));
             }
         }

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::runs::{Cases, all_hold};
+use super::runs::{Cases, other_parts};
 use super::*;
 
-const CASES: Cases = Cases { unoptimised: 10_000, optimised: 50_000, soak: 1_000_000 };
+const CASES: Cases = Cases { usual: 80_000, soak: 1_000_000, parts: PARTS };
 
 fn lives() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![Just(None), Just(Some(1)), (2_u32..120).prop_map(Some), Just(Some(3_600))]
@@ -50,10 +50,24 @@ fn simulated(life: Option<u32>, answers: Vec<Answer>, steps: &[Step]) -> Vec<Str
 /// write after a newer one, and no token lost that a server gave.
 #[test]
 fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
-    let strategy = || {
-        (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..24))
-    };
-    all_hold(CASES.count(), strategy, |(life, answers, steps)| {
+    all_hold(0);
+}
+
+other_parts! {
+    all_hold:
+    no_schedule_of_part_2_loses_a_token = 1,
+    no_schedule_of_part_3_loses_a_token = 2,
+    no_schedule_of_part_4_loses_a_token = 3,
+    no_schedule_of_part_5_loses_a_token = 4,
+    no_schedule_of_part_6_loses_a_token = 5,
+    no_schedule_of_part_7_loses_a_token = 6,
+    no_schedule_of_part_8_loses_a_token = 7,
+}
+
+fn all_hold(part: u32) {
+    let schedules =
+        (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..24));
+    CASES.hold(part, &schedules, |(life, answers, steps)| {
         let wrong = simulated(life, answers, &steps);
         prop_assert!(wrong.is_empty(), "{wrong:?}");
         Ok(())

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::super::runs::{Cases, all_hold};
+use super::super::runs::{Cases, other_parts};
 use super::*;
 
-const CASES: Cases = Cases { unoptimised: 1_500, optimised: 50_000, soak: 1_000_000 };
+const CASES: Cases = Cases { usual: 20_000, soak: 1_000_000, parts: PARTS };
 
 /// Schedules until a weak store is found, at most.
 const FOUND_WITHIN: usize = 200;
@@ -74,8 +74,19 @@ fn simulated_with(
 /// one has been stored for [`IN_FORCE`], and all replicas work again without a restart.
 #[test]
 fn no_schedule_of_three_replicas_sends_a_spent_token_or_loses_a_write() {
+    all_hold(0);
+}
+
+other_parts! {
+    all_hold:
+    no_schedule_of_three_replicas_of_part_2_loses_a_write = 1,
+    no_schedule_of_three_replicas_of_part_3_loses_a_write = 2,
+    no_schedule_of_three_replicas_of_part_4_loses_a_write = 3,
+}
+
+fn all_hold(part: u32) {
     let (all, with_excuse) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    all_hold(CASES.count(), schedules, |(life, answers, steps)| {
+    CASES.hold(part, &schedules(), |(life, answers, steps)| {
         let (wrong, excused) = simulated(life, answers, &steps);
         prop_assert!(wrong.is_empty(), "{wrong:?}");
         all.fetch_add(1, SeqCst);

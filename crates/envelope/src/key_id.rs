@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Length of keys: AES-256.
-pub(super) const KEY_LEN: usize = 32;
+pub const KEY_LEN: usize = 32;
 
 /// Identifies a master key without revealing it.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -17,7 +17,7 @@ impl KeyId {
     pub const LEN: usize = 8;
 
     /// The first 8 bytes of SHA-256 of a domain label and the key. They reveal nothing about 256 random bits.
-    pub(super) fn of(key: &Zeroizing<[u8; KEY_LEN]>) -> Self {
+    pub fn of(key: &Zeroizing<[u8; KEY_LEN]>) -> Self {
         let digest = Sha256::new()
             .chain_update(b"keyward master key id v1\0")
             .chain_update(**key)
