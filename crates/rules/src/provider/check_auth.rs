@@ -77,13 +77,7 @@ fn keys_fit(kind: AuthKind, raw: Option<&Value>, path: &str, problems: &mut Prob
         let known = COMMON.contains(&key) || keys(kind).iter().any(|keys| keys.contains(&key));
         if !known && OTHER.iter().any(|keys| keys.contains(&key)) {
             let message = format!("`{key}` does not go with kind `{}`", kind.as_str());
-            let remedy = match kind {
-                AuthKind::Oauth1 => {
-                    "remove it: the owner makes the access token on the service's page"
-                }
-                _ => "remove it, or change the kind",
-            };
-            problems.add(&key_of(path, key), message, remedy);
+            problems.add(&key_of(path, key), message, "remove it, or change the kind");
         }
     }
 }

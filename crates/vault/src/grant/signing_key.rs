@@ -1,15 +1,34 @@
 //! Keys that sign requests by a scheme of the provider's file: an HMAC, a token for each request, or OAuth 1.0a. They are
-//! sent nowhere, except those fields that placements name.
+//! sent nowhere, except those fields that placements name. A consent of OAuth 1.0a gives the token alone; the consumer
+//! is the connection's app, so that a new consumer secret is used at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::oauth::check_key;
+use super::oauth::{TokenPair, check_key};
 use super::{GrantError, MintError};
 use keyward_base::secret::Secret;
 use keyward_rules::inject::sign::request_signer::{RequestSigner, Scheme};
 use keyward_rules::inject::sign::{SignError, Signer};
 use keyward_rules::provider::{AuthMethod, Instance};
+
+/// Fields of OAuth 1.0a, which [`OAuth1Scheme`](keyward_rules::inject::sign::oauth1::OAuth1Scheme) reads.
+const CONSUMER_KEY: &str = "consumer_key";
+const CONSUMER_SECRET: &str = "consumer_secret";
+const TOKEN: &str = "token";
+const TOKEN_SECRET: &str = "token_secret";
+
+/// How many fields a consent gives.
+const CONSENTED: usize = 2;
+
+/// The app of a consent of OAuth 1.0a, as it signs.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumer<'a> {
+    /// Its client id.
+    pub key: &'a str,
+    /// Its client secret.
+    pub secret: &'a Secret,
+}
 
 /// Keys, under the names of their fields.
 #[derive(Debug)]
@@ -38,6 +57,21 @@ impl SigningKey {
         Ok(Self(fields))
     }
 
+    /// The token of a consent.
+    pub(super) fn consented(pair: &TokenPair) -> Self {
+        let fields = [(TOKEN, &pair.token), (TOKEN_SECRET, &pair.secret)];
+        Self(fields.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect())
+    }
+
+    /// The token of a consent; `None` if the owner gave it with the keys of a consumer.
+    pub(super) fn consented_token(&self) -> Option<TokenPair> {
+        let field = |name: &str| self.0.get(name).cloned();
+        match self.0.len() == CONSENTED {
+            true => Some(TokenPair { token: field(TOKEN)?, secret: field(TOKEN_SECRET)? }),
+            false => None,
+        }
+    }
+
     /// From stored fields.
     pub(super) fn stored(fields: BTreeMap<String, Secret>) -> Self {
         Self(fields)
@@ -47,15 +81,25 @@ impl SigningKey {
         &self.0
     }
 
-    /// What signs requests.
+    /// What signs requests. `consumer`: for the token of a consent.
     ///
     /// # Errors
-    /// When the provider no longer has the scheme.
-    pub(super) fn signer(&self, instance: &Instance) -> Result<Signer, MintError> {
+    /// When the provider no longer has the scheme, or there is no consumer.
+    pub(super) fn signer(
+        &self,
+        instance: &Instance,
+        consumer: Option<Consumer<'_>>,
+    ) -> Result<Signer, MintError> {
         let missing =
             || MintError::Malformed { what: "the provider's method signs no requests".to_owned() };
         let scheme = instance.scheme.clone().ok_or_else(missing)?;
         let mut fields = self.0.clone();
+        if self.consented_token().is_some() && matches!(&*scheme, Scheme::OAuth1(_)) {
+            let what = || MintError::Malformed { what: NO_CONSUMER.to_owned() };
+            let Consumer { key, secret } = consumer.ok_or_else(what)?;
+            fields.insert(CONSUMER_KEY.to_owned(), Secret::from(key.to_owned()));
+            fields.insert(CONSUMER_SECRET.to_owned(), secret.clone());
+        }
         for (name, value) in &instance.variables {
             fields.entry(name.clone()).or_insert_with(|| Secret::from(value.clone()));
         }
@@ -63,3 +107,6 @@ impl SigningKey {
         Ok(Signer::Request(Arc::new(signer)))
     }
 }
+
+/// Why the token of a consent signs nothing.
+const NO_CONSUMER: &str = "the consumer secret of its app cannot be read: give it again, as client_secret of the app";

@@ -17,6 +17,7 @@ pub(crate) mod error;
 pub(crate) mod flow;
 mod form_post;
 mod issuer_changes;
+mod oauth1;
 mod open;
 mod register;
 mod resource;

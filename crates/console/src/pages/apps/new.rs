@@ -115,6 +115,7 @@ async fn set_up(
 /// Step 1: at the service.
 fn register(provider: &ProviderView, auth: &AuthView, uri: &str) -> Markup {
     let page = auth.app_url.as_ref().or(provider.docs_url.as_ref()).or(provider.key_url.as_ref());
+    let [id, secret] = auth.client_words();
     html! {
         section.panel {
             header { h2 { "1. Register it at " (provider.name) } }
@@ -132,7 +133,7 @@ fn register(provider: &ProviderView, auth: &AuthView, uri: &str) -> Markup {
                         li { "Give it this redirect URI, also called callback URL, exactly as it is:" (copyable(uri)) }
                         li { "Allow the scopes that your agents need, if it asks for scopes." }
                     }
-                    li { "Copy the client id and the client secret that it shows." }
+                    li { "Copy the " (id) " and the " (secret) " that it shows." }
                 }
                 @if let Some(note) = &auth.note { p.small.muted { (sentence(note)) } }
             }
@@ -150,7 +151,7 @@ fn own_step(step: &str, uri: &str) -> Markup {
 
 /// What the form sends beside its fields. Without a choice, the app is for each method with OAuth.
 fn body_of(provider: &ProviderView, auth: &AuthView, is_choice: bool, id: &AppId) -> Value {
-    let own = is_choice.then_some(&auth.id);
+    let own = (is_choice || auth.is_named_by_apps()).then_some(&auth.id);
     serde_json::json!({ "provider": provider.id, "auth": own, "id": id })
 }
 
