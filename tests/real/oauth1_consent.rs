@@ -277,7 +277,8 @@ async fn a_consent_ends_in_a_token_that_signs_requests_until_it_is_revoked() {
     let world = World::start().await;
     let shown = world.connected("work").await;
     assert_eq!((&shown["state"], &shown["account"]), (&json!("active"), &json!("alice")));
-    let answer = world.ask("GET /1.1/me?b=2&a=1%20x&oauth_token=mine\r\nAuthorization: Bearer x").await;
+    let answer =
+        world.ask("GET /1.1/me?b=2&a=1%20x&oauth_token=mine\r\nAuthorization: Bearer x").await;
     assert_eq!((answer.head.status(), &*answer.text()), (200, "{\"account\": \"alice\"}"));
     let form = "POST /1.1/post\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 16\r\n\r\nstatus=a+b%21&c=";
     assert_eq!(world.ask(form).await.head.status(), 200);
@@ -341,7 +342,8 @@ async fn the_command_line_connects_and_a_program_of_a_run_is_signed_for() {
     let output = install.keyward(&add).args(["--secret-file", &file]).output().expect("it runs");
     std::fs::remove_file(&secret).expect("it was read");
     let app: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let client = json!({ "client_id": CONSUMER, "secret": SECRET, "redirect_uri": app["redirect_uri"] });
+    let client =
+        json!({ "client_id": CONSUMER, "secret": SECRET, "redirect_uri": app["redirect_uri"] });
     issuer.settle([client], json!({}));
 
     let connect = ["connect", "one", "--name", "work", "--agent", "ci", "--no-browser"];
@@ -371,7 +373,9 @@ async fn the_command_line_connects_and_a_program_of_a_run_is_signed_for() {
     assert!(printed.contains("\"account\": \"alice\""), "{printed}");
     let mut secrets = vec![SECRET.to_owned()];
     for event in ["token", "temporary"] {
-        secrets.extend(issuer.log(event).iter().map(|it| it["secret"].as_str().expect("text").to_owned()));
+        secrets.extend(
+            issuer.log(event).iter().map(|it| it["secret"].as_str().expect("text").to_owned()),
+        );
     }
     secrets.extend(tokens(&issuer));
     let all = format!("{said}{printed}{}", String::from_utf8_lossy(&output.stdout));

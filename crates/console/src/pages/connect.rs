@@ -223,8 +223,7 @@ struct Authentication<'a> {
 fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
     let Authentication { provider, auth, apps, name, agent, sources, by_reference } = *of;
     let own = |app: &&Shown<App>| {
-        let is_own =
-            app.spec.provider == provider.id && auth.is_for_app(app.spec.auth.as_deref());
+        let is_own = app.spec.provider == provider.id && auth.is_for_app(app.spec.auth.as_deref());
         is_own || auth.apps_of.as_ref() == Some(&app.spec.provider)
     };
     let apps: Vec<_> = apps.iter().filter(own).collect();

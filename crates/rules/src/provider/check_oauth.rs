@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::AuthKind;
-use super::check_oauth1;
 use super::check_minted::Minting;
+use super::check_oauth1;
 use super::document::{Problems, key_of};
 use super::kinds::usual_fields;
 use super::oauth::{

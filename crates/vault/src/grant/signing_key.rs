@@ -109,4 +109,5 @@ impl SigningKey {
 }
 
 /// Why the token of a consent signs nothing.
-const NO_CONSUMER: &str = "the consumer secret of its app cannot be read: give it again, as client_secret of the app";
+const NO_CONSUMER: &str =
+    "the consumer secret of its app cannot be read: give it again, as client_secret of the app";

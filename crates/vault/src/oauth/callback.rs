@@ -13,10 +13,10 @@
 use std::sync::Arc;
 
 use super::Flows;
-use super::oauth1;
 use super::callback_query::CallbackQuery;
 use super::error::{Refusal, cleaned};
 use super::flow::{CallbackExpectation, Flow, SealedText, Stage};
+use super::oauth1;
 use keyward_base::id::{FlowId, OrgId};
 
 /// The cookies of a request, as they were sent: names may repeat.

@@ -266,7 +266,9 @@ impl From<RowError> for Refusal {
 fn declined(code: &str) -> String {
     match code {
         // The last two are of the OAuth Problem Reporting extension of OAuth 1.0a.
-        "access_denied" | "permission_denied" | "user_refused" => "the consent was declined".to_owned(),
+        "access_denied" | "permission_denied" | "user_refused" => {
+            "the consent was declined".to_owned()
+        }
         "invalid_scope" => "the provider does not grant these scopes to this app".to_owned(),
         "unauthorized_client" => "the provider does not let this app ask for consent".to_owned(),
         "server_error" | "temporarily_unavailable" => {

@@ -61,7 +61,8 @@ impl Flows {
         let callback = format!("{redirect_uri}?state={}", *state);
         let pair = requests.temporary(&callback).await;
         let pair = pair.map_err(|failure| no_credentials(&failure, asking, &redirect_uri))?;
-        let temporary = TemporaryCredentials { token: sealed(&pair.token), secret: sealed(&pair.secret) };
+        let temporary =
+            TemporaryCredentials { token: sealed(&pair.token), secret: sealed(&pair.secret) };
         Ok(Authorization {
             url: authorization_url(asking, temporary.token.text())?,
             state: Digest::of(&state),

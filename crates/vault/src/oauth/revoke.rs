@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use super::Flows;
 use super::error::FlowError;
-use super::oauth1;
 use super::flow::{Received, SealedText};
+use super::oauth1;
 use super::start::FlowContext;
 use crate::grant::oauth::{self, Client, Failure};
 use crate::grant::{AppSecret, Grant};

@@ -18,6 +18,12 @@ fn read(auth: &str) -> Result<AuthMethod, Vec<String>> {
     }
 }
 
+/// Whether the service must confirm the callback.
+fn confirms(auth: &AuthMethod) -> bool {
+    let temporary = auth.oauth.as_ref().and_then(|oauth| oauth.temporary.as_ref());
+    temporary.expect("a consent").confirms
+}
+
 #[test]
 fn mistakes_in_consents_are_named_with_their_remedy() {
     let with = |more: &str| format!("{ENDPOINTS}, {more}");
@@ -78,15 +84,14 @@ fn a_consent_needs_an_app_and_its_endpoints_get_no_credential() {
     let auth = read(ENDPOINTS).unwrap();
     assert!(auth.is_consented_to() && auth.needs_app() && auth.takes_app());
     assert!(!auth.has_tokens(), "nothing is renewed");
-    assert!(auth.oauth.unwrap().temporary.unwrap().confirms);
+    assert!(confirms(&auth));
     let loose = read(&format!("{ENDPOINTS}, unconfirmed_callback: true")).unwrap();
-    assert!(!loose.oauth.unwrap().temporary.unwrap().confirms);
+    assert!(!confirms(&loose));
 
     let text = format!(
         "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{{ id: o, kind: oauth1, {ENDPOINTS} }}]\n"
     );
     let provider = check::file("p", &text, &Catalogue::default()).unwrap().remove(0);
-    let paths: Vec<_> =
-        provider.oauth_endpoints.iter().map(|(_, path)| path.to_string()).collect();
+    let paths: Vec<_> = provider.oauth_endpoints.iter().map(|(_, path)| path.to_string()).collect();
     assert_eq!(paths, ["/oauth/request_token", "/oauth/access_token"]);
 }

@@ -224,9 +224,8 @@ fn read(body: &[u8], token_bytes_max: usize) -> Option<TokenAnswer> {
         (fits && value.bytes().all(|b| b.is_ascii_graphic())).then(|| Secret::from(value))
     };
     let (token, secret) = (credential("oauth_token")?, credential("oauth_token_secret")?);
-    let is_text = |value: &String| {
-        value.len() <= VALUE_BYTES_MAX && !value.chars().any(char::is_control)
-    };
+    let is_text =
+        |value: &String| value.len() <= VALUE_BYTES_MAX && !value.chars().any(char::is_control);
     values.retain(|_, value| is_text(value));
     Some(TokenAnswer { pair: TokenPair { token, secret }, others: values })
 }

@@ -71,8 +71,7 @@ async fn a_callback_that_is_not_confirmed_gives_no_temporary_credentials() {
         let code = result.unwrap_err().code().map(ToString::to_string);
         assert_eq!(code.as_deref(), Some(CALLBACK_NOT_CONFIRMED), "{body}");
     }
-    let (loose, _) =
-        temporary(&form("200 OK", "oauth_token=a&oauth_token_secret=b"), false).await;
+    let (loose, _) = temporary(&form("200 OK", "oauth_token=a&oauth_token_secret=b"), false).await;
     assert!(loose.is_ok());
 }
 
@@ -145,10 +144,10 @@ async fn the_verifier_gives_the_token_and_what_else_the_service_says() {
     let TokenAnswer { pair, others } = result.unwrap();
     assert_eq!(pair.token.expose_text(), Some("at"));
     assert_eq!(pair.secret.expose_text(), Some("as"));
-    assert_eq!(others.into_iter().collect::<Vec<_>>(), [
-        ("screen_name".to_owned(), "alice".to_owned()),
-        ("user_id".to_owned(), "38".to_owned()),
-    ]);
+    assert_eq!(
+        others.into_iter().collect::<Vec<_>>(),
+        [("screen_name".to_owned(), "alice".to_owned()), ("user_id".to_owned(), "38".to_owned()),]
+    );
     let signed = signed(&server.received().await.fields["authorization"]);
     assert_eq!((&*signed["oauth_token"], &*signed["oauth_verifier"]), ("tt", "ver"));
 }
