@@ -134,6 +134,8 @@ impl SignedRequests<'_> {
     ) -> Result<Response<Bytes>, Failure> {
         let mut request = self.ask.request(Method::POST, url, Bytes::new())?;
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        // Some servers answer 411 to a POST without it.
+        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         let authorization = self.signature(&request, token, more)?;
         request.headers_mut().insert(header::AUTHORIZATION, authorization);
         self.ask.send(Proof::default(), request).await
