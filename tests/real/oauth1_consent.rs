@@ -160,8 +160,8 @@ async fn a_callback_of_another_state_browser_or_token_is_refused() {
     let (mut browser, url) = world.begun(&made).await;
     let back = world.pressed("authorize", &url);
     let (state, token) = (query(&back)["state"].clone(), query(&url)["oauth_token"].clone());
-    assert_eq!(state.len(), 43, "256 bits");
-    for other in ["A".repeat(43), String::new()] {
+    assert_eq!(state.len(), 64, "256 bits");
+    for other in ["a".repeat(64), String::new()] {
         let answer = browser.get(&back.replace(&state, &other)).await;
         world.refuses(&answer, 400, "this consent has ended").await;
     }

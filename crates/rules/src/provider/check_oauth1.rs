@@ -36,8 +36,9 @@ pub(super) fn consent(
     check.captures(problems);
     check.access_page(problems);
     let url = check.url("request_token", text.request_token.as_deref(), problems)?;
-    let temporary = Some(TemporaryEndpoint { url, confirms: !text.unconfirmed_callback });
-    Some(OAuth { temporary, ..check.built(problems) })
+    let confirms = !text.unconfirmed_callback;
+    let temporary = TemporaryEndpoint { url, confirms, takes_state: text.authorize_state };
+    Some(OAuth { temporary: Some(temporary), ..check.built(problems) })
 }
 
 /// A consent gives the values of four fields, so no other may be required.
@@ -57,6 +58,7 @@ fn without_consent(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     let keys = [
         ("revoke", text.revoke.is_some()),
         ("unconfirmed_callback", text.unconfirmed_callback),
+        ("authorize_state", text.authorize_state),
         ("app_steps", !text.app_steps.is_empty()),
         ("authorize_params", !text.authorize_params.is_empty()),
         ("account", !text.account.is_empty()),

@@ -131,6 +131,7 @@ pub(super) const OAUTH1_CONSENT: &[&str] = &[
     "token",
     "revoke",
     "unconfirmed_callback",
+    "authorize_state",
     "app_steps",
     "authorize_params",
     "account",

@@ -103,6 +103,8 @@ pub struct TemporaryEndpoint {
     pub url: UrlTemplate,
     /// Whether it must confirm the callback. A service that does not may be one of OAuth 1.0 before 1.0a.
     pub confirms: bool,
+    /// Whether `state` is a parameter of the authorization endpoint, in place of one in the callback URL.
+    pub takes_state: bool,
 }
 
 /// A signed assertion: header and claims, templates over fields and variables.

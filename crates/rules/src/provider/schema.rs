@@ -175,6 +175,9 @@ pub struct AuthText {
     /// OAuth 1.0a: whether `request_token` need not answer `oauth_callback_confirmed=true`, which RFC 5849 requires.
     #[serde(default)]
     pub unconfirmed_callback: bool,
+    /// OAuth 1.0a: whether `authorize` takes a `state` that comes back, in place of one in the callback URL.
+    #[serde(default)]
+    pub authorize_state: bool,
     /// Scopes requested if the owner names none.
     #[serde(default)]
     pub scopes: Vec<String>,

@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use data_encoding::HEXLOWER;
 use percent_encoding::utf8_percent_encode;
+use zeroize::Zeroizing;
 
 use super::Flows;
 use super::authorize::UNRESERVED;
 use super::callback_query::CallbackQuery;
 use super::error::{FlowError, Refusal, cleaned};
-use super::flow::{Digest, Received, SealedText, TemporaryCredentials, random};
+use super::flow::RANDOM_BYTES;
+use super::flow::{Digest, Received, SealedText, TemporaryCredentials};
 use super::start::{Authorization, FlowContext, endpoint};
 use crate::grant::Grant;
 use crate::grant::oauth::{
@@ -53,18 +56,26 @@ impl Flows {
         asking: &FlowContext,
     ) -> Result<Authorization, FlowError> {
         let redirect_uri = asking.app.redirect_uri(&self.public_url);
-        let state = random();
+        let endpoint = asking.oauth.temporary.as_ref().ok_or(FlowError::NoFlow)?;
+        let state = random_hex();
         let client = self.client(&asking.app).await?;
         let settings = self.settings.load_full();
         let ask = self.ask(asking, &client, &settings);
         let requests = signed_requests(asking, ask).ok_or(FlowError::NoFlow)?;
-        let callback = format!("{redirect_uri}?state={}", *state);
+        let callback = match endpoint.takes_state {
+            true => redirect_uri.clone(),
+            false => format!("{redirect_uri}?state={}", *state),
+        };
         let pair = requests.temporary(&callback).await;
         let pair = pair.map_err(|failure| no_credentials(&failure, asking, &redirect_uri))?;
         let temporary =
             TemporaryCredentials { token: sealed(&pair.token), secret: sealed(&pair.secret) };
         Ok(Authorization {
-            url: authorization_url(asking, temporary.token.text())?,
+            url: authorization_url(
+                asking,
+                temporary.token.text(),
+                endpoint.takes_state.then_some(state.as_str()),
+            )?,
             state: Digest::of(&state),
             verifier: None,
             redirect_uri,
@@ -88,8 +99,19 @@ pub(super) fn signed_requests<'a>(
     }
 }
 
-/// RFC 5849 §2.2.
-fn authorization_url(asking: &FlowContext, token: &str) -> Result<String, FlowError> {
+/// 256 random bits in hexadecimal digits: NetSuite's `state` takes letters and digits alone.
+fn random_hex() -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new([0; RANDOM_BYTES as usize]);
+    getrandom::fill(bytes.as_mut_slice()).expect("the operating system has randomness");
+    Zeroizing::new(HEXLOWER.encode(bytes.as_slice()))
+}
+
+/// RFC 5849 §2.2; `state`: for a service that returns it.
+fn authorization_url(
+    asking: &FlowContext,
+    token: &str,
+    state: Option<&str>,
+) -> Result<String, FlowError> {
     let mut url = endpoint(asking, asking.oauth.authorize.as_ref(), "authorization")?;
     let extra = OAuth::params(&asking.oauth.authorize_params, &asking.variables)?;
     if let Some(name) = extra.keys().find(|name| OURS.contains(&name.to_ascii_lowercase().as_str()))
@@ -97,8 +119,9 @@ fn authorization_url(asking: &FlowContext, token: &str) -> Result<String, FlowEr
         return Err(FlowError::Parameter { name: name.clone() });
     }
     let encoded = |text: &str| utf8_percent_encode(text, UNRESERVED).to_string();
-    let token = [("oauth_token".to_owned(), token.to_owned())];
-    for (name, value) in token.into_iter().chain(extra) {
+    let own = [Some(("oauth_token", token)), state.map(|state| ("state", state))];
+    let own = own.into_iter().flatten().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    for (name, value) in own.chain(extra) {
         url.push(if url.contains('?') { '&' } else { '?' });
         url += &format!("{}={}", encoded(&name), encoded(&value));
     }

@@ -18,7 +18,10 @@ fn form(status: &str, body: &str) -> String {
 
 fn oauth(server: &Server, confirms: bool) -> OAuth {
     let url = UrlTemplate::literal(&server.url);
-    OAuth { temporary: Some(TemporaryEndpoint { url, confirms }), ..server.oauth("") }
+    OAuth {
+        temporary: Some(TemporaryEndpoint { url, confirms, takes_state: false }),
+        ..server.oauth("")
+    }
 }
 
 fn pair() -> TokenPair {
