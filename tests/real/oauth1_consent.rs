@@ -16,7 +16,7 @@ use crate::support::oauth::AGENT;
 use crate::support::process::reserved_address;
 use crate::support::*;
 
-const CONSUMER: &str = "consumer-of-keyward";
+const CONSUMER: &str = "consumerOfKeyward1";
 
 /// What naive percent-encoding breaks.
 const SECRET: &str = "consumer+s/e%c=r&e:t~ of a test";

@@ -4,6 +4,7 @@
 //! servers, and the meaning of their responses, are in `grant::oauth`.
 
 mod account;
+mod apps;
 pub(crate) mod authorize;
 mod bound;
 mod callback;

@@ -23,7 +23,6 @@ use crate::grant::oauth::{
     TokenPair,
 };
 use keyward_base::secret::Secret;
-use keyward_rules::inject::sign::request_signer::Scheme;
 use keyward_rules::provider::OAuth;
 use keyward_state::directory::{Account, AccountSource};
 
@@ -93,10 +92,7 @@ pub(super) fn signed_requests<'a>(
 ) -> Option<SignedRequests<'a>> {
     asking.oauth.temporary.as_ref()?;
     let auth = asking.provider.auth(asking.connection.auth.as_deref())?;
-    match auth.scheme.as_deref()? {
-        Scheme::OAuth1(scheme) => Some(SignedRequests { ask, scheme: *scheme }),
-        Scheme::Hmac(_) | Scheme::Jwt(_) => None,
-    }
+    SignedRequests::new(ask, auth)
 }
 
 /// 256 random bits in hexadecimal digits: NetSuite's `state` takes letters and digits alone.

@@ -16,7 +16,8 @@ use super::revoke::RevokeResult;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::sign::message::{RequestParts, Values};
 use keyward_rules::inject::sign::oauth1::OAuth1Scheme;
-use keyward_rules::inject::sign::request_signer::nonce;
+use keyward_rules::inject::sign::request_signer::{Scheme, nonce};
+use keyward_rules::provider::AuthMethod;
 use keyward_rules::provider::oauth::RevokeText;
 
 /// The fields that sign, as [`OAuth1Scheme`] reads them.
@@ -52,7 +53,15 @@ pub struct SignedRequests<'a> {
     pub scheme: OAuth1Scheme,
 }
 
-impl SignedRequests<'_> {
+impl<'a> SignedRequests<'a> {
+    /// Requests that are signed as the method's; `None` if it is not one of OAuth 1.0a.
+    pub fn new(ask: RequestContext<'a>, auth: &AuthMethod) -> Option<Self> {
+        match auth.scheme.as_deref()? {
+            Scheme::OAuth1(scheme) => Some(Self { ask, scheme: *scheme }),
+            Scheme::Hmac(_) | Scheme::Jwt(_) => None,
+        }
+    }
+
     /// Temporary credentials for a consent that ends at `callback` (RFC 5849 §2.1).
     ///
     /// # Errors
@@ -232,13 +241,14 @@ fn read(body: &[u8], token_bytes_max: usize) -> Option<TokenAnswer> {
     Some(TokenAnswer { pair: TokenPair { token, secret }, others: values })
 }
 
-/// The service's code: `oauth_problem` of the OAuth Problem Reporting extension, in the body or the challenge, or the
-/// first of `errors` of X.
+/// The service's code: `oauth_problem` of the OAuth Problem Reporting extension, in the body or the challenge, `error`, or
+/// the first of `errors` of X.
 fn problem(answer: &Response<Bytes>) -> Option<String> {
     let body = answer.body();
     let in_form = || {
         let mut pairs = form_urlencoded::parse(body);
-        pairs.find(|(name, _)| name == "oauth_problem").map(|(_, value)| value.into_owned())
+        let is_code = |name: &str| matches!(name, "oauth_problem" | "error");
+        pairs.find(|(name, _)| is_code(name)).map(|(_, value)| value.into_owned())
     };
     let in_challenge = || {
         let challenge = answer.headers().get(header::WWW_AUTHENTICATE)?.to_str().ok()?;

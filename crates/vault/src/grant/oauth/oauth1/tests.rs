@@ -106,6 +106,7 @@ async fn a_refusal_is_named_by_the_code_of_the_service_and_shows_no_secret() {
     for (answer, code) in [
         (form("401 No", "oauth_problem=signature_invalid&x=1"), "signature_invalid"),
         (http("401 No", challenge, ""), "timestamp_refused"),
+        (form("400 No", "error=invalid_request&error_description=x"), "invalid_request"),
         (json("403 No", r#"{"errors":[{"code":415,"message":"m"}]}"#), "415"),
         (form("200 OK", "oauth_problem=permission_denied"), "permission_denied"),
         (form("401 No", "Failed to validate oauth signature and token"), "http_401"),
