@@ -59,7 +59,7 @@ class Validator(RequestValidator):
 
     def validate_redirect_uri(self, client_key, redirect_uri, request):
         """As X: a query is the client's own matter."""
-        return redirect_uri.split("?")[0] == self.clients()[client_key]["redirect_uri"]
+        return redirect_uri.split("?")[0] == self.clients().get(client_key, {}).get("redirect_uri")
 
     def validate_requested_realms(self, client_key, realms, request):
         return True
@@ -115,7 +115,7 @@ class AccessTokens(AccessTokenEndpoint):
 def request_token(method, url, body, fields):
     """As a service of OAuth 1.0 before 1.0a, if it is not to confirm."""
     headers, text, status = RequestTokenEndpoint(validator).create_request_token_response(url, method, body, fields)
-    if settings.get("confirms") is False:
+    if settings.get("confirms") is False and text:
         text = text.replace("&oauth_callback_confirmed=true", "").replace("oauth_callback_confirmed=true&", "")
     return status, text
 
@@ -162,7 +162,7 @@ def application(environ, start_response):
     if answer is not api:
         log.append({"event": "asked", "path": environ["PATH_INFO"], "status": status})
     start_response(f"{status} Answer", [("Content-Type", "text/plain")])
-    return [text.encode()]
+    return [(text or "").encode()]
 
 
 def authorize(url):
