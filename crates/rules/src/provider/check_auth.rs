@@ -7,6 +7,7 @@ use serde_yaml::Value;
 
 use super::check_minted;
 use super::check_oauth;
+use super::check_oauth1;
 use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
 use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
@@ -33,6 +34,9 @@ pub(super) fn method(
     }
     keys_fit(text.kind, raw, path, problems);
     let mut fields = fields(text, path, problems);
+    if text.kind == AuthKind::Oauth1 && text.request_token.is_some() {
+        check_oauth1::leave_to_consent(&mut fields);
+    }
     let minted = match text.kind {
         AuthKind::AwsRole => role_keys(),
         kind if kind.mints() => vec![minted(text, path, problems)],

@@ -1,5 +1,6 @@
 //! Checks the consent of an auth method of OAuth 1.0a (RFC 5849 §2). Without one, the owner gives all four values.
 
+use super::Field;
 use super::check_oauth::OAuthCheck;
 use super::document::{Problems, key_of};
 use super::oauth::{OAuth, TemporaryEndpoint};
@@ -50,6 +51,13 @@ fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
             let remedy = "declare it under `variables`, or with `optional: true`";
             problems.add(&key_of(path, "fields"), message, remedy);
         }
+    }
+}
+
+/// The fields of a consent may be left out: all of them, or none.
+pub(super) fn leave_to_consent(fields: &mut [Field]) {
+    for field in fields {
+        field.optional |= GIVEN_BY_CONSENT.contains(&field.name.as_str());
     }
 }
 

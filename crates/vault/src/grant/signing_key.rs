@@ -52,7 +52,16 @@ impl SigningKey {
                     return Err(GrantError::Refused { field, why });
                 }
             }
-            Some(Scheme::OAuth1(_)) | None => {}
+            // They are optional where a consent may give them.
+            Some(Scheme::OAuth1(_)) => {
+                for name in [CONSUMER_KEY, CONSUMER_SECRET, TOKEN, TOKEN_SECRET] {
+                    if let Some(field) = auth.field(name).filter(|_| !fields.contains_key(name)) {
+                        let (field, label) = (field.name.clone(), field.label.clone());
+                        return Err(GrantError::Missing { field, label });
+                    }
+                }
+            }
+            None => {}
         }
         Ok(Self(fields))
     }
@@ -111,3 +120,50 @@ impl SigningKey {
 /// Why the token of a consent signs nothing.
 const NO_CONSUMER: &str =
     "the consumer secret of its app cannot be read: give it again, as client_secret of the app";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_rules::provider::{Catalogue, Provider, check};
+
+    const CONSENT: &str = "{ id: o, kind: oauth1, request_token: 'https://api.acme.test/r', \
+        authorize: 'https://acme.test/a', token: 'https://api.acme.test/t' }";
+
+    fn provider() -> Provider {
+        let text = format!("id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{CONSENT}]\n");
+        check::file("p", &text, &Catalogue::default()).unwrap().remove(0)
+    }
+
+    fn fields(names: &[&str]) -> BTreeMap<String, Secret> {
+        names.iter().map(|name| ((*name).to_owned(), Secret::from("value".to_owned()))).collect()
+    }
+
+    #[test]
+    fn given_keys_of_oauth1_are_complete_also_where_a_consent_gives_them() {
+        let provider = provider();
+        let given = |names: &[&str]| SigningKey::new(&provider.auth[0], fields(names)).map(drop);
+        let all = [CONSUMER_KEY, CONSUMER_SECRET, TOKEN, TOKEN_SECRET];
+        let refused = given(&all[..3]).unwrap_err().to_string();
+        assert_eq!(refused, "field `token_secret` (Access token secret) is missing");
+        assert!(given(&all).is_ok());
+    }
+
+    /// oauth 2.oauth1-signed
+    #[test]
+    fn the_token_of_a_consent_signs_nothing_without_its_app() {
+        let provider = provider();
+        let instance = provider.instantiate(&provider.auth[0], &BTreeMap::new()).unwrap();
+        let secret = Secret::from("value".to_owned());
+        let token = TokenPair { token: secret.clone(), secret: secret.clone() };
+        let consented = SigningKey::stored(SigningKey::consented(&token).0);
+        assert!(consented.consented_token().is_some());
+        let refused = consented.signer(&instance, None).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("consumer secret of its app"), "{refused}");
+        let app = Consumer { key: "consumer", secret: &secret };
+        assert!(consented.signer(&instance, Some(app)).is_ok());
+        let given = [CONSUMER_KEY, CONSUMER_SECRET, TOKEN, TOKEN_SECRET];
+        let given = SigningKey::stored(fields(&given));
+        assert!(given.consented_token().is_none(), "its consumer is its own");
+        assert!(given.signer(&instance, None).is_ok());
+    }
+}

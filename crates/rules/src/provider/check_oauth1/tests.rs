@@ -84,6 +84,8 @@ fn a_consent_needs_an_app_and_its_endpoints_get_no_credential() {
     let auth = read(ENDPOINTS).unwrap();
     assert!(auth.is_consented_to() && auth.needs_app() && auth.takes_app());
     assert!(!auth.has_tokens(), "nothing is renewed");
+    assert!(auth.fields.iter().all(|field| field.optional), "the consent gives them");
+    assert!(read("label: x").unwrap().fields.iter().all(|field| !field.optional));
     assert!(confirms(&auth));
     let loose = read(&format!("{ENDPOINTS}, unconfirmed_callback: true")).unwrap();
     assert!(!confirms(&loose));
