@@ -71,7 +71,7 @@ pub(crate) struct Add {
     /// as the provider issued it
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
-    /// the one way to authenticate that it is for; default: any that is OAuth
+    /// the one way to authenticate that it is for; needed for OAuth 1.0a
     #[arg(long, value_name = "ID")]
     auth: Option<String>,
     /// it has no secret
@@ -127,12 +127,16 @@ impl Add {
             (None, None) => return Err(Failure::usage("name a provider, or --template ID")),
         };
         let mut secrets = self.secrets.read()?;
+        let named = self.auth.as_deref();
+        let method = provider.auth.iter().find(|it| named.is_some_and(|named| it.id == named));
+        let [id_word, secret_word] =
+            method.map_or(["client id", "client secret"], AuthView::client_words);
         let mut id = None;
         let client_id = match self.client_id {
             Some(client_id) => client_id,
             None if secret::can_ask() => {
                 id = Some(register(client, &provider, self.auth.as_deref()).await?);
-                secret::ask("client id")?
+                secret::ask(id_word)?
             }
             None => {
                 let failure = Failure::usage("the client id is missing");
@@ -147,7 +151,7 @@ impl Add {
                      a client that has none",
                 ));
             }
-            let typed = Typed::from_prompt("client secret (not shown)")?;
+            let typed = Typed::from_prompt(&format!("{secret_word} (not shown)"))?;
             secrets.insert("client_secret".to_owned(), GivenSecret::Text(typed));
         }
         let mut new = self.given.to_json()?;
@@ -165,6 +169,7 @@ impl Add {
         let text = |made: &Shown<App>| {
             let keyward = global.keyward();
             let (name, uri) = (&provider.name, &made.facts.redirect_uri);
+            let way = made.auth.as_ref().map(|auth| format!(" --auth {auth}")).unwrap_or_default();
             let register = match id {
                 Some(_) => String::new(),
                 None => {
@@ -172,7 +177,7 @@ impl Add {
                 }
             };
             format!(
-                "app {} added ({})\n{register}connect an account: {keyward} connect {}\n",
+                "app {} added ({})\n{register}connect an account: {keyward} connect {}{way}\n",
                 made.name, made.id, made.provider
             )
         };

@@ -171,7 +171,7 @@ impl Check<'_> {
             return;
         };
         let own = app.provider == *self.provider.id;
-        let for_it = own && app.auth.as_ref().is_none_or(|it| it == auth);
+        let for_it = own && self.auth.is_for_app(app.auth.as_deref());
         if !for_it && oauth.apps_of.as_ref() != Some(&app.provider) {
             let message = format!("app `{name}` is not for `{auth}` of {}", self.provider.id);
             reading.problems.add(&at, message, "name one of the same provider");

@@ -38,6 +38,8 @@ pub(crate) enum Program {
     Authlib,
     /// idpyoidc, in Python.
     Idpyoidc,
+    /// oauthlib, in Python: OAuth 1.0a.
+    Oauthlib,
 }
 
 /// It, running.
@@ -66,6 +68,7 @@ impl Program {
             Self::OidcProvider => ("real-node/node_modules/node24/bin/node", "oidc_provider.mjs"),
             Self::Authlib => ("real-venv/bin/python", "authlib_server.py"),
             Self::Idpyoidc => ("real-venv/bin/python", "idpyoidc_server.py"),
+            Self::Oauthlib => ("real-venv/bin/python", "oauthlib_server.py"),
         };
         // Modules are looked for beside the script.
         std::fs::copy(programs.join(name), folder.join(name)).expect("a file of ours");
@@ -85,7 +88,7 @@ impl Program {
     fn introspection(self) -> &'static str {
         match self {
             Self::OidcProvider => "/token/introspection",
-            Self::Authlib | Self::Idpyoidc => "/introspect",
+            Self::Authlib | Self::Idpyoidc | Self::Oauthlib => "/introspect",
         }
     }
 

@@ -45,6 +45,7 @@ mod monitoring;
 mod mysql;
 mod newcomers;
 mod node;
+mod oauth1_consent;
 mod oauth_clients;
 mod oauth_discovered;
 mod oauth_faults;

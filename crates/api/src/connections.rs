@@ -132,6 +132,8 @@ async fn add(
     let consents = !has_fields && flows.consents(caller.org(), method.0, method.1);
     let named = spec.app.as_ref().map(Reference::as_str);
     let app = match flows.find_app(&org, method.0, method.1, named) {
+        // Given keys of OAuth 1.0a have a consumer of their own.
+        Ok(_) if has_fields && !flows.takes_app_with_fields(&org, method.0, method.1) => None,
         Err(FlowError::NoApp { .. })
             if !flows.needs_app(caller.org(), method.0, method.1, has_fields) =>
         {

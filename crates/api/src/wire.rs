@@ -315,6 +315,26 @@ pub struct AuthView {
     pub fields: Vec<FieldView>,
 }
 
+impl AuthView {
+    /// Whether its apps must name it: those of OAuth 1.0a, whose keys are not the client of OAuth 2.0.
+    pub fn is_named_by_apps(&self) -> bool {
+        self.kind == AuthKind::Oauth1
+    }
+
+    /// Whether an app of the provider is for it; `named`: the method that the app names.
+    pub fn is_for_app(&self, named: Option<&str>) -> bool {
+        named.map_or(!self.is_named_by_apps(), |named| named == self.id)
+    }
+
+    /// What the service calls the client's id and secret.
+    pub fn client_words(&self) -> [&'static str; 2] {
+        match self.kind {
+            AuthKind::Oauth1 => ["consumer key", "consumer secret"],
+            _ => ["client id", "client secret"],
+        }
+    }
+}
+
 /// A field of the form.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct FieldView {

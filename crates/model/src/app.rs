@@ -59,6 +59,9 @@ const OWN_PARAMS: &[&str] = &[
     "device_code",
     "grant_type",
     "nonce",
+    "oauth_callback",
+    "oauth_token",
+    "oauth_verifier",
     "redirect_uri",
     "refresh_token",
     "request",
@@ -84,11 +87,12 @@ section! {
         /// Of the catalogue or of `providers`.
         #[key("id of a [provider](providers.md)", required)]
         pub provider: String,
-        /// The one method of the provider that it is for; default: any that is OAuth.
+        /// The one method of the provider that it is for; default: any of OAuth 2.0. An app of OAuth 1.0a names its
+        /// method.
         #[key("id of a method")]
         #[serde(default)]
         pub auth: Option<String>,
-        /// As the provider issued it.
+        /// As the provider issued it; the consumer key in OAuth 1.0a.
         #[key("text", required)]
         pub client_id: String,
         /// Secrets that are kept in a secret source: those with `from` and `ref`.

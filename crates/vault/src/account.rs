@@ -102,6 +102,7 @@ impl Vault {
             instance: token_context.instance(),
             ask: token_context.ask(&client, self.clock.now()),
             client_secret: token_context.client_secret(),
+            client_id: token_context.client_id(),
         };
         let minted = grant.ready(&context).map_err(|error| error.to_string())?;
         Ok(minted.ok_or("its token has ended")?.credential)

@@ -5,9 +5,9 @@
 use super::{VaultError, method};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
-use keyward_model::AppSpec;
+use keyward_model::{AppSpec, AppUrls};
 use keyward_rules::provider::oauth::ClientAuthText;
-use keyward_rules::provider::{AuthMethod, Catalogue, OAuth, Provider};
+use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, OAuth, Provider};
 
 /// Checks an app whose secrets have these names.
 pub(super) fn check(
@@ -23,6 +23,7 @@ pub(super) fn check(
             || refused("variables", format!("provider `{}` has no variable `{name}`", provider.id));
         variable.ok_or_else(unknown)?.accept(value)?;
     }
+    oauth1(app, secrets, &methods)?;
     urls(app, provider, &methods)?;
     has_endpoints(app, &methods)?;
     let fits = |method: &&&AuthMethod| {
@@ -43,9 +44,14 @@ fn methods<'a>(
     provider: &'a Provider,
     auth: Option<&str>,
 ) -> Result<Vec<&'a AuthMethod>, VaultError> {
-    let wanted =
-        |method: &&AuthMethod| method.takes_app() && auth.is_none_or(|auth| auth == method.id);
+    let wanted = |method: &&AuthMethod| method.is_for_app(auth);
     let found: Vec<_> = provider.auth.iter().filter(wanted).collect();
+    if let (true, None, Some(method)) =
+        (found.is_empty(), auth, provider.auth.iter().find(|method| method.takes_app()))
+    {
+        let what = format!("an app of OAuth 1.0a names the method that it is for, `{}`", method.id);
+        return Err(refused("auth", what));
+    }
     match (found.is_empty(), auth) {
         (false, _) => Ok(found),
         (true, Some(auth)) => Err(refused(
@@ -55,6 +61,24 @@ fn methods<'a>(
         (true, None) => {
             Err(refused("provider", format!("{} has no OAuth: it needs no app", provider.id)))
         }
+    }
+}
+
+/// An app of OAuth 1.0a: both keys sign every request, and its endpoints are those of the provider.
+fn oauth1(app: &AppSpec, secrets: &[&str], methods: &[&AuthMethod]) -> Result<(), VaultError> {
+    if methods.iter().any(|method| method.kind != AuthKind::Oauth1) {
+        return Ok(());
+    }
+    if app.urls != AppUrls::default() {
+        let what = "an app of OAuth 1.0a has the endpoints of its provider: describe others under `providers`";
+        return Err(refused("urls", what));
+    }
+    match secrets == ["client_secret"] {
+        true => Ok(()),
+        false => Err(refused(
+            "client_secret",
+            "an app of OAuth 1.0a has its consumer secret as `client_secret`, and no other secret",
+        )),
     }
 }
 

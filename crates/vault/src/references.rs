@@ -113,6 +113,7 @@ impl Vault {
             instance: token_context.instance(),
             ask: None,
             client_secret: None,
+            client_id: None,
         };
         let minted = fetched.grant.ready(&context);
         let minted = minted.map_err(|source| self.unmintable(connection, source))?;

@@ -25,7 +25,7 @@ impl Vault {
         let (_, auth) =
             method(&catalogue, &connection.provider, connection.auth.as_deref()).ok()?;
         let is_active = connection.facts.state == ConnectionState::Active;
-        (is_active && auth.oauth.is_none()).then_some(connection)
+        (is_active && !auth.has_tokens()).then_some(connection)
     }
 
     /// Whether a person resumed the connection after its test was rejected: the test decides nothing.

@@ -72,7 +72,7 @@ impl Vault {
             Newer::Same => has_failed,
             Newer::Other => true,
             // A token outlives its key. Values of requests have the failure shown.
-            Newer::Unknown => auth.oauth.is_none(),
+            Newer::Unknown => !auth.has_tokens(),
         };
         match is_due {
             true => self.fetch_newer(&connection.org, &connection.id).await,

@@ -15,7 +15,7 @@ impl Vault {
     pub async fn status(&self, connection: &ConnectionRecord) -> Option<TokenStatus> {
         let catalogue = self.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
-        found.ok()?.1.oauth.as_ref()?;
+        found.ok().filter(|(_, auth)| auth.has_tokens())?;
         let stored = self.stored(connection).await.ok()?;
         let grant = stored.grant(self, connection).ok()?;
         let grant = grant.tokens()?;

@@ -95,6 +95,11 @@ impl TokenContext {
         self.client_secret.as_ref()
     }
 
+    /// The app's client id.
+    pub fn client_id(&self) -> Option<&str> {
+        self.app.as_ref().map(|app| app.client_id.as_str())
+    }
+
     /// The app.
     pub fn app(&self) -> Option<&Arc<AppRecord>> {
         self.app.as_ref()
@@ -217,7 +222,7 @@ impl Vault {
         Ok(TokenContext {
             by: self.asker.0.load_full(),
             instance,
-            oauth: auth.oauth.as_deref().map(|oauth| {
+            oauth: auth.oauth.as_deref().filter(|_| auth.has_tokens()).map(|oauth| {
                 let oauth = match &app {
                     Some(app) => app.completed(oauth, &variables),
                     None => oauth.clone(),
@@ -280,8 +285,15 @@ impl Vault {
         let client = Client::default();
         let ask = token_context.ask(&client, self.clock.now());
         let client_secret = token_context.client_secret();
-        let context =
-            MintContext { connection: &connection.id, generation, instance, ask, client_secret };
+        let client_id = token_context.client_id();
+        let context = MintContext {
+            connection: &connection.id,
+            generation,
+            instance,
+            ask,
+            client_secret,
+            client_id,
+        };
         let mut minted = grant.ready(&context).map_err(malformed)?;
         if let (Some(minted), Some(other)) = (&mut minted, other) {
             let both = minted.credential.needles.and(&other.needles_at(instance));

@@ -20,6 +20,8 @@ struct NewApp<'a> {
     id: &'a str,
     provider: &'a str,
     name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth: Option<&'a str>,
     client_id: String,
     secrets: BTreeMap<&'static str, Typed>,
 }
@@ -40,7 +42,7 @@ pub(super) async fn app(
     let apps: List<Shown<App>> = client.list("/api/v1/apps", &[]).await?;
     let provider = &questions.provider.id;
     let fits = |app: &&Shown<App>| {
-        let is_own = app.provider == *provider && app.auth.as_ref().is_none_or(|it| *it == auth.id);
+        let is_own = app.provider == *provider && auth.is_for_app(app.auth.as_deref());
         !app.facts.paused && (is_own || auth.apps_of.as_ref() == Some(&app.provider))
     };
     let names: Vec<_> = apps.items.iter().filter(fits).map(|app| app.name().to_owned()).collect();
@@ -67,8 +69,9 @@ async fn register(
     }
     let redirect: RedirectView = client.get("/api/v1/redirect-uri").await?;
     output::note(&steps(&view.name, auth, page(view, auth), &redirect.redirect_uri));
-    let client_id = secret::ask("client id")?;
-    let client_secret = Typed::from_prompt("client secret (not shown)")?;
+    let [id, secret] = auth.client_words();
+    let client_id = secret::ask(id)?;
+    let client_secret = Typed::from_prompt(&format!("{secret} (not shown)"))?;
     // Several providers may share the apps of one.
     let provider = auth.apps_of.as_deref().unwrap_or(&view.id);
     let name = proposed(provider, taken);
@@ -76,6 +79,7 @@ async fn register(
         id: redirect.app.as_str(),
         provider,
         name: &name,
+        auth: auth.is_named_by_apps().then_some(&auth.id),
         client_id,
         secrets: BTreeMap::from([("client_secret", client_secret)]),
     };
@@ -107,7 +111,8 @@ pub(in crate::cli) fn steps(
     if auth.consents && !has_own {
         steps.push(format!("register this redirect URI, exactly as it is:\n   {redirect_uri}"));
     }
-    steps.push("paste its client id and client secret here".to_owned());
+    let [id, secret] = auth.client_words();
+    steps.push(format!("paste its {id} and {secret} here"));
     let steps = steps.iter().enumerate().map(|(at, step)| format!("\n{}. {step}", at + 1));
     format!("{provider} needs an OAuth app of yours.{}", steps.collect::<String>())
 }

@@ -126,7 +126,9 @@ async fn connected(
         let name = format!("{}-{}", provider.id, auth.id);
         let variables = variables(&provider, |variable| variable.default.is_none());
         let account = Account::new(name.clone(), &provider, &auth, variables.clone(), &canary);
-        let fields = auth.fields.iter().filter(|field| !field.optional).enumerate();
+        // A consent of OAuth 1.0a may give what is optional then.
+        let all = auth.kind == AuthKind::Oauth1;
+        let fields = auth.fields.iter().filter(|field| all || !field.optional).enumerate();
         let fields: BTreeMap<String, String> = fields
             .map(|(number, field)| (field.name.clone(), given(&auth, field, number, &canary)))
             .collect();

@@ -6,6 +6,7 @@ use super::super::changes;
 use super::super::error::ApiError;
 use super::super::state::Admin;
 use super::super::wire::{ConnectionTested, TestOutcome};
+use keyward_rules::provider::AuthMethod;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
 
 /// The stored detail of a connection whose key was rejected.
@@ -91,5 +92,5 @@ fn has_tokens(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let catalogue = admin.deps().vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
-    auth.is_some_and(|auth| auth.oauth.is_some())
+    auth.is_some_and(AuthMethod::has_tokens)
 }

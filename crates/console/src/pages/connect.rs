@@ -223,7 +223,8 @@ struct Authentication<'a> {
 fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
     let Authentication { provider, auth, apps, name, agent, sources, by_reference } = *of;
     let own = |app: &&Shown<App>| {
-        app.spec.provider == provider.id || auth.apps_of.as_ref() == Some(&app.spec.provider)
+        let is_own = app.spec.provider == provider.id && auth.is_for_app(app.spec.auth.as_deref());
+        is_own || auth.apps_of.as_ref() == Some(&app.spec.provider)
     };
     let apps: Vec<_> = apps.iter().filter(own).collect();
     if provider.id == MCP {
@@ -259,7 +260,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
                 (Field { name: "environment", label: "Environment", example: Some("production"), help: Some("Agents of another environment cannot use it."), is_optional: true, ..Field::default() }.show())
                 (Field { name: "purpose", label: "Purpose", is_optional: true, ..Field::default() }.show())
                 (Field { name: "tags", label: "Tags", json: Some("list"), help: Some("Separated by blanks."), is_optional: true, ..Field::default() }.show())
-                @if auth.consents { (Field { name: "scopes", label: "Scopes", json: Some("list"), help: Some("Instead of those of the app. Separated by blanks."), is_optional: true, ..Field::default() }.show()) (known_scopes(provider)) }
+                @if auth.consents && !auth.is_named_by_apps() { (Field { name: "scopes", label: "Scopes", json: Some("list"), help: Some("Instead of those of the app. Separated by blanks."), is_optional: true, ..Field::default() }.show()) (known_scopes(provider)) }
             }
             div.actions {
                 button.first { @if auth.consents { "Continue to " (provider.name) } @else { "Test and connect" } }

@@ -32,10 +32,10 @@ impl Record<App> {
 
     /// Whether it may request tokens for this auth method of the provider.
     pub fn fits(&self, provider: &str, method: &AuthMethod) -> bool {
-        let own = self.provider == provider && self.auth.as_ref().is_none_or(|it| *it == method.id);
+        let own = self.provider == provider && method.is_for_app(self.auth.as_deref());
         let oauth = method.oauth.as_ref();
         let shared = oauth.and_then(|oauth| oauth.apps_of.as_ref()) == Some(&self.provider);
-        method.takes_app() && (own || shared)
+        own || shared && method.takes_app()
     }
 
     /// The provider's OAuth with what the app configures instead.

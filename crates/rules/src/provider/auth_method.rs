@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::host_template::HostTemplate;
 use super::kinds::AuthKind;
 use super::oauth::OAuth;
-use super::oauth_keys::GrantText;
 use super::schema::TestText;
 use crate::inject::placement::Place;
 use crate::inject::sign::request_signer::Scheme;
@@ -122,26 +121,6 @@ impl AuthMethod {
         };
         let given = self.fields.iter().filter(is_sent);
         given.chain(&self.minted)
-    }
-
-    /// Whether the grant results from a person's consent at the provider.
-    pub fn is_consented_to(&self) -> bool {
-        let grant = self.oauth.as_ref().map(|oauth| oauth.grant);
-        let by_hand = [GrantText::AuthorizationCode, GrantText::DeviceCode];
-        self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| by_hand.contains(&grant))
-    }
-
-    /// Whether an app may request its tokens.
-    pub fn takes_app(&self) -> bool {
-        let is_of_owner = |oauth: &OAuth| oauth.session.is_some() || oauth.signed.is_some();
-        self.oauth.as_ref().is_some_and(|oauth| !is_of_owner(oauth))
-    }
-
-    /// Whether connections need an app, unless their owner provides tokens.
-    pub fn needs_app(&self) -> bool {
-        let grant = self.oauth.as_ref().map(|oauth| oauth.grant);
-        let without = [GrantText::JwtBearer];
-        self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| !without.contains(&grant))
     }
 
     /// The field with this name.

@@ -361,6 +361,7 @@ fn template(text: &TemplateText) -> super::Template {
 /// The URLs of an auth method: key, URL, whether injection is refused there.
 fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
     [
+        ("request_token", &auth.request_token, true),
         ("authorize", &auth.authorize, false),
         ("token", &auth.token, true),
         ("renew", &auth.renew, true),

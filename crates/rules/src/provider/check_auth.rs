@@ -8,6 +8,7 @@ use serde_yaml::Value;
 use super::auth_method::{AuthMethod, AwsScope, Field, KeyPattern};
 use super::check_minted;
 use super::check_oauth;
+use super::check_oauth1;
 use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
 use super::kinds::{AuthKind, COMMON, OTHER, keys, usual_fields, usual_label};
@@ -33,6 +34,9 @@ pub(super) fn method(
     }
     keys_fit(text.kind, raw, path, problems);
     let mut fields = fields(text, path, problems);
+    if text.kind == AuthKind::Oauth1 && text.request_token.is_some() {
+        check_oauth1::leave_to_consent(&mut fields);
+    }
     let minted = match text.kind {
         AuthKind::AwsRole => role_keys(),
         kind if kind.mints() => vec![minted(text, path, problems)],
@@ -77,13 +81,7 @@ fn keys_fit(kind: AuthKind, raw: Option<&Value>, path: &str, problems: &mut Prob
         let known = COMMON.contains(&key) || keys(kind).iter().any(|keys| keys.contains(&key));
         if !known && OTHER.iter().any(|keys| keys.contains(&key)) {
             let message = format!("`{key}` does not go with kind `{}`", kind.as_str());
-            let remedy = match kind {
-                AuthKind::Oauth1 => {
-                    "remove it: the owner makes the access token on the service's page"
-                }
-                _ => "remove it, or change the kind",
-            };
-            problems.add(&key_of(path, key), message, remedy);
+            problems.add(&key_of(path, key), message, "remove it, or change the kind");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check_minted::Minting;
+use super::check_oauth1;
 use super::document::{Problems, key_of};
 use super::kinds::{AuthKind, usual_fields};
 use super::oauth::{ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks};
@@ -21,6 +22,9 @@ pub(super) fn oauth(
     own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<OAuth> {
+    if text.kind == AuthKind::Oauth1 {
+        return check_oauth1::consent(text, path, own, problems);
+    }
     // Where each request has its own signature, there is no token to renew.
     if !text.kind.mints() || minting.scheme.is_some() {
         return None;
@@ -45,12 +49,16 @@ const PROTECTING: &[&str] = &[
     "client_secret",
     "client_assertion",
     "nonce",
+    "oauth_callback",
+    "oauth_token",
+    "oauth_verifier",
 ];
 
-struct OAuthCheck<'a> {
-    text: &'a AuthText,
-    path: &'a str,
-    own: &'a OwnHosts<'a>,
+/// The OAuth keys of one auth method.
+pub(super) struct OAuthCheck<'a> {
+    pub(super) text: &'a AuthText,
+    pub(super) path: &'a str,
+    pub(super) own: &'a OwnHosts<'a>,
 }
 
 impl OAuthCheck<'_> {
@@ -62,10 +70,10 @@ impl OAuthCheck<'_> {
         self.built(problems)
     }
 
-    fn built(&self, problems: &mut Problems<'_>) -> OAuth {
+    pub(super) fn built(&self, problems: &mut Problems<'_>) -> OAuth {
         let text = self.text;
         let default_grant = match text.kind {
-            AuthKind::Oauth2 => GrantText::AuthorizationCode,
+            AuthKind::Oauth2 | AuthKind::Oauth1 => GrantText::AuthorizationCode,
             _ => GrantText::JwtBearer,
         };
         let token_path = match text.token_path.is_empty() {
@@ -77,6 +85,7 @@ impl OAuthCheck<'_> {
             issuer: self.url("issuer", text.issuer.as_deref(), problems),
             authorize: self.url("authorize", text.authorize.as_deref(), problems),
             token: self.url("token", text.token.as_deref(), problems),
+            temporary: None,
             renew: self.url("renew", text.renew.as_deref(), problems),
             device: self.url("device", text.device.as_deref(), problems),
             revoke: self.url("revoke", text.revoke.as_deref(), problems),
@@ -110,7 +119,7 @@ impl OAuthCheck<'_> {
         }
     }
 
-    fn url(
+    pub(super) fn url(
         &self,
         key: &str,
         url: Option<&str>,
@@ -158,7 +167,11 @@ impl OAuthCheck<'_> {
             let remedy = "add `token: https://…`, or `issuer: https://…` if the server publishes its endpoints";
             problems.add(self.path, message, remedy);
         }
-        if text.access_page.as_deref().is_some_and(|url| split_https(url).is_none()) {
+        self.access_page(problems);
+    }
+
+    pub(super) fn access_page(&self, problems: &mut Problems<'_>) {
+        if self.text.access_page.as_deref().is_some_and(|url| split_https(url).is_none()) {
             let at = key_of(self.path, "access_page");
             problems.add(&at, "this is not an https URL", "write `https://…`");
         }
@@ -166,7 +179,7 @@ impl OAuthCheck<'_> {
 
     /// Checks parameters: those that a flow sets may not be declared, and templates may only name known
     /// variables.
-    fn params(&self, problems: &mut Problems<'_>) {
+    pub(super) fn params(&self, problems: &mut Problems<'_>) {
         let text = self.text;
         for (key, params) in [
             ("authorize_params", &text.authorize_params),
@@ -216,7 +229,7 @@ impl OAuthCheck<'_> {
     }
 
     /// Checks captures: a captured value becomes part of a host only if it is a declared variable.
-    fn captures(&self, problems: &mut Problems<'_>) {
+    pub(super) fn captures(&self, problems: &mut Problems<'_>) {
         let text = self.text;
         for (key, captured) in
             [("capture", &text.capture), ("callback_capture", &text.callback_capture)]

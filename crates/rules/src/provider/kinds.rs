@@ -63,6 +63,11 @@ impl AuthKind {
         matches!(self, Self::Hmac | Self::Oauth1)
     }
 
+    /// Whether apps may ask a person for consent.
+    pub(super) fn asks_people(self) -> bool {
+        matches!(self, Self::Oauth2 | Self::Oauth1)
+    }
+
     /// Whether its secrets are keys or files with several lines.
     pub fn has_documents(self) -> bool {
         matches!(
@@ -159,6 +164,22 @@ const CONSENT: &[&str] = &[
     "response_mode",
 ];
 
+/// Keys of a consent of OAuth 1.0a.
+pub(super) const OAUTH1_CONSENT: &[&str] = &[
+    "request_token",
+    "authorize",
+    "token",
+    "revoke",
+    "unconfirmed_callback",
+    "authorize_state",
+    "app_steps",
+    "authorize_params",
+    "account",
+    "capture",
+    "callback_capture",
+    "access_page",
+];
+
 /// Keys of a kind in addition to [`COMMON`].
 pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
     match kind {
@@ -168,7 +189,7 @@ pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
         | AuthKind::Custom
         | AuthKind::SshKey => [&[], &[]],
         AuthKind::Oauth2 => [TOKEN, CONSENT],
-        AuthKind::Oauth1 => [&["signature", "app_url"], &[]],
+        AuthKind::Oauth1 => [&["signature", "app_url"], OAUTH1_CONSENT],
         AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SignedJwt => [TOKEN, &[]],
         AuthKind::Session => [TOKEN, &["login", "renewal"]],
         AuthKind::AwsSigv4 => [&["service", "region", "via", "access_ttl"], &[]],
@@ -261,7 +282,8 @@ pub(super) fn usual_fields(kind: AuthKind, grant: Option<GrantText>) -> UsualFie
 pub(super) const OTHER: &[&[&str]] = &[
     TOKEN,
     CONSENT,
-    &["request_token", "login", "renewal", "service", "region", "via", "signature"],
+    OAUTH1_CONSENT,
+    &["login", "renewal", "service", "region", "via", "signature"],
 ];
 
 /// The label of a method that declares none.

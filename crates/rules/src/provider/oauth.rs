@@ -28,6 +28,8 @@ pub struct OAuth {
     pub authorize: Option<UrlTemplate>,
     /// The token endpoint.
     pub token: Option<UrlTemplate>,
+    /// Where a consent of OAuth 1.0a begins; then `token` gives the token credentials, and nothing is renewed.
+    pub temporary: Option<TemporaryEndpoint>,
     /// The endpoint for renewal, if it is not `token`.
     pub renew: Option<UrlTemplate>,
     /// The device authorization endpoint, RFC 8628.
@@ -88,6 +90,17 @@ pub struct OAuth {
     pub apps_of: Option<String>,
     /// The quirks of the service.
     pub says: Quirks,
+}
+
+/// The endpoint of temporary credentials, RFC 5849 §2.1.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TemporaryEndpoint {
+    /// Its URL.
+    pub url: UrlTemplate,
+    /// Whether it must confirm the callback. A service that does not may be one of OAuth 1.0 before 1.0a.
+    pub confirms: bool,
+    /// Whether `state` is a parameter of the authorization endpoint, in place of one in the callback URL.
+    pub takes_state: bool,
 }
 
 /// A signed assertion: header and claims, templates over fields and variables.

@@ -170,8 +170,15 @@ pub struct AuthText {
     pub userinfo: Option<String>,
     /// OAuth: how the browser returns; `query` by default.
     pub response_mode: Option<ResponseModeText>,
-    /// Refused: an access token of OAuth 1.0a is made on the service's page.
+    /// OAuth 1.0a: the endpoint of temporary credentials, RFC 5849 §2.1. With `authorize` and `token`, a person
+    /// consents.
     pub request_token: Option<String>,
+    /// OAuth 1.0a: whether `request_token` need not answer `oauth_callback_confirmed=true`, which RFC 5849 requires.
+    #[serde(default)]
+    pub unconfirmed_callback: bool,
+    /// OAuth 1.0a: whether `authorize` takes a `state` that comes back, in place of one in the callback URL.
+    #[serde(default)]
+    pub authorize_state: bool,
     /// Scopes requested if the owner names none.
     #[serde(default)]
     pub scopes: Vec<String>,

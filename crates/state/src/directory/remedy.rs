@@ -182,7 +182,7 @@ impl<'a> Remedies<'a> {
     /// The same without an app: a key, or tokens of another tool, prove who asks.
     fn for_own_client(&self) -> String {
         let replacing = self.for_credential();
-        let asks = self.auth.is_some_and(|auth| auth.oauth.is_some());
+        let asks = self.auth.is_some_and(AuthMethod::has_tokens);
         match self.renewal() {
             Renewal::Secret if asks => {
                 format!("{replacing}; if the present one is right, {}", self.refreshing())

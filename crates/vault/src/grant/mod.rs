@@ -44,9 +44,9 @@ use bearer::Bearer;
 use custom::Custom;
 use digest::Digest;
 pub use error::{Dead, GrantError, MintError};
-use oauth::{OAuth, RequestContext, Revocable};
+use oauth::{OAuth, RequestContext, Revocable, TokenPair};
 pub use referred::{Fetched, Referred, same_values};
-use signing_key::SigningKey;
+use signing_key::{Consumer, SigningKey};
 pub use ssh_key::OpenedSshKey;
 use ssh_key::SshKey;
 
@@ -87,6 +87,8 @@ pub struct MintContext<'a> {
     pub ask: Option<RequestContext<'a>>,
     /// The client secret of the tokens' app: the API may know it, and must not reveal it in a response.
     pub client_secret: Option<&'a Secret>,
+    /// The client id of that app, which signs requests in OAuth 1.0a.
+    pub client_id: Option<&'a str>,
 }
 
 /// The result of minting.
@@ -262,6 +264,19 @@ impl Grant {
         self.tokens()?.revocable()
     }
 
+    /// The grant of a consent of OAuth 1.0a.
+    pub fn of_oauth1(pair: &TokenPair) -> Self {
+        Self::SigningKey(SigningKey::consented(pair))
+    }
+
+    /// The token of a consent of OAuth 1.0a.
+    pub fn oauth1_token(&self) -> Option<TokenPair> {
+        match self {
+            Self::SigningKey(grant) => grant.consented_token(),
+            _ => None,
+        }
+    }
+
     /// Tokens with their facts, also those that were minted from fetched values.
     pub fn tokens(&self) -> Option<&OAuth> {
         match self {
@@ -282,7 +297,7 @@ impl Grant {
             renews: self.renews(ctx, life.renewable),
             writes,
             clears: ctx.instance.clears.clone(),
-            signer: self.signer(ctx.instance)?,
+            signer: self.signer(ctx)?,
             tls: ctx.instance.tls.as_ref().and_then(|tls| {
                 connection_tls::of_connection(ctx.connection, tls, self.fields()).map(Arc::new)
             }),
@@ -310,14 +325,19 @@ impl Grant {
     }
 
     /// What signs requests, for kinds that sign them.
-    fn signer(&self, instance: &Instance) -> Result<Option<Signer>, MintError> {
+    fn signer(&self, ctx: &MintContext<'_>) -> Result<Option<Signer>, MintError> {
+        let instance = ctx.instance;
         match self {
             Self::AwsKey(grant) => grant.signer(&instance.aws).map(Some),
             Self::OAuth(grant) => {
                 grant.role_keys().map(|keys| AwsKey::new(keys).signer(&instance.aws)).transpose()
             }
             Self::Digest(grant) => grant.signer().map(Some),
-            Self::SigningKey(grant) => grant.signer(instance).map(Some),
+            Self::SigningKey(grant) => {
+                let app = ctx.client_id.zip(ctx.client_secret);
+                let consumer = app.map(|(key, secret)| Consumer { key, secret });
+                grant.signer(instance, consumer).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -466,6 +486,7 @@ mod tests {
             instance: &instance,
             ask: None,
             client_secret: None,
+            client_id: None,
         };
         let minted = futures_util::FutureExt::now_or_never(grant.mint(&ctx)).unwrap().unwrap();
         assert_eq!(minted.credential.generation, 7);

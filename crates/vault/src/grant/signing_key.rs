@@ -1,15 +1,34 @@
 //! Keys that sign requests by a scheme of the provider's file: an HMAC, a token for each request, or OAuth 1.0a. They are
-//! sent nowhere, except those fields that placements name.
+//! sent nowhere, except those fields that placements name. A consent of OAuth 1.0a gives the token alone; the consumer
+//! is the connection's app, so that a new consumer secret is used at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::oauth::check_key;
+use super::oauth::{TokenPair, check_key};
 use super::{GrantError, MintError};
 use keyward_base::secret::Secret;
 use keyward_rules::inject::sign::request_signer::{RequestSigner, Scheme};
 use keyward_rules::inject::sign::{SignError, Signer};
 use keyward_rules::provider::{AuthMethod, Instance};
+
+/// Fields of OAuth 1.0a, which [`OAuth1Scheme`](keyward_rules::inject::sign::oauth1::OAuth1Scheme) reads.
+const CONSUMER_KEY: &str = "consumer_key";
+const CONSUMER_SECRET: &str = "consumer_secret";
+const TOKEN: &str = "token";
+const TOKEN_SECRET: &str = "token_secret";
+
+/// How many fields a consent gives.
+const CONSENTED: usize = 2;
+
+/// The app of a consent of OAuth 1.0a, as it signs.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumer<'a> {
+    /// Its client id.
+    pub key: &'a str,
+    /// Its client secret.
+    pub secret: &'a Secret,
+}
 
 /// Keys, under the names of their fields.
 #[derive(Debug)]
@@ -33,9 +52,33 @@ impl SigningKey {
                     return Err(GrantError::Refused { field, why });
                 }
             }
-            Some(Scheme::OAuth1(_)) | None => {}
+            // They are optional where a consent may give them.
+            Some(Scheme::OAuth1(_)) => {
+                for name in [CONSUMER_KEY, CONSUMER_SECRET, TOKEN, TOKEN_SECRET] {
+                    if let Some(field) = auth.field(name).filter(|_| !fields.contains_key(name)) {
+                        let (field, label) = (field.name.clone(), field.label.clone());
+                        return Err(GrantError::Missing { field, label });
+                    }
+                }
+            }
+            None => {}
         }
         Ok(Self(fields))
+    }
+
+    /// The token of a consent.
+    pub(super) fn consented(pair: &TokenPair) -> Self {
+        let fields = [(TOKEN, &pair.token), (TOKEN_SECRET, &pair.secret)];
+        Self(fields.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect())
+    }
+
+    /// The token of a consent; `None` if the owner gave it with the keys of a consumer.
+    pub(super) fn consented_token(&self) -> Option<TokenPair> {
+        let field = |name: &str| self.0.get(name).cloned();
+        match self.0.len() == CONSENTED {
+            true => Some(TokenPair { token: field(TOKEN)?, secret: field(TOKEN_SECRET)? }),
+            false => None,
+        }
     }
 
     /// From stored fields.
@@ -47,19 +90,80 @@ impl SigningKey {
         &self.0
     }
 
-    /// What signs requests.
+    /// What signs requests. `consumer`: for the token of a consent.
     ///
     /// # Errors
-    /// When the provider no longer has the scheme.
-    pub(super) fn signer(&self, instance: &Instance) -> Result<Signer, MintError> {
+    /// When the provider no longer has the scheme, or there is no consumer.
+    pub(super) fn signer(
+        &self,
+        instance: &Instance,
+        consumer: Option<Consumer<'_>>,
+    ) -> Result<Signer, MintError> {
         let missing =
             || MintError::Malformed { what: "the provider's method signs no requests".to_owned() };
         let scheme = instance.scheme.clone().ok_or_else(missing)?;
         let mut fields = self.0.clone();
+        if self.consented_token().is_some() && matches!(&*scheme, Scheme::OAuth1(_)) {
+            let what = || MintError::Malformed { what: NO_CONSUMER.to_owned() };
+            let Consumer { key, secret } = consumer.ok_or_else(what)?;
+            fields.insert(CONSUMER_KEY.to_owned(), Secret::from(key.to_owned()));
+            fields.insert(CONSUMER_SECRET.to_owned(), secret.clone());
+        }
         for (name, value) in &instance.variables {
             fields.entry(name.clone()).or_insert_with(|| Secret::from(value.clone()));
         }
         let signer = RequestSigner::new(scheme, fields, instance.placements.clone());
         Ok(Signer::Request(Arc::new(signer)))
+    }
+}
+
+/// Why the token of a consent signs nothing.
+const NO_CONSUMER: &str =
+    "the consumer secret of its app cannot be read: give it again, as client_secret of the app";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_rules::provider::{Catalogue, Provider, check};
+
+    const CONSENT: &str = "{ id: o, kind: oauth1, request_token: 'https://api.acme.test/r', \
+        authorize: 'https://acme.test/a', token: 'https://api.acme.test/t' }";
+
+    fn provider() -> Provider {
+        let text = format!("id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{CONSENT}]\n");
+        check::file("p", &text, &Catalogue::default()).unwrap().remove(0)
+    }
+
+    fn fields(names: &[&str]) -> BTreeMap<String, Secret> {
+        names.iter().map(|name| ((*name).to_owned(), Secret::from("value".to_owned()))).collect()
+    }
+
+    #[test]
+    fn given_keys_of_oauth1_are_complete_also_where_a_consent_gives_them() {
+        let provider = provider();
+        let given = |names: &[&str]| SigningKey::new(&provider.auth[0], fields(names)).map(drop);
+        let all = [CONSUMER_KEY, CONSUMER_SECRET, TOKEN, TOKEN_SECRET];
+        let refused = given(&all[..3]).unwrap_err().to_string();
+        assert_eq!(refused, "field `token_secret` (Access token secret) is missing");
+        assert!(given(&all).is_ok());
+    }
+
+    /// oauth 2.oauth1-signed
+    #[test]
+    fn the_token_of_a_consent_signs_nothing_without_its_app() {
+        let provider = provider();
+        let instance = provider.instantiate(&provider.auth[0], &BTreeMap::new()).unwrap();
+        let secret = Secret::from("value".to_owned());
+        let token = TokenPair { token: secret.clone(), secret: secret.clone() };
+        let consented = SigningKey::stored(SigningKey::consented(&token).0);
+        assert!(consented.consented_token().is_some());
+        let refused = consented.signer(&instance, None).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("consumer secret of its app"), "{refused}");
+        let app = Consumer { key: "consumer", secret: &secret };
+        assert!(consented.signer(&instance, Some(app)).is_ok());
+        let given = [CONSUMER_KEY, CONSUMER_SECRET, TOKEN, TOKEN_SECRET];
+        let given = SigningKey::stored(fields(&given));
+        assert!(given.consented_token().is_none(), "its consumer is its own");
+        assert!(given.signer(&instance, None).is_ok());
     }
 }

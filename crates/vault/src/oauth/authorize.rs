@@ -11,7 +11,8 @@ use super::error::FlowError;
 use keyward_rules::provider::OAuth;
 
 /// RFC 3986 §2.3: all other characters are encoded, spaces too.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(super) const UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Parameters of the consent itself, which no setting may replace.
 const OURS: &[&str] = &[

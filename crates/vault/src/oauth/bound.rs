@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::error::FlowError;
 use super::flow::{Flow, StoredFlow};
-use super::start::endpoint;
 use super::{ConsentRequest, Flows};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_rules::provider::oauth::GrantText;
@@ -44,18 +43,19 @@ impl Flows {
         if asking.oauth.grant != GrantText::AuthorizationCode {
             return Err(self.no_consent_error(connection));
         }
-        endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
+        let life = self.settings.load().flow_lifetime;
+        let person = ask.person.clone();
+        let flow = self.new_flow(org, &asking, ask, life);
+        let flow = Flow { cookie: Some(browser.cookie.to_owned()), ..flow };
+        let authorization = self.authorization(&flow, &asking).await?;
         let (stored, id) = {
             let _turn = self.turn.lock().await;
-            self.sweep(org, &ask.person).await?;
-            let life = self.settings.load().flow_lifetime;
-            let flow = self.new_flow(org, &asking, ask, life);
-            let flow = Flow { cookie: Some(browser.cookie.to_owned()), ..flow };
+            self.sweep(org, &person).await?;
             let id = flow.id.clone();
             let version = self.flows.put(org, id.as_str(), &flow, None).await?;
             (StoredFlow { flow, version }, id)
         };
-        let url = self.redirect_to_provider(stored, asking, browser.value).await?;
+        let url = self.redirect_to_provider(stored, authorization, browser.value).await?;
         Ok(SentToProvider { flow: id, url })
     }
 }

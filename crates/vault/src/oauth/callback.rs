@@ -6,7 +6,7 @@
 //! 4. The browser is the one that started the flow.
 //! 5. `iss` is the server that was asked (RFC 9207), compared byte by byte; for errors too.
 //! 6. An `error` ends the flow, with a message of ours.
-//! 7. There is a `code`.
+//! 7. There is a `code`; in OAuth 1.0a a verifier, for the temporary credentials of this flow.
 //! 8. It is exchanged once, in a task that a closed browser does not end (RFC 6749 §4.1.2).
 //! 9. The grant is durable before the browser is redirected to a page without the code in its address.
 
@@ -16,6 +16,7 @@ use super::Flows;
 use super::callback_query::CallbackQuery;
 use super::error::{Refusal, cleaned};
 use super::flow::{CallbackExpectation, Flow, SealedText, Stage};
+use super::oauth1;
 use keyward_base::id::{FlowId, OrgId};
 
 /// The cookies of a request, as they were sent: names may repeat.
@@ -137,6 +138,9 @@ fn check(
     if let Some(error) = &callback.error {
         return Err(Refusal::Declined(cleaned(error)));
     }
+    if let Some(temporary) = &asked.temporary {
+        return oauth1::verifier(temporary, callback);
+    }
     match &callback.code {
         Some(code) if !code.is_empty() => Ok(SealedText::new(code.as_str())),
         _ => Err(Refusal::NoCode),
@@ -181,6 +185,7 @@ mod tests {
             redirect_uri: String::new(),
             issuer: Some("https://auth.acme.test".to_owned()),
             issuer_announced: true,
+            temporary: None,
         };
         let cookies = Cookies(vec![(flow.cookie(), "cookie".to_owned())]);
         Case { app: flow.app.to_string(), flow, asked, cookies, query }

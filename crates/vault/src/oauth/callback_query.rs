@@ -14,6 +14,9 @@ pub(crate) struct CallbackQuery {
     pub(crate) code: Option<String>,
     pub(crate) iss: Option<String>,
     pub(crate) error: Option<String>,
+    /// Of OAuth 1.0a (RFC 5849 §2.2).
+    pub(super) oauth_token: Option<String>,
+    pub(super) oauth_verifier: Option<String>,
     /// All other parameters, which some providers use for hosts.
     pub(super) others: Vec<(String, String)>,
 }
@@ -36,6 +39,8 @@ impl CallbackQuery {
                 "code" => &mut callback.code,
                 "iss" => &mut callback.iss,
                 "error" => &mut callback.error,
+                "oauth_token" => &mut callback.oauth_token,
+                "oauth_verifier" => &mut callback.oauth_verifier,
                 _ => {
                     callback.others.push((name, value));
                     continue;
@@ -74,6 +79,8 @@ mod tests {
             "code=a&state=s&code=b",
             "iss=a&iss=b",
             "error=a&%65rror=b",
+            "oauth_token=a&state=s&oauth_token=a",
+            "oauth_verifier=a&oauth%5Fverifier=b",
             "state=s&state",
             "state=%ff",
         ] {

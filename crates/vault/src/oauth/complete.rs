@@ -13,6 +13,7 @@ use super::callback_query::CallbackQuery;
 use super::error::{FlowError, Refusal};
 use super::flow::{CallbackExpectation, Digest, Flow, Received, SealedText, Stage};
 use super::issuer_changes::suggests_new_endpoints;
+use super::oauth1::{ExpectedVerifier, exchange_verifier};
 use super::start::FlowContext;
 use crate::grant::Grant;
 use crate::grant::oauth::{Client, Failure, OAuth, RequestContext, Tokens, exchange_code};
@@ -46,6 +47,10 @@ impl Flows {
         let client = self.client(&asking.app).await?;
         let settings = self.settings.load_full();
         let ask = self.ask(&asking, &client, &settings);
+        if let Some(temporary) = &asked.temporary {
+            let expected = ExpectedVerifier { temporary, verifier: code, session: &asked.session };
+            return exchange_verifier(&asking, ask, expected, captured).await;
+        }
         let verifier = asked.verifier.as_ref().map(|verifier| Secret::new(verifier.text()));
         let code = Secret::new(code.text());
         let tokens = exchange_code(&ask, &code, &asked.redirect_uri, verifier.as_ref()).await;

@@ -57,6 +57,12 @@ pub enum FlowError {
         /// The authorization server.
         issuer: String,
     },
+    /// A service of OAuth 1.0a does not confirm the callback.
+    #[error("{provider} does not confirm the callback of a consent, as OAuth 1.0a requires")]
+    CallbackNotConfirmed {
+        /// The provider's id.
+        provider: String,
+    },
     /// A parameter of the authorization request that Keyward sets itself.
     #[error("`{name}` cannot be set in `authorize_params`: it belongs to the consent itself")]
     Parameter {
@@ -128,6 +134,12 @@ pub enum Refusal {
     /// Rule 7.
     #[error("the authorization server sent no code")]
     NoCode,
+    /// Rule 7, in OAuth 1.0a.
+    #[error("the answer is for other temporary credentials than those of this consent")]
+    OtherToken,
+    /// Rule 7, in OAuth 1.0a.
+    #[error("the service sent no verifier: the consent was not given")]
+    NoVerifier,
     /// Rule 8.
     #[error("the authorization server did not give tokens for its code: {0}")]
     NoTokens(String),
@@ -172,6 +184,11 @@ impl FlowError {
             Self::NoPkce { .. } => {
                 "ask the provider; `pkce: avoid` in a provider of your own turns it off".to_owned()
             }
+            Self::CallbackNotConfirmed { .. } => {
+                "ask the service for OAuth 1.0a: without it, anyone who has the link could end the consent; \
+                 `unconfirmed_callback: true` in a provider of your own accepts that"
+                    .to_owned()
+            }
             Self::NoFlow | Self::NoConnection => "start again".to_owned(),
             Self::OtherAccount => {
                 "send `other_account: true` to use it, or end the connect session".to_owned()
@@ -190,9 +207,13 @@ impl Refusal {
     /// 4xx for invalid requests of the browser, 502 for failures of the server.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::Over | Self::OtherApp | Self::OtherServer | Self::NoCode => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Malformed(_)
+            | Self::Over
+            | Self::OtherApp
+            | Self::OtherServer
+            | Self::NoCode
+            | Self::OtherToken
+            | Self::NoVerifier => StatusCode::BAD_REQUEST,
             Self::OtherBrowser | Self::Declined(_) => StatusCode::FORBIDDEN,
             Self::Removed => StatusCode::GONE,
             Self::Unfit(_) => StatusCode::CONFLICT,
@@ -244,7 +265,10 @@ impl From<RowError> for Refusal {
 /// Messages for the codes of RFC 6749 §4.1.2.1.
 fn declined(code: &str) -> String {
     match code {
-        "access_denied" => "the consent was declined".to_owned(),
+        // The last two are of the OAuth Problem Reporting extension of OAuth 1.0a.
+        "access_denied" | "permission_denied" | "user_refused" => {
+            "the consent was declined".to_owned()
+        }
         "invalid_scope" => "the provider does not grant these scopes to this app".to_owned(),
         "unauthorized_client" => "the provider does not let this app ask for consent".to_owned(),
         "server_error" | "temporarily_unavailable" => {

@@ -92,6 +92,18 @@ pub(super) struct CallbackExpectation {
     pub(super) issuer: Option<String>,
     /// Whether the server announced `iss` in responses (RFC 9207).
     pub(super) issuer_announced: bool,
+    /// The temporary credentials that the person authorizes, in OAuth 1.0a.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) temporary: Option<TemporaryCredentials>,
+}
+
+/// Temporary credentials of OAuth 1.0a (RFC 5849 §2.1).
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct TemporaryCredentials {
+    /// `oauth_token`, which the callback must name.
+    pub(super) token: SealedText,
+    /// `oauth_token_secret`, which signs the request for the token.
+    pub(super) secret: SealedText,
 }
 
 /// A running device authorization (RFC 8628).
@@ -263,6 +275,10 @@ mod tests {
             redirect_uri: "http://localhost:8081/oauth/callback/app_1".to_owned(),
             issuer: None,
             issuer_announced: false,
+            temporary: Some(TemporaryCredentials {
+                token: SealedText::new(verifier.as_str()),
+                secret: SealedText::new(verifier.as_str()),
+            }),
         });
         let shown = format!("{stage:?}");
         assert!(!shown.contains(verifier.as_str()) && !shown.contains("cookie"), "{shown}");

@@ -4,6 +4,7 @@
 //! servers, and the meaning of their responses, are in `grant::oauth`.
 
 mod account;
+mod apps;
 pub(crate) mod authorize;
 mod bound;
 mod callback;
@@ -17,6 +18,7 @@ pub(crate) mod error;
 pub(crate) mod flow;
 mod form_post;
 mod issuer_changes;
+mod oauth1;
 mod open;
 mod register;
 mod resource;

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::Flows;
 use super::error::FlowError;
 use super::flow::{Received, SealedText};
+use super::oauth1;
 use super::rows::{OwedRevocation, OwedRevocationApp};
 use super::start::FlowContext;
 use crate::grant::oauth::{self, Client, Failure};
@@ -324,9 +325,11 @@ impl Flows {
         let no = |why: String| RevocationAttempt::Done(Revoked::No(why));
         let bytes = BASE64_STANDARD.decode(owed.grant.text()).map(Zeroizing::new);
         let grant = bytes.ok().and_then(|bytes| Grant::decode(&bytes).ok());
-        let Some(what) = grant.as_ref().and_then(Grant::revocable) else {
+        let signing = grant.as_ref().and_then(Grant::oauth1_token);
+        let what = grant.as_ref().and_then(Grant::revocable);
+        if signing.is_none() && what.is_none() {
             return RevocationAttempt::Done(Revoked::NotSupported { by_hand: None });
-        };
+        }
         let (asking, client) = match self.asking_owed(owed).await {
             Ok(both) => both,
             Err(error @ FlowError::NoApp { .. }) => return no(error.to_string()),
@@ -337,7 +340,14 @@ impl Flows {
             }
         };
         let settings = self.settings.load_full();
-        match oauth::revoke(&self.ask(&asking, &client, &settings), &what).await {
+        let ask = self.ask(&asking, &client, &settings);
+        let not_supported = oauth::RevokeResult::NotSupported { by_hand: None };
+        let result = match (oauth1::signed_requests(&asking, ask).zip(signing), what) {
+            (Some((requests, token)), _) => requests.revoke(&token).await,
+            (None, Some(what)) => oauth::revoke(&ask, &what).await,
+            (None, None) => not_supported,
+        };
+        match result {
             oauth::RevokeResult::Yes => RevocationAttempt::Done(Revoked::Yes),
             oauth::RevokeResult::NotSupported { by_hand } => {
                 RevocationAttempt::Done(Revoked::NotSupported { by_hand })

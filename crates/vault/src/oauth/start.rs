@@ -12,14 +12,14 @@ use super::Flows;
 use super::authorize::{self, AuthorizationRequest};
 use super::error::{FlowError, Refusal};
 use super::flow::{
-    CallbackExpectation, Digest, Flow, Polling, RANDOM_BYTES, SealedText, Stage, StoredFlow, random,
+    CallbackExpectation, Digest, Flow, Polling, RANDOM_BYTES, SealedText, Stage, StoredFlow,
+    TemporaryCredentials, random,
 };
 use super::rows::Pointer;
-use crate::grant::oauth::Client;
-use keyward_base::id::{AppId, FlowId, OrgId};
+use keyward_base::id::{FlowId, OrgId};
 use keyward_rules::provider::oauth::{GrantText, PkceText, ResponseModeText};
 use keyward_rules::provider::scope_words::ScopeWords;
-use keyward_rules::provider::{AuthKind, AuthMethod, OAuth, Provider};
+use keyward_rules::provider::{OAuth, Provider};
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Need};
 
 /// The request for a consent.
@@ -106,6 +106,21 @@ pub(super) struct FlowContext {
     pub(super) issuer: Option<String>,
     /// Whether the server announced `iss` in responses.
     pub(super) issuer_announced: bool,
+}
+
+/// What a browser is sent to the provider with, and what its callback must have.
+pub(super) struct Authorization {
+    /// The URL of the provider's page.
+    pub(super) url: String,
+    /// The hash of `state`.
+    pub(super) state: Digest,
+    /// The PKCE verifier.
+    pub(super) verifier: Option<SealedText>,
+    pub(super) redirect_uri: String,
+    pub(super) issuer: Option<String>,
+    pub(super) issuer_announced: bool,
+    /// Those of OAuth 1.0a.
+    pub(super) temporary: Option<TemporaryCredentials>,
 }
 
 impl Flows {
@@ -257,9 +272,12 @@ impl Flows {
         let (flow, version) =
             found.filter(|(flow, _)| self.is_offered(flow)).ok_or(Refusal::Over)?;
         let asking = self.of_flow(&flow).await?;
+        // Before the link is used up: a service of OAuth 1.0a is asked first.
+        let authorization = self.authorization(&flow, &asking).await?;
         // If the button is pressed twice, only one request continues.
         self.tickets.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
-        Ok(self.redirect_to_provider(StoredFlow { flow, version }, asking, session).await?)
+        let stored = StoredFlow { flow, version };
+        Ok(self.redirect_to_provider(stored, authorization, session).await?)
     }
 
     /// The name of the cookie that binds a flow to a browser.
@@ -280,14 +298,27 @@ impl Flows {
         )
     }
 
-    pub(super) async fn redirect_to_provider(
+    /// What the browser is sent to the provider with. In OAuth 1.0a the service is asked for temporary credentials.
+    ///
+    /// # Errors
+    /// When an endpoint or a parameter is unknown, or the service of OAuth 1.0a gives none.
+    pub(super) async fn authorization(
         &self,
-        stored: StoredFlow,
-        asking: FlowContext,
-        session: &str,
-    ) -> Result<String, FlowError> {
-        let StoredFlow { mut flow, version } = stored;
-        let endpoint = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
+        flow: &Flow,
+        asking: &FlowContext,
+    ) -> Result<Authorization, FlowError> {
+        match asking.oauth.temporary {
+            Some(_) => self.authorization_of_oauth1(asking).await,
+            None => self.authorization_code(flow, asking),
+        }
+    }
+
+    fn authorization_code(
+        &self,
+        flow: &Flow,
+        asking: &FlowContext,
+    ) -> Result<Authorization, FlowError> {
+        let endpoint = endpoint(asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let redirect_uri = asking.app.redirect_uri(&self.public_url);
         let state = CsrfToken::new_random_len(RANDOM_BYTES);
         // Without PKCE only if the provider's file says that it fails.
@@ -307,17 +338,38 @@ impl Flows {
             },
         };
         let url = authorize::url(question, &asking.oauth, &asking.variables)?;
-        flow.stage = Stage::AtProvider(CallbackExpectation {
-            session: Digest::of(session),
+        Ok(Authorization {
+            url,
+            state: Digest::of(state.secret()),
             verifier: verifier.map(|verifier| SealedText::new(verifier.into_secret())),
             redirect_uri,
-            issuer: asking.issuer,
+            issuer: asking.issuer.clone(),
             issuer_announced: asking.issuer_announced,
+            temporary: None,
+        })
+    }
+
+    /// Stores what the callback must have, durably. Returns the URL for the browser that holds `session` as its cookie.
+    pub(super) async fn redirect_to_provider(
+        &self,
+        stored: StoredFlow,
+        authorization: Authorization,
+        session: &str,
+    ) -> Result<String, FlowError> {
+        let StoredFlow { mut flow, version } = stored;
+        let Authorization { url, state, verifier, redirect_uri, .. } = authorization;
+        flow.stage = Stage::AtProvider(CallbackExpectation {
+            session: Digest::of(session),
+            verifier,
+            redirect_uri,
+            issuer: authorization.issuer,
+            issuer_announced: authorization.issuer_announced,
+            temporary: authorization.temporary,
         });
         let (org, id) = (flow.org.clone(), flow.id.clone());
         let pointer = Pointer { flow: id.clone(), expires: flow.expires, posted: false };
         self.flows.put(&org, id.as_str(), &flow, Some(version)).await?;
-        self.states.put(&org, Digest::of(state.secret()).as_str(), &pointer, None).await?;
+        self.states.put(&org, state.as_str(), &pointer, None).await?;
         Ok(url)
     }
 
@@ -357,87 +409,6 @@ impl Flows {
         variables.extend(connection.host_variables());
         let issuer = app.applied(base).issuer;
         Ok(issuer.map(|issuer| issuer.fill(&variables)).transpose()?)
-    }
-
-    /// Whether connections with this auth method begin with a consent.
-    pub fn consents(&self, org: &OrgId, provider: &str, auth: Option<&str>) -> bool {
-        let catalogue = self.vault.catalogue(org);
-        let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
-        found.is_some_and(AuthMethod::is_consented_to)
-    }
-
-    /// Whether connections with this auth method need an app; `given`: the owner provides tokens, which a
-    /// client without a secret may renew.
-    pub fn needs_app(&self, org: &OrgId, provider: &str, auth: Option<&str>, given: bool) -> bool {
-        let catalogue = self.vault.catalogue(org);
-        let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
-        let oauth = found.filter(|auth| auth.kind == AuthKind::Oauth2);
-        oauth.and_then(|auth| auth.oauth.as_ref()).is_some_and(|oauth| match oauth.grant {
-            GrantText::AuthorizationCode | GrantText::DeviceCode => !given,
-            GrantText::ClientCredentials | GrantText::TokenExchange => true,
-            GrantText::JwtBearer => false,
-        })
-    }
-
-    /// The app for a new connection: the named one, else the only fitting one; `None` if no app is needed.
-    ///
-    /// # Errors
-    /// When none fits, or several do.
-    pub fn find_app(
-        &self,
-        org: &OrgId,
-        provider: &str,
-        auth: Option<&str>,
-        named: Option<&str>,
-    ) -> Result<Option<Arc<AppRecord>>, FlowError> {
-        let catalogue = self.vault.catalogue(org);
-        let method = catalogue.get(provider).and_then(|provider| provider.auth(auth));
-        let Some(method) = method.filter(|auth| auth.oauth.is_some()) else { return Ok(None) };
-        let view = self.directory().view();
-        let fits = |app: &&Arc<AppRecord>| {
-            app.org == *org && app.fits(provider, method) && !app.facts.paused
-        };
-        let mut fitting = view.apps().filter(fits);
-        let shared = method.oauth.as_ref().and_then(|oauth| oauth.apps_of.clone());
-        let provider = shared.unwrap_or_else(|| provider.to_owned());
-        if let Some(app) = named {
-            let mut fitting = fitting.filter(|known| known.name == app || known.id.as_str() == app);
-            let app = app.to_owned();
-            return fitting
-                .next()
-                .cloned()
-                .map(Some)
-                .ok_or(FlowError::UnknownApp { provider, app });
-        }
-        let first = fitting.next().cloned();
-        let others: Vec<_> = fitting.map(|app| app.name.clone()).collect();
-        match (first, others.is_empty()) {
-            (None, _) => Err(FlowError::NoApp { provider }),
-            (first, true) => Ok(first),
-            (Some(first), false) => {
-                let apps = [vec![first.name.clone()], others].concat().join(", ");
-                Err(FlowError::WhichApp { provider, apps })
-            }
-        }
-    }
-
-    pub(super) fn app_of(
-        &self,
-        connection: &ConnectionRecord,
-    ) -> Result<Arc<AppRecord>, FlowError> {
-        let view = self.directory().view();
-        let provider = connection.provider.clone();
-        let id: &AppId = match connection.app_id() {
-            Some(id) => id,
-            None => return Err(FlowError::NoApp { provider }),
-        };
-        let app = view.app(&connection.org, id).cloned();
-        app.ok_or(FlowError::UnknownApp { provider, app: id.to_string() })
-    }
-
-    /// The app as an OAuth client.
-    pub(super) async fn client(&self, app: &AppRecord) -> Result<Client, FlowError> {
-        Ok(self.vault.client(app).await?)
     }
 }
 

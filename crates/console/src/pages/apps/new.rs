@@ -91,8 +91,8 @@ async fn set_up(
         asked.auth.as_deref().map_or(here.clone(), |auth| format!("{here}&auth={}", segment(auth)));
     let secret = html! {
         @if asked.by_reference && !sources.is_empty() {
-            (reference_field("secrets.client_secret", "Client secret", &sources))
-        } @else { (secret_field()) }
+            (reference_field("secrets.client_secret", secret_label(chosen.copied()), &sources))
+        } @else { (secret_field(chosen.copied())) }
         @if !sources.is_empty() { (other_way(&here, asked.by_reference)) }
     };
     let content = html! {
@@ -104,7 +104,7 @@ async fn set_up(
             _ if !visit.is_admin() => section.panel { (empty("An admin sets up apps", "Ask an admin of your organisation. Then accounts are connected with the app.", None)) },
             Some(auth) => {
                 (register(provider, auth, uri))
-                (enter(provider, &body_of(provider, auth, usable.len() > 1, id), &free_name(&provider.id, &apps), &secret))
+                (enter(provider, auth, &body_of(provider, auth, usable.len() > 1, id), &free_name(&provider.id, &apps), &secret))
             }
             None => section.panel { (empty("No app is needed", "This service takes keys.", Some(html! { a.button.first href=(format!("/connect/to/{}", segment(&provider.id))) { "Connect an account" } }))) },
         }
@@ -115,6 +115,7 @@ async fn set_up(
 /// Step 1: at the service.
 fn register(provider: &ProviderView, auth: &AuthView, uri: &str) -> Markup {
     let page = auth.app_url.as_ref().or(provider.docs_url.as_ref()).or(provider.key_url.as_ref());
+    let [id, secret] = auth.client_words();
     html! {
         section.panel {
             header { h2 { "1. Register it at " (provider.name) } }
@@ -132,7 +133,7 @@ fn register(provider: &ProviderView, auth: &AuthView, uri: &str) -> Markup {
                         li { "Give it this redirect URI, also called callback URL, exactly as it is:" (copyable(uri)) }
                         li { "Allow the scopes that your agents need, if it asks for scopes." }
                     }
-                    li { "Copy the client id and the client secret that it shows." }
+                    li { "Copy the " (id) " and the " (secret) " that it shows." }
                 }
                 @if let Some(note) = &auth.note { p.small.muted { (sentence(note)) } }
             }
@@ -150,24 +151,43 @@ fn own_step(step: &str, uri: &str) -> Markup {
 
 /// What the form sends beside its fields. Without a choice, the app is for each method with OAuth.
 fn body_of(provider: &ProviderView, auth: &AuthView, is_choice: bool, id: &AppId) -> Value {
-    let own = is_choice.then_some(&auth.id);
+    let own = (is_choice || auth.is_named_by_apps()).then_some(&auth.id);
     serde_json::json!({ "provider": provider.id, "auth": own, "id": id })
 }
 
-fn secret_field() -> Markup {
+fn secret_label(auth: Option<&AuthView>) -> &'static str {
+    match auth.is_some_and(AuthView::is_named_by_apps) {
+        true => "Consumer secret",
+        false => "Client secret",
+    }
+}
+
+fn secret_field(auth: Option<&AuthView>) -> Markup {
+    let is_needed = auth.is_some_and(AuthView::is_named_by_apps);
+    let help = match is_needed {
+        true => "It is encrypted, and never shown again.",
+        false => "Empty for a public client. It is encrypted, and never shown again.",
+    };
     let secret = Field {
         name: "secrets.client_secret",
-        label: "Client secret",
-        help: Some("Empty for a public client. It is encrypted, and never shown again."),
+        label: secret_label(auth),
+        help: Some(help),
         kind: "password",
-        is_optional: true,
+        is_optional: !is_needed,
         ..Field::default()
     };
     secret.show()
 }
 
 /// Step 2: what the service issued.
-fn enter(provider: &ProviderView, body: &Value, name: &str, secret: &Markup) -> Markup {
+fn enter(
+    provider: &ProviderView,
+    auth: &AuthView,
+    body: &Value,
+    name: &str,
+    secret: &Markup,
+) -> Markup {
+    let is_oauth1 = auth.is_named_by_apps();
     let name = Field {
         name: "name",
         label: "Name",
@@ -177,7 +197,7 @@ fn enter(provider: &ProviderView, body: &Value, name: &str, secret: &Markup) -> 
     };
     let client = Field {
         name: "client_id",
-        label: "Client id",
+        label: if is_oauth1 { "Consumer key" } else { "Client id" },
         help: Some("As the service shows it. It is no secret."),
         ..Field::default()
     };
@@ -189,15 +209,14 @@ fn enter(provider: &ProviderView, body: &Value, name: &str, secret: &Markup) -> 
                     (client.show())
                     (secret)
                     @if !provider.templates.is_empty() { (template(provider)) }
-                    (scopes())
-                    (known_scopes(provider))
+                    @if !is_oauth1 { (scopes()) (known_scopes(provider)) }
                     @for variable in &provider.variables { (super::super::connect::variable_field(variable)) }
                     (name.show())
-                    details {
+                    @if !is_oauth1 { details {
                         summary { "Private key instead of a secret" }
                         (pem("private_key", "Private key (PEM)"))
                         (pem("certificate", "Certificate (PEM)"))
-                    }
+                    } }
                     div.actions { button.first { "Add app" } a.button href="/apps" { "Cancel" } }
                 }
             }

@@ -50,6 +50,18 @@ impl OAuth1Scheme {
     /// # Errors
     /// When a field is missing.
     pub fn sign(&self, values: &Values<'_>) -> Result<String, SignError> {
+        self.sign_with(values, None)
+    }
+
+    /// The same with another parameter of the protocol, such as `oauth_callback` (RFC 5849 §2).
+    ///
+    /// # Errors
+    /// When a field is missing.
+    pub fn sign_with(
+        &self,
+        values: &Values<'_>,
+        more: Option<(&str, &str)>,
+    ) -> Result<String, SignError> {
         let request = values.request.ok_or(SignError::Unsignable)?;
         let field = |name: &str| {
             let value = values.fields.get(name).ok_or(SignError::FieldMissing)?;
@@ -66,6 +78,7 @@ impl OAuth1Scheme {
         if values.fields.contains_key("token") {
             own.push(("oauth_token", field("token")?));
         }
+        own.extend(more);
         let token_secret =
             if values.fields.contains_key("token_secret") { field("token_secret")? } else { "" };
         // RFC 5849 §3.4.2.

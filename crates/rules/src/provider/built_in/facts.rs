@@ -83,7 +83,6 @@ const NOT_FOLLOWED: &[(&str, &str, &str, &str)] = &[
         "header authorization",
         "holds the token of a signed-in user, which is kept",
     ),
-    ("trello", "oauth1", "signature", "its key and token do the same without a signature"),
 ];
 
 /// Places of the catalogue, at providers of the table, that the table lacks: provider, method, place, and why.

@@ -95,19 +95,8 @@ fn mistakes_in_signatures_and_certificates_are_named_with_their_remedy() {
             ".signature: `signature` does not go with kind `bearer`; remove it, or change the kind",
         ),
         (
-            "{ id: a, kind: oauth1, request_token: \"https://api.acme.test/request\" }".to_owned(),
-            ".request_token: `request_token` does not go with kind `oauth1`; remove it: the owner makes the access \
-             token on the service's page",
-        ),
-        (
-            "{ id: a, kind: oauth1, token: \"https://api.acme.test/token\" }".to_owned(),
-            ".token: `token` does not go with kind `oauth1`; remove it: the owner makes the access token on the \
-             service's page",
-        ),
-        (
-            "{ id: a, kind: oauth1, authorize: \"https://acme.test/authorize\" }".to_owned(),
-            ".authorize: `authorize` does not go with kind `oauth1`; remove it: the owner makes the access token on the \
-             service's page",
+            "{ id: a, kind: oauth1, device: \"https://acme.test/device\" }".to_owned(),
+            ".device: `device` does not go with kind `oauth1`; remove it, or change the kind",
         ),
     ]);
 }

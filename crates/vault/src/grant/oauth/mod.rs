@@ -1,4 +1,4 @@
-//! OAuth 2.0 on the wire: client authentication, the requests of every grant, the responses of real
+//! OAuth on the wire: client authentication, the requests of every grant, the responses of real
 //! servers, and the meaning of failures. [`OAuth`] is the stored grant. Nothing is stored, repeated, or
 //! waited for here.
 
@@ -11,6 +11,7 @@ mod endpoint_replies;
 mod failure;
 mod imported;
 mod metadata;
+mod oauth1;
 mod params;
 mod reply;
 mod request_context;
@@ -35,6 +36,7 @@ pub use client::Client;
 pub use device::{Device, PollResult, SLOW_DOWN, device_poll, device_start};
 pub use failure::{ActingParty, ErrorCode, Failure, Temporary};
 pub use metadata::{Metadata, MetadataError, document, host, is_secure, read_metadata};
+pub use oauth1::{CALLBACK_NOT_CONFIRMED, SignedRequests, TokenAnswer, TokenPair};
 pub use request_context::RequestContext;
 pub use requests::{
     Assertion, SubjectToken, client_credentials, exchange_code, installation, jwt_bearer, refresh,

@@ -53,6 +53,7 @@ async fn minted(
         instance: &instance,
         ask,
         client_secret,
+        client_id: None,
     };
     match grant.ready(&ctx)? {
         Some(minted) => Ok(minted),
