@@ -64,7 +64,7 @@ pub use store_copy::{copy_backup, copy_store};
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
 use self::data_path::{Ends, serving};
-use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor};
+use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor, Sockets};
 use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::Reloader;
