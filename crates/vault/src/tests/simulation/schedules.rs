@@ -132,6 +132,31 @@ fn a_late_answer_is_awaited_under_a_lease_that_is_renewed() {
     });
 }
 
+/// A replica holds its lease for long, and the owner connects again. Who waits for the lease has looked at the older row
+/// before, and uses the new token at once.
+#[test]
+fn a_token_that_is_stored_while_a_lease_is_held_ends_the_wait_for_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let world = World::new(Vec::new());
+        let stage = Stage::new(world.clone(), Some(1)).await;
+        passes(2_000).await;
+        let name = format!("refresh/{}", stage.connection.id);
+        let held = stage.store.lease(&name, Duration::from_secs(600)).await.unwrap();
+        assert!(held.is_some());
+        stage.want(0, 1);
+        passes(1_000).await;
+        assert!(stage.last[0].lock().is_none());
+        stage.connect(1, Some(3_600));
+        passes(500).await;
+        let generation = stage.last[0].lock().as_ref().map(|it| it.generation);
+        assert_eq!(generation, Some(3));
+        assert_eq!(world.asked.load(SeqCst), 0);
+        assert_eq!(*world.wrong.lock(), Vec::<String>::new());
+    });
+}
+
 /// The simulation itself sees what it is there for. oauth 8.6, 9.quiet: two replicas.
 #[test]
 fn a_simulation_refreshes_and_breaks() {
