@@ -84,7 +84,7 @@ const CIRCLES: &[(&str, &str, &str)] = &[
     ),
     (
         "crates/rules/src/provider",
-        "actions check_auth check_minted check_oauth check_test_request database form graphql kinds mod \
+        "actions check_auth check_minted check_oauth check_oauth1 check_test_request database form graphql kinds mod \
          oauth own_hosts placing schema scope_words session",
         "a provider has parts, and each part's file reads its keys of the provider's text",
     ),
