@@ -57,6 +57,10 @@ pub(super) fn method(
     }
     check_steps(text, path, problems);
     let minting = check_minted::minting(text, &fields, path, own, problems);
+    let oauth = match text.kind {
+        AuthKind::Oauth1 => check_oauth1::consent(text, path, own, problems),
+        _ => check_oauth::oauth(text, &minting, path, own, problems),
+    };
     AuthMethod {
         id: text.id.clone(),
         kind: text.kind,
@@ -68,7 +72,7 @@ pub(super) fn method(
         placements,
         test: text.test.clone(),
         minted,
-        oauth: check_oauth::oauth(text, &minting, path, own, problems).map(Arc::new),
+        oauth: oauth.map(Arc::new),
         aws: AwsScope { region: text.region.clone(), service: text.service.clone() },
         scheme: minting.scheme,
         tls: minting.tls,

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check_minted::Minting;
-use super::check_oauth1;
 use super::document::{Problems, key_of};
 use super::kinds::{AuthKind, usual_fields};
 use super::oauth::{ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks};
@@ -22,9 +21,6 @@ pub(super) fn oauth(
     own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<OAuth> {
-    if text.kind == AuthKind::Oauth1 {
-        return check_oauth1::consent(text, path, own, problems);
-    }
     // Where each request has its own signature, there is no token to renew.
     if !text.kind.mints() || minting.scheme.is_some() {
         return None;
