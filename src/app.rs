@@ -73,7 +73,7 @@ use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::{Admin, AuditLog, Deps, Locations, Reloads, Runs};
-use keyward_databases::{DATABASE_SOCKETS, DatabaseListener, StoredListeners};
+use keyward_databases::{DATABASE_SOCKETS, DatabaseListener};
 use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner, Retirement};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
@@ -156,10 +156,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     tasks.serve_network((bound.admin, bound.admin_tls), &admin, access, &services);
     tasks.serve_parts(socket, (bound.metrics, bound.hooks), &admin, &services);
     tasks.start_jobs((&admin, links), &services, &config);
-    let mut listeners = accept(&cores, bound.proxy, bound.databases);
-    if let Some(stored) = open_stored(&services, &config, &cores, &mut sockets).await {
-        listeners.spawn(stored.follow(ends.drain.subscribe()));
-    }
+    let stored = open_stored(&services, &config, &cores, &ends, &mut sockets).await;
+    let listeners = accept(&cores, bound.proxy, bound.databases, stored);
     let hand_over = offered(&config, sockets)?;
     let reloader = Reloader {
         keys: keys::ConfiguredKeys::of(&config),
@@ -197,11 +195,12 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     })
 }
 
-/// Accepts from all listeners until draining begins.
+/// Accepts from all listeners until draining begins. `stored`: what follows the stored ones.
 fn accept(
     cores: &Arc<Cores>,
     proxy: Vec<Listener>,
     databases: Vec<(Listener, Arc<DatabaseListener>)>,
+    stored: Option<impl Future<Output = ()> + Send + 'static>,
 ) -> JoinSet<()> {
     let mut listeners = JoinSet::new();
     for listener in proxy {
@@ -210,24 +209,29 @@ fn accept(
     for (listener, service) in databases {
         listeners.spawn(cores.clone().accept_for(listener, service));
     }
+    if let Some(stored) = stored {
+        listeners.spawn(stored);
+    }
     listeners
 }
 
-/// Opens the stored listeners for databases, on their sockets of the gateway before if there are any. `None` for a private
-/// gateway, which has listeners of its own instead, and not those of the configuration either.
+/// Opens the stored listeners for databases, on their sockets of the gateway before if there are any, and gives what follows
+/// their changes until draining begins. `None` for a private gateway, which has listeners of its own instead, and not those
+/// of the configuration either.
 async fn open_stored(
     services: &Services,
     config: &Config,
     cores: &Arc<Cores>,
+    ends: &Ends,
     sockets: &mut Sockets,
-) -> Option<Arc<StoredListeners>> {
+) -> Option<impl Future<Output = ()> + Send + use<>> {
     if config.ends_with_runs {
         return None;
     }
     let (stored, handed) = (services.database_listeners.clone(), sockets.take_databases());
     let folder = config.data_dir.join(DATABASE_SOCKETS);
     Box::pin(stored.begin(cores.clone(), folder, handed)).await;
-    Some(stored)
+    Some(stored.follow(ends.drain.subscribe()))
 }
 
 fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {

@@ -144,15 +144,7 @@ impl Add {
             }
         };
         if !self.public && secrets.is_empty() {
-            if !secret::can_ask() {
-                let failure = Failure::usage("the client secret is missing");
-                return Err(failure.hint(
-                    "--secret-stdin client_secret, --secret-file client_secret=PATH, or --public for \
-                     a client that has none",
-                ));
-            }
-            let typed = Typed::from_prompt(&format!("{secret_word} (not shown)"))?;
-            secrets.insert("client_secret".to_owned(), GivenSecret::Text(typed));
+            secrets.insert("client_secret".to_owned(), client_secret(secret_word)?);
         }
         let mut new = self.given.to_json()?;
         for (key, value) in [
@@ -183,6 +175,18 @@ impl Add {
         };
         asked.add::<App, Shown<App>>(&new, text).await
     }
+}
+
+/// Asks for the client secret, by the provider's word for it.
+fn client_secret(word: &str) -> Result<GivenSecret, Failure> {
+    if !secret::can_ask() {
+        let failure = Failure::usage("the client secret is missing");
+        return Err(failure.hint(
+            "--secret-stdin client_secret, --secret-file client_secret=PATH, or --public for a client \
+             that has none",
+        ));
+    }
+    Ok(GivenSecret::Text(Typed::from_prompt(&format!("{word} (not shown)"))?))
 }
 
 /// The provider that has it.

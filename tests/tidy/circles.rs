@@ -23,62 +23,9 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "each protocol falls back to the other if the upstream does not speak it",
     ),
     (
-<<<<<<< HEAD
         "crates/vault/src/grant",
         "mod referred",
         "a grant may have references, and refers to the grant that their values make",
-=======
-        "crates/rules/src",
-        "branches git_push",
-        "a pattern matches references of a push, and a push is read with the names that patterns permit",
-    ),
-    (
-        "crates/rules/src/inject",
-        "body multipart/mod",
-        "a form is one kind of body, and fails with the error of bodies",
-    ),
-    (
-        "crates/rules/src/provider",
-        "actions check_auth check_minted check_oauth check_oauth1 check_test_request database form graphql kinds mod \
-         oauth own_hosts placing schema scope_words session",
-        "a provider has parts, and each part's file reads its keys of the provider's text",
-    ),
-    (
-        "crates/rules/src/provider",
-        "built_in catalogue check extends overlap slips",
-        "the catalogue holds the built-in providers, which are checked against the catalogue",
-    ),
-    (
-        "crates/state/src/store",
-        "mod scan shared snapshot",
-        "`Store` is the type of all stores, and each of its results refers to its store",
-    ),
-    (
-        "crates/state/src/directory",
-        "rows scan",
-        "rows are read by scans, and a scan reads the rows of a table",
-    ),
-    (
-        "crates/state/src/directory",
-        "apps changes check commit connect_sessions deliveries follow holders logins mod open orgs \
-         own_providers remedy selected sessions stored users view view/told",
-        "`View` holds an index of each kind, whose file extends `View` and `Directory` by methods",
-    ),
-    (
-        "crates/state/src/directory/integrity",
-        "index mod records",
-        "a check runs its steps one by one, and the steps add to the check's report",
-    ),
-    (
-        "crates/state/src/rulebook",
-        "account facts limits names plugins sessions",
-        "facts of connections are indexed by kind, and each index is built from all facts",
-    ),
-    (
-        "crates/vault/src/oauth",
-        "form_post mod revoke start",
-        "`Flows` owns the revocations and form posts of its flows, whose files extend `Flows`",
->>>>>>> oauth1
     ),
     (
         "src/cli",
