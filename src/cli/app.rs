@@ -127,10 +127,7 @@ impl Add {
             (None, None) => return Err(Failure::usage("name a provider, or --template ID")),
         };
         let mut secrets = self.secrets.read()?;
-        let named = self.auth.as_deref();
-        let method = provider.auth.iter().find(|it| named.is_some_and(|named| it.id == named));
-        let [id_word, secret_word] =
-            method.map_or(["client id", "client secret"], AuthView::client_words);
+        let [id_word, secret_word] = client_words(&provider, self.auth.as_deref());
         let mut id = None;
         let client_id = match self.client_id {
             Some(client_id) => client_id,
@@ -144,7 +141,15 @@ impl Add {
             }
         };
         if !self.public && secrets.is_empty() {
-            secrets.insert("client_secret".to_owned(), client_secret(secret_word)?);
+            if !secret::can_ask() {
+                let failure = Failure::usage("the client secret is missing");
+                return Err(failure.hint(
+                    "--secret-stdin client_secret, --secret-file client_secret=PATH, or --public for \
+                     a client that has none",
+                ));
+            }
+            let typed = Typed::from_prompt(&format!("{secret_word} (not shown)"))?;
+            secrets.insert("client_secret".to_owned(), GivenSecret::Text(typed));
         }
         let mut new = self.given.to_json()?;
         for (key, value) in [
@@ -159,34 +164,32 @@ impl Add {
         new.extend(id.as_ref().map(|id| ("id".to_owned(), serde_json::json!(id))));
         let new = given::Request { rest: new, secrets: Some(secrets) };
         let text = |made: &Shown<App>| {
-            let keyward = global.keyward();
-            let (name, uri) = (&provider.name, &made.facts.redirect_uri);
-            let way = made.auth.as_ref().map(|auth| format!(" --auth {auth}")).unwrap_or_default();
+            let uri = &made.facts.redirect_uri;
             let register = match id {
                 Some(_) => String::new(),
-                None => {
-                    format!("register this redirect URI at {name}, exactly as it is:\n  {uri}\n")
-                }
+                None => format!(
+                    "register this redirect URI at {}, exactly as it is:\n  {uri}\n",
+                    provider.name
+                ),
             };
-            format!(
-                "app {} added ({})\n{register}connect an account: {keyward} connect {}{way}\n",
-                made.name, made.id, made.provider
-            )
+            added(&global.keyward(), made, &register)
         };
         asked.add::<App, Shown<App>>(&new, text).await
     }
 }
 
-/// Asks for the client secret, by the provider's word for it.
-fn client_secret(word: &str) -> Result<GivenSecret, Failure> {
-    if !secret::can_ask() {
-        let failure = Failure::usage("the client secret is missing");
-        return Err(failure.hint(
-            "--secret-stdin client_secret, --secret-file client_secret=PATH, or --public for a client \
-             that has none",
-        ));
-    }
-    Ok(GivenSecret::Text(Typed::from_prompt(&format!("{word} (not shown)"))?))
+/// What the service calls the client's id and secret.
+fn client_words(provider: &ProviderView, auth: Option<&str>) -> [&'static str; 2] {
+    let method = auth.and_then(|auth| provider.auth.iter().find(|it| it.id == auth));
+    method.map_or(["client id", "client secret"], AuthView::client_words)
+}
+
+fn added(keyward: &str, made: &Shown<App>, register: &str) -> String {
+    let (name, id, provider) = (&made.name, &made.id, &made.provider);
+    let way = made.auth.as_ref().map(|auth| format!(" --auth {auth}")).unwrap_or_default();
+    format!(
+        "app {name} added ({id})\n{register}connect an account: {keyward} connect {provider}{way}\n"
+    )
 }
 
 /// The provider that has it.
