@@ -121,7 +121,7 @@ const CIRCLES: &[(&str, &str, &str)] = &[
     ),
     (
         "crates/vault/src/oauth",
-        "form_post mod revoke start",
+        "form_post mod oauth1 revoke start",
         "`Flows` owns the revocations and form posts of its flows, whose files extend `Flows`",
     ),
     (
