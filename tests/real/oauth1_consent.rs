@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::issuer::{Issuer, Program};
 use crate::support::authorization::{AUTH_HOST, query};
-use crate::support::browser::Browser;
+use crate::support::browser::{Browser, onward};
 use crate::support::canary::Canary;
 use crate::support::install::Install;
 use crate::support::oauth::AGENT;
@@ -341,6 +341,58 @@ async fn a_reconnect_with_another_account_waits_for_a_decision() {
     world.ask("GET /1.1/me").await;
     let used = |world: &World| world.issuer.log("api").last().map(|it| it["token"].clone());
     assert_eq!(used(&world), Some(json!(first)), "the old token works on");
+    world.finish().await;
+}
+
+/// The address to which the form of a link's page is sent.
+fn form_of(page: &Message) -> String {
+    let text = page.text();
+    let (_, rest) = text.split_once("<form method=\"post\" action=\"").expect("a form");
+    let query = rest.split('"').next().expect("an address").replace("&amp;", "&");
+    format!("/connect/session{query}")
+}
+
+/// A link of the platform: the person declines once, and the cookie of another link ends no consent.
+#[tokio::test]
+async fn an_end_user_connects_by_a_link() {
+    let mut world = World::with("", |plan| plan.top("connect: { return_urls: [] }")).await;
+    world.api("POST", "/users", &json!({ "name": "auth0|5f7c", "role": "end_user" })).await;
+    let spec = json!({ "user": "auth0|5f7c", "providers": ["one"] });
+    let link = world.api("POST", "/connect-sessions", &spec).await;
+    let other = world.api("POST", "/connect-sessions", &spec).await;
+    let url = |link: &Value| link["url"].as_str().expect("text").to_owned();
+    for link in [&link, &other] {
+        let token = url(link).rsplit('/').next().expect("a token").to_owned();
+        world.lab.guard(Canary::of(token));
+    }
+    let (mut browser, mut stranger) =
+        (Browser::new(&world.lab.gateway), Browser::new(&world.lab.gateway));
+    for (browser, link) in [(&mut browser, &link), (&mut stranger, &other)] {
+        browser.get(&url(link)).await;
+        assert_eq!(browser.post(&url(link)).await.head.status(), 303);
+    }
+    let chosen = "/connect/session?step=choose";
+    let page = browser.get(chosen).await;
+    let at_service = onward(&browser.post(&form_of(&page)).await);
+    let refused = stranger.get(&world.pressed("authorize", &at_service)).await;
+    assert_eq!(refused.head.status(), 403, "{}", refused.text());
+
+    for (button, words) in [("deny", "The consent was declined"), ("authorize", "is connected")] {
+        let page = browser.get(chosen).await;
+        let at_service = onward(&browser.post(&form_of(&page)).await);
+        let back = browser.get(&world.pressed(button, &at_service)).await;
+        assert_eq!(back.head.status(), 303, "{}", back.text());
+        let shown = browser.get("/connect/session").await;
+        assert!(shown.text().contains(words), "{}", shown.text());
+    }
+    let id = link["id"].as_str().expect("an id");
+    let done = world.api("GET", &format!("/connect-sessions/{id}"), &Value::Null).await;
+    assert_eq!(done["state"], "completed", "{done}");
+    let all = world.api("GET", "/connections?provider=one", &Value::Null).await;
+    let all = all["items"].as_array().expect("a list");
+    assert_eq!(all.len(), 1, "no draft is left: {all:?}");
+    assert_eq!((&all[0]["state"], &all[0]["account"]), (&json!("active"), &json!("alice")));
+    assert_eq!(world.tokens().len(), 1);
     world.finish().await;
 }
 
