@@ -90,14 +90,22 @@ struct Start {
     asks: bool,
 }
 
+/// What a connection is made with.
+#[derive(Clone, Copy)]
+pub(super) struct ConnectContext<'a> {
+    pub(super) global: &'a Global,
+    pub(super) client: &'a Client,
+    /// How a consent is followed.
+    pub(super) how: &'a consent::How,
+    /// Whether a key is tested at the provider.
+    pub(super) tests: bool,
+}
+
 /// The context of the following steps.
 pub(super) struct Walk<'a> {
-    global: &'a Global,
-    client: &'a Client,
+    context: ConnectContext<'a>,
     /// The agent to bind; `None` if no agent is bound yet.
     agent: Option<&'a str>,
-    how: &'a consent::How,
-    tests: bool,
     /// Whether there is a terminal to ask on.
     asks: bool,
     /// Whether the connection becomes the agent's default.
@@ -193,8 +201,8 @@ impl Args {
         let taken = taken.items.into_iter().map(|one| one.spec.name).collect();
         let way = if asks { Way::Asking } else { Way::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };
-        let (tests, how) = (!self.no_test, &self.how);
-        let mut walk = Walk::new((global, client), Some(&self.agent), how, (tests, asks))?;
+        let context = ConnectContext { global, client, how: &self.how, tests: !self.no_test };
+        let mut walk = Walk::new(context, Some(&self.agent), asks)?;
         walk.default = self.default;
         let connected = Box::pin(walk.until_connected(&questions, agent.as_ref())).await?;
         output::show(global.json, &connected, |connected| {
@@ -204,22 +212,21 @@ impl Args {
 }
 
 impl<'a> Walk<'a> {
-    /// From here on, a signal rolls back the created resources before the process ends. `tests`: test the key
-    /// at the provider; `asks`: there is a terminal to ask on.
+    /// From here on, a signal rolls back the created resources before the process ends. `asks`: there is a terminal to ask
+    /// on.
     ///
     /// # Errors
     /// When signals cannot be waited for.
     pub(super) fn new(
-        (global, client): (&'a Global, &'a Client),
+        context: ConnectContext<'a>,
         agent: Option<&'a str>,
-        how: &'a consent::How,
-        (tests, asks): (bool, bool),
+        asks: bool,
     ) -> Result<Self, Failure> {
         let interrupt = signal(SignalKind::interrupt());
         let interrupt =
             interrupt.map_err(|error| Failure::failed("cannot wait for SIGINT", &error))?;
         let (default, again) = (false, None);
-        Ok(Self { global, client, agent, how, tests, asks, default, interrupt, again })
+        Ok(Self { context, agent, asks, default, interrupt, again })
     }
 
     /// Stores, tests and binds, and repeats this until the user accepts the result.
@@ -232,7 +239,7 @@ impl<'a> Walk<'a> {
         agent: Option<&Shown<Agent>>,
     ) -> Result<Connected, Failure> {
         let mut named = questions.named()?;
-        named.app = registration::app(self.client, questions, &named.auth).await?;
+        named.app = registration::app(self.context.client, questions, &named.auth).await?;
         let consents = named.auth.consents && !questions.gives_tokens();
         self.again = consents.then(|| self.again(questions, &named));
         loop {
@@ -242,9 +249,9 @@ impl<'a> Walk<'a> {
             let mut made = Made::default();
             match Box::pin(self.connected(new, agent, &mut made)).await {
                 Ok(Some(connected)) => return Ok(connected),
-                Ok(None) => made.undo(self.client).await?,
+                Ok(None) => made.undo(self.context.client).await?,
                 Err(failure) => {
-                    made.undo(self.client).await?;
+                    made.undo(self.context.client).await?;
                     if !self.asks || failure.exit() != Exit::Failed {
                         return Err(failure);
                     }
@@ -273,7 +280,7 @@ impl<'a> Walk<'a> {
         made: &mut Made,
     ) -> Result<Option<Connected>, Failure> {
         let environment = new.environment.clone();
-        let added: ConnectionMade = self.client.post("/api/v1/connections", &new).await?;
+        let added: ConnectionMade = self.context.client.post("/api/v1/connections", &new).await?;
         made.connection = Some(added.connection.id.clone());
         let connection = match (self.consented(added).await, &self.again) {
             (Err(failure), Some(again)) => {
@@ -293,13 +300,13 @@ impl<'a> Walk<'a> {
         }
         if agent.is_none() {
             let new = serde_json::json!({"name": name, "environment": environment});
-            let agent: Shown<Agent> = self.client.post("/api/v1/agents", &new).await?;
+            let agent: Shown<Agent> = self.context.client.post("/api/v1/agents", &new).await?;
             made.agent = Some(agent.id);
         }
         let at = format!("/api/v1/agents/{}/bindings", segment(&name));
         let default = self.default || self.asks && becomes_default(agent, &connection)?;
         let new = serde_json::json!({"connection": connection.id, "default": default});
-        let binding = Some(self.client.post(&at, &new).await?);
+        let binding = Some(self.context.client.post(&at, &new).await?);
         Ok(Some(Connected { connection, test, agent: name, binding, run }))
     }
 
@@ -313,7 +320,7 @@ impl<'a> Walk<'a> {
             return Ok(connection);
         }
         let at = format!("{}/resume", path(connection.id.as_str()));
-        self.client.post(&at, &serde_json::json!({})).await
+        self.context.client.post(&at, &serde_json::json!({})).await
     }
 
     /// Waits for the consent, where one is needed.
@@ -321,21 +328,21 @@ impl<'a> Walk<'a> {
         tokio::select! {
             biased;
             _ = self.interrupt.recv() => return Err(terminal::interrupted()),
-            ended = consent::follow(self.global, self.client, &added, self.how) => ended?,
+            ended = consent::follow(self.context.global, self.context.client, &added, self.context.how) => ended?,
         };
-        self.client.get(&path(added.connection.id.as_str())).await
+        self.context.client.get(&path(added.connection.id.as_str())).await
     }
 
     /// Tests until the provider accepts the key or the user stops.
     async fn judged(&mut self, connection: &Shown<Connection>) -> Result<Judged, Failure> {
-        if !self.tests {
+        if !self.context.tests {
             return Ok(Judged::Keep(None));
         }
         loop {
             let found = tokio::select! {
                 biased;
                 _ = self.interrupt.recv() => return Err(terminal::interrupted()),
-                found = test::ask(self.client, &connection.name) => found?,
+                found = test::ask(self.context.client, &connection.name) => found?,
             };
             match found.outcome {
                 TestOutcome::Ok | TestOutcome::NoTest => {
@@ -344,11 +351,11 @@ impl<'a> Walk<'a> {
                 _ if !self.asks => {
                     let kept = "nothing was stored; --no-test stores the key without a test";
                     let hint = format!("{}; {kept}", remedy(&found));
-                    return Err(test::failure(self.global, found).hint(hint));
+                    return Err(test::failure(self.context.global, found).hint(hint));
                 }
                 _ => {}
             }
-            let failure = test::failure(self.global, found.clone()).hint(remedy(&found));
+            let failure = test::failure(self.context.global, found.clone()).hint(remedy(&found));
             output::note(failure.to_string().trim_end());
             let ways = ["test it again", "enter another key", "keep it anyway", "discard it"];
             match questions::choose("now", &ways)? {
@@ -363,7 +370,7 @@ impl<'a> Walk<'a> {
     /// The command that repeats the consent.
     fn again(&self, questions: &Questions, named: &Named) -> String {
         let provider = &questions.provider;
-        let mut line = format!("{} connect {}", self.global.keyward(), provider.id);
+        let mut line = format!("{} connect {}", self.context.global.keyward(), provider.id);
         let mut add = |option: &str, value: &str| line.push_str(&format!(" {option} {value}"));
         if provider.auth.first().is_none_or(|first| first.id != named.auth.id) {
             add("--auth", &named.auth.id);
@@ -392,7 +399,7 @@ impl<'a> Walk<'a> {
             Some(url) if !url.contains('…') => format!("curl {url}"),
             _ => "PROGRAM".to_owned(),
         };
-        format!("{} run {agent}-- {program}", self.global.keyward())
+        format!("{} run {agent}-- {program}", self.context.global.keyward())
     }
 }
 

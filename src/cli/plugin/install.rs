@@ -13,7 +13,7 @@ use super::{file, summary};
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::connect::made::Made;
-use crate::cli::connect::{self, questions};
+use crate::cli::connect::{self, ConnectContext, questions};
 use crate::cli::connection::shape::Shapes;
 use crate::cli::environment::DEFAULT_AGENT;
 use crate::cli::failure::{Exit, Failure};
@@ -62,39 +62,37 @@ pub(crate) struct Install {
 const IN_PLUGINS: &str =
     "declare the plugin under `plugins:` there, or name another agent with --agent";
 
-/// What is known before the first question.
-struct Before {
+/// An installation under way.
+struct Installation {
     manifest: Manifest,
     agent: Option<Shown<Agent>>,
+    /// The version that the agent has.
     installed: Option<PluginView>,
+    choices: Choices,
 }
 
-/// What is to be in each slot.
-#[derive(Default)]
-struct Choices {
-    /// Names or ids of connections; `None`: the slot is emptied.
-    slots: BTreeMap<String, Option<String>>,
-}
+/// What is to be in each slot: names or ids of connections; `None`: the slot is emptied.
+type Choices = BTreeMap<String, Option<String>>;
 
 impl Install {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open_to_send(global).await?;
         let shapes = Shapes::load(&client).await?;
-        let before = self.before(&client, &shapes).await?;
-        let mut choices = self.given(&before.manifest)?;
-        let asked = before.asked(&choices);
-        let asks = secret::can_ask();
-        let plugin = match asks {
-            true => {
-                let walk = self.walk(global, &client, (&before, &mut choices, &asked), shapes);
-                Box::pin(walk).await
-            }
-            false => self.by_options(&client, (&before, &choices, &asked)).await,
+        let mut installation = self.installation(&client, &shapes).await?;
+        let plugin = match secret::can_ask() {
+            true => Box::pin(self.walk(global, &client, &mut installation, shapes)).await,
+            false => self.by_options(&client, &installation).await,
         }?;
-        output::show(global.json, &plugin, |plugin| told(global, plugin, before.installed.as_ref()))
+        let before = installation.installed.as_ref();
+        output::show(global.json, &plugin, |plugin| told(global, plugin, before))
     }
 
-    async fn before(&self, client: &Client, shapes: &Shapes) -> Result<Before, Failure> {
+    /// What is known before the first question.
+    async fn installation(
+        &self,
+        client: &Client,
+        shapes: &Shapes,
+    ) -> Result<Installation, Failure> {
         let providers: Vec<_> = shapes.providers().iter().map(|it| it.id.as_str()).collect();
         let manifest = file::read(&self.file, &providers)?;
         let agent = connect::agent(client, &self.agent, IN_PLUGINS).await?;
@@ -110,7 +108,8 @@ impl Install {
             return Err(Failure::new(Exit::Failed, message)
                 .hint("change it, or its manifest, under `plugins:` there"));
         }
-        Ok(Before { manifest, agent, installed })
+        let choices = self.given(&manifest)?;
+        Ok(Installation { manifest, agent, installed, choices })
     }
 
     /// The options, as far as they fit the manifest.
@@ -118,14 +117,14 @@ impl Install {
         let mut choices = Choices::default();
         for (slot, connection) in unique(self.slots.clone())? {
             known(manifest, &slot)?;
-            choices.slots.insert(slot, Some(connection));
+            choices.insert(slot, Some(connection));
         }
         for name in &self.skip {
             if known(manifest, name)?.required {
                 let message = format!("slot `{name}` is required and cannot be skipped");
                 return Err(Failure::usage(message).hint(format!("--slot {name}=CONNECTION")));
             }
-            if choices.slots.insert(name.clone(), None).is_some() {
+            if choices.insert(name.clone(), None).is_some() {
                 return Err(Failure::usage(format!("slot `{name}` is given twice")));
             }
         }
@@ -135,50 +134,49 @@ impl Install {
     async fn by_options(
         &self,
         client: &Client,
-        (before, choices, asked): (&Before, &Choices, &[&Slot]),
+        installation: &Installation,
     ) -> Result<PluginView, Failure> {
-        let connections = connections(client).await?;
+        let (asked, connections) = (installation.asked(), connections(client).await?);
         if !asked.is_empty() {
-            return Err(lacking(asked, &connections));
+            return Err(lacking(&asked, &connections));
         }
-        let slots = before.chosen(choices, &connections)?;
-        output::note(&before.reach(&self.agent, &slots));
-        if !self.yes && before.changes(choices) {
+        let slots = installation.chosen(&connections)?;
+        output::note(&installation.reach(&self.agent, &slots));
+        if !self.yes && installation.changes() {
             return Err(Failure::usage("nobody can be asked here whether this is wanted")
                 .hint("agree to it with --yes"));
         }
-        self.commit(client, (before, choices)).await
+        self.commit(client, installation).await
     }
 
     async fn walk(
         &self,
         global: &Global,
         client: &Client,
-        (before, choices, asked): (&Before, &mut Choices, &[&Slot]),
+        installation: &mut Installation,
         shapes: Shapes,
     ) -> Result<PluginView, Failure> {
-        output::note(&before.heading(asked.len()));
+        let asked = installation.asked();
+        output::note(&installation.heading(asked.len()));
         let mut made = BTreeSet::new();
         let walked = async {
-            let mut walk = Walk::new(
-                (global, client, &self.how),
-                (before.agent.as_ref(), !self.no_test),
-                shapes,
-                &mut made,
-            );
-            for (place, slot) in asked.iter().enumerate() {
-                let chosen = Box::pin(walk.slot(slot, (place + 1, asked.len()))).await?;
-                choices.slots.insert(slot.slot.clone(), chosen);
+            let context = ConnectContext { global, client, how: &self.how, tests: !self.no_test };
+            let environment = installation.agent.as_ref().and_then(|it| it.environment.clone());
+            let mut walk = Walk::new(context, environment, shapes, &mut made);
+            for (index, slot) in asked.iter().enumerate() {
+                let position = format!("{} of {}", index + 1, asked.len());
+                let chosen = Box::pin(walk.slot(slot, &position)).await?;
+                installation.choices.insert(slot.slot.clone(), chosen);
             }
-            let slots = before.chosen(choices, &connections(client).await?)?;
-            output::note(&before.reach(&self.agent, &slots));
-            if !self.yes && before.changes(choices) {
+            let slots = installation.chosen(&connections(client).await?)?;
+            output::note(&installation.reach(&self.agent, &slots));
+            if !self.yes && installation.changes() {
                 let ways = ["install it", "stop"];
                 if questions::choose("what it will reach is listed above", &ways)? == 1 {
                     return Err(Failure::new(Exit::Interrupted, "stopped"));
                 }
             }
-            self.commit(client, (before, choices)).await
+            self.commit(client, installation).await
         };
         let walked = walked.await;
         walked.map_err(|failure| kept(failure, &made))
@@ -188,15 +186,16 @@ impl Install {
     async fn commit(
         &self,
         client: &Client,
-        (before, choices): (&Before, &Choices),
+        installation: &Installation,
     ) -> Result<PluginView, Failure> {
-        if let Some(installed) = &before.installed {
-            let manifest = Some(before.manifest.clone());
-            let patch = PluginChange { manifest, slots: references(choices.slots.clone()) };
+        let slots = references(installation.choices.clone());
+        if let Some(installed) = &installation.installed {
+            let manifest = Some(installation.manifest.clone());
+            let patch = PluginChange { manifest, slots };
             return client.patch(&format!("/api/v1/plugins/{}", installed.id), &patch).await;
         }
         let mut made = Made::default();
-        let agent = match &before.agent {
+        let agent = match &installation.agent {
             Some(agent) => agent.id.to_string(),
             None => {
                 let new = serde_json::json!({ "name": self.agent });
@@ -205,11 +204,13 @@ impl Install {
                 agent.id.to_string()
             }
         };
-        let slots = references(choices.slots.clone()).into_iter();
         let spec = PluginSpec {
-            manifest: before.manifest.clone(),
+            manifest: installation.manifest.clone(),
             agent: Reference::new(&agent),
-            slots: slots.filter_map(|(slot, connection)| Some((slot, connection?))).collect(),
+            slots: slots
+                .into_iter()
+                .filter_map(|(slot, connection)| Some((slot, connection?)))
+                .collect(),
         };
         let installed = client.post("/api/v1/plugins", &spec).await;
         if installed.is_err() {
@@ -219,16 +220,16 @@ impl Install {
     }
 }
 
-impl Before {
+impl Installation {
     /// The slots that are still to be chosen for: what an installed version has stays, and so does what
     /// it was left without.
-    fn asked(&self, choices: &Choices) -> Vec<&Slot> {
+    fn asked(&self) -> Vec<Slot> {
         let is_new = |slot: &&Slot| {
             let before = self.installed_slot(slot);
             before.is_none_or(|before| slot.required && before.connection.is_none())
         };
         let open = self.manifest.connections.iter().filter(is_new);
-        open.filter(|slot| !choices.slots.contains_key(&slot.slot)).collect()
+        open.filter(|slot| !self.choices.contains_key(&slot.slot)).cloned().collect()
     }
 
     /// The slot of the installed version, where it asks for the same kind of account.
@@ -238,7 +239,7 @@ impl Before {
     }
 
     /// Whether it is anything but what is installed.
-    fn changes(&self, choices: &Choices) -> bool {
+    fn changes(&self) -> bool {
         let Some(installed) = &self.installed else { return true };
         let same = installed.slots.len() == self.manifest.connections.len()
             && installed.slots.iter().zip(&self.manifest.connections).all(|(a, b)| {
@@ -246,18 +247,14 @@ impl Before {
                     && (&a.scopes, &a.methods) == (&b.scopes, &b.methods)
                     && (&a.paths, &a.allow) == (&b.paths, &b.allow)
             });
-        !same || !choices.slots.is_empty()
+        !same || !self.choices.is_empty()
     }
 
     /// What will be in each slot.
-    fn chosen(
-        &self,
-        choices: &Choices,
-        connections: &[Shown<Connection>],
-    ) -> Result<Vec<SlotView>, Failure> {
+    fn chosen(&self, connections: &[Shown<Connection>]) -> Result<Vec<SlotView>, Failure> {
         let each = self.manifest.connections.iter().map(|slot| {
             let id = |it: &SlotView| it.connection.as_ref().map(|it| it.id.to_string());
-            let wanted = match choices.slots.get(&slot.slot) {
+            let wanted = match self.choices.get(&slot.slot) {
                 Some(choice) => choice.clone(),
                 None => self.installed_slot(slot).and_then(id),
             };
@@ -360,8 +357,8 @@ fn known<'a>(manifest: &'a Manifest, name: &str) -> Result<&'a Slot, Failure> {
 }
 
 /// Every slot without a choice, with what could be chosen.
-fn lacking(asked: &[&Slot], connections: &[Shown<Connection>]) -> Failure {
-    let line = |slot: &&Slot| {
+fn lacking(asked: &[Slot], connections: &[Shown<Connection>]) -> Failure {
+    let line = |slot: &Slot| {
         let fitting = connections.iter().filter(|it| it.provider == slot.provider);
         let fitting: Vec<_> = fitting.map(|it| it.name.as_str()).collect();
         let what = match fitting[..] {
@@ -371,7 +368,7 @@ fn lacking(asked: &[&Slot], connections: &[Shown<Connection>]) -> Failure {
         let kind = if slot.required { "required" } else { "optional" };
         format!("slot `{}` ({}, {kind}) has no connection; {what}", slot.slot, slot.title())
     };
-    let (first, skippable) = (asked[0], asked.iter().any(|slot| !slot.required));
+    let (first, skippable) = (&asked[0], asked.iter().any(|slot| !slot.required));
     let skip = if skippable { ", or leave an optional one empty: --skip SLOT" } else { "" };
     Failure::several(asked.iter().map(line).collect())
         .with(Exit::Usage)

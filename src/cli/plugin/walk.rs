@@ -4,26 +4,22 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::reconnect;
-use crate::cli::client::Client;
 use crate::cli::connect::questions::{self, Questions, Way};
+use crate::cli::connect::{self, ConnectContext};
 use crate::cli::connection::options::Options;
 use crate::cli::connection::shape::Shapes;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::settings::Global;
-use crate::cli::{connect, consent, output, terminal};
+use crate::cli::{output, terminal};
 use keyward_api::wire::ProviderView;
-use keyward_model::{Agent, Connection, Shown};
+use keyward_model::{Connection, Shown};
 use keyward_rules::provider::scope_words::worded_scopes;
 use keyward_state::directory::{ConnectionState, Renewal, Slot};
 
 /// A walk under way.
 pub(super) struct Walk<'a> {
-    global: &'a Global,
-    client: &'a Client,
-    how: &'a consent::How,
+    context: ConnectContext<'a>,
     /// Connections of another environment than the agent's do not fit.
     environment: Option<String>,
-    tests: bool,
     shapes: Shapes,
     /// Names of connections that it made.
     made: &'a mut BTreeSet<String>,
@@ -37,28 +33,27 @@ enum Choice {
 }
 
 impl<'a> Walk<'a> {
-    /// A walk for an agent; `tests`: providers are asked whether they take new keys.
+    /// A walk for an agent of this environment.
     pub(super) fn new(
-        (global, client, how): (&'a Global, &'a Client, &'a consent::How),
-        (agent, tests): (Option<&Shown<Agent>>, bool),
+        context: ConnectContext<'a>,
+        environment: Option<String>,
         shapes: Shapes,
         made: &'a mut BTreeSet<String>,
     ) -> Self {
-        let environment = agent.and_then(|agent| agent.environment.clone());
-        Self { global, client, how, environment, tests, shapes, made }
+        Self { context, environment, shapes, made }
     }
 
-    /// What is to be in the slot: a connection's id, or nothing.
+    /// What is to be in the slot: a connection's id, or nothing. `position`: `2 of 3`.
     ///
     /// # Errors
     /// When the person ends it, or the gateway cannot be asked.
     pub(super) async fn slot(
         &mut self,
         slot: &Slot,
-        (place, count): (usize, usize),
+        position: &str,
     ) -> Result<Option<String>, Failure> {
         let provider = self.provider(slot)?;
-        output::note(&described(slot, &provider, (place, count)));
+        output::note(&described(slot, &provider, position));
         loop {
             let fitting = self.fitting(slot).await?;
             match choice(slot, &provider, fitting)? {
@@ -82,7 +77,7 @@ impl<'a> Walk<'a> {
 
     /// The connections that may be in the slot.
     async fn fitting(&self, slot: &Slot) -> Result<Vec<Shown<Connection>>, Failure> {
-        let all = self.client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
+        let all = self.context.client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
         let is_near = |it: &Shown<Connection>| match (&it.environment, &self.environment) {
             (Some(its), Some(ours)) => its == ours,
             _ => true,
@@ -97,7 +92,8 @@ impl<'a> Walk<'a> {
         let missing = slot.scopes.iter().filter(|it| !granted.is_empty() && !granted.contains(it));
         let missing: Vec<_> = missing.cloned().collect();
         let name = &connection.name;
-        let remedy = connection.facts.remedy.as_deref().map(|remedy| self.global.remedy(remedy));
+        let remedy =
+            connection.facts.remedy.as_deref().map(|remedy| self.context.global.remedy(remedy));
         let remedy = remedy.map(|remedy| format!(": {remedy}")).unwrap_or_default();
         match &connection.facts.state {
             ConnectionState::Broken { .. } | ConnectionState::Draft { .. } => {
@@ -120,7 +116,8 @@ impl<'a> Walk<'a> {
             0 => Ok(true),
             1 => Ok(false),
             _ => {
-                reconnect::reconnect(self.global, self.client, name, missing, self.how).await?;
+                let ConnectContext { global, client, how, .. } = self.context;
+                reconnect::reconnect(global, client, name, missing, how).await?;
                 Ok(true)
             }
         }
@@ -128,15 +125,15 @@ impl<'a> Walk<'a> {
 
     /// A new connection, by consent or by key, as `connect` makes them.
     async fn connected(&mut self, slot: &Slot, provider: ProviderView) -> Result<String, Failure> {
-        let taken = self.client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
+        let taken =
+            self.context.client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
         let taken: HashSet<_> = taken.items.into_iter().map(|one| one.spec.name).collect();
         let mut options = Options::default();
         options.scopes.clone_from(&slot.scopes);
         options.environment.clone_from(&self.environment);
-        let shapes = Shapes::load(self.client).await?;
+        let shapes = Shapes::load(self.context.client).await?;
         let questions = Questions { options, provider, shapes, taken, way: Way::Asking };
-        let asks = (self.tests, true);
-        let mut walk = connect::Walk::new((self.global, self.client), None, self.how, asks)?;
+        let mut walk = connect::Walk::new(self.context, None, true)?;
         let connected = Box::pin(walk.until_connected(&questions, None)).await?;
         let (id, name) = (connected.connection.id, connected.connection.spec.name);
         output::note(&format!("connection {name} added ({id})"));
@@ -183,9 +180,9 @@ fn line(connection: &Shown<Connection>) -> String {
     }
 }
 
-fn described(slot: &Slot, provider: &ProviderView, (place, count): (usize, usize)) -> String {
+fn described(slot: &Slot, provider: &ProviderView, position: &str) -> String {
     let kind = if slot.required { "required" } else { "optional" };
-    let mut text = format!("\n{place} of {count}: {} ({}, {kind})", slot.title(), provider.name);
+    let mut text = format!("\n{position}: {} ({}, {kind})", slot.title(), provider.name);
     if let Some(help) = &slot.help {
         text += &format!("\n  {help}");
     }
