@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::plan::planning::TOKEN_LABEL;
 use super::plan::step::{Action, Plan, Step, Work};
 use super::plan::{
-    AgentChange, AgentWork, AppWork, ConnectionWork, Declarable, Freed, Given, HookWork,
+    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, Freed, HookWork,
     NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
 };
 use crate::config::Use;
@@ -241,9 +241,11 @@ impl Target<'_> {
         let app = app.map(|name| self.app_named(&new.org, &name)).transpose()?;
         new.spec.app = app.map(Reference::Id);
         match given {
-            Given::Fields(fields) => drop(self.vault.add(new, fields).await?),
-            Given::Consent => drop(self.vault.add_draft(new).await?),
-            Given::Unread(record) => drop(self.directory().add_connection(*record).await?),
+            ConnectionInput::Fields(fields) => drop(self.vault.add(new, fields).await?),
+            ConnectionInput::Consent => drop(self.vault.add_draft(new).await?),
+            ConnectionInput::Unread(record) => {
+                drop(self.directory().add_connection(*record).await?)
+            }
         }
         Ok(())
     }

@@ -190,12 +190,12 @@ impl Services {
             opened.rulebook(config, Vec::new())
         });
         let rulebook = rulebook.map_err(all)?;
-        opened.finish(config, Place::at_rest(config), rulebook)
+        opened.finish(config, ServingInputs::at_rest(config), rulebook)
     }
 }
 
 /// What services need of the process: its listeners, and what it has read.
-struct Place {
+struct ServingInputs {
     own: Vec<SocketAddr>,
     public_url: String,
     /// The base of the URLs of hooks, if they have a listener of their own.
@@ -204,7 +204,7 @@ struct Place {
     client_secret: Option<Secret>,
 }
 
-impl Place {
+impl ServingInputs {
     /// Of a process without listeners.
     fn at_rest(config: &Config) -> Self {
         Self {
@@ -347,7 +347,7 @@ impl Opened {
         let public_url = public_url(config, bound.admin_addr);
         let hooks_url = bound.hooks.as_ref().map(|hooks| hooks.url.clone());
         let own = bound.own_addrs();
-        let place = Place { own, public_url, hooks_url, client_secret };
+        let place = ServingInputs { own, public_url, hooks_url, client_secret };
         self.finish(config, place, rulebook)
     }
 
@@ -398,10 +398,10 @@ impl Opened {
     fn finish(
         self,
         config: &Config,
-        place: Place,
+        place: ServingInputs,
         rulebook: Rulebook,
     ) -> anyhow::Result<Arc<Services>> {
-        let Place { own, public_url, hooks_url, client_secret } = place;
+        let ServingInputs { own, public_url, hooks_url, client_secret } = place;
         let dialler = Arc::new(dialler(config, own));
         let caller = Arc::new(HttpClient::new(dialler.clone(), trusted(config)?));
         self.events.use_client(caller.clone());

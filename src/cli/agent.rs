@@ -16,7 +16,7 @@ use super::confirm::Removal;
 use super::environment::placeholders;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Asked, Column, Columns, path};
+use super::resource::{Column, Columns, ResourceContext, path};
 use super::settings::{Global, quoted};
 use super::table::{Layout, fields, moment, pairs};
 use super::whose::{Seen, To, owner_of};
@@ -160,7 +160,7 @@ struct Added {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
-        let asked = Asked { global, client: &client };
+        let asked = ResourceContext { global, client: &client };
         match self {
             Self::Add(add) => add.run(global, &client).await,
             Self::List { q } => asked.list::<Agent>(q.as_deref()).await,

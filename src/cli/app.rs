@@ -5,7 +5,7 @@ mod given;
 
 use clap::{Args, Subcommand};
 
-use self::given::{Given, GivenSecret, Secrets};
+use self::given::{AppArguments, GivenSecret, Secrets};
 use super::client::Client;
 use super::confirm::Removal;
 use super::connect::registration;
@@ -13,7 +13,7 @@ use super::connection::references;
 use super::failure::Failure;
 use super::output;
 use super::provider;
-use super::resource::{Asked, Column, Columns, details, path};
+use super::resource::{Column, Columns, ResourceContext, details, path};
 use super::secret::{self, Typed};
 use super::settings::Global;
 use super::table::{moment, pairs};
@@ -80,7 +80,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     secrets: Secrets,
     #[command(flatten)]
-    given: Given,
+    given: AppArguments,
 }
 
 #[derive(Debug, Args)]
@@ -99,12 +99,12 @@ pub(crate) struct Set {
     #[command(flatten)]
     secrets: Secrets,
     #[command(flatten)]
-    given: Given,
+    given: AppArguments,
 }
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let asked = Asked { global, client: &Client::open(global).await? };
+        let asked = ResourceContext { global, client: &Client::open(global).await? };
         match self {
             Self::Add(add) => add.run(&asked).await,
             Self::Set(set) => set.run(&asked).await,
@@ -119,8 +119,8 @@ impl Command {
 }
 
 impl Add {
-    async fn run(self, asked: &Asked<'_>) -> Result<(), Failure> {
-        let Asked { global, client } = asked;
+    async fn run(self, asked: &ResourceContext<'_>) -> Result<(), Failure> {
+        let ResourceContext { global, client } = asked;
         let provider = match (&self.provider, &self.template) {
             (Some(provider), _) => provider::of(client, provider).await?,
             (None, Some(template)) => with_template(client, template).await?,
@@ -224,7 +224,10 @@ async fn register(
 }
 
 impl Set {
-    async fn run(self, Asked { global, client }: &Asked<'_>) -> Result<(), Failure> {
+    async fn run(
+        self,
+        ResourceContext { global, client }: &ResourceContext<'_>,
+    ) -> Result<(), Failure> {
         let secrets = self.secrets.read()?;
         let secrets = (self.public || !secrets.is_empty()).then_some(secrets);
         let mut rest = self.given.patch(&self.clear)?;

@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::made::Made;
 use self::own_api::{KeyPlace, KeyPlaceArgs, OwnApi};
-use self::questions::{Named, Questions, Way};
+use self::questions::{FixedAnswers, Questions, Way};
 use self::tools::Tool;
 use super::client::{Client, segment};
 use super::connection::api_path::path;
@@ -368,7 +368,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The command that repeats the consent.
-    fn again(&self, questions: &Questions, named: &Named) -> String {
+    fn again(&self, questions: &Questions, named: &FixedAnswers) -> String {
         let provider = &questions.provider;
         let mut line = format!("{} connect {}", self.context.global.keyward(), provider.id);
         let mut add = |option: &str, value: &str| line.push_str(&format!(" {option} {value}"));

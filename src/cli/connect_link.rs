@@ -6,7 +6,7 @@ use super::agent::{pair, unique};
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Asked, Column, Columns, details, path};
+use super::resource::{Column, Columns, ResourceContext, details, path};
 use super::settings::Global;
 use super::table::moment;
 use keyward_model::{
@@ -85,7 +85,7 @@ struct New {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
-        let asked = Asked { global, client: &client };
+        let asked = ResourceContext { global, client: &client };
         match self.verb {
             None => self.new.run(global, &client).await,
             Some(Verb::List { q }) => asked.list::<ConnectSession>(q.as_deref()).await,

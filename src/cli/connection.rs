@@ -167,7 +167,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     said: about::Said,
     #[command(flatten)]
-    settings: settings::Given,
+    settings: settings::SettingArguments,
 }
 
 impl Command {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
-use super::resource::{Asked, Column, Columns};
+use super::resource::{Column, Columns, ResourceContext};
 use super::settings::Global;
 use super::table::moment;
 use keyward_model::{DatabaseListener, ListenerState, Shown};
@@ -84,7 +84,7 @@ struct Terms {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
-        let asked = Asked { global, client: &client };
+        let asked = ResourceContext { global, client: &client };
         match self {
             Self::Add(Add { name, at, terms }) => {
                 let mut new = terms.members();

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
-use super::resource::{Asked, Column, Columns};
+use super::resource::{Column, Columns, ResourceContext};
 use super::settings::Global;
 use keyward_model::{Honeytoken, HoneytokenSpec, Shown};
 
@@ -47,7 +47,7 @@ pub(crate) enum Command {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let asked = Asked { global, client: &Client::open(global).await? };
+        let asked = ResourceContext { global, client: &Client::open(global).await? };
         match self {
             Self::Add { name, provider, revoke } => {
                 let new = HoneytokenSpec { name, provider, revokes: revoke };

@@ -13,7 +13,7 @@ use super::client::{Client, segment};
 use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Asked, Column, Columns, path};
+use super::resource::{Column, Columns, ResourceContext, path};
 use super::secret::{Typed, can_ask};
 use super::settings::Global;
 use super::table::{Layout, Table, moment};
@@ -149,7 +149,7 @@ impl Command {
             return listen.run(global).await;
         }
         let client = Client::open(global).await?;
-        let asked = Asked { global, client: &client };
+        let asked = ResourceContext { global, client: &client };
         match self {
             Self::Add(add) => {
                 let new = add.read()?;

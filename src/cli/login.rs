@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Asked, Column, Columns, path};
+use super::resource::{Column, Columns, ResourceContext, path};
 use super::settings::Global;
 use super::table::moment;
 use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
@@ -49,7 +49,7 @@ impl Link {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
-        let asked = Asked { global, client: &client };
+        let asked = ResourceContext { global, client: &client };
         match self {
             Self::List { q } => asked.list::<Login>(q.as_deref()).await,
             Self::Revoke { id } => {

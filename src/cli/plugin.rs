@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use self::named::Named;
+use self::named::PluginArgument;
 use self::references::references;
 use self::standing::standing;
 use super::agent::{pair, unique};
@@ -43,7 +43,7 @@ pub(crate) enum Command {
         q: Option<String>,
     },
     /// show one: its slots, what is in them, what is missing
-    Show(Named),
+    Show(PluginArgument),
     /// read a manifest and tell what is wrong with it
     Check {
         /// the manifest, keyward-plugin.yaml
@@ -60,7 +60,7 @@ pub(crate) enum Command {
     /// remove one; its connections stay
     Remove {
         #[command(flatten)]
-        named: Named,
+        named: PluginArgument,
         #[command(flatten)]
         confirm: Confirm,
     },
@@ -69,7 +69,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Set {
     #[command(flatten)]
-    named: Named,
+    named: PluginArgument,
     /// the connection for a slot; may be given several times
     #[arg(long = "slot", value_name = "SLOT=CONNECTION", value_parser = pair)]
     slots: Vec<(String, String)>,

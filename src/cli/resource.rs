@@ -109,12 +109,12 @@ pub(crate) trait Columns: Resource {
 }
 
 /// A command of a resource, as a person gave it.
-pub(crate) struct Asked<'a> {
+pub(crate) struct ResourceContext<'a> {
     pub(crate) global: &'a Global,
     pub(crate) client: &'a Client,
 }
 
-impl Asked<'_> {
+impl ResourceContext<'_> {
     /// Adds one and prints the answer.
     pub(crate) async fn add<R: Resource, A: Serialize + DeserializeOwned>(
         &self,

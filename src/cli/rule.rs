@@ -12,7 +12,7 @@ use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
-use super::resource::Asked;
+use super::resource::ResourceContext;
 use super::resource::{Column, Columns, path};
 use super::settings::Global;
 use keyward_api::wire::List;
@@ -80,7 +80,7 @@ impl Command {
             return test::test(global, &file).await;
         }
         let client = Client::open(global).await?;
-        let asked = Asked { global, client: &client };
+        let asked = ResourceContext { global, client: &client };
         match self {
             Self::Add(add) => add.run(&asked).await,
             Self::List { q } => {
@@ -102,7 +102,7 @@ impl Command {
     }
 }
 
-async fn remove(asked: &Asked<'_>, removal: Removal) -> Result<(), Failure> {
+async fn remove(asked: &ResourceContext<'_>, removal: Removal) -> Result<(), Failure> {
     if removal.confirm.asks() {
         let rule: RuleShown = asked.client.get(&path::<Rule>(&removal.name)).await?;
         let lost = format!("{}; the rules after it decide", words::sentence(&rule));

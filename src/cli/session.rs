@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Asked, Column, Columns, details, path};
+use super::resource::{Column, Columns, ResourceContext, details, path};
 use super::settings::Global;
 use super::table::moment;
 use keyward_model::{Reference, Session, SessionGiven, SessionIssued, SessionSpec};
@@ -75,7 +75,7 @@ struct New {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
-        let asked = Asked { global, client: &client };
+        let asked = ResourceContext { global, client: &client };
         match self {
             Self::Add(add) => add.run(global, &client).await,
             Self::List { q } => asked.list::<Session>(q.as_deref()).await,

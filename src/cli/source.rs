@@ -14,7 +14,7 @@ use super::confirm::Removal;
 use super::connection::secrets::file;
 use super::failure::{Exit, Failure};
 use super::output;
-use super::resource::{Asked, Column, Columns, path};
+use super::resource::{Column, Columns, ResourceContext, path};
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Layout, Table};
@@ -124,7 +124,7 @@ impl Command {
             Self::Test { .. } => Client::open_to_send(global).await?,
             _ => Client::open(global).await?,
         };
-        let asked = Asked { global, client: &client };
+        let asked = ResourceContext { global, client: &client };
         match self {
             Self::Add(Add { name, kind, settings }) => {
                 let kind = kind.to_possible_value();
@@ -182,7 +182,11 @@ impl Settings {
     }
 }
 
-async fn test(asked: &Asked<'_>, name: &str, reference: Option<String>) -> Result<(), Failure> {
+async fn test(
+    asked: &ResourceContext<'_>,
+    name: &str,
+    reference: Option<String>,
+) -> Result<(), Failure> {
     let at = format!("{}/test", path::<Source>(name));
     let tested: SourceTested = asked.client.post(&at, &SourceTest { reference }).await?;
     let layout = output::layout(asked.global);

@@ -11,7 +11,7 @@ use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::personal;
-use super::resource::{Asked, Column, Columns, details, path};
+use super::resource::{Column, Columns, ResourceContext, details, path};
 use super::settings::Global;
 use super::table::{Layout, moment};
 use keyward_model::{Role, Shown, User, UserSpec};
@@ -114,7 +114,7 @@ impl From<RoleWord> for Role {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
-        let asked = Asked { global, client: &client };
+        let asked = ResourceContext { global, client: &client };
         match self {
             Self::Add(Add { name, role, email }) => {
                 let new = UserSpec { name, email, role: role.into(), paused: false };

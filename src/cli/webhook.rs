@@ -8,7 +8,7 @@ use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Asked, Column, Columns, path};
+use super::resource::{Column, Columns, ResourceContext, path};
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Layout, Table, moment};
@@ -121,7 +121,7 @@ impl NewKey {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open_to_send(global).await?;
-        let asked = Asked { global, client: &client };
+        let asked = ResourceContext { global, client: &client };
         match self {
             Self::Add(Add { url, name, events, key_stdin }) => {
                 let new = New { name, url, events, key: NewKey::read(key_stdin)? };

@@ -21,7 +21,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_vault::oauth::{
-    CallbackRequest, Cookies, FORM_BYTES_MAX, FlowState, Flows, Offer, Refusal,
+    CallbackRefusal, CallbackRequest, Cookies, FORM_BYTES_MAX, FlowState, Flows, Offer,
 };
 
 /// Fetch Metadata: the field in which a browser states the origin of its request.
@@ -77,7 +77,7 @@ async fn begin(
     };
     let visit = Visit(&headers);
     if !visit.is_of_our_page(&admin.deps().public_url) {
-        return refused(&Refusal::OtherBrowser);
+        return refused(&CallbackRefusal::OtherBrowser);
     }
     let org = org_of(&ticket).0;
     let offer = match flows.offer(&org, &ticket).await {
@@ -86,7 +86,7 @@ async fn begin(
     };
     let cookies = visit.cookies();
     let Some(session) = cookies.one(&flows.cookie(&offer.flow)) else {
-        return refused(&Refusal::OtherBrowser);
+        return refused(&CallbackRefusal::OtherBrowser);
     };
     match flows.begin(&org, &ticket, session).await {
         Ok(url) => {
@@ -129,7 +129,7 @@ async fn posted(
         return ApiError::Method.into_response();
     };
     let Some(form) = form(&admin, &headers, body).await else {
-        return refused(&Refusal::Malformed("it is no form of a provider"));
+        return refused(&CallbackRefusal::Malformed("it is no form of a provider"));
     };
     match flows.keep_posted(&org, &id, &form).await {
         Ok(handle) => HtmlPage::new("Back from the provider")
@@ -151,13 +151,13 @@ async fn goes_on(
         return ApiError::Method.into_response();
     }
     if !Visit(&headers).is_of_our_page(&admin.deps().public_url) {
-        return refused(&Refusal::OtherBrowser);
+        return refused(&CallbackRefusal::OtherBrowser);
     }
     let flows = match open(&admin) {
         Ok(flows) => flows,
         Err(page) => return *page,
     };
-    let Ok(id) = AppId::parse(&app) else { return refused(&Refusal::Over) };
+    let Ok(id) = AppId::parse(&app) else { return refused(&CallbackRefusal::Over) };
     match flows.take_posted(&org_of_app(&admin, &app), &id, &handle).await {
         Ok(form) => finished(&admin, &app, &form, &headers, "../../").await,
         Err(refusal) => refused(&refusal),
@@ -248,19 +248,19 @@ async fn decide(
     let agrees = match uri.query() {
         Some("accept=yes") => true,
         Some("accept=no") => false,
-        _ => return refused(&Refusal::Malformed("it says neither yes nor no")),
+        _ => return refused(&CallbackRefusal::Malformed("it says neither yes nor no")),
     };
     let (org, id) = org_of(&flow);
     let is_ours = visit.is_of_our_page(&admin.deps().public_url);
     let id = FlowId::parse(id).ok().filter(|_| is_ours);
-    let Some(id) = id else { return refused(&Refusal::OtherBrowser) };
+    let Some(id) = id else { return refused(&CallbackRefusal::OtherBrowser) };
     let decided = flows.confirm(&org, &id, Some(&cookies), agrees).await;
     enforced(&admin).await;
     match decided {
         Ok(_) => see_other(&flow),
         Err(error) => {
             tracing::info!(%error, "a decision about an account was not taken");
-            refused(&Refusal::Over)
+            refused(&CallbackRefusal::Over)
         }
     }
 }
@@ -301,11 +301,11 @@ fn open(admin: &Admin) -> Result<&Arc<Flows>, Box<Response>> {
 async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
     let flows = &admin.deps().flows;
     let (org, id) = org_of(flow);
-    let Ok(id) = FlowId::parse(id) else { return refused(&Refusal::Over) };
-    let Ok(view) = flows.view(&org, &id).await else { return refused(&Refusal::Over) };
+    let Ok(id) = FlowId::parse(id) else { return refused(&CallbackRefusal::Over) };
+    let Ok(view) = flows.view(&org, &id).await else { return refused(&CallbackRefusal::Over) };
     // The address of the page alone reveals nothing.
     if cookies.one(&flows.cookie(&id)).is_none() {
-        return refused(&Refusal::OtherBrowser);
+        return refused(&CallbackRefusal::OtherBrowser);
     }
     let page = match &view.state {
         FlowState::Open | FlowState::Held { .. } => {
@@ -381,7 +381,7 @@ pub(super) fn asks_for(page: HtmlPage, scopes: &[String], words: &ScopeWords) ->
     }
 }
 
-fn refused(refusal: &Refusal) -> Response {
+fn refused(refusal: &CallbackRefusal) -> Response {
     let page = HtmlPage::new("Not connected").text(&html::sentence(&refusal.to_string()));
     let Some(seconds) = refusal.retry_after() else {
         return page
@@ -405,7 +405,7 @@ pub(super) fn see_other(to: &str) -> Response {
             answer.headers_mut().insert(header::LOCATION, value);
             answer
         }
-        Err(_) => refused(&Refusal::Internal),
+        Err(_) => refused(&CallbackRefusal::Internal),
     }
 }
 

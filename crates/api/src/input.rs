@@ -24,7 +24,7 @@ use keyward_rules::provider::decode::nearest;
 
 /// A spec, and what stands beside it.
 #[derive(Debug)]
-pub(super) struct Given<S, W> {
+pub(super) struct SpecInput<S, W> {
     pub(super) spec: S,
     pub(super) with: W,
 }
@@ -46,7 +46,7 @@ pub(super) struct Change<R: Resource> {
     pub(super) if_match: IfMatch,
 }
 
-impl<S: DeserializeOwned, W: DeserializeOwned + Section> Given<S, W> {
+impl<S: DeserializeOwned, W: DeserializeOwned + Section> SpecInput<S, W> {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
         let beside = names::<W>();
         Ok(Self {
@@ -90,7 +90,7 @@ impl<R: Resource> Change<R> {
     }
 }
 
-impl<S, W> FromRequest<Admin> for Given<S, W>
+impl<S, W> FromRequest<Admin> for SpecInput<S, W>
 where
     S: DeserializeOwned,
     W: DeserializeOwned + Section,
@@ -112,7 +112,7 @@ impl<R: Resource> FromRequest<Admin> for Input<R> {
 
 impl<R: Resource> Input<R> {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
-        let Given { spec, with } = Given::parse(bytes)?;
+        let SpecInput { spec, with } = SpecInput::parse(bytes)?;
         Ok(Self { spec, with })
     }
 }
@@ -300,7 +300,7 @@ mod tests {
 
     fn refused<R: Resource>(body: &Value) -> (String, String) {
         let bytes = body.to_string();
-        let given = Given::<R::Spec, R::With>::parse(bytes.as_bytes());
+        let given = SpecInput::<R::Spec, R::With>::parse(bytes.as_bytes());
         let Err(ApiError::Field { field, message, hint }) = given else { panic!("{body}") };
         (field, format!("{message} {}", hint.unwrap_or_default()))
     }

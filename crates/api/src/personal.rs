@@ -10,7 +10,7 @@ use super::auth::Caller;
 use super::body::{Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::input::Given;
+use super::input::SpecInput;
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::found;
@@ -47,7 +47,7 @@ async fn list(
 
 async fn add(
     context: Context,
-    Given { spec, with }: Given<PersonalTokenSpec, PersonalTokenWith>,
+    SpecInput { spec, with }: SpecInput<PersonalTokenSpec, PersonalTokenWith>,
 ) -> Result<(StatusCode, Json<TokenIssued>), ApiError> {
     let user = whose(&context, with.user.as_deref())?;
     let spec = covered(&context.caller, spec)?;

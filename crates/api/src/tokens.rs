@@ -10,7 +10,7 @@ use super::body::{Params, Segments};
 use super::change_details::Run;
 use super::context::Context;
 use super::error::ApiError;
-use super::input::Given;
+use super::input::SpecInput;
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::found;
@@ -64,7 +64,7 @@ async fn list(
 async fn add(
     context: Context,
     Segments(agent): Segments<String>,
-    Given { spec, with }: Given<TokenSpec, TokenGiven>,
+    SpecInput { spec, with }: SpecInput<TokenSpec, TokenGiven>,
 ) -> Result<(StatusCode, Json<TokenIssued>), ApiError> {
     let agent = found::<Agent>(&context, &agent)?;
     let now = context.deps().clock.now();

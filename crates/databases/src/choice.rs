@@ -5,7 +5,7 @@ use keyward_proxy::DatabaseChoice;
 
 /// What a client names.
 #[derive(Clone, Copy, Debug)]
-pub enum Named<'a> {
+pub enum ClientChoice<'a> {
     /// A database and a user, either of which may be the name of a connection.
     Database { database: &'a str, user: &'a str },
     /// A user alone, in protocols whose databases have no names.
@@ -15,7 +15,7 @@ pub enum Named<'a> {
 /// The user of clients that name none (Redis, `AUTH`).
 const DEFAULT_USER: &str = "default";
 
-impl Named<'_> {
+impl ClientChoice<'_> {
     /// Whether the client names nothing: then it sends the user's name as the database, or the default user.
     fn is_default(self) -> bool {
         match self {
@@ -38,12 +38,12 @@ impl Named<'_> {
 ///
 /// # Errors
 /// When nothing, or several connections, are meant.
-pub fn choose(choices: &[DatabaseChoice], named: Named<'_>) -> Result<String, RefusalText> {
+pub fn choose(choices: &[DatabaseChoice], named: ClientChoice<'_>) -> Result<String, RefusalText> {
     let by_name = |name: &str| choices.iter().find(|choice| *choice.name == *name);
     let only = || choices.first().filter(|_| choices.len() == 1 && named.is_default());
     let found = match named {
-        Named::User(user) => by_name(user),
-        Named::Database { database, user } => {
+        ClientChoice::User(user) => by_name(user),
+        ClientChoice::Database { database, user } => {
             let mut at_server = choices.iter().filter(|choice| choice.database == database);
             let at_server = || match (at_server.next(), at_server.next()) {
                 (Some(only), None) => Some(only),
@@ -59,7 +59,7 @@ pub fn choose(choices: &[DatabaseChoice], named: Named<'_>) -> Result<String, Re
     }
 }
 
-fn refused(choices: &[DatabaseChoice], named: Named<'_>) -> RefusalText {
+fn refused(choices: &[DatabaseChoice], named: ClientChoice<'_>) -> RefusalText {
     if choices.is_empty() {
         return Code::ConnectionMissing
             .because("this agent has no connection to a database")
@@ -116,7 +116,7 @@ mod tests {
             (&same, "app", "x", Err(Code::ConnectionMissing)),
             (&Vec::new(), "x", "x", Err(Code::ConnectionMissing)),
         ] {
-            let found = choose(choices, Named::Database { database, user });
+            let found = choose(choices, ClientChoice::Database { database, user });
             let found = found.map_err(|refusal| refusal.code);
             assert_eq!(found, expected.map(str::to_owned), "{database} {user}");
         }
@@ -137,7 +137,7 @@ mod tests {
             (&two, "other", Err(Code::ConnectionMissing)),
             (&Vec::new(), "main", Err(Code::ConnectionMissing)),
         ] {
-            let found = choose(choices, Named::User(user)).map_err(|refusal| refusal.code);
+            let found = choose(choices, ClientChoice::User(user)).map_err(|refusal| refusal.code);
             assert_eq!(found, expected.map(str::to_owned), "{user}");
         }
     }

@@ -6,7 +6,7 @@ use std::io;
 use tokio::io::AsyncWriteExt;
 use zeroize::Zeroizing;
 
-use crate::choice::{Named, choose};
+use crate::choice::{ClientChoice, choose};
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::Refused;
@@ -30,7 +30,7 @@ pub trait Greeting: Send + Sized {
     ) -> impl Future<Output = Result<Zeroizing<String>, Refused>> + Send;
 
     /// What the client names.
-    fn named(&self) -> Named<'_>;
+    fn named(&self) -> ClientChoice<'_>;
 
     /// Logs in at the server.
     fn open(

@@ -43,7 +43,7 @@ const CHANGES_TOGETHER: Duration = Duration::from_millis(50);
 pub struct StoredListeners {
     directory: Arc<Directory>,
     /// Locked by each change, so that a place that is bound for a new record is not tried by the follower meanwhile.
-    listeners: Mutex<Listeners>,
+    listeners: Mutex<OpenListeners>,
     /// What people are shown.
     statuses: RwLock<BTreeMap<DatabaseListenerId, ListenerStatus>>,
 }
@@ -67,15 +67,15 @@ pub enum OpenPlace {
 }
 
 #[derive(Debug, Default)]
-struct Listeners {
+struct OpenListeners {
     /// `None`: no gateway serves, or it drains.
-    serving: Option<Serving>,
-    all: BTreeMap<DatabaseListenerId, Entry>,
+    serving: Option<ListenerSupplies>,
+    all: BTreeMap<DatabaseListenerId, StoredListener>,
 }
 
 /// What listeners are opened with.
 #[derive(Debug)]
-struct Serving {
+struct ListenerSupplies {
     cores: Arc<Cores>,
     /// The folder of sockets.
     folder: PathBuf,
@@ -84,7 +84,7 @@ struct Serving {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct StoredListener {
     terms: ListenerTerms,
     open: Result<OpenListener, ListenerProblem>,
 }
@@ -93,7 +93,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Turn<'a> {
     stored: &'a StoredListeners,
-    listeners: MutexGuard<'a, Listeners>,
+    listeners: MutexGuard<'a, OpenListeners>,
 }
 
 impl StoredListeners {
@@ -106,7 +106,7 @@ impl StoredListeners {
     /// Opens all that are stored. `folder`: where sockets are. `handed`: the sockets of the gateway before.
     pub async fn begin(&self, cores: Arc<Cores>, folder: PathBuf, handed: HandedListeners) {
         let mut turn = self.turn().await;
-        turn.listeners.serving = Some(Serving { cores, folder, handed });
+        turn.listeners.serving = Some(ListenerSupplies { cores, folder, handed });
         turn.follow_directory().await;
         if let Some(serving) = &mut turn.listeners.serving {
             serving.handed.close();
@@ -215,7 +215,7 @@ impl Turn<'_> {
 
     /// Closes one that was removed, and ends its sessions.
     pub async fn close(&mut self, id: &DatabaseListenerId) {
-        if let Some(Entry { terms, open }) = self.listeners.all.remove(id) {
+        if let Some(StoredListener { terms, open }) = self.listeners.all.remove(id) {
             self.stored.statuses.write().remove(id);
             if let Ok(open) = open {
                 tracing::info!(listener = terms.name, at = %open, "closes a database listener");
@@ -251,13 +251,13 @@ impl Turn<'_> {
         bound: Option<Listener>,
     ) {
         let id = &record.id;
-        let is_open = |entry: &Entry| entry.terms == terms && entry.open.is_ok();
+        let is_open = |entry: &StoredListener| entry.terms == terms && entry.open.is_ok();
         if bound.is_none() && self.listeners.all.get(id).is_some_and(is_open) {
             return;
         }
         let before = self.listeners.all.remove(id);
         let failed_before = before.as_ref().and_then(|entry| entry.open.as_ref().err().cloned());
-        if let Some(Entry { open: Ok(open), .. }) = before {
+        if let Some(StoredListener { open: Ok(open), .. }) = before {
             open.close().await;
         }
         let Some(serving) = &mut self.listeners.serving else { return };
@@ -278,7 +278,7 @@ impl Turn<'_> {
         let place = open.as_ref().map(OpenPlace::of).map_err(Clone::clone);
         let status = ListenerStatus { terms: terms.clone(), place };
         self.stored.statuses.write().insert(id.clone(), status);
-        self.listeners.all.insert(id.clone(), Entry { terms, open });
+        self.listeners.all.insert(id.clone(), StoredListener { terms, open });
     }
 
     /// Waits until all have stopped accepting, and lets go of the cores.
@@ -293,7 +293,7 @@ impl Turn<'_> {
     }
 }
 
-impl Serving {
+impl ListenerSupplies {
     /// The listener that the gateway before had for this record at this place.
     fn taken_over(&mut self, id: &DatabaseListenerId, place: &ListenerPlace) -> Option<Listener> {
         let socket = self.handed.take(id, place)?;

@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::fetched::form::FetchedForm;
 use crate::Scheme;
 use crate::key::Algorithm;
-use crate::verify::{Place, Way};
+use crate::verify::{ValuePlace, Way};
 
 impl Scheme {
     /// Whether the field has a signature or the secret.
     pub fn is_proof(&self, field: &HeaderName) -> bool {
-        let has = |place: &Place| matches!(place, Place::Headers(names) if names.contains(field));
+        let has = |place: &ValuePlace| matches!(place, ValuePlace::Headers(names) if names.contains(field));
         let is_fetched =
             || self.fetched.and_then(FetchedForm::proof).is_some_and(|it| it == *field);
         self.ways.iter().any(|way| has(&way.signature)) || is_fetched()
@@ -22,7 +22,9 @@ impl Scheme {
     /// The body of a verified request without the secret, which some services send in it. Others are unchanged.
     pub fn without_secret<'a>(&self, body: &'a [u8]) -> Cow<'a, [u8]> {
         let in_body = |way: &Way| match (&way.signature, way.algorithm) {
-            (Place::Body(pointer), Algorithm::Equal) => Some((way.items.clone(), pointer.clone())),
+            (ValuePlace::Body(pointer), Algorithm::Equal) => {
+                Some((way.items.clone(), pointer.clone()))
+            }
             _ => None,
         };
         let places: Vec<_> = self.ways.iter().filter_map(in_body).collect();

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::key::{Algorithm, KeyForm};
 use crate::signature::{Encoding, Layout};
 use crate::template::Template;
-use crate::verify::{Place, Way};
+use crate::verify::{ValuePlace, Way};
 use crate::{Scheme, written};
 
 /// Schemes that ids describe are kept for the life of the process, so their number is bounded.
@@ -82,7 +82,7 @@ impl Scheme {
             ways: vec![Way {
                 key: KeyForm::Text,
                 algorithm,
-                signature: Place::Headers(vec![header]),
+                signature: ValuePlace::Headers(vec![header]),
                 layout: Layout::Whole,
                 encoding,
                 signed: Template::body(),

@@ -60,19 +60,19 @@ impl Verified {
 pub(crate) struct Way {
     pub(crate) key: KeyForm,
     pub(crate) algorithm: Algorithm,
-    pub(crate) signature: Place,
+    pub(crate) signature: ValuePlace,
     pub(crate) layout: Layout,
     pub(crate) encoding: Encoding,
     pub(crate) signed: Template,
     /// A pointer to a list of which each item has a signature.
     pub(crate) items: Option<String>,
     pub(crate) time: Option<Time>,
-    pub(crate) id: Option<Place>,
+    pub(crate) id: Option<ValuePlace>,
 }
 
 /// Where a value stands.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum ValuePlace {
     Headers(Vec<HeaderName>),
     /// In the pairs of the signature's header.
     Pair(String),
@@ -83,7 +83,7 @@ pub(crate) enum Place {
 /// The time that a service signs.
 #[derive(Debug)]
 pub(crate) struct Time {
-    pub(crate) place: Place,
+    pub(crate) place: ValuePlace,
     pub(crate) unit: Unit,
     /// How much it may differ from ours, to either side.
     pub(crate) window: SignedDuration,
@@ -176,15 +176,15 @@ impl Way {
         item: Option<&'v Value>,
     ) -> Result<Claimed<'v>, Rejection> {
         let values = match &self.signature {
-            Place::Headers(names) => {
+            ValuePlace::Headers(names) => {
                 let values = names.iter().map(|name| request.header(name));
                 let values = values.collect::<Result<Vec<_>, _>>()?;
                 values.into_iter().flatten().map(Cow::Borrowed).collect()
             }
-            Place::Body(pointer) => {
+            ValuePlace::Body(pointer) => {
                 Vec::from_iter(item.and_then(|item| item.pointer(pointer)).and_then(scalar))
             }
-            Place::Pair(_) => vec![],
+            ValuePlace::Pair(_) => vec![],
         };
         let mut signatures = vec![];
         for value in &values {
@@ -195,7 +195,7 @@ impl Way {
         if signatures.is_empty() {
             return Err(Rejection::SignatureMissing);
         }
-        let find = |place: &Place| place.find(self, request, &values);
+        let find = |place: &ValuePlace| place.find(self, request, &values);
         let time = self.time.as_ref().map(|time| find(&time.place)).transpose()?.flatten();
         let id = self.id.as_ref().map(find).transpose()?.flatten();
         Ok(Claimed { signatures, time, id })
@@ -252,10 +252,10 @@ impl Way {
 
 /// The whole body, where the signature stands in it.
 fn request_item<'v>(way: &Way, request: &'v Request<'_>) -> Option<&'v Value> {
-    matches!(way.signature, Place::Body(_)).then(|| request.json()).flatten()
+    matches!(way.signature, ValuePlace::Body(_)).then(|| request.json()).flatten()
 }
 
-impl Place {
+impl ValuePlace {
     /// The value; those of several headers are joined, and all are needed.
     fn find<'v>(
         &self,

@@ -12,7 +12,7 @@ use crate::key::{Algorithm, KeyForm};
 use crate::scheme::Scheme;
 use crate::signature::{Encoding, Layout};
 use crate::template::{Piece, Template};
-use crate::verify::{Place, Time, Unit, Way};
+use crate::verify::{Time, Unit, ValuePlace, Way};
 
 /// A scheme.
 #[derive(Deserialize)]
@@ -144,15 +144,15 @@ fn place(
     headers: Option<Vec<String>>,
     pair: Option<String>,
     body: Option<String>,
-) -> Result<Place, String> {
+) -> Result<ValuePlace, String> {
     match (headers, pair, body) {
         (Some(names), None, None) if !names.is_empty() => {
             let names = names.iter().map(|name| HeaderName::from_str(name));
             let names = names.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-            Ok(Place::Headers(names))
+            Ok(ValuePlace::Headers(names))
         }
-        (None, Some(name), None) => Ok(Place::Pair(name)),
-        (None, None, Some(pointer)) if pointer.starts_with('/') => Ok(Place::Body(pointer)),
+        (None, Some(name), None) => Ok(ValuePlace::Pair(name)),
+        (None, None, Some(pointer)) if pointer.starts_with('/') => Ok(ValuePlace::Body(pointer)),
         _ => Err("name one place: headers, a pair or a pointer in the body".to_owned()),
     }
 }
@@ -163,8 +163,8 @@ fn check(way: &Way) -> Result<(), String> {
     if is_token != way.signed.is_empty() {
         return Err("`signed` is needed, except with `equal`".to_owned());
     }
-    let covers = |place: &Place, piece: Piece| {
-        let in_body = matches!(place, Place::Body(_)) && way.signed.has(&Piece::Body);
+    let covers = |place: &ValuePlace, piece: Piece| {
+        let in_body = matches!(place, ValuePlace::Body(_)) && way.signed.has(&Piece::Body);
         is_token || in_body || way.signed.has(&piece)
     };
     if way.time.as_ref().is_some_and(|time| is_token || !covers(&time.place, Piece::Time)) {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::error::{InboxError, Refused};
-use super::event::{self, Entry, HookEvent};
+use super::event::{self, EventRow, HookEvent};
 use super::keys::NewKeys;
 use super::queue::Waiting;
 use super::status::LastRefusal;
@@ -115,7 +115,7 @@ impl Inbox {
         let event = HookEvent::new(&hook.id, id.clone(), request, scheme, self.clock.now());
         let waiting = Waiting { org: hook.org.clone(), id: id.clone(), next: event.next };
         let (row, received) = (event.row(), event.received);
-        match self.events.put(&hook.org, &row, &Entry::Waiting(event), None).await {
+        match self.events.put(&hook.org, &row, &EventRow::Waiting(event), None).await {
             Ok(_) => {}
             Err(RowError::Store(StoreError::Conflict { .. })) => {
                 return Ok(Accepted::Repeated { id });

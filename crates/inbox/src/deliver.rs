@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::event::{self, Entry, HookEvent};
+use super::event::{self, EventRow, HookEvent};
 use super::queue::Waiting;
 use super::{Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
@@ -73,7 +73,7 @@ impl Inbox {
         &self,
         org: &OrgId,
         row: &str,
-        entry: Entry,
+        entry: EventRow,
     ) -> Result<(), InboxError> {
         let exists = |hook: &HookId| self.directory.view().one::<Hook>(org, hook).is_some();
         if !exists(entry.hook()) {
@@ -85,12 +85,12 @@ impl Inbox {
         }
         let mut queue = self.queue.lock();
         match entry {
-            Entry::Waiting(event) => {
+            EventRow::Waiting(event) => {
                 let waiting = Waiting { org: org.clone(), id: event.id, next: event.next };
                 queue.push(&event.hook, event.received, waiting);
             }
-            Entry::Dead { event, .. } => queue.dead(&event.hook, &event.id),
-            Entry::Taken { hook, until } => {
+            EventRow::Dead { event, .. } => queue.dead(&event.hook, &event.id),
+            EventRow::Taken { hook, until } => {
                 let id = row.rsplit('.').next().unwrap_or_default();
                 queue.taken(&hook, org, id, until);
             }
@@ -155,7 +155,7 @@ impl Inbox {
             return Ok(None);
         }
         let found = self.events.get(org, &event::row(hook, &waiting.id)).await?;
-        let (Some((Entry::Waiting(event), version)), Some(hook)) =
+        let (Some((EventRow::Waiting(event), version)), Some(hook)) =
             (found, view.one::<Hook>(org, hook))
         else {
             // It was taken, or its hook was removed meanwhile.
@@ -213,7 +213,7 @@ impl Inbox {
                 tracing::warn!(hook = name, event = id, why, pause = ?rest, "an event was not accepted; its delivery is retried");
                 event.next = self.clock.now() + rest;
                 self.queue.lock().postpone(&hook.id, &id, event.next);
-                Entry::Waiting(event)
+                EventRow::Waiting(event)
             }
             None => {
                 tracing::error!(
@@ -225,7 +225,7 @@ impl Inbox {
                 );
                 self.metrics.hooks.delivered("given_up");
                 self.queue.lock().dead(&hook.id, &id);
-                Entry::Dead { event, why }
+                EventRow::Dead { event, why }
             }
         };
         match self.events.put(&hook.org, &row, &entry, Some(version)).await {
@@ -245,7 +245,7 @@ impl Inbox {
     ) -> Result<(), InboxError> {
         let window = self.scheme(hook).map_or_else(Default::default, |it| it.replay_window());
         let until = self.clock.now().checked_add(window).unwrap_or(Timestamp::MAX);
-        let taken = Entry::Taken { hook: hook.id.clone(), until };
+        let taken = EventRow::Taken { hook: hook.id.clone(), until };
         let row = event::row(&hook.id, id);
         match self.events.put(&hook.org, &row, &taken, Some(version)).await {
             Err(RowError::Store(StoreError::Conflict { .. })) => return Ok(()),
@@ -268,7 +268,7 @@ impl Inbox {
     }
 }
 
-impl Entry {
+impl EventRow {
     fn hook(&self) -> &HookId {
         match self {
             Self::Waiting(event) | Self::Dead { event, .. } => &event.hook,

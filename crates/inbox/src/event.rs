@@ -73,7 +73,7 @@ pub enum EventState {
 /// The row of an event.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
-pub(crate) enum Entry {
+pub(crate) enum EventRow {
     /// It waits.
     Waiting(HookEvent),
     /// All deliveries failed.

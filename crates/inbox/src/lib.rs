@@ -39,7 +39,7 @@ use keyward_vault::{RowError, Rows, Vault};
 
 pub use accept::Accepted;
 pub use error::{InboxError, Refused};
-use event::Entry;
+use event::EventRow;
 pub use event::{EventState, HookEvent};
 use fetched::FetchedKeys;
 use keys::HookKeys;
@@ -81,7 +81,7 @@ pub struct Inbox {
     directory: Arc<Directory>,
     vault: Arc<Vault>,
     keys: Rows<HookKeys>,
-    events: Rows<Entry>,
+    events: Rows<EventRow>,
     metrics: Arc<Metrics>,
     clock: Clock,
     settings: ArcSwap<WebhookSettings>,
@@ -125,7 +125,7 @@ pub struct KeyQuestion {
 pub fn check_content(row: &OpenedRow) -> Result<(), String> {
     match row.table {
         Table::HookKeys => row.decode::<HookKeys>().map(drop),
-        Table::HookEvents => row.decode::<Entry>().map(drop),
+        Table::HookEvents => row.decode::<EventRow>().map(drop),
         _ => Ok(()),
     }
 }

@@ -23,9 +23,9 @@ pub(crate) struct Queue {
 /// The events of one hook.
 #[derive(Debug, Default)]
 struct Line {
-    waiting: BTreeMap<Place, Waiting>,
+    waiting: BTreeMap<EventPosition, Waiting>,
     /// Where the events are in `waiting`, by id.
-    places: HashMap<String, Place>,
+    places: HashMap<String, EventPosition>,
     dead: HashSet<String>,
     /// Delivered events, by the time until which they are remembered.
     taken: BTreeMap<(Timestamp, String), OrgId>,
@@ -36,7 +36,7 @@ struct Line {
 
 /// The place of an event: by time, and by the order in which they came.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Place(Timestamp, u64);
+pub(crate) struct EventPosition(Timestamp, u64);
 
 /// An event that waits.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,7 +51,7 @@ impl Queue {
     /// Adds an event.
     pub(crate) fn push(&mut self, hook: &HookId, received: Timestamp, waiting: Waiting) {
         self.count += 1;
-        let place = Place(received, self.count);
+        let place = EventPosition(received, self.count);
         let line = self.hooks.entry(hook.clone()).or_default();
         // An event that came while those of before were read is there already.
         if line.places.contains_key(&waiting.id) {
@@ -169,7 +169,11 @@ impl Queue {
     }
 
     /// The next event that waits after this place.
-    pub(crate) fn after(&self, hook: &HookId, after: Option<Place>) -> Option<(Place, String)> {
+    pub(crate) fn after(
+        &self,
+        hook: &HookId,
+        after: Option<EventPosition>,
+    ) -> Option<(EventPosition, String)> {
         let waiting = &self.hooks.get(hook)?.waiting;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let (place, waiting) = waiting.range((from, Bound::Unbounded)).next()?;

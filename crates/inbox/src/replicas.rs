@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::Entry;
+use super::event::EventRow;
 use super::{Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
 use keyward_state::store::Table;
@@ -47,7 +47,7 @@ impl Inbox {
         match self.events.get(org, row).await? {
             Some((entry, _)) => {
                 // It may have been put off.
-                if let Entry::Waiting(event) = &entry {
+                if let EventRow::Waiting(event) = &entry {
                     self.queue.lock().postpone(&event.hook, &event.id, event.next);
                 }
                 self.take_up(org, row, entry).await?;

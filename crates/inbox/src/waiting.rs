@@ -3,8 +3,8 @@
 
 use tokio::sync::watch;
 
-use super::event::{self, Entry, EventState, HookEvent};
-use super::queue::{Place, Waiting};
+use super::event::{self, EventRow, EventState, HookEvent};
+use super::queue::{EventPosition, Waiting};
 use super::{Inbox, InboxError};
 use keyward_model::{Hook, Record};
 use keyward_state::store::Version;
@@ -12,7 +12,7 @@ use keyward_state::store::Version;
 /// A reader of a queue.
 #[derive(Debug)]
 pub struct Reader {
-    after: Option<Place>,
+    after: Option<EventPosition>,
     changed: watch::Receiver<u64>,
 }
 
@@ -50,11 +50,11 @@ impl Inbox {
         id: &str,
     ) -> Result<(HookEvent, EventState, Version), InboxError> {
         match self.events.get(&hook.org, &event::row(&hook.id, id)).await? {
-            Some((Entry::Waiting(event), version)) => Ok((event, EventState::Waiting, version)),
-            Some((Entry::Dead { event, why }, version)) => {
+            Some((EventRow::Waiting(event), version)) => Ok((event, EventState::Waiting, version)),
+            Some((EventRow::Dead { event, why }, version)) => {
                 Ok((event, EventState::Dead { why }, version))
             }
-            Some((Entry::Taken { .. }, _)) | None => Err(InboxError::NoEvent(id.to_owned())),
+            Some((EventRow::Taken { .. }, _)) | None => Err(InboxError::NoEvent(id.to_owned())),
         }
     }
 
@@ -78,7 +78,7 @@ impl Inbox {
         (event.tries, event.next) = (0, self.clock.now());
         let waiting = Waiting { org: hook.org.clone(), id: event.id.clone(), next: event.next };
         let (row, received) = (event.row(), event.received);
-        self.events.put(&hook.org, &row, &Entry::Waiting(event), Some(version)).await?;
+        self.events.put(&hook.org, &row, &EventRow::Waiting(event), Some(version)).await?;
         let mut queue = self.queue.lock();
         queue.remove(&hook.id, id);
         queue.push(&hook.id, received, waiting);

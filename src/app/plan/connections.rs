@@ -9,7 +9,7 @@ use super::inputs::Fields;
 use super::planning::{Basis, Planning, differing, named};
 use super::resources::members;
 use super::step::{Action, Step, Subject, Work};
-use super::work::{ConnectionChange, ConnectionWork, Given, NewlyConnected};
+use super::work::{ConnectionChange, ConnectionInput, ConnectionWork, NewlyConnected};
 use crate::config::Declared;
 use keyward_model::{Connection, ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue};
@@ -179,15 +179,19 @@ fn newly_connected(
 ) -> NewlyConnected {
     let (new, app) = (new_connection(declared), declared.app.as_ref().map(ToString::to_string));
     match fields {
-        None => NewlyConnected { new, app: None, given: Given::Unread(Box::new(record.clone())) },
+        None => NewlyConnected {
+            new,
+            app: None,
+            given: ConnectionInput::Unread(Box::new(record.clone())),
+        },
         Some(fields)
             if fields.is_empty()
                 && declared.references.is_empty()
                 && consents(catalogue, declared) =>
         {
-            NewlyConnected { new, app, given: Given::Consent }
+            NewlyConnected { new, app, given: ConnectionInput::Consent }
         }
-        Some(fields) => NewlyConnected { new, app, given: Given::Fields(fields) },
+        Some(fields) => NewlyConnected { new, app, given: ConnectionInput::Fields(fields) },
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) use inputs::Inputs;
 pub use view::refused_plan;
 pub(super) use view::view;
 pub(super) use work::{
-    AgentChange, AgentWork, AppWork, ConnectionWork, Declarable, Freed, Given, HookWork,
+    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, Freed, HookWork,
     NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
 };
 

@@ -64,7 +64,7 @@ pub(in crate::app) enum ConnectionWork {
 
 /// What a connection is made with.
 #[derive(Debug)]
-pub(in crate::app) enum Given {
+pub(in crate::app) enum ConnectionInput {
     Fields(Fields),
     /// Its owner consents later.
     Consent,
@@ -78,7 +78,7 @@ pub(in crate::app) struct NewlyConnected {
     pub(in crate::app) new: NewConnection,
     /// The name or id of its app, which may be made before it.
     pub(in crate::app) app: Option<String>,
-    pub(in crate::app) given: Given,
+    pub(in crate::app) given: ConnectionInput,
 }
 
 /// What is written of one. Its connection may be made before, so that it is named.

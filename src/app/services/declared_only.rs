@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Inputs, Opened, Place, Services, all, plan};
+use super::{Inputs, Opened, Services, ServingInputs, all, plan};
 use crate::app::error::refused;
 use crate::config::Config;
 use keyward_api::wire::PlanView;
@@ -20,7 +20,7 @@ impl Services {
         let opened = Opened::in_memory(config, Authority::ephemeral()).await?;
         opened.bring_in_line(config, inputs).await?;
         let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all)?;
-        opened.finish(config, Place::at_rest(config), rulebook)
+        opened.finish(config, ServingInputs::at_rest(config), rulebook)
     }
 
     /// The plan of `config` for an empty store, without secrets: it has the problems of the file alone.

@@ -61,7 +61,7 @@ pub(super) enum GivenSecret {
 #[command(next_help_heading = "Settings")]
 // Its own name is that of the settings of requests, which stand beside it.
 #[group(skip)]
-pub(super) struct Given {
+pub(super) struct AppArguments {
     /// a scope to ask for; may be given several times; default: the provider's
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
@@ -128,7 +128,7 @@ impl Secrets {
     }
 }
 
-impl Given {
+impl AppArguments {
     /// As the API takes them; only what was given.
     pub(super) fn to_json(&self) -> Result<Map<String, Value>, Failure> {
         let mut given = Map::new();
@@ -245,8 +245,8 @@ pub(super) fn shown(app: &Shown<App>) -> String {
 mod tests {
     use super::*;
 
-    fn given() -> Given {
-        Given {
+    fn given() -> AppArguments {
+        AppArguments {
             scopes: vec!["repo".into()],
             variables: vec![],
             urls: vec![("token".into(), "https://t.test/".into())],
@@ -266,7 +266,7 @@ mod tests {
         for bad in ["nonsense", "url=nonsense", "refresh-buffer", "url=token"] {
             assert!(given().patch(&[bad.to_owned()]).is_err(), "{bad}");
         }
-        let twice = Given { urls: vec![("a".into(), "b".into())], ..given() };
+        let twice = AppArguments { urls: vec![("a".into(), "b".into())], ..given() };
         assert!(twice.to_json().unwrap_err().to_string().contains("it has: issuer"));
         for bad in ["client_secret", "=p", "client_secret="] {
             assert!(file(bad).is_err(), "{bad}");

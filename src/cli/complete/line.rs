@@ -28,7 +28,7 @@ pub(super) struct Line<'a> {
 }
 
 /// What may stand for the last word.
-pub(super) struct Place<'a> {
+pub(super) struct WordPlace<'a> {
     pub(super) values: Values,
     /// The commands that may stand there too.
     pub(super) also: Vec<Offer>,
@@ -122,9 +122,9 @@ impl<'a> Line<'a> {
     }
 
     /// What may stand for the last word.
-    pub(super) fn place(&self) -> Place<'a> {
+    pub(super) fn place(&self) -> WordPlace<'a> {
         let current = self.current;
-        let whole = |values| Place { values, also: Vec::new(), before: "", typed: current };
+        let whole = |values| WordPlace { values, also: Vec::new(), before: "", typed: current };
         if let Some(option) = self.pending {
             return self.value(option, "", current);
         }
@@ -139,15 +139,15 @@ impl<'a> Line<'a> {
         }
         let is_first = self.positionals == 0 && !self.is_escaped;
         let also = if is_first { self.commands() } else { Vec::new() };
-        Place { also, ..self.argument().unwrap_or_else(|| whole(Values::Unknown)) }
+        WordPlace { also, ..self.argument().unwrap_or_else(|| whole(Values::Unknown)) }
     }
 
     /// The positional argument that the last word is.
-    fn argument(&self) -> Option<Place<'a>> {
+    fn argument(&self) -> Option<WordPlace<'a>> {
         let trailing = self.trailing().filter(|_| self.is_escaped);
         if trailing.is_some() {
             let values = if self.positionals == 0 { Values::Commands } else { Values::Files };
-            return Some(Place { values, also: Vec::new(), before: "", typed: self.current });
+            return Some(WordPlace { values, also: Vec::new(), before: "", typed: self.current });
         }
         let all = || self.command.get_positionals().filter(|argument| !argument.is_last_set());
         let several = all().last().filter(|argument| is_repeated(argument));
@@ -155,14 +155,14 @@ impl<'a> Line<'a> {
     }
 
     /// The value of an argument; of a list, the last item.
-    fn value(&self, argument: &Arg, before: &'a str, typed: &'a str) -> Place<'a> {
+    fn value(&self, argument: &Arg, before: &'a str, typed: &'a str) -> WordPlace<'a> {
         let current = self.current;
         let cut = argument.get_value_delimiter().and_then(|delimiter| typed.rfind(delimiter));
         let (before, typed) = match cut {
             Some(at) => (&current[..current.len() - typed.len() + at + 1], &typed[at + 1..]),
             None => (before, typed),
         };
-        Place { values: self.values(argument), also: Vec::new(), before, typed }
+        WordPlace { values: self.values(argument), also: Vec::new(), before, typed }
     }
 
     fn values(&self, argument: &Arg) -> Values {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use crate::cli::connection::form::{self, Filled};
-use crate::cli::connection::given::Given;
+use crate::cli::connection::given::ConnectionArguments;
 use crate::cli::connection::options::{New, Options};
 use crate::cli::connection::shape::Shapes;
 use crate::cli::failure::{Exit, Failure};
@@ -33,7 +33,7 @@ pub(in crate::cli) struct Questions {
 }
 
 /// The answers that stay valid for another key.
-pub(in crate::cli) struct Named {
+pub(in crate::cli) struct FixedAnswers {
     pub(super) auth: AuthView,
     pub(super) name: String,
     /// The app, unless the options name one or the gateway finds it.
@@ -64,7 +64,7 @@ impl Questions {
     ///
     /// # Errors
     /// When no method can be typed, or the name is in use.
-    pub(in crate::cli) fn named(&self) -> Result<Named, Failure> {
+    pub(in crate::cli) fn named(&self) -> Result<FixedAnswers, Failure> {
         let auth = self.auth()?;
         let proposed = proposed(&self.provider.id, &self.taken);
         let name = match (&self.options.name, self.way) {
@@ -75,7 +75,7 @@ impl Questions {
         match self.taken.contains(&name) {
             true => Err(Failure::new(Exit::Failed, format!("connection `{name}` exists already"))
                 .hint(format!("choose another name: --name {proposed}"))),
-            false => Ok(Named { auth, name, app: None, is_retry: false }),
+            false => Ok(FixedAnswers { auth, name, app: None, is_retry: false }),
         }
     }
 
@@ -109,7 +109,7 @@ impl Questions {
     ///
     /// # Errors
     /// When a value is missing or has the wrong format, or the user stops.
-    pub(in crate::cli) fn filled(&self, named: &Named) -> Result<New, Failure> {
+    pub(in crate::cli) fn filled(&self, named: &FixedAnswers) -> Result<New, Failure> {
         let mut given = self.options.given()?;
         given.auth = Some(named.auth.id.clone());
         if named.is_retry && self.way == Way::Asking {
@@ -141,7 +141,7 @@ impl Questions {
         })
     }
 
-    fn asked(&self, given: Given, auth: &AuthView) -> Result<Filled, Failure> {
+    fn asked(&self, given: ConnectionArguments, auth: &AuthView) -> Result<Filled, Failure> {
         let given = given.named(auth)?;
         given.check(auth)?;
         given.check_variables(&self.provider)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::api_path::path;
 use super::form::Filled;
-use super::given::Given;
+use super::given::ConnectionArguments;
 use super::options::New;
 use super::shape::Shapes;
 use super::{Add, connected, import};
@@ -85,12 +85,12 @@ impl Add {
     async fn filled(
         &self,
         client: &Client,
-        given: Given,
+        given: ConnectionArguments,
         draft: &Shown<Connection>,
         provider: &ProviderView,
     ) -> Result<Filled, Failure> {
         let auth = draft.auth.clone();
-        let given = Given { auth, variables: draft.variables.clone(), ..given };
+        let given = ConnectionArguments { auth, variables: draft.variables.clone(), ..given };
         let filled = given.complete(provider)?;
         if !self.options.secrets.any_shape {
             let shapes = Shapes::load(client).await?;
@@ -104,7 +104,7 @@ impl Add {
         let provider = provider::of(client, provider).await?;
         let options = self.options;
         let references = self.references.into_iter().collect();
-        let given = Given { references, ..options.given()? };
+        let given = ConnectionArguments { references, ..options.given()? };
         let mut filled = given.complete(&provider)?;
         if let Some(file) = &self.import {
             filled.fields.extend(import::tokens(file)?);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::given::{Given, exposed};
+use super::given::{ConnectionArguments, exposed};
 use super::secrets::{self, SecretSource};
 use super::shape::{self, Shapes};
 use super::url;
@@ -48,7 +48,7 @@ impl Filled {
     }
 }
 
-impl Given {
+impl ConnectionArguments {
     /// Checks everything before it reads or asks anything.
     ///
     /// # Errors
@@ -253,16 +253,16 @@ mod tests {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
-    fn refused(given: Given) -> String {
+    fn refused(given: ConnectionArguments) -> String {
         given.complete(&provider()).unwrap_err().to_string()
     }
 
     #[test]
     fn a_secret_among_the_arguments_is_refused_without_being_repeated() {
-        let message = refused(Given {
+        let message = refused(ConnectionArguments {
             fields: pairs(&[("username", "u"), ("password", "canary")]),
             variables: pairs(&[("site", "s")]),
-            ..Given::default()
+            ..ConnectionArguments::default()
         });
         assert!(message.contains("`password` is a secret"), "{message}");
         assert!(message.contains("--secret-stdin password"), "{message}");
@@ -271,29 +271,38 @@ mod tests {
 
     #[test]
     fn unknown_and_doubled_fields_are_refused() {
-        let unknown = Given { fields: pairs(&[("user", "u")]), ..Given::default() };
+        let unknown = ConnectionArguments {
+            fields: pairs(&[("user", "u")]),
+            ..ConnectionArguments::default()
+        };
         assert!(refused(unknown).contains("its fields are: username, password, note"));
-        let twice = Given {
+        let twice = ConnectionArguments {
             secrets: SecretArgs {
                 secret_files: vec![("password".to_owned(), "f".into())],
                 secret_stdin: Some("password".to_owned()),
                 ..SecretArgs::default()
             }
             .sources(),
-            ..Given::default()
+            ..ConnectionArguments::default()
         };
         assert!(refused(twice).contains("given twice"));
     }
 
     #[test]
     fn an_unknown_variable_is_refused_with_those_there_are() {
-        let given = Given { variables: pairs(&[("sight", "s")]), ..Given::default() };
+        let given = ConnectionArguments {
+            variables: pairs(&[("sight", "s")]),
+            ..ConnectionArguments::default()
+        };
         assert!(refused(given).contains("hint: its variables are: site"));
     }
 
     #[test]
     fn a_way_to_authenticate_that_the_provider_does_not_have_is_refused() {
-        let message = refused(Given { auth: Some("nope".to_owned()), ..Given::default() });
+        let message = refused(ConnectionArguments {
+            auth: Some("nope".to_owned()),
+            ..ConnectionArguments::default()
+        });
         assert!(message.contains("no way to authenticate"), "{message}");
     }
 
@@ -302,25 +311,31 @@ mod tests {
         let mut provider = provider();
         provider.auth[0].fields[1].from_source = true;
         let auth = provider.auth[0].clone();
-        let given = Given { fields: pairs(&[("username", "u")]), ..Given::default() };
+        let given = ConnectionArguments {
+            fields: pairs(&[("username", "u")]),
+            ..ConnectionArguments::default()
+        };
         let message = given.check_nothing_is_missing(&provider, &auth).unwrap_err().to_string();
         assert!(message.contains("hint: --secret-from password=SOURCE:REF"), "{message}");
     }
 
     #[test]
     fn what_is_missing_is_named_with_the_option_that_gives_it() {
-        let field = Given { fields: pairs(&[("username", "u")]), ..Given::default() };
+        let field = ConnectionArguments {
+            fields: pairs(&[("username", "u")]),
+            ..ConnectionArguments::default()
+        };
         let auth = provider().auth[0].clone();
         let message = field.check_nothing_is_missing(&provider(), &auth).unwrap_err().to_string();
         assert!(message.contains("hint: --secret-stdin password"), "{message}");
-        let variable = Given {
+        let variable = ConnectionArguments {
             fields: pairs(&[("username", "u")]),
             secrets: SecretArgs {
                 secret_stdin: Some("password".to_owned()),
                 ..SecretArgs::default()
             }
             .sources(),
-            ..Given::default()
+            ..ConnectionArguments::default()
         };
         let message = variable.check_nothing_is_missing(&provider(), &auth).unwrap_err();
         assert!(message.to_string().contains("hint: --var site=acme"), "{message}");
@@ -331,7 +346,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("password");
         std::fs::write(&path, "p\n").unwrap();
-        let given = Given {
+        let given = ConnectionArguments {
             fields: pairs(&[("username", "u")]),
             secrets: SecretArgs {
                 secret_files: vec![("password".to_owned(), path)],
@@ -339,7 +354,7 @@ mod tests {
             }
             .sources(),
             variables: pairs(&[("site", "s")]),
-            ..Given::default()
+            ..ConnectionArguments::default()
         };
         let filled = given.complete(&provider()).unwrap();
         assert_eq!(filled.auth, "basic", "the first that can be used");

@@ -8,7 +8,7 @@ use keyward_model::References;
 
 /// What the arguments say.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Given {
+pub(in crate::cli) struct ConnectionArguments {
     pub(in crate::cli) auth: Option<String>,
     pub(in crate::cli) fields: BTreeMap<String, String>,
     pub(in crate::cli) secrets: Vec<SecretSource>,

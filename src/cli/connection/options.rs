@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 
-use super::given::Given;
+use super::given::ConnectionArguments;
 use super::secrets::SecretArgs;
 use crate::cli::agent::{pair, unique};
 use crate::cli::failure::Failure;
@@ -86,8 +86,8 @@ impl Options {
     ///
     /// # Errors
     /// When something is given twice.
-    pub(in crate::cli) fn given(&self) -> Result<Given, Failure> {
-        Ok(Given {
+    pub(in crate::cli) fn given(&self) -> Result<ConnectionArguments, Failure> {
+        Ok(ConnectionArguments {
             auth: self.auth.clone(),
             fields: unique(self.fields.clone())?,
             references: References::new(),

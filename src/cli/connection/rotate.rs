@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 use super::api_path::path;
-use super::given::Given;
+use super::given::ConnectionArguments;
 use super::secrets::SecretArgs;
 use super::shape::Shapes;
 use crate::cli::agent::{pair, unique};
@@ -112,7 +112,7 @@ impl Rotate {
         let client = Client::open_to_send(global).await?;
         let connection: Shown<Connection> = client.get(&path(name)).await?;
         let provider = provider::of(&client, &connection.provider).await?;
-        let given = Given {
+        let given = ConnectionArguments {
             auth: connection.auth.clone(),
             fields: unique(self.fields.clone())?,
             secrets: self.secrets.sources(),

@@ -39,7 +39,7 @@ pub(crate) struct Set {
     #[command(flatten)]
     said: about::Said,
     #[command(flatten)]
-    settings: settings::Given,
+    settings: settings::SettingArguments,
 }
 
 /// What is taken away.

@@ -33,7 +33,7 @@ const CLEARED: [(&str, &str); 14] = [
 /// The settings of a connection.
 #[derive(Debug, Default, Args)]
 #[group(skip)]
-pub(in crate::cli) struct Given {
+pub(in crate::cli) struct SettingArguments {
     #[command(flatten)]
     requests: Requests,
     #[command(flatten)]
@@ -108,7 +108,7 @@ pub(in crate::cli) enum Cleared {
     Header(String),
 }
 
-impl Given {
+impl SettingArguments {
     /// As the API takes them; only what was given.
     ///
     /// # Errors
@@ -312,7 +312,7 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Line {
         #[command(flatten)]
-        given: Given,
+        given: SettingArguments,
         #[arg(long, value_parser = cleared)]
         clear: Vec<Cleared>,
     }

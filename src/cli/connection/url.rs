@@ -1,6 +1,6 @@
 //! Connection strings among the arguments of a database: `--field url=…` without a password, `--secret-env url=…` with one.
 
-use super::given::{Given, exposed};
+use super::given::{ConnectionArguments, exposed};
 use super::secrets::SecretSource;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
@@ -11,7 +11,10 @@ use keyward_rules::provider::connection_url::{ConnectionUrl, URL, UrlError};
 ///
 /// # Errors
 /// When the URL cannot be used, or an argument contains a password.
-pub(super) fn expanded(mut given: Given, provider: &ProviderView) -> Result<Given, Failure> {
+pub(super) fn expanded(
+    mut given: ConnectionArguments,
+    provider: &ProviderView,
+) -> Result<ConnectionArguments, Failure> {
     let Some(protocol) = provider.protocol else { return Ok(given) };
     let refused = |error: UrlError| Failure::usage(error.to_string());
     if let Some(url) = given.fields.remove(URL) {
@@ -29,7 +32,7 @@ pub(super) fn expanded(mut given: Given, provider: &ProviderView) -> Result<Give
     Ok(given)
 }
 
-fn add(given: &mut Given, parts: ConnectionUrl) -> Result<(), Failure> {
+fn add(given: &mut ConnectionArguments, parts: ConnectionUrl) -> Result<(), Failure> {
     let twice = |name: &str| Failure::usage(UrlError::Twice(name.to_owned()).to_string());
     for (name, value) in parts.variables {
         if given.variables.insert(name.clone(), value).is_some() {

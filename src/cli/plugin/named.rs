@@ -6,7 +6,7 @@ use crate::cli::client::segment;
 
 /// Which plugin.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Named {
+pub(crate) struct PluginArgument {
     /// name or id
     pub(super) name: String,
     /// its agent, where several have one of that name
@@ -14,7 +14,7 @@ pub(crate) struct Named {
     agent: Option<String>,
 }
 
-impl Named {
+impl PluginArgument {
     /// Its path in the API.
     pub(super) fn path(&self) -> String {
         let query = self.agent.as_deref().map(|agent| format!("?agent={}", segment(agent)));

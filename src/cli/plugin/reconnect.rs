@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::named::Named;
+use super::named::PluginArgument;
 use super::standing::standing;
 use crate::cli::client::Client;
 use crate::cli::connection::api_path::path;
@@ -16,7 +16,7 @@ use keyward_state::directory::{ConnectionState, PluginState, Renewal};
 #[derive(Debug, Args)]
 pub(crate) struct Reconnect {
     #[command(flatten)]
-    named: Named,
+    named: PluginArgument,
     #[command(flatten)]
     how: consent::How,
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::words;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::resource::{Asked, path};
+use crate::cli::resource::{ResourceContext, path};
 use keyward_api::wire::List;
 use keyward_model::{Rule, RulePlace, RuleShown, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
@@ -39,7 +39,7 @@ pub(crate) struct Add {
     #[arg(long)]
     allow_plaintext: bool,
     #[command(flatten)]
-    place: Place,
+    place: RulePosition,
 }
 
 /// Lists of a rule.
@@ -68,7 +68,7 @@ struct Lists {
 /// A place among the stored rules.
 #[derive(Debug, Args)]
 #[group(id = "place", multiple = false)]
-struct Place {
+struct RulePosition {
     /// before this stored rule
     #[arg(long, value_name = "RULE")]
     before: Option<String>,
@@ -89,7 +89,7 @@ pub(crate) struct Move {
     /// name or id
     rule: String,
     #[command(flatten)]
-    place: Place,
+    place: RulePosition,
 }
 
 #[derive(Debug, Args)]
@@ -146,7 +146,7 @@ struct New {
 }
 
 impl Add {
-    pub(super) async fn run(self, asked: &Asked<'_>) -> Result<(), Failure> {
+    pub(super) async fn run(self, asked: &ResourceContext<'_>) -> Result<(), Failure> {
         let made: RuleShown = asked.client.post("/api/v1/rules", &self.body()?).await?;
         report(asked, "added", &made).await
     }
@@ -172,7 +172,7 @@ impl Add {
 }
 
 impl Move {
-    pub(super) async fn run(self, asked: &Asked<'_>) -> Result<(), Failure> {
+    pub(super) async fn run(self, asked: &ResourceContext<'_>) -> Result<(), Failure> {
         let (at, place) = (path::<Rule>(&self.rule), RulePlace::from(self.place));
         let moved: RuleShown = asked.client.patch(&at, &place).await?;
         report(asked, "moved", &moved).await
@@ -180,7 +180,7 @@ impl Move {
 }
 
 impl Edit {
-    pub(super) async fn run(self, asked: &Asked<'_>) -> Result<(), Failure> {
+    pub(super) async fn run(self, asked: &ResourceContext<'_>) -> Result<(), Failure> {
         let at = path::<Rule>(&self.rule);
         let patch = self.patch();
         if patch.is_empty() {
@@ -225,14 +225,14 @@ impl Edit {
     }
 }
 
-impl From<Place> for RulePlace {
-    fn from(Place { before, after, first, last }: Place) -> Self {
+impl From<RulePosition> for RulePlace {
+    fn from(RulePosition { before, after, first, last }: RulePosition) -> Self {
         Self { before, after, first, last }
     }
 }
 
 /// Prints what a rule does, where it is in the order, and whether it has an effect.
-async fn report(asked: &Asked<'_>, what: &str, rule: &RuleShown) -> Result<(), Failure> {
+async fn report(asked: &ResourceContext<'_>, what: &str, rule: &RuleShown) -> Result<(), Failure> {
     if asked.global.json {
         return output::print_json(rule);
     }

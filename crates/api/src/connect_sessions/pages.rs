@@ -28,7 +28,7 @@ use keyward_vault::oauth::FlowState;
 
 /// The query of `/connect/session`.
 #[derive(Default)]
-struct Asked {
+struct PageQuery {
     provider: Option<String>,
     auth: Option<String>,
     step: Option<String>,
@@ -36,7 +36,7 @@ struct Asked {
     anyway: bool,
 }
 
-impl Asked {
+impl PageQuery {
     fn of(uri: &Uri) -> Self {
         let mut asked = Self::default();
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
@@ -152,14 +152,14 @@ async fn show(State(admin): State<Admin>, uri: Uri, headers: HeaderMap) -> Respo
         Ok(session) => opened.session = session,
         Err(error) => return failure(&admin, &error.into()),
     }
-    let asked = Asked::of(&uri);
+    let asked = PageQuery::of(&uri);
     match opened.session.headless {
         true => headless::next(&admin, &opened, asked.step.is_some()).await,
         false => shown(&admin, &opened, &asked).await,
     }
 }
 
-async fn shown(admin: &Admin, opened: &Opened, asked: &Asked) -> Response {
+async fn shown(admin: &Admin, opened: &Opened, asked: &PageQuery) -> Response {
     let (session, offers) = (&opened.session, Offers::of(admin, &opened.session));
     let frame = frame(admin, session, opened.return_url(opened.session.facts.connected.is_some()));
     let facts = &session.facts;
@@ -188,7 +188,7 @@ async fn in_consent(
     admin: &Admin,
     session: &Record<ConnectSession>,
     frame: &Frame,
-    asked: &Asked,
+    asked: &PageQuery,
 ) -> Option<Response> {
     let flow = session.facts.flow.as_ref()?;
     let view = admin.deps().flows.view(&session.org, flow).await.ok()?;
@@ -208,7 +208,7 @@ async fn in_consent(
 }
 
 /// The next question: which provider, which method, or the form of the only one.
-fn form(frame: &Frame, offers: &Offers, asked: &Asked, problem: Option<&Problem>) -> Response {
+fn form(frame: &Frame, offers: &Offers, asked: &PageQuery, problem: Option<&Problem>) -> Response {
     let providers = offers.providers();
     let provider = match (&asked.provider, providers.as_slice()) {
         (Some(id), _) => id.as_str(),
@@ -227,7 +227,7 @@ fn form(frame: &Frame, offers: &Offers, asked: &Asked, problem: Option<&Problem>
 
 /// A form or a button of our own page, in the browser that opened the link.
 async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
-    let (visit, asked) = (Visit(&headers), Asked::of(&uri));
+    let (visit, asked) = (Visit(&headers), PageQuery::of(&uri));
     if !visit.is_of_our_page(&admin.deps().public_url) {
         return foreign(&admin);
     }
@@ -240,7 +240,7 @@ async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Bo
     let attempt = match Attempt::of(&admin, opened.session.clone()) {
         Ok(attempt) => attempt,
         // A completed one shows its result.
-        Err(_) => return shown(&admin, &opened, &Asked::default()).await,
+        Err(_) => return shown(&admin, &opened, &PageQuery::default()).await,
     };
     if asked.step.as_deref() == Some("account") {
         return match Box::pin(attempt.decide(&cookies, asked.accepts)).await {

@@ -11,7 +11,7 @@ use crate::auth::Caller;
 use crate::body::{Body, Params, Segments};
 use crate::context::Context;
 use crate::etag::IfMatch;
-use crate::input::{Change, Given, Input};
+use crate::input::{Change, Input, SpecInput};
 use keyward_model::Resource;
 
 /// An argument of a handler.
@@ -53,7 +53,7 @@ impl<T: JsonSchema> Argument for Option<Body<T>> {
     }
 }
 
-impl<S: JsonSchema, W: JsonSchema> Argument for Given<S, W> {
+impl<S: JsonSchema, W: JsonSchema> Argument for SpecInput<S, W> {
     fn describe(draft: &mut Draft<'_>) {
         let body = flat(draft.input.inline::<S>(), draft.input.inline::<W>());
         draft.body = Some(Value::Object(body));

@@ -20,7 +20,7 @@ const MARKS: usize = 6;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     q: Option<String>,
     after: Option<String>,
 }
@@ -29,7 +29,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/agents", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let mut path = format!("/agents?limit={ROWS}");
     for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {

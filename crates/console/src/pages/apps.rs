@@ -24,7 +24,7 @@ const ROWS: usize = 40;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     q: Option<String>,
     after: Option<String>,
 }
@@ -36,7 +36,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/apps/{name}", get(one))
 }
 
-async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let mut path = format!("/apps?limit={ROWS}");
     for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {

@@ -30,7 +30,7 @@ const PERIODS: [(&str, &str); 4] =
 /// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     show: Option<String>,
     agent: Option<String>,
     connection: Option<String>,
@@ -51,7 +51,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/audit/{seq}", get(record))
 }
 
-impl Asked {
+impl PageQuery {
     /// What narrows the log, with the names that page and API have in common.
     fn filters(&self) -> Vec<(&'static str, &str)> {
         let given = [
@@ -113,7 +113,7 @@ fn encoded(pairs: &[(&str, &str)]) -> String {
     pairs.join("&")
 }
 
-async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let query = asked.query();
     let mut path = format!("/audit?limit={ROWS}&{query}");
     if let Some(after) = asked.after.as_deref() {
@@ -143,7 +143,7 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
     Ok(Page::new(&visit, Section::Audit, "Audit", content))
 }
 
-fn kinds(asked: &Asked) -> Markup {
+fn kinds(asked: &PageQuery) -> Markup {
     html! {
         nav.tabs.below aria-label="Records" {
             @for (code, label) in KINDS {
@@ -153,7 +153,7 @@ fn kinds(asked: &Asked) -> Markup {
     }
 }
 
-fn filters(asked: &Asked) -> Markup {
+fn filters(asked: &PageQuery) -> Markup {
     let fields = [
         ("agent", "Agent", &asked.agent),
         ("connection", "Connection", &asked.connection),
@@ -183,7 +183,7 @@ fn filters(asked: &Asked) -> Markup {
     }
 }
 
-fn records(asked: &Asked, list: &List<Event>) -> Markup {
+fn records(asked: &PageQuery, list: &List<Event>) -> Markup {
     let is_filtered = !asked.filters().is_empty() || !asked.kind().is_empty();
     let all = html! { a.button href="/audit" { "Show all records" } };
     html! {
@@ -275,7 +275,7 @@ fn result(event: &Event) -> Markup {
     html! { span class=(class) { @if event.change.is_some() && !is_bad { "done" } @else { (text) } } }
 }
 
-fn counted(asked: &Asked, counts: &AuditCounts) -> Markup {
+fn counted(asked: &PageQuery, counts: &AuditCounts) -> Markup {
     let by = asked.grouping();
     let named: Vec<_> = counts.groups.iter().filter(|group| group.name.is_some()).collect();
     let most = named.iter().map(|group| group.count).max().unwrap_or(1);
@@ -414,20 +414,24 @@ mod tests {
 
     #[test]
     fn the_query_of_the_api_has_no_parameter_of_the_page_alone() {
-        let asked =
-            Asked { show: some("nonsense"), by: some("x"), agent: some(""), ..Asked::default() };
+        let asked = PageQuery {
+            show: some("nonsense"),
+            by: some("x"),
+            agent: some(""),
+            ..PageQuery::default()
+        };
         assert_eq!((asked.query(), asked.grouping()), (String::new(), "host"));
-        let asked = Asked { show: some("changes"), user: some("a&b"), ..asked };
+        let asked = PageQuery { show: some("changes"), user: some("a&b"), ..asked };
         assert_eq!(asked.query(), "user=a%26b&changes=true");
     }
 
     #[test]
     fn a_link_replaces_a_value_and_drops_the_place_in_the_list() {
-        let asked = Asked {
+        let asked = PageQuery {
             show: some("refused"),
             host: some("a.test"),
             after: some("9"),
-            ..Asked::default()
+            ..PageQuery::default()
         };
         assert_eq!(asked.with(&[("host", "b.test")]), "/audit?show=refused&host=b.test");
         assert_eq!(asked.with(&[("show", "")]), "/audit?host=a.test");

@@ -39,7 +39,7 @@ const CATEGORIES: &[(&str, &str)] = &[
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     q: Option<String>,
     provider: Option<String>,
     agent: Option<String>,
@@ -66,7 +66,7 @@ fn steps(at: usize) -> Markup {
     }
 }
 
-async fn choose(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn choose(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     if !visit.may_write() {
         return Err(Stop::not_allowed());
     }
@@ -157,7 +157,7 @@ fn to(provider: &str, auth: Option<&str>, agent: Option<&str>) -> String {
 async fn authenticate(
     visit: Visit,
     Path(id): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<PageQuery>,
 ) -> Result<Page, Stop> {
     if !visit.may_write() {
         return Err(Stop::not_allowed());
@@ -410,7 +410,7 @@ pub(super) fn other_way(path: &str, by_reference: bool) -> Markup {
 async fn done(
     visit: Visit,
     Path(name): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<PageQuery>,
 ) -> Result<Page, Stop> {
     let connection: Shown<Connection> =
         visit.get(&format!("/connections/{}", segment(&name))).await?;

@@ -21,7 +21,7 @@ const ROWS: usize = 40;
 /// The query of the page, which is that of the API.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     q: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,7 +42,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/connections", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let mut query = asked.query(None);
     query.push(("limit", ROWS.to_string()));
     let list: List<Shown<Connection>> =
@@ -66,7 +66,7 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
     Ok(Page::new(&visit, Section::Connections, "Connections", content))
 }
 
-impl Asked {
+impl PageQuery {
     /// As a query, with another state.
     fn query(&self, state: Option<&str>) -> Vec<(&'static str, String)> {
         let state = state.map(str::to_owned).or_else(|| self.state.clone());
@@ -124,7 +124,7 @@ fn nothing(visit: &Visit) -> Markup {
     }
 }
 
-fn filters(asked: &Asked, summary: &Summary) -> Markup {
+fn filters(asked: &PageQuery, summary: &Summary) -> Markup {
     let of = &summary.connections;
     let tabs = [
         (None, "All", of.total),
@@ -138,7 +138,7 @@ fn filters(asked: &Asked, summary: &Summary) -> Markup {
             nav.tabs aria-label="By state" {
                 @for (code, label, number) in tabs {
                     @if code.is_none() || number > 0 {
-                        @let query = Asked { state: None, due: None, after: None, ..asked.clone() }.query(code);
+                        @let query = PageQuery { state: None, due: None, after: None, ..asked.clone() }.query(code);
                         a href=(format!("/connections?{}", encoded(&query)))
                             aria-current=[(asked.due.is_none() && asked.state.as_deref() == code).then_some("true")] {
                             (label) @if code.is_some() { span.num.muted { (number) } }
@@ -188,7 +188,7 @@ fn select<'a>(
 
 fn table(
     visit: &Visit,
-    asked: &Asked,
+    asked: &PageQuery,
     list: &List<Shown<Connection>>,
     summary: &Summary,
 ) -> Markup {
@@ -207,7 +207,7 @@ fn table(
                 } }
             }
             @if let Some(next) = &list.next {
-                @let query = Asked { after: Some(next.clone()), ..asked.clone() }.query(None);
+                @let query = PageQuery { after: Some(next.clone()), ..asked.clone() }.query(None);
                 div.foot { a href=(format!("/connections?{}", encoded(&query))) { "Next page" } }
             }
         }

@@ -38,7 +38,7 @@ const PAGES: &[(&str, &str, &str)] = &[
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     q: String,
 }
 
@@ -53,7 +53,7 @@ fn is_for(visit: &Visit, path: &str) -> bool {
     (visit.reads_all() || !is_of_readers) && (visit.may_write() || path != "/connect")
 }
 
-async fn find(visit: Visit, Query(asked): Query<Asked>) -> Result<Html<String>, Stop> {
+async fn find(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Html<String>, Stop> {
     let q = asked.q.trim().to_lowercase();
     let fits = |(name, _, words): &&(&str, &str, &str)| {
         q.is_empty() || name.to_lowercase().contains(&q) || words.contains(q.as_str())

@@ -21,7 +21,7 @@ const CHOICES: usize = 200;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     after: Option<String>,
 }
 
@@ -29,7 +29,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/incoming", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let mut path = format!("/hooks?limit={ROWS}");
     if let Some(after) = asked.after.as_deref() {
         path += &format!("&after={}", segment(after));

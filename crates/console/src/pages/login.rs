@@ -24,14 +24,14 @@ const FORM_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     link: Option<String>,
     to: Option<String>,
 }
 
 /// What the form gives. Secrets are wiped.
 #[derive(Default)]
-struct Given {
+struct LoginForm {
     link: Option<Zeroizing<String>>,
     user: Option<String>,
     password: Option<Zeroizing<String>>,
@@ -66,7 +66,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/login", get(ask).post(sign_in))
 }
 
-async fn ask(State(console): State<Console>, Query(asked): Query<Asked>) -> Page {
+async fn ask(State(console): State<Console>, Query(asked): Query<PageQuery>) -> Page {
     let to = own_path(asked.to.as_deref().unwrap_or_default());
     match asked.link.filter(|link| !link.is_empty()) {
         Some(link) => page(with_link(&link, to)),
@@ -75,7 +75,7 @@ async fn ask(State(console): State<Console>, Query(asked): Query<Asked>) -> Page
 }
 
 async fn sign_in(State(console): State<Console>, reader: Reader, request: Request) -> Response {
-    let given = Given::of(request.into_body()).await.unwrap_or_default();
+    let given = LoginForm::of(request.into_body()).await.unwrap_or_default();
     let again = |status: StatusCode, error: Option<&ErrorView>| {
         let (settings, to) = (&*console.sign_in, own_path(&given.to));
         let user = given.user.as_deref();
@@ -97,7 +97,7 @@ async fn sign_in(State(console): State<Console>, reader: Reader, request: Reques
     }
 }
 
-impl Given {
+impl LoginForm {
     async fn of(body: Body) -> Option<Self> {
         let body = Limited::new(body, FORM_BYTES_MAX).collect().await.ok()?.to_bytes();
         let body = Zeroizing::new(body.to_vec());

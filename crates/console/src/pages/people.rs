@@ -26,13 +26,13 @@ pub(super) const ROLES: [(&str, &str); 4] = [
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     q: Option<String>,
     role: Option<String>,
     after: Option<String>,
 }
 
-impl Asked {
+impl PageQuery {
     /// Whether the list of end users is wanted.
     fn is_of_end_users(&self) -> bool {
         self.role.as_deref() == Some(Role::EndUser.as_str())
@@ -43,7 +43,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/people", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let role = if asked.is_of_end_users() { "end_user" } else { "admin,member,auditor" };
     let mut path = format!("/users?limit={ROWS}&role={}", segment(role));
     for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
@@ -81,7 +81,7 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
     Ok(Page::new(&visit, Section::People, "People", content))
 }
 
-fn table(asked: &Asked, list: &List<Shown<User>>) -> Markup {
+fn table(asked: &PageQuery, list: &List<Shown<User>>) -> Markup {
     let is_end = asked.is_of_end_users();
     let is_searched = asked.q.as_deref().is_some_and(|q| !q.is_empty());
     html! {

@@ -76,7 +76,7 @@ impl View {
 /// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     /// Whether every token is listed.
     all: Option<String>,
 }
@@ -84,7 +84,7 @@ struct Asked {
 async fn show(
     visit: Visit,
     Path(name): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<PageQuery>,
 ) -> Result<Page, Stop> {
     let view = View::of(&visit, &name).await?;
     let user = &view.user;

@@ -20,7 +20,7 @@ use crate::visit::{Console, Stop, Tagged, Visit, segment};
 use keyward_api::wire::List;
 use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
 
-use self::asked::Asked;
+use self::asked::PageQuery;
 use sentence::Sentence;
 pub(super) use sentence::decider;
 use standing::{remove, shadow};
@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/rules/{name}/edit", get(edit))
 }
 
-async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let agents: List<Shown<Agent>> = visit.get(&format!("/agents?limit={AGENTS}")).await?;
     let agents: Vec<String> = agents.items.into_iter().map(|agent| agent.spec.name).collect();
     if asked.new.is_some() && visit.is_admin() {

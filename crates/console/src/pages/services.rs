@@ -27,7 +27,7 @@ const CONNECTIONS: usize = 20;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     q: Option<String>,
     category: Option<String>,
     from: usize,
@@ -40,7 +40,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/services/{id}", get(one))
 }
 
-async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let q = asked.q.clone().unwrap_or_default();
     let all: List<ProviderView> =
         visit.get(&format!("/providers?limit=1000&q={}", segment(q.trim()))).await?;
@@ -83,7 +83,7 @@ fn is_own(provider: &ProviderView) -> bool {
     provider.managed_by != Some(ProviderSource::Catalogue)
 }
 
-fn found(visit: &Visit, asked: &Asked, all: &[ProviderView]) -> Markup {
+fn found(visit: &Visit, asked: &PageQuery, all: &[ProviderView]) -> Markup {
     let wanted = asked.category.as_deref().filter(|name| !name.is_empty());
     let fits = |it: &&ProviderView| wanted.is_none_or(|name| category(it) == name);
     let (own, known): (Vec<_>, Vec<_>) = all.iter().filter(fits).partition(|it| is_own(it));

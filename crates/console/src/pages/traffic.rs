@@ -17,7 +17,7 @@ const ROWS: usize = 60;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     agent: Option<String>,
     connection: Option<String>,
     host: Option<String>,
@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/traffic", get(show)).route("/traffic/{exchange}", get(exchange))
 }
 
-impl Asked {
+impl PageQuery {
     /// As a query of the audit log.
     fn query(&self) -> String {
         let given =
@@ -50,7 +50,7 @@ impl Asked {
     }
 }
 
-async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let query = asked.query();
     let list: List<Event> = visit.get(&format!("/audit?{query}&limit={ROWS}")).await?;
     // The live list goes on after the newest record, which may be one that the filter leaves out.

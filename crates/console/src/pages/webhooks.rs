@@ -18,7 +18,7 @@ const ROWS: usize = 20;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     after: Option<String>,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/webhooks", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let mut path = format!("/webhooks?limit={ROWS}");
     if let Some(after) = asked.after.as_deref() {
         path += &format!("&after={}", segment(after));

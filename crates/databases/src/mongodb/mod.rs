@@ -23,7 +23,7 @@ use self::documents::ErrorCode;
 use self::filter::{AnswerFilter, CommandFilter, Replaced};
 use self::greeting::{Client, NoClient};
 use self::login::Login;
-use crate::choice::Named;
+use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::Refused;
@@ -82,8 +82,8 @@ impl Greeting for Client {
         self.token.take().ok_or(Refused::Client("no password was sent"))
     }
 
-    fn named(&self) -> Named<'_> {
-        Named::User(&self.user)
+    fn named(&self) -> ClientChoice<'_> {
+        ClientChoice::User(&self.user)
     }
 
     async fn open(

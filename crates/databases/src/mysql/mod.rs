@@ -22,7 +22,7 @@ use self::login::{Agreed, Login};
 use self::statements::check::is_safe_collation;
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
-use crate::choice::Named;
+use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::Refused;
@@ -98,8 +98,8 @@ impl Greeting for Client {
         token.map_err(|Malformed(why)| Refused::Client(why))
     }
 
-    fn named(&self) -> Named<'_> {
-        Named::Database { database: &self.database, user: &self.user }
+    fn named(&self) -> ClientChoice<'_> {
+        ClientChoice::Database { database: &self.database, user: &self.user }
     }
 
     async fn open(

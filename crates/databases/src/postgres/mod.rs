@@ -30,7 +30,7 @@ use self::startup::{ALPN, FirstMessage, Malformed, Startup};
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
 use self::supervision::Supervision;
-use crate::choice::Named;
+use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::Refused;
@@ -96,8 +96,8 @@ impl Greeting for Startup {
         Ok(startup::password(stream.socket(), self).await?)
     }
 
-    fn named(&self) -> Named<'_> {
-        Named::Database { database: self.database(), user: self.user() }
+    fn named(&self) -> ClientChoice<'_> {
+        ClientChoice::Database { database: self.database(), user: self.user() }
     }
 
     async fn open(

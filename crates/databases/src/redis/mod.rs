@@ -19,7 +19,7 @@ use self::commands::Allowed;
 use self::filter::CommandFilter;
 use self::greeting::{Answer, Client, NoClient};
 use self::login::Login;
-use crate::choice::Named;
+use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::{RefusalWords, Refused};
@@ -79,8 +79,8 @@ impl Greeting for Client {
         self.token.take().ok_or(Refused::Client("no password was sent"))
     }
 
-    fn named(&self) -> Named<'_> {
-        Named::User(&self.user)
+    fn named(&self) -> ClientChoice<'_> {
+        ClientChoice::User(&self.user)
     }
 
     async fn open(

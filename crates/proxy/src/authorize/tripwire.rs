@@ -14,7 +14,7 @@ use keyward_model::{Honeytoken, ManagedBy, Record, Session};
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::inject::strip;
 use keyward_state::directory::{Directory, DirectoryError, Former};
-use keyward_state::observe::notice::{About, Named, NoticeKind};
+use keyward_state::observe::notice::{About, NamedResource, NoticeKind};
 
 /// The period for one agent and one honeytoken.
 const HONEYTOKEN_EVERY: Duration = Duration::from_secs(60);
@@ -93,7 +93,7 @@ async fn caught(
     );
     let about = About {
         honeytoken: Some(found.name().to_owned()),
-        agent: Some(Named::new(agent.id.clone(), &agent.name)),
+        agent: Some(NamedResource::new(agent.id.clone(), &agent.name)),
         token: agent.token.clone(),
         host,
         detail: done,
@@ -127,7 +127,7 @@ async fn refused(directory: &Directory, former: Former) {
         "a token that is no longer valid was sent"
     );
     let about = About {
-        agent: Some(Named::new(agent.id.clone(), &agent.name)),
+        agent: Some(NamedResource::new(agent.id.clone(), &agent.name)),
         token: Some(token),
         reason: Some(reason.to_owned()),
         ..About::default()

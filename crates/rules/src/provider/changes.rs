@@ -62,12 +62,12 @@ pub fn bound(
     after: &Map<String, Value>,
     tests: TestChange,
 ) -> Option<String> {
-    let mut place = Place { path: String::new(), kind: String::new(), tests };
+    let mut place = DefinitionPath { path: String::new(), kind: String::new(), tests };
     place.of_maps(Some(before), Some(after))
 }
 
 /// Where two definitions are compared.
-struct Place {
+struct DefinitionPath {
     /// `auth[0].key`
     path: String,
     /// `auth[].key`
@@ -75,7 +75,7 @@ struct Place {
     tests: TestChange,
 }
 
-impl Place {
+impl DefinitionPath {
     fn of(&mut self, before: Option<&Value>, after: Option<&Value>) -> Option<String> {
         let [before, after] = [before, after].map(|value| value.filter(|value| !value.is_null()));
         if before == after || FREE.contains(&&*self.kind) {

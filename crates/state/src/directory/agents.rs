@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::collection::Collection;
 use super::error::DirectoryError;
 use super::holders::Held;
-use super::index::{Index, Named, Unique};
+use super::index::{Index, NameKind, Unique};
 use super::records::ManagedBy;
 use super::stored::Stored;
 use super::view::{OrgView, View};
@@ -17,7 +17,7 @@ use keyward_model::{Agent, Record};
 
 impl Stored for Agent {
     const TABLE: Table = Table::Agents;
-    const NAMED: Named = Named::Agent;
+    const NAMED: NameKind = NameKind::Agent;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.agents

@@ -4,7 +4,7 @@
 use super::check;
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::Named;
+use super::index::NameKind;
 use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
@@ -12,7 +12,7 @@ use keyward_model::{App, ManagedBy, Record};
 
 impl Stored for App {
     const TABLE: Table = Table::Apps;
-    const NAMED: Named = Named::App;
+    const NAMED: NameKind = NameKind::App;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.apps

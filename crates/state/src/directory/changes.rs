@@ -10,7 +10,7 @@ use super::remedy::{Need, Remedies};
 use super::rows::At;
 use super::view::View;
 use crate::observe::change::{Actor, Change};
-use crate::observe::notice::{About, Named, Notice, NoticeKind};
+use crate::observe::notice::{About, NamedResource, Notice, NoticeKind};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectSessionId, ConnectionId, OrgId, PluginId, StoredRuleId};
 use keyward_model::{ConnectSession, ConnectionState, PluginState, Record, RotationState, Rule};
@@ -144,7 +144,7 @@ impl Between<'_> {
                 let Some(found) = found.or(self.after.connection(org, &connection)) else {
                     continue;
                 };
-                let agent = Some(Named::new(agent.id.clone(), &agent.name));
+                let agent = Some(NamedResource::new(agent.id.clone(), &agent.name));
                 told.push(self.notice(kind, org, About { agent, ..about(found) }));
             }
         }
@@ -161,11 +161,11 @@ impl Between<'_> {
         let after = self.after.one::<ConnectSession>(org, id)?;
         let (was, is) = (&before.facts, &after.facts);
         let user = self.after.connecting_user(after).map(|user| user.name().to_owned());
-        let link = Some(Named::new(after.id.clone(), after.name()));
+        let link = Some(NamedResource::new(after.id.clone(), after.name()));
         let about = About { connect_session: link, user, ..About::default() };
         match &is.connected {
             Some(made) if was.connected.is_none() => {
-                let connection = Some(Named::new(made.id.clone(), &made.name));
+                let connection = Some(NamedResource::new(made.id.clone(), &made.name));
                 let provider = Some(made.provider.clone());
                 let about = About { connection, provider, ..about };
                 Some(self.notice(NoticeKind::ConnectSessionCompleted, org, about))
@@ -195,7 +195,7 @@ impl Between<'_> {
             _ => NoticeKind::RuleChanged,
         };
         let about = |rule: &Arc<Record<Rule>>| {
-            let rule = Some(Named::new(rule.id.clone(), rule.name()));
+            let rule = Some(NamedResource::new(rule.id.clone(), rule.name()));
             self.notice(kind, org, About { rule, ..About::default() })
         };
         after.or(before).into_iter().map(about).collect()
@@ -222,11 +222,11 @@ impl Between<'_> {
         let connection = blocking.and_then(|it| it.connection);
         let agent = self.after.agent_of(now);
         let about = About {
-            plugin: Some(Named::new(now.id.clone(), now.name())),
-            agent: agent.map(|agent| Named::new(agent.id.clone(), &agent.name)),
+            plugin: Some(NamedResource::new(now.id.clone(), now.name())),
+            agent: agent.map(|agent| NamedResource::new(agent.id.clone(), &agent.name)),
             slot: blocking.map(|it| it.slot.slot.clone()),
             provider: blocking.map(|it| it.slot.provider.clone()),
-            connection: connection.map(|it| Named::new(it.id.clone(), &it.name)),
+            connection: connection.map(|it| NamedResource::new(it.id.clone(), &it.name)),
             remedy: connection.and_then(|it| self.remedy(it, Need::Use)),
             reason: blocking.map(|it| it.state().map_or("empty", ConnectionState::code).to_owned()),
             ..About::default()
@@ -253,7 +253,7 @@ fn lost(of: &AgentRecord, other: Option<&Arc<AgentRecord>>) -> Vec<ConnectionId>
 
 fn about(connection: &Arc<ConnectionRecord>) -> About {
     About {
-        connection: Some(Named::new(connection.id.clone(), &connection.name)),
+        connection: Some(NamedResource::new(connection.id.clone(), &connection.name)),
         provider: Some(connection.provider.clone()),
         ..About::default()
     }

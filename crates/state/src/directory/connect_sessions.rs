@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::{Index, Named, Unique};
+use super::index::{Index, NameKind, Unique};
 use super::stored::Stored;
 use super::token_index::ConnectSessionAt;
 use super::view::{OrgView, View};
@@ -50,7 +50,7 @@ pub enum ConnectStepError {
 
 impl Stored for ConnectSession {
     const TABLE: Table = Table::ConnectSessions;
-    const NAMED: Named = Named::Session;
+    const NAMED: NameKind = NameKind::Session;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.connect_sessions

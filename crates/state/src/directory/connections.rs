@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::Named;
+use super::index::NameKind;
 use super::records::{AgentRecord, ConnectionRecord};
 use super::selected::Selection;
 use super::stored::Stored;
@@ -19,7 +19,7 @@ use keyward_model::{
 
 impl Stored for Connection {
     const TABLE: Table = Table::Connections;
-    const NAMED: Named = Named::Connection;
+    const NAMED: NameKind = NameKind::Connection;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.connections

@@ -4,14 +4,14 @@ use keyward_model::{DatabaseListener, Record};
 
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::Named;
+use super::index::NameKind;
 use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 
 impl Stored for DatabaseListener {
     const TABLE: Table = Table::DatabaseListeners;
-    const NAMED: Named = Named::DatabaseListener;
+    const NAMED: NameKind = NameKind::DatabaseListener;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.database_listeners

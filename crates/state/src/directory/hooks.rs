@@ -4,14 +4,14 @@ use keyward_model::{Hook, Record};
 
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::Named;
+use super::index::NameKind;
 use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 
 impl Stored for Hook {
     const TABLE: Table = Table::Hooks;
-    const NAMED: Named = Named::Hook;
+    const NAMED: NameKind = NameKind::Hook;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.hooks

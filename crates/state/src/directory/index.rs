@@ -41,13 +41,13 @@ pub struct Unique {
 /// Why another record cannot have it.
 #[derive(Clone, Debug)]
 pub enum Taken {
-    Name { kind: Named, name: String },
+    Name { kind: NameKind, name: String },
     Token,
 }
 
 /// Kinds of names; each has a space of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Named {
+pub enum NameKind {
     Agent,
     App,
     Connection,
@@ -70,7 +70,7 @@ pub enum Named {
     Login,
 }
 
-impl Named {
+impl NameKind {
     /// For messages and, as part of the file format, for hashes.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -122,21 +122,21 @@ impl Index {
     }
 
     /// The row of a name.
-    pub(super) fn name(&self, org: &OrgId, kind: Named, name: &str) -> At {
+    pub(super) fn name(&self, org: &OrgId, kind: NameKind, name: &str) -> At {
         At::new(Table::Names, org, self.hash(kind.as_str(), name.as_bytes()))
     }
 
     /// A name that only one of its kind may have.
-    pub(super) fn unique_name(&self, org: &OrgId, kind: Named, name: &str) -> Unique {
+    pub(super) fn unique_name(&self, org: &OrgId, kind: NameKind, name: &str) -> Unique {
         let refusal = Taken::Name { kind, name: name.to_owned() };
         Unique { at: self.name(org, kind, name), what: "name", refusal }
     }
 
     /// An address, whatever its case.
     pub(super) fn unique_email(&self, org: &OrgId, email: &str) -> Unique {
-        let at = self.name(org, Named::Email, &email.to_lowercase());
-        let refusal = Taken::Name { kind: Named::Email, name: email.to_owned() };
-        Unique { at, what: Named::Email.as_str(), refusal }
+        let at = self.name(org, NameKind::Email, &email.to_lowercase());
+        let refusal = Taken::Name { kind: NameKind::Email, name: email.to_owned() };
+        Unique { at, what: NameKind::Email.as_str(), refusal }
     }
 
     /// A token, by the hex of its hash; `None` when that is none.
@@ -195,13 +195,13 @@ mod tests {
     fn rows_tell_no_name_and_differ_by_key_org_and_kind() {
         let (one, two) = (Index::new(Index::random_key()), Index::new(Index::random_key()));
         let (org, other) = (OrgId::default_org(), OrgId::random());
-        let at = one.name(&org, Named::Agent, "ci");
-        assert_eq!(at, one.name(&org, Named::Agent, "ci"));
+        let at = one.name(&org, NameKind::Agent, "ci");
+        assert_eq!(at, one.name(&org, NameKind::Agent, "ci"));
         assert!(!at.key().contains("ci/") && at.id.len() == 64);
-        assert_ne!(at, two.name(&org, Named::Agent, "ci"));
-        assert_ne!(at, one.name(&other, Named::Agent, "ci"));
-        assert_ne!(at.id, one.name(&org, Named::Connection, "ci").id);
-        assert_ne!(at.id, one.name(&org, Named::Agent, "cI").id);
+        assert_ne!(at, two.name(&org, NameKind::Agent, "ci"));
+        assert_ne!(at, one.name(&other, NameKind::Agent, "ci"));
+        assert_ne!(at.id, one.name(&org, NameKind::Connection, "ci").id);
+        assert_ne!(at.id, one.name(&org, NameKind::Agent, "cI").id);
     }
 
     #[test]

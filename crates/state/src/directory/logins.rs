@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::{Index, Named, Unique};
+use super::index::{Index, NameKind, Unique};
 use super::person::{Credential, Person};
 use super::rows::At;
 use super::stored::Stored;
@@ -44,7 +44,7 @@ pub struct UsedLink {
 
 impl Stored for Login {
     const TABLE: Table = Table::Logins;
-    const NAMED: Named = Named::Login;
+    const NAMED: NameKind = NameKind::Login;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.logins

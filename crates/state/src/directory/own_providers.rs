@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::check;
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::Named;
+use super::index::NameKind;
 use super::org_catalogue::OrgCatalogue;
 use super::records::{AppRecord, ConnectionRecord};
 use super::stored::Stored;
@@ -19,7 +19,7 @@ use keyward_rules::provider::changes::{self, TestChange};
 
 impl Stored for OwnProvider {
     const TABLE: Table = Table::Providers;
-    const NAMED: Named = Named::Provider;
+    const NAMED: NameKind = NameKind::Provider;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.own_providers

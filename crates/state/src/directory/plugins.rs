@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::collection::Collection;
 use super::error::DirectoryError;
 use super::holders::Held;
-use super::index::{Index, Named, Taken, Unique};
+use super::index::{Index, NameKind, Taken, Unique};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{At, Read};
 use super::stored::Stored;
@@ -35,7 +35,7 @@ pub struct Plugged {
 
 impl Stored for Plugin {
     const TABLE: Table = Table::Plugins;
-    const NAMED: Named = Named::Plugin;
+    const NAMED: NameKind = NameKind::Plugin;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.plugins

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Directory;
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::Named;
+use super::index::NameKind;
 use super::rule_order::{between, in_front};
 use super::stored::Stored;
 use super::view::{OrgView, View};
@@ -15,7 +15,7 @@ use keyward_model::{Record, Rule};
 
 impl Stored for Rule {
     const TABLE: Table = Table::Rules;
-    const NAMED: Named = Named::Rule;
+    const NAMED: NameKind = NameKind::Rule;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.rules

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::{Index, Named, Unique};
+use super::index::{Index, NameKind, Unique};
 use super::records::AgentRecord;
 use super::stored::Stored;
 use super::view::{OrgView, View};
@@ -43,7 +43,7 @@ pub struct NewSession {
 
 impl Stored for Session {
     const TABLE: Table = Table::Sessions;
-    const NAMED: Named = Named::Session;
+    const NAMED: NameKind = NameKind::Session;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.sessions

@@ -7,7 +7,7 @@ use keyward_model::{ManagedBy, Record, Source};
 use super::check;
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::Named;
+use super::index::NameKind;
 use super::records::{AppRecord, ConnectionRecord};
 use super::stored::Stored;
 use super::view::{OrgView, View};
@@ -16,7 +16,7 @@ use keyward_base::id::OrgId;
 
 impl Stored for Source {
     const TABLE: Table = Table::Sources;
-    const NAMED: Named = Named::Source;
+    const NAMED: NameKind = NameKind::Source;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.sources

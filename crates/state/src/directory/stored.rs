@@ -13,7 +13,7 @@ use super::collection::Collection;
 use super::commit::Viewed;
 use super::error::DirectoryError;
 use super::holders::Held;
-use super::index::{Claim, Index, Named, Unique};
+use super::index::{Claim, Index, NameKind, Unique};
 use super::rows::{At, Read};
 use super::view::{OrgView, View};
 use super::{Directory, Writer, check, to_the_end};
@@ -30,7 +30,7 @@ pub trait Stored: Resource {
 
     /// Its space of names.
     #[doc(hidden)]
-    const NAMED: Named;
+    const NAMED: NameKind;
 
     /// All of an organisation.
     #[doc(hidden)]
@@ -120,7 +120,7 @@ pub trait Stored: Resource {
 
 impl Stored for Honeytoken {
     const TABLE: Table = Table::Honeytokens;
-    const NAMED: Named = Named::Honeytoken;
+    const NAMED: NameKind = NameKind::Honeytoken;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.honeytokens

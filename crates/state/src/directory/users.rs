@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Writer;
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::{Index, Named, Unique};
+use super::index::{Index, NameKind, Unique};
 use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
@@ -15,7 +15,7 @@ use keyward_model::{Identity, ManagedBy, Record, Refusal, Role, User};
 
 impl Stored for User {
     const TABLE: Table = Table::Users;
-    const NAMED: Named = Named::User;
+    const NAMED: NameKind = NameKind::User;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.users
@@ -27,12 +27,12 @@ impl Stored for User {
 
     /// Name, address, account and tokens. A token is unique in the whole store.
     fn unique(user: &Record<Self>, index: &Index) -> Vec<Unique> {
-        let name = index.unique_name(&user.org, Named::User, &user.name);
+        let name = index.unique_name(&user.org, NameKind::User, &user.name);
         let email = user.email.as_deref().map(|email| index.unique_email(&user.org, email));
         let identity = user.facts.identity.as_ref().map(|identity| {
             // A blank stands in no issuer.
             let account = format!("{} {}", identity.issuer, identity.subject);
-            index.unique_name(&user.org, Named::Identity, &account)
+            index.unique_name(&user.org, NameKind::Identity, &account)
         });
         let tokens = user.facts.tokens.iter().filter_map(|it| index.unique_token(&it.hash));
         [name].into_iter().chain(email).chain(identity).chain(tokens).collect()

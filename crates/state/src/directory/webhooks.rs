@@ -4,7 +4,7 @@ use keyward_model::{ManagedBy, Record, Webhook, WebhookState};
 
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::index::Named;
+use super::index::NameKind;
 use super::stored::Stored;
 use super::view::{OrgView, View};
 use super::{Writer, check};
@@ -12,7 +12,7 @@ use crate::store::Table;
 
 impl Stored for Webhook {
     const TABLE: Table = Table::Webhooks;
-    const NAMED: Named = Named::Webhook;
+    const NAMED: NameKind = NameKind::Webhook;
 
     fn of(org: &OrgView) -> &Collection<Self> {
         &org.webhooks

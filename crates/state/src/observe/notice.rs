@@ -12,7 +12,7 @@ pub use keyward_model::NoticeKind;
 
 /// A resource by id and name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Named<T> {
+pub struct NamedResource<T> {
     /// The resource's id.
     pub id: T,
     /// The resource's name at the time of the event.
@@ -44,25 +44,25 @@ pub struct About {
     pub user: Option<String>,
     /// The connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connection: Option<Named<ConnectionId>>,
+    pub connection: Option<NamedResource<ConnectionId>>,
     /// Its provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// The agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<Named<AgentId>>,
+    pub agent: Option<NamedResource<AgentId>>,
     /// The plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugin: Option<Named<PluginId>>,
+    pub plugin: Option<NamedResource<PluginId>>,
     /// The slot of the plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
     /// The stored rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<Named<StoredRuleId>>,
+    pub rule: Option<NamedResource<StoredRuleId>>,
     /// The connect session; its name is its label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect_session: Option<Named<ConnectSessionId>>,
+    pub connect_session: Option<NamedResource<ConnectSessionId>>,
     /// The token's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenId>,
@@ -86,7 +86,7 @@ pub struct About {
     pub due: Option<Timestamp>,
 }
 
-impl<T> Named<T> {
+impl<T> NamedResource<T> {
     /// Makes a reference.
     pub fn new(id: T, name: &str) -> Self {
         Self { id, name: name.to_owned() }
@@ -175,8 +175,8 @@ mod tests {
 
     fn notice(kind: NoticeKind, by: &Actor) -> Notice {
         let about = About {
-            connection: Some(Named::new(ConnectionId::random(), "work")),
-            plugin: Some(Named::new(PluginId::random(), "digest")),
+            connection: Some(NamedResource::new(ConnectionId::random(), "work")),
+            plugin: Some(NamedResource::new(PluginId::random(), "digest")),
             reason: Some("revoked".to_owned()),
             ..About::default()
         };
@@ -200,7 +200,7 @@ mod tests {
     fn the_record_of_an_alarm_names_the_honeytoken_agent_and_token() {
         let token = TokenId::random();
         let about = About {
-            agent: Some(Named::new(AgentId::random(), "ci")),
+            agent: Some(NamedResource::new(AgentId::random(), "ci")),
             token: Some(token.clone()),
             honeytoken: Some("readme".to_owned()),
             ..About::default()

@@ -44,7 +44,7 @@ pub(super) fn scopes(
     }
     let (mut found, mut problems, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     for name in &text.spec.actions {
-        match (Named { text, connection, names, name }).scopes() {
+        match (ActionByName { text, connection, names, name }).scopes() {
             Ok(scopes) => found.extend(scopes),
             Err(Unknown { problem, hosts }) => {
                 problems.extend(problem.map(|problem| *problem));
@@ -93,7 +93,7 @@ pub(super) fn limited(
 }
 
 /// An action by its name in a rule.
-struct Named<'a> {
+struct ActionByName<'a> {
     text: &'a RuleText<'a>,
     connection: Option<&'a ConnectionRecord>,
     names: Names<'a>,
@@ -106,7 +106,7 @@ struct Unknown {
     hosts: Vec<HostPattern>,
 }
 
-impl Named<'_> {
+impl ActionByName<'_> {
     fn scopes(&self) -> Result<Vec<ActionScope>, Unknown> {
         let (of, action) = match self.name.split_once(':') {
             Some((of, action)) => (Some(of), action),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::Flows;
 use super::callback_query::CallbackQuery;
-use super::error::{Refusal, cleaned};
+use super::error::{CallbackRefusal, cleaned};
 use super::flow::{CallbackExpectation, Flow, SealedText, Stage};
 use super::oauth1;
 use keyward_base::id::{FlowId, OrgId};
@@ -51,7 +51,7 @@ impl Flows {
         self: &Arc<Self>,
         org: &OrgId,
         back: &CallbackRequest<'_>,
-    ) -> Result<FlowId, Refusal> {
+    ) -> Result<FlowId, CallbackRefusal> {
         let callback = CallbackQuery::read(back.query)?;
         let (flow, asked) = self.consume(org, callback.state.as_deref()).await?;
         let checked = check(&flow, &asked, back, &callback);
@@ -61,7 +61,7 @@ impl Flows {
             Ok(code) => {
                 let (flows, flow) = (Arc::clone(self), flow.clone());
                 let work = async move { flows.finish(flow, asked, code, callback).await };
-                tokio::spawn(work).await.unwrap_or(Err(Refusal::Internal))
+                tokio::spawn(work).await.unwrap_or(Err(CallbackRefusal::Internal))
             }
             Err(refusal) => Err(refusal),
         };
@@ -76,17 +76,17 @@ impl Flows {
         &self,
         org: &OrgId,
         state: Option<&str>,
-    ) -> Result<(Flow, CallbackExpectation), Refusal> {
-        let state = state.ok_or(Refusal::Over)?;
+    ) -> Result<(Flow, CallbackExpectation), CallbackRefusal> {
+        let state = state.ok_or(CallbackRefusal::Over)?;
         let hash = super::flow::Digest::of(state);
-        let pointer = self.states.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        let pointer = self.states.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
-        let (mut flow, version) = found.ok_or(Refusal::Over)?;
+        let (mut flow, version) = found.ok_or(CallbackRefusal::Over)?;
         let Stage::AtProvider(asked) = std::mem::replace(&mut flow.stage, Stage::Exchanging) else {
-            return Err(Refusal::Over);
+            return Err(CallbackRefusal::Over);
         };
         if self.clock.now() >= flow.expires {
-            return Err(Refusal::Over);
+            return Err(CallbackRefusal::Over);
         }
         self.flows.put(org, flow.id.as_str(), &flow, Some(version)).await?;
         Ok((flow, asked))
@@ -99,15 +99,15 @@ impl Flows {
         asked: CallbackExpectation,
         code: SealedText,
         callback: CallbackQuery,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CallbackRefusal> {
         let captured = self.captured(&flow, &callback)?;
         // A flow without a lease at the next start has failed.
         let lease = self.lease_of(&flow.id).await;
         let received = self.exchange(&flow, &asked, &code, captured).await;
-        let received = received.map_err(Refusal::of_exchange)?;
+        let received = received.map_err(CallbackRefusal::of_exchange)?;
         let settled = self.complete(&flow, received).await;
         drop(lease);
-        settled.map_err(Refusal::of_exchange)
+        settled.map_err(CallbackRefusal::of_exchange)
     }
 }
 
@@ -117,13 +117,13 @@ fn check(
     asked: &CallbackExpectation,
     back: &CallbackRequest<'_>,
     callback: &CallbackQuery,
-) -> Result<SealedText, Refusal> {
+) -> Result<SealedText, CallbackRefusal> {
     if flow.app.as_str() != back.app {
-        return Err(Refusal::OtherApp);
+        return Err(CallbackRefusal::OtherApp);
     }
     let cookie = back.cookies.one(&flow.cookie());
     if !cookie.is_some_and(|cookie| asked.session.is_of(cookie)) {
-        return Err(Refusal::OtherBrowser);
+        return Err(CallbackRefusal::OtherBrowser);
     }
     // RFC 9207: by simple string comparison, also for errors.
     let same = match (&callback.iss, &asked.issuer) {
@@ -133,17 +133,17 @@ fn check(
         (None, _) => !asked.issuer_announced,
     };
     if !same {
-        return Err(Refusal::OtherServer);
+        return Err(CallbackRefusal::OtherServer);
     }
     if let Some(error) = &callback.error {
-        return Err(Refusal::Declined(cleaned(error)));
+        return Err(CallbackRefusal::Declined(cleaned(error)));
     }
     if let Some(temporary) = &asked.temporary {
         return oauth1::verifier(temporary, callback);
     }
     match &callback.code {
         Some(code) if !code.is_empty() => Ok(SealedText::new(code.as_str())),
-        _ => Err(Refusal::NoCode),
+        _ => Err(CallbackRefusal::NoCode),
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
         Case { app: flow.app.to_string(), flow, asked, cookies, query }
     }
 
-    fn checked(case: &Case) -> Result<String, Refusal> {
+    fn checked(case: &Case) -> Result<String, CallbackRefusal> {
         let back = CallbackRequest { app: &case.app, query: case.query, cookies: &case.cookies };
         let callback = CallbackQuery::read(case.query)?;
         check(&case.flow, &case.asked, &back, &callback).map(|code| code.text().to_owned())
@@ -204,7 +204,7 @@ mod tests {
     fn the_callback_of_another_app_is_refused() {
         let mut case = case(GOOD);
         case.app = AppId::random().to_string();
-        assert!(matches!(checked(&case), Err(Refusal::OtherApp)));
+        assert!(matches!(checked(&case), Err(CallbackRefusal::OtherApp)));
     }
 
     /// oauth 2.4
@@ -219,12 +219,12 @@ mod tests {
             vec![("keyward_flw_other".to_owned(), "cookie".to_owned())],
         ] {
             case.cookies = Cookies(cookies);
-            assert!(matches!(checked(&case), Err(Refusal::OtherBrowser)));
+            assert!(matches!(checked(&case), Err(CallbackRefusal::OtherBrowser)));
         }
         // A flow that is bound by the cookie of a connect session has no other one.
         case.cookies = Cookies(vec![(case.flow.cookie(), "cookie".to_owned())]);
         case.flow.cookie = Some("keyward-connect".to_owned());
-        assert!(matches!(checked(&case), Err(Refusal::OtherBrowser)));
+        assert!(matches!(checked(&case), Err(CallbackRefusal::OtherBrowser)));
         case.cookies = Cookies(vec![("keyward-connect".to_owned(), "cookie".to_owned())]);
         assert_eq!(checked(&case).ok().as_deref(), Some("c"));
     }
@@ -239,13 +239,16 @@ mod tests {
             "error=access_denied&state=s&iss=https://evil.test",
             "error=access_denied&state=s",
         ] {
-            assert!(matches!(checked(&case(query)), Err(Refusal::OtherServer)), "{query}");
+            assert!(matches!(checked(&case(query)), Err(CallbackRefusal::OtherServer)), "{query}");
         }
         let mut silent = case("code=c&state=s");
         silent.asked.issuer_announced = false;
         assert_eq!(checked(&silent).ok().as_deref(), Some("c"), "not announced, and missing");
         silent.query = "code=c&state=s&iss=https://evil.test";
-        assert!(matches!(checked(&silent), Err(Refusal::OtherServer)), "compared all the same");
+        assert!(
+            matches!(checked(&silent), Err(CallbackRefusal::OtherServer)),
+            "compared all the same"
+        );
         silent.asked.issuer = None;
         assert!(checked(&silent).is_ok(), "nobody to compare with");
     }
@@ -255,11 +258,13 @@ mod tests {
     fn an_error_wins_over_a_code_and_no_code_is_no_consent() {
         let declined =
             checked(&case("error=access_denied&code=c&state=s&iss=https://auth.acme.test"));
-        assert!(matches!(declined, Err(Refusal::Declined(code)) if code == "access_denied"));
+        assert!(
+            matches!(declined, Err(CallbackRefusal::Declined(code)) if code == "access_denied")
+        );
         for query in
             ["state=s&iss=https://auth.acme.test", "code=&state=s&iss=https://auth.acme.test"]
         {
-            assert!(matches!(checked(&case(query)), Err(Refusal::NoCode)), "{query}");
+            assert!(matches!(checked(&case(query)), Err(CallbackRefusal::NoCode)), "{query}");
         }
         assert_eq!(checked(&case(GOOD)).ok().as_deref(), Some("c"));
     }

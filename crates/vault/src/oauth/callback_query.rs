@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::error::Refusal;
+use super::error::CallbackRefusal;
 
 /// Most bytes of a callback's query.
 pub(super) const QUERY_BYTES_MAX: usize = 8 * 1024;
@@ -26,9 +26,9 @@ impl CallbackQuery {
     ///
     /// # Errors
     /// When it is too long, not UTF-8, or repeats a parameter.
-    pub(crate) fn read(query: &str) -> Result<Self, Refusal> {
+    pub(crate) fn read(query: &str) -> Result<Self, CallbackRefusal> {
         if query.len() > QUERY_BYTES_MAX {
-            return Err(Refusal::Malformed("it is too long"));
+            return Err(CallbackRefusal::Malformed("it is too long"));
         }
         let mut callback = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -47,7 +47,7 @@ impl CallbackQuery {
                 }
             };
             if slot.replace(value).is_some() {
-                return Err(Refusal::Malformed("it says something twice"));
+                return Err(CallbackRefusal::Malformed("it says something twice"));
             }
         }
         Ok(callback)
@@ -61,10 +61,11 @@ impl CallbackQuery {
     }
 }
 
-fn decoded(text: &str) -> Result<String, Refusal> {
+fn decoded(text: &str) -> Result<String, CallbackRefusal> {
     let spaced = text.replace('+', " ");
     let text = percent_decode_str(&spaced).decode_utf8();
-    text.map(std::borrow::Cow::into_owned).map_err(|_| Refusal::Malformed("it is not UTF-8"))
+    text.map(std::borrow::Cow::into_owned)
+        .map_err(|_| CallbackRefusal::Malformed("it is not UTF-8"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::Flows;
 use super::callback_query::CallbackQuery;
-use super::error::{FlowError, Refusal};
+use super::error::{CallbackRefusal, FlowError};
 use super::flow::{CallbackExpectation, Digest, Flow, Received, SealedText, Stage};
 use super::issuer_changes::suggests_new_endpoints;
 use super::oauth1::{ExpectedVerifier, exchange_verifier};
@@ -94,9 +94,10 @@ impl Flows {
         &self,
         flow: &Flow,
         callback: &CallbackQuery,
-    ) -> Result<Captured, Refusal> {
+    ) -> Result<Captured, CallbackRefusal> {
         let view = self.directory().view();
-        let connection = view.connection(&flow.org, &flow.connection).ok_or(Refusal::Over)?;
+        let connection =
+            view.connection(&flow.org, &flow.connection).ok_or(CallbackRefusal::Over)?;
         let catalogue = self.vault.catalogue(&connection.org);
         let provider = catalogue.get(&connection.provider);
         let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
@@ -109,7 +110,7 @@ impl Flows {
         }
         match self.fits(connection, &captured) {
             true => Ok(captured),
-            false => Err(Refusal::Malformed("it names a host that is not the provider's")),
+            false => Err(CallbackRefusal::Malformed("it names a host that is not the provider's")),
         }
     }
 

@@ -112,7 +112,7 @@ pub enum FlowError {
 
 /// Why a callback connects nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum CallbackRefusal {
     /// Rule 1.
     #[error("this address is not one that Keyward is called back by: {0}")]
     Malformed(&'static str),
@@ -203,7 +203,7 @@ impl FlowError {
     }
 }
 
-impl Refusal {
+impl CallbackRefusal {
     /// 4xx for invalid requests of the browser, 502 for failures of the server.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -237,7 +237,7 @@ impl Refusal {
     }
 }
 
-impl From<FlowError> for Refusal {
+impl From<FlowError> for CallbackRefusal {
     fn from(error: FlowError) -> Self {
         match error {
             FlowError::Down(words) => Self::Down(words),
@@ -256,7 +256,7 @@ impl From<FlowError> for Refusal {
     }
 }
 
-impl From<RowError> for Refusal {
+impl From<RowError> for CallbackRefusal {
     fn from(error: RowError) -> Self {
         FlowError::from(error).into()
     }
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn an_error_of_the_provider_is_told_in_our_words_and_never_in_its_own() {
         assert_eq!(
-            Refusal::Declined("access_denied".into()).to_string(),
+            CallbackRefusal::Declined("access_denied".into()).to_string(),
             "the consent was declined"
         );
         assert_eq!(cleaned("<script>alert(1)</script>"), "scriptalert1script");

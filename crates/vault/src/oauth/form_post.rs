@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::Flows;
 use super::callback_query::{CallbackQuery, QUERY_BYTES_MAX};
-use super::error::Refusal;
+use super::error::CallbackRefusal;
 use super::flow::{Digest, Flow, SealedText, Stage, random};
 use super::rows::FormPost;
 use keyward_base::id::{AppId, OrgId};
@@ -47,20 +47,21 @@ impl Flows {
         org: &OrgId,
         app: &AppId,
         form: &str,
-    ) -> Result<Zeroizing<String>, Refusal> {
+    ) -> Result<Zeroizing<String>, CallbackRefusal> {
         let callback = CallbackQuery::read(form)?;
-        let state = Digest::of(&callback.state.ok_or(Refusal::Over)?);
+        let state = Digest::of(&callback.state.ok_or(CallbackRefusal::Over)?);
         let (mut pointer, version) =
-            self.states.get(org, state.as_str()).await?.ok_or(Refusal::Over)?;
+            self.states.get(org, state.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
-        let (flow, _) = found.filter(|(flow, _)| self.is_asked(flow)).ok_or(Refusal::Over)?;
+        let (flow, _) =
+            found.filter(|(flow, _)| self.is_asked(flow)).ok_or(CallbackRefusal::Over)?;
         if flow.app != *app {
-            return Err(Refusal::OtherApp);
+            return Err(CallbackRefusal::OtherApp);
         }
         let connection = self.directory().view().connection(org, &flow.connection).cloned();
-        let connection = connection.ok_or(Refusal::Removed)?;
+        let connection = connection.ok_or(CallbackRefusal::Removed)?;
         if pointer.posted || !self.is_posted_to(&connection) {
-            return Err(Refusal::Over);
+            return Err(CallbackRefusal::Over);
         }
         pointer.posted = true;
         self.states.put(org, state.as_str(), &pointer, Some(version)).await?;
@@ -81,15 +82,15 @@ impl Flows {
         org: &OrgId,
         app: &AppId,
         handle: &str,
-    ) -> Result<Zeroizing<String>, Refusal> {
+    ) -> Result<Zeroizing<String>, CallbackRefusal> {
         let hash = Digest::of(handle);
-        let posted = self.posted.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        let posted = self.posted.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         if posted.app != *app {
-            return Err(Refusal::OtherApp);
+            return Err(CallbackRefusal::OtherApp);
         }
         match self.clock.now() < posted.expires {
             true => Ok(Zeroizing::new(posted.form.text().to_owned())),
-            false => Err(Refusal::Over),
+            false => Err(CallbackRefusal::Over),
         }
     }
 

@@ -39,7 +39,7 @@ use tokio::task::JoinSet;
 
 pub use bound::{BrowserBinding, SentToProvider};
 pub use callback::{CallbackRequest, Cookies};
-pub use error::{FlowError, Refusal};
+pub use error::{CallbackRefusal, FlowError};
 pub use form_post::FORM_BYTES_MAX;
 pub use resource::NewMcp;
 pub use revoke::Revoked;

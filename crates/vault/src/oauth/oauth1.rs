@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::Flows;
 use super::authorize::UNRESERVED;
 use super::callback_query::CallbackQuery;
-use super::error::{FlowError, Refusal, cleaned};
+use super::error::{CallbackRefusal, FlowError, cleaned};
 use super::flow::RANDOM_BYTES;
 use super::flow::{Digest, Received, SealedText, TemporaryCredentials};
 use super::start::{Authorization, FlowContext, endpoint};
@@ -128,21 +128,21 @@ fn authorization_url(
 pub(super) fn verifier(
     temporary: &TemporaryCredentials,
     callback: &CallbackQuery,
-) -> Result<SealedText, Refusal> {
+) -> Result<SealedText, CallbackRefusal> {
     if let Some(problem) = callback.other(PROBLEM) {
-        return Err(Refusal::Declined(cleaned(problem)));
+        return Err(CallbackRefusal::Declined(cleaned(problem)));
     }
     if callback.other(DENIED).is_some() {
-        return Err(Refusal::Declined("access_denied".to_owned()));
+        return Err(CallbackRefusal::Declined("access_denied".to_owned()));
     }
     let token = callback.oauth_token.as_deref().unwrap_or_default();
     // As hashes, in constant time.
     if !Digest::of(temporary.token.text()).is_of(token) {
-        return Err(Refusal::OtherToken);
+        return Err(CallbackRefusal::OtherToken);
     }
     match &callback.oauth_verifier {
         Some(verifier) if !verifier.is_empty() => Ok(SealedText::new(verifier.as_str())),
-        _ => Err(Refusal::NoVerifier),
+        _ => Err(CallbackRefusal::NoVerifier),
     }
 }
 

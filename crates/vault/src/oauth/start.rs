@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::Flows;
 use super::authorize::{self, AuthorizationRequest};
-use super::error::{FlowError, Refusal};
+use super::error::{CallbackRefusal, FlowError};
 use super::flow::{
     CallbackExpectation, Digest, Flow, Polling, RANDOM_BYTES, SealedText, Stage, StoredFlow,
     TemporaryCredentials, random,
@@ -235,11 +235,13 @@ impl Flows {
     ///
     /// # Errors
     /// When the link was used or has expired.
-    pub async fn offer(&self, org: &OrgId, ticket: &str) -> Result<Offer, Refusal> {
+    pub async fn offer(&self, org: &OrgId, ticket: &str) -> Result<Offer, CallbackRefusal> {
         let hash = Digest::of(ticket);
-        let (pointer, _) = self.tickets.get(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        let (pointer, _) =
+            self.tickets.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
-        let (flow, _) = found.filter(|(flow, _)| self.is_offered(flow)).ok_or(Refusal::Over)?;
+        let (flow, _) =
+            found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::Over)?;
         let asking = self.of_flow(&flow).await?;
         let authorize = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
         Ok(Offer {
@@ -265,17 +267,23 @@ impl Flows {
     ///
     /// # Errors
     /// As [`Flows::offer`].
-    pub async fn begin(&self, org: &OrgId, ticket: &str, session: &str) -> Result<String, Refusal> {
+    pub async fn begin(
+        &self,
+        org: &OrgId,
+        ticket: &str,
+        session: &str,
+    ) -> Result<String, CallbackRefusal> {
         let hash = Digest::of(ticket);
-        let (pointer, _) = self.tickets.get(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        let (pointer, _) =
+            self.tickets.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
         let (flow, version) =
-            found.filter(|(flow, _)| self.is_offered(flow)).ok_or(Refusal::Over)?;
+            found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::Over)?;
         let asking = self.of_flow(&flow).await?;
         // Before the link is used up: a service of OAuth 1.0a is asked first.
         let authorization = self.authorization(&flow, &asking).await?;
         // If the button is pressed twice, only one request continues.
-        self.tickets.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        self.tickets.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let stored = StoredFlow { flow, version };
         Ok(self.redirect_to_provider(stored, authorization, session).await?)
     }

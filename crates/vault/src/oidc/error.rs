@@ -11,7 +11,7 @@ use super::id_token::Fault;
 use crate::VaultError;
 use crate::grant::oauth::{Failure, MetadataError};
 use crate::oauth::error::cleaned;
-use crate::oauth::{FlowError, Refusal};
+use crate::oauth::{CallbackRefusal, FlowError};
 
 /// Why there is no sign-in.
 #[derive(Debug, thiserror::Error)]
@@ -124,8 +124,8 @@ impl SignInError {
     }
 }
 
-impl From<Refusal> for SignInError {
-    fn from(_: Refusal) -> Self {
+impl From<CallbackRefusal> for SignInError {
+    fn from(_: CallbackRefusal) -> Self {
         Self::Malformed
     }
 }

@@ -20,7 +20,7 @@ const SERVICES: usize = 72;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Asked {
+pub(super) struct PageQuery {
     q: Option<String>,
     provider: Option<String>,
     auth: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Asked {
     by_reference: bool,
 }
 
-pub(super) async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Response, Stop> {
+pub(super) async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Response, Stop> {
     let Some(provider) = asked.provider.as_deref().filter(|id| !id.is_empty()) else {
         return Ok(choose(&visit, &asked).await?.into_response());
     };
@@ -50,7 +50,7 @@ pub(super) async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Res
 }
 
 /// The first step: the service.
-async fn choose(visit: &Visit, asked: &Asked) -> Result<Page, Stop> {
+async fn choose(visit: &Visit, asked: &PageQuery) -> Result<Page, Stop> {
     let q = asked.q.clone().unwrap_or_default();
     let all: List<ProviderView> =
         visit.get(&format!("/providers?limit=1000&q={}", segment(q.trim()))).await?;
@@ -76,7 +76,7 @@ async fn choose(visit: &Visit, asked: &Asked) -> Result<Page, Stop> {
 
 async fn set_up(
     visit: &Visit,
-    asked: &Asked,
+    asked: &PageQuery,
     provider: &ProviderView,
     id: &AppId,
     uri: &str,

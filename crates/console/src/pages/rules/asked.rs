@@ -5,7 +5,7 @@ use serde::Deserialize;
 /// The query of the page: the request of the tester, and that of a new rule.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Asked {
+pub(super) struct PageQuery {
     pub(super) agent: Option<String>,
     pub(super) method: Option<String>,
     pub(super) url: Option<String>,

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::asked::Asked;
+use super::asked::PageQuery;
 use super::sentence::Sentence;
 use super::{list, standing, tester};
 use crate::frame::{Page, Section};
@@ -43,7 +43,7 @@ fn stored(all: &List<RuleShown>) -> Vec<&str> {
     stored.filter_map(|rule| rule.spec.name.as_deref()).collect()
 }
 
-pub(super) async fn new(visit: &Visit, asked: &Asked, agents: &[String]) -> Result<Page, Stop> {
+pub(super) async fn new(visit: &Visit, asked: &PageQuery, agents: &[String]) -> Result<Page, Stop> {
     let all: List<RuleShown> = visit.get("/rules?limit=1000").await?;
     let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
     let spec = RuleSpec {
@@ -56,7 +56,7 @@ pub(super) async fn new(visit: &Visit, asked: &Asked, agents: &[String]) -> Resu
     };
     let url = given(&asked.host)
         .map(|host| format!("https://{host}{}", given(&asked.path).as_deref().unwrap_or("/")));
-    let request = Asked { url: url.clone(), ..asked.clone() };
+    let request = PageQuery { url: url.clone(), ..asked.clone() };
     let tested = tester::tested(visit, &request).await?;
     let now = tested.as_ref().and_then(tester::Tested::explanation);
     let to = match (now, &url) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::asked::Asked;
+use super::asked::PageQuery;
 use super::sentence::{Sentence, label};
 use super::tester::Tested;
 use crate::icons::Icon;
@@ -24,7 +24,7 @@ pub(super) struct View<'a> {
     /// The tag of the list, for a new order.
     pub(super) tag: Option<&'a str>,
     pub(super) tested: Option<&'a Tested>,
-    pub(super) asked: &'a Asked,
+    pub(super) asked: &'a PageQuery,
 }
 
 impl View<'_> {
@@ -87,7 +87,7 @@ pub(super) fn panel(visit: &Visit, view: &View<'_>) -> Markup {
 }
 
 /// Another page with the same request.
-fn from(asked: &Asked, from: usize) -> String {
+fn from(asked: &PageQuery, from: usize) -> String {
     let mut path = format!("/rules?from={from}");
     for (name, value) in [("agent", &asked.agent), ("method", &asked.method), ("url", &asked.url)] {
         if let Some(value) = value {
@@ -247,7 +247,7 @@ mod tests {
         });
         let tested = Tested::Explained(Box::new(serde_json::from_value(now).unwrap()));
         let all = List { items: Vec::new(), next: None };
-        let asked = Asked::default();
+        let asked = PageQuery::default();
         let view = View { all: &all, tag: None, tested: Some(&tested), asked: &asked };
         view.fit(&serde_json::from_value(rule.clone()).unwrap())
     }

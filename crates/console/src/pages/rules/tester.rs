@@ -2,7 +2,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::asked::Asked;
+use super::asked::PageQuery;
 use super::sentence::decider;
 use crate::pages::traffic::decided;
 use crate::visit::{Stop, Visit, segment, sentence};
@@ -28,7 +28,7 @@ impl Tested {
 }
 
 /// Asks about the request of the query.
-pub(super) async fn tested(visit: &Visit, asked: &Asked) -> Result<Option<Tested>, Stop> {
+pub(super) async fn tested(visit: &Visit, asked: &PageQuery) -> Result<Option<Tested>, Stop> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
     let (Some(agent), Some(url)) = (given(&asked.agent), given(&asked.url)) else {
         return Ok(None);
@@ -54,7 +54,7 @@ fn whole(url: &str) -> String {
 }
 
 pub(super) fn panel(
-    asked: &Asked,
+    asked: &PageQuery,
     agents: &[String],
     tested: Option<&Tested>,
     writes: bool,
@@ -98,7 +98,7 @@ pub(super) fn panel(
     }
 }
 
-fn answer(asked: &Asked, now: &Explanation, writes: bool) -> Markup {
+fn answer(asked: &PageQuery, now: &Explanation, writes: bool) -> Markup {
     let is_denied = now.action.as_str() == "deny";
     let code = now.stopped_by.first().map(|error| error.code.as_str());
     let lacks = matches!(code, Some("default_deny" | "unbound" | "connection_missing"));
@@ -132,7 +132,7 @@ fn new_rule(now: &Explanation) -> String {
 }
 
 /// A case as YAML, in JSON strings, which are YAML.
-fn test_line(asked: &Asked, now: &Explanation) -> String {
+fn test_line(asked: &PageQuery, now: &Explanation) -> String {
     let text = |text: &str| serde_json::Value::from(text).to_string();
     let url = whole(asked.url.as_deref().unwrap_or_default());
     let stop = now.stopped_by.first();
@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_test_expects_what_happens_now() {
-        let asked = Asked { url: Some("api.github.com/user".to_owned()), ..Asked::default() };
+        let asked =
+            PageQuery { url: Some("api.github.com/user".to_owned()), ..PageQuery::default() };
         let refused = serde_json::json!({
             "allowed": false, "action": "deny", "rule": "file:no-deletes",
             "stopped_by": [{ "code": "denied", "message": "rule `no-deletes` denies this" }],
@@ -194,7 +195,7 @@ mod tests {
         );
         let line = test_line(&asked, &explanation(&serde_json::json!({})));
         assert!(line.ends_with("expect: inject }"), "{line}");
-        let asked = Asked { graphql: Some("{ a(b: \"c\") }".to_owned()), ..asked };
+        let asked = PageQuery { graphql: Some("{ a(b: \"c\") }".to_owned()), ..asked };
         let line = test_line(&asked, &explanation(&serde_json::json!({})));
         assert!(line.contains(r#", graphql: "{ a(b: \"c\") }""#), "{line}");
     }

@@ -4,7 +4,7 @@
 use axum::extract::Query;
 use maud::{Markup, html};
 
-use super::definition::{Checked, Given, TEXT_CHARS_MAX, Wrong};
+use super::definition::{Checked, DefinitionForm, TEXT_CHARS_MAX, Wrong};
 use crate::frame::{Page, Section};
 use crate::parts::{chips, copyable, facts, head, remedy};
 use crate::visit::{Stop, Tagged, Visit, segment, sentence};
@@ -25,7 +25,7 @@ enum Verdict {
     Fits(Box<Checked>),
 }
 
-pub(super) async fn show(visit: Visit, Query(given): Query<Given>) -> Result<Page, Stop> {
+pub(super) async fn show(visit: Visit, Query(given): Query<DefinitionForm>) -> Result<Page, Stop> {
     let verdict = judged(&visit, &given).await?;
     let content = html! {
         p.crumb { a href="/services" { "Services" } }
@@ -48,7 +48,7 @@ pub(super) async fn show(visit: Visit, Query(given): Query<Given>) -> Result<Pag
 }
 
 /// The editor, with what the form describes.
-fn as_text(given: &Given, verdict: &Verdict) -> String {
+fn as_text(given: &DefinitionForm, verdict: &Verdict) -> String {
     let yaml = match verdict {
         Verdict::Fits(_) | Verdict::Taken(_) | Verdict::Changes(..) => given.yaml(),
         _ => String::new(),
@@ -56,7 +56,7 @@ fn as_text(given: &Given, verdict: &Verdict) -> String {
     format!("/services/new?as=text&definition={}", segment(&yaml))
 }
 
-async fn judged(visit: &Visit, given: &Given) -> Result<Verdict, Stop> {
+async fn judged(visit: &Visit, given: &DefinitionForm) -> Result<Verdict, Stop> {
     if !given.is_begun() {
         return Ok(Verdict::Nothing);
     }
@@ -96,7 +96,7 @@ fn told(wrong: &Wrong) -> Markup {
     }
 }
 
-fn form(given: &Given, verdict: &Verdict) -> Markup {
+fn form(given: &DefinitionForm, verdict: &Verdict) -> Markup {
     let text = |name: &'static str,
                 label: &str,
                 value: &Option<String>,
@@ -137,7 +137,7 @@ fn form(given: &Given, verdict: &Verdict) -> Markup {
     }
 }
 
-fn editor(given: &Given) -> Markup {
+fn editor(given: &DefinitionForm) -> Markup {
     html! {
         input type="hidden" name="as" value="text";
         div.field {
@@ -153,7 +153,7 @@ fn editor(given: &Given) -> Markup {
     }
 }
 
-fn panel(visit: &Visit, given: &Given, verdict: &Verdict) -> Markup {
+fn panel(visit: &Visit, given: &DefinitionForm, verdict: &Verdict) -> Markup {
     let general = |all: &[Wrong]| {
         let general: Vec<_> = all.iter().filter(|it| it.field.is_none()).cloned().collect();
         general
@@ -175,7 +175,7 @@ fn panel(visit: &Visit, given: &Given, verdict: &Verdict) -> Markup {
     }
 }
 
-fn fits(visit: &Visit, given: &Given, checked: &Checked) -> Markup {
+fn fits(visit: &Visit, given: &DefinitionForm, checked: &Checked) -> Markup {
     let provider = &checked.provider;
     if let Some(owner) = &checked.owner {
         return html! {

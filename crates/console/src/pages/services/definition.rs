@@ -14,7 +14,7 @@ const ID_CHARS_MAX: usize = 60;
 /// What a person gave.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Given {
+pub(super) struct DefinitionForm {
     /// `text`: the definition is written.
     #[serde(rename = "as")]
     pub(super) way: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Given {
 /// Something wrong, at a field of the form.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Wrong {
-    /// A field of [`Given`]; `None`: the definition as a whole.
+    /// A field of [`DefinitionForm`]; `None`: the definition as a whole.
     pub(super) field: Option<&'static str>,
     /// `line 3: hosts[0]` of what is written.
     pub(super) place: String,
@@ -52,7 +52,7 @@ fn plain(text: &Option<String>) -> &str {
     text.as_deref().unwrap_or_default().trim()
 }
 
-impl Given {
+impl DefinitionForm {
     pub(super) fn is_text(&self) -> bool {
         self.way.as_deref() == Some("text")
     }
@@ -220,7 +220,7 @@ fn yaml(definition: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn given(fields: &[(&str, &str)]) -> Given {
+    fn given(fields: &[(&str, &str)]) -> DefinitionForm {
         let map: Map<String, Value> =
             fields.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         serde_json::from_value(Value::Object(map)).unwrap()

@@ -36,7 +36,7 @@ const HIDDEN: [&str; 3] = ["login", "role", "token_file"];
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     kind: Option<String>,
     login: VaultLogin,
 }
@@ -45,7 +45,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/sources/new", get(add)).route("/sources/{name}/edit", get(edit))
 }
 
-async fn add(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+async fn add(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     if !visit.is_admin() {
         return Err(Stop::not_allowed());
     }

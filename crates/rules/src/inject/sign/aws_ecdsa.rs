@@ -22,7 +22,7 @@ use super::aws_names::{
     CONTENT_SHA256, DATE, SECURITY_TOKEN, UNRESERVED, sha256_hex, stamp, with_parameters,
 };
 use super::aws_request::{AwsRequest, Signed, Unsigned};
-use super::aws_signature::Place;
+use super::aws_signature::SignaturePlace;
 use super::error::SignError;
 
 /// What is left as it is in a path that is encoded once more.
@@ -51,16 +51,16 @@ pub(super) fn sign(
     request: Unsigned<'_>,
 ) -> Result<Signed, SignError> {
     let time = match plan.place {
-        Place::Header => request.now,
-        Place::Query { date, .. } => date,
+        SignaturePlace::Header => request.now,
+        SignaturePlace::Query { date, .. } => date,
     };
     let payload = plan.payload(request.body);
     let scope = format!("{}/{}/aws4_request", time.strftime("%Y%m%d"), plan.service);
     let credential = format!("{}/{scope}", keys.access_key_id());
     let mut covered = plan.covered(request.fields, request.authority)?;
     let own = match plan.place {
-        Place::Header => own_fields(keys, plan, regions, &payload, time),
-        Place::Query { .. } => Vec::new(),
+        SignaturePlace::Header => own_fields(keys, plan, regions, &payload, time),
+        SignaturePlace::Query { .. } => Vec::new(),
     };
     covered.extend(own.iter().map(|(name, value)| (name.clone(), value.as_str().into())));
     covered.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
@@ -79,7 +79,7 @@ pub(super) fn sign(
     let hash = sha256_hex(canonical.text().as_bytes());
     let text = format!("{ALGORITHM}\n{}\n{scope}\n{hash}", stamp(time));
     let signature = signature(keys, text.as_bytes())?;
-    if let Place::Query { .. } = plan.place {
+    if let SignaturePlace::Query { .. } = plan.place {
         let path = with_parameters(&target, &[("X-Amz-Signature", signature.into())]);
         return Ok(Signed { path: Some(path), chunks: None });
     }
@@ -122,7 +122,7 @@ fn own_parameters(
     credential: &str,
     names: &str,
 ) -> Vec<(&'static str, Cow<'static, str>)> {
-    let Place::Query { date, expires } = &plan.place else { return Vec::new() };
+    let SignaturePlace::Query { date, expires } = &plan.place else { return Vec::new() };
     let mut parameters = vec![
         ("X-Amz-Algorithm", Cow::Borrowed(ALGORITHM)),
         ("X-Amz-Credential", credential.to_owned().into()),

@@ -6,7 +6,7 @@ use http::header::HeaderMap;
 
 use super::aws_action;
 use super::aws_names::{CONTENT_SHA256, sha256_hex};
-use super::aws_signature::Place;
+use super::aws_signature::SignaturePlace;
 use super::error::SignError;
 
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
@@ -34,13 +34,17 @@ impl Payload {
     ///
     /// # Errors
     /// When they say it in a way that is not known.
-    pub(super) fn of(fields: &HeaderMap, service: &str, place: &Place) -> Result<Self, SignError> {
+    pub(super) fn of(
+        fields: &HeaderMap,
+        service: &str,
+        place: &SignaturePlace,
+    ) -> Result<Self, SignError> {
         if aws_action::reads_body(service) {
             return Ok(Self::Whole);
         }
         let declared = fields.get(&CONTENT_SHA256).and_then(|value| value.to_str().ok());
         let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        let in_header = matches!(place, Place::Header);
+        let in_header = matches!(place, SignaturePlace::Header);
         match declared {
             None if service.starts_with("s3") => Ok(Self::Declared(UNSIGNED.into())),
             None => Ok(Self::Whole),

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::aws_chunks::ChunkSigner;
 use super::aws_payload::Payload;
-use super::aws_signature::{Place, Regions};
+use super::aws_signature::{Regions, SignaturePlace};
 use super::error::SignError;
 
 /// What a request's signature covers.
@@ -21,7 +21,7 @@ pub struct AwsRequest {
     pub(super) service: Box<str>,
     /// The fields that the agent signed; empty if it signed nothing.
     pub(super) signed: Vec<HeaderName>,
-    pub(super) place: Place,
+    pub(super) place: SignaturePlace,
     pub(super) payload: Payload,
 }
 
@@ -74,11 +74,11 @@ impl AwsRequest {
             settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         }
         match self.place {
-            Place::Header if self.declares_payload() => {
+            SignaturePlace::Header if self.declares_payload() => {
                 settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
             }
-            Place::Header => {}
-            Place::Query { expires, .. } => {
+            SignaturePlace::Header => {}
+            SignaturePlace::Query { expires, .. } => {
                 settings.signature_location = SignatureLocation::QueryParams;
                 settings.expires_in = Some(expires);
             }
@@ -105,7 +105,7 @@ impl AwsRequest {
         fields: &HeaderMap,
         authority: &str,
     ) -> Result<Vec<(HeaderName, Box<str>)>, SignError> {
-        let is_header = matches!(self.place, Place::Header);
+        let is_header = matches!(self.place, SignaturePlace::Header);
         let is_wanted = |name: &HeaderName| match name.as_str() {
             "host" => false,
             "x-amz-content-sha256" => !is_header && self.signed.contains(name),

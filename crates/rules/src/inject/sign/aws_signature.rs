@@ -27,7 +27,7 @@ pub(super) struct AgentSignature {
     pub(super) regions: Regions,
     pub(super) service: Box<str>,
     pub(super) signed: Vec<HeaderName>,
-    pub(super) place: Place,
+    pub(super) place: SignaturePlace,
 }
 
 /// Where a signature is valid, which decides its algorithm.
@@ -41,7 +41,7 @@ pub(super) enum Regions {
 
 /// Where the signature is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum SignaturePlace {
     /// In `Authorization`.
     Header,
     /// In the query, valid for a time from a date.
@@ -80,7 +80,7 @@ impl AgentSignature {
         let Scope { regions, service } =
             scope.ok_or(SignError::Unreadable("it has no `Credential`"))?;
         let signed = signed.ok_or(SignError::Unreadable("it has no `SignedHeaders`"))?;
-        Ok(Self { regions, service, signed, place: Place::Header })
+        Ok(Self { regions, service, signed, place: SignaturePlace::Header })
     }
 
     fn in_query(query: &str) -> Result<Option<Self>, SignError> {
@@ -107,7 +107,7 @@ impl AgentSignature {
             true => scope_of_set(&credential, value("X-Amz-Region-Set").as_deref())?,
             false => scope_in(&credential)?,
         };
-        let place = Place::Query { date, expires };
+        let place = SignaturePlace::Query { date, expires };
         Ok(Some(Self { regions, service, signed: names_in(&names), place }))
     }
 }

@@ -19,7 +19,7 @@ use super::aws_host::{multi_region_service, scope_of};
 use super::aws_names::{CONTENT_SHA256, DATE, stamp, with_parameters};
 use super::aws_payload::Payload;
 use super::aws_request::{AwsRequest, Signed, Unsigned};
-use super::aws_signature::{AgentSignature, Place, Regions};
+use super::aws_signature::{AgentSignature, Regions, SignaturePlace};
 use super::error::SignError;
 use keyward_base::secret::Secret;
 
@@ -67,7 +67,7 @@ impl AwsKeys {
 
     /// What is signed for an agent that does not sign: for what the connection names, or else the host.
     fn unsigned(&self, host: &str) -> Result<AgentSignature, SignError> {
-        let (signed, place) = (Vec::new(), Place::Header);
+        let (signed, place) = (Vec::new(), SignaturePlace::Header);
         if let Some(service) = multi_region_service(host) {
             let (regions, service) = (Regions::Set("*".into()), service.into());
             return Ok(AgentSignature { regions, service, signed, place });
@@ -109,8 +109,8 @@ impl AwsKeys {
         request: Unsigned<'_>,
     ) -> Result<Signed, SignError> {
         let time = SystemTime::from(match plan.place {
-            Place::Header => request.now,
-            Place::Query { date, .. } => date,
+            SignaturePlace::Header => request.now,
+            SignaturePlace::Query { date, .. } => date,
         });
         let payload = plan.payload.value(request.body);
         let uri = format!("https://{}{}", request.authority, request.path);

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::crypto::envelope::OVERHEAD;
-use crate::directory::index::{Claim, Index, Named};
+use crate::directory::index::{Claim, Index, NameKind};
 use crate::directory::rows::{At, Rows};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ fn beneath(world: &World) -> (Rows, &Index) {
 async fn an_index_row_without_its_record_is_dropped_at_open() {
     let world = World::new().await;
     let (rows, index) = beneath(&world);
-    let name = index.name(&world.org, Named::Agent, "ci");
+    let name = index.name(&world.org, NameKind::Agent, "ci");
     let token = index.token(&crate::crypto::token::TokenHash::of("twenty-characters-ok"));
     for at in [&name, &token] {
         rows.write(at, &Claim::of(AgentId::random()), None).await.unwrap();
@@ -59,7 +59,7 @@ async fn an_index_row_of_another_owner_is_put_right() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let (rows, index) = beneath(&world);
-    let name = index.name(&world.org, Named::Agent, "ci");
+    let name = index.name(&world.org, NameKind::Agent, "ci");
     rows.delete(&name, None).await.unwrap();
     rows.write(&name, &Claim::of(AgentId::random()), None).await.unwrap();
     world.reopen().await.unwrap();
@@ -199,7 +199,7 @@ async fn a_thousand_agents_and_ten_thousand_connections_load_in_seconds() {
         let record = connection(&world.org, &format!("c{n}"), world.now());
         let at = At::new(Table::Connections, &world.org, &record.id);
         rows.write(&at, &record, None).await.unwrap();
-        let name = index.name(&world.org, Named::Connection, &record.name);
+        let name = index.name(&world.org, NameKind::Connection, &record.name);
         rows.write(&name, &Claim::of(&record.id), None).await.unwrap();
     }
     let model = world.agent("model").await;
@@ -208,7 +208,7 @@ async fn a_thousand_agents_and_ten_thousand_connections_load_in_seconds() {
         let spec = AgentSpec::named(format!("a{n}"));
         let record = AgentRecord { id: id.clone(), spec, ..model.as_ref().clone() };
         rows.write(&At::new(Table::Agents, &world.org, &id), &record, None).await.unwrap();
-        let name = index.name(&world.org, Named::Agent, &record.name);
+        let name = index.name(&world.org, NameKind::Agent, &record.name);
         rows.write(&name, &Claim::of(&id), None).await.unwrap();
     }
     let begun = Instant::now();

@@ -1,7 +1,7 @@
 //! Checks of the store: each kind of fault is named, a repair changes index rows only, and what was repaired opens.
 
 use super::*;
-use crate::directory::index::{Claim, Named};
+use crate::directory::index::{Claim, NameKind};
 use crate::directory::rows::{At, Rows};
 use crate::directory::{FaultKind, StoreCheck};
 use keyward_model::{Rule, RuleFacts, RuleSpec};
@@ -97,12 +97,12 @@ async fn an_index_that_differs_from_the_records_is_rebuilt_and_then_opens() {
     // Missing, of another owner, of none, and not to be opened.
     let tokens = world.rows(Table::Tokens).await.remove(0);
     world.store.delete(Table::Tokens, &tokens.key, Expect::Any).await.unwrap();
-    let name = index.name(&world.org, Named::Agent, "ci");
+    let name = index.name(&world.org, NameKind::Agent, "ci");
     rows.delete(&name, None).await.unwrap();
     rows.write(&name, &Claim::of(AgentId::random()), None).await.unwrap();
-    let stray = index.name(&world.org, Named::Agent, "gone");
+    let stray = index.name(&world.org, NameKind::Agent, "gone");
     rows.write(&stray, &Claim::of(AgentId::random()), None).await.unwrap();
-    let opened = index.name(&world.org, Named::Connection, "gh");
+    let opened = index.name(&world.org, NameKind::Connection, "gh");
     world.replant(Table::Names, &opened.key(), b"damaged").await;
     let check = world.check().await;
     assert_eq!(check.faults.len(), 4, "{:?}", check.faults);
@@ -217,7 +217,7 @@ async fn a_lost_sentinel_and_a_lost_organisation_are_named() {
 #[tokio::test]
 async fn a_fault_counts_among_other_writers_only_if_it_stays() {
     let (world, ..) = World::furnished().await;
-    let stray = world.directory.shared.index.name(&world.org, Named::Agent, "half-made");
+    let stray = world.directory.shared.index.name(&world.org, NameKind::Agent, "half-made");
     world.own_rows().write(&stray, &Claim::of(AgentId::random()), None).await.unwrap();
     let (first, same) = (world.check().await, world.check().await);
     assert_eq!(first.confirmed_by(&same).faults.len(), 1);

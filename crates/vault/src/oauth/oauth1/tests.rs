@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn checked(query: &str) -> Result<String, Refusal> {
+fn checked(query: &str) -> Result<String, CallbackRefusal> {
     let temporary = TemporaryCredentials {
         token: SealedText::new("token-1"),
         secret: SealedText::new("secret-1"),
@@ -21,7 +21,7 @@ fn a_callback_for_other_temporary_credentials_is_refused() {
         "oauth_token=TOKEN-1&oauth_verifier=v",
         "oauth_token=secret-1&oauth_verifier=v",
     ] {
-        assert!(matches!(checked(query), Err(Refusal::OtherToken)), "{query}");
+        assert!(matches!(checked(query), Err(CallbackRefusal::OtherToken)), "{query}");
     }
 }
 
@@ -29,7 +29,7 @@ fn a_callback_for_other_temporary_credentials_is_refused() {
 #[test]
 fn no_verifier_is_no_consent() {
     for query in ["oauth_token=token-1", "oauth_token=token-1&oauth_verifier="] {
-        assert!(matches!(checked(query), Err(Refusal::NoVerifier)), "{query}");
+        assert!(matches!(checked(query), Err(CallbackRefusal::NoVerifier)), "{query}");
     }
     assert_eq!(checked("oauth_token=token-1&oauth_verifier=v").ok().as_deref(), Some("v"));
 }
