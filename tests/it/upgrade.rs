@@ -217,6 +217,10 @@ async fn a_store_of_version_0_1_0_opens_and_shows_all_that_it_holds() {
                     "orgs" => item.clone(),
                     _ => upgraded.get(org, &path).await,
                 };
+                // That of a plugin is its manifest's; the others are computed, and not stored.
+                if list != "plugins" {
+                    one.as_object_mut().expect("an object").remove("version");
+                }
                 if list == "agents" {
                     one["tokens"] = upgraded.get(org, &format!("{path}/tokens")).await;
                     one["bindings"] = upgraded.get(org, &format!("{path}/bindings")).await;
