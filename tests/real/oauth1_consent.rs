@@ -137,7 +137,7 @@ impl World {
             for issued in self.issuer.log(event) {
                 let values = ["token", "secret", "verifier"].map(|name| issued[name].as_str());
                 for value in values.into_iter().flatten() {
-                    // The browser is told the temporary token, as RFC 5849 has it.
+                    // The temporary token is in the browser's address (RFC 5849, section 2.2).
                     self.lab.guard(Canary::of(value.to_owned()));
                 }
             }
