@@ -12,7 +12,7 @@ impl Policy {
     /// the agent allows it. Other accounts are treated as if they did not exist.
     pub fn account(&self, agent: &Agent, name: &str) -> Option<&Account> {
         let org = self.org(&agent.org);
-        let bound = org.held(agent).and_then(|held| held.by_name(name));
+        let bound = self.held(org, agent).and_then(|held| held.by_name(name));
         let granted = || {
             let places = org.rules.grants.get(name)?;
             places.iter().map(|at| &org.rules.all[*at]).find_map(|rule| rule.grants(agent))
@@ -23,7 +23,7 @@ impl Policy {
     /// The names of all accounts that the agent may use, sorted.
     pub fn account_names(&self, agent: &Agent) -> BTreeSet<&str> {
         let org = self.org(&agent.org);
-        let bound = org.held(agent).into_iter().flat_map(|held| &held.all);
+        let bound = self.held(org, agent).into_iter().flat_map(|held| &held.all);
         let bound = bound.map(|binding| &*binding.account);
         let granted = org.rules.all.iter().filter_map(|rule| rule.grants(agent));
         bound.chain(granted).map(|account| &*account.name).collect()

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::index::HostIndex;
+use super::lazy::NoBindings;
 use super::rule::{AgentAllow, AgentBindings, CompileError, PolicyInput, Rule, RuleAction};
 use super::{CompiledRule, OAuthEndpoint, OrgRules, Policy, SharedHosts, Uses};
 use keyward_base::id::{AgentId, OrgId, RuleId};
@@ -121,6 +122,7 @@ pub(super) fn assemble(spec: PolicyInput) -> Policy {
         orgs: SharedMap::default(),
         nothing: Arc::default(),
         shared: Arc::new(shared),
+        source: Arc::new(NoBindings),
     };
     let mut rules: HashMap<OrgId, Vec<Rule>> = HashMap::new();
     for rule in spec.rules {
@@ -131,6 +133,7 @@ pub(super) fn assemble(spec: PolicyInput) -> Policy {
     }
     let mut held: HashMap<(OrgId, AgentId), AgentBindings> = HashMap::new();
     for bound in spec.bindings {
+        bound.account.hosts.iter().for_each(|host| policy.add_known_host(&bound.org, host));
         held.entry((bound.org.clone(), bound.agent.clone())).or_default().bindings.push(bound);
     }
     for empty in spec.empty {

@@ -38,7 +38,7 @@ impl Policy {
         let account = self.account(agent, name).ok_or_else(missing)?;
         let endpoint = account.database.clone().ok_or_else(missing)?;
         let org = self.org(&agent.org);
-        let rule = org.granting(agent, account)?;
+        let rule = self.granting(agent, account)?;
         org.is_not_denied(agent, &endpoint)?;
         is_usable(account)?;
         Ok(DatabasePermit { rule, endpoint, wanted: account.wanted() })
@@ -56,7 +56,7 @@ impl Policy {
     }
 }
 
-impl OrgPolicy {
+impl Policy {
     /// The rule or binding that gives the agent the whole connection.
     fn granting(&self, agent: &Agent, account: &Account) -> Result<RuleId, Reason> {
         let uses = |rule: &&CompiledRule| match &rule.rule.action {
@@ -64,20 +64,23 @@ impl OrgPolicy {
             _ => false,
         };
         // As for requests: a rule that uses the connection replaces its binding.
-        if let Some(rule) = self.rules.all.iter().find(uses) {
+        let org = self.org(&agent.org);
+        let held = self.held(org, agent);
+        if let Some(rule) = org.rules.all.iter().find(uses) {
             let id = rule.rule.id.clone();
-            let bound = self.held(agent).and_then(|held| held.by_name(account.id.as_str()));
+            let bound = held.and_then(|held| held.by_name(account.id.as_str()));
             return match !rule.rule.is_conditional() && (rule.is_grant(agent) || bound.is_some()) {
                 true => Ok(id),
                 false => Err(Reason::Narrowed { rule: id, connection: account.name.clone() }),
             };
         }
         let missing = || Reason::ConnectionMissing { name: account.name.clone() };
-        let held = self.held(agent).ok_or_else(missing)?;
-        let binding = held.by_name(account.id.as_str()).ok_or_else(missing)?;
+        let binding = held.ok_or_else(missing)?.by_name(account.id.as_str()).ok_or_else(missing)?;
         binding.for_login()
     }
+}
 
+impl OrgPolicy {
     /// Checks that no rule denies the agent all requests to the server's host and port.
     fn is_not_denied(&self, agent: &Agent, endpoint: &DatabaseEndpoint) -> Result<(), Reason> {
         let more = match &endpoint.seeds {

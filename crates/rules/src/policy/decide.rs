@@ -72,7 +72,7 @@ impl Policy {
         path: &'a DecodedPath,
     ) -> Evaluation<'a> {
         let org = self.org(&agent.org);
-        let held = org.held(agent);
+        let held = self.held(org, agent);
         Evaluation { policy: self, org, held, agent, asked: *asked, path }
     }
 }

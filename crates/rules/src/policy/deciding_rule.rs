@@ -31,7 +31,7 @@ impl Policy {
         let method = methods.find(refused).unwrap_or(asked.method);
         let asked = PolicyRequest { method, ..*asked };
         let org = self.org(&agent.org);
-        let held = org.held(agent);
+        let held = self.held(org, agent);
         let evaluation = Evaluation { policy: self, org, held, agent, asked, path: asked.path };
         let binding = || evaluation.binding_of(reason).map(|binding| &binding.id);
         let default = matches!(reason, Reason::TokenEndpoint { .. }).then_some(&self.default_rule);

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use super::lazy::{BindingSource, LazyBindings};
 use super::rule::{AgentBindings, CompileError, Endpoint, Rule};
 use super::{CompiledBindings, OAuthEndpoint, OrgPolicy, OrgRules, Policy, compile};
 use keyward_base::id::{AgentId, OrgId, SessionId};
+use keyward_base::pattern::HostPattern;
 
 impl Policy {
     /// Replaces the rules of one org.
@@ -22,10 +24,57 @@ impl Policy {
         Ok(())
     }
 
-    /// Replaces the bindings and blocked slots of one agent.
-    pub fn set_held(&mut self, org: &OrgId, agent: &AgentId, held: AgentBindings) {
-        self.org_mut(org).set_held(agent, CompiledBindings::of(held));
-        self.forget_empty(org);
+    /// Replaces the source of agents' bindings. What was compiled from the source before stays in use, except for the
+    /// agents of [`Policy::expect`] and [`Policy::forget`].
+    pub fn set_source(&mut self, source: Arc<dyn BindingSource>) {
+        self.source = source;
+    }
+
+    /// Compiles the bindings of an agent when it makes the next request.
+    pub fn expect(&mut self, org: &OrgId, agent: &AgentId) {
+        self.org_mut(org).agents.insert(agent.clone(), Arc::default());
+    }
+
+    /// Forgets an agent that may use nothing.
+    pub fn forget(&mut self, org: &OrgId, agent: &AgentId) {
+        if self.org(org).agents.contains_key(agent) {
+            self.org_mut(org).agents.remove(agent);
+            self.forget_empty(org);
+        }
+    }
+
+    /// Drops what was compiled for agents that made no request since the last call, and returns for how many. It is
+    /// compiled again when it is needed.
+    pub fn drop_idle(&mut self) -> usize {
+        let idle_of = |org: &OrgPolicy| -> Vec<AgentId> {
+            let idle = org.agents.iter().filter(|(_, bindings)| bindings.is_idle());
+            idle.map(|(agent, _)| agent.clone()).collect()
+        };
+        let idle: Vec<_> = self.orgs.iter().map(|(id, org)| (id.clone(), idle_of(org))).collect();
+        for (org, agents) in &idle {
+            agents.iter().for_each(|agent| self.expect(org, agent));
+        }
+        idle.iter().map(|(_, agents)| agents.len()).sum()
+    }
+
+    /// Replaces the bindings and blocked slots of one agent by compiled ones.
+    pub(super) fn set_held(&mut self, org: &OrgId, agent: &AgentId, held: AgentBindings) {
+        self.org_mut(org).agents.insert(agent.clone(), Arc::new(LazyBindings::of(held)));
+    }
+
+    /// Adds a reference to a host of the org's own connections. Refusals for literal hosts are sent inside TLS.
+    pub fn add_known_host(&mut self, org: &OrgId, host: &HostPattern) {
+        if host.literal().is_some() {
+            self.org_mut(org).known.add(host, ());
+        }
+    }
+
+    /// Removes a reference to a host of the org's own connections.
+    pub fn remove_known_host(&mut self, org: &OrgId, host: &HostPattern) {
+        if host.literal().is_some() {
+            self.org_mut(org).known.take(host, &());
+            self.forget_empty(org);
+        }
     }
 
     /// Replaces what may be used in a session; `None`: it has ended. Hosts of sessions are not known hosts: a refusal
@@ -68,23 +117,8 @@ impl OrgPolicy {
         self.rules.all.is_empty()
             && self.agents.is_empty()
             && self.sessions.is_empty()
+            && self.known.is_empty()
             && self.oauth_endpoints.is_empty()
-    }
-
-    fn set_held(&mut self, agent: &AgentId, now: CompiledBindings) {
-        let hosts = |bindings: &CompiledBindings| {
-            let all = bindings.all.iter().flat_map(|binding| binding.account.hosts.iter());
-            all.filter(|pattern| pattern.literal().is_some()).cloned().collect::<Vec<_>>()
-        };
-        // Additions come first, so that unchanged values are not removed in between.
-        hosts(&now).iter().for_each(|pattern| self.known.add(pattern, ()));
-        let before = match now.is_empty() {
-            true => self.agents.remove(agent),
-            false => self.agents.insert(agent.clone(), Arc::new(now)),
-        };
-        if let Some(before) = before {
-            hosts(&before).iter().for_each(|pattern| self.known.take(pattern, &()));
-        }
     }
 }
 
@@ -106,7 +140,7 @@ mod tests {
             .expect("a policy");
         let mut now = before.clone();
         let (org, agent) = (&sample.agent.org, &sample.agent.id);
-        now.set_held(org, agent, AgentBindings::default());
+        now.forget(org, agent);
         let asks = |policy: &Policy, it: &Sample| {
             it.explain(policy, "GET https://api.a.test/").code.map_or("permitted", Code::as_str)
         };
@@ -139,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_known_until_the_last_binding_to_it_has_gone() {
+    fn a_host_is_known_until_the_last_connection_with_it_has_gone() {
         let (one, two) = (Sample::new(), Sample::new());
         let account = Sample::account("work", &["api.a.test"]);
         let bound = |it: &Sample| -> Vec<AccountBinding> { vec![it.bound(&account)] };
@@ -152,9 +186,10 @@ mod tests {
             format!("{:?}", stranger.explain(policy, "GET https://api.a.test/").route)
         };
         assert_eq!(route(&policy), "Some(Intercept)");
-        policy.set_held(&one.agent.org, &one.agent.id, AgentBindings::default());
+        let (org, host) = (&one.agent.org, &account.hosts[0]);
+        policy.remove_known_host(org, host);
         assert_eq!(route(&policy), "Some(Intercept)");
-        policy.set_held(&two.agent.org, &two.agent.id, AgentBindings::default());
+        policy.remove_known_host(org, host);
         assert_eq!(route(&policy), "Some(Deny)");
     }
 

@@ -157,7 +157,7 @@ impl Policy {
         if let Some(by) = candidates.iter().find(|by| by.compiled.rule.id == *rule) {
             return by.pattern.map(ToString::to_string);
         }
-        let held = org.held(agent)?;
+        let held = self.held(org, agent)?;
         let mut entries = held.by_host.matching(asked.target);
         if let Some(entry) = entries.find(|entry| held.numbered(entry.value).id == *rule) {
             return Some(entry.pattern.to_string());

@@ -19,6 +19,7 @@ mod denial;
 mod edit;
 pub mod explain;
 mod index;
+mod lazy;
 mod oauth_endpoint;
 mod overrides;
 pub mod permit;
@@ -51,11 +52,13 @@ use keyward_base::shared_map::SharedMap;
 use bindings::{CompiledBinding, CompiledBindings};
 use counted::CountedIndex;
 use index::HostIndex;
+use lazy::LazyBindings;
 
 pub use allow::{AllowedSets, hosts_of_sets, set_for};
 pub use considered::{Considered, Fit};
 pub use database::DatabasePermit;
 pub use explain::Explanation;
+pub use lazy::BindingSource;
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
@@ -79,6 +82,8 @@ pub struct Policy {
     /// Shared by orgs without rules and bindings.
     nothing: Arc<OrgPolicy>,
     shared: Arc<SharedHosts>,
+    /// What the bindings of agents are compiled from.
+    source: Arc<dyn BindingSource>,
 }
 
 /// Data that applies to every org: the catalogue's hosts.
@@ -118,10 +123,11 @@ pub struct PolicyRequest<'a> {
 #[derive(Clone, Debug, Default)]
 struct OrgPolicy {
     rules: Arc<OrgRules>,
-    agents: SharedMap<AgentId, Arc<CompiledBindings>>,
+    /// The agents that may use something.
+    agents: SharedMap<AgentId, Arc<LazyBindings>>,
     /// What may be used in each session, in place of what its agent may use.
     sessions: SharedMap<SessionId, Arc<CompiledBindings>>,
-    /// Literal hosts of bindings.
+    /// Literal hosts of its own connections.
     known: CountedIndex<()>,
     /// OAuth endpoints of its own apps and connections.
     oauth_endpoints: CountedIndex<OAuthEndpoint>,
@@ -188,23 +194,20 @@ impl Policy {
         self.orgs.get(org).unwrap_or(&self.nothing)
     }
 
+    /// What the agent may use, or in a session what may be used in it: nothing of an unknown session.
+    fn held<'a>(&self, org: &'a OrgPolicy, agent: &Agent) -> Option<&'a CompiledBindings> {
+        match &agent.session {
+            None => org.agents.get(&agent.id)?.get(|| self.source.bindings(&agent.org, &agent.id)),
+            Some(session) => org.sessions.get(&session.id).map(|held| &**held),
+        }
+    }
+
     /// Whether a refusal for the target may be sent inside TLS. This requires minting a leaf, so it is limited to
     /// names that are written literally, which are bounded; names that match wildcards are not.
     fn is_known(&self, org: &OrgPolicy, target: &Target) -> bool {
         org.rules.known.has_literal(target)
             || org.known.has_literal(target)
             || self.shared.known.has_literal(target)
-    }
-}
-
-impl OrgPolicy {
-    /// What the agent may use, or in a session what may be used in it: nothing of an unknown session.
-    fn held(&self, agent: &Agent) -> Option<&CompiledBindings> {
-        let held = match &agent.session {
-            None => self.agents.get(&agent.id),
-            Some(session) => self.sessions.get(&session.id),
-        };
-        held.map(|held| &**held)
     }
 }
 

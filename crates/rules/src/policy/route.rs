@@ -49,7 +49,7 @@ impl Policy {
     }
 
     fn outcome(&self, org: &OrgPolicy, agent: &Agent, target: &Target) -> RouteOutcome {
-        let held = org.held(agent);
+        let held = self.held(org, agent);
         let (mut looks, mut missing) = (false, None);
         for candidate in org.rules.candidates(&agent.id, target) {
             match effect(candidate, agent, held, target) {

@@ -29,7 +29,7 @@ pub struct PolicyInput {
     pub default: DefaultAction,
     /// Explicit rules, in order.
     pub rules: Vec<Rule>,
-    /// Bindings of all agents.
+    /// Bindings of agents; their literal hosts are known in the org.
     pub bindings: Vec<AccountBinding>,
     /// Required slots without a connection.
     pub empty: Vec<EmptySlot>,

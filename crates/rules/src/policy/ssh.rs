@@ -37,14 +37,14 @@ impl Policy {
         let missing = || Reason::ConnectionMissing { name: name.into() };
         let account = self.account(agent, name).filter(|it| it.is_ssh).ok_or_else(missing)?;
         let org = self.org(&agent.org);
-        let rule = org.giving_key(agent, account)?;
+        let rule = self.giving_key(agent, account)?;
         servers.iter().try_for_each(|server| org.allows_login(agent, server))?;
         is_usable(account)?;
         Ok(SshPermit { rule, wanted: account.wanted() })
     }
 }
 
-impl OrgPolicy {
+impl Policy {
     /// The rule or binding that gives the agent the key.
     fn giving_key(&self, agent: &Agent, account: &Account) -> Result<RuleId, Reason> {
         let uses = |rule: &&CompiledRule| match &rule.rule.action {
@@ -52,9 +52,10 @@ impl OrgPolicy {
             _ => false,
         };
         let missing = || Reason::ConnectionMissing { name: account.name.clone() };
-        let held = self.held(agent).and_then(|held| held.by_name(account.id.as_str()));
+        let org = self.org(&agent.org);
+        let held = self.held(org, agent).and_then(|held| held.by_name(account.id.as_str()));
         // As for requests: a rule that uses the connection replaces its binding.
-        if let Some(rule) = self.rules.all.iter().find(uses) {
+        if let Some(rule) = org.rules.all.iter().find(uses) {
             let id = rule.rule.id.clone();
             return match !rule.rule.is_conditional() && (rule.is_grant(agent) || held.is_some()) {
                 true => Ok(id),
@@ -64,7 +65,9 @@ impl OrgPolicy {
         let binding = held.ok_or_else(missing)?;
         binding.for_login()
     }
+}
 
+impl OrgPolicy {
     /// Checks that the first rule about the server does not deny it.
     fn allows_login(&self, agent: &Agent, server: &Target) -> Result<(), Reason> {
         let rules = self.rules.candidates(&agent.id, server).into_iter();

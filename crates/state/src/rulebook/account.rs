@@ -1,7 +1,9 @@
 //! The account of a connection in the policy, derived from its record and its provider.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::directory::{
     AgentRecord, AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Need, Remedies,
@@ -19,9 +21,18 @@ use keyward_rules::provider::{Catalogue, Instance, Provider};
 /// Derived data of a connection.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct ConnectionFacts {
-    pub(super) account: Arc<Account>,
-    /// OAuth endpoints on the connection's own hosts.
-    pub(super) oauth_endpoints: Arc<[Endpoint]>,
+    pub(super) account: Account,
+    pub(super) own: OwnHosts,
+    /// Why it cannot be used, if its provider or variables are no longer valid.
+    problem: Option<Arc<str>>,
+}
+
+/// What a connection adds to the hosts and OAuth endpoints of the catalogue.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct OwnHosts {
+    /// Hosts without wildcards.
+    pub(super) known: Vec<HostPattern>,
+    pub(super) oauth_endpoints: Vec<Endpoint>,
 }
 
 /// Kinds of connections whose common parts are kept; far more than a catalogue has.
@@ -30,7 +41,13 @@ const PARTS_MAX: usize = 10_000;
 /// What connections of one provider and auth method without variables have in common, so that each has only pointers to
 /// it, and the provider is not evaluated for each.
 #[derive(Debug, Default)]
-pub(super) struct ProviderParts(HashMap<(Arc<str>, Arc<str>), KnownPart>);
+pub(super) struct ProviderParts {
+    /// Hosts and OAuth endpoints of the catalogue, which apply in every org.
+    shared_hosts: HashSet<HostPattern>,
+    shared_endpoints: HashSet<Endpoint>,
+    /// By provider and auth method.
+    known: Mutex<HashMap<Arc<str>, HashMap<Box<str>, KnownPart>>>,
+}
 
 /// The part of a provider's auth method.
 #[derive(Debug)]
@@ -48,12 +65,49 @@ struct ProviderPart {
     database: Option<Arc<DatabaseEndpoint>>,
     is_ssh: bool,
     oauth_endpoints: Arc<[Endpoint]>,
+    /// Whether a connection with it may add something to the catalogue's hosts and endpoints.
+    may_add: bool,
 }
 
 impl ProviderParts {
-    /// The part of a connection, or an error.
+    /// Parts of connections beside the hosts of `catalogue`, which apply in every org.
+    pub(super) fn new(catalogue: &Catalogue) -> Self {
+        let shared_hosts = catalogue.known_hosts().collect();
+        let shared_endpoints = catalogue.oauth_endpoints().collect();
+        Self { shared_hosts, shared_endpoints, known: Mutex::default() }
+    }
+
+    /// What a connection adds to the catalogue's hosts and endpoints. Logs a warning if the connection cannot be used.
+    pub(super) fn own_hosts(&self, record: &ConnectionRecord, catalogue: &Catalogue) -> OwnHosts {
+        match self.part(record, catalogue) {
+            Ok(part) => self.own_of(&part),
+            Err(why) => {
+                warn_if_unusable(record, &why);
+                OwnHosts::default()
+            }
+        }
+    }
+
+    /// The part of a connection with its discovered endpoints, or an error.
     fn part(
-        &mut self,
+        &self,
+        record: &ConnectionRecord,
+        catalogue: &Catalogue,
+    ) -> Result<ProviderPart, String> {
+        let mut part = self.of_provider(record, catalogue)?;
+        let found = record.facts.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
+        let mut found = found.flatten().filter_map(|url| endpoint(url)).peekable();
+        if found.peek().is_some() {
+            let provider = provider_id(record, catalogue);
+            let found = found.map(|(host, path)| (provider.clone(), host, path));
+            part.oauth_endpoints = part.oauth_endpoints.iter().cloned().chain(found).collect();
+            part.may_add = true;
+        }
+        Ok(part)
+    }
+
+    fn of_provider(
+        &self,
         record: &ConnectionRecord,
         catalogue: &Catalogue,
     ) -> Result<ProviderPart, String> {
@@ -62,22 +116,45 @@ impl ProviderParts {
         let auth =
             provider.auth(record.auth.as_deref()).ok_or("its provider lost the way to log in")?;
         let variables = record.host_variables();
-        let key = (provider.id.clone(), Arc::from(auth.id.as_str()));
-        match self.0.get(&key) {
-            Some(known) if variables.is_empty() && Arc::ptr_eq(&known.of, provider) => {
-                return Ok(known.part.clone());
-            }
-            _ => {}
+        if variables.is_empty()
+            && let Some(known) =
+                self.known.lock().get(&provider.id).and_then(|it| it.get(&*auth.id))
+            && Arc::ptr_eq(&known.of, provider)
+        {
+            return Ok(known.part.clone());
         }
         let instance = provider.instantiate(auth, &variables).map_err(|error| error.to_string())?;
-        let part = ProviderPart::of(instance, &provider.id);
+        let mut part = ProviderPart::of(instance, &provider.id);
+        part.may_add = true;
+        part.may_add = !self.own_of(&part).is_nothing();
         if variables.is_empty() {
-            if self.0.len() >= PARTS_MAX {
-                self.0.clear();
+            let mut known = self.known.lock();
+            if known.len() >= PARTS_MAX {
+                known.clear();
             }
-            self.0.insert(key, KnownPart { of: Arc::clone(provider), part: part.clone() });
+            let of_provider = known.entry(provider.id.clone()).or_default();
+            let new = KnownPart { of: Arc::clone(provider), part: part.clone() };
+            of_provider.insert(auth.id.as_str().into(), new);
         }
         Ok(part)
+    }
+
+    /// What the part adds to the catalogue's hosts and endpoints.
+    fn own_of(&self, part: &ProviderPart) -> OwnHosts {
+        if !part.may_add {
+            return OwnHosts::default();
+        }
+        let known = part.hosts.iter().filter(|host| host.literal().is_some());
+        let known = known.filter(|host| !self.shared_hosts.contains(host)).cloned().collect();
+        let endpoints = part.oauth_endpoints.iter();
+        let endpoints = endpoints.filter(|endpoint| !self.shared_endpoints.contains(endpoint));
+        OwnHosts { known, oauth_endpoints: endpoints.cloned().collect() }
+    }
+}
+
+impl OwnHosts {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.known.is_empty() && self.oauth_endpoints.is_empty()
     }
 }
 
@@ -93,6 +170,7 @@ impl ProviderPart {
             is_ssh: instance.is_ssh,
             hosts: instance.hosts.into(),
             paths: instance.paths.into(),
+            may_add: false,
         }
     }
 }
@@ -118,32 +196,19 @@ pub(super) fn connection_facts(
     record: &ConnectionRecord,
     app: Option<&AppRecord>,
     catalogue: &Catalogue,
-    parts: &mut ProviderParts,
+    parts: &ProviderParts,
 ) -> ConnectionFacts {
-    let provider: Arc<str> = match catalogue.get(&record.provider) {
-        Some(known) => known.id.clone(),
-        None => record.provider.as_str().into(),
+    let provider = provider_id(record, catalogue);
+    let (part, problem) = match parts.part(record, catalogue) {
+        Ok(part) => (part, None),
+        Err(_) if is_draft(record) => (ProviderPart::default(), None),
+        Err(why) => (ProviderPart::default(), Some(Arc::from(why))),
     };
-    let (part, state) = match parts.part(record, catalogue) {
-        Ok(mut part) => {
-            let found = record.facts.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
-            let mut found = found.flatten().filter_map(|url| endpoint(url)).peekable();
-            if found.peek().is_some() {
-                let found = found.map(|(host, path)| (provider.clone(), host, path));
-                part.oauth_endpoints = part.oauth_endpoints.iter().cloned().chain(found).collect();
-            }
-            (part, state(&record.facts.state))
-        }
-        // Values that the provider has not sent yet are not an error of a draft.
-        Err(_) if matches!(record.facts.state, ConnectionState::Draft { .. }) => {
-            (ProviderPart::default(), state(&record.facts.state))
-        }
-        Err(why) => {
-            let (connection, provider) = (&record.name, &record.provider);
-            tracing::warn!(%connection, %provider, %why, "a connection cannot be used");
-            (ProviderPart::default(), AccountState::Broken(why.into()))
-        }
+    let state = match &problem {
+        Some(why) => AccountState::Broken(Arc::clone(why)),
+        None => state(&record.facts.state),
     };
+    let own = parts.own_of(&part);
     let (id, name) = (record.id.clone(), record.name.as_str().into());
     let settings = match app {
         Some(app) => record.settings.over(&app.settings.requests),
@@ -151,7 +216,7 @@ pub(super) fn connection_facts(
     };
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
     let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
-    let ProviderPart { hosts, paths, prefixes, database, is_ssh, oauth_endpoints } = part;
+    let ProviderPart { hosts, paths, prefixes, database, is_ssh, .. } = part;
     let account = Account {
         id,
         name,
@@ -165,7 +230,36 @@ pub(super) fn connection_facts(
         database,
         is_ssh,
     };
-    ConnectionFacts { account: Arc::new(account), oauth_endpoints }
+    ConnectionFacts { account, own, problem }
+}
+
+impl ConnectionFacts {
+    /// Logs a warning if the connection cannot be used.
+    pub(super) fn log_problem(&self, record: &ConnectionRecord) {
+        if let Some(why) = &self.problem {
+            warn_if_unusable(record, why);
+        }
+    }
+}
+
+/// Values that the provider has not sent yet are not an error of a draft.
+fn is_draft(record: &ConnectionRecord) -> bool {
+    matches!(record.facts.state, ConnectionState::Draft { .. })
+}
+
+fn warn_if_unusable(record: &ConnectionRecord, why: &str) {
+    if !is_draft(record) {
+        let (connection, provider) = (&record.name, &record.provider);
+        tracing::warn!(%connection, %provider, %why, "a connection cannot be used");
+    }
+}
+
+/// The id of its provider, shared with the provider if that is known.
+fn provider_id(record: &ConnectionRecord, catalogue: &Catalogue) -> Arc<str> {
+    match catalogue.get(&record.provider) {
+        Some(known) => known.id.clone(),
+        None => record.provider.as_str().into(),
+    }
 }
 
 fn state(state: &ConnectionState) -> AccountState {

@@ -4,19 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::RulebookError;
+use super::account::OwnHosts;
 use super::facts::{Changed, Facts};
 use super::names::Names;
 use super::placed_rule::{PlacedRule, Sources};
 use super::resolve::{Resolved, resolve};
 use super::rule_text::RuleText;
-use crate::directory::{AgentRecord, View};
+use crate::directory::View;
 use keyward_base::id::OrgId;
-use keyward_base::parallel;
 use keyward_model::Rule as Stored;
 use keyward_rules::policy::{CompileError, Policy, Rule};
-
-/// Agents whose bindings are looked up at the same time.
-const AGENTS_AT_ONCE: usize = 20_000;
 
 /// A compiled policy with its inputs.
 #[derive(Debug)]
@@ -94,7 +91,7 @@ impl CompiledPolicy {
         view: Arc<View>,
     ) -> Result<Self, Vec<RulebookError>> {
         let facts = Facts::new(sources.catalogue.clone(), view);
-        let rules = sources.judged(facts.names())?;
+        let rules = sources.judged(facts.source().names())?;
         Self::of(sources, facts, rules)
     }
 
@@ -105,7 +102,7 @@ impl CompiledPolicy {
         view: Arc<View>,
     ) -> Result<Self, Vec<RulebookError>> {
         let facts = Facts::new(sources.catalogue.clone(), view);
-        let rules = sources.lenient(facts.names());
+        let rules = sources.lenient(facts.source().names());
         Self::of(sources, facts, rules)
     }
 
@@ -116,15 +113,13 @@ impl CompiledPolicy {
     ) -> Result<Self, Vec<RulebookError>> {
         let spec = facts.spec(rules, sources.default, sources.hostless_rules_max);
         let mut policy = Policy::compile(spec).map_err(|errors| sources.placed(errors))?;
-        let agents: Vec<_> = facts.view().agents().collect();
-        // The input of all agents together would take more memory than the policy.
-        for some in agents.chunks(AGENTS_AT_ONCE) {
-            let held = |part: &[&Arc<AgentRecord>]| -> Vec<_> {
-                part.iter().map(|agent| facts.held(&agent.org, &agent.id)).collect()
-            };
-            let held = parallel::chunks(some, held).into_iter().flatten();
-            for (agent, held) in some.iter().zip(held) {
-                policy.set_held(&agent.org, &agent.id, held);
+        for (org, own) in facts.own_hosts() {
+            add_own(&mut policy, &org, &own);
+        }
+        policy.set_source(facts.source().clone());
+        for agent in facts.view().agents() {
+            if facts.source().may_use_something(agent) {
+                policy.expect(&agent.org, &agent.id);
             }
         }
         for session in facts.view().sessions() {
@@ -137,6 +132,16 @@ impl CompiledPolicy {
 
     pub(super) fn policy(&self) -> Arc<Policy> {
         self.policy.clone()
+    }
+
+    /// Drops what was compiled for agents without requests since the last call, and returns for how many.
+    pub(super) fn drop_idle(&mut self) -> usize {
+        let mut policy = Policy::clone(&self.policy);
+        let dropped = policy.drop_idle();
+        if dropped > 0 {
+            self.policy = Arc::new(policy);
+        }
+        dropped
     }
 
     /// Updates to the present view. The cost depends on the changes; everything is recompiled if the
@@ -158,31 +163,28 @@ impl CompiledPolicy {
     }
 
     fn change(&mut self, changed: &Changed) -> Result<(), Vec<CompileError>> {
-        if changed.is_nothing() {
-            return Ok(());
-        }
         let mut policy = Policy::clone(&self.policy);
+        // Also when nothing has changed: the source before would keep all records of its view.
+        policy.set_source(self.facts.source().clone());
         for org in &changed.rules {
             self.named.insert(org.clone(), self.sources.named_in(org, self.facts.view()));
         }
         for org in self.meant_otherwise(changed) {
-            policy.set_rules(org, self.sources.lenient_in(org, self.facts.names()))?;
+            policy.set_rules(org, self.sources.lenient_in(org, self.facts.source().names()))?;
         }
         for (org, agent) in &changed.agents {
-            policy.set_held(org, agent, self.facts.held(org, agent));
+            let source = self.facts.source();
+            match source.view().agent(org, agent).is_some_and(|it| source.may_use_something(it)) {
+                true => policy.expect(org, agent),
+                false => policy.forget(org, agent),
+            }
         }
         for (org, session) in &changed.sessions {
             policy.set_session(org, session, self.facts.in_session(org, session));
         }
         // Additions come first, so that a moved value is not removed in between.
-        changed
-            .added_endpoints
-            .iter()
-            .for_each(|(org, endpoint)| policy.add_oauth_endpoint(org, endpoint));
-        changed
-            .removed_endpoints
-            .iter()
-            .for_each(|(org, endpoint)| policy.remove_oauth_endpoint(org, endpoint));
+        changed.added.iter().for_each(|(org, own)| add_own(&mut policy, org, own));
+        changed.removed.iter().for_each(|(org, own)| remove_own(&mut policy, org, own));
         self.policy = Arc::new(policy);
         Ok(())
     }
@@ -195,6 +197,16 @@ impl CompiledPolicy {
         let orgs = changed.named.iter().filter(is_named).map(|(org, _)| org);
         orgs.chain(&changed.rules).collect()
     }
+}
+
+fn add_own(policy: &mut Policy, org: &OrgId, own: &OwnHosts) {
+    own.known.iter().for_each(|host| policy.add_known_host(org, host));
+    own.oauth_endpoints.iter().for_each(|endpoint| policy.add_oauth_endpoint(org, endpoint));
+}
+
+fn remove_own(policy: &mut Policy, org: &OrgId, own: &OwnHosts) {
+    own.known.iter().for_each(|host| policy.remove_known_host(org, host));
+    own.oauth_endpoints.iter().for_each(|endpoint| policy.remove_oauth_endpoint(org, endpoint));
 }
 
 /// All stored rules, those of an org in their order.

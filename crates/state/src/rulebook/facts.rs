@@ -1,44 +1,33 @@
-//! [`Facts`]: agents, connections and hosts, indexed for name resolution and compilation. Derived from the
-//! directory's view and the catalogue, without I/O. An update costs what has changed in the view.
+//! [`Facts`]: which agents and sessions a change of the directory affects, by indexes. Derived from the directory's view,
+//! without I/O. An update costs what has changed in the view.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::account::{ConnectionFacts, ProviderParts, connection_facts, endpoint, lost_accounts};
-use super::inputs::{allowed_sets, app_of, binding_inputs, connection_inputs, rule_inputs};
-use super::limits::Allowed;
-use super::names::Names;
-use super::plugins::Plugins;
+use super::account::{OwnHosts, endpoint};
+use super::inputs::{binding_inputs, connection_inputs, rule_inputs};
 use super::session_index::SessionIndex;
-use crate::directory::{
-    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, PluginRecord, View, may_be_used_by,
-};
+use super::source::AgentSource;
+use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord, View};
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::parallel;
 use keyward_base::shared_map::Difference;
 use keyward_model::{OwnProvider, Record};
-use keyward_rules::inject::placeholder::Placeholder;
-use keyward_rules::policy::{
-    Account, AccountBinding, AgentBindings, DefaultAction, Endpoint, PolicyInput, Rule,
-    hosts_of_sets,
-};
+use keyward_rules::policy::{DefaultAction, PolicyInput, Rule, hosts_of_sets};
 use keyward_rules::provider::Catalogue;
 
-/// The agents, connections and hosts of one view.
+/// The indexes of one view.
 #[derive(Debug)]
 pub(super) struct Facts {
-    pub(super) catalogue: Arc<Catalogue>,
-    view: Arc<View>,
+    source: Arc<AgentSource>,
     orgs: HashMap<OrgId, OrgFacts, RandomState>,
-    parts: ProviderParts,
 }
 
-/// Derived data of one org.
+/// Indexes of one org.
 #[derive(Debug, Default)]
 pub(super) struct OrgFacts {
-    accounts: HashMap<ConnectionId, ConnectionFacts, RandomState>,
     /// The connections that get their tokens through an app.
     of_app: HashMap<AppId, HashSet<ConnectionId>>,
     pub(super) sessions: SessionIndex,
@@ -55,54 +44,42 @@ pub(super) struct Changed {
     pub(super) rules: HashSet<OrgId>,
     /// Names and ids that have another meaning in rules.
     pub(super) named: HashSet<(OrgId, Arc<str>)>,
-    /// Added references to OAuth endpoints.
-    pub(super) added_endpoints: Vec<(OrgId, Endpoint)>,
-    /// Removed references to OAuth endpoints.
-    pub(super) removed_endpoints: Vec<(OrgId, Endpoint)>,
+    /// Added references to hosts and OAuth endpoints.
+    pub(super) added: Vec<(OrgId, OwnHosts)>,
+    /// Removed references to hosts and OAuth endpoints.
+    pub(super) removed: Vec<(OrgId, OwnHosts)>,
 }
 
 /// The endpoints of an app's own authorization servers; those of an MCP server may be on its host.
-fn endpoints(app: &AppRecord) -> impl Iterator<Item = Endpoint> {
+fn own_of_app(app: &AppRecord) -> OwnHosts {
     let provider: Arc<str> = app.provider.as_str().into();
     let all = std::iter::once(&app.urls).chain(app.facts.discovered.values());
     let own = all.flat_map(|urls| [&urls.token, &urls.revoke, &urls.device]);
     let own = own.flatten().filter_map(|url| endpoint(url));
-    own.map(move |(host, path)| (provider.clone(), host, path))
+    let own = own.map(|(host, path)| (provider.clone(), host, path));
+    OwnHosts { known: Vec::new(), oauth_endpoints: own.collect() }
 }
 
 impl Facts {
-    /// Derives the data of `view`.
+    /// Indexes `view`.
     pub(super) fn new(catalogue: Arc<Catalogue>, view: Arc<View>) -> Self {
-        let (orgs, parts) = (HashMap::default(), ProviderParts::default());
-        let mut facts = Self { catalogue, view: Arc::clone(&view), orgs, parts };
+        let source = Arc::new(AgentSource::new(catalogue, Arc::clone(&view)));
+        let mut facts = Self { source, orgs: HashMap::default() };
         for session in view.sessions() {
             facts.of_org_mut(&session.org).sessions.set(session, true);
         }
-        let connections: Vec<_> = view.connections().collect();
-        let derived = parallel::chunks(&connections, |part| facts.derived(part));
-        for (connection, derived) in connections.into_iter().zip(derived.into_iter().flatten()) {
-            let at = (connection.org.clone(), connection.id.clone());
+        for connection in view.connections() {
             facts.note_app(None, Some(connection));
-            facts.owner_changed(&at, [None, Some(connection)]);
-            facts.of_org_mut(&at.0).accounts.insert(at.1, derived);
+            facts.note_owner([None, Some(connection)]);
         }
         facts
     }
 
-    /// The data of these connections.
-    fn derived(&self, connections: &[&Arc<ConnectionRecord>]) -> Vec<ConnectionFacts> {
-        let mut parts = ProviderParts::default();
-        let derived = connections.iter().map(|record| {
-            let catalogue = self.view.catalogue(&record.org, &self.catalogue);
-            connection_facts(record, app_of(&self.view, record), &catalogue, &mut parts)
-        });
-        derived.collect()
-    }
-
     /// Updates to a newer view; returns what changed.
     pub(super) fn follow(&mut self, view: Arc<View>) -> Changed {
-        let before = std::mem::replace(&mut self.view, Arc::clone(&view));
-        let differences = view.differences(&before);
+        let source = Arc::new(self.source.of(Arc::clone(&view)));
+        let source_before = std::mem::replace(&mut self.source, source);
+        let differences = view.differences(source_before.view());
         let mut changed = Changed::default();
         let rules = differences.rules.iter().filter_map(|rule| rule.now.or(rule.before));
         changed.rules.extend(rules.map(|rule| rule.org.clone()));
@@ -137,8 +114,8 @@ impl Facts {
             // Only its app has changed, so the connection itself is the same.
             let now = view.connection(&at.0, &at.1);
             let before = known.get(&at).copied().unwrap_or(now);
-            self.owner_changed(&at, [before, now]);
-            self.connection_changed(&at, Difference { before, now }, &mut changed);
+            self.note_owner([before, now]);
+            self.connection_changed(&source_before, Difference { before, now }, &mut changed);
             if self.orgs.get(&at.0).is_some_and(OrgFacts::is_empty) {
                 self.orgs.remove(&at.0);
             }
@@ -153,12 +130,9 @@ impl Facts {
         affected: &mut HashSet<(OrgId, ConnectionId)>,
         changed: &mut Changed,
     ) {
-        let each = |app: &Arc<AppRecord>| {
-            let org = app.org.clone();
-            endpoints(app).map(move |endpoint| (org.clone(), endpoint)).collect::<Vec<_>>()
-        };
-        changed.removed_endpoints.extend(before.into_iter().flat_map(each));
-        changed.added_endpoints.extend(now.into_iter().flat_map(each));
+        let own = |app: &Arc<AppRecord>| (app.org.clone(), own_of_app(app));
+        changed.removed.extend(before.map(own));
+        changed.added.extend(now.map(own));
         let Some(app) = now.or(before) else { return };
         let of_app = self.orgs.get(&app.org).and_then(|of_org| of_org.of_app.get(&app.id));
         affected.extend(of_app.into_iter().flatten().map(|id| (app.org.clone(), id.clone())));
@@ -175,9 +149,9 @@ impl Facts {
         let (org, id) = (&provider.org, provider.name());
         changed.rules.insert(org.clone());
         let uses = |it: &&Arc<ConnectionRecord>| it.org == *org && it.provider == id;
-        for connection in self.view.connections().filter(uses) {
+        for connection in self.view().connections().filter(uses) {
             affected.insert((org.clone(), connection.id.clone()));
-            let holders = self.view.holders(org, &connection.id);
+            let holders = self.view().holders(org, &connection.id);
             changed.agents.extend(holders.map(|agent| (org.clone(), agent.id.clone())));
             let sessions = self.orgs.get(org).map(|of_org| &of_org.sessions);
             let using = sessions.map(|it| it.using(&connection.id, [None, Some(connection)]));
@@ -187,7 +161,7 @@ impl Facts {
         let names = |it: &&Arc<PluginRecord>| {
             it.org == *org && it.manifest.connections.iter().any(|slot| slot.provider == id)
         };
-        for plugin in self.view.plugins().filter(names) {
+        for plugin in self.view().plugins().filter(names) {
             let agent = plugin.agent.id().map(|agent| (org.clone(), agent.clone()));
             changed.agents.extend(agent);
         }
@@ -242,67 +216,45 @@ impl Facts {
         }
     }
 
+    /// `before` is derived from the source of that time, whose apps and providers may be other ones.
     fn connection_changed(
-        &mut self,
-        (org, id): &(OrgId, ConnectionId),
+        &self,
+        source_before: &AgentSource,
         Difference { before, now }: Difference<'_, Arc<ConnectionRecord>>,
         changed: &mut Changed,
     ) {
-        let endpoints = |facts: Option<&ConnectionFacts>| {
-            facts.map(|facts| Arc::clone(&facts.oauth_endpoints)).unwrap_or_default()
-        };
-        let old = self.set_account(&(org.clone(), id.clone()), now);
-        let of_org = self.orgs.entry(org.clone()).or_default();
-        let new = of_org.accounts.get(id);
-        let is_same = old.as_ref() == new;
+        let Some(ConnectionRecord { org, id, .. }) = now.or(before).map(|it| &**it) else { return };
+        let old = before.map(|it| source_before.facts(it));
+        let new = now.map(|it| self.source.facts(it));
+        if let Some((record, facts)) = now.zip(new.as_ref()) {
+            facts.log_problem(record);
+        }
+        let is_same = old == new;
         if !is_same {
-            let each = |all: Arc<[Endpoint]>| {
-                all.iter().map(|it| (org.clone(), it.clone())).collect::<Vec<_>>()
-            };
-            changed.removed_endpoints.extend(each(endpoints(old.as_ref())));
-            changed.added_endpoints.extend(each(endpoints(new)));
+            changed.removed.extend(old.map(|it| (org.clone(), it.own)));
+            changed.added.extend(new.map(|it| (org.clone(), it.own)));
         }
         if is_same && before.map(|it| connection_inputs(it)) == now.map(|it| connection_inputs(it))
         {
             return;
         }
-        let holders = self.view.holders(org, id);
+        let holders = self.view().holders(org, id);
         changed.agents.extend(holders.map(|agent| (org.clone(), agent.id.clone())));
-        let using = of_org.sessions.using(id, [before, now]).into_iter();
+        let of_org = self.orgs.get(org).into_iter();
+        let using = of_org.flat_map(|of_org| of_org.sessions.using(id, [before, now]));
         changed.sessions.extend(using.map(|session| (org.clone(), session.clone())));
         let names = [before, now].into_iter().flatten().map(|record| &*record.name);
         changed.name(org, names.chain([id.as_str()]));
     }
 
-    /// Derives the data of a connection, and returns that of before.
-    fn set_account(
-        &mut self,
-        (org, id): &(OrgId, ConnectionId),
-        now: Option<&Arc<ConnectionRecord>>,
-    ) -> Option<ConnectionFacts> {
-        let catalogue = self.view.catalogue(org, &self.catalogue);
-        let parts = &mut self.parts;
-        let derived = now.map(|it| connection_facts(it, app_of(&self.view, it), &catalogue, parts));
-        let accounts = &mut self.orgs.entry(org.clone()).or_default().accounts;
-        match derived {
-            Some(derived) => accounts.insert(id.clone(), derived),
-            None => accounts.remove(id),
-        }
+    /// What agents may use.
+    pub(super) fn source(&self) -> &Arc<AgentSource> {
+        &self.source
     }
 
     /// The view that this data is of.
     pub(super) fn view(&self) -> &Arc<View> {
-        &self.view
-    }
-
-    /// What names in rules mean.
-    pub(super) fn names(&self) -> Names<'_> {
-        Names { catalogue: &self.catalogue, view: &self.view }
-    }
-
-    /// The account of a connection of the org.
-    pub(super) fn account(&self, org: &OrgId, connection: &ConnectionId) -> Option<&Arc<Account>> {
-        self.orgs.get(org)?.accounts.get(connection).map(|facts| &facts.account)
+        self.source.view()
     }
 
     /// The input for compiling a policy, without what agents and sessions may use: that is compiled one by one.
@@ -313,19 +265,25 @@ impl Facts {
         hostless_rules_max: usize,
     ) -> PolicyInput {
         let mut spec = PolicyInput { default, rules, hostless_rules_max, ..PolicyInput::default() };
-        spec.known.extend(self.catalogue.known_hosts());
-        spec.oauth_endpoints.extend(self.catalogue.oauth_endpoints());
+        let catalogue = self.source.catalogue();
+        spec.known.extend(catalogue.known_hosts());
+        spec.oauth_endpoints.extend(catalogue.oauth_endpoints());
         spec.known.extend(hosts_of_sets().cloned());
         spec.oauth_endpoints.sort();
         spec.oauth_endpoints.dedup();
-        for app in self.view.apps() {
-            spec.org_oauth_endpoints.extend(endpoints(app).map(|it| (app.org.clone(), it)));
-        }
-        for (org, of_org) in &self.orgs {
-            let own = of_org.accounts.values().flat_map(|owned| owned.oauth_endpoints.iter());
-            spec.org_oauth_endpoints.extend(own.map(|endpoint| (org.clone(), endpoint.clone())));
-        }
         spec
+    }
+
+    /// What each app and connection adds to the catalogue's hosts and endpoints. Logs a warning for each connection that
+    /// cannot be used.
+    pub(super) fn own_hosts(&self) -> Vec<(OrgId, OwnHosts)> {
+        let apps = self.view().apps().map(|app| (app.org.clone(), own_of_app(app)));
+        let connections: Vec<_> = self.view().connections().collect();
+        let own = parallel::chunks(&connections, |part| {
+            let own = part.iter().map(|it| (it.org.clone(), self.source.own_hosts(it)));
+            own.filter(|(_, own)| !own.is_nothing()).collect::<Vec<_>>()
+        });
+        apps.chain(own.into_iter().flatten()).collect()
     }
 
     pub(super) fn of_org(&self, org: &OrgId) -> Option<&OrgFacts> {
@@ -335,81 +293,15 @@ impl Facts {
     pub(super) fn of_org_mut(&mut self, org: &OrgId) -> &mut OrgFacts {
         self.orgs.entry(org.clone()).or_default()
     }
-
-    /// The bindings, slots and sets of hosts of an agent; empty when it is paused or removed.
-    pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> AgentBindings {
-        let agent = self.view.agent(org, agent).filter(|agent| !agent.facts.is_paused());
-        let Some(agent) = agent else { return AgentBindings::default() };
-        let plugins = self.plugins_of(agent);
-        let bound = agent.facts.by_preference().into_iter().filter_map(|binding| {
-            let record = self.view.connection(org, &binding.connection)?;
-            let account = self.account(org, &record.id)?;
-            // Bindings across owners cannot be created; an existing one has no effect.
-            if !may_be_used_by(record, agent) {
-                return None;
-            }
-            // Without a slot it allows nothing.
-            let Allowed { extent, deny } = self.allowed(Some(binding), record, &plugins)?;
-            Some(AccountBinding {
-                org: agent.org.clone(),
-                agent: agent.id.clone(),
-                account: account.clone(),
-                placeholders: binding.placeholders.values().map(Placeholder::core).collect(),
-                extent,
-                deny,
-                // What a plugin may use is chosen for that plugin.
-                by_default: binding.direct && !agent.require_selection,
-            })
-        });
-        AgentBindings {
-            bindings: bound.collect(),
-            empty: plugins.empty,
-            lost: lost_accounts(agent, &self.view.catalogue(org, &self.catalogue)),
-            allow: allowed_sets(agent),
-        }
-    }
-
-    /// The requests that the binding, or else slots alone, allow with the connection; `None` if they allow nothing.
-    pub(super) fn allowed(
-        &self,
-        binding: Option<&BindingRecord>,
-        record: &ConnectionRecord,
-        plugins: &Plugins,
-    ) -> Option<Allowed> {
-        let catalogue = self.view.catalogue(&record.org, &self.catalogue);
-        Allowed::of(binding, record, plugins.slots(&record.id), &catalogue)
-    }
-
-    /// The slots of the agent's plugins.
-    pub(super) fn plugins_of(&self, agent: &AgentRecord) -> Plugins {
-        let org = &agent.org;
-        let mut plugins = Plugins::default();
-        let catalogue = self.view.catalogue(org, &self.catalogue);
-        for plugin in self.view.plugins_of(org, &agent.id) {
-            let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
-            plugins.add(plugin, &missing, &catalogue, &self.view);
-        }
-        plugins
-    }
 }
 
 impl OrgFacts {
     fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.of_app.is_empty() && self.sessions.is_empty()
+        self.of_app.is_empty() && self.sessions.is_empty()
     }
 }
 
 impl Changed {
-    /// Whether the policy does not change.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.agents.is_empty()
-            && self.sessions.is_empty()
-            && self.rules.is_empty()
-            && self.named.is_empty()
-            && self.added_endpoints.is_empty()
-            && self.removed_endpoints.is_empty()
-    }
-
     fn name<'a>(&mut self, org: &OrgId, names: impl Iterator<Item = &'a str>) {
         self.named.extend(names.map(|name| (org.clone(), name.into())));
     }
@@ -423,6 +315,7 @@ pub(super) mod samples {
 
     use super::super::PlacedRule;
     use super::*;
+    use crate::directory::BindingRecord;
     use crate::directory::ManagedBy;
     use keyward_base::agent::Agent;
     use keyward_base::id::TokenId;
@@ -516,12 +409,12 @@ mod tests {
     use crate::directory::BrokenReason;
     use crate::directory::ConnectionState;
     use keyward_base::pattern::HostPattern;
-    use keyward_rules::policy::AccountState;
+    use keyward_rules::policy::{AccountBinding, AccountState, BindingSource};
 
     /// What the agents may use.
     fn bindings(samples: &Samples) -> Vec<AccountBinding> {
         let facts = samples.facts();
-        let held = samples.agents.iter().map(|agent| facts.held(&agent.org, &agent.id));
+        let held = samples.agents.iter().map(|it| facts.source().bindings(&it.org, &it.id));
         held.flat_map(|held| held.bindings).collect()
     }
 
@@ -586,7 +479,7 @@ mod tests {
         ] {
             samples.connections[0].facts.state = given;
             let facts = samples.facts();
-            let named = facts.names().connection(&OrgId::default_org(), "work");
+            let named = facts.source().names().connection(&OrgId::default_org(), "work");
             assert_eq!(named.expect("it is there").1.state, told);
         }
     }

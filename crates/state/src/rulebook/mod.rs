@@ -18,6 +18,7 @@ mod resolve;
 mod rule_text;
 mod session_index;
 mod sessions;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,10 @@ use resolve::resolve;
 
 pub use error::RulebookError;
 pub use placed_rule::{PlacedRule, Sources};
+
+/// Time between two looks for agents without requests: what was compiled for an agent stays as long at least, and twice as
+/// long at most.
+const IDLE_SWEEP: Duration = Duration::from_secs(600);
 
 /// The directory changes that the policy reflects.
 #[derive(Clone, Copy, Debug, Default)]
@@ -241,19 +246,36 @@ impl Rulebook {
         result
     }
 
-    /// Rebuilds after every change of the directory. Runs until it is dropped, or the directory ends.
+    /// Rebuilds after every change of the directory, and drops compiled bindings of idle agents. Runs until it is dropped,
+    /// or the directory ends.
     pub async fn follow(self: Arc<Self>) {
         let mut changes = self.directory.changes();
+        let mut sweep = tokio::time::interval(IDLE_SWEEP);
         loop {
             let count = *changes.borrow_and_update();
             // The author of the change may have rebuilt already.
             if count > self.progress.borrow().tried {
                 self.rebuild_or_warn().await;
             }
-            if changes.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    return;
+                },
+                _ = sweep.tick() => drop(self.drop_idle()),
             }
         }
+    }
+
+    /// Drops the compiled bindings of agents that made no request since the last call, and returns of how many. Their next
+    /// request compiles them again.
+    pub fn drop_idle(&self) -> usize {
+        let mut compiled = self.compiled.lock();
+        let Some(compiled) = compiled.as_mut() else { return 0 };
+        let dropped = compiled.drop_idle();
+        if dropped > 0 {
+            self.policy.store(compiled.policy());
+        }
+        dropped
     }
 
     /// Waits until the policy reflects change number `change` of the directory, so that an API response is sent

@@ -38,7 +38,7 @@ impl<'a> Names<'a> {
     pub(super) fn account(self, record: &ConnectionRecord) -> Arc<Account> {
         let catalogue = self.view.catalogue(&record.org, self.catalogue);
         let app = app_of(self.view, record);
-        connection_facts(record, app, &catalogue, &mut ProviderParts::default()).account
+        Arc::new(connection_facts(record, app, &catalogue, &ProviderParts::default()).account)
     }
 
     /// The provider with this id, as the org has it.

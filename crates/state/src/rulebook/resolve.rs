@@ -312,7 +312,7 @@ mod tests {
     }
 
     fn resolved(rule: RuleSpec, samples: &Samples) -> Resolved {
-        resolve([RuleText::from(&placed(rule))], samples.facts().names())
+        resolve([RuleText::from(&placed(rule))], samples.facts().source().names())
     }
 
     impl Resolved {

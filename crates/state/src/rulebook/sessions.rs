@@ -48,18 +48,12 @@ impl Facts {
     }
 
     /// Keeps the connections of each owner. Called before the sessions that may use the connection are looked up.
-    pub(super) fn owner_changed(
-        &mut self,
-        (org, id): &(OrgId, ConnectionId),
-        [before, now]: [Option<&Arc<ConnectionRecord>>; 2],
-    ) {
-        let owner = |it: Option<&Arc<ConnectionRecord>>| it.and_then(|it| it.facts.owner.clone());
-        let index = &mut self.of_org_mut(org).sessions;
-        if let Some(owner) = owner(before) {
-            index.owned.take(&owner, id);
+    pub(super) fn note_owner(&mut self, [before, now]: [Option<&Arc<ConnectionRecord>>; 2]) {
+        if let Some((record, owner)) = before.and_then(|it| Some((it, it.facts.owner.as_ref()?))) {
+            self.of_org_mut(&record.org).sessions.owned.take(owner, &record.id);
         }
-        if let Some(owner) = owner(now) {
-            index.owned.put(&owner, id);
+        if let Some((record, owner)) = now.and_then(|it| Some((it, it.facts.owner.as_ref()?))) {
+            self.of_org_mut(&record.org).sessions.owned.put(owner, &record.id);
         }
     }
 
@@ -80,7 +74,7 @@ impl Facts {
         let Some(agent) = agent.filter(|agent| !agent.facts.is_paused()) else {
             return Some(AgentBindings::default());
         };
-        let plugins = self.plugins_of(agent);
+        let plugins = self.source().plugins_of(agent);
         let mut records = self.candidates(session);
         // The default among several is the oldest.
         records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
@@ -113,17 +107,16 @@ impl Facts {
         access: SessionAccess,
         plugins: &Plugins,
     ) -> Option<AccountBinding> {
-        let account = self.account(&agent.org, &record.id)?;
         let binding = agent.facts.binding(&record.id);
         let Allowed { extent, deny } = match access {
             SessionAccess::ByProvider => Allowed { extent: Extent::Whole, deny: None },
-            SessionAccess::ByBinding => self.allowed(binding, record, plugins)?,
+            SessionAccess::ByBinding => self.source().allowed(binding, record, plugins)?,
         };
         let placeholders = binding.into_iter().flat_map(|it| it.placeholders.values());
         Some(AccountBinding {
             org: agent.org.clone(),
             agent: agent.id.clone(),
-            account: account.clone(),
+            account: self.source().account(record),
             placeholders: placeholders.map(Placeholder::core).collect(),
             extent,
             deny,

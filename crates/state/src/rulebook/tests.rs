@@ -1,6 +1,7 @@
 //! Tests of the policy in force, with a catalogue and a directory in memory.
 
 mod changes;
+mod lazy;
 mod sessions;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use keyward_base::time::Clock;
 use keyward_model::{AgentFacts, AgentSpec, RuleFacts, RuleSpec};
 use keyward_rules::git_push::RequestedPush;
 use keyward_rules::graphql::RequestedOperations;
+use keyward_rules::policy::Route;
 use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::provider::Catalogue;
 

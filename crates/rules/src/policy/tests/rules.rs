@@ -218,7 +218,7 @@ fn rules_and_bindings_for_other_hosts_cost_nothing() {
     let org = policy.org(&world.ci.org);
     Sample::ask("GET https://api.a.test/", &[], None, |asked| {
         assert_eq!(org.rules.candidates(&world.ci.id, asked.target).len(), 1);
-        let held = org.agents.get(&world.ci.id).expect("it has bindings");
+        let held = policy.held(org, &world.ci).expect("it has bindings");
         assert_eq!(held.by_host.matching(asked.target).count(), 1);
     });
 }
