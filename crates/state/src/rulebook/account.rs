@@ -46,8 +46,10 @@ pub(super) struct ProviderParts {
     shared_hosts: HashSet<HostPattern>,
     shared_endpoints: HashSet<Endpoint>,
     /// By provider and auth method.
-    known: Mutex<HashMap<Arc<str>, HashMap<Box<str>, KnownPart>>>,
+    known: Mutex<HashMap<Arc<str>, PartsByMethod>>,
 }
+
+type PartsByMethod = HashMap<Box<str>, KnownPart>;
 
 /// The part of a provider's auth method.
 #[derive(Debug)]
