@@ -152,10 +152,12 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let deps = control_plane(&services, &gateway, &audit, changes.clone());
     let admin = Admin::serving(deps, ends.stop.subscribe(), locations.clone(), reloads.clone());
     limit_exchange::start(&services, &mut tasks).await?;
-    let access = admin_access(&config, bound.admin_addr);
-    tasks.serve_network((bound.admin, bound.admin_tls), &admin, access, &services);
-    tasks.serve_parts(socket, (bound.metrics, bound.hooks), &admin, &services);
-    tasks.start_jobs((&admin, links), &services, &config);
+    let admin_addr = bound.admin.addr;
+    tasks.serve_network(bound.admin, &admin, admin_access(&config, admin_addr), &services);
+    tasks.serve_socket(socket, &admin);
+    bound.metrics.into_iter().for_each(|metrics| tasks.serve_metrics(metrics, &admin));
+    bound.hooks.into_iter().for_each(|hooks| tasks.serve_hooks(hooks, &admin, &services));
+    tasks.start_jobs(&admin, links, &services, &config);
     let stored = open_stored(&services, &config, &cores, &ends, &mut sockets).await;
     let listeners = accept(&cores, bound.proxy, bound.databases, stored);
     let hand_over = offered(&config, sockets)?;
@@ -179,7 +181,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         proxy_addrs,
         agent_addrs: bound.agents_at,
         database_addrs: bound.databases_at,
-        admin_addr: bound.admin_addr,
+        admin_addr,
         locations,
         ends,
         hand_over,

@@ -1,20 +1,18 @@
 //! [`AdminTasks`]: the admin listeners and the background jobs of a gateway.
 
-use std::sync::Arc;
-
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::keys::finish_rotation;
-use super::listeners::BoundHooks;
+use super::listeners::{BoundAdmin, BoundHooks};
 use super::services::Services;
 use super::{
     audit_heads, backups, ca, connect_sessions, replicas, rotations, sessions, source_files, usage,
 };
 use crate::config::Config;
 use keyward_api::{self as admin, Admin, AdminSocket, AdminTls, NetworkAccess, Stop};
-use keyward_proxy::{ProxyTls, WantedLink};
+use keyward_proxy::WantedLink;
 
 /// The admin listeners and background jobs. They run until the last exchange has ended, so that `/readyz`
 /// says `draining` and the admin API stays available.
@@ -62,7 +60,7 @@ impl AdminTasks {
 
     pub(super) fn serve_network(
         &mut self,
-        (listener, tls): (TcpListener, Option<Arc<ProxyTls>>),
+        BoundAdmin { listener, tls, .. }: BoundAdmin,
         state: &Admin,
         access: NetworkAccess,
         services: &Services,
@@ -75,28 +73,27 @@ impl AdminTasks {
         self.listen(|stop| admin::serve_network(listener, tls, state.clone(), router, stop));
     }
 
-    /// Serves the socket, and the listeners for metrics and webhooks.
-    pub(super) fn serve_parts(
-        &mut self,
-        socket: AdminSocket,
-        (metrics, hooks): (Option<TcpListener>, Option<BoundHooks>),
-        state: &Admin,
-        services: &Services,
-    ) {
+    /// Serves the admin API on its socket.
+    pub(super) fn serve_socket(&mut self, socket: AdminSocket, state: &Admin) {
         self.listen(|stop| admin::serve_socket(socket, state.clone(), stop));
-        if let Some(listener) = metrics {
-            self.listen(|stop| admin::serve_metrics(listener, state.clone(), stop));
-        }
-        if let Some(BoundHooks { listener, tls, .. }) = hooks {
-            let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
-            self.listen(|stop| admin::serve_hooks(listener, tls, state.clone(), stop));
-        }
+    }
+
+    pub(super) fn serve_metrics(&mut self, listener: TcpListener, state: &Admin) {
+        self.listen(|stop| admin::serve_metrics(listener, state.clone(), stop));
+    }
+
+    /// Serves the listener for webhooks of services.
+    pub(super) fn serve_hooks(&mut self, hooks: BoundHooks, state: &Admin, services: &Services) {
+        let BoundHooks { listener, tls, .. } = hooks;
+        let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
+        self.listen(|stop| admin::serve_hooks(listener, tls, state.clone(), stop));
     }
 
     /// Starts the background jobs; those of the control plane make links in refusals, and announce the replica.
     pub(super) fn start_jobs(
         &mut self,
-        (admin, links): (&Admin, mpsc::Receiver<WantedLink>),
+        admin: &Admin,
+        links: mpsc::Receiver<WantedLink>,
         services: &Services,
         config: &Config,
     ) {

@@ -344,7 +344,7 @@ impl Opened {
         self.warn_of_missing_owners(config);
         self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
-        let public_url = public_url(config, bound.admin_addr);
+        let public_url = public_url(config, bound.admin.addr);
         let hooks_url = bound.hooks.as_ref().map(|hooks| hooks.url.clone());
         let own = bound.own_addrs();
         let place = ServingInputs { own, public_url, hooks_url, client_secret };

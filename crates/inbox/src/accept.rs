@@ -111,8 +111,7 @@ impl Inbox {
         if self.queue.lock().waiting(&hook.id) >= self.settings.load().waiting_max {
             return Err(Refused::Full);
         }
-        let request = (incoming.headers, incoming.body);
-        let event = HookEvent::new(&hook.id, id.clone(), request, scheme, self.clock.now());
+        let event = HookEvent::new(&hook.id, id.clone(), incoming, scheme, self.clock.now());
         let waiting = Waiting { org: hook.org.clone(), id: id.clone(), next: event.next };
         let (row, received) = (event.row(), event.received);
         match self.events.put(&hook.org, &row, &EventRow::Waiting(event), None).await {

@@ -27,6 +27,13 @@ const REST_MAX: Duration = Duration::from_secs(60);
 /// Hooks that deliver at the same time.
 const AT_ONCE_MAX: usize = 64;
 
+/// A delivery that failed.
+struct FailedTry {
+    why: String,
+    /// The time until the next try; `None`: there is none.
+    pause: Option<Duration>,
+}
+
 impl Inbox {
     /// Runs until `close` turns true. Deliveries under way are cancelled, and repeated after the next start.
     pub async fn deliver(self: Arc<Self>, mut close: watch::Receiver<bool>) {
@@ -187,31 +194,38 @@ impl Inbox {
         match tried {
             AttemptResult::Taken(_) => self.settle(hook, &event.id, version).await?,
             AttemptResult::Gone => {
-                self.failed(hook, event, version, ("answered 410".to_owned(), None)).await?;
+                let failed = FailedTry { why: "answered 410".to_owned(), pause: None };
+                self.failed(hook, event, version, failed).await?;
             }
             AttemptResult::Failed { why, retry_after } => {
-                let rest = pause(&settings, event.tries);
-                let rest = rest.map(|rest| rest.max(retry_after.unwrap_or_default()));
-                self.failed(hook, event, version, (why, rest)).await?;
+                let pause = pause(&settings, event.tries);
+                let pause = pause.map(|pause| pause.max(retry_after.unwrap_or_default()));
+                self.failed(hook, event, version, FailedTry { why, pause }).await?;
             }
         }
         Ok(Some(last))
     }
 
-    /// Puts an event off for `rest`; without it, the event is kept aside.
+    /// Postpones the next delivery of an event, or marks the event as dead.
     async fn failed(
         &self,
         hook: &Record<Hook>,
         mut event: HookEvent,
         version: Version,
-        (why, rest): (String, Option<Duration>),
+        FailedTry { why, pause }: FailedTry,
     ) -> Result<(), InboxError> {
         let (name, id, row) = (hook.name(), event.id.clone(), event.row());
         event.tries += 1;
-        let entry = match rest {
-            Some(rest) => {
-                tracing::warn!(hook = name, event = id, why, pause = ?rest, "an event was not accepted; its delivery is retried");
-                event.next = self.clock.now() + rest;
+        let entry = match pause {
+            Some(pause) => {
+                tracing::warn!(
+                    hook = name,
+                    event = id,
+                    why,
+                    ?pause,
+                    "an event was not accepted; its delivery is retried"
+                );
+                event.next = self.clock.now() + pause;
                 self.queue.lock().postpone(&hook.id, &id, event.next);
                 EventRow::Waiting(event)
             }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use keyward_base::id::HookId;
-use keyward_hooks::Scheme;
+use keyward_hooks::{Incoming, Scheme};
 
 /// Bytes of all forwarded fields together. Further fields are left out.
 const FIELDS_BYTES_MAX: usize = 16 * 1024;
@@ -87,11 +87,11 @@ impl HookEvent {
     pub(crate) fn new(
         hook: &HookId,
         id: String,
-        request: (&HeaderMap, &[u8]),
+        request: &Incoming<'_>,
         scheme: &Scheme,
         now: Timestamp,
     ) -> Self {
-        let (headers, body) = request;
+        let Incoming { headers, body, .. } = *request;
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
         Self {
             id,

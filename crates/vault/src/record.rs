@@ -341,7 +341,8 @@ mod tests {
     fn opened(
         keyring: &Keyring,
         connection: &ConnectionRecord,
-        (value, version): (Vec<u8>, u64),
+        value: Vec<u8>,
+        version: u64,
     ) -> Result<Vec<u8>, RecordError> {
         let key = key(&connection.org, &connection.id);
         let row = Row { key, value, version: Version(version) };
@@ -353,8 +354,8 @@ mod tests {
     async fn an_older_grant_under_the_present_version_does_not_open() {
         let (keyring, connection) = (Keyring::ephemeral(), connection());
         let old = sealed(&keyring, &connection, 1).await;
-        assert_eq!(opened(&keyring, &connection, (old.clone(), 1)).unwrap(), b"grant");
-        let result = opened(&keyring, &connection, (old, 2));
+        assert_eq!(opened(&keyring, &connection, old.clone(), 1).unwrap(), b"grant");
+        let result = opened(&keyring, &connection, old, 2);
         assert!(matches!(result, Err(RecordError::RolledBack)), "{result:?}");
     }
 
@@ -362,16 +363,16 @@ mod tests {
     async fn a_grant_does_not_open_for_another_host_provider_or_connection() {
         let (keyring, connection) = (Keyring::ephemeral(), connection());
         let value = sealed(&keyring, &connection, 1).await;
-        let value = || (value.clone(), 1);
+        let value = || value.clone();
         let mut other = connection.clone();
         other.variables.insert("shop".into(), "thief".into());
-        assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Purpose)));
+        assert!(matches!(opened(&keyring, &other, value(), 1), Err(RecordError::Purpose)));
         other = connection.clone();
         other.provider = "evil".into();
-        assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Purpose)));
+        assert!(matches!(opened(&keyring, &other, value(), 1), Err(RecordError::Purpose)));
         other = connection.clone();
         other.id = ConnectionId::random();
-        assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Sealed(_))));
-        assert!(opened(&Keyring::ephemeral(), &connection, value()).is_err(), "another key");
+        assert!(matches!(opened(&keyring, &other, value(), 1), Err(RecordError::Sealed(_))));
+        assert!(opened(&Keyring::ephemeral(), &connection, value(), 1).is_err(), "another key");
     }
 }

@@ -43,8 +43,8 @@ impl Vault {
         let values = self.values_of(&app.org, &app.references).await;
         match values.and_then(|values| texts(&app, values)) {
             Ok(FetchedValues { fields, ttl, keep }) => {
-                let digests = (digest_of(&app.references), sources);
-                let facts = FetchedFacts::new(self.clock.now(), ttl, keep, digests);
+                let references = digest_of(&app.references);
+                let facts = FetchedFacts::new(self.clock.now(), ttl, keep, references, sources);
                 let fetched = Some(FetchedAppSecret { fields, facts });
                 let newer = StoredAppSecret { given: stored.given, fetched };
                 self.seal_app(&app, newer.encode(), Some(row.version)).await?;

@@ -33,12 +33,9 @@ impl Planning<'_> {
                 self.refuse(&subject, message, "remove some");
             } else {
                 match checked(&self.known(), declared, &keys) {
-                    Ok(spec) => self.steps.push(step(
-                        subject,
-                        found.map(|it| &**it),
-                        declared,
-                        (spec, keys),
-                    )),
+                    Ok(spec) => {
+                        self.steps.push(step(subject, found.map(|it| &**it), declared, spec, keys))
+                    }
                     Err((message, remedy)) => self.refuse(&subject, message, &remedy),
                 }
             }
@@ -103,7 +100,8 @@ fn step(
     subject: Subject,
     found: Option<&Record<Hook>>,
     declared: &Declared<Hook>,
-    (checked, keys): (HookSpec, NewKeys),
+    checked: HookSpec,
+    keys: NewKeys,
 ) -> Step {
     let spec = declared.spec.clone();
     let Some(found) = found else {

@@ -58,7 +58,7 @@ impl Candidate {
         }
     }
 
-    pub(super) fn in_variable(place: String, group: &str, (name, value): (&str, &str)) -> Self {
+    pub(super) fn in_variable(place: String, group: &str, name: &str, value: &str) -> Self {
         Self { variable: Some(name.to_owned()), ..Self::of(place, group, value) }
     }
 }

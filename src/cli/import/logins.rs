@@ -39,7 +39,7 @@ pub(super) fn codex(file: &str, text: Zeroizing<String>) -> Read {
         found.candidates.push(Candidate { provider: Some("chatgpt"), ..one });
     } else if let Some(key) = document["OPENAI_API_KEY"].as_str() {
         let place = format!("{file} OPENAI_API_KEY");
-        let one = Candidate::in_variable(place, CODEX, ("OPENAI_API_KEY", key));
+        let one = Candidate::in_variable(place, CODEX, "OPENAI_API_KEY", key);
         found.candidates.push(Candidate { provider: Some("openai"), ..one });
     } else {
         let why = match document["tokens"].is_object() {

@@ -108,7 +108,7 @@ impl Source {
             Self::AgentVault(services, credentials) => {
                 let names = (services.display().to_string(), credentials.display().to_string());
                 let texts = (text_of(services)?, text_of(credentials)?);
-                vaults::agent_vault((&names.0, &texts.0), (&names.1, &texts.1))
+                vaults::agent_vault(&names.0, &texts.0, &names.1, &texts.1)
             }
             Self::Claude => Ok(logins::claude(&self.file()?)),
             Self::Aws | Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip | Self::Codex => {
@@ -168,7 +168,7 @@ fn environment(all: impl Iterator<Item = (String, String)>) -> Read {
     // Keyward's own variables, and what `keyward run` sets, are not accounts.
     let set = set.filter(|(name, _)| !name.starts_with("KEYWARD_"));
     let candidates = set.map(|(name, value)| {
-        Candidate::in_variable(format!("environment: {name}"), "environment", (&name, &value))
+        Candidate::in_variable(format!("environment: {name}"), "environment", &name, &value)
     });
     Read { candidates: candidates.collect(), ..Read::default() }
 }
@@ -177,7 +177,7 @@ fn variables(file: &str, text: &str) -> Vec<Candidate> {
     let set = dotenv::lines(text).into_iter().filter(|line| !line.value.is_empty());
     let each = set.map(|line| {
         let place = format!("{file}:{} {}", line.number, line.name);
-        let found = Candidate::in_variable(place, file, (line.name, line.value));
+        let found = Candidate::in_variable(place, file, line.name, line.value);
         Candidate { at: Some(line.at), ..found }
     });
     each.collect()
@@ -212,7 +212,7 @@ fn aws(file: &str, text: &str) -> Read {
         if is_key {
             let place = format!("{file}:{} [{profile}] {key}", index + 1);
             let variable = key.to_ascii_uppercase();
-            let one = Candidate::in_variable(place, &profile, (&variable, value.trim()));
+            let one = Candidate::in_variable(place, &profile, &variable, value.trim());
             found.candidates.push(Candidate { provider: Some("aws"), ..one });
         }
     }

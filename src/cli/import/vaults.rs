@@ -137,8 +137,10 @@ fn is_bearer(header: &str, format: Option<&str>) -> bool {
 
 /// The services of Agent Vault with the credentials that they name.
 pub(super) fn agent_vault(
-    (services_file, services): (&str, &str),
-    (credentials_file, credentials): (&str, &str),
+    services_file: &str,
+    services: &str,
+    credentials_file: &str,
+    credentials: &str,
 ) -> Result<Read, Failure> {
     let what = "what `agent-vault vault service list` prints";
     let document = Document::parse(services_file, services).map_err(|problems| {
@@ -298,10 +300,9 @@ mod tests {
             assert!(said.contains("e.json:") && !said.contains("canary"), "{said}");
         }
         assert!(refused(onecli("e", "{\"version\": 2}")).contains("version 2"));
-        let bad = refused(agent_vault(("s", "services: canary"), ("c", "")));
+        let bad = refused(agent_vault("s", "services: canary", "c", ""));
         assert!(bad.contains("s:") && !bad.contains("canary"), "{bad}");
-        let bad =
-            refused(agent_vault(("s", "services: []"), ("c", "{\"credentials\": \"canary\"}")));
+        let bad = refused(agent_vault("s", "services: []", "c", "{\"credentials\": \"canary\"}"));
         assert!(bad.contains("c:") && !bad.contains("canary"), "{bad}");
     }
 
@@ -354,10 +355,10 @@ mod tests {
             "s open: it has no secret: keyward rule add, with the action pass",
             "s gone: its credential NONE is not in the file of credentials",
         ];
-        let found = agent_vault(("s", services), ("c", values)).unwrap();
+        let found = agent_vault("s", services, "c", values).unwrap();
         assert_eq!(shown(&found), expected);
         let lines = "STRIPE=V1\nUSER=ada\nPASS=V2\nOWN='V3'\n";
-        let found = agent_vault(("s", services), ("c", lines)).unwrap();
+        let found = agent_vault("s", services, "c", lines).unwrap();
         assert_eq!(shown(&found)[..4], expected[..4]);
     }
 }

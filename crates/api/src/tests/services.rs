@@ -43,17 +43,18 @@ pub(super) async fn services() -> Deps {
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
     let sources = Sources::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
     let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
-    let sealed = (store.clone(), keyring.clone());
-    let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone()).await;
+    let vault =
+        Vault::open(store.clone(), keyring.clone(), directory.clone(), catalogue, clock.clone())
+            .await;
     let vault = Arc::new(vault.unwrap());
     let dialler = Arc::new(Dialler::new(Guard::default(), Vec::new(), 4));
     let (authority, metrics) = (Authority::ephemeral(), Arc::<Metrics>::default());
     let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
     let caller = HttpClient::new(dialler.clone(), tls::client_config(&[root]).unwrap());
-    let (events, inbox) = deliveries(&sealed, &directory, &vault, &metrics);
+    let (events, inbox) = deliveries(&store, &keyring, &directory, &vault, &metrics);
     let flows = oauth::Flows::new(oauth::Parts {
-        store: sealed.0,
-        keyring: sealed.1,
+        store,
+        keyring,
         vault: vault.clone(),
         caller: Arc::new(caller),
         settings: TokenSettings::default(),
@@ -92,7 +93,8 @@ pub(super) async fn services() -> Deps {
 
 /// The webhooks that are sent, and those of services.
 fn deliveries(
-    (store, keyring): &(Arc<dyn Store>, Arc<Keyring>),
+    store: &Arc<dyn Store>,
+    keyring: &Arc<Keyring>,
     directory: &Arc<Directory>,
     vault: &Arc<Vault>,
     metrics: &Arc<Metrics>,

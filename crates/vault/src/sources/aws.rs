@@ -56,7 +56,7 @@ pub(super) async fn value(
     match source.service {
         AwsService::SecretsManager => {
             let body = json!({ "SecretId": name });
-            let ask = signed(source, requests, now, ("secretsmanager.GetSecretValue", &body))?;
+            let ask = signed(source, requests, now, "secretsmanager.GetSecretValue", &body)?;
             let answer: SecretValue = requests.send_or(ask, refusal).await?;
             match (answer.secret_string, answer.secret_binary) {
                 (Some(text), _) => Ok(text),
@@ -70,7 +70,7 @@ pub(super) async fn value(
         }
         AwsService::ParameterStore => {
             let body = json!({ "Name": name, "WithDecryption": true });
-            let ask = signed(source, requests, now, ("AmazonSSM.GetParameter", &body))?;
+            let ask = signed(source, requests, now, "AmazonSSM.GetParameter", &body)?;
             let answer: ParameterAnswer = requests.send_or(ask, refusal).await?;
             Ok(answer.parameter.value)
         }
@@ -81,7 +81,8 @@ fn signed(
     source: &AwsSource,
     requests: &Requests<'_>,
     now: Timestamp,
-    (action, body): (&str, &serde_json::Value),
+    action: &str,
+    body: &serde_json::Value,
 ) -> Result<Ask, SourceError> {
     let service = match source.service {
         AwsService::SecretsManager => "secretsmanager",

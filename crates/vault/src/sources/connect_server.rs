@@ -63,9 +63,9 @@ pub(super) async fn value(
         return Err(SourceError::Reference(RULE));
     }
     let vaults = format!("{}/v1/vaults", base(Some(&source.address), ""));
-    let vault = id_of(requests, &vaults, ("name", vault)).await?;
+    let vault = id_of(requests, &vaults, "name", vault).await?;
     let items = format!("{vaults}/{}/items", encoded(&vault));
-    let item = id_of(requests, &items, ("title", item)).await?;
+    let item = id_of(requests, &items, "title", item).await?;
     let item: Item = get(requests, &format!("{items}/{}", encoded(&item))).await?;
     let named = |id: &str, label: Option<&String>, name: &str| {
         id == name || label.is_some_and(|label| label == name)
@@ -91,7 +91,8 @@ pub(super) async fn value(
 async fn id_of(
     requests: &Requests<'_>,
     url: &str,
-    (attribute, name): (&str, &str),
+    attribute: &str,
+    name: &str,
 ) -> Result<String, SourceError> {
     let is_id = name.len() == ID_CHARS
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());

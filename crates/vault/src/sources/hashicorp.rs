@@ -58,7 +58,8 @@ pub(super) async fn value(
     source: &VaultSource,
     requests: &Requests<'_>,
     login: &LoginSlot<'_>,
-    (path, field): (&str, Option<&str>),
+    path: &str,
+    field: Option<&str>,
 ) -> Result<Secret, SourceError> {
     let rule = "PATH#FIELD, without the mount";
     let path = encoded_path(path).ok_or(SourceError::Reference(rule))?;

@@ -96,7 +96,7 @@ impl Sources {
         let text = match kind {
             // The field is part of the answer's form.
             SourceKind::Vault(vault) => {
-                return hashicorp::value(vault, &requests, &login, (path, member)).await;
+                return hashicorp::value(vault, &requests, &login, path, member).await;
             }
             SourceKind::OnePassword(server) => {
                 return connect_server::value(server, &requests, reference).await;

@@ -92,12 +92,7 @@ impl Checking<'_> {
     }
 
     /// Adds a fault with a remedy of its own.
-    pub(super) fn fault_with(
-        &mut self,
-        at: &At,
-        (kind, problem): (FaultKind, String),
-        remedy: &str,
-    ) {
+    pub(super) fn fault_with(&mut self, at: &At, kind: FaultKind, problem: String, remedy: &str) {
         self.fault_at(at, kind, problem);
         if let Some(fault) = self.faults.last_mut() {
             remedy.clone_into(&mut fault.remedy);

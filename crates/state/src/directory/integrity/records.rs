@@ -62,7 +62,7 @@ impl<'a> Checking<'a> {
             DirectoryError::Unreadable { source: EnvelopeError::UnknownKey(key), .. } => {
                 let problem = format!("is sealed with another master key, {key}");
                 let remedy = format!("add the master key {key} to `master_key`");
-                self.fault_with(at, (kind, problem), &remedy);
+                self.fault_with(at, kind, problem, &remedy);
             }
             DirectoryError::Unreadable { .. } => {
                 self.fault_at(at, kind, "does not open: it was changed or damaged".to_owned());

@@ -4,12 +4,13 @@ use super::*;
 use keyward_model::{PersonalTokenSpec, Record, Role, Scope, User, UserFacts, UserSpec};
 
 async fn user(world: &World, name: &str, email: Option<&str>) -> Arc<Record<User>> {
-    add(&world.directory, (name, email)).await.unwrap()
+    add(&world.directory, name, email).await.unwrap()
 }
 
 async fn add(
     directory: &Directory,
-    (name, email): (&str, Option<&str>),
+    name: &str,
+    email: Option<&str>,
 ) -> Result<Arc<Record<User>>, DirectoryError> {
     let (name, email) = (name.to_owned(), email.map(str::to_owned));
     let spec = UserSpec { name, email, role: Role::Member, paused: false };

@@ -52,7 +52,13 @@ impl SharedStore for PostgresStore {
             for (place, count) in now.0 {
                 let seen = position.0.get(&place).copied().unwrap_or_default();
                 if count != seen {
-                    let followed = self.follow(place, (seen, count), &mut changes).await?;
+                    let mut followed = self.follow(place, seen, &mut changes).await?;
+                    // The log does not reach back to where this replica was, or the counts were restored from an older
+                    // copy.
+                    if followed == seen {
+                        changes.unknown.insert(place.0);
+                        followed = count;
+                    }
                     is_whole &= followed >= count;
                     reached.0.insert(place, followed);
                 }
@@ -161,11 +167,11 @@ impl PostgresStore {
         }
     }
 
-    /// Adds the changes of one part between two numbers, and returns the last one that it has.
+    /// Adds the changes of one part of a table after the number `seen`, and returns the last number that was read.
     async fn follow(
         &self,
         (table, part): (Table, u16),
-        (seen, count): (u64, u64),
+        seen: u64,
         changes: &mut Changes,
     ) -> Result<u64, StoreError> {
         let (name, from) = (table.name(), seen.cast_signed());
@@ -186,11 +192,6 @@ impl PostgresStore {
         }
         own.retain(|(of, at, number)| (*of, *at) != (table, part) || *number > last);
         drop(own);
-        // The log does not reach back to where this replica was, or the counts were restored from an older copy.
-        if last == seen {
-            changes.unknown.insert(table);
-            last = count;
-        }
         Ok(last)
     }
 }

@@ -76,7 +76,7 @@ impl Drop for Asking<'_> {
     }
 }
 
-pub(super) fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u32>) -> Grant {
+pub(super) fn grant(clock: &Clock, family: u64, number: u64, life: Option<u32>) -> Grant {
     let sent = clock.now();
     let expires = life.map(|life| sent + Duration::from_secs(life.into()));
     Grant::OAuth(OAuth::of(Tokens {
@@ -159,7 +159,7 @@ impl Script {
         }
         let sent = Clock::clone(clock);
         let newer = match what {
-            What::Token(life) => Some(self::grant(&sent, (family, number + 1), life)),
+            What::Token(life) => Some(self::grant(&sent, family, number + 1, life)),
             _ => None,
         };
         passes(after).await;

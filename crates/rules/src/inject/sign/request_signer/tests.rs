@@ -42,13 +42,17 @@ struct Sent {
     fields: HeaderMap,
 }
 
+fn signer(scheme: Scheme, fields: BTreeMap<String, Secret>) -> RequestSigner {
+    RequestSigner::new(Arc::new(scheme), fields, Vec::new())
+}
+
 fn sign(
-    scheme: Scheme,
-    fields: BTreeMap<String, Secret>,
+    signer: &RequestSigner,
     places: &[Place],
-    (method, target, body): (&str, &str, &str),
+    method: &str,
+    target: &str,
+    body: &str,
 ) -> Result<Sent, SignError> {
-    let signer = RequestSigner::new(Arc::new(scheme), fields, Vec::new());
     let mut headers = HeaderMap::new();
     let request = UnsignedRequest {
         method,
@@ -73,14 +77,15 @@ fn the_examples_of_binance_are_signed_as_published() {
     let order =
         "symbol=LTCBTC&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=0.1&recvWindow=5000";
     let target = format!("/api/v3/order?{order}");
-    let sent = sign(hmac("{query}{body}"), key.clone(), &places, ("POST", &target, "")).unwrap();
+    let signer = signer(hmac("{query}{body}"), key);
+    let sent = sign(&signer, &places, "POST", &target, "").unwrap();
     let signature = "c8db56825ae71d6d79447849e617115f4a920fa2acdcab2b053c4b2838bd6b71";
     let expected = format!("{target}&timestamp=1499827319559&signature={signature}");
     assert_eq!(sent.target, Some(expected));
 
     let body = format!("{order}&timestamp=1499827319559");
     let only = [place(&query("signature"), "{signature}")];
-    let sent = sign(hmac("{query}{body}"), key.clone(), &only, ("POST", "/api/v3/order", &body));
+    let sent = sign(&signer, &only, "POST", "/api/v3/order", &body);
     let expected = format!("/api/v3/order?signature={signature}");
     assert_eq!(sent.unwrap().target, Some(expected));
 
@@ -89,7 +94,7 @@ fn the_examples_of_binance_are_signed_as_published() {
         "quantity=1&price=0.1&recvWindow=5000&timestamp=1499827319559",
     );
     let target = format!("/api/v3/order?{first}");
-    let sent = sign(hmac("{query}{body}"), key, &only, ("POST", &target, rest)).unwrap();
+    let sent = sign(&signer, &only, "POST", &target, rest).unwrap();
     let signature = "0fd168b8ddb4876a0358a8d14d0c9f3da0e9b20c5d52b2a00fcf7d1c602f9a77";
     assert_eq!(sent.target, Some(format!("{target}&signature={signature}")));
 }
@@ -154,9 +159,8 @@ fn the_example_of_x_is_signed_as_published() {
 fn what_a_signature_covers_is_written_before_it() {
     let places =
         [place(&header("x-sign"), "v1 {signature}"), place(&header("x-time"), "{seconds}")];
-    let with_time =
-        sign(hmac("{header:x-time}"), fields(&[("secret", "k")]), &places, ("GET", "/", ""));
-    let sent = with_time.unwrap();
+    let with_time = signer(hmac("{header:x-time}"), fields(&[("secret", "k")]));
+    let sent = sign(&with_time, &places, "GET", "/", "").unwrap();
     assert_eq!(sent.fields["x-time"], "1499827319");
     let tag = HmacAlgorithm::Sha256.sign(b"k", b"1499827319");
     assert_eq!(sent.fields["x-sign"], format!("v1 {}", HEXLOWER.encode(&tag)));
@@ -167,9 +171,9 @@ fn what_a_signature_covers_is_written_before_it() {
 fn where_no_place_has_a_signature_nothing_is_signed_and_no_body_is_read() {
     let places = [place(&header("x-key"), "{name}")];
     let secrets = fields(&[("name", "n")]);
-    let sent = sign(hmac("{body}"), secrets.clone(), &places, ("GET", "/", "")).unwrap();
+    let signer = signer(hmac("{body}"), secrets);
+    let sent = sign(&signer, &places, "GET", "/", "").unwrap();
     assert!(sent.fields.is_empty() && sent.target.is_none());
-    let signer = RequestSigner::new(Arc::new(hmac("{body}")), secrets, Vec::new());
     assert!(!signer.needs_body(&places, &HeaderMap::new()));
     let signed = [place(&header("x-sign"), "{signature}")];
     assert!(signer.needs_body(&signed, &HeaderMap::new()));
@@ -178,12 +182,13 @@ fn where_no_place_has_a_signature_nothing_is_signed_and_no_body_is_read() {
 #[test]
 fn a_missing_field_and_a_key_of_another_form_are_errors() {
     let places = [place(&header("x-sign"), "{signature}")];
-    let missing = sign(hmac("x"), fields(&[]), &places, ("GET", "/", ""));
+    let missing = sign(&signer(hmac("x"), fields(&[])), &places, "GET", "/", "");
     assert_eq!(missing.err(), Some(SignError::FieldMissing));
     let Scheme::Hmac(scheme) = hmac("x") else { unreachable!() };
     for encoding in [KeyEncoding::Base64, KeyEncoding::Hex] {
         let scheme = Scheme::Hmac(HmacScheme { key_encoding: encoding, ..scheme.clone() });
-        let wrong = sign(scheme, fields(&[("secret", "k!")]), &places, ("GET", "/", ""));
+        let signer = signer(scheme, fields(&[("secret", "k!")]));
+        let wrong = sign(&signer, &places, "GET", "/", "");
         assert_eq!(wrong.err(), Some(SignError::Key));
     }
 }

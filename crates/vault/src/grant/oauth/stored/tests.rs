@@ -38,7 +38,8 @@ fn after(seconds: i64) -> Timestamp {
 async fn minted(
     provider: &Provider,
     grant: &Grant,
-    (server, client): (&Server, &Client),
+    server: &Server,
+    client: &Client,
 ) -> Result<Minted, MintError> {
     let auth = &provider.auth[0];
     let facts = server.over(auth.oauth.as_ref().expect("OAuth"));
@@ -135,7 +136,7 @@ async fn a_refresh_without_a_new_refresh_token_keeps_the_old_one() {
         let body = format!(r#"{{"access_token":"new","expires_in":60{none}}}"#);
         let server = Server::start(&[&json("200 OK", &body)]).await;
         let client = client("s3cret-canary");
-        let minted = minted(&provider(""), &expired(Some("rt1")), (&server, &client)).await;
+        let minted = minted(&provider(""), &expired(Some("rt1")), &server, &client).await;
         let minted = minted.expect("a credential");
         assert_eq!(written(&minted), "Bearer new");
         assert_eq!(minted.life.expires, Some(after(60)));
@@ -151,7 +152,7 @@ async fn a_new_refresh_token_replaces_the_old_one_and_its_end() {
     let body = r#"{"access_token":"new","refresh_token":"rt2","refresh_token_expires_in":100}"#;
     let server = Server::start(&[&json("200 OK", body)]).await;
     let client = client("s3cret-canary");
-    let minted = minted(&provider(""), &expired(Some("rt1")), (&server, &client)).await;
+    let minted = minted(&provider(""), &expired(Some("rt1")), &server, &client).await;
     let minted = minted.expect("a credential");
     assert_eq!(minted.life.refresh_expires, Some(after(100)));
     let rotated = again(&minted.rotated.expect("a newer grant"));
@@ -164,7 +165,7 @@ async fn a_new_refresh_token_replaces_the_old_one_and_its_end() {
 async fn without_a_refresh_token_an_expired_grant_is_over_without_a_request() {
     let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
     let client = client("s3cret-canary");
-    let result = minted(&provider(""), &expired(None), (&server, &client)).await.map(drop);
+    let result = minted(&provider(""), &expired(None), &server, &client).await.map(drop);
     let Err(MintError::Dead { reason, code, .. }) = result else { panic!("{result:?}") };
     assert_eq!((reason, code.as_str()), (Dead::NoRefreshToken, NO_REFRESH_TOKEN));
     assert!(server.is_quiet());
@@ -177,7 +178,7 @@ async fn a_live_token_is_used_without_asking() {
     let client = client("s3cret-canary");
     let expires = Some(noon() + Duration::from_secs(1));
     let live = again(&Grant::OAuth(OAuth::of(Tokens { expires, ..tokens("at", Some("rt")) })));
-    let minted = minted(&provider(""), &live, (&server, &client)).await.expect("a credential");
+    let minted = minted(&provider(""), &live, &server, &client).await.expect("a credential");
     assert_eq!(written(&minted), "Bearer at");
     assert!(minted.rotated.is_none());
     assert_eq!(minted.credential.expires, expires);
@@ -193,10 +194,10 @@ async fn pasted_tokens_are_grants() {
     let server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
     let client = client("s3cret-canary");
     let pasted = again(&Grant::from_fields(auth, given(&[("access_token", "at")])).expect("one"));
-    let used = minted(&provider, &pasted, (&server, &client)).await.expect("a credential");
+    let used = minted(&provider, &pasted, &server, &client).await.expect("a credential");
     assert_eq!((written(&used), used.life.renewable), ("Bearer at", false));
     let pasted = again(&Grant::from_fields(auth, given(&[("refresh_token", "rt")])).expect("one"));
-    let asked = minted(&provider, &pasted, (&server, &client)).await.expect("a credential");
+    let asked = minted(&provider, &pasted, &server, &client).await.expect("a credential");
     assert_eq!(written(&asked), "Bearer new");
 }
 
@@ -259,7 +260,7 @@ async fn a_failure_says_who_must_act() {
     ] {
         let server = Server::start(&[&json("400 Bad Request", body)]).await;
         let client = client("s3cret-canary");
-        let result = minted(&provider(""), &expired(Some("rt")), (&server, &client)).await;
+        let result = minted(&provider(""), &expired(Some("rt")), &server, &client).await;
         match (result.map(drop), expected) {
             (Err(MintError::Dead { reason, .. }), Some(expected)) => assert_eq!(reason, expected),
             (Err(MintError::Unavailable(failure)), None) => {
@@ -277,7 +278,7 @@ async fn client_credentials_need_no_fields() {
     let grant = again(&Grant::from_fields(&provider.auth[0], given(&[])).expect("a grant"));
     let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
     let client = client("s3cret-canary");
-    let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+    let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
     assert!(minted.life.renewable);
     assert_eq!(written(&minted), "Bearer new");
     assert_eq!(server.received().await.form()["grant_type"], "client_credentials");
@@ -330,7 +331,7 @@ async fn a_service_account_signs_for_itself_or_for_a_user() {
         let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
         let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
         let client = Client::default();
-        let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+        let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
         assert_eq!(written(&minted), "Bearer new");
         let form = server.received().await.form();
         assert_eq!(form.keys().collect::<Vec<_>>(), ["assertion", "grant_type"]);
@@ -357,7 +358,7 @@ async fn a_service_account_acts_as_another_with_its_own_token() {
     let own = json("200 OK", r#"{"access_token":"own-token"}"#);
     let others = json("200 OK", r#"{"accessToken":"others","expireTime":"2026-02-01T13:00:00Z"}"#);
     let mut server = Server::start(&[&own, &others]).await;
-    let minted = minted(&provider, &grant, (&server, &Client::default())).await;
+    let minted = minted(&provider, &grant, &server, &Client::default()).await;
     let minted = minted.expect("a credential");
     assert_eq!((written(&minted), minted.life.expires), ("Bearer others", Some(after(3_600))));
     let claims = payload(&server.received().await.form()["assertion"]);
@@ -390,7 +391,7 @@ async fn an_app_signs_for_a_user_as_salesforce_and_docusign_want_it() {
         let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
         let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
         let client = client("unused");
-        let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+        let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
         assert_eq!((written(&minted), minted.life.renewable), ("Bearer new", true));
         let form = server.received().await.form();
         assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
@@ -411,7 +412,7 @@ async fn a_subject_token_is_exchanged_and_never_injected() {
     let mut server =
         Server::start(&[&json("200 OK", r#"{"access_token":"new","expires_in":9}"#)]).await;
     let client = client("s3cret-canary");
-    let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+    let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
     assert_eq!(written(&minted), "Bearer new");
     assert_eq!(server.received().await.form()["subject_token"], "subject-1");
     let rotated = again(&minted.rotated.expect("a newer grant"));
@@ -433,7 +434,7 @@ async fn a_github_app_gets_a_token_for_its_installation() {
     let body = r#"{"token":"ghs_1","expires_at":"2026-02-01T13:00:00Z"}"#;
     let mut server = Server::start(&[&json("201 Created", body)]).await;
     let client = Client::default();
-    let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+    let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
     assert_eq!(written(&minted), "Bearer ghs_1");
     assert_eq!(minted.life.expires, Some(after(3_600)));
     let request = server.received().await;
