@@ -29,7 +29,6 @@ impl LazyLog {
         Self { changes: Some(changes), writer }
     }
 
-    /// The log for changes.
     pub fn changes(&self) -> Changes {
         self.changes.clone().unwrap_or_default()
     }

@@ -32,7 +32,6 @@ pub(super) const DATABASES: &str = "listen.databases";
 #[derive(Clone, Debug, Default)]
 pub(super) struct ListenerCertificates(Vec<ListenerCertificate>);
 
-/// The certificate of one listener.
 #[derive(Clone, Debug)]
 struct ListenerCertificate {
     /// The key of the configuration that names it.

@@ -33,9 +33,7 @@ pub(super) struct Listeners {
     pub(super) databases: Vec<(Listener, Arc<DatabaseListener>)>,
     /// Their addresses, with real ports.
     pub(super) databases_at: Vec<ListenDatabase>,
-    /// The listener for metrics.
     pub(super) metrics: Option<TcpListener>,
-    /// Its address.
     pub(super) metrics_addr: Option<SocketAddr>,
     /// The listener for webhooks.
     pub(super) hooks: Option<BoundHooks>,

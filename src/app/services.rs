@@ -83,21 +83,17 @@ pub struct Services {
     pub caller: Arc<HttpClient>,
     /// Consents in progress.
     pub flows: Arc<Flows>,
-    /// Publishes events.
     pub events: Arc<Events>,
     /// Webhooks of services for programs.
     pub inbox: Arc<Inbox>,
-    /// Listeners for databases that are stored.
     pub database_listeners: Arc<StoredListeners>,
     /// The location of the audit log.
     pub audit: Trail,
-    /// Takes backups.
     pub backups: Arc<Backups>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Sends traces and logs to a collector, if one is configured.
     pub(super) telemetry: Exports,
-    /// The time of day.
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.
     pub public_url: String,
@@ -105,7 +101,6 @@ pub struct Services {
     pub connect: watch::Sender<Arc<ConnectSettings>>,
     /// The items of `providers:` in the configuration, as they are written.
     pub provider_definitions: watch::Sender<Arc<[Definition]>>,
-    /// Limits.
     pub limits: Limits,
     /// Rates that replicas count together.
     pub shared_limits: Arc<SharedLimits>,

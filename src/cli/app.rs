@@ -192,7 +192,6 @@ fn added(keyward: &str, made: &Shown<App>, register: &str) -> String {
     )
 }
 
-/// The provider that has it.
 async fn with_template(client: &Client, template: &str) -> Result<ProviderView, Failure> {
     let all = client.list::<ProviderView>("/api/v1/providers", &[]).await?.items;
     let ids = all.iter().flat_map(|provider| provider.templates.iter().map(|it| it.id.clone()));

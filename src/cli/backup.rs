@@ -59,7 +59,6 @@ pub(super) struct Ask {
     passphrase: Option<Typed>,
 }
 
-/// What was written.
 #[derive(Serialize)]
 struct Written {
     file: String,
@@ -67,7 +66,6 @@ struct Written {
 }
 
 impl Ask {
-    /// For these recipients.
     pub(super) fn of(recipients: Vec<String>) -> Self {
         Self { recipients, passphrase: None }
     }

@@ -58,7 +58,6 @@ enum Via {
     Socket(PathBuf),
     /// A gateway that is named by its URL.
     Remote(Remote),
-    /// This process.
     InProcess(Box<Answering>),
     /// This process, for an installation without a store.
     Unmade(Box<Unmade>),
@@ -287,7 +286,6 @@ impl Client {
         decode(&self.call(Method::PATCH, path, Body::from(json)).await?)
     }
 
-    /// DELETE.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.call(Method::DELETE, path, Body::empty()).await.map(drop)
     }

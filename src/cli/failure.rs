@@ -86,7 +86,6 @@ struct FailureMembers<'a> {
 }
 
 impl Failure {
-    /// A failure with one message.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { errors: vec![message.into()], ..Self::silent(exit) }
     }
@@ -158,7 +157,6 @@ impl Failure {
         self.errors.join("; ")
     }
 
-    /// Each message.
     pub(crate) fn messages(&self) -> &[String] {
         &self.errors
     }

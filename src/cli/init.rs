@@ -101,7 +101,6 @@ struct Begun<'a> {
     data: &'a Path,
     /// The data directory and those above it that were not there, the deepest first.
     missing: Vec<&'a Path>,
-    /// What was in it before.
     before: Vec<OsString>,
 }
 

@@ -180,7 +180,6 @@ async fn remove(global: &Global, Removal { name, confirm }: Removal) -> Result<(
     output::removed(global.json, &[name], &text)
 }
 
-/// A provider by id.
 pub(crate) async fn of(client: &Client, id: &str) -> Result<ProviderView, Failure> {
     client.get(&format!("/api/v1/providers/{}", segment(id))).await
 }

@@ -70,7 +70,6 @@ impl<R: Resource> Column<R> {
         Self { listed: Some(heading), shown: Some(word), in_full: false, content }
     }
 
-    /// Where one is shown.
     pub(crate) const fn shown(word: &'static str, text: fn(&Shown<R>) -> String) -> Self {
         Self { shown: Some(word), ..Self::text(text) }
     }
@@ -158,7 +157,6 @@ impl ResourceContext<'_> {
         output::show(self.global.json, &one, details)
     }
 
-    /// Removes one.
     pub(crate) async fn remove<R: Columns>(
         &self,
         Removal { name, confirm }: Removal,

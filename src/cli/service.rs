@@ -240,7 +240,6 @@ impl Start {
     }
 }
 
-/// What to do with the file.
 enum FileAction {
     Write,
     Nothing,

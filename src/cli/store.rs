@@ -52,7 +52,6 @@ pub(crate) struct Copy {
     to: PathBuf,
 }
 
-/// What was copied.
 #[derive(Serialize)]
 struct Copied {
     rows: usize,

@@ -30,7 +30,6 @@ struct Raw {
     before: Termios,
 }
 
-/// One key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Key {
     Char(char),

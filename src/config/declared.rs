@@ -44,7 +44,6 @@ impl InFile for Honeytoken {
 /// A resource that the configuration declares.
 #[derive(Clone, Debug)]
 pub struct Declared<R: InFile> {
-    /// Its organisation.
     pub org: OrgId,
     /// As a person gives it.
     pub spec: R::Spec,

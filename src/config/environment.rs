@@ -13,7 +13,6 @@ pub(super) const PREFIX: &str = "KEYWARD__";
 /// Where environment variables come from. Cheap to clone.
 #[derive(Clone, Default)]
 pub enum Environment {
-    /// The process's own.
     #[default]
     Process,
     /// Exactly these.

@@ -22,7 +22,6 @@ use keyward_rules::provider::document::{item_of, key_of};
 const PROXY_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 8081;
 
-/// The listeners.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listen {
     /// For agents; never empty.
@@ -35,7 +34,6 @@ pub struct Listen {
     pub metrics: Option<SocketAddr>,
     /// For webhooks of services alone.
     pub hooks: Option<ListenHooks>,
-    /// For one agent each.
     pub agents: Vec<ListenAgent>,
     /// For sessions with databases.
     pub databases: Vec<ListenDatabase>,

@@ -16,9 +16,7 @@ use keyward_rules::provider::document::{item_of, key_of};
 pub struct ListenAgent {
     /// The agent's name: of the configuration or of the store.
     pub agent: String,
-    /// Its org.
     pub org: OrgId,
-    /// Where.
     pub at: ListenAt,
 }
 

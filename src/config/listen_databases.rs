@@ -16,7 +16,6 @@ use keyward_rules::provider::document::{item_of, key_of};
 /// A listener for sessions with databases.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListenDatabase {
-    /// Where.
     pub at: ListenAt,
     /// What is spoken there.
     pub protocol: DatabaseProtocol,

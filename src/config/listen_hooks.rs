@@ -47,7 +47,6 @@ impl ListenHooks {
     }
 }
 
-/// Reads it.
 pub(super) fn hooks(value: Option<&Value>, reading: &mut Reading<'_>) -> Option<ListenHooks> {
     let path = "listen.hooks";
     let text = reading.section::<ListenHooksText>(value, path)?;

@@ -50,7 +50,6 @@ struct TlsText {
     names: Vec<String>,
 }
 
-/// Reads one.
 pub(super) fn tls(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenTls> {
     let Text { at, tls } = reading.section(Some(value), path)?;
     let at = reading.required(at, "at", path);

@@ -102,11 +102,9 @@ pub use yaml::yaml;
 pub struct Config {
     /// The data directory, absolute.
     pub data_dir: PathBuf,
-    /// The listeners.
     pub listen: Listen,
     /// Base of redirect URIs, without a slash at its end.
     pub public_url: String,
-    /// Which store.
     pub store: StoreChoice,
     /// Master keys: the first is current, the others are for reading.
     pub master_keys: Vec<KeySource>,
@@ -122,13 +120,9 @@ pub struct Config {
     pub providers: Vec<Configured>,
     /// The same as they are written, for an export.
     pub provider_definitions: Arc<[Definition]>,
-    /// Declared apps.
     pub apps: Vec<Declared<App>>,
-    /// Declared connections.
     pub connections: Vec<Declared<Connection>>,
-    /// Declared agents.
     pub agents: Vec<Declared<Agent>>,
-    /// Declared plugins.
     pub plugins: Vec<DeclaredPlugin>,
     /// Rules, in order.
     pub rules: Vec<PlacedRule>,
@@ -142,19 +136,15 @@ pub struct Config {
     pub backup: BackupSettings,
     /// How people connect accounts by a link.
     pub connect: ConnectSettings,
-    /// Declared webhooks.
     pub webhooks: Vec<Declared<Webhook>>,
-    /// Declared hooks.
     pub hooks: Vec<Declared<Hook>>,
     /// Declared secret sources.
     pub sources: Vec<Declared<Source>>,
-    /// Declared honeytokens.
     pub honeytokens: Vec<Declared<Honeytoken>>,
     /// How webhooks are told what happens.
     pub events: WebhookSettings,
     /// How people sign in.
     pub sign_in: SignIn,
-    /// How to log.
     pub log: Log,
     /// Where audit records go.
     pub audit: AuditTo,

@@ -19,7 +19,6 @@ const NAME_CHARS_MAX: usize = 40;
 /// What the section names outside of its settings.
 #[derive(Clone, Debug)]
 pub struct OidcSources {
-    /// The client's secret.
     pub client_secret: SecretSource,
     /// The organisation that people sign in to.
     pub org: OrgId,

@@ -29,7 +29,6 @@ pub struct DeclaredPlugin {
     pub place: String,
 }
 
-/// Where a manifest is.
 #[derive(Clone, Debug)]
 pub enum ManifestSource {
     /// In the configuration.

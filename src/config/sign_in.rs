@@ -13,7 +13,6 @@ use keyward_rules::provider::document::key_of;
 /// Settings, and what they name outside of themselves.
 #[derive(Clone, Debug)]
 pub struct SignIn {
-    /// The settings.
     pub settings: SignInSettings,
     /// Of `sign_in.oidc`; `None` without it.
     pub oidc: Option<OidcSources>,

@@ -17,7 +17,6 @@ const FILE_BYTES_MIN: u64 = 4096;
 /// The file that is written, and one to read the time before it.
 const FILES_MIN: usize = 2;
 
-/// Which store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreChoice {
     /// The embedded one.
@@ -34,9 +33,7 @@ pub enum StoreChoice {
 /// The files of the CA; made when both are absent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CaPaths {
-    /// The certificate.
     pub cert: PathBuf,
-    /// Its key.
     pub key: PathBuf,
 }
 

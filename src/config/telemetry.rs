@@ -36,7 +36,6 @@ pub struct Otlp {
     pub sample: f64,
     /// Whether upstreams get the trace's context.
     pub propagate: bool,
-    /// The name of this service.
     pub service_name: String,
     /// Further attributes of this service.
     pub resource_attributes: BTreeMap<String, String>,

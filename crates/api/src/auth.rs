@@ -55,7 +55,6 @@ pub(super) enum Access {
     Write,
 }
 
-/// The identity of a caller.
 #[derive(Clone, Debug)]
 enum CallerIdentity {
     /// The operator of the gateway, with access to every organisation.
@@ -257,7 +256,6 @@ impl Caller {
         }
     }
 
-    /// Whether the caller is the operator.
     pub(super) fn is_operator(&self) -> bool {
         matches!(self.who, CallerIdentity::Operator)
     }

@@ -61,7 +61,6 @@ impl Search {
 }
 
 impl Finder<'_> {
-    /// Whether the connection is wanted.
     pub(super) fn wants(&self, connection: &ConnectionRecord) -> bool {
         let (search, facts) = (self.search, &connection.facts);
         let is = |wanted: &Option<String>, found: &str| {

@@ -137,7 +137,6 @@ pub enum ApiError {
     },
     /// The configuration on disk is invalid; the old one stays.
     ConfigRefused {
-        /// All errors.
         errors: Vec<String>,
     },
     /// The audit log's files cannot be read.

@@ -36,7 +36,6 @@ pub(super) struct Input<R: Resource> {
     pub(super) with: R::With,
 }
 
-/// What changes a resource.
 #[derive(Debug)]
 pub(super) struct Change<R: Resource> {
     /// A merge patch (RFC 7396) of the spec.

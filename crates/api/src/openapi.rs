@@ -21,7 +21,6 @@ pub(super) use self::routes::{Operation, Routes};
 /// What stands before the names of schemas.
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// The document.
 pub(super) fn document(operations: &[Operation]) -> Value {
     let mut input = Components::new(Contract::Deserialize);
     let mut output = Components::new(Contract::Serialize);

@@ -70,7 +70,6 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// By name or id.
 fn parsed(name: &str) -> Option<OrgId> {
     OrgId::named(name.strip_prefix("org_").unwrap_or(name)).ok()
 }

@@ -36,9 +36,7 @@ pub enum SocketError {
     /// The operating system refuses.
     #[error("cannot bind {path}")]
     Io {
-        /// The socket's path.
         path: PathBuf,
-        /// The operating system's error.
         source: io::Error,
     },
 }
@@ -83,7 +81,6 @@ impl AdminSocket {
         self
     }
 
-    /// The path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -50,25 +50,20 @@ pub struct Deps {
     pub keys: Arc<Keys>,
     /// Consents in progress.
     pub flows: Arc<Flows>,
-    /// Publishes events.
     pub events: Arc<Events>,
     /// Webhooks of services for programs.
     pub inbox: Arc<Inbox>,
-    /// Listeners for databases that are stored.
     pub database_listeners: Arc<StoredListeners>,
     /// Checks addresses for `explain`.
     pub dialler: Arc<Dialler>,
-    /// The audit log.
     pub audit: AuditLog,
     /// Records changes.
     pub changes: Changes,
-    /// Takes backups.
     pub backups: Arc<Backups>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What is exported to a collector.
     pub telemetry: TelemetrySwitch,
-    /// The time of day.
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.
     pub public_url: String,
@@ -104,7 +99,6 @@ pub struct Locations {
     pub metrics: Option<String>,
     /// The base of the hooks' URLs, if they have a listener of their own.
     pub hooks: Option<String>,
-    /// The data directory.
     pub data: String,
     /// The configuration file, which may be absent.
     pub config: String,

@@ -17,7 +17,6 @@ use super::frame::Part;
 use super::schedule::BackupSettings;
 use super::write::{Content, write};
 
-/// Takes backups.
 pub struct Backups {
     directory: Arc<Directory>,
     /// Reads the files that belong to a backup beside the store. Blocks; its error is for people.
@@ -32,7 +31,6 @@ pub struct Backups {
 /// How the scheduled backups went.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ScheduledBackups {
-    /// The last that was written.
     pub last: Option<WrittenBackup>,
     /// Why the last attempt failed, and when; `None` if it succeeded.
     pub failure: Option<(Timestamp, String)>,

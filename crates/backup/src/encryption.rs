@@ -33,7 +33,6 @@ pub struct Identity(x25519::Identity);
 pub enum Encryption {
     /// For each of these; there is at least one.
     Recipients(Vec<Recipient>),
-    /// With a passphrase.
     Passphrase(Secret),
 }
 
@@ -42,7 +41,6 @@ pub enum Encryption {
 pub enum Opening {
     /// One of these.
     Identities(Vec<Identity>),
-    /// A passphrase.
     Passphrase(Secret),
 }
 

@@ -16,7 +16,6 @@ use super::frame::{FORMAT, FrameKind, Hashed, Header, Part, Trailer, parse_part,
 pub enum Entry {
     /// A file.
     Part(Part),
-    /// A row.
     Row(OpenedRow),
 }
 

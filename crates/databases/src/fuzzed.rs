@@ -110,7 +110,6 @@ pub async fn got(stream: DuplexStream, mut peer: DuplexStream) -> Vec<u8> {
     all
 }
 
-/// Whether bytes have this text.
 pub fn has(bytes: &[u8], text: &str) -> bool {
     has_bytes(bytes, text.as_bytes())
 }

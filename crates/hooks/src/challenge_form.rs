@@ -12,7 +12,6 @@ pub enum Challenge {
     Answer {
         /// The `content-type`.
         content_type: &'static str,
-        /// The body.
         body: Vec<u8>,
         /// A further header.
         header: Option<(HeaderName, HeaderValue)>,

@@ -33,7 +33,6 @@ pub use verify::Verified;
 /// A request as it was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming<'a> {
-    /// Its method.
     pub method: &'a http::Method,
     /// The public URL that the service was given, with the query of the request. Some services sign it.
     pub url: &'a str,

@@ -14,7 +14,6 @@ use crate::signature::{Encoding, Layout};
 use crate::template::{Piece, Template};
 use crate::verify::{Time, Unit, ValuePlace, Way};
 
-/// A scheme.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenScheme {

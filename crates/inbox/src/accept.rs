@@ -21,21 +21,17 @@ use keyward_vault::RowError;
 pub enum Accepted {
     /// The event is stored.
     Stored {
-        /// Its id.
         id: String,
     },
     /// It was stored before, and is not delivered again.
     Repeated {
-        /// Its id.
         id: String,
     },
     /// The request asked for this answer, and is no event.
     Answer {
         /// The type of the body.
         content_type: &'static str,
-        /// The body.
         body: Vec<u8>,
-        /// A field of the answer.
         field: Option<(HeaderName, HeaderValue)>,
     },
 }

@@ -54,7 +54,6 @@ impl Refused {
         "store_unavailable",
     ];
 
-    /// All codes.
     pub(crate) fn codes() -> Vec<&'static str> {
         let rejections = Rejection::ALL.map(Rejection::code);
         rejections.into_iter().chain(Self::CODES).collect()

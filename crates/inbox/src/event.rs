@@ -42,7 +42,6 @@ const NOT_FORWARDED: [HeaderName; 18] = [
 pub struct HookEvent {
     /// The same for repeated requests. 32 hexadecimal digits.
     pub id: String,
-    /// The hook.
     pub hook: HookId,
     /// When it was accepted.
     pub received: Timestamp,
@@ -70,11 +69,9 @@ pub enum EventState {
     },
 }
 
-/// The row of an event.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub(crate) enum EventRow {
-    /// It waits.
     Waiting(HookEvent),
     /// All deliveries failed.
     Dead { event: HookEvent, why: String },

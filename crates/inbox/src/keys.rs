@@ -63,7 +63,6 @@ impl HookKeys {
             && new.signing_key.as_ref().is_none_or(has_key)
     }
 
-    /// With these keys from now on.
     #[must_use]
     pub(crate) fn with(mut self, new: &NewKeys, now: Timestamp) -> Self {
         if let Some(secret) = new.secret.as_ref().and_then(row)

@@ -69,7 +69,6 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// Counts requests and deliveries.
     pub metrics: Arc<Metrics>,
-    /// The time of day.
     pub clock: Clock,
     /// Limits of deliveries.
     pub settings: WebhookSettings,
@@ -192,7 +191,6 @@ impl Inbox {
         keyward_hooks::get(&scheme)
     }
 
-    /// How a hook is.
     pub fn status(&self, hook: &HookId) -> HookStatus {
         self.queue.lock().status(hook)
     }

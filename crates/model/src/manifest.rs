@@ -78,7 +78,6 @@ pub struct Slot {
 pub struct Fault {
     /// `connections[1].provider`.
     pub path: String,
-    /// What is wrong.
     pub message: String,
     /// What to do; empty where the message says so.
     pub remedy: String,
@@ -98,7 +97,6 @@ fn some<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
 }
 
 impl Manifest {
-    /// The slot of that name.
     pub fn slot(&self, name: &str) -> Option<&Slot> {
         self.connections.iter().find(|slot| slot.slot == name)
     }

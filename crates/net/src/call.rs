@@ -99,7 +99,6 @@ pub enum CallError {
     Unusable {
         /// The host of the URL.
         host: Host,
-        /// The reason.
         why: Unusable,
         /// The status, which may be informative; `None` when the head itself was invalid.
         status: Option<StatusCode>,

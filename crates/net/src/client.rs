@@ -17,7 +17,6 @@ use keyward_base::host::{Host, Target};
 /// Why an upstream's certificate is not valid; short, and safe to show to an agent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CertificateFault {
-    /// It has expired.
     Expired,
     /// It is not valid yet, or the clock of this machine is wrong.
     NotYetValid,
@@ -25,7 +24,6 @@ pub enum CertificateFault {
     UnknownIssuer,
     /// It is for another name.
     NameMismatch,
-    /// It has been revoked.
     Revoked,
     /// Malformed, badly signed, or not for servers.
     Invalid,

@@ -84,7 +84,6 @@ pub enum AddressVerdict {
     Addresses(Vec<(SocketAddr, Result<(), IpClass>)>),
     /// The target is reached through the corporate proxy, which resolves it.
     ByProxy {
-        /// The proxy's address.
         proxy: Target,
     },
 }

@@ -26,7 +26,6 @@ pub enum DialError {
     Resolve {
         /// The requested host.
         host: Host,
-        /// The resolver's error.
         #[source]
         source: io::Error,
     },

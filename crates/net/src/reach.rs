@@ -18,7 +18,6 @@ const WITHIN: Duration = Duration::from_secs(5);
 pub struct Unreached {
     /// The error.
     pub message: String,
-    /// The remedy.
     pub hint: String,
 }
 

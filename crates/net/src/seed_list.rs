@@ -36,7 +36,6 @@ pub enum SeedListError {
     /// No answer, or no record.
     #[error("DNS lists no servers under `_mongodb._tcp.{name}`")]
     Servers {
-        /// The name.
         name: String,
         /// The resolver's error.
         #[source]
@@ -45,7 +44,6 @@ pub enum SeedListError {
     /// The TXT record of the name is not of MongoDB, or cannot be had.
     #[error("the TXT record of {name} cannot be used: {why}")]
     Options {
-        /// The name.
         name: String,
         /// What is wrong with it.
         why: &'static str,
@@ -53,7 +51,6 @@ pub enum SeedListError {
     /// No answer in time.
     #[error("DNS did not list the servers of {name} in time")]
     Timeout {
-        /// The name.
         name: String,
     },
 }

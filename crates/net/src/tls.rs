@@ -54,9 +54,7 @@ pub enum TlsError {
     /// A certificate file cannot be read, or is not PEM.
     #[error("cannot read certificates from {path}: give a PEM file", path = path.display())]
     Read {
-        /// The file's path.
         path: PathBuf,
-        /// The PEM error.
         #[source]
         source: pem::Error,
     },
@@ -66,7 +64,6 @@ pub enum TlsError {
         path = path.display()
     )]
     Empty {
-        /// The file's path.
         path: PathBuf,
     },
     /// The private key is invalid.
@@ -77,7 +74,6 @@ pub enum TlsError {
     Root {
         /// Its position, from 1.
         number: usize,
-        /// The error of rustls.
         #[source]
         source: rustls::Error,
     },

@@ -60,7 +60,6 @@ pub struct Parts {
     pub client_tls: Arc<ClientConfig>,
     /// The log of audit events.
     pub audit: Audit,
-    /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Spans of exchanges, while an operator wants them.
     pub telemetry: TelemetrySwitch,
@@ -70,9 +69,7 @@ pub struct Parts {
     pub shared_limits: Arc<SharedLimits>,
     /// The maximum number of file descriptors for the streams of both legs together.
     pub descriptors_max: usize,
-    /// The time of day.
     pub clock: Clock,
-    /// Which base URLs are served.
     pub base_urls: ServedBaseUrls,
     /// The URL of the page of errors; `None` where it would not lead to this gateway later.
     pub errors_page: Option<String>,

@@ -54,7 +54,6 @@ pub struct OpenExchange {
     pub exchange: ExchangeId,
     /// The agent, with its session.
     pub agent: Agent,
-    /// When it began.
     pub since: Timestamp,
     /// The connection whose credential it uses.
     pub connection: Option<(ConnectionId, Arc<str>)>,
@@ -64,11 +63,9 @@ pub struct OpenExchange {
     pub(crate) received: Arc<AtomicU64>,
     /// The counter of a WebSocket or a tunnel.
     pub(crate) sent: Option<Arc<AtomicU64>>,
-    /// Who has cut it.
     pub(crate) cut_by: Option<Actor>,
 }
 
-/// What is open.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OpenKind {
     /// A request, or its answer.
@@ -92,7 +89,6 @@ pub(crate) enum Subject {
 /// An open exchange with its byte counts.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    /// The exchange.
     pub open: OpenExchange,
     /// Body bytes from the agent so far.
     pub bytes_in: u64,
@@ -179,7 +175,6 @@ impl CurrentExchange {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Whether the exchange was cut.
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst)
     }
@@ -231,7 +226,6 @@ impl OpenExchange {
         }
     }
 
-    /// What is open.
     pub fn kind(&self) -> OpenKind {
         match self.subject {
             Subject::Tunnel(_) => OpenKind::Tunnel,

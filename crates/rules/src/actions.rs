@@ -38,11 +38,8 @@ pub enum Share {
 /// A request as scopes see it.
 #[derive(Clone, Copy, Debug)]
 pub struct ScopedRequest<'a> {
-    /// The target.
     pub target: &'a Target,
-    /// The method.
     pub method: &'a Method,
-    /// The path.
     pub path: &'a DecodedPath,
     /// The query as it is sent, without `?`.
     pub query: Option<&'a str>,

@@ -13,7 +13,6 @@ const SESSION_BIND: &str = "session-bind@openssh.com";
 const RSA_SHA2_256: u32 = 2;
 const RSA_SHA2_512: u32 = 4;
 
-/// A request.
 #[derive(Debug)]
 pub enum AgentRequest<'a> {
     /// The public keys are asked for.
@@ -35,7 +34,6 @@ pub struct SignRequest<'a> {
     pub key: &'a [u8],
     /// The text to sign.
     pub data: &'a [u8],
-    /// The hash, for RSA.
     pub hash: RsaHash,
 }
 

@@ -10,7 +10,6 @@ use aws_lc_rs::signature::{
 
 use super::wire::{Malformed, Reader};
 
-/// A host key.
 #[derive(Debug)]
 pub struct HostKey<'a>(Kind<'a>);
 

@@ -10,7 +10,6 @@ pub struct Malformed;
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Reads from these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }

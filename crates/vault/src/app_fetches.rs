@@ -13,7 +13,6 @@ use keyward_base::id::AppId;
 #[derive(Debug, Default)]
 pub(super) struct AppFetches(pub(super) Mutex<HashMap<AppId, Arc<AppFetch>>>);
 
-/// Fetches for one app.
 #[derive(Debug, Default)]
 pub(super) struct AppFetch {
     /// The number of fetches that began.

@@ -25,7 +25,6 @@ use keyward_state::store::{Expect, Row, Table, Version};
 pub struct NewApp {
     /// Given if its redirect URI was registered before; else a new id.
     pub id: Option<AppId>,
-    /// The org.
     pub org: OrgId,
     /// What a person gives.
     pub spec: AppSpec,

@@ -79,7 +79,6 @@ pub enum Trigger {
 /// The result of a lookup.
 #[derive(Debug)]
 pub enum Lookup {
-    /// Use this credential.
     Use(Arc<Credential>),
     /// Use this credential, and begin a flight.
     UseAndBegin(Arc<Credential>, Ticket),
@@ -87,7 +86,6 @@ pub enum Lookup {
     Begin(Ticket),
     /// Wait for the flight of this number.
     Wait(u64),
-    /// Refuse.
     Refuse(FlightRefusal),
     /// Refuse; retry after this time.
     Pause(Duration),
@@ -107,7 +105,6 @@ pub struct Ticket {
     settings: Arc<TokenSettings>,
 }
 
-/// The result of a flight.
 #[derive(Debug)]
 pub enum FlightResult {
     /// A credential is in the cell.

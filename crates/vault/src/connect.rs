@@ -20,9 +20,7 @@ use keyward_state::store::{Expect, StoreError, Table, Version};
 /// Facts of a finished flow's grant; shown only.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Granted {
-    /// Granted scopes.
     pub scopes: Vec<String>,
-    /// The account.
     pub account: Option<Account>,
     /// Host variables from the provider's responses.
     pub captured: BTreeMap<String, String>,
@@ -43,7 +41,6 @@ pub struct RemovedConnection {
     pub late: Option<LateAnswers>,
 }
 
-/// A grant that was replaced.
 #[derive(Default)]
 pub(super) struct ReplacedGrant {
     pub(super) version: Option<Version>,

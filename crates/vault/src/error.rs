@@ -21,7 +21,6 @@ pub enum VaultError {
     /// The caller named an auth method that the provider does not have.
     #[error("provider `{provider}` has no auth method `{auth}`; it has: {known}")]
     UnknownAuth {
-        /// The provider.
         provider: String,
         /// The given id.
         auth: String,
@@ -39,7 +38,6 @@ pub enum VaultError {
     SettingsField {
         /// The field.
         name: String,
-        /// The provider.
         provider: String,
     },
     /// A setting that has no effect on connections of the provider.
@@ -47,7 +45,6 @@ pub enum VaultError {
     SettingWithoutEffect {
         /// The setting.
         name: &'static str,
-        /// The provider.
         provider: String,
     },
     /// The caller's connection string cannot be used.
@@ -56,7 +53,6 @@ pub enum VaultError {
     /// The caller's fields do not fit the auth method.
     #[error(transparent)]
     Grant(#[from] GrantError),
-    /// The directory refused.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The operator must look: the grant cannot be sealed.
@@ -70,7 +66,6 @@ pub enum VaultError {
     GrantMissing {
         /// The connection's name.
         connection: String,
-        /// The remedy.
         remedy: Option<String>,
     },
     /// The operator must look: the grant cannot be opened.
@@ -78,7 +73,6 @@ pub enum VaultError {
     Sealed {
         /// The connection's name.
         connection: String,
-        /// The remedy.
         remedy: Option<String>,
         /// Why.
         source: RecordError,
@@ -88,7 +82,6 @@ pub enum VaultError {
     Mint {
         /// The connection's name.
         connection: String,
-        /// The remedy.
         remedy: Option<String>,
         /// Why.
         source: MintError,
@@ -98,7 +91,6 @@ pub enum VaultError {
     UnknownApp {
         /// The given id or name.
         name: String,
-        /// The provider.
         provider: String,
     },
     /// The caller named a secret source that the organisation does not have.
@@ -110,7 +102,6 @@ pub enum VaultError {
     /// The caller's app does not fit its provider.
     #[error("{what}")]
     App {
-        /// The field.
         field: &'static str,
         /// The problem and the remedy.
         what: String,
@@ -137,7 +128,6 @@ pub enum VaultError {
     Draft {
         /// The connection's name.
         connection: String,
-        /// The remedy.
         remedy: Option<String>,
     },
     /// The owner or the operator must act: the provider rejected the grant for good.
@@ -145,11 +135,9 @@ pub enum VaultError {
     Broken {
         /// The connection's name.
         connection: String,
-        /// The reason.
         reason: BrokenReason,
         /// The provider's error code.
         detail: Option<String>,
-        /// The remedy.
         remedy: Option<String>,
     },
     /// The token has expired, and fetching another fails at present. No action is needed.
@@ -164,7 +152,6 @@ pub enum VaultError {
         why: Option<String>,
         /// The operator's remedy, if action is needed.
         remedy: Option<&'static str>,
-        /// When to retry.
         retry_after: Duration,
     },
     /// The values of a connection's fields cannot be fetched at present, and the last ones are too old.
@@ -174,9 +161,7 @@ pub enum VaultError {
         connection: String,
         /// The failure.
         why: String,
-        /// The source's name.
         source_name: String,
-        /// When to retry.
         retry_after: Duration,
     },
     /// The secret of an app cannot be fetched at present, and the last one is too old.
@@ -186,9 +171,7 @@ pub enum VaultError {
         app: String,
         /// The failure.
         why: String,
-        /// The source's name.
         source_name: String,
-        /// When to retry.
         retry_after: Duration,
     },
     /// The owner must act: the app disables automatic refreshes.
@@ -196,7 +179,6 @@ pub enum VaultError {
     ByHand {
         /// The connection's name.
         connection: String,
-        /// The remedy.
         remedy: Option<String>,
     },
     /// The credential cannot be refreshed.
@@ -273,7 +255,6 @@ pub enum VaultError {
 pub enum FlightRefusal {
     /// See [`VaultError::Broken`].
     Broken {
-        /// The reason.
         reason: BrokenReason,
         /// The provider's error code.
         detail: Option<String>,

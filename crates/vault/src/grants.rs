@@ -25,7 +25,6 @@ pub(super) const TRIES_MAX: usize = 32;
 pub(super) struct StoredGrant {
     /// Its generation.
     pub version: Version,
-    /// The verdict on it.
     pub broken: Option<Verdict>,
     /// The digest of the owner's fields that its tokens began with.
     pub given: Option<String>,

@@ -116,10 +116,8 @@ pub struct Vault {
     rotation: Arc<ArcSwap<RotationSettings>>,
 }
 
-/// A new connection.
 #[derive(Clone, Debug)]
 pub struct NewConnection {
-    /// The org.
     pub org: OrgId,
     /// What a person gives; an app by its id.
     pub spec: ConnectionSpec,

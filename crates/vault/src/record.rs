@@ -29,7 +29,6 @@ pub struct GrantPurpose {
 /// Why a grant is not used, until a person acts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Verdict {
-    /// The reason.
     pub reason: BrokenReason,
     /// The provider's error code, truncated and cleaned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,7 +93,6 @@ pub struct Dates {
 /// The second grant of a row.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SecondGrant {
-    /// Its state.
     pub state: RotationState,
     /// When it was stored.
     pub since: Timestamp,
@@ -113,7 +111,6 @@ pub struct SecondGrant {
 /// The plaintext of a row.
 #[derive(Clone)]
 pub struct NewRow {
-    /// The header.
     pub header: Header,
     /// The first grant, followed by the second one if there is one.
     pub grants: Zeroizing<Vec<u8>>,
@@ -131,7 +128,6 @@ pub struct RowPlace<'a> {
 
 /// An opened row.
 pub struct OpenedGrant {
-    /// The header.
     pub header: Header,
     /// The first grant.
     pub grant: Zeroizing<Vec<u8>>,
@@ -179,7 +175,6 @@ pub enum RecordError {
 }
 
 impl GrantPurpose {
-    /// The purpose by the connection's record.
     pub fn of(connection: &ConnectionRecord) -> Self {
         Self {
             provider: connection.provider.clone(),

@@ -26,7 +26,6 @@ use keyward_state::directory::{
 /// A test takes seconds; a staged secret that is older was left by a crash.
 const TESTED_WITHIN: Duration = Duration::from_secs(600);
 
-/// The terms of a rotation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RotationTerms {
     /// How long the old secret is kept for a rollback; zero: it is wiped at once.
@@ -45,7 +44,6 @@ struct Replacement<'a> {
     kept: RotationTerms,
 }
 
-/// A change of the stored row.
 pub(super) type Change<'a> = dyn Fn(&StoredGrant) -> Result<NewRow, VaultError> + Sync + 'a;
 
 impl Vault {

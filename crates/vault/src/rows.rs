@@ -37,9 +37,7 @@ pub enum RowError {
     /// It cannot be opened or sealed.
     #[error("{table} row {key}: {source}")]
     Sealed {
-        /// The table.
         table: &'static str,
-        /// The row's key.
         key: String,
         /// Why.
         source: EnvelopeError,
@@ -47,9 +45,7 @@ pub enum RowError {
     /// Its content is malformed.
     #[error("{table} row {key} is malformed, or was put back to an older one")]
     Malformed {
-        /// The table.
         table: &'static str,
-        /// The row's key.
         key: String,
     },
 }
@@ -193,12 +189,10 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
 }
 
 impl SecretText {
-    /// The text.
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// As a secret.
     pub fn secret(&self) -> Secret {
         Secret::new(self.0.as_str())
     }

@@ -32,7 +32,6 @@ const FAILING_CONNECTIONS_MIN: usize = 2;
 pub struct ClientAtServer {
     /// The token endpoint's host.
     pub server: String,
-    /// The client id.
     pub client_id: String,
 }
 

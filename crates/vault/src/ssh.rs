@@ -90,7 +90,6 @@ impl SshIdentity {
         self.opened.key.public()
     }
 
-    /// What is shown of it.
     pub fn shown(&self) -> SshKeyShown {
         let OpenedSshKey { key, users, known_hosts, forwarding } = &self.opened;
         let mut servers: Vec<_> = known_hosts

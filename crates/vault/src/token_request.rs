@@ -100,7 +100,6 @@ impl TokenContext {
         self.app.as_ref().map(|app| app.client_id.as_str())
     }
 
-    /// The app.
     pub fn app(&self) -> Option<&Arc<AppRecord>> {
         self.app.as_ref()
     }

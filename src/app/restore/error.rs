@@ -37,7 +37,6 @@ pub enum RestoreError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// Why.
         why: String,
     },
     /// A store was created meanwhile.

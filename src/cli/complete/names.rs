@@ -197,7 +197,6 @@ fn built_in() -> Vec<Offer> {
 /// What may stand at a place.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Values {
-    /// These words.
     Words(Vec<Offer>),
     /// A name that the gateway knows.
     Names(Names),

@@ -14,7 +14,6 @@ use crate::cli::terminal;
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_model::{App, Shown};
 
-/// A new app.
 #[derive(Serialize)]
 struct NewApp<'a> {
     id: &'a str,

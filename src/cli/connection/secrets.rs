@@ -117,7 +117,6 @@ impl SecretSource {
     }
 }
 
-/// Reads each source.
 pub(in crate::cli) fn read(sources: &[SecretSource]) -> Result<BTreeMap<String, Typed>, Failure> {
     sources.iter().map(|source| Ok((source.field.clone(), source.read()?))).collect()
 }

@@ -9,7 +9,6 @@ use keyward_model::{Agent, App, Connection, Shown};
 /// The context of the checks.
 pub(super) struct Installation<'a> {
     pub(super) global: &'a Global,
-    /// The data directory.
     pub(super) data: PathBuf,
     pub(super) config: Config,
 }

@@ -26,7 +26,6 @@ pub(super) enum SettingKind {
     Proxy,
     /// No verification, if it has this value.
     Off(&'static str),
-    /// Other roots.
     Roots,
     /// Hosts that are not verified.
     Trusted,

@@ -40,7 +40,6 @@ pub(super) struct Printed<'a> {
     pub(super) proxy: &'a str,
     /// The directory of the files on this machine.
     pub(super) folder: &'a Path,
-    /// The environment.
     pub(super) made: &'a Environment,
 }
 

@@ -65,7 +65,6 @@ impl Paths {
         self.file("wgetrc")
     }
 
-    /// For apt.
     pub(crate) fn apt(&self) -> String {
         self.file("apt.conf")
     }

@@ -25,7 +25,6 @@ use keyward_model::{
     Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown,
 };
 
-/// The default agent.
 pub(crate) const DEFAULT_AGENT: &str = "default";
 
 /// Java's pattern of directly reached hosts: `NO_PROXY` in another syntax.
@@ -42,7 +41,6 @@ const GRADLE: &str = "-Dorg.gradle.daemon=false";
 /// The facts of an environment, except the token.
 #[derive(Debug)]
 pub(crate) struct Facts {
-    /// The agent.
     pub(crate) agent: Shown<Agent>,
     ca: String,
     bundle: String,

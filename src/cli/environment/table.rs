@@ -16,7 +16,6 @@ pub(crate) enum Gets {
     Wgetrc,
     /// The same for apt.
     AptConf,
-    /// This text.
     Text(&'static str),
     /// Options of Java, after those that are there.
     Java,
@@ -28,10 +27,8 @@ pub(crate) enum Gets {
     Node,
 }
 
-/// A variable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Variable {
-    /// Its name.
     pub(crate) name: &'static str,
     /// What it is set to.
     pub(crate) gets: Gets,

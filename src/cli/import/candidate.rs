@@ -15,13 +15,11 @@ pub(super) struct Candidate {
     pub(super) group: String,
     /// The variable that has it, or that programs read it from.
     pub(super) variable: Option<String>,
-    /// The host that it is for.
     pub(super) host: Option<String>,
     /// The user name that belongs to it.
     pub(super) user: Option<String>,
     /// The provider, where the source has keys of one only.
     pub(super) provider: Option<&'static str>,
-    /// The value.
     pub(super) value: Typed,
     /// Whether only a provider of the host may get it.
     pub(super) only_host: bool,

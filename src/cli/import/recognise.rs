@@ -16,7 +16,6 @@ const BODY_CHARS_MIN: usize = 8;
 /// An account of the found values.
 #[derive(Debug)]
 pub(super) struct Account {
-    /// The provider.
     pub(super) provider: String,
     /// Its name, for people.
     pub(super) title: String,

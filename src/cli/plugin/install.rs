@@ -250,7 +250,6 @@ impl Installation {
         !same || !self.choices.is_empty()
     }
 
-    /// What will be in each slot.
     fn chosen(&self, connections: &[Shown<Connection>]) -> Result<Vec<SlotView>, Failure> {
         let each = self.manifest.connections.iter().map(|slot| {
             let id = |it: &SlotView| it.connection.as_ref().map(|it| it.id.to_string());

@@ -35,7 +35,6 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The proposal and its text.
 fn learned(name: &str, text: &str) -> Result<(Proposal, String), Failure> {
     let document = document(name, text)?;
     let mut proposal = match document.get("log") {

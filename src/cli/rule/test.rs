@@ -22,7 +22,6 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What `test --json` prints.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// Where the rules are from.
     rules: String,
     passed: usize,
     failed: usize,

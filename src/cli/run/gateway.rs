@@ -35,7 +35,6 @@ const LOG_TAIL_BYTES: u64 = 4096;
 #[derive(Clone, Debug)]
 pub(super) struct Gateway {
     pub(super) global: Global,
-    /// The data directory.
     pub(super) data: PathBuf,
     /// The admin socket.
     pub(super) socket: PathBuf,

@@ -24,7 +24,6 @@ const ENDED_WITHIN: Duration = Duration::from_secs(2);
 /// Longest line with the token.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// An open run.
 pub(super) struct OpenRun {
     agent: String,
     token: TokenIssued,
@@ -70,7 +69,6 @@ impl OpenRun {
         &self.token.token
     }
 
-    /// The token's id.
     pub(super) fn token_id(&self) -> &str {
         self.token.id.as_str()
     }

@@ -39,7 +39,6 @@ pub(super) struct NewBrowser {
 /// The consent of a connect session that the browser at the callback may be about to finish.
 pub(crate) struct Linked(Option<(Arc<Record<ConnectSession>>, FlowId)>);
 
-/// The name of the cookie.
 pub(super) fn cookie_name(admin: &Admin) -> &'static str {
     match admin.deps().public_url.starts_with("https://") {
         true => SECURE_COOKIE,

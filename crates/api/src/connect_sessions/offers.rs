@@ -49,7 +49,6 @@ impl Offer {
 }
 
 impl Offers {
-    /// Of a connect session.
     pub(super) fn of(admin: &Admin, session: &Record<ConnectSession>) -> Self {
         Self::of_spec(admin, &session.org, &session.spec)
     }

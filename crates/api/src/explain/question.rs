@@ -16,7 +16,6 @@ use keyward_rules::policy::{PolicyRequest, overrides};
 /// The field that names a connection; ignored if `connection` is given.
 const KEYWARD_CONNECTION: &str = "keyward-connection";
 
-/// The described request.
 #[derive(Debug)]
 pub(super) struct DescribedRequest {
     pub(super) target: Target,

@@ -144,7 +144,6 @@ impl Message {
         Ok((Asked { form, request: self.header.request }, document))
     }
 
-    /// All of its bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         let mut bytes = header(self.header, self.body.len());
         bytes.extend_from_slice(&self.body);

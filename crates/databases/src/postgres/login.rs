@@ -78,7 +78,6 @@ impl Login {
         Ok(Self { permitted, role, password, parameters, negotiation: None })
     }
 
-    /// The role of the login.
     pub fn role(&self) -> &str {
         &self.role
     }

@@ -21,7 +21,6 @@ pub enum LoginError {
     /// It does not know the password itself, or changed what was said.
     #[error("the server does not prove that it knows the password")]
     Unproved,
-    /// It refuses.
     #[error("the database server refuses the login: {message}")]
     Refused { state: String, message: String },
     /// It drops what the session begins with.

@@ -189,7 +189,6 @@ fn line(bytes: &[u8], from: usize) -> Result<Option<(&[u8], usize)>, Malformed> 
     }
 }
 
-/// Writes a command.
 pub fn write_command(arguments: &[impl AsRef<[u8]>], out: &mut impl bytes::BufMut) {
     out.put_slice(format!("*{}\r\n", arguments.len()).as_bytes());
     for argument in arguments {
@@ -197,7 +196,6 @@ pub fn write_command(arguments: &[impl AsRef<[u8]>], out: &mut impl bytes::BufMu
     }
 }
 
-/// Writes an argument.
 pub fn write_argument(argument: &[u8], out: &mut impl bytes::BufMut) {
     out.put_slice(format!("${}\r\n", argument.len()).as_bytes());
     out.put_slice(argument);

@@ -8,11 +8,9 @@ use keyward_rules::policy::DatabasePermit;
 /// What a session keeps.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
-    /// Whether it is read-only.
     pub read_only: bool,
     /// Whether `statement_timeout` was set for it.
     pub statement_timeout: bool,
-    /// Rules on its statements.
     pub rules: Option<Arc<StatementRules>>,
 }
 

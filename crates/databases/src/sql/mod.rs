@@ -32,7 +32,6 @@ pub struct Cursor<'a> {
 }
 
 impl Lexed {
-    /// The word that it is.
     pub fn word(&self) -> Option<&str> {
         match &self.token {
             Token::Word(word) => Some(word),

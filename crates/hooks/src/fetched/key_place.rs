@@ -34,7 +34,6 @@ impl KeyPlace {
 /// What a request with a valid signature is.
 #[derive(Debug)]
 pub enum Read {
-    /// An event.
     Event(Verified),
     /// A question of the service, such as for the confirmation of a subscription.
     Challenge(Challenge),

@@ -20,7 +20,6 @@ const ISSUERS: [&str; 2] = ["https://accounts.google.com", "accounts.google.com"
 /// Pub/Sub sends a message again until it is acknowledged, by default for a week.
 pub(super) const REPLAY_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Who may push.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pusher<'p> {
     email: &'p str,

@@ -25,7 +25,6 @@ const NOTIFICATION: &[&str] = &["Message", "MessageId", "Subject", "Timestamp", 
 const CONFIRMATION: &[&str] =
     &["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"];
 
-/// A topic.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Topic<'t> {
     region: &'t str,

@@ -41,7 +41,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// All of them.
     pub const ALL: [Self; 13] = [
         Self::BadAddress,
         Self::Unresolved,

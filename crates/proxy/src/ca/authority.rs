@@ -54,7 +54,6 @@ pub enum Role {
 pub struct CertificateInfo {
     /// Its purpose.
     pub role: Role,
-    /// The subject.
     pub subject: String,
     /// The SHA-256 fingerprint.
     pub fingerprint: String,
@@ -88,12 +87,10 @@ pub struct Authority {
     turn: Mutex<()>,
 }
 
-/// Where a CA is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CaFiles {
     /// Its certificate, with those above it.
     pub cert: PathBuf,
-    /// Its private key.
     pub key: PathBuf,
 }
 
@@ -101,7 +98,6 @@ pub struct CaFiles {
 pub struct CaPems {
     /// Its certificate, with those above it.
     pub cert: Vec<u8>,
-    /// Its private key.
     pub key: Zeroizing<Vec<u8>>,
 }
 
@@ -177,7 +173,6 @@ impl Authority {
         self.signer.load().trusted_pem(self.clock.now())
     }
 
-    /// The certificate, DER.
     pub fn cert_der(&self) -> CertificateDer<'static> {
         self.signer.load().cert().clone()
     }

@@ -39,7 +39,6 @@ pub enum CaError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -51,7 +50,6 @@ pub enum CaError {
     Write {
         /// The file or directory.
         path: PathBuf,
-        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -158,13 +156,11 @@ pub enum CaError {
     /// The files differ from the CA in use.
     #[error("the CA's files were changed since they were read")]
     Changed,
-    /// The CA has expired.
     #[error(
         "the CA certificate has expired: remove its two files to have a new one made, and \
          let clients trust that"
     )]
     Expired,
-    /// The CA is not valid yet.
     #[error("the CA certificate is not valid yet: check this machine's clock")]
     NotYetValid,
     /// Making a key or signing failed.

@@ -83,7 +83,6 @@ impl Signer {
         Ok(Pair { certs: vec![cert, cross, self.cert.clone()], key })
     }
 
-    /// The certificate, DER.
     pub(super) fn cert(&self) -> &CertificateDer<'static> {
         &self.cert
     }

@@ -80,7 +80,6 @@ impl AnswerBody {
         self.ended(Outcome::Completed);
     }
 
-    /// The body has failed.
     fn failed(&mut self, error: &BodyError) {
         let upload = match &self.kind {
             AnswerKind::Upstream { lease: Some(lease), .. } => lease.form_fault(),

@@ -42,7 +42,6 @@ pub struct Refusals {
 /// A stored secret of a connection.
 #[derive(Clone, Debug)]
 pub struct SecretVersion {
-    /// Its connection.
     pub connection: ConnectionId,
     /// Increases when another secret is stored.
     pub generation: u64,

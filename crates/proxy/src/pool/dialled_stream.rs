@@ -8,7 +8,6 @@ use keyward_net::corporate::Forwarded;
 /// A dialled and verified stream on which nothing has been sent.
 pub struct DialledStream {
     pub io: Box<dyn Io>,
-    /// The state of its socket.
     pub socket: Arc<SocketState>,
     pub http2: bool,
     /// Whether the address is on the private list.

@@ -79,7 +79,6 @@ struct Inner {
 
 /// What an exchange that needs a stream must do next.
 pub enum StreamLookup {
-    /// Send on this stream.
     Send(SharedStream, StreamUse),
     /// Dial. Dropping the guard wakes the waiting exchanges.
     Dial(DialGuard),

@@ -69,7 +69,6 @@ enum StreamState<IO> {
 
 /// Why a stream ends.
 enum StreamEnd {
-    /// hyper has ended it.
     Finished(hyper::Result<()>),
     /// The idle timeout has expired, or the agent has ended the idle stream.
     Idle,

@@ -77,7 +77,6 @@ pub struct AcceptedStream {
     pub watchdog: Arc<Watchdog>,
     /// Closes the stream on revocation, or when it is evicted before an agent has authenticated.
     pub revocation: Arc<Revocation>,
-    /// Counts the stream for its core.
     #[expect(dead_code, reason = "held for what dropping it gives back")]
     pub counted: CoreStreamCount,
 }

@@ -325,7 +325,6 @@ impl Acceptor {
         tracing::warn!(id = "streams_refused", told, "turned a stream away: too many are open");
     }
 
-    /// The listener that it accepts from.
     pub fn listener(&self) -> &Listener {
         &self.listener
     }

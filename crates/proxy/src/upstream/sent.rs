@@ -29,7 +29,6 @@ pub struct Sent {
     response: Response<IncomingBody>,
     lease: Lease,
     upgrade: Option<AgentUpgrade>,
-    /// The credential that was sent.
     credential: Option<Arc<Credential>>,
     challenged: Option<Challenged>,
 }
@@ -80,7 +79,6 @@ impl Sent {
         }
     }
 
-    /// The credential that was sent.
     pub fn credential(&self) -> Option<&Arc<Credential>> {
         self.credential.as_ref()
     }

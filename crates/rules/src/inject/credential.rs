@@ -19,7 +19,6 @@ use keyward_base::settings::Settings;
 /// The connection whose credential a permit requires. `policy` makes it, `vault` resolves it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequiredConnection {
-    /// The connection's id.
     pub connection: ConnectionId,
     /// The connection's name, for messages.
     pub name: Arc<str>,
@@ -40,11 +39,9 @@ pub struct Write {
 /// credential is written.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Clears {
-    /// Header fields.
     pub headers: Vec<HeaderName>,
     /// Query parameters.
     pub queries: Vec<Box<str>>,
-    /// Cookies.
     pub cookies: Vec<Box<str>>,
 }
 

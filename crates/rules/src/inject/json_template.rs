@@ -13,7 +13,6 @@ pub enum JsonTemplate {
     Fixed(Value),
     /// A text with fields; a number if it is a time alone.
     Text(Message),
-    /// A list.
     List(Vec<JsonTemplate>),
     /// An object. Members whose optional fields have no value are left out.
     Object(Vec<(String, JsonTemplate)>),
@@ -41,7 +40,6 @@ impl JsonTemplate {
         })
     }
 
-    /// All its messages.
     pub fn messages(&self) -> Vec<&Message> {
         match self {
             Self::Fixed(_) => Vec::new(),

@@ -34,7 +34,6 @@ pub enum Location {
 pub enum LoginPart {
     /// The user name.
     User,
-    /// The password.
     Password,
 }
 
@@ -43,7 +42,6 @@ pub enum LoginPart {
 pub struct Place {
     /// The place in the request.
     pub at: Location,
-    /// The template of the value.
     pub value: Template,
 }
 

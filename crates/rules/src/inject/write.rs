@@ -40,7 +40,6 @@ pub enum WriteError {
 /// The parts of a request head that a credential may change.
 #[derive(Debug)]
 pub struct Head<'a> {
-    /// The header fields.
     pub fields: &'a mut HeaderMap,
     /// Path in origin form, as on the wire; borrowed while it is unchanged.
     pub path: Cow<'a, str>,

@@ -81,7 +81,6 @@ impl Actions {
 }
 
 impl Requests {
-    /// The requests on these hosts.
     pub(super) fn on(&self, hosts: Vec<HostPattern>) -> ActionScope {
         ActionScope {
             hosts,

@@ -46,9 +46,7 @@ pub struct AuthMethod {
 /// The names of fields that are used in TLS handshakes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TlsFields {
-    /// The client certificate.
     pub certificate: Option<String>,
-    /// Its private key.
     pub key: Option<String>,
     /// The CA of the hosts.
     pub ca: Option<String>,
@@ -123,7 +121,6 @@ impl AuthMethod {
         given.chain(&self.minted)
     }
 
-    /// The field with this name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
     }

@@ -68,7 +68,6 @@ impl Catalogue {
         Self { built_in: self.built_in, own: Arc::clone(&self.own), of_org, owners }
     }
 
-    /// The provider with this id.
     pub fn get(&self, id: &str) -> Option<&Arc<Provider>> {
         let configured = || self.own.get(id).map(Configured::provider);
         let own = self.of_org.get(id).or_else(configured);

@@ -87,7 +87,6 @@ impl CheckedProvider {
         Some(Self { id, facts, texts: Arc::clone(texts), at, parse, provider: OnceLock::new() })
     }
 
-    /// The id.
     pub fn id(&self) -> &Arc<str> {
         &self.id
     }

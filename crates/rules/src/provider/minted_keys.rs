@@ -13,7 +13,6 @@ pub struct RequestText {
     pub method: Option<String>,
     /// The URL, `https://…`.
     pub url: String,
-    /// Header fields.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// A JSON body.

@@ -96,7 +96,6 @@ pub use variable::{Variable, VariableKind};
 pub struct Provider {
     /// The id, such as `github`.
     pub id: Arc<str>,
-    /// The display name.
     pub name: String,
     /// The category, such as `llm`.
     pub category: Option<String>,
@@ -225,7 +224,6 @@ impl Provider {
         known.map(|(scope, words)| (scope.clone(), words.clone())).collect()
     }
 
-    /// The variable with this name.
     pub fn variable(&self, name: &str) -> Option<&Variable> {
         self.variables.iter().find(|variable| variable.name == name)
     }

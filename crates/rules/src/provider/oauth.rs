@@ -95,7 +95,6 @@ pub struct OAuth {
 /// The endpoint of temporary credentials, RFC 5849 §2.1.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TemporaryEndpoint {
-    /// Its URL.
     pub url: UrlTemplate,
     /// Whether it must confirm the callback. A service that does not may be one of OAuth 1.0 before 1.0a.
     pub confirms: bool,

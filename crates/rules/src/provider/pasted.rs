@@ -36,7 +36,6 @@ pub struct KeyShapes<'a> {
 pub struct ValueMismatch {
     /// What it looks like, to follow "it ".
     pub says: String,
-    /// The remedy.
     pub remedy: String,
     /// Whether the finding cannot be overridden.
     pub is_final: bool,

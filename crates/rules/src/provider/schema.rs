@@ -22,13 +22,11 @@ use super::variable::VariableKind;
 use crate::inject::placement::LoginPart;
 use keyward_base::database::DatabaseProtocol;
 
-/// A provider.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderText {
     /// The id in lower case, such as `github`.
     pub id: String,
-    /// The display name.
     pub name: String,
     /// The built-in provider whose definition this one has; replaced by that before it is read.
     pub extends: Option<Value>,
@@ -105,7 +103,6 @@ pub struct VariableText {
     pub kind: VariableKind,
     /// The display name.
     pub label: Option<String>,
-    /// A help text.
     pub help: Option<String>,
     /// An example of a value.
     pub example: Option<String>,
@@ -304,7 +301,6 @@ pub struct PlaceText {
     pub header: Option<String>,
     /// A query parameter.
     pub query: Option<String>,
-    /// A cookie.
     pub cookie: Option<String>,
     /// A template of the beginning of the path.
     pub path: Option<String>,
@@ -345,7 +341,6 @@ pub struct FieldText {
     pub name: String,
     /// The display name.
     pub label: Option<String>,
-    /// A help text.
     pub help: Option<String>,
     /// Whether the value is sealed and never shown; true by default.
     #[serde(default = "yes")]
@@ -387,11 +382,9 @@ pub struct KeyText {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClearsText {
-    /// Header fields.
     pub headers: Vec<String>,
     /// Query parameters.
     pub queries: Vec<String>,
-    /// Cookies.
     pub cookies: Vec<String>,
 }
 
@@ -405,7 +398,6 @@ pub struct TestText {
     pub url: String,
     /// The URL if the credential is an OAuth token.
     pub oauth_url: Option<String>,
-    /// Header fields.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// A JSON body.

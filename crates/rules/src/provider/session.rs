@@ -22,13 +22,10 @@ pub struct Session {
 /// A request with fields of the owner in it.
 #[derive(Clone, Debug)]
 pub struct RequestTemplate {
-    /// The method.
     pub method: Method,
     /// The URL, with variables only.
     pub url: UrlTemplate,
-    /// Header fields.
     pub headers: Vec<(HeaderName, Template)>,
-    /// The body.
     pub body: BodyTemplate,
 }
 
@@ -37,9 +34,7 @@ pub struct RequestTemplate {
 pub enum BodyTemplate {
     /// No body.
     Empty,
-    /// JSON.
     Json(JsonTemplate),
-    /// A form.
     Form(Vec<(String, Message)>),
 }
 

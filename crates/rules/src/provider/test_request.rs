@@ -18,7 +18,6 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 /// A request that tests a credential.
 #[derive(Clone, Debug)]
 pub struct TestRequest {
-    /// The request's method.
     pub method: Method,
     /// The URL; secret fields are placeholders.
     pub uri: Uri,

@@ -42,9 +42,7 @@ pub enum KeyError {
     /// The new file cannot be written.
     #[error("master key file {path} cannot be written: {source}")]
     Unwritable {
-        /// The file's path.
         path: PathBuf,
-        /// The operating system's error.
         source: io::Error,
     },
     /// The file is a symbolic link; replacing it would leave the key at the link's target.

@@ -30,7 +30,6 @@ const WRAPS_MAX: u64 = 1 << 28;
 /// The source of a master key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Origin {
-    /// A file.
     File(PathBuf),
     /// An environment variable.
     Env(String),
@@ -43,7 +42,6 @@ pub enum Origin {
 /// The public properties of a master key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyInfo {
-    /// The id of the key.
     pub id: KeyId,
     /// The source of the key.
     pub origin: Origin,
@@ -119,7 +117,6 @@ impl Keyring {
         Self::new(MasterKey::new(envelope::random(), Origin::Memory), [])
     }
 
-    /// The id of the current key.
     pub fn current(&self) -> KeyId {
         self.ring.load().current.id
     }

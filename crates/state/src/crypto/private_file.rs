@@ -22,9 +22,7 @@ pub enum FileError {
     /// The file cannot be opened or read.
     #[error("file {path} cannot be read: {source}")]
     Unreadable {
-        /// The file's path.
         path: PathBuf,
-        /// The operating system's error.
         source: io::Error,
     },
     /// It is a directory, a pipe or a device.
@@ -35,7 +33,6 @@ pub enum FileError {
         "file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it (Kubernetes: `defaultMode: 0400`) and consider its content known"
     )]
     Loose {
-        /// The file's path.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
@@ -45,7 +42,6 @@ pub enum FileError {
         "file {path} belongs to user {owner}: it must belong to the user that runs keyward, or to root"
     )]
     ForeignOwner {
-        /// The file's path.
         path: PathBuf,
         /// The owner's user id.
         owner: u32,

@@ -30,7 +30,6 @@ const MAY_BACK_UP: u8 = 1 << 3;
 const BACKED_UP: u8 = 1 << 4;
 const HAS_CREDENTIAL: u8 = 1 << 6;
 
-/// What a ceremony was for.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceremony<'a> {
     /// The challenge, as bytes.
@@ -162,7 +161,6 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of a number.
     pub fn of(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.number() == number)
     }

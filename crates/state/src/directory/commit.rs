@@ -93,7 +93,6 @@ impl Shared {
         self.show(self.viewed(change));
     }
 
-    /// The view with a change.
     fn viewed(&self, change: impl FnOnce(&mut View)) -> View {
         let mut view = View::clone(&self.view.load());
         change(&mut view);

@@ -14,7 +14,6 @@ pub enum DirectoryError {
     NameTaken {
         /// `agent` or `connection`.
         what: &'static str,
-        /// The name.
         name: String,
     },
     /// The name cannot be one.
@@ -22,7 +21,6 @@ pub enum DirectoryError {
     NameRefused {
         /// `an agent` or `a connection`.
         what: &'static str,
-        /// The name.
         name: String,
         /// What names are made of.
         rule: &'static str,
@@ -46,7 +44,6 @@ pub enum DirectoryError {
     ManagedByFile {
         /// What kind of thing.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// It is not as the caller wants it to be.
@@ -54,7 +51,6 @@ pub enum DirectoryError {
     Changed {
         /// What kind of thing.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// A binding across two environments.
@@ -106,7 +102,6 @@ pub enum DirectoryError {
         user: String,
         /// What kind of thing.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// A source that connections name.
@@ -114,7 +109,6 @@ pub enum DirectoryError {
         "source `{source_name}` has values of {what} `{user}`: give its fields otherwise, or remove it first"
     )]
     SourceInUse {
-        /// The source's name.
         source_name: String,
         /// `connection` or `app`.
         what: &'static str,
@@ -128,7 +122,6 @@ pub enum DirectoryError {
         org: String,
         /// What kind of thing.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// The default organisation cannot be removed.
@@ -158,19 +151,16 @@ pub enum DirectoryError {
         "slot `{slot}` asks for an account at `{wanted}`, and connection `{connection}` is one at `{provider}`: choose another one"
     )]
     SlotProvider {
-        /// The slot.
         slot: String,
         /// The provider that it asks for.
         wanted: String,
         /// The connection's name.
         connection: String,
-        /// Its provider.
         provider: String,
     },
     /// A slot that the manifest does not declare.
     #[error("plugin `{plugin}` has no slot `{slot}`: leave it out")]
     NoSlot {
-        /// The plugin.
         plugin: String,
         /// As given.
         slot: String,
@@ -178,7 +168,6 @@ pub enum DirectoryError {
     /// A manifest of another plugin.
     #[error("this is a manifest of plugin `{given}`, not of `{installed}`: install it as its own")]
     OtherPlugin {
-        /// The plugin that is installed.
         installed: String,
         /// The manifest's.
         given: String,
@@ -190,9 +179,7 @@ pub enum DirectoryError {
     BoundBySlot {
         /// The connection's name.
         connection: String,
-        /// The plugin.
         plugin: String,
-        /// The slot.
         slot: String,
     },
     /// An app that connections use.
@@ -211,7 +198,6 @@ pub enum DirectoryError {
         provider: String,
         /// `connection` or `app`.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// A part of a provider that decides where the secrets of what uses it are sent.
@@ -226,7 +212,6 @@ pub enum DirectoryError {
         field: String,
         /// `connection` or `app`.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// An agent or connection that a stored rule names.
@@ -234,9 +219,7 @@ pub enum DirectoryError {
     NamedByRule {
         /// `agent` or `connection`.
         what: &'static str,
-        /// Its name.
         name: String,
-        /// The rule's name.
         rule: String,
     },
 
@@ -255,9 +238,7 @@ pub enum DirectoryError {
     /// A row does not open.
     #[error("{table} row {key} cannot be opened: {source}")]
     Unreadable {
-        /// The table's name.
         table: &'static str,
-        /// The row's key.
         key: String,
         /// Why.
         source: EnvelopeError,
@@ -267,17 +248,13 @@ pub enum DirectoryError {
         "{table} row {key} holds something else than its place says: restore it from a backup, or use the keyward that wrote it"
     )]
     Malformed {
-        /// The table's name.
         table: &'static str,
-        /// The row's key.
         key: String,
     },
     /// A row's content is of another version than its row.
     #[error("{table} row {key} holds an older version of itself: restore the store from a backup")]
     RolledBack {
-        /// The table's name.
         table: &'static str,
-        /// The row's key.
         key: String,
     },
     /// Two rows claim what only one may have.

@@ -4,7 +4,6 @@
 use keyward_base::id::{AgentId, ConnectionId};
 use keyward_base::shared_map::SharedMap;
 
-/// The holders of each connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HolderIndex(SharedMap<ConnectionId, Holders>);
 

@@ -27,13 +27,11 @@ use keyward_model::{
 /// A new login, with the token of its cookie.
 #[derive(Debug)]
 pub struct NewLogin {
-    /// The login.
     pub login: Arc<Record<Login>>,
     /// The token. Wiped on drop.
     pub token: Secret,
 }
 
-/// A link that was used.
 #[derive(Clone, Debug)]
 pub struct UsedLink {
     /// Who signs in with it.

@@ -103,7 +103,6 @@ pub use token_index::Former;
 pub use totp::TotpError;
 pub use view::{Differences, View};
 
-/// The directory.
 #[derive(Debug)]
 pub struct Directory {
     shared: Arc<Shared>,

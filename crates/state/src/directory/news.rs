@@ -16,7 +16,6 @@ pub(super) type Listener = std::sync::OnceLock<mpsc::Sender<News>>;
 /// One event for one webhook.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Delivery {
-    /// The event.
     pub notice: Notice,
     /// The webhook that gets it.
     pub webhook: WebhookId,
@@ -42,7 +41,6 @@ pub(super) struct Cause {
 /// A stored delivery, with the version of its row.
 #[derive(Clone, Debug)]
 pub struct Owed {
-    /// The delivery.
     pub delivery: Delivery,
     pub(super) version: Version,
 }
@@ -50,11 +48,9 @@ pub struct Owed {
 /// An event, or a change that no request has recorded.
 #[derive(Clone, Debug)]
 pub struct News {
-    /// Its organisation.
     pub org: OrgId,
     /// When it happened.
     pub at: Timestamp,
-    /// The event.
     pub notice: Option<Notice>,
     /// Its stored deliveries.
     pub owed: Vec<Owed>,

@@ -118,7 +118,6 @@ struct Taken<R: Stored> {
     unique: Vec<Unique>,
 }
 
-/// The connections in slots, by agent.
 type Slots = HashMap<AgentId, HashSet<ConnectionId>>;
 
 /// What records claim, by the places of its index rows, which are hashes under a secret key.

@@ -11,7 +11,6 @@ use crate::store::Table;
 use keyward_base::id::OrgId;
 use keyward_model::{ManagedBy, Nothing, Org, OrgSpec, Record};
 
-/// The default organisation.
 pub(super) fn default_org() -> Record<Org> {
     record(OrgId::default_org(), ManagedBy::Store, Timestamp::UNIX_EPOCH)
 }

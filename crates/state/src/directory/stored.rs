@@ -32,7 +32,6 @@ pub trait Stored: Resource {
     #[doc(hidden)]
     const NAMED: NameKind;
 
-    /// All of an organisation.
     #[doc(hidden)]
     fn of(org: &OrgView) -> &Collection<Self>;
 
@@ -147,12 +146,10 @@ impl View {
         self.of_org(org).into_iter().flat_map(|org| R::of(org).values())
     }
 
-    /// One by id.
     pub fn one<R: Stored>(&self, org: &OrgId, id: &R::Id) -> Option<&Arc<Record<R>>> {
         R::of(self.of_org(org)?).get(id)
     }
 
-    /// One by name or id.
     pub fn find<R: Stored>(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<Record<R>>> {
         R::of(self.of_org(org)?).find(name_or_id)
     }

@@ -69,7 +69,6 @@ pub struct OrgView {
     pub(super) logins: Collection<Login>,
     pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
     pub(super) holders: HolderIndex,
-    /// By agent and name.
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
 }
 
@@ -78,21 +77,14 @@ type PluginsByName = BTreeMap<Arc<str>, Arc<PluginRecord>>;
 /// The records in which two views differ, of the kinds that policies are compiled from.
 #[derive(Debug, Default)]
 pub struct Differences<'a> {
-    /// Agents.
     pub agents: Vec<Difference<'a, Arc<AgentRecord>>>,
-    /// Connections.
     pub connections: Vec<Difference<'a, Arc<ConnectionRecord>>>,
-    /// Apps.
     pub apps: Vec<Difference<'a, Arc<AppRecord>>>,
-    /// Own providers.
     pub providers: Vec<Difference<'a, Arc<Record<OwnProvider>>>>,
-    /// Plugins.
     pub plugins: Vec<Difference<'a, Arc<PluginRecord>>>,
     /// Stored rules.
     pub rules: Vec<Difference<'a, Arc<Record<Rule>>>>,
-    /// Sessions.
     pub sessions: Vec<Difference<'a, Arc<Record<Session>>>>,
-    /// Users.
     pub users: Vec<Difference<'a, Arc<Record<User>>>>,
 }
 
@@ -202,12 +194,10 @@ impl View {
         !self.orgs.get(&agent.org).is_some_and(|org| org.is_awake(agent))
     }
 
-    /// All organisations.
     pub fn orgs(&self) -> impl Iterator<Item = &Arc<Record<Org>>> {
         self.orgs.values().filter_map(|org| org.record.as_ref())
     }
 
-    /// An organisation.
     pub fn org(&self, id: &OrgId) -> Option<&Arc<Record<Org>>> {
         self.orgs.get(id)?.record.as_ref()
     }
@@ -317,7 +307,6 @@ impl View {
         self.orgs.values().flat_map(|org| org.rules.values())
     }
 
-    /// All plugins of an org.
     pub fn plugins_in(&self, org: &OrgId) -> impl Iterator<Item = &Arc<PluginRecord>> {
         self.orgs.get(org).into_iter().flat_map(|org| org.plugins.values())
     }
@@ -332,12 +321,10 @@ impl View {
         of_agent.into_iter().flat_map(|plugins| plugins.values())
     }
 
-    /// A plugin by id.
     pub fn plugin(&self, org: &OrgId, id: &PluginId) -> Option<&Arc<PluginRecord>> {
         self.one::<Plugin>(org, id)
     }
 
-    /// The agent of a plugin.
     pub fn agent_of(&self, plugin: &PluginRecord) -> Option<&Arc<AgentRecord>> {
         self.agent(&plugin.org, plugin.agent.id()?)
     }
@@ -354,7 +341,6 @@ impl View {
         agents.filter_map(move |agent| of_org.and_then(|org| org.agents.get(agent)))
     }
 
-    /// An app by id.
     pub fn app(&self, org: &OrgId, id: &AppId) -> Option<&Arc<AppRecord>> {
         self.orgs.get(org)?.apps.get(id)
     }
@@ -364,12 +350,10 @@ impl View {
         self.find::<App>(org, name_or_id)
     }
 
-    /// An agent by id.
     pub fn agent(&self, org: &OrgId, id: &AgentId) -> Option<&Arc<AgentRecord>> {
         self.one::<keyward_model::Agent>(org, id)
     }
 
-    /// A connection by id.
     pub fn connection(&self, org: &OrgId, id: &ConnectionId) -> Option<&Arc<ConnectionRecord>> {
         self.orgs.get(org)?.connections.get(id)
     }

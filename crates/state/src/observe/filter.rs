@@ -32,7 +32,6 @@ pub struct Filter {
     pub code: Option<String>,
     /// Only exchanges that Keyward refused or cut.
     pub refused: bool,
-    /// The method.
     pub method: Option<String>,
     /// The exchange's id.
     pub exchange: Option<String>,

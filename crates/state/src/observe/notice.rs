@@ -13,7 +13,6 @@ pub use keyward_model::NoticeKind;
 /// A resource by id and name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct NamedResource<T> {
-    /// The resource's id.
     pub id: T,
     /// The resource's name at the time of the event.
     pub name: String,
@@ -42,28 +41,22 @@ pub struct About {
     /// The name of the user who caused it, or whom a connect session is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<NamedResource<ConnectionId>>,
-    /// Its provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<NamedResource<AgentId>>,
-    /// The plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<NamedResource<PluginId>>,
     /// The slot of the plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
-    /// The stored rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<NamedResource<StoredRuleId>>,
     /// The connect session; its name is its label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_session: Option<NamedResource<ConnectSessionId>>,
-    /// The token's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenId>,
     /// The honeytoken, by name.

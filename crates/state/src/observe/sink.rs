@@ -37,9 +37,7 @@ pub enum AuditError {
     /// The file cannot be opened.
     #[error("cannot open the audit log {path}")]
     Open {
-        /// The file's path.
         path: PathBuf,
-        /// The operating system's error.
         source: io::Error,
     },
     /// The directory cannot be created.
@@ -48,9 +46,7 @@ pub enum AuditError {
     /// The end of the existing log is invalid.
     #[error("the audit log {path} cannot be continued; move it away and start again")]
     Chain {
-        /// The file's path.
         path: PathBuf,
-        /// The error of the chain.
         source: ChainError,
     },
     /// The writer thread cannot be started.

@@ -69,11 +69,8 @@ struct Counted<T> {
 /// The existing resources; statistics of others are dropped.
 #[derive(Debug)]
 pub struct Existing<'a> {
-    /// Connections.
     pub connections: HashSet<&'a ConnectionId, RandomState>,
-    /// Agents.
     pub agents: HashSet<&'a AgentId, RandomState>,
-    /// Tokens.
     pub tokens: HashSet<&'a TokenId, RandomState>,
 }
 

@@ -31,11 +31,9 @@ pub struct Verified {
 /// A line that breaks the chain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Break {
-    /// The file's path.
     pub file: PathBuf,
     /// The line number, from 1.
     pub line: u64,
-    /// The reason.
     pub reason: String,
 }
 

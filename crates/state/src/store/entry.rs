@@ -13,11 +13,9 @@ pub struct Version(pub u64);
 /// A stored row.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Row {
-    /// The key of the row.
     pub key: String,
     /// The sealed bytes.
     pub value: Vec<u8>,
-    /// The version of the row.
     pub version: Version,
 }
 
@@ -33,7 +31,6 @@ pub enum Expect {
 }
 
 impl Version {
-    /// The next version.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }

@@ -17,17 +17,13 @@ pub enum StoreError {
     /// The precondition of the write is not met.
     #[error("{table} row {key} was changed by another writer")]
     Conflict {
-        /// The table's name.
         table: &'static str,
-        /// The row's key.
         key: String,
     },
     /// The value exceeds [`VALUE_BYTES_MAX`].
     #[error("{table} row {key} would have {bytes} bytes; the limit is {VALUE_BYTES_MAX}")]
     ValueTooLarge {
-        /// The table's name.
         table: &'static str,
-        /// The row's key.
         key: String,
         /// Length of the value.
         bytes: usize,
@@ -35,7 +31,6 @@ pub enum StoreError {
     /// The key is empty, exceeds [`KEY_BYTES_MAX`], or has characters other than visible ASCII.
     #[error("a key of table {table} must be 1 to {KEY_BYTES_MAX} visible ASCII characters")]
     KeyRefused {
-        /// The table's name.
         table: &'static str,
     },
     /// Another process has locked the files.
@@ -57,7 +52,6 @@ pub enum StoreError {
     /// A row's bytes differ from what was written.
     #[error("{table} row {key} is damaged: restore the store from a backup")]
     Corrupt {
-        /// The table's name.
         table: &'static str,
         /// The row's key, escaped.
         key: String,
@@ -75,7 +69,6 @@ pub enum StoreError {
     Io {
         /// The attempted operation.
         action: &'static str,
-        /// The operating system's error.
         source: io::Error,
     },
 }

@@ -22,7 +22,6 @@ pub struct ObservedStore {
 }
 
 impl StoreOperation {
-    /// All of them.
     pub const ALL: [Self; 2] = [Self::Read, Self::Write];
 
     /// The word, a label of metrics.

@@ -17,11 +17,9 @@ pub struct Scan {
 /// A row that the backend cannot read.
 #[derive(Debug)]
 pub struct DamagedRow {
-    /// Its table.
     pub table: Table,
     /// Its key, escaped if it is not text.
     pub key: String,
-    /// What is wrong.
     pub error: StoreError,
 }
 

@@ -40,9 +40,7 @@ pub struct AnnouncedReplica {
 /// Bytes that a replica keeps in the store for a time.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeptBytes {
-    /// Their name.
     pub name: String,
-    /// The sealed bytes.
     pub sealed: Vec<u8>,
     /// When they were written, by the clock of the store.
     pub ago: Duration,

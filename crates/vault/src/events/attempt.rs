@@ -40,9 +40,7 @@ struct PayloadData<'a> {
 /// A URL, and the keys that sign what is posted there.
 #[derive(Debug)]
 pub struct DeliveryTarget<'a> {
-    /// The URL.
     pub url: &'a str,
-    /// The keys.
     pub keys: &'a SigningKeys,
 }
 
@@ -59,14 +57,12 @@ pub struct Message<'a> {
     pub body: Bytes,
 }
 
-/// The result of an attempt.
 #[derive(Debug)]
 pub enum AttemptResult {
     /// The webhook accepted the event.
     Taken(StatusCode),
     /// The webhook answered 410: it wants no more events.
     Gone,
-    /// The attempt failed.
     Failed {
         /// The reason, for people.
         why: String,

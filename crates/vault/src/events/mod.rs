@@ -47,7 +47,6 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// Metrics of deliveries.
     pub metrics: Arc<Metrics>,
-    /// The time of day.
     pub clock: Clock,
     /// Limits of deliveries.
     pub settings: WebhookSettings,

@@ -10,7 +10,6 @@ use keyward_base::secret::Secret;
 /// The credentials of an app; empty for a public client.
 #[derive(Clone, Debug, Default)]
 pub struct AppSecret {
-    /// The client secret.
     pub client_secret: Option<Secret>,
     /// A private key in PEM, for `private_key_jwt` and `mtls`.
     pub private_key: Option<Secret>,
@@ -29,7 +28,6 @@ pub struct StoredAppSecret {
     pub fetched: Option<FetchedAppSecret>,
 }
 
-/// Fetched secrets of an app.
 #[derive(Debug)]
 pub struct FetchedAppSecret {
     /// By name.
@@ -84,7 +82,6 @@ impl AppSecret {
         self.fields().map(|(name, secret)| (name.to_owned(), secret.clone())).collect()
     }
 
-    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.fields().next().is_none()
     }

@@ -64,7 +64,6 @@ pub enum GrantError {
     /// A required field was not given.
     #[error("field `{field}` ({label}) is missing")]
     Missing {
-        /// The field.
         field: String,
         /// A label for people.
         label: String,
@@ -82,7 +81,6 @@ pub enum GrantError {
         "field `{field}` expires, so its value must come from a secret source: write {{ from: SOURCE, ref: REFERENCE }}"
     )]
     OnlyReference {
-        /// The field.
         field: String,
     },
     /// An unknown field.
@@ -90,7 +88,6 @@ pub enum GrantError {
     Unknown {
         /// The auth method's id.
         auth: String,
-        /// The field.
         field: String,
         /// The known fields.
         known: String,
@@ -98,7 +95,6 @@ pub enum GrantError {
     /// A value of which a library says what is wrong.
     #[error("field `{field}`: {why}")]
     Refused {
-        /// The field.
         field: String,
         /// The reason, without the value.
         why: String,
@@ -106,13 +102,11 @@ pub enum GrantError {
     /// An empty value.
     #[error("field `{field}` is empty")]
     Empty {
-        /// The field.
         field: String,
     },
     /// A value longer than [`super::fields::FIELD_BYTES_MAX`].
     #[error("field `{field}` is longer than 16 KiB; is this the right file?")]
     TooLong {
-        /// The field.
         field: String,
     },
     /// A value with line breaks, control bytes, or non-ASCII characters.
@@ -120,19 +114,16 @@ pub enum GrantError {
         "field `{field}` holds a line break, control or non-ASCII character; give the value alone, on one line"
     )]
     Characters {
-        /// The field.
         field: String,
     },
     /// A value with spaces around it.
     #[error("field `{field}` begins or ends with a blank; remove it")]
     Blank {
-        /// The field.
         field: String,
     },
     /// A placeholder of Keyward, or an example from a manual.
     #[error("field `{field}` looks like a placeholder, not a secret; give the real value ({hint})")]
     Placeholder {
-        /// The field.
         field: String,
         /// Its origin or beginning.
         hint: String,
@@ -142,7 +133,6 @@ pub enum GrantError {
         "field `{field}` does not have the shape of {label}: the provider's pattern is `{pattern}`"
     )]
     Shape {
-        /// The field.
         field: String,
         /// A label for people, with its article.
         label: String,
@@ -152,13 +142,11 @@ pub enum GrantError {
     /// A `:` in the user name of Basic authentication, RFC 7617 §2.
     #[error("field `{field}` holds a colon, which a user name of Basic authentication cannot have")]
     Colon {
-        /// The field.
         field: String,
     },
     /// A value with a delimiter of its place, such as `/` in a path.
     #[error("field `{field}` holds a character that would end its place in a {place}")]
     Delimiter {
-        /// The field.
         field: String,
         /// `path` or `cookie`.
         place: &'static str,
@@ -173,13 +161,11 @@ pub enum GrantError {
         "field `{field}` is not a service account's key file: give the JSON file as downloaded"
     )]
     KeyFile {
-        /// The field.
         field: String,
     },
     /// A document without a token.
     #[error("field `{field}` holds a file without a token: give a token, or a file that has one")]
     TokenFile {
-        /// The field.
         field: String,
     },
 }

@@ -53,7 +53,6 @@ use ssh_key::SshKey;
 /// The grant of an owner. Wiped when dropped, since its fields are [`Secret`]s.
 #[derive(Debug)]
 pub enum Grant {
-    /// One key.
     ApiKey(ApiKey),
     /// A bearer token that does not expire.
     Bearer(Bearer),
@@ -75,7 +74,6 @@ pub enum Grant {
     Digest(Digest),
 }
 
-/// The context of minting.
 pub struct MintContext<'a> {
     /// The connection of the credential.
     pub connection: &'a ConnectionId,
@@ -93,7 +91,6 @@ pub struct MintContext<'a> {
 
 /// The result of minting.
 pub struct Minted {
-    /// The credential.
     pub credential: Credential,
     /// The newer grant, to be stored before the credential is used.
     pub rotated: Option<Grant>,

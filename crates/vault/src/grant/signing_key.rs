@@ -66,7 +66,6 @@ impl SigningKey {
         Ok(Self(fields))
     }
 
-    /// The token of a consent.
     pub(super) fn consented(pair: &TokenPair) -> Self {
         let fields = [(TOKEN, &pair.token), (TOKEN_SECRET, &pair.secret)];
         Self(fields.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect())
@@ -81,7 +80,6 @@ impl SigningKey {
         }
     }
 
-    /// From stored fields.
     pub(super) fn stored(fields: BTreeMap<String, Secret>) -> Self {
         Self(fields)
     }

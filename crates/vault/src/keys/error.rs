@@ -17,9 +17,7 @@ pub enum KeysError {
     /// A row that the available keys cannot open, or that is damaged.
     #[error("{table} row {key} cannot be re-wrapped, so the old key stays: {source}")]
     Sealed {
-        /// The table's name.
         table: &'static str,
-        /// The row's key.
         key: String,
         /// Why.
         source: EnvelopeError,
@@ -27,18 +25,14 @@ pub enum KeysError {
     /// A row key that cannot be parsed.
     #[error("{table} row {key} has a key that is not ours, so the old master key stays")]
     Key {
-        /// The table's name.
         table: &'static str,
-        /// The row's key.
         key: String,
     },
     /// A key cannot be removed yet.
     #[error("master key {0} still wraps rows: keep it in the list and run `keyward key rotate`")]
     StillNeeded(KeyId),
-    /// The key file.
     #[error(transparent)]
     File(#[from] KeyError),
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The process is ending.

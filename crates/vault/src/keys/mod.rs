@@ -54,7 +54,6 @@ pub struct Keys {
 /// A key, and the rows that need it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyUse {
-    /// Its id.
     pub id: KeyId,
     /// Its source; `None`: the key is missing, and its rows cannot be opened.
     pub origin: Option<Origin>,

@@ -21,7 +21,6 @@ pub struct BrowserBinding<'a> {
 /// A flow whose browser goes to the provider.
 #[derive(Debug)]
 pub struct SentToProvider {
-    /// The flow.
     pub flow: FlowId,
     /// The authorization URL, for that browser alone.
     pub url: String,

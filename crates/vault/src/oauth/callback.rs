@@ -29,7 +29,6 @@ pub struct CallbackRequest<'a> {
     pub app: &'a str,
     /// The raw query.
     pub query: &'a str,
-    /// The cookies.
     pub cookies: &'a Cookies,
 }
 

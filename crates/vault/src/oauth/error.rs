@@ -18,7 +18,6 @@ pub enum FlowError {
     NoConsent {
         /// The connection's name.
         connection: String,
-        /// The remedy.
         remedy: Option<String>,
     },
     /// No app of the provider is known.
@@ -46,7 +45,6 @@ pub enum FlowError {
     /// An endpoint is unknown.
     #[error("app `{app}` does not know the {what} endpoint of its authorization server")]
     NoEndpoint {
-        /// The app.
         app: String,
         /// `authorization`, `token` or `device`.
         what: &'static str,
@@ -102,7 +100,6 @@ pub enum FlowError {
     /// The store or the keys failed.
     #[error(transparent)]
     Row(#[from] RowError),
-    /// The directory refused.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The vault refused.

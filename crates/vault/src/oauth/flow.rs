@@ -150,7 +150,6 @@ pub(super) struct Confirming {
     pub(super) before: String,
     /// The account of the grant; empty: the provider does not name it.
     pub(super) account: String,
-    /// The identifier of that account.
     #[serde(default)]
     pub(super) account_id: Option<AccountId>,
     #[serde(flatten)]

@@ -69,7 +69,6 @@ pub struct Parts {
     pub caller: Arc<HttpClient>,
     /// Limits.
     pub settings: TokenSettings,
-    /// The time of day.
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash. Never from a request.
     pub public_url: String,

@@ -22,7 +22,6 @@ use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_rules::provider::{OAuth, Provider};
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Need};
 
-/// The request for a consent.
 #[derive(Clone, Debug, Default)]
 pub struct ConsentRequest {
     /// The person who starts it.
@@ -42,14 +41,12 @@ pub struct ConsentRequest {
 pub enum Started {
     /// Open this page.
     Browser {
-        /// The flow.
         flow: FlowId,
         /// The URL of the start page. Its holder may consent, so it is never logged.
         url: String,
     },
     /// Enter a code.
     Device {
-        /// The flow.
         flow: FlowId,
         /// The code, and the address where it is entered.
         code: DeviceCode,
@@ -59,7 +56,6 @@ pub enum Started {
 /// The data for consenting on another device (RFC 8628 §3.2); only for the person who started it.
 #[derive(Clone)]
 pub struct DeviceCode {
-    /// The code.
     pub user_code: String,
     /// The address where it is entered.
     pub verification_uri: String,
@@ -72,7 +68,6 @@ pub struct DeviceCode {
 /// The content of the start page.
 #[derive(Debug)]
 pub struct Offer {
-    /// The flow.
     pub flow: FlowId,
     /// The provider's name.
     pub provider: String,

@@ -59,7 +59,6 @@ pub enum SignInError {
         "the identity provider did not accept this gateway as its client, or the code of this sign-in"
     )]
     NoTokens(#[source] Failure),
-    /// There is no ID token.
     #[error("the identity provider did not say who you are: it sent no ID token")]
     NoIdToken,
     /// The ID token is not valid.

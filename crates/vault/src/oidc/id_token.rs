@@ -63,7 +63,6 @@ pub(super) struct Expected<'a> {
 pub(super) struct Verified {
     /// The account's identifier.
     pub(super) subject: String,
-    /// All claims.
     pub(super) claims: Map<String, Value>,
 }
 

@@ -57,17 +57,14 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a relying party needs.
 pub struct Parts {
-    /// The settings.
     pub settings: OidcSettings,
     /// The organisation that people sign in to.
     pub org: OrgId,
-    /// The client's secret.
     pub client_secret: Secret,
     /// Reads and keeps the provider's metadata.
     pub vault: Arc<Vault>,
     /// The client for authorization servers.
     pub caller: Arc<HttpClient>,
-    /// The time of day.
     pub clock: Clock,
     /// Base of the redirect URI, without a trailing slash.
     pub public_url: String,

@@ -31,7 +31,6 @@ pub enum SourceError {
     /// The server refuses.
     #[error("it answered {status}{}", detail.as_deref().map(|it| format!(" ({it})")).unwrap_or_default())]
     Status {
-        /// The status.
         status: StatusCode,
         /// The server's error code, if its form is known.
         detail: Option<String>,
@@ -58,7 +57,6 @@ pub enum SourceError {
     Decryption {
         /// The part of the answer.
         what: &'static str,
-        /// Why.
         error: DecryptionError,
     },
     /// The keyring of a desktop session.
@@ -90,7 +88,6 @@ pub enum KeychainError {
     /// The session's bus cannot be reached.
     #[error("the bus {address} cannot be reached: {reason}")]
     Bus {
-        /// Its address.
         address: String,
         /// What the system said.
         reason: String,

@@ -92,7 +92,6 @@ impl Ask {
 }
 
 impl Requests<'_> {
-    /// A credential of the source.
     pub(super) fn credential(&self, name: &'static str) -> Result<&Secret, SourceError> {
         self.credentials.get(name).ok_or(SourceError::Credential(name))
     }

@@ -16,7 +16,6 @@ use keyward_model::{Record, Source};
 /// A session is not used for a last tenth of its time, for requests that are on their way.
 const UNUSED_PART: u32 = 10;
 
-/// The sessions by source.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<HashMap<SourceId, Arc<Slot>>>);
 
@@ -46,7 +45,6 @@ pub(super) trait Protected: Sync {
     /// The answer of the source.
     type Answer: Send;
 
-    /// Logs in.
     fn log_in(&self) -> impl Future<Output = Result<Login, SourceError>> + Send;
 
     /// Reads the value with what a login gave.

@@ -87,7 +87,6 @@ pub(crate) struct Received {
     pub(crate) line: String,
     /// The fields, names in lower case.
     pub(crate) fields: BTreeMap<String, String>,
-    /// The body.
     pub(crate) body: String,
 }
 

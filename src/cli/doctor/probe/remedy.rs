@@ -20,7 +20,6 @@ pub(super) enum ProxyProblem {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ProbedAgent {
     pub(super) name: String,
-    /// The agent's own listener.
     pub(super) listener: Option<SocketAddr>,
     /// The agent's connection, if it has exactly one.
     pub(super) connection: Option<String>,
@@ -361,7 +360,6 @@ pub(super) enum Evidence {
     None,
 }
 
-/// The remedy for a program's problem.
 pub(super) fn of(program: &Recognised, problem: ProxyProblem, agent: &ProbedAgent) -> Remedy {
     let fits = |stack: Stack| {
         REMEDIES.iter().find(move |(of, when, word, _)| {

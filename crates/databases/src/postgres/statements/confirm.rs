@@ -21,11 +21,9 @@ const MESSAGES_MAX: usize = 64;
 /// What a session begins with.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SessionMode {
-    /// Whether it may only read.
     pub read_only: bool,
     /// Whether its statements are read, which needs texts that are read here as by the server.
     pub reads_statements: bool,
-    /// The role.
     pub role: Option<String>,
 }
 

@@ -18,7 +18,6 @@ const SCOPES_MAX: usize = 64;
 /// Smaller clock differences do not cause refusals.
 const CLOCK_OFF_S: i64 = 120;
 
-/// Details of an answer.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AnswerDetails {
     /// The name of the account.

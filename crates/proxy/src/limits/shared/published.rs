@@ -38,7 +38,6 @@ struct Read {
     buckets: Vec<serde_json::Value>,
 }
 
-/// A bucket.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct PublishedBucket {
     pub(super) space: LimitSpace,

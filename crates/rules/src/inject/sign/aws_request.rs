@@ -28,7 +28,6 @@ pub struct AwsRequest {
 /// A request without signature: what the upstream will receive.
 #[derive(Debug)]
 pub struct Unsigned<'a> {
-    /// The method.
     pub method: &'a str,
     /// Host and port, as in `Host`.
     pub authority: &'a str,

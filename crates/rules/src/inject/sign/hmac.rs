@@ -13,7 +13,6 @@ use super::message::{Message, Values};
 /// How requests are signed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HmacScheme {
-    /// The hash function.
     pub algorithm: HmacAlgorithm,
     /// The field of the key.
     pub key: Box<str>,

@@ -30,7 +30,6 @@ pub struct JwtTemplate {
     pub encoding: KeyEncoding,
     /// What separates the key's id from the key, where both are in one field.
     pub id_ends_at: Option<char>,
-    /// The key's id.
     pub key_id: Option<Message>,
     /// More members of the header.
     pub header: Vec<(String, Message)>,
@@ -68,7 +67,6 @@ impl KeyEncoding {
 }
 
 impl JwtTemplate {
-    /// Its messages.
     pub fn messages(&self) -> Vec<&Message> {
         let mut all = self.claims.messages();
         all.extend(self.key_id.as_ref());

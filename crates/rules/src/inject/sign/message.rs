@@ -48,7 +48,6 @@ pub enum Computed {
     Query,
     /// Path and query, as on the wire.
     Target,
-    /// The body.
     Body,
     /// The body's length in bytes; empty without a body.
     BodyLength,
@@ -101,7 +100,6 @@ const COMPUTED: [(&str, Computed); 18] = [
 /// A request that is being signed.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestParts<'a> {
-    /// The method.
     pub method: &'a str,
     /// Host and port, as in `Host`.
     pub authority: &'a str,
@@ -260,7 +258,6 @@ impl Message {
         self.computed(Computed::is_of_body)
     }
 
-    /// Whether it names the signature.
     pub fn names_signature(&self) -> bool {
         self.computed(|it| it == Computed::Signature)
     }

@@ -31,7 +31,6 @@ pub const PARAMETERS: [&str; 8] = [
 /// How requests are signed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OAuth1Scheme {
-    /// The hash function.
     pub algorithm: HmacAlgorithm,
     /// Whether a field `realm` goes first.
     pub has_realm: bool,

@@ -54,7 +54,6 @@ struct SignedPlace<'a> {
 /// A request without signature: what the upstream will receive.
 #[derive(Debug)]
 pub struct UnsignedRequest<'a> {
-    /// The method.
     pub method: &'a str,
     /// Host and port, as in `Host`.
     pub authority: &'a str,

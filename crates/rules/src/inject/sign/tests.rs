@@ -317,7 +317,6 @@ fn temporary_keys_send_their_token_within_the_signature() {
     assert!(example.fields["authorization"].to_str().unwrap().contains("x-amz-security-token"));
 }
 
-/// The keys of the suite.
 fn suite_keys(token: Option<&str>) -> AwsKeys {
     AwsKeys {
         access_key_id: Secret::from("AKIDEXAMPLE".to_owned()),

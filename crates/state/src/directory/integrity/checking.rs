@@ -12,13 +12,10 @@ use crate::store::{Row, Table};
 /// What is wrong with one row.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct StoreFault {
-    /// The table's name.
     pub table: &'static str,
-    /// The row's key.
     pub key: String,
     /// What it means.
     pub kind: FaultKind,
-    /// What is wrong.
     pub problem: String,
     /// What to do about it.
     pub remedy: String,

@@ -50,7 +50,6 @@ impl<'a> Checking<'a> {
         this
     }
 
-    /// The rows of a table.
     pub fn of_table(&self, table: Table) -> Vec<(At, Row)> {
         self.read.iter().filter(|(at, _)| at.table == table).cloned().collect()
     }

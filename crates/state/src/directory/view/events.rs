@@ -58,7 +58,6 @@ impl View {
         expired.or_else(|| self.revoked.get(&hash).cloned())
     }
 
-    /// The honeytoken of this core.
     pub fn honeytoken(&self, org: &OrgId, core: &Core) -> Option<&Arc<Record<Honeytoken>>> {
         let id = self.orgs.get(org)?.honeytoken_cores.get(core)?;
         self.one::<Honeytoken>(org, id)

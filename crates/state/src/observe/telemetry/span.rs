@@ -76,7 +76,6 @@ pub struct FinishedExchange<'a> {
     pub target: Option<&'a Target>,
     /// The path without query and without placeholders.
     pub path: Option<&'a str>,
-    /// When it began.
     pub begun: Instant,
 }
 

@@ -58,7 +58,6 @@ impl<T> Servers<T> {
     }
 }
 
-/// Sets a text of a configuration.
 type SetText = fn(&mut Config, String) -> &mut Config;
 
 /// The configuration of one server. Of several, only those that may be written serve, whatever the URL says.

@@ -24,7 +24,6 @@ pub(super) struct ToHost {
     name: ServerName<'static>,
 }
 
-/// An encrypted stream.
 pub(super) struct Encrypted<S>(client::TlsStream<S>);
 
 impl<S> MakeTlsConnect<S> for Tls

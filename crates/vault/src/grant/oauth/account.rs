@@ -34,7 +34,6 @@ pub struct Claims {
 pub struct ExpectedClaims<'a> {
     /// The issuer of the token endpoint.
     pub issuer: &'a str,
-    /// The client id.
     pub client_id: &'a str,
     /// The current time.
     pub now: Timestamp,

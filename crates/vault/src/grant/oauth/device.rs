@@ -51,7 +51,6 @@ struct PollInterval {
 
 impl ExtraDeviceAuthorizationFields for PollInterval {}
 
-/// The result of a poll.
 #[derive(Debug)]
 pub enum PollResult {
     /// The person has consented.

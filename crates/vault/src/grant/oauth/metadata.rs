@@ -13,11 +13,8 @@ use keyward_net::call::{Bounds, CallError, HttpClient};
 /// The members of a server's metadata that Keyward reads (RFC 8414 §2).
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Metadata {
-    /// The issuer.
     pub issuer: String,
-    /// The authorization endpoint.
     pub authorization_endpoint: Option<String>,
-    /// The token endpoint.
     pub token_endpoint: Option<String>,
     /// Device authorization, RFC 8628.
     pub device_authorization_endpoint: Option<String>,
@@ -39,7 +36,6 @@ pub struct Metadata {
     /// RFC 9207 §3.
     #[serde(default, deserialize_with = "or_default")]
     pub authorization_response_iss_parameter_supported: bool,
-    /// Client ID Metadata Documents.
     #[serde(default, deserialize_with = "or_default")]
     pub client_id_metadata_document_supported: bool,
 }
@@ -56,25 +52,21 @@ pub enum MetadataError {
     /// There is no metadata document.
     #[error("{issuer} has no metadata: give the app its URLs, authorize and token")]
     Absent {
-        /// The issuer.
         issuer: String,
     },
     /// The document is malformed.
     #[error("the metadata of {issuer} is unreadable")]
     Unreadable {
-        /// The issuer.
         issuer: String,
     },
     /// The document names another issuer (RFC 8414 §3.3): otherwise one server could speak for another.
     #[error("the metadata of {issuer} is another server's")]
     Mismatch {
-        /// The issuer.
         issuer: String,
     },
     /// An endpoint is not a usable URL.
     #[error("the metadata of {issuer} names an endpoint that is not https")]
     Insecure {
-        /// The issuer.
         issuer: String,
     },
     /// The server cannot answer now.
@@ -82,9 +74,7 @@ pub enum MetadataError {
     Later {
         /// The server.
         host: String,
-        /// The status.
         status: StatusCode,
-        /// When to retry.
         retry_after: Option<HeaderValue>,
     },
     /// There is no readable response.

@@ -35,10 +35,8 @@ pub struct TokenPair {
     pub secret: Secret,
 }
 
-/// An answer with a token.
 #[derive(Debug)]
 pub struct TokenAnswer {
-    /// The token.
     pub pair: TokenPair,
     /// The other values, such as the account's name.
     pub others: BTreeMap<String, String>,

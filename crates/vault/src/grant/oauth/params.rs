@@ -37,7 +37,6 @@ const SENSITIVE: &[&str] = &[
 
 /// Types of values.
 pub(super) trait Value {
-    /// The value as a secret.
     fn secret(self) -> Secret;
 }
 

@@ -18,13 +18,11 @@ use keyward_rules::provider::oauth::{ClientAuthText, OAuth, TokenBodyText, UrlTe
 /// The context of a request to an authorization server.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
-    /// The HTTP client.
     pub caller: &'a HttpClient,
     /// Limits.
     pub settings: &'a TokenSettings,
     /// The provider's OAuth data, with the app's changes.
     pub oauth: &'a OAuth,
-    /// The client.
     pub client: &'a Client,
     /// Values of the provider's variables.
     pub variables: &'a BTreeMap<String, String>,

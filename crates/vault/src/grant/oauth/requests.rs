@@ -35,7 +35,6 @@ pub(super) const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:acc
 /// The subject token of a token exchange (RFC 8693 §2.1).
 #[derive(Clone, Debug)]
 pub struct SubjectToken {
-    /// The token.
     pub token: Secret,
     /// Its type; default: access token.
     pub kind: Option<String>,
@@ -58,9 +57,7 @@ pub struct Assertion {
     pub key_id: Option<String>,
     /// Signature algorithm; the default depends on the key.
     pub algorithm: Option<String>,
-    /// The issuer.
     pub issuer: String,
-    /// The subject.
     pub subject: Option<String>,
     /// The audience; default: the token endpoint.
     pub audience: Option<String>,
