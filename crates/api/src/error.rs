@@ -136,9 +136,7 @@ pub enum ApiError {
         causes: String,
     },
     /// The configuration on disk is invalid; the old one stays.
-    ConfigRefused {
-        errors: Vec<String>,
-    },
+    ConfigRefused { errors: Vec<String> },
     /// The audit log's files cannot be read.
     Audit {
         /// The operating system's error.

@@ -35,10 +35,7 @@ pub enum SocketError {
     TooLong(PathBuf),
     /// The operating system refuses.
     #[error("cannot bind {path}")]
-    Io {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 impl AdminSocket {

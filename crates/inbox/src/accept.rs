@@ -20,13 +20,9 @@ use keyward_vault::RowError;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Accepted {
     /// The event is stored.
-    Stored {
-        id: String,
-    },
+    Stored { id: String },
     /// It was stored before, and is not delivered again.
-    Repeated {
-        id: String,
-    },
+    Repeated { id: String },
     /// The request asked for this answer, and is no event.
     Answer {
         /// The type of the body.

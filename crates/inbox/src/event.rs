@@ -74,9 +74,15 @@ pub enum EventState {
 pub(crate) enum EventRow {
     Waiting(HookEvent),
     /// All deliveries failed.
-    Dead { event: HookEvent, why: String },
+    Dead {
+        event: HookEvent,
+        why: String,
+    },
     /// It was delivered. A repeated request is known until then.
-    Taken { hook: HookId, until: Timestamp },
+    Taken {
+        hook: HookId,
+        until: Timestamp,
+    },
 }
 
 impl HookEvent {

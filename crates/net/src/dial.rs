@@ -83,9 +83,7 @@ pub enum AddressVerdict {
     /// The addresses, each with the class for which it is refused, if any.
     Addresses(Vec<(SocketAddr, Result<(), IpClass>)>),
     /// The target is reached through the corporate proxy, which resolves it.
-    ByProxy {
-        proxy: Target,
-    },
+    ByProxy { proxy: Target },
 }
 
 /// Resolves and dials. One per process.

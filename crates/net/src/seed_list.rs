@@ -50,9 +50,7 @@ pub enum SeedListError {
     },
     /// No answer in time.
     #[error("DNS did not list the servers of {name} in time")]
-    Timeout {
-        name: String,
-    },
+    Timeout { name: String },
 }
 
 /// Looks up names.

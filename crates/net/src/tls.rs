@@ -63,9 +63,7 @@ pub enum TlsError {
         "{path} holds no certificate: give a PEM file with at least one",
         path = path.display()
     )]
-    Empty {
-        path: PathBuf,
-    },
+    Empty { path: PathBuf },
     /// The private key is invalid.
     #[error("the key's file holds no private key: give one in PEM, without a password")]
     Key(#[source] pem::Error),

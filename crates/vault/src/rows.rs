@@ -44,10 +44,7 @@ pub enum RowError {
     },
     /// Its content is malformed.
     #[error("{table} row {key} is malformed, or was put back to an older one")]
-    Malformed {
-        table: &'static str,
-        key: String,
-    },
+    Malformed { table: &'static str, key: String },
 }
 
 /// Secret text in a sealed row; wiped on drop, never shown.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -364,4 +364,10 @@ pub(crate) fn reserved_address() -> SocketAddr {
     let at = held.local_addr().expect("an address");
     std::mem::forget(held);
     at
+}
+
+/// Both streams, as text.
+pub(crate) fn said(output: &Output) -> String {
+    let both = [&*output.stdout, b"\n", &*output.stderr].concat();
+    String::from_utf8_lossy(&both).into_owned()
 }

@@ -42,9 +42,7 @@ pub enum FormError {
     },
     /// The value has reserved URL characters.
     #[error("`{name}` must be letters, digits, `-`, `.`, `_` or `~`, up to 255")]
-    Text {
-        name: String,
-    },
+    Text { name: String },
     /// The value is not one of the choices.
     #[error("`{name}` must be one of {choices}")]
     Choice {

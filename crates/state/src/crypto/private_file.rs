@@ -21,10 +21,7 @@ pub enum FileError {
     Missing(PathBuf),
     /// The file cannot be opened or read.
     #[error("file {path} cannot be read: {source}")]
-    Unreadable {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Unreadable { path: PathBuf, source: io::Error },
     /// It is a directory, a pipe or a device.
     #[error("file {0} is not a regular file")]
     NotAFile(PathBuf),

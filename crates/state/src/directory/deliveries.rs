@@ -16,7 +16,7 @@ use super::view::View;
 use super::{Directory, Shared};
 use crate::observe::change::Acting;
 use crate::observe::notice::{About, Notice, NoticeKind};
-use crate::store::{Table, Version};
+use crate::store::Table;
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_model::Webhook;
 

@@ -247,16 +247,10 @@ pub enum DirectoryError {
     #[error(
         "{table} row {key} holds something else than its place says: restore it from a backup, or use the keyward that wrote it"
     )]
-    Malformed {
-        table: &'static str,
-        key: String,
-    },
+    Malformed { table: &'static str, key: String },
     /// A row's content is of another version than its row.
     #[error("{table} row {key} holds an older version of itself: restore the store from a backup")]
-    RolledBack {
-        table: &'static str,
-        key: String,
-    },
+    RolledBack { table: &'static str, key: String },
     /// Two rows claim what only one may have.
     #[error(
         "two rows claim the same {what}, {first} and {second}: restore the store from a backup"

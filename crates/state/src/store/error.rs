@@ -16,10 +16,7 @@ pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub enum StoreError {
     /// The precondition of the write is not met.
     #[error("{table} row {key} was changed by another writer")]
-    Conflict {
-        table: &'static str,
-        key: String,
-    },
+    Conflict { table: &'static str, key: String },
     /// The value exceeds [`VALUE_BYTES_MAX`].
     #[error("{table} row {key} would have {bytes} bytes; the limit is {VALUE_BYTES_MAX}")]
     ValueTooLarge {
@@ -30,9 +27,7 @@ pub enum StoreError {
     },
     /// The key is empty, exceeds [`KEY_BYTES_MAX`], or has characters other than visible ASCII.
     #[error("a key of table {table} must be 1 to {KEY_BYTES_MAX} visible ASCII characters")]
-    KeyRefused {
-        table: &'static str,
-    },
+    KeyRefused { table: &'static str },
     /// Another process has locked the files.
     #[error("store is locked by {}", owner(*.pid))]
     Locked {

@@ -80,9 +80,7 @@ pub enum GrantError {
     #[error(
         "field `{field}` expires, so its value must come from a secret source: write {{ from: SOURCE, ref: REFERENCE }}"
     )]
-    OnlyReference {
-        field: String,
-    },
+    OnlyReference { field: String },
     /// An unknown field.
     #[error("auth `{auth}` has no field `{field}`; its fields are {known}")]
     Unknown {
@@ -101,26 +99,18 @@ pub enum GrantError {
     },
     /// An empty value.
     #[error("field `{field}` is empty")]
-    Empty {
-        field: String,
-    },
+    Empty { field: String },
     /// A value longer than [`super::fields::FIELD_BYTES_MAX`].
     #[error("field `{field}` is longer than 16 KiB; is this the right file?")]
-    TooLong {
-        field: String,
-    },
+    TooLong { field: String },
     /// A value with line breaks, control bytes, or non-ASCII characters.
     #[error(
         "field `{field}` holds a line break, control or non-ASCII character; give the value alone, on one line"
     )]
-    Characters {
-        field: String,
-    },
+    Characters { field: String },
     /// A value with spaces around it.
     #[error("field `{field}` begins or ends with a blank; remove it")]
-    Blank {
-        field: String,
-    },
+    Blank { field: String },
     /// A placeholder of Keyward, or an example from a manual.
     #[error("field `{field}` looks like a placeholder, not a secret; give the real value ({hint})")]
     Placeholder {
@@ -141,9 +131,7 @@ pub enum GrantError {
     },
     /// A `:` in the user name of Basic authentication, RFC 7617 §2.
     #[error("field `{field}` holds a colon, which a user name of Basic authentication cannot have")]
-    Colon {
-        field: String,
-    },
+    Colon { field: String },
     /// A value with a delimiter of its place, such as `/` in a path.
     #[error("field `{field}` holds a character that would end its place in a {place}")]
     Delimiter {
@@ -160,12 +148,8 @@ pub enum GrantError {
     #[error(
         "field `{field}` is not a service account's key file: give the JSON file as downloaded"
     )]
-    KeyFile {
-        field: String,
-    },
+    KeyFile { field: String },
     /// A document without a token.
     #[error("field `{field}` holds a file without a token: give a token, or a file that has one")]
-    TokenFile {
-        field: String,
-    },
+    TokenFile { field: String },
 }

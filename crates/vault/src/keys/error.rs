@@ -24,10 +24,7 @@ pub enum KeysError {
     },
     /// A row key that cannot be parsed.
     #[error("{table} row {key} has a key that is not ours, so the old master key stays")]
-    Key {
-        table: &'static str,
-        key: String,
-    },
+    Key { table: &'static str, key: String },
     /// A key cannot be removed yet.
     #[error("master key {0} still wraps rows: keep it in the list and run `keyward key rotate`")]
     StillNeeded(KeyId),

@@ -60,7 +60,7 @@ async fn a_personal_token_opens_until_it_ends_or_its_owner_is_paused() {
 async fn names_and_addresses_are_one_person_s_and_free_again_when_they_are_gone() {
     let world = World::new().await;
     let ann = user(&world, "ann", Some("Ann@a.test")).await;
-    let add = |name, email| add(&world.directory, (name, Some(email)));
+    let add = |name, email| add(&world.directory, name, Some(email));
     for (name, email) in [("ann", "other@a.test"), ("bob", "ann@A.test")] {
         let refused = add(name, email).await.unwrap_err();
         assert!(matches!(refused, DirectoryError::NameTaken { .. }), "{refused}");
@@ -97,7 +97,7 @@ async fn index_rows_of_people_are_repaired_at_the_next_start() {
         (world.rows(Table::Names).await.len(), world.rows(Table::Tokens).await.len()),
         (2, 1)
     );
-    let taken = add(&again, ("ann", None)).await;
+    let taken = add(&again, "ann", None).await;
     assert!(matches!(taken, Err(DirectoryError::NameTaken { .. })));
 }
 

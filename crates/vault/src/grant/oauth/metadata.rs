@@ -51,24 +51,16 @@ pub enum MetadataError {
     },
     /// There is no metadata document.
     #[error("{issuer} has no metadata: give the app its URLs, authorize and token")]
-    Absent {
-        issuer: String,
-    },
+    Absent { issuer: String },
     /// The document is malformed.
     #[error("the metadata of {issuer} is unreadable")]
-    Unreadable {
-        issuer: String,
-    },
+    Unreadable { issuer: String },
     /// The document names another issuer (RFC 8414 §3.3): otherwise one server could speak for another.
     #[error("the metadata of {issuer} is another server's")]
-    Mismatch {
-        issuer: String,
-    },
+    Mismatch { issuer: String },
     /// An endpoint is not a usable URL.
     #[error("the metadata of {issuer} names an endpoint that is not https")]
-    Insecure {
-        issuer: String,
-    },
+    Insecure { issuer: String },
     /// The server cannot answer now.
     #[error("{host} answers {} at present: try again later", .status.as_u16())]
     Later {
