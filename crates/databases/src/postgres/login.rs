@@ -20,7 +20,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::cancel::ServerKey;
 use super::login_error::LoginError;
-use super::messages::{self, ReadError, SessionStart};
+use super::messages::{self, PostgresReadError, SessionStart};
 use super::parameters::StartupParameters;
 use super::statements;
 use super::upstream::channel_binding;
@@ -41,7 +41,7 @@ const ROUNDS_MIN: u32 = 4096;
 const PASSED_ON_BYTES_MAX: usize = 128 * 1024;
 
 /// A login that has not begun.
-pub struct Login {
+pub struct PostgresLogin {
     permitted: Permitted,
     role: String,
     password: Secret,
@@ -57,7 +57,7 @@ pub struct LoggedIn {
 }
 
 /// How far the server's proof is.
-enum Proof {
+enum ServerProof {
     /// Nothing was asked for: the server trusts the address, or has a certificate alone.
     NotAsked,
     /// The password or its hash was sent.
@@ -67,7 +67,7 @@ enum Proof {
     Given,
 }
 
-impl Login {
+impl PostgresLogin {
     /// The permitted login.
     ///
     /// # Errors
@@ -156,37 +156,39 @@ impl Login {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (mut proof, mut binding) = (Proof::NotAsked, Some(binding));
+        let (mut proof, mut binding) = (ServerProof::NotAsked, Some(binding));
         let mut out = BytesMut::new();
         loop {
             let (message, _) = messages::read(stream).await?;
             proof = match (message, proof) {
-                (Message::AuthenticationOk, Proof::Pending(_)) => return Err(LoginError::Unproved),
+                (Message::AuthenticationOk, ServerProof::Pending(_)) => {
+                    return Err(LoginError::Unproved);
+                }
                 (Message::AuthenticationOk, _) => return Ok(()),
-                (Message::AuthenticationCleartextPassword, Proof::NotAsked) if verified => {
+                (Message::AuthenticationCleartextPassword, ServerProof::NotAsked) if verified => {
                     let sent = frontend::password_message(self.password.expose(), &mut out);
                     sent.map_err(|_| LoginError::Protocol)?;
-                    Proof::Sent
+                    ServerProof::Sent
                 }
-                (Message::AuthenticationMd5Password(asked), Proof::NotAsked) if verified => {
+                (Message::AuthenticationMd5Password(asked), ServerProof::NotAsked) if verified => {
                     let (user, password) = (self.role.as_bytes(), self.password.expose());
                     let hash = Zeroizing::new(md5_hash(user, password, asked.salt()));
                     let sent = frontend::password_message(hash.as_bytes(), &mut out);
                     sent.map_err(|_| LoginError::Protocol)?;
-                    Proof::Sent
+                    ServerProof::Sent
                 }
-                (Message::AuthenticationCleartextPassword, Proof::NotAsked) => {
+                (Message::AuthenticationCleartextPassword, ServerProof::NotAsked) => {
                     return Err(LoginError::Weak { method: "the password in cleartext" });
                 }
-                (Message::AuthenticationMd5Password(_), Proof::NotAsked) => {
+                (Message::AuthenticationMd5Password(_), ServerProof::NotAsked) => {
                     return Err(LoginError::Weak { method: "an md5 hash" });
                 }
-                (Message::AuthenticationSasl(offered), Proof::NotAsked) => {
+                (Message::AuthenticationSasl(offered), ServerProof::NotAsked) => {
                     let binding = binding.take().flatten();
                     let scram = self.begin_scram(&offered, verified, binding, &mut out)?;
-                    Proof::Pending(Box::new(scram))
+                    ServerProof::Pending(Box::new(scram))
                 }
-                (Message::AuthenticationSaslContinue(body), Proof::Pending(scram)) => {
+                (Message::AuthenticationSaslContinue(body), ServerProof::Pending(scram)) => {
                     if !verified && rounds(body.data()).is_none_or(|rounds| rounds < ROUNDS_MIN) {
                         let method = "SCRAM with few rounds, by which a password can be guessed";
                         return Err(LoginError::Weak { method });
@@ -194,11 +196,11 @@ impl Login {
                     let scram = continued(scram, &body).await?;
                     let sent = frontend::sasl_response(scram.message(), &mut out);
                     sent.map_err(|_| LoginError::Protocol)?;
-                    Proof::Pending(scram)
+                    ServerProof::Pending(scram)
                 }
-                (Message::AuthenticationSaslFinal(body), Proof::Pending(mut scram)) => {
+                (Message::AuthenticationSaslFinal(body), ServerProof::Pending(mut scram)) => {
                     scram.finish(body.data()).map_err(|_| LoginError::Unproved)?;
-                    Proof::Given
+                    ServerProof::Given
                 }
                 (Message::ErrorResponse(error), _) => return Err(self.refused(&error)),
                 (other, _) => return Err(unexpected(&other)),
@@ -294,7 +296,7 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut BytesMut) -> Resu
         stream.write_all(out).await?;
         stream.flush().await
     };
-    let sent = sent.await.map_err(ReadError::Ended);
+    let sent = sent.await.map_err(PostgresReadError::Ended);
     // It may hold the password.
     out[..].zeroize();
     out.clear();

@@ -1,6 +1,6 @@
 //! [`LoginError`]: why a server of PostgreSQL opens no session.
 
-use super::messages::ReadError;
+use super::messages::PostgresReadError;
 use keyward_base::codes::Code;
 
 /// Why a server opens no session.
@@ -8,7 +8,7 @@ use keyward_base::codes::Code;
 pub enum LoginError {
     /// It closed the stream, or does not speak the protocol.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] PostgresReadError),
     /// It does not speak the protocol.
     #[error("the server does not answer as PostgreSQL does")]
     Protocol,
@@ -35,13 +35,13 @@ impl LoginError {
     /// The code for the audit log.
     pub fn code(&self) -> Code {
         match self {
-            Self::Read(ReadError::Ended(_)) => Code::UpstreamUnreachable,
+            Self::Read(PostgresReadError::Ended(_)) => Code::UpstreamUnreachable,
             Self::Timeout => Code::UpstreamTimeout,
             // Invalid authorization specification: the password or the role.
             Self::Refused { state, .. } if state.starts_with("28") => Code::ConnectionBroken,
             Self::Refused { .. } => Code::UpstreamUnreachable,
             Self::Unproved => Code::UpstreamTls,
-            Self::Read(ReadError::Malformed)
+            Self::Read(PostgresReadError::Malformed)
             | Self::Protocol
             | Self::OtherMode
             | Self::Weak { .. }

@@ -1,7 +1,7 @@
 //! Refusals as PostgreSQL's clients show them: `ErrorResponse` with severity, SQLSTATE, message, detail and hint.
 
 use super::login_error::LoginError;
-use super::startup::Malformed;
+use super::startup::PostgresFormatError;
 use crate::refused::{RefusalWords, Refused, ServerRefusal};
 use keyward_base::codes::Code;
 
@@ -15,8 +15,8 @@ pub fn bytes(refused: &Refused, exchange: Option<&str>) -> Vec<u8> {
     fatal(state, &message, detail.as_deref(), hint.as_deref())
 }
 
-impl From<Malformed> for Refused {
-    fn from(malformed: Malformed) -> Self {
+impl From<PostgresFormatError> for Refused {
+    fn from(malformed: PostgresFormatError) -> Self {
         Self::Client(malformed.text())
     }
 }

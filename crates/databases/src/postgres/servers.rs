@@ -11,9 +11,9 @@ use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt;
 
-use super::login::{LoggedIn, Login};
+use super::login::{LoggedIn, PostgresLogin};
 use super::login_error::LoginError;
-use super::messages::{self, ReadError};
+use super::messages::{self, PostgresReadError};
 use super::upstream::{self, Unreached};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
@@ -52,7 +52,7 @@ struct SessionKind {
 
 /// What the servers have said so far.
 #[derive(Default)]
-struct Search {
+struct ServerSearch {
     /// The first failure.
     failure: Option<Failure>,
     /// The number of failures.
@@ -63,13 +63,13 @@ struct Search {
     spare: Option<Opened>,
 }
 
-impl Login {
+impl PostgresLogin {
     /// Logs in at the first server of the connection that opens a session of the wanted kind.
     ///
     /// # Errors
     /// When none does, or one rejects the login: the next one would too.
     pub async fn run(self, exchange: &mut ServiceExchange) -> Result<Opened, Refused> {
-        let (mut servers, mut search) = (self.each_server()?.into_iter(), Search::default());
+        let (mut servers, mut search) = (self.each_server()?.into_iter(), ServerSearch::default());
         while let Some(login) = servers.next() {
             let gateway = exchange.begin_attempt();
             let within = gateway.limits.connect_timeout / PART;
@@ -144,7 +144,7 @@ impl Failure {
     const LATE: Self = Self::Login(LoginError::Timeout);
 }
 
-impl Search {
+impl ServerSearch {
     fn failed(&mut self, failure: Failure) {
         self.failed += 1;
         self.failure.get_or_insert(failure);
@@ -192,7 +192,7 @@ impl SessionKind {
             upstream.write_all(&out).await?;
             upstream.flush().await
         };
-        sent.await.map_err(ReadError::Ended)?;
+        sent.await.map_err(PostgresReadError::Ended)?;
         let mut kind = None;
         for _ in 0..MESSAGES_MAX {
             match messages::read(upstream).await?.0 {

@@ -6,7 +6,7 @@ use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt;
 
-use super::login::{LoggedIn, Login};
+use super::login::{LoggedIn, PostgresLogin};
 use super::login_error::LoginError;
 use super::messages;
 use super::parameters::StartupParameters;
@@ -33,7 +33,7 @@ pub async fn facts(
     permitted: Permitted,
 ) -> Result<DatabaseFacts, Refused> {
     let permit = permitted.permit.clone();
-    let login = Login::new(permitted, StartupParameters::of_test(&permit))?;
+    let login = PostgresLogin::new(permitted, StartupParameters::of_test(&permit))?;
     exchange.set_role(login.role());
     let (mut upstream, LoggedIn { permit: at, .. }) = login.run(exchange).await?;
     let within = exchange.connect_timeout();
@@ -49,7 +49,7 @@ async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, LoginError> {
         upstream.write_all(&out).await?;
         upstream.flush().await
     };
-    sent.await.map_err(messages::ReadError::Ended)?;
+    sent.await.map_err(messages::PostgresReadError::Ended)?;
     let mut facts = None;
     for _ in 0..MESSAGES_MAX {
         match messages::read(upstream).await?.0 {

@@ -3,7 +3,7 @@
 //! statements decide.
 
 use super::lexer::tokens;
-use crate::rules::{Kept, Reason, StatementRules};
+use crate::rules::{KeptSettings, Reason, StatementRules};
 use crate::sql::{Lexed, Token, first_word, has_pair, span, statements};
 
 /// Statements that read, or only change the session.
@@ -76,12 +76,12 @@ const SAFE_CHARSETS: &[&str] = &["utf8", "utf8mb3", "utf8mb4", "latin1", "ascii"
 ///
 /// # Errors
 /// Why one of them is refused.
-pub fn check(text: &[u8], kept: &Kept) -> Result<(), Reason> {
+pub fn check(text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     let tokens = tokens(text)?;
     statements(&tokens).try_for_each(|one| statement(one, &text[span(one)], kept))
 }
 
-fn statement(tokens: &[Lexed], text: &[u8], kept: &Kept) -> Result<(), Reason> {
+fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     let Some(first) = first_word(tokens) else { return Ok(()) };
     let is_refused = |word: &&str| REFUSED_WORDS.contains(word);
@@ -167,7 +167,7 @@ fn is_write(word: &str) -> bool {
     matches!(word, "insert" | "update" | "delete" | "replace")
 }
 
-fn settings(words: &[&str], tokens: &[Lexed], kept: &Kept) -> Result<(), Reason> {
+fn settings(words: &[&str], tokens: &[Lexed], kept: &KeptSettings) -> Result<(), Reason> {
     // `SET NAMES utf8mb4`: nothing else stands in it, so a word of another setting is not hidden behind it.
     if words.get(1) == Some(&"names") {
         let is_alone = !tokens.iter().any(|lexed| lexed.token == Token::Symbol(b','));
@@ -195,8 +195,8 @@ pub fn is_safe_collation(number: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn read_only() -> Kept {
-        Kept { read_only: true, ..Kept::default() }
+    fn read_only() -> KeptSettings {
+        KeptSettings { read_only: true, ..KeptSettings::default() }
     }
 
     #[test]

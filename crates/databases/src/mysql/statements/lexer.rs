@@ -11,7 +11,7 @@ pub type LexError = &'static str;
 /// # Errors
 /// When the text is not certainly read as the server reads it.
 pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
-    let mut lexer = Lexer(Cursor { text, at: 0 });
+    let mut lexer = MysqlLexer(Cursor { text, at: 0 });
     let mut found = Vec::new();
     loop {
         lexer.skip_blanks()?;
@@ -21,9 +21,9 @@ pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
     }
 }
 
-struct Lexer<'a>(Cursor<'a>);
+struct MysqlLexer<'a>(Cursor<'a>);
 
-impl Lexer<'_> {
+impl MysqlLexer<'_> {
     /// The token that begins here.
     fn next(&mut self) -> Result<Option<Token>, LexError> {
         let Some(first) = self.0.text.get(self.0.at).copied() else { return Ok(None) };

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::is_safe_encoding;
 use crate::postgres::login_error::LoginError;
-use crate::postgres::messages::{self, ReadError};
+use crate::postgres::messages::{self, PostgresReadError};
 
 const QUESTION: &str = "SELECT current_setting('transaction_read_only'), \
     current_setting('standard_conforming_strings'), current_setting('client_encoding'), \
@@ -41,7 +41,7 @@ where
         stream.write_all(&out).await?;
         stream.flush().await
     };
-    sent.await.map_err(ReadError::Ended)?;
+    sent.await.map_err(PostgresReadError::Ended)?;
     let mut holds = false;
     for _ in 0..MESSAGES_MAX {
         match messages::read(stream).await?.0 {

@@ -22,7 +22,7 @@ pub enum LexError {
 /// # Errors
 /// When the text is not certainly read as the server reads it.
 pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
-    let mut lexer = Lexer { cursor: Cursor { text, at: 0 }, begun: 0 };
+    let mut lexer = PostgresLexer { cursor: Cursor { text, at: 0 }, begun: 0 };
     let mut found = Vec::new();
     while let Some(token) = lexer.next()? {
         found.push(Lexed { token, at: lexer.begun..lexer.cursor.at });
@@ -30,13 +30,13 @@ pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
     Ok(found)
 }
 
-struct Lexer<'a> {
+struct PostgresLexer<'a> {
     cursor: Cursor<'a>,
     /// Where the token before the cursor begins.
     begun: usize,
 }
 
-impl Lexer<'_> {
+impl PostgresLexer<'_> {
     fn next(&mut self) -> Result<Option<Token>, LexError> {
         self.skip_blanks()?;
         self.begun = self.cursor.at;
