@@ -11,7 +11,7 @@ use super::{
     audit_heads, backups, ca, connect_sessions, replicas, rotations, sessions, source_files, usage,
 };
 use crate::config::Config;
-use keyward_api::{self as admin, Admin, AdminSocket, AdminTls, NetworkAccess, Stop};
+use keyward_api::{self as admin, Admin, AdminSocket, AdminTls, ListenerStop, NetworkAccess};
 use keyward_proxy::WantedLink;
 
 /// The admin listeners and background jobs. They run until the last exchange has ended, so that `/readyz`
@@ -45,12 +45,12 @@ impl AdminTasks {
     }
 
     /// Spawns a listener.
-    pub(super) fn listen<F>(&mut self, task: impl FnOnce(Stop) -> F)
+    pub(super) fn listen<F>(&mut self, task: impl FnOnce(ListenerStop) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let (accepting, serving) = (self.retire.subscribe(), self.close.subscribe());
-        self.tasks.spawn(task(Stop { accepting, serving }));
+        self.tasks.spawn(task(ListenerStop { accepting, serving }));
     }
 
     /// Accepts no further streams: another process does.
@@ -78,15 +78,21 @@ impl AdminTasks {
         self.listen(|stop| admin::serve_socket(socket, state.clone(), stop));
     }
 
-    pub(super) fn serve_metrics(&mut self, listener: TcpListener, state: &Admin) {
-        self.listen(|stop| admin::serve_metrics(listener, state.clone(), stop));
-    }
-
-    /// Serves the listener for webhooks of services.
-    pub(super) fn serve_hooks(&mut self, hooks: BoundHooks, state: &Admin, services: &Services) {
-        let BoundHooks { listener, tls, .. } = hooks;
-        let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
-        self.listen(|stop| admin::serve_hooks(listener, tls, state.clone(), stop));
+    /// Serves the listeners for metrics and for webhooks of services.
+    pub(super) fn serve_others(
+        &mut self,
+        metrics: Option<TcpListener>,
+        hooks: Option<BoundHooks>,
+        state: &Admin,
+        services: &Services,
+    ) {
+        if let Some(listener) = metrics {
+            self.listen(|stop| admin::serve_metrics(listener, state.clone(), stop));
+        }
+        if let Some(BoundHooks { listener, tls, .. }) = hooks {
+            let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
+            self.listen(|stop| admin::serve_hooks(listener, tls, state.clone(), stop));
+        }
     }
 
     /// Starts the background jobs; those of the control plane make links in refusals, and announce the replica.
@@ -112,15 +118,15 @@ impl AdminTasks {
         self.spawn(|close| until(close, rotating));
         let files = source_files::follow(services.vault.clone());
         self.spawn(|close| until(close, files));
-        let usage = usage::Job {
+        let usage = usage::UsageJob {
             directory: services.directory.clone(),
             metrics: services.metrics.clone(),
             clock: services.clock.clone(),
         };
         self.spawn(|close| usage.run(close));
-        let heads = audit_heads::Job::of(services);
+        let heads = audit_heads::AuditHeadsJob::of(services);
         self.spawn(|close| heads.run(close));
-        let backups = backups::Job {
+        let backups = backups::BackupJob {
             backups: services.backups.clone(),
             metrics: services.metrics.clone(),
             clock: services.clock.clone(),

@@ -19,7 +19,6 @@ use keyward_proxy::{Listener, ListenerOwner, ProxyTls};
 
 const ADMIN_KEY: &str = "listen.admin";
 
-/// All bound listeners.
 pub(super) struct Listeners {
     /// Listeners for agents in the order of the configuration; those of single agents last.
     pub(super) proxy: Vec<Listener>,

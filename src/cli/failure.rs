@@ -21,7 +21,6 @@ use keyward_state::store::postgres::PostgresError;
 pub(crate) enum Exit {
     /// Any other failure.
     Failed = 1,
-    /// Wrong arguments.
     Usage = 2,
     /// No gateway answers.
     Unreachable = 3,
@@ -100,7 +99,6 @@ impl Failure {
         Self { errors, ..Self::silent(Exit::Failed) }
     }
 
-    /// Wrong arguments.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }

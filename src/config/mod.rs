@@ -71,13 +71,13 @@ use keyward_state::crypto::source::KeySource;
 use keyward_state::rulebook::PlacedRule;
 
 pub use self::listen_at::ListenAt;
-pub use agent::{AgentInFile, Use};
+pub use agent::{AgentInFile, UseItem};
 pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use declared::{Declared, InFile};
-pub use environment::Environment;
+pub use environment::VariableSource;
 pub use error::ConfigError;
 pub use hook::HookSecrets;
-pub use listen::Listen;
+pub use listen::ListenSettings;
 pub use listen_admin::ListenAdmin;
 pub use listen_agents::ListenAgent;
 pub use listen_databases::ListenDatabase;
@@ -102,7 +102,7 @@ pub use yaml::yaml;
 pub struct Config {
     /// The data directory, absolute.
     pub data_dir: PathBuf,
-    pub listen: Listen,
+    pub listen: ListenSettings,
     /// Base of redirect URIs, without a slash at its end.
     pub public_url: String,
     pub store: StoreChoice,
@@ -143,7 +143,6 @@ pub struct Config {
     pub honeytokens: Vec<Declared<Honeytoken>>,
     /// How webhooks are told what happens.
     pub events: WebhookSettings,
-    /// How people sign in.
     pub sign_in: SignIn,
     pub log: Log,
     /// Where audit records go.
@@ -153,13 +152,13 @@ pub struct Config {
     /// How spans and the log are exported; `None`: they are not.
     pub telemetry: Option<Otlp>,
     /// Where [`SecretSource::Env`] looks.
-    pub environment: Environment,
+    pub environment: VariableSource,
     /// Whether the gateway is that of `keyward run`, which ends with its runs.
     pub ends_with_runs: bool,
     /// Whether the gateway takes the listening sockets of the one that serves the data directory.
     pub takes_over: bool,
     /// Where it came from.
-    origin: origin::Origin,
+    origin: origin::ConfigOrigin,
 }
 
 impl Config {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_yaml::Value;
 
 use super::oidc::{OidcSources, oidc};
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::sign_in::{IDLE, LIFE, SignInSettings};
 use keyward_rules::provider::document::key_of;
 
@@ -18,8 +18,7 @@ pub struct SignIn {
     pub oidc: Option<OidcSources>,
 }
 
-/// Reads `sign_in:`.
-pub(super) fn sign_in(value: Option<&Value>, reading: &mut Reading<'_>) -> SignIn {
+pub(super) fn sign_in(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> SignIn {
     let settings = reading.section::<SignInSettings>(value, "sign_in").unwrap_or_default();
     let mut within = |key: &str, given: Duration, range: RangeInclusive<Duration>, text: &str| {
         if !range.contains(&given) {

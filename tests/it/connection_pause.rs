@@ -1,5 +1,5 @@
-//! A paused connection is nobody's: agents are refused at once, what is under way ends, and only the
-//! one who paused it gives it back.
+//! Paused connections: requests are refused at once, exchanges in progress end, and only the person who paused the
+//! connection can resume it.
 
 use crate::support::install::Install;
 use crate::support::*;

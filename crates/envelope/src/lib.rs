@@ -45,7 +45,6 @@ pub struct Place<'a> {
 /// A master key that wraps data keys.
 pub struct WrappingKey<'a> {
     pub id: KeyId,
-    /// The key itself.
     pub bytes: &'a Zeroizing<[u8; KEY_LEN]>,
 }
 

@@ -9,14 +9,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::event::{self, EventRow, HookEvent};
-use super::queue::Waiting;
+use super::queue::WaitingEvent;
 use super::{Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
 use keyward_model::{Hook, Record};
 use keyward_net::call::HttpClient;
 use keyward_state::store::{StoreError, Version};
 use keyward_vault::RowError;
-use keyward_vault::events::{AttemptResult, DeliveryTarget, LastTry, Message, pause, post};
+use keyward_vault::events::{AttemptResult, DeliveryTarget, LastTry, WebhookMessage, pause, post};
 
 /// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -93,7 +93,7 @@ impl Inbox {
         let mut queue = self.queue.lock();
         match entry {
             EventRow::Waiting(event) => {
-                let waiting = Waiting { org: org.clone(), id: event.id, next: event.next };
+                let waiting = WaitingEvent { org: org.clone(), id: event.id, next: event.next };
                 queue.push(&event.hook, event.received, waiting);
             }
             EventRow::Dead { event, .. } => queue.dead(&event.hook, &event.id),
@@ -134,7 +134,7 @@ impl Inbox {
     }
 
     /// One delivery, with its consequences.
-    async fn delivered(&self, caller: &HttpClient, hook: &HookId, waiting: Waiting) {
+    async fn delivered(&self, caller: &HttpClient, hook: &HookId, waiting: WaitingEvent) {
         let last = match self.try_one(caller, hook, &waiting).await {
             Ok(last) => last,
             Err(error) => {
@@ -152,7 +152,7 @@ impl Inbox {
         &self,
         caller: &HttpClient,
         hook: &HookId,
-        waiting: &Waiting,
+        waiting: &WaitingEvent,
     ) -> Result<Option<LastTry>, InboxError> {
         let (org, view) = (&waiting.org, self.directory.view());
         if !self.owns(hook).await? {
@@ -179,7 +179,7 @@ impl Inbox {
         let (settings, now) = (self.settings.load_full(), self.clock.now());
         let body = event.body();
         let content_type = event.content_type.as_deref();
-        let message = Message {
+        let message = WebhookMessage {
             id: &event.id,
             content_type: content_type.unwrap_or("application/octet-stream"),
             fields: &event.fields,

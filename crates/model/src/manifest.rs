@@ -1,5 +1,5 @@
-//! [`Manifest`]: what a plugin is called, and which connections it asks for. Its author wrote it, so
-//! that it is checked here whoever brings it: a file, the API, a row of the store.
+//! [`Manifest`]: the name of a plugin, and which connections it asks for. Its author wrote it, so it is checked here
+//! wherever it comes from: a file, the API, a row of the store.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;

@@ -35,7 +35,6 @@ pub enum HandshakeError {
     /// The certificate is not valid for the host.
     #[error("the certificate of {host} {fault}")]
     Certificate {
-        /// The requested host.
         host: Host,
         /// The reason.
         fault: CertificateFault,
@@ -46,7 +45,6 @@ pub enum HandshakeError {
     /// The peer does not speak TLS, has no common version or suite, or closed the stream.
     #[error("the TLS handshake with {host} failed")]
     Handshake {
-        /// The requested host.
         host: Host,
         /// The error of rustls or of the stream; for the log only.
         #[source]
@@ -54,10 +52,7 @@ pub enum HandshakeError {
     },
     /// The time limit was reached.
     #[error("the TLS handshake with {host} took too long")]
-    Timeout {
-        /// The requested host.
-        host: Host,
-    },
+    Timeout { host: Host },
 }
 
 /// Does the TLS handshake on a stream that was dialled for `target`, with the time limit `within`.

@@ -1,4 +1,4 @@
-//! [`CredentialCache`]: the credentials in memory, which the warm data path reads without a lock. One [`Cell`]
+//! [`CredentialCache`]: the credentials in memory, which the warm data path reads without a lock. One [`CredentialCell`]
 //! for each connection decides what a request gets: the credential, a wait for the flight that fetches a newer
 //! one, or a refusal.
 
@@ -32,7 +32,7 @@ const LATE_PAUSE: Duration = Duration::from_secs(5);
 
 /// The state of one connection's credential.
 #[derive(Debug)]
-pub struct Cell {
+pub struct CredentialCell {
     /// The org of the connection.
     pub org: OrgId,
     held: ArcSwapOption<CachedCredential>,
@@ -97,7 +97,7 @@ pub enum Lookup {
 /// failure.
 #[derive(Debug)]
 pub struct Ticket {
-    cell: Arc<Cell>,
+    cell: Arc<CredentialCell>,
     number: u64,
     epoch: u64,
     landed: bool,
@@ -117,7 +117,7 @@ pub enum FlightResult {
     Refused(FlightRefusal),
 }
 
-impl Cell {
+impl CredentialCell {
     fn new(org: OrgId) -> Self {
         Self {
             org,

@@ -18,7 +18,6 @@ use keyward_state::store::{Row, Table, Version};
 /// What the grant may be used for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct GrantPurpose {
-    /// The provider's id.
     pub provider: String,
     /// The auth method's id.
     pub auth: String,
@@ -28,7 +27,7 @@ pub struct GrantPurpose {
 
 /// Why a grant is not used, until a person acts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Verdict {
+pub struct GrantVerdict {
     pub reason: BrokenReason,
     /// The provider's error code, truncated and cleaned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,13 +47,13 @@ pub struct Verdict {
 
 /// The header before the grant.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Header {
+pub struct GrantHeader {
     /// What the grant may be used for.
     #[serde(flatten)]
     pub purpose: GrantPurpose,
     /// Absent in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub broken: Option<Verdict>,
+    pub broken: Option<GrantVerdict>,
     /// SHA-256 in hex of the fields that the tokens began with: a configuration file with the same fields
     /// does not replace newer tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,10 +97,10 @@ pub struct SecondGrant {
     pub since: Timestamp,
     /// When it is wiped.
     pub until: Timestamp,
-    /// As [`Header::given`].
+    /// As [`GrantHeader::given`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
-    /// As [`Header::dates`].
+    /// As [`GrantHeader::dates`].
     #[serde(default)]
     pub dates: Dates,
     /// Offset after the first grant.
@@ -111,7 +110,7 @@ pub struct SecondGrant {
 /// The plaintext of a row.
 #[derive(Clone)]
 pub struct NewRow {
-    pub header: Header,
+    pub header: GrantHeader,
     /// The first grant, followed by the second one if there is one.
     pub grants: Zeroizing<Vec<u8>>,
 }
@@ -126,9 +125,8 @@ pub struct RowPlace<'a> {
     pub version: Version,
 }
 
-/// An opened row.
 pub struct OpenedGrant {
-    pub header: Header,
+    pub header: GrantHeader,
     /// The first grant.
     pub grant: Zeroizing<Vec<u8>>,
     /// The second grant.
@@ -141,7 +139,7 @@ impl OpenedGrant {
     /// # Errors
     /// When they are for another purpose, or the second one begins after the end.
     pub fn of(
-        header: Header,
+        header: GrantHeader,
         grants: Zeroizing<Vec<u8>>,
         expected: &GrantPurpose,
     ) -> Result<Self, RecordError> {
@@ -184,7 +182,7 @@ impl GrantPurpose {
     }
 }
 
-impl Verdict {
+impl GrantVerdict {
     /// A verdict without a retry time.
     pub fn new(reason: BrokenReason, detail: Option<String>) -> Self {
         Self { reason, detail, asked: None, again: None, tries: 0 }
@@ -200,7 +198,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-impl Header {
+impl GrantHeader {
     /// The header of a working grant.
     pub fn of(connection: &ConnectionRecord) -> Self {
         let purpose = GrantPurpose::of(connection);
@@ -270,7 +268,8 @@ pub fn open(
     expected: &GrantPurpose,
     row: &Row,
 ) -> Result<OpenedGrant, RecordError> {
-    let (header, grants): (Header, _) = unsealed(keyring, &connection.org, &connection.id, row)?;
+    let (header, grants): (GrantHeader, _) =
+        unsealed(keyring, &connection.org, &connection.id, row)?;
     OpenedGrant::of(header, grants, expected)
 }
 
@@ -330,7 +329,8 @@ mod tests {
     async fn sealed(keyring: &Keyring, connection: &ConnectionRecord, version: u64) -> Vec<u8> {
         let (org, id, version) = (&connection.org, &connection.id, Version(version));
         let sealing = keyring.sealing().await;
-        seal(&sealing, &RowPlace { org, id, version }, &Header::of(connection), b"grant").unwrap()
+        seal(&sealing, &RowPlace { org, id, version }, &GrantHeader::of(connection), b"grant")
+            .unwrap()
     }
 
     fn opened(

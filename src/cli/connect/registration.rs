@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
-use super::questions::{Questions, Way, proposed};
+use super::questions::{AnswerSource, Questions, proposed};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
@@ -34,7 +34,7 @@ pub(super) async fn app(
     questions: &Questions,
     auth: &AuthView,
 ) -> Result<Option<String>, Failure> {
-    let asks = questions.way == Way::Asking && questions.options.app.is_none();
+    let asks = questions.way == AnswerSource::Asking && questions.options.app.is_none();
     if !auth.needs_app || !asks || questions.gives_tokens() {
         return Ok(None);
     }

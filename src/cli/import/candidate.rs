@@ -1,4 +1,4 @@
-//! [`Candidate`]: a value of a source that may be a key, with what the source says about it.
+//! [`ImportCandidate`]: a value of a source that may be a key, with what the source says about it.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::cli::secret::Typed;
 
 /// A value that may be a key.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(super) struct ImportCandidate {
     /// Where it is: `.env:3`.
     pub(super) place: String,
     /// Values of one group may be fields of one account: a file, a profile.
@@ -31,16 +31,15 @@ pub(super) struct Candidate {
 
 /// The content of a source.
 #[derive(Debug, Default)]
-pub(super) struct Read {
-    /// The values.
-    pub(super) candidates: Vec<Candidate>,
+pub(super) struct SourceContent {
+    pub(super) candidates: Vec<ImportCandidate>,
     /// Accounts that cannot be imported, with the reason.
     pub(super) unusable: Vec<(String, String)>,
     /// The text of a file whose values become placeholders.
     pub(super) text: Option<Zeroizing<String>>,
 }
 
-impl Candidate {
+impl ImportCandidate {
     pub(super) fn of(place: String, group: &str, value: &str) -> Self {
         Self {
             place,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
@@ -370,4 +371,35 @@ pub(crate) fn reserved_address() -> SocketAddr {
 pub(crate) fn said(output: &Output) -> String {
     let both = [&*output.stdout, b"\n", &*output.stderr].concat();
     String::from_utf8_lossy(&both).into_owned()
+}
+
+/// A child process that is killed when dropped.
+pub(crate) struct OwnChild(Child);
+
+impl From<Child> for OwnChild {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
+impl Deref for OwnChild {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for OwnChild {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for OwnChild {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }

@@ -24,7 +24,7 @@ const COOKIE: &str = "keyward-connect";
 const CODE_CHARS: usize = 32;
 
 /// The connect session of the browser that sent a request.
-pub(super) struct Opened {
+pub(super) struct BrowserSession {
     pub(super) session: Arc<Record<ConnectSession>>,
     /// The cookie's value. A secret.
     pub(super) cookie: String,
@@ -46,7 +46,7 @@ pub(super) fn cookie_name(admin: &Admin) -> &'static str {
     }
 }
 
-impl Opened {
+impl BrowserSession {
     /// The connect session that this browser opened.
     pub(super) fn of(admin: &Admin, cookies: &Cookies) -> Option<Self> {
         let cookie = cookies.one(cookie_name(admin))?.to_owned();
@@ -89,7 +89,7 @@ impl NewBrowser {
 
 impl Linked {
     pub(crate) fn of(admin: &Admin, cookies: &Cookies) -> Self {
-        let opened = Opened::of(admin, cookies);
+        let opened = BrowserSession::of(admin, cookies);
         Self(opened.and_then(|it| Some((it.session.clone(), it.session.facts.flow.clone()?))))
     }
 

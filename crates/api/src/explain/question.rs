@@ -9,7 +9,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
 use keyward_rules::git_push::{PushedRefs, RequestedPush};
 use keyward_rules::graphql::{NotUnderstood, Operations, RequestedOperations};
-use keyward_rules::inject::placeholder::Core;
+use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::{PolicyRequest, overrides};
 
@@ -25,7 +25,7 @@ pub(super) struct DescribedRequest {
     /// The path as it would be sent.
     pub(super) path_sent: String,
     query: Option<String>,
-    placeholders: Vec<Core>,
+    placeholders: Vec<PlaceholderCore>,
     named: Option<String>,
     overrides: Vec<Method>,
     operations: Option<Result<Operations, NotUnderstood>>,

@@ -32,7 +32,7 @@ use keyward_state::store::Store;
 use keyward_state::store::memory::MemoryStore;
 use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
-use keyward_vault::keys::{Home, Keys};
+use keyward_vault::keys::{Home, MasterKeys};
 use keyward_vault::oauth;
 
 pub(super) async fn services() -> Deps {
@@ -42,7 +42,7 @@ pub(super) async fn services() -> Deps {
     let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
     let sources = Sources::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
-    let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
+    let keys = MasterKeys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
     let vault =
         Vault::open(store.clone(), keyring.clone(), directory.clone(), catalogue, clock.clone())
             .await;
@@ -52,7 +52,7 @@ pub(super) async fn services() -> Deps {
     let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
     let caller = HttpClient::new(dialler.clone(), tls::client_config(&[root]).unwrap());
     let (events, inbox) = deliveries(&store, &keyring, &directory, &vault, &metrics);
-    let flows = oauth::Flows::new(oauth::Parts {
+    let flows = oauth::Flows::new(oauth::FlowServices {
         store,
         keyring,
         vault: vault.clone(),
@@ -100,7 +100,7 @@ fn deliveries(
     metrics: &Arc<Metrics>,
 ) -> (Arc<Events>, Arc<Inbox>) {
     let clock = Clock::Fixed(Arc::new(AtomicI64::new(0)));
-    let events = Events::new(events::Parts {
+    let events = Events::new(events::EventServices {
         store: store.clone(),
         keyring: keyring.clone(),
         directory: directory.clone(),
@@ -108,7 +108,7 @@ fn deliveries(
         clock: clock.clone(),
         settings: Default::default(),
     });
-    let inbox = Inbox::new(keyward_inbox::Parts {
+    let inbox = Inbox::new(keyward_inbox::InboxServices {
         store: store.clone(),
         keyring: keyring.clone(),
         directory: directory.clone(),

@@ -1,4 +1,4 @@
-//! Gateways that share a store.
+//! The JSON of replicas: gateways that share a store.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

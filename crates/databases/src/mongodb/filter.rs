@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::commands::{MongoAccess, MongoVerdict};
 use super::documents::{self, ErrorCode};
 use super::wire::{
-    self, AnswerPlace, CHECKSUM_PRESENT, COMMAND_BYTES_MAX, EARLY_BYTES_MAX, Form, HEADER_BYTES,
-    Header, MORE_TO_COME, Message, MongoFormatError, OP_MSG, OP_QUERY,
+    self, AnswerPlace, CHECKSUM_PRESENT, COMMAND_BYTES_MAX, EARLY_BYTES_MAX, HEADER_BYTES, Header,
+    MORE_TO_COME, Message, MessageForm, MongoFormatError, OP_MSG, OP_QUERY,
 };
 use crate::stream::StreamFilter;
 
@@ -159,7 +159,7 @@ impl MongoFilter {
             // No answer is awaited.
             Some(_) if flags & MORE_TO_COME != 0 => {}
             Some(answer) => {
-                let asked = AnswerPlace { form: Form::Msg, request: header.request };
+                let asked = AnswerPlace { form: MessageForm::Msg, request: header.request };
                 self.replace(asked, &answer, checked)?;
             }
         }

@@ -78,7 +78,8 @@ where
             Ok((asked, command)) => (asked, meaning(command)?),
             // Documents may follow the command.
             Err(MongoFormatError::Section | MongoFormatError::Document) if is_owned => {
-                let asked = AnswerPlace { form: wire::Form::Msg, request: message.header.request };
+                let asked =
+                    AnswerPlace { form: wire::MessageForm::Msg, request: message.header.request };
                 (asked, MongoEarlyCommand::Command)
             }
             Err(malformed) => return Err(MongoGreetingError::Malformed(malformed)),

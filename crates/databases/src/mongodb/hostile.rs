@@ -12,7 +12,9 @@ use super::commands::MongoAccess;
 use super::filter::{AnswerFilter, MongoFilter, Replaced};
 use super::greeting::{self, MongoClient, MongoGreetingError};
 use super::login::MongoLogin;
-use super::wire::{self, AnswerPlace, EARLY_BYTES_MAX, Form, Message, MongoFormatError, OP_MSG};
+use super::wire::{
+    self, AnswerPlace, EARLY_BYTES_MAX, Message, MessageForm, MongoFormatError, OP_MSG,
+};
 use crate::login::ServerError;
 use crate::stream::StreamFilter;
 use crate::{fuzzed, sample};
@@ -102,7 +104,7 @@ async fn commands_before_the_login_are_answered_as_a_server_answers_them() {
         let (read, answers) = sent(&msg(&command), false).await;
         assert_eq!(read.err(), Some(MongoGreetingError::Left));
         let (asked, answer) = answers[0].command().expect("a document");
-        assert_eq!((asked.form, answers[0].header.response_to), (Form::Msg, 7));
+        assert_eq!((asked.form, answers[0].header.response_to), (MessageForm::Msg, 7));
         assert!(answer.get_str("errmsg").expect("words").contains(says), "{answer:?}");
         assert!(!super::login::is_ok(answer));
     }
@@ -137,7 +139,7 @@ async fn a_login_is_taken_apart_and_what_follows_it_stays_in_the_stream() {
     client.write_all(&bytes).await.expect("it has room");
     let read = greeting::read(&mut server, false).await.expect("a login");
     assert_eq!((&*read.user, read.token.expect("a token").as_str()), ("main", "kwa_t"));
-    assert_eq!(read.asked, AnswerPlace { form: Form::Msg, request: 7 });
+    assert_eq!(read.asked, AnswerPlace { form: MessageForm::Msg, request: 7 });
     assert!(read.first.is_empty());
     let mut rest = vec![0; follows.len()];
     server.read_exact(&mut rest).await.expect("it is there");

@@ -156,7 +156,6 @@ struct MemberSearch {
     begun: Vec<Target>,
     /// A server that knows of no primary.
     reader: Option<Member>,
-    /// The first failure.
     failure: Option<Silent>,
     /// Whether a server knows of a primary.
     has_primary: bool,

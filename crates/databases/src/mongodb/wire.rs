@@ -82,7 +82,7 @@ impl Header {
 
 /// How a client asks, and so how it is answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Form {
+pub enum MessageForm {
     Msg,
     /// `OP_QUERY`, which is answered with `OP_REPLY`.
     Query,
@@ -91,7 +91,7 @@ pub enum Form {
 /// The place of an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AnswerPlace {
-    pub form: Form,
+    pub form: MessageForm,
     /// The number of the request.
     pub request: i32,
 }
@@ -139,8 +139,8 @@ impl Message {
     /// The only section of an `OP_MSG`, or the query of an `OP_QUERY` for a command.
     pub fn command(&self) -> Result<(AnswerPlace, &RawDocument), MongoFormatError> {
         let (form, document) = match self.header.opcode {
-            OP_MSG => (Form::Msg, only_section(&self.body)?),
-            OP_QUERY => (Form::Query, query(&self.body)?),
+            OP_MSG => (MessageForm::Msg, only_section(&self.body)?),
+            OP_QUERY => (MessageForm::Query, query(&self.body)?),
             _ => return Err(MongoFormatError::Opcode),
         };
         let document = RawDocument::from_bytes(document).map_err(|_| MongoFormatError::Document)?;
@@ -195,7 +195,7 @@ pub fn msg(request: i32, response_to: i32, document: &RawDocument) -> Vec<u8> {
 
 /// The answer with one document to what a client asked.
 pub fn answer(asked: AnswerPlace, document: &RawDocument) -> Vec<u8> {
-    if asked.form == Form::Msg {
+    if asked.form == MessageForm::Msg {
         return msg(0, asked.request, document);
     }
     let head = Header { length: 0, request: 0, response_to: asked.request, opcode: OP_REPLY };

@@ -4,7 +4,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::login::PostgresLogin;
-use super::login_error::LoginError;
+use super::login_error::PostgresLoginError;
 use super::parameters::StartupParameters;
 use super::startup::{self, FirstMessage, PostgresFormatError};
 use crate::{fuzzed, sample};
@@ -129,7 +129,7 @@ async fn against(
     verified: bool,
     first: Vec<u8>,
     mut next: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static,
-) -> (LoginError, Vec<u8>) {
+) -> (PostgresLoginError, Vec<u8>) {
     let (mut keyward, mut server) = duplex(1 << 20);
     let served = tokio::spawn(async move {
         let length = server.read_u32().await.expect("a start-up") as usize;

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::cancel::ServerKey;
-use super::login_error::LoginError;
+use super::login_error::PostgresLoginError;
 use super::messages::{self, PostgresReadError, SessionStart};
 use super::parameters::StartupParameters;
 use super::statements;
@@ -115,11 +115,11 @@ impl PostgresLogin {
         &self,
         upstream: &mut Upstream,
         within: Duration,
-    ) -> Result<LoggedIn, LoginError> {
+    ) -> Result<LoggedIn, PostgresLoginError> {
         let (verified, binding) = (upstream.is_verified(), channel_binding(upstream));
         let opened = self.open_on(upstream, verified, binding);
         let opened = tokio::time::timeout(within, opened).await;
-        let (start, server_key) = opened.unwrap_or(Err(LoginError::Timeout))?;
+        let (start, server_key) = opened.unwrap_or(Err(PostgresLoginError::Timeout))?;
         Ok(LoggedIn { start, permit: self.permitted.permit.clone(), server_key })
     }
 
@@ -129,14 +129,15 @@ impl PostgresLogin {
         stream: &mut S,
         verified: bool,
         binding: Option<Vec<u8>>,
-    ) -> Result<(SessionStart, Option<ServerKey>), LoginError>
+    ) -> Result<(SessionStart, Option<ServerKey>), PostgresLoginError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let parameters = self.parameters.all.iter().map(|(name, value)| (&**name, &**value));
         let parameters = std::iter::once(("user", self.role.as_str())).chain(parameters);
         let mut out = BytesMut::new();
-        frontend::startup_message(parameters, &mut out).map_err(|_| LoginError::Protocol)?;
+        frontend::startup_message(parameters, &mut out)
+            .map_err(|_| PostgresLoginError::Protocol)?;
         send(stream, &mut out).await?;
         self.prove(stream, verified, binding).await?;
         let started = self.started(stream).await?;
@@ -152,7 +153,7 @@ impl PostgresLogin {
         stream: &mut S,
         verified: bool,
         binding: Option<Vec<u8>>,
-    ) -> Result<(), LoginError>
+    ) -> Result<(), PostgresLoginError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -162,26 +163,26 @@ impl PostgresLogin {
             let (message, _) = messages::read(stream).await?;
             proof = match (message, proof) {
                 (Message::AuthenticationOk, ServerProof::Pending(_)) => {
-                    return Err(LoginError::Unproved);
+                    return Err(PostgresLoginError::Unproved);
                 }
                 (Message::AuthenticationOk, _) => return Ok(()),
                 (Message::AuthenticationCleartextPassword, ServerProof::NotAsked) if verified => {
                     let sent = frontend::password_message(self.password.expose(), &mut out);
-                    sent.map_err(|_| LoginError::Protocol)?;
+                    sent.map_err(|_| PostgresLoginError::Protocol)?;
                     ServerProof::Sent
                 }
                 (Message::AuthenticationMd5Password(asked), ServerProof::NotAsked) if verified => {
                     let (user, password) = (self.role.as_bytes(), self.password.expose());
                     let hash = Zeroizing::new(md5_hash(user, password, asked.salt()));
                     let sent = frontend::password_message(hash.as_bytes(), &mut out);
-                    sent.map_err(|_| LoginError::Protocol)?;
+                    sent.map_err(|_| PostgresLoginError::Protocol)?;
                     ServerProof::Sent
                 }
                 (Message::AuthenticationCleartextPassword, ServerProof::NotAsked) => {
-                    return Err(LoginError::Weak { method: "the password in cleartext" });
+                    return Err(PostgresLoginError::Weak { method: "the password in cleartext" });
                 }
                 (Message::AuthenticationMd5Password(_), ServerProof::NotAsked) => {
-                    return Err(LoginError::Weak { method: "an md5 hash" });
+                    return Err(PostgresLoginError::Weak { method: "an md5 hash" });
                 }
                 (Message::AuthenticationSasl(offered), ServerProof::NotAsked) => {
                     let binding = binding.take().flatten();
@@ -191,15 +192,15 @@ impl PostgresLogin {
                 (Message::AuthenticationSaslContinue(body), ServerProof::Pending(scram)) => {
                     if !verified && rounds(body.data()).is_none_or(|rounds| rounds < ROUNDS_MIN) {
                         let method = "SCRAM with few rounds, by which a password can be guessed";
-                        return Err(LoginError::Weak { method });
+                        return Err(PostgresLoginError::Weak { method });
                     }
                     let scram = continued(scram, &body).await?;
                     let sent = frontend::sasl_response(scram.message(), &mut out);
-                    sent.map_err(|_| LoginError::Protocol)?;
+                    sent.map_err(|_| PostgresLoginError::Protocol)?;
                     ServerProof::Pending(scram)
                 }
                 (Message::AuthenticationSaslFinal(body), ServerProof::Pending(mut scram)) => {
-                    scram.finish(body.data()).map_err(|_| LoginError::Unproved)?;
+                    scram.finish(body.data()).map_err(|_| PostgresLoginError::Unproved)?;
                     ServerProof::Given
                 }
                 (Message::ErrorResponse(error), _) => return Err(self.refused(&error)),
@@ -215,7 +216,7 @@ impl PostgresLogin {
         verified: bool,
         binding: Option<Vec<u8>>,
         out: &mut BytesMut,
-    ) -> Result<ScramSha256, LoginError> {
+    ) -> Result<ScramSha256, PostgresLoginError> {
         let offers = |name: &str| offered.mechanisms().any(|it| Ok(it == name)).unwrap_or(false);
         let (mechanism, binding) =
             match (offers(SCRAM_SHA_256_PLUS), offers(SCRAM_SHA_256), binding) {
@@ -228,12 +229,12 @@ impl PostgresLogin {
                 }
                 (_, true, _) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
                 (_, false, _) => {
-                    return Err(LoginError::Unsupported { method: "a SASL mechanism" });
+                    return Err(PostgresLoginError::Unsupported { method: "a SASL mechanism" });
                 }
             };
         let scram = ScramSha256::new(self.password.expose(), binding);
         let sent = frontend::sasl_initial_response(mechanism, scram.message(), out);
-        sent.map_err(|_| LoginError::Protocol)?;
+        sent.map_err(|_| PostgresLoginError::Protocol)?;
         Ok(scram)
     }
 
@@ -241,7 +242,7 @@ impl PostgresLogin {
     async fn started<S>(
         &self,
         stream: &mut S,
-    ) -> Result<(SessionStart, Option<ServerKey>), LoginError>
+    ) -> Result<(SessionStart, Option<ServerKey>), PostgresLoginError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -261,14 +262,14 @@ impl PostgresLogin {
                     start.passed_on.extend_from_slice(&bytes);
                 }
                 Message::ErrorResponse(error) => return Err(self.refused(&error)),
-                _ => return Err(LoginError::Protocol),
+                _ => return Err(PostgresLoginError::Protocol),
             }
         }
-        Err(LoginError::Protocol)
+        Err(PostgresLoginError::Protocol)
     }
 
     /// The server's own words, unless they repeat the password.
-    fn refused(&self, error: &ErrorResponseBody) -> LoginError {
+    fn refused(&self, error: &ErrorResponseBody) -> PostgresLoginError {
         let (mut state, mut message) = (String::new(), String::new());
         let mut fields = error.fields();
         while let Ok(Some(field)) = fields.next() {
@@ -284,11 +285,14 @@ impl PostgresLogin {
             state = "08004".to_owned();
         }
         let message = words_of_server(&message, &self.password);
-        LoginError::Refused { state, message }
+        PostgresLoginError::Refused { state, message }
     }
 }
 
-async fn send<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut BytesMut) -> Result<(), LoginError> {
+async fn send<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    out: &mut BytesMut,
+) -> Result<(), PostgresLoginError> {
     if out.is_empty() {
         return Ok(());
     }
@@ -300,17 +304,20 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut BytesMut) -> Resu
     // It may hold the password.
     out[..].zeroize();
     out.clear();
-    sent.map_err(LoginError::from)
+    sent.map_err(PostgresLoginError::from)
 }
 
 /// The hash takes up to 100,000 rounds, as the server wishes: not on a thread that serves streams.
 async fn continued(
     mut scram: Box<ScramSha256>,
     body: &AuthenticationSaslContinueBody,
-) -> Result<Box<ScramSha256>, LoginError> {
+) -> Result<Box<ScramSha256>, PostgresLoginError> {
     let data = body.data().to_vec();
     let hashed = tokio::task::spawn_blocking(move || scram.update(&data).map(|()| scram));
-    hashed.await.map_err(|_| LoginError::Protocol)?.map_err(|_| LoginError::Unproved)
+    hashed
+        .await
+        .map_err(|_| PostgresLoginError::Protocol)?
+        .map_err(|_| PostgresLoginError::Unproved)
 }
 
 /// The rounds that a server's first message of SCRAM asks for (RFC 5802 §7).
@@ -319,13 +326,13 @@ fn rounds(message: &[u8]) -> Option<u32> {
     rounds.parse().ok()
 }
 
-fn unexpected(message: &Message) -> LoginError {
+fn unexpected(message: &Message) -> PostgresLoginError {
     let method = match message {
         Message::AuthenticationGss | Message::AuthenticationGssContinue(_) => "GSSAPI",
         Message::AuthenticationSspi => "SSPI",
         Message::AuthenticationKerberosV5 => "Kerberos",
         Message::AuthenticationScmCredential => "the credentials of a local user",
-        _ => return LoginError::Protocol,
+        _ => return PostgresLoginError::Protocol,
     };
-    LoginError::Unsupported { method }
+    PostgresLoginError::Unsupported { method }
 }

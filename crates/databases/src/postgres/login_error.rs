@@ -1,11 +1,11 @@
-//! [`LoginError`]: why a server of PostgreSQL opens no session.
+//! [`PostgresLoginError`]: why a server of PostgreSQL opens no session.
 
 use super::messages::PostgresReadError;
 use keyward_base::codes::Code;
 
 /// Why a server opens no session.
 #[derive(Debug, thiserror::Error)]
-pub enum LoginError {
+pub enum PostgresLoginError {
     /// It closed the stream, or does not speak the protocol.
     #[error(transparent)]
     Read(#[from] PostgresReadError),
@@ -31,7 +31,7 @@ pub enum LoginError {
     Timeout,
 }
 
-impl LoginError {
+impl PostgresLoginError {
     /// The code for the audit log.
     pub fn code(&self) -> Code {
         match self {

@@ -7,7 +7,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt;
 
 use super::login::{LoggedIn, PostgresLogin};
-use super::login_error::LoginError;
+use super::login_error::PostgresLoginError;
 use super::messages;
 use super::parameters::StartupParameters;
 use crate::facts::{DatabaseFacts, short};
@@ -38,13 +38,13 @@ pub async fn facts(
     let (mut upstream, LoggedIn { permit: at, .. }) = login.run(exchange).await?;
     let within = exchange.connect_timeout();
     let answer = tokio::time::timeout(within, ask(&mut upstream)).await;
-    let facts = answer.unwrap_or(Err(LoginError::Timeout))?;
+    let facts = answer.unwrap_or(Err(PostgresLoginError::Timeout))?;
     Ok(DatabaseFacts { server: permit.endpoint().one_of_several(&at.endpoint().target), ..facts })
 }
 
-async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, LoginError> {
+async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, PostgresLoginError> {
     let mut out = BytesMut::new();
-    frontend::query(QUESTION, &mut out).map_err(|_| LoginError::Protocol)?;
+    frontend::query(QUESTION, &mut out).map_err(|_| PostgresLoginError::Protocol)?;
     let sent = async {
         upstream.write_all(&out).await?;
         upstream.flush().await
@@ -53,13 +53,15 @@ async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, LoginError> {
     let mut facts = None;
     for _ in 0..MESSAGES_MAX {
         match messages::read(upstream).await?.0 {
-            Message::DataRow(row) => facts = Some(facts_of(&row).ok_or(LoginError::Protocol)?),
-            Message::ReadyForQuery(_) => return facts.ok_or(LoginError::Protocol),
-            Message::ErrorResponse(_) => return Err(LoginError::Protocol),
+            Message::DataRow(row) => {
+                facts = Some(facts_of(&row).ok_or(PostgresLoginError::Protocol)?)
+            }
+            Message::ReadyForQuery(_) => return facts.ok_or(PostgresLoginError::Protocol),
+            Message::ErrorResponse(_) => return Err(PostgresLoginError::Protocol),
             _ => {}
         }
     }
-    Err(LoginError::Protocol)
+    Err(PostgresLoginError::Protocol)
 }
 
 fn facts_of(row: &DataRowBody) -> Option<DatabaseFacts> {

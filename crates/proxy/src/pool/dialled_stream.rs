@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::sockets::streams::{Io, SocketState};
-use keyward_net::corporate::Forwarded;
+use keyward_net::corporate::ForwardingStream;
 
 /// A dialled and verified stream on which nothing has been sent.
 pub struct DialledStream {
@@ -15,5 +15,5 @@ pub struct DialledStream {
     /// The generation of the TLS settings that it was made with.
     pub tls_generation: u64,
     /// How a corporate proxy expects requests that it forwards.
-    pub forwarded: Option<Forwarded>,
+    pub forwarded: Option<ForwardingStream>,
 }

@@ -43,7 +43,6 @@ pub struct Listener {
 pub struct ListenerOwner {
     /// The agent's org.
     pub org: OrgId,
-    /// The agent's name.
     pub agent: String,
 }
 

@@ -64,7 +64,7 @@ pub struct Allowance {
 /// A file as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct HostSetText {
     id: String,
     title: String,
     description: String,
@@ -128,8 +128,8 @@ impl HostSets {
 }
 
 fn read(text: &str) -> Result<HostSet, String> {
-    let written: Written = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
-    let Written { id, title, description, sources, includes, every_host, allow } = written;
+    let written: HostSetText = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let HostSetText { id, title, description, sources, includes, every_host, allow } = written;
     let allow = allow.into_iter().map(allowance).collect::<Result<_, _>>()?;
     Ok(HostSet { id, title, description, sources, includes, every_host, allow })
 }

@@ -10,7 +10,7 @@ use super::names::is_alias;
 use super::placement::{Location, Place};
 use super::scoped::Scoped;
 use super::scrub::Needles;
-use super::sign::{Signer, aws_names};
+use super::sign::{CredentialSigner, aws_names};
 use super::tls::ConnectionTls;
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
@@ -40,7 +40,6 @@ pub struct Write {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Clears {
     pub headers: Vec<HeaderName>,
-    /// Query parameters.
     pub queries: Vec<Box<str>>,
     pub cookies: Vec<Box<str>>,
 }
@@ -72,7 +71,7 @@ pub struct Credential {
     /// How it is renewed when the upstream rejects it, if it can be.
     pub renews: Option<Renews>,
     /// What signs the requests, for kinds that are never sent themselves.
-    pub signer: Option<Signer>,
+    pub signer: Option<CredentialSigner>,
     /// What the connection brings to TLS handshakes.
     pub tls: Option<Arc<ConnectionTls>>,
 }

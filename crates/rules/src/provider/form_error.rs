@@ -14,11 +14,7 @@ pub enum FormError {
     },
     /// The provider does not have the variable.
     #[error("provider `{provider}` has no variable `{name}`")]
-    Unknown {
-        /// The provider's id.
-        provider: String,
-        name: String,
-    },
+    Unknown { provider: String, name: String },
     /// The value is not a single DNS label.
     #[error("`{name}` must be one label of letters, digits and hyphens, such as `{example}`")]
     Label {

@@ -17,7 +17,6 @@ pub struct RequestText {
     pub headers: BTreeMap<String, String>,
     /// A JSON body.
     pub json: Option<Value>,
-    /// A form body.
     pub form: Option<BTreeMap<String, String>>,
     /// Basic authentication: a template of `user:password`.
     pub basic: Option<String>,

@@ -17,7 +17,6 @@ const BODY_CHARS_MIN: usize = 8;
 /// The known properties of one field's values.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyShapes<'a> {
-    /// The provider's id.
     pub provider: &'a str,
     /// The provider's display name.
     pub name: &'a str,

@@ -55,7 +55,6 @@ pub struct ProviderText {
     /// Further places of credentials that are removed before one is written.
     #[serde(default)]
     pub clears: ClearsText,
-    /// Templates of apps.
     #[serde(default)]
     pub templates: Vec<TemplateText>,
     /// What scopes allow, in words for people: `chat:write: send messages`.
@@ -101,7 +100,6 @@ pub struct VariableText {
     /// Which values it accepts.
     #[serde(default)]
     pub kind: VariableKind,
-    /// The display name.
     pub label: Option<String>,
     pub help: Option<String>,
     /// An example of a value.
@@ -126,7 +124,6 @@ pub struct AuthText {
     pub id: String,
     /// The kind of credential.
     pub kind: AuthKind,
-    /// The display name.
     pub label: Option<String>,
     /// A note for people.
     pub note: Option<String>,
@@ -297,7 +294,6 @@ pub struct ExpiredText {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceText {
-    /// A header field.
     pub header: Option<String>,
     /// A query parameter.
     pub query: Option<String>,
@@ -339,7 +335,6 @@ pub struct ScopedText {
 pub struct FieldText {
     /// The name, as in `--field name=…` and `{name}`.
     pub name: String,
-    /// The display name.
     pub label: Option<String>,
     pub help: Option<String>,
     /// Whether the value is sealed and never shown; true by default.
@@ -383,7 +378,6 @@ pub struct KeyText {
 #[serde(deny_unknown_fields, default)]
 pub struct ClearsText {
     pub headers: Vec<String>,
-    /// Query parameters.
     pub queries: Vec<String>,
     pub cookies: Vec<String>,
 }
@@ -402,9 +396,7 @@ pub struct TestText {
     pub headers: BTreeMap<String, String>,
     /// A JSON body.
     pub json: Option<Value>,
-    /// A form body.
     pub form: Option<BTreeMap<String, String>>,
-    /// A literal body.
     pub body: Option<String>,
     /// The status of a successful response; any 2xx by default.
     pub expect_status: Option<u16>,
@@ -427,7 +419,6 @@ pub struct TestText {
 pub struct TemplateText {
     /// Lower-case letters, digits, `-` and `_`; unique in the catalogue.
     pub id: String,
-    /// The display name.
     pub label: Option<String>,
     /// Scopes to request.
     #[serde(default)]

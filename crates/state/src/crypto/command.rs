@@ -52,7 +52,6 @@ pub enum CommandError {
     Timeout {
         /// The program's path.
         program: String,
-        /// The time limit.
         timeout: Duration,
     },
 }

@@ -29,7 +29,7 @@ const WRAPS_MAX: u64 = 1 << 28;
 
 /// The source of a master key.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Origin {
+pub enum KeyOrigin {
     File(PathBuf),
     /// An environment variable.
     Env(String),
@@ -44,7 +44,7 @@ pub enum Origin {
 pub struct KeyInfo {
     pub id: KeyId,
     /// The source of the key.
-    pub origin: Origin,
+    pub origin: KeyOrigin,
 }
 
 /// The master keys: a current one, and older ones for reading. Wiped when they leave the ring.
@@ -74,11 +74,11 @@ struct Ring {
 pub(super) struct MasterKey {
     id: KeyId,
     pub(super) bytes: Zeroizing<[u8; KEY_LEN]>,
-    origin: Origin,
+    origin: KeyOrigin,
     wraps: AtomicU64,
 }
 
-impl Origin {
+impl KeyOrigin {
     /// The source as written in `master_key` of the configuration.
     pub fn yaml(&self) -> String {
         match self {
@@ -114,7 +114,7 @@ impl Keyring {
 
     /// A ring with a random key, for tests and `memory` stores.
     pub fn ephemeral() -> Self {
-        Self::new(MasterKey::new(envelope::random(), Origin::Memory), [])
+        Self::new(MasterKey::new(envelope::random(), KeyOrigin::Memory), [])
     }
 
     pub fn current(&self) -> KeyId {
@@ -283,7 +283,7 @@ impl fmt::Debug for NextKey {
 }
 
 impl MasterKey {
-    pub(super) fn new(bytes: Zeroizing<[u8; KEY_LEN]>, origin: Origin) -> Self {
+    pub(super) fn new(bytes: Zeroizing<[u8; KEY_LEN]>, origin: KeyOrigin) -> Self {
         Self { id: KeyId::of(&bytes), bytes, origin, wraps: AtomicU64::new(0) }
     }
 
@@ -317,7 +317,7 @@ mod tests {
     use keyward_base::id::OrgId;
 
     fn key(byte: u8) -> MasterKey {
-        MasterKey::new(Zeroizing::new([byte; 32]), Origin::Memory)
+        MasterKey::new(Zeroizing::new([byte; 32]), KeyOrigin::Memory)
     }
 
     fn place(org: &OrgId) -> Place<'_> {

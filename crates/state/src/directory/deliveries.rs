@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 
 use super::error::DirectoryError;
 use super::follow_state::Leftovers;
-use super::news::{Cause, Delivery, News, Owed};
-use super::rows::{At, Read};
+use super::news::{Delivery, DeliveryCause, News, Owed};
+use super::rows::{At, ReadRecord};
 use super::view::View;
 use super::{Directory, Shared};
 use crate::observe::change::Acting;
-use crate::observe::notice::{About, Notice, NoticeKind};
+use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use crate::store::Table;
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_model::Webhook;
@@ -44,7 +44,7 @@ impl Directory {
         &self,
         org: &OrgId,
         kind: NoticeKind,
-        about: About,
+        about: NoticeDetails,
     ) -> Result<(), DirectoryError> {
         let shared = Arc::clone(&self.shared);
         let acting = Acting::current();
@@ -65,7 +65,7 @@ impl Directory {
     /// When the store fails, or a row does not open.
     pub async fn owed(&self) -> Result<Vec<Owed>, DirectoryError> {
         let mut all = Vec::new();
-        for (at, Read { record, version }) in
+        for (at, ReadRecord { record, version }) in
             self.shared.rows.all::<Delivery>(Table::Deliveries).await?
         {
             let there = self.view().one::<Webhook>(&record.notice.org, &record.webhook).is_some();
@@ -118,7 +118,7 @@ impl Shared {
         notices: Vec<Notice>,
         recorded: bool,
         view: &View,
-        cause: Option<Cause>,
+        cause: Option<DeliveryCause>,
     ) -> Result<Vec<News>, DirectoryError> {
         let mut news = Vec::with_capacity(notices.len());
         for notice in notices {

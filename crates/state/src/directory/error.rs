@@ -58,25 +58,16 @@ pub enum DirectoryError {
         "agent `{agent}` is in environment `{agent_in}` and connection `{connection}` in `{connection_in}`: bind one of the same environment"
     )]
     EnvironmentMismatch {
-        /// The agent's name.
         agent: String,
-        /// Its environment.
         agent_in: String,
-        /// The connection's name.
         connection: String,
-        /// Its environment.
         connection_in: String,
     },
     /// A private connection, and an agent of somebody else.
     #[error(
         "connection `{connection}` is private: only agents of its owner may use it, and `{agent}` is not one"
     )]
-    Private {
-        /// The agent's name.
-        agent: String,
-        /// The connection's name.
-        connection: String,
-    },
+    Private { agent: String, connection: String },
     /// A private connection without an owner.
     #[error("connection `{0}` has no owner, so it cannot be private: name one, or share it")]
     PrivateOfNobody(String),
@@ -154,7 +145,6 @@ pub enum DirectoryError {
         slot: String,
         /// The provider that it asks for.
         wanted: String,
-        /// The connection's name.
         connection: String,
         provider: String,
     },
@@ -176,16 +166,10 @@ pub enum DirectoryError {
     #[error(
         "connection `{connection}` is in slot `{slot}` of plugin `{plugin}`: give the slot another one, or remove the plugin"
     )]
-    BoundBySlot {
-        /// The connection's name.
-        connection: String,
-        plugin: String,
-        slot: String,
-    },
+    BoundBySlot { connection: String, plugin: String, slot: String },
     /// An app that connections use.
     #[error("app `{app}` is used by connection `{connection}`: remove that one first")]
     AppInUse {
-        /// The app's name.
         app: String,
         /// The name of one that uses it.
         connection: String,
@@ -194,7 +178,6 @@ pub enum DirectoryError {
     /// A provider that something uses.
     #[error("provider `{provider}` is used by {what} `{name}`: remove that one first")]
     ProviderInUse {
-        /// The provider's id.
         provider: String,
         /// `connection` or `app`.
         what: &'static str,
@@ -206,7 +189,6 @@ pub enum DirectoryError {
          which form, does not change"
     )]
     ProviderBound {
-        /// The provider's id.
         provider: String,
         /// The path in the definition.
         field: String,
@@ -237,12 +219,7 @@ pub enum DirectoryError {
     SentinelMissing,
     /// A row does not open.
     #[error("{table} row {key} cannot be opened: {source}")]
-    Unreadable {
-        table: &'static str,
-        key: String,
-        /// Why.
-        source: EnvelopeError,
-    },
+    Unreadable { table: &'static str, key: String, source: EnvelopeError },
     /// A row opens, and does not hold what its place asks for.
     #[error(
         "{table} row {key} holds something else than its place says: restore it from a backup, or use the keyward that wrote it"
@@ -260,7 +237,6 @@ pub enum DirectoryError {
         what: &'static str,
         /// One id.
         first: String,
-        /// The other.
         second: String,
     },
     /// A value cannot be sealed.

@@ -26,12 +26,12 @@ pub struct Delivery {
     /// The first try; none yet when absent.
     pub since: Option<Timestamp>,
     /// The change that caused it. `None` if no record was changed.
-    pub(super) cause: Option<Cause>,
+    pub(super) cause: Option<DeliveryCause>,
 }
 
 /// The change of a row.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct Cause {
+pub(super) struct DeliveryCause {
     pub(super) table: String,
     pub(super) id: String,
     /// As it is once the change is made; `None`: it is gone then.
@@ -66,7 +66,7 @@ impl Delivery {
     }
 }
 
-impl Cause {
+impl DeliveryCause {
     pub(super) fn of(at: &At, version: Option<Version>) -> Self {
         let table = at.table.name().to_owned();
         Self { table, id: at.id.clone(), version: version.map(|version| version.0) }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::collection::Collection;
 use super::holders::HolderIndex;
 use super::org_catalogue::OrgCatalogue;
-use super::person::{Credential, Person};
+use super::person::{Person, UserCredential};
 use super::records::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord};
 use super::selected::Selected;
 #[cfg(test)]
@@ -27,7 +27,7 @@ use keyward_model::{
     App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider,
     Plugin, Record, Role, Rule, Scope, Session, Source, User, Webhook,
 };
-use keyward_rules::inject::placeholder::Core;
+use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::provider::Provider;
 
 /// All records, in memory. Immutable: a change replaces the whole view by one that shares the unchanged parts with it.
@@ -67,7 +67,7 @@ pub struct OrgView {
     pub(super) sessions: Collection<Session>,
     pub(super) connect_sessions: Collection<ConnectSession>,
     pub(super) logins: Collection<Login>,
-    pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
+    pub(super) honeytoken_cores: SharedNames<PlaceholderCore, HoneytokenId>,
     pub(super) holders: HolderIndex,
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
 }
@@ -82,7 +82,6 @@ pub struct Differences<'a> {
     pub apps: Vec<Difference<'a, Arc<AppRecord>>>,
     pub providers: Vec<Difference<'a, Arc<Record<OwnProvider>>>>,
     pub plugins: Vec<Difference<'a, Arc<PluginRecord>>>,
-    /// Stored rules.
     pub rules: Vec<Difference<'a, Arc<Record<Rule>>>>,
     pub sessions: Vec<Difference<'a, Arc<Record<Session>>>>,
     pub users: Vec<Difference<'a, Arc<Record<User>>>>,
@@ -184,7 +183,7 @@ impl View {
         let live = live && holder.user.role != Role::EndUser;
         live.then(|| Person {
             user: holder.user.clone(),
-            credential: Credential::Token(holder.token.clone()),
+            credential: UserCredential::Token(holder.token.clone()),
             scopes: holder.scopes.clone(),
         })
     }
@@ -305,10 +304,6 @@ impl View {
     /// All stored rules of all orgs.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<Record<Rule>>> {
         self.orgs.values().flat_map(|org| org.rules.values())
-    }
-
-    pub fn plugins_in(&self, org: &OrgId) -> impl Iterator<Item = &Arc<PluginRecord>> {
-        self.orgs.get(org).into_iter().flat_map(|org| org.plugins.values())
     }
 
     /// The plugins of an agent, by name.

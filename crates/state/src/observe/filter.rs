@@ -26,7 +26,6 @@ pub struct Filter {
     pub user: Option<String>,
     /// The host, with or without a port, or `*.suffix`.
     pub host: Option<String>,
-    /// The connection's name.
     pub connection: Option<String>,
     /// Keyward's code.
     pub code: Option<String>,

@@ -10,7 +10,6 @@ use super::table::Table;
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Version(pub u64);
 
-/// A stored row.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Row {
     pub key: String,

@@ -38,12 +38,7 @@ pub enum StoreError {
     #[error(
         "store directory {path} has mode {mode:04o}, so others can reach it: run `chmod 700` on it"
     )]
-    Exposed {
-        /// The directory.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    Exposed { path: PathBuf, mode: u32 },
     /// A row's bytes differ from what was written.
     #[error("{table} row {key} is damaged: restore the store from a backup")]
     Corrupt {
@@ -54,7 +49,6 @@ pub enum StoreError {
     /// The files are damaged as a whole. Nothing was repaired.
     #[error("store {path} is damaged ({what}): keep the files and restore a backup")]
     Damaged {
-        /// The directory.
         path: PathBuf,
         /// What is damaged.
         what: String,

@@ -22,7 +22,6 @@ pub enum Table {
     Tokens,
     /// Apps, without secrets.
     Apps,
-    /// Consents in progress.
     Flows,
     /// Revocations that must be sent to providers.
     Outbox,

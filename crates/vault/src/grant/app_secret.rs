@@ -30,7 +30,6 @@ pub struct StoredAppSecret {
 
 #[derive(Debug)]
 pub struct FetchedAppSecret {
-    /// By name.
     pub fields: BTreeMap<String, Secret>,
     /// When they were fetched, and what for.
     pub facts: FetchedFacts,
@@ -77,7 +76,6 @@ impl AppSecret {
         (!text.iter().all(u8::is_ascii_whitespace)).then(|| Secret::new(text))
     }
 
-    /// By name.
     pub fn into_fields(self) -> BTreeMap<String, Secret> {
         self.fields().map(|(name, secret)| (name.to_owned(), secret.clone())).collect()
     }

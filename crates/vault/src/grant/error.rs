@@ -1,6 +1,6 @@
 //! Errors of grants: invalid fields, and grants that give no credential. They name fields, never values.
 
-use super::oauth::{ActingParty, ErrorCode, Failure, NO_REFRESH_TOKEN, Temporary};
+use super::oauth::{ActingParty, ErrorCode, NO_REFRESH_TOKEN, Temporary, TokenFailure};
 
 /// Why no credential was minted. Names no secret.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +40,11 @@ pub enum Dead {
     ClientRejected,
 }
 
-impl From<Failure> for MintError {
-    fn from(failure: Failure) -> Self {
+impl From<TokenFailure> for MintError {
+    fn from(failure: TokenFailure) -> Self {
         match failure {
-            Failure::Temporary(temporary) => Self::Unavailable(Box::new(temporary)),
-            Failure::Permanent { who, code, said } => {
+            TokenFailure::Temporary(temporary) => Self::Unavailable(Box::new(temporary)),
+            TokenFailure::Permanent { who, code, said } => {
                 let reason = match who {
                     ActingParty::Operator => Dead::ClientRejected,
                     ActingParty::Person if code.as_str() == NO_REFRESH_TOKEN => {

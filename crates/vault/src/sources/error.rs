@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::bitwarden_cipher::DecryptionError;
-use keyward_net::call::{CallError, Cause};
+use keyward_net::call::{CallError, CallFailure};
 use keyward_state::crypto::command::CommandError;
 use keyward_state::crypto::private_file::FileError;
 
@@ -169,18 +169,18 @@ fn told(error: &CallError) -> String {
 }
 
 /// What an operator can do about a server that cannot be asked.
-fn remedy(cause: Cause) -> &'static str {
+fn remedy(cause: CallFailure) -> &'static str {
     match cause {
-        Cause::BadAddress | Cause::UnusableAnswer => "check the address of the source",
-        Cause::Unresolved => "check the address of the source, and DNS on this machine",
-        Cause::AddressRefused => {
+        CallFailure::BadAddress | CallFailure::UnusableAnswer => "check the address of the source",
+        CallFailure::Unresolved => "check the address of the source, and DNS on this machine",
+        CallFailure::AddressRefused => {
             "if the server is yours, open its network and port in `upstream.allow_private`"
         }
-        Cause::TlsUnknownIssuer => {
+        CallFailure::TlsUnknownIssuer => {
             "if the server has a CA of its own, name its root certificate in `upstream.trust`"
         }
-        Cause::TlsCertificate => "check this machine's clock and the address of the source",
-        Cause::ProxyFailed => "check the corporate proxy, and `upstream.proxy`",
+        CallFailure::TlsCertificate => "check this machine's clock and the address of the source",
+        CallFailure::ProxyFailed => "check the corporate proxy, and `upstream.proxy`",
         _ => "check that the server runs, and the network between this machine and it",
     }
 }

@@ -4,7 +4,7 @@
 
 use super::lexer::tokens;
 use crate::rules::{KeptSettings, Reason, StatementRules};
-use crate::sql::{Lexed, Token, first_word, has_pair, span, statements};
+use crate::sql::{Lexed, SqlToken, first_word, has_pair, span, statements};
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[
@@ -132,7 +132,7 @@ fn ruled(
     if has_pair(words, ["previous", "value"]) && rules.names_tables() {
         return Err("a sequence is read by a clause in it".into());
     }
-    let has_parenthesis = tokens.iter().any(|lexed| lexed.token == Token::Symbol(b'('));
+    let has_parenthesis = tokens.iter().any(|lexed| lexed.token == SqlToken::Symbol(b'('));
     let is_transaction = match first {
         "begin" => matches!(words, ["begin"] | ["begin", "work"]),
         "start" => words.get(1) == Some(&"transaction"),
@@ -170,7 +170,7 @@ fn is_write(word: &str) -> bool {
 fn settings(words: &[&str], tokens: &[Lexed], kept: &KeptSettings) -> Result<(), Reason> {
     // `SET NAMES utf8mb4`: nothing else stands in it, so a word of another setting is not hidden behind it.
     if words.get(1) == Some(&"names") {
-        let is_alone = !tokens.iter().any(|lexed| lexed.token == Token::Symbol(b','));
+        let is_alone = !tokens.iter().any(|lexed| lexed.token == SqlToken::Symbol(b','));
         return match words.get(2).is_some_and(|charset| SAFE_CHARSETS.contains(charset)) {
             true if is_alone => Ok(()),
             _ => Err("the character set must be utf8mb4 or latin1, written without quotes".into()),

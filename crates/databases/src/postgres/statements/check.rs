@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::is_safe_encoding;
 use super::lexer::{LexError, tokens};
 use crate::rules::{KeptSettings, Reason};
-use crate::sql::{Lexed, Token, first_word, has_pair, span, statements};
+use crate::sql::{Lexed, SqlToken, first_word, has_pair, span, statements};
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[
@@ -215,9 +215,9 @@ fn copy(tokens: &[Lexed]) -> Result<(), Reason> {
     let mut outside = Vec::new();
     for lexed in tokens {
         match &lexed.token {
-            Token::Symbol(b'(') => depth += 1,
-            Token::Symbol(b')') => depth -= 1,
-            Token::Word(word) if depth == 0 => outside.push(word.as_str()),
+            SqlToken::Symbol(b'(') => depth += 1,
+            SqlToken::Symbol(b')') => depth -= 1,
+            SqlToken::Word(word) if depth == 0 => outside.push(word.as_str()),
             _ => {}
         }
     }

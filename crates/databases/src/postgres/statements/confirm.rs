@@ -8,7 +8,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::is_safe_encoding;
-use crate::postgres::login_error::LoginError;
+use crate::postgres::login_error::PostgresLoginError;
 use crate::postgres::messages::{self, PostgresReadError};
 
 const QUESTION: &str = "SELECT current_setting('transaction_read_only'), \
@@ -31,12 +31,12 @@ pub struct SessionMode {
 ///
 /// # Errors
 /// When it does not, or the server does not answer.
-pub async fn confirm<S>(stream: &mut S, mode: &SessionMode) -> Result<(), LoginError>
+pub async fn confirm<S>(stream: &mut S, mode: &SessionMode) -> Result<(), PostgresLoginError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut out = BytesMut::new();
-    frontend::query(QUESTION, &mut out).map_err(|_| LoginError::Protocol)?;
+    frontend::query(QUESTION, &mut out).map_err(|_| PostgresLoginError::Protocol)?;
     let sent = async {
         stream.write_all(&out).await?;
         stream.flush().await
@@ -48,12 +48,12 @@ where
             Message::DataRow(row) => holds = mode.is_that_of(&row).unwrap_or_default(),
             Message::ReadyForQuery(_) if holds => return Ok(()),
             Message::ReadyForQuery(_) | Message::ErrorResponse(_) => {
-                return Err(LoginError::OtherMode);
+                return Err(PostgresLoginError::OtherMode);
             }
             _ => {}
         }
     }
-    Err(LoginError::Protocol)
+    Err(PostgresLoginError::Protocol)
 }
 
 impl SessionMode {

@@ -6,7 +6,7 @@ use keyward_base::id::OrgId;
 use serde::Serialize;
 
 use super::index_step::IndexStep;
-use crate::directory::rows::{At, Rows};
+use crate::directory::rows::{At, DirectoryRows};
 use crate::store::{Row, Table};
 
 /// What is wrong with one row.
@@ -42,7 +42,7 @@ const RESTORE: &str = "restore a backup: `keyward restore FILE`";
 
 /// What is being checked.
 pub(super) struct Checking<'a> {
-    pub(super) rows: &'a Rows,
+    pub(super) rows: &'a DirectoryRows,
     /// Rows whose key names a place, by table.
     pub(super) read: Vec<(At, Row)>,
     /// The keys of all rows, also of those that cannot be read.

@@ -1,4 +1,4 @@
-//! Organisations, people and their tokens: who is who, what is whose, what is left after a removal.
+//! Organisations, people and their tokens: identity, ownership, and what a removal leaves.
 
 use super::*;
 use keyward_model::{PersonalTokenSpec, Record, Role, Scope, User, UserFacts, UserSpec};

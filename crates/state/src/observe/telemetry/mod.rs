@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-pub use self::export::{Exportable, LogRecord, Rejected, Resource, Span};
+pub use self::export::{Exportable, LogRecord, RejectedItems, Resource, Span};
 pub(super) use self::log_records::LogRecords;
 pub use self::settings::TelemetrySettings;
 pub use self::span::{ExchangeTrace, FinishedExchange, OutgoingTrace};

@@ -6,7 +6,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
-use super::failure::{ActingParty, ErrorCode, Failure, Temporary, retry_after, unanswered};
+use super::failure::{ActingParty, ErrorCode, Temporary, TokenFailure, retry_after, unanswered};
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::{Bounds, CallError, HttpClient};
 
@@ -63,12 +63,7 @@ pub enum MetadataError {
     Insecure { issuer: String },
     /// The server cannot answer now.
     #[error("{host} answers {} at present: try again later", .status.as_u16())]
-    Later {
-        /// The server.
-        host: String,
-        status: StatusCode,
-        retry_after: Option<HeaderValue>,
-    },
+    Later { host: String, status: StatusCode, retry_after: Option<HeaderValue> },
     /// There is no readable response.
     #[error("the authorization server cannot be asked: {0}")]
     Unanswered(#[from] CallError),
@@ -81,19 +76,21 @@ impl MetadataError {
     }
 
     /// The failure of a token request that needed the metadata, requested at `now`.
-    pub fn failure(&self, now: Timestamp) -> Failure {
-        let ours = |code| Failure::ours(ActingParty::Operator, code, self.to_string());
+    pub fn failure(&self, now: Timestamp) -> TokenFailure {
+        let ours = |code| TokenFailure::ours(ActingParty::Operator, code, self.to_string());
         match self {
             Self::Address { .. } => ours("bad_issuer"),
             Self::Absent { .. } => ours("no_metadata"),
             Self::Mismatch { .. } => ours("metadata_mismatch"),
             Self::Insecure { .. } => ours("metadata_not_https"),
-            Self::Unreadable { .. } => Failure::Temporary(Temporary::of(self.to_string())),
-            Self::Later { host, status, retry_after: after } => Failure::Temporary(Temporary {
-                code: Some(ErrorCode::status(*status)),
-                retry_after: after.as_ref().and_then(|value| retry_after(value, now)),
-                ..Temporary::of(format!("the metadata of {host} cannot be read now"))
-            }),
+            Self::Unreadable { .. } => TokenFailure::Temporary(Temporary::of(self.to_string())),
+            Self::Later { host, status, retry_after: after } => {
+                TokenFailure::Temporary(Temporary {
+                    code: Some(ErrorCode::status(*status)),
+                    retry_after: after.as_ref().and_then(|value| retry_after(value, now)),
+                    ..Temporary::of(format!("the metadata of {host} cannot be read now"))
+                })
+            }
             Self::Unanswered(error) => unanswered(error, now),
         }
     }

@@ -114,7 +114,6 @@ const ENDED_WITHIN: Duration = Duration::from_secs(3_600);
 struct Watched {
     rows: MemoryStore,
     world: Arc<World>,
-    /// By key.
     newest: Mutex<HashMap<String, Version>>,
     fails: Mutex<(u8, bool)>,
 }

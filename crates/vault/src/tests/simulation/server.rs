@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::fleet::AskingReplica;
 use super::*;
-use crate::grant::oauth::{ErrorCode, OAuth, Temporary, Tokens};
+use crate::grant::oauth::{ErrorCode, OAuthGrant, Temporary, Tokens};
 use crate::grant::{Dead, MintError};
 
 /// The server's next answer.
@@ -79,7 +79,7 @@ impl Drop for Asking<'_> {
 pub(super) fn grant(clock: &Clock, family: u64, number: u64, life: Option<u32>) -> Grant {
     let sent = clock.now();
     let expires = life.map(|life| sent + Duration::from_secs(life.into()));
-    Grant::OAuth(OAuth::of(Tokens {
+    Grant::OAuth(OAuthGrant::of(Tokens {
         access: Secret::from(format!("access-{family}-{number}")),
         refresh: Some(Secret::from(format!("{family}-{number}"))),
         sent,

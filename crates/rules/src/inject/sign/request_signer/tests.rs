@@ -6,13 +6,13 @@ use super::*;
 use crate::inject::json_template::JsonTemplate;
 use crate::inject::sign::hmac::{HmacAlgorithm, SignatureEncoding};
 use crate::inject::sign::jwt::KeyEncoding;
-use crate::inject::template::{Encoding, Template};
+use crate::inject::template::{Encoding, ValueTemplate};
 
 /// 2017-07-12T02:41:59.559Z: the time of Binance's example.
 const NOW: &str = "2017-07-12T02:41:59.559Z";
 
 fn place(at: &Location, value: &str) -> Place {
-    Place { at: at.clone(), value: Template::parse(value, Encoding::Plain).unwrap() }
+    Place { at: at.clone(), value: ValueTemplate::parse(value, Encoding::Plain).unwrap() }
 }
 
 fn header(name: &'static str) -> Location {
@@ -27,12 +27,12 @@ fn fields(pairs: &[(&str, &str)]) -> BTreeMap<String, Secret> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), Secret::from((*v).to_owned()))).collect()
 }
 
-fn hmac(message: &str) -> Scheme {
-    Scheme::Hmac(HmacScheme {
+fn hmac(message: &str) -> SigningScheme {
+    SigningScheme::Hmac(HmacScheme {
         algorithm: HmacAlgorithm::Sha256,
         key: "secret".into(),
         key_encoding: KeyEncoding::Text,
-        message: Message::parse(message).unwrap(),
+        message: SignedMessage::parse(message).unwrap(),
         encoding: SignatureEncoding::Hex,
     })
 }
@@ -42,7 +42,7 @@ struct Sent {
     fields: HeaderMap,
 }
 
-fn signer(scheme: Scheme, fields: BTreeMap<String, Secret>) -> RequestSigner {
+fn signer(scheme: SigningScheme, fields: BTreeMap<String, Secret>) -> RequestSigner {
     RequestSigner::new(Arc::new(scheme), fields, Vec::new())
 }
 
@@ -141,7 +141,7 @@ fn the_example_of_x_is_signed_as_published() {
         headers: &headers,
         body: b"status=Hello%20Ladies%20%2b%20Gentlemen%2c%20a%20signed%20OAuth%20request%21",
     };
-    let values = Values {
+    let values = MessageValues {
         fields: &secrets,
         request: Some(request),
         now: Timestamp::from_second(1_318_622_958).unwrap(),
@@ -184,9 +184,9 @@ fn a_missing_field_and_a_key_of_another_form_are_errors() {
     let places = [place(&header("x-sign"), "{signature}")];
     let missing = sign(&signer(hmac("x"), fields(&[])), &places, "GET", "/", "");
     assert_eq!(missing.err(), Some(SignError::FieldMissing));
-    let Scheme::Hmac(scheme) = hmac("x") else { unreachable!() };
+    let SigningScheme::Hmac(scheme) = hmac("x") else { unreachable!() };
     for encoding in [KeyEncoding::Base64, KeyEncoding::Hex] {
-        let scheme = Scheme::Hmac(HmacScheme { key_encoding: encoding, ..scheme.clone() });
+        let scheme = SigningScheme::Hmac(HmacScheme { key_encoding: encoding, ..scheme.clone() });
         let signer = signer(scheme, fields(&[("secret", "k!")]));
         let wrong = sign(&signer, &places, "GET", "/", "");
         assert_eq!(wrong.err(), Some(SignError::Key));
@@ -208,7 +208,7 @@ fn a_token_names_the_id_that_stands_before_its_key() {
     };
     let now = NOW.parse().unwrap();
     let secrets = fields(&[("secret", "6470f1a2b3c4d5e6f7a8b9c0:00ff10")]);
-    let values = Values { fields: &secrets, request: None, now, nonce: "", signature: "" };
+    let values = MessageValues { fields: &secrets, request: None, now, nonce: "", signature: "" };
     let token = template.sign(&values).unwrap();
     let key = jsonwebtoken::DecodingKey::from_secret(&[0, 255, 16]);
     let mut checks = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
@@ -220,7 +220,7 @@ fn a_token_names_the_id_that_stands_before_its_key() {
     assert_eq!(read.claims["exp"], 1_499_827_619);
     for wrong in ["00ff10", "id:0", "id:zz"] {
         let secrets = fields(&[("secret", wrong)]);
-        let values = Values { fields: &secrets, ..values };
+        let values = MessageValues { fields: &secrets, ..values };
         assert_eq!(template.sign(&values).err(), Some(SignError::Key), "{wrong}");
     }
 }

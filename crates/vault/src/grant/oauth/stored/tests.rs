@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::super::{Client, NO_REFRESH_TOKEN, Temporary};
+use super::super::{NO_REFRESH_TOKEN, OAuthClient, Temporary};
 use super::*;
 use crate::grant::{Dead, Grant, MintContext, Minted};
 use crate::tests::scripted_server::{
@@ -23,7 +23,7 @@ fn again(grant: &Grant) -> Grant {
     Grant::decode(&grant.encode()).expect("it is whole")
 }
 
-fn as_oauth(grant: &Grant) -> &OAuth {
+fn as_oauth(grant: &Grant) -> &OAuthGrant {
     match grant {
         Grant::OAuth(grant) => grant,
         other => panic!("{other:?}"),
@@ -39,7 +39,7 @@ async fn minted(
     provider: &Provider,
     grant: &Grant,
     server: &Server,
-    client: &Client,
+    client: &OAuthClient,
 ) -> Result<Minted, MintError> {
     let auth = &provider.auth[0];
     let facts = server.over(auth.oauth.as_ref().expect("OAuth"));
@@ -79,17 +79,17 @@ fn without_any_token_there_is_no_grant() {
 #[test]
 fn a_kind_of_a_newer_program_is_refused() {
     let fields = given(&[("access_token", "at"), (".by", "quux")]);
-    assert!(matches!(OAuth::stored(fields), Err(MintError::Malformed { .. })));
+    assert!(matches!(OAuthGrant::stored(fields), Err(MintError::Malformed { .. })));
 }
 
 /// oauth 7.3, 7.5: a token after its expiry is never used; one of unknown life is until the API refuses it.
 #[test]
 fn a_token_is_live_until_its_end_and_no_longer() {
-    let grant = |expires| OAuth::of(Tokens { expires, ..tokens("at", None) });
+    let grant = |expires| OAuthGrant::of(Tokens { expires, ..tokens("at", None) });
     let ending = grant(Some(after(60)));
     assert!(ending.is_live(after(59)) && !ending.is_live(after(60)) && !ending.is_live(after(61)));
     assert!(grant(None).is_live(after(1_000_000_000)));
-    let none = OAuth::stored(given(&[("refresh_token", "rt")])).expect("a grant");
+    let none = OAuthGrant::stored(given(&[("refresh_token", "rt")])).expect("a grant");
     assert!(!none.is_live(noon()));
 }
 
@@ -104,7 +104,7 @@ fn what_is_stored_reads_back_as_it_was() {
         ..tokens("at", Some("rt"))
     };
     for tokens in [whole, tokens("at", None)] {
-        let grant = Grant::OAuth(OAuth::of(tokens));
+        let grant = Grant::OAuth(OAuthGrant::of(tokens));
         let read = again(&grant);
         assert_eq!(as_oauth(&read).facts(), as_oauth(&grant).facts());
         assert_eq!(*read.encode(), *grant.encode());
@@ -113,7 +113,7 @@ fn what_is_stored_reads_back_as_it_was() {
 
 #[test]
 fn debug_shows_no_token() {
-    let grant = Grant::OAuth(OAuth::of(tokens("at-canary", Some("rt-canary"))));
+    let grant = Grant::OAuth(OAuthGrant::of(tokens("at-canary", Some("rt-canary"))));
     assert!(!format!("{grant:?}").contains("canary"));
     assert!(!format!("{:?}", grant.revocable()).contains("canary"));
 }
@@ -122,7 +122,7 @@ const DEAD: i64 = 3_600;
 
 fn expired(refresh: Option<&str>) -> Grant {
     let sent = after(-DEAD);
-    again(&Grant::OAuth(OAuth::of(Tokens {
+    again(&Grant::OAuth(OAuthGrant::of(Tokens {
         sent,
         expires: Some(noon()),
         ..tokens("old", refresh)
@@ -177,7 +177,7 @@ async fn a_live_token_is_used_without_asking() {
     let mut server = Server::start(&[]).await;
     let client = client("s3cret-canary");
     let expires = Some(noon() + Duration::from_secs(1));
-    let live = again(&Grant::OAuth(OAuth::of(Tokens { expires, ..tokens("at", Some("rt")) })));
+    let live = again(&Grant::OAuth(OAuthGrant::of(Tokens { expires, ..tokens("at", Some("rt")) })));
     let minted = minted(&provider(""), &live, &server, &client).await.expect("a credential");
     assert_eq!(written(&minted), "Bearer at");
     assert!(minted.rotated.is_none());
@@ -330,7 +330,7 @@ async fn a_service_account_signs_for_itself_or_for_a_user() {
         fields.extend(subject.map(|subject| ("subject".to_owned(), secret(subject))));
         let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
         let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
-        let client = Client::default();
+        let client = OAuthClient::default();
         let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
         assert_eq!(written(&minted), "Bearer new");
         let form = server.received().await.form();
@@ -358,7 +358,7 @@ async fn a_service_account_acts_as_another_with_its_own_token() {
     let own = json("200 OK", r#"{"access_token":"own-token"}"#);
     let others = json("200 OK", r#"{"accessToken":"others","expireTime":"2026-02-01T13:00:00Z"}"#);
     let mut server = Server::start(&[&own, &others]).await;
-    let minted = minted(&provider, &grant, &server, &Client::default()).await;
+    let minted = minted(&provider, &grant, &server, &OAuthClient::default()).await;
     let minted = minted.expect("a credential");
     assert_eq!((written(&minted), minted.life.expires), ("Bearer others", Some(after(3_600))));
     let claims = payload(&server.received().await.form()["assertion"]);
@@ -433,7 +433,7 @@ async fn a_github_app_gets_a_token_for_its_installation() {
     let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
     let body = r#"{"token":"ghs_1","expires_at":"2026-02-01T13:00:00Z"}"#;
     let mut server = Server::start(&[&json("201 Created", body)]).await;
-    let client = Client::default();
+    let client = OAuthClient::default();
     let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
     assert_eq!(written(&minted), "Bearer ghs_1");
     assert_eq!(minted.life.expires, Some(after(3_600)));
