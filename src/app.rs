@@ -144,9 +144,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let (ends, upstream) = (EndSignals::default(), UpstreamSettings::load(&config)?);
     services.telemetry.begin(&config, verbosity.as_ref())?;
     let (gateway, links) = serving(&config, &services, &upstream, &audit, ends.subscribe())?;
-    let cores = start_cores(&gateway)?;
-    let (admin_addr, proxy_addrs) = (bound.admin.addr, bound.proxy_addrs());
-    let locations = bound.locations(&config);
+    let (cores, admin_addr) = (start_cores(&gateway)?, bound.admin.addr);
+    let (proxy_addrs, locations) = (bound.proxy_addrs(), bound.locations(&config));
     let (last, mut tasks) = (watch::Sender::new(None), AdminTasks::new());
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = ServiceManager::at(config.environment.path("NOTIFY_SOCKET"));
