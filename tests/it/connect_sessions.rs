@@ -10,10 +10,10 @@ mod walks;
 
 use serde_json::{Value, json};
 
+use crate::support::api::api;
 use crate::support::authorization::Rules;
 use crate::support::browser::Browser;
 use crate::support::canary::Canary;
-use crate::support::lab::api;
 use crate::support::oauth::World;
 use crate::support::*;
 

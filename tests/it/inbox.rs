@@ -15,9 +15,9 @@ use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use crate::support::api::api;
 use crate::support::canary::Canary;
 use crate::support::hooks::Hooks;
-use crate::support::lab::api;
 use crate::support::wire::Wire;
 use crate::support::*;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::support::lab::try_api;
+use crate::support::api::try_api;
 use crate::support::origin::{ok, serve};
 use crate::support::*;
 

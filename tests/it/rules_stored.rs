@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::support::api::try_api;
 use crate::support::hooks::Hooks;
-use crate::support::lab::try_api;
 use crate::support::*;
 
 async fn add(lab: &Lab, rule: Value) -> Value {

@@ -14,8 +14,8 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::api::api;
 use crate::support::canary::Canary;
-use crate::support::lab::api;
 use crate::support::*;
 
 /// A provider with one key, and connection `acme` with it at `reference` in source `kept`.
