@@ -57,26 +57,26 @@ pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
 pub use restore::Restore;
-use services::Opened;
+use services::OpenedServices;
 pub use services::Services;
 pub use store_check::{RepairedStore, check_store, repair_store};
 pub use store_copy::{copy_backup, copy_store};
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
-use self::data_path::{Ends, serving};
+use self::data_path::{EndSignals, serving};
 use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor, Sockets};
 use self::listeners::Listeners;
-use self::notify::Manager;
+use self::notify::ServiceManager;
 use self::reload::Reloader;
 use self::succession::{admin_socket, handed_over, offered, opened};
 use self::upstream_settings::UpstreamSettings;
-use self::watched::Watched;
+use self::watched::WatchedFiles;
 use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::{Admin, AuditLog, Deps, Locations, Reloads, Runs};
 use keyward_databases::{DATABASE_SOCKETS, DatabaseListener};
 use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner, Retirement};
-use keyward_state::observe::audit::{Audit, Writer};
-use keyward_state::observe::change_log::Changes;
+use keyward_state::observe::audit::{Audit, AuditWriter};
+use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::log::Verbosity;
 
 /// When a gateway stops.
@@ -100,7 +100,7 @@ pub struct Running {
     database_addrs: Vec<ListenDatabase>,
     admin_addr: SocketAddr,
     locations: Locations,
-    ends: Ends,
+    ends: EndSignals,
     /// Offers the listening sockets to another process.
     hand_over: Option<HandOver>,
     /// The gateway whose sockets this one has.
@@ -110,10 +110,10 @@ pub struct Running {
     listeners: JoinSet<()>,
     tasks: AdminTasks,
     recorder: EventRecorder,
-    changes: Changes,
-    writer: Writer,
+    changes: ChangeRecorder,
+    writer: AuditWriter,
     reloads: Reloads,
-    manager: Manager,
+    manager: ServiceManager,
 }
 
 /// Records events, from before the first change to after the last.
@@ -133,7 +133,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
 async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Result<Running> {
     // Before the files are read, so that later changes are noticed.
-    let watched = Watched::new(config.files());
+    let watched = WatchedFiles::new(config.files());
     // The store first: a second gateway on the same data fails because of the store, not of a port in use.
     let (opened, predecessor, mut sockets) = opened(&config).await?;
     let bound = Listeners::bind(&config, &mut sockets).await?;
@@ -141,21 +141,21 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
     let socket = admin_socket(&config, &mut sockets).await?;
-    let (ends, upstream) = (Ends::default(), UpstreamSettings::load(&config)?);
+    let (ends, upstream) = (EndSignals::default(), UpstreamSettings::load(&config)?);
     services.telemetry.begin(&config, verbosity.as_ref())?;
     let (gateway, links) = serving(&config, &services, &upstream, &audit, ends.subscribe())?;
-    let cores = start_cores(&gateway)?;
+    let (cores, admin_addr) = (start_cores(&gateway)?, bound.admin.addr);
     let (proxy_addrs, locations) = (bound.proxy_addrs(), bound.locations(&config));
     let (last, mut tasks) = (watch::Sender::new(None), AdminTasks::new());
     let (reloads, asks) = Reloads::new(last.subscribe());
-    let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
+    let manager = ServiceManager::at(config.environment.path("NOTIFY_SOCKET"));
     let deps = control_plane(&services, &gateway, &audit, changes.clone());
     let admin = Admin::serving(deps, ends.stop.subscribe(), locations.clone(), reloads.clone());
     limit_exchange::start(&services, &mut tasks).await?;
-    let access = admin_access(&config, bound.admin_addr);
-    tasks.serve_network((bound.admin, bound.admin_tls), &admin, access, &services);
-    tasks.serve_parts(socket, (bound.metrics, bound.hooks), &admin, &services);
-    tasks.start_jobs((&admin, links), &services, &config);
+    tasks.serve_network(bound.admin, &admin, admin_access(&config, admin_addr), &services);
+    tasks.serve_socket(socket, &admin);
+    tasks.serve_others(bound.metrics, bound.hooks, &admin, &services);
+    tasks.start_jobs(&admin, links, &services, &config);
     let stored = open_stored(&services, &config, &cores, &ends, &mut sockets).await;
     let listeners = accept(&cores, bound.proxy, bound.databases, stored);
     let hand_over = offered(&config, sockets)?;
@@ -179,7 +179,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         proxy_addrs,
         agent_addrs: bound.agents_at,
         database_addrs: bound.databases_at,
-        admin_addr: bound.admin_addr,
+        admin_addr,
         locations,
         ends,
         hand_over,
@@ -222,7 +222,7 @@ async fn open_stored(
     services: &Services,
     config: &Config,
     cores: &Arc<Cores>,
-    ends: &Ends,
+    ends: &EndSignals,
     sockets: &mut Sockets,
 ) -> Option<impl Future<Output = ()> + Send + use<>> {
     if config.ends_with_runs {
@@ -245,7 +245,7 @@ fn control_plane(
     services: &Services,
     gateway: &Arc<Gateway>,
     audit: &Audit,
-    changes: Changes,
+    changes: ChangeRecorder,
 ) -> Deps {
     let audit = AuditLog::written(services.audit.clone(), audit.written());
     Deps { data_path: Arc::downgrade(gateway), audit, changes, ..services.deps() }
@@ -343,9 +343,12 @@ impl Life {
 
 impl EventRecorder {
     /// Starts recording, with the audit log that it writes to.
-    fn begin(config: &Config, opened: &Opened) -> anyhow::Result<(Audit, Writer, Changes, Self)> {
+    fn begin(
+        config: &Config,
+        opened: &OpenedServices,
+    ) -> anyhow::Result<(Audit, AuditWriter, ChangeRecorder, Self)> {
         let (audit, writer) = audit_file::open(config)?;
-        let changes = Changes::to(audit.clone());
+        let changes = ChangeRecorder::to(audit.clone());
         let (close, closing) = watch::channel(false);
         let recorder = |news| opened.events.clone().take_in(news, changes.clone(), closing);
         let task = opened.news().map(|news| tokio::spawn(recorder(news)));

@@ -92,33 +92,33 @@
 //! | What is open now, and how is it cut? | `proxy/src/open_exchanges.rs`, `api/src/streams.rs` | `OpenExchanges::list`, `CurrentExchange::cut` |
 //! | How does a revocation end a tunnel? | `proxy/src/tunnel/mod.rs` | `StreamPair::run` |
 //! | Who may use a database, and with which login? | `rules/src/policy/database.rs`, `databases/src/session.rs` | `Policy::permit_database`, `run` |
-//! | When is a stored listener for databases opened and closed, and what ends its sessions? | `databases/src/stored.rs`, `proxy/src/session/revocation.rs` | `Turn::put`, `Revocation::is_valid` |
+//! | When is a stored listener for databases opened and closed, and what ends its sessions? | `databases/src/stored.rs`, `proxy/src/session/revocation.rs` | `ListenersGuard::put`, `Revocation::is_valid` |
 //! | Which statements does a read-only session refuse? | `databases/src/postgres/statements/check.rs` | `check` |
 //! | Which statements and tables does a rule of a connection permit? | `databases/src/rules/mod.rs` | `StatementRules::check` |
 //! | When is an agent told why its session with PostgreSQL ended? | `databases/src/postgres/supervision.rs` | `Supervision::copy` |
-//! | With which of several servers of PostgreSQL is a session? | `databases/src/postgres/servers.rs` | `Login::run` |
-//! | Which commands does a session with Redis refuse? | `databases/src/redis/commands.rs` | `Allowed::verdict` |
-//! | Which commands does a session with MongoDB refuse? | `databases/src/mongodb/commands.rs` | `Allowed::verdict` |
-//! | How does a client of MySQL prove itself? | `databases/src/mysql/client.rs` | `Client::token` |
+//! | With which of several servers of PostgreSQL is a session? | `databases/src/postgres/servers.rs` | `PostgresLogin::run` |
+//! | Which commands does a session with Redis refuse? | `databases/src/redis/commands.rs` | `RedisAccess::verdict` |
+//! | Which commands does a session with MongoDB refuse? | `databases/src/mongodb/commands.rs` | `MongoAccess::verdict` |
+//! | How does a client of MySQL prove itself? | `databases/src/mysql/client.rs` | `MysqlClient::token` |
 //! | How does a refusal get a link for an end user? | `proxy/src/connect_link.rs`, `api/src/connect_sessions/for_end_users.rs` | `ConnectLinks::made`, `make_links` |
 //! | When does a form with files stream, and which length does it have? | `proxy/src/upstream/form_injection.rs`, `rules/src/inject/multipart/rewriter.rs` | `write`, `FormRewriter::push` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
 //! | What follows a 401 of the upstream? | `proxy/src/exchange/refused_credential.rs`, `proxy/src/exchange/attempts.rs`, `vault/src/renew.rs` | `refused_credential`, `Attempts::after`, `Vault::renew` |
-//! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/refusals.rs`, `vault/src/rejected.rs` | `observe`, `Refusals::refused`, `Vault::reject` |
+//! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/refusals.rs`, `vault/src/rejected.rs` | `observe`, `ConnectionRefusals::refused`, `Vault::reject` |
 //! | How is a token refreshed? | `vault/src/flight.rs` | `Flight::ask` |
 //! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |
 //! | How are signatures, tokens of keys and logins of sessions made? | `rules/src/inject/sign/request_signer.rs`, `vault/src/grant/oauth/signed.rs`, `vault/src/grant/oauth/session.rs` | `RequestSigner::sign`, `minted`, `renewed` |
 //! | When is an idle upstream stream closed? | `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs` | `Idle::sweep`, `Load::is_spent` |
 //! | Which GraphQL operations does a request ask for, and when is its body read for that? | `rules/src/graphql/request.rs`, `proxy/src/authorize/decide.rs` | `Operations::read`, `decide` |
 //! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `Sources::lenient_in`, `View::rules_in_order` |
-//! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `Writer::take`, `write` |
+//! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `DirectoryWriter::take`, `write` |
 //! | Who may use the API over the network? | `api/src/network.rs` | `on_network`, `NetworkAccess::client` |
 //! | How is a connection tested? | `api/src/connection_test.rs`, `proxy/src/exchange/test_request.rs` | `tested`, `run` |
 //! | How is usage over time counted and stored? | `state/src/observe/usage.rs`, `state/src/directory/usage.rs` | `Usage::count`, `save_usage` |
-//! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `src/app/telemetry.rs` | `ExchangeTrace::into_spans`, `Job::deliver` |
+//! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `src/app/telemetry.rs` | `ExchangeTrace::into_spans`, `ExportJob::deliver` |
 //! | When is the signature of an incoming webhook accepted, and what identifies its event? | `hooks/src/verify.rs` | `Way::verify` |
 //! | What becomes of a webhook that a service posts? | `inbox/src/accept.rs`, `inbox/src/deliver.rs` | `Inbox::accept`, `Inbox::deliver` |
-//! | Which SSH logins are signed, and for which session? | `ssh/src/binding.rs`, `vault/src/ssh.rs`, `proxy/src/streams/ssh_agent.rs` | `Bindings::path`, `SshIdentity::servers`, `AgentProtocol::signature` |
+//! | Which SSH logins are signed, and for which session? | `ssh/src/binding.rs`, `vault/src/ssh.rs`, `proxy/src/streams/ssh_agent.rs` | `SessionBindings::path`, `SshIdentity::servers`, `AgentProtocol::signature` |
 //! | Which requests only prove the URL of a webhook? | `hooks/src/challenge.rs` | `answer` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
 //! | What is in a backup, and when is it consistent? | `backup/src/write.rs`, `state/src/directory/snapshot.rs` | `write`, `Directory::snapshot` |

@@ -37,7 +37,7 @@ fn entry(file: &Path) -> String {
     let text = fs::read_to_string(file).expect("a file of the catalogue can be read");
     let provider: Value = serde_yaml::from_str(&text)
         .unwrap_or_else(|error| panic!("{} is not YAML: {error}", file.display()));
-    let mut item = String::from("File {\n");
+    let mut item = String::from("BuiltInFile {\n");
     for key in ["id", "name", "category"] {
         let _ = writeln!(item, "{key}: {:?},", word(&provider, key));
     }

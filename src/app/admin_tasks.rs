@@ -1,20 +1,18 @@
 //! [`AdminTasks`]: the admin listeners and the background jobs of a gateway.
 
-use std::sync::Arc;
-
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::keys::finish_rotation;
-use super::listeners::BoundHooks;
+use super::listeners::{BoundAdmin, BoundHooks};
 use super::services::Services;
 use super::{
     audit_heads, backups, ca, connect_sessions, replicas, rotations, sessions, source_files, usage,
 };
 use crate::config::Config;
-use keyward_api::{self as admin, Admin, AdminSocket, AdminTls, NetworkAccess, Stop};
-use keyward_proxy::{ProxyTls, WantedLink};
+use keyward_api::{self as admin, Admin, AdminSocket, AdminTls, ListenerStop, NetworkAccess};
+use keyward_proxy::WantedLink;
 
 /// The admin listeners and background jobs. They run until the last exchange has ended, so that `/readyz`
 /// says `draining` and the admin API stays available.
@@ -47,12 +45,12 @@ impl AdminTasks {
     }
 
     /// Spawns a listener.
-    pub(super) fn listen<F>(&mut self, task: impl FnOnce(Stop) -> F)
+    pub(super) fn listen<F>(&mut self, task: impl FnOnce(ListenerStop) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let (accepting, serving) = (self.retire.subscribe(), self.close.subscribe());
-        self.tasks.spawn(task(Stop { accepting, serving }));
+        self.tasks.spawn(task(ListenerStop { accepting, serving }));
     }
 
     /// Accepts no further streams: another process does.
@@ -62,7 +60,7 @@ impl AdminTasks {
 
     pub(super) fn serve_network(
         &mut self,
-        (listener, tls): (TcpListener, Option<Arc<ProxyTls>>),
+        BoundAdmin { listener, tls, .. }: BoundAdmin,
         state: &Admin,
         access: NetworkAccess,
         services: &Services,
@@ -75,15 +73,19 @@ impl AdminTasks {
         self.listen(|stop| admin::serve_network(listener, tls, state.clone(), router, stop));
     }
 
-    /// Serves the socket, and the listeners for metrics and webhooks.
-    pub(super) fn serve_parts(
+    /// Serves the admin API on its socket.
+    pub(super) fn serve_socket(&mut self, socket: AdminSocket, state: &Admin) {
+        self.listen(|stop| admin::serve_socket(socket, state.clone(), stop));
+    }
+
+    /// Serves the listeners for metrics and for webhooks of services.
+    pub(super) fn serve_others(
         &mut self,
-        socket: AdminSocket,
-        (metrics, hooks): (Option<TcpListener>, Option<BoundHooks>),
+        metrics: Option<TcpListener>,
+        hooks: Option<BoundHooks>,
         state: &Admin,
         services: &Services,
     ) {
-        self.listen(|stop| admin::serve_socket(socket, state.clone(), stop));
         if let Some(listener) = metrics {
             self.listen(|stop| admin::serve_metrics(listener, state.clone(), stop));
         }
@@ -96,7 +98,8 @@ impl AdminTasks {
     /// Starts the background jobs; those of the control plane make links in refusals, and announce the replica.
     pub(super) fn start_jobs(
         &mut self,
-        (admin, links): (&Admin, mpsc::Receiver<WantedLink>),
+        admin: &Admin,
+        links: mpsc::Receiver<WantedLink>,
         services: &Services,
         config: &Config,
     ) {
@@ -115,15 +118,15 @@ impl AdminTasks {
         self.spawn(|close| until(close, rotating));
         let files = source_files::follow(services.vault.clone());
         self.spawn(|close| until(close, files));
-        let usage = usage::Job {
+        let usage = usage::UsageJob {
             directory: services.directory.clone(),
             metrics: services.metrics.clone(),
             clock: services.clock.clone(),
         };
         self.spawn(|close| usage.run(close));
-        let heads = audit_heads::Job::of(services);
+        let heads = audit_heads::AuditHeadsJob::of(services);
         self.spawn(|close| heads.run(close));
-        let backups = backups::Job {
+        let backups = backups::BackupJob {
             backups: services.backups.clone(),
             metrics: services.metrics.clone(),
             clock: services.clock.clone(),

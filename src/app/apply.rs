@@ -5,12 +5,12 @@
 use anyhow::Context;
 
 use super::plan::planning::TOKEN_LABEL;
-use super::plan::step::{Action, Plan, Step, Work};
+use super::plan::step::{Plan, PlannedAction, Step, Work};
 use super::plan::{
     AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, Freed, HookWork,
     NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
 };
-use crate::config::Use;
+use crate::config::UseItem;
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SourceId};
 use keyward_inbox::Inbox;
 use keyward_model::{
@@ -24,13 +24,13 @@ use keyward_vault::{NewApp, Vault, VaultError};
 
 /// The services that a plan changes.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
+pub(super) struct ApplyTarget<'a> {
     pub(super) vault: &'a Vault,
     pub(super) events: &'a Events,
     pub(super) inbox: &'a Inbox,
 }
 
-impl Target<'_> {
+impl ApplyTarget<'_> {
     /// Executes the steps in order.
     ///
     /// # Errors
@@ -44,10 +44,10 @@ impl Target<'_> {
             self.step(&subject.org, work).await.with_context(|| subject.to_string())?;
             let (kind, name) = (subject.kind, &subject.name);
             match action {
-                Action::Pause => {
+                PlannedAction::Pause => {
                     tracing::info!(kind, name, "paused: the configuration no longer names it");
                 }
-                Action::Remove => {
+                PlannedAction::Remove => {
                     tracing::info!(kind, name, "removed: the configuration no longer names it");
                 }
                 _ => {}
@@ -292,7 +292,7 @@ impl Target<'_> {
         if let Some(hash) = change.token {
             directory.set_chosen_token(org, id, Some(TOKEN_LABEL.to_owned()), hash).await?;
         }
-        for Use { connection, limits } in change.binds {
+        for UseItem { connection, limits } in change.binds {
             let connection = self.connection_named(org, &connection)?;
             let terms = BindTerms { managed_by: ManagedBy::File, limits: limits.into() };
             self.vault.bind(org, id, &connection, terms).await?;

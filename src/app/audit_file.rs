@@ -2,10 +2,10 @@
 
 use super::folders;
 use crate::config::{AuditTo, Config};
-use keyward_state::observe::audit::{Audit, Writer};
+use keyward_state::observe::audit::{Audit, AuditWriter};
 use keyward_state::observe::trail::Trail;
 
-pub(super) fn open(config: &Config) -> anyhow::Result<(Audit, Writer)> {
+pub(super) fn open(config: &Config) -> anyhow::Result<(Audit, AuditWriter)> {
     if let Some(folder) = config.audit.file.parent() {
         folders::folder_for(folder)?;
     }

@@ -18,8 +18,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Until the log has a record.
 const FIRST_EVERY: Duration = Duration::from_secs(5);
 
-/// What the job needs.
-pub(super) struct Job {
+pub(super) struct AuditHeadsJob {
     directory: Arc<Directory>,
     trail: Trail,
     clock: Clock,
@@ -27,7 +26,7 @@ pub(super) struct Job {
     chain: Option<String>,
 }
 
-impl Job {
+impl AuditHeadsJob {
     pub(super) fn of(services: &Services) -> Self {
         Self {
             directory: services.directory.clone(),

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use keyward_backup::{
-    Backups, BegunBackup, Encryption, Part, Recipient, Schedule, StagedFile, WrittenBackup,
+    BackupPart, Backups, BegunBackup, Encryption, Recipient, Schedule, StagedFile, WrittenBackup,
     file_name, time_of,
 };
 use keyward_base::time::Clock;
@@ -46,22 +46,21 @@ pub(super) fn of(
 }
 
 /// The CA's files. A CA in memory is not part of the state.
-fn parts(authority: &Authority) -> Result<Vec<Part>, String> {
+fn parts(authority: &Authority) -> Result<Vec<BackupPart>, String> {
     let pems = authority.export().map_err(|error| error.to_string())?;
     let parts = pems.into_iter().flat_map(|CaPems { cert, key }| {
         [(CA_CERT_PART, Zeroizing::new(cert)), (CA_KEY_PART, key)]
     });
-    Ok(parts.map(|(name, content)| Part { name: name.to_owned(), content }).collect())
+    Ok(parts.map(|(name, content)| BackupPart { name: name.to_owned(), content }).collect())
 }
 
-/// What the job needs.
-pub(super) struct Job {
+pub(super) struct BackupJob {
     pub(super) backups: Arc<Backups>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
 }
 
-impl Job {
+impl BackupJob {
     /// Writes backups until it is dropped. A file that was begun is removed then.
     pub(super) async fn run(self) {
         let mut retry_at: Option<Timestamp> = None;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::watched::{LOOK_EVERY, Watched};
+use super::watched::{LOOK_EVERY, WatchedFiles};
 use crate::config::CaPaths;
 use keyward_proxy::ca::CaError;
 use keyward_proxy::ca::authority::Authority;
@@ -19,7 +19,7 @@ const WARNING_EVERY: Duration = Duration::from_secs(86_400);
 /// Checks until it is dropped.
 pub(super) async fn follow(authority: Arc<Authority>, paths: CaPaths) {
     // From the current state of the files; earlier changes are noticed at the first check.
-    let mut watched = Watched::new(vec![paths.cert, paths.key]);
+    let mut watched = WatchedFiles::new(vec![paths.cert, paths.key]);
     let mut changed = true;
     let (mut calendar_at, mut warn_at) = (Instant::now(), Instant::now());
     let mut looks = tokio::time::interval(LOOK_EVERY);

@@ -11,20 +11,20 @@ use super::{audit_file, descriptors};
 use crate::config::Config;
 use keyward_base::codes::ERRORS_PATH;
 use keyward_net::tls;
-use keyward_proxy::{ConnectLinks, Gateway, Parts, Retirement, WantedLink};
-use keyward_state::observe::audit::{Audit, Writer};
-use keyward_state::observe::change_log::Changes;
+use keyward_proxy::{ConnectLinks, Gateway, GatewayServices, Retirement, WantedLink};
+use keyward_state::observe::audit::{Audit, AuditWriter};
+use keyward_state::observe::change_log::ChangeRecorder;
 
 /// A data path without listeners. When it is dropped, its audit records are complete.
 pub struct DataPath {
     gateway: Option<Arc<Gateway>>,
-    changes: Option<Changes>,
-    writer: Option<Writer>,
+    changes: Option<ChangeRecorder>,
+    writer: Option<AuditWriter>,
 }
 
 /// Ends a gateway.
 #[derive(Debug, Default)]
-pub(super) struct Ends {
+pub(super) struct EndSignals {
     /// Turns true when the gateway begins to stop: it is not ready from then on.
     pub(super) stop: watch::Sender<bool>,
     /// See [`Ending::retirement`].
@@ -41,7 +41,7 @@ pub(super) struct Ending {
     pub(super) draining: watch::Receiver<bool>,
 }
 
-impl Ends {
+impl EndSignals {
     pub(super) fn subscribe(&self) -> Ending {
         Ending { retirement: self.retire.subscribe(), draining: self.drain.subscribe() }
     }
@@ -63,13 +63,13 @@ impl DataPath {
     pub fn open(config: &Config, services: &Services) -> anyhow::Result<Self> {
         let upstream = UpstreamSettings::load(config)?;
         let (audit, writer) = audit_file::open(config)?;
-        let changes = Some(Changes::to(audit.clone()));
+        let changes = Some(ChangeRecorder::to(audit.clone()));
         let gateway = Gateway::new(parts(config, services, &upstream, audit, Ending::never())?);
         Ok(Self { gateway: Some(gateway), changes, writer: Some(writer) })
     }
 
     /// The log for changes.
-    pub fn changes(&self) -> Changes {
+    pub fn changes(&self) -> ChangeRecorder {
         self.changes.clone().unwrap_or_default()
     }
 
@@ -118,7 +118,7 @@ fn parts(
     upstream: &UpstreamSettings,
     audit: Audit,
     ending: Ending,
-) -> anyhow::Result<Parts> {
+) -> anyhow::Result<GatewayServices> {
     let client_tls = tls::client_config(&upstream.roots)?;
     upstream.apply(&services.dialler, &client_tls);
     services.caller.trust(client_tls.clone());
@@ -127,7 +127,7 @@ fn parts(
     let limits = descriptors::within(&config.limits, descriptors_max, cores);
     let streams_max = i64::try_from(limits.streams_max).unwrap_or(i64::MAX);
     services.metrics.health.streams_max.set(streams_max);
-    Ok(Parts {
+    Ok(GatewayServices {
         directory: services.directory.clone(),
         rulebook: services.rulebook.clone(),
         vault: services.vault.clone(),

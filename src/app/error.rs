@@ -19,17 +19,11 @@ pub enum AppError {
         key: &'static str,
         /// The address.
         at: ListenAt,
-        /// Why.
         source: io::Error,
     },
     /// A directory cannot be created.
     #[error("cannot create the directory {path}: {source}")]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Directory { path: PathBuf, source: io::Error },
     /// The default key file is missing, but the store exists.
     #[error("there is a store, but no master key at {0}")]
     KeyLost(PathBuf),

@@ -53,7 +53,7 @@ pub(super) struct HandOver {
 }
 
 /// Another process has the sockets and is not ready yet. If this process ends meanwhile, the other one has the files.
-struct Waiting<'a> {
+struct WaitingSuccessor<'a> {
     handed_over: &'a HandedOver,
     has_heard: bool,
 }
@@ -164,7 +164,7 @@ impl HandOver {
         };
         tokio::time::timeout(MESSAGE_WITHIN, sending).await??;
         let mut word = [0];
-        let waiting = Waiting { handed_over: &self.handed_over, has_heard: false };
+        let waiting = WaitingSuccessor { handed_over: &self.handed_over, has_heard: false };
         let heard = stream.read(&mut word).await;
         waiting.heard();
         match heard? {
@@ -196,13 +196,13 @@ impl HandOver {
     }
 }
 
-impl Waiting<'_> {
+impl WaitingSuccessor<'_> {
     fn heard(mut self) {
         self.has_heard = true;
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingSuccessor<'_> {
     fn drop(&mut self) {
         if !self.has_heard {
             self.handed_over.set();

@@ -4,7 +4,7 @@ use super::error::AppError;
 use crate::config::{Config, StoreChoice};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::source::{KeyError, KeySource};
-use keyward_vault::keys::{Home, Keys};
+use keyward_vault::keys::{Home, MasterKeys};
 use std::sync::Arc;
 
 /// The configured sources of master keys.
@@ -76,7 +76,7 @@ pub(super) fn home(config: &Config) -> Home {
 }
 
 /// Finishes a rotation of the master key that a crash interrupted.
-pub(super) async fn finish_rotation(keys: &Arc<Keys>) {
+pub(super) async fn finish_rotation(keys: &Arc<MasterKeys>) {
     if let Err(error) = keys.finish().await {
         tracing::error!(%error, "the rotation of the master key is not finished: the old key stays");
     }

@@ -7,21 +7,21 @@ use parking_lot::Mutex;
 
 use super::audit_file;
 use crate::config::Config;
-use keyward_state::observe::audit::{AuditError, Writer};
-use keyward_state::observe::change_log::Changes;
+use keyward_state::observe::audit::{AuditError, AuditWriter};
+use keyward_state::observe::change_log::ChangeRecorder;
 
 /// An audit log that is opened by the first change. When it is dropped, its records are complete.
 pub struct LazyLog {
-    changes: Option<Changes>,
-    writer: Arc<Mutex<Option<Writer>>>,
+    changes: Option<ChangeRecorder>,
+    writer: Arc<Mutex<Option<AuditWriter>>>,
 }
 
 impl LazyLog {
     /// `None` before the first change.
     pub fn new(config: Config) -> Self {
-        let writer: Arc<Mutex<Option<Writer>>> = Arc::default();
+        let writer: Arc<Mutex<Option<AuditWriter>>> = Arc::default();
         let opened = writer.clone();
-        let changes = Changes::late(move || {
+        let changes = ChangeRecorder::late(move || {
             let (audit, writer) = audit_file::open(&config).map_err(refused)?;
             *opened.lock() = Some(writer);
             Ok(audit)
@@ -29,8 +29,7 @@ impl LazyLog {
         Self { changes: Some(changes), writer }
     }
 
-    /// The log for changes.
-    pub fn changes(&self) -> Changes {
+    pub fn changes(&self) -> ChangeRecorder {
         self.changes.clone().unwrap_or_default()
     }
 }

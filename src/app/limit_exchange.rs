@@ -34,7 +34,7 @@ const GONE_AFTER: Duration = Duration::from_secs(20);
 
 /// Reads what was published before this replica started, and starts the job.
 pub(super) async fn start(services: &Services, tasks: &mut AdminTasks) -> anyhow::Result<()> {
-    if let Some(job) = Job::begin(services).await? {
+    if let Some(job) = LimitExchangeJob::begin(services).await? {
         tasks.spawn(|close| job.run(close));
     }
     Ok(())
@@ -52,7 +52,7 @@ impl Weight {
 }
 
 /// The exchange of one gateway.
-struct Job {
+struct LimitExchangeJob {
     directory: Arc<Directory>,
     metrics: Arc<Metrics>,
     exchange: LimitExchange,
@@ -65,7 +65,7 @@ struct Job {
     count_at: Instant,
 }
 
-impl Job {
+impl LimitExchangeJob {
     /// Reads what was published before this replica started; `None` where no other process writes the store.
     async fn begin(services: &Services) -> anyhow::Result<Option<Self>> {
         if !services.directory.is_shared() {

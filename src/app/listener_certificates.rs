@@ -32,7 +32,6 @@ pub(super) const DATABASES: &str = "listen.databases";
 #[derive(Clone, Debug, Default)]
 pub(super) struct ListenerCertificates(Vec<ListenerCertificate>);
 
-/// The certificate of one listener.
 #[derive(Clone, Debug)]
 struct ListenerCertificate {
     /// The key of the configuration that names it.
@@ -44,7 +43,7 @@ struct ListenerCertificate {
 }
 
 /// A certificate as it was read.
-struct Loaded {
+struct LoadedCertificate {
     config: Arc<ServerConfig>,
     ends: Option<Timestamp>,
 }
@@ -62,7 +61,7 @@ impl ListenerCertificates {
         let (front, ends) = match by {
             Certificate::Own(names) => (ProxyTls::Own(names.clone()), None),
             Certificate::Files { cert, key } => {
-                let Loaded { config, ends } = load(named_by, cert, key)?;
+                let LoadedCertificate { config, ends } = load(named_by, cert, key)?;
                 (ProxyTls::given(config), ends)
             }
         };
@@ -98,7 +97,7 @@ pub(super) struct Renewed(Vec<RenewedCertificate>);
 struct RenewedCertificate {
     named_by: &'static str,
     front: Arc<ProxyTls>,
-    loaded: Loaded,
+    loaded: LoadedCertificate,
 }
 
 impl Renewed {
@@ -132,7 +131,7 @@ fn measure(
     }
 }
 
-fn load(named_by: &str, cert: &Path, key: &Path) -> anyhow::Result<Loaded> {
+fn load(named_by: &str, cert: &Path, key: &Path) -> anyhow::Result<LoadedCertificate> {
     let named = || format!("`{named_by}`: {}", cert.display());
     let chain = tls::load_pem_certs(cert).with_context(named)?;
     let pem = private_file(key, KEY_BYTES_MAX);
@@ -140,5 +139,5 @@ fn load(named_by: &str, cert: &Path, key: &Path) -> anyhow::Result<Loaded> {
     let ends = chain.first().and_then(authority::expires);
     let config = tls::server_config(chain, &Secret::new(pem.to_vec()));
     let named = || format!("`{named_by}`: {} and {}", cert.display(), key.display());
-    Ok(Loaded { config: config.with_context(named)?, ends })
+    Ok(LoadedCertificate { config: config.with_context(named)?, ends })
 }

@@ -19,7 +19,6 @@ use keyward_proxy::{Listener, ListenerOwner, ProxyTls};
 
 const ADMIN_KEY: &str = "listen.admin";
 
-/// All bound listeners.
 pub(super) struct Listeners {
     /// Listeners for agents in the order of the configuration; those of single agents last.
     pub(super) proxy: Vec<Listener>,
@@ -33,18 +32,19 @@ pub(super) struct Listeners {
     pub(super) databases: Vec<(Listener, Arc<DatabaseListener>)>,
     /// Their addresses, with real ports.
     pub(super) databases_at: Vec<ListenDatabase>,
-    /// The listener for metrics.
     pub(super) metrics: Option<TcpListener>,
-    /// Its address.
     pub(super) metrics_addr: Option<SocketAddr>,
     /// The listener for webhooks.
     pub(super) hooks: Option<BoundHooks>,
-    /// The admin listener: health and the CA's certificate for everyone, the API for tokens.
-    pub(super) admin: TcpListener,
-    /// Its address.
-    pub(super) admin_addr: SocketAddr,
-    /// Its certificate, if it speaks TLS.
-    pub(super) admin_tls: Option<Arc<ProxyTls>>,
+    pub(super) admin: BoundAdmin,
+}
+
+/// The bound admin listener: health and the CA's certificate for everyone, the API for tokens.
+pub(super) struct BoundAdmin {
+    pub(super) listener: TcpListener,
+    pub(super) addr: SocketAddr,
+    /// The certificate, if it speaks TLS.
+    pub(super) tls: Option<Arc<ProxyTls>>,
 }
 
 /// The bound listener for webhooks of services.
@@ -107,9 +107,7 @@ impl Listeners {
             metrics,
             metrics_addr,
             hooks: None,
-            admin,
-            admin_addr,
-            admin_tls,
+            admin: BoundAdmin { listener: admin, addr: admin_addr, tls: admin_tls },
         };
         all.bind_agents(config, sockets).await?;
         all.bind_databases(config, sockets).await?;
@@ -168,9 +166,9 @@ impl Listeners {
             proxy: self.proxy_at.iter().map(ToString::to_string).collect(),
             agents: self.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
             databases: self.databases_at.iter().map(database_location).collect(),
-            admin: match &self.admin_tls {
-                None => self.admin_addr.to_string(),
-                Some(_) => format!("https://{}", self.admin_addr),
+            admin: match &self.admin.tls {
+                None => self.admin.addr.to_string(),
+                Some(_) => format!("https://{}", self.admin.addr),
             },
             metrics: self.metrics_addr.map(|at| at.to_string()),
             hooks: self.hooks.as_ref().map(|hooks| hooks.url.clone()),
@@ -192,7 +190,7 @@ impl Listeners {
             .into_iter()
             .chain(agents)
             .chain(databases)
-            .chain([self.admin_addr])
+            .chain([self.admin.addr])
             .chain(self.metrics_addr)
             .chain(self.hooks.as_ref().map(|hooks| hooks.addr))
             .collect()

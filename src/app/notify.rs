@@ -10,9 +10,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The service manager, if there is one. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Manager(Option<Arc<(UnixDatagram, SocketAddr)>>);
+pub(super) struct ServiceManager(Option<Arc<(UnixDatagram, SocketAddr)>>);
 
-impl Manager {
+impl ServiceManager {
     /// The manager at `socket`: a path, or `@NAME` in Linux' abstract namespace.
     pub(super) fn at(socket: Option<PathBuf>) -> Self {
         let Some(socket) = socket else { return Self::default() };
@@ -83,15 +83,15 @@ mod tests {
     #[test]
     fn nobody_is_told_where_nobody_listens() {
         let dir = tempfile::tempdir().unwrap();
-        Manager::at(None).ready();
-        Manager::at(Some(dir.path().join("nothing"))).ready();
+        ServiceManager::at(None).ready();
+        ServiceManager::at(Some(dir.path().join("nothing"))).ready();
     }
 
     #[test]
     fn the_manager_is_told_by_path() {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-        let manager = Manager::at(Some(dir.path().join("notify")));
+        let manager = ServiceManager::at(Some(dir.path().join("notify")));
         manager.ready();
         assert!(said(&listener).starts_with("READY=1\n"));
         manager.reloading();
@@ -109,7 +109,7 @@ mod tests {
         let name = format!("keyward-test-{}", std::process::id());
         let at = PathBuf::from(format!("@{name}"));
         let listener = UnixDatagram::bind_addr(&address(&at).unwrap()).unwrap();
-        Manager::at(Some(at)).ready();
+        ServiceManager::at(Some(at)).ready();
         assert!(said(&listener).starts_with("READY=1\n"));
     }
 }

@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 
-use super::apply::Target;
+use super::apply::ApplyTarget;
 use super::kept_providers;
 use super::keys::{self, ConfiguredKeys};
 use super::listener_certificates::{ListenerCertificates, Renewed};
-use super::notify::Manager;
+use super::notify::ServiceManager;
 use super::plan::planning::Basis;
 use super::plan::problem::unplaced;
 use super::plan::{self, Inputs};
 use super::services::Services;
 use super::telemetry::Collector;
 use super::upstream_settings::UpstreamSettings;
-use super::watched::{LOOK_EVERY, Watched};
+use super::watched::{LOOK_EVERY, WatchedFiles};
 use crate::config::{Config, ConfigError};
 use keyward_api::wire::{PlanView, ReloadView};
 use keyward_api::{ReloadAsk, ReloadAsks};
@@ -48,9 +48,9 @@ pub(super) struct Reloader {
     pub(super) certificates: ListenerCertificates,
     pub(super) keys: ConfiguredKeys,
     pub(super) verbosity: Option<Verbosity>,
-    pub(super) manager: Manager,
+    pub(super) manager: ServiceManager,
     /// `None` while it is used on a blocking thread.
-    pub(super) watched: Option<Watched>,
+    pub(super) watched: Option<WatchedFiles>,
     pub(super) last: watch::Sender<Option<ReloadView>>,
     /// When an interrupted change is retried.
     pub(super) again_at: Option<Instant>,
@@ -102,7 +102,7 @@ impl Reloader {
                 }
                 _ = look.tick() => {
                     let again = self.again_at.is_some_and(|at| at <= Instant::now());
-                    if self.watched(Watched::look).await.unwrap_or(false) || again {
+                    if self.watched(WatchedFiles::look).await.unwrap_or(false) || again {
                         self.reload().await;
                     }
                 }
@@ -155,7 +155,7 @@ impl Reloader {
     }
 
     async fn try_reload(&mut self) -> Result<Vec<String>, ReloadError> {
-        self.watched(Watched::reading).await;
+        self.watched(WatchedFiles::reading).await;
         let Prepared { config, inputs, upstream, client_tls, collector, renewed, keyring } =
             self.prepare(None).await?;
         let (vault, rulebook) = (&self.services.vault, &self.services.rulebook);
@@ -180,7 +180,7 @@ impl Reloader {
         let (events, inbox) = (&self.services.events, &self.services.inbox);
         vault.know(catalogue);
         // Boxed: it is large, and rarely runs.
-        if let Err(error) = Box::pin(Target { vault, events, inbox }.apply(plan)).await {
+        if let Err(error) = Box::pin(ApplyTarget { vault, events, inbox }.apply(plan)).await {
             vault.know(before);
             return Err(ReloadError::Incomplete(format!("{error:#}")));
         }
@@ -296,7 +296,7 @@ impl Reloader {
     /// Uses the watched files on a blocking thread. `None` if that failed.
     async fn watched<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut Watched) -> T + Send + 'static,
+        work: impl FnOnce(&mut WatchedFiles) -> T + Send + 'static,
     ) -> Option<T> {
         let mut watched = self.watched.take()?;
         let done = tokio::task::spawn_blocking(move || {

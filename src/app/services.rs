@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 pub(super) use opened_store::open_store;
 pub(super) use start_turn::StartTurn;
 
-use super::apply::Target;
+use super::apply::ApplyTarget;
 use super::error::{AppError, refused};
 use super::folders::{folder_for, private_dir};
 use super::listeners::Listeners;
@@ -59,7 +59,7 @@ use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::observed::{ObservedStore, StoreOperation};
 use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
-use keyward_vault::keys::{Home, Keys};
+use keyward_vault::keys::{Home, MasterKeys};
 use keyward_vault::oauth::{self, Flows};
 use keyward_vault::oidc::{self, RelyingParty};
 
@@ -67,37 +67,30 @@ use keyward_vault::oidc::{self, RelyingParty};
 pub struct Services {
     /// Agents, records of connections, bindings.
     pub directory: Arc<Directory>,
-    /// Sealed grants.
     pub vault: Arc<Vault>,
     /// The policy in force.
     pub rulebook: Arc<Rulebook>,
-    /// The certificate authority.
     pub authority: Arc<Authority>,
     /// Master keys and their rotation.
-    pub keys: Arc<Keys>,
+    pub keys: Arc<MasterKeys>,
     /// Certificates shown to agents.
     pub leaves: Arc<Leaves>,
     /// The dialler for upstreams.
     pub dialler: Arc<Dialler>,
     /// The client for authorization servers.
     pub caller: Arc<HttpClient>,
-    /// Consents in progress.
     pub flows: Arc<Flows>,
-    /// Publishes events.
     pub events: Arc<Events>,
     /// Webhooks of services for programs.
     pub inbox: Arc<Inbox>,
-    /// Listeners for databases that are stored.
     pub database_listeners: Arc<StoredListeners>,
     /// The location of the audit log.
     pub audit: Trail,
-    /// Takes backups.
     pub backups: Arc<Backups>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Sends traces and logs to a collector, if one is configured.
     pub(super) telemetry: Exports,
-    /// The time of day.
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.
     pub public_url: String,
@@ -105,11 +98,9 @@ pub struct Services {
     pub connect: watch::Sender<Arc<ConnectSettings>>,
     /// The items of `providers:` in the configuration, as they are written.
     pub provider_definitions: watch::Sender<Arc<[Definition]>>,
-    /// Limits.
     pub limits: Limits,
     /// Rates that replicas count together.
     pub shared_limits: Arc<SharedLimits>,
-    /// How people sign in.
     pub sign_in: SignInSettings,
     /// Sign-in with an identity provider; `None` in a process without listeners.
     pub oidc: Option<Arc<RelyingParty>>,
@@ -123,7 +114,7 @@ impl Services {
     /// # Errors
     /// When the data directory, the key, the store or the CA cannot be used.
     pub async fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
-        Self::at_rest(config, Opened::open(config).await?).await
+        Self::at_rest(config, OpenedServices::open(config).await?).await
     }
 
     /// The same, but creates nothing. A missing CA is replaced by a temporary one in memory.
@@ -131,7 +122,7 @@ impl Services {
     /// # Errors
     /// As there, and when there is no store.
     pub async fn open_existing(config: &Config) -> anyhow::Result<Arc<Self>> {
-        Self::at_rest(config, Opened::open_existing(config).await?).await
+        Self::at_rest(config, OpenedServices::open_existing(config).await?).await
     }
 
     /// The services over an empty store in memory, for an installation without a store.
@@ -139,7 +130,7 @@ impl Services {
     /// # Errors
     /// When the CA cannot be used.
     pub async fn empty(config: &Config) -> anyhow::Result<Arc<Self>> {
-        let opened = Opened::in_memory(config, existing_authority(config)?).await?;
+        let opened = OpenedServices::in_memory(config, existing_authority(config)?).await?;
         Self::at_rest(config, opened).await
     }
 
@@ -160,8 +151,8 @@ impl Services {
             }
         };
         let opened = match Self::are_stored(config) {
-            true => Opened::open_existing(config).await?,
-            false => Opened::in_memory(config, existing_authority(config)?).await?,
+            true => OpenedServices::open_existing(config).await?,
+            false => OpenedServices::in_memory(config, existing_authority(config)?).await?,
         };
         Ok(plan::view(&opened.plan(config, inputs), Vec::new()))
     }
@@ -181,7 +172,7 @@ impl Services {
         Authority::is_made(&config.ca.cert, &config.ca.key).unwrap_or(true)
     }
 
-    async fn at_rest(config: &Config, opened: Opened) -> anyhow::Result<Arc<Self>> {
+    async fn at_rest(config: &Config, opened: OpenedServices) -> anyhow::Result<Arc<Self>> {
         opened.vault.resume().await;
         let rulebook = opened.rulebook(config, config.rules.clone()).or_else(|errors| {
             for error in errors {
@@ -217,13 +208,13 @@ impl ServingInputs {
 }
 
 /// The services that need neither rules nor listeners.
-pub(super) struct Opened {
+pub(super) struct OpenedServices {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     directory: Arc<Directory>,
     vault: Arc<Vault>,
     authority: Arc<Authority>,
-    keys: Arc<Keys>,
+    keys: Arc<MasterKeys>,
     pub(super) events: Arc<Events>,
     pub(super) inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
@@ -232,7 +223,7 @@ pub(super) struct Opened {
     _starting: Option<StartTurn>,
 }
 
-impl Opened {
+impl OpenedServices {
     /// Opens data directory, key, store and CA.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
         private_dir(&config.data_dir)?;
@@ -284,7 +275,7 @@ impl Opened {
         let starting = StartTurn::wait(&store).await?;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
-        let keys = Keys::new(store.clone(), keyring.clone(), home)?;
+        let keys = MasterKeys::new(store.clone(), keyring.clone(), home)?;
         let vault = Vault::open(
             store.clone(),
             keyring.clone(),
@@ -294,7 +285,7 @@ impl Opened {
         );
         let (vault, authority) = (Arc::new(vault.await?), Arc::new(authority()?));
         vault.count_in(&metrics);
-        let events = Events::new(events::Parts {
+        let events = Events::new(events::EventServices {
             store: store.clone(),
             keyring: keyring.clone(),
             directory: directory.clone(),
@@ -302,7 +293,7 @@ impl Opened {
             clock: clock.clone(),
             settings: config.events.clone(),
         });
-        let inbox = Inbox::new(keyward_inbox::Parts {
+        let inbox = Inbox::new(keyward_inbox::InboxServices {
             store: store.clone(),
             keyring: keyring.clone(),
             directory: directory.clone(),
@@ -344,7 +335,7 @@ impl Opened {
         self.warn_of_missing_owners(config);
         self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
-        let public_url = public_url(config, bound.admin_addr);
+        let public_url = public_url(config, bound.admin.addr);
         let hooks_url = bound.hooks.as_ref().map(|hooks| hooks.url.clone());
         let own = bound.own_addrs();
         let place = ServingInputs { own, public_url, hooks_url, client_secret };
@@ -371,7 +362,9 @@ impl Opened {
     /// Makes a plan and applies it.
     async fn bring_in_line(&self, config: &Config, inputs: Inputs) -> anyhow::Result<()> {
         let plan = self.plan(config, inputs).map_err(refused)?;
-        Target { vault: &self.vault, events: &self.events, inbox: &self.inbox }.apply(plan).await
+        ApplyTarget { vault: &self.vault, events: &self.events, inbox: &self.inbox }
+            .apply(plan)
+            .await
     }
 
     fn sources(&self, config: &Config, rules: Vec<PlacedRule>) -> Sources {
@@ -407,7 +400,7 @@ impl Opened {
         self.events.use_client(caller.clone());
         self.set_vault(config, caller.clone());
         self.inbox.serve(caller.clone(), hooks_url.unwrap_or_else(|| public_url.clone()));
-        let flows = Flows::new(oauth::Parts {
+        let flows = Flows::new(oauth::FlowServices {
             store: self.store,
             keyring: self.keyring,
             vault: self.vault.clone(),
@@ -418,7 +411,7 @@ impl Opened {
         });
         let sign_in = config.sign_in.settings.oidc.clone().zip(config.sign_in.oidc.as_ref());
         let oidc = sign_in.zip(client_secret).map(|((settings, sources), client_secret)| {
-            RelyingParty::new(oidc::Parts {
+            RelyingParty::new(oidc::RelyingPartyServices {
                 settings,
                 org: sources.org.clone(),
                 client_secret,

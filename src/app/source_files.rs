@@ -4,13 +4,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::watched::{LOOK_EVERY, Watched};
+use super::watched::{LOOK_EVERY, WatchedFiles};
 use keyward_vault::Vault;
 
 /// Runs until it is dropped. Begins with all of them: they may have changed while no gateway ran.
 pub(super) async fn follow(vault: Arc<Vault>) {
     let mut files = vault.source_files();
-    let mut watched = Watched::new(files.clone());
+    let mut watched = WatchedFiles::new(files.clone());
     vault.use_files_at_start().await;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use super::keys;
 use super::services::open_store;
 use crate::config::{Config, StoreChoice};
-use keyward_backup::{BackupReader, Entry, Opening};
+use keyward_backup::{BackupEntry, BackupKey, BackupReader};
 use keyward_base::time::Clock;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
@@ -44,13 +44,13 @@ pub async fn copy_store(from: &Config, to: &Config) -> anyhow::Result<usize> {
 ///
 /// # Errors
 /// When the backup is not complete, the target cannot be opened, is not empty, or differs afterwards.
-pub async fn copy_backup(backup: &[u8], opening: &Opening, to: &Config) -> anyhow::Result<usize> {
+pub async fn copy_backup(backup: &[u8], opening: &BackupKey, to: &Config) -> anyhow::Result<usize> {
     let is_kept = !matches!(to.store, StoreChoice::Memory);
     ensure!(is_kept, "the new store is in memory: set `store.sled` or `store.postgres`");
     let (keyring, copy) = (Arc::new(keys::read(to)?), MemoryStore::new());
     let mut reader = BackupReader::open(backup, opening)?;
     while let Some(entry) = reader.next_entry()? {
-        if let Entry::Row(row) = entry {
+        if let BackupEntry::Row(row) = entry {
             copy.load(vec![row.seal(&keyring.sealing().await)?]).await?;
         }
     }

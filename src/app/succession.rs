@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::error::{is_locked, is_unanswered};
 use super::folders::private_dir;
 use super::hand_over::{HandOver, Predecessor, Sockets, Successor};
-use super::services::Opened;
+use super::services::OpenedServices;
 use crate::config::{Config, StoreChoice};
 use keyward_api::{AdminSocket, SOCKET_NAME};
 use keyward_databases::StoredListeners;
@@ -22,7 +22,7 @@ const ANSWER_POLL: Duration = Duration::from_secs(1);
 /// its sockets.
 pub(super) async fn opened(
     config: &Config,
-) -> anyhow::Result<(Opened, Option<Predecessor>, Sockets)> {
+) -> anyhow::Result<(OpenedServices, Option<Predecessor>, Sockets)> {
     let mut found = match config.takes_over {
         true => {
             private_dir(&config.data_dir)?;
@@ -39,7 +39,7 @@ pub(super) async fn opened(
         (found, StoreChoice::Postgres(_)) => {
             Ok((open_when_answered(config).await?, found, sockets))
         }
-        (None, _) => Ok((Opened::open(config).await?, None, sockets)),
+        (None, _) => Ok((OpenedServices::open(config).await?, None, sockets)),
     }
 }
 
@@ -70,10 +70,10 @@ pub(super) async fn handed_over(offered: Option<HandOver>, stored: &StoredListen
 }
 
 /// Opens the services once the process before has let go of the store.
-async fn open_when_unlocked(config: &Config) -> anyhow::Result<Opened> {
+async fn open_when_unlocked(config: &Config) -> anyhow::Result<OpenedServices> {
     let until = Instant::now() + UNLOCKED_WITHIN;
     loop {
-        match Opened::open(config).await {
+        match OpenedServices::open(config).await {
             Err(error) if is_locked(&error) && Instant::now() < until => {}
             opened => return opened,
         }
@@ -81,10 +81,10 @@ async fn open_when_unlocked(config: &Config) -> anyhow::Result<Opened> {
 }
 
 /// Opens the services once the database of the store answers.
-async fn open_when_answered(config: &Config) -> anyhow::Result<Opened> {
+async fn open_when_answered(config: &Config) -> anyhow::Result<OpenedServices> {
     let until = Instant::now() + ANSWERED_WITHIN;
     loop {
-        match Opened::open(config).await {
+        match OpenedServices::open(config).await {
             Err(error) if is_unanswered(&error) && Instant::now() < until => {
                 let why = format!("{error:#}");
                 tracing::warn!(why, "the database does not answer; the start is tried again");

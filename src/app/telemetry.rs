@@ -18,7 +18,7 @@ use super::plan::problem::problem;
 use crate::config::{Config, Otlp};
 use keyward_base::time;
 use keyward_base::time::Clock;
-use keyward_net::call::{Bounds, CallError, HttpClient, Servers};
+use keyward_net::call::{AllowedServers, Bounds, CallError, HttpClient};
 use keyward_rules::inject::write::secret_field;
 use keyward_rules::provider::document::{Problem, key_of};
 use keyward_state::observe::log::Verbosity;
@@ -87,14 +87,14 @@ struct Exporter {
 }
 
 /// The job of one signal.
-struct Job<T> {
+struct ExportJob<T> {
     exporter: Arc<Exporter>,
     queue: Receiver<T>,
     close: watch::Receiver<bool>,
 }
 
 /// What came of one request.
-enum Attempt {
+enum ExportAttempt {
     /// It was accepted, except for this number of items.
     Accepted(usize),
     /// Sending it again is of no use.
@@ -245,7 +245,7 @@ impl RunningExport {
     }
 }
 
-impl<T: Exportable> Job<T> {
+impl<T: Exportable> ExportJob<T> {
     /// Runs until it is closed and the queue is empty.
     async fn run(mut self) {
         while let Some(batch) = self.batch().await {
@@ -285,16 +285,16 @@ impl<T: Exportable> Job<T> {
         let (began, mut pause) = (Instant::now(), PAUSE);
         let lost = loop {
             let (why, after) = match exporter.send::<T>(body.clone()).await {
-                Attempt::Accepted(rejected) => {
+                ExportAttempt::Accepted(rejected) => {
                     let accepted = count.saturating_sub(rejected);
                     exporter.metrics.telemetry.exported(T::SIGNAL, accepted);
                     break count - accepted;
                 }
-                Attempt::Refused(why) => {
+                ExportAttempt::Refused(why) => {
                     exporter.failed::<T>(why, "telemetry is dropped: the collector refuses it");
                     break count;
                 }
-                Attempt::Later(why, after) => (why, after),
+                ExportAttempt::Later(why, after) => (why, after),
             };
             exporter
                 .failed::<T>(why, "telemetry cannot be exported: it is sent again for a minute");
@@ -313,17 +313,17 @@ impl<T: Exportable> Job<T> {
 }
 
 impl Exporter {
-    fn job<T>(self: Arc<Self>, queue: Receiver<T>, close: watch::Receiver<bool>) -> Job<T> {
-        Job { exporter: self, queue, close }
+    fn job<T>(self: Arc<Self>, queue: Receiver<T>, close: watch::Receiver<bool>) -> ExportJob<T> {
+        ExportJob { exporter: self, queue, close }
     }
 
-    async fn send<T: Exportable>(&self, body: Bytes) -> Attempt {
+    async fn send<T: Exportable>(&self, body: Bytes) -> ExportAttempt {
         let Collector { settings, headers, timeout, .. } = &self.collector;
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
         match format!("{}{}", settings.endpoint, T::PATH).parse() {
             Ok(uri) => *request.uri_mut() = uri,
-            Err(_) => return Attempt::Refused("its URL cannot be posted to".to_owned()),
+            Err(_) => return ExportAttempt::Refused("its URL cannot be posted to".to_owned()),
         }
         let fields = request.headers_mut();
         let agent = concat!("keyward/", env!("CARGO_PKG_VERSION"));
@@ -337,13 +337,13 @@ impl Exporter {
             answer: None,
             head_bytes_max: 16 * 1024,
             body_bytes_max: ANSWER_BYTES_MAX,
-            servers: Servers::Configured,
+            servers: AllowedServers::Configured,
         };
         let answer = Box::pin(self.client.call(request, &bounds)).await;
         self.judge::<T>(answer)
     }
 
-    fn judge<T: Exportable>(&self, answer: Result<Response<Bytes>, CallError>) -> Attempt {
+    fn judge<T: Exportable>(&self, answer: Result<Response<Bytes>, CallError>) -> ExportAttempt {
         let (status, retry_after) = match &answer {
             Ok(answer) if answer.status().is_success() => {
                 let rejected = T::rejected(answer.body());
@@ -355,16 +355,16 @@ impl Exporter {
                         self.failed::<T>(format!("it says: {why}"), message);
                     }
                 }
-                return Attempt::Accepted(rejected.count);
+                return ExportAttempt::Accepted(rejected.count);
             }
             Ok(answer) => (answer.status(), answer.headers().get(header::RETRY_AFTER)),
             Err(CallError::Unusable { status: Some(status), retry_after, .. }) => {
                 (*status, retry_after.as_ref())
             }
             Err(CallError::Address) => {
-                return Attempt::Refused("its URL cannot be posted to".to_owned());
+                return ExportAttempt::Refused("its URL cannot be posted to".to_owned());
             }
-            Err(error) => return Attempt::Later(error.to_string(), None),
+            Err(error) => return ExportAttempt::Later(error.to_string(), None),
         };
         let why = format!("answered {}", status.as_u16());
         match status {
@@ -373,9 +373,12 @@ impl Exporter {
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => {
                 let after = retry_after.and_then(|value| value.to_str().ok());
-                Attempt::Later(why, after.and_then(|it| time::retry_after(it, self.clock.now())))
+                ExportAttempt::Later(
+                    why,
+                    after.and_then(|it| time::retry_after(it, self.clock.now())),
+                )
             }
-            _ => Attempt::Refused(why),
+            _ => ExportAttempt::Refused(why),
         }
     }
 

@@ -21,14 +21,13 @@ const FORGET_EVERY: u64 = 10;
 /// Minutes after which the stored histories of removed resources are removed.
 const SWEEP_EVERY: u64 = 60;
 
-/// What the job needs.
-pub(super) struct Job {
+pub(super) struct UsageJob {
     pub(super) directory: Arc<Directory>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
 }
 
-impl Job {
+impl UsageJob {
     /// Runs until `close` turns true, and stores everything then.
     pub(super) async fn run(self, mut close: watch::Receiver<bool>) {
         for round in 0u64.. {

@@ -16,13 +16,13 @@ type Mark = Option<(u64, u64, u64, [i64; 4])>;
 
 /// Files with their versions when they were last read.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct WatchedFiles {
     files: Vec<PathBuf>,
     read: Vec<Mark>,
     seen: Vec<Mark>,
 }
 
-impl Watched {
+impl WatchedFiles {
     /// Watches files that are about to be read.
     pub(super) fn new(files: Vec<PathBuf>) -> Self {
         let read = marks(&files);
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     /// Whether two looks tell a change, as they do when nothing moves in between.
-    fn told(watched: &mut Watched) -> bool {
+    fn told(watched: &mut WatchedFiles) -> bool {
         watched.look();
         watched.look()
     }
@@ -91,7 +91,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a");
         fs::write(&file, "1").unwrap();
-        let mut watched = Watched::new(vec![file, dir.path().join("absent")]);
+        let mut watched = WatchedFiles::new(vec![file, dir.path().join("absent")]);
         assert!(!told(&mut watched) && !told(&mut watched));
     }
 
@@ -100,7 +100,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a");
         let beside = dir.path().join("b");
-        let mut watched = Watched::new(vec![file.clone(), beside]);
+        let mut watched = WatchedFiles::new(vec![file.clone(), beside]);
         for text in ["", "half", "whole text"] {
             fs::write(&file, text).unwrap();
             assert!(!watched.look(), "{text:?}");
@@ -121,7 +121,7 @@ mod tests {
             fs::write(at(version).join("secret"), "same").unwrap();
         }
         symlink("v1", at("data")).unwrap();
-        let mut watched = Watched::new(vec![at("file"), at("data").join("secret")]);
+        let mut watched = WatchedFiles::new(vec![at("file"), at("data").join("secret")]);
         let steps: [&dyn Fn(); 4] = [
             &|| {
                 fs::write(at("new"), "1").unwrap();
@@ -149,7 +149,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (dir.path().join("one"), dir.path().join("two"));
         fs::write(&one, "1").unwrap();
-        let mut watched = Watched::new(vec![one.clone()]);
+        let mut watched = WatchedFiles::new(vec![one.clone()]);
         watched.rests_on(vec![one, two.clone()]);
         assert!(!told(&mut watched));
         fs::write(&two, "2").unwrap();

@@ -18,8 +18,8 @@ use super::failure::Failure;
 use super::output;
 use super::resource::{Column, Columns, ResourceContext, path};
 use super::settings::{Global, quoted};
-use super::table::{Layout, fields, moment, pairs};
-use super::whose::{Seen, To, owner_of};
+use super::table::{TableLayout, fields, moment, pairs};
+use super::whose::{NewOwner, VisibilityArgs, owner_of};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::{
     Agent, AgentGiven, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,
@@ -61,7 +61,7 @@ pub(crate) enum Command {
     #[command(after_help = "examples:\n  keyward agent assign ci --to ann")]
     Assign {
         #[command(flatten)]
-        to: To,
+        to: NewOwner,
     },
     /// its tokens open nothing until it is resumed; open streams end
     Pause {
@@ -176,7 +176,7 @@ impl Command {
             Self::Bind(bind) => bind.run(global, &client).await,
             Self::Unbind(unbind) => unbind.run(global, &client).await,
             Self::Assign { to } => {
-                to.run::<Shown<Agent>>(global, &client, "agent", &Seen::default()).await
+                to.run::<Shown<Agent>>(global, &client, "agent", &VisibilityArgs::default()).await
             }
             Self::Pause { name } => set_held(global, &client, &name, "pause").await,
             Self::Resume { name } => set_held(global, &client, &name, "resume").await,
@@ -357,7 +357,7 @@ fn state(agent: &Shown<Agent>) -> &'static str {
     }
 }
 
-fn show(agent: &Shown<Agent>, owner: &str, layout: &Layout) -> String {
+fn show(agent: &Shown<Agent>, owner: &str, layout: &TableLayout) -> String {
     let state = state(agent);
     let mut text = fields(&[
         ("name", agent.name.clone()),
@@ -430,7 +430,7 @@ pub(super) fn unique(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, St
 mod tests {
     use super::*;
     use crate::cli::resource::table;
-    use crate::cli::table::Layout;
+    use crate::cli::table::TableLayout;
 
     fn agent() -> Shown<Agent> {
         serde_json::from_value(serde_json::json!({
@@ -459,12 +459,12 @@ mod tests {
 
     #[test]
     fn an_agent_is_shown_with_its_tokens_and_connections() {
-        insta::assert_snapshot!(show(&agent(), "", &Layout::FULL));
+        insta::assert_snapshot!(show(&agent(), "", &TableLayout::FULL));
     }
 
     #[test]
     fn agents_are_listed_in_a_table() {
-        insta::assert_snapshot!(table(&[agent()], &Layout::FULL));
+        insta::assert_snapshot!(table(&[agent()], &TableLayout::FULL));
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Add {
             new.insert(key.to_owned(), value);
         }
         new.extend(id.as_ref().map(|id| ("id".to_owned(), serde_json::json!(id))));
-        let new = given::Request { rest: new, secrets: Some(secrets) };
+        let new = given::AppRequest { rest: new, secrets: Some(secrets) };
         let text = |made: &Shown<App>| {
             let uri = &made.facts.redirect_uri;
             let register = match id {
@@ -192,7 +192,6 @@ fn added(keyward: &str, made: &Shown<App>, register: &str) -> String {
     )
 }
 
-/// The provider that has it.
 async fn with_template(client: &Client, template: &str) -> Result<ProviderView, Failure> {
     let all = client.list::<ProviderView>("/api/v1/providers", &[]).await?.items;
     let ids = all.iter().flat_map(|provider| provider.templates.iter().map(|it| it.id.clone()));
@@ -238,7 +237,7 @@ impl Set {
             let failure = Failure::usage("nothing is to be changed");
             return Err(failure.hint("name a setting, or --secret-stdin client_secret"));
         }
-        let request = given::Request { rest, secrets };
+        let request = given::AppRequest { rest, secrets };
         let now: AppChanged = client.patch(&path::<App>(&self.name), &request).await?;
         output::show(global.json, &now, changed)
     }
@@ -304,7 +303,7 @@ impl Columns for App {
 mod tests {
     use super::*;
     use crate::cli::resource::table;
-    use crate::cli::table::Layout;
+    use crate::cli::table::TableLayout;
 
     fn app() -> Shown<App> {
         serde_json::from_value(serde_json::json!({
@@ -339,6 +338,6 @@ mod tests {
 
     #[test]
     fn apps_are_listed_in_a_table() {
-        insta::assert_snapshot!(table(&[app()], &Layout::FULL));
+        insta::assert_snapshot!(table(&[app()], &TableLayout::FULL));
     }
 }

@@ -36,7 +36,6 @@ pub(crate) struct Args {
     confirm: Confirm,
 }
 
-/// What was done.
 #[derive(Serialize)]
 struct Applied {
     plan: PlanView,
@@ -48,7 +47,7 @@ struct Applied {
 
 /// A copy of the file in the folder of the gateway's own, so that both mean the same by relative paths. Removed when
 /// dropped, unless it took the place of that one.
-struct Candidate {
+struct CandidateFile {
     path: PathBuf,
     config: PathBuf,
 }
@@ -68,7 +67,7 @@ impl Args {
             Some(client) => client.get::<Status>("/api/v1/status").await?.config.into(),
             None => global.load()?.file().to_owned(),
         };
-        let candidate = Candidate::write(&text, &config)?;
+        let candidate = CandidateFile::write(&text, &config)?;
         let plan = plan::of_file(global, gateway.as_ref(), &candidate.path).await?;
         let plan = candidate.named(plan, &shown);
         let mut applied = Applied { plan, applied: false, config, warnings: Vec::new() };
@@ -104,7 +103,7 @@ impl Args {
     }
 }
 
-impl Candidate {
+impl CandidateFile {
     fn write(text: &[u8], config: &Path) -> Result<Self, Failure> {
         let failed = |error: io::Error| {
             let folder = config.parent().unwrap_or(config).display().to_string();
@@ -180,7 +179,7 @@ impl Candidate {
     }
 }
 
-impl Drop for Candidate {
+impl Drop for CandidateFile {
     fn drop(&mut self) {
         // Absent once it took its place.
         drop(fs::remove_file(&self.path));

@@ -16,10 +16,10 @@ use clap::{Args, Subcommand};
 use self::export::Export;
 use self::follow::Tail;
 use self::names::note_unknown;
-use self::screen::{Screen, rendered};
-use self::show::Lines;
+use self::screen::{AuditScreen, rendered};
+use self::show::AuditLines;
 pub(crate) use self::verify::Verify;
-use self::wanted::{PAGE, Wanted};
+use self::wanted::{AuditFilters, PAGE};
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
@@ -55,7 +55,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Query {
     #[command(flatten)]
-    wanted: Wanted,
+    wanted: AuditFilters,
     /// show at most this many records, or groups with --by
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -88,27 +88,27 @@ impl Command {
 
 impl Logs {
     pub(crate) async fn run(mut self, global: &Global) -> Result<(), Failure> {
-        let Wanted { changes, changed, event, .. } = &self.tail.wanted;
+        let AuditFilters { changes, changed, event, .. } = &self.tail.wanted;
         if *changes || changed.is_some() || event.is_some() {
             return Err(Failure::usage("`keyward logs` shows requests, no changes")
                 .hint("keyward audit tail --changes"));
         }
         self.tail.wanted.requests = true;
-        self.tail.show(global, Screen::Short { colours: output::colours() }).await
+        self.tail.show(global, AuditScreen::Short { colours: output::colours() }).await
     }
 }
 
 /// Reads the matching records, newest first, page by page.
 struct Pages<'a> {
     client: &'a Client,
-    wanted: &'a Wanted,
+    wanted: &'a AuditFilters,
     left: usize,
     next: Option<String>,
     is_over: bool,
 }
 
 impl<'a> Pages<'a> {
-    fn new(client: &'a Client, wanted: &'a Wanted, limit: usize) -> Self {
+    fn new(client: &'a Client, wanted: &'a AuditFilters, limit: usize) -> Self {
         Self { client, wanted, left: limit, next: None, is_over: false }
     }
 
@@ -142,7 +142,7 @@ impl Query {
 }
 
 async fn as_table(mut pages: Pages<'_>, global: &Global) -> Result<(), Failure> {
-    let mut lines = Lines::new(output::colours(), output::layout(global).width);
+    let mut lines = AuditLines::new(output::colours(), output::layout(global).width);
     while let Some(records) = pages.next().await? {
         if !output::print_on(&lines.of(&records))? {
             return Ok(());
@@ -178,12 +178,12 @@ impl Tail {
     async fn run(self, global: &Global) -> Result<(), Failure> {
         self.show(
             global,
-            Screen::Table(Lines::new(output::colours(), output::layout(global).width)),
+            AuditScreen::Table(AuditLines::new(output::colours(), output::layout(global).width)),
         )
         .await
     }
 
-    async fn show(self, global: &Global, mut lines: Screen) -> Result<(), Failure> {
+    async fn show(self, global: &Global, mut lines: AuditScreen) -> Result<(), Failure> {
         if self.lines > TAIL_MAX {
             return Err(Failure::usage(format!("`-n` is at most {TAIL_MAX}"))
                 .hint("`keyward audit query` shows any number"));

@@ -52,22 +52,20 @@ pub(crate) struct Args {
 
 /// The body of the request.
 #[derive(Serialize)]
-pub(super) struct Ask {
+pub(super) struct BackupRequest {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     recipients: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     passphrase: Option<Typed>,
 }
 
-/// What was written.
 #[derive(Serialize)]
-struct Written {
+struct BackupFile {
     file: String,
     bytes: u64,
 }
 
-impl Ask {
-    /// For these recipients.
+impl BackupRequest {
     pub(super) fn of(recipients: Vec<String>) -> Self {
         Self { recipients, passphrase: None }
     }
@@ -97,14 +95,14 @@ impl Args {
             }
         }
         let bytes = file.publish().map_err(failed)?;
-        let written = Written { file: shown, bytes };
+        let written = BackupFile { file: shown, bytes };
         output::show(global.json, &written, |it| {
             format!("wrote {} ({} bytes)\n", it.file, it.bytes)
         })
     }
 
     /// How it is encrypted: by options, by the variable, by the configuration, or by a prompt.
-    async fn ask(&self, client: &Client) -> Result<Ask, Failure> {
+    async fn ask(&self, client: &Client) -> Result<BackupRequest, Failure> {
         let mut recipients = self.recipient.clone();
         if let Some(file) = &self.recipients_file {
             let text = std::fs::read_to_string(file).map_err(|error| {
@@ -115,7 +113,7 @@ impl Args {
             recipients.extend(lines.map(str::to_owned));
         }
         if !recipients.is_empty() {
-            return Ok(Ask::of(recipients));
+            return Ok(BackupRequest::of(recipients));
         }
         let passphrase = match &self.passphrase_file {
             Some(file) => Some(Typed::from_file(file)?),
@@ -130,7 +128,7 @@ impl Args {
                 ));
             }
         };
-        Ok(Ask { recipients, passphrase })
+        Ok(BackupRequest { recipients, passphrase })
     }
 
     /// Whether the configuration names recipients.

@@ -6,7 +6,7 @@ mod trust;
 use clap::Subcommand;
 use serde::Serialize;
 
-use self::out::To;
+use self::out::CertificateOutput;
 use super::client::Client;
 use super::confirm::Confirm;
 use super::failure::Failure;
@@ -19,11 +19,11 @@ use keyward_api::wire::{CaView, CertificateRole, RotateCa};
 pub(crate) enum Command {
     /// print the CA certificate (PEM), and during an overlap the former one
     #[command(after_help = "examples:\n  keyward ca show > keyward-ca.pem")]
-    Show(To),
+    Show(CertificateOutput),
     /// print the platform's root certificates and the CA certificate as one PEM
     #[command(after_help = "examples:\n  keyward ca bundle > keyward-bundle.pem\n  \
                             export SSL_CERT_FILE=\"$PWD/keyward-bundle.pem\"")]
-    Bundle(To),
+    Bundle(CertificateOutput),
     /// replace the CA without interrupting requests, and destroy the old key
     #[command(after_help = ROTATE_HELP)]
     Rotate {

@@ -34,7 +34,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Serialize)]
-struct Checked {
+struct CheckResult {
     file: PathBuf,
     problems: Vec<PlanProblem>,
 }
@@ -47,19 +47,19 @@ impl Command {
             Ok(config) => {
                 let problems = Services::check(&config).await?.problems;
                 let text = format!("{} is valid\n", config.file().display());
-                report(global, Checked { file: config.file().to_owned(), problems }, &text)
+                report(global, CheckResult { file: config.file().to_owned(), problems }, &text)
             }
             Err(ConfigError::Problems(problems)) => {
                 let file = file.map(ToOwned::to_owned).unwrap_or_default();
                 let problems = refused_plan(&problems).problems;
-                report(global, Checked { file, problems }, "")
+                report(global, CheckResult { file, problems }, "")
             }
             Err(error) => Err(error.into()),
         }
     }
 }
 
-fn report(global: &Global, checked: Checked, valid: &str) -> Result<(), Failure> {
+fn report(global: &Global, checked: CheckResult, valid: &str) -> Result<(), Failure> {
     let is_valid = checked.problems.is_empty();
     if is_valid || global.json {
         output::show(global.json, &checked, |_| valid.to_owned())?;

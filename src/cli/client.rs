@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tower::ServiceExt;
 
-use self::answering::Missing;
+use self::answering::MissingData;
 use super::failure::{Exit, Failure};
 use super::identity::Identity;
 use super::settings::Global;
@@ -58,7 +58,6 @@ enum Via {
     Socket(PathBuf),
     /// A gateway that is named by its URL.
     Remote(Remote),
-    /// This process.
     InProcess(Box<Answering>),
     /// This process, for an installation without a store.
     Unmade(Box<Unmade>),
@@ -76,7 +75,7 @@ impl Client {
     /// # Errors
     /// When the socket is not for us, or the store cannot be opened.
     pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
-        Self::open_as(global, Missing::Leave, false).await
+        Self::open_as(global, MissingData::Leave, false).await
     }
 
     /// Whether a resource can be stored, as far as that is known before one is added.
@@ -95,7 +94,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub(crate) async fn open_or_make(global: &Global) -> Result<Self, Failure> {
-        Self::open_as(global, Missing::Make, false).await
+        Self::open_as(global, MissingData::Make, false).await
     }
 
     /// Like `open`, for commands that test connections: without a gateway, this process sends the test.
@@ -103,10 +102,14 @@ impl Client {
     /// # Errors
     /// As there, and when the audit log cannot be opened.
     pub(crate) async fn open_to_send(global: &Global) -> Result<Self, Failure> {
-        Self::open_as(global, Missing::Leave, true).await
+        Self::open_as(global, MissingData::Leave, true).await
     }
 
-    async fn open_as(global: &Global, missing: Missing, to_send: bool) -> Result<Self, Failure> {
+    async fn open_as(
+        global: &Global,
+        missing: MissingData,
+        to_send: bool,
+    ) -> Result<Self, Failure> {
         if let Some(remote) = Self::remote(global)? {
             return Ok(remote);
         }
@@ -115,7 +118,7 @@ impl Client {
         if let SocketAnswer::Answers = look(&path).await? {
             return Ok(Self { via: Via::Socket(path), identity });
         }
-        if missing == Missing::Leave
+        if missing == MissingData::Leave
             && let Some(unmade) = Unmade::find(global, to_send).await?
         {
             return Ok(Self { via: Via::Unmade(Box::new(unmade)), identity });
@@ -287,7 +290,6 @@ impl Client {
         decode(&self.call(Method::PATCH, path, Body::from(json)).await?)
     }
 
-    /// DELETE.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.call(Method::DELETE, path, Body::empty()).await.map(drop)
     }

@@ -11,9 +11,9 @@ use std::io::Write;
 
 use clap_complete::Shell;
 
-use self::line::Line;
-use self::names::Values;
-use self::offer::Offer;
+use self::line::CommandLine;
+use self::names::CompletionValues;
+use self::offer::CompletionWord;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -39,14 +39,14 @@ impl Args {
     }
 
     fn offers(&self, definition: &clap::Command, words: &[String]) -> String {
-        let line = Line::read(definition, words);
+        let line = CommandLine::read(definition, words);
         let place = line.place();
         let offers = match place.values {
-            Values::Files => return ":files\n".to_owned(),
-            Values::Commands => return ":commands\n".to_owned(),
-            Values::Unknown => Vec::new(),
-            Values::Words(words) => words,
-            Values::Names(names) => names.known(&line.global, place.typed),
+            CompletionValues::Files => return ":files\n".to_owned(),
+            CompletionValues::Commands => return ":commands\n".to_owned(),
+            CompletionValues::Unknown => Vec::new(),
+            CompletionValues::Words(words) => words,
+            CompletionValues::Names(names) => names.known(&line.global, place.typed),
         };
         let offers = place.also.iter().chain(&offers);
         // bash replaces what follows the `=` of an option, other shells the whole word.
@@ -54,8 +54,9 @@ impl Args {
             Shell::Bash => place.before.rsplit_once('=').map_or(place.before, |(_, list)| list),
             _ => place.before,
         };
-        let fits = |offer: &&Offer| offer.word.starts_with(place.typed) && is_plain(&offer.word);
-        let text = |Offer { word, about }: &Offer| {
+        let fits =
+            |offer: &&CompletionWord| offer.word.starts_with(place.typed) && is_plain(&offer.word);
+        let text = |CompletionWord { word, about }: &CompletionWord| {
             let about: String = about.chars().filter(|c| !c.is_control()).collect();
             format!("{before}{word}\t{about}\n")
         };

@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::made::Made;
 use self::own_api::{KeyPlace, KeyPlaceArgs, OwnApi};
-use self::questions::{FixedAnswers, Questions, Way};
+use self::questions::{AnswerSource, FixedAnswers, Questions};
 use self::tools::Tool;
 use super::client::{Client, segment};
 use super::connection::api_path::path;
@@ -67,12 +67,12 @@ pub(crate) struct Args {
     #[arg(long)]
     no_test: bool,
     #[command(flatten)]
-    how: consent::How,
+    how: consent::ConsentOptions,
 }
 
 /// The result of `connect`.
 #[derive(Debug, Serialize)]
-pub(super) struct Connected {
+pub(super) struct ConnectResult {
     pub(super) connection: Shown<Connection>,
     test: Option<ConnectionTested>,
     agent: String,
@@ -83,7 +83,7 @@ pub(super) struct Connected {
 }
 
 /// What is known before the questions.
-struct Start {
+struct ConnectStart {
     provider: ProviderView,
     shapes: Shapes,
     agent: Option<Shown<Agent>>,
@@ -96,13 +96,13 @@ pub(super) struct ConnectContext<'a> {
     pub(super) global: &'a Global,
     pub(super) client: &'a Client,
     /// How a consent is followed.
-    pub(super) how: &'a consent::How,
+    pub(super) how: &'a consent::ConsentOptions,
     /// Whether a key is tested at the provider.
     pub(super) tests: bool,
 }
 
 /// The context of the following steps.
-pub(super) struct Walk<'a> {
+pub(super) struct ConnectWalk<'a> {
     context: ConnectContext<'a>,
     /// The agent to bind; `None` if no agent is bound yet.
     agent: Option<&'a str>,
@@ -149,12 +149,14 @@ impl Args {
                 Some(id) => provider::of(&client, id).await?,
                 None => questions::provider(&shapes)?,
             };
-            return self.connect(global, &client, Start { provider, shapes, agent, asks }).await;
+            return self
+                .connect(global, &client, ConnectStart { provider, shapes, agent, asks })
+                .await;
         };
         let chosen = own.provider(&client, &shapes).await?;
         self.options.auth = Some(chosen.auth.clone());
         let provider = chosen.provider.clone();
-        let start = Start { provider, shapes, agent, asks };
+        let start = ConnectStart { provider, shapes, agent, asks };
         let connected = self.connect(global, &client, start).await;
         if connected.is_err() {
             chosen.undo(&client).await;
@@ -195,14 +197,14 @@ impl Args {
         self,
         global: &Global,
         client: &Client,
-        Start { provider, shapes, agent, asks }: Start,
+        ConnectStart { provider, shapes, agent, asks }: ConnectStart,
     ) -> Result<(), Failure> {
         let taken = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
         let taken = taken.items.into_iter().map(|one| one.spec.name).collect();
-        let way = if asks { Way::Asking } else { Way::Given };
+        let way = if asks { AnswerSource::Asking } else { AnswerSource::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };
         let context = ConnectContext { global, client, how: &self.how, tests: !self.no_test };
-        let mut walk = Walk::new(context, Some(&self.agent), asks)?;
+        let mut walk = ConnectWalk::new(context, Some(&self.agent), asks)?;
         walk.default = self.default;
         let connected = Box::pin(walk.until_connected(&questions, agent.as_ref())).await?;
         output::show(global.json, &connected, |connected| {
@@ -211,7 +213,7 @@ impl Args {
     }
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ConnectWalk<'a> {
     /// From here on, a signal rolls back the created resources before the process ends. `asks`: there is a terminal to ask
     /// on.
     ///
@@ -237,7 +239,7 @@ impl<'a> Walk<'a> {
         &mut self,
         questions: &Questions,
         agent: Option<&Shown<Agent>>,
-    ) -> Result<Connected, Failure> {
+    ) -> Result<ConnectResult, Failure> {
         let mut named = questions.named()?;
         named.app = registration::app(self.context.client, questions, &named.auth).await?;
         let consents = named.auth.consents && !questions.gives_tokens();
@@ -278,7 +280,7 @@ impl<'a> Walk<'a> {
         new: New,
         agent: Option<&Shown<Agent>>,
         made: &mut Made,
-    ) -> Result<Option<Connected>, Failure> {
+    ) -> Result<Option<ConnectResult>, Failure> {
         let environment = new.environment.clone();
         let added: ConnectionMade = self.context.client.post("/api/v1/connections", &new).await?;
         made.connection = Some(added.connection.id.clone());
@@ -296,7 +298,7 @@ impl<'a> Walk<'a> {
         let name = self.agent.unwrap_or_default().to_owned();
         let run = self.line(test.as_ref());
         if self.agent.is_none() {
-            return Ok(Some(Connected { connection, test, agent: name, binding: None, run }));
+            return Ok(Some(ConnectResult { connection, test, agent: name, binding: None, run }));
         }
         if agent.is_none() {
             let new = serde_json::json!({"name": name, "environment": environment});
@@ -307,7 +309,7 @@ impl<'a> Walk<'a> {
         let default = self.default || self.asks && becomes_default(agent, &connection)?;
         let new = serde_json::json!({"connection": connection.id, "default": default});
         let binding = Some(self.context.client.post(&at, &new).await?);
-        Ok(Some(Connected { connection, test, agent: name, binding, run }))
+        Ok(Some(ConnectResult { connection, test, agent: name, binding, run }))
     }
 
     /// Activates a connection that is kept despite a failed test: tests may have marked it broken.
@@ -465,8 +467,12 @@ fn remedy(found: &ConnectionTested) -> String {
     }
 }
 
-fn told(connected: &Connected, provider: &ProviderView, before: Option<&Shown<Agent>>) -> String {
-    let Connected { connection, test, agent, binding, run } = connected;
+fn told(
+    connected: &ConnectResult,
+    provider: &ProviderView,
+    before: Option<&Shown<Agent>>,
+) -> String {
+    let ConnectResult { connection, test, agent, binding, run } = connected;
     let mut text = format!("connection {} added ({})\n", connection.name, connection.id);
     if let Some(test) = test {
         text += &format!("{}\n", test.message);

@@ -36,7 +36,7 @@ use super::confirm::Removal;
 use super::failure::Failure;
 use super::settings::Global;
 use super::table::{fields, moment, pairs};
-use super::whose::{Seen, To, owner_of};
+use super::whose::{NewOwner, VisibilityArgs, owner_of};
 use super::{consent, output, plugin};
 use keyward_api::wire::{self, ConnectionMade, Failing, List, TokenStatus};
 use keyward_model::{Connection, FieldReference, Shown};
@@ -52,7 +52,7 @@ pub(crate) enum Command {
         keyward connection add https://mcp.example.com/mcp --name tools")]
     Add(Box<Add>),
     /// list them
-    List(list::Search),
+    List(list::ConnectionSearch),
     /// show one, without its secrets
     Show {
         /// name or id
@@ -80,7 +80,7 @@ pub(crate) enum Command {
         keyward connection request work /repos/o/r/issues -b '{\"title\":\"x\"}'\n\n\
         exit code: 1 when the provider answers 400 or more"
     )]
-    Request(Box<request::Ask>),
+    Request(Box<request::ConnectionRequest>),
     /// show what it was used for, by whom, and how its tokens stand
     #[command(after_help = usage::HELP)]
     Usage {
@@ -107,9 +107,9 @@ pub(crate) enum Command {
         keyward connection assign work --shared")]
     Assign {
         #[command(flatten)]
-        to: To,
+        to: NewOwner,
         #[command(flatten)]
-        seen: Seen,
+        seen: VisibilityArgs,
     },
     /// consent again; the old access works until the new one does
     Reconnect(Box<Reconnect>),
@@ -140,7 +140,7 @@ pub(crate) struct Reconnect {
     #[arg(long)]
     register_again: bool,
     #[command(flatten)]
-    how: consent::How,
+    how: consent::ConsentOptions,
 }
 
 #[derive(Debug, Args)]
@@ -163,9 +163,9 @@ pub(crate) struct Add {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_stdin", "secret_files", "secret_envs"])]
     import: Option<PathBuf>,
     #[command(flatten)]
-    how: consent::How,
+    how: consent::ConsentOptions,
     #[command(flatten)]
-    said: about::Said,
+    said: about::DescriptionArgs,
     #[command(flatten)]
     settings: settings::SettingArguments,
 }
@@ -384,7 +384,7 @@ pub(in crate::cli) fn what_helps(failing: &Failing, remedy: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::table::Layout;
+    use crate::cli::table::TableLayout;
     use keyward_state::directory::{BrokenReason, ConnectionState};
 
     fn connection() -> Shown<Connection> {
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn connections_are_listed_in_a_table() {
-        insta::assert_snapshot!(list::table(&[connection()], true, &Layout::FULL));
+        insta::assert_snapshot!(list::table(&[connection()], true, &TableLayout::FULL));
     }
 
     #[test]
@@ -433,7 +433,7 @@ mod tests {
         let mut failing = connection();
         failing.facts.state = ConnectionState::Active;
         failing.facts.token = Some(serde_json::from_value(token).unwrap());
-        let listed = list::table(std::slice::from_ref(&failing), true, &Layout::FULL);
+        let listed = list::table(std::slice::from_ref(&failing), true, &TableLayout::FULL);
         assert!(listed.contains("active, refreshes fail since 2025-01-02"), "{listed}");
         let shown = show(&failing, "127.0.0.1:8080", "");
         assert!(shown.contains("http_503; look at the authorization server"), "{shown}");

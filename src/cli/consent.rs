@@ -31,7 +31,7 @@ const AWAY: &str =
 
 /// Options of a consent.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(in crate::cli) struct How {
+pub(in crate::cli) struct ConsentOptions {
     /// print the URL of the consent page instead of opening a browser
     #[arg(long)]
     pub(in crate::cli) no_browser: bool,
@@ -51,7 +51,7 @@ pub(in crate::cli) async fn follow(
     global: &Global,
     client: &Client,
     made: &ConnectionMade,
-    how: &How,
+    how: &ConsentOptions,
 ) -> Result<bool, Failure> {
     let Some(consent) = &made.consent else { return Ok(false) };
     // Bound before the browser is sent to the provider.
@@ -100,7 +100,7 @@ async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Opti
 fn show(
     global: &Global,
     consent: &ConsentView,
-    how: &How,
+    how: &ConsentOptions,
 ) -> Result<Option<page::RedirectFile>, Failure> {
     if let (Some(code), Some(uri)) = (&consent.user_code, &consent.verification_uri) {
         output::note(&format!("enter the code  {code}\nat              {uri}"));
@@ -140,7 +140,7 @@ async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
 }
 
 /// Asks whether to accept the other account.
-fn accepts(how: &How, before: &str, account: Option<&str>) -> Result<bool, Failure> {
+fn accepts(how: &ConsentOptions, before: &str, account: Option<&str>) -> Result<bool, Failure> {
     output::note(&match account {
         Some(account) => {
             format!("you consented with account {account}; until now this connection used {before}")

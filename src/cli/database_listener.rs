@@ -48,7 +48,7 @@ pub(crate) struct Add {
     #[arg(long, value_name = "PLACE")]
     at: String,
     #[command(flatten)]
-    terms: Terms,
+    terms: ListenerTermArgs,
 }
 
 #[derive(Debug, Args)]
@@ -59,7 +59,7 @@ pub(crate) struct Set {
     #[arg(long, value_name = "PLACE")]
     at: Option<String>,
     #[command(flatten)]
-    terms: Terms,
+    terms: ListenerTermArgs,
     /// each session names its connection
     #[arg(long, conflicts_with = "connection")]
     any_connection: bool,
@@ -69,7 +69,7 @@ pub(crate) struct Set {
 }
 
 #[derive(Debug, Args)]
-struct Terms {
+struct ListenerTermArgs {
     /// postgres, redis, mysql or mongodb; default: postgres
     #[arg(long)]
     protocol: Option<String>,
@@ -103,7 +103,7 @@ impl Command {
     }
 }
 
-impl Terms {
+impl ListenerTermArgs {
     fn members(&self) -> Map<String, Value> {
         let Self { protocol, connection, agent } = self;
         let all = [("protocol", protocol), ("connection", connection), ("agent", agent)];

@@ -31,8 +31,8 @@ use std::ffi::OsString;
 use clap::Args as Arguments;
 
 use self::gateway::GatewayState;
-use self::installation::{Installation, Resources};
-use self::report::Report;
+use self::installation::{CheckedInstallation, Resources};
+use self::report::DoctorReport;
 use super::client::Client;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
@@ -73,12 +73,12 @@ impl Args {
 }
 
 /// Runs all checks, each after those that it needs.
-async fn check(global: &Global) -> Report {
-    let mut report = Report::default();
+async fn check(global: &Global) -> DoctorReport {
+    let mut report = DoctorReport::default();
     let config = configuration::read(global, &mut report);
     let resources = match (global.data_dir(), config) {
         (Ok(data), Some(config)) => {
-            let install = Installation { global, data, config };
+            let install = CheckedInstallation { global, data, config };
             Box::pin(check_installation(&install, &mut report)).await
         }
         (Ok(data), None) => {
@@ -95,7 +95,10 @@ async fn check(global: &Global) -> Report {
 }
 
 /// The checks of an install whose configuration can be read.
-async fn check_installation(install: &Installation<'_>, report: &mut Report) -> Option<Resources> {
+async fn check_installation(
+    install: &CheckedInstallation<'_>,
+    report: &mut DoctorReport,
+) -> Option<Resources> {
     let has_data = data::check(&install.data, report);
     let found = gateway::check(install, report).await;
     let serves = matches!(found, GatewayState::Running(_));

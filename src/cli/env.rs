@@ -9,10 +9,10 @@ use clap::{Args as Arguments, ValueEnum};
 use serde::Serialize;
 
 use self::base_url::Based;
-use self::form::{Form, Printed};
+use self::form::{EnvFormat, Printed};
 use super::client::Client;
 use super::environment::files::Paths;
-use super::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
+use super::environment::{DEFAULT_AGENT, Entrance, EnvironmentFacts, Inherited};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::secret::Typed;
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     pub(super) agent: String,
     /// the output format
     #[arg(long = "for", value_enum, default_value = "sh", value_name = "FORM")]
-    form: Form,
+    form: EnvFormat,
     /// how long the new token lives
     #[arg(long, default_value = "8h", value_name = "DURATION", conflicts_with = "token_stdin")]
     ttl: String,
@@ -59,7 +59,7 @@ struct NewToken<'a> {
 impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open_or_make(global).await?;
-        let facts = Facts::of(&client, &self.agent).await?;
+        let facts = EnvironmentFacts::of(&client, &self.agent).await?;
         if let Some(named) = &self.base_url {
             return self.print_base_url(global, &client, &facts, named).await;
         }
@@ -77,7 +77,7 @@ impl Args {
             None => global.own_listener(&client, &facts.agent),
         };
         let token = self.token(&client, &facts).await?;
-        let form = if global.json { Form::Json } else { self.form };
+        let form = if global.json { EnvFormat::Json } else { self.form };
         // A container has its own files, without the user's home directory.
         let (paths, inherited) = match form.is_of_a_container() {
             true => (Paths::new(form::MOUNTED), Inherited::default()),
@@ -120,11 +120,11 @@ impl Args {
         &self,
         global: &Global,
         client: &Client,
-        facts: &Facts,
+        facts: &EnvironmentFacts,
         named: &str,
     ) -> Result<(), Failure> {
-        let form = if global.json { Form::Json } else { self.form };
-        if matches!(form, Form::Compose | Form::K8s) {
+        let form = if global.json { EnvFormat::Json } else { self.form };
+        if matches!(form, EnvFormat::Compose | EnvFormat::K8s) {
             let form =
                 form.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
             return Err(Failure::usage(format!("`--base-url` does not support the form {form}"))
@@ -140,7 +140,7 @@ impl Args {
         output::print(&form.print(&Printed { agent, proxy: &proxy, folder, made: &made })?)
     }
 
-    async fn token(&self, client: &Client, facts: &Facts) -> Result<String, Failure> {
+    async fn token(&self, client: &Client, facts: &EnvironmentFacts) -> Result<String, Failure> {
         if self.token_stdin {
             let typed = Typed::from_stdin()?;
             // The token is part of a URL, and of lines that a shell reads.

@@ -21,7 +21,6 @@ use keyward_state::store::postgres::PostgresError;
 pub(crate) enum Exit {
     /// Any other failure.
     Failed = 1,
-    /// Wrong arguments.
     Usage = 2,
     /// No gateway answers.
     Unreachable = 3,
@@ -86,7 +85,6 @@ struct FailureMembers<'a> {
 }
 
 impl Failure {
-    /// A failure with one message.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { errors: vec![message.into()], ..Self::silent(exit) }
     }
@@ -101,7 +99,6 @@ impl Failure {
         Self { errors, ..Self::silent(Exit::Failed) }
     }
 
-    /// Wrong arguments.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
@@ -158,7 +155,6 @@ impl Failure {
         self.errors.join("; ")
     }
 
-    /// Each message.
     pub(crate) fn messages(&self) -> &[String] {
         &self.errors
     }

@@ -16,7 +16,7 @@ use super::output;
 use super::resource::{Column, Columns, ResourceContext, path};
 use super::secret::{Typed, can_ask};
 use super::settings::Global;
-use super::table::{Layout, Table, moment};
+use super::table::{Table, TableLayout, moment};
 use keyward_api::wire::{HookAdded, HookEventView, HookScheme, List};
 use keyward_model::{Hook, Shown};
 
@@ -74,7 +74,7 @@ pub(crate) enum Command {
     },
     /// run a program for each event, in order; for agents that cannot be reached
     #[command(after_help = listen::HELP)]
-    Listen(listen::Listen),
+    Listen(listen::ListenCommand),
 }
 
 #[derive(Debug, Args)]
@@ -266,7 +266,7 @@ fn added(made: &HookAdded, what: &str) -> String {
     )
 }
 
-fn schemes(all: &[HookScheme], layout: &Layout) -> String {
+fn schemes(all: &[HookScheme], layout: &TableLayout) -> String {
     let mut table = Table::new(["SCHEME", "SERVICE", "SECRET"]);
     for scheme in all {
         let row = [&scheme.id, &scheme.name, &scheme.secret];
@@ -275,7 +275,7 @@ fn schemes(all: &[HookScheme], layout: &Layout) -> String {
     table.render("no schemes", layout)
 }
 
-fn events(all: &[HookEventView], layout: &Layout) -> String {
+fn events(all: &[HookEventView], layout: &TableLayout) -> String {
     let mut table = Table::new(["ID", "RECEIVED", "STATE", "TRIES", "WHY"]);
     for event in all {
         table.row([

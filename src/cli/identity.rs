@@ -31,7 +31,6 @@ impl Identity {
         Ok(Self { token, org })
     }
 
-    /// Whether there is a token.
     pub(crate) fn has_token(&self) -> bool {
         self.token.is_some()
     }

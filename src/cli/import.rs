@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use self::candidate::{Candidate, Read};
-use self::recognise::{Account, Recognised, recognise};
-use self::source::Source;
+use self::candidate::{ImportCandidate, SourceContent};
+use self::recognise::{FoundAccount, RecognisedKeys, recognise};
+use self::source::ImportPlace;
 use super::client::{Client, segment};
 use super::confirm::Confirm;
 use super::connection::api_path::path;
@@ -78,12 +78,12 @@ pub(crate) struct Args {
 struct File {
     path: PathBuf,
     text: Zeroizing<String>,
-    source: Source,
+    source: ImportPlace,
 }
 
 /// What was found and done, for `--json`.
 #[derive(Debug, Serialize)]
-struct Report {
+struct ImportReport {
     accounts: Vec<AccountReport>,
     /// Values that look like keys, and were not imported.
     skipped: Vec<Skipped>,
@@ -94,7 +94,6 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct AccountReport {
     name: String,
-    /// The provider's id.
     provider: String,
     /// Its name, for people.
     #[serde(skip)]
@@ -125,10 +124,10 @@ struct Skipped {
 
 /// Everything that was read and recognised.
 struct Findings {
-    candidates: Vec<Candidate>,
-    accounts: Vec<Account>,
+    candidates: Vec<ImportCandidate>,
+    accounts: Vec<FoundAccount>,
     files: Vec<File>,
-    report: Report,
+    report: ImportReport,
 }
 
 impl Args {
@@ -165,7 +164,7 @@ impl Args {
     }
 
     /// What to type next.
-    fn next(&self, report: &Report) -> String {
+    fn next(&self, report: &ImportReport) -> String {
         let is_connected =
             |it: &AccountReport| matches!(it.result, Some(AccountResult::Connected(_)));
         match (report.accounts.iter().any(is_connected), report.accounts.is_empty()) {
@@ -178,17 +177,17 @@ impl Args {
     }
 
     /// Reads all sources before anything is sent.
-    fn read(&self) -> Result<Vec<(Source, Read)>, Failure> {
+    fn read(&self) -> Result<Vec<(ImportPlace, SourceContent)>, Failure> {
         let usual = [USUAL.to_owned()];
         let names = if self.sources.is_empty() { &usual[..] } else { &self.sources[..] };
-        let sources = Source::parse_all(names.iter().map(String::as_str))?;
+        let sources = ImportPlace::parse_all(names.iter().map(String::as_str))?;
         sources.into_iter().map(|source| Ok((source.clone(), source.read()?))).collect()
     }
 
     async fn findings(
         &self,
         client: &Client,
-        sources: Vec<(Source, Read)>,
+        sources: Vec<(ImportPlace, SourceContent)>,
     ) -> Result<Findings, Failure> {
         let shapes = Shapes::load(client).await?;
         let (mut candidates, mut files, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
@@ -197,13 +196,13 @@ impl Args {
             skipped.extend(read.unusable.into_iter().map(|(place, why)| Skipped { place, why }));
             if let Some(text) = read.text {
                 let path = match &source {
-                    Source::File(path) => path.clone(),
+                    ImportPlace::File(path) => path.clone(),
                     tool => tool.file()?,
                 };
                 files.push(File { path, text, source });
             }
         }
-        let Recognised { accounts, unknown } = recognise(&candidates, shapes.providers());
+        let RecognisedKeys { accounts, unknown } = recognise(&candidates, shapes.providers());
         skipped.extend(unknown.into_iter().map(|(at, why)| {
             let place = candidates[at].place.clone();
             Skipped { place, why }
@@ -221,12 +220,12 @@ impl Args {
                 result: None,
             }
         });
-        let report = Report { accounts: reports.collect(), skipped, replaced: Vec::new() };
+        let report = ImportReport { accounts: reports.collect(), skipped, replaced: Vec::new() };
         Ok(Findings { candidates, accounts, files, report })
     }
 
     /// Shows what will be stored, and asks.
-    fn ask(&self, report: &Report) -> Result<(), Failure> {
+    fn ask(&self, report: &ImportReport) -> Result<(), Failure> {
         if self.confirm.is_given() {
             return Ok(());
         }
@@ -271,7 +270,7 @@ impl Args {
     async fn connected(
         &self,
         client: &Client,
-        account: &Account,
+        account: &FoundAccount,
         name: &str,
     ) -> Result<(BindingShown, String), Failure> {
         let fields =
@@ -303,15 +302,15 @@ impl File {
     fn with(
         &self,
         placeholders: &BTreeMap<usize, String>,
-        candidates: &[Candidate],
+        candidates: &[ImportCandidate],
     ) -> Option<Zeroizing<String>> {
         let group = match self.source {
-            Source::Codex => logins::CODEX.to_owned(),
+            ImportPlace::Codex => logins::CODEX.to_owned(),
             _ => self.path.display().to_string(),
         };
         let mut of_file =
             placeholders.iter().filter(|(index, _)| candidates[**index].group == group);
-        if self.source == Source::Codex {
+        if self.source == ImportPlace::Codex {
             return logins::codex_with(&self.text, of_file.next()?.1);
         }
         let places: Vec<_> = of_file
@@ -324,7 +323,7 @@ impl File {
 }
 
 /// A name that no connection has: the provider, with the group where it is a profile.
-fn name_of(account: &Account, taken: &mut HashSet<String>) -> String {
+fn name_of(account: &FoundAccount, taken: &mut HashSet<String>) -> String {
     let is_plain = |group: &str| group.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     let base = match account.group.as_str() {
         "default" | "environment" | "gh" | "gcloud" | logins::CODEX => account.provider.clone(),
@@ -375,7 +374,7 @@ impl AccountReport {
     }
 }
 
-impl Report {
+impl ImportReport {
     fn text(&self, is_dry: bool) -> String {
         let mut text = String::new();
         for account in &self.accounts {

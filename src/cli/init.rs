@@ -34,7 +34,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     if file.exists() {
         return Err(exists(&file));
     }
-    let begun = Begun::new(&config.data_dir);
+    let begun = InitRun::new(&config.data_dir);
     if let Err(failure) = make(global, &config, &file).await {
         return Err(begun.undo(failure, &global.keyward()));
     }
@@ -97,15 +97,14 @@ impl Drop for Draft {
 }
 
 /// An `init` under way.
-struct Begun<'a> {
+struct InitRun<'a> {
     data: &'a Path,
     /// The data directory and those above it that were not there, the deepest first.
     missing: Vec<&'a Path>,
-    /// What was in it before.
     before: Vec<OsString>,
 }
 
-impl<'a> Begun<'a> {
+impl<'a> InitRun<'a> {
     fn new(data: &'a Path) -> Self {
         let missing = data.ancestors().take_while(|path| !path.exists()).collect();
         Self { data, missing, before: entries(data) }

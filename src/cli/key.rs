@@ -7,7 +7,7 @@ use super::confirm::Confirm;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Layout, Table};
+use super::table::{Table, TableLayout};
 use keyward_api::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List};
 
 #[derive(Debug, Subcommand)]
@@ -48,7 +48,7 @@ impl Command {
     }
 }
 
-fn listed(keys: &List<KeyView>, layout: &Layout) -> String {
+fn listed(keys: &List<KeyView>, layout: &TableLayout) -> String {
     let mut table = Table::new(["ID", "USE", "SOURCE", "ROWS"]);
     for key in &keys.items {
         let usage = match (key.current, &key.source) {
@@ -134,7 +134,7 @@ mod tests {
         let key = |current, source| KeyView { id: "c0".to_owned(), current, source, rows: 7 };
         let file = KeySourceView { kind: KeySourceKind::File, name: "master.key".to_owned() };
         let items = vec![key(true, Some(file)), key(false, None)];
-        insta::assert_snapshot!(listed(&List { items, next: None }, &Layout::FULL), @r"
+        insta::assert_snapshot!(listed(&List { items, next: None }, &TableLayout::FULL), @r"
         ID   USE       SOURCE       ROWS
         c0   current   master.key   7
         c0   missing                7

@@ -16,7 +16,7 @@ pub(crate) const EXAMPLES: &str = "The link signs in once, within 10 minutes. An
     `admin` is added.\n\nexamples:\n  keyward login-link\n  keyward login-link --user ann";
 
 #[derive(Debug, Args)]
-pub(crate) struct Link {
+pub(crate) struct LoginLinkArgs {
     /// who signs in with it; default: the only admin, or the user of the token
     #[arg(long, value_name = "USER")]
     user: Option<String>,
@@ -37,7 +37,7 @@ pub(crate) enum Command {
     },
 }
 
-impl Link {
+impl LoginLinkArgs {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
         let ask = LoginLinkAsk { user: self.user };

@@ -168,7 +168,7 @@ enum Command {
     Token(personal::Command),
     /// print a link that signs a user in to the console once
     #[command(after_help = login::EXAMPLES)]
-    LoginLink(login::Link),
+    LoginLink(login::LoginLinkArgs),
     /// list and end logins: browsers in which users are signed in
     Login {
         #[command(subcommand)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::inert::inert;
 use super::settings::Global;
-use super::table::Layout;
+use super::table::TableLayout;
 use super::terminal;
 use keyward_state::observe::log;
 
@@ -70,10 +70,10 @@ pub(crate) fn note(text: &str) {
 }
 
 /// How tables are written to standard output: on a terminal they fit it, unless `--wide` is given.
-pub(crate) fn layout(global: &Global) -> Layout {
+pub(crate) fn layout(global: &Global) -> TableLayout {
     let fits = io::stdout().is_terminal() && !global.wide;
     let width = fits.then(|| terminal::columns(io::stdout()));
-    Layout { colours: colours(), width, now: Timestamp::now() }
+    TableLayout { colours: colours(), width, now: Timestamp::now() }
 }
 
 /// Whether headings are dimmed: on a terminal, unless `NO_COLOR` is set (no-color.org).

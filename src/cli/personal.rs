@@ -7,7 +7,7 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Cell, Layout, Table};
+use super::table::{Table, TableCell, TableLayout};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::PersonalTokenShown;
 
@@ -85,7 +85,7 @@ impl Command {
 }
 
 /// Tokens for people.
-pub(super) fn table(tokens: &[PersonalTokenShown], layout: &Layout) -> String {
+pub(super) fn table(tokens: &[PersonalTokenShown], layout: &TableLayout) -> String {
     let mut table =
         Table::new(["ID", "USER", "LABEL", "SCOPES", "CREATED", "EXPIRES", "LAST USED"]);
     for token in tokens {
@@ -96,7 +96,7 @@ pub(super) fn table(tokens: &[PersonalTokenShown], layout: &Layout) -> String {
             token.spec.label.clone().unwrap_or_default().into(),
             scopes[..].into(),
             token.created.into(),
-            token.expires.map_or_else(|| "never".into(), Cell::from),
+            token.expires.map_or_else(|| "never".into(), TableCell::from),
             token.last_used.into(),
         ]);
     }

@@ -7,7 +7,7 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use super::table::{Layout, Table};
+use super::table::{Table, TableLayout};
 use crate::app::{self, Services};
 use crate::config::Config;
 use keyward_api::wire::{PlanAsk, PlanStep, PlanView};
@@ -99,7 +99,7 @@ pub(super) fn show(global: &Global, view: &PlanView) -> Result<(), Failure> {
     }
 }
 
-fn text(steps: &[PlanStep], layout: &Layout) -> String {
+fn text(steps: &[PlanStep], layout: &TableLayout) -> String {
     let mut table = Table::new(["ACTION", "KIND", "NAME", "CHANGES", "PLACE"]);
     for step in steps.iter().filter(|step| step.action != "nothing") {
         let secret = step.secret.map(|_| "secret: checked when applied");
@@ -160,7 +160,7 @@ mod tests {
             PlanStep { secret, ..step("nothing", "app", &[]) },
             step("nothing", "agent", &[]),
         ];
-        insta::assert_snapshot!(text(&steps, &Layout::FULL), @r"
+        insta::assert_snapshot!(text(&steps, &TableLayout::FULL), @r"
         ACTION   KIND         NAME                CHANGES                                          PLACE
         make     connection   work                                                                 keyward.yaml:12: connections[0]
         resume   connection   work                scopes, settings, secret: checked when applied   keyward.yaml:12: connections[0]
@@ -168,6 +168,6 @@ mod tests {
         change   plugin       work of bot         slots
         1 that stays has a secret: checked when applied
         ");
-        insta::assert_snapshot!(text(&steps[5..], &Layout::FULL), @"nothing to make, change, pause or remove");
+        insta::assert_snapshot!(text(&steps[5..], &TableLayout::FULL), @"nothing to make, change, pause or remove");
     }
 }

@@ -25,7 +25,7 @@ use super::confirm::Confirm;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Cell, Layout, Table, fields, moment};
+use super::table::{Table, TableCell, TableLayout, fields, moment};
 use keyward_api::wire::List;
 use keyward_model::{PluginChange, PluginRemoved, PluginView};
 use keyward_rules::provider::Catalogue;
@@ -165,7 +165,7 @@ fn managed_by(plugin: &PluginView) -> String {
     }
 }
 
-fn list(plugins: &[PluginView], layout: &Layout) -> String {
+fn list(plugins: &[PluginView], layout: &TableLayout) -> String {
     let mut table = Table::new(["NAME", "VERSION", "AGENT", "STATE", "MANAGED BY", "CONNECTIONS"]);
     for plugin in plugins {
         let filled = plugin
@@ -178,7 +178,7 @@ fn list(plugins: &[PluginView], layout: &Layout) -> String {
             plugin.agent.clone().into(),
             standing(plugin).into(),
             managed_by(plugin).into(),
-            Cell::List(filled.collect()),
+            TableCell::List(filled.collect()),
         ]);
     }
     table.render("no plugins: install one with `keyward plugin install FILE`", layout)

@@ -13,7 +13,7 @@ use super::confirm::Removal;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::{Global, named as named_url};
-use super::table::{Layout, Table, fields};
+use super::table::{Table, TableLayout, fields};
 use keyward_api::wire::{ActionView, AuthView, FieldView, List, ProviderSource, ProviderView};
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider, check, written};
@@ -180,7 +180,6 @@ async fn remove(global: &Global, Removal { name, confirm }: Removal) -> Result<(
     output::removed(global.json, &[name], &text)
 }
 
-/// A provider by id.
 pub(crate) async fn of(client: &Client, id: &str) -> Result<ProviderView, Failure> {
     client.get(&format!("/api/v1/providers/{}", segment(id))).await
 }
@@ -242,7 +241,7 @@ fn without_endpoints(provider: &Provider) -> impl Iterator<Item = &AuthMethod> {
     })
 }
 
-fn list(providers: &[ProviderView], layout: &Layout) -> String {
+fn list(providers: &[ProviderView], layout: &TableLayout) -> String {
     let mut table =
         Table::new(["ID", "NAME", "CATEGORY", "AUTH", "FROM", "HOSTS"]).only_in_full(&["AUTH"]);
     for provider in providers {
@@ -259,7 +258,7 @@ fn list(providers: &[ProviderView], layout: &Layout) -> String {
     table.render("no providers", layout)
 }
 
-fn actions_of(actions: &[ActionView], layout: &Layout) -> String {
+fn actions_of(actions: &[ActionView], layout: &TableLayout) -> String {
     let mut table = Table::new(["ACTION", "ALLOWS"]);
     for action in actions {
         table.row([action.name.clone().into(), action.label.clone().into()]);
@@ -358,6 +357,6 @@ mod tests {
 
     #[test]
     fn providers_are_listed_in_a_table() {
-        insta::assert_snapshot!(list(&[provider()], &Layout::FULL));
+        insta::assert_snapshot!(list(&[provider()], &TableLayout::FULL));
     }
 }

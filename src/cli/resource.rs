@@ -12,7 +12,7 @@ use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Cell, Layout, Table, fields};
+use super::table::{Table, TableCell, TableLayout, fields};
 use keyward_api::wire::List;
 use keyward_model::{Resource, Shown};
 
@@ -24,11 +24,11 @@ pub(crate) struct Column<R: Resource> {
     shown: Option<&'static str>,
     /// Only lists in full have it.
     in_full: bool,
-    content: Content<R>,
+    content: ColumnContent<R>,
 }
 
 /// How a column reads its member.
-enum Content<R: Resource> {
+enum ColumnContent<R: Resource> {
     Text(fn(&Shown<R>) -> String),
     List(fn(&Shown<R>) -> Vec<String>),
     Time(fn(&Shown<R>) -> Option<Timestamp>),
@@ -56,7 +56,7 @@ impl<R: Resource> Column<R> {
 
     /// Several texts, in lists alone.
     pub(crate) const fn list(heading: &'static str, texts: fn(&Shown<R>) -> Vec<String>) -> Self {
-        let content = Content::List(texts);
+        let content = ColumnContent::List(texts);
         Self { listed: Some(heading), shown: None, in_full: false, content }
     }
 
@@ -66,24 +66,23 @@ impl<R: Resource> Column<R> {
         word: &'static str,
         time: fn(&Shown<R>) -> Option<Timestamp>,
     ) -> Self {
-        let content = Content::Time(time);
+        let content = ColumnContent::Time(time);
         Self { listed: Some(heading), shown: Some(word), in_full: false, content }
     }
 
-    /// Where one is shown.
     pub(crate) const fn shown(word: &'static str, text: fn(&Shown<R>) -> String) -> Self {
         Self { shown: Some(word), ..Self::text(text) }
     }
 
     const fn text(text: fn(&Shown<R>) -> String) -> Self {
-        Self { listed: None, shown: None, in_full: false, content: Content::Text(text) }
+        Self { listed: None, shown: None, in_full: false, content: ColumnContent::Text(text) }
     }
 
-    fn cell(&self, one: &Shown<R>) -> Cell {
+    fn cell(&self, one: &Shown<R>) -> TableCell {
         match self.content {
-            Content::Text(text) => Cell::Text(text(one)),
-            Content::List(texts) => Cell::List(texts(one)),
-            Content::Time(time) => Cell::Time(time(one)),
+            ColumnContent::Text(text) => TableCell::Text(text(one)),
+            ColumnContent::List(texts) => TableCell::List(texts(one)),
+            ColumnContent::Time(time) => TableCell::Time(time(one)),
         }
     }
 }
@@ -158,7 +157,6 @@ impl ResourceContext<'_> {
         output::show(self.global.json, &one, details)
     }
 
-    /// Removes one.
     pub(crate) async fn remove<R: Columns>(
         &self,
         Removal { name, confirm }: Removal,
@@ -179,7 +177,7 @@ pub(crate) fn path<R: Resource>(name: impl Display) -> String {
 }
 
 /// A list for people.
-pub(crate) fn table<R: Columns>(all: &[Shown<R>], layout: &Layout) -> String {
+pub(crate) fn table<R: Columns>(all: &[Shown<R>], layout: &TableLayout) -> String {
     let columns: Vec<_> = R::COLUMNS.iter().filter(|column| column.listed.is_some()).collect();
     let in_full = columns.iter().filter(|column| column.in_full);
     let in_full: Vec<_> = in_full.filter_map(|column| column.listed).collect();

@@ -13,8 +13,8 @@ use super::output;
 use super::secret::{self, Typed};
 use super::settings::Global;
 use crate::app::{Restore, RestoreError, Restored};
-use crate::config::{Environment, SecretSource};
-use keyward_backup::{BackupReader, Header, Identity, Opening};
+use crate::config::{SecretSource, VariableSource};
+use keyward_backup::{AgeIdentity, BackupHeader, BackupKey, BackupReader};
 use keyward_base::secret::Secret;
 
 pub(super) const EXAMPLES: &str = "\
@@ -53,7 +53,7 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct View<'a> {
     #[serde(flatten)]
-    header: &'a Header,
+    header: &'a BackupHeader,
     /// The store that is replaced.
     replaces: Option<&'a Path>,
     restored: bool,
@@ -105,7 +105,7 @@ impl Args {
         self.confirm.ask("replace the state by that of the backup", &[loss])
     }
 
-    fn opening(&self) -> Result<Opening, Failure> {
+    fn opening(&self) -> Result<BackupKey, Failure> {
         let path = self.file.display();
         let file = File::open(&self.file)
             .map_err(|error| Failure::failed(&format!("cannot read {path}"), &error))?;
@@ -113,7 +113,7 @@ impl Args {
             Failure::new(Exit::Failed, format!("{path} cannot be restored: {error}"))
         })?;
         if let Some(identity) = &self.identity {
-            return identities(identity).map(Opening::Identities);
+            return identities(identity).map(BackupKey::Identities);
         }
         if !by_passphrase {
             return Err(Failure::usage(format!("{path} is encrypted for recipients"))
@@ -130,22 +130,22 @@ impl Args {
                     .hint("add --passphrase-file FILE"));
             }
         };
-        Ok(Opening::Passphrase(Secret::new(typed.text())))
+        Ok(BackupKey::Passphrase(Secret::new(typed.text())))
     }
 }
 
 /// The identities of a private file.
-fn identities(path: &Path) -> Result<Vec<Identity>, Failure> {
+fn identities(path: &Path) -> Result<Vec<AgeIdentity>, Failure> {
     let source = SecretSource::File(path.to_owned());
     let text = source
-        .load(&Environment::Process, &[])
+        .load(&VariableSource::Process, &[])
         .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    Identity::all_of(&text)
+    AgeIdentity::all_of(&text)
         .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))
 }
 
 fn text(view: &View<'_>) -> String {
-    let Header { keyward, created, rows, .. } = view.header;
+    let BackupHeader { keyward, created, rows, .. } = view.header;
     let mut text = format!("backup of {created:.0}, by keyward {keyward}\n");
     let rows: Vec<_> = rows.iter().map(|(table, count)| format!("{table} {count}")).collect();
     text.push_str(&format!("rows: {}\n", rows.join(", ")));

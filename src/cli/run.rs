@@ -18,13 +18,13 @@ use std::time::Duration;
 use self::args::Args;
 use self::child::{Child, Invocation};
 use self::folder::Folder;
-use self::gateway::Gateway;
+use self::gateway::RunGateway;
 use self::lease::OpenRun;
 use self::ssh_agent::SshAgent;
 use self::verbose::Verbose;
 use super::client::Client;
 use super::environment::files::Paths;
-use super::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
+use super::environment::{DEFAULT_AGENT, Entrance, EnvironmentFacts, Inherited};
 use super::failure::{Exit, Failure};
 use super::proxy_at::tcp_listener;
 use super::settings::Global;
@@ -58,7 +58,7 @@ impl Args {
     async fn until_end(self, global: &Global) -> Result<u8, Failure> {
         // The program must not see the secrets of the configuration.
         let config = global.load()?;
-        let gateway = Gateway::new(global)?;
+        let gateway = RunGateway::new(global)?;
         let (mut lease, mut facts) = match self.join(&gateway).await {
             Ok(joined) => joined,
             Err(failure) => {
@@ -81,8 +81,8 @@ impl Args {
     /// Settles which other hosts the agent may reach.
     async fn others(
         &self,
-        gateway: &Gateway,
-        facts: &mut Facts,
+        gateway: &RunGateway,
+        facts: &mut EnvironmentFacts,
         global: &Global,
     ) -> Result<(), Failure> {
         let client = gateway.client().await?;
@@ -93,8 +93,8 @@ impl Args {
     async fn program(
         &self,
         lease: &mut OpenRun,
-        facts: &Facts,
-        gateway: &Gateway,
+        facts: &EnvironmentFacts,
+        gateway: &RunGateway,
         config: &Config,
     ) -> Result<u8, Failure> {
         let (proxy, gateway) = gateway.proxy().await?;
@@ -139,8 +139,8 @@ impl Args {
     }
 
     /// The facts of the program's environment.
-    async fn facts(&self, client: &Client) -> Result<Facts, Failure> {
-        let mut facts = Facts::of(client, &self.agent).await?;
+    async fn facts(&self, client: &Client) -> Result<EnvironmentFacts, Failure> {
+        let mut facts = EnvironmentFacts::of(client, &self.agent).await?;
         if let Some(file) = &self.plugin {
             plugin::run::ready(client, file, &mut facts.agent).await?;
         }
@@ -148,7 +148,7 @@ impl Args {
     }
 
     /// Opens a run at the gateway, and waits for one that is starting.
-    async fn join(&self, gateway: &Gateway) -> Result<(OpenRun, Facts), Failure> {
+    async fn join(&self, gateway: &RunGateway) -> Result<(OpenRun, EnvironmentFacts), Failure> {
         let deadline = tokio::time::Instant::now() + GATEWAY_WITHIN;
         loop {
             let joined = match gateway.found_or_started().await {
@@ -174,7 +174,7 @@ impl Args {
 
 /// Keeps the run open. A restarted gateway gets the run again; a private one that died is started again at
 /// the same address.
-async fn keep(lease: &mut OpenRun, gateway: &Gateway) -> std::convert::Infallible {
+async fn keep(lease: &mut OpenRun, gateway: &RunGateway) -> std::convert::Infallible {
     loop {
         lease.lost().await;
         let again = loop {
@@ -198,7 +198,7 @@ async fn keep(lease: &mut OpenRun, gateway: &Gateway) -> std::convert::Infallibl
 }
 
 /// The remedy for an agent without connections.
-fn next(facts: &Facts, global: &Global) -> Option<String> {
+fn next(facts: &EnvironmentFacts, global: &Global) -> Option<String> {
     if !facts.agent.facts.bindings.is_empty() {
         return None;
     }

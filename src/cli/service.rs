@@ -72,22 +72,22 @@ pub(crate) struct Placed {
     system: bool,
     /// service manager; default: launchd on macOS, else systemd
     #[arg(long, value_enum)]
-    manager: Option<Manager>,
+    manager: Option<ServiceManagerKind>,
     /// write below this directory, for images and packages; starts nothing
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Manager {
+enum ServiceManagerKind {
     Systemd,
     Launchd,
 }
 
 /// A service, and where its file is.
 #[derive(Debug)]
-struct Service {
-    manager: Manager,
+struct ServiceFile {
+    manager: ServiceManagerKind,
     is_system: bool,
     file: PathBuf,
     /// Whether the file is for this machine, which can start the service.
@@ -95,7 +95,7 @@ struct Service {
 }
 
 #[derive(Debug, Serialize)]
-struct Installed {
+struct InstalledService {
     file: PathBuf,
     started: bool,
 }
@@ -110,30 +110,35 @@ impl Command {
 }
 
 impl Placed {
-    fn service(&self) -> Result<Service, Failure> {
+    fn service(&self) -> Result<ServiceFile, Failure> {
         let is_system = self.system || (!self.user && rustix::process::geteuid().is_root());
         let manager = self.manager.unwrap_or(match cfg!(target_os = "macos") {
-            true => Manager::Launchd,
-            false => Manager::Systemd,
+            true => ServiceManagerKind::Launchd,
+            false => ServiceManagerKind::Systemd,
         });
         let folder = match (manager, is_system) {
-            (Manager::Systemd, true) => PathBuf::from("/etc/systemd/system"),
-            (Manager::Systemd, false) => match variable("XDG_CONFIG_HOME") {
+            (ServiceManagerKind::Systemd, true) => PathBuf::from("/etc/systemd/system"),
+            (ServiceManagerKind::Systemd, false) => match variable("XDG_CONFIG_HOME") {
                 Some(folder) => folder.join("systemd/user"),
                 None => home()?.join(".config/systemd/user"),
             },
-            (Manager::Launchd, true) => PathBuf::from("/Library/LaunchDaemons"),
-            (Manager::Launchd, false) => home()?.join("Library/LaunchAgents"),
+            (ServiceManagerKind::Launchd, true) => PathBuf::from("/Library/LaunchDaemons"),
+            (ServiceManagerKind::Launchd, false) => home()?.join("Library/LaunchAgents"),
         };
         let folder = match &self.root {
             Some(root) => root.join(folder.strip_prefix("/").unwrap_or(&folder)),
             None => folder,
         };
         let name = match manager {
-            Manager::Systemd => UNIT.to_owned(),
-            Manager::Launchd => format!("{LABEL}.plist"),
+            ServiceManagerKind::Systemd => UNIT.to_owned(),
+            ServiceManagerKind::Launchd => format!("{LABEL}.plist"),
         };
-        Ok(Service { manager, is_system, file: folder.join(name), is_here: self.root.is_none() })
+        Ok(ServiceFile {
+            manager,
+            is_system,
+            file: folder.join(name),
+            is_here: self.root.is_none(),
+        })
     }
 }
 
@@ -151,7 +156,7 @@ fn home() -> Result<PathBuf, Failure> {
 impl Install {
     fn run(&self, global: &Global) -> Result<(), Failure> {
         let service = self.placed.service()?;
-        if service.manager == Manager::Launchd && !self.credential.is_empty() {
+        if service.manager == ServiceManagerKind::Launchd && !self.credential.is_empty() {
             return Err(Failure::usage("launchd has no credentials")
                 .hint("leave --credential out, and name the file in the configuration"));
         }
@@ -174,12 +179,12 @@ impl Install {
         self.finish(global, &service, is_new)
     }
 
-    fn finish(&self, global: &Global, service: &Service, is_new: bool) -> Result<(), Failure> {
+    fn finish(&self, global: &Global, service: &ServiceFile, is_new: bool) -> Result<(), Failure> {
         let starts = service.is_here && !self.no_start;
         if starts {
             service.run(&service.start_commands())?;
         }
-        let installed = Installed { file: service.file.clone(), started: starts };
+        let installed = InstalledService { file: service.file.clone(), started: starts };
         output::show(global.json, &installed, |installed| {
             let written = if is_new { "written" } else { "is there already" };
             let mut text = format!("{} {written}\n", installed.file.display());
@@ -202,16 +207,16 @@ impl Install {
 }
 
 /// The command of a gateway, and what it needs.
-struct Start {
+struct GatewayCommand {
     words: Vec<String>,
     program: PathBuf,
     data: Option<PathBuf>,
     has_no_config: bool,
 }
 
-impl Start {
+impl GatewayCommand {
     /// Refuses what the hardened unit of this machine's system cannot run.
-    fn can_run(&self, service: &Service) -> Result<(), Failure> {
+    fn can_run(&self, service: &ServiceFile) -> Result<(), Failure> {
         if !(service.is_of_systemd_for_all() && service.is_here) {
             return Ok(());
         }
@@ -240,7 +245,6 @@ impl Start {
     }
 }
 
-/// What to do with the file.
 enum FileAction {
     Write,
     Nothing,
@@ -278,7 +282,7 @@ fn cannot(what: &str, file: &Path, error: &io::Error) -> Failure {
     }
 }
 
-fn uninstall(global: &Global, service: &Service) -> Result<(), Failure> {
+fn uninstall(global: &Global, service: &ServiceFile) -> Result<(), Failure> {
     if !service.file.exists() {
         let message = format!("there is no service at {}", service.file.display());
         return Err(Failure::new(Exit::NotFound, message));
@@ -292,9 +296,9 @@ fn uninstall(global: &Global, service: &Service) -> Result<(), Failure> {
     output::removed(global.json, &[file], &text)
 }
 
-impl Service {
+impl ServiceFile {
     /// The command of the gateway.
-    fn start(&self, global: &Global) -> Result<Start, Failure> {
+    fn start(&self, global: &Global) -> Result<GatewayCommand, Failure> {
         let program = std::env::current_exe().map_err(|error| {
             Failure::failed("cannot find this program's file", &error).hint("mount /proc")
         })?;
@@ -316,35 +320,35 @@ impl Service {
             let path = path.map(|path| [option.to_owned(), path.display().to_string()]);
             words.extend(path.into_iter().flatten());
         }
-        Ok(Start { words, program, data, has_no_config })
+        Ok(GatewayCommand { words, program, data, has_no_config })
     }
 
     fn text(&self, words: &[String], credentials: &[(String, String)]) -> String {
         match (self.manager, self.is_system) {
-            (Manager::Launchd, _) => property_list(words),
-            (Manager::Systemd, true) => system_unit(words, credentials),
-            (Manager::Systemd, false) => user_unit(words, credentials),
+            (ServiceManagerKind::Launchd, _) => property_list(words),
+            (ServiceManagerKind::Systemd, true) => system_unit(words, credentials),
+            (ServiceManagerKind::Systemd, false) => user_unit(words, credentials),
         }
     }
 
     /// Whether its unit is the hardened one.
     fn is_of_systemd_for_all(&self) -> bool {
-        self.is_system && self.manager == Manager::Systemd
+        self.is_system && self.manager == ServiceManagerKind::Systemd
     }
 
     fn start_commands(&self) -> Vec<Vec<String>> {
         match self.manager {
-            Manager::Systemd => {
+            ServiceManagerKind::Systemd => {
                 vec![self.systemctl(&["daemon-reload"]), self.systemctl(&["enable", "--now", UNIT])]
             }
-            Manager::Launchd => vec![self.launchctl("load")],
+            ServiceManagerKind::Launchd => vec![self.launchctl("load")],
         }
     }
 
     fn stop_commands(&self) -> Vec<Vec<String>> {
         match self.manager {
-            Manager::Systemd => vec![self.systemctl(&["disable", "--now", UNIT])],
-            Manager::Launchd => vec![self.launchctl("unload")],
+            ServiceManagerKind::Systemd => vec![self.systemctl(&["disable", "--now", UNIT])],
+            ServiceManagerKind::Launchd => vec![self.launchctl("unload")],
         }
     }
 

@@ -17,7 +17,7 @@ use super::output;
 use super::resource::{Column, Columns, ResourceContext, path};
 use super::secret::Typed;
 use super::settings::Global;
-use super::table::{Layout, Table};
+use super::table::{Table, TableLayout};
 use keyward_api::wire::{SourceTest, SourceTested};
 use keyward_model::{Shown, Source};
 
@@ -58,7 +58,7 @@ pub(crate) enum Command {
 
 /// The kinds that can be added.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
+enum SourceKindArg {
     Vault,
     Aws,
     Gcp,
@@ -74,7 +74,7 @@ pub(crate) struct Add {
     /// letters, digits, - _ .
     name: String,
     /// what it is
-    kind: Kind,
+    kind: SourceKindArg,
     #[command(flatten)]
     settings: Settings,
 }
@@ -111,7 +111,7 @@ struct Settings {
 
 /// The body of a request.
 #[derive(Serialize)]
-struct Body {
+struct SourceBody {
     #[serde(flatten)]
     spec: Map<String, Value>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -153,7 +153,7 @@ impl Command {
 }
 
 impl Settings {
-    fn body(self, kind: &str) -> Result<Body, Failure> {
+    fn body(self, kind: &str) -> Result<SourceBody, Failure> {
         let mut spec = Map::new();
         let of_kind = self.settings.into_iter().map(|(key, value)| {
             // The one setting that is a number.
@@ -178,7 +178,7 @@ impl Settings {
         if let Some(name) = self.stdin {
             credentials.insert(name, Typed::from_stdin()?);
         }
-        Ok(Body { spec, credentials })
+        Ok(SourceBody { spec, credentials })
     }
 }
 
@@ -197,7 +197,7 @@ async fn test(
     }
 }
 
-fn table(tested: &SourceTested, layout: &Layout) -> String {
+fn table(tested: &SourceTested, layout: &TableLayout) -> String {
     let mut table = Table::new(["REFERENCE", "RESULT", "HINT"]);
     for it in &tested.tested {
         let result = it.error.clone().unwrap_or_else(|| "fetched".to_owned());

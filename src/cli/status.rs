@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::client::Client;
 use super::failure::Failure;
 use super::settings::{self, Global};
-use super::table::{Cell, Layout, Table, fields, relative};
+use super::table::{Table, TableCell, TableLayout, fields, relative};
 use super::{connection, output};
 use keyward_api::wire::{Event, List, SharedStoreView, Status, TelemetryView};
 use keyward_model::{Agent, Connection, ConnectionState, Shown};
@@ -19,7 +19,7 @@ use keyward_model::{Agent, Connection, ConnectionState, Shown};
 const REFUSALS: &str = "5";
 
 #[derive(Debug, Serialize)]
-struct Overview {
+struct StatusOverview {
     /// `null`: none is running.
     gateway: Option<Status>,
     connections: Vec<Shown<Connection>>,
@@ -35,7 +35,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         Some(_) => client.get(&format!("/api/v1/audit?refused=true&limit={REFUSALS}")).await.ok(),
         None => None,
     };
-    let overview = Overview {
+    let overview = StatusOverview {
         gateway,
         connections: client.list("/api/v1/connections", &[]).await?.items,
         agents: client.list("/api/v1/agents", &[]).await?.items,
@@ -46,8 +46,8 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     })
 }
 
-impl Overview {
-    fn text(&self, keyward: &str, layout: &Layout) -> String {
+impl StatusOverview {
+    fn text(&self, keyward: &str, layout: &TableLayout) -> String {
         let mut rows = match &self.gateway {
             Some(gateway) => about(gateway, layout.now),
             None => vec![("gateway", format!("not running: `{keyward} serve` starts it"))],
@@ -108,7 +108,7 @@ impl Overview {
             true => format!("{} (paused)", agent.name()),
             false => agent.name().to_owned(),
         });
-        Cell::List(names.collect()).in_full()
+        TableCell::List(names.collect()).in_full()
     }
 }
 
@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    fn overview() -> Overview {
+    fn overview() -> StatusOverview {
         let connection = |name: &str, state: serde_json::Value| {
             let mut connection = json!({
                 "id": "con_1", "name": name, "provider": "github", "auth": "token",
@@ -231,7 +231,7 @@ mod tests {
             "method": "GET", "path": "/packages/a/very/long/path/to/a/file.whl", "status": 403,
             "code": "denied", "bytes_in": 0, "bytes_out": 0, "duration_ms": 1, "outcome": "refused",
         });
-        Overview {
+        StatusOverview {
             gateway: Some(serde_json::from_value(gateway).unwrap()),
             connections: vec![
                 connection("work", json!({ "state": "active", "ends": "2025-01-07T12:00:00Z" })),
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn one_screen_has_state_remedies_and_refusals() {
-        let text = overview().text("keyward", &Layout::narrow());
+        let text = overview().text("keyward", &TableLayout::narrow());
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text);
     }
@@ -267,9 +267,13 @@ mod tests {
 
     #[test]
     fn an_empty_installation_without_a_gateway_says_what_to_do() {
-        let overview =
-            Overview { gateway: None, connections: Vec::new(), agents: Vec::new(), refusals: None };
-        insta::assert_snapshot!(overview.text("keyward --data d", &Layout::narrow()), @r"
+        let overview = StatusOverview {
+            gateway: None,
+            connections: Vec::new(),
+            agents: Vec::new(),
+            refusals: None,
+        };
+        insta::assert_snapshot!(overview.text("keyward --data d", &TableLayout::narrow()), @r"
         gateway       not running: `keyward --data d serve` starts it
         connections   none: make one with `keyward connect`
         agents        none: add one with `keyward agent add NAME`

@@ -14,11 +14,11 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use super::table::{Layout, Table};
+use super::table::{Table, TableLayout};
 use crate::app::{copy_backup, copy_store, is_locked};
 use crate::config::Config;
 use keyward_api::wire::{List, ReplicaView};
-use keyward_backup::{Identity, Opening};
+use keyward_backup::{AgeIdentity, BackupKey};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -52,7 +52,6 @@ pub(crate) struct Copy {
     to: PathBuf,
 }
 
-/// What was copied.
 #[derive(Serialize)]
 struct Copied {
     rows: usize,
@@ -116,15 +115,15 @@ impl Copied {
 /// Copies what the running gateway sends, for a key that this process alone has.
 async fn copy_of_running(global: &Global, to: &Config) -> Result<usize, Failure> {
     let client = Client::running(global).await?;
-    let identity = Identity::generate();
-    let ask = backup::Ask::of(vec![identity.recipient().to_string()]);
+    let identity = AgeIdentity::generate();
+    let ask = backup::BackupRequest::of(vec![identity.recipient().to_string()]);
     let incomplete = |error: axum::Error| {
         Failure::new(Exit::Failed, format!("the copy is not complete: {error}"))
             .hint("the log of the gateway says why; nothing was written")
     };
     let sent = client.download("/api/v1/backup", &ask).await?.collect().await;
     let sent = sent.map_err(incomplete)?.to_bytes();
-    let opening = Opening::Identities(vec![identity]);
+    let opening = BackupKey::Identities(vec![identity]);
     Ok(copy_backup(&sent, &opening, to).await?)
 }
 
@@ -134,7 +133,7 @@ async fn replicas(global: &Global) -> Result<(), Failure> {
     output::show(global.json, &all, |all| table(&all.items, &output::layout(global)))
 }
 
-fn table(all: &[ReplicaView], layout: &Layout) -> String {
+fn table(all: &[ReplicaView], layout: &TableLayout) -> String {
     let mut table =
         Table::new(["HOST", "PROXY", "STATE", "VERSION", "SEEN", "LAG", "CLOCK", "CONFIGURATION"]);
     for replica in all {
@@ -187,7 +186,7 @@ mod tests {
             .unwrap()
         };
         let all = [replica("keyward-1", "ready", true), replica("keyward-2", "gone", false)];
-        insta::assert_snapshot!(table(&all, &Layout::narrow()));
-        insta::assert_snapshot!(table(&[], &Layout::narrow()), @"no replicas: the gateway has its store for itself");
+        insta::assert_snapshot!(table(&all, &TableLayout::narrow()));
+        insta::assert_snapshot!(table(&[], &TableLayout::narrow()), @"no replicas: the gateway has its store for itself");
     }
 }

@@ -6,7 +6,7 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Layout, Table};
+use super::table::{Table, TableLayout};
 use keyward_api::wire::{List, StreamKind, StreamView};
 
 #[derive(Debug, Subcommand)]
@@ -14,7 +14,7 @@ pub(crate) enum Command {
     /// list those that are open
     #[command(after_help = "examples:\n  keyward stream list --agent ci\n  \
         keyward stream list --host api.openai.com")]
-    List(Search),
+    List(StreamSearch),
     /// cut one: it ends at once, and its agent keeps its access
     #[command(
         after_help = "The program sees that its stream ends early; a WebSocket is closed with 1008. It may send the \
@@ -27,7 +27,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Search {
+pub(crate) struct StreamSearch {
     /// only those of this agent: name or id
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
@@ -56,7 +56,7 @@ impl Command {
     }
 }
 
-impl Search {
+impl StreamSearch {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let filters = [
             ("agent", &self.agent),
@@ -71,7 +71,7 @@ impl Search {
     }
 }
 
-fn table(all: &[StreamView], layout: &Layout) -> String {
+fn table(all: &[StreamView], layout: &TableLayout) -> String {
     let headings =
         ["ID", "AGENT", "USER", "CONNECTION", "REQUEST", "KIND", "SENT", "RECEIVED", "SINCE"];
     let mut table =
@@ -122,8 +122,8 @@ mod tests {
             tunnel,
         ];
         let all = all.map(|it| serde_json::from_value::<StreamView>(it).unwrap());
-        insta::assert_snapshot!(table(&all, &Layout::narrow()));
-        insta::assert_snapshot!(table(&all, &Layout::FULL));
-        assert_eq!(table(&[], &Layout::FULL), "no open streams\n");
+        insta::assert_snapshot!(table(&all, &TableLayout::narrow()));
+        insta::assert_snapshot!(table(&all, &TableLayout::FULL));
+        assert_eq!(table(&[], &TableLayout::FULL), "no open streams\n");
     }
 }

@@ -18,7 +18,7 @@ const COLUMN_MIN: usize = 8;
 
 /// How tables are written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
+pub(crate) struct TableLayout {
     /// Headings are dimmed.
     pub(crate) colours: bool,
     /// The terminal's columns; `None`: everything in full.
@@ -27,7 +27,7 @@ pub(crate) struct Layout {
     pub(crate) now: Timestamp,
 }
 
-impl Layout {
+impl TableLayout {
     /// Everything in full, without colours.
     #[cfg(test)]
     pub(crate) const FULL: Self = Self { colours: false, width: None, now: Timestamp::UNIX_EPOCH };
@@ -42,7 +42,7 @@ impl Layout {
 
 /// The content of one place in a table.
 #[derive(Clone, Debug)]
-pub(crate) enum Cell {
+pub(crate) enum TableCell {
     /// As it is.
     Text(String),
     /// `first +5` where space is short, else all.
@@ -55,46 +55,46 @@ pub(crate) enum Cell {
 #[derive(Debug)]
 pub(crate) struct Table {
     headings: Vec<String>,
-    rows: Vec<Vec<Cell>>,
+    rows: Vec<Vec<TableCell>>,
     /// Columns that only a table in full has.
     full: Vec<usize>,
     /// Columns that are never cut.
     whole: Vec<usize>,
 }
 
-impl From<String> for Cell {
+impl From<String> for TableCell {
     fn from(text: String) -> Self {
         Self::Text(text)
     }
 }
 
-impl From<&str> for Cell {
+impl From<&str> for TableCell {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
 
-impl From<&[String]> for Cell {
+impl From<&[String]> for TableCell {
     fn from(texts: &[String]) -> Self {
         Self::List(texts.to_vec())
     }
 }
 
-impl From<Timestamp> for Cell {
+impl From<Timestamp> for TableCell {
     fn from(time: Timestamp) -> Self {
         Self::Time(Some(time))
     }
 }
 
-impl From<Option<Timestamp>> for Cell {
+impl From<Option<Timestamp>> for TableCell {
     fn from(time: Option<Timestamp>) -> Self {
         Self::Time(time)
     }
 }
 
-impl Cell {
+impl TableCell {
     /// Without control characters: a label must not move the cursor.
-    fn text(&self, layout: &Layout) -> String {
+    fn text(&self, layout: &TableLayout) -> String {
         let text = match self {
             Self::List(texts) if layout.width.is_some() && texts.len() > 1 => {
                 format!("{} +{}", texts[0], texts.len() - 1)
@@ -141,19 +141,19 @@ impl Table {
     }
 
     /// Adds a row.
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = TableCell>) {
         self.rows.push(cells.into_iter().collect());
     }
 
     /// The text, with a line end after each row; `empty` when there is no row.
-    pub(crate) fn render(&self, empty: &str, layout: &Layout) -> String {
+    pub(crate) fn render(&self, empty: &str, layout: &TableLayout) -> String {
         if self.rows.is_empty() {
             return format!("{empty}\n");
         }
         let shown: Vec<usize> = (0..self.headings.len())
             .filter(|column| layout.width.is_none() || self.fits(*column, layout))
             .collect();
-        let cells = |row: &Vec<Cell>| shown.iter().map(|at| row[*at].text(layout)).collect();
+        let cells = |row: &Vec<TableCell>| shown.iter().map(|at| row[*at].text(layout)).collect();
         let headings = shown.iter().map(|column| self.headings[*column].clone()).collect();
         let lines: Vec<Vec<String>> =
             std::iter::once(headings).chain(self.rows.iter().map(cells)).collect();
@@ -182,8 +182,8 @@ impl Table {
 
 impl Table {
     /// Whether a table that must fit has the column: not if it is empty, and not if only a table in full has it.
-    fn fits(&self, column: usize, layout: &Layout) -> bool {
-        let is_empty = |row: &Vec<Cell>| row[column].text(layout).is_empty();
+    fn fits(&self, column: usize, layout: &TableLayout) -> bool {
+        let is_empty = |row: &Vec<TableCell>| row[column].text(layout).is_empty();
         !self.full.contains(&column) && !self.rows.iter().all(is_empty)
     }
 }
@@ -276,8 +276,8 @@ pub(crate) fn pairs<'a>(map: impl IntoIterator<Item = (&'a String, &'a String)>)
 mod tests {
     use super::*;
 
-    fn narrow(width: usize) -> Layout {
-        Layout { width: Some(width), ..Layout::narrow() }
+    fn narrow(width: usize) -> TableLayout {
+        TableLayout { width: Some(width), ..TableLayout::narrow() }
     }
 
     fn table() -> Table {
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_lines_end_without_blanks() {
-        insta::assert_snapshot!(table().render("none", &Layout::FULL), @r"
+        insta::assert_snapshot!(table().render("none", &TableLayout::FULL), @r"
         NAME          LABELS   CREATED
         ci                     today
         claude-code   ünï=1
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_narrow_table_has_no_ids_short_lists_and_relative_times() {
-        insta::assert_snapshot!(hosts().render("none", &Layout::FULL), @r"
+        insta::assert_snapshot!(hosts().render("none", &TableLayout::FULL), @r"
         NAME                   ID      HOSTS                                            USED
         a-name-of-20-letters   con_1   api.github.com, github.com, uploads.github.com   2025-01-01T20:00:00Z
         b                      con_2   api.github.com
@@ -323,8 +323,8 @@ mod tests {
     fn a_narrow_table_omits_columns_that_are_empty() {
         let mut table = Table::new(["NAME", "LABELS", "STATE"]);
         table.row(["ci".into(), "".into(), "active".into()]);
-        assert_eq!(table.render("none", &Layout::narrow()), "NAME  STATE\nci    active\n");
-        assert!(table.render("none", &Layout::FULL).contains("LABELS"));
+        assert_eq!(table.render("none", &TableLayout::narrow()), "NAME  STATE\nci    active\n");
+        assert!(table.render("none", &TableLayout::FULL).contains("LABELS"));
     }
 
     #[test]
@@ -347,7 +347,7 @@ mod tests {
         table.row(["東京".into(), "a".into()]);
         table.row(["cafe\u{301}".into(), "b".into()]);
         assert_eq!(
-            table.render("none", &Layout::FULL),
+            table.render("none", &TableLayout::FULL),
             "NAME   STATE\n東京   a\ncafe\u{301}   b\n"
         );
         assert_eq!(cut("東京東京", 6), "東京…");
@@ -356,21 +356,21 @@ mod tests {
 
     #[test]
     fn no_rows_are_said_in_words() {
-        assert_eq!(Table::new(["NAME"]).render("no agents", &Layout::FULL), "no agents\n");
+        assert_eq!(Table::new(["NAME"]).render("no agents", &TableLayout::FULL), "no agents\n");
     }
 
     #[test]
     fn colours_touch_only_the_headings() {
-        let text = table().render("none", &Layout { colours: true, ..Layout::FULL });
+        let text = table().render("none", &TableLayout { colours: true, ..TableLayout::FULL });
         assert_eq!(text.matches('\u{1b}').count(), 2);
-        assert!(!table().render("none", &Layout::FULL).contains('\u{1b}'));
+        assert!(!table().render("none", &TableLayout::FULL).contains('\u{1b}'));
     }
 
     #[test]
     fn a_cell_cannot_move_the_cursor() {
         let mut table = Table::new(["NAME"]);
         table.row(["a\u{1b}[2Jb\r\nc".into()]);
-        assert_eq!(table.render("none", &Layout::FULL), "NAME\na[2Jbc\n");
+        assert_eq!(table.render("none", &TableLayout::FULL), "NAME\na[2Jbc\n");
         assert_eq!(fields(&[("k", "v\n\u{7}".to_owned())]), "k   v\n");
     }
 
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn relative_times_have_one_unit() {
-        let now = Layout::narrow().now;
+        let now = TableLayout::narrow().now;
         for (seconds, text) in [
             (0, "just now"),
             (59, "just now"),

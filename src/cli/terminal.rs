@@ -30,9 +30,8 @@ struct Raw {
     before: Termios,
 }
 
-/// One key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Key {
+enum TerminalKey {
     Char(char),
     Enter,
     Backspace,
@@ -166,48 +165,48 @@ impl Raw {
         Ok(tcsetattr(&self.stdin, OptionalActions::Now, &modes)?)
     }
 
-    fn key(&mut self) -> io::Result<Key> {
-        let Some(first) = self.byte()? else { return Ok(Key::Interrupt) };
+    fn key(&mut self) -> io::Result<TerminalKey> {
+        let Some(first) = self.byte()? else { return Ok(TerminalKey::Interrupt) };
         Ok(match first {
-            b'\r' | b'\n' => Key::Enter,
-            0x03 | 0x04 => Key::Interrupt,
-            0x08 | 0x7f => Key::Backspace,
-            0x15 => Key::Wipe,
+            b'\r' | b'\n' => TerminalKey::Enter,
+            0x03 | 0x04 => TerminalKey::Interrupt,
+            0x08 | 0x7f => TerminalKey::Backspace,
+            0x15 => TerminalKey::Wipe,
             0x1b => self.sequence()?,
-            0x00..0x20 => Key::Other,
+            0x00..0x20 => TerminalKey::Other,
             first => self.char(first)?,
         })
     }
 
     /// Arrows are `ESC [ A` or `ESC O A`.
-    fn sequence(&mut self) -> io::Result<Key> {
-        let Some(b'[' | b'O') = self.rest()? else { return Ok(Key::Other) };
+    fn sequence(&mut self) -> io::Result<TerminalKey> {
+        let Some(b'[' | b'O') = self.rest()? else { return Ok(TerminalKey::Other) };
         loop {
             match self.rest()? {
-                Some(b'A') => return Ok(Key::Up),
-                Some(b'B') => return Ok(Key::Down),
+                Some(b'A') => return Ok(TerminalKey::Up),
+                Some(b'B') => return Ok(TerminalKey::Down),
                 // Parameters go on.
                 Some(b'0'..=b'9' | b';') => {}
-                _ => return Ok(Key::Other),
+                _ => return Ok(TerminalKey::Other),
             }
         }
     }
 
-    fn char(&mut self, first: u8) -> io::Result<Key> {
+    fn char(&mut self, first: u8) -> io::Result<TerminalKey> {
         let length = match first {
             ..0x80 => 1,
             0xc2..=0xdf => 2,
             0xe0..=0xef => 3,
             0xf0..=0xf4 => 4,
-            _ => return Ok(Key::Other),
+            _ => return Ok(TerminalKey::Other),
         };
         let mut bytes = vec![first];
         while bytes.len() < length {
-            let Some(byte) = self.rest()? else { return Ok(Key::Other) };
+            let Some(byte) = self.rest()? else { return Ok(TerminalKey::Other) };
             bytes.push(byte);
         }
         let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.chars().next());
-        Ok(text.map_or(Key::Other, Key::Char))
+        Ok(text.map_or(TerminalKey::Other, TerminalKey::Char))
     }
 
     /// Reads a line with echo; `None` if the user stops.
@@ -215,18 +214,21 @@ impl Raw {
         let mut line = String::new();
         loop {
             match self.key()? {
-                Key::Interrupt => return Ok(None),
-                Key::Enter => return Ok(Some(line)),
-                Key::Char(char) => {
+                TerminalKey::Interrupt => return Ok(None),
+                TerminalKey::Enter => return Ok(Some(line)),
+                TerminalKey::Char(char) => {
                     line.push(char);
                     show(char.encode_utf8(&mut [0; 4]));
                 }
-                key @ (Key::Backspace | Key::Wipe) => {
+                key @ (TerminalKey::Backspace | TerminalKey::Wipe) => {
                     let kept = line.chars().count().saturating_sub(1);
-                    line = if key == Key::Wipe { "" } else { &line }.chars().take(kept).collect();
+                    line = if key == TerminalKey::Wipe { "" } else { &line }
+                        .chars()
+                        .take(kept)
+                        .collect();
                     show(&format!("\r\u{1b}[K{label}: {line}"));
                 }
-                Key::Up | Key::Down | Key::Other => {}
+                TerminalKey::Up | TerminalKey::Down | TerminalKey::Other => {}
             }
         }
     }
@@ -276,8 +278,8 @@ impl List<'_> {
             // Back to its first line, and wiped.
             show(&format!("\r\u{1b}[{}A\u{1b}[J", frame.matches('\n').count()));
             match key {
-                Key::Interrupt => return Ok(None),
-                Key::Enter => {
+                TerminalKey::Interrupt => return Ok(None),
+                TerminalKey::Enter => {
                     if let Some(place) = self.found().get(self.at) {
                         return Ok(Some(*place));
                     }
@@ -287,25 +289,28 @@ impl List<'_> {
         }
     }
 
-    fn take(&mut self, key: Key) {
+    fn take(&mut self, key: TerminalKey) {
         let last = self.found().len().saturating_sub(1);
         match key {
-            Key::Up => self.at = self.at.checked_sub(1).unwrap_or(last),
-            Key::Down if self.at < last => self.at += 1,
-            Key::Down => self.at = 0,
-            Key::Char(char) if self.is_filtered() => {
+            TerminalKey::Up => self.at = self.at.checked_sub(1).unwrap_or(last),
+            TerminalKey::Down if self.at < last => self.at += 1,
+            TerminalKey::Down => self.at = 0,
+            TerminalKey::Char(char) if self.is_filtered() => {
                 self.filter.push(char);
                 self.at = 0;
             }
-            Key::Backspace => {
+            TerminalKey::Backspace => {
                 self.filter.pop();
                 self.at = 0;
             }
-            Key::Wipe => {
+            TerminalKey::Wipe => {
                 self.filter.clear();
                 self.at = 0;
             }
-            Key::Char(_) | Key::Enter | Key::Interrupt | Key::Other => {}
+            TerminalKey::Char(_)
+            | TerminalKey::Enter
+            | TerminalKey::Interrupt
+            | TerminalKey::Other => {}
         }
     }
 
@@ -381,7 +386,7 @@ mod tests {
         ["Airtable", "GitHub", "GitLab", "Legit", "Stripe"].map(str::to_owned).into()
     }
 
-    fn typed(items: &[String], keys: &[Key]) -> Option<String> {
+    fn typed(items: &[String], keys: &[TerminalKey]) -> Option<String> {
         let mut list = List { label: "provider", items, filter: String::new(), at: 0 };
         keys.iter().for_each(|key| list.take(*key));
         list.found().get(list.at).map(|place| items[*place].clone())
@@ -389,29 +394,29 @@ mod tests {
 
     #[test]
     fn a_filter_that_nothing_has_chooses_nothing() {
-        assert_eq!(typed(&items(), &[Key::Char('x'), Key::Char('y')]), None);
-        assert_eq!(typed(&[], &[Key::Down, Key::Up]), None);
+        assert_eq!(typed(&items(), &[TerminalKey::Char('x'), TerminalKey::Char('y')]), None);
+        assert_eq!(typed(&[], &[TerminalKey::Down, TerminalKey::Up]), None);
     }
 
     #[test]
     fn what_is_pasted_at_a_question_with_few_answers_is_not_shown() {
         let items = ["paste it again", "it is correct"].map(str::to_owned);
         let mut list = List { label: "now", items: &items, filter: String::new(), at: 0 };
-        "sk-canary".chars().for_each(|key| list.take(Key::Char(key)));
+        "sk-canary".chars().for_each(|key| list.take(TerminalKey::Char(key)));
         assert!(!list.frame(80).contains("canary"), "{}", list.frame(80));
         assert_eq!(list.found().len(), 2, "and nothing is ruled out by it");
     }
 
     #[test]
     fn typing_narrows_and_arrows_go_round() {
-        let git = ['G', 'i', 't'].map(Key::Char);
-        let then = |more: &[Key]| typed(&items(), &[&git[..], more].concat()).unwrap();
+        let git = ['G', 'i', 't'].map(TerminalKey::Char);
+        let then = |more: &[TerminalKey]| typed(&items(), &[&git[..], more].concat()).unwrap();
         assert_eq!(then(&[]), "GitHub", "what begins with it goes first");
-        assert_eq!(then(&[Key::Down, Key::Down]), "Legit");
-        assert_eq!(then(&[Key::Up]), "Legit");
-        assert_eq!(then(&[Key::Down, Key::Down, Key::Down]), "GitHub");
-        assert_eq!(then(&[Key::Down, Key::Char('l')]), "GitLab");
-        assert_eq!(then(&[Key::Wipe]), "Airtable");
+        assert_eq!(then(&[TerminalKey::Down, TerminalKey::Down]), "Legit");
+        assert_eq!(then(&[TerminalKey::Up]), "Legit");
+        assert_eq!(then(&[TerminalKey::Down, TerminalKey::Down, TerminalKey::Down]), "GitHub");
+        assert_eq!(then(&[TerminalKey::Down, TerminalKey::Char('l')]), "GitLab");
+        assert_eq!(then(&[TerminalKey::Wipe]), "Airtable");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Cell, Layout, Table, fields, moment};
+use super::table::{Table, TableCell, TableLayout, fields, moment};
 use keyward_api::wire::{AgentUsageView, OrgUsageView, UsageSeries, UsageTotals, UsageView, Waits};
 
 pub(super) const EXAMPLES: &str = "A line is an hour, with more than 48h a day, and with at most 1h of all agents a \
@@ -46,7 +46,7 @@ impl Args {
     }
 }
 
-fn text(series: &UsageSeries, layout: &Layout) -> String {
+fn text(series: &UsageSeries, layout: &TableLayout) -> String {
     let total = &series.total;
     let latency = total.latency_ms.map(|Waits { p50, p95, p99 }| {
         format!("half within {p50} ms, 95 % within {p95} ms, 99 % within {p99} ms")
@@ -110,8 +110,10 @@ fn table(series: &UsageSeries) -> Table {
         let texts = counts.iter().map(u64::to_string);
         let texts = texts.chain([ms(|it| it.p50), ms(|it| it.p95)]);
         let bytes = [sums.bytes_in, sums.bytes_out].map(|it| it.to_string());
-        let cells = texts.chain(bytes).map(Cell::from);
-        table.row(std::iter::once(Cell::Text(time(point.at, series.step_seconds))).chain(cells));
+        let cells = texts.chain(bytes).map(TableCell::from);
+        table.row(
+            std::iter::once(TableCell::Text(time(point.at, series.step_seconds))).chain(cells),
+        );
     }
     table
 }
@@ -156,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_day_fits_a_terminal_and_hours_without_requests_are_omitted() {
-        insta::assert_snapshot!(text(&series(&[12_345, 0, 40]), &Layout::narrow()), @r"
+        insta::assert_snapshot!(text(&series(&[12_345, 0, 40]), &TableLayout::narrow()), @r"
         since      2025-01-01T22:00:00Z
         requests   12385
         refused    1238
@@ -168,13 +170,13 @@ mod tests {
         01-02 00:00  40        4        1    0    0    0          128 ms  2048 ms
         ");
         let heading = "TIME (UTC)    REQUESTS   REFUSED   4XX   429   5XX   NO ANSWER   P50      P95       SENT      RECEIVED";
-        let full = text(&series(&[40]), &Layout::FULL);
+        let full = text(&series(&[40]), &TableLayout::FULL);
         assert!(full.contains(heading), "{full}");
     }
 
     #[test]
     fn nothing_says_so() {
-        insta::assert_snapshot!(text(&series(&[0]), &Layout::narrow()), @r"
+        insta::assert_snapshot!(text(&series(&[0]), &TableLayout::narrow()), @r"
         since      2025-01-01T22:00:00Z
         requests   0
         refused    0

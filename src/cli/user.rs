@@ -13,7 +13,7 @@ use super::output;
 use super::personal;
 use super::resource::{Column, Columns, ResourceContext, details, path};
 use super::settings::Global;
-use super::table::{Layout, moment};
+use super::table::{TableLayout, moment};
 use keyward_model::{Role, Shown, User, UserSpec};
 
 #[derive(Debug, Subcommand)]
@@ -199,6 +199,6 @@ fn added(user: &Shown<User>) -> String {
 }
 
 /// With the user's tokens.
-fn show(user: &Shown<User>, layout: &Layout) -> String {
+fn show(user: &Shown<User>, layout: &TableLayout) -> String {
     format!("{}\n{}", details(user), personal::table(&user.facts.tokens, layout))
 }

@@ -74,9 +74,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Screen(Rc<RefCell<Vec<u8>>>);
+    struct WaitScreen(Rc<RefCell<Vec<u8>>>);
 
-    impl Write for Screen {
+    impl Write for WaitScreen {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.borrow_mut().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -89,7 +89,7 @@ mod tests {
 
     /// What a terminal sees of work that takes as long.
     async fn seen(takes: Duration, colours: bool) -> String {
-        let screen = Screen::default();
+        let screen = WaitScreen::default();
         let sign = Sign { to: screen.clone(), what: "testing".into(), shown: false, colours };
         let work = async move {
             let _never = tokio::time::timeout(takes, std::future::pending::<()>()).await;

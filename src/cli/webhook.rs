@@ -11,7 +11,7 @@ use super::output;
 use super::resource::{Column, Columns, ResourceContext, path};
 use super::secret::Typed;
 use super::settings::Global;
-use super::table::{Layout, Table, moment};
+use super::table::{Table, TableLayout, moment};
 use keyward_api::wire::{EventType, List, WebhookAdded};
 use keyward_model::{Shown, Webhook, WebhookTry};
 
@@ -103,16 +103,16 @@ struct New {
     url: String,
     events: Vec<String>,
     #[serde(flatten)]
-    key: NewKey,
+    key: SigningKeyRequest,
 }
 
 #[derive(Serialize)]
-struct NewKey {
+struct SigningKeyRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_key: Option<Typed>,
 }
 
-impl NewKey {
+impl SigningKeyRequest {
     fn read(stdin: bool) -> Result<Self, Failure> {
         Ok(Self { signing_key: stdin.then(Typed::from_stdin).transpose()? })
     }
@@ -124,7 +124,7 @@ impl Command {
         let asked = ResourceContext { global, client: &client };
         match self {
             Self::Add(Add { url, name, events, key_stdin }) => {
-                let new = New { name, url, events, key: NewKey::read(key_stdin)? };
+                let new = New { name, url, events, key: SigningKeyRequest::read(key_stdin)? };
                 asked.add::<Webhook, _>(&new, |made| shown(made, "added")).await
             }
             Self::List { q } => asked.list::<Webhook>(q.as_deref()).await,
@@ -133,7 +133,8 @@ impl Command {
             Self::Test { name } => test(global, &client, &name).await,
             Self::Rotate { name, key_stdin } => {
                 let at = format!("{}/rotate", path::<Webhook>(&name));
-                let made: WebhookAdded = client.post(&at, &NewKey::read(key_stdin)?).await?;
+                let made: WebhookAdded =
+                    client.post(&at, &SigningKeyRequest::read(key_stdin)?).await?;
                 output::show(global.json, &made, |made| shown(made, "signs with another key"))
             }
             Self::Remove(removal) => asked.remove::<Webhook>(removal).await,
@@ -210,7 +211,7 @@ fn shown(made: &WebhookAdded, what: &str) -> String {
     }
 }
 
-fn types(all: &[EventType], layout: &Layout) -> String {
+fn types(all: &[EventType], layout: &TableLayout) -> String {
     let mut table = Table::new(["TYPE", "WHEN", "WEBHOOKS"]);
     for event in all {
         table.row([

@@ -14,17 +14,17 @@ use keyward_model::{Shown, User};
 
 /// Owner and visibility of a new connection.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Whose {
+pub(crate) struct OwnershipArgs {
     /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
     #[arg(long, value_name = "USER")]
     pub(crate) owner: Option<String>,
     #[command(flatten)]
-    pub(crate) seen: Seen,
+    pub(crate) seen: VisibilityArgs,
 }
 
 /// Visibility of a connection.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Seen {
+pub(crate) struct VisibilityArgs {
     /// only agents of its owner may use it; the default if it has an owner
     #[arg(long)]
     private: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Seen {
 
 /// The new owner.
 #[derive(Debug, Args)]
-pub(crate) struct To {
+pub(crate) struct NewOwner {
     /// name or id
     pub(crate) name: String,
     /// make this user the owner
@@ -53,7 +53,7 @@ pub(crate) async fn owner_of(client: &Client, owner: Option<&UserId>) -> String 
     user.map_or_else(|_| id.to_string(), |user| user.name().to_owned())
 }
 
-impl Seen {
+impl VisibilityArgs {
     /// The value for the API.
     pub(crate) fn word(&self) -> Option<&'static str> {
         match (self.private, self.shared) {
@@ -64,14 +64,14 @@ impl Seen {
     }
 }
 
-impl To {
+impl NewOwner {
     /// Assigns a resource of this kind: `agent` or `connection`.
     pub(crate) async fn run<T: Serialize + DeserializeOwned>(
         &self,
         global: &Global,
         client: &Client,
         kind: &str,
-        seen: &Seen,
+        seen: &VisibilityArgs,
     ) -> Result<(), Failure> {
         let mut patch = Map::new();
         if self.to_org {

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::host::{Scheme, Target};
 
-pub(super) fn tcp(text: &str, path: &str, reading: &mut Reading<'_>) -> Option<SocketAddr> {
+pub(super) fn tcp(text: &str, path: &str, reading: &mut ConfigReading<'_>) -> Option<SocketAddr> {
     let addr = text.parse().ok();
     if addr.is_none() {
         let message = format!("`{text}` is not an address with a port");
@@ -15,7 +15,7 @@ pub(super) fn tcp(text: &str, path: &str, reading: &mut Reading<'_>) -> Option<S
 }
 
 /// The URL of a server, without a slash at its end.
-pub(super) fn base_url(url: String, path: &str, reading: &mut Reading<'_>) -> String {
+pub(super) fn base_url(url: String, path: &str, reading: &mut ConfigReading<'_>) -> String {
     if !is_base_url(&url) {
         let remedy = "write `https://keyward.example.com`, without user, query and fragment";
         reading.problems.add(path, "this is not the URL of a server", remedy);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::checked_providers::KEPT_FROM;
 use super::error::ConfigError;
-use super::origin::Origin;
+use super::origin::ConfigOrigin;
 use super::secret::SecretSource;
 use super::{Certificate, Config, DeclaredPlugin, ListenAt, ListenTls, file};
 use keyward_rules::provider::Configured;
@@ -50,7 +50,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn another(&self, file: &Path) -> Result<Self, ConfigError> {
-        let origin = Origin { file: file.to_owned(), required: true };
+        let origin = ConfigOrigin { file: file.to_owned(), required: true };
         file::again(&origin, &self.data_dir, &self.environment)
     }
 

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::{Declared, InFile, known};
-use super::providers_in_file::Providers;
-use super::reading::Reading;
+use super::providers_in_file::KnownProviders;
+use super::reading::ConfigReading;
 use super::secret::SecretSource;
 use super::{names, source};
 use keyward_base::keys::section;
@@ -20,7 +20,7 @@ pub struct AgentInFile {
     /// Its token, when it is chosen here; others are issued.
     pub token: Option<SecretSource>,
     /// The connections, of the configuration or of the store.
-    pub uses: Vec<Use>,
+    pub uses: Vec<UseItem>,
     /// Those of them that are the default of their hosts.
     pub defaults: Vec<String>,
     /// `agents[0]`.
@@ -29,7 +29,7 @@ pub struct AgentInFile {
 
 /// An item of `use`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Use {
+pub struct UseItem {
     /// The name of a connection.
     pub connection: String,
     /// The named actions that the agent is limited to.
@@ -59,7 +59,7 @@ section! {
 section! {
     /// The keys of an item beside those of the spec.
     #[derive(Deserialize)]
-    pub struct Beside {
+    pub struct AgentKeys {
         /// A token that is chosen here: at least 20 letters, digits or `-._~`. Without it, tokens are
         /// issued by commands.
         #[key("[secret](#secrets)")]
@@ -79,24 +79,23 @@ section! {
 }
 
 impl InFile for Agent {
-    type Beside = Beside;
+    type Beside = AgentKeys;
     type With = AgentInFile;
 
-    fn with(beside: Beside, path: &str, reading: &mut Reading<'_>) -> Option<AgentInFile> {
+    fn with(beside: AgentKeys, path: &str, reading: &mut ConfigReading<'_>) -> Option<AgentInFile> {
         let token = beside.token.as_ref();
         let token = token.and_then(|value| self::token(value, &key_of(path, "token"), reading));
-        let Beside { uses, defaults, .. } = beside;
+        let AgentKeys { uses, defaults, .. } = beside;
         let uses = self::read_uses(&uses, &key_of(path, "use"), reading);
         Some(AgentInFile { token, uses, defaults, path: path.to_owned() })
     }
 }
 
-/// Reads `agents:`.
 pub(super) fn agents(
     value: Option<&Value>,
-    providers: &Providers<'_>,
+    providers: &KnownProviders<'_>,
     connections: &[Declared<Connection>],
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Vec<Declared<Agent>> {
     let found = Declared::<Agent>::read(value, providers, reading);
     for agent in &found {
@@ -111,7 +110,7 @@ pub(super) fn agents(
     found
 }
 
-fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretSource> {
+fn token(value: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<SecretSource> {
     let source = source::secret(value, path, reading)?;
     if let SecretSource::Inline(secret) = &source
         && !token::is_acceptable_secret(secret)
@@ -124,7 +123,7 @@ fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretS
 }
 
 /// Reads the items of `use`.
-fn read_uses(items: &[Value], path: &str, reading: &mut Reading<'_>) -> Vec<Use> {
+fn read_uses(items: &[Value], path: &str, reading: &mut ConfigReading<'_>) -> Vec<UseItem> {
     let each = items.iter().enumerate().filter_map(|(index, item)| {
         let at = item_of(path, index);
         let LimitedUse { connection, allow, deny } = match item {
@@ -141,15 +140,19 @@ fn read_uses(items: &[Value], path: &str, reading: &mut Reading<'_>) -> Vec<Use>
             }
         }
         let (allow, deny) = (allow.unwrap_or_default(), deny.unwrap_or_default());
-        Some(Use { connection, limits: BindingLimits { allow, deny } })
+        Some(UseItem { connection, limits: BindingLimits { allow, deny } })
     });
     each.collect()
 }
 
 /// Connections that are not declared may be in the store, which only the running gateway knows.
-fn uses(agent: &Declared<Agent>, connections: &[Declared<Connection>], reading: &mut Reading<'_>) {
+fn uses(
+    agent: &Declared<Agent>,
+    connections: &[Declared<Connection>],
+    reading: &mut ConfigReading<'_>,
+) {
     let AgentInFile { uses, path, .. } = &agent.with;
-    for (index, Use { connection: name, .. }) in uses.iter().enumerate() {
+    for (index, UseItem { connection: name, .. }) in uses.iter().enumerate() {
         let at = item_of(&key_of(path, "use"), index);
         if name.is_empty() {
             reading.problems.add(&at, "the name is empty", "name a connection");
@@ -174,7 +177,7 @@ fn uses(agent: &Declared<Agent>, connections: &[Declared<Connection>], reading: 
 fn defaults(
     agent: &Declared<Agent>,
     connections: &[Declared<Connection>],
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) {
     let AgentInFile { uses, defaults, path, .. } = &agent.with;
     let provider = |name: &String| {

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::{Declared, InFile};
-use super::providers_in_file::Providers;
-use super::reading::Reading;
+use super::providers_in_file::KnownProviders;
+use super::reading::ConfigReading;
 use super::secret::SecretSource;
 use super::{names, secret_sources, source};
 use keyward_base::keys::section;
@@ -53,7 +53,7 @@ impl InFile for App {
     type Beside = AppBeside;
     type With = AppSources;
 
-    fn with(beside: AppBeside, path: &str, reading: &mut Reading<'_>) -> Option<AppSources> {
+    fn with(beside: AppBeside, path: &str, reading: &mut ConfigReading<'_>) -> Option<AppSources> {
         let before = reading.problems.count();
         let given = [
             ("client_secret", beside.client_secret),
@@ -79,11 +79,10 @@ impl InFile for App {
     }
 }
 
-/// Reads `apps:`.
 pub(super) fn apps(
     value: Option<&Value>,
-    providers: &Providers<'_>,
-    reading: &mut Reading<'_>,
+    providers: &KnownProviders<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Vec<Declared<App>> {
     let mut found = Declared::<App>::read(value, providers, reading);
     for app in &mut found {
@@ -99,7 +98,7 @@ pub(super) fn apps(
 }
 
 /// Puts in what the template says, and checks the app against its provider.
-fn completed(app: &mut Declared<App>, providers: &Providers<'_>) -> Result<(), VaultError> {
+fn completed(app: &mut Declared<App>, providers: &KnownProviders<'_>) -> Result<(), VaultError> {
     let Declared { spec, with, .. } = app;
     if let Some(template) = &with.template {
         *spec = with_template(spec.clone(), providers.catalogue, template)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_backup::{BackupSettings, Recipient, Schedule};
 use keyward_base::keys::section;
 use keyward_base::time::parse_duration;
@@ -40,8 +40,7 @@ section! {
     }
 }
 
-/// Reads `backup:`.
-pub(super) fn backup(value: Option<&Value>, reading: &mut Reading<'_>) -> BackupSettings {
+pub(super) fn backup(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> BackupSettings {
     let Some(text) = reading.section::<BackupText>(value, "backup") else {
         return BackupSettings::default();
     };
@@ -63,7 +62,7 @@ pub(super) fn backup(value: Option<&Value>, reading: &mut Reading<'_>) -> Backup
     BackupSettings { recipients, schedule }
 }
 
-fn schedule(text: &BackupText, reading: &mut Reading<'_>) -> Option<Schedule> {
+fn schedule(text: &BackupText, reading: &mut ConfigReading<'_>) -> Option<Schedule> {
     let Some(every) = &text.every else {
         for (key, is_given) in [("to", text.to.is_some()), ("keep", text.keep.is_some())] {
             if is_given {

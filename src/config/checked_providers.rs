@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 use sha2::{Digest, Sha256};
 
-use super::environment::{Environment, PREFIX};
-use keyward_rules::provider::checked::{CheckedProvider, Facts};
+use super::environment::{PREFIX, VariableSource};
+use keyward_rules::provider::checked::{CheckedProvider, ProviderFacts};
 use keyward_rules::provider::document::{Document, Problem, item_of};
 use keyward_rules::provider::{Catalogue, Provider, check};
 
@@ -28,7 +28,7 @@ const KEY: &str = "providers";
 
 /// What the file keeps, below the SHA-256 of it.
 #[derive(Deserialize, Serialize)]
-struct Kept {
+struct KeptProviders {
     /// The program that checked.
     program: String,
     /// SHA-256 of the configuration file.
@@ -40,7 +40,7 @@ struct Kept {
 
 #[derive(Deserialize, Serialize)]
 struct KeptProvider {
-    facts: Facts,
+    facts: ProviderFacts,
     /// Its bytes in the section.
     at: Range<usize>,
 }
@@ -55,8 +55,8 @@ pub(super) struct CheckedProviders {
 
 impl CheckedProviders {
     /// Those of the configuration `text`, if this program has found them sound.
-    pub(super) fn find(text: &str, data: &Path, environment: &Environment) -> Option<Self> {
-        let kept = Kept::read(&data.join(FILE))?;
+    pub(super) fn find(text: &str, data: &Path, environment: &VariableSource) -> Option<Self> {
+        let kept = KeptProviders::read(&data.join(FILE))?;
         let is_same = kept.program == program()?
             && kept.configuration == sha256(text.as_bytes())
             && !is_laid_over(environment);
@@ -75,19 +75,19 @@ impl CheckedProviders {
 ///
 /// # Errors
 /// The file cannot be written.
-pub(super) fn keep(text: &str, data: &Path, environment: &Environment) -> io::Result<bool> {
+pub(super) fn keep(text: &str, data: &Path, environment: &VariableSource) -> io::Result<bool> {
     if is_laid_over(environment) || CheckedProviders::find(text, data, environment).is_some() {
         return Ok(false);
     }
-    match (Kept::of(text), program()) {
+    match (KeptProviders::of(text), program()) {
         (Some(kept), Some(program)) => {
-            Kept { program, ..kept }.write(&data.join(FILE)).map(|()| true)
+            KeptProviders { program, ..kept }.write(&data.join(FILE)).map(|()| true)
         }
         _ => Ok(false),
     }
 }
 
-impl Kept {
+impl KeptProviders {
     /// `None`: there are few providers, one is not sound, or the section and its items are no whole lines of the text.
     fn of(text: &str) -> Option<Self> {
         let document = Document::parse("", text).ok()?;
@@ -118,7 +118,7 @@ impl Kept {
         if !is_rest || !places.iter().zip(items).all(|(at, item)| is_item(at, item)) {
             return None;
         }
-        let kept = |(provider, at)| Some(KeptProvider { facts: Facts::of(provider)?, at });
+        let kept = |(provider, at)| Some(KeptProvider { facts: ProviderFacts::of(provider)?, at });
         let providers = found.iter().zip(places).map(kept).collect::<Option<_>>()?;
         let configuration = sha256(text.as_bytes());
         Some(Self { program: String::new(), configuration, section, providers })
@@ -182,7 +182,7 @@ fn without(text: &str, section: &Range<usize>) -> String {
 }
 
 /// Whether variables replace providers of the file.
-fn is_laid_over(environment: &Environment) -> bool {
+fn is_laid_over(environment: &VariableSource) -> bool {
     let names = environment.beginning_with(PREFIX).into_iter().map(|it| it.name);
     let key = |name: &str| name[PREFIX.len()..].split("__").next().map(str::to_ascii_lowercase);
     names.map(|name| key(&name)).any(|key| key.as_deref() == Some(KEY))

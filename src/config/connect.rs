@@ -2,14 +2,14 @@
 
 use serde_yaml::Value;
 
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::connect::ConnectSettings;
 use keyward_model::origin_of;
 
 const NAME_CHARS_MAX: usize = 64;
 
 /// Reads `connect:`. Origins are compared as they are kept: in lower case, without path and default port.
-pub(super) fn connect(value: Option<&Value>, reading: &mut Reading<'_>) -> ConnectSettings {
+pub(super) fn connect(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> ConnectSettings {
     let mut settings = reading.section::<ConnectSettings>(value, "connect").unwrap_or_default();
     for (at, url) in settings.return_urls.iter_mut().enumerate() {
         let has_path = url

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::{Declared, InFile};
-use super::providers_in_file::Providers;
-use super::reading::Reading;
+use super::providers_in_file::KnownProviders;
+use super::reading::ConfigReading;
 use super::secret::SecretSource;
 use super::{names, secret_sources, source};
 use keyward_base::id::OrgId;
@@ -25,7 +25,7 @@ use keyward_rules::provider::{AuthMethod, Field, FormError, Provider};
 section! {
     /// The keys of an item beside those of the spec.
     #[derive(Deserialize)]
-    pub struct Beside {
+    pub struct ConnectionKeys {
         /// What the auth method requires. A field that is not secret may be text; one may be
         /// `{ from: SOURCE, ref: REFERENCE }` for a value of a [secret source](#sources).
         #[key("map of names to [secrets](#secrets)", "{}")]
@@ -36,7 +36,7 @@ section! {
 
 /// The fields of a declared connection.
 #[derive(Clone)]
-pub struct Fields {
+pub struct DeclaredFields {
     /// All that the auth method requires, by name.
     pub sources: BTreeMap<String, SecretSource>,
     /// As they stand in the file, until the auth method is known.
@@ -45,36 +45,39 @@ pub struct Fields {
     path: String,
 }
 
-impl fmt::Debug for Fields {
+impl fmt::Debug for DeclaredFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.sources.keys()).finish()
     }
 }
 
 impl InFile for Connection {
-    type Beside = Beside;
-    type With = Fields;
+    type Beside = ConnectionKeys;
+    type With = DeclaredFields;
 
-    fn with(beside: Beside, path: &str, _: &mut Reading<'_>) -> Option<Fields> {
+    fn with(
+        beside: ConnectionKeys,
+        path: &str,
+        _: &mut ConfigReading<'_>,
+    ) -> Option<DeclaredFields> {
         let (sources, given) = (BTreeMap::new(), beside.fields);
-        Some(Fields { sources, given, path: path.to_owned() })
+        Some(DeclaredFields { sources, given, path: path.to_owned() })
     }
 }
 
 /// A connection under check.
-struct Check<'a> {
+struct ConnectionCheck<'a> {
     path: &'a str,
     org: &'a OrgId,
     provider: &'a Provider,
     auth: &'a AuthMethod,
 }
 
-/// Reads `connections:`.
 pub(super) fn connections(
     value: Option<&Value>,
-    providers: &Providers<'_>,
+    providers: &KnownProviders<'_>,
     apps: &[Declared<App>],
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Vec<Declared<Connection>> {
     let mut found = Declared::<Connection>::read(value, providers, reading);
     for Declared { org, spec, with, .. } in &mut found {
@@ -82,7 +85,7 @@ pub(super) fn connections(
         names::no_token(&spec.name, path, reading);
         let Some(provider) = providers.catalogue.get(&spec.provider) else { continue };
         let Some(auth) = auth(spec.auth.as_deref(), path, provider, reading) else { continue };
-        let check = Check { path, org, provider, auth };
+        let check = ConnectionCheck { path, org, provider, auth };
         check.variables(&spec.variables, reading);
         check.settings(&spec.settings, reading);
         check.app(spec.app.as_ref().map(Reference::as_str), apps, reading);
@@ -93,8 +96,7 @@ pub(super) fn connections(
     found
 }
 
-/// Reads `rotation:`.
-pub(super) fn rotation(value: Option<&Value>, reading: &mut Reading<'_>) -> RotationSettings {
+pub(super) fn rotation(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> RotationSettings {
     let settings = reading.section::<RotationSettings>(value, "rotation").unwrap_or_default();
     if settings.keep_old > KEEP_OLD_MAX {
         let message = "after so long nobody remembers which of two secrets was good";
@@ -107,7 +109,7 @@ fn auth<'a>(
     id: Option<&str>,
     path: &str,
     provider: &'a Provider,
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Option<&'a AuthMethod> {
     let at = key_of(path, "auth");
     let Some(auth) = provider.auth(id) else {
@@ -124,12 +126,12 @@ fn auth<'a>(
     Some(auth)
 }
 
-impl Check<'_> {
+impl ConnectionCheck<'_> {
     fn at(&self, section: &str, key: &str) -> String {
         key_of(&key_of(self.path, section), key)
     }
 
-    fn variables(&self, given: &BTreeMap<String, String>, reading: &mut Reading<'_>) {
+    fn variables(&self, given: &BTreeMap<String, String>, reading: &mut ConfigReading<'_>) {
         let before = reading.problems.count();
         for (name, value) in given {
             let at = self.at("variables", name);
@@ -159,7 +161,7 @@ impl Check<'_> {
     }
 
     /// An app that is not declared may be in the store, which only the running gateway knows.
-    fn app(&self, name: Option<&str>, apps: &[Declared<App>], reading: &mut Reading<'_>) {
+    fn app(&self, name: Option<&str>, apps: &[Declared<App>], reading: &mut ConfigReading<'_>) {
         let Some(name) = name else { return };
         let at = key_of(self.path, "app");
         let auth = &self.auth.id;
@@ -178,7 +180,7 @@ impl Check<'_> {
         }
     }
 
-    fn settings(&self, settings: &Settings, reading: &mut Reading<'_>) {
+    fn settings(&self, settings: &Settings, reading: &mut ConfigReading<'_>) {
         if let Some(name) = settings.without_effect(self.provider.protocol) {
             let message = format!("it has no effect on connections of `{}`", self.provider.id);
             reading.problems.add(&self.at("settings", name), message, "remove it");
@@ -194,7 +196,7 @@ impl Check<'_> {
     fn references(
         &self,
         given: &mut BTreeMap<String, Value>,
-        reading: &mut Reading<'_>,
+        reading: &mut ConfigReading<'_>,
     ) -> References {
         let mut found = References::new();
         given.retain(|name, value| {
@@ -215,7 +217,7 @@ impl Check<'_> {
         &self,
         given: &BTreeMap<String, Value>,
         references: &References,
-        reading: &mut Reading<'_>,
+        reading: &mut ConfigReading<'_>,
     ) -> BTreeMap<String, SecretSource> {
         let mut found = BTreeMap::new();
         for (name, value) in given {
@@ -257,7 +259,7 @@ impl Check<'_> {
         field: &Field,
         value: &Value,
         path: &str,
-        reading: &mut Reading<'_>,
+        reading: &mut ConfigReading<'_>,
     ) -> Option<SecretSource> {
         let source = match value {
             Value::String(text) if !field.secret && !text.is_empty() => {

@@ -4,13 +4,13 @@
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::environment::Environment;
-use super::reading::Reading;
+use super::environment::VariableSource;
+use super::reading::ConfigReading;
 use super::secret::{SecretSource, SecretSourceError};
 use super::source;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::keys::section;
-use keyward_net::corporate::{CorporateProxy, Except, LoginError};
+use keyward_net::corporate::{CorporateLoginError, CorporateProxy, Except};
 use keyward_rules::provider::document::{item_of, key_of};
 
 const PATH: &str = "upstream.proxy";
@@ -34,7 +34,7 @@ pub enum ProxyLoginError {
     Password(#[from] SecretSourceError),
     /// It cannot be sent.
     #[error("`upstream.proxy`: {0}")]
-    Login(#[from] LoginError),
+    Login(#[from] CorporateLoginError),
 }
 
 section! {
@@ -67,7 +67,7 @@ impl UpstreamProxy {
     /// When there is no password, or it cannot be sent.
     pub fn load(
         &self,
-        environment: &Environment,
+        environment: &VariableSource,
         hidden: &[&str],
     ) -> Result<CorporateProxy, ProxyLoginError> {
         let proxy = self.without_login();
@@ -86,8 +86,10 @@ impl UpstreamProxy {
     }
 }
 
-/// Reads `upstream.proxy:`.
-pub(super) fn proxy(value: Option<&Value>, reading: &mut Reading<'_>) -> Option<UpstreamProxy> {
+pub(super) fn proxy(
+    value: Option<&Value>,
+    reading: &mut ConfigReading<'_>,
+) -> Option<UpstreamProxy> {
     let text = reading.section::<ProxyText>(value, PATH)?;
     let mut except = Vec::new();
     for (index, entry) in text.except.iter().enumerate() {
@@ -121,7 +123,7 @@ pub(super) fn proxy(value: Option<&Value>, reading: &mut Reading<'_>) -> Option<
 }
 
 /// What stands in a wrong URL is not repeated: it may be a password.
-fn at(url: &str, reading: &mut Reading<'_>) -> Option<Target> {
+fn at(url: &str, reading: &mut ConfigReading<'_>) -> Option<Target> {
     let path = key_of(PATH, "url");
     if url.contains('@') {
         let remedy = "remove them, and add `user: NAME` and `password: { env: NAME }` beside `url`";

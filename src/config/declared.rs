@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
 use super::names;
-use super::providers_in_file::Providers;
-use super::reading::Reading;
+use super::providers_in_file::KnownProviders;
+use super::reading::ConfigReading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::{Absent, Key, Section, Shape};
 use keyward_model::{Honeytoken, Nothing, Resource};
@@ -28,7 +28,7 @@ pub trait InFile: Resource {
     fn with(
         beside: Self::Beside,
         path: &str,
-        reading: &mut Reading<'_>,
+        reading: &mut ConfigReading<'_>,
     ) -> Option<<Self as InFile>::With>;
 }
 
@@ -36,7 +36,7 @@ impl InFile for Honeytoken {
     type Beside = Nothing;
     type With = Nothing;
 
-    fn with(nothing: Nothing, _: &str, _: &mut Reading<'_>) -> Option<Nothing> {
+    fn with(nothing: Nothing, _: &str, _: &mut ConfigReading<'_>) -> Option<Nothing> {
         Some(nothing)
     }
 }
@@ -44,7 +44,6 @@ impl InFile for Honeytoken {
 /// A resource that the configuration declares.
 #[derive(Clone, Debug)]
 pub struct Declared<R: InFile> {
-    /// Its organisation.
     pub org: OrgId,
     /// As a person gives it.
     pub spec: R::Spec,
@@ -55,9 +54,9 @@ pub struct Declared<R: InFile> {
 }
 
 /// The keys of an item: those of the spec, its organisation, and what stands beside.
-pub(super) struct Item<R>(PhantomData<R>);
+pub(super) struct DeclaredItem<R>(PhantomData<R>);
 
-impl<R: InFile> Section for Item<R> {
+impl<R: InFile> Section for DeclaredItem<R> {
     fn keys() -> Vec<Key> {
         let mut keys = with_org(R::Spec::keys());
         keys.extend(R::Beside::keys());
@@ -77,7 +76,7 @@ pub(super) fn with_org(mut keys: Vec<Key>) -> Vec<Key> {
 }
 
 /// Reads the `org` of an item.
-pub(super) fn org_of(org: Option<&Value>, path: &str, reading: &mut Reading<'_>) -> OrgId {
+pub(super) fn org_of(org: Option<&Value>, path: &str, reading: &mut ConfigReading<'_>) -> OrgId {
     let at = key_of(path, "org");
     let org: Option<String> = reading.section(org, &at);
     reading.org(org.as_deref(), &at)
@@ -100,8 +99,8 @@ impl<R: InFile> Declared<R> {
     /// Reads a section. Items with problems are left out.
     pub(super) fn read(
         section: Option<&Value>,
-        providers: &Providers<'_>,
-        reading: &mut Reading<'_>,
+        providers: &KnownProviders<'_>,
+        reading: &mut ConfigReading<'_>,
     ) -> Vec<Self> {
         let mut found: Vec<Self> = Vec::new();
         for (index, item) in reading.items(section, R::KIND.many).iter().enumerate() {
@@ -117,7 +116,7 @@ impl<R: InFile> Declared<R> {
         found
     }
 
-    fn read_item(item: &Value, path: &str, reading: &mut Reading<'_>) -> Option<Self> {
+    fn read_item(item: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<Self> {
         let mut item = item.clone();
         let mut beside = Mapping::new();
         let mut org = None;
@@ -141,7 +140,7 @@ impl<R: InFile> Declared<R> {
     }
 
     /// The file must say some things that a request may leave open.
-    fn check(spec: &R::Spec, item: &Value, path: &str, reading: &mut Reading<'_>) {
+    fn check(spec: &R::Spec, item: &Value, path: &str, reading: &mut ConfigReading<'_>) {
         let keys = R::Spec::keys();
         let missing = keys.iter().find(|key| is_required(key) && item.get(key.name).is_none());
         if let Some(Key { name, .. }) = missing {
@@ -173,7 +172,12 @@ fn renamed(keys: &mut Mapping, old: &[(&str, &str)]) {
 }
 
 /// Reports a provider that does not exist.
-pub(super) fn known(id: &str, path: &str, providers: &Providers<'_>, reading: &mut Reading<'_>) {
+pub(super) fn known(
+    id: &str,
+    path: &str,
+    providers: &KnownProviders<'_>,
+    reading: &mut ConfigReading<'_>,
+) {
     if providers.catalogue.get(id).is_some() || providers.declared.contains(&id) {
         return;
     }

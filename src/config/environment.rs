@@ -1,4 +1,4 @@
-//! [`Environment`]: where variables are looked up: in the process, or in a map that a test gives.
+//! [`VariableSource`]: where variables are looked up: in the process, or in a map that a test gives.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,8 +12,7 @@ pub(super) const PREFIX: &str = "KEYWARD__";
 
 /// Where environment variables come from. Cheap to clone.
 #[derive(Clone, Default)]
-pub enum Environment {
-    /// The process's own.
+pub enum VariableSource {
     #[default]
     Process,
     /// Exactly these.
@@ -22,13 +21,13 @@ pub enum Environment {
 
 /// A variable with the prefix that was asked for.
 #[derive(Debug)]
-pub(super) struct Variable {
+pub(super) struct PrefixedVariable {
     pub(super) name: String,
     /// `None` when it is not UTF-8.
     pub(super) value: Option<String>,
 }
 
-impl Environment {
+impl VariableSource {
     /// Exactly these variables.
     pub fn fixed(variables: &BTreeMap<String, String>) -> Self {
         Self::Fixed(Arc::new(variables.clone()))
@@ -52,15 +51,18 @@ impl Environment {
     }
 
     /// Variables whose names begin with `prefix`, by name. Empty ones count as not set.
-    pub(super) fn beginning_with(&self, prefix: &str) -> Vec<Variable> {
-        let mut found: Vec<Variable> = match self {
+    pub(super) fn beginning_with(&self, prefix: &str) -> Vec<PrefixedVariable> {
+        let mut found: Vec<PrefixedVariable> = match self {
             Self::Process => std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-                .map(|(name, value)| Variable { name, value: value.into_string().ok() })
+                .map(|(name, value)| PrefixedVariable { name, value: value.into_string().ok() })
                 .collect(),
             Self::Fixed(variables) => variables
                 .iter()
-                .map(|(name, value)| Variable { name: name.clone(), value: Some(value.clone()) })
+                .map(|(name, value)| PrefixedVariable {
+                    name: name.clone(),
+                    value: Some(value.clone()),
+                })
                 .collect(),
         };
         found.retain(|variable| {
@@ -71,7 +73,7 @@ impl Environment {
     }
 }
 
-impl fmt::Debug for Environment {
+impl fmt::Debug for VariableSource {
     /// Values are left out: they may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -88,14 +90,14 @@ mod tests {
     #[test]
     fn debug_shows_names_and_no_values() {
         let variables = BTreeMap::from([("TOKEN".to_owned(), "canary".to_owned())]);
-        assert_eq!(format!("{:?}", Environment::fixed(&variables)), r#"{"TOKEN"}"#);
+        assert_eq!(format!("{:?}", VariableSource::fixed(&variables)), r#"{"TOKEN"}"#);
     }
 
     #[test]
     fn an_empty_variable_counts_as_not_set() {
         let variables =
             BTreeMap::from([("A_X".to_owned(), String::new()), ("A_Y".to_owned(), "1".to_owned())]);
-        let environment = Environment::fixed(&variables);
+        let environment = VariableSource::fixed(&variables);
         assert_eq!(environment.path("A_X"), None);
         let found = environment.beginning_with("A_");
         assert_eq!(found.iter().map(|v| &*v.name).collect::<Vec<_>>(), ["A_Y"]);

@@ -13,12 +13,7 @@ pub enum ConfigError {
     NoHome,
     /// The file cannot be read, or its place not be made out.
     #[error("configuration file {path} cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Unreadable { path: PathBuf, source: io::Error },
     /// What stands in it, one problem a line: `file:line: path: message; remedy`.
     #[error("{}", lines(.0))]
     Problems(Vec<Problem>),

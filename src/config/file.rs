@@ -8,9 +8,9 @@ use std::{fs, io};
 use serde_yaml::Value;
 
 use super::checked_providers::{self, CheckedProviders};
-use super::environment::{Environment, PREFIX, Variable};
+use super::environment::{PREFIX, PrefixedVariable, VariableSource};
 use super::error::ConfigError;
-use super::origin::Origin;
+use super::origin::ConfigOrigin;
 use super::reading::Folders;
 use super::{Config, parse};
 use keyward_rules::provider::checked::CheckedProvider;
@@ -24,7 +24,7 @@ const FILE: &str = "keyward.yaml";
 /// `~/.local/share/keyward`; absolute.
 pub(super) fn data_dir(
     data: Option<&Path>,
-    environment: &Environment,
+    environment: &VariableSource,
 ) -> Result<PathBuf, ConfigError> {
     if let Some(given) = data.map(Path::to_owned).or_else(|| environment.path("KEYWARD_DATA")) {
         return absolute(&given);
@@ -43,7 +43,7 @@ pub(super) fn data_dir(
 pub(super) fn load(
     config: Option<&Path>,
     data: Option<&Path>,
-    environment: &Environment,
+    environment: &VariableSource,
 ) -> Result<Config, ConfigError> {
     let (path, named, data) = place(config, data, environment)?;
     let text = match fs::read_to_string(&path) {
@@ -64,7 +64,7 @@ pub(super) fn as_if(
     text: &str,
     config: Option<&Path>,
     data: Option<&Path>,
-    environment: &Environment,
+    environment: &VariableSource,
 ) -> Result<Config, ConfigError> {
     let (path, _, data) = place(config, data, environment)?;
     let folders = Folders { config: folder_of(&path), data };
@@ -75,7 +75,7 @@ pub(super) fn as_if(
 fn place(
     config: Option<&Path>,
     data: Option<&Path>,
-    environment: &Environment,
+    environment: &VariableSource,
 ) -> Result<(PathBuf, Option<PathBuf>, PathBuf), ConfigError> {
     let data = data_dir(data, environment)?;
     let named = config.map(Path::to_owned).or_else(|| environment.path("KEYWARD_CONFIG"));
@@ -85,9 +85,9 @@ fn place(
 
 /// Reads the file of a configuration that is in use.
 pub(super) fn again(
-    origin: &Origin,
+    origin: &ConfigOrigin,
     data: &Path,
-    environment: &Environment,
+    environment: &VariableSource,
 ) -> Result<Config, ConfigError> {
     let path = &origin.file;
     let text = match fs::read_to_string(path) {
@@ -106,7 +106,7 @@ pub(super) fn again(
 pub(super) fn log_format(
     config: Option<&Path>,
     data: Option<&Path>,
-    environment: &Environment,
+    environment: &VariableSource,
 ) -> Option<Format> {
     let (path, ..) = place(config, data, environment).unwrap_or_default();
     let name = path.display().to_string();
@@ -127,9 +127,9 @@ fn folder_of(file: &Path) -> PathBuf {
 
 /// Keeps that the providers of the file are sound. Returns whether they were not kept before.
 pub(super) fn keep_providers(
-    origin: &Origin,
+    origin: &ConfigOrigin,
     data: &Path,
-    environment: &Environment,
+    environment: &VariableSource,
 ) -> io::Result<bool> {
     checked_providers::keep(&fs::read_to_string(&origin.file)?, data, environment)
 }
@@ -139,7 +139,7 @@ fn read_or_known(
     text: &str,
     file: &Path,
     folders: Folders,
-    environment: &Environment,
+    environment: &VariableSource,
 ) -> Result<Config, Vec<Problem>> {
     if let Some(CheckedProviders { rest, providers }) =
         CheckedProviders::find(text, &folders.data, environment)
@@ -156,7 +156,7 @@ pub(super) fn read(
     text: &str,
     file: &Path,
     folders: Folders,
-    environment: &Environment,
+    environment: &VariableSource,
 ) -> Result<Config, Vec<Problem>> {
     read_beside(&[], text, file, folders, environment)
 }
@@ -167,7 +167,7 @@ fn read_beside(
     text: &str,
     file: &Path,
     folders: Folders,
-    environment: &Environment,
+    environment: &VariableSource,
 ) -> Result<Config, Vec<Problem>> {
     let read = |document: &Document| {
         parse::config(document, checked, folders.clone(), environment.clone())
@@ -182,7 +182,7 @@ fn read_beside(
     }
     if problems.is_empty() {
         let mut config = read(&document)?;
-        config.origin = Origin { file: file.to_owned(), required: true };
+        config.origin = ConfigOrigin { file: file.to_owned(), required: true };
         return Ok(config);
     }
     // A variable may not fit because the file is wrong, which is to be told first. Half a document
@@ -200,7 +200,7 @@ fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
 }
 
 /// Lays `KEYWARD__LOG__LEVEL` over `log.level`. Lists and maps are given as YAML flow text.
-fn lay_over(document: &mut Document, variable: Variable) -> Result<(), Vec<Problem>> {
+fn lay_over(document: &mut Document, variable: PrefixedVariable) -> Result<(), Vec<Problem>> {
     let name = &variable.name;
     let keys: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_ascii_lowercase).collect();
     if keys.iter().any(String::is_empty) {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::InFile;
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::keys::section;
@@ -41,7 +41,11 @@ impl InFile for Hook {
     type Beside = HookBeside;
     type With = HookSecrets;
 
-    fn with(beside: HookBeside, path: &str, reading: &mut Reading<'_>) -> Option<HookSecrets> {
+    fn with(
+        beside: HookBeside,
+        path: &str,
+        reading: &mut ConfigReading<'_>,
+    ) -> Option<HookSecrets> {
         let mut read = |value: Option<Value>, key: &str| match value {
             Some(value) => source::secret(&value, &key_of(path, key), reading).map(Some),
             None => Some(None),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_yaml::{Mapping, Value};
 
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::limits::Limits;
 use keyward_rules::inject::scrub::DECODER_BYTES_MAX;
 use keyward_rules::provider::document::key_of;
@@ -12,8 +12,7 @@ use keyward_rules::provider::document::key_of;
 /// Below this, hyper cannot read a head at all, and ordinary browsers' would not fit.
 const HEAD_BYTES_MIN: usize = 8 * 1024;
 
-/// Reads `limits:`.
-pub(super) fn limits(value: Option<&Value>, reading: &mut Reading<'_>) -> Limits {
+pub(super) fn limits(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Limits {
     let Some(value) = value else { return Limits::default() };
     let value = sound_keys(value, reading);
     let limits = reading.section::<Limits>(Some(&value), "limits").unwrap_or_default();
@@ -33,7 +32,7 @@ pub(super) fn limits(value: Option<&Value>, reading: &mut Reading<'_>) -> Limits
 }
 
 /// The keys that decode, so that one wrong key does not hide what is wrong with others.
-fn sound_keys(value: &Value, reading: &mut Reading<'_>) -> Value {
+fn sound_keys(value: &Value, reading: &mut ConfigReading<'_>) -> Value {
     let Value::Mapping(map) = value else { return value.clone() };
     let mut sound = Mapping::new();
     for (key, value) in map {

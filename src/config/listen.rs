@@ -12,7 +12,7 @@ use super::listen_at::{ListenAt, at};
 use super::listen_databases::{self, ListenDatabase, ListenDatabaseText};
 use super::listen_hooks::{self, ListenHooks, ListenHooksText};
 use super::listen_tls;
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::host::Host;
 use keyward_base::keys::section;
 use keyward_proxy::base_url::ServedBaseUrls;
@@ -22,9 +22,8 @@ use keyward_rules::provider::document::{item_of, key_of};
 const PROXY_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 8081;
 
-/// The listeners.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listen {
+pub struct ListenSettings {
     /// For agents; never empty.
     pub proxy: Vec<ListenAt>,
     /// For health, the CA, consents and the API.
@@ -35,7 +34,6 @@ pub struct Listen {
     pub metrics: Option<SocketAddr>,
     /// For webhooks of services alone.
     pub hooks: Option<ListenHooks>,
-    /// For one agent each.
     pub agents: Vec<ListenAgent>,
     /// For sessions with databases.
     pub databases: Vec<ListenDatabase>,
@@ -95,7 +93,7 @@ section! {
     }
 }
 
-impl Default for Listen {
+impl Default for ListenSettings {
     fn default() -> Self {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Self {
@@ -111,9 +109,8 @@ impl Default for Listen {
     }
 }
 
-/// Reads `listen:`.
-pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen {
-    let mut listen = Listen::default();
+pub(super) fn listen(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> ListenSettings {
+    let mut listen = ListenSettings::default();
     let Some(text) = reading.section::<ListenText>(value, "listen") else { return listen };
     let (named, origins) = (&text.admin_proxies, &text.admin_cors);
     listen.admin_access = listen_admin::admin(text.admin_tls.as_ref(), named, origins, reading);
@@ -133,7 +130,11 @@ pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen
     listen
 }
 
-fn base_urls(on: Option<bool>, names: &[String], reading: &mut Reading<'_>) -> ServedBaseUrls {
+fn base_urls(
+    on: Option<bool>,
+    names: &[String],
+    reading: &mut ConfigReading<'_>,
+) -> ServedBaseUrls {
     let mut hosts = Vec::new();
     for (index, name) in names.iter().enumerate() {
         match Host::parse(name) {
@@ -151,7 +152,7 @@ fn base_urls(on: Option<bool>, names: &[String], reading: &mut Reading<'_>) -> S
     }
 }
 
-fn proxies(value: &Value, reading: &mut Reading<'_>) -> Vec<ListenAt> {
+fn proxies(value: &Value, reading: &mut ConfigReading<'_>) -> Vec<ListenAt> {
     let path = "listen.proxy";
     let Value::Sequence(items) = value else {
         return place(value, path, reading).into_iter().collect();
@@ -164,7 +165,7 @@ fn proxies(value: &Value, reading: &mut Reading<'_>) -> Vec<ListenAt> {
 }
 
 /// An address or a unix socket, with or without TLS.
-fn place(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenAt> {
+fn place(value: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<ListenAt> {
     match value {
         Value::Mapping(_) => listen_tls::tls(value, path, reading).map(ListenAt::Tls),
         _ => at(value, path, reading),
@@ -172,7 +173,7 @@ fn place(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenA
 }
 
 /// Two listeners at one place: the second could not be opened.
-fn clashes(listen: &Listen, reading: &mut Reading<'_>) {
+fn clashes(listen: &ListenSettings, reading: &mut ConfigReading<'_>) {
     for (index, at) in listen.proxy.iter().enumerate() {
         if listen.proxy[..index].iter().any(|other| at.clashes(other)) {
             let message = format!("two listeners are at {at}");
@@ -209,8 +210,8 @@ fn clashes(listen: &Listen, reading: &mut Reading<'_>) {
 /// Reads `public_url:`, without a slash at its end.
 pub(super) fn public_url(
     value: Option<&Value>,
-    listen: &Listen,
-    reading: &mut Reading<'_>,
+    listen: &ListenSettings,
+    reading: &mut ConfigReading<'_>,
 ) -> String {
     let scheme = if listen.admin_access.tls.is_some() { "https" } else { "http" };
     let default = || format!("{scheme}://localhost:{}", listen.admin.port());

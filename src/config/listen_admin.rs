@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_yaml::Value;
 
 use super::listen_tls::{self, Certificate};
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::host::{Scheme, Target};
 use keyward_rules::provider::document::item_of;
 
@@ -26,7 +26,7 @@ pub(super) fn admin(
     tls: Option<&Value>,
     proxies: &[String],
     origins: &[String],
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> ListenAdmin {
     let tls = tls.and_then(|tls| listen_tls::certificate(tls, "listen.admin_tls", reading));
     let mut admin = ListenAdmin { tls, ..ListenAdmin::default() };

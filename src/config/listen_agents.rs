@@ -6,7 +6,7 @@ use serde_yaml::Value;
 
 use super::listen_at::{self, ListenAt};
 use super::names;
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
 use keyward_rules::provider::document::{item_of, key_of};
@@ -16,9 +16,7 @@ use keyward_rules::provider::document::{item_of, key_of};
 pub struct ListenAgent {
     /// The agent's name: of the configuration or of the store.
     pub agent: String,
-    /// Its org.
     pub org: OrgId,
-    /// Where.
     pub at: ListenAt,
 }
 
@@ -43,8 +41,7 @@ section! {
     }
 }
 
-/// Reads `listen.agents:`.
-pub(super) fn agents(value: Option<&Value>, reading: &mut Reading<'_>) -> Vec<ListenAgent> {
+pub(super) fn agents(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Vec<ListenAgent> {
     let mut found = Vec::new();
     for (index, item) in reading.items(value, "listen.agents").iter().enumerate() {
         let path = item_of("listen.agents", index);
@@ -54,7 +51,11 @@ pub(super) fn agents(value: Option<&Value>, reading: &mut Reading<'_>) -> Vec<Li
     found
 }
 
-fn agent(text: &ListenAgentText, path: &str, reading: &mut Reading<'_>) -> Option<ListenAgent> {
+fn agent(
+    text: &ListenAgentText,
+    path: &str,
+    reading: &mut ConfigReading<'_>,
+) -> Option<ListenAgent> {
     names::agent(&text.agent, &key_of(path, "agent"), reading);
     let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
     let place = key_of(path, "at");

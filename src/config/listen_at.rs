@@ -8,7 +8,7 @@ use serde_yaml::Value;
 
 use super::addresses::tcp;
 use super::listen_tls::ListenTls;
-use super::reading::Reading;
+use super::reading::ConfigReading;
 
 /// An address to listen at.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,7 +33,7 @@ impl fmt::Display for ListenAt {
 }
 
 /// An address, or a unix socket.
-pub(super) fn at(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenAt> {
+pub(super) fn at(value: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<ListenAt> {
     let Some(text) = value.as_str() else {
         let remedy = "write `127.0.0.1:8080` or `unix:/run/keyward.sock`";
         reading.problems.add(path, "this is not an address", remedy);

@@ -7,7 +7,7 @@ use serde_yaml::Value;
 use super::listen_at::{self, ListenAt};
 use super::listen_tls::{self, Certificate};
 use super::names;
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
@@ -16,7 +16,6 @@ use keyward_rules::provider::document::{item_of, key_of};
 /// A listener for sessions with databases.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListenDatabase {
-    /// Where.
     pub at: ListenAt,
     /// What is spoken there.
     pub protocol: DatabaseProtocol,
@@ -67,8 +66,10 @@ section! {
     }
 }
 
-/// Reads `listen.databases:`.
-pub(super) fn databases(value: Option<&Value>, reading: &mut Reading<'_>) -> Vec<ListenDatabase> {
+pub(super) fn databases(
+    value: Option<&Value>,
+    reading: &mut ConfigReading<'_>,
+) -> Vec<ListenDatabase> {
     let mut found = Vec::new();
     for (index, item) in reading.items(value, "listen.databases").iter().enumerate() {
         let path = item_of("listen.databases", index);
@@ -81,7 +82,7 @@ pub(super) fn databases(value: Option<&Value>, reading: &mut Reading<'_>) -> Vec
 fn database(
     text: ListenDatabaseText,
     path: &str,
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Option<ListenDatabase> {
     if let Some(agent) = &text.agent {
         names::agent(agent, &key_of(path, "agent"), reading);

@@ -8,7 +8,7 @@ use serde_yaml::Value;
 
 use super::addresses::{base_url, tcp};
 use super::listen_tls::{self, Certificate};
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::keys::section;
 
 /// The listener for webhooks.
@@ -47,8 +47,7 @@ impl ListenHooks {
     }
 }
 
-/// Reads it.
-pub(super) fn hooks(value: Option<&Value>, reading: &mut Reading<'_>) -> Option<ListenHooks> {
+pub(super) fn hooks(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Option<ListenHooks> {
     let path = "listen.hooks";
     let text = reading.section::<ListenHooksText>(value, path)?;
     let at = reading.required(text.at, "at", path);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::addresses::tcp;
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::host::Host;
 use keyward_rules::provider::document::{item_of, key_of};
 
@@ -36,7 +36,7 @@ pub enum Certificate {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
+struct ListenTlsText {
     at: Option<String>,
     tls: Option<TlsText>,
 }
@@ -50,9 +50,8 @@ struct TlsText {
     names: Vec<String>,
 }
 
-/// Reads one.
-pub(super) fn tls(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenTls> {
-    let Text { at, tls } = reading.section(Some(value), path)?;
+pub(super) fn tls(value: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<ListenTls> {
+    let ListenTlsText { at, tls } = reading.section(Some(value), path)?;
     let at = reading.required(at, "at", path);
     if at.is_empty() {
         return None;
@@ -70,12 +69,16 @@ pub(super) fn tls(value: &Value, path: &str, reading: &mut Reading<'_>) -> Optio
 pub(super) fn certificate(
     value: &Value,
     path: &str,
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Option<Certificate> {
     certificate_of(reading.section(Some(value), path)?, path, reading)
 }
 
-fn certificate_of(text: TlsText, path: &str, reading: &mut Reading<'_>) -> Option<Certificate> {
+fn certificate_of(
+    text: TlsText,
+    path: &str,
+    reading: &mut ConfigReading<'_>,
+) -> Option<Certificate> {
     let mut names = vec![Host::Name("localhost".into())];
     for (index, name) in text.names.iter().enumerate() {
         match Host::parse(name) {

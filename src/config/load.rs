@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::reading::Folders;
-use super::{Config, ConfigError, Environment, file};
+use super::{Config, ConfigError, VariableSource, file};
 use keyward_rules::provider::document::Problem;
 use keyward_state::observe::log::Format;
 
@@ -16,13 +16,13 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn load(config: Option<&Path>, data: Option<&Path>) -> Result<Self, ConfigError> {
-        file::load(config, data, &Environment::Process)
+        file::load(config, data, &VariableSource::Process)
     }
 
     /// The format that file and variables ask for, also if something else in them is wrong: for the report of
     /// that.
     pub fn log_format(config: Option<&Path>, data: Option<&Path>) -> Format {
-        file::log_format(config, data, &Environment::Process).unwrap_or_default()
+        file::log_format(config, data, &VariableSource::Process).unwrap_or_default()
     }
 
     /// The same as if `text` were in the file, which is not read.
@@ -34,7 +34,7 @@ impl Config {
         config: Option<&Path>,
         data: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        file::as_if(text, config, data, &Environment::Process)
+        file::as_if(text, config, data, &VariableSource::Process)
     }
 
     /// Reads a text as if it stood in `file`, with these environment variables and no others. The
@@ -47,7 +47,7 @@ impl Config {
         file: &Path,
         variables: &BTreeMap<String, String>,
     ) -> Result<Self, Vec<Problem>> {
-        let environment = Environment::fixed(variables);
+        let environment = VariableSource::fixed(variables);
         let config = file.parent().unwrap_or(Path::new("")).to_owned();
         let data = environment.path("KEYWARD_DATA").unwrap_or_else(|| config.clone());
         file::read(yaml, file, Folders { config, data }, &environment)
@@ -60,5 +60,5 @@ impl Config {
 /// # Errors
 /// When there is no home to put it in.
 pub fn data_dir(data: Option<&Path>) -> Result<PathBuf, ConfigError> {
-    file::data_dir(data, &Environment::Process)
+    file::data_dir(data, &VariableSource::Process)
 }

@@ -19,12 +19,7 @@ const MANIFEST_BYTES_MAX: u64 = 256 * 1024;
 pub enum ManifestError {
     /// The file cannot be read.
     #[error("{}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Unreadable { path: PathBuf, source: io::Error },
     /// Longer than 256 KiB.
     #[error("{} is longer than 256 KiB", .0.display())]
     TooLong(PathBuf),
@@ -49,7 +44,7 @@ pub fn manifest_file(path: &Path, providers: &[&str]) -> Result<Manifest, Manife
 /// The slots are read one by one, so that a mistake in one hides none of another's.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Head {
+struct ManifestHead {
     plugin: String,
     version: String,
     #[serde(default)]
@@ -85,7 +80,7 @@ pub(super) fn read(
     providers: &[&str],
     problems: &mut Problems<'_>,
 ) -> Manifest {
-    let head = decode::<Head>(value, at, problems);
+    let head = decode::<ManifestHead>(value, at, problems);
     let items = value.get("connections").and_then(Value::as_sequence);
     let items = items.map_or(&[][..], Vec::as_slice);
     let list = key_of(at, "connections");

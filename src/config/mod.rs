@@ -71,13 +71,13 @@ use keyward_state::crypto::source::KeySource;
 use keyward_state::rulebook::PlacedRule;
 
 pub use self::listen_at::ListenAt;
-pub use agent::{AgentInFile, Use};
+pub use agent::{AgentInFile, UseItem};
 pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use declared::{Declared, InFile};
-pub use environment::Environment;
+pub use environment::VariableSource;
 pub use error::ConfigError;
 pub use hook::HookSecrets;
-pub use listen::Listen;
+pub use listen::ListenSettings;
 pub use listen_admin::ListenAdmin;
 pub use listen_agents::ListenAgent;
 pub use listen_databases::ListenDatabase;
@@ -102,11 +102,9 @@ pub use yaml::yaml;
 pub struct Config {
     /// The data directory, absolute.
     pub data_dir: PathBuf,
-    /// The listeners.
-    pub listen: Listen,
+    pub listen: ListenSettings,
     /// Base of redirect URIs, without a slash at its end.
     pub public_url: String,
-    /// Which store.
     pub store: StoreChoice,
     /// Master keys: the first is current, the others are for reading.
     pub master_keys: Vec<KeySource>,
@@ -122,13 +120,9 @@ pub struct Config {
     pub providers: Vec<Configured>,
     /// The same as they are written, for an export.
     pub provider_definitions: Arc<[Definition]>,
-    /// Declared apps.
     pub apps: Vec<Declared<App>>,
-    /// Declared connections.
     pub connections: Vec<Declared<Connection>>,
-    /// Declared agents.
     pub agents: Vec<Declared<Agent>>,
-    /// Declared plugins.
     pub plugins: Vec<DeclaredPlugin>,
     /// Rules, in order.
     pub rules: Vec<PlacedRule>,
@@ -142,19 +136,14 @@ pub struct Config {
     pub backup: BackupSettings,
     /// How people connect accounts by a link.
     pub connect: ConnectSettings,
-    /// Declared webhooks.
     pub webhooks: Vec<Declared<Webhook>>,
-    /// Declared hooks.
     pub hooks: Vec<Declared<Hook>>,
     /// Declared secret sources.
     pub sources: Vec<Declared<Source>>,
-    /// Declared honeytokens.
     pub honeytokens: Vec<Declared<Honeytoken>>,
     /// How webhooks are told what happens.
     pub events: WebhookSettings,
-    /// How people sign in.
     pub sign_in: SignIn,
-    /// How to log.
     pub log: Log,
     /// Where audit records go.
     pub audit: AuditTo,
@@ -163,13 +152,13 @@ pub struct Config {
     /// How spans and the log are exported; `None`: they are not.
     pub telemetry: Option<Otlp>,
     /// Where [`SecretSource::Env`] looks.
-    pub environment: Environment,
+    pub environment: VariableSource,
     /// Whether the gateway is that of `keyward run`, which ends with its runs.
     pub ends_with_runs: bool,
     /// Whether the gateway takes the listening sockets of the one that serves the data directory.
     pub takes_over: bool,
     /// Where it came from.
-    origin: origin::Origin,
+    origin: origin::ConfigOrigin,
 }
 
 impl Config {

@@ -1,7 +1,7 @@
 //! Names of what the configuration declares. `directory/` has the last word on them; they are checked here as
 //! well, where the line is known.
 
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::agent::is_unreserved;
 use keyward_base::id::is_like_an_id;
 use keyward_rules::provider::document::key_of;
@@ -12,7 +12,7 @@ const LEN_MAX: usize = 64;
 const TOKEN_PREFIXES: [&str; 2] = ["kwa_", "kwp_"];
 
 /// Checks an agent's name, which is empty when it is missing: it stands in a proxy URL.
-pub(super) fn agent(name: &str, path: &str, reading: &mut Reading<'_>) {
+pub(super) fn agent(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
     let at = key_of(path, "name");
     if name.is_empty() {
         reading.problems.add(path, "`name` is missing", "add `name:`");
@@ -29,7 +29,7 @@ pub(super) fn agent(name: &str, path: &str, reading: &mut Reading<'_>) {
 }
 
 /// Checks a name whose other rules its resource has: it must not look like a token.
-pub(super) fn no_token(name: &str, path: &str, reading: &mut Reading<'_>) {
+pub(super) fn no_token(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
     if is_like_a_token(name) {
         let message = "the name looks like an id or a token";
         reading.problems.add(&key_of(path, "name"), message, "choose another beginning");
@@ -45,7 +45,7 @@ pub(super) fn unique<'a>(
     name: &str,
     mut earlier: impl Iterator<Item = &'a str>,
     path: &str,
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) {
     if !name.is_empty() && earlier.any(|other| other == name) {
         let message = format!("the name `{name}` is used twice");

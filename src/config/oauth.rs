@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::tokens::TokenSettings;
 use keyward_rules::provider::document::key_of;
 
 /// Below this, hyper cannot read a head at all.
 const HEAD_BYTES_MIN: usize = 8 * 1024;
 
-/// Reads `oauth:`.
-pub(super) fn oauth(value: Option<&Value>, reading: &mut Reading<'_>) -> TokenSettings {
+pub(super) fn oauth(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> TokenSettings {
     let settings = reading.section::<TokenSettings>(value, "oauth").unwrap_or_default();
     let mut wrong = |key: &str, message: String, remedy: String| {
         reading.problems.add(&key_of("oauth", key), message, remedy);

@@ -1,9 +1,9 @@
-//! `sign_in.oidc:`: the identity provider that people sign in with. A section that would let everybody in who has an
-//! account there, or nobody, is refused.
+//! `sign_in.oidc:`: the identity provider that people sign in with. A section that admits every account of the provider,
+//! or none, is refused.
 
 use serde_yaml::Value;
 
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::host::Host;
@@ -19,7 +19,6 @@ const NAME_CHARS_MAX: usize = 40;
 /// What the section names outside of its settings.
 #[derive(Clone, Debug)]
 pub struct OidcSources {
-    /// The client's secret.
     pub client_secret: SecretSource,
     /// The organisation that people sign in to.
     pub org: OrgId,
@@ -31,7 +30,7 @@ pub struct OidcSources {
 pub(super) fn oidc(
     settings: &OidcSettings,
     secret: Option<&Value>,
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Option<OidcSources> {
     let org = reading.org(Some(&settings.org), &key_of(PATH, "org"));
     for wrong in wrong(settings).into_iter().chain(wrong_admission(settings)) {

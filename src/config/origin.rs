@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 /// Where a configuration was read from.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Origin {
-    /// The file.
+pub(super) struct ConfigOrigin {
     pub(super) file: PathBuf,
     /// It was named, or there: one that vanishes is an error and not an empty configuration, which
     /// would pause everything that it declared.

@@ -7,13 +7,13 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::backup::BackupText;
-use super::declared::{Declared, Item};
-use super::environment::Environment;
+use super::declared::{Declared, DeclaredItem};
+use super::environment::VariableSource;
 use super::listen::ListenText;
-use super::origin::Origin;
+use super::origin::ConfigOrigin;
 use super::plugin::PluginText;
-use super::providers_in_file::Providers;
-use super::reading::{Folders, Reading};
+use super::providers_in_file::KnownProviders;
+use super::reading::{ConfigReading, Folders};
 use super::state::{AuditText, CaText, StoreChoice, StoreText};
 use super::telemetry::TelemetryText;
 use super::upstream::UpstreamText;
@@ -70,18 +70,18 @@ section! {
         providers: Option<Value>,
         /// OAuth clients that are registered at providers. Others are added by commands and live in the
         /// store.
-        #[key(list of Item<App>)]
+        #[key(list of DeclaredItem<App>)]
         apps: Option<Value>,
         /// Secret sources, where values of connections' fields are kept. Others are added by commands and live in the
         /// store.
-        #[key(list of Item<Source>)]
+        #[key(list of DeclaredItem<Source>)]
         sources: Option<Value>,
         /// Accounts at providers. Others are added by commands and live in the store.
-        #[key(list of Item<Connection>)]
+        #[key(list of DeclaredItem<Connection>)]
         connections: Option<Value>,
         /// Programs, and the connections that each may use. Others are added by commands and live in the
         /// store.
-        #[key(list of Item<Agent>)]
+        #[key(list of DeclaredItem<Agent>)]
         agents: Option<Value>,
         /// Software that declares the connections it needs, installed for an agent. Others are installed
         /// by commands and live in the store.
@@ -107,16 +107,16 @@ section! {
         connect: Option<Value>,
         /// Receivers of events of connections, bindings and plugins. Others are added by commands and
         /// live in the store.
-        #[key(list of Item<Webhook>)]
+        #[key(list of DeclaredItem<Webhook>)]
         webhooks: Option<Value>,
         /// URLs to which services post their webhooks. Others are added by commands and live in the store.
-        #[key(list of Item<Hook>)]
+        #[key(list of DeclaredItem<Hook>)]
         hooks: Option<Value>,
         /// Delivery of events to webhooks, and of what services post to hooks.
         #[key(map of WebhookSettings)]
         events: Option<Value>,
         /// Bait, to be left where no program should look. Others are added by commands and live in the store.
-        #[key(list of Item<Honeytoken>)]
+        #[key(list of DeclaredItem<Honeytoken>)]
         honeytokens: Option<Value>,
         /// How people sign in to the console and, with its cookie, to the API.
         #[key(map of SignInSettings)]
@@ -141,9 +141,9 @@ pub(super) fn config(
     document: &Document,
     checked: &[Arc<CheckedProvider>],
     folders: Folders,
-    environment: Environment,
+    environment: VariableSource,
 ) -> Result<Config, Vec<Problem>> {
-    let mut reading = Reading::new(document, folders);
+    let mut reading = ConfigReading::new(document, folders);
     reading.checked = checked;
     let root = Some(document.root()).filter(|root| !root.is_null());
     let sections = reading.section::<Sections>(root, "").unwrap_or_default();
@@ -155,7 +155,7 @@ pub(super) fn config(
 }
 
 impl Sections {
-    fn read(&self, reading: &mut Reading<'_>, environment: Environment) -> Config {
+    fn read(&self, reading: &mut ConfigReading<'_>, environment: VariableSource) -> Config {
         let inline = self.insecure_inline.as_ref();
         reading.inline = reading.section(inline, "insecure_inline").unwrap_or_default();
         let listen = listen::listen(self.listen.as_ref(), reading);
@@ -174,7 +174,7 @@ impl Sections {
         }
         let providers = self.providers(reading);
         let catalogue = Catalogue::built_in().with(providers.iter().cloned());
-        let known = Providers { catalogue: &catalogue, declared: self.provider_ids() };
+        let known = KnownProviders { catalogue: &catalogue, declared: self.provider_ids() };
         let apps = app::apps(self.apps.as_ref(), &known, reading);
         let declared = self.connections.as_ref();
         let connections = connection::connections(declared, &known, &apps, reading);
@@ -214,11 +214,11 @@ impl Sections {
             environment,
             ends_with_runs: false,
             takes_over: false,
-            origin: Origin::default(),
+            origin: ConfigOrigin::default(),
         }
     }
 
-    fn providers(&self, reading: &mut Reading<'_>) -> Vec<Configured> {
+    fn providers(&self, reading: &mut ConfigReading<'_>) -> Vec<Configured> {
         let checked = reading.checked.iter().cloned().map(Configured::Checked);
         let Some(value) = &self.providers else { return checked.collect() };
         let built_in = Catalogue::built_in();
@@ -227,7 +227,7 @@ impl Sections {
     }
 
     /// The items as they are written. One that is not JSON is reported by [`Sections::providers`].
-    fn provider_definitions(&self, reading: &Reading<'_>) -> Arc<[Definition]> {
+    fn provider_definitions(&self, reading: &ConfigReading<'_>) -> Arc<[Definition]> {
         let items = self.providers.as_ref().and_then(Value::as_sequence);
         let items = items.into_iter().flatten();
         let read = items.filter_map(|item| serde_json::to_value(item).ok()).map(Definition::Read);

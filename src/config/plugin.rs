@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::manifest;
-use super::providers_in_file::Providers;
-use super::reading::Reading;
+use super::providers_in_file::KnownProviders;
+use super::reading::ConfigReading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
 use keyward_rules::provider::document::{item_of, key_of};
@@ -29,7 +29,6 @@ pub struct DeclaredPlugin {
     pub place: String,
 }
 
-/// Where a manifest is.
 #[derive(Clone, Debug)]
 pub enum ManifestSource {
     /// In the configuration.
@@ -73,8 +72,8 @@ impl DeclaredPlugin {
 /// files are read.
 pub(super) fn plugins(
     value: Option<&Value>,
-    providers: &Providers<'_>,
-    reading: &mut Reading<'_>,
+    providers: &KnownProviders<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Vec<DeclaredPlugin> {
     let items = reading.items(value, "plugins").iter().enumerate();
     let each = items.filter_map(|(index, item)| {
@@ -88,8 +87,8 @@ pub(super) fn plugins(
 fn plugin(
     text: PluginText,
     path: &str,
-    providers: &Providers<'_>,
-    reading: &mut Reading<'_>,
+    providers: &KnownProviders<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Option<DeclaredPlugin> {
     let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
     let agent = reading.required(text.agent, "agent", path);
@@ -109,8 +108,8 @@ fn plugin(
 fn source(
     value: Option<&Value>,
     path: &str,
-    providers: &Providers<'_>,
-    reading: &mut Reading<'_>,
+    providers: &KnownProviders<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Option<ManifestSource> {
     let at = key_of(path, "manifest");
     match value {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::keys::section;
@@ -95,8 +95,10 @@ impl Default for PostgresText {
     }
 }
 
-/// Reads `store.postgres:`.
-pub(super) fn postgres(text: PostgresText, reading: &mut Reading<'_>) -> Option<PostgresChoice> {
+pub(super) fn postgres(
+    text: PostgresText,
+    reading: &mut ConfigReading<'_>,
+) -> Option<PostgresChoice> {
     let at = "store.postgres";
     let Some(url) = &text.url else {
         let remedy = "write `{ postgres: { url: { env: DATABASE_URL } } }`";

@@ -3,7 +3,7 @@
 use keyward_rules::provider::Catalogue;
 
 /// What connections are checked against.
-pub(super) struct Providers<'a> {
+pub(super) struct KnownProviders<'a> {
     /// All that are sound.
     pub(super) catalogue: &'a Catalogue,
     /// Ids that `providers:` defines, sound or not.

@@ -1,4 +1,4 @@
-//! [`Reading`]: what the readers of all sections share: the document, the problems so far, and the
+//! [`ConfigReading`]: what the readers of all sections share: the document, the problems so far, and the
 //! folders that relative paths begin at.
 
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub struct Folders {
 
 /// A configuration being read.
 #[derive(Debug)]
-pub struct Reading<'d> {
+pub struct ConfigReading<'d> {
     pub(super) folders: Folders,
     /// `insecure_inline: true`.
     pub(super) inline: bool,
@@ -33,7 +33,7 @@ pub struct Reading<'d> {
     pub(super) checked: &'d [Arc<CheckedProvider>],
 }
 
-impl<'d> Reading<'d> {
+impl<'d> ConfigReading<'d> {
     pub(super) fn new(document: &'d Document, folders: Folders) -> Self {
         Self { folders, inline: false, problems: document.problems(), document, checked: &[] }
     }

@@ -18,24 +18,24 @@ use keyward_base::webhooks::WebhookSettings;
 
 /// A map of the configuration, or the items of a list of maps.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct ReferencePart {
     /// Where: empty for the whole file, `log`, or `listen.agents[]` for the items of a list.
     pub path: String,
     /// What it is for.
     pub meaning: String,
     /// Its keys, in order, without those whose feature does not exist.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ReferenceKey>,
 }
 
 /// One key.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct ReferenceKey {
     /// Its path, such as `log.level`.
     pub path: String,
     /// Its last word.
     pub name: &'static str,
     /// What may stand there.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// What stands for it when it is left out.
     pub default: Default,
     /// The least that is accepted, for a bound.
@@ -48,12 +48,12 @@ pub struct Entry {
 
 /// What may stand at a key.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     /// In words, in Markdown.
     Value(&'static str),
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// A map, which is a [`Part`] of its own.
+    /// A map, which is a [`ReferencePart`] of its own.
     Map,
     /// A list of such.
     List,
@@ -71,16 +71,16 @@ pub enum Default {
 }
 
 /// Everything, in the order of the file.
-pub fn parts() -> Vec<Part> {
+pub fn parts() -> Vec<ReferencePart> {
     let mut found = Vec::new();
     collect("", "", &Sections::keys(), &mut found);
     fill_in_numbers(&mut found);
     found
 }
 
-fn collect(path: &str, meaning: &str, keys: &[Key], found: &mut Vec<Part>) {
+fn collect(path: &str, meaning: &str, keys: &[Key], found: &mut Vec<ReferencePart>) {
     let entries = keys.iter().filter_map(|key| entry(path, key)).collect();
-    found.push(Part { path: path.to_owned(), meaning: meaning.to_owned(), entries });
+    found.push(ReferencePart { path: path.to_owned(), meaning: meaning.to_owned(), entries });
     for key in keys {
         let at = joined(path, key.name);
         match key.shape {
@@ -93,13 +93,13 @@ fn collect(path: &str, meaning: &str, keys: &[Key], found: &mut Vec<Part>) {
     }
 }
 
-fn entry(path: &str, key: &Key) -> Option<Entry> {
+fn entry(path: &str, key: &Key) -> Option<ReferenceKey> {
     let (kind, absent) = match key.shape {
-        Shape::Value(words, absent) => (Kind::Value(words), absent),
-        Shape::Choice(words, absent) => (Kind::Choice(words), absent),
-        Shape::Map(inner) if inner().is_empty() => (Kind::Value("`{}`"), Absent::Nothing),
-        Shape::Map(_) => (Kind::Map, Absent::Nothing),
-        Shape::List(_) => (Kind::List, Absent::Means("[]")),
+        Shape::Value(words, absent) => (ValueKind::Value(words), absent),
+        Shape::Choice(words, absent) => (ValueKind::Choice(words), absent),
+        Shape::Map(inner) if inner().is_empty() => (ValueKind::Value("`{}`"), Absent::Nothing),
+        Shape::Map(_) => (ValueKind::Map, Absent::Nothing),
+        Shape::List(_) => (ValueKind::List, Absent::Means("[]")),
         Shape::Later => return None,
     };
     let path = joined(path, key.name);
@@ -110,7 +110,7 @@ fn entry(path: &str, key: &Key) -> Option<Entry> {
     };
     let at_start = AT_START.iter().any(|it| is_within(&path, it.key));
     let (name, meaning) = (key.name, key.meaning.clone());
-    Some(Entry { path, name, kind, default, least: None, meaning, at_start })
+    Some(ReferenceKey { path, name, kind, default, least: None, meaning, at_start })
 }
 
 /// Whether `path` is `key` or stands below it.
@@ -119,7 +119,7 @@ fn is_within(path: &str, key: &str) -> bool {
 }
 
 /// The defaults of bounds are those of the code, and so is the least that is accepted.
-fn fill_in_numbers(parts: &mut [Part]) {
+fn fill_in_numbers(parts: &mut [ReferencePart]) {
     let (limits, oauth) = (Limits::default(), TokenSettings::default());
     let numbers = serde_json::to_value(&limits).unwrap_or_default();
     fill_in(parts, "limits", &numbers, &limits::least(&limits), &limits::waits(&limits));
@@ -134,7 +134,7 @@ fn fill_in_numbers(parts: &mut [Part]) {
 }
 
 fn fill_in(
-    parts: &mut [Part],
+    parts: &mut [ReferencePart],
     path: &str,
     defaults: &Value,
     least: &[(&str, usize, usize)],

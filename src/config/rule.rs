@@ -5,7 +5,7 @@ use serde_yaml::Value;
 
 use super::declared::{org_of, with_org};
 use super::names;
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::keys::{Key, Section};
 use keyward_model::RuleSpec;
 use keyward_rules::policy::explain::ActionKind;
@@ -27,7 +27,7 @@ impl Section for RuleItem {
 }
 
 /// Reads `rules:`, in order.
-pub(super) fn rules(value: Option<&Value>, reading: &mut Reading<'_>) -> Vec<PlacedRule> {
+pub(super) fn rules(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Vec<PlacedRule> {
     let mut found: Vec<PlacedRule> = Vec::new();
     for (index, item) in reading.items(value, "rules").iter().enumerate() {
         let path = item_of("rules", index);
@@ -55,7 +55,7 @@ pub(super) fn rules(value: Option<&Value>, reading: &mut Reading<'_>) -> Vec<Pla
 }
 
 /// An unknown action is reported here and then read as `inject`, so that the other problems of the rule are found.
-fn known_action(item: &mut Value, path: &str, reading: &mut Reading<'_>) {
+fn known_action(item: &mut Value, path: &str, reading: &mut ConfigReading<'_>) {
     let Some(Value::String(action)) = item.get_mut("action") else { return };
     let known = ACTIONS.map(ActionKind::as_str);
     if known.contains(&&**action) {
@@ -70,7 +70,7 @@ fn known_action(item: &mut Value, path: &str, reading: &mut Reading<'_>) {
 }
 
 /// An empty list reads as "none", and would mean "all".
-fn no_empty_lists(item: &Value, path: &str, reading: &mut Reading<'_>) {
+fn no_empty_lists(item: &Value, path: &str, reading: &mut ConfigReading<'_>) {
     for key in ["agents", "hosts", "methods", "paths", "actions"] {
         if item.get(key).and_then(Value::as_sequence).is_some_and(Vec::is_empty) {
             let remedy = format!("name one, or leave `{key}` out for all");

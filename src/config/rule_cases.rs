@@ -13,7 +13,6 @@ use keyward_rules::provider::document::{Document, Problem, Problems, item_of, ke
 pub struct PlacedCase {
     /// `rules.test.yaml:3`.
     pub place: String,
-    /// The case.
     pub case: RuleCase,
 }
 

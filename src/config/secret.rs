@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::environment::Environment;
+use super::environment::VariableSource;
 use keyward_base::secret::Secret;
 use keyward_state::crypto::command::{self, CommandError, CommandLimits};
 use keyward_state::crypto::private_file::{FileError, private_file};
@@ -74,7 +74,7 @@ impl SecretSource {
     /// When there is none, it is empty or over 64 KiB, or others can read its file.
     pub fn load(
         &self,
-        environment: &Environment,
+        environment: &VariableSource,
         hidden: &[&str],
     ) -> Result<Secret, SecretSourceError> {
         let (place, secret) = match self {
@@ -150,7 +150,7 @@ mod tests {
             ("SET".to_owned(), "from-env".to_owned()),
             ("EMPTY".to_owned(), String::new()),
         ]);
-        source.load(&Environment::fixed(&variables), &[])
+        source.load(&VariableSource::fixed(&variables), &[])
     }
 
     fn is(source: &SecretSource, expected: &str) -> bool {

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::{Declared, InFile};
-use super::providers_in_file::Providers;
-use super::reading::Reading;
+use super::providers_in_file::KnownProviders;
+use super::reading::ConfigReading;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::keys::section;
@@ -32,7 +32,6 @@ section! {
 /// Where the credentials of a source are.
 #[derive(Clone, Debug)]
 pub struct SourceCredentials {
-    /// By name.
     pub sources: BTreeMap<String, SecretSource>,
 }
 
@@ -43,7 +42,7 @@ impl InFile for Source {
     fn with(
         beside: SourceBeside,
         path: &str,
-        reading: &mut Reading<'_>,
+        reading: &mut ConfigReading<'_>,
     ) -> Option<SourceCredentials> {
         let at = key_of(path, "credentials");
         let mut sources = BTreeMap::new();
@@ -55,11 +54,10 @@ impl InFile for Source {
     }
 }
 
-/// Reads `sources:`.
 pub(super) fn sources(
     value: Option<&Value>,
-    providers: &Providers<'_>,
-    reading: &mut Reading<'_>,
+    providers: &KnownProviders<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Vec<Declared<Source>> {
     let mut found = Declared::<Source>::read(value, providers, reading);
     for Declared { spec, with, .. } in &mut found {
@@ -76,7 +74,7 @@ pub(super) fn sources(
 pub(super) fn plain_reference(
     value: &Value,
     path: &str,
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Option<Option<FieldReference>> {
     let found = reference(value, path, reading)?;
     if found.as_ref().is_some_and(|found| !found.is_plain()) {
@@ -91,7 +89,7 @@ pub(super) fn plain_reference(
 pub(super) fn reference(
     value: &Value,
     path: &str,
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Option<Option<FieldReference>> {
     value.get("from")?;
     Some(reading.section(Some(value), path))

@@ -6,21 +6,19 @@ use std::time::Duration;
 use serde_yaml::Value;
 
 use super::oidc::{OidcSources, oidc};
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::sign_in::{IDLE, LIFE, SignInSettings};
 use keyward_rules::provider::document::key_of;
 
 /// Settings, and what they name outside of themselves.
 #[derive(Clone, Debug)]
 pub struct SignIn {
-    /// The settings.
     pub settings: SignInSettings,
     /// Of `sign_in.oidc`; `None` without it.
     pub oidc: Option<OidcSources>,
 }
 
-/// Reads `sign_in:`.
-pub(super) fn sign_in(value: Option<&Value>, reading: &mut Reading<'_>) -> SignIn {
+pub(super) fn sign_in(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> SignIn {
     let settings = reading.section::<SignInSettings>(value, "sign_in").unwrap_or_default();
     let mut within = |key: &str, given: Duration, range: RangeInclusive<Duration>, text: &str| {
         if !range.contains(&given) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_yaml::{Mapping, Value};
 
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use super::secret::SecretSource;
 use keyward_base::secret::Secret;
 use keyward_rules::provider::document::{item_of, key_of};
@@ -14,7 +14,7 @@ use keyward_state::crypto::source::KeySource;
 const FORMS: &str = "write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`";
 
 /// A named source, whatever it is for.
-enum Source {
+enum SourceForm {
     Env(String),
     File(PathBuf),
     Command(Vec<String>),
@@ -22,13 +22,17 @@ enum Source {
 
 /// Which folder relative files begin at.
 #[derive(Clone, Copy)]
-enum Files {
+enum FileBase {
     Config,
     Data,
 }
 
 /// A secret of the configuration.
-pub(super) fn secret(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretSource> {
+pub(super) fn secret(
+    value: &Value,
+    path: &str,
+    reading: &mut ConfigReading<'_>,
+) -> Option<SecretSource> {
     match value {
         Value::String(text) if reading.inline && text.is_empty() => {
             reading.problems.add(path, "the secret is empty", FORMS);
@@ -41,10 +45,10 @@ pub(super) fn secret(value: &Value, path: &str, reading: &mut Reading<'_>) -> Op
             reading.problems.add(path, "this is not text", "put it in quotes");
             None
         }
-        _ => Some(match source(value, path, Files::Config, reading)? {
-            Source::Env(name) => SecretSource::Env(name),
-            Source::File(file) => SecretSource::File(file),
-            Source::Command(words) => SecretSource::Command(words),
+        _ => Some(match source(value, path, FileBase::Config, reading)? {
+            SourceForm::Env(name) => SecretSource::Env(name),
+            SourceForm::File(file) => SecretSource::File(file),
+            SourceForm::Command(words) => SecretSource::Command(words),
         }),
     }
 }
@@ -52,7 +56,7 @@ pub(super) fn secret(value: &Value, path: &str, reading: &mut Reading<'_>) -> Op
 /// A master key, or a list of them; `None` when none is configured or one is wrong.
 pub(super) fn master_keys(
     value: Option<&Value>,
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Option<Vec<KeySource>> {
     let path = "master_key";
     match value? {
@@ -72,15 +76,20 @@ pub(super) fn master_keys(
     }
 }
 
-fn master_key(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<KeySource> {
-    Some(match source(value, path, Files::Data, reading)? {
-        Source::Env(name) => KeySource::Env(name),
-        Source::File(file) => KeySource::File(file),
-        Source::Command(words) => KeySource::Command(words),
+fn master_key(value: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<KeySource> {
+    Some(match source(value, path, FileBase::Data, reading)? {
+        SourceForm::Env(name) => KeySource::Env(name),
+        SourceForm::File(file) => KeySource::File(file),
+        SourceForm::Command(words) => KeySource::Command(words),
     })
 }
 
-fn source(value: &Value, path: &str, files: Files, reading: &mut Reading<'_>) -> Option<Source> {
+fn source(
+    value: &Value,
+    path: &str,
+    files: FileBase,
+    reading: &mut ConfigReading<'_>,
+) -> Option<SourceForm> {
     let message = match value {
         Value::Mapping(map) if map.len() == 1 => return one_source(map, path, files, reading),
         Value::Mapping(map) if map.is_empty() => "no source of the secret is named",
@@ -96,23 +105,23 @@ fn source(value: &Value, path: &str, files: Files, reading: &mut Reading<'_>) ->
 fn one_source(
     map: &Mapping,
     path: &str,
-    files: Files,
-    reading: &mut Reading<'_>,
-) -> Option<Source> {
+    files: FileBase,
+    reading: &mut ConfigReading<'_>,
+) -> Option<SourceForm> {
     let (key, value) = map.iter().next()?;
     let key = key.as_str().unwrap_or_default();
     let at = key_of(path, key);
     match key {
-        "env" => Some(Source::Env(variable(value, &at, reading)?)),
+        "env" => Some(SourceForm::Env(variable(value, &at, reading)?)),
         "file" => match (value.as_str(), files) {
-            (Some(text), Files::Config) => Some(Source::File(reading.input(text, &at)?)),
-            (Some(text), Files::Data) => Some(Source::File(reading.state(text, &at)?)),
+            (Some(text), FileBase::Config) => Some(SourceForm::File(reading.input(text, &at)?)),
+            (Some(text), FileBase::Data) => Some(SourceForm::File(reading.state(text, &at)?)),
             (None, _) => {
                 reading.problems.add(&at, "this is not a path", "write `{ file: PATH }`");
                 None
             }
         },
-        "command" => Some(Source::Command(command(value, &at, reading)?)),
+        "command" => Some(SourceForm::Command(command(value, &at, reading)?)),
         _ => {
             reading.problems.add(path, "this is not the source of a secret", FORMS);
             None
@@ -120,7 +129,7 @@ fn one_source(
     }
 }
 
-fn variable(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<String> {
+fn variable(value: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<String> {
     let name = value.as_str().filter(|name| is_variable(name));
     if name.is_none() {
         let remedy = "write letters, digits and `_`, as in `{ env: NAME }`";
@@ -135,7 +144,7 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_word) && !name.as_bytes()[0].is_ascii_digit()
 }
 
-fn command(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<Vec<String>> {
+fn command(value: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<Vec<String>> {
     let words: Option<Vec<String>> = value
         .as_sequence()
         .and_then(|words| words.iter().map(|word| word.as_str().map(str::to_owned)).collect());

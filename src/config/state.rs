@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::postgres::{PostgresChoice, PostgresText, postgres};
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::keys::section;
 use keyward_state::observe::log::{Format, Level};
 use keyward_state::observe::trail::Rotation;
@@ -17,7 +17,6 @@ const FILE_BYTES_MIN: u64 = 4096;
 /// The file that is written, and one to read the time before it.
 const FILES_MIN: usize = 2;
 
-/// Which store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreChoice {
     /// The embedded one.
@@ -34,9 +33,7 @@ pub enum StoreChoice {
 /// The files of the CA; made when both are absent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CaPaths {
-    /// The certificate.
     pub cert: PathBuf,
-    /// Its key.
     pub key: PathBuf,
 }
 
@@ -130,8 +127,7 @@ section! {
     }
 }
 
-/// Reads `store:`.
-pub(super) fn store(value: Option<&Value>, reading: &mut Reading<'_>) -> StoreChoice {
+pub(super) fn store(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> StoreChoice {
     let default = StoreChoice::Sled { path: reading.default_state("store") };
     let Some(text) = reading.section::<StoreText>(value, "store") else { return default };
     let choice = match text {
@@ -153,12 +149,11 @@ pub(super) fn store(value: Option<&Value>, reading: &mut Reading<'_>) -> StoreCh
     choice.unwrap_or(default)
 }
 
-fn sled_path(text: SledText, reading: &mut Reading<'_>) -> Option<PathBuf> {
+fn sled_path(text: SledText, reading: &mut ConfigReading<'_>) -> Option<PathBuf> {
     reading.state(text.path.as_deref().unwrap_or("store"), "store.sled.path")
 }
 
-/// Reads `ca:`.
-pub(super) fn ca(value: Option<&Value>, reading: &mut Reading<'_>) -> CaPaths {
+pub(super) fn ca(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> CaPaths {
     let mut paths = CaPaths {
         cert: reading.default_state("ca/ca.pem"),
         key: reading.default_state("ca/ca.key"),
@@ -182,8 +177,7 @@ pub(super) fn ca(value: Option<&Value>, reading: &mut Reading<'_>) -> CaPaths {
     paths
 }
 
-/// Reads `audit:`.
-pub(super) fn audit(value: Option<&Value>, reading: &mut Reading<'_>) -> AuditTo {
+pub(super) fn audit(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> AuditTo {
     let file = reading.default_state("audit/audit.jsonl");
     let mut to = AuditTo { file, rotation: Rotation::default(), stdout: false };
     let Some(text) = reading.section::<AuditText>(value, "audit") else { return to };
@@ -195,7 +189,7 @@ pub(super) fn audit(value: Option<&Value>, reading: &mut Reading<'_>) -> AuditTo
     to
 }
 
-fn rotation(text: &AuditText, reading: &mut Reading<'_>) -> Rotation {
+fn rotation(text: &AuditText, reading: &mut ConfigReading<'_>) -> Rotation {
     let default = Rotation::default();
     let file_bytes_max = text.file_bytes_max.unwrap_or(default.file_bytes_max);
     let files_max = text.files_max.unwrap_or(default.files_max);
@@ -212,7 +206,6 @@ fn rotation(text: &AuditText, reading: &mut Reading<'_>) -> Rotation {
     Rotation { file_bytes_max, files_max }
 }
 
-/// Reads `log:`.
-pub(super) fn log(value: Option<&Value>, reading: &mut Reading<'_>) -> Log {
+pub(super) fn log(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Log {
     reading.section(value, "log").unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use http::{HeaderName, Uri};
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::host::{Scheme, Target};
@@ -36,7 +36,6 @@ pub struct Otlp {
     pub sample: f64,
     /// Whether upstreams get the trace's context.
     pub propagate: bool,
-    /// The name of this service.
     pub service_name: String,
     /// Further attributes of this service.
     pub resource_attributes: BTreeMap<String, String>,
@@ -147,10 +146,9 @@ impl Default for OtlpText {
     }
 }
 
-/// Reads `telemetry:`.
 pub(super) fn telemetry(
     value: Option<&Value>,
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> (MetricsAccess, Option<Otlp>) {
     let Some(text) = reading.section::<TelemetryText>(value, "telemetry") else {
         return (MetricsAccess::default(), None);
@@ -159,7 +157,7 @@ pub(super) fn telemetry(
     (metrics, otlp(text.otlp.as_ref(), reading))
 }
 
-fn otlp(value: Option<&Value>, reading: &mut Reading<'_>) -> Option<Otlp> {
+fn otlp(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Option<Otlp> {
     let text = reading.section::<OtlpText>(value, PATH)?;
     check_numbers(&text, reading);
     let url = reading.required(text.endpoint, "endpoint", PATH);
@@ -200,7 +198,7 @@ fn otlp(value: Option<&Value>, reading: &mut Reading<'_>) -> Option<Otlp> {
     })
 }
 
-fn check_numbers(text: &OtlpText, reading: &mut Reading<'_>) {
+fn check_numbers(text: &OtlpText, reading: &mut ConfigReading<'_>) {
     let seconds = |time: Duration| time.as_secs_f64();
     let checks = [
         (
@@ -252,7 +250,7 @@ fn check_numbers(text: &OtlpText, reading: &mut Reading<'_>) {
 }
 
 /// No message quotes the URL: it may hold a password.
-fn endpoint(url: &str, reading: &mut Reading<'_>) -> Option<Target> {
+fn endpoint(url: &str, reading: &mut ConfigReading<'_>) -> Option<Target> {
     const FORM: &str =
         "write `https://HOST:PORT` or `http://HOST:PORT`, such as https://collector.example:4318";
     let mut refuse = |message: &str, remedy: &str| {
@@ -288,7 +286,7 @@ fn endpoint(url: &str, reading: &mut Reading<'_>) -> Option<Target> {
 }
 
 /// Fields that frame the request are the sender's.
-fn header(name: &str, path: &str, reading: &mut Reading<'_>) -> Option<HeaderName> {
+fn header(name: &str, path: &str, reading: &mut ConfigReading<'_>) -> Option<HeaderName> {
     const OWN: [&str; 6] = [
         "host",
         "content-type",

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::corporate::{self, ProxyText, UpstreamProxy};
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::keys::section;
 use keyward_net::guard::AllowPrivate;
@@ -62,8 +62,7 @@ section! {
     }
 }
 
-/// Reads `upstream:`.
-pub(super) fn upstream(value: Option<&Value>, reading: &mut Reading<'_>) -> Upstream {
+pub(super) fn upstream(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Upstream {
     let mut upstream = Upstream::default();
     let Some(text) = reading.section::<UpstreamText>(value, "upstream") else { return upstream };
     upstream.proxy = corporate::proxy(text.proxy.as_ref(), reading);
@@ -97,7 +96,7 @@ fn resolve(
     host: &str,
     addr: &str,
     path: &str,
-    reading: &mut Reading<'_>,
+    reading: &mut ConfigReading<'_>,
 ) -> Option<((Host, Option<u16>), SocketAddr)> {
     let host = named(host);
     if host.is_none() {
@@ -108,7 +107,12 @@ fn resolve(
     Some((host?, addr?))
 }
 
-fn address(text: &str, path: &str, example: &str, reading: &mut Reading<'_>) -> Option<SocketAddr> {
+fn address(
+    text: &str,
+    path: &str,
+    example: &str,
+    reading: &mut ConfigReading<'_>,
+) -> Option<SocketAddr> {
     let addr = text.parse().ok().filter(|addr: &SocketAddr| addr.port() != 0);
     if addr.is_none() {
         let remedy = format!("write numbers, such as `{example}`");

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::InFile;
-use super::reading::Reading;
+use super::reading::ConfigReading;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::keys::section;
@@ -30,7 +30,11 @@ impl InFile for Webhook {
     type Beside = WebhookBeside;
     type With = SecretSource;
 
-    fn with(beside: WebhookBeside, path: &str, reading: &mut Reading<'_>) -> Option<SecretSource> {
+    fn with(
+        beside: WebhookBeside,
+        path: &str,
+        reading: &mut ConfigReading<'_>,
+    ) -> Option<SecretSource> {
         let Some(key) = beside.signing_key else {
             let remedy = "add `signing_key: { env: KEYWARD_WEBHOOK_KEY }`, or another source";
             reading.problems.add(path, "`signing_key` is missing", remedy);
@@ -47,8 +51,7 @@ const TIMEOUT: std::ops::RangeInclusive<Duration> =
 /// Events on their way to one webhook.
 const AT_ONCE: std::ops::RangeInclusive<usize> = 1..=64;
 
-/// Reads `events:`.
-pub(super) fn settings(value: Option<&Value>, reading: &mut Reading<'_>) -> WebhookSettings {
+pub(super) fn settings(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> WebhookSettings {
     let settings = reading.section::<WebhookSettings>(value, "events").unwrap_or_default();
     let mut refuse = |key: &str, message: &str, remedy: &str| {
         reading.problems.add(&format!("events.{key}"), message, remedy);

@@ -1,4 +1,4 @@
-//! Listeners of one agent: whoever reaches them is the agent, and nobody else does.
+//! Listeners of one agent: each client that can reach the listener acts as that agent; no other agent can use it.
 
 use std::os::unix::fs::PermissionsExt;
 

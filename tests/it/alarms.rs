@@ -1,5 +1,4 @@
-//! What nobody has a reason to send: honeytokens, and tokens that are over. They open nothing, the client
-//! learns nothing by them, and people are told.
+//! Honeytokens and expired tokens: they open nothing, the client learns nothing from them, and people are notified.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! One record per exchange, true and chained, whatever becomes of the exchange.
+//! Each exchange leaves exactly one correct record in the hash chain, however the exchange ends.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};

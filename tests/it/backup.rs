@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::canary::Canary;
 use crate::support::install::Install;
-use crate::support::process::{Served, api_request, soak};
+use crate::support::process::{Served, api_request, said, soak};
 use crate::support::*;
 
 /// Each is a grant, metadata and a name.
@@ -22,11 +22,6 @@ const PASSPHRASE: &str = "correct horse battery staple";
 
 fn secret(name: &str) -> String {
     format!("{SECRET}{name}-0123456789")
-}
-
-fn said(output: &Output) -> String {
-    let both = [&*output.stdout, &*output.stderr].concat();
-    String::from_utf8_lossy(&both).into_owned()
 }
 
 fn succeeds(mut command: Command) -> String {

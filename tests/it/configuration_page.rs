@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use keyward::config::reference::{Default as Absent, Entry, Kind, Part, parts};
-use keyward::config::{Config, Environment};
+use keyward::config::reference::{
+    Default as Absent, ReferenceKey, ReferencePart, ValueKind, parts,
+};
+use keyward::config::{Config, VariableSource};
 
 use crate::generated_page::GeneratedPage;
 
@@ -69,7 +71,7 @@ fn tables() -> String {
     text
 }
 
-fn section(part: &Part, text: &mut String) {
+fn section(part: &ReferencePart, text: &mut String) {
     let (all_at_start, none_at_start) = (
         part.entries.iter().all(|entry| entry.at_start),
         !part.entries.iter().any(|entry| entry.at_start),
@@ -103,15 +105,15 @@ fn section(part: &Part, text: &mut String) {
     text.push('\n');
 }
 
-fn row(entry: &Entry, mixed: bool, text: &mut String) {
-    let Entry { name, path, .. } = entry;
+fn row(entry: &ReferenceKey, mixed: bool, text: &mut String) {
+    let ReferenceKey { name, path, .. } = entry;
     let mut value = match entry.kind {
-        Kind::Value(words) => words.to_owned(),
-        Kind::Choice(words) => {
+        ValueKind::Value(words) => words.to_owned(),
+        ValueKind::Choice(words) => {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
         }
-        Kind::Map => format!("[map](#{})", path.replace(['.', '[', ']'], "")),
-        Kind::List => format!("[list](#{})", path.replace(['.', '[', ']'], "")),
+        ValueKind::Map => format!("[map](#{})", path.replace(['.', '[', ']'], "")),
+        ValueKind::List => format!("[list](#{})", path.replace(['.', '[', ']'], "")),
     };
     if let Some(least) = &entry.least {
         let least = least.parse::<u64>().map_or(least.clone(), |least| format!("{least} or more"));
@@ -148,7 +150,7 @@ fn parse(yaml: &str, variables: &[(String, String)]) -> Result<String, String> {
     let mut config = Config::parse(yaml, Path::new("keyward.yaml"), &variables)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())?;
     // What tells the ways apart that lead to the same configuration.
-    config.environment = Environment::default();
+    config.environment = VariableSource::default();
     config.default_master_key = true;
     Ok(format!("{config:?}"))
 }
@@ -189,7 +191,7 @@ fn item(of: &str) -> serde_json::Value {
 }
 
 /// What a sound part holds already.
-fn sound(part: &Part) -> serde_json::Value {
+fn sound(part: &ReferencePart) -> serde_json::Value {
     let required = part.entries.iter().any(|entry| entry.default == Absent::Required);
     match part.path.ends_with("[]") || required {
         true => item(&part.path),
@@ -220,7 +222,7 @@ fn a_required_key_cannot_be_left_out() {
 fn a_choice_is_one_of_the_words_and_no_other() {
     for part in parts() {
         for entry in &part.entries {
-            let Kind::Choice(words) = entry.kind else { continue };
+            let ValueKind::Choice(words) = entry.kind else { continue };
             for word in words.iter().chain(&["zzz"]) {
                 let mut item = sound(&part);
                 item[entry.name] = json(word);
@@ -237,8 +239,8 @@ fn a_bound_is_the_least_that_is_accepted() {
     for part in parts() {
         for entry in &part.entries {
             let words = match entry.kind {
-                Kind::Value(words) => words.rsplit_once(", ").map(|(_, bound)| bound),
-                Kind::Choice(_) | Kind::Map | Kind::List => None,
+                ValueKind::Value(words) => words.rsplit_once(", ").map(|(_, bound)| bound),
+                ValueKind::Choice(_) | ValueKind::Map | ValueKind::List => None,
             };
             let said = words.and_then(|words| words.strip_suffix(" or more"));
             let Some(least) = entry.least.as_deref().or(said) else { continue };
@@ -292,7 +294,7 @@ fn a_variable_named_as_the_page_says_is_the_key() {
         assert!(without.is_ok(), "{}: {without:?}", part.path);
         let with = parse("", &required.into_iter().chain(defaults).collect::<Vec<_>>());
         assert_eq!(with, without, "{}", part.path);
-        for entry in part.entries.iter().filter(|entry| !matches!(entry.kind, Kind::Map)) {
+        for entry in part.entries.iter().filter(|entry| !matches!(entry.kind, ValueKind::Map)) {
             let wrong = [(variable(&entry.path), "{ zzz: [] }".to_owned())];
             let refused = parse("", &wrong).expect_err(&entry.path);
             assert!(refused.contains(&wrong[0].0), "{}: {refused}", entry.path);

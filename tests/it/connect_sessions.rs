@@ -10,6 +10,7 @@ mod walks;
 
 use serde_json::{Value, json};
 
+use crate::support::api::api;
 use crate::support::authorization::Rules;
 use crate::support::browser::Browser;
 use crate::support::canary::Canary;
@@ -89,14 +90,6 @@ impl Keys {
         opens(&mut browser, link).await;
         browser
     }
-}
-
-/// One call of the API with this status.
-async fn api(lab: &Lab, method: &str, path: &str, body: Value, status: u16) -> Value {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = lab.gateway.api(method, path, &body).await;
-    assert_eq!(answer.head.status(), status, "{method} {path}: {}", answer.text());
-    if status == 204 { Value::Null } else { answer.json() }
 }
 
 async fn user(lab: &Lab, name: &str) {

@@ -1,25 +1,12 @@
-//! A paused connection is nobody's: agents are refused at once, what is under way ends, and only the
-//! one who paused it gives it back.
+//! Paused connections: requests are refused at once, exchanges in progress end, and only the person who paused the
+//! connection can resume it.
 
 use crate::support::install::Install;
 use crate::support::*;
 
-/// Answers without end; a whole answer for `/whole`.
-async fn endless() -> Origin {
-    Origin::scripted(|mut stream: Stream| async move {
-        while let Some(request) = stream.request().await {
-            match request.head.target() {
-                "/whole" => stream.send(ok("whole")).await,
-                _ => stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await,
-            }
-        }
-    })
-    .await
-}
-
 /// The connection `mine`, added by the API and bound to `ci`.
 async fn with_mine() -> Lab {
-    let mut lab = Plan::api_key().no_agents().start(endless().await).await;
+    let mut lab = Plan::api_key().no_agents().start(Origin::endless().await).await;
     lab.add_agent("ci").await;
     let key = &lab.canary.text;
     let mine = format!(r#"{{"provider":"acme","name":"mine","fields":{{"api_key":"{key}"}}}}"#);

@@ -1,5 +1,5 @@
-//! A connection is tested down the data path: what the provider received, what a person is told, and
-//! what stands in the audit log.
+//! Connection tests run through the data path: what the provider received, what the person is shown, and what the audit
+//! log contains.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};

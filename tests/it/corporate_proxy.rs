@@ -1,5 +1,5 @@
-//! A corporate proxy before the upstreams: what it is asked, what it never sees, and what an agent
-//! is told when it says no.
+//! A corporate proxy before the upstreams: what it is asked, what it never receives, and what an agent sees when it
+//! refuses.
 
 use std::fs;
 

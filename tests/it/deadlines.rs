@@ -1,4 +1,4 @@
-//! Slow and idle peers are given up on, and hold up nobody else meanwhile.
+//! Slow and idle peers are disconnected after their deadlines, and block no other peer meanwhile.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! `keyward doctor -- CMD`: what a program does at the probe, and what it is told to do instead. The
-//! program is a shell that hands its environment out and waits, while the test is its HTTP stack.
+//! `keyward doctor -- CMD`: what a program does at the probe, and the advice that the report gives. The program is a
+//! shell that prints its environment and waits, while the test is its HTTP stack.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};

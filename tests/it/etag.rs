@@ -1,4 +1,4 @@
-//! `ETag` and `If-Match`: nobody overwrites a change that they have not seen.
+//! `ETag` and `If-Match`: a client cannot overwrite a change that it has not seen.
 
 use serde_json::{Value, json};
 

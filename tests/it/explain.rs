@@ -1,5 +1,5 @@
-//! `explain` and the data path agree: drawn configurations, drawn requests, each asked about over
-//! the admin API and then sent over real sockets. Whatever is told must be what happens.
+//! `explain` and the data path agree: random configurations and requests are explained by the admin API and then sent
+//! over real sockets. The explanation must be what happens.
 
 mod draw;
 

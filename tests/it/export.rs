@@ -8,13 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::support::canary::Canary;
 use crate::support::install::{Install, TOKEN_CI};
-use crate::support::process::Served;
+use crate::support::process::{Served, said};
 use crate::support::*;
-
-fn said(output: &Output) -> String {
-    let both = [&*output.stdout, &*output.stderr].concat();
-    String::from_utf8_lossy(&both).into_owned()
-}
 
 fn run(mut command: Command) -> Output {
     command.stdin(Stdio::null()).output().expect("it runs")

@@ -15,6 +15,7 @@ use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use crate::support::api::api;
 use crate::support::canary::Canary;
 use crate::support::hooks::Hooks;
 use crate::support::wire::Wire;
@@ -94,12 +95,4 @@ async fn send_to(at: std::net::SocketAddr, path: &str, fields: &str, body: &str)
     ))
     .await;
     wire.answer("POST").await
-}
-
-/// One call of the API with this status.
-async fn api(lab: &Lab, method: &str, path: &str, body: Value, status: u16) -> Value {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = lab.gateway.api(method, path, &body).await;
-    assert_eq!(answer.head.status(), status, "{method} {path}: {}", answer.text());
-    if status == 204 { Value::Null } else { answer.json() }
 }

@@ -1,5 +1,5 @@
-//! Leaf certificates: one per host however many ask at once, in the form that every client's
-//! verifier accepts, for nobody who may not have them.
+//! Leaf certificates: one per host, also for simultaneous requests, in a form that every client's verifier accepts, and
+//! only for agents that may have them.
 
 use std::collections::HashSet;
 

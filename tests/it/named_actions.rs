@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::support::api::try_api;
 use crate::support::origin::{ok, serve};
 use crate::support::*;
 
@@ -34,13 +35,6 @@ async fn statuses(lab: &Lab, agent: &str, requests: &[&str]) -> Vec<u16> {
         found.push(wire.answer(request.split(' ').next().unwrap_or_default()).await.head.status());
     }
     found
-}
-
-async fn api(lab: &Lab, method: &str, path: &str, body: &Value) -> (u16, Value) {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = lab.gateway.api(method, path, &body).await;
-    let json = if answer.body.is_empty() { Value::Null } else { answer.json() };
-    (answer.head.status(), json)
 }
 
 #[tokio::test]
@@ -97,7 +91,7 @@ async fn limits_of_a_binding_are_checked_changed_and_kept_over_a_restart() {
     ] {
         let mut body = json!({ "connection": "shop" });
         body.as_object_mut().expect("a map").extend(limits.as_object().expect("a map").clone());
-        let (status, answer) = api(&lab, "POST", at, &body).await;
+        let (status, answer) = try_api(&lab, "POST", at, &body).await;
         let message = answer["error"]["message"].as_str().unwrap_or_default();
         assert_eq!((status, &answer["error"]["field"]), (422, &json!(key)), "{answer}");
         assert!(message.contains(says), "{message}");
@@ -105,23 +99,23 @@ async fn limits_of_a_binding_are_checked_changed_and_kept_over_a_restart() {
     assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [403, 403, 403], "it is not bound");
 
     let limited = json!({ "connection": "shop", "allow": ["read"], "deny": ["refund"] });
-    let (status, bound) = api(&lab, "POST", at, &limited).await;
+    let (status, bound) = try_api(&lab, "POST", at, &limited).await;
     assert_eq!(
         (status, &bound["allow"], &bound["deny"]),
         (201, &json!(["read"]), &json!(["refund"]))
     );
     assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [200, 403, 403]);
     // What does not name limits leaves them.
-    api(&lab, "POST", at, &json!({ "connection": "shop", "default": true })).await;
+    try_api(&lab, "POST", at, &json!({ "connection": "shop", "default": true })).await;
     assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [200, 403, 403]);
     lab.gateway.restart().await;
     assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [200, 403, 403], "after a restart");
 
     let one = &format!("{at}/shop");
-    let (status, bound) = api(&lab, "PATCH", one, &json!({ "allow": null })).await;
+    let (status, bound) = try_api(&lab, "PATCH", one, &json!({ "allow": null })).await;
     assert_eq!((status, bound.get("allow"), &bound["deny"]), (200, None, &json!(["refund"])));
     assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [200, 200, 403]);
-    let (_, rules) = api(&lab, "GET", "/rules", &Value::Null).await;
+    let (_, rules) = try_api(&lab, "GET", "/rules", &Value::Null).await;
     let of_clerk: Vec<_> = rules["items"]
         .as_array()
         .expect("rules")
@@ -133,12 +127,12 @@ async fn limits_of_a_binding_are_checked_changed_and_kept_over_a_restart() {
         (&of_clerk[0]["action"], &of_clerk[0]["actions"]),
         (&json!("deny"), &json!(["refund"]))
     );
-    let (_, export) = api(&lab, "GET", "/export", &Value::Null).await;
+    let (_, export) = try_api(&lab, "GET", "/export", &Value::Null).await;
     let used = &export["configuration"]["agents"][1]["use"];
     assert_eq!(used, &json!([{ "connection": "shop", "deny": ["refund"] }]), "{export}");
     // Without the binding, its limits are gone too.
-    assert_eq!(api(&lab, "DELETE", one, &Value::Null).await.0, 204);
-    let (_, bound) = api(&lab, "POST", at, &json!({ "connection": "shop" })).await;
+    assert_eq!(try_api(&lab, "DELETE", one, &Value::Null).await.0, 204);
+    let (_, bound) = try_api(&lab, "POST", at, &json!({ "connection": "shop" })).await;
     assert_eq!((bound.get("allow"), bound.get("deny")), (None, None));
     assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [200, 200, 200]);
     lab.finish_with_changes().await;
@@ -153,19 +147,19 @@ async fn a_slot_is_limited_to_its_actions_and_a_denied_action_holds_for_plugins_
         json!({ "plugin": "desk", "version": "1.0.0", "connections": [slot] })
     };
     let install = |allow: &str| json!({ "agent": "clerk", "manifest": manifest(allow), "slots": { "shop": "shop" } });
-    let (status, answer) = api(&lab, "POST", "/plugins", &install("raed")).await;
+    let (status, answer) = try_api(&lab, "POST", "/plugins", &install("raed")).await;
     let message = answer["error"]["message"].as_str().unwrap_or_default();
     assert_eq!(status, 422, "{answer}");
     assert!(
         message.contains("connections[0].allow") && message.contains("did you mean `read`?"),
         "{message}"
     );
-    assert_eq!(api(&lab, "POST", "/plugins", &install("charge")).await.0, 201);
+    assert_eq!(try_api(&lab, "POST", "/plugins", &install("charge")).await.0, 201);
     assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [403, 200, 403], "as the plugin");
     let limited = json!({ "connection": "shop", "allow": ["read"] });
-    api(&lab, "POST", "/agents/clerk/bindings", &limited).await;
+    try_api(&lab, "POST", "/agents/clerk/bindings", &limited).await;
     assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [200, 200, 403], "both");
-    api(&lab, "PATCH", "/agents/clerk/bindings/shop", &json!({ "deny": ["charge"] })).await;
+    try_api(&lab, "PATCH", "/agents/clerk/bindings/shop", &json!({ "deny": ["charge"] })).await;
     assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [200, 403, 403], "charges are denied");
     lab.finish_with_changes().await;
 }

@@ -1,5 +1,5 @@
-//! `kill -9` around refreshes: a token is never used before it is on the disk, so that what is lost with
-//! a crash is at most an answer that nobody had read.
+//! `kill -9` around refreshes: a token is never used before it is on disk, so a crash loses at most an answer that was
+//! not read yet.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! What a refresh that fails means: who must act, what the agent and the owner are told, whether the server
-//! is asked again, and that all of it holds after a restart.
+//! Failed refreshes: who must act, what the agent and the owner see, whether the refresh is tried again, and that all of
+//! it survives a restart.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Connections that nobody uses: their refresh tokens are kept alive where that is wanted.
+//! Unused connections: their refresh tokens are kept alive if the connection asks for that.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Connections that nobody consents to, of a provider that is known by its issuer alone: the token endpoint is
-//! read from the server's metadata when a token is needed. OAuth rules 13.
+//! Connections without consent, of a provider that is known by its issuer alone: the token endpoint is read from the
+//! server's metadata when a token is needed. OAuth rules 13.
 
 use keyward_base::tokens::TokenSettings;
 use keyward_vault::KeepAliveCursor;

@@ -1,5 +1,5 @@
-//! Lives of tokens through a running gateway: when a newer one is asked for, what is used meanwhile, and what
-//! becomes of answers that were lost or came late.
+//! The lifetime of tokens in a running gateway: when a newer one is requested, what is used meanwhile, and how lost or
+//! late answers are handled.
 
 use std::sync::Arc;
 use std::time::Duration;

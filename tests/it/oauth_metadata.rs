@@ -1,5 +1,5 @@
-//! What an authorization server says about itself is read when it is needed, kept while it holds, and read
-//! anew when an endpoint is not there any more. OAuth rules 13.
+//! Metadata of authorization servers: read when needed, cached while valid, and read again when an endpoint no longer
+//! exists. OAuth rules 13.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! A stream that we end, its agent can read to the end, also while it still sends; but not for ever.
+//! When Keyward ends a stream, the agent can read it to the end, also while the agent still sends, for a limited time.
 
 use crate::support::http2::frames::*;
 use crate::support::*;

@@ -1,5 +1,5 @@
-//! People, organisations and what is whose: what somebody may not see is answered byte for byte like
-//! what there is not, on every route of the admin API and on the way through the proxy.
+//! People, organisations and ownership: a resource that a person may not see is answered byte for byte like one that does
+//! not exist, on every route of the admin API and through the proxy.
 
 pub(crate) mod routes;
 pub(crate) mod world;

@@ -1,5 +1,5 @@
-//! `keyward plugin` where nobody can be asked, as in CI: what is missing is named, nothing is stored before
-//! it was agreed to, and what is left is told.
+//! `keyward plugin` without a terminal, as in CI: it names missing answers, stores nothing without agreement, and reports
+//! what is left to do.
 
 use serde_json::{Value, json};
 

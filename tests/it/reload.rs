@@ -40,19 +40,6 @@ fn without(line: &'static str) -> impl FnOnce(&str) -> String {
     }
 }
 
-/// Answers without end: a byte, then nothing until the client goes; a whole answer for `/whole`.
-async fn endless() -> Origin {
-    Origin::scripted(|mut stream: Stream| async move {
-        while let Some(request) = stream.request().await {
-            match request.head.target() {
-                "/whole" => stream.send(ok("whole")).await,
-                _ => stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await,
-            }
-        }
-    })
-    .await
-}
-
 async fn begun(lab: &Lab, path: &str) -> Wire {
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(&format!("GET {path}"), HOST)).await;
@@ -120,7 +107,7 @@ async fn rules_agents_connections_and_providers_are_in_force_when_the_answer_com
 #[tokio::test]
 async fn what_the_file_names_no_more_ends_open_streams_and_may_come_back() {
     for line in ["name: ci,", "name: acme, provider"] {
-        let lab = Plan::api_key().start(endless().await).await;
+        let lab = Plan::api_key().start(Origin::endless().await).await;
         let good = fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("there");
         let mut wire = begun(&lab, "/a").await;
         becomes(&lab, |yaml| without(line)(&yaml.replace("use: [acme]", "use: []"))).await;
@@ -133,7 +120,7 @@ async fn what_the_file_names_no_more_ends_open_streams_and_may_come_back() {
 
 #[tokio::test]
 async fn an_answer_that_the_new_rules_deny_ends_and_no_other() {
-    let lab = Plan::api_key().start(endless().await).await;
+    let lab = Plan::api_key().start(Origin::endless().await).await;
     let (mut denied, mut kept) = (begun(&lab, "/denied").await, begun(&lab, "/kept").await);
     let deny = format!("{{ name: no, hosts: [{HOST}], paths: [/denied], action: deny }}");
     becomes(&lab, with_rule(&deny)).await;
@@ -160,7 +147,7 @@ async fn an_idle_stream_outlives_the_rule_of_its_last_request() {
 #[tokio::test]
 async fn a_tunnel_ends_with_the_rule_that_opened_it() {
     let tunnel = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
-    let lab = Plan::api_key().rule(&tunnel).start(endless().await).await;
+    let lab = Plan::api_key().rule(&tunnel).start(Origin::endless().await).await;
     let (answer, mut wire) = lab.connect(&format!("{STRANGER}:443")).await;
     assert_eq!(answer.head.status(), 200);
     becomes(&lab, |yaml| without("name: blind")(&yaml.replace("rules:\n", ""))).await;
@@ -170,7 +157,7 @@ async fn a_tunnel_ends_with_the_rule_that_opened_it() {
 
 #[tokio::test]
 async fn a_changed_file_is_noticed_and_in_force_within_a_second_or_so() {
-    let lab = Plan::api_key().start(endless().await).await;
+    let lab = Plan::api_key().start(Origin::endless().await).await;
     let mut wire = begun(&lab, "/a").await;
     let began = Instant::now();
     rewrite(&lab, |yaml| without("name: acme, provider")(&yaml.replace("use: [acme]", "use: []")));

@@ -1,5 +1,5 @@
-//! A stream that is idle is left without hyper's buffers, and nobody notices: what was in hand stays, what
-//! ends an idle stream ends it, and the next request is one like any other.
+//! An idle stream is kept without hyper's buffers. Nothing else changes: received bytes stay, the same events end the
+//! stream, and the next request is served as any other.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The master key and the CA change while agents work: no request fails, whoever trusts the CA
-//! before or the new one is served, and what was replaced opens and signs nothing any more.
+//! The master key and the CA change while agents work: no request fails, clients with the old or the new CA are served,
+//! and the replaced keys open and sign nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};

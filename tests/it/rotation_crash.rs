@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use crate::support::canary::Canary;
 use crate::support::install::Install;
-use crate::support::process::{Served, api_request, soak};
+use crate::support::process::{Served, api_request, said, soak};
 use crate::support::*;
 
 /// Each is three rows: its grant, its metadata, its name.
@@ -133,11 +133,6 @@ fn killed_at(mut command: Command, mut moment: impl FnMut() -> bool) {
     }
     child.kill().expect("our child");
     child.wait().expect("our child");
-}
-
-fn said(output: &Output) -> String {
-    let both = [&*output.stdout, &*output.stderr].concat();
-    String::from_utf8_lossy(&both).into_owned()
 }
 
 fn json(mut command: Command) -> serde_json::Value {

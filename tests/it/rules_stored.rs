@@ -2,33 +2,26 @@
 
 use serde_json::{Value, json};
 
+use crate::support::api::try_api;
 use crate::support::hooks::Hooks;
 use crate::support::*;
 
-/// One call of the admin API: status and body.
-async fn api(lab: &Lab, method: &str, path: &str, body: &Value) -> (u16, Value) {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = lab.gateway.api(method, path, &body).await;
-    let json = if answer.body.is_empty() { Value::Null } else { answer.json() };
-    (answer.head.status(), json)
-}
-
 async fn add(lab: &Lab, rule: Value) -> Value {
-    let (status, made) = api(lab, "POST", "/rules", &rule).await;
+    let (status, made) = try_api(lab, "POST", "/rules", &rule).await;
     assert_eq!(status, 201, "{rule}: {made}");
     made
 }
 
 /// The error of a call that is refused with this status.
 async fn refused(lab: &Lab, call: (&str, &str), body: Value, status: u16) -> Value {
-    let (found, answer) = api(lab, call.0, call.1, &body).await;
+    let (found, answer) = try_api(lab, call.0, call.1, &body).await;
     assert_eq!(found, status, "{call:?} {body}: {answer}");
     answer["error"].clone()
 }
 
 /// The names of rules and bindings, in their order; ids where there is no name.
 async fn order(lab: &Lab) -> Vec<String> {
-    let (_, list) = api(lab, "GET", "/rules", &Value::Null).await;
+    let (_, list) = try_api(lab, "GET", "/rules", &Value::Null).await;
     let items = list["items"].as_array().expect("a list");
     let name = |item: &Value| item["name"].as_str().or(item["id"].as_str()).map(str::to_owned);
     items.iter().filter_map(name).filter(|name| !name.starts_with("binding:")).collect()
@@ -64,9 +57,9 @@ async fn webhooks_receive_what_was_done_to_a_stored_rule_and_nothing_of_its_neig
         json!({ "first": true }),
         json!({ "last": true }),
     ] {
-        assert_eq!(api(&lab, "PATCH", "/rules/one", &change).await.0, 200, "{change}");
+        assert_eq!(try_api(&lab, "PATCH", "/rules/one", &change).await.0, 200, "{change}");
     }
-    assert_eq!(api(&lab, "DELETE", "/rules/one", &Value::Null).await.0, 204);
+    assert_eq!(try_api(&lab, "DELETE", "/rules/one", &Value::Null).await.0, 204);
     let mut told = Vec::new();
     for _ in 0..5 {
         let event = hooks.event(&key).await;
@@ -114,11 +107,11 @@ async fn a_stored_deny_stops_a_request_that_the_binding_allowed() {
     assert_eq!(lab.origin.bytes().len(), before, "the origin received nothing");
     assert_eq!(code(&lab, "GET /c").await, None);
     let explained = json!({ "agent": "ci", "method": "DELETE", "url": format!("https://{HOST}/") });
-    let (_, told) = api(&lab, "POST", "/rules/explain", &explained).await;
+    let (_, told) = try_api(&lab, "POST", "/rules/explain", &explained).await;
     assert_eq!(told["rule"], "store:deny-api.acme.test");
     // Removed: the binding decides again.
     let path = format!("/rules/{}", made["id"].as_str().expect("an id"));
-    assert_eq!(api(&lab, "DELETE", &path, &Value::Null).await.0, 204);
+    assert_eq!(try_api(&lab, "DELETE", &path, &Value::Null).await.0, 204);
     assert_eq!(code(&lab, "DELETE /d").await, None);
     let records = lab.finish_with_changes().await;
     let denied = records.iter().find(|record| record["code"] == "denied").expect("a record");
@@ -138,18 +131,18 @@ async fn the_first_stored_rule_that_matches_decides() {
     let second = add(&lab, inject).await;
     assert_eq!(second["shadowed_by"], "store:no");
     assert_eq!(code(&lab, "GET /a").await.as_deref(), Some("denied"));
-    let (status, moved) = api(&lab, "PATCH", "/rules/yes", &json!({ "first": true })).await;
+    let (status, moved) = try_api(&lab, "PATCH", "/rules/yes", &json!({ "first": true })).await;
     assert_eq!((status, &moved["number"], &moved["shadowed_by"]), (200, &json!(1), &Value::Null));
     assert_eq!(code(&lab, "GET /a").await, None);
     assert_eq!(order(&lab).await, ["yes", "no", "default"]);
     let ask = json!({ "rules": ["no", "yes"] });
-    assert_eq!(api(&lab, "PUT", "/rules/order", &ask).await.0, 200);
+    assert_eq!(try_api(&lab, "PUT", "/rules/order", &ask).await.0, 200);
     assert_eq!(code(&lab, "GET /a").await.as_deref(), Some("denied"));
-    let (_, list) = api(&lab, "GET", "/rules", &Value::Null).await;
+    let (_, list) = try_api(&lab, "GET", "/rules", &Value::Null).await;
     let shadows = [0, 1].map(|at| list["items"][at]["shadowed_by"].clone());
     assert_eq!(shadows, [Value::Null, json!("store:no")]);
     let asked = json!({ "agent": "ci", "url": format!("https://{HOST}/a") });
-    let (_, told) = api(&lab, "POST", "/rules/explain", &asked).await;
+    let (_, told) = try_api(&lab, "POST", "/rules/explain", &asked).await;
     let considered = told["considered"].as_array().expect("a list");
     let fits: Vec<_> = considered.iter().map(|it| it["fit"].as_str().expect("a word")).collect();
     assert_eq!(fits, ["decides", "not_reached", "not_reached", "not_reached"], "{told}");
@@ -182,7 +175,7 @@ async fn the_rules_of_the_file_come_first_and_are_changed_there_alone() {
     assert_eq!(taken["code"], "name_taken");
     let taken = refused(&lab, ("POST", "/rules"), deny("no", &["PUT"]), 409).await;
     assert_eq!(taken["code"], "name_taken");
-    let (_, shown) = api(&lab, "GET", "/rules/reads", &Value::Null).await;
+    let (_, shown) = try_api(&lab, "GET", "/rules/reads", &Value::Null).await;
     assert_eq!((&shown["managed_by"], &shown["id"]), (&json!("file"), &json!("file:reads")));
     lab.finish().await;
 }
@@ -194,7 +187,7 @@ async fn rules_and_their_order_survive_a_restart() {
         add(&lab, deny(name, &["PUT"])).await;
     }
     add(&lab, json!({ "name": "d", "action": "deny", "methods": ["DELETE"], "before": "b" })).await;
-    api(&lab, "PATCH", "/rules/c", &json!({ "after": "a", "methods": ["POST"] })).await;
+    try_api(&lab, "PATCH", "/rules/c", &json!({ "after": "a", "methods": ["POST"] })).await;
     assert_eq!(order(&lab).await, ["a", "c", "d", "b", "default"]);
     lab.gateway.restart().await;
     assert_eq!(order(&lab).await, ["a", "c", "d", "b", "default"]);
@@ -212,7 +205,7 @@ async fn rules_and_their_order_survive_a_restart() {
 async fn a_rule_of_another_organisation_does_not_apply() {
     let mut lab = Lab::simple().await;
     let acme = json!({ "name": "acme" });
-    assert_eq!(api(&lab, "POST", "/orgs", &acme).await.0, 201);
+    assert_eq!(try_api(&lab, "POST", "/orgs", &acme).await.0, 201);
     let rule = json!({ "name": "no", "action": "deny" }).to_string();
     let org = "Keyward-Org: acme\r\n";
     let made = lab.gateway.api_with(org, ("POST", "/rules"), &rule).await;
@@ -225,10 +218,10 @@ async fn a_rule_of_another_organisation_does_not_apply() {
     lab.gateway.restart().await;
     assert_eq!(code(&lab, "GET /a").await, None);
     assert_eq!(code(&lab, "PUT /a").await.as_deref(), Some("denied"));
-    assert_eq!(api(&lab, "DELETE", "/rules/puts", &Value::Null).await.0, 204);
+    assert_eq!(try_api(&lab, "DELETE", "/rules/puts", &Value::Null).await.0, 204);
     let id = made.json()["id"].as_str().expect("an id").to_owned();
     for name in ["no", &id] {
-        assert_eq!(api(&lab, "DELETE", &format!("/rules/{name}"), &Value::Null).await.0, 404);
+        assert_eq!(try_api(&lab, "DELETE", &format!("/rules/{name}"), &Value::Null).await.0, 404);
     }
     // Neither an agent nor a connection of this one can be named there.
     for named in [json!({ "agents": ["ci"], "action": "deny" }), json!({ "use": "acme" })] {
@@ -246,8 +239,9 @@ async fn only_an_admin_may_change_rules() {
     add(&lab, deny("no", &["PUT"])).await;
     for role in ["auditor", "member"] {
         let user = json!({ "name": role, "role": role });
-        assert_eq!(api(&lab, "POST", "/users", &user).await.0, 201);
-        let (_, token) = api(&lab, "POST", "/tokens", &json!({ "user": role, "label": "t" })).await;
+        assert_eq!(try_api(&lab, "POST", "/users", &user).await.0, 201);
+        let (_, token) =
+            try_api(&lab, "POST", "/tokens", &json!({ "user": role, "label": "t" })).await;
         let token = token["token"].as_str().expect("shown once");
         let fields = format!("Authorization: Bearer {token}\r\n");
         for (method, path, body) in [
@@ -406,7 +400,7 @@ async fn what_a_stored_rule_names_cannot_be_removed_and_may_be_renamed() {
     lab.add_agent("bot").await;
     let fields = json!({ "token": "ghp_0123456789abcdefghijklmnopqrstuvwxyz" });
     let hub = json!({ "name": "hub", "provider": "github", "fields": fields });
-    let (status, made) = api(&lab, "POST", "/connections", &hub).await;
+    let (status, made) = try_api(&lab, "POST", "/connections", &hub).await;
     assert_eq!(status, 201, "{made}");
     add(
         &lab,
@@ -419,16 +413,16 @@ async fn what_a_stored_rule_names_cannot_be_removed_and_may_be_renamed() {
         assert!(message.contains(name) && message.contains("`hubs`"), "{error}");
         assert!(error["hint"].to_string().contains("keyward rule remove"), "{error}");
     }
-    let renamed = api(&lab, "PATCH", "/connections/hub", &json!({ "name": "work" })).await;
+    let renamed = try_api(&lab, "PATCH", "/connections/hub", &json!({ "name": "work" })).await;
     assert_eq!(renamed.0, 200, "{}", renamed.1);
-    let (_, shown) = api(&lab, "GET", "/rules/hubs", &Value::Null).await;
+    let (_, shown) = try_api(&lab, "GET", "/rules/hubs", &Value::Null).await;
     assert_eq!((&shown["use"], &shown["agents"]), (&json!("work"), &json!(["bot"])));
     let explained = json!({ "agent": "bot", "url": "https://api.github.com/user" });
-    let (_, told) = api(&lab, "POST", "/rules/explain", &explained).await;
+    let (_, told) = try_api(&lab, "POST", "/rules/explain", &explained).await;
     assert_eq!((&told["rule"], &told["action"]), (&json!("store:hubs"), &json!("inject")));
-    assert_eq!(api(&lab, "DELETE", "/rules/hubs", &Value::Null).await.0, 204);
+    assert_eq!(try_api(&lab, "DELETE", "/rules/hubs", &Value::Null).await.0, 204);
     for path in ["/agents/bot", "/connections/work"] {
-        let (status, _) = api(&lab, "DELETE", path, &Value::Null).await;
+        let (status, _) = try_api(&lab, "DELETE", path, &Value::Null).await;
         assert!((200..300).contains(&status), "{path}: {status}");
     }
     lab.finish().await;
@@ -437,7 +431,7 @@ async fn what_a_stored_rule_names_cannot_be_removed_and_may_be_renamed() {
 #[tokio::test]
 async fn an_organisation_with_a_rule_is_not_removed() {
     let lab = Lab::simple().await;
-    assert_eq!(api(&lab, "POST", "/orgs", &json!({ "name": "acme" })).await.0, 201);
+    assert_eq!(try_api(&lab, "POST", "/orgs", &json!({ "name": "acme" })).await.0, 201);
     let (org, rule) = ("Keyward-Org: acme\r\n", r#"{"name":"no","action":"deny"}"#);
     assert_eq!(lab.gateway.api_with(org, ("POST", "/rules"), rule).await.head.status(), 201);
     let error = refused(&lab, ("DELETE", "/orgs/acme"), Value::Null, 422).await;
@@ -449,7 +443,7 @@ async fn an_organisation_with_a_rule_is_not_removed() {
 async fn rules_added_at_once_all_have_names_and_places() {
     let lab = Lab::simple().await;
     let rule = json!({ "action": "deny", "methods": ["PUT"], "hosts": [HOST] });
-    let adding = (0..8).map(|_| api(&lab, "POST", "/rules", &rule));
+    let adding = (0..8).map(|_| try_api(&lab, "POST", "/rules", &rule));
     for (status, made) in futures_util::future::join_all(adding).await {
         assert_eq!(status, 201, "{made}");
     }

@@ -14,6 +14,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::api::api;
 use crate::support::canary::Canary;
 use crate::support::*;
 
@@ -43,14 +44,6 @@ fn folder(name: &str, value: &Canary) -> TempDir {
     let folder = TempDir::new().expect("a directory");
     write(folder.path(), name, &format!("{}\n", value.text));
     folder
-}
-
-/// One call of the API with this status.
-async fn api(lab: &Lab, method: &str, path: &str, body: Value, status: u16) -> Value {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = lab.gateway.api(method, path, &body).await;
-    assert_eq!(answer.head.status(), status, "{method} {path}: {}", answer.text());
-    if status == 204 { Value::Null } else { answer.json() }
 }
 
 async fn connection(lab: &Lab) -> Value {

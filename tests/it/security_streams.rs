@@ -9,16 +9,6 @@ use keyward_state::directory::ManagedBy;
 
 use crate::support::*;
 
-/// Answers without end: a byte, then nothing until the client goes.
-async fn endless() -> Origin {
-    Origin::scripted(|mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await;
-        }
-    })
-    .await
-}
-
 /// What is taken away under an open answer.
 #[derive(Clone, Copy, Debug)]
 enum Gone {
@@ -66,7 +56,7 @@ const ALL: [Gone; 5] = [Gone::Token, Gone::Binding, Gone::Paused, Gone::Connecti
 #[tokio::test]
 async fn an_open_answer_in_a_tunnel_ends_with_what_it_rests_on() {
     for gone in ALL {
-        let lab = Plan::api_key().start(endless().await).await;
+        let lab = Plan::api_key().start(Origin::endless().await).await;
         let mut wire = lab.tunnel(HOST).await;
         wire.send(request_text("GET /a", HOST)).await;
         assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -82,7 +72,7 @@ async fn an_open_answer_in_a_tunnel_ends_with_what_it_rests_on() {
 #[tokio::test]
 async fn an_open_answer_to_an_absolute_request_ends_with_what_it_rests_on() {
     for gone in ALL {
-        let lab = Plan::api_key().start(endless().await).await;
+        let lab = Plan::api_key().start(Origin::endless().await).await;
         let mut wire = lab.client().await;
         let authorization = lab.authorization("ci");
         let head = format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n");

@@ -1,4 +1,4 @@
-//! Under a service manager: signals, what is told to the manager, and sockets that it bound.
+//! Under a service manager: signals, notifications to the manager, and sockets that it bound.
 
 use std::fs;
 use std::net::TcpListener;

@@ -190,20 +190,10 @@ async fn named_connections_are_the_only_ones_and_each_must_be_allowed() {
     world.lab.finish().await;
 }
 
-/// Answers without end.
-async fn endless() -> Origin {
-    Origin::scripted(|mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await;
-        }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn what_ends_a_session_ends_its_open_streams() {
     for ends in ["revoke", "agent", "user", "connection"] {
-        let mut world = World::new(endless().await).await;
+        let mut world = World::new(Origin::endless().await).await;
         world.user("1").await;
         world.connection("own", "1").await;
         let session = world.session(json!({"agent": "support", "user": "1"})).await;

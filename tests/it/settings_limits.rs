@@ -1,4 +1,4 @@
-//! Rates and counts of a connection: what is too much is told at once and reaches nobody, on all cores
+//! Rate and count limits of a connection: requests above them are refused at once and reach no upstream, on all cores
 //! together and across changes of the configuration.
 
 use std::sync::Arc;

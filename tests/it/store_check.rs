@@ -8,17 +8,12 @@ use keyward_state::store::sled::SledStore;
 use keyward_state::store::{Expect, Store, Table};
 use serde_json::{Value, json};
 
-use crate::support::process::Served;
+use crate::support::process::{Served, said};
 use crate::support::*;
 
 const TOKEN_CI: &str = "kwa_check-0123456789abcdef";
 
 const SECRET: &str = "secret-of-own-0123456789";
-
-fn said(output: &Output) -> String {
-    let both = [&*output.stdout, &*output.stderr].concat();
-    String::from_utf8_lossy(&both).into_owned()
-}
 
 fn output(mut command: Command) -> Output {
     command.stdin(Stdio::null()).output().expect("it runs")

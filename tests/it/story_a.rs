@@ -1,5 +1,5 @@
-//! A workspace for agents: many connections, labelled by purpose, and blueprints that pick from them. Told
-//! through the command line and the proxy.
+//! A workspace for agents: many connections, labelled by purpose, and blueprints that pick from them. Played through the
+//! command line and the proxy.
 
 use serde_json::{Value, json};
 

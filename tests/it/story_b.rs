@@ -1,5 +1,5 @@
-//! A plugin marketplace: a plugin is installed, its grant is revoked at the provider, it blocks, a reconnect
-//! repairs it. Told through the command line and the proxy.
+//! A plugin marketplace: a plugin is installed, its grant is revoked at the provider, it blocks, a reconnect repairs it.
+//! Played through the command line and the proxy.
 
 use serde_json::Value;
 

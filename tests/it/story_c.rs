@@ -1,5 +1,5 @@
-//! An integration platform: its customers are organisations, their people connect accounts, and
-//! programs act with those. Told through the command line and the proxy.
+//! An integration platform: its customers are organisations, their people connect accounts, and programs act with those.
+//! Played through the command line and the proxy.
 
 use std::process::Stdio;
 

@@ -1,5 +1,5 @@
-//! A runtime for agents: what an instance may use is bound to it when it runs, nothing secret stands in its
-//! workflow, and keys are changed under it. Told through the command line and the proxy.
+//! A runtime for agents: what an instance may use is bound to it when it runs, nothing secret stands in its workflow, and
+//! keys are changed under it. Played through the command line and the proxy.
 
 use crate::support::authorization::{Authorization, Rules};
 use crate::support::canary::Canary;

@@ -1,5 +1,5 @@
-//! Listeners that agents speak TLS to, as with `HTTPS_PROXY=https://…`: who does not is told, who
-//! does is served as on any other.
+//! TLS listeners for agents, as with `HTTPS_PROXY=https://…`: a client in cleartext gets an explanation; a client with
+//! TLS is served as on any other listener.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

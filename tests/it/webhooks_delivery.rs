@@ -1,4 +1,4 @@
-//! What becomes of events that a webhook does not take: told again, in time, over restarts, and not for ever.
+//! Failed deliveries to webhooks: retried with pauses, also after restarts, and given up in the end.
 
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -11,6 +11,7 @@ use crate::stage::{installed, run, said};
 use crate::support::canary::Canary;
 use crate::support::install::Install;
 use crate::support::pki::pki;
+use crate::support::process::OwnChild;
 use crate::support::*;
 
 const HOSTS: [&str; 8] = [
@@ -41,10 +42,10 @@ const KEY_ID: &str = "AKIAIOSFODNN7KEYWARD";
 
 /// The server, and a user whose agent `ci` is bound to an AWS connection.
 struct Aws {
+    server: OwnChild,
     install: Install,
     canary: Canary,
     folder: TempDir,
-    server: Child,
     _origin: Origin,
 }
 
@@ -118,7 +119,13 @@ impl Aws {
             .fold(plan, |plan, host| plan.resolve(&format!("{host}: \"127.0.0.1:{port}\"")));
         let plan = connections(plan.allow(&format!("127.0.0.1/32:{port}")).no_agents());
         let origin = Origin::answering(|_: &Message| ok("nothing")).await;
-        Self { install: Install::new(&plan, &origin), canary, folder, server, _origin: origin }
+        Self {
+            install: Install::new(&plan, &origin),
+            canary,
+            folder,
+            server: OwnChild::from(server),
+            _origin: origin,
+        }
     }
 
     async fn python(&self, script: &str) -> Output {
@@ -153,13 +160,6 @@ impl Aws {
         self.canary.assert_absent("what the program said", said(output).as_bytes());
         self.canary.assert_absent_below(self.install.folder());
         log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-    }
-}
-
-impl Drop for Aws {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 

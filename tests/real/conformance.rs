@@ -4,17 +4,18 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::stage::{ca, installed};
 use crate::support::pki::pki;
+use crate::support::process::OwnChild;
 use crate::support::*;
 
 /// Python with a table: its upstreams listen before the gateway is there.
 struct Table {
-    child: Child,
+    child: OwnChild,
     says: BufReader<ChildStdout>,
     /// Its upstreams' ports by their names.
     ports: serde_json::Map<String, Value>,
@@ -36,7 +37,7 @@ impl Table {
         let mut line = String::new();
         says.read_line(&mut line).expect("it says its ports");
         let ports = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        Self { child, says, ports, _folder: folder }
+        Self { child: OwnChild::from(child), says, ports, _folder: folder }
     }
 
     /// The gateway before its upstreams.
@@ -68,14 +69,6 @@ impl Table {
             (self.child.wait().expect("our child").success(), said)
         });
         judged.await.expect("no panic")
-    }
-}
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

@@ -2,19 +2,20 @@
 //! kinds of calls, deadlines, cancellation, and a refusal as a gRPC status.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::stage::*;
 use crate::support::pki::pki;
+use crate::support::process::OwnChild;
 use crate::support::*;
 
 const GRPC: &str = "grpc.acme.test";
 
 /// grpcio's server, and what it says. Dropping it ends it.
 struct Server {
-    child: Child,
+    child: OwnChild,
     port: u16,
     says: mpsc::Receiver<String>,
     _folder: tempfile::TempDir,
@@ -40,7 +41,12 @@ impl Server {
             lines.map_while(Result::ok).for_each(|line| drop(say.send(line)));
         });
         let port = says.recv_timeout(Duration::from_secs(60)).expect("the server listens");
-        Self { child, port: port.parse().expect("a port"), says, _folder: folder }
+        Self {
+            child: OwnChild::from(child),
+            port: port.parse().expect("a port"),
+            says,
+            _folder: folder,
+        }
     }
 
     /// Everything that it has said.
@@ -58,14 +64,6 @@ impl Server {
             others.push(line);
         }
         panic!("the server did not say `{wanted}`, but {others:?}");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use aho_corasick::AhoCorasick;
@@ -21,6 +21,7 @@ use crate::support::browser::Browser;
 use crate::support::canary::{self, Canary};
 use crate::support::oauth::AGENT;
 use crate::support::pki::pki;
+use crate::support::process::OwnChild;
 use crate::support::*;
 
 /// What breaks where a client and a server encode a Basic pair in two ways.
@@ -44,8 +45,8 @@ pub(crate) enum Program {
 
 /// It, running.
 pub(crate) struct Issuer {
+    child: OwnChild,
     program: Program,
-    child: Child,
     pipe: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
     /// Where it listens.
     pub(crate) addr: SocketAddr,
@@ -115,7 +116,13 @@ impl Issuer {
         let mut lines = BufReader::new(child.stdout.take().expect("piped"));
         let port: u16 = line(&mut lines).parse().expect("its port");
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        Self { program, child, pipe: Mutex::new((stdin, lines)), addr, _folder: folder }
+        Self {
+            program,
+            child: OwnChild::from(child),
+            pipe: Mutex::new((stdin, lines)),
+            addr,
+            _folder: folder,
+        }
     }
 
     /// Its clients, each as the program has them, and what else it is to know.
@@ -160,14 +167,6 @@ impl Issuer {
         let told = ask_at(self.addr, request + &form).await;
         assert_eq!(told.head.status(), 200, "{}", told.text());
         told.json()
-    }
-}
-
-impl Drop for Issuer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::stage::{installed, run, said};
 use crate::support::canary::Canary;
 use crate::support::install::Install;
+use crate::support::process::OwnChild;
 use crate::support::*;
 
 /// The token of the server in development mode.
@@ -19,7 +20,7 @@ const ROOT: &str = "root-of-a-server-for-tests";
 
 /// A server with a key/value engine of each version, and a role that may read both.
 struct Bao {
-    server: Child,
+    server: OwnChild,
     address: String,
     folder: TempDir,
 }
@@ -36,7 +37,7 @@ impl Bao {
         server.arg(format!("-dev-listen-address={at}")).arg(format!("-dev-root-token-id={ROOT}"));
         let server = server.env("HOME", folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = server.spawn().expect("`tests/run` installs OpenBao");
-        let bao = Self { server, address: format!("http://{at}"), folder };
+        let bao = Self { server: OwnChild::from(server), address: format!("http://{at}"), folder };
         let is_up = || bao.bao(&["status"]).status.success();
         let began = std::time::Instant::now();
         while !is_up() {
@@ -81,13 +82,6 @@ impl Bao {
 
     fn port(&self) -> String {
         self.address.trim_start_matches("http://").to_owned()
-    }
-}
-
-impl Drop for Bao {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -16,6 +16,7 @@ use crate::stage::{installed, run, said};
 use crate::support::canary::Canary;
 use crate::support::install::Install;
 use crate::support::pki::pki;
+use crate::support::process::OwnChild;
 use crate::support::*;
 
 const HOSTS: [&str; 11] = [
@@ -92,9 +93,9 @@ fn verified_with(keys: &BTreeMap<(&'static str, &'static str), String>) -> Value
 }
 
 struct Services {
+    server: OwnChild,
     install: Install,
     folder: TempDir,
-    server: Child,
     secrets: Vec<Canary>,
     /// What the configuration reads.
     environment: Vec<(String, String)>,
@@ -149,14 +150,14 @@ impl Services {
         let origin = Origin::answering(|_: &Message| ok("nothing")).await;
         let secrets = keys.into_values().map(Canary::of).collect();
         let install = Install::new(&plan, &origin);
-        Self { install, folder, server, secrets, environment, _origin: origin }
-    }
-}
-
-impl Drop for Services {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        Self {
+            install,
+            folder,
+            server: OwnChild::from(server),
+            secrets,
+            environment,
+            _origin: origin,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+pub(crate) use crate::support::process::said;
 use crate::support::*;
 
 /// A browser or a compiler on a busy machine takes longer than anything in process.
@@ -119,12 +120,6 @@ pub(crate) async fn run(mut command: Command) -> Output {
     let output = output.unwrap_or_else(|_| panic!("{name:?} did not end within {PATIENCE:?}"));
     let output = output.expect("no panic");
     output.unwrap_or_else(|error| panic!("{name:?}: {error}; `tests/run` installs it"))
-}
-
-/// Both streams, as text.
-pub(crate) fn said(output: &Output) -> String {
-    let both = [&*output.stdout, b"\n", &*output.stderr].concat();
-    String::from_utf8_lossy(&both).into_owned()
 }
 
 /// The program got its answer; the origin got the credential once; the program saw none of it.

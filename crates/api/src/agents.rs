@@ -8,7 +8,7 @@ use super::bindings;
 use super::body::Segments;
 use super::context::Context;
 use super::error::{ApiError, shown};
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::owners;
 use super::resource::{self, Exposed};
@@ -72,7 +72,7 @@ impl Exposed for Agent {
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
-        change: Change<Self>,
+        change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         let Context { admin, caller } = context;
         let given = |owner: &Option<String>| owners::given_to(admin, caller, owner.as_deref());

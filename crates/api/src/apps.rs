@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::context::Context;
 use super::error::ApiError;
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::resource::{self, Exposed};
 use super::state::Admin;
@@ -98,7 +98,7 @@ impl Exposed for App {
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
-        mut change: Change<Self>,
+        mut change: InputChange<Self>,
     ) -> Result<AppChanged, ApiError> {
         let Context { admin, caller } = context;
         as_given(&mut change.patch, &record.spec);

@@ -29,11 +29,11 @@ use keyward_state::observe::filter::Filter;
 use keyward_state::observe::follow::Follower;
 use keyward_state::observe::query::{AuditPage, AuditQuery};
 use keyward_state::observe::trail::Trail;
-use keyward_state::observe::verify::Verified;
+use keyward_state::observe::verify::ChainReport;
 
 /// The log, and whom it is read for.
 #[derive(Clone)]
-pub(super) struct Reader {
+pub(super) struct AuditReader {
     log: AuditLog,
     clock: Clock,
     /// The gateway that writes it.
@@ -41,8 +41,8 @@ pub(super) struct Reader {
 }
 
 /// Records on their way to a follower.
-struct Following {
-    reader: Reader,
+struct AuditFollower {
+    reader: AuditReader,
     caller: Caller,
     gateway: Admin,
     written: watch::Receiver<u64>,
@@ -51,7 +51,7 @@ struct Following {
     is_over: bool,
 }
 
-impl FromRef<Admin> for Reader {
+impl FromRef<Admin> for AuditReader {
     fn from_ref(admin: &Admin) -> Self {
         Self {
             log: admin.deps().audit.clone(),
@@ -64,14 +64,15 @@ impl FromRef<Admin> for Reader {
 /// The paths of the audit log alone, under `/api/v1`: what can be asked without store and keys.
 pub fn audit_router(trail: Trail) -> Router {
     let log = AuditLog::at_rest(trail);
-    let reader = Reader { log, clock: Clock::System, gateway: None };
-    let router = Router::new().nest("/api/v1", routes::<Reader>().into_router()).with_state(reader);
+    let reader = AuditReader { log, clock: Clock::System, gateway: None };
+    let router =
+        Router::new().nest("/api/v1", routes::<AuditReader>().into_router()).with_state(reader);
     router.layer(middleware::from_fn(auth::middleware::without_store))
 }
 
 pub(super) fn routes<S>() -> Routes<S>
 where
-    Reader: FromRef<S>,
+    AuditReader: FromRef<S>,
     S: Clone + Send + Sync + 'static,
 {
     Routes::new()
@@ -85,7 +86,7 @@ where
 }
 
 async fn audit(
-    State(reader): State<Reader>,
+    State(reader): State<AuditReader>,
     caller: Caller,
     Params(ask): Params<AuditAsk>,
 ) -> Result<PageOrEvents<Event>, ApiError> {
@@ -100,7 +101,7 @@ async fn audit(
 }
 
 async fn list(
-    reader: Reader,
+    reader: AuditReader,
     filter: Filter,
     ask: &AuditAsk,
 ) -> Result<Json<List<Event>>, ApiError> {
@@ -111,7 +112,7 @@ async fn list(
 
 /// Counts the records that one request can read; `next` goes on.
 async fn counts(
-    State(reader): State<Reader>,
+    State(reader): State<AuditReader>,
     caller: Caller,
     Params(ask): Params<AuditAsk>,
 ) -> Result<Json<AuditCounts>, ApiError> {
@@ -128,9 +129,12 @@ async fn counts(
     Ok(Json(AuditCounts { by, groups, other, next: next.map(|next| next.to_string()) }))
 }
 
-async fn verify(State(reader): State<Reader>, _: Caller) -> Result<Json<AuditVerified>, ApiError> {
+async fn verify(
+    State(reader): State<AuditReader>,
+    _: Caller,
+) -> Result<Json<AuditVerified>, ApiError> {
     let trail = reader.log.trail.clone();
-    let Verified { files, records, first, last, broken } =
+    let ChainReport { files, records, first, last, broken } =
         reader.read(move |go_on| trail.verify(go_on)).await?;
     let broken = broken.map(|broken| AuditBreak {
         file: broken.file.display().to_string(),
@@ -145,7 +149,7 @@ async fn verify(State(reader): State<Reader>, _: Caller) -> Result<Json<AuditVer
 }
 
 async fn follow(
-    reader: Reader,
+    reader: AuditReader,
     caller: Caller,
     filter: Filter,
     ask: &AuditAsk,
@@ -169,7 +173,7 @@ async fn follow(
     let follower = Some(Follower::new(reader.log.trail.clone(), filter, head));
     let records = records.into_iter().rev().collect();
     let following =
-        Following { reader, caller, gateway, written, follower, records, is_over: false };
+        AuditFollower { reader, caller, gateway, written, follower, records, is_over: false };
     let events = stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
@@ -177,7 +181,7 @@ async fn follow(
     Ok(Sse::new(events).keep_alive(KeepAlive::new()).into_response())
 }
 
-impl Reader {
+impl AuditReader {
     fn filter(&self, caller: &Caller, ask: &AuditAsk) -> Result<Filter, ApiError> {
         let now = self.clock.now();
         let of_install = caller.is_operator() || *caller.org() == OrgId::default_org();
@@ -259,7 +263,7 @@ fn moment(field: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Time
     parsed.map_err(|error| ApiError::field(field, error.to_string()))
 }
 
-impl Following {
+impl AuditFollower {
     /// The next record, or why there are no more; `None` after that.
     async fn next(&mut self) -> Option<sse::Event> {
         loop {

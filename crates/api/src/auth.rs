@@ -25,7 +25,7 @@ use keyward_base::id::{OrgId, TokenId, UserId};
 use keyward_model::{Area, Login, Record, Role, Scope, User};
 use keyward_state::crypto::token;
 use keyward_state::directory::{
-    AgentRecord, ConnectionRecord, Credential, Person, View, Visibility,
+    AgentRecord, ConnectionRecord, Person, UserCredential, View, Visibility,
 };
 use keyward_state::observe::change::Actor;
 
@@ -55,7 +55,6 @@ pub(super) enum Access {
     Write,
 }
 
-/// The identity of a caller.
 #[derive(Clone, Debug)]
 enum CallerIdentity {
     /// The operator of the gateway, with access to every organisation.
@@ -98,7 +97,7 @@ impl Caller {
                 let known = Some(token).filter(|token| token::is_personal_form(token));
                 let person = known.and_then(|token| view.person(token, now));
                 let person = person.ok_or(ApiError::Unauthenticated)?;
-                if let Credential::Token(token) = &person.credential {
+                if let UserCredential::Token(token) = &person.credential {
                     admin.deps().metrics.usage.count_token(token, now);
                 }
                 CallerIdentity::User(Box::new(person))
@@ -150,8 +149,11 @@ impl Caller {
     /// The user of a connect session, whose pages carry no token. Their changes are recorded as the user's.
     pub(super) fn connecting(user: Arc<Record<User>>) -> Self {
         let org = user.org.clone();
-        let person =
-            Person { user, credential: Credential::Token(TokenId::random()), scopes: Arc::new([]) };
+        let person = Person {
+            user,
+            credential: UserCredential::Token(TokenId::random()),
+            scopes: Arc::new([]),
+        };
         let who = CallerIdentity::User(Box::new(person));
         Self::new(org, who, Some(Area::Connections), Access::Use)
     }
@@ -167,7 +169,7 @@ impl Caller {
     }
 
     /// The token or login of the caller; `None` for the operator.
-    pub(super) fn credential(&self) -> Option<&Credential> {
+    pub(super) fn credential(&self) -> Option<&UserCredential> {
         match &self.who {
             CallerIdentity::Operator => None,
             CallerIdentity::User(person) => Some(&person.credential),
@@ -178,11 +180,11 @@ impl Caller {
     pub(super) fn ends(&self, view: &View) -> Option<Timestamp> {
         let CallerIdentity::User(person) = &self.who else { return None };
         match &person.credential {
-            Credential::Token(id) => {
+            UserCredential::Token(id) => {
                 let own = person.user.facts.tokens.iter().find(|token| token.id == *id);
                 own.and_then(|token| token.expires)
             }
-            Credential::Login(id) => {
+            UserCredential::Login(id) => {
                 view.one::<Login>(&self.org, id).map(|login| login.facts.expires)
             }
         }
@@ -228,8 +230,8 @@ impl Caller {
                 id: person.user.id.clone(),
                 name: person.user.name.clone(),
                 login: match &person.credential {
-                    Credential::Token(_) => None,
-                    Credential::Login(id) => Some(id.clone()),
+                    UserCredential::Token(_) => None,
+                    UserCredential::Login(id) => Some(id.clone()),
                 },
             },
         }
@@ -257,7 +259,6 @@ impl Caller {
         }
     }
 
-    /// Whether the caller is the operator.
     pub(super) fn is_operator(&self) -> bool {
         matches!(self.who, CallerIdentity::Operator)
     }
@@ -318,7 +319,7 @@ impl Caller {
         expires: Option<Timestamp>,
     ) -> Result<(), ApiError> {
         let CallerIdentity::User(person) = &self.who else { return Ok(()) };
-        let Credential::Token(own) = &person.credential else { return Ok(()) };
+        let UserCredential::Token(own) = &person.credential else { return Ok(()) };
         let own = user.facts.tokens.iter().find(|token| token.id == *own);
         let Some(end) = own.and_then(|token| token.expires) else { return Ok(()) };
         match expires.is_some_and(|expires| expires <= end) {
@@ -336,11 +337,13 @@ impl Caller {
         let CallerIdentity::User(person) = &self.who else { return view.org(&self.org).is_some() };
         view.one::<User>(&self.org, &person.user.id).is_some_and(|user| {
             let is_live = match &person.credential {
-                Credential::Token(id) => {
+                UserCredential::Token(id) => {
                     let live = user.facts.tokens.iter().find(|token| token.id == *id);
                     live.is_some_and(|token| token.is_live(now))
                 }
-                Credential::Login(id) => view.login_holds(&self.org, id, deps.sign_in.idle, now),
+                UserCredential::Login(id) => {
+                    view.login_holds(&self.org, id, deps.sign_in.idle, now)
+                }
             };
             !user.paused && user.role == person.user.role && is_live
         })
@@ -418,7 +421,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
 }
 
 /// Whether the path is a user's means of sign-in: people of every role change their own, and its handlers check that
-/// ([`super::means::Means`]).
+/// ([`super::means::SignInMeans`]).
 fn is_of_own_sign_in(path: &str) -> bool {
     let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
     let mut parts = rest.split('/');

@@ -190,7 +190,7 @@ mod tests {
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     #[allow(dead_code, reason = "only what is refused is looked at")]
-    struct Page {
+    struct PageRange {
         limit: Option<usize>,
         state: Option<State>,
     }
@@ -204,7 +204,7 @@ mod tests {
             ("%00=canary", "", "a query parameter is unknown or malformed"),
         ] {
             let uri = format!("/x?{query}").parse().expect("a URI");
-            let rejection = Query::<Page>::try_from_uri(&uri).expect_err(query).body_text();
+            let rejection = Query::<PageRange>::try_from_uri(&uri).expect_err(query).body_text();
             let ApiError::Field { field: named, message, .. } = wrong_parameter(&rejection) else {
                 panic!("{query}: {rejection}")
             };

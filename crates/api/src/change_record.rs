@@ -150,7 +150,6 @@ impl PendingRecord {
         self.ended(StatusCode::OK, None);
     }
 
-    /// Records a sign-in by its user.
     pub(super) fn signed_in(mut self, login: &Record<Login>, user: &str) {
         let id = login.user.id().cloned();
         let by =

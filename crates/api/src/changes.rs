@@ -1,4 +1,4 @@
-//! The one place from which changes of connections are told: what happened, to which, and why.
+//! Publishes changes of connections, for all handlers: what happened, to which connection, and why.
 
 use super::auth::Caller;
 use super::state::Admin;

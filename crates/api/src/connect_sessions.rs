@@ -20,14 +20,14 @@ use axum::{Json, Router};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::attempt::Attempt;
+use self::attempt::ConnectAttempt;
 use self::offers::Offers;
 use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
 use super::flows::takes_consents;
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::{self, Exposed};
@@ -179,7 +179,7 @@ impl Exposed for ConnectSession {
     async fn change(
         context: &Context,
         session: Arc<Record<Self>>,
-        _: Change<Self>,
+        _: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         Ok(resource::shown(context, &session).await)
     }
@@ -302,7 +302,7 @@ async fn complete(
     let session = resource::found::<ConnectSession>(&context, &id)?;
     for_others(&context.caller, &session.spec)?;
     let Completion { provider, auth, variables, fields } = given;
-    let attempt = Attempt::of(&context.admin, session)?;
+    let attempt = ConnectAttempt::of(&context.admin, session)?;
     let choice = attempt.chosen(provider.as_deref(), auth.as_deref(), variables)?;
     context.caller.because(format!("for user {}", attempt.user().name));
     let done = attempt.with_key(choice, fields.0).await?;

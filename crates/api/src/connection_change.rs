@@ -12,7 +12,7 @@ use super::connection_test::tested;
 use super::connection_view::view;
 use super::context::Context;
 use super::error::ApiError;
-use super::input::Change;
+use super::input::InputChange;
 use super::state::Admin;
 use super::wire::TestOutcome;
 use super::{changes, owners};
@@ -26,7 +26,7 @@ const FIXED: [&str; 5] = ["provider", "auth", "variables", "app", "scopes"];
 pub(super) async fn change(
     context: Context,
     Segments(name): Segments<String>,
-    mut change: Change<Connection>,
+    mut change: InputChange<Connection>,
 ) -> Result<Json<Shown<Connection>>, ApiError> {
     let Context { admin, caller } = &context;
     let deps = admin.deps();
@@ -73,7 +73,7 @@ pub(super) async fn change(
 fn changed(
     Context { admin, caller }: &Context,
     before: &ConnectionRecord,
-    change: &Change<Connection>,
+    change: &InputChange<Connection>,
 ) -> Result<ConnectionSpec, ApiError> {
     let mut after = change.of(&before.spec)?;
     resolve(admin, &mut after);
@@ -187,8 +187,11 @@ mod tests {
         let spec: ConnectionSpec = serde_json::from_value(spec).unwrap();
         let mut patch = Map::from_iter([("settings".to_owned(), change)]);
         in_lower_case(&mut patch);
-        let change =
-            Change::<Connection> { patch, with: Default::default(), if_match: Default::default() };
+        let change = InputChange::<Connection> {
+            patch,
+            with: Default::default(),
+            if_match: Default::default(),
+        };
         change.of(&spec).map(|after| serde_json::to_value(after.settings).unwrap())
     }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::page::{Needle, Page};
+use super::page::{Page, SearchText};
 use keyward_state::directory::{ConnectionRecord, ConnectionState};
 
 /// The query of the list. What is absent takes all.
@@ -44,7 +44,7 @@ enum StateAsked {
 /// A search, prepared for many connections.
 pub(super) struct Finder<'a> {
     search: &'a Search,
-    q: Option<Needle>,
+    q: Option<SearchText>,
     now: Timestamp,
 }
 
@@ -56,12 +56,11 @@ impl Search {
 
     /// What decides which connections are wanted now. The owner is given by id.
     pub(super) fn finder(&self, now: Timestamp) -> Finder<'_> {
-        Finder { search: self, q: self.q.as_deref().map(Needle::of), now }
+        Finder { search: self, q: self.q.as_deref().map(SearchText::of), now }
     }
 }
 
 impl Finder<'_> {
-    /// Whether the connection is wanted.
     pub(super) fn wants(&self, connection: &ConnectionRecord) -> bool {
         let (search, facts) = (self.search, &connection.facts);
         let is = |wanted: &Option<String>, found: &str| {
@@ -80,7 +79,7 @@ impl Finder<'_> {
     }
 }
 
-fn finds(q: &Needle, connection: &ConnectionRecord) -> bool {
+fn finds(q: &SearchText, connection: &ConnectionRecord) -> bool {
     let (spec, facts) = (&connection.spec, &connection.facts);
     let texts = [&spec.description, &spec.purpose, &facts.account, &facts.whose];
     let texts = texts.into_iter().flatten().chain(&spec.tags).map(String::as_str);

@@ -16,7 +16,7 @@ use super::connection_test::status;
 use super::connection_view::{view, whole_view};
 use super::context::Context;
 use super::error::ApiError;
-use super::etag::{Etag, IfMatch, Tagged};
+use super::etag::{Etag, IfMatch, TaggedAnswer};
 use super::flows::{begun, takes_consents};
 use super::input::Input;
 use super::openapi::Routes;
@@ -91,10 +91,10 @@ async fn show(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
-) -> Result<Tagged<Shown<Connection>>, ApiError> {
+) -> Result<TaggedAnswer<Shown<Connection>>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
     let etag = Some(Etag::of(&connection));
-    Ok(Tagged { etag, body: whole_view(&admin, &connection).await })
+    Ok(TaggedAnswer { etag, body: whole_view(&admin, &connection).await })
 }
 
 /// What needs a consent becomes a draft, with what its owner does next; a consent that cannot begin leaves

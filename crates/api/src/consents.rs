@@ -21,14 +21,14 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_vault::oauth::{
-    CallbackRefusal, CallbackRequest, Cookies, FORM_BYTES_MAX, FlowState, Flows, Offer,
+    CallbackRefusal, CallbackRequest, Cookies, FORM_BYTES_MAX, FlowState, Flows, StartPage,
 };
 
 /// Fetch Metadata: the field in which a browser states the origin of its request.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// The headers of a page request: cookies and origin.
-pub(super) struct Visit<'a>(pub(super) &'a HeaderMap);
+pub(super) struct ConsentVisit<'a>(pub(super) &'a HeaderMap);
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -56,7 +56,7 @@ async fn start(
     let name = flows.cookie(&offer.flow);
     let mut answer = offered(&offer).answer(StatusCode::OK);
     // If it is opened twice in one browser, it stays bound to that browser.
-    if Visit(&headers).cookies().one(&name).is_none() {
+    if ConsentVisit(&headers).cookies().one(&name).is_none() {
         let cookie = flows.new_cookie(&offer.flow);
         let mut value = HeaderValue::from_str(&cookie).expect("a cookie of ours is ASCII");
         value.set_sensitive(true);
@@ -75,7 +75,7 @@ async fn begin(
         Ok(flows) => flows,
         Err(page) => return *page,
     };
-    let visit = Visit(&headers);
+    let visit = ConsentVisit(&headers);
     if !visit.is_of_our_page(&admin.deps().public_url) {
         return refused(&CallbackRefusal::OtherBrowser);
     }
@@ -150,7 +150,7 @@ async fn goes_on(
     if method != Method::GET {
         return ApiError::Method.into_response();
     }
-    if !Visit(&headers).is_of_our_page(&admin.deps().public_url) {
+    if !ConsentVisit(&headers).is_of_our_page(&admin.deps().public_url) {
         return refused(&CallbackRefusal::OtherBrowser);
     }
     let flows = match open(&admin) {
@@ -177,7 +177,7 @@ async fn finished(
         Ok(flows) => flows,
         Err(page) => return *page,
     };
-    let cookies = Visit(headers).cookies();
+    let cookies = ConsentVisit(headers).cookies();
     let back = CallbackRequest { app, query: parameters, cookies: &cookies };
     let org = org_of_app(admin, app);
     let link = Linked::of(admin, &cookies);
@@ -233,7 +233,7 @@ async fn done(
     Segments(flow): Segments<String>,
     headers: HeaderMap,
 ) -> Response {
-    shown(&admin, &flow, &Visit(&headers).cookies()).await
+    shown(&admin, &flow, &ConsentVisit(&headers).cookies()).await
 }
 
 /// The person's decision about a different account: `?accept=yes` or `no`.
@@ -243,7 +243,7 @@ async fn decide(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let (flows, visit) = (&admin.deps().flows, Visit(&headers));
+    let (flows, visit) = (&admin.deps().flows, ConsentVisit(&headers));
     let cookies = visit.cookies();
     let agrees = match uri.query() {
         Some("accept=yes") => true,
@@ -350,7 +350,7 @@ fn confirmation(before: &str, account: Option<&str>) -> HtmlPage {
         .button("Keep the old one", "?accept=no")
 }
 
-fn offered(offer: &Offer) -> HtmlPage {
+fn offered(offer: &StartPage) -> HtmlPage {
     let page = HtmlPage::new(&format!("Connect {}", offer.provider))
         .text(
             "Agents that may use this connection will act with the account that you choose at the \
@@ -409,7 +409,7 @@ pub(super) fn see_other(to: &str) -> Response {
     }
 }
 
-impl Visit<'_> {
+impl ConsentVisit<'_> {
     pub(super) fn cookies(&self) -> Cookies {
         let fields = self.0.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
         let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| {

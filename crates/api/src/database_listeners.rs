@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::ApiError;
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::resource::{self, Exposed};
 use super::wire::{DatabaseListenerView, FailedListenerView, ReplicaListener};
@@ -125,7 +125,7 @@ impl Exposed for DatabaseListener {
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
-        change: Change<Self>,
+        change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         let mut turn = context.deps().database_listeners.turn().await;
         let place = change.of(&record.spec)?.at;

@@ -63,16 +63,7 @@ pub enum ApiError {
         name: String,
     },
     /// Agent and connection belong to different environments.
-    Environments {
-        /// The agent's name.
-        agent: String,
-        /// Its environment.
-        agent_in: String,
-        /// The connection's name.
-        connection: String,
-        /// Its environment.
-        connection_in: String,
-    },
+    Environments { agent: String, agent_in: String, connection: String, connection_in: String },
     /// It was changed since the caller read it.
     Stale {
         /// The resource, or the list of resources.
@@ -100,7 +91,6 @@ pub enum ApiError {
     Refused(String),
     /// A service refuses the operation, with a hint.
     RefusedUntil {
-        /// The reason.
         message: String,
         /// What the caller can do.
         hint: String,
@@ -136,10 +126,7 @@ pub enum ApiError {
         causes: String,
     },
     /// The configuration on disk is invalid; the old one stays.
-    ConfigRefused {
-        /// All errors.
-        errors: Vec<String>,
-    },
+    ConfigRefused { errors: Vec<String> },
     /// The audit log's files cannot be read.
     Audit {
         /// The operating system's error.

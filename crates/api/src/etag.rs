@@ -24,10 +24,10 @@ pub(super) struct Etag(String);
 
 /// The condition of a request: the tags of which one must be the present one. By default there is none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct IfMatch(Option<Wanted>);
+pub(super) struct IfMatch(Option<TagCondition>);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Wanted {
+enum TagCondition {
     /// `*`: any version.
     Any,
     Tags(Vec<String>),
@@ -35,7 +35,7 @@ enum Wanted {
 
 /// An answer with the tag of what it shows; without one for what is not stored.
 #[derive(Debug)]
-pub(super) struct Tagged<T> {
+pub(super) struct TaggedAnswer<T> {
     pub(super) etag: Option<Etag>,
     pub(super) body: T,
 }
@@ -64,14 +64,16 @@ impl IfMatch {
         let mut wanted = None;
         for value in fields.get_all(header::IF_MATCH) {
             let text = value.to_str().map_err(|_| malformed())?.trim();
-            match wanted.get_or_insert_with(|| Wanted::Tags(Vec::new())) {
-                Wanted::Tags(tags) if text == "*" && tags.is_empty() => wanted = Some(Wanted::Any),
-                Wanted::Tags(tags) => {
+            match wanted.get_or_insert_with(|| TagCondition::Tags(Vec::new())) {
+                TagCondition::Tags(tags) if text == "*" && tags.is_empty() => {
+                    wanted = Some(TagCondition::Any)
+                }
+                TagCondition::Tags(tags) => {
                     for tag in text.split(',').map(str::trim) {
                         tags.push(read(tag).ok_or_else(malformed)?);
                     }
                 }
-                Wanted::Any => return Err(malformed()),
+                TagCondition::Any => return Err(malformed()),
             }
         }
         Ok(Self(wanted))
@@ -80,8 +82,8 @@ impl IfMatch {
     /// Whether a version with this tag may be changed. A weak tag matches none (RFC 9110 §13.1.1).
     fn allows(&self, present: &Etag) -> bool {
         match &self.0 {
-            None | Some(Wanted::Any) => true,
-            Some(Wanted::Tags(tags)) => tags.contains(&present.0),
+            None | Some(TagCondition::Any) => true,
+            Some(TagCondition::Tags(tags)) => tags.contains(&present.0),
         }
     }
 
@@ -139,7 +141,7 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
-impl<T: Serialize> IntoResponse for Tagged<T> {
+impl<T: Serialize> IntoResponse for TaggedAnswer<T> {
     fn into_response(self) -> Response {
         let mut response = Json(self.body).into_response();
         if let Some(Etag(tag)) = self.etag

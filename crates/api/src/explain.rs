@@ -28,8 +28,8 @@ use keyward_net::dial::AddressVerdict;
 use keyward_net::guard::{IpClass, classify};
 use keyward_rules::inject::credential::Write;
 use keyward_rules::inject::placement::{Location, Place};
-use keyward_rules::inject::template::{Encoding, Part, Template};
-use keyward_rules::inject::write::{self, Head, WriteError};
+use keyward_rules::inject::template::{Encoding, TemplatePart, ValueTemplate};
+use keyward_rules::inject::write::{self, RequestHead, WriteError};
 use keyward_rules::policy::explain::{ActionKind, Explanation as Decision};
 use keyward_state::directory::AgentRecord;
 
@@ -186,14 +186,17 @@ fn written(asked: &DescribedRequest, used: Option<&Option<Vec<Place>>>) -> Resul
     let write = |place: &Place| Write { at: place.at.clone(), value: stand_in(&place.value) };
     let writes: Vec<Write> = places.iter().map(write).collect();
     let (mut fields, path) = (HeaderMap::new(), asked.path_sent.clone());
-    write::credential(&mut Head { fields: &mut fields, path: path.into(), query: None }, &writes)
+    write::credential(
+        &mut RequestHead { fields: &mut fields, path: path.into(), query: None },
+        &writes,
+    )
 }
 
 /// A value in the form of the template, with a letter for each field.
-fn stand_in(template: &Template) -> Secret {
-    let piece = |part: &Part| match part {
-        Part::Literal(text) => text.to_string(),
-        Part::Field(_) => "x".to_owned(),
+fn stand_in(template: &ValueTemplate) -> Secret {
+    let piece = |part: &TemplatePart| match part {
+        TemplatePart::Literal(text) => text.to_string(),
+        TemplatePart::Field(_) => "x".to_owned(),
     };
     Secret::from(template.parts().iter().map(piece).collect::<String>())
 }
@@ -212,10 +215,10 @@ fn placement(place: &Place) -> PlacementView {
     PlacementView { at, value: template(&place.value) }
 }
 
-fn template(template: &Template) -> String {
-    let piece = |part: &Part| match part {
-        Part::Literal(text) => text.to_string(),
-        Part::Field(name) => format!("{{{name}}}"),
+fn template(template: &ValueTemplate) -> String {
+    let piece = |part: &TemplatePart| match part {
+        TemplatePart::Literal(text) => text.to_string(),
+        TemplatePart::Field(name) => format!("{{{name}}}"),
     };
     let text: String = template.parts().iter().map(piece).collect();
     match template.encoding() {

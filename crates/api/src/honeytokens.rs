@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::error::ApiError;
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::resource::{self, Exposed};
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec, Record, Shown};
@@ -43,7 +43,7 @@ impl Exposed for Honeytoken {
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
-        change: Change<Self>,
+        change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         let changed = resource::store_change(context, &record, &change, |_| {}).await?;
         Ok(resource::shown(context, &changed).await)

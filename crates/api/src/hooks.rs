@@ -18,16 +18,16 @@ use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::openapi::{PageOrEvents, Routes};
 use super::resource::{self, Exposed};
 use super::wire::{HookAdded, HookEventView, HookEventsAsk, HookScheme, List};
-use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, Reader};
+use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, QueueReader};
 use keyward_model::{
     Hook, HookFacts, HookRefusal, HookShown, HookSpec, HookWith, Record, Reference, SecretText,
     Shown, WebhookTry,
 };
-use keyward_vault::events::{SigningKey, SigningKeyError};
+use keyward_vault::events::{SigningKeyError, WebhookSigningKey};
 
 pub(super) use intake::routes as open_routes;
 
@@ -130,7 +130,7 @@ impl Exposed for Hook {
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<HookAdded, ApiError> {
-        let keys = Keys::of(input.with, true)?;
+        let keys = GivenKeys::of(input.with, true)?;
         let facts = HookFacts::default();
         // A hook without its keys would refuse everything: both are stored, or neither.
         let hook = resource::store_new::<Self>(context, input.spec, facts).await?;
@@ -147,7 +147,7 @@ impl Exposed for Hook {
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
-        change: Change<Self>,
+        change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         let paused = change.with.paused;
         let changed = resource::store_change(context, &record, &change, |hook| {
@@ -162,12 +162,12 @@ impl Exposed for Hook {
 }
 
 /// Keys of a hook, and the text of a signing key that is made here: shown once.
-struct Keys {
+struct GivenKeys {
     new: NewKeys,
     shown: Option<String>,
 }
 
-impl Keys {
+impl GivenKeys {
     /// Those that are given; `fresh`: a new signing key if none is.
     fn of(given: HookWith, fresh: bool) -> Result<Self, ApiError> {
         let secret = given.secret.map(|SecretText(secret)| secret);
@@ -175,10 +175,10 @@ impl Keys {
             Some(SecretText(text)) => {
                 let refused =
                     |error: SigningKeyError| ApiError::field("signing_key", error.to_string());
-                (Some(SigningKey::parse(&text).map_err(refused)?), None)
+                (Some(WebhookSigningKey::parse(&text).map_err(refused)?), None)
             }
             None if fresh => {
-                let key = SigningKey::random();
+                let key = WebhookSigningKey::random();
                 let shown = Some(key.shown());
                 (Some(key), shown)
             }
@@ -191,7 +191,7 @@ impl Keys {
 async fn stored(
     context: &Context,
     hook: &Record<Hook>,
-    Keys { new, shown }: Keys,
+    GivenKeys { new, shown }: GivenKeys,
 ) -> Result<HookAdded, ApiError> {
     let inbox = &context.deps().inbox;
     let asks_api = inbox.scheme(hook).is_some_and(|scheme| scheme.asks_api());
@@ -226,7 +226,7 @@ async fn rotate(
     let hook = resource::found::<Hook>(&context, &name)?;
     resource::editable(&*hook)?;
     let fresh = given.secret.is_none();
-    Ok(Json(stored(&context, &hook, Keys::of(given, fresh)?).await?))
+    Ok(Json(stored(&context, &hook, GivenKeys::of(given, fresh)?).await?))
 }
 
 async fn events(
@@ -301,16 +301,16 @@ fn view(event: HookEvent, state: EventState) -> HookEventView {
 }
 
 /// A follower of a hook's events.
-struct Following {
+struct EventFollower {
     context: Context,
     hook: Arc<Record<Hook>>,
-    reader: Reader,
+    reader: QueueReader,
     is_over: bool,
 }
 
 fn follow(context: Context, hook: Arc<Record<Hook>>) -> Response {
     let reader = context.deps().inbox.read();
-    let following = Following { context, hook, reader, is_over: false };
+    let following = EventFollower { context, hook, reader, is_over: false };
     let events = stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
@@ -318,7 +318,7 @@ fn follow(context: Context, hook: Arc<Record<Hook>>) -> Response {
     Sse::new(events).keep_alive(KeepAlive::new()).into_response()
 }
 
-impl Following {
+impl EventFollower {
     /// The next event, or why there are no more; `None` after that.
     async fn next(&mut self) -> Option<sse::Event> {
         if self.is_over {

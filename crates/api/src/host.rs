@@ -20,7 +20,6 @@ pub struct OwnNames {
 /// within the process repeats this as well.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// The local address.
     pub local: SocketAddr,
     /// The other end: a client, or a reverse proxy.
     pub peer: SocketAddr,

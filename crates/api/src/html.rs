@@ -68,7 +68,6 @@ pub(super) enum FormInput {
     Text {
         /// What it has at first.
         value: String,
-        /// An example.
         example: Option<String>,
     },
     /// One of these.

@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderName, Method};
 
-use self::keys::{KeyOwner, Outcome, OwnKey, fingerprint};
-use self::replicas::Taken;
+use self::keys::{KeyOutcome, KeyOwner, OwnKey, fingerprint};
+use self::replicas::TakenKey;
 use super::auth::Caller;
 use super::body_bytes::collect;
 use super::error::ApiError;
@@ -60,15 +60,15 @@ where
     };
     let directory = admin.deps().directory.clone();
     let shared = match replicas::take(&directory, &key, fingerprint).await {
-        Ok(Some(Taken::Answered(response))) => return response,
-        Ok(Some(Taken::Free(key))) => Some(key),
+        Ok(Some(TakenKey::Answered(response))) => return response,
+        Ok(Some(TakenKey::Free(key))) => Some(key),
         Ok(None) => None,
         Err(error) => return error.into_response(),
     };
     let work = run(Request::from_parts(parts, Body::from(Bytes::from_owner(body))));
     let work = request_id::carried(async move {
         let (response, outcome) = running.ended(work.await).await;
-        if let (Some(shared), Outcome::Kept(answer)) = (shared, outcome) {
+        if let (Some(shared), KeyOutcome::Kept(answer)) = (shared, outcome) {
             shared.keep(&directory, answer.as_ref()).await;
         }
         response

@@ -36,9 +36,8 @@ pub(super) struct Input<R: Resource> {
     pub(super) with: R::With,
 }
 
-/// What changes a resource.
 #[derive(Debug)]
-pub(super) struct Change<R: Resource> {
+pub(super) struct InputChange<R: Resource> {
     /// A merge patch (RFC 7396) of the spec.
     pub(super) patch: Map<String, Value>,
     pub(super) with: R::ChangeWith,
@@ -50,20 +49,20 @@ impl<S: DeserializeOwned, W: DeserializeOwned + Section> SpecInput<S, W> {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
         let beside = names::<W>();
         Ok(Self {
-            spec: part(bytes, Part::Without(&beside))?,
-            with: part(bytes, Part::Only(&beside))?,
+            spec: part(bytes, InputPart::Without(&beside))?,
+            with: part(bytes, InputPart::Only(&beside))?,
         })
     }
 }
 
-impl<R: Resource> Change<R> {
+impl<R: Resource> InputChange<R> {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
         let beside = names::<R::ChangeWith>();
-        let patch: Map<String, Value> = part(bytes, Part::Without(&beside))?;
+        let patch: Map<String, Value> = part(bytes, InputPart::Without(&beside))?;
         let known = names::<R::Spec>();
         match patch.keys().find(|key| !known.contains(&key.as_str())) {
             None => {
-                let with = part(bytes, Part::Only(&beside))?;
+                let with = part(bytes, InputPart::Only(&beside))?;
                 Ok(Self { patch, with, if_match: IfMatch::default() })
             }
             Some(unknown) => Err(unknown_member(unknown, known.iter().chain(&beside).copied())),
@@ -117,7 +116,7 @@ impl<R: Resource> Input<R> {
     }
 }
 
-impl<R: Resource> FromRequest<Admin> for Change<R> {
+impl<R: Resource> FromRequest<Admin> for InputChange<R> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, admin: &Admin) -> Result<Self, ApiError> {
@@ -159,12 +158,12 @@ fn spec_misfit(field: String, message: &str) -> ApiError {
 
 /// The members of an object that are read.
 #[derive(Clone, Copy)]
-enum Part<'a> {
+enum InputPart<'a> {
     Only(&'a [&'static str]),
     Without(&'a [&'static str]),
 }
 
-impl Part<'_> {
+impl InputPart<'_> {
     fn has(self, name: &str) -> bool {
         match self {
             Self::Only(names) => names.contains(&name),
@@ -174,7 +173,7 @@ impl Part<'_> {
 }
 
 /// Reads those members of a JSON object.
-fn part<T: DeserializeOwned>(bytes: &[u8], part: Part<'_>) -> Result<T, ApiError> {
+fn part<T: DeserializeOwned>(bytes: &[u8], part: InputPart<'_>) -> Result<T, ApiError> {
     refuse_list(bytes)?;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let mut track = serde_path_to_error::Track::new();
@@ -183,7 +182,7 @@ fn part<T: DeserializeOwned>(bytes: &[u8], part: Part<'_>) -> Result<T, ApiError
         let path = track.path().to_string();
         let field = if path == "." { String::new() } else { path };
         match part {
-            Part::Without(_) if error.is_data() => spec_misfit(field, &without_place(&error)),
+            InputPart::Without(_) if error.is_data() => spec_misfit(field, &without_place(&error)),
             _ => misfit(field, &error),
         }
     })?;
@@ -199,7 +198,7 @@ fn without_place(error: &serde_json::Error) -> String {
 /// A deserializer of an object that hides some of its members.
 struct Filtered<'a, D> {
     inner: D,
-    part: Part<'a>,
+    part: InputPart<'a>,
 }
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Filtered<'_, D> {
@@ -217,7 +216,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Filtered<'_, D> {
 
 struct FilteredVisitor<'a, V> {
     visitor: V,
-    part: Part<'a>,
+    part: InputPart<'a>,
 }
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for FilteredVisitor<'_, V> {
@@ -234,7 +233,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for FilteredVisitor<'_, V> {
 
 struct FilteredMap<'a, A> {
     map: A,
-    part: Part<'a>,
+    part: InputPart<'a>,
     seen: HashSet<String>,
 }
 
@@ -249,8 +248,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for FilteredMap<'_, A> {
             let filtered = FilteredKey { seed, part: self.part, seen: &mut self.seen };
             match self.map.next_key_seed(filtered)? {
                 None => return Ok(None),
-                Some(Key::Read(key)) => return Ok(Some(key)),
-                Some(Key::Hidden(again)) => {
+                Some(InputKey::Read(key)) => return Ok(Some(key)),
+                Some(InputKey::Hidden(again)) => {
                     self.map.next_value::<IgnoredAny>()?;
                     seed = again;
                 }
@@ -266,18 +265,18 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for FilteredMap<'_, A> {
 /// Reads the name of a member, unless it is hidden.
 struct FilteredKey<'a, K> {
     seed: K,
-    part: Part<'a>,
+    part: InputPart<'a>,
     seen: &'a mut HashSet<String>,
 }
 
-enum Key<V, K> {
+enum InputKey<V, K> {
     Read(V),
     /// The seed is for the next one.
     Hidden(K),
 }
 
 impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for FilteredKey<'_, K> {
-    type Value = Key<K::Value, K>;
+    type Value = InputKey<K::Value, K>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let name = String::deserialize(deserializer)?;
@@ -285,8 +284,8 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for FilteredKey<'_, K> {
             return Err(D::Error::custom(format!("duplicate field `{name}`")));
         }
         match self.part.has(&name) {
-            true => self.seed.deserialize(StringDeserializer::new(name)).map(Key::Read),
-            false => Ok(Key::Hidden(self.seed)),
+            true => self.seed.deserialize(StringDeserializer::new(name)).map(InputKey::Read),
+            false => Ok(InputKey::Hidden(self.seed)),
         }
     }
 }
@@ -369,12 +368,12 @@ mod tests {
     #[test]
     fn a_patch_of_what_is_no_member_is_refused_by_name() {
         for bad in [json!({"nmae": "a"}), json!({"tokens": []}), json!({"role": null, "x": 1})] {
-            let refused = Change::<User>::parse(bad.to_string().as_bytes()).unwrap_err();
+            let refused = InputChange::<User>::parse(bad.to_string().as_bytes()).unwrap_err();
             let ApiError::Field { field, message, .. } = refused else { panic!("{bad}") };
             assert!(message.contains(&format!("unknown field `{field}`")), "{bad}: {message}");
         }
         for twice in [r#"{"paused":true,"paused":false}"#, r#"{"x":1,"x":2}"#] {
-            assert!(Change::<User>::parse(twice.as_bytes()).is_err(), "{twice}");
+            assert!(InputChange::<User>::parse(twice.as_bytes()).is_err(), "{twice}");
         }
         for (bad, member) in [
             (json!({"role": "admn"}), "role"),
@@ -382,20 +381,20 @@ mod tests {
             (json!({"paused": "yes"}), "paused"),
             (json!({"email": {"a": 1}}), "email"),
         ] {
-            let change = Change::<User>::parse(bad.to_string().as_bytes()).unwrap();
+            let change = InputChange::<User>::parse(bad.to_string().as_bytes()).unwrap();
             let Err(ApiError::Field { field, .. }) = change.of(&user(None)) else {
                 panic!("{bad}")
             };
             assert_eq!(field, member, "{bad}");
         }
-        let change = Change::<User>::parse(br#"{"role":null}"#).unwrap();
+        let change = InputChange::<User>::parse(br#"{"role":null}"#).unwrap();
         assert!(change.of(&user(None)).unwrap_err().to_string().contains("missing field `role`"));
     }
 
     #[test]
     fn what_is_null_goes_and_what_is_left_out_stays() {
         let patched = |patch: &str| {
-            let change = Change::<User>::parse(patch.as_bytes()).unwrap();
+            let change = InputChange::<User>::parse(patch.as_bytes()).unwrap();
             change.of(&user(Some("a@a.test"))).unwrap()
         };
         assert_eq!(patched("{}"), user(Some("a@a.test")));

@@ -9,8 +9,8 @@ use super::openapi::Routes;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List};
-use keyward_state::crypto::keyring::Origin;
-use keyward_vault::keys::{KeyUse, KeysError, Rotated};
+use keyward_state::crypto::keyring::KeyOrigin;
+use keyward_vault::keys::{KeyUse, KeysError, RotationResult};
 
 pub(super) fn routes() -> Routes {
     Routes::new().get("/keys", ["listKeys", "List master keys"], list).post(
@@ -33,7 +33,7 @@ async fn list(
 }
 
 async fn rotate(State(admin): State<Admin>) -> Result<Json<KeyRotated>, ApiError> {
-    let Rotated { current, made, retired, unneeded, rewrapped, rows } =
+    let RotationResult { current, made, retired, unneeded, rewrapped, rows } =
         admin.deps().keys.rotate().await?;
     Ok(Json(KeyRotated {
         current: current.id.to_string(),
@@ -55,12 +55,12 @@ fn view(key: KeyUse) -> KeyView {
     }
 }
 
-fn source(origin: &Origin) -> KeySourceView {
+fn source(origin: &KeyOrigin) -> KeySourceView {
     let (kind, name) = match origin {
-        Origin::File(path) => (KeySourceKind::File, path.display().to_string()),
-        Origin::Env(name) => (KeySourceKind::Env, name.clone()),
-        Origin::Command(program) => (KeySourceKind::Command, program.clone()),
-        Origin::Memory => (KeySourceKind::Memory, String::new()),
+        KeyOrigin::File(path) => (KeySourceKind::File, path.display().to_string()),
+        KeyOrigin::Env(name) => (KeySourceKind::Env, name.clone()),
+        KeyOrigin::Command(program) => (KeySourceKind::Command, program.clone()),
+        KeyOrigin::Memory => (KeySourceKind::Memory, String::new()),
     };
     KeySourceView { kind, name }
 }

@@ -111,7 +111,7 @@ pub use router::{
 };
 pub use run_counter::Runs;
 pub use serve::{
-    AdminTls, Stop, serve_hooks, serve_metrics, serve_network, serve_socket, serve_tcp,
+    AdminTls, ListenerStop, serve_hooks, serve_metrics, serve_network, serve_socket, serve_tcp,
 };
 pub use sign_in::own_path;
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};

@@ -29,7 +29,6 @@ pub(super) fn routes() -> Routes {
     Routes::new().post("/login-links", text, add)
 }
 
-/// The user of a link.
 struct LinkUser {
     user: Arc<Record<User>>,
     /// Whether the user was added for the link.

@@ -16,7 +16,7 @@ use super::resource::remove_stored;
 use super::wire::List;
 use keyward_base::id::LoginId;
 use keyward_model::{Login, LoginShown, Record, Shown, User};
-use keyward_state::directory::{Credential, idle_until};
+use keyward_state::directory::{UserCredential, idle_until};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -68,7 +68,7 @@ fn shown(context: &Context, login: &Arc<Record<Login>>) -> Option<Shown<Login>> 
     if !context.caller.sees_user(user) || !user.signs_in() || deps.clock.now() >= idle_until {
         return None;
     }
-    let current = context.caller.credential() == Some(&Credential::Login(login.id.clone()));
+    let current = context.caller.credential() == Some(&UserCredential::Login(login.id.clone()));
     Some(login.shown(LoginShown {
         user_name: user.name.clone(),
         last_used: login.facts.last_used,

@@ -1,4 +1,4 @@
-//! [`Means`]: a user whose means of sign-in are changed. It checks who may, and what the caller must prove: a browser
+//! [`SignInMeans`]: a user whose means of sign-in are changed. It checks who may, and what the caller must prove: a browser
 //! that was left open must not be enough to exchange the password of its user.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,17 +11,17 @@ use super::error::ApiError;
 use super::resource::found;
 use super::sign_in::limits::{PasswordTry, network};
 use super::state::Admin;
-use crate::visit::Visit;
+use crate::visit::SecureRequest;
 use keyward_model::{Login, Record, Role, Scope, SecretText, SignInMethod, User};
-use keyward_state::directory::Credential;
+use keyward_state::directory::UserCredential;
 
 /// The user, changed by the caller. Users change their own means of sign-in, admins those of all.
-pub(super) struct Means<'a> {
+pub(super) struct SignInMeans<'a> {
     pub(super) user: Arc<Record<User>>,
     context: &'a Context,
 }
 
-impl<'a> Means<'a> {
+impl<'a> SignInMeans<'a> {
     /// # Errors
     /// When the caller may not change them. A password signs in with all rights and does not expire, so a token needs
     /// both.
@@ -33,7 +33,7 @@ impl<'a> Means<'a> {
         if !caller.edits_all() && caller.user().is_none_or(|own| own.id != user.id) {
             return Err(ApiError::NotYours { what: "user", name: user.name.clone() });
         }
-        let is_token = matches!(caller.credential(), Some(Credential::Token(_)));
+        let is_token = matches!(caller.credential(), Some(UserCredential::Token(_)));
         match is_token && caller.ends(&context.view()).is_some() {
             false => Ok(Self { user, context }),
             true => Err(ApiError::RefusedUntil {
@@ -46,7 +46,7 @@ impl<'a> Means<'a> {
     /// The caller, who changes their own.
     ///
     /// # Errors
-    /// As [`Means::of`], and for the operator, who is no user.
+    /// As [`SignInMeans::of`], and for the operator, who is no user.
     pub(super) fn own(context: &'a Context) -> Result<Self, ApiError> {
         let own = context.caller.user().ok_or_else(|| ApiError::RefusedUntil {
             message: "the operator is no user, and has no passkeys".to_owned(),
@@ -84,7 +84,7 @@ impl<'a> Means<'a> {
         let (caller, view) = (&self.context.caller, self.context.view());
         let is_own = caller.user().is_some_and(|own| own.id == self.user.id);
         let is_by_link = match caller.credential() {
-            Some(Credential::Login(id)) => view
+            Some(UserCredential::Login(id)) => view
                 .one::<Login>(caller.org(), id)
                 .is_some_and(|login| login.method == SignInMethod::Link),
             _ => false,
@@ -100,7 +100,7 @@ impl<'a> Means<'a> {
     pub(super) async fn prove(
         &self,
         current: Option<SecretText>,
-        visit: Option<Extension<Visit>>,
+        visit: Option<Extension<SecureRequest>>,
     ) -> Result<(), ApiError> {
         let known = self.user.facts.password.clone().filter(|_| self.needs_proof());
         let Some(known) = known else { return Ok(()) };

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use ipnet::IpNet;
 
-use self::forwarded::Forwarded;
+use self::forwarded::ForwardedFields;
 use self::limits::ApiLimits;
 pub(super) use self::limits::seconds;
 use super::auth::login::is_of_own_page;
@@ -25,7 +25,7 @@ use super::host::{Arrival, OwnNames};
 use super::request_refusal::RequestRefusal;
 use super::sign_in::{is_sign_in, is_sign_in_page, refusal_page};
 use super::state::Admin;
-use crate::visit::Visit;
+use crate::visit::SecureRequest;
 use keyward_base::codes::Code;
 use keyward_base::host::{Scheme, Target};
 
@@ -61,7 +61,7 @@ struct NetworkState {
 
 /// The client of a request that did not come in cleartext from another machine.
 #[derive(Clone, Copy, Debug)]
-struct Client(IpAddr);
+struct NetworkClient(IpAddr);
 
 impl Network {
     pub(super) fn new(admin: Admin, access: NetworkAccess) -> Self {
@@ -77,23 +77,29 @@ impl NetworkAccess {
 
     /// The client, unless its token would have been readable on the way. A peer on this machine that forwards for
     /// others must be a proxy that is named.
-    fn client(&self, arrival: Arrival, fields: &HeaderMap) -> Result<Client, RequestRefusal> {
-        let (peer, forwarded) = (arrival.peer.ip().to_canonical(), Forwarded::of(fields));
+    fn client(
+        &self,
+        arrival: Arrival,
+        fields: &HeaderMap,
+    ) -> Result<NetworkClient, RequestRefusal> {
+        let (peer, forwarded) = (arrival.peer.ip().to_canonical(), ForwardedFields::of(fields));
         let is_direct = arrival.is_tls || peer.is_loopback();
         match (forwarded.is_present, self.believes(peer)) {
             (true, true) if forwarded.is_secure() => {
-                Ok(Client(forwarded.client(peer, |hop| self.believes(hop))))
+                Ok(NetworkClient(forwarded.client(peer, |hop| self.believes(hop))))
             }
-            (true, false) if arrival.is_tls => Ok(Client(peer)),
-            (false, _) if is_direct => Ok(Client(peer)),
+            (true, false) if arrival.is_tls => Ok(NetworkClient(peer)),
+            (false, _) if is_direct => Ok(NetworkClient(peer)),
             _ => Err(RequestRefusal::Cleartext),
         }
     }
 
     /// The scheme that the client used.
     fn scheme(&self, arrival: Arrival, fields: &HeaderMap) -> Scheme {
-        let by_proxy =
-            || self.believes(arrival.peer.ip().to_canonical()) && Forwarded::of(fields).is_secure();
+        let by_proxy = || {
+            self.believes(arrival.peer.ip().to_canonical())
+                && ForwardedFields::of(fields).is_secure()
+        };
         match arrival.is_tls || by_proxy() {
             true => Scheme::Https,
             false => Scheme::Http,
@@ -132,9 +138,9 @@ pub(super) async fn on_network(
     let is_of_api = (path == "/api" || path.starts_with("/api/")) && path != DOCUMENT;
     let NetworkState { access, .. } = &*network.0;
     let visit = |request: &Request, is_foreign| {
-        let Client(client) = access.client(arrival, request.headers())?;
+        let NetworkClient(client) = access.client(arrival, request.headers())?;
         let is_https = access.scheme(arrival, request.headers()) == Scheme::Https;
-        Ok::<_, RequestRefusal>(Visit { client, is_https, is_foreign })
+        Ok::<_, RequestRefusal>(SecureRequest { client, is_https, is_foreign })
     };
     if is_sign_in_page(path) {
         return match visit(&request, false) {
@@ -187,7 +193,7 @@ pub(super) async fn on_network(
 }
 
 /// Whether a request has a token or login that is not known here; another replica may have just made it.
-fn is_unknown(admin: &Admin, request: &Request, visit: &Visit) -> bool {
+fn is_unknown(admin: &Admin, request: &Request, visit: &SecureRequest) -> bool {
     admin.deps().directory.is_shared()
         && !is_sign_in(request.method(), request.uri().path())
         && proves(request.headers())
@@ -204,7 +210,7 @@ fn proves(fields: &HeaderMap) -> bool {
 fn authenticated(
     network: &NetworkState,
     request: &Request,
-    visit: Visit,
+    visit: SecureRequest,
 ) -> Result<Option<Caller>, ApiError> {
     let fields = request.headers();
     let is_sign_in = is_sign_in(request.method(), request.uri().path());
@@ -303,7 +309,7 @@ mod tests {
             ("203.0.113.1", true, CLEAR, Some("203.0.113.1")),
         ] {
             let found = access().client(arrival(peer, is_tls), &fields(given)).ok();
-            let found = found.map(|Client(client)| client.to_string());
+            let found = found.map(|NetworkClient(client)| client.to_string());
             assert_eq!(found.as_deref(), client, "{peer} {is_tls} {given:?}");
         }
     }

@@ -14,21 +14,20 @@ use serde_json::{Map, Value, json};
 use self::draft::{AnswerDraft, Components};
 use super::wire::ErrorBody;
 
-pub(super) use self::answer::{Answer, Download, Lines, PageOrEvents};
-pub(super) use self::draft::Draft;
+pub(super) use self::answer::{DescribedAnswer, Download, JsonLinesAnswer, PageOrEvents};
+pub(super) use self::draft::OperationDraft;
 pub(super) use self::routes::{Operation, Routes};
 
 /// What stands before the names of schemas.
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// The document.
 pub(super) fn document(operations: &[Operation]) -> Value {
     let mut input = Components::new(Contract::Deserialize);
     let mut output = Components::new(Contract::Serialize);
     let refusal = output.reference::<ErrorBody>();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for operation in operations {
-        let mut draft = Draft::new(&mut input, &mut output);
+        let mut draft = OperationDraft::new(&mut input, &mut output);
         (operation.describe)(&mut draft);
         let described = described(operation, draft);
         let method = operation.method.as_str().to_ascii_lowercase();
@@ -82,8 +81,8 @@ pub(super) fn document(operations: &[Operation]) -> Value {
 }
 
 /// The Operation Object (OpenAPI 3.1.0 §4.8.10).
-fn described(operation: &Operation, draft: Draft<'_>) -> Value {
-    let Draft { query, is_conditional, body, body_is_optional, answers, .. } = draft;
+fn described(operation: &Operation, draft: OperationDraft<'_>) -> Value {
+    let OperationDraft { query, is_conditional, body, body_is_optional, answers, .. } = draft;
     let of_path = variables(operation.path).map(
         |name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}),
     );

@@ -6,7 +6,7 @@ use http::StatusCode;
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::etag::{Etag, IfMatch, Tagged};
+use super::etag::{Etag, IfMatch, TaggedAnswer};
 use super::openapi::Routes;
 use super::page::Page;
 use super::wire::List;
@@ -34,13 +34,13 @@ async fn list(
 async fn show(
     context: Context,
     Segments(name): Segments<String>,
-) -> Result<Tagged<Shown<Org>>, ApiError> {
+) -> Result<TaggedAnswer<Shown<Org>>, ApiError> {
     let directory = context.view();
     let id = parsed(&name).filter(|id| sees(&context, id));
     let found = id.and_then(|id| directory.org(&id).cloned());
     let known = || directory.orgs().filter(|org| sees(&context, &org.id)).map(|org| org.name());
     let found = found.ok_or_else(|| ApiError::not_found_among("organisation", &name, known()))?;
-    Ok(Tagged { etag: Some(Etag::of(&found)), body: shown(&found) })
+    Ok(TaggedAnswer { etag: Some(Etag::of(&found)), body: shown(&found) })
 }
 
 async fn add(
@@ -70,7 +70,6 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// By name or id.
 fn parsed(name: &str) -> Option<OrgId> {
     OrgId::named(name.strip_prefix("org_").unwrap_or(name)).ok()
 }

@@ -25,9 +25,9 @@ pub(super) struct Page {
 }
 
 /// Text that is searched for, in any case.
-pub(super) struct Needle(String);
+pub(super) struct SearchText(String);
 
-impl Needle {
+impl SearchText {
     pub(super) fn of(q: &str) -> Self {
         Self(q.to_lowercase())
     }
@@ -38,14 +38,13 @@ impl Needle {
 }
 
 impl Page {
-    /// With these.
     pub(super) fn of(q: Option<String>, limit: Option<usize>, after: Option<String>) -> Self {
         Self { q, limit, after }
     }
 
     /// Whether one of `texts` holds what was searched for.
     pub(super) fn wants(&self, texts: &[&str]) -> bool {
-        let Some(q) = self.q.as_deref().map(Needle::of) else { return true };
+        let Some(q) = self.q.as_deref().map(SearchText::of) else { return true };
         texts.iter().any(|text| q.is_in(text))
     }
 

@@ -9,18 +9,20 @@ use http::{HeaderMap, StatusCode};
 use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::means::Means;
+use super::means::SignInMeans;
 use super::openapi::Routes;
-use super::sign_in::passkey::{Returned, Site, decoded, on, returned, timeout_ms};
+use super::sign_in::passkey::{PasskeySite, ReturnedChallenge, decoded, on, returned, timeout_ms};
 use super::wire::{
     AuthenticatorSelection, CredentialDescriptor, CredentialParameter, List, PasskeyAsk,
     PasskeyChallengeAsk, PasskeyChange, PasskeyCreation, PasskeyUser, RelyingParty,
 };
 use crate::sign_in::only_browsers;
-use crate::visit::Visit;
+use crate::visit::SecureRequest;
 use keyward_base::id::PasskeyId;
 use keyward_model::{Passkey, PasskeyShown, Record, User, is_label};
-use keyward_state::crypto::webauthn::{Algorithm, Registered, Registration, WebauthnError};
+use keyward_state::crypto::webauthn::{
+    PasskeyAlgorithm, PasskeyRegistration, RegisteredKey, WebauthnError,
+};
 
 const PUBLIC_KEY: &str = "public-key";
 
@@ -45,7 +47,7 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn list(context: Context) -> Result<Json<List<PasskeyShown>>, ApiError> {
-    let means = Means::own(&context)?;
+    let means = SignInMeans::own(&context)?;
     let items = means.user.facts.passkeys.iter().map(Passkey::shown).collect();
     Ok(Json(List { items, next: None }))
 }
@@ -53,14 +55,14 @@ async fn list(context: Context) -> Result<Json<List<PasskeyShown>>, ApiError> {
 /// What the browser is asked to register. The challenge is for this user alone.
 async fn challenge(
     context: Context,
-    visit: Option<Extension<Visit>>,
+    visit: Option<Extension<SecureRequest>>,
     fields: HeaderMap,
     Body(PasskeyChallengeAsk { current }): Body<PasskeyChallengeAsk>,
 ) -> Result<Json<PasskeyCreation>, ApiError> {
-    let means = Means::own(&context)?;
+    let means = SignInMeans::own(&context)?;
     on(&context.admin)?;
     means.signs_in()?;
-    let site = Site::of(&fields, seen(visit.as_ref())?)?;
+    let site = PasskeySite::of(&fields, seen(visit.as_ref())?)?;
     means.prove(current, visit).await?;
     let user = &means.user;
     let now = context.deps().clock.now();
@@ -69,8 +71,8 @@ async fn challenge(
     let own = user.facts.passkeys.iter();
     let exclude =
         own.map(|own| CredentialDescriptor { r#type: PUBLIC_KEY, id: own.credential.clone() });
-    let params =
-        Algorithm::ALL.map(|it| CredentialParameter { r#type: PUBLIC_KEY, alg: it.number() });
+    let params = PasskeyAlgorithm::ALL
+        .map(|it| CredentialParameter { r#type: PUBLIC_KEY, alg: it.number() });
     Ok(Json(PasskeyCreation {
         rp: RelyingParty { id: site.rp_id, name: "Keyward".to_owned() },
         user: PasskeyUser {
@@ -93,14 +95,14 @@ async fn challenge(
 
 async fn add(
     context: Context,
-    visit: Option<Extension<Visit>>,
+    visit: Option<Extension<SecureRequest>>,
     fields: HeaderMap,
     Body(ask): Body<PasskeyAsk>,
 ) -> Result<(StatusCode, Json<PasskeyShown>), ApiError> {
-    let means = Means::own(&context)?;
+    let means = SignInMeans::own(&context)?;
     on(&context.admin)?;
     named(&ask.name)?;
-    let site = Site::of(&fields, seen(visit.as_ref())?)?;
+    let site = PasskeySite::of(&fields, seen(visit.as_ref())?)?;
     let passkey = registered(&means, &site, ask)
         .map_err(|error| ApiError::field("credential", format!("is not accepted: {error}")))?;
     let user = &means.user;
@@ -109,21 +111,26 @@ async fn add(
     Ok((StatusCode::CREATED, Json(passkey.shown())))
 }
 
-fn registered(means: &Means<'_>, site: &Site, ask: PasskeyAsk) -> Result<Passkey, WebauthnError> {
+fn registered(
+    means: &SignInMeans<'_>,
+    site: &PasskeySite,
+    ask: PasskeyAsk,
+) -> Result<Passkey, WebauthnError> {
     let admin = means.admin();
     let (challenges, now) = (admin.challenges(), admin.deps().clock.now());
     let response = ask.credential.response;
     let client_data = decoded(&response.client_data_json)?;
-    let Returned { challenge, valid } = returned(challenges, &client_data, &purpose(means), now)?;
+    let ReturnedChallenge { challenge, valid } =
+        returned(challenges, &client_data, &purpose(means), now)?;
     let public_key = response.public_key.ok_or(WebauthnError::Key)?;
     let (data, key) = (decoded(&response.authenticator_data)?, decoded(&public_key)?);
-    let given = Registration {
+    let given = PasskeyRegistration {
         client_data: &client_data,
         authenticator_data: &data,
         algorithm: response.public_key_algorithm,
         public_key: &key,
     };
-    let Registered { id, count } = site.ceremony(&challenge).register(&given)?;
+    let RegisteredKey { id, count } = site.ceremony(&challenge).register(&given)?;
     if !challenges.use_up(valid, now) {
         return Err(WebauthnError::Challenge);
     }
@@ -144,7 +151,7 @@ async fn change(
     Segments(id): Segments<String>,
     Body(PasskeyChange { name }): Body<PasskeyChange>,
 ) -> Result<Json<PasskeyShown>, ApiError> {
-    let means = Means::own(&context)?;
+    let means = SignInMeans::own(&context)?;
     let id = of_text(&id)?;
     named(&name)?;
     let user = &means.user;
@@ -155,7 +162,7 @@ async fn change(
 }
 
 async fn remove(context: Context, Segments(id): Segments<String>) -> Result<StatusCode, ApiError> {
-    let means = Means::own(&context)?;
+    let means = SignInMeans::own(&context)?;
     let id = of_text(&id)?;
     context.deps().directory.remove_passkey(&means.user.org, &means.user.id, &id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -165,7 +172,7 @@ async fn remove_all(
     context: Context,
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
-    let means = Means::of(&context, &name)?;
+    let means = SignInMeans::of(&context, &name)?;
     let user = &means.user;
     let count = user.facts.passkeys.len();
     if count == 0 {
@@ -178,7 +185,7 @@ async fn remove_all(
 }
 
 /// What a challenge for a registration is for.
-fn purpose(means: &Means<'_>) -> String {
+fn purpose(means: &SignInMeans<'_>) -> String {
     format!("register {}", means.user.id)
 }
 
@@ -193,6 +200,6 @@ fn of_text(id: &str) -> Result<PasskeyId, ApiError> {
     PasskeyId::parse(id).map_err(|_| ApiError::not_found("passkey", id))
 }
 
-fn seen(visit: Option<&Extension<Visit>>) -> Result<Visit, ApiError> {
+fn seen(visit: Option<&Extension<SecureRequest>>) -> Result<SecureRequest, ApiError> {
     visit.map(|Extension(visit)| *visit).ok_or_else(only_browsers)
 }

@@ -7,14 +7,14 @@ use http::StatusCode;
 use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::means::Means;
+use super::means::SignInMeans;
 use super::openapi::Routes;
 use super::wire::PasswordAsk;
-use crate::visit::Visit;
+use crate::visit::SecureRequest;
 use keyward_base::password::PasswordHash;
 use keyward_model::{Record, User};
 use keyward_state::crypto::password;
-use keyward_state::directory::Credential;
+use keyward_state::directory::UserCredential;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -29,10 +29,10 @@ pub(super) fn routes() -> Routes {
 async fn set(
     context: Context,
     Segments(name): Segments<String>,
-    visit: Option<Extension<Visit>>,
+    visit: Option<Extension<SecureRequest>>,
     Body(PasswordAsk { password, current }): Body<PasswordAsk>,
 ) -> Result<StatusCode, ApiError> {
-    let means = Means::of(&context, &name)?;
+    let means = SignInMeans::of(&context, &name)?;
     means.signs_in()?;
     if let Some(wrong) = password::refusal(&password.0, &means.user.name) {
         return Err(ApiError::field("password", wrong));
@@ -47,7 +47,7 @@ async fn remove(
     context: Context,
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
-    let means = Means::of(&context, &name)?;
+    let means = SignInMeans::of(&context, &name)?;
     if means.user.facts.password.is_none() {
         return Err(ApiError::Refused(format!("user `{}` has no password", means.user.name)));
     }
@@ -64,7 +64,7 @@ async fn store(
     let directory = &context.deps().directory;
     directory.set_password(&user.org, &user.id, hash).await?;
     let own = match context.caller.credential() {
-        Some(Credential::Login(id)) => Some(id),
+        Some(UserCredential::Login(id)) => Some(id),
         _ => None,
     };
     directory.end_logins(&user.org, &user.id, own).await?;

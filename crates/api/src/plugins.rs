@@ -13,8 +13,8 @@ use super::body::{Params, Segments};
 use super::connection_view;
 use super::context::Context;
 use super::error::ApiError;
-use super::etag::{Etag, IfMatch, Tagged};
-use super::input::{Change, Input};
+use super::etag::{Etag, IfMatch, TaggedAnswer};
+use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::remove_stored;
@@ -40,7 +40,7 @@ struct Whose {
 }
 
 /// A plugin and its cursor: names are unique for one agent only.
-struct Placed {
+struct PlacedPlugin {
     cursor: String,
     view: PluginView,
 }
@@ -64,9 +64,10 @@ async fn list(
     let wanted = views.filter(|it| page.wants(&[&it.name, &it.agent, it.id.as_str()]));
     let placed = wanted.map(|view| {
         // A space comes before all that names are made of.
-        Placed { cursor: format!("{} {}", view.name, view.agent), view }
+        PlacedPlugin { cursor: format!("{} {}", view.name, view.agent), view }
     });
-    let List { items, next } = page.cut(placed.collect(), |placed: &Placed| &placed.cursor)?;
+    let List { items, next } =
+        page.cut(placed.collect(), |placed: &PlacedPlugin| &placed.cursor)?;
     Ok(Json(List { items: items.into_iter().map(|placed| placed.view).collect(), next }))
 }
 
@@ -74,10 +75,10 @@ async fn show(
     context: Context,
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
-) -> Result<Tagged<PluginView>, ApiError> {
+) -> Result<TaggedAnswer<PluginView>, ApiError> {
     let plugin = find(&context, &name, &whose)?;
     let etag = Some(Etag::of(&plugin));
-    Ok(Tagged { etag, body: view(&context.admin, &context.view(), &plugin) })
+    Ok(TaggedAnswer { etag, body: view(&context.admin, &context.view(), &plugin) })
 }
 
 async fn install(
@@ -104,7 +105,7 @@ async fn change(
     context: Context,
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
-    change: Change<Plugin>,
+    change: InputChange<Plugin>,
 ) -> Result<Json<PluginView>, ApiError> {
     let admin = &context.admin;
     let plugin = find(&context, &name, &whose)?;

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::auth::Caller;
 use super::body::Params;
 use super::error::ApiError;
-use super::openapi::{Lines, Routes};
+use super::openapi::{JsonLinesAnswer, Routes};
 use super::state::Admin;
 use keyward_net::processes;
 
@@ -47,7 +47,7 @@ async fn hold(
     _caller: Caller,
     peer: Option<Extension<Peer>>,
     Params(ProbeQuery { at }): Params<ProbeQuery>,
-) -> Result<Lines<Begun, 200>, ApiError> {
+) -> Result<JsonLinesAnswer<Begun, 200>, ApiError> {
     // Only a gateway has listeners whose streams can be forwarded.
     if admin.locations().is_none() {
         return Err(ApiError::NoSuchPath);
@@ -70,7 +70,7 @@ async fn hold(
         Ok(Bytes::new())
     });
     let body = Answer::from_stream(futures_util::StreamExt::chain(first, rest));
-    Ok(Lines::new(body))
+    Ok(JsonLinesAnswer::new(body))
 }
 
 fn cannot_tell() -> ApiError {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::etag::{Etag, IfMatch, Tagged};
+use super::etag::{Etag, IfMatch, TaggedAnswer};
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::remove_stored;
@@ -21,7 +21,7 @@ use super::wire::{
 use keyward_model::{ManagedBy, Nothing, OwnProvider, OwnProviderSpec, Record};
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{
-    AuthMethod, Catalogue, Entry, Field, NamedAction, Provider, Variable,
+    AuthMethod, Catalogue, CatalogueEntry, Field, NamedAction, Provider, Variable,
 };
 
 pub(super) fn routes() -> Routes {
@@ -54,7 +54,7 @@ async fn list(
 ) -> Result<Json<List<ProviderView>>, ApiError> {
     let Search { category, q, limit, after } = asked;
     let page = Page::of(q, limit, after);
-    let wants = |entry: &Entry<'_>| {
+    let wants = |entry: &CatalogueEntry<'_>| {
         let of = entry.category().unwrap_or_default();
         category.as_deref().is_none_or(|category| category == of)
             && page.wants(&[entry.id(), entry.name(), of])
@@ -68,7 +68,7 @@ async fn list(
 async fn show(
     context: Context,
     Segments(id): Segments<String>,
-) -> Result<Tagged<ProviderView>, ApiError> {
+) -> Result<TaggedAnswer<ProviderView>, ApiError> {
     let catalogue = catalogue(&context);
     let provider = catalogue.get(&id).ok_or_else(|| unknown(&catalogue, &id))?;
     let directory = context.view();
@@ -76,7 +76,7 @@ async fn show(
     let etag = stored.map(|stored| Etag::of(stored));
     let definition = stored.map(|stored| stored.definition.clone());
     let definition = definition.or_else(|| of_file(&context, &provider.id));
-    Ok(Tagged { etag, body: ProviderView { definition, ..view(&context, provider) } })
+    Ok(TaggedAnswer { etag, body: ProviderView { definition, ..view(&context, provider) } })
 }
 
 /// The definition of a provider of the configuration.

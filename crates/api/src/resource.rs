@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::body::{Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::etag::{Etag, IfMatch, Tagged};
-use super::input::{Change, Input};
+use super::etag::{Etag, IfMatch, TaggedAnswer};
+use super::input::{Input, InputChange};
 use super::page::Page;
 use super::wire::List;
 use keyward_base::id::Id;
@@ -59,7 +59,7 @@ pub(super) trait Exposed: Stored {
     fn change(
         context: &Context,
         record: Arc<Record<Self>>,
-        change: Change<Self>,
+        change: InputChange<Self>,
     ) -> impl Future<Output = Result<Self::Changed, ApiError>> + Send;
 
     /// Removes what is kept elsewhere, after the record is gone.
@@ -99,10 +99,10 @@ pub(super) async fn page_of<R: Exposed>(
 pub(super) async fn show<R: Exposed>(
     context: Context,
     Segments(name): Segments<String>,
-) -> Result<Tagged<Shown<R>>, ApiError> {
+) -> Result<TaggedAnswer<Shown<R>>, ApiError> {
     let record = found::<R>(&context, &name)?;
     let etag = Some(Etag::of(&record));
-    Ok(Tagged { etag, body: shown(&context, &record).await })
+    Ok(TaggedAnswer { etag, body: shown(&context, &record).await })
 }
 
 pub(super) async fn add<R: Exposed>(
@@ -121,7 +121,7 @@ pub(super) async fn add<R: Exposed>(
 pub(super) async fn change<R: Exposed>(
     context: Context,
     Segments(name): Segments<String>,
-    change: Change<R>,
+    change: InputChange<R>,
 ) -> Result<Json<R::Changed>, ApiError> {
     let record = found::<R>(&context, &name)?;
     R::may_write(&context, Some(&record))?;
@@ -180,7 +180,7 @@ pub(super) async fn store_new<R: Exposed>(
 pub(super) async fn store_change<R: Exposed>(
     context: &Context,
     record: &Record<R>,
-    change: &Change<R>,
+    change: &InputChange<R>,
     alter: impl Fn(&mut Record<R>) + Sync,
 ) -> Result<Arc<Record<R>>, ApiError> {
     let edit = |record: &mut Record<R>| -> Result<(), ApiError> {

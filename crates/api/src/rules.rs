@@ -6,7 +6,7 @@ use super::body::{Params, Segments};
 use super::context::Context;
 use super::effective_rules::{effective, label, with_shadow};
 use super::error::ApiError;
-use super::etag::{Etag, Tagged};
+use super::etag::{Etag, TaggedAnswer};
 use super::openapi::Routes;
 use super::page::Page;
 use super::wire::List;
@@ -14,7 +14,7 @@ use super::{resource, stored_rules};
 use keyward_model::{Rule, RuleShown};
 
 /// A rule and its place in the order, which is also its cursor.
-struct Placed {
+struct OrderedRule {
     cursor: String,
     rule: RuleShown,
 }
@@ -36,22 +36,22 @@ pub(super) fn routes() -> Routes {
 async fn list(
     context: Context,
     Params(page): Params<Page>,
-) -> Result<Tagged<List<RuleShown>>, ApiError> {
+) -> Result<TaggedAnswer<List<RuleShown>>, ApiError> {
     let Context { admin, caller } = &context;
     // Before the rules themselves: a change in between makes the tag stale, not the list.
     let etag = stored_rules::etag(&admin.deps().directory.view().rules_in_order(caller.org()));
     let placed = effective(admin, caller).into_iter().map(|rule| {
         // Fixed width, so that the order of the text is the order of the numbers.
-        Placed { cursor: format!("{:08}", rule.standing.number), rule }
+        OrderedRule { cursor: format!("{:08}", rule.standing.number), rule }
     });
-    let wanted = placed.filter(|Placed { rule, .. }| page.wants(&searched(rule))).collect();
-    let List { items, next } = page.cut(wanted, |placed: &Placed| &placed.cursor)?;
-    let items = items.into_iter().map(|Placed { rule, .. }| match rule.managed_by {
+    let wanted = placed.filter(|OrderedRule { rule, .. }| page.wants(&searched(rule))).collect();
+    let List { items, next } = page.cut(wanted, |placed: &OrderedRule| &placed.cursor)?;
+    let items = items.into_iter().map(|OrderedRule { rule, .. }| match rule.managed_by {
         Some(_) => with_shadow(&context, rule),
         None => rule,
     });
     let body = List { items: items.collect(), next };
-    Ok(Tagged { etag: Some(etag), body })
+    Ok(TaggedAnswer { etag: Some(etag), body })
 }
 
 /// What a search looks into.
@@ -64,7 +64,7 @@ fn searched(RuleShown { id, spec, .. }: &RuleShown) -> Vec<&str> {
 async fn show(
     context: Context,
     Segments(name): Segments<String>,
-) -> Result<Tagged<RuleShown>, ApiError> {
+) -> Result<TaggedAnswer<RuleShown>, ApiError> {
     let view = context.view();
     let all = effective(&context.admin, &context.caller);
     let found = all.iter().find(|rule| is_called(rule, &name)).cloned();
@@ -73,7 +73,7 @@ async fn show(
     // Rules of the file, bindings and the default are not stored.
     let record = view.find::<Rule>(context.caller.org(), &found.id);
     let etag = record.map(|record| Etag::of(record));
-    Ok(Tagged { etag, body: with_shadow(&context, found) })
+    Ok(TaggedAnswer { etag, body: with_shadow(&context, found) })
 }
 
 /// Whether it has this name, id or label.

@@ -71,7 +71,6 @@ impl Runs {
 }
 
 impl OpenRun {
-    /// Forgets the token of the run.
     pub(super) fn forget(&self, token: &TokenId) {
         self.0.tokens.lock().remove(token);
     }

@@ -19,7 +19,7 @@ use super::auth::Caller;
 use super::body::Body;
 use super::change_details::Run;
 use super::error::ApiError;
-use super::openapi::{Lines, Routes};
+use super::openapi::{JsonLinesAnswer, Routes};
 use super::run_counter::OpenRun;
 use super::state::Admin;
 use super::tokens::shown_once;
@@ -61,7 +61,7 @@ async fn open(
     State(admin): State<Admin>,
     caller: Caller,
     Body(new): Body<NewRun>,
-) -> Result<Lines<TokenIssued, 201>, ApiError> {
+) -> Result<JsonLinesAnswer<TokenIssued, 201>, ApiError> {
     // Only a gateway has runs, and a run must not prevent it from stopping.
     if admin.locations().is_none() {
         return Err(ApiError::NoSuchPath);
@@ -97,7 +97,7 @@ async fn open(
         body.recv().await.map(|line| (Ok(line), body))
     });
     let body = Answer::from_stream(futures_util::StreamExt::chain(first, rest));
-    Ok(Lines::new(body))
+    Ok(JsonLinesAnswer::new(body))
 }
 
 /// Issues a new token, or resumes the one that the run had before a restart of the gateway; also returns the

@@ -46,7 +46,7 @@ pub async fn serve_tcp(
     listener: TcpListener,
     admin: Admin,
     names: OwnNames,
-    stop: impl Into<Stop>,
+    stop: impl Into<ListenerStop>,
 ) {
     let router = open_router(admin.clone(), names);
     OpenListener { listener, name: "admin", router, admin, tls: None }.serve(stop.into()).await;
@@ -59,13 +59,13 @@ pub async fn serve_network(
     tls: Option<AdminTls>,
     admin: Admin,
     router: Router,
-    stop: impl Into<Stop>,
+    stop: impl Into<ListenerStop>,
 ) {
     OpenListener { listener, name: "admin", router, admin, tls }.serve(stop.into()).await;
 }
 
 /// Serves the metrics on `listener` in the same way.
-pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: impl Into<Stop>) {
+pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: impl Into<ListenerStop>) {
     let router = metrics_router(admin.clone());
     OpenListener { listener, name: "metrics", router, admin, tls: None }.serve(stop.into()).await;
 }
@@ -75,7 +75,7 @@ pub async fn serve_hooks(
     listener: TcpListener,
     tls: Option<AdminTls>,
     admin: Admin,
-    stop: impl Into<Stop>,
+    stop: impl Into<ListenerStop>,
 ) {
     let router = hooks_router(admin.clone());
     OpenListener { listener, name: "hooks", router, admin, tls }.serve(stop.into()).await;
@@ -83,14 +83,14 @@ pub async fn serve_hooks(
 
 /// When a listener stops. Each turns true, or its sender is dropped.
 #[derive(Clone, Debug)]
-pub struct Stop {
+pub struct ListenerStop {
     /// No further stream is accepted.
     pub accepting: watch::Receiver<bool>,
     /// Streams end after their running request.
     pub serving: watch::Receiver<bool>,
 }
 
-impl From<watch::Receiver<bool>> for Stop {
+impl From<watch::Receiver<bool>> for ListenerStop {
     fn from(both: watch::Receiver<bool>) -> Self {
         Self { accepting: both.clone(), serving: both }
     }
@@ -131,8 +131,8 @@ impl AdminTls {
 }
 
 impl OpenListener {
-    async fn serve(self, stop: Stop) {
-        let Stop { accepting: mut stop, serving } = stop;
+    async fn serve(self, stop: ListenerStop) {
+        let ListenerStop { accepting: mut stop, serving } = stop;
         let Self { listener, name, router, admin, tls } = self;
         let metrics = admin.deps().metrics.clone();
         let limits = admin.deps().limits.clone();
@@ -180,8 +180,8 @@ impl OpenListener {
 }
 
 /// Serves all routes on the socket in the same way; a head must arrive within `limits.head_timeout`.
-pub async fn serve_socket(socket: AdminSocket, admin: Admin, stop: impl Into<Stop>) {
-    let Stop { accepting: mut stop, serving } = stop.into();
+pub async fn serve_socket(socket: AdminSocket, admin: Admin, stop: impl Into<ListenerStop>) {
+    let ListenerStop { accepting: mut stop, serving } = stop.into();
     let limits = admin.deps().limits.clone();
     let mut streams = Streams::new(socket_router(admin), limits, serving);
     loop {

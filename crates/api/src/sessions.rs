@@ -10,7 +10,7 @@ use super::agents::why_paused;
 use super::body::Params;
 use super::context::Context;
 use super::error::ApiError;
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::{self, Exposed, mentioned};
@@ -99,7 +99,7 @@ impl Exposed for Session {
     async fn change(
         context: &Context,
         session: Arc<Record<Self>>,
-        _: Change<Self>,
+        _: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         Ok(resource::shown(context, &session).await)
     }

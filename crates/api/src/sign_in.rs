@@ -26,14 +26,14 @@ use super::body::Body;
 use super::change_record::PendingRecord;
 use super::context::Context;
 use super::error::ApiError;
-use super::openapi::{Answer, Draft, Routes};
+use super::openapi::{DescribedAnswer, OperationDraft, Routes};
 use super::state::Admin;
-use super::visit::Visit;
+use super::visit::SecureRequest;
 use super::wire::{SignInAsk, SignInView, UsedCredential};
 use keyward_base::codes::Code;
 use keyward_base::secret::Secret;
 use keyward_model::{Login, ManagedBy, Record};
-use keyward_state::directory::Credential;
+use keyward_state::directory::UserCredential;
 
 /// The path of what a passkey signs.
 const CHALLENGE: &str = "/api/v1/session/challenge";
@@ -62,8 +62,8 @@ impl IntoResponse for SignedOut {
     }
 }
 
-impl Answer for SignedOut {
-    fn describe(draft: &mut Draft<'_>) {
+impl DescribedAnswer for SignedOut {
+    fn describe(draft: &mut OperationDraft<'_>) {
         StatusCode::describe(draft);
     }
 }
@@ -74,13 +74,13 @@ pub(super) fn is_sign_in(method: &Method, path: &str) -> bool {
 }
 
 /// What a browser signs in with.
-enum Proof {
+enum SignInProof {
     Link(Secret),
     Password(PasswordProof),
     Passkey(UsedCredential),
 }
 
-impl TryFrom<SignInAsk> for Proof {
+impl TryFrom<SignInAsk> for SignInProof {
     type Error = ApiError;
 
     fn try_from(ask: SignInAsk) -> Result<Self, ApiError> {
@@ -112,18 +112,18 @@ impl TryFrom<SignInAsk> for Proof {
 /// Signs in. It leaves an audit record of its own, because it has no caller.
 async fn sign_in(
     State(admin): State<Admin>,
-    visit: Option<Extension<Visit>>,
+    visit: Option<Extension<SecureRequest>>,
     fields: HeaderMap,
     Body(ask): Body<SignInAsk>,
 ) -> Result<SignedIn, ApiError> {
     let Some(Extension(visit)) = visit else { return Err(only_browsers()) };
-    let proof = Proof::try_from(ask)?;
+    let proof = SignInProof::try_from(ask)?;
     let mut record = PendingRecord::of_sign_in(&admin, visit.client).await?;
     let browser = Browser { admin: &admin, visit, fields: &fields };
     let proved = match proof {
-        Proof::Link(link) => browser.by_link(&link).await,
-        Proof::Password(proof) => browser.by_password(proof, &mut record).await,
-        Proof::Passkey(given) => browser.by_passkey(given, &mut record).await,
+        SignInProof::Link(link) => browser.by_link(&link).await,
+        SignInProof::Password(proof) => browser.by_password(proof, &mut record).await,
+        SignInProof::Passkey(given) => browser.by_passkey(given, &mut record).await,
     };
     let made = match proved {
         Ok(proved) => browser.log_in(proved).await,
@@ -144,7 +144,7 @@ async fn sign_in(
 
 async fn show(
     context: Context,
-    visit: Option<Extension<Visit>>,
+    visit: Option<Extension<SecureRequest>>,
     fields: HeaderMap,
 ) -> Json<SignInView> {
     let Context { caller, .. } = &context;
@@ -164,13 +164,13 @@ async fn show(
 }
 
 fn login_of(caller: &Caller, context: &Context) -> Option<Record<Login>> {
-    let Credential::Login(id) = caller.credential()? else { return None };
+    let UserCredential::Login(id) = caller.credential()? else { return None };
     context.view().one::<Login>(caller.org(), id).map(|login| Record::clone(login))
 }
 
 async fn sign_out(
     context: Context,
-    visit: Option<Extension<Visit>>,
+    visit: Option<Extension<SecureRequest>>,
 ) -> Result<SignedOut, ApiError> {
     let Some(login) = login_of(&context.caller, &context) else {
         return Err(ApiError::RefusedUntil {

@@ -35,12 +35,7 @@ pub enum SocketError {
     TooLong(PathBuf),
     /// The operating system refuses.
     #[error("cannot bind {path}")]
-    Io {
-        /// The socket's path.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 impl AdminSocket {
@@ -83,7 +78,6 @@ impl AdminSocket {
         self
     }
 
-    /// The path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -9,7 +9,7 @@ use axum::Json;
 use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::resource::{self, Exposed};
 use super::wire::{SourceTest, SourceTested, TestedReference};
@@ -83,7 +83,7 @@ impl Exposed for Source {
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
-        change: Change<Self>,
+        change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         let edit = |record: &mut Record<Self>| -> Result<(), ApiError> {
             change.if_match.check(record)?;

@@ -26,13 +26,13 @@ use keyward_proxy::{Gateway, ListenerOwner, SharedLimits};
 use keyward_rules::provider::Definition;
 use keyward_state::crypto::challenge::Challenges;
 use keyward_state::directory::Directory;
-use keyward_state::observe::change_log::Changes;
+use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::telemetry::TelemetrySwitch;
 use keyward_state::rulebook::Rulebook;
 use keyward_vault::Vault;
 use keyward_vault::events::Events;
-use keyward_vault::keys::Keys;
+use keyward_vault::keys::MasterKeys;
 use keyward_vault::oauth::Flows;
 use keyward_vault::oidc::RelyingParty;
 
@@ -40,35 +40,26 @@ use keyward_vault::oidc::RelyingParty;
 pub struct Deps {
     /// Agents, connections' metadata, bindings.
     pub directory: Arc<Directory>,
-    /// Sealed grants.
     pub vault: Arc<Vault>,
     /// The policy in force.
     pub rulebook: Arc<Rulebook>,
-    /// The certificate authority.
     pub authority: Arc<Authority>,
     /// Master keys and their rotation.
-    pub keys: Arc<Keys>,
-    /// Consents in progress.
+    pub keys: Arc<MasterKeys>,
     pub flows: Arc<Flows>,
-    /// Publishes events.
     pub events: Arc<Events>,
     /// Webhooks of services for programs.
     pub inbox: Arc<Inbox>,
-    /// Listeners for databases that are stored.
     pub database_listeners: Arc<StoredListeners>,
     /// Checks addresses for `explain`.
     pub dialler: Arc<Dialler>,
-    /// The audit log.
     pub audit: AuditLog,
-    /// Records changes.
-    pub changes: Changes,
-    /// Takes backups.
+    pub changes: ChangeRecorder,
     pub backups: Arc<Backups>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What is exported to a collector.
     pub telemetry: TelemetrySwitch,
-    /// The time of day.
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.
     pub public_url: String,
@@ -80,7 +71,6 @@ pub struct Deps {
     pub limits: Limits,
     /// Rates that replicas count together.
     pub shared_limits: Arc<SharedLimits>,
-    /// How people sign in.
     pub sign_in: SignInSettings,
     /// Sign-in with an identity provider, if it is configured.
     pub oidc: Option<Arc<RelyingParty>>,
@@ -104,7 +94,6 @@ pub struct Locations {
     pub metrics: Option<String>,
     /// The base of the hooks' URLs, if they have a listener of their own.
     pub hooks: Option<String>,
-    /// The data directory.
     pub data: String,
     /// The configuration file, which may be absent.
     pub config: String,

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::effective_rules::{effective, with_shadow};
 use super::error::ApiError;
 use super::etag::{Etag, IfMatch};
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::resource::{self, Exposed};
 use super::wire::{List, RuleOrderAsk};
 use keyward_base::id::StoredRuleId;
@@ -83,7 +83,7 @@ impl Exposed for Rule {
     async fn change(
         context: &Context,
         found: Arc<Record<Self>>,
-        change: Change<Self>,
+        change: InputChange<Self>,
     ) -> Result<RuleShown, ApiError> {
         let (deps, org) = (context.deps(), context.caller.org());
         let turn = deps.rulebook.change_rules().await;
@@ -130,7 +130,7 @@ impl Exposed for Rule {
 pub(super) async fn change(
     context: Context,
     Segments(name): Segments<String>,
-    change: Change<Rule>,
+    change: InputChange<Rule>,
 ) -> Result<Json<RuleShown>, ApiError> {
     let name = stored_name(&context, name)?;
     resource::change::<Rule>(context, Segments(name), change).await

@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::means::Means;
+use super::means::SignInMeans;
 use super::openapi::Routes;
 use super::sign_in::limits::{CodeTry, network};
 use super::wire::{TotpAsk, TotpCode, TotpView};
-use crate::visit::Visit;
+use crate::visit::SecureRequest;
 use keyward_base::totp::TotpKey;
 use keyward_model::{Record, User};
 use keyward_state::directory::TotpError;
@@ -44,10 +44,10 @@ pub(super) fn routes() -> Routes {
 async fn add(
     context: Context,
     Segments(name): Segments<String>,
-    visit: Option<Extension<Visit>>,
+    visit: Option<Extension<SecureRequest>>,
     Body(TotpAsk { current, code }): Body<TotpAsk>,
 ) -> Result<(StatusCode, Json<TotpView>), ApiError> {
-    let means = Means::of(&context, &name)?;
+    let means = SignInMeans::of(&context, &name)?;
     let user = &means.user;
     means.signs_in()?;
     if user.facts.password.is_none() {
@@ -82,10 +82,10 @@ async fn add(
 async fn confirm(
     context: Context,
     Segments(name): Segments<String>,
-    visit: Option<Extension<Visit>>,
+    visit: Option<Extension<SecureRequest>>,
     Body(TotpCode { code }): Body<TotpCode>,
 ) -> Result<StatusCode, ApiError> {
-    let means = Means::of(&context, &name)?;
+    let means = SignInMeans::of(&context, &name)?;
     let user = &means.user;
     try_code(&context, user, visit)?;
     context.deps().directory.confirm_totp(&user.org, &user.id, &code.0).await.map_err(refused)?;
@@ -97,7 +97,7 @@ async fn remove(
     context: Context,
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
-    let means = Means::of(&context, &name)?;
+    let means = SignInMeans::of(&context, &name)?;
     let user = &means.user;
     if user.facts.totp.is_none() && user.facts.totp_new.is_none() {
         return Err(ApiError::Refused(format!("user `{}` has no one-time codes", user.name)));
@@ -112,7 +112,7 @@ async fn remove(
 fn try_code(
     context: &Context,
     user: &Record<User>,
-    visit: Option<Extension<Visit>>,
+    visit: Option<Extension<SecureRequest>>,
 ) -> Result<(), ApiError> {
     let client = visit.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(visit)| visit.client);
     let tried = CodeTry { user: user.id.as_str(), network: network(client), is_known: true };

@@ -11,7 +11,7 @@ use serde::de::value::Error;
 use super::body::Params;
 use super::context::Context;
 use super::error::ApiError;
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::{self, Exposed};
@@ -20,7 +20,7 @@ use keyward_model::{
     Passkey, PersonalToken, PersonalTokenShown, Record, Role, Shown, SignInMethods, User,
     UserFacts, UserShown,
 };
-use keyward_state::directory::Credential;
+use keyward_state::directory::UserCredential;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -102,13 +102,13 @@ impl Exposed for User {
     async fn change(
         context: &Context,
         user: Arc<Record<Self>>,
-        change: Change<Self>,
+        change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         context.caller.because(described(&change));
         let changed = resource::store_change(context, &user, &change, |_| {}).await?;
         if changed.paused || change.names("role") {
             let but = match context.caller.credential() {
-                Some(Credential::Login(id)) if !changed.paused => Some(id),
+                Some(UserCredential::Login(id)) if !changed.paused => Some(id),
                 _ => None,
             };
             context.deps().directory.end_logins(&changed.org, &changed.id, but).await?;
@@ -118,7 +118,7 @@ impl Exposed for User {
 }
 
 /// What a change says, for the audit log.
-fn described(change: &Change<User>) -> String {
+fn described(change: &InputChange<User>) -> String {
     let role = change.patch.get("role").and_then(|role| role.as_str());
     let role = role.map(|role| format!("role {role}"));
     let paused = change.patch.get("paused").and_then(|paused| paused.as_bool());

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 /// A request that did not come in cleartext from another machine.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Visit {
+pub(super) struct SecureRequest {
     /// Where it comes from.
     pub(super) client: IpAddr,
     /// Whether the client used TLS, which decides the name of the cookie.

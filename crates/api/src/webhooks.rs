@@ -11,7 +11,7 @@ use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::input::{Change, Input};
+use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::resource::{self, Exposed};
 use super::state::Admin;
@@ -20,7 +20,7 @@ use keyward_model::{
     NoticeKind, Record, SecretText, Shown, Webhook, WebhookFacts, WebhookShown, WebhookSpec,
     WebhookState, WebhookTry, WebhookWith,
 };
-use keyward_vault::events::{LastTry, SigningKey, SigningKeyError};
+use keyward_vault::events::{LastTry, SigningKeyError, WebhookSigningKey};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -94,7 +94,7 @@ impl Exposed for Webhook {
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<WebhookAdded, ApiError> {
-        let key = Key::of(input.with)?;
+        let key = WebhookKey::of(input.with)?;
         let facts = WebhookFacts { state: WebhookState::Active };
         let hook = resource::store_new::<Self>(context, input.spec, facts).await?;
         signed(context, &hook, key).await
@@ -103,7 +103,7 @@ impl Exposed for Webhook {
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
-        change: Change<Self>,
+        change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         let paused = change.with.paused;
         let changed = resource::store_change(context, &record, &change, |hook| match paused {
@@ -120,23 +120,23 @@ impl Exposed for Webhook {
 }
 
 /// A signing key, and its text where it is made here: shown once.
-struct Key {
-    key: SigningKey,
+struct WebhookKey {
+    key: WebhookSigningKey,
     shown: Option<String>,
 }
 
-impl Key {
+impl WebhookKey {
     /// The key that is given, or a new one.
     fn of(given: WebhookWith) -> Result<Self, ApiError> {
         match given.signing_key {
             Some(SecretText(text)) => {
-                let key = SigningKey::parse(&text);
+                let key = WebhookSigningKey::parse(&text);
                 let refused =
                     |error: SigningKeyError| ApiError::field("signing_key", error.to_string());
                 Ok(Self { key: key.map_err(refused)?, shown: None })
             }
             None => {
-                let key = SigningKey::random();
+                let key = WebhookSigningKey::random();
                 let shown = Some(key.shown());
                 Ok(Self { key, shown })
             }
@@ -147,7 +147,7 @@ impl Key {
 async fn signed(
     context: &Context,
     hook: &Record<Webhook>,
-    Key { key, shown }: Key,
+    WebhookKey { key, shown }: WebhookKey,
 ) -> Result<WebhookAdded, ApiError> {
     context.deps().events.sign_with(&hook.org, &hook.id, key).await?;
     Ok(WebhookAdded { webhook: resource::shown(context, hook).await, signing_key: shown })
@@ -170,7 +170,7 @@ async fn rotate(
 ) -> Result<Json<WebhookAdded>, ApiError> {
     let hook = resource::found::<Webhook>(&context, &name)?;
     resource::editable(&*hook)?;
-    Ok(Json(signed(&context, &hook, Key::of(given)?).await?))
+    Ok(Json(signed(&context, &hook, WebhookKey::of(given)?).await?))
 }
 
 fn host_of(url: &str) -> Option<String> {

@@ -13,15 +13,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::encryption::Encryption;
 use super::error::WriteError;
-use super::frame::Part;
+use super::frame::BackupPart;
 use super::schedule::BackupSettings;
-use super::write::{Content, write};
+use super::write::{BackupContent, write};
 
-/// Takes backups.
 pub struct Backups {
     directory: Arc<Directory>,
     /// Reads the files that belong to a backup beside the store. Blocks; its error is for people.
-    parts: Arc<dyn Fn() -> Result<Vec<Part>, String> + Send + Sync>,
+    parts: Arc<dyn Fn() -> Result<Vec<BackupPart>, String> + Send + Sync>,
     clock: Clock,
     settings: ArcSwap<BackupSettings>,
     /// One at a time: each holds the sealed rows in memory, and a passphrase needs much of it.
@@ -32,7 +31,6 @@ pub struct Backups {
 /// How the scheduled backups went.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ScheduledBackups {
-    /// The last that was written.
     pub last: Option<WrittenBackup>,
     /// Why the last attempt failed, and when; `None` if it succeeded.
     pub failure: Option<(Timestamp, String)>,
@@ -52,7 +50,7 @@ pub struct WrittenBackup {
 /// A backup whose rows were read and are not written yet.
 #[derive(Debug)]
 pub struct BegunBackup {
-    content: Content,
+    content: BackupContent,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -60,7 +58,7 @@ impl Backups {
     /// Takes backups of the directory's store and of what `parts` reads, which may block.
     pub fn new(
         directory: Arc<Directory>,
-        parts: impl Fn() -> Result<Vec<Part>, String> + Send + Sync + 'static,
+        parts: impl Fn() -> Result<Vec<BackupPart>, String> + Send + Sync + 'static,
         clock: Clock,
         settings: BackupSettings,
     ) -> Self {
@@ -79,7 +77,6 @@ impl Backups {
         self.settings.load_full()
     }
 
-    /// Replaces the settings.
     pub fn set(&self, settings: BackupSettings) {
         self.settings.store(Arc::new(settings));
     }
@@ -111,7 +108,7 @@ impl Backups {
         let parts = Arc::clone(&self.parts);
         let content = tokio::task::spawn_blocking(move || {
             let parts = parts().map_err(WriteError::Part)?;
-            let content = Content { state, parts, created };
+            let content = BackupContent { state, parts, created };
             content.check()?;
             Ok::<_, WriteError>(content)
         });

@@ -26,23 +26,21 @@ pub struct Recipient {
 }
 
 /// Opens backups that are encrypted for its recipient: `AGE-SECRET-KEY-1…`.
-pub struct Identity(x25519::Identity);
+pub struct AgeIdentity(x25519::Identity);
 
 /// How a backup is encrypted.
 #[derive(Debug)]
 pub enum Encryption {
     /// For each of these; there is at least one.
     Recipients(Vec<Recipient>),
-    /// With a passphrase.
     Passphrase(Secret),
 }
 
 /// What opens a backup.
 #[derive(Debug)]
-pub enum Opening {
+pub enum BackupKey {
     /// One of these.
-    Identities(Vec<Identity>),
-    /// A passphrase.
+    Identities(Vec<AgeIdentity>),
     Passphrase(Secret),
 }
 
@@ -81,13 +79,13 @@ impl PartialEq for Recipient {
 
 impl Eq for Recipient {}
 
-impl fmt::Debug for Identity {
+impl fmt::Debug for AgeIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identity(…)")
     }
 }
 
-impl Identity {
+impl AgeIdentity {
     /// A new one, for a backup that this process alone opens.
     pub fn generate() -> Self {
         Self(x25519::Identity::generate())
@@ -138,7 +136,7 @@ impl Encryption {
     }
 }
 
-impl Opening {
+impl BackupKey {
     /// Decrypts `file`. Each part of what is read is authenticated before it is given out.
     pub(super) fn unwrap<R: Read>(&self, file: R) -> Result<StreamReader<R>, BackupError> {
         let decryptor = Decryptor::new(file).map_err(BackupError::of_head)?;

@@ -19,7 +19,6 @@ pub enum BackupError {
     /// Opened with an identity.
     #[error("it is encrypted for recipients: give the identity of one with --identity")]
     NeedsIdentity,
-    /// The passphrase is wrong.
     #[error("the passphrase does not open it, or its beginning is damaged")]
     WrongPassphrase,
     /// None of the identities fits.
@@ -39,7 +38,6 @@ pub enum BackupError {
         "it has format {format}, written by keyward {keyward}; this version reads format {FORMAT}: use that version"
     )]
     OtherFormat {
-        /// Its format.
         format: u32,
         /// The version that wrote it.
         keyward: String,
@@ -49,7 +47,6 @@ pub enum BackupError {
         "it has rows of table `{table}`, written by keyward {keyward}: use that version or a later one"
     )]
     UnknownTable {
-        /// The table.
         table: String,
         /// The version that wrote it.
         keyward: String,
@@ -81,7 +78,6 @@ pub enum IdentityError {
     /// A line is something else.
     #[error("line {0} is not an age identity: use a file of `age-keygen`")]
     Line(usize),
-    /// It has none.
     #[error("it has no age identity: use a file of `age-keygen`")]
     None,
 }

@@ -30,7 +30,7 @@ pub(super) enum FrameKind {
 
 /// What a backup says of itself.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Header {
+pub struct BackupHeader {
     /// See [`FORMAT`].
     pub format: u32,
     /// The version that wrote it.
@@ -44,7 +44,7 @@ pub struct Header {
 
 /// A file that belongs to the state and is not in the store.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Part {
+pub struct BackupPart {
     /// `ca.pem` or `ca.key`.
     pub name: String,
     /// Its content, wiped when dropped.
@@ -167,9 +167,9 @@ pub(super) fn part_head(name: &str) -> Vec<u8> {
     head
 }
 
-pub(super) fn parse_part(payload: &[u8]) -> Option<Part> {
+pub(super) fn parse_part(payload: &[u8]) -> Option<BackupPart> {
     let (name, content) = named(payload)?;
-    Some(Part { name: name.to_owned(), content: Zeroizing::new(content.to_vec()) })
+    Some(BackupPart { name: name.to_owned(), content: Zeroizing::new(content.to_vec()) })
 }
 
 /// `table name length (1) ‖ table name ‖ key length (2) ‖ key ‖ row version (8)`, before the content.

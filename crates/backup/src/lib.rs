@@ -17,10 +17,10 @@ mod tests;
 mod write;
 
 pub use backups::{Backups, BegunBackup, ScheduledBackups, WrittenBackup};
-pub use encryption::{Encryption, Identity, Opening, Recipient};
+pub use encryption::{AgeIdentity, BackupKey, Encryption, Recipient};
 pub use error::{BackupError, IdentityError, RecipientError, WriteError};
-pub use frame::{FORMAT, Header, Part};
-pub use read::{BackupReader, Entry, verify};
+pub use frame::{BackupHeader, BackupPart, FORMAT};
+pub use read::{BackupEntry, BackupReader, verify};
 pub use schedule::{BackupSettings, Schedule, file_name, time_of};
 pub use staged_file::StagedFile;
-pub use write::{Content, write};
+pub use write::{BackupContent, write};

@@ -8,22 +8,22 @@ use age::stream::StreamReader;
 use keyward_state::directory::OpenedRow;
 use serde::Deserialize;
 
-use super::encryption::{self, Opening};
+use super::encryption::{self, BackupKey};
 use super::error::BackupError;
-use super::frame::{FORMAT, FrameKind, Hashed, Header, Part, Trailer, parse_part, parse_row};
+use super::frame::{
+    BackupHeader, BackupPart, FORMAT, FrameKind, Hashed, Trailer, parse_part, parse_row,
+};
 
 /// What a backup has beside its header.
-pub enum Entry {
-    /// A file.
-    Part(Part),
-    /// A row.
+pub enum BackupEntry {
+    Part(BackupPart),
     Row(OpenedRow),
 }
 
 /// A backup whose header was read.
 pub struct BackupReader<R: Read> {
     frames: Hashed<StreamReader<BufReader<R>>>,
-    header: Header,
+    header: BackupHeader,
     rows: BTreeMap<String, u64>,
 }
 
@@ -47,7 +47,7 @@ impl<R: Read> BackupReader<R> {
     ///
     /// # Errors
     /// When it is not a backup, `opening` does not open it, or this version does not know its format.
-    pub fn open(file: R, opening: &Opening) -> Result<Self, BackupError> {
+    pub fn open(file: R, opening: &BackupKey) -> Result<Self, BackupError> {
         let mut frames = Hashed::new(opening.unwrap(BufReader::new(file))?);
         if !frames.has_magic().map_err(BackupError::of_read)? {
             return Err(BackupError::NotOurs);
@@ -60,7 +60,7 @@ impl<R: Read> BackupReader<R> {
     }
 
     /// What it says of itself.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &BackupHeader {
         &self.header
     }
 
@@ -68,11 +68,11 @@ impl<R: Read> BackupReader<R> {
     ///
     /// # Errors
     /// When it is damaged or truncated, or has a row of a table that this version does not know.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>, BackupError> {
+    pub fn next_entry(&mut self) -> Result<Option<BackupEntry>, BackupError> {
         let frame = self.frames.next().map_err(BackupError::of_read)?;
         let entry = match frame.ok_or(BackupError::Damaged)? {
             (FrameKind::Part, payload) => {
-                Entry::Part(parse_part(&payload).ok_or(BackupError::Damaged)?)
+                BackupEntry::Part(parse_part(&payload).ok_or(BackupError::Damaged)?)
             }
             (FrameKind::Row, payload) => {
                 let row = parse_row(&payload).ok_or(BackupError::Damaged)?;
@@ -80,7 +80,7 @@ impl<R: Read> BackupReader<R> {
                 let unknown = |table| BackupError::UnknownTable { table, keyward: keyward.clone() };
                 let row = row.map_err(unknown)?;
                 *self.rows.entry(row.table.name().to_owned()).or_default() += 1;
-                Entry::Row(row)
+                BackupEntry::Row(row)
             }
             (FrameKind::Trailer, payload) => return self.end(&payload).map(|()| None),
             (FrameKind::Header, _) => return Err(BackupError::Damaged),
@@ -107,13 +107,13 @@ impl<R: Read> BackupReader<R> {
 ///
 /// # Errors
 /// As [`BackupReader::open`] and [`BackupReader::next_entry`].
-pub fn verify<R: Read>(file: R, opening: &Opening) -> Result<Header, BackupError> {
+pub fn verify<R: Read>(file: R, opening: &BackupKey) -> Result<BackupHeader, BackupError> {
     let mut reader = BackupReader::open(file, opening)?;
     while reader.next_entry()?.is_some() {}
     Ok(reader.header)
 }
 
-fn header(payload: &[u8]) -> Result<Header, BackupError> {
+fn header(payload: &[u8]) -> Result<BackupHeader, BackupError> {
     let AnyHeader { format, keyward } =
         serde_json::from_slice(payload).map_err(|_| BackupError::NotOurs)?;
     match format == FORMAT {

@@ -32,22 +32,22 @@ async fn world() -> World {
     World { store, directory }
 }
 
-async fn content(directory: &Directory) -> Content {
-    let part = Part {
+async fn content(directory: &Directory) -> BackupContent {
+    let part = BackupPart {
         name: "ca.key".to_owned(),
         // More than one chunk of the encryption.
         content: Zeroizing::new(CANARY.repeat(4_000).into_bytes()),
     };
     let state = directory.snapshot().await.unwrap();
-    Content { state, parts: vec![part], created: Clock::System.now() }
+    BackupContent { state, parts: vec![part], created: Clock::System.now() }
 }
 
-fn keys() -> (Encryption, Opening) {
+fn keys() -> (Encryption, BackupKey) {
     let identity = age::x25519::Identity::generate();
     let recipient = identity.to_public().to_string().parse().unwrap();
     let text = Secret::new(age::secrecy::ExposeSecret::expose_secret(&identity.to_string()));
-    let identities = Identity::all_of(&text).unwrap();
-    (Encryption::Recipients(vec![recipient]), Opening::Identities(identities))
+    let identities = AgeIdentity::all_of(&text).unwrap();
+    (Encryption::Recipients(vec![recipient]), BackupKey::Identities(identities))
 }
 
 async fn backup(encryption: &Encryption) -> Vec<u8> {
@@ -55,7 +55,7 @@ async fn backup(encryption: &Encryption) -> Vec<u8> {
 }
 
 /// Rows as they are inside their seals.
-fn opened(content: &Content) -> Vec<(Table, String, u64, Vec<u8>)> {
+fn opened(content: &BackupContent) -> Vec<(Table, String, u64, Vec<u8>)> {
     let rows = content.state.opened().map(Result::unwrap);
     rows.map(|row| (row.table, row.key, row.version.0, row.content.to_vec())).collect()
 }
@@ -73,14 +73,14 @@ async fn every_row_and_part_comes_back_and_the_same_state_opens_under_another_ke
     let (mut rows, mut parts) = (Vec::new(), Vec::new());
     while let Some(entry) = reader.next_entry().unwrap() {
         match entry {
-            Entry::Part(part) => parts.push(part),
-            Entry::Row(row) => rows.push(row.seal(&keyring.sealing().await).unwrap()),
+            BackupEntry::Part(part) => parts.push(part),
+            BackupEntry::Row(row) => rows.push(row.seal(&keyring.sealing().await).unwrap()),
         }
     }
     assert_eq!(parts, content.parts);
     other.load(rows).await.unwrap();
     let restored = Directory::open(other.clone(), keyring, Clock::System).await.unwrap();
-    let again = Content {
+    let again = BackupContent {
         state: restored.snapshot().await.unwrap(),
         parts: vec![],
         created: content.created,
@@ -123,7 +123,7 @@ async fn a_file_that_is_cut_or_longer_is_refused() {
 async fn a_wrong_passphrase_or_identity_is_told_from_damage() {
     let passphrase = |text: &str| Secret::new(text);
     let by_text = backup(&Encryption::Passphrase(passphrase(CANARY))).await;
-    let open = |text| verify(&*by_text, &Opening::Passphrase(passphrase(text)));
+    let open = |text| verify(&*by_text, &BackupKey::Passphrase(passphrase(text)));
     open(CANARY).unwrap();
     let wrong = open("another passphrase").unwrap_err();
     assert!(matches!(wrong, BackupError::WrongPassphrase), "{wrong}");
@@ -132,7 +132,7 @@ async fn a_wrong_passphrase_or_identity_is_told_from_damage() {
     let by_recipient = backup(&encryption).await;
     let other = verify(&*by_recipient, &keys().1).unwrap_err();
     assert!(matches!(other, BackupError::WrongIdentity), "{other}");
-    let none = verify(&*by_recipient, &Opening::Passphrase(passphrase(CANARY))).unwrap_err();
+    let none = verify(&*by_recipient, &BackupKey::Passphrase(passphrase(CANARY))).unwrap_err();
     assert!(matches!(none, BackupError::NeedsIdentity), "{none}");
     for foreign in [b"".as_slice(), b"age", b"PK\x03\x04", b"age-encryption.org/v2\n"] {
         assert!(matches!(verify(foreign, &opening), Err(BackupError::NotAge)), "{foreign:?}");
@@ -269,7 +269,7 @@ fn what_is_not_a_recipient_says_what_to_write() {
     assert_eq!(refused["age1"], RecipientError::Malformed);
     assert_eq!(refused["ssh-ed25519 AAAA"], RecipientError::Ssh);
     assert_eq!(refused["AGE-SECRET-KEY-1QQ"], RecipientError::Identity);
-    let identities = |text: &str| Identity::all_of(&Secret::new(text)).unwrap_err();
+    let identities = |text: &str| AgeIdentity::all_of(&Secret::new(text)).unwrap_err();
     assert_eq!(identities("# a comment\n\n"), IdentityError::None);
     assert_eq!(identities("# a comment\nage1qq\n"), IdentityError::Line(2));
 }

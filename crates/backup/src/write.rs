@@ -8,20 +8,20 @@ use keyward_state::store::Table;
 
 use super::encryption::Encryption;
 use super::error::WriteError;
-use super::frame::{FORMAT, FrameKind, Hashed, Header, Part, part_head, row_head};
+use super::frame::{BackupHeader, BackupPart, FORMAT, FrameKind, Hashed, part_head, row_head};
 
 /// What a backup is made of.
 #[derive(Debug)]
-pub struct Content {
+pub struct BackupContent {
     /// All rows of the store.
     pub state: StateSnapshot,
     /// The CA.
-    pub parts: Vec<Part>,
+    pub parts: Vec<BackupPart>,
     /// When the rows were read.
     pub created: Timestamp,
 }
 
-impl Content {
+impl BackupContent {
     /// Opens every row, so that a row that does not open is found before anything is written.
     ///
     /// # Errors
@@ -30,10 +30,10 @@ impl Content {
         self.state.opened().try_for_each(|row| row.map(drop)).map_err(WriteError::Row)
     }
 
-    fn header(&self) -> Header {
+    fn header(&self) -> BackupHeader {
         let counts = Table::ALL.into_iter().map(|table| (table, self.state.rows().count(table)));
         let counts = counts.filter(|(_, count)| *count > 0);
-        Header {
+        BackupHeader {
             format: FORMAT,
             keyward: env!("CARGO_PKG_VERSION").to_owned(),
             created: self.created,
@@ -47,7 +47,7 @@ impl Content {
 /// # Errors
 /// When a row does not open, or `out` cannot be written.
 pub fn write<W: Write>(
-    content: &Content,
+    content: &BackupContent,
     encryption: &Encryption,
     out: W,
 ) -> Result<W, WriteError> {

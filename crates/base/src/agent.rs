@@ -26,7 +26,6 @@ pub struct Agent {
 /// The session that an agent acts in, as audit events name it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AgentSession {
-    /// The session's id.
     pub id: SessionId,
     /// What the session is for.
     pub label: Option<Box<str>>,

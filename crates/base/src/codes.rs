@@ -334,7 +334,6 @@ impl Code {
         )
     }
 
-    /// The rows by their code.
     pub fn rows() -> BTreeMap<&'static str, Vec<CodeRow>> {
         let mut rows: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for row in Self::ALL.iter().map(|code| code.row()) {

@@ -51,7 +51,6 @@ pub enum SessionAttrs {
     /// The first that answers.
     #[default]
     Any,
-    /// One whose sessions may write.
     ReadWrite,
     /// One whose sessions may not write.
     ReadOnly,
@@ -111,7 +110,6 @@ impl SessionAttrs {
         }
     }
 
-    /// The one of a name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|attrs| attrs.as_str() == name)
     }

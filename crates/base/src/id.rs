@@ -244,7 +244,6 @@ impl OrgId {
         }
     }
 
-    /// The organisation's name.
     pub fn name(&self) -> &str {
         self.0.strip_prefix("org_").unwrap_or(&self.0)
     }

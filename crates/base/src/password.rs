@@ -7,11 +7,9 @@ use serde::{Deserialize, Serialize};
 /// An argon2id hash (RFC 9106). It is stored in the user's sealed row, and never shown.
 #[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PasswordHash {
-    /// Memory in KiB.
     pub memory_kib: u32,
     /// Passes over the memory.
     pub passes: u32,
-    /// Lanes.
     pub lanes: u32,
     /// Hex.
     pub salt: String,

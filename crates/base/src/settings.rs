@@ -239,7 +239,6 @@ impl Default for Retry {
 }
 
 impl Wait {
-    /// The duration.
     pub fn duration(self) -> Duration {
         self.0
     }
@@ -279,7 +278,6 @@ impl Rate {
         self.count
     }
 
-    /// The period of the rate.
     pub fn period(self) -> Duration {
         Duration::from_secs(match self.per {
             Per::Second => 1,

@@ -69,7 +69,6 @@ impl<K, V, S> SharedMap<K, V, S> {
         self.len
     }
 
-    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

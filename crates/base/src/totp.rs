@@ -15,12 +15,10 @@ pub const KEY_BYTES: usize = 20;
 pub struct TotpKey(Zeroizing<[u8; KEY_BYTES]>);
 
 impl TotpKey {
-    /// The key of these bytes.
     pub fn new(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
     pub fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }

@@ -14,7 +14,7 @@ const CASES: u32 = 400;
 
 /// A change of a message.
 #[derive(Clone, Debug)]
-enum Change {
+enum MessageChange {
     /// Another byte.
     Byte(Index, u8),
     /// Only what comes before.
@@ -27,7 +27,7 @@ enum Change {
     Then(Index),
 }
 
-impl Change {
+impl MessageChange {
     fn apply(self, bytes: &mut Vec<u8>, messages: &[Vec<u8>]) {
         let at = |index: Index, bytes: &[u8]| index.index(bytes.len() + 1);
         match self {
@@ -52,18 +52,18 @@ impl Change {
     }
 }
 
-fn change() -> impl Strategy<Value = Change> {
+fn change() -> impl Strategy<Value = MessageChange> {
     let at = any::<Index>;
     // Those that are usual in lengths and tags.
     let byte =
         prop_oneof![any::<u8>(), prop::sample::select(vec![0, 1, 4, 0x7f, 0x80, 0xfe, 0xff])];
     prop_oneof![
-        4 => (at(), byte).prop_map(|(at, byte)| Change::Byte(at, byte)),
-        1 => at().prop_map(Change::Cut),
+        4 => (at(), byte).prop_map(|(at, byte)| MessageChange::Byte(at, byte)),
+        1 => at().prop_map(MessageChange::Cut),
         1 => (at(), prop::collection::vec(any::<u8>(), 1..20))
-            .prop_map(|(at, new)| Change::Insert(at, new)),
-        1 => (at(), at()).prop_map(|(one, other)| Change::Repeat(one, other)),
-        2 => at().prop_map(Change::Then),
+            .prop_map(|(at, new)| MessageChange::Insert(at, new)),
+        1 => (at(), at()).prop_map(|(one, other)| MessageChange::Repeat(one, other)),
+        2 => at().prop_map(MessageChange::Then),
     ]
 }
 
@@ -110,7 +110,6 @@ pub async fn got(stream: DuplexStream, mut peer: DuplexStream) -> Vec<u8> {
     all
 }
 
-/// Whether bytes have this text.
 pub fn has(bytes: &[u8], text: &str) -> bool {
     has_bytes(bytes, text.as_bytes())
 }

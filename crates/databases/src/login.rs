@@ -10,7 +10,7 @@ use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placement::{Location, LoginPart};
-use keyward_rules::inject::sign::Signer;
+use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::policy::DatabasePermit;
 
 /// A permit with the credential of its connection.
@@ -33,7 +33,7 @@ impl Permitted {
     /// # Errors
     /// When the credential has none, or the signed one would be sent without TLS.
     pub fn password(&self) -> Result<Secret, Refused> {
-        let Some(Signer::AwsSigV4(keys)) = &self.credential.signer else {
+        let Some(CredentialSigner::AwsSigV4(keys)) = &self.credential.signer else {
             return self.part(LoginPart::Password).cloned().ok_or_else(Self::incomplete);
         };
         let (endpoint, user) = (self.permit.endpoint(), self.user().ok_or_else(Self::incomplete)?);

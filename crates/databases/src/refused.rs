@@ -7,7 +7,6 @@ use keyward_base::codes::{Code, RefusalText};
 pub enum Refused {
     /// By Keyward's data path, which has recorded it.
     Recorded(RefusalText),
-    /// By Keyward.
     Keyward(RefusalText),
     /// What the client sent cannot be understood. The text repeats nothing of it.
     Client(&'static str),

@@ -29,7 +29,6 @@ pub trait Greeting: Send + Sized {
         stream: &mut ServiceStream,
     ) -> impl Future<Output = Result<Zeroizing<String>, Refused>> + Send;
 
-    /// What the client names.
     fn named(&self) -> ClientChoice<'_>;
 
     /// Logs in at the server.

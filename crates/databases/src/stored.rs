@@ -91,7 +91,7 @@ struct StoredListener {
 
 /// The turn to change listeners.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub struct ListenersGuard<'a> {
     stored: &'a StoredListeners,
     listeners: MutexGuard<'a, OpenListeners>,
 }
@@ -156,8 +156,8 @@ impl StoredListeners {
     }
 
     /// Waits for the turn to change listeners.
-    pub async fn turn(&self) -> Turn<'_> {
-        Turn { stored: self, listeners: self.listeners.lock().await }
+    pub async fn turn(&self) -> ListenersGuard<'_> {
+        ListenersGuard { stored: self, listeners: self.listeners.lock().await }
     }
 
     /// What is known of one; `None`: no gateway serves here.
@@ -173,7 +173,7 @@ impl StoredListeners {
     }
 }
 
-impl Turn<'_> {
+impl ListenersGuard<'_> {
     /// Binds the place of a record that is about to be stored; `None`: no gateway serves here, so that nothing is opened.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Streams of a session that are read on their way: [`Filtered`] replaces what a side may not send, [`Watched`] only looks.
+//! Streams of a session that are read on their way: [`FilteredStream`] replaces what a side may not send, [`WatchedStream`] only looks.
 //! What is written to them passes unread.
 
 use std::io;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Checks the messages of a stream, which come in pieces of any size.
-pub trait Filter {
+pub trait StreamFilter {
     /// Takes the next bytes, and appends what the other side gets.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ pub trait Filter {
 
 /// A stream whose messages are checked.
 #[derive(Debug)]
-pub struct Filtered<S, F> {
+pub struct FilteredStream<S, F> {
     stream: S,
     filter: F,
     /// What the other side gets next.
@@ -39,7 +39,7 @@ pub struct Filtered<S, F> {
 }
 
 /// Looks at the bytes of a stream.
-pub trait Watch {
+pub trait StreamWatch {
     /// Takes the bytes that were read; none at the end of the stream.
     ///
     /// # Errors
@@ -56,26 +56,26 @@ pub struct Cut {
 
 /// A stream whose bytes are looked at.
 #[derive(Debug)]
-pub struct Watched<S, W> {
+pub struct WatchedStream<S, W> {
     stream: S,
     watch: W,
     is_cut: bool,
 }
 
-impl<S, F> Filtered<S, F> {
+impl<S, F> FilteredStream<S, F> {
     /// The other side gets `first` before all.
     pub fn new(stream: S, filter: F, first: BytesMut) -> Self {
         Self { stream, filter, checked: first }
     }
 }
 
-impl<S, W> Watched<S, W> {
+impl<S, W> WatchedStream<S, W> {
     pub fn new(stream: S, watch: W) -> Self {
         Self { stream, watch, is_cut: false }
     }
 }
 
-impl<S: AsyncRead + Unpin, F: Filter + Unpin> AsyncRead for Filtered<S, F> {
+impl<S: AsyncRead + Unpin, F: StreamFilter + Unpin> AsyncRead for FilteredStream<S, F> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -101,7 +101,7 @@ impl<S: AsyncRead + Unpin, F: Filter + Unpin> AsyncRead for Filtered<S, F> {
     }
 }
 
-impl<S: AsyncRead + Unpin, W: Watch + Unpin> AsyncRead for Watched<S, W> {
+impl<S: AsyncRead + Unpin, W: StreamWatch + Unpin> AsyncRead for WatchedStream<S, W> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -149,5 +149,5 @@ macro_rules! writes_pass {
         }
     };
 }
-writes_pass!(Filtered);
-writes_pass!(Watched);
+writes_pass!(FilteredStream);
+writes_pass!(WatchedStream);

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use crate::refused::Refused;
-use crate::stream::{Cut, Watch, Watched};
+use crate::stream::{Cut, StreamWatch, WatchedStream};
 use keyward_base::database::StreamSecurity;
 use keyward_proxy::{CheckedUpstream, ServiceExchange, SessionEnd};
 use keyward_rules::policy::DatabasePermit;
@@ -60,12 +60,15 @@ pub struct Leaving {
 pub struct Left(Arc<AtomicBool>);
 
 /// The agent's stream, and whether its agent has ended the session.
-pub fn leaving<S>(stream: &mut S, is_last: fn(&[u8]) -> bool) -> (Watched<&mut S, Leaving>, Left) {
+pub fn leaving<S>(
+    stream: &mut S,
+    is_last: fn(&[u8]) -> bool,
+) -> (WatchedStream<&mut S, Leaving>, Left) {
     let left = Arc::<AtomicBool>::default();
-    (Watched::new(stream, Leaving { left: left.clone(), is_last }), Left(left))
+    (WatchedStream::new(stream, Leaving { left: left.clone(), is_last }), Left(left))
 }
 
-impl Watch for Leaving {
+impl StreamWatch for Leaving {
     fn came(&mut self, read: &[u8]) -> Result<(), Cut> {
         self.left.store(read.is_empty() || (self.is_last)(read), Relaxed);
         Ok(())

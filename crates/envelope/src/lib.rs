@@ -44,9 +44,7 @@ pub struct Place<'a> {
 
 /// A master key that wraps data keys.
 pub struct WrappingKey<'a> {
-    /// The id of the key.
     pub id: KeyId,
-    /// The key itself.
     pub bytes: &'a Zeroizing<[u8; KEY_LEN]>,
 }
 

@@ -13,10 +13,10 @@ use serde_json::json;
 use keyward_base::secret::Secret;
 
 use crate::key::{is_equal, is_known};
-use crate::request::Request;
+use crate::request::HookRequest;
 
 use super::challenge_form::TEXT;
-use super::challenge_form::{Challenge, ChallengeForm, is_token};
+use super::challenge_form::{ChallengeAction, ChallengeForm, is_token};
 use crate::scheme::{Scheme, verify};
 use crate::{Incoming, Rejection};
 
@@ -26,12 +26,12 @@ const ECHO_BYTES_MAX: usize = 2048;
 const HOOK_SECRET: HeaderName = HeaderName::from_static("x-hook-secret");
 const TWITCH_KIND: HeaderName = HeaderName::from_static("twitch-eventsub-message-type");
 
-type Answered = Result<Option<Challenge>, Rejection>;
+type Answered = Result<Option<ChallengeAction>, Rejection>;
 
 /// The parts of a call.
-struct Asked<'c> {
+struct ChallengeParts<'c> {
     scheme: &'c Scheme,
-    request: &'c Request<'c>,
+    request: &'c HookRequest<'c>,
     secrets: &'c [Secret],
     now: Timestamp,
 }
@@ -47,21 +47,26 @@ impl Scheme {
         incoming: &Incoming<'_>,
         secrets: &[Secret],
         now: Timestamp,
-    ) -> Result<Option<Challenge>, Rejection> {
-        answer(self, &Request::new(incoming), secrets, now)
+    ) -> Result<Option<ChallengeAction>, Rejection> {
+        answer(self, &HookRequest::new(incoming), secrets, now)
     }
 }
 
-fn answer(scheme: &Scheme, request: &Request<'_>, secrets: &[Secret], now: Timestamp) -> Answered {
+fn answer(
+    scheme: &Scheme,
+    request: &HookRequest<'_>,
+    secrets: &[Secret],
+    now: Timestamp,
+) -> Answered {
     let Some(form) = scheme.challenge else { return Ok(None) };
-    let asked = Asked { scheme, request, secrets, now };
+    let asked = ChallengeParts { scheme, request, secrets, now };
     match form {
         ChallengeForm::Asana => asked.asana(),
         ChallengeForm::Crc => asked.crc(),
         ChallengeForm::Discord => asked.discord(),
         ChallengeForm::Dropbox => asked.dropbox(),
         ChallengeForm::Head => {
-            Ok((*request.incoming.method == Method::HEAD).then(Challenge::empty))
+            Ok((*request.incoming.method == Method::HEAD).then(ChallengeAction::empty))
         }
         ChallengeForm::Meta => asked.meta(),
         ChallengeForm::Msgraph => {
@@ -74,7 +79,7 @@ fn answer(scheme: &Scheme, request: &Request<'_>, secrets: &[Secret], now: Times
     }
 }
 
-impl Asked<'_> {
+impl ChallengeParts<'_> {
     /// <https://developers.asana.com/docs/webhooks-guide#the-webhook-handshake>
     fn asana(&self) -> Answered {
         let Some(text) = self.request.header(&HOOK_SECRET)? else { return Ok(None) };
@@ -82,8 +87,8 @@ impl Asked<'_> {
         let mut value = HeaderValue::from_str(text).map_err(|_| Rejection::ChallengeRefused)?;
         value.set_sensitive(true);
         let header = Some((HOOK_SECRET, value));
-        let answer = Challenge::Answer { content_type: TEXT, body: vec![], header };
-        Ok(Some(Challenge::Secret { secret, answer: Box::new(answer) }))
+        let answer = ChallengeAction::Answer { content_type: TEXT, body: vec![], header };
+        Ok(Some(ChallengeAction::Secret { secret, answer: Box::new(answer) }))
     }
 
     /// <https://developers.notion.com/reference/webhooks#step-2-verifying-the-subscription>
@@ -94,7 +99,7 @@ impl Asked<'_> {
             return Ok(None);
         }
         let secret = self.learned(&text)?;
-        Ok(Some(Challenge::Secret { secret, answer: Box::new(Challenge::empty()) }))
+        Ok(Some(ChallengeAction::Secret { secret, answer: Box::new(ChallengeAction::empty()) }))
     }
 
     /// A secret that is handed over without a signature. Anybody can send one, so that the first counts, and no other
@@ -139,7 +144,7 @@ impl Asked<'_> {
         let Some(token) = self.get("crc_token") else { return Ok(None) };
         let mac = mac(self.scheme, self.secrets, &token)?;
         let token = format!("sha256={}", BASE64.encode(mac.as_ref()));
-        Ok(Some(Challenge::json(&json!({ "response_token": token }))))
+        Ok(Some(ChallengeAction::json(&json!({ "response_token": token }))))
     }
 
     /// <https://docs.slack.dev/reference/events/url_verification>
@@ -166,7 +171,7 @@ impl Asked<'_> {
             return Ok(None);
         }
         self.verify()?;
-        Ok(Some(Challenge::json(&json!({ "type": 1 }))))
+        Ok(Some(ChallengeAction::json(&json!({ "type": 1 }))))
     }
 
     /// <https://developers.zoom.us/docs/api/webhooks/#validate-your-webhook-endpoint>
@@ -183,7 +188,9 @@ impl Asked<'_> {
         let secret = self.secrets.iter().find(signs).ok_or(Rejection::NoSecret)?;
         let mac = mac(self.scheme, std::slice::from_ref(secret), &token)?;
         let encrypted = HEXLOWER.encode(mac.as_ref());
-        Ok(Some(Challenge::json(&json!({ "plainToken": token, "encryptedToken": encrypted }))))
+        Ok(Some(ChallengeAction::json(
+            &json!({ "plainToken": token, "encryptedToken": encrypted }),
+        )))
     }
 
     fn verify(&self) -> Result<(), Rejection> {
@@ -206,13 +213,13 @@ impl Asked<'_> {
 }
 
 /// Sends a text back.
-fn echo(text: &str) -> Result<Challenge, Rejection> {
+fn echo(text: &str) -> Result<ChallengeAction, Rejection> {
     let is_plain = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
     if !is_plain || !(1..=ECHO_BYTES_MAX).contains(&text.len()) {
         return Err(Rejection::ChallengeRefused);
     }
     let header = Some((X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
-    Ok(Challenge::Answer { content_type: TEXT, body: text.as_bytes().to_vec(), header })
+    Ok(ChallengeAction::Answer { content_type: TEXT, body: text.as_bytes().to_vec(), header })
 }
 
 /// The MAC of a token by the current secret.

@@ -7,12 +7,11 @@ use keyward_base::secret::Secret;
 
 /// What to do with a request that is no event.
 #[derive(Debug)]
-pub enum Challenge {
+pub enum ChallengeAction {
     /// Answer 200 with this.
     Answer {
         /// The `content-type`.
         content_type: &'static str,
-        /// The body.
         body: Vec<u8>,
         /// A further header.
         header: Option<(HeaderName, HeaderValue)>,
@@ -21,8 +20,8 @@ pub enum Challenge {
     Secret {
         /// What the service will sign with.
         secret: Secret,
-        /// An [`Challenge::Answer`].
-        answer: Box<Challenge>,
+        /// An [`ChallengeAction::Answer`].
+        answer: Box<ChallengeAction>,
     },
     /// A URL that must be fetched to confirm; its host was checked.
     Confirm {
@@ -67,7 +66,7 @@ impl ChallengeForm {
     }
 }
 
-impl Challenge {
+impl ChallengeAction {
     pub(super) fn empty() -> Self {
         Self::Answer { content_type: TEXT, body: vec![], header: None }
     }

@@ -45,7 +45,7 @@ pub(crate) enum KeyForm {
 /// How a signature is made.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Algorithm {
+pub(crate) enum SignatureAlgorithm {
     HmacSha1,
     HmacSha256,
     HmacSha512,
@@ -73,7 +73,7 @@ pub enum SecretError {
 }
 
 /// A secret that is ready to verify.
-pub(crate) enum Key {
+pub(crate) enum VerificationKey {
     Mac(Box<hmac::Key>),
     Public(signature::ParsedPublicKey),
     Token(Secret),
@@ -109,10 +109,10 @@ impl KeyForm {
     }
 }
 
-impl Key {
+impl VerificationKey {
     pub(crate) fn read(
         form: KeyForm,
-        algorithm: Algorithm,
+        algorithm: SignatureAlgorithm,
         secret: &Secret,
     ) -> Result<Self, SecretError> {
         let text = trimmed(secret)?;
@@ -125,12 +125,12 @@ impl Key {
                 .map_err(|_| wrong)
         };
         match algorithm {
-            Algorithm::HmacSha1 => mac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
-            Algorithm::HmacSha256 => mac(hmac::HMAC_SHA256),
-            Algorithm::HmacSha512 => mac(hmac::HMAC_SHA512),
-            Algorithm::Ed25519 => public(&signature::ED25519),
-            Algorithm::EcdsaP256Sha256 => public(&signature::ECDSA_P256_SHA256_ASN1),
-            Algorithm::Equal => Ok(Self::Token(secret.clone())),
+            SignatureAlgorithm::HmacSha1 => mac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
+            SignatureAlgorithm::HmacSha256 => mac(hmac::HMAC_SHA256),
+            SignatureAlgorithm::HmacSha512 => mac(hmac::HMAC_SHA512),
+            SignatureAlgorithm::Ed25519 => public(&signature::ED25519),
+            SignatureAlgorithm::EcdsaP256Sha256 => public(&signature::ECDSA_P256_SHA256_ASN1),
+            SignatureAlgorithm::Equal => Ok(Self::Token(secret.clone())),
         }
     }
 

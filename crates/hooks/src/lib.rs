@@ -22,22 +22,20 @@ mod written;
 #[cfg(test)]
 mod tests;
 
-pub use challenge_form::Challenge;
-pub use fetched::key_place::{KeyPlace, Read};
+pub use challenge_form::ChallengeAction;
+pub use fetched::key_place::{HookMessage, KeyPlace};
 pub use key::SecretError;
 pub use rejection::Rejection;
 pub use scheme::Scheme;
 pub use schemes::{all, get};
-pub use verify::Verified;
+pub use verify::VerifiedRequest;
 
 /// A request as it was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming<'a> {
-    /// Its method.
     pub method: &'a http::Method,
     /// The public URL that the service was given, with the query of the request. Some services sign it.
     pub url: &'a str,
-    /// Its header fields.
     pub headers: &'a http::HeaderMap,
     /// The whole body, without any change.
     pub body: &'a [u8],

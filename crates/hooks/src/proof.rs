@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::fetched::form::FetchedForm;
 use crate::Scheme;
-use crate::key::Algorithm;
+use crate::key::SignatureAlgorithm;
 use crate::verify::{ValuePlace, Way};
 
 impl Scheme {
@@ -22,7 +22,7 @@ impl Scheme {
     /// The body of a verified request without the secret, which some services send in it. Others are unchanged.
     pub fn without_secret<'a>(&self, body: &'a [u8]) -> Cow<'a, [u8]> {
         let in_body = |way: &Way| match (&way.signature, way.algorithm) {
-            (ValuePlace::Body(pointer), Algorithm::Equal) => {
+            (ValuePlace::Body(pointer), SignatureAlgorithm::Equal) => {
                 Some((way.items.clone(), pointer.clone()))
             }
             _ => None,

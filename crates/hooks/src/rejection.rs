@@ -63,7 +63,6 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// All of them.
     pub const ALL: [Self; 17] = [
         Self::SignatureMissing,
         Self::SignatureMalformed,

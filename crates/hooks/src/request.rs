@@ -12,12 +12,12 @@ use crate::{Incoming, Rejection};
 const HEADER_BYTES_MAX: usize = 4096;
 
 /// A request, with its body parsed at most once.
-pub(crate) struct Request<'r> {
+pub(crate) struct HookRequest<'r> {
     pub(crate) incoming: &'r Incoming<'r>,
     json: OnceCell<Option<Value>>,
 }
 
-impl<'r> Request<'r> {
+impl<'r> HookRequest<'r> {
     pub(crate) fn new(incoming: &'r Incoming<'r>) -> Self {
         Self { incoming, json: OnceCell::new() }
     }

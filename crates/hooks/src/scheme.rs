@@ -6,10 +6,10 @@ use keyward_base::secret::Secret;
 
 use crate::challenge_form::ChallengeForm;
 use crate::fetched::form::FetchedForm;
-use crate::key::{Key, SecretError};
-use crate::request::Request;
-use crate::template::Piece;
-use crate::verify::{Verified, Way, any};
+use crate::key::{SecretError, VerificationKey};
+use crate::request::HookRequest;
+use crate::template::TemplatePiece;
+use crate::verify::{VerifiedRequest, Way, any};
 use crate::{Incoming, Rejection};
 
 /// How long ids are remembered where no time is signed.
@@ -61,10 +61,9 @@ impl Scheme {
     /// token beside it, Adyen some fields, and others send only a token.
     pub fn signs_body(&self) -> bool {
         self.fetched.is_none_or(FetchedForm::signs_body)
-            && self
-                .ways
-                .iter()
-                .all(|way| way.signed.has(&Piece::Body) || way.signed.has(&Piece::Form))
+            && self.ways.iter().all(|way| {
+                way.signed.has(&TemplatePiece::Body) || way.signed.has(&TemplatePiece::Form)
+            })
     }
 
     /// Checks the form of a secret.
@@ -77,7 +76,7 @@ impl Scheme {
         }
         let mut first = Ok(());
         for way in &self.ways {
-            match Key::read(way.key, way.algorithm, secret) {
+            match VerificationKey::read(way.key, way.algorithm, secret) {
                 Ok(_) => return Ok(()),
                 Err(error) => first = first.and(Err(error)),
             }
@@ -94,11 +93,11 @@ impl Scheme {
         incoming: &Incoming<'_>,
         secrets: &[Secret],
         now: Timestamp,
-    ) -> Result<Verified, Rejection> {
+    ) -> Result<VerifiedRequest, Rejection> {
         if self.challenge.is_some_and(|form| form.may_have_signed(incoming.body)) {
             return Err(Rejection::BodyStrange);
         }
-        verify(self, &Request::new(incoming), secrets, now)
+        verify(self, &HookRequest::new(incoming), secrets, now)
     }
 
     /// The verify token that a person enters at the service beside the URL, where it asks for one (Meta). It is derived
@@ -125,10 +124,12 @@ impl Scheme {
     pub(crate) fn usable_keys<'s>(
         &'s self,
         secrets: &'s [Secret],
-    ) -> impl Iterator<Item = Key> + 's {
+    ) -> impl Iterator<Item = VerificationKey> + 's {
         let ways = self.ways.iter().take(1);
         ways.flat_map(move |way| {
-            secrets.iter().filter_map(|secret| Key::read(way.key, way.algorithm, secret).ok())
+            secrets
+                .iter()
+                .filter_map(|secret| VerificationKey::read(way.key, way.algorithm, secret).ok())
         })
     }
 }
@@ -136,9 +137,9 @@ impl Scheme {
 /// Verifies a request, whatever its body is.
 pub(crate) fn verify(
     scheme: &Scheme,
-    request: &Request<'_>,
+    request: &HookRequest<'_>,
     secrets: &[Secret],
     now: Timestamp,
-) -> Result<Verified, Rejection> {
+) -> Result<VerifiedRequest, Rejection> {
     any(&scheme.ways, scheme.repeats, request, secrets, now)
 }

@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 use http::HeaderName;
 use parking_lot::Mutex;
 
-use crate::key::{Algorithm, KeyForm};
-use crate::signature::{Encoding, Layout};
-use crate::template::Template;
+use crate::key::{KeyForm, SignatureAlgorithm};
+use crate::signature::{Encoding, SignatureLayout};
+use crate::template::SignedTemplate;
 use crate::verify::{ValuePlace, Way};
 use crate::{Scheme, written};
 
@@ -66,9 +66,9 @@ impl Scheme {
             _ => return None,
         };
         let (algorithm, name) = match hash {
-            "sha1" => (Algorithm::HmacSha1, "HMAC-SHA-1"),
-            "sha256" => (Algorithm::HmacSha256, "HMAC-SHA-256"),
-            "sha512" => (Algorithm::HmacSha512, "HMAC-SHA-512"),
+            "sha1" => (SignatureAlgorithm::HmacSha1, "HMAC-SHA-1"),
+            "sha256" => (SignatureAlgorithm::HmacSha256, "HMAC-SHA-256"),
+            "sha512" => (SignatureAlgorithm::HmacSha512, "HMAC-SHA-512"),
             _ => return None,
         };
         Some(Self {
@@ -83,9 +83,9 @@ impl Scheme {
                 key: KeyForm::Text,
                 algorithm,
                 signature: ValuePlace::Headers(vec![header]),
-                layout: Layout::Whole,
+                layout: SignatureLayout::Whole,
                 encoding,
-                signed: Template::body(),
+                signed: SignedTemplate::body(),
                 items: None,
                 time: None,
                 id: None,

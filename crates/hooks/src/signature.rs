@@ -10,7 +10,7 @@ const SIGNATURES_MAX: usize = 16;
 
 /// How a value contains its signatures.
 #[derive(Debug)]
-pub(crate) enum Layout {
+pub(crate) enum SignatureLayout {
     /// The value is one signature.
     Whole,
     /// `sha256=SIGNATURE`.
@@ -33,7 +33,7 @@ pub(crate) enum Encoding {
     Plain,
 }
 
-impl Layout {
+impl SignatureLayout {
     /// The signatures in `value`; none when all are of other versions.
     pub(crate) fn signatures<'v>(&self, value: &'v str) -> Result<Vec<&'v str>, Rejection> {
         let found = match self {

@@ -10,17 +10,17 @@ use serde_json::Value;
 
 use crate::Rejection;
 use crate::key::is_equal;
-use crate::request::{Request, scalar};
+use crate::request::{HookRequest, scalar};
 
 /// What HubSpot decodes in a URL before it signs it.
 const HUBSPOT_DECODED: &[u8] = b":/?@!$'()*,;";
 
 /// The bytes that a scheme signs.
 #[derive(Debug, Default)]
-pub(crate) struct Template(Vec<Piece>);
+pub(crate) struct SignedTemplate(Vec<TemplatePiece>);
 
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Piece {
+pub(crate) enum TemplatePiece {
     Text(String),
     Body,
     Time,
@@ -36,36 +36,36 @@ pub(crate) enum Piece {
 }
 
 /// What fills a template.
-pub(crate) struct Values<'v> {
-    pub(crate) request: &'v Request<'v>,
+pub(crate) struct TemplateValues<'v> {
+    pub(crate) request: &'v HookRequest<'v>,
     pub(crate) item: Option<&'v Value>,
     pub(crate) url: &'v str,
     pub(crate) time: Option<&'v str>,
     pub(crate) id: Option<&'v str>,
 }
 
-impl Template {
+impl SignedTemplate {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = vec![];
         let mut rest = text;
         while !rest.is_empty() {
             let (plain, after) = rest.split_once('{').unwrap_or((rest, ""));
             if !plain.is_empty() {
-                pieces.push(Piece::Text(plain.to_owned()));
+                pieces.push(TemplatePiece::Text(plain.to_owned()));
             }
             if plain.len() == rest.len() {
                 break;
             }
             let (name, after) = after.split_once('}').ok_or("a `{` is not closed")?;
             pieces.push(match name {
-                "body" => Piece::Body,
-                "time" => Piece::Time,
-                "id" => Piece::Id,
-                "url" => Piece::Url,
-                "decoded_url" => Piece::DecodedUrl,
-                "method" => Piece::Method,
-                "form" => Piece::Form,
-                pointer if pointer.starts_with('/') => Piece::Field(pointer.to_owned()),
+                "body" => TemplatePiece::Body,
+                "time" => TemplatePiece::Time,
+                "id" => TemplatePiece::Id,
+                "url" => TemplatePiece::Url,
+                "decoded_url" => TemplatePiece::DecodedUrl,
+                "method" => TemplatePiece::Method,
+                "form" => TemplatePiece::Form,
+                pointer if pointer.starts_with('/') => TemplatePiece::Field(pointer.to_owned()),
                 other => return Err(format!("`{{{other}}}` is unknown")),
             });
             rest = after;
@@ -75,14 +75,14 @@ impl Template {
 
     /// The body alone.
     pub(crate) fn body() -> Self {
-        Self(vec![Piece::Body])
+        Self(vec![TemplatePiece::Body])
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(crate) fn has(&self, piece: &Piece) -> bool {
+    pub(crate) fn has(&self, piece: &TemplatePiece) -> bool {
         self.0.contains(piece)
     }
 
@@ -90,33 +90,36 @@ impl Template {
     /// removes it: <https://www.twilio.com/docs/usage/webhooks/webhooks-security>.
     pub(crate) fn urls<'u>(&self, url: &'u str) -> Vec<Cow<'u, str>> {
         let mut urls = vec![Cow::Borrowed(url)];
-        if self.has(&Piece::Form) {
+        if self.has(&TemplatePiece::Form) {
             urls.extend(other_port(url).map(Cow::Owned));
         }
         urls
     }
 
-    pub(crate) fn fill(&self, values: &Values<'_>) -> Result<Vec<u8>, Rejection> {
+    pub(crate) fn fill(&self, values: &TemplateValues<'_>) -> Result<Vec<u8>, Rejection> {
         let incoming = values.request.incoming;
         let mut filled = vec![];
         for (at, piece) in self.0.iter().enumerate() {
             match piece {
-                Piece::Text(text) => filled.extend(text.bytes()),
-                Piece::Body => filled.extend(incoming.body),
-                Piece::Time => filled.extend(values.time.ok_or(Rejection::TimeMalformed)?.bytes()),
-                Piece::Id => {
+                TemplatePiece::Text(text) => filled.extend(text.bytes()),
+                TemplatePiece::Body => filled.extend(incoming.body),
+                TemplatePiece::Time => {
+                    filled.extend(values.time.ok_or(Rejection::TimeMalformed)?.bytes())
+                }
+                TemplatePiece::Id => {
                     let id = values.id.ok_or(Rejection::HeaderMissing)?;
                     // Otherwise the end of an id could be taken for the time, and the time for the begin of the body.
-                    if matches!(self.0.get(at + 1), Some(Piece::Text(mark)) if id.contains(mark)) {
+                    if matches!(self.0.get(at + 1), Some(TemplatePiece::Text(mark)) if id.contains(mark))
+                    {
                         return Err(Rejection::HeaderStrange);
                     }
                     filled.extend(id.bytes());
                 }
-                Piece::Url => filled.extend(values.url.bytes()),
-                Piece::DecodedUrl => filled.extend(hubspot_url(values.url)),
-                Piece::Method => filled.extend(incoming.method.as_str().bytes()),
-                Piece::Form => filled.extend(form(values.request)?.bytes()),
-                Piece::Field(pointer) => {
+                TemplatePiece::Url => filled.extend(values.url.bytes()),
+                TemplatePiece::DecodedUrl => filled.extend(hubspot_url(values.url)),
+                TemplatePiece::Method => filled.extend(incoming.method.as_str().bytes()),
+                TemplatePiece::Form => filled.extend(form(values.request)?.bytes()),
+                TemplatePiece::Field(pointer) => {
                     let value = values.item.and_then(|item| item.pointer(pointer)).and_then(scalar);
                     filled.extend(value.unwrap_or_default().bytes());
                 }
@@ -170,7 +173,7 @@ fn hubspot_url(url: &str) -> Vec<u8> {
 /// What Twilio signs of a body: the parameters of a form, sorted by name. Of other bodies it puts a hash into the URL,
 /// which it signs; a body without that hash is not signed.
 /// <https://www.twilio.com/docs/usage/webhooks/webhooks-security>
-fn form(request: &Request<'_>) -> Result<String, Rejection> {
+fn form(request: &HookRequest<'_>) -> Result<String, Rejection> {
     let body = request.incoming.body;
     if let Some(hash) = request.query("bodySHA256") {
         let hash = HEXLOWER_PERMISSIVE.decode(hash.as_bytes()).unwrap_or_default();
@@ -202,12 +205,12 @@ mod tests {
     #[test]
     fn a_template_with_an_unknown_or_open_name_is_refused() {
         for text in ["{bdy}", "{time", "v0:{}", "{body}{"] {
-            assert!(Template::parse(text).is_err(), "{text}");
+            assert!(SignedTemplate::parse(text).is_err(), "{text}");
         }
-        let pieces = Template::parse("v0:{time}:{body}").unwrap().0;
-        let text = |text: &str| Piece::Text(text.to_owned());
-        assert_eq!(pieces, [text("v0:"), Piece::Time, text(":"), Piece::Body]);
-        assert_eq!(Template::parse("").unwrap().0, []);
+        let pieces = SignedTemplate::parse("v0:{time}:{body}").unwrap().0;
+        let text = |text: &str| TemplatePiece::Text(text.to_owned());
+        assert_eq!(pieces, [text("v0:"), TemplatePiece::Time, text(":"), TemplatePiece::Body]);
+        assert_eq!(SignedTemplate::parse("").unwrap().0, []);
     }
 
     #[test]

@@ -16,10 +16,10 @@ use serde_json::Value;
 use keyward_base::secret::Secret;
 
 use crate::Rejection;
-use crate::key::{Algorithm, Key, KeyForm};
-use crate::request::{Request, scalar};
-use crate::signature::{Encoding, Layout};
-use crate::template::{Template, Values};
+use crate::key::{KeyForm, SignatureAlgorithm, VerificationKey};
+use crate::request::{HookRequest, scalar};
+use crate::signature::{Encoding, SignatureLayout};
+use crate::template::{SignedTemplate, TemplateValues};
 
 /// More notifications than a service sends in one request.
 const ITEMS_MAX: usize = 1000;
@@ -32,7 +32,7 @@ const TIME_DIGITS_MAX: usize = 16;
 
 /// A request whose signature was verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Verified {
+pub struct VerifiedRequest {
     /// Identifies the event; repeated requests have the same. At most 128 visible ASCII characters. A hash of the signed
     /// bytes where the service signs no id.
     pub id: String,
@@ -40,7 +40,7 @@ pub struct Verified {
     pub sent: Option<Timestamp>,
 }
 
-impl Verified {
+impl VerifiedRequest {
     /// With the id of the service, or the hash of what was signed if that is none.
     pub(crate) fn signed(id: &str, signed: &[u8], sent: Option<Timestamp>) -> Self {
         let id = match is_id(id) {
@@ -59,11 +59,11 @@ impl Verified {
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) key: KeyForm,
-    pub(crate) algorithm: Algorithm,
+    pub(crate) algorithm: SignatureAlgorithm,
     pub(crate) signature: ValuePlace,
-    pub(crate) layout: Layout,
+    pub(crate) layout: SignatureLayout,
     pub(crate) encoding: Encoding,
-    pub(crate) signed: Template,
+    pub(crate) signed: SignedTemplate,
     /// A pointer to a list of which each item has a signature.
     pub(crate) items: Option<String>,
     pub(crate) time: Option<Time>,
@@ -84,7 +84,7 @@ pub(crate) enum ValuePlace {
 #[derive(Debug)]
 pub(crate) struct Time {
     pub(crate) place: ValuePlace,
-    pub(crate) unit: Unit,
+    pub(crate) unit: TimeUnit,
     /// How much it may differ from ours, to either side.
     pub(crate) window: SignedDuration,
 }
@@ -92,7 +92,7 @@ pub(crate) struct Time {
 /// How a time is written.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Unit {
+pub(crate) enum TimeUnit {
     Seconds,
     Milliseconds,
     Rfc3339,
@@ -112,16 +112,16 @@ type Signed = (Result<String, Hash>, Option<Timestamp>);
 pub(crate) fn any(
     ways: &[Way],
     repeats: bool,
-    request: &Request<'_>,
+    request: &HookRequest<'_>,
     secrets: &[Secret],
     now: Timestamp,
-) -> Result<Verified, Rejection> {
+) -> Result<VerifiedRequest, Rejection> {
     let mut rejection = Rejection::SignatureMissing;
     for way in ways {
         match way.verify(request, secrets, now) {
             Ok((id, sent)) => {
                 let id = id.unwrap_or_else(|hash| hash.finish(repeats.then_some(now)));
-                return Ok(Verified { id, sent });
+                return Ok(VerifiedRequest { id, sent });
             }
             Err(other) if weight(other) > weight(rejection) => rejection = other,
             Err(_) => {}
@@ -142,7 +142,7 @@ fn weight(rejection: Rejection) -> u8 {
 impl Way {
     fn verify(
         &self,
-        request: &Request<'_>,
+        request: &HookRequest<'_>,
         secrets: &[Secret],
         now: Timestamp,
     ) -> Result<Signed, Rejection> {
@@ -160,7 +160,7 @@ impl Way {
     }
 
     /// The parts of the body that have signatures: the items of a list, or the whole.
-    fn items<'v>(&self, request: &'v Request<'_>) -> Result<Vec<Option<&'v Value>>, Rejection> {
+    fn items<'v>(&self, request: &'v HookRequest<'_>) -> Result<Vec<Option<&'v Value>>, Rejection> {
         let Some(pointer) = &self.items else { return Ok(vec![request_item(self, request)]) };
         let list = request.json().and_then(|body| body.pointer(pointer)).and_then(Value::as_array);
         let list = list.ok_or(Rejection::SignatureMissing)?;
@@ -172,7 +172,7 @@ impl Way {
 
     fn claimed<'v>(
         &self,
-        request: &'v Request<'_>,
+        request: &'v HookRequest<'_>,
         item: Option<&'v Value>,
     ) -> Result<Claimed<'v>, Rejection> {
         let values = match &self.signature {
@@ -201,28 +201,30 @@ impl Way {
         Ok(Claimed { signatures, time, id })
     }
 
-    fn keys(&self, secrets: &[Secret]) -> Result<Vec<Key>, Rejection> {
-        let read = |secret| Key::read(self.key, self.algorithm, secret).ok();
-        let keys: Vec<Key> = secrets.iter().filter_map(read).collect();
+    fn keys(&self, secrets: &[Secret]) -> Result<Vec<VerificationKey>, Rejection> {
+        let read = |secret| VerificationKey::read(self.key, self.algorithm, secret).ok();
+        let keys: Vec<VerificationKey> = secrets.iter().filter_map(read).collect();
         if keys.is_empty() { Err(Rejection::NoSecret) } else { Ok(keys) }
     }
 
     /// The bytes that one of the keys signed.
     fn signed<'v>(
         &self,
-        request: &'v Request<'_>,
+        request: &'v HookRequest<'_>,
         item: Option<&'v Value>,
         claimed: &Claimed<'_>,
-        keys: &[Key],
+        keys: &[VerificationKey],
     ) -> Result<Cow<'v, [u8]>, Rejection> {
         let (time, id) = (claimed.time.as_deref(), claimed.id.as_deref());
         for url in self.signed.urls(request.incoming.url) {
-            let values = Values { request, item, url: &url, time, id };
+            let values = TemplateValues { request, item, url: &url, time, id };
             let message = match self.algorithm {
-                Algorithm::Equal => Cow::Borrowed(request.incoming.body),
+                SignatureAlgorithm::Equal => Cow::Borrowed(request.incoming.body),
                 _ => Cow::Owned(self.signed.fill(&values)?),
             };
-            let by = |key: &Key| claimed.signatures.iter().any(|it| key.verifies(&message, it));
+            let by = |key: &VerificationKey| {
+                claimed.signatures.iter().any(|it| key.verifies(&message, it))
+            };
             if keys.iter().any(by) {
                 return Ok(message);
             }
@@ -251,7 +253,7 @@ impl Way {
 }
 
 /// The whole body, where the signature stands in it.
-fn request_item<'v>(way: &Way, request: &'v Request<'_>) -> Option<&'v Value> {
+fn request_item<'v>(way: &Way, request: &'v HookRequest<'_>) -> Option<&'v Value> {
     matches!(way.signature, ValuePlace::Body(_)).then(|| request.json()).flatten()
 }
 
@@ -260,7 +262,7 @@ impl ValuePlace {
     fn find<'v>(
         &self,
         way: &Way,
-        request: &'v Request<'_>,
+        request: &'v HookRequest<'_>,
         values: &[Cow<'v, str>],
     ) -> Result<Option<Cow<'v, str>>, Rejection> {
         match self {
@@ -281,7 +283,7 @@ impl ValuePlace {
     }
 }
 
-impl Unit {
+impl TimeUnit {
     fn read(self, text: &str) -> Option<Timestamp> {
         let number = || {
             let is_number =

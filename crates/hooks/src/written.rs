@@ -8,13 +8,12 @@ use serde::Deserialize;
 
 use super::challenge_form::ChallengeForm;
 use super::fetched::form::FetchedForm;
-use crate::key::{Algorithm, KeyForm};
+use crate::key::{KeyForm, SignatureAlgorithm};
 use crate::scheme::Scheme;
-use crate::signature::{Encoding, Layout};
-use crate::template::{Piece, Template};
-use crate::verify::{Time, Unit, ValuePlace, Way};
+use crate::signature::{Encoding, SignatureLayout};
+use crate::template::{SignedTemplate, TemplatePiece};
+use crate::verify::{Time, TimeUnit, ValuePlace, Way};
 
-/// A scheme.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenScheme {
@@ -52,7 +51,7 @@ struct WrittenWay {
     pairs: Option<WrittenPairs>,
     version: Option<String>,
     encoding: Encoding,
-    algorithm: Algorithm,
+    algorithm: SignatureAlgorithm,
     /// The bytes that are signed, as a template.
     #[serde(default)]
     signed: String,
@@ -74,7 +73,7 @@ struct WrittenTime {
     header: Option<String>,
     pair: Option<String>,
     body: Option<String>,
-    unit: Unit,
+    unit: TimeUnit,
     window_s: u32,
 }
 
@@ -109,12 +108,12 @@ fn scheme(written: WrittenScheme) -> Result<Scheme, String> {
 
 fn way(written: WrittenWay) -> Result<Way, String> {
     let layout = match (written.prefix, written.pairs, written.version) {
-        (None, None, None) => Layout::Whole,
-        (Some(prefix), None, None) => Layout::Prefix(prefix),
+        (None, None, None) => SignatureLayout::Whole,
+        (Some(prefix), None, None) => SignatureLayout::Prefix(prefix),
         (None, Some(WrittenPairs { separator, signature }), None) => {
-            Layout::Pairs { separator, signature }
+            SignatureLayout::Pairs { separator, signature }
         }
-        (None, None, Some(version)) => Layout::Versions(version),
+        (None, None, Some(version)) => SignatureLayout::Versions(version),
         _ => return Err("`prefix`, `pairs` and `version` exclude each other".to_owned()),
     };
     let time = written.time.map(time).transpose()?;
@@ -125,7 +124,7 @@ fn way(written: WrittenWay) -> Result<Way, String> {
         signature: place(written.headers, None, written.body)?,
         layout,
         encoding: written.encoding,
-        signed: Template::parse(&written.signed)?,
+        signed: SignedTemplate::parse(&written.signed)?,
         items: written.items,
         time,
         id,
@@ -159,22 +158,24 @@ fn place(
 
 /// What is not signed is not used. A token speaks for the whole request that it comes with.
 fn check(way: &Way) -> Result<(), String> {
-    let is_token = way.algorithm == Algorithm::Equal;
+    let is_token = way.algorithm == SignatureAlgorithm::Equal;
     if is_token != way.signed.is_empty() {
         return Err("`signed` is needed, except with `equal`".to_owned());
     }
-    let covers = |place: &ValuePlace, piece: Piece| {
-        let in_body = matches!(place, ValuePlace::Body(_)) && way.signed.has(&Piece::Body);
+    let covers = |place: &ValuePlace, piece: TemplatePiece| {
+        let in_body = matches!(place, ValuePlace::Body(_)) && way.signed.has(&TemplatePiece::Body);
         is_token || in_body || way.signed.has(&piece)
     };
-    if way.time.as_ref().is_some_and(|time| is_token || !covers(&time.place, Piece::Time)) {
+    if way.time.as_ref().is_some_and(|time| is_token || !covers(&time.place, TemplatePiece::Time)) {
         return Err("the time is not signed".to_owned());
     }
-    if way.id.as_ref().is_some_and(|id| !covers(id, Piece::Id)) {
+    if way.id.as_ref().is_some_and(|id| !covers(id, TemplatePiece::Id)) {
         return Err("the id is not signed".to_owned());
     }
     let unknown = |piece, given: bool| way.signed.has(&piece) && !given;
-    if unknown(Piece::Time, way.time.is_some()) || unknown(Piece::Id, way.id.is_some()) {
+    if unknown(TemplatePiece::Time, way.time.is_some())
+        || unknown(TemplatePiece::Id, way.id.is_some())
+    {
         return Err("`signed` names a time or an id that has no place".to_owned());
     }
     Ok(())

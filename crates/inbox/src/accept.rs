@@ -4,15 +4,15 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use super::error::{InboxError, Refused};
+use super::error::{InboxError, InboxRefusal};
 use super::event::{self, EventRow, HookEvent};
 use super::keys::NewKeys;
-use super::queue::Waiting;
+use super::queue::WaitingEvent;
 use super::status::LastRefusal;
 use super::{Inbox, KeyQuestion};
-use keyward_hooks::{Challenge, Incoming, Read, Scheme};
+use keyward_hooks::{ChallengeAction, HookMessage, Incoming, Scheme};
 use keyward_model::{Hook, Record};
-use keyward_net::call::Servers;
+use keyward_net::call::AllowedServers;
 use keyward_state::store::StoreError;
 use keyward_vault::RowError;
 
@@ -20,22 +20,14 @@ use keyward_vault::RowError;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Accepted {
     /// The event is stored.
-    Stored {
-        /// Its id.
-        id: String,
-    },
+    Stored { id: String },
     /// It was stored before, and is not delivered again.
-    Repeated {
-        /// Its id.
-        id: String,
-    },
+    Repeated { id: String },
     /// The request asked for this answer, and is no event.
     Answer {
         /// The type of the body.
         content_type: &'static str,
-        /// The body.
         body: Vec<u8>,
-        /// A field of the answer.
         field: Option<(HeaderName, HeaderValue)>,
     },
 }
@@ -50,7 +42,7 @@ impl Inbox {
         hook: &Record<Hook>,
         incoming: &Incoming<'_>,
         ask: F,
-    ) -> Result<Accepted, Refused>
+    ) -> Result<Accepted, InboxRefusal>
     where
         F: FnOnce(KeyQuestion) -> A,
         A: Future<Output = Result<Bytes, String>>,
@@ -74,12 +66,12 @@ impl Inbox {
         hook: &Record<Hook>,
         incoming: &Incoming<'_>,
         ask: F,
-    ) -> Result<Accepted, Refused>
+    ) -> Result<Accepted, InboxRefusal>
     where
         F: FnOnce(KeyQuestion) -> A,
         A: Future<Output = Result<Bytes, String>>,
     {
-        let scheme = self.scheme(hook).ok_or(Refused::NoScheme)?;
+        let scheme = self.scheme(hook).ok_or(InboxRefusal::NoScheme)?;
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await.map_err(InboxError::from)?;
         let now = self.clock.now();
         let secrets = keys.map(|(keys, _)| keys.secrets(now)).unwrap_or_default();
@@ -89,13 +81,15 @@ impl Inbox {
                 self.read_with(hook, place, verify, ask).await?
             }
             None => match scheme.challenge(incoming, &secrets, now)? {
-                Some(challenge) => Read::Challenge(challenge),
-                None => Read::Event(scheme.verify(incoming, &secrets, now)?),
+                Some(challenge) => HookMessage::Challenge(challenge),
+                None => HookMessage::Event(scheme.verify(incoming, &secrets, now)?),
             },
         };
         match read {
-            Read::Challenge(challenge) => self.answer(hook, challenge, !secrets.is_empty()).await,
-            Read::Event(verified) => {
+            HookMessage::Challenge(challenge) => {
+                self.answer(hook, challenge, !secrets.is_empty()).await
+            }
+            HookMessage::Event(verified) => {
                 self.store(hook, scheme, event::id_of(&verified.id), incoming).await
             }
         }
@@ -107,13 +101,12 @@ impl Inbox {
         scheme: &Scheme,
         id: String,
         incoming: &Incoming<'_>,
-    ) -> Result<Accepted, Refused> {
+    ) -> Result<Accepted, InboxRefusal> {
         if self.queue.lock().waiting(&hook.id) >= self.settings.load().waiting_max {
-            return Err(Refused::Full);
+            return Err(InboxRefusal::Full);
         }
-        let request = (incoming.headers, incoming.body);
-        let event = HookEvent::new(&hook.id, id.clone(), request, scheme, self.clock.now());
-        let waiting = Waiting { org: hook.org.clone(), id: id.clone(), next: event.next };
+        let event = HookEvent::new(&hook.id, id.clone(), incoming, scheme, self.clock.now());
+        let waiting = WaitingEvent { org: hook.org.clone(), id: id.clone(), next: event.next };
         let (row, received) = (event.row(), event.received);
         match self.events.put(&hook.org, &row, &EventRow::Waiting(event), None).await {
             Ok(_) => {}
@@ -130,31 +123,35 @@ impl Inbox {
     async fn answer(
         &self,
         hook: &Record<Hook>,
-        challenge: Challenge,
+        challenge: ChallengeAction,
         has_secret: bool,
-    ) -> Result<Accepted, Refused> {
+    ) -> Result<Accepted, InboxRefusal> {
         match challenge {
-            Challenge::Answer { content_type, body, header } => {
+            ChallengeAction::Answer { content_type, body, header } => {
                 Ok(Accepted::Answer { content_type, body, field: header })
             }
             // Only the first request of a service is believed: everybody can send one.
-            Challenge::Secret { .. } if has_secret => Err(Refused::HasSecret),
-            Challenge::Secret { secret, answer } => {
+            ChallengeAction::Secret { .. } if has_secret => Err(InboxRefusal::HasSecret),
+            ChallengeAction::Secret { secret, answer } => {
                 let new = NewKeys { secret: Some(secret), signing_key: None };
                 self.set_keys(hook, new).await?;
                 Box::pin(self.answer(hook, *answer, true)).await
             }
-            Challenge::Confirm { url } => self.confirm(&url).await,
+            ChallengeAction::Confirm { url } => self.confirm(&url).await,
         }
     }
 
     /// Fetches the page that confirms a subscription; its host was checked.
-    async fn confirm(&self, url: &str) -> Result<Accepted, Refused> {
-        let answer =
-            self.get(url, Servers::SecureOrLoopback).await.map_err(Refused::Unconfirmed)?;
+    async fn confirm(&self, url: &str) -> Result<Accepted, InboxRefusal> {
+        let answer = self
+            .get(url, AllowedServers::SecureOrLoopback)
+            .await
+            .map_err(InboxRefusal::Unconfirmed)?;
         match answer.status().is_success() {
             true => Ok(Accepted::Answer { content_type: "text/plain", body: vec![], field: None }),
-            false => Err(Refused::Unconfirmed(format!("answered {}", answer.status().as_u16()))),
+            false => {
+                Err(InboxRefusal::Unconfirmed(format!("answered {}", answer.status().as_u16())))
+            }
         }
     }
 }

@@ -9,14 +9,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::event::{self, EventRow, HookEvent};
-use super::queue::Waiting;
+use super::queue::WaitingEvent;
 use super::{Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
 use keyward_model::{Hook, Record};
 use keyward_net::call::HttpClient;
 use keyward_state::store::{StoreError, Version};
 use keyward_vault::RowError;
-use keyward_vault::events::{AttemptResult, DeliveryTarget, LastTry, Message, pause, post};
+use keyward_vault::events::{AttemptResult, DeliveryTarget, LastTry, WebhookMessage, pause, post};
 
 /// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -26,6 +26,13 @@ const REST_MAX: Duration = Duration::from_secs(60);
 
 /// Hooks that deliver at the same time.
 const AT_ONCE_MAX: usize = 64;
+
+/// A delivery that failed.
+struct FailedTry {
+    why: String,
+    /// The time until the next try; `None`: there is none.
+    pause: Option<Duration>,
+}
 
 impl Inbox {
     /// Runs until `close` turns true. Deliveries under way are cancelled, and repeated after the next start.
@@ -86,7 +93,7 @@ impl Inbox {
         let mut queue = self.queue.lock();
         match entry {
             EventRow::Waiting(event) => {
-                let waiting = Waiting { org: org.clone(), id: event.id, next: event.next };
+                let waiting = WaitingEvent { org: org.clone(), id: event.id, next: event.next };
                 queue.push(&event.hook, event.received, waiting);
             }
             EventRow::Dead { event, .. } => queue.dead(&event.hook, &event.id),
@@ -127,7 +134,7 @@ impl Inbox {
     }
 
     /// One delivery, with its consequences.
-    async fn delivered(&self, caller: &HttpClient, hook: &HookId, waiting: Waiting) {
+    async fn delivered(&self, caller: &HttpClient, hook: &HookId, waiting: WaitingEvent) {
         let last = match self.try_one(caller, hook, &waiting).await {
             Ok(last) => last,
             Err(error) => {
@@ -145,7 +152,7 @@ impl Inbox {
         &self,
         caller: &HttpClient,
         hook: &HookId,
-        waiting: &Waiting,
+        waiting: &WaitingEvent,
     ) -> Result<Option<LastTry>, InboxError> {
         let (org, view) = (&waiting.org, self.directory.view());
         if !self.owns(hook).await? {
@@ -172,7 +179,7 @@ impl Inbox {
         let (settings, now) = (self.settings.load_full(), self.clock.now());
         let body = event.body();
         let content_type = event.content_type.as_deref();
-        let message = Message {
+        let message = WebhookMessage {
             id: &event.id,
             content_type: content_type.unwrap_or("application/octet-stream"),
             fields: &event.fields,
@@ -187,31 +194,38 @@ impl Inbox {
         match tried {
             AttemptResult::Taken(_) => self.settle(hook, &event.id, version).await?,
             AttemptResult::Gone => {
-                self.failed(hook, event, version, ("answered 410".to_owned(), None)).await?;
+                let failed = FailedTry { why: "answered 410".to_owned(), pause: None };
+                self.failed(hook, event, version, failed).await?;
             }
             AttemptResult::Failed { why, retry_after } => {
-                let rest = pause(&settings, event.tries);
-                let rest = rest.map(|rest| rest.max(retry_after.unwrap_or_default()));
-                self.failed(hook, event, version, (why, rest)).await?;
+                let pause = pause(&settings, event.tries);
+                let pause = pause.map(|pause| pause.max(retry_after.unwrap_or_default()));
+                self.failed(hook, event, version, FailedTry { why, pause }).await?;
             }
         }
         Ok(Some(last))
     }
 
-    /// Puts an event off for `rest`; without it, the event is kept aside.
+    /// Postpones the next delivery of an event, or marks the event as dead.
     async fn failed(
         &self,
         hook: &Record<Hook>,
         mut event: HookEvent,
         version: Version,
-        (why, rest): (String, Option<Duration>),
+        FailedTry { why, pause }: FailedTry,
     ) -> Result<(), InboxError> {
         let (name, id, row) = (hook.name(), event.id.clone(), event.row());
         event.tries += 1;
-        let entry = match rest {
-            Some(rest) => {
-                tracing::warn!(hook = name, event = id, why, pause = ?rest, "an event was not accepted; its delivery is retried");
-                event.next = self.clock.now() + rest;
+        let entry = match pause {
+            Some(pause) => {
+                tracing::warn!(
+                    hook = name,
+                    event = id,
+                    why,
+                    ?pause,
+                    "an event was not accepted; its delivery is retried"
+                );
+                event.next = self.clock.now() + pause;
                 self.queue.lock().postpone(&hook.id, &id, event.next);
                 EventRow::Waiting(event)
             }

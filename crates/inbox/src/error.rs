@@ -1,4 +1,4 @@
-//! [`InboxError`] and [`Refused`]: why an operation on a hook fails, and why a request to a hook is refused.
+//! [`InboxError`] and [`InboxRefusal`]: why an operation on a hook fails, and why a request to a hook is refused.
 
 use keyward_hooks::Rejection;
 use keyward_vault::RowError;
@@ -19,7 +19,7 @@ pub enum InboxError {
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum InboxRefusal {
     /// It is not a valid request of the service.
     #[error(transparent)]
     Rejected(#[from] Rejection),
@@ -43,7 +43,7 @@ pub enum Refused {
     Inbox(#[from] InboxError),
 }
 
-impl Refused {
+impl InboxRefusal {
     /// The codes of what the request itself is not the reason of.
     const CODES: [&'static str; 6] = [
         "scheme_missing",
@@ -54,7 +54,6 @@ impl Refused {
         "store_unavailable",
     ];
 
-    /// All codes.
     pub(crate) fn codes() -> Vec<&'static str> {
         let rejections = Rejection::ALL.map(Rejection::code);
         rejections.into_iter().chain(Self::CODES).collect()

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use keyward_base::id::HookId;
-use keyward_hooks::Scheme;
+use keyward_hooks::{Incoming, Scheme};
 
 /// Bytes of all forwarded fields together. Further fields are left out.
 const FIELDS_BYTES_MAX: usize = 16 * 1024;
@@ -42,7 +42,6 @@ const NOT_FORWARDED: [HeaderName; 18] = [
 pub struct HookEvent {
     /// The same for repeated requests. 32 hexadecimal digits.
     pub id: String,
-    /// The hook.
     pub hook: HookId,
     /// When it was accepted.
     pub received: Timestamp,
@@ -70,16 +69,20 @@ pub enum EventState {
     },
 }
 
-/// The row of an event.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub(crate) enum EventRow {
-    /// It waits.
     Waiting(HookEvent),
     /// All deliveries failed.
-    Dead { event: HookEvent, why: String },
+    Dead {
+        event: HookEvent,
+        why: String,
+    },
     /// It was delivered. A repeated request is known until then.
-    Taken { hook: HookId, until: Timestamp },
+    Taken {
+        hook: HookId,
+        until: Timestamp,
+    },
 }
 
 impl HookEvent {
@@ -87,11 +90,11 @@ impl HookEvent {
     pub(crate) fn new(
         hook: &HookId,
         id: String,
-        request: (&HeaderMap, &[u8]),
+        request: &Incoming<'_>,
         scheme: &Scheme,
         now: Timestamp,
     ) -> Self {
-        let (headers, body) = request;
+        let Incoming { headers, body, .. } = *request;
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
         Self {
             id,

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use jiff::SignedDuration;
 
-use super::error::Refused;
+use super::error::InboxRefusal;
 use super::{Inbox, KeyQuestion};
-use keyward_hooks::{KeyPlace, Read, Rejection};
+use keyward_hooks::{HookMessage, KeyPlace, Rejection};
 use keyward_model::{Hook, Record, Reference};
-use keyward_net::call::{Bounds, Servers};
+use keyward_net::call::{AllowedServers, Bounds};
 
 /// A document that lacks a key is fetched again after this.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(1);
@@ -24,9 +24,9 @@ impl Inbox {
         &self,
         hook: &Record<Hook>,
         place: KeyPlace,
-        verify: impl Fn(&[u8]) -> Result<Read, Rejection>,
+        verify: impl Fn(&[u8]) -> Result<HookMessage, Rejection>,
         ask: F,
-    ) -> Result<Read, Refused>
+    ) -> Result<HookMessage, InboxRefusal>
     where
         F: FnOnce(KeyQuestion) -> A,
         A: Future<Output = Result<Bytes, String>>,
@@ -35,7 +35,7 @@ impl Inbox {
             KeyPlace::Public(_) => None,
             KeyPlace::Api { .. } => {
                 let id = hook.connection.as_ref().and_then(Reference::id);
-                let missing = || Refused::NoKey("the hook has no connection".to_owned());
+                let missing = || InboxRefusal::NoKey("the hook has no connection".to_owned());
                 Some(id.cloned().ok_or_else(missing)?)
             }
         };
@@ -48,7 +48,9 @@ impl Inbox {
             }
         }
         if !self.fetched.may_fetch(now) {
-            return Err(Refused::NoKey("too many keys were fetched in this minute".to_owned()));
+            return Err(InboxRefusal::NoKey(
+                "too many keys were fetched in this minute".to_owned(),
+            ));
         }
         let fetched = match &origin {
             (_, KeyPlace::Public(url)) => self.fetch(url).await,
@@ -58,14 +60,14 @@ impl Inbox {
             }
             (None, KeyPlace::Api { .. }) => Err("the hook has no connection".to_owned()),
         };
-        let document = fetched.map_err(Refused::NoKey)?;
+        let document = fetched.map_err(InboxRefusal::NoKey)?;
         // Kept before it is used: requests with wrong signatures must not fetch it each time.
         self.fetched.put(origin, document.clone(), now);
         Ok(verify(&document)?)
     }
 
     async fn fetch(&self, url: &str) -> Result<Bytes, String> {
-        let answer = self.get(url, Servers::Secure).await?;
+        let answer = self.get(url, AllowedServers::Secure).await?;
         match answer.status().as_u16() {
             200 => Ok(answer.into_body()),
             status => Err(format!("its place answered {status}")),
@@ -73,7 +75,11 @@ impl Inbox {
     }
 
     /// The answer of a service at a URL that was checked.
-    pub(crate) async fn get(&self, url: &str, servers: Servers) -> Result<Response<Bytes>, String> {
+    pub(crate) async fn get(
+        &self,
+        url: &str,
+        servers: AllowedServers,
+    ) -> Result<Response<Bytes>, String> {
         let caller = self.caller.get().ok_or("the gateway has no client")?;
         let request = Request::get(url).body(Bytes::new()).map_err(|error| error.to_string())?;
         let timeout = self.settings.load().timeout;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use keyward_base::secret::Secret;
 use keyward_vault::SecretText;
-use keyward_vault::events::{SigningKey, SigningKeys};
+use keyward_vault::events::{WebhookSigningKey, WebhookSigningKeys};
 
 /// How long the secret before is accepted.
 const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
@@ -17,7 +17,7 @@ pub struct NewKeys {
     /// The secret of the service.
     pub secret: Option<Secret>,
     /// The key of deliveries.
-    pub signing_key: Option<SigningKey>,
+    pub signing_key: Option<WebhookSigningKey>,
 }
 
 /// The keys of a hook, as they are stored.
@@ -28,7 +28,7 @@ pub(crate) struct HookKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     former: Option<FormerSecret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    signing: Option<SigningKeys>,
+    signing: Option<WebhookSigningKeys>,
 }
 
 /// A replaced secret.
@@ -51,7 +51,7 @@ impl HookKeys {
     }
 
     /// What signs deliveries.
-    pub(crate) fn signing(&self) -> Option<&SigningKeys> {
+    pub(crate) fn signing(&self) -> Option<&WebhookSigningKeys> {
         self.signing.as_ref()
     }
 
@@ -63,7 +63,6 @@ impl HookKeys {
             && new.signing_key.as_ref().is_none_or(has_key)
     }
 
-    /// With these keys from now on.
     #[must_use]
     pub(crate) fn with(mut self, new: &NewKeys, now: Timestamp) -> Self {
         if let Some(secret) = new.secret.as_ref().and_then(row)
@@ -77,7 +76,7 @@ impl HookKeys {
             self.signing = Some(match self.signing.take() {
                 Some(keys) if keys.is_now(key) => keys,
                 Some(keys) => keys.followed_by(key.clone(), now),
-                None => SigningKeys::of(key.clone()),
+                None => WebhookSigningKeys::of(key.clone()),
             });
         }
         self

@@ -35,18 +35,18 @@ use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, OpenedRow};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Lease, Store, StoreError, Table};
-use keyward_vault::{RowError, Rows, Vault};
+use keyward_vault::{RowError, SealedRows, Vault};
 
 pub use accept::Accepted;
-pub use error::{InboxError, Refused};
+pub use error::{InboxError, InboxRefusal};
 use event::EventRow;
 pub use event::{EventState, HookEvent};
 use fetched::FetchedKeys;
 use keys::HookKeys;
 pub use keys::NewKeys;
-use queue::Queue;
+use queue::InboxQueue;
 pub use status::{HookStatus, LastRefusal};
-pub use waiting::Reader;
+pub use waiting::QueueReader;
 
 /// Longest body of a request: the services' own limits are between 64 KiB and a few MiB; GitHub's, the largest that is
 /// documented, is 25 MiB for rare events
@@ -58,7 +58,7 @@ pub const RECORDS_MAX: usize = 60;
 
 /// The services that the inbox needs.
 #[derive(Debug)]
-pub struct Parts {
+pub struct InboxServices {
     /// The store of events and keys.
     pub store: Arc<dyn Store>,
     /// Seals them.
@@ -69,7 +69,6 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// Counts requests and deliveries.
     pub metrics: Arc<Metrics>,
-    /// The time of day.
     pub clock: Clock,
     /// Limits of deliveries.
     pub settings: WebhookSettings,
@@ -80,14 +79,14 @@ pub struct Inbox {
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
     vault: Arc<Vault>,
-    keys: Rows<HookKeys>,
-    events: Rows<EventRow>,
+    keys: SealedRows<HookKeys>,
+    events: SealedRows<EventRow>,
     metrics: Arc<Metrics>,
     clock: Clock,
     settings: ArcSwap<WebhookSettings>,
     /// Base of the URLs of hooks, without a trailing slash.
     public_url: OnceLock<String>,
-    queue: Mutex<Queue>,
+    queue: Mutex<InboxQueue>,
     /// The hooks whose deliveries this replica makes.
     owned: Mutex<HashMap<HookId, Lease>>,
     /// Wakes the delivery job when the queue changes.
@@ -132,12 +131,12 @@ pub fn check_content(row: &OpenedRow) -> Result<(), String> {
 
 impl Inbox {
     /// Uses the shared store.
-    pub fn new(parts: Parts) -> Arc<Self> {
-        parts.metrics.hooks.expect_refusals(&Refused::codes());
+    pub fn new(parts: InboxServices) -> Arc<Self> {
+        parts.metrics.hooks.expect_refusals(&InboxRefusal::codes());
         let (store, keyring) = (|| parts.store.clone(), || parts.keyring.clone());
         Arc::new(Self {
-            keys: Rows::new(store(), keyring(), Table::HookKeys, ""),
-            events: Rows::new(store(), keyring(), Table::HookEvents, ""),
+            keys: SealedRows::new(store(), keyring(), Table::HookKeys, ""),
+            events: SealedRows::new(store(), keyring(), Table::HookEvents, ""),
             store: parts.store,
             directory: parts.directory,
             vault: parts.vault,
@@ -156,7 +155,6 @@ impl Inbox {
         })
     }
 
-    /// Replaces the settings.
     pub fn set(&self, settings: WebhookSettings) {
         self.settings.store(Arc::new(settings));
         self.stirred.notify_one();
@@ -192,7 +190,6 @@ impl Inbox {
         keyward_hooks::get(&scheme)
     }
 
-    /// How a hook is.
     pub fn status(&self, hook: &HookId) -> HookStatus {
         self.queue.lock().status(hook)
     }

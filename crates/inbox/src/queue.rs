@@ -1,4 +1,4 @@
-//! [`Queue`]: which events wait, in the order in which they came. In memory, without the requests; the store has both.
+//! [`InboxQueue`]: which events wait, in the order in which they came. In memory, without the requests; the store has both.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -14,16 +14,16 @@ const TAKEN_MAX: usize = 100_000;
 
 /// The events of all hooks.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
-    hooks: HashMap<HookId, Line>,
+pub(crate) struct InboxQueue {
+    hooks: HashMap<HookId, HookQueue>,
     /// Orders events of the same time.
     count: u64,
 }
 
 /// The events of one hook.
 #[derive(Debug, Default)]
-struct Line {
-    waiting: BTreeMap<EventPosition, Waiting>,
+struct HookQueue {
+    waiting: BTreeMap<EventPosition, WaitingEvent>,
     /// Where the events are in `waiting`, by id.
     places: HashMap<String, EventPosition>,
     dead: HashSet<String>,
@@ -40,16 +40,16 @@ pub(crate) struct EventPosition(Timestamp, u64);
 
 /// An event that waits.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingEvent {
     pub(crate) org: OrgId,
     pub(crate) id: String,
     /// Not before then.
     pub(crate) next: Timestamp,
 }
 
-impl Queue {
+impl InboxQueue {
     /// Adds an event.
-    pub(crate) fn push(&mut self, hook: &HookId, received: Timestamp, waiting: Waiting) {
+    pub(crate) fn push(&mut self, hook: &HookId, received: Timestamp, waiting: WaitingEvent) {
         self.count += 1;
         let place = EventPosition(received, self.count);
         let line = self.hooks.entry(hook.clone()).or_default();
@@ -80,7 +80,7 @@ impl Queue {
         &mut self,
         now: Timestamp,
         may: impl Fn(&OrgId, &HookId) -> bool,
-    ) -> Result<(HookId, Waiting), Option<Timestamp>> {
+    ) -> Result<(HookId, WaitingEvent), Option<Timestamp>> {
         let mut due: Option<Timestamp> = None;
         for (hook, line) in self.hooks.iter_mut().filter(|(_, line)| !line.is_delivering) {
             let Some(first) = line.waiting.values().next() else { continue };
@@ -207,7 +207,7 @@ impl Queue {
     }
 }
 
-impl Line {
+impl HookQueue {
     fn remove(&mut self, id: &str) {
         if let Some(place) = self.places.remove(id) {
             self.waiting.remove(&place);

@@ -11,7 +11,6 @@ pub struct HookStatus {
     pub waiting: usize,
     /// Events whose deliveries all failed.
     pub dead: usize,
-    /// The last delivery.
     pub last: Option<LastTry>,
     /// The last refused request.
     pub refused: Option<LastRefusal>,
@@ -24,6 +23,5 @@ pub struct LastRefusal {
     pub at: Timestamp,
     /// As in the audit log.
     pub code: &'static str,
-    /// In words.
     pub reason: String,
 }

@@ -4,14 +4,14 @@
 use tokio::sync::watch;
 
 use super::event::{self, EventRow, EventState, HookEvent};
-use super::queue::{EventPosition, Waiting};
+use super::queue::{EventPosition, WaitingEvent};
 use super::{Inbox, InboxError};
 use keyward_model::{Hook, Record};
 use keyward_state::store::Version;
 
 /// A reader of a queue.
 #[derive(Debug)]
-pub struct Reader {
+pub struct QueueReader {
     after: Option<EventPosition>,
     changed: watch::Receiver<u64>,
 }
@@ -76,7 +76,8 @@ impl Inbox {
     pub async fn send_again(&self, hook: &Record<Hook>, id: &str) -> Result<(), InboxError> {
         let (mut event, _, version) = self.event(hook, id).await?;
         (event.tries, event.next) = (0, self.clock.now());
-        let waiting = Waiting { org: hook.org.clone(), id: event.id.clone(), next: event.next };
+        let waiting =
+            WaitingEvent { org: hook.org.clone(), id: event.id.clone(), next: event.next };
         let (row, received) = (event.row(), event.received);
         self.events.put(&hook.org, &row, &EventRow::Waiting(event), Some(version)).await?;
         let mut queue = self.queue.lock();
@@ -88,8 +89,8 @@ impl Inbox {
     }
 
     /// Reads the events of a hook that wait, from the first.
-    pub fn read(&self) -> Reader {
-        Reader { after: None, changed: self.changed.subscribe() }
+    pub fn read(&self) -> QueueReader {
+        QueueReader { after: None, changed: self.changed.subscribe() }
     }
 
     /// The next event; waits for one.
@@ -99,7 +100,7 @@ impl Inbox {
     pub async fn next(
         &self,
         hook: &Record<Hook>,
-        reader: &mut Reader,
+        reader: &mut QueueReader,
     ) -> Result<HookEvent, InboxError> {
         loop {
             reader.changed.borrow_and_update();

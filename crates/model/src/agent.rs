@@ -20,7 +20,6 @@ use super::{given, name};
 /// All providers, in `user_providers`.
 const ANY_PROVIDER: &str = "*";
 
-/// Agents.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Agent {}
 
@@ -168,7 +167,6 @@ impl AgentFacts {
         self.lost.retain(|lost| lost.provider != provider);
     }
 
-    /// Its binding to a connection.
     pub fn binding(&self, connection: &ConnectionId) -> Option<&BindingRecord> {
         self.bindings.iter().find(|binding| binding.connection == *connection)
     }

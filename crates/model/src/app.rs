@@ -72,7 +72,6 @@ const OWN_PARAMS: &[&str] = &[
     "subject_token",
 ];
 
-/// Apps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum App {}
 

@@ -167,9 +167,7 @@ pub struct BindingRecord {
 /// A connection that was removed while the agent could use it: refusals of requests to its hosts name it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LostConnection {
-    /// Its name.
     pub name: String,
-    /// Its provider.
     pub provider: String,
     /// Its auth method.
     #[serde(default, skip_serializing_if = "Option::is_none")]

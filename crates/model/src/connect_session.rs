@@ -31,7 +31,6 @@ const SCOPES_MAX: usize = 100;
 
 const RETURN_URL_BYTES_MAX: usize = 2_048;
 
-/// Connect sessions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ConnectSession {}
 

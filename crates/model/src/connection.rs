@@ -51,7 +51,6 @@ const TAG_CHARS_MAX: usize = 64;
 /// 1 day: a shorter interval would send reminders all the time.
 const ROTATE_EVERY_MIN: Duration = Duration::from_secs(86_400);
 
-/// Connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Connection {}
 

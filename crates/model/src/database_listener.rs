@@ -24,7 +24,6 @@ const SOCKET_PREFIX: &str = "unix:";
 const PLACE_RULE: &str = "must be `127.0.0.1:PORT`, `[::1]:PORT` or `unix:NAME`: `listen.databases` of the configuration \
     file opens other addresses, with TLS";
 
-/// Database listeners.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DatabaseListener {}
 

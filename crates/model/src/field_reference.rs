@@ -21,7 +21,6 @@ pub struct FieldReference {
     pub reference: String,
 }
 
-/// Fields by reference, by field.
 pub type References = BTreeMap<String, FieldReference>;
 
 impl FieldReference {

@@ -11,7 +11,6 @@ use super::name;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Nothing, Resource};
 
-/// Honeytokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Honeytoken {}
 

@@ -14,7 +14,6 @@ use super::secret_text::SecretText;
 use super::webhook::{URL_BYTES_MAX, WebhookTry, is_postable};
 use jiff::Timestamp;
 
-/// Hooks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Hook {}
 

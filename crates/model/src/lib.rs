@@ -1,6 +1,6 @@
 //! What the product keeps. Each resource is declared once, in one file of this crate: its *spec*, which a person
 //! gives (as YAML, as a JSON body, as flags; the same type is the reference page and the JSON Schema); its
-//! *facts*, which the gateway adds and nobody gives; what is *shown* of those; and what it refuses.
+//! *facts*, which the gateway adds; what is *shown* of those; and what it refuses.
 //!
 //! What follows from a declaration is written once, generically: [`Record`] is how a resource is stored,
 //! [`Shown`] how the API answers with it. The directory, the configuration, the API and the command line have

@@ -17,7 +17,6 @@ pub const LOGINS_MAX: usize = 50;
 /// Links of one user that have not been used. When there are more, the oldest is forgotten.
 pub const LOGIN_LINKS_MAX: usize = 10;
 
-/// Logins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Login {}
 

@@ -1,5 +1,5 @@
-//! [`Manifest`]: what a plugin is called, and which connections it asks for. Its author wrote it, so
-//! that it is checked here whoever brings it: a file, the API, a row of the store.
+//! [`Manifest`]: the name of a plugin, and which connections it asks for. Its author wrote it, so it is checked here
+//! wherever it comes from: a file, the API, a row of the store.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -78,7 +78,6 @@ pub struct Slot {
 pub struct Fault {
     /// `connections[1].provider`.
     pub path: String,
-    /// What is wrong.
     pub message: String,
     /// What to do; empty where the message says so.
     pub remedy: String,
@@ -98,7 +97,6 @@ fn some<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
 }
 
 impl Manifest {
-    /// The slot of that name.
     pub fn slot(&self, name: &str) -> Option<&Slot> {
         self.connections.iter().find(|slot| slot.slot == name)
     }

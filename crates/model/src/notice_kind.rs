@@ -14,7 +14,6 @@ macro_rules! kinds {
         }
 
         impl NoticeKind {
-            /// All of them.
             pub const ALL: &[Self] = &[$(Self::$kind),*];
 
             /// Its stable name: the `type` of an event.

@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Nothing, Resource};
 
-/// Organisations.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Org {}
 

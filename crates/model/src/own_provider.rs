@@ -12,7 +12,6 @@ use serde_json::{Map, Value};
 use super::refusal::Refusal;
 use super::resource::{Kind, Nothing, Resource};
 
-/// Own providers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OwnProvider {}
 

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 /// Passkeys of one user.
 pub const PASSKEYS_MAX: usize = 20;
 
-/// A passkey.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Passkey {
     /// Its id in the API.

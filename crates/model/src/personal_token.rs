@@ -50,7 +50,6 @@ section! {
 /// A personal token: its hash, never its text.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PersonalToken {
-    /// Its id.
     pub id: TokenId,
     /// SHA-256, hex.
     pub hash: String,

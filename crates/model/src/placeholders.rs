@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct Placeholders(Box<[(Box<str>, Placeholder)]>);
 
 impl Placeholders {
-    /// The placeholder of a field.
     pub fn get(&self, field: &str) -> Option<&Placeholder> {
         self.iter().find(|(name, _)| *name == field).map(|(_, placeholder)| placeholder)
     }

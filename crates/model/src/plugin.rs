@@ -22,7 +22,6 @@ pub use view::{
 /// Plugins of one agent.
 pub const PLUGINS_MAX: usize = 100;
 
-/// Plugins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Plugin {}
 
@@ -85,7 +84,6 @@ pub enum PluginState {
 /// A slot without a connection that can be used.
 #[derive(Clone, Copy, Debug)]
 pub struct Missing<'a> {
-    /// The slot.
     pub slot: &'a Slot,
     /// The connection that is in it, if it still exists.
     pub connection: Option<&'a Record<Connection>>,
@@ -119,7 +117,6 @@ impl Resource for Plugin {
 }
 
 impl PluginSpec {
-    /// The connection in a slot.
     pub fn connection_in(&self, slot: &str) -> Option<&ConnectionId> {
         self.slots.get(slot)?.id()
     }

@@ -14,7 +14,6 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
-/// The checks that failed.
 pub(crate) fn failed<const N: usize>(checks: [Result<(), Refusal>; N]) -> Vec<Refusal> {
     checks.into_iter().filter_map(Result::err).collect()
 }

@@ -51,7 +51,6 @@ pub struct Kind {
 
 /// A kind of resource. The type itself has no values.
 pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
-    /// Of its id.
     type Id: Id + Data;
     /// What a person gives: stored, shown, and changed by merge patches (RFC 7396).
     type Spec: Data + JsonSchema + Section;
@@ -153,7 +152,6 @@ const OF_TOKENS: [&str; 2] = ["tokens", "revoked"];
 /// of spec and facts, as [`Resource::to_row`] leaves it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record<R: Resource> {
-    /// Its id.
     pub id: R::Id,
     /// Its organisation: nothing of it is seen from another one.
     pub org: OrgId,
@@ -193,7 +191,6 @@ struct Own {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(bound = "")]
 pub struct Shown<R: Resource> {
-    /// Its id.
     pub id: R::Id,
     /// What a person gave.
     #[serde(flatten)]
@@ -242,7 +239,6 @@ impl<R: Resource> JsonSchema for Shown<R> {
 }
 
 impl<R: Resource> Record<R> {
-    /// A new one.
     pub fn new(
         org: &OrgId,
         managed_by: ManagedBy,
@@ -261,7 +257,6 @@ impl<R: Resource> Record<R> {
         }
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         R::name(&self.spec)
     }
@@ -295,7 +290,6 @@ impl<R: Resource> Record<R> {
 }
 
 impl<R: Resource> Shown<R> {
-    /// Its name.
     pub fn name(&self) -> &str {
         R::name(&self.spec)
     }

@@ -24,7 +24,6 @@ const ITEMS_MAX: usize = 500;
 /// Names that paths of the API and messages use for something else.
 const RESERVED: [&str; 4] = ["default", "explain", "order", "test"];
 
-/// Stored rules.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Rule {}
 

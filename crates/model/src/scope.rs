@@ -18,7 +18,6 @@ pub enum Area {
     Apps,
     /// What services are known.
     Providers,
-    /// Rules, and what they would do.
     Rules,
     /// The audit log.
     Audit,
@@ -42,7 +41,6 @@ pub enum Scope {
     All,
     /// Reading everything.
     Read,
-    /// Reading an area.
     ReadArea(Area),
     /// Reading and changing an area.
     WriteArea(Area),
@@ -56,7 +54,6 @@ pub enum Scope {
 pub struct ScopeError;
 
 impl Area {
-    /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Connections,
         Self::Agents,
@@ -90,7 +87,6 @@ impl Area {
 }
 
 impl Scope {
-    /// Whether it allows this.
     pub fn allows(self, area: Area, writes: bool) -> bool {
         match self {
             Self::All => true,

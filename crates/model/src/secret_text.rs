@@ -26,7 +26,6 @@ pub struct SecretFields(pub BTreeMap<String, Secret>);
 pub struct GivenFields {
     /// Those with a value.
     pub secrets: BTreeMap<String, Secret>,
-    /// Those with a reference.
     pub references: References,
 }
 

@@ -26,7 +26,6 @@ const TTL_DEFAULT: Duration = Duration::from_secs(3_600);
 /// Connections that one session may name.
 const CONNECTIONS_MAX: usize = 100;
 
-/// Sessions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Session {}
 

@@ -60,7 +60,6 @@ pub struct TokenRecord {
     pub managed_by: ManagedBy,
 }
 
-/// A token that was revoked.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RevokedToken {
     /// `tok_…`

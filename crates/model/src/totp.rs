@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 /// The codes that sign a user in beside the password.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Totp {
-    /// The key.
     pub key: TotpKey,
     /// The time step of the code that was used last: it and those before it are refused (RFC 6238 §5.2).
     pub last_step: u64,
@@ -17,7 +16,6 @@ pub struct Totp {
 /// A key that no code has confirmed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct NewTotp {
-    /// The key.
     pub key: TotpKey,
     /// Until when it can be confirmed.
     pub expires: Timestamp,

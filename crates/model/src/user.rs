@@ -20,7 +20,6 @@ use super::totp::{NewTotp, Totp};
 /// RFC 5321 §4.5.3.1.
 const EMAIL_BYTES_MAX: usize = 254;
 
-/// Users.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum User {}
 
@@ -65,13 +64,11 @@ pub enum Role {
 /// What the gateway adds.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct UserFacts {
-    /// The user's tokens.
     #[serde(default)]
     pub tokens: Vec<PersonalToken>,
     /// Links that sign the user in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub login_links: Vec<LoginLink>,
-    /// The password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<PasswordHash>,
     /// The networks that the user signed in from with it, the last one last.
@@ -80,7 +77,6 @@ pub struct UserFacts {
     /// The one-time codes that are required beside the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totp: Option<Totp>,
-    /// The passkeys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passkeys: Vec<Passkey>,
     /// A key of codes that is not in force yet.
@@ -162,7 +158,6 @@ impl Resource for User {
 }
 
 impl UserSpec {
-    /// Whether the user may sign in.
     pub fn signs_in(&self) -> bool {
         self.role != Role::EndUser && !self.paused
     }

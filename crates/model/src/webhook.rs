@@ -18,10 +18,8 @@ use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Record, Resource};
 use super::secret_text::SecretText;
 
-/// Bytes of a URL.
 pub(crate) const URL_BYTES_MAX: usize = 2_048;
 
-/// Webhooks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Webhook {}
 

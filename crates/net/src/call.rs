@@ -19,7 +19,7 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-pub use self::cause::Cause;
+pub use self::cause::CallFailure;
 use super::client::{HandshakeError, connect_tls};
 use super::dial::{DialError, Dialler};
 use super::tls::ClientIdentity;
@@ -51,12 +51,12 @@ pub struct Bounds {
     /// Maximum size of the response body.
     pub body_bytes_max: usize,
     /// Which servers are allowed.
-    pub servers: Servers,
+    pub servers: AllowedServers,
 }
 
 /// The servers that a request may be sent to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Servers {
+pub enum AllowedServers {
     /// With TLS, at addresses that the guard allows.
     Secure,
     /// The same, and in cleartext on this machine.
@@ -99,7 +99,6 @@ pub enum CallError {
     Unusable {
         /// The host of the URL.
         host: Host,
-        /// The reason.
         why: Unusable,
         /// The status, which may be informative; `None` when the head itself was invalid.
         status: Option<StatusCode>,
@@ -202,8 +201,10 @@ impl HttpClient {
     ) -> Result<Box<dyn Stream>, CallError> {
         let began = Instant::now();
         let dialled = match bounds.servers {
-            Servers::Configured => self.dialler.dial_configured(target, bounds.connect).await,
-            Servers::Secure | Servers::SecureOrLoopback => {
+            AllowedServers::Configured => {
+                self.dialler.dial_configured(target, bounds.connect).await
+            }
+            AllowedServers::Secure | AllowedServers::SecureOrLoopback => {
                 self.dialler.dial(target, bounds.connect).await
             }
         };
@@ -236,8 +237,8 @@ impl Bounds {
             head_bytes_max: settings.head_bytes_max,
             body_bytes_max: settings.reply_bytes_max,
             servers: match settings.insecure_loopback {
-                true => Servers::SecureOrLoopback,
-                false => Servers::Secure,
+                true => AllowedServers::SecureOrLoopback,
+                false => AllowedServers::Secure,
             },
         }
     }
@@ -271,15 +272,15 @@ impl CallError {
     }
 
     /// The cause as one word.
-    pub fn cause(&self) -> Cause {
+    pub fn cause(&self) -> CallFailure {
         match self {
-            Self::Address => Cause::BadAddress,
+            Self::Address => CallFailure::BadAddress,
             Self::Dial(error) => error.into(),
             Self::Tls(error) => error.into(),
-            Self::NoAnswer { .. } => Cause::NoAnswer,
-            Self::Timeout { sent: true, .. } => Cause::AnswerTimeout,
-            Self::Timeout { sent: false, .. } => Cause::ConnectTimeout,
-            Self::Unusable { .. } => Cause::UnusableAnswer,
+            Self::NoAnswer { .. } => CallFailure::NoAnswer,
+            Self::Timeout { sent: true, .. } => CallFailure::AnswerTimeout,
+            Self::Timeout { sent: false, .. } => CallFailure::ConnectTimeout,
+            Self::Unusable { .. } => CallFailure::UnusableAnswer,
         }
     }
 
@@ -311,8 +312,10 @@ fn target(uri: &Uri, bounds: &Bounds) -> Option<Target> {
     let cleartext = || Target::parse(Scheme::Http, authority).ok();
     match (uri.scheme_str()?, bounds.servers) {
         ("https", _) => Target::parse(Scheme::Https, authority).ok(),
-        ("http", Servers::SecureOrLoopback) => cleartext().filter(|it| it.host().is_this_machine()),
-        ("http", Servers::Configured) => cleartext(),
+        ("http", AllowedServers::SecureOrLoopback) => {
+            cleartext().filter(|it| it.host().is_this_machine())
+        }
+        ("http", AllowedServers::Configured) => cleartext(),
         _ => None,
     }
 }

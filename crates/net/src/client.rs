@@ -17,7 +17,6 @@ use keyward_base::host::{Host, Target};
 /// Why an upstream's certificate is not valid; short, and safe to show to an agent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CertificateFault {
-    /// It has expired.
     Expired,
     /// It is not valid yet, or the clock of this machine is wrong.
     NotYetValid,
@@ -25,7 +24,6 @@ pub enum CertificateFault {
     UnknownIssuer,
     /// It is for another name.
     NameMismatch,
-    /// It has been revoked.
     Revoked,
     /// Malformed, badly signed, or not for servers.
     Invalid,
@@ -37,7 +35,6 @@ pub enum HandshakeError {
     /// The certificate is not valid for the host.
     #[error("the certificate of {host} {fault}")]
     Certificate {
-        /// The requested host.
         host: Host,
         /// The reason.
         fault: CertificateFault,
@@ -48,7 +45,6 @@ pub enum HandshakeError {
     /// The peer does not speak TLS, has no common version or suite, or closed the stream.
     #[error("the TLS handshake with {host} failed")]
     Handshake {
-        /// The requested host.
         host: Host,
         /// The error of rustls or of the stream; for the log only.
         #[source]
@@ -56,10 +52,7 @@ pub enum HandshakeError {
     },
     /// The time limit was reached.
     #[error("the TLS handshake with {host} took too long")]
-    Timeout {
-        /// The requested host.
-        host: Host,
-    },
+    Timeout { host: Host },
 }
 
 /// Does the TLS handshake on a stream that was dialled for `target`, with the time limit `within`.
@@ -154,6 +147,8 @@ impl fmt::Display for CertificateFault {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use rcgen::{CertificateParams, DnType, KeyPair};
     use rustls::{RootCertStore, ServerConfig};
     use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -171,13 +166,13 @@ mod tests {
     }
 
     /// A self-signed certificate for `name`, valid in the years between.
-    fn certificate(name: &str, years: (i32, i32)) -> (CertificateDer<'static>, KeyPair) {
+    fn certificate(name: &str, years: Range<i32>) -> (CertificateDer<'static>, KeyPair) {
         let key = KeyPair::generate().expect("key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("params");
         // Roots are found by their name, so each has its own.
         params.distinguished_name.push(DnType::CommonName, name);
-        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
-        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
         (params.self_signed(&key).expect("self-signed").der().clone(), key)
     }
 
@@ -201,7 +196,7 @@ mod tests {
         ours
     }
 
-    async fn fault(name: &str, years: (i32, i32), authority: &str) -> CertificateFault {
+    async fn fault(name: &str, years: Range<i32>, authority: &str) -> CertificateFault {
         let (cert, key) = certificate(name, years);
         let stream = serve(cert.clone(), &key);
         match connect_tls(stream, &target(authority), trusting(cert), LONG).await {
@@ -214,13 +209,13 @@ mod tests {
     async fn a_certificate_that_does_not_prove_the_host_is_refused_with_its_fault() {
         use CertificateFault::*;
         for (name, years, authority, expected) in [
-            ("api.test", (2000, 2001), "api.test", Expired),
-            ("api.test", (4000, 4001), "api.test", NotYetValid),
-            ("other.test", (2000, 4000), "api.test", NameMismatch),
-            ("*.api.test", (2000, 4000), "api.test", NameMismatch),
-            ("127.0.0.1", (2000, 4000), "127.0.0.2", NameMismatch),
-            ("api.test", (2000, 4000), "127.0.0.1", NameMismatch),
-            ("api.test", (2000, 4000), "-api.test", NameMismatch),
+            ("api.test", 2000..2001, "api.test", Expired),
+            ("api.test", 4000..4001, "api.test", NotYetValid),
+            ("other.test", 2000..4000, "api.test", NameMismatch),
+            ("*.api.test", 2000..4000, "api.test", NameMismatch),
+            ("127.0.0.1", 2000..4000, "127.0.0.2", NameMismatch),
+            ("api.test", 2000..4000, "127.0.0.1", NameMismatch),
+            ("api.test", 2000..4000, "-api.test", NameMismatch),
         ] {
             assert_eq!(fault(name, years, authority).await, expected, "{name} for {authority}");
         }
@@ -228,8 +223,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_issuer_that_is_not_configured_is_refused() {
-        let (cert, key) = certificate("api.test", (2000, 4000));
-        let (unrelated, _) = certificate("root.test", (2000, 4000));
+        let (cert, key) = certificate("api.test", 2000..4000);
+        let (unrelated, _) = certificate("root.test", 2000..4000);
         let stream = serve(cert, &key);
         let error = connect_tls(stream, &target("api.test"), trusting(unrelated), LONG).await;
         let error = error.expect_err("unknown issuer");
@@ -238,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_tls_fails_the_handshake() {
-        let (cert, _) = certificate("api.test", (2000, 4000));
+        let (cert, _) = certificate("api.test", 2000..4000);
         let (ours, mut theirs) = duplex(1024);
         theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("write");
         let result = connect_tls(ours, &target("api.test"), trusting(cert), LONG).await;
@@ -247,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_ends_early_fails_the_handshake() {
-        let (cert, _) = certificate("api.test", (2000, 4000));
+        let (cert, _) = certificate("api.test", 2000..4000);
         let (ours, theirs) = duplex(1024);
         drop(theirs);
         let result = connect_tls(ours, &target("api.test"), trusting(cert), LONG).await;
@@ -256,7 +251,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_peer_is_given_up_in_time() {
-        let (cert, _) = certificate("api.test", (2000, 4000));
+        let (cert, _) = certificate("api.test", 2000..4000);
         let (ours, _theirs) = duplex(64 * 1024);
         let within = Duration::from_millis(1);
         let result = connect_tls(ours, &target("api.test"), trusting(cert), within).await;
@@ -272,7 +267,7 @@ mod tests {
             ("127.0.0.1", "127.0.0.1:8443"),
             ("::1", "[::1]"),
         ] {
-            let (cert, key) = certificate(name, (2000, 4000));
+            let (cert, key) = certificate(name, 2000..4000);
             let stream = serve(cert.clone(), &key);
             let result = connect_tls(stream, &target(authority), trusting(cert), LONG).await;
             assert!(result.is_ok(), "{name} for {authority}: {result:?}");

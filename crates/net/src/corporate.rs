@@ -51,7 +51,7 @@ pub struct ExceptError(pub String);
 /// A proxy stream on which requests are sent in absolute form (RFC 9112 §3.2.2), with the data they need. For
 /// cleartext: many proxies refuse CONNECT to ports other than 443.
 #[derive(Clone, Debug)]
-pub struct Forwarded {
+pub struct ForwardingStream {
     by: Target,
     /// The target's authority.
     authority: uri::Authority,
@@ -60,7 +60,7 @@ pub struct Forwarded {
 
 /// A login that cannot be sent as a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum LoginError {
+pub enum CorporateLoginError {
     /// The user name contains a colon (RFC 7617 §2).
     #[error("the user name holds a colon or a control character")]
     User,
@@ -113,12 +113,16 @@ impl CorporateProxy {
     ///
     /// # Errors
     /// When user or password cannot be sent this way.
-    pub fn with_login(mut self, user: &str, password: &Secret) -> Result<Self, LoginError> {
+    pub fn with_login(
+        mut self,
+        user: &str,
+        password: &Secret,
+    ) -> Result<Self, CorporateLoginError> {
         if user.contains(':') || user.chars().any(char::is_control) {
-            return Err(LoginError::User);
+            return Err(CorporateLoginError::User);
         }
         if password.expose().iter().any(u8::is_ascii_control) {
-            return Err(LoginError::Password);
+            return Err(CorporateLoginError::Password);
         }
         let pair = Secret::new([user.as_bytes(), b":", password.expose()].concat());
         let value = Secret::from(format!("Basic {}", BASE64_STANDARD.encode(pair.expose())));
@@ -151,10 +155,14 @@ impl CorporateProxy {
     }
 
     /// What requests in absolute form need for this target.
-    pub(super) fn forwarding(&self, target: &Target) -> Forwarded {
+    pub(super) fn forwarding(&self, target: &Target) -> ForwardingStream {
         let authority = target.authority();
         let authority = authority.try_into().expect("a target's authority is one of a URI");
-        Forwarded { by: self.at.clone(), authority, authorization: self.authorization.clone() }
+        ForwardingStream {
+            by: self.at.clone(),
+            authority,
+            authorization: self.authorization.clone(),
+        }
     }
 
     pub(super) fn authorization(&self) -> Option<&HeaderValue> {
@@ -183,7 +191,7 @@ impl fmt::Display for CorporateProxy {
 
 /// Converts a request to the form that its stream needs: absolute for a forwarding proxy, otherwise origin
 /// form. The request may have the other form from an earlier attempt.
-pub fn fit<B>(request: &mut Request<B>, forwarded: Option<&Forwarded>) {
+pub fn fit<B>(request: &mut Request<B>, forwarded: Option<&ForwardingStream>) {
     match forwarded {
         Some(forwarded) => forwarded.fit(request),
         None if request.uri().scheme().is_some() => {
@@ -194,7 +202,7 @@ pub fn fit<B>(request: &mut Request<B>, forwarded: Option<&Forwarded>) {
     }
 }
 
-impl Forwarded {
+impl ForwardingStream {
     /// Interprets a response that the proxy itself sent: it rejects the login. The agent does not get a 407,
     /// which would ask for the agent's own login.
     pub fn refused(&self, status: StatusCode) -> Option<DialError> {
@@ -317,9 +325,9 @@ mod tests {
     fn a_login_that_no_field_can_hold_is_refused_and_none_is_shown() {
         let with =
             |user, password: &str| proxy(&[]).with_login(user, &Secret::from(password.to_owned()));
-        assert_eq!(with("a:b", "x").expect_err("colon"), LoginError::User);
-        assert_eq!(with("a\r\nX: y", "x").expect_err("line"), LoginError::User);
-        assert_eq!(with("a", "x\r\nX: y").expect_err("line"), LoginError::Password);
+        assert_eq!(with("a:b", "x").expect_err("colon"), CorporateLoginError::User);
+        assert_eq!(with("a\r\nX: y", "x").expect_err("line"), CorporateLoginError::User);
+        assert_eq!(with("a", "x\r\nX: y").expect_err("line"), CorporateLoginError::Password);
         let shown = format!("{:?}", with("svc", "hunter2").expect("a login"));
         assert!(!shown.contains("hunter2") && !shown.contains("c3ZjOmh1bnRlcjI="), "{shown}");
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 
-use super::corporate::{CorporateProxy, Forwarded};
+use super::corporate::{CorporateProxy, ForwardingStream};
 pub use super::dial_error::{DialError, ProxyFault};
 use super::guard::{AllowPrivate, CheckedAddr, Guard, IpClass};
 use super::proxy_tunnel;
@@ -74,7 +74,7 @@ pub struct Dialled {
     /// name.
     pub private: bool,
     /// How requests are written when the proxy forwards them.
-    pub forwarded: Option<Forwarded>,
+    pub forwarded: Option<ForwardingStream>,
 }
 
 /// The result of [`Dialler::judge`].
@@ -83,10 +83,7 @@ pub enum AddressVerdict {
     /// The addresses, each with the class for which it is refused, if any.
     Addresses(Vec<(SocketAddr, Result<(), IpClass>)>),
     /// The target is reached through the corporate proxy, which resolves it.
-    ByProxy {
-        /// The proxy's address.
-        proxy: Target,
-    },
+    ByProxy { proxy: Target },
 }
 
 /// Resolves and dials. One per process.

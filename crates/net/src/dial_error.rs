@@ -16,7 +16,6 @@ pub enum DialError {
     /// No address of the host may be dialled.
     #[error("{host} has only addresses that are refused ({class})")]
     Refused {
-        /// The requested host.
         host: Host,
         /// The class of the first refused address.
         class: IpClass,
@@ -24,16 +23,13 @@ pub enum DialError {
     /// No such name.
     #[error("cannot resolve {host}")]
     Resolve {
-        /// The requested host.
         host: Host,
-        /// The resolver's error.
         #[source]
         source: io::Error,
     },
     /// The host does not accept connections.
     #[error("cannot connect to {host}")]
     Connect {
-        /// The requested host.
         host: Host,
         /// The error of the last attempt.
         #[source]
@@ -41,10 +37,7 @@ pub enum DialError {
     },
     /// The time limit was reached.
     #[error("connecting to {host} took too long")]
-    Timeout {
-        /// The requested host.
-        host: Host,
-    },
+    Timeout { host: Host },
     /// The corporate proxy does not open a tunnel.
     #[error("the corporate proxy {proxy} {fault}")]
     Proxy {

@@ -18,25 +18,25 @@ const IPV6_PREFIX: u32 = 64;
 #[derive(Debug)]
 pub struct Evictable<T> {
     max: usize,
-    waiting: Mutex<Waiting<T>>,
+    waiting: Mutex<WaitingStream<T>>,
 }
 
 /// One stream's place in the set; released when dropped.
 #[derive(Debug)]
 pub struct EvictableSlot<T> {
     of: Arc<Evictable<T>>,
-    source: Source,
+    source: PeerAddress,
     shared: Arc<EvictableShared<T>>,
     is_anothers: bool,
-    /// Its key in [`Waiting::order`]; `None` while the stream is not evictable.
+    /// Its key in [`WaitingStream::order`]; `None` while the stream is not evictable.
     number: Mutex<Option<u64>>,
 }
 
 /// The peer's IPv4 address or IPv6 prefix; `None` for a Unix socket.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct Source(Option<IpAddr>);
+struct PeerAddress(Option<IpAddr>);
 
-/// State that a [`Place`] shares with its entry in [`Waiting`].
+/// State that a [`Place`] shares with its entry in [`WaitingStream`].
 #[derive(Debug)]
 struct EvictableShared<T> {
     held: Mutex<Option<T>>,
@@ -45,17 +45,17 @@ struct EvictableShared<T> {
 }
 
 #[derive(Debug)]
-struct Waiting<T> {
+struct WaitingStream<T> {
     /// Evictable streams by number, the oldest first.
-    order: BTreeMap<u64, (Source, Arc<EvictableShared<T>>)>,
-    counts: HashMap<Source, usize>,
+    order: BTreeMap<u64, (PeerAddress, Arc<EvictableShared<T>>)>,
+    counts: HashMap<PeerAddress, usize>,
     next: u64,
 }
 
 impl<T> Evictable<T> {
     /// A set of at most `max` evictable streams.
     pub fn new(max: usize) -> Arc<Self> {
-        let waiting = Waiting { order: BTreeMap::new(), counts: HashMap::new(), next: 0 };
+        let waiting = WaitingStream { order: BTreeMap::new(), counts: HashMap::new(), next: 0 };
         Arc::new(Self { max: max.max(1), waiting: Mutex::new(waiting) })
     }
 
@@ -66,7 +66,7 @@ impl<T> Evictable<T> {
         from: Option<IpAddr>,
         take: impl FnOnce() -> Option<T>,
     ) -> Option<EvictableSlot<T>> {
-        let source = Source::of(from);
+        let source = PeerAddress::of(from);
         let mut waiting = self.waiting.lock();
         let free = if waiting.order.len() < self.max { take() } else { None };
         let is_anothers = free.is_none();
@@ -121,8 +121,8 @@ impl<T> Drop for EvictableSlot<T> {
     }
 }
 
-impl<T> Waiting<T> {
-    fn add(&mut self, source: Source, shared: &Arc<EvictableShared<T>>) -> u64 {
+impl<T> WaitingStream<T> {
+    fn add(&mut self, source: PeerAddress, shared: &Arc<EvictableShared<T>>) -> u64 {
         let number = self.next;
         self.next += 1;
         self.order.insert(number, (source, shared.clone()));
@@ -130,7 +130,7 @@ impl<T> Waiting<T> {
         number
     }
 
-    fn remove(&mut self, number: u64, source: Source) -> Option<Arc<EvictableShared<T>>> {
+    fn remove(&mut self, number: u64, source: PeerAddress) -> Option<Arc<EvictableShared<T>>> {
         let (_, shared) = self.order.remove(&number)?;
         if let Some(count) = self.counts.get_mut(&source) {
             *count -= 1;
@@ -144,7 +144,7 @@ impl<T> Waiting<T> {
     /// Evicts the oldest stream of the address that has the most, and returns what it held.
     fn evict(&mut self) -> Option<T> {
         let most = self.counts.values().max()?;
-        let has_most = |source: &Source| self.counts.get(source) == Some(most);
+        let has_most = |source: &PeerAddress| self.counts.get(source) == Some(most);
         let longest = self.order.iter().find(|(_, (source, _))| has_most(source));
         let (number, source) = longest.map(|(number, (source, _))| (*number, *source))?;
         let shared = self.remove(number, source)?;
@@ -154,7 +154,7 @@ impl<T> Waiting<T> {
     }
 }
 
-impl Source {
+impl PeerAddress {
     fn of(from: Option<IpAddr>) -> Self {
         Self(from.map(|address| match address {
             IpAddr::V4(_) => address,

@@ -16,9 +16,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Why a host cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unreached {
-    /// The error.
     pub message: String,
-    /// The remedy.
     pub hint: String,
 }
 

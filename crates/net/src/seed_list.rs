@@ -36,7 +36,6 @@ pub enum SeedListError {
     /// No answer, or no record.
     #[error("DNS lists no servers under `_mongodb._tcp.{name}`")]
     Servers {
-        /// The name.
         name: String,
         /// The resolver's error.
         #[source]
@@ -45,17 +44,13 @@ pub enum SeedListError {
     /// The TXT record of the name is not of MongoDB, or cannot be had.
     #[error("the TXT record of {name} cannot be used: {why}")]
     Options {
-        /// The name.
         name: String,
         /// What is wrong with it.
         why: &'static str,
     },
     /// No answer in time.
     #[error("DNS did not list the servers of {name} in time")]
-    Timeout {
-        /// The name.
-        name: String,
-    },
+    Timeout { name: String },
 }
 
 /// Looks up names.

@@ -36,7 +36,6 @@ pub enum IpClass {
     Transition,
     /// Discard-only, RFC 6666.
     Discard,
-    /// Multicast.
     Multicast,
     /// `255.255.255.255`.
     Broadcast,

@@ -54,9 +54,7 @@ pub enum TlsError {
     /// A certificate file cannot be read, or is not PEM.
     #[error("cannot read certificates from {path}: give a PEM file", path = path.display())]
     Read {
-        /// The file's path.
         path: PathBuf,
-        /// The PEM error.
         #[source]
         source: pem::Error,
     },
@@ -65,10 +63,7 @@ pub enum TlsError {
         "{path} holds no certificate: give a PEM file with at least one",
         path = path.display()
     )]
-    Empty {
-        /// The file's path.
-        path: PathBuf,
-    },
+    Empty { path: PathBuf },
     /// The private key is invalid.
     #[error("the key's file holds no private key: give one in PEM, without a password")]
     Key(#[source] pem::Error),
@@ -77,7 +72,6 @@ pub enum TlsError {
     Root {
         /// Its position, from 1.
         number: usize,
-        /// The error of rustls.
         #[source]
         source: rustls::Error,
     },

@@ -37,7 +37,6 @@ pub struct ConnectLinks {
 /// A link that an end user needs because a request in their session was refused.
 #[derive(Debug)]
 pub struct WantedLink {
-    /// The organisation.
     pub org: OrgId,
     /// The end user, who alone gets the link.
     pub user: UserId,

@@ -33,10 +33,10 @@ use crate::limits::body_buffer::BodyBuffer;
 use crate::limits::budget::{Budget, PerAgent};
 use crate::limits::handshake_limit::HandshakeLimit;
 use crate::limits::meter::Meters;
-use crate::limits::refusals::Refusals;
+use crate::limits::refusals::ConnectionRefusals;
 use crate::limits::shared::{LimitSpace, SharedLimits};
 use crate::open_exchanges::OpenExchanges;
-use crate::pool::http1::Pool;
+use crate::pool::http1::Http1Pool;
 use crate::pool::http2::SharedStreams;
 use crate::pool::protocols::Protocols;
 use crate::sockets::probes::Probes;
@@ -45,7 +45,7 @@ use crate::sockets::probes::Probes;
 const REPLAYS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The services that the data path uses, shared by all cores.
-pub struct Parts {
+pub struct GatewayServices {
     /// Organisations, users, agents and connections.
     pub directory: Arc<Directory>,
     /// The rules in force.
@@ -60,7 +60,6 @@ pub struct Parts {
     pub client_tls: Arc<ClientConfig>,
     /// The log of audit events.
     pub audit: Audit,
-    /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Spans of exchanges, while an operator wants them.
     pub telemetry: TelemetrySwitch,
@@ -70,9 +69,7 @@ pub struct Parts {
     pub shared_limits: Arc<SharedLimits>,
     /// The maximum number of file descriptors for the streams of both legs together.
     pub descriptors_max: usize,
-    /// The time of day.
     pub clock: Clock,
-    /// Which base URLs are served.
     pub base_urls: ServedBaseUrls,
     /// The URL of the page of errors; `None` where it would not lead to this gateway later.
     pub errors_page: Option<String>,
@@ -98,13 +95,13 @@ pub enum Retirement {
 
 /// The shared state of the data path.
 pub struct Gateway {
-    parts: Parts,
+    parts: GatewayServices,
     pub(crate) auth_failures: AuthFailures,
     pub(crate) alert_limit: AlertLimit,
     pub(crate) agent_streams: AgentStreams,
     pub(crate) meters: Meters,
     /// Answers by which upstreams refuse secrets.
-    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) refusals: Arc<ConnectionRefusals>,
     /// Memory for bodies that are kept until a credential is renewed.
     pub(crate) renewal_bodies: Arc<Budget>,
     /// Memory for bodies into which a credential is written.
@@ -126,7 +123,7 @@ pub struct Gateway {
 /// The state of one core: its runtime's streams and caches.
 pub struct Core {
     pub(crate) gateway: Arc<Gateway>,
-    pub(crate) pool: Pool,
+    pub(crate) pool: Http1Pool,
     pub(crate) shared_streams: Arc<SharedStreams>,
     pub(crate) protocols: Protocols,
     pub(crate) replays: Arc<Budget>,
@@ -135,7 +132,7 @@ pub struct Core {
 
 impl Gateway {
     /// The state that all cores share.
-    pub fn new(parts: Parts) -> Arc<Self> {
+    pub fn new(parts: GatewayServices) -> Arc<Self> {
         let max = parts.limits.auth_failures_per_minute_max;
         let (shared, space) = (parts.shared_limits.clone(), LimitSpace::AgentTokens);
         let auth_failures = AuthFailures::new(shared.clone(), space, max);
@@ -225,9 +222,9 @@ fn for_renewals(settings: &TokenSettings) -> (usize, PerAgent) {
 }
 
 impl std::ops::Deref for Gateway {
-    type Target = Parts;
+    type Target = GatewayServices;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &GatewayServices {
         &self.parts
     }
 }
@@ -235,7 +232,7 @@ impl std::ops::Deref for Gateway {
 impl Core {
     /// A core of `gateway`. Call inside the runtime that will serve it.
     pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
-        let pool = Pool::new(&gateway.limits);
+        let pool = Http1Pool::new(&gateway.limits);
         let handshakes = HandshakeLimit::new(gateway.limits.handshakes_max);
         let (shared_streams, protocols) = (Arc::<SharedStreams>::default(), Protocols::default());
         let replays = Budget::new(REPLAYS_BYTES_MAX, PerAgent::at_least(0));

@@ -74,11 +74,11 @@ mod upstream_tls;
 
 pub use connect_link::{ConnectLinks, WantedAccount, WantedLink};
 pub use exchange::{call, test_request};
-pub use gateway::{Gateway, Parts, Retirement};
+pub use gateway::{Gateway, GatewayServices, Retirement};
 pub use keyward_net::seed_list::SeedListError;
 pub use limits::auth_failures::AuthFailures;
 pub use limits::shared::{HeardRow, LimitExchange, LimitSpace, SharedLimits};
-pub use open_exchanges::{Counted, OpenExchange, OpenExchanges, OpenKind};
+pub use open_exchanges::{CountedExchange, OpenExchange, OpenExchanges, OpenKind};
 pub use sockets::handed_over::HandedOver;
 pub use sockets::listener::{Listener, ListenerOwner};
 pub use sockets::probes::Preface;

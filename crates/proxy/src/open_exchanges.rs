@@ -54,21 +54,18 @@ pub struct OpenExchange {
     pub exchange: ExchangeId,
     /// The agent, with its session.
     pub agent: Agent,
-    /// When it began.
     pub since: Timestamp,
     /// The connection whose credential it uses.
     pub connection: Option<(ConnectionId, Arc<str>)>,
-    pub(crate) subject: Subject,
+    pub(crate) subject: ExchangeSubject,
     /// Whether it has become a WebSocket.
     pub(crate) is_websocket: bool,
     pub(crate) received: Arc<AtomicU64>,
     /// The counter of a WebSocket or a tunnel.
     pub(crate) sent: Option<Arc<AtomicU64>>,
-    /// Who has cut it.
     pub(crate) cut_by: Option<Actor>,
 }
 
-/// What is open.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OpenKind {
     /// A request, or its answer.
@@ -83,7 +80,7 @@ pub enum OpenKind {
 
 /// What an exchange is for.
 #[derive(Clone, Debug)]
-pub(crate) enum Subject {
+pub(crate) enum ExchangeSubject {
     Request(Arc<PolicyQuery>),
     Tunnel(Target),
     Database(Arc<DatabaseEndpoint>),
@@ -91,8 +88,7 @@ pub(crate) enum Subject {
 
 /// An open exchange with its byte counts.
 #[derive(Clone, Debug)]
-pub struct Counted {
-    /// The exchange.
+pub struct CountedExchange {
     pub open: OpenExchange,
     /// Body bytes from the agent so far.
     pub bytes_in: u64,
@@ -118,7 +114,7 @@ impl OpenExchanges {
     }
 
     /// The open exchanges that are wanted and not cut yet.
-    pub fn list(&self, wants: impl Fn(&OpenExchange) -> bool) -> Vec<Counted> {
+    pub fn list(&self, wants: impl Fn(&OpenExchange) -> bool) -> Vec<CountedExchange> {
         let mut found = Vec::new();
         for shard in &self.shards {
             // Examined without the lock: the last owner of one that ends meanwhile takes the lock.
@@ -162,7 +158,7 @@ impl CurrentExchange {
     /// The exchange is a WebSocket or a tunnel from now on, and `sent` counts its bytes to the agent.
     pub(crate) fn join(&self, sent: &Arc<AtomicU64>) {
         if let Some(open) = &mut *self.open.lock() {
-            open.is_websocket = matches!(open.subject, Subject::Request(_));
+            open.is_websocket = matches!(open.subject, ExchangeSubject::Request(_));
             open.sent = Some(sent.clone());
         }
     }
@@ -179,7 +175,6 @@ impl CurrentExchange {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Whether the exchange was cut.
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst)
     }
@@ -204,56 +199,54 @@ impl CurrentExchange {
         true
     }
 
-    fn counted(&self, wants: impl Fn(&OpenExchange) -> bool) -> Option<Counted> {
+    fn counted(&self, wants: impl Fn(&OpenExchange) -> bool) -> Option<CountedExchange> {
         let open = self.open.lock();
         let open = open.as_ref().filter(|open| !open.is_cut() && wants(open))?;
         let sent = open.sent.as_deref().unwrap_or(&self.sent).load(Ordering::Relaxed);
         let received = open.received.load(Ordering::Relaxed);
-        Some(Counted { open: open.clone(), bytes_in: received, bytes_out: sent })
+        Some(CountedExchange { open: open.clone(), bytes_in: received, bytes_out: sent })
     }
 }
 
 impl OpenExchange {
-    /// The upstream.
     pub fn target(&self) -> &Target {
         match &self.subject {
-            Subject::Request(query) => &query.target,
-            Subject::Tunnel(target) => target,
-            Subject::Database(endpoint) => &endpoint.target,
+            ExchangeSubject::Request(query) => &query.target,
+            ExchangeSubject::Tunnel(target) => target,
+            ExchangeSubject::Database(endpoint) => &endpoint.target,
         }
     }
 
     /// The upstream for people, with the scheme of its protocol.
     pub fn target_text(&self) -> String {
         match &self.subject {
-            Subject::Database(endpoint) => endpoint.url(),
-            Subject::Request(_) | Subject::Tunnel(_) => self.target().to_string(),
+            ExchangeSubject::Database(endpoint) => endpoint.url(),
+            ExchangeSubject::Request(_) | ExchangeSubject::Tunnel(_) => self.target().to_string(),
         }
     }
 
-    /// What is open.
     pub fn kind(&self) -> OpenKind {
         match self.subject {
-            Subject::Tunnel(_) => OpenKind::Tunnel,
-            Subject::Database(_) => OpenKind::Database,
-            Subject::Request(_) if self.is_websocket => OpenKind::WebSocket,
-            Subject::Request(_) => OpenKind::Request,
+            ExchangeSubject::Tunnel(_) => OpenKind::Tunnel,
+            ExchangeSubject::Database(_) => OpenKind::Database,
+            ExchangeSubject::Request(_) if self.is_websocket => OpenKind::WebSocket,
+            ExchangeSubject::Request(_) => OpenKind::Request,
         }
     }
 
     /// The method, of a request.
     pub fn method(&self) -> Option<&Method> {
         match &self.subject {
-            Subject::Request(query) => Some(&query.method),
-            Subject::Tunnel(_) | Subject::Database(_) => None,
+            ExchangeSubject::Request(query) => Some(&query.method),
+            ExchangeSubject::Tunnel(_) | ExchangeSubject::Database(_) => None,
         }
     }
 
     /// The path without query, of a request.
     pub fn path(&self) -> Option<&str> {
         match &self.subject {
-            Subject::Request(query) => Some(query.path.raw()),
-            Subject::Tunnel(_) | Subject::Database(_) => None,
+            ExchangeSubject::Request(query) => Some(query.path.raw()),
+            ExchangeSubject::Tunnel(_) | ExchangeSubject::Database(_) => None,
         }
     }
 
@@ -299,7 +292,7 @@ mod tests {
                 session: None,
             },
             since: Timestamp::UNIX_EPOCH,
-            subject: Subject::Tunnel(Target::parse(Scheme::Https, "a.test").unwrap()),
+            subject: ExchangeSubject::Tunnel(Target::parse(Scheme::Https, "a.test").unwrap()),
             is_websocket: false,
             connection: None,
             received: Arc::default(),

@@ -7,7 +7,7 @@ use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
 use keyward_rules::git_push::{PushUnclear, PushedRefs, RequestedPush};
 use keyward_rules::graphql::{NotUnderstood, Operations, RequestedOperations};
-use keyward_rules::inject::placeholder::Core;
+use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::policy::PolicyRequest;
 
 /// An owned [`PolicyRequest`]: the input of the decision that permitted the current exchange.
@@ -18,7 +18,7 @@ pub struct PolicyQuery {
     pub overrides: Vec<Method>,
     pub path: DecodedPath,
     pub query: Option<Box<str>>,
-    pub placeholders: Vec<Core>,
+    pub placeholders: Vec<PlaceholderCore>,
     pub named: Option<String>,
     /// The GraphQL operations of the body, once it was read.
     pub operations: Option<Result<Operations, NotUnderstood>>,

@@ -28,7 +28,7 @@ pub struct ActionScope {
 
 /// How much of a request must belong to scopes. A request with GraphQL has several parts, any other has one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Share {
+pub enum ScopeShare {
     /// All of it: to allow it.
     All,
     /// Any part: to deny it.
@@ -38,11 +38,8 @@ pub enum Share {
 /// A request as scopes see it.
 #[derive(Clone, Copy, Debug)]
 pub struct ScopedRequest<'a> {
-    /// The target.
     pub target: &'a Target,
-    /// The method.
     pub method: &'a Method,
-    /// The path.
     pub path: &'a DecodedPath,
     /// The query as it is sent, without `?`.
     pub query: Option<&'a str>,
@@ -72,7 +69,7 @@ pub enum Unclear {
 pub fn belongs(
     scopes: &[ActionScope],
     request: ScopedRequest<'_>,
-    share: Share,
+    share: ScopeShare,
 ) -> Result<bool, Unclear> {
     let (mut unclear, mut graphql) = (None, Vec::new());
     for scope in scopes {
@@ -90,8 +87,8 @@ pub fn belongs(
         RequestedOperations::Unclear(why) => unclear = Some(Unclear::Operations(why)),
         RequestedOperations::Known(operations) => {
             let belongs = match share {
-                Share::All => operations.fields().all(is_covered),
-                Share::Any => operations.fields().any(is_covered),
+                ScopeShare::All => operations.fields().all(is_covered),
+                ScopeShare::Any => operations.fields().any(is_covered),
             };
             if belongs {
                 return Ok(true);
@@ -204,7 +201,7 @@ mod tests {
             query,
             operations: RequestedOperations::Unread,
         };
-        belongs(std::slice::from_ref(scope), request, Share::All)
+        belongs(std::slice::from_ref(scope), request, ScopeShare::All)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Requests to an agent, and its answers. Everything but listing keys, signing and binding a session is refused.
 
 use super::binding::SessionBind;
-use super::wire::{Malformed, Reader, put_string};
+use super::wire::{MalformedMessage, WireReader, put_string};
 
 /// 64 KiB: a request holds a key of up to 2 KiB and the text to sign, which for a login is shorter.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -13,7 +13,6 @@ const SESSION_BIND: &str = "session-bind@openssh.com";
 const RSA_SHA2_256: u32 = 2;
 const RSA_SHA2_512: u32 = 4;
 
-/// A request.
 #[derive(Debug)]
 pub enum AgentRequest<'a> {
     /// The public keys are asked for.
@@ -31,11 +30,9 @@ pub enum AgentRequest<'a> {
 /// A request for a signature.
 #[derive(Clone, Copy, Debug)]
 pub struct SignRequest<'a> {
-    /// The public key.
     pub key: &'a [u8],
     /// The text to sign.
     pub data: &'a [u8],
-    /// The hash, for RSA.
     pub hash: RsaHash,
 }
 
@@ -52,8 +49,7 @@ pub enum RsaHash {
 
 /// A public key and its comment.
 #[derive(Clone, Debug)]
-pub struct Identity {
-    /// The public key.
+pub struct AgentIdentity {
     pub key: Vec<u8>,
     /// For people.
     pub comment: String,
@@ -64,8 +60,8 @@ impl<'a> AgentRequest<'a> {
     ///
     /// # Errors
     /// When it is malformed.
-    pub fn parse(message: &'a [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(message);
+    pub fn parse(message: &'a [u8]) -> Result<Self, MalformedMessage> {
+        let mut reader = WireReader::new(message);
         match reader.byte()? {
             11 => reader.end().map(|()| Self::List),
             13 => {
@@ -104,11 +100,11 @@ pub fn extension_failure() -> Vec<u8> {
 }
 
 /// `SSH_AGENT_IDENTITIES_ANSWER`.
-pub fn identities(all: &[Identity]) -> Vec<u8> {
+pub fn identities(all: &[AgentIdentity]) -> Vec<u8> {
     let count = u32::try_from(all.len()).expect("an agent has few connections");
     let mut body = vec![12];
     body.extend_from_slice(&count.to_be_bytes());
-    for Identity { key, comment } in all {
+    for AgentIdentity { key, comment } in all {
         put_string(&mut body, key);
         put_string(&mut body, comment.as_bytes());
     }

@@ -1,9 +1,9 @@
 //! Which SSH session a stream of an agent belongs to, by `session-bind@openssh.com` (OpenSSH `PROTOCOL.agent` §1): the
 //! server's host key has signed the session's id. A signature for another session, or for another host key, is refused.
 
-use super::login::Login;
+use super::login::SshLogin;
 use super::public_key::HostKey;
-use super::wire::{Malformed, Reader};
+use super::wire::{MalformedMessage, WireReader};
 
 /// Sessions that one stream may be bound to, as in OpenSSH: one for each host that it is forwarded through.
 const BINDINGS_MAX: usize = 16;
@@ -22,7 +22,7 @@ pub struct SessionBind<'a> {
 
 /// The sessions of one stream, in the order in which they were proved.
 #[derive(Debug, Default)]
-pub struct Bindings(Vec<Bound>);
+pub struct SessionBindings(Vec<Bound>);
 
 #[derive(Debug)]
 struct Bound {
@@ -76,26 +76,26 @@ impl<'a> SessionBind<'a> {
     ///
     /// # Errors
     /// When it is malformed.
-    pub(super) fn parse(mut reader: Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn parse(mut reader: WireReader<'a>) -> Result<Self, MalformedMessage> {
         let (host_key, session) = (reader.string()?, reader.string()?);
         let signature = reader.string()?;
         let is_forwarding = reader.byte()? != 0;
         reader.end()?;
         match (1..=SESSION_BYTES_MAX).contains(&session.len()) {
             true => Ok(Self { host_key, session, signature, is_forwarding }),
-            false => Err(Malformed),
+            false => Err(MalformedMessage),
         }
     }
 }
 
-impl Bindings {
+impl SessionBindings {
     /// Adds a session.
     ///
     /// # Errors
     /// When it is not proved, or no session may follow.
     pub fn bind(&mut self, proof: &SessionBind<'_>) -> Result<(), BindError> {
         let SessionBind { host_key, session, signature, is_forwarding } = *proof;
-        let key = HostKey::parse(host_key).map_err(|Malformed| BindError::Unproved)?;
+        let key = HostKey::parse(host_key).map_err(|MalformedMessage| BindError::Unproved)?;
         if !key.verifies(session, signature) {
             return Err(BindError::Unproved);
         }
@@ -118,7 +118,7 @@ impl Bindings {
     ///
     /// # Errors
     /// When it does not belong to the last session.
-    pub fn path(&self, login: &Login<'_>) -> Result<LoginPath<'_>, UnboundLogin> {
+    pub fn path(&self, login: &SshLogin<'_>) -> Result<LoginPath<'_>, UnboundLogin> {
         let (last, before) = self.0.split_last().ok_or(UnboundLogin::NoBinding)?;
         if last.is_forwarding {
             return Err(UnboundLogin::Forwarded);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn bind(
-        to: &mut Bindings,
+        to: &mut SessionBindings,
         host: &PrivateKey,
         session: &[u8],
         forwarding: u8,
@@ -167,9 +167,13 @@ mod tests {
         to.bind(&proof)
     }
 
-    fn path(of: &Bindings, session: &[u8], host_key: Option<&[u8]>) -> Result<usize, UnboundLogin> {
+    fn path(
+        of: &SessionBindings,
+        session: &[u8],
+        host_key: Option<&[u8]>,
+    ) -> Result<usize, UnboundLogin> {
         let text = text(session, "git", b"key", host_key);
-        let login = Login::parse(&text).expect("a login");
+        let login = SshLogin::parse(&text).expect("a login");
         of.path(&login).map(|path| path.through.len())
     }
 
@@ -183,7 +187,7 @@ mod tests {
             let Ok(AgentRequest::Bind(proof)) = AgentRequest::parse(&message) else {
                 panic!("it is a binding")
             };
-            let mut bindings = Bindings::default();
+            let mut bindings = SessionBindings::default();
             assert_eq!(bindings.bind(&proof), Err(BindError::Unproved));
             assert_eq!(path(&bindings, b"one", None), Err(UnboundLogin::NoBinding));
         }
@@ -192,7 +196,7 @@ mod tests {
     #[test]
     fn a_login_belongs_to_the_bound_session_and_host_key() {
         for text in KEYS {
-            let (host, mut bindings) = (key(text), Bindings::default());
+            let (host, mut bindings) = (key(text), SessionBindings::default());
             assert_eq!(path(&bindings, b"one", None), Err(UnboundLogin::NoBinding));
             assert_eq!(bind(&mut bindings, &host, b"one", 0), Ok(()));
             assert_eq!(path(&bindings, b"two", None), Err(UnboundLogin::OtherSession));
@@ -209,7 +213,7 @@ mod tests {
     #[test]
     fn a_forwarded_agent_knows_the_hosts_that_it_came_through() {
         let [first, second] = [key(KEYS[0]), key(KEYS[1])];
-        let mut bindings = Bindings::default();
+        let mut bindings = SessionBindings::default();
         assert_eq!(bind(&mut bindings, &first, b"one", 1), Ok(()));
         assert_eq!(path(&bindings, b"one", None), Err(UnboundLogin::Forwarded));
         assert_eq!(bind(&mut bindings, &second, b"two", 0), Ok(()));
@@ -219,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_number_of_hosts_is_bounded() {
-        let (host, mut bindings) = (key(KEYS[0]), Bindings::default());
+        let (host, mut bindings) = (key(KEYS[0]), SessionBindings::default());
         for number in 0..16_u8 {
             assert_eq!(bind(&mut bindings, &host, &[number], 1), Ok(()));
         }

@@ -1,43 +1,42 @@
 //! The text that a client has signed to log in at a server, RFC 4252 §7. An agent that signs nothing else cannot be used
 //! for files, certificates or other protocols.
 
-use super::wire::{Malformed, Reader};
+use super::wire::{MalformedMessage, WireReader};
 
 /// `SSH_MSG_USERAUTH_REQUEST`.
 const USERAUTH_REQUEST: u8 = 50;
 
 /// A login by public key.
 #[derive(Clone, Copy, Debug)]
-pub struct Login<'a> {
+pub struct SshLogin<'a> {
     /// The id of the SSH session.
     pub session: &'a [u8],
     /// The account at the server.
     pub user: &'a str,
     /// The name of the signature algorithm.
     pub algorithm: &'a str,
-    /// The public key.
     pub key: &'a [u8],
     /// The host key, in `publickey-hostbound-v00@openssh.com`.
     pub host_key: Option<&'a [u8]>,
 }
 
-impl<'a> Login<'a> {
+impl<'a> SshLogin<'a> {
     /// Parses the text.
     ///
     /// # Errors
     /// When it is anything else than a login by public key.
-    pub fn parse(data: &'a [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(data);
+    pub fn parse(data: &'a [u8]) -> Result<Self, MalformedMessage> {
+        let mut reader = WireReader::new(data);
         let session = reader.string()?;
         if session.is_empty() || reader.byte()? != USERAUTH_REQUEST {
-            return Err(Malformed);
+            return Err(MalformedMessage);
         }
         let user = reader.text()?;
         let is_connection = reader.string()? == b"ssh-connection";
         let is_bound = match reader.string()? {
             b"publickey" => false,
             b"publickey-hostbound-v00@openssh.com" => true,
-            _ => return Err(Malformed),
+            _ => return Err(MalformedMessage),
         };
         let has_signature = reader.byte()? == 1;
         let (algorithm, key) = (reader.text()?, reader.string()?);
@@ -45,7 +44,7 @@ impl<'a> Login<'a> {
         reader.end()?;
         match is_connection && has_signature {
             true => Ok(Self { session, user, algorithm, key, host_key }),
-            false => Err(Malformed),
+            false => Err(MalformedMessage),
         }
     }
 }
@@ -81,12 +80,14 @@ pub(crate) mod tests {
     #[test]
     fn nothing_but_a_login_is_one() {
         let good = text(b"id", "git", b"key", None);
-        assert!(Login::parse(&good).is_ok_and(|login| login.user == "git" && login.key == b"key"));
+        assert!(
+            SshLogin::parse(&good).is_ok_and(|login| login.user == "git" && login.key == b"key")
+        );
         // A signature of a file begins with this.
-        assert!(Login::parse(b"SSHSIG\0\0\0\x04file").is_err());
-        assert!(Login::parse(&text(b"", "git", b"key", None)).is_err());
+        assert!(SshLogin::parse(b"SSHSIG\0\0\0\x04file").is_err());
+        assert!(SshLogin::parse(&text(b"", "git", b"key", None)).is_err());
         for end in 0..good.len() {
-            assert!(Login::parse(&good[..end]).is_err(), "{end}");
+            assert!(SshLogin::parse(&good[..end]).is_err(), "{end}");
         }
         let (mut other_message, mut unsigned, mut longer) =
             (good.clone(), good.clone(), good.clone());
@@ -95,20 +96,20 @@ pub(crate) mod tests {
         unsigned[at] = 0;
         longer.push(0);
         for bad in [other_message, unsigned, longer] {
-            assert!(Login::parse(&bad).is_err(), "{bad:?}");
+            assert!(SshLogin::parse(&bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn a_host_bound_login_names_its_host_key() {
         let bound = text(b"id", "git", b"key", Some(b"host"));
-        assert_eq!(Login::parse(&bound).expect("a login").host_key, Some(&b"host"[..]));
+        assert_eq!(SshLogin::parse(&bound).expect("a login").host_key, Some(&b"host"[..]));
     }
 
     proptest! {
         #[test]
         fn no_text_breaks_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Login::parse(&bytes);
+            let _ = SshLogin::parse(&bytes);
         }
     }
 }

@@ -24,7 +24,6 @@ use keyward_base::secret::Secret;
 const BEGIN: &[u8] = b"-----BEGIN OPENSSH PRIVATE KEY-----";
 const END: &[u8] = b"-----END OPENSSH PRIVATE KEY-----";
 
-/// A private key.
 pub struct PrivateKey {
     pair: KeyPair,
     public: Vec<u8>,

@@ -8,14 +8,13 @@ use aws_lc_rs::signature::{
     UnparsedPublicKey,
 };
 
-use super::wire::{Malformed, Reader};
-
-/// A host key.
-#[derive(Debug)]
-pub struct HostKey<'a>(Kind<'a>);
+use super::wire::{MalformedMessage, WireReader};
 
 #[derive(Debug)]
-enum Kind<'a> {
+pub struct HostKey<'a>(KeyKind<'a>);
+
+#[derive(Debug)]
+enum KeyKind<'a> {
     Ed25519(&'a [u8]),
     Ecdsa { curve: &'static Curve, point: &'a [u8] },
     Rsa { e: &'a [u8], n: &'a [u8] },
@@ -57,17 +56,18 @@ impl<'a> HostKey<'a> {
     ///
     /// # Errors
     /// When it is malformed, or of another kind.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, MalformedMessage> {
+        let mut reader = WireReader::new(bytes);
         let kind = match reader.text()? {
-            "ssh-ed25519" => Kind::Ed25519(reader.string()?),
-            "ssh-rsa" => Kind::Rsa { e: reader.integer()?, n: reader.integer()? },
+            "ssh-ed25519" => KeyKind::Ed25519(reader.string()?),
+            "ssh-rsa" => KeyKind::Rsa { e: reader.integer()?, n: reader.integer()? },
             other => {
-                let curve = CURVES.iter().find(|curve| curve.key_type == other).ok_or(Malformed)?;
+                let curve =
+                    CURVES.iter().find(|curve| curve.key_type == other).ok_or(MalformedMessage)?;
                 if reader.text()? != curve.name {
-                    return Err(Malformed);
+                    return Err(MalformedMessage);
                 }
-                Kind::Ecdsa { curve, point: reader.string()? }
+                KeyKind::Ecdsa { curve, point: reader.string()? }
             }
         };
         reader.end()?;
@@ -79,21 +79,21 @@ impl<'a> HostKey<'a> {
         self.verify(text, signature).unwrap_or(false)
     }
 
-    fn verify(&self, text: &[u8], signature: &[u8]) -> Result<bool, Malformed> {
-        let mut reader = Reader::new(signature);
+    fn verify(&self, text: &[u8], signature: &[u8]) -> Result<bool, MalformedMessage> {
+        let mut reader = WireReader::new(signature);
         let (algorithm, blob) = (reader.text()?, reader.string()?);
         reader.end()?;
         Ok(match &self.0 {
-            Kind::Ed25519(key) => {
+            KeyKind::Ed25519(key) => {
                 let is_it = algorithm == "ssh-ed25519";
                 is_it && UnparsedPublicKey::new(&ED25519, key).verify(text, blob).is_ok()
             }
-            Kind::Ecdsa { curve, point } => {
+            KeyKind::Ecdsa { curve, point } => {
                 let fixed = curve.fixed(blob)?;
                 let key = UnparsedPublicKey::new(curve.algorithm, point);
                 algorithm == curve.key_type && key.verify(text, &fixed).is_ok()
             }
-            Kind::Rsa { e, n } => {
+            KeyKind::Rsa { e, n } => {
                 let by = match algorithm {
                     "rsa-sha2-256" => &RSA_PKCS1_2048_8192_SHA256,
                     "rsa-sha2-512" => &RSA_PKCS1_2048_8192_SHA512,
@@ -107,12 +107,12 @@ impl<'a> HostKey<'a> {
 
 impl Curve {
     /// Both numbers of a signature, one after the other.
-    fn fixed(&self, blob: &[u8]) -> Result<Vec<u8>, Malformed> {
-        let mut reader = Reader::new(blob);
+    fn fixed(&self, blob: &[u8]) -> Result<Vec<u8>, MalformedMessage> {
+        let mut reader = WireReader::new(blob);
         let mut out = Vec::with_capacity(2 * self.number_bytes);
         for _ in 0..2 {
             let number = reader.integer()?;
-            let padding = self.number_bytes.checked_sub(number.len()).ok_or(Malformed)?;
+            let padding = self.number_bytes.checked_sub(number.len()).ok_or(MalformedMessage)?;
             out.resize(out.len() + padding, 0);
             out.extend_from_slice(number);
         }
@@ -141,14 +141,16 @@ mod tests {
             put_string(&mut old, b"ssh-rsa");
             put_string(
                 &mut old,
-                Reader::new(&signature[4 + algorithm_len(&signature)..]).string().expect("a blob"),
+                WireReader::new(&signature[4 + algorithm_len(&signature)..])
+                    .string()
+                    .expect("a blob"),
             );
             assert!(!public.verifies(b"text", &old));
         }
     }
 
     fn algorithm_len(signature: &[u8]) -> usize {
-        Reader::new(signature).string().expect("a name").len()
+        WireReader::new(signature).string().expect("a name").len()
     }
 
     #[test]

@@ -3,14 +3,13 @@
 /// Bytes that are not what they should be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the message is malformed")]
-pub struct Malformed;
+pub struct MalformedMessage;
 
 /// Reads values one after the other.
 #[derive(Clone, Copy, Debug)]
-pub struct Reader<'a>(&'a [u8]);
+pub struct WireReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
-    /// Reads from these bytes.
+impl<'a> WireReader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -19,8 +18,8 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When there is none.
-    pub fn byte(&mut self) -> Result<u8, Malformed> {
-        let (byte, rest) = self.0.split_first().ok_or(Malformed)?;
+    pub fn byte(&mut self) -> Result<u8, MalformedMessage> {
+        let (byte, rest) = self.0.split_first().ok_or(MalformedMessage)?;
         self.0 = rest;
         Ok(*byte)
     }
@@ -29,8 +28,8 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer than four bytes are left.
-    pub fn number(&mut self) -> Result<u32, Malformed> {
-        let (bytes, rest) = self.0.split_first_chunk::<4>().ok_or(Malformed)?;
+    pub fn number(&mut self) -> Result<u32, MalformedMessage> {
+        let (bytes, rest) = self.0.split_first_chunk::<4>().ok_or(MalformedMessage)?;
         self.0 = rest;
         Ok(u32::from_be_bytes(*bytes))
     }
@@ -39,9 +38,9 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When it is longer than what is left.
-    pub fn string(&mut self) -> Result<&'a [u8], Malformed> {
-        let length = usize::try_from(self.number()?).map_err(|_| Malformed)?;
-        let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+    pub fn string(&mut self) -> Result<&'a [u8], MalformedMessage> {
+        let length = usize::try_from(self.number()?).map_err(|_| MalformedMessage)?;
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(MalformedMessage)?;
         self.0 = rest;
         Ok(bytes)
     }
@@ -49,20 +48,20 @@ impl<'a> Reader<'a> {
     /// A string that is text.
     ///
     /// # Errors
-    /// As [`Reader::string`]; also when it is not UTF-8.
-    pub fn text(&mut self) -> Result<&'a str, Malformed> {
-        std::str::from_utf8(self.string()?).map_err(|_| Malformed)
+    /// As [`WireReader::string`]; also when it is not UTF-8.
+    pub fn text(&mut self) -> Result<&'a str, MalformedMessage> {
+        std::str::from_utf8(self.string()?).map_err(|_| MalformedMessage)
     }
 
     /// A positive number of any size, without leading zeros.
     ///
     /// # Errors
     /// When it is negative, zero or not in its shortest form.
-    pub fn integer(&mut self) -> Result<&'a [u8], Malformed> {
+    pub fn integer(&mut self) -> Result<&'a [u8], MalformedMessage> {
         match self.string()? {
             [0, rest @ ..] if rest.first().is_some_and(|first| *first >= 0x80) => Ok(rest),
             whole @ [first, ..] if (1..0x80).contains(first) => Ok(whole),
-            _ => Err(Malformed),
+            _ => Err(MalformedMessage),
         }
     }
 
@@ -70,8 +69,8 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When bytes are left.
-    pub fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
+    pub fn end(self) -> Result<(), MalformedMessage> {
+        if self.0.is_empty() { Ok(()) } else { Err(MalformedMessage) }
     }
 }
 
@@ -101,13 +100,13 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_or_not_in_its_shortest_form_is_refused() {
-        assert_eq!(Reader::new(&[0, 0, 0, 2, b'a']).string(), Err(Malformed));
-        assert_eq!(Reader::new(&[0xff; 8]).string(), Err(Malformed));
-        assert_eq!(Reader::new(&[0, 0, 0]).number(), Err(Malformed));
+        assert_eq!(WireReader::new(&[0, 0, 0, 2, b'a']).string(), Err(MalformedMessage));
+        assert_eq!(WireReader::new(&[0xff; 8]).string(), Err(MalformedMessage));
+        assert_eq!(WireReader::new(&[0, 0, 0]).number(), Err(MalformedMessage));
         for integer in [&[][..], &[0], &[0, 1], &[0x80], &[0, 0, 0x80]] {
             let mut bytes = Vec::new();
             put_string(&mut bytes, integer);
-            assert_eq!(Reader::new(&bytes).integer(), Err(Malformed), "{integer:?}");
+            assert_eq!(WireReader::new(&bytes).integer(), Err(MalformedMessage), "{integer:?}");
         }
     }
 
@@ -118,7 +117,7 @@ mod tests {
             let mut out = Vec::new();
             put_integer(&mut out, &bytes);
             let start = bytes.iter().position(|byte| *byte != 0).unwrap();
-            prop_assert_eq!(Reader::new(&out).integer(), Ok(&bytes[start..]));
+            prop_assert_eq!(WireReader::new(&out).integer(), Ok(&bytes[start..]));
         }
     }
 }

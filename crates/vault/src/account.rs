@@ -12,7 +12,7 @@ use keyward_base::pattern::DecodedPath;
 use keyward_net::call::Bounds;
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::placement::Location;
-use keyward_rules::inject::write::{self, Head};
+use keyward_rules::inject::write::{self, RequestHead};
 use keyward_rules::provider::TestRequest;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::Version;
@@ -95,7 +95,7 @@ impl Vault {
     ) -> Result<Credential, String> {
         let token_context =
             self.guarded_token_context(connection).await.map_err(|error| error.to_string())?;
-        let client = crate::grant::oauth::Client::default();
+        let client = crate::grant::oauth::OAuthClient::default();
         let context = MintContext {
             connection: &connection.id,
             generation: Version::default().0,
@@ -124,7 +124,7 @@ fn prepared(test: TestRequest, credential: &Credential) -> Result<Request<Bytes>
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.headers_mut() = headers;
-    let mut head = Head {
+    let mut head = RequestHead {
         fields: request.headers_mut(),
         path: uri.path().to_owned().into(),
         query: uri.query().map(|query| query.to_owned().into()),

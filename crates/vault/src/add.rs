@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::VaultError;
-use super::record::{Header, NewRow};
+use super::record::{GrantHeader, NewRow};
 use super::{NewConnection, Vault, grants, method, record, references};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
@@ -62,7 +62,8 @@ impl Vault {
         if untested {
             record.facts.state = ConnectionState::Draft { failure: None };
         }
-        let header = Header { given: grants::given(&grant), untested, ..Header::of(&record) };
+        let header =
+            GrantHeader { given: grants::given(&grant), untested, ..GrantHeader::of(&record) };
         let key = record::key(&record.org, &record.id);
         let row = NewRow { header, grants: grant.encode() };
         self.write(&record.org, &record.id, row, None).await?;

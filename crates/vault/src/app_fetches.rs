@@ -13,18 +13,17 @@ use keyward_base::id::AppId;
 #[derive(Debug, Default)]
 pub(super) struct AppFetches(pub(super) Mutex<HashMap<AppId, Arc<AppFetch>>>);
 
-/// Fetches for one app.
 #[derive(Debug, Default)]
 pub(super) struct AppFetch {
     /// The number of fetches that began.
     pub(super) begun: AtomicU64,
     /// Held while a fetch runs, or while the app's row is written.
-    pub(super) turn: tokio::sync::Mutex<Turn>,
+    pub(super) turn: tokio::sync::Mutex<FetchResults>,
 }
 
 /// The results of fetches.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct FetchResults {
     /// The number of the last fetch that succeeded.
     pub(super) fetched: u64,
     pub(super) backoff: Backoff,
@@ -46,7 +45,7 @@ impl AppFetches {
 
 impl AppFetch {
     /// Waits for the fetch that runs.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, Turn> {
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, FetchResults> {
         self.turn.lock().await
     }
 }

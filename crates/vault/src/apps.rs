@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::record::{self, RecordError, RowPlace};
 use super::{Vault, VaultError, app_check};
-use crate::grant::oauth::Client;
+use crate::grant::oauth::OAuthClient;
 use crate::grant::{AppSecret, StoredAppSecret};
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
@@ -25,7 +25,6 @@ use keyward_state::store::{Expect, Row, Table, Version};
 pub struct NewApp {
     /// Given if its redirect URI was registered before; else a new id.
     pub id: Option<AppId>,
-    /// The org.
     pub org: OrgId,
     /// What a person gives.
     pub spec: AppSpec,
@@ -236,9 +235,9 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::app_secret`].
-    pub async fn client(&self, app: &AppRecord) -> Result<Client, VaultError> {
+    pub async fn client(&self, app: &AppRecord) -> Result<OAuthClient, VaultError> {
         let (id, key_id) = (app.client_id.clone(), app.settings.tokens.key_id.clone());
-        Ok(Client { id, secret: self.app_secret(app).await?, key_id })
+        Ok(OAuthClient { id, secret: self.app_secret(app).await?, key_id })
     }
 
     /// The credentials of the app at a token endpoint.

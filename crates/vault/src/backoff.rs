@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::Cause;
+use keyward_net::call::CallFailure;
 
 /// Limit of the exponent; `backoff_max` is reached long before.
 const DOUBLINGS_MAX: u32 = 20;
@@ -25,7 +25,7 @@ pub struct Backoff {
     pause: Option<(Moment, Duration)>,
     equal: Option<EqualResponses>,
     code: Option<String>,
-    cause: Option<Cause>,
+    cause: Option<CallFailure>,
     message: Option<String>,
     source: Option<String>,
     rejected: bool,
@@ -43,7 +43,7 @@ pub struct StoredBackoff {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    cause: Option<Cause>,
+    cause: Option<CallFailure>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ pub struct FailureDetails {
     /// The server's error code.
     pub code: Option<String>,
     /// Why there was no readable response.
-    pub cause: Option<Cause>,
+    pub cause: Option<CallFailure>,
     /// A message for people. It names hosts, but no address and no secret.
     pub message: Option<String>,
     /// The secret source that gave no value.
@@ -218,7 +218,7 @@ impl Backoff {
     pub fn remedy(&self) -> Option<&'static str> {
         match self.rejected {
             true => Some(CORRECT_IT),
-            false => self.cause.map(Cause::remedy),
+            false => self.cause.map(CallFailure::remedy),
         }
     }
 
@@ -243,7 +243,7 @@ impl Backoff {
     }
 
     /// The cause of the last failure.
-    pub fn cause(&self) -> Option<Cause> {
+    pub fn cause(&self) -> Option<CallFailure> {
         self.cause
     }
 

@@ -7,7 +7,7 @@ use super::Vault;
 use super::connect::Granted;
 use super::error::VaultError;
 use super::grants::{StoredGrant, TRIES_MAX, is_conflict};
-use super::record::Verdict;
+use super::record::GrantVerdict;
 use keyward_model::Deadline;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation};
 
@@ -20,7 +20,7 @@ impl Vault {
         &self,
         connection: &Arc<ConnectionRecord>,
         stored: &StoredGrant,
-        verdict: Verdict,
+        verdict: GrantVerdict,
     ) -> Result<(), VaultError> {
         let row = stored.becomes(connection, Some(verdict), &stored.bytes);
         self.write(&connection.org, &connection.id, row, Some(stored.version)).await?;

@@ -1,4 +1,4 @@
-//! [`CredentialCache`]: the credentials in memory, which the warm data path reads without a lock. One [`Cell`]
+//! [`CredentialCache`]: the credentials in memory, which the warm data path reads without a lock. One [`CredentialCell`]
 //! for each connection decides what a request gets: the credential, a wait for the flight that fetches a newer
 //! one, or a refusal.
 
@@ -32,7 +32,7 @@ const LATE_PAUSE: Duration = Duration::from_secs(5);
 
 /// The state of one connection's credential.
 #[derive(Debug)]
-pub struct Cell {
+pub struct CredentialCell {
     /// The org of the connection.
     pub org: OrgId,
     held: ArcSwapOption<CachedCredential>,
@@ -79,7 +79,6 @@ pub enum Trigger {
 /// The result of a lookup.
 #[derive(Debug)]
 pub enum Lookup {
-    /// Use this credential.
     Use(Arc<Credential>),
     /// Use this credential, and begin a flight.
     UseAndBegin(Arc<Credential>, Ticket),
@@ -87,7 +86,6 @@ pub enum Lookup {
     Begin(Ticket),
     /// Wait for the flight of this number.
     Wait(u64),
-    /// Refuse.
     Refuse(FlightRefusal),
     /// Refuse; retry after this time.
     Pause(Duration),
@@ -99,7 +97,7 @@ pub enum Lookup {
 /// failure.
 #[derive(Debug)]
 pub struct Ticket {
-    cell: Arc<Cell>,
+    cell: Arc<CredentialCell>,
     number: u64,
     epoch: u64,
     landed: bool,
@@ -107,7 +105,6 @@ pub struct Ticket {
     settings: Arc<TokenSettings>,
 }
 
-/// The result of a flight.
 #[derive(Debug)]
 pub enum FlightResult {
     /// A credential is in the cell.
@@ -120,7 +117,7 @@ pub enum FlightResult {
     Refused(FlightRefusal),
 }
 
-impl Cell {
+impl CredentialCell {
     fn new(org: OrgId) -> Self {
         Self {
             org,

@@ -1,4 +1,4 @@
-//! [`Candidate`]: a new secret of a connection that is not in force yet, and its credential. If the current
+//! [`CandidateSecret`]: a new secret of a connection that is not in force yet, and its credential. If the current
 //! grant cannot be read, the candidate replaces the row.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use super::cache::Trigger;
 use super::endpoints::EndpointsUnknown;
 use super::error::VaultError;
 use super::grants::{self, StoredGrant};
-use super::record::{Dates, Header, NewRow};
+use super::record::{Dates, GrantHeader, NewRow};
 use super::token_request::{RequestFailure, StoredGrants};
 use super::{Vault, method};
 use crate::grant::Grant;
@@ -23,7 +23,7 @@ use keyward_state::store::Version;
 
 /// A new secret under test, sealed beside the one in force.
 #[derive(Debug)]
-pub struct Candidate {
+pub struct CandidateSecret {
     /// Its credential, used only by the test.
     pub credential: Arc<Credential>,
     /// Its fields that are not secret.
@@ -50,13 +50,13 @@ impl Vault {
         &self,
         connection: Arc<ConnectionRecord>,
         grant: &Grant,
-    ) -> Result<Candidate, VaultError> {
+    ) -> Result<CandidateSecret, VaultError> {
         let (credential, newer) = self.minted(&connection, grant, Version::default()).await?;
         let bytes = newer.unwrap_or_else(|| grant.encode());
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let (shown, given) = (grant.shown_fields(auth), grants::given(grant));
-        Ok(Candidate { credential, shown, connection, given, bytes, replaces_lost: true })
+        Ok(CandidateSecret { credential, shown, connection, given, bytes, replaces_lost: true })
     }
 
     /// Puts the secret in force over the unreadable row.
@@ -76,7 +76,7 @@ impl Vault {
         }
         let over = self.replaced(connection).await?.version;
         let dates = Some(Dates { rotated: Some(self.clock.now()), expires });
-        let header = Header { given, dates, ..Header::of(connection) };
+        let header = GrantHeader { given, dates, ..GrantHeader::of(connection) };
         let row = NewRow { header, grants: bytes };
         match self.write(&connection.org, &connection.id, row, over).await {
             Err(error) if grants::is_conflict(&error) => return Err(overtaken()),
@@ -129,7 +129,7 @@ impl Vault {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn abandon(&self, candidate: Candidate) -> Result<(), VaultError> {
+    pub async fn abandon(&self, candidate: CandidateSecret) -> Result<(), VaultError> {
         match candidate.replaces_lost {
             true => Ok(()),
             false => self.drop_staged(&candidate.connection, &candidate.bytes).await,
@@ -155,7 +155,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let put = |stored: &StoredGrant| {
             is_still(connection, stored, bytes)?;
-            Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
+            Ok(GrantHeader::kept(connection, stored).beside(&stored.bytes, None))
         };
         match self.change(connection, &put).await {
             // Another secret is staged.

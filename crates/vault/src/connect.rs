@@ -10,7 +10,7 @@ use super::cache::Trigger;
 use super::error::VaultError;
 use super::grants::{self, TRIES_MAX};
 use super::late::LateAnswers;
-use super::record::{self, Header, NewRow};
+use super::record::{self, GrantHeader, NewRow};
 use super::{ManagedBy, NewConnection, Vault, method};
 use crate::grant::Grant;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
@@ -20,9 +20,7 @@ use keyward_state::store::{Expect, StoreError, Table, Version};
 /// Facts of a finished flow's grant; shown only.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Granted {
-    /// Granted scopes.
     pub scopes: Vec<String>,
-    /// The account.
     pub account: Option<Account>,
     /// Host variables from the provider's responses.
     pub captured: BTreeMap<String, String>,
@@ -43,7 +41,6 @@ pub struct RemovedConnection {
     pub late: Option<LateAnswers>,
 }
 
-/// A grant that was replaced.
 #[derive(Default)]
 pub(super) struct ReplacedGrant {
     pub(super) version: Option<Version>,
@@ -70,7 +67,8 @@ impl Vault {
             let old = self.replaced(&connection).await?;
             if facts.consent.is_none() || old.consent != facts.consent {
                 let consent = facts.consent.clone();
-                let header = Header { given: old.given, consent, ..Header::of(&connection) };
+                let header =
+                    GrantHeader { given: old.given, consent, ..GrantHeader::of(&connection) };
                 let row = NewRow { header, grants: bytes.clone() };
                 match self.write(org, id, row, old.version).await {
                     Err(error) if grants::is_conflict(&error) => continue,

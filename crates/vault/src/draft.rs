@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::VaultError;
 use super::grants::{self, TRIES_MAX};
-use super::record::{Header, NewRow};
+use super::record::{GrantHeader, NewRow};
 use super::{NewConnection, Vault, method, references};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
@@ -48,7 +48,11 @@ impl Vault {
         let grant = references::grant_of(auth, &connection.references, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());
         let row = || {
-            let header = Header { given: given.clone(), untested: true, ..Header::of(&connection) };
+            let header = GrantHeader {
+                given: given.clone(),
+                untested: true,
+                ..GrantHeader::of(&connection)
+            };
             NewRow { header, grants: bytes.clone() }
         };
         self.rewrite(&connection, &|_| row()).await
@@ -113,7 +117,7 @@ impl Vault {
         self.rewrite(&connection, &|stored| {
             let (given, grants) =
                 stored.map(|it| (it.given.clone(), it.bytes.clone())).unwrap_or_default();
-            NewRow { header: Header { given, ..Header::of(&connection) }, grants }
+            NewRow { header: GrantHeader { given, ..GrantHeader::of(&connection) }, grants }
         })
         .await?;
         self.project(&connection).await

@@ -21,7 +21,6 @@ pub enum VaultError {
     /// The caller named an auth method that the provider does not have.
     #[error("provider `{provider}` has no auth method `{auth}`; it has: {known}")]
     UnknownAuth {
-        /// The provider.
         provider: String,
         /// The given id.
         auth: String,
@@ -39,7 +38,6 @@ pub enum VaultError {
     SettingsField {
         /// The field.
         name: String,
-        /// The provider.
         provider: String,
     },
     /// A setting that has no effect on connections of the provider.
@@ -47,7 +45,6 @@ pub enum VaultError {
     SettingWithoutEffect {
         /// The setting.
         name: &'static str,
-        /// The provider.
         provider: String,
     },
     /// The caller's connection string cannot be used.
@@ -56,7 +53,6 @@ pub enum VaultError {
     /// The caller's fields do not fit the auth method.
     #[error(transparent)]
     Grant(#[from] GrantError),
-    /// The directory refused.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The operator must look: the grant cannot be sealed.
@@ -67,38 +63,18 @@ pub enum VaultError {
     Store(#[from] StoreError),
     /// The operator must look: the grant is missing.
     #[error("connection `{connection}` has no stored grant")]
-    GrantMissing {
-        /// The connection's name.
-        connection: String,
-        /// The remedy.
-        remedy: Option<String>,
-    },
+    GrantMissing { connection: String, remedy: Option<String> },
     /// The operator must look: the grant cannot be opened.
     #[error("the grant of connection `{connection}` cannot be opened")]
-    Sealed {
-        /// The connection's name.
-        connection: String,
-        /// The remedy.
-        remedy: Option<String>,
-        /// Why.
-        source: RecordError,
-    },
+    Sealed { connection: String, remedy: Option<String>, source: RecordError },
     /// The grant opens but gives no credential.
     #[error("connection `{connection}` gives no credential")]
-    Mint {
-        /// The connection's name.
-        connection: String,
-        /// The remedy.
-        remedy: Option<String>,
-        /// Why.
-        source: MintError,
-    },
+    Mint { connection: String, remedy: Option<String>, source: MintError },
     /// The caller named an app that does not exist, or is another provider's.
     #[error("there is no app `{name}` of {provider}; `keyward app list` shows them all")]
     UnknownApp {
         /// The given id or name.
         name: String,
-        /// The provider.
         provider: String,
     },
     /// The caller named a secret source that the organisation does not have.
@@ -110,21 +86,16 @@ pub enum VaultError {
     /// The caller's app does not fit its provider.
     #[error("{what}")]
     App {
-        /// The field.
         field: &'static str,
         /// The problem and the remedy.
         what: String,
     },
     /// The operator must act: the app was removed from the configuration file.
     #[error("app `{app}` is not in the configuration any more; put it back, or use another app")]
-    AppPaused {
-        /// The app's name.
-        app: String,
-    },
+    AppPaused { app: String },
     /// The operator must look: an app's secret is missing or cannot be opened.
     #[error("the secret of app `{app}` cannot be opened; give it again: `keyward app set {app}`")]
     AppSecret {
-        /// The app's name.
         app: String,
         /// The cause; `None` without a row.
         source: Option<RecordError>,
@@ -134,22 +105,14 @@ pub enum VaultError {
     ConnectionMissing,
     /// The owner must connect it first.
     #[error("connection `{connection}` is not connected yet")]
-    Draft {
-        /// The connection's name.
-        connection: String,
-        /// The remedy.
-        remedy: Option<String>,
-    },
+    Draft { connection: String, remedy: Option<String> },
     /// The owner or the operator must act: the provider rejected the grant for good.
     #[error("connection `{connection}` is broken: {}", verdict(*.reason, .detail.as_deref()))]
     Broken {
-        /// The connection's name.
         connection: String,
-        /// The reason.
         reason: BrokenReason,
         /// The provider's error code.
         detail: Option<String>,
-        /// The remedy.
         remedy: Option<String>,
     },
     /// The token has expired, and fetching another fails at present. No action is needed.
@@ -158,93 +121,63 @@ pub enum VaultError {
         because(.why.as_deref())
     )]
     RefreshUnavailable {
-        /// The connection's name.
         connection: String,
         /// The failure, if it is known.
         why: Option<String>,
         /// The operator's remedy, if action is needed.
         remedy: Option<&'static str>,
-        /// When to retry.
         retry_after: Duration,
     },
     /// The values of a connection's fields cannot be fetched at present, and the last ones are too old.
     #[error("the secret of connection `{connection}` cannot be fetched just now: {why}")]
     SourceUnavailable {
-        /// The connection's name.
         connection: String,
         /// The failure.
         why: String,
-        /// The source's name.
         source_name: String,
-        /// When to retry.
         retry_after: Duration,
     },
     /// The secret of an app cannot be fetched at present, and the last one is too old.
     #[error("the secret of app `{app}` cannot be fetched just now: {why}")]
     AppSourceUnavailable {
-        /// The app's name.
         app: String,
         /// The failure.
         why: String,
-        /// The source's name.
         source_name: String,
-        /// When to retry.
         retry_after: Duration,
     },
     /// The owner must act: the app disables automatic refreshes.
     #[error("the token of connection `{connection}` has ended, and its app refreshes by hand only")]
-    ByHand {
-        /// The connection's name.
-        connection: String,
-        /// The remedy.
-        remedy: Option<String>,
-    },
+    ByHand { connection: String, remedy: Option<String> },
     /// The credential cannot be refreshed.
     #[error("connection `{connection}` has no token that could be refreshed")]
-    NotRefreshable {
-        /// The connection's name.
-        connection: String,
-    },
+    NotRefreshable { connection: String },
     /// The connection is not a draft.
     #[error("connection `{connection}` is no draft: there is nothing to resume")]
     NotADraft {
-        /// The connection's name.
         connection: String,
         /// How to give it another secret.
         remedy: Option<String>,
     },
     /// The new secret equals the one in force.
     #[error("connection `{connection}` has this secret already: nothing was changed")]
-    SameSecret {
-        /// The connection's name.
-        connection: String,
-    },
+    SameSecret { connection: String },
     /// The last rotation must be ended first.
     #[error("the last rotation of connection `{connection}` is neither confirmed nor rolled back")]
-    RotationOpen {
-        /// The connection's name.
-        connection: String,
-    },
+    RotationOpen { connection: String },
     /// There is no rotation to end.
     #[error(
         "no older secret of connection `{connection}` is kept: there is nothing to confirm or roll back"
     )]
-    NoRotation {
-        /// The connection's name.
-        connection: String,
-    },
+    NoRotation { connection: String },
     /// Another secret was given meanwhile.
     #[error("another secret of connection `{connection}` was given meanwhile: nothing was changed")]
-    RotationOvertaken {
-        /// The connection's name.
-        connection: String,
-    },
+    RotationOvertaken { connection: String },
     /// The new secret gives no token.
     #[error(
         "the new secret of connection `{connection}` gives no token: {detail}; nothing was changed"
     )]
     CandidateRefused {
-        /// The connection's name.
         connection: String,
         /// The provider's error code.
         detail: String,
@@ -252,17 +185,13 @@ pub enum VaultError {
     /// A connection by consent has no secret to rotate.
     #[error("connection `{connection}` has no secret that its owner gives: it was consented to")]
     NotRotatable {
-        /// The connection's name.
         connection: String,
         /// How its credential is replaced.
         remedy: Option<String>,
     },
     /// The values are changed where they are kept.
     #[error("connection `{connection}` has fields that are kept in a secret source")]
-    Referred {
-        /// The connection's name.
-        connection: String,
-    },
+    Referred { connection: String },
     /// An error that several waiting requests share.
     #[error(transparent)]
     Shared(Arc<Self>),
@@ -273,14 +202,12 @@ pub enum VaultError {
 pub enum FlightRefusal {
     /// See [`VaultError::Broken`].
     Broken {
-        /// The reason.
         reason: BrokenReason,
         /// The provider's error code.
         detail: Option<String>,
         /// When it is tried again automatically; `None`: after a person has acted.
         rest: Option<Duration>,
     },
-    /// Any other error.
     Failed(Arc<VaultError>),
 }
 

@@ -10,7 +10,7 @@ use super::backoff::{Backoff, StoredBackoff};
 use super::cache::{Lookup, Trigger};
 use super::error::VaultError;
 use super::grants::StoredGrant;
-use super::rows::{RowError, Rows};
+use super::rows::{RowError, SealedRows};
 use super::token_request::TokenContext;
 use super::{Vault, record};
 use keyward_base::id::{AppId, ConnectionId, OrgId};
@@ -35,8 +35,8 @@ pub struct FailureSubject {
 }
 
 impl Vault {
-    pub(super) fn failure_rows(&self) -> Rows<FailureRow> {
-        Rows::new(self.store.clone(), self.keyring.clone(), Table::Refreshes, "")
+    pub(super) fn failure_rows(&self) -> SealedRows<FailureRow> {
+        SealedRows::new(self.store.clone(), self.keyring.clone(), Table::Refreshes, "")
     }
 
     /// The subject of a refresh of the stored grant.

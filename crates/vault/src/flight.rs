@@ -21,12 +21,12 @@ use tokio::time::Instant;
 use self::held_lease::{HeldLease, LeaseResult};
 use super::Vault;
 use super::backoff::FailureDetails;
-use super::cache::{Cell, FlightResult, Lookup, Ticket, Trigger};
+use super::cache::{CredentialCell, FlightResult, Lookup, Ticket, Trigger};
 use super::error::{FlightRefusal, VaultError};
 use super::failure_rows::FailureSubject;
 use super::flights::STORE_AGAIN;
 use super::grants::StoredGrant;
-use super::record::Verdict;
+use super::record::GrantVerdict;
 use super::servers::{ClientAtServer, RequestSlot};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
 use super::unsaved_tokens::UnsavedTokens;
@@ -304,7 +304,7 @@ impl Flight<'_> {
             (false, false) => return failed(VaultError::NotRefreshable { connection }),
             (false, true) => {}
         }
-        let verdict = Verdict::new(BrokenReason::NoRefreshToken, None);
+        let verdict = GrantVerdict::new(BrokenReason::NoRefreshToken, None);
         self.store_verdict(stored, verdict).await
     }
 
@@ -362,7 +362,7 @@ impl Flight<'_> {
             false => slot.failed(&self.connection.id, now, &self.settings),
         }
         if let Some(detail) = self.ticket.would_accept_code(&failed) {
-            let verdict = Verdict::new(BrokenReason::Revoked, Some(detail));
+            let verdict = GrantVerdict::new(BrokenReason::Revoked, Some(detail));
             return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
         }
         if let Some(pause) = whole_client {
@@ -401,7 +401,7 @@ impl Flight<'_> {
 }
 
 /// The refusal of a request without a credential, with the known cause.
-fn unavailable(connection: &ConnectionRecord, cell: &Cell, rest: Duration) -> VaultError {
+fn unavailable(connection: &ConnectionRecord, cell: &CredentialCell, rest: Duration) -> VaultError {
     let backoff = cell.backoff();
     let fetches = backoff.failures() == 0 || backoff.source().is_some();
     let first = connection.references.values().next().filter(|_| fetches);

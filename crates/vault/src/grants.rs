@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 use super::Vault;
 use super::error::VaultError;
 use super::record::{
-    self, Dates, GrantPurpose, Header, NewRow, RecordError, RowPlace, SecondGrant, Verdict,
+    self, Dates, GrantHeader, GrantPurpose, GrantVerdict, NewRow, RecordError, RowPlace,
+    SecondGrant,
 };
 use crate::grant::{Grant, MintError};
 use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
@@ -25,8 +26,7 @@ pub(super) const TRIES_MAX: usize = 32;
 pub(super) struct StoredGrant {
     /// Its generation.
     pub version: Version,
-    /// The verdict on it.
-    pub broken: Option<Verdict>,
+    pub broken: Option<GrantVerdict>,
     /// The digest of the owner's fields that its tokens began with.
     pub given: Option<String>,
     /// The flow that its tokens began with.
@@ -37,7 +37,7 @@ pub(super) struct StoredGrant {
     pub dates: Option<Dates>,
     /// Its client was rejected, and token requests have changed since.
     pub on_trial: bool,
-    /// See [`Header::untestable`].
+    /// See [`GrantHeader::untestable`].
     pub untestable: bool,
     /// Its encoding.
     pub bytes: Zeroizing<Vec<u8>>,
@@ -65,20 +65,20 @@ impl StoredGrant {
     pub fn becomes(
         &self,
         connection: &ConnectionRecord,
-        broken: Option<Verdict>,
+        broken: Option<GrantVerdict>,
         bytes: &[u8],
     ) -> NewRow {
         let (given, dates) = (self.given.clone(), self.dates.clone());
         let (untested, untestable) = (self.untested, self.untestable);
         let consent = self.consent.clone();
-        let header = Header {
+        let header = GrantHeader {
             broken,
             given,
             consent,
             untested,
             untestable,
             dates,
-            ..Header::of(connection)
+            ..GrantHeader::of(connection)
         };
         let other = self.other.as_ref().map(|(beside, bytes)| (beside.clone(), bytes.as_slice()));
         header.beside(bytes, other)
@@ -134,7 +134,7 @@ impl Vault {
             let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
             match record::open(&self.keyring, connection, &purpose, &row) {
                 Ok(opened) => {
-                    let Header {
+                    let GrantHeader {
                         broken,
                         given,
                         consent,

@@ -11,7 +11,7 @@ use super::Vault;
 use super::backoff::FailureDetails;
 use super::cache::random;
 use super::issuer_cache::{Issuer, IssuerState};
-use crate::grant::oauth::{Failure, Metadata, MetadataError, read_metadata};
+use crate::grant::oauth::{Metadata, MetadataError, TokenFailure, read_metadata};
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::HttpClient;
 
@@ -91,8 +91,8 @@ impl Vault {
 
     fn note_unread(&self, known: &Issuer, error: &Arc<MetadataError>, settings: &TokenSettings) {
         let retry_after = match error.failure(self.clock.now()) {
-            Failure::Temporary(temporary) => temporary.retry_after,
-            Failure::Permanent { .. } => None,
+            TokenFailure::Temporary(temporary) => temporary.retry_after,
+            TokenFailure::Permanent { .. } => None,
         };
         let failed = FailureDetails { retry_after, ..FailureDetails::default() };
         let mut state = known.state.lock();

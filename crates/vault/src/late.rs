@@ -32,7 +32,6 @@ pub(super) struct PendingRefresh(PendingRefreshes, ConnectionId);
 pub struct LateAnswers(PendingRefreshes, ConnectionId);
 
 impl PendingRefreshes {
-    /// Registers a refresh of the connection.
     pub(super) fn register(&self, id: &ConnectionId) -> PendingRefresh {
         self.0.lock().entry(id.clone()).or_default().flights += 1;
         PendingRefresh(self.clone(), id.clone())

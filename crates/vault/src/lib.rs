@@ -65,7 +65,7 @@ use crate::flights::Flights;
 use crate::issuer_cache::Issuers;
 pub use apps::{ChangedApp, NewApp};
 use cache::{CredentialCache, Trigger};
-pub use candidate::Candidate;
+pub use candidate::CandidateSecret;
 pub use connect::{Granted, RemovedConnection};
 use endpoint_changes::EndpointChanges;
 pub use error::VaultError;
@@ -74,8 +74,8 @@ pub use keyward_model::{Failing, TokenStatus};
 pub use late::LateAnswers;
 pub use references::ReferenceStatus;
 pub use rotate::RotationTerms;
-pub use rows::{RowError, Rows, SecretText};
-use servers::Servers;
+pub use rows::{RowError, SealedRows, SecretText};
+use servers::TokenServers;
 use sources::Sources;
 pub use sources::{SourceError, SourceHealth};
 pub use stored_content::check_content;
@@ -105,7 +105,7 @@ pub struct Vault {
     clock: Clock,
     cache: Arc<CredentialCache>,
     flights: Flights,
-    servers: Arc<Servers>,
+    servers: Arc<TokenServers>,
     issuers: Arc<Issuers>,
     asker: TokenRequester,
     metrics: Arc<OnceLock<Arc<Metrics>>>,
@@ -116,10 +116,8 @@ pub struct Vault {
     rotation: Arc<ArcSwap<RotationSettings>>,
 }
 
-/// A new connection.
 #[derive(Clone, Debug)]
 pub struct NewConnection {
-    /// The org.
     pub org: OrgId,
     /// What a person gives; an app by its id.
     pub spec: ConnectionSpec,

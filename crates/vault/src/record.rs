@@ -18,7 +18,6 @@ use keyward_state::store::{Row, Table, Version};
 /// What the grant may be used for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct GrantPurpose {
-    /// The provider's id.
     pub provider: String,
     /// The auth method's id.
     pub auth: String,
@@ -28,8 +27,7 @@ pub struct GrantPurpose {
 
 /// Why a grant is not used, until a person acts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Verdict {
-    /// The reason.
+pub struct GrantVerdict {
     pub reason: BrokenReason,
     /// The provider's error code, truncated and cleaned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,13 +47,13 @@ pub struct Verdict {
 
 /// The header before the grant.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Header {
+pub struct GrantHeader {
     /// What the grant may be used for.
     #[serde(flatten)]
     pub purpose: GrantPurpose,
     /// Absent in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub broken: Option<Verdict>,
+    pub broken: Option<GrantVerdict>,
     /// SHA-256 in hex of the fields that the tokens began with: a configuration file with the same fields
     /// does not replace newer tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,16 +92,15 @@ pub struct Dates {
 /// The second grant of a row.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SecondGrant {
-    /// Its state.
     pub state: RotationState,
     /// When it was stored.
     pub since: Timestamp,
     /// When it is wiped.
     pub until: Timestamp,
-    /// As [`Header::given`].
+    /// As [`GrantHeader::given`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
-    /// As [`Header::dates`].
+    /// As [`GrantHeader::dates`].
     #[serde(default)]
     pub dates: Dates,
     /// Offset after the first grant.
@@ -113,8 +110,7 @@ pub struct SecondGrant {
 /// The plaintext of a row.
 #[derive(Clone)]
 pub struct NewRow {
-    /// The header.
-    pub header: Header,
+    pub header: GrantHeader,
     /// The first grant, followed by the second one if there is one.
     pub grants: Zeroizing<Vec<u8>>,
 }
@@ -129,10 +125,8 @@ pub struct RowPlace<'a> {
     pub version: Version,
 }
 
-/// An opened row.
 pub struct OpenedGrant {
-    /// The header.
-    pub header: Header,
+    pub header: GrantHeader,
     /// The first grant.
     pub grant: Zeroizing<Vec<u8>>,
     /// The second grant.
@@ -145,7 +139,7 @@ impl OpenedGrant {
     /// # Errors
     /// When they are for another purpose, or the second one begins after the end.
     pub fn of(
-        header: Header,
+        header: GrantHeader,
         grants: Zeroizing<Vec<u8>>,
         expected: &GrantPurpose,
     ) -> Result<Self, RecordError> {
@@ -179,7 +173,6 @@ pub enum RecordError {
 }
 
 impl GrantPurpose {
-    /// The purpose by the connection's record.
     pub fn of(connection: &ConnectionRecord) -> Self {
         Self {
             provider: connection.provider.clone(),
@@ -189,7 +182,7 @@ impl GrantPurpose {
     }
 }
 
-impl Verdict {
+impl GrantVerdict {
     /// A verdict without a retry time.
     pub fn new(reason: BrokenReason, detail: Option<String>) -> Self {
         Self { reason, detail, asked: None, again: None, tries: 0 }
@@ -205,7 +198,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-impl Header {
+impl GrantHeader {
     /// The header of a working grant.
     pub fn of(connection: &ConnectionRecord) -> Self {
         let purpose = GrantPurpose::of(connection);
@@ -275,7 +268,8 @@ pub fn open(
     expected: &GrantPurpose,
     row: &Row,
 ) -> Result<OpenedGrant, RecordError> {
-    let (header, grants): (Header, _) = unsealed(keyring, &connection.org, &connection.id, row)?;
+    let (header, grants): (GrantHeader, _) =
+        unsealed(keyring, &connection.org, &connection.id, row)?;
     OpenedGrant::of(header, grants, expected)
 }
 
@@ -335,13 +329,15 @@ mod tests {
     async fn sealed(keyring: &Keyring, connection: &ConnectionRecord, version: u64) -> Vec<u8> {
         let (org, id, version) = (&connection.org, &connection.id, Version(version));
         let sealing = keyring.sealing().await;
-        seal(&sealing, &RowPlace { org, id, version }, &Header::of(connection), b"grant").unwrap()
+        seal(&sealing, &RowPlace { org, id, version }, &GrantHeader::of(connection), b"grant")
+            .unwrap()
     }
 
     fn opened(
         keyring: &Keyring,
         connection: &ConnectionRecord,
-        (value, version): (Vec<u8>, u64),
+        value: Vec<u8>,
+        version: u64,
     ) -> Result<Vec<u8>, RecordError> {
         let key = key(&connection.org, &connection.id);
         let row = Row { key, value, version: Version(version) };
@@ -353,8 +349,8 @@ mod tests {
     async fn an_older_grant_under_the_present_version_does_not_open() {
         let (keyring, connection) = (Keyring::ephemeral(), connection());
         let old = sealed(&keyring, &connection, 1).await;
-        assert_eq!(opened(&keyring, &connection, (old.clone(), 1)).unwrap(), b"grant");
-        let result = opened(&keyring, &connection, (old, 2));
+        assert_eq!(opened(&keyring, &connection, old.clone(), 1).unwrap(), b"grant");
+        let result = opened(&keyring, &connection, old, 2);
         assert!(matches!(result, Err(RecordError::RolledBack)), "{result:?}");
     }
 
@@ -362,16 +358,16 @@ mod tests {
     async fn a_grant_does_not_open_for_another_host_provider_or_connection() {
         let (keyring, connection) = (Keyring::ephemeral(), connection());
         let value = sealed(&keyring, &connection, 1).await;
-        let value = || (value.clone(), 1);
+        let value = || value.clone();
         let mut other = connection.clone();
         other.variables.insert("shop".into(), "thief".into());
-        assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Purpose)));
+        assert!(matches!(opened(&keyring, &other, value(), 1), Err(RecordError::Purpose)));
         other = connection.clone();
         other.provider = "evil".into();
-        assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Purpose)));
+        assert!(matches!(opened(&keyring, &other, value(), 1), Err(RecordError::Purpose)));
         other = connection.clone();
         other.id = ConnectionId::random();
-        assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Sealed(_))));
-        assert!(opened(&Keyring::ephemeral(), &connection, value()).is_err(), "another key");
+        assert!(matches!(opened(&keyring, &other, value(), 1), Err(RecordError::Sealed(_))));
+        assert!(opened(&Keyring::ephemeral(), &connection, value(), 1).is_err(), "another key");
     }
 }

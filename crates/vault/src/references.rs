@@ -172,8 +172,7 @@ impl Vault {
             }
         };
         let (ttl, keep) = (values.ttl, values.keep);
-        let facts =
-            FetchedFacts::new(self.clock.now(), ttl, keep, (digest_of(references), sources));
+        let facts = FetchedFacts::new(self.clock.now(), ttl, keep, digest_of(references), sources);
         Ok(Ok(Fetched { grant, facts }))
     }
 

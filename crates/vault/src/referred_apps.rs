@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Vault;
-use super::app_fetches::Turn;
+use super::app_fetches::FetchResults;
 use super::apps::secret_of;
 use super::backoff::{Backoff, FailureDetails};
 use super::cache::random;
 use super::error::VaultError;
-use super::record::Verdict;
+use super::record::GrantVerdict;
 use super::references::{ReferenceStatus, shown};
 use super::referred_tokens::rejected;
 use super::source_values::{FetchedValues, NoValue, digest_of};
@@ -43,12 +43,12 @@ impl Vault {
         let values = self.values_of(&app.org, &app.references).await;
         match values.and_then(|values| texts(&app, values)) {
             Ok(FetchedValues { fields, ttl, keep }) => {
-                let digests = (digest_of(&app.references), sources);
-                let facts = FetchedFacts::new(self.clock.now(), ttl, keep, digests);
+                let references = digest_of(&app.references);
+                let facts = FetchedFacts::new(self.clock.now(), ttl, keep, references, sources);
                 let fetched = Some(FetchedAppSecret { fields, facts });
                 let newer = StoredAppSecret { given: stored.given, fetched };
                 self.seal_app(&app, newer.encode(), Some(row.version)).await?;
-                *turn = Turn { fetched: number, backoff: Backoff::default() };
+                *turn = FetchResults { fetched: number, backoff: Backoff::default() };
                 self.known_secret(&app, newer, None)
             }
             Err(NoValue { message, source }) => {
@@ -175,7 +175,7 @@ impl Vault {
 
     /// The failure of a token request whose client the server rejects, although its secret was just fetched.
     pub(super) fn app_secret_rejected(&self, app: &AppRecord, code: &str) -> RequestFailure {
-        let verdict = Verdict::new(BrokenReason::ClientRejected, Some(code.to_owned()));
+        let verdict = GrantVerdict::new(BrokenReason::ClientRejected, Some(code.to_owned()));
         rejected(&app.references, &verdict)
     }
 }

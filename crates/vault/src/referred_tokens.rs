@@ -10,7 +10,7 @@ use super::Vault;
 use super::backoff::FailureDetails;
 use super::cache::CachedCredential;
 use super::error::VaultError;
-use super::record::Verdict;
+use super::record::GrantVerdict;
 use super::source_values::digest_of;
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
 use crate::grant::{Fetched, Grant, Referred};
@@ -67,7 +67,7 @@ impl Vault {
 }
 
 /// A rejected key is not the end of a connection: the source may have another one soon.
-pub(super) fn rejected(references: &References, verdict: &Verdict) -> RequestFailure {
+pub(super) fn rejected(references: &References, verdict: &GrantVerdict) -> RequestFailure {
     let code = verdict.detail.clone().unwrap_or_else(|| verdict.reason.code().to_owned());
     let names: Vec<_> = references
         .values()

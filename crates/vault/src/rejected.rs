@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::VaultError;
 use super::grants::{StoredGrant, is_conflict};
-use super::record::Verdict;
+use super::record::GrantVerdict;
 use super::{Vault, method};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_rules::inject::credential::Credential;
@@ -75,7 +75,7 @@ impl Vault {
             return Ok(());
         }
         let reason = BrokenReason::Rejected;
-        let verdict = Verdict::new(reason, Some(REFUSED.to_owned()));
+        let verdict = GrantVerdict::new(reason, Some(REFUSED.to_owned()));
         match self.condemn(&connection, &stored, verdict).await {
             Err(error) if is_conflict(&error) => return Ok(()),
             other => other?,
@@ -113,7 +113,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let connection = self.connection(org, id)?;
         let put = |stored: &StoredGrant| {
-            let verdict = stored.broken.clone().filter(Verdict::prevents_test);
+            let verdict = stored.broken.clone().filter(GrantVerdict::prevents_test);
             let mut row = stored.becomes(&connection, verdict, &stored.bytes);
             row.header.on_trial = stored.on_trial;
             row.header.untestable |= untestable;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 
-use super::candidate::{Candidate, is_still};
+use super::candidate::{CandidateSecret, is_still};
 use super::error::VaultError;
 use super::grants::{self, StoredGrant, TRIES_MAX};
-use super::record::{Dates, Header, NewRow, SecondGrant};
+use super::record::{Dates, GrantHeader, NewRow, SecondGrant};
 use super::token_request::StoredGrants;
 use super::{Vault, method};
 use crate::grant::Grant;
@@ -26,7 +26,6 @@ use keyward_state::directory::{
 /// A test takes seconds; a staged secret that is older was left by a crash.
 const TESTED_WITHIN: Duration = Duration::from_secs(600);
 
-/// The terms of a rotation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RotationTerms {
     /// How long the old secret is kept for a rollback; zero: it is wiped at once.
@@ -45,7 +44,6 @@ struct Replacement<'a> {
     kept: RotationTerms,
 }
 
-/// A change of the stored row.
 pub(super) type Change<'a> = dyn Fn(&StoredGrant) -> Result<NewRow, VaultError> + Sync + 'a;
 
 impl Vault {
@@ -60,7 +58,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
         fields: BTreeMap<String, Secret>,
-    ) -> Result<Candidate, VaultError> {
+    ) -> Result<CandidateSecret, VaultError> {
         let (connection, grant) = self.another(org, id, fields)?;
         if self.is_lost(&connection).await? {
             return self.stage_lost(connection, &grant).await;
@@ -76,7 +74,7 @@ impl Vault {
         };
         let put = |stored: &StoredGrant| {
             self.may_follow(&connection, stored, &bytes)?;
-            let header = Header::kept(&connection, stored);
+            let header = GrantHeader::kept(&connection, stored);
             Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
         };
         let staged = self.change(&connection, &put).await;
@@ -88,7 +86,7 @@ impl Vault {
             let before = std::mem::replace(&mut bytes, newer);
             let put = |stored: &StoredGrant| {
                 is_still(&connection, stored, &before)?;
-                let header = Header::kept(&connection, stored);
+                let header = GrantHeader::kept(&connection, stored);
                 Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
             };
             self.change(&connection, &put).await?;
@@ -96,7 +94,14 @@ impl Vault {
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let shown = grant.shown_fields(auth);
-        Ok(Candidate { credential: held, shown, connection, given, bytes, replaces_lost: false })
+        Ok(CandidateSecret {
+            credential: held,
+            shown,
+            connection,
+            given,
+            bytes,
+            replaces_lost: false,
+        })
     }
 
     /// Puts a tested secret in force, atomically. Running requests end with the old one.
@@ -105,10 +110,10 @@ impl Vault {
     /// When another one was given meanwhile, or the store fails.
     pub async fn put_in_force(
         &self,
-        candidate: Candidate,
+        candidate: CandidateSecret,
         kept: RotationTerms,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let Candidate { connection, given, bytes, replaces_lost, .. } = candidate;
+        let CandidateSecret { connection, given, bytes, replaces_lost, .. } = candidate;
         if replaces_lost {
             return self.replace_lost(&connection, given, bytes, kept.expires).await;
         }
@@ -212,7 +217,7 @@ impl Vault {
         let connection = self.connection(org, id)?;
         let put = |stored: &StoredGrant| {
             old_of(&connection, stored)?;
-            Ok(Header::kept(&connection, stored).beside(&stored.bytes, None))
+            Ok(GrantHeader::kept(&connection, stored).beside(&stored.bytes, None))
         };
         self.change(&connection, &put).await?;
         self.project(&connection).await
@@ -231,7 +236,7 @@ impl Vault {
         let put = |stored: &StoredGrant| {
             let (beside, bytes) = old_of(&connection, stored)?;
             let (given, dates) = (beside.given.clone(), Some(beside.dates.clone()));
-            Ok(Header { given, dates, ..Header::of(&connection) }.beside(bytes, None))
+            Ok(GrantHeader { given, dates, ..GrantHeader::of(&connection) }.beside(bytes, None))
         };
         self.change(&connection, &put).await?;
         self.project(&connection).await
@@ -266,7 +271,7 @@ impl Vault {
             };
             let put = |stored: &StoredGrant| match &stored.other {
                 Some((beside, _)) if beside.since == rotation.since => {
-                    Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
+                    Ok(GrantHeader::kept(connection, stored).beside(&stored.bytes, None))
                 }
                 _ => Err(VaultError::NoRotation { connection: connection.name.clone() }),
             };
@@ -363,7 +368,7 @@ impl Vault {
         let keeps = !kept.old_for.is_zero() && stored.broken.is_none();
         let other = keeps.then_some((old, stored.bytes.as_slice()));
         let given = given.map(str::to_owned);
-        Header { given, dates, ..Header::of(connection) }.beside(bytes, other)
+        GrantHeader { given, dates, ..GrantHeader::of(connection) }.beside(bytes, other)
     }
 
     /// Writes the changed row, and publishes its credential.
@@ -435,7 +440,7 @@ impl Vault {
     }
 }
 
-impl Header {
+impl GrantHeader {
     /// The header of the stored grant, without the second one.
     pub(super) fn kept(connection: &ConnectionRecord, stored: &StoredGrant) -> Self {
         let (broken, given) = (stored.broken.clone(), stored.given.clone());

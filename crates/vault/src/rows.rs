@@ -20,7 +20,7 @@ const PAGE: usize = 200;
 
 /// Rows of one kind in one table; ids begin with `prefix`.
 #[derive(Clone, Debug)]
-pub struct Rows<T> {
+pub struct SealedRows<T> {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     table: Table,
@@ -36,22 +36,10 @@ pub enum RowError {
     Store(#[from] StoreError),
     /// It cannot be opened or sealed.
     #[error("{table} row {key}: {source}")]
-    Sealed {
-        /// The table.
-        table: &'static str,
-        /// The row's key.
-        key: String,
-        /// Why.
-        source: EnvelopeError,
-    },
+    Sealed { table: &'static str, key: String, source: EnvelopeError },
     /// Its content is malformed.
     #[error("{table} row {key} is malformed, or was put back to an older one")]
-    Malformed {
-        /// The table.
-        table: &'static str,
-        /// The row's key.
-        key: String,
-    },
+    Malformed { table: &'static str, key: String },
 }
 
 /// Secret text in a sealed row; wiped on drop, never shown.
@@ -71,7 +59,7 @@ struct OpenedRow<T> {
     record: T,
 }
 
-impl<T: Serialize + DeserializeOwned> Rows<T> {
+impl<T: Serialize + DeserializeOwned> SealedRows<T> {
     /// Uses this table of the shared store.
     pub fn new(
         store: Arc<dyn Store>,
@@ -193,12 +181,10 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
 }
 
 impl SecretText {
-    /// The text.
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// As a secret.
     pub fn secret(&self) -> Secret {
         Secret::new(self.0.as_str())
     }
@@ -221,9 +207,9 @@ mod tests {
     use super::*;
     use keyward_state::store::memory::MemoryStore;
 
-    fn rows(prefix: &'static str) -> Rows<String> {
+    fn rows(prefix: &'static str) -> SealedRows<String> {
         let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
-        Rows::new(store, keyring, Table::Flows, prefix)
+        SealedRows::new(store, keyring, Table::Flows, prefix)
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use keyward_base::id::OrgId;
 use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
 use keyward_model::References;
-use keyward_net::call::Cause;
+use keyward_net::call::CallFailure;
 
 /// The same cause of failures at one server is logged as a warning again after this time.
 const WARN_AGAIN: Duration = Duration::from_secs(600);
@@ -32,23 +32,22 @@ const FAILING_CONNECTIONS_MIN: usize = 2;
 pub struct ClientAtServer {
     /// The token endpoint's host.
     pub server: String,
-    /// The client id.
     pub client_id: String,
 }
 
 /// All servers that requests were sent to. Bounded by the connections' apps and providers.
 #[derive(Debug, Default)]
-pub struct Servers(Mutex<HashMap<String, Arc<Server>>>);
+pub struct TokenServers(Mutex<HashMap<String, Arc<TokenServer>>>);
 
 #[derive(Debug)]
-struct Server {
-    slots: ArcSwap<Slots>,
+struct TokenServer {
+    slots: ArcSwap<ServerSlots>,
     state: Mutex<ServerState>,
 }
 
 /// The slots of a server.
 #[derive(Debug)]
-struct Slots {
+struct ServerSlots {
     max: usize,
     free: Arc<Semaphore>,
 }
@@ -63,23 +62,24 @@ struct ServerState {
     /// When the circuit was opened.
     open: Option<Moment>,
     /// When each cause was last logged as a warning.
-    warned: HashMap<Cause, Moment>,
+    warned: HashMap<CallFailure, Moment>,
 }
 
 /// A request slot at a server, released when it is dropped or given up.
 #[derive(Debug)]
 pub struct RequestSlot {
-    server: Arc<Server>,
+    server: Arc<TokenServer>,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-impl Servers {
-    fn server(&self, name: &str, settings: &TokenSettings) -> Arc<Server> {
+impl TokenServers {
+    fn server(&self, name: &str, settings: &TokenSettings) -> Arc<TokenServer> {
         let mut servers = self.0.lock();
         let max = settings.refreshes_per_server_max.max(1);
-        let slots = || Slots { max, free: Arc::new(Semaphore::new(max)) };
-        let new =
-            || Arc::new(Server { slots: ArcSwap::from_pointee(slots()), state: Mutex::default() });
+        let slots = || ServerSlots { max, free: Arc::new(Semaphore::new(max)) };
+        let new = || {
+            Arc::new(TokenServer { slots: ArcSwap::from_pointee(slots()), state: Mutex::default() })
+        };
         let server = servers.entry(name.to_owned()).or_insert_with(new).clone();
         if server.slots.load().max != max {
             // Holders of slots and waiting requests keep the old limit.
@@ -123,7 +123,7 @@ impl Servers {
     pub fn should_warn(
         &self,
         server: &str,
-        cause: Cause,
+        cause: CallFailure,
         now: Moment,
         settings: &TokenSettings,
     ) -> bool {
@@ -149,7 +149,7 @@ impl Servers {
     }
 }
 
-impl Server {
+impl TokenServer {
     fn is_open_to(
         &self,
         client: &str,
@@ -235,7 +235,8 @@ mod tests {
     /// oauth 5.parallel, 8.8
     #[tokio::test(start_paused = true)]
     async fn a_ninth_refresh_queues_and_another_server_does_not() {
-        let (servers, settings, clock) = (Servers::default(), TokenSettings::default(), clock().0);
+        let (servers, settings, clock) =
+            (TokenServers::default(), TokenSettings::default(), clock().0);
         let (busy, other) = (asked("busy", "c"), asked("other", "c"));
         let mut slots = Vec::new();
         for _ in 0..8 {
@@ -251,7 +252,7 @@ mod tests {
     /// oauth 5.parallel, 5.settings: the number is a setting, also while the gateway serves.
     #[tokio::test(start_paused = true)]
     async fn a_number_of_turns_that_changes_holds_for_whoever_comes_next() {
-        let (servers, clock, busy) = (Servers::default(), clock().0, asked("busy", "c"));
+        let (servers, clock, busy) = (TokenServers::default(), clock().0, asked("busy", "c"));
         let slots = |max: usize| TokenSettings {
             refreshes_per_server_max: max,
             ..TokenSettings::default()
@@ -273,7 +274,7 @@ mod tests {
     /// oauth 10.4
     #[tokio::test(start_paused = true)]
     async fn a_429_silences_the_client_at_that_server_and_nobody_else() {
-        let (servers, settings) = (Servers::default(), TokenSettings::default());
+        let (servers, settings) = (TokenServers::default(), TokenSettings::default());
         let (clock, ms) = clock();
         let pause = Duration::from_secs(30);
         servers.silence(&asked("s", "loud"), clock.moment(), pause, &settings);
@@ -289,7 +290,7 @@ mod tests {
     /// oauth 5.answer: the next one has the turn, and the failure is counted once.
     #[tokio::test(start_paused = true)]
     async fn a_late_answer_gives_its_turn_to_the_next() {
-        let (servers, clock) = (Servers::default(), clock().0);
+        let (servers, clock) = (TokenServers::default(), clock().0);
         let settings = TokenSettings {
             refreshes_per_server_max: 1,
             circuit_failures_max: 3,
@@ -310,25 +311,25 @@ mod tests {
     #[test]
     fn a_cause_is_news_once_for_each_server_and_again_after_a_while() {
         let (servers, settings, (clock, ms)) =
-            (Servers::default(), TokenSettings::default(), clock());
+            (TokenServers::default(), TokenSettings::default(), clock());
         let should_warn =
             |server, cause| servers.should_warn(server, cause, clock.moment(), &settings);
         for (server, cause, news) in [
-            ("a", Cause::TlsUnknownIssuer, true),
-            ("a", Cause::TlsUnknownIssuer, false),
-            ("a", Cause::NoAnswer, true),
-            ("b", Cause::TlsUnknownIssuer, true),
-            ("a", Cause::TlsUnknownIssuer, false),
+            ("a", CallFailure::TlsUnknownIssuer, true),
+            ("a", CallFailure::TlsUnknownIssuer, false),
+            ("a", CallFailure::NoAnswer, true),
+            ("b", CallFailure::TlsUnknownIssuer, true),
+            ("a", CallFailure::TlsUnknownIssuer, false),
         ] {
             assert_eq!(should_warn(server, cause), news, "{server} {cause:?}");
         }
         ms.fetch_add(600_000, Ordering::SeqCst);
-        assert!(should_warn("a", Cause::TlsUnknownIssuer));
+        assert!(should_warn("a", CallFailure::TlsUnknownIssuer));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_fails_everyone_is_probed_by_one_at_a_time() {
-        let (servers, settings) = (Servers::default(), TokenSettings::default());
+        let (servers, settings) = (TokenServers::default(), TokenSettings::default());
         let ((clock, ms), down) = (clock(), asked("down", "c"));
         let connections = [ConnectionId::random(), ConnectionId::random()];
         let fails = async |connection: &ConnectionId| {

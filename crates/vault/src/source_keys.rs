@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{RowError, Rows, SecretText};
+use super::rows::{RowError, SealedRows, SecretText};
 use super::sources::SourceHealth;
 use super::{Vault, VaultError};
 use keyward_base::id::{OrgId, SourceId};
@@ -45,8 +45,8 @@ impl SourceKeys {
 }
 
 impl Vault {
-    fn source_keys(&self) -> Rows<SourceKeys> {
-        Rows::new(self.store.clone(), self.keyring.clone(), Table::SourceKeys, "")
+    fn source_keys(&self) -> SealedRows<SourceKeys> {
+        SealedRows::new(self.store.clone(), self.keyring.clone(), Table::SourceKeys, "")
     }
 
     /// Whether [`Vault::add_source`] would accept this, as far as it can be told without the store.

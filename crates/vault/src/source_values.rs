@@ -144,7 +144,6 @@ impl Vault {
     }
 }
 
-/// A digest of the references.
 pub(super) fn digest_of(references: &References) -> String {
     let mut digest = Sha256::new();
     for (field, FieldReference { from, reference }) in references {

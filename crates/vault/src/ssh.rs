@@ -6,7 +6,7 @@ use keyward_model::SshKeyShown;
 use keyward_rules::policy::SshPermit;
 use keyward_ssh::agent::SignRequest;
 use keyward_ssh::binding::LoginPath;
-use keyward_ssh::login::Login;
+use keyward_ssh::login::SshLogin;
 
 use super::Vault;
 use super::cache::Trigger;
@@ -90,7 +90,6 @@ impl SshIdentity {
         self.opened.key.public()
     }
 
-    /// What is shown of it.
     pub fn shown(&self) -> SshKeyShown {
         let OpenedSshKey { key, users, known_hosts, forwarding } = &self.opened;
         let mut servers: Vec<_> = known_hosts
@@ -118,7 +117,7 @@ impl SshIdentity {
     pub fn servers(
         &self,
         request: &SignRequest<'_>,
-        login: &Login<'_>,
+        login: &SshLogin<'_>,
         path: &LoginPath<'_>,
     ) -> Result<Vec<&Target>, LoginRefused> {
         let OpenedSshKey { key, users, known_hosts, forwarding } = &self.opened;

@@ -11,20 +11,20 @@ use sha2::{Digest, Sha256};
 use super::backoff::FailureDetails;
 use super::cache::{CachedCredential, Lifetime};
 use super::error::VaultError;
-use super::record::Verdict;
+use super::record::GrantVerdict;
 use super::servers::{ClientAtServer, server_of};
 use super::token_requester::RequestSender;
 use super::{Vault, method};
-use crate::grant::oauth::{Client, RequestContext, Temporary};
+use crate::grant::oauth::{OAuthClient, RequestContext, Temporary};
 use crate::grant::{Dead, Grant, MintContext, MintError, Minted};
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::References;
 #[cfg(test)]
 use keyward_net::call::Bounds;
-use keyward_net::call::{Cause, HttpClient};
+use keyward_net::call::{CallFailure, HttpClient};
 use keyward_rules::inject::credential::Renews;
-use keyward_rules::inject::sign::Signer;
+use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::provider::Instance;
 use keyward_rules::provider::oauth::OAuth;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
@@ -34,7 +34,7 @@ use keyward_state::store::Version;
 #[derive(Debug)]
 pub enum RequestFailure {
     /// The grant is invalid, until a person acts.
-    Dead(Verdict),
+    Dead(GrantVerdict),
     /// A later request may succeed.
     Passing {
         /// What determines the pause.
@@ -72,7 +72,7 @@ impl RequestFailure {
             Self::Passing { failed, .. } => VaultError::RefreshUnavailable {
                 connection,
                 why: failed.message,
-                remedy: failed.cause.map(Cause::remedy),
+                remedy: failed.cause.map(CallFailure::remedy),
                 retry_after: failed.retry_after.unwrap_or(Duration::from_secs(1)),
             },
         }
@@ -100,7 +100,6 @@ impl TokenContext {
         self.app.as_ref().map(|app| app.client_id.as_str())
     }
 
-    /// The app.
     pub fn app(&self) -> Option<&Arc<AppRecord>> {
         self.app.as_ref()
     }
@@ -147,7 +146,11 @@ impl TokenContext {
     }
 
     /// The request context; `None` for kinds without token requests, and until the network is configured.
-    pub fn ask<'a>(&'a self, client: &'a Client, now: Timestamp) -> Option<RequestContext<'a>> {
+    pub fn ask<'a>(
+        &'a self,
+        client: &'a OAuthClient,
+        now: Timestamp,
+    ) -> Option<RequestContext<'a>> {
         Some(RequestContext {
             caller: &self.by.as_ref()?.caller,
             settings: &self.settings,
@@ -170,7 +173,7 @@ impl TokenContext {
         });
         credential.renews = match &credential.signer {
             // It answers a challenge without a renewal.
-            Some(Signer::Digest(_)) => credential.renews,
+            Some(CredentialSigner::Digest(_)) => credential.renews,
             _ => of_tokens,
         };
         let span = |from: Timestamp, to: Timestamp| Duration::try_from(to.duration_since(from));
@@ -282,7 +285,7 @@ impl Vault {
         let StoredGrants { grant, other, version } = grants;
         let malformed = |source| self.unmintable(connection, source);
         let (instance, generation) = (&token_context.instance, version.0);
-        let client = Client::default();
+        let client = OAuthClient::default();
         let ask = token_context.ask(&client, self.clock.now());
         let client_secret = token_context.client_secret();
         let client_id = token_context.client_id();
@@ -306,7 +309,8 @@ impl Vault {
     pub(super) fn renews(&self, token_context: &TokenContext, grant: &Grant) -> bool {
         let is_referred = matches!(grant, Grant::Referred(_));
         is_referred
-            || grant.is_renewable(token_context.ask(&Client::default(), self.clock.now()).as_ref())
+            || grant
+                .is_renewable(token_context.ask(&OAuthClient::default(), self.clock.now()).as_ref())
     }
 
     /// Whether the provider's file says that such a response means 401.
@@ -323,7 +327,7 @@ impl Vault {
         if let Some(server) = token_context.references.1.clone().filter(|_| fetches) {
             return ClientAtServer { server, client_id: String::new() };
         }
-        let client = Client::default();
+        let client = OAuthClient::default();
         let ask = token_context.ask(&client, self.clock.now());
         let url = ask.and_then(|ask| ask.token_url().ok().or_else(|| ask.issuer()));
         let host = url.and_then(|url| Some(url.parse::<Uri>().ok()?.host()?.to_owned()));
@@ -353,7 +357,7 @@ impl Vault {
                 }
                 client => client?,
             },
-            None => Client::default(),
+            None => OAuthClient::default(),
         };
         let asked = async {
             #[cfg(test)]
@@ -408,7 +412,7 @@ pub(super) fn fault(
                 Dead::NoRefreshToken => BrokenReason::NoRefreshToken,
                 Dead::ClientRejected => BrokenReason::ClientRejected,
             };
-            Ok(RequestFailure::Dead(Verdict::new(reason, Some(code.to_string()))))
+            Ok(RequestFailure::Dead(GrantVerdict::new(reason, Some(code.to_string()))))
         }
         MintError::Unavailable(temporary) => {
             let message = Some(temporary.to_string());

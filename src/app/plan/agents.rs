@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::planning::{Basis, Planning, TOKEN_LABEL, differing, named};
-use super::step::{Action, Step, Subject, Work};
+use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::{AgentChange, AgentWork, Freed};
-use crate::config::{Declared, Use};
+use crate::config::{Declared, UseItem};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{
@@ -22,19 +22,19 @@ use keyward_state::directory::{
 
 /// Who has which token, by its hash.
 #[derive(Default)]
-pub(super) struct Holders(HashMap<String, Holder>);
+pub(super) struct TokenHolders(HashMap<String, TokenHolder>);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Holder {
+enum TokenHolder {
     Agent(OrgId, String),
     User(String),
 }
 
 /// What an agent is to use, and what it no longer uses.
-struct Bindings {
+struct BindingChanges {
     bindings: Vec<BindingRecord>,
     unbinds: Vec<ConnectionId>,
-    binds: Vec<Use>,
+    binds: Vec<UseItem>,
     defaults: Option<Vec<String>>,
 }
 
@@ -42,7 +42,7 @@ impl Planning<'_> {
     pub(super) fn agents(&mut self, tokens: Vec<Option<Secret>>) {
         let Basis { config, view, .. } = self.basis;
         let are_given = tokens.iter().any(Option::is_some);
-        let mut holders = if are_given { Holders::of(view) } else { Holders::default() };
+        let mut holders = if are_given { TokenHolders::of(view) } else { TokenHolders::default() };
         for (declared, token) in config.agents.iter().zip(tokens) {
             let record = self.agent(declared, token, &mut holders);
             self.comes(record, view.find_agent(&declared.org, &declared.name));
@@ -51,9 +51,9 @@ impl Planning<'_> {
         let of_file = view.agents().filter(|it| it.managed_by == ManagedBy::File);
         for found in of_file.filter(|it| !named.contains(&(&it.org, it.name.as_str()))) {
             if !found.facts.paused {
-                let subject = Subject::new("agent", &found.org, &found.name);
+                let subject = StepSubject::new("agent", &found.org, &found.name);
                 let work = Work::Agent(Box::new(AgentWork::Pause(found.id.clone())));
-                self.pauses.push(Step::new(subject, Action::Pause, work));
+                self.pauses.push(Step::new(subject, PlannedAction::Pause, work));
                 let mut record = AgentRecord::clone(found);
                 record.facts.paused = true;
                 self.to_come.put(Arc::new(record));
@@ -66,9 +66,9 @@ impl Planning<'_> {
         &mut self,
         declared: &Declared<Agent>,
         token: Option<Secret>,
-        holders: &mut Holders,
+        holders: &mut TokenHolders,
     ) -> AgentRecord {
-        let subject = Subject::new("agent", &declared.org, &declared.name).at(&declared.place);
+        let subject = StepSubject::new("agent", &declared.org, &declared.name).at(&declared.place);
         let before = self.problems.len();
         let found = self.basis.view.find_agent(&declared.org, &declared.name);
         if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
@@ -87,7 +87,7 @@ impl Planning<'_> {
         };
         record.spec.clone_from(&declared.spec);
         record.facts.paused = false;
-        let Bindings { bindings, unbinds, binds, defaults } =
+        let BindingChanges { bindings, unbinds, binds, defaults } =
             self.bindings(&subject, declared, &record);
         record.facts.bindings = bindings;
         if self.problems.len() > before {
@@ -96,7 +96,7 @@ impl Planning<'_> {
         let Some(found) = found else {
             let change = AgentChange { token, binds, defaults, ..AgentChange::default() };
             let work = Work::Agent(Box::new(AgentWork::Make(declared.spec.clone(), change)));
-            self.steps.push(Step::new(subject, Action::Make, work));
+            self.steps.push(Step::new(subject, PlannedAction::Make, work));
             return record;
         };
         let changes = differing([
@@ -126,10 +126,10 @@ impl Planning<'_> {
     /// Looks for what it is to use among the connections to come.
     fn bindings(
         &mut self,
-        subject: &Subject,
+        subject: &StepSubject,
         declared: &Declared<Agent>,
         agent: &AgentRecord,
-    ) -> Bindings {
+    ) -> BindingChanges {
         let view = self.basis.view;
         let (mut wanted, mut binds) = (Vec::new(), Vec::new());
         let is_bound = |id: &ConnectionId, limits: &BindingLimits| {
@@ -137,7 +137,7 @@ impl Planning<'_> {
             all.any(|it| it.direct && it.connection == *id && it.limits == *limits)
         };
         for it in &declared.with.uses {
-            let Use { connection: name, limits } = it;
+            let UseItem { connection: name, limits } = it;
             let Some(connection) = self.to_come.find_connection(&declared.org, name).cloned()
             else {
                 let message = format!("`use` names connection `{name}`, which does not exist");
@@ -189,13 +189,13 @@ impl Planning<'_> {
         }
         self.environments(subject, agent, &all);
         let defaults = other_defaults(declared, agent, &wanted);
-        Bindings { bindings, unbinds, binds, defaults }
+        BindingChanges { bindings, unbinds, binds, defaults }
     }
 
     /// Refuses limits to actions that the connection's provider does not have.
     fn actions(
         &mut self,
-        subject: &Subject,
+        subject: &StepSubject,
         connection: &ConnectionRecord,
         limits: &BindingLimits,
     ) {
@@ -211,7 +211,7 @@ impl Planning<'_> {
     /// Refuses connections of another environment than the agent's.
     fn environments(
         &mut self,
-        subject: &Subject,
+        subject: &StepSubject,
         agent: &AgentRecord,
         connections: &[Arc<ConnectionRecord>],
     ) {
@@ -251,15 +251,15 @@ impl Planning<'_> {
     }
 }
 
-impl Holders {
+impl TokenHolders {
     fn of(view: &View) -> Self {
         let mut holders = HashMap::new();
         for agent in view.agents() {
-            let holder = || Holder::Agent(agent.org.clone(), agent.name.clone());
+            let holder = || TokenHolder::Agent(agent.org.clone(), agent.name.clone());
             holders.extend(agent.facts.tokens.iter().map(|token| (token.hash.clone(), holder())));
         }
         for user in view.orgs().flat_map(|org| view.all::<User>(&org.id)) {
-            let holder = || Holder::User(user.name.clone());
+            let holder = || TokenHolder::User(user.name.clone());
             holders.extend(user.facts.tokens.iter().map(|token| (token.hash.clone(), holder())));
         }
         Self(holders)
@@ -273,7 +273,7 @@ impl Holders {
         token: &TokenHash,
     ) -> Result<(), String> {
         let (hash, agent) =
-            (token.to_hex(), Holder::Agent(declared.org.clone(), declared.name.clone()));
+            (token.to_hex(), TokenHolder::Agent(declared.org.clone(), declared.name.clone()));
         match self.0.get(&hash) {
             Some(other) if *other != agent => return Err(other.to_string()),
             _ => {}
@@ -287,7 +287,7 @@ impl Holders {
     }
 }
 
-impl std::fmt::Display for Holder {
+impl std::fmt::Display for TokenHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Agent(_, name) => write!(f, "agent `{name}`"),

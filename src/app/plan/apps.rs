@@ -3,7 +3,7 @@
 use super::inputs::Fields;
 use super::planning::{Basis, Planning, named};
 use super::resources::members;
-use super::step::{Action, Step, Subject, Work};
+use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::AppWork;
 use crate::config::Declared;
 use keyward_base::id::AppId;
@@ -22,7 +22,8 @@ impl Planning<'_> {
     pub(super) fn apps(&mut self, secrets: Vec<Fields>) {
         let Basis { config, view, .. } = self.basis;
         for (declared, secrets) in config.apps.iter().zip(secrets) {
-            let subject = Subject::new("app", &declared.org, &declared.name).at(&declared.place);
+            let subject =
+                StepSubject::new("app", &declared.org, &declared.name).at(&declared.place);
             self.check_references(&subject, &declared.org, &declared.references);
             match view.find_app(&declared.org, &declared.name) {
                 Some(found) if found.managed_by == ManagedBy::Store => self.refuse_stored(&subject),
@@ -38,7 +39,7 @@ impl Planning<'_> {
                 None => {
                     let work = AppWork::Make(declared.spec.clone(), secrets);
                     let work = Work::App(Box::new(work));
-                    self.steps.push(Step::new(subject, Action::Make, work));
+                    self.steps.push(Step::new(subject, PlannedAction::Make, work));
                 }
             }
         }
@@ -46,9 +47,9 @@ impl Planning<'_> {
         for found in view.apps() {
             let is_named = named.contains(&(&found.org, found.name.as_str()));
             if found.managed_by == ManagedBy::File && !found.facts.paused && !is_named {
-                let subject = Subject::new("app", &found.org, &found.name);
+                let subject = StepSubject::new("app", &found.org, &found.name);
                 let work = Work::App(Box::new(AppWork::Pause(found.id.clone())));
-                self.pauses.push(Step::new(subject, Action::Pause, work));
+                self.pauses.push(Step::new(subject, PlannedAction::Pause, work));
             }
         }
     }
@@ -69,7 +70,7 @@ impl Planning<'_> {
 }
 
 fn changed(
-    subject: Subject,
+    subject: StepSubject,
     found: &Record<App>,
     declared: &Declared<App>,
     secrets: Fields,

@@ -8,7 +8,7 @@ use super::apps::AppOf;
 use super::inputs::Fields;
 use super::planning::{Basis, Planning, differing, named};
 use super::resources::members;
-use super::step::{Action, Step, Subject, Work};
+use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::{ConnectionChange, ConnectionInput, ConnectionWork, NewlyConnected};
 use crate::config::Declared;
 use keyward_model::{Connection, ConnectionFacts, ConnectionSpec, Record};
@@ -27,9 +27,9 @@ impl Planning<'_> {
         let of_file = view.connections().filter(|it| it.managed_by == ManagedBy::File);
         for found in of_file.filter(|it| !named.contains(&(&it.org, it.name.as_str()))) {
             if found.facts.state.is_usable() {
-                let subject = Subject::new("connection", &found.org, &found.name);
+                let subject = StepSubject::new("connection", &found.org, &found.name);
                 let work = Work::Connection(Box::new(ConnectionWork::Pause(found.id.clone())));
-                self.pauses.push(Step::new(subject, Action::Pause, work));
+                self.pauses.push(Step::new(subject, PlannedAction::Pause, work));
                 let mut record = ConnectionRecord::clone(found);
                 record.facts.state = ConnectionState::Paused;
                 self.to_come.put(Arc::new(record));
@@ -44,7 +44,8 @@ impl Planning<'_> {
         fields: Option<Fields>,
     ) -> ConnectionRecord {
         let Basis { view, catalogue, .. } = self.basis;
-        let subject = Subject::new("connection", &declared.org, &declared.name).at(&declared.place);
+        let subject =
+            StepSubject::new("connection", &declared.org, &declared.name).at(&declared.place);
         let before = self.problems.len();
         let found = view.find_connection(&declared.org, &declared.name);
         if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
@@ -82,8 +83,10 @@ impl Planning<'_> {
         if !is_refused {
             let new = newly_connected(declared, catalogue, fields, &record);
             let (action, work) = match found {
-                None => (Action::Make, ConnectionWork::Make(new)),
-                Some(found) => (Action::Replace, ConnectionWork::Replace(found.id.clone(), new)),
+                None => (PlannedAction::Make, ConnectionWork::Make(new)),
+                Some(found) => {
+                    (PlannedAction::Replace, ConnectionWork::Replace(found.id.clone(), new))
+                }
             };
             let step = Step::new(subject, action, Work::Connection(Box::new(work)));
             self.steps.push(Step { changes: another.unwrap_or_default(), ..step });
@@ -141,7 +144,7 @@ fn another_account(
 }
 
 fn changed(
-    subject: Subject,
+    subject: StepSubject,
     found: &ConnectionRecord,
     declared: &Declared<Connection>,
     fields: Option<Fields>,

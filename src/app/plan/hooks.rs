@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::known::Known;
+use super::known::NamedResources;
 use super::planning::{Basis, Planning, named};
 use super::resources::members;
-use super::step::{Action, Step, Subject, Work};
+use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::HookWork;
 use crate::config::Declared;
 use keyward_base::id::OrgId;
@@ -21,7 +21,8 @@ impl Planning<'_> {
         let Basis { config, view, .. } = self.basis;
         let mut counts: HashMap<&OrgId, usize> = HashMap::new();
         for (declared, keys) in config.hooks.iter().zip(keys) {
-            let subject = Subject::new("hook", &declared.org, declared.name()).at(&declared.place);
+            let subject =
+                StepSubject::new("hook", &declared.org, declared.name()).at(&declared.place);
             let found = view.find::<Hook>(&declared.org, declared.name());
             let stored = || view.all::<Hook>(&declared.org).count();
             let count = counts.entry(&declared.org).or_insert_with(stored);
@@ -33,12 +34,9 @@ impl Planning<'_> {
                 self.refuse(&subject, message, "remove some");
             } else {
                 match checked(&self.known(), declared, &keys) {
-                    Ok(spec) => self.steps.push(step(
-                        subject,
-                        found.map(|it| &**it),
-                        declared,
-                        (spec, keys),
-                    )),
+                    Ok(spec) => {
+                        self.steps.push(step(subject, found.map(|it| &**it), declared, spec, keys))
+                    }
                     Err((message, remedy)) => self.refuse(&subject, message, &remedy),
                 }
             }
@@ -48,8 +46,8 @@ impl Planning<'_> {
             let is_named = named.contains(&(&found.org, found.name()));
             if found.managed_by == ManagedBy::File && !found.facts.paused && !is_named {
                 let work = Work::Hook(Box::new(HookWork::Pause(found.id.clone())));
-                let subject = Subject::new("hook", &found.org, found.name());
-                self.steps.push(Step::new(subject, Action::Pause, work));
+                let subject = StepSubject::new("hook", &found.org, found.name());
+                self.steps.push(Step::new(subject, PlannedAction::Pause, work));
             }
         }
     }
@@ -57,7 +55,7 @@ impl Planning<'_> {
 
 /// The spec with the id of its connection, if everything that it needs is there.
 fn checked(
-    known: &Known<'_>,
+    known: &NamedResources<'_>,
     declared: &Declared<Hook>,
     keys: &NewKeys,
 ) -> Result<HookSpec, Problem> {
@@ -100,15 +98,16 @@ fn checked(
 }
 
 fn step(
-    subject: Subject,
+    subject: StepSubject,
     found: Option<&Record<Hook>>,
     declared: &Declared<Hook>,
-    (checked, keys): (HookSpec, NewKeys),
+    checked: HookSpec,
+    keys: NewKeys,
 ) -> Step {
     let spec = declared.spec.clone();
     let Some(found) = found else {
         let work = Work::Hook(Box::new(HookWork::Make(spec, keys)));
-        return Step::new(subject, Action::Make, work);
+        return Step::new(subject, PlannedAction::Make, work);
     };
     let changes = members(&found.spec, &checked);
     let work = Work::Hook(Box::new(HookWork::Change { id: found.id.clone(), spec, keys }));

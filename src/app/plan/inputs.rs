@@ -14,7 +14,7 @@ use keyward_model::Agent;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::token;
 use keyward_state::directory::Manifest;
-use keyward_vault::events::SigningKey;
+use keyward_vault::events::WebhookSigningKey;
 
 /// Secrets by name.
 pub(in crate::app) type Fields = BTreeMap<String, Secret>;
@@ -27,7 +27,7 @@ pub(in crate::app) struct Inputs {
     /// `None`: its secrets were not read, and it is made without a grant.
     pub(super) connections: Vec<Option<Fields>>,
     pub(super) tokens: Vec<Option<Secret>>,
-    pub(super) webhooks: Vec<SigningKey>,
+    pub(super) webhooks: Vec<WebhookSigningKey>,
     pub(super) hooks: Vec<NewKeys>,
     pub(super) manifests: Vec<Manifest>,
     /// Of the client at the identity provider.
@@ -35,7 +35,7 @@ pub(in crate::app) struct Inputs {
 }
 
 /// Reads inputs and collects what cannot be read.
-struct Reader<'a> {
+struct InputReader<'a> {
     config: &'a Config,
     problems: Vec<Problem>,
 }
@@ -46,7 +46,7 @@ impl Inputs {
     /// # Errors
     /// All that cannot be read.
     pub(in crate::app) fn load(config: &Config) -> Result<Self, Vec<Problem>> {
-        let mut reader = Reader { config, problems: Vec::new() };
+        let mut reader = InputReader { config, problems: Vec::new() };
         let apps = config.apps.iter().map(|app| {
             let subject = format!("app `{}`: ", app.name);
             reader.fields(&app.with.sources, &app.place, &subject)
@@ -76,7 +76,7 @@ impl Inputs {
     /// # Errors
     /// All that cannot be read.
     pub(in crate::app) fn without_secrets(config: &Config) -> Result<Self, Vec<Problem>> {
-        let mut reader = Reader { config, problems: Vec::new() };
+        let mut reader = InputReader { config, problems: Vec::new() };
         let manifests = reader.manifests();
         reader.done(Self {
             apps: Vec::new(),
@@ -91,7 +91,7 @@ impl Inputs {
     }
 }
 
-impl Reader<'_> {
+impl InputReader<'_> {
     fn done(self, inputs: Inputs) -> Result<Inputs, Vec<Problem>> {
         match self.problems.is_empty() {
             true => Ok(inputs),
@@ -135,7 +135,7 @@ impl Reader<'_> {
         None
     }
 
-    fn signing_keys(&mut self) -> Vec<SigningKey> {
+    fn signing_keys(&mut self) -> Vec<WebhookSigningKey> {
         let webhooks = self.config.webhooks.iter();
         webhooks.filter_map(|it| self.signing_key(it, &it.with)).collect()
     }
@@ -144,9 +144,10 @@ impl Reader<'_> {
         &mut self,
         declared: &Declared<R>,
         source: &SecretSource,
-    ) -> Option<SigningKey> {
+    ) -> Option<WebhookSigningKey> {
         let text = self.secret(source).map_err(|error| error.to_string());
-        let key = text.and_then(|it| SigningKey::parse(&it).map_err(|error| error.to_string()));
+        let key =
+            text.and_then(|it| WebhookSigningKey::parse(&it).map_err(|error| error.to_string()));
         key.map_err(|why| self.unreadable(declared, "signing_key", &why)).ok()
     }
 

@@ -1,4 +1,4 @@
-//! [`Known`]: the agents and connections that an item of the file may name.
+//! [`NamedResources`]: the agents and connections that an item of the file may name.
 
 use std::collections::HashSet;
 
@@ -13,16 +13,16 @@ use keyward_state::directory::{AgentRecord, ConnectionRecord, ManagedBy};
 
 /// What an item of the file may name. What the file manages and no longer names does not count: another machine
 /// would not have it.
-pub(super) struct Known<'a> {
+pub(super) struct NamedResources<'a> {
     pub(super) planning: &'a Planning<'a>,
     agents: HashSet<(&'a OrgId, &'a str)>,
     connections: HashSet<(&'a OrgId, &'a str)>,
 }
 
 impl Planning<'_> {
-    pub(super) fn known(&self) -> Known<'_> {
+    pub(super) fn known(&self) -> NamedResources<'_> {
         let config = self.basis.config;
-        Known {
+        NamedResources {
             planning: self,
             agents: named(&config.agents, |it| (&it.org, &it.name)),
             connections: named(&config.connections, |it| (&it.org, &it.name)),
@@ -30,7 +30,7 @@ impl Planning<'_> {
     }
 }
 
-impl Known<'_> {
+impl NamedResources<'_> {
     pub(super) fn agent(&self, declared: &DeclaredPlugin) -> Result<&AgentRecord, Problem> {
         let (org, name) = (&declared.org, &declared.agent);
         let counts = |it: &AgentRecord| {

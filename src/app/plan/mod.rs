@@ -25,7 +25,7 @@ use keyward_rules::provider::document::Problem;
 
 use self::planning::{Basis, Planning};
 use self::problem::{problem, unplaced};
-use self::step::{Action, Plan, Step, Subject, Work};
+use self::step::{Plan, PlannedAction, Step, StepSubject, Work};
 pub(super) use inputs::Inputs;
 pub use view::refused_plan;
 pub(super) use view::view;
@@ -85,8 +85,8 @@ impl Planning<'_> {
     fn orgs(&mut self) {
         let Basis { config, view, .. } = self.basis;
         for org in config.orgs().into_iter().filter(|org| view.org(org).is_none()) {
-            let subject = Subject::new("organisation", org, org.name());
-            self.steps.push(Step::new(subject, Action::Make, Work::Org));
+            let subject = StepSubject::new("organisation", org, org.name());
+            self.steps.push(Step::new(subject, PlannedAction::Make, Work::Org));
         }
     }
 

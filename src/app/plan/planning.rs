@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::problem::problem;
-use super::step::{Step, Subject};
+use super::step::{Step, StepSubject};
 use crate::config::Config;
 use keyward_base::id::OrgId;
 use keyward_model::Record;
@@ -64,14 +64,19 @@ impl Planning<'_> {
     }
 
     /// A problem of `subject`, at its place.
-    pub(super) fn refuse(&mut self, subject: &Subject, message: impl fmt::Display, remedy: &str) {
-        let Subject { kind, name, .. } = subject;
+    pub(super) fn refuse(
+        &mut self,
+        subject: &StepSubject,
+        message: impl fmt::Display,
+        remedy: &str,
+    ) {
+        let StepSubject { kind, name, .. } = subject;
         let place = subject.place.as_deref().unwrap_or_default();
         self.problems.push(problem(place, format!("{kind} `{name}`: {message}"), remedy));
     }
 
     /// Two of one name cannot be: one is stored.
-    pub(super) fn refuse_stored(&mut self, subject: &Subject) {
+    pub(super) fn refuse_stored(&mut self, subject: &StepSubject) {
         let message = format!("a stored {} has this name", subject.kind);
         self.refuse(subject, message, "rename one of them");
     }

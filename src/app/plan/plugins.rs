@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::known::Known;
+use super::known::NamedResources;
 use super::planning::{Basis, Planning, differing};
 use super::problem::problem;
-use super::step::{Action, Step, Subject, Work};
+use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::PluginWork;
 use crate::config::{Declared, DeclaredPlugin};
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
@@ -79,11 +79,12 @@ impl Planning<'_> {
             let is_freed = freed.into_iter().flatten().any(|freed| freed.plugin == found.id);
             let changes = differing([("slots", is_freed)]);
             let (action, work) = match (found.facts.paused, is_freed) {
-                (false, _) => {
-                    (Action::Pause, Work::Plugin(Box::new(PluginWork::Pause(found.id.clone()))))
-                }
+                (false, _) => (
+                    PlannedAction::Pause,
+                    Work::Plugin(Box::new(PluginWork::Pause(found.id.clone()))),
+                ),
                 // Its agent's step frees them.
-                (true, true) => (Action::Change, Work::Nothing),
+                (true, true) => (PlannedAction::Change, Work::Nothing),
                 (true, false) => continue,
             };
             let agent =
@@ -94,7 +95,7 @@ impl Planning<'_> {
     }
 }
 
-impl Known<'_> {
+impl NamedResources<'_> {
     /// The agent and the connections that a plugin names.
     fn fit(&self, declared: &DeclaredPlugin, manifest: &Manifest) -> Result<Fitted, Vec<Problem>> {
         let agent = self.agent(declared).map_err(|problem| vec![problem])?;
@@ -187,12 +188,12 @@ fn is_of(declared: &Declared<Agent>, agent: &AgentRecord) -> bool {
     (&declared.org, &declared.name) == (&agent.org, &agent.name)
 }
 
-fn subject(org: &OrgId, name: &str, agent: String) -> Subject {
-    Subject { agent: Some(agent), ..Subject::new("plugin", org, name) }
+fn subject(org: &OrgId, name: &str, agent: String) -> StepSubject {
+    StepSubject { agent: Some(agent), ..StepSubject::new("plugin", org, name) }
 }
 
 fn step(
-    subject: Subject,
+    subject: StepSubject,
     found: Option<&Arc<PluginRecord>>,
     declared: &DeclaredPlugin,
     manifest: Manifest,
@@ -204,7 +205,7 @@ fn step(
         PluginSpec { manifest, agent: Reference::new(&declared.agent), slots: names.collect() };
     let Some(found) = found else {
         let work = Work::Plugin(Box::new(PluginWork::Make(spec)));
-        return Step::new(subject, Action::Make, work);
+        return Step::new(subject, PlannedAction::Make, work);
     };
     let changes = differing([
         ("manifest", found.manifest != spec.manifest),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::planning::{Basis, Planning, named};
-use super::step::{Action, Step, Subject, Work};
+use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::{Declarable, ResourceWork};
 use crate::config::Declared;
 use keyward_base::id::OrgId;
@@ -45,15 +45,15 @@ impl Planning<'_> {
         for found in view.orgs().flat_map(|org| view.all::<R>(&org.id)) {
             let is_named = named.contains(&(&found.org, found.name()));
             if found.managed_by == ManagedBy::File && !is_named {
-                let subject = Subject::new(R::KIND.one, &found.org, found.name());
+                let subject = StepSubject::new(R::KIND.one, &found.org, found.name());
                 let work = ResourceWork::<R>::Remove(found.id.clone());
-                self.steps.push(Step::new(subject, Action::Remove, work.into()));
+                self.steps.push(Step::new(subject, PlannedAction::Remove, work.into()));
             }
         }
         let mut counts: HashMap<&OrgId, usize> = HashMap::new();
         for declared in all {
             let (org, name) = (&declared.org, declared.name());
-            let subject = Subject::new(R::KIND.one, org, name).at(&declared.place);
+            let subject = StepSubject::new(R::KIND.one, org, name).at(&declared.place);
             let stored = || view.all::<R>(org).filter(|it| it.managed_by == ManagedBy::Store);
             let count = counts.entry(org).or_insert_with(|| stored().count());
             *count += 1;
@@ -70,7 +70,7 @@ impl Planning<'_> {
 }
 
 fn step<R: Declarable>(
-    subject: Subject,
+    subject: StepSubject,
     found: Option<&Arc<Record<R>>>,
     declared: &Declared<R>,
 ) -> Step
@@ -79,12 +79,12 @@ where
 {
     let spec = declared.spec.clone();
     let Some(found) = found else {
-        return Step::new(subject, Action::Make, ResourceWork::<R>::Make(spec).into());
+        return Step::new(subject, PlannedAction::Make, ResourceWork::<R>::Make(spec).into());
     };
     let (id, changes) = (found.id.clone(), members(&found.spec, &spec));
     if R::is_another(&found.spec, &spec) {
         let work = ResourceWork::<R>::Replace(id, spec);
-        return Step { changes, ..Step::new(subject, Action::Replace, work.into()) };
+        return Step { changes, ..Step::new(subject, PlannedAction::Replace, work.into()) };
     }
     let work = match changes.is_empty() {
         true => Work::Nothing,

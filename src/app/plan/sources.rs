@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::inputs::Fields;
 use super::planning::{Basis, Planning, named};
 use super::resources::members;
-use super::step::{Action, Step, Subject, Work};
+use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::SourceWork;
 use keyward_base::id::OrgId;
 use keyward_model::{AppSpec, ManagedBy, References, Resource, Source};
@@ -17,7 +17,7 @@ impl Planning<'_> {
         let mut counts: HashMap<&OrgId, usize> = HashMap::new();
         for (declared, credentials) in config.sources.iter().zip(credentials) {
             let (org, name) = (&declared.org, declared.name());
-            let subject = Subject::new("source", org, name).at(&declared.place);
+            let subject = StepSubject::new("source", org, name).at(&declared.place);
             let found = view.find::<Source>(org, name);
             let count = counts.entry(org).or_insert_with(|| view.all::<Source>(org).count());
             *count += usize::from(found.is_none());
@@ -34,7 +34,7 @@ impl Planning<'_> {
                 self.steps.push(match found {
                     None => {
                         let work = SourceWork::Make(spec, credentials);
-                        Step::new(subject, Action::Make, Work::Source(Box::new(work)))
+                        Step::new(subject, PlannedAction::Make, Work::Source(Box::new(work)))
                     }
                     Some(found) => {
                         let changes = members(&found.spec, &spec);
@@ -63,9 +63,9 @@ impl Planning<'_> {
             };
             let is_named = named.contains(&(&found.org, found.name()));
             if found.managed_by == ManagedBy::File && !is_named && !is_used() {
-                let subject = Subject::new("source", &found.org, found.name());
+                let subject = StepSubject::new("source", &found.org, found.name());
                 let work = Work::Source(Box::new(SourceWork::Remove(found.id.clone())));
-                self.pauses.push(Step::new(subject, Action::Remove, work));
+                self.pauses.push(Step::new(subject, PlannedAction::Remove, work));
             }
         }
     }
@@ -82,7 +82,7 @@ impl Planning<'_> {
     /// Refuses references to sources that there will not be.
     pub(super) fn check_references(
         &mut self,
-        subject: &Subject,
+        subject: &StepSubject,
         org: &OrgId,
         references: &References,
     ) {

@@ -17,8 +17,8 @@ pub(in crate::app) struct Plan {
 /// What becomes of one resource.
 #[derive(Debug)]
 pub(in crate::app) struct Step {
-    pub(in crate::app) subject: Subject,
-    pub(in crate::app) action: Action,
+    pub(in crate::app) subject: StepSubject,
+    pub(in crate::app) action: PlannedAction,
     /// The keys of the file that say otherwise than the store.
     pub(in crate::app) changes: Vec<String>,
     /// Its secret is compared with the stored one when the step is applied: a plan opens no secret.
@@ -28,7 +28,7 @@ pub(in crate::app) struct Step {
 
 /// The resource of a step.
 #[derive(Clone, Debug)]
-pub(in crate::app) struct Subject {
+pub(in crate::app) struct StepSubject {
     /// `connection`, as in messages.
     pub(in crate::app) kind: &'static str,
     pub(in crate::app) org: OrgId,
@@ -41,7 +41,7 @@ pub(in crate::app) struct Subject {
 
 /// What becomes of a resource, for people.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::app) enum Action {
+pub(in crate::app) enum PlannedAction {
     Make,
     Change,
     /// Removed and made again: what is bound to the one of before has to be bound again.
@@ -70,27 +70,27 @@ pub(in crate::app) enum Work {
 }
 
 impl Step {
-    pub(super) fn new(subject: Subject, action: Action, work: Work) -> Self {
+    pub(super) fn new(subject: StepSubject, action: PlannedAction, work: Work) -> Self {
         Self { subject, action, changes: Vec::new(), compares_secret: false, work }
     }
 
     /// Of what is there already, where these keys differ.
     pub(super) fn of_existing(
-        subject: Subject,
+        subject: StepSubject,
         is_paused: bool,
         changes: Vec<String>,
         work: Work,
     ) -> Self {
         let action = match (is_paused, changes.is_empty()) {
-            (true, _) => Action::Resume,
-            (false, false) => Action::Change,
-            (false, true) => Action::Nothing,
+            (true, _) => PlannedAction::Resume,
+            (false, false) => PlannedAction::Change,
+            (false, true) => PlannedAction::Nothing,
         };
         Self { changes, ..Self::new(subject, action, work) }
     }
 }
 
-impl Subject {
+impl StepSubject {
     pub(super) fn new(kind: &'static str, org: &OrgId, name: &str) -> Self {
         Self { kind, org: org.clone(), name: name.to_owned(), agent: None, place: None }
     }
@@ -100,7 +100,7 @@ impl Subject {
     }
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for StepSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
             write!(f, "{place}: ")?;

@@ -1,6 +1,6 @@
 //! A plan as the API answers with it.
 
-use super::step::{Action, Plan, Step};
+use super::step::{Plan, PlannedAction, Step};
 use keyward_api::wire::{PlanProblem, PlanStep, PlanView, SecretCheck};
 use keyward_rules::provider::document::Problem;
 
@@ -33,13 +33,13 @@ pub fn refused_plan(problems: &[Problem]) -> PlanView {
 
 fn step_view(step: &Step) -> PlanStep {
     let action = match step.action {
-        Action::Make => "make",
-        Action::Change => "change",
-        Action::Replace => "replace",
-        Action::Pause => "pause",
-        Action::Resume => "resume",
-        Action::Remove => "remove",
-        Action::Nothing => "nothing",
+        PlannedAction::Make => "make",
+        PlannedAction::Change => "change",
+        PlannedAction::Replace => "replace",
+        PlannedAction::Pause => "pause",
+        PlannedAction::Resume => "resume",
+        PlannedAction::Remove => "remove",
+        PlannedAction::Nothing => "nothing",
     };
     PlanStep {
         action: action.to_owned(),

@@ -4,20 +4,20 @@ use std::collections::HashMap;
 
 use super::planning::{Basis, Planning, named};
 use super::resources::members;
-use super::step::{Action, Step, Subject, Work};
+use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::WebhookWork;
 use crate::config::Declared;
 use keyward_base::id::OrgId;
 use keyward_model::{ManagedBy, Record, Resource, Webhook, WebhookState};
-use keyward_vault::events::SigningKey;
+use keyward_vault::events::WebhookSigningKey;
 
 impl Planning<'_> {
-    pub(super) fn webhooks(&mut self, keys: Vec<SigningKey>) {
+    pub(super) fn webhooks(&mut self, keys: Vec<WebhookSigningKey>) {
         let Basis { config, view, .. } = self.basis;
         let mut counts: HashMap<&OrgId, usize> = HashMap::new();
         for (declared, key) in config.webhooks.iter().zip(keys) {
             let subject =
-                Subject::new("webhook", &declared.org, declared.name()).at(&declared.place);
+                StepSubject::new("webhook", &declared.org, declared.name()).at(&declared.place);
             let found = view.find::<Webhook>(&declared.org, declared.name());
             if let Some(found) = found {
                 match found.managed_by {
@@ -35,7 +35,7 @@ impl Planning<'_> {
                 continue;
             }
             let work = Work::Webhook(WebhookWork::Make(declared.spec.clone(), key));
-            self.steps.push(Step::new(subject, Action::Make, work));
+            self.steps.push(Step::new(subject, PlannedAction::Make, work));
         }
         let named = named(&config.webhooks, |it| (&it.org, it.name()));
         for found in view.orgs().flat_map(|org| view.all::<Webhook>(&org.id)) {
@@ -43,18 +43,18 @@ impl Planning<'_> {
             let is_paused = found.facts.state == WebhookState::Paused;
             if found.managed_by == ManagedBy::File && !is_paused && !is_named {
                 let work = Work::Webhook(WebhookWork::Pause(found.id.clone()));
-                let subject = Subject::new("webhook", &found.org, found.name());
-                self.steps.push(Step::new(subject, Action::Pause, work));
+                let subject = StepSubject::new("webhook", &found.org, found.name());
+                self.steps.push(Step::new(subject, PlannedAction::Pause, work));
             }
         }
     }
 }
 
 fn changed(
-    subject: Subject,
+    subject: StepSubject,
     found: &Record<Webhook>,
     declared: &Declared<Webhook>,
-    key: SigningKey,
+    key: WebhookSigningKey,
 ) -> Step {
     let changes = members(&found.spec, &declared.spec);
     let is_paused = found.facts.state == WebhookState::Paused;

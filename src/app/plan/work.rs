@@ -1,7 +1,7 @@
 //! What is written for the steps of a plan, by kind of resource.
 
 use super::inputs::Fields;
-use crate::config::{InFile, Use};
+use crate::config::{InFile, UseItem};
 use keyward_base::id::{AgentId, AppId, ConnectionId, HookId, PluginId, SourceId, WebhookId};
 use keyward_inbox::NewKeys;
 use keyward_model::{
@@ -11,7 +11,7 @@ use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{ConnectionRecord, Stored};
 use keyward_vault::NewConnection;
-use keyward_vault::events::SigningKey;
+use keyward_vault::events::WebhookSigningKey;
 
 /// What is written of one.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(in crate::app) struct AgentChange {
     pub(in crate::app) resumes: bool,
     pub(in crate::app) token: Option<TokenHash>,
     /// With names or ids of connections: new bindings, and those whose limits differ.
-    pub(in crate::app) binds: Vec<Use>,
+    pub(in crate::app) binds: Vec<UseItem>,
     /// Names or ids of the connections that are defaults, if others were.
     pub(in crate::app) defaults: Option<Vec<String>>,
 }
@@ -118,13 +118,13 @@ pub(in crate::app) enum SourceWork {
 /// What is written of one.
 #[derive(Debug)]
 pub(in crate::app) enum WebhookWork {
-    Make(WebhookSpec, SigningKey),
+    Make(WebhookSpec, WebhookSigningKey),
     Change {
         id: WebhookId,
         spec: WebhookSpec,
         /// Events are posted again.
         activates: bool,
-        key: SigningKey,
+        key: WebhookSigningKey,
     },
     Pause(WebhookId),
 }

@@ -13,7 +13,7 @@ use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::app::keys;
 use crate::app::services::{StartTurn, open_store};
 use crate::config::Config;
-use keyward_backup::{BackupReader, Entry, Opening, Part};
+use keyward_backup::{BackupEntry, BackupKey, BackupPart, BackupReader};
 use keyward_base::time::Clock;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
 use keyward_state::directory::Directory;
@@ -63,7 +63,7 @@ pub(super) async fn leave(store: &dyn Store) {
 pub(super) async fn restore(
     config: &Config,
     file: &File,
-    opening: &Opening,
+    opening: &BackupKey,
     keeps_ca: bool,
 ) -> Result<Restored, FillError> {
     let keyring = Arc::new(keys::for_restore(config).map_err(unprepared)?);
@@ -72,8 +72,8 @@ pub(super) async fn restore(
     let mut batch = Batch::new(&*copy, &keyring);
     while let Some(entry) = reader.next_entry().map_err(FillError::Backup)? {
         match entry {
-            Entry::Row(row) => batch.add(row).await?,
-            Entry::Part(part) => parts.push(part),
+            BackupEntry::Row(row) => batch.add(row).await?,
+            BackupEntry::Part(part) => parts.push(part),
         }
     }
     batch.write().await?;
@@ -97,7 +97,7 @@ pub(super) async fn restore(
 }
 
 /// Writes the CA of the backup where there is none. Returns whether it did.
-fn install(config: &Config, parts: &[Part]) -> Result<bool, RestoreError> {
+fn install(config: &Config, parts: &[BackupPart]) -> Result<bool, RestoreError> {
     let part = |name| parts.iter().find(|part| part.name == name);
     let (Some(cert), Some(key)) = (part(CA_CERT_PART), part(CA_KEY_PART)) else { return Ok(false) };
     let incomplete = |error: &dyn std::fmt::Display| RestoreError::Incomplete(error.to_string());
@@ -120,7 +120,7 @@ fn install(config: &Config, parts: &[Part]) -> Result<bool, RestoreError> {
     Ok(true)
 }
 
-fn write(path: &Path, part: &Part) -> std::io::Result<()> {
+fn write(path: &Path, part: &BackupPart) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(&part.content)?;

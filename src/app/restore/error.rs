@@ -26,20 +26,10 @@ pub enum RestoreError {
     Locked(StoreError),
     /// The file is refused.
     #[error("{path} cannot be restored: {source}", path = .path.display())]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: BackupError,
-    },
+    Refused { path: PathBuf, source: BackupError },
     /// What is in it does not make a store that this version can open.
     #[error("{path} is complete, but this version cannot use what is in it: {why}", path = .path.display())]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
+    Unusable { path: PathBuf, why: String },
     /// A store was created meanwhile.
     #[error("a store was created at {path} meanwhile", path = .0.display())]
     StoreAppeared(PathBuf),
@@ -48,25 +38,16 @@ pub enum RestoreError {
     NotExchanged {
         /// The store.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
     /// A file or directory cannot be read or written.
     #[error("cannot {action} {path}: {source}", path = .path.display())]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     /// The store was replaced, and the rest of the work failed. The next start completes it.
     #[error("the store is restored, but not everything beside it: {0}")]
     Incomplete(String),
 }
 
-/// What was done.
 #[derive(Debug)]
 pub struct Restored {
     /// Where the store of before is now.

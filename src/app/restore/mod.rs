@@ -23,7 +23,7 @@ use super::folders::kept_name;
 use super::services::Services;
 use crate::config::{Config, StoreChoice};
 use completion::Completed;
-use keyward_backup::{Header, Opening, verify};
+use keyward_backup::{BackupHeader, BackupKey, verify};
 use keyward_state::store::sled::StoreLock;
 use staging::Staging;
 
@@ -35,8 +35,8 @@ pub struct Restore<'a> {
     store: Option<&'a Path>,
     path: PathBuf,
     file: File,
-    opening: Opening,
-    header: Header,
+    opening: BackupKey,
+    header: BackupHeader,
 }
 
 impl<'a> Restore<'a> {
@@ -47,7 +47,7 @@ impl<'a> Restore<'a> {
     pub fn verified(
         config: &'a Config,
         path: &Path,
-        opening: Opening,
+        opening: BackupKey,
     ) -> Result<Self, RestoreError> {
         let store = match &config.store {
             StoreChoice::Sled { path } => Some(&**path),
@@ -60,7 +60,7 @@ impl<'a> Restore<'a> {
     }
 
     /// What the backup says of itself.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &BackupHeader {
         &self.header
     }
 

@@ -12,7 +12,7 @@ use super::error::{RestoreError, failed, refused};
 use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::app::keys;
 use crate::config::Config;
-use keyward_backup::{BackupError, BackupReader, Entry, Opening, Part};
+use keyward_backup::{BackupEntry, BackupError, BackupKey, BackupPart, BackupReader};
 use keyward_base::time::Clock;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
 use keyward_state::crypto::keyring::Keyring;
@@ -69,7 +69,7 @@ impl Staging {
         &self,
         config: &Config,
         file: &File,
-        opening: &Opening,
+        opening: &BackupKey,
         keeps_ca: bool,
     ) -> Result<(), FillError> {
         let keyring = Arc::new(keys::for_restore(config).map_err(unprepared)?);
@@ -78,11 +78,11 @@ impl Staging {
         let mut batch = Batch::new(&**store, &keyring);
         while let Some(entry) = reader.next_entry().map_err(FillError::Backup)? {
             match entry {
-                Entry::Row(row) => batch.add(row).await?,
-                Entry::Part(part) if !keeps_ca => {
+                BackupEntry::Row(row) => batch.add(row).await?,
+                BackupEntry::Part(part) if !keeps_ca => {
                     self.stage(&part).map_err(FillError::Restore)?;
                 }
-                Entry::Part(_) => {}
+                BackupEntry::Part(_) => {}
             }
         }
         batch.write().await?;
@@ -100,7 +100,7 @@ impl Staging {
         ca.cert.exists().then_some(ca)
     }
 
-    fn stage(&self, part: &Part) -> Result<(), RestoreError> {
+    fn stage(&self, part: &BackupPart) -> Result<(), RestoreError> {
         // A file of another name is of a later version that still has this format: it is not needed here.
         if [CA_CERT_PART, CA_KEY_PART].contains(&&*part.name) {
             self.write(&part.name, &part.content)?;

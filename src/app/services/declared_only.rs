@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Inputs, Opened, Services, ServingInputs, all, plan};
+use super::{Inputs, OpenedServices, Services, ServingInputs, all, plan};
 use crate::app::error::refused;
 use crate::config::Config;
 use keyward_api::wire::PlanView;
@@ -17,7 +17,7 @@ impl Services {
     /// All problems of the declared resources; resources of the store do not exist.
     pub async fn declared_only(config: &Config) -> anyhow::Result<Arc<Self>> {
         let inputs = Inputs::without_secrets(config).map_err(refused)?;
-        let opened = Opened::in_memory(config, Authority::ephemeral()).await?;
+        let opened = OpenedServices::in_memory(config, Authority::ephemeral()).await?;
         opened.bring_in_line(config, inputs).await?;
         let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all)?;
         opened.finish(config, ServingInputs::at_rest(config), rulebook)
@@ -32,7 +32,7 @@ impl Services {
             Ok(inputs) => inputs,
             Err(problems) => return Ok(plan::view(&Err(problems), Vec::new())),
         };
-        let opened = Opened::in_memory(config, Authority::ephemeral()).await?;
+        let opened = OpenedServices::in_memory(config, Authority::ephemeral()).await?;
         Ok(plan::view(&opened.plan(config, inputs), Vec::new()))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Weak;
 
 use super::Services;
 use keyward_api::{AuditLog, Deps};
-use keyward_state::observe::change_log::Changes;
+use keyward_state::observe::change_log::ChangeRecorder;
 
 impl Services {
     /// The services for the control plane.
@@ -21,7 +21,7 @@ impl Services {
             database_listeners: self.database_listeners.clone(),
             dialler: self.dialler.clone(),
             audit: AuditLog::at_rest(self.audit.clone()),
-            changes: Changes::default(),
+            changes: ChangeRecorder::default(),
             backups: self.backups.clone(),
             metrics: self.metrics.clone(),
             telemetry: self.telemetry.switch().clone(),

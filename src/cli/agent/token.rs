@@ -9,7 +9,7 @@ use crate::cli::output;
 use crate::cli::resource::path;
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
-use crate::cli::table::{Cell, Layout, Table};
+use crate::cli::table::{Table, TableCell, TableLayout};
 use keyward_api::wire::TokenIssued;
 use keyward_model::{Agent, TokenShown};
 
@@ -48,7 +48,6 @@ pub(crate) struct Add {
     token_stdin: bool,
 }
 
-/// The request.
 #[derive(Debug, Serialize)]
 struct New {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,14 +91,14 @@ impl Add {
 }
 
 /// Tokens for people.
-pub(super) fn table(tokens: &[TokenShown], layout: &Layout) -> String {
+pub(super) fn table(tokens: &[TokenShown], layout: &TableLayout) -> String {
     let mut table = Table::new(["ID", "LABEL", "CREATED", "EXPIRES", "LAST USED"]);
     for token in tokens {
         table.row([
             token.id.to_string().into(),
             token.spec.label.clone().unwrap_or_default().into(),
             token.created.into(),
-            token.expires.map_or_else(|| "never".into(), Cell::from),
+            token.expires.map_or_else(|| "never".into(), TableCell::from),
             token.last_used.into(),
         ]);
     }

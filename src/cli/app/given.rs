@@ -93,12 +93,12 @@ pub(super) struct AppArguments {
     #[arg(long, value_name = "ID")]
     key_id: Option<String>,
     #[command(flatten)]
-    requests: settings::Requests,
+    requests: settings::RequestArgs,
 }
 
 /// A request with secrets in it.
 #[derive(Debug, Serialize)]
-pub(super) struct Request {
+pub(super) struct AppRequest {
     #[serde(flatten)]
     pub(super) rest: Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,7 +257,7 @@ mod tests {
             token_params: vec![],
             client_auth: None,
             key_id: None,
-            requests: settings::Requests::default(),
+            requests: settings::RequestArgs::default(),
         }
     }
 

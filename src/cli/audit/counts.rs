@@ -3,19 +3,19 @@
 
 use super::names::note_unknown;
 use super::show::rule;
-use super::wanted::Wanted;
+use super::wanted::AuditFilters;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::inert::is_unseen;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Layout, Table};
+use crate::cli::table::{Table, TableLayout};
 use keyward_api::wire::{AuditCounts, Counts, Group, Grouping};
 
 /// Counts, and shows at most `limit` groups.
 pub(super) async fn run(
     global: &Global,
-    wanted: &Wanted,
+    wanted: &AuditFilters,
     by: Grouping,
     limit: usize,
 ) -> Result<(), Failure> {
@@ -43,7 +43,7 @@ pub(super) async fn run(
     output::show(global.json, &counted, |counted| table(counted, &output::layout(global)))
 }
 
-fn table(counted: &AuditCounts, layout: &Layout) -> String {
+fn table(counted: &AuditCounts, layout: &TableLayout) -> String {
     let mut table = Table::new(["COUNT", "LAST", heading(counted.by)]);
     for Group { name, count, last } in &counted.groups {
         table.row([
@@ -110,7 +110,7 @@ mod tests {
     fn groups_are_shown_with_their_share_and_what_is_beyond_them() {
         let groups = vec![group(Some("pypi.org:8443"), 12), group(None, 3)];
         let counted = AuditCounts { by: Grouping::Host, groups, other: 7, next: None };
-        insta::assert_snapshot!(table(&counted, &Layout::FULL), @r"
+        insta::assert_snapshot!(table(&counted, &TableLayout::FULL), @r"
         COUNT   LAST                   HOST
         12      2026-01-31T08:00:00Z   pypi.org:8443
         3       2026-01-31T08:00:00Z   -
@@ -118,7 +118,7 @@ mod tests {
         ");
         let groups = vec![group(Some("file:no-deletes"), 2), group(Some("binding:con_1"), 1)];
         let counted = AuditCounts { by: Grouping::Rule, groups, other: 0, next: None };
-        insta::assert_snapshot!(table(&counted, &Layout::FULL), @r"
+        insta::assert_snapshot!(table(&counted, &TableLayout::FULL), @r"
         COUNT   LAST                   RULE
         2       2026-01-31T08:00:00Z   no-deletes
         1       2026-01-31T08:00:00Z   binding:con_1

@@ -4,7 +4,7 @@
 use clap::Args;
 
 use super::screen::rendered_json;
-use super::wanted::{PAGE, Wanted};
+use super::wanted::{AuditFilters, PAGE};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -14,7 +14,7 @@ use keyward_api::wire::{Event, List};
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     #[command(flatten)]
-    wanted: Wanted,
+    wanted: AuditFilters,
 }
 
 impl Export {

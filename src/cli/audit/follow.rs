@@ -1,7 +1,7 @@
 //! `keyward audit tail -f`: prints the gateway's stream of records (Server-Sent Events) as it arrives.
 
-use super::screen::{Screen, rendered};
-use super::wanted::Wanted;
+use super::screen::{AuditScreen, rendered};
+use super::wanted::AuditFilters;
 use crate::cli::client::Client;
 use crate::cli::client::events::{ServerEvent, ServerEvents, ended};
 use crate::cli::failure::{Exit, Failure};
@@ -44,7 +44,11 @@ impl Followed {
 
 /// Shows records until the gateway stops or the reader goes away. Ctrl-C ends the process, as it
 /// does every other: nothing is left to be done.
-pub(super) async fn run(global: &Global, tail: &Tail, lines: &mut Screen) -> Result<(), Failure> {
+pub(super) async fn run(
+    global: &Global,
+    tail: &Tail,
+    lines: &mut AuditScreen,
+) -> Result<(), Failure> {
     let limit = tail.lines;
     if limit > LIMIT_MAX {
         return Err(Failure::usage(format!("`-n` is at most {LIMIT_MAX} with `-f`")));
@@ -74,7 +78,7 @@ pub(super) async fn run(global: &Global, tail: &Tail, lines: &mut Screen) -> Res
 #[derive(Debug, Args)]
 pub(crate) struct Tail {
     #[command(flatten)]
-    pub(super) wanted: Wanted,
+    pub(super) wanted: AuditFilters,
     /// show this many existing records
     #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
     pub(super) lines: usize,

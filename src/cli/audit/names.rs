@@ -1,7 +1,7 @@
 //! Notes about filters that matched nothing because their name does not exist. They are no errors: records keep the
 //! names of agents and connections that were removed.
 
-use super::wanted::Wanted;
+use super::wanted::AuditFilters;
 use crate::cli::client::Client;
 use crate::cli::inert::is_unseen;
 use crate::cli::output;
@@ -11,7 +11,7 @@ use keyward_rules::provider::decode::nearest;
 
 /// Notes each name of the filters that does not exist, with the nearest that does. Without a gateway, only codes
 /// are known.
-pub(super) async fn note_unknown(client: &Client, wanted: &Wanted) {
+pub(super) async fn note_unknown(client: &Client, wanted: &AuditFilters) {
     if let Some(agent) = &wanted.agent
         && let Ok(agents) = client.list::<Shown<Agent>>("/api/v1/agents", &[]).await
     {

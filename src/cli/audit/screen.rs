@@ -1,21 +1,21 @@
 //! Records of the audit log on a terminal: aligned lines, or JSON.
 
 use super::line;
-use super::show::Lines;
+use super::show::AuditLines;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use keyward_api::wire::Event;
 
 /// How records are printed for people.
-pub(super) enum Screen {
-    Table(Lines),
+pub(super) enum AuditScreen {
+    Table(AuditLines),
     /// A line for each request, without headings.
     Short {
         colours: bool,
     },
 }
 
-impl Screen {
+impl AuditScreen {
     fn of(&mut self, records: &[Event]) -> String {
         match self {
             Self::Table(lines) => lines.of(records),
@@ -30,7 +30,7 @@ impl Screen {
 pub(super) fn rendered(
     json: bool,
     records: &[Event],
-    lines: &mut Screen,
+    lines: &mut AuditScreen,
 ) -> Result<String, Failure> {
     match json {
         true => rendered_json(records),

@@ -32,7 +32,7 @@ const NARROW_REQUEST_MIN: usize = 10;
 
 /// Lines under headings. Columns grow with their content.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct AuditLines {
     /// The columns of the terminal; `None`: nothing is left out.
     width: Option<usize>,
     columns: Vec<usize>,
@@ -40,7 +40,7 @@ pub(super) struct Lines {
     are_none: bool,
 }
 
-impl Lines {
+impl AuditLines {
     pub(super) fn new(colours: bool, width: Option<usize>) -> Self {
         Self { width, columns: Vec::new(), colours, are_none: true }
     }
@@ -64,8 +64,8 @@ impl Lines {
             None => HEADINGS.map(str::to_owned).to_vec(),
         };
         let cells = |record: &Event| match self.width {
-            Some(_) => Row::of(record).narrow(record, now).to_vec(),
-            None => Row::of(record).wide(record).to_vec(),
+            Some(_) => AuditRow::of(record).narrow(record, now).to_vec(),
+            None => AuditRow::of(record).wide(record).to_vec(),
         };
         let rows: Vec<_> = records.iter().map(cells).collect();
         self.columns.resize(headings.len(), 0);
@@ -110,7 +110,7 @@ impl Lines {
 }
 
 /// The parts of a line. Absent ones are empty.
-struct Row {
+struct AuditRow {
     /// The agent, or the author of a change.
     who: String,
     method: String,
@@ -122,7 +122,7 @@ struct Row {
     request: String,
 }
 
-impl Row {
+impl AuditRow {
     fn of(record: &Event) -> Self {
         let result = match &record.code {
             Some(code) => code,
@@ -330,14 +330,14 @@ mod tests {
             code: some(nasty),
             ..record()
         };
-        let text = Lines::new(false, None).of(&[record]);
+        let text = AuditLines::new(false, None).of(&[record]);
         assert_eq!(text.lines().count(), 2);
         assert!(!text.replace('\n', "").chars().any(is_unseen), "{text:?}");
     }
 
     #[test]
     fn records_stand_in_columns_that_grow_with_what_comes() {
-        let mut lines = Lines::new(false, None);
+        let mut lines = AuditLines::new(false, None);
         assert!(lines.of(&[]).is_empty() && lines.are_none());
         let unknown = Event::begun(record().time, "exc_2".to_owned());
         let mut text = lines.of(&[record(), unknown]);
@@ -393,10 +393,10 @@ mod tests {
         };
         let now = "2026-01-31T23:00:00Z".parse().unwrap();
         for width in [80, 100, 132] {
-            let text = Lines::new(false, Some(width)).at(&[record(), long.clone()], now);
+            let text = AuditLines::new(false, Some(width)).at(&[record(), long.clone()], now);
             assert!(text.lines().all(|line| line.width() <= width), "{text}");
         }
-        let text = Lines::new(false, None).at(&[long], now);
+        let text = AuditLines::new(false, None).at(&[long], now);
         assert!(text.contains(&"a".repeat(40)), "{text}");
     }
 
@@ -433,21 +433,21 @@ mod tests {
                 },
             ),
         ];
-        insta::assert_snapshot!(Lines::new(false, Some(80)).at(&records, now));
+        insta::assert_snapshot!(AuditLines::new(false, Some(80)).at(&records, now));
     }
 
     #[test]
     fn an_error_of_the_upstream_is_told_from_a_refusal_of_keyward() {
         let upstream = Event { status: Some(401), ..record() };
-        assert_eq!(Row::of(&upstream).wide(&upstream)[3..5], ["401", "upstream"]);
-        assert_eq!(Row::of(&refused()).wide(&refused())[3..5], ["403", "denied"]);
-        assert_eq!(Row::of(&record()).wide(&record())[3..5], ["200", "ok"]);
+        assert_eq!(AuditRow::of(&upstream).wide(&upstream)[3..5], ["401", "upstream"]);
+        assert_eq!(AuditRow::of(&refused()).wide(&refused())[3..5], ["403", "denied"]);
+        assert_eq!(AuditRow::of(&record()).wide(&record())[3..5], ["200", "ok"]);
     }
 
     #[test]
     fn a_path_of_many_screens_is_cut() {
         let long = Event { path: some(&"/a".repeat(8_000)), ..record() };
-        let text = Lines::new(false, None).of(&[long]);
+        let text = AuditLines::new(false, None).of(&[long]);
         assert!(text.len() < 400 && text.ends_with("…\n"), "{text}");
     }
 }

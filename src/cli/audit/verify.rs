@@ -9,7 +9,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Layout, Table, fields};
+use crate::cli::table::{Table, TableLayout, fields};
 use keyward_api::wire::{AuditBreak, AuditChain, AuditChainState, AuditVerified};
 use keyward_state::observe::trail::Trail;
 
@@ -103,7 +103,7 @@ fn failure(verified: &AuditVerified) -> Failure {
         .hint("give the logs of all replicas with --log; compare what is wrong with a copy from another machine")
 }
 
-fn whole(verified: &AuditVerified, layout: &Layout) -> String {
+fn whole(verified: &AuditVerified, layout: &TableLayout) -> String {
     if verified.records == 0 && verified.chains.is_empty() {
         return "no records yet\n".to_owned();
     }
@@ -147,7 +147,7 @@ fn word(chain: &AuditChain) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyward_state::observe::chain::Head;
+    use keyward_state::observe::chain::ChainHead;
     use keyward_state::observe::heads::{ChainState, PublishedChain};
 
     #[test]
@@ -162,16 +162,16 @@ mod tests {
             broken: None,
             chains: Vec::new(),
         };
-        insta::assert_snapshot!(whole(&verified, &Layout::FULL), @r"
+        insta::assert_snapshot!(whole(&verified, &TableLayout::FULL), @r"
         whole    records 8 to 12
         before   1 to 7 were removed with their files
         files    3
         hash     abababababababababababababababababababababababababababababababab
         ");
         verified.first = 1;
-        assert!(!whole(&verified, &Layout::FULL).contains("removed"));
+        assert!(!whole(&verified, &TableLayout::FULL).contains("removed"));
         assert_eq!(
-            whole(&AuditVerified { records: 0, ..verified }, &Layout::FULL),
+            whole(&AuditVerified { records: 0, ..verified }, &TableLayout::FULL),
             "no records yet\n"
         );
     }
@@ -179,7 +179,7 @@ mod tests {
     fn chain(state: ChainState) -> AuditChain {
         let at = "2026-01-31T08:00:00Z".parse().unwrap();
         let mut chain = PublishedChain::new("00ff".to_owned(), "replica-2".to_owned(), at);
-        chain.add(Head { seq: 40, hash: "ab".repeat(32) }, at);
+        chain.add(ChainHead { seq: 40, hash: "ab".repeat(32) }, at);
         AuditChain::of(chain, state)
     }
 
@@ -207,7 +207,7 @@ mod tests {
              the log of replica-2, chain 00ff: one of the records 13 to 40 was altered"
         );
         verified.chains.truncate(2);
-        let text = whole(&verified, &Layout::FULL);
+        let text = whole(&verified, &TableLayout::FULL);
         let (_, table) = text.split_once("\n\n").expect("fields, and a table");
         insta::assert_snapshot!(table, @r"
         CHAIN   HOST        RECORDS   PUBLISHED              STATE

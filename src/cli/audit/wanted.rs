@@ -9,7 +9,7 @@ pub(super) const PAGE: usize = 1_000;
 
 /// The filters of records.
 #[derive(Debug, Args)]
-pub(super) struct Wanted {
+pub(super) struct AuditFilters {
     /// records of this agent
     #[arg(long, value_name = "NAME")]
     pub(super) agent: Option<String>,
@@ -57,7 +57,7 @@ pub(super) struct Wanted {
     until: Option<String>,
 }
 
-impl Wanted {
+impl AuditFilters {
     /// A path of the API with the filters and `more` as its query.
     pub(super) fn path(&self, path: &str, more: &[(&str, String)]) -> String {
         let given = [
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_stays_in_its_place_of_the_query() {
-        let wanted = Wanted {
+        let wanted = AuditFilters {
             agent: Some("a&limit=9".to_owned()),
             session: None,
             user: None,

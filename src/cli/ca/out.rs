@@ -14,13 +14,13 @@ pub(super) const MODE: u32 = 0o644;
 
 /// Where certificates go.
 #[derive(Debug, Args)]
-pub(crate) struct To {
+pub(crate) struct CertificateOutput {
     /// write to this file, readable by all users, instead of standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
-impl To {
+impl CertificateOutput {
     /// Writes `pem` into the file; without one, prints it, or `value` as JSON.
     pub(super) fn give<T: Serialize>(
         &self,

@@ -47,7 +47,7 @@ pub(crate) struct Trust {
 
 /// The planned changes.
 #[derive(Debug, Serialize)]
-struct Plan {
+struct TrustPlan {
     /// Whether files are removed; else they are written.
     remove: bool,
     dry_run: bool,
@@ -74,10 +74,10 @@ impl Trust {
             plan.carry_out()?;
         }
         plan.dry_run = self.dry_run;
-        output::show(global.json, &plan, Plan::done)
+        output::show(global.json, &plan, TrustPlan::done)
     }
 
-    fn plan(&self, ca: &CaView, program: &Path, root: &Path) -> Plan {
+    fn plan(&self, ca: &CaView, program: &Path, root: &Path) -> TrustPlan {
         let folder = root.join(LOCAL);
         let named = ca.certificates.iter().zip(certificates(&ca.pem));
         let all = named.map(|(about, pem)| {
@@ -92,7 +92,7 @@ impl Trust {
             false => !is_there(file, pem),
         });
         let (files, contents): (Vec<_>, Vec<_>) = changes.unzip();
-        Plan {
+        TrustPlan {
             remove: self.remove,
             dry_run: false,
             unchanged: files.is_empty(),
@@ -130,7 +130,7 @@ impl Trust {
     }
 }
 
-impl Plan {
+impl TrustPlan {
     fn told(&self, ca: &CaView) -> String {
         let (does, means) = match self.remove {
             true => (

@@ -36,7 +36,7 @@ impl Answering {
     /// Opens the services.
     pub(super) async fn open(
         global: &Global,
-        missing: Missing,
+        missing: MissingData,
         to_send: bool,
     ) -> anyhow::Result<Self> {
         let config = global.load()?;
@@ -48,8 +48,8 @@ impl Answering {
             ));
         }
         let services = match missing {
-            Missing::Make => Services::open(&config).await?,
-            Missing::Leave => Services::open_existing(&config).await?,
+            MissingData::Make => Services::open(&config).await?,
+            MissingData::Leave => Services::open_existing(&config).await?,
         };
         let no_ca = (!Services::has_authority(&config)).then(|| config.ca.cert.clone());
         let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
@@ -112,7 +112,7 @@ impl Answering {
 
 /// Whether a missing data directory is created.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Missing {
+pub(super) enum MissingData {
     /// Created at once.
     Make,
     /// Created when something is added.

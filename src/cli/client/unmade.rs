@@ -10,7 +10,7 @@ use http::{Method, Request};
 use rustix::fs::Access;
 use tokio::sync::OnceCell;
 
-use super::answering::{Missing, is_of_ca};
+use super::answering::{MissingData, is_of_ca};
 use super::{Answering, Client};
 use crate::app::Services;
 use crate::cli::failure::{Exit, Failure};
@@ -83,7 +83,7 @@ impl Unmade {
             return Ok(None);
         }
         let make = || async {
-            Client::open_as(&self.global, Missing::Make, self.to_send).await.map(Box::new)
+            Client::open_as(&self.global, MissingData::Make, self.to_send).await.map(Box::new)
         };
         let made = Box::pin(self.made.get_or_try_init(make)).await?;
         Ok(Some(made))

@@ -1,15 +1,15 @@
-//! [`Line`]: a command line as far as it is typed, read by the definition of the commands: where its last word stands.
+//! [`CommandLine`]: a command line as far as it is typed, read by the definition of the commands: where its last word stands.
 
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command};
 
-use super::names::{Values, source};
-use super::offer::Offer;
+use super::names::{CompletionValues, source};
+use super::offer::CompletionWord;
 use crate::cli::settings::Global;
 
 /// A command line as far as it is typed.
-pub(super) struct Line<'a> {
+pub(super) struct CommandLine<'a> {
     /// The command and its subcommands, without the program.
     path: Vec<&'a str>,
     command: &'a Command,
@@ -29,9 +29,9 @@ pub(super) struct Line<'a> {
 
 /// What may stand for the last word.
 pub(super) struct WordPlace<'a> {
-    pub(super) values: Values,
+    pub(super) values: CompletionValues,
     /// The commands that may stand there too.
-    pub(super) also: Vec<Offer>,
+    pub(super) also: Vec<CompletionWord>,
     /// The part of the word that is no part of the value: an option with its `=`, and earlier items of a list.
     pub(super) before: &'a str,
     /// The value as far as it is typed.
@@ -51,7 +51,7 @@ pub(super) fn joined(words: impl Iterator<Item = String>) -> Vec<String> {
     all
 }
 
-impl<'a> Line<'a> {
+impl<'a> CommandLine<'a> {
     /// Reads the words after the program.
     pub(super) fn read(definition: &'a Command, words: &'a [String]) -> Self {
         let (current, before) =
@@ -134,19 +134,23 @@ impl<'a> Line<'a> {
                 Some((option, value)) => {
                     self.value(option, &current[..current.len() - value.len()], value)
                 }
-                None => whole(Values::Words(self.options())),
+                None => whole(CompletionValues::Words(self.options())),
             };
         }
         let is_first = self.positionals == 0 && !self.is_escaped;
         let also = if is_first { self.commands() } else { Vec::new() };
-        WordPlace { also, ..self.argument().unwrap_or_else(|| whole(Values::Unknown)) }
+        WordPlace { also, ..self.argument().unwrap_or_else(|| whole(CompletionValues::Unknown)) }
     }
 
     /// The positional argument that the last word is.
     fn argument(&self) -> Option<WordPlace<'a>> {
         let trailing = self.trailing().filter(|_| self.is_escaped);
         if trailing.is_some() {
-            let values = if self.positionals == 0 { Values::Commands } else { Values::Files };
+            let values = if self.positionals == 0 {
+                CompletionValues::Commands
+            } else {
+                CompletionValues::Files
+            };
             return Some(WordPlace { values, also: Vec::new(), before: "", typed: self.current });
         }
         let all = || self.command.get_positionals().filter(|argument| !argument.is_last_set());
@@ -165,36 +169,36 @@ impl<'a> Line<'a> {
         WordPlace { values: self.values(argument), also: Vec::new(), before, typed }
     }
 
-    fn values(&self, argument: &Arg) -> Values {
+    fn values(&self, argument: &Arg) -> CompletionValues {
         let listed = argument.get_possible_values();
         if !listed.is_empty() {
             let shown = listed.iter().filter(|value| !value.is_hide_set());
-            let offer = |value: &clap::builder::PossibleValue| Offer {
+            let offer = |value: &clap::builder::PossibleValue| CompletionWord {
                 word: value.get_name().to_owned(),
                 about: value.get_help().map(ToString::to_string).unwrap_or_default(),
             };
-            return Values::Words(shown.map(offer).collect());
+            return CompletionValues::Words(shown.map(offer).collect());
         }
         source(&self.path, argument)
     }
 
-    fn commands(&self) -> Vec<Offer> {
+    fn commands(&self) -> Vec<CompletionWord> {
         let shown = self.command.get_subcommands().filter(|below| !below.is_hide_set());
-        let offer = |below: &Command| Offer {
+        let offer = |below: &Command| CompletionWord {
             word: below.get_name().to_owned(),
             about: below.get_about().map(ToString::to_string).unwrap_or_default(),
         };
         shown.map(offer).collect()
     }
 
-    fn options(&self) -> Vec<Offer> {
+    fn options(&self) -> Vec<CompletionWord> {
         let is_open = |option: &&Arg| {
             !option.is_hide_set()
                 && (is_repeated(option) || !self.given.contains(&option.get_id().as_str()))
         };
         let offer = |option: &Arg| {
             let about = option.get_help().map(ToString::to_string).unwrap_or_default();
-            Some(Offer { word: format!("--{}", option.get_long()?), about })
+            Some(CompletionWord { word: format!("--{}", option.get_long()?), about })
         };
         self.command.get_arguments().filter(is_open).filter_map(offer).collect()
     }

@@ -1,24 +1,24 @@
-//! [`Names`]: the names that an argument takes, and who knows them. What is not known within a moment is not offered.
+//! [`NamesOfKind`]: the names that an argument takes, and who knows them. What is not known within a moment is not offered.
 
 use std::time::Duration;
 
 use clap::Arg;
 use serde::Deserialize;
 
-use super::offer::Offer;
+use super::offer::CompletionWord;
 use crate::cli::client::{Client, segment};
 use crate::cli::settings::Global;
 use keyward_api::wire::List;
 use keyward_base::codes::Code;
 use keyward_model::NoticeKind;
-use keyward_rules::provider::{Catalogue, Entry};
+use keyward_rules::provider::{Catalogue, CatalogueEntry};
 
 /// A person waits for the completion.
 const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 
 /// Names of one kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Names {
+pub(super) enum NamesOfKind {
     Agents,
     Apps,
     Connections,
@@ -46,7 +46,7 @@ pub(super) enum Names {
 
 /// A resource of any kind, as far as it is offered.
 #[derive(Deserialize)]
-struct Item {
+struct NamedItem {
     id: String,
     name: Option<String>,
     provider: Option<String>,
@@ -54,49 +54,52 @@ struct Item {
 }
 
 /// Options that take a name, by their long name.
-const OPTIONS: &[(&str, Names)] = &[
-    ("after", Names::StoredRules),
-    ("agent", Names::Agents),
-    ("app", Names::Apps),
-    ("before", Names::StoredRules),
-    ("connection", Names::Connections),
-    ("org", Names::Orgs),
-    ("owner", Names::Users),
-    ("provider", Names::Providers),
-    ("resume", Names::Connections),
-    ("session", Names::Sessions),
-    ("to", Names::Users),
-    ("use", Names::Connections),
-    ("user", Names::Users),
-    ("user-provider", Names::Providers),
+const OPTIONS: &[(&str, NamesOfKind)] = &[
+    ("after", NamesOfKind::StoredRules),
+    ("agent", NamesOfKind::Agents),
+    ("app", NamesOfKind::Apps),
+    ("before", NamesOfKind::StoredRules),
+    ("connection", NamesOfKind::Connections),
+    ("org", NamesOfKind::Orgs),
+    ("owner", NamesOfKind::Users),
+    ("provider", NamesOfKind::Providers),
+    ("resume", NamesOfKind::Connections),
+    ("session", NamesOfKind::Sessions),
+    ("to", NamesOfKind::Users),
+    ("use", NamesOfKind::Connections),
+    ("user", NamesOfKind::Users),
+    ("user-provider", NamesOfKind::Providers),
 ];
 
 /// Positional arguments that take a name, by the word that help has for their value.
-const VALUES: &[(&str, Names)] =
-    &[("CONNECTION", Names::Connections), ("PROVIDER", Names::Providers), ("USER", Names::Users)];
+const VALUES: &[(&str, NamesOfKind)] = &[
+    ("CONNECTION", NamesOfKind::Connections),
+    ("PROVIDER", NamesOfKind::Providers),
+    ("USER", NamesOfKind::Users),
+];
 
 /// Commands whose argument `NAME` is one of their resources.
-const COMMANDS: &[(&str, Names)] = &[
-    ("agent", Names::Agents),
-    ("app", Names::Apps),
-    ("connection", Names::Connections),
-    ("database-listener", Names::DatabaseListeners),
-    ("honeytoken", Names::Honeytokens),
-    ("hook", Names::Hooks),
-    ("org", Names::Orgs),
-    ("plugin", Names::Plugins),
-    ("provider", Names::Providers),
-    ("rule", Names::StoredRules),
-    ("source", Names::Sources),
-    ("user", Names::Users),
-    ("webhook", Names::Webhooks),
+const COMMANDS: &[(&str, NamesOfKind)] = &[
+    ("agent", NamesOfKind::Agents),
+    ("app", NamesOfKind::Apps),
+    ("connection", NamesOfKind::Connections),
+    ("database-listener", NamesOfKind::DatabaseListeners),
+    ("honeytoken", NamesOfKind::Honeytokens),
+    ("hook", NamesOfKind::Hooks),
+    ("org", NamesOfKind::Orgs),
+    ("plugin", NamesOfKind::Plugins),
+    ("provider", NamesOfKind::Providers),
+    ("rule", NamesOfKind::StoredRules),
+    ("source", NamesOfKind::Sources),
+    ("user", NamesOfKind::Users),
+    ("webhook", NamesOfKind::Webhooks),
 ];
 
 /// What an argument of a command takes.
-pub(super) fn source(path: &[&str], argument: &Arg) -> Values {
+pub(super) fn source(path: &[&str], argument: &Arg) -> CompletionValues {
     let called = argument.get_value_names().and_then(|names| names.first());
     let called = called.map(|name| name.as_str()).unwrap_or_default();
-    let found = |table: &[(&str, Names)], name: &str| {
+    let found = |table: &[(&str, NamesOfKind)], name: &str| {
         table.iter().find(|(known, _)| *known == name).map(|(_, names)| *names)
     };
     let names = match (argument.get_long(), path) {
@@ -105,30 +108,32 @@ pub(super) fn source(path: &[&str], argument: &Arg) -> Values {
         // A user of the system.
         (Some("user"), ["service", ..]) => None,
         (Some(long), _) => found(OPTIONS, long),
-        (None, ["rule", "show"]) => Some(Names::Rules),
+        (None, ["rule", "show"]) => Some(NamesOfKind::Rules),
         // A new one.
         (None, [_, "add"]) if called == "NAME" => None,
-        (None, ["session", ..]) => Some(Names::Sessions),
-        (None, ["stream", ..]) => Some(Names::Streams),
-        (None, ["connect-link", ..]) => Some(Names::ConnectSessions),
-        (None, ["login", ..]) => Some(Names::Logins),
+        (None, ["session", ..]) => Some(NamesOfKind::Sessions),
+        (None, ["stream", ..]) => Some(NamesOfKind::Streams),
+        (None, ["connect-link", ..]) => Some(NamesOfKind::ConnectSessions),
+        (None, ["login", ..]) => Some(NamesOfKind::Logins),
         (None, [command, ..]) if matches!(called, "NAME" | "RULE") => found(COMMANDS, command),
         (None, _) => found(VALUES, called),
     };
     match (names, called) {
-        (Some(names), _) => Values::Names(names),
-        (None, "FILE" | "DIR") => Values::Files,
-        (None, _) => Values::Unknown,
+        (Some(names), _) => CompletionValues::Names(names),
+        (None, "FILE" | "DIR") => CompletionValues::Files,
+        (None, _) => CompletionValues::Unknown,
     }
 }
 
-fn words(words: impl Iterator<Item = &'static str>) -> Values {
-    Values::Words(words.map(|word| Offer { word: word.to_owned(), about: String::new() }).collect())
+fn words(words: impl Iterator<Item = &'static str>) -> CompletionValues {
+    CompletionValues::Words(
+        words.map(|word| CompletionWord { word: word.to_owned(), about: String::new() }).collect(),
+    )
 }
 
-impl Names {
+impl NamesOfKind {
     /// The names that begin with `typed`; those that are known without a gateway if none answers in time.
-    pub(super) fn known(self, global: &Global, typed: &str) -> Vec<Offer> {
+    pub(super) fn known(self, global: &Global, typed: &str) -> Vec<CompletionWord> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let found = runtime.ok().and_then(|runtime| {
             let asked =
@@ -146,10 +151,10 @@ impl Names {
     }
 
     /// The first page of the running gateway's answer.
-    async fn asked(self, global: &Global, typed: &str) -> Option<Vec<Item>> {
+    async fn asked(self, global: &Global, typed: &str) -> Option<Vec<NamedItem>> {
         let client = Client::running(global).await.ok()?;
         let query = format!("/api/v1/{}?limit=500&q={}", self.path(), segment(typed));
-        client.get::<List<Item>>(&query).await.ok().map(|list| list.items)
+        client.get::<List<NamedItem>>(&query).await.ok().map(|list| list.items)
     }
 
     fn path(self) -> &'static str {
@@ -174,33 +179,34 @@ impl Names {
         }
     }
 
-    fn offer(self, item: Item) -> Option<Offer> {
-        let Item { id, name, provider, managed_by } = item;
+    fn offer(self, item: NamedItem) -> Option<CompletionWord> {
+        let NamedItem { id, name, provider, managed_by } = item;
         match self {
             Self::Providers
             | Self::Sessions
             | Self::Streams
             | Self::ConnectSessions
-            | Self::Logins => Some(Offer { word: id, about: name.unwrap_or_default() }),
+            | Self::Logins => Some(CompletionWord { word: id, about: name.unwrap_or_default() }),
             Self::StoredRules if managed_by.as_deref() != Some("store") => None,
-            _ => Some(Offer { word: name?, about: provider.unwrap_or_default() }),
+            _ => Some(CompletionWord { word: name?, about: provider.unwrap_or_default() }),
         }
     }
 }
 
-fn built_in() -> Vec<Offer> {
-    let offer =
-        |entry: Entry<'_>| Offer { word: entry.id().to_string(), about: entry.name().to_owned() };
+fn built_in() -> Vec<CompletionWord> {
+    let offer = |entry: CatalogueEntry<'_>| CompletionWord {
+        word: entry.id().to_string(),
+        about: entry.name().to_owned(),
+    };
     Catalogue::built_in().entries().map(offer).collect()
 }
 
 /// What may stand at a place.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Values {
-    /// These words.
-    Words(Vec<Offer>),
+pub(super) enum CompletionValues {
+    Words(Vec<CompletionWord>),
     /// A name that the gateway knows.
-    Names(Names),
+    Names(NamesOfKind),
     /// The name of a file or directory.
     Files,
     /// A program.
@@ -224,7 +230,7 @@ mod tests {
                 ["NAME", "RULE", "CONNECTION", "PROVIDER", "USER", "AGENT", "APP"]
                     .contains(&name.as_str())
             });
-            if is_name && source(path, argument) == Values::Unknown {
+            if is_name && source(path, argument) == CompletionValues::Unknown {
                 all.push(format!("{} {}", path.join(" "), argument.get_id()));
             }
         }

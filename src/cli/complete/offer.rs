@@ -2,7 +2,7 @@
 
 /// A word, and what it is.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Offer {
+pub(super) struct CompletionWord {
     pub(super) word: String,
     pub(super) about: String,
 }

@@ -33,7 +33,6 @@ pub(super) struct KeyPlaceArgs {
     basic: bool,
 }
 
-/// One place of a key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum KeyPlace {
     Bearer,

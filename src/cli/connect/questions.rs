@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::cli::connection::form::{self, Filled};
+use crate::cli::connection::form::{self, FilledForm};
 use crate::cli::connection::given::ConnectionArguments;
 use crate::cli::connection::options::{New, Options};
 use crate::cli::connection::shape::Shapes;
@@ -15,7 +15,7 @@ use keyward_model::References;
 
 /// The source of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::cli) enum Way {
+pub(in crate::cli) enum AnswerSource {
     /// The options, and the terminal for missing values.
     Asking,
     /// Only the options.
@@ -29,7 +29,7 @@ pub(in crate::cli) struct Questions {
     pub(in crate::cli) shapes: Shapes,
     /// Names of existing connections.
     pub(in crate::cli) taken: HashSet<String>,
-    pub(in crate::cli) way: Way,
+    pub(in crate::cli) way: AnswerSource,
 }
 
 /// The answers that stay valid for another key.
@@ -69,8 +69,8 @@ impl Questions {
         let proposed = proposed(&self.provider.id, &self.taken);
         let name = match (&self.options.name, self.way) {
             (Some(name), _) => name.clone(),
-            (None, Way::Asking) => secret::ask_or("name of the connection", &proposed)?,
-            (None, Way::Given) => self.provider.id.clone(),
+            (None, AnswerSource::Asking) => secret::ask_or("name of the connection", &proposed)?,
+            (None, AnswerSource::Given) => self.provider.id.clone(),
         };
         match self.taken.contains(&name) {
             true => Err(Failure::new(Exit::Failed, format!("connection `{name}` exists already"))
@@ -94,7 +94,7 @@ impl Questions {
                 format!("keyward connection add {} --secret-from FIELD=SOURCE:REF", provider.id);
             return Err(Failure::new(Exit::Failed, message).hint(hint));
         }
-        if self.options.auth.is_some() || usable.len() == 1 || self.way == Way::Given {
+        if self.options.auth.is_some() || usable.len() == 1 || self.way == AnswerSource::Given {
             return form::choose(provider, self.options.auth.as_deref()).cloned();
         }
         let line = |auth: &&AuthView| match &auth.note {
@@ -112,12 +112,12 @@ impl Questions {
     pub(in crate::cli) fn filled(&self, named: &FixedAnswers) -> Result<New, Failure> {
         let mut given = self.options.given()?;
         given.auth = Some(named.auth.id.clone());
-        if named.is_retry && self.way == Way::Asking {
+        if named.is_retry && self.way == AnswerSource::Asking {
             given.secrets.clear();
         }
         let filled = match self.way {
-            Way::Asking => self.asked(given, &named.auth)?,
-            Way::Given => {
+            AnswerSource::Asking => self.asked(given, &named.auth)?,
+            AnswerSource::Given => {
                 let filled = given.complete(&self.provider)?;
                 if !self.options.secrets.any_shape {
                     let remarks = filled.check(&self.provider, &self.shapes)?;
@@ -141,7 +141,7 @@ impl Questions {
         })
     }
 
-    fn asked(&self, given: ConnectionArguments, auth: &AuthView) -> Result<Filled, Failure> {
+    fn asked(&self, given: ConnectionArguments, auth: &AuthView) -> Result<FilledForm, Failure> {
         let given = given.named(auth)?;
         given.check(auth)?;
         given.check_variables(&self.provider)?;
@@ -167,7 +167,7 @@ impl Questions {
             fields.insert(field.name.clone(), value);
         }
         let references = References::new();
-        Ok(Filled { auth: auth.id.clone(), fields, references, variables })
+        Ok(FilledForm { auth: auth.id.clone(), fields, references, variables })
     }
 
     fn tell_where_keys_are(&self, auth: &AuthView) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
-use super::questions::{Questions, Way, proposed};
+use super::questions::{AnswerSource, Questions, proposed};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
@@ -14,7 +14,6 @@ use crate::cli::terminal;
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_model::{App, Shown};
 
-/// A new app.
 #[derive(Serialize)]
 struct NewApp<'a> {
     id: &'a str,
@@ -35,7 +34,7 @@ pub(super) async fn app(
     questions: &Questions,
     auth: &AuthView,
 ) -> Result<Option<String>, Failure> {
-    let asks = questions.way == Way::Asking && questions.options.app.is_none();
+    let asks = questions.way == AnswerSource::Asking && questions.options.app.is_none();
     if !auth.needs_app || !asks || questions.gives_tokens() {
         return Ok(None);
     }

@@ -13,7 +13,6 @@ use crate::cli::secret::Typed;
 /// A command line with a token.
 #[derive(Debug)]
 pub(in crate::cli) struct Tool {
-    /// The program.
     name: &'static str,
     /// The provider of its token.
     pub(in crate::cli) provider: &'static str,

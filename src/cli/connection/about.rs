@@ -22,7 +22,7 @@ pub(super) const CLEARED: &[(&str, &str)] = &[
 /// For people, and of the secret.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Description")]
-pub(in crate::cli) struct Said {
+pub(in crate::cli) struct DescriptionArgs {
     /// what it is
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -40,7 +40,7 @@ pub(in crate::cli) struct Said {
     rotate_every: Option<String>,
 }
 
-impl Said {
+impl DescriptionArgs {
     /// As the API takes them; only what was given.
     pub(in crate::cli) fn to_json(&self) -> Map<String, Value> {
         let texts = [

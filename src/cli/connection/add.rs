@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::api_path::path;
-use super::form::Filled;
+use super::form::FilledForm;
 use super::given::ConnectionArguments;
 use super::options::New;
 use super::shape::Shapes;
@@ -88,7 +88,7 @@ impl Add {
         given: ConnectionArguments,
         draft: &Shown<Connection>,
         provider: &ProviderView,
-    ) -> Result<Filled, Failure> {
+    ) -> Result<FilledForm, Failure> {
         let auth = draft.auth.clone();
         let given = ConnectionArguments { auth, variables: draft.variables.clone(), ..given };
         let filled = given.complete(provider)?;

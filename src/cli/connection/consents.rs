@@ -6,7 +6,7 @@ use crate::cli::client::{Client, segment};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Layout, Table};
+use crate::cli::table::{Table, TableLayout};
 use keyward_api::wire::ConsentListed;
 use keyward_vault::oauth::{FlowState, FlowView};
 
@@ -23,14 +23,14 @@ connection that works; a grant that waits for a decision about another account i
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Consents {
     #[command(subcommand)]
-    end: Option<End>,
+    end: Option<ConsentEnd>,
     /// those of one connection: name or id
     #[arg(long, value_name = "NAME")]
     connection: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
-enum End {
+enum ConsentEnd {
     /// cancel unfinished consents
     Cancel {
         /// ids, as `keyward connection consents` shows them
@@ -41,7 +41,7 @@ enum End {
 
 impl Consents {
     pub(super) async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let Some(End::Cancel { ids }) = self.end else {
+        let Some(ConsentEnd::Cancel { ids }) = self.end else {
             let named = self.connection.as_deref().map(|name| ("connection", name));
             let query: Vec<_> = named.into_iter().collect();
             let all = client.list("/api/v1/flows", &query).await?;
@@ -64,7 +64,7 @@ impl Consents {
     }
 }
 
-fn table(consents: &[ConsentListed], layout: &Layout) -> String {
+fn table(consents: &[ConsentListed], layout: &TableLayout) -> String {
     let mut table =
         Table::new(["ID", "CONNECTION", "STARTED BY", "STARTED", "EXPIRES", "WAITS FOR"]);
     for ConsentListed { name, flow } in consents {

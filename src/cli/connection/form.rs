@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::given::{ConnectionArguments, exposed};
-use super::secrets::{self, SecretSource};
+use super::secrets::{self, FieldSource};
 use super::shape::{self, Shapes};
 use super::url;
 use crate::cli::failure::Failure;
@@ -15,7 +15,7 @@ use keyward_model::References;
 
 /// A complete form.
 #[derive(Debug)]
-pub(in crate::cli) struct Filled {
+pub(in crate::cli) struct FilledForm {
     pub(in crate::cli) auth: String,
     pub(in crate::cli) fields: BTreeMap<String, Typed>,
     /// Fields that are kept elsewhere.
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Filled {
     pub(in crate::cli) variables: BTreeMap<String, String>,
 }
 
-impl Filled {
+impl FilledForm {
     /// Compares the secrets with the shapes that are known: what is remarked on them.
     ///
     /// # Errors
@@ -54,12 +54,12 @@ impl ConnectionArguments {
     /// # Errors
     /// When a field is unknown, given twice, a secret among the arguments, or missing where nobody
     /// can be asked.
-    pub(in crate::cli) fn complete(self, provider: &ProviderView) -> Result<Filled, Failure> {
+    pub(in crate::cli) fn complete(self, provider: &ProviderView) -> Result<FilledForm, Failure> {
         let auth = choose(provider, self.auth.as_deref())?;
         let given = url::expanded(self, provider)?.named(auth)?;
         given.check(auth)?;
         given.check_variables(provider)?;
-        let asking = secret::can_ask() && !given.secrets.iter().any(SecretSource::is_stdin);
+        let asking = secret::can_ask() && !given.secrets.iter().any(FieldSource::is_stdin);
         if !asking {
             given.check_nothing_is_missing(provider, auth)?;
         }
@@ -79,7 +79,7 @@ impl ConnectionArguments {
                 fields.insert(field.name.clone(), ask(field, provider)?);
             }
         }
-        Ok(Filled { auth: auth.id.clone(), fields, references, variables })
+        Ok(FilledForm { auth: auth.id.clone(), fields, references, variables })
     }
 
     /// With the names of all fields: where there is one secret field, its sources need none.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::secrets::SecretSource;
+use super::secrets::FieldSource;
 use crate::cli::failure::Failure;
 use keyward_model::References;
 
@@ -11,7 +11,7 @@ use keyward_model::References;
 pub(in crate::cli) struct ConnectionArguments {
     pub(in crate::cli) auth: Option<String>,
     pub(in crate::cli) fields: BTreeMap<String, String>,
-    pub(in crate::cli) secrets: Vec<SecretSource>,
+    pub(in crate::cli) secrets: Vec<FieldSource>,
     pub(in crate::cli) references: References,
     pub(in crate::cli) variables: BTreeMap<String, String>,
 }

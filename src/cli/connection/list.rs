@@ -5,12 +5,12 @@ use clap::{Args, ValueEnum};
 use super::standing::standing;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Layout, Table};
+use crate::cli::table::{Table, TableLayout};
 use keyward_model::{Connection, Shown};
 
 /// Which connections are listed; all, where nothing is given.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Search {
+pub(crate) struct ConnectionSearch {
     /// part of a name, id, provider, account, description or tag
     #[arg(long, value_name = "TEXT")]
     q: Option<String>,
@@ -19,7 +19,7 @@ pub(crate) struct Search {
     provider: Option<String>,
     /// those in a state
     #[arg(long, value_enum)]
-    state: Option<State>,
+    state: Option<StateFilter>,
     /// those with a tag
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Search {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum State {
+enum StateFilter {
     Draft,
     Testing,
     Active,
@@ -43,15 +43,15 @@ enum State {
     Broken,
 }
 
-impl Search {
+impl ConnectionSearch {
     /// As the API takes it.
     pub(super) fn query(&self) -> Vec<(&'static str, &str)> {
         let state = self.state.map(|state| match state {
-            State::Draft => "draft",
-            State::Testing => "testing",
-            State::Active => "active",
-            State::Paused => "paused",
-            State::Broken => "broken",
+            StateFilter::Draft => "draft",
+            StateFilter::Testing => "testing",
+            StateFilter::Active => "active",
+            StateFilter::Paused => "paused",
+            StateFilter::Broken => "broken",
         });
         let asked = [
             ("q", self.q.as_deref()),
@@ -80,7 +80,11 @@ pub(super) fn shown(global: &Global, connections: &[Shown<Connection>], is_all: 
 }
 
 /// `is_all`: nothing was searched for.
-pub(super) fn table(connections: &[Shown<Connection>], is_all: bool, layout: &Layout) -> String {
+pub(super) fn table(
+    connections: &[Shown<Connection>],
+    is_all: bool,
+    layout: &TableLayout,
+) -> String {
     let mut table =
         Table::new(["NAME", "ID", "PROVIDER", "AUTH", "ENV", "STATE", "ACCOUNT", "SECRET DUE"])
             .only_in_full(&["ID", "AUTH"]);

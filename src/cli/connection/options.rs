@@ -10,7 +10,7 @@ use super::secrets::SecretArgs;
 use crate::cli::agent::{pair, unique};
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
-use crate::cli::whose::Whose;
+use crate::cli::whose::OwnershipArgs;
 use keyward_model::References;
 
 /// What a new connection is made of.
@@ -43,10 +43,9 @@ pub(in crate::cli) struct Options {
     #[arg(long, value_name = "URL")]
     pub(in crate::cli) issuer: Option<String>,
     #[command(flatten)]
-    pub(in crate::cli) whose: Whose,
+    pub(in crate::cli) whose: OwnershipArgs,
 }
 
-/// The request.
 #[derive(Debug, Default, Serialize)]
 pub(in crate::cli) struct New {
     pub(in crate::cli) provider: String,

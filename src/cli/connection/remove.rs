@@ -1,4 +1,5 @@
-//! `keyward connection remove`: it ends here at once, and at the provider where that is asked for.
+//! `keyward connection remove`: removes a connection here at once, and revokes its tokens at the provider with
+//! `--revoke`.
 
 use serde::Serialize;
 
@@ -34,7 +35,7 @@ pub(super) async fn run(
     }
     let plugins = told.plugins.clone();
     let told = revoke.then_some(ConnectionRemoved { plugins: Vec::new(), ..told });
-    let removed = Removed { removed: [name], told, plugins };
+    let removed = ConnectionRemoval { removed: [name], told, plugins };
     output::show(global.json, &removed, |removed| {
         let told = removed.told.as_ref().map(revoked).unwrap_or_default();
         let told = told + &removed.plugins.iter().map(without).collect::<String>();
@@ -71,7 +72,7 @@ async fn losses(client: &Client, connection: &Shown<Connection>) -> Result<Vec<S
 
 /// As every command that removes says it, and what came of `--revoke`.
 #[derive(Serialize)]
-struct Removed<'a> {
+struct ConnectionRemoval<'a> {
     removed: [&'a str; 1],
     #[serde(flatten)]
     told: Option<ConnectionRemoved>,

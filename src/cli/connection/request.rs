@@ -19,7 +19,7 @@ use keyward_api::wire::{CallAsk, CallView};
 const BODY_BYTES_MAX: u64 = 512 * 1024;
 
 #[derive(Args, Debug)]
-pub(crate) struct Ask {
+pub(crate) struct ConnectionRequest {
     /// name or id
     name: String,
     /// path at its host, or a whole https:// URL at one of its hosts
@@ -43,7 +43,7 @@ fn field(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-impl Ask {
+impl ConnectionRequest {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open_to_send(global).await?;
         let (at, waiting) =

@@ -34,7 +34,7 @@ is taken it comes into force, between two requests. The old one is kept for a ro
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Rotate {
     #[command(subcommand)]
-    end: Option<End>,
+    end: Option<RotationEnd>,
     /// name or id
     #[arg(required = true)]
     name: Option<String>,
@@ -58,7 +58,7 @@ pub(crate) struct Rotate {
 }
 
 #[derive(Debug, Subcommand)]
-enum End {
+enum RotationEnd {
     /// the new secret is good: wipe the old one
     Confirm {
         /// name or id
@@ -72,7 +72,7 @@ enum End {
 }
 
 #[derive(Serialize)]
-struct Request {
+struct RotateRequest {
     fields: BTreeMap<String, Typed>,
     test: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,8 +85,8 @@ struct Request {
 impl Rotate {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let (name, verb) = match (&self.end, &self.name) {
-            (Some(End::Confirm { name }), _) => (name, "confirm"),
-            (Some(End::Rollback { name }), _) => (name, "rollback"),
+            (Some(RotationEnd::Confirm { name }), _) => (name, "confirm"),
+            (Some(RotationEnd::Rollback { name }), _) => (name, "rollback"),
             (None, Some(name)) => {
                 let name = name.clone();
                 return self.another(global, &name).await;
@@ -125,7 +125,7 @@ impl Rotate {
             let shapes = Shapes::load(&client).await?;
             filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
         }
-        let ask = Request {
+        let ask = RotateRequest {
             fields: filled.fields,
             test: !self.no_test,
             keep_old: self.keep_old,

@@ -33,7 +33,7 @@ pub(in crate::cli) struct SecretArgs {
 
 /// The source of one field. An empty name stands for the only secret field.
 #[derive(Clone, Debug)]
-pub(in crate::cli) struct SecretSource {
+pub(in crate::cli) struct FieldSource {
     pub(in crate::cli) field: String,
     from: From,
 }
@@ -48,8 +48,8 @@ enum From {
 
 impl SecretArgs {
     /// One source for each option.
-    pub(in crate::cli) fn sources(&self) -> Vec<SecretSource> {
-        let source = |field: &String, from: From| SecretSource { field: field.clone(), from };
+    pub(in crate::cli) fn sources(&self) -> Vec<FieldSource> {
+        let source = |field: &String, from: From| FieldSource { field: field.clone(), from };
         let stdin = self.secret_stdin.iter().map(|field| source(field, From::Stdin));
         let files = self.secret_files.iter();
         let files = files.map(|(field, path)| source(field, From::File(path.clone())));
@@ -67,7 +67,7 @@ impl SecretArgs {
     }
 }
 
-impl SecretSource {
+impl FieldSource {
     /// A secret that was read already.
     pub(in crate::cli) fn held(field: &str, secret: Typed) -> Self {
         Self { field: field.to_owned(), from: From::Held(secret) }
@@ -117,8 +117,7 @@ impl SecretSource {
     }
 }
 
-/// Reads each source.
-pub(in crate::cli) fn read(sources: &[SecretSource]) -> Result<BTreeMap<String, Typed>, Failure> {
+pub(in crate::cli) fn read(sources: &[FieldSource]) -> Result<BTreeMap<String, Typed>, Failure> {
     sources.iter().map(|source| Ok((source.field.clone(), source.read()?))).collect()
 }
 
@@ -158,8 +157,8 @@ mod tests {
         .unwrap()
     }
 
-    fn unnamed() -> SecretSource {
-        SecretSource { field: String::new(), from: From::Stdin }
+    fn unnamed() -> FieldSource {
+        FieldSource { field: String::new(), from: From::Stdin }
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) struct Set {
     untagged: Vec<String>,
     /// take away a setting or description, as named here, header=NAME, or all
     #[arg(long, value_name = "WHAT", value_parser = cleared)]
-    clear: Vec<What>,
+    clear: Vec<RemovedSetting>,
     /// keep a field that has a reference elsewhere; may be given several times
     #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
     references: Vec<(String, FieldReference)>,
@@ -37,22 +37,22 @@ pub(crate) struct Set {
     #[arg(long, conflicts_with = "references")]
     test: bool,
     #[command(flatten)]
-    said: about::Said,
+    said: about::DescriptionArgs,
     #[command(flatten)]
     settings: settings::SettingArguments,
 }
 
 /// What is taken away.
 #[derive(Clone, Debug)]
-enum What {
+enum RemovedSetting {
     Said(&'static str),
     Setting(Cleared),
 }
 
-fn cleared(text: &str) -> Result<What, String> {
+fn cleared(text: &str) -> Result<RemovedSetting, String> {
     match about::CLEARED.iter().find(|(name, _)| *name == text) {
-        Some((_, name)) => Ok(What::Said(name)),
-        None => settings::cleared(text).map(What::Setting),
+        Some((_, name)) => Ok(RemovedSetting::Said(name)),
+        None => settings::cleared(text).map(RemovedSetting::Setting),
     }
 }
 
@@ -79,8 +79,8 @@ impl Set {
         let (mut said, mut settings) = (Vec::new(), Vec::new());
         for what in self.clear.clone() {
             match what {
-                What::Said(name) => said.push(name.to_owned()),
-                What::Setting(setting) => settings.push(setting),
+                RemovedSetting::Said(name) => said.push(name.to_owned()),
+                RemovedSetting::Setting(setting) => settings.push(setting),
             }
         }
         let tags = match self.said.has_tags() || !self.untagged.is_empty() {

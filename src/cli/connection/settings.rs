@@ -35,15 +35,15 @@ const CLEARED: [(&str, &str); 14] = [
 #[group(skip)]
 pub(in crate::cli) struct SettingArguments {
     #[command(flatten)]
-    requests: Requests,
+    requests: RequestArgs,
     #[command(flatten)]
-    sessions: Sessions,
+    sessions: DatabaseSessionArgs,
 }
 
 /// How sessions with a connection's database are.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Settings of databases")]
-struct Sessions {
+struct DatabaseSessionArgs {
     /// sessions may only read
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     read_only: Option<bool>,
@@ -73,7 +73,7 @@ struct Sessions {
 /// How requests with a connection's credential are sent.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Settings")]
-pub(in crate::cli) struct Requests {
+pub(in crate::cli) struct RequestArgs {
     /// time until an answer begins, attempts and waits included, such as 30s
     #[arg(long, value_name = "TIME")]
     timeout: Option<Wait>,
@@ -112,7 +112,7 @@ impl SettingArguments {
     /// As the API takes them; only what was given.
     ///
     /// # Errors
-    /// As [`Requests::to_json`].
+    /// As [`RequestArgs::to_json`].
     pub(in crate::cli) fn to_json(&self) -> Result<Map<String, Value>, Failure> {
         let mut settings = self.requests.to_json()?;
         settings.extend(self.sessions.to_json());
@@ -149,7 +149,7 @@ impl SettingArguments {
     }
 }
 
-impl Sessions {
+impl DatabaseSessionArgs {
     fn to_json(&self) -> Map<String, Value> {
         of([
             ("read_only", self.read_only.map(Value::from)),
@@ -164,7 +164,7 @@ impl Sessions {
     }
 }
 
-impl Requests {
+impl RequestArgs {
     /// As the API takes them; only what was given.
     ///
     /// # Errors
@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
-    struct Line {
+    struct SettingsLine {
         #[command(flatten)]
         given: SettingArguments,
         #[arg(long, value_parser = cleared)]
@@ -318,7 +318,8 @@ mod tests {
     }
 
     fn patch(arguments: &[&str]) -> Result<Value, Failure> {
-        let line = Line::try_parse_from([&["set"], arguments].concat()).expect("it is parsed");
+        let line =
+            SettingsLine::try_parse_from([&["set"], arguments].concat()).expect("it is parsed");
         line.given.patch(&line.clear)
     }
 

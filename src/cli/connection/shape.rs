@@ -6,7 +6,6 @@ use crate::cli::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
 use keyward_rules::provider::pasted::{self, KeyShapes, ValueMismatch};
 
-/// The shapes of all providers.
 pub(in crate::cli) struct Shapes(Vec<ProviderView>);
 
 impl Shapes {
@@ -21,7 +20,6 @@ impl Shapes {
         Self(Vec::new())
     }
 
-    /// The providers.
     pub(in crate::cli) fn providers(&self) -> &[ProviderView] {
         &self.0
     }

@@ -1,7 +1,7 @@
 //! Connection strings among the arguments of a database: `--field url=…` without a password, `--secret-env url=…` with one.
 
 use super::given::{ConnectionArguments, exposed};
-use super::secrets::SecretSource;
+use super::secrets::FieldSource;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
 use keyward_api::wire::ProviderView;
@@ -45,7 +45,7 @@ fn add(given: &mut ConnectionArguments, parts: ConnectionUrl) -> Result<(), Fail
         return Err(twice("username"));
     }
     if let Some(password) = parts.password {
-        given.secrets.push(SecretSource::held("password", Typed::from(password.to_string())));
+        given.secrets.push(FieldSource::held("password", Typed::from(password.to_string())));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Layout, Table, fields, moment};
+use crate::cli::table::{Table, TableLayout, fields, moment};
 use keyward_api::wire::UsageView;
 
 pub(super) const HELP: &str = "Counted in memory since the gateway began; `keyward usage --connection NAME` has \
@@ -16,7 +16,7 @@ pub(super) async fn run(global: &Global, client: &Client, name: &str) -> Result<
     output::show(global.json, &usage, |usage| shown(usage, &output::layout(global)))
 }
 
-fn shown(usage: &UsageView, layout: &Layout) -> String {
+fn shown(usage: &UsageView, layout: &TableLayout) -> String {
     let counts = |map: &std::collections::BTreeMap<String, u64>| {
         map.iter().map(|(what, count)| format!("{what}: {count}")).collect::<Vec<_>>().join(", ")
     };

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::apps;
-use super::installation::{Installation, Resources};
-use super::report::Report;
+use super::installation::{CheckedInstallation, Resources};
+use super::report::DoctorReport;
 use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
@@ -21,9 +21,9 @@ const CONNECTIONS: &str = "connections";
 const REPORTED_MAX: usize = 20;
 
 pub(super) async fn check(
-    install: &Installation<'_>,
+    install: &CheckedInstallation<'_>,
     client: &Client,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) -> Option<Resources> {
     let agents = client.list::<Shown<Agent>>("/api/v1/agents", &[]).await;
     let connections = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await;
@@ -43,7 +43,7 @@ pub(super) async fn check(
     }
 }
 
-fn check_all(resources: &Resources, global: &Global, report: &mut Report) {
+fn check_all(resources: &Resources, global: &Global, report: &mut DoctorReport) {
     let keyward = &global.keyward();
     let before = report.checks.len();
     let problems =
@@ -109,7 +109,11 @@ fn check_agent(
     Some((format!("agent {name} is bound to no connection"), hint))
 }
 
-fn warn_all(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &mut Report) {
+fn warn_all(
+    id: &'static str,
+    all: impl Iterator<Item = (String, String)>,
+    report: &mut DoctorReport,
+) {
     let all: Vec<_> = all.collect();
     let more = all.len().saturating_sub(REPORTED_MAX);
     for (message, hint) in all.into_iter().take(REPORTED_MAX) {
@@ -125,7 +129,7 @@ fn check_connection(
     is_bound: bool,
     behind: &str,
     global: &Global,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) {
     let name = &connection.name;
     let remedy = connection.facts.remedy.as_deref().map(|remedy| global.remedy(remedy));
@@ -173,7 +177,7 @@ fn check_connection(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::report::{Check, CheckStatus};
+    use crate::cli::doctor::report::{CheckStatus, DoctorCheck};
 
     fn agent(name: &str, more: &serde_json::Value) -> Shown<Agent> {
         let mut agent = serde_json::json!({
@@ -200,8 +204,8 @@ mod tests {
         serde_json::from_value(connection).unwrap()
     }
 
-    fn judged(agents: Vec<Shown<Agent>>, connections: Vec<Shown<Connection>>) -> Vec<Check> {
-        let mut report = Report::default();
+    fn judged(agents: Vec<Shown<Agent>>, connections: Vec<Shown<Connection>>) -> Vec<DoctorCheck> {
+        let mut report = DoctorReport::default();
         check_all(
             &Resources { agents, connections, apps: Vec::new() },
             &Global::default(),

@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::installation::{Installation, Resources};
-use super::report::Report;
+use super::installation::{CheckedInstallation, Resources};
+use super::report::DoctorReport;
 use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::settings::Global;
@@ -17,10 +17,10 @@ const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// Reads the apps; an installation without apps has no report.
 pub(super) async fn check(
-    install: &Installation<'_>,
+    install: &CheckedInstallation<'_>,
     client: &Client,
     resources: &mut Resources,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) {
     match client.list::<Shown<App>>("/api/v1/apps", &[]).await {
         Ok(apps) => {
@@ -34,7 +34,7 @@ pub(super) async fn check(
     }
 }
 
-fn check_all(resources: &Resources, global: &Global, now: Timestamp, report: &mut Report) {
+fn check_all(resources: &Resources, global: &Global, now: Timestamp, report: &mut DoctorReport) {
     let before = report.checks.len();
     for app in &resources.apps {
         check_app(app, resources, global, now, report);
@@ -52,7 +52,7 @@ fn check_app(
     resources: &Resources,
     global: &Global,
     now: Timestamp,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) {
     let name = &app.name;
     // An app without connections sends no requests, and may stay removed from the file.
@@ -86,7 +86,12 @@ fn check_app(
 }
 
 /// Warns about a connection that must soon be reconnected.
-fn check_end(connection: &Shown<Connection>, global: &Global, now: Timestamp, report: &mut Report) {
+fn check_end(
+    connection: &Shown<Connection>,
+    global: &Global,
+    now: Timestamp,
+    report: &mut DoctorReport,
+) {
     let until = now.saturating_add(SOON).unwrap_or(now);
     let Some(ends) = connection.facts.ends.filter(|ends| *ends < until) else { return };
     let name = &connection.name;
@@ -144,7 +149,7 @@ mod tests {
     ) -> Vec<(CheckStatus, String, Option<String>)> {
         let resources =
             Resources { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
-        let mut report = Report::default();
+        let mut report = DoctorReport::default();
         check_all(
             &resources,
             &Global::default(),

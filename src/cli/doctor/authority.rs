@@ -7,8 +7,8 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use super::gateway::GatewayState;
-use super::installation::Installation;
-use super::report::Report;
+use super::installation::CheckedInstallation;
+use super::report::DoctorReport;
 use crate::config::CaPaths;
 use keyward_api::wire::CaView;
 use keyward_base::time::Clock;
@@ -24,9 +24,9 @@ const TAIL_BYTES: u64 = 64 * 1024;
 
 /// Whether the CA can sign. A running gateway is asked, because its files may be changing.
 pub(super) async fn check(
-    install: &Installation<'_>,
+    install: &CheckedInstallation<'_>,
     found: &GatewayState,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) -> bool {
     let files = &install.config.ca;
     if let GatewayState::Running(client) = found {
@@ -57,7 +57,7 @@ pub(super) async fn check(
     }
 }
 
-fn time_left(expires: Timestamp, made_here: bool, files: &CaPaths, report: &mut Report) {
+fn time_left(expires: Timestamp, made_here: bool, files: &CaPaths, report: &mut DoctorReport) {
     let day = expires.strftime("%Y-%m-%d");
     let hint = match made_here {
         true => "run `keyward ca rotate`, and distribute the new CA during the overlap".into(),
@@ -110,7 +110,7 @@ fn message_and_hint(error: &CaError, files: &CaPaths) -> (String, String) {
 }
 
 /// Compares the clock with the last record of the audit log.
-pub(super) fn clock(install: &Installation<'_>, report: &mut Report) {
+pub(super) fn clock(install: &CheckedInstallation<'_>, report: &mut DoctorReport) {
     let file = &install.config.audit.file;
     let Some(last) = last_record(file) else { return };
     match last.duration_since(Timestamp::now()) > JUMP {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::installation::Installation;
-use super::report::Report;
+use super::installation::CheckedInstallation;
+use super::report::DoctorReport;
 use crate::app;
 use keyward_backup::Schedule;
 use keyward_base::time::written;
@@ -13,7 +13,7 @@ use keyward_base::time::written;
 const ID: &str = "backup";
 
 /// Reports the last scheduled backup. Without a schedule there is nothing to report.
-pub(super) fn check(install: &Installation<'_>, report: &mut Report) {
+pub(super) fn check(install: &CheckedInstallation<'_>, report: &mut DoctorReport) {
     if let Some(schedule) = &install.config.backup.schedule {
         judge(schedule, &app::written_backups(&schedule.to), Timestamp::now(), report);
     }
@@ -23,7 +23,7 @@ fn judge(
     schedule: &Schedule,
     files: &BTreeMap<Timestamp, String>,
     now: Timestamp,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) {
     let (folder, every) = (schedule.to.display(), schedule.every);
     let hint = "start the gateway, and read its log: a failed backup says why";
@@ -51,7 +51,7 @@ mod tests {
         let schedule = Schedule { every, to: "backups".into(), keep: 7 };
         let now: Timestamp = "2026-01-10T00:00:00Z".parse().unwrap();
         let told = |files: &[&str]| {
-            let mut report = Report::default();
+            let mut report = DoctorReport::default();
             let files = files.iter().map(|at| (at.parse().unwrap(), "FILE".to_owned())).collect();
             judge(&schedule, &files, now, &mut report);
             (report.failed(), report.checks[0].message.clone(), report.checks[0].hint.is_some())

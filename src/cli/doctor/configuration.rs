@@ -1,6 +1,6 @@
 //! Checks the configuration and reports all of its errors.
 
-use super::report::Report;
+use super::report::DoctorReport;
 use crate::cli::settings::Global;
 use crate::config::{Config, ConfigError};
 use keyward_rules::provider::document::Problem;
@@ -8,7 +8,7 @@ use keyward_rules::provider::document::Problem;
 const ID: &str = "config";
 
 /// The configuration, when it can be read.
-pub(super) fn read(global: &Global, report: &mut Report) -> Option<Config> {
+pub(super) fn read(global: &Global, report: &mut DoctorReport) -> Option<Config> {
     match Config::load(global.config.as_deref(), global.data.as_deref()) {
         Ok(config) => {
             report.ok(ID, "the configuration is valid");

@@ -5,12 +5,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::report::Report;
+use super::report::DoctorReport;
 
 const ID: &str = "data";
 
 /// Whether the directory exists and can be used.
-pub(super) fn check(data: &Path, report: &mut Report) -> bool {
+pub(super) fn check(data: &Path, report: &mut DoctorReport) -> bool {
     let shown = data.display();
     let metadata = match fs::metadata(data) {
         Ok(metadata) => metadata,
@@ -59,7 +59,7 @@ mod tests {
     fn a_directory_that_others_can_enter_is_told_with_the_line_that_closes_it() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let mut report = Report::default();
+        let mut report = DoctorReport::default();
         assert!(!check(dir.path(), &mut report));
         assert!(report.failed());
         let hint = report.checks[0].hint.clone().unwrap();
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn one_that_is_not_there_yet_is_only_told() {
         let dir = tempfile::tempdir().unwrap();
-        let mut report = Report::default();
+        let mut report = DoctorReport::default();
         assert!(!check(&dir.path().join("no"), &mut report));
         assert!(!report.failed() && !dir.path().join("no").exists());
     }

@@ -4,8 +4,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use super::installation::Installation;
-use super::report::Report;
+use super::installation::CheckedInstallation;
+use super::report::DoctorReport;
 use super::{processes, replicas};
 use crate::cli::client::{self, Client};
 use crate::cli::failure::Exit;
@@ -25,7 +25,10 @@ pub(super) enum GatewayState {
 }
 
 /// Checks the admin socket.
-pub(super) async fn check(install: &Installation<'_>, report: &mut Report) -> GatewayState {
+pub(super) async fn check(
+    install: &CheckedInstallation<'_>,
+    report: &mut DoctorReport,
+) -> GatewayState {
     match Client::running(install.global).await {
         Ok(client) => {
             match client.status().await {
@@ -53,7 +56,7 @@ pub(super) async fn check(install: &Installation<'_>, report: &mut Report) -> Ga
     }
 }
 
-async fn serving(status: &Status, report: &mut Report) {
+async fn serving(status: &Status, report: &mut DoctorReport) {
     let kind = if status.private { "a private gateway" } else { "a gateway" };
     report.ok(ID, format!("{kind} answers: {}", status.status));
     let own = env!("CARGO_PKG_VERSION");
@@ -105,7 +108,7 @@ async fn serving(status: &Status, report: &mut Report) {
     }
 }
 
-fn check_telemetry(telemetry: &TelemetryView, report: &mut Report) {
+fn check_telemetry(telemetry: &TelemetryView, report: &mut DoctorReport) {
     let TelemetryView { endpoint, failure, .. } = telemetry;
     let signals = telemetry.signals();
     match failure {
@@ -131,7 +134,7 @@ async fn ready(at: SocketAddr) -> Result<(), String> {
 }
 
 /// No gateway runs: checks whether one could start.
-fn absent(install: &Installation<'_>, report: &mut Report) {
+fn absent(install: &CheckedInstallation<'_>, report: &mut DoctorReport) {
     let socket = install.data.join(SOCKET_NAME);
     match socket.exists() {
         true => {
@@ -182,7 +185,7 @@ mod tests {
             "status": "ready", "version": "0.0.0", "proxy": [free], "admin": free, "data": "/d",
             "ca": "/c", "reload": {"time": "2025-01-01T00:00:00Z", "errors": ["x"], "warnings": ["y"]},
         }));
-        let mut report = Report::default();
+        let mut report = DoctorReport::default();
         serving(&status.unwrap(), &mut report).await;
         let found: Vec<_> = report.checks.iter().map(|check| (check.id, check.status)).collect();
         let expected = [

@@ -7,9 +7,8 @@ use crate::config::Config;
 use keyward_model::{Agent, App, Connection, Shown};
 
 /// The context of the checks.
-pub(super) struct Installation<'a> {
+pub(super) struct CheckedInstallation<'a> {
     pub(super) global: &'a Global,
-    /// The data directory.
     pub(super) data: PathBuf,
     pub(super) config: Config,
 }

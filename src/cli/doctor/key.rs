@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Uid, geteuid};
 
-use super::installation::Installation;
-use super::report::Report;
+use super::installation::CheckedInstallation;
+use super::report::DoctorReport;
 use crate::config::StoreChoice;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::private_file::FileError;
@@ -17,10 +17,10 @@ const ID: &str = "key";
 /// Returns the keys if all can be read. Of a running gateway only key files are checked: it has other
 /// variables, and a key command may ask the user.
 pub(super) fn check(
-    install: &Installation<'_>,
+    install: &CheckedInstallation<'_>,
     serves: bool,
     gateway: Option<Uid>,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) -> Option<Keyring> {
     let config = &install.config;
     let created_later = config.default_master_key && !has_store(&config.store);
@@ -64,7 +64,7 @@ pub(super) fn check(
 }
 
 /// Files of the gateway's user. Root checks their mode without reading them.
-fn of_the_gateway(sources: &[KeySource], owner: u32, report: &mut Report) {
+fn of_the_gateway(sources: &[KeySource], owner: u32, report: &mut DoctorReport) {
     let files = sources.iter().filter_map(|source| match source {
         KeySource::File(path) => Some(path),
         _ => None,

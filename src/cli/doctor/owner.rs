@@ -7,14 +7,14 @@ use std::path::Path;
 
 use rustix::process::Uid;
 
-use super::installation::Installation;
-use super::report::Report;
+use super::installation::CheckedInstallation;
+use super::report::DoctorReport;
 use crate::config::StoreChoice;
 
 const ID: &str = "user";
 
 /// The gateway's user: the owner of the store, else of the data directory.
-pub(super) fn of(install: &Installation<'_>) -> Option<Uid> {
+pub(super) fn of(install: &CheckedInstallation<'_>) -> Option<Uid> {
     let store = match &install.config.store {
         StoreChoice::Sled { path } => Some(&**path),
         StoreChoice::Postgres(_) | StoreChoice::Memory => None,
@@ -28,7 +28,7 @@ pub(super) fn may_open(
     owner: Option<Uid>,
     serves: bool,
     keyward: &str,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) -> bool {
     let own = rustix::process::geteuid();
     match owner.filter(|owner| is_foreign(own, *owner)) {

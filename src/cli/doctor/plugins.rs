@@ -1,8 +1,8 @@
 //! Checks plugins: warns about slots without a working connection, except optional slots that were
 //! left empty.
 
-use super::installation::Installation;
-use super::report::Report;
+use super::installation::CheckedInstallation;
+use super::report::DoctorReport;
 use crate::cli::client::Client;
 use crate::cli::plugin;
 use crate::cli::settings::Global;
@@ -11,7 +11,11 @@ use keyward_state::directory::PluginState;
 
 const PLUGINS: &str = "plugins";
 
-pub(super) async fn check(install: &Installation<'_>, client: &Client, report: &mut Report) {
+pub(super) async fn check(
+    install: &CheckedInstallation<'_>,
+    client: &Client,
+    report: &mut DoctorReport,
+) {
     match client.list::<PluginView>("/api/v1/plugins", &[]).await {
         Ok(all) => check_all(&all.items, install.global, report),
         Err(failure) => {
@@ -21,7 +25,7 @@ pub(super) async fn check(install: &Installation<'_>, client: &Client, report: &
     }
 }
 
-fn check_all(plugins: &[PluginView], global: &Global, report: &mut Report) {
+fn check_all(plugins: &[PluginView], global: &Global, report: &mut DoctorReport) {
     let before = report.checks.len();
     for plugin in plugins {
         let (name, agent) = (&plugin.name, &plugin.agent);

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::report::Report;
+use super::report::DoctorReport;
 use keyward_model::{Connection, Shown};
 
 /// Longer files are cut.
@@ -18,7 +18,7 @@ struct StoredSecret {
 }
 
 /// Checks the credential files of git and curl (`.netrc`), gh and aws.
-pub(super) fn check(connections: &[Shown<Connection>], report: &mut Report) {
+pub(super) fn check(connections: &[Shown<Connection>], report: &mut DoctorReport) {
     let path = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let home = path("HOME").unwrap_or_default();
     let gh = path("GH_CONFIG_DIR").or_else(|| path("XDG_CONFIG_HOME").map(|at| at.join("gh")));

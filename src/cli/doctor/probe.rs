@@ -24,11 +24,11 @@ use self::listener::ProbeListeners;
 use self::remedy::ProbedAgent;
 use self::seen::{ProbedRequest, RequestRoute};
 use self::verdict::ProbeResult;
-use self::watch::Watch;
-use super::report::Report;
+use self::watch::ProcessWatch;
+use super::report::DoctorReport;
 use crate::cli::client::{Client, segment};
 use crate::cli::environment::files::Paths;
-use crate::cli::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
+use crate::cli::environment::{DEFAULT_AGENT, Entrance, EnvironmentFacts, Inherited};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::run::child::{Child, Invocation};
@@ -50,7 +50,7 @@ pub(super) async fn run(
     global: &Global,
     agent: &str,
     program: &[OsString],
-) -> Result<Report, Failure> {
+) -> Result<DoctorReport, Failure> {
     let config = global.load().ok();
     let data = global.data_dir().ok();
     let AgentFacts { facts, own } = agent_facts(global, data.as_deref(), agent).await?;
@@ -80,7 +80,7 @@ pub(super) async fn run(
     let ran = ended(invocation, lease, &listener).await?;
     let events = listener.finish().await;
     let observed = ProbeResult { events, watch: ran.watch, program: program.to_vec(), agent };
-    let mut report = Report { exit_code: Some(ran.exit_code), ..Report::default() };
+    let mut report = DoctorReport { exit_code: Some(ran.exit_code), ..DoctorReport::default() };
     verdict::judge(&observed, &mut report);
     if data.as_deref().is_some_and(is_install) {
         explain(global, &observed, &listeners, &mut report).await;
@@ -106,7 +106,7 @@ fn authority(config: Option<&Config>) -> Authority {
 /// A program that has ended.
 struct ExitedProgram {
     exit_code: u8,
-    watch: Watch,
+    watch: ProcessWatch,
 }
 
 /// Runs the program to its end, and then ends its remaining processes before the gateway serves them again.
@@ -119,7 +119,7 @@ async fn ended(
     let environment = invocation.environment;
     let mut child = Child::spawn(invocation)?;
     let proxies = [listener.at(), listener.own()].into_iter().chain(lease.listeners.clone());
-    let mut watch = Watch::new(proxies.collect(), environment);
+    let mut watch = ProcessWatch::new(proxies.collect(), environment);
     let exit_code = tokio::select! {
         code = child.ended() => code?,
         never = watch.follow() => match never {},
@@ -136,11 +136,11 @@ async fn ended(
 
 /// An agent, and its own TCP listener.
 struct AgentFacts {
-    facts: Facts,
+    facts: EnvironmentFacts,
     own: Option<SocketAddr>,
 }
 
-fn probed_agent(facts: &Facts, listener: Option<SocketAddr>) -> ProbedAgent {
+fn probed_agent(facts: &EnvironmentFacts, listener: Option<SocketAddr>) -> ProbedAgent {
     let connection = match &facts.agent.facts.bindings[..] {
         [only] => Some(only.name.clone()),
         _ => None,
@@ -155,7 +155,7 @@ async fn agent_facts(
     data: Option<&Path>,
     agent: &str,
 ) -> Result<AgentFacts, Failure> {
-    let unknown = || AgentFacts { facts: Facts::of_nobody(agent), own: None };
+    let unknown = || AgentFacts { facts: EnvironmentFacts::of_nobody(agent), own: None };
     if !data.is_some_and(is_install) && agent == DEFAULT_AGENT {
         return Ok(unknown());
     }
@@ -172,7 +172,7 @@ async fn agent_facts(
         Err(failure) if failure.exit() == Exit::NotFound && agent == DEFAULT_AGENT => Ok(unknown()),
         Err(failure) => Err(failure),
         Ok(_) => {
-            let facts = Facts::of(&client, agent).await?;
+            let facts = EnvironmentFacts::of(&client, agent).await?;
             let own = global.own_listener(&client, &facts.agent);
             Ok(AgentFacts { facts, own })
         }
@@ -189,7 +189,7 @@ async fn explain(
     global: &Global,
     observed: &ProbeResult,
     listeners: &[SocketAddr],
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) {
     // The gateway does not know the probe's own base URLs.
     let is_known = |asked: &&ProbedRequest| {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use tokio::task::JoinSet;
 
-use super::installation::Installation;
-use super::report::Report;
+use super::installation::CheckedInstallation;
+use super::report::DoctorReport;
 use crate::cli::client::Client;
 use crate::config::{Config, UpstreamProxy};
 use keyward_api::wire::{List, UpstreamView};
@@ -33,10 +33,10 @@ enum Checker {
 
 /// Does a TLS handshake with every host of an active connection, except patterns.
 pub(super) async fn check(
-    install: &Installation<'_>,
+    install: &CheckedInstallation<'_>,
     gateway: Option<&Client>,
     connections: &[Shown<Connection>],
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) {
     let active = connections.iter().filter(|c| c.facts.state.is_usable());
     let hosts: BTreeSet<_> =
@@ -62,7 +62,7 @@ pub(super) async fn check(
     }
 }
 
-fn report_upstream(upstream: UpstreamView, by: Checker, serves: bool, report: &mut Report) {
+fn report_upstream(upstream: UpstreamView, by: Checker, serves: bool, report: &mut DoctorReport) {
     let UpstreamView { host, reached, proxy, message, hint } = upstream;
     let way =
         proxy.map(|proxy| format!(" through the corporate proxy {proxy}")).unwrap_or_default();
@@ -82,9 +82,9 @@ fn report_upstream(upstream: UpstreamView, by: Checker, serves: bool, report: &m
 
 /// Checks with the environment of this process; `None` if that is impossible, which is reported.
 async fn check_from_here(
-    install: &Installation<'_>,
+    install: &CheckedInstallation<'_>,
     hosts: &BTreeSet<&String>,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) -> Option<Vec<UpstreamView>> {
     let tls = trust(&install.config, report)?;
     let dialler = dialler(&install.config, &tls, report)?;
@@ -100,7 +100,7 @@ async fn check_from_here(
 }
 
 /// The TLS configuration that verifies upstreams.
-fn trust(config: &Config, report: &mut Report) -> Option<Arc<ClientConfig>> {
+fn trust(config: &Config, report: &mut DoctorReport) -> Option<Arc<ClientConfig>> {
     let mut roots = Vec::new();
     for path in &config.upstream.trust {
         match tls::load_pem_certs(path) {
@@ -117,7 +117,7 @@ fn trust(config: &Config, report: &mut Report) -> Option<Arc<ClientConfig>> {
 
 /// Dials as the gateway does. The password of the corporate proxy may exist only in the environment of the
 /// gateway's service.
-fn dialler(config: &Config, tls: &ClientConfig, report: &mut Report) -> Option<Arc<Dialler>> {
+fn dialler(config: &Config, tls: &ClientConfig, report: &mut DoctorReport) -> Option<Arc<Dialler>> {
     let upstream = &config.upstream;
     let hidden = config.secret_variables();
     let load = |proxy: &UpstreamProxy| proxy.load(&config.environment, &hidden);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::report::Report;
+use super::report::DoctorReport;
 use crate::cli::client::Client;
 use keyward_api::wire::{List, ReplicaState, ReplicaView, SharedStoreView};
 use keyward_base::time::written;
@@ -13,7 +13,7 @@ const ID: &str = "replicas";
 const STALE_MS: u64 = 60_000;
 
 /// Reports the view of the gateway, then all replicas.
-pub(super) async fn check(store: &SharedStoreView, client: &Client, report: &mut Report) {
+pub(super) async fn check(store: &SharedStoreView, client: &Client, report: &mut DoctorReport) {
     view(store, report);
     match client.list::<ReplicaView>("/api/v1/replicas", &[]).await {
         Ok(List { items, .. }) => all(&items, report),
@@ -25,7 +25,7 @@ pub(super) async fn check(store: &SharedStoreView, client: &Client, report: &mut
 }
 
 /// The view of the gateway that answers.
-fn view(store: &SharedStoreView, report: &mut Report) {
+fn view(store: &SharedStoreView, report: &mut DoctorReport) {
     if store.outdated {
         let message =
             "a newer version of Keyward changed the store: this gateway writes nothing any more";
@@ -52,7 +52,7 @@ fn view(store: &SharedStoreView, report: &mut Report) {
 }
 
 /// What the replicas say of themselves.
-fn all(replicas: &[ReplicaView], report: &mut Report) {
+fn all(replicas: &[ReplicaView], report: &mut DoctorReport) {
     let own = replicas.iter().find(|one| one.own).map(|one| one.version.as_str());
     let mut live = 0;
     for one in replicas {
@@ -136,7 +136,7 @@ mod tests {
             replica("older", json!({ "version": "0.0.9", "clock_ahead_ms": 61_000 })),
             replica("other", json!({ "config_differs": true, "state": "outdated" })),
         ];
-        let mut report = Report::default();
+        let mut report = DoctorReport::default();
         all(&replicas, &mut report);
         insta::assert_snapshot!(report.text(false));
     }
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn an_old_view_is_a_warning_and_a_failure_above_its_bound() {
         let told = |staleness_ms, outdated| {
-            let mut report = Report::default();
+            let mut report = DoctorReport::default();
             let store =
                 SharedStoreView { staleness_ms, stale_max_ms: 300_000, outdated, replicas: 2 };
             view(&store, &mut report);

@@ -1,4 +1,4 @@
-//! [`Report`]: the checks, their results and remedies.
+//! [`DoctorReport`]: the checks, their results and remedies.
 
 use std::fmt::Write;
 
@@ -17,7 +17,7 @@ pub(super) enum CheckStatus {
 
 /// One check. Holds no value that could be a secret.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub(super) struct Check {
+pub(super) struct DoctorCheck {
     /// Stable, for programs.
     pub(super) id: &'static str,
     pub(super) status: CheckStatus,
@@ -27,17 +27,17 @@ pub(super) struct Check {
 
 /// The checks of one run.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Report {
-    pub(super) checks: Vec<Check>,
+pub(super) struct DoctorReport {
+    pub(super) checks: Vec<DoctorCheck>,
     /// How the program of a probe ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) exit_code: Option<u8>,
 }
 
-impl Report {
+impl DoctorReport {
     /// Adds a check without a problem.
     pub(super) fn ok(&mut self, id: &'static str, message: impl Into<String>) {
-        self.checks.push(Check {
+        self.checks.push(DoctorCheck {
             id,
             status: CheckStatus::Ok,
             message: message.into(),
@@ -66,7 +66,7 @@ impl Report {
 
     fn add(&mut self, id: &'static str, status: CheckStatus, message: String, hint: String) {
         let hint = Some(hint).filter(|hint| !hint.is_empty());
-        self.checks.push(Check { id, status, message, hint });
+        self.checks.push(DoctorCheck { id, status, message, hint });
     }
 
     /// Whether a check failed.
@@ -123,8 +123,8 @@ fn clean(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn report() -> Report {
-        let mut report = Report::default();
+    fn report() -> DoctorReport {
+        let mut report = DoctorReport::default();
         report.ok("config", "the configuration is valid");
         report.warn("git", "a\u{1b}[2Jb", "remove it");
         report.fail("data", "other users can enter /d", "run `chmod 700 /d`");

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::report::Report;
+use super::report::DoctorReport;
 
 /// Longer files are cut.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -26,7 +26,6 @@ pub(super) enum SettingKind {
     Proxy,
     /// No verification, if it has this value.
     Off(&'static str),
-    /// Other roots.
     Roots,
     /// Hosts that are not verified.
     Trusted,
@@ -117,7 +116,7 @@ const CLIENTS: &[ClientFiles] = &[
 ];
 
 /// Checks the files of all clients.
-pub(super) fn check(report: &mut Report) {
+pub(super) fn check(report: &mut DoctorReport) {
     let found = found(&ConfigDirs::of_process());
     if found.is_empty() {
         let message = "no file of git, npm, pip, curl, cargo or gradle makes it bypass the gateway";

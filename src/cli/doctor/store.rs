@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::installation::Installation;
-use super::report::Report;
+use super::installation::CheckedInstallation;
+use super::report::DoctorReport;
 use crate::app::Services;
 use crate::config::StoreChoice;
 use keyward_base::time::Clock;
@@ -17,10 +17,10 @@ const ID: &str = "store";
 
 /// Whether this process can open the store.
 pub(super) async fn check(
-    install: &Installation<'_>,
+    install: &CheckedInstallation<'_>,
     keys: Option<Keyring>,
     serves: bool,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) -> bool {
     let path = match &install.config.store {
         StoreChoice::Sled { path } => path,
@@ -61,7 +61,11 @@ pub(super) async fn check(
 }
 
 /// A store that gateways share can be opened beside them.
-async fn shared(install: &Installation<'_>, serves: bool, report: &mut Report) -> bool {
+async fn shared(
+    install: &CheckedInstallation<'_>,
+    serves: bool,
+    report: &mut DoctorReport,
+) -> bool {
     if serves {
         // It has the variables of the URL and of the key; this process may not.
         report.ok(ID, "the store in the database is open in the gateway");
@@ -77,7 +81,7 @@ async fn shared(install: &Installation<'_>, serves: bool, report: &mut Report) -
     false
 }
 
-fn refused(error: &StoreError, report: &mut Report) {
+fn refused(error: &StoreError, report: &mut DoctorReport) {
     match error {
         StoreError::Locked { pid } => {
             let hint = match pid {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::report::Report;
+use super::report::DoctorReport;
 use crate::config::Config;
 use keyward_model::{Connection, Shown};
 use keyward_rules::inject::placeholder;
@@ -11,7 +11,7 @@ use keyward_rules::provider::Catalogue;
 const ID: &str = "environment";
 
 /// Looks at the variables that the providers' SDKs read secrets from.
-pub(super) fn check(config: &Config, connections: &[Shown<Connection>], report: &mut Report) {
+pub(super) fn check(config: &Config, connections: &[Shown<Connection>], report: &mut DoctorReport) {
     let hidden = config.secret_variables();
     let mut real = 0;
     for (name, provider) in names(&config.catalogue()) {

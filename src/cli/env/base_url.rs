@@ -3,8 +3,8 @@
 use crate::cli::client::Client;
 use crate::cli::connection::api_path::path;
 use crate::cli::connection::{base_url, home};
-use crate::cli::environment::Environment;
-use crate::cli::environment::files::Files;
+use crate::cli::environment::AgentEnvironment;
+use crate::cli::environment::files::EnvironmentFiles;
 use crate::cli::failure::Failure;
 use keyward_base::host::{Scheme, Target};
 use keyward_model::{Agent, Connection, Shown};
@@ -68,7 +68,7 @@ impl Based {
     }
 
     /// Its variables.
-    pub(super) fn environment(self, proxy: &str, token: &str) -> Environment {
+    pub(super) fn environment(self, proxy: &str, token: &str) -> AgentEnvironment {
         let Self { name, host, stands_for, keys, mut notes } = self;
         let url = base_url(proxy, &name, host.as_deref());
         notes.push(format!(
@@ -76,9 +76,9 @@ impl Based {
         ));
         let keys = keys.into_iter().map(|key| (key, token.to_owned()));
         let ours = [(URL.to_owned(), url), (TOKEN.to_owned(), token.to_owned())];
-        Environment {
+        AgentEnvironment {
             variables: ours.into_iter().chain(keys).collect(),
-            files: Files { all: Vec::new() },
+            files: EnvironmentFiles { all: Vec::new() },
             notes,
         }
     }

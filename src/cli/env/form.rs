@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use serde_json::json;
 
-use crate::cli::environment::{Environment, table};
+use crate::cli::environment::{AgentEnvironment, table};
 use crate::cli::failure::Failure;
 
 /// The directory of the files in containers.
@@ -17,7 +17,7 @@ pub(super) const MOUNTED: &str = "/etc/keyward";
 
 /// An output format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum Form {
+pub(super) enum EnvFormat {
     /// `export` lines of a POSIX shell
     Sh,
     /// `set` lines of fish
@@ -40,11 +40,10 @@ pub(super) struct Printed<'a> {
     pub(super) proxy: &'a str,
     /// The directory of the files on this machine.
     pub(super) folder: &'a Path,
-    /// The environment.
-    pub(super) made: &'a Environment,
+    pub(super) made: &'a AgentEnvironment,
 }
 
-impl Form {
+impl EnvFormat {
     /// Whether the client runs in a container, without this machine's files and home.
     pub(super) fn is_of_a_container(self) -> bool {
         matches!(self, Self::Docker | Self::Compose | Self::K8s)
@@ -86,7 +85,7 @@ impl Form {
     }
 }
 
-fn lines(made: &Environment, line: impl Fn(&str, &str) -> String) -> String {
+fn lines(made: &AgentEnvironment, line: impl Fn(&str, &str) -> String) -> String {
     made.variables.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "{}", line(name, value));
         text
@@ -160,7 +159,7 @@ mod tests {
     use super::*;
     use crate::cli::environment::{Inherited, tests::environment};
 
-    fn printed(form: Form) -> String {
+    fn printed(form: EnvFormat) -> String {
         let made = environment(&Inherited::default());
         let folder = Path::new("/f");
         let printed = Printed { agent: "claude", proxy: "127.0.0.1:8080", folder, made: &made };
@@ -170,32 +169,32 @@ mod tests {
 
     #[test]
     fn it_is_written_down_for_a_posix_shell() {
-        insta::assert_snapshot!(printed(Form::Sh));
+        insta::assert_snapshot!(printed(EnvFormat::Sh));
     }
 
     #[test]
     fn it_is_written_down_for_fish() {
-        insta::assert_snapshot!(printed(Form::Fish));
+        insta::assert_snapshot!(printed(EnvFormat::Fish));
     }
 
     #[test]
     fn it_is_written_down_for_docker() {
-        insta::assert_snapshot!(printed(Form::Docker));
+        insta::assert_snapshot!(printed(EnvFormat::Docker));
     }
 
     #[test]
     fn it_is_written_down_for_compose() {
-        insta::assert_snapshot!(printed(Form::Compose));
+        insta::assert_snapshot!(printed(EnvFormat::Compose));
     }
 
     #[test]
     fn it_is_written_down_as_json() {
-        insta::assert_snapshot!(printed(Form::Json));
+        insta::assert_snapshot!(printed(EnvFormat::Json));
     }
 
     #[test]
     fn kubernetes_gets_the_token_as_a_secret_and_the_files_as_a_map() {
-        let text = printed(Form::K8s);
+        let text = printed(EnvFormat::K8s);
         let (list, hint) = text.split_once("\nhint: ").unwrap();
         let list: serde_json::Value = serde_json::from_str(list).unwrap();
         let [secret, files] = [&list["items"][0], &list["items"][1]];

@@ -22,14 +22,14 @@ pub(crate) struct Paths {
 
 /// The files to write.
 #[derive(Debug)]
-pub(crate) struct Files {
+pub(crate) struct EnvironmentFiles {
     /// Names and contents.
     pub(crate) all: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// Existing files of the user, and the gateway's certificates.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sources<'a> {
+pub(crate) struct SourceFiles<'a> {
     /// The CA's certificate.
     pub(crate) ca: &'a str,
     /// The platform's roots and the CA.
@@ -65,7 +65,6 @@ impl Paths {
         self.file("wgetrc")
     }
 
-    /// For apt.
     pub(crate) fn apt(&self) -> String {
         self.file("apt.conf")
     }
@@ -81,10 +80,10 @@ impl Paths {
     }
 }
 
-impl Files {
+impl EnvironmentFiles {
     /// All files, for clients that find them at `paths`.
-    pub(crate) fn new(paths: &Paths, sources: Sources<'_>) -> Self {
-        let Sources { ca, bundle, wgetrc, apt } = sources;
+    pub(crate) fn new(paths: &Paths, sources: SourceFiles<'_>) -> Self {
+        let SourceFiles { ca, bundle, wgetrc, apt } = sources;
         Self {
             all: vec![
                 ("ca.pem", ca.into()),
@@ -137,13 +136,14 @@ mod tests {
 
     use super::*;
 
-    const SOURCES: Sources<'_> = Sources { ca: "ca", bundle: "bundle", wgetrc: "", apt: "" };
+    const SOURCES: SourceFiles<'_> =
+        SourceFiles { ca: "ca", bundle: "bundle", wgetrc: "", apt: "" };
 
     #[test]
     fn files_are_for_their_owner_alone_and_replaced_as_a_whole() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a");
-        let files = Files::new(&Paths::new(&folder), SOURCES);
+        let files = EnvironmentFiles::new(&Paths::new(&folder), SOURCES);
         for _ in 0..2 {
             files.write(&folder).unwrap();
         }

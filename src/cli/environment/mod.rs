@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
-use self::files::{Files, Paths, Sources};
+use self::files::{EnvironmentFiles, Paths, SourceFiles};
 use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
 use super::connection::standing::state;
@@ -25,7 +25,6 @@ use keyward_model::{
     Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown,
 };
 
-/// The default agent.
 pub(crate) const DEFAULT_AGENT: &str = "default";
 
 /// Java's pattern of directly reached hosts: `NO_PROXY` in another syntax.
@@ -41,8 +40,7 @@ const GRADLE: &str = "-Dorg.gradle.daemon=false";
 
 /// The facts of an environment, except the token.
 #[derive(Debug)]
-pub(crate) struct Facts {
-    /// The agent.
+pub(crate) struct EnvironmentFacts {
     pub(crate) agent: Shown<Agent>,
     ca: String,
     bundle: String,
@@ -55,7 +53,7 @@ pub(crate) struct Facts {
     /// Whether one of its bindings is the key of an SSH agent.
     pub(crate) has_ssh_key: bool,
     /// Its connections that cannot be used, as people read them.
-    pub(crate) unusable: Vec<Unusable>,
+    pub(crate) unusable: Vec<UnusableConnection>,
 }
 
 /// A connection to a database.
@@ -79,13 +77,13 @@ impl Database {
 
 /// A connection that cannot be used.
 #[derive(Debug)]
-pub(crate) struct Unusable {
+pub(crate) struct UnusableConnection {
     name: String,
     state: String,
     remedy: Option<String>,
 }
 
-impl Unusable {
+impl UnusableConnection {
     /// `None` if it can be used.
     fn of(connection: &Shown<Connection>) -> Option<Self> {
         if connection.facts.state.is_usable() {
@@ -127,16 +125,16 @@ pub(crate) struct Inherited {
 }
 
 /// A new environment.
-pub(crate) struct Environment {
+pub(crate) struct AgentEnvironment {
     /// Names and values; those of the proxy contain the token.
     pub(crate) variables: Vec<(String, String)>,
     /// The files that the variables name.
-    pub(crate) files: Files,
+    pub(crate) files: EnvironmentFiles,
     /// Notes for people.
     pub(crate) notes: Vec<String>,
 }
 
-impl Facts {
+impl EnvironmentFacts {
     /// Reads the facts of an agent from the gateway.
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
@@ -145,7 +143,7 @@ impl Facts {
         for binding in &agent.facts.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
             let connection: Shown<Connection> = client.get(&at).await?;
-            unusable.extend(Unusable::of(&connection));
+            unusable.extend(UnusableConnection::of(&connection));
             if let Some(database) = Database::of(&connection) {
                 match binding.default {
                     true => databases.insert(0, database),
@@ -183,7 +181,7 @@ impl Facts {
         Entrance { proxy, own, token }: Entrance<'_>,
         paths: &Paths,
         inherited: &Inherited,
-    ) -> Environment {
+    ) -> AgentEnvironment {
         let (scheme, place) = match proxy.strip_prefix("https://") {
             Some(place) => ("https", place),
             None => ("http", proxy),
@@ -211,18 +209,18 @@ impl Facts {
         };
         let placeholders = placeholders::of(self.agent.name(), &self.agent.facts.bindings);
         let ours = TABLE.iter().map(|variable| (variable.name.to_owned(), value(variable.gets)));
-        let sources = Sources {
+        let sources = SourceFiles {
             ca: &self.ca,
             bundle: &self.bundle,
             wgetrc: &inherited.wgetrc,
             apt: &inherited.apt,
         };
-        Environment {
+        AgentEnvironment {
             variables: ours
                 .chain(git::variables(&self.git_hosts, &inherited.git_config_count))
                 .chain(placeholders.variables)
                 .collect(),
-            files: Files::new(paths, sources),
+            files: EnvironmentFiles::new(paths, sources),
             notes: placeholders.notes,
         }
     }
@@ -250,14 +248,14 @@ impl Inherited {
     }
 }
 
-impl Environment {
+impl AgentEnvironment {
     /// The variables by name.
     pub(crate) fn by_name(&self) -> BTreeMap<&str, &str> {
         self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 }
 
-impl std::fmt::Debug for Environment {
+impl std::fmt::Debug for AgentEnvironment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.variables.iter().map(|(name, _)| name).collect();
         f.debug_struct("Environment").field("variables", &names).finish_non_exhaustive()
@@ -324,7 +322,7 @@ pub(super) mod tests {
     use super::*;
 
     /// An agent `claude` with one connection.
-    pub(crate) fn facts() -> Facts {
+    pub(crate) fn facts() -> EnvironmentFacts {
         let agent = serde_json::from_value(serde_json::json!({
             "id": "agt_1", "name": "claude", "environment": null, "labels": {},
             "managed_by": "store", "paused": false, "created": "2025-01-02T03:04:05Z",
@@ -337,7 +335,7 @@ pub(super) mod tests {
         let hosts = vec!["api.github.com".to_owned()];
         let (ca, bundle) = ("the CA\n".into(), "roots\n".into());
         let git_hosts = vec!["github.com".to_owned()];
-        Facts {
+        EnvironmentFacts {
             agent: agent.unwrap(),
             ca,
             bundle,
@@ -354,7 +352,7 @@ pub(super) mod tests {
     }
 
     /// Its environment, with files in `/f`.
-    pub(crate) fn environment(inherited: &Inherited) -> Environment {
+    pub(crate) fn environment(inherited: &Inherited) -> AgentEnvironment {
         facts().environment(at("127.0.0.1:8080"), &Paths::new("/f"), inherited)
     }
 

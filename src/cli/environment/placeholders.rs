@@ -8,7 +8,6 @@ use keyward_model::{BindingShown, ManagedBy};
 /// What an agent's bindings put where.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Placeholders {
-    /// By variable.
     pub(crate) variables: BTreeMap<String, String>,
     /// What could not be set, for the person.
     pub(crate) notes: Vec<String>,

@@ -16,7 +16,6 @@ pub(crate) enum Gets {
     Wgetrc,
     /// The same for apt.
     AptConf,
-    /// This text.
     Text(&'static str),
     /// Options of Java, after those that are there.
     Java,
@@ -28,10 +27,8 @@ pub(crate) enum Gets {
     Node,
 }
 
-/// A variable.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Variable {
-    /// Its name.
+pub(crate) struct EnvironmentVariable {
     pub(crate) name: &'static str,
     /// What it is set to.
     pub(crate) gets: Gets,
@@ -39,12 +36,12 @@ pub(crate) struct Variable {
     pub(crate) why: &'static str,
 }
 
-const fn variable(name: &'static str, gets: Gets, why: &'static str) -> Variable {
-    Variable { name, gets, why }
+const fn variable(name: &'static str, gets: Gets, why: &'static str) -> EnvironmentVariable {
+    EnvironmentVariable { name, gets, why }
 }
 
 /// All of them, in the order in which they are printed.
-pub(crate) const TABLE: &[Variable] = &[
+pub(crate) const TABLE: &[EnvironmentVariable] = &[
     variable("HTTPS_PROXY", Gets::Proxy, "nearly every client"),
     variable("https_proxy", Gets::Proxy, "wget and gRPC read only this case"),
     variable("HTTP_PROXY", Gets::Proxy, "http:// URLs; undici, gRPC and Slack fall back to it"),

@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
-pub(crate) struct Listen {
+pub(crate) struct ListenCommand {
     /// name or id
     name: String,
     /// a command of the shell
@@ -44,7 +44,7 @@ pub(crate) struct Listen {
     exec: Option<String>,
 }
 
-impl Listen {
+impl ListenCommand {
     /// Until the gateway stops.
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::running(global).await?;

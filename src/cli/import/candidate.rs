@@ -1,4 +1,4 @@
-//! [`Candidate`]: a value of a source that may be a key, with what the source says about it.
+//! [`ImportCandidate`]: a value of a source that may be a key, with what the source says about it.
 
 use std::ops::Range;
 
@@ -8,20 +8,18 @@ use crate::cli::secret::Typed;
 
 /// A value that may be a key.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(super) struct ImportCandidate {
     /// Where it is: `.env:3`.
     pub(super) place: String,
     /// Values of one group may be fields of one account: a file, a profile.
     pub(super) group: String,
     /// The variable that has it, or that programs read it from.
     pub(super) variable: Option<String>,
-    /// The host that it is for.
     pub(super) host: Option<String>,
     /// The user name that belongs to it.
     pub(super) user: Option<String>,
     /// The provider, where the source has keys of one only.
     pub(super) provider: Option<&'static str>,
-    /// The value.
     pub(super) value: Typed,
     /// Whether only a provider of the host may get it.
     pub(super) only_host: bool,
@@ -33,16 +31,15 @@ pub(super) struct Candidate {
 
 /// The content of a source.
 #[derive(Debug, Default)]
-pub(super) struct Read {
-    /// The values.
-    pub(super) candidates: Vec<Candidate>,
+pub(super) struct SourceContent {
+    pub(super) candidates: Vec<ImportCandidate>,
     /// Accounts that cannot be imported, with the reason.
     pub(super) unusable: Vec<(String, String)>,
     /// The text of a file whose values become placeholders.
     pub(super) text: Option<Zeroizing<String>>,
 }
 
-impl Candidate {
+impl ImportCandidate {
     pub(super) fn of(place: String, group: &str, value: &str) -> Self {
         Self {
             place,
@@ -58,7 +55,7 @@ impl Candidate {
         }
     }
 
-    pub(super) fn in_variable(place: String, group: &str, (name, value): (&str, &str)) -> Self {
+    pub(super) fn in_variable(place: String, group: &str, name: &str, value: &str) -> Self {
         Self { variable: Some(name.to_owned()), ..Self::of(place, group, value) }
     }
 }

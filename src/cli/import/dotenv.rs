@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 /// A variable of the file.
 #[derive(Debug)]
-pub(super) struct Line<'a> {
+pub(super) struct DotenvLine<'a> {
     /// The number of the line; the first one has 1.
     pub(super) number: usize,
     /// The variable.
@@ -18,13 +18,13 @@ pub(super) struct Line<'a> {
 }
 
 /// The variables of the text. Lines that are no assignments, and values over several lines, are left out.
-pub(super) fn lines(text: &str) -> Vec<Line<'_>> {
+pub(super) fn lines(text: &str) -> Vec<DotenvLine<'_>> {
     let mut found = Vec::new();
     let mut start = 0;
     for (index, line) in text.split_inclusive('\n').enumerate() {
         if let Some((name, within)) = assignment(line) {
             let at = start + within.start..start + within.end;
-            found.push(Line { number: index + 1, name, value: &text[at.clone()], at });
+            found.push(DotenvLine { number: index + 1, name, value: &text[at.clone()], at });
         }
         start += line.len();
     }

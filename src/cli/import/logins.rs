@@ -9,7 +9,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::candidate::{Candidate, Read};
+use super::candidate::{ImportCandidate, SourceContent};
 
 /// The name of the group of Codex's values.
 pub(super) const CODEX: &str = "codex";
@@ -25,9 +25,9 @@ const REFRESHED: &str = "2099-01-01T00:00:00Z";
 const ELSEWHERE: &str = "held-by-keyward";
 
 /// The login in an `auth.json`: tokens of ChatGPT, or else an API key.
-pub(super) fn codex(file: &str, text: Zeroizing<String>) -> Read {
+pub(super) fn codex(file: &str, text: Zeroizing<String>) -> SourceContent {
     let document: Value = serde_json::from_str(&text).unwrap_or_default();
-    let mut found = Read::default();
+    let mut found = SourceContent::default();
     let token = document["tokens"]["refresh_token"].as_str().filter(|it| *it != ELSEWHERE);
     if token.is_some() && codex_with(&text, ELSEWHERE).is_none() {
         // The import spends the refresh token, so the file must not keep it.
@@ -35,12 +35,12 @@ pub(super) fn codex(file: &str, text: Zeroizing<String>) -> Read {
         found.unusable.push((file.to_owned(), why.to_owned()));
     } else if let Some(token) = token {
         let place = format!("{file} refresh_token");
-        let one = Candidate::of(place, CODEX, token);
-        found.candidates.push(Candidate { provider: Some("chatgpt"), ..one });
+        let one = ImportCandidate::of(place, CODEX, token);
+        found.candidates.push(ImportCandidate { provider: Some("chatgpt"), ..one });
     } else if let Some(key) = document["OPENAI_API_KEY"].as_str() {
         let place = format!("{file} OPENAI_API_KEY");
-        let one = Candidate::in_variable(place, CODEX, ("OPENAI_API_KEY", key));
-        found.candidates.push(Candidate { provider: Some("openai"), ..one });
+        let one = ImportCandidate::in_variable(place, CODEX, "OPENAI_API_KEY", key);
+        found.candidates.push(ImportCandidate { provider: Some("openai"), ..one });
     } else {
         let why = match document["tokens"].is_object() {
             true => "its login is imported already",
@@ -82,10 +82,13 @@ fn unsigned(token: &str) -> Option<String> {
 
 /// A login of Claude Code is not taken: only Claude Code may renew it, and the format of its file is not documented.
 /// <https://code.claude.com/docs/en/legal-and-compliance#authentication-and-credential-use>
-pub(super) fn claude(file: &Path) -> Read {
+pub(super) fn claude(file: &Path) -> SourceContent {
     let why = "this login belongs to Claude Code, which renews it: run `claude setup-token`, then \
                keyward connect anthropic --auth oauth_token";
-    Read { unusable: vec![(file.display().to_string(), why.to_owned())], ..Read::default() }
+    SourceContent {
+        unusable: vec![(file.display().to_string(), why.to_owned())],
+        ..SourceContent::default()
+    }
 }
 
 #[cfg(test)]

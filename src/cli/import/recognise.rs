@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::candidate::Candidate;
+use super::candidate::ImportCandidate;
 use crate::cli::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
 use keyward_rules::inject::placeholder;
@@ -15,8 +15,7 @@ const BODY_CHARS_MIN: usize = 8;
 
 /// An account of the found values.
 #[derive(Debug)]
-pub(super) struct Account {
-    /// The provider.
+pub(super) struct FoundAccount {
     pub(super) provider: String,
     /// Its name, for people.
     pub(super) title: String,
@@ -30,16 +29,19 @@ pub(super) struct Account {
 
 /// What the candidates are.
 #[derive(Debug, Default)]
-pub(super) struct Recognised {
-    pub(super) accounts: Vec<Account>,
+pub(super) struct RecognisedKeys {
+    pub(super) accounts: Vec<FoundAccount>,
     /// Values that look like keys of a service that is not known: the index and what a person can do.
     pub(super) unknown: Vec<(usize, String)>,
 }
 
 /// Which accounts the candidates are. Values that are placeholders already, or are no keys, are left out.
-pub(super) fn recognise(candidates: &[Candidate], providers: &[ProviderView]) -> Recognised {
-    let mut found = Recognised::default();
-    let is_free = |it: &Candidate| placeholder::scan(it.value.text().as_bytes()).is_empty();
+pub(super) fn recognise(
+    candidates: &[ImportCandidate],
+    providers: &[ProviderView],
+) -> RecognisedKeys {
+    let mut found = RecognisedKeys::default();
+    let is_free = |it: &ImportCandidate| placeholder::scan(it.value.text().as_bytes()).is_empty();
     let mut free: BTreeSet<usize> =
         (0..candidates.len()).filter(|at| is_free(&candidates[*at])).collect();
     let groups: BTreeSet<&str> = candidates.iter().map(|it| it.group.as_str()).collect();
@@ -53,7 +55,7 @@ pub(super) fn recognise(candidates: &[Candidate], providers: &[ProviderView]) ->
             if is_clear && used().all(|at| free.contains(&at)) {
                 let used: Vec<usize> = used().collect();
                 free.retain(|at| !used.contains(at));
-                let Offer { provider, auth, fields, .. } = offer;
+                let AccountMatch { provider, auth, fields, .. } = offer;
                 found.accounts.push(account(provider, auth, group, fields));
             }
         }
@@ -72,7 +74,7 @@ pub(super) fn recognise(candidates: &[Candidate], providers: &[ProviderView]) ->
 }
 
 /// A way in which some candidates of a group are the fields of an account.
-struct Offer<'a> {
+struct AccountMatch<'a> {
     provider: &'a ProviderView,
     auth: &'a AuthView,
     fields: BTreeMap<String, (usize, Typed)>,
@@ -80,11 +82,12 @@ struct Offer<'a> {
     fitting: usize,
 }
 
-impl Offer<'_> {
+impl AccountMatch<'_> {
     /// Whether another provider is as likely for one of the values: a key is not sent to a service by chance.
-    fn has_rival(&self, all: &[Offer<'_>]) -> bool {
-        let order = |it: &Offer<'_>| (it.fitting, it.fields.len(), it.provider.mcp.is_none());
-        let shares = |it: &Offer<'_>| {
+    fn has_rival(&self, all: &[AccountMatch<'_>]) -> bool {
+        let order =
+            |it: &AccountMatch<'_>| (it.fitting, it.fields.len(), it.provider.mcp.is_none());
+        let shares = |it: &AccountMatch<'_>| {
             let mut own = self.fields.values();
             own.any(|(at, _)| it.fields.values().any(|(other, _)| other == at))
         };
@@ -95,10 +98,10 @@ impl Offer<'_> {
 
 /// The complete offers by variables, the best first.
 fn offers<'a>(
-    candidates: &[Candidate],
+    candidates: &[ImportCandidate],
     free: &BTreeSet<usize>,
     providers: &'a [ProviderView],
-) -> Vec<Offer<'a>> {
+) -> Vec<AccountMatch<'a>> {
     let mut all = Vec::new();
     for (provider, auth) in ways(providers) {
         let (mut fields, mut fitting) = (BTreeMap::new(), 0);
@@ -120,10 +123,10 @@ fn offers<'a>(
         }
         let is_complete = auth.fields.iter().all(|it| it.optional || fields.contains_key(&it.name));
         if is_complete && !fields.is_empty() {
-            all.push(Offer { provider, auth, fields, fitting });
+            all.push(AccountMatch { provider, auth, fields, fitting });
         }
     }
-    let rank = |it: &Offer<'_>| {
+    let rank = |it: &AccountMatch<'_>| {
         let order = (it.fitting, it.fields.len(), it.provider.mcp.is_none());
         (std::cmp::Reverse(order), it.provider.id.len())
     };
@@ -132,7 +135,7 @@ fn offers<'a>(
 }
 
 /// The provider whose keys begin as the value does, if there is one alone.
-fn by_shape<'a>(candidate: &Candidate, providers: &'a [ProviderView]) -> Option<Known<'a>> {
+fn by_shape<'a>(candidate: &ImportCandidate, providers: &'a [ProviderView]) -> Option<Known<'a>> {
     let value = candidate.value.text();
     let has_host = |it: &ProviderView| {
         !candidate.only_host || candidate.host.as_ref().is_some_and(|host| it.hosts.contains(host))
@@ -162,7 +165,7 @@ fn by_shape<'a>(candidate: &Candidate, providers: &'a [ProviderView]) -> Option<
 }
 
 /// The provider of the host, where one method takes a secret alone, or with a user name.
-fn by_host<'a>(candidate: &Candidate, providers: &'a [ProviderView]) -> Option<Known<'a>> {
+fn by_host<'a>(candidate: &ImportCandidate, providers: &'a [ProviderView]) -> Option<Known<'a>> {
     let host = candidate.host.as_ref()?;
     let mut of_host = ways(providers).filter(|(provider, _)| provider.hosts.contains(host));
     of_host.find_map(|(provider, auth)| {
@@ -194,7 +197,7 @@ fn ways(providers: &[ProviderView]) -> impl Iterator<Item = (&ProviderView, &Aut
 }
 
 /// What a person can do about a value that looks like a key.
-fn remedy(candidate: &Candidate, providers: &[ProviderView]) -> Option<String> {
+fn remedy(candidate: &ImportCandidate, providers: &[ProviderView]) -> Option<String> {
     if let Some(host) = &candidate.host {
         if let Some(of) = providers.iter().find(|it| it.hosts.contains(host)) {
             let (name, id) = (&of.name, &of.id);
@@ -254,8 +257,8 @@ fn account(
     auth: &AuthView,
     group: &str,
     fields: BTreeMap<String, (usize, Typed)>,
-) -> Account {
-    Account {
+) -> FoundAccount {
+    FoundAccount {
         provider: provider.id.clone(),
         title: provider.name.clone(),
         auth: auth.id.clone(),

@@ -1,4 +1,4 @@
-//! [`Source`]: a place where `keyward import` looks for keys. Its values become candidates.
+//! [`ImportPlace`]: a place where `keyward import` looks for keys. Its values become candidates.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::candidate::{Candidate, Read};
+use super::candidate::{ImportCandidate, SourceContent};
 use super::{dotenv, logins, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
@@ -17,7 +17,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A place where keys are.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Source {
+pub(super) enum ImportPlace {
     /// The environment of this process.
     Environment,
     /// `credentials` of AWS's tools.
@@ -44,7 +44,7 @@ pub(super) enum Source {
     File(PathBuf),
 }
 
-impl Source {
+impl ImportPlace {
     /// The sources with these names. A name with a dot or a slash, or of a file that exists, is a file.
     ///
     /// # Errors
@@ -95,20 +95,20 @@ impl Source {
     ///
     /// # Errors
     /// When its file is missing or cannot be read, or its program fails.
-    pub(super) fn read(&self) -> Result<Read, Failure> {
+    pub(super) fn read(&self) -> Result<SourceContent, Failure> {
         match self {
             Self::Environment => Ok(environment(env::vars())),
             Self::Gh => gh(),
             Self::File(path) => {
                 let text = text_of(path)?;
                 let candidates = variables(&path.display().to_string(), &text);
-                Ok(Read { candidates, text: Some(text), ..Read::default() })
+                Ok(SourceContent { candidates, text: Some(text), ..SourceContent::default() })
             }
             Self::OneCli(path) => vaults::onecli(&path.display().to_string(), &text_of(path)?),
             Self::AgentVault(services, credentials) => {
                 let names = (services.display().to_string(), credentials.display().to_string());
                 let texts = (text_of(services)?, text_of(credentials)?);
-                vaults::agent_vault((&names.0, &texts.0), (&names.1, &texts.1))
+                vaults::agent_vault(&names.0, &texts.0, &names.1, &texts.1)
             }
             Self::Claude => Ok(logins::claude(&self.file()?)),
             Self::Aws | Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip | Self::Codex => {
@@ -163,39 +163,39 @@ fn text_of(path: &Path) -> Result<Zeroizing<String>, Failure> {
     std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| failed(&error))
 }
 
-fn environment(all: impl Iterator<Item = (String, String)>) -> Read {
+fn environment(all: impl Iterator<Item = (String, String)>) -> SourceContent {
     let set = all.filter(|(_, value)| !value.is_empty());
     // Keyward's own variables, and what `keyward run` sets, are not accounts.
     let set = set.filter(|(name, _)| !name.starts_with("KEYWARD_"));
     let candidates = set.map(|(name, value)| {
-        Candidate::in_variable(format!("environment: {name}"), "environment", (&name, &value))
+        ImportCandidate::in_variable(format!("environment: {name}"), "environment", &name, &value)
     });
-    Read { candidates: candidates.collect(), ..Read::default() }
+    SourceContent { candidates: candidates.collect(), ..SourceContent::default() }
 }
 
-fn variables(file: &str, text: &str) -> Vec<Candidate> {
+fn variables(file: &str, text: &str) -> Vec<ImportCandidate> {
     let set = dotenv::lines(text).into_iter().filter(|line| !line.value.is_empty());
     let each = set.map(|line| {
         let place = format!("{file}:{} {}", line.number, line.name);
-        let found = Candidate::in_variable(place, file, (line.name, line.value));
-        Candidate { at: Some(line.at), ..found }
+        let found = ImportCandidate::in_variable(place, file, line.name, line.value);
+        ImportCandidate { at: Some(line.at), ..found }
     });
     each.collect()
 }
 
-fn gh() -> Result<Read, Failure> {
+fn gh() -> Result<SourceContent, Failure> {
     let tool = Tool::named("gh", None)?;
-    let found = Candidate {
+    let found = ImportCandidate {
         provider: Some(tool.provider),
         value: tool.token()?,
-        ..Candidate::of("gh auth token".to_owned(), "gh", "")
+        ..ImportCandidate::of("gh auth token".to_owned(), "gh", "")
     };
-    Ok(Read { candidates: vec![found], ..Read::default() })
+    Ok(SourceContent { candidates: vec![found], ..SourceContent::default() })
 }
 
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>
-fn aws(file: &str, text: &str) -> Read {
-    let mut found = Read::default();
+fn aws(file: &str, text: &str) -> SourceContent {
+    let mut found = SourceContent::default();
     let mut profile = "default".to_owned();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -212,21 +212,21 @@ fn aws(file: &str, text: &str) -> Read {
         if is_key {
             let place = format!("{file}:{} [{profile}] {key}", index + 1);
             let variable = key.to_ascii_uppercase();
-            let one = Candidate::in_variable(place, &profile, (&variable, value.trim()));
-            found.candidates.push(Candidate { provider: Some("aws"), ..one });
+            let one = ImportCandidate::in_variable(place, &profile, &variable, value.trim());
+            found.candidates.push(ImportCandidate { provider: Some("aws"), ..one });
         }
     }
     found
 }
 
 /// The document of a service account is one secret; the tokens of a person belong to gcloud's own app.
-fn gcloud(file: &str, text: Zeroizing<String>) -> Read {
+fn gcloud(file: &str, text: Zeroizing<String>) -> SourceContent {
     let document: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    let mut found = Read::default();
+    let mut found = SourceContent::default();
     match document["type"].as_str() {
-        Some("service_account") => found.candidates.push(Candidate {
+        Some("service_account") => found.candidates.push(ImportCandidate {
             provider: Some("google-cloud"),
-            ..Candidate::of(file.to_owned(), "gcloud", &text)
+            ..ImportCandidate::of(file.to_owned(), "gcloud", &text)
         }),
         Some("authorized_user") => found.unusable.push((
             file.to_owned(),
@@ -239,8 +239,8 @@ fn gcloud(file: &str, text: Zeroizing<String>) -> Read {
 }
 
 /// `machine HOST login USER password SECRET`, in any order after `machine`, on one line or several.
-fn netrc(file: &str, text: &str) -> Read {
-    let mut found = Read::default();
+fn netrc(file: &str, text: &str) -> SourceContent {
+    let mut found = SourceContent::default();
     let mut words = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -259,8 +259,12 @@ fn netrc(file: &str, text: &str) -> Read {
                 let Some((_, value)) = words.next() else { break };
                 let Some(host) = host.clone() else { continue };
                 let place = format!("{file}:{line} {host}");
-                let one = Candidate::of(place, &host, value);
-                found.candidates.push(Candidate { host: Some(host), user: user.clone(), ..one });
+                let one = ImportCandidate::of(place, &host, value);
+                found.candidates.push(ImportCandidate {
+                    host: Some(host),
+                    user: user.clone(),
+                    ..one
+                });
             }
             _ => {}
         }
@@ -269,8 +273,8 @@ fn netrc(file: &str, text: &str) -> Read {
 }
 
 /// `//HOST/PATH/:_authToken=TOKEN`.
-fn npm(file: &str, text: &str) -> Read {
-    let mut found = Read::default();
+fn npm(file: &str, text: &str) -> SourceContent {
+    let mut found = SourceContent::default();
     for (index, line) in text.lines().enumerate() {
         let Some((key, value)) = line.split_once('=') else { continue };
         let Some(rest) = key.trim().strip_prefix("//") else { continue };
@@ -282,16 +286,16 @@ fn npm(file: &str, text: &str) -> Read {
             (format!("{file}:{} {host}", index + 1), value.trim().trim_matches('"'));
         // `${NPM_TOKEN}` is a variable.
         if !value.starts_with("${") {
-            let one = Candidate::of(place, host, value);
-            found.candidates.push(Candidate { host: Some(host.to_owned()), ..one });
+            let one = ImportCandidate::of(place, host, value);
+            found.candidates.push(ImportCandidate { host: Some(host.to_owned()), ..one });
         }
     }
     found
 }
 
 /// `index-url = https://USER:PASSWORD@HOST/simple`.
-fn pip(file: &str, text: &str) -> Read {
-    let mut found = Read::default();
+fn pip(file: &str, text: &str) -> SourceContent {
+    let mut found = SourceContent::default();
     for (index, line) in text.lines().enumerate() {
         let Some((_, value)) = line.split_once('=') else { continue };
         let Ok(url) = value.trim().parse::<Uri>() else { continue };
@@ -300,9 +304,9 @@ fn pip(file: &str, text: &str) -> Read {
             (url.host(), login.and_then(|it| it.0.split_once(':')))
         {
             let decoded = percent_decode_str(password).decode_utf8_lossy();
-            let one = Candidate::of(format!("{file}:{} {host}", index + 1), host, &decoded);
+            let one = ImportCandidate::of(format!("{file}:{} {host}", index + 1), host, &decoded);
             let (host, user) = (Some(host.to_owned()), Some(user.to_owned()));
-            found.candidates.push(Candidate { host, user, ..one });
+            found.candidates.push(ImportCandidate { host, user, ..one });
         }
     }
     found
@@ -312,7 +316,7 @@ fn pip(file: &str, text: &str) -> Read {
 mod tests {
     use super::*;
 
-    fn shown(read: &Read) -> Vec<String> {
+    fn shown(read: &SourceContent) -> Vec<String> {
         let each = read.candidates.iter().map(|it| {
             let of = |text: &Option<String>| text.clone().unwrap_or_default();
             let (variable, host, user) = (of(&it.variable), of(&it.host), of(&it.user));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use super::candidate::{Candidate, Read};
+use super::candidate::{ImportCandidate, SourceContent};
 use super::dotenv;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
@@ -51,17 +51,17 @@ struct Named {
 
 /// What `agent-vault vault service list` prints.
 #[derive(Deserialize)]
-struct Services {
+struct VaultServices {
     #[serde(default)]
-    services: Vec<Service>,
+    services: Vec<VaultService>,
 }
 
 #[derive(Deserialize)]
-struct Service {
+struct VaultService {
     name: String,
     host: String,
     enabled: Option<bool>,
-    auth: Auth,
+    auth: ServiceAuth,
     #[serde(default)]
     substitutions: Vec<serde::de::IgnoredAny>,
 }
@@ -69,7 +69,7 @@ struct Service {
 /// Keys of credentials, not their values.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
-enum Auth {
+enum ServiceAuth {
     Bearer { token: String },
     Basic { username: String, password: Option<String> },
     ApiKey { key: String, header: Option<String> },
@@ -81,11 +81,11 @@ enum Auth {
 #[derive(Deserialize)]
 struct Credentials {
     #[serde(default)]
-    credentials: Vec<Credential>,
+    credentials: Vec<VaultCredential>,
 }
 
 #[derive(Deserialize)]
-struct Credential {
+struct VaultCredential {
     key: String,
     #[serde(default)]
     r#type: String,
@@ -94,14 +94,14 @@ struct Credential {
 }
 
 /// The secrets of an export of OneCLI.
-pub(super) fn onecli(file: &str, text: &str) -> Result<Read, Failure> {
+pub(super) fn onecli(file: &str, text: &str) -> Result<SourceContent, Failure> {
     let what = "what OneCLI posts to /v1/migrate/import";
     let export: OneCli = json(file, text, what)?;
     if export.version != 1 {
         let failure = Failure::usage(format!("{file} has version {} of it", export.version));
         return Err(failure.hint(format!("{what} has version 1")));
     }
-    let mut read = Read::default();
+    let mut read = SourceContent::default();
     for secret in export.secrets {
         let place = format!("{file} {}", secret.name);
         let injection = secret.injection_config.unwrap_or_default();
@@ -117,7 +117,10 @@ pub(super) fn onecli(file: &str, text: &str) -> Result<Read, Failure> {
             (None, Some(name)) => Some(format!("--query {name}")),
             (None, None) => None,
         };
-        read.add(place, &secret.host_pattern, option, |it| Candidate { value: secret.value, ..it });
+        read.add(place, &secret.host_pattern, option, |it| ImportCandidate {
+            value: secret.value,
+            ..it
+        });
     }
     for agent in export.agents {
         let why = format!("an agent gets a token of its own: keyward agent add {}", agent.name);
@@ -137,14 +140,16 @@ fn is_bearer(header: &str, format: Option<&str>) -> bool {
 
 /// The services of Agent Vault with the credentials that they name.
 pub(super) fn agent_vault(
-    (services_file, services): (&str, &str),
-    (credentials_file, credentials): (&str, &str),
-) -> Result<Read, Failure> {
+    services_file: &str,
+    services: &str,
+    credentials_file: &str,
+    credentials: &str,
+) -> Result<SourceContent, Failure> {
     let what = "what `agent-vault vault service list` prints";
     let document = Document::parse(services_file, services).map_err(|problems| {
         no_export(services_file, problems.first().and_then(|it| it.line), what)
     })?;
-    let listed = Services::deserialize(document.root().clone());
+    let listed = VaultServices::deserialize(document.root().clone());
     let listed = listed.map_err(|_| no_export(services_file, None, what))?;
     let (values, mut read) = values_of(credentials_file, credentials)?;
     for service in listed.services {
@@ -161,26 +166,31 @@ pub(super) fn agent_vault(
     Ok(read)
 }
 
-impl Read {
+impl SourceContent {
     /// A secret for a host.
     fn add(
         &mut self,
         place: String,
         host: &str,
         option: Option<String>,
-        with: impl FnOnce(Candidate) -> Candidate,
+        with: impl FnOnce(ImportCandidate) -> ImportCandidate,
     ) {
         // A path or a port narrows a service, whose provider says the rest.
         let host = host.split(['/', ':']).next().unwrap_or(host).to_ascii_lowercase();
         let group = place.clone();
-        let found = with(Candidate::of(place, &group, ""));
-        self.candidates.push(Candidate { host: Some(host), only_host: true, option, ..found });
+        let found = with(ImportCandidate::of(place, &group, ""));
+        self.candidates.push(ImportCandidate {
+            host: Some(host),
+            only_host: true,
+            option,
+            ..found
+        });
     }
 
     fn service(
         &mut self,
         place: &str,
-        service: &Service,
+        service: &VaultService,
         values: &BTreeMap<String, Typed>,
     ) -> Result<(), String> {
         let value = |key: &str| match values.get(key) {
@@ -188,8 +198,8 @@ impl Read {
             None => Err(format!("its credential {key} is not in the file of credentials")),
         };
         let (secret, user, option) = match &service.auth {
-            Auth::Bearer { token } => (value(token)?, None, None),
-            Auth::Basic { username, password } => match password {
+            ServiceAuth::Bearer { token } => (value(token)?, None, None),
+            ServiceAuth::Basic { username, password } => match password {
                 Some(password) => (
                     value(password)?,
                     Some(value(username)?.text().to_owned()),
@@ -197,11 +207,11 @@ impl Read {
                 ),
                 None => (value(username)?, None, Some("--basic".to_owned())),
             },
-            Auth::ApiKey { key, header } => {
+            ServiceAuth::ApiKey { key, header } => {
                 let header = header.as_deref().unwrap_or("Authorization");
                 (value(key)?, None, Some(format!("--header {header}")))
             }
-            Auth::Custom { headers } => {
+            ServiceAuth::Custom { headers } => {
                 let one = || {
                     let (name, template) = headers.iter().next().filter(|_| headers.len() == 1)?;
                     let key = template.split_once("{{")?.1.split_once("}}")?;
@@ -211,11 +221,11 @@ impl Read {
                 let (name, key) = one().ok_or(why)?;
                 (value(&key)?, None, Some(format!("--header {name}")))
             }
-            Auth::Passthrough => {
+            ServiceAuth::Passthrough => {
                 return Err("it has no secret: keyward rule add, with the action pass".to_owned());
             }
         };
-        self.add(place.to_owned(), &service.host, option, |it| Candidate {
+        self.add(place.to_owned(), &service.host, option, |it| ImportCandidate {
             value: secret,
             user,
             ..it
@@ -225,17 +235,18 @@ impl Read {
 }
 
 /// The values by key: the answer of the API, or lines `KEY=VALUE`. What is issued for a while is left out.
-fn values_of(file: &str, text: &str) -> Result<(BTreeMap<String, Typed>, Read), Failure> {
-    let (mut values, mut read) = (BTreeMap::new(), Read::default());
+fn values_of(file: &str, text: &str) -> Result<(BTreeMap<String, Typed>, SourceContent), Failure> {
+    let (mut values, mut read) = (BTreeMap::new(), SourceContent::default());
     if !text.trim_start().starts_with('{') {
         let lines = dotenv::lines(text).into_iter();
-        let pair =
-            |line: dotenv::Line<'_>| (line.name.to_owned(), Typed::from(line.value.to_owned()));
+        let pair = |line: dotenv::DotenvLine<'_>| {
+            (line.name.to_owned(), Typed::from(line.value.to_owned()))
+        };
         return Ok((lines.filter(|line| !line.value.is_empty()).map(pair).collect(), read));
     }
     let what = "the answer of Agent Vault to GET /v1/credentials?reveal=true";
     let found: Credentials = json(file, text, what)?;
-    for Credential { key, r#type, value } in found.credentials {
+    for VaultCredential { key, r#type, value } in found.credentials {
         let value = value.filter(|value| !value.text().is_empty());
         match (r#type.as_str(), value) {
             ("" | "static", Some(value)) => drop(values.insert(key, value)),
@@ -275,7 +286,7 @@ fn no_export(file: &str, line: Option<usize>, what: &str) -> Failure {
 mod tests {
     use super::*;
 
-    fn shown(read: &Read) -> Vec<String> {
+    fn shown(read: &SourceContent) -> Vec<String> {
         let of = |text: &Option<String>| text.clone().unwrap_or_default();
         let each = read.candidates.iter().map(|it| {
             assert!(it.only_host);
@@ -285,7 +296,7 @@ mod tests {
         each.chain(others).collect()
     }
 
-    fn refused(read: Result<Read, Failure>) -> String {
+    fn refused(read: Result<SourceContent, Failure>) -> String {
         read.map(|_| ()).unwrap_err().to_string()
     }
 
@@ -298,10 +309,9 @@ mod tests {
             assert!(said.contains("e.json:") && !said.contains("canary"), "{said}");
         }
         assert!(refused(onecli("e", "{\"version\": 2}")).contains("version 2"));
-        let bad = refused(agent_vault(("s", "services: canary"), ("c", "")));
+        let bad = refused(agent_vault("s", "services: canary", "c", ""));
         assert!(bad.contains("s:") && !bad.contains("canary"), "{bad}");
-        let bad =
-            refused(agent_vault(("s", "services: []"), ("c", "{\"credentials\": \"canary\"}")));
+        let bad = refused(agent_vault("s", "services: []", "c", "{\"credentials\": \"canary\"}"));
         assert!(bad.contains("c:") && !bad.contains("canary"), "{bad}");
     }
 
@@ -354,10 +364,10 @@ mod tests {
             "s open: it has no secret: keyward rule add, with the action pass",
             "s gone: its credential NONE is not in the file of credentials",
         ];
-        let found = agent_vault(("s", services), ("c", values)).unwrap();
+        let found = agent_vault("s", services, "c", values).unwrap();
         assert_eq!(shown(&found), expected);
         let lines = "STRIPE=V1\nUSER=ada\nPASS=V2\nOWN='V3'\n";
-        let found = agent_vault(("s", services), ("c", lines)).unwrap();
+        let found = agent_vault("s", services, "c", lines).unwrap();
         assert_eq!(shown(&found)[..4], expected[..4]);
     }
 }

@@ -1,5 +1,5 @@
-//! `keyward plugin install`: the manifest is read, each slot gets a connection, the person sees what the
-//! plugin will reach and agrees; only then it is stored. By options where nobody can be asked.
+//! `keyward plugin install`: reads the manifest, finds a connection for each slot, and shows what the plugin will reach.
+//! The plugin is stored after the person agrees. Options answer the questions where there is no terminal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::references::references;
 use super::standing::standing;
-use super::walk::Walk;
+use super::walk::PluginWalk;
 use super::{file, summary};
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
@@ -55,7 +55,7 @@ pub(crate) struct Install {
     #[arg(long)]
     no_test: bool,
     #[command(flatten)]
-    how: consent::How,
+    how: consent::ConsentOptions,
 }
 
 /// What to do where the configuration file manages the agent.
@@ -63,7 +63,7 @@ const IN_PLUGINS: &str =
     "declare the plugin under `plugins:` there, or name another agent with --agent";
 
 /// An installation under way.
-struct Installation {
+struct PluginInstallation {
     manifest: Manifest,
     agent: Option<Shown<Agent>>,
     /// The version that the agent has.
@@ -92,7 +92,7 @@ impl Install {
         &self,
         client: &Client,
         shapes: &Shapes,
-    ) -> Result<Installation, Failure> {
+    ) -> Result<PluginInstallation, Failure> {
         let providers: Vec<_> = shapes.providers().iter().map(|it| it.id.as_str()).collect();
         let manifest = file::read(&self.file, &providers)?;
         let agent = connect::agent(client, &self.agent, IN_PLUGINS).await?;
@@ -109,7 +109,7 @@ impl Install {
                 .hint("change it, or its manifest, under `plugins:` there"));
         }
         let choices = self.given(&manifest)?;
-        Ok(Installation { manifest, agent, installed, choices })
+        Ok(PluginInstallation { manifest, agent, installed, choices })
     }
 
     /// The options, as far as they fit the manifest.
@@ -134,7 +134,7 @@ impl Install {
     async fn by_options(
         &self,
         client: &Client,
-        installation: &Installation,
+        installation: &PluginInstallation,
     ) -> Result<PluginView, Failure> {
         let (asked, connections) = (installation.asked(), connections(client).await?);
         if !asked.is_empty() {
@@ -153,7 +153,7 @@ impl Install {
         &self,
         global: &Global,
         client: &Client,
-        installation: &mut Installation,
+        installation: &mut PluginInstallation,
         shapes: Shapes,
     ) -> Result<PluginView, Failure> {
         let asked = installation.asked();
@@ -162,7 +162,7 @@ impl Install {
         let walked = async {
             let context = ConnectContext { global, client, how: &self.how, tests: !self.no_test };
             let environment = installation.agent.as_ref().and_then(|it| it.environment.clone());
-            let mut walk = Walk::new(context, environment, shapes, &mut made);
+            let mut walk = PluginWalk::new(context, environment, shapes, &mut made);
             for (index, slot) in asked.iter().enumerate() {
                 let position = format!("{} of {}", index + 1, asked.len());
                 let chosen = Box::pin(walk.slot(slot, &position)).await?;
@@ -186,7 +186,7 @@ impl Install {
     async fn commit(
         &self,
         client: &Client,
-        installation: &Installation,
+        installation: &PluginInstallation,
     ) -> Result<PluginView, Failure> {
         let slots = references(installation.choices.clone());
         if let Some(installed) = &installation.installed {
@@ -220,7 +220,7 @@ impl Install {
     }
 }
 
-impl Installation {
+impl PluginInstallation {
     /// The slots that are still to be chosen for: what an installed version has stays, and so does what
     /// it was left without.
     fn asked(&self) -> Vec<Slot> {
@@ -250,7 +250,6 @@ impl Installation {
         !same || !self.choices.is_empty()
     }
 
-    /// What will be in each slot.
     fn chosen(&self, connections: &[Shown<Connection>]) -> Result<Vec<SlotView>, Failure> {
         let each = self.manifest.connections.iter().map(|slot| {
             let id = |it: &SlotView| it.connection.as_ref().map(|it| it.id.to_string());

@@ -1,4 +1,4 @@
-//! The plugin that a command is for.
+//! Finds the plugin that a command names.
 
 use clap::Args;
 

@@ -18,7 +18,7 @@ pub(crate) struct Reconnect {
     #[command(flatten)]
     named: PluginArgument,
     #[command(flatten)]
-    how: consent::How,
+    how: consent::ConsentOptions,
 }
 
 impl Reconnect {
@@ -60,7 +60,7 @@ pub(super) async fn reconnect(
     client: &Client,
     connection: &str,
     scopes: Vec<String>,
-    how: &consent::How,
+    how: &consent::ConsentOptions,
 ) -> Result<(), Failure> {
     let at = format!("{}/reconnect", path(connection));
     let ask = wire::Reconnect { device: how.device, scopes, register: false };

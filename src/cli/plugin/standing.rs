@@ -1,4 +1,4 @@
-//! Whether plugins work.
+//! The state of a plugin in words, and notes on plugins of a connection that do not work.
 
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::reconnect;
-use crate::cli::connect::questions::{self, Questions, Way};
+use crate::cli::connect::questions::{self, AnswerSource, Questions};
 use crate::cli::connect::{self, ConnectContext};
 use crate::cli::connection::options::Options;
 use crate::cli::connection::shape::Shapes;
@@ -16,7 +16,7 @@ use keyward_rules::provider::scope_words::worded_scopes;
 use keyward_state::directory::{ConnectionState, Renewal, Slot};
 
 /// A walk under way.
-pub(super) struct Walk<'a> {
+pub(super) struct PluginWalk<'a> {
     context: ConnectContext<'a>,
     /// Connections of another environment than the agent's do not fit.
     environment: Option<String>,
@@ -26,13 +26,13 @@ pub(super) struct Walk<'a> {
 }
 
 /// What a person chose for a slot.
-enum Choice {
+enum SlotChoice {
     Existing(Box<Shown<Connection>>),
     New,
     Empty,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> PluginWalk<'a> {
     /// A walk for an agent of this environment.
     pub(super) fn new(
         context: ConnectContext<'a>,
@@ -57,9 +57,9 @@ impl<'a> Walk<'a> {
         loop {
             let fitting = self.fitting(slot).await?;
             match choice(slot, &provider, fitting)? {
-                Choice::Empty => return Ok(None),
-                Choice::New => return Box::pin(self.connected(slot, provider)).await.map(Some),
-                Choice::Existing(connection) => {
+                SlotChoice::Empty => return Ok(None),
+                SlotChoice::New => return Box::pin(self.connected(slot, provider)).await.map(Some),
+                SlotChoice::Existing(connection) => {
                     if self.is_fit(slot, &connection).await? {
                         return Ok(Some(connection.id.to_string()));
                     }
@@ -132,8 +132,8 @@ impl<'a> Walk<'a> {
         options.scopes.clone_from(&slot.scopes);
         options.environment.clone_from(&self.environment);
         let shapes = Shapes::load(self.context.client).await?;
-        let questions = Questions { options, provider, shapes, taken, way: Way::Asking };
-        let mut walk = connect::Walk::new(self.context, None, true)?;
+        let questions = Questions { options, provider, shapes, taken, way: AnswerSource::Asking };
+        let mut walk = connect::ConnectWalk::new(self.context, None, true)?;
         let connected = Box::pin(walk.until_connected(&questions, None)).await?;
         let (id, name) = (connected.connection.id, connected.connection.spec.name);
         output::note(&format!("connection {name} added ({id})"));
@@ -146,7 +146,7 @@ fn choice(
     slot: &Slot,
     provider: &ProviderView,
     fitting: Vec<Shown<Connection>>,
-) -> Result<Choice, Failure> {
+) -> Result<SlotChoice, Failure> {
     let mut lines: Vec<_> = fitting.iter().map(line).collect();
     let new = match lines.is_empty() {
         true => format!("connect an account at {}", provider.name),
@@ -158,9 +158,9 @@ fn choice(
     }
     let at = terminal::choose(slot.title(), &lines)?;
     Ok(match fitting.into_iter().nth(at) {
-        Some(connection) => Choice::Existing(Box::new(connection)),
-        None if at + 1 == lines.len() && !slot.required => Choice::Empty,
-        None => Choice::New,
+        Some(connection) => SlotChoice::Existing(Box::new(connection)),
+        None if at + 1 == lines.len() && !slot.required => SlotChoice::Empty,
+        None => SlotChoice::New,
     })
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use self::proposal::{Parts, Proposal};
+use self::proposal::{Proposal, WrittenParts};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use keyward_rules::provider::document::Document;
@@ -35,7 +35,6 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The proposal and its text.
 fn learned(name: &str, text: &str) -> Result<(Proposal, String), Failure> {
     let document = document(name, text)?;
     let mut proposal = match document.get("log") {
@@ -51,7 +50,7 @@ fn learned(name: &str, text: &str) -> Result<(Proposal, String), Failure> {
     }
     // What the rules of providers refuse becomes a comment.
     let mut problems = Vec::new();
-    for parts in [Parts::All, Parts::WithoutActions, Parts::Required] {
+    for parts in [WrittenParts::All, WrittenParts::WithoutActions, WrittenParts::Required] {
         let yaml = proposal.text(parts);
         match check::file(name, &yaml, &Catalogue::built_in()) {
             Ok(_) => return Ok((proposal, yaml)),

@@ -1,4 +1,4 @@
-//! `keyward rule test`: compares what becomes of requests with a file of expectations.
+//! `keyward rule test`: compares the decisions on requests with those that a file expects.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Layout, Table};
+use crate::cli::table::{Table, TableLayout};
 use crate::config::{self, PlacedCase};
 use keyward_api::wire::{RuleTestAsk, RuleTestReport, RuleTested};
 
@@ -21,17 +21,16 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What `test --json` prints.
 #[derive(Debug, Serialize)]
-struct Report {
-    /// Where the rules are from.
+struct TestSummary {
     rules: String,
     passed: usize,
     failed: usize,
-    cases: Vec<Shown>,
+    cases: Vec<ShownCase>,
 }
 
 /// A case with its result.
 #[derive(Debug, Serialize)]
-struct Shown {
+struct ShownCase {
     place: String,
     agent: String,
     request: String,
@@ -48,7 +47,7 @@ pub(super) async fn test(global: &Global, file: &Path) -> Result<(), Failure> {
         let report: RuleTestReport = client.post("/api/v1/rules/test", &ask).await?;
         results.extend(report.results);
     }
-    let report = Report::new(rules, cases, results);
+    let report = TestSummary::new(rules, cases, results);
     output::show(global.json, &report, |report| report.text(&output::layout(global)))?;
     match report.failed {
         0 => Ok(()),
@@ -81,18 +80,18 @@ async fn rules(global: &Global) -> Result<(Client, String), Failure> {
     Ok((Client::of_file(&config).await?, config.file().display().to_string()))
 }
 
-impl Report {
+impl TestSummary {
     fn new(rules: String, cases: Vec<PlacedCase>, results: Vec<RuleTested>) -> Self {
         let shown = |(placed, tested): (PlacedCase, RuleTested)| {
             let PlacedCase { place, case } = placed;
-            Shown { place, agent: case.agent, request: case.request, tested }
+            ShownCase { place, agent: case.agent, request: case.request, tested }
         };
         let cases: Vec<_> = cases.into_iter().zip(results).map(shown).collect();
         let passed = cases.iter().filter(|case| case.tested.passed).count();
         Self { rules, passed, failed: cases.len() - passed, cases }
     }
 
-    fn text(&self, layout: &Layout) -> String {
+    fn text(&self, layout: &TableLayout) -> String {
         let mut table = Table::new(["RESULT", "CASE", "AGENT", "REQUEST", ""]);
         for case in &self.cases {
             let what = match case.tested.passed {

@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::table::{Cell, Layout, Table, cut, fields, moment};
+use crate::cli::table::{Table, TableCell, TableLayout, cut, fields, moment};
 use keyward_model::{ManagedBy, RuleShown, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
 
@@ -28,11 +28,11 @@ pub(super) fn written_name(label: &str) -> &str {
 // === the table ===
 
 /// The text of a row, before it is cut.
-struct Row {
+struct RuleRow {
     number: String,
     name: String,
     does: Does,
-    agents: Listed,
+    agents: ListedNames,
     from: String,
 }
 
@@ -47,13 +47,13 @@ struct Does {
 }
 
 /// Several names, of which the first one and the number of the others is shown where all do not fit.
-struct Listed(Vec<String>);
+struct ListedNames(Vec<String>);
 
 /// All rules. On a terminal a row may take two lines.
-pub(super) fn table(rules: &[RuleShown], layout: &Layout) -> String {
+pub(super) fn table(rules: &[RuleShown], layout: &TableLayout) -> String {
     let Some(columns) = layout.width else { return whole_table(rules, layout) };
-    let rows: Vec<_> = rules.iter().map(Row::of).collect();
-    let widest = |of: fn(&Row) -> usize| rows.iter().map(of).max().unwrap_or(0);
+    let rows: Vec<_> = rules.iter().map(RuleRow::of).collect();
+    let widest = |of: fn(&RuleRow) -> usize| rows.iter().map(of).max().unwrap_or(0);
     let name = widest(|row| row.name.width()).clamp("RULE".len(), NAME_COLUMNS_MAX);
     let from = widest(|row| row.from.width());
     let rest = columns.saturating_sub(widest(|row| row.number.width()) + name + from + 4 * GAP);
@@ -62,27 +62,27 @@ pub(super) fn table(rules: &[RuleShown], layout: &Layout) -> String {
     let agents = widest(|row| row.agents.whole().width()).clamp("FOR".len(), agents);
     let does = rest.saturating_sub(agents);
     let mut table = Table::new(["#", "RULE", "WHAT IT DOES", "FOR", "FROM"]);
-    for Row { number, name: text, does: what, agents: all, from } in rows {
+    for RuleRow { number, name: text, does: what, agents: all, from } in rows {
         let (first, second) = what.within(does);
         table.row(
             [number, cut(&text, name).into_owned(), first, all.within(agents), from]
-                .map(Cell::from),
+                .map(TableCell::from),
         );
         if let Some(second) = second {
-            table.row(["", "", &second, "", ""].map(Cell::from));
+            table.row(["", "", &second, "", ""].map(TableCell::from));
         }
     }
     table.render("no rules", layout)
 }
 
-impl Row {
+impl RuleRow {
     fn of(rule: &RuleShown) -> Self {
         let agents = rule.spec.agents.clone().unwrap_or_else(|| vec!["all".to_owned()]);
         Self {
             number: rule.standing.number.to_string(),
             name: rule.spec.name.clone().unwrap_or_default(),
             does: Does::of(rule),
-            agents: Listed(agents),
+            agents: ListedNames(agents),
             from: source(rule),
         }
     }
@@ -124,7 +124,7 @@ impl Does {
     }
 }
 
-impl Listed {
+impl ListedNames {
     fn whole(&self) -> String {
         self.0.join(", ")
     }
@@ -153,7 +153,7 @@ fn source(rule: &RuleShown) -> String {
 }
 
 /// All rules with all that is known of them.
-fn whole_table(rules: &[RuleShown], layout: &Layout) -> String {
+fn whole_table(rules: &[RuleShown], layout: &TableLayout) -> String {
     let mut table = Table::new([
         "#",
         "RULE",
@@ -167,7 +167,7 @@ fn whole_table(rules: &[RuleShown], layout: &Layout) -> String {
         "FROM",
     ]);
     let or_all = |texts: &[String]| match texts {
-        [] => Cell::from("all"),
+        [] => TableCell::from("all"),
         texts => texts.into(),
     };
     for rule in rules {
@@ -375,19 +375,20 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         for columns in [80, 100, 132] {
-            let text = table(&rules(), &Layout { width: Some(columns), ..Layout::narrow() });
+            let text =
+                table(&rules(), &TableLayout { width: Some(columns), ..TableLayout::narrow() });
             assert!(text.lines().all(|line| line.width() <= columns), "{columns}:\n{text}");
         }
     }
 
     #[test]
     fn rules_are_listed_as_they_decide_with_where_they_are_from() {
-        insta::assert_snapshot!(table(&rules(), &Layout::narrow()));
+        insta::assert_snapshot!(table(&rules(), &TableLayout::narrow()));
     }
 
     #[test]
     fn a_wide_list_has_everything() {
-        insta::assert_snapshot!(table(&rules(), &Layout::FULL));
+        insta::assert_snapshot!(table(&rules(), &TableLayout::FULL));
     }
 
     #[test]

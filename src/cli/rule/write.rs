@@ -1,4 +1,4 @@
-//! `keyward rule add`, `edit` and `move`: changes of stored rules, and what a person is shown of them afterwards.
+//! `keyward rule add`, `edit` and `move`: changes of stored rules, and their confirmation for the person.
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
@@ -152,7 +152,7 @@ impl Add {
     }
 
     fn body(self) -> Result<New, Failure> {
-        let Request { methods, host, path } = Request::of(&self.request)?;
+        let RuleRequests { methods, host, path } = RuleRequests::of(&self.request)?;
         let Lists { agents, hosts, methods: more, paths, actions, branches } = self.lists;
         let spec = RuleSpec {
             name: self.name,
@@ -247,14 +247,14 @@ async fn report(asked: &ResourceContext<'_>, what: &str, rule: &RuleShown) -> Re
 
 /// The requests that the words after the action name.
 #[derive(Debug, Default, Eq, PartialEq)]
-struct Request {
+struct RuleRequests {
     methods: Vec<String>,
     /// `None`: all hosts.
     host: Option<String>,
     path: Option<String>,
 }
 
-impl Request {
+impl RuleRequests {
     fn of(words: &[String]) -> Result<Self, Failure> {
         let (methods, address) = match words {
             [methods, address] => (Some(methods), address),
@@ -327,9 +327,9 @@ fn action(text: &str) -> Result<ActionKind, String> {
 mod tests {
     use super::*;
 
-    fn asked(words: &[&str]) -> Result<Request, String> {
+    fn asked(words: &[&str]) -> Result<RuleRequests, String> {
         let words: Vec<_> = words.iter().map(ToString::to_string).collect();
-        Request::of(&words).map_err(|failure| failure.message())
+        RuleRequests::of(&words).map_err(|failure| failure.message())
     }
 
     #[test]
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn methods_host_and_path_are_distinguished() {
-        let request = |methods: &[&str], host: Option<&str>, path: Option<&str>| Request {
+        let request = |methods: &[&str], host: Option<&str>, path: Option<&str>| RuleRequests {
             methods: methods.iter().map(ToString::to_string).collect(),
             host: host.map(str::to_owned),
             path: path.map(str::to_owned),

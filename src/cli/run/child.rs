@@ -9,7 +9,7 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process};
 use tokio::signal::unix::{self, SignalKind};
 
-use crate::cli::environment::Environment;
+use crate::cli::environment::AgentEnvironment;
 use crate::cli::failure::{Exit, Failure};
 
 /// Signals that are forwarded. The terminal sends the first four to the whole process group, which includes
@@ -33,7 +33,7 @@ const OVERRIDES: &str = "KEYWARD__";
 pub(crate) struct Invocation<'a> {
     pub(crate) program: &'a [OsString],
     /// Variables to set.
-    pub(crate) environment: &'a Environment,
+    pub(crate) environment: &'a AgentEnvironment,
     /// Inherited variables that the program must not see.
     pub(crate) withheld: &'a [&'a str],
     pub(crate) stdout: Stdio,

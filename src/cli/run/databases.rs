@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::gateway::Gateway;
-use crate::cli::environment::{Database, Environment, Facts};
+use super::gateway::RunGateway;
+use crate::cli::environment::{AgentEnvironment, Database, EnvironmentFacts};
 use crate::cli::failure::Failure;
 use keyward_api::wire::DatabaseListenerView;
 use keyward_base::database::DatabaseProtocol;
@@ -20,10 +20,10 @@ const DATABASE_URL: &str = "DATABASE_URL";
 /// # Errors
 /// When the gateway does not answer.
 pub(super) async fn add(
-    made: &mut Environment,
-    facts: &Facts,
+    made: &mut AgentEnvironment,
+    facts: &EnvironmentFacts,
     token: &str,
-    gateway: &Gateway,
+    gateway: &RunGateway,
 ) -> Result<(), Failure> {
     if facts.databases.is_empty() {
         return Ok(());

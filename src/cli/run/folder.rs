@@ -32,7 +32,6 @@ impl Folder {
         Ok(Self { path, _alive: alive })
     }
 
-    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

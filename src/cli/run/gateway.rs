@@ -33,9 +33,8 @@ const LOG_TAIL_BYTES: u64 = 4096;
 
 /// A running gateway, or the parameters to start one.
 #[derive(Clone, Debug)]
-pub(super) struct Gateway {
+pub(super) struct RunGateway {
     pub(super) global: Global,
-    /// The data directory.
     pub(super) data: PathBuf,
     /// The admin socket.
     pub(super) socket: PathBuf,
@@ -43,7 +42,7 @@ pub(super) struct Gateway {
     at: SocketAddr,
 }
 
-impl Gateway {
+impl RunGateway {
     /// The gateway of an install.
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
         let data = global.data_dir()?;

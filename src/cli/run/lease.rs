@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
-use super::gateway::Gateway;
+use super::gateway::RunGateway;
 use crate::cli::client::{self, segment};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
@@ -24,7 +24,6 @@ const ENDED_WITHIN: Duration = Duration::from_secs(2);
 /// Longest line with the token.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// An open run.
 pub(super) struct OpenRun {
     agent: String,
     token: TokenIssued,
@@ -32,7 +31,6 @@ pub(super) struct OpenRun {
     driver: JoinHandle<()>,
 }
 
-/// The request.
 #[derive(Debug, Serialize)]
 struct NewRun<'a> {
     agent: &'a str,
@@ -47,7 +45,7 @@ impl OpenRun {
     /// # Errors
     /// `Unreachable` when no gateway answers, or it is stopping.
     pub(super) async fn open(
-        gateway: &Gateway,
+        gateway: &RunGateway,
         agent: &str,
         held: Option<TokenIssued>,
     ) -> Result<Self, Failure> {
@@ -70,7 +68,6 @@ impl OpenRun {
         &self.token.token
     }
 
-    /// The token's id.
     pub(super) fn token_id(&self) -> &str {
         self.token.id.as_str()
     }
@@ -90,7 +87,7 @@ impl OpenRun {
     }
 
     /// The same run at the gateway that answers now.
-    pub(super) async fn again(&self, gateway: &Gateway) -> Result<Self, Failure> {
+    pub(super) async fn again(&self, gateway: &RunGateway) -> Result<Self, Failure> {
         gateway.found_or_started_again().await?;
         let TokenIssued { id, label, expires, token } = &self.token;
         let held = TokenIssued {
@@ -104,7 +101,7 @@ impl OpenRun {
 
     /// Ends the token, the run, and with the last run the private gateway. The store is free when this
     /// returns.
-    pub(super) async fn give_back(mut self, gateway: &Gateway) {
+    pub(super) async fn give_back(mut self, gateway: &RunGateway) {
         let at = self.path();
         if let Ok(client) = gateway.client().await
             && client.delete(&at).await.is_ok()
@@ -119,7 +116,10 @@ impl OpenRun {
     }
 }
 
-async fn post(gateway: &Gateway, new: &NewRun<'_>) -> Result<(Incoming, JoinHandle<()>), Failure> {
+async fn post(
+    gateway: &RunGateway,
+    new: &NewRun<'_>,
+) -> Result<(Incoming, JoinHandle<()>), Failure> {
     let gone = |what: &dyn std::fmt::Display| {
         Failure::new(Exit::Unreachable, format!("the gateway closed the connection: {what}"))
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::gateway::Gateway;
+use super::gateway::RunGateway;
 use super::lease::OpenRun;
 use crate::cli::allow;
 use crate::cli::environment::DEFAULT_AGENT;
@@ -12,7 +12,7 @@ use crate::cli::settings::Global;
 use keyward_api::wire::{Rejected, RunRefusals};
 use keyward_base::pattern::HostPattern;
 use keyward_model::{Agent, ManagedBy, Shown};
-use keyward_rules::provider::{Catalogue, Entry};
+use keyward_rules::provider::{Catalogue, CatalogueEntry};
 
 /// Hosts, and connections, that are named.
 const NAMED_MAX: usize = 4;
@@ -21,7 +21,7 @@ const NAMED_MAX: usize = 4;
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// Prints the summary to standard error; nothing if nothing was refused, or the gateway is gone.
-pub(super) async fn print(gateway: &Gateway, lease: &OpenRun, agent: &Shown<Agent>) {
+pub(super) async fn print(gateway: &RunGateway, lease: &OpenRun, agent: &Shown<Agent>) {
     let refusals = async {
         let client = gateway.client().await.ok()?;
         client.get::<RunRefusals>(&lease.refusals_path()).await.ok()
@@ -101,7 +101,7 @@ fn accounts(refusals: &RunRefusals, agent: &Shown<Agent>, keyward: &str) -> Vec<
     };
     let catalogue = Catalogue::built_in();
     let meant = catalogue.entries().filter(|entry| hosts.iter().any(|host| entry.has_host(host)));
-    let line = |entry: Entry<'_>| {
+    let line = |entry: CatalogueEntry<'_>| {
         let (id, name) = (entry.id(), entry.name());
         format!("keyward: for an account at {name}: {keyward} connect {id}{option}")
     };

@@ -75,7 +75,7 @@ struct NewPassword {
 
 /// The body that makes a key.
 #[derive(Default, Serialize)]
-struct NewKey {
+struct KeyRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     current: Option<Typed>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ struct NewKey {
 
 /// The body that confirms a key.
 #[derive(Serialize)]
-struct Code {
+struct KeyConfirmation {
     code: Typed,
 }
 
@@ -138,8 +138,8 @@ impl Totp {
             return confirmed(global, client, &name, Typed::from(code)).await;
         }
         let ask = match current {
-            false => NewKey::default(),
-            true => NewKey {
+            false => KeyRequest::default(),
+            true => KeyRequest {
                 current: Some(Typed::from_prompt("current password")?),
                 code: Some(Typed::from(secret::ask_or("code of the key so far", "none")?))
                     .filter(|code| code.text() != "none"),
@@ -186,7 +186,7 @@ async fn confirmed(
     code: Typed,
 ) -> Result<(), Failure> {
     let at = path::<User>(name);
-    client.put(&format!("{at}/totp"), &Code { code }).await?;
+    client.put(&format!("{at}/totp"), &KeyConfirmation { code }).await?;
     let user: Shown<User> = client.get(&at).await?;
     output::show(global.json, &user, |user| {
         format!("{} signs in with password and one-time code from now on\n", user.name())

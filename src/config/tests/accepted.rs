@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{is, read};
 use crate::config::{
-    AuditTo, CaPaths, Certificate, Config, Environment, Listen, ListenAt, ListenTls, Log, Otlp,
-    PostgresTls, SecretSource, StoreChoice,
+    AuditTo, CaPaths, Certificate, Config, ListenAt, ListenSettings, ListenTls, Log, Otlp,
+    PostgresTls, SecretSource, StoreChoice, VariableSource,
 };
 use keyward_base::host::Host;
 use keyward_base::limits::Limits;
@@ -19,14 +19,14 @@ use keyward_state::observe::trail::Rotation;
 const EXAMPLE: &str = include_str!("../../../config.example.yaml");
 
 fn holds(source: &SecretSource, text: &str) -> bool {
-    is(&source.load(&Environment::default(), &[]).unwrap(), text)
+    is(&source.load(&VariableSource::default(), &[]).unwrap(), text)
 }
 
 #[test]
 fn an_empty_configuration_is_all_defaults() {
     for yaml in ["", "# nothing\n", "rules:\nlisten:\nlog: {}\n"] {
         let config = read(yaml, &[]);
-        assert_eq!(config.listen, Listen::default());
+        assert_eq!(config.listen, ListenSettings::default());
         assert_eq!(config.listen.proxy[0].to_string(), "127.0.0.1:8080");
         assert_eq!(config.public_url, "http://localhost:8081");
         assert_eq!(config.store, StoreChoice::Sled { path: "/data/store".into() });

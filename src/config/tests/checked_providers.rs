@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::map;
 use crate::config::error::lines;
-use crate::config::{Config, ConfigError, Environment, file};
+use crate::config::{Config, ConfigError, VariableSource, file};
 use keyward_rules::provider::Configured;
 
 /// A configuration with a data directory.
@@ -40,7 +40,7 @@ impl Installed {
     }
 
     fn load(&self, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let environment = Environment::fixed(&map(variables));
+        let environment = VariableSource::fixed(&map(variables));
         file::load(Some(&self.at("keyward.yaml")), Some(self.dir.path()), &environment)
     }
 

@@ -1,4 +1,4 @@
-//! `sign_in.oidc` that lets in everybody or nobody, or cannot work, is refused with its line.
+//! `sign_in.oidc` is refused with its line if it admits every account of the provider, admits none, or cannot work.
 
 use super::{read, said};
 use keyward_base::oidc::SignInRole;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{map, read, said};
-use crate::config::environment::Environment;
+use crate::config::environment::VariableSource;
 use crate::config::{ConfigError, ListenAt, StoreChoice, file};
 use keyward_state::observe::log::Level;
 
@@ -94,7 +94,7 @@ fn the_file_is_searched_in_order_and_may_be_absent_only_by_default() {
         [("KEYWARD_CONFIG", path("variable.yaml")), ("KEYWARD_DATA", dir.path().to_owned())];
     let variables = variables.each_ref().map(|(name, value)| (*name, value.to_str().unwrap()));
     let load = |config: Option<&Path>, variables: &[(&str, &str)]| {
-        file::load(config, None, &Environment::fixed(&map(variables)))
+        file::load(config, None, &VariableSource::fixed(&map(variables)))
     };
     let streams = |config: Option<&Path>, variables: &[(&str, &str)]| {
         load(config, variables).unwrap().limits.streams_max
@@ -115,7 +115,7 @@ fn every_problem_is_a_line_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("k.yaml");
     fs::write(&path, "zzz: 1\nyyy: 2\n").unwrap();
-    let error = file::load(Some(&path), Some(dir.path()), &Environment::fixed(&map(&[])));
+    let error = file::load(Some(&path), Some(dir.path()), &VariableSource::fixed(&map(&[])));
     let error = error.map(|_| ()).unwrap_err();
     assert_eq!(error.problems().len(), 2);
     let said = error.to_string();
@@ -127,7 +127,7 @@ fn every_problem_is_a_line_of_its_own() {
 #[test]
 fn the_data_directory_is_the_flag_then_the_variable_then_a_home() {
     let dir = |data: Option<&str>, variables: &[(&str, &str)]| {
-        file::data_dir(data.map(Path::new), &Environment::fixed(&map(variables)))
+        file::data_dir(data.map(Path::new), &VariableSource::fixed(&map(variables)))
     };
     let set = [("KEYWARD_DATA", "/d"), ("XDG_DATA_HOME", "/x"), ("HOME", "/h")];
     assert_eq!(dir(Some("/f"), &set).unwrap(), Path::new("/f"));

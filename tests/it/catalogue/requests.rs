@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use keyward_rules::inject::credential::Clears;
 use keyward_rules::inject::placement::{Location, Place};
-use keyward_rules::inject::template::{Encoding, Part, Template};
+use keyward_rules::inject::template::{Encoding, TemplatePart, ValueTemplate};
 use serde_json::Value;
 
 use super::accounts::{Account, Spot};
@@ -90,10 +90,10 @@ impl Client {
 }
 
 /// The template with `values`, by other means than Keyward's own.
-pub(super) fn rendered(template: &Template, values: &BTreeMap<String, String>) -> String {
-    let part = |part: &Part| match part {
-        Part::Literal(text) => text.to_string(),
-        Part::Field(name) => values[&**name].clone(),
+pub(super) fn rendered(template: &ValueTemplate, values: &BTreeMap<String, String>) -> String {
+    let part = |part: &TemplatePart| match part {
+        TemplatePart::Literal(text) => text.to_string(),
+        TemplatePart::Field(name) => values[&**name].clone(),
     };
     let text: String = template.parts().iter().map(part).collect();
     match template.encoding() {

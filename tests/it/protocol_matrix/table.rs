@@ -1,4 +1,4 @@
-//! The table: what an exchange is, how it comes, what becomes of it, and which cells there are.
+//! The table of the protocol matrix: the exchanges, the protocols they arrive on, and the expected results.
 
 /// What an exchange is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

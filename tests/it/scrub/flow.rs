@@ -1,5 +1,5 @@
-//! Scrubbing keeps nobody waiting: events pass one by one, coded ones too, a slow start is begun, and
-//! much work for one answer leaves the others their turn.
+//! Scrubbing delays no answer: events pass one by one, also in coded bodies, slow answers start at once, and long work
+//! for one answer does not block the others.
 
 use std::io::Write as _;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -14,6 +14,7 @@ use super::gateway;
 use super::lab::Plan;
 use super::origin::Origin;
 use super::pki::pki;
+use super::process::OwnChild;
 use super::wire::PATIENCE;
 
 /// The token of agent `ci`, where a plan has it.
@@ -27,7 +28,7 @@ pub(crate) struct Install {
 
 /// A program that `keyward run` started, and the run. Killed when dropped.
 pub(crate) struct Ran {
-    child: Child,
+    child: OwnChild,
     lines: BufReader<ChildStdout>,
     /// Kept open: programs of these tests end when it closes.
     pub(crate) stdin: Option<ChildStdin>,
@@ -156,7 +157,7 @@ impl Ran {
         let mut child = command.spawn().expect("the binary was built");
         let lines = BufReader::new(child.stdout.take().expect("piped"));
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take().expect("piped"));
-        Self { child, lines, stdin, stderr }
+        Self { child: OwnChild::from(child), lines, stdin, stderr }
     }
 
     /// The next line of its output; empty at the end.
@@ -199,13 +200,5 @@ impl Ran {
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
-    }
-}
-
-impl Drop for Ran {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }

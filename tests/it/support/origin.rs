@@ -84,6 +84,19 @@ impl Origin {
         Self::scripted(move |stream| serve(stream, Arc::clone(&answer))).await
     }
 
+    /// Answers a byte and then nothing until the client goes; a whole answer for `/whole`.
+    pub(crate) async fn endless() -> Self {
+        Self::scripted(|mut stream: Stream| async move {
+            while let Some(request) = stream.request().await {
+                match request.head.target() {
+                    "/whole" => stream.send(ok("whole")).await,
+                    _ => stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await,
+                }
+            }
+        })
+        .await
+    }
+
     /// Answers every request with `200` and `body`.
     pub(crate) async fn saying(body: &'static str) -> Self {
         Self::answering(move |_| ok(body)).await

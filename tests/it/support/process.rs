@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -364,4 +365,41 @@ pub(crate) fn reserved_address() -> SocketAddr {
     let at = held.local_addr().expect("an address");
     std::mem::forget(held);
     at
+}
+
+/// Both streams, as text.
+pub(crate) fn said(output: &Output) -> String {
+    let both = [&*output.stdout, b"\n", &*output.stderr].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+/// A child process that is killed when dropped.
+pub(crate) struct OwnChild(Child);
+
+impl From<Child> for OwnChild {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
+impl Deref for OwnChild {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for OwnChild {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for OwnChild {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }

@@ -3,17 +3,18 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
+use super::process::OwnChild;
 use super::wire::PATIENCE;
 
 /// A child at a terminal of its own. Killed when dropped.
 pub(crate) struct Terminal {
-    child: Child,
+    child: OwnChild,
     keyboard: File,
     /// Its other end, which keeps the reader.
     user: Option<File>,
@@ -65,7 +66,7 @@ impl Terminal {
         });
         // Dropped, or the end would never come.
         drop(command);
-        Self { child, keyboard, user: Some(user), screen, read: 0 }
+        Self { child: OwnChild::from(child), keyboard, user: Some(user), screen, read: 0 }
     }
 
     /// Waits until `text` is shown, after what was waited for before.
@@ -134,14 +135,6 @@ impl Terminal {
         let status = status.unwrap_or_else(|| panic!("it does not end:\n{text}"));
         assert!(self.echoes(), "the terminal is as it was");
         (status.code(), text)
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

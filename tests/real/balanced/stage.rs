@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::replicas::{Database, MASTER_KEY};
 use crate::stage::service;
 use crate::support::authorization::AUTH_HOST;
 use crate::support::canary::Canary;
-use crate::support::process::{Served, reserved_address};
+use crate::support::process::{OwnChild, Served, reserved_address};
 use crate::support::*;
 
 const REPLICAS: usize = 3;
@@ -57,16 +57,9 @@ pub(super) struct Fleet {
 
 /// A running HAProxy.
 pub(super) struct Balancer {
+    child: OwnChild,
     pub(super) at: SocketAddr,
-    child: Child,
     _folder: TempDir,
-}
-
-impl Drop for Balancer {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }
 
 impl Balancer {
@@ -90,7 +83,7 @@ impl Balancer {
         command.arg("-db").arg("-f").arg(file).stdin(Stdio::null());
         command.stdout(said.try_clone().expect("a file")).stderr(said);
         let child = command.spawn().expect("`tests/run` installs it");
-        Self { at, child, _folder: folder }
+        Self { at, child: OwnChild::from(child), _folder: folder }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::LISTENER;
 use super::server::{FAR, NAME, SECOND, Server, USER};
 use super::stage::Stage;
 use crate::stage::service;
-use crate::support::process::reserved_address;
+use crate::support::process::{OwnChild, reserved_address};
 use crate::support::*;
 
 const INSERT: &str = "app.items.insert_one({'_id': 1}) and app.items.find_one()";
@@ -137,7 +137,7 @@ async fn servers_that_dns_lists_are_used_within_the_domain_of_the_name_and_nowhe
 
 /// dnsmasq, which answers for `.test` alone.
 struct Dns {
-    process: Child,
+    process: OwnChild,
     at: SocketAddr,
 }
 
@@ -158,13 +158,6 @@ impl Dns {
         }
         // It writes little, but the pipe must stay open.
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-        Self { process, at }
-    }
-}
-
-impl Drop for Dns {
-    fn drop(&mut self) {
-        self.process.kill().expect("it is ours");
-        self.process.wait().expect("it is ours");
+        Self { process: OwnChild::from(process), at }
     }
 }

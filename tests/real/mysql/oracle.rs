@@ -3,20 +3,20 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use super::server::user;
 use crate::database_stage::{DatabaseStage, Driver};
 use crate::stage::{installed, run, said};
-use crate::support::process::reserved_address;
+use crate::support::process::{OwnChild, reserved_address};
 use crate::support::*;
 
 /// A running server. Stopped when dropped.
 struct Server {
+    process: OwnChild,
     folder: TempDir,
-    process: Child,
     at: SocketAddr,
 }
 
@@ -47,7 +47,7 @@ impl Server {
         command.env("LD_LIBRARY_PATH", &package).stdin(Stdio::null());
         command.stdout(said.try_clone().expect("a file")).stderr(said);
         let process = command.spawn().expect("`tests/run` installs it");
-        let server = Self { folder, process, at };
+        let server = Self { folder, process: OwnChild::from(process), at };
         let started = std::time::Instant::now();
         while !server.ask("SELECT 1").0 {
             let said = std::fs::read_to_string(server.folder.path().join("said"));
@@ -78,13 +78,6 @@ impl Server {
         command.args(["--no-defaults", "-u", "root", "-S"]).arg(self.folder.path().join("socket"));
         let output = command.args(["-BNe", text]).output().expect("`tests/run` installs it");
         (output.status.success(), said(&output))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().expect("it is ours");
-        self.process.wait().expect("it is ours");
     }
 }
 

@@ -2,20 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::support::pki::pki;
-use crate::support::process::reserved_address;
+use crate::support::process::{OwnChild, reserved_address};
 
 /// The name that its certificate is for.
 pub(crate) const NAME: &str = "sql.acme.test";
 
 /// A running server. Stopped when dropped.
 pub(crate) struct Server {
+    process: OwnChild,
     folder: TempDir,
-    process: Child,
     pub(crate) at: SocketAddr,
 }
 
@@ -54,7 +54,7 @@ impl Server {
         command.arg("--max-allowed-packet=64M");
         let process = command.stdin(Stdio::null()).stdout(said.try_clone().expect("a file"));
         let process = process.stderr(said).spawn().expect("`tests/run` installs it");
-        let server = Self { folder, process, at };
+        let server = Self { folder, process: OwnChild::from(process), at };
         let started = std::time::Instant::now();
         while !server.try_sql("SELECT 1").0 {
             assert!(started.elapsed().as_secs() < 90, "{}", server.said());
@@ -93,12 +93,5 @@ pub(super) fn user() -> String {
     match rustix::process::geteuid().is_root() {
         true => "root".to_owned(),
         false => std::env::var("USER").unwrap_or_default(),
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().expect("it is ours");
-        self.process.wait().expect("it is ours");
     }
 }

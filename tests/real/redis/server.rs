@@ -1,12 +1,12 @@
 //! A Redis server of the system's packages, with and without TLS, on free ports of loopback.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::support::pki::pki;
-use crate::support::process::reserved_address;
+use crate::support::process::{OwnChild, reserved_address};
 
 /// The name that its certificate is for.
 pub(crate) const NAME: &str = "cache.acme.test";
@@ -16,8 +16,8 @@ pub(crate) const USER: &str = "app";
 
 /// A running server. Stopped when dropped.
 pub(crate) struct Server {
+    process: OwnChild,
     folder: TempDir,
-    process: Child,
     /// With TLS.
     pub(crate) at: SocketAddr,
     /// Without TLS.
@@ -47,7 +47,13 @@ impl Server {
         let mut command = Command::new("redis-server");
         command.arg(file("redis.conf")).stdin(Stdio::null()).stderr(Stdio::null()).stdout(said);
         let process = command.spawn().expect("`tests/run` installs it");
-        let server = Self { folder, process, at, plain, password: password.to_owned() };
+        let server = Self {
+            folder,
+            process: OwnChild::from(process),
+            at,
+            plain,
+            password: password.to_owned(),
+        };
         // It says so, and then accepts.
         let started = std::time::Instant::now();
         while !server.said().contains("Ready to accept connections") {
@@ -70,12 +76,5 @@ impl Server {
         let output = command.output().expect("`tests/run` installs it");
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().expect("it is ours");
-        self.process.wait().expect("it is ours");
     }
 }

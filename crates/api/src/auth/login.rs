@@ -13,7 +13,7 @@ use crate::error::ApiError;
 use crate::request_refusal::RequestRefusal;
 use crate::sign_in::cookie;
 use crate::state::{Admin, Deps};
-use crate::visit::Visit;
+use crate::visit::SecureRequest;
 
 /// Fetch Metadata: the field in which a browser states where its request comes from.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
@@ -26,7 +26,7 @@ impl Caller {
     pub(crate) fn on_network(
         admin: &Admin,
         request: &Request,
-        visit: &Visit,
+        visit: &SecureRequest,
     ) -> Result<Self, ApiError> {
         let fields = request.headers();
         // Pages of other origins that may use the API have tokens.

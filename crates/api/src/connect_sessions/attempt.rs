@@ -1,11 +1,11 @@
-//! [`Attempt`]: what a person does in a connect session: connects with a key, which is tested before it is kept, or by
+//! [`ConnectAttempt`]: what a person does in a connect session: connects with a key, which is tested before it is kept, or by
 //! a consent. It acts as the session's user; what it leaves undone is removed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::browser::{Opened, cookie_name};
-use super::offers::{Choice, Offers};
+use super::browser::{BrowserSession, cookie_name};
+use super::offers::{ConnectChoice, Offers};
 use super::target::target;
 use crate::auth::Caller;
 use crate::connection_test::has_test;
@@ -21,7 +21,7 @@ use keyward_model::{
 use keyward_state::directory::{ConnectStepError, ManagedBy};
 use keyward_state::observe::change::Change;
 use keyward_state::observe::event::Outcome;
-use keyward_vault::oauth::{BrowserBinding, ConsentRequest, Cookies, FlowError, SentToProvider};
+use keyward_vault::oauth::{BrowserBinding, ConsentRequest, Cookies, FlowError, StartedConsent};
 use keyward_vault::{NewConnection, RotationTerms};
 
 /// Longest part of a new connection's name that is made of the user's name.
@@ -32,14 +32,14 @@ const NAMES_MAX: usize = 20;
 
 /// A step of a person in a connect session.
 #[derive(Clone)]
-pub(super) struct Attempt {
+pub(super) struct ConnectAttempt {
     /// With the session's user as the caller.
     context: Context,
     session: Arc<Record<ConnectSession>>,
     user: Arc<Record<User>>,
 }
 
-impl Attempt {
+impl ConnectAttempt {
     /// In a connect session that has not ended.
     ///
     /// # Errors
@@ -68,9 +68,9 @@ impl Attempt {
         provider: Option<&str>,
         auth: Option<&str>,
         variables: BTreeMap<String, String>,
-    ) -> Result<Choice, ApiError> {
+    ) -> Result<ConnectChoice, ApiError> {
         let offer = Offers::of(&self.context.admin, &self.session).chosen(provider, auth)?;
-        Ok(Choice { offer, variables })
+        Ok(ConnectChoice { offer, variables })
     }
 
     /// Connects with a key. The provider tests it first; one that fails is not kept.
@@ -79,7 +79,7 @@ impl Attempt {
     /// When the fields do not fit, the test fails, or the connect session has ended.
     pub(super) async fn with_key(
         self,
-        choice: Choice,
+        choice: ConnectChoice,
         fields: BTreeMap<String, Secret>,
     ) -> Result<Arc<Record<ConnectSession>>, ApiError> {
         if choice.offer.consents() {
@@ -93,7 +93,7 @@ impl Attempt {
 
     async fn try_key(
         &self,
-        choice: Choice,
+        choice: ConnectChoice,
         fields: BTreeMap<String, Secret>,
     ) -> Result<Arc<Record<ConnectSession>>, ApiError> {
         let connection = match target(&self.context.admin, &self.session.org, &self.session.spec) {
@@ -113,7 +113,7 @@ impl Attempt {
 
     async fn add_key(
         &self,
-        choice: Choice,
+        choice: ConnectChoice,
         fields: BTreeMap<String, Secret>,
     ) -> Result<Arc<Record<Connection>>, ApiError> {
         self.ends_earlier_attempt().await?;
@@ -162,9 +162,9 @@ impl Attempt {
     /// When the consent cannot begin, or the connect session has ended. A new draft is removed.
     pub(super) async fn consent(
         self,
-        choice: Choice,
-        opened: &Opened,
-    ) -> Result<SentToProvider, ApiError> {
+        choice: ConnectChoice,
+        opened: &BrowserSession,
+    ) -> Result<StartedConsent, ApiError> {
         if !choice.offer.consents() {
             return Err(ApiError::field("auth", "needs no consent"));
         }
@@ -177,9 +177,9 @@ impl Attempt {
 
     async fn begin_consent(
         &self,
-        choice: Choice,
+        choice: ConnectChoice,
         cookie: &str,
-    ) -> Result<SentToProvider, ApiError> {
+    ) -> Result<StartedConsent, ApiError> {
         self.ends_earlier_attempt().await?;
         let mut ask = ConsentRequest {
             person: self.user.id.to_string(),
@@ -282,8 +282,8 @@ impl Attempt {
         completed.map_err(|error| step_error(error, ENDED))
     }
 
-    fn new_connection(&self, choice: Choice) -> Result<NewConnection, ApiError> {
-        let Choice { offer, variables } = choice;
+    fn new_connection(&self, choice: ConnectChoice) -> Result<NewConnection, ApiError> {
+        let ConnectChoice { offer, variables } = choice;
         let (org, provider, auth) = (&self.session.org, &*offer.provider.id, &offer.auth().id);
         let app = self.flows().find_app(org, provider, Some(auth), None);
         let app = match offer.auth().needs_app() {

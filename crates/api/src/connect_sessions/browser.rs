@@ -24,7 +24,7 @@ const COOKIE: &str = "keyward-connect";
 const CODE_CHARS: usize = 32;
 
 /// The connect session of the browser that sent a request.
-pub(super) struct Opened {
+pub(super) struct BrowserSession {
     pub(super) session: Arc<Record<ConnectSession>>,
     /// The cookie's value. A secret.
     pub(super) cookie: String,
@@ -39,7 +39,6 @@ pub(super) struct NewBrowser {
 /// The consent of a connect session that the browser at the callback may be about to finish.
 pub(crate) struct Linked(Option<(Arc<Record<ConnectSession>>, FlowId)>);
 
-/// The name of the cookie.
 pub(super) fn cookie_name(admin: &Admin) -> &'static str {
     match admin.deps().public_url.starts_with("https://") {
         true => SECURE_COOKIE,
@@ -47,7 +46,7 @@ pub(super) fn cookie_name(admin: &Admin) -> &'static str {
     }
 }
 
-impl Opened {
+impl BrowserSession {
     /// The connect session that this browser opened.
     pub(super) fn of(admin: &Admin, cookies: &Cookies) -> Option<Self> {
         let cookie = cookies.one(cookie_name(admin))?.to_owned();
@@ -90,7 +89,7 @@ impl NewBrowser {
 
 impl Linked {
     pub(crate) fn of(admin: &Admin, cookies: &Cookies) -> Self {
-        let opened = Opened::of(admin, cookies);
+        let opened = BrowserSession::of(admin, cookies);
         Self(opened.and_then(|it| Some((it.session.clone(), it.session.facts.flow.clone()?))))
     }
 

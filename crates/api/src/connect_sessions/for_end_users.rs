@@ -33,7 +33,7 @@ const GIVEN_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// The links that were given and may be given again.
 struct Links {
     admin: Admin,
-    given: HashMap<Purpose, Given>,
+    given: HashMap<Purpose, GivenConnection>,
 }
 
 /// What a link is for. A link is never given to another end user.
@@ -41,19 +41,19 @@ struct Links {
 struct Purpose {
     org: OrgId,
     user: UserId,
-    account: Account,
+    account: MissingAccount,
 }
 
 /// The account that is missing.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-enum Account {
+enum MissingAccount {
     /// Of this connection, which is connected again.
     Connection(ConnectionId),
     /// A new one at this provider.
     Provider(String),
 }
 
-struct Given {
+struct GivenConnection {
     session: ConnectSessionId,
     url: String,
 }
@@ -114,7 +114,7 @@ impl Links {
         view: &View,
         purpose: &Purpose,
         wanted: &WantedLink,
-    ) -> Result<Given, ApiError> {
+    ) -> Result<GivenConnection, ApiError> {
         let deps = self.admin.deps();
         let spec = purpose.spec();
         Offers::check(&self.admin, &purpose.org, &spec)?;
@@ -124,7 +124,7 @@ impl Links {
         let NewConnectSession { session, token } = made.await?;
         let url = super::link(deps, &token)?;
         self.record(view, &session, wanted).await;
-        Ok(Given { session: session.id.clone(), url })
+        Ok(GivenConnection { session: session.id.clone(), url })
     }
 
     /// Writes the audit record: the gateway made the link, for which agent and session.
@@ -155,13 +155,13 @@ impl Purpose {
                 let found = view.find_connection(org, name)?;
                 let is_own = found.facts.owner.as_ref() == Some(&wanted.user);
                 let is_stored = found.managed_by == ManagedBy::Store;
-                (is_own && is_stored).then(|| Account::Connection(found.id.clone()))?
+                (is_own && is_stored).then(|| MissingAccount::Connection(found.id.clone()))?
             }
             WantedAccount::Provider(provider) => {
                 let agent = view.one::<Agent>(org, &wanted.agent)?;
                 let session = view.one::<Session>(org, &wanted.session)?;
                 let may_use = agent.serves_users_at(provider) && session.connections.is_none();
-                may_use.then(|| Account::Provider(provider.to_string()))?
+                may_use.then(|| MissingAccount::Provider(provider.to_string()))?
             }
         };
         Some(Self { org: org.clone(), user: wanted.user.clone(), account })
@@ -173,14 +173,14 @@ impl Purpose {
             ..ConnectSessionSpec::default()
         };
         match &self.account {
-            Account::Connection(id) => spec.connection = Some(Reference::Id(id.clone())),
-            Account::Provider(id) => spec.providers = Some(vec![id.clone()]),
+            MissingAccount::Connection(id) => spec.connection = Some(Reference::Id(id.clone())),
+            MissingAccount::Provider(id) => spec.providers = Some(vec![id.clone()]),
         }
         spec
     }
 }
 
-impl Given {
+impl GivenConnection {
     /// Whether no browser has opened it, and it lives long enough.
     fn may_be_given(&self, view: &View, purpose: &Purpose, now: Timestamp) -> bool {
         let session: Option<&Arc<Record<ConnectSession>>> = view.one(&purpose.org, &self.session);

@@ -6,7 +6,7 @@ use axum::body::Body;
 use http::HeaderMap;
 use zeroize::Zeroizing;
 
-use super::offers::{Offer, Offers};
+use super::offers::{ConnectOffer, Offers};
 
 use crate::consents::form_of;
 use crate::state::Admin;
@@ -32,7 +32,7 @@ pub(super) struct KeyForm {
 /// Reads the form of a method.
 pub(super) struct FormReader<'a> {
     pub(super) offers: &'a Offers,
-    pub(super) offer: &'a Offer,
+    pub(super) offer: &'a ConnectOffer,
     /// Whether values that look like something else are accepted.
     pub(super) insists: bool,
 }
@@ -47,7 +47,7 @@ impl FormReader<'_> {
         admin: &Admin,
         headers: &HeaderMap,
         body: Body,
-    ) -> Result<KeyForm, Problem> {
+    ) -> Result<KeyForm, FormProblem> {
         // A button without fields.
         if http_body::Body::size_hint(&body).exact() == Some(0) {
             return Ok(KeyForm::default());
@@ -72,7 +72,7 @@ impl FormReader<'_> {
     }
 
     /// The value of a field; `None`: it was left empty, and may be.
-    fn judged(&self, name: &str, value: &Zeroizing<String>) -> Result<Option<Secret>, Problem> {
+    fn judged(&self, name: &str, value: &Zeroizing<String>) -> Result<Option<Secret>, FormProblem> {
         let Self { offers, offer, insists } = self;
         let unknown = || refused("the form has a field that this provider does not have");
         let known: Option<&Field> = offer.auth().fields.iter().find(|field| field.name == name);
@@ -85,7 +85,7 @@ impl FormReader<'_> {
             && let Err(mismatch) = offers.judge(offer, field, value)
             && (mismatch.is_final || !insists)
         {
-            return Err(Problem {
+            return Err(FormProblem {
                 message: format!("{} {}", field.label, mismatch.says),
                 hint: Some(mismatch.remedy),
                 may_insist: !mismatch.is_final,
@@ -95,12 +95,12 @@ impl FormReader<'_> {
     }
 }
 
-fn refused(message: &str) -> Problem {
-    Problem { message: message.to_owned(), hint: None, may_insist: false }
+fn refused(message: &str) -> FormProblem {
+    FormProblem { message: message.to_owned(), hint: None, may_insist: false }
 }
 
 /// What went wrong with the last attempt.
-pub(super) struct Problem {
+pub(super) struct FormProblem {
     pub(super) message: String,
     pub(super) hint: Option<String>,
     /// Whether the same value may be tested as it is.

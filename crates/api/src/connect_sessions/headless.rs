@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::response::Response;
 
-use super::attempt::Attempt;
-use super::browser::Opened;
+use super::attempt::ConnectAttempt;
+use super::browser::BrowserSession;
 use super::offers::Offers;
 use super::refusals;
 use crate::consents::see_other;
@@ -19,7 +19,7 @@ use keyward_vault::oauth::FlowState;
 
 /// Sends the browser of a headless link on: to the provider, or with the result back to the platform. `again`: another
 /// attempt, after one that failed.
-pub(super) async fn next(admin: &Admin, opened: &Opened, again: bool) -> Response {
+pub(super) async fn next(admin: &Admin, opened: &BrowserSession, again: bool) -> Response {
     let session = &opened.session;
     let now = admin.deps().clock.now();
     let has_consented = session.facts.connected.is_some() || is_held(admin, session).await;
@@ -34,15 +34,15 @@ pub(super) async fn next(admin: &Admin, opened: &Opened, again: bool) -> Respons
     }
 }
 
-async fn begin(admin: &Admin, opened: &Opened) -> Result<String, ApiError> {
+async fn begin(admin: &Admin, opened: &BrowserSession) -> Result<String, ApiError> {
     let session = &opened.session;
-    let attempt = Attempt::of(admin, session.clone())?;
+    let attempt = ConnectAttempt::of(admin, session.clone())?;
     let choice = Offers::consent(admin, &session.org, &session.spec)?;
     Ok(attempt.consent(choice, opened).await?.url)
 }
 
 /// A consent that cannot begin is a failed attempt: the platform reads why.
-async fn failed(admin: &Admin, opened: &Opened, error: &ApiError) -> Response {
+async fn failed(admin: &Admin, opened: &BrowserSession, error: &ApiError) -> Response {
     let why = error.text().message;
     let noted = admin.deps().flows.fail_connect_session(&opened.session, &why).await;
     match (noted, opened.return_url(false)) {

@@ -11,18 +11,18 @@ use keyward_base::id::OrgId;
 use keyward_model::{ConnectSession, ConnectSessionSpec, Record};
 use keyward_rules::provider::oauth::GrantText;
 use keyward_rules::provider::pasted::{self, KeyShapes, ValueMismatch};
-use keyward_rules::provider::{AuthMethod, Catalogue, Entry, Field, Provider};
+use keyward_rules::provider::{AuthMethod, Catalogue, CatalogueEntry, Field, Provider};
 use keyward_state::directory::AppRecord;
 
 /// What can be connected.
 pub(super) struct Offers {
     catalogue: Arc<Catalogue>,
-    pub(super) all: Vec<Offer>,
+    pub(super) all: Vec<ConnectOffer>,
 }
 
 /// One way to connect an account at a provider.
 #[derive(Clone, Debug)]
-pub(super) struct Offer {
+pub(super) struct ConnectOffer {
     pub(super) provider: Arc<Provider>,
     /// The id of the auth method.
     auth: String,
@@ -32,12 +32,12 @@ pub(super) struct Offer {
 
 /// What a person has chosen.
 #[derive(Clone, Debug)]
-pub(super) struct Choice {
-    pub(super) offer: Offer,
+pub(super) struct ConnectChoice {
+    pub(super) offer: ConnectOffer,
     pub(super) variables: BTreeMap<String, String>,
 }
 
-impl Offer {
+impl ConnectOffer {
     pub(super) fn auth(&self) -> &AuthMethod {
         self.provider.auth(Some(&self.auth)).expect("the method is one of the provider's")
     }
@@ -49,7 +49,6 @@ impl Offer {
 }
 
 impl Offers {
-    /// Of a connect session.
     pub(super) fn of(admin: &Admin, session: &Record<ConnectSession>) -> Self {
         Self::of_spec(admin, &session.org, &session.spec)
     }
@@ -70,20 +69,20 @@ impl Offers {
                 let more: Vec<_> = more.cloned().collect();
                 scopes.extend(more);
                 let (provider, id) = (provider.clone(), auth.id.clone());
-                is_for_owners(auth).then_some(Offer { provider, auth: id, scopes })
+                is_for_owners(auth).then_some(ConnectOffer { provider, auth: id, scopes })
             };
             let all = provider.and_then(method).into_iter().collect();
             return Self { catalogue, all };
         }
         let named = spec.providers.as_deref();
-        let is_named = |entry: &Entry<'_>| {
+        let is_named = |entry: &CatalogueEntry<'_>| {
             named.is_none_or(|named| named.iter().any(|id| **id == **entry.id()))
         };
         let wanted = catalogue.entries().filter(is_named);
         let all = wanted.flat_map(|it| usable(admin, org, it.provider()));
-        let asked = |offer: Offer| match spec.scopes.is_empty() {
+        let asked = |offer: ConnectOffer| match spec.scopes.is_empty() {
             true => offer,
-            false => Offer { scopes: spec.scopes.clone(), ..offer },
+            false => ConnectOffer { scopes: spec.scopes.clone(), ..offer },
         };
         let all = all.map(asked).collect();
         Self { catalogue, all }
@@ -130,9 +129,10 @@ impl Offers {
         admin: &Admin,
         org: &OrgId,
         spec: &ConnectSessionSpec,
-    ) -> Result<Choice, ApiError> {
+    ) -> Result<ConnectChoice, ApiError> {
         let offers = Self::of_spec(admin, org, spec);
-        let named = |offer: &&Offer| spec.auth.as_ref().is_none_or(|auth| *auth == offer.auth);
+        let named =
+            |offer: &&ConnectOffer| spec.auth.as_ref().is_none_or(|auth| *auth == offer.auth);
         let offer = offers.all.iter().filter(|offer| offer.consents()).find(named);
         let field = if spec.auth.is_some() { "auth" } else { "headless" };
         let missing = || ApiError::Field {
@@ -145,7 +145,7 @@ impl Offers {
             let checked = offer.provider.check_before_consent(offer.auth(), &spec.variables);
             checked.map_err(|error| ApiError::field("variables", error.to_string()))?;
         }
-        Ok(Choice { offer, variables: spec.variables.clone() })
+        Ok(ConnectChoice { offer, variables: spec.variables.clone() })
     }
 
     /// One per provider.
@@ -156,7 +156,7 @@ impl Offers {
     }
 
     /// The ways to connect an account at a provider.
-    pub(super) fn at(&self, provider: &str) -> Vec<&Offer> {
+    pub(super) fn at(&self, provider: &str) -> Vec<&ConnectOffer> {
         self.all.iter().filter(|offer| *offer.provider.id == *provider).collect()
     }
 
@@ -177,7 +177,7 @@ impl Offers {
         &self,
         provider: Option<&str>,
         auth: Option<&str>,
-    ) -> Result<Offer, ApiError> {
+    ) -> Result<ConnectOffer, ApiError> {
         let provider = match (provider, self.providers().as_slice()) {
             (Some(id), _) => id,
             (None, [only]) => &only.id,
@@ -187,7 +187,7 @@ impl Offers {
         if offers.is_empty() {
             return Err(ApiError::field("provider", "is not one of this connect session"));
         }
-        let named = |offer: &&&Offer| auth.is_none_or(|auth| offer.auth == auth);
+        let named = |offer: &&&ConnectOffer| auth.is_none_or(|auth| offer.auth == auth);
         let found = offers.iter().find(named).copied().cloned();
         found.ok_or_else(|| ApiError::field("auth", "is not one that can be used here"))
     }
@@ -198,7 +198,7 @@ impl Offers {
     /// When it looks like something else.
     pub(super) fn judge(
         &self,
-        offer: &Offer,
+        offer: &ConnectOffer,
         field: &Field,
         value: &str,
     ) -> Result<(), ValueMismatch> {
@@ -237,7 +237,7 @@ fn usable<'a>(
     admin: &'a Admin,
     org: &'a OrgId,
     provider: &'a Arc<Provider>,
-) -> impl Iterator<Item = Offer> + 'a {
+) -> impl Iterator<Item = ConnectOffer> + 'a {
     let is_usable = |auth: &&AuthMethod| {
         let has_app = || {
             let app = admin.deps().flows.find_app(org, &provider.id, Some(&auth.id), None);
@@ -254,7 +254,7 @@ fn usable<'a>(
         let find = || admin.deps().flows.find_app(org, &provider.id, Some(&auth.id), None);
         let app = auth.is_consented_to().then(find).and_then(|app| app.ok().flatten());
         let scopes = scopes_of(auth, app.as_deref());
-        Offer { provider: provider.clone(), auth: auth.id.clone(), scopes }
+        ConnectOffer { provider: provider.clone(), auth: auth.id.clone(), scopes }
     })
 }
 

@@ -9,16 +9,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
-use super::attempt::{Attempt, recorded};
-use super::browser::{NewBrowser, Opened};
-use super::form::{FormReader, KeyForm, Problem};
+use super::attempt::{ConnectAttempt, recorded};
+use super::browser::{BrowserSession, NewBrowser};
+use super::form::{FormProblem, FormReader, KeyForm};
 use super::headless;
-use super::offers::{Choice, Offer, Offers};
+use super::offers::{ConnectChoice, ConnectOffer, Offers};
 use super::refusals::{ended, failure, foreign, unknown_browser};
-use super::render::{self, Frame, OtherAccount};
+use super::render::{self, OtherAccount, PageFrame};
 use super::target::target;
 use crate::body::Segments;
-use crate::consents::{Visit, see_other};
+use crate::consents::{ConsentVisit, see_other};
 use crate::error::ApiError;
 use crate::state::Admin;
 use keyward_model::{ConnectSession, ConnectSessionState, Record};
@@ -89,7 +89,7 @@ async fn open(
     Segments(token): Segments<String>,
     headers: HeaderMap,
 ) -> Response {
-    if !Visit(&headers).is_of_our_page(&admin.deps().public_url) {
+    if !ConsentVisit(&headers).is_of_our_page(&admin.deps().public_url) {
         return foreign(&admin);
     }
     let session = match linked(&admin, &token, &headers).await {
@@ -128,7 +128,7 @@ async fn linked(
     let found = view.connect_session_of_link(token).cloned();
     let found = found.filter(|session| view.connecting_user(session).is_some());
     let Some(session) = found else { return Err(Box::new(ended(admin))) };
-    let opened = Opened::of(admin, &Visit(headers).cookies());
+    let opened = BrowserSession::of(admin, &ConsentVisit(headers).cookies());
     if opened.is_some_and(|opened| opened.session.id == session.id) {
         // The platform sends a person here again for another attempt.
         let to = if session.headless { "session?step=choose" } else { "session" };
@@ -145,7 +145,7 @@ async fn linked(
 
 /// Shows how far the connect session of this browser is.
 async fn show(State(admin): State<Admin>, uri: Uri, headers: HeaderMap) -> Response {
-    let Some(mut opened) = Opened::of(&admin, &Visit(&headers).cookies()) else {
+    let Some(mut opened) = BrowserSession::of(&admin, &ConsentVisit(&headers).cookies()) else {
         return unknown_browser(&admin);
     };
     match admin.deps().flows.settle_connect_session(&opened.session).await {
@@ -159,7 +159,7 @@ async fn show(State(admin): State<Admin>, uri: Uri, headers: HeaderMap) -> Respo
     }
 }
 
-async fn shown(admin: &Admin, opened: &Opened, asked: &PageQuery) -> Response {
+async fn shown(admin: &Admin, opened: &BrowserSession, asked: &PageQuery) -> Response {
     let (session, offers) = (&opened.session, Offers::of(admin, &opened.session));
     let frame = frame(admin, session, opened.return_url(opened.session.facts.connected.is_some()));
     let facts = &session.facts;
@@ -187,7 +187,7 @@ async fn shown(admin: &Admin, opened: &Opened, asked: &PageQuery) -> Response {
 async fn in_consent(
     admin: &Admin,
     session: &Record<ConnectSession>,
-    frame: &Frame,
+    frame: &PageFrame,
     asked: &PageQuery,
 ) -> Option<Response> {
     let flow = session.facts.flow.as_ref()?;
@@ -208,7 +208,12 @@ async fn in_consent(
 }
 
 /// The next question: which provider, which method, or the form of the only one.
-fn form(frame: &Frame, offers: &Offers, asked: &PageQuery, problem: Option<&Problem>) -> Response {
+fn form(
+    frame: &PageFrame,
+    offers: &Offers,
+    asked: &PageQuery,
+    problem: Option<&FormProblem>,
+) -> Response {
     let providers = offers.providers();
     let provider = match (&asked.provider, providers.as_slice()) {
         (Some(id), _) => id.as_str(),
@@ -227,17 +232,17 @@ fn form(frame: &Frame, offers: &Offers, asked: &PageQuery, problem: Option<&Prob
 
 /// A form or a button of our own page, in the browser that opened the link.
 async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
-    let (visit, asked) = (Visit(&headers), PageQuery::of(&uri));
+    let (visit, asked) = (ConsentVisit(&headers), PageQuery::of(&uri));
     if !visit.is_of_our_page(&admin.deps().public_url) {
         return foreign(&admin);
     }
     let cookies = visit.cookies();
-    let Some(opened) = Opened::of(&admin, &cookies) else { return unknown_browser(&admin) };
+    let Some(opened) = BrowserSession::of(&admin, &cookies) else { return unknown_browser(&admin) };
     if opened.session.headless {
         // It has no forms.
         return see_other("session");
     }
-    let attempt = match Attempt::of(&admin, opened.session.clone()) {
+    let attempt = match ConnectAttempt::of(&admin, opened.session.clone()) {
         Ok(attempt) => attempt,
         // A completed one shows its result.
         Err(_) => return shown(&admin, &opened, &PageQuery::default()).await,
@@ -268,15 +273,15 @@ async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Bo
 /// A step with a chosen method.
 struct Attempted<'a> {
     admin: &'a Admin,
-    opened: &'a Opened,
-    frame: &'a Frame,
-    offer: &'a Offer,
+    opened: &'a BrowserSession,
+    frame: &'a PageFrame,
+    offer: &'a ConnectOffer,
 }
 
 impl Attempted<'_> {
-    async fn next(&self, attempt: Attempt, form: KeyForm) -> Response {
+    async fn next(&self, attempt: ConnectAttempt, form: KeyForm) -> Response {
         let KeyForm { fields, variables } = form;
-        let choice = Choice { offer: self.offer.clone(), variables };
+        let choice = ConnectChoice { offer: self.offer.clone(), variables };
         if self.offer.consents() {
             return match attempt.consent(choice, self.opened).await {
                 Ok(sent) => self.frame.onward(&self.offer.provider.name, &sent.url),
@@ -296,15 +301,15 @@ impl Attempted<'_> {
             return failure(self.admin, error);
         }
         // Hints of refusals are for the command line.
-        let problem = Problem { message: text.message, hint: None, may_insist: false };
+        let problem = FormProblem { message: text.message, hint: None, may_insist: false };
         self.frame.method(self.offer, Some(&problem))
     }
 }
 
-fn frame(admin: &Admin, session: &Record<ConnectSession>, back: Option<String>) -> Frame {
+fn frame(admin: &Admin, session: &Record<ConnectSession>, back: Option<String>) -> PageFrame {
     let view = admin.deps().directory.view();
     let user = view.connecting_user(session);
-    Frame {
+    PageFrame {
         brand: admin.deps().connect.borrow().branding.clone(),
         user: user.map_or_else(String::new, |user| user.name.clone()),
         connection: target(admin, &session.org, &session.spec)

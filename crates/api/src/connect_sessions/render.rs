@@ -3,8 +3,8 @@
 
 use http::StatusCode;
 
-use super::form::{FIELD, Problem, VARIABLE};
-use super::offers::{Offer, Offers};
+use super::form::{FIELD, FormProblem, VARIABLE};
+use super::offers::{ConnectOffer, Offers};
 use crate::consents::asks_for;
 use crate::html::{FormField, FormInput, HtmlPage, sentence};
 use axum::response::Response;
@@ -12,7 +12,7 @@ use keyward_base::connect::Branding;
 use keyward_rules::provider::{AuthKind, Variable};
 
 /// The parts that every page of a connect session has.
-pub(super) struct Frame {
+pub(super) struct PageFrame {
     pub(super) brand: Branding,
     /// The name of the user whom the account is connected for.
     pub(super) user: String,
@@ -28,7 +28,7 @@ pub(super) struct OtherAccount {
     pub(super) account: Option<String>,
 }
 
-impl Frame {
+impl PageFrame {
     fn name(&self) -> &str {
         self.brand.name.as_deref().unwrap_or("Keyward")
     }
@@ -83,7 +83,7 @@ impl Frame {
     }
 
     /// The choice of a way to authenticate.
-    pub(super) fn methods(&self, offers: &[&Offer]) -> Response {
+    pub(super) fn methods(&self, offers: &[&ConnectOffer]) -> Response {
         let provider = &offers[0].provider;
         let page = self.page(&format!("Connect {}", provider.name)).fact("For", &self.user);
         let links = offers.iter().map(|offer| {
@@ -97,7 +97,7 @@ impl Frame {
     }
 
     /// The form of a key, or the button of a consent.
-    pub(super) fn method(&self, offer: &Offer, problem: Option<&Problem>) -> Response {
+    pub(super) fn method(&self, offer: &ConnectOffer, problem: Option<&FormProblem>) -> Response {
         let (provider, auth) = (&offer.provider, offer.auth());
         let page = self.page(&format!("Connect {}", provider.name));
         let page = told(page, problem).fact("For", &self.user);
@@ -200,7 +200,7 @@ pub(super) fn refused(brand: &Branding, status: StatusCode, why: &str, remedy: &
     HtmlPage::branded("This link cannot be used", brand).text(why).text(remedy).answer(status)
 }
 
-fn told(page: HtmlPage, problem: Option<&Problem>) -> HtmlPage {
+fn told(page: HtmlPage, problem: Option<&FormProblem>) -> HtmlPage {
     let Some(problem) = problem else { return page };
     let page = page.wrong(&sentence(&problem.message));
     let page = match &problem.hint {

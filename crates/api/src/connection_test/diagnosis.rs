@@ -8,7 +8,6 @@ use keyward_net::client::CertificateFault;
 use keyward_proxy::test_request::{AnswerDetails, TestAnswer, TestError, TestReport};
 use keyward_state::directory::{ConnectionRecord, ConnectionState, Need, Remedies};
 
-/// The tested connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TestedConnection<'a> {
     pub(super) connection: &'a ConnectionRecord,

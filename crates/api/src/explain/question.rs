@@ -9,14 +9,13 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
 use keyward_rules::git_push::{PushedRefs, RequestedPush};
 use keyward_rules::graphql::{NotUnderstood, Operations, RequestedOperations};
-use keyward_rules::inject::placeholder::Core;
+use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::{PolicyRequest, overrides};
 
 /// The field that names a connection; ignored if `connection` is given.
 const KEYWARD_CONNECTION: &str = "keyward-connection";
 
-/// The described request.
 #[derive(Debug)]
 pub(super) struct DescribedRequest {
     pub(super) target: Target,
@@ -26,7 +25,7 @@ pub(super) struct DescribedRequest {
     /// The path as it would be sent.
     pub(super) path_sent: String,
     query: Option<String>,
-    placeholders: Vec<Core>,
+    placeholders: Vec<PlaceholderCore>,
     named: Option<String>,
     overrides: Vec<Method>,
     operations: Option<Result<Operations, NotUnderstood>>,

@@ -48,7 +48,7 @@ pub(super) async fn explained(
     let keys: Vec<Account> = policy.ssh_keys(&agent).into_iter().cloned().collect();
     let (mut used, mut refused) = (None, Vec::new());
     for key in &keys {
-        match signs(admin, (&policy, &agent), key, &login).await {
+        match signs(admin, &policy, &agent, key, &login).await {
             Ok(rule) => {
                 used = Some((key, rule));
                 break;
@@ -93,7 +93,8 @@ pub(super) async fn explained(
 /// The rule or binding by which the key signs the login.
 async fn signs(
     admin: &Admin,
-    (policy, agent): (&Policy, &Agent),
+    policy: &Policy,
+    agent: &Agent,
     key: &Account,
     AskedLogin { user, server }: &AskedLogin,
 ) -> Result<String, ErrorView> {

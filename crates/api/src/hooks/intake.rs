@@ -19,7 +19,7 @@ use crate::wire::HookAccepted;
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
 use keyward_hooks::Incoming;
-use keyward_inbox::{Accepted, BODY_BYTES_MAX, KeyQuestion, Refused};
+use keyward_inbox::{Accepted, BODY_BYTES_MAX, InboxRefusal, KeyQuestion};
 use keyward_model::{Hook, Record};
 use keyward_proxy::test_request::{self, TestError};
 use keyward_state::observe::change::{Actor, Change};
@@ -143,19 +143,19 @@ fn answer(accepted: Accepted) -> Response {
     }
 }
 
-fn refusal(refused: &Refused) -> Response {
+fn refusal(refused: &InboxRefusal) -> Response {
     // The reason is for the operator only: it would help a forger.
     let (code, message) = match refused {
-        Refused::Rejected(_) | Refused::HasSecret => {
+        InboxRefusal::Rejected(_) | InboxRefusal::HasSecret => {
             (Code::HookRefused, "the request is not signed as the service signs, or is too old")
         }
-        Refused::NoScheme
-        | Refused::Full
-        | Refused::NoKey(_)
-        | Refused::Unconfirmed(_)
-        | Refused::Inbox(_) => (Code::HookUnavailable, "the hook cannot take the request now"),
+        InboxRefusal::NoScheme
+        | InboxRefusal::Full
+        | InboxRefusal::NoKey(_)
+        | InboxRefusal::Unconfirmed(_)
+        | InboxRefusal::Inbox(_) => (Code::HookUnavailable, "the hook cannot take the request now"),
     };
-    if let Refused::Inbox(error) = refused {
+    if let InboxRefusal::Inbox(error) = refused {
         tracing::error!(%error, "a hook cannot store an event");
     }
     let text = code.because(message).usual_hint();
@@ -167,7 +167,7 @@ fn refusal(refused: &Refused) -> Response {
 }
 
 /// Writes the refusal to the audit log. Everybody can send requests, so only a number of them is recorded.
-async fn record_refused(admin: &Admin, hook: &Record<Hook>, refused: &Refused) {
+async fn record_refused(admin: &Admin, hook: &Record<Hook>, refused: &InboxRefusal) {
     if admin.deps().inbox.may_record_refused() {
         record(admin, hook, "request refused", refused.code(), refused.to_string()).await;
     }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::body_bytes::collect;
 use crate::request_refusal::RequestRefusal;
-use keyward_state::directory::Credential;
+use keyward_state::directory::UserCredential;
 
 /// Marks an answer that was kept.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -34,11 +34,11 @@ const RUNNING_MAX: usize = 256;
 
 /// The keys of all callers; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct IdempotencyKeys(Arc<Mutex<Keys>>);
+pub(crate) struct IdempotencyKeys(Arc<Mutex<KeyTable>>);
 
 #[derive(Debug, Default)]
-struct Keys {
-    by_key: HashMap<OwnKey, Entry>,
+struct KeyTable {
+    by_key: HashMap<OwnKey, KeyEntry>,
     /// Ended requests, the oldest first.
     ended: VecDeque<(Instant, OwnKey)>,
     running: usize,
@@ -57,14 +57,14 @@ pub(super) struct OwnKey {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum KeyOwner {
     Operator,
-    User(Credential),
+    User(UserCredential),
 }
 
 /// Of path, organisation and body.
 pub(super) type Fingerprint = [u8; 32];
 
 #[derive(Debug)]
-struct Entry {
+struct KeyEntry {
     fingerprint: Fingerprint,
     state: EntryState,
 }
@@ -84,7 +84,7 @@ pub(super) struct KeptAnswer {
 }
 
 impl KeyOwner {
-    pub(super) fn of(credential: Option<&Credential>) -> Self {
+    pub(super) fn of(credential: Option<&UserCredential>) -> Self {
         credential.map_or(Self::Operator, |by| Self::User(by.clone()))
     }
 }
@@ -96,7 +96,7 @@ pub(super) struct RunningKey {
 }
 
 /// What becomes of the key of an ended request.
-pub(super) enum Outcome {
+pub(super) enum KeyOutcome {
     /// It is free again.
     Free,
     /// It is used up; without an answer, if that was too long.
@@ -123,14 +123,14 @@ impl IdempotencyKeys {
         keys.forget_old(Instant::now());
         match keys.by_key.get(&key) {
             Some(entry) if entry.fingerprint != fingerprint => Err(RequestRefusal::KeyReused),
-            Some(Entry { state: EntryState::Running, .. }) => Err(RequestRefusal::KeyInProgress),
-            Some(Entry { state: EntryState::Ended(None), .. }) => {
+            Some(KeyEntry { state: EntryState::Running, .. }) => Err(RequestRefusal::KeyInProgress),
+            Some(KeyEntry { state: EntryState::Ended(None), .. }) => {
                 Err(RequestRefusal::AnswerNotKept)
             }
-            Some(Entry { state: EntryState::Ended(Some(kept)), .. }) => Ok(Err(kept.clone())),
+            Some(KeyEntry { state: EntryState::Ended(Some(kept)), .. }) => Ok(Err(kept.clone())),
             None if keys.running >= RUNNING_MAX => Err(RequestRefusal::TooManyKeys),
             None => {
-                let entry = Entry { fingerprint, state: EntryState::Running };
+                let entry = KeyEntry { fingerprint, state: EntryState::Running };
                 keys.by_key.insert(key.clone(), entry);
                 keys.running += 1;
                 Ok(Ok(RunningKey { keys: self.clone(), key }))
@@ -139,7 +139,7 @@ impl IdempotencyKeys {
     }
 }
 
-impl Keys {
+impl KeyTable {
     fn forget_old(&mut self, now: Instant) {
         while let Some((at, _)) = self.ended.front() {
             let is_old = now.duration_since(*at) >= KEPT_FOR;
@@ -147,7 +147,7 @@ impl Keys {
                 return;
             }
             if let Some((_, key)) = self.ended.pop_front()
-                && let Some(Entry { state: EntryState::Ended(Some(kept)), .. }) =
+                && let Some(KeyEntry { state: EntryState::Ended(Some(kept)), .. }) =
                     self.by_key.remove(&key)
             {
                 self.bytes -= kept.body.len();
@@ -158,13 +158,13 @@ impl Keys {
 
 impl RunningKey {
     /// Keeps the answer. The key is free again if nothing was changed, and if the answer is a stream.
-    pub(super) async fn ended(self, response: Response) -> (Response, Outcome) {
+    pub(super) async fn ended(self, response: Response) -> (Response, KeyOutcome) {
         let status = response.status();
         let may_have_changed =
             !status.is_client_error() && status != StatusCode::SERVICE_UNAVAILABLE;
         let length = response.body().size_hint().exact();
         let Some(length) = length.filter(|_| may_have_changed) else {
-            return (response, Outcome::Free);
+            return (response, KeyOutcome::Free);
         };
         if usize::try_from(length).is_ok_and(|length| length <= ANSWER_BYTES_MAX) {
             let (parts, body) = response.into_parts();
@@ -175,16 +175,16 @@ impl RunningKey {
                     self.keep(Some(kept.clone()));
                     let mut response = kept.response();
                     *response.extensions_mut() = parts.extensions;
-                    (response, Outcome::Kept(Some(kept)))
+                    (response, KeyOutcome::Kept(Some(kept)))
                 }
                 Err(refusal) => {
                     self.keep(None);
-                    (refusal.into_response(), Outcome::Kept(None))
+                    (refusal.into_response(), KeyOutcome::Kept(None))
                 }
             };
         }
         self.keep(None);
-        (response, Outcome::Kept(None))
+        (response, KeyOutcome::Kept(None))
     }
 
     fn keep(self, kept: Option<KeptAnswer>) {
@@ -203,7 +203,7 @@ impl Drop for RunningKey {
     fn drop(&mut self) {
         let mut keys = self.keys.0.lock();
         keys.running -= 1;
-        if matches!(keys.by_key.get(&self.key), Some(Entry { state: EntryState::Running, .. })) {
+        if matches!(keys.by_key.get(&self.key), Some(KeyEntry { state: EntryState::Running, .. })) {
             keys.by_key.remove(&self.key);
         }
     }

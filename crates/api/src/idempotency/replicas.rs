@@ -14,14 +14,14 @@ use zeroize::{Zeroize, Zeroizing};
 use super::keys::{Fingerprint, KEPT_FOR, KeptAnswer, KeyOwner, OwnKey};
 use crate::error::ApiError;
 use crate::request_refusal::RequestRefusal;
-use keyward_state::directory::{Credential, Directory};
+use keyward_state::directory::{Directory, UserCredential};
 use keyward_state::store::Lease;
 
 /// A request takes less. A replica that crashes meanwhile leaves its key taken for so long.
 const RUNNING_MAX: Duration = Duration::from_secs(120);
 
 /// A key that this replica has taken, or the answer that another one has kept.
-pub(super) enum Taken {
+pub(super) enum TakenKey {
     Free(SharedKey),
     Answered(Response),
 }
@@ -38,18 +38,18 @@ pub(super) struct SharedKey {
 struct StoredAnswer {
     fingerprint: Fingerprint,
     /// `None`: it was too long.
-    answer: Option<Answered>,
+    answer: Option<SealedAnswer>,
 }
 
 #[derive(Deserialize, Serialize)]
-struct Answered {
+struct SealedAnswer {
     status: u16,
     fields: Vec<(String, String)>,
     /// In base 64; wiped on drop.
     body: String,
 }
 
-impl Drop for Answered {
+impl Drop for SealedAnswer {
     fn drop(&mut self) {
         self.body.zeroize();
     }
@@ -60,21 +60,21 @@ pub(super) async fn take(
     directory: &Directory,
     key: &OwnKey,
     fingerprint: Fingerprint,
-) -> Result<Option<Taken>, ApiError> {
+) -> Result<Option<TakenKey>, ApiError> {
     if !directory.is_shared() {
         return Ok(None);
     }
     let name = name(key);
     if let Some(answered) = kept(directory, &name, fingerprint).await? {
-        return Ok(Some(Taken::Answered(answered)));
+        return Ok(Some(TakenKey::Answered(answered)));
     }
     let lease = directory.exclude_replicas(&name, RUNNING_MAX).await?;
     let lease = lease.ok_or(RequestRefusal::KeyInProgress)?;
     // Another replica may have answered between the two questions.
     if let Some(answered) = kept(directory, &name, fingerprint).await? {
-        return Ok(Some(Taken::Answered(answered)));
+        return Ok(Some(TakenKey::Answered(answered)));
     }
-    Ok(Some(Taken::Free(SharedKey { name, fingerprint, _lease: lease })))
+    Ok(Some(TakenKey::Free(SharedKey { name, fingerprint, _lease: lease })))
 }
 
 async fn kept(
@@ -95,7 +95,7 @@ async fn kept(
 impl SharedKey {
     /// Keeps the answer for the other replicas, and gives the key up.
     pub(super) async fn keep(self, directory: &Directory, answer: Option<&KeptAnswer>) {
-        let answer = answer.map(Answered::of);
+        let answer = answer.map(SealedAnswer::of);
         let stored = StoredAnswer { fingerprint: self.fingerprint, answer };
         let bytes = serde_json::to_vec(&stored).map(Zeroizing::new).unwrap_or_default();
         if let Err(error) = directory.keep(&self.name, &bytes, KEPT_FOR).await {
@@ -111,8 +111,8 @@ impl SharedKey {
 fn name(key: &OwnKey) -> String {
     let owner = match &key.owner {
         KeyOwner::Operator => "operator".to_owned(),
-        KeyOwner::User(Credential::Token(id)) => format!("token {id}"),
-        KeyOwner::User(Credential::Login(id)) => format!("login {id}"),
+        KeyOwner::User(UserCredential::Token(id)) => format!("token {id}"),
+        KeyOwner::User(UserCredential::Login(id)) => format!("login {id}"),
     };
     let hash =
         Sha256::new().chain_update(owner).chain_update([0]).chain_update(&key.key).finalize();
@@ -120,7 +120,7 @@ fn name(key: &OwnKey) -> String {
     format!("idempotency/{hex}")
 }
 
-impl Answered {
+impl SealedAnswer {
     fn of(kept: &KeptAnswer) -> Self {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Self {

@@ -1,4 +1,4 @@
-//! [`Forwarded`]: what reverse proxies say about a request: `X-Forwarded-Proto` and `X-Forwarded-For`, or `Forwarded`
+//! [`ForwardedFields`]: what reverse proxies say about a request: `X-Forwarded-Proto` and `X-Forwarded-For`, or `Forwarded`
 //! (RFC 7239). Pure; `network.rs` decides whose words are believed.
 
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 /// The forwarded fields of a request.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Forwarded {
+pub(super) struct ForwardedFields {
     /// Whether any of the fields is present.
     pub(super) is_present: bool,
     /// Every protocol that is named; `https` or something else.
@@ -18,7 +18,7 @@ pub(super) struct Forwarded {
     elements: Vec<Option<IpAddr>>,
 }
 
-impl Forwarded {
+impl ForwardedFields {
     /// Parses the fields.
     pub(super) fn of(fields: &HeaderMap) -> Self {
         let mut found = Self::default();
@@ -106,12 +106,12 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn of(fields: &[(&'static str, &'static str)]) -> Forwarded {
+    fn of(fields: &[(&'static str, &'static str)]) -> ForwardedFields {
         let mut map = HeaderMap::new();
         for (name, value) in fields {
             map.append(*name, value.parse().unwrap());
         }
-        Forwarded::of(&map)
+        ForwardedFields::of(&map)
     }
 
     #[test]

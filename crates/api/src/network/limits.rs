@@ -9,7 +9,7 @@ use crate::request_refusal::RequestRefusal;
 use keyward_base::limits::Limits;
 use keyward_base::settings::Rate;
 use keyward_proxy::{AuthFailures, LimitSpace, SharedLimits};
-use keyward_state::directory::Credential;
+use keyward_state::directory::UserCredential;
 
 /// Failures are counted by address and never refuse a valid token: tokens have 256 random bits, so the limit only has
 /// to keep guesses cheap, and clients behind one proxy must not lock each other out.
@@ -45,10 +45,10 @@ impl ApiLimits {
     ///
     /// # Errors
     /// When there were too many.
-    pub(super) fn take(&self, credential: &Credential) -> Result<(), RequestRefusal> {
+    pub(super) fn take(&self, credential: &UserCredential) -> Result<(), RequestRefusal> {
         let id = match credential {
-            Credential::Token(id) => id.as_str(),
-            Credential::Login(id) => id.as_str(),
+            UserCredential::Token(id) => id.as_str(),
+            UserCredential::Login(id) => id.as_str(),
         };
         let taken = self.shared.take(LimitSpace::ApiRequests, id.as_bytes(), self.rate);
         taken.map_err(|wait| RequestRefusal::TokenRate { retry_after: seconds(wait) })
@@ -65,8 +65,8 @@ mod tests {
     use super::*;
     use keyward_base::id::TokenId;
 
-    fn token() -> Credential {
-        Credential::Token(TokenId::random())
+    fn token() -> UserCredential {
+        UserCredential::Token(TokenId::random())
     }
 
     #[tokio::test(start_paused = true)]

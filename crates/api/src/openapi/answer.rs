@@ -1,4 +1,4 @@
-//! [`Answer`]: what a handler answers.
+//! [`DescribedAnswer`]: what a handler answers.
 
 use std::marker::PhantomData;
 
@@ -9,59 +9,59 @@ use http::{StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::draft::{AnswerDraft, Draft};
+use super::draft::{AnswerDraft, OperationDraft};
 use crate::error::ApiError;
-use crate::etag::Tagged;
+use crate::etag::TaggedAnswer;
 use crate::wire::List;
 
 const NDJSON: &str = "application/x-ndjson";
 const OCTETS: &str = "application/octet-stream";
 
 /// The answer of a handler. Refusals have the same form everywhere and are not described for each.
-pub(crate) trait Answer {
-    fn describe(draft: &mut Draft<'_>);
+pub(crate) trait DescribedAnswer {
+    fn describe(draft: &mut OperationDraft<'_>);
 }
 
-impl<T: JsonSchema> Answer for Json<T> {
-    fn describe(draft: &mut Draft<'_>) {
+impl<T: JsonSchema> DescribedAnswer for Json<T> {
+    fn describe(draft: &mut OperationDraft<'_>) {
         add::<T>(draft, 200, "application/json");
     }
 }
 
-impl<T: JsonSchema> Answer for Tagged<T> {
-    fn describe(draft: &mut Draft<'_>) {
+impl<T: JsonSchema> DescribedAnswer for TaggedAnswer<T> {
+    fn describe(draft: &mut OperationDraft<'_>) {
         add::<T>(draft, 200, "application/json");
         draft.answers.iter_mut().for_each(|answer| answer.has_tag = true);
     }
 }
 
 /// Only handlers that add something say the status beside the body.
-impl<T: JsonSchema> Answer for (StatusCode, Json<T>) {
-    fn describe(draft: &mut Draft<'_>) {
+impl<T: JsonSchema> DescribedAnswer for (StatusCode, Json<T>) {
+    fn describe(draft: &mut OperationDraft<'_>) {
         add::<T>(draft, 201, "application/json");
     }
 }
 
 /// Only handlers that remove something answer without a body.
-impl Answer for StatusCode {
-    fn describe(draft: &mut Draft<'_>) {
+impl DescribedAnswer for StatusCode {
+    fn describe(draft: &mut OperationDraft<'_>) {
         draft.answers.push(AnswerDraft { status: 204, content: None, has_tag: false });
     }
 }
 
-impl<A: Answer> Answer for Result<A, ApiError> {
-    fn describe(draft: &mut Draft<'_>) {
+impl<A: DescribedAnswer> DescribedAnswer for Result<A, ApiError> {
+    fn describe(draft: &mut OperationDraft<'_>) {
         A::describe(draft);
     }
 }
 
 /// An answer of lines, each of which is the JSON of a `T`, that ends when the stream does.
-pub(crate) struct Lines<T, const STATUS: u16> {
+pub(crate) struct JsonLinesAnswer<T, const STATUS: u16> {
     response: Response,
     lines: PhantomData<fn() -> T>,
 }
 
-impl<T, const STATUS: u16> Lines<T, STATUS> {
+impl<T, const STATUS: u16> JsonLinesAnswer<T, STATUS> {
     /// `body`: the lines.
     pub(crate) fn new(body: Body) -> Self {
         let status = StatusCode::from_u16(STATUS).unwrap_or_default();
@@ -70,14 +70,14 @@ impl<T, const STATUS: u16> Lines<T, STATUS> {
     }
 }
 
-impl<T, const STATUS: u16> IntoResponse for Lines<T, STATUS> {
+impl<T, const STATUS: u16> IntoResponse for JsonLinesAnswer<T, STATUS> {
     fn into_response(self) -> Response {
         self.response
     }
 }
 
-impl<T: JsonSchema, const STATUS: u16> Answer for Lines<T, STATUS> {
-    fn describe(draft: &mut Draft<'_>) {
+impl<T: JsonSchema, const STATUS: u16> DescribedAnswer for JsonLinesAnswer<T, STATUS> {
+    fn describe(draft: &mut OperationDraft<'_>) {
         add::<T>(draft, STATUS, NDJSON);
     }
 }
@@ -101,8 +101,8 @@ impl IntoResponse for Download {
     }
 }
 
-impl Answer for Download {
-    fn describe(draft: &mut Draft<'_>) {
+impl DescribedAnswer for Download {
+    fn describe(draft: &mut OperationDraft<'_>) {
         let schema = serde_json::json!({"type": "string", "format": "binary"});
         let content = Some((OCTETS, schema));
         draft.answers.push(AnswerDraft { status: 200, content, has_tag: false });
@@ -124,14 +124,14 @@ impl<T: Serialize> IntoResponse for PageOrEvents<T> {
     }
 }
 
-impl<T: JsonSchema> Answer for PageOrEvents<T> {
-    fn describe(draft: &mut Draft<'_>) {
+impl<T: JsonSchema> DescribedAnswer for PageOrEvents<T> {
+    fn describe(draft: &mut OperationDraft<'_>) {
         Json::<List<T>>::describe(draft);
         add::<T>(draft, 200, "text/event-stream");
     }
 }
 
-fn add<T: JsonSchema>(draft: &mut Draft<'_>, status: u16, media: &'static str) {
+fn add<T: JsonSchema>(draft: &mut OperationDraft<'_>, status: u16, media: &'static str) {
     let schema = draft.output.reference::<T>();
     let content = Some((media, schema));
     draft.answers.push(AnswerDraft { status, content, has_tag: false });

@@ -6,17 +6,17 @@ use http::HeaderMap;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
-use super::draft::Draft;
+use super::draft::OperationDraft;
 use crate::auth::Caller;
 use crate::body::{Body, Params, Segments};
 use crate::context::Context;
 use crate::etag::IfMatch;
-use crate::input::{Change, Input, SpecInput};
+use crate::input::{Input, InputChange, SpecInput};
 use keyward_model::Resource;
 
 /// An argument of a handler.
 pub(crate) trait Argument {
-    fn describe(_: &mut Draft<'_>) {}
+    fn describe(_: &mut OperationDraft<'_>) {}
 }
 
 impl<S> Argument for State<S> {}
@@ -29,47 +29,47 @@ impl Argument for Context {}
 impl<T> Argument for Segments<T> {}
 
 impl Argument for IfMatch {
-    fn describe(draft: &mut Draft<'_>) {
+    fn describe(draft: &mut OperationDraft<'_>) {
         draft.is_conditional = true;
     }
 }
 
 impl<T: JsonSchema> Argument for Params<T> {
-    fn describe(draft: &mut Draft<'_>) {
+    fn describe(draft: &mut OperationDraft<'_>) {
         draft.query = members(draft.input.inline::<T>());
     }
 }
 
 impl<T: JsonSchema> Argument for Body<T> {
-    fn describe(draft: &mut Draft<'_>) {
+    fn describe(draft: &mut OperationDraft<'_>) {
         draft.body = Some(draft.input.reference::<T>());
     }
 }
 
 impl<T: JsonSchema> Argument for Option<Body<T>> {
-    fn describe(draft: &mut Draft<'_>) {
+    fn describe(draft: &mut OperationDraft<'_>) {
         Body::<T>::describe(draft);
         draft.body_is_optional = true;
     }
 }
 
 impl<S: JsonSchema, W: JsonSchema> Argument for SpecInput<S, W> {
-    fn describe(draft: &mut Draft<'_>) {
+    fn describe(draft: &mut OperationDraft<'_>) {
         let body = flat(draft.input.inline::<S>(), draft.input.inline::<W>());
         draft.body = Some(Value::Object(body));
     }
 }
 
 impl<R: Resource> Argument for Input<R> {
-    fn describe(draft: &mut Draft<'_>) {
+    fn describe(draft: &mut OperationDraft<'_>) {
         let body = flat(draft.input.inline::<R::Spec>(), draft.input.inline::<R::With>());
         draft.body = Some(draft.input.named(&format!("New {}", R::KIND.one), body));
     }
 }
 
-impl<R: Resource> Argument for Change<R> {
+impl<R: Resource> Argument for InputChange<R> {
     /// A merge patch: each member may be missing, or `null` to remove it.
-    fn describe(draft: &mut Draft<'_>) {
+    fn describe(draft: &mut OperationDraft<'_>) {
         let mut patch =
             flat(draft.input.inline::<R::Spec>(), draft.input.inline::<R::ChangeWith>());
         patch.remove("required");

@@ -1,4 +1,4 @@
-//! [`Draft`]: what is known of an operation while its handler describes itself.
+//! [`OperationDraft`]: what is known of an operation while its handler describes itself.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 /// An operation in the making.
-pub(crate) struct Draft<'a> {
+pub(crate) struct OperationDraft<'a> {
     /// Schemas of requests.
     pub(super) input: &'a mut Components,
     /// Schemas of answers.
@@ -21,7 +21,7 @@ pub(crate) struct Draft<'a> {
     pub(super) answers: Vec<AnswerDraft>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> OperationDraft<'a> {
     pub(super) fn new(input: &'a mut Components, output: &'a mut Components) -> Self {
         let (query, answers) = (Vec::new(), Vec::new());
         Self {

@@ -8,9 +8,9 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, on};
 use http::Method;
 
-use super::answer::Answer;
+use super::answer::DescribedAnswer;
 use super::argument::Argument;
-use super::draft::Draft;
+use super::draft::OperationDraft;
 use crate::state::Admin;
 
 /// Routes and their descriptions.
@@ -29,12 +29,12 @@ pub(crate) struct Operation {
     pub(crate) id: &'static str,
     /// One line for people.
     pub(crate) summary: &'static str,
-    pub(super) describe: fn(&mut Draft<'_>),
+    pub(super) describe: fn(&mut OperationDraft<'_>),
 }
 
 /// A handler that describes itself. `T` is the same as of its [`Handler`].
 pub(crate) trait Described<T> {
-    fn describe(draft: &mut Draft<'_>);
+    fn describe(draft: &mut OperationDraft<'_>);
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
@@ -132,9 +132,9 @@ impl<F, Fut> Described<((),)> for F
 where
     F: FnOnce() -> Fut,
     Fut: Future,
-    Fut::Output: Answer,
+    Fut::Output: DescribedAnswer,
 {
-    fn describe(draft: &mut Draft<'_>) {
+    fn describe(draft: &mut OperationDraft<'_>) {
         Fut::Output::describe(draft);
     }
 }
@@ -145,10 +145,10 @@ macro_rules! described {
         where
             F: FnOnce($($argument),+) -> Fut,
             Fut: Future,
-            Fut::Output: Answer,
+            Fut::Output: DescribedAnswer,
             $($argument: Argument),+
         {
-            fn describe(draft: &mut Draft<'_>) {
+            fn describe(draft: &mut OperationDraft<'_>) {
                 $($argument::describe(draft);)+
                 Fut::Output::describe(draft);
             }

@@ -9,10 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{browser, cookie};
 use crate::error::ApiError;
-use crate::openapi::{Answer, Draft};
+use crate::openapi::{DescribedAnswer, OperationDraft};
 use crate::request_refusal::RequestRefusal;
 use crate::state::Admin;
-use crate::visit::Visit;
+use crate::visit::SecureRequest;
 use crate::wire::SignInView;
 use keyward_base::secret::Secret;
 use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod, User};
@@ -30,8 +30,8 @@ impl IntoResponse for SignedIn {
     }
 }
 
-impl Answer for SignedIn {
-    fn describe(draft: &mut Draft<'_>) {
+impl DescribedAnswer for SignedIn {
+    fn describe(draft: &mut OperationDraft<'_>) {
         Json::<SignInView>::describe(draft);
     }
 }
@@ -47,7 +47,7 @@ pub(super) struct Proved {
 /// A browser that signs in.
 pub(super) struct Browser<'a> {
     pub(super) admin: &'a Admin,
-    pub(super) visit: Visit,
+    pub(super) visit: SecureRequest,
     pub(super) fields: &'a HeaderMap,
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct SignInLimits {
 
 /// Whose tries a budget counts.
 #[derive(Clone, Copy, Debug)]
-enum Budget {
+enum TryBudget {
     Address(IpAddr),
     User(TokenHash),
     UserFrom(TokenHash, IpAddr),
@@ -102,13 +102,13 @@ impl SignInLimits {
         let user = TokenHash::of(&format!("{}/{}", tried.org, tried.user));
         match tried.is_known {
             true => self.take(
-                Budget::UserFrom(user, tried.network),
+                TryBudget::UserFrom(user, tried.network),
                 Rate::per_minute(TRIES_PER_MINUTE_MAX),
             ),
             false => {
-                let address = Budget::Address(tried.network);
+                let address = TryBudget::Address(tried.network);
                 self.take(address, Rate::per_minute(TRIES_PER_MINUTE_MAX))?;
-                self.take(Budget::User(user), Rate::per_minute(TRIES_OF_USER_PER_MINUTE_MAX))
+                self.take(TryBudget::User(user), Rate::per_minute(TRIES_OF_USER_PER_MINUTE_MAX))
             }
         }
     }
@@ -120,13 +120,13 @@ impl SignInLimits {
     pub(crate) fn try_code(&self, tried: CodeTry<'_>) -> Result<(), RequestRefusal> {
         let user = TokenHash::of(tried.user);
         let budget = match tried.is_known {
-            true => Budget::CodesFrom(user, tried.network),
-            false => Budget::Codes(user),
+            true => TryBudget::CodesFrom(user, tried.network),
+            false => TryBudget::Codes(user),
         };
         self.take(budget, Rate::per_hour(CODES_PER_HOUR_MAX))
     }
 
-    fn take(&self, budget: Budget, rate: Rate) -> Result<(), RequestRefusal> {
+    fn take(&self, budget: TryBudget, rate: Rate) -> Result<(), RequestRefusal> {
         let taken = self.shared.take(LimitSpace::SignIns, budget.text().as_bytes(), rate);
         taken.map_err(|wait| RequestRefusal::SignInFailures { retry_after: seconds(wait) })
     }
@@ -176,7 +176,7 @@ impl SignInLimits {
     }
 }
 
-impl Budget {
+impl TryBudget {
     /// The same at all replicas, and different for each budget.
     fn text(self) -> String {
         match self {

@@ -14,18 +14,18 @@ use keyward_base::host::{Scheme, Target};
 use keyward_model::{Login, Record, SignInMethod};
 
 use keyward_vault::oidc::{
-    ATTEMPT_LIFE, Arrived, CALLBACK, RelyingParty, Returned, SIGN_IN, SignInError,
+    ATTEMPT_LIFE, Arrived, CALLBACK, RelyingParty, ReturnedBrowser, SIGN_IN, SignInError,
 };
 use zeroize::Zeroizing;
 
 use super::attempt::{Browser, Proved, SignedIn};
-use super::provisioning::{Refused, user_of};
+use super::provisioning::{SignInRefusal, user_of};
 use crate::change_record::PendingRecord;
 use crate::consents::{self, see_other};
 use crate::error::ApiError;
 use crate::html::{HtmlPage, sentence};
 use crate::state::Admin;
-use crate::visit::Visit;
+use crate::visit::SecureRequest;
 
 /// The cookie of a sign-in that has begun. RFC 6265bis §4.1.3 for the prefix.
 const SECURE_COOKIE: &str = "__Host-keyward-oidc";
@@ -53,9 +53,9 @@ pub fn own_path(text: &str) -> &str {
 }
 
 /// A GET request over the network to a gateway with an identity provider. HEAD is refused: it must not use a sign-in up.
-struct Open {
+struct SignInRequest {
     party: Arc<RelyingParty>,
-    visit: Visit,
+    visit: SecureRequest,
 }
 
 /// A browser that is signed in.
@@ -68,7 +68,7 @@ struct Done {
 /// `?to=PATH`: where the browser goes after the sign-in.
 async fn start(
     State(admin): State<Admin>,
-    Open { party, visit }: Open,
+    SignInRequest { party, visit }: SignInRequest,
     uri: Uri,
     fields: HeaderMap,
 ) -> Response {
@@ -94,7 +94,7 @@ async fn start(
         }
         Err(error) => {
             log(&party, &error);
-            Refused::Provider(error).page(to)
+            SignInRefusal::Provider(error).page(to)
         }
     }
 }
@@ -102,7 +102,7 @@ async fn start(
 /// Leaves an audit record.
 async fn callback(
     State(admin): State<Admin>,
-    Open { party, visit }: Open,
+    SignInRequest { party, visit }: SignInRequest,
     uri: Uri,
     fields: HeaderMap,
 ) -> Response {
@@ -136,17 +136,17 @@ async fn callback(
 
 /// The page of a refusal that has nothing to do with the provider.
 pub(crate) fn refusal_page(error: impl Into<ApiError>) -> Response {
-    Refused::Api(error.into()).page("/")
+    SignInRefusal::Api(error.into()).page("/")
 }
 
-impl FromRequestParts<Admin> for Open {
+impl FromRequestParts<Admin> for SignInRequest {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Response> {
         if parts.method != Method::GET {
             return Err(ApiError::Method.into_response());
         }
-        let Some(visit) = parts.extensions.get::<Visit>().copied() else {
+        let Some(visit) = parts.extensions.get::<SecureRequest>().copied() else {
             return Err(ApiError::NoSuchPath.into_response());
         };
         match &admin.deps().oidc {
@@ -164,11 +164,11 @@ async fn signed_in(
     browser: &Browser<'_>,
     party: &RelyingParty,
     query: &str,
-) -> Result<Done, Refused> {
-    let cookies = consents::Visit(browser.fields).cookies();
+) -> Result<Done, SignInRefusal> {
+    let cookies = consents::ConsentVisit(browser.fields).cookies();
     let name = cookie_name(browser.visit.is_https);
-    let returned = Returned { query, cookie: cookies.one(name) };
-    let arrived = party.complete(returned).await.map_err(Refused::Provider)?;
+    let returned = ReturnedBrowser { query, cookie: cookies.one(name) };
+    let arrived = party.complete(returned).await.map_err(SignInRefusal::Provider)?;
     let user = user_of(browser, party.org(), &arrived).await?;
     let Arrived { to, .. } = arrived;
     let proved = Proved { user, login_until: None, method: SignInMethod::Oidc };
@@ -214,7 +214,7 @@ fn too_many() -> Response {
         .answer(StatusCode::TOO_MANY_REQUESTS)
 }
 
-impl Refused {
+impl SignInRefusal {
     fn log(&self, party: &RelyingParty) {
         if let Self::Provider(error) = self {
             log(party, error);
@@ -272,7 +272,7 @@ impl Refused {
     }
 }
 
-impl From<ApiError> for Refused {
+impl From<ApiError> for SignInRefusal {
     fn from(error: ApiError) -> Self {
         Self::Api(error)
     }

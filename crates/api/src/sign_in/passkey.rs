@@ -14,13 +14,13 @@ use crate::change_record::PendingRecord;
 use crate::error::ApiError;
 use crate::request_refusal::RequestRefusal;
 use crate::state::Admin;
-use crate::visit::Visit;
+use crate::visit::SecureRequest;
 use crate::wire::{PasskeyRequest, UsedCredential};
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_model::{Nothing, SignInMethod};
 use keyward_state::crypto::challenge::{self, Challenges, Valid};
 use keyward_state::crypto::webauthn::{
-    Algorithm, Assertion, Ceremony, WebauthnError, challenge_in,
+    Ceremony, PasskeyAlgorithm, PasskeyAssertion, WebauthnError, challenge_in,
 };
 
 /// What a challenge for a sign-in is for.
@@ -28,23 +28,23 @@ const SIGN_IN: &str = "sign-in";
 
 /// The origin of the page that asks, and its relying party.
 #[derive(Clone, Debug)]
-pub(crate) struct Site {
+pub(crate) struct PasskeySite {
     pub(crate) origin: String,
     pub(crate) rp_id: String,
 }
 
 /// A challenge that came back, and that belongs to this site.
-pub(crate) struct Returned {
+pub(crate) struct ReturnedChallenge {
     pub(crate) challenge: Vec<u8>,
     pub(crate) valid: Valid,
 }
 
-impl Site {
+impl PasskeySite {
     /// By the admitted `Host` of the request.
     ///
     /// # Errors
     /// When it is an address: passkeys belong to a host name.
-    pub(crate) fn of(fields: &HeaderMap, visit: Visit) -> Result<Self, ApiError> {
+    pub(crate) fn of(fields: &HeaderMap, visit: SecureRequest) -> Result<Self, ApiError> {
         let scheme = if visit.is_https { Scheme::Https } else { Scheme::Http };
         let host = fields.get(header::HOST).and_then(|host| host.to_str().ok());
         let target = host.and_then(|host| Target::parse(scheme, host).ok());
@@ -72,13 +72,13 @@ impl Site {
 /// Answers with a challenge, and with what else the browser needs to sign in.
 pub(super) async fn challenge(
     State(admin): State<Admin>,
-    visit: Option<Extension<Visit>>,
+    visit: Option<Extension<SecureRequest>>,
     fields: HeaderMap,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<PasskeyRequest>, ApiError> {
     let Some(Extension(visit)) = visit else { return Err(super::only_browsers()) };
     on(&admin)?;
-    let site = Site::of(&fields, visit)?;
+    let site = PasskeySite::of(&fields, visit)?;
     let challenge = admin.challenges().issue(SIGN_IN, admin.deps().clock.now());
     Ok(Json(PasskeyRequest {
         challenge: BASE64URL_NOPAD.encode(&challenge),
@@ -107,10 +107,10 @@ pub(crate) fn returned(
     client_data: &[u8],
     purpose: &str,
     now: jiff::Timestamp,
-) -> Result<Returned, WebauthnError> {
+) -> Result<ReturnedChallenge, WebauthnError> {
     let challenge = challenge_in(client_data)?;
     let valid = challenges.check(&challenge, purpose, now).ok_or(WebauthnError::Challenge)?;
-    Ok(Returned { challenge, valid })
+    Ok(ReturnedChallenge { challenge, valid })
 }
 
 /// Binary values are given as base 64 for URLs.
@@ -126,7 +126,7 @@ impl Browser<'_> {
         record: &mut PendingRecord,
     ) -> Result<Proved, ApiError> {
         on(self.admin)?;
-        let site = Site::of(self.fields, self.visit)?;
+        let site = PasskeySite::of(self.fields, self.visit)?;
         let (deps, view) = (self.admin.deps(), self.admin.deps().directory.view());
         let found = view.passkey(&given.id);
         if let Some((user, _)) = found {
@@ -163,7 +163,7 @@ impl Browser<'_> {
 
     fn check(
         &self,
-        site: &Site,
+        site: &PasskeySite,
         given: &UsedCredential,
         user: &str,
         passkey: &keyward_model::Passkey,
@@ -171,16 +171,17 @@ impl Browser<'_> {
         let (challenges, now) = (self.admin.challenges(), self.admin.deps().clock.now());
         let response = &given.response;
         let client_data = decoded(&response.client_data_json)?;
-        let Returned { challenge, valid } = returned(challenges, &client_data, SIGN_IN, now)?;
+        let ReturnedChallenge { challenge, valid } =
+            returned(challenges, &client_data, SIGN_IN, now)?;
         // §7.2 step 6: the user whom the authenticator names is the owner of the credential.
         let handle = decoded(response.user_handle.as_deref().ok_or(WebauthnError::Malformed)?)?;
         if handle != user.as_bytes() {
             return Err(WebauthnError::Key);
         }
-        let algorithm = Algorithm::of(passkey.algorithm).ok_or(WebauthnError::Key)?;
+        let algorithm = PasskeyAlgorithm::of(passkey.algorithm).ok_or(WebauthnError::Key)?;
         let data = decoded(&response.authenticator_data)?;
         let signature = decoded(&response.signature)?;
-        let given = Assertion {
+        let given = PasskeyAssertion {
             client_data: &client_data,
             authenticator_data: &data,
             signature: &signature,

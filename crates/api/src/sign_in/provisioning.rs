@@ -31,7 +31,7 @@ pub(super) async fn user_of(
     browser: &Browser<'_>,
     org: &OrgId,
     arrived: &Arrived,
-) -> Result<Arc<Record<User>>, Refused> {
+) -> Result<Arc<Record<User>>, SignInRefusal> {
     let directory = &browser.admin.deps().directory;
     let known = directory.view().user_of_identity(org, &arrived.identity).cloned();
     let role = match (arrived.admission, &known) {
@@ -41,12 +41,12 @@ pub(super) async fn user_of(
                 let ended = directory.end_logins(org, &user.id, None).await;
                 ended.map_err(ApiError::from)?;
             }
-            return Err(Refused::Provider(SignInError::NotAdmitted(refusal)));
+            return Err(SignInRefusal::Provider(SignInError::NotAdmitted(refusal)));
         }
     };
     match known {
         None => Ok(added(browser, org, arrived, role).await?),
-        Some(user) if !user.signs_in() => Err(Refused::Paused),
+        Some(user) if !user.signs_in() => Err(SignInRefusal::Paused),
         Some(user) if user.role == role => Ok(user),
         Some(user) => Ok(with_role(browser, &user, role).await?),
     }
@@ -146,7 +146,7 @@ fn role_of(role: SignInRole) -> Role {
 }
 
 /// Why a browser is not signed in.
-pub(super) enum Refused {
+pub(super) enum SignInRefusal {
     /// By the provider, or by its answer.
     Provider(SignInError),
     /// The user is paused, or became an end user.

@@ -32,7 +32,7 @@ use keyward_state::store::Store;
 use keyward_state::store::memory::MemoryStore;
 use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
-use keyward_vault::keys::{Home, Keys};
+use keyward_vault::keys::{Home, MasterKeys};
 use keyward_vault::oauth;
 
 pub(super) async fn services() -> Deps {
@@ -42,18 +42,19 @@ pub(super) async fn services() -> Deps {
     let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
     let sources = Sources::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
-    let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
-    let sealed = (store.clone(), keyring.clone());
-    let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone()).await;
+    let keys = MasterKeys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
+    let vault =
+        Vault::open(store.clone(), keyring.clone(), directory.clone(), catalogue, clock.clone())
+            .await;
     let vault = Arc::new(vault.unwrap());
     let dialler = Arc::new(Dialler::new(Guard::default(), Vec::new(), 4));
     let (authority, metrics) = (Authority::ephemeral(), Arc::<Metrics>::default());
     let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
     let caller = HttpClient::new(dialler.clone(), tls::client_config(&[root]).unwrap());
-    let (events, inbox) = deliveries(&sealed, &directory, &vault, &metrics);
-    let flows = oauth::Flows::new(oauth::Parts {
-        store: sealed.0,
-        keyring: sealed.1,
+    let (events, inbox) = deliveries(&store, &keyring, &directory, &vault, &metrics);
+    let flows = oauth::Flows::new(oauth::FlowServices {
+        store,
+        keyring,
         vault: vault.clone(),
         caller: Arc::new(caller),
         settings: TokenSettings::default(),
@@ -92,13 +93,14 @@ pub(super) async fn services() -> Deps {
 
 /// The webhooks that are sent, and those of services.
 fn deliveries(
-    (store, keyring): &(Arc<dyn Store>, Arc<Keyring>),
+    store: &Arc<dyn Store>,
+    keyring: &Arc<Keyring>,
     directory: &Arc<Directory>,
     vault: &Arc<Vault>,
     metrics: &Arc<Metrics>,
 ) -> (Arc<Events>, Arc<Inbox>) {
     let clock = Clock::Fixed(Arc::new(AtomicI64::new(0)));
-    let events = Events::new(events::Parts {
+    let events = Events::new(events::EventServices {
         store: store.clone(),
         keyring: keyring.clone(),
         directory: directory.clone(),
@@ -106,7 +108,7 @@ fn deliveries(
         clock: clock.clone(),
         settings: Default::default(),
     });
-    let inbox = Inbox::new(keyward_inbox::Parts {
+    let inbox = Inbox::new(keyward_inbox::InboxServices {
         store: store.clone(),
         keyring: keyring.clone(),
         directory: directory.clone(),

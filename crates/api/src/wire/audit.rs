@@ -159,7 +159,6 @@ impl AuditChain {
         Self { chain, host, state, reason, published, ended, heads: heads.collect() }
     }
 
-    /// The chain as it was published.
     pub fn published_chain(&self) -> PublishedChain {
         let heads = self.heads.iter().map(|head| PublishedHead {
             seq: head.seq,

@@ -13,7 +13,6 @@ pub struct ApiIndex {
     pub openapi: String,
     /// Who asks.
     pub caller: String,
-    /// The gateway.
     pub status: String,
     /// The path of each collection, by its name.
     pub collections: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! Master keys, by id: never the keys.
+//! The JSON of master keys: their ids, never the keys.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Gateways that share a store.
+//! The JSON of replicas: gateways that share a store.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -16,7 +16,6 @@ pub struct ReplicaAbout {
     pub proxy: String,
     /// Its admin listener.
     pub admin: String,
-    /// When it started.
     pub started: Timestamp,
     /// A hash of its configuration file.
     pub config: String,

@@ -1,4 +1,4 @@
-//! What was refused to a run, for the summary that `keyward run` prints.
+//! Refusals during a run, for the summary that `keyward run` prints.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

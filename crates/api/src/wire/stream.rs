@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use keyward_base::agent::AgentSession;
 use keyward_base::id::{AgentId, ConnectionId, ExchangeId, SessionId};
-use keyward_proxy::{Counted, OpenKind};
+use keyward_proxy::{CountedExchange, OpenKind};
 
 /// What is open.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -62,8 +62,8 @@ pub struct StreamView {
 }
 
 impl StreamView {
-    pub(crate) fn of(found: Counted) -> Self {
-        let Counted { open, bytes_in, bytes_out } = found;
+    pub(crate) fn of(found: CountedExchange) -> Self {
+        let CountedExchange { open, bytes_in, bytes_out } = found;
         let kind = match open.kind() {
             OpenKind::Request => StreamKind::Request,
             OpenKind::WebSocket => StreamKind::Websocket,

@@ -119,7 +119,6 @@ impl HostPattern {
         self.port.unwrap_or(443)
     }
 
-    /// Whether the pattern names a port.
     pub fn names_port(&self) -> bool {
         self.port.is_some()
     }

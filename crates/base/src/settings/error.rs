@@ -33,7 +33,6 @@ pub enum SettingsError {
     /// A field that a connection must not set.
     #[error("field `{name}` cannot be set here: {why}")]
     FieldReserved {
-        /// The field's name.
         name: String,
         /// Which part of the request owns the field.
         why: &'static str,

@@ -139,7 +139,7 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
         div.columns {
             div {
                 section.panel { header { h2 { "Used by" } } (users(&app)) }
-                @if is_ours { (settings(&app, provider.as_ref(), (&path, tag.as_deref()), &sources)) }
+                @if is_ours { (settings(&app, provider.as_ref(), &path, tag.as_deref(), &sources)) }
             }
             aside { section.panel { header { h2 { "About" } } div.body { (about(&app)) } } }
         }
@@ -193,7 +193,8 @@ fn about(app: &Shown<App>) -> Markup {
 fn settings(
     app: &Shown<App>,
     provider: Option<&ProviderView>,
-    (path, tag): (&str, Option<&str>),
+    path: &str,
+    tag: Option<&str>,
     sources: &[String],
 ) -> Markup {
     let scopes = app.spec.scopes.join(" ");

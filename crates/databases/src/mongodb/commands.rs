@@ -16,14 +16,14 @@ const NAME_CHARS_MAX: usize = 64;
 
 /// What a session may send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Allowed {
+pub struct MongoAccess {
     /// Whether only commands that read pass.
     pub read_only: bool,
 }
 
 /// What becomes of a command.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum MongoVerdict {
     Passes,
     /// Keyward answers it.
     Hello,
@@ -32,7 +32,7 @@ pub enum Verdict {
 }
 
 /// A line of `refused.txt`.
-struct Refusal {
+struct MongoRefusal {
     /// In lower case.
     name: String,
     is_prefix: bool,
@@ -41,7 +41,7 @@ struct Refusal {
     reason: &'static str,
 }
 
-static REFUSED: LazyLock<Vec<Refusal>> =
+static REFUSED: LazyLock<Vec<MongoRefusal>> =
     LazyLock::new(|| lines(include_str!("refused.txt")).map(refusal).collect());
 
 static READING: LazyLock<HashSet<&'static str>> =
@@ -74,35 +74,35 @@ fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-fn refusal(line: &'static str) -> Refusal {
+fn refusal(line: &'static str) -> MongoRefusal {
     let mut columns = line.split('|').map(str::trim);
     let mut column = || columns.next().expect("each line has three columns: a test reads them all");
     let (name, arguments, reason) = (column(), column(), column());
     let arguments = arguments.split_whitespace().filter(|it| *it != "*").collect();
     let is_prefix = name.ends_with('*');
-    Refusal { name: name.trim_end_matches('*').to_lowercase(), is_prefix, arguments, reason }
+    MongoRefusal { name: name.trim_end_matches('*').to_lowercase(), is_prefix, arguments, reason }
 }
 
-impl Allowed {
+impl MongoAccess {
     /// What becomes of a command. `has_documents`: whether more sections follow in its message.
-    pub fn verdict(self, command: &RawDocument, has_documents: bool) -> Verdict {
+    pub fn verdict(self, command: &RawDocument, has_documents: bool) -> MongoVerdict {
         let refused = match self.refusal(command, has_documents) {
-            Ok(None) => return Verdict::Passes,
-            Ok(Some(Found::Hello)) => return Verdict::Hello,
-            Ok(Some(Found::Refused(words))) => words,
+            Ok(None) => return MongoVerdict::Passes,
+            Ok(Some(ListedCommand::Hello)) => return MongoVerdict::Hello,
+            Ok(Some(ListedCommand::Refused(words))) => words,
             Err(Unreadable) => "a command that is no BSON document is refused".to_owned(),
         };
-        Verdict::Refused(format!("keyward: {refused}"))
+        MongoVerdict::Refused(format!("keyward: {refused}"))
     }
 
     fn refusal(
         self,
         command: &RawDocument,
         has_documents: bool,
-    ) -> Result<Option<Found>, Unreadable> {
+    ) -> Result<Option<ListedCommand>, Unreadable> {
         let (name, database) = (name(command)?, database(command)?);
         if is_hello(name) {
-            return Ok(Some(Found::Hello));
+            return Ok(Some(ListedCommand::Hello));
         }
         if self.read_only && has_documents {
             return refused(name, "the connection is read-only");
@@ -139,9 +139,13 @@ impl Allowed {
     }
 
     /// Decides by the name and the arguments alone.
-    fn by_name(self, name: &str, command: &RawDocument) -> Result<Option<Found>, Unreadable> {
+    fn by_name(
+        self,
+        name: &str,
+        command: &RawDocument,
+    ) -> Result<Option<ListedCommand>, Unreadable> {
         let lower = name.to_lowercase();
-        let fits = |refusal: &&Refusal| match refusal.is_prefix {
+        let fits = |refusal: &&MongoRefusal| match refusal.is_prefix {
             true => lower.starts_with(&refusal.name),
             false => lower == refusal.name,
         };
@@ -157,12 +161,12 @@ impl Allowed {
     }
 }
 
-enum Found {
+enum ListedCommand {
     Hello,
     Refused(String),
 }
 
-impl Refusal {
+impl MongoRefusal {
     /// An argument that is false is as if it were left out.
     fn covers(&self, command: &RawDocument) -> Result<bool, Unreadable> {
         if self.arguments.is_empty() {
@@ -180,9 +184,9 @@ impl Refusal {
     }
 }
 
-fn refused(name: &str, reason: &str) -> Result<Option<Found>, Unreadable> {
+fn refused(name: &str, reason: &str) -> Result<Option<ListedCommand>, Unreadable> {
     let name: String = name.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
-    Ok(Some(Found::Refused(format!("{name} is refused: {reason}"))))
+    Ok(Some(ListedCommand::Refused(format!("{name} is refused: {reason}"))))
 }
 
 /// The name of a command: that of its first element.
@@ -266,10 +270,10 @@ mod tests {
     }
 
     fn of(read_only: bool, command: &RawDocument) -> String {
-        match (Allowed { read_only }).verdict(command, false) {
-            Verdict::Passes => "passes".to_owned(),
-            Verdict::Hello => "hello".to_owned(),
-            Verdict::Refused(words) => words,
+        match (MongoAccess { read_only }).verdict(command, false) {
+            MongoVerdict::Passes => "passes".to_owned(),
+            MongoVerdict::Hello => "hello".to_owned(),
+            MongoVerdict::Refused(words) => words,
         }
     }
 

@@ -1,4 +1,4 @@
-//! [`CommandFilter`] reads an agent's commands. What its session may not send, and `hello`, the server never sees: it gets a `ping`
+//! [`MongoFilter`] reads an agent's commands. What its session may not send, and `hello`, the server never sees: it gets a `ping`
 //! with the number of the request, and [`AnswerFilter`] puts Keyward's answer in the place of the server's. So answers stay in
 //! order, whatever the agent sends.
 
@@ -11,13 +11,13 @@ use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use super::commands::{Allowed, Verdict};
+use super::commands::{MongoAccess, MongoVerdict};
 use super::documents::{self, ErrorCode};
 use super::wire::{
-    self, Asked, CHECKSUM_PRESENT, COMMAND_BYTES_MAX, EARLY_BYTES_MAX, Form, HEADER_BYTES, Header,
-    MORE_TO_COME, Malformed, Message, OP_MSG, OP_QUERY,
+    self, AnswerPlace, CHECKSUM_PRESENT, COMMAND_BYTES_MAX, EARLY_BYTES_MAX, HEADER_BYTES, Header,
+    MORE_TO_COME, Message, MessageForm, MongoFormatError, OP_MSG, OP_QUERY,
 };
-use crate::stream::Filter;
+use crate::stream::StreamFilter;
 
 /// The header, the flags, the kind of the first section and the length of its document.
 const HEAD_BYTES: usize = HEADER_BYTES + 9;
@@ -33,10 +33,10 @@ const REPLACED_MAX: usize = 64;
 pub struct Replaced(Mutex<Vec<(i32, Vec<u8>)>>);
 
 impl Replaced {
-    fn add(&self, request: i32, answer: Vec<u8>) -> Result<(), Malformed> {
+    fn add(&self, request: i32, answer: Vec<u8>) -> Result<(), MongoFormatError> {
         let mut all = self.0.lock();
         if all.len() == REPLACED_MAX {
-            return Err(Malformed::TooMany);
+            return Err(MongoFormatError::TooMany);
         }
         all.push((request, answer));
         Ok(())
@@ -50,8 +50,8 @@ impl Replaced {
 }
 
 /// Checks the commands of an agent.
-pub struct CommandFilter {
-    allowed: Allowed,
+pub struct MongoFilter {
+    allowed: MongoAccess,
     /// The message up to the end of its command, as far as it has come.
     begun: Vec<u8>,
     rest: Rest,
@@ -74,7 +74,7 @@ struct Rest {
     passes: bool,
 }
 
-impl Filter for CommandFilter {
+impl StreamFilter for MongoFilter {
     fn feed(&mut self, bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
         self.read(bytes, checked).map_err(|malformed| {
             tracing::debug!(why = malformed.text(), "an agent sent no message of MongoDB");
@@ -84,13 +84,13 @@ impl Filter for CommandFilter {
     }
 }
 
-impl CommandFilter {
+impl MongoFilter {
     /// `malformed`: set when what came was no message.
-    pub fn new(allowed: Allowed, replaced: Arc<Replaced>, malformed: Arc<AtomicBool>) -> Self {
+    pub fn new(allowed: MongoAccess, replaced: Arc<Replaced>, malformed: Arc<AtomicBool>) -> Self {
         Self { allowed, begun: Vec::new(), rest: Rest::default(), replaced, malformed }
     }
 
-    fn read(&mut self, mut bytes: &[u8], checked: &mut BytesMut) -> Result<(), Malformed> {
+    fn read(&mut self, mut bytes: &[u8], checked: &mut BytesMut) -> Result<(), MongoFormatError> {
         while !bytes.is_empty() {
             if self.rest.left > 0 {
                 self.rest.read(&mut bytes, checked)?;
@@ -108,14 +108,14 @@ impl CommandFilter {
     }
 
     /// How many bytes of the message are needed: more, when its lengths have come.
-    fn needed(&self) -> Result<usize, Malformed> {
+    fn needed(&self) -> Result<usize, MongoFormatError> {
         let Some(head) = self.begun.first_chunk::<HEADER_BYTES>() else { return Ok(HEADER_BYTES) };
         let header = Header::parse(head)?;
         match header.opcode {
             OP_QUERY if header.length <= EARLY_BYTES_MAX => return Ok(header.length),
             OP_MSG if header.length >= HEAD_BYTES => {}
-            OP_QUERY | OP_MSG => return Err(Malformed::Length),
-            _ => return Err(Malformed::Opcode),
+            OP_QUERY | OP_MSG => return Err(MongoFormatError::Length),
+            _ => return Err(MongoFormatError::Opcode),
         }
         let Some([.., a, b, c, d]) = self.begun.first_chunk::<HEAD_BYTES>() else {
             return Ok(HEAD_BYTES);
@@ -124,14 +124,14 @@ impl CommandFilter {
         let room = header.length - BEFORE_DOCUMENT;
         match (5..=COMMAND_BYTES_MAX.min(room)).contains(&length) {
             true => Ok(BEFORE_DOCUMENT + length),
-            false => Err(Malformed::Document),
+            false => Err(MongoFormatError::Document),
         }
     }
 
     /// The command has come.
-    fn decide(&mut self, checked: &mut BytesMut) -> Result<(), Malformed> {
+    fn decide(&mut self, checked: &mut BytesMut) -> Result<(), MongoFormatError> {
         let begun = std::mem::take(&mut self.begun);
-        let head = begun.first_chunk().ok_or(Malformed::Length)?;
+        let head = begun.first_chunk().ok_or(MongoFormatError::Length)?;
         let header = Header::parse(head)?;
         if header.opcode == OP_QUERY {
             return self.old_hello(header, &begun, checked);
@@ -139,19 +139,19 @@ impl CommandFilter {
         let flags = [begun[16], begun[17], begun[18], begun[19]];
         let flags = wire::flags(flags)?;
         if begun[20] != 0 {
-            return Err(Malformed::Section);
+            return Err(MongoFormatError::Section);
         }
         let checksum = if flags & CHECKSUM_PRESENT == 0 { 0 } else { 4 };
         let left = header.length - begun.len();
         if left < checksum {
-            return Err(Malformed::Length);
+            return Err(MongoFormatError::Length);
         }
         let document = RawDocument::from_bytes(&begun[BEFORE_DOCUMENT..]);
-        let document = document.map_err(|_| Malformed::Document)?;
+        let document = document.map_err(|_| MongoFormatError::Document)?;
         let answer = match self.allowed.verdict(document, left > checksum) {
-            Verdict::Passes => None,
-            Verdict::Hello => Some(documents::hello(document)),
-            Verdict::Refused(words) => Some(documents::error(ErrorCode::Unauthorized, &words)),
+            MongoVerdict::Passes => None,
+            MongoVerdict::Hello => Some(documents::hello(document)),
+            MongoVerdict::Refused(words) => Some(documents::error(ErrorCode::Unauthorized, &words)),
         };
         self.rest = Rest { left, checksum, passes: answer.is_none(), ..Rest::default() };
         match answer {
@@ -159,7 +159,7 @@ impl CommandFilter {
             // No answer is awaited.
             Some(_) if flags & MORE_TO_COME != 0 => {}
             Some(answer) => {
-                let asked = Asked { form: Form::Msg, request: header.request };
+                let asked = AnswerPlace { form: MessageForm::Msg, request: header.request };
                 self.replace(asked, &answer, checked)?;
             }
         }
@@ -172,24 +172,24 @@ impl CommandFilter {
         header: Header,
         begun: &[u8],
         checked: &mut BytesMut,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), MongoFormatError> {
         let body = Zeroizing::new(begun[HEADER_BYTES..].to_vec());
         let message = Message { header, body };
         let (asked, document) = message.command()?;
-        let first = document.iter_elements().next().ok_or(Malformed::Document)?;
-        let first = first.map_err(|_| Malformed::Document)?;
+        let first = document.iter_elements().next().ok_or(MongoFormatError::Document)?;
+        let first = first.map_err(|_| MongoFormatError::Document)?;
         match documents::is_hello(first.key().as_str()) {
             true => self.replace(asked, &documents::hello(document), checked),
-            false => Err(Malformed::Opcode),
+            false => Err(MongoFormatError::Opcode),
         }
     }
 
     fn replace(
         &self,
-        asked: Asked,
+        asked: AnswerPlace,
         answer: &RawDocument,
         checked: &mut BytesMut,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), MongoFormatError> {
         self.replaced.add(asked.request, wire::answer(asked, answer))?;
         let ping = rawdoc! { "ping": 1, "$db": "admin" };
         checked.extend_from_slice(&wire::msg(asked.request, 0, &ping));
@@ -199,7 +199,7 @@ impl CommandFilter {
 
 impl Rest {
     /// Takes a part of what follows a command: sections of documents, and nothing else.
-    fn read(&mut self, bytes: &mut &[u8], checked: &mut BytesMut) -> Result<(), Malformed> {
+    fn read(&mut self, bytes: &mut &[u8], checked: &mut BytesMut) -> Result<(), MongoFormatError> {
         if self.section == 0 && self.left == self.checksum {
             self.section = self.left;
         }
@@ -219,13 +219,13 @@ impl Rest {
             // The length counts itself, and at least the end of a name follows.
             let fits = (5..=self.left - self.checksum + 4).contains(&length);
             if kind != 1 || !fits {
-                return Err(Malformed::Section);
+                return Err(MongoFormatError::Section);
             }
             let head = std::mem::take(&mut self.head);
             self.pass(&head, checked);
             self.section = length - 4;
         } else if self.left == self.checksum {
-            return Err(Malformed::Section);
+            return Err(MongoFormatError::Section);
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl AnswerFilter {
     }
 }
 
-impl Filter for AnswerFilter {
+impl StreamFilter for AnswerFilter {
     fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.left > 0 {

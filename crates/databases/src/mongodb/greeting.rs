@@ -6,7 +6,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use super::documents::{self, ErrorCode};
-use super::wire::{self, Asked, EARLY_BYTES_MAX, MESSAGE_BYTES_MAX, Malformed, Message, ReadError};
+use super::wire::{
+    self, AnswerPlace, EARLY_BYTES_MAX, MESSAGE_BYTES_MAX, Message, MongoFormatError,
+    MongoReadError,
+};
 
 /// Messages that a client may send before it authenticates. A client that only watches the server sends one in ten seconds.
 const MESSAGES_MAX: usize = 32;
@@ -18,40 +21,40 @@ const NO_LOGIN: &str = "keyward: the command needs a login: add the agent's toke
     `authMechanism=PLAIN`";
 
 /// A client that has authenticated, or whose listener asks for no token.
-pub struct Client {
+pub struct MongoClient {
     /// The user that it names; empty if it names none.
     pub user: String,
     /// What it gave as its password.
     pub token: Option<Zeroizing<String>>,
     /// The command that is answered when its session is open, or with the refusal.
-    pub asked: Asked,
+    pub asked: AnswerPlace,
     /// That command, if the server answers it.
     pub first: Vec<u8>,
 }
 
 /// Why no client has authenticated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NoClient {
+pub enum MongoGreetingError {
     Left,
-    Malformed(Malformed),
+    Malformed(MongoFormatError),
 }
 
-impl From<Malformed> for NoClient {
-    fn from(malformed: Malformed) -> Self {
+impl From<MongoFormatError> for MongoGreetingError {
+    fn from(malformed: MongoFormatError) -> Self {
         Self::Malformed(malformed)
     }
 }
 
-impl From<ReadError> for NoClient {
-    fn from(error: ReadError) -> Self {
+impl From<MongoReadError> for MongoGreetingError {
+    fn from(error: MongoReadError) -> Self {
         match error {
-            ReadError::Ended(_) => Self::Left,
-            ReadError::Malformed(malformed) => Self::Malformed(malformed),
+            MongoReadError::Ended(_) => Self::Left,
+            MongoReadError::Malformed(malformed) => Self::Malformed(malformed),
         }
     }
 }
 
-enum Meaning {
+enum MongoEarlyCommand {
     /// User and token.
     Authenticates(String, Zeroizing<String>),
     Answered(RawDocumentBuf),
@@ -63,7 +66,7 @@ enum Meaning {
 ///
 /// # Errors
 /// When none does.
-pub async fn read<S>(stream: &mut S, is_owned: bool) -> Result<Client, NoClient>
+pub async fn read<S>(stream: &mut S, is_owned: bool) -> Result<MongoClient, MongoGreetingError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -74,41 +77,44 @@ where
         let (asked, found) = match message.command() {
             Ok((asked, command)) => (asked, meaning(command)?),
             // Documents may follow the command.
-            Err(Malformed::Section | Malformed::Document) if is_owned => {
-                let asked = Asked { form: wire::Form::Msg, request: message.header.request };
-                (asked, Meaning::Command)
+            Err(MongoFormatError::Section | MongoFormatError::Document) if is_owned => {
+                let asked =
+                    AnswerPlace { form: wire::MessageForm::Msg, request: message.header.request };
+                (asked, MongoEarlyCommand::Command)
             }
-            Err(malformed) => return Err(NoClient::Malformed(malformed)),
+            Err(malformed) => return Err(MongoGreetingError::Malformed(malformed)),
         };
         let answer = match found {
-            Meaning::Authenticates(user, token) => {
-                return Ok(Client { user, token: Some(token), asked, first: Vec::new() });
+            MongoEarlyCommand::Authenticates(user, token) => {
+                return Ok(MongoClient { user, token: Some(token), asked, first: Vec::new() });
             }
-            Meaning::Command if is_owned => {
+            MongoEarlyCommand::Command if is_owned => {
                 let first = message.into_bytes();
-                return Ok(Client { user: String::new(), token: None, asked, first });
+                return Ok(MongoClient { user: String::new(), token: None, asked, first });
             }
-            Meaning::Command => documents::error(ErrorCode::Unauthorized, NO_LOGIN),
-            Meaning::Answered(answer) => answer,
+            MongoEarlyCommand::Command => documents::error(ErrorCode::Unauthorized, NO_LOGIN),
+            MongoEarlyCommand::Answered(answer) => answer,
         };
         let sent = async {
             stream.write_all(&wire::answer(asked, &answer)).await?;
             stream.flush().await
         };
-        sent.await.map_err(|_| NoClient::Left)?;
+        sent.await.map_err(|_| MongoGreetingError::Left)?;
     }
-    Err(NoClient::Malformed(Malformed::TooMany))
+    Err(MongoGreetingError::Malformed(MongoFormatError::TooMany))
 }
 
-fn meaning(command: &RawDocument) -> Result<Meaning, Malformed> {
-    let first = command.iter_elements().next().ok_or(Malformed::Document)?;
-    let first = first.map_err(|_| Malformed::Document)?;
-    let refused = |code, words| Ok(Meaning::Answered(documents::error(code, words)));
+fn meaning(command: &RawDocument) -> Result<MongoEarlyCommand, MongoFormatError> {
+    let first = command.iter_elements().next().ok_or(MongoFormatError::Document)?;
+    let first = first.map_err(|_| MongoFormatError::Document)?;
+    let refused = |code, words| Ok(MongoEarlyCommand::Answered(documents::error(code, words)));
     match first.key().as_str() {
-        name if documents::is_hello(name) => Ok(Meaning::Answered(documents::hello(command))),
+        name if documents::is_hello(name) => {
+            Ok(MongoEarlyCommand::Answered(documents::hello(command)))
+        }
         "saslStart" => match command.get_str("mechanism") {
             Ok("PLAIN") => match plain(command) {
-                Some((user, token)) => Ok(Meaning::Authenticates(user, token)),
+                Some((user, token)) => Ok(MongoEarlyCommand::Authenticates(user, token)),
                 None => refused(ErrorCode::AuthenticationFailed, NO_PASSWORD),
             },
             _ => refused(ErrorCode::MechanismUnavailable, ANOTHER_MECHANISM),
@@ -117,8 +123,8 @@ fn meaning(command: &RawDocument) -> Result<Meaning, Malformed> {
             refused(ErrorCode::MechanismUnavailable, ANOTHER_MECHANISM)
         }
         // What clients send when they leave.
-        "endSessions" | "logout" => Ok(Meaning::Answered(rawdoc! { "ok": 1.0 })),
-        _ => Ok(Meaning::Command),
+        "endSessions" | "logout" => Ok(MongoEarlyCommand::Answered(rawdoc! { "ok": 1.0 })),
+        _ => Ok(MongoEarlyCommand::Command),
     }
 }
 

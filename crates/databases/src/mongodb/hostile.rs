@@ -8,13 +8,15 @@ use bson::{RawDocumentBuf, rawdoc};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use super::commands::Allowed;
-use super::filter::{AnswerFilter, CommandFilter, Replaced};
-use super::greeting::{self, Client, NoClient};
-use super::login::Login;
-use super::wire::{self, Asked, EARLY_BYTES_MAX, Form, Malformed, Message, OP_MSG};
+use super::commands::MongoAccess;
+use super::filter::{AnswerFilter, MongoFilter, Replaced};
+use super::greeting::{self, MongoClient, MongoGreetingError};
+use super::login::MongoLogin;
+use super::wire::{
+    self, AnswerPlace, EARLY_BYTES_MAX, Message, MessageForm, MongoFormatError, OP_MSG,
+};
 use crate::login::ServerError;
-use crate::stream::Filter;
+use crate::stream::StreamFilter;
 use crate::{fuzzed, sample};
 use keyward_base::database::DatabaseProtocol;
 
@@ -47,7 +49,10 @@ fn plain(payload: &str) -> RawDocumentBuf {
 }
 
 /// What comes of a client that sends this, and what it is answered.
-async fn sent(bytes: &[u8], is_owned: bool) -> (Result<Client, NoClient>, Vec<Message>) {
+async fn sent(
+    bytes: &[u8],
+    is_owned: bool,
+) -> (Result<MongoClient, MongoGreetingError>, Vec<Message>) {
     let (mut client, mut server) = duplex(1 << 20);
     client.write_all(bytes).await.expect("it has room");
     client.shutdown().await.expect("it is open");
@@ -64,22 +69,22 @@ async fn sent(bytes: &[u8], is_owned: bool) -> (Result<Client, NoClient>, Vec<Me
 async fn nothing_but_a_login_is_accepted_before_the_login() {
     let ping = msg(&rawdoc! { "ping": 1, "$db": "admin" });
     let long = "x".repeat(EARLY_BYTES_MAX);
-    let malformed = NoClient::Malformed;
+    let malformed = MongoGreetingError::Malformed;
     for (bytes, expected) in [
-        (vec![], NoClient::Left),
-        (ping.clone(), NoClient::Left),
-        (ping[..ping.len() - 1].to_vec(), NoClient::Left),
-        (patched(ping.clone(), 0, &[15, 0, 0, 0]), malformed(Malformed::Length)),
-        (patched(ping.clone(), 0, &[0xff; 4]), malformed(Malformed::Length)),
-        (msg(&rawdoc! { "ping": long }), malformed(Malformed::Length)),
-        (patched(ping.clone(), 12, &[0xdc]), malformed(Malformed::Opcode)),
-        (patched(ping.clone(), 16, &[4]), malformed(Malformed::Flags)),
-        (patched(ping.clone(), 16, &[1]), malformed(Malformed::Document)),
-        (patched(ping.clone(), 20, &[1]), malformed(Malformed::Section)),
-        (patched(ping.clone(), 21, &[9]), malformed(Malformed::Document)),
-        (query("app.items", &rawdoc! { "a": 1 }), malformed(Malformed::Opcode)),
-        (msg(&rawdoc! {}), malformed(Malformed::Document)),
-        (ping.repeat(40), malformed(Malformed::TooMany)),
+        (vec![], MongoGreetingError::Left),
+        (ping.clone(), MongoGreetingError::Left),
+        (ping[..ping.len() - 1].to_vec(), MongoGreetingError::Left),
+        (patched(ping.clone(), 0, &[15, 0, 0, 0]), malformed(MongoFormatError::Length)),
+        (patched(ping.clone(), 0, &[0xff; 4]), malformed(MongoFormatError::Length)),
+        (msg(&rawdoc! { "ping": long }), malformed(MongoFormatError::Length)),
+        (patched(ping.clone(), 12, &[0xdc]), malformed(MongoFormatError::Opcode)),
+        (patched(ping.clone(), 16, &[4]), malformed(MongoFormatError::Flags)),
+        (patched(ping.clone(), 16, &[1]), malformed(MongoFormatError::Document)),
+        (patched(ping.clone(), 20, &[1]), malformed(MongoFormatError::Section)),
+        (patched(ping.clone(), 21, &[9]), malformed(MongoFormatError::Document)),
+        (query("app.items", &rawdoc! { "a": 1 }), malformed(MongoFormatError::Opcode)),
+        (msg(&rawdoc! {}), malformed(MongoFormatError::Document)),
+        (ping.repeat(40), malformed(MongoFormatError::TooMany)),
     ] {
         let (read, _) = sent(&bytes, false).await;
         assert_eq!(read.err(), Some(expected), "{:?}", &bytes[..bytes.len().min(40)]);
@@ -97,9 +102,9 @@ async fn commands_before_the_login_are_answered_as_a_server_answers_them() {
         (rawdoc! { "saslStart": 1, "mechanism": "PLAIN", "payload": 1 }, "no user and password"),
     ] {
         let (read, answers) = sent(&msg(&command), false).await;
-        assert_eq!(read.err(), Some(NoClient::Left));
+        assert_eq!(read.err(), Some(MongoGreetingError::Left));
         let (asked, answer) = answers[0].command().expect("a document");
-        assert_eq!((asked.form, answers[0].header.response_to), (Form::Msg, 7));
+        assert_eq!((asked.form, answers[0].header.response_to), (MessageForm::Msg, 7));
         assert!(answer.get_str("errmsg").expect("words").contains(says), "{answer:?}");
         assert!(!super::login::is_ok(answer));
     }
@@ -134,7 +139,7 @@ async fn a_login_is_taken_apart_and_what_follows_it_stays_in_the_stream() {
     client.write_all(&bytes).await.expect("it has room");
     let read = greeting::read(&mut server, false).await.expect("a login");
     assert_eq!((&*read.user, read.token.expect("a token").as_str()), ("main", "kwa_t"));
-    assert_eq!(read.asked, Asked { form: Form::Msg, request: 7 });
+    assert_eq!(read.asked, AnswerPlace { form: MessageForm::Msg, request: 7 });
     assert!(read.first.is_empty());
     let mut rest = vec![0; follows.len()];
     server.read_exact(&mut rest).await.expect("it is there");
@@ -150,7 +155,7 @@ async fn against(
     answers: &[RawDocumentBuf],
 ) -> (Result<(), ServerError>, Vec<Message>) {
     let permitted = sample::permitted(DatabaseProtocol::Mongodb, Some("u"), password);
-    let login = Login::new(permitted, "ci").expect("it is complete");
+    let login = MongoLogin::new(permitted, "ci").expect("it is complete");
     let (mut stream, mut server) = duplex(1 << 20);
     // Each part of the login counts its own questions.
     for (number, answer) in [1, 1, 2, 3].into_iter().zip(answers) {
@@ -211,7 +216,7 @@ fn filtered(
 ) -> (Result<(), ()>, Vec<u8>, Arc<Replaced>) {
     let replaced = Arc::<Replaced>::default();
     let malformed = Arc::<AtomicBool>::default();
-    let mut filter = CommandFilter::new(Allowed { read_only }, replaced.clone(), malformed);
+    let mut filter = MongoFilter::new(MongoAccess { read_only }, replaced.clone(), malformed);
     let mut checked = BytesMut::new();
     let mut fed = bytes.chunks(piece).map(|chunk| filter.feed(chunk, &mut checked).map_err(drop));
     let fed = fed.find(Result::is_err).unwrap_or(Ok(()));
@@ -367,7 +372,7 @@ fn whatever_a_server_answers_gets_no_password() {
     let messages = documents.iter().flat_map(answers).collect();
     fuzzed::with_all_of(messages, async |bytes| {
         let permitted = sample::permitted(DatabaseProtocol::Mongodb, Some("u"), PASSWORD);
-        let login = Login::new(permitted, "ci").expect("it is complete");
+        let login = MongoLogin::new(permitted, "ci").expect("it is complete");
         let (mut stream, peer) = fuzzed::peer_of(&bytes).await;
         let opened = async {
             let hello = login.greeted_on(&mut stream).await?;

@@ -5,9 +5,9 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf, cstr, rawdoc};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use super::commands::Allowed;
+use super::commands::MongoAccess;
 use super::scram::{Mechanism, Scram, ScramError};
-use super::wire::{self, Message, ReadError};
+use super::wire::{self, Message, MongoReadError};
 use crate::login::{Permitted, ServerError, words_of_server};
 use crate::refused::Refused;
 use keyward_base::database::DatabaseProtocol;
@@ -26,13 +26,13 @@ pub(super) const AUTH_SOURCE: &str = "admin";
 const AUTHENTICATION_FAILED: i32 = 18;
 
 /// A login that has not begun.
-pub struct Login {
+pub struct MongoLogin {
     pub(super) permitted: Permitted,
     user: String,
     password: Secret,
     /// What the server's log calls the session.
     name: String,
-    allowed: Allowed,
+    allowed: MongoAccess,
     /// The database that knows the user.
     pub(super) auth_source: String,
     pub(super) load_balanced: bool,
@@ -40,7 +40,7 @@ pub struct Login {
     pub(super) server: Option<String>,
 }
 
-impl Login {
+impl MongoLogin {
     /// The permitted login. `name`: what the server's log shows.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Login {
             user,
             password,
             name: name.to_owned(),
-            allowed: Allowed { read_only },
+            allowed: MongoAccess { read_only },
         })
     }
 
@@ -74,7 +74,7 @@ impl Login {
     }
 
     /// What the session may send.
-    pub fn allowed(&self) -> Allowed {
+    pub fn allowed(&self) -> MongoAccess {
         self.allowed
     }
 
@@ -209,8 +209,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         self.stream.flush().await?;
         let message = Message::read(self.stream, ANSWER_BYTES_MAX).await;
         let message = message.map_err(|error| match error {
-            ReadError::Ended(error) => ServerError::Ended(error),
-            ReadError::Malformed(_) => protocol(),
+            MongoReadError::Ended(error) => ServerError::Ended(error),
+            MongoReadError::Malformed(_) => protocol(),
         })?;
         if message.header.opcode != wire::OP_MSG || message.header.response_to != self.request {
             return Err(protocol());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bson::RawDocumentBuf;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::login::{AUTH_SOURCE, Login};
+use super::login::{AUTH_SOURCE, MongoLogin};
 use crate::login::ServerError;
 use crate::refused::Refused;
 use crate::upstream::Upstream;
@@ -36,7 +36,7 @@ enum Silent {
 }
 
 /// What DNS, or the connection, says of the servers.
-struct Servers {
+struct ServerList {
     /// In the order of asking.
     permits: Vec<DatabasePermit>,
     /// The database that knows the user, if DNS says it.
@@ -45,7 +45,7 @@ struct Servers {
     load_balanced: bool,
 }
 
-impl Servers {
+impl ServerList {
     /// The servers of a permit.
     ///
     /// # Errors
@@ -67,14 +67,14 @@ impl Servers {
     }
 }
 
-impl Login {
+impl MongoLogin {
     /// Dials the servers of the connection, and logs in at the primary.
     ///
     /// # Errors
     /// When no server can be reached, proves itself, and accepts the login.
     pub async fn run(&mut self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
         exchange.set_role(self.user());
-        let servers = Servers::of(exchange, &self.permitted.permit).await?;
+        let servers = ServerList::of(exchange, &self.permitted.permit).await?;
         self.load_balanced = servers.load_balanced;
         // What a person has set is used.
         if let Some(source) =
@@ -102,10 +102,10 @@ impl Login {
     async fn member(
         &self,
         exchange: &mut ServiceExchange,
-        servers: Servers,
+        servers: ServerList,
     ) -> Result<Member, Refused> {
         let within = exchange.connect_timeout();
-        let (mut waiting, mut search) = (servers.permits.into_iter(), Search::default());
+        let (mut waiting, mut search) = (servers.permits.into_iter(), MemberSearch::default());
         let (mut asked, mut is_next_due) = (FuturesUnordered::new(), true);
         loop {
             if is_next_due && let Some(permit) = waiting.by_ref().find(|it| search.begins(it)) {
@@ -125,12 +125,12 @@ impl Login {
                 None => return search.failed(exchange),
             };
             match found {
-                Found::Member(member) => return Ok(*member),
-                Found::Primary(permit) => {
+                MemberAnswer::Member(member) => return Ok(*member),
+                MemberAnswer::Primary(permit) => {
                     asked.push(self.asked(exchange.begin_attempt(), within, permit));
                     is_next_due = false;
                 }
-                Found::Nothing => {}
+                MemberAnswer::Nothing => {}
             }
         }
     }
@@ -151,26 +151,25 @@ impl Login {
 
 /// What the servers have said so far.
 #[derive(Default)]
-struct Search {
+struct MemberSearch {
     /// The servers that were asked.
     begun: Vec<Target>,
     /// A server that knows of no primary.
     reader: Option<Member>,
-    /// The first failure.
     failure: Option<Silent>,
     /// Whether a server knows of a primary.
     has_primary: bool,
 }
 
 /// What follows an answer.
-enum Found {
+enum MemberAnswer {
     Member(Box<Member>),
     /// The server that was named, which is asked now.
     Primary(DatabasePermit),
     Nothing,
 }
 
-impl Search {
+impl MemberSearch {
     /// Notes that a server is asked; not twice.
     fn begins(&mut self, permit: &DatabasePermit) -> bool {
         let target = &permit.endpoint().target;
@@ -181,29 +180,29 @@ impl Search {
         is_new
     }
 
-    fn answered(&mut self, answer: Result<Member, Silent>) -> Found {
+    fn answered(&mut self, answer: Result<Member, Silent>) -> MemberAnswer {
         let member = match answer {
             Ok(member) => member,
             Err(silent) => {
                 self.failure.get_or_insert(silent);
-                return Found::Nothing;
+                return MemberAnswer::Nothing;
             }
         };
         let at = match primary(&member) {
-            Primary::Itself => return Found::Member(Box::new(member)),
+            Primary::Itself => return MemberAnswer::Member(Box::new(member)),
             Primary::Unknown => {
                 self.reader.get_or_insert(member);
-                return Found::Nothing;
+                return MemberAnswer::Nothing;
             }
             Primary::Other(at) => at,
         };
         self.has_primary = true;
         match member.permit.at_member(at) {
-            Some(permit) if self.begins(&permit) => Found::Primary(permit),
-            Some(_) => Found::Nothing,
+            Some(permit) if self.begins(&permit) => MemberAnswer::Primary(permit),
+            Some(_) => MemberAnswer::Nothing,
             None => {
                 self.failure.get_or_insert(Silent::Failed(ServerError::OtherDomain));
-                Found::Nothing
+                MemberAnswer::Nothing
             }
         }
     }

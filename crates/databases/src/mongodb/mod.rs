@@ -18,17 +18,17 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use bytes::BytesMut;
 use zeroize::Zeroizing;
 
-use self::commands::Allowed;
+use self::commands::MongoAccess;
 use self::documents::ErrorCode;
-use self::filter::{AnswerFilter, CommandFilter, Replaced};
-use self::greeting::{Client, NoClient};
-use self::login::Login;
+use self::filter::{AnswerFilter, MongoFilter, Replaced};
+use self::greeting::{MongoClient, MongoGreetingError};
+use self::login::MongoLogin;
 use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::session::{self, Greeting, send_first, send_last};
-use crate::stream::{Filter, Filtered};
+use crate::stream::{FilteredStream, StreamFilter};
 use crate::upstream::{Upstream, leaving};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
@@ -42,9 +42,9 @@ pub const OVERLOADED: &[u8] = b"";
 const ALPN: &[u8] = b"mongodb";
 
 /// A session that is logged in at the server.
-pub struct OpenSession {
+pub struct MongoSession {
     upstream: Upstream,
-    allowed: Allowed,
+    allowed: MongoAccess,
 }
 
 /// Serves one stream of a listener until it ends.
@@ -53,7 +53,7 @@ pub async fn serve(listener: Arc<DatabaseListener>, stream: ServiceStream) {
 }
 
 /// The client's login, within TLS if it wants that.
-async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, Client)> {
+async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, MongoClient)> {
     if stream.begins_with_tls().await {
         stream = stream.with_tls(ALPN).await?;
     }
@@ -63,8 +63,8 @@ async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, Client)> {
             let is_owned = stream.is_owned();
             match greeting::read(stream.socket(), is_owned).await {
                 Ok(client) => return Some((stream, client)),
-                Err(NoClient::Left) => return None,
-                Err(NoClient::Malformed(malformed)) => malformed.text(),
+                Err(MongoGreetingError::Left) => return None,
+                Err(MongoGreetingError::Malformed(malformed)) => malformed.text(),
             }
         }
     };
@@ -73,8 +73,8 @@ async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, Client)> {
     None
 }
 
-impl Greeting for Client {
-    type Open = OpenSession;
+impl Greeting for MongoClient {
+    type Open = MongoSession;
 
     const PROTOCOL: DatabaseProtocol = DatabaseProtocol::Mongodb;
 
@@ -92,15 +92,15 @@ impl Greeting for Client {
         exchange: &mut ServiceExchange,
         agent: &Agent,
         permitted: Permitted,
-    ) -> Result<OpenSession, Refused> {
-        let mut login = Login::new(permitted, &agent.name)?;
+    ) -> Result<MongoSession, Refused> {
+        let mut login = MongoLogin::new(permitted, &agent.name)?;
         let upstream = login.run(exchange).await?;
-        Ok(OpenSession { upstream, allowed: login.allowed() })
+        Ok(MongoSession { upstream, allowed: login.allowed() })
     }
 
     async fn run(
         self,
-        open: OpenSession,
+        open: MongoSession,
         mut exchange: ServiceExchange,
         mut stream: ServiceStream,
     ) {
@@ -111,13 +111,13 @@ impl Greeting for Client {
             }
         }
         let (malformed, replaced) = (Arc::<AtomicBool>::default(), Arc::<Replaced>::default());
-        let mut filter = CommandFilter::new(open.allowed, replaced.clone(), malformed.clone());
+        let mut filter = MongoFilter::new(open.allowed, replaced.clone(), malformed.clone());
         let mut first = BytesMut::new();
         if filter.feed(&self.first, &mut first).is_ok() {
             let (agents, left) = leaving(stream.socket(), |_| false);
-            let agents = Filtered::new(agents, filter, first);
+            let agents = FilteredStream::new(agents, filter, first);
             let answers = AnswerFilter::new(replaced);
-            let upstream = Filtered::new(open.upstream, answers, BytesMut::new());
+            let upstream = FilteredStream::new(open.upstream, answers, BytesMut::new());
             let end = exchange.splice(agents, upstream).await;
             left.note(&mut exchange, end);
         }

@@ -14,7 +14,6 @@ const ROUNDS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
 /// Bytes of the salt that are accepted.
 const SALT_BYTES_MAX: usize = 256;
 
-/// A mechanism.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mechanism {
     Sha1,

@@ -2,7 +2,7 @@
 
 use bson::{RawDocument, rawdoc};
 
-use super::login::{Login, Talk, is_ok};
+use super::login::{MongoLogin, Talk, is_ok};
 use crate::facts::{DatabaseFacts, UNKNOWN_VERSION, short};
 use crate::login::{Permitted, ServerError};
 use crate::refused::Refused;
@@ -17,7 +17,7 @@ pub async fn facts(
     exchange: &mut ServiceExchange,
     permitted: Permitted,
 ) -> Result<DatabaseFacts, Refused> {
-    let mut login = Login::new(permitted, "keyward")?;
+    let mut login = MongoLogin::new(permitted, "keyward")?;
     let mut upstream = login.run(exchange).await?;
     let within = exchange.connect_timeout();
     let asked = tokio::time::timeout(within, questions(&mut upstream)).await;

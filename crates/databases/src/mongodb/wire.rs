@@ -32,7 +32,7 @@ const REQUIRED_FLAGS: u32 = 0xffff;
 
 /// Why bytes are no message. Nothing of them is repeated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Malformed {
+pub enum MongoFormatError {
     Length,
     Opcode,
     Flags,
@@ -42,7 +42,7 @@ pub enum Malformed {
     TooMany,
 }
 
-impl Malformed {
+impl MongoFormatError {
     /// What is wrong.
     pub fn text(self) -> &'static str {
         match self {
@@ -68,13 +68,13 @@ pub struct Header {
 
 impl Header {
     /// Reads a header, and checks that the message has room for one.
-    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, MongoFormatError> {
         let number = |at: usize| {
             i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        let length = usize::try_from(number(0)).map_err(|_| Malformed::Length)?;
+        let length = usize::try_from(number(0)).map_err(|_| MongoFormatError::Length)?;
         if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) {
-            return Err(Malformed::Length);
+            return Err(MongoFormatError::Length);
         }
         Ok(Self { length, request: number(4), response_to: number(8), opcode: number(12) })
     }
@@ -82,7 +82,7 @@ impl Header {
 
 /// How a client asks, and so how it is answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Form {
+pub enum MessageForm {
     Msg,
     /// `OP_QUERY`, which is answered with `OP_REPLY`.
     Query,
@@ -90,8 +90,8 @@ pub enum Form {
 
 /// The place of an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Asked {
-    pub form: Form,
+pub struct AnswerPlace {
+    pub form: MessageForm,
     /// The number of the request.
     pub request: i32,
 }
@@ -106,27 +106,30 @@ pub struct Message {
 
 /// Why there is no message.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum MongoReadError {
     #[error("the stream ended")]
     Ended(#[from] std::io::Error),
     #[error("{}", .0.text())]
-    Malformed(Malformed),
+    Malformed(MongoFormatError),
 }
 
-impl From<Malformed> for ReadError {
-    fn from(malformed: Malformed) -> Self {
+impl From<MongoFormatError> for MongoReadError {
+    fn from(malformed: MongoFormatError) -> Self {
         Self::Malformed(malformed)
     }
 }
 
 impl Message {
     /// Reads one message of at most `max` bytes, and nothing behind it.
-    pub async fn read<S: AsyncRead + Unpin>(stream: &mut S, max: usize) -> Result<Self, ReadError> {
+    pub async fn read<S: AsyncRead + Unpin>(
+        stream: &mut S,
+        max: usize,
+    ) -> Result<Self, MongoReadError> {
         let mut head = [0; HEADER_BYTES];
         stream.read_exact(&mut head).await?;
         let header = Header::parse(&head)?;
         if header.length > max {
-            return Err(Malformed::Length.into());
+            return Err(MongoFormatError::Length.into());
         }
         let mut body = Zeroizing::new(vec![0; header.length - HEADER_BYTES]);
         stream.read_exact(&mut body).await?;
@@ -134,17 +137,16 @@ impl Message {
     }
 
     /// The only section of an `OP_MSG`, or the query of an `OP_QUERY` for a command.
-    pub fn command(&self) -> Result<(Asked, &RawDocument), Malformed> {
+    pub fn command(&self) -> Result<(AnswerPlace, &RawDocument), MongoFormatError> {
         let (form, document) = match self.header.opcode {
-            OP_MSG => (Form::Msg, only_section(&self.body)?),
-            OP_QUERY => (Form::Query, query(&self.body)?),
-            _ => return Err(Malformed::Opcode),
+            OP_MSG => (MessageForm::Msg, only_section(&self.body)?),
+            OP_QUERY => (MessageForm::Query, query(&self.body)?),
+            _ => return Err(MongoFormatError::Opcode),
         };
-        let document = RawDocument::from_bytes(document).map_err(|_| Malformed::Document)?;
-        Ok((Asked { form, request: self.header.request }, document))
+        let document = RawDocument::from_bytes(document).map_err(|_| MongoFormatError::Document)?;
+        Ok((AnswerPlace { form, request: self.header.request }, document))
     }
 
-    /// All of its bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         let mut bytes = header(self.header, self.body.len());
         bytes.extend_from_slice(&self.body);
@@ -153,33 +155,33 @@ impl Message {
 }
 
 /// The flags of an `OP_MSG`, which a reader must know.
-pub fn flags(bytes: [u8; 4]) -> Result<u32, Malformed> {
+pub fn flags(bytes: [u8; 4]) -> Result<u32, MongoFormatError> {
     let flags = u32::from_le_bytes(bytes);
     let known = CHECKSUM_PRESENT | MORE_TO_COME | EXHAUST_ALLOWED;
     match flags & REQUIRED_FLAGS & !known {
         0 => Ok(flags),
-        _ => Err(Malformed::Flags),
+        _ => Err(MongoFormatError::Flags),
     }
 }
 
-fn only_section(body: &[u8]) -> Result<&[u8], Malformed> {
-    let (head, rest) = body.split_first_chunk::<4>().ok_or(Malformed::Length)?;
+fn only_section(body: &[u8]) -> Result<&[u8], MongoFormatError> {
+    let (head, rest) = body.split_first_chunk::<4>().ok_or(MongoFormatError::Length)?;
     let checksum = if flags(*head)? & CHECKSUM_PRESENT != 0 { 4 } else { 0 };
-    let end = rest.len().checked_sub(checksum).ok_or(Malformed::Length)?;
+    let end = rest.len().checked_sub(checksum).ok_or(MongoFormatError::Length)?;
     match rest[..end].split_first() {
         Some((0, document)) => Ok(document),
-        _ => Err(Malformed::Section),
+        _ => Err(MongoFormatError::Section),
     }
 }
 
-fn query(body: &[u8]) -> Result<&[u8], Malformed> {
-    let rest = body.get(4..).ok_or(Malformed::Length)?;
-    let end = rest.iter().position(|byte| *byte == 0).ok_or(Malformed::Section)?;
+fn query(body: &[u8]) -> Result<&[u8], MongoFormatError> {
+    let rest = body.get(4..).ok_or(MongoFormatError::Length)?;
+    let end = rest.iter().position(|byte| *byte == 0).ok_or(MongoFormatError::Section)?;
     if !rest[..end].ends_with(b".$cmd") {
-        return Err(Malformed::Opcode);
+        return Err(MongoFormatError::Opcode);
     }
     // How many documents are skipped and returned.
-    rest.get(end + 9..).ok_or(Malformed::Length)
+    rest.get(end + 9..).ok_or(MongoFormatError::Length)
 }
 
 /// An `OP_MSG` with one document.
@@ -192,8 +194,8 @@ pub fn msg(request: i32, response_to: i32, document: &RawDocument) -> Vec<u8> {
 }
 
 /// The answer with one document to what a client asked.
-pub fn answer(asked: Asked, document: &RawDocument) -> Vec<u8> {
-    if asked.form == Form::Msg {
+pub fn answer(asked: AnswerPlace, document: &RawDocument) -> Vec<u8> {
+    if asked.form == MessageForm::Msg {
         return msg(0, asked.request, document);
     }
     let head = Header { length: 0, request: 0, response_to: asked.request, opcode: OP_REPLY };

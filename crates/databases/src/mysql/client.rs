@@ -59,7 +59,7 @@ const KEY_WANTED: &[u8] = &[2];
 
 /// A client that has answered the greeting.
 #[derive(Debug)]
-pub struct Client {
+pub struct MysqlClient {
     pub user: String,
     /// Empty if it names none.
     pub database: String,
@@ -77,14 +77,14 @@ pub struct Client {
 }
 
 /// What a client answers to the greeting.
-pub enum Answer {
+pub enum ClientReply {
     /// A request for TLS.
     Tls,
-    Login(Box<Client>),
+    Login(Box<MysqlClient>),
 }
 
 /// A greeting that was sent.
-pub struct Greeting {
+pub struct SentGreeting {
     nonce: [u8; NONCE_BYTES],
     sequence: Sequence,
     offers_tls: bool,
@@ -92,24 +92,24 @@ pub struct Greeting {
 
 /// Why a client's login cannot be understood.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Malformed(pub &'static str);
+pub struct MysqlFormatError(pub &'static str);
 
-impl From<std::io::Error> for Malformed {
+impl From<std::io::Error> for MysqlFormatError {
     fn from(_: std::io::Error) -> Self {
         Self("the stream ended before the login did, or a packet of the login is malformed")
     }
 }
 
-impl Greeting {
+impl SentGreeting {
     /// Greets a client, as servers do before anything else.
     ///
     /// # Errors
     /// When the client has left.
-    pub async fn send<S>(stream: &mut S, offers_tls: bool) -> Result<Self, Malformed>
+    pub async fn send<S>(stream: &mut S, offers_tls: bool) -> Result<Self, MysqlFormatError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let nonce = nonce().ok_or(Malformed("the system has no random bytes"))?;
+        let nonce = nonce().ok_or(MysqlFormatError("the system has no random bytes"))?;
         let mut sequence = Sequence::default();
         sequence.write(stream, &greeting(&nonce, offers_tls)).await?;
         Ok(Self { nonce, sequence, offers_tls })
@@ -123,26 +123,26 @@ impl Greeting {
         &mut self,
         stream: &mut S,
         key: &Arc<LoginKey>,
-    ) -> Result<Answer, Malformed>
+    ) -> Result<ClientReply, MysqlFormatError>
     where
         S: AsyncRead + Unpin,
     {
         let payload = self.sequence.read(stream).await?;
         let mut parts = Parts(&payload);
-        let flags = parts.u32().ok_or(Malformed("the login is malformed"))?;
+        let flags = parts.u32().ok_or(MysqlFormatError("the login is malformed"))?;
         // 32 bytes: the beginning of a login, which follows within TLS.
         if flags & TLS != 0 && payload.len() == 32 && self.offers_tls {
             self.offers_tls = false;
-            return Ok(Answer::Tls);
+            return Ok(ClientReply::Tls);
         }
         if flags & (PROTOCOL_41 | SECURE_CONNECTION) != PROTOCOL_41 | SECURE_CONNECTION {
-            return Err(Malformed("the client is older than version 4.1 of the protocol"));
+            return Err(MysqlFormatError("the client is older than version 4.1 of the protocol"));
         }
         let sequence = std::mem::take(&mut self.sequence);
-        let client = Client::parse(&payload, self.nonce, sequence, key.clone());
+        let client = MysqlClient::parse(&payload, self.nonce, sequence, key.clone());
         client
-            .map(|client| Answer::Login(Box::new(client)))
-            .ok_or(Malformed("the login is malformed"))
+            .map(|client| ClientReply::Login(Box::new(client)))
+            .ok_or(MysqlFormatError("the login is malformed"))
     }
 
     /// The answer to a client that is refused before its login.
@@ -151,7 +151,7 @@ impl Greeting {
     }
 }
 
-impl Client {
+impl MysqlClient {
     /// `HandshakeResponse41`.
     fn parse(
         payload: &[u8],
@@ -193,35 +193,37 @@ impl Client {
     ///
     /// # Errors
     /// When the client gives none.
-    pub async fn token<S>(&mut self, stream: &mut S) -> Result<Zeroizing<String>, Malformed>
+    pub async fn token<S>(&mut self, stream: &mut S) -> Result<Zeroizing<String>, MysqlFormatError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.switch(stream).await?;
         if !self.has_password {
-            return Err(Malformed(
+            return Err(MysqlFormatError(
                 "no password was sent: give the agent's token (kwa_…) as the password",
             ));
         }
         self.sequence.write(stream, &FULL).await?;
         let mut given = self.sequence.read(stream).await?;
         if *given == KEY_WANTED {
-            let pair = self.key.pair().await.ok_or(Malformed("the system has no random bytes"))?;
+            let pair =
+                self.key.pair().await.ok_or(MysqlFormatError("the system has no random bytes"))?;
             let public = [&[MORE_DATA], pair.public.as_bytes()].concat();
             self.sequence.write(stream, &public).await?;
             let encrypted = self.sequence.read(stream).await?;
-            let wrong = Malformed("the password is not encrypted to Keyward's key");
+            let wrong = MysqlFormatError("the password is not encrypted to Keyward's key");
             let decrypted = pair.decrypt(&encrypted).ok_or(wrong)?;
             given = combined(&decrypted, &self.nonce);
             given.truncate(decrypted.len());
         }
         let text = given.strip_suffix(b"\0").unwrap_or(&given);
-        let text = std::str::from_utf8(text).map_err(|_| Malformed("the password is no text"))?;
+        let text =
+            std::str::from_utf8(text).map_err(|_| MysqlFormatError("the password is no text"))?;
         Ok(Zeroizing::new(text.to_owned()))
     }
 
     /// Makes the client use the plugin, if it has begun with another one.
-    async fn switch<S>(&mut self, stream: &mut S) -> Result<(), Malformed>
+    async fn switch<S>(&mut self, stream: &mut S) -> Result<(), MysqlFormatError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -239,7 +241,7 @@ impl Client {
     ///
     /// # Errors
     /// When the client has left.
-    pub async fn skip<S>(&mut self, stream: &mut S) -> Result<(), Malformed>
+    pub async fn skip<S>(&mut self, stream: &mut S) -> Result<(), MysqlFormatError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

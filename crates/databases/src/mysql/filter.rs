@@ -1,4 +1,4 @@
-//! [`CommandFilter`] reads the kind of each command of an agent, writes statements to the audit log, and replaces what a session may
+//! [`MysqlFilter`] reads the kind of each command of an agent, writes statements to the audit log, and replaces what a session may
 //! not send. The replacement is a statement that raises the refusal at the server, so that nothing has to be put between the server's answers.
 
 use std::io;
@@ -9,9 +9,9 @@ use bytes::{Buf, BytesMut};
 use super::packet::packet;
 use super::statements::check::check;
 use super::statements::tokens;
-use crate::rules::Kept;
+use crate::rules::KeptSettings;
 use crate::sql::masked;
-use crate::stream::Filter;
+use crate::stream::StreamFilter;
 use keyward_proxy::StatementLog;
 
 /// The length of a packet that the next one continues, in bytes.
@@ -41,9 +41,9 @@ const NAMING: &[u8] = &[0x02, 0x04];
 
 /// Checks the packets of an agent.
 #[derive(Debug, Default)]
-pub struct CommandFilter {
+pub struct MysqlFilter {
     /// `None`: every statement may be sent.
-    kept: Option<Kept>,
+    kept: Option<KeptSettings>,
     log: Option<StatementLog>,
     /// The packet of a statement that is read, as far as it has come.
     statement: Vec<u8>,
@@ -82,9 +82,9 @@ fn refusal(command: u8) -> Option<&'static str> {
     }
 }
 
-impl CommandFilter {
+impl MysqlFilter {
     /// `kept`: what the session keeps. `log`: where its statements are recorded.
-    pub fn new(kept: Option<Kept>, log: Option<StatementLog>) -> Self {
+    pub fn new(kept: Option<KeptSettings>, log: Option<StatementLog>) -> Self {
         Self { kept, log, ..Self::default() }
     }
 
@@ -122,7 +122,7 @@ impl CommandFilter {
     }
 }
 
-impl Filter for CommandFilter {
+impl StreamFilter for MysqlFilter {
     fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.missing > 0 {
@@ -152,7 +152,7 @@ impl Filter for CommandFilter {
     }
 }
 
-impl CommandFilter {
+impl MysqlFilter {
     fn begin(&mut self, checked: &mut BytesMut) {
         let [a, b, c, number, first @ ..] = &self.begun[..] else { return };
         let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
@@ -170,7 +170,7 @@ impl CommandFilter {
         let is_read = self.is_read(command, length, reason.is_some());
         match reason {
             Some(reason) => {
-                let kept = self.kept.as_ref().map(Kept::refuser);
+                let kept = self.kept.as_ref().map(KeptSettings::refuser);
                 checked.extend_from_slice(&refused(kept, reason));
             }
             None if self.refused => {}
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn fed(bytes: &[u8], piece: usize) -> Vec<u8> {
-        let (mut packets, mut checked) = (CommandFilter::default(), BytesMut::new());
+        let (mut packets, mut checked) = (MysqlFilter::default(), BytesMut::new());
         for piece in bytes.chunks(piece) {
             packets.feed(piece, &mut checked).unwrap();
         }
@@ -273,7 +273,10 @@ mod tests {
     fn a_read_only_session_sends_statements_that_read_in_pieces_of_any_size() {
         let fed = |bytes: &[u8], piece: usize| {
             let (mut packets, mut checked) = (
-                CommandFilter::new(Some(Kept { read_only: true, ..Kept::default() }), None),
+                MysqlFilter::new(
+                    Some(KeptSettings { read_only: true, ..KeptSettings::default() }),
+                    None,
+                ),
                 BytesMut::new(),
             );
             for piece in bytes.chunks(piece) {

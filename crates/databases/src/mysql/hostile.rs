@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::client::{Answer, Greeting, PLUGIN};
-use super::login::{Agreed, Login};
+use super::client::{ClientReply, PLUGIN, SentGreeting};
+use super::login::{Agreed, MysqlLogin};
 use super::login_key::{LoginKey, combined, encrypt};
 use super::packet::{PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, packet};
 use crate::login::ServerError;
@@ -30,11 +30,12 @@ fn login_payload(flags: u32, rest: &[u8]) -> Vec<u8> {
 }
 
 /// What comes of a client that sends this after the greeting.
-async fn answered(sent: &[u8], offers_tls: bool) -> Result<Answer, &'static str> {
+async fn answered(sent: &[u8], offers_tls: bool) -> Result<ClientReply, &'static str> {
     let (mut client, mut server) = duplex(1 << 20);
     client.write_all(sent).await.expect("it has room");
     client.shutdown().await.expect("it is open");
-    let mut greeting = Greeting::send(&mut server, offers_tls).await.map_err(|error| error.0)?;
+    let mut greeting =
+        SentGreeting::send(&mut server, offers_tls).await.map_err(|error| error.0)?;
     let key = Arc::<LoginKey>::default();
     greeting.answer(&mut server, &key).await.map_err(|error| error.0)
 }
@@ -62,7 +63,7 @@ async fn what_is_no_login_is_refused_without_reading_on() {
         assert!(refused.contains(says), "{refused}: {:?}", &sent[..sent.len().min(40)]);
     }
     let tls = packet(1, &login_payload(USUAL | TLS, b""));
-    assert!(matches!(answered(&tls, true).await, Ok(Answer::Tls)));
+    assert!(matches!(answered(&tls, true).await, Ok(ClientReply::Tls)));
     assert!(answered(&tls, false).await.is_err(), "TLS that was not offered");
 }
 
@@ -94,10 +95,10 @@ async fn logs_in(plugin: &[u8], encrypts: bool) -> Result<String, &'static str> 
         let encrypted = encrypt(&key[1..], &combined(b"kwa_t", &nonce)).expect("a key");
         drop(sequence.write(&mut stream, &encrypted).await);
     });
-    let mut greeting = Greeting::send(&mut server, false).await.map_err(|error| error.0)?;
+    let mut greeting = SentGreeting::send(&mut server, false).await.map_err(|error| error.0)?;
     let key = Arc::<LoginKey>::default();
     let answer = greeting.answer(&mut server, &key).await.map_err(|error| error.0)?;
-    let Answer::Login(mut login) = answer else { return Err("a request for TLS") };
+    let ClientReply::Login(mut login) = answer else { return Err("a request for TLS") };
     let token = login.token(&mut server).await.map_err(|error| error.0)?;
     client.await.expect("no panic");
     Ok(token.to_string())
@@ -123,11 +124,11 @@ fn server_greeting(flags: u32, plugin: &[u8]) -> Vec<u8> {
     payload
 }
 
-fn login() -> Login {
+fn login() -> MysqlLogin {
     let permitted = sample::permitted(DatabaseProtocol::Mysql, Some("app"), PASSWORD);
     let agreed =
         Agreed { flags: USUAL, charset: 45, packet_bytes_max: 1 << 24, program: "x".to_owned() };
-    Login::new(permitted, agreed).expect("it is complete")
+    MysqlLogin::new(permitted, agreed).expect("it is complete")
 }
 
 /// What comes of a server that sends these payloads, and what it got behind the login.
@@ -215,7 +216,10 @@ fn whatever_comes_first_ends_and_is_answered_shortly() {
     fuzzed::with_all_of(vec![usual, tls, old, packet(3, b"hash")], async |bytes| {
         for offers_tls in [false, true] {
             let answer = answered(&bytes, offers_tls).await;
-            assert!(offers_tls || !matches!(answer, Ok(Answer::Tls)), "TLS that was not offered");
+            assert!(
+                offers_tls || !matches!(answer, Ok(ClientReply::Tls)),
+                "TLS that was not offered"
+            );
         }
     });
 }

@@ -18,7 +18,7 @@ use super::packet::{
 use super::statements;
 use crate::login::{Permitted, ServerError, words_of_server};
 use crate::refused::Refused;
-use crate::rules::{Dialect, Kept};
+use crate::rules::{Dialect, KeptSettings};
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
 use keyward_base::database::{DatabaseProtocol, StreamSecurity};
@@ -54,13 +54,13 @@ pub struct Agreed {
 }
 
 /// A login that has not begun.
-pub struct Login {
+pub struct MysqlLogin {
     permitted: Permitted,
     user: String,
     password: Secret,
     agreed: Agreed,
     /// `None`: every statement may be sent.
-    kept: Option<Kept>,
+    kept: Option<KeptSettings>,
 }
 
 /// What a server begins with.
@@ -71,7 +71,7 @@ pub struct ServerGreeting {
     plugin: Vec<u8>,
 }
 
-impl Login {
+impl MysqlLogin {
     /// The permitted login.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Login {
     pub fn new(permitted: Permitted, agreed: Agreed) -> Result<Self, Refused> {
         let user = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
         let password = permitted.password()?;
-        let kept = Kept::of(&permitted.permit, Dialect::Mysql);
+        let kept = KeptSettings::of(&permitted.permit, Dialect::Mysql);
         Ok(Self { permitted, user, password, agreed, kept })
     }
 

@@ -16,11 +16,11 @@ const END: &str = "-----END PUBLIC KEY-----\n";
 
 /// The key of a listener.
 #[derive(Debug, Default)]
-pub struct LoginKey(OnceCell<Option<Pair>>);
+pub struct LoginKey(OnceCell<Option<LoginKeyPair>>);
 
 /// A pair of keys.
 #[derive(Debug)]
-pub struct Pair {
+pub struct LoginKeyPair {
     private: OaepPrivateDecryptingKey,
     /// The public one, in PEM.
     pub public: String,
@@ -28,14 +28,14 @@ pub struct Pair {
 
 impl LoginKey {
     /// The pair, made at the first call. `None` when the system has no randomness.
-    pub async fn pair(&self) -> Option<&Pair> {
+    pub async fn pair(&self) -> Option<&LoginKeyPair> {
         // It takes up to a second: not on a thread that serves streams.
-        let made = async || tokio::task::spawn_blocking(Pair::new).await.ok().flatten();
+        let made = async || tokio::task::spawn_blocking(LoginKeyPair::new).await.ok().flatten();
         self.0.get_or_init(made).await.as_ref()
     }
 }
 
-impl Pair {
+impl LoginKeyPair {
     fn new() -> Option<Self> {
         let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).ok()?;
         let der: PublicKeyX509Der<'_> = private.public_key().as_der().ok()?;

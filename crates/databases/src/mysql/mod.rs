@@ -16,9 +16,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use zeroize::Zeroizing;
 
-use self::client::{Answer, Client, Malformed};
-use self::filter::CommandFilter;
-use self::login::{Agreed, Login};
+use self::client::{ClientReply, MysqlClient, MysqlFormatError};
+use self::filter::MysqlFilter;
+use self::login::{Agreed, MysqlLogin};
 use self::statements::check::is_safe_collation;
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
@@ -26,9 +26,9 @@ use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::Refused;
-use crate::rules::{Dialect, Kept, is_recorded};
+use crate::rules::{Dialect, KeptSettings, is_recorded};
 use crate::session::{self, Greeting, send_first, send_last};
-use crate::stream::Filtered;
+use crate::stream::FilteredStream;
 use crate::upstream::{Upstream, leaving};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
@@ -46,12 +46,12 @@ const ALPN: &[u8] = b"mysql";
 const QUIT: &[u8] = b"\x01\0\0\0\x01";
 
 /// A session that is logged in at the server.
-pub struct OpenSession {
+pub struct MysqlSession {
     upstream: Upstream,
     /// The server's last packet of the login.
     welcome: Vec<u8>,
     /// `None`: every statement may be sent.
-    kept: Option<Kept>,
+    kept: Option<KeptSettings>,
     /// Where its statements are recorded.
     log: Option<StatementLog>,
 }
@@ -65,22 +65,24 @@ pub async fn serve(listener: Arc<DatabaseListener>, stream: ServiceStream) {
 async fn greeted(
     listener: &DatabaseListener,
     mut stream: ServiceStream,
-) -> Option<(ServiceStream, Client)> {
+) -> Option<(ServiceStream, MysqlClient)> {
     let offers_tls = stream.offers_tls();
     let key = listener.login_key();
-    let sent = client::Greeting::send(stream.socket(), offers_tls).await;
+    let sent = client::SentGreeting::send(stream.socket(), offers_tls).await;
     let mut greeting = sent.ok()?;
     let mut answer = greeting.answer(stream.socket(), key).await;
-    if matches!(answer, Ok(Answer::Tls)) {
+    if matches!(answer, Ok(ClientReply::Tls)) {
         stream = stream.with_tls(ALPN).await?;
         answer = greeting.answer(stream.socket(), key).await;
     }
     let why = match answer {
-        Ok(Answer::Login(client)) if stream.is_confidential() => return Some((stream, *client)),
-        Ok(Answer::Login(_) | Answer::Tls) => {
+        Ok(ClientReply::Login(client)) if stream.is_confidential() => {
+            return Some((stream, *client));
+        }
+        Ok(ClientReply::Login(_) | ClientReply::Tls) => {
             "this listener is reached over the network: use TLS (ssl-mode=VERIFY_IDENTITY)"
         }
-        Err(Malformed(why)) => why,
+        Err(MysqlFormatError(why)) => why,
     };
     tracing::debug!(why, "a client of a database listener has not logged in");
     let bytes = greeting.last_packet(&error(&Refused::Client(why), None));
@@ -88,14 +90,14 @@ async fn greeted(
     None
 }
 
-impl Greeting for Client {
-    type Open = OpenSession;
+impl Greeting for MysqlClient {
+    type Open = MysqlSession;
 
     const PROTOCOL: DatabaseProtocol = DatabaseProtocol::Mysql;
 
     async fn token(&mut self, stream: &mut ServiceStream) -> Result<Zeroizing<String>, Refused> {
-        let token = Client::token(self, stream.socket()).await;
-        token.map_err(|Malformed(why)| Refused::Client(why))
+        let token = MysqlClient::token(self, stream.socket()).await;
+        token.map_err(|MysqlFormatError(why)| Refused::Client(why))
     }
 
     fn named(&self) -> ClientChoice<'_> {
@@ -108,8 +110,8 @@ impl Greeting for Client {
         exchange: &mut ServiceExchange,
         agent: &Agent,
         permitted: Permitted,
-    ) -> Result<OpenSession, Refused> {
-        let kept = Kept::of(&permitted.permit, Dialect::Mysql);
+    ) -> Result<MysqlSession, Refused> {
+        let kept = KeptSettings::of(&permitted.permit, Dialect::Mysql);
         if kept.is_some() && !is_safe_collation(self.charset) {
             let why = "a session that is read-only or has rules on statements has the character set utf8mb4, utf8mb3 or latin1";
             return Err(Refused::Client(why));
@@ -121,14 +123,14 @@ impl Greeting for Client {
             packet_bytes_max: self.packet_bytes_max,
             program: format!("keyward/{}", agent.name),
         };
-        let (upstream, welcome) = Login::new(permitted, agreed)?.run(exchange).await?;
+        let (upstream, welcome) = MysqlLogin::new(permitted, agreed)?.run(exchange).await?;
         let log = is_recorded.then(|| exchange.statement_log());
-        Ok(OpenSession { upstream, welcome, kept, log })
+        Ok(MysqlSession { upstream, welcome, kept, log })
     }
 
     async fn run(
         mut self,
-        open: OpenSession,
+        open: MysqlSession,
         mut exchange: ServiceExchange,
         mut stream: ServiceStream,
     ) {
@@ -141,7 +143,7 @@ impl Greeting for Client {
         }
         let (agents, left) = leaving(stream.socket(), |read| read.ends_with(QUIT));
         let agents =
-            Filtered::new(agents, CommandFilter::new(open.kept, open.log), BytesMut::new());
+            FilteredStream::new(agents, MysqlFilter::new(open.kept, open.log), BytesMut::new());
         let end = exchange.splice(agents, open.upstream).await;
         left.note(&mut exchange, end);
     }

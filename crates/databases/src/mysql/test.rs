@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncWriteExt;
 
-use super::login::{Agreed, Login};
+use super::login::{Agreed, MysqlLogin};
 use super::packet::{
     ERROR, MULTI_RESULTS, PROTOCOL_41, Parts, SECURE_CONNECTION, Sequence, TRANSACTIONS,
 };
@@ -35,7 +35,7 @@ pub async fn facts(
         program: "keyward".to_owned(),
     };
     let settings = permitted.permit.wanted().settings.clone();
-    let (mut upstream, _) = Login::new(permitted, agreed)?.run(exchange).await?;
+    let (mut upstream, _) = MysqlLogin::new(permitted, agreed)?.run(exchange).await?;
     let within = exchange.connect_timeout();
     let answer = tokio::time::timeout(within, ask(&mut upstream)).await;
     let facts = answer.unwrap_or(Err(ServerError::Timeout))?;

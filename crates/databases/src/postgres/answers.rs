@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::refused::fatal;
 use super::statements::is_safe_encoding;
-use crate::stream::{Cut, Watch};
+use crate::stream::{Cut, StreamWatch};
 use keyward_base::settings::Settings;
 
 /// The longest report that is read. Longer ones are about other settings.
@@ -23,7 +23,7 @@ const HEADER_BYTES: usize = 5;
 
 /// What is watched in a session's answers.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Watched {
+pub struct AnswerRules {
     /// Whether the session must stay read-only.
     pub read_only: bool,
     /// Whether texts must stay as they are read here.
@@ -35,7 +35,7 @@ pub struct Watched {
 
 /// Why a session was ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Ended {
+pub enum SessionCut {
     /// It is no longer what its connection says.
     OtherMode,
     /// More rows than this.
@@ -47,7 +47,7 @@ pub enum Ended {
 /// Reads the messages of a server.
 #[derive(Debug)]
 pub struct AnswerWatch {
-    watched: Watched,
+    watched: AnswerRules,
     /// Type and length of the next message, or a report, as far as they have come.
     begun: BytesMut,
     /// The rest of a message that is not read.
@@ -55,10 +55,10 @@ pub struct AnswerWatch {
     /// Of the request.
     rows: u64,
     bytes: u64,
-    ended: Arc<OnceLock<Ended>>,
+    ended: Arc<OnceLock<SessionCut>>,
 }
 
-impl Watched {
+impl AnswerRules {
     /// The limits of a connection's settings.
     pub fn limits(settings: Option<&Settings>) -> Self {
         let rows_max = settings.and_then(|settings| settings.rows_max);
@@ -95,25 +95,25 @@ impl Watched {
 
 impl AnswerWatch {
     /// Sets `ended` when it ends the session.
-    pub fn new(watched: Watched, ended: Arc<OnceLock<Ended>>) -> Self {
+    pub fn new(watched: AnswerRules, ended: Arc<OnceLock<SessionCut>>) -> Self {
         Self { watched, begun: BytesMut::new(), passing: 0, rows: 0, bytes: 0, ended }
     }
 
     /// Counts a message of the server. `D` is a row, `d` one of `COPY`, `Z` the end of the answer.
-    fn count(&mut self, tag: u8, length: usize) -> Option<Ended> {
+    fn count(&mut self, tag: u8, length: usize) -> Option<SessionCut> {
         match tag {
             b'Z' => (self.rows, self.bytes) = (0, 0),
             b'D' | b'd' => self.rows += 1,
             _ => {}
         }
         self.bytes = self.bytes.saturating_add((HEADER_BYTES + length) as u64);
-        let rows = self.watched.rows_max.filter(|max| self.rows > *max).map(Ended::Rows);
-        let bytes = self.watched.bytes_max.filter(|max| self.bytes > *max).map(Ended::Bytes);
+        let rows = self.watched.rows_max.filter(|max| self.rows > *max).map(SessionCut::Rows);
+        let bytes = self.watched.bytes_max.filter(|max| self.bytes > *max).map(SessionCut::Bytes);
         rows.or(bytes)
     }
 
     /// What ends the session, and where it begins in `bytes`.
-    fn end_in(&mut self, mut bytes: &[u8]) -> Option<(usize, Ended)> {
+    fn end_in(&mut self, mut bytes: &[u8]) -> Option<(usize, SessionCut)> {
         let (whole, mut begins) = (bytes.len(), 0);
         while !bytes.is_empty() {
             let take = self.passing.min(bytes.len());
@@ -150,7 +150,7 @@ impl AnswerWatch {
                 continue;
             }
             if is_report && self.watched.is_change(&self.begun[HEADER_BYTES..]) {
-                return Some((begins, Ended::OtherMode));
+                return Some((begins, SessionCut::OtherMode));
             }
             self.passing = length - have;
             self.begun.clear();
@@ -159,7 +159,7 @@ impl AnswerWatch {
     }
 }
 
-impl Watch for AnswerWatch {
+impl StreamWatch for AnswerWatch {
     fn came(&mut self, bytes: &[u8]) -> Result<(), Cut> {
         if self.watched.is_nothing() {
             return Ok(());
@@ -171,7 +171,7 @@ impl Watch for AnswerWatch {
     }
 }
 
-impl Ended {
+impl SessionCut {
     /// The last message of a session, for the agent.
     pub fn message(self) -> Vec<u8> {
         match self {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     /// How many bytes pass, and why the session ends.
-    fn passed(watched: Watched, bytes: &[u8], piece: usize) -> (usize, Option<Ended>) {
+    fn passed(watched: AnswerRules, bytes: &[u8], piece: usize) -> (usize, Option<SessionCut>) {
         let mut watch = AnswerWatch::new(watched, Arc::default());
         let mut passed = 0;
         for piece in bytes.chunks(piece) {
@@ -292,8 +292,8 @@ mod tests {
     #[test]
     fn a_report_of_a_changed_mode_is_found_in_pieces_of_any_size() {
         let row = message(b'D', &[b'S'; 3000]);
-        let all = Watched { read_only: true, reads_statements: true, ..Watched::default() };
-        let texts = Watched { reads_statements: true, ..Watched::default() };
+        let all = AnswerRules { read_only: true, reads_statements: true, ..AnswerRules::default() };
+        let texts = AnswerRules { reads_statements: true, ..AnswerRules::default() };
         for (report, watched, is_found) in [
             (&b"default_transaction_read_only\0off\0"[..], all, true),
             (b"default_transaction_read_only\0off\0", texts, false),
@@ -301,13 +301,13 @@ mod tests {
             (b"standard_conforming_strings\0off\0", texts, true),
             (b"client_encoding\0SJIS\0", all, true),
             (b"client_encoding\0UTF8\0", all, false),
-            (b"client_encoding\0SJIS\0", Watched::default(), false),
+            (b"client_encoding\0SJIS\0", AnswerRules::default(), false),
             (b"TimeZone\0UTC\0", all, false),
         ] {
             let stream = [&row[..], &message(b'S', report), &row, &message(b'Z', b"I")].concat();
             for piece in [1, 3, 5, 1000, 100_000] {
                 let (_, ended) = passed(watched, &stream, piece);
-                assert_eq!(ended == Some(Ended::OtherMode), is_found, "{report:?} in {piece}");
+                assert_eq!(ended == Some(SessionCut::OtherMode), is_found, "{report:?} in {piece}");
             }
         }
     }
@@ -317,18 +317,26 @@ mod tests {
         let (row, end) = (message(b'D', &[7; 100]), message(b'Z', b"I"));
         let two = [row.clone(), row.clone(), end.clone()].concat();
         let stream = [&two[..], &two, &row, &row, &row, &end].concat();
-        let rows = Watched { rows_max: Some(2), ..Watched::default() };
-        let bytes = Watched { bytes_max: Some(220), ..Watched::default() };
+        let rows = AnswerRules { rows_max: Some(2), ..AnswerRules::default() };
+        let bytes = AnswerRules { bytes_max: Some(220), ..AnswerRules::default() };
         let before = 2 * two.len() + 2 * row.len();
         for piece in [105, 1000] {
-            assert_eq!(passed(rows, &stream, piece), (before, Some(Ended::Rows(2))), "{piece}");
-            assert_eq!(passed(bytes, &stream, piece), (before, Some(Ended::Bytes(220))), "{piece}");
+            assert_eq!(
+                passed(rows, &stream, piece),
+                (before, Some(SessionCut::Rows(2))),
+                "{piece}"
+            );
+            assert_eq!(
+                passed(bytes, &stream, piece),
+                (before, Some(SessionCut::Bytes(220))),
+                "{piece}"
+            );
         }
         // A part of the header has passed already.
-        assert_eq!(passed(rows, &stream, 1).1, Some(Ended::Rows(2)));
+        assert_eq!(passed(rows, &stream, 1).1, Some(SessionCut::Rows(2)));
         let copied = [message(b'd', b"a"), message(b'd', b"b"), message(b'd', b"c")].concat();
-        assert_eq!(passed(rows, &copied, 100).1, Some(Ended::Rows(2)));
-        let none = Watched::default();
+        assert_eq!(passed(rows, &copied, 100).1, Some(SessionCut::Rows(2)));
+        let none = AnswerRules::default();
         assert_eq!(passed(none, &stream, 7), (stream.len(), None));
     }
 

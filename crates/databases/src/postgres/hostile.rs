@@ -3,10 +3,10 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::login::Login;
-use super::login_error::LoginError;
+use super::login::PostgresLogin;
+use super::login_error::PostgresLoginError;
 use super::parameters::StartupParameters;
-use super::startup::{self, FirstMessage, Malformed};
+use super::startup::{self, FirstMessage, PostgresFormatError};
 use crate::{fuzzed, sample};
 use keyward_base::database::DatabaseProtocol;
 
@@ -17,7 +17,7 @@ fn startup_message(version: u32, body: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes()[..], &version.to_be_bytes(), body].concat()
 }
 
-async fn begun(sent: &[u8]) -> (Result<FirstMessage, Malformed>, Vec<u8>) {
+async fn begun(sent: &[u8]) -> (Result<FirstMessage, PostgresFormatError>, Vec<u8>) {
     let (mut client, mut server) = duplex(1 << 20);
     client.write_all(sent).await.expect("it has room");
     client.shutdown().await.expect("it is open");
@@ -33,32 +33,32 @@ async fn a_malformed_first_message_is_refused_without_reading_on() {
     let ssl = [0, 0, 0, 8, 4, 210, 22, 47];
     let user = b"user\0x\0\0";
     for (sent, expected) in [
-        (vec![], Malformed::Ended),
-        (vec![0, 0, 0], Malformed::Ended),
-        (vec![0, 0, 0, 7, 0, 3, 0, 0], Malformed::Length),
-        (vec![0, 0, 0, 0], Malformed::Length),
-        (vec![0xff; 8], Malformed::Length),
+        (vec![], PostgresFormatError::Ended),
+        (vec![0, 0, 0], PostgresFormatError::Ended),
+        (vec![0, 0, 0, 7, 0, 3, 0, 0], PostgresFormatError::Length),
+        (vec![0, 0, 0, 0], PostgresFormatError::Length),
+        (vec![0xff; 8], PostgresFormatError::Length),
         // A TLS handshake, and HTTP.
-        (vec![0x16, 3, 1, 2, 0, 1], Malformed::Length),
-        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), Malformed::Length),
-        (vec![0, 0, 0x27, 0x11, 0, 3, 0, 0], Malformed::Length),
+        (vec![0x16, 3, 1, 2, 0, 1], PostgresFormatError::Length),
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), PostgresFormatError::Length),
+        (vec![0, 0, 0x27, 0x11, 0, 3, 0, 0], PostgresFormatError::Length),
         // A length that promises more than comes.
-        (vec![0, 0, 1, 0, 0, 3, 0, 0, b'u'], Malformed::Ended),
-        (startup_message(0x0002_0000, user), Malformed::Version),
-        (startup_message(0x0004_0000, user), Malformed::Version),
-        (startup_message(0x0003_0000, b""), Malformed::Parameters),
-        (startup_message(0x0003_0000, b"\0"), Malformed::User),
-        (startup_message(0x0003_0000, b"user\0\0\0"), Malformed::User),
-        (startup_message(0x0003_0000, b"user\0x\0"), Malformed::Parameters),
-        (startup_message(0x0003_0000, b"user\0x\0\0more"), Malformed::Parameters),
-        (startup_message(0x0003_0000, b"user\0\xff\0\0"), Malformed::Parameters),
+        (vec![0, 0, 1, 0, 0, 3, 0, 0, b'u'], PostgresFormatError::Ended),
+        (startup_message(0x0002_0000, user), PostgresFormatError::Version),
+        (startup_message(0x0004_0000, user), PostgresFormatError::Version),
+        (startup_message(0x0003_0000, b""), PostgresFormatError::Parameters),
+        (startup_message(0x0003_0000, b"\0"), PostgresFormatError::User),
+        (startup_message(0x0003_0000, b"user\0\0\0"), PostgresFormatError::User),
+        (startup_message(0x0003_0000, b"user\0x\0"), PostgresFormatError::Parameters),
+        (startup_message(0x0003_0000, b"user\0x\0\0more"), PostgresFormatError::Parameters),
+        (startup_message(0x0003_0000, b"user\0\xff\0\0"), PostgresFormatError::Parameters),
         (
             startup_message(0x0003_0000, b"user\0x\0replication\0database\0\0"),
-            Malformed::Replication,
+            PostgresFormatError::Replication,
         ),
-        ([&ssl[..], &ssl, &ssl, &ssl].concat(), Malformed::Requests),
-        (vec![0, 0, 0, 9, 4, 210, 22, 47, 0], Malformed::Length),
-        (vec![0, 0, 0, 12, 4, 210, 22, 46, 0, 0, 0, 1], Malformed::Length),
+        ([&ssl[..], &ssl, &ssl, &ssl].concat(), PostgresFormatError::Requests),
+        (vec![0, 0, 0, 9, 4, 210, 22, 47, 0], PostgresFormatError::Length),
+        (vec![0, 0, 0, 12, 4, 210, 22, 46, 0, 0, 0, 1], PostgresFormatError::Length),
     ] {
         let (first, _) = begun(&sent).await;
         assert_eq!(first.err(), Some(expected), "{sent:?}");
@@ -83,15 +83,15 @@ async fn encryption_is_declined_and_the_message_after_it_is_read() {
 #[tokio::test]
 async fn nothing_but_the_password_is_accepted_before_the_login() {
     for (sent, expected) in [
-        (&b"Q\0\0\0\x0dSELECT 1\0"[..], Malformed::NoPassword),
-        (b"X\0\0\0\x04", Malformed::NoPassword),
-        (b"p\0\0\0\x04", Malformed::Length),
-        (b"p\xff\xff\xff\xff", Malformed::Length),
-        (b"p\0\0\x20\0", Malformed::Length),
-        (b"p\0\0\0\x07abc", Malformed::NoPassword),
-        (b"p\0\0\0\x06\xff\0", Malformed::NoPassword),
-        (b"p\0\0\0\x20abc", Malformed::Ended),
-        (b"", Malformed::Ended),
+        (&b"Q\0\0\0\x0dSELECT 1\0"[..], PostgresFormatError::NoPassword),
+        (b"X\0\0\0\x04", PostgresFormatError::NoPassword),
+        (b"p\0\0\0\x04", PostgresFormatError::Length),
+        (b"p\xff\xff\xff\xff", PostgresFormatError::Length),
+        (b"p\0\0\x20\0", PostgresFormatError::Length),
+        (b"p\0\0\0\x07abc", PostgresFormatError::NoPassword),
+        (b"p\0\0\0\x06\xff\0", PostgresFormatError::NoPassword),
+        (b"p\0\0\0\x20abc", PostgresFormatError::Ended),
+        (b"", PostgresFormatError::Ended),
     ] {
         let (mut client, mut server) = duplex(1 << 16);
         client.write_all(sent).await.expect("it has room");
@@ -101,9 +101,9 @@ async fn nothing_but_the_password_is_accepted_before_the_login() {
     }
 }
 
-fn login() -> Login {
+fn login() -> PostgresLogin {
     let permitted = sample::permitted(DatabaseProtocol::Postgres, Some("app"), PASSWORD);
-    Login::new(permitted, StartupParameters::default()).expect("it is complete")
+    PostgresLogin::new(permitted, StartupParameters::default()).expect("it is complete")
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -129,7 +129,7 @@ async fn against(
     verified: bool,
     first: Vec<u8>,
     mut next: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static,
-) -> (LoginError, Vec<u8>) {
+) -> (PostgresLoginError, Vec<u8>) {
     let (mut keyward, mut server) = duplex(1 << 20);
     let served = tokio::spawn(async move {
         let length = server.read_u32().await.expect("a start-up") as usize;

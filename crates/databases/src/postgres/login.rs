@@ -19,8 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::cancel::ServerKey;
-use super::login_error::LoginError;
-use super::messages::{self, ReadError, SessionStart};
+use super::login_error::PostgresLoginError;
+use super::messages::{self, PostgresReadError, SessionStart};
 use super::parameters::StartupParameters;
 use super::statements;
 use super::upstream::channel_binding;
@@ -41,7 +41,7 @@ const ROUNDS_MIN: u32 = 4096;
 const PASSED_ON_BYTES_MAX: usize = 128 * 1024;
 
 /// A login that has not begun.
-pub struct Login {
+pub struct PostgresLogin {
     permitted: Permitted,
     role: String,
     password: Secret,
@@ -57,7 +57,7 @@ pub struct LoggedIn {
 }
 
 /// How far the server's proof is.
-enum Proof {
+enum ServerProof {
     /// Nothing was asked for: the server trusts the address, or has a certificate alone.
     NotAsked,
     /// The password or its hash was sent.
@@ -67,7 +67,7 @@ enum Proof {
     Given,
 }
 
-impl Login {
+impl PostgresLogin {
     /// The permitted login.
     ///
     /// # Errors
@@ -78,7 +78,6 @@ impl Login {
         Ok(Self { permitted, role, password, parameters, negotiation: None })
     }
 
-    /// The role of the login.
     pub fn role(&self) -> &str {
         &self.role
     }
@@ -116,11 +115,11 @@ impl Login {
         &self,
         upstream: &mut Upstream,
         within: Duration,
-    ) -> Result<LoggedIn, LoginError> {
+    ) -> Result<LoggedIn, PostgresLoginError> {
         let (verified, binding) = (upstream.is_verified(), channel_binding(upstream));
         let opened = self.open_on(upstream, verified, binding);
         let opened = tokio::time::timeout(within, opened).await;
-        let (start, server_key) = opened.unwrap_or(Err(LoginError::Timeout))?;
+        let (start, server_key) = opened.unwrap_or(Err(PostgresLoginError::Timeout))?;
         Ok(LoggedIn { start, permit: self.permitted.permit.clone(), server_key })
     }
 
@@ -130,14 +129,15 @@ impl Login {
         stream: &mut S,
         verified: bool,
         binding: Option<Vec<u8>>,
-    ) -> Result<(SessionStart, Option<ServerKey>), LoginError>
+    ) -> Result<(SessionStart, Option<ServerKey>), PostgresLoginError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let parameters = self.parameters.all.iter().map(|(name, value)| (&**name, &**value));
         let parameters = std::iter::once(("user", self.role.as_str())).chain(parameters);
         let mut out = BytesMut::new();
-        frontend::startup_message(parameters, &mut out).map_err(|_| LoginError::Protocol)?;
+        frontend::startup_message(parameters, &mut out)
+            .map_err(|_| PostgresLoginError::Protocol)?;
         send(stream, &mut out).await?;
         self.prove(stream, verified, binding).await?;
         let started = self.started(stream).await?;
@@ -153,53 +153,55 @@ impl Login {
         stream: &mut S,
         verified: bool,
         binding: Option<Vec<u8>>,
-    ) -> Result<(), LoginError>
+    ) -> Result<(), PostgresLoginError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (mut proof, mut binding) = (Proof::NotAsked, Some(binding));
+        let (mut proof, mut binding) = (ServerProof::NotAsked, Some(binding));
         let mut out = BytesMut::new();
         loop {
             let (message, _) = messages::read(stream).await?;
             proof = match (message, proof) {
-                (Message::AuthenticationOk, Proof::Pending(_)) => return Err(LoginError::Unproved),
-                (Message::AuthenticationOk, _) => return Ok(()),
-                (Message::AuthenticationCleartextPassword, Proof::NotAsked) if verified => {
-                    let sent = frontend::password_message(self.password.expose(), &mut out);
-                    sent.map_err(|_| LoginError::Protocol)?;
-                    Proof::Sent
+                (Message::AuthenticationOk, ServerProof::Pending(_)) => {
+                    return Err(PostgresLoginError::Unproved);
                 }
-                (Message::AuthenticationMd5Password(asked), Proof::NotAsked) if verified => {
+                (Message::AuthenticationOk, _) => return Ok(()),
+                (Message::AuthenticationCleartextPassword, ServerProof::NotAsked) if verified => {
+                    let sent = frontend::password_message(self.password.expose(), &mut out);
+                    sent.map_err(|_| PostgresLoginError::Protocol)?;
+                    ServerProof::Sent
+                }
+                (Message::AuthenticationMd5Password(asked), ServerProof::NotAsked) if verified => {
                     let (user, password) = (self.role.as_bytes(), self.password.expose());
                     let hash = Zeroizing::new(md5_hash(user, password, asked.salt()));
                     let sent = frontend::password_message(hash.as_bytes(), &mut out);
-                    sent.map_err(|_| LoginError::Protocol)?;
-                    Proof::Sent
+                    sent.map_err(|_| PostgresLoginError::Protocol)?;
+                    ServerProof::Sent
                 }
-                (Message::AuthenticationCleartextPassword, Proof::NotAsked) => {
-                    return Err(LoginError::Weak { method: "the password in cleartext" });
+                (Message::AuthenticationCleartextPassword, ServerProof::NotAsked) => {
+                    return Err(PostgresLoginError::Weak { method: "the password in cleartext" });
                 }
-                (Message::AuthenticationMd5Password(_), Proof::NotAsked) => {
-                    return Err(LoginError::Weak { method: "an md5 hash" });
+                (Message::AuthenticationMd5Password(_), ServerProof::NotAsked) => {
+                    return Err(PostgresLoginError::Weak { method: "an md5 hash" });
                 }
-                (Message::AuthenticationSasl(offered), Proof::NotAsked) => {
+                (Message::AuthenticationSasl(offered), ServerProof::NotAsked) => {
                     let binding = binding.take().flatten();
                     let scram = self.begin_scram(&offered, verified, binding, &mut out)?;
-                    Proof::Pending(Box::new(scram))
+                    ServerProof::Pending(Box::new(scram))
                 }
-                (Message::AuthenticationSaslContinue(body), Proof::Pending(scram)) => {
+                (Message::AuthenticationSaslContinue(body), ServerProof::Pending(scram)) => {
                     if !verified && rounds(body.data()).is_none_or(|rounds| rounds < ROUNDS_MIN) {
                         let method = "SCRAM with few rounds, by which a password can be guessed";
-                        return Err(LoginError::Weak { method });
+                        return Err(PostgresLoginError::Weak { method });
                     }
                     let scram = continued(scram, &body).await?;
                     let sent = frontend::sasl_response(scram.message(), &mut out);
-                    sent.map_err(|_| LoginError::Protocol)?;
-                    Proof::Pending(scram)
+                    sent.map_err(|_| PostgresLoginError::Protocol)?;
+                    ServerProof::Pending(scram)
                 }
-                (Message::AuthenticationSaslFinal(body), Proof::Pending(mut scram)) => {
-                    scram.finish(body.data()).map_err(|_| LoginError::Unproved)?;
-                    Proof::Given
+                (Message::AuthenticationSaslFinal(body), ServerProof::Pending(mut scram)) => {
+                    scram.finish(body.data()).map_err(|_| PostgresLoginError::Unproved)?;
+                    ServerProof::Given
                 }
                 (Message::ErrorResponse(error), _) => return Err(self.refused(&error)),
                 (other, _) => return Err(unexpected(&other)),
@@ -214,7 +216,7 @@ impl Login {
         verified: bool,
         binding: Option<Vec<u8>>,
         out: &mut BytesMut,
-    ) -> Result<ScramSha256, LoginError> {
+    ) -> Result<ScramSha256, PostgresLoginError> {
         let offers = |name: &str| offered.mechanisms().any(|it| Ok(it == name)).unwrap_or(false);
         let (mechanism, binding) =
             match (offers(SCRAM_SHA_256_PLUS), offers(SCRAM_SHA_256), binding) {
@@ -227,12 +229,12 @@ impl Login {
                 }
                 (_, true, _) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
                 (_, false, _) => {
-                    return Err(LoginError::Unsupported { method: "a SASL mechanism" });
+                    return Err(PostgresLoginError::Unsupported { method: "a SASL mechanism" });
                 }
             };
         let scram = ScramSha256::new(self.password.expose(), binding);
         let sent = frontend::sasl_initial_response(mechanism, scram.message(), out);
-        sent.map_err(|_| LoginError::Protocol)?;
+        sent.map_err(|_| PostgresLoginError::Protocol)?;
         Ok(scram)
     }
 
@@ -240,7 +242,7 @@ impl Login {
     async fn started<S>(
         &self,
         stream: &mut S,
-    ) -> Result<(SessionStart, Option<ServerKey>), LoginError>
+    ) -> Result<(SessionStart, Option<ServerKey>), PostgresLoginError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -260,14 +262,14 @@ impl Login {
                     start.passed_on.extend_from_slice(&bytes);
                 }
                 Message::ErrorResponse(error) => return Err(self.refused(&error)),
-                _ => return Err(LoginError::Protocol),
+                _ => return Err(PostgresLoginError::Protocol),
             }
         }
-        Err(LoginError::Protocol)
+        Err(PostgresLoginError::Protocol)
     }
 
     /// The server's own words, unless they repeat the password.
-    fn refused(&self, error: &ErrorResponseBody) -> LoginError {
+    fn refused(&self, error: &ErrorResponseBody) -> PostgresLoginError {
         let (mut state, mut message) = (String::new(), String::new());
         let mut fields = error.fields();
         while let Ok(Some(field)) = fields.next() {
@@ -283,11 +285,14 @@ impl Login {
             state = "08004".to_owned();
         }
         let message = words_of_server(&message, &self.password);
-        LoginError::Refused { state, message }
+        PostgresLoginError::Refused { state, message }
     }
 }
 
-async fn send<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut BytesMut) -> Result<(), LoginError> {
+async fn send<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    out: &mut BytesMut,
+) -> Result<(), PostgresLoginError> {
     if out.is_empty() {
         return Ok(());
     }
@@ -295,21 +300,24 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut BytesMut) -> Resu
         stream.write_all(out).await?;
         stream.flush().await
     };
-    let sent = sent.await.map_err(ReadError::Ended);
+    let sent = sent.await.map_err(PostgresReadError::Ended);
     // It may hold the password.
     out[..].zeroize();
     out.clear();
-    sent.map_err(LoginError::from)
+    sent.map_err(PostgresLoginError::from)
 }
 
 /// The hash takes up to 100,000 rounds, as the server wishes: not on a thread that serves streams.
 async fn continued(
     mut scram: Box<ScramSha256>,
     body: &AuthenticationSaslContinueBody,
-) -> Result<Box<ScramSha256>, LoginError> {
+) -> Result<Box<ScramSha256>, PostgresLoginError> {
     let data = body.data().to_vec();
     let hashed = tokio::task::spawn_blocking(move || scram.update(&data).map(|()| scram));
-    hashed.await.map_err(|_| LoginError::Protocol)?.map_err(|_| LoginError::Unproved)
+    hashed
+        .await
+        .map_err(|_| PostgresLoginError::Protocol)?
+        .map_err(|_| PostgresLoginError::Unproved)
 }
 
 /// The rounds that a server's first message of SCRAM asks for (RFC 5802 §7).
@@ -318,13 +326,13 @@ fn rounds(message: &[u8]) -> Option<u32> {
     rounds.parse().ok()
 }
 
-fn unexpected(message: &Message) -> LoginError {
+fn unexpected(message: &Message) -> PostgresLoginError {
     let method = match message {
         Message::AuthenticationGss | Message::AuthenticationGssContinue(_) => "GSSAPI",
         Message::AuthenticationSspi => "SSPI",
         Message::AuthenticationKerberosV5 => "Kerberos",
         Message::AuthenticationScmCredential => "the credentials of a local user",
-        _ => return LoginError::Protocol,
+        _ => return PostgresLoginError::Protocol,
     };
-    LoginError::Unsupported { method }
+    PostgresLoginError::Unsupported { method }
 }

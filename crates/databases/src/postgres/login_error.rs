@@ -1,14 +1,14 @@
-//! [`LoginError`]: why a server of PostgreSQL opens no session.
+//! [`PostgresLoginError`]: why a server of PostgreSQL opens no session.
 
-use super::messages::ReadError;
+use super::messages::PostgresReadError;
 use keyward_base::codes::Code;
 
 /// Why a server opens no session.
 #[derive(Debug, thiserror::Error)]
-pub enum LoginError {
+pub enum PostgresLoginError {
     /// It closed the stream, or does not speak the protocol.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] PostgresReadError),
     /// It does not speak the protocol.
     #[error("the server does not answer as PostgreSQL does")]
     Protocol,
@@ -21,7 +21,6 @@ pub enum LoginError {
     /// It does not know the password itself, or changed what was said.
     #[error("the server does not prove that it knows the password")]
     Unproved,
-    /// It refuses.
     #[error("the database server refuses the login: {message}")]
     Refused { state: String, message: String },
     /// It drops what the session begins with.
@@ -32,17 +31,17 @@ pub enum LoginError {
     Timeout,
 }
 
-impl LoginError {
+impl PostgresLoginError {
     /// The code for the audit log.
     pub fn code(&self) -> Code {
         match self {
-            Self::Read(ReadError::Ended(_)) => Code::UpstreamUnreachable,
+            Self::Read(PostgresReadError::Ended(_)) => Code::UpstreamUnreachable,
             Self::Timeout => Code::UpstreamTimeout,
             // Invalid authorization specification: the password or the role.
             Self::Refused { state, .. } if state.starts_with("28") => Code::ConnectionBroken,
             Self::Refused { .. } => Code::UpstreamUnreachable,
             Self::Unproved => Code::UpstreamTls,
-            Self::Read(ReadError::Malformed)
+            Self::Read(PostgresReadError::Malformed)
             | Self::Protocol
             | Self::OtherMode
             | Self::Weak { .. }

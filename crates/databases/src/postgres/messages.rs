@@ -17,7 +17,7 @@ const READY: &[u8] = b"Z\0\0\0\x05I";
 
 /// Why there is no message.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum PostgresReadError {
     /// The stream broke or ended.
     #[error("the server closed the stream")]
     Ended(#[from] std::io::Error),
@@ -53,14 +53,14 @@ impl SessionStart {
 ///
 /// # Errors
 /// When the stream ends, or the message is malformed.
-pub async fn read<S>(stream: &mut S) -> Result<(Message, BytesMut), ReadError>
+pub async fn read<S>(stream: &mut S) -> Result<(Message, BytesMut), PostgresReadError>
 where
     S: AsyncRead + Unpin,
 {
     let (tag, length) = (stream.read_u8().await?, stream.read_u32().await?);
     let size = length as usize;
     if !(4..=MESSAGE_BYTES_MAX).contains(&size) {
-        return Err(ReadError::Malformed);
+        return Err(PostgresReadError::Malformed);
     }
     let mut bytes = BytesMut::with_capacity(size + 1);
     bytes.put_u8(tag);
@@ -70,6 +70,6 @@ where
     let kept = bytes.clone();
     match Message::parse(&mut bytes) {
         Ok(Some(message)) => Ok((message, kept)),
-        Ok(None) | Err(_) => Err(ReadError::Malformed),
+        Ok(None) | Err(_) => Err(PostgresReadError::Malformed),
     }
 }

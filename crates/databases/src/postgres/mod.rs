@@ -22,10 +22,10 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use self::cancel::CancelKey;
-use self::login::{LoggedIn, Login};
+use self::login::{LoggedIn, PostgresLogin};
 use self::messages::SessionStart;
 use self::parameters::StartupParameters;
-use self::startup::{ALPN, FirstMessage, Malformed, Startup};
+use self::startup::{ALPN, FirstMessage, PostgresFormatError, Startup};
 #[cfg(test)]
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
@@ -45,7 +45,7 @@ pub const OVERLOADED: &[u8] =
     b"E\0\0\0\x47SFATAL\0VFATAL\0C53300\0Mkeyward: too many open streams, retry later\0\0";
 
 /// A session that is logged in at the server.
-pub struct OpenSession {
+pub struct PostgresSession {
     upstream: Upstream,
     start: SessionStart,
     cancel: CancelKey,
@@ -78,7 +78,7 @@ async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, FirstMessa
         first = startup::read(stream.socket(), false).await;
     }
     let malformed = match first {
-        Ok(FirstMessage::Startup(_)) if !stream.is_confidential() => Malformed::Cleartext,
+        Ok(FirstMessage::Startup(_)) if !stream.is_confidential() => PostgresFormatError::Cleartext,
         Ok(first) => return Some((stream, first)),
         Err(malformed) => malformed,
     };
@@ -88,7 +88,7 @@ async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, FirstMessa
 }
 
 impl Greeting for Startup {
-    type Open = OpenSession;
+    type Open = PostgresSession;
 
     const PROTOCOL: DatabaseProtocol = DatabaseProtocol::Postgres;
 
@@ -106,19 +106,19 @@ impl Greeting for Startup {
         exchange: &mut ServiceExchange,
         agent: &Agent,
         permitted: Permitted,
-    ) -> Result<OpenSession, Refused> {
+    ) -> Result<PostgresSession, Refused> {
         let permit = permitted.permit.clone();
         let negotiation = self.negotiation().filter(|_| exchange.is_owned());
         let parameters = StartupParameters::of(std::mem::take(self), agent, &permit)?;
-        let login = Login::new(permitted, parameters)?.with_negotiation(negotiation);
+        let login = PostgresLogin::new(permitted, parameters)?.with_negotiation(negotiation);
         exchange.set_role(login.role());
         let (upstream, LoggedIn { start, permit, server_key }) = login.run(exchange).await?;
         let supervision = Supervision::of(&permit, exchange);
         let cancel = listener.cancels().enter(permit, server_key);
-        Ok(OpenSession { upstream, start, cancel, supervision })
+        Ok(PostgresSession { upstream, start, cancel, supervision })
     }
 
-    async fn run(self, open: OpenSession, exchange: ServiceExchange, stream: ServiceStream) {
+    async fn run(self, open: PostgresSession, exchange: ServiceExchange, stream: ServiceStream) {
         open.run(exchange, stream).await;
     }
 
@@ -127,7 +127,7 @@ impl Greeting for Startup {
     }
 }
 
-impl OpenSession {
+impl PostgresSession {
     async fn run(self, mut exchange: ServiceExchange, mut stream: ServiceStream) {
         let Self { upstream, start, cancel, supervision } = self;
         if !send_first(&mut stream, &start.bytes(cancel.shown())).await {

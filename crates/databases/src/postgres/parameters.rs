@@ -3,7 +3,7 @@
 use super::startup::Startup;
 use super::statements::{SessionMode, is_safe_encoding};
 use crate::refused::Refused;
-use crate::rules::{Dialect, Kept};
+use crate::rules::{Dialect, KeptSettings};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_rules::policy::DatabasePermit;
@@ -38,7 +38,7 @@ impl StartupParameters {
             ("database".to_owned(), permit.endpoint().database.clone()),
             ("application_name".to_owned(), cut(&name).to_owned()),
         ];
-        let kept = Kept::of(permit, Dialect::Postgres);
+        let kept = KeptSettings::of(permit, Dialect::Postgres);
         for (name, value) in startup.parameters {
             let is_own = OWN.iter().any(|own| own.eq_ignore_ascii_case(&name));
             if is_own || name.starts_with("_pq_.") {
@@ -74,7 +74,7 @@ impl StartupParameters {
         if let Some(role) = role {
             add("role", role.as_str());
         }
-        let kept = Kept::of(permit, Dialect::Postgres);
+        let kept = KeptSettings::of(permit, Dialect::Postgres);
         let read_only = kept.as_ref().is_some_and(|kept| kept.read_only);
         if read_only {
             add("default_transaction_read_only", "on");
@@ -96,7 +96,7 @@ impl StartupParameters {
 }
 
 /// Whether a session that keeps something may begin with the parameter. `options` could set any other.
-fn is_harmless(name: &str, value: &str, kept: &Kept) -> bool {
+fn is_harmless(name: &str, value: &str, kept: &KeptSettings) -> bool {
     if name.eq_ignore_ascii_case("client_encoding") {
         return is_safe_encoding(value);
     }

@@ -1,7 +1,7 @@
 //! Refusals as PostgreSQL's clients show them: `ErrorResponse` with severity, SQLSTATE, message, detail and hint.
 
-use super::login_error::LoginError;
-use super::startup::Malformed;
+use super::login_error::PostgresLoginError;
+use super::startup::PostgresFormatError;
 use crate::refused::{RefusalWords, Refused, ServerRefusal};
 use keyward_base::codes::Code;
 
@@ -15,19 +15,19 @@ pub fn bytes(refused: &Refused, exchange: Option<&str>) -> Vec<u8> {
     fatal(state, &message, detail.as_deref(), hint.as_deref())
 }
 
-impl From<Malformed> for Refused {
-    fn from(malformed: Malformed) -> Self {
+impl From<PostgresFormatError> for Refused {
+    fn from(malformed: PostgresFormatError) -> Self {
         Self::Client(malformed.text())
     }
 }
 
-impl From<LoginError> for Refused {
-    fn from(error: LoginError) -> Self {
+impl From<PostgresLoginError> for Refused {
+    fn from(error: PostgresLoginError) -> Self {
         let text = error.code().because(error.to_string());
         Self::Server(ServerRefusal {
             text: text.hint_if(error.hint().map(str::to_owned)),
             state: Some(error.state().to_owned()),
-            rejects_login: matches!(&error, LoginError::Refused { state, .. } if state == "28P01"),
+            rejects_login: matches!(&error, PostgresLoginError::Refused { state, .. } if state == "28P01"),
         })
     }
 }

@@ -11,9 +11,9 @@ use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt;
 
-use super::login::{LoggedIn, Login};
-use super::login_error::LoginError;
-use super::messages::{self, ReadError};
+use super::login::{LoggedIn, PostgresLogin};
+use super::login_error::PostgresLoginError;
+use super::messages::{self, PostgresReadError};
 use super::upstream::{self, Unreached};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
@@ -38,9 +38,9 @@ const NOT_NOW: &str = "57P03";
 type Opened = (Upstream, LoggedIn);
 
 /// Why there is no session with a server.
-enum Failure {
+enum ServerFailure {
     Unreached(Unreached),
-    Login(LoginError),
+    Login(PostgresLoginError),
 }
 
 /// What a server says of a session.
@@ -52,9 +52,8 @@ struct SessionKind {
 
 /// What the servers have said so far.
 #[derive(Default)]
-struct Search {
-    /// The first failure.
-    failure: Option<Failure>,
+struct ServerSearch {
+    failure: Option<ServerFailure>,
     /// The number of failures.
     failed: usize,
     /// The number of servers of another kind.
@@ -63,31 +62,33 @@ struct Search {
     spare: Option<Opened>,
 }
 
-impl Login {
+impl PostgresLogin {
     /// Logs in at the first server of the connection that opens a session of the wanted kind.
     ///
     /// # Errors
     /// When none does, or one rejects the login: the next one would too.
     pub async fn run(self, exchange: &mut ServiceExchange) -> Result<Opened, Refused> {
-        let (mut servers, mut search) = (self.each_server()?.into_iter(), Search::default());
+        let (mut servers, mut search) = (self.each_server()?.into_iter(), ServerSearch::default());
         while let Some(login) = servers.next() {
             let gateway = exchange.begin_attempt();
             let within = gateway.limits.connect_timeout / PART;
             let attempt = Box::pin(login.attempt(&gateway));
             let tried = match servers.len() {
                 0 => attempt.await,
-                _ => tokio::time::timeout(within, attempt).await.unwrap_or(Err(Failure::LATE)),
+                _ => {
+                    tokio::time::timeout(within, attempt).await.unwrap_or(Err(ServerFailure::LATE))
+                }
             };
             match tried {
                 Ok((opened, None)) => return Ok(opened),
                 Ok((opened, Some(kind))) if login.wants(kind) => return Ok(opened),
                 Ok((opened, Some(_))) => search.other(opened, login.attrs()),
-                Err(Failure::Login(error)) => {
+                Err(ServerFailure::Login(error)) => {
                     tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
                     if !error.is_of_this_server() {
                         return Err(error.into());
                     }
-                    search.failed(Failure::Login(error));
+                    search.failed(ServerFailure::Login(error));
                 }
                 Err(failure) => search.failed(failure),
             }
@@ -111,14 +112,14 @@ impl Login {
     async fn attempt(
         &self,
         gateway: &Arc<Gateway>,
-    ) -> Result<(Opened, Option<SessionKind>), Failure> {
+    ) -> Result<(Opened, Option<SessionKind>), ServerFailure> {
         let reached = upstream::reach(gateway, self.permit()).await;
-        let mut upstream = reached.map_err(Failure::Unreached)?;
+        let mut upstream = reached.map_err(ServerFailure::Unreached)?;
         let within = gateway.limits.connect_timeout;
-        let opened = self.open(&mut upstream, within).await.map_err(Failure::Login)?;
+        let opened = self.open(&mut upstream, within).await.map_err(ServerFailure::Login)?;
         let kind = match self.attrs() {
             SessionAttrs::Any => None,
-            _ => Some(SessionKind::of(&mut upstream, within).await.map_err(Failure::Login)?),
+            _ => Some(SessionKind::of(&mut upstream, within).await.map_err(ServerFailure::Login)?),
         };
         Ok(((upstream, opened), kind))
     }
@@ -140,12 +141,12 @@ impl Login {
     }
 }
 
-impl Failure {
-    const LATE: Self = Self::Login(LoginError::Timeout);
+impl ServerFailure {
+    const LATE: Self = Self::Login(PostgresLoginError::Timeout);
 }
 
-impl Search {
-    fn failed(&mut self, failure: Failure) {
+impl ServerSearch {
+    fn failed(&mut self, failure: ServerFailure) {
         self.failed += 1;
         self.failure.get_or_insert(failure);
     }
@@ -164,8 +165,10 @@ impl Search {
             return Ok(spare);
         }
         Err(match self.failure {
-            Some(Failure::Unreached(unreached)) if self.others == 0 => unreached.refused(exchange),
-            Some(Failure::Login(error)) if self.others == 0 => error.into(),
+            Some(ServerFailure::Unreached(unreached)) if self.others == 0 => {
+                unreached.refused(exchange)
+            }
+            Some(ServerFailure::Login(error)) if self.others == 0 => error.into(),
             _ => {
                 let (wanted, others, failed) = (wanted.as_str(), self.others, self.failed);
                 let text = format!(
@@ -180,29 +183,29 @@ impl Search {
 }
 
 impl SessionKind {
-    async fn of(upstream: &mut Upstream, within: Duration) -> Result<Self, LoginError> {
+    async fn of(upstream: &mut Upstream, within: Duration) -> Result<Self, PostgresLoginError> {
         let answer = tokio::time::timeout(within, Self::asked(upstream)).await;
-        answer.unwrap_or(Err(LoginError::Timeout))
+        answer.unwrap_or(Err(PostgresLoginError::Timeout))
     }
 
-    async fn asked(upstream: &mut Upstream) -> Result<Self, LoginError> {
+    async fn asked(upstream: &mut Upstream) -> Result<Self, PostgresLoginError> {
         let mut out = BytesMut::new();
-        frontend::query(QUESTION, &mut out).map_err(|_| LoginError::Protocol)?;
+        frontend::query(QUESTION, &mut out).map_err(|_| PostgresLoginError::Protocol)?;
         let sent = async {
             upstream.write_all(&out).await?;
             upstream.flush().await
         };
-        sent.await.map_err(ReadError::Ended)?;
+        sent.await.map_err(PostgresReadError::Ended)?;
         let mut kind = None;
         for _ in 0..MESSAGES_MAX {
             match messages::read(upstream).await?.0 {
                 Message::DataRow(row) => kind = Self::of_row(&row),
-                Message::ReadyForQuery(_) => return kind.ok_or(LoginError::Protocol),
-                Message::ErrorResponse(_) => return Err(LoginError::Protocol),
+                Message::ReadyForQuery(_) => return kind.ok_or(PostgresLoginError::Protocol),
+                Message::ErrorResponse(_) => return Err(PostgresLoginError::Protocol),
                 _ => {}
             }
         }
-        Err(LoginError::Protocol)
+        Err(PostgresLoginError::Protocol)
     }
 
     fn of_row(row: &DataRowBody) -> Option<Self> {
@@ -212,7 +215,7 @@ impl SessionKind {
     }
 }
 
-impl LoginError {
+impl PostgresLoginError {
     /// Whether another server of the connection may open a session. A login that one server rejects is not tried at the
     /// others: it would be rejected too, and servers lock users who try often.
     fn is_of_this_server(&self) -> bool {
@@ -232,20 +235,22 @@ mod tests {
 
     #[test]
     fn a_login_that_is_rejected_is_not_tried_elsewhere() {
-        let refused =
-            |state: &str| LoginError::Refused { state: state.to_owned(), message: "no".to_owned() };
+        let refused = |state: &str| PostgresLoginError::Refused {
+            state: state.to_owned(),
+            message: "no".to_owned(),
+        };
         for (error, is_of_this_server) in [
             (refused("28P01"), false),
             (refused("28000"), false),
             (refused("3D000"), false),
             (refused("53300"), false),
-            (LoginError::Unproved, false),
-            (LoginError::Weak { method: "md5" }, false),
-            (LoginError::OtherMode, false),
+            (PostgresLoginError::Unproved, false),
+            (PostgresLoginError::Weak { method: "md5" }, false),
+            (PostgresLoginError::OtherMode, false),
             // It starts, stops or recovers.
             (refused("57P03"), true),
-            (LoginError::Timeout, true),
-            (LoginError::Protocol, true),
+            (PostgresLoginError::Timeout, true),
+            (PostgresLoginError::Protocol, true),
         ] {
             assert_eq!(error.is_of_this_server(), is_of_this_server, "{error}");
         }

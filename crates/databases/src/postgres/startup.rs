@@ -44,7 +44,7 @@ pub struct Startup {
 
 /// Why a message is not what it should be. Nothing that the client sent is repeated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Malformed {
+pub enum PostgresFormatError {
     /// The stream ended, or broke.
     Ended,
     /// A length out of bounds.
@@ -70,7 +70,7 @@ pub enum Malformed {
 ///
 /// # Errors
 /// When there is none.
-pub async fn read<S>(stream: &mut S, offers_tls: bool) -> Result<FirstMessage, Malformed>
+pub async fn read<S>(stream: &mut S, offers_tls: bool) -> Result<FirstMessage, PostgresFormatError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -78,7 +78,7 @@ where
     for _ in 0..3 {
         let length = stream.read_u32().await? as usize;
         if !(8..=STARTUP_BYTES_MAX).contains(&length) {
-            return Err(Malformed::Length);
+            return Err(PostgresFormatError::Length);
         }
         let code = stream.read_u32().await?;
         match (code, length) {
@@ -98,8 +98,10 @@ where
                 };
                 return Ok(FirstMessage::Cancel(key));
             }
-            (SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST, _) => return Err(Malformed::Length),
-            _ if code >> 16 != VERSION >> 16 => return Err(Malformed::Version),
+            (SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST, _) => {
+                return Err(PostgresFormatError::Length);
+            }
+            _ if code >> 16 != VERSION >> 16 => return Err(PostgresFormatError::Version),
             _ => {
                 let mut body = vec![0; length - 8];
                 stream.read_exact(&mut body).await?;
@@ -107,14 +109,17 @@ where
             }
         }
     }
-    Err(Malformed::Requests)
+    Err(PostgresFormatError::Requests)
 }
 
 /// Asks for the password and reads it.
 ///
 /// # Errors
 /// When another message comes: nothing is accepted before the login.
-pub async fn password<S>(stream: &mut S, startup: &Startup) -> Result<Zeroizing<String>, Malformed>
+pub async fn password<S>(
+    stream: &mut S,
+    startup: &Startup,
+) -> Result<Zeroizing<String>, PostgresFormatError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -124,22 +129,22 @@ where
     stream.write_all(ASK_PASSWORD).await?;
     stream.flush().await?;
     if stream.read_u8().await? != b'p' {
-        return Err(Malformed::NoPassword);
+        return Err(PostgresFormatError::NoPassword);
     }
     let length = stream.read_u32().await? as usize;
     if !(5..=PASSWORD_BYTES_MAX).contains(&length) {
-        return Err(Malformed::Length);
+        return Err(PostgresFormatError::Length);
     }
     let mut body = Zeroizing::new(vec![0; length - 4]);
     stream.read_exact(&mut body).await?;
-    let text = body.strip_suffix(b"\0").ok_or(Malformed::NoPassword)?;
-    let text = std::str::from_utf8(text).map_err(|_| Malformed::NoPassword)?;
+    let text = body.strip_suffix(b"\0").ok_or(PostgresFormatError::NoPassword)?;
+    let text = std::str::from_utf8(text).map_err(|_| PostgresFormatError::NoPassword)?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
 impl Startup {
     /// Pairs of NUL-terminated texts, then a NUL.
-    fn parse(body: &[u8], is_later: bool) -> Result<Self, Malformed> {
+    fn parse(body: &[u8], is_later: bool) -> Result<Self, PostgresFormatError> {
         let mut rest = body;
         let mut parameters = Vec::new();
         loop {
@@ -150,15 +155,15 @@ impl Startup {
             parameters.push((name, text(&mut rest)?));
         }
         if !rest.is_empty() {
-            return Err(Malformed::Parameters);
+            return Err(PostgresFormatError::Parameters);
         }
         let startup = Self { parameters, is_later };
         if startup.user().is_empty() {
-            return Err(Malformed::User);
+            return Err(PostgresFormatError::User);
         }
         match startup.value("replication") {
             None | Some("" | "0" | "off" | "no" | "false") => Ok(startup),
-            Some(_) => Err(Malformed::Replication),
+            Some(_) => Err(PostgresFormatError::Replication),
         }
     }
 
@@ -195,20 +200,20 @@ impl Startup {
 }
 
 /// Takes a NUL-terminated text.
-fn text(rest: &mut &[u8]) -> Result<String, Malformed> {
-    let end = rest.iter().position(|byte| *byte == 0).ok_or(Malformed::Parameters)?;
-    let text = std::str::from_utf8(&rest[..end]).map_err(|_| Malformed::Parameters)?;
+fn text(rest: &mut &[u8]) -> Result<String, PostgresFormatError> {
+    let end = rest.iter().position(|byte| *byte == 0).ok_or(PostgresFormatError::Parameters)?;
+    let text = std::str::from_utf8(&rest[..end]).map_err(|_| PostgresFormatError::Parameters)?;
     *rest = &rest[end + 1..];
     Ok(text.to_owned())
 }
 
-impl From<std::io::Error> for Malformed {
+impl From<std::io::Error> for PostgresFormatError {
     fn from(_: std::io::Error) -> Self {
         Self::Ended
     }
 }
 
-impl Malformed {
+impl PostgresFormatError {
     /// What is wrong.
     pub fn text(self) -> &'static str {
         match self {

@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
 
-use super::answers::{AnswerFrames, AnswerWatch, Ended, Watched};
+use super::answers::{AnswerFrames, AnswerRules, AnswerWatch, SessionCut};
 use super::refused::fatal;
 use super::statements::filter::StatementFilter;
-use crate::rules::{Dialect, Kept, is_recorded};
+use crate::rules::{Dialect, KeptSettings, is_recorded};
 use crate::session::send_last;
-use crate::stream::{self, Filtered};
+use crate::stream::{self, FilteredStream};
 use crate::upstream::{Upstream, leaving};
 use keyward_base::codes::Code;
 use keyward_proxy::{ServiceExchange, ServiceStream, SessionEnd, StatementLog};
@@ -23,21 +23,21 @@ const TERMINATE: &[u8] = b"X\0\0\0\x04";
 #[derive(Debug)]
 pub struct Supervision {
     /// `None`: every statement may be sent.
-    kept: Option<Kept>,
+    kept: Option<KeptSettings>,
     /// Where its statements are recorded.
     log: Option<StatementLog>,
-    watched: Watched,
+    watched: AnswerRules,
 }
 
 impl Supervision {
     /// That of a permitted session.
     pub fn of(permit: &DatabasePermit, exchange: &ServiceExchange) -> Self {
         let (settings, kept) =
-            (permit.wanted().settings.as_deref(), Kept::of(permit, Dialect::Postgres));
-        let watched = Watched {
+            (permit.wanted().settings.as_deref(), KeptSettings::of(permit, Dialect::Postgres));
+        let watched = AnswerRules {
             read_only: kept.as_ref().is_some_and(|kept| kept.read_only),
             reads_statements: kept.is_some(),
-            ..Watched::limits(settings)
+            ..AnswerRules::limits(settings)
         };
         Self { kept, log: is_recorded(permit).then(|| exchange.statement_log()), watched }
     }
@@ -51,14 +51,14 @@ impl Supervision {
     ) {
         let ended = Arc::new(OnceLock::new());
         let upstream =
-            stream::Watched::new(upstream, AnswerWatch::new(self.watched, ended.clone()));
+            stream::WatchedStream::new(upstream, AnswerWatch::new(self.watched, ended.clone()));
         let mut frames = AnswerFrames::new(stream.socket());
         let (agents, left) = leaving(&mut frames, |read| read.ends_with(TERMINATE));
         let end = match (self.kept, self.log) {
             (None, None) => exchange.splice(agents, upstream).await,
             (kept, log) => {
                 let filter = StatementFilter::new(kept, log);
-                let agents = Filtered::new(agents, filter, BytesMut::new());
+                let agents = FilteredStream::new(agents, filter, BytesMut::new());
                 exchange.splice(agents, upstream).await
             }
         };
@@ -89,8 +89,8 @@ fn last_message(end: SessionEnd) -> Option<Vec<u8>> {
     Some(fatal(state, message, None, None))
 }
 
-fn note(exchange: &mut ServiceExchange, ended: Ended) {
-    if ended == Ended::OtherMode {
+fn note(exchange: &mut ServiceExchange, ended: SessionCut) {
+    if ended == SessionCut::OtherMode {
         tracing::warn!(
             id = "read_only_left",
             exchange = exchange.id(),

@@ -6,8 +6,8 @@ use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt;
 
-use super::login::{LoggedIn, Login};
-use super::login_error::LoginError;
+use super::login::{LoggedIn, PostgresLogin};
+use super::login_error::PostgresLoginError;
 use super::messages;
 use super::parameters::StartupParameters;
 use crate::facts::{DatabaseFacts, short};
@@ -33,33 +33,35 @@ pub async fn facts(
     permitted: Permitted,
 ) -> Result<DatabaseFacts, Refused> {
     let permit = permitted.permit.clone();
-    let login = Login::new(permitted, StartupParameters::of_test(&permit))?;
+    let login = PostgresLogin::new(permitted, StartupParameters::of_test(&permit))?;
     exchange.set_role(login.role());
     let (mut upstream, LoggedIn { permit: at, .. }) = login.run(exchange).await?;
     let within = exchange.connect_timeout();
     let answer = tokio::time::timeout(within, ask(&mut upstream)).await;
-    let facts = answer.unwrap_or(Err(LoginError::Timeout))?;
+    let facts = answer.unwrap_or(Err(PostgresLoginError::Timeout))?;
     Ok(DatabaseFacts { server: permit.endpoint().one_of_several(&at.endpoint().target), ..facts })
 }
 
-async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, LoginError> {
+async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, PostgresLoginError> {
     let mut out = BytesMut::new();
-    frontend::query(QUESTION, &mut out).map_err(|_| LoginError::Protocol)?;
+    frontend::query(QUESTION, &mut out).map_err(|_| PostgresLoginError::Protocol)?;
     let sent = async {
         upstream.write_all(&out).await?;
         upstream.flush().await
     };
-    sent.await.map_err(messages::ReadError::Ended)?;
+    sent.await.map_err(messages::PostgresReadError::Ended)?;
     let mut facts = None;
     for _ in 0..MESSAGES_MAX {
         match messages::read(upstream).await?.0 {
-            Message::DataRow(row) => facts = Some(facts_of(&row).ok_or(LoginError::Protocol)?),
-            Message::ReadyForQuery(_) => return facts.ok_or(LoginError::Protocol),
-            Message::ErrorResponse(_) => return Err(LoginError::Protocol),
+            Message::DataRow(row) => {
+                facts = Some(facts_of(&row).ok_or(PostgresLoginError::Protocol)?)
+            }
+            Message::ReadyForQuery(_) => return facts.ok_or(PostgresLoginError::Protocol),
+            Message::ErrorResponse(_) => return Err(PostgresLoginError::Protocol),
             _ => {}
         }
     }
-    Err(LoginError::Protocol)
+    Err(PostgresLoginError::Protocol)
 }
 
 fn facts_of(row: &DataRowBody) -> Option<DatabaseFacts> {

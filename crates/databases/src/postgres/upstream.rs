@@ -21,7 +21,6 @@ use keyward_rules::policy::DatabasePermit;
 pub enum Unreached {
     /// It was not dialled, or does not prove to be the permit's host.
     Attempt(FailedAttempt),
-    /// It has no TLS.
     NoTls,
     /// It does not speak the protocol.
     Protocol,

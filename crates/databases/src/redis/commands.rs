@@ -12,7 +12,7 @@ const HELLO_ARGUMENTS_MAX: usize = 8;
 
 /// What a session may send.
 #[derive(Clone, Debug)]
-pub struct Allowed {
+pub struct RedisAccess {
     /// The number of the connection's database.
     pub database: u32,
     /// Whether only commands that read pass.
@@ -21,7 +21,7 @@ pub struct Allowed {
 
 /// What becomes of a command.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum RedisVerdict {
     Passes,
     /// It is refused, with these words.
     Refused(String),
@@ -31,14 +31,14 @@ pub enum Verdict {
 
 /// Which subcommands a line of `refused.txt` names.
 #[derive(Debug)]
-struct Refusal {
+struct RedisRefusal {
     all: bool,
     /// Those that are refused, or with `all` those that are not.
     named: Vec<&'static str>,
     reason: &'static str,
 }
 
-static REFUSED: LazyLock<HashMap<&'static str, Refusal>> =
+static REFUSED: LazyLock<HashMap<&'static str, RedisRefusal>> =
     LazyLock::new(|| lines(include_str!("refused.txt")).map(refusal).collect());
 
 static READING: LazyLock<HashSet<&'static str>> =
@@ -48,23 +48,25 @@ fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-fn refusal(line: &'static str) -> (&'static str, Refusal) {
+fn refusal(line: &'static str) -> (&'static str, RedisRefusal) {
     let mut columns = line.split('|').map(str::trim);
     let mut column = || columns.next().expect("each line has three columns: a test reads them all");
     let (name, subcommands, reason) = (column(), column(), column());
     let mut words = subcommands.split_whitespace();
     let all = subcommands.starts_with('*');
     let named = words.by_ref().filter(|word| !matches!(*word, "*" | "but")).collect();
-    (name, Refusal { all, named, reason })
+    (name, RedisRefusal { all, named, reason })
 }
 
-impl Allowed {
+impl RedisAccess {
     /// What becomes of a command of `count` arguments that begins with `head`.
-    pub fn verdict<A: AsRef<[u8]>>(&self, head: &[A], count: usize) -> Verdict {
+    pub fn verdict<A: AsRef<[u8]>>(&self, head: &[A], count: usize) -> RedisVerdict {
         let mut head = head.iter().map(AsRef::as_ref);
-        let Some(name) = head.next() else { return Verdict::Undecided };
+        let Some(name) = head.next() else { return RedisVerdict::Undecided };
         let Some(name) = word(name) else {
-            return Verdict::Refused("keyward: a command without a name is refused".to_owned());
+            return RedisVerdict::Refused(
+                "keyward: a command without a name is refused".to_owned(),
+            );
         };
         let rest: Vec<&[u8]> = head.collect();
         match &*name {
@@ -75,7 +77,7 @@ impl Allowed {
         let subcommand = match (rest.first(), count) {
             (Some(subcommand), _) => word(subcommand),
             (None, 0 | 1) => None,
-            (None, _) if has_subcommands(&name) => return Verdict::Undecided,
+            (None, _) if has_subcommands(&name) => return RedisVerdict::Undecided,
             (None, _) => None,
         };
         if let Some(refusal) = REFUSED.get(&*name)
@@ -87,36 +89,36 @@ impl Allowed {
         let reads = READING.contains(&*name) || pair.is_some_and(|it| READING.contains(&*it));
         match self.read_only && !reads {
             true => refused(&name, "the connection is read-only"),
-            false => Verdict::Passes,
+            false => RedisVerdict::Passes,
         }
     }
 
     /// `SELECT index`. The connection's own number is what its URL makes clients send.
-    fn select(&self, rest: &[&[u8]], count: usize) -> Verdict {
+    fn select(&self, rest: &[&[u8]], count: usize) -> RedisVerdict {
         match rest {
-            [] if count > 1 => Verdict::Undecided,
-            [number, ..] if *number == self.database.to_string().as_bytes() => Verdict::Passes,
+            [] if count > 1 => RedisVerdict::Undecided,
+            [number, ..] if *number == self.database.to_string().as_bytes() => RedisVerdict::Passes,
             _ => refused("SELECT", &format!("the connection is for database {}", self.database)),
         }
     }
 }
 
 /// `HELLO` may change the version of the protocol, not the login.
-fn hello(rest: &[&[u8]], count: usize) -> Verdict {
+fn hello(rest: &[&[u8]], count: usize) -> RedisVerdict {
     if count > HELLO_ARGUMENTS_MAX {
         return refused("HELLO", "it has too many arguments");
     }
     if rest.len() + 1 < count {
-        return Verdict::Undecided;
+        return RedisVerdict::Undecided;
     }
     // A name may be the word as well, which no client has.
     match rest.iter().any(|argument| argument.eq_ignore_ascii_case(b"AUTH")) {
         true => refused("HELLO", "the session is logged in already"),
-        false => Verdict::Passes,
+        false => RedisVerdict::Passes,
     }
 }
 
-impl Refusal {
+impl RedisRefusal {
     fn covers(&self, subcommand: Option<&str>) -> bool {
         let is_named = subcommand.is_some_and(|it| self.named.contains(&it));
         self.all != is_named
@@ -137,28 +139,28 @@ fn word(bytes: &[u8]) -> Option<String> {
     String::from_utf8(bytes.to_ascii_uppercase()).ok()
 }
 
-fn refused(name: &str, reason: &str) -> Verdict {
-    Verdict::Refused(format!("keyward: {name} is refused: {reason}"))
+fn refused(name: &str, reason: &str) -> RedisVerdict {
+    RedisVerdict::Refused(format!("keyward: {name} is refused: {reason}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn verdict(allowed: &Allowed, command: &str) -> Verdict {
+    fn verdict(allowed: &RedisAccess, command: &str) -> RedisVerdict {
         let all: Vec<&str> = command.split(' ').collect();
         // As the filter asks: with each argument more.
         for known in 1..=all.len() {
             match allowed.verdict(&all[..known], all.len()) {
-                Verdict::Undecided => {}
+                RedisVerdict::Undecided => {}
                 decided => return decided,
             }
         }
         panic!("undecided: {command}")
     }
 
-    const WRITES: Allowed = Allowed { database: 3, read_only: false };
-    const READS: Allowed = Allowed { database: 3, read_only: true };
+    const WRITES: RedisAccess = RedisAccess { database: 3, read_only: false };
+    const READS: RedisAccess = RedisAccess { database: 3, read_only: true };
 
     #[test]
     fn commands_that_leave_the_connection_or_read_credentials_are_refused() {
@@ -201,9 +203,11 @@ mod tests {
             "HELLO 1 2 3 4 5 6 7 8",
             "config|get x",
         ] {
-            assert!(matches!(verdict(&WRITES, command), Verdict::Refused(_)), "{command}");
+            assert!(matches!(verdict(&WRITES, command), RedisVerdict::Refused(_)), "{command}");
         }
-        let Verdict::Refused(words) = verdict(&WRITES, "config get x") else { panic!("refused") };
+        let RedisVerdict::Refused(words) = verdict(&WRITES, "config get x") else {
+            panic!("refused")
+        };
         assert_eq!(
             words,
             "keyward: CONFIG is refused: it reads and changes passwords of the server"
@@ -238,7 +242,7 @@ mod tests {
             "MODULE LIST",
             "CLIENT",
         ] {
-            assert_eq!(verdict(&WRITES, command), Verdict::Passes, "{command}");
+            assert_eq!(verdict(&WRITES, command), RedisVerdict::Passes, "{command}");
         }
     }
 
@@ -261,7 +265,7 @@ mod tests {
             "OBJECT ENCODING k",
             "EVAL_RO x 0",
         ] {
-            assert_eq!(verdict(&READS, command), Verdict::Passes, "{command}");
+            assert_eq!(verdict(&READS, command), RedisVerdict::Passes, "{command}");
         }
         for command in [
             "SET k v",
@@ -291,7 +295,7 @@ mod tests {
             "SAVE",
             "OBJECT",
         ] {
-            assert!(matches!(verdict(&READS, command), Verdict::Refused(_)), "{command}");
+            assert!(matches!(verdict(&READS, command), RedisVerdict::Refused(_)), "{command}");
         }
     }
 
@@ -303,7 +307,9 @@ mod tests {
                 "{name}"
             );
             // Redis cuts names in its errors after 128 bytes.
-            let Verdict::Refused(words) = refused(name, refusal.reason) else { panic!("refused") };
+            let RedisVerdict::Refused(words) = refused(name, refusal.reason) else {
+                panic!("refused")
+            };
             assert!(words.len() <= 128, "{words}");
         }
         assert!(READING.len() > 100, "{}", READING.len());

@@ -1,4 +1,4 @@
-//! [`CommandFilter`] reads an agent's commands and replaces those that its session may not send. The replacement is a command
+//! [`RedisFilter`] reads an agent's commands and replaces those that its session may not send. The replacement is a command
 //! that no server knows and whose name is the refusal: the server's own error has these words, in its place among the answers,
 //! also within `MULTI`, in pipelines and after `CLIENT REPLY OFF`. So nothing has to be put between the server's answers.
 
@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::{Buf, BytesMut};
 
-use super::commands::{Allowed, Verdict};
-use super::resp::{self, Arguments, FirstLine, HEADER_BYTES_MAX, Malformed};
-use crate::stream::Filter;
+use super::commands::{RedisAccess, RedisVerdict};
+use super::resp::{self, Arguments, FirstLine, HEADER_BYTES_MAX, RespFormatError};
+use crate::stream::StreamFilter;
 
 /// The longest argument that a decision reads, in bytes.
 const READ_ARGUMENT_BYTES_MAX: usize = 1024;
@@ -19,9 +19,9 @@ const READ_ARGUMENT_BYTES_MAX: usize = 1024;
 const MALFORMED: &[u8] = b"*1\r\n!\r\n";
 
 /// Checks the commands of an agent.
-pub struct CommandFilter {
-    allowed: Allowed,
-    state: State,
+pub struct RedisFilter {
+    allowed: RedisAccess,
+    state: RespState,
     /// The line that is not complete.
     line: Vec<u8>,
     /// The command that is not complete.
@@ -48,7 +48,7 @@ enum Fate {
 }
 
 #[derive(Clone, Copy)]
-enum State {
+enum RespState {
     /// The first line of a command.
     First,
     /// The length of an argument.
@@ -67,76 +67,82 @@ impl Default for Fate {
     }
 }
 
-impl Filter for CommandFilter {
+impl StreamFilter for RedisFilter {
     fn feed(&mut self, bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
         self.read(bytes, checked);
         Ok(())
     }
 }
 
-impl CommandFilter {
+impl RedisFilter {
     /// `malformed`: set when what came was no request.
-    pub fn new(allowed: Allowed, malformed: Arc<AtomicBool>) -> Self {
+    pub fn new(allowed: RedisAccess, malformed: Arc<AtomicBool>) -> Self {
         let (line, command) = (Vec::new(), Command::default());
-        Self { allowed, state: State::First, line, command, malformed }
+        Self { allowed, state: RespState::First, line, command, malformed }
     }
 
     /// Takes what came, and appends what the server gets.
     pub fn read(&mut self, mut bytes: &[u8], checked: &mut BytesMut) {
         while !bytes.is_empty() {
             let fed = match self.state {
-                State::Malformed => return,
-                State::Argument(missing) => {
+                RespState::Malformed => return,
+                RespState::Argument(missing) => {
                     let take = missing.min(bytes.len());
                     self.argument(&bytes[..take], checked);
                     bytes.advance(take);
                     self.state = match missing - take {
-                        0 => State::End,
-                        missing => State::Argument(missing),
+                        0 => RespState::End,
+                        missing => RespState::Argument(missing),
                     };
                     Ok(())
                 }
-                State::First | State::Length | State::End => self.take_line(&mut bytes, checked),
+                RespState::First | RespState::Length | RespState::End => {
+                    self.take_line(&mut bytes, checked)
+                }
             };
             if let Err(malformed) = fed {
                 tracing::debug!(why = malformed.text(), "an agent sent no request of Redis");
                 checked.extend_from_slice(MALFORMED);
-                self.state = State::Malformed;
+                self.state = RespState::Malformed;
                 self.malformed.store(true, Relaxed);
             }
         }
     }
 
     /// Takes a line, or what has come of it.
-    fn take_line(&mut self, bytes: &mut &[u8], checked: &mut BytesMut) -> Result<(), Malformed> {
+    fn take_line(
+        &mut self,
+        bytes: &mut &[u8],
+        checked: &mut BytesMut,
+    ) -> Result<(), RespFormatError> {
         let end = bytes.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
         let (come, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
         self.line.extend_from_slice(come);
         *bytes = rest;
         let max = match self.state {
-            State::First => resp::line_bytes_max(self.line.first().copied()),
+            RespState::First => resp::line_bytes_max(self.line.first().copied()),
             _ => HEADER_BYTES_MAX,
         };
         if self.line.len() > max {
-            return Err(Malformed::Line);
+            return Err(RespFormatError::Line);
         }
         if end.is_none() {
             return Ok(());
         }
         let line = std::mem::take(&mut self.line);
         match self.state {
-            State::First => self.begin(&line, checked),
-            State::Length => self.begin_argument(&line, checked),
+            RespState::First => self.begin(&line, checked),
+            RespState::Length => self.begin_argument(&line, checked),
             _ => self.end_argument(&line, checked),
         }
     }
 
-    fn begin(&mut self, line: &[u8], checked: &mut BytesMut) -> Result<(), Malformed> {
+    fn begin(&mut self, line: &[u8], checked: &mut BytesMut) -> Result<(), RespFormatError> {
         match resp::first_line(line)? {
             FirstLine::Array(0) => {}
             FirstLine::Array(count) => {
                 self.command = Command { count, left: count, fate: Fate::default() };
-                self.state = State::Length;
+                self.state = RespState::Length;
             }
             FirstLine::Inline(arguments) if arguments.is_empty() => {}
             FirstLine::Inline(arguments) => {
@@ -148,7 +154,11 @@ impl CommandFilter {
         Ok(())
     }
 
-    fn begin_argument(&mut self, line: &[u8], checked: &mut BytesMut) -> Result<(), Malformed> {
+    fn begin_argument(
+        &mut self,
+        line: &[u8],
+        checked: &mut BytesMut,
+    ) -> Result<(), RespFormatError> {
         let length = resp::bulk_length(line)?;
         self.command.left -= 1;
         match &mut self.command.fate {
@@ -160,7 +170,7 @@ impl CommandFilter {
             Fate::Passes => checked.extend_from_slice(format!("${length}\r\n").as_bytes()),
             Fate::Refused => {}
         }
-        self.state = if length == 0 { State::End } else { State::Argument(length) };
+        self.state = if length == 0 { RespState::End } else { RespState::Argument(length) };
         Ok(())
     }
 
@@ -175,16 +185,16 @@ impl CommandFilter {
         }
     }
 
-    fn end_argument(&mut self, line: &[u8], checked: &mut BytesMut) -> Result<(), Malformed> {
+    fn end_argument(&mut self, line: &[u8], checked: &mut BytesMut) -> Result<(), RespFormatError> {
         if line != b"\r\n" {
-            return Err(Malformed::Bulk);
+            return Err(RespFormatError::Bulk);
         }
         match self.command.fate {
             Fate::Undecided(_) => self.decide(checked),
             Fate::Passes => checked.extend_from_slice(b"\r\n"),
             Fate::Refused => {}
         }
-        self.state = if self.command.left == 0 { State::First } else { State::Length };
+        self.state = if self.command.left == 0 { RespState::First } else { RespState::Length };
         Ok(())
     }
 
@@ -192,15 +202,15 @@ impl CommandFilter {
     fn decide(&mut self, checked: &mut BytesMut) {
         let Fate::Undecided(arguments) = &self.command.fate else { return };
         self.command.fate = match self.allowed.verdict(arguments, self.command.count) {
-            Verdict::Undecided => return,
-            Verdict::Passes => {
+            RedisVerdict::Undecided => return,
+            RedisVerdict::Passes => {
                 checked.extend_from_slice(format!("*{}\r\n", self.command.count).as_bytes());
                 for argument in arguments {
                     resp::write_argument(argument, checked);
                 }
                 Fate::Passes
             }
-            Verdict::Refused(words) => {
+            RedisVerdict::Refused(words) => {
                 refuse(&words, checked);
                 Fate::Refused
             }
@@ -217,8 +227,8 @@ fn refuse(words: &str, checked: &mut BytesMut) {
 mod tests {
     use super::*;
 
-    fn filter() -> CommandFilter {
-        CommandFilter::new(Allowed { database: 0, read_only: false }, Arc::default())
+    fn filter() -> RedisFilter {
+        RedisFilter::new(RedisAccess { database: 0, read_only: false }, Arc::default())
     }
 
     fn fed(bytes: &[u8], piece: usize) -> Vec<u8> {

@@ -4,7 +4,7 @@
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use super::resp::{self, Arguments, EARLY_BYTES_MAX, Malformed};
+use super::resp::{self, Arguments, EARLY_BYTES_MAX, RespFormatError};
 
 /// Commands that a client may send before it authenticates. Clients send two or three when they connect.
 const COMMANDS_MAX: usize = 32;
@@ -18,20 +18,20 @@ const NOT_SO_MANY: &[u8] = b"-ERR wrong number of arguments for 'auth' command\r
 
 /// A client that has authenticated, or whose listener asks for no token.
 #[derive(Default)]
-pub struct Client {
+pub struct RedisClient {
     /// The user that it names; empty if it names none.
     pub user: String,
     /// What it gave as its password.
     pub token: Option<Zeroizing<String>>,
     /// The answer to it when its session is open.
-    pub answer: Answer,
+    pub answer: OpeningAnswer,
     /// What it has sent behind that.
     pub rest: Zeroizing<Vec<u8>>,
 }
 
 /// The answer to a client whose session is open.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub enum Answer {
+pub enum OpeningAnswer {
     /// None: the client has sent no command yet.
     #[default]
     Nothing,
@@ -43,14 +43,14 @@ pub enum Answer {
 
 /// Why no client has authenticated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NoClient {
+pub enum RedisGreetingError {
     /// It left, or said `QUIT`.
     Left,
     /// It sent something that is no request, or more than it may.
-    Malformed(Malformed),
+    Malformed(RespFormatError),
 }
 
-impl From<std::io::Error> for NoClient {
+impl From<std::io::Error> for RedisGreetingError {
     fn from(_: std::io::Error) -> Self {
         Self::Left
     }
@@ -60,7 +60,7 @@ impl From<std::io::Error> for NoClient {
 ///
 /// # Errors
 /// When none does.
-pub async fn read<S>(stream: &mut S, is_owned: bool) -> Result<Client, NoClient>
+pub async fn read<S>(stream: &mut S, is_owned: bool) -> Result<RedisClient, RedisGreetingError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -69,29 +69,32 @@ where
     for _ in 0..COMMANDS_MAX {
         let (arguments, length) = command(stream, &mut buffer).await?;
         match meaning(&arguments) {
-            Meaning::Authenticates(client) => {
-                return Ok(Client { rest: Zeroizing::new(buffer[length..].to_vec()), ..client });
+            RedisEarlyCommand::Authenticates(client) => {
+                return Ok(RedisClient {
+                    rest: Zeroizing::new(buffer[length..].to_vec()),
+                    ..client
+                });
             }
-            Meaning::Nothing => {}
-            _ if is_owned => return Ok(Client { rest: buffer, ..Client::default() }),
-            Meaning::Quits => {
+            RedisEarlyCommand::Nothing => {}
+            _ if is_owned => return Ok(RedisClient { rest: buffer, ..RedisClient::default() }),
+            RedisEarlyCommand::Quits => {
                 stream.write_all(b"+OK\r\n").await?;
                 stream.flush().await?;
-                return Err(NoClient::Left);
+                return Err(RedisGreetingError::Left);
             }
-            Meaning::Refused(answer) => {
+            RedisEarlyCommand::Refused(answer) => {
                 stream.write_all(answer).await?;
                 stream.flush().await?;
             }
         }
         buffer.drain(..length);
     }
-    Err(NoClient::Malformed(Malformed::TooLong))
+    Err(RedisGreetingError::Malformed(RespFormatError::TooLong))
 }
 
 /// Answers all that a client sends with its refusal. A server would keep the stream open as well: clients that are refused with
 /// `HELLO` try `AUTH` next, and show the refusal of that.
-pub async fn refuse_all<S>(stream: &mut S, rest: &[u8], refusal: &[u8]) -> NoClient
+pub async fn refuse_all<S>(stream: &mut S, rest: &[u8], refusal: &[u8]) -> RedisGreetingError
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -108,60 +111,63 @@ where
             stream.flush().await
         };
         if sent.await.is_err() {
-            return NoClient::Left;
+            return RedisGreetingError::Left;
         }
     }
-    NoClient::Malformed(Malformed::TooLong)
+    RedisGreetingError::Malformed(RespFormatError::TooLong)
 }
 
 /// The next command, which stays in the buffer, and its length.
-async fn command<S>(stream: &mut S, buffer: &mut Vec<u8>) -> Result<(Arguments, usize), NoClient>
+async fn command<S>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+) -> Result<(Arguments, usize), RedisGreetingError>
 where
     S: AsyncRead + Unpin,
 {
     loop {
-        if let Some(found) = resp::early_command(buffer).map_err(NoClient::Malformed)? {
+        if let Some(found) = resp::early_command(buffer).map_err(RedisGreetingError::Malformed)? {
             return Ok(found);
         }
         let room = buffer.capacity() - buffer.len();
         if room == 0 {
-            return Err(NoClient::Malformed(Malformed::TooLong));
+            return Err(RedisGreetingError::Malformed(RespFormatError::TooLong));
         }
         let mut limited = (&mut *stream).take(room as u64);
         if limited.read_buf(buffer).await? == 0 {
-            return Err(NoClient::Left);
+            return Err(RedisGreetingError::Left);
         }
     }
 }
 
-enum Meaning {
-    Authenticates(Client),
+enum RedisEarlyCommand {
+    Authenticates(RedisClient),
     Nothing,
     Quits,
     Refused(&'static [u8]),
 }
 
-fn meaning(arguments: &Arguments) -> Meaning {
-    let Some((name, rest)) = arguments.split_first() else { return Meaning::Nothing };
+fn meaning(arguments: &Arguments) -> RedisEarlyCommand {
+    let Some((name, rest)) = arguments.split_first() else { return RedisEarlyCommand::Nothing };
     match &*name.to_ascii_uppercase() {
         b"AUTH" => match rest {
-            [token] => authenticates(b"", token, Answer::Ok),
-            [user, token] => authenticates(user, token, Answer::Ok),
-            _ => Meaning::Refused(NOT_SO_MANY),
+            [token] => authenticates(b"", token, OpeningAnswer::Ok),
+            [user, token] => authenticates(user, token, OpeningAnswer::Ok),
+            _ => RedisEarlyCommand::Refused(NOT_SO_MANY),
         },
         b"HELLO" => hello(rest),
-        b"QUIT" => Meaning::Quits,
-        _ => Meaning::Refused(NO_AUTH),
+        b"QUIT" => RedisEarlyCommand::Quits,
+        _ => RedisEarlyCommand::Refused(NO_AUTH),
     }
 }
 
 /// `HELLO [protover [AUTH username password] [SETNAME clientname]]`.
-fn hello(arguments: &[Zeroizing<Vec<u8>>]) -> Meaning {
+fn hello(arguments: &[Zeroizing<Vec<u8>>]) -> RedisEarlyCommand {
     let Some((version, mut rest)) = arguments.split_first() else {
-        return Meaning::Refused(NO_HELLO);
+        return RedisEarlyCommand::Refused(NO_HELLO);
     };
     if !matches!(&version[..], b"2" | b"3") {
-        return Meaning::Refused(NO_PROTOCOL);
+        return RedisEarlyCommand::Refused(NO_PROTOCOL);
     }
     let mut kept: Vec<&[u8]> = vec![b"HELLO", version];
     let mut login = None;
@@ -176,18 +182,23 @@ fn hello(arguments: &[Zeroizing<Vec<u8>>]) -> Meaning {
                 kept.extend([&b"SETNAME"[..], name]);
                 rest = more;
             }
-            _ => return Meaning::Refused(b"-ERR Syntax error in HELLO\r\n"),
+            _ => return RedisEarlyCommand::Refused(b"-ERR Syntax error in HELLO\r\n"),
         }
     }
-    let Some((user, token)) = login else { return Meaning::Refused(NO_HELLO) };
+    let Some((user, token)) = login else { return RedisEarlyCommand::Refused(NO_HELLO) };
     let mut request = Vec::new();
     resp::write_command(&kept, &mut request);
-    authenticates(user, token, Answer::ServersHello(request))
+    authenticates(user, token, OpeningAnswer::ServersHello(request))
 }
 
-fn authenticates(user: &[u8], token: &[u8], answer: Answer) -> Meaning {
+fn authenticates(user: &[u8], token: &[u8], answer: OpeningAnswer) -> RedisEarlyCommand {
     // A name or a token that is not UTF-8 is none of ours.
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let token = Some(Zeroizing::new(text(token)));
-    Meaning::Authenticates(Client { user: text(user), token, answer, rest: Zeroizing::default() })
+    RedisEarlyCommand::Authenticates(RedisClient {
+        user: text(user),
+        token,
+        answer,
+        rest: Zeroizing::default(),
+    })
 }

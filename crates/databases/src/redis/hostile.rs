@@ -2,9 +2,9 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use super::greeting::{self, Answer, Client, NoClient};
-use super::login::Login;
-use super::resp::{Malformed, write_command};
+use super::greeting::{self, OpeningAnswer, RedisClient, RedisGreetingError};
+use super::login::RedisLogin;
+use super::resp::{RespFormatError, write_command};
 use crate::login::ServerError;
 use crate::{fuzzed, sample};
 use keyward_base::database::DatabaseProtocol;
@@ -18,7 +18,7 @@ fn command(arguments: &[&str]) -> Vec<u8> {
 }
 
 /// What comes of a client that sends this, in pieces, and what it is answered.
-async fn sent(bytes: &[u8], is_owned: bool) -> (Result<Client, NoClient>, String) {
+async fn sent(bytes: &[u8], is_owned: bool) -> (Result<RedisClient, RedisGreetingError>, String) {
     let (mut client, mut server) = duplex(1 << 20);
     client.write_all(bytes).await.expect("it has room");
     client.shutdown().await.expect("it is open");
@@ -36,19 +36,31 @@ async fn nothing_but_a_login_is_accepted_before_the_login() {
     (0..40).for_each(|_| flood.extend(command(&["PING"])));
     let long = "x".repeat(20_000);
     for (bytes, expected) in [
-        (vec![], NoClient::Left),
-        (command(&["QUIT"]), NoClient::Left),
-        (command(&["GET", "k"]), NoClient::Left),
-        (b"*2\r\n$4\r\nAUTH\r\n$300\r\nx".to_vec(), NoClient::Left),
-        (command(&many), NoClient::Malformed(Malformed::TooLong)),
-        (b"*1000000\r\n".to_vec(), NoClient::Malformed(Malformed::TooLong)),
-        (b"*99999999999999999999\r\n".to_vec(), NoClient::Malformed(Malformed::Number)),
-        (b"*2\r\n$4\r\nAUTH\r\n$99999999\r\n".to_vec(), NoClient::Malformed(Malformed::TooLong)),
-        (b"*2\r\n$4\r\nAUTH\r\n:3\r\n".to_vec(), NoClient::Malformed(Malformed::Bulk)),
-        (b"*2\r\n$4\r\nAUTHxx$1\r\nx\r\n".to_vec(), NoClient::Malformed(Malformed::Bulk)),
-        (long.into_bytes(), NoClient::Malformed(Malformed::Line)),
-        (b"AUTH \"x\r\n".to_vec(), NoClient::Malformed(Malformed::Quotes)),
-        (flood, NoClient::Malformed(Malformed::TooLong)),
+        (vec![], RedisGreetingError::Left),
+        (command(&["QUIT"]), RedisGreetingError::Left),
+        (command(&["GET", "k"]), RedisGreetingError::Left),
+        (b"*2\r\n$4\r\nAUTH\r\n$300\r\nx".to_vec(), RedisGreetingError::Left),
+        (command(&many), RedisGreetingError::Malformed(RespFormatError::TooLong)),
+        (b"*1000000\r\n".to_vec(), RedisGreetingError::Malformed(RespFormatError::TooLong)),
+        (
+            b"*99999999999999999999\r\n".to_vec(),
+            RedisGreetingError::Malformed(RespFormatError::Number),
+        ),
+        (
+            b"*2\r\n$4\r\nAUTH\r\n$99999999\r\n".to_vec(),
+            RedisGreetingError::Malformed(RespFormatError::TooLong),
+        ),
+        (
+            b"*2\r\n$4\r\nAUTH\r\n:3\r\n".to_vec(),
+            RedisGreetingError::Malformed(RespFormatError::Bulk),
+        ),
+        (
+            b"*2\r\n$4\r\nAUTHxx$1\r\nx\r\n".to_vec(),
+            RedisGreetingError::Malformed(RespFormatError::Bulk),
+        ),
+        (long.into_bytes(), RedisGreetingError::Malformed(RespFormatError::Line)),
+        (b"AUTH \"x\r\n".to_vec(), RedisGreetingError::Malformed(RespFormatError::Quotes)),
+        (flood, RedisGreetingError::Malformed(RespFormatError::TooLong)),
     ] {
         let (read, _) = sent(&bytes, false).await;
         assert_eq!(read.err(), Some(expected), "{:?}", &bytes[..bytes.len().min(40)]);
@@ -70,7 +82,7 @@ async fn commands_before_the_login_are_answered_as_redis_answers_them() {
         (command(&["QUIT"]), "+OK"),
     ] {
         let (read, answered) = sent(&bytes, false).await;
-        assert_eq!(read.err(), Some(NoClient::Left));
+        assert_eq!(read.err(), Some(RedisGreetingError::Left));
         assert!(answered.starts_with(answer), "{answered}");
     }
 }
@@ -79,13 +91,13 @@ async fn commands_before_the_login_are_answered_as_redis_answers_them() {
 async fn a_login_is_taken_apart_and_what_follows_it_is_kept() {
     let follows = command(&["GET", "k"]);
     for (login, user, answer) in [
-        (command(&["AUTH", "kwa_t"]), "", Answer::Ok),
-        (command(&["auth", "main", "kwa_t"]), "main", Answer::Ok),
-        (b"AUTH main kwa_t\r\n".to_vec(), "main", Answer::Ok),
+        (command(&["AUTH", "kwa_t"]), "", OpeningAnswer::Ok),
+        (command(&["auth", "main", "kwa_t"]), "main", OpeningAnswer::Ok),
+        (b"AUTH main kwa_t\r\n".to_vec(), "main", OpeningAnswer::Ok),
         (
             command(&["HELLO", "3", "AUTH", "main", "kwa_t", "SETNAME", "x"]),
             "main",
-            Answer::ServersHello(command(&["HELLO", "3", "SETNAME", "x"])),
+            OpeningAnswer::ServersHello(command(&["HELLO", "3", "SETNAME", "x"])),
         ),
     ] {
         let bytes = [command(&["PING"]), login, follows.clone()].concat();
@@ -103,7 +115,7 @@ async fn a_login_is_taken_apart_and_what_follows_it_is_kept() {
 /// What comes of a server that answers commands with these, and what it got.
 async fn against(user: Option<&str>, answers: &[&str]) -> (Result<(), ServerError>, String) {
     let permitted = sample::permitted_at(DatabaseProtocol::Redis, "2", user, PASSWORD);
-    let login = Login::new(permitted, "ci").expect("it is complete");
+    let login = RedisLogin::new(permitted, "ci").expect("it is complete");
     let (mut stream, mut server) = duplex(1 << 20);
     server.write_all(answers.concat().as_bytes()).await.expect("it has room");
     server.shutdown().await.expect("it is open");
@@ -181,7 +193,7 @@ fn whatever_a_server_answers_ends_the_login_or_opens_a_session() {
     let messages = messages.iter().map(|it| it.as_bytes().to_vec()).collect();
     fuzzed::with_all_of(messages, async |bytes| {
         let permitted = sample::permitted_at(DatabaseProtocol::Redis, "2", None, PASSWORD);
-        let login = Login::new(permitted, "ci").expect("it is complete");
+        let login = RedisLogin::new(permitted, "ci").expect("it is complete");
         let (mut stream, peer) = fuzzed::peer_of(&bytes).await;
         let words = login.open_on(&mut stream).await.err().map(|error| error.to_string());
         assert!(words.is_none_or(|words| !words.contains(PASSWORD)));

@@ -6,7 +6,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use super::commands::Allowed;
+use super::commands::RedisAccess;
 use super::resp;
 use crate::login::{Permitted, ServerError, words_of_server};
 use crate::refused::Refused;
@@ -24,7 +24,7 @@ const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// A server's answer to one command of the login.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Reply {
+pub enum RedisReply {
     /// A simple string or a number.
     Line(String),
     /// A bulk string.
@@ -33,15 +33,15 @@ pub enum Reply {
 }
 
 /// A login that has not begun.
-pub struct Login {
+pub struct RedisLogin {
     permitted: Permitted,
     password: Secret,
     /// What the server's lists call the session.
     name: String,
-    allowed: Allowed,
+    allowed: RedisAccess,
 }
 
-impl Login {
+impl RedisLogin {
     /// The permitted login. `name`: what the server's list of clients shows.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Login {
                 "databases of Redis have numbers: set the variable `database` to one, such as 0";
             Refused::Keyward(Code::ConnectionBroken.because(text).hint(hint))
         })?;
-        let allowed = Allowed { database, read_only };
+        let allowed = RedisAccess { database, read_only };
         Ok(Self { permitted, password, name: name.to_owned(), allowed })
     }
 
@@ -66,7 +66,7 @@ impl Login {
     }
 
     /// What the session may send.
-    pub fn allowed(&self) -> Allowed {
+    pub fn allowed(&self) -> RedisAccess {
         self.allowed.clone()
     }
 
@@ -109,10 +109,10 @@ impl Login {
         Ok(())
     }
 
-    fn expect_ok(&self, reply: Reply, is_login: bool) -> Result<(), ServerError> {
+    fn expect_ok(&self, reply: RedisReply, is_login: bool) -> Result<(), ServerError> {
         match reply {
-            Reply::Line(line) if line == "OK" => Ok(()),
-            Reply::Error(words) => Err(ServerError::Refused {
+            RedisReply::Line(line) if line == "OK" => Ok(()),
+            RedisReply::Error(words) => Err(ServerError::Refused {
                 rejects_login: is_login && rejects(&words),
                 message: words_of_server(&words, &self.password),
             }),
@@ -130,7 +130,7 @@ fn rejects(words: &str) -> bool {
 }
 
 /// Sends one command and reads its answer, exactly.
-pub async fn ask<S>(stream: &mut S, command: &[&[u8]]) -> Result<Reply, ServerError>
+pub async fn ask<S>(stream: &mut S, command: &[&[u8]]) -> Result<RedisReply, ServerError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -143,13 +143,13 @@ where
     reply(stream).await
 }
 
-async fn reply<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Reply, ServerError> {
+async fn reply<S: AsyncRead + Unpin>(stream: &mut S) -> Result<RedisReply, ServerError> {
     let protocol = || ServerError::Protocol(DatabaseProtocol::Redis);
     let line = line(stream).await?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match line.split_first() {
-        Some((b'+' | b':', rest)) => Ok(Reply::Line(text(rest))),
-        Some((b'-', rest)) => Ok(Reply::Error(text(rest))),
+        Some((b'+' | b':', rest)) => Ok(RedisReply::Line(text(rest))),
+        Some((b'-', rest)) => Ok(RedisReply::Error(text(rest))),
         Some((b'$', digits)) => {
             let length = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
             let length: usize = length.ok_or_else(protocol)?;
@@ -158,7 +158,7 @@ async fn reply<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Reply, ServerErro
             }
             let mut bytes = vec![0; length + 2];
             stream.read_exact(&mut bytes).await?;
-            Ok(Reply::Text(text(&bytes[..length])))
+            Ok(RedisReply::Text(text(&bytes[..length])))
         }
         _ => Err(protocol()),
     }

@@ -15,16 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use bytes::BytesMut;
 use zeroize::Zeroizing;
 
-use self::commands::Allowed;
-use self::filter::CommandFilter;
-use self::greeting::{Answer, Client, NoClient};
-use self::login::Login;
+use self::commands::RedisAccess;
+use self::filter::RedisFilter;
+use self::greeting::{OpeningAnswer, RedisClient, RedisGreetingError};
+use self::login::RedisLogin;
 use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::{RefusalWords, Refused};
 use crate::session::{self, Greeting, send_first, send_last};
-use crate::stream::Filtered;
+use crate::stream::FilteredStream;
 use crate::upstream::{Upstream, leaving};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
@@ -39,9 +39,9 @@ pub const OVERLOADED: &[u8] =
 const ALPN: &[u8] = b"redis";
 
 /// A session that is logged in at the server.
-pub struct OpenSession {
+pub struct RedisSession {
     upstream: Upstream,
-    allowed: Allowed,
+    allowed: RedisAccess,
 }
 
 /// Serves one stream of a listener until it ends.
@@ -50,7 +50,7 @@ pub async fn serve(listener: Arc<DatabaseListener>, stream: ServiceStream) {
 }
 
 /// The client's login, within TLS if it wants that.
-async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, Client)> {
+async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, RedisClient)> {
     if stream.begins_with_tls().await {
         stream = stream.with_tls(ALPN).await?;
     }
@@ -60,8 +60,8 @@ async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, Client)> {
             let is_owned = stream.is_owned();
             match greeting::read(stream.socket(), is_owned).await {
                 Ok(client) => return Some((stream, client)),
-                Err(NoClient::Left) => return None,
-                Err(NoClient::Malformed(malformed)) => malformed.text(),
+                Err(RedisGreetingError::Left) => return None,
+                Err(RedisGreetingError::Malformed(malformed)) => malformed.text(),
             }
         }
     };
@@ -70,8 +70,8 @@ async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, Client)> {
     None
 }
 
-impl Greeting for Client {
-    type Open = OpenSession;
+impl Greeting for RedisClient {
+    type Open = RedisSession;
 
     const PROTOCOL: DatabaseProtocol = DatabaseProtocol::Redis;
 
@@ -89,32 +89,32 @@ impl Greeting for Client {
         exchange: &mut ServiceExchange,
         agent: &Agent,
         permitted: Permitted,
-    ) -> Result<OpenSession, Refused> {
-        let login = Login::new(permitted, &agent.name)?;
+    ) -> Result<RedisSession, Refused> {
+        let login = RedisLogin::new(permitted, &agent.name)?;
         let upstream = login.run(exchange).await?;
-        Ok(OpenSession { upstream, allowed: login.allowed() })
+        Ok(RedisSession { upstream, allowed: login.allowed() })
     }
 
     async fn run(
         self,
-        open: OpenSession,
+        open: RedisSession,
         mut exchange: ServiceExchange,
         mut stream: ServiceStream,
     ) {
         let (answer, hello) = match &self.answer {
-            Answer::Nothing => (&b""[..], &[][..]),
-            Answer::Ok => (&b"+OK\r\n"[..], &[][..]),
-            Answer::ServersHello(request) => (&b""[..], &request[..]),
+            OpeningAnswer::Nothing => (&b""[..], &[][..]),
+            OpeningAnswer::Ok => (&b"+OK\r\n"[..], &[][..]),
+            OpeningAnswer::ServersHello(request) => (&b""[..], &request[..]),
         };
         if !send_first(&mut stream, answer).await {
             return;
         }
         let malformed = Arc::<AtomicBool>::default();
         let (agents, left) = leaving(stream.socket(), ends_with_quit);
-        let mut filter = CommandFilter::new(open.allowed, malformed.clone());
+        let mut filter = RedisFilter::new(open.allowed, malformed.clone());
         let mut first = BytesMut::from(hello);
         filter.read(&self.rest, &mut first);
-        let agents = Filtered::new(agents, filter, first);
+        let agents = FilteredStream::new(agents, filter, first);
         let end = exchange.splice(agents, open.upstream).await;
         left.note(&mut exchange, end);
         if malformed.load(Relaxed) {

@@ -18,7 +18,7 @@ const ARGUMENT_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
 
 /// Why bytes are no request. Nothing that the client sent is repeated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Malformed {
+pub enum RespFormatError {
     /// A line does not end in time.
     Line,
     /// Not a number, or one out of bounds.
@@ -31,7 +31,7 @@ pub enum Malformed {
     TooLong,
 }
 
-impl Malformed {
+impl RespFormatError {
     /// What is wrong.
     pub fn text(self) -> &'static str {
         match self {
@@ -62,9 +62,9 @@ pub fn line_bytes_max(first: Option<u8>) -> usize {
 }
 
 /// Reads the first line of a request, with its end.
-pub fn first_line(line: &[u8]) -> Result<FirstLine, Malformed> {
+pub fn first_line(line: &[u8]) -> Result<FirstLine, RespFormatError> {
     match line {
-        [b'*', rest @ ..] => match rest.strip_suffix(b"\r\n").ok_or(Malformed::Line)? {
+        [b'*', rest @ ..] => match rest.strip_suffix(b"\r\n").ok_or(RespFormatError::Line)? {
             // Servers ignore it.
             b"-1" => Ok(FirstLine::Array(0)),
             digits => Ok(FirstLine::Array(number(digits, ARGUMENTS_MAX)?)),
@@ -74,21 +74,21 @@ pub fn first_line(line: &[u8]) -> Result<FirstLine, Malformed> {
 }
 
 /// Reads the length of an argument, with the line's end.
-pub fn bulk_length(line: &[u8]) -> Result<usize, Malformed> {
-    let digits = line.strip_prefix(b"$").ok_or(Malformed::Bulk)?;
-    number(digits.strip_suffix(b"\r\n").ok_or(Malformed::Line)?, ARGUMENT_BYTES_MAX)
+pub fn bulk_length(line: &[u8]) -> Result<usize, RespFormatError> {
+    let digits = line.strip_prefix(b"$").ok_or(RespFormatError::Bulk)?;
+    number(digits.strip_suffix(b"\r\n").ok_or(RespFormatError::Line)?, ARGUMENT_BYTES_MAX)
 }
 
-fn number(digits: &[u8], max: usize) -> Result<usize, Malformed> {
+fn number(digits: &[u8], max: usize) -> Result<usize, RespFormatError> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Malformed::Number);
+        return Err(RespFormatError::Number);
     }
-    let text = std::str::from_utf8(digits).map_err(|_| Malformed::Number)?;
-    text.parse().ok().filter(|number| *number <= max).ok_or(Malformed::Number)
+    let text = std::str::from_utf8(digits).map_err(|_| RespFormatError::Number)?;
+    text.parse().ok().filter(|number| *number <= max).ok_or(RespFormatError::Number)
 }
 
 /// Splits an inline command at spaces, with the quotes of Redis (`sdssplitargs`).
-fn inline(line: &[u8]) -> Result<Arguments, Malformed> {
+fn inline(line: &[u8]) -> Result<Arguments, RespFormatError> {
     let mut rest = line.iter().copied().peekable();
     let mut all = Arguments::new();
     loop {
@@ -99,14 +99,14 @@ fn inline(line: &[u8]) -> Result<Arguments, Malformed> {
         while let Some(byte) = rest.next() {
             match (quote, byte) {
                 // C ends a text there.
-                (_, 0) => return Err(Malformed::Quotes),
+                (_, 0) => return Err(RespFormatError::Quotes),
                 (None, b'"' | b'\'') => quote = Some(byte),
                 (None, _) if byte.is_ascii_whitespace() => break,
                 (Some(b'"'), b'\\') => argument.push(escaped(&mut rest)?),
                 (Some(b'\''), b'\\') if rest.next_if_eq(&b'\'').is_some() => argument.push(b'\''),
                 (Some(open), _) if byte == open => {
                     if rest.peek().is_some_and(|byte| !byte.is_ascii_whitespace()) {
-                        return Err(Malformed::Quotes);
+                        return Err(RespFormatError::Quotes);
                     }
                     quote = None;
                     break;
@@ -115,7 +115,7 @@ fn inline(line: &[u8]) -> Result<Arguments, Malformed> {
             }
         }
         if quote.is_some() || first == 0 {
-            return Err(Malformed::Quotes);
+            return Err(RespFormatError::Quotes);
         }
         all.push(argument);
     }
@@ -124,14 +124,14 @@ fn inline(line: &[u8]) -> Result<Arguments, Malformed> {
 /// What follows a backslash within double quotes.
 fn escaped(
     rest: &mut std::iter::Peekable<impl Iterator<Item = u8> + Clone>,
-) -> Result<u8, Malformed> {
-    let byte = rest.next().ok_or(Malformed::Quotes)?;
+) -> Result<u8, RespFormatError> {
+    let byte = rest.next().ok_or(RespFormatError::Quotes)?;
     if byte == b'x' {
         let mut ahead = rest.clone();
         let mut digit = || char::from(ahead.next()?).to_digit(16);
         if let (Some(high), Some(low)) = (digit(), digit()) {
             *rest = ahead;
-            return u8::try_from(high * 16 + low).map_err(|_| Malformed::Number);
+            return u8::try_from(high * 16 + low).map_err(|_| RespFormatError::Number);
         }
     }
     Ok(match byte {
@@ -140,7 +140,7 @@ fn escaped(
         b't' => b'\t',
         b'b' => 8,
         b'a' => 7,
-        0 => return Err(Malformed::Quotes),
+        0 => return Err(RespFormatError::Quotes),
         other => other,
     })
 }
@@ -152,26 +152,26 @@ const EARLY_ARGUMENTS_MAX: usize = 10;
 pub const EARLY_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads one whole command of a client that has not authenticated, and its length. `None`: there is more to come.
-pub fn early_command(bytes: &[u8]) -> Result<Option<(Arguments, usize)>, Malformed> {
+pub fn early_command(bytes: &[u8]) -> Result<Option<(Arguments, usize)>, RespFormatError> {
     let Some((line, mut at)) = line(bytes, 0)? else { return Ok(None) };
     let count = match first_line(line)? {
         FirstLine::Inline(arguments) => return Ok(Some((arguments, at))),
         FirstLine::Array(count) => count,
     };
     if count > EARLY_ARGUMENTS_MAX {
-        return Err(Malformed::TooLong);
+        return Err(RespFormatError::TooLong);
     }
     let mut arguments = Arguments::new();
     for _ in 0..count {
         let Some((header, begin)) = self::line(bytes, at)? else { return Ok(None) };
         let length = bulk_length(header)?;
         if length > EARLY_BYTES_MAX {
-            return Err(Malformed::TooLong);
+            return Err(RespFormatError::TooLong);
         }
         let Some(argument) = bytes.get(begin..begin + length) else { return Ok(None) };
         let Some(end) = bytes.get(begin + length..begin + length + 2) else { return Ok(None) };
         if end != b"\r\n" {
-            return Err(Malformed::Bulk);
+            return Err(RespFormatError::Bulk);
         }
         arguments.push(Zeroizing::new(argument.to_vec()));
         at = begin + length + 2;
@@ -180,16 +180,15 @@ pub fn early_command(bytes: &[u8]) -> Result<Option<(Arguments, usize)>, Malform
 }
 
 /// The line at `from`, with its end, and where the next one begins.
-fn line(bytes: &[u8], from: usize) -> Result<Option<(&[u8], usize)>, Malformed> {
+fn line(bytes: &[u8], from: usize) -> Result<Option<(&[u8], usize)>, RespFormatError> {
     let rest = &bytes[from..];
     match rest.iter().position(|byte| *byte == b'\n') {
         Some(end) => Ok(Some((&rest[..=end], from + end + 1))),
-        None if rest.len() > EARLY_BYTES_MAX => Err(Malformed::Line),
+        None if rest.len() > EARLY_BYTES_MAX => Err(RespFormatError::Line),
         None => Ok(None),
     }
 }
 
-/// Writes a command.
 pub fn write_command(arguments: &[impl AsRef<[u8]>], out: &mut impl bytes::BufMut) {
     out.put_slice(format!("*{}\r\n", arguments.len()).as_bytes());
     for argument in arguments {
@@ -197,7 +196,6 @@ pub fn write_command(arguments: &[impl AsRef<[u8]>], out: &mut impl bytes::BufMu
     }
 }
 
-/// Writes an argument.
 pub fn write_argument(argument: &[u8], out: &mut impl bytes::BufMut) {
     out.put_slice(format!("${}\r\n", argument.len()).as_bytes());
     out.put_slice(argument);
@@ -208,7 +206,7 @@ pub fn write_argument(argument: &[u8], out: &mut impl bytes::BufMut) {
 mod tests {
     use super::*;
 
-    fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
+    fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, RespFormatError> {
         Ok(inline(line)?.into_iter().map(|argument| argument.to_vec()).collect())
     }
 
@@ -229,7 +227,7 @@ mod tests {
             assert_eq!(split(line).unwrap(), expected, "{line:?}");
         }
         for line in [&b"a \"b\r\n"[..], b"a 'b\r\n", b"a \"b\"c\r\n", b"a 'b'c\r\n", b"a\0b\r\n"] {
-            assert_eq!(split(line), Err(Malformed::Quotes), "{line:?}");
+            assert_eq!(split(line), Err(RespFormatError::Quotes), "{line:?}");
         }
     }
 
@@ -239,7 +237,7 @@ mod tests {
         {
             assert!(first_line(line).is_err(), "{line:?}");
         }
-        assert!(matches!(first_line(b"*1\n"), Err(Malformed::Line)));
+        assert!(matches!(first_line(b"*1\n"), Err(RespFormatError::Line)));
         for line in [&b"$\r\n"[..], b"$-1\r\n", b"$99999999999999999999\r\n", b":1\r\n", b"$1\n"] {
             assert!(bulk_length(line).is_err(), "{line:?}");
         }

@@ -1,6 +1,6 @@
 //! Logs in with a connection and asks the server for its version and the user.
 
-use super::login::{Login, Reply, ask};
+use super::login::{RedisLogin, RedisReply, ask};
 use crate::facts::{DatabaseFacts, UNKNOWN_VERSION, short};
 use crate::login::{Permitted, ServerError};
 use crate::refused::Refused;
@@ -15,7 +15,7 @@ pub async fn facts(
     exchange: &mut ServiceExchange,
     permitted: Permitted,
 ) -> Result<DatabaseFacts, Refused> {
-    let login = Login::new(permitted, "keyward")?;
+    let login = RedisLogin::new(permitted, "keyward")?;
     let mut upstream = login.run(exchange).await?;
     let within = exchange.connect_timeout();
     let asked = tokio::time::timeout(within, questions(&mut upstream)).await;
@@ -32,12 +32,12 @@ pub async fn facts(
 /// The version and the user. The user may lack the right to ask.
 async fn questions(upstream: &mut Upstream) -> Result<(String, Option<String>), ServerError> {
     let version = match ask(upstream, &[b"INFO", b"server"]).await? {
-        Reply::Text(info) => version(&info),
-        Reply::Line(_) | Reply::Error(_) => UNKNOWN_VERSION.to_owned(),
+        RedisReply::Text(info) => version(&info),
+        RedisReply::Line(_) | RedisReply::Error(_) => UNKNOWN_VERSION.to_owned(),
     };
     let user = match ask(upstream, &[b"ACL", b"WHOAMI"]).await? {
-        Reply::Text(user) => Some(short(&user)),
-        Reply::Line(_) | Reply::Error(_) => None,
+        RedisReply::Text(user) => Some(short(&user)),
+        RedisReply::Line(_) | RedisReply::Error(_) => None,
     };
     Ok((version, user))
 }

@@ -1,4 +1,4 @@
-//! [`Kept`]: what a session keeps, whatever its statements say.
+//! [`KeptSettings`]: what a session keeps, whatever its statements say.
 
 use std::sync::Arc;
 
@@ -7,16 +7,14 @@ use keyward_rules::policy::DatabasePermit;
 
 /// What a session keeps.
 #[derive(Clone, Debug, Default)]
-pub struct Kept {
-    /// Whether it is read-only.
+pub struct KeptSettings {
     pub read_only: bool,
     /// Whether `statement_timeout` was set for it.
     pub statement_timeout: bool,
-    /// Rules on its statements.
     pub rules: Option<Arc<StatementRules>>,
 }
 
-impl Kept {
+impl KeptSettings {
     /// That of a session that is read-only or has rules on its statements; `None` for any other.
     pub fn of(permit: &DatabasePermit, dialect: Dialect) -> Option<Self> {
         let settings = permit.wanted().settings.as_deref()?;

@@ -29,7 +29,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
 pub use self::dialect::Dialect;
-pub use self::kept::{Kept, is_recorded};
+pub use self::kept::{KeptSettings, is_recorded};
 use self::kinds::Needs;
 pub use self::statement_rules::{Reason, StatementRules};
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::mysql::check;
 
-fn rules(statements: &[&str], tables: &[&str]) -> Kept {
+fn rules(statements: &[&str], tables: &[&str]) -> KeptSettings {
     super::tests::rules(Dialect::Mysql, statements, tables)
 }
 

@@ -11,11 +11,11 @@ use super::Dialect;
 #[derive(Debug)]
 pub(super) struct Scopes {
     dialect: Dialect,
-    open: Vec<Scope>,
+    open: Vec<QueryScope>,
 }
 
 #[derive(Debug)]
-struct Scope {
+struct QueryScope {
     names: Vec<String>,
     /// Queries of the `WITH` that are yet to be visited, in their order, with their names.
     pending: Vec<(*const Query, String)>,
@@ -31,8 +31,8 @@ impl Scopes {
         let all = with.into_iter().flat_map(|with| &with.cte_tables);
         let all = all.map(|cte| (ptr::from_ref(&*cte.query), self.dialect.name(&cte.alias.name)));
         let scope = match with.is_some_and(|with| with.recursive) {
-            true => Scope { names: all.map(|(_, name)| name).collect(), pending: Vec::new() },
-            false => Scope { names: Vec::new(), pending: all.collect() },
+            true => QueryScope { names: all.map(|(_, name)| name).collect(), pending: Vec::new() },
+            false => QueryScope { names: Vec::new(), pending: all.collect() },
         };
         self.open.push(scope);
     }

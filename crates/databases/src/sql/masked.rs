@@ -1,6 +1,6 @@
 //! [`masked`]: a statement for the audit log. Words and operators stay; each literal becomes `?`, and comments are left out.
 
-use super::{Lexed, Token};
+use super::{Lexed, SqlToken};
 
 /// The longest text in a record, in bytes.
 const MASKED_BYTES_MAX: usize = 4096;
@@ -17,8 +17,8 @@ pub fn masked(text: &[u8], tokens: Option<&[Lexed]>) -> String {
     for lexed in tokens {
         // `0x1F` and `1_000` are a number and a word for old servers.
         let continues =
-            |before: &Lexed| before.token == Token::Constant && before.at.end == lexed.at.start;
-        if matches!(lexed.token, Token::Word(_)) && before.is_some_and(continues) {
+            |before: &Lexed| before.token == SqlToken::Constant && before.at.end == lexed.at.start;
+        if matches!(lexed.token, SqlToken::Word(_)) && before.is_some_and(continues) {
             continue;
         }
         if out.len() > MASKED_BYTES_MAX {
@@ -33,7 +33,7 @@ pub fn masked(text: &[u8], tokens: Option<&[Lexed]>) -> String {
         let is_string = matches!(source.last(), Some(b'\'' | b'"'))
             // `E'…'` of PostgreSQL always has escapes.
             && !matches!(source.first(), Some(b'e' | b'E'));
-        if lexed.token == Token::Constant && is_string && source.contains(&b'\\') {
+        if lexed.token == SqlToken::Constant && is_string && source.contains(&b'\\') {
             out.push('…');
             break;
         }
@@ -42,11 +42,11 @@ pub fn masked(text: &[u8], tokens: Option<&[Lexed]>) -> String {
     out
 }
 
-fn push(token: &Token, out: &mut String) {
+fn push(token: &SqlToken, out: &mut String) {
     match token {
-        Token::Constant => out.push('?'),
-        Token::Symbol(symbol) => out.push(char::from(*symbol)),
-        Token::Word(word) => {
+        SqlToken::Constant => out.push('?'),
+        SqlToken::Symbol(symbol) => out.push(char::from(*symbol)),
+        SqlToken::Word(word) => {
             let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
             let shown: String = word.chars().filter(|c| !c.is_control()).take(128).collect();
             match word.chars().all(is_plain) && !word.is_empty() {
@@ -64,9 +64,11 @@ fn push(token: &Token, out: &mut String) {
 /// Whether a blank is between two tokens. Operators of several characters are tokens in a row.
 fn is_apart(before: &Lexed, after: &Lexed) -> bool {
     match (&before.token, &after.token) {
-        (Token::Symbol(b'(' | b'.'), _) | (_, Token::Symbol(b')' | b'.' | b',' | b';')) => false,
-        (Token::Symbol(_), Token::Symbol(_)) => before.at.end != after.at.start,
-        (_, Token::Symbol(b'(')) => before.at.end != after.at.start,
+        (SqlToken::Symbol(b'(' | b'.'), _) | (_, SqlToken::Symbol(b')' | b'.' | b',' | b';')) => {
+            false
+        }
+        (SqlToken::Symbol(_), SqlToken::Symbol(_)) => before.at.end != after.at.start,
+        (_, SqlToken::Symbol(b'(')) => before.at.end != after.at.start,
         _ => true,
     }
 }

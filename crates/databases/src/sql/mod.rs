@@ -8,7 +8,7 @@ pub use self::masked::masked;
 
 /// A token. Constants have no content: what is inside a string is not a statement.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Token {
+pub enum SqlToken {
     /// A keyword or a name, in lower case; also a quoted name, and the name of a variable.
     Word(String),
     /// A string, a number or a parameter.
@@ -20,7 +20,7 @@ pub enum Token {
 /// A token, and where it is in the text.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Lexed {
-    pub token: Token,
+    pub token: SqlToken,
     pub at: Range<usize>,
 }
 
@@ -32,11 +32,10 @@ pub struct Cursor<'a> {
 }
 
 impl Lexed {
-    /// The word that it is.
     pub fn word(&self) -> Option<&str> {
         match &self.token {
-            Token::Word(word) => Some(word),
-            Token::Constant | Token::Symbol(_) => None,
+            SqlToken::Word(word) => Some(word),
+            SqlToken::Constant | SqlToken::Symbol(_) => None,
         }
     }
 }
@@ -55,15 +54,15 @@ impl Cursor<'_> {
     }
 
     /// The word of these bytes, from here on.
-    pub fn word(&mut self, is_part: impl Fn(u8) -> bool) -> Token {
+    pub fn word(&mut self, is_part: impl Fn(u8) -> bool) -> SqlToken {
         let from = self.at;
         self.skip(is_part);
-        Token::Word(lower(&self.text[from..self.at]))
+        SqlToken::Word(lower(&self.text[from..self.at]))
     }
 
     /// A quoted name, in which a quote is doubled; `None` if it does not end. In lower case as well, because names of
     /// settings are compared so.
-    pub fn quoted_name(&mut self, quote: u8) -> Option<Token> {
+    pub fn quoted_name(&mut self, quote: u8) -> Option<SqlToken> {
         self.at += 1;
         let mut name = Vec::new();
         loop {
@@ -74,7 +73,7 @@ impl Cursor<'_> {
                 self.at += 2;
             } else {
                 self.at += 1;
-                return Some(Token::Word(lower(&name)));
+                return Some(SqlToken::Word(lower(&name)));
             }
             name.push(byte);
         }
@@ -88,12 +87,12 @@ pub fn lower(name: &[u8]) -> String {
 
 /// The statements of a text. One that stands in parentheses is no statement, and checking it as one is stricter.
 pub fn statements(tokens: &[Lexed]) -> impl Iterator<Item = &[Lexed]> {
-    tokens.split(|lexed| lexed.token == Token::Symbol(b';'))
+    tokens.split(|lexed| lexed.token == SqlToken::Symbol(b';'))
 }
 
 /// The first word of a statement, which may stand in parentheses; empty if it begins with something else. `None`: it is empty.
 pub fn first_word(statement: &[Lexed]) -> Option<&str> {
-    let first = statement.iter().find(|lexed| lexed.token != Token::Symbol(b'('))?;
+    let first = statement.iter().find(|lexed| lexed.token != SqlToken::Symbol(b'('))?;
     Some(first.word().unwrap_or_default())
 }
 

@@ -13,7 +13,6 @@ use super::problem::ListenerProblem;
 pub struct ListenerTerms {
     /// Its organisation, which is that of its connection and agent.
     pub org: OrgId,
-    /// Its name.
     pub name: String,
     /// Where.
     pub place: ListenerPlace,

@@ -14,7 +14,7 @@ use crate::Rejection;
 const TOKEN_BYTES_MAX: usize = 4096;
 
 /// A token that is not verified yet.
-pub(super) struct Token<'t> {
+pub(super) struct UnverifiedToken<'t> {
     /// What the signature covers.
     signed: &'t str,
     payload: Vec<u8>,
@@ -24,7 +24,7 @@ pub(super) struct Token<'t> {
 }
 
 #[derive(Deserialize)]
-struct Header {
+struct JwtHeader {
     alg: String,
     kid: String,
     crit: Option<serde_json::Value>,
@@ -44,7 +44,7 @@ pub(super) struct Jwk {
     pub(super) expired_at: Option<i64>,
 }
 
-impl<'t> Token<'t> {
+impl<'t> UnverifiedToken<'t> {
     /// Reads a token that names this algorithm.
     pub(super) fn parse(text: &'t str, algorithm: &str) -> Result<Self, Rejection> {
         let malformed = Rejection::SignatureMalformed;
@@ -54,7 +54,7 @@ impl<'t> Token<'t> {
         let decode = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).map_err(|_| malformed);
         let (signed, signature) = text.rsplit_once('.').ok_or(malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(malformed)?;
-        let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| malformed)?;
+        let header: JwtHeader = serde_json::from_slice(&decode(header)?).map_err(|_| malformed)?;
         // An extension that must be understood is not (RFC 7515 §4.1.11).
         if header.alg != algorithm || header.crit.is_some() {
             return Err(malformed);

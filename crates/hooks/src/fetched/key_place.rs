@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{Challenge, Rejection, Verified};
+use crate::{ChallengeAction, Rejection, VerifiedRequest};
 
 /// A clock of a service may be ahead of ours by as much.
 pub(super) const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -33,11 +33,10 @@ impl KeyPlace {
 
 /// What a request with a valid signature is.
 #[derive(Debug)]
-pub enum Read {
-    /// An event.
-    Event(Verified),
+pub enum HookMessage {
+    Event(VerifiedRequest),
     /// A question of the service, such as for the confirmation of a subscription.
-    Challenge(Challenge),
+    Challenge(ChallengeAction),
 }
 
 /// Checks a signed time.

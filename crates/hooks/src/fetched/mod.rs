@@ -28,9 +28,9 @@ use jiff::Timestamp;
 use keyward_base::secret::Secret;
 
 use self::form::FetchedForm;
-use self::key_place::{KeyPlace, Read};
+use self::key_place::{HookMessage, KeyPlace};
 use crate::key::texts;
-use crate::request::Request;
+use crate::request::HookRequest;
 use crate::{Incoming, Rejection, Scheme};
 
 impl Scheme {
@@ -44,7 +44,7 @@ impl Scheme {
         secrets: &[Secret],
     ) -> Result<Option<KeyPlace>, Rejection> {
         let Some(form) = self.fetched else { return Ok(None) };
-        let request = Request::new(incoming);
+        let request = HookRequest::new(incoming);
         let accepted = texts(secrets);
         let place = match form {
             FetchedForm::Sns => sns::key_place(&request, &accepted),
@@ -66,9 +66,9 @@ impl Scheme {
         incoming: &Incoming<'_>,
         secrets: &[Secret],
         now: Timestamp,
-    ) -> Result<Read, Rejection> {
+    ) -> Result<HookMessage, Rejection> {
         let form = self.fetched.ok_or(Rejection::KeyUnknown)?;
-        let request = Request::new(incoming);
+        let request = HookRequest::new(incoming);
         let accepted = texts(secrets);
         match form {
             FetchedForm::Sns => sns::read(document, &request, &accepted, now),

@@ -8,10 +8,10 @@ use http::HeaderName;
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Signature;
-use super::key_place::{KeyPlace, Read, check_time};
-use crate::request::Request;
+use super::key_place::{HookMessage, KeyPlace, check_time};
+use crate::request::HookRequest;
 use crate::signature::base64;
-use crate::{Rejection, Verified};
+use crate::{Rejection, VerifiedRequest};
 
 /// PayPal sends a webhook again for up to three days.
 pub(super) const WINDOW: SignedDuration = SignedDuration::from_hours(3 * 24);
@@ -35,11 +35,14 @@ pub(super) fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-fn header<'r>(request: &'r Request<'_>, name: &HeaderName) -> Result<&'r str, Rejection> {
+fn header<'r>(request: &'r HookRequest<'_>, name: &HeaderName) -> Result<&'r str, Rejection> {
     request.header(name)?.ok_or(Rejection::HeaderMissing)
 }
 
-pub(super) fn key_place(request: &Request<'_>, accepted: &[&str]) -> Result<KeyPlace, Rejection> {
+pub(super) fn key_place(
+    request: &HookRequest<'_>,
+    accepted: &[&str],
+) -> Result<KeyPlace, Rejection> {
     request.header(&SIGNATURE)?.ok_or(Rejection::SignatureMissing)?;
     if accepted.is_empty() {
         return Err(Rejection::NoSecret);
@@ -51,10 +54,10 @@ pub(super) fn key_place(request: &Request<'_>, accepted: &[&str]) -> Result<KeyP
 
 pub(super) fn read(
     pem: &[u8],
-    request: &Request<'_>,
+    request: &HookRequest<'_>,
     accepted: &[&str],
     now: Timestamp,
-) -> Result<Read, Rejection> {
+) -> Result<HookMessage, Rejection> {
     let signature = request.header(&SIGNATURE)?.ok_or(Rejection::SignatureMissing)?;
     let signature = base64(signature).map_err(|_| Rejection::SignatureMalformed)?;
     if header(request, &ALGORITHM)? != "SHA256withRSA" {
@@ -77,5 +80,5 @@ pub(super) fn read(
     result?;
     let sent: Timestamp = time.parse().map_err(|_| Rejection::TimeMalformed)?;
     check_time(sent, WINDOW, now)?;
-    Ok(Read::Event(Verified::signed(id, id.as_bytes(), Some(sent))))
+    Ok(HookMessage::Event(VerifiedRequest::signed(id, id.as_bytes(), Some(sent))))
 }

@@ -7,11 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::jwt::{Jwk, Token};
-use super::key_place::{KeyPlace, Read, check_time};
+use super::jwt::{Jwk, UnverifiedToken};
+use super::key_place::{HookMessage, KeyPlace, check_time};
 use crate::key::is_equal;
-use crate::request::Request;
-use crate::{Rejection, Verified};
+use crate::request::HookRequest;
+use crate::{Rejection, VerifiedRequest};
 
 /// Plaid asks to refuse older tokens.
 pub(super) const WINDOW: SignedDuration = SignedDuration::from_mins(5);
@@ -22,22 +22,22 @@ pub(super) const TOKEN: HeaderName = HeaderName::from_static("plaid-verification
 const KEY_ID_BYTES_MAX: usize = 64;
 
 #[derive(Deserialize)]
-struct Claims {
+struct PlaidClaims {
     iat: i64,
     request_body_sha256: String,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct PlaidAnswer {
     key: Jwk,
 }
 
-fn token<'r>(request: &'r Request<'_>) -> Result<Token<'r>, Rejection> {
+fn token<'r>(request: &'r HookRequest<'_>) -> Result<UnverifiedToken<'r>, Rejection> {
     let text = request.header(&TOKEN)?.ok_or(Rejection::SignatureMissing)?;
-    Token::parse(text, "ES256")
+    UnverifiedToken::parse(text, "ES256")
 }
 
-pub(super) fn key_place(request: &Request<'_>) -> Result<KeyPlace, Rejection> {
+pub(super) fn key_place(request: &HookRequest<'_>) -> Result<KeyPlace, Rejection> {
     let token = token(request)?;
     let is_id = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     if token.key.len() > KEY_ID_BYTES_MAX || !token.key.bytes().all(is_id) {
@@ -49,15 +49,15 @@ pub(super) fn key_place(request: &Request<'_>) -> Result<KeyPlace, Rejection> {
 
 pub(super) fn read(
     answer: &[u8],
-    request: &Request<'_>,
+    request: &HookRequest<'_>,
     now: Timestamp,
-) -> Result<Read, Rejection> {
+) -> Result<HookMessage, Rejection> {
     let token = token(request)?;
-    let Answer { key } = serde_json::from_slice(answer).map_err(|_| Rejection::KeyStrange)?;
+    let PlaidAnswer { key } = serde_json::from_slice(answer).map_err(|_| Rejection::KeyStrange)?;
     if key.kid != token.key || key.expired_at.is_some_and(|at| at <= now.as_second()) {
         return Err(Rejection::KeyUnknown);
     }
-    let claims: Claims = token.verified(&key)?;
+    let claims: PlaidClaims = token.verified(&key)?;
     let hash = HEXLOWER.encode(digest(&SHA256, request.incoming.body).as_ref());
     if !is_equal(hash.as_bytes(), claims.request_body_sha256.as_bytes()) {
         return Err(Rejection::SignatureWrong);
@@ -65,5 +65,5 @@ pub(super) fn read(
     let sent = Timestamp::from_second(claims.iat).map_err(|_| Rejection::TimeMalformed)?;
     check_time(sent, WINDOW, now)?;
     // Different events may have the same body; each has a token of its own.
-    Ok(Read::Event(Verified::signed("", token.signed(), Some(sent))))
+    Ok(HookMessage::Event(VerifiedRequest::signed("", token.signed(), Some(sent))))
 }

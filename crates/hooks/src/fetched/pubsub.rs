@@ -7,10 +7,10 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::jwt::{Jwk, Token};
-use super::key_place::{CLOCK_SKEW, KeyPlace, Read};
-use crate::request::Request;
-use crate::{Rejection, Verified};
+use super::jwt::{Jwk, UnverifiedToken};
+use super::key_place::{CLOCK_SKEW, HookMessage, KeyPlace};
+use crate::request::HookRequest;
+use crate::{Rejection, VerifiedRequest};
 
 /// <https://accounts.google.com/.well-known/openid-configuration>
 const KEYS: &str = "https://www.googleapis.com/oauth2/v3/certs";
@@ -20,7 +20,6 @@ const ISSUERS: [&str; 2] = ["https://accounts.google.com", "accounts.google.com"
 /// Pub/Sub sends a message again until it is acknowledged, by default for a week.
 pub(super) const REPLAY_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Who may push.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pusher<'p> {
     email: &'p str,
@@ -29,7 +28,7 @@ pub(super) struct Pusher<'p> {
 }
 
 #[derive(Deserialize)]
-struct Claims {
+struct PubsubClaims {
     iss: String,
     aud: String,
     email: String,
@@ -39,7 +38,7 @@ struct Claims {
 }
 
 #[derive(Deserialize)]
-struct Keys {
+struct GoogleKeys {
     keys: Vec<serde_json::Value>,
 }
 
@@ -52,13 +51,16 @@ impl<'p> Pusher<'p> {
     }
 }
 
-fn token<'r>(request: &'r Request<'_>) -> Result<Token<'r>, Rejection> {
+fn token<'r>(request: &'r HookRequest<'_>) -> Result<UnverifiedToken<'r>, Rejection> {
     let header = request.header(&http::header::AUTHORIZATION)?;
     let text = header.and_then(|text| text.strip_prefix("Bearer "));
-    Token::parse(text.ok_or(Rejection::SignatureMissing)?, "RS256")
+    UnverifiedToken::parse(text.ok_or(Rejection::SignatureMissing)?, "RS256")
 }
 
-pub(super) fn key_place(request: &Request<'_>, accepted: &[&str]) -> Result<KeyPlace, Rejection> {
+pub(super) fn key_place(
+    request: &HookRequest<'_>,
+    accepted: &[&str],
+) -> Result<KeyPlace, Rejection> {
     token(request)?;
     match accepted.is_empty() {
         true => Err(Rejection::NoSecret),
@@ -68,15 +70,15 @@ pub(super) fn key_place(request: &Request<'_>, accepted: &[&str]) -> Result<KeyP
 
 pub(super) fn read(
     keys: &[u8],
-    request: &Request<'_>,
+    request: &HookRequest<'_>,
     accepted: &[&str],
     now: Timestamp,
-) -> Result<Read, Rejection> {
+) -> Result<HookMessage, Rejection> {
     let token = token(request)?;
-    let keys: Keys = serde_json::from_slice(keys).map_err(|_| Rejection::KeyStrange)?;
+    let keys: GoogleKeys = serde_json::from_slice(keys).map_err(|_| Rejection::KeyStrange)?;
     let mut keys = keys.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
     let key = keys.find(|key| key.kid == token.key).ok_or(Rejection::KeyUnknown)?;
-    let claims: Claims = token.verified(&key)?;
+    let claims: PubsubClaims = token.verified(&key)?;
     if now.as_second() > claims.exp {
         return Err(Rejection::TooOld);
     }
@@ -98,5 +100,5 @@ pub(super) fn read(
         return Err(Rejection::OtherReceiver);
     }
     let id = request.field("/message/messageId").ok_or(Rejection::BodyStrange)?;
-    Ok(Read::Event(Verified::signed(&id, request.incoming.body, Some(sent))))
+    Ok(HookMessage::Event(VerifiedRequest::signed(&id, request.incoming.body, Some(sent))))
 }

@@ -9,10 +9,10 @@ use aws_lc_rs::signature::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Signature;
-use super::key_place::{KeyPlace, Read, check_time};
-use crate::request::Request;
+use super::key_place::{HookMessage, KeyPlace, check_time};
+use crate::request::HookRequest;
 use crate::signature::base64;
-use crate::{Challenge, Rejection, Verified};
+use crate::{ChallengeAction, Rejection, VerifiedRequest};
 
 /// SNS sends a message again for up to an hour.
 /// <https://docs.aws.amazon.com/sns/latest/dg/sns-message-delivery-retries.html>
@@ -25,7 +25,6 @@ const NOTIFICATION: &[&str] = &["Message", "MessageId", "Subject", "Timestamp", 
 const CONFIRMATION: &[&str] =
     &["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"];
 
-/// A topic.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Topic<'t> {
     region: &'t str,
@@ -68,7 +67,7 @@ impl<'t> Topic<'t> {
 }
 
 /// The topic of a message that the hook accepts.
-fn topic<'r>(request: &'r Request<'_>, accepted: &[&'r str]) -> Result<Topic<'r>, Rejection> {
+fn topic<'r>(request: &'r HookRequest<'_>, accepted: &[&'r str]) -> Result<Topic<'r>, Rejection> {
     if request.field("/Signature").is_none() {
         return Err(Rejection::SignatureMissing);
     }
@@ -80,7 +79,10 @@ fn topic<'r>(request: &'r Request<'_>, accepted: &[&'r str]) -> Result<Topic<'r>
     Topic::parse(arn).ok_or(Rejection::NoSecret)
 }
 
-pub(super) fn key_place(request: &Request<'_>, accepted: &[&str]) -> Result<KeyPlace, Rejection> {
+pub(super) fn key_place(
+    request: &HookRequest<'_>,
+    accepted: &[&str],
+) -> Result<KeyPlace, Rejection> {
     let topic = topic(request, accepted)?;
     let url = request.field("/SigningCertURL").ok_or(Rejection::SignatureMissing)?;
     let file = url.strip_prefix(&format!("https://{}/", topic.host()));
@@ -92,10 +94,10 @@ pub(super) fn key_place(request: &Request<'_>, accepted: &[&str]) -> Result<KeyP
 
 pub(super) fn read(
     pem: &[u8],
-    request: &Request<'_>,
+    request: &HookRequest<'_>,
     accepted: &[&str],
     now: Timestamp,
-) -> Result<Read, Rejection> {
+) -> Result<HookMessage, Rejection> {
     let topic = topic(request, accepted)?;
     let field = |name: &str| request.field(&format!("/{name}"));
     let algorithm: &'static dyn VerificationAlgorithm = match field("SignatureVersion").as_deref() {
@@ -129,10 +131,10 @@ pub(super) fn read(
         let query = url.strip_prefix(&format!("https://{}/?", topic.host()));
         let confirms = query.is_some_and(|query| query.contains("Action=ConfirmSubscription"));
         return match confirms {
-            true => Ok(Read::Challenge(Challenge::Confirm { url: url.into_owned() })),
+            true => Ok(HookMessage::Challenge(ChallengeAction::Confirm { url: url.into_owned() })),
             false => Err(Rejection::ChallengeRefused),
         };
     }
     let id = field("MessageId").ok_or(Rejection::BodyStrange)?;
-    Ok(Read::Event(Verified::signed(&id, signed.as_bytes(), Some(sent))))
+    Ok(HookMessage::Event(VerifiedRequest::signed(&id, signed.as_bytes(), Some(sent))))
 }

@@ -110,7 +110,7 @@ fn twilio(url: &str, signed: &str) -> Sent {
     Sent { url: url.to_owned(), ..sent }
 }
 
-fn form(body: &str, signed: &str) -> Result<Verified, Rejection> {
+fn form(body: &str, signed: &str) -> Result<VerifiedRequest, Rejection> {
     let mut sent = twilio(URL, &format!("{URL}{signed}"));
     sent.body = body.as_bytes().to_vec();
     let kind = "application/x-www-form-urlencoded; charset=utf-8";

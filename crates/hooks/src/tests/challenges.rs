@@ -6,8 +6,10 @@ const KEY: &str = "secret-1";
 const PREVIOUS: &str = "secret-0";
 
 /// The body of an answer, its content type, and its header.
-fn answered(challenge: Challenge) -> (String, &'static str, Option<(HeaderName, HeaderValue)>) {
-    let Challenge::Answer { content_type, body, header } = challenge else {
+fn answered(
+    challenge: ChallengeAction,
+) -> (String, &'static str, Option<(HeaderName, HeaderValue)>) {
+    let ChallengeAction::Answer { content_type, body, header } = challenge else {
         panic!("{challenge:?}")
     };
     (String::from_utf8(body).expect("text"), content_type, header)
@@ -183,7 +185,9 @@ fn a_secret_is_learned_once() {
         assert!(scheme(id).learns_secret());
         for known in [&[][..], &[text]] {
             let challenge = sent.challenge(id, known).expect("learned").expect("a secret");
-            let Challenge::Secret { secret, answer } = challenge else { panic!("{challenge:?}") };
+            let ChallengeAction::Secret { secret, answer } = challenge else {
+                panic!("{challenge:?}")
+            };
             assert_eq!(secret.expose_text(), Some(text));
             let (body, _, header) = answered(*answer);
             assert_eq!(body, "");

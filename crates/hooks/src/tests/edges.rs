@@ -6,11 +6,11 @@ use crate::SecretError;
 const KEY: &str = "secret-1";
 const BODY: &str = r#"{"id":"evt_1","amount":100}"#;
 
-fn github(value: &str) -> Result<Verified, Rejection> {
+fn github(value: &str) -> Result<VerifiedRequest, Rejection> {
     Sent::post(BODY).with("X-Hub-Signature-256", value).verify("github", &[KEY])
 }
 
-fn stripe(value: &str) -> Result<Verified, Rejection> {
+fn stripe(value: &str) -> Result<VerifiedRequest, Rejection> {
     Sent::post(BODY).with("Stripe-Signature", value).verify("stripe", &[KEY])
 }
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::*;
-use crate::{KeyPlace, Read};
+use crate::{HookMessage, KeyPlace};
 
 static VECTORS: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("fetched.json")).expect("JSON"));
@@ -45,16 +45,16 @@ impl Service {
     }
 
     /// As a caller does: the place of the key, then the signature by `document`.
-    fn read(&self, sent: &Sent, document: &str) -> Result<Read, Rejection> {
+    fn read(&self, sent: &Sent, document: &str) -> Result<HookMessage, Rejection> {
         self.place(sent)?;
         let now = Timestamp::from_second(NOW).expect("a time");
         let (incoming, secrets) = (sent.incoming(), self.secrets());
         self.scheme().read_with(text(self.vectors, document).as_bytes(), &incoming, &secrets, now)
     }
 
-    fn event(&self, sent: &Sent) -> Verified {
+    fn event(&self, sent: &Sent) -> VerifiedRequest {
         match self.read(sent, "document") {
-            Ok(Read::Event(verified)) => verified,
+            Ok(HookMessage::Event(verified)) => verified,
             other => panic!("{}: {other:?}", self.id),
         }
     }
@@ -92,7 +92,9 @@ fn messages_of_sns_are_verified_by_the_certificate_of_their_region() {
         assert_eq!(SNS.event(&sns(name)).id, "165545c9-2a5c-472c-8df2-7ff2be2b3b1b");
     }
     let confirmed = SNS.read(&sns("confirmation"), "document").expect("it is signed");
-    let Read::Challenge(Challenge::Confirm { url }) = confirmed else { panic!("{confirmed:?}") };
+    let HookMessage::Challenge(ChallengeAction::Confirm { url }) = confirmed else {
+        panic!("{confirmed:?}")
+    };
     assert!(url.starts_with("https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription"));
     for (sent, why) in [
         (sns("wrong_key"), Rejection::SignatureWrong),

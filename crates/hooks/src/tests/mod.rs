@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use keyward_base::secret::Secret;
 
-use crate::{Challenge, Incoming, Rejection, Scheme, Verified};
+use crate::{ChallengeAction, Incoming, Rejection, Scheme, VerifiedRequest};
 
 /// The time of most tests, in seconds.
 const NOW: i64 = 1_700_000_000;
@@ -65,16 +65,16 @@ impl Sent {
         Incoming { method, url, headers, body }
     }
 
-    fn verify_at(&self, id: &str, keys: &[&str], now: i64) -> Result<Verified, Rejection> {
+    fn verify_at(&self, id: &str, keys: &[&str], now: i64) -> Result<VerifiedRequest, Rejection> {
         let now = Timestamp::from_second(now).expect("a time");
         scheme(id).verify(&self.incoming(), &secrets(keys), now)
     }
 
-    fn verify(&self, id: &str, keys: &[&str]) -> Result<Verified, Rejection> {
+    fn verify(&self, id: &str, keys: &[&str]) -> Result<VerifiedRequest, Rejection> {
         self.verify_at(id, keys, NOW)
     }
 
-    fn challenge(&self, id: &str, keys: &[&str]) -> Result<Option<Challenge>, Rejection> {
+    fn challenge(&self, id: &str, keys: &[&str]) -> Result<Option<ChallengeAction>, Rejection> {
         let now = Timestamp::from_second(NOW).expect("a time");
         scheme(id).challenge(&self.incoming(), &secrets(keys), now)
     }

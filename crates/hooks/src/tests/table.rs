@@ -195,7 +195,7 @@ impl Row {
         sent.with(self.header, &fill(self.value).replace("SIG", &signature))
     }
 
-    pub(super) fn verified(&self, sent: &Sent) -> Result<Verified, Rejection> {
+    pub(super) fn verified(&self, sent: &Sent) -> Result<VerifiedRequest, Rejection> {
         sent.verify(self.id, &[&self.how.secret(0)])
     }
 

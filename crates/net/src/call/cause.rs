@@ -1,4 +1,4 @@
-//! [`Cause`]: one word for why an authorization server gave no usable response. Stored with failed refreshes,
+//! [`CallFailure`]: one word for why an authorization server gave no usable response. Stored with failed refreshes,
 //! shown to owners, and used as a label of metrics, so it is a closed set.
 
 use std::io;
@@ -11,7 +11,7 @@ use crate::dial::DialError;
 /// Why a request to an authorization server has no usable response.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum CallFailure {
     /// The endpoint is not an https URL.
     BadAddress,
     /// The name does not resolve.
@@ -40,8 +40,7 @@ pub enum Cause {
     UnusableAnswer,
 }
 
-impl Cause {
-    /// All of them.
+impl CallFailure {
     pub const ALL: [Self; 13] = [
         Self::BadAddress,
         Self::Unresolved,
@@ -113,31 +112,31 @@ impl Cause {
     }
 }
 
-impl From<&DialError> for Cause {
+impl From<&DialError> for CallFailure {
     fn from(error: &DialError) -> Self {
         match error {
-            DialError::Refused { .. } => Cause::AddressRefused,
-            DialError::Resolve { .. } => Cause::Unresolved,
+            DialError::Refused { .. } => CallFailure::AddressRefused,
+            DialError::Resolve { .. } => CallFailure::Unresolved,
             DialError::Connect { source, .. } => match source.kind() {
-                io::ErrorKind::ConnectionRefused => Cause::ConnectionRefused,
-                io::ErrorKind::TimedOut => Cause::ConnectTimeout,
-                _ => Cause::Unreachable,
+                io::ErrorKind::ConnectionRefused => CallFailure::ConnectionRefused,
+                io::ErrorKind::TimedOut => CallFailure::ConnectTimeout,
+                _ => CallFailure::Unreachable,
             },
-            DialError::Timeout { .. } => Cause::ConnectTimeout,
-            DialError::Proxy { .. } => Cause::ProxyFailed,
+            DialError::Timeout { .. } => CallFailure::ConnectTimeout,
+            DialError::Proxy { .. } => CallFailure::ProxyFailed,
         }
     }
 }
 
-impl From<&HandshakeError> for Cause {
+impl From<&HandshakeError> for CallFailure {
     fn from(error: &HandshakeError) -> Self {
         match error {
             HandshakeError::Certificate { fault: CertificateFault::UnknownIssuer, .. } => {
-                Cause::TlsUnknownIssuer
+                CallFailure::TlsUnknownIssuer
             }
-            HandshakeError::Certificate { .. } => Cause::TlsCertificate,
-            HandshakeError::Handshake { .. } => Cause::TlsFailed,
-            HandshakeError::Timeout { .. } => Cause::ConnectTimeout,
+            HandshakeError::Certificate { .. } => CallFailure::TlsCertificate,
+            HandshakeError::Handshake { .. } => CallFailure::TlsFailed,
+            HandshakeError::Timeout { .. } => CallFailure::ConnectTimeout,
         }
     }
 }
@@ -166,16 +165,16 @@ mod tests {
             CallError::Tls(HandshakeError::Certificate { host: host(), fault, source })
         };
         for (error, cause) in [
-            (CallError::Address, Cause::BadAddress),
-            (CallError::Dial(resolve), Cause::Unresolved),
-            (connect(io::ErrorKind::ConnectionRefused), Cause::ConnectionRefused),
-            (connect(io::ErrorKind::NetworkUnreachable), Cause::Unreachable),
-            (CallError::Dial(DialError::Timeout { host: host() }), Cause::ConnectTimeout),
-            (certificate(CertificateFault::UnknownIssuer), Cause::TlsUnknownIssuer),
-            (certificate(CertificateFault::Expired), Cause::TlsCertificate),
-            (CallError::Tls(HandshakeError::Timeout { host: host() }), Cause::ConnectTimeout),
-            (CallError::Timeout { host: host(), sent: false }, Cause::ConnectTimeout),
-            (CallError::Timeout { host: host(), sent: true }, Cause::AnswerTimeout),
+            (CallError::Address, CallFailure::BadAddress),
+            (CallError::Dial(resolve), CallFailure::Unresolved),
+            (connect(io::ErrorKind::ConnectionRefused), CallFailure::ConnectionRefused),
+            (connect(io::ErrorKind::NetworkUnreachable), CallFailure::Unreachable),
+            (CallError::Dial(DialError::Timeout { host: host() }), CallFailure::ConnectTimeout),
+            (certificate(CertificateFault::UnknownIssuer), CallFailure::TlsUnknownIssuer),
+            (certificate(CertificateFault::Expired), CallFailure::TlsCertificate),
+            (CallError::Tls(HandshakeError::Timeout { host: host() }), CallFailure::ConnectTimeout),
+            (CallError::Timeout { host: host(), sent: false }, CallFailure::ConnectTimeout),
+            (CallError::Timeout { host: host(), sent: true }, CallFailure::AnswerTimeout),
         ] {
             assert_eq!(error.cause(), cause, "{error}");
             let written = serde_json::to_value(cause).expect("a word");

@@ -86,7 +86,7 @@ async fn answered(answer: String) -> Result<Response<Bytes>, CallError> {
 async fn what_is_not_https_is_not_asked() {
     let (port, count) = server(|_| async {}).await;
     let caller = caller(port, &[]);
-    let secure = Bounds { servers: Servers::Secure, ..bounds() };
+    let secure = Bounds { servers: AllowedServers::Secure, ..bounds() };
     for (url, bounds) in [
         (format!("http://127.0.0.1:{port}/t"), secure),
         (format!("http://192.0.2.1:{port}/t"), bounds()),

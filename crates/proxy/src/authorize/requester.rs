@@ -11,7 +11,7 @@ use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::{Refusal, Shortage};
 use crate::request::inbound::Inbound;
-use crate::session::Session;
+use crate::session::ProxySession;
 use keyward_base::id::{AgentId, OrgId};
 use keyward_rules::policy::{Permit, Policy};
 use keyward_state::directory::ConnectionRecord;
@@ -22,7 +22,7 @@ const POLICIES_MAX: usize = 16;
 /// The party that asks. Stages use it again after a wait, to repeat their checks.
 #[derive(Clone, Copy, Debug)]
 pub enum Requester<'a> {
-    Agent(&'a Arc<Session>),
+    Agent(&'a Arc<ProxySession>),
     /// The owner of a connection, through the control plane.
     Owner(&'a ConnectionRecord),
 }
@@ -53,7 +53,7 @@ impl<'a> Requester<'a> {
     /// Checks whether it may still send requests.
     ///
     /// # Errors
-    /// As [`Session::check_still_valid`]. A person's connection is checked with each permit.
+    /// As [`ProxySession::check_still_valid`]. A person's connection is checked with each permit.
     pub fn check_still_valid(self, gateway: &Gateway) -> Result<ValidRequester<'a>, Refusal> {
         if let Self::Agent(session) = self {
             session.check_still_valid(gateway)?;

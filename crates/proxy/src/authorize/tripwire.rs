@@ -11,10 +11,10 @@ use crate::request::inbound::Inbound;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_model::{Honeytoken, ManagedBy, Record, Session};
-use keyward_rules::inject::placeholder::Core;
+use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::inject::strip;
 use keyward_state::directory::{Directory, DirectoryError, Former};
-use keyward_state::observe::notice::{About, NamedResource, NoticeKind};
+use keyward_state::observe::notice::{NamedResource, NoticeDetails, NoticeKind};
 
 /// The period for one agent and one honeytoken.
 const HONEYTOKEN_EVERY: Duration = Duration::from_secs(60);
@@ -40,7 +40,12 @@ pub fn refused_early<B>(
     look(gateway, agent, target, &strip::placeholders(request.headers(), url));
 }
 
-fn look(gateway: &Gateway, agent: &Agent, target: Option<&Target>, placeholders: &[Core]) {
+fn look(
+    gateway: &Gateway,
+    agent: &Agent,
+    target: Option<&Target>,
+    placeholders: &[PlaceholderCore],
+) {
     if placeholders.is_empty() {
         return;
     }
@@ -91,13 +96,13 @@ async fn caught(
         done,
         "a honeytoken was sent"
     );
-    let about = About {
+    let about = NoticeDetails {
         honeytoken: Some(found.name().to_owned()),
         agent: Some(NamedResource::new(agent.id.clone(), &agent.name)),
         token: agent.token.clone(),
         host,
         detail: done,
-        ..About::default()
+        ..NoticeDetails::default()
     };
     tell(directory, agent, NoticeKind::HoneytokenUsed, about).await;
 }
@@ -126,16 +131,16 @@ async fn refused(directory: &Directory, former: Former) {
         id = "old_token_used", agent = &*agent.name, %token, reason,
         "a token that is no longer valid was sent"
     );
-    let about = About {
+    let about = NoticeDetails {
         agent: Some(NamedResource::new(agent.id.clone(), &agent.name)),
         token: Some(token),
         reason: Some(reason.to_owned()),
-        ..About::default()
+        ..NoticeDetails::default()
     };
     tell(directory, &agent, NoticeKind::TokenRefused, about).await;
 }
 
-async fn tell(directory: &Directory, agent: &Agent, kind: NoticeKind, about: About) {
+async fn tell(directory: &Directory, agent: &Agent, kind: NoticeKind, about: NoticeDetails) {
     if let Err(error) = directory.announce(&agent.org, kind, about).await {
         tracing::error!(%error, event = kind.code(), "an event is not delivered");
     }

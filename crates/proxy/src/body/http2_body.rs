@@ -54,7 +54,6 @@ impl Http2Body {
         }
     }
 
-    /// Whether the body has ended.
     pub fn is_end_stream(&self) -> bool {
         self.stream.is_end_stream()
     }

@@ -32,7 +32,6 @@ pub enum BodyCopy {
 #[derive(Debug)]
 pub struct BodyCopyWriter(Arc<CopyState>);
 
-/// The state of the copy.
 #[derive(Debug)]
 pub struct CopyState {
     bytes_max: usize,

@@ -25,7 +25,7 @@ use keyward_base::id::AgentId;
 /// The request's body on its way to the upstream.
 #[derive(Debug)]
 pub struct RequestBody {
-    content: Content,
+    content: BodyContent,
     count: Arc<AtomicU64>,
     gate: Option<ContinueWait>,
     demand: Option<Arc<BodyDemand>>,
@@ -50,7 +50,7 @@ enum Trailers {
 }
 
 #[derive(Debug)]
-enum Content {
+enum BodyContent {
     /// Received from the agent, or empty.
     Incoming(IncomingBody),
     /// Bytes of ours: of a test request or after injection.
@@ -64,18 +64,18 @@ enum Content {
 impl RequestBody {
     /// Passes a received body on and counts its bytes.
     pub fn new(arriving: IncomingBody) -> Self {
-        Self::of(Content::Incoming(arriving))
+        Self::of(BodyContent::Incoming(arriving))
     }
 
     /// A body from bytes of ours.
     pub fn own(bytes: Bytes) -> Self {
-        Self::of(Content::Own(bytes))
+        Self::of(BodyContent::Own(bytes))
     }
 
     /// A form that is rewritten while it is sent, after its beginning `first`.
     pub fn form(first: Bytes, upload: FormUpload) -> Self {
         let (count, owner) = (upload.source().count(), upload.source().owner().cloned());
-        let mut body = Self::of(Content::Form(Box::new(upload)));
+        let mut body = Self::of(BodyContent::Form(Box::new(upload)));
         (body.count, body.owner) = (count, owner);
         body.again.extend(Some(first).filter(|first| !first.is_empty()));
         body
@@ -84,12 +84,12 @@ impl RequestBody {
     /// Where a form that is rewritten notes why it cannot be sent to its end.
     pub fn form_fault(&self) -> Option<Arc<FormFault>> {
         match &self.content {
-            Content::Form(upload) => Some(upload.fault().clone()),
+            BodyContent::Form(upload) => Some(upload.fault().clone()),
             _ => None,
         }
     }
 
-    fn of(content: Content) -> Self {
+    fn of(content: BodyContent) -> Self {
         Self {
             content,
             count: Arc::default(),
@@ -161,13 +161,13 @@ impl RequestBody {
 
     /// No body: the handshake of a WebSocket.
     pub fn handshake(websocket: PendingWebSocket) -> Self {
-        Self::of(Content::Handshake(websocket))
+        Self::of(BodyContent::Handshake(websocket))
     }
 
     /// The agent's side of a WebSocket over HTTP/2, once.
     pub fn take_websocket(&mut self) -> Option<PendingWebSocket> {
-        match std::mem::replace(&mut self.content, Content::Incoming(IncomingBody::Empty)) {
-            Content::Handshake(websocket) => Some(websocket),
+        match std::mem::replace(&mut self.content, BodyContent::Incoming(IncomingBody::Empty)) {
+            BodyContent::Handshake(websocket) => Some(websocket),
             content => {
                 self.content = content;
                 None
@@ -225,7 +225,7 @@ impl Body for RequestBody {
         let (frame, is_own) = match this.again.pop_front() {
             Some(data) => (Some(Ok(Frame::data(data))), true),
             None => {
-                let is_own = matches!(this.content, Content::Own(_));
+                let is_own = matches!(this.content, BodyContent::Own(_));
                 (std::task::ready!(this.poll_signed(cx)), is_own)
             }
         };
@@ -297,17 +297,17 @@ impl RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self;
         let arriving = match &mut this.content {
-            Content::Own(bytes) if bytes.is_empty() => return Poll::Ready(None),
-            Content::Own(bytes) => {
+            BodyContent::Own(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            BodyContent::Own(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.count.fetch_add(bytes.len() as u64, Relaxed);
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            Content::Incoming(arriving) => arriving,
-            Content::Form(upload) => {
+            BodyContent::Incoming(arriving) => arriving,
+            BodyContent::Form(upload) => {
                 return upload.poll_data(cx).map(|data| Some(data?.map(Frame::data)));
             }
-            Content::Handshake(_) => return Poll::Ready(None),
+            BodyContent::Handshake(_) => return Poll::Ready(None),
         };
         match std::task::ready!(Pin::new(arriving).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
@@ -339,7 +339,7 @@ impl RequestBody {
     }
 }
 
-impl Content {
+impl BodyContent {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Incoming(arriving) => arriving.is_end_stream(),

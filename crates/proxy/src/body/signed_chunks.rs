@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::body_error::BodyError;
-use crate::limits::budget::Share;
+use crate::limits::budget::BudgetShare;
 use keyward_rules::inject::sign::aws_chunks::ChunkSigner;
 
 /// Signs the chunks of one body.
@@ -11,11 +11,11 @@ use keyward_rules::inject::sign::aws_chunks::ChunkSigner;
 pub struct SignedChunks {
     signer: ChunkSigner,
     /// The memory of the incomplete chunk.
-    share: Share,
+    share: BudgetShare,
 }
 
 impl SignedChunks {
-    pub fn new(signer: ChunkSigner, share: Share) -> Self {
+    pub fn new(signer: ChunkSigner, share: BudgetShare) -> Self {
         Self { signer, share }
     }
 

@@ -17,9 +17,9 @@ use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 pub use super::CaError;
-use super::files::{self, Presence};
+use super::files::{self, CaFilePresence};
 use super::pair::{Pair, parse, to_pem};
-use super::signer::{Signer, fingerprint};
+use super::signer::{LeafSigner, fingerprint};
 use keyward_base::time::Clock;
 use keyward_net::tls;
 
@@ -54,7 +54,6 @@ pub enum Role {
 pub struct CertificateInfo {
     /// Its purpose.
     pub role: Role,
-    /// The subject.
     pub subject: String,
     /// The SHA-256 fingerprint.
     pub fingerprint: String,
@@ -81,19 +80,17 @@ pub struct Overview {
 
 /// The certificate authority in use.
 pub struct Authority {
-    signer: ArcSwap<Signer>,
+    signer: ArcSwap<LeafSigner>,
     files: Option<CaFiles>,
     clock: Clock,
     /// Held while the CA or its files are replaced.
     turn: Mutex<()>,
 }
 
-/// Where a CA is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CaFiles {
     /// Its certificate, with those above it.
     pub cert: PathBuf,
-    /// Its private key.
     pub key: PathBuf,
 }
 
@@ -101,7 +98,6 @@ pub struct CaFiles {
 pub struct CaPems {
     /// Its certificate, with those above it.
     pub cert: Vec<u8>,
-    /// Its private key.
     pub key: Zeroizing<Vec<u8>>,
 }
 
@@ -121,21 +117,21 @@ impl Authority {
         };
         let now = clock.now();
         let signer = match files::presence(cert, key)? {
-            Presence::Both => Signer::of(settle(cert, key)?, cert, now)?,
-            Presence::Interrupted => {
-                let signer = Signer::of(Pair::load(&files::staged(cert), key)?, cert, now)?;
+            CaFilePresence::Both => LeafSigner::of(settle(cert, key)?, cert, now)?,
+            CaFilePresence::Interrupted => {
+                let signer = LeafSigner::of(Pair::load(&files::staged(cert), key)?, cert, now)?;
                 files::publish(cert)?;
                 signer
             }
-            Presence::Neither => {
+            CaFilePresence::Neither => {
                 let pair = Pair::make(now)?;
                 let (pem, key_pem) = (pair.pem(), Zeroizing::new(pair.key.serialize_pem()));
-                let signer = Signer::of(pair, cert, now)?;
+                let signer = LeafSigner::of(pair, cert, now)?;
                 files::write_pair(cert, &pem, key, &key_pem)?;
                 signer
             }
-            Presence::CertOnly => return incomplete(cert, key),
-            Presence::KeyOnly => return incomplete(key, cert),
+            CaFilePresence::CertOnly => return incomplete(cert, key),
+            CaFilePresence::KeyOnly => return incomplete(key, cert),
         };
         let files = CaFiles { cert: cert.to_owned(), key: key.to_owned() };
         Ok(Self::new(signer, Some(files), clock))
@@ -146,7 +142,7 @@ impl Authority {
     /// # Errors
     /// When the folder cannot be read.
     pub fn is_made(cert: &Path, key: &Path) -> Result<bool, CaError> {
-        Ok(files::presence(cert, key)? != Presence::Neither)
+        Ok(files::presence(cert, key)? != CaFilePresence::Neither)
     }
 
     /// Loads the CA for signing only: nothing is made, completed or replaced, so it can run next to a gateway.
@@ -154,7 +150,7 @@ impl Authority {
     /// # Errors
     /// When a file cannot be read, the two do not belong together, or the CA is not valid now.
     pub fn read(cert: &Path, key: &Path, clock: &Clock) -> Result<Self, CaError> {
-        let signer = Signer::of(Pair::load(cert, key)?, cert, clock.now())?;
+        let signer = LeafSigner::of(Pair::load(cert, key)?, cert, clock.now())?;
         Ok(Self::new(signer, None, clock))
     }
 
@@ -162,11 +158,11 @@ impl Authority {
     pub fn ephemeral() -> Self {
         let clock = Clock::System;
         let made = Pair::make(clock.now())
-            .and_then(|pair| Signer::of(pair, Path::new("memory"), clock.now()));
+            .and_then(|pair| LeafSigner::of(pair, Path::new("memory"), clock.now()));
         Self::new(made.expect("a CA that was just made is sound"), None, &clock)
     }
 
-    fn new(signer: Signer, files: Option<CaFiles>, clock: &Clock) -> Self {
+    fn new(signer: LeafSigner, files: Option<CaFiles>, clock: &Clock) -> Self {
         let signer = ArcSwap::from_pointee(signer);
         Self { signer, files, clock: clock.clone(), turn: Mutex::default() }
     }
@@ -177,7 +173,6 @@ impl Authority {
         self.signer.load().trusted_pem(self.clock.now())
     }
 
-    /// The certificate, DER.
     pub fn cert_der(&self) -> CertificateDer<'static> {
         self.signer.load().cert().clone()
     }
@@ -282,7 +277,7 @@ impl Authority {
             Succession::AtOnce => Pair::make(now)?,
         };
         let (pem, key_pem) = (pair.pem(), Zeroizing::new(pair.key.serialize_pem()));
-        let signer = Signer::of(pair, path, now)?;
+        let signer = LeafSigner::of(pair, path, now)?;
         if let Some(files) = &self.files {
             files::replace_pair(&files.cert, &pem, &files.key, &key_pem)?;
         }
@@ -331,7 +326,7 @@ impl Authority {
         }
         files::replace_cert(&files.cert, &to_pem(signer.cert()))?;
         let alone = Pair { certs: vec![signer.cert().clone()], key: pair.key };
-        self.signer.store(Arc::new(Signer::of(alone, &files.cert, now)?));
+        self.signer.store(Arc::new(LeafSigner::of(alone, &files.cert, now)?));
         tracing::info!(
             "the overlap with the former CA has ended: it was removed from the certificate file"
         );
@@ -339,16 +334,16 @@ impl Authority {
     }
 
     /// The CA in the files, unless it is the one in use.
-    fn replaced(&self) -> Result<Option<Signer>, CaError> {
+    fn replaced(&self) -> Result<Option<LeafSigner>, CaError> {
         let Some(CaFiles { cert, key }) = &self.files else { return Ok(None) };
         let pair = Pair::load(cert, key)?;
         if pair.certs == self.signer.load().certs() {
             return Ok(None);
         }
-        Signer::of(pair, cert, self.clock.now()).map(Some)
+        LeafSigner::of(pair, cert, self.clock.now()).map(Some)
     }
 
-    pub(super) fn signer(&self) -> Arc<Signer> {
+    pub(super) fn signer(&self) -> Arc<LeafSigner> {
         self.signer.load_full()
     }
 }
@@ -395,7 +390,7 @@ fn settle(cert: &Path, key: &Path) -> Result<Pair, CaError> {
     }
 }
 
-fn overlapping(former: &Signer, length: Duration, now: Timestamp) -> Result<Pair, CaError> {
+fn overlapping(former: &LeafSigner, length: Duration, now: Timestamp) -> Result<Pair, CaError> {
     if let Some(overlap) = former.overlap(now) {
         return Err(CaError::Overlapping { until: overlap.until });
     }

@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use super::CaError;
 use super::authority::Authority;
 use super::leaf::Leaf;
-use super::signer::Signer;
+use super::signer::LeafSigner;
 use keyward_base::host::Host;
 use keyward_base::time::Clock;
 
@@ -34,7 +34,7 @@ struct LeafSlot(Mutex<Option<MintedLeaf>>);
 /// key.
 struct MintedLeaf {
     leaf: Leaf,
-    by: Weak<Signer>,
+    by: Weak<LeafSigner>,
 }
 
 impl Leaves {
@@ -81,7 +81,7 @@ impl Leaves {
 }
 
 impl MintedLeaf {
-    fn is_of(&self, signer: &Arc<Signer>) -> bool {
+    fn is_of(&self, signer: &Arc<LeafSigner>) -> bool {
         std::ptr::eq(self.by.as_ptr(), Arc::as_ptr(signer))
     }
 }

@@ -37,9 +37,7 @@ pub enum CaError {
         path = path.display()
     )]
     Read {
-        /// The file.
         path: PathBuf,
-        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -51,7 +49,6 @@ pub enum CaError {
     Write {
         /// The file or directory.
         path: PathBuf,
-        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -74,7 +71,6 @@ pub enum CaError {
         path = path.display()
     )]
     LooseKey {
-        /// The key file.
         path: PathBuf,
         /// The permission bits of the file.
         mode: u32,
@@ -85,7 +81,6 @@ pub enum CaError {
         path = path.display()
     )]
     NotACertificate {
-        /// The certificate file.
         path: PathBuf,
         /// The PEM error, if there is one.
         #[source]
@@ -96,28 +91,19 @@ pub enum CaError {
         "{path} is not an unencrypted PEM private key (ECDSA, RSA or Ed25519)",
         path = path.display()
     )]
-    NotAKey {
-        /// The key file.
-        path: PathBuf,
-    },
+    NotAKey { path: PathBuf },
     /// The key belongs to another certificate.
     #[error(
         "{key} is not the key of {cert}: give the pair that was made together",
         key = key.display(), cert = cert.display()
     )]
-    KeyMismatch {
-        /// The certificate file.
-        cert: PathBuf,
-        /// The key file.
-        key: PathBuf,
-    },
+    KeyMismatch { cert: PathBuf, key: PathBuf },
     /// The certificate may not sign other certificates.
     #[error(
         "{path} is not a CA certificate ({lacks}): give one that may sign certificates",
         path = path.display()
     )]
     NotACa {
-        /// The certificate file.
         path: PathBuf,
         /// The missing property.
         lacks: &'static str,
@@ -128,22 +114,13 @@ pub enum CaError {
          attribute",
         path = path.display()
     )]
-    Subject {
-        /// The certificate file.
-        path: PathBuf,
-    },
+    Subject { path: PathBuf },
     /// The file is a symbolic link: replacing the link would keep the old key at its target.
     #[error("{path} is a symbolic link: put the file itself there", path = path.display())]
-    Link {
-        /// The file.
-        path: PathBuf,
-    },
+    Link { path: PathBuf },
     /// The CA was not made by Keyward, so only its owner can replace it.
     #[error("the CA in {path} was not made by keyward, so keyward makes no successor", path = path.display())]
-    NotOurs {
-        /// The certificate file.
-        path: PathBuf,
-    },
+    NotOurs { path: PathBuf },
     /// The CA was made by a version without rotation.
     #[error("this CA may sign leaves only (path length 0), so it cannot vouch for a successor")]
     NoRoom,
@@ -158,13 +135,11 @@ pub enum CaError {
     /// The files differ from the CA in use.
     #[error("the CA's files were changed since they were read")]
     Changed,
-    /// The CA has expired.
     #[error(
         "the CA certificate has expired: remove its two files to have a new one made, and \
          let clients trust that"
     )]
     Expired,
-    /// The CA is not valid yet.
     #[error("the CA certificate is not valid yet: check this machine's clock")]
     NotYetValid,
     /// Making a key or signing failed.

@@ -13,7 +13,7 @@ use super::CaError;
 
 /// Which of the two files exist.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Presence {
+pub(super) enum CaFilePresence {
     Both,
     CertOnly,
     KeyOnly,
@@ -23,14 +23,14 @@ pub(super) enum Presence {
 }
 
 /// Checks which files exist.
-pub(super) fn presence(cert: &Path, key: &Path) -> Result<Presence, CaError> {
+pub(super) fn presence(cert: &Path, key: &Path) -> Result<CaFilePresence, CaError> {
     let exists = |path: &Path| path.try_exists().map_err(|source| read_error(path, source));
     Ok(match (exists(cert)?, exists(key)?) {
-        (true, true) => Presence::Both,
-        (true, false) => Presence::CertOnly,
-        (false, true) if exists(&staged(cert))? => Presence::Interrupted,
-        (false, true) => Presence::KeyOnly,
-        (false, false) => Presence::Neither,
+        (true, true) => CaFilePresence::Both,
+        (true, false) => CaFilePresence::CertOnly,
+        (false, true) if exists(&staged(cert))? => CaFilePresence::Interrupted,
+        (false, true) => CaFilePresence::KeyOnly,
+        (false, false) => CaFilePresence::Neither,
     })
 }
 
@@ -56,7 +56,7 @@ pub(super) fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, CaError> {
 }
 
 /// Writes both files. The key is published first: with the key and a staged certificate the next start can complete
-/// the write, see [`Presence::Interrupted`].
+/// the write, see [`CaFilePresence::Interrupted`].
 pub(super) fn write_pair(
     cert: &Path,
     cert_pem: &str,
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(mode(&key), 0o600);
         assert_eq!(mode(&dir.path().join("made")), 0o700);
         assert_eq!(mode(&dir.path().join("made/ca")), 0o700);
-        assert_eq!(presence(&cert, &key).expect("looked"), Presence::Both);
+        assert_eq!(presence(&cert, &key).expect("looked"), CaFilePresence::Both);
         assert_eq!(fs::read_dir(dir.path().join("made/ca")).expect("list").count(), 2);
     }
 
@@ -248,7 +248,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let (cert, key) = (dir.path().join("ca.pem"), dir.path().join("ca.key"));
         fs::write(staged(&key), "half").expect("write");
-        assert_eq!(presence(&cert, &key).expect("looked"), Presence::Neither);
+        assert_eq!(presence(&cert, &key).expect("looked"), CaFilePresence::Neither);
         write_pair(&cert, "cert", &key, "key").expect("written");
         assert_eq!(read_key(&key).expect("read").as_slice(), b"key");
     }

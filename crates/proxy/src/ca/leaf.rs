@@ -16,7 +16,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::CaError;
 use super::pair::{BACKDATED, Validity, random_serial, set_validity};
-use super::signer::Signer;
+use super::signer::LeafSigner;
 use keyward_base::host::Host;
 use keyward_net::tls;
 
@@ -30,11 +30,11 @@ const COMMON_NAME_MAX: usize = 64;
 /// A leaf in use.
 pub(super) struct Leaf {
     pub(super) config: Arc<ServerConfig>,
-    signed: Signed,
+    signed: SignedLeaf,
 }
 
 /// A certificate and its validity.
-pub(super) struct Signed {
+pub(super) struct SignedLeaf {
     pub(super) cert: CertificateDer<'static>,
     validity: Validity,
     renewed_at: Timestamp,
@@ -42,7 +42,7 @@ pub(super) struct Signed {
 
 impl Leaf {
     /// Signs a leaf and makes its configuration.
-    pub(super) fn mint(signer: &Signer, host: &Host, now: Timestamp) -> Result<Self, CaError> {
+    pub(super) fn mint(signer: &LeafSigner, host: &Host, now: Timestamp) -> Result<Self, CaError> {
         let signed = sign(signer, host, now)?;
         let config = Arc::new(server_config(signer, signed.cert.clone(), now)?);
         Ok(Self { config, signed })
@@ -55,7 +55,11 @@ impl Leaf {
 }
 
 /// Signs the certificate of `host`.
-pub(super) fn sign(signer: &Signer, host: &Host, now: Timestamp) -> Result<Signed, CaError> {
+pub(super) fn sign(
+    signer: &LeafSigner,
+    host: &Host,
+    now: Timestamp,
+) -> Result<SignedLeaf, CaError> {
     let ca = signer.validity();
     if now > ca.until {
         return Err(CaError::Expired);
@@ -69,7 +73,7 @@ pub(super) fn sign(signer: &Signer, host: &Host, now: Timestamp) -> Result<Signe
     let renewed_at = now + (until.duration_since(now) * 2) / 3;
     // What is sent along changes with the end of an overlap.
     let renewed_at = signer.overlap(now).map_or(renewed_at, |o| renewed_at.min(o.until));
-    Ok(Signed { cert: cert.into(), validity, renewed_at })
+    Ok(SignedLeaf { cert: cert.into(), validity, renewed_at })
 }
 
 /// The certificate's parameters without its validity. They are the same for every CA.
@@ -110,7 +114,7 @@ fn subject(host: &Host) -> DistinguishedName {
 /// half a kilobyte shorter (RFC 8446 §4.4.2 allows it). Only certificates between the two are sent: when the CA is
 /// an intermediate, or was signed by the former one.
 fn server_config(
-    signer: &Signer,
+    signer: &LeafSigner,
     leaf: CertificateDer<'static>,
     now: Timestamp,
 ) -> Result<ServerConfig, CaError> {
@@ -147,9 +151,9 @@ mod tests {
 
     use super::*;
 
-    fn signer() -> Signer {
+    fn signer() -> LeafSigner {
         let made = crate::ca::pair::Pair::make(Timestamp::now()).expect("made");
-        Signer::of(made, std::path::Path::new("memory"), Timestamp::now()).expect("sound")
+        LeafSigner::of(made, std::path::Path::new("memory"), Timestamp::now()).expect("sound")
     }
 
     fn host(text: &str) -> Host {
@@ -165,12 +169,12 @@ mod tests {
         name
     }
 
-    fn signed(ca: &Signer, name: &str) -> CertificateDer<'static> {
+    fn signed(ca: &LeafSigner, name: &str) -> CertificateDer<'static> {
         sign(ca, &host(name), Timestamp::now()).expect(name).cert
     }
 
     fn verify(
-        ca: &Signer,
+        ca: &LeafSigner,
         leaf: &CertificateDer<'_>,
         name: &str,
         at: Timestamp,

@@ -1,4 +1,4 @@
-//! [`Signer`]: a checked CA that signs leaves. It never changes; a rotation makes another one. `authority.rs` holds
+//! [`LeafSigner`]: a checked CA that signs leaves. It never changes; a rotation makes another one. `authority.rs` holds
 //! the one in use.
 
 use std::fmt;
@@ -21,7 +21,7 @@ use super::server_keys::ServerKeys;
 ///
 /// The keys live as long as this value, which is until a successor has taken over and no leaf is
 /// being signed any more.
-pub(super) struct Signer {
+pub(super) struct LeafSigner {
     issuer: Issuer<'static, KeyPair>,
     cert: CertificateDer<'static>,
     /// All certificates in the file, in order.
@@ -44,7 +44,7 @@ pub(super) struct Overlap {
     pub(super) until: Timestamp,
 }
 
-impl Signer {
+impl LeafSigner {
     /// Checks a pair and makes a signer. The CA may be an intermediate: the certificates after it are sent to
     /// clients as its chain, except self-issued ones. `path` is for errors only.
     pub(super) fn of(pair: Pair, path: &Path, now: Timestamp) -> Result<Self, CaError> {
@@ -83,7 +83,6 @@ impl Signer {
         Ok(Pair { certs: vec![cert, cross, self.cert.clone()], key })
     }
 
-    /// The certificate, DER.
     pub(super) fn cert(&self) -> &CertificateDer<'static> {
         &self.cert
     }
@@ -161,7 +160,7 @@ impl Signer {
     }
 }
 
-impl fmt::Debug for Signer {
+impl fmt::Debug for LeafSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer").field("fingerprint", &fingerprint(&self.cert)).finish()
     }

@@ -6,12 +6,12 @@ use super::answer_body::AnswerBody;
 use super::guard::ExchangeGuard;
 use super::scrub::{self, ScrubbedBody};
 use super::upgrade;
-use crate::limits::budget::Share;
+use crate::limits::budget::BudgetShare;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request::agent_upgrade::AgentUpgrade;
-use crate::upstream::lease::Lease;
-use crate::upstream::sent::{Sent, Unscrubbed};
+use crate::upstream::lease::StreamLease;
+use crate::upstream::sent::{SentRequest, Unscrubbed};
 use keyward_rules::inject::strip;
 
 /// An answer without the credential; its body is cut where the credential appears. Only [`Answer::scrub`] makes
@@ -19,7 +19,7 @@ use keyward_rules::inject::strip;
 #[derive(Debug)]
 pub struct Answer {
     response: Response<ScrubbedBody>,
-    lease: Lease,
+    lease: StreamLease,
     upgrade: Option<AgentUpgrade>,
 }
 
@@ -29,7 +29,11 @@ impl Answer {
     ///
     /// # Errors
     /// When the body cannot be scanned, or its beginning already shows that it must not be passed on.
-    pub async fn scrub(sent: Sent, memory: Share, record: &mut Record) -> Result<Self, Refusal> {
+    pub async fn scrub(
+        sent: SentRequest,
+        memory: BudgetShare,
+        record: &mut Record,
+    ) -> Result<Self, Refusal> {
         let Unscrubbed { response, lease, upgrade, needles } = sent.into_unscrubbed();
         let response = match needles {
             None => response.map(ScrubbedBody::AsItComes),

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::guard::ExchangeGuard;
 use super::scrub::ScrubbedBody;
 use crate::body::body_error::BodyError;
-use crate::upstream::lease::Lease;
+use crate::upstream::lease::StreamLease;
 use keyward_rules::inject::strip;
 use keyward_state::observe::event::Outcome;
 
@@ -26,7 +26,7 @@ enum AnswerKind {
     /// The upstream's body and its stream, which is free again when the body ends.
     Upstream {
         incoming: ScrubbedBody,
-        lease: Option<Lease>,
+        lease: Option<StreamLease>,
     },
 }
 
@@ -46,7 +46,7 @@ impl AnswerBody {
         Self { kind: AnswerKind::Own(None), exchange: None }
     }
 
-    pub fn upstream(incoming: ScrubbedBody, lease: Lease, exchange: ExchangeGuard) -> Self {
+    pub fn upstream(incoming: ScrubbedBody, lease: StreamLease, exchange: ExchangeGuard) -> Self {
         let kind = AnswerKind::Upstream { incoming, lease: Some(lease) };
         let mut body = Self { kind, exchange: Some(exchange) };
         body.settle();
@@ -80,7 +80,6 @@ impl AnswerBody {
         self.ended(Outcome::Completed);
     }
 
-    /// The body has failed.
     fn failed(&mut self, error: &BodyError) {
         let upload = match &self.kind {
             AnswerKind::Upstream { lease: Some(lease), .. } => lease.form_fault(),

@@ -8,7 +8,7 @@ use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::upstream::outbound::Outbound;
 use crate::upstream::retries::Retries;
-use crate::upstream::sent::Sent;
+use crate::upstream::sent::SentRequest;
 
 /// Sends one attempt. The test of a connection uses it too, so every request is sent in the same way.
 ///
@@ -19,7 +19,7 @@ pub async fn send(
     mut admitted: Admitted,
     retries: Option<&Arc<Retries>>,
     record: &mut Record,
-) -> Result<Sent, Refusal> {
+) -> Result<SentRequest, Refusal> {
     record.set_credential(admitted.permitted().credential().map(|credential| &**credential));
     match retries {
         None => record.count_attempt(),

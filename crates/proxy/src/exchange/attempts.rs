@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 use crate::refusal::grpc::RefusalFormat;
 use crate::request::inbound::Inbound;
 use crate::upstream::retries::Retries;
-use crate::upstream::sent::Sent;
+use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::credential::{Credential, Renews};
 
 /// The time to wait until a body that is no longer polled is dropped.
@@ -42,9 +42,9 @@ pub struct Attempts {
     clippy::large_enum_variant,
     reason = "moved once; a box costs each request that may be repeated"
 )]
-pub enum Next {
+pub enum NextStep {
     /// Passes this answer on.
-    Answer(Sent),
+    Answer(SentRequest),
     /// Sends this request again.
     Again(Box<Inbound>),
 }
@@ -121,23 +121,23 @@ impl Attempts {
     pub async fn after(
         &mut self,
         gateway: &Gateway,
-        result: Result<Sent, Refusal>,
+        result: Result<SentRequest, Refusal>,
         format: RefusalFormat,
-    ) -> Result<Next, Refusal> {
+    ) -> Result<NextStep, Refusal> {
         if let Some((again, wait)) = self.retry(gateway, &result) {
             if let Ok(sent) = result {
                 sent.discard().await;
             }
             tokio::time::sleep(wait).await;
             self.cause = AttemptCause::Retry;
-            return Ok(Next::Again(again));
+            return Ok(NextStep::Again(again));
         }
         let sent = result?;
         if let Renewal::Never = self.renewal {
-            return Ok(Next::Answer(sent));
+            return Ok(NextStep::Answer(sent));
         }
         match refused_credential(gateway, sent, format).await {
-            (sent, None) => Ok(Next::Answer(sent)),
+            (sent, None) => Ok(NextStep::Answer(sent)),
             (sent, Some(refused)) => self.renew(gateway, sent, refused).await,
         }
     }
@@ -146,7 +146,7 @@ impl Attempts {
     fn retry(
         &mut self,
         gateway: &Gateway,
-        result: &Result<Sent, Refusal>,
+        result: &Result<SentRequest, Refusal>,
     ) -> Option<(Box<Inbound>, Duration)> {
         let (copy, retries) = (self.retry_copy.take()?, self.retries.as_ref()?);
         let may_succeed = match result {
@@ -157,7 +157,7 @@ impl Attempts {
             return None;
         }
         let again = copy.into_request()?;
-        let wait = retries.wait_after(gateway, result.as_ref().ok().map(Sent::headers))?;
+        let wait = retries.wait_after(gateway, result.as_ref().ok().map(SentRequest::headers))?;
         Some((again, wait))
     }
 
@@ -165,21 +165,21 @@ impl Attempts {
     async fn renew(
         &mut self,
         gateway: &Gateway,
-        mut sent: Sent,
+        mut sent: SentRequest,
         refused: Arc<Credential>,
-    ) -> Result<Next, Refusal> {
+    ) -> Result<NextStep, Refusal> {
         let challenge = sent.learn_challenge();
         if challenge == Some(false) {
-            return Ok(Next::Answer(sent));
+            return Ok(NextStep::Answer(sent));
         }
         let copy = match &mut self.renewal {
-            Renewal::Never => return Ok(Next::Answer(sent)),
+            Renewal::Never => return Ok(NextStep::Answer(sent)),
             Renewal::Possible(copy) => copy.take(),
             Renewal::Done(stale) => {
                 if refused.generation > stale.generation {
                     gateway.vault.refused_again(&refused);
                 }
-                return Ok(Next::Answer(sent));
+                return Ok(NextStep::Answer(sent));
             }
         };
         if let Some(copy) = copy.as_ref().filter(|_| sent.is_before_body()) {
@@ -191,20 +191,20 @@ impl Attempts {
             if challenge.is_none() {
                 gateway.vault.renew_later(&refused);
             }
-            return Ok(Next::Answer(sent));
+            return Ok(NextStep::Answer(sent));
         };
         // The same credential answers the challenge.
         if challenge.is_none() {
             match gateway.vault.renew(&refused).await {
                 Ok(Some(_)) => {}
                 Err(error) if error.needs_a_person() => return Err(error.into()),
-                Ok(None) | Err(_) => return Ok(Next::Answer(sent)),
+                Ok(None) | Err(_) => return Ok(NextStep::Answer(sent)),
             }
         }
         again.put_upgrade(sent.take_upgrade());
         sent.discard().await;
         (self.cause, self.renewal) = (AttemptCause::Renewal, Renewal::Done(refused));
-        Ok(Next::Again(again))
+        Ok(NextStep::Again(again))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::refusal::grpc::RefusalFormat;
-use crate::session::Session;
+use crate::session::ProxySession;
 use crate::sockets::watchdog::Watchdog;
 
 /// A running exchange. It moves into the body of the answer; dropping it ends the exchange.
@@ -28,7 +28,7 @@ pub enum OccupiedStream {
     None,
     /// A stream without a session.
     Accepted(Arc<Watchdog>),
-    Session(Arc<Session>),
+    Session(Arc<ProxySession>),
 }
 
 impl ExchangeGuard {

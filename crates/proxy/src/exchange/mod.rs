@@ -29,7 +29,7 @@ use http::{Request, Response};
 
 use self::answer::Answer;
 use self::answer_body::AnswerBody;
-use self::attempts::{Attempts, Next};
+use self::attempts::{Attempts, NextStep};
 use self::guard::{ExchangeGuard, OccupiedStream};
 use crate::authorize::requester::Requester;
 use crate::authorize::{connection_limits, decide};
@@ -37,7 +37,7 @@ use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
 use crate::refusal::Refusal;
 use crate::refusal::grpc::RefusalFormat;
-use crate::session::Session;
+use crate::session::ProxySession;
 
 /// Runs one exchange, which ends when the body of its answer ends.
 pub async fn run(
@@ -60,8 +60,8 @@ pub async fn run(
         let Some(attempts) = &mut attempts else { break result? };
         // On the heap: few exchanges may be sent again.
         inbound = match Box::pin(attempts.after(gw, result, exchange.format)).await? {
-            Next::Answer(sent) => break sent,
-            Next::Again(inbound) => inbound,
+            NextStep::Answer(sent) => break sent,
+            NextStep::Again(inbound) => inbound,
         };
         valid = requester.check_still_valid(gw)?;
     };
@@ -73,7 +73,7 @@ pub async fn run(
 /// Runs an exchange and turns its result into an HTTP answer.
 pub async fn answer(
     core: &Arc<Core>,
-    session: &Arc<Session>,
+    session: &Arc<ProxySession>,
     request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
     let format = RefusalFormat::of(&request);

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::gateway::Gateway;
 use crate::refusal::grpc::RefusalFormat;
-use crate::upstream::sent::Sent;
+use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::credential::Credential;
 
 /// UNAUTHENTICATED, <https://grpc.io/docs/guides/status-codes/>: the gRPC status for 401.
@@ -18,9 +18,9 @@ static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The answer, and the credential if the answer refuses it.
 pub async fn refused_credential(
     gateway: &Gateway,
-    sent: Sent,
+    sent: SentRequest,
     format: RefusalFormat,
-) -> (Sent, Option<Arc<Credential>>) {
+) -> (SentRequest, Option<Arc<Credential>>) {
     let Some(credential) = sent.credential().cloned() else { return (sent, None) };
     if is_refusal(&sent, format) {
         return (sent, Some(credential));
@@ -36,7 +36,7 @@ pub async fn refused_credential(
 }
 
 /// Whether the head of the answer refuses the credential.
-pub fn is_refusal(sent: &Sent, format: RefusalFormat) -> bool {
+pub fn is_refusal(sent: &SentRequest, format: RefusalFormat) -> bool {
     sent.status() == StatusCode::UNAUTHORIZED || is_unauthenticated(sent.headers(), format)
 }
 

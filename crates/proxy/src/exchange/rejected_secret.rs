@@ -10,7 +10,7 @@ use crate::authorize::requester::Requester;
 use crate::gateway::Gateway;
 use crate::limits::refusals::{SecretVersion, Suspicion};
 use crate::refusal::grpc::RefusalFormat;
-use crate::upstream::sent::Sent;
+use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::ConnectionRecord;
 
@@ -18,7 +18,7 @@ use keyward_state::directory::ConnectionRecord;
 pub fn observe(
     gateway: &Arc<Gateway>,
     requester: Requester<'_>,
-    sent: &Sent,
+    sent: &SentRequest,
     format: RefusalFormat,
 ) {
     let Requester::Agent(_) = requester else { return };

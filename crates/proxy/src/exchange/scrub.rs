@@ -15,7 +15,7 @@ use hyper::ext::ReasonPhrase;
 
 use crate::body::body_error::BodyError;
 use crate::body::incoming_body::IncomingBody;
-use crate::limits::budget::Share;
+use crate::limits::budget::BudgetShare;
 use crate::refusal::Refusal;
 use keyward_rules::inject::scrub::{InspectError, Inspector, Masker, Needles, fields};
 
@@ -41,7 +41,7 @@ pub struct ScannedBody {
     needles: Arc<Needles>,
     look: Scanner,
     /// The share of the memory budget for decoders.
-    memory: Share,
+    memory: BudgetShare,
     /// Frames that may be passed on.
     ready: VecDeque<Frame<Bytes>>,
     /// The trailers, passed on after the remaining data.
@@ -71,7 +71,7 @@ enum Scanner {
 pub async fn scrubbed(
     response: Response<IncomingBody>,
     needles: Arc<Needles>,
-    memory: Share,
+    memory: BudgetShare,
 ) -> Result<(Response<ScrubbedBody>, u64), Refusal> {
     let (mut head, incoming) = response.into_parts();
     let is_told = |phrase: &ReasonPhrase| needles.are_in(phrase.as_bytes());
@@ -131,7 +131,12 @@ impl ScrubbedBody {
 }
 
 impl ScannedBody {
-    fn new(incoming: IncomingBody, needles: Arc<Needles>, look: Scanner, memory: Share) -> Self {
+    fn new(
+        incoming: IncomingBody,
+        needles: Arc<Needles>,
+        look: Scanner,
+        memory: BudgetShare,
+    ) -> Self {
         Self {
             left: incoming.size_hint().exact(),
             incoming,

@@ -20,14 +20,14 @@ use crate::gateway::{Core, Gateway};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request::inbound::Inbound;
-use crate::upstream::sent::Sent;
+use crate::upstream::sent::SentRequest;
 pub use answer_details::AnswerDetails;
 use keyward_base::codes::RefusalText;
 use keyward_net::client::{CertificateFault, HandshakeError};
 use keyward_net::dial::DialError;
 use keyward_net::read_body::read_body;
 use keyward_rules::inject::credential::Credential;
-use keyward_rules::provider::{Expected, TestRequest};
+use keyward_rules::provider::{ExpectedResponse, TestRequest};
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::observe::event::Outcome;
 
@@ -51,7 +51,6 @@ pub struct TestReport {
 /// An answer of the provider. Of its text only [`AnswerDetails`] is kept, because it may contain the credential.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TestAnswer {
-    /// The HTTP status.
     pub status: u16,
     /// Whether the status and the body prove a valid credential.
     pub good: bool,
@@ -156,7 +155,7 @@ async fn ask(
     test: TestRequest,
     trial: Option<Arc<Credential>>,
     record: &mut Record,
-) -> Result<Sent, Refusal> {
+) -> Result<SentRequest, Refusal> {
     // New upstream streams, so that the current route to the provider is tested.
     let core = Core::new(gateway.clone());
     let inbound = Inbound::test(request(test), &connection.org)?;
@@ -174,7 +173,7 @@ fn request(test: TestRequest) -> Request<Bytes> {
     request
 }
 
-async fn judge(sent: Sent, expected: &Expected, now: Timestamp) -> TestAnswer {
+async fn judge(sent: SentRequest, expected: &ExpectedResponse, now: Timestamp) -> TestAnswer {
     let needles = sent.credential().map(|credential| credential.needles.clone());
     // The lease is dropped with its stream: it is not used again.
     let (response, _lease) = sent.into_parts();

@@ -9,7 +9,7 @@ use super::guard::ExchangeGuard;
 use super::scrub::ScrubbedBody;
 use crate::request::agent_upgrade::{AgentUpgrade, UpgradeAborted};
 use crate::tunnel::websocket;
-use crate::upstream::lease::Lease;
+use crate::upstream::lease::StreamLease;
 use keyward_rules::inject::strip;
 use keyward_state::observe::event::Outcome;
 
@@ -18,7 +18,7 @@ pub fn join(
     agents: AgentUpgrade,
     mut response: Response<ScrubbedBody>,
     exchange: ExchangeGuard,
-    lease: Lease,
+    lease: StreamLease,
 ) -> Response<AnswerBody> {
     let upstream = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {

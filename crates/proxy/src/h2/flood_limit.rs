@@ -118,7 +118,7 @@ impl FrameMeter {
         }
     }
 
-    fn charge(&mut self, frame: Frame) -> Result<(), Flood> {
+    fn charge(&mut self, frame: Http2Frame) -> Result<(), Flood> {
         let name = match frame.kind {
             HEADERS => {
                 self.continuations = 0;
@@ -189,7 +189,7 @@ struct FrameParser {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Frame {
+struct Http2Frame {
     length: u32,
     kind: u8,
     flags: u8,
@@ -201,7 +201,7 @@ impl FrameParser {
     }
 
     /// The next complete frame head; advances `bytes` behind it. `None` when more bytes are needed.
-    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<Http2Frame> {
         let skipped = bytes.len().min(self.skip as usize);
         *bytes = &bytes[skipped..];
         self.skip -= u32::try_from(skipped).expect("at most `skip`");
@@ -215,7 +215,7 @@ impl FrameParser {
         let [high, middle, low, kind, flags, ..] = self.head;
         let length = u32::from_be_bytes([0, high, middle, low]);
         (self.have, self.skip) = (0, length);
-        Some(Frame { length, kind, flags })
+        Some(Http2Frame { length, kind, flags })
     }
 }
 

@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 
 /// Why a body was not sent completely.
 #[derive(Debug)]
-pub enum Stop<E> {
+pub enum SendStop<E> {
     /// The source of the body broke.
     Body(E),
     /// The peer reset the stream, or the stream broke.
@@ -26,7 +26,7 @@ pub enum Stop<E> {
 pub async fn send_body<B>(
     body: &mut B,
     stream: &mut SendStream<Bytes>,
-) -> Result<(), Stop<B::Error>>
+) -> Result<(), SendStop<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -43,7 +43,7 @@ where
 }
 
 /// The next frame of a body, or its end.
-type Next<E> = Result<Option<Frame<Bytes>>, Stop<E>>;
+type Next<E> = Result<Option<Frame<Bytes>>, SendStop<E>>;
 
 /// The body's next frame. A reset by the peer is checked first, because it also breaks the body.
 fn next<B>(
@@ -55,43 +55,43 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     if stream.poll_reset(cx).is_ready() {
-        return Poll::Ready(Err(Stop::Peer));
+        return Poll::Ready(Err(SendStop::Peer));
     }
-    Pin::new(body).poll_frame(cx).map(|frame| frame.transpose().map_err(Stop::Body))
+    Pin::new(body).poll_frame(cx).map(|frame| frame.transpose().map_err(SendStop::Body))
 }
 
 /// Sends `data` without ending the stream.
-async fn send<E>(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), Stop<E>> {
+async fn send<E>(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), SendStop<E>> {
     while !data.is_empty() {
         let room = room(stream, data.len()).await?;
         let part = data.split_to(room.min(data.len()));
-        stream.send_data(part, false).map_err(|_| Stop::Peer)?;
+        stream.send_data(part, false).map_err(|_| SendStop::Peer)?;
     }
     Ok(())
 }
 
 /// Sends `data` and ends the stream with its last frame.
-async fn last<E>(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), Stop<E>> {
+async fn last<E>(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), SendStop<E>> {
     while !data.is_empty() {
         let room = room(stream, data.len()).await?;
         if room >= data.len() {
             break;
         }
-        stream.send_data(data.split_to(room), false).map_err(|_| Stop::Peer)?;
+        stream.send_data(data.split_to(room), false).map_err(|_| SendStop::Peer)?;
     }
     end(stream, data)
 }
 
-fn end<E>(stream: &mut SendStream<Bytes>, data: Bytes) -> Result<(), Stop<E>> {
-    stream.send_data(data, true).map_err(|_| Stop::Peer)
+fn end<E>(stream: &mut SendStream<Bytes>, data: Bytes) -> Result<(), SendStop<E>> {
+    stream.send_data(data, true).map_err(|_| SendStop::Peer)
 }
 
-fn trailers<E>(stream: &mut SendStream<Bytes>, fields: HeaderMap) -> Result<(), Stop<E>> {
-    stream.send_trailers(fields).map_err(|_| Stop::Peer)
+fn trailers<E>(stream: &mut SendStream<Bytes>, fields: HeaderMap) -> Result<(), SendStop<E>> {
+    stream.send_trailers(fields).map_err(|_| SendStop::Peer)
 }
 
 /// Waits until the peer's window has room for some of `wanted` bytes. Never returns 0.
-async fn room<E>(stream: &mut SendStream<Bytes>, wanted: usize) -> Result<usize, Stop<E>> {
+async fn room<E>(stream: &mut SendStream<Bytes>, wanted: usize) -> Result<usize, SendStop<E>> {
     stream.reserve_capacity(wanted);
     loop {
         match stream.capacity() {
@@ -100,7 +100,7 @@ async fn room<E>(stream: &mut SendStream<Bytes>, wanted: usize) -> Result<usize,
         }
         match poll_fn(|cx| stream.poll_capacity(cx)).await {
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Err(Stop::Peer),
+            Some(Err(_)) | None => return Err(SendStop::Peer),
         }
     }
 }

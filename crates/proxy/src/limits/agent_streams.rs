@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::budget::{Budget, PerAgent, Share};
+use super::budget::{Budget, BudgetShare, PerAgent};
 use keyward_base::id::AgentId;
 use keyward_base::limits::Limits;
 use keyward_net::evictable::{Evictable, EvictableSlot};
@@ -36,8 +36,8 @@ pub struct AgentStreams {
 #[derive(Debug)]
 #[expect(dead_code, reason = "held for what dropping them gives back")]
 pub struct StreamSlot {
-    stream: Share,
-    descriptors: Share,
+    stream: BudgetShare,
+    descriptors: BudgetShare,
 }
 
 impl CoreStreamCount {
@@ -72,7 +72,7 @@ impl AgentStreams {
     }
 
     /// Counts one more stream to an upstream. `None` when the agent has reached its limit.
-    pub fn upstream(&self, agent: &AgentId) -> Option<Share> {
+    pub fn upstream(&self, agent: &AgentId) -> Option<BudgetShare> {
         let mut share = self.descriptors.share(Some(agent));
         share.take(1).then_some(share)
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::budget::Share;
+use super::budget::BudgetShare;
 
 /// The smallest buffer when the length of the body is unknown.
 const BUFFER_BYTES_MIN: usize = 512;
@@ -30,7 +30,7 @@ pub struct BodyBuffer {
 struct Buffer {
     bytes: Vec<u8>,
     /// Returned when the last slice of the buffer is dropped.
-    _share: Share,
+    _share: BudgetShare,
 }
 
 impl AsRef<[u8]> for Buffer {
@@ -49,7 +49,12 @@ impl BodyBuffer {
     /// Adds a copy of `data`. `more` is the number of bytes that follow, if known. Returns `false` when a new
     /// `share` cannot be taken; then a part of `data` may be missing.
     #[must_use]
-    pub fn copy(&mut self, mut data: &[u8], more: Option<u64>, share: impl Fn() -> Share) -> bool {
+    pub fn copy(
+        &mut self,
+        mut data: &[u8],
+        more: Option<u64>,
+        share: impl Fn() -> BudgetShare,
+    ) -> bool {
         while !data.is_empty() {
             let room = self.open.as_ref().map_or(0, Buffer::room);
             if room == 0 {
@@ -105,7 +110,7 @@ impl BodyBuffer {
 }
 
 impl Buffer {
-    fn new(capacity: usize, mut share: Share) -> Option<Self> {
+    fn new(capacity: usize, mut share: BudgetShare) -> Option<Self> {
         let taken = share.take(capacity + OVERHEAD);
         taken.then(|| Self { bytes: Vec::with_capacity(capacity), _share: share })
     }

@@ -30,7 +30,7 @@ pub struct PerAgent {
 
 /// A part of a budget, given back when dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct BudgetShare {
     budget: Arc<Budget>,
     taker: Option<AgentId>,
     amount: usize,
@@ -56,8 +56,8 @@ impl Budget {
     }
 
     /// An empty share, for an agent or for a request without one.
-    pub fn share(self: &Arc<Self>, taker: Option<&AgentId>) -> Share {
-        Share { budget: self.clone(), taker: taker.cloned(), amount: 0 }
+    pub fn share(self: &Arc<Self>, taker: Option<&AgentId>) -> BudgetShare {
+        BudgetShare { budget: self.clone(), taker: taker.cloned(), amount: 0 }
     }
 
     /// The sum of all shares.
@@ -81,7 +81,7 @@ impl BudgetState {
     }
 }
 
-impl Share {
+impl BudgetShare {
     /// Takes `amount` more. `false`, and nothing is changed, beyond the limits.
     #[must_use]
     pub fn take(&mut self, amount: usize) -> bool {
@@ -126,7 +126,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.give_back(self.amount);
     }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     /// How much of it an agent gets, one by one.
-    fn all(share: &mut Share) -> usize {
+    fn all(share: &mut BudgetShare) -> usize {
         (0..1_000).take_while(|_| share.take(1)).count()
     }
 

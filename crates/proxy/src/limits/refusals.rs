@@ -1,4 +1,4 @@
-//! [`Refusals`]: counts answers by which upstreams refuse a secret, and limits how often connections are tested
+//! [`ConnectionRefusals`]: counts answers by which upstreams refuse a secret, and limits how often connections are tested
 //! because of them.
 
 use std::collections::HashMap;
@@ -32,17 +32,16 @@ const CONNECTIONS_MAX: usize = 4_096;
 
 /// The refusals of all connections.
 #[derive(Debug)]
-pub struct Refusals {
+pub struct ConnectionRefusals {
     /// The number of connections whose last answer was a refusal. Without any, a success costs nothing.
     refused: AtomicUsize,
-    connections: Mutex<HashMap<ConnectionId, Refused>>,
+    connections: Mutex<HashMap<ConnectionId, SecretRefusals>>,
     turns: Arc<Semaphore>,
 }
 
 /// A stored secret of a connection.
 #[derive(Clone, Debug)]
 pub struct SecretVersion {
-    /// Its connection.
     pub connection: ConnectionId,
     /// Increases when another secret is stored.
     pub generation: u64,
@@ -50,7 +49,7 @@ pub struct SecretVersion {
 
 /// The refusals of one secret.
 #[derive(Debug)]
-struct Refused {
+struct SecretRefusals {
     generation: u64,
     /// Since the last success.
     count: u32,
@@ -63,7 +62,7 @@ struct Refused {
 /// The right to examine one secret. Dropping it begins the pause.
 #[derive(Debug)]
 pub struct Suspicion {
-    refusals: Arc<Refusals>,
+    refusals: Arc<ConnectionRefusals>,
     connection: ConnectionId,
     generation: u64,
     count: u32,
@@ -71,14 +70,14 @@ pub struct Suspicion {
     clock: Clock,
 }
 
-impl Default for Refusals {
+impl Default for ConnectionRefusals {
     fn default() -> Self {
         let (refused, connections) = (AtomicUsize::default(), Mutex::default());
         Self { refused, connections, turns: Arc::new(Semaphore::new(TESTS_MAX)) }
     }
 }
 
-impl Refusals {
+impl ConnectionRefusals {
     /// Counts a refusal of the secret. Returns the right to examine it, if that is due.
     pub fn refused(self: &Arc<Self>, of: &SecretVersion, clock: &Clock) -> Option<Suspicion> {
         let now = clock.moment();
@@ -89,7 +88,7 @@ impl Refusals {
                 return None;
             }
         }
-        let new = || Refused {
+        let new = || SecretRefusals {
             generation: of.generation,
             count: 0,
             since: now,
@@ -140,7 +139,7 @@ impl Refusals {
         self.turns.clone().try_acquire_owned().ok()
     }
 
-    fn forget(&self, it: &mut Refused) {
+    fn forget(&self, it: &mut SecretRefusals) {
         if it.count > 0 {
             it.count = 0;
             self.refused.fetch_sub(1, Ordering::Relaxed);
@@ -186,7 +185,7 @@ mod tests {
 
     #[test]
     fn one_refusal_or_two_with_a_success_between_are_no_reason() {
-        let (refusals, (clock, _)) = (Arc::new(Refusals::default()), clock());
+        let (refusals, (clock, _)) = (Arc::new(ConnectionRefusals::default()), clock());
         let work = version("con_1", 1);
         for _ in 0..5 {
             assert!(refusals.refused(&work, &clock).is_none());
@@ -200,7 +199,7 @@ mod tests {
 
     #[test]
     fn one_examination_at_a_time_and_each_pause_is_longer() {
-        let (refusals, (clock, set)) = (Arc::new(Refusals::default()), clock());
+        let (refusals, (clock, set)) = (Arc::new(ConnectionRefusals::default()), clock());
         let work = version("con_1", 1);
         assert!(refusals.refused(&work, &clock).is_none());
         let first = refusals.refused(&work, &clock).expect("due");
@@ -227,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_new_secret_begins_without_the_refusals_and_the_pause_of_the_old_one() {
-        let (refusals, (clock, _)) = (Arc::new(Refusals::default()), clock());
+        let (refusals, (clock, _)) = (Arc::new(ConnectionRefusals::default()), clock());
         let (old, new) = (version("con_1", 1), version("con_1", 2));
         let _ = refusals.refused(&old, &clock);
         drop(refusals.refused(&old, &clock).expect("due"));
@@ -239,7 +238,7 @@ mod tests {
 
     #[test]
     fn without_a_test_many_refusals_over_a_long_time_count() {
-        let (refusals, (clock, set)) = (Arc::new(Refusals::default()), clock());
+        let (refusals, (clock, set)) = (Arc::new(ConnectionRefusals::default()), clock());
         let work = version("con_1", 1);
         let mut judged = Vec::new();
         for minute in 0..20 {
@@ -255,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_number_of_remembered_connections_and_of_tests_is_bounded() {
-        let (refusals, (clock, _)) = (Arc::new(Refusals::default()), clock());
+        let (refusals, (clock, _)) = (Arc::new(ConnectionRefusals::default()), clock());
         for number in 0..CONNECTIONS_MAX + 10 {
             let _ = refusals.refused(&version(&format!("con_{number}"), 1), &clock);
         }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use crate::sockets::streams::{Io, SocketState};
-use keyward_net::corporate::Forwarded;
+use keyward_net::corporate::ForwardingStream;
 
 /// A dialled and verified stream on which nothing has been sent.
 pub struct DialledStream {
     pub io: Box<dyn Io>,
-    /// The state of its socket.
     pub socket: Arc<SocketState>,
     pub http2: bool,
     /// Whether the address is on the private list.
@@ -16,5 +15,5 @@ pub struct DialledStream {
     /// The generation of the TLS settings that it was made with.
     pub tls_generation: u64,
     /// How a corporate proxy expects requests that it forwards.
-    pub forwarded: Option<Forwarded>,
+    pub forwarded: Option<ForwardingStream>,
 }

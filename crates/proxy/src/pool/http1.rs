@@ -1,4 +1,4 @@
-//! [`Pool`]: idle HTTP/1.1 streams to upstreams, one pool for each core. Only requests with an equal [`PoolKey`]
+//! [`Http1Pool`]: idle HTTP/1.1 streams to upstreams, one pool for each core. Only requests with an equal [`PoolKey`]
 //! share a stream.
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use crate::sockets::streams::SocketState;
 use keyward_base::host::Target;
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
-use keyward_net::corporate::Forwarded;
+use keyward_net::corporate::ForwardingStream;
 use keyward_rules::inject::tls::TlsId;
 
 /// Requests with an equal key may share a stream.
@@ -42,7 +42,7 @@ pub struct Http1Stream {
     /// The generation of the TLS settings that it was made with.
     tls_generation: u64,
     /// How a corporate proxy expects requests that it forwards.
-    forwarded: Option<Forwarded>,
+    forwarded: Option<ForwardingStream>,
     idle_since: Instant,
     /// How long the upstream keeps it while it is idle; `None`: unknown.
     kept_for: Option<Duration>,
@@ -57,7 +57,7 @@ pub struct Http1Stream {
 const EMPTY_MAX: usize = 1_024;
 
 /// Idle streams by key; the last one used is taken first.
-pub struct Pool {
+pub struct Http1Pool {
     idle: Mutex<Idle>,
     per_key_max: usize,
     total_max: usize,
@@ -95,13 +95,13 @@ impl Http1Stream {
     }
 
     /// Marks a stream to a corporate proxy that forwards requests.
-    pub fn forwarded(mut self, forwarded: Option<Forwarded>) -> Self {
+    pub fn forwarded(mut self, forwarded: Option<ForwardingStream>) -> Self {
         self.forwarded = forwarded;
         self
     }
 
     /// How requests on it are forwarded, if they are.
-    pub fn forwarding(&self) -> Option<&Forwarded> {
+    pub fn forwarding(&self) -> Option<&ForwardingStream> {
         self.forwarded.as_ref()
     }
 
@@ -149,7 +149,7 @@ impl Http1Stream {
     }
 }
 
-impl Pool {
+impl Http1Pool {
     /// A pool within the limits.
     pub fn new(limits: &Limits) -> Self {
         Self {
@@ -215,7 +215,7 @@ impl Idle {
     }
 }
 
-impl fmt::Debug for Pool {
+impl fmt::Debug for Http1Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").finish_non_exhaustive()
     }

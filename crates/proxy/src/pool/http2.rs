@@ -27,7 +27,7 @@ use crate::body::body_error::BodyError;
 use crate::body::http2_body::Http2Body;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
-use crate::h2::send_body::{Stop, send_body};
+use crate::h2::send_body::{SendStop, send_body};
 use crate::h2::write_buffer::BufferedWrites;
 use crate::h2::{STREAM_WINDOW, bytes_u32, without_fields_of_http1, without_outer_blanks};
 use crate::refusal::Refusal;
@@ -79,7 +79,6 @@ struct Inner {
 
 /// What an exchange that needs a stream must do next.
 pub enum StreamLookup {
-    /// Send on this stream.
     Send(SharedStream, StreamUse),
     /// Dial. Dropping the guard wakes the waiting exchanges.
     Dial(DialGuard),
@@ -350,8 +349,8 @@ impl StreamUse {
     async fn upload(&mut self, mut body: RequestBody, mut stream: SendStream<Bytes>) {
         let mut upload = Box::pin(async move {
             match send_body(&mut body, &mut stream).await {
-                Ok(()) | Err(Stop::Peer) => {}
-                Err(Stop::Body(error)) => stream.send_reset(reason(&error)),
+                Ok(()) | Err(SendStop::Peer) => {}
+                Err(SendStop::Body(error)) => stream.send_reset(reason(&error)),
             }
         });
         let ended = poll_fn(|cx| Poll::Ready(upload.as_mut().poll(cx).is_ready())).await;

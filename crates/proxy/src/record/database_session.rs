@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use keyward_base::database::DatabaseEndpoint;
 
-/// A session with a database.
 #[derive(Debug)]
 pub(super) struct DatabaseSession {
     pub(super) endpoint: Arc<DatabaseEndpoint>,

@@ -29,7 +29,6 @@ static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 
 impl RefusalFormat {
-    /// The format for a request.
     pub fn of<B>(request: &Request<B>) -> Self {
         let is_git = |query| parameters(query).any(|it| it.0 == "service" && is_git_service(it.1));
         match request.uri().path().ends_with("/info/refs") {

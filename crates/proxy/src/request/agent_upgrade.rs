@@ -7,7 +7,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::h2::websocket::PendingWebSocket;
-use crate::session::Session;
+use crate::session::ProxySession;
 use crate::sockets::streams::Io;
 
 /// The agent's side of a handshake.
@@ -15,7 +15,7 @@ use crate::sockets::streams::Io;
 pub struct AgentUpgrade {
     pub stream: PendingStream,
     /// Its revocation ends the WebSocket.
-    pub session: Arc<Session>,
+    pub session: Arc<ProxySession>,
 }
 
 /// The agent's stream before the handshake is answered.

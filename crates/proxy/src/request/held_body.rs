@@ -9,14 +9,14 @@ use zeroize::Zeroizing;
 use super::inbound::Inbound;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
-use crate::limits::budget::Share;
+use crate::limits::budget::BudgetShare;
 use crate::refusal::{Refusal, Shortage};
 
 /// A body that was read whole. Wiped when dropped, because it may contain a credential.
 struct HeldBody {
     bytes: Zeroizing<Vec<u8>>,
     /// Its share of the memory budget.
-    _share: Share,
+    _share: BudgetShare,
 }
 
 impl AsRef<[u8]> for HeldBody {
@@ -26,7 +26,7 @@ impl AsRef<[u8]> for HeldBody {
 }
 
 /// Bytes that are wiped when they are dropped, with their share of the memory budget.
-pub fn owned(bytes: Zeroizing<Vec<u8>>, share: Share) -> Bytes {
+pub fn owned(bytes: Zeroizing<Vec<u8>>, share: BudgetShare) -> Bytes {
     Bytes::from_owner(HeldBody { bytes, _share: share })
 }
 
@@ -53,7 +53,10 @@ pub async fn hold(gateway: &Gateway, inbound: &mut Inbound) -> Result<Bytes, Ref
 ///
 /// # Errors
 /// When it is too large or never ends.
-pub async fn read(gateway: &Gateway, from: &mut RequestBody) -> Result<(Vec<u8>, Share), Refusal> {
+pub async fn read(
+    gateway: &Gateway,
+    from: &mut RequestBody,
+) -> Result<(Vec<u8>, BudgetShare), Refusal> {
     let bytes_max = gateway.limits.written_body_bytes_max;
     let declared = from.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
     if declared.is_some_and(|bytes| bytes > bytes_max) {
@@ -80,7 +83,7 @@ pub async fn read(gateway: &Gateway, from: &mut RequestBody) -> Result<(Vec<u8>,
     Ok((sent, share))
 }
 
-fn grow(sent: &mut Vec<u8>, capacity: usize, share: &mut Share) -> Result<(), Refusal> {
+fn grow(sent: &mut Vec<u8>, capacity: usize, share: &mut BudgetShare) -> Result<(), Refusal> {
     if !share.resize(capacity) {
         return Err(Refusal::Overloaded(Shortage::Bodies));
     }

@@ -11,7 +11,7 @@ use super::agent_upgrade::{AgentUpgrade, PendingStream};
 use crate::body::request_body::RequestBody;
 use crate::policy_query::PolicyQuery;
 use crate::refusal::Refusal;
-use crate::session::{Session, TargetSource};
+use crate::session::{ProxySession, TargetSource};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, OrgId};
 use keyward_base::limits::Limits;
@@ -53,7 +53,7 @@ impl Inbound {
     /// When it is malformed, ambiguous or too large, or does not match the session's target.
     pub fn check(
         request: &Request<RequestBody>,
-        session: &Session,
+        session: &ProxySession,
         limits: &Limits,
     ) -> Result<CheckedRequest, Refusal> {
         if request.method() == Method::CONNECT {
@@ -89,7 +89,7 @@ impl Inbound {
     pub fn of(
         mut request: Request<RequestBody>,
         CheckedRequest { query, expects_continue }: CheckedRequest,
-        session: &Arc<Session>,
+        session: &Arc<ProxySession>,
         limits: &Limits,
     ) -> Box<Self> {
         let upgrade =
@@ -275,7 +275,7 @@ fn framing(fields: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The target: the tunnel's, with which everything else must agree, or the absolute URI's.
-fn target(request: &Request<RequestBody>, session: &Session) -> Result<Target, Refusal> {
+fn target(request: &Request<RequestBody>, session: &ProxySession) -> Result<Target, Refusal> {
     let host = host_field(request)?;
     match &session.target_source {
         TargetSource::Absolute => absolute_target(request.uri()),

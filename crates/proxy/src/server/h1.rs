@@ -27,7 +27,7 @@ use crate::body::request_body::RequestBody;
 use crate::exchange::answer_body::AnswerBody;
 use crate::gateway::Core;
 use crate::record::Record;
-use crate::session::Session;
+use crate::session::ProxySession;
 use crate::session::revocation::Revocation;
 use crate::sockets::h1_idle::{H1Idle, TrackedIo};
 use crate::sockets::wake_filter::WakeFilter;
@@ -48,7 +48,7 @@ pub struct StreamContext<'a> {
     /// Closes the stream on revocation.
     pub revocation: &'a Revocation,
     /// The session, inside a tunnel.
-    pub session: Option<&'a Session>,
+    pub session: Option<&'a ProxySession>,
 }
 
 /// An event that interrupts the serving of requests.
@@ -69,7 +69,6 @@ enum StreamState<IO> {
 
 /// Why a stream ends.
 enum StreamEnd {
-    /// hyper has ended it.
     Finished(hyper::Result<()>),
     /// The idle timeout has expired, or the agent has ended the idle stream.
     Idle,
@@ -317,9 +316,9 @@ async fn must_end(context: &StreamContext<'_>) -> Interrupt {
 
 /// Writes a record for a request that hyper or h2 refused by itself: a head with a bare 400, 414 or 431, or a whole
 /// HTTP/2 stream.
-pub async fn unparsed(core: &Core, session: Option<&Session>, status: u16) {
+pub async fn unparsed(core: &Core, session: Option<&ProxySession>, status: u16) {
     let Ok(mut record) = Record::begin(&core.gateway).await else { return };
-    if let Some(Session { agent, target_source, .. }) = session {
+    if let Some(ProxySession { agent, target_source, .. }) = session {
         record.set_agent(agent);
         record.set_target(target_source.target());
     }

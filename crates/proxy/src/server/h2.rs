@@ -26,8 +26,8 @@ use crate::gateway::{Core, Gateway};
 use crate::h2::flood_limit::FloodLimited;
 use crate::h2::write_buffer::{BufferedWrites, Flusher};
 use crate::h2::{STREAM_WINDOW, bytes_u32};
-use crate::session::Session;
-use crate::session::revocation::Changes;
+use crate::session::ProxySession;
+use crate::session::revocation::RevocationChanges;
 use crate::sockets::watchdog::Overdue;
 use keyward_base::limits::Limits;
 
@@ -46,7 +46,7 @@ const CLOSES_WITHIN: Duration = Duration::from_secs(1);
 /// The state of a served stream.
 struct ServerConnection<IO> {
     core: Arc<Core>,
-    session: Arc<Session>,
+    session: Arc<ProxySession>,
     connection: Connection<BufferedWrites<FloodLimited<IO>>, Bytes>,
     drain: Flusher<FloodLimited<IO>>,
     pings: Option<PingPong>,
@@ -56,7 +56,7 @@ struct ServerConnection<IO> {
 }
 
 /// Serves requests until the stream ends or must end.
-pub async fn serve<IO>(core: &Arc<Core>, io: IO, session: &Arc<Session>)
+pub async fn serve<IO>(core: &Arc<Core>, io: IO, session: &Arc<ProxySession>)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -110,7 +110,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
     async fn run(mut self) {
         let (core, session) = (self.core.clone(), self.session.clone());
         let gateway = &core.gateway;
-        let mut changes = Changes::of(gateway);
+        let mut changes = RevocationChanges::of(gateway);
         let mut drain = gateway.draining.clone();
         let mut overdue = pin!(session.watchdog.overdue(&gateway.limits));
         let nap = gateway.limits.body_idle_timeout / 2;
@@ -266,7 +266,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
     }
 
     /// The byte stream; running exchanges end.
-    fn into_io(self) -> (Arc<Core>, Arc<Session>, Option<FloodLimited<IO>>) {
+    fn into_io(self) -> (Arc<Core>, Arc<ProxySession>, Option<FloodLimited<IO>>) {
         let Self { core, session, connection, drain, streams, lives, .. } = self;
         drop((streams, lives, connection));
         (core, session, drain.into_inner())
@@ -287,7 +287,7 @@ async fn until(time: Option<Instant>) {
 }
 
 /// Writes a record if the agent violated the protocol or sent a flood.
-async fn failed(core: &Core, session: &Session, error: &h2::Error) {
+async fn failed(core: &Core, session: &ProxySession, error: &h2::Error) {
     let flood = error.get_io().is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData);
     if flood || error.is_library() {
         tracing::info!(agent = %session.agent.name, %error, "an agent's HTTP/2 stream was closed");

@@ -24,15 +24,15 @@ use crate::body::request_body::RequestBody;
 use crate::exchange;
 use crate::exchange::answer_body::AnswerBody;
 use crate::gateway::Core;
-use crate::h2::send_body::{Stop, send_body};
+use crate::h2::send_body::{SendStop, send_body};
 use crate::h2::websocket::{self, WebSocketHandshake};
 use crate::h2::{without_fields_of_http1, without_outer_blanks};
-use crate::session::Session;
+use crate::session::ProxySession;
 
 /// A running exchange, as the connection's task sees it.
 #[derive(Debug)]
 pub struct ActiveStream {
-    session: Arc<Session>,
+    session: Arc<ProxySession>,
     /// No byte had moved at the last check.
     quiet: AtomicBool,
     /// It has become a WebSocket, which ends by itself with a close frame.
@@ -52,7 +52,7 @@ pub struct Ended {
 
 impl ActiveStream {
     /// A running exchange with a session of its own.
-    pub fn new(session: Arc<Session>, allowance: Arc<DiscardAllowance>) -> Self {
+    pub fn new(session: Arc<ProxySession>, allowance: Arc<DiscardAllowance>) -> Self {
         Self {
             session,
             quiet: AtomicBool::new(false),
@@ -62,7 +62,7 @@ impl ActiveStream {
         }
     }
 
-    pub fn session(&self) -> &Session {
+    pub fn session(&self) -> &ProxySession {
         &self.session
     }
 
@@ -161,7 +161,7 @@ async fn answer(
 /// Runs the exchange; `None` when the agent has reset the stream.
 async fn through(
     core: &Arc<Core>,
-    session: &Arc<Session>,
+    session: &Arc<ProxySession>,
     request: Request<RequestBody>,
     respond: &mut SendResponse<Bytes>,
     passed: Option<Arc<BodyDemand>>,
@@ -190,8 +190,8 @@ async fn through(
 async fn send(body: &mut AnswerBody, stream: &mut SendStream<Bytes>) -> bool {
     match send_body(body, stream).await {
         Ok(()) => return true,
-        Err(Stop::Peer) => {}
-        Err(Stop::Body(error)) => stream.send_reset(reason(&error)),
+        Err(SendStop::Peer) => {}
+        Err(SendStop::Body(error)) => stream.send_reset(reason(&error)),
     }
     false
 }
@@ -220,7 +220,7 @@ struct PreparedRequest {
 }
 
 impl PreparedRequest {
-    fn of(mut request: Request<RecvStream>, session: &Session) -> Option<Self> {
+    fn of(mut request: Request<RecvStream>, session: &ProxySession) -> Option<Self> {
         without_outer_blanks(request.headers_mut());
         one_cookie(request.headers_mut());
         if websocket::is_handshake(&request) {

@@ -1,4 +1,4 @@
-//! [`Session`]: the authenticated agent of a stream, and how the targets of its requests are determined.
+//! [`ProxySession`]: the authenticated agent of a stream, and how the targets of its requests are determined.
 
 pub mod revocation;
 
@@ -13,13 +13,13 @@ use keyward_base::host::{Scheme, Target};
 use self::revocation::Revocation;
 use crate::gateway::Gateway;
 use crate::limits::agent_streams::CoreStreamCount;
-use crate::limits::budget::Share;
+use crate::limits::budget::BudgetShare;
 use crate::refusal::{Refusal, Shortage};
 use crate::sockets::watchdog::Watchdog;
 
 /// The agent of a stream and the source of its targets. Each request of the stream is authorized by itself.
 #[derive(Debug)]
-pub struct Session {
+pub struct ProxySession {
     pub agent: Agent,
     /// How the targets of requests are determined.
     pub target_source: TargetSource,
@@ -40,7 +40,7 @@ enum UpstreamSlot {
     /// Counted with the stream that the session is of.
     WithStream,
     /// Counted for this exchange: its stream carries several.
-    Own(#[expect(dead_code, reason = "held for what dropping it gives back")] Share),
+    Own(#[expect(dead_code, reason = "held for what dropping it gives back")] BudgetShare),
     /// The agent has reached its limit.
     TooMany,
 }
@@ -77,12 +77,11 @@ pub struct AcceptedStream {
     pub watchdog: Arc<Watchdog>,
     /// Closes the stream on revocation, or when it is evicted before an agent has authenticated.
     pub revocation: Arc<Revocation>,
-    /// Counts the stream for its core.
     #[expect(dead_code, reason = "held for what dropping it gives back")]
     pub counted: CoreStreamCount,
 }
 
-impl Session {
+impl ProxySession {
     /// A new session with a unique number.
     pub fn new(
         agent: Agent,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::gateway::Gateway;
 use crate::limits::agent_streams::{StreamSlot, UnauthenticatedPlace};
-use crate::open_exchanges::{CurrentExchange, OpenExchange, Subject};
+use crate::open_exchanges::{CurrentExchange, ExchangeSubject, OpenExchange};
 use crate::policy_query::PolicyQuery;
 use crate::record::Record;
 use crate::refusal::{Refusal, Shortage};
@@ -114,7 +114,7 @@ impl Revocation {
         let connection = permit.wanted().map(|it| (it.connection.clone(), it.name.clone()));
         let used = connection.as_ref().map(|(id, _)| id.clone());
         let agent = dependencies.agent.clone();
-        let open = begun(agent, Subject::Request(query.clone()), record);
+        let open = begun(agent, ExchangeSubject::Request(query.clone()), record);
         self.current.begin(OpenExchange { connection, ..open });
         dependencies.activity = Some(Activity::Exchange(query, used));
     }
@@ -122,7 +122,8 @@ impl Revocation {
     /// Adds a tunnel to `target` to the dependencies. It is listed as open from now on.
     pub fn begin_tunnel(&self, target: &Target, record: &Record) {
         if let Some(dependencies) = &mut *self.dependencies.lock() {
-            let (agent, subject) = (dependencies.agent.clone(), Subject::Tunnel(target.clone()));
+            let (agent, subject) =
+                (dependencies.agent.clone(), ExchangeSubject::Tunnel(target.clone()));
             self.current.begin(begun(agent, subject, record));
             dependencies.activity = Some(Activity::Tunnel(target.clone()));
         }
@@ -131,7 +132,7 @@ impl Revocation {
     /// Adds a session with a database to the dependencies. It is listed as open from now on.
     pub fn begin_database(&self, permit: &Arc<DatabasePermit>, record: &Record) {
         if let Some(dependencies) = &mut *self.dependencies.lock() {
-            let subject = Subject::Database(permit.shared_endpoint().clone());
+            let subject = ExchangeSubject::Database(permit.shared_endpoint().clone());
             let open = begun(dependencies.agent.clone(), subject, record);
             let wanted = permit.wanted();
             let connection = Some((wanted.connection.clone(), wanted.name.clone()));
@@ -170,7 +171,7 @@ impl Revocation {
 
     /// Resolves when a dependency is revoked, the exchange is cut, or the stream is evicted.
     pub async fn revoked(&self, gateway: &Gateway) {
-        let mut changes = Changes::of(gateway);
+        let mut changes = RevocationChanges::of(gateway);
         while self.is_valid(gateway) {
             tokio::select! {
                 () = changes.next() => {}
@@ -204,12 +205,12 @@ pub async fn closed(closing: &mut watch::Receiver<bool>) {
 
 /// Notifies about changes of the directory and the policies, which can revoke a dependency.
 #[derive(Debug)]
-pub struct Changes {
+pub struct RevocationChanges {
     directory: watch::Receiver<u64>,
     policies: watch::Receiver<Progress>,
 }
 
-impl Changes {
+impl RevocationChanges {
     /// Changes from now on.
     pub fn of(gateway: &Gateway) -> Self {
         let (directory, policies) = (gateway.directory.changes(), gateway.rulebook.policies());
@@ -272,7 +273,7 @@ impl Activity {
 }
 
 /// The exchange of `record`, which has just begun.
-fn begun(agent: Agent, subject: Subject, record: &Record) -> OpenExchange {
+fn begun(agent: Agent, subject: ExchangeSubject, record: &Record) -> OpenExchange {
     OpenExchange {
         exchange: record.id().clone(),
         agent,

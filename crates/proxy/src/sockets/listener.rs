@@ -43,7 +43,6 @@ pub struct Listener {
 pub struct ListenerOwner {
     /// The agent's org.
     pub org: OrgId,
-    /// The agent's name.
     pub agent: String,
 }
 
@@ -325,7 +324,6 @@ impl Acceptor {
         tracing::warn!(id = "streams_refused", told, "turned a stream away: too many are open");
     }
 
-    /// The listener that it accepts from.
     pub fn listener(&self) -> &Listener {
         &self.listener
     }

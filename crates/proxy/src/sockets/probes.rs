@@ -80,7 +80,7 @@ pub enum Destination {
 
 /// The peer of a stream, as far as its socket identifies it.
 #[derive(Clone, Copy, Debug)]
-enum Peer {
+enum SocketPeer {
     /// The peer's address and the local one.
     Tcp(SocketAddr, SocketAddr),
     Unix(u32),
@@ -108,14 +108,14 @@ impl Probes {
 
     /// Decides where an accepted stream is sent. Reads `/proc` on another thread.
     pub async fn destination(&self, came: &NewSocket) -> Destination {
-        let peer = Peer::of(came);
+        let peer = SocketPeer::of(came);
         let probes = self.0.all.lock().clone();
         let looked = self.0.lookups.run(move || destination(&probes, peer));
         looked.await.unwrap_or(Destination::Nowhere)
     }
 }
 
-fn destination(probes: &[Probe], peer: Peer) -> Destination {
+fn destination(probes: &[Probe], peer: SocketPeer) -> Destination {
     let mut found = Destination::Gateway;
     for Probe { root, at, .. } in probes {
         match peer.is_of(*root) {
@@ -143,7 +143,7 @@ where
     Ok(())
 }
 
-impl Peer {
+impl SocketPeer {
     fn of(came: &NewSocket) -> Self {
         match came {
             NewSocket::Tcp(tcp) => match (tcp.peer_addr(), tcp.local_addr()) {
@@ -200,12 +200,12 @@ mod tests {
         let own = Probe { number: 0, root: std::process::id(), at };
         // No process has this number (proc_sys_kernel(5): 2^22 is the most).
         let other = Probe { number: 1, root: u32::MAX, at: "127.0.0.1:2".parse().unwrap() };
-        let peer = Peer::Unix(std::process::id());
+        let peer = SocketPeer::Unix(std::process::id());
         let probes = [other.clone(), own];
         assert_eq!(destination(&probes, peer), Destination::Probe(at));
         assert_eq!(destination(&[other], peer), Destination::Gateway);
-        assert_eq!(destination(&probes, Peer::Hidden), Destination::Nowhere);
-        assert_eq!(destination(&probes, Peer::Unix(u32::MAX - 1)), Destination::Nowhere);
-        assert_eq!(destination(&[], Peer::Hidden), Destination::Gateway);
+        assert_eq!(destination(&probes, SocketPeer::Hidden), Destination::Nowhere);
+        assert_eq!(destination(&probes, SocketPeer::Unix(u32::MAX - 1)), Destination::Nowhere);
+        assert_eq!(destination(&[], SocketPeer::Hidden), Destination::Gateway);
     }
 }

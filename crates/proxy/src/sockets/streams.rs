@@ -290,12 +290,12 @@ mod tests {
 
     /// How the upstream ends its stream.
     #[derive(Clone, Copy, Debug)]
-    enum Ends {
+    enum UpstreamEnds {
         Closes,
         Resets,
     }
 
-    impl Ends {
+    impl UpstreamEnds {
         fn end(self, peer: std::net::TcpStream) {
             if let Self::Resets = self {
                 let linger = Some(std::time::Duration::ZERO);
@@ -326,7 +326,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_the_upstream_ended_unseen_gives_the_request_back_unwritten() {
-        for ends in [Ends::Closes, Ends::Resets] {
+        for ends in [UpstreamEnds::Closes, UpstreamEnds::Resets] {
             let (mut sender, state, peer) = kept_alive().await;
             let written = state.written();
             ends.end(peer);
@@ -342,7 +342,7 @@ mod tests {
     async fn a_write_that_the_system_refuses_counts_as_not_one_byte() {
         let (mut sender, state, peer) = kept_alive().await;
         let written = state.written();
-        Ends::Resets.end(peer);
+        UpstreamEnds::Resets.end(peer);
         let mut error = sender.try_send_request(post()).await.unwrap_err();
         assert!(error.take_message().is_none(), "hyper has taken the request");
         assert_eq!(state.written(), written);
@@ -352,7 +352,7 @@ mod tests {
     async fn a_request_that_the_system_accepted_counts_as_written() {
         let (mut sender, state, peer) = kept_alive().await;
         let written = state.written();
-        Ends::Closes.end(peer);
+        UpstreamEnds::Closes.end(peer);
         let mut error = sender.try_send_request(post()).await.unwrap_err();
         assert!(error.take_message().is_none() && state.written() > written);
     }

@@ -17,12 +17,12 @@ const FIN: u8 = 0x80;
 /// [`FrameTracker::is_between`] is meaningless and harmless.
 #[derive(Clone, Debug)]
 pub struct FrameTracker {
-    at: Position,
+    at: FramePosition,
     closed: bool,
 }
 
 #[derive(Clone, Debug)]
-enum Position {
+enum FramePosition {
     /// In a header of which this many bytes are known; between two frames when it is 0.
     Header([u8; HEADER_BYTES_MAX], usize),
     /// In a payload; `left` bytes are missing.
@@ -39,12 +39,12 @@ pub struct CloseFrame {
 
 impl FrameTracker {
     pub fn new() -> Self {
-        Self { at: Position::between(), closed: false }
+        Self { at: FramePosition::between(), closed: false }
     }
 
     /// Whether the position is between two frames.
     pub fn is_between(&self) -> bool {
-        matches!(self.at, Position::Header(_, 0))
+        matches!(self.at, FramePosition::Header(_, 0))
     }
 
     /// Whether a complete close frame has passed: nothing may follow it (RFC 6455 §5.5.1).
@@ -55,8 +55,8 @@ impl FrameTracker {
     /// The number of bytes that the current frame still needs, as far as known.
     pub fn left(&self) -> u64 {
         match self.at {
-            Position::Header(..) => 0,
-            Position::Payload { left, .. } => left,
+            FramePosition::Header(..) => 0,
+            FramePosition::Payload { left, .. } => left,
         }
     }
 
@@ -73,23 +73,23 @@ impl FrameTracker {
         while passed < bytes.len() {
             let rest = &bytes[passed..];
             match &mut self.at {
-                Position::Header(header, known) => {
+                FramePosition::Header(header, known) => {
                     header[*known] = rest[0];
                     *known += 1;
                     passed += 1;
                     let Some((left, closes)) = payload(&header[..*known]) else { continue };
-                    self.at = Position::Payload { left, closes };
+                    self.at = FramePosition::Payload { left, closes };
                 }
-                Position::Payload { left, .. } => {
+                FramePosition::Payload { left, .. } => {
                     let now =
                         usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
                     *left -= now as u64;
                     passed += now;
                 }
             }
-            if let Position::Payload { left: 0, closes } = self.at {
+            if let FramePosition::Payload { left: 0, closes } = self.at {
                 self.closed |= closes;
-                self.at = Position::between();
+                self.at = FramePosition::between();
                 break;
             }
         }
@@ -97,7 +97,7 @@ impl FrameTracker {
     }
 }
 
-impl Position {
+impl FramePosition {
     fn between() -> Self {
         Self::Header([0; HEADER_BYTES_MAX], 0)
     }

@@ -1,4 +1,4 @@
-//! Serves requests that use a base URL: authenticates the agent, finds the target, makes a [`Session`] and runs the
+//! Serves requests that use a base URL: authenticates the agent, finds the target, makes a [`ProxySession`] and runs the
 //! exchange. `token.rs` finds the agent's token, `answer_rewrite.rs` adapts redirects and cookies of the answer.
 
 mod answer_rewrite;
@@ -20,7 +20,7 @@ use crate::exchange;
 use crate::exchange::answer_body::AnswerBody;
 use crate::gateway::Core;
 use crate::refusal::Refusal;
-use crate::session::{AcceptedStream, Session, TargetSource};
+use crate::session::{AcceptedStream, ProxySession, TargetSource};
 use keyward_base::agent::{Agent, TOKEN_PREFIX};
 use keyward_base::host::Target;
 use keyward_rules::inject::strip;
@@ -50,7 +50,7 @@ pub async fn answer(
 
 /// A request of a known agent to a known target.
 struct ResolvedRequest {
-    session: Arc<Session>,
+    session: Arc<ProxySession>,
     rewrite: AnswerRewrite,
     request: Request<RequestBody>,
 }
@@ -89,7 +89,8 @@ fn resolve(
     let request = onward(request, path, &place, &token);
     let rewrite = AnswerRewrite::new(place.prefix(), target.clone());
     let target_source = TargetSource::BaseUrl { target, connection };
-    let session = Session::new(agent, target_source, accepted.watchdog.clone(), accepted.clone());
+    let session =
+        ProxySession::new(agent, target_source, accepted.watchdog.clone(), accepted.clone());
     Ok(ResolvedRequest { session, rewrite, request })
 }
 

@@ -22,7 +22,7 @@ use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::refusal::grpc::RefusalFormat;
 use crate::server::h1::{self, StreamContext};
-use crate::session::{AcceptedStream, Session, TargetSource};
+use crate::session::{AcceptedStream, ProxySession, TargetSource};
 use crate::sockets::streams::AgentStream;
 use crate::sockets::watchdog::Watchdog;
 use crate::tunnel;
@@ -32,7 +32,7 @@ use keyward_net::dial::Dialled;
 use keyward_rules::policy::{InterceptPermit, TunnelPermit};
 
 /// How an authorized CONNECT is served.
-enum Opening {
+enum ConnectOpening {
     Intercept(InterceptPermit),
     Tunnel(TunnelPermit, Dialled),
     SshAgent,
@@ -42,7 +42,7 @@ enum Opening {
 struct OpenedTunnel {
     agent: Agent,
     accepted: Arc<AcceptedStream>,
-    opening: Opening,
+    opening: ConnectOpening,
     exchange: ExchangeGuard,
 }
 
@@ -100,7 +100,7 @@ async fn absolute(
         }
     };
     let (watchdog, accepted) = (accepted.watchdog.clone(), accepted.clone());
-    let session = Session::new(agent, TargetSource::Absolute, watchdog, accepted);
+    let session = ProxySession::new(agent, TargetSource::Absolute, watchdog, accepted);
     exchange::answer(core, &session, request).await
 }
 
@@ -145,7 +145,7 @@ async fn open(
     request: &Request<RequestBody>,
     target: Result<Target, Refusal>,
     record: &mut Record,
-) -> Result<(Agent, Opening), Refusal> {
+) -> Result<(Agent, ConnectOpening), Refusal> {
     let gateway = &core.gateway;
     let agent = authenticate(gateway, accepted, request)?;
     record.set_agent(&agent);
@@ -153,16 +153,16 @@ async fn open(
     without_body(request)?;
     accepted.revocation.attach_agent(gateway, &agent)?;
     if ssh_agent::is_meant(&target) {
-        return Ok((agent, Opening::SshAgent));
+        return Ok((agent, ConnectOpening::SshAgent));
     }
     let opening = match decide::route(gateway, &agent, &target, record).await? {
-        ConnectRoute::Intercept(permit) => Opening::Intercept(permit),
+        ConnectRoute::Intercept(permit) => ConnectOpening::Intercept(permit),
         ConnectRoute::Tunnel(permit) => {
             accepted.revocation.begin_tunnel(permit.target(), record);
             record.set_rule(permit.rule());
             let limit = gateway.limits.connect_timeout;
             let dialled = Box::pin(gateway.dialler.dial(permit.target(), limit)).await?;
-            Opening::Tunnel(permit, dialled)
+            ConnectOpening::Tunnel(permit, dialled)
         }
     };
     Ok((agent, opening))
@@ -198,22 +198,22 @@ impl OpenedTunnel {
         let watchdog = Arc::new(Watchdog::idle());
         let stream = stream.into_tunnel(early, watchdog.clone());
         match opening {
-            Opening::Intercept(permit) => {
+            ConnectOpening::Intercept(permit) => {
                 // Each request inside is a separate exchange; the CONNECT is not an exchange.
                 exchange.record.discard();
                 drop(exchange);
                 intercept::intercept(core, stream, permit, agent, accepted).await;
             }
             // Each signature has a record.
-            Opening::SshAgent => {
+            ConnectOpening::SshAgent => {
                 exchange.record.discard();
                 drop(exchange);
                 Box::pin(ssh_agent::serve(stream, agent, accepted, core.gateway.clone())).await;
             }
-            Opening::Tunnel(permit, dialled) => {
+            ConnectOpening::Tunnel(permit, dialled) => {
                 let target_source =
                     TargetSource::Tunnel { target: permit.target().clone(), sni_agrees: true };
-                let session = Session::new(agent, target_source, watchdog, accepted);
+                let session = ProxySession::new(agent, target_source, watchdog, accepted);
                 let (record, upstream) = (&mut exchange.record, dialled.stream);
                 let splice = tunnel::splice(stream, upstream, record, &session, &core.gateway);
                 Box::pin(splice).await;

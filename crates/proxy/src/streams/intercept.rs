@@ -12,7 +12,7 @@ use crate::gateway::Core;
 use crate::record::Record;
 use crate::server::h1::{self, StreamContext};
 use crate::server::h2;
-use crate::session::{AcceptedStream, Session, TargetSource};
+use crate::session::{AcceptedStream, ProxySession, TargetSource};
 use crate::sockets::streams::AgentStream;
 use keyward_base::agent::Agent;
 use keyward_base::host::{Host, Target};
@@ -37,12 +37,12 @@ pub async fn intercept(
     let target = permit.target().clone();
     let sni_agrees = sni_agrees(tls.get_ref().1.server_name(), &target);
     let target_source = TargetSource::Tunnel { target, sni_agrees };
-    let session = Session::new(agent, target_source, watchdog, accepted);
+    let session = ProxySession::new(agent, target_source, watchdog, accepted);
     tokio::spawn(Box::pin(serve(core, tls, session)));
 }
 
 /// Serves the requests in a tunnel until it ends.
-async fn serve(core: Arc<Core>, tls: Box<TlsStream<AgentStream>>, session: Arc<Session>) {
+async fn serve(core: Arc<Core>, tls: Box<TlsStream<AgentStream>>, session: Arc<ProxySession>) {
     let context = StreamContext {
         core: &core,
         watchdog: &session.watchdog,

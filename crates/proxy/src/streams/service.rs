@@ -61,7 +61,6 @@ pub(super) enum ServiceSocket {
 /// A connection to a database that an agent may name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DatabaseChoice {
-    /// The connection's name.
     pub name: Arc<str>,
     /// The name of the database at the server.
     pub database: String,

@@ -15,9 +15,9 @@ use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
 use keyward_rules::policy::{AccountState, Reason};
-use keyward_ssh::agent::{self, AgentRequest, Identity, MESSAGE_BYTES_MAX, SignRequest};
-use keyward_ssh::binding::Bindings;
-use keyward_ssh::login::Login;
+use keyward_ssh::agent::{self, AgentIdentity, AgentRequest, MESSAGE_BYTES_MAX, SignRequest};
+use keyward_ssh::binding::SessionBindings;
+use keyward_ssh::login::SshLogin;
 use keyward_vault::ssh::SshIdentity;
 
 /// The name that is reserved for it: `.internal` is no public domain, and `keyward.internal` is Keyward itself.
@@ -28,7 +28,7 @@ struct AgentProtocol<'a> {
     gateway: &'a Arc<Gateway>,
     agent: &'a Agent,
     accepted: &'a AcceptedStream,
-    bindings: Bindings,
+    bindings: SessionBindings,
 }
 
 /// Whether a CONNECT is for the SSH agent.
@@ -46,7 +46,8 @@ pub async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (gateway, agent, accepted) = (&gateway, &agent, &*accepted);
-    let mut protocol = AgentProtocol { gateway, agent, accepted, bindings: Bindings::default() };
+    let mut protocol =
+        AgentProtocol { gateway, agent, accepted, bindings: SessionBindings::default() };
     let served = async {
         let idle = gateway.limits.tunnel_idle_timeout;
         while let Some(message) = tokio::time::timeout(idle, read(&mut stream)).await?? {
@@ -101,9 +102,9 @@ impl AgentProtocol<'_> {
     }
 
     /// The keys that may be used, with the names of their connections.
-    async fn identities(&self) -> Vec<Identity> {
+    async fn identities(&self) -> Vec<AgentIdentity> {
         let found = self.keys().await.into_iter();
-        let identity = |(_, comment, key): (_, String, SshIdentity)| Identity {
+        let identity = |(_, comment, key): (_, String, SshIdentity)| AgentIdentity {
             key: key.public().to_vec(),
             comment,
         };
@@ -160,7 +161,7 @@ impl AgentProtocol<'_> {
             return Err(Refusal::Unauthenticated);
         }
         let refused = |detail: String| Refusal::Policy(Reason::Login { detail, connection: None });
-        let login = Login::parse(request.data)
+        let login = SshLogin::parse(request.data)
             .map_err(|_| refused("the text to sign is not an SSH login".to_owned()))?;
         record.set_login(None, login.user);
         let keys = self.keys().await;

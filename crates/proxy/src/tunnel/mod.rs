@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::gateway::Gateway;
 use crate::record::Record;
-use crate::session::Session;
+use crate::session::ProxySession;
 use crate::session::revocation::Revocation;
 use crate::sockets::copy::{Broken, CopyDirection};
 use crate::sockets::progress::stalled;
@@ -56,7 +56,7 @@ pub async fn splice<A, U>(
     agents: A,
     upstream: U,
     record: &mut Record,
-    session: &Session,
+    session: &ProxySession,
     gateway: &Gateway,
 ) where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -89,7 +89,7 @@ where
     }
 
     /// Copies until one of the reasons in [`TunnelEnd`].
-    pub async fn run(&mut self, session: &Session, gateway: &Gateway) -> TunnelEnd {
+    pub async fn run(&mut self, session: &ProxySession, gateway: &Gateway) -> TunnelEnd {
         self.run_until_revoked(session.revocation(), gateway).await
     }
 

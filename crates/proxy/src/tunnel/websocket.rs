@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::{StreamPair, TunnelEnd};
 use crate::gateway::Gateway;
 use crate::record::Record;
-use crate::session::Session;
+use crate::session::ProxySession;
 use crate::sockets::websocket_frames::CloseFrame;
 use keyward_state::observe::event::Outcome;
 
@@ -35,7 +35,7 @@ pub async fn splice<A, U>(
     agents: A,
     upstream: U,
     record: &mut Record,
-    session: &Session,
+    session: &ProxySession,
     gateway: &Gateway,
 ) where
     A: AsyncRead + AsyncWrite + Unpin,

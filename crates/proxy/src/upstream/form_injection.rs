@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::body::form_upload::FormUpload;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
-use crate::limits::budget::Share;
+use crate::limits::budget::BudgetShare;
 use crate::refusal::{Refusal, Shortage};
 use crate::request::held_body;
 use crate::request::inbound::Inbound;
@@ -27,7 +27,7 @@ struct Beginning {
     long: Option<u64>,
     /// What is sent for it. It never grows by itself, which would leave a copy of the credential.
     written: Zeroizing<Vec<u8>>,
-    share: Share,
+    share: BudgetShare,
     bytes_max: usize,
 }
 

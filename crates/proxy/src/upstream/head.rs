@@ -9,14 +9,14 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 
 use super::settings_fields;
-use crate::limits::budget::Share;
+use crate::limits::budget::BudgetShare;
 use crate::refusal::Refusal;
 use keyward_base::host::Target;
 use keyward_base::settings::Settings;
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::scrub::ask;
 use keyward_rules::inject::strip;
-use keyward_rules::inject::write::{self, Head};
+use keyward_rules::inject::write::{self, RequestHead};
 
 /// What is changed in the head of a request.
 pub struct HeadChanges<'a> {
@@ -29,7 +29,7 @@ pub struct HeadChanges<'a> {
     /// Whether the request is a WebSocket handshake.
     pub websocket: bool,
     /// The memory budget for decoding the answer.
-    pub decoders: &'a Share,
+    pub decoders: &'a BudgetShare,
 }
 
 impl HeadChanges<'_> {
@@ -58,7 +58,7 @@ impl HeadChanges<'_> {
         }
         strip::placeholder_fields(fields);
         // 3. The credential.
-        let mut head = Head { fields, path: path_of(uri).into(), query };
+        let mut head = RequestHead { fields, path: path_of(uri).into(), query };
         write::credential(&mut head, self.writes)?;
         let uri = origin_form(uri, &head.path, head.query.as_deref())?;
         // 4. Authority.

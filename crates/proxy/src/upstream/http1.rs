@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 
 use super::dial::{TlsOffer, dial};
 use super::http2;
-use super::lease::Lease;
+use super::lease::StreamLease;
 use super::plan::SendPlan;
 use super::spare_request::SpareRequest;
 use crate::body::incoming_body::IncomingBody;
@@ -43,7 +43,7 @@ pub async fn send(
     core: &Arc<Core>,
     mut request: Box<Request<RequestBody>>,
     plan: SendPlan,
-) -> Result<(Lease, Response<IncomingBody>), Refusal> {
+) -> Result<(StreamLease, Response<IncomingBody>), Refusal> {
     watch(&mut request, &plan.interim);
     while let Some(mut stream) = core.pool.take(&plan.key) {
         let current = stream.tls_generation() == core.gateway.upstream_tls.load().generation;
@@ -59,7 +59,7 @@ pub async fn send(
             Ok(response) => {
                 discard(spare);
                 core.gateway.metrics.reused.inc();
-                return Ok((Lease::alone(stream, plan.key, core.clone()), response));
+                return Ok((StreamLease::alone(stream, plan.key, core.clone()), response));
             }
             Err(failed) => failed,
         };
@@ -87,7 +87,7 @@ pub async fn send(
     };
     let mut stream = Box::pin(begin(core, fresh)).await?;
     match try_send(&mut stream, request).await {
-        Ok(response) => Ok((Lease::alone(stream, plan.key, core.clone()), response)),
+        Ok(response) => Ok((StreamLease::alone(stream, plan.key, core.clone()), response)),
         Err((_, error)) => Err(error),
     }
 }

@@ -7,7 +7,7 @@ use http::{Request, Response};
 
 use super::dial::{TlsOffer, dial};
 use super::http1;
-use super::lease::Lease;
+use super::lease::StreamLease;
 use super::plan::SendPlan;
 use super::spare_request::SpareRequest;
 use crate::body::incoming_body::IncomingBody;
@@ -22,7 +22,7 @@ use crate::refusal::Refusal;
 const TRIES_MAX: usize = 3;
 
 /// How a request can be sent.
-enum Selected {
+enum SelectedStream {
     Http2(SharedStream, StreamUse),
     /// Over HTTP/1.1: the upstream does not speak HTTP/2.
     OnlyHttp1,
@@ -36,13 +36,13 @@ pub async fn send(
     core: &Arc<Core>,
     request: Box<Request<RequestBody>>,
     plan: SendPlan,
-) -> Result<(Lease, Response<IncomingBody>), Refusal> {
+) -> Result<(StreamLease, Response<IncomingBody>), Refusal> {
     let (mut request, mut attempts) = (request, 0);
     loop {
         attempts += 1;
         let (shared, mut stay) = match find(core, &plan).await? {
-            Selected::Http2(shared, stay) => (shared, stay),
-            Selected::OnlyHttp1 => return Box::pin(http1::send(core, request, plan)).await,
+            SelectedStream::Http2(shared, stay) => (shared, stay),
+            SelectedStream::OnlyHttp1 => return Box::pin(http1::send(core, request, plan)).await,
         };
         let spare = SpareRequest::of(core, &mut request);
         let (head, body) = (*request).into_parts();
@@ -50,7 +50,7 @@ pub async fn send(
         let why = match shared.send(&mut stay, head, body, &plan.interim).await {
             Ok(response) => {
                 spare.discard();
-                return Ok((Lease::shared(stay, core.clone()), response));
+                return Ok((StreamLease::shared(stay, core.clone()), response));
             }
             Err(why) => why,
         };
@@ -85,7 +85,7 @@ fn refusal(why: SendError) -> Refusal {
     }
 }
 
-async fn find(core: &Core, plan: &SendPlan) -> Result<Selected, Refusal> {
+async fn find(core: &Core, plan: &SendPlan) -> Result<SelectedStream, Refusal> {
     loop {
         let tls_generation = core.gateway.upstream_tls.load().generation;
         let timeout = core.gateway.limits.idle_upstream_timeout;
@@ -95,7 +95,7 @@ async fn find(core: &Core, plan: &SendPlan) -> Result<Selected, Refusal> {
         match core.shared_streams.find(&plan.key, timeout, fits) {
             StreamLookup::Send(shared, stay) => {
                 core.gateway.metrics.reused.inc();
-                return Ok(Selected::Http2(shared, stay));
+                return Ok(SelectedStream::Http2(shared, stay));
             }
             StreamLookup::Dial(dialling) => {
                 return Box::pin(open(core, plan, Some(dialling))).await;
@@ -105,7 +105,7 @@ async fn find(core: &Core, plan: &SendPlan) -> Result<Selected, Refusal> {
             StreamLookup::Wait(_) => return Box::pin(open(core, plan, None)).await,
         }
         if core.protocols.of(&plan.key.target) == KnownProtocol::OnlyHttp1 {
-            return Ok(Selected::OnlyHttp1);
+            return Ok(SelectedStream::OnlyHttp1);
         }
     }
 }
@@ -115,7 +115,7 @@ async fn open(
     core: &Core,
     plan: &SendPlan,
     dialling: Option<DialGuard>,
-) -> Result<Selected, Refusal> {
+) -> Result<SelectedStream, Refusal> {
     let fresh = dial(core, plan, TlsOffer::Either).await?;
     if !fresh.http2 {
         core.protocols.learn(&plan.key.target, KnownProtocol::OnlyHttp1);
@@ -124,7 +124,7 @@ async fn open(
         if let Some(dialling) = dialling {
             dialling.succeeded();
         }
-        return Ok(Selected::OnlyHttp1);
+        return Ok(SelectedStream::OnlyHttp1);
     }
     let shared = SharedStream::begin(fresh, &core.gateway.limits).await?;
     let stay = shared.stay();
@@ -132,5 +132,5 @@ async fn open(
     if let Some(dialling) = dialling {
         dialling.succeeded();
     }
-    Ok(Selected::Http2(shared, stay))
+    Ok(SelectedStream::Http2(shared, stay))
 }

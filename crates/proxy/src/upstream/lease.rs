@@ -1,4 +1,4 @@
-//! [`Lease`]: an upstream stream while one exchange uses it.
+//! [`StreamLease`]: an upstream stream while one exchange uses it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::pool::http1::{Http1Stream, PoolKey};
 use crate::pool::http2::StreamUse;
 use keyward_rules::inject::body::BodyError as FormError;
 
-/// A stream in use. [`Lease::finish`] returns it to its pool; dropping the lease closes it.
-pub struct Lease {
+/// A stream in use. [`StreamLease::finish`] returns it to its pool; dropping the lease closes it.
+pub struct StreamLease {
     held: LeasedStream,
     core: Arc<Core>,
     /// Holds the request's body back; abandoned when the answer ends first.
@@ -29,7 +29,7 @@ enum LeasedStream {
     Shared(StreamUse),
 }
 
-impl Lease {
+impl StreamLease {
     /// A lease of an HTTP/1.1 stream.
     pub fn alone(stream: Box<Http1Stream>, key: PoolKey, core: Arc<Core>) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl Lease {
     }
 }
 
-impl fmt::Debug for Lease {
+impl fmt::Debug for StreamLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").field("reusable", &self.reusable).finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! Sends requests to upstreams: [`outbound::Outbound`] is what may be sent, [`sent::Sent`] is the answer. A request uses
+//! Sends requests to upstreams: [`outbound::Outbound`] is what may be sent, [`sent::SentRequest`] is the answer. A request uses
 //! a kept stream of this core or a new one, in the agent's protocol where the upstream speaks that too.
 
 pub mod lease;
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 
-use self::lease::Lease;
+use self::lease::StreamLease;
 use self::plan::SendPlan;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
@@ -41,7 +41,7 @@ async fn with_stream(
     core: &Arc<Core>,
     request: Box<Request<RequestBody>>,
     plan: SendPlan,
-) -> Result<(Lease, Response<IncomingBody>), Refusal> {
+) -> Result<(StreamLease, Response<IncomingBody>), Refusal> {
     let target = &plan.key.target;
     let known = core.protocols.of(target);
     match target.scheme() {

@@ -8,10 +8,10 @@ use http::{Request, Version};
 use http_body::Body;
 
 use super::head::HeadChanges;
-use super::lease::Lease;
+use super::lease::StreamLease;
 use super::plan::{Plaintext, SendPlan};
 use super::retries::Retries;
-use super::sent::{Challenged, Sent};
+use super::sent::{Challenged, SentRequest};
 use super::signing::{SignedUri, Signing};
 use super::{binds_identity, body_injection, check_head, kept_for, protocol, with_stream};
 use crate::authorize::connection_limits::Admitted;
@@ -29,7 +29,7 @@ use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
 use keyward_base::settings::Wait;
 use keyward_rules::inject::credential::{Credential, Write};
-use keyward_rules::inject::sign::Signer;
+use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::inject::write::WriteError;
 
 /// A request that may be sent. Made only by [`Outbound::prepare`].
@@ -125,7 +125,7 @@ impl Outbound {
     ///
     /// # Errors
     /// When there is no checked, verified stream, or the answer is invalid.
-    pub async fn send(self, core: &Arc<Core>) -> Result<Sent, Refusal> {
+    pub async fn send(self, core: &Arc<Core>) -> Result<SentRequest, Refusal> {
         let Self { request, upgrade, credential, timeout, .. } = self;
         let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, .. } = self;
         let authority = challenged_authority(&key, credential.as_deref());
@@ -144,7 +144,7 @@ impl Outbound {
         };
         // The time to the answer's head counts from the last byte of the upload.
         let uploads = [&*uploaded];
-        let (mut lease, response): (Lease, _) = tokio::select! {
+        let (mut lease, response): (StreamLease, _) = tokio::select! {
             biased;
             () = interim.flooded() => {
                 return Err(protocol("it sends interim answers without end"));
@@ -158,7 +158,7 @@ impl Outbound {
         lease.reusable = !binds_identity(&response);
         lease.is_kept_for(kept_for(response.headers()));
         check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
-        let sent = Sent::new(response, lease, upgrade, credential);
+        let sent = SentRequest::new(response, lease, upgrade, credential);
         Ok(match authority {
             Some(authority) => sent.challenged(Challenged { authority, awaits_challenge }),
             None => sent,
@@ -174,7 +174,7 @@ fn of_form(fault: Option<&FormFault>) -> Option<Refusal> {
 /// Host and port, if the credential answers their challenges.
 fn challenged_authority(key: &PoolKey, credential: Option<&Credential>) -> Option<Box<str>> {
     let signer = credential.and_then(|credential| credential.signer.as_ref());
-    let is_digest = matches!(signer, Some(Signer::Digest(_)));
+    let is_digest = matches!(signer, Some(CredentialSigner::Digest(_)));
     is_digest.then(|| key.target.authority().to_string().into())
 }
 

@@ -1,4 +1,4 @@
-//! [`Sent`]: the upstream's answer to a request that was sent.
+//! [`SentRequest`]: the upstream's answer to a request that was sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
 
-use super::lease::Lease;
+use super::lease::StreamLease;
 use crate::body::incoming_body::IncomingBody;
 use crate::request::agent_upgrade::AgentUpgrade;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::Needles;
-use keyward_rules::inject::sign::Signer;
+use keyward_rules::inject::sign::CredentialSigner;
 
 /// The length of a body that is read to find out what an answer means.
 const BEGINNING_BYTES_MAX: usize = 8 * 1024;
@@ -25,11 +25,10 @@ const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The head of an answer, and the stream that its body arrives on.
 #[derive(Debug)]
-pub struct Sent {
+pub struct SentRequest {
     response: Response<IncomingBody>,
-    lease: Lease,
+    lease: StreamLease,
     upgrade: Option<AgentUpgrade>,
-    /// The credential that was sent.
     credential: Option<Arc<Credential>>,
     challenged: Option<Challenged>,
 }
@@ -43,20 +42,20 @@ pub struct Challenged {
     pub awaits_challenge: bool,
 }
 
-/// The parts of a [`Sent`] that is about to be scrubbed.
+/// The parts of a [`SentRequest`] that is about to be scrubbed.
 pub struct Unscrubbed {
     pub response: Response<IncomingBody>,
-    pub lease: Lease,
+    pub lease: StreamLease,
     pub upgrade: Option<AgentUpgrade>,
     /// What the answer must not contain; `None` when no credential was sent.
     pub needles: Option<Arc<Needles>>,
 }
 
-impl Sent {
+impl SentRequest {
     /// An answer to a request that carried `credential`.
     pub fn new(
         response: Response<IncomingBody>,
-        lease: Lease,
+        lease: StreamLease,
         upgrade: Option<AgentUpgrade>,
         credential: Option<Arc<Credential>>,
     ) -> Self {
@@ -73,14 +72,13 @@ impl Sent {
     pub fn learn_challenge(&self) -> Option<bool> {
         let Challenged { authority, awaits_challenge } = self.challenged.as_ref()?;
         match self.credential.as_ref()?.signer.as_ref()? {
-            Signer::Digest(signer) => {
+            CredentialSigner::Digest(signer) => {
                 Some(signer.learn(authority, self.headers(), *awaits_challenge))
             }
             _ => None,
         }
     }
 
-    /// The credential that was sent.
     pub fn credential(&self) -> Option<&Arc<Credential>> {
         self.credential.as_ref()
     }
@@ -139,7 +137,7 @@ impl Sent {
     }
 
     /// The answer and its stream. The stream is free again when the lease is finished.
-    pub fn into_parts(self) -> (Response<IncomingBody>, Lease) {
+    pub fn into_parts(self) -> (Response<IncomingBody>, StreamLease) {
         (self.response, self.lease)
     }
 

@@ -18,7 +18,7 @@ use keyward_rules::inject::sign::aws_request::{AwsRequest, Unsigned};
 use keyward_rules::inject::sign::aws_sigv4::AwsKeys;
 use keyward_rules::inject::sign::digest::{DigestRequest, DigestSigner};
 use keyward_rules::inject::sign::request_signer::{RequestSigner, UnsignedRequest};
-use keyward_rules::inject::sign::{SignError, Signer};
+use keyward_rules::inject::sign::{CredentialSigner, SignError};
 use keyward_rules::inject::write::WriteError;
 
 /// What signs a request, and what its signature covers.
@@ -74,12 +74,12 @@ impl<'a> Signing<'a> {
         let head = &inbound.head;
         Ok(match signer {
             None => None,
-            Some(Signer::Request(signer)) => {
+            Some(CredentialSigner::Request(signer)) => {
                 let places = signer.places(target, inbound.asked().path);
                 Some(Self::Scheme { signer, places })
             }
-            Some(Signer::Digest(signer)) => Some(Self::Digest(signer)),
-            Some(Signer::AwsSigV4(keys)) => {
+            Some(CredentialSigner::Digest(signer)) => Some(Self::Digest(signer)),
+            Some(CredentialSigner::AwsSigV4(keys)) => {
                 let host = target.host().to_string();
                 let plan = keys.read(&host, &head.headers, head.uri.query()).map_err(refused)?;
                 Some(Self::Aws(AwsSigning { keys, plan }))

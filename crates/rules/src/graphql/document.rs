@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::lexer::{Lexer, Token};
+use super::lexer::{GraphqlToken, Lexer};
 use super::{NotUnderstood, OperationKind, RootField};
 
 /// Maximum size of a document in bytes.
@@ -24,7 +24,7 @@ pub(super) fn root_fields(text: &str) -> Result<BTreeSet<RootField>, NotUndersto
         return Err(NotUnderstood::TooLarge);
     }
     let mut parser = Parser::new(text)?;
-    let mut document = Document::default();
+    let mut document = GraphqlDocument::default();
     while parser.token.is_some() {
         parser.definition(&mut document)?;
     }
@@ -33,7 +33,7 @@ pub(super) fn root_fields(text: &str) -> Result<BTreeSet<RootField>, NotUndersto
 
 /// The definitions of a document.
 #[derive(Debug, Default)]
-struct Document<'a> {
+struct GraphqlDocument<'a> {
     operations: Vec<(OperationKind, Selections<'a>)>,
     fragments: BTreeMap<&'a str, Selections<'a>>,
 }
@@ -49,10 +49,10 @@ struct Selections<'a> {
 struct Parser<'a> {
     lexer: Lexer<'a>,
     /// The token that is read next.
-    token: Option<Token<'a>>,
+    token: Option<GraphqlToken<'a>>,
 }
 
-impl<'a> Document<'a> {
+impl<'a> GraphqlDocument<'a> {
     fn root_fields(&self) -> Result<BTreeSet<RootField>, NotUnderstood> {
         let mut found = BTreeSet::new();
         for (kind, selections) in &self.operations {
@@ -94,14 +94,14 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes the current token.
-    fn take(&mut self) -> Result<Option<Token<'a>>, NotUnderstood> {
+    fn take(&mut self) -> Result<Option<GraphqlToken<'a>>, NotUnderstood> {
         let next = self.lexer.next()?;
         Ok(std::mem::replace(&mut self.token, next))
     }
 
     /// Takes the current token if it is this one.
     fn take_if(&mut self, punctuator: u8) -> Result<bool, NotUnderstood> {
-        let is_it = self.token == Some(Token::Punctuator(punctuator));
+        let is_it = self.token == Some(GraphqlToken::Punctuator(punctuator));
         if is_it {
             self.take()?;
         }
@@ -110,16 +110,16 @@ impl<'a> Parser<'a> {
 
     fn name(&mut self) -> Result<&'a str, NotUnderstood> {
         match self.take()? {
-            Some(Token::Name(name)) => Ok(name),
+            Some(GraphqlToken::Name(name)) => Ok(name),
             _ => Err(NotUnderstood::Document("a name is missing")),
         }
     }
 
-    fn definition(&mut self, document: &mut Document<'a>) -> Result<(), NotUnderstood> {
+    fn definition(&mut self, document: &mut GraphqlDocument<'a>) -> Result<(), NotUnderstood> {
         if document.operations.len() + document.fragments.len() >= DEFINITIONS_MAX {
             return Err(NotUnderstood::TooLarge);
         }
-        if self.token == Some(Token::Punctuator(b'{')) {
+        if self.token == Some(GraphqlToken::Punctuator(b'{')) {
             let selections = self.selections()?;
             document.operations.push((OperationKind::Query, selections));
             return Ok(());
@@ -134,7 +134,7 @@ impl<'a> Parser<'a> {
         }
         let kind = OperationKind::of(word)
             .ok_or(NotUnderstood::Document("a definition that is no operation"))?;
-        if let Some(Token::Name(_)) = self.token {
+        if let Some(GraphqlToken::Name(_)) = self.token {
             self.take()?;
         }
         self.skip_group(b'(')?;
@@ -175,7 +175,7 @@ impl<'a> Parser<'a> {
         }
         loop {
             match self.token {
-                Some(Token::Spread) => self.spread(found, depth)?,
+                Some(GraphqlToken::Spread) => self.spread(found, depth)?,
                 _ => self.field(found)?,
             }
             if self.take_if(b'}')? {
@@ -197,7 +197,7 @@ impl<'a> Parser<'a> {
     /// `...NAME`, `... on TYPE { … }` or `... { … }`.
     fn spread(&mut self, found: &mut Selections<'a>, depth: usize) -> Result<(), NotUnderstood> {
         self.take()?;
-        if let Some(Token::Name(name)) = self.token {
+        if let Some(GraphqlToken::Name(name)) = self.token {
             self.take()?;
             if name != "on" {
                 found.fragments.insert(name);
@@ -221,15 +221,17 @@ impl<'a> Parser<'a> {
     /// Skips a group in brackets that begins with `open`, if there is one. What is in it is not compared with the
     /// grammar: in a valid document its brackets are balanced, and services execute no other.
     fn skip_group(&mut self, open: u8) -> Result<(), NotUnderstood> {
-        if self.token != Some(Token::Punctuator(open)) {
+        if self.token != Some(GraphqlToken::Punctuator(open)) {
             return Ok(());
         }
         let mut open = Vec::new();
         loop {
             match self.take()? {
                 None => return Err(UNBALANCED),
-                Some(Token::Punctuator(bracket @ (b'(' | b'[' | b'{'))) => open.push(bracket),
-                Some(Token::Punctuator(bracket @ (b')' | b']' | b'}'))) => {
+                Some(GraphqlToken::Punctuator(bracket @ (b'(' | b'[' | b'{'))) => {
+                    open.push(bracket)
+                }
+                Some(GraphqlToken::Punctuator(bracket @ (b')' | b']' | b'}'))) => {
                     if open.pop().map(closing) != Some(bracket) {
                         return Err(UNBALANCED);
                     }

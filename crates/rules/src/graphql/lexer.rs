@@ -5,7 +5,7 @@ use super::NotUnderstood;
 
 /// A token that can be part of an executable document.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Token<'a> {
+pub(super) enum GraphqlToken<'a> {
     Name(&'a str),
     /// One of `! $ ( ) : = @ [ ] { }`.
     Punctuator(u8),
@@ -35,19 +35,19 @@ impl<'a> Lexer<'a> {
     ///
     /// # Errors
     /// When the text is not valid, or lexers of services read it in two ways.
-    pub(super) fn next(&mut self) -> Result<Option<Token<'a>>, NotUnderstood> {
+    pub(super) fn next(&mut self) -> Result<Option<GraphqlToken<'a>>, NotUnderstood> {
         self.skip_ignored()?;
         let Some(first) = self.peek(0) else { return Ok(None) };
         self.left = self.left.checked_sub(1).ok_or(NotUnderstood::TooLarge)?;
         match first {
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' => Ok(Some(Token::Name(self.name()))),
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => Ok(Some(GraphqlToken::Name(self.name()))),
             b'!' | b'$' | b'(' | b')' | b':' | b'=' | b'@' | b'[' | b']' | b'{' | b'}' => {
                 self.at += 1;
-                Ok(Some(Token::Punctuator(first)))
+                Ok(Some(GraphqlToken::Punctuator(first)))
             }
             b'.' if self.rest().starts_with(b"...") => {
                 self.at += 3;
-                Ok(Some(Token::Spread))
+                Ok(Some(GraphqlToken::Spread))
             }
             b'"' if self.rest().starts_with(b"\"\"\"") => self.block_string().map(Some),
             b'"' => self.string().map(Some),
@@ -109,7 +109,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A text in `"`, on one line.
-    fn string(&mut self) -> Result<Token<'a>, NotUnderstood> {
+    fn string(&mut self) -> Result<GraphqlToken<'a>, NotUnderstood> {
         self.at += 1;
         loop {
             match self.peek(0) {
@@ -123,7 +123,7 @@ impl<'a> Lexer<'a> {
             }
         }
         self.at += 1;
-        Ok(Token::Value)
+        Ok(GraphqlToken::Value)
     }
 
     fn escape(&mut self) -> Result<(), NotUnderstood> {
@@ -138,7 +138,7 @@ impl<'a> Lexer<'a> {
 
     /// A text in `"""`. Without quotes and backslashes in it: services differ about where the text ends then, and some
     /// know no such texts and read three ordinary ones.
-    fn block_string(&mut self) -> Result<Token<'a>, NotUnderstood> {
+    fn block_string(&mut self) -> Result<GraphqlToken<'a>, NotUnderstood> {
         self.at += 3;
         loop {
             match self.peek(0) {
@@ -158,11 +158,11 @@ impl<'a> Lexer<'a> {
             return Err(NotUnderstood::Document("a quote in a text of several lines"));
         }
         self.at += 3;
-        Ok(Token::Value)
+        Ok(GraphqlToken::Value)
     }
 
     /// A number, which no name and no other number may follow directly.
-    fn number(&mut self) -> Result<Token<'a>, NotUnderstood> {
+    fn number(&mut self) -> Result<GraphqlToken<'a>, NotUnderstood> {
         if self.peek(0) == Some(b'-') {
             self.at += 1;
         }
@@ -180,7 +180,7 @@ impl<'a> Lexer<'a> {
         }
         match self.peek(0) {
             Some(b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'.') => Err(INVALID_NUMBER),
-            _ => Ok(Token::Value),
+            _ => Ok(GraphqlToken::Value),
         }
     }
 
@@ -197,7 +197,7 @@ const INVALID_NUMBER: NotUnderstood = NotUnderstood::Document("a number that is 
 mod tests {
     use super::*;
 
-    fn tokens(text: &str) -> Result<Vec<Token<'_>>, NotUnderstood> {
+    fn tokens(text: &str) -> Result<Vec<GraphqlToken<'_>>, NotUnderstood> {
         let mut lexer = Lexer::new(text);
         let mut found = Vec::new();
         while let Some(token) = lexer.next()? {
@@ -253,7 +253,7 @@ mod tests {
             "a # } mutation { b } \"\"\"\r\n\"\" z",
             "a,,,\t-1.5e+3\r\nz",
         ] {
-            let expected = [Token::Name("a"), Token::Value, Token::Name("z")];
+            let expected = [GraphqlToken::Name("a"), GraphqlToken::Value, GraphqlToken::Name("z")];
             assert_eq!(tokens(text).as_deref(), Ok(&expected[..]), "{text:?}");
         }
     }

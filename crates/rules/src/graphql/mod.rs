@@ -17,7 +17,6 @@ pub mod scope;
 
 use std::collections::BTreeSet;
 
-/// The kind of an operation.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationKind {
@@ -32,7 +31,6 @@ pub enum OperationKind {
 /// One field at which an operation begins.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct RootField {
-    /// The kind of its operation.
     pub kind: OperationKind,
     /// Its name in the schema, never its alias.
     pub name: Box<str>,
@@ -92,7 +90,6 @@ impl Operations {
         (!fields.is_empty()).then_some(Self(fields))
     }
 
-    /// The root fields.
     pub fn fields(&self) -> impl Iterator<Item = &RootField> {
         self.0.iter()
     }

@@ -27,7 +27,6 @@ const FILES: &[(&str, &str)] = &[
     ("web.yaml", include_str!("data/web.yaml")),
 ];
 
-/// All sets.
 #[derive(Debug)]
 pub struct HostSets(Vec<HostSet>);
 
@@ -53,7 +52,6 @@ pub struct HostSet {
 /// Requests to some hosts.
 #[derive(Debug)]
 pub struct Allowance {
-    /// The hosts.
     pub hosts: Vec<HostPattern>,
     /// The methods; never empty.
     pub methods: Vec<Method>,
@@ -66,7 +64,7 @@ pub struct Allowance {
 /// A file as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct HostSetText {
     id: String,
     title: String,
     description: String,
@@ -92,7 +90,6 @@ struct WrittenAllowance {
 }
 
 impl HostSets {
-    /// The built-in sets.
     pub fn built_in() -> &'static Self {
         static READ: LazyLock<HostSets> = LazyLock::new(|| {
             let read = |(name, text): &(&str, &str)| {
@@ -125,15 +122,14 @@ impl HostSets {
         &self.0
     }
 
-    /// The names of all sets.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.0.iter().map(|set| set.id.as_str())
     }
 }
 
 fn read(text: &str) -> Result<HostSet, String> {
-    let written: Written = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
-    let Written { id, title, description, sources, includes, every_host, allow } = written;
+    let written: HostSetText = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let HostSetText { id, title, description, sources, includes, every_host, allow } = written;
     let allow = allow.into_iter().map(allowance).collect::<Result<_, _>>()?;
     Ok(HostSet { id, title, description, sources, includes, every_host, allow })
 }

@@ -10,7 +10,7 @@ use super::names::is_alias;
 use super::placement::{Location, Place};
 use super::scoped::Scoped;
 use super::scrub::Needles;
-use super::sign::{Signer, aws_names};
+use super::sign::{CredentialSigner, aws_names};
 use super::tls::ConnectionTls;
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
@@ -19,7 +19,6 @@ use keyward_base::settings::Settings;
 /// The connection whose credential a permit requires. `policy` makes it, `vault` resolves it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequiredConnection {
-    /// The connection's id.
     pub connection: ConnectionId,
     /// The connection's name, for messages.
     pub name: Arc<str>,
@@ -40,11 +39,8 @@ pub struct Write {
 /// credential is written.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Clears {
-    /// Header fields.
     pub headers: Vec<HeaderName>,
-    /// Query parameters.
     pub queries: Vec<Box<str>>,
-    /// Cookies.
     pub cookies: Vec<Box<str>>,
 }
 
@@ -75,7 +71,7 @@ pub struct Credential {
     /// How it is renewed when the upstream rejects it, if it can be.
     pub renews: Option<Renews>,
     /// What signs the requests, for kinds that are never sent themselves.
-    pub signer: Option<Signer>,
+    pub signer: Option<CredentialSigner>,
     /// What the connection brings to TLS handshakes.
     pub tls: Option<Arc<ConnectionTls>>,
 }

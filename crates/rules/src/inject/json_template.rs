@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::sign::SignError;
-use super::sign::message::{Message, Values};
+use super::sign::message::{MessageValues, SignedMessage};
 use zeroize::Zeroizing;
 
 /// JSON with fields in it.
@@ -12,8 +12,7 @@ pub enum JsonTemplate {
     /// A value without fields.
     Fixed(Value),
     /// A text with fields; a number if it is a time alone.
-    Text(Message),
-    /// A list.
+    Text(SignedMessage),
     List(Vec<JsonTemplate>),
     /// An object. Members whose optional fields have no value are left out.
     Object(Vec<(String, JsonTemplate)>),
@@ -27,7 +26,7 @@ impl JsonTemplate {
     pub fn parse(value: &Value) -> Result<Self, String> {
         Ok(match value {
             Value::String(text) if text.contains(['{', '}']) => {
-                Self::Text(Message::parse(text).ok_or_else(|| text.clone())?)
+                Self::Text(SignedMessage::parse(text).ok_or_else(|| text.clone())?)
             }
             Value::Array(items) => {
                 Self::List(items.iter().map(Self::parse).collect::<Result<_, _>>()?)
@@ -41,8 +40,7 @@ impl JsonTemplate {
         })
     }
 
-    /// All its messages.
-    pub fn messages(&self) -> Vec<&Message> {
+    pub fn messages(&self) -> Vec<&SignedMessage> {
         match self {
             Self::Fixed(_) => Vec::new(),
             Self::Text(message) => vec![message],
@@ -55,7 +53,7 @@ impl JsonTemplate {
     ///
     /// # Errors
     /// When a field has no value or is not text.
-    pub fn value(&self, values: &Values<'_>) -> Result<Value, SignError> {
+    pub fn value(&self, values: &MessageValues<'_>) -> Result<Value, SignError> {
         Ok(match self {
             Self::Fixed(value) => value.clone(),
             Self::Text(message) => {
@@ -85,14 +83,18 @@ impl JsonTemplate {
     ///
     /// # Errors
     /// As [`JsonTemplate::value`].
-    pub fn bytes(&self, values: &Values<'_>) -> Result<Zeroizing<Vec<u8>>, SignError> {
+    pub fn bytes(&self, values: &MessageValues<'_>) -> Result<Zeroizing<Vec<u8>>, SignError> {
         // Fields are at most 16 KiB each and mostly short: the buffer rarely grows.
         let mut out = Zeroizing::new(Vec::with_capacity(16 * 1024));
         self.write(values, &mut out)?;
         Ok(out)
     }
 
-    fn write(&self, values: &Values<'_>, out: &mut Zeroizing<Vec<u8>>) -> Result<(), SignError> {
+    fn write(
+        &self,
+        values: &MessageValues<'_>,
+        out: &mut Zeroizing<Vec<u8>>,
+    ) -> Result<(), SignError> {
         match self {
             Self::Text(message) if !message.is_number() => {
                 let bytes = message.render(values)?;
@@ -133,7 +135,7 @@ impl JsonTemplate {
     }
 
     /// Whether it is a text of which no field has a value.
-    fn is_left_out(&self, values: &Values<'_>) -> bool {
+    fn is_left_out(&self, values: &MessageValues<'_>) -> bool {
         let Self::Text(message) = self else { return false };
         let mut fields = message.fields().peekable();
         fields.peek().is_some() && fields.all(|name| !values.fields.contains_key(name))
@@ -154,7 +156,8 @@ mod tests {
         let fields: BTreeMap<String, Secret> =
             fields.map(|(k, v)| (k.to_owned(), Secret::from(v.to_owned()))).into();
         let now = "2023-01-02T03:04:05Z".parse().unwrap();
-        let values = Values { fields: &fields, request: None, now, nonce: "", signature: "" };
+        let values =
+            MessageValues { fields: &fields, request: None, now, nonce: "", signature: "" };
         let template = JsonTemplate::parse(template).unwrap();
         let bytes = template.bytes(&values)?;
         Ok((template.value(&values)?, serde_json::from_slice(&bytes).unwrap()))

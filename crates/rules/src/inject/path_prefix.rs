@@ -2,7 +2,7 @@
 //! the path that is sent and the masked path that rules are evaluated on before the credential is known.
 
 use super::placeholder::holds_mark;
-use super::template::{Part, Template};
+use super::template::{TemplatePart, ValueTemplate};
 use keyward_base::pattern::{DecodedPath, PathError, mask};
 
 /// Whole segments, some of which contain fields. Stored without the trailing slash, with a mask in place of
@@ -13,11 +13,11 @@ pub struct PathPrefix(Box<str>);
 impl PathPrefix {
     /// Makes a prefix of a template that begins and ends with a slash. `is_secret` says whether a field is
     /// secret.
-    pub fn of(template: &Template, is_secret: impl Fn(&str) -> bool) -> Self {
-        let piece = |part: &Part| match part {
-            Part::Literal(text) => text.to_string(),
-            Part::Field(name) if is_secret(name) => mask::SECRET.to_string(),
-            Part::Field(_) => mask::OPEN.to_string(),
+    pub fn of(template: &ValueTemplate, is_secret: impl Fn(&str) -> bool) -> Self {
+        let piece = |part: &TemplatePart| match part {
+            TemplatePart::Literal(text) => text.to_string(),
+            TemplatePart::Field(name) if is_secret(name) => mask::SECRET.to_string(),
+            TemplatePart::Field(_) => mask::OPEN.to_string(),
         };
         let text: String = template.parts().iter().map(piece).collect();
         Self(text.strip_suffix('/').unwrap_or(&text).into())
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn prefix(text: &str) -> PathPrefix {
-        PathPrefix::of(&Template::parse(text, Encoding::Plain).unwrap(), |name| name != "open")
+        PathPrefix::of(&ValueTemplate::parse(text, Encoding::Plain).unwrap(), |name| name != "open")
     }
 
     #[test]

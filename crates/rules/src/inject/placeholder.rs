@@ -42,7 +42,7 @@ pub struct Placeholder {
 
 /// Mark, random and checksum: 26 ASCII bytes.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Core(pub [u8; CORE_BYTES]);
+pub struct PlaceholderCore(pub [u8; CORE_BYTES]);
 
 /// Text that contains no placeholder, or several.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -53,7 +53,7 @@ impl Placeholder {
     /// Makes a placeholder in the shape of the provider's keys: prefix and core, filled up to `length` bytes
     /// (at most 4096).
     pub fn issue(prefix: &str, length: Option<usize>) -> Self {
-        let core = Core::random();
+        let core = PlaceholderCore::random();
         let mut text = format!("{prefix}{core}");
         let wanted = length.unwrap_or(0).min(LENGTH_MAX);
         text.extend(std::iter::repeat_n(FILLER, wanted.saturating_sub(text.len())));
@@ -81,9 +81,9 @@ impl Placeholder {
     }
 
     /// The core that identifies the placeholder.
-    pub fn core(&self) -> Core {
+    pub fn core(&self) -> PlaceholderCore {
         let text = &self.text.as_bytes()[self.core_at as usize..];
-        Core(*text.first_chunk().expect("both constructors found a core there"))
+        PlaceholderCore(*text.first_chunk().expect("both constructors found a core there"))
     }
 }
 
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Placeholder {
     }
 }
 
-impl Core {
+impl PlaceholderCore {
     /// Makes a core from the operating system's randomness.
     fn random() -> Self {
         loop {
@@ -132,13 +132,13 @@ impl Core {
     }
 }
 
-impl fmt::Display for Core {
+impl fmt::Display for PlaceholderCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl fmt::Debug for Core {
+impl fmt::Debug for PlaceholderCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -146,11 +146,11 @@ impl fmt::Debug for Core {
 
 /// All cores in `text` with a valid checksum, with their byte offsets, in order and without overlap. Linear in
 /// the length of `text`.
-pub fn scan(text: &[u8]) -> Vec<(usize, Core)> {
+pub fn scan(text: &[u8]) -> Vec<(usize, PlaceholderCore)> {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(at) = next_mark(text, from) {
-        from = match Core::at_start(&text[at..]) {
+        from = match PlaceholderCore::at_start(&text[at..]) {
             Some(core) => {
                 found.push((at, core));
                 at + CORE_BYTES
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_a_core_is_not_found() {
-        let core = Core::random();
+        let core = PlaceholderCore::random();
         let mut wrong = core.0;
         wrong[10] = if wrong[10] == b'a' { b'b' } else { b'a' };
         for text in [
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_mark_before_the_mark_does_not_hide_a_core() {
-        let core = Core::random();
+        let core = PlaceholderCore::random();
         for before in ["kwph", "kwp", "kwphkw", "kkwph0123456789012345678", "kw", "k", "kwphk"] {
             let text = format!("{before}{core}");
             assert_eq!(scan(text.as_bytes()), [(before.len(), core)], "{text}");
@@ -273,7 +273,7 @@ mod tests {
         for bad in ["\"\"", "\"sk-kwph\"", "7", "\"kwph000000000000000000zzzz\""] {
             assert!(serde_json::from_str::<Placeholder>(bad).is_err(), "{bad}");
         }
-        let twice = format!("{}{}", Core::random(), Core::random());
+        let twice = format!("{}{}", PlaceholderCore::random(), PlaceholderCore::random());
         assert_eq!(Placeholder::parse(&twice), Err(PlaceholderError));
     }
 
@@ -291,7 +291,7 @@ mod tests {
             let mut wanted = Vec::new();
             for piece in &pieces {
                 text.push_str(piece);
-                let core = Core::random();
+                let core = PlaceholderCore::random();
                 wanted.push((text.len(), core));
                 text.push_str(core.as_str());
             }

@@ -5,12 +5,11 @@ use serde::Deserialize;
 
 use super::body::BodyPath;
 use super::path_prefix::PathPrefix;
-use super::template::Template;
+use super::template::ValueTemplate;
 
 /// A place in a request.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Location {
-    /// A header field.
     Header(HeaderName),
     /// A query parameter, by decoded name.
     Query(Box<str>),
@@ -32,9 +31,7 @@ pub enum Location {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum LoginPart {
-    /// The user name.
     User,
-    /// The password.
     Password,
 }
 
@@ -43,8 +40,7 @@ pub enum LoginPart {
 pub struct Place {
     /// The place in the request.
     pub at: Location,
-    /// The template of the value.
-    pub value: Template,
+    pub value: ValueTemplate,
 }
 
 impl Location {

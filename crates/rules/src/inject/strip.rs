@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use super::credential::Clears;
 use super::names::{is_alias, is_one_of, name_of};
-use super::placeholder::{Core, holds_mark, scan};
+use super::placeholder::{PlaceholderCore, holds_mark, scan};
 use super::steering;
 
 /// Fields that a proxy must not forward (RFC 9110 §7.6.1 and §11.7), and our own.
@@ -183,8 +183,8 @@ fn cookie_name(pair: &str) -> &str {
 }
 
 /// The cores of all placeholders in fields and URL. Placeholders in bodies do not select a connection.
-pub fn placeholders(fields: &HeaderMap, path_and_query: &str) -> Vec<Core> {
-    let mut found: Vec<Core> = Vec::new();
+pub fn placeholders(fields: &HeaderMap, path_and_query: &str) -> Vec<PlaceholderCore> {
+    let mut found: Vec<PlaceholderCore> = Vec::new();
     let mut add = |text: &[u8]| {
         for (_, core) in scan(text) {
             if !found.contains(&core) {

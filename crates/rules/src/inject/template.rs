@@ -1,4 +1,4 @@
-//! [`Template`]: a value with fields in it, such as `Bearer {token}`. Parsed once, from provider data.
+//! [`ValueTemplate`]: a value with fields in it, such as `Bearer {token}`. Parsed once, from provider data.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ pub const VALUE_BYTES_MAX: usize = 16 * 1024;
 /// A template of a value: `Bearer {token}`. With [`Encoding::Basic`], the rendered text is `user:password`; it
 /// is sent as `Basic ` and its base64 (RFC 7617).
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Template {
-    parts: Vec<Part>,
+pub struct ValueTemplate {
+    parts: Vec<TemplatePart>,
     encoding: Encoding,
 }
 
 /// A piece of a template.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Part {
+pub enum TemplatePart {
     /// Fixed text.
     Literal(Box<str>),
     /// The name of a field whose value is inserted.
@@ -58,7 +58,7 @@ pub enum TemplateError {
     TooLong,
 }
 
-impl Template {
+impl ValueTemplate {
     /// Parses `Bearer {token}`. Field names are letters, digits, `_` and `-`.
     ///
     /// # Errors
@@ -76,13 +76,13 @@ impl Template {
     /// The names of the fields, in order.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Field(name) => Some(&**name),
-            Part::Literal(_) => None,
+            TemplatePart::Field(name) => Some(&**name),
+            TemplatePart::Literal(_) => None,
         })
     }
 
     /// Literals and fields, in order.
-    pub fn parts(&self) -> &[Part] {
+    pub fn parts(&self) -> &[TemplatePart] {
         &self.parts
     }
 
@@ -100,8 +100,8 @@ impl Template {
         let mut plain = Zeroizing::new(Vec::with_capacity(self.rendered_bytes(fields)));
         for part in &self.parts {
             match part {
-                Part::Literal(text) => plain.extend_from_slice(text.as_bytes()),
-                Part::Field(name) => plain.extend_from_slice(value(fields, name)?.expose()),
+                TemplatePart::Literal(text) => plain.extend_from_slice(text.as_bytes()),
+                TemplatePart::Field(name) => plain.extend_from_slice(value(fields, name)?.expose()),
             }
         }
         let rendered = match self.encoding {
@@ -125,7 +125,7 @@ impl Template {
             Encoding::Basic => first_colon(&self.parts),
         };
         for (index, part) in self.parts.iter().enumerate() {
-            let Part::Field(name) = part else { continue };
+            let TemplatePart::Field(name) = part else { continue };
             let bytes = value(fields, name)?.expose();
             let in_user = colon.is_some_and(|colon| index < colon);
             // Basic often has an empty password, with the key as the user.
@@ -142,9 +142,9 @@ impl Template {
 
     /// Size before encoding, so that the buffer never grows and leaves no copy of the secret.
     fn rendered_bytes(&self, fields: &BTreeMap<String, Secret>) -> usize {
-        let bytes = |part: &Part| match part {
-            Part::Literal(text) => text.len(),
-            Part::Field(name) => fields.get(&**name).map_or(0, Secret::len),
+        let bytes = |part: &TemplatePart| match part {
+            TemplatePart::Literal(text) => text.len(),
+            TemplatePart::Field(name) => fields.get(&**name).map_or(0, Secret::len),
         };
         self.parts.iter().map(bytes).sum()
     }
@@ -158,18 +158,19 @@ fn value<'a>(
 }
 
 /// Splits a template; `None` when braces or literal text are invalid.
-fn split(text: &str) -> Option<Vec<Part>> {
+fn split(text: &str) -> Option<Vec<TemplatePart>> {
     let mut parts = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         let literal = &rest[..rest.find(['{', '}']).unwrap_or(rest.len())];
         if !literal.is_empty() {
-            is_visible(literal.as_bytes()).then(|| parts.push(Part::Literal(literal.into())))?;
+            is_visible(literal.as_bytes())
+                .then(|| parts.push(TemplatePart::Literal(literal.into())))?;
         }
         rest = &rest[literal.len()..];
         if !rest.is_empty() {
             let (name, tail) = rest.strip_prefix('{')?.split_once('}')?;
-            is_field_name(name).then(|| parts.push(Part::Field(name.into())))?;
+            is_field_name(name).then(|| parts.push(TemplatePart::Field(name.into())))?;
             rest = tail;
         }
     }
@@ -177,8 +178,8 @@ fn split(text: &str) -> Option<Vec<Part>> {
 }
 
 /// Index of the part with the first literal colon.
-fn first_colon(parts: &[Part]) -> Option<usize> {
-    parts.iter().position(|part| matches!(part, Part::Literal(text) if text.contains(':')))
+fn first_colon(parts: &[TemplatePart]) -> Option<usize> {
+    parts.iter().position(|part| matches!(part, TemplatePart::Literal(text) if text.contains(':')))
 }
 
 fn is_field_name(name: &str) -> bool {
@@ -217,11 +218,11 @@ mod tests {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), Secret::from((*v).to_owned()))).collect()
     }
 
-    fn plain(text: &str) -> Template {
-        Template::parse(text, Encoding::Plain).expect(text)
+    fn plain(text: &str) -> ValueTemplate {
+        ValueTemplate::parse(text, Encoding::Plain).expect(text)
     }
 
-    fn rendered(template: &Template, pairs: &[(&str, &str)]) -> Result<String, TemplateError> {
+    fn rendered(template: &ValueTemplate, pairs: &[(&str, &str)]) -> Result<String, TemplateError> {
         let secret = template.render(&fields(pairs))?;
         Ok(secret.expose_text().expect("ASCII").to_owned())
     }
@@ -233,9 +234,9 @@ mod tests {
             "{a}\n{b}", "tab\t{a}", "ü{a}", "{a.b}",
         ] {
             let syntax = Err(TemplateError::Syntax(bad.to_owned()));
-            assert_eq!(Template::parse(bad, Encoding::Plain), syntax, "{bad}");
+            assert_eq!(ValueTemplate::parse(bad, Encoding::Plain), syntax, "{bad}");
         }
-        assert!(Template::parse("{user}{password}", Encoding::Basic).is_err());
+        assert!(ValueTemplate::parse("{user}{password}", Encoding::Basic).is_err());
     }
 
     #[test]
@@ -258,13 +259,13 @@ mod tests {
         let longest = "x".repeat(VALUE_BYTES_MAX);
         assert_eq!(rendered(&plain("{t}"), &[("t", &longest)]).map(|t| t.len()), Ok(longest.len()));
         assert_eq!(rendered(&plain("a{t}"), &[("t", &longest)]), Err(TemplateError::TooLong));
-        let basic = Template::parse("{t}:x", Encoding::Basic).expect("a template");
+        let basic = ValueTemplate::parse("{t}:x", Encoding::Basic).expect("a template");
         assert_eq!(rendered(&basic, &[("t", &longest[16..])]), Err(TemplateError::TooLong));
     }
 
     #[test]
     fn a_basic_user_has_no_colon_but_a_password_may() {
-        let basic = Template::parse("{u}:{p}", Encoding::Basic).expect("a template");
+        let basic = ValueTemplate::parse("{u}:{p}", Encoding::Basic).expect("a template");
         let unsendable = Err(TemplateError::Unsendable("u".to_owned()));
         assert_eq!(rendered(&basic, &[("u", "a:b"), ("p", "c")]), unsendable);
         // The example of RFC 7617 §2.
@@ -291,7 +292,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_rendered_is_visible_ascii(value in "\\PC{0,20}", text in "[ -z]{0,4}\\{a\\}") {
-            if let Ok(template) = Template::parse(&text, Encoding::Plain) {
+            if let Ok(template) = ValueTemplate::parse(&text, Encoding::Plain) {
                 let result = rendered(&template, &[("a", &value)]);
                 prop_assert!(result.is_err() || result.is_ok_and(|t| is_sendable(t.as_bytes())));
             }

@@ -39,8 +39,7 @@ pub enum WriteError {
 
 /// The parts of a request head that a credential may change.
 #[derive(Debug)]
-pub struct Head<'a> {
-    /// The header fields.
+pub struct RequestHead<'a> {
     pub fields: &'a mut HeaderMap,
     /// Path in origin form, as on the wire; borrowed while it is unchanged.
     pub path: Cow<'a, str>,
@@ -52,7 +51,7 @@ pub struct Head<'a> {
 ///
 /// # Errors
 /// When a value cannot be sent, or a placeholder would remain in the path.
-pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteError> {
+pub fn credential(head: &mut RequestHead<'_>, writes: &[Write]) -> Result<(), WriteError> {
     for write in writes {
         let value = write.value.expose_text().ok_or(WriteError::Unsendable)?;
         match &write.at {
@@ -173,7 +172,7 @@ mod tests {
 
     use super::super::path_prefix::PathPrefix;
     use super::super::placeholder::Placeholder;
-    use super::super::template::{Encoding, Template};
+    use super::super::template::{Encoding, ValueTemplate};
     use super::*;
     use keyward_base::secret::Secret;
 
@@ -182,12 +181,16 @@ mod tests {
     }
 
     fn at_path(template: &str) -> Location {
-        let template = Template::parse(template, Encoding::Plain).unwrap();
+        let template = ValueTemplate::parse(template, Encoding::Plain).unwrap();
         Location::Path(PathPrefix::of(&template, |_| true))
     }
 
-    fn head<'a>(fields: &'a mut HeaderMap, path: &'a str, query: Option<&'a str>) -> Head<'a> {
-        Head { fields, path: path.into(), query: query.map(Into::into) }
+    fn head<'a>(
+        fields: &'a mut HeaderMap,
+        path: &'a str,
+        query: Option<&'a str>,
+    ) -> RequestHead<'a> {
+        RequestHead { fields, path: path.into(), query: query.map(Into::into) }
     }
 
     #[test]

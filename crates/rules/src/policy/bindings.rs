@@ -11,7 +11,7 @@ use super::allow::AllowedSets;
 use super::index::HostIndex;
 use super::rule::{Account, AccountBinding, AgentBindings, LostAccount};
 use super::slots::{ActionList, Blocked, Extent, Parts};
-use crate::inject::placeholder::Core;
+use crate::inject::placeholder::PlaceholderCore;
 use keyward_base::id::{ConnectionId, RuleId};
 
 /// One agent's bindings.
@@ -21,7 +21,7 @@ pub(super) struct CompiledBindings {
     /// Numbers of bindings, as in the next fields.
     pub(super) by_host: HostIndex<u32>,
     /// Sorted.
-    by_core: Box<[(Core, u32)]>,
+    by_core: Box<[(PlaceholderCore, u32)]>,
     by_name: NameIndex,
     /// Plugins that an empty slot blocks, by the hosts of the missing connection.
     pub(super) empty: HostIndex<Arc<Blocked>>,
@@ -34,7 +34,7 @@ pub(super) struct CompiledBindings {
 #[derive(Debug)]
 pub(super) struct Removed {
     pub(super) name: Arc<str>,
-    cores: Option<Box<[Core]>>,
+    cores: Option<Box<[PlaceholderCore]>>,
 }
 
 /// A binding with its rule label.
@@ -63,7 +63,7 @@ struct NameIndex {
 struct Collected {
     all: Vec<AccountBinding>,
     numbers: HashMap<ConnectionId, usize, RandomState>,
-    cores: HashMap<Core, u32>,
+    cores: HashMap<PlaceholderCore, u32>,
 }
 
 impl CompiledBindings {
@@ -112,7 +112,7 @@ impl CompiledBindings {
         &self.all[number as usize]
     }
 
-    pub(super) fn by_core(&self, core: &Core) -> Option<&CompiledBinding> {
+    pub(super) fn by_core(&self, core: &PlaceholderCore) -> Option<&CompiledBinding> {
         let at = self.by_core.binary_search_by(|(own, _)| own.cmp(core)).ok()?;
         Some(self.numbered(self.by_core[at].1))
     }
@@ -127,7 +127,7 @@ impl CompiledBindings {
 
 impl Removed {
     /// Whether the placeholder was its own, or may have been.
-    pub(super) fn may_have(&self, core: &Core) -> bool {
+    pub(super) fn may_have(&self, core: &PlaceholderCore) -> bool {
         self.cores.as_ref().is_none_or(|own| own.contains(core))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::decide::{Evaluation, takes};
 use super::rule::Account;
 use super::{CompiledBinding, Reason};
-use crate::inject::placeholder::Core;
+use crate::inject::placeholder::PlaceholderCore;
 use keyward_base::id::ConnectionId;
 use keyward_base::pattern::HostPattern;
 
@@ -50,7 +50,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The placeholder is that of a connection for this host that was removed.
-    fn removed(&self, core: &Core) -> Option<Reason> {
+    fn removed(&self, core: &PlaceholderCore) -> Option<Reason> {
         let mut lost = self.held?.lost.matching(self.asked.target);
         let lost = lost.find(|lost| lost.value.may_have(core))?;
         Some(Reason::ConnectionRemoved { name: lost.value.name.clone() })

@@ -12,7 +12,7 @@ use super::slots::{ActionList, Blocked, Parts, Slot};
 use super::{
     CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
 };
-use crate::actions::{ActionScope, ScopedRequest, Share, Unclear, belongs};
+use crate::actions::{ActionScope, ScopeShare, ScopedRequest, Unclear, belongs};
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
 use keyward_base::id::RuleId;
@@ -235,13 +235,13 @@ impl<'a> Evaluation<'a> {
     /// Whether the binding's actions and slots allow the request.
     pub(super) fn is_within(&self, binding: &CompiledBinding) -> Result<(), Reason> {
         if let Some(list) = &binding.deny
-            && (list.lost.is_some() || self.is_in(list, Share::Any, &binding.id)?)
+            && (list.lost.is_some() || self.is_in(list, ScopeShare::Any, &binding.id)?)
         {
             return Err(binding.denied(list));
         }
         let Some(Parts { allow, slots }) = binding.parts.as_deref() else { return Ok(()) };
         let (mut blocked, mut unclear) = (None, None);
-        match allow.as_ref().map(|list| self.is_in(list, Share::All, &binding.id)) {
+        match allow.as_ref().map(|list| self.is_in(list, ScopeShare::All, &binding.id)) {
             Some(Ok(true)) => return Ok(()),
             Some(Err(reason)) => unclear = Some(reason),
             Some(Ok(false)) | None => {}
@@ -275,11 +275,16 @@ impl<'a> Evaluation<'a> {
         if !slot.takes(self.asked.method) || !self.takes(&slot.paths, binding)? {
             return Ok(false);
         }
-        slot.allow.as_ref().map_or(Ok(true), |list| self.is_in(list, Share::All, binding))
+        slot.allow.as_ref().map_or(Ok(true), |list| self.is_in(list, ScopeShare::All, binding))
     }
 
     /// Whether the request belongs to the actions. `binding` is named if servers may read it in two ways.
-    fn is_in(&self, list: &ActionList, share: Share, binding: &RuleId) -> Result<bool, Reason> {
+    fn is_in(
+        &self,
+        list: &ActionList,
+        share: ScopeShare,
+        binding: &RuleId,
+    ) -> Result<bool, Reason> {
         in_scopes(&list.scopes, &self.asked, self.path, share).map_err(|why| unclear(why, binding))
     }
 
@@ -425,9 +430,9 @@ pub(super) fn covers_actions(
         return Ok(true);
     }
     let share = match rule.action {
-        RuleAction::Deny | RuleAction::UseMissing(_) => Share::Any,
+        RuleAction::Deny | RuleAction::UseMissing(_) => ScopeShare::Any,
         RuleAction::Use(_) | RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => {
-            Share::All
+            ScopeShare::All
         }
     };
     in_scopes(&rule.actions, asked, path, share).map_err(|why| unclear(why, &rule.id))
@@ -438,7 +443,7 @@ fn in_scopes(
     scopes: &[ActionScope],
     asked: &PolicyRequest<'_>,
     path: &DecodedPath,
-    share: Share,
+    share: ScopeShare,
 ) -> Result<bool, Unclear> {
     let PolicyRequest { target, method, query, operations, .. } = *asked;
     belongs(scopes, ScopedRequest { target, method, path, query, operations }, share)

@@ -42,7 +42,7 @@ use http::Method;
 
 use crate::git_push::RequestedPush;
 use crate::graphql::RequestedOperations;
-use crate::inject::placeholder::Core;
+use crate::inject::placeholder::PlaceholderCore;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, SessionId};
@@ -110,7 +110,7 @@ pub struct PolicyRequest<'a> {
     /// The query as it is sent, without `?`.
     pub query: Option<&'a str>,
     /// Cores of placeholders in fields and URL (those in bodies do not select a connection).
-    pub placeholders: &'a [Core],
+    pub placeholders: &'a [PlaceholderCore],
     /// The value of `Keyward-Connection`: a connection's name or id.
     pub named: Option<&'a str>,
     /// The GraphQL operations of the body, which is read only if the decision depends on them.

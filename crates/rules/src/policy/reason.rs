@@ -232,7 +232,7 @@ impl Reason {
             Self::OperationsUnclear { rule, why } => operations_unclear(rule, *why),
             Self::PushUnclear { rule, why } => push_unclear(rule, *why),
             Self::BeyondBranches { rule, reference, deletes, branches } => {
-                beyond_branches(rule, (reference, *deletes), branches)
+                beyond_branches(rule, reference, *deletes, branches)
             }
             Self::ConnectionMissing { name } => missing(name),
             Self::ConnectionRemoved { name } => removed(name),
@@ -395,11 +395,7 @@ fn push_unclear(rule: &RuleId, why: PushUnclear) -> RefusalText {
         )
 }
 
-fn beyond_branches(
-    rule: &RuleId,
-    (reference, deletes): (&str, bool),
-    branches: &str,
-) -> RefusalText {
+fn beyond_branches(rule: &RuleId, reference: &str, deletes: bool, branches: &str) -> RefusalText {
     let name = reference.strip_prefix("refs/heads/").unwrap_or(reference);
     let (verb, hint) = match deletes {
         true => ("delete", "to allow it: `delete_branches: true` in the rule"),

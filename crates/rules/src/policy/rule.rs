@@ -11,7 +11,7 @@ use crate::actions::ActionScope;
 use crate::branches::BranchScope;
 use crate::inject::credential::RequiredConnection;
 use crate::inject::path_prefix::PathPrefix;
-use crate::inject::placeholder::Core;
+use crate::inject::placeholder::PlaceholderCore;
 use crate::inject::scoped::Scoped;
 use keyward_base::database::DatabaseEndpoint;
 use keyward_base::host::{Scheme, Target};
@@ -164,7 +164,7 @@ pub struct AccountBinding {
     /// The connection.
     pub account: Arc<Account>,
     /// The cores of its placeholders, one per secret field.
-    pub placeholders: Vec<Core>,
+    pub placeholders: Vec<PlaceholderCore>,
     /// Which requests it allows.
     pub extent: Extent,
     /// Named actions that it denies, slots included; `None` means none.
@@ -195,7 +195,7 @@ pub struct LostAccount {
     /// Its hosts.
     pub hosts: Vec<HostPattern>,
     /// What the agent held instead of its secrets, if that is known.
-    pub cores: Option<Box<[Core]>>,
+    pub cores: Option<Box<[PlaceholderCore]>>,
 }
 
 /// The sets of hosts that one agent may reach without a credential.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Provider;
-use super::actions::{NamedAction, Requests};
+use super::actions::{ActionRequests, NamedAction};
 use super::form_error::FormError;
 use super::host_template::HostTemplate;
 use super::own_hosts::OwnHosts;
@@ -28,7 +28,7 @@ impl Provider {
         let action = self.actions().iter().find(|action| action.name == name)?;
         let scopes = self.values(variables).and_then(|values| {
             let fill = |host: &HostTemplate| host.fill(&values, &self.variables);
-            let scope = |requests: &Requests| {
+            let scope = |requests: &ActionRequests| {
                 // Without hosts of its own, it has all of the provider's.
                 let hosts = match requests.hosts.is_empty() {
                     true => &self.hosts,
@@ -44,7 +44,7 @@ impl Provider {
     /// The requests of an action on hosts that the rule names. `None`: there is no such action.
     pub fn action_anywhere(&self, name: &str) -> Option<Vec<ActionScope>> {
         let action = self.actions().iter().find(|action| action.name == name)?;
-        let scope = |requests: &Requests| {
+        let scope = |requests: &ActionRequests| {
             let hosts = if requests.hosts.is_empty() { &self.hosts } else { &requests.hosts };
             let literal: Option<Vec<_>> = hosts.iter().map(HostTemplate::literal).collect();
             // A host with a variable is any that the rule names.

@@ -25,12 +25,12 @@ pub struct NamedAction {
     pub name: String,
     /// What it allows, for people.
     pub label: String,
-    pub(super) requests: Vec<Requests>,
+    pub(super) requests: Vec<ActionRequests>,
 }
 
 /// Requests of an action, before variables are filled in.
 #[derive(Clone, Debug)]
-pub(super) struct Requests {
+pub(super) struct ActionRequests {
     pub(super) hosts: Vec<HostTemplate>,
     methods: Vec<Method>,
     paths: Vec<PathPattern>,
@@ -80,8 +80,7 @@ impl Actions {
     }
 }
 
-impl Requests {
-    /// The requests on these hosts.
+impl ActionRequests {
     pub(super) fn on(&self, hosts: Vec<HostPattern>) -> ActionScope {
         ActionScope {
             hosts,
@@ -130,7 +129,7 @@ fn requests(
     path: &str,
     own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
-) -> Requests {
+) -> ActionRequests {
     if text.hosts.is_empty() && text.methods.is_empty() && text.paths.is_empty() {
         problems.add(path, "this covers every request", "name hosts, methods or paths");
     }
@@ -140,7 +139,7 @@ fn requests(
         methods.extend(methods::method(method, &at, problems));
     }
     let query = text.query.iter();
-    Requests {
+    ActionRequests {
         hosts: own_hosts::subset(&text.hosts, &key_of(path, "hosts"), own, problems),
         methods,
         paths: own_hosts::paths(&text.paths, &key_of(path, "paths"), problems),

@@ -7,7 +7,7 @@ use super::kinds::AuthKind;
 use super::oauth::OAuth;
 use super::schema::TestText;
 use crate::inject::placement::Place;
-use crate::inject::sign::request_signer::Scheme;
+use crate::inject::sign::request_signer::SigningScheme;
 use keyward_base::pattern::PathPattern;
 
 /// One way to authenticate at a provider.
@@ -17,7 +17,6 @@ pub struct AuthMethod {
     pub id: String,
     /// The kind of credential.
     pub kind: AuthKind,
-    /// The display name.
     pub label: String,
     /// A note for people.
     pub note: Option<String>,
@@ -38,7 +37,7 @@ pub struct AuthMethod {
     /// What AWS signatures name for requests that the agent does not sign.
     pub aws: AwsScope,
     /// What signs requests with the owner's fields, for kinds that are data.
-    pub scheme: Option<Arc<Scheme>>,
+    pub scheme: Option<Arc<SigningScheme>>,
     /// Fields that are used in TLS handshakes and sent in no request.
     pub tls: Option<TlsFields>,
 }
@@ -46,9 +45,7 @@ pub struct AuthMethod {
 /// The names of fields that are used in TLS handshakes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TlsFields {
-    /// The client certificate.
     pub certificate: Option<String>,
-    /// Its private key.
     pub key: Option<String>,
     /// The CA of the hosts.
     pub ca: Option<String>,
@@ -79,9 +76,7 @@ pub struct ScopedPlaces {
 pub struct Field {
     /// The name, as in `--field NAME=…`.
     pub name: String,
-    /// The display name.
     pub label: String,
-    /// A help text.
     pub help: Option<String>,
     /// Whether the value is sealed and never shown; then agents get a placeholder of it.
     pub secret: bool,
@@ -123,7 +118,6 @@ impl AuthMethod {
         given.chain(&self.minted)
     }
 
-    /// The field with this name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Provider;
 use super::actions::Actions;
-use super::built_in_files::{FILES, File, FileVariable};
+use super::built_in_files::{BuiltInFile, FILES, FileVariable};
 use super::checked::Parse;
 use super::host_template::HostTemplate;
 use super::own_hosts::{OwnHosts, path_pattern, split_https};
@@ -14,7 +14,7 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 /// A built-in provider: its place in the lists, and the provider itself once it was used.
 #[derive(Debug)]
 pub(super) struct BuiltIn {
-    file: &'static File,
+    file: &'static BuiltInFile,
     pub(super) id: Arc<str>,
     hosts: Vec<HostTemplate>,
     variables: Vec<Variable>,
@@ -28,7 +28,7 @@ impl BuiltIn {
         FILES.iter().map(|file| Self::new(file, parse)).collect()
     }
 
-    fn new(file: &'static File, parse: Parse) -> Self {
+    fn new(file: &'static BuiltInFile, parse: Parse) -> Self {
         let sound = "built-in files are sound: a test reads them all";
         let hosts = file.hosts.iter().map(|host| HostTemplate::parse(host).expect(sound));
         Self {
@@ -41,7 +41,6 @@ impl BuiltIn {
         }
     }
 
-    /// The display name.
     pub(super) fn name(&self) -> &'static str {
         self.file.name
     }

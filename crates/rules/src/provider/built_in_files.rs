@@ -3,7 +3,7 @@
 
 /// A file of the catalogue, as `build.rs` writes it.
 #[derive(Debug)]
-pub(super) struct File {
+pub(super) struct BuiltInFile {
     pub(super) id: &'static str,
     pub(super) name: &'static str,
     pub(super) category: &'static str,
@@ -24,9 +24,9 @@ pub(super) struct FileVariable {
 }
 
 /// All files, sorted by id.
-pub(super) static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
+pub(super) static FILES: &[BuiltInFile] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
 /// The file of the provider with this id.
-pub(super) fn file(id: &str) -> Option<&'static File> {
+pub(super) fn file(id: &str) -> Option<&'static BuiltInFile> {
     FILES.binary_search_by(|file| file.id.cmp(id)).ok().map(|at| &FILES[at])
 }

@@ -24,10 +24,10 @@ type Providers = BTreeMap<Arc<str>, Arc<Provider>>;
 
 /// A provider's place in the catalogue: what lists and searches need, without parsing its file.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'a>(Kind<'a>);
+pub struct CatalogueEntry<'a>(EntryKind<'a>);
 
 #[derive(Clone, Copy, Debug)]
-enum Kind<'a> {
+enum EntryKind<'a> {
     BuiltIn(&'a BuiltIn),
     Configured(&'a Configured),
     OfOrg(&'a Arc<Provider>),
@@ -68,7 +68,6 @@ impl Catalogue {
         Self { built_in: self.built_in, own: Arc::clone(&self.own), of_org, owners }
     }
 
-    /// The provider with this id.
     pub fn get(&self, id: &str) -> Option<&Arc<Provider>> {
         let configured = || self.own.get(id).map(Configured::provider);
         let own = self.of_org.get(id).or_else(configured);
@@ -86,15 +85,16 @@ impl Catalogue {
     }
 
     /// All providers, sorted by id, without parsing their files.
-    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+    pub fn entries(&self) -> impl Iterator<Item = CatalogueEntry<'_>> {
         let is_own = |id: &Arc<str>| self.own.contains_key(id) || self.of_org.contains_key(id);
         let built_in = self.built_in.iter().filter(|it| !is_own(&it.id));
         let own = self.own.values().filter(|own| !self.of_org.contains_key(own.id()));
-        let own = own.map(|it| Entry(Kind::Configured(it)));
-        let own = own.chain(self.of_org.values().map(|it| Entry(Kind::OfOrg(it))));
-        let mut all: Vec<_> = built_in.map(|it| Entry(Kind::BuiltIn(it))).chain(own).collect();
+        let own = own.map(|it| CatalogueEntry(EntryKind::Configured(it)));
+        let own = own.chain(self.of_org.values().map(|it| CatalogueEntry(EntryKind::OfOrg(it))));
+        let mut all: Vec<_> =
+            built_in.map(|it| CatalogueEntry(EntryKind::BuiltIn(it))).chain(own).collect();
         // Three sorted runs, which this sort merges.
-        all.sort_by_key(Entry::id);
+        all.sort_by_key(CatalogueEntry::id);
         all.into_iter()
     }
 
@@ -140,66 +140,65 @@ impl Catalogue {
     }
 }
 
-impl<'a> Entry<'a> {
+impl<'a> CatalogueEntry<'a> {
     /// The provider's id.
     pub fn id(&self) -> &'a Arc<str> {
         match self.0 {
-            Kind::BuiltIn(it) => &it.id,
-            Kind::Configured(it) => it.id(),
-            Kind::OfOrg(own) => &own.id,
+            EntryKind::BuiltIn(it) => &it.id,
+            EntryKind::Configured(it) => it.id(),
+            EntryKind::OfOrg(own) => &own.id,
         }
     }
 
-    /// The display name.
     pub fn name(&self) -> &'a str {
         match self.0 {
-            Kind::BuiltIn(it) => it.name(),
-            Kind::Configured(it) => it.name(),
-            Kind::OfOrg(own) => &own.name,
+            EntryKind::BuiltIn(it) => it.name(),
+            EntryKind::Configured(it) => it.name(),
+            EntryKind::OfOrg(own) => &own.name,
         }
     }
 
     /// The category, such as `llm`.
     pub fn category(&self) -> Option<&'a str> {
         match self.0 {
-            Kind::BuiltIn(it) => Some(it.category()),
-            Kind::Configured(it) => it.category(),
-            Kind::OfOrg(own) => own.category.as_deref(),
+            EntryKind::BuiltIn(it) => Some(it.category()),
+            EntryKind::Configured(it) => it.category(),
+            EntryKind::OfOrg(own) => own.category.as_deref(),
         }
     }
 
     /// The provider; most are parsed now, if they were not before.
     pub fn provider(&self) -> &'a Arc<Provider> {
         match self.0 {
-            Kind::BuiltIn(it) => it.provider(),
-            Kind::Configured(it) => it.provider(),
-            Kind::OfOrg(own) => own,
+            EntryKind::BuiltIn(it) => it.provider(),
+            EntryKind::Configured(it) => it.provider(),
+            EntryKind::OfOrg(own) => own,
         }
     }
 
     /// As [`Provider::known_hosts`].
     pub fn known_hosts(&self) -> Vec<HostPattern> {
         match self.0 {
-            Kind::BuiltIn(it) => it.known_hosts().collect(),
-            Kind::Configured(it) => it.known_hosts(),
-            Kind::OfOrg(own) => own.known_hosts().collect(),
+            EntryKind::BuiltIn(it) => it.known_hosts().collect(),
+            EntryKind::Configured(it) => it.known_hosts(),
+            EntryKind::OfOrg(own) => own.known_hosts().collect(),
         }
     }
 
     /// As [`Provider::has_host`].
     pub fn has_host(&self, pattern: &HostPattern) -> bool {
         match self.0 {
-            Kind::BuiltIn(it) => it.has_host(pattern),
-            Kind::Configured(it) => it.has_host(pattern),
-            Kind::OfOrg(own) => own.has_host(pattern),
+            EntryKind::BuiltIn(it) => it.has_host(pattern),
+            EntryKind::Configured(it) => it.has_host(pattern),
+            EntryKind::OfOrg(own) => own.has_host(pattern),
         }
     }
 
     pub(super) fn oauth_endpoints(&self) -> Vec<(HostPattern, PathPattern)> {
         match self.0 {
-            Kind::BuiltIn(it) => it.oauth_endpoints().collect(),
-            Kind::Configured(it) => it.oauth_endpoints(),
-            Kind::OfOrg(own) => own.oauth_endpoints.clone(),
+            EntryKind::BuiltIn(it) => it.oauth_endpoints().collect(),
+            EntryKind::Configured(it) => it.oauth_endpoints(),
+            EntryKind::OfOrg(own) => own.oauth_endpoints.clone(),
         }
     }
 }

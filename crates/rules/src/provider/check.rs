@@ -133,7 +133,6 @@ pub fn provider(
     (problems.count() == before).then_some(provider)
 }
 
-/// The provider that is checked.
 struct ProviderCheck<'a> {
     path: &'a str,
     text: &'a ProviderText,

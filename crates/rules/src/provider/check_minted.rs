@@ -11,13 +11,13 @@ use super::minted_keys::{
 };
 use super::own_hosts::OwnHosts;
 use super::schema::AuthText;
-use super::session::{RequestTemplate, Session, unknown_names};
+use super::session::{RequestTemplate, SessionRequests, unknown_names};
 use crate::inject::json_template::JsonTemplate;
 use crate::inject::sign::hmac::{HmacAlgorithm, HmacScheme, SignatureEncoding};
 use crate::inject::sign::jwt::{FINGERPRINT, JwtTemplate, KeyEncoding};
-use crate::inject::sign::message::Message;
+use crate::inject::sign::message::SignedMessage;
 use crate::inject::sign::oauth1::OAuth1Scheme;
-use crate::inject::sign::request_signer::Scheme;
+use crate::inject::sign::request_signer::SigningScheme;
 use keyward_base::time::parse_duration;
 
 /// Lifetime of a token whose file names none, in seconds.
@@ -26,11 +26,11 @@ const JWT_SECONDS: u64 = 300;
 /// What an auth method makes of the owner's fields.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Minting {
-    pub(super) session: Option<Arc<Session>>,
+    pub(super) session: Option<Arc<SessionRequests>>,
     /// Tokens that are valid for many requests.
     pub(super) token: Option<Arc<JwtTemplate>>,
     /// What signs each request.
-    pub(super) scheme: Option<Arc<Scheme>>,
+    pub(super) scheme: Option<Arc<SigningScheme>>,
     /// What is used in TLS handshakes.
     pub(super) tls: Option<TlsFields>,
 }
@@ -51,16 +51,19 @@ pub(super) fn minting(
         AuthKind::Session => found.session = check.session(problems).map(Arc::new),
         AuthKind::SignedJwt => match check.token(problems) {
             Some(token) if token.is_per_request() => {
-                found.scheme = Some(Arc::new(Scheme::Jwt(token)));
+                found.scheme = Some(Arc::new(SigningScheme::Jwt(token)));
             }
             token => found.token = token.map(Arc::new),
         },
-        AuthKind::Hmac => found.scheme = check.hmac(problems).map(|it| Arc::new(Scheme::Hmac(it))),
+        AuthKind::Hmac => {
+            found.scheme = check.hmac(problems).map(|it| Arc::new(SigningScheme::Hmac(it)))
+        }
         AuthKind::Oauth1 => {
             let algorithm =
                 hash(text.signature.as_ref().map(|it| it.hash).unwrap_or(HashText::Sha1));
             let has_realm = check.names.contains(&"realm");
-            found.scheme = Some(Arc::new(Scheme::OAuth1(OAuth1Scheme { algorithm, has_realm })));
+            found.scheme =
+                Some(Arc::new(SigningScheme::OAuth1(OAuth1Scheme { algorithm, has_realm })));
         }
         _ => {}
     }
@@ -110,14 +113,14 @@ impl MintingCheck<'_> {
         Some(TlsFields { certificate, key, ca })
     }
 
-    fn session(&self, problems: &mut Problems<'_>) -> Option<Session> {
+    fn session(&self, problems: &mut Problems<'_>) -> Option<SessionRequests> {
         let Some(login) = &self.text.login else {
             let remedy = "describe the request under `login`";
             problems.add(self.path, "kind `session` has no login", remedy);
             return None;
         };
         let renewal = self.text.renewal.as_ref();
-        Some(Session {
+        Some(SessionRequests {
             login: self.request("login", login, &[], problems)?,
             renewal: renewal.and_then(|it| {
                 self.request("renewal", it, &["refresh_token", "access_token"], problems)
@@ -243,8 +246,8 @@ impl MintingCheck<'_> {
         }
     }
 
-    fn message(&self, text: &str, at: &str, problems: &mut Problems<'_>) -> Option<Message> {
-        let Some(message) = Message::parse(text) else {
+    fn message(&self, text: &str, at: &str, problems: &mut Problems<'_>) -> Option<SignedMessage> {
+        let Some(message) = SignedMessage::parse(text) else {
             problems.add(
                 at,
                 format_args!("`{text}` is not a template"),
@@ -256,7 +259,7 @@ impl MintingCheck<'_> {
         Some(message)
     }
 
-    fn known(&self, message: &Message, at: &str, problems: &mut Problems<'_>) {
+    fn known(&self, message: &SignedMessage, at: &str, problems: &mut Problems<'_>) {
         let known = [&self.names[..], &[FINGERPRINT]].concat();
         unknown_names(message.fields(), &known, at, problems);
     }

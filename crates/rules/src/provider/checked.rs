@@ -1,5 +1,5 @@
 //! [`CheckedProvider`]: an own provider whose text was checked before by the same version of the program. Lists and
-//! searches use its [`Facts`]; its text is parsed at the first use of the provider, as a built-in one's is.
+//! searches use its [`ProviderFacts`]; its text is parsed at the first use of the provider, as a built-in one's is.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +13,7 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 
 /// What is needed of all providers at once, as text.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Facts {
+pub struct ProviderFacts {
     id: String,
     name: String,
     category: Option<String>,
@@ -21,11 +21,11 @@ pub struct Facts {
     hosts: Vec<String>,
     /// Whether the provider has no other hosts.
     has_all_hosts: bool,
-    oauth_endpoints: Vec<Endpoint>,
+    oauth_endpoints: Vec<EndpointText>,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct Endpoint {
+struct EndpointText {
     host: String,
     path: String,
 }
@@ -37,7 +37,7 @@ pub type Parse = fn(&str, &str) -> Result<Vec<Provider>, Vec<Problem>>;
 #[derive(Debug)]
 pub struct CheckedProvider {
     id: Arc<str>,
-    facts: Facts,
+    facts: ProviderFacts,
     /// The text of all of them; one is a list of one item.
     texts: Arc<str>,
     at: Range<usize>,
@@ -45,10 +45,10 @@ pub struct CheckedProvider {
     provider: OnceLock<Arc<Provider>>,
 }
 
-impl Facts {
+impl ProviderFacts {
     /// Those of a provider; `None` if its patterns are others when they are read back.
     pub fn of(provider: &Provider) -> Option<Self> {
-        let endpoint = |(host, path): &(HostPattern, PathPattern)| Endpoint {
+        let endpoint = |(host, path): &(HostPattern, PathPattern)| EndpointText {
             host: host.to_string(),
             path: path.to_string(),
         };
@@ -72,7 +72,7 @@ impl Facts {
     }
 
     fn oauth_endpoints(&self) -> Vec<(HostPattern, PathPattern)> {
-        let read = |it: &Endpoint| {
+        let read = |it: &EndpointText| {
             Some((HostPattern::parse(&it.host).ok()?, PathPattern::parse(&it.path).ok()?))
         };
         self.oauth_endpoints.iter().filter_map(read).collect()
@@ -81,13 +81,17 @@ impl Facts {
 
 impl CheckedProvider {
     /// The provider at `at` of `texts`, where `parse` has found it; `None` if there is no such place.
-    pub fn new(facts: Facts, texts: &Arc<str>, at: Range<usize>, parse: Parse) -> Option<Self> {
+    pub fn new(
+        facts: ProviderFacts,
+        texts: &Arc<str>,
+        at: Range<usize>,
+        parse: Parse,
+    ) -> Option<Self> {
         texts.get(at.clone())?;
         let id = facts.id.as_str().into();
         Some(Self { id, facts, texts: Arc::clone(texts), at, parse, provider: OnceLock::new() })
     }
 
-    /// The id.
     pub fn id(&self) -> &Arc<str> {
         &self.id
     }
@@ -164,13 +168,18 @@ mod tests {
 
     fn checked(text: &str) -> CheckedProvider {
         let texts: Arc<str> = format!("# before\n{text}").into();
-        CheckedProvider::new(Facts::of(&parsed(text)).unwrap(), &texts, 9..texts.len(), file)
-            .unwrap()
+        CheckedProvider::new(
+            ProviderFacts::of(&parsed(text)).unwrap(),
+            &texts,
+            9..texts.len(),
+            file,
+        )
+        .unwrap()
     }
 
     #[test]
     fn a_place_outside_of_the_text_makes_no_provider() {
-        let facts = Facts::of(&parsed(PLAIN)).unwrap();
+        let facts = ProviderFacts::of(&parsed(PLAIN)).unwrap();
         let texts: Arc<str> = "ä".into();
         for at in [0..3, 1..2, 5..9] {
             assert!(CheckedProvider::new(facts.clone(), &texts, at, file).is_none());

@@ -20,7 +20,6 @@ pub enum Configured {
 /// The definition of a provider of the configuration.
 #[derive(Clone, Debug)]
 pub enum Definition {
-    /// As it was read.
     Read(Value),
     /// In a text that is read when the definition is asked for.
     Checked(Arc<CheckedProvider>),
@@ -45,7 +44,6 @@ impl From<Arc<CheckedProvider>> for Configured {
 }
 
 impl Configured {
-    /// The id.
     pub fn id(&self) -> &Arc<str> {
         match self {
             Self::Parsed(it) => &it.id,
@@ -106,7 +104,6 @@ impl Definition {
         }
     }
 
-    /// The definition as JSON.
     pub fn json(&self) -> Value {
         match self {
             Self::Read(definition) => definition.clone(),

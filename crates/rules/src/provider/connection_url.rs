@@ -27,7 +27,7 @@ pub struct ConnectionUrl {
 }
 
 /// How connection strings of a protocol look.
-struct Form {
+struct UrlForm {
     /// Their schemes; some say how the stream is secured.
     schemes: &'static [(&'static str, Option<&'static str>)],
     schemes_shown: &'static str,
@@ -38,7 +38,7 @@ struct Form {
     database_is_optional: bool,
 }
 
-impl Form {
+impl UrlForm {
     fn of(protocol: DatabaseProtocol) -> Self {
         match protocol {
             DatabaseProtocol::Postgres => Self {
@@ -171,7 +171,7 @@ impl ConnectionUrl {
         text: &str,
         variables: &[Variable],
     ) -> Result<Self, UrlError> {
-        let form = Form::of(protocol);
+        let form = UrlForm::of(protocol);
         let after = |(scheme, mode): &(&str, Option<&'static str>)| {
             Some((text.strip_prefix(scheme)?, *mode))
         };

@@ -289,7 +289,7 @@ mod tests {
     struct Outer {
         name: String,
         count: Option<u32>,
-        kind: Option<Kind>,
+        kind: Option<AuthKindText>,
         #[serde(default)]
         inner: Vec<Inner>,
     }
@@ -303,7 +303,7 @@ mod tests {
 
     #[derive(Debug, serde::Deserialize)]
     #[serde(rename_all = "lowercase")]
-    enum Kind {
+    enum AuthKindText {
         Big,
         Small,
     }

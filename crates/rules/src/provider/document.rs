@@ -24,7 +24,7 @@ const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub struct Document {
     name: Arc<str>,
     root: Value,
-    lines: Lines,
+    lines: LineTree,
     /// The variables that values were laid over by, by the path of the value.
     variables: BTreeMap<String, String>,
 }
@@ -32,10 +32,10 @@ pub struct Document {
 /// The lines of all keys and items below a value. A tree like that of the values: paths as texts would take most of the time
 /// that reading a long file takes.
 #[derive(Clone, Debug)]
-enum Lines {
+enum LineTree {
     None,
-    Items(Vec<(usize, Lines)>),
-    Keys(Vec<(String, usize, Lines)>),
+    Items(Vec<(usize, LineTree)>),
+    Keys(Vec<(String, usize, LineTree)>),
 }
 
 /// Where a value was written.
@@ -158,7 +158,7 @@ impl Document {
     }
 }
 
-impl Lines {
+impl LineTree {
     /// The line of exactly this path.
     fn at(&self, path: &str) -> Option<usize> {
         let of = |line: usize, below: &Self, rest: &str| match rest {
@@ -335,11 +335,11 @@ impl<'a> TreeBuilder<'a> {
         }
     }
 
-    fn document(&mut self) -> Result<(Value, Lines), ParseStop> {
+    fn document(&mut self) -> Result<(Value, LineTree), ParseStop> {
         loop {
             match self.next()? {
                 (Event::DocumentStart(_), _) => break,
-                (Event::StreamEnd, _) => return Ok((Value::Null, Lines::None)),
+                (Event::StreamEnd, _) => return Ok((Value::Null, LineTree::None)),
                 _ => {}
             }
         }
@@ -360,13 +360,13 @@ impl<'a> TreeBuilder<'a> {
         }
     }
 
-    fn value(&mut self, event: Event<'a>, line: usize) -> Result<(Value, Lines), ParseStop> {
+    fn value(&mut self, event: Event<'a>, line: usize) -> Result<(Value, LineTree), ParseStop> {
         if self.path.len() > DEPTH_MAX {
             return Err(ParseStop::at(line, "nested too deeply", "flatten the file"));
         }
         match event {
             Event::Scalar(text, style, _, tag) => {
-                Ok((typed(&text, style, tag.as_deref(), line)?, Lines::None))
+                Ok((typed(&text, style, tag.as_deref(), line)?, LineTree::None))
             }
             Event::SequenceStart(_, None) => self.sequence(),
             Event::MappingStart(_, None) => self.mapping(),
@@ -376,16 +376,16 @@ impl<'a> TreeBuilder<'a> {
             Event::Alias(_) => {
                 Err(ParseStop::at(line, "YAML aliases are not supported", "write the value out"))
             }
-            _ => Ok((Value::Null, Lines::None)),
+            _ => Ok((Value::Null, LineTree::None)),
         }
     }
 
-    fn sequence(&mut self) -> Result<(Value, Lines), ParseStop> {
+    fn sequence(&mut self) -> Result<(Value, LineTree), ParseStop> {
         let (mut items, mut lines) = (Vec::new(), Vec::new());
         loop {
             let (event, line) = self.next()?;
             if event == Event::SequenceEnd {
-                return Ok((Value::Sequence(items), Lines::Items(lines)));
+                return Ok((Value::Sequence(items), LineTree::Items(lines)));
             }
             self.path.push(PathStep::Item(items.len()));
             let (item, below) = self.value(event, line)?;
@@ -395,12 +395,12 @@ impl<'a> TreeBuilder<'a> {
         }
     }
 
-    fn mapping(&mut self) -> Result<(Value, Lines), ParseStop> {
+    fn mapping(&mut self) -> Result<(Value, LineTree), ParseStop> {
         let (mut map, mut lines) = (Mapping::new(), Vec::new());
         loop {
             let (event, line) = self.next()?;
             let key = match event {
-                Event::MappingEnd => return Ok((Value::Mapping(map), Lines::Keys(lines))),
+                Event::MappingEnd => return Ok((Value::Mapping(map), LineTree::Keys(lines))),
                 Event::Scalar(key, ..) => key.into_owned(),
                 _ => return Err(ParseStop::at(line, "a key must be text", "write a plain word")),
             };

@@ -16,7 +16,7 @@ const ONE_HOST: &str = "one_host";
 
 /// Where a host of the built-in provider is for the own one.
 #[derive(Debug)]
-struct Move {
+struct HostMove {
     host: String,
     /// The paths below which its paths are; empty: they stay.
     below: Vec<String>,
@@ -65,14 +65,14 @@ pub(super) fn extended(own: &Value, path: &str, problems: &mut Problems<'_>) -> 
 }
 
 /// Where each host of `base` is: all on one host as the file says, or one by one.
-fn moves(base: &Mapping, to: &Value) -> Result<BTreeMap<String, Move>, String> {
+fn moves(base: &Mapping, to: &Value) -> Result<BTreeMap<String, HostMove>, String> {
     let (from, to) = (texts(base.get("hosts")), texts(Some(to)));
     let below = base.get(ONE_HOST).and_then(Value::as_mapping);
     if let (Some(below), [host]) = (below, to.as_slice()) {
         let paths = |of: &str| -> Vec<String> {
             texts(below.get(of)).into_iter().filter(|path| !path.is_empty()).collect()
         };
-        let moved = |of: String| (of.clone(), Move { host: host.clone(), below: paths(&of) });
+        let moved = |of: String| (of.clone(), HostMove { host: host.clone(), below: paths(&of) });
         return Ok(from.into_iter().map(moved).collect());
     }
     if from.len() != to.len() {
@@ -83,7 +83,7 @@ fn moves(base: &Mapping, to: &Value) -> Result<BTreeMap<String, Move>, String> {
             from.join(", ")
         ));
     }
-    let one = |(of, host)| (of, Move { host, below: Vec::new() });
+    let one = |(of, host)| (of, HostMove { host, below: Vec::new() });
     Ok(from.into_iter().zip(to).map(one).collect())
 }
 
@@ -97,7 +97,7 @@ fn word<'a>(map: &'a Mapping, key: &str) -> &'a str {
 }
 
 /// The tree with each host replaced: in lists of hosts, with their paths, and in URLs.
-fn moved(value: &Value, moves: &BTreeMap<String, Move>) -> Value {
+fn moved(value: &Value, moves: &BTreeMap<String, HostMove>) -> Value {
     match value {
         Value::Mapping(map) => {
             let mut found: Mapping =
@@ -121,7 +121,7 @@ fn moved(value: &Value, moves: &BTreeMap<String, Move>) -> Value {
 }
 
 /// The hosts at their new places, each once.
-fn hosts(of: &[String], moves: &BTreeMap<String, Move>) -> Vec<String> {
+fn hosts(of: &[String], moves: &BTreeMap<String, HostMove>) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for host in of {
         let host = moves.get(host).map_or(host, |to| &to.host);
@@ -137,7 +137,7 @@ fn hosts(of: &[String], moves: &BTreeMap<String, Move>) -> Vec<String> {
 fn paths(
     hosts: &[String],
     paths: Option<&Value>,
-    moves: &BTreeMap<String, Move>,
+    moves: &BTreeMap<String, HostMove>,
 ) -> Option<Vec<String>> {
     let below: Vec<&[String]> =
         hosts.iter().filter_map(|host| Some(moves.get(host)?.below.as_slice())).collect();
@@ -165,11 +165,11 @@ fn paths(
 }
 
 /// A URL on one of the hosts at its new place; other texts stay.
-fn url(text: &str, moves: &BTreeMap<String, Move>) -> String {
+fn url(text: &str, moves: &BTreeMap<String, HostMove>) -> String {
     let Some(rest) = text.strip_prefix("https://") else { return text.to_owned() };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     match moves.get(authority) {
-        Some(Move { host, below }) => {
+        Some(HostMove { host, below }) => {
             format!("https://{host}{}{path}", below.first().map_or("", String::as_str))
         }
         None => text.to_owned(),

@@ -8,23 +8,16 @@ pub enum FormError {
     /// A variable of the hosts is missing.
     #[error("`{name}` ({label}) is missing: give it with the connection's `variables`")]
     Missing {
-        /// The variable's name.
         name: String,
         /// The variable's label.
         label: String,
     },
     /// The provider does not have the variable.
     #[error("provider `{provider}` has no variable `{name}`")]
-    Unknown {
-        /// The provider's id.
-        provider: String,
-        /// The variable's name.
-        name: String,
-    },
+    Unknown { provider: String, name: String },
     /// The value is not a single DNS label.
     #[error("`{name}` must be one label of letters, digits and hyphens, such as `{example}`")]
     Label {
-        /// The variable's name.
         name: String,
         /// An example of a value.
         example: String,
@@ -32,7 +25,6 @@ pub enum FormError {
     /// The value does not name servers.
     #[error("`{name}` must be {must}")]
     Servers {
-        /// The variable's name.
         name: String,
         /// The values that it accepts.
         must: &'static str,
@@ -40,21 +32,16 @@ pub enum FormError {
     /// The value is not a host.
     #[error("`{name}` must be a host name, optionally with port, such as `{example}`")]
     Host {
-        /// The variable's name.
         name: String,
         /// An example of a value.
         example: String,
     },
     /// The value has reserved URL characters.
     #[error("`{name}` must be letters, digits, `-`, `.`, `_` or `~`, up to 255")]
-    Text {
-        /// The variable's name.
-        name: String,
-    },
+    Text { name: String },
     /// The value is not one of the choices.
     #[error("`{name}` must be one of {choices}")]
     Choice {
-        /// The variable's name.
         name: String,
         /// The allowed values.
         choices: String,

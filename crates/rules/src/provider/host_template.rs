@@ -41,7 +41,6 @@ pub enum HostTemplateError {
     Undeclared {
         /// The host pattern.
         template: String,
-        /// The variable's name.
         name: String,
     },
     /// The filled-in text is not a pattern.

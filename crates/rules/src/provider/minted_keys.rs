@@ -13,12 +13,10 @@ pub struct RequestText {
     pub method: Option<String>,
     /// The URL, `https://…`.
     pub url: String,
-    /// Header fields.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// A JSON body.
     pub json: Option<Value>,
-    /// A form body.
     pub form: Option<BTreeMap<String, String>>,
     /// Basic authentication: a template of `user:password`.
     pub basic: Option<String>,

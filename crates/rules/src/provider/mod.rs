@@ -73,14 +73,14 @@ use super::inject::scoped::Scoped;
 use crate::inject::credential::Clears;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
-use crate::inject::sign::request_signer::Scheme;
+use crate::inject::sign::request_signer::SigningScheme;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 pub use action_keys::{ActionText, OperationsText, RequestsText};
 pub use actions::NamedAction;
 pub use auth_method::{AuthMethod, AwsScope, Field, KeyPattern, ScopedPlaces, TlsFields};
-pub use catalogue::{Catalogue, Entry};
+pub use catalogue::{Catalogue, CatalogueEntry};
 pub use configured::{Configured, Definition};
 pub use form_error::FormError;
 pub use host_template::{HostTemplate, HostTemplateError};
@@ -88,7 +88,7 @@ pub use kinds::AuthKind;
 pub use oauth::OAuth;
 pub use schema::Confidence;
 use scope_words::ScopeWords;
-pub use test_request::{Expected, TestRequest, TestRequestError};
+pub use test_request::{ExpectedResponse, TestRequest, TestRequestError};
 pub use variable::{Variable, VariableKind};
 
 /// A service that users connect to; checked.
@@ -96,7 +96,6 @@ pub use variable::{Variable, VariableKind};
 pub struct Provider {
     /// The id, such as `github`.
     pub id: Arc<str>,
-    /// The display name.
     pub name: String,
     /// The category, such as `llm`.
     pub category: Option<String>,
@@ -133,7 +132,6 @@ pub struct ProviderInfo {
     pub key_url: Option<String>,
     /// A harmless request that tests a credential; [`Provider::test`] returns the one for a method.
     pub test: Option<schema::TestText>,
-    /// Templates of apps.
     pub templates: Vec<Template>,
     /// What scopes allow, in words for people.
     pub scope_words: ScopeWords,
@@ -189,7 +187,7 @@ pub struct Instance {
     /// Region and service of AWS signatures, if the provider fixes them.
     pub aws: AwsScope,
     /// What signs requests with the owner's fields, for kinds that are data.
-    pub scheme: Option<Arc<Scheme>>,
+    pub scheme: Option<Arc<SigningScheme>>,
     /// Fields that are used in TLS handshakes.
     pub tls: Option<TlsFields>,
     /// The variables with their defaults, which signatures may name.
@@ -225,7 +223,6 @@ impl Provider {
         known.map(|(scope, words)| (scope.clone(), words.clone())).collect()
     }
 
-    /// The variable with this name.
     pub fn variable(&self, name: &str) -> Option<&Variable> {
         self.variables.iter().find(|variable| variable.name == name)
     }

@@ -12,7 +12,7 @@ pub use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
 };
-use super::session::Session;
+use super::session::SessionRequests;
 pub use super::url_template::UrlTemplate;
 use super::url_template::fill;
 use crate::inject::sign::jwt::JwtTemplate;
@@ -20,7 +20,6 @@ use crate::inject::sign::jwt::JwtTemplate;
 /// How tokens of one auth method are obtained.
 #[derive(Clone, Debug, Default)]
 pub struct OAuth {
-    /// The grant type.
     pub grant: GrantText,
     /// The issuer identifier, compared exactly (RFC 8414 §3.3, RFC 9207).
     pub issuer: Option<UrlTemplate>,
@@ -83,7 +82,7 @@ pub struct OAuth {
     /// The assertion of `jwt_bearer` and similar grants.
     pub jwt: Option<Jwt>,
     /// The login of sessions; then `token` is its URL.
-    pub session: Option<Arc<Session>>,
+    pub session: Option<Arc<SessionRequests>>,
     /// The token that is signed here, without a token endpoint.
     pub signed: Option<Arc<JwtTemplate>>,
     /// The provider whose apps can be used here too; `None` for its own only.
@@ -95,7 +94,6 @@ pub struct OAuth {
 /// The endpoint of temporary credentials, RFC 5849 §2.1.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TemporaryEndpoint {
-    /// Its URL.
     pub url: UrlTemplate,
     /// Whether it must confirm the callback. A service that does not may be one of OAuth 1.0 before 1.0a.
     pub confirms: bool,

@@ -1,7 +1,7 @@
 //! Finds the provider that a host belongs to already: a new own provider with the same host would compete with it.
 
 use super::Provider;
-use super::catalogue::{Catalogue, Entry};
+use super::catalogue::{Catalogue, CatalogueEntry};
 use super::host_template::HostTemplate;
 use super::own_hosts::OwnHosts;
 use keyward_base::pattern::HostPattern;
@@ -11,7 +11,7 @@ impl Catalogue {
     pub fn host_owner<'a>(
         &self,
         hosts: &'a [HostTemplate],
-    ) -> Option<(Entry<'_>, &'a HostTemplate)> {
+    ) -> Option<(CatalogueEntry<'_>, &'a HostTemplate)> {
         let owner = |host: &HostTemplate| {
             let pattern = host.literal()?;
             self.entries().find(|entry| entry.has_host(&pattern))

@@ -17,7 +17,6 @@ const BODY_CHARS_MIN: usize = 8;
 /// The known properties of one field's values.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyShapes<'a> {
-    /// The provider's id.
     pub provider: &'a str,
     /// The provider's display name.
     pub name: &'a str,
@@ -36,7 +35,6 @@ pub struct KeyShapes<'a> {
 pub struct ValueMismatch {
     /// What it looks like, to follow "it ".
     pub says: String,
-    /// The remedy.
     pub remedy: String,
     /// Whether the finding cannot be overridden.
     pub is_final: bool,

@@ -14,7 +14,7 @@ use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, LoginPart, Place};
 use crate::inject::sign::message::Computed;
 use crate::inject::steering;
-use crate::inject::template::{Encoding, Template};
+use crate::inject::template::{Encoding, ValueTemplate};
 
 /// The name of the minted token in templates.
 pub(super) const MINTED: &str = "access_token";
@@ -247,8 +247,8 @@ impl PlacementParser<'_> {
         encoding: Encoding,
         at: &str,
         problems: &mut Problems<'_>,
-    ) -> Option<Template> {
-        let template = match Template::parse(text, encoding) {
+    ) -> Option<ValueTemplate> {
+        let template = match ValueTemplate::parse(text, encoding) {
             Ok(template) => template,
             Err(error) => {
                 problems.add(at, error, "");
@@ -284,7 +284,7 @@ impl PlacementParser<'_> {
 }
 /// A signature that names this field.
 fn signature(field: &str) -> Vec<Place> {
-    let value = Template::parse(field, Encoding::Plain);
+    let value = ValueTemplate::parse(field, Encoding::Plain);
     value.into_iter().map(|value| Place { at: Location::Signature, value }).collect()
 }
 

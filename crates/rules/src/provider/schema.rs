@@ -22,13 +22,11 @@ use super::variable::VariableKind;
 use crate::inject::placement::LoginPart;
 use keyward_base::database::DatabaseProtocol;
 
-/// A provider.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderText {
     /// The id in lower case, such as `github`.
     pub id: String,
-    /// The display name.
     pub name: String,
     /// The built-in provider whose definition this one has; replaced by that before it is read.
     pub extends: Option<Value>,
@@ -57,7 +55,6 @@ pub struct ProviderText {
     /// Further places of credentials that are removed before one is written.
     #[serde(default)]
     pub clears: ClearsText,
-    /// Templates of apps.
     #[serde(default)]
     pub templates: Vec<TemplateText>,
     /// What scopes allow, in words for people: `chat:write: send messages`.
@@ -103,9 +100,7 @@ pub struct VariableText {
     /// Which values it accepts.
     #[serde(default)]
     pub kind: VariableKind,
-    /// The display name.
     pub label: Option<String>,
-    /// A help text.
     pub help: Option<String>,
     /// An example of a value.
     pub example: Option<String>,
@@ -129,7 +124,6 @@ pub struct AuthText {
     pub id: String,
     /// The kind of credential.
     pub kind: AuthKind,
-    /// The display name.
     pub label: Option<String>,
     /// A note for people.
     pub note: Option<String>,
@@ -300,11 +294,9 @@ pub struct ExpiredText {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceText {
-    /// A header field.
     pub header: Option<String>,
     /// A query parameter.
     pub query: Option<String>,
-    /// A cookie.
     pub cookie: Option<String>,
     /// A template of the beginning of the path.
     pub path: Option<String>,
@@ -343,9 +335,7 @@ pub struct ScopedText {
 pub struct FieldText {
     /// The name, as in `--field name=…` and `{name}`.
     pub name: String,
-    /// The display name.
     pub label: Option<String>,
-    /// A help text.
     pub help: Option<String>,
     /// Whether the value is sealed and never shown; true by default.
     #[serde(default = "yes")]
@@ -387,11 +377,8 @@ pub struct KeyText {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClearsText {
-    /// Header fields.
     pub headers: Vec<String>,
-    /// Query parameters.
     pub queries: Vec<String>,
-    /// Cookies.
     pub cookies: Vec<String>,
 }
 
@@ -405,14 +392,11 @@ pub struct TestText {
     pub url: String,
     /// The URL if the credential is an OAuth token.
     pub oauth_url: Option<String>,
-    /// Header fields.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// A JSON body.
     pub json: Option<Value>,
-    /// A form body.
     pub form: Option<BTreeMap<String, String>>,
-    /// A literal body.
     pub body: Option<String>,
     /// The status of a successful response; any 2xx by default.
     pub expect_status: Option<u16>,
@@ -435,7 +419,6 @@ pub struct TestText {
 pub struct TemplateText {
     /// Lower-case letters, digits, `-` and `_`; unique in the catalogue.
     pub id: String,
-    /// The display name.
     pub label: Option<String>,
     /// Scopes to request.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! [`Session`]: how the token of a session is obtained, with a login request that is data.
+//! [`SessionRequests`]: how the token of a session is obtained, with a login request that is data.
 
 use http::{HeaderName, Method};
 
@@ -7,12 +7,12 @@ use super::header_names::header_name;
 use super::minted_keys::RequestText;
 use super::url_template::UrlTemplate;
 use crate::inject::json_template::JsonTemplate;
-use crate::inject::sign::message::Message;
-use crate::inject::template::{Encoding, Template};
+use crate::inject::sign::message::SignedMessage;
+use crate::inject::template::{Encoding, ValueTemplate};
 
 /// The requests of a session.
 #[derive(Clone, Debug)]
-pub struct Session {
+pub struct SessionRequests {
     /// The login: the owner's fields become a token.
     pub login: RequestTemplate,
     /// The renewal with the session's refresh token, where the service has one. If it fails, the login follows.
@@ -22,13 +22,10 @@ pub struct Session {
 /// A request with fields of the owner in it.
 #[derive(Clone, Debug)]
 pub struct RequestTemplate {
-    /// The method.
     pub method: Method,
     /// The URL, with variables only.
     pub url: UrlTemplate,
-    /// Header fields.
-    pub headers: Vec<(HeaderName, Template)>,
-    /// The body.
+    pub headers: Vec<(HeaderName, ValueTemplate)>,
     pub body: BodyTemplate,
 }
 
@@ -37,10 +34,8 @@ pub struct RequestTemplate {
 pub enum BodyTemplate {
     /// No body.
     Empty,
-    /// JSON.
     Json(JsonTemplate),
-    /// A form.
-    Form(Vec<(String, Message)>),
+    Form(Vec<(String, SignedMessage)>),
 }
 
 impl RequestTemplate {
@@ -76,7 +71,7 @@ impl RequestCheck<'_> {
         &self,
         text: &RequestText,
         problems: &mut Problems<'_>,
-    ) -> Vec<(HeaderName, Template)> {
+    ) -> Vec<(HeaderName, ValueTemplate)> {
         let mut found = Vec::new();
         for (name, value) in &text.headers {
             let at = key_of(&key_of(self.path, "headers"), name);
@@ -126,8 +121,8 @@ impl RequestCheck<'_> {
         Some(template)
     }
 
-    fn message(&self, text: &str, at: &str, problems: &mut Problems<'_>) -> Option<Message> {
-        let Some(message) = Message::parse(text) else {
+    fn message(&self, text: &str, at: &str, problems: &mut Problems<'_>) -> Option<SignedMessage> {
+        let Some(message) = SignedMessage::parse(text) else {
             problems.add(at, "the braces do not pair", "write fields as `{name}`");
             return None;
         };
@@ -141,8 +136,8 @@ impl RequestCheck<'_> {
         encoding: Encoding,
         at: &str,
         problems: &mut Problems<'_>,
-    ) -> Option<Template> {
-        match Template::parse(text, encoding) {
+    ) -> Option<ValueTemplate> {
+        match ValueTemplate::parse(text, encoding) {
             Ok(template) => {
                 self.known(template.fields(), at, problems);
                 Some(template)

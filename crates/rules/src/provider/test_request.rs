@@ -18,21 +18,19 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 /// A request that tests a credential.
 #[derive(Clone, Debug)]
 pub struct TestRequest {
-    /// The request's method.
     pub method: Method,
     /// The URL; secret fields are placeholders.
     pub uri: Uri,
     /// Header fields, without `Host`.
     pub headers: HeaderMap,
-    /// The complete body.
     pub body: Bytes,
     /// The expected response.
-    pub expected: Expected,
+    pub expected: ExpectedResponse,
 }
 
 /// Properties of a successful response.
 #[derive(Clone, Debug, Default)]
-pub struct Expected {
+pub struct ExpectedResponse {
     /// The expected status; `None` for any 2xx.
     status: Option<u16>,
     /// Statuses that reject the credential, if it is accepted by all others.
@@ -54,7 +52,6 @@ pub enum TestRequestError {
     /// The declared request cannot be sent.
     #[error("the test request of provider `{provider}` cannot be sent: {what}")]
     Unsendable {
-        /// The provider's id.
         provider: String,
         /// The reason.
         what: &'static str,
@@ -97,7 +94,7 @@ impl Provider {
             uri: url.parse().map_err(|_| unsendable("its URL"))?,
             headers: self.fields(test, kind, &values).ok_or_else(|| unsendable("its fields"))?,
             body,
-            expected: Expected::of(test),
+            expected: ExpectedResponse::of(test),
         }))
     }
 
@@ -138,7 +135,7 @@ impl Provider {
     }
 }
 
-impl Expected {
+impl ExpectedResponse {
     fn of(test: &TestText) -> Self {
         let members = test.expect_json.iter().flatten();
         let members = members

@@ -17,9 +17,7 @@ pub struct Variable {
     pub name: String,
     /// Which values it accepts.
     pub kind: VariableKind,
-    /// The display name.
     pub label: String,
-    /// A help text.
     pub help: Option<String>,
     /// An example of a value.
     pub example: Option<String>,

@@ -26,7 +26,6 @@ const ORDER: &[&str] = &[
     "header",
 ];
 
-/// The YAML of a definition.
 pub fn yaml(definition: &Map<String, Value>) -> String {
     let whole = ordered(&Value::Object(definition.clone()));
     serde_yaml::to_string(&whole).expect("JSON is YAML: its keys are texts")

@@ -50,7 +50,6 @@ impl Challenges {
         }
     }
 
-    /// A new one.
     pub fn issue(&self, purpose: &str, now: Timestamp) -> Vec<u8> {
         let end = now.as_second() + LIFE.as_secs();
         let mut challenge = random::<NONCE_BYTES>().to_vec();

@@ -31,7 +31,6 @@ pub struct CommandLimits {
 /// Why there is no output. The message names the program without its arguments, and never quotes its output.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The command is empty.
     #[error("command is empty: give the program and its arguments")]
     Empty,
     /// The program cannot be started, or its output cannot be read.
@@ -39,7 +38,6 @@ pub enum CommandError {
     Broken {
         /// The program's path.
         program: String,
-        /// The operating system's error.
         source: io::Error,
     },
     /// The program failed.
@@ -47,7 +45,6 @@ pub enum CommandError {
     Failed {
         /// The program's path.
         program: String,
-        /// Its exit status.
         status: ExitStatus,
     },
     /// The program did not exit in time.
@@ -55,7 +52,6 @@ pub enum CommandError {
     Timeout {
         /// The program's path.
         program: String,
-        /// The time limit.
         timeout: Duration,
     },
 }

@@ -41,12 +41,7 @@ pub enum KeyError {
     Exists(PathBuf),
     /// The new file cannot be written.
     #[error("master key file {path} cannot be written: {source}")]
-    Unwritable {
-        /// The file's path.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
+    Unwritable { path: PathBuf, source: io::Error },
     /// The file is a symbolic link; replacing it would leave the key at the link's target.
     #[error(
         "master key file {0} is a symbolic link: put the file itself there, or name it in `master_key`"

@@ -29,8 +29,7 @@ const WRAPS_MAX: u64 = 1 << 28;
 
 /// The source of a master key.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Origin {
-    /// A file.
+pub enum KeyOrigin {
     File(PathBuf),
     /// An environment variable.
     Env(String),
@@ -43,10 +42,9 @@ pub enum Origin {
 /// The public properties of a master key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyInfo {
-    /// The id of the key.
     pub id: KeyId,
     /// The source of the key.
-    pub origin: Origin,
+    pub origin: KeyOrigin,
 }
 
 /// The master keys: a current one, and older ones for reading. Wiped when they leave the ring.
@@ -76,11 +74,11 @@ struct Ring {
 pub(super) struct MasterKey {
     id: KeyId,
     pub(super) bytes: Zeroizing<[u8; KEY_LEN]>,
-    origin: Origin,
+    origin: KeyOrigin,
     wraps: AtomicU64,
 }
 
-impl Origin {
+impl KeyOrigin {
     /// The source as written in `master_key` of the configuration.
     pub fn yaml(&self) -> String {
         match self {
@@ -116,10 +114,9 @@ impl Keyring {
 
     /// A ring with a random key, for tests and `memory` stores.
     pub fn ephemeral() -> Self {
-        Self::new(MasterKey::new(envelope::random(), Origin::Memory), [])
+        Self::new(MasterKey::new(envelope::random(), KeyOrigin::Memory), [])
     }
 
-    /// The id of the current key.
     pub fn current(&self) -> KeyId {
         self.ring.load().current.id
     }
@@ -286,7 +283,7 @@ impl fmt::Debug for NextKey {
 }
 
 impl MasterKey {
-    pub(super) fn new(bytes: Zeroizing<[u8; KEY_LEN]>, origin: Origin) -> Self {
+    pub(super) fn new(bytes: Zeroizing<[u8; KEY_LEN]>, origin: KeyOrigin) -> Self {
         Self { id: KeyId::of(&bytes), bytes, origin, wraps: AtomicU64::new(0) }
     }
 
@@ -320,7 +317,7 @@ mod tests {
     use keyward_base::id::OrgId;
 
     fn key(byte: u8) -> MasterKey {
-        MasterKey::new(Zeroizing::new([byte; 32]), Origin::Memory)
+        MasterKey::new(Zeroizing::new([byte; 32]), KeyOrigin::Memory)
     }
 
     fn place(org: &OrgId) -> Place<'_> {

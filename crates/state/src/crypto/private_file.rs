@@ -21,12 +21,7 @@ pub enum FileError {
     Missing(PathBuf),
     /// The file cannot be opened or read.
     #[error("file {path} cannot be read: {source}")]
-    Unreadable {
-        /// The file's path.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
+    Unreadable { path: PathBuf, source: io::Error },
     /// It is a directory, a pipe or a device.
     #[error("file {0} is not a regular file")]
     NotAFile(PathBuf),
@@ -34,18 +29,12 @@ pub enum FileError {
     #[error(
         "file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it (Kubernetes: `defaultMode: 0400`) and consider its content known"
     )]
-    Loose {
-        /// The file's path.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    Loose { path: PathBuf, mode: u32 },
     /// It belongs to another user.
     #[error(
         "file {path} belongs to user {owner}: it must belong to the user that runs keyward, or to root"
     )]
     ForeignOwner {
-        /// The file's path.
         path: PathBuf,
         /// The owner's user id.
         owner: u32,
@@ -53,7 +42,7 @@ pub enum FileError {
 }
 
 /// Ownership and permissions of a file.
-struct Owner {
+struct FileOwner {
     user: u32,
     group: u32,
     mode: u32,
@@ -84,7 +73,7 @@ pub fn private_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>,
     if !about.is_file() {
         return Err(FileError::NotAFile(path.into()));
     }
-    let owner = Owner { user: about.uid(), group: about.gid(), mode: about.mode() & 0o7777 };
+    let owner = FileOwner { user: about.uid(), group: about.gid(), mode: about.mode() & 0o7777 };
     owner.is_private_to(&ProcessIds::this_process(), path)?;
     command::read_bounded(file, bytes_max).map_err(unreadable)
 }
@@ -101,7 +90,7 @@ impl ProcessIds {
     }
 }
 
-impl Owner {
+impl FileOwner {
     fn is_private_to(&self, reader: &ProcessIds, path: &Path) -> Result<(), FileError> {
         if self.user != 0 && self.user != reader.user {
             return Err(FileError::ForeignOwner { path: path.into(), owner: self.user });
@@ -144,7 +133,7 @@ mod tests {
     fn a_group_may_read_only_what_root_lends_to_one_of_ours() {
         let judged = |user, group, mode, reader: (u32, &[u32])| {
             let reader = ProcessIds { user: reader.0, groups: reader.1.to_vec() };
-            Owner { user, group, mode }.is_private_to(&reader, Path::new("secret")).is_ok()
+            FileOwner { user, group, mode }.is_private_to(&reader, Path::new("secret")).is_ok()
         };
         let we: (u32, &[u32]) = (1000, &[1000, 2000]);
         for (user, group, mode, why) in [

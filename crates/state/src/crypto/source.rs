@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::command::{self, CommandLimits};
 pub use super::key_error::KeyError;
 use super::key_file;
-use super::keyring::{Keyring, MasterKey, Origin};
+use super::keyring::{KeyOrigin, Keyring, MasterKey};
 use super::private_file::private_file;
 use keyward_base::secret::Secret;
 use keyward_envelope::{KEY_LEN, random};
@@ -68,11 +68,11 @@ impl KeySource {
         key_file::create(path, &random())
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> KeyOrigin {
         match self {
-            Self::File(path) => Origin::File(path.clone()),
-            Self::Env(name) => Origin::Env(name.clone()),
-            Self::Command(words) => Origin::Command(words.first().cloned().unwrap_or_default()),
+            Self::File(path) => KeyOrigin::File(path.clone()),
+            Self::Env(name) => KeyOrigin::Env(name.clone()),
+            Self::Command(words) => KeyOrigin::Command(words.first().cloned().unwrap_or_default()),
         }
     }
 

@@ -30,7 +30,6 @@ const MAY_BACK_UP: u8 = 1 << 3;
 const BACKED_UP: u8 = 1 << 4;
 const HAS_CREDENTIAL: u8 = 1 << 6;
 
-/// What a ceremony was for.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceremony<'a> {
     /// The challenge, as bytes.
@@ -43,7 +42,7 @@ pub struct Ceremony<'a> {
 
 /// What a browser gives for a registration (§5.2.1), decoded from base 64.
 #[derive(Clone, Debug)]
-pub struct Registration<'a> {
+pub struct PasskeyRegistration<'a> {
     /// `clientDataJSON`.
     pub client_data: &'a [u8],
     /// `getAuthenticatorData()`.
@@ -56,7 +55,7 @@ pub struct Registration<'a> {
 
 /// What a browser gives for a sign-in (§5.2.2).
 #[derive(Clone, Debug)]
-pub struct Assertion<'a> {
+pub struct PasskeyAssertion<'a> {
     /// `clientDataJSON`.
     pub client_data: &'a [u8],
     /// `authenticatorData`.
@@ -67,7 +66,7 @@ pub struct Assertion<'a> {
 
 /// A key that was registered.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Registered {
+pub struct RegisteredKey {
     /// The id of the credential.
     pub id: Vec<u8>,
     /// How many signatures the authenticator counted (§6.1.1); 0: it does not count.
@@ -76,7 +75,7 @@ pub struct Registered {
 
 /// The algorithms (§5.8.5): each as in the registry of COSE.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Algorithm {
+pub enum PasskeyAlgorithm {
     /// -7: ECDSA with P-256 and SHA-256.
     Es256,
     /// -8: Ed25519.
@@ -149,7 +148,7 @@ pub fn challenge_in(client_data: &[u8]) -> Result<Vec<u8>, WebauthnError> {
     challenge.map_err(|_| WebauthnError::Malformed)
 }
 
-impl Algorithm {
+impl PasskeyAlgorithm {
     /// In the order in which they are preferred.
     pub const ALL: [Self; 3] = [Self::EdDsa, Self::Es256, Self::Rs256];
 
@@ -162,7 +161,6 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of a number.
     pub fn of(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.number() == number)
     }
@@ -181,17 +179,20 @@ impl Ceremony<'_> {
     ///
     /// # Errors
     /// The first step that fails.
-    pub fn register(&self, given: &Registration<'_>) -> Result<Registered, WebauthnError> {
+    pub fn register(
+        &self,
+        given: &PasskeyRegistration<'_>,
+    ) -> Result<RegisteredKey, WebauthnError> {
         self.check_client_data(given.client_data, "webauthn.create")?;
         let data = self.parse(given.authenticator_data)?;
-        let algorithm = Algorithm::of(given.algorithm).ok_or(WebauthnError::Key)?;
+        let algorithm = PasskeyAlgorithm::of(given.algorithm).ok_or(WebauthnError::Key)?;
         let key = given.public_key;
         if key.len() > KEY_BYTES_MAX || ParsedPublicKey::new(algorithm.verification(), key).is_err()
         {
             return Err(WebauthnError::Key);
         }
         let id = data.credential_id()?.to_vec();
-        Ok(Registered { id, count: data.count })
+        Ok(RegisteredKey { id, count: data.count })
     }
 
     /// Checks a sign-in with a registered key: §7.2, steps 10 to 22. Returns the new count.
@@ -200,8 +201,8 @@ impl Ceremony<'_> {
     /// The first step that fails.
     pub fn sign_in(
         &self,
-        given: &Assertion<'_>,
-        algorithm: Algorithm,
+        given: &PasskeyAssertion<'_>,
+        algorithm: PasskeyAlgorithm,
         public_key: &[u8],
         count: u32,
     ) -> Result<u32, WebauthnError> {
@@ -317,12 +318,12 @@ mod tests {
     }
 
     /// An authenticator with a key.
-    struct Device {
+    struct Authenticator {
         key: EcdsaKeyPair,
         public: Vec<u8>,
     }
 
-    impl Device {
+    impl Authenticator {
         fn new() -> Self {
             let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
             let public: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
@@ -338,9 +339,12 @@ mod tests {
 
         fn tries(&self, client: &[u8], data: &[u8], count: u32) -> Result<u32, WebauthnError> {
             let signature = self.sign(data, client);
-            let given =
-                Assertion { client_data: client, authenticator_data: data, signature: &signature };
-            CEREMONY.sign_in(&given, Algorithm::Es256, &self.public, count)
+            let given = PasskeyAssertion {
+                client_data: client,
+                authenticator_data: data,
+                signature: &signature,
+            };
+            CEREMONY.sign_in(&given, PasskeyAlgorithm::Es256, &self.public, count)
         }
     }
 
@@ -366,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_sign_in_for_anything_else_is_refused() {
-        let device = Device::new();
+        let device = Authenticator::new();
         let fine = data(RP_ID, PRESENT | VERIFIED, 4);
         for (at, (why, change)) in WRONG.iter().enumerate() {
             let client = client_data("webauthn.get", change);
@@ -394,26 +398,27 @@ mod tests {
 
     #[test]
     fn a_signature_of_another_key_or_of_something_else_is_refused() {
-        let (device, other) = (Device::new(), Device::new());
+        let (device, other) = (Authenticator::new(), Authenticator::new());
         let client = client_data("webauthn.get", |_| {});
         let data = data(RP_ID, PRESENT | VERIFIED, 4);
         let good = device.sign(&data, &client);
         let verify = |signature: &[u8], public: &[u8], algorithm| {
-            let given = Assertion { client_data: &client, authenticator_data: &data, signature };
+            let given =
+                PasskeyAssertion { client_data: &client, authenticator_data: &data, signature };
             CEREMONY.sign_in(&given, algorithm, public, 0)
         };
         let refused = Err(WebauthnError::Signature);
-        assert_eq!(verify(&good, &other.public, Algorithm::Es256), refused);
-        assert_eq!(verify(&good, &device.public, Algorithm::EdDsa), refused);
-        assert_eq!(verify(&good, &device.public, Algorithm::Rs256), refused);
-        assert_eq!(verify(&good, b"", Algorithm::Es256), refused);
-        assert_eq!(verify(b"", &device.public, Algorithm::Es256), refused);
+        assert_eq!(verify(&good, &other.public, PasskeyAlgorithm::Es256), refused);
+        assert_eq!(verify(&good, &device.public, PasskeyAlgorithm::EdDsa), refused);
+        assert_eq!(verify(&good, &device.public, PasskeyAlgorithm::Rs256), refused);
+        assert_eq!(verify(&good, b"", PasskeyAlgorithm::Es256), refused);
+        assert_eq!(verify(b"", &device.public, PasskeyAlgorithm::Es256), refused);
         let mut changed = good.clone();
         *changed.last_mut().unwrap() ^= 1;
-        assert_eq!(verify(&changed, &device.public, Algorithm::Es256), refused);
+        assert_eq!(verify(&changed, &device.public, PasskeyAlgorithm::Es256), refused);
         let of_other_data = device.sign(&data[..36], &client);
-        assert_eq!(verify(&of_other_data, &device.public, Algorithm::Es256), refused);
-        assert_eq!(verify(&good, &device.public, Algorithm::Es256), Ok(4));
+        assert_eq!(verify(&of_other_data, &device.public, PasskeyAlgorithm::Es256), refused);
+        assert_eq!(verify(&good, &device.public, PasskeyAlgorithm::Es256), Ok(4));
     }
 
     #[test]
@@ -425,19 +430,19 @@ mod tests {
         let mut signed = data.clone();
         signed.extend_from_slice(&Sha256::digest(&client));
         let signature = key.sign(&signed);
-        let given = Assertion {
+        let given = PasskeyAssertion {
             client_data: &client,
             authenticator_data: &data,
             signature: signature.as_ref(),
         };
-        assert_eq!(CEREMONY.sign_in(&given, Algorithm::EdDsa, public.as_ref(), 0), Ok(1));
+        assert_eq!(CEREMONY.sign_in(&given, PasskeyAlgorithm::EdDsa, public.as_ref(), 0), Ok(1));
     }
 
     #[test]
     fn a_registration_for_anything_else_or_without_a_credential_is_refused() {
-        let device = Device::new();
+        let device = Authenticator::new();
         let tries = |client: &[u8], data: &[u8], algorithm: i32, key: &[u8]| {
-            let given = Registration {
+            let given = PasskeyRegistration {
                 client_data: client,
                 authenticator_data: data,
                 algorithm,
@@ -470,7 +475,7 @@ mod tests {
         {
             assert_eq!(tries(&client, &fine, algorithm, key), Err(WebauthnError::Key));
         }
-        let registered = Registered { id: ID.to_vec(), count: 3 };
+        let registered = RegisteredKey { id: ID.to_vec(), count: 3 };
         assert_eq!(tries(&client, &fine, -7, &device.public), Ok(registered));
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::holders::Held;
+use super::holders::NamedConnections;
 use super::index::{Index, NameKind, Unique};
 use super::records::ManagedBy;
 use super::stored::Stored;
 use super::view::{OrgView, View};
-use super::{Writer, check};
+use super::{DirectoryWriter, check};
 use crate::store::Table;
 use keyward_model::{Agent, Record};
 
@@ -42,9 +42,9 @@ impl Stored for Agent {
         view.remove_tokens(record);
     }
 
-    fn held(record: &Record<Self>) -> Option<Held> {
+    fn held(record: &Record<Self>) -> Option<NamedConnections> {
         let connections = record.facts.bindings.iter().map(|it| it.connection.clone());
-        Some(Held { agent: record.id.clone(), connections: connections.collect() })
+        Some(NamedConnections { agent: record.id.clone(), connections: connections.collect() })
     }
 
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
@@ -72,7 +72,10 @@ impl Stored for Agent {
         check::named_by_no_rule(record, view)
     }
 
-    async fn after_removal(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
+    async fn after_removal(
+        writer: DirectoryWriter,
+        record: Record<Self>,
+    ) -> Result<(), DirectoryError> {
         writer.remove_plugins_of(&record.org, &record.id).await
     }
 }

@@ -3,7 +3,7 @@
 use super::error::DirectoryError;
 use super::records::{AgentRecord, BindingRecord, ManagedBy};
 use super::rows::At;
-use super::{Directory, Writer, check};
+use super::{Directory, DirectoryWriter, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 use keyward_model::{Agent, BindTerms, BindingLimits, Connection, LimitsChange, Placeholders};
@@ -152,7 +152,7 @@ impl Directory {
     }
 }
 
-impl Writer {
+impl DirectoryWriter {
     async fn unbind(
         &self,
         org: &OrgId,

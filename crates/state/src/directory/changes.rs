@@ -10,7 +10,7 @@ use super::remedy::{Need, Remedies};
 use super::rows::At;
 use super::view::View;
 use crate::observe::change::{Actor, Change};
-use crate::observe::notice::{About, NamedResource, Notice, NoticeKind};
+use crate::observe::notice::{NamedResource, Notice, NoticeDetails, NoticeKind};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectSessionId, ConnectionId, OrgId, PluginId, StoredRuleId};
 use keyward_model::{ConnectSession, ConnectionState, PluginState, Record, RotationState, Rule};
@@ -118,7 +118,7 @@ impl Between<'_> {
         if swapped {
             let rolled_back = kept(before) && !kept(after);
             let reason = rolled_back.then(|| "rolled_back".to_owned());
-            let about = About { reason, ..about(after) };
+            let about = NoticeDetails { reason, ..about(after) };
             told.push(self.notice(NoticeKind::ConnectionRotated, org, about));
         }
         let reminded =
@@ -126,7 +126,7 @@ impl Between<'_> {
         if let Some(due) = reminded.and_then(|_| after.due()) {
             let reason = Some(due.why.code().to_owned());
             let remedy = self.remedy(after, Need::Credential);
-            let about = About { reason, due: Some(due.at), remedy, ..about(after) };
+            let about = NoticeDetails { reason, due: Some(due.at), remedy, ..about(after) };
             told.push(self.notice(NoticeKind::ConnectionExpiring, org, about));
         }
         told
@@ -145,7 +145,7 @@ impl Between<'_> {
                     continue;
                 };
                 let agent = Some(NamedResource::new(agent.id.clone(), &agent.name));
-                told.push(self.notice(kind, org, About { agent, ..about(found) }));
+                told.push(self.notice(kind, org, NoticeDetails { agent, ..about(found) }));
             }
         }
         told
@@ -162,16 +162,16 @@ impl Between<'_> {
         let (was, is) = (&before.facts, &after.facts);
         let user = self.after.connecting_user(after).map(|user| user.name().to_owned());
         let link = Some(NamedResource::new(after.id.clone(), after.name()));
-        let about = About { connect_session: link, user, ..About::default() };
+        let about = NoticeDetails { connect_session: link, user, ..NoticeDetails::default() };
         match &is.connected {
             Some(made) if was.connected.is_none() => {
                 let connection = Some(NamedResource::new(made.id.clone(), &made.name));
                 let provider = Some(made.provider.clone());
-                let about = About { connection, provider, ..about };
+                let about = NoticeDetails { connection, provider, ..about };
                 Some(self.notice(NoticeKind::ConnectSessionCompleted, org, about))
             }
             None if is.failures > was.failures => {
-                let about = About { reason: is.failure.clone(), ..about };
+                let about = NoticeDetails { reason: is.failure.clone(), ..about };
                 Some(self.notice(NoticeKind::ConnectSessionFailed, org, about))
             }
             _ => None,
@@ -196,7 +196,7 @@ impl Between<'_> {
         };
         let about = |rule: &Arc<Record<Rule>>| {
             let rule = Some(NamedResource::new(rule.id.clone(), rule.name()));
-            self.notice(kind, org, About { rule, ..About::default() })
+            self.notice(kind, org, NoticeDetails { rule, ..NoticeDetails::default() })
         };
         after.or(before).into_iter().map(about).collect()
     }
@@ -221,7 +221,7 @@ impl Between<'_> {
         let blocking = missing.iter().find(|it| it.slot.required || state == PluginState::Degraded);
         let connection = blocking.and_then(|it| it.connection);
         let agent = self.after.agent_of(now);
-        let about = About {
+        let about = NoticeDetails {
             plugin: Some(NamedResource::new(now.id.clone(), now.name())),
             agent: agent.map(|agent| NamedResource::new(agent.id.clone(), &agent.name)),
             slot: blocking.map(|it| it.slot.slot.clone()),
@@ -229,7 +229,7 @@ impl Between<'_> {
             connection: connection.map(|it| NamedResource::new(it.id.clone(), &it.name)),
             remedy: connection.and_then(|it| self.remedy(it, Need::Use)),
             reason: blocking.map(|it| it.state().map_or("empty", ConnectionState::code).to_owned()),
-            ..About::default()
+            ..NoticeDetails::default()
         };
         Some(self.notice(kind, org, about))
     }
@@ -238,7 +238,7 @@ impl Between<'_> {
         Remedies::in_view(connection, self.catalogue, self.after).remedy(need)
     }
 
-    fn notice(&self, kind: NoticeKind, org: &OrgId, about: About) -> Notice {
+    fn notice(&self, kind: NoticeKind, org: &OrgId, about: NoticeDetails) -> Notice {
         Notice::new(kind, org, self.by, self.now, about)
     }
 }
@@ -251,10 +251,10 @@ fn lost(of: &AgentRecord, other: Option<&Arc<AgentRecord>>) -> Vec<ConnectionId>
     ids.filter(|id| !kept.contains(id)).cloned().collect()
 }
 
-fn about(connection: &Arc<ConnectionRecord>) -> About {
-    About {
+fn about(connection: &Arc<ConnectionRecord>) -> NoticeDetails {
+    NoticeDetails {
         connection: Some(NamedResource::new(connection.id.clone(), &connection.name)),
         provider: Some(connection.provider.clone()),
-        ..About::default()
+        ..NoticeDetails::default()
     }
 }

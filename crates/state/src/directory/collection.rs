@@ -21,7 +21,6 @@ impl<R: Resource> Default for Collection<R> {
 }
 
 impl<R: Resource> Collection<R> {
-    /// All, by id.
     pub(super) fn by_id(&self) -> &SharedMap<R::Id, Arc<Record<R>>> {
         &self.by_id
     }

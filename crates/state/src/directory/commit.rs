@@ -1,17 +1,16 @@
 //! Commits the change of a record: writes the events for webhooks, then the row, then replaces the view. Only the
-//! [`Writer`] does this, which has the turn to write.
+//! [`DirectoryWriter`] does this, which has the turn to write.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::changes::Between;
-use super::deliveries::Due;
 use super::error::DirectoryError;
-use super::news::News;
+use super::news::{DeliveryCause, News};
 use super::rows::At;
 use super::view::View;
-use super::{Shared, Writer};
+use super::{DirectoryWriter, Shared};
 use crate::store::Version;
 use keyward_model::{Org, Record};
 
@@ -27,7 +26,7 @@ impl Viewed for Record<Org> {
     }
 }
 
-impl Writer {
+impl DirectoryWriter {
     /// Writes a record over the version that was read, or a new one over none, and shows it.
     pub(super) async fn commit<T: Viewed>(
         &self,
@@ -37,8 +36,8 @@ impl Writer {
     ) -> Result<Arc<T>, DirectoryError> {
         let record = Arc::new(record);
         let after = self.viewed(|view| T::show(Arc::clone(&record), view));
-        let cause = (at, Some(over.unwrap_or_default().next()));
-        let news = self.news(at, (&after, Some(cause))).await?;
+        let cause = DeliveryCause::of(at, Some(over.unwrap_or_default().next()));
+        let news = self.news(at, &after, cause).await?;
         if let Err(error) = self.rows.write(at, &*record, over).await {
             self.withdraw_news(&news).await;
             return Err(error);
@@ -56,7 +55,7 @@ impl Writer {
         hide: impl FnOnce(&mut View),
     ) -> Result<(), DirectoryError> {
         let after = self.viewed(hide);
-        let news = self.news(at, (&after, Some((at, None)))).await?;
+        let news = self.news(at, &after, DeliveryCause::of(at, None)).await?;
         if let Err(error) = self.rows.delete(at, over).await {
             self.withdraw_news(&news).await;
             return Err(error.into());
@@ -67,14 +66,19 @@ impl Writer {
     }
 
     /// The events of a change, stored for the webhooks that want them.
-    async fn news(&self, at: &At, (after, cause): Due<'_>) -> Result<Vec<News>, DirectoryError> {
+    async fn news(
+        &self,
+        at: &At,
+        after: &View,
+        cause: DeliveryCause,
+    ) -> Result<Vec<News>, DirectoryError> {
         let before = self.view.load_full();
         let (by, now) = (&self.acting.by, self.clock.now());
         let catalogue = after.catalogue(&at.org, &self.catalogue.load());
         let between = Between { before: &before, after, by, now, catalogue: &catalogue };
         let notices = between.notices(at);
         let change = between.change(at).filter(|_| notices.is_empty());
-        let mut news = self.owe(notices, self.acting.recorded, (after, cause)).await?;
+        let mut news = self.owe(notices, self.acting.recorded, after, Some(cause)).await?;
         let org = at.org.clone();
         news.extend(change.map(|change| News {
             org,
@@ -94,7 +98,6 @@ impl Shared {
         self.show(self.viewed(change));
     }
 
-    /// The view with a change.
     fn viewed(&self, change: impl FnOnce(&mut View)) -> View {
         let mut view = View::clone(&self.view.load());
         change(&mut view);

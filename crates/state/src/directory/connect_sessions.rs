@@ -28,7 +28,6 @@ const REASON_CHARS_MAX: usize = 500;
 /// A new connect session, with the token of its link, which is shown once.
 #[derive(Debug)]
 pub struct NewConnectSession {
-    /// The connect session.
     pub session: Arc<Record<ConnectSession>>,
     /// The token of its link.
     pub token: Secret,
@@ -321,7 +320,6 @@ impl Directory {
 }
 
 impl View {
-    /// The connect session of a link.
     pub fn connect_session_of_link(&self, token: &str) -> Option<&Arc<Record<ConnectSession>>> {
         let hash = TokenHash::of(token);
         let found = self.connect_session_at(&hash)?;

@@ -10,7 +10,7 @@ use super::records::{AgentRecord, ConnectionRecord};
 use super::selected::Selection;
 use super::stored::Stored;
 use super::view::{OrgView, View};
-use super::{Directory, Writer, check};
+use super::{Directory, DirectoryWriter, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 use keyward_model::{
@@ -74,7 +74,7 @@ impl Stored for Connection {
     /// Bindings first: after a crash in between there is a connection that no agent may use, and not a binding to
     /// nothing.
     fn before_removal<'a>(
-        writer: &'a Writer,
+        writer: &'a DirectoryWriter,
         record: &'a Record<Self>,
     ) -> impl Future<Output = Result<(), DirectoryError>> + Send + 'a {
         let view = writer.view.load_full();

@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 
 use super::error::DirectoryError;
 use super::follow_state::Leftovers;
-use super::news::{Cause, Delivery, News, Owed};
-use super::rows::{At, Read};
+use super::news::{Delivery, DeliveryCause, News, Owed};
+use super::rows::{At, ReadRecord};
 use super::view::View;
 use super::{Directory, Shared};
 use crate::observe::change::Acting;
-use crate::observe::notice::{About, Notice, NoticeKind};
-use crate::store::{Table, Version};
+use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
+use crate::store::Table;
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_model::Webhook;
 
@@ -28,9 +28,6 @@ const MADE_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Rows that are deleted at the same time.
 const TOGETHER: usize = 64;
-
-/// The view whose webhooks get the event, and the change that follows: its row and the version that it makes.
-pub(super) type Due<'a> = (&'a View, Option<(&'a At, Option<Version>)>);
 
 impl Directory {
     /// The receiver of all news from now on, for the first caller; `None` for later ones.
@@ -47,7 +44,7 @@ impl Directory {
         &self,
         org: &OrgId,
         kind: NoticeKind,
-        about: About,
+        about: NoticeDetails,
     ) -> Result<(), DirectoryError> {
         let shared = Arc::clone(&self.shared);
         let acting = Acting::current();
@@ -55,7 +52,7 @@ impl Directory {
         super::to_the_end(async move {
             let notice = Notice::new(kind, &org, &acting.by, shared.clock.now(), about);
             let view = shared.view.load_full();
-            let owed = shared.owe(vec![notice], acting.recorded, (&view, None)).await?;
+            let owed = shared.owe(vec![notice], acting.recorded, &view, None).await?;
             shared.tell(owed).await;
             Ok(())
         })
@@ -68,7 +65,7 @@ impl Directory {
     /// When the store fails, or a row does not open.
     pub async fn owed(&self) -> Result<Vec<Owed>, DirectoryError> {
         let mut all = Vec::new();
-        for (at, Read { record, version }) in
+        for (at, ReadRecord { record, version }) in
             self.shared.rows.all::<Delivery>(Table::Deliveries).await?
         {
             let there = self.view().one::<Webhook>(&record.notice.org, &record.webhook).is_some();
@@ -115,12 +112,13 @@ impl Directory {
 }
 
 impl Shared {
-    /// Stores events for the webhooks that want them, before the change of `cause` is made.
+    /// Stores events for the webhooks of `view` that want them, before the change of `cause` is made.
     pub(super) async fn owe(
         &self,
         notices: Vec<Notice>,
         recorded: bool,
-        (view, cause): Due<'_>,
+        view: &View,
+        cause: Option<DeliveryCause>,
     ) -> Result<Vec<News>, DirectoryError> {
         let mut news = Vec::with_capacity(notices.len());
         for notice in notices {
@@ -133,7 +131,7 @@ impl Shared {
                     tries: 0,
                     next: notice.at,
                     since: None,
-                    cause: cause.map(|(at, version)| Cause::of(at, version)),
+                    cause: cause.clone(),
                 };
                 owed.push(self.write_owed(delivery).await?);
             }

@@ -14,7 +14,6 @@ pub enum DirectoryError {
     NameTaken {
         /// `agent` or `connection`.
         what: &'static str,
-        /// The name.
         name: String,
     },
     /// The name cannot be one.
@@ -22,7 +21,6 @@ pub enum DirectoryError {
     NameRefused {
         /// `an agent` or `a connection`.
         what: &'static str,
-        /// The name.
         name: String,
         /// What names are made of.
         rule: &'static str,
@@ -46,7 +44,6 @@ pub enum DirectoryError {
     ManagedByFile {
         /// What kind of thing.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// It is not as the caller wants it to be.
@@ -54,7 +51,6 @@ pub enum DirectoryError {
     Changed {
         /// What kind of thing.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// A binding across two environments.
@@ -62,25 +58,16 @@ pub enum DirectoryError {
         "agent `{agent}` is in environment `{agent_in}` and connection `{connection}` in `{connection_in}`: bind one of the same environment"
     )]
     EnvironmentMismatch {
-        /// The agent's name.
         agent: String,
-        /// Its environment.
         agent_in: String,
-        /// The connection's name.
         connection: String,
-        /// Its environment.
         connection_in: String,
     },
     /// A private connection, and an agent of somebody else.
     #[error(
         "connection `{connection}` is private: only agents of its owner may use it, and `{agent}` is not one"
     )]
-    Private {
-        /// The agent's name.
-        agent: String,
-        /// The connection's name.
-        connection: String,
-    },
+    Private { agent: String, connection: String },
     /// A private connection without an owner.
     #[error("connection `{0}` has no owner, so it cannot be private: name one, or share it")]
     PrivateOfNobody(String),
@@ -106,7 +93,6 @@ pub enum DirectoryError {
         user: String,
         /// What kind of thing.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// A source that connections name.
@@ -114,7 +100,6 @@ pub enum DirectoryError {
         "source `{source_name}` has values of {what} `{user}`: give its fields otherwise, or remove it first"
     )]
     SourceInUse {
-        /// The source's name.
         source_name: String,
         /// `connection` or `app`.
         what: &'static str,
@@ -128,7 +113,6 @@ pub enum DirectoryError {
         org: String,
         /// What kind of thing.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// The default organisation cannot be removed.
@@ -158,19 +142,15 @@ pub enum DirectoryError {
         "slot `{slot}` asks for an account at `{wanted}`, and connection `{connection}` is one at `{provider}`: choose another one"
     )]
     SlotProvider {
-        /// The slot.
         slot: String,
         /// The provider that it asks for.
         wanted: String,
-        /// The connection's name.
         connection: String,
-        /// Its provider.
         provider: String,
     },
     /// A slot that the manifest does not declare.
     #[error("plugin `{plugin}` has no slot `{slot}`: leave it out")]
     NoSlot {
-        /// The plugin.
         plugin: String,
         /// As given.
         slot: String,
@@ -178,7 +158,6 @@ pub enum DirectoryError {
     /// A manifest of another plugin.
     #[error("this is a manifest of plugin `{given}`, not of `{installed}`: install it as its own")]
     OtherPlugin {
-        /// The plugin that is installed.
         installed: String,
         /// The manifest's.
         given: String,
@@ -187,18 +166,10 @@ pub enum DirectoryError {
     #[error(
         "connection `{connection}` is in slot `{slot}` of plugin `{plugin}`: give the slot another one, or remove the plugin"
     )]
-    BoundBySlot {
-        /// The connection's name.
-        connection: String,
-        /// The plugin.
-        plugin: String,
-        /// The slot.
-        slot: String,
-    },
+    BoundBySlot { connection: String, plugin: String, slot: String },
     /// An app that connections use.
     #[error("app `{app}` is used by connection `{connection}`: remove that one first")]
     AppInUse {
-        /// The app's name.
         app: String,
         /// The name of one that uses it.
         connection: String,
@@ -207,11 +178,9 @@ pub enum DirectoryError {
     /// A provider that something uses.
     #[error("provider `{provider}` is used by {what} `{name}`: remove that one first")]
     ProviderInUse {
-        /// The provider's id.
         provider: String,
         /// `connection` or `app`.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// A part of a provider that decides where the secrets of what uses it are sent.
@@ -220,13 +189,11 @@ pub enum DirectoryError {
          which form, does not change"
     )]
     ProviderBound {
-        /// The provider's id.
         provider: String,
         /// The path in the definition.
         field: String,
         /// `connection` or `app`.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// An agent or connection that a stored rule names.
@@ -234,9 +201,7 @@ pub enum DirectoryError {
     NamedByRule {
         /// `agent` or `connection`.
         what: &'static str,
-        /// Its name.
         name: String,
-        /// The rule's name.
         rule: String,
     },
 
@@ -254,32 +219,15 @@ pub enum DirectoryError {
     SentinelMissing,
     /// A row does not open.
     #[error("{table} row {key} cannot be opened: {source}")]
-    Unreadable {
-        /// The table's name.
-        table: &'static str,
-        /// The row's key.
-        key: String,
-        /// Why.
-        source: EnvelopeError,
-    },
+    Unreadable { table: &'static str, key: String, source: EnvelopeError },
     /// A row opens, and does not hold what its place asks for.
     #[error(
         "{table} row {key} holds something else than its place says: restore it from a backup, or use the keyward that wrote it"
     )]
-    Malformed {
-        /// The table's name.
-        table: &'static str,
-        /// The row's key.
-        key: String,
-    },
+    Malformed { table: &'static str, key: String },
     /// A row's content is of another version than its row.
     #[error("{table} row {key} holds an older version of itself: restore the store from a backup")]
-    RolledBack {
-        /// The table's name.
-        table: &'static str,
-        /// The row's key.
-        key: String,
-    },
+    RolledBack { table: &'static str, key: String },
     /// Two rows claim what only one may have.
     #[error(
         "two rows claim the same {what}, {first} and {second}: restore the store from a backup"
@@ -289,7 +237,6 @@ pub enum DirectoryError {
         what: &'static str,
         /// One id.
         first: String,
-        /// The other.
         second: String,
     },
     /// A value cannot be sealed.

@@ -13,8 +13,8 @@ use super::orgs;
 use super::rows::At;
 use super::stored::Stored;
 use super::view::View;
-use super::{Directory, Writer};
-use crate::store::shared::Changes;
+use super::{Directory, DirectoryWriter};
+use crate::store::shared::ReplicaChanges;
 use crate::store::{AnnouncedReplica, SharedStore, StoreError, Table};
 use keyward_base::id::Id;
 use keyward_model::{
@@ -179,10 +179,10 @@ impl Directory {
 
     async fn take_over(
         &self,
-        changes: Changes,
+        changes: ReplicaChanges,
         changed: &(dyn Fn(Table, &str) + Send + Sync),
     ) -> Result<(), DirectoryError> {
-        let Changes { mut rows, unknown } = changes;
+        let ReplicaChanges { mut rows, unknown } = changes;
         for table in unknown {
             tracing::warn!(
                 table = table.name(),
@@ -226,7 +226,7 @@ fn keys_of<R: Stored>(view: &View, table: Table) -> Vec<String> {
     all.map(|record| At::new(table, &record.org, Id::as_str(&record.id)).key()).collect()
 }
 
-impl Writer {
+impl DirectoryWriter {
     /// Makes the view show what the store has. A row that does not open stays as it was in the view.
     async fn follow_row(&self, table: Table, key: &str) -> Result<(), DirectoryError> {
         let Some(at) = At::parse(table, key) else { return Ok(()) };

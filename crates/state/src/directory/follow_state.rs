@@ -1,4 +1,4 @@
-//! [`Following`]: how far this replica has followed a store that other replicas write, and how long the store has not
+//! [`FollowState`]: how far this replica has followed a store that other replicas write, and how long the store has not
 //! answered.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::DirectoryError;
-use crate::store::shared::Position;
+use crate::store::shared::ReplicaPosition;
 use crate::store::{Store, StoreError};
 
 /// What opening does with rows that look like the rest of a crash.
@@ -22,11 +22,11 @@ pub enum Leftovers {
 
 /// How far this replica has followed the store.
 #[derive(Debug)]
-pub(super) struct Following {
+pub(super) struct FollowState {
     /// Where it began; taken by the first follower.
-    pub(super) begun: Mutex<Option<Position>>,
+    pub(super) begun: Mutex<Option<ReplicaPosition>>,
     /// What the view has.
-    pub(super) reached: watch::Sender<Position>,
+    pub(super) reached: watch::Sender<ReplicaPosition>,
     pub(super) leftovers: Leftovers,
     /// When the view was last known to have all changes.
     pub(super) fresh: Mutex<Instant>,
@@ -46,7 +46,7 @@ pub(super) enum Absence {
     Ended(Duration, Instant),
 }
 
-impl Following {
+impl FollowState {
     /// Before anything is read: what changes while it is read is followed.
     pub(super) async fn begin(store: &dyn Store) -> Result<Self, StoreError> {
         let (begun, leftovers) = match store.shared() {
@@ -65,7 +65,7 @@ impl Following {
     }
 }
 
-impl Following {
+impl FollowState {
     /// The store has answered: what was written before `asked` is in the view.
     pub(super) fn answers(&self, asked: Instant) {
         let mut absence = self.absence.lock();

@@ -4,27 +4,30 @@
 use keyward_base::id::{AgentId, ConnectionId};
 use keyward_base::shared_map::SharedMap;
 
-/// The holders of each connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HolderIndex(SharedMap<ConnectionId, Holders>);
+pub(super) struct HolderIndex(SharedMap<ConnectionId, ConnectionHolders>);
 
 /// The agents that name one connection, with how often they do.
 #[derive(Clone, Debug)]
-enum Holders {
+enum ConnectionHolders {
     One(AgentId, usize),
     Many(Box<SharedMap<AgentId, usize>>),
 }
 
 /// The connections that a record names for an agent.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Held {
+pub struct NamedConnections {
     pub(super) agent: AgentId,
     pub(super) connections: Vec<ConnectionId>,
 }
 
 impl HolderIndex {
     /// A record names other connections. Additions come first, so that unchanged ones are not removed in between.
-    pub(super) fn change(&mut self, before: Option<&Held>, now: Option<&Held>) {
+    pub(super) fn change(
+        &mut self,
+        before: Option<&NamedConnections>,
+        now: Option<&NamedConnections>,
+    ) {
         if before == now {
             return;
         }
@@ -43,37 +46,37 @@ impl HolderIndex {
     ) -> impl Iterator<Item = &'a AgentId> + use<'a> {
         let (one, many) = match self.0.get(connection) {
             None => (None, None),
-            Some(Holders::One(agent, _)) => (Some(agent), None),
-            Some(Holders::Many(all)) => (None, Some(all.iter().map(|(agent, _)| agent))),
+            Some(ConnectionHolders::One(agent, _)) => (Some(agent), None),
+            Some(ConnectionHolders::Many(all)) => (None, Some(all.iter().map(|(agent, _)| agent))),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }
 
     fn add(&mut self, connection: &ConnectionId, agent: &AgentId) {
         let Some(holders) = self.0.get_mut(connection) else {
-            self.0.insert(connection.clone(), Holders::One(agent.clone(), 1));
+            self.0.insert(connection.clone(), ConnectionHolders::One(agent.clone(), 1));
             return;
         };
         match holders {
-            Holders::One(only, count) if only == agent => *count += 1,
-            Holders::One(first, count) => {
+            ConnectionHolders::One(only, count) if only == agent => *count += 1,
+            ConnectionHolders::One(first, count) => {
                 let mut both = SharedMap::default();
                 both.insert(first.clone(), *count);
                 both.insert(agent.clone(), 1);
-                *holders = Holders::Many(Box::new(both));
+                *holders = ConnectionHolders::Many(Box::new(both));
             }
-            Holders::Many(all) => *all.entry(agent.clone()) += 1,
+            ConnectionHolders::Many(all) => *all.entry(agent.clone()) += 1,
         }
     }
 
     fn remove(&mut self, connection: &ConnectionId, agent: &AgentId) {
         let is_last = match self.0.get_mut(connection) {
             None => false,
-            Some(Holders::One(only, count)) => {
+            Some(ConnectionHolders::One(only, count)) => {
                 *count -= usize::from(only == agent);
                 *count == 0
             }
-            Some(Holders::Many(all)) => {
+            Some(ConnectionHolders::Many(all)) => {
                 match all.get_mut(agent) {
                     Some(count) if *count > 1 => *count -= 1,
                     _ => drop(all.remove(agent)),
@@ -107,7 +110,7 @@ mod tests {
             for (record, named) in changes {
                 let agent = agents[usize::from(record > 3)].clone();
                 let named = named.into_iter().map(|at| connections[at].clone()).collect();
-                let now = Held { agent, connections: named };
+                let now = NamedConnections { agent, connections: named };
                 index.change(records.get(&record), Some(&now));
                 records.insert(record, now);
             }

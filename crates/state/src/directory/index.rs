@@ -35,12 +35,12 @@ pub struct Unique {
     pub at: At,
     /// `name`, for the report of two rows that claim the same.
     pub what: &'static str,
-    pub refusal: Taken,
+    pub refusal: TakenReason,
 }
 
 /// Why another record cannot have it.
 #[derive(Clone, Debug)]
-pub enum Taken {
+pub enum TakenReason {
     Name { kind: NameKind, name: String },
     Token,
 }
@@ -128,21 +128,21 @@ impl Index {
 
     /// A name that only one of its kind may have.
     pub(super) fn unique_name(&self, org: &OrgId, kind: NameKind, name: &str) -> Unique {
-        let refusal = Taken::Name { kind, name: name.to_owned() };
+        let refusal = TakenReason::Name { kind, name: name.to_owned() };
         Unique { at: self.name(org, kind, name), what: "name", refusal }
     }
 
     /// An address, whatever its case.
     pub(super) fn unique_email(&self, org: &OrgId, email: &str) -> Unique {
         let at = self.name(org, NameKind::Email, &email.to_lowercase());
-        let refusal = Taken::Name { kind: NameKind::Email, name: email.to_owned() };
+        let refusal = TakenReason::Name { kind: NameKind::Email, name: email.to_owned() };
         Unique { at, what: NameKind::Email.as_str(), refusal }
     }
 
     /// A token, by the hex of its hash; `None` when that is none.
     pub(super) fn unique_token(&self, hash: &str) -> Option<Unique> {
         let at = self.token(&TokenHash::from_hex(hash)?);
-        Some(Unique { at, what: "token", refusal: Taken::Token })
+        Some(Unique { at, what: "token", refusal: TakenReason::Token })
     }
 
     /// The row of a token.
@@ -160,11 +160,11 @@ impl Index {
     }
 }
 
-impl From<Taken> for DirectoryError {
-    fn from(taken: Taken) -> Self {
+impl From<TakenReason> for DirectoryError {
+    fn from(taken: TakenReason) -> Self {
         match taken {
-            Taken::Name { kind, name } => Self::NameTaken { what: kind.as_str(), name },
-            Taken::Token => Self::TokenTaken,
+            TakenReason::Name { kind, name } => Self::NameTaken { what: kind.as_str(), name },
+            TakenReason::Token => Self::TokenTaken,
         }
     }
 }

@@ -10,11 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
-use super::person::{Credential, Person};
+use super::person::{Person, UserCredential};
 use super::rows::At;
 use super::stored::Stored;
 use super::view::{OrgView, View};
-use super::{Directory, Writer};
+use super::{Directory, DirectoryWriter};
 use crate::crypto::token::{self, TokenHash};
 use crate::store::Table;
 use keyward_base::id::{LoginId, OrgId, UserId};
@@ -27,13 +27,11 @@ use keyward_model::{
 /// A new login, with the token of its cookie.
 #[derive(Debug)]
 pub struct NewLogin {
-    /// The login.
     pub login: Arc<Record<Login>>,
     /// The token. Wiped on drop.
     pub token: Secret,
 }
 
-/// A link that was used.
 #[derive(Clone, Debug)]
 pub struct UsedLink {
     /// Who signs in with it.
@@ -240,7 +238,7 @@ impl Directory {
     }
 }
 
-impl Writer {
+impl DirectoryWriter {
     /// Ends a login, unless a request was faster.
     async fn end_login(&self, login: &Record<Login>) -> Result<(), DirectoryError> {
         let at = At::new(Table::Logins, &login.org, &login.id);
@@ -274,7 +272,7 @@ impl View {
         let user = self.user_of_login(login).filter(|_| known.matches(&hash))?;
         lives(login, idle, now).then(|| {
             let scopes = Arc::from([Scope::All]);
-            let credential = Credential::Login(login.id.clone());
+            let credential = UserCredential::Login(login.id.clone());
             (Person { user: Arc::clone(user), credential, scopes }, Arc::clone(login))
         })
     }

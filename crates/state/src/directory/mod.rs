@@ -71,11 +71,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::observe::change::Acting;
-use follow_state::Following;
+use follow_state::FollowState;
 use index::Index;
 use keyward_base::time::Clock;
 use keyward_rules::provider::Catalogue;
-use rows::Rows;
+use rows::DirectoryRows;
 
 pub use check::{editable, may_be_used_by};
 pub use connect_sessions::{ConnectStepError, NewConnectSession};
@@ -89,7 +89,7 @@ pub use keyward_model::{
 };
 pub use logins::{NewLogin, UsedLink, idle_until};
 pub use news::{Delivery, News, Owed};
-pub use person::{Credential, Person};
+pub use person::{Person, UserCredential};
 pub use plugins::Plugged;
 pub use records::{
     AgentRecord, AppRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
@@ -103,7 +103,6 @@ pub use token_index::Former;
 pub use totp::TotpError;
 pub use view::{Differences, View};
 
-/// The directory.
 #[derive(Debug)]
 pub struct Directory {
     shared: Arc<Shared>,
@@ -114,21 +113,21 @@ pub struct Directory {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Shared {
-    rows: Rows,
+    rows: DirectoryRows,
     index: Index,
     view: ArcSwap<View>,
     /// The providers, for the remedies in events.
     catalogue: ArcSwap<Catalogue>,
     changes: watch::Sender<u64>,
     listener: news::Listener,
-    following: Following,
+    following: FollowState,
     clock: Clock,
 }
 
 /// The turn to write, which is moved into the task that writes.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Writer {
+pub struct DirectoryWriter {
     shared: Arc<Shared>,
     acting: Acting,
     _turn: OwnedMutexGuard<()>,
@@ -157,16 +156,16 @@ impl Directory {
     }
 
     /// Waits for the turn to write.
-    async fn turn(&self) -> Writer {
+    async fn turn(&self) -> DirectoryWriter {
         let turn = Arc::clone(&self.turns).lock_owned().await;
-        Writer { shared: Arc::clone(&self.shared), acting: Acting::current(), _turn: turn }
+        DirectoryWriter { shared: Arc::clone(&self.shared), acting: Acting::current(), _turn: turn }
     }
 
     /// Runs `work` when its turn comes, to its end.
     async fn write<T, F, W>(&self, work: F) -> Result<T, DirectoryError>
     where
         T: Send + 'static,
-        F: FnOnce(Writer) -> W,
+        F: FnOnce(DirectoryWriter) -> W,
         W: Future<Output = Result<T, DirectoryError>> + Send + 'static,
     {
         let writer = self.turn().await;
@@ -174,7 +173,7 @@ impl Directory {
     }
 }
 
-impl Deref for Writer {
+impl Deref for DirectoryWriter {
     type Target = Shared;
 
     fn deref(&self) -> &Shared {

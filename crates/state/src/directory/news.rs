@@ -16,7 +16,6 @@ pub(super) type Listener = std::sync::OnceLock<mpsc::Sender<News>>;
 /// One event for one webhook.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Delivery {
-    /// The event.
     pub notice: Notice,
     /// The webhook that gets it.
     pub webhook: WebhookId,
@@ -27,12 +26,12 @@ pub struct Delivery {
     /// The first try; none yet when absent.
     pub since: Option<Timestamp>,
     /// The change that caused it. `None` if no record was changed.
-    pub(super) cause: Option<Cause>,
+    pub(super) cause: Option<DeliveryCause>,
 }
 
 /// The change of a row.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct Cause {
+pub(super) struct DeliveryCause {
     pub(super) table: String,
     pub(super) id: String,
     /// As it is once the change is made; `None`: it is gone then.
@@ -42,7 +41,6 @@ pub(super) struct Cause {
 /// A stored delivery, with the version of its row.
 #[derive(Clone, Debug)]
 pub struct Owed {
-    /// The delivery.
     pub delivery: Delivery,
     pub(super) version: Version,
 }
@@ -50,11 +48,9 @@ pub struct Owed {
 /// An event, or a change that no request has recorded.
 #[derive(Clone, Debug)]
 pub struct News {
-    /// Its organisation.
     pub org: OrgId,
     /// When it happened.
     pub at: Timestamp,
-    /// The event.
     pub notice: Option<Notice>,
     /// Its stored deliveries.
     pub owed: Vec<Owed>,
@@ -70,7 +66,7 @@ impl Delivery {
     }
 }
 
-impl Cause {
+impl DeliveryCause {
     pub(super) fn of(at: &At, version: Option<Version>) -> Self {
         let table = at.table.name().to_owned();
         Self { table, id: at.id.clone(), version: version.map(|version| version.0) }

@@ -14,13 +14,13 @@ use tokio::sync::watch;
 
 use super::commit::Viewed;
 use super::error::DirectoryError;
-use super::follow_state::{Following, Leftovers};
+use super::follow_state::{FollowState, Leftovers};
 use super::index::{Claim, Index, Unique, everyone};
 use super::news::Listener;
 use super::orgs;
 use super::records::AgentRecord;
-use super::rows::{At, Read, Rows};
-use super::scan::Scan;
+use super::rows::{At, DirectoryRows, ReadRecord};
+use super::scan::RecordScan;
 use super::stored::Stored;
 use super::view::View;
 use super::{Directory, Shared};
@@ -37,7 +37,7 @@ use keyward_model::{
 };
 
 /// The records of a store, and its index.
-struct Loaded {
+struct LoadedRecords {
     index: Index,
     view: View,
 }
@@ -67,8 +67,8 @@ impl Directory {
         keyring: Arc<Keyring>,
         clock: Clock,
     ) -> Result<Self, DirectoryError> {
-        let following = Following::begin(&*store).await?;
-        let rows = Rows::new(store, keyring);
+        let following = FollowState::begin(&*store).await?;
+        let rows = DirectoryRows::new(store, keyring);
         let loaded = load(&rows, &clock, following.leftovers).await?;
         let shared = Shared {
             rows,
@@ -85,10 +85,14 @@ impl Directory {
 }
 
 /// Reads all records. While other replicas write, nothing is removed: a row without an owner may get it now.
-async fn load(rows: &Rows, clock: &Clock, leftovers: Leftovers) -> Result<Loaded, DirectoryError> {
+async fn load(
+    rows: &DirectoryRows,
+    clock: &Clock,
+    leftovers: Leftovers,
+) -> Result<LoadedRecords, DirectoryError> {
     let index = sentinel(rows, clock).await?;
     let (mut wanted, mut view) = (Claims::default(), View::default());
-    let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view, leftovers };
+    let mut known = LoadingIndex { index: &index, wanted: &mut wanted, view: &mut view, leftovers };
     known.take_people(rows).await?;
     // Before the agents, whose bindings share the ids of connections.
     known.take_all::<Connection>(rows).await?;
@@ -107,33 +111,32 @@ async fn load(rows: &Rows, clock: &Clock, leftovers: Leftovers) -> Result<Loaded
     if leftovers == Leftovers::Remove {
         repair(rows, wanted).await?;
     }
-    Ok(Loaded { index, view })
+    Ok(LoadedRecords { index, view })
 }
 
 /// A record that was read, with what no other one may have.
-struct Taken<R: Stored> {
+struct UniqueValues<R: Stored> {
     at: At,
     record: Record<R>,
     version: Version,
     unique: Vec<Unique>,
 }
 
-/// The connections in slots, by agent.
 type Slots = HashMap<AgentId, HashSet<ConnectionId>>;
 
 /// What records claim, by the places of its index rows, which are hashes under a secret key.
 type Claims = HashMap<At, Claim, RandomState>;
 
 /// What is being loaded.
-struct Known<'a> {
+struct LoadingIndex<'a> {
     index: &'a Index,
     wanted: &'a mut Claims,
     view: &'a mut View,
     leftovers: Leftovers,
 }
 
-impl Known<'_> {
-    async fn take_all<R: Stored>(&mut self, rows: &Rows) -> Result<(), DirectoryError> {
+impl LoadingIndex<'_> {
+    async fn take_all<R: Stored>(&mut self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
         let mut scan = self.scan::<R>(rows);
         while let Some(page) = scan.next().await? {
             page.into_iter().try_for_each(|one| self.take(one))?;
@@ -141,20 +144,20 @@ impl Known<'_> {
         Ok(())
     }
 
-    fn scan<R: Stored>(&self, rows: &Rows) -> Scan<Taken<R>> {
+    fn scan<R: Stored>(&self, rows: &DirectoryRows) -> RecordScan<UniqueValues<R>> {
         let index = self.index.clone();
-        rows.scan(R::TABLE, move |at, Read { record, version }: Read<Record<R>>| {
+        rows.scan(R::TABLE, move |at, ReadRecord { record, version }: ReadRecord<Record<R>>| {
             if at != At::new(R::TABLE, &record.org, Id::as_str(&record.id)) {
                 return Err(at.malformed());
             }
             let unique = R::unique(&record, &index);
-            Ok(Taken { at, record, version, unique })
+            Ok(UniqueValues { at, record, version, unique })
         })
     }
 
     /// Claims the unique values of a record and puts it into the view.
-    fn take<R: Stored>(&mut self, taken: Taken<R>) -> Result<(), DirectoryError> {
-        let Taken { mut record, unique, .. } = taken;
+    fn take<R: Stored>(&mut self, taken: UniqueValues<R>) -> Result<(), DirectoryError> {
+        let UniqueValues { mut record, unique, .. } = taken;
         if let Some(org) = self.view.org(&record.org) {
             record.org = org.id.clone();
         }
@@ -166,7 +169,7 @@ impl Known<'_> {
     }
 
     /// Takes agents and their plugins.
-    async fn take_agents(&mut self, rows: &Rows) -> Result<(), DirectoryError> {
+    async fn take_agents(&mut self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
         let mut agents = Vec::new();
         let mut scan = self.scan::<Agent>(rows);
         while let Some(page) = scan.next().await? {
@@ -175,7 +178,7 @@ impl Known<'_> {
         let owners: HashSet<_> = agents.iter().map(|taken| taken.record.id.clone()).collect();
         let slots = self.take_plugins(rows, &owners).await?;
         for mut taken in agents {
-            let Taken { at, record, version, .. } = &mut taken;
+            let UniqueValues { at, record, version, .. } = &mut taken;
             if self.leftovers == Leftovers::Remove && drop_inert(record, &slots) {
                 tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
                 rows.write(at, &*record, Some(*version)).await?;
@@ -200,7 +203,7 @@ impl Known<'_> {
     /// rest of an interrupted removal.
     async fn take_plugins(
         &mut self,
-        rows: &Rows,
+        rows: &DirectoryRows,
         owners: &HashSet<AgentId>,
     ) -> Result<Slots, DirectoryError> {
         let mut slots = Slots::new();
@@ -210,7 +213,7 @@ impl Known<'_> {
             plugins.extend(page);
         }
         for taken in plugins {
-            let Taken { at, record, version, .. } = &taken;
+            let UniqueValues { at, record, version, .. } = &taken;
             let agent = record.agent.id().ok_or_else(|| at.malformed())?.clone();
             if !owners.contains(&agent) && self.leftovers == Leftovers::Keep {
                 continue;
@@ -227,9 +230,9 @@ impl Known<'_> {
     }
 
     /// Takes organisations and users. They come first, because other records name their owners.
-    async fn take_people(&mut self, rows: &Rows) -> Result<(), DirectoryError> {
+    async fn take_people(&mut self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
         self.view.put_org(Arc::new(orgs::default_org()));
-        for (at, Read { record, .. }) in rows.all::<Record<Org>>(Table::Orgs).await? {
+        for (at, ReadRecord { record, .. }) in rows.all::<Record<Org>>(Table::Orgs).await? {
             if at != orgs::at(&record.id) {
                 return Err(at.malformed());
             }
@@ -249,7 +252,7 @@ fn drop_inert(record: &mut AgentRecord, slots: &Slots) -> bool {
 }
 
 /// The sentinel's index key; makes the sentinel in a store that is empty.
-async fn sentinel(rows: &Rows, clock: &Clock) -> Result<Index, DirectoryError> {
+async fn sentinel(rows: &DirectoryRows, clock: &Clock) -> Result<Index, DirectoryError> {
     let at = At::new(Table::Meta, &everyone(), "sentinel");
     match read_sentinel(rows, &at).await? {
         Some(index) => return Ok(index),
@@ -269,25 +272,25 @@ async fn sentinel(rows: &Rows, clock: &Clock) -> Result<Index, DirectoryError> {
 }
 
 /// The index of a store that is not changed.
-pub(super) async fn existing_index(rows: &Rows) -> Result<Index, DirectoryError> {
+pub(super) async fn existing_index(rows: &DirectoryRows) -> Result<Index, DirectoryError> {
     let at = At::new(Table::Meta, &everyone(), "sentinel");
     read_sentinel(rows, &at).await?.ok_or(DirectoryError::SentinelMissing)
 }
 
-async fn read_sentinel(rows: &Rows, at: &At) -> Result<Option<Index>, DirectoryError> {
+async fn read_sentinel(rows: &DirectoryRows, at: &At) -> Result<Option<Index>, DirectoryError> {
     let read = rows.read::<Sentinel>(at).await.map_err(|error| match error {
         DirectoryError::Unreadable { source: EnvelopeError::UnknownKey(sealed_by), .. } => {
             DirectoryError::WrongKey { sealed_by }
         }
         other => other,
     })?;
-    let Some(Read { record, .. }) = read else { return Ok(None) };
+    let Some(ReadRecord { record, .. }) = read else { return Ok(None) };
     let key = source::hex32(record.index_key.as_bytes()).filter(|_| record.format == FORMAT);
     key.map(|key| Some(Index::new(key))).ok_or_else(|| at.malformed())
 }
 
 /// A store that lost its sentinel must not pass for a new one.
-async fn refuse_unless_empty(rows: &Rows) -> Result<(), DirectoryError> {
+async fn refuse_unless_empty(rows: &DirectoryRows) -> Result<(), DirectoryError> {
     for table in Table::ALL {
         if !rows.is_empty(table).await? {
             return Err(DirectoryError::SentinelMissing);
@@ -316,10 +319,10 @@ fn claim(
 }
 
 /// Makes the index rows what the records say.
-async fn repair(rows: &Rows, mut wanted: Claims) -> Result<(), DirectoryError> {
+async fn repair(rows: &DirectoryRows, mut wanted: Claims) -> Result<(), DirectoryError> {
     let mut stale: Vec<(At, Version)> = Vec::new();
     for table in [Table::Names, Table::Tokens] {
-        let mut scan = rows.scan(table, |at, read: Read<Claim>| Ok((at, read)));
+        let mut scan = rows.scan(table, |at, read: ReadRecord<Claim>| Ok((at, read)));
         while let Some(page) = scan.next().await? {
             for (at, read) in page {
                 match wanted.entry(at) {

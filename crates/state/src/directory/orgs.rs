@@ -6,12 +6,11 @@ use jiff::Timestamp;
 
 use super::error::DirectoryError;
 use super::rows::At;
-use super::{Directory, Writer};
+use super::{Directory, DirectoryWriter};
 use crate::store::Table;
 use keyward_base::id::OrgId;
 use keyward_model::{ManagedBy, Nothing, Org, OrgSpec, Record};
 
-/// The default organisation.
 pub(super) fn default_org() -> Record<Org> {
     record(OrgId::default_org(), ManagedBy::Store, Timestamp::UNIX_EPOCH)
 }
@@ -50,7 +49,7 @@ impl Directory {
     }
 }
 
-impl Writer {
+impl DirectoryWriter {
     async fn add_org(
         &self,
         org: OrgId,

@@ -11,14 +11,14 @@ pub struct Person {
     /// The user, as of when the credential was looked up.
     pub user: Arc<Record<User>>,
     /// What authenticated them.
-    pub credential: Credential,
+    pub credential: UserCredential,
     /// What it may be used for.
     pub scopes: Arc<[Scope]>,
 }
 
 /// What authenticates a user.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Credential {
+pub enum UserCredential {
     /// A personal access token.
     Token(TokenId),
     /// A browser in which they are signed in.

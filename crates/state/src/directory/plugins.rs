@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use super::collection::Collection;
 use super::error::DirectoryError;
-use super::holders::Held;
-use super::index::{Index, NameKind, Taken, Unique};
+use super::holders::NamedConnections;
+use super::index::{Index, NameKind, TakenReason, Unique};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
-use super::rows::{At, Read};
+use super::rows::{At, ReadRecord};
 use super::stored::Stored;
 use super::view::{OrgView, View};
-use super::{Directory, Writer, check};
+use super::{Directory, DirectoryWriter, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_model::{Agent, PLUGINS_MAX, Plugin, PluginFacts, PluginSpec, Record};
@@ -52,13 +52,13 @@ impl Stored for Plugin {
 
     fn unique(record: &Record<Self>, index: &Index) -> Vec<Unique> {
         let at = index.name(&record.org, Self::NAMED, &Self::full_name(record));
-        let refusal = Taken::Name { kind: Self::NAMED, name: record.name().to_owned() };
+        let refusal = TakenReason::Name { kind: Self::NAMED, name: record.name().to_owned() };
         vec![Unique { at, what: "name", refusal }]
     }
 
-    fn held(record: &Record<Self>) -> Option<Held> {
+    fn held(record: &Record<Self>) -> Option<NamedConnections> {
         let connections = record.connections().cloned().collect();
-        Some(Held { agent: record.agent.id()?.clone(), connections })
+        Some(NamedConnections { agent: record.agent.id()?.clone(), connections })
     }
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
@@ -78,7 +78,10 @@ impl Stored for Plugin {
         }
     }
 
-    async fn after_removal(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
+    async fn after_removal(
+        writer: DirectoryWriter,
+        record: Record<Self>,
+    ) -> Result<(), DirectoryError> {
         writer.withdraw(&record).await;
         Ok(())
     }
@@ -137,7 +140,7 @@ impl Directory {
     }
 }
 
-impl Writer {
+impl DirectoryWriter {
     async fn add_plugin(
         &self,
         record: PluginRecord,
@@ -162,7 +165,7 @@ impl Writer {
         at: At,
         new: Plugged,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
-        let Read { record: before, version } = self.read::<Plugin>(&at).await?;
+        let ReadRecord { record: before, version } = self.read::<Plugin>(&at).await?;
         check::editable(&before, new.by)?;
         let mut after = PluginRecord { spec: new.spec, ..before.clone() };
         after.facts.paused = false;

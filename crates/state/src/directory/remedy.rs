@@ -16,7 +16,6 @@ pub enum Need<'a> {
     Use,
     /// It is broken; the state may follow only later.
     Broken {
-        /// Why.
         reason: BrokenReason,
         /// The provider's own code, or one of ours.
         detail: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! [`Rows`]: the sealed rows of a store. A row is a record and its version as JSON, sealed for its table and its key,
+//! [`DirectoryRows`]: the sealed rows of a store. A row is a record and its version as JSON, sealed for its table and its key,
 //! `ORG/ID`.
 //!
 //! The version inside must be the row's own. This detects an older value of a row that was put back under the present
@@ -32,27 +32,27 @@ pub struct At {
 
 /// A record as it was read.
 #[derive(Debug)]
-pub(super) struct Read<T> {
+pub(super) struct ReadRecord<T> {
     pub record: T,
     pub version: Version,
 }
 
 #[derive(Serialize)]
-struct Written<'a, T> {
+struct WrittenRecord<'a, T> {
     version: u64,
     record: &'a T,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Opened<T> {
+struct OpenedRecord<T> {
     version: u64,
     record: T,
 }
 
 /// The store with its keys: all rows that the directory reads and writes go through it.
 #[derive(Clone, Debug)]
-pub(super) struct Rows {
+pub(super) struct DirectoryRows {
     pub(super) store: Arc<dyn Store>,
     pub(super) keyring: Arc<Keyring>,
 }
@@ -83,7 +83,7 @@ impl At {
     }
 }
 
-impl Rows {
+impl DirectoryRows {
     pub(super) fn new(store: Arc<dyn Store>, keyring: Arc<Keyring>) -> Self {
         Self { store, keyring }
     }
@@ -93,7 +93,7 @@ impl Rows {
     pub(super) async fn read<T: DeserializeOwned>(
         &self,
         at: &At,
-    ) -> Result<Option<Read<T>>, DirectoryError> {
+    ) -> Result<Option<ReadRecord<T>>, DirectoryError> {
         let mut before: Option<Row> = None;
         loop {
             let Some(row) = self.store.get(at.table, &at.key()).await? else { return Ok(None) };
@@ -156,7 +156,7 @@ impl Rows {
         over: Option<Version>,
     ) -> Result<Version, DirectoryError> {
         let version = over.unwrap_or_default().next();
-        let written = serde_json::to_vec(&Written { version: version.0, record });
+        let written = serde_json::to_vec(&WrittenRecord { version: version.0, record });
         let plaintext = Zeroizing::new(written.map_err(|_| at.malformed())?);
         let key = at.key();
         let place = Place { org: &at.org, table: at.table.name(), key: &key };
@@ -177,14 +177,15 @@ impl Rows {
         &self,
         at: &At,
         row: &Row,
-    ) -> Result<Read<T>, DirectoryError> {
+    ) -> Result<ReadRecord<T>, DirectoryError> {
         let (table, key) = (at.table.name(), at.key());
         let place = Place { org: &at.org, table, key: &key };
         let plaintext = self.keyring.open(&place, &row.value);
         let plaintext = plaintext.map_err(|source| unreadable(table, &key, source))?;
-        let opened: Opened<T> = serde_json::from_slice(&plaintext).map_err(|_| at.malformed())?;
+        let opened: OpenedRecord<T> =
+            serde_json::from_slice(&plaintext).map_err(|_| at.malformed())?;
         match opened.version == row.version.0 {
-            true => Ok(Read { record: opened.record, version: row.version }),
+            true => Ok(ReadRecord { record: opened.record, version: row.version }),
             false => Err(DirectoryError::RolledBack { table, key }),
         }
     }

@@ -1,4 +1,4 @@
-//! [`Scan`]: all records of a table. Opening a row costs more than reading it from the store, so pages are opened by several
+//! [`RecordScan`]: all records of a table. Opening a row costs more than reading it from the store, so pages are opened by several
 //! threads. A task reads the next pages while the caller works on one.
 
 use std::collections::VecDeque;
@@ -10,12 +10,13 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::error::DirectoryError;
-use super::rows::{At, Read, Rows};
+use super::rows::{At, DirectoryRows, ReadRecord};
 use crate::store::{Row, StoreError, Table};
 use keyward_base::parallel::cores;
 
 /// Opens the rows of a page.
-type Open<O> = Arc<dyn Fn(&Rows, Vec<Row>) -> Result<Vec<O>, DirectoryError> + Send + Sync>;
+type Open<O> =
+    Arc<dyn Fn(&DirectoryRows, Vec<Row>) -> Result<Vec<O>, DirectoryError> + Send + Sync>;
 
 /// A page as it was read; an empty one is the end.
 type Page = Result<Vec<Row>, StoreError>;
@@ -30,29 +31,29 @@ const ROWS_ALONE: usize = 16;
 const READ_AHEAD: usize = 2;
 
 /// The records of a table that have not been returned yet.
-pub(super) struct Scan<O> {
-    rows: Rows,
+pub(super) struct RecordScan<O> {
+    rows: DirectoryRows,
     table: Table,
     open: Open<O>,
     read: mpsc::Receiver<Page>,
     /// Whether the last page was read.
     is_read: bool,
-    opening: VecDeque<Opening<O>>,
+    opening: VecDeque<OpeningPage<O>>,
     pages: usize,
 }
 
 /// A page that is opened.
-enum Opening<O> {
+enum OpeningPage<O> {
     Done(Result<Vec<O>, DirectoryError>),
     Running(JoinHandle<Result<Vec<O>, DirectoryError>>),
 }
 
-impl Rows {
+impl DirectoryRows {
     /// All records of a table.
     pub(super) async fn all<T: DeserializeOwned + Send + 'static>(
         &self,
         table: Table,
-    ) -> Result<Vec<(At, Read<T>)>, DirectoryError> {
+    ) -> Result<Vec<(At, ReadRecord<T>)>, DirectoryError> {
         let mut scan = self.scan(table, |at, read| Ok((at, read)));
         let mut all = Vec::new();
         while let Some(page) = scan.next().await? {
@@ -65,8 +66,8 @@ impl Rows {
     pub(super) fn scan<T: DeserializeOwned, O>(
         &self,
         table: Table,
-        take: impl Fn(At, Read<T>) -> Result<O, DirectoryError> + Send + Sync + 'static,
-    ) -> Scan<O> {
+        take: impl Fn(At, ReadRecord<T>) -> Result<O, DirectoryError> + Send + Sync + 'static,
+    ) -> RecordScan<O> {
         let open = move |rows: &Self, page: Vec<Row>| {
             let each = |row: Row| {
                 let at = At::of(table, &row.key)?;
@@ -75,13 +76,13 @@ impl Rows {
             };
             page.into_iter().map(each).collect()
         };
-        Scan::new(self.clone(), table, Arc::new(open))
+        RecordScan::new(self.clone(), table, Arc::new(open))
     }
 }
 
-impl<O> Scan<O> {
+impl<O> RecordScan<O> {
     /// Begins to read.
-    fn new(rows: Rows, table: Table, open: Open<O>) -> Self {
+    fn new(rows: DirectoryRows, table: Table, open: Open<O>) -> Self {
         let (send, read) = mpsc::channel(READ_AHEAD);
         tokio::spawn(read_pages(rows.clone(), table, send));
         let pages = (cores() + 1).min(PAGES_MAX);
@@ -90,7 +91,7 @@ impl<O> Scan<O> {
 }
 
 /// Reads until the last page, or until the receiver is dropped.
-async fn read_pages(rows: Rows, table: Table, send: mpsc::Sender<Page>) {
+async fn read_pages(rows: DirectoryRows, table: Table, send: mpsc::Sender<Page>) {
     let mut after: Option<String> = None;
     loop {
         let page = rows.page(table, after.as_deref()).await;
@@ -101,7 +102,7 @@ async fn read_pages(rows: Rows, table: Table, send: mpsc::Sender<Page>) {
     }
 }
 
-impl<O: Send + 'static> Scan<O> {
+impl<O: Send + 'static> RecordScan<O> {
     /// The next page; `None` after the last one.
     ///
     /// # Errors
@@ -117,23 +118,25 @@ impl<O: Send + 'static> Scan<O> {
             let (rows, open) = (self.rows.clone(), Arc::clone(&self.open));
             match page.len() {
                 0 => {}
-                1..ROWS_ALONE => self.opening.push_back(Opening::Done(open(&rows, page))),
+                1..ROWS_ALONE => self.opening.push_back(OpeningPage::Done(open(&rows, page))),
                 _ => {
                     let running = spawn_blocking(move || open(&rows, page));
-                    self.opening.push_back(Opening::Running(running));
+                    self.opening.push_back(OpeningPage::Running(running));
                 }
             }
         }
         let opened = match self.opening.pop_front() {
             None => return Ok(None),
-            Some(Opening::Done(opened)) => opened,
-            Some(Opening::Running(page)) => page.await.unwrap_or(Err(DirectoryError::Interrupted)),
+            Some(OpeningPage::Done(opened)) => opened,
+            Some(OpeningPage::Running(page)) => {
+                page.await.unwrap_or(Err(DirectoryError::Interrupted))
+            }
         };
         opened.map(Some)
     }
 }
 
-impl<O> fmt::Debug for Scan<O> {
+impl<O> fmt::Debug for RecordScan<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scan").field("table", &self.table).finish_non_exhaustive()
     }
@@ -147,14 +150,14 @@ mod tests {
     use crate::store::{Expect, Store};
     use keyward_base::id::OrgId;
 
-    fn numbers(rows: &Rows) -> Scan<u32> {
-        rows.scan(Table::Flows, |_, read: Read<u32>| Ok(read.record))
+    fn numbers(rows: &DirectoryRows) -> RecordScan<u32> {
+        rows.scan(Table::Flows, |_, read: ReadRecord<u32>| Ok(read.record))
     }
 
     #[tokio::test]
     async fn many_pages_come_in_order_and_a_damaged_row_of_a_late_one_is_named() {
         let store = Arc::new(MemoryStore::new());
-        let rows = Rows::new(store.clone(), Arc::new(Keyring::ephemeral()));
+        let rows = DirectoryRows::new(store.clone(), Arc::new(Keyring::ephemeral()));
         let place =
             |number: u32| At::new(Table::Flows, &OrgId::default_org(), format!("{number:05}"));
         let count = 500 * u32::try_from(PAGES_MAX).unwrap() + 501;

@@ -35,9 +35,7 @@ pub enum SessionAccess {
 /// A new session, with the token that is shown once.
 #[derive(Debug)]
 pub struct NewSession {
-    /// The session.
     pub session: Arc<Record<Session>>,
-    /// Its token.
     pub token: Secret,
 }
 

@@ -22,7 +22,6 @@ const TAG_BYTES: usize = 32;
 pub struct PublishedLimits {
     /// The name of the replica.
     pub replica: String,
-    /// Its row.
     pub row: Vec<u8>,
     /// How long ago, by the clock of the store.
     pub ago: Duration,

@@ -22,9 +22,7 @@ pub struct StateSnapshot {
 
 /// A row that is not sealed. Its content is wiped when dropped.
 pub struct OpenedRow {
-    /// Its table.
     pub table: Table,
-    /// Its key.
     pub key: String,
     /// Its version, which its content repeats.
     pub version: Version,

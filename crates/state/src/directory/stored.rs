@@ -12,11 +12,11 @@ use keyward_model::{Honeytoken, ManagedBy, Record, Resource, check_fixed};
 use super::collection::Collection;
 use super::commit::Viewed;
 use super::error::DirectoryError;
-use super::holders::Held;
+use super::holders::NamedConnections;
 use super::index::{Claim, Index, NameKind, Unique};
-use super::rows::{At, Read};
+use super::rows::{At, ReadRecord};
 use super::view::{OrgView, View};
-use super::{Directory, Writer, check, to_the_end};
+use super::{Directory, DirectoryWriter, check, to_the_end};
 use crate::store::{StoreError, Table, Version};
 
 /// How often a change is tried again after another writer was faster.
@@ -32,7 +32,6 @@ pub trait Stored: Resource {
     #[doc(hidden)]
     const NAMED: NameKind;
 
-    /// All of an organisation.
     #[doc(hidden)]
     fn of(org: &OrgView) -> &Collection<Self>;
 
@@ -62,7 +61,7 @@ pub trait Stored: Resource {
 
     /// The connections that it names for an agent.
     #[doc(hidden)]
-    fn held(_record: &Record<Self>) -> Option<Held> {
+    fn held(_record: &Record<Self>) -> Option<NamedConnections> {
         None
     }
 
@@ -102,7 +101,7 @@ pub trait Stored: Resource {
     /// Removes what must not stand without it, before its row goes.
     #[doc(hidden)]
     fn before_removal<'a>(
-        _writer: &'a Writer,
+        _writer: &'a DirectoryWriter,
         _record: &'a Record<Self>,
     ) -> impl Future<Output = Result<(), DirectoryError>> + Send + 'a {
         future::ready(Ok(()))
@@ -111,7 +110,7 @@ pub trait Stored: Resource {
     /// Removes what is left of it, after its row went. May drop the turn to write.
     #[doc(hidden)]
     fn after_removal(
-        _writer: Writer,
+        _writer: DirectoryWriter,
         _record: Record<Self>,
     ) -> impl Future<Output = Result<(), DirectoryError>> + Send {
         future::ready(Ok(()))
@@ -147,12 +146,10 @@ impl View {
         self.of_org(org).into_iter().flat_map(|org| R::of(org).values())
     }
 
-    /// One by id.
     pub fn one<R: Stored>(&self, org: &OrgId, id: &R::Id) -> Option<&Arc<Record<R>>> {
         R::of(self.of_org(org)?).get(id)
     }
 
-    /// One by name or id.
     pub fn find<R: Stored>(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<Record<R>>> {
         R::of(self.of_org(org)?).find(name_or_id)
     }
@@ -253,7 +250,7 @@ impl Directory {
         let at = At::new(R::TABLE, org, id);
         for _ in 0..EDIT_TRIES {
             let writer = self.turn().await;
-            let Read { record: before, version } = writer.read::<R>(&at).await?;
+            let ReadRecord { record: before, version } = writer.read::<R>(&at).await?;
             let mut after = before.clone();
             change(&mut after)?;
             if after == before {
@@ -301,7 +298,7 @@ impl Directory {
     }
 }
 
-impl Writer {
+impl DirectoryWriter {
     pub(super) async fn add<R: Stored>(
         &self,
         record: Record<R>,
@@ -331,7 +328,7 @@ impl Writer {
     ) -> Result<(Record<R>, Arc<Record<R>>), DirectoryError> {
         let at = At::new(R::TABLE, org, id);
         for _ in 0..EDIT_TRIES {
-            let Read { record: before, version } = self.read::<R>(&at).await?;
+            let ReadRecord { record: before, version } = self.read::<R>(&at).await?;
             let mut after = before.clone();
             change(&mut after)?;
             if after == before {
@@ -380,7 +377,7 @@ impl Writer {
         by: ManagedBy,
         is_wanted: impl FnOnce(&Record<R>) -> bool + Send,
     ) -> Result<Record<R>, DirectoryError> {
-        let Read { record, version } = self.read::<R>(at).await?;
+        let ReadRecord { record, version } = self.read::<R>(at).await?;
         if !is_wanted(&record) {
             let (what, name) = (R::KIND.one, record.name().to_owned());
             return Err(DirectoryError::Changed { what, name });
@@ -425,7 +422,10 @@ impl Writer {
 
     /// Reads the row from the store. If the view differs, because another replica wrote it or a write failed half-way,
     /// the view is updated.
-    pub(super) async fn read<R: Stored>(&self, at: &At) -> Result<Read<Record<R>>, DirectoryError> {
+    pub(super) async fn read<R: Stored>(
+        &self,
+        at: &At,
+    ) -> Result<ReadRecord<Record<R>>, DirectoryError> {
         let read = self.rows.read::<Record<R>>(at).await?;
         let id = R::Id::parse(&at.id).map_err(|_| at.malformed())?;
         let seen = self.view.load().one::<R>(&at.org, &id).cloned();

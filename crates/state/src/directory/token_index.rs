@@ -12,7 +12,6 @@ use keyward_model::{Login, Record, User};
 /// Tokens of ended sessions that are remembered, so that their refusals say so. When there are more, all are forgotten.
 const ENDED_MAX: usize = 10_000;
 
-/// Tokens of sessions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SessionTokens {
     live: SharedNames<TokenHash, Arc<SessionHolder>>,
@@ -39,7 +38,6 @@ pub(super) struct LoginTokens {
 /// Connect sessions by the hash of their link's token, and by that of their browser's cookie.
 pub(super) type ConnectTokens = SharedNames<TokenHash, ConnectSessionAt>;
 
-/// Where a connect session is.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectSessionAt {
     pub(super) org: OrgId,
@@ -49,16 +47,13 @@ pub(super) struct ConnectSessionAt {
 /// A token of an agent that was valid once.
 #[derive(Clone, Debug)]
 pub struct Former {
-    /// The agent that it was of.
     pub agent: Agent,
-    /// Its id.
     pub token: TokenId,
     /// `revoked` or `expired`.
     pub reason: &'static str,
 }
 
 impl SessionTokens {
-    /// Adds the token of a session.
     pub(super) fn add(&mut self, hash: TokenHash, agent: Agent) {
         self.live.insert(hash, Arc::new(SessionHolder { hash, agent }));
     }

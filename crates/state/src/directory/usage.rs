@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 
 use super::Directory;
 use super::error::DirectoryError;
-use super::rows::{At, Read};
+use super::rows::{At, ReadRecord};
 use super::view::View;
 use crate::observe::usage::{Usage, UsageHistory, UsageKey, UsageOf};
 use crate::store::Table;
@@ -58,7 +58,7 @@ impl Directory {
         let (rows, at) = (&self.shared.rows, at(key));
         loop {
             let (mut history, version) = match rows.read::<UsageHistory>(&at).await {
-                Ok(Some(Read { record, version })) => (record, Some(version)),
+                Ok(Some(ReadRecord { record, version })) => (record, Some(version)),
                 Ok(None) => Default::default(),
                 Err(error) if error.is_unreadable() => {
                     tracing::warn!(%error, "this history of usage begins again");

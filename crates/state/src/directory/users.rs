@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::Writer;
+use super::DirectoryWriter;
 use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
@@ -69,7 +69,10 @@ impl Stored for User {
         }
     }
 
-    async fn after_removal(writer: Writer, user: Record<Self>) -> Result<(), DirectoryError> {
+    async fn after_removal(
+        writer: DirectoryWriter,
+        user: Record<Self>,
+    ) -> Result<(), DirectoryError> {
         writer.end_logins_of(&user).await
     }
 }

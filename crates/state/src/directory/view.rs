@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::collection::Collection;
 use super::holders::HolderIndex;
 use super::org_catalogue::OrgCatalogue;
-use super::person::{Credential, Person};
+use super::person::{Person, UserCredential};
 use super::records::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord};
 use super::selected::Selected;
 #[cfg(test)]
@@ -27,7 +27,7 @@ use keyward_model::{
     App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider,
     Plugin, Record, Role, Rule, Scope, Session, Source, User, Webhook,
 };
-use keyward_rules::inject::placeholder::Core;
+use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::provider::Provider;
 
 /// All records, in memory. Immutable: a change replaces the whole view by one that shares the unchanged parts with it.
@@ -67,9 +67,8 @@ pub struct OrgView {
     pub(super) sessions: Collection<Session>,
     pub(super) connect_sessions: Collection<ConnectSession>,
     pub(super) logins: Collection<Login>,
-    pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
+    pub(super) honeytoken_cores: SharedNames<PlaceholderCore, HoneytokenId>,
     pub(super) holders: HolderIndex,
-    /// By agent and name.
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
 }
 
@@ -78,21 +77,13 @@ type PluginsByName = BTreeMap<Arc<str>, Arc<PluginRecord>>;
 /// The records in which two views differ, of the kinds that policies are compiled from.
 #[derive(Debug, Default)]
 pub struct Differences<'a> {
-    /// Agents.
     pub agents: Vec<Difference<'a, Arc<AgentRecord>>>,
-    /// Connections.
     pub connections: Vec<Difference<'a, Arc<ConnectionRecord>>>,
-    /// Apps.
     pub apps: Vec<Difference<'a, Arc<AppRecord>>>,
-    /// Own providers.
     pub providers: Vec<Difference<'a, Arc<Record<OwnProvider>>>>,
-    /// Plugins.
     pub plugins: Vec<Difference<'a, Arc<PluginRecord>>>,
-    /// Stored rules.
     pub rules: Vec<Difference<'a, Arc<Record<Rule>>>>,
-    /// Sessions.
     pub sessions: Vec<Difference<'a, Arc<Record<Session>>>>,
-    /// Users.
     pub users: Vec<Difference<'a, Arc<Record<User>>>>,
 }
 
@@ -192,7 +183,7 @@ impl View {
         let live = live && holder.user.role != Role::EndUser;
         live.then(|| Person {
             user: holder.user.clone(),
-            credential: Credential::Token(holder.token.clone()),
+            credential: UserCredential::Token(holder.token.clone()),
             scopes: holder.scopes.clone(),
         })
     }
@@ -202,12 +193,10 @@ impl View {
         !self.orgs.get(&agent.org).is_some_and(|org| org.is_awake(agent))
     }
 
-    /// All organisations.
     pub fn orgs(&self) -> impl Iterator<Item = &Arc<Record<Org>>> {
         self.orgs.values().filter_map(|org| org.record.as_ref())
     }
 
-    /// An organisation.
     pub fn org(&self, id: &OrgId) -> Option<&Arc<Record<Org>>> {
         self.orgs.get(id)?.record.as_ref()
     }
@@ -317,11 +306,6 @@ impl View {
         self.orgs.values().flat_map(|org| org.rules.values())
     }
 
-    /// All plugins of an org.
-    pub fn plugins_in(&self, org: &OrgId) -> impl Iterator<Item = &Arc<PluginRecord>> {
-        self.orgs.get(org).into_iter().flat_map(|org| org.plugins.values())
-    }
-
     /// The plugins of an agent, by name.
     pub fn plugins_of(
         &self,
@@ -332,12 +316,10 @@ impl View {
         of_agent.into_iter().flat_map(|plugins| plugins.values())
     }
 
-    /// A plugin by id.
     pub fn plugin(&self, org: &OrgId, id: &PluginId) -> Option<&Arc<PluginRecord>> {
         self.one::<Plugin>(org, id)
     }
 
-    /// The agent of a plugin.
     pub fn agent_of(&self, plugin: &PluginRecord) -> Option<&Arc<AgentRecord>> {
         self.agent(&plugin.org, plugin.agent.id()?)
     }
@@ -354,7 +336,6 @@ impl View {
         agents.filter_map(move |agent| of_org.and_then(|org| org.agents.get(agent)))
     }
 
-    /// An app by id.
     pub fn app(&self, org: &OrgId, id: &AppId) -> Option<&Arc<AppRecord>> {
         self.orgs.get(org)?.apps.get(id)
     }
@@ -364,12 +345,10 @@ impl View {
         self.find::<App>(org, name_or_id)
     }
 
-    /// An agent by id.
     pub fn agent(&self, org: &OrgId, id: &AgentId) -> Option<&Arc<AgentRecord>> {
         self.one::<keyward_model::Agent>(org, id)
     }
 
-    /// A connection by id.
     pub fn connection(&self, org: &OrgId, id: &ConnectionId) -> Option<&Arc<ConnectionRecord>> {
         self.orgs.get(org)?.connections.get(id)
     }

@@ -7,7 +7,7 @@ use super::error::DirectoryError;
 use super::index::NameKind;
 use super::stored::Stored;
 use super::view::{OrgView, View};
-use super::{Writer, check};
+use super::{DirectoryWriter, check};
 use crate::store::Table;
 
 impl Stored for Webhook {
@@ -31,7 +31,10 @@ impl Stored for Webhook {
     }
 
     /// Drops what it has not been told yet. The next writer need not wait for as many rows as there may be.
-    async fn after_removal(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
+    async fn after_removal(
+        writer: DirectoryWriter,
+        record: Record<Self>,
+    ) -> Result<(), DirectoryError> {
         let shared = writer.shared.clone();
         drop(writer);
         shared.settle_all(&record.org, &record.id).await;

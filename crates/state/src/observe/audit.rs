@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::event::AuditEntry;
 pub use super::sink::AuditError;
-use super::sink::{LogHealth, Sink};
+use super::sink::{AuditSink, LogHealth};
 use super::trail::{Rotation, Trail};
 
 /// A handle to the audit log; cheap to clone.
@@ -32,7 +32,7 @@ pub struct AuditUnavailable;
 
 /// The running writer. It ends when every [`Audit`] and [`AuditSlot`] is dropped.
 #[derive(Debug)]
-pub struct Writer {
+pub struct AuditWriter {
     thread: JoinHandle<()>,
 }
 
@@ -47,9 +47,9 @@ impl Audit {
         rotation: Rotation,
         queue: usize,
         stdout: bool,
-    ) -> Result<(Self, Writer), AuditError> {
+    ) -> Result<(Self, AuditWriter), AuditError> {
         let health = LogHealth::default();
-        let sink = Sink::open(trail, rotation, stdout, health.clone())?;
+        let sink = AuditSink::open(trail, rotation, stdout, health.clone())?;
         let written = sink.written();
         let (sender, receiver) = mpsc::channel(queue);
         let thread = std::thread::Builder::new()
@@ -57,7 +57,7 @@ impl Audit {
             .spawn(move || sink.run(receiver))
             .map_err(AuditError::Thread)?;
         let writer = thread.thread().clone();
-        Ok((Self { queue: sender, writer, health, written }, Writer { thread }))
+        Ok((Self { queue: sender, writer, health, written }, AuditWriter { thread }))
     }
 
     /// Watches the number of the last readable record.
@@ -100,7 +100,7 @@ impl AuditSlot {
     }
 }
 
-impl Writer {
+impl AuditWriter {
     /// Waits until all sent events are written. Call it after the last [`Audit`] is dropped.
     pub fn finish(self) {
         self.thread.thread().unpark();

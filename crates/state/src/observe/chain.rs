@@ -11,7 +11,7 @@ use super::lines::{line_at, line_start};
 
 /// The end of the log, from which the next record continues.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Head {
+pub struct ChainHead {
     /// Sequence number of the last record; 0 if there is none.
     pub seq: u64,
     /// Hash of the last record's line, in hex.
@@ -29,13 +29,13 @@ pub enum ChainError {
     NotARecord,
 }
 
-impl Default for Head {
+impl Default for ChainHead {
     fn default() -> Self {
         Self { seq: 0, hash: "0".repeat(64) }
     }
 }
 
-impl Head {
+impl ChainHead {
     /// Numbers `entry` and appends its line, with newline, to `lines`.
     pub fn append(&mut self, entry: &AuditEntry, lines: &mut String) {
         self.seq += 1;
@@ -60,19 +60,19 @@ pub(super) fn hash(line: &[u8]) -> String {
 ///
 /// # Errors
 /// When the file cannot be read, or its last complete line is not a record.
-pub fn resume(file: &File) -> Result<Head, ChainError> {
+pub fn resume(file: &File) -> Result<ChainHead, ChainError> {
     let length = file.metadata()?.len();
     let whole = line_start(file, length)?;
     if length != whole {
         file.set_len(whole)?;
     }
     if whole == 0 {
-        return Ok(Head::default());
+        return Ok(ChainHead::default());
     }
     let start = line_start(file, whole - 1)?;
     let (line, _) = line_at(file, start)?.ok_or(ChainError::NotARecord)?;
     let event: Event = serde_json::from_slice(&line).map_err(|_| ChainError::NotARecord)?;
-    Ok(Head { seq: event.seq, hash: hash(&line) })
+    Ok(ChainHead { seq: event.seq, hash: hash(&line) })
 }
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
         Event::begun(Timestamp::UNIX_EPOCH, format!("exc_{n}"))
     }
 
-    fn append(file: &mut File, head: &mut Head, event: &Event) {
+    fn append(file: &mut File, head: &mut ChainHead, event: &Event) {
         let mut line = String::new();
         head.append(&event.entry(), &mut line);
         file.write_all(line.as_bytes()).unwrap();
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_log_goes_on_after_a_torn_last_line() {
         let mut file = tempfile::tempfile().unwrap();
-        let mut head = Head::default();
+        let mut head = ChainHead::default();
         (0..3).for_each(|n| append(&mut file, &mut head, &event(n)));
         let whole = file.metadata().unwrap().len();
         file.write_all(br#"{"v":1,"seq":4,"pre"#).unwrap();
@@ -116,13 +116,13 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let mut long = event(0);
         long.path = Some("/".repeat(200_000));
-        let mut head = Head::default();
+        let mut head = ChainHead::default();
         (0..2).for_each(|_| append(&mut file, &mut head, &long));
         assert_eq!(resume(&file).unwrap(), head);
     }
 
     #[test]
     fn an_empty_log_begins_the_chain() {
-        assert_eq!(resume(&tempfile::tempfile().unwrap()).unwrap(), Head::default());
+        assert_eq!(resume(&tempfile::tempfile().unwrap()).unwrap(), ChainHead::default());
     }
 }

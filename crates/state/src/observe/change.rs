@@ -14,7 +14,6 @@ pub enum Actor {
     Operator,
     /// A user, through a personal access token or a login.
     User {
-        /// The user's id.
         id: UserId,
         /// The user's name at the time of the change.
         name: String,

@@ -1,4 +1,4 @@
-//! [`Changes`]: records administrative changes in the audit log.
+//! [`ChangeRecorder`]: records administrative changes in the audit log.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::event::Event;
 
 /// A handle to the log for changes; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Changes(Option<Arc<Mutex<LogState>>>);
+pub struct ChangeRecorder(Option<Arc<Mutex<LogState>>>);
 
 /// Opens a log on first use.
 type Opener = Box<dyn FnOnce() -> Result<Audit, AuditError> + Send>;
@@ -25,7 +25,7 @@ enum LogState {
 #[derive(Debug)]
 pub struct ChangeSlot(Option<AuditSlot>);
 
-impl Changes {
+impl ChangeRecorder {
     /// Records into an open log.
     pub fn to(audit: Audit) -> Self {
         Self(Some(Arc::new(Mutex::new(LogState::Open(audit)))))
@@ -92,7 +92,7 @@ impl LogState {
     }
 }
 
-impl fmt::Debug for Changes {
+impl fmt::Debug for ChangeRecorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Changes(…)")
     }
@@ -113,7 +113,7 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_cannot_be_opened_lets_nothing_be_changed() {
         let never = Trail::at(std::path::Path::new("/proc/none/audit.jsonl"));
-        let changes = Changes::late(move || {
+        let changes = ChangeRecorder::late(move || {
             Audit::open(never, Rotation::default(), 8, false).map(|(audit, _)| audit)
         });
         for _ in 0..2 {
@@ -126,7 +126,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         let (audit, writer) = Audit::open(trail.clone(), Rotation::default(), 8, false).unwrap();
-        let changes = Changes::to(audit);
+        let changes = ChangeRecorder::to(audit);
         let by = Actor::User { id: UserId::random(), name: "ann".to_owned(), login: None };
         let change = Change::new(&by, "connection", "paused").of("con_1", "work").because("leak");
         let org = OrgId::default_org();

@@ -26,13 +26,11 @@ pub struct Filter {
     pub user: Option<String>,
     /// The host, with or without a port, or `*.suffix`.
     pub host: Option<String>,
-    /// The connection's name.
     pub connection: Option<String>,
     /// Keyward's code.
     pub code: Option<String>,
     /// Only exchanges that Keyward refused or cut.
     pub refused: bool,
-    /// The method.
     pub method: Option<String>,
     /// The exchange's id.
     pub exchange: Option<String>,

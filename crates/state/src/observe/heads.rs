@@ -8,7 +8,7 @@ use std::io;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Head, hash};
+use super::chain::{ChainHead, hash};
 use super::event::Event;
 use super::lines::{line_at, line_start, offset_of};
 use super::trail::Trail;
@@ -75,7 +75,7 @@ impl PublishedChain {
     }
 
     /// Adds a head, unless it is older than the last one.
-    pub fn add(&mut self, head: Head, at: Timestamp) {
+    pub fn add(&mut self, head: ChainHead, at: Timestamp) {
         self.published = at;
         if head.seq > self.last() {
             self.heads.push(PublishedHead { seq: head.seq, hash: head.hash, at });
@@ -96,7 +96,7 @@ impl Trail {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn head(&self) -> io::Result<Head> {
+    pub fn head(&self) -> io::Result<ChainHead> {
         let active = self.open_active()?;
         let full = self.full()?;
         let full = full.iter().rev().map(|full| File::open(&full.path));
@@ -105,7 +105,7 @@ impl Trail {
                 return Ok(head);
             }
         }
-        Ok(Head::default())
+        Ok(ChainHead::default())
     }
 
     /// The hash of a record's line; `None` if the log does not have it. Blocks.
@@ -152,7 +152,7 @@ impl Trail {
     }
 }
 
-fn last_of(file: &File) -> io::Result<Option<Head>> {
+fn last_of(file: &File) -> io::Result<Option<ChainHead>> {
     let whole = line_start(file, file.metadata()?.len())?;
     if whole == 0 {
         return Ok(None);
@@ -160,7 +160,7 @@ fn last_of(file: &File) -> io::Result<Option<Head>> {
     let line = line_at(file, line_start(file, whole - 1)?)?;
     Ok(line.and_then(|(line, _)| {
         let event: Event = serde_json::from_slice(&line).ok()?;
-        Some(Head { seq: event.seq, hash: hash(&line) })
+        Some(ChainHead { seq: event.seq, hash: hash(&line) })
     }))
 }
 
@@ -226,7 +226,7 @@ mod tests {
         let other = Trail::at(&folder.path().join("other.jsonl"));
         samples::write(&other, Rotation::default(), 11).await;
         let text = fs::read_to_string(other.active()).unwrap();
-        let (mut head, mut forged) = (Head::default(), String::new());
+        let (mut head, mut forged) = (ChainHead::default(), String::new());
         for line in text.lines() {
             let mut event: Event = serde_json::from_str(line).unwrap();
             if event.seq == 6 {
@@ -245,7 +245,7 @@ mod tests {
         let (folder, _, chain) = published().await;
         let other = Trail::at(&folder.path().join("other.jsonl"));
         assert_eq!(other.compare(&chain).unwrap(), ChainState::NotHere);
-        assert_eq!(other.head().unwrap(), Head::default());
+        assert_eq!(other.head().unwrap(), ChainHead::default());
         assert_eq!(other.hash_of(1).unwrap(), None);
     }
 
@@ -253,7 +253,7 @@ mod tests {
     fn few_heads_are_kept_and_the_first_and_the_newest_among_them() {
         let mut chain = PublishedChain::new("one".into(), "a".into(), Timestamp::UNIX_EPOCH);
         for seq in 1..=10_000 {
-            chain.add(Head { seq, hash: seq.to_string() }, Timestamp::UNIX_EPOCH);
+            chain.add(ChainHead { seq, hash: seq.to_string() }, Timestamp::UNIX_EPOCH);
         }
         let seqs: Vec<_> = chain.heads.iter().map(|head| head.seq).collect();
         assert_eq!((seqs.len(), seqs[0], chain.last()), (HEADS_MAX, 1, 10_000));

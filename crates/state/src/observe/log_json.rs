@@ -19,11 +19,11 @@ const LISTS: [&str; 3] = ["proxy", "agents", "retired_keys"];
 pub(super) struct JsonLines;
 
 /// The members of a line, in the order in which they were recorded.
-struct Members(Vec<(&'static str, Value)>);
+struct LogMembers(Vec<(&'static str, Value)>);
 
 /// The fields of an event with their types, `message` among them.
 pub(super) fn members(event: &Event<'_>) -> Vec<(&'static str, Value)> {
-    let mut members = Members(Vec::new());
+    let mut members = LogMembers(Vec::new());
     event.record(&mut members);
     members.0
 }
@@ -39,7 +39,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut members = Members(Vec::new());
+        let mut members = LogMembers(Vec::new());
         members.set("timestamp", format!("{:.6}", Timestamp::now()).into());
         members.set("level", event.metadata().level().as_str().into());
         event.record(&mut members);
@@ -47,7 +47,7 @@ where
     }
 }
 
-impl Members {
+impl LogMembers {
     /// The first value of a name counts.
     fn set(&mut self, name: &'static str, value: Value) {
         if !self.0.iter().any(|(other, _)| *other == name) {
@@ -65,7 +65,7 @@ impl Members {
     }
 }
 
-impl Visit for Members {
+impl Visit for LogMembers {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.set(field.name(), value.into());
     }

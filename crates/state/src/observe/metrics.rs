@@ -66,7 +66,7 @@ pub struct Metrics {
     /// Failed refreshes, by cause.
     refresh_failures: LabelledCounters,
     /// Connections whose refreshes fail.
-    pub failing: Failing,
+    pub failing: FailingRefreshes,
     /// Expiry of the CA's certificate, in seconds since the epoch.
     pub ca_ends: Gauge,
     /// Failed TLS handshakes with agents.
@@ -161,7 +161,7 @@ impl ReloadMetrics {
 
 /// Connections whose refreshes fail but may still succeed.
 #[derive(Debug)]
-pub struct Failing {
+pub struct FailingRefreshes {
     /// Number of such connections.
     pub now: Gauge,
     /// Those that have failed for so long that a person should act.
@@ -205,7 +205,7 @@ impl ConnectionMetrics {
     }
 }
 
-impl Failing {
+impl FailingRefreshes {
     fn registered(registry: &mut Registry) -> Self {
         let help = "connections whose refreshes fail but may still succeed";
         let now = gauge(registry, "connections_failing", help);
@@ -301,7 +301,7 @@ impl Default for Metrics {
             usage: Usage::default(),
             run_refusals: RunRefusals::default(),
             streams: gauge(&mut registry, "agent_streams", "open streams of agents"),
-            failing: Failing::registered(&mut registry),
+            failing: FailingRefreshes::registered(&mut registry),
             ca_ends,
             dialled,
             reused,

@@ -13,7 +13,6 @@ pub use keyward_model::NoticeKind;
 /// A resource by id and name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct NamedResource<T> {
-    /// The resource's id.
     pub id: T,
     /// The resource's name at the time of the event.
     pub name: String,
@@ -33,43 +32,36 @@ pub struct Notice {
     /// The author: `operator`, `usr_…`, `file` or `gateway`.
     pub by: String,
     /// The resources and reasons of the event.
-    pub about: About,
+    pub about: NoticeDetails,
 }
 
 /// The data of an event; which fields are set depends on its type.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct About {
+pub struct NoticeDetails {
     /// The name of the user who caused it, or whom a connect session is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<NamedResource<ConnectionId>>,
-    /// Its provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<NamedResource<AgentId>>,
-    /// The plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<NamedResource<PluginId>>,
     /// The slot of the plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
-    /// The stored rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<NamedResource<StoredRuleId>>,
     /// The connect session; its name is its label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_session: Option<NamedResource<ConnectSessionId>>,
-    /// The token's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenId>,
     /// The honeytoken, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub honeytoken: Option<String>,
-    /// The requested host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// The reason, as a stable name.
@@ -95,12 +87,18 @@ impl<T> NamedResource<T> {
 
 impl Notice {
     /// That it has happened now.
-    pub fn new(kind: NoticeKind, org: &OrgId, by: &Actor, at: Timestamp, about: About) -> Self {
+    pub fn new(
+        kind: NoticeKind,
+        org: &OrgId,
+        by: &Actor,
+        at: Timestamp,
+        about: NoticeDetails,
+    ) -> Self {
         let user = match by {
             Actor::User { name, .. } => Some(name.clone()),
             _ => None,
         };
-        let about = About { user: user.or(about.user), ..about };
+        let about = NoticeDetails { user: user.or(about.user), ..about };
         Self { id: EventId::random(), org: org.clone(), at, kind, by: by.to_string(), about }
     }
 
@@ -144,7 +142,7 @@ impl Notice {
     }
 }
 
-impl About {
+impl NoticeDetails {
     /// A further explanation.
     fn sentence(&self, what: &str) -> Option<String> {
         let mut words = Vec::new();
@@ -174,11 +172,11 @@ mod tests {
     use keyward_base::id::UserId;
 
     fn notice(kind: NoticeKind, by: &Actor) -> Notice {
-        let about = About {
+        let about = NoticeDetails {
             connection: Some(NamedResource::new(ConnectionId::random(), "work")),
             plugin: Some(NamedResource::new(PluginId::random(), "digest")),
             reason: Some("revoked".to_owned()),
-            ..About::default()
+            ..NoticeDetails::default()
         };
         Notice::new(kind, &OrgId::default_org(), by, Timestamp::UNIX_EPOCH, about)
     }
@@ -199,11 +197,11 @@ mod tests {
     #[test]
     fn the_record_of_an_alarm_names_the_honeytoken_agent_and_token() {
         let token = TokenId::random();
-        let about = About {
+        let about = NoticeDetails {
             agent: Some(NamedResource::new(AgentId::random(), "ci")),
             token: Some(token.clone()),
             honeytoken: Some("readme".to_owned()),
-            ..About::default()
+            ..NoticeDetails::default()
         };
         let (kind, org) = (NoticeKind::HoneytokenUsed, OrgId::default_org());
         let change =

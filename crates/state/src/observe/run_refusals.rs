@@ -31,7 +31,6 @@ pub struct RefusalCounts {
 pub struct RefusedHost {
     /// `HOST`, or `HOST:PORT`.
     pub host: String,
-    /// Requests.
     pub requests: u64,
     /// The set of hosts that would allow one of them.
     pub set: Option<&'static str>,
@@ -40,9 +39,7 @@ pub struct RefusedHost {
 /// A connection and the requests with its credential that the provider rejected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RejectedConnection {
-    /// The connection.
     pub connection: ConnectionId,
-    /// Requests.
     pub requests: u64,
 }
 

@@ -1,4 +1,4 @@
-//! [`Sink`]: the writer of the audit log, on its own thread. It chains events, writes complete lines, rotates
+//! [`AuditSink`]: the writer of the audit log, on its own thread. It chains events, writes complete lines, rotates
 //! files, and removes the oldest.
 
 use std::fs::{self, File, OpenOptions};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
-use super::chain::{self, ChainError, Head};
+use super::chain::{self, ChainError, ChainHead};
 use super::event::AuditEntry;
 use super::lines::first_number;
 use super::sync::Syncer;
@@ -36,23 +36,13 @@ const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 pub enum AuditError {
     /// The file cannot be opened.
     #[error("cannot open the audit log {path}")]
-    Open {
-        /// The file's path.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
+    Open { path: PathBuf, source: io::Error },
     /// The directory cannot be created.
     #[error("cannot make the audit log's folder: {0}")]
     Folder(String),
     /// The end of the existing log is invalid.
     #[error("the audit log {path} cannot be continued; move it away and start again")]
-    Chain {
-        /// The file's path.
-        path: PathBuf,
-        /// The error of the chain.
-        source: ChainError,
-    },
+    Chain { path: PathBuf, source: ChainError },
     /// The writer thread cannot be started.
     #[error("cannot start the audit writer")]
     Thread(#[source] io::Error),
@@ -75,7 +65,7 @@ impl LogHealth {
 
 /// The log file with the writer's state.
 #[derive(Debug)]
-pub(super) struct Sink {
+pub(super) struct AuditSink {
     trail: Trail,
     rotation: Rotation,
     stdout: bool,
@@ -84,7 +74,7 @@ pub(super) struct Sink {
     bytes: u64,
     /// Number of the file's first record.
     first: u64,
-    head: Head,
+    head: ChainHead,
     health: LogHealth,
     written: watch::Sender<u64>,
     /// `None` for something that is not a regular file, such as `/dev/null`, which is neither synced nor
@@ -94,7 +84,7 @@ pub(super) struct Sink {
     rotate_at: Instant,
 }
 
-impl Sink {
+impl AuditSink {
     /// Opens the log and finds the end of its chain, which may be in the newest full file.
     pub(super) fn open(
         trail: Trail,
@@ -162,7 +152,7 @@ impl Sink {
         }
     }
 
-    /// Excludes other writers until [`Sink::end_turn`], and goes on where the log ends. There are two writers while one
+    /// Excludes other writers until [`AuditSink::end_turn`], and goes on where the log ends. There are two writers while one
     /// process hands the listeners over to another.
     fn begin_turn(&mut self) {
         if self.syncer.is_none() {
@@ -311,11 +301,11 @@ impl Sink {
 }
 
 /// The end of the chain, and the number of the first record in `file`, or of the next record.
-fn continued(trail: &Trail, file: &File) -> Result<(Head, u64), AuditError> {
+fn continued(trail: &Trail, file: &File) -> Result<(ChainHead, u64), AuditError> {
     let failed = |source| AuditError::Open { path: trail.active().to_owned(), source };
     let broken = |path: &Path, source| AuditError::Chain { path: path.to_owned(), source };
     let head = chain::resume(file).map_err(|source| broken(trail.active(), source))?;
-    if head != Head::default() {
+    if head != ChainHead::default() {
         let first = first_number(file).map_err(failed)?.unwrap_or(head.seq);
         return Ok((head, first));
     }
@@ -323,7 +313,7 @@ fn continued(trail: &Trail, file: &File) -> Result<(Head, u64), AuditError> {
         let opened = OpenOptions::new().read(true).write(true).open(&full.path);
         let opened = opened.map_err(|source| AuditError::Open { path: full.path.clone(), source });
         let head = chain::resume(&opened?).map_err(|source| broken(&full.path, source))?;
-        if head != Head::default() {
+        if head != ChainHead::default() {
             let next = head.seq + 1;
             return Ok((head, next));
         }

@@ -52,8 +52,8 @@ pub struct Usage {
 /// The counts of one or a few threads.
 #[derive(Debug, Default)]
 struct UsageShard {
-    connections: HashMap<ConnectionId, Counted<ConnectionUse>, RandomState>,
-    tokens: HashMap<TokenId, Counted<TokenUse>, RandomState>,
+    connections: HashMap<ConnectionId, CountedUsage<ConnectionUse>, RandomState>,
+    tokens: HashMap<TokenId, CountedUsage<TokenUse>, RandomState>,
     /// Agents that were identified without a token: by a session or by their own listener.
     agents: HashMap<AgentId, RecentPlace, RandomState>,
     recent: Recent,
@@ -61,7 +61,7 @@ struct UsageShard {
 
 /// Statistics since the start, and where those since the last collection are.
 #[derive(Debug, Default)]
-struct Counted<T> {
+struct CountedUsage<T> {
     total: T,
     recent: RecentPlace,
 }
@@ -69,11 +69,8 @@ struct Counted<T> {
 /// The existing resources; statistics of others are dropped.
 #[derive(Debug)]
 pub struct Existing<'a> {
-    /// Connections.
     pub connections: HashSet<&'a ConnectionId, RandomState>,
-    /// Agents.
     pub agents: HashSet<&'a AgentId, RandomState>,
-    /// Tokens.
     pub tokens: HashSet<&'a TokenId, RandomState>,
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::chain::{Head, hash};
+use super::chain::{ChainHead, hash};
 use super::event::Event;
 use super::lines::{LINE_BYTES_MAX, line_at};
 use super::trail::Trail;
@@ -15,7 +15,7 @@ const ASK_EVERY: u64 = 1_000;
 
 /// The result of a verification.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Verified {
+pub struct ChainReport {
     /// Number of files read.
     pub files: u64,
     /// Number of records in the chain.
@@ -23,7 +23,7 @@ pub struct Verified {
     /// Number of the first record; 0 if there is none. Above 1, older files were removed.
     pub first: u64,
     /// The end of the chain.
-    pub last: Head,
+    pub last: ChainHead,
     /// The first line that breaks the chain, if any.
     pub broken: Option<Break>,
 }
@@ -31,17 +31,15 @@ pub struct Verified {
 /// A line that breaks the chain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Break {
-    /// The file's path.
     pub file: PathBuf,
     /// The line number, from 1.
     pub line: u64,
-    /// The reason.
     pub reason: String,
 }
 
 /// A running verification.
 struct Verification<'a, G> {
-    verified: Verified,
+    verified: ChainReport,
     go_on: &'a G,
 }
 
@@ -51,8 +49,8 @@ impl Trail {
     ///
     /// # Errors
     /// When a file cannot be read, or was removed meanwhile.
-    pub fn verify(&self, go_on: impl Fn() -> bool) -> io::Result<Verified> {
-        let mut walk = Verification { verified: Verified::default(), go_on: &go_on };
+    pub fn verify(&self, go_on: impl Fn() -> bool) -> io::Result<ChainReport> {
+        let mut walk = Verification { verified: ChainReport::default(), go_on: &go_on };
         let mut read = 0;
         loop {
             // Opened before the listing: a file that is rotated in between is found there under its number.
@@ -105,7 +103,7 @@ impl<G: Fn() -> bool> Verification<'_, G> {
             Ok(event) if line.len() <= LINE_BYTES_MAX => event,
             _ => return Err("is not a record".to_owned()),
         };
-        let Head { seq, hash: before } = &self.verified.last;
+        let ChainHead { seq, hash: before } = &self.verified.last;
         if is_first && event.seq > 1 {
             // There is no predecessor to compare with.
             self.verified.first = event.seq;
@@ -122,7 +120,7 @@ impl<G: Fn() -> bool> Verification<'_, G> {
             self.verified.first = 1;
         }
         self.verified.records += 1;
-        self.verified.last = Head { seq: event.seq, hash: hash(line) };
+        self.verified.last = ChainHead { seq: event.seq, hash: hash(line) };
         Ok(())
     }
 }
@@ -217,6 +215,6 @@ mod tests {
     fn a_log_that_was_never_written_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("none/audit.jsonl"));
-        assert_eq!(trail.verify(|| true).unwrap(), Verified::default());
+        assert_eq!(trail.verify(|| true).unwrap(), ChainReport::default());
     }
 }

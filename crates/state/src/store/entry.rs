@@ -10,14 +10,11 @@ use super::table::Table;
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Version(pub u64);
 
-/// A stored row.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Row {
-    /// The key of the row.
     pub key: String,
     /// The sealed bytes.
     pub value: Vec<u8>,
-    /// The version of the row.
     pub version: Version,
 }
 
@@ -33,7 +30,6 @@ pub enum Expect {
 }
 
 impl Version {
-    /// The next version.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }

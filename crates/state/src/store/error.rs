@@ -16,28 +16,18 @@ pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub enum StoreError {
     /// The precondition of the write is not met.
     #[error("{table} row {key} was changed by another writer")]
-    Conflict {
-        /// The table's name.
-        table: &'static str,
-        /// The row's key.
-        key: String,
-    },
+    Conflict { table: &'static str, key: String },
     /// The value exceeds [`VALUE_BYTES_MAX`].
     #[error("{table} row {key} would have {bytes} bytes; the limit is {VALUE_BYTES_MAX}")]
     ValueTooLarge {
-        /// The table's name.
         table: &'static str,
-        /// The row's key.
         key: String,
         /// Length of the value.
         bytes: usize,
     },
     /// The key is empty, exceeds [`KEY_BYTES_MAX`], or has characters other than visible ASCII.
     #[error("a key of table {table} must be 1 to {KEY_BYTES_MAX} visible ASCII characters")]
-    KeyRefused {
-        /// The table's name.
-        table: &'static str,
-    },
+    KeyRefused { table: &'static str },
     /// Another process has locked the files.
     #[error("store is locked by {}", owner(*.pid))]
     Locked {
@@ -48,16 +38,10 @@ pub enum StoreError {
     #[error(
         "store directory {path} has mode {mode:04o}, so others can reach it: run `chmod 700` on it"
     )]
-    Exposed {
-        /// The directory.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    Exposed { path: PathBuf, mode: u32 },
     /// A row's bytes differ from what was written.
     #[error("{table} row {key} is damaged: restore the store from a backup")]
     Corrupt {
-        /// The table's name.
         table: &'static str,
         /// The row's key, escaped.
         key: String,
@@ -65,7 +49,6 @@ pub enum StoreError {
     /// The files are damaged as a whole. Nothing was repaired.
     #[error("store {path} is damaged ({what}): keep the files and restore a backup")]
     Damaged {
-        /// The directory.
         path: PathBuf,
         /// What is damaged.
         what: String,
@@ -75,7 +58,6 @@ pub enum StoreError {
     Io {
         /// The attempted operation.
         action: &'static str,
-        /// The operating system's error.
         source: io::Error,
     },
 }

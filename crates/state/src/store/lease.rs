@@ -48,7 +48,6 @@ impl Lease {
         Self { name: name.to_owned(), number, release: Some(Box::new(release)) }
     }
 
-    /// The leased name.
     pub fn name(&self) -> &str {
         &self.name
     }

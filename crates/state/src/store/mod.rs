@@ -23,7 +23,7 @@ mod watch;
 pub use entry::{Expect, Row, Version};
 pub use error::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX};
 pub use lease::Lease;
-pub use scan::{DamagedRow, Scan};
+pub use scan::{DamagedRow, StoreScan};
 pub use shared::{AnnouncedReplica, KeptBytes, SharedStore};
 pub use snapshot::Snapshot;
 pub use table::Table;
@@ -101,7 +101,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `Io`; `Corrupt` from a backend that cannot read the rows after a damaged one.
-    async fn scan(&self) -> Result<Scan, StoreError> {
+    async fn scan(&self) -> Result<StoreScan, StoreError> {
         Ok(self.snapshot().await?.into())
     }
 

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Expect, Lease, Row, Scan, SharedStore, Snapshot, Store, StoreError, Table, Version};
+use super::{
+    Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, StoreScan, Table, Version,
+};
 
 /// What a failed call wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,7 +24,6 @@ pub struct ObservedStore {
 }
 
 impl StoreOperation {
-    /// All of them.
     pub const ALL: [Self; 2] = [Self::Read, Self::Write];
 
     /// The word, a label of metrics.
@@ -120,7 +121,7 @@ impl Store for ObservedStore {
         self.observed(StoreOperation::Read, self.store.snapshot().await)
     }
 
-    async fn scan(&self) -> Result<Scan, StoreError> {
+    async fn scan(&self) -> Result<StoreScan, StoreError> {
         self.observed(StoreOperation::Read, self.store.scan().await)
     }
 

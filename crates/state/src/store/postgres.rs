@@ -34,19 +34,19 @@ use super::error::{check, conflict};
 use super::shared::PARTS;
 use super::{Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version};
 pub use failure::PostgresError;
-use failure::{Failure, failed};
+use failure::{PostgresFailure, failed};
 use holder::random_number;
-use news::{Listening, News, POLL};
-use pool::Pool;
-use presence::Presence;
+use news::{ChangeNotice, Listening, POLL};
+use pool::PostgresPool;
+use presence::ReplicaPresence;
 use schema::KnownVersion;
 pub use settings::PostgresSettings;
 
 /// A store in PostgreSQL.
 pub struct PostgresStore {
-    pool: Pool,
-    news: Arc<News>,
-    presence: Presence,
+    pool: PostgresPool,
+    news: Arc<ChangeNotice>,
+    presence: ReplicaPresence,
     version: KnownVersion,
     listening: OnceLock<Listening>,
     /// The time between two looks for changes without news.
@@ -71,10 +71,10 @@ impl PostgresStore {
         settings: PostgresSettings,
         migrations: &[schema::Migration],
     ) -> Result<Self, PostgresError> {
-        let news = Arc::new(News::new().map_err(PostgresError::Store)?);
-        let pool = Pool::new(settings, &news)?;
+        let news = Arc::new(ChangeNotice::new().map_err(PostgresError::Store)?);
+        let pool = PostgresPool::new(settings, &news)?;
         schema::prepare(&pool, migrations).await?;
-        let presence = Presence::begin(&pool).await?;
+        let presence = ReplicaPresence::begin(&pool).await?;
         let version = KnownVersion::of(migrations);
         let (listening, next_look) = (OnceLock::new(), Mutex::new(Instant::now()));
         let (poll, own) = (POLL, Mutex::default());
@@ -96,13 +96,13 @@ enum AddFailure {
     /// The row of this index exists.
     Taken(usize),
     Stream(StoreError),
-    Statement(Failure),
+    Statement(PostgresFailure),
 }
 
 impl PostgresStore {
     /// Adds rows as one transaction, and returns the numbers of their changes.
     async fn add(&self, rows: &[(Table, Row)]) -> Result<Vec<i64>, AddFailure> {
-        let of = |error| AddFailure::Statement(Failure::of(error));
+        let of = |error| AddFailure::Statement(PostgresFailure::of(error));
         let mut stream = self.pool.stream(ADD).await.map_err(AddFailure::Stream)?;
         let add = stream.prepare_cached(sql::LOAD).await.map_err(of)?;
         let transaction = stream.transaction().await.map_err(of)?;

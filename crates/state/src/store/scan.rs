@@ -1,4 +1,4 @@
-//! [`Scan`]: all rows of a store, and those that cannot be read. A check of the store is made of it.
+//! [`StoreScan`]: all rows of a store, and those that cannot be read. A check of the store is made of it.
 
 use super::entry::Row;
 use super::error::StoreError;
@@ -7,7 +7,7 @@ use super::table::Table;
 
 /// All rows of a store as of one point in time. A damaged row does not end the reading.
 #[derive(Debug, Default)]
-pub struct Scan {
+pub struct StoreScan {
     /// The rows that were read, ordered by table and key.
     pub rows: Vec<(Table, Row)>,
     /// The rows that were not.
@@ -17,15 +17,13 @@ pub struct Scan {
 /// A row that the backend cannot read.
 #[derive(Debug)]
 pub struct DamagedRow {
-    /// Its table.
     pub table: Table,
     /// Its key, escaped if it is not text.
     pub key: String,
-    /// What is wrong.
     pub error: StoreError,
 }
 
-impl From<Snapshot> for Scan {
+impl From<Snapshot> for StoreScan {
     fn from(snapshot: Snapshot) -> Self {
         Self { rows: snapshot.into_rows(), damaged: Vec::new() }
     }

@@ -13,11 +13,11 @@ pub const PARTS: u16 = 8;
 
 /// How far a replica has followed the changes of the store.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Position(pub(super) BTreeMap<(Table, u16), u64>);
+pub struct ReplicaPosition(pub(super) BTreeMap<(Table, u16), u64>);
 
 /// Changes that other replicas have made.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Changes {
+pub struct ReplicaChanges {
     /// Rows that were written or deleted, ordered by table and key.
     pub rows: BTreeSet<(Table, String)>,
     /// Tables of which changes are not known any more, because the replica was away for too long.
@@ -40,9 +40,7 @@ pub struct AnnouncedReplica {
 /// Bytes that a replica keeps in the store for a time.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeptBytes {
-    /// Their name.
     pub name: String,
-    /// The sealed bytes.
     pub sealed: Vec<u8>,
     /// When they were written, by the clock of the store.
     pub ago: Duration,
@@ -55,14 +53,17 @@ pub trait SharedStore: Send + Sync {
     ///
     /// # Errors
     /// `Io`.
-    async fn position(&self) -> Result<Position, StoreError>;
+    async fn position(&self) -> Result<ReplicaPosition, StoreError>;
 
     /// Waits for changes after `position`, and returns those of other replicas with the position after them.
     /// Returns without changes now and then, so that the caller knows that the store answers.
     ///
     /// # Errors
     /// `Io`.
-    async fn changes_after(&self, position: &Position) -> Result<(Changes, Position), StoreError>;
+    async fn changes_after(
+        &self,
+        position: &ReplicaPosition,
+    ) -> Result<(ReplicaChanges, ReplicaPosition), StoreError>;
 
     /// Whether a newer program has changed the store so that this one may not write it any more.
     fn is_outdated(&self) -> bool {
@@ -131,14 +132,14 @@ pub trait SharedStore: Send + Sync {
     async fn forget_old(&self) -> Result<(), StoreError>;
 }
 
-impl Position {
+impl ReplicaPosition {
     /// Whether every change up to `other` is before this position too.
     pub fn has(&self, other: &Self) -> bool {
         other.0.iter().all(|(place, count)| self.0.get(place).is_some_and(|own| own >= count))
     }
 }
 
-impl Changes {
+impl ReplicaChanges {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.unknown.is_empty()

@@ -17,11 +17,11 @@ use self::blocking::finished;
 use super::error::{check, conflict};
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
-use super::{DamagedRow, Expect, Row, Scan, Snapshot, Store, StoreError, Table, Version, row};
+use super::{DamagedRow, Expect, Row, Snapshot, Store, StoreError, StoreScan, Table, Version, row};
 use commit::Commits;
 use keyward_base::threads::Threads;
 use parking_lot::RwLock;
-use site::Site;
+use site::StoreDirectory;
 
 /// Threads that call sled. Most calls take microseconds; longer ones wait for the disk, where more threads
 /// would only queue.
@@ -49,7 +49,7 @@ pub struct SledStore {
 
 /// The lock of a store that is not opened, so that no process opens it meanwhile. It ends when dropped.
 #[derive(Debug)]
-pub struct StoreLock(#[allow(dead_code, reason = "held until dropped")] Site);
+pub struct StoreLock(#[allow(dead_code, reason = "held until dropped")] StoreDirectory);
 
 impl StoreLock {
     /// Locks the directory of a store.
@@ -57,7 +57,7 @@ impl StoreLock {
     /// # Errors
     /// As [`SledStore::open`], but for damage, which is not looked for.
     pub fn take(path: &Path) -> Result<Self, StoreError> {
-        Site::take(path).map(Self)
+        StoreDirectory::take(path).map(Self)
     }
 }
 
@@ -68,7 +68,7 @@ struct StoreFiles {
     /// Shared by writers; a snapshot excludes them. Held for one change, never until it is durable.
     writing: RwLock<()>,
     commits: Commits,
-    site: Site,
+    site: StoreDirectory,
 }
 
 impl SledSettings {
@@ -118,7 +118,7 @@ impl SledStore {
 
 impl StoreFiles {
     fn open(settings: &SledSettings) -> Result<Self, StoreError> {
-        let site = Site::take(&settings.path)?;
+        let site = StoreDirectory::take(&settings.path)?;
         let config = sled::Config::new()
             .path(site.database())
             .cache_capacity(settings.cache_bytes)
@@ -204,9 +204,9 @@ impl StoreFiles {
     }
 
     /// As [`Self::snapshot`], with the damaged rows beside the others.
-    fn scan(&self) -> Scan {
+    fn scan(&self) -> StoreScan {
         let _all_writers = self.writing.write();
-        let mut scan = Scan::default();
+        let mut scan = StoreScan::default();
         for (table, tree) in &self.tables {
             for entry in tree.iter() {
                 let (key, bytes) = match entry {
@@ -357,7 +357,7 @@ impl Store for SledStore {
         self.on_files(StoreFiles::snapshot).await
     }
 
-    async fn scan(&self) -> Result<Scan, StoreError> {
+    async fn scan(&self) -> Result<StoreScan, StoreError> {
         self.on_files(|files| Ok(files.scan())).await
     }
 

@@ -14,7 +14,6 @@ impl Snapshot {
         Self(rows)
     }
 
-    /// The rows.
     pub fn rows(&self) -> &[(Table, Row)] {
         &self.0
     }

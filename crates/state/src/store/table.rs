@@ -5,7 +5,6 @@
 pub enum Table {
     /// Data of the whole store.
     Meta,
-    /// Organisations.
     Orgs,
     /// Users with their tokens.
     Users,
@@ -23,7 +22,6 @@ pub enum Table {
     Tokens,
     /// Apps, without secrets.
     Apps,
-    /// Consents in progress.
     Flows,
     /// Revocations that must be sent to providers.
     Outbox,
@@ -136,7 +134,6 @@ impl Table {
         }
     }
 
-    /// The table with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }

@@ -43,7 +43,6 @@ impl CachedCredential {
         Self { credential, at, life }
     }
 
-    /// The credential.
     pub fn credential(&self) -> &Arc<Credential> {
         &self.credential
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{CachedCredential, Cell};
+use super::{CachedCredential, CredentialCell};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::time::Clock;
 use keyward_rules::inject::credential::Credential;
@@ -31,7 +31,7 @@ pub struct CredentialCache {
 
 /// One shard of the cells.
 #[derive(Clone, Debug, Default)]
-struct Cells(HashMap<ConnectionId, Arc<Cell>>);
+struct Cells(HashMap<ConnectionId, Arc<CredentialCell>>);
 
 impl Default for CredentialCache {
     /// Without a bound.
@@ -63,7 +63,7 @@ impl CredentialCache {
     }
 
     /// The cell of a connection; created if it does not exist.
-    pub fn cell(&self, org: &OrgId, id: &ConnectionId) -> Arc<Cell> {
+    pub fn cell(&self, org: &OrgId, id: &ConnectionId) -> Arc<CredentialCell> {
         if let Some(cell) = self.used(id) {
             return cell;
         }
@@ -71,7 +71,7 @@ impl CredentialCache {
         if let Some(cell) = self.used(id) {
             return cell;
         }
-        let cell = Arc::new(Cell::new(org.clone()));
+        let cell = Arc::new(CredentialCell::new(org.clone()));
         let mut cells = Cells::clone(&self.shard(id).load());
         cells.make_room(self.cells_max.load(Relaxed).div_ceil(SHARDS));
         cells.0.insert(id.clone(), cell.clone());
@@ -79,12 +79,12 @@ impl CredentialCache {
         cell
     }
 
-    fn used(&self, id: &ConnectionId) -> Option<Arc<Cell>> {
+    fn used(&self, id: &ConnectionId) -> Option<Arc<CredentialCell>> {
         self.known(id).inspect(|cell| cell.mark_used())
     }
 
     /// The cell of a connection, if its credential was looked up before and is still here.
-    pub fn known(&self, id: &ConnectionId) -> Option<Arc<Cell>> {
+    pub fn known(&self, id: &ConnectionId) -> Option<Arc<CredentialCell>> {
         self.shard(id).load().0.get(id).cloned()
     }
 

@@ -16,7 +16,7 @@ const fn seconds(seconds: u64) -> Duration {
 
 /// A cell, and a clock that the test moves.
 struct Desk {
-    cell: Arc<Cell>,
+    cell: Arc<CredentialCell>,
     clock: Clock,
     ms: Arc<AtomicI64>,
     settings: Arc<TokenSettings>,
@@ -26,7 +26,7 @@ impl Desk {
     fn new() -> Self {
         let ms = Arc::new(AtomicI64::new(1_000_000));
         let (clock, settings) = (Clock::Fixed(ms.clone()), Arc::default());
-        Self { cell: Arc::new(Cell::new(OrgId::default_org())), clock, ms, settings }
+        Self { cell: Arc::new(CredentialCell::new(OrgId::default_org())), clock, ms, settings }
     }
 
     /// With a credential of an hour, of generation 1.

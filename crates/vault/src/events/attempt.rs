@@ -7,12 +7,12 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::keys::SigningKeys;
+use super::keys::WebhookSigningKeys;
 use keyward_base::time;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_net::call::{Bounds, CallError, HttpClient, Servers};
+use keyward_net::call::{AllowedServers, Bounds, CallError, HttpClient};
 use keyward_net::dial::DialError;
-use keyward_state::observe::notice::{About, Notice};
+use keyward_state::observe::notice::{Notice, NoticeDetails};
 
 /// Most bytes read of a response body, which is not used.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -22,7 +22,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
 /// The body of an event.
 #[derive(Serialize)]
-struct Payload<'a> {
+struct EventPayload<'a> {
     r#type: &'a str,
     timestamp: Timestamp,
     data: PayloadData<'a>,
@@ -34,39 +34,34 @@ struct PayloadData<'a> {
     org: &'a str,
     by: &'a str,
     #[serde(flatten)]
-    about: &'a About,
+    about: &'a NoticeDetails,
 }
 
 /// A URL, and the keys that sign what is posted there.
 #[derive(Debug)]
 pub struct DeliveryTarget<'a> {
-    /// The URL.
     pub url: &'a str,
-    /// The keys.
-    pub keys: &'a SigningKeys,
+    pub keys: &'a WebhookSigningKeys,
 }
 
 /// What is posted.
 #[derive(Debug)]
-pub struct Message<'a> {
+pub struct WebhookMessage<'a> {
     /// The same for each attempt, so that the receiver knows a repeated delivery.
     pub id: &'a str,
     /// The type of the body.
     pub content_type: &'a str,
-    /// Further fields.
     pub fields: &'a [(String, String)],
     /// The body; the same bytes for each attempt.
     pub body: Bytes,
 }
 
-/// The result of an attempt.
 #[derive(Debug)]
 pub enum AttemptResult {
     /// The webhook accepted the event.
     Taken(StatusCode),
     /// The webhook answered 410: it wants no more events.
     Gone,
-    /// The attempt failed.
     Failed {
         /// The reason, for people.
         why: String,
@@ -78,7 +73,7 @@ pub enum AttemptResult {
 /// The body; the same bytes for each attempt.
 pub(super) fn body(notice: &Notice) -> Vec<u8> {
     let data = PayloadData { org: notice.org.as_str(), by: &notice.by, about: &notice.about };
-    let payload = Payload { r#type: notice.kind.code(), timestamp: notice.at, data };
+    let payload = EventPayload { r#type: notice.kind.code(), timestamp: notice.at, data };
     serde_json::to_vec(&payload).expect("it holds text and times alone")
 }
 
@@ -92,7 +87,7 @@ pub(super) async fn post_notice(
 ) -> AttemptResult {
     let body = body(notice).into();
     let id = notice.id.as_str();
-    let message = Message { id, content_type: "application/json", fields: &[], body };
+    let message = WebhookMessage { id, content_type: "application/json", fields: &[], body };
     post(caller, to, message, settings, now).await
 }
 
@@ -100,11 +95,11 @@ pub(super) async fn post_notice(
 pub async fn post(
     caller: &HttpClient,
     to: DeliveryTarget<'_>,
-    message: Message<'_>,
+    message: WebhookMessage<'_>,
     settings: &WebhookSettings,
     now: Timestamp,
 ) -> AttemptResult {
-    let Message { id, content_type, fields, body } = message;
+    let WebhookMessage { id, content_type, fields, body } = message;
     let signatures = to.keys.signatures(id, now, &body, now);
     let mut request = Request::post(to.url)
         .header(header::CONTENT_TYPE, content_type)
@@ -128,7 +123,7 @@ fn bounds(settings: &WebhookSettings) -> Bounds {
         answer: None,
         head_bytes_max: 16 * 1024,
         body_bytes_max: ANSWER_BYTES_MAX,
-        servers: Servers::SecureOrLoopback,
+        servers: AllowedServers::SecureOrLoopback,
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Events;
 use keyward_state::directory::News;
-use keyward_state::observe::change_log::Changes;
+use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::event::Outcome;
 
 impl Events {
@@ -14,7 +14,7 @@ impl Events {
     pub async fn take_in(
         self: Arc<Self>,
         mut news: mpsc::Receiver<News>,
-        changes: Changes,
+        changes: ChangeRecorder,
         mut close: watch::Receiver<bool>,
     ) {
         loop {
@@ -28,7 +28,7 @@ impl Events {
         }
     }
 
-    async fn take_note(&self, news: News, changes: &Changes) {
+    async fn take_note(&self, news: News, changes: &ChangeRecorder) {
         if let Some(change) = news.change {
             changes.tell(change.event(news.at, &news.org, Outcome::Completed)).await;
         }

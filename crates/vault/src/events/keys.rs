@@ -32,12 +32,12 @@ pub struct SigningKeyError;
 /// A signing key; shown once.
 #[derive(Clone, Deserialize, PartialEq, Serialize)]
 #[serde(transparent)]
-pub struct SigningKey(String);
+pub struct WebhookSigningKey(String);
 
 /// The current key of a webhook, and the previous one.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct SigningKeys {
-    now: SigningKey,
+pub struct WebhookSigningKeys {
+    now: WebhookSigningKey,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<FormerKey>,
 }
@@ -45,11 +45,11 @@ pub struct SigningKeys {
 /// A replaced key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct FormerKey {
-    key: SigningKey,
+    key: WebhookSigningKey,
     until: Timestamp,
 }
 
-impl SigningKey {
+impl WebhookSigningKey {
     /// Generates a key.
     pub fn random() -> Self {
         let mut bytes = Zeroizing::new([0; NEW_BYTES]);
@@ -89,20 +89,20 @@ impl SigningKey {
     }
 }
 
-impl SigningKeys {
+impl WebhookSigningKeys {
     /// The first key.
-    pub fn of(key: SigningKey) -> Self {
+    pub fn of(key: WebhookSigningKey) -> Self {
         Self { now: key, before: None }
     }
 
     /// Whether this is the current key.
-    pub fn is_now(&self, key: &SigningKey) -> bool {
+    pub fn is_now(&self, key: &WebhookSigningKey) -> bool {
         self.now == *key
     }
 
     /// Replaces the current key, which signs for one more day.
     #[must_use]
-    pub fn followed_by(self, key: SigningKey, now: Timestamp) -> Self {
+    pub fn followed_by(self, key: WebhookSigningKey, now: Timestamp) -> Self {
         let until = now.checked_add(OVERLAP).unwrap_or(Timestamp::MAX);
         Self { now: key, before: Some(FormerKey { key: self.now, until }) }
     }
@@ -117,13 +117,13 @@ impl SigningKeys {
     }
 }
 
-impl Drop for SigningKey {
+impl Drop for WebhookSigningKey {
     fn drop(&mut self) {
         self.0.zeroize();
     }
 }
 
-impl fmt::Debug for SigningKey {
+impl fmt::Debug for WebhookSigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SigningKey(…)")
     }
@@ -133,8 +133,8 @@ impl fmt::Debug for SigningKey {
 mod tests {
     use super::*;
 
-    fn key(text: &str) -> Result<SigningKey, SigningKeyError> {
-        SigningKey::parse(&Secret::from(text.to_owned()))
+    fn key(text: &str) -> Result<WebhookSigningKey, SigningKeyError> {
+        WebhookSigningKey::parse(&Secret::from(text.to_owned()))
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
     /// The example of the specification's reference libraries.
     #[test]
     fn the_published_example_has_the_published_signature() {
-        let keys = SigningKeys::of(key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
+        let keys = WebhookSigningKeys::of(key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
         let time = Timestamp::from_second(1_614_265_330).unwrap();
         assert_eq!(
             keys.signatures("msg_p5jXN8AQM9LWM0D4loKWxJek", time, br#"{"test": 2432232314}"#, time),
@@ -162,10 +162,12 @@ mod tests {
 
     #[test]
     fn after_a_change_both_keys_sign_for_a_day() {
-        let (first, second) = (SigningKey::random(), SigningKey::random());
+        let (first, second) = (WebhookSigningKey::random(), WebhookSigningKey::random());
         let (now, day) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(24));
-        let alone = |key: &SigningKey| SigningKeys::of(key.clone()).signatures("a", now, b"b", now);
-        let both = SigningKeys::of(first.clone()).followed_by(second.clone(), now);
+        let alone = |key: &WebhookSigningKey| {
+            WebhookSigningKeys::of(key.clone()).signatures("a", now, b"b", now)
+        };
+        let both = WebhookSigningKeys::of(first.clone()).followed_by(second.clone(), now);
         let expected = format!("{} {}", alone(&second), alone(&first));
         assert_eq!(both.signatures("a", now, b"b", now), expected);
         assert_eq!(both.signatures("a", now, b"b", now + day), alone(&second));

@@ -17,13 +17,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-pub use attempt::{AttemptResult, DeliveryTarget, Message, post};
+pub use attempt::{AttemptResult, DeliveryTarget, WebhookMessage, post};
 pub use deliver::pause;
-pub use keys::{SigningKey, SigningKeyError, SigningKeys};
+pub use keys::{SigningKeyError, WebhookSigningKey, WebhookSigningKeys};
 use queue::Queue;
 pub use queue::{LastTry, WebhookStatus};
 
-use crate::{RowError, Rows};
+use crate::{RowError, SealedRows};
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
@@ -33,12 +33,12 @@ use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, DirectoryError, OpenedRow};
 use keyward_state::observe::change::Acting;
 use keyward_state::observe::metrics::Metrics;
-use keyward_state::observe::notice::{About, Notice, NoticeKind};
+use keyward_state::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use keyward_state::store::{Store, Table};
 
 /// The services that events need.
 #[derive(Debug)]
-pub struct Parts {
+pub struct EventServices {
     /// The store of signing keys.
     pub store: Arc<dyn Store>,
     /// Seals signing keys.
@@ -47,7 +47,6 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// Metrics of deliveries.
     pub metrics: Arc<Metrics>,
-    /// The time of day.
     pub clock: Clock,
     /// Limits of deliveries.
     pub settings: WebhookSettings,
@@ -56,7 +55,7 @@ pub struct Parts {
 /// Publishes events and delivers them to webhooks.
 pub struct Events {
     directory: Arc<Directory>,
-    keys: Rows<SigningKeys>,
+    keys: SealedRows<WebhookSigningKeys>,
     metrics: Arc<Metrics>,
     clock: Clock,
     settings: ArcSwap<WebhookSettings>,
@@ -86,17 +85,17 @@ pub enum EventsError {
 /// With what is wrong.
 pub fn check_content(row: &OpenedRow) -> Result<(), String> {
     match row.table {
-        Table::WebhookKeys => row.decode::<SigningKeys>().map(drop),
+        Table::WebhookKeys => row.decode::<WebhookSigningKeys>().map(drop),
         _ => Ok(()),
     }
 }
 
 impl Events {
     /// Uses the shared store.
-    pub fn new(parts: Parts) -> Arc<Self> {
+    pub fn new(parts: EventServices) -> Arc<Self> {
         Arc::new(Self {
             directory: parts.directory,
-            keys: Rows::new(parts.store, parts.keyring, Table::WebhookKeys, ""),
+            keys: SealedRows::new(parts.store, parts.keyring, Table::WebhookKeys, ""),
             metrics: parts.metrics,
             clock: parts.clock,
             settings: ArcSwap::from_pointee(parts.settings),
@@ -106,7 +105,6 @@ impl Events {
         })
     }
 
-    /// Replaces the settings.
     pub fn set(&self, settings: WebhookSettings) {
         self.settings.store(Arc::new(settings));
         self.stirred.notify_one();
@@ -126,7 +124,7 @@ impl Events {
         &self,
         org: &OrgId,
         webhook: &WebhookId,
-        key: SigningKey,
+        key: WebhookSigningKey,
     ) -> Result<(), EventsError> {
         let stored = self.keys.get(org, webhook.as_str()).await?;
         let (known, over) =
@@ -134,7 +132,7 @@ impl Events {
         let keys = match known {
             Some(keys) if keys.is_now(&key) => return Ok(()),
             Some(keys) => keys.followed_by(key, self.clock.now()),
-            None => SigningKeys::of(key),
+            None => WebhookSigningKeys::of(key),
         };
         self.keys.put(org, webhook.as_str(), &keys, over).await?;
         Ok(())
@@ -166,7 +164,8 @@ impl Events {
         let (keys, _) = keys.ok_or(EventsError::NoWayOut)?;
         let (settings, now) = (self.settings.load_full(), self.clock.now());
         let by = Acting::current().by;
-        let notice = Notice::new(NoticeKind::WebhookTest, &hook.org, &by, now, About::default());
+        let notice =
+            Notice::new(NoticeKind::WebhookTest, &hook.org, &by, now, NoticeDetails::default());
         let destination = DeliveryTarget { url: &hook.spec.url, keys: &keys };
         let tried = attempt::post_notice(caller, destination, &notice, &settings, now).await;
         Ok(LastTry::of(&tried, self.clock.now()))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::Vault;
 use crate::cache::FlightResult;
 use crate::error::FlightRefusal;
-use keyward_net::call::Cause;
+use keyward_net::call::CallFailure;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
 use keyward_state::observe::metrics::Metrics;
 
@@ -15,7 +15,7 @@ const HTTP_ANSWER: &str = "http_answer";
 impl Vault {
     /// Counts refreshes in `metrics`.
     pub fn count_in(&self, metrics: &Arc<Metrics>) {
-        metrics.expect_refresh_failures(&Cause::ALL.map(Cause::as_str));
+        metrics.expect_refresh_failures(&CallFailure::ALL.map(CallFailure::as_str));
         metrics.expect_refresh_failures(&[HTTP_ANSWER]);
         // Only the first call has an effect: a vault belongs to one gateway.
         let _ = self.metrics.set(metrics.clone());
@@ -46,7 +46,7 @@ impl Vault {
             ),
             FlightResult::Failed(failed) => {
                 self.count("failed");
-                let cause = failed.cause.map_or(HTTP_ANSWER, Cause::as_str);
+                let cause = failed.cause.map_or(HTTP_ANSWER, CallFailure::as_str);
                 if let Some(metrics) = self.metrics.get() {
                     metrics.refresh_failed(cause);
                 }

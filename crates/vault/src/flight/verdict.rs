@@ -11,7 +11,7 @@ use crate::cache::{FlightResult, random};
 use crate::endpoints::EndpointsUnknown;
 use crate::error::{FlightRefusal, VaultError};
 use crate::grants::{StoredGrant, is_conflict};
-use crate::record::Verdict;
+use crate::record::GrantVerdict;
 use crate::status::after;
 use crate::token_request::RequestFailure;
 use keyward_state::directory::BrokenReason;
@@ -47,13 +47,13 @@ impl Flight<'_> {
 
     /// Whether a rejected client is tried again: a person requests it, or its pause has ended. Verdicts
     /// without a pause, of earlier versions, are tried at once.
-    pub(super) fn tries_again(&self, verdict: &Verdict) -> bool {
+    pub(super) fn tries_again(&self, verdict: &GrantVerdict) -> bool {
         let is_due = || verdict.again.is_none_or(|at| at <= self.vault.clock.now());
         verdict.reason == BrokenReason::ClientRejected && (self.why.is_by_hand() || is_due())
     }
 
     /// The refusal by a verdict, and its shortest duration.
-    pub(super) fn refused(&self, verdict: &Verdict) -> FlightRefusal {
+    pub(super) fn refused(&self, verdict: &GrantVerdict) -> FlightRefusal {
         let left = |at: Timestamp| Duration::try_from(at.duration_since(self.vault.clock.now()));
         FlightRefusal::Broken {
             reason: verdict.reason,
@@ -63,19 +63,23 @@ impl Flight<'_> {
     }
 
     /// The verdict on a rejected client, with the fingerprint of its requests and the time of the next try.
-    pub(super) fn rejected(&self, verdict: Verdict, before: Option<&Verdict>) -> Verdict {
+    pub(super) fn rejected(
+        &self,
+        verdict: GrantVerdict,
+        before: Option<&GrantVerdict>,
+    ) -> GrantVerdict {
         let before = before.filter(|it| it.reason == BrokenReason::ClientRejected);
         let tries = before.map_or(0, |before| before.tries.saturating_add(1));
         let pause = rejected_for(tries, random(), &self.settings);
         let asked = self.about.lock().as_ref().map(|about| about.asked.clone());
-        Verdict { asked, tries, again: Some(after(self.vault.clock.now(), pause)), ..verdict }
+        GrantVerdict { asked, tries, again: Some(after(self.vault.clock.now(), pause)), ..verdict }
     }
 
     /// Stores the verdict; `None` if the grant was replaced meanwhile.
     pub(super) async fn store_verdict(
         &self,
         stored: &StoredGrant,
-        verdict: Verdict,
+        verdict: GrantVerdict,
     ) -> Result<Option<FlightResult>, VaultError> {
         let refused = self.refused(&verdict);
         match self.vault.condemn(self.connection, stored, verdict).await {

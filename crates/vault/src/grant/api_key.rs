@@ -9,7 +9,6 @@ use keyward_base::secret::Secret;
 pub struct ApiKey(BTreeMap<String, Secret>);
 
 impl ApiKey {
-    /// From checked fields.
     pub(super) fn new(fields: BTreeMap<String, Secret>) -> Self {
         Self(fields)
     }

@@ -10,7 +10,6 @@ use keyward_base::secret::Secret;
 /// The credentials of an app; empty for a public client.
 #[derive(Clone, Debug, Default)]
 pub struct AppSecret {
-    /// The client secret.
     pub client_secret: Option<Secret>,
     /// A private key in PEM, for `private_key_jwt` and `mtls`.
     pub private_key: Option<Secret>,
@@ -29,10 +28,8 @@ pub struct StoredAppSecret {
     pub fetched: Option<FetchedAppSecret>,
 }
 
-/// Fetched secrets of an app.
 #[derive(Debug)]
 pub struct FetchedAppSecret {
-    /// By name.
     pub fields: BTreeMap<String, Secret>,
     /// When they were fetched, and what for.
     pub facts: FetchedFacts,
@@ -79,12 +76,10 @@ impl AppSecret {
         (!text.iter().all(u8::is_ascii_whitespace)).then(|| Secret::new(text))
     }
 
-    /// By name.
     pub fn into_fields(self) -> BTreeMap<String, Secret> {
         self.fields().map(|(name, secret)| (name.to_owned(), secret.clone())).collect()
     }
 
-    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.fields().next().is_none()
     }

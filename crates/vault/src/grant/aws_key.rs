@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::MintError;
 use keyward_base::secret::Secret;
-use keyward_rules::inject::sign::Signer;
+use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::inject::sign::aws_sigv4::AwsKeys;
 use keyward_rules::provider::AwsScope;
 
@@ -27,12 +27,12 @@ impl AwsKey {
     ///
     /// # Errors
     /// When what is stored has no key.
-    pub(super) fn signer(&self, fixed: &AwsScope) -> Result<Signer, MintError> {
+    pub(super) fn signer(&self, fixed: &AwsScope) -> Result<CredentialSigner, MintError> {
         let named = |fixed: &Option<String>, field: &str| {
             let given = self.0.get(field).and_then(Secret::expose_text);
             fixed.as_deref().or(given).map(Into::into)
         };
-        Ok(Signer::AwsSigV4(Arc::new(AwsKeys {
+        Ok(CredentialSigner::AwsSigV4(Arc::new(AwsKeys {
             access_key_id: self.required("access_key_id")?,
             secret_access_key: self.required("secret_access_key")?,
             session_token: self.0.get("session_token").cloned(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::GrantError;
 use keyward_base::secret::Secret;
-use keyward_rules::inject::template::{Part, Template};
+use keyward_rules::inject::template::{TemplatePart, ValueTemplate};
 use keyward_rules::provider::AuthMethod;
 
 /// User name and password, or the fields that the provider's template joins to them.
@@ -13,7 +13,6 @@ use keyward_rules::provider::AuthMethod;
 pub struct Basic(BTreeMap<String, Secret>);
 
 impl Basic {
-    /// From checked fields.
     pub(super) fn new(
         auth: &AuthMethod,
         fields: BTreeMap<String, Secret>,
@@ -38,13 +37,13 @@ impl Basic {
 }
 
 /// The fields before the colon of `user:password`.
-fn before_colon(template: &Template) -> impl Iterator<Item = &str> {
+fn before_colon(template: &ValueTemplate) -> impl Iterator<Item = &str> {
     let user = template.parts().iter().take_while(|part| match part {
-        Part::Literal(text) => !text.contains(':'),
-        Part::Field(_) => true,
+        TemplatePart::Literal(text) => !text.contains(':'),
+        TemplatePart::Field(_) => true,
     });
     user.filter_map(|part| match part {
-        Part::Field(name) => Some(&**name),
-        Part::Literal(_) => None,
+        TemplatePart::Field(name) => Some(&**name),
+        TemplatePart::Literal(_) => None,
     })
 }

@@ -9,7 +9,6 @@ use keyward_base::secret::Secret;
 pub struct Bearer(BTreeMap<String, Secret>);
 
 impl Bearer {
-    /// From checked fields.
     pub(super) fn new(fields: BTreeMap<String, Secret>) -> Self {
         Self(fields)
     }

@@ -51,7 +51,7 @@ fn count(number: usize) -> u16 {
 
 /// Decodes a grant.
 pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secret>), MintError> {
-    let mut reader = Reader { rest: bytes };
+    let mut reader = GrantReader { rest: bytes };
     match reader.byte()? {
         FORMAT => {}
         other => return Err(malformed(format!("format {other} is newer than this program"))),
@@ -92,11 +92,11 @@ fn malformed(what: impl Into<String>) -> MintError {
     MintError::Malformed { what: what.into() }
 }
 
-struct Reader<'a> {
+struct GrantReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> GrantReader<'a> {
     fn take(&mut self, bytes: usize) -> Result<&'a [u8], MintError> {
         let (taken, rest) =
             self.rest.split_at_checked(bytes).ok_or_else(|| malformed("it is cut short"))?;

@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 
 use keyward_base::secret::Secret;
-use keyward_rules::inject::template::Template;
+use keyward_rules::inject::template::ValueTemplate;
 
 /// Declared fields.
 #[derive(Debug)]
 pub struct Custom(BTreeMap<String, Secret>);
 
 impl Custom {
-    /// From checked fields.
     pub(super) fn new(fields: BTreeMap<String, Secret>) -> Self {
         Self(fields)
     }
@@ -21,7 +20,7 @@ impl Custom {
     }
 
     /// Whether the template has fields and all of them are absent. Required fields are always present.
-    pub(super) fn leaves_out(&self, template: &Template) -> bool {
+    pub(super) fn leaves_out(&self, template: &ValueTemplate) -> bool {
         let mut fields = template.fields().peekable();
         fields.peek().is_some() && !fields.any(|name| self.0.contains_key(name))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::MintError;
 use keyward_base::secret::Secret;
-use keyward_rules::inject::sign::Signer;
+use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::inject::sign::digest::DigestSigner;
 
 /// User name and password, under the names of their fields.
@@ -26,12 +26,12 @@ impl Digest {
     ///
     /// # Errors
     /// When what is stored has no password.
-    pub(super) fn signer(&self) -> Result<Signer, MintError> {
+    pub(super) fn signer(&self) -> Result<CredentialSigner, MintError> {
         let required = |field: &str| {
             let missing = || MintError::Malformed { what: format!("there is no `{field}`") };
             self.0.get(field).cloned().ok_or_else(missing)
         };
         let signer = DigestSigner::new(required("username")?, required("password")?);
-        Ok(Signer::Digest(Arc::new(signer)))
+        Ok(CredentialSigner::Digest(Arc::new(signer)))
     }
 }

@@ -1,6 +1,6 @@
 //! Errors of grants: invalid fields, and grants that give no credential. They name fields, never values.
 
-use super::oauth::{ActingParty, ErrorCode, Failure, NO_REFRESH_TOKEN, Temporary};
+use super::oauth::{ActingParty, ErrorCode, NO_REFRESH_TOKEN, Temporary, TokenFailure};
 
 /// Why no credential was minted. Names no secret.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +40,11 @@ pub enum Dead {
     ClientRejected,
 }
 
-impl From<Failure> for MintError {
-    fn from(failure: Failure) -> Self {
+impl From<TokenFailure> for MintError {
+    fn from(failure: TokenFailure) -> Self {
         match failure {
-            Failure::Temporary(temporary) => Self::Unavailable(Box::new(temporary)),
-            Failure::Permanent { who, code, said } => {
+            TokenFailure::Temporary(temporary) => Self::Unavailable(Box::new(temporary)),
+            TokenFailure::Permanent { who, code, said } => {
                 let reason = match who {
                     ActingParty::Operator => Dead::ClientRejected,
                     ActingParty::Person if code.as_str() == NO_REFRESH_TOKEN => {
@@ -64,7 +64,6 @@ pub enum GrantError {
     /// A required field was not given.
     #[error("field `{field}` ({label}) is missing")]
     Missing {
-        /// The field.
         field: String,
         /// A label for people.
         label: String,
@@ -81,16 +80,12 @@ pub enum GrantError {
     #[error(
         "field `{field}` expires, so its value must come from a secret source: write {{ from: SOURCE, ref: REFERENCE }}"
     )]
-    OnlyReference {
-        /// The field.
-        field: String,
-    },
+    OnlyReference { field: String },
     /// An unknown field.
     #[error("auth `{auth}` has no field `{field}`; its fields are {known}")]
     Unknown {
         /// The auth method's id.
         auth: String,
-        /// The field.
         field: String,
         /// The known fields.
         known: String,
@@ -98,41 +93,27 @@ pub enum GrantError {
     /// A value of which a library says what is wrong.
     #[error("field `{field}`: {why}")]
     Refused {
-        /// The field.
         field: String,
         /// The reason, without the value.
         why: String,
     },
     /// An empty value.
     #[error("field `{field}` is empty")]
-    Empty {
-        /// The field.
-        field: String,
-    },
+    Empty { field: String },
     /// A value longer than [`super::fields::FIELD_BYTES_MAX`].
     #[error("field `{field}` is longer than 16 KiB; is this the right file?")]
-    TooLong {
-        /// The field.
-        field: String,
-    },
+    TooLong { field: String },
     /// A value with line breaks, control bytes, or non-ASCII characters.
     #[error(
         "field `{field}` holds a line break, control or non-ASCII character; give the value alone, on one line"
     )]
-    Characters {
-        /// The field.
-        field: String,
-    },
+    Characters { field: String },
     /// A value with spaces around it.
     #[error("field `{field}` begins or ends with a blank; remove it")]
-    Blank {
-        /// The field.
-        field: String,
-    },
+    Blank { field: String },
     /// A placeholder of Keyward, or an example from a manual.
     #[error("field `{field}` looks like a placeholder, not a secret; give the real value ({hint})")]
     Placeholder {
-        /// The field.
         field: String,
         /// Its origin or beginning.
         hint: String,
@@ -142,7 +123,6 @@ pub enum GrantError {
         "field `{field}` does not have the shape of {label}: the provider's pattern is `{pattern}`"
     )]
     Shape {
-        /// The field.
         field: String,
         /// A label for people, with its article.
         label: String,
@@ -151,14 +131,10 @@ pub enum GrantError {
     },
     /// A `:` in the user name of Basic authentication, RFC 7617 §2.
     #[error("field `{field}` holds a colon, which a user name of Basic authentication cannot have")]
-    Colon {
-        /// The field.
-        field: String,
-    },
+    Colon { field: String },
     /// A value with a delimiter of its place, such as `/` in a path.
     #[error("field `{field}` holds a character that would end its place in a {place}")]
     Delimiter {
-        /// The field.
         field: String,
         /// `path` or `cookie`.
         place: &'static str,
@@ -172,14 +148,8 @@ pub enum GrantError {
     #[error(
         "field `{field}` is not a service account's key file: give the JSON file as downloaded"
     )]
-    KeyFile {
-        /// The field.
-        field: String,
-    },
+    KeyFile { field: String },
     /// A document without a token.
     #[error("field `{field}` holds a file without a token: give a token, or a file that has one")]
-    TokenFile {
-        /// The field.
-        field: String,
-    },
+    TokenFile { field: String },
 }

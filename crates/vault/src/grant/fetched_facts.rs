@@ -21,11 +21,16 @@ pub struct FetchedFacts {
 }
 
 impl FetchedFacts {
-    /// The facts of values that were fetched at `at`; `digests` of the references and of their sources.
-    pub fn new(at: Timestamp, ttl: Duration, keep: Duration, digests: (String, String)) -> Self {
+    /// The facts of values that were fetched at `at`; `references` and `sources` are digests.
+    pub fn new(
+        at: Timestamp,
+        ttl: Duration,
+        keep: Duration,
+        references: String,
+        sources: String,
+    ) -> Self {
         let after = |from: Timestamp, rest| from.checked_add(rest).unwrap_or(Timestamp::MAX);
         let until = after(at, ttl);
-        let (references, sources) = digests;
         Self { at, until, kept_until: after(until, keep), references, sources }
     }
 

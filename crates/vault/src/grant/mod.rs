@@ -32,7 +32,7 @@ use keyward_rules::inject::credential::{Credential, Renews, Write};
 use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::scoped::Scoped;
 use keyward_rules::inject::scrub::Needles;
-use keyward_rules::inject::sign::Signer;
+use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::provider::{AuthKind, AuthMethod, Instance};
 
 pub use self::fetched_facts::FetchedFacts;
@@ -44,7 +44,7 @@ use bearer::Bearer;
 use custom::Custom;
 use digest::Digest;
 pub use error::{Dead, GrantError, MintError};
-use oauth::{OAuth, RequestContext, Revocable, TokenPair};
+use oauth::{OAuthGrant, RequestContext, Revocable, TokenPair};
 pub use referred::{Fetched, Referred, same_values};
 use signing_key::{Consumer, SigningKey};
 pub use ssh_key::OpenedSshKey;
@@ -53,7 +53,6 @@ use ssh_key::SshKey;
 /// The grant of an owner. Wiped when dropped, since its fields are [`Secret`]s.
 #[derive(Debug)]
 pub enum Grant {
-    /// One key.
     ApiKey(ApiKey),
     /// A bearer token that does not expire.
     Bearer(Bearer),
@@ -62,7 +61,7 @@ pub enum Grant {
     /// Declared fields.
     Custom(Custom),
     /// Expiring tokens, or the data that they are minted from.
-    OAuth(OAuth),
+    OAuth(OAuthGrant),
     /// A private key that signs logins.
     SshKey(SshKey),
     /// An AWS access key, which signs requests.
@@ -75,7 +74,6 @@ pub enum Grant {
     Digest(Digest),
 }
 
-/// The context of minting.
 pub struct MintContext<'a> {
     /// The connection of the credential.
     pub connection: &'a ConnectionId,
@@ -93,7 +91,6 @@ pub struct MintContext<'a> {
 
 /// The result of minting.
 pub struct Minted {
-    /// The credential.
     pub credential: Credential,
     /// The newer grant, to be stored before the credential is used.
     pub rotated: Option<Grant>,
@@ -147,7 +144,7 @@ impl Grant {
             | AuthKind::GithubApp
             | AuthKind::SignedJwt
             | AuthKind::Session
-            | AuthKind::AwsRole => OAuth::from_fields(auth, values).map(Self::OAuth),
+            | AuthKind::AwsRole => OAuthGrant::from_fields(auth, values).map(Self::OAuth),
         }
     }
 
@@ -197,7 +194,7 @@ impl Grant {
             codec::StoredKind::Bearer => Self::Bearer(Bearer::new(values)),
             codec::StoredKind::Basic => Self::Basic(Basic::stored(values)),
             codec::StoredKind::Custom => Self::Custom(Custom::new(values)),
-            codec::StoredKind::OAuth => Self::OAuth(OAuth::stored(values)?),
+            codec::StoredKind::OAuth => Self::OAuth(OAuthGrant::stored(values)?),
             codec::StoredKind::SshKey => Self::SshKey(SshKey::stored(values)),
             codec::StoredKind::AwsKey => Self::AwsKey(AwsKey::new(values)),
             codec::StoredKind::Referred => Self::Referred(Referred::stored(values)?),
@@ -278,7 +275,7 @@ impl Grant {
     }
 
     /// Tokens with their facts, also those that were minted from fetched values.
-    pub fn tokens(&self) -> Option<&OAuth> {
+    pub fn tokens(&self) -> Option<&OAuthGrant> {
         match self {
             Self::OAuth(grant) => Some(grant),
             Self::Referred(grant) => grant.tokens(),
@@ -325,7 +322,7 @@ impl Grant {
     }
 
     /// What signs requests, for kinds that sign them.
-    fn signer(&self, ctx: &MintContext<'_>) -> Result<Option<Signer>, MintError> {
+    fn signer(&self, ctx: &MintContext<'_>) -> Result<Option<CredentialSigner>, MintError> {
         let instance = ctx.instance;
         match self {
             Self::AwsKey(grant) => grant.signer(&instance.aws).map(Some),
@@ -379,7 +376,9 @@ impl Grant {
     ) -> Needles {
         let is_secret = |name: &str| !instance.shown.iter().any(|shown| shown == name);
         let may_come_back = |name: &str| match self {
-            Self::OAuth(grant) => OAuth::may_come_back(name) || grant.logs_in() && is_secret(name),
+            Self::OAuth(grant) => {
+                OAuthGrant::may_come_back(name) || grant.logs_in() && is_secret(name)
+            }
             _ => is_secret(name),
         };
         let secrets = self.fields().iter().filter(|(name, _)| may_come_back(name));

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::fetched_facts::FetchedFacts;
-use super::oauth::OAuth;
+use super::oauth::OAuthGrant;
 use super::{Grant, MintError, codec};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::GrantText;
@@ -74,7 +74,7 @@ impl Referred {
     }
 
     /// The tokens that were minted from fetched values.
-    pub fn tokens(&self) -> Option<&OAuth> {
+    pub fn tokens(&self) -> Option<&OAuthGrant> {
         self.fetched.as_ref()?.grant.tokens()
     }
 

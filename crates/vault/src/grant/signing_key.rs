@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::oauth::{TokenPair, check_key};
 use super::{GrantError, MintError};
 use keyward_base::secret::Secret;
-use keyward_rules::inject::sign::request_signer::{RequestSigner, Scheme};
-use keyward_rules::inject::sign::{SignError, Signer};
+use keyward_rules::inject::sign::request_signer::{RequestSigner, SigningScheme};
+use keyward_rules::inject::sign::{CredentialSigner, SignError};
 use keyward_rules::provider::{AuthMethod, Instance};
 
 /// Fields of OAuth 1.0a, which [`OAuth1Scheme`](keyward_rules::inject::sign::oauth1::OAuth1Scheme) reads.
@@ -44,8 +44,8 @@ impl SigningKey {
         fields: BTreeMap<String, Secret>,
     ) -> Result<Self, GrantError> {
         match auth.scheme.as_deref() {
-            Some(Scheme::Jwt(token)) => check_key(token, &fields)?,
-            Some(Scheme::Hmac(scheme)) => {
+            Some(SigningScheme::Jwt(token)) => check_key(token, &fields)?,
+            Some(SigningScheme::Hmac(scheme)) => {
                 let key = fields.get(&*scheme.key).map(Secret::expose).unwrap_or_default();
                 if scheme.key_encoding.decode(key).is_err() {
                     let (field, why) = (scheme.key.to_string(), SignError::Key.to_string());
@@ -53,7 +53,7 @@ impl SigningKey {
                 }
             }
             // They are optional where a consent may give them.
-            Some(Scheme::OAuth1(_)) => {
+            Some(SigningScheme::OAuth1(_)) => {
                 for name in [CONSUMER_KEY, CONSUMER_SECRET, TOKEN, TOKEN_SECRET] {
                     if let Some(field) = auth.field(name).filter(|_| !fields.contains_key(name)) {
                         let (field, label) = (field.name.clone(), field.label.clone());
@@ -66,7 +66,6 @@ impl SigningKey {
         Ok(Self(fields))
     }
 
-    /// The token of a consent.
     pub(super) fn consented(pair: &TokenPair) -> Self {
         let fields = [(TOKEN, &pair.token), (TOKEN_SECRET, &pair.secret)];
         Self(fields.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect())
@@ -81,7 +80,6 @@ impl SigningKey {
         }
     }
 
-    /// From stored fields.
     pub(super) fn stored(fields: BTreeMap<String, Secret>) -> Self {
         Self(fields)
     }
@@ -98,12 +96,12 @@ impl SigningKey {
         &self,
         instance: &Instance,
         consumer: Option<Consumer<'_>>,
-    ) -> Result<Signer, MintError> {
+    ) -> Result<CredentialSigner, MintError> {
         let missing =
             || MintError::Malformed { what: "the provider's method signs no requests".to_owned() };
         let scheme = instance.scheme.clone().ok_or_else(missing)?;
         let mut fields = self.0.clone();
-        if self.consented_token().is_some() && matches!(&*scheme, Scheme::OAuth1(_)) {
+        if self.consented_token().is_some() && matches!(&*scheme, SigningScheme::OAuth1(_)) {
             let what = || MintError::Malformed { what: NO_CONSUMER.to_owned() };
             let Consumer { key, secret } = consumer.ok_or_else(what)?;
             fields.insert(CONSUMER_KEY.to_owned(), Secret::from(key.to_owned()));
@@ -113,7 +111,7 @@ impl SigningKey {
             fields.entry(name.clone()).or_insert_with(|| Secret::from(value.clone()));
         }
         let signer = RequestSigner::new(scheme, fields, instance.placements.clone());
-        Ok(Signer::Request(Arc::new(signer)))
+        Ok(CredentialSigner::Request(Arc::new(signer)))
     }
 }
 

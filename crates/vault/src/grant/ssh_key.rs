@@ -17,7 +17,6 @@ pub struct SshKey(BTreeMap<String, Secret>);
 /// A key that is ready to sign.
 #[derive(Debug)]
 pub struct OpenedSshKey {
-    /// The key.
     pub key: PrivateKey,
     /// The accounts that it may log in as.
     pub users: Vec<String>,

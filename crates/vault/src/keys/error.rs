@@ -1,7 +1,7 @@
 //! Errors of a master key rotation. They name keys and rows, never content.
 
 use keyward_state::crypto::envelope::EnvelopeError;
-use keyward_state::crypto::keyring::{KeyId, Origin};
+use keyward_state::crypto::keyring::{KeyId, KeyOrigin};
 use keyward_state::crypto::source::KeyError;
 use keyward_state::store::{Row, StoreError, Table};
 
@@ -13,32 +13,18 @@ pub enum KeysError {
     Busy,
     /// The configuration names one key, so only its owner can create another.
     #[error("`master_key` names one key, and it wraps every row: there is nothing to rotate")]
-    NothingOlder(Origin),
+    NothingOlder(KeyOrigin),
     /// A row that the available keys cannot open, or that is damaged.
     #[error("{table} row {key} cannot be re-wrapped, so the old key stays: {source}")]
-    Sealed {
-        /// The table's name.
-        table: &'static str,
-        /// The row's key.
-        key: String,
-        /// Why.
-        source: EnvelopeError,
-    },
+    Sealed { table: &'static str, key: String, source: EnvelopeError },
     /// A row key that cannot be parsed.
     #[error("{table} row {key} has a key that is not ours, so the old master key stays")]
-    Key {
-        /// The table's name.
-        table: &'static str,
-        /// The row's key.
-        key: String,
-    },
+    Key { table: &'static str, key: String },
     /// A key cannot be removed yet.
     #[error("master key {0} still wraps rows: keep it in the list and run `keyward key rotate`")]
     StillNeeded(KeyId),
-    /// The key file.
     #[error(transparent)]
     File(#[from] KeyError),
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The process is ending.
@@ -65,7 +51,7 @@ impl KeysError {
                 present.yaml(),
                 match present {
                     // The environment of a process does not change.
-                    Origin::Env(_) => "restart",
+                    KeyOrigin::Env(_) => "restart",
                     _ => "`keyward reload`",
                 }
             )),

@@ -20,7 +20,7 @@ pub use error::KeysError;
 use keyward_base::id::OrgId;
 use keyward_state::crypto::envelope::Place;
 use keyward_state::crypto::key_file;
-use keyward_state::crypto::keyring::{self, KeyId, KeyInfo, Keyring, Origin};
+use keyward_state::crypto::keyring::{self, KeyId, KeyInfo, KeyOrigin, Keyring};
 use keyward_state::crypto::source::KeyError;
 use keyward_state::store::{Row, Store, StoreError, Table};
 
@@ -43,7 +43,7 @@ pub enum Home {
 
 /// The keyring with the store.
 #[derive(Debug)]
-pub struct Keys {
+pub struct MasterKeys {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     home: Mutex<Home>,
@@ -54,10 +54,9 @@ pub struct Keys {
 /// A key, and the rows that need it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyUse {
-    /// Its id.
     pub id: KeyId,
     /// Its source; `None`: the key is missing, and its rows cannot be opened.
-    pub origin: Option<Origin>,
+    pub origin: Option<KeyOrigin>,
     /// Whether it seals new rows.
     pub current: bool,
     /// Number of rows that it wraps.
@@ -66,7 +65,7 @@ pub struct KeyUse {
 
 /// The result of a rotation.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Rotated {
+pub struct RotationResult {
     /// The key that wraps all rows now.
     pub current: KeyInfo,
     /// Whether it was created by this rotation.
@@ -81,7 +80,7 @@ pub struct Rotated {
     pub rows: u64,
 }
 
-impl Keys {
+impl MasterKeys {
     /// Uses the shared store and keyring. Removes what a crash left beside the key file.
     ///
     /// # Errors
@@ -134,7 +133,7 @@ impl Keys {
     /// # Errors
     /// `Busy`, `NothingOlder`, or an error of the disk. After any failure the store can be opened, and the
     /// rotation can be finished.
-    pub async fn rotate(self: &Arc<Self>) -> Result<Rotated, KeysError> {
+    pub async fn rotate(self: &Arc<Self>) -> Result<RotationResult, KeysError> {
         let turn = Arc::clone(&self.turn).try_lock_owned().map_err(|_| KeysError::Busy)?;
         let this = Arc::clone(self);
         let work = tokio::spawn(async move {
@@ -147,8 +146,8 @@ impl Keys {
     /// Finishes a rotation that a crash interrupted.
     ///
     /// # Errors
-    /// As [`Keys::rotate`].
-    pub async fn finish(self: &Arc<Self>) -> Result<Option<Rotated>, KeysError> {
+    /// As [`MasterKeys::rotate`].
+    pub async fn finish(self: &Arc<Self>) -> Result<Option<RotationResult>, KeysError> {
         match self.home() {
             Home::Own(_) if self.keyring.keys().len() > 1 => self.rotate().await.map(Some),
             _ => Ok(None),
@@ -178,7 +177,7 @@ impl Keys {
         self.home.lock().clone()
     }
 
-    async fn rotate_now(&self) -> Result<Rotated, KeysError> {
+    async fn rotate_now(&self) -> Result<RotationResult, KeysError> {
         let home = self.home();
         let older = self.keyring.keys().len() > 1;
         let file = match &home {
@@ -211,7 +210,7 @@ impl Keys {
         let current = self.current();
         let retired_keys: Vec<_> = retired.iter().map(ToString::to_string).collect();
         tracing::info!(id = "key_rotated", current = %current.id, rewrapped, ?retired_keys, "every row is wrapped by one key");
-        Ok(Rotated { current, made, retired, unneeded, rewrapped, rows })
+        Ok(RotationResult { current, made, retired, unneeded, rewrapped, rows })
     }
 
     fn current(&self) -> KeyInfo {

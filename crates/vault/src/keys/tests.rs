@@ -33,8 +33,8 @@ impl World {
         self.dir.path().join("master.key")
     }
 
-    fn keys(&self, home: Home) -> Arc<Keys> {
-        Keys::new(self.store.clone(), self.keyring.clone(), home).unwrap()
+    fn keys(&self, home: Home) -> Arc<MasterKeys> {
+        MasterKeys::new(self.store.clone(), self.keyring.clone(), home).unwrap()
     }
 
     async fn write(&self, table: Table, key: &str, text: &str) {
@@ -154,7 +154,7 @@ async fn a_list_of_given_keys_moves_to_its_first_and_says_what_is_unneeded() {
         let rotated = keys.rotate().await.unwrap();
         assert_eq!((rotated.made, rotated.rewrapped), (false, moved));
         let unneeded: Vec<_> = rotated.unneeded.into_iter().map(|key| key.origin).collect();
-        assert_eq!(unneeded, [Origin::File(listed.file())]);
+        assert_eq!(unneeded, [KeyOrigin::File(listed.file())]);
     }
     assert_eq!(std::fs::read(listed.file()).unwrap(), before, "given files are not touched");
     listed.opens(&read(&new), Table::Meta, "org_0/sentinel").await.unwrap();

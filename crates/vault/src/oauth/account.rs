@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use super::Flows;
-use super::flow::Received;
+use super::flow::ReceivedTokens;
 use super::start::{FlowContext, asked_scopes};
 use crate::grant::Grant;
-use crate::grant::oauth::{self, Claims, ExpectedClaims, Tokens, id_token_claims};
+use crate::grant::oauth::{self, AccountClaims, ExpectedClaims, Tokens, id_token_claims};
 use keyward_state::directory::{
     Account, AccountId, AccountSource, ConnectionRecord, ConnectionState,
 };
@@ -65,7 +65,7 @@ impl Flows {
     pub(super) async fn account_of(
         &self,
         connection: &ConnectionRecord,
-        received: &Received,
+        received: &ReceivedTokens,
         preferred: Option<AccountSource>,
     ) -> Option<Account> {
         let catalogue = self.vault.catalogue(&connection.org);
@@ -101,7 +101,11 @@ impl Flows {
     }
 
     /// Determines and stores the account of a connection in use.
-    pub(super) async fn learn_account(&self, connection: &ConnectionRecord, received: &Received) {
+    pub(super) async fn learn_account(
+        &self,
+        connection: &ConnectionRecord,
+        received: &ReceivedTokens,
+    ) {
         if let Some(found) = self.account_of(connection, received, None).await {
             self.keep_account(connection, &found).await;
         }
@@ -171,8 +175,8 @@ impl Flows {
     }
 }
 
-fn account(claims: Claims, source: AccountSource) -> Account {
-    let Claims { subject, name } = claims;
+fn account(claims: AccountClaims, source: AccountSource) -> Account {
+    let AccountClaims { subject, name } = claims;
     Account { name: name.unwrap_or_else(|| subject.clone()), id: AccountId { source, id: subject } }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Flows;
 use super::error::FlowError;
-use crate::grant::oauth::Client;
+use crate::grant::oauth::OAuthClient;
 use keyward_base::id::{AppId, OrgId};
 use keyward_rules::provider::AuthMethod;
 use keyward_rules::provider::oauth::GrantText;
@@ -95,7 +95,7 @@ impl Flows {
     }
 
     /// The app as an OAuth client.
-    pub(super) async fn client(&self, app: &AppRecord) -> Result<Client, FlowError> {
+    pub(super) async fn client(&self, app: &AppRecord) -> Result<OAuthClient, FlowError> {
         Ok(self.vault.client(app).await?)
     }
 }

@@ -20,8 +20,7 @@ pub struct BrowserBinding<'a> {
 
 /// A flow whose browser goes to the provider.
 #[derive(Debug)]
-pub struct SentToProvider {
-    /// The flow.
+pub struct StartedConsent {
     pub flow: FlowId,
     /// The authorization URL, for that browser alone.
     pub url: String,
@@ -38,7 +37,7 @@ impl Flows {
         connection: &ConnectionRecord,
         ask: ConsentRequest,
         browser: BrowserBinding<'_>,
-    ) -> Result<SentToProvider, FlowError> {
+    ) -> Result<StartedConsent, FlowError> {
         let asking = self.context_of_consent(connection, ask.register).await?;
         if asking.oauth.grant != GrantText::AuthorizationCode {
             return Err(self.no_consent_error(connection));
@@ -56,7 +55,7 @@ impl Flows {
             (StoredFlow { flow, version }, id)
         };
         let url = self.redirect_to_provider(stored, authorization, browser.value).await?;
-        Ok(SentToProvider { flow: id, url })
+        Ok(StartedConsent { flow: id, url })
     }
 }
 

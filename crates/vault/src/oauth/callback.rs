@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::Flows;
 use super::callback_query::CallbackQuery;
 use super::error::{CallbackRefusal, cleaned};
-use super::flow::{CallbackExpectation, Flow, SealedText, Stage};
+use super::flow::{CallbackExpectation, Flow, FlowStage, SealedText};
 use super::oauth1;
 use keyward_base::id::{FlowId, OrgId};
 
@@ -29,7 +29,6 @@ pub struct CallbackRequest<'a> {
     pub app: &'a str,
     /// The raw query.
     pub query: &'a str,
-    /// The cookies.
     pub cookies: &'a Cookies,
 }
 
@@ -78,11 +77,13 @@ impl Flows {
         state: Option<&str>,
     ) -> Result<(Flow, CallbackExpectation), CallbackRefusal> {
         let state = state.ok_or(CallbackRefusal::Over)?;
-        let hash = super::flow::Digest::of(state);
+        let hash = super::flow::CookieDigest::of(state);
         let pointer = self.states.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
         let (mut flow, version) = found.ok_or(CallbackRefusal::Over)?;
-        let Stage::AtProvider(asked) = std::mem::replace(&mut flow.stage, Stage::Exchanging) else {
+        let FlowStage::AtProvider(asked) =
+            std::mem::replace(&mut flow.stage, FlowStage::Exchanging)
+        else {
             return Err(CallbackRefusal::Over);
         };
         if self.clock.now() >= flow.expires {
@@ -151,7 +152,7 @@ fn check(
 mod tests {
     use jiff::{SignedDuration, Timestamp};
 
-    use super::super::flow::Digest;
+    use super::super::flow::CookieDigest;
     use super::*;
     use keyward_base::id::{AppId, ConnectionId};
 
@@ -177,10 +178,10 @@ mod tests {
             expires: now + SignedDuration::from_secs(600),
             cookie: None,
             held: false,
-            stage: Stage::Exchanging,
+            stage: FlowStage::Exchanging,
         };
         let asked = CallbackExpectation {
-            session: Digest::of("cookie"),
+            session: CookieDigest::of("cookie"),
             verifier: None,
             redirect_uri: String::new(),
             issuer: Some("https://auth.acme.test".to_owned()),

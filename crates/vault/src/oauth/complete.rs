@@ -11,12 +11,14 @@ use base64::prelude::BASE64_STANDARD;
 use super::Flows;
 use super::callback_query::CallbackQuery;
 use super::error::{CallbackRefusal, FlowError};
-use super::flow::{CallbackExpectation, Digest, Flow, Received, SealedText, Stage};
+use super::flow::{CallbackExpectation, CookieDigest, Flow, FlowStage, ReceivedTokens, SealedText};
 use super::issuer_changes::suggests_new_endpoints;
 use super::oauth1::{ExpectedVerifier, exchange_verifier};
 use super::start::FlowContext;
 use crate::grant::Grant;
-use crate::grant::oauth::{Client, Failure, OAuth, RequestContext, Tokens, exchange_code};
+use crate::grant::oauth::{
+    OAuthClient, OAuthGrant, RequestContext, TokenFailure, Tokens, exchange_code,
+};
 use crate::{Granted, VaultError};
 use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
@@ -36,7 +38,7 @@ impl Flows {
         asked: &CallbackExpectation,
         code: &SealedText,
         captured: Captured,
-    ) -> Result<Received, FlowError> {
+    ) -> Result<ReceivedTokens, FlowError> {
         let mut asking = self.of_flow(flow).await?;
         // Only checked variables may enter an endpoint's URL.
         let declared = |name: &str| asking.provider.variable(name).is_some();
@@ -75,7 +77,7 @@ impl Flows {
     pub(super) fn ask<'a>(
         &'a self,
         asking: &'a FlowContext,
-        client: &'a Client,
+        client: &'a OAuthClient,
         settings: &'a TokenSettings,
     ) -> RequestContext<'a> {
         RequestContext {
@@ -137,11 +139,11 @@ impl Flows {
         &self,
         asking: &FlowContext,
         tokens: Tokens,
-        session: Option<Digest>,
+        session: Option<CookieDigest>,
         captured: Captured,
-    ) -> Received {
+    ) -> ReceivedTokens {
         let captured: Captured = captured.into_iter().chain(tokens.captured.clone()).collect();
-        Received {
+        ReceivedTokens {
             session,
             connection: Some(Box::new(asking.connection.as_ref().clone())),
             told: self.told_accounts(asking, &tokens, &captured),
@@ -151,7 +153,7 @@ impl Flows {
             captured,
             accepted: false,
             grant: SealedText::new(
-                BASE64_STANDARD.encode(Grant::OAuth(OAuth::of(tokens)).encode().as_slice()),
+                BASE64_STANDARD.encode(Grant::OAuth(OAuthGrant::of(tokens)).encode().as_slice()),
             ),
         }
     }
@@ -163,9 +165,9 @@ impl Flows {
     pub(super) async fn complete(
         self: &Arc<Self>,
         flow: &Flow,
-        received: Received,
+        received: ReceivedTokens,
     ) -> Result<(), FlowError> {
-        if let Err(error) = self.stage(flow, Stage::Received(received.clone())).await {
+        if let Err(error) = self.stage(flow, FlowStage::Received(received.clone())).await {
             // Tokens that are not stored cannot be revoked later.
             self.revoke_unkept(&received).await;
             return Err(error);
@@ -181,7 +183,7 @@ impl Flows {
     pub(super) async fn put_in_force(
         self: &Arc<Self>,
         flow: &Flow,
-        received: Received,
+        received: ReceivedTokens,
     ) -> Result<(), FlowError> {
         let view = self.directory().view();
         let Some(connection) = view.connection(&flow.org, &flow.connection).cloned() else {
@@ -219,14 +221,14 @@ impl Flows {
             self.learn_account(&connection, &received).await;
         }
         tracing::info!(connection = %connection.id, provider = connection.provider, "connected");
-        self.stage(flow, Stage::Connected { ends: !received.renewable }).await
+        self.stage(flow, FlowStage::Connected { ends: !received.renewable }).await
     }
 
     async fn store_grant(
         &self,
         flow: &Flow,
         connection: &ConnectionRecord,
-        received: &Received,
+        received: &ReceivedTokens,
         account: Option<Account>,
     ) -> Result<(), FlowError> {
         let grant = received.grant().ok_or(FlowError::NoFlow)?;
@@ -255,7 +257,7 @@ impl Flows {
     }
 
     /// Stores the next stage over any version: only one task works on a flow.
-    pub(super) async fn stage(&self, flow: &Flow, stage: Stage) -> Result<(), FlowError> {
+    pub(super) async fn stage(&self, flow: &Flow, stage: FlowStage) -> Result<(), FlowError> {
         let Some((mut now, version)) = self.flows.get(&flow.org, flow.id.as_str()).await? else {
             return Ok(());
         };
@@ -271,7 +273,10 @@ impl Flows {
         let has_tokens = now.is_some_and(|(now, _)| {
             !matches!(
                 now.stage,
-                Stage::Offered | Stage::AtProvider(_) | Stage::Exchanging | Stage::Polling(_)
+                FlowStage::Offered
+                    | FlowStage::AtProvider(_)
+                    | FlowStage::Exchanging
+                    | FlowStage::Polling(_)
             )
         });
         if !has_tokens {
@@ -284,7 +289,7 @@ impl Flows {
     pub(super) async fn fail(&self, flow: &Flow, why: &str) {
         self.note_draft_failure(flow, why).await;
         // Last, so that a client that waits for the flow sees the final state of the connection.
-        let failed = Stage::Failed { why: why.to_owned() };
+        let failed = FlowStage::Failed { why: why.to_owned() };
         if let Err(error) = self.stage(flow, failed).await {
             tracing::warn!(%error, "a failed consent could not be kept");
         }
@@ -334,6 +339,6 @@ fn setting(code: &str, asking: &FlowContext, asked: &CallbackExpectation) -> Opt
 }
 
 /// The message of a server failure, for people.
-pub(super) fn told(failure: &Failure) -> FlowError {
+pub(super) fn told(failure: &TokenFailure) -> FlowError {
     FlowError::Server(failure.to_string())
 }

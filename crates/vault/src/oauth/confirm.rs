@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::callback::Cookies;
 use super::error::FlowError;
-use super::flow::{Abandoned, Confirming, Flow, Received, Stage, StoredFlow};
+use super::flow::{Abandoned, Confirming, Flow, FlowStage, ReceivedTokens, StoredFlow};
 use super::{FlowView, Flows, Revoked};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
@@ -75,7 +75,7 @@ impl Flows {
     ) -> Result<(StoredFlow, Confirming), FlowError> {
         let found = self.flows.get(org, id.as_str()).await?;
         let (flow, version) = found.ok_or(FlowError::NoFlow)?;
-        let Stage::Confirming(waiting) = flow.stage.clone() else {
+        let FlowStage::Confirming(waiting) = flow.stage.clone() else {
             return Err(FlowError::NothingToConfirm);
         };
         if self.clock.now() >= flow.expires {
@@ -91,11 +91,11 @@ impl Flows {
     ) -> Result<(), FlowError> {
         let StoredFlow { mut flow, version } = stored;
         let told = waiting.account().into_iter().collect();
-        let received = Received { accepted: true, told, ..waiting.received };
+        let received = ReceivedTokens { accepted: true, told, ..waiting.received };
         let flows = Arc::clone(self);
         let work = async move {
             // The first decision wins: the write requires the version that was read.
-            flow.stage = Stage::Received(received.clone());
+            flow.stage = FlowStage::Received(received.clone());
             flows.flows.put(&flow.org, flow.id.as_str(), &flow, Some(version)).await?;
             flows.put_in_force(&flow, received).await
         };
@@ -108,7 +108,7 @@ impl Flows {
     pub(super) async fn wait_for_decision(
         self: &Arc<Self>,
         flow: &Flow,
-        received: Received,
+        received: ReceivedTokens,
         before: Option<Account>,
         account: Option<Account>,
     ) -> Result<(), FlowError> {
@@ -116,7 +116,7 @@ impl Flows {
         let account = name.unwrap_or_default();
         let before = before.map(|it| it.name).unwrap_or_default();
         let waiting = Confirming { before, account, account_id: id, received };
-        self.stage(flow, Stage::Confirming(waiting)).await?;
+        self.stage(flow, FlowStage::Confirming(waiting)).await?;
         self.decline_in_time(flow);
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Flows {
             }
             let found = flows.flows.get(&org, id.as_str()).await.ok().flatten();
             let Some((flow, version)) = found else { return };
-            let Stage::Confirming(waiting) = flow.stage.clone() else { return };
+            let FlowStage::Confirming(waiting) = flow.stage.clone() else { return };
             let why = match flow.held {
                 true => "the platform did not finish it in time",
                 false => "the other account was not confirmed in time",
@@ -153,7 +153,7 @@ impl Flows {
         let StoredFlow { mut flow, version } = stored;
         let account = waiting.account();
         let abandoned = Abandoned { why: why.to_owned(), account, received: waiting.received };
-        flow.stage = Stage::Abandoned(abandoned.clone());
+        flow.stage = FlowStage::Abandoned(abandoned.clone());
         let (org, id) = (flow.org.clone(), flow.id.clone());
         self.flows.put(&org, id.as_str(), &flow, Some(version)).await?;
         self.revoke_unwanted(&flow, abandoned).await;
@@ -164,7 +164,7 @@ impl Flows {
     pub(super) async fn refuse(
         self: &Arc<Self>,
         flow: &Flow,
-        received: Received,
+        received: ReceivedTokens,
         error: FlowError,
     ) -> Result<(), FlowError> {
         let account = match (received.told.first(), &received.connection) {
@@ -172,7 +172,7 @@ impl Flows {
             (told, _) => told.cloned(),
         };
         let abandoned = Abandoned { why: error.to_string(), account, received };
-        self.stage(flow, Stage::Abandoned(abandoned.clone())).await?;
+        self.stage(flow, FlowStage::Abandoned(abandoned.clone())).await?;
         self.revoke_unwanted(flow, abandoned).await;
         Err(error)
     }

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use super::Flows;
 use super::complete::told;
 use super::error::FlowError;
-use super::flow::{Flow, Polling, SealedText, Stage};
+use super::flow::{Flow, FlowStage, Polling, SealedText};
 use super::start::{ConsentRequest, DeviceCode, FlowContext, Started, endpoint};
-use crate::grant::oauth::{Failure, PollResult, SLOW_DOWN, device_poll, device_start};
+use crate::grant::oauth::{PollResult, SLOW_DOWN, TokenFailure, device_poll, device_start};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::secret::Secret;
 
@@ -58,7 +58,7 @@ impl Flows {
         };
         flow.expires = device.expires;
         let code = DeviceCode::of(&polling, flow.expires);
-        flow.stage = Stage::Polling(polling);
+        flow.stage = FlowStage::Polling(polling);
         self.flows.put(org, flow.id.as_str(), &flow, None).await?;
         let id = flow.id.clone();
         self.poll_until_done(flow);
@@ -112,7 +112,7 @@ impl Flows {
     async fn polled(&self, org: &OrgId, id: &FlowId) -> Result<Option<(Flow, Polling)>, FlowError> {
         let found = self.flows.get(org, id.as_str()).await?;
         Ok(found.and_then(|(flow, _)| match flow.stage.clone() {
-            Stage::Polling(polling) => Some((flow, polling)),
+            FlowStage::Polling(polling) => Some((flow, polling)),
             _ => None,
         }))
     }
@@ -145,7 +145,7 @@ impl Flows {
                     Err(error) => self.given_up(flow, &error.to_string()).await,
                 }
             }
-            Err(Failure::Temporary(_)) => PollStep::Longer,
+            Err(TokenFailure::Temporary(_)) => PollStep::Longer,
             Err(failure) => self.given_up(flow, &ended(&failure)).await,
         }
     }
@@ -161,7 +161,7 @@ impl Flows {
             let Some((mut flow, version)) = self.flows.get(org, id.as_str()).await? else {
                 return Ok(());
             };
-            if let Stage::Polling(polling) = &mut flow.stage {
+            if let FlowStage::Polling(polling) = &mut flow.stage {
                 polling.interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             }
             self.flows.put(org, id.as_str(), &flow, Some(version)).await.map(|_| ())
@@ -183,7 +183,7 @@ impl Flows {
 }
 
 /// The message; known codes have our own text.
-fn ended(failure: &Failure) -> String {
+fn ended(failure: &TokenFailure) -> String {
     match failure.code().map(|code| code.as_str().to_owned()).as_deref() {
         Some("access_denied") => "the consent was declined".to_owned(),
         Some("expired_token") => "the code was not entered in time".to_owned(),

@@ -15,22 +15,13 @@ const RETRY_AFTER_SECONDS: u64 = 10;
 pub enum FlowError {
     /// The connection's auth method needs no consent.
     #[error("connection `{connection}` needs no consent")]
-    NoConsent {
-        /// The connection's name.
-        connection: String,
-        /// The remedy.
-        remedy: Option<String>,
-    },
+    NoConsent { connection: String, remedy: Option<String> },
     /// No app of the provider is known.
     #[error("{provider} needs an app: an OAuth client that you register there")]
-    NoApp {
-        /// The provider's id.
-        provider: String,
-    },
+    NoApp { provider: String },
     /// Several apps fit.
     #[error("{provider} has several apps ({apps}): name one")]
     WhichApp {
-        /// The provider's id.
         provider: String,
         /// Their names.
         apps: String,
@@ -38,7 +29,6 @@ pub enum FlowError {
     /// The given app is unknown, or of another provider.
     #[error("{provider} has no app `{app}`")]
     UnknownApp {
-        /// The provider's id.
         provider: String,
         /// The given name.
         app: String,
@@ -46,7 +36,6 @@ pub enum FlowError {
     /// An endpoint is unknown.
     #[error("app `{app}` does not know the {what} endpoint of its authorization server")]
     NoEndpoint {
-        /// The app.
         app: String,
         /// `authorization`, `token` or `device`.
         what: &'static str,
@@ -59,16 +48,10 @@ pub enum FlowError {
     },
     /// A service of OAuth 1.0a does not confirm the callback.
     #[error("{provider} does not confirm the callback of a consent, as OAuth 1.0a requires")]
-    CallbackNotConfirmed {
-        /// The provider's id.
-        provider: String,
-    },
+    CallbackNotConfirmed { provider: String },
     /// A parameter of the authorization request that Keyward sets itself.
     #[error("`{name}` cannot be set in `authorize_params`: it belongs to the consent itself")]
-    Parameter {
-        /// The parameter.
-        name: String,
-    },
+    Parameter { name: String },
     /// A person has too many open flows.
     #[error("{0} consents are open: finish one, or wait until they expire")]
     TooMany(usize),
@@ -102,7 +85,6 @@ pub enum FlowError {
     /// The store or the keys failed.
     #[error(transparent)]
     Row(#[from] RowError),
-    /// The directory refused.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The vault refused.

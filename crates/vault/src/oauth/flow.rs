@@ -39,7 +39,7 @@ pub(super) struct Flow {
     /// Whether its tokens wait until the platform that asked for the consent releases them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) held: bool,
-    pub(super) stage: Stage,
+    pub(super) stage: FlowStage,
 }
 
 /// A flow, and the version of its row that was read. Writing it over that version detects concurrent changes.
@@ -51,7 +51,7 @@ pub(super) struct StoredFlow {
 /// The stage of a flow.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", tag = "stage")]
-pub(super) enum Stage {
+pub(super) enum FlowStage {
     /// The start page can be opened.
     Offered,
     /// The browser is at the provider.
@@ -60,7 +60,7 @@ pub(super) enum Stage {
     /// `state` was used; the code is being exchanged. After a crash here the next start fails the flow.
     Exchanging,
     /// Tokens were received and are not in force yet. After a crash here the next start continues.
-    Received(Received),
+    Received(ReceivedTokens),
     /// A device code is being polled for.
     Polling(Polling),
     /// Tokens for another account than before, about which a person must decide; or those of a held flow.
@@ -83,7 +83,7 @@ pub(super) enum Stage {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct CallbackExpectation {
     /// Hash of the cookie of the browser that started the flow.
-    pub(super) session: Digest,
+    pub(super) session: CookieDigest,
     /// The PKCE verifier; `None` if the provider does not accept PKCE.
     pub(super) verifier: Option<SealedText>,
     /// The redirect URI of the request.
@@ -119,9 +119,9 @@ pub(super) struct Polling {
 
 /// Tokens of a consent, sealed with their flow.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Received {
+pub(super) struct ReceivedTokens {
     /// Hash of the cookie of the browser that consented; `None` without a browser.
-    pub(super) session: Option<Digest>,
+    pub(super) session: Option<CookieDigest>,
     /// The encoded grant, base64.
     pub(super) grant: SealedText,
     pub(super) granted: Vec<String>,
@@ -150,11 +150,10 @@ pub(super) struct Confirming {
     pub(super) before: String,
     /// The account of the grant; empty: the provider does not name it.
     pub(super) account: String,
-    /// The identifier of that account.
     #[serde(default)]
     pub(super) account_id: Option<AccountId>,
     #[serde(flatten)]
-    pub(super) received: Received,
+    pub(super) received: ReceivedTokens,
 }
 
 /// An unwanted grant that must be revoked.
@@ -165,7 +164,7 @@ pub(super) struct Abandoned {
     /// The account, if it is known.
     pub(super) account: Option<Account>,
     #[serde(flatten)]
-    pub(super) received: Received,
+    pub(super) received: ReceivedTokens,
 }
 
 /// Text that is stored only in sealed records; wiped on drop, and never shown.
@@ -176,7 +175,7 @@ pub(super) struct SealedText(String);
 /// SHA-256, as hex.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(transparent)]
-pub(super) struct Digest(String);
+pub(super) struct CookieDigest(String);
 
 impl SealedText {
     pub(super) fn new(text: impl Into<String>) -> Self {
@@ -200,7 +199,7 @@ impl fmt::Debug for SealedText {
     }
 }
 
-impl Digest {
+impl CookieDigest {
     pub(super) fn of(text: &str) -> Self {
         Self(TokenHash::of(text).to_hex())
     }
@@ -215,7 +214,7 @@ impl Digest {
     }
 }
 
-impl Received {
+impl ReceivedTokens {
     /// The grant; `None` if the row is malformed.
     pub(super) fn grant(&self) -> Option<Grant> {
         let bytes = BASE64_STANDARD.decode(self.grant.text()).map(Zeroizing::new).ok()?;
@@ -239,7 +238,7 @@ impl Flow {
     pub(super) fn is_open(&self, now: Timestamp) -> bool {
         let over = matches!(
             self.stage,
-            Stage::Connected { .. } | Stage::Failed { .. } | Stage::Abandoned(_)
+            FlowStage::Connected { .. } | FlowStage::Failed { .. } | FlowStage::Abandoned(_)
         );
         now < self.expires && !over
     }
@@ -269,8 +268,8 @@ mod tests {
     #[test]
     fn nothing_of_a_flow_that_could_be_used_is_shown() {
         let verifier = random();
-        let stage = Stage::AtProvider(CallbackExpectation {
-            session: Digest::of("cookie"),
+        let stage = FlowStage::AtProvider(CallbackExpectation {
+            session: CookieDigest::of("cookie"),
             verifier: Some(SealedText::new(verifier.as_str())),
             redirect_uri: "http://localhost:8081/oauth/callback/app_1".to_owned(),
             issuer: None,
@@ -288,6 +287,6 @@ mod tests {
     fn randomness_is_256_bits_and_differs() {
         assert_eq!(random().len(), 43);
         assert_ne!(random(), random());
-        assert!(Digest::of("a").is_of("a") && !Digest::of("a").is_of("b"));
+        assert!(CookieDigest::of("a").is_of("a") && !CookieDigest::of("a").is_of("b"));
     }
 }

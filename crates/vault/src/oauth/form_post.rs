@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::Flows;
 use super::callback_query::{CallbackQuery, QUERY_BYTES_MAX};
 use super::error::CallbackRefusal;
-use super::flow::{Digest, Flow, SealedText, Stage, random};
+use super::flow::{CookieDigest, Flow, FlowStage, SealedText, random};
 use super::rows::FormPost;
 use keyward_base::id::{AppId, OrgId};
 use keyward_rules::provider::oauth::ResponseModeText;
@@ -49,7 +49,7 @@ impl Flows {
         form: &str,
     ) -> Result<Zeroizing<String>, CallbackRefusal> {
         let callback = CallbackQuery::read(form)?;
-        let state = Digest::of(&callback.state.ok_or(CallbackRefusal::Over)?);
+        let state = CookieDigest::of(&callback.state.ok_or(CallbackRefusal::Over)?);
         let (mut pointer, version) =
             self.states.get(org, state.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
@@ -69,7 +69,7 @@ impl Flows {
         let until = self.clock.now().saturating_add(GOES_ON_WITHIN).unwrap_or(flow.expires);
         let expires = until.min(flow.expires);
         let posted = FormPost { app: app.clone(), form: SealedText::new(form), expires };
-        self.posted.put(org, Digest::of(&handle).as_str(), &posted, None).await?;
+        self.posted.put(org, CookieDigest::of(&handle).as_str(), &posted, None).await?;
         Ok(handle)
     }
 
@@ -83,7 +83,7 @@ impl Flows {
         app: &AppId,
         handle: &str,
     ) -> Result<Zeroizing<String>, CallbackRefusal> {
-        let hash = Digest::of(handle);
+        let hash = CookieDigest::of(handle);
         let posted = self.posted.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         if posted.app != *app {
             return Err(CallbackRefusal::OtherApp);
@@ -95,6 +95,6 @@ impl Flows {
     }
 
     fn is_asked(&self, flow: &Flow) -> bool {
-        matches!(flow.stage, Stage::AtProvider(_)) && self.clock.now() < flow.expires
+        matches!(flow.stage, FlowStage::AtProvider(_)) && self.clock.now() < flow.expires
     }
 }

@@ -37,18 +37,18 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use bound::{BrowserBinding, SentToProvider};
+pub use bound::{BrowserBinding, StartedConsent};
 pub use callback::{CallbackRequest, Cookies};
 pub use error::{CallbackRefusal, FlowError};
 pub use form_post::FORM_BYTES_MAX;
 pub use resource::NewMcp;
 pub use revoke::Revoked;
-pub use start::{ConsentRequest, DeviceCode, Offer, Started};
+pub use start::{ConsentRequest, DeviceCode, StartPage, Started};
 pub use view::{FlowState, FlowView};
 
-use self::flow::{Flow, Stage};
+use self::flow::{Flow, FlowStage};
 use self::rows::{FormPost, OwedRevocation, Pointer};
-use crate::{Rows, Vault};
+use crate::{SealedRows, Vault};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
@@ -58,7 +58,7 @@ use keyward_state::directory::{Directory, OpenedRow};
 use keyward_state::store::{Lease, Store, Table};
 
 /// The services that consents need.
-pub struct Parts {
+pub struct FlowServices {
     /// The store of flows.
     pub store: Arc<dyn Store>,
     /// Seals flows.
@@ -67,9 +67,7 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// The client for authorization servers.
     pub caller: Arc<HttpClient>,
-    /// Limits.
     pub settings: TokenSettings,
-    /// The time of day.
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash. Never from a request.
     pub public_url: String,
@@ -83,14 +81,14 @@ pub struct Flows {
     clock: Clock,
     public_url: String,
     store: Arc<dyn Store>,
-    flows: Rows<Flow>,
+    flows: SealedRows<Flow>,
     /// By hash of `state`: the task that takes the row continues the flow.
-    states: Rows<Pointer>,
+    states: SealedRows<Pointer>,
     /// By hash of the start link.
-    tickets: Rows<Pointer>,
+    tickets: SealedRows<Pointer>,
     /// Forms of callbacks by POST, by hash of the secret of the continuation.
-    posted: Rows<FormPost>,
-    outbox: Rows<OwedRevocation>,
+    posted: SealedRows<FormPost>,
+    outbox: SealedRows<OwedRevocation>,
     /// Held while flows are counted and created, so that the limit holds.
     turn: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
@@ -115,14 +113,14 @@ pub fn check_content(row: &OpenedRow) -> Result<(), String> {
 
 impl Flows {
     /// Uses the shared store.
-    pub fn new(parts: Parts) -> Arc<Self> {
+    pub fn new(parts: FlowServices) -> Arc<Self> {
         let (store, keyring) = (|| parts.store.clone(), || parts.keyring.clone());
         Arc::new(Self {
-            flows: Rows::new(store(), keyring(), Table::Flows, "flow-"),
-            states: Rows::new(store(), keyring(), Table::Flows, "state-"),
-            tickets: Rows::new(store(), keyring(), Table::Flows, "start-"),
-            posted: Rows::new(store(), keyring(), Table::Flows, "posted-"),
-            outbox: Rows::new(store(), keyring(), Table::Outbox, ""),
+            flows: SealedRows::new(store(), keyring(), Table::Flows, "flow-"),
+            states: SealedRows::new(store(), keyring(), Table::Flows, "state-"),
+            tickets: SealedRows::new(store(), keyring(), Table::Flows, "start-"),
+            posted: SealedRows::new(store(), keyring(), Table::Flows, "posted-"),
+            outbox: SealedRows::new(store(), keyring(), Table::Outbox, ""),
             vault: parts.vault,
             caller: parts.caller,
             settings: ArcSwap::from_pointee(parts.settings),
@@ -135,7 +133,6 @@ impl Flows {
         })
     }
 
-    /// Replaces the settings.
     pub fn set(&self, settings: TokenSettings) {
         self.settings.store(Arc::new(settings));
     }
@@ -165,25 +162,25 @@ impl Flows {
     fn go_on(self: &Arc<Self>, flow: Flow) {
         let flows = Arc::clone(self);
         match flow.stage.clone() {
-            Stage::Polling(_) => self.poll_until_done(flow),
-            Stage::Confirming(_) => self.decline_in_time(&flow),
-            Stage::Abandoned(abandoned) => {
+            FlowStage::Polling(_) => self.poll_until_done(flow),
+            FlowStage::Confirming(_) => self.decline_in_time(&flow),
+            FlowStage::Abandoned(abandoned) => {
                 self.spawn(async move { Box::pin(flows.revoke_unwanted(&flow, abandoned)).await });
             }
-            Stage::Received(received) => self.spawn(async move {
+            FlowStage::Received(received) => self.spawn(async move {
                 let Some(_lease) = flows.lease_of(&flow.id).await else { return };
                 if let Err(error) = Box::pin(flows.put_in_force(&flow, received)).await {
                     tracing::warn!(flow = %flow.id, %error, "a consent of before gave no grant");
                 }
             }),
-            Stage::Exchanging => self.spawn(async move {
+            FlowStage::Exchanging => self.spawn(async move {
                 let Some(_lease) = flows.lease_of(&flow.id).await else { return };
                 flows.note_failure(&flow, "the gateway stopped while the code was exchanged").await;
             }),
-            Stage::Offered
-            | Stage::AtProvider(_)
-            | Stage::Connected { .. }
-            | Stage::Failed { .. } => {}
+            FlowStage::Offered
+            | FlowStage::AtProvider(_)
+            | FlowStage::Connected { .. }
+            | FlowStage::Failed { .. } => {}
         }
     }
 

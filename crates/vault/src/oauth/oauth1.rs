@@ -15,12 +15,12 @@ use super::authorize::UNRESERVED;
 use super::callback_query::CallbackQuery;
 use super::error::{CallbackRefusal, FlowError, cleaned};
 use super::flow::RANDOM_BYTES;
-use super::flow::{Digest, Received, SealedText, TemporaryCredentials};
+use super::flow::{CookieDigest, ReceivedTokens, SealedText, TemporaryCredentials};
 use super::start::{Authorization, FlowContext, endpoint};
 use crate::grant::Grant;
 use crate::grant::oauth::{
-    CALLBACK_NOT_CONFIRMED, Failure, RequestContext, SignedRequests, Temporary, TokenAnswer,
-    TokenPair,
+    CALLBACK_NOT_CONFIRMED, OAuth1TokenAnswer, RequestContext, SignedRequests, Temporary,
+    TokenFailure, TokenPair,
 };
 use keyward_base::secret::Secret;
 use keyward_rules::provider::OAuth;
@@ -41,7 +41,7 @@ pub(super) struct ExpectedVerifier<'a> {
     pub(super) temporary: &'a TemporaryCredentials,
     pub(super) verifier: &'a SealedText,
     /// Of the browser.
-    pub(super) session: &'a Digest,
+    pub(super) session: &'a CookieDigest,
 }
 
 impl Flows {
@@ -75,7 +75,7 @@ impl Flows {
                 temporary.token.text(),
                 endpoint.takes_state.then_some(state.as_str()),
             )?,
-            state: Digest::of(&state),
+            state: CookieDigest::of(&state),
             verifier: None,
             redirect_uri,
             issuer: None,
@@ -137,7 +137,7 @@ pub(super) fn verifier(
     }
     let token = callback.oauth_token.as_deref().unwrap_or_default();
     // As hashes, in constant time.
-    if !Digest::of(temporary.token.text()).is_of(token) {
+    if !CookieDigest::of(temporary.token.text()).is_of(token) {
         return Err(CallbackRefusal::OtherToken);
     }
     match &callback.oauth_verifier {
@@ -152,7 +152,7 @@ pub(super) async fn exchange_verifier(
     ask: RequestContext<'_>,
     expected: ExpectedVerifier<'_>,
     captured: BTreeMap<String, String>,
-) -> Result<Received, FlowError> {
+) -> Result<ReceivedTokens, FlowError> {
     let ExpectedVerifier { temporary, verifier, session } = expected;
     let requests = signed_requests(asking, ask).ok_or(FlowError::NoFlow)?;
     let pair = TokenPair {
@@ -160,7 +160,7 @@ pub(super) async fn exchange_verifier(
         secret: Secret::new(temporary.secret.text()),
     };
     let answer = requests.exchange(&pair, verifier.text()).await;
-    let TokenAnswer { pair, others } = answer.map_err(|failure| no_token(&failure))?;
+    let OAuth1TokenAnswer { pair, others } = answer.map_err(|failure| no_token(&failure))?;
     let named = |name: &String| others.get(name).filter(|value| !value.is_empty()).cloned();
     let mut captured = captured;
     for (variable, name) in &asking.oauth.capture {
@@ -169,7 +169,7 @@ pub(super) async fn exchange_verifier(
     let paths = &asking.oauth.says.account;
     let account = paths.iter().find_map(|name| named(name).or_else(|| captured.get(name).cloned()));
     let grant = Grant::of_oauth1(&pair).encode();
-    Ok(Received {
+    Ok(ReceivedTokens {
         session: Some(session.clone()),
         connection: Some(Box::new(asking.connection.as_ref().clone())),
         told: account.map(|name| Account::named(name, AccountSource::Answer)).into_iter().collect(),
@@ -191,7 +191,7 @@ fn sealed(secret: &Secret) -> SealedText {
 /// Why a service gave no temporary credentials, with the setting that the refusal indicates. The numbers are X's
 /// (<https://docs.x.com/x-api/fundamentals/response-codes-and-errors>), the words those of the OAuth Problem Reporting
 /// extension.
-fn no_credentials(failure: &Failure, asking: &FlowContext, redirect_uri: &str) -> FlowError {
+fn no_credentials(failure: &TokenFailure, asking: &FlowContext, redirect_uri: &str) -> FlowError {
     let app = &asking.app.name;
     let setting = match failure.code().map_or("", |code| code.as_str()) {
         CALLBACK_NOT_CONFIRMED => {
@@ -213,7 +213,7 @@ fn no_credentials(failure: &Failure, asking: &FlowContext, redirect_uri: &str) -
 }
 
 /// Why a service gave no token.
-fn no_token(failure: &Failure) -> FlowError {
+fn no_token(failure: &TokenFailure) -> FlowError {
     match is_of_server(failure) {
         true => FlowError::Server(failure.to_string()),
         false => {
@@ -224,8 +224,8 @@ fn no_token(failure: &Failure) -> FlowError {
 }
 
 /// Whether the service is down, or answers what no client causes.
-fn is_of_server(failure: &Failure) -> bool {
-    matches!(failure, Failure::Temporary(Temporary { limited: false, .. }))
+fn is_of_server(failure: &TokenFailure) -> bool {
+    matches!(failure, TokenFailure::Temporary(Temporary { limited: false, .. }))
 }
 
 #[cfg(test)]

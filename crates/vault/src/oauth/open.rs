@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::error::FlowError;
-use super::flow::{Flow, Stage, StoredFlow};
+use super::flow::{Flow, FlowStage, StoredFlow};
 use super::{FlowView, Flows};
 use crate::RowError;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
@@ -110,19 +110,19 @@ impl Flows {
     async fn end(self: &Arc<Self>, stored: StoredFlow, why: &str) -> Result<(), FlowError> {
         let StoredFlow { mut flow, version } = stored;
         match flow.stage.clone() {
-            Stage::Offered | Stage::AtProvider(_) | Stage::Polling(_) => {
-                flow.stage = Stage::Failed { why: why.to_owned() };
+            FlowStage::Offered | FlowStage::AtProvider(_) | FlowStage::Polling(_) => {
+                flow.stage = FlowStage::Failed { why: why.to_owned() };
                 self.flows.put(&flow.org, flow.id.as_str(), &flow, Some(version)).await?;
                 self.note_draft_failure(&flow, why).await;
                 Ok(())
             }
-            Stage::Confirming(waiting) => {
+            FlowStage::Confirming(waiting) => {
                 self.decline(StoredFlow { flow, version }, waiting, why).await
             }
-            Stage::Exchanging | Stage::Received(_) | Stage::Abandoned(_) => {
+            FlowStage::Exchanging | FlowStage::Received(_) | FlowStage::Abandoned(_) => {
                 Err(FlowError::BeingFinished)
             }
-            Stage::Connected { .. } | Stage::Failed { .. } => Err(FlowError::NotOpen),
+            FlowStage::Connected { .. } | FlowStage::Failed { .. } => Err(FlowError::NotOpen),
         }
     }
 }

@@ -24,7 +24,7 @@ const CLIENT_NAME: &str = "Keyward";
 const CLIENT_BYTES_MAX: usize = 16 * 1024;
 
 /// A client as registered by the server.
-pub(super) struct Registration {
+pub(super) struct ClientRegistration {
     pub(super) client_id: String,
     pub(super) client_secret: Option<Secret>,
     pub(super) auth: ClientAuthText,
@@ -51,10 +51,10 @@ impl Flows {
         &self,
         metadata: &Metadata,
         app: &AppId,
-    ) -> Result<Registration, FlowError> {
+    ) -> Result<ClientRegistration, FlowError> {
         let public = self.public_url.starts_with("https://");
         if metadata.client_id_metadata_document_supported && public {
-            return Ok(Registration {
+            return Ok(ClientRegistration {
                 client_id: format!("{}/oauth/client/{app}", self.public_url),
                 client_secret: None,
                 auth: ClientAuthText::None,
@@ -76,7 +76,7 @@ impl Flows {
         endpoint: &str,
         metadata: &Metadata,
         app: &AppId,
-    ) -> Result<Registration, FlowError> {
+    ) -> Result<ClientRegistration, FlowError> {
         let settings = self.settings.load_full();
         let auth = method(metadata.token_endpoint_auth_methods_supported.as_deref());
         let body = json!({
@@ -122,7 +122,7 @@ impl Flows {
     }
 }
 
-fn read(body: &[u8], asked: ClientAuthText) -> Result<Registration, FlowError> {
+fn read(body: &[u8], asked: ClientAuthText) -> Result<ClientRegistration, FlowError> {
     let told: RegistrationAnswer =
         serde_json::from_slice(body).map_err(|_| refused("its answer names no client"))?;
     let auth = match told.token_endpoint_auth_method.as_deref() {
@@ -142,7 +142,7 @@ fn read(body: &[u8], asked: ClientAuthText) -> Result<Registration, FlowError> {
     }
     // RFC 7591 §3.2.1: 0 means never.
     let expires = told.client_secret_expires_at.filter(|at| *at > 0);
-    Ok(Registration {
+    Ok(ClientRegistration {
         client_id: told.client_id,
         client_secret: secret.map(Secret::from),
         auth,

@@ -42,7 +42,6 @@ pub struct NewMcp {
     pub issuer: Option<String>,
     /// Requested scopes; empty: those that the server asks for.
     pub scopes: Vec<String>,
-    /// Environment label.
     pub environment: Option<String>,
     /// Settings of its requests.
     pub settings: Settings,
@@ -54,7 +53,7 @@ pub struct NewMcp {
 
 /// The server that an app is registered for. Its app belongs to its provider, so that no other server gets its tokens.
 #[derive(Clone, Copy)]
-struct Server<'a> {
+struct ResourceServer<'a> {
     provider: &'a str,
     url: &'a str,
 }
@@ -71,7 +70,7 @@ struct ProtectedResource {
 
 /// The parameters of a 401 challenge (RFC 9728 §5.1, RFC 6750 §3).
 #[derive(Debug, Default, Eq, PartialEq)]
-struct Challenge {
+struct BearerChallenge {
     metadata: Option<String>,
     scopes: Vec<String>,
 }
@@ -92,7 +91,7 @@ impl Flows {
         let metadata = self.metadata(&issuer).await?;
         takes_s256(&metadata, true)?;
         let provider = new.provider.as_deref().unwrap_or(PROVIDER);
-        let server = Server { provider, url: &url };
+        let server = ResourceServer { provider, url: &url };
         let app = self.app_at(org, &metadata, server).await?;
         let scopes = match (new.scopes.is_empty(), challenge.scopes.is_empty()) {
             (false, _) => new.scopes,
@@ -132,7 +131,7 @@ impl Flows {
         };
         let metadata = self.metadata(&registered.issuer).await?;
         let org = &connection.org;
-        let server = Server { provider: &connection.provider, url };
+        let server = ResourceServer { provider: &connection.provider, url };
         let new = self.register_app(org, &metadata, server).await?;
         let use_it =
             |record: &mut ConnectionRecord| record.app = Some(Reference::Id(new.id.clone()));
@@ -150,7 +149,7 @@ impl Flows {
     }
 
     /// Reads the server's protected resource metadata.
-    async fn resource(&self, url: &str) -> Result<(ProtectedResource, Challenge), FlowError> {
+    async fn resource(&self, url: &str) -> Result<(ProtectedResource, BearerChallenge), FlowError> {
         let settings = self.settings.load_full();
         let challenge = self.challenge(url).await?;
         let (base, path) = split(url);
@@ -194,7 +193,7 @@ impl Flows {
         Ok((resource, challenge))
     }
 
-    async fn challenge(&self, url: &str) -> Result<Challenge, FlowError> {
+    async fn challenge(&self, url: &str) -> Result<BearerChallenge, FlowError> {
         let settings = self.settings.load_full();
         let request =
             Request::get(url).header(header::ACCEPT, "application/json, text/event-stream");
@@ -203,7 +202,7 @@ impl Flows {
             Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
                 Ok(challenge(answer.headers()))
             }
-            Ok(_) | Err(CallError::Unusable { .. }) => Ok(Challenge::default()),
+            Ok(_) | Err(CallError::Unusable { .. }) => Ok(BearerChallenge::default()),
             Err(error) => Err(cannot_ask(error)),
         }
     }
@@ -213,7 +212,7 @@ impl Flows {
         &self,
         org: &OrgId,
         metadata: &Metadata,
-        server: Server<'_>,
+        server: ResourceServer<'_>,
     ) -> Result<Arc<AppRecord>, FlowError> {
         let view = self.directory().view();
         let now = self.clock.now();
@@ -237,9 +236,9 @@ impl Flows {
         &self,
         org: &OrgId,
         metadata: &Metadata,
-        server: Server<'_>,
+        server: ResourceServer<'_>,
     ) -> Result<Arc<AppRecord>, FlowError> {
-        let Server { provider, url } = server;
+        let ResourceServer { provider, url } = server;
         let id = AppId::random();
         let client = self.client_at(metadata, &id).await?;
         let tokens = TokenOptions {
@@ -330,8 +329,8 @@ fn not_guarded(url: &str) -> FlowError {
 }
 
 /// Parses the `Bearer` challenge; the first occurrence of a parameter counts.
-fn challenge(headers: &HeaderMap) -> Challenge {
-    let mut read = Challenge::default();
+fn challenge(headers: &HeaderMap) -> BearerChallenge {
+    let mut read = BearerChallenge::default();
     for field in headers.get_all(header::WWW_AUTHENTICATE) {
         let Ok(text) = field.to_str() else { continue };
         let Some(at) = text.to_ascii_lowercase().find("bearer") else { continue };
@@ -389,7 +388,7 @@ mod tests {
         assert_eq!(read.metadata.as_deref(), Some("https://a.test/m"));
         assert_eq!(read.scopes, ["a", "b"]);
         headers.insert(header::WWW_AUTHENTICATE, "Basic realm=\"x\"".parse().unwrap());
-        assert_eq!(challenge(&headers), Challenge::default());
+        assert_eq!(challenge(&headers), BearerChallenge::default());
     }
 
     /// oauth 13, MCP 2

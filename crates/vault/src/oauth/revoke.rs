@@ -12,11 +12,11 @@ use zeroize::Zeroizing;
 
 use super::Flows;
 use super::error::FlowError;
-use super::flow::{Received, SealedText};
+use super::flow::{ReceivedTokens, SealedText};
 use super::oauth1;
 use super::rows::{OwedRevocation, OwedRevocationApp};
 use super::start::FlowContext;
-use crate::grant::oauth::{self, Client, Failure};
+use crate::grant::oauth::{self, OAuthClient, TokenFailure};
 use crate::grant::{AppSecret, Grant};
 use crate::{LateAnswers, RemovedConnection, RowError};
 use keyward_base::id::{ConnectionId, OrgId};
@@ -164,7 +164,7 @@ impl Flows {
     }
 
     /// One attempt for a grant that could not be stored in the outbox.
-    pub(super) async fn revoke_unkept(&self, received: &Received) {
+    pub(super) async fn revoke_unkept(&self, received: &ReceivedTokens) {
         let Some(connection) = received.connection.as_deref().cloned() else { return };
         let id = connection.id.clone();
         let owed = self.owed(&connection, received.grant.clone(), Timestamp::MAX).await;
@@ -300,7 +300,10 @@ impl Flows {
     }
 
     /// The client of a pending revocation: the current app, else the stored one.
-    async fn asking_owed(&self, owed: &OwedRevocation) -> Result<(FlowContext, Client), FlowError> {
+    async fn asking_owed(
+        &self,
+        owed: &OwedRevocation,
+    ) -> Result<(FlowContext, OAuthClient), FlowError> {
         let now = match self.app_of(&owed.connection) {
             Ok(app) => self.client(&app).await.map(|client| (app, client)),
             Err(error) => Err(error),
@@ -352,7 +355,7 @@ impl Flows {
             oauth::RevokeResult::NotSupported { by_hand } => {
                 RevocationAttempt::Done(Revoked::NotSupported { by_hand })
             }
-            oauth::RevokeResult::No(Failure::Temporary(_)) => RevocationAttempt::Again,
+            oauth::RevokeResult::No(TokenFailure::Temporary(_)) => RevocationAttempt::Again,
             oauth::RevokeResult::No(failure) => no(failure.to_string()),
         }
     }
@@ -367,12 +370,12 @@ impl RevocationTarget {
 
 impl OwedRevocationApp {
     /// `None` if the secret is malformed.
-    fn client(&self) -> Option<Client> {
+    fn client(&self) -> Option<OAuthClient> {
         let bytes = BASE64_STANDARD.decode(self.secret.text()).map(Zeroizing::new).ok()?;
         let secret = AppSecret::decode(&bytes).ok()?;
         let (id, key_id) =
             (self.record.client_id.clone(), self.record.settings.tokens.key_id.clone());
-        Some(Client { id, secret, key_id })
+        Some(OAuthClient { id, secret, key_id })
     }
 }
 

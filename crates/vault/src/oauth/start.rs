@@ -12,8 +12,8 @@ use super::Flows;
 use super::authorize::{self, AuthorizationRequest};
 use super::error::{CallbackRefusal, FlowError};
 use super::flow::{
-    CallbackExpectation, Digest, Flow, Polling, RANDOM_BYTES, SealedText, Stage, StoredFlow,
-    TemporaryCredentials, random,
+    CallbackExpectation, CookieDigest, Flow, FlowStage, Polling, RANDOM_BYTES, SealedText,
+    StoredFlow, TemporaryCredentials, random,
 };
 use super::rows::Pointer;
 use keyward_base::id::{FlowId, OrgId};
@@ -22,14 +22,12 @@ use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_rules::provider::{OAuth, Provider};
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Need};
 
-/// The request for a consent.
 #[derive(Clone, Debug, Default)]
 pub struct ConsentRequest {
     /// The person who starts it.
     pub person: String,
     /// With a device code, if the provider supports both ways.
     pub device: bool,
-    /// Additional scopes.
     pub more_scopes: Vec<String>,
     /// Registers a new client first, if Keyward registered the current one: servers forget clients.
     pub register: bool,
@@ -42,14 +40,12 @@ pub struct ConsentRequest {
 pub enum Started {
     /// Open this page.
     Browser {
-        /// The flow.
         flow: FlowId,
         /// The URL of the start page. Its holder may consent, so it is never logged.
         url: String,
     },
     /// Enter a code.
     Device {
-        /// The flow.
         flow: FlowId,
         /// The code, and the address where it is entered.
         code: DeviceCode,
@@ -59,28 +55,23 @@ pub enum Started {
 /// The data for consenting on another device (RFC 8628 §3.2); only for the person who started it.
 #[derive(Clone)]
 pub struct DeviceCode {
-    /// The code.
     pub user_code: String,
     /// The address where it is entered.
     pub verification_uri: String,
     /// The same address with the code.
     pub verification_uri_complete: Option<String>,
-    /// Its expiry.
     pub expires: Timestamp,
 }
 
 /// The content of the start page.
 #[derive(Debug)]
-pub struct Offer {
-    /// The flow.
+pub struct StartPage {
     pub flow: FlowId,
     /// The provider's name.
     pub provider: String,
-    /// The connection's name.
     pub connection: String,
     /// The current account.
     pub account: Option<String>,
-    /// The app's name.
     pub app: String,
     /// The requested scopes.
     pub scopes: Vec<String>,
@@ -113,7 +104,7 @@ pub(super) struct Authorization {
     /// The URL of the provider's page.
     pub(super) url: String,
     /// The hash of `state`.
-    pub(super) state: Digest,
+    pub(super) state: CookieDigest,
     /// The PKCE verifier.
     pub(super) verifier: Option<SealedText>,
     pub(super) redirect_uri: String,
@@ -187,7 +178,7 @@ impl Flows {
         let ticket = Zeroizing::new(self.of_org(org, &ticket));
         let pointer = Pointer { flow: flow.id.clone(), expires: flow.expires, posted: false };
         self.flows.put(org, flow.id.as_str(), &flow, None).await?;
-        self.tickets.put(org, Digest::of(&ticket).as_str(), &pointer, None).await?;
+        self.tickets.put(org, CookieDigest::of(&ticket).as_str(), &pointer, None).await?;
         let url = format!("{}/oauth/start/{}", self.public_url, *ticket);
         Ok(Started::Browser { flow: flow.id, url })
     }
@@ -218,7 +209,7 @@ impl Flows {
             expires: now.saturating_add(life).unwrap_or(Timestamp::MAX),
             cookie: None,
             held: ask.hold,
-            stage: Stage::Offered,
+            stage: FlowStage::Offered,
         }
     }
 
@@ -235,8 +226,8 @@ impl Flows {
     ///
     /// # Errors
     /// When the link was used or has expired.
-    pub async fn offer(&self, org: &OrgId, ticket: &str) -> Result<Offer, CallbackRefusal> {
-        let hash = Digest::of(ticket);
+    pub async fn offer(&self, org: &OrgId, ticket: &str) -> Result<StartPage, CallbackRefusal> {
+        let hash = CookieDigest::of(ticket);
         let (pointer, _) =
             self.tickets.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
@@ -244,7 +235,7 @@ impl Flows {
             found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::Over)?;
         let asking = self.of_flow(&flow).await?;
         let authorize = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
-        Ok(Offer {
+        Ok(StartPage {
             flow: flow.id,
             provider: asking.provider.name.to_string(),
             connection: asking.connection.name.clone(),
@@ -259,7 +250,7 @@ impl Flows {
     }
 
     fn is_offered(&self, flow: &Flow) -> bool {
-        matches!(flow.stage, Stage::Offered) && self.clock.now() < flow.expires
+        matches!(flow.stage, FlowStage::Offered) && self.clock.now() < flow.expires
     }
 
     /// Begins the flow in a browser that holds `session` as its cookie. Returns the URL of the redirect.
@@ -273,7 +264,7 @@ impl Flows {
         ticket: &str,
         session: &str,
     ) -> Result<String, CallbackRefusal> {
-        let hash = Digest::of(ticket);
+        let hash = CookieDigest::of(ticket);
         let (pointer, _) =
             self.tickets.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
@@ -348,7 +339,7 @@ impl Flows {
         let url = authorize::url(question, &asking.oauth, &asking.variables)?;
         Ok(Authorization {
             url,
-            state: Digest::of(state.secret()),
+            state: CookieDigest::of(state.secret()),
             verifier: verifier.map(|verifier| SealedText::new(verifier.into_secret())),
             redirect_uri,
             issuer: asking.issuer.clone(),
@@ -366,8 +357,8 @@ impl Flows {
     ) -> Result<String, FlowError> {
         let StoredFlow { mut flow, version } = stored;
         let Authorization { url, state, verifier, redirect_uri, .. } = authorization;
-        flow.stage = Stage::AtProvider(CallbackExpectation {
-            session: Digest::of(session),
+        flow.stage = FlowStage::AtProvider(CallbackExpectation {
+            session: CookieDigest::of(session),
             verifier,
             redirect_uri,
             issuer: authorization.issuer,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Flows;
 use super::error::FlowError;
-use super::flow::{Abandoned, Flow, Stage};
+use super::flow::{Abandoned, Flow, FlowStage};
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 
 /// A flow for its owner.
@@ -73,13 +73,13 @@ impl Flows {
     pub(super) fn seen(&self, flow: &Flow) -> FlowView {
         let over = self.clock.now() >= flow.expires;
         let state = match &flow.stage {
-            Stage::Connected { ends } => FlowState::Connected { ends: *ends },
-            Stage::Failed { why } => FlowState::Failed { why: why.clone() },
-            Stage::Abandoned(Abandoned { why, .. }) if over => {
+            FlowStage::Connected { ends } => FlowState::Connected { ends: *ends },
+            FlowStage::Failed { why } => FlowState::Failed { why: why.clone() },
+            FlowStage::Abandoned(Abandoned { why, .. }) if over => {
                 FlowState::Failed { why: why.clone() }
             }
             _ if over => FlowState::Failed { why: "no consent was given in time".to_owned() },
-            Stage::Confirming(waits) => {
+            FlowStage::Confirming(waits) => {
                 let account = waits.account().map(|account| account.name);
                 let before = waits.before.clone();
                 match flow.held {
@@ -90,12 +90,12 @@ impl Flows {
                     false => FlowState::Confirm { before, account },
                 }
             }
-            Stage::Offered
-            | Stage::AtProvider(_)
-            | Stage::Exchanging
-            | Stage::Received(_)
-            | Stage::Abandoned(_)
-            | Stage::Polling(_) => FlowState::Open,
+            FlowStage::Offered
+            | FlowStage::AtProvider(_)
+            | FlowStage::Exchanging
+            | FlowStage::Received(_)
+            | FlowStage::Abandoned(_)
+            | FlowStage::Polling(_) => FlowState::Open,
         };
         FlowView {
             id: flow.id.clone(),

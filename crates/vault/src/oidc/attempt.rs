@@ -1,4 +1,4 @@
-//! [`Attempt`]: one sign-in that a browser began. It is kept in the browser's cookie alone, so that a flood of them takes
+//! [`SignInAttempt`]: one sign-in that a browser began. It is kept in the browser's cookie alone, so that a flood of them takes
 //! no memory; `state`, nonce and PKCE verifier are keyed hashes of the cookie. `state` therefore proves that the cookie
 //! is ours, unchanged, and of this sign-in.
 
@@ -33,7 +33,7 @@ pub(super) struct AttemptKey {
 }
 
 /// A sign-in.
-pub(super) struct Attempt {
+pub(super) struct SignInAttempt {
     /// The value of the cookie: randomness, expiry and path.
     pub(super) cookie: Zeroizing<String>,
     pub(super) state: String,
@@ -57,7 +57,7 @@ impl AttemptKey {
     }
 
     /// A new sign-in that returns to this path.
-    pub(super) fn begin(&self, to: &str, now: Timestamp) -> Attempt {
+    pub(super) fn begin(&self, to: &str, now: Timestamp) -> SignInAttempt {
         let to = if to.len() <= PATH_BYTES_MAX { to } else { "/" };
         let expires = now.saturating_add(ATTEMPT_LIFE).unwrap_or(Timestamp::MAX);
         let path = BASE64_URL_SAFE_NO_PAD.encode(to);
@@ -74,7 +74,7 @@ impl AttemptKey {
         cookie: Option<&str>,
         state: Option<&str>,
         now: Timestamp,
-    ) -> Result<Attempt, SignInError> {
+    ) -> Result<SignInAttempt, SignInError> {
         let (Some(cookie), Some(state)) = (cookie, state) else {
             return Err(SignInError::OtherBrowser);
         };
@@ -93,7 +93,7 @@ impl AttemptKey {
         }
     }
 
-    fn parsed(&self, cookie: &str) -> Option<Attempt> {
+    fn parsed(&self, cookie: &str) -> Option<SignInAttempt> {
         let mut parts = cookie.split('.').skip(1);
         let expires = Timestamp::from_second(parts.next()?.parse().ok()?).ok()?;
         let path = BASE64_URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
@@ -101,14 +101,14 @@ impl AttemptKey {
         Some(self.attempt(Zeroizing::new(cookie.to_owned()), to, expires))
     }
 
-    fn attempt(&self, cookie: Zeroizing<String>, to: String, expires: Timestamp) -> Attempt {
+    fn attempt(&self, cookie: Zeroizing<String>, to: String, expires: Timestamp) -> SignInAttempt {
         let derived = |label: &str| {
             let tag = hmac::sign(&self.key, &message(label, &cookie));
             BASE64_URL_SAFE_NO_PAD.encode(tag)
         };
         let (state, nonce) = (derived("state"), derived("nonce"));
         let verifier = Zeroizing::new(derived("verifier"));
-        Attempt { cookie, state, nonce, verifier, to, expires }
+        SignInAttempt { cookie, state, nonce, verifier, to, expires }
     }
 }
 

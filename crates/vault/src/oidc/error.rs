@@ -7,9 +7,9 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::admission::NotAdmitted;
-use super::id_token::Fault;
+use super::id_token::IdTokenFault;
 use crate::VaultError;
-use crate::grant::oauth::{Failure, MetadataError};
+use crate::grant::oauth::{MetadataError, TokenFailure};
 use crate::oauth::error::cleaned;
 use crate::oauth::{CallbackRefusal, FlowError};
 
@@ -58,19 +58,18 @@ pub enum SignInError {
     #[error(
         "the identity provider did not accept this gateway as its client, or the code of this sign-in"
     )]
-    NoTokens(#[source] Failure),
-    /// There is no ID token.
+    NoTokens(#[source] TokenFailure),
     #[error("the identity provider did not say who you are: it sent no ID token")]
     NoIdToken,
     /// The ID token is not valid.
     #[error("the identity provider's statement of who you are is not valid")]
-    IdToken(#[source] Fault),
+    IdToken(#[source] IdTokenFault),
     /// The signing keys cannot be read.
     #[error("the keys of the identity provider cannot be read at present")]
     Keys,
     /// Further claims cannot be read.
     #[error("the identity provider did not say enough about you")]
-    Userinfo(#[source] Failure),
+    Userinfo(#[source] TokenFailure),
     /// The userinfo is of another account (OpenID Connect Core §5.3.2).
     #[error("the identity provider's two statements of who you are differ")]
     OtherSubject,

@@ -27,7 +27,7 @@ const ALGORITHMS: &[Algorithm] = &[
 
 /// Why an ID token is not valid. Quotes nothing of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Fault {
+pub enum IdTokenFault {
     /// It is not a signed JWT.
     #[error("the ID token is not a signed JWT")]
     Malformed,
@@ -52,7 +52,7 @@ pub enum Fault {
 }
 
 /// The expected values.
-pub(super) struct Expected<'a> {
+pub(super) struct IdTokenExpectations<'a> {
     /// Issuer, client and time.
     pub(super) claims: ExpectedClaims<'a>,
     /// The nonce of the sign-in.
@@ -60,46 +60,45 @@ pub(super) struct Expected<'a> {
 }
 
 /// A verified ID token.
-pub(super) struct Verified {
+pub(super) struct VerifiedIdToken {
     /// The account's identifier.
     pub(super) subject: String,
-    /// All claims.
     pub(super) claims: Map<String, Value>,
 }
 
 /// Verifies a token.
 ///
 /// # Errors
-/// When it is not valid; [`Fault::UnknownKey`] if newer keys may help.
+/// When it is not valid; [`IdTokenFault::UnknownKey`] if newer keys may help.
 pub(super) fn verify(
     token: &Secret,
     keys: &[Jwk],
-    expected: &Expected<'_>,
-) -> Result<Verified, Fault> {
-    let text = token.expose_text().ok_or(Fault::Malformed)?;
+    expected: &IdTokenExpectations<'_>,
+) -> Result<VerifiedIdToken, IdTokenFault> {
+    let text = token.expose_text().ok_or(IdTokenFault::Malformed)?;
     let claims = signed(text, keys)?;
     let subject = id_token_claims(token, &expected.claims)?.subject;
     if claims.get("nonce").and_then(Value::as_str) != Some(expected.nonce) {
-        return Err(Fault::Nonce);
+        return Err(IdTokenFault::Nonce);
     }
     let latest = expected.claims.now.as_second().saturating_add(CLOCK_SECONDS);
-    let issued = claims.get("iat").and_then(Value::as_f64).ok_or(Fault::Issued)?;
+    let issued = claims.get("iat").and_then(Value::as_f64).ok_or(IdTokenFault::Issued)?;
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
     if issued > latest as f64 {
-        return Err(Fault::Issued);
+        return Err(IdTokenFault::Issued);
     }
-    Ok(Verified { subject, claims })
+    Ok(VerifiedIdToken { subject, claims })
 }
 
 /// The claims, whose signature is right.
-fn signed(text: &str, keys: &[Jwk]) -> Result<Map<String, Value>, Fault> {
+fn signed(text: &str, keys: &[Jwk]) -> Result<Map<String, Value>, IdTokenFault> {
     let header = jsonwebtoken::decode_header(text).map_err(|error| match error.kind() {
         // `none`, and what the crate does not know.
-        jsonwebtoken::errors::ErrorKind::Json(_) => Fault::Algorithm,
-        _ => Fault::Malformed,
+        jsonwebtoken::errors::ErrorKind::Json(_) => IdTokenFault::Algorithm,
+        _ => IdTokenFault::Malformed,
     })?;
     if !ALGORITHMS.contains(&header.alg) {
-        return Err(Fault::Algorithm);
+        return Err(IdTokenFault::Algorithm);
     }
     let mut checks = Validation::new(header.alg);
     // Claims are checked behind, by our clock.
@@ -108,13 +107,13 @@ fn signed(text: &str, keys: &[Jwk]) -> Result<Map<String, Value>, Fault> {
     checks.required_spec_claims.clear();
     let mut fitting = keys.iter().filter(|key| fits(key, &header)).peekable();
     if fitting.peek().is_none() {
-        return Err(Fault::UnknownKey);
+        return Err(IdTokenFault::UnknownKey);
     }
     fitting
         .filter_map(|key| DecodingKey::from_jwk(key).ok())
         .find_map(|key| jsonwebtoken::decode(text, &key, &checks).ok())
         .map(|decoded| decoded.claims)
-        .ok_or(Fault::Signature)
+        .ok_or(IdTokenFault::Signature)
 }
 
 /// Whether the header may mean this key. A key without an id is tried for all.

@@ -23,16 +23,16 @@ use zeroize::Zeroizing;
 pub use admission::NotAdmitted;
 pub use attempt::ATTEMPT_LIFE;
 pub use error::SignInError;
-pub use id_token::Fault;
+pub use id_token::IdTokenFault;
 
 use self::admission::{admit, lacks_claims, text, verified_email};
-use self::attempt::{Attempt, AttemptKey};
-use self::id_token::{Expected, Verified, verify};
-use self::signing_keys::{KeySource, SigningKeys};
+use self::attempt::{AttemptKey, SignInAttempt};
+use self::id_token::{IdTokenExpectations, VerifiedIdToken, verify};
+use self::signing_keys::{IssuerKeys, KeySource};
 use crate::Vault;
 use crate::grant::AppSecret;
 use crate::grant::oauth::{
-    Client, ExpectedClaims, Metadata, RequestContext, Tokens, exchange_code, userinfo_claims,
+    ExpectedClaims, Metadata, OAuthClient, RequestContext, Tokens, exchange_code, userinfo_claims,
 };
 use crate::oauth::authorize::{self, AuthorizationRequest};
 use crate::oauth::callback_query::CallbackQuery;
@@ -56,18 +56,15 @@ pub const CALLBACK: &str = "/login/oidc/callback";
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a relying party needs.
-pub struct Parts {
-    /// The settings.
+pub struct RelyingPartyServices {
     pub settings: OidcSettings,
     /// The organisation that people sign in to.
     pub org: OrgId,
-    /// The client's secret.
     pub client_secret: Secret,
     /// Reads and keeps the provider's metadata.
     pub vault: Arc<Vault>,
     /// The client for authorization servers.
     pub caller: Arc<HttpClient>,
-    /// The time of day.
     pub clock: Clock,
     /// Base of the redirect URI, without a trailing slash.
     pub public_url: String,
@@ -77,17 +74,17 @@ pub struct Parts {
 pub struct RelyingParty {
     settings: OidcSettings,
     org: OrgId,
-    client: Client,
+    client: OAuthClient,
     vault: Arc<Vault>,
     caller: Arc<HttpClient>,
     clock: Clock,
     redirect_uri: String,
     attempts: AttemptKey,
-    keys: SigningKeys,
+    keys: IssuerKeys,
 }
 
 /// A browser that goes to the provider.
-pub struct SentToProvider {
+pub struct StartedSignIn {
     /// The authorization URL.
     pub url: String,
     /// The value of the cookie that the browser brings back.
@@ -95,7 +92,7 @@ pub struct SentToProvider {
 }
 
 /// A browser that came back.
-pub struct Returned<'a> {
+pub struct ReturnedBrowser<'a> {
     /// The raw query of the callback.
     pub query: &'a str,
     /// The value of its cookie, if it has one.
@@ -117,7 +114,7 @@ pub struct Arrived {
 }
 
 /// The provider for one sign-in.
-struct Provider {
+struct SignInProvider {
     metadata: Arc<Metadata>,
     oauth: OAuth,
     settings: TokenSettings,
@@ -125,16 +122,17 @@ struct Provider {
 
 impl RelyingParty {
     /// Sends no request.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { settings, org, client_secret, vault, caller, clock, public_url } = parts;
+    pub fn new(parts: RelyingPartyServices) -> Self {
+        let RelyingPartyServices { settings, org, client_secret, vault, caller, clock, public_url } =
+            parts;
         let secret = AppSecret { client_secret: Some(client_secret), ..AppSecret::default() };
         // A load balancer may send the browser back to another replica.
         let shared = vault.directory().shared_key("sign-ins with an identity provider");
         Self {
-            client: Client { id: settings.client_id.clone(), secret, key_id: None },
+            client: OAuthClient { id: settings.client_id.clone(), secret, key_id: None },
             redirect_uri: format!("{public_url}{CALLBACK}"),
             attempts: AttemptKey::new(shared.as_deref()),
-            keys: SigningKeys::default(),
+            keys: IssuerKeys::default(),
             settings,
             org,
             vault,
@@ -167,7 +165,7 @@ impl RelyingParty {
     ///
     /// # Errors
     /// When the provider cannot be used.
-    pub async fn begin(&self, to: &str) -> Result<SentToProvider, SignInError> {
+    pub async fn begin(&self, to: &str) -> Result<StartedSignIn, SignInError> {
         let work = Box::pin(self.begun(to));
         self.in_time(tokio::time::timeout(DEADLINE, work).await)
     }
@@ -176,7 +174,7 @@ impl RelyingParty {
     ///
     /// # Errors
     /// When the browser did not begin it, or the provider does not authenticate a person.
-    pub async fn complete(&self, returned: Returned<'_>) -> Result<Arrived, SignInError> {
+    pub async fn complete(&self, returned: ReturnedBrowser<'_>) -> Result<Arrived, SignInError> {
         let callback = CallbackQuery::read(returned.query)?;
         let (state, now) = (callback.state.as_deref(), self.clock.now());
         let attempt = self.attempts.take(returned.cookie, state, now)?;
@@ -199,7 +197,7 @@ impl RelyingParty {
         done
     }
 
-    async fn begun(&self, to: &str) -> Result<SentToProvider, SignInError> {
+    async fn begun(&self, to: &str) -> Result<StartedSignIn, SignInError> {
         let mut provider = self.provider().await?;
         let endpoint = provider.metadata.authorization_endpoint.as_deref();
         let endpoint = endpoint.ok_or(SignInError::Incomplete("authorization endpoint"))?;
@@ -218,12 +216,12 @@ impl RelyingParty {
         };
         let url = authorize::url(request, &provider.oauth, &BTreeMap::new());
         let url = url.map_err(SignInError::Url)?;
-        Ok(SentToProvider { url, cookie: attempt.cookie })
+        Ok(StartedSignIn { url, cookie: attempt.cookie })
     }
 
     async fn completed(
         &self,
-        attempt: Attempt,
+        attempt: SignInAttempt,
         callback: CallbackQuery,
     ) -> Result<Arrived, SignInError> {
         let provider = self.provider().await?;
@@ -252,7 +250,7 @@ impl RelyingParty {
         let tokens =
             exchange_code(&ask, &Secret::from(code), &self.redirect_uri, Some(&verifier)).await;
         let tokens = tokens.map_err(SignInError::NoTokens)?;
-        let Verified { subject, mut claims } =
+        let VerifiedIdToken { subject, mut claims } =
             self.verified(&provider, &tokens, &attempt.nonce).await?;
         let is_needed = lacks_claims(&self.settings, &claims);
         // The address names the user, also where none is required.
@@ -277,10 +275,10 @@ impl RelyingParty {
     /// The claims of the ID token. Keys that the issuer made since the last look are read once.
     async fn verified(
         &self,
-        provider: &Provider,
+        provider: &SignInProvider,
         tokens: &Tokens,
         nonce: &str,
-    ) -> Result<Verified, SignInError> {
+    ) -> Result<VerifiedIdToken, SignInError> {
         let token = tokens.id_token.as_ref().ok_or(SignInError::NoIdToken)?;
         let url = provider.metadata.jwks_uri.as_deref();
         let source = KeySource {
@@ -291,10 +289,10 @@ impl RelyingParty {
         };
         let (issuer, client_id) = (self.settings.issuer.as_str(), self.client.id.as_str());
         let claims = ExpectedClaims { issuer, client_id, now: self.clock.now() };
-        let expected = Expected { claims, nonce };
+        let expected = IdTokenExpectations { claims, nonce };
         let keys = self.keys.of(&source, false).await?;
         let verified = match verify(token, &keys, &expected) {
-            Err(Fault::UnknownKey) => {
+            Err(IdTokenFault::UnknownKey) => {
                 let keys = self.keys.of(&source, true).await?;
                 verify(token, &keys, &expected)
             }
@@ -304,7 +302,7 @@ impl RelyingParty {
     }
 
     /// The provider, by its metadata.
-    async fn provider(&self) -> Result<Provider, SignInError> {
+    async fn provider(&self) -> Result<SignInProvider, SignInError> {
         let issuer = &self.settings.issuer;
         let settings = TokenSettings {
             // The configuration accepts no other issuer with `http`.
@@ -324,7 +322,7 @@ impl RelyingParty {
         if oauth.token.is_none() {
             return Err(SignInError::Incomplete("token endpoint"));
         }
-        Ok(Provider { metadata, oauth, settings })
+        Ok(SignInProvider { metadata, oauth, settings })
     }
 
     fn scopes(&self) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! [`SigningKeys`]: the issuer's public keys (RFC 7517), read when they are needed, kept for an hour, and read again when
+//! [`IssuerKeys`]: the issuer's public keys (RFC 7517), read when they are needed, kept for an hour, and read again when
 //! a token names a key that is not among them: issuers replace keys without notice.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const AGE_MIN: Duration = Duration::from_secs(10);
 
 /// The keys that were read last.
 #[derive(Default)]
-pub(super) struct SigningKeys(tokio::sync::Mutex<Option<KeySet>>);
+pub(super) struct IssuerKeys(tokio::sync::Mutex<Option<KeySet>>);
 
 struct KeySet {
     read: Moment,
@@ -36,7 +36,7 @@ pub(super) struct KeySource<'a> {
     pub(super) clock: &'a Clock,
 }
 
-impl SigningKeys {
+impl IssuerKeys {
     /// The keys; with `is_missing` newer ones than before, unless those are new.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! ID tokens that are forged, for another client, or expired are refused. `tests/it/sign_in_oidc.rs` has the whole way.
+//! ID tokens that are forged, for another client, or expired are refused. `tests/it/sign_in_oidc.rs` tests the complete
+//! flow.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use super::id_token::{Expected, Fault, verify};
+use super::id_token::{IdTokenExpectations, IdTokenFault, verify};
 use crate::grant::oauth::{ExpectedClaims, IdTokenError};
 use keyward_base::secret::Secret;
 
@@ -47,10 +48,10 @@ impl Signer {
     }
 }
 
-fn expected() -> Expected<'static> {
+fn expected() -> IdTokenExpectations<'static> {
     let now = Timestamp::UNIX_EPOCH + Duration::from_secs(1_000);
     let claims = ExpectedClaims { issuer: "https://a.test", client_id: "id", now };
-    Expected { claims, nonce: "n-1" }
+    IdTokenExpectations { claims, nonce: "n-1" }
 }
 
 fn good() -> Value {
@@ -63,7 +64,7 @@ fn with(name: &str, value: Value) -> Value {
     claims
 }
 
-fn verified(token: &str, keys: &[Jwk]) -> Result<String, Fault> {
+fn verified(token: &str, keys: &[Jwk]) -> Result<String, IdTokenFault> {
     verify(&Secret::from(token.to_owned()), keys, &expected()).map(|verified| verified.subject)
 }
 
@@ -72,18 +73,18 @@ fn claims_of_another_sign_in_issuer_client_or_time_are_refused_although_they_are
     let signer = Signer::new("1");
     let keys = [signer.jwk(json!({}))];
     for (claims, fault) in [
-        (with("nonce", json!("n-2")), Fault::Nonce),
-        (with("nonce", Value::Null), Fault::Nonce),
-        (with("nonce", json!(["n-1"])), Fault::Nonce),
-        (with("iss", json!("https://a.test/")), Fault::Claims(IdTokenError::Issuer)),
-        (with("aud", json!("other")), Fault::Claims(IdTokenError::Audience)),
-        (with("aud", json!(["id", "other"])), Fault::Claims(IdTokenError::Audience)),
-        (with("azp", json!("other")), Fault::Claims(IdTokenError::AuthorizedParty)),
-        (with("exp", json!(700)), Fault::Claims(IdTokenError::Expired)),
-        (with("exp", Value::Null), Fault::Claims(IdTokenError::Malformed)),
-        (with("sub", json!("")), Fault::Claims(IdTokenError::Malformed)),
-        (with("iat", json!(1_301)), Fault::Issued),
-        (with("iat", Value::Null), Fault::Issued),
+        (with("nonce", json!("n-2")), IdTokenFault::Nonce),
+        (with("nonce", Value::Null), IdTokenFault::Nonce),
+        (with("nonce", json!(["n-1"])), IdTokenFault::Nonce),
+        (with("iss", json!("https://a.test/")), IdTokenFault::Claims(IdTokenError::Issuer)),
+        (with("aud", json!("other")), IdTokenFault::Claims(IdTokenError::Audience)),
+        (with("aud", json!(["id", "other"])), IdTokenFault::Claims(IdTokenError::Audience)),
+        (with("azp", json!("other")), IdTokenFault::Claims(IdTokenError::AuthorizedParty)),
+        (with("exp", json!(700)), IdTokenFault::Claims(IdTokenError::Expired)),
+        (with("exp", Value::Null), IdTokenFault::Claims(IdTokenError::Malformed)),
+        (with("sub", json!("")), IdTokenFault::Claims(IdTokenError::Malformed)),
+        (with("iat", json!(1_301)), IdTokenFault::Issued),
+        (with("iat", Value::Null), IdTokenFault::Issued),
     ] {
         let token = signer.sign(&signer.header(), &claims);
         assert_eq!(verified(&token, &keys), Err(fault), "{claims}");
@@ -110,24 +111,24 @@ fn a_token_that_the_issuer_did_not_sign_is_refused() {
     let (_, signature) = rest.split_once('.').unwrap();
     let changed = BASE64.encode(with("sub", json!("2")).to_string());
     for (token, fault) in [
-        (unsigned("none"), Fault::Algorithm),
-        (unsigned("None"), Fault::Algorithm),
-        (unsigned("ES256"), Fault::Signature),
-        (shared(b"client secret"), Fault::Algorithm),
+        (unsigned("none"), IdTokenFault::Algorithm),
+        (unsigned("None"), IdTokenFault::Algorithm),
+        (unsigned("ES256"), IdTokenFault::Signature),
+        (shared(b"client secret"), IdTokenFault::Algorithm),
         // The public key as the secret of an HMAC.
-        (shared(public), Fault::Algorithm),
-        (other.sign(&other.header(), &good()), Fault::Signature),
-        (signer.sign(&json!({"alg": "ES256", "kid": "2"}), &good()), Fault::UnknownKey),
-        (signer.sign(&json!({"alg": "RS256", "kid": "1"}), &good()), Fault::UnknownKey),
-        (format!("{head}.{changed}.{signature}"), Fault::Signature),
-        (String::new(), Fault::Malformed),
-        ("a.b".to_owned(), Fault::Malformed),
+        (shared(public), IdTokenFault::Algorithm),
+        (other.sign(&other.header(), &good()), IdTokenFault::Signature),
+        (signer.sign(&json!({"alg": "ES256", "kid": "2"}), &good()), IdTokenFault::UnknownKey),
+        (signer.sign(&json!({"alg": "RS256", "kid": "1"}), &good()), IdTokenFault::UnknownKey),
+        (format!("{head}.{changed}.{signature}"), IdTokenFault::Signature),
+        (String::new(), IdTokenFault::Malformed),
+        ("a.b".to_owned(), IdTokenFault::Malformed),
     ] {
         assert_eq!(verified(&token, &keys), Err(fault), "{token}");
     }
-    assert_eq!(verified(&good_token, &[]), Err(Fault::UnknownKey));
+    assert_eq!(verified(&good_token, &[]), Err(IdTokenFault::UnknownKey));
     for unfit in [json!({"use": "enc"}), json!({"alg": "ES384"})] {
-        assert_eq!(verified(&good_token, &[signer.jwk(unfit)]), Err(Fault::UnknownKey));
+        assert_eq!(verified(&good_token, &[signer.jwk(unfit)]), Err(IdTokenFault::UnknownKey));
     }
 }
 

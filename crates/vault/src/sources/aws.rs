@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::error::SourceError;
-use super::request::{Ask, Requests, base};
+use super::request::{SourceContext, SourceRequest, base};
 use keyward_model::{AwsService, AwsSource};
 use keyward_rules::inject::sign::aws_request::Unsigned;
 use keyward_rules::inject::sign::aws_sigv4::AwsKeys;
@@ -42,21 +42,21 @@ struct Parameter {
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct AwsRefusal {
     #[serde(rename = "__type")]
     kind: String,
 }
 
 pub(super) async fn value(
     source: &AwsSource,
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     now: Timestamp,
     name: &str,
 ) -> Result<String, SourceError> {
     match source.service {
         AwsService::SecretsManager => {
             let body = json!({ "SecretId": name });
-            let ask = signed(source, requests, now, ("secretsmanager.GetSecretValue", &body))?;
+            let ask = signed(source, requests, now, "secretsmanager.GetSecretValue", &body)?;
             let answer: SecretValue = requests.send_or(ask, refusal).await?;
             match (answer.secret_string, answer.secret_binary) {
                 (Some(text), _) => Ok(text),
@@ -70,7 +70,7 @@ pub(super) async fn value(
         }
         AwsService::ParameterStore => {
             let body = json!({ "Name": name, "WithDecryption": true });
-            let ask = signed(source, requests, now, ("AmazonSSM.GetParameter", &body))?;
+            let ask = signed(source, requests, now, "AmazonSSM.GetParameter", &body)?;
             let answer: ParameterAnswer = requests.send_or(ask, refusal).await?;
             Ok(answer.parameter.value)
         }
@@ -79,10 +79,11 @@ pub(super) async fn value(
 
 fn signed(
     source: &AwsSource,
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     now: Timestamp,
-    (action, body): (&str, &serde_json::Value),
-) -> Result<Ask, SourceError> {
+    action: &str,
+    body: &serde_json::Value,
+) -> Result<SourceRequest, SourceError> {
     let service = match source.service {
         AwsService::SecretsManager => "secretsmanager",
         AwsService::ParameterStore => "ssm",
@@ -90,7 +91,7 @@ fn signed(
     let usual = format!("https://{service}.{}.amazonaws.com", source.region);
     let url = format!("{}/", base(source.address.as_deref(), &usual));
     let body = body.to_string().into_bytes();
-    let mut ask = Ask::post(&url, JSON, body.clone())?.with(TARGET, action)?;
+    let mut ask = SourceRequest::post(&url, JSON, body.clone())?.with(TARGET, action)?;
     let keys = AwsKeys {
         access_key_id: requests.credential("access_key_id")?.clone(),
         secret_access_key: requests.credential("secret_access_key")?.clone(),
@@ -125,7 +126,7 @@ fn sign(
 
 /// Refusals name their kind, sometimes after a namespace and `#`.
 fn refusal(status: StatusCode, body: &[u8]) -> Option<SourceError> {
-    let Refusal { kind } = serde_json::from_slice(body).ok()?;
+    let AwsRefusal { kind } = serde_json::from_slice(body).ok()?;
     let kind = kind.rsplit('#').next().unwrap_or_default();
     Some(match kind {
         "ResourceNotFoundException" | "ParameterNotFound" | "ParameterVersionNotFound" => {

@@ -6,8 +6,8 @@
 use serde::Deserialize;
 
 use super::error::SourceError;
-use super::request::{Ask, Requests, base, encoded, encoded_path};
-use super::session::{Login, LoginSlot, Protected};
+use super::request::{SourceContext, SourceRequest, base, encoded, encoded_path};
+use super::session::{LoginSlot, Protected, SourceLogin};
 use keyward_base::secret::Secret;
 use keyward_model::AzureSource;
 
@@ -17,27 +17,27 @@ const LOGIN: &str = "https://login.microsoftonline.com";
 const VAULT_DOMAINS: [&str; 3] = ["vault.azure.net", "vault.azure.cn", "vault.usgovcloudapi.net"];
 
 #[derive(Deserialize)]
-struct SecretAnswer {
+struct AzureSecretAnswer {
     value: String,
 }
 
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct AzureTokenAnswer {
     access_token: String,
     #[serde(default)]
     expires_in: u64,
 }
 
 /// A secret of a key vault.
-struct Stored<'a> {
+struct AzureSecret<'a> {
     source: &'a AzureSource,
-    requests: &'a Requests<'a>,
+    requests: &'a SourceContext<'a>,
     url: String,
 }
 
 pub(super) async fn value(
     source: &AzureSource,
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     login: &LoginSlot<'_>,
     path: &str,
 ) -> Result<String, SourceError> {
@@ -45,22 +45,25 @@ pub(super) async fn value(
     let path = encoded_path(path).filter(|_| is_name);
     let path = path.ok_or(SourceError::Reference("NAME or NAME/VERSION"))?;
     let url = format!("{}/secrets/{path}?api-version=7.4", base(Some(&source.address), ""));
-    Ok(login.read(&Stored { source, requests, url }).await?.value)
+    Ok(login.read(&AzureSecret { source, requests, url }).await?.value)
 }
 
-impl Protected for Stored<'_> {
-    type Answer = SecretAnswer;
+impl Protected for AzureSecret<'_> {
+    type Answer = AzureSecretAnswer;
 
-    async fn log_in(&self) -> Result<Login, SourceError> {
+    async fn log_in(&self) -> Result<SourceLogin, SourceError> {
         log_in(self.source, self.requests).await
     }
 
-    async fn read(&self, login: &Login) -> Result<SecretAnswer, SourceError> {
-        self.requests.send(Ask::get(&self.url)?.bearer(&login.token)?).await
+    async fn read(&self, login: &SourceLogin) -> Result<AzureSecretAnswer, SourceError> {
+        self.requests.send(SourceRequest::get(&self.url)?.bearer(&login.token)?).await
     }
 }
 
-async fn log_in(source: &AzureSource, requests: &Requests<'_>) -> Result<Login, SourceError> {
+async fn log_in(
+    source: &AzureSource,
+    requests: &SourceContext<'_>,
+) -> Result<SourceLogin, SourceError> {
     let base = base(source.login_address.as_deref(), LOGIN);
     let url = format!("{base}/{}/oauth2/v2.0/token", encoded(&source.tenant));
     let domain = VAULT_DOMAINS.iter().find(|domain| source.address.contains(*domain));
@@ -71,7 +74,7 @@ async fn log_in(source: &AzureSource, requests: &Requests<'_>) -> Result<Login, 
         encoded(requests.credential_text("client_secret")?.trim()),
         encoded(&scope),
     );
-    let ask = Ask::post(&url, "application/x-www-form-urlencoded", form.into_bytes())?;
-    let TokenAnswer { access_token, expires_in } = requests.send(ask).await?;
-    Ok(Login { token: Secret::from(access_token), key: None, seconds: expires_in })
+    let ask = SourceRequest::post(&url, "application/x-www-form-urlencoded", form.into_bytes())?;
+    let AzureTokenAnswer { access_token, expires_in } = requests.send(ask).await?;
+    Ok(SourceLogin { token: Secret::from(access_token), key: None, seconds: expires_in })
 }

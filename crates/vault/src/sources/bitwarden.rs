@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::bitwarden_cipher::{CipherKey, DecryptionError, TOKEN_KEY_LEN, decoded};
 use super::error::SourceError;
-use super::request::{Ask, Requests, base, encoded};
-use super::session::{Login, LoginSlot, Protected};
+use super::request::{SourceContext, SourceRequest, base, encoded};
+use super::session::{LoginSlot, Protected, SourceLogin};
 use keyward_base::secret::Secret;
 use keyward_model::BitwardenSource;
 
@@ -33,7 +33,7 @@ struct AccessToken<'a> {
 }
 
 #[derive(Deserialize)]
-struct LoginAnswer {
+struct BitwardenLoginAnswer {
     access_token: String,
     #[serde(default)]
     expires_in: u64,
@@ -43,30 +43,30 @@ struct LoginAnswer {
 /// What is encrypted in the answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Payload {
+struct BitwardenPayload {
     encryption_key: String,
 }
 
 #[derive(Deserialize)]
-struct SecretAnswer {
+struct BitwardenSecretAnswer {
     value: String,
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct BitwardenRefusal {
     error: String,
 }
 
 /// A secret of the organisation.
-struct Stored<'a> {
+struct BitwardenSecret<'a> {
     source: &'a BitwardenSource,
-    requests: &'a Requests<'a>,
+    requests: &'a SourceContext<'a>,
     url: String,
 }
 
 pub(super) async fn value(
     source: &BitwardenSource,
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     login: &LoginSlot<'_>,
     id: &str,
 ) -> Result<String, SourceError> {
@@ -74,13 +74,13 @@ pub(super) async fn value(
         return Err(SourceError::Reference(RULE));
     }
     let url = format!("{}/secrets/{id}", base(Some(source.api()), ""));
-    login.read(&Stored { source, requests, url }).await
+    login.read(&BitwardenSecret { source, requests, url }).await
 }
 
-impl Protected for Stored<'_> {
+impl Protected for BitwardenSecret<'_> {
     type Answer = String;
 
-    async fn log_in(&self) -> Result<Login, SourceError> {
+    async fn log_in(&self) -> Result<SourceLogin, SourceError> {
         let token = AccessToken::parse(self.requests.credential_text("token")?)?;
         let url = format!("{}/connect/token", base(Some(self.source.identity()), ""));
         let form = format!(
@@ -88,19 +88,20 @@ impl Protected for Stored<'_> {
             encoded(token.id),
             encoded(token.secret),
         );
-        let ask = Ask::post(&url, "application/x-www-form-urlencoded", form.into_bytes())?;
+        let ask =
+            SourceRequest::post(&url, "application/x-www-form-urlencoded", form.into_bytes())?;
         let ask = ask.with(DEVICE_TYPE, PROGRAM)?.with(header::USER_AGENT, "Keyward")?;
-        let answer: LoginAnswer = self.requests.send_or(ask, refusal).await?;
+        let answer: BitwardenLoginAnswer = self.requests.send_or(ask, refusal).await?;
         let key = token.organisation_key(&answer.encrypted_payload);
         let key = key.map_err(|error| SourceError::Decryption { what: "login's answer", error })?;
         let token = Secret::from(answer.access_token);
-        Ok(Login { token, key: Some(key), seconds: answer.expires_in })
+        Ok(SourceLogin { token, key: Some(key), seconds: answer.expires_in })
     }
 
-    async fn read(&self, login: &Login) -> Result<String, SourceError> {
-        let ask = Ask::get(&self.url)?.bearer(&login.token)?;
+    async fn read(&self, login: &SourceLogin) -> Result<String, SourceError> {
+        let ask = SourceRequest::get(&self.url)?.bearer(&login.token)?;
         let ask = ask.with(DEVICE_TYPE, PROGRAM)?.with(header::USER_AGENT, "Keyward")?;
-        let SecretAnswer { value } = self.requests.send(ask).await?;
+        let BitwardenSecretAnswer { value } = self.requests.send(ask).await?;
         let key = login.key.as_ref().ok_or(SourceError::Kind)?;
         let plain = CipherKey::new(key.expose()).and_then(|key| key.decrypt(&value));
         let plain = plain.map_err(|error| SourceError::Decryption { what: "value", error })?;
@@ -123,7 +124,7 @@ impl<'a> AccessToken<'a> {
     /// The organisation's key, of the answer to the login.
     fn organisation_key(&self, payload: &str) -> Result<Secret, DecryptionError> {
         let payload = self.key.decrypt(payload)?;
-        let Payload { encryption_key } =
+        let BitwardenPayload { encryption_key } =
             serde_json::from_slice(&payload).map_err(|_| DecryptionError::Form)?;
         let key = decoded(&Zeroizing::new(encryption_key))?;
         CipherKey::new(&key)?;
@@ -139,7 +140,7 @@ fn is_id(text: &str) -> bool {
 
 /// A token that is unknown or expired is answered with 400 and a code of OAuth.
 fn refusal(status: StatusCode, body: &[u8]) -> Option<SourceError> {
-    let code = serde_json::from_slice(body).ok().map(|Refusal { error }| error);
+    let code = serde_json::from_slice(body).ok().map(|BitwardenRefusal { error }| error);
     let is_code = |code: &String| {
         code.len() <= 64 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
     };

@@ -65,7 +65,6 @@ impl CipherKey {
         Ok(Self(Zeroizing::new(bytes)))
     }
 
-    /// Decrypts a text.
     pub(super) fn decrypt(&self, text: &str) -> Result<Zeroizing<Vec<u8>>, DecryptionError> {
         let (kind, parts) = text.split_once('.').ok_or(DecryptionError::Form)?;
         if kind != "2" {

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use super::error::SourceError;
-use super::request::{Ask, Requests, base, encoded};
+use super::request::{SourceContext, SourceRequest, base, encoded};
 use super::value::filled;
 use keyward_base::secret::Secret;
 use keyward_model::OnePasswordSource;
@@ -17,31 +17,31 @@ const RULE: &str = "op://VAULT/ITEM/FIELD or op://VAULT/ITEM/SECTION/FIELD";
 const ID_CHARS: usize = 26;
 
 #[derive(Deserialize)]
-struct Listed {
+struct OnePasswordId {
     id: String,
 }
 
 #[derive(Deserialize)]
-struct Item {
+struct OnePasswordItem {
     #[serde(default)]
-    fields: Vec<Field>,
+    fields: Vec<OnePasswordField>,
     #[serde(default)]
-    sections: Vec<Section>,
+    sections: Vec<OnePasswordSection>,
 }
 
 #[derive(Deserialize)]
-struct Field {
+struct OnePasswordField {
     id: String,
     #[serde(default)]
     label: Option<String>,
     #[serde(default)]
     value: Option<String>,
     #[serde(default)]
-    section: Option<Listed>,
+    section: Option<OnePasswordId>,
 }
 
 #[derive(Deserialize)]
-struct Section {
+struct OnePasswordSection {
     id: String,
     #[serde(default)]
     label: Option<String>,
@@ -49,7 +49,7 @@ struct Section {
 
 pub(super) async fn value(
     source: &OnePasswordSource,
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     reference: &str,
 ) -> Result<Secret, SourceError> {
     let path = reference.strip_prefix("op://").ok_or(SourceError::Reference(RULE))?;
@@ -63,10 +63,10 @@ pub(super) async fn value(
         return Err(SourceError::Reference(RULE));
     }
     let vaults = format!("{}/v1/vaults", base(Some(&source.address), ""));
-    let vault = id_of(requests, &vaults, ("name", vault)).await?;
+    let vault = id_of(requests, &vaults, "name", vault).await?;
     let items = format!("{vaults}/{}/items", encoded(&vault));
-    let item = id_of(requests, &items, ("title", item)).await?;
-    let item: Item = get(requests, &format!("{items}/{}", encoded(&item))).await?;
+    let item = id_of(requests, &items, "title", item).await?;
+    let item: OnePasswordItem = get(requests, &format!("{items}/{}", encoded(&item))).await?;
     let named = |id: &str, label: Option<&String>, name: &str| {
         id == name || label.is_some_and(|label| label == name)
     };
@@ -75,7 +75,7 @@ pub(super) async fn value(
         found.map(|it| it.id.as_str()).ok_or(SourceError::NotFound)
     });
     let section = section.transpose()?;
-    let is_it = |it: &&Field| {
+    let is_it = |it: &&OnePasswordField| {
         named(&it.id, it.label.as_ref(), field)
             && section.is_none_or(|id| it.section.as_ref().is_some_and(|own| own.id == id))
     };
@@ -89,9 +89,10 @@ pub(super) async fn value(
 
 /// The id of a vault or item; two of one name are ambiguous.
 async fn id_of(
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     url: &str,
-    (attribute, name): (&str, &str),
+    attribute: &str,
+    name: &str,
 ) -> Result<String, SourceError> {
     let is_id = name.len() == ID_CHARS
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -99,7 +100,7 @@ async fn id_of(
         return Ok(name.to_owned());
     }
     let filter = encoded(&format!("{attribute} eq \"{name}\""));
-    let found: Vec<Listed> = get(requests, &format!("{url}?filter={filter}")).await?;
+    let found: Vec<OnePasswordId> = get(requests, &format!("{url}?filter={filter}")).await?;
     match found.as_slice() {
         [] => Err(SourceError::NotFound),
         [one] => Ok(one.id.clone()),
@@ -108,8 +109,8 @@ async fn id_of(
 }
 
 async fn get<T: serde::de::DeserializeOwned>(
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     url: &str,
 ) -> Result<T, SourceError> {
-    requests.send(Ask::get(url)?.bearer(requests.credential("token")?)?).await
+    requests.send(SourceRequest::get(url)?.bearer(requests.credential("token")?)?).await
 }

@@ -5,25 +5,25 @@
 use serde::Deserialize;
 
 use super::error::SourceError;
-use super::request::{Ask, Requests, base, encoded};
+use super::request::{SourceContext, SourceRequest, base, encoded};
 use keyward_model::DopplerSource;
 
 const ADDRESS: &str = "https://api.doppler.com";
 
 #[derive(Deserialize)]
-struct SecretAnswer {
-    value: Value,
+struct DopplerSecretAnswer {
+    value: DopplerValue,
 }
 
 #[derive(Deserialize)]
-struct Value {
+struct DopplerValue {
     /// With the values of other secrets that it names.
     computed: Option<String>,
 }
 
 pub(super) async fn value(
     source: &DopplerSource,
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     name: &str,
 ) -> Result<String, SourceError> {
     let mut url = format!(
@@ -36,7 +36,7 @@ pub(super) async fn value(
             url += &format!("&{parameter}={}", encoded(value));
         }
     }
-    let ask = Ask::get(&url)?.bearer(requests.credential("token")?)?;
-    let answer: SecretAnswer = requests.send(ask).await?;
+    let ask = SourceRequest::get(&url)?.bearer(requests.credential("token")?)?;
+    let answer: DopplerSecretAnswer = requests.send(ask).await?;
     answer.value.computed.ok_or(SourceError::Empty)
 }

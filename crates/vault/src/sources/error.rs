@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::bitwarden_cipher::DecryptionError;
-use keyward_net::call::{CallError, Cause};
+use keyward_net::call::{CallError, CallFailure};
 use keyward_state::crypto::command::CommandError;
 use keyward_state::crypto::private_file::FileError;
 
@@ -31,7 +31,6 @@ pub enum SourceError {
     /// The server refuses.
     #[error("it answered {status}{}", detail.as_deref().map(|it| format!(" ({it})")).unwrap_or_default())]
     Status {
-        /// The status.
         status: StatusCode,
         /// The server's error code, if its form is known.
         detail: Option<String>,
@@ -58,7 +57,6 @@ pub enum SourceError {
     Decryption {
         /// The part of the answer.
         what: &'static str,
-        /// Why.
         error: DecryptionError,
     },
     /// The keyring of a desktop session.
@@ -90,7 +88,6 @@ pub enum KeychainError {
     /// The session's bus cannot be reached.
     #[error("the bus {address} cannot be reached: {reason}")]
     Bus {
-        /// Its address.
         address: String,
         /// What the system said.
         reason: String,
@@ -172,18 +169,18 @@ fn told(error: &CallError) -> String {
 }
 
 /// What an operator can do about a server that cannot be asked.
-fn remedy(cause: Cause) -> &'static str {
+fn remedy(cause: CallFailure) -> &'static str {
     match cause {
-        Cause::BadAddress | Cause::UnusableAnswer => "check the address of the source",
-        Cause::Unresolved => "check the address of the source, and DNS on this machine",
-        Cause::AddressRefused => {
+        CallFailure::BadAddress | CallFailure::UnusableAnswer => "check the address of the source",
+        CallFailure::Unresolved => "check the address of the source, and DNS on this machine",
+        CallFailure::AddressRefused => {
             "if the server is yours, open its network and port in `upstream.allow_private`"
         }
-        Cause::TlsUnknownIssuer => {
+        CallFailure::TlsUnknownIssuer => {
             "if the server has a CA of its own, name its root certificate in `upstream.trust`"
         }
-        Cause::TlsCertificate => "check this machine's clock and the address of the source",
-        Cause::ProxyFailed => "check the corporate proxy, and `upstream.proxy`",
+        CallFailure::TlsCertificate => "check this machine's clock and the address of the source",
+        CallFailure::ProxyFailed => "check the corporate proxy, and `upstream.proxy`",
         _ => "check that the server runs, and the network between this machine and it",
     }
 }

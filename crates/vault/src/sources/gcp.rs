@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
 use super::error::SourceError;
-use super::request::{Ask, Requests, base, encoded};
+use super::request::{SourceContext, SourceRequest, base, encoded};
 use keyward_base::secret::Secret;
 use keyward_model::GcpSource;
 
@@ -15,17 +15,17 @@ const ADDRESS: &str = "https://secretmanager.googleapis.com";
 
 #[derive(Deserialize)]
 struct AccessAnswer {
-    payload: Payload,
+    payload: GcpPayload,
 }
 
 #[derive(Deserialize)]
-struct Payload {
+struct GcpPayload {
     data: String,
 }
 
 pub(super) async fn value(
     source: &GcpSource,
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     token: Option<&Secret>,
     path: &str,
 ) -> Result<String, SourceError> {
@@ -41,7 +41,7 @@ pub(super) async fn value(
         encoded(version)
     );
     let token = token.ok_or_else(|| SourceError::Connection(source.connection.clone()))?;
-    let answer: AccessAnswer = requests.send(Ask::get(&url)?.bearer(token)?).await?;
+    let answer: AccessAnswer = requests.send(SourceRequest::get(&url)?.bearer(token)?).await?;
     let bytes = BASE64_STANDARD.decode(answer.payload.data).map_err(|_| SourceError::Malformed)?;
     String::from_utf8(bytes).map_err(|_| SourceError::Malformed)
 }

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::error::SourceError;
-use super::request::{Ask, Requests, base, encoded_path};
-use super::session::{Login, LoginSlot, Protected};
+use super::request::{SourceContext, SourceRequest, base, encoded_path};
+use super::session::{LoginSlot, Protected, SourceLogin};
 use super::value::{filled, text};
 use keyward_base::secret::Secret;
 use keyward_model::{VaultLogin, VaultSource};
@@ -37,35 +37,36 @@ struct ReadAnswer {
 }
 
 #[derive(Deserialize)]
-struct LoginAnswer {
-    auth: Auth,
+struct HashicorpLoginAnswer {
+    auth: HashicorpAuth,
 }
 
 #[derive(Deserialize)]
-struct Auth {
+struct HashicorpAuth {
     client_token: String,
     lease_duration: u64,
 }
 
 /// A value of the key/value engine.
-struct Stored<'a> {
+struct HashicorpSecret<'a> {
     source: &'a VaultSource,
-    requests: &'a Requests<'a>,
+    requests: &'a SourceContext<'a>,
     url: String,
 }
 
 pub(super) async fn value(
     source: &VaultSource,
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     login: &LoginSlot<'_>,
-    (path, field): (&str, Option<&str>),
+    path: &str,
+    field: Option<&str>,
 ) -> Result<Secret, SourceError> {
     let rule = "PATH#FIELD, without the mount";
     let path = encoded_path(path).ok_or(SourceError::Reference(rule))?;
     let mount = source.mount.as_deref().unwrap_or("secret");
     let below = if source.version() == 1 { "" } else { "data/" };
     let url = format!("{}/v1/{mount}/{below}{path}", base(Some(&source.address), ""));
-    let stored = Stored { source, requests, url };
+    let stored = HashicorpSecret { source, requests, url };
     let answer = match source.login {
         VaultLogin::Token => stored.read_with(requests.credential("token")?).await?,
         VaultLogin::Approle | VaultLogin::Kubernetes => login.read(&stored).await?,
@@ -87,26 +88,29 @@ pub(super) async fn value(
     filled(Secret::from(value))
 }
 
-impl Protected for Stored<'_> {
+impl Protected for HashicorpSecret<'_> {
     type Answer = ReadAnswer;
 
-    async fn log_in(&self) -> Result<Login, SourceError> {
+    async fn log_in(&self) -> Result<SourceLogin, SourceError> {
         log_in(self.source, self.requests).await
     }
 
-    async fn read(&self, login: &Login) -> Result<ReadAnswer, SourceError> {
+    async fn read(&self, login: &SourceLogin) -> Result<ReadAnswer, SourceError> {
         self.read_with(&login.token).await
     }
 }
 
-impl Stored<'_> {
+impl HashicorpSecret<'_> {
     async fn read_with(&self, token: &Secret) -> Result<ReadAnswer, SourceError> {
-        let ask = Ask::get(&self.url)?.with_secret(TOKEN, "", token)?;
+        let ask = SourceRequest::get(&self.url)?.with_secret(TOKEN, "", token)?;
         self.requests.send_or(in_namespace(ask, self.source)?, refusal).await
     }
 }
 
-async fn log_in(source: &VaultSource, requests: &Requests<'_>) -> Result<Login, SourceError> {
+async fn log_in(
+    source: &VaultSource,
+    requests: &SourceContext<'_>,
+) -> Result<SourceLogin, SourceError> {
     let mount = source.login_mount.as_deref().unwrap_or(source.login.as_str());
     let url = format!("{}/v1/auth/{mount}/login", base(Some(&source.address), ""));
     let body = match source.login {
@@ -120,13 +124,13 @@ async fn log_in(source: &VaultSource, requests: &Requests<'_>) -> Result<Login, 
             "secret_id": requests.credential_text("secret_id")?.trim(),
         }),
     };
-    let ask = in_namespace(Ask::json(&url, &body)?, source)?;
-    let LoginAnswer { auth } = requests.send_or(ask, refusal).await?;
-    let Auth { client_token, lease_duration } = auth;
-    Ok(Login { token: Secret::from(client_token), key: None, seconds: lease_duration })
+    let ask = in_namespace(SourceRequest::json(&url, &body)?, source)?;
+    let HashicorpLoginAnswer { auth } = requests.send_or(ask, refusal).await?;
+    let HashicorpAuth { client_token, lease_duration } = auth;
+    Ok(SourceLogin { token: Secret::from(client_token), key: None, seconds: lease_duration })
 }
 
-fn in_namespace(ask: Ask, source: &VaultSource) -> Result<Ask, SourceError> {
+fn in_namespace(ask: SourceRequest, source: &VaultSource) -> Result<SourceRequest, SourceError> {
     let ask = ask.with(REQUEST, "true")?;
     match &source.namespace {
         Some(namespace) => ask.with(NAMESPACE, namespace),

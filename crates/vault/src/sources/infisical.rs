@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::error::SourceError;
-use super::request::{Ask, Requests, base, encoded};
-use super::session::{Login, LoginSlot, Protected};
+use super::request::{SourceContext, SourceRequest, base, encoded};
+use super::session::{LoginSlot, Protected, SourceLogin};
 use keyward_base::secret::Secret;
 use keyward_model::InfisicalSource;
 
@@ -16,33 +16,33 @@ const ADDRESS: &str = "https://app.infisical.com";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct LoginAnswer {
+struct InfisicalLoginAnswer {
     access_token: String,
     #[serde(default)]
     expires_in: u64,
 }
 
 #[derive(Deserialize)]
-struct SecretAnswer {
-    secret: Value,
+struct InfisicalSecretAnswer {
+    secret: InfisicalValue,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Value {
+struct InfisicalValue {
     secret_value: String,
 }
 
 /// A secret of an environment.
-struct Stored<'a> {
-    requests: &'a Requests<'a>,
+struct InfisicalSecret<'a> {
+    requests: &'a SourceContext<'a>,
     base: &'a str,
     url: String,
 }
 
 pub(super) async fn value(
     source: &InfisicalSource,
-    requests: &Requests<'_>,
+    requests: &SourceContext<'_>,
     login: &LoginSlot<'_>,
     path: &str,
 ) -> Result<String, SourceError> {
@@ -58,24 +58,24 @@ pub(super) async fn value(
         encoded(&source.environment),
         encoded(&format!("/{}", folder.trim_matches('/')))
     );
-    Ok(login.read(&Stored { requests, base, url }).await?.secret.secret_value)
+    Ok(login.read(&InfisicalSecret { requests, base, url }).await?.secret.secret_value)
 }
 
-impl Protected for Stored<'_> {
-    type Answer = SecretAnswer;
+impl Protected for InfisicalSecret<'_> {
+    type Answer = InfisicalSecretAnswer;
 
-    async fn log_in(&self) -> Result<Login, SourceError> {
+    async fn log_in(&self) -> Result<SourceLogin, SourceError> {
         let body = json!({
             "clientId": self.requests.credential_text("client_id")?.trim(),
             "clientSecret": self.requests.credential_text("client_secret")?.trim(),
         });
         let url = format!("{}/api/v1/auth/universal-auth/login", self.base);
-        let answer = self.requests.send(Ask::json(&url, &body)?).await?;
-        let LoginAnswer { access_token, expires_in } = answer;
-        Ok(Login { token: Secret::from(access_token), key: None, seconds: expires_in })
+        let answer = self.requests.send(SourceRequest::json(&url, &body)?).await?;
+        let InfisicalLoginAnswer { access_token, expires_in } = answer;
+        Ok(SourceLogin { token: Secret::from(access_token), key: None, seconds: expires_in })
     }
 
-    async fn read(&self, login: &Login) -> Result<SecretAnswer, SourceError> {
-        self.requests.send(Ask::get(&self.url)?.bearer(&login.token)?).await
+    async fn read(&self, login: &SourceLogin) -> Result<InfisicalSecretAnswer, SourceError> {
+        self.requests.send(SourceRequest::get(&self.url)?.bearer(&login.token)?).await
     }
 }

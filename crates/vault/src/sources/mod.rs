@@ -33,7 +33,7 @@ use keyward_net::call::HttpClient;
 
 pub use error::SourceError;
 pub(crate) use local::path_of;
-use request::Requests;
+use request::SourceContext;
 use session::Sessions;
 pub use value::bearer_of;
 use value::{member_of, split};
@@ -57,7 +57,6 @@ pub struct SourceHealth {
 /// One source, with what a fetch needs.
 pub(crate) struct Fetch<'a> {
     pub(crate) source: &'a Record<Source>,
-    /// By name.
     pub(crate) credentials: &'a BTreeMap<String, Secret>,
     /// The token of another connection, for kinds that use one.
     pub(crate) bearer: Option<Secret>,
@@ -90,13 +89,13 @@ impl Sources {
             _ => {}
         }
         let caller = fetch.caller.clone().ok_or(SourceError::NoNetwork)?;
-        let requests = Requests { caller, credentials: fetch.credentials };
+        let requests = SourceContext { caller, credentials: fetch.credentials };
         let login = self.sessions.of(fetch.source, fetch.clock);
         let (path, member) = split(reference)?;
         let text = match kind {
             // The field is part of the answer's form.
             SourceKind::Vault(vault) => {
-                return hashicorp::value(vault, &requests, &login, (path, member)).await;
+                return hashicorp::value(vault, &requests, &login, path, member).await;
             }
             SourceKind::OnePassword(server) => {
                 return connect_server::value(server, &requests, reference).await;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::SourceError;
 use keyward_base::secret::Secret;
-use keyward_net::call::{Bounds, HttpClient, Servers};
+use keyward_net::call::{AllowedServers, Bounds, HttpClient};
 
 /// RFC 3986 §2.3: all but the unreserved characters.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -23,19 +23,19 @@ const BOUNDS: Bounds = Bounds {
     answer: None,
     head_bytes_max: 64 * 1024,
     body_bytes_max: 256 * 1024,
-    servers: Servers::SecureOrLoopback,
+    servers: AllowedServers::SecureOrLoopback,
 };
 
 /// What requests to a source need.
-pub(super) struct Requests<'a> {
+pub(super) struct SourceContext<'a> {
     pub(super) caller: Arc<HttpClient>,
     pub(super) credentials: &'a BTreeMap<String, Secret>,
 }
 
 /// A request to a source.
-pub(super) struct Ask(Request<Bytes>);
+pub(super) struct SourceRequest(Request<Bytes>);
 
-impl Ask {
+impl SourceRequest {
     pub(super) fn get(url: &str) -> Result<Self, SourceError> {
         Self::new(Method::GET, url, Bytes::new())
     }
@@ -91,8 +91,7 @@ impl Ask {
     }
 }
 
-impl Requests<'_> {
-    /// A credential of the source.
+impl SourceContext<'_> {
     pub(super) fn credential(&self, name: &'static str) -> Result<&Secret, SourceError> {
         self.credentials.get(name).ok_or(SourceError::Credential(name))
     }
@@ -103,14 +102,17 @@ impl Requests<'_> {
     }
 
     /// Sends a request and reads the answer as JSON.
-    pub(super) async fn send<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, SourceError> {
+    pub(super) async fn send<T: DeserializeOwned>(
+        &self,
+        ask: SourceRequest,
+    ) -> Result<T, SourceError> {
         self.send_or(ask, |_, _| None).await
     }
 
     /// The same; `judge` reads the body of a refusal.
     pub(super) async fn send_or<T: DeserializeOwned>(
         &self,
-        ask: Ask,
+        ask: SourceRequest,
         judge: impl Fn(StatusCode, &[u8]) -> Option<SourceError>,
     ) -> Result<T, SourceError> {
         let answer = self.caller.call(ask.0, &BOUNDS).await?;

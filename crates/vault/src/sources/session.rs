@@ -16,16 +16,15 @@ use keyward_model::{Record, Source};
 /// A session is not used for a last tenth of its time, for requests that are on their way.
 const UNUSED_PART: u32 = 10;
 
-/// The sessions by source.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<HashMap<SourceId, Arc<Slot>>>);
 
-type Slot = tokio::sync::Mutex<Option<Session>>;
+type Slot = tokio::sync::Mutex<Option<SourceSession>>;
 
 /// A login that is used again.
 #[derive(Debug)]
-struct Session {
-    login: Login,
+struct SourceSession {
+    login: SourceLogin,
     /// The version of the source that it was made with.
     of: Option<Timestamp>,
     since: Moment,
@@ -33,7 +32,7 @@ struct Session {
 
 /// What a login gave.
 #[derive(Debug)]
-pub(super) struct Login {
+pub(super) struct SourceLogin {
     pub(super) token: Secret,
     /// Decrypts the values of a source that encrypts them.
     pub(super) key: Option<Secret>,
@@ -46,12 +45,13 @@ pub(super) trait Protected: Sync {
     /// The answer of the source.
     type Answer: Send;
 
-    /// Logs in.
-    fn log_in(&self) -> impl Future<Output = Result<Login, SourceError>> + Send;
+    fn log_in(&self) -> impl Future<Output = Result<SourceLogin, SourceError>> + Send;
 
     /// Reads the value with what a login gave.
-    fn read(&self, login: &Login)
-    -> impl Future<Output = Result<Self::Answer, SourceError>> + Send;
+    fn read(
+        &self,
+        login: &SourceLogin,
+    ) -> impl Future<Output = Result<Self::Answer, SourceError>> + Send;
 }
 
 /// The session of one source.
@@ -85,12 +85,12 @@ impl LoginSlot<'_> {
         }
         let login = value.log_in().await?;
         let since = self.clock.moment();
-        let session = slot.insert(Session { login, of: self.version, since });
+        let session = slot.insert(SourceSession { login, of: self.version, since });
         value.read(&session.login).await
     }
 }
 
-impl Session {
+impl SourceSession {
     fn is_usable(&self, version: Option<Timestamp>, clock: &Clock) -> bool {
         let age = clock.moment().since(&self.since);
         let life = Duration::from_secs(self.login.seconds);

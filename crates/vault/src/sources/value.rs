@@ -1,4 +1,4 @@
-//! Values of sources: `PATH#MEMBER` of a reference, and the member of a value in JSON.
+//! Parses references `PATH#MEMBER` to values of a source, and takes the member of a value in JSON.
 
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::grant::Grant;
-use crate::keys::{Home, Keys};
+use crate::keys::{Home, MasterKeys};
 use crate::*;
 use keyward_base::id::FlowId;
 use keyward_base::secret::Secret;
@@ -18,7 +18,7 @@ use keyward_state::store::{Lease, Row, Snapshot, StoreError, Version};
 #[derive(Debug, Default)]
 struct Slow {
     rows: MemoryStore,
-    rotates: Mutex<Option<Arc<Keys>>>,
+    rotates: Mutex<Option<Arc<MasterKeys>>>,
 }
 
 #[async_trait::async_trait]
@@ -114,7 +114,7 @@ async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it
     let (org, id) = (&draft.org, &draft.id);
     let tokens = |access: &str| {
         let tokens = crate::tests::scripted_server::tokens(access, Some("rt"));
-        Grant::OAuth(crate::grant::oauth::OAuth::of(tokens))
+        Grant::OAuth(crate::grant::oauth::OAuthGrant::of(tokens))
     };
     let connect = async |access: &str, consent: &FlowId| {
         let facts = Granted { consent: Some(consent.clone()), ..Granted::default() };
@@ -139,7 +139,7 @@ async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
     let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
     let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
-    let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
+    let keys = MasterKeys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
     let vault = Vault::open(store, keyring.clone(), directory, catalogue, clock).await.unwrap();
     let org = OrgId::default_org();
     let connection = vault.add(new("github", None), fields()).await.unwrap();

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::grant::AppSecret;
-use crate::grant::oauth::{Client, RequestContext, Tokens};
+use crate::grant::oauth::{OAuthClient, RequestContext, Tokens};
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::HttpClient;
@@ -70,14 +70,14 @@ pub(crate) fn answer(
 }
 
 /// The client `id` with this secret.
-pub(crate) fn client(text: &str) -> Client {
+pub(crate) fn client(text: &str) -> OAuthClient {
     let secret = AppSecret { client_secret: Some(secret(text)), ..AppSecret::default() };
-    Client { id: "id".to_owned(), secret, key_id: None }
+    OAuthClient { id: "id".to_owned(), secret, key_id: None }
 }
 
 /// One without a secret.
-pub(crate) fn public() -> Client {
-    Client { secret: AppSecret::default(), ..client("") }
+pub(crate) fn public() -> OAuthClient {
+    OAuthClient { secret: AppSecret::default(), ..client("") }
 }
 
 /// A request as the server received it.
@@ -87,7 +87,6 @@ pub(crate) struct Received {
     pub(crate) line: String,
     /// The fields, names in lower case.
     pub(crate) fields: BTreeMap<String, String>,
-    /// The body.
     pub(crate) body: String,
 }
 
@@ -168,7 +167,7 @@ impl Server {
     pub(crate) fn ask<'a>(
         &'a self,
         oauth: &'a OAuth,
-        client: &'a Client,
+        client: &'a OAuthClient,
         variables: &'a BTreeMap<String, String>,
     ) -> RequestContext<'a> {
         RequestContext {

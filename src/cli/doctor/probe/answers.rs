@@ -21,7 +21,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::seen::{HandshakeFailure, OtherProtocol, ProbeEvent, ProbedRequest, RequestRoute};
-use super::shared::{ListenerKind, Shared};
+use super::shared::{ListenerKind, ProbeState};
 use keyward_base::host::{Scheme, Target};
 use keyward_net::tls::ALPN_HTTP2;
 use keyward_proxy::base_url::{BaseUrl, ServedBaseUrls};
@@ -41,7 +41,7 @@ type Answer = Response<Full<Bytes>>;
 type Tunnel = (String, hyper::upgrade::OnUpgrade);
 
 /// Serves a stream to its end.
-pub(super) async fn serve(stream: TcpStream, kind: &Arc<ListenerKind>, shared: &Arc<Shared>) {
+pub(super) async fn serve(stream: TcpStream, kind: &Arc<ListenerKind>, shared: &Arc<ProbeState>) {
     let mut first = [0; 1];
     match (stream.peek(&mut first).await, first[0]) {
         // A check whether the port is open.
@@ -69,7 +69,7 @@ pub(super) async fn serve(stream: TcpStream, kind: &Arc<ListenerKind>, shared: &
 
 /// Serves a request to the proxy.
 async fn proxied(
-    shared: &Shared,
+    shared: &ProbeState,
     kind: &ListenerKind,
     open: &UnboundedSender<Tunnel>,
     mut request: Request<Incoming>,
@@ -100,7 +100,11 @@ async fn proxied(
 }
 
 /// Serves a request in origin form: for a base URL, or not meant for a proxy.
-async fn origin_form(shared: &Shared, kind: &ListenerKind, request: Request<Incoming>) -> Answer {
+async fn origin_form(
+    shared: &ProbeState,
+    kind: &ListenerKind,
+    request: Request<Incoming>,
+) -> Answer {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
     let (path, urls) = (request.uri().path(), ServedBaseUrls::default());
     let place = BaseUrl::read(Scheme::Http, host.as_deref(), path, &urls);
@@ -131,7 +135,7 @@ fn host_of(scheme: &str, authority: &str) -> String {
 }
 
 async fn tunnel(
-    shared: &Arc<Shared>,
+    shared: &Arc<ProbeState>,
     by: &RequestRoute,
     host: String,
     upgrade: hyper::upgrade::OnUpgrade,
@@ -186,7 +190,7 @@ struct TlsTunnel {
 }
 
 impl TlsTunnel {
-    fn saw<B>(&self, shared: &Shared, request: &Request<B>) {
+    fn saw<B>(&self, shared: &ProbeState, request: &Request<B>) {
         self.had_request.store(true, Ordering::Relaxed);
         shared.saw_agent(request.headers());
         let asked = ProbedRequest::new("https", &self.host, self.by.clone(), request);
@@ -194,7 +198,7 @@ impl TlsTunnel {
     }
 }
 
-async fn over_http1<IO>(shared: &Arc<Shared>, inside: &Arc<TlsTunnel>, tls: IO)
+async fn over_http1<IO>(shared: &Arc<ProbeState>, inside: &Arc<TlsTunnel>, tls: IO)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -209,7 +213,7 @@ where
     drop(server().serve_connection(TokioIo::new(tls), service).await);
 }
 
-async fn over_http2<IO>(shared: &Arc<Shared>, inside: &Arc<TlsTunnel>, tls: IO)
+async fn over_http2<IO>(shared: &Arc<ProbeState>, inside: &Arc<TlsTunnel>, tls: IO)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::answers;
-use super::shared::{EVENTS_MAX, ListenerKind, Observations, Shared};
+use super::shared::{EVENTS_MAX, ListenerKind, Observations, ProbeState};
 use crate::cli::failure::Failure;
 use keyward_base::time::Clock;
 use keyward_proxy::Preface;
@@ -35,7 +35,7 @@ pub(super) struct ProbeListeners {
     at: SocketAddr,
     own: SocketAddr,
     handed: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ProbeState>,
     end: watch::Sender<bool>,
     /// One task per listener, until `end` is true.
     tasks: JoinSet<()>,
@@ -44,7 +44,7 @@ pub(super) struct ProbeListeners {
 impl ProbeListeners {
     /// Listens on free ports of loopback. The listener of the proxy variables requires `token`.
     pub(super) async fn open(authority: Arc<Authority>, token: &str) -> Result<Self, Failure> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProbeState {
             leaves: Leaves::new(authority, EVENTS_MAX, Clock::System),
             token: token.to_owned(),
             seen: Mutex::default(),
@@ -94,7 +94,7 @@ impl ProbeListeners {
 async fn accept(
     listener: TcpListener,
     kind: Option<ListenerKind>,
-    shared: Arc<Shared>,
+    shared: Arc<ProbeState>,
     mut end: watch::Receiver<bool>,
 ) {
     loop {
@@ -123,7 +123,7 @@ async fn end_signal(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
 }
 
-async fn begin(mut stream: TcpStream, kind: Option<ListenerKind>, shared: &Arc<Shared>) {
+async fn begin(mut stream: TcpStream, kind: Option<ListenerKind>, shared: &Arc<ProbeState>) {
     let Ok(permit) = shared.streams.clone().acquire_owned().await else { return };
     let shared = shared.clone();
     tokio::spawn(async move {

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::stack::{Recognised, Stack};
+use super::stack::{RecognisedProgram, Stack};
 
 /// The problem of a program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,7 +20,6 @@ pub(super) enum ProxyProblem {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ProbedAgent {
     pub(super) name: String,
-    /// The agent's own listener.
     pub(super) listener: Option<SocketAddr>,
     /// The agent's connection, if it has exactly one.
     pub(super) connection: Option<String>,
@@ -361,8 +360,11 @@ pub(super) enum Evidence {
     None,
 }
 
-/// The remedy for a program's problem.
-pub(super) fn of(program: &Recognised, problem: ProxyProblem, agent: &ProbedAgent) -> Remedy {
+pub(super) fn of(
+    program: &RecognisedProgram,
+    problem: ProxyProblem,
+    agent: &ProbedAgent,
+) -> Remedy {
     let fits = |stack: Stack| {
         REMEDIES.iter().find(move |(of, when, word, _)| {
             *of == stack && *when == problem && (word.is_empty() || program.has(word))
@@ -451,7 +453,7 @@ mod tests {
     }
 
     fn hint(stack: Stack, problem: ProxyProblem, text: &str, agent: &ProbedAgent) -> String {
-        of(&Recognised { stack, text: text.to_owned() }, problem, agent).hint
+        of(&RecognisedProgram { stack, text: text.to_owned() }, problem, agent).hint
     }
 
     #[test]

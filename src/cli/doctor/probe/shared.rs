@@ -38,14 +38,14 @@ pub(super) enum ListenerKind {
 }
 
 /// State shared by all streams.
-pub(super) struct Shared {
+pub(super) struct ProbeState {
     pub(super) leaves: Leaves,
     pub(super) token: String,
     pub(super) seen: Mutex<Observations>,
     pub(super) streams: Arc<Semaphore>,
 }
 
-impl Shared {
+impl ProbeState {
     pub(super) fn saw(&self, event: ProbeEvent) {
         let mut seen = self.seen.lock();
         if seen.events.len() < EVENTS_MAX {

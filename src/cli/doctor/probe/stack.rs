@@ -71,13 +71,13 @@ const NAMES: &[(&str, Stack)] = &[
 ];
 
 /// A program whose stack was recognised.
-pub(super) struct Recognised {
+pub(super) struct RecognisedProgram {
     pub(super) stack: Stack,
     /// Arguments, script, libraries and user agents.
     pub(super) text: String,
 }
 
-impl Recognised {
+impl RecognisedProgram {
     pub(super) fn of(process: &Process, agents: &str) -> Self {
         let named = |word: &String| stack_of(file_name(word));
         let mut stack = stack_of(&process.program);
@@ -158,13 +158,13 @@ mod tests {
 
     #[test]
     fn a_user_agent_names_what_no_process_did() {
-        let shell = || Recognised::of(&process(&["sh", "-c", "x"]), "");
+        let shell = || RecognisedProgram::of(&process(&["sh", "-c", "x"]), "");
         let by = |agent: &str| shell().or_by_agent([&agent.to_owned()]).stack;
         assert_eq!(by("curl/7.88.1"), Stack::Curl);
         assert_eq!(by("python-requests/2.32"), Stack::Python);
         assert_eq!(by("Go-http-client/1.1"), Stack::Go);
         assert_eq!(by("gopher/1"), shell().stack);
-        let node = Recognised::of(&process(&["node", "x.js"]), "");
+        let node = RecognisedProgram::of(&process(&["node", "x.js"]), "");
         assert_eq!(node.or_by_agent([&"curl/8".to_owned()]).stack, Stack::Node);
     }
 
@@ -189,19 +189,19 @@ mod tests {
             (&["gitea"], Stack::Unknown),
         ];
         for (words, stack) in table {
-            assert_eq!(Recognised::of(&process(words), "").stack, stack, "{words:?}");
+            assert_eq!(RecognisedProgram::of(&process(words), "").stack, stack, "{words:?}");
         }
     }
 
     #[test]
     fn the_script_tells_which_library_it_is() {
-        let code = Recognised::of(&process(&["python3", "-c", "import aiohttp"]), "");
+        let code = RecognisedProgram::of(&process(&["python3", "-c", "import aiohttp"]), "");
         assert!(code.has("aiohttp"));
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("app.py"), "import stripe").unwrap();
         let mut app = process(&["python3", "app.py"]);
         app.folder = Some(dir.path().to_owned());
-        assert!(Recognised::of(&app, "").has("stripe"));
-        assert!(Recognised::of(&process(&["x"]), "Stripe/v1").has("Stripe/v1"));
+        assert!(RecognisedProgram::of(&app, "").has("stripe"));
+        assert!(RecognisedProgram::of(&process(&["x"]), "Stripe/v1").has("Stripe/v1"));
     }
 }

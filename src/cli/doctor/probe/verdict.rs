@@ -10,9 +10,9 @@ use super::seen::{
     CarriedCredential, HandshakeFailure, OtherProtocol, ProbeEvent, ProbedRequest, RequestRoute,
 };
 use super::shared::Observations;
-use super::stack::{Recognised, Stack};
-use super::watch::{Process, Watch};
-use crate::cli::doctor::report::Report;
+use super::stack::{RecognisedProgram, Stack};
+use super::watch::{Process, ProcessWatch};
+use crate::cli::doctor::report::DoctorReport;
 use crate::cli::doctor::settings::{self, ConfigDirs, SettingKind};
 
 /// Most reports of each kind: a browser causes hundreds.
@@ -23,7 +23,7 @@ const WEB_PORTS: &[u16] = &[80, 443, 8080, 8443];
 /// Everything known about a program that has ended.
 pub(super) struct ProbeResult {
     pub(super) events: Observations,
-    pub(super) watch: Watch,
+    pub(super) watch: ProcessWatch,
     pub(super) program: Vec<OsString>,
     pub(super) agent: ProbedAgent,
 }
@@ -56,7 +56,7 @@ fn guess(hint: &str) -> String {
 }
 
 /// Adds the checks of a program to the report.
-pub(super) fn judge(observed: &ProbeResult, report: &mut Report) {
+pub(super) fn judge(observed: &ProbeResult, report: &mut DoctorReport) {
     let straight = past_the_proxy(observed, report);
     if observed.events.events.is_empty() {
         if !straight {
@@ -75,7 +75,7 @@ pub(super) fn judge(observed: &ProbeResult, report: &mut Report) {
 }
 
 /// Reports streams that bypass the proxy. Returns whether one of them is a failure.
-fn past_the_proxy(observed: &ProbeResult, report: &mut Report) -> bool {
+fn past_the_proxy(observed: &ProbeResult, report: &mut DoctorReport) -> bool {
     let away = observed.watch.straight.iter().filter(|(to, _)| !to.ip().is_loopback());
     for (to, pid) in away.take(REPORTED_MAX) {
         let (name, advice) =
@@ -96,7 +96,7 @@ fn past_the_proxy(observed: &ProbeResult, report: &mut Report) -> bool {
 }
 
 /// Reports that neither the proxy nor another host was contacted.
-fn no_connection(observed: &ProbeResult, report: &mut Report) {
+fn no_connection(observed: &ProbeResult, report: &mut DoctorReport) {
     let advice = observed.advice(ProxyProblem::Direct, None);
     let here: BTreeSet<&SocketAddr> = observed.watch.straight.keys().collect();
     let saw = "saw no connection to the proxy";
@@ -131,7 +131,7 @@ fn no_connection(observed: &ProbeResult, report: &mut Report) {
 }
 
 /// Reports streams that do not speak HTTP to a proxy.
-fn other_protocols(observed: &ProbeResult, report: &mut Report) {
+fn other_protocols(observed: &ProbeResult, report: &mut DoctorReport) {
     let of = |kind| observed.events.events.contains(&ProbeEvent::OtherProtocol(kind));
     if of(OtherProtocol::Tls) {
         let hint = "write the proxy's URL with http://: the connection to the proxy itself does not use TLS";
@@ -149,7 +149,7 @@ fn other_protocols(observed: &ProbeResult, report: &mut Report) {
 }
 
 /// Reports base URLs that the gateway would not serve.
-fn without_token(observed: &ProbeResult, report: &mut Report) {
+fn without_token(observed: &ProbeResult, report: &mut DoctorReport) {
     let mut told = BTreeSet::new();
     for event in &observed.events.events {
         let ProbeEvent::WithoutToken { connection, at_own } = event else { continue };
@@ -175,7 +175,7 @@ fn without_token(observed: &ProbeResult, report: &mut Report) {
 }
 
 /// Reports each host by the attempt that came furthest.
-fn hosts(observed: &ProbeResult, report: &mut Report) {
+fn hosts(observed: &ProbeResult, report: &mut DoctorReport) {
     let mut hosts: BTreeMap<&str, Vec<&ProbeEvent>> = BTreeMap::new();
     for event in &observed.events.events {
         if let Some(host) = event.host() {
@@ -198,7 +198,7 @@ fn hosts(observed: &ProbeResult, report: &mut Report) {
     }
 }
 
-fn arrived(asked: &ProbedRequest, report: &mut Report) {
+fn arrived(asked: &ProbedRequest, report: &mut DoctorReport) {
     let ProbedRequest { host, credential, by, .. } = asked;
     let way = match by {
         RequestRoute::BaseUrl(_) => {
@@ -231,7 +231,7 @@ fn stopped(
     host: &str,
     events: &[&ProbeEvent],
     others_arrived: bool,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) {
     let advice = |problem| observed.advice(problem, None);
     // The last attempt came furthest.
@@ -309,13 +309,14 @@ impl ProbeResult {
 
     /// The process that has the problem: the given one, else the last with a known stack, else the program
     /// of the command line.
-    fn suspect(&self, pid: Option<u32>) -> (Recognised, Option<&Process>) {
+    fn suspect(&self, pid: Option<u32>) -> (RecognisedProgram, Option<&Process>) {
         let agents = self.events.agents.iter().fold(String::new(), |all, one| all + one + "\n");
         let seen = &self.watch.processes;
         if let Some(process) = pid.and_then(|pid| seen.get(&pid)) {
-            return (Recognised::of(process, &agents), Some(process));
+            return (RecognisedProgram::of(process, &agents), Some(process));
         }
-        let all = seen.values().rev().map(|process| (Recognised::of(process, &agents), process));
+        let all =
+            seen.values().rev().map(|process| (RecognisedProgram::of(process, &agents), process));
         let all: Vec<_> = all.collect();
         let known = all
             .into_iter()
@@ -331,7 +332,7 @@ impl ProbeResult {
             folder: std::env::current_dir().ok(),
             ..Process::default()
         };
-        let program = Recognised::of(&process, &agents).or_by_agent(&self.events.agents);
+        let program = RecognisedProgram::of(&process, &agents).or_by_agent(&self.events.agents);
         (program, seen.values().next_back())
     }
 
@@ -362,7 +363,11 @@ impl ProbeResult {
 }
 
 /// A variable that the program needs, and that is missing in its environment.
-fn lost(process: &Process, program: &Recognised, problem: ProxyProblem) -> Option<&'static str> {
+fn lost(
+    process: &Process,
+    program: &RecognisedProgram,
+    problem: ProxyProblem,
+) -> Option<&'static str> {
     let wanted: &[&'static str] = match (problem, program.stack) {
         (_, Stack::Java) => &["JAVA_TOOL_OPTIONS"],
         (_, Stack::Maven) => &["JAVA_TOOL_OPTIONS", "MAVEN_OPTS"],
@@ -401,7 +406,7 @@ fn cleared(name: &str, program: &str) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::report::{Check, CheckStatus};
+    use crate::cli::doctor::report::{CheckStatus, DoctorCheck};
 
     fn observed(program: &str, events: Vec<ProbeEvent>, straight: &[&str]) -> ProbeResult {
         let words: Vec<String> = program.split(' ').map(str::to_owned).collect();
@@ -411,7 +416,7 @@ mod tests {
             lost: ["HTTPS_PROXY"].into(),
             ..Process::default()
         };
-        let mut watch = Watch::default();
+        let mut watch = ProcessWatch::default();
         // 7 is a process that was seen, 8 one that was not.
         watch.processes.insert(7, Process { lost: BTreeSet::new(), ..process.clone() });
         watch.processes.insert(9, Process { program: "sudo".to_owned(), ..process });
@@ -427,8 +432,8 @@ mod tests {
         checks.into_iter().map(|check| (check.id, check.status, check.message)).collect()
     }
 
-    fn checks(observed: &ProbeResult, exit_code: u8) -> Vec<Check> {
-        let mut report = Report { exit_code: Some(exit_code), ..Report::default() };
+    fn checks(observed: &ProbeResult, exit_code: u8) -> Vec<DoctorCheck> {
+        let mut report = DoctorReport { exit_code: Some(exit_code), ..DoctorReport::default() };
         judge(observed, &mut report);
         report.checks
     }
@@ -488,7 +493,7 @@ mod tests {
     #[test]
     fn a_program_that_fails_before_it_connects_is_not_said_to_ignore_the_proxy() {
         let found = checks(&untouched("deploy --all", vec![]), 3);
-        let Check { id, message, hint, .. } = &found[0];
+        let DoctorCheck { id, message, hint, .. } = &found[0];
         assert_eq!(*id, "program");
         let says =
             "saw no connection to the proxy or elsewhere; the program ended with exit code 3";

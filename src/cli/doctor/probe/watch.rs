@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::doctor::processes::{self, Variables};
-use crate::cli::environment::Environment;
+use crate::cli::environment::AgentEnvironment;
 use keyward_net::processes as sockets;
 
 /// Far shorter than TCP, TLS and a request take on any network.
@@ -41,7 +41,7 @@ const WATCHED: &[&str] = &[
 
 /// What polling has observed. No `Debug`: variables and arguments hold secrets.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct ProcessWatch {
     root: Option<u32>,
     /// Listeners of the probe and of the gateway.
     proxies: Vec<SocketAddr>,
@@ -71,9 +71,9 @@ pub(super) struct Process {
     pub(super) modules: BTreeSet<&'static str>,
 }
 
-impl Watch {
+impl ProcessWatch {
     /// Watches the descendants of this process, which get this environment.
-    pub(super) fn new(proxies: Vec<SocketAddr>, made: &Environment) -> Self {
+    pub(super) fn new(proxies: Vec<SocketAddr>, made: &AgentEnvironment) -> Self {
         let root = Some(std::process::id());
         let all = made.by_name();
         let given = WATCHED.iter().filter_map(|name| Some((*name, (*all.get(name)?).to_owned())));
@@ -177,7 +177,7 @@ mod tests {
         let given =
             [("HTTPS_PROXY", "http://p"), ("NODE_OPTIONS", "--require=x"), ("NO_PROXY", "l")];
         let given = given.map(|(name, value)| (name, value.to_owned())).into();
-        let watch = Watch { given, ..Watch::default() };
+        let watch = ProcessWatch { given, ..ProcessWatch::default() };
         let variables = ["HTTPS_PROXY=http://other", "NODE_OPTIONS=--a --require=x", "A=b"];
         let lost = watch.lost(&variables.map(str::to_owned));
         assert_eq!(lost, ["HTTPS_PROXY", "NO_PROXY"].into());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::proposal::{Action, Proposal, Variable, plain, quoted, slug};
+use super::proposal::{Proposal, ProposedAction, ProposedVariable, plain, quoted, slug};
 use crate::cli::failure::Failure;
 
 /// Servers, schemes and paths that are looked at: a hostile document has any number of them.
@@ -79,7 +79,7 @@ fn add_server(url: &str, variables: &Value, found: &mut Proposal, bases: &mut Ve
         let choices: Vec<_> = choices.take(100).map(str::to_owned).collect();
         let default = default.filter(|it| choices.is_empty() || choices.contains(it));
         if found.variables.iter().all(|it| it.name != label) {
-            found.variables.push(Variable { name: label, choices, default });
+            found.variables.push(ProposedVariable { name: label, choices, default });
         }
     }
     let plain_host = |b: u8| b.is_ascii_alphanumeric() || b".-_:{}".contains(&b);
@@ -254,7 +254,7 @@ fn paths(document: &Value, found: &mut Proposal, base: &str) {
             let (verb, word) = if *writes { ("write", "Change") } else { ("read", "Read") };
             let name = format!("{verb}-{}", slug(&tag));
             let action = found.actions.entry(name.trim_end_matches('-').to_owned()).or_default();
-            let Action { label, methods, paths } = action;
+            let ProposedAction { label, methods, paths } = action;
             *label = format!("{word}: {tag}");
             methods.insert(method);
             paths.insert(pattern.clone());

@@ -18,20 +18,20 @@ pub(super) struct Proposal {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) hosts: BTreeSet<String>,
-    pub(super) variables: Vec<Variable>,
-    pub(super) auth: Vec<Auth>,
+    pub(super) variables: Vec<ProposedVariable>,
+    pub(super) auth: Vec<ProposedAuth>,
     /// The URL of a harmless request.
     pub(super) test: Option<String>,
     pub(super) docs_url: Option<String>,
     /// Methods and paths by name of the action.
-    pub(super) actions: BTreeMap<String, Action>,
+    pub(super) actions: BTreeMap<String, ProposedAction>,
     /// What a person has to know or to fill in.
     pub(super) notes: Vec<String>,
 }
 
 /// A variable of hosts.
 #[derive(Debug)]
-pub(super) struct Variable {
+pub(super) struct ProposedVariable {
     pub(super) name: String,
     pub(super) choices: Vec<String>,
     pub(super) default: Option<String>,
@@ -39,7 +39,7 @@ pub(super) struct Variable {
 
 /// One way to authenticate.
 #[derive(Debug)]
-pub(super) struct Auth {
+pub(super) struct ProposedAuth {
     pub(super) id: String,
     /// Its keys and values after `id`, each a line of YAML.
     pub(super) lines: Vec<String>,
@@ -49,7 +49,7 @@ pub(super) struct Auth {
 
 /// A part of the API.
 #[derive(Debug, Default)]
-pub(super) struct Action {
+pub(super) struct ProposedAction {
     pub(super) label: String,
     pub(super) methods: BTreeSet<&'static str>,
     pub(super) paths: BTreeSet<String>,
@@ -57,7 +57,7 @@ pub(super) struct Action {
 
 /// Which parts are written; the others are comments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Parts {
+pub(super) enum WrittenParts {
     All,
     WithoutActions,
     Required,
@@ -92,11 +92,11 @@ impl Proposal {
         let numbered = (2..).map(|number| format!("{base}_{number}"));
         let mut ids = std::iter::once(base.clone()).chain(numbered);
         let free = ids.find(|id| self.auth.iter().all(|auth| auth.id != *id)).unwrap_or(base);
-        self.auth.push(Auth { id: free, lines, scopes });
+        self.auth.push(ProposedAuth { id: free, lines, scopes });
     }
 
     /// The provider's file.
-    pub(super) fn text(&self, parts: Parts) -> String {
+    pub(super) fn text(&self, parts: WrittenParts) -> String {
         let mut text = String::from(
             "# A proposal: read it whole, fill in what a comment asks, then `keyward provider check` it.\n",
         );
@@ -117,7 +117,7 @@ impl Proposal {
         }
         match &self.test {
             Some(url) => {
-                let off = if parts == Parts::Required { "# " } else { "" };
+                let off = if parts == WrittenParts::Required { "# " } else { "" };
                 line(
                     &mut text,
                     "# Check that it has no side effects and fails with a wrong credential.",
@@ -137,11 +137,11 @@ impl Proposal {
         }
         line(&mut text, "# key_url: https://…    # the page where keys are made");
         if let Some(url) = &self.docs_url {
-            let off = if parts == Parts::Required { "# " } else { "" };
+            let off = if parts == WrittenParts::Required { "# " } else { "" };
             line(&mut text, &format!("{off}docs_url: {}", quoted(url)));
         }
-        self.write_scope_words(&mut text, parts == Parts::All);
-        self.write_actions(&mut text, parts == Parts::All);
+        self.write_scope_words(&mut text, parts == WrittenParts::All);
+        self.write_actions(&mut text, parts == WrittenParts::All);
         text
     }
 
@@ -150,7 +150,7 @@ impl Proposal {
             return;
         }
         line(text, "variables:");
-        for Variable { name, choices, default } in &self.variables {
+        for ProposedVariable { name, choices, default } in &self.variables {
             let choices: Vec<_> = choices.iter().map(|it| quoted(it)).collect();
             let mut item = format!("name: {name}");
             if !choices.is_empty() {
@@ -192,7 +192,7 @@ impl Proposal {
         );
         line(text, &format!("{off}actions:"));
         for (name, action) in self.actions.iter().take(ACTIONS_MAX) {
-            let Action { label, methods, paths } = action;
+            let ProposedAction { label, methods, paths } = action;
             let methods: Vec<_> = methods.iter().copied().collect();
             line(text, &format!("{off}  - name: {name}"));
             line(text, &format!("{off}    label: {}", quoted(label)));
@@ -212,7 +212,7 @@ impl Proposal {
     }
 }
 
-impl Auth {
+impl ProposedAuth {
     /// Scopes as comments: a person chooses those that agents need.
     fn write_scopes(&self, text: &mut String) {
         if self.scopes.is_empty() {

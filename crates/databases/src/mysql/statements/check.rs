@@ -3,8 +3,8 @@
 //! statements decide.
 
 use super::lexer::tokens;
-use crate::rules::{Kept, Reason, StatementRules};
-use crate::sql::{Lexed, Token, first_word, has_pair, span, statements};
+use crate::rules::{KeptSettings, Reason, StatementRules};
+use crate::sql::{Lexed, SqlToken, first_word, has_pair, span, statements};
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[
@@ -76,12 +76,12 @@ const SAFE_CHARSETS: &[&str] = &["utf8", "utf8mb3", "utf8mb4", "latin1", "ascii"
 ///
 /// # Errors
 /// Why one of them is refused.
-pub fn check(text: &[u8], kept: &Kept) -> Result<(), Reason> {
+pub fn check(text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     let tokens = tokens(text)?;
     statements(&tokens).try_for_each(|one| statement(one, &text[span(one)], kept))
 }
 
-fn statement(tokens: &[Lexed], text: &[u8], kept: &Kept) -> Result<(), Reason> {
+fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     let Some(first) = first_word(tokens) else { return Ok(()) };
     let is_refused = |word: &&str| REFUSED_WORDS.contains(word);
@@ -132,7 +132,7 @@ fn ruled(
     if has_pair(words, ["previous", "value"]) && rules.names_tables() {
         return Err("a sequence is read by a clause in it".into());
     }
-    let has_parenthesis = tokens.iter().any(|lexed| lexed.token == Token::Symbol(b'('));
+    let has_parenthesis = tokens.iter().any(|lexed| lexed.token == SqlToken::Symbol(b'('));
     let is_transaction = match first {
         "begin" => matches!(words, ["begin"] | ["begin", "work"]),
         "start" => words.get(1) == Some(&"transaction"),
@@ -167,10 +167,10 @@ fn is_write(word: &str) -> bool {
     matches!(word, "insert" | "update" | "delete" | "replace")
 }
 
-fn settings(words: &[&str], tokens: &[Lexed], kept: &Kept) -> Result<(), Reason> {
+fn settings(words: &[&str], tokens: &[Lexed], kept: &KeptSettings) -> Result<(), Reason> {
     // `SET NAMES utf8mb4`: nothing else stands in it, so a word of another setting is not hidden behind it.
     if words.get(1) == Some(&"names") {
-        let is_alone = !tokens.iter().any(|lexed| lexed.token == Token::Symbol(b','));
+        let is_alone = !tokens.iter().any(|lexed| lexed.token == SqlToken::Symbol(b','));
         return match words.get(2).is_some_and(|charset| SAFE_CHARSETS.contains(charset)) {
             true if is_alone => Ok(()),
             _ => Err("the character set must be utf8mb4 or latin1, written without quotes".into()),
@@ -195,8 +195,8 @@ pub fn is_safe_collation(number: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn read_only() -> Kept {
-        Kept { read_only: true, ..Kept::default() }
+    fn read_only() -> KeptSettings {
+        KeptSettings { read_only: true, ..KeptSettings::default() }
     }
 
     #[test]

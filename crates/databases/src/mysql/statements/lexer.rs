@@ -1,7 +1,7 @@
 //! Tokens of SQL as MySQL and MariaDB find them (`sql/sql_lex.cc`), in a session whose `sql_mode` has neither `ANSI_QUOTES` nor
 //! `NO_BACKSLASH_ESCAPES`. What is not certainly read as by the server is an error.
 
-use crate::sql::{Cursor, Lexed, Token, lower};
+use crate::sql::{Cursor, Lexed, SqlToken, lower};
 
 /// Why a text has no tokens. A sentence without a full stop and without quotes.
 pub type LexError = &'static str;
@@ -11,7 +11,7 @@ pub type LexError = &'static str;
 /// # Errors
 /// When the text is not certainly read as the server reads it.
 pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
-    let mut lexer = Lexer(Cursor { text, at: 0 });
+    let mut lexer = MysqlLexer(Cursor { text, at: 0 });
     let mut found = Vec::new();
     loop {
         lexer.skip_blanks()?;
@@ -21,11 +21,11 @@ pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
     }
 }
 
-struct Lexer<'a>(Cursor<'a>);
+struct MysqlLexer<'a>(Cursor<'a>);
 
-impl Lexer<'_> {
+impl MysqlLexer<'_> {
     /// The token that begins here.
-    fn next(&mut self) -> Result<Option<Token>, LexError> {
+    fn next(&mut self) -> Result<Option<SqlToken>, LexError> {
         let Some(first) = self.0.text.get(self.0.at).copied() else { return Ok(None) };
         let token = match first {
             b'\'' | b'"' => self.string(first)?,
@@ -41,7 +41,7 @@ impl Lexer<'_> {
             }
             symbol => {
                 self.0.at += 1;
-                Token::Symbol(symbol)
+                SqlToken::Symbol(symbol)
             }
         };
         Ok(Some(token))
@@ -76,7 +76,7 @@ impl Lexer<'_> {
         Ok(())
     }
 
-    fn string(&mut self, quote: u8) -> Result<Token, LexError> {
+    fn string(&mut self, quote: u8) -> Result<SqlToken, LexError> {
         self.0.at += 1;
         loop {
             match self.0.text.get(self.0.at) {
@@ -85,7 +85,7 @@ impl Lexer<'_> {
                 Some(byte) if *byte == quote && self.0.peek(1) == quote => self.0.at += 2,
                 Some(byte) if *byte == quote => {
                     self.0.at += 1;
-                    return Ok(Token::Constant);
+                    return Ok(SqlToken::Constant);
                 }
                 Some(_) => self.0.at += 1,
             }
@@ -93,7 +93,7 @@ impl Lexer<'_> {
     }
 
     /// Names may begin with digits: `1e5`, `0x1F` and `0b1` are numbers, `1a` is a name.
-    fn number(&mut self) -> Token {
+    fn number(&mut self) -> SqlToken {
         let from = self.0.at;
         let (zero, base) = (self.0.peek(0), self.0.peek(1));
         self.0.skip(|byte| byte.is_ascii_digit());
@@ -102,7 +102,7 @@ impl Lexer<'_> {
         if is_exponent && self.0.peek(1 + sign).is_ascii_digit() {
             self.0.at += 1 + sign;
             self.0.skip(|byte| byte.is_ascii_digit());
-            return Token::Constant;
+            return SqlToken::Constant;
         }
         self.0.skip(is_part_of_name);
         let text = &self.0.text[from..self.0.at];
@@ -113,8 +113,8 @@ impl Lexer<'_> {
             _ => text.iter().all(u8::is_ascii_digit),
         };
         match is_number {
-            true => Token::Constant,
-            false => Token::Word(lower(text)),
+            true => SqlToken::Constant,
+            false => SqlToken::Word(lower(text)),
         }
     }
 }

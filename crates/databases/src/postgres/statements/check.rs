@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use super::is_safe_encoding;
 use super::lexer::{LexError, tokens};
-use crate::rules::{Kept, Reason};
-use crate::sql::{Lexed, Token, first_word, has_pair, span, statements};
+use crate::rules::{KeptSettings, Reason};
+use crate::sql::{Lexed, SqlToken, first_word, has_pair, span, statements};
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[
@@ -112,7 +112,7 @@ const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not per
 ///
 /// # Errors
 /// Why one of them is refused.
-pub fn check(text: &[u8], kept: &Kept) -> Result<(), Reason> {
+pub fn check(text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     let tokens = tokens(text).map_err(|error| match error {
         LexError::Unterminated => "a string, name or comment does not end",
         LexError::UnicodeEscapes => "names and strings with U& are refused",
@@ -122,7 +122,7 @@ pub fn check(text: &[u8], kept: &Kept) -> Result<(), Reason> {
     statements(&tokens).try_for_each(|one| statement(one, text, kept))
 }
 
-fn statement(tokens: &[Lexed], text: &[u8], kept: &Kept) -> Result<(), Reason> {
+fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     functions(&words)?;
     let Some(first) = first_word(tokens) else { return Ok(()) };
@@ -175,7 +175,7 @@ fn mode(words: &[&str]) -> Result<(), Reason> {
     }
 }
 
-fn settings(words: &[&str], text: &[u8], kept: &Kept) -> Result<(), Reason> {
+fn settings(words: &[&str], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     let is_kept = |word: &&str| {
         KEPT_SETTINGS.contains(word)
             || kept.read_only && MODE_SETTINGS.contains(word)
@@ -215,9 +215,9 @@ fn copy(tokens: &[Lexed]) -> Result<(), Reason> {
     let mut outside = Vec::new();
     for lexed in tokens {
         match &lexed.token {
-            Token::Symbol(b'(') => depth += 1,
-            Token::Symbol(b')') => depth -= 1,
-            Token::Word(word) if depth == 0 => outside.push(word.as_str()),
+            SqlToken::Symbol(b'(') => depth += 1,
+            SqlToken::Symbol(b')') => depth -= 1,
+            SqlToken::Word(word) if depth == 0 => outside.push(word.as_str()),
             _ => {}
         }
     }
@@ -235,8 +235,8 @@ fn copy(tokens: &[Lexed]) -> Result<(), Reason> {
 mod tests {
     use super::*;
 
-    fn read_only() -> Kept {
-        Kept { read_only: true, ..Kept::default() }
+    fn read_only() -> KeptSettings {
+        KeptSettings { read_only: true, ..KeptSettings::default() }
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_timeout_that_was_set_for_the_session_is_kept() {
-        let kept = Kept { statement_timeout: true, ..read_only() };
+        let kept = KeptSettings { statement_timeout: true, ..read_only() };
         for text in ["SET statement_timeout = 0", "SET LOCAL \"Statement_Timeout\" TO 0"] {
             assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
         }

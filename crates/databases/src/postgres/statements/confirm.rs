@@ -8,8 +8,8 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::is_safe_encoding;
-use crate::postgres::login_error::LoginError;
-use crate::postgres::messages::{self, ReadError};
+use crate::postgres::login_error::PostgresLoginError;
+use crate::postgres::messages::{self, PostgresReadError};
 
 const QUESTION: &str = "SELECT current_setting('transaction_read_only'), \
     current_setting('standard_conforming_strings'), current_setting('client_encoding'), \
@@ -21,11 +21,9 @@ const MESSAGES_MAX: usize = 64;
 /// What a session begins with.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SessionMode {
-    /// Whether it may only read.
     pub read_only: bool,
     /// Whether its statements are read, which needs texts that are read here as by the server.
     pub reads_statements: bool,
-    /// The role.
     pub role: Option<String>,
 }
 
@@ -33,29 +31,29 @@ pub struct SessionMode {
 ///
 /// # Errors
 /// When it does not, or the server does not answer.
-pub async fn confirm<S>(stream: &mut S, mode: &SessionMode) -> Result<(), LoginError>
+pub async fn confirm<S>(stream: &mut S, mode: &SessionMode) -> Result<(), PostgresLoginError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut out = BytesMut::new();
-    frontend::query(QUESTION, &mut out).map_err(|_| LoginError::Protocol)?;
+    frontend::query(QUESTION, &mut out).map_err(|_| PostgresLoginError::Protocol)?;
     let sent = async {
         stream.write_all(&out).await?;
         stream.flush().await
     };
-    sent.await.map_err(ReadError::Ended)?;
+    sent.await.map_err(PostgresReadError::Ended)?;
     let mut holds = false;
     for _ in 0..MESSAGES_MAX {
         match messages::read(stream).await?.0 {
             Message::DataRow(row) => holds = mode.is_that_of(&row).unwrap_or_default(),
             Message::ReadyForQuery(_) if holds => return Ok(()),
             Message::ReadyForQuery(_) | Message::ErrorResponse(_) => {
-                return Err(LoginError::OtherMode);
+                return Err(PostgresLoginError::OtherMode);
             }
             _ => {}
         }
     }
-    Err(LoginError::Protocol)
+    Err(PostgresLoginError::Protocol)
 }
 
 impl SessionMode {

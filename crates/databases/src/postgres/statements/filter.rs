@@ -10,9 +10,9 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use super::check::check;
 use super::lexer::tokens;
-use crate::rules::{Kept, Reason};
+use crate::rules::{KeptSettings, Reason};
 use crate::sql::masked;
-use crate::stream::Filter;
+use crate::stream::StreamFilter;
 use keyward_proxy::StatementLog;
 
 /// The longest statement that is read, in bytes. Data of `COPY` are no statements.
@@ -22,13 +22,13 @@ const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct StatementFilter {
     /// `None`: every statement may be sent.
-    kept: Option<Kept>,
+    kept: Option<KeptSettings>,
     log: Option<StatementLog>,
-    state: State,
+    state: MessageState,
 }
 
 #[derive(Debug)]
-enum State {
+enum MessageState {
     /// Type and length, as far as they have come.
     Header(BytesMut),
     /// The rest of a message that is passed on.
@@ -41,16 +41,16 @@ enum State {
 
 impl StatementFilter {
     /// `kept`: what the session keeps. `log`: where its statements are recorded.
-    pub fn new(kept: Option<Kept>, log: Option<StatementLog>) -> Self {
-        Self { kept, log, state: State::Header(BytesMut::new()) }
+    pub fn new(kept: Option<KeptSettings>, log: Option<StatementLog>) -> Self {
+        Self { kept, log, state: MessageState::Header(BytesMut::new()) }
     }
 }
 
-impl Filter for StatementFilter {
+impl StreamFilter for StatementFilter {
     fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
         while !bytes.is_empty() {
             match &mut self.state {
-                State::Header(header) => {
+                MessageState::Header(header) => {
                     let take = (5 - header.len()).min(bytes.len());
                     header.extend_from_slice(&bytes[..take]);
                     bytes.advance(take);
@@ -61,37 +61,39 @@ impl Filter for StatementFilter {
                         let body = length.checked_sub(4).ok_or(io::ErrorKind::InvalidData)?;
                         self.state = match (*tag, body) {
                             (b'Q' | b'P' | b'F', STATEMENT_BYTES_MAX..) if self.kept.is_some() => {
-                                State::Skipping(*tag, body)
+                                MessageState::Skipping(*tag, body)
                             }
                             (b'Q' | b'P', STATEMENT_BYTES_MAX..) => {
                                 record(&mut self.log, TOO_LONG.to_owned(), false);
                                 checked.extend_from_slice(header);
-                                State::Passing(body)
+                                MessageState::Passing(body)
                             }
-                            (b'Q' | b'P' | b'F', _) => State::Statement(header.split(), body),
+                            (b'Q' | b'P' | b'F', _) => {
+                                MessageState::Statement(header.split(), body)
+                            }
                             _ => {
                                 checked.extend_from_slice(header);
-                                State::Passing(body)
+                                MessageState::Passing(body)
                             }
                         };
                         self.end(checked);
                     }
                 }
-                State::Passing(left) => {
+                MessageState::Passing(left) => {
                     let take = (*left).min(bytes.len());
                     checked.extend_from_slice(&bytes[..take]);
                     bytes.advance(take);
                     *left -= take;
                     self.end(checked);
                 }
-                State::Statement(message, left) => {
+                MessageState::Statement(message, left) => {
                     let take = (*left).min(bytes.len());
                     message.extend_from_slice(&bytes[..take]);
                     bytes.advance(take);
                     *left -= take;
                     self.end(checked);
                 }
-                State::Skipping(_, left) => {
+                MessageState::Skipping(_, left) => {
                     let take = (*left).min(bytes.len());
                     bytes.advance(take);
                     *left -= take;
@@ -114,8 +116,8 @@ impl StatementFilter {
     /// Continues with the next header when a message is complete.
     fn end(&mut self, checked: &mut BytesMut) {
         match &self.state {
-            State::Passing(0) => {}
-            State::Statement(message, 0) => {
+            MessageState::Passing(0) => {}
+            MessageState::Statement(message, 0) => {
                 let refusal = self.kept.as_ref().and_then(|kept| refusal(message, kept));
                 if let Some(text) = text_of(message) {
                     let shown = masked(text, tokens(text).ok().as_deref());
@@ -123,17 +125,17 @@ impl StatementFilter {
                 }
                 checked.extend_from_slice(refusal.as_deref().unwrap_or(message));
             }
-            State::Skipping(tag, 0) => {
+            MessageState::Skipping(tag, 0) => {
                 record(&mut self.log, TOO_LONG.to_owned(), true);
                 let Some(kept) = &self.kept else { return };
                 let reason = "the statement is longer than 1 MiB".into();
                 // Its name is not known: a later use of that fails as well.
-                let failing = Failing { tag: *tag, name: b"", has_parameters: false };
+                let failing = FailingStatement { tag: *tag, name: b"", has_parameters: false };
                 checked.extend_from_slice(&failing.message(&reason, kept));
             }
             _ => return,
         }
-        self.state = State::Header(BytesMut::with_capacity(5));
+        self.state = MessageState::Header(BytesMut::with_capacity(5));
     }
 }
 
@@ -141,7 +143,7 @@ impl StatementFilter {
 const TOO_LONG: &str = "(longer than 1 MiB)";
 
 /// A statement that fails, in place of a refused one.
-struct Failing<'m> {
+struct FailingStatement<'m> {
     tag: u8,
     /// Of a prepared statement.
     name: &'m [u8],
@@ -166,9 +168,9 @@ fn text_of(message: &[u8]) -> Option<&[u8]> {
 }
 
 /// What is sent instead of a statement that is refused.
-fn refusal(message: &[u8], kept: &Kept) -> Option<Vec<u8>> {
+fn refusal(message: &[u8], kept: &KeptSettings) -> Option<Vec<u8>> {
     let (tag, body) = (message[0], &message[5..]);
-    let failing = |name, has_parameters| Failing { tag, name, has_parameters };
+    let failing = |name, has_parameters| FailingStatement { tag, name, has_parameters };
     let malformed = Cow::Borrowed("the message is malformed");
     match tag {
         b'Q' => {
@@ -195,9 +197,9 @@ fn refusal(message: &[u8], kept: &Kept) -> Option<Vec<u8>> {
     }
 }
 
-impl Failing<'_> {
+impl FailingStatement<'_> {
     /// A message of the same kind.
-    fn message(&self, reason: &Reason, kept: &Kept) -> Vec<u8> {
+    fn message(&self, reason: &Reason, kept: &KeptSettings) -> Vec<u8> {
         // 25006: read_only_sql_transaction; 42501: insufficient_privilege.
         let (state, setting) = match kept.rules {
             None => ("25006", "the setting read_only of the connection keeps it so"),
@@ -241,7 +243,7 @@ mod tests {
     }
 
     fn fed(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
-        let kept = Kept { read_only: true, ..Kept::default() };
+        let kept = KeptSettings { read_only: true, ..KeptSettings::default() };
         let mut messages = StatementFilter::new(Some(kept), None);
         let mut checked = BytesMut::new();
         for piece in bytes.chunks(piece) {

@@ -2,7 +2,7 @@
 //! `standard_conforming_strings`. Lexers for many dialects differ in what ends a comment or a string, and every difference
 //! would be a way out; here what is not certainly the same is an error.
 
-use crate::sql::{Cursor, Lexed, Token};
+use crate::sql::{Cursor, Lexed, SqlToken};
 
 /// Why a text has no tokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,7 +22,7 @@ pub enum LexError {
 /// # Errors
 /// When the text is not certainly read as the server reads it.
 pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
-    let mut lexer = Lexer { cursor: Cursor { text, at: 0 }, begun: 0 };
+    let mut lexer = PostgresLexer { cursor: Cursor { text, at: 0 }, begun: 0 };
     let mut found = Vec::new();
     while let Some(token) = lexer.next()? {
         found.push(Lexed { token, at: lexer.begun..lexer.cursor.at });
@@ -30,14 +30,14 @@ pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
     Ok(found)
 }
 
-struct Lexer<'a> {
+struct PostgresLexer<'a> {
     cursor: Cursor<'a>,
     /// Where the token before the cursor begins.
     begun: usize,
 }
 
-impl Lexer<'_> {
-    fn next(&mut self) -> Result<Option<Token>, LexError> {
+impl PostgresLexer<'_> {
+    fn next(&mut self) -> Result<Option<SqlToken>, LexError> {
         self.skip_blanks()?;
         self.begun = self.cursor.at;
         let Some(first) = self.cursor.text.get(self.cursor.at).copied() else { return Ok(None) };
@@ -58,7 +58,7 @@ impl Lexer<'_> {
             (b'$', digit) if digit.is_ascii_digit() => {
                 self.cursor.at += 1;
                 self.cursor.skip(|byte| byte.is_ascii_digit());
-                Token::Constant
+                SqlToken::Constant
             }
             (b'$', _) => self.dollar()?,
             (digit, _) if digit.is_ascii_digit() => self.number(),
@@ -66,7 +66,7 @@ impl Lexer<'_> {
             (control, _) if control.is_ascii_control() => return Err(LexError::Control),
             (symbol, _) => {
                 self.cursor.at += 1;
-                Token::Symbol(symbol)
+                SqlToken::Symbol(symbol)
             }
         };
         Ok(Some(token))
@@ -109,7 +109,7 @@ impl Lexer<'_> {
     }
 
     /// `'…'`, in which a quote is doubled. Two strings in a row have the same ends as one that goes on.
-    fn string(&mut self) -> Result<Token, LexError> {
+    fn string(&mut self) -> Result<SqlToken, LexError> {
         self.cursor.at += 1;
         loop {
             match (self.cursor.text.get(self.cursor.at), self.cursor.peek(1)) {
@@ -117,7 +117,7 @@ impl Lexer<'_> {
                 (Some(b'\''), b'\'') => self.cursor.at += 2,
                 (Some(b'\''), _) => {
                     self.cursor.at += 1;
-                    return Ok(Token::Constant);
+                    return Ok(SqlToken::Constant);
                 }
                 (Some(_), _) => self.cursor.at += 1,
             }
@@ -125,7 +125,7 @@ impl Lexer<'_> {
     }
 
     /// `E'…'`, in which a backslash escapes. It goes on after a line break, with its escapes.
-    fn escaped_string(&mut self) -> Result<Token, LexError> {
+    fn escaped_string(&mut self) -> Result<SqlToken, LexError> {
         self.cursor.at += 1;
         loop {
             match (self.cursor.text.get(self.cursor.at), self.cursor.peek(1)) {
@@ -141,12 +141,12 @@ impl Lexer<'_> {
         self.skip_blanks()?;
         match self.cursor.peek(0) {
             b'\'' => Err(LexError::Continued),
-            _ => Ok(Token::Constant),
+            _ => Ok(SqlToken::Constant),
         }
     }
 
     /// Digits, and an exponent. A point is a symbol of its own, which is no difference here.
-    fn number(&mut self) -> Token {
+    fn number(&mut self) -> SqlToken {
         self.cursor.skip(|byte| byte.is_ascii_digit());
         let sign = usize::from(matches!(self.cursor.peek(1), b'+' | b'-'));
         if matches!(self.cursor.peek(0), b'e' | b'E') && self.cursor.peek(1 + sign).is_ascii_digit()
@@ -154,11 +154,11 @@ impl Lexer<'_> {
             self.cursor.at += 1 + sign;
             self.cursor.skip(|byte| byte.is_ascii_digit());
         }
-        Token::Constant
+        SqlToken::Constant
     }
 
     /// `$tag$…$tag$`, or a lone `$`.
-    fn dollar(&mut self) -> Result<Token, LexError> {
+    fn dollar(&mut self) -> Result<SqlToken, LexError> {
         let from = self.cursor.at;
         self.cursor.at += 1;
         if begins_name(self.cursor.peek(0)) {
@@ -167,14 +167,14 @@ impl Lexer<'_> {
         if self.cursor.peek(0) != b'$' {
             // The server refuses it.
             self.cursor.at = from + 1;
-            return Ok(Token::Symbol(b'$'));
+            return Ok(SqlToken::Symbol(b'$'));
         }
         self.cursor.at += 1;
         let tag = &self.cursor.text[from..self.cursor.at];
         let rest = &self.cursor.text[self.cursor.at..];
         let end = rest.windows(tag.len()).position(|window| window == tag);
         self.cursor.at += end.ok_or(LexError::Unterminated)? + tag.len();
-        Ok(Token::Constant)
+        Ok(SqlToken::Constant)
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
 
     fn words(text: &str) -> Result<Vec<String>, LexError> {
         let word = |lexed: Lexed| match lexed.token {
-            Token::Word(word) => Some(word),
+            SqlToken::Word(word) => Some(word),
             _ => None,
         };
         tokens(text.as_bytes()).map(|all| all.into_iter().filter_map(word).collect())

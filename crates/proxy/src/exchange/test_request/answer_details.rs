@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
 use keyward_rules::inject::scrub::Needles;
-use keyward_rules::provider::Expected;
+use keyward_rules::provider::ExpectedResponse;
 
 /// The maximum length of an account's name or a scope, in characters.
 const TEXT_CHARS_MAX: usize = 128;
@@ -18,7 +18,6 @@ const SCOPES_MAX: usize = 64;
 /// Smaller clock differences do not cause refusals.
 const CLOCK_OFF_S: i64 = 120;
 
-/// Details of an answer.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AnswerDetails {
     /// The name of the account.
@@ -36,7 +35,7 @@ impl AnswerDetails {
     pub fn of(
         fields: &HeaderMap,
         body: Option<&[u8]>,
-        expected: &Expected,
+        expected: &ExpectedResponse,
         needles: Option<&Needles>,
         now: Timestamp,
     ) -> Self {
@@ -105,7 +104,8 @@ mod tests {
             ("www-authenticate", "Bearer scope=\"xcanary-0123456789\""),
         ]);
         let now = Timestamp::UNIX_EPOCH;
-        let told = AnswerDetails::of(&fields, None, &Expected::default(), Some(&needles), now);
+        let told =
+            AnswerDetails::of(&fields, None, &ExpectedResponse::default(), Some(&needles), now);
         assert_eq!(
             told,
             AnswerDetails { scopes: vec!["repo".to_owned()], ..AnswerDetails::default() }
@@ -121,7 +121,7 @@ mod tests {
             ("www-authenticate", "Bearer error=\"insufficient_scope\", scope=\"a b\""),
         ]);
         let now = Timestamp::UNIX_EPOCH;
-        let told = AnswerDetails::of(&fields, None, &Expected::default(), None, now);
+        let told = AnswerDetails::of(&fields, None, &ExpectedResponse::default(), None, now);
         assert_eq!(told.scopes, ["repo", "read:org"]);
         assert_eq!(told.needs, ["a b", "user"]);
     }

@@ -34,11 +34,10 @@ pub(super) struct Published {
 
 /// The same, as it is read: another version of Keyward may have other spaces.
 #[derive(Deserialize)]
-struct Read {
+struct ReadCounts {
     buckets: Vec<serde_json::Value>,
 }
 
-/// A bucket.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct PublishedBucket {
     pub(super) space: LimitSpace,
@@ -56,7 +55,7 @@ pub(super) struct PublishedBucket {
 impl Published {
     /// The buckets that this version knows.
     pub(super) fn read(bytes: &[u8]) -> Option<Vec<PublishedBucket>> {
-        let Read { buckets } = serde_json::from_slice(bytes).ok()?;
+        let ReadCounts { buckets } = serde_json::from_slice(bytes).ok()?;
         Some(buckets.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
     }
 }

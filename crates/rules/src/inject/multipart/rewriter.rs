@@ -29,8 +29,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub struct FormRewriter {
     delimiter: Delimiter,
     finder: AhoCorasick,
-    fields: Vec<Field>,
-    state: State,
+    fields: Vec<OpenPart>,
+    state: PartState,
     /// Received. [`Self::push`] returns without what was passed or dropped.
     held: Vec<u8>,
     /// The number of bytes of `held` that were passed or dropped.
@@ -42,7 +42,7 @@ pub struct FormRewriter {
 }
 
 /// A value, and the part that it becomes.
-struct Field {
+struct OpenPart {
     name: String,
     part: Zeroizing<Vec<u8>>,
     is_written: bool,
@@ -50,15 +50,16 @@ struct Field {
 
 /// What the undecided bytes begin with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
-    /// The body.
+enum PartState {
     Begin,
     /// A delimiter that a part follows or that closes the body.
     Delimiter,
     /// The delimiter of a part, whose fields follow.
     Head,
     /// Bytes of a part's value.
-    Value { passes: bool },
+    Value {
+        passes: bool,
+    },
     /// The closing delimiter.
     Close,
 }
@@ -74,7 +75,7 @@ impl Delimiter {
                 "multipart/form-data, and the credential has several lines",
             ));
         }
-        let field = |(path, value): &(&BodyPath, &str)| Field {
+        let field = |(path, value): &(&BodyPath, &str)| OpenPart {
             name: path.to_string(),
             part: part::of_value(self, path, value),
             is_written: false,
@@ -83,7 +84,7 @@ impl Delimiter {
             delimiter: self.clone(),
             finder: AhoCorasick::new([self.as_bytes()]).map_err(|_| NO_BOUNDARY)?,
             fields: values.iter().map(field).collect(),
-            state: State::Begin,
+            state: PartState::Begin,
             held: Vec::new(),
             done: 0,
             searched: 0,
@@ -113,11 +114,11 @@ impl FormRewriter {
     /// When it has no closing delimiter.
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), BodyError> {
         match self.state {
-            State::Begin if self.held.is_empty() => {
+            PartState::Begin if self.held.is_empty() => {
                 self.held.extend_from_slice(self.delimiter.as_bytes());
                 self.held.extend_from_slice(b"--\r\n");
             }
-            State::Close if matches!(self.after_delimiter(), b"--" | b"--\r\n") => {}
+            PartState::Close if matches!(self.after_delimiter(), b"--" | b"--\r\n") => {}
             _ => return Err(NO_DELIMITER),
         }
         for field in self.fields.iter_mut().filter(|field| !field.is_written) {
@@ -147,18 +148,18 @@ impl FormRewriter {
 
     /// How many bytes it holds, if these and all that follow pass: all values are written, and repeated parts are refused.
     pub fn rest_passes(&self) -> Option<usize> {
-        let is_settled = self.unwritten() == 0 && self.state != State::Value { passes: false };
+        let is_settled = self.unwritten() == 0 && self.state != PartState::Value { passes: false };
         (self.refuses_repeated && is_settled).then_some(self.held.len())
     }
 
     /// Decides about the next bytes. `false`: more are needed.
     fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, BodyError> {
         match self.state {
-            State::Begin => self.begin(),
-            State::Delimiter => self.delimiter(),
-            State::Head => self.head(out),
-            State::Value { passes } => self.value(passes, out),
-            State::Close => match b"--\r\n".starts_with(self.after_delimiter()) {
+            PartState::Begin => self.begin(),
+            PartState::Delimiter => self.delimiter(),
+            PartState::Head => self.head(out),
+            PartState::Value { passes } => self.value(passes, out),
+            PartState::Close => match b"--\r\n".starts_with(self.after_delimiter()) {
                 true => Ok(false),
                 false => Err(NO_DELIMITER),
             },
@@ -171,14 +172,14 @@ impl FormRewriter {
         if self.held[..known] != delimiter[..known] {
             return Err(NO_DELIMITER);
         }
-        Ok(known == delimiter.len() && self.goes_to(State::Delimiter))
+        Ok(known == delimiter.len() && self.goes_to(PartState::Delimiter))
     }
 
     fn delimiter(&mut self) -> Result<bool, BodyError> {
         match self.after_delimiter().get(..TAIL_BYTES) {
             None => Ok(false),
-            Some(b"\r\n") => Ok(self.goes_to(State::Head)),
-            Some(b"--") => Ok(self.goes_to(State::Close)),
+            Some(b"\r\n") => Ok(self.goes_to(PartState::Head)),
+            Some(b"--") => Ok(self.goes_to(PartState::Close)),
             Some(_) => Err(NO_DELIMITER),
         }
     }
@@ -201,7 +202,7 @@ impl FormRewriter {
         let name = part::name_of(head)?;
         let passes = self.passes(&name, out)?;
         self.advances(begin + end + END.len(), passes, out);
-        Ok(self.goes_to(State::Value { passes }))
+        Ok(self.goes_to(PartState::Value { passes }))
     }
 
     /// Whether the part of this name passes. A value that belongs in its place is written.
@@ -239,7 +240,7 @@ impl FormRewriter {
             return Err(NO_DELIMITER);
         }
         self.advances(at, passes, out);
-        Ok(self.goes_to(State::Delimiter))
+        Ok(self.goes_to(PartState::Delimiter))
     }
 
     /// Passes or drops the next `bytes`.
@@ -251,7 +252,7 @@ impl FormRewriter {
     }
 
     /// Continues in `state`. `true`: there may be more to do.
-    fn goes_to(&mut self, state: State) -> bool {
+    fn goes_to(&mut self, state: PartState) -> bool {
         (self.state, self.searched) = (state, 0);
         true
     }

@@ -78,7 +78,6 @@ fn reference(body: &[u8], at: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// A body of these parts.
 fn body(parts: &[&str]) -> String {
     let parts: String = parts.iter().map(|part| format!("--kwb\r\n{part}\r\n")).collect();
     format!("{parts}--kwb--\r\n")

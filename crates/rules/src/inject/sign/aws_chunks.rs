@@ -48,11 +48,11 @@ pub struct ChunkSigner {
     trailer: bool,
     /// What has arrived of the next chunk.
     held: Vec<u8>,
-    state: State,
+    state: ChunkState,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum ChunkState {
     Chunks,
     /// After the last chunk.
     Trailer,
@@ -101,7 +101,7 @@ impl ChunkSigner {
         seed: String,
         trailer: bool,
     ) -> Self {
-        let (held, state) = (Vec::new(), State::Chunks);
+        let (held, state) = (Vec::new(), ChunkState::Chunks);
         Self { key, date, scope, previous: seed, trailer, held, state }
     }
 
@@ -128,7 +128,7 @@ impl ChunkSigner {
     /// # Errors
     /// When its last chunk or its trailer is missing.
     pub fn end(&self) -> Result<(), ChunkError> {
-        match self.state == State::Done && self.held.is_empty() {
+        match self.state == ChunkState::Done && self.held.is_empty() {
             true => Ok(()),
             false => Err(ChunkError("it ends early")),
         }
@@ -137,10 +137,10 @@ impl ChunkSigner {
     /// Signs what is complete at the beginning of `held`, and returns its length.
     fn next(&mut self, out: &mut Vec<u8>) -> Result<Option<usize>, ChunkError> {
         match self.state {
-            State::Done if self.held.is_empty() => Ok(None),
-            State::Done => Err(ChunkError("bytes follow its end")),
-            State::Chunks => self.next_chunk(out),
-            State::Trailer => self.next_trailer(out),
+            ChunkState::Done if self.held.is_empty() => Ok(None),
+            ChunkState::Done => Err(ChunkError("bytes follow its end")),
+            ChunkState::Chunks => self.next_chunk(out),
+            ChunkState::Trailer => self.next_trailer(out),
         }
     }
 
@@ -173,9 +173,9 @@ impl ChunkSigner {
         out.extend_from_slice(self.filled(&self.previous).as_bytes());
         out.extend_from_slice(&self.held[head_end..end]);
         self.state = match (is_last, self.trailer) {
-            (false, _) => State::Chunks,
-            (true, true) => State::Trailer,
-            (true, false) => State::Done,
+            (false, _) => ChunkState::Chunks,
+            (true, true) => ChunkState::Trailer,
+            (true, false) => ChunkState::Done,
         };
         Ok(Some(end))
     }
@@ -208,7 +208,7 @@ impl ChunkSigner {
         let signature = self.signature("TRAILER", &sha256_hex(canonical.as_bytes()))?;
         let signature = self.filled(&signature);
         out.extend_from_slice(format!("{TRAILER_SIGNATURE}:{signature}\r\n\r\n").as_bytes());
-        self.state = State::Done;
+        self.state = ChunkState::Done;
         Ok(Some(end + 4))
     }
 

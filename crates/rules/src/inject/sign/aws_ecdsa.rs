@@ -21,7 +21,7 @@ use super::aws_names::{ALGORITHM, REGION_SET};
 use super::aws_names::{
     CONTENT_SHA256, DATE, SECURITY_TOKEN, UNRESERVED, sha256_hex, stamp, with_parameters,
 };
-use super::aws_request::{AwsRequest, Signed, Unsigned};
+use super::aws_request::{AwsRequest, SignedAwsRequest, Unsigned};
 use super::aws_signature::SignaturePlace;
 use super::error::SignError;
 
@@ -49,7 +49,7 @@ pub(super) fn sign(
     plan: &AwsRequest,
     regions: &str,
     request: Unsigned<'_>,
-) -> Result<Signed, SignError> {
+) -> Result<SignedAwsRequest, SignError> {
     let time = match plan.place {
         SignaturePlace::Header => request.now,
         SignaturePlace::Query { date, .. } => date,
@@ -81,7 +81,7 @@ pub(super) fn sign(
     let signature = signature(keys, text.as_bytes())?;
     if let SignaturePlace::Query { .. } = plan.place {
         let path = with_parameters(&target, &[("X-Amz-Signature", signature.into())]);
-        return Ok(Signed { path: Some(path), chunks: None });
+        return Ok(SignedAwsRequest { path: Some(path), chunks: None });
     }
     let value = format!(
         "{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
@@ -95,7 +95,7 @@ pub(super) fn sign(
         let key = ChunkKey::Ecdsa(Box::new(key_pair(keys)?));
         Ok(ChunkSigner::new(key, stamp(time), scope, signature, trailer))
     });
-    Ok(Signed { path: None, chunks: chunks.transpose()? })
+    Ok(SignedAwsRequest { path: None, chunks: chunks.transpose()? })
 }
 
 /// The fields that a signature in `Authorization` adds and covers.

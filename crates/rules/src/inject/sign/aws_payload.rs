@@ -1,4 +1,4 @@
-//! [`Payload`]: how the body of a request to AWS is signed, by `x-amz-content-sha256`.
+//! [`AwsPayload`]: how the body of a request to AWS is signed, by `x-amz-content-sha256`.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ const UNSIGNED_CHUNKS: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
 /// How the body is signed.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Payload {
+pub(super) enum AwsPayload {
     /// By this value of `x-amz-content-sha256`: the body's hash, or a word for none.
     Declared(Box<str>),
     /// By its hash, which nothing declares.
@@ -29,7 +29,7 @@ pub(super) enum Payload {
     AsymmetricChunks { trailer: bool },
 }
 
-impl Payload {
+impl AwsPayload {
     /// What the request's fields say.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use super::aws_chunks::ChunkSigner;
-use super::aws_payload::Payload;
+use super::aws_payload::AwsPayload;
 use super::aws_signature::{Regions, SignaturePlace};
 use super::error::SignError;
 
@@ -22,13 +22,12 @@ pub struct AwsRequest {
     /// The fields that the agent signed; empty if it signed nothing.
     pub(super) signed: Vec<HeaderName>,
     pub(super) place: SignaturePlace,
-    pub(super) payload: Payload,
+    pub(super) payload: AwsPayload,
 }
 
 /// A request without signature: what the upstream will receive.
 #[derive(Debug)]
 pub struct Unsigned<'a> {
-    /// The method.
     pub method: &'a str,
     /// Host and port, as in `Host`.
     pub authority: &'a str,
@@ -44,7 +43,7 @@ pub struct Unsigned<'a> {
 
 /// What is left to do after a request was signed.
 #[derive(Debug, Default)]
-pub struct Signed {
+pub struct SignedAwsRequest {
     /// The new path and query, if the signature is in the query.
     pub path: Option<String>,
     /// Signs the chunks of the body.
@@ -54,13 +53,13 @@ pub struct Signed {
 impl AwsRequest {
     /// Whether the body must be read before the request is signed.
     pub fn needs_body(&self) -> bool {
-        self.payload == Payload::Whole
+        self.payload == AwsPayload::Whole
     }
 
     /// If chunks are signed by Version 4A: whether a trailer follows them.
     pub(super) const fn asymmetric_trailer(&self) -> Option<bool> {
         match self.payload {
-            Payload::AsymmetricChunks { trailer } => Some(trailer),
+            AwsPayload::AsymmetricChunks { trailer } => Some(trailer),
             _ => None,
         }
     }
@@ -91,7 +90,7 @@ impl AwsRequest {
     }
 
     pub(super) fn declares_payload(&self) -> bool {
-        self.is_s3() || self.payload != Payload::Whole
+        self.is_s3() || self.payload != AwsPayload::Whole
     }
 
     /// The value that is signed for the body.

@@ -39,7 +39,6 @@ pub(super) enum Regions {
     Set(Box<str>),
 }
 
-/// Where the signature is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SignaturePlace {
     /// In `Authorization`.

@@ -17,8 +17,8 @@ use super::aws_chunks::{ChunkKey, ChunkSigner};
 use super::aws_ecdsa;
 use super::aws_host::{multi_region_service, scope_of};
 use super::aws_names::{CONTENT_SHA256, DATE, stamp, with_parameters};
-use super::aws_payload::Payload;
-use super::aws_request::{AwsRequest, Signed, Unsigned};
+use super::aws_payload::AwsPayload;
+use super::aws_request::{AwsRequest, SignedAwsRequest, Unsigned};
 use super::aws_signature::{AgentSignature, Regions, SignaturePlace};
 use super::error::SignError;
 use keyward_base::secret::Secret;
@@ -54,11 +54,11 @@ impl AwsKeys {
             Some(found) => found,
             None => self.unsigned(host)?,
         };
-        let payload = Payload::of(fields, &service, &place)?;
+        let payload = AwsPayload::of(fields, &service, &place)?;
         if matches!(
             (&regions, &payload),
-            (Regions::Set(_), Payload::Chunks { .. })
-                | (Regions::One(_), Payload::AsymmetricChunks { .. })
+            (Regions::Set(_), AwsPayload::Chunks { .. })
+                | (Regions::One(_), AwsPayload::AsymmetricChunks { .. })
         ) {
             return Err(SignError::Unreadable("its chunks are signed by another version"));
         }
@@ -86,7 +86,11 @@ impl AwsKeys {
     ///
     /// # Errors
     /// When a field cannot be signed, or the answer would contain credentials.
-    pub fn sign(&self, plan: &AwsRequest, request: Unsigned<'_>) -> Result<Signed, SignError> {
+    pub fn sign(
+        &self,
+        plan: &AwsRequest,
+        request: Unsigned<'_>,
+    ) -> Result<SignedAwsRequest, SignError> {
         aws_action::check(&plan.service, request.path, request.body)?;
         self.sign_own(plan, request)
     }
@@ -95,7 +99,11 @@ impl AwsKeys {
     ///
     /// # Errors
     /// When a field cannot be signed.
-    pub fn sign_own(&self, plan: &AwsRequest, request: Unsigned<'_>) -> Result<Signed, SignError> {
+    pub fn sign_own(
+        &self,
+        plan: &AwsRequest,
+        request: Unsigned<'_>,
+    ) -> Result<SignedAwsRequest, SignError> {
         match &plan.regions {
             Regions::One(region) => self.sign_in_region(plan, region, request),
             Regions::Set(regions) => aws_ecdsa::sign(&self.credentials()?, plan, regions, request),
@@ -107,7 +115,7 @@ impl AwsKeys {
         plan: &AwsRequest,
         region: &str,
         request: Unsigned<'_>,
-    ) -> Result<Signed, SignError> {
+    ) -> Result<SignedAwsRequest, SignError> {
         let time = SystemTime::from(match plan.place {
             SignaturePlace::Header => request.now,
             SignaturePlace::Query { date, .. } => date,
@@ -140,14 +148,14 @@ impl AwsKeys {
         let path = (!instructions.params().is_empty())
             .then(|| with_parameters(request.path, instructions.params()));
         let chunks = match plan.payload {
-            Payload::Chunks { trailer } => {
+            AwsPayload::Chunks { trailer } => {
                 let (key, scope) = self.chunk_key(region, &plan.service, time)?;
                 let date = Timestamp::try_from(time).map_err(|_| SignError::Unsignable)?;
                 Some(ChunkSigner::new(ChunkKey::Hmac(key), stamp(date), scope, signature, trailer))
             }
             _ => None,
         };
-        Ok(Signed { path, chunks })
+        Ok(SignedAwsRequest { path, chunks })
     }
 
     /// The key that signs chunks, and its scope.

@@ -30,7 +30,6 @@ pub struct DigestSigner {
 /// The parts of a request that an answer covers.
 #[derive(Clone, Copy, Debug)]
 pub struct DigestRequest<'a> {
-    /// The method.
     pub method: &'a str,
     /// Host and port.
     pub authority: &'a str,

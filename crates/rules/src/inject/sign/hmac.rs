@@ -8,19 +8,18 @@ use data_encoding::HEXLOWER;
 
 use super::error::SignError;
 use super::jwt::KeyEncoding;
-use super::message::{Message, Values};
+use super::message::{MessageValues, SignedMessage};
 
 /// How requests are signed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HmacScheme {
-    /// The hash function.
     pub algorithm: HmacAlgorithm,
     /// The field of the key.
     pub key: Box<str>,
     /// How the field encodes the key.
     pub key_encoding: KeyEncoding,
     /// The text that is signed.
-    pub message: Message,
+    pub message: SignedMessage,
     /// How the signature is written.
     pub encoding: SignatureEncoding,
 }
@@ -52,7 +51,7 @@ impl HmacScheme {
     ///
     /// # Errors
     /// When a field is missing, or the key is not encoded as declared.
-    pub fn sign(&self, values: &Values<'_>) -> Result<String, SignError> {
+    pub fn sign(&self, values: &MessageValues<'_>) -> Result<String, SignError> {
         let key = values.fields.get(&*self.key).ok_or(SignError::FieldMissing)?;
         let key = self.key_encoding.decode(key.expose())?;
         let message = self.message.render(values)?;

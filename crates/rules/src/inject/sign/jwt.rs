@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::error::SignError;
 use super::jwt_key::{fingerprint, private_key};
-use super::message::{Message, Values};
+use super::message::{MessageValues, SignedMessage};
 use crate::inject::json_template::JsonTemplate;
 use keyward_base::secret::Secret;
 
@@ -30,10 +30,9 @@ pub struct JwtTemplate {
     pub encoding: KeyEncoding,
     /// What separates the key's id from the key, where both are in one field.
     pub id_ends_at: Option<char>,
-    /// The key's id.
-    pub key_id: Option<Message>,
+    pub key_id: Option<SignedMessage>,
     /// More members of the header.
-    pub header: Vec<(String, Message)>,
+    pub header: Vec<(String, SignedMessage)>,
     /// The claims beside `iat` and `exp`.
     pub claims: JsonTemplate,
     /// The lifetime of a token.
@@ -68,8 +67,7 @@ impl KeyEncoding {
 }
 
 impl JwtTemplate {
-    /// Its messages.
-    pub fn messages(&self) -> Vec<&Message> {
+    pub fn messages(&self) -> Vec<&SignedMessage> {
         let mut all = self.claims.messages();
         all.extend(self.key_id.as_ref());
         all.extend(self.header.iter().map(|(_, message)| message));
@@ -90,12 +88,12 @@ impl JwtTemplate {
     ///
     /// # Errors
     /// When a field is missing, or the key does not fit.
-    pub fn sign(&self, values: &Values<'_>) -> Result<Secret, SignError> {
+    pub fn sign(&self, values: &MessageValues<'_>) -> Result<Secret, SignError> {
         let secret = values.fields.get(&*self.key).ok_or(SignError::FieldMissing)?;
         let (id, key) = self.split(secret.expose())?;
         let more = self.more_fields(values.fields, key)?;
         let values = match &more {
-            Some(fields) => Values { fields, ..*values },
+            Some(fields) => MessageValues { fields, ..*values },
             None => *values,
         };
         let (algorithm, key) = self.key(key)?;
@@ -151,7 +149,7 @@ impl JwtTemplate {
     }
 }
 
-fn text(message: &Message, values: &Values<'_>) -> Result<String, SignError> {
+fn text(message: &SignedMessage, values: &MessageValues<'_>) -> Result<String, SignError> {
     let bytes = message.render(values)?;
     String::from_utf8(bytes.to_vec()).map_err(|_| SignError::Unsignable)
 }

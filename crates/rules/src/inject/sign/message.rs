@@ -1,4 +1,4 @@
-//! [`Message`]: a text made of fields of the owner, of the request and of the time, such as the text that an HMAC
+//! [`SignedMessage`]: a text made of fields of the owner, of the request and of the time, such as the text that an HMAC
 //! signs, or a claim of a token. Parsed once, from provider data.
 
 use std::collections::BTreeMap;
@@ -15,16 +15,16 @@ use zeroize::Zeroizing;
 use super::azure;
 use super::azure::header_value;
 use super::error::SignError;
-use crate::inject::template::{Part, Template};
+use crate::inject::template::{TemplatePart, ValueTemplate};
 use keyward_base::secret::Secret;
 
 /// A text with `{names}` in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Message(Vec<Piece>);
+pub struct SignedMessage(Vec<MessagePiece>);
 
 /// A piece of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Piece {
+enum MessagePiece {
     Literal(Box<str>),
     /// A field of the owner, or a variable.
     Field(Box<str>),
@@ -48,7 +48,6 @@ pub enum Computed {
     Query,
     /// Path and query, as on the wire.
     Target,
-    /// The body.
     Body,
     /// The body's length in bytes; empty without a body.
     BodyLength,
@@ -101,7 +100,6 @@ const COMPUTED: [(&str, Computed); 18] = [
 /// A request that is being signed.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestParts<'a> {
-    /// The method.
     pub method: &'a str,
     /// Host and port, as in `Host`.
     pub authority: &'a str,
@@ -109,13 +107,13 @@ pub struct RequestParts<'a> {
     pub target: &'a str,
     /// The header fields.
     pub headers: &'a HeaderMap,
-    /// The body, if [`Message::needs_body`].
+    /// The body, if [`SignedMessage::needs_body`].
     pub body: &'a [u8],
 }
 
 /// What a message is filled with.
 #[derive(Clone, Copy, Debug)]
-pub struct Values<'a> {
+pub struct MessageValues<'a> {
     /// Fields of the owner and variables.
     pub fields: &'a BTreeMap<String, Secret>,
     /// The request; `None` for texts that belong to none.
@@ -152,7 +150,11 @@ impl Computed {
         matches!(self, C::Seconds | C::Milliseconds | C::Rfc3339 | C::HttpDate | C::Nonce)
     }
 
-    fn render(self, values: &Values<'_>, out: &mut Zeroizing<Vec<u8>>) -> Result<(), SignError> {
+    fn render(
+        self,
+        values: &MessageValues<'_>,
+        out: &mut Zeroizing<Vec<u8>>,
+    ) -> Result<(), SignError> {
         let text = match self {
             Self::Signature => values.signature.to_owned(),
             Self::Nonce => values.nonce.to_owned(),
@@ -172,7 +174,7 @@ impl Computed {
     fn of_request(
         self,
         request: &RequestParts<'_>,
-        values: &Values<'_>,
+        values: &MessageValues<'_>,
         out: &mut Zeroizing<Vec<u8>>,
     ) -> Result<(), SignError> {
         let RequestParts { method, authority, target, body, .. } = *request;
@@ -200,7 +202,7 @@ impl Computed {
     }
 }
 
-impl Message {
+impl SignedMessage {
     /// Parses a text such as `{seconds}{method}{target}{body}`. `{header:date}` is a field of the request's head,
     /// `{upper:name}` a field of the owner in upper case. `None`: the braces do not pair, or a name is none.
     pub fn parse(text: &str) -> Option<Self> {
@@ -210,22 +212,22 @@ impl Message {
             let (literal, tail) = rest.split_at(at);
             let (name, after) = tail.strip_prefix('{')?.split_once('}')?;
             if !literal.is_empty() {
-                pieces.push(Piece::Literal(literal.into()));
+                pieces.push(MessagePiece::Literal(literal.into()));
             }
-            pieces.push(Piece::named(name)?);
+            pieces.push(MessagePiece::named(name)?);
             rest = after;
         }
         if !rest.is_empty() {
-            pieces.push(Piece::Literal(rest.into()));
+            pieces.push(MessagePiece::Literal(rest.into()));
         }
         Some(Self(pieces))
     }
 
     /// The message of a placement's template.
-    pub fn of(template: &Template) -> Self {
-        let piece = |part: &Part| match part {
-            Part::Literal(text) => Piece::Literal(text.clone()),
-            Part::Field(name) => Piece::of_name(name),
+    pub fn of(template: &ValueTemplate) -> Self {
+        let piece = |part: &TemplatePart| match part {
+            TemplatePart::Literal(text) => MessagePiece::Literal(text.clone()),
+            TemplatePart::Field(name) => MessagePiece::of_name(name),
         };
         Self(template.parts().iter().map(piece).collect())
     }
@@ -234,8 +236,8 @@ impl Message {
     #[must_use]
     pub fn naming(mut self, name: &str) -> Self {
         for piece in &mut self.0 {
-            if matches!(piece, Piece::Field(field) if **field == *name) {
-                *piece = Piece::Computed(Computed::Signature);
+            if matches!(piece, MessagePiece::Field(field) if **field == *name) {
+                *piece = MessagePiece::Computed(Computed::Signature);
             }
         }
         self
@@ -244,7 +246,7 @@ impl Message {
     /// The names of fields and variables.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
-            Piece::Field(name) | Piece::UpperField(name) => Some(&**name),
+            MessagePiece::Field(name) | MessagePiece::UpperField(name) => Some(&**name),
             _ => None,
         })
     }
@@ -252,7 +254,7 @@ impl Message {
     /// Whether it depends on the request.
     pub fn needs_request(&self) -> bool {
         self.computed(|it| !it.is_of_time() && it != Computed::Signature)
-            || self.0.iter().any(|piece| matches!(piece, Piece::Header(_)))
+            || self.0.iter().any(|piece| matches!(piece, MessagePiece::Header(_)))
     }
 
     /// Whether it depends on the request's body.
@@ -260,43 +262,43 @@ impl Message {
         self.computed(Computed::is_of_body)
     }
 
-    /// Whether it names the signature.
     pub fn names_signature(&self) -> bool {
         self.computed(|it| it == Computed::Signature)
     }
 
     /// Whether it names anything that is computed for each request.
     pub fn is_computed(&self) -> bool {
-        self.computed(|_| true) || self.0.iter().any(|piece| matches!(piece, Piece::Header(_)))
+        self.computed(|_| true)
+            || self.0.iter().any(|piece| matches!(piece, MessagePiece::Header(_)))
     }
 
     /// Whether it is a number, which JSON has without quotes.
     pub fn is_number(&self) -> bool {
-        matches!(&self.0[..], [Piece::Computed(one)] if one.is_number())
+        matches!(&self.0[..], [MessagePiece::Computed(one)] if one.is_number())
     }
 
     fn computed(&self, is_wanted: impl Fn(Computed) -> bool) -> bool {
-        self.0.iter().any(|piece| matches!(piece, Piece::Computed(it) if is_wanted(*it)))
+        self.0.iter().any(|piece| matches!(piece, MessagePiece::Computed(it) if is_wanted(*it)))
     }
 
     /// Fills in the values.
     ///
     /// # Errors
     /// When a field has no value, or a part of the request cannot be signed.
-    pub fn render(&self, values: &Values<'_>) -> Result<Zeroizing<Vec<u8>>, SignError> {
+    pub fn render(&self, values: &MessageValues<'_>) -> Result<Zeroizing<Vec<u8>>, SignError> {
         // A signed body may be large; fields are short, so that the buffer rarely grows.
         let body = values.request.filter(|_| self.needs_body()).map_or(0, |it| it.body.len());
         let mut out = Zeroizing::new(Vec::with_capacity(1024 + body));
         for piece in &self.0 {
             match piece {
-                Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Field(name) => out.extend_from_slice(field(values, name)?.expose()),
-                Piece::UpperField(name) => {
+                MessagePiece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                MessagePiece::Field(name) => out.extend_from_slice(field(values, name)?.expose()),
+                MessagePiece::UpperField(name) => {
                     let upper = field(values, name)?.expose().iter().map(u8::to_ascii_uppercase);
                     out.extend(upper);
                 }
-                Piece::Computed(value) => value.render(values, &mut out)?,
-                Piece::Header(name) => {
+                MessagePiece::Computed(value) => value.render(values, &mut out)?,
+                MessagePiece::Header(name) => {
                     let request = values.request.ok_or(SignError::Unsignable)?;
                     out.extend_from_slice(header_value(request.headers, name)?.as_bytes());
                 }
@@ -305,11 +307,11 @@ impl Message {
         Ok(out)
     }
 
-    /// [`Message::render`] as a text that can be sent in a field.
+    /// [`SignedMessage::render`] as a text that can be sent in a field.
     ///
     /// # Errors
     /// As there, and when it cannot be sent.
-    pub fn text(&self, values: &Values<'_>) -> Result<Secret, SignError> {
+    pub fn text(&self, values: &MessageValues<'_>) -> Result<Secret, SignError> {
         let mut bytes = self.render(values)?;
         let is_text = bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
         match is_text {
@@ -319,7 +321,7 @@ impl Message {
     }
 }
 
-impl Piece {
+impl MessagePiece {
     fn named(name: &str) -> Option<Self> {
         let is_word = |name: &str| {
             !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -340,7 +342,7 @@ impl Piece {
     }
 }
 
-fn field<'a>(values: &Values<'a>, name: &str) -> Result<&'a Secret, SignError> {
+fn field<'a>(values: &MessageValues<'a>, name: &str) -> Result<&'a Secret, SignError> {
     values.fields.get(name).ok_or(SignError::FieldMissing)
 }
 
@@ -364,14 +366,14 @@ mod tests {
             headers: &headers,
             body,
         };
-        let values = Values {
+        let values = MessageValues {
             fields: &fields(&[("name", "acme")]),
             request: Some(request),
             now: "2023-01-02T03:04:05.678901Z".parse().unwrap(),
             nonce: "abc",
             signature: "s1",
         };
-        let bytes = Message::parse(text).expect(text).render(&values)?;
+        let bytes = SignedMessage::parse(text).expect(text).render(&values)?;
         Ok(String::from_utf8(bytes.to_vec()).unwrap())
     }
 
@@ -379,7 +381,7 @@ mod tests {
     fn texts_that_are_no_messages_are_refused() {
         for bad in ["{", "}", "{}", "a{b", "a}b", "{a b}", "{header:}", "{header:a b}", "{lower:a}"]
         {
-            assert!(Message::parse(bad).is_none(), "{bad}");
+            assert!(SignedMessage::parse(bad).is_none(), "{bad}");
         }
     }
 
@@ -418,7 +420,7 @@ mod tests {
             ("{body_sha256}", true, true),
             ("{signature}", false, false),
         ] {
-            let message = Message::parse(text).unwrap();
+            let message = SignedMessage::parse(text).unwrap();
             assert_eq!((message.needs_request(), message.needs_body()), (request, body), "{text}");
         }
     }

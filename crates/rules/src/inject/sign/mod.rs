@@ -34,7 +34,7 @@ use self::request_signer::RequestSigner;
 
 /// What signs a connection's requests.
 #[derive(Clone, Debug)]
-pub enum Signer {
+pub enum CredentialSigner {
     /// AWS Signature Version 4, and 4A.
     AwsSigV4(Arc<AwsKeys>),
     /// Answers to challenges.

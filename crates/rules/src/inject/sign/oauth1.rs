@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::error::SignError;
 use super::hmac::HmacAlgorithm;
-use super::message::{RequestParts, Values};
+use super::message::{MessageValues, RequestParts};
 
 /// RFC 5849 §3.6.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -31,7 +31,6 @@ pub const PARAMETERS: [&str; 8] = [
 /// How requests are signed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OAuth1Scheme {
-    /// The hash function.
     pub algorithm: HmacAlgorithm,
     /// Whether a field `realm` goes first.
     pub has_realm: bool,
@@ -49,7 +48,7 @@ impl OAuth1Scheme {
     ///
     /// # Errors
     /// When a field is missing.
-    pub fn sign(&self, values: &Values<'_>) -> Result<String, SignError> {
+    pub fn sign(&self, values: &MessageValues<'_>) -> Result<String, SignError> {
         self.sign_with(values, None)
     }
 
@@ -59,7 +58,7 @@ impl OAuth1Scheme {
     /// When a field is missing.
     pub fn sign_with(
         &self,
-        values: &Values<'_>,
+        values: &MessageValues<'_>,
         more: Option<(&str, &str)>,
     ) -> Result<String, SignError> {
         let request = values.request.ok_or(SignError::Unsignable)?;

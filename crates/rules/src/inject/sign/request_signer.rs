@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::error::SignError;
 use super::hmac::HmacScheme;
 use super::jwt::JwtTemplate;
-use super::message::{Message, RequestParts, Values};
+use super::message::{MessageValues, RequestParts, SignedMessage};
 use super::oauth1::OAuth1Scheme;
 use crate::inject::names;
 use crate::inject::placement::{Location, Place};
@@ -23,7 +23,7 @@ use keyward_base::secret::Secret;
 
 /// How requests of a provider are signed.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Scheme {
+pub enum SigningScheme {
     /// An HMAC of a text.
     Hmac(HmacScheme),
     /// A token for each request.
@@ -37,7 +37,7 @@ const TOKEN: &str = "access_token";
 
 /// Signs requests of one connection.
 pub struct RequestSigner {
-    scheme: Arc<Scheme>,
+    scheme: Arc<SigningScheme>,
     /// Fields of the owner and variables.
     fields: BTreeMap<String, Secret>,
     /// All placements of the connection.
@@ -48,13 +48,12 @@ pub struct RequestSigner {
 #[derive(Debug)]
 struct SignedPlace<'a> {
     at: &'a Location,
-    value: Message,
+    value: SignedMessage,
 }
 
 /// A request without signature: what the upstream will receive.
 #[derive(Debug)]
 pub struct UnsignedRequest<'a> {
-    /// The method.
     pub method: &'a str,
     /// Host and port, as in `Host`.
     pub authority: &'a str,
@@ -68,18 +67,18 @@ pub struct UnsignedRequest<'a> {
     pub now: Timestamp,
 }
 
-impl Scheme {
+impl SigningScheme {
     /// Whether a placement's template is written by the signature, and not before.
     pub fn writes(&self, place: &Place) -> bool {
         let is_token = matches!(self, Self::Jwt(_)) && place.value.fields().any(|it| it == TOKEN);
-        is_token || Message::of(&place.value).is_computed()
+        is_token || SignedMessage::of(&place.value).is_computed()
     }
 }
 
 impl RequestSigner {
     /// A signer with these fields and variables.
     pub fn new(
-        scheme: Arc<Scheme>,
+        scheme: Arc<SigningScheme>,
         fields: BTreeMap<String, Secret>,
         placements: Vec<Scoped<Vec<Place>>>,
     ) -> Self {
@@ -98,9 +97,9 @@ impl RequestSigner {
             return false;
         }
         match &*self.scheme {
-            Scheme::Hmac(scheme) => scheme.message.needs_body(),
-            Scheme::Jwt(token) => token.needs_body(),
-            Scheme::OAuth1(_) => OAuth1Scheme::needs_body(fields),
+            SigningScheme::Hmac(scheme) => scheme.message.needs_body(),
+            SigningScheme::Jwt(token) => token.needs_body(),
+            SigningScheme::OAuth1(_) => OAuth1Scheme::needs_body(fields),
         }
     }
 
@@ -127,8 +126,8 @@ impl RequestSigner {
         let mut target = Cow::Borrowed(target);
         let places = places.iter().filter(|place| self.scheme.writes(place));
         let places = places.map(|place| {
-            let value = Message::of(&place.value);
-            let is_token = matches!(&*self.scheme, Scheme::Jwt(_));
+            let value = SignedMessage::of(&place.value);
+            let is_token = matches!(&*self.scheme, SigningScheme::Jwt(_));
             let value = if is_token { value.naming(TOKEN) } else { value };
             SignedPlace { at: &place.at, value }
         });
@@ -143,9 +142,9 @@ impl RequestSigner {
         let parts = RequestParts { method, authority, target: &target, headers: fields, body };
         let values = self.values(Some(parts), now, &nonce, "");
         let signature = match &*self.scheme {
-            Scheme::Hmac(scheme) => Secret::from(scheme.sign(&values)?),
-            Scheme::Jwt(token) => token.sign(&values)?,
-            Scheme::OAuth1(scheme) => Secret::from(scheme.sign(&values)?),
+            SigningScheme::Hmac(scheme) => Secret::from(scheme.sign(&values)?),
+            SigningScheme::Jwt(token) => token.sign(&values)?,
+            SigningScheme::OAuth1(scheme) => Secret::from(scheme.sign(&values)?),
         };
         let signature = signature.expose_text().ok_or(SignError::Unsignable)?;
         for place in &after {
@@ -166,8 +165,8 @@ impl RequestSigner {
         now: Timestamp,
         nonce: &'a str,
         signature: &'a str,
-    ) -> Values<'a> {
-        Values { fields: &self.fields, request, now, nonce, signature }
+    ) -> MessageValues<'a> {
+        MessageValues { fields: &self.fields, request, now, nonce, signature }
     }
 }
 

@@ -13,7 +13,7 @@ use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
-use super::aws_request::{Signed, Unsigned};
+use super::aws_request::{SignedAwsRequest, Unsigned};
 use super::aws_sigv4::AwsKeys;
 use super::error::SignError;
 use keyward_base::secret::Secret;
@@ -54,11 +54,11 @@ struct Example<'a> {
 
 impl Example<'_> {
     /// Signs as the proxy does: reads the agent's signature, removes it, signs.
-    fn sign(&mut self, keys: &AwsKeys) -> Result<Signed, SignError> {
+    fn sign(&mut self, keys: &AwsKeys) -> Result<SignedAwsRequest, SignError> {
         self.sign_at(keys, "2013-05-24T00:00:00Z")
     }
 
-    fn sign_at(&mut self, keys: &AwsKeys, now: &str) -> Result<Signed, SignError> {
+    fn sign_at(&mut self, keys: &AwsKeys, now: &str) -> Result<SignedAwsRequest, SignError> {
         let (path, query) = self.path.split_once('?').unwrap_or((self.path, ""));
         let plan = keys.read(self.host, &self.fields, Some(query))?;
         assert_eq!(plan.needs_body(), self.body.is_some());
@@ -317,7 +317,6 @@ fn temporary_keys_send_their_token_within_the_signature() {
     assert!(example.fields["authorization"].to_str().unwrap().contains("x-amz-security-token"));
 }
 
-/// The keys of the suite.
 fn suite_keys(token: Option<&str>) -> AwsKeys {
     AwsKeys {
         access_key_id: Secret::from("AKIDEXAMPLE".to_owned()),

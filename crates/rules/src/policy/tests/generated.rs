@@ -14,8 +14,8 @@ use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
 use crate::inject::placement::Location;
 use crate::inject::scoped::Scoped;
-use crate::inject::template::{Encoding, Template};
-use crate::inject::write::{self, Head};
+use crate::inject::template::{Encoding, ValueTemplate};
+use crate::inject::write::{self, RequestHead};
 use crate::policy::explain::RouteKind;
 use crate::policy::{
     Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Extent, Policy,
@@ -113,7 +113,7 @@ fn prefixes(text: &str) -> Vec<Scoped<Option<PathPrefix>>> {
     if text.is_empty() {
         return Vec::new();
     }
-    let template = Template::parse(text, Encoding::Plain).expect(text);
+    let template = ValueTemplate::parse(text, Encoding::Plain).expect(text);
     let what = Some(PathPrefix::of(&template, |name| name == "key"));
     vec![Scoped { hosts: Vec::new(), paths: Vec::new(), what }]
 }
@@ -124,7 +124,7 @@ fn written(account: &Account, path: &str, at: usize, key: &str) -> Option<Decode
     let value = PREFIXES[at].replace("{key}", key).replace("{open}", "x");
     let writes = [Write { at: Location::Path(prefix), value: Secret::from(value) }];
     let mut fields = HeaderMap::new();
-    let mut head = Head { fields: &mut fields, path: path.into(), query: None };
+    let mut head = RequestHead { fields: &mut fields, path: path.into(), query: None };
     write::credential(&mut head, &writes).expect("a key that can be sent");
     Some(DecodedPath::parse(&head.path).expect("a path"))
 }

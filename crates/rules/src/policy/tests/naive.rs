@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::inject::placeholder::Core;
+use crate::inject::placeholder::PlaceholderCore;
 use crate::policy::{
     Account, AccountBinding, AccountState, DefaultAction, Permit, PolicyInput, PolicyRequest,
     Reason, Rule, RuleAction,
@@ -160,7 +160,7 @@ impl Naive<'_> {
         Ok(account.paths.is_empty() || account.paths.iter().any(|p| p.matches(self.asked.path)))
     }
 
-    fn owner(&self, core: &Core) -> Result<&AccountBinding, Said> {
+    fn owner(&self, core: &PlaceholderCore) -> Result<&AccountBinding, Said> {
         let mut owners = self.mine().filter(|b| b.placeholders.contains(core));
         let owner = owners.next().ok_or_else(|| refuse("placeholder_foreign"))?;
         match self.owns(&owner.account)? {

@@ -6,7 +6,7 @@ use http::Method;
 
 use crate::git_push::RequestedPush;
 use crate::graphql::RequestedOperations;
-use crate::inject::placeholder::{Core, Placeholder};
+use crate::inject::placeholder::{Placeholder, PlaceholderCore};
 use crate::policy::{
     Account, AccountBinding, AccountState, Explanation, Extent, Policy, PolicyRequest, Rule,
     RuleAction,
@@ -72,7 +72,7 @@ impl Sample {
     /// `line` is `METHOD URL`; `core` and `named` are the request's placeholder and field.
     pub(in crate::policy) fn ask<T>(
         line: &str,
-        placeholders: &[Core],
+        placeholders: &[PlaceholderCore],
         named: Option<&str>,
         with: impl FnOnce(&PolicyRequest<'_>) -> T,
     ) -> T {

@@ -7,7 +7,7 @@ use http::Method;
 use super::samples::Sample;
 use super::world::{World, in_state, uses, with_prefix, work};
 use crate::actions::ActionScope;
-use crate::inject::placeholder::{Core, Placeholder};
+use crate::inject::placeholder::{Placeholder, PlaceholderCore};
 use crate::policy::slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 use crate::policy::{Account, AccountState, AgentBindings, DefaultAction, LostAccount, Rule};
 use keyward_base::agent::Agent;
@@ -200,13 +200,13 @@ fn an_empty_slot_is_told_where_it_would_lead_to_its_own_agent() {
 fn a_placeholder_that_no_removed_connection_had_is_foreign_at_its_host() {
     let core = || Placeholder::issue("", None).core();
     let (old, new, unknown) = (core(), core(), core());
-    let lost = |name: &str, cores: Option<Core>| LostAccount {
+    let lost = |name: &str, cores: Option<PlaceholderCore>| LostAccount {
         name: name.into(),
         hosts: vec![HostPattern::parse("api.a.test").expect("a pattern")],
         cores: cores.map(|core| [core].into()),
     };
     let world = World::new();
-    let told = |lost: Vec<LostAccount>, agent: &Agent, core: Core, host: &str| {
+    let told = |lost: Vec<LostAccount>, agent: &Agent, core: PlaceholderCore, host: &str| {
         let mut policy = world.policy();
         let held = AgentBindings { lost, ..AgentBindings::default() };
         policy.set_held(&world.ci.org, &world.ci.id, held);

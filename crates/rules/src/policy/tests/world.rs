@@ -6,9 +6,9 @@ use http::Method;
 
 use super::samples::{Sample, agent_of};
 use crate::inject::path_prefix::PathPrefix;
-use crate::inject::placeholder::Core;
+use crate::inject::placeholder::PlaceholderCore;
 use crate::inject::scoped::Scoped;
-use crate::inject::template::{Encoding, Template};
+use crate::inject::template::{Encoding, ValueTemplate};
 use crate::policy::{
     Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Policy,
     PolicyInput, Route, Rule, RuleAction,
@@ -71,7 +71,7 @@ impl World {
         self
     }
 
-    pub(super) fn core(&self, account: &Account) -> Core {
+    pub(super) fn core(&self, account: &Account) -> PlaceholderCore {
         let of = |bound: &&AccountBinding| bound.account.id == account.id;
         self.spec.bindings.iter().find(of).expect("it is bound").placeholders[0]
     }
@@ -85,7 +85,7 @@ impl World {
         &self,
         agent: &Agent,
         line: &str,
-        cores: &[Core],
+        cores: &[PlaceholderCore],
         named: Option<&str>,
     ) -> String {
         let policy = self.policy();
@@ -161,7 +161,7 @@ pub(super) fn on_path(path: &str, rule: Rule) -> Rule {
 
 /// A connection with its key in the path.
 pub(super) fn with_prefix(text: &str) -> Arc<Account> {
-    let template = Template::parse(text, Encoding::Plain).expect(text);
+    let template = ValueTemplate::parse(text, Encoding::Plain).expect(text);
     let what = Some(PathPrefix::of(&template, |_| true));
     let prefixes = Arc::from([Scoped { hosts: Vec::new(), paths: Vec::new(), what }]);
     Arc::new(Account { prefixes, ..(*Sample::account("bot", &["api.a.test"])).clone() })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use crate::actions::{ScopedRequest, Share, belongs};
+use crate::actions::{ScopeShare, ScopedRequest, belongs};
 use crate::graphql::{Operations, RequestedOperations};
 use crate::provider::{Catalogue, Instance, Provider, Variable};
 use keyward_base::host::{Scheme, Target};
@@ -104,7 +104,7 @@ fn covers(scopes: &[ActionScope], line: &str) -> bool {
         operations.as_ref().map_or(RequestedOperations::Unread, RequestedOperations::Known);
     let request =
         ScopedRequest { target: &target, method: &method, path: &path, query, operations };
-    belongs(scopes, request, Share::All) == Ok(true)
+    belongs(scopes, request, ScopeShare::All) == Ok(true)
 }
 
 #[test]

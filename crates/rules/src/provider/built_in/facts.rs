@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::inject::placement::{Location, Place};
-use crate::inject::template::{Encoding, Part};
+use crate::inject::template::{Encoding, TemplatePart};
 use crate::provider::{AuthKind, AuthMethod, Catalogue};
 
 const FACTS: &str = include_str!("../facts.tsv");
@@ -135,9 +135,9 @@ fn method(auth: &AuthMethod) -> &'static str {
 
 /// The value with `{}` for what is secret or the owner's.
 fn value(place: &Place) -> String {
-    let part = |part: &Part| match part {
-        Part::Literal(text) => text.to_string(),
-        Part::Field(_) => "{}".to_owned(),
+    let part = |part: &TemplatePart| match part {
+        TemplatePart::Literal(text) => text.to_string(),
+        TemplatePart::Field(_) => "{}".to_owned(),
     };
     let text: String = place.value.parts().iter().map(part).collect();
     match place.value.encoding() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
-use crate::inject::template::{Encoding, Template};
+use crate::inject::template::{Encoding, ValueTemplate};
 use crate::provider::{AuthMethod, Catalogue, Confidence, FormError, Instance, check};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
@@ -28,7 +28,7 @@ fn places<'i>(instance: &'i Instance, host: &str, path: &str) -> Option<&'i [Pla
 
 fn header(name: &'static str, template: &str) -> Place {
     let at = Location::Header(http::HeaderName::from_static(name));
-    Place { at, value: Template::parse(template, Encoding::Plain).unwrap() }
+    Place { at, value: ValueTemplate::parse(template, Encoding::Plain).unwrap() }
 }
 
 /// Providers that have no page with keys, and no request that is harmless at all of their servers.
@@ -207,7 +207,7 @@ fn a_token_of_an_own_gitlab_goes_nowhere_else() {
 fn gitlab_takes_the_header_in_the_api_and_basic_for_git_and_registries() {
     let gitlab = instance("gitlab", "token", &[]);
     let basic = |text| {
-        let value = Template::parse(text, Encoding::Basic).unwrap();
+        let value = ValueTemplate::parse(text, Encoding::Basic).unwrap();
         vec![Place { at: Location::Header(http::header::AUTHORIZATION), value }]
     };
     let bearer = vec![header("authorization", "Bearer {api_key}")];
@@ -335,7 +335,7 @@ fn github_sends_bearer_to_the_api_and_basic_to_git_and_nothing_to_the_website() 
     let bearer = [header("authorization", "Bearer {token}")];
     assert_eq!(places(&github, "api.github.com", "/user"), Some(&bearer[..]));
     assert_eq!(places(&github, "uploads.github.com", "/repos/a/b"), Some(&bearer[..]));
-    let value = Template::parse("x-access-token:{token}", Encoding::Basic).unwrap();
+    let value = ValueTemplate::parse("x-access-token:{token}", Encoding::Basic).unwrap();
     let basic = [Place { at: Location::Header(http::header::AUTHORIZATION), value }];
     for path in ["/o/r.git/info/refs", "/o/r/git-upload-pack", "/o/r.git/info/lfs/objects/batch"] {
         assert_eq!(places(&github, "github.com", path), Some(&basic[..]), "{path}");
@@ -363,7 +363,7 @@ fn github_token_endpoints_are_carved_out() {
 fn telegram_writes_the_path_of_calls_and_of_files() {
     let telegram = instance("telegram-bot", "token", &[]);
     let path = |text| {
-        let value = Template::parse(text, Encoding::Plain).unwrap();
+        let value = ValueTemplate::parse(text, Encoding::Plain).unwrap();
         [Place { at: Location::Path(PathPrefix::of(&value, |_| true)), value }]
     };
     let written = places(&telegram, "api.telegram.org", "/botX/getMe");

@@ -6,19 +6,16 @@ use keyward_base::id::OrgId;
 use serde::Serialize;
 
 use super::index_step::IndexStep;
-use crate::directory::rows::{At, Rows};
+use crate::directory::rows::{At, DirectoryRows};
 use crate::store::{Row, Table};
 
 /// What is wrong with one row.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct StoreFault {
-    /// The table's name.
     pub table: &'static str,
-    /// The row's key.
     pub key: String,
     /// What it means.
     pub kind: FaultKind,
-    /// What is wrong.
     pub problem: String,
     /// What to do about it.
     pub remedy: String,
@@ -45,7 +42,7 @@ const RESTORE: &str = "restore a backup: `keyward restore FILE`";
 
 /// What is being checked.
 pub(super) struct Checking<'a> {
-    pub(super) rows: &'a Rows,
+    pub(super) rows: &'a DirectoryRows,
     /// Rows whose key names a place, by table.
     pub(super) read: Vec<(At, Row)>,
     /// The keys of all rows, also of those that cannot be read.
@@ -92,12 +89,7 @@ impl Checking<'_> {
     }
 
     /// Adds a fault with a remedy of its own.
-    pub(super) fn fault_with(
-        &mut self,
-        at: &At,
-        (kind, problem): (FaultKind, String),
-        remedy: &str,
-    ) {
+    pub(super) fn fault_with(&mut self, at: &At, kind: FaultKind, problem: String, remedy: &str) {
         self.fault_at(at, kind, problem);
         if let Some(fault) = self.faults.last_mut() {
             remedy.clone_into(&mut fault.remedy);

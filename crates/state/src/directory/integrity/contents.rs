@@ -71,7 +71,7 @@ impl Checking<'_> {
                 Table::Usage => "none needed: a running gateway removes it",
                 _ => FaultKind::Leftover.remedy(),
             };
-            self.fault_with(at, (FaultKind::Leftover, problem), remedy);
+            self.fault_with(at, FaultKind::Leftover, problem, remedy);
         }
     }
 }

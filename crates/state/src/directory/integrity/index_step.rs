@@ -2,7 +2,7 @@
 
 use crate::directory::error::DirectoryError;
 use crate::directory::index::Claim;
-use crate::directory::rows::{At, Rows};
+use crate::directory::rows::{At, DirectoryRows};
 use crate::store::{Expect, Table, Version};
 
 /// One change of an index row.
@@ -17,7 +17,7 @@ pub(super) enum IndexStep {
 }
 
 impl IndexStep {
-    pub(super) async fn apply(&self, rows: &Rows) -> Result<(), DirectoryError> {
+    pub(super) async fn apply(&self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
         match self {
             Self::Delete { table, key, version } => {
                 Ok(rows.store.delete(*table, key, Expect::Version(*version)).await?)

@@ -20,7 +20,7 @@ use tokio::task::spawn_blocking;
 use super::Directory;
 use super::error::DirectoryError;
 use super::open;
-use super::rows::Rows;
+use super::rows::DirectoryRows;
 use super::snapshot::OpenedRow;
 use super::view::View;
 use crate::crypto::keyring::Keyring;
@@ -57,7 +57,7 @@ impl StoreCheck {
         keyring: &Arc<Keyring>,
         contents: ContentCheck<'_>,
     ) -> Result<Self, DirectoryError> {
-        let rows = Rows::new(Arc::clone(store), Arc::clone(keyring));
+        let rows = DirectoryRows::new(Arc::clone(store), Arc::clone(keyring));
         let scan = store.scan().await?;
         let count = scan.rows.len() + scan.damaged.len();
         let mut checking = Checking::of(&rows, scan);
@@ -137,7 +137,7 @@ impl StoreCheck {
         store: &Arc<dyn Store>,
         keyring: &Arc<Keyring>,
     ) -> Result<usize, DirectoryError> {
-        let rows = Rows::new(Arc::clone(store), Arc::clone(keyring));
+        let rows = DirectoryRows::new(Arc::clone(store), Arc::clone(keyring));
         for step in &self.repair {
             step.apply(&rows).await?;
         }

@@ -19,10 +19,10 @@ use crate::directory::error::DirectoryError;
 use crate::directory::index::{Claim, Index};
 use crate::directory::orgs;
 use crate::directory::records::AgentRecord;
-use crate::directory::rows::{At, Rows};
+use crate::directory::rows::{At, DirectoryRows};
 use crate::directory::stored::Stored;
 use crate::directory::view::View;
-use crate::store::{Row, Scan, Table};
+use crate::store::{Row, StoreScan, Table};
 
 /// What the records are, and the index rows that they need.
 #[derive(Default)]
@@ -33,7 +33,7 @@ pub(super) struct Records {
 
 impl<'a> Checking<'a> {
     /// Sorts the rows: those that can be read, and faults.
-    pub fn of(rows: &'a Rows, scan: Scan) -> Self {
+    pub fn of(rows: &'a DirectoryRows, scan: StoreScan) -> Self {
         let (read, present, faults, repair) = <_>::default();
         let mut this = Self { rows, read, present, faults, repair, knows_sources: false };
         for damaged in scan.damaged {
@@ -50,7 +50,6 @@ impl<'a> Checking<'a> {
         this
     }
 
-    /// The rows of a table.
     pub fn of_table(&self, table: Table) -> Vec<(At, Row)> {
         self.read.iter().filter(|(at, _)| at.table == table).cloned().collect()
     }
@@ -62,7 +61,7 @@ impl<'a> Checking<'a> {
             DirectoryError::Unreadable { source: EnvelopeError::UnknownKey(key), .. } => {
                 let problem = format!("is sealed with another master key, {key}");
                 let remedy = format!("add the master key {key} to `master_key`");
-                self.fault_with(at, (kind, problem), &remedy);
+                self.fault_with(at, kind, problem, &remedy);
             }
             DirectoryError::Unreadable { .. } => {
                 self.fault_at(at, kind, "does not open: it was changed or damaged".to_owned());

@@ -115,7 +115,7 @@ impl Checking<'_> {
                 let problem = format!("rule `{}` names {id}, which does not exist", rule.name());
                 let remedy = "name another one with `keyward rule edit`, or remove the rule with \
                               `keyward rule remove`";
-                self.fault_with(&at, (FaultKind::Reference, problem), remedy);
+                self.fault_with(&at, FaultKind::Reference, problem, remedy);
             }
         }
     }
@@ -162,7 +162,7 @@ impl Checking<'_> {
                 let problem = format!("has a field in source `{source}`, which does not exist");
                 let remedy =
                     "add the source with `keyward source add`, or give the field otherwise";
-                self.fault_with(at, (FaultKind::Reference, problem), remedy);
+                self.fault_with(at, FaultKind::Reference, problem, remedy);
             }
         }
     }
@@ -175,11 +175,11 @@ impl Checking<'_> {
             Table::Apps => format!("give its secret again with `keyward app set {name}`"),
             _ => format!("give its credential again with `keyward connection reconnect {name}`"),
         };
-        self.fault_with(at, (FaultKind::Reference, problem), &remedy);
+        self.fault_with(at, FaultKind::Reference, problem, &remedy);
     }
 
     fn removed_at_start(&mut self, at: &At, problem: String) {
         let remedy = "none needed: the next start of the gateway removes it";
-        self.fault_with(at, (FaultKind::Leftover, problem), remedy);
+        self.fault_with(at, FaultKind::Leftover, problem, remedy);
     }
 }

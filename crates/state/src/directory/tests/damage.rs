@@ -4,12 +4,12 @@
 use super::*;
 use crate::crypto::envelope::OVERHEAD;
 use crate::directory::index::{Claim, Index, NameKind};
-use crate::directory::rows::{At, Rows};
+use crate::directory::rows::{At, DirectoryRows};
 use std::time::{Duration, Instant};
 
 /// Beneath the directory: its own rows, to write one of two.
-fn beneath(world: &World) -> (Rows, &Index) {
-    (Rows::new(world.store.clone(), world.keyring.clone()), &world.directory.shared.index)
+fn beneath(world: &World) -> (DirectoryRows, &Index) {
+    (DirectoryRows::new(world.store.clone(), world.keyring.clone()), &world.directory.shared.index)
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::directory::deliveries::Due;
+use crate::directory::news::DeliveryCause;
 use crate::directory::rows::At;
 use crate::observe::change::Actor;
-use crate::observe::notice::{About, Notice, NoticeKind};
+use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use crate::store::{Lease, Snapshot, StoreError, Version};
 use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec, WebhookState};
 
@@ -98,11 +98,11 @@ async fn named_hook(world: &World, name: &str) -> Arc<Record<Webhook>> {
 }
 
 /// An event is stored and then the process dies, before the change of `cause`.
-async fn dies_before(world: &World, kind: NoticeKind, cause: (&At, Option<Version>)) {
+async fn dies_before(world: &World, kind: NoticeKind, cause: DeliveryCause) {
     let view = world.directory.view();
-    let notice = Notice::new(kind, &world.org, &Actor::Gateway, world.now(), About::default());
-    let due: Due<'_> = (&view, Some(cause));
-    let news = world.directory.shared.owe(vec![notice], false, due).await.unwrap();
+    let notice =
+        Notice::new(kind, &world.org, &Actor::Gateway, world.now(), NoticeDetails::default());
+    let news = world.directory.shared.owe(vec![notice], false, &view, Some(cause)).await.unwrap();
     assert_eq!(news[0].owed.len(), 1, "the webhook wants it");
 }
 
@@ -117,10 +117,12 @@ async fn an_event_of_a_change_that_was_never_made_is_told_to_nobody() {
     hook(&world).await;
     let connection = world.connection("work").await;
     let at = At::new(Table::Connections, &world.org, &connection.id);
-    dies_before(&world, NoticeKind::ConnectionPaused, (&at, Some(Version(2)))).await;
-    dies_before(&world, NoticeKind::ConnectionRemoved, (&at, None)).await;
+    dies_before(&world, NoticeKind::ConnectionPaused, DeliveryCause::of(&at, Some(Version(2))))
+        .await;
+    dies_before(&world, NoticeKind::ConnectionRemoved, DeliveryCause::of(&at, None)).await;
     let unborn = At::new(Table::Connections, &world.org, ConnectionId::random());
-    dies_before(&world, NoticeKind::ConnectionPaused, (&unborn, Some(Version(1)))).await;
+    dies_before(&world, NoticeKind::ConnectionPaused, DeliveryCause::of(&unborn, Some(Version(1))))
+        .await;
     assert_eq!(owed(&world).await, []);
     assert_eq!(world.store.list(Table::Deliveries, "", None, 10).await.unwrap().len(), 0);
 }

@@ -17,7 +17,7 @@ use super::*;
 use crate::crypto::envelope::Place;
 use crate::directory::index::Claim;
 use crate::directory::open::Sentinel;
-use crate::directory::rows::{At, Rows};
+use crate::directory::rows::{At, DirectoryRows};
 use crate::observe::usage::UsageHistory;
 use keyward_model::{
     ConnectSession, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider, Record, Rule,
@@ -103,7 +103,7 @@ async fn round_trip<T: DeserializeOwned + Serialize>(
     example: &Value,
 ) -> Result<(), String> {
     let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
-    let rows = Rows::new(store.clone(), keyring.clone());
+    let rows = DirectoryRows::new(store.clone(), keyring.clone());
     let at = At::new(table, &OrgId::default_org(), "row");
     let key = at.key();
     let place = Place { org: &at.org, table: table.name(), key: &key };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::directory::index::{Claim, NameKind};
-use crate::directory::rows::{At, Rows};
+use crate::directory::rows::{At, DirectoryRows};
 use crate::directory::{FaultKind, StoreCheck};
 use keyward_model::{Rule, RuleFacts, RuleSpec};
 
@@ -17,8 +17,8 @@ impl World {
         check.repair(&store, &self.keyring).await.unwrap()
     }
 
-    fn own_rows(&self) -> Rows {
-        Rows::new(self.store.clone(), self.keyring.clone())
+    fn own_rows(&self) -> DirectoryRows {
+        DirectoryRows::new(self.store.clone(), self.keyring.clone())
     }
 
     /// An agent with a token and a binding, its connection with a sealed row, and a rule that names both.

@@ -100,7 +100,7 @@ async fn a_login_holds_after_a_restart_and_its_token_is_stored_nowhere() {
     let view = world.reopen().await.unwrap().view();
     let (person, login) = view.signed_in(&token, IDLE, world.now()).unwrap();
     assert_eq!((&person.user.name, &login.id), (&"ann".to_owned(), &id));
-    assert_eq!(person.credential, Credential::Login(id));
+    assert_eq!(person.credential, UserCredential::Login(id));
     assert!(view.person(&token, world.now()).is_none(), "it is no personal token");
     for (table, row) in world.all_rows().await {
         let at = row.value.windows(8).position(|bytes| bytes == &token.as_bytes()[4..12]);

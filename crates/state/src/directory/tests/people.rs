@@ -1,15 +1,16 @@
-//! Organisations, people and their tokens: who is who, what is whose, what is left after a removal.
+//! Organisations, people and their tokens: identity, ownership, and what a removal leaves.
 
 use super::*;
 use keyward_model::{PersonalTokenSpec, Record, Role, Scope, User, UserFacts, UserSpec};
 
 async fn user(world: &World, name: &str, email: Option<&str>) -> Arc<Record<User>> {
-    add(&world.directory, (name, email)).await.unwrap()
+    add(&world.directory, name, email).await.unwrap()
 }
 
 async fn add(
     directory: &Directory,
-    (name, email): (&str, Option<&str>),
+    name: &str,
+    email: Option<&str>,
 ) -> Result<Arc<Record<User>>, DirectoryError> {
     let (name, email) = (name.to_owned(), email.map(str::to_owned));
     let spec = UserSpec { name, email, role: Role::Member, paused: false };
@@ -59,7 +60,7 @@ async fn a_personal_token_opens_until_it_ends_or_its_owner_is_paused() {
 async fn names_and_addresses_are_one_person_s_and_free_again_when_they_are_gone() {
     let world = World::new().await;
     let ann = user(&world, "ann", Some("Ann@a.test")).await;
-    let add = |name, email| add(&world.directory, (name, Some(email)));
+    let add = |name, email| add(&world.directory, name, Some(email));
     for (name, email) in [("ann", "other@a.test"), ("bob", "ann@A.test")] {
         let refused = add(name, email).await.unwrap_err();
         assert!(matches!(refused, DirectoryError::NameTaken { .. }), "{refused}");
@@ -96,7 +97,7 @@ async fn index_rows_of_people_are_repaired_at_the_next_start() {
         (world.rows(Table::Names).await.len(), world.rows(Table::Tokens).await.len()),
         (2, 1)
     );
-    let taken = add(&again, ("ann", None)).await;
+    let taken = add(&again, "ann", None).await;
     assert!(matches!(taken, Err(DirectoryError::NameTaken { .. })));
 }
 

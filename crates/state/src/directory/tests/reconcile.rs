@@ -1,4 +1,4 @@
-//! What the configuration file manages: nobody else edits it, and a restart changes nothing.
+//! Resources that the configuration file manages: other editors are refused, and a restart changes nothing.
 
 use super::*;
 use crate::crypto::token::TokenHash;

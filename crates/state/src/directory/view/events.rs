@@ -14,7 +14,7 @@ use keyward_model::{
     App, ConnectSession, DatabaseListener, Honeytoken, Hook, Login, OwnProvider, Plugin, Record,
     Rule, Session, Source, User, Webhook,
 };
-use keyward_rules::inject::placeholder::Core;
+use keyward_rules::inject::placeholder::PlaceholderCore;
 
 impl View {
     /// The record of a row: its kind, id and name.
@@ -58,8 +58,11 @@ impl View {
         expired.or_else(|| self.revoked.get(&hash).cloned())
     }
 
-    /// The honeytoken of this core.
-    pub fn honeytoken(&self, org: &OrgId, core: &Core) -> Option<&Arc<Record<Honeytoken>>> {
+    pub fn honeytoken(
+        &self,
+        org: &OrgId,
+        core: &PlaceholderCore,
+    ) -> Option<&Arc<Record<Honeytoken>>> {
         let id = self.orgs.get(org)?.honeytoken_cores.get(core)?;
         self.one::<Honeytoken>(org, id)
     }

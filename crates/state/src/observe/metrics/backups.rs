@@ -29,7 +29,6 @@ impl BackupMetrics {
         self.last_success.set(created.as_second());
     }
 
-    /// A backup failed.
     pub fn failed(&self) {
         self.failures.inc();
     }

@@ -9,7 +9,6 @@ use super::families::{LabelledCounters, counted, with_samples};
 pub enum Signal {
     /// Spans.
     Traces,
-    /// Log records.
     Logs,
 }
 

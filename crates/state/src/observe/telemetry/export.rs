@@ -23,7 +23,7 @@ pub struct Resource(opentelemetry_proto::tonic::resource::v1::Resource);
 
 /// What a collector did not accept of a batch that it accepted.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Rejected {
+pub struct RejectedItems {
     /// How many items.
     pub count: usize,
     /// Why, in the collector's words; empty if it accepted everything.
@@ -32,7 +32,6 @@ pub struct Rejected {
 
 /// An item of a signal.
 pub trait Exportable: Sized + Send + 'static {
-    /// The signal.
     const SIGNAL: Signal;
     /// Follows the collector's endpoint.
     const PATH: &'static str;
@@ -42,7 +41,7 @@ pub trait Exportable: Sized + Send + 'static {
 
     /// What the body of a successful answer rejects. A body that is none rejects nothing: some collectors answer with
     /// other bodies.
-    fn rejected(answer: &[u8]) -> Rejected;
+    fn rejected(answer: &[u8]) -> RejectedItems;
 }
 
 impl Resource {
@@ -72,10 +71,10 @@ impl Exportable for Span {
         ExportTraceServiceRequest { resource_spans: vec![of_resource] }.encode_to_vec()
     }
 
-    fn rejected(answer: &[u8]) -> Rejected {
+    fn rejected(answer: &[u8]) -> RejectedItems {
         let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
-        answer.partial_success.map_or_else(Rejected::default, |partial| {
-            Rejected::new(partial.rejected_spans, partial.error_message)
+        answer.partial_success.map_or_else(RejectedItems::default, |partial| {
+            RejectedItems::new(partial.rejected_spans, partial.error_message)
         })
     }
 }
@@ -91,15 +90,15 @@ impl Exportable for LogRecord {
         ExportLogsServiceRequest { resource_logs: vec![of_resource] }.encode_to_vec()
     }
 
-    fn rejected(answer: &[u8]) -> Rejected {
+    fn rejected(answer: &[u8]) -> RejectedItems {
         let answer = ExportLogsServiceResponse::decode(answer).unwrap_or_default();
-        answer.partial_success.map_or_else(Rejected::default, |partial| {
-            Rejected::new(partial.rejected_log_records, partial.error_message)
+        answer.partial_success.map_or_else(RejectedItems::default, |partial| {
+            RejectedItems::new(partial.rejected_log_records, partial.error_message)
         })
     }
 }
 
-impl Rejected {
+impl RejectedItems {
     fn new(count: i64, why: String) -> Self {
         Self { count: usize::try_from(count).unwrap_or_default(), why }
     }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-pub use self::export::{Exportable, LogRecord, Rejected, Resource, Span};
+pub use self::export::{Exportable, LogRecord, RejectedItems, Resource, Span};
 pub(super) use self::log_records::LogRecords;
 pub use self::settings::TelemetrySettings;
 pub use self::span::{ExchangeTrace, FinishedExchange, OutgoingTrace};
@@ -35,16 +35,13 @@ pub struct Telemetry {
 /// The receiving ends; absent for a signal that is off.
 #[derive(Debug)]
 pub struct Queues {
-    /// Spans.
     pub spans: Option<Receiver<Span>>,
-    /// Records of the log.
     pub logs: Option<Receiver<LogRecord>>,
 }
 
 /// The last failed export.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExportFailure {
-    /// When.
     pub at: Timestamp,
     /// Why, for people.
     pub why: String,
@@ -55,7 +52,6 @@ pub struct ExportFailure {
 pub struct TelemetrySwitch(Arc<ArcSwapOption<Telemetry>>);
 
 impl Telemetry {
-    /// Opens the queues.
     pub fn open(settings: TelemetrySettings, metrics: Arc<Metrics>) -> (Arc<Self>, Queues) {
         let (spans, spans_queue) = mpsc::channel(settings.queue_max);
         let (logs, logs_queue) = mpsc::channel(settings.queue_max);

@@ -38,20 +38,20 @@ pub struct ExchangeTrace {
     keeps_state: bool,
     /// Since when the exchange waits for its credential.
     waiting: Option<Instant>,
-    waits: Vec<Wait>,
-    attempts: Vec<Attempt>,
+    waits: Vec<CredentialWait>,
+    attempts: Vec<AttemptSpan>,
 }
 
 /// A wait for a credential.
 #[derive(Debug)]
-struct Wait {
+struct CredentialWait {
     begun: Instant,
     ended: Instant,
 }
 
 /// An attempt at the upstream.
 #[derive(Debug)]
-struct Attempt {
+struct AttemptSpan {
     context: TraceContext,
     begun: Instant,
     /// `None`: it ended with the exchange.
@@ -72,11 +72,9 @@ pub struct OutgoingTrace {
 pub struct FinishedExchange<'a> {
     /// Its audit event.
     pub event: &'a Event<&'a str>,
-    /// The upstream.
     pub target: Option<&'a Target>,
     /// The path without query and without placeholders.
     pub path: Option<&'a str>,
-    /// When it began.
     pub begun: Instant,
 }
 
@@ -110,7 +108,7 @@ impl ExchangeTrace {
     /// An attempt begins. Returns what its request says of the trace.
     pub fn begin_attempt(&mut self) -> OutgoingTrace {
         let (context, begun) = (self.context.child(), Instant::now());
-        let attempt = Attempt { context, begun, ended: None, status: None };
+        let attempt = AttemptSpan { context, begun, ended: None, status: None };
         let parent = self.propagate.then(|| attempt.context.value());
         self.attempts.push(attempt);
         OutgoingTrace { parent, keeps_state: self.keeps_state }
@@ -134,7 +132,7 @@ impl ExchangeTrace {
         let Some(begun) = self.waiting.take() else { return };
         let ended = Instant::now();
         if ended - begun >= CREDENTIAL_WAIT_MIN {
-            self.waits.push(Wait { begun, ended });
+            self.waits.push(CredentialWait { begun, ended });
         }
     }
 
@@ -289,7 +287,7 @@ impl Times<'_> {
         span
     }
 
-    fn attempt(&self, parent: TraceContext, attempt: &Attempt) -> Span {
+    fn attempt(&self, parent: TraceContext, attempt: &AttemptSpan) -> Span {
         let (exchange, event) = (self.exchange, self.exchange.event);
         let method = Method::of(event.method);
         let mut span = self.span(attempt.context, attempt.begun, attempt.ended);

@@ -11,7 +11,6 @@ use keyward_base::id::{AgentId, ConnectionId, OrgId};
 /// Whose usage is counted.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UsageKey {
-    /// The organisation.
     pub org: OrgId,
     /// What of it.
     pub of: UsageOf,
@@ -22,9 +21,7 @@ pub struct UsageKey {
 pub enum UsageOf {
     /// All its agents together.
     Org,
-    /// One agent.
     Agent(AgentId),
-    /// One connection.
     Connection(ConnectionId),
 }
 
@@ -33,7 +30,6 @@ pub enum UsageOf {
 pub enum UsageStep {
     /// Only in memory, and only of an organisation.
     Minute,
-    /// Hours.
     Hour,
     /// Days of UTC.
     Day,
@@ -43,7 +39,6 @@ pub enum UsageStep {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct UsageSum {
-    /// Requests.
     #[serde(skip_serializing_if = "is_zero")]
     pub requests: u64,
     /// Those that Keyward refused.

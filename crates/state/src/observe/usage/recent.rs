@@ -54,14 +54,12 @@ impl Recent {
         &mut self.sums[place.index].sum
     }
 
-    /// Takes all sums.
     pub(super) fn take(&mut self) -> Vec<RecentSum> {
         self.round += 1;
         let room = Vec::with_capacity(self.sums.len());
         std::mem::replace(&mut self.sums, room)
     }
 
-    /// All sums.
     pub(super) fn sums(&self) -> &[RecentSum] {
         &self.sums
     }

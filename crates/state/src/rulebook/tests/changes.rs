@@ -15,7 +15,7 @@ use keyward_base::tally;
 use keyward_model::{App, PluginSpec, Reference, Role, User, UserFacts, UserSpec};
 use keyward_rules::git_push::RequestedPush;
 use keyward_rules::graphql::RequestedOperations;
-use keyward_rules::inject::placeholder::{Core, Placeholder};
+use keyward_rules::inject::placeholder::{Placeholder, PlaceholderCore};
 
 const PROVIDERS: [&str; 4] = ["openai", "github", "shopify", "mcp"];
 const HOSTS: [&str; 7] = [
@@ -309,7 +309,7 @@ impl World {
     }
 
     /// The first placeholder of each of the agent's bindings.
-    fn cores(&self, agent: &Agent) -> Vec<Core> {
+    fn cores(&self, agent: &Agent) -> Vec<PlaceholderCore> {
         let view = self.directory.view();
         let record = view.agent(&agent.org, &agent.id);
         let bindings = record.into_iter().flat_map(|agent| &agent.facts.bindings);
@@ -345,7 +345,7 @@ struct Request<'a> {
     method: &'a str,
     host: &'a str,
     path: &'a str,
-    placeholders: &'a [Core],
+    placeholders: &'a [PlaceholderCore],
     named: Option<&'a str>,
 }
 

@@ -12,13 +12,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::MemoryStore;
-use crate::store::shared::{AnnouncedReplica, Changes, KeptBytes, Position, SharedStore};
+use crate::store::shared::{
+    AnnouncedReplica, KeptBytes, ReplicaChanges, ReplicaPosition, SharedStore,
+};
 use crate::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Table, Version};
 
 /// As long as a database is polled without a change.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Where the length of the log is in a [`Position`].
+/// Where the length of the log is in a [`ReplicaPosition`].
 const LOG: (Table, u16) = (Table::Meta, 0);
 
 /// A replica of a store in memory.
@@ -69,8 +71,8 @@ impl MemoryReplica {
         self.shared.length.send_replace(log.len() as u64);
     }
 
-    fn reached(length: u64) -> Position {
-        Position(BTreeMap::from([(LOG, length)]))
+    fn reached(length: u64) -> ReplicaPosition {
+        ReplicaPosition(BTreeMap::from([(LOG, length)]))
     }
 }
 
@@ -150,11 +152,14 @@ impl Store for MemoryReplica {
 
 #[async_trait::async_trait]
 impl SharedStore for MemoryReplica {
-    async fn position(&self) -> Result<Position, StoreError> {
+    async fn position(&self) -> Result<ReplicaPosition, StoreError> {
         Ok(Self::reached(self.shared.log.lock().len() as u64))
     }
 
-    async fn changes_after(&self, position: &Position) -> Result<(Changes, Position), StoreError> {
+    async fn changes_after(
+        &self,
+        position: &ReplicaPosition,
+    ) -> Result<(ReplicaChanges, ReplicaPosition), StoreError> {
         let from = position.0.get(&LOG).copied().unwrap_or_default();
         let mut length = self.shared.length.subscribe();
         // Without a change, the caller hears that the store answers.
@@ -162,7 +167,7 @@ impl SharedStore for MemoryReplica {
         let log = self.shared.log.lock();
         let others = log[from as usize..].iter().filter(|change| change.by != self.number);
         let rows = others.map(|change| (change.table, change.key.clone())).collect();
-        Ok((Changes { rows, ..Changes::default() }, Self::reached(log.len() as u64)))
+        Ok((ReplicaChanges { rows, ..ReplicaChanges::default() }, Self::reached(log.len() as u64)))
     }
 
     async fn is_alone(&self) -> Result<bool, StoreError> {

@@ -18,7 +18,7 @@ pub enum PostgresError {
     Settings(String),
     /// The database cannot be reached or refuses.
     #[error("cannot use the database: {0}")]
-    Unusable(Failure),
+    Unusable(PostgresFailure),
     /// A newer version of Keyward has changed the tables.
     #[error(
         "the tables of the database are for programs that know version {oldest} (Keyward {by} changed them), and \
@@ -56,7 +56,7 @@ pub enum PostgresError {
 /// Why an operation failed. It never has the login.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
-pub struct Failure {
+pub struct PostgresFailure {
     pub(super) text: String,
     pub(super) state: Option<SqlState>,
 }
@@ -89,7 +89,7 @@ impl PostgresError {
     }
 }
 
-impl Failure {
+impl PostgresFailure {
     pub(super) fn of(error: tokio_postgres::Error) -> Self {
         Self::of_ref(&error)
     }
@@ -158,15 +158,15 @@ impl Failure {
     }
 }
 
-impl From<Failure> for PostgresError {
-    fn from(failure: Failure) -> Self {
+impl From<PostgresFailure> for PostgresError {
+    fn from(failure: PostgresFailure) -> Self {
         Self::Unusable(failure)
     }
 }
 
 /// The error of an operation that is not repeated.
 pub(super) fn failed(action: &'static str, error: &tokio_postgres::Error) -> StoreError {
-    Failure::of_ref(error).during(action)
+    PostgresFailure::of_ref(error).during(action)
 }
 
 #[cfg(test)]
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_start_is_tried_again_only_where_the_database_may_answer_later() {
-        let failure = |state| Failure { text: String::new(), state };
+        let failure = |state| PostgresFailure { text: String::new(), state };
         for state in [
             SqlState::INVALID_PASSWORD,
             SqlState::INVALID_CATALOG_NAME,
@@ -195,7 +195,7 @@ mod tests {
     }
     #[test]
     fn only_an_unknown_or_forbidden_statement_is_a_refusal() {
-        let failure = |state| Failure { text: String::new(), state };
+        let failure = |state| PostgresFailure { text: String::new(), state };
         for state in [None, Some(SqlState::ADMIN_SHUTDOWN), Some(SqlState::QUERY_CANCELED)] {
             assert!(!failure(state).is_refusal());
         }

@@ -12,7 +12,9 @@ use tokio_postgres::types::ToSql;
 
 use super::news::{Listening, PAUSE};
 use super::{PostgresStore, key, listener, schema, sql};
-use crate::store::shared::{AnnouncedReplica, Changes, KeptBytes, Position, SharedStore};
+use crate::store::shared::{
+    AnnouncedReplica, KeptBytes, ReplicaChanges, ReplicaPosition, SharedStore,
+};
 use crate::store::{StoreError, Table};
 
 /// Looks without a change until the caller hears that the store answers.
@@ -26,7 +28,7 @@ const CHANGES_MAX: i64 = 1_000;
 
 #[async_trait::async_trait]
 impl SharedStore for PostgresStore {
-    async fn position(&self) -> Result<Position, StoreError> {
+    async fn position(&self) -> Result<ReplicaPosition, StoreError> {
         let rows = self.pool.query("look for changes", sql::COUNTS, &[]).await?;
         let counts = rows.into_iter().filter_map(|row| {
             if row.get::<_, &str>(0).is_empty() {
@@ -37,13 +39,16 @@ impl SharedStore for PostgresStore {
             let (part, count): (i16, i64) = (row.get(1), row.get(2));
             Some(((table, part.cast_unsigned()), count.cast_unsigned()))
         });
-        Ok(Position(counts.collect()))
+        Ok(ReplicaPosition(counts.collect()))
     }
 
-    async fn changes_after(&self, position: &Position) -> Result<(Changes, Position), StoreError> {
+    async fn changes_after(
+        &self,
+        position: &ReplicaPosition,
+    ) -> Result<(ReplicaChanges, ReplicaPosition), StoreError> {
         self.listen();
         let mut heard = self.news.subscribe();
-        let (mut changes, mut reached) = (Changes::default(), position.clone());
+        let (mut changes, mut reached) = (ReplicaChanges::default(), position.clone());
         let first = *self.next_look.lock();
         tokio::time::sleep_until(first).await;
         for look in 0..LOOKS {
@@ -52,7 +57,13 @@ impl SharedStore for PostgresStore {
             for (place, count) in now.0 {
                 let seen = position.0.get(&place).copied().unwrap_or_default();
                 if count != seen {
-                    let followed = self.follow(place, (seen, count), &mut changes).await?;
+                    let mut followed = self.follow(place, seen, &mut changes).await?;
+                    // The log does not reach back to where this replica was, or the counts were restored from an older
+                    // copy.
+                    if followed == seen {
+                        changes.unknown.insert(place.0);
+                        followed = count;
+                    }
                     is_whole &= followed >= count;
                     reached.0.insert(place, followed);
                 }
@@ -161,12 +172,12 @@ impl PostgresStore {
         }
     }
 
-    /// Adds the changes of one part between two numbers, and returns the last one that it has.
+    /// Adds the changes of one part of a table after the number `seen`, and returns the last number that was read.
     async fn follow(
         &self,
         (table, part): (Table, u16),
-        (seen, count): (u64, u64),
-        changes: &mut Changes,
+        seen: u64,
+        changes: &mut ReplicaChanges,
     ) -> Result<u64, StoreError> {
         let (name, from) = (table.name(), seen.cast_signed());
         let parameters: [&(dyn ToSql + Sync); 4] =
@@ -186,11 +197,6 @@ impl PostgresStore {
         }
         own.retain(|(of, at, number)| (*of, *at) != (table, part) || *number > last);
         drop(own);
-        // The log does not reach back to where this replica was, or the counts were restored from an older copy.
-        if last == seen {
-            changes.unknown.insert(table);
-            last = count;
-        }
         Ok(last)
     }
 }

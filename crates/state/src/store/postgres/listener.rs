@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 
-use super::failure::{Failure, PostgresError};
-use super::news::{News, PAUSE};
-use super::pool::Pool;
+use super::failure::{PostgresError, PostgresFailure};
+use super::news::{ChangeNotice, PAUSE};
+use super::pool::PostgresPool;
 use super::sql;
 
 /// Before a new stream after the last one was lost.
@@ -32,7 +32,7 @@ impl Drop for ListeningStream {
 }
 
 /// Runs until dropped.
-pub(super) async fn run(pool: Pool, news: Arc<News>) {
+pub(super) async fn run(pool: PostgresPool, news: Arc<ChangeNotice>) {
     let mut is_refused = false;
     loop {
         let pause = match serve(&pool, &news).await {
@@ -55,7 +55,7 @@ pub(super) async fn run(pool: Pool, news: Arc<News>) {
 }
 
 /// Listens and notifies until the stream ends or is to be left.
-async fn serve(pool: &Pool, news: &News) -> Result<(), PostgresError> {
+async fn serve(pool: &PostgresPool, news: &ChangeNotice) -> Result<(), PostgresError> {
     let stream = ListeningStream(Some(pool.connect().await?));
     let open = stream.0.as_ref().expect("taken only when dropped");
     pool.bounded(open.batch_execute(sql::LISTEN)).await?;
@@ -74,7 +74,11 @@ async fn serve(pool: &Pool, news: &News) -> Result<(), PostgresError> {
     Ok(())
 }
 
-async fn notify(pool: &Pool, stream: &Object, news: &News) -> Result<(), Failure> {
+async fn notify(
+    pool: &PostgresPool,
+    stream: &Object,
+    news: &ChangeNotice,
+) -> Result<(), PostgresFailure> {
     let statement = async {
         let prepared = stream.prepare_cached(sql::NOTIFY).await?;
         stream.execute(&prepared, &[&news.own]).await

@@ -19,7 +19,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(25);
 pub(super) const POLL: Duration = Duration::from_millis(200);
 
 /// What one replica tells and hears.
-pub(super) struct News {
+pub(super) struct ChangeNotice {
     /// What its own notifications say.
     pub(super) own: String,
     /// It has committed a change.
@@ -32,7 +32,7 @@ pub(super) struct News {
 /// The task that tells and listens. It ends when dropped.
 pub(super) struct Listening(JoinHandle<()>);
 
-impl News {
+impl ChangeNotice {
     pub(super) fn new() -> Result<Self, StoreError> {
         Ok(Self {
             own: format!("{:016x}", random_number()?.cast_unsigned()),
@@ -79,12 +79,12 @@ mod tests {
 
     #[test]
     fn what_a_replica_tells_itself_and_what_comes_on_other_channels_is_no_news() {
-        let news = News::new().unwrap();
+        let news = ChangeNotice::new().unwrap();
         let heard = news.subscribe();
         news.notified(CHANNEL, &news.own);
         news.notified("other", "0");
         assert!(!heard.has_changed().unwrap());
-        news.notified(CHANNEL, &News::new().unwrap().own);
+        news.notified(CHANNEL, &ChangeNotice::new().unwrap().own);
         assert!(heard.has_changed().unwrap());
     }
 

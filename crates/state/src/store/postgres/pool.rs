@@ -13,16 +13,16 @@ use parking_lot::Mutex;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::failure::{Failure, PostgresError};
-use super::news::News;
-use super::servers::Servers;
+use super::failure::{PostgresError, PostgresFailure};
+use super::news::ChangeNotice;
+use super::servers::PostgresServers;
 use super::settings::PostgresSettings;
 use super::tls::Tls;
 use crate::store::StoreError;
 
 /// The streams. Clones share them.
 #[derive(Clone)]
-pub(super) struct Pool {
+pub(super) struct PostgresPool {
     streams: deadpool_postgres::Pool,
     timeout: Duration,
     place: Arc<str>,
@@ -32,8 +32,11 @@ pub(super) struct Pool {
     used_until: Arc<Mutex<Option<Instant>>>,
 }
 
-impl Pool {
-    pub(super) fn new(settings: PostgresSettings, news: &Arc<News>) -> Result<Self, PostgresError> {
+impl PostgresPool {
+    pub(super) fn new(
+        settings: PostgresSettings,
+        news: &Arc<ChangeNotice>,
+    ) -> Result<Self, PostgresError> {
         let PostgresSettings { mut database, tls, streams_max, timeout } = settings;
         let place = place(&database).into();
         database.connect_timeout(timeout).application_name("keyward");
@@ -44,11 +47,11 @@ impl Pool {
         let has_others = database.get_hosts().len().max(database.get_hostaddrs().len()) > 1;
         let manager = match tls {
             Some(config) => {
-                let servers = Servers::of(&database, Tls(config), timeout, news)?;
+                let servers = PostgresServers::of(&database, Tls(config), timeout, news)?;
                 Manager::from_connect(database, servers, manager)
             }
             None => {
-                let servers = Servers::of(&database, tokio_postgres::NoTls, timeout, news)?;
+                let servers = PostgresServers::of(&database, tokio_postgres::NoTls, timeout, news)?;
                 Manager::from_connect(database, servers, manager)
             }
         };
@@ -104,7 +107,7 @@ impl Pool {
             };
             let failure = match tokio::time::timeout(self.timeout, statement).await {
                 Ok(Ok(rows)) => return Ok(rows),
-                Ok(Err(error)) => Failure::of(error),
+                Ok(Err(error)) => PostgresFailure::of(error),
                 Err(_) => {
                     drop(Object::take(stream));
                     if self.has_others {
@@ -129,10 +132,10 @@ impl Pool {
     pub(super) async fn bounded<T>(
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, PostgresFailure> {
         match tokio::time::timeout(self.timeout, statement).await {
-            Ok(done) => done.map_err(Failure::of),
-            Err(_) => Err(Failure { text: self.silent(), state: None }),
+            Ok(done) => done.map_err(PostgresFailure::of),
+            Err(_) => Err(PostgresFailure { text: self.silent(), state: None }),
         }
     }
 
@@ -156,20 +159,20 @@ impl Pool {
         drop(self.streams.retain(|_, _| false));
     }
 
-    fn unreachable(&self, error: &PoolError) -> Failure {
+    fn unreachable(&self, error: &PoolError) -> PostgresFailure {
         let (text, state) = match error {
             PoolError::Timeout(_) => (format!("no answer within {:?}", self.timeout), None),
             PoolError::Backend(error) => {
-                let failure = Failure::of_ref(error);
+                let failure = PostgresFailure::of_ref(error);
                 (failure.text, failure.state)
             }
             PoolError::PostCreateHook(HookError::Backend(error)) => {
-                let failure = Failure::of_ref(error);
+                let failure = PostgresFailure::of_ref(error);
                 (failure.text, failure.state)
             }
             other => (other.to_string(), None),
         };
-        Failure { text: format!("{}: {text}", self.place), state }
+        PostgresFailure { text: format!("{}: {text}", self.place), state }
     }
 }
 

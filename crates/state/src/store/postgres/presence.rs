@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::failure::PostgresError;
 use super::holder::random_number;
-use super::pool::Pool;
+use super::pool::PostgresPool;
 use super::sql;
 use crate::store::StoreError;
 
@@ -17,14 +17,14 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// The lease of this replica. It ends when dropped.
 #[derive(Debug)]
-pub(super) struct Presence {
+pub(super) struct ReplicaPresence {
     name: Vec<u8>,
     number: i64,
     renewing: JoinHandle<()>,
 }
 
-impl Presence {
-    pub(super) async fn begin(pool: &Pool) -> Result<Self, PostgresError> {
+impl ReplicaPresence {
+    pub(super) async fn begin(pool: &PostgresPool) -> Result<Self, PostgresError> {
         let number = random_number().map_err(PostgresError::Store)?;
         let name = format!("replica/{:016x}", number.cast_unsigned()).into_bytes();
         announce(pool, &name, number).await.map_err(PostgresError::Store)?;
@@ -33,7 +33,7 @@ impl Presence {
     }
 
     /// Ends the lease, and waits for it.
-    pub(super) async fn leave(&self, pool: &Pool) -> Result<(), StoreError> {
+    pub(super) async fn leave(&self, pool: &PostgresPool) -> Result<(), StoreError> {
         self.renewing.abort();
         pool.query("end a lease", sql::RELEASE, &[&self.name, &self.number]).await?;
         pool.query("leave the list of replicas", sql::LEAVE, &[&self.name]).await.map(drop)
@@ -44,13 +44,13 @@ impl Presence {
     }
 }
 
-impl Drop for Presence {
+impl Drop for ReplicaPresence {
     fn drop(&mut self) {
         self.renewing.abort();
     }
 }
 
-async fn renew(pool: Pool, name: Vec<u8>, number: i64) {
+async fn renew(pool: PostgresPool, name: Vec<u8>, number: i64) {
     let _given_up = GivenUp { pool: pool.clone(), name: name.clone(), number };
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
@@ -61,14 +61,14 @@ async fn renew(pool: Pool, name: Vec<u8>, number: i64) {
     }
 }
 
-async fn announce(pool: &Pool, name: &[u8], number: i64) -> Result<(), StoreError> {
+async fn announce(pool: &PostgresPool, name: &[u8], number: i64) -> Result<(), StoreError> {
     let seconds = TTL.as_secs_f64();
     pool.query("announce a replica", sql::PRESENT, &[&name, &number, &seconds]).await.map(drop)
 }
 
 /// Ends the lease when the renewal is aborted.
 struct GivenUp {
-    pool: Pool,
+    pool: PostgresPool,
     name: Vec<u8>,
     number: i64,
 }

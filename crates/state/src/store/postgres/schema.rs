@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use deadpool_postgres::Client;
 
-use super::failure::{Failure, PostgresError};
-use super::pool::Pool;
+use super::failure::{PostgresError, PostgresFailure};
+use super::pool::PostgresPool;
 use crate::store::shared::PARTS;
 use crate::store::{StoreError, Table};
 
@@ -59,7 +59,7 @@ CREATE TABLE IF NOT EXISTS keyward_kept (
 ";
 
 /// What the database says of its tables.
-struct Found {
+struct SchemaState {
     version: i32,
     oldest_program: i32,
 }
@@ -108,7 +108,10 @@ impl KnownVersion {
 }
 
 /// Makes what is missing, and refuses a database that only newer programs can use.
-pub(super) async fn prepare(pool: &Pool, migrations: &[Migration]) -> Result<(), PostgresError> {
+pub(super) async fn prepare(
+    pool: &PostgresPool,
+    migrations: &[Migration],
+) -> Result<(), PostgresError> {
     let mut last = None;
     for _ in 0..TRIES {
         match attempt(pool, migrations).await {
@@ -119,7 +122,7 @@ pub(super) async fn prepare(pool: &Pool, migrations: &[Migration]) -> Result<(),
     Err(last.map_or(PostgresError::Interrupted, PostgresError::Unusable))
 }
 
-async fn attempt(pool: &Pool, migrations: &[Migration]) -> Result<(), PostgresError> {
+async fn attempt(pool: &PostgresPool, migrations: &[Migration]) -> Result<(), PostgresError> {
     let mut stream = pool.connect().await?;
     let is_made = stream
         .query(
@@ -128,20 +131,20 @@ async fn attempt(pool: &Pool, migrations: &[Migration]) -> Result<(), PostgresEr
             &[],
         )
         .await
-        .map_err(Failure::of)?
+        .map_err(PostgresFailure::of)?
         .len()
         == 4;
     // A role that may not create tables can use those that exist.
     if !is_made {
-        stream.batch_execute(TABLES).await.map_err(Failure::of)?;
+        stream.batch_execute(TABLES).await.map_err(PostgresFailure::of)?;
     }
     let new = "INSERT INTO keyward_schema (id, version, oldest_program) VALUES (1, 1, 1) \
                ON CONFLICT (id) DO NOTHING";
     let mut found = match found(&stream).await? {
         Some(found) => found,
         None => {
-            stream.execute(new, &[]).await.map_err(Failure::of)?;
-            Found { version: 1, oldest_program: 1 }
+            stream.execute(new, &[]).await.map_err(PostgresFailure::of)?;
+            SchemaState { version: 1, oldest_program: 1 }
         }
     };
     let known = migrations.last().map_or(1, |last| last.version);
@@ -152,28 +155,31 @@ async fn attempt(pool: &Pool, migrations: &[Migration]) -> Result<(), PostgresEr
     for migration in migrations {
         if migration.version > found.version {
             migrate(&mut stream, migration, &found).await?;
-            found = Found { version: migration.version, oldest_program: migration.oldest_program };
+            found = SchemaState {
+                version: migration.version,
+                oldest_program: migration.oldest_program,
+            };
         }
     }
     add_counts(&stream).await
 }
 
-async fn found(stream: &Client) -> Result<Option<Found>, PostgresError> {
+async fn found(stream: &Client) -> Result<Option<SchemaState>, PostgresError> {
     let rows = stream
         .query("SELECT version, oldest_program FROM keyward_schema WHERE id = 1", &[])
         .await
-        .map_err(Failure::of)?;
-    Ok(rows.first().map(|row| Found { version: row.get(0), oldest_program: row.get(1) }))
+        .map_err(PostgresFailure::of)?;
+    Ok(rows.first().map(|row| SchemaState { version: row.get(0), oldest_program: row.get(1) }))
 }
 
 /// The version of Keyward that changed the tables last.
-async fn changed_by(stream: &Client, found: &Found) -> Result<String, PostgresError> {
+async fn changed_by(stream: &Client, found: &SchemaState) -> Result<String, PostgresError> {
     let unknown = || "unknown".to_owned();
     if found.version < WITH_PROGRAM {
         return Ok(unknown());
     }
     let rows = stream.query("SELECT program FROM keyward_schema WHERE id = 1", &[]).await;
-    let rows = rows.map_err(Failure::of)?;
+    let rows = rows.map_err(PostgresFailure::of)?;
     Ok(rows.first().and_then(|row| row.get(0)).unwrap_or_else(unknown))
 }
 
@@ -181,43 +187,43 @@ async fn changed_by(stream: &Client, found: &Found) -> Result<String, PostgresEr
 async fn migrate(
     stream: &mut Client,
     migration: &Migration,
-    found: &Found,
+    found: &SchemaState,
 ) -> Result<(), PostgresError> {
-    let transaction = stream.transaction().await.map_err(Failure::of)?;
+    let transaction = stream.transaction().await.map_err(PostgresFailure::of)?;
     if migration.oldest_program > found.version {
         // Those that run now may be of the version before.
         let running = transaction.query(super::sql::REPLICAS_RUNNING, &[]).await;
-        if !running.map_err(Failure::of)?.is_empty() {
+        if !running.map_err(PostgresFailure::of)?.is_empty() {
             return Err(PostgresError::OlderRunning {
                 found: found.version,
                 needed: migration.version,
             });
         }
     }
-    transaction.batch_execute(migration.sql).await.map_err(Failure::of)?;
+    transaction.batch_execute(migration.sql).await.map_err(PostgresFailure::of)?;
     let reached = "UPDATE keyward_schema SET version = $1, oldest_program = $2 \
                    WHERE id = 1 AND version < $1";
     let Migration { version, oldest_program, .. } = migration;
     let reached = transaction.execute(reached, &[version, oldest_program]).await;
-    if reached.map_err(Failure::of)? > 0 && *version >= WITH_PROGRAM {
+    if reached.map_err(PostgresFailure::of)? > 0 && *version >= WITH_PROGRAM {
         let by = env!("CARGO_PKG_VERSION");
         let named = "UPDATE keyward_schema SET program = $1 WHERE id = 1";
-        transaction.execute(named, &[&by]).await.map_err(Failure::of)?;
+        transaction.execute(named, &[&by]).await.map_err(PostgresFailure::of)?;
     }
-    transaction.commit().await.map_err(Failure::of)?;
+    transaction.commit().await.map_err(PostgresFailure::of)?;
     Ok(())
 }
 
 /// Makes the counters of tables that this program knows.
 async fn add_counts(stream: &Client) -> Result<(), PostgresError> {
     let counted = stream.query("SELECT tbl, part FROM keyward_counts", &[]).await;
-    if counted.map_err(Failure::of)?.len() < Table::ALL.len() * usize::from(PARTS) {
+    if counted.map_err(PostgresFailure::of)?.len() < Table::ALL.len() * usize::from(PARTS) {
         let names: Vec<_> = Table::ALL.iter().map(|table| table.name()).collect();
         for part in 0..PARTS.cast_signed() {
             let new = "INSERT INTO keyward_counts (tbl, part, n) \
                        SELECT name, $2, 0 FROM unnest($1::text[]) AS name \
                        ON CONFLICT (tbl, part) DO NOTHING";
-            stream.execute(new, &[&names, &part]).await.map_err(Failure::of)?;
+            stream.execute(new, &[&names, &part]).await.map_err(PostgresFailure::of)?;
         }
     }
     Ok(())
@@ -230,7 +236,7 @@ pub(super) fn unknown_table(name: &str) -> StoreError {
 }
 
 /// Forgets what no replica needs any more.
-pub(super) async fn forget(pool: &Pool) -> Result<(), StoreError> {
+pub(super) async fn forget(pool: &PostgresPool) -> Result<(), StoreError> {
     let action = "forget old changes";
     pool.query(action, super::sql::FORGET_CHANGES, &[]).await?;
     pool.query(action, super::sql::FORGET_LEASES, &[]).await?;

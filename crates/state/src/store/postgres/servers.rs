@@ -15,11 +15,11 @@ use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
 
-use super::failure::{Failure, PostgresError};
-use super::news::News;
+use super::failure::{PostgresError, PostgresFailure};
+use super::news::ChangeNotice;
 
 /// Opens streams.
-pub(super) struct Servers<T> {
+pub(super) struct PostgresServers<T> {
     all: Vec<Config>,
     tls: T,
     timeout: Duration,
@@ -27,16 +27,16 @@ pub(super) struct Servers<T> {
     is_spread: bool,
     used_last: AtomicUsize,
     /// What comes unasked on the streams.
-    news: Arc<News>,
+    news: Arc<ChangeNotice>,
 }
 
-impl<T> Servers<T> {
+impl<T> PostgresServers<T> {
     /// Those of a configuration. A stream takes this time at most.
     pub(super) fn of(
         database: &Config,
         tls: T,
         timeout: Duration,
-        news: &Arc<News>,
+        news: &Arc<ChangeNotice>,
     ) -> Result<Self, PostgresError> {
         let (hosts, addresses) = (database.get_hosts().len(), database.get_hostaddrs().len());
         let (count, ports) = (hosts.max(addresses), database.get_ports().len());
@@ -58,7 +58,6 @@ impl<T> Servers<T> {
     }
 }
 
-/// Sets a text of a configuration.
 type SetText = fn(&mut Config, String) -> &mut Config;
 
 /// The configuration of one server. Of several, only those that may be written serve, whatever the URL says.
@@ -117,7 +116,7 @@ fn only(database: &Config, at: usize) -> Config {
 /// What a pool keeps of a stream.
 type Opened = (Client, JoinHandle<()>);
 
-async fn open<T>(server: &Config, tls: T, news: Arc<News>) -> Result<Opened, Error>
+async fn open<T>(server: &Config, tls: T, news: Arc<ChangeNotice>) -> Result<Opened, Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
@@ -132,7 +131,7 @@ where
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    let failure = Failure::of(error);
+                    let failure = PostgresFailure::of(error);
                     tracing::debug!(%failure, "a stream to the database has ended");
                     break;
                 }
@@ -145,7 +144,7 @@ where
     Ok((client, tokio::spawn(ends)))
 }
 
-impl<T> Connect for Servers<T>
+impl<T> Connect for PostgresServers<T>
 where
     T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
     T::Stream: Send + Sync + 'static,
@@ -183,7 +182,7 @@ where
                     Ok(Some((_, Err(error)))) if begun == count && attempts.is_empty() => {
                         return Err(error);
                     }
-                    Ok(Some((_, Err(error)))) => Failure::of(error).to_string(),
+                    Ok(Some((_, Err(error)))) => PostgresFailure::of(error).to_string(),
                     Ok(None) | Err(_) => format!("no answer within {share:?}"),
                 };
                 if begun < count {
@@ -202,8 +201,8 @@ mod tests {
 
     fn of(url: &str) -> Result<Vec<Config>, PostgresError> {
         let database = url.parse().unwrap();
-        let news = Arc::new(News::new().unwrap());
-        Servers::of(&database, tokio_postgres::NoTls, Duration::from_secs(1), &news)
+        let news = Arc::new(ChangeNotice::new().unwrap());
+        PostgresServers::of(&database, tokio_postgres::NoTls, Duration::from_secs(1), &news)
             .map(|servers| servers.all)
     }
 

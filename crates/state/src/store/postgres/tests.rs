@@ -6,7 +6,7 @@ mod server;
 mod versions;
 
 use super::*;
-use crate::store::shared::Changes;
+use crate::store::shared::ReplicaChanges;
 use crate::store::tests::conformance::conforms;
 use server::Server;
 
@@ -29,8 +29,11 @@ fn row(table: Table, key: &str) -> (Table, String) {
 }
 
 /// All changes until there are none for a while.
-async fn drained(store: &PostgresStore, position: &mut super::super::shared::Position) -> Changes {
-    let mut all = Changes::default();
+async fn drained(
+    store: &PostgresStore,
+    position: &mut super::super::shared::ReplicaPosition,
+) -> ReplicaChanges {
+    let mut all = ReplicaChanges::default();
     loop {
         let (changes, next) = store.changes_after(position).await.unwrap();
         let is_last = next == *position;

@@ -14,7 +14,6 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client;
 
-/// Makes connectors.
 #[derive(Clone)]
 pub(super) struct Tls(pub(super) Arc<ClientConfig>);
 
@@ -24,7 +23,6 @@ pub(super) struct ToHost {
     name: ServerName<'static>,
 }
 
-/// An encrypted stream.
 pub(super) struct Encrypted<S>(client::TlsStream<S>);
 
 impl<S> MakeTlsConnect<S> for Tls

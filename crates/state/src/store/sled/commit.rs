@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::site::Site;
+use super::site::StoreDirectory;
 use crate::store::StoreError;
 use keyward_base::threads::Threads;
 
@@ -49,7 +49,7 @@ struct Durable {
 
 impl Commits {
     /// Compares sled with its tip.
-    pub(super) fn open(site: &Site, db: sled::Db) -> Result<Self, StoreError> {
+    pub(super) fn open(site: &StoreDirectory, db: sled::Db) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Io { action: "read its tip", source };
         let (tip, acknowledged) = open_tip(&site.path().join("tip")).map_err(failed)?;
         let acknowledged =
@@ -78,7 +78,7 @@ impl Commits {
     /// Waits until the change with this ticket is on disk.
     pub(super) async fn wait(
         &self,
-        site: &Site,
+        site: &StoreDirectory,
         threads: &Threads,
         ticket: Option<u64>,
     ) -> Result<(), StoreError> {

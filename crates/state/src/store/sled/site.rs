@@ -17,12 +17,12 @@ const RETRY_EVERY: Duration = Duration::from_millis(10);
 
 /// An owned directory; released when dropped.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct StoreDirectory {
     path: PathBuf,
     _lock: File,
 }
 
-impl Site {
+impl StoreDirectory {
     /// Creates the directory if absent, checks that it is private, and locks it.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
         let action = "make its directory";

@@ -7,8 +7,8 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::client::Proof;
-use super::failure::Failure;
+use super::client::ClientProof;
+use super::failure::TokenFailure;
 use super::reply::{at, word};
 use super::request_context::RequestContext;
 use super::requests::bearer;
@@ -22,7 +22,7 @@ const NAMES: &[&str] = &["email", "preferred_username", "name"];
 
 /// The account in an ID token or a userinfo response.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Claims {
+pub struct AccountClaims {
     /// The identifier at the issuer.
     pub subject: String,
     /// A name for people.
@@ -34,9 +34,7 @@ pub struct Claims {
 pub struct ExpectedClaims<'a> {
     /// The issuer of the token endpoint.
     pub issuer: &'a str,
-    /// The client id.
     pub client_id: &'a str,
-    /// The current time.
     pub now: Timestamp,
 }
 
@@ -68,7 +66,7 @@ pub enum IdTokenError {
 pub fn id_token_claims(
     token: &Secret,
     expected: &ExpectedClaims<'_>,
-) -> Result<Claims, IdTokenError> {
+) -> Result<AccountClaims, IdTokenError> {
     let claims = payload(token).ok_or(IdTokenError::Malformed)?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     if text("iss").ok_or(IdTokenError::Malformed)? != expected.issuer {
@@ -96,7 +94,7 @@ pub fn id_token_claims(
         return Err(IdTokenError::Expired);
     }
     let subject = claims.get("sub").and_then(word).ok_or(IdTokenError::Malformed)?;
-    Ok(Claims { subject, name: name(&claims) })
+    Ok(AccountClaims { subject, name: name(&claims) })
 }
 
 /// The middle part of a JWT (RFC 7519 §3, RFC 7515 §7.1); an encrypted one has five parts.
@@ -119,12 +117,15 @@ fn name(claims: &Map<String, Value>) -> Option<String> {
 ///
 /// # Errors
 /// When there is no endpoint, or its response has no claims.
-pub async fn userinfo(ask: &RequestContext<'_>, token: &Secret) -> Result<Option<Claims>, Failure> {
+pub async fn userinfo(
+    ask: &RequestContext<'_>,
+    token: &Secret,
+) -> Result<Option<AccountClaims>, TokenFailure> {
     let claims = userinfo_claims(ask, token).await?;
     let declared = ask.oauth.says.account.iter().find_map(|path| word(at(&claims, path)?));
     let subject = claims.get("sub").and_then(word).or_else(|| declared.clone());
     let name = declared.or_else(|| name(&claims));
-    Ok(subject.map(|subject| Claims { subject, name }))
+    Ok(subject.map(|subject| AccountClaims { subject, name }))
 }
 
 /// All claims of the userinfo.
@@ -134,17 +135,17 @@ pub async fn userinfo(ask: &RequestContext<'_>, token: &Secret) -> Result<Option
 pub async fn userinfo_claims(
     ask: &RequestContext<'_>,
     token: &Secret,
-) -> Result<Map<String, Value>, Failure> {
+) -> Result<Map<String, Value>, TokenFailure> {
     let url = ask.url(ask.oauth.userinfo.as_ref(), "userinfo")?;
     let mut request = ask.request(Method::GET, &url, bytes::Bytes::new())?;
     request.headers_mut().insert(http::header::AUTHORIZATION, bearer(token)?);
-    let answer = ask.send(Proof::default(), request).await?;
+    let answer = ask.send(ClientProof::default(), request).await?;
     if answer.status() != StatusCode::OK {
-        return Err(Failure::unreadable("the userinfo endpoint refuses the token"));
+        return Err(TokenFailure::unreadable("the userinfo endpoint refuses the token"));
     }
     // A signed response (application/jwt) is not read: none was requested.
     serde_json::from_slice(answer.body())
-        .map_err(|_| Failure::unreadable("the userinfo answer holds no claims"))
+        .map_err(|_| TokenFailure::unreadable("the userinfo answer holds no claims"))
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::Proof;
-use super::failure::{ActingParty, Failure, bad_endpoint};
+use super::client::ClientProof;
+use super::failure::{ActingParty, TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::request_context::RequestContext;
 use super::{Tokens, missing, reply};
@@ -57,7 +57,7 @@ struct RoleKeys {
 pub(super) async fn assumed(
     ask: &RequestContext<'_>,
     fields: &BTreeMap<String, Secret>,
-) -> Result<Tokens, Failure> {
+) -> Result<Tokens, TokenFailure> {
     let role = fields.get("role_arn").and_then(Secret::expose_text);
     let role = role.ok_or_else(|| missing("role_arn"))?;
     let text = |name: &str, usual: &'static str| {
@@ -89,7 +89,7 @@ pub(super) async fn assumed(
     if identity.is_none() {
         sign(&source_keys(fields, &region)?, &mut request, &host, ask.now)?;
     }
-    let answer = ask.send(Proof::default(), request).await?;
+    let answer = ask.send(ClientProof::default(), request).await?;
     let object = reply::object(answer.body()).unwrap_or_default();
     if !answer.status().is_success() {
         let word = |name: &str| Some(object.get("Error")?.get(name)?.as_str()?.to_owned());
@@ -100,17 +100,17 @@ pub(super) async fn assumed(
     let body = object.get(&format!("{action}Response"));
     let result = body.and_then(|body| body.get(format!("{action}Result"))).cloned();
     let result: RoleResult = serde_json::from_value(result.unwrap_or_default())
-        .map_err(|_| Failure::unreadable("the answer is not that of AssumeRole"))?;
+        .map_err(|_| TokenFailure::unreadable("the answer is not that of AssumeRole"))?;
     tokens(result.credentials, ask.now)
 }
 
-fn tokens(keys: RoleKeys, sent: Timestamp) -> Result<Tokens, Failure> {
+fn tokens(keys: RoleKeys, sent: Timestamp) -> Result<Tokens, TokenFailure> {
     let expires = match &keys.expiration {
         Value::Number(seconds) => seconds.as_f64().and_then(reply::at_second),
         Value::String(text) => text.parse().ok(),
         _ => None,
     };
-    let unreadable = || Failure::unreadable("the keys of the role have no end");
+    let unreadable = || TokenFailure::unreadable("the keys of the role have no end");
     let minted = [(KEY_ID, keys.access_key_id), (SECRET_KEY, keys.secret_access_key)];
     Ok(Tokens {
         access: Secret::from(keys.session_token),
@@ -126,7 +126,7 @@ fn tokens(keys: RoleKeys, sent: Timestamp) -> Result<Tokens, Failure> {
     })
 }
 
-fn source_keys(fields: &BTreeMap<String, Secret>, region: &str) -> Result<AwsKeys, Failure> {
+fn source_keys(fields: &BTreeMap<String, Secret>, region: &str) -> Result<AwsKeys, TokenFailure> {
     let required = |name: &'static str| fields.get(name).cloned().ok_or_else(|| missing(name));
     Ok(AwsKeys {
         access_key_id: required("source_access_key_id")?,
@@ -142,7 +142,7 @@ fn sign(
     request: &mut Request<Bytes>,
     host: &str,
     now: Timestamp,
-) -> Result<(), Failure> {
+) -> Result<(), TokenFailure> {
     let body = request.body().clone();
     let plan = keys.read(host, request.headers(), None).map_err(|_| bad_endpoint())?;
     let unsigned = Unsigned {
@@ -153,6 +153,7 @@ fn sign(
         body: Some(&body),
         now,
     };
-    let unsignable = |error| Failure::ours(ActingParty::Person, "unusable_key", format!("{error}"));
+    let unsignable =
+        |error| TokenFailure::ours(ActingParty::Person, "unusable_key", format!("{error}"));
     keys.sign_own(&plan, unsigned).map(drop).map_err(unsignable)
 }

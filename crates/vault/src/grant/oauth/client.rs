@@ -1,4 +1,4 @@
-//! [`Client`]: an OAuth client and its authentication. Each request uses exactly one method, the same at every
+//! [`OAuthClient`]: an OAuth client and its authentication. Each request uses exactly one method, the same at every
 //! endpoint of a server (RFC 6749 §2.3).
 
 use base64::Engine as _;
@@ -24,7 +24,7 @@ const ASSERTION_SECONDS: i64 = 60;
 /// An OAuth client. The app's endpoints and parameters are in
 /// [`RequestContext::oauth`](super::RequestContext). Wiped when dropped.
 #[derive(Clone, Debug, Default)]
-pub struct Client {
+pub struct OAuthClient {
     /// The client id; empty without a client.
     pub id: String,
     /// Its credentials.
@@ -35,14 +35,13 @@ pub struct Client {
 
 /// Client authentication outside the parameters.
 #[derive(Debug, Default)]
-pub(super) struct Proof {
+pub(super) struct ClientProof {
     /// The `Authorization` field, marked sensitive.
     pub(super) authorization: Option<HeaderValue>,
-    /// The client certificate.
     pub(super) identity: Option<ClientIdentity>,
 }
 
-impl Client {
+impl OAuthClient {
     /// Authenticates a request. `audience` is the audience of an assertion.
     ///
     /// # Errors
@@ -53,8 +52,8 @@ impl Client {
         audience: &str,
         now: Timestamp,
         params: &mut Params,
-    ) -> Result<Proof, AssertionError> {
-        let mut proof = Proof::default();
+    ) -> Result<ClientProof, AssertionError> {
+        let mut proof = ClientProof::default();
         match method {
             ClientAuthText::None => self.name(params),
             ClientAuthText::Body => {

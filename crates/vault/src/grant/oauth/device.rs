@@ -12,11 +12,11 @@ use oauth2::{
 use serde::{Deserialize, Serialize};
 
 use super::Tokens;
-use super::failure::{ActingParty, ErrorCode, Failure, typed};
+use super::failure::{ActingParty, ErrorCode, TokenFailure, typed};
 use super::params::Params;
 use super::reply;
 use super::request_context::RequestContext;
-use super::transport::{Endpoint, Transport, client};
+use super::transport::{RequestedEndpoint, Transport, client};
 use keyward_base::secret::Secret;
 
 /// RFC 8628 §3.4.
@@ -27,7 +27,7 @@ pub const SLOW_DOWN: Duration = Duration::from_secs(5);
 
 /// A started device flow. It must not reach agents: the person who enters the code connects an account.
 #[derive(Clone, Debug)]
-pub struct Device {
+pub struct DeviceFlow {
     /// The code of the poller.
     pub device_code: Secret,
     /// The code that the person enters.
@@ -51,7 +51,6 @@ struct PollInterval {
 
 impl ExtraDeviceAuthorizationFields for PollInterval {}
 
-/// The result of a poll.
 #[derive(Debug)]
 pub enum PollResult {
     /// The person has consented.
@@ -67,9 +66,9 @@ pub enum PollResult {
 ///
 /// # Errors
 /// When the server issues no code.
-pub async fn device_start(ask: &RequestContext<'_>) -> Result<Device, Failure> {
+pub async fn device_start(ask: &RequestContext<'_>) -> Result<DeviceFlow, TokenFailure> {
     let url = ask.url(ask.oauth.device.as_ref(), "device")?;
-    let transport = Transport::new(ask, Endpoint::Device, url, BTreeMap::default());
+    let transport = Transport::new(ask, RequestedEndpoint::Device, url, BTreeMap::default());
     let client =
         client(ask).set_device_authorization_url(transport.url(DeviceAuthorizationUrl::new)?);
     let request = client.exchange_device_code().add_scopes(ask.scope().map(Scope::new));
@@ -77,7 +76,7 @@ pub async fn device_start(ask: &RequestContext<'_>) -> Result<Device, Failure> {
         request.request_async(&transport).await;
     let codes = codes.map_err(|error| transport.failure(error))?;
     let complete = codes.verification_uri_complete();
-    Ok(Device {
+    Ok(DeviceFlow {
         device_code: Secret::new(codes.device_code().secret().as_bytes()),
         user_code: Secret::new(codes.user_code().secret().as_bytes()),
         verification_uri: codes.verification_uri().to_string(),
@@ -91,11 +90,11 @@ pub async fn device_start(ask: &RequestContext<'_>) -> Result<Device, Failure> {
 /// restart.
 ///
 /// # Errors
-/// [`Failure::Temporary`]: poll again, less often. [`Failure::Permanent`]: declined, expired or rejected.
+/// [`TokenFailure::Temporary`]: poll again, less often. [`TokenFailure::Permanent`]: declined, expired or rejected.
 pub async fn device_poll(
     ask: &RequestContext<'_>,
     device_code: &Secret,
-) -> Result<PollResult, Failure> {
+) -> Result<PollResult, TokenFailure> {
     let mut params = Params::default();
     params.set("grant_type", DEVICE_CODE);
     params.set("device_code", device_code.clone());
@@ -118,7 +117,7 @@ pub async fn device_poll(
     }
     match failure {
         // Here `access_denied` and `expired_token` have their own meaning, and unknown codes are final.
-        Failure::Temporary(temporary) if temporary.limited => Err(Failure::Permanent {
+        TokenFailure::Temporary(temporary) if temporary.limited => Err(TokenFailure::Permanent {
             who: ActingParty::Person,
             code: temporary.code.unwrap_or_else(|| ErrorCode::of("refused")),
             said: temporary.said,

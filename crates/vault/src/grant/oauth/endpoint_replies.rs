@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::failure::Failure;
+use super::failure::TokenFailure;
 use super::reply::{self, ReplyContext};
 use super::request_context::RequestContext;
 use bytes::Bytes;
@@ -17,13 +17,13 @@ use std::time::Duration;
 pub(super) fn codes(
     ask: &RequestContext<'_>,
     object: &Map<String, Value>,
-) -> Result<Value, Failure> {
+) -> Result<Value, TokenFailure> {
     let text = |name: &str| {
         let text = object.get(name).and_then(Value::as_str)?;
         let fits = (1..=TEXT_BYTES_MAX).contains(&text.len());
         (fits && !text.chars().any(char::is_control)).then(|| text.to_owned())
     };
-    let missing = || Failure::unreadable("the answer is not that of a device endpoint");
+    let missing = || TokenFailure::unreadable("the answer is not that of a device endpoint");
     // Google used `verification_url` before RFC 8628.
     let uri = text("verification_uri").or_else(|| text("verification_url"));
     let uri = uri.filter(|uri| uri.starts_with("https://") || ask.settings.insecure_loopback);
@@ -41,14 +41,17 @@ pub(super) fn codes(
 }
 
 /// 2xx without an error. An unknown token counts as revoked: GitHub says 404 where RFC 7009 §2.2 says 200.
-pub(super) fn judged(reading: &ReplyContext<'_>, answer: &Response<Bytes>) -> Result<(), Failure> {
+pub(super) fn judged(
+    reading: &ReplyContext<'_>,
+    answer: &Response<Bytes>,
+) -> Result<(), TokenFailure> {
     let is_gone = reading.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
     let is_plain = reply::object(answer.body()).is_none_or(|body| reply::error(&body).is_none());
     match is_gone || answer.status().is_success() && is_plain {
         true => Ok(()),
         false => match reading.object(answer) {
             Err(failure) => Err(failure),
-            Ok(_) => Err(Failure::unreadable("the provider did not confirm the revocation")),
+            Ok(_) => Err(TokenFailure::unreadable("the provider did not confirm the revocation")),
         },
     }
 }

@@ -1,4 +1,4 @@
-//! [`Failure`]: why an authorization server issued no token, and who must act. Contains the table of common
+//! [`TokenFailure`]: why an authorization server issued no token, and who must act. Contains the table of common
 //! error codes; the codes of one server are in its provider file.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use keyward_base::secret::Secret;
 use keyward_base::time;
-use keyward_net::call::{CallError, Cause};
+use keyward_net::call::{CallError, CallFailure};
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::sign::SignError;
 use keyward_rules::provider::oauth::Quirks;
@@ -41,7 +41,7 @@ pub enum ActingParty {
 
 /// Why there is no token.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Failure {
+pub enum TokenFailure {
     /// The grant or the client is invalid: no requests until a person has acted.
     Permanent {
         /// Who must act.
@@ -63,7 +63,7 @@ pub struct Temporary {
     /// The server's code, else its status: `http_404`.
     pub code: Option<ErrorCode>,
     /// Why there is no readable response.
-    pub cause: Option<Cause>,
+    pub cause: Option<CallFailure>,
     /// The server's `Retry-After` (429 and 503), unbounded.
     pub retry_after: Option<Duration>,
     /// Unknown code: several equal failures over some time mean that the grant is invalid.
@@ -72,7 +72,7 @@ pub struct Temporary {
     pub whole_client: bool,
     /// The server may have processed the request: a single-use token may be spent.
     pub ambiguous: bool,
-    /// A description for people, as in [`Failure::Permanent`].
+    /// A description for people, as in [`TokenFailure::Permanent`].
     pub said: Option<String>,
 }
 
@@ -120,7 +120,6 @@ impl ErrorCode {
         (!text.is_empty()).then_some(Self(text))
     }
 
-    /// The code.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -140,7 +139,7 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-impl Failure {
+impl TokenFailure {
     /// A failure that Keyward itself determines, without a request.
     pub(super) fn ours(who: ActingParty, code: &'static str, said: impl Into<String>) -> Self {
         Self::Permanent { who, code: ErrorCode::of(code), said: Some(said.into()) }
@@ -161,17 +160,17 @@ impl Failure {
 }
 
 /// A setting that makes the request impossible.
-pub(super) fn bad_endpoint() -> Failure {
+pub(super) fn bad_endpoint() -> TokenFailure {
     let said = "an endpoint or a field of the provider is not one that can be sent";
-    Failure::ours(ActingParty::Operator, "bad_endpoint", said)
+    TokenFailure::ours(ActingParty::Operator, "bad_endpoint", said)
 }
 
 /// A field that a request needs has no value, or cannot be sent.
-pub(super) fn incomplete_field(error: SignError) -> Failure {
-    Failure::ours(ActingParty::Person, "field_missing", error.to_string())
+pub(super) fn incomplete_field(error: SignError) -> TokenFailure {
+    TokenFailure::ours(ActingParty::Person, "field_missing", error.to_string())
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for TokenFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Permanent { who: ActingParty::Person, code, .. } => {
@@ -185,7 +184,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for TokenFailure {}
 
 impl fmt::Display for Temporary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -213,14 +212,14 @@ impl Temporary {
 }
 
 /// Classifies an error response. Only for 5xx and 429 does the status take precedence over the content.
-pub(super) fn classify(refused: ErrorAnswer<'_>, quirks: &Quirks, now: Timestamp) -> Failure {
+pub(super) fn classify(refused: ErrorAnswer<'_>, quirks: &Quirks, now: Timestamp) -> TokenFailure {
     let ErrorAnswer { status, headers, code, said } = refused;
     let retry_after = || match status.as_u16() {
         429 | 503 => headers.get(header::RETRY_AFTER).and_then(|value| retry_after(value, now)),
         _ => None,
     };
     let temporary = |what: &str, limited: bool| {
-        Failure::Temporary(Temporary {
+        TokenFailure::Temporary(Temporary {
             what: what.to_owned(),
             cause: None,
             code: Some(code.clone().unwrap_or_else(|| ErrorCode::status(status))),
@@ -236,7 +235,7 @@ pub(super) fn classify(refused: ErrorAnswer<'_>, quirks: &Quirks, now: Timestamp
         500..=599 => return temporary("the authorization server is not well", false),
         _ => {}
     }
-    let permanent = |who, code| Failure::Permanent { who, code, said: said.clone() };
+    let permanent = |who, code| TokenFailure::Permanent { who, code, said: said.clone() };
     match code.clone() {
         Some(code) => match judge(&code, quirks) {
             Some(CodeMeaning::Over(who)) => permanent(who, code),
@@ -287,7 +286,7 @@ pub(super) fn typed<T: DeserializeOwned>(code: &str) -> Option<T> {
 }
 
 /// The failure of a request without a complete response.
-pub(super) fn unanswered(error: &CallError, now: Timestamp) -> Failure {
+pub(super) fn unanswered(error: &CallError, now: Timestamp) -> TokenFailure {
     let mut failure = Temporary {
         ambiguous: error.was_sent(),
         cause: Some(error.cause()),
@@ -300,7 +299,7 @@ pub(super) fn unanswered(error: &CallError, now: Timestamp) -> Failure {
         failure.whole_client = *status == StatusCode::TOO_MANY_REQUESTS;
         failure.code = Some(ErrorCode::status(*status));
     }
-    Failure::Temporary(failure)
+    TokenFailure::Temporary(failure)
 }
 
 /// `Retry-After`, bounded.

@@ -6,18 +6,15 @@ use http::{HeaderValue, Request, StatusCode, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
-use super::failure::{ActingParty, ErrorCode, Failure, Temporary, retry_after, unanswered};
+use super::failure::{ActingParty, ErrorCode, Temporary, TokenFailure, retry_after, unanswered};
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::{Bounds, CallError, HttpClient};
 
 /// The members of a server's metadata that Keyward reads (RFC 8414 §2).
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Metadata {
-    /// The issuer.
     pub issuer: String,
-    /// The authorization endpoint.
     pub authorization_endpoint: Option<String>,
-    /// The token endpoint.
     pub token_endpoint: Option<String>,
     /// Device authorization, RFC 8628.
     pub device_authorization_endpoint: Option<String>,
@@ -39,7 +36,6 @@ pub struct Metadata {
     /// RFC 9207 §3.
     #[serde(default, deserialize_with = "or_default")]
     pub authorization_response_iss_parameter_supported: bool,
-    /// Client ID Metadata Documents.
     #[serde(default, deserialize_with = "or_default")]
     pub client_id_metadata_document_supported: bool,
 }
@@ -55,38 +51,19 @@ pub enum MetadataError {
     },
     /// There is no metadata document.
     #[error("{issuer} has no metadata: give the app its URLs, authorize and token")]
-    Absent {
-        /// The issuer.
-        issuer: String,
-    },
+    Absent { issuer: String },
     /// The document is malformed.
     #[error("the metadata of {issuer} is unreadable")]
-    Unreadable {
-        /// The issuer.
-        issuer: String,
-    },
+    Unreadable { issuer: String },
     /// The document names another issuer (RFC 8414 §3.3): otherwise one server could speak for another.
     #[error("the metadata of {issuer} is another server's")]
-    Mismatch {
-        /// The issuer.
-        issuer: String,
-    },
+    Mismatch { issuer: String },
     /// An endpoint is not a usable URL.
     #[error("the metadata of {issuer} names an endpoint that is not https")]
-    Insecure {
-        /// The issuer.
-        issuer: String,
-    },
+    Insecure { issuer: String },
     /// The server cannot answer now.
     #[error("{host} answers {} at present: try again later", .status.as_u16())]
-    Later {
-        /// The server.
-        host: String,
-        /// The status.
-        status: StatusCode,
-        /// When to retry.
-        retry_after: Option<HeaderValue>,
-    },
+    Later { host: String, status: StatusCode, retry_after: Option<HeaderValue> },
     /// There is no readable response.
     #[error("the authorization server cannot be asked: {0}")]
     Unanswered(#[from] CallError),
@@ -99,19 +76,21 @@ impl MetadataError {
     }
 
     /// The failure of a token request that needed the metadata, requested at `now`.
-    pub fn failure(&self, now: Timestamp) -> Failure {
-        let ours = |code| Failure::ours(ActingParty::Operator, code, self.to_string());
+    pub fn failure(&self, now: Timestamp) -> TokenFailure {
+        let ours = |code| TokenFailure::ours(ActingParty::Operator, code, self.to_string());
         match self {
             Self::Address { .. } => ours("bad_issuer"),
             Self::Absent { .. } => ours("no_metadata"),
             Self::Mismatch { .. } => ours("metadata_mismatch"),
             Self::Insecure { .. } => ours("metadata_not_https"),
-            Self::Unreadable { .. } => Failure::Temporary(Temporary::of(self.to_string())),
-            Self::Later { host, status, retry_after: after } => Failure::Temporary(Temporary {
-                code: Some(ErrorCode::status(*status)),
-                retry_after: after.as_ref().and_then(|value| retry_after(value, now)),
-                ..Temporary::of(format!("the metadata of {host} cannot be read now"))
-            }),
+            Self::Unreadable { .. } => TokenFailure::Temporary(Temporary::of(self.to_string())),
+            Self::Later { host, status, retry_after: after } => {
+                TokenFailure::Temporary(Temporary {
+                    code: Some(ErrorCode::status(*status)),
+                    retry_after: after.as_ref().and_then(|value| retry_after(value, now)),
+                    ..Temporary::of(format!("the metadata of {host} cannot be read now"))
+                })
+            }
             Self::Unanswered(error) => unanswered(error, now),
         }
     }

@@ -1,5 +1,5 @@
 //! OAuth on the wire: client authentication, the requests of every grant, the responses of real
-//! servers, and the meaning of failures. [`OAuth`] is the stored grant. Nothing is stored, repeated, or
+//! servers, and the meaning of failures. [`OAuthGrant`] is the stored grant. Nothing is stored, repeated, or
 //! waited for here.
 
 mod account;
@@ -29,22 +29,22 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use account::{
-    Claims, ExpectedClaims, IdTokenError, id_token_claims, userinfo, userinfo_claims,
+    AccountClaims, ExpectedClaims, IdTokenError, id_token_claims, userinfo, userinfo_claims,
 };
 pub use assertion::AssertionError;
-pub use client::Client;
-pub use device::{Device, PollResult, SLOW_DOWN, device_poll, device_start};
-pub use failure::{ActingParty, ErrorCode, Failure, Temporary};
+pub use client::OAuthClient;
+pub use device::{DeviceFlow, PollResult, SLOW_DOWN, device_poll, device_start};
+pub use failure::{ActingParty, ErrorCode, Temporary, TokenFailure};
 pub use metadata::{Metadata, MetadataError, document, host, is_secure, read_metadata};
-pub use oauth1::{CALLBACK_NOT_CONFIRMED, SignedRequests, TokenAnswer, TokenPair};
+pub use oauth1::{CALLBACK_NOT_CONFIRMED, OAuth1TokenAnswer, SignedRequests, TokenPair};
 pub use request_context::RequestContext;
 pub use requests::{
-    Assertion, SubjectToken, client_credentials, exchange_code, installation, jwt_bearer, refresh,
-    renew_access, token_exchange,
+    JwtAssertion, SubjectToken, client_credentials, exchange_code, installation, jwt_bearer,
+    refresh, renew_access, token_exchange,
 };
 pub use revoke::{Revocable, RevokeResult, revoke};
 pub use signed::check_key;
-pub use stored::OAuth;
+pub use stored::OAuthGrant;
 pub use token_facts::TokenFacts;
 
 use keyward_base::secret::Secret;
@@ -78,6 +78,6 @@ pub struct Tokens {
 }
 
 /// The failure without a request: a field that it needs is not stored.
-fn missing(field: &'static str) -> Failure {
-    Failure::ours(ActingParty::Person, "field_missing", format!("the grant has no `{field}`"))
+fn missing(field: &'static str) -> TokenFailure {
+    TokenFailure::ours(ActingParty::Person, "field_missing", format!("the grant has no `{field}`"))
 }

@@ -7,16 +7,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::Value;
 
-use super::client::Proof;
+use super::client::ClientProof;
 use super::failure::{
-    ActingParty, ErrorAnswer, ErrorCode, Failure, bad_endpoint, classify, cleaned, incomplete_field,
+    ActingParty, ErrorAnswer, ErrorCode, TokenFailure, bad_endpoint, classify, cleaned,
+    incomplete_field,
 };
 use super::request_context::RequestContext;
 use super::revoke::RevokeResult;
 use keyward_base::secret::Secret;
-use keyward_rules::inject::sign::message::{RequestParts, Values};
+use keyward_rules::inject::sign::message::{MessageValues, RequestParts};
 use keyward_rules::inject::sign::oauth1::OAuth1Scheme;
-use keyward_rules::inject::sign::request_signer::{Scheme, nonce};
+use keyward_rules::inject::sign::request_signer::{SigningScheme, nonce};
 use keyward_rules::provider::AuthMethod;
 use keyward_rules::provider::oauth::RevokeText;
 
@@ -35,10 +36,8 @@ pub struct TokenPair {
     pub secret: Secret,
 }
 
-/// An answer with a token.
 #[derive(Debug)]
-pub struct TokenAnswer {
-    /// The token.
+pub struct OAuth1TokenAnswer {
     pub pair: TokenPair,
     /// The other values, such as the account's name.
     pub others: BTreeMap<String, String>,
@@ -57,8 +56,8 @@ impl<'a> SignedRequests<'a> {
     /// Requests that are signed as the method's; `None` if it is not one of OAuth 1.0a.
     pub fn new(ask: RequestContext<'a>, auth: &AuthMethod) -> Option<Self> {
         match auth.scheme.as_deref()? {
-            Scheme::OAuth1(scheme) => Some(Self { ask, scheme: *scheme }),
-            Scheme::Hmac(_) | Scheme::Jwt(_) => None,
+            SigningScheme::OAuth1(scheme) => Some(Self { ask, scheme: *scheme }),
+            SigningScheme::Hmac(_) | SigningScheme::Jwt(_) => None,
         }
     }
 
@@ -66,14 +65,14 @@ impl<'a> SignedRequests<'a> {
     ///
     /// # Errors
     /// When the service refuses, or does not confirm the callback: then anyone could end the consent.
-    pub async fn temporary(&self, callback: &str) -> Result<TokenPair, Failure> {
+    pub async fn temporary(&self, callback: &str) -> Result<TokenPair, TokenFailure> {
         let endpoint = self.ask.oauth.temporary.as_ref().ok_or_else(bad_endpoint)?;
         let url = self.ask.url(Some(&endpoint.url), "request token")?;
         let answer = self.token(&url, None, ("oauth_callback", callback)).await?;
         let confirmed = answer.others.get("oauth_callback_confirmed");
         match !endpoint.confirms || confirmed.is_some_and(|it| it == "true") {
             true => Ok(answer.pair),
-            false => Err(Failure::ours(
+            false => Err(TokenFailure::ours(
                 ActingParty::Operator,
                 CALLBACK_NOT_CONFIRMED,
                 "the service does not confirm the callback, as OAuth 1.0a requires",
@@ -89,7 +88,7 @@ impl<'a> SignedRequests<'a> {
         &self,
         temporary: &TokenPair,
         verifier: &str,
-    ) -> Result<TokenAnswer, Failure> {
+    ) -> Result<OAuth1TokenAnswer, TokenFailure> {
         let url = self.ask.token_url()?;
         self.token(&url, Some(temporary), ("oauth_verifier", verifier)).await
     }
@@ -121,7 +120,7 @@ impl<'a> SignedRequests<'a> {
         url: &str,
         token: Option<&TokenPair>,
         more: (&str, &str),
-    ) -> Result<TokenAnswer, Failure> {
+    ) -> Result<OAuth1TokenAnswer, TokenFailure> {
         let answer = self.send(url, token, Some(more)).await?;
         if answer.status() != StatusCode::OK {
             return Err(self.refused(&answer, token));
@@ -131,7 +130,7 @@ impl<'a> SignedRequests<'a> {
             Some(answer) => Ok(answer),
             // Some services answer a refusal with 200.
             None if problem(&answer).is_some() => Err(self.refused(&answer, token)),
-            None => Err(Failure::unreadable("the answer has no token of OAuth 1.0a")),
+            None => Err(TokenFailure::unreadable("the answer has no token of OAuth 1.0a")),
         }
     }
 
@@ -140,14 +139,14 @@ impl<'a> SignedRequests<'a> {
         url: &str,
         token: Option<&TokenPair>,
         more: Option<(&str, &str)>,
-    ) -> Result<Response<Bytes>, Failure> {
+    ) -> Result<Response<Bytes>, TokenFailure> {
         let mut request = self.ask.request(Method::POST, url, Bytes::new())?;
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         // Some servers answer 411 to a POST without it.
         request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         let authorization = self.signature(&request, token, more)?;
         request.headers_mut().insert(header::AUTHORIZATION, authorization);
-        self.ask.send(Proof::default(), request).await
+        self.ask.send(ClientProof::default(), request).await
     }
 
     /// The value of `Authorization`, marked sensitive.
@@ -156,7 +155,7 @@ impl<'a> SignedRequests<'a> {
         request: &Request<Bytes>,
         token: Option<&TokenPair>,
         more: Option<(&str, &str)>,
-    ) -> Result<HeaderValue, Failure> {
+    ) -> Result<HeaderValue, TokenFailure> {
         let uri = request.uri();
         let authority = uri.authority().ok_or_else(bad_endpoint)?.as_str();
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
@@ -164,7 +163,7 @@ impl<'a> SignedRequests<'a> {
         let is_in_realm = self.scheme.has_realm && fields.contains_key("realm");
         let scheme = OAuth1Scheme { has_realm: is_in_realm, ..self.scheme };
         let headers = HeaderMap::new();
-        let values = Values {
+        let values = MessageValues {
             fields: &fields,
             request: Some(RequestParts {
                 method: request.method().as_str(),
@@ -203,7 +202,7 @@ impl<'a> SignedRequests<'a> {
             .collect()
     }
 
-    fn refused(&self, answer: &Response<Bytes>, token: Option<&TokenPair>) -> Failure {
+    fn refused(&self, answer: &Response<Bytes>, token: Option<&TokenPair>) -> TokenFailure {
         let pair = token.into_iter().flat_map(|token| [&token.token, &token.secret]);
         let secrets = pair.chain(&self.ask.client.secret.client_secret);
         let code = problem(answer).and_then(|code| cleaned(&code, secrets));
@@ -222,7 +221,7 @@ impl<'a> SignedRequests<'a> {
 pub const CALLBACK_NOT_CONFIRMED: &str = "callback_not_confirmed";
 
 /// An answer of RFC 5849 §2.1 or §2.3; `None` if it has no usable token, or a name twice.
-fn read(body: &[u8], token_bytes_max: usize) -> Option<TokenAnswer> {
+fn read(body: &[u8], token_bytes_max: usize) -> Option<OAuth1TokenAnswer> {
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(body.trim_ascii()) {
         if values.insert(name.into_owned(), value.into_owned()).is_some() {
@@ -238,7 +237,7 @@ fn read(body: &[u8], token_bytes_max: usize) -> Option<TokenAnswer> {
     let is_text =
         |value: &String| value.len() <= VALUE_BYTES_MAX && !value.chars().any(char::is_control);
     values.retain(|_, value| is_text(value));
-    Some(TokenAnswer { pair: TokenPair { token, secret }, others: values })
+    Some(OAuth1TokenAnswer { pair: TokenPair { token, secret }, others: values })
 }
 
 /// The service's code: `oauth_problem` of the OAuth Problem Reporting extension, in the body or the challenge, `error`, or
@@ -267,7 +266,7 @@ fn problem(answer: &Response<Bytes>) -> Option<String> {
 
 /// Whether the token is not valid any more: nothing is left to revoke. 89 is X's code for it
 /// (<https://docs.x.com/x-api/fundamentals/response-codes-and-errors>).
-fn is_unknown_token(failure: &Failure) -> bool {
+fn is_unknown_token(failure: &TokenFailure) -> bool {
     let over = ["token_rejected", "token_revoked", "token_expired", "89"];
     failure.code().is_some_and(|code| over.contains(&code.as_str()))
 }

@@ -36,24 +36,23 @@ const SENSITIVE: &[&str] = &[
 ];
 
 /// Types of values.
-pub(super) trait Value {
-    /// The value as a secret.
+pub(super) trait ParamValue {
     fn secret(self) -> Secret;
 }
 
-impl Value for &str {
+impl ParamValue for &str {
     fn secret(self) -> Secret {
         Secret::new(self.as_bytes())
     }
 }
 
-impl Value for String {
+impl ParamValue for String {
     fn secret(self) -> Secret {
         Secret::from(self)
     }
 }
 
-impl Value for Secret {
+impl ParamValue for Secret {
     fn secret(self) -> Secret {
         self
     }
@@ -61,7 +60,7 @@ impl Value for Secret {
 
 impl Params {
     /// Sets a parameter; replaces one of the same name.
-    pub(super) fn set(&mut self, name: &str, value: impl Value) {
+    pub(super) fn set(&mut self, name: &str, value: impl ParamValue) {
         let value = value.secret();
         match self.0.iter_mut().find(|param| param.name == name) {
             Some(param) => param.value = value,

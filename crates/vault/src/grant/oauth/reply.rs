@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Tokens;
-use super::failure::{ErrorAnswer, ErrorCode, Failure, classify, cleaned};
+use super::failure::{ErrorAnswer, ErrorCode, TokenFailure, classify, cleaned};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ExpiresText, OAuth};
 
@@ -66,9 +66,9 @@ impl ReplyContext<'_> {
     ///
     /// # Errors
     /// When it is an error, with any status, or not a response of a token endpoint.
-    pub(super) fn tokens(&self, response: &Response<Bytes>) -> Result<Tokens, Failure> {
+    pub(super) fn tokens(&self, response: &Response<Bytes>) -> Result<Tokens, TokenFailure> {
         let reply: Result<Reply, _> = serde_json::from_value(self.token_reply(response)?);
-        let unreadable = |_| Failure::unreadable("the answer is not that of a token endpoint");
+        let unreadable = |_| TokenFailure::unreadable("the answer is not that of a token endpoint");
         reply.map(Tokens::from).map_err(unreadable)
     }
 
@@ -76,7 +76,7 @@ impl ReplyContext<'_> {
     ///
     /// # Errors
     /// As [`Reading::tokens`].
-    pub(super) fn token_reply(&self, response: &Response<Bytes>) -> Result<Value, Failure> {
+    pub(super) fn token_reply(&self, response: &Response<Bytes>) -> Result<Value, TokenFailure> {
         let object = self.object(response)?;
         match response.status().as_u16() {
             200 | 201 => self.reply_of(&object),
@@ -88,7 +88,10 @@ impl ReplyContext<'_> {
     ///
     /// # Errors
     /// As [`Reading::tokens`].
-    pub(super) fn object(&self, response: &Response<Bytes>) -> Result<Map<String, Value>, Failure> {
+    pub(super) fn object(
+        &self,
+        response: &Response<Bytes>,
+    ) -> Result<Map<String, Value>, TokenFailure> {
         let object = object(response.body());
         if let Some((code, said)) = object.as_ref().and_then(error) {
             return Err(self.refused(response, Some(code), said));
@@ -102,7 +105,7 @@ impl ReplyContext<'_> {
         response: &Response<Bytes>,
         code: Option<String>,
         said: Option<String>,
-    ) -> Failure {
+    ) -> TokenFailure {
         let secrets = || self.secrets.iter().copied();
         let code = code.map(|code| match cleaned(&code, secrets()) {
             Some(code) if !code.contains("***") => ErrorCode::clean(&code),
@@ -115,7 +118,7 @@ impl ReplyContext<'_> {
         classify(refused, &self.oauth.says, self.sent)
     }
 
-    fn reply_of(&self, object: &Map<String, Value>) -> Result<Value, Failure> {
+    fn reply_of(&self, object: &Map<String, Value>) -> Result<Value, TokenFailure> {
         let (access, beside) = self.access(object)?;
         self.check_type(object)?;
         let member = |name: &str| beside.get(name).or_else(|| object.get(name));
@@ -148,7 +151,7 @@ impl ReplyContext<'_> {
     fn access<'v>(
         &self,
         object: &'v Map<String, Value>,
-    ) -> Result<(&'v str, &'v Map<String, Value>), Failure> {
+    ) -> Result<(&'v str, &'v Map<String, Value>), TokenFailure> {
         let found = self.oauth.token_path.iter().find_map(|path| {
             let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
             let parent = match parents {
@@ -159,32 +162,34 @@ impl ReplyContext<'_> {
             Some((text, parent))
         });
         let (text, parent) =
-            found.ok_or_else(|| Failure::unreadable("the answer holds no access token"))?;
+            found.ok_or_else(|| TokenFailure::unreadable("the answer holds no access token"))?;
         // More than RFC 6750 §2.1 permits: any visible character can be sent in a field.
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             let what = "the access token holds characters that cannot be sent";
-            return Err(Failure::unreadable(what));
+            return Err(TokenFailure::unreadable(what));
         }
         self.bounded(text).map(|text| (text, parent))
     }
 
     /// RFC 6749 §A.17: visible characters and spaces.
-    fn refresh<'v>(&self, text: &'v str) -> Result<&'v str, Failure> {
+    fn refresh<'v>(&self, text: &'v str) -> Result<&'v str, TokenFailure> {
         match text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             true => self.bounded(text),
-            false => Err(Failure::unreadable("the refresh token holds control characters")),
+            false => Err(TokenFailure::unreadable("the refresh token holds control characters")),
         }
     }
 
-    fn bounded<'v>(&self, text: &'v str) -> Result<&'v str, Failure> {
+    fn bounded<'v>(&self, text: &'v str) -> Result<&'v str, TokenFailure> {
         match text.len() <= self.token_bytes_max {
             true => Ok(text),
-            false => Err(Failure::unreadable("a token is longer than `oauth.token_bytes_max`")),
+            false => {
+                Err(TokenFailure::unreadable("a token is longer than `oauth.token_bytes_max`"))
+            }
         }
     }
 
     /// Rejects tokens that are bound to a key, or need an unsupported scheme.
-    fn check_type(&self, object: &Map<String, Value>) -> Result<(), Failure> {
+    fn check_type(&self, object: &Map<String, Value>) -> Result<(), TokenFailure> {
         let is_known = match object.get("token_type") {
             None | Some(Value::Null) => true,
             Some(Value::String(name)) => {
@@ -196,7 +201,7 @@ impl ReplyContext<'_> {
         };
         match is_known {
             true => Ok(()),
-            false => Err(Failure::unreadable("the token is not a bearer token")),
+            false => Err(TokenFailure::unreadable("the token is not a bearer token")),
         }
     }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use jiff::Timestamp;
 
-use super::client::{Client, Proof};
-use super::failure::{ActingParty, Failure, bad_endpoint, unanswered};
+use super::client::{ClientProof, OAuthClient};
+use super::failure::{ActingParty, TokenFailure, bad_endpoint, unanswered};
 use super::params::Params;
 use super::reply::ReplyContext;
 use keyward_base::tokens::TokenSettings;
@@ -18,14 +18,11 @@ use keyward_rules::provider::oauth::{ClientAuthText, OAuth, TokenBodyText, UrlTe
 /// The context of a request to an authorization server.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
-    /// The HTTP client.
     pub caller: &'a HttpClient,
-    /// Limits.
     pub settings: &'a TokenSettings,
     /// The provider's OAuth data, with the app's changes.
     pub oauth: &'a OAuth,
-    /// The client.
-    pub client: &'a Client,
+    pub client: &'a OAuthClient,
     /// Values of the provider's variables.
     pub variables: &'a BTreeMap<String, String>,
     /// Requested scopes; empty: the provider's default.
@@ -39,12 +36,12 @@ impl RequestContext<'_> {
     ///
     /// # Errors
     /// When it is unknown, or one of its variables has no value.
-    pub fn token_url(&self) -> Result<String, Failure> {
+    pub fn token_url(&self) -> Result<String, TokenFailure> {
         self.url(self.oauth.token.as_ref(), "token")
     }
 
     /// The endpoint that renews tokens.
-    pub(super) fn renew_url(&self) -> Result<String, Failure> {
+    pub(super) fn renew_url(&self) -> Result<String, TokenFailure> {
         self.url(self.oauth.renew(), "token")
     }
 
@@ -52,10 +49,10 @@ impl RequestContext<'_> {
         &self,
         template: Option<&UrlTemplate>,
         name: &'static str,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, TokenFailure> {
         let missing = || {
             let said = format!("the provider has no {name} endpoint: give the app one");
-            Failure::ours(ActingParty::Operator, "no_endpoint", said)
+            TokenFailure::ours(ActingParty::Operator, "no_endpoint", said)
         };
         template.ok_or_else(missing)?.fill(self.variables).map_err(incomplete)
     }
@@ -81,7 +78,7 @@ impl RequestContext<'_> {
     }
 
     /// The additional parameters of token requests, from the provider's file and the app.
-    pub(super) fn token_params(&self) -> Result<BTreeMap<String, String>, Failure> {
+    pub(super) fn token_params(&self) -> Result<BTreeMap<String, String>, TokenFailure> {
         self.filled(&self.oauth.token_params)
     }
 
@@ -89,7 +86,7 @@ impl RequestContext<'_> {
     pub(super) fn filled(
         &self,
         params: &BTreeMap<String, String>,
-    ) -> Result<BTreeMap<String, String>, Failure> {
+    ) -> Result<BTreeMap<String, String>, TokenFailure> {
         OAuth::params(params, self.variables).map_err(incomplete)
     }
 
@@ -108,7 +105,7 @@ impl RequestContext<'_> {
         &self,
         url: &str,
         params: &mut Params,
-    ) -> Result<Response<Bytes>, Failure> {
+    ) -> Result<Response<Bytes>, TokenFailure> {
         self.post_within(&Bounds::of_tokens(self.settings), url, params).await
     }
 
@@ -121,7 +118,7 @@ impl RequestContext<'_> {
         bounds: &Bounds,
         url: &str,
         params: &mut Params,
-    ) -> Result<Response<Bytes>, Failure> {
+    ) -> Result<Response<Bytes>, TokenFailure> {
         let proof = self.prove(self.oauth.client_auth, url, params)?;
         params.rename(&self.oauth.renames);
         let (kind, body) = match self.oauth.token_body {
@@ -144,7 +141,7 @@ impl RequestContext<'_> {
         &self,
         url: &str,
         params: &mut Params,
-    ) -> Result<Response<Bytes>, Failure> {
+    ) -> Result<Response<Bytes>, TokenFailure> {
         let proof = self.prove(self.oauth.client_auth, url, params)?;
         params.rename(&self.oauth.renames);
         let separator = if url.contains('?') { '&' } else { '?' };
@@ -158,13 +155,15 @@ impl RequestContext<'_> {
         method: ClientAuthText,
         url: &str,
         params: &mut Params,
-    ) -> Result<Proof, Failure> {
+    ) -> Result<ClientProof, TokenFailure> {
         // The token URL only if no issuer is configured: a discovered document or a server must not choose
         // the audience (CVE-2025-27370).
         let audience = self.issuer().or_else(|| self.token_url().ok());
         let audience = audience.unwrap_or_else(|| url.to_owned());
         let proof = self.client.authenticate(method, &audience, self.now, params);
-        proof.map_err(|error| Failure::ours(ActingParty::Operator, error.code(), error.to_string()))
+        proof.map_err(|error| {
+            TokenFailure::ours(ActingParty::Operator, error.code(), error.to_string())
+        })
     }
 
     pub(super) fn request(
@@ -172,7 +171,7 @@ impl RequestContext<'_> {
         method: Method,
         url: &str,
         body: Bytes,
-    ) -> Result<Request<Bytes>, Failure> {
+    ) -> Result<Request<Bytes>, TokenFailure> {
         let request = Request::builder().method(method).uri(url);
         let mut request = request.body(body).map_err(|_| bad_endpoint())?;
         let fields = request.headers_mut();
@@ -188,18 +187,18 @@ impl RequestContext<'_> {
 
     pub(super) async fn send(
         &self,
-        proof: Proof,
+        proof: ClientProof,
         request: Request<Bytes>,
-    ) -> Result<Response<Bytes>, Failure> {
+    ) -> Result<Response<Bytes>, TokenFailure> {
         self.send_within(&Bounds::of_tokens(self.settings), proof, request).await
     }
 
     async fn send_within(
         &self,
         bounds: &Bounds,
-        proof: Proof,
+        proof: ClientProof,
         mut request: Request<Bytes>,
-    ) -> Result<Response<Bytes>, Failure> {
+    ) -> Result<Response<Bytes>, TokenFailure> {
         if let Some(value) = proof.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
@@ -215,6 +214,6 @@ impl RequestContext<'_> {
 }
 
 /// A variable of the provider has no value.
-pub(super) fn incomplete(error: FormError) -> Failure {
-    Failure::ours(ActingParty::Operator, "variable_missing", error.to_string())
+pub(super) fn incomplete(error: FormError) -> TokenFailure {
+    TokenFailure::ours(ActingParty::Operator, "variable_missing", error.to_string())
 }

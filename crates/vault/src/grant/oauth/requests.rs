@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::Tokens;
 use super::assertion::{self, AssertionKey};
-use super::failure::{ActingParty, Failure, Temporary, bad_endpoint};
+use super::failure::{ActingParty, Temporary, TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::request_context::RequestContext;
-use super::transport::{Endpoint, Transport, client, text};
+use super::transport::{RequestedEndpoint, Transport, client, text};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::RefreshText;
 
@@ -35,7 +35,6 @@ pub(super) const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:acc
 /// The subject token of a token exchange (RFC 8693 §2.1).
 #[derive(Clone, Debug)]
 pub struct SubjectToken {
-    /// The token.
     pub token: Secret,
     /// Its type; default: access token.
     pub kind: Option<String>,
@@ -51,16 +50,14 @@ pub struct SubjectToken {
 
 /// The content of a signed assertion (RFC 7523 §3).
 #[derive(Clone, Debug)]
-pub struct Assertion {
+pub struct JwtAssertion {
     /// The private key in PEM.
     pub key: Secret,
     /// The key's id at the server.
     pub key_id: Option<String>,
     /// Signature algorithm; the default depends on the key.
     pub algorithm: Option<String>,
-    /// The issuer.
     pub issuer: String,
-    /// The subject.
     pub subject: Option<String>,
     /// The audience; default: the token endpoint.
     pub audience: Option<String>,
@@ -81,8 +78,9 @@ pub async fn exchange_code(
     code: &Secret,
     redirect_uri: &str,
     verifier: Option<&Secret>,
-) -> Result<Tokens, Failure> {
-    let transport = Transport::new(ask, Endpoint::Token, ask.token_url()?, own_params(ask)?);
+) -> Result<Tokens, TokenFailure> {
+    let transport =
+        Transport::new(ask, RequestedEndpoint::Token, ask.token_url()?, own_params(ask)?);
     let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
     let back = RedirectUrl::new(redirect_uri.to_owned()).map_err(|_| bad_endpoint())?;
     let mut request = client
@@ -99,10 +97,11 @@ pub async fn exchange_code(
 ///
 /// # Errors
 /// When the server gives no token.
-pub async fn refresh(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens, Failure> {
+pub async fn refresh(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens, TokenFailure> {
     let mut params = ask.token_params()?;
     params.extend(ask.filled(&ask.oauth.renew_params)?);
-    let transport = Transport::new(ask, Endpoint::Token, ask.renew_url()?, params).patient();
+    let transport =
+        Transport::new(ask, RequestedEndpoint::Token, ask.renew_url()?, params).patient();
     let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
     let token = RefreshToken::new(text(token)?);
     let scope = ask.scope().filter(|_| ask.oauth.says.renew_scopes);
@@ -117,7 +116,10 @@ pub async fn refresh(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens,
 ///
 /// # Errors
 /// When the server gives no token.
-pub async fn renew_access(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens, Failure> {
+pub async fn renew_access(
+    ask: &RequestContext<'_>,
+    token: &Secret,
+) -> Result<Tokens, TokenFailure> {
     let mut params = Params::default();
     params.set("access_token", token.clone());
     params.set_all(&ask.filled(&ask.oauth.renew_params)?);
@@ -129,8 +131,9 @@ pub async fn renew_access(ask: &RequestContext<'_>, token: &Secret) -> Result<To
 ///
 /// # Errors
 /// When the server gives no token.
-pub async fn client_credentials(ask: &RequestContext<'_>) -> Result<Tokens, Failure> {
-    let transport = Transport::new(ask, Endpoint::Token, ask.token_url()?, own_params(ask)?);
+pub async fn client_credentials(ask: &RequestContext<'_>) -> Result<Tokens, TokenFailure> {
+    let transport =
+        Transport::new(ask, RequestedEndpoint::Token, ask.token_url()?, own_params(ask)?);
     let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
     let request = client.exchange_client_credentials().add_scopes(ask.scope().map(Scope::new));
     let reply = request.request_async(&transport).await;
@@ -143,8 +146,8 @@ pub async fn client_credentials(ask: &RequestContext<'_>) -> Result<Tokens, Fail
 /// When the key does not sign, or the server gives no token.
 pub async fn jwt_bearer(
     ask: &RequestContext<'_>,
-    assertion: &Assertion,
-) -> Result<Tokens, Failure> {
+    assertion: &JwtAssertion,
+) -> Result<Tokens, TokenFailure> {
     let signed = assertion.sign(ask)?;
     let mut params = Params::default();
     params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or(JWT_BEARER));
@@ -164,7 +167,7 @@ pub async fn jwt_bearer(
 pub async fn token_exchange(
     ask: &RequestContext<'_>,
     subject: &SubjectToken,
-) -> Result<Tokens, Failure> {
+) -> Result<Tokens, TokenFailure> {
     let mut params = Params::default();
     params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or(TOKEN_EXCHANGE));
     params.set("subject_token", subject.token.clone());
@@ -193,18 +196,18 @@ pub async fn token_exchange(
         // RFC 8693 requires it, but some servers omit it.
         None => Ok(tokens),
         Some(issued) if issued == wanted => Ok(tokens),
-        Some(_) => Err(Failure::unreadable("the token is not of the type that was asked for")),
+        Some(_) => Err(TokenFailure::unreadable("the token is not of the type that was asked for")),
     }
 }
 
 /// RFC 8693 §2.2.2 has one code for expired and invalid subject tokens. A retry with the same token does
 /// not help.
-fn of_subject(failure: Failure) -> Failure {
+fn of_subject(failure: TokenFailure) -> TokenFailure {
     match failure {
-        Failure::Temporary(Temporary { code: Some(code), said, limited: true, .. })
+        TokenFailure::Temporary(Temporary { code: Some(code), said, limited: true, .. })
             if code.as_str() == "invalid_request" =>
         {
-            Failure::Permanent { who: ActingParty::Person, code, said }
+            TokenFailure::Permanent { who: ActingParty::Person, code, said }
         }
         other => other,
     }
@@ -217,12 +220,12 @@ fn of_subject(failure: Failure) -> Failure {
 /// When the key does not sign, or the server gives no token.
 pub async fn installation(
     ask: &RequestContext<'_>,
-    assertion: &Assertion,
-) -> Result<Tokens, Failure> {
+    assertion: &JwtAssertion,
+) -> Result<Tokens, TokenFailure> {
     let signed = assertion.sign(ask)?;
     let mut request = ask.request(Method::POST, &ask.token_url()?, bytes::Bytes::new())?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer(&signed)?);
-    let answer = ask.send(super::client::Proof::default(), request).await?;
+    let answer = ask.send(super::client::ClientProof::default(), request).await?;
     let params = Params::default();
     let mut reading = ask.reading(&params, false);
     reading.secrets.push(&signed);
@@ -230,19 +233,19 @@ pub async fn installation(
 }
 
 /// `Authorization: Bearer`, marked sensitive.
-pub(super) fn bearer(token: &Secret) -> Result<http::HeaderValue, Failure> {
+pub(super) fn bearer(token: &Secret) -> Result<http::HeaderValue, TokenFailure> {
     let text = zeroize::Zeroizing::new([b"Bearer ", token.expose()].concat());
     let value = http::HeaderValue::from_bytes(&text);
-    let mut value = value.map_err(|_| Failure::unreadable("the token cannot be sent"))?;
+    let mut value = value.map_err(|_| TokenFailure::unreadable("the token cannot be sent"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-impl Assertion {
+impl JwtAssertion {
     /// Creates and signs the assertion.
-    fn sign(&self, ask: &RequestContext<'_>) -> Result<Secret, Failure> {
+    fn sign(&self, ask: &RequestContext<'_>) -> Result<Secret, TokenFailure> {
         let refused = |error: assertion::AssertionError| {
-            Failure::ours(ActingParty::Operator, error.code(), error.to_string())
+            TokenFailure::ours(ActingParty::Operator, error.code(), error.to_string())
         };
         let now = ask.now.as_second();
         let seconds = self.seconds.unwrap_or(ASSERTION_SECONDS).clamp(1, ASSERTION_SECONDS_MAX);
@@ -270,7 +273,7 @@ impl Assertion {
 }
 
 /// The parameters for this server: its name of the grant type, and [`RequestContext::token_params`].
-fn own_params(ask: &RequestContext<'_>) -> Result<BTreeMap<String, String>, Failure> {
+fn own_params(ask: &RequestContext<'_>) -> Result<BTreeMap<String, String>, TokenFailure> {
     let mut params = BTreeMap::new();
     if let Some(grant_type) = &ask.oauth.grant_type {
         params.insert("grant_type".to_owned(), grant_type.clone());

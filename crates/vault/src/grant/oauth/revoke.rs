@@ -11,13 +11,13 @@ use oauth2::{
 };
 use serde_json::json;
 
-use super::client::Proof;
+use super::client::ClientProof;
 use super::endpoint_replies::judged;
-use super::failure::{Failure, bad_endpoint};
+use super::failure::{TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::request_context::RequestContext;
 use super::requests::bearer;
-use super::transport::{Endpoint, Transport, client, text};
+use super::transport::{RequestedEndpoint, Transport, client, text};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ClientAuthText, RevokeText};
 
@@ -26,7 +26,6 @@ use keyward_rules::provider::oauth::{ClientAuthText, RevokeText};
 pub struct Revocable {
     /// The refresh token.
     pub refresh: Option<Secret>,
-    /// The access token.
     pub access: Option<Secret>,
 }
 
@@ -35,8 +34,8 @@ pub struct Revocable {
 pub enum RevokeResult {
     /// The provider has confirmed the revocation.
     Yes,
-    /// It failed. [`Failure::Temporary`] is worth a retry.
-    No(Failure),
+    /// It failed. [`TokenFailure::Temporary`] is worth a retry.
+    No(TokenFailure),
     /// The provider does not support revocation.
     NotSupported {
         /// The page where the owner can revoke the access, if it is known.
@@ -79,7 +78,7 @@ pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult 
 }
 
 /// RFC 7009 §2.1, token by token.
-async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(), Failure> {
+async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(), TokenFailure> {
     // The crate accepts no other scheme; the transport checks the real URL.
     let secure = RevocationUrl::new(url.replacen("http://", "https://", 1));
     let client = client(ask).set_revocation_url(secure.map_err(|_| bad_endpoint())?);
@@ -89,7 +88,7 @@ async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(
     for token in tokens.into_iter().flatten() {
         let is_access = matches!(token, Revocable7009::AccessToken(_));
         let transport =
-            Transport::new(ask, Endpoint::Revocation, url.to_owned(), BTreeMap::default());
+            Transport::new(ask, RequestedEndpoint::Revocation, url.to_owned(), BTreeMap::default());
         let request = client.revoke_token(token).map_err(|_| bad_endpoint())?;
         match request.request_async(&transport).await {
             // RFC 7009 §2.2.1: servers may not support access tokens, which expire soon.
@@ -102,22 +101,26 @@ async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(
 }
 
 /// Sends the token without client authentication.
-async fn alone(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
+async fn alone(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), TokenFailure> {
     let mut params = Params::default();
     params.set("token", token.clone());
     let body = Bytes::copy_from_slice(params.form().as_bytes());
     let mut request = ask.request(Method::POST, url, body)?;
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(header::CONTENT_TYPE, form);
-    let answer = ask.send(Proof::default(), request).await?;
+    let answer = ask.send(ClientProof::default(), request).await?;
     judged(&ask.reading(&params, false), &answer)
 }
 
 /// Authenticates with the access token itself.
-async fn by_bearer(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
+async fn by_bearer(
+    ask: &RequestContext<'_>,
+    url: &str,
+    token: &Secret,
+) -> Result<(), TokenFailure> {
     let mut request = ask.request(Method::POST, url, Bytes::new())?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer(token)?);
-    let answer = ask.send(Proof::default(), request).await?;
+    let answer = ask.send(ClientProof::default(), request).await?;
     judged(&ask.reading(&Params::default(), false), &answer)
 }
 
@@ -128,7 +131,7 @@ async fn in_json(
     way: RevokeText,
     url: &str,
     token: &Secret,
-) -> Result<(), Failure> {
+) -> Result<(), TokenFailure> {
     let text = token.expose_text().unwrap_or_default();
     let mut params = Params::default();
     params.set("access_token", token.clone());
@@ -151,13 +154,13 @@ async fn in_json(
 }
 
 /// `Authorization: Client SECRET`.
-fn square(ask: &RequestContext<'_>) -> Result<Proof, Failure> {
+fn square(ask: &RequestContext<'_>) -> Result<ClientProof, TokenFailure> {
     let secret = ask.client.secret.client_secret.as_ref().map(Secret::expose).unwrap_or_default();
     let text = zeroize::Zeroizing::new([b"Client ", secret].concat());
     let value = HeaderValue::from_bytes(&text);
-    let mut value = value.map_err(|_| Failure::unreadable("the secret cannot be sent"))?;
+    let mut value = value.map_err(|_| TokenFailure::unreadable("the secret cannot be sent"))?;
     value.set_sensitive(true);
-    Ok(Proof { authorization: Some(value), identity: None })
+    Ok(ClientProof { authorization: Some(value), identity: None })
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ use serde_json::json;
 use zeroize::Zeroize;
 
 use super::Tokens;
-use super::client::Proof;
-use super::failure::{ActingParty, Failure};
+use super::client::ClientProof;
+use super::failure::{ActingParty, TokenFailure};
 use super::params::Params;
 use super::request_context::RequestContext;
-use super::requests::{Assertion, bearer, jwt_bearer};
+use super::requests::{JwtAssertion, bearer, jwt_bearer};
 use super::token_facts::PRIVATE_KEY;
 use crate::grant::GrantError;
 use keyward_base::secret::Secret;
@@ -76,7 +76,7 @@ pub(super) fn unpack(
 pub(super) async fn minted(
     ask: &RequestContext<'_>,
     fields: &BTreeMap<String, Secret>,
-) -> Result<Tokens, Failure> {
+) -> Result<Tokens, TokenFailure> {
     let assertion = assertion(fields)?;
     if !fields.contains_key("impersonate") {
         return jwt_bearer(ask, &assertion).await;
@@ -87,14 +87,14 @@ pub(super) async fn minted(
 }
 
 /// A token of the impersonated account, with the requested scopes.
-async fn impersonated(ask: &RequestContext<'_>, own: &Secret) -> Result<Tokens, Failure> {
+async fn impersonated(ask: &RequestContext<'_>, own: &Secret) -> Result<Tokens, TokenFailure> {
     let wanted = if ask.scopes.is_empty() { &ask.oauth.scopes } else { ask.scopes };
     let body = json!({ "scope": wanted }).to_string();
     let mut request = ask.request(Method::POST, &ask.renew_url()?, Bytes::from(body))?;
     let fields = request.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(header::AUTHORIZATION, bearer(own)?);
-    let answer = ask.send(Proof::default(), request).await?;
+    let answer = ask.send(ClientProof::default(), request).await?;
     let facts = OAuth {
         token_path: vec!["accessToken".to_owned()],
         expires_path: Some("expireTime".to_owned()),
@@ -111,16 +111,16 @@ async fn impersonated(ask: &RequestContext<'_>, own: &Secret) -> Result<Tokens, 
 ///
 /// # Errors
 /// When stored fields are missing.
-fn assertion(fields: &BTreeMap<String, Secret>) -> Result<Assertion, Failure> {
+fn assertion(fields: &BTreeMap<String, Secret>) -> Result<JwtAssertion, TokenFailure> {
     let text = |name: &str| Some(fields.get(name)?.expose_text()?.to_owned());
     let missing = || {
-        Failure::ours(
+        TokenFailure::ours(
             ActingParty::Person,
             "field_missing",
             "the grant is not a service account's key",
         )
     };
-    Ok(Assertion {
+    Ok(JwtAssertion {
         key: fields.get(PRIVATE_KEY).cloned().ok_or_else(missing)?,
         key_id: text("private_key_id"),
         algorithm: Some("RS256".to_owned()),

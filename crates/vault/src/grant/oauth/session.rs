@@ -8,14 +8,16 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use zeroize::Zeroizing;
 
 use super::Tokens;
-use super::client::Proof;
-use super::failure::{ActingParty, ErrorCode, Failure, Temporary, bad_endpoint, incomplete_field};
+use super::client::ClientProof;
+use super::failure::{
+    ActingParty, ErrorCode, Temporary, TokenFailure, bad_endpoint, incomplete_field,
+};
 use super::params::Params;
 use super::request_context::{RequestContext, incomplete};
 use super::signed::with_variables;
 use super::token_facts::REFRESH;
 use keyward_base::secret::Secret;
-use keyward_rules::inject::sign::message::Values;
+use keyward_rules::inject::sign::message::MessageValues;
 use keyward_rules::provider::session::{BodyTemplate, RequestTemplate};
 
 /// A session that was renewed, or else a new one.
@@ -25,8 +27,9 @@ use keyward_rules::provider::session::{BodyTemplate, RequestTemplate};
 pub(super) async fn renewed(
     ask: &RequestContext<'_>,
     fields: &BTreeMap<String, Secret>,
-) -> Result<Tokens, Failure> {
-    let missing = || Failure::ours(ActingParty::Operator, "no_login", "the provider has no login");
+) -> Result<Tokens, TokenFailure> {
+    let missing =
+        || TokenFailure::ours(ActingParty::Operator, "no_login", "the provider has no login");
     let session = ask.oauth.session.as_ref().ok_or_else(missing)?;
     if let Some(renewal) = session.renewal.as_ref().filter(|_| fields.contains_key(REFRESH)) {
         match requested(ask, renewal, fields).await {
@@ -40,10 +43,10 @@ pub(super) async fn renewed(
 }
 
 /// Whether the server has refused the renewal, so that only a login helps.
-fn ends_session(failure: &Failure) -> bool {
+fn ends_session(failure: &TokenFailure) -> bool {
     match failure {
-        Failure::Permanent { .. } => true,
-        Failure::Temporary(temporary) => temporary.limited,
+        TokenFailure::Permanent { .. } => true,
+        TokenFailure::Temporary(temporary) => temporary.limited,
     }
 }
 
@@ -52,9 +55,9 @@ async fn requested(
     ask: &RequestContext<'_>,
     template: &RequestTemplate,
     fields: &BTreeMap<String, Secret>,
-) -> Result<Tokens, Failure> {
+) -> Result<Tokens, TokenFailure> {
     let request = request(ask, template, &with_variables(fields, ask.variables))?;
-    let answer = ask.send(Proof::default(), request).await?;
+    let answer = ask.send(ClientProof::default(), request).await?;
     let params = Params::default();
     let mut reading = ask.reading(&params, false);
     reading.secrets.extend(fields.values());
@@ -65,8 +68,8 @@ fn request(
     ask: &RequestContext<'_>,
     template: &RequestTemplate,
     fields: &BTreeMap<String, Secret>,
-) -> Result<Request<Bytes>, Failure> {
-    let values = Values { fields, request: None, now: ask.now, nonce: "", signature: "" };
+) -> Result<Request<Bytes>, TokenFailure> {
+    let values = MessageValues { fields, request: None, now: ask.now, nonce: "", signature: "" };
     let (kind, body) = match &template.body {
         BodyTemplate::Empty => (None, Zeroizing::new(Vec::new())),
         BodyTemplate::Json(json) => {
@@ -100,13 +103,13 @@ fn request(
 
 /// A login that is answered with 401 is wrong, whatever the server's own code: it is not tried again, because many
 /// services lock accounts after a few tries.
-fn of_login(failure: Failure, answer: &Response<Bytes>) -> Failure {
+fn of_login(failure: TokenFailure, answer: &Response<Bytes>) -> TokenFailure {
     match failure {
-        Failure::Temporary(Temporary { code, said, .. })
+        TokenFailure::Temporary(Temporary { code, said, .. })
             if answer.status() == StatusCode::UNAUTHORIZED =>
         {
             let code = code.unwrap_or_else(|| ErrorCode::of("login_refused"));
-            Failure::Permanent { who: ActingParty::Person, code, said }
+            TokenFailure::Permanent { who: ActingParty::Person, code, said }
         }
         other => other,
     }

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::Tokens;
-use super::failure::{ActingParty, Failure};
+use super::failure::{ActingParty, TokenFailure};
 use super::request_context::RequestContext;
 use crate::grant::GrantError;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::sign::SignError;
 use keyward_rules::inject::sign::jwt::JwtTemplate;
-use keyward_rules::inject::sign::message::{RequestParts, Values};
+use keyward_rules::inject::sign::message::{MessageValues, RequestParts};
 use keyward_rules::inject::sign::request_signer::nonce;
 
 /// A token of these fields.
@@ -22,13 +22,19 @@ use keyward_rules::inject::sign::request_signer::nonce;
 pub(super) fn minted(
     ask: &RequestContext<'_>,
     fields: &BTreeMap<String, Secret>,
-) -> Result<Tokens, Failure> {
-    let missing = || Failure::ours(ActingParty::Operator, "no_token", "the provider has no token");
+) -> Result<Tokens, TokenFailure> {
+    let missing =
+        || TokenFailure::ours(ActingParty::Operator, "no_token", "the provider has no token");
     let token = ask.oauth.signed.as_ref().ok_or_else(missing)?;
     let fields = with_variables(fields, ask.variables);
     let nonce = nonce().map_err(unsigned)?;
-    let values =
-        Values { fields: &fields, request: None, now: ask.now, nonce: &nonce, signature: "" };
+    let values = MessageValues {
+        fields: &fields,
+        request: None,
+        now: ask.now,
+        nonce: &nonce,
+        signature: "",
+    };
     let access = token.sign(&values).map_err(unsigned)?;
     let life = SignedDuration::try_from(token.life).unwrap_or_default();
     Ok(Tokens {
@@ -70,7 +76,7 @@ pub fn check_key(token: &JwtTemplate, fields: &BTreeMap<String, Secret>) -> Resu
         body: &[],
     };
     let now = jiff::Timestamp::UNIX_EPOCH;
-    let values = Values { fields, request: Some(request), now, nonce: "", signature: "" };
+    let values = MessageValues { fields, request: Some(request), now, nonce: "", signature: "" };
     match token.sign(&values) {
         Err(error @ (SignError::Key | SignError::KeyAlgorithm)) => {
             Err(GrantError::Refused { field: token.key.to_string(), why: error.to_string() })
@@ -80,6 +86,6 @@ pub fn check_key(token: &JwtTemplate, fields: &BTreeMap<String, Secret>) -> Resu
     }
 }
 
-fn unsigned(error: SignError) -> Failure {
-    Failure::ours(ActingParty::Person, "unusable_key", error.to_string())
+fn unsigned(error: SignError) -> TokenFailure {
+    TokenFailure::ours(ActingParty::Person, "unusable_key", error.to_string())
 }

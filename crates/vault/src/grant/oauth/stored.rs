@@ -1,13 +1,13 @@
-//! [`OAuth`], the stored grant: tokens or the data to mint them, and facts of the last response. Chooses
+//! [`OAuthGrant`], the stored grant: tokens or the data to mint them, and facts of the last response. Chooses
 //! the request that renews it; the requests are in `requests.rs`.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::failure::{ActingParty, Failure};
+use super::failure::{ActingParty, TokenFailure};
 use super::request_context::{RequestContext, incomplete};
-use super::requests::{self, Assertion, SubjectToken, exchanges_access};
+use super::requests::{self, JwtAssertion, SubjectToken, exchanges_access};
 use super::revoke::Revocable;
 use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
 use super::{Tokens, aws_role, imported, missing, service_account, session, signed};
@@ -24,7 +24,7 @@ const CLOCK_SECONDS: i64 = 60;
 
 /// The tokens of a consent, or keys that tokens are minted with. Wiped when dropped, as its fields are.
 #[derive(Debug)]
-pub struct OAuth {
+pub struct OAuthGrant {
     by: OAuthKind,
     /// `access_token`, `refresh_token`, and other fields: keys, subjects, names.
     fields: BTreeMap<String, Secret>,
@@ -59,7 +59,7 @@ impl OAuthKind {
     ];
 }
 
-impl OAuth {
+impl OAuthGrant {
     /// The grant of a finished flow.
     pub fn of(tokens: Tokens) -> Self {
         let empty =
@@ -237,7 +237,7 @@ impl OAuth {
     pub(in crate::grant) async fn renewed(
         &self,
         ask: &RequestContext<'_>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, TokenFailure> {
         match self.by {
             OAuthKind::Session => return Ok(self.with(session::renewed(ask, &self.fields).await?)),
             OAuthKind::SignedJwt => return Ok(self.with(signed::minted(ask, &self.fields)?)),
@@ -256,7 +256,7 @@ impl OAuth {
         Ok(self.with(tokens))
     }
 
-    async fn asked(&self, ask: &RequestContext<'_>) -> Result<Tokens, Failure> {
+    async fn asked(&self, ask: &RequestContext<'_>) -> Result<Tokens, TokenFailure> {
         match ask.oauth.grant {
             GrantText::AuthorizationCode | GrantText::DeviceCode => self.refreshed(ask).await,
             GrantText::ClientCredentials => requests::client_credentials(ask).await,
@@ -265,7 +265,7 @@ impl OAuth {
         }
     }
 
-    async fn refreshed(&self, ask: &RequestContext<'_>) -> Result<Tokens, Failure> {
+    async fn refreshed(&self, ask: &RequestContext<'_>) -> Result<Tokens, TokenFailure> {
         if exchanges_access(ask.oauth.refresh)
             && let Some(token) = self.fields.get(ACCESS)
         {
@@ -303,7 +303,7 @@ impl OAuth {
         values
     }
 
-    fn assertion(&self, ask: &RequestContext<'_>) -> Result<Assertion, Failure> {
+    fn assertion(&self, ask: &RequestContext<'_>) -> Result<JwtAssertion, TokenFailure> {
         let jwt = ask.oauth.jwt.clone().unwrap_or_default();
         let filled = |template: Option<String>| match template {
             None => Ok(None),
@@ -315,7 +315,7 @@ impl OAuth {
             }
         };
         let key = self.fields.get(PRIVATE_KEY).or(ask.client.secret.private_key.as_ref());
-        Ok(Assertion {
+        Ok(JwtAssertion {
             key: key.cloned().ok_or_else(|| missing(PRIVATE_KEY))?,
             key_id: filled(jwt.kid)?,
             algorithm: jwt.alg,
@@ -328,7 +328,7 @@ impl OAuth {
         })
     }
 
-    fn subject(&self) -> Result<SubjectToken, Failure> {
+    fn subject(&self) -> Result<SubjectToken, TokenFailure> {
         let text = |name: &str| Some(self.fields.get(name)?.expose_text()?.to_owned());
         let actor = self.fields.get("actor_token").cloned();
         let actor_kind =
@@ -373,9 +373,9 @@ impl OAuth {
 }
 
 /// The failure without a request: the grant cannot be renewed.
-fn no_refresh_token() -> Failure {
+fn no_refresh_token() -> TokenFailure {
     let said = "there is no refresh token: connect the account again, with access while offline";
-    Failure::ours(ActingParty::Person, super::NO_REFRESH_TOKEN, said)
+    TokenFailure::ours(ActingParty::Person, super::NO_REFRESH_TOKEN, said)
 }
 
 #[cfg(test)]

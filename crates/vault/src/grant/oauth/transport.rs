@@ -20,16 +20,15 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::endpoint_replies;
-use super::failure::{Failure, bad_endpoint};
+use super::failure::{TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::reply::{self, Reply};
 use super::request_context::RequestContext;
 use keyward_base::secret::Secret;
 use keyward_net::call::Bounds;
 
-/// The requested endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Endpoint {
+pub(super) enum RequestedEndpoint {
     /// RFC 6749 §3.2.
     Token,
     /// RFC 8628 §3.1.
@@ -42,7 +41,7 @@ pub(super) enum Endpoint {
 /// not wiped; those that it hands over to us are.
 pub(super) struct Transport<'a> {
     ask: &'a RequestContext<'a>,
-    endpoint: Endpoint,
+    endpoint: RequestedEndpoint,
     url: String,
     bounds: Bounds,
     /// Parameters that replace the crate's.
@@ -60,7 +59,7 @@ impl<'a> Transport<'a> {
     /// A transport for `url` with these limits; `params` replace those of the crate.
     pub(super) fn new(
         ask: &'a RequestContext<'a>,
-        endpoint: Endpoint,
+        endpoint: RequestedEndpoint,
         url: String,
         params: BTreeMap<String, String>,
     ) -> Self {
@@ -80,7 +79,7 @@ impl<'a> Transport<'a> {
     pub(super) fn url<U, E>(
         &self,
         parse: impl FnOnce(String) -> Result<U, E>,
-    ) -> Result<U, Failure> {
+    ) -> Result<U, TokenFailure> {
         parse(self.url.clone()).map_err(|_| bad_endpoint())
     }
 
@@ -88,7 +87,7 @@ impl<'a> Transport<'a> {
     ///
     /// # Errors
     /// When it is neither.
-    fn normalised(&self, exchanged: &Exchanged) -> Result<HttpResponse, Failure> {
+    fn normalised(&self, exchanged: &Exchanged) -> Result<HttpResponse, TokenFailure> {
         let Exchanged { params, answer } = exchanged;
         let reading = self.ask.reading(params, false);
         let (status, body) = match reply::object(answer.body()).as_ref().and_then(reply::error) {
@@ -97,11 +96,11 @@ impl<'a> Transport<'a> {
             }
             None => {
                 let body = match self.endpoint {
-                    Endpoint::Token => reading.token_reply(answer)?,
-                    Endpoint::Device => {
+                    RequestedEndpoint::Token => reading.token_reply(answer)?,
+                    RequestedEndpoint::Device => {
                         endpoint_replies::codes(self.ask, &reading.object(answer)?)?
                     }
-                    Endpoint::Revocation => {
+                    RequestedEndpoint::Revocation => {
                         endpoint_replies::judged(&reading, answer).map(|()| json!({}))?
                     }
                 };
@@ -116,8 +115,8 @@ impl<'a> Transport<'a> {
     /// The failure behind an error of the crate.
     pub(super) fn failure<T: ErrorResponseType + Display + 'static>(
         &self,
-        error: RequestTokenError<Failure, StandardErrorResponse<T>>,
-    ) -> Failure {
+        error: RequestTokenError<TokenFailure, StandardErrorResponse<T>>,
+    ) -> TokenFailure {
         match error {
             RequestTokenError::Request(failure) => failure,
             RequestTokenError::ServerResponse(error) => match &*self.exchanged.lock() {
@@ -126,11 +125,11 @@ impl<'a> Transport<'a> {
                     let said = error.error_description().cloned();
                     self.ask.reading(params, false).refused(answer, Some(code), said)
                 }
-                None => Failure::unreadable("an answer to no request"),
+                None => TokenFailure::unreadable("an answer to no request"),
             },
             // Never logged: it contains the body.
             RequestTokenError::Parse(..) => {
-                Failure::unreadable("the answer lacks what it must hold")
+                TokenFailure::unreadable("the answer lacks what it must hold")
             }
             RequestTokenError::Other(_) => bad_endpoint(),
         }
@@ -138,15 +137,15 @@ impl<'a> Transport<'a> {
 }
 
 impl<'c> AsyncHttpClient<'c> for Transport<'_> {
-    type Error = Failure;
-    type Future = BoxFuture<'c, Result<HttpResponse, Failure>>;
+    type Error = TokenFailure;
+    type Future = BoxFuture<'c, Result<HttpResponse, TokenFailure>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
             let mut params = Params::from_form(&Zeroizing::new(request.into_body()));
             // The crate always sends `client_id`. RFC 8628 §3.1 requires it; elsewhere it depends on the
             // method of client authentication.
-            if self.endpoint != Endpoint::Device {
+            if self.endpoint != RequestedEndpoint::Device {
                 params.remove("client_id");
             }
             params.set_all(&self.params);
@@ -177,7 +176,7 @@ pub(super) fn client(
 ///
 /// # Errors
 /// When it is not UTF-8, which no server's token is.
-pub(super) fn text(secret: &Secret) -> Result<String, Failure> {
+pub(super) fn text(secret: &Secret) -> Result<String, TokenFailure> {
     let text = secret.expose_text().map(str::to_owned);
-    text.ok_or_else(|| Failure::unreadable("what is to be sent is not text"))
+    text.ok_or_else(|| TokenFailure::unreadable("what is to be sent is not text"))
 }

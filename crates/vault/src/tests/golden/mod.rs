@@ -14,11 +14,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::apps::AppPurpose;
-use crate::events::SigningKeys;
+use crate::events::WebhookSigningKeys;
 use crate::failure_rows::FailureRow;
 use crate::grant::{AppSecret, Grant};
-use crate::record::{self, Header, RowPlace};
-use crate::rows::Rows;
+use crate::record::{self, GrantHeader, RowPlace};
+use crate::rows::SealedRows;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::crypto::envelope::Place;
 use keyward_state::crypto::keyring::Keyring;
@@ -32,7 +32,7 @@ fn examples(file: &str) -> BTreeMap<String, Value> {
     examples
 }
 
-/// The examples of rows that [`Rows`] keeps which are not read, or not written back as they were.
+/// The examples of rows that [`SealedRows`] keeps which are not read, or not written back as they were.
 pub(crate) async fn changed<T>(table: Table, file: &str) -> Vec<String>
 where
     T: DeserializeOwned + Serialize,
@@ -52,7 +52,7 @@ where
     T: DeserializeOwned + Serialize,
 {
     let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
-    let rows = Rows::<T>::new(store.clone(), keyring.clone(), table, "");
+    let rows = SealedRows::<T>::new(store.clone(), keyring.clone(), table, "");
     let (org, key) = (OrgId::default_org(), "org_default/row");
     let place = Place { org: &org, table: table.name(), key };
     let plain = format!(r#"{{"version":1,"record":{example}}}"#);
@@ -133,7 +133,7 @@ fn bytes(example: &Value) -> Vec<u8> {
 
 #[tokio::test]
 async fn grants_that_earlier_versions_sealed_open_and_are_sealed_unchanged() {
-    assert_none(&changed_headers::<Header>(include_str!("grants.json")).await);
+    assert_none(&changed_headers::<GrantHeader>(include_str!("grants.json")).await);
     assert_none(&changed_headers::<AppPurpose>(include_str!("grants_of_apps.json")).await);
 }
 
@@ -160,16 +160,16 @@ async fn failures_of_refreshes_that_earlier_versions_stored_are_read_and_written
 #[tokio::test]
 async fn signing_keys_of_earlier_versions_are_read_and_written_unchanged() {
     let file = include_str!("webhook_keys.json");
-    assert_none(&changed::<SigningKeys>(Table::WebhookKeys, file).await);
+    assert_none(&changed::<WebhookSigningKeys>(Table::WebhookKeys, file).await);
 }
 
 #[tokio::test]
 async fn an_example_that_is_not_read_or_loses_a_field_is_noticed() {
     let (unread, lost) = (r#"{"a": {"key": "x"}}"#, r#"{"a": {"now": "x", "gone": 1}}"#);
     for (file, why) in [(unread, "not read"), (lost, "written back as")] {
-        let found = changed::<SigningKeys>(Table::WebhookKeys, file).await;
+        let found = changed::<WebhookSigningKeys>(Table::WebhookKeys, file).await;
         assert!(found[0].contains(why), "{found:?}");
     }
     let lost = r#"{"a": {"provider": "p", "auth": "a", "variables": {}, "gone": 1}}"#;
-    assert!(changed_headers::<Header>(lost).await[0].contains("sealed again as"));
+    assert!(changed_headers::<GrantHeader>(lost).await[0].contains("sealed again as"));
 }

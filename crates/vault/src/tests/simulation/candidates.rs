@@ -28,7 +28,7 @@ async fn answers_to_the_test_of_a_new_secret_are_searched_for_the_app_s_client_s
         AppSecret { client_secret: Some(Secret::new(CLIENT_SECRET)), ..AppSecret::default() };
     let app = vault.add_app(new, secret).await.unwrap().id.clone();
     let grant = world.consent(&stage.clock, Some(3_600));
-    let connection = add_named(vault, ("with-app", Some(app)), grant).await;
+    let connection = add_named(vault, "with-app", Some(app), grant).await;
     let given = world.consent(&stage.clock, None);
     let refresh = given.revocable().and_then(|it| it.refresh).expect("a refresh token");
     let refresh = refresh.expose_text().expect("text").to_owned();

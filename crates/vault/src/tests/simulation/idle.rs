@@ -112,8 +112,8 @@ async fn what_cannot_be_used_is_not_kept_alive() {
     let (stage, world) = stage(true, vec![Answer { after: 5, what: What::Dead }]).await;
     let vault = &stage.vaults[0];
     let (org, broken) = (OrgId::default_org(), &stage.connection.id);
-    let paused = add_named(vault, ("paused", None), world.consent(&stage.clock, None)).await;
-    let gone = add_named(vault, ("gone", None), world.consent(&stage.clock, None)).await;
+    let paused = add_named(vault, "paused", None, world.consent(&stage.clock, None)).await;
+    let gone = add_named(vault, "gone", None, world.consent(&stage.clock, None)).await;
     let set = vault.directory().set_connection_paused(&org, &paused.id, true, ManagedBy::Store);
     set.await.unwrap();
     vault.remove(&org, &gone.id).await.unwrap();
@@ -152,7 +152,7 @@ async fn an_app_says_how_often_or_never() {
         ("by-hand", TokenOptions { auto_refresh: Some(false), ..TokenOptions::default() }),
     ] {
         let app = app(vault, name, tokens).await;
-        add_named(vault, (name, Some(app)), world.consent(&stage.clock, None)).await;
+        add_named(vault, name, Some(app), world.consent(&stage.clock, None)).await;
     }
     passes(25 * HOUR).await;
     assert_eq!(walk(vault).await, [1], "daily");
@@ -172,7 +172,7 @@ async fn a_thousand_that_are_due_are_refreshed_some_at_a_time_and_each_once() {
     let vault = &stage.vaults[0];
     for number in 1..1_000 {
         let grant = world.consent(&stage.clock, None);
-        add_named(vault, (&format!("c{number}"), None), grant).await;
+        add_named(vault, &format!("c{number}"), None, grant).await;
     }
     passes(27 * DAY).await;
     let due: usize = walk(vault).await.iter().sum();

@@ -114,7 +114,6 @@ const ENDED_WITHIN: Duration = Duration::from_secs(3_600);
 struct Watched {
     rows: MemoryStore,
     world: Arc<World>,
-    /// By key.
     newest: Mutex<HashMap<String, Version>>,
     fails: Mutex<(u8, bool)>,
 }
@@ -141,7 +140,7 @@ impl World {
     fn consent(&self, clock: &Clock, life: Option<u32>) -> Grant {
         let family = self.grants.fetch_add(1, SeqCst);
         self.rotated.lock().insert(family, 0);
-        grant(clock, (family, 0), life)
+        grant(clock, family, 0, life)
     }
 }
 
@@ -311,12 +310,13 @@ async fn open(
 
 /// With a token that was pasted, and then the grant itself.
 async fn add(vault: &Vault, grant: Grant) -> Arc<ConnectionRecord> {
-    add_named(vault, ("work", None), grant).await
+    add_named(vault, "work", None, grant).await
 }
 
 async fn add_named(
     vault: &Vault,
-    (name, app): (&str, Option<AppId>),
+    name: &str,
+    app: Option<AppId>,
     grant: Grant,
 ) -> Arc<ConnectionRecord> {
     let org = OrgId::default_org();

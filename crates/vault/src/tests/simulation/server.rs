@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::fleet::AskingReplica;
 use super::*;
-use crate::grant::oauth::{ErrorCode, OAuth, Temporary, Tokens};
+use crate::grant::oauth::{ErrorCode, OAuthGrant, Temporary, Tokens};
 use crate::grant::{Dead, MintError};
 
 /// The server's next answer.
@@ -76,10 +76,10 @@ impl Drop for Asking<'_> {
     }
 }
 
-pub(super) fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u32>) -> Grant {
+pub(super) fn grant(clock: &Clock, family: u64, number: u64, life: Option<u32>) -> Grant {
     let sent = clock.now();
     let expires = life.map(|life| sent + Duration::from_secs(life.into()));
-    Grant::OAuth(OAuth::of(Tokens {
+    Grant::OAuth(OAuthGrant::of(Tokens {
         access: Secret::from(format!("access-{family}-{number}")),
         refresh: Some(Secret::from(format!("{family}-{number}"))),
         sent,
@@ -159,7 +159,7 @@ impl Script {
         }
         let sent = Clock::clone(clock);
         let newer = match what {
-            What::Token(life) => Some(self::grant(&sent, (family, number + 1), life)),
+            What::Token(life) => Some(self::grant(&sent, family, number + 1, life)),
             _ => None,
         };
         passes(after).await;

@@ -178,7 +178,7 @@ async fn rejected(answers: Vec<Answer>) -> (Stage, Arc<World>, AppId, Arc<Connec
     let vault = &stage.vaults[0];
     let app = app(vault, "svc", TokenOptions::default()).await;
     let grant = world.consent(&stage.clock, Some(1));
-    let connection = add_named(vault, ("app-s", Some(app.clone())), grant).await;
+    let connection = add_named(vault, "app-s", Some(app.clone()), grant).await;
     passes(2_000).await;
     assert!(ask(vault, &connection).await.is_err());
     assert!(is_rejected(&state(vault, &connection)));

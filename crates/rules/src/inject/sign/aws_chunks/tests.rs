@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::super::aws_sigv4::AwsKeys;
 use super::*;
-use crate::inject::sign::aws_request::{Signed, Unsigned};
+use crate::inject::sign::aws_request::{SignedAwsRequest, Unsigned};
 use crate::inject::sign::error::SignError;
 use keyward_base::secret::Secret;
 
@@ -16,7 +16,7 @@ const SCOPE: &str = "20130524/s3/aws4_request";
 const STAMP: &str = "20130524T000000Z";
 
 /// An upload whose head the agent signed by this version.
-fn signed(algorithm: &str, word: &str) -> Result<(Signed, String), SignError> {
+fn signed(algorithm: &str, word: &str) -> Result<(SignedAwsRequest, String), SignError> {
     let keys = AwsKeys {
         access_key_id: Secret::from("AKIAIOSFODNN7EXAMPLE".to_owned()),
         secret_access_key: Secret::from("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned()),

@@ -6,13 +6,13 @@ use super::*;
 use crate::inject::json_template::JsonTemplate;
 use crate::inject::sign::hmac::{HmacAlgorithm, SignatureEncoding};
 use crate::inject::sign::jwt::KeyEncoding;
-use crate::inject::template::{Encoding, Template};
+use crate::inject::template::{Encoding, ValueTemplate};
 
 /// 2017-07-12T02:41:59.559Z: the time of Binance's example.
 const NOW: &str = "2017-07-12T02:41:59.559Z";
 
 fn place(at: &Location, value: &str) -> Place {
-    Place { at: at.clone(), value: Template::parse(value, Encoding::Plain).unwrap() }
+    Place { at: at.clone(), value: ValueTemplate::parse(value, Encoding::Plain).unwrap() }
 }
 
 fn header(name: &'static str) -> Location {
@@ -27,12 +27,12 @@ fn fields(pairs: &[(&str, &str)]) -> BTreeMap<String, Secret> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), Secret::from((*v).to_owned()))).collect()
 }
 
-fn hmac(message: &str) -> Scheme {
-    Scheme::Hmac(HmacScheme {
+fn hmac(message: &str) -> SigningScheme {
+    SigningScheme::Hmac(HmacScheme {
         algorithm: HmacAlgorithm::Sha256,
         key: "secret".into(),
         key_encoding: KeyEncoding::Text,
-        message: Message::parse(message).unwrap(),
+        message: SignedMessage::parse(message).unwrap(),
         encoding: SignatureEncoding::Hex,
     })
 }
@@ -42,13 +42,17 @@ struct Sent {
     fields: HeaderMap,
 }
 
+fn signer(scheme: SigningScheme, fields: BTreeMap<String, Secret>) -> RequestSigner {
+    RequestSigner::new(Arc::new(scheme), fields, Vec::new())
+}
+
 fn sign(
-    scheme: Scheme,
-    fields: BTreeMap<String, Secret>,
+    signer: &RequestSigner,
     places: &[Place],
-    (method, target, body): (&str, &str, &str),
+    method: &str,
+    target: &str,
+    body: &str,
 ) -> Result<Sent, SignError> {
-    let signer = RequestSigner::new(Arc::new(scheme), fields, Vec::new());
     let mut headers = HeaderMap::new();
     let request = UnsignedRequest {
         method,
@@ -73,14 +77,15 @@ fn the_examples_of_binance_are_signed_as_published() {
     let order =
         "symbol=LTCBTC&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=0.1&recvWindow=5000";
     let target = format!("/api/v3/order?{order}");
-    let sent = sign(hmac("{query}{body}"), key.clone(), &places, ("POST", &target, "")).unwrap();
+    let signer = signer(hmac("{query}{body}"), key);
+    let sent = sign(&signer, &places, "POST", &target, "").unwrap();
     let signature = "c8db56825ae71d6d79447849e617115f4a920fa2acdcab2b053c4b2838bd6b71";
     let expected = format!("{target}&timestamp=1499827319559&signature={signature}");
     assert_eq!(sent.target, Some(expected));
 
     let body = format!("{order}&timestamp=1499827319559");
     let only = [place(&query("signature"), "{signature}")];
-    let sent = sign(hmac("{query}{body}"), key.clone(), &only, ("POST", "/api/v3/order", &body));
+    let sent = sign(&signer, &only, "POST", "/api/v3/order", &body);
     let expected = format!("/api/v3/order?signature={signature}");
     assert_eq!(sent.unwrap().target, Some(expected));
 
@@ -89,7 +94,7 @@ fn the_examples_of_binance_are_signed_as_published() {
         "quantity=1&price=0.1&recvWindow=5000&timestamp=1499827319559",
     );
     let target = format!("/api/v3/order?{first}");
-    let sent = sign(hmac("{query}{body}"), key, &only, ("POST", &target, rest)).unwrap();
+    let sent = sign(&signer, &only, "POST", &target, rest).unwrap();
     let signature = "0fd168b8ddb4876a0358a8d14d0c9f3da0e9b20c5d52b2a00fcf7d1c602f9a77";
     assert_eq!(sent.target, Some(format!("{target}&signature={signature}")));
 }
@@ -136,7 +141,7 @@ fn the_example_of_x_is_signed_as_published() {
         headers: &headers,
         body: b"status=Hello%20Ladies%20%2b%20Gentlemen%2c%20a%20signed%20OAuth%20request%21",
     };
-    let values = Values {
+    let values = MessageValues {
         fields: &secrets,
         request: Some(request),
         now: Timestamp::from_second(1_318_622_958).unwrap(),
@@ -154,9 +159,8 @@ fn the_example_of_x_is_signed_as_published() {
 fn what_a_signature_covers_is_written_before_it() {
     let places =
         [place(&header("x-sign"), "v1 {signature}"), place(&header("x-time"), "{seconds}")];
-    let with_time =
-        sign(hmac("{header:x-time}"), fields(&[("secret", "k")]), &places, ("GET", "/", ""));
-    let sent = with_time.unwrap();
+    let with_time = signer(hmac("{header:x-time}"), fields(&[("secret", "k")]));
+    let sent = sign(&with_time, &places, "GET", "/", "").unwrap();
     assert_eq!(sent.fields["x-time"], "1499827319");
     let tag = HmacAlgorithm::Sha256.sign(b"k", b"1499827319");
     assert_eq!(sent.fields["x-sign"], format!("v1 {}", HEXLOWER.encode(&tag)));
@@ -167,9 +171,9 @@ fn what_a_signature_covers_is_written_before_it() {
 fn where_no_place_has_a_signature_nothing_is_signed_and_no_body_is_read() {
     let places = [place(&header("x-key"), "{name}")];
     let secrets = fields(&[("name", "n")]);
-    let sent = sign(hmac("{body}"), secrets.clone(), &places, ("GET", "/", "")).unwrap();
+    let signer = signer(hmac("{body}"), secrets);
+    let sent = sign(&signer, &places, "GET", "/", "").unwrap();
     assert!(sent.fields.is_empty() && sent.target.is_none());
-    let signer = RequestSigner::new(Arc::new(hmac("{body}")), secrets, Vec::new());
     assert!(!signer.needs_body(&places, &HeaderMap::new()));
     let signed = [place(&header("x-sign"), "{signature}")];
     assert!(signer.needs_body(&signed, &HeaderMap::new()));
@@ -178,12 +182,13 @@ fn where_no_place_has_a_signature_nothing_is_signed_and_no_body_is_read() {
 #[test]
 fn a_missing_field_and_a_key_of_another_form_are_errors() {
     let places = [place(&header("x-sign"), "{signature}")];
-    let missing = sign(hmac("x"), fields(&[]), &places, ("GET", "/", ""));
+    let missing = sign(&signer(hmac("x"), fields(&[])), &places, "GET", "/", "");
     assert_eq!(missing.err(), Some(SignError::FieldMissing));
-    let Scheme::Hmac(scheme) = hmac("x") else { unreachable!() };
+    let SigningScheme::Hmac(scheme) = hmac("x") else { unreachable!() };
     for encoding in [KeyEncoding::Base64, KeyEncoding::Hex] {
-        let scheme = Scheme::Hmac(HmacScheme { key_encoding: encoding, ..scheme.clone() });
-        let wrong = sign(scheme, fields(&[("secret", "k!")]), &places, ("GET", "/", ""));
+        let scheme = SigningScheme::Hmac(HmacScheme { key_encoding: encoding, ..scheme.clone() });
+        let signer = signer(scheme, fields(&[("secret", "k!")]));
+        let wrong = sign(&signer, &places, "GET", "/", "");
         assert_eq!(wrong.err(), Some(SignError::Key));
     }
 }
@@ -203,7 +208,7 @@ fn a_token_names_the_id_that_stands_before_its_key() {
     };
     let now = NOW.parse().unwrap();
     let secrets = fields(&[("secret", "6470f1a2b3c4d5e6f7a8b9c0:00ff10")]);
-    let values = Values { fields: &secrets, request: None, now, nonce: "", signature: "" };
+    let values = MessageValues { fields: &secrets, request: None, now, nonce: "", signature: "" };
     let token = template.sign(&values).unwrap();
     let key = jsonwebtoken::DecodingKey::from_secret(&[0, 255, 16]);
     let mut checks = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
@@ -215,7 +220,7 @@ fn a_token_names_the_id_that_stands_before_its_key() {
     assert_eq!(read.claims["exp"], 1_499_827_619);
     for wrong in ["00ff10", "id:0", "id:zz"] {
         let secrets = fields(&[("secret", wrong)]);
-        let values = Values { fields: &secrets, ..values };
+        let values = MessageValues { fields: &secrets, ..values };
         assert_eq!(template.sign(&values).err(), Some(SignError::Key), "{wrong}");
     }
 }

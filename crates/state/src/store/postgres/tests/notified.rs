@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::*;
-use crate::store::shared::Position;
+use crate::store::shared::ReplicaPosition;
 
 /// No test waits for a poll of this interval.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -24,7 +24,7 @@ impl Following {
     async fn begin(settings: PostgresSettings, poll: Duration) -> Self {
         let mut store = PostgresStore::open(settings).await.unwrap();
         store.poll = poll;
-        let (store, position) = (Arc::new(store), Position::default());
+        let (store, position) = (Arc::new(store), ReplicaPosition::default());
         let (sender, changes) = mpsc::unbounded_channel();
         let following = store.clone();
         let task = tokio::spawn(async move {

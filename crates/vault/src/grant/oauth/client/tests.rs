@@ -6,14 +6,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 
-use super::super::{ActingParty, Failure, client_credentials};
+use super::super::{ActingParty, TokenFailure, client_credentials};
 use super::*;
 use crate::tests::scripted_server::{Received, Server, client, json, public, secret};
 
 const TOKEN: &str = r#"{"access_token":"at"}"#;
 
 /// What the server receives of a client that authenticates so.
-async fn received(method: &str, client: Client) -> Received {
+async fn received(method: &str, client: OAuthClient) -> Received {
     let mut server = Server::start(&[&json("200 OK", TOKEN)]).await;
     let oauth = server.oauth(&format!("grant: client_credentials, client_auth: {method}"));
     let variables = BTreeMap::new();
@@ -21,8 +21,8 @@ async fn received(method: &str, client: Client) -> Received {
     server.received().await
 }
 
-fn named(id: &str, text: &str) -> Client {
-    Client { id: id.to_owned(), ..client(text) }
+fn named(id: &str, text: &str) -> OAuthClient {
+    OAuthClient { id: id.to_owned(), ..client(text) }
 }
 
 /// Which of the ways a request uses.
@@ -106,7 +106,7 @@ async fn a_private_key_signs_an_assertion_for_the_issuer_alone() {
         [(ec, ec_public, Algorithm::ES256), (rsa, rsa_public, Algorithm::RS256)]
     {
         let private_key = Some(secret(&key.serialize_pem()));
-        let client = Client {
+        let client = OAuthClient {
             secret: AppSecret { private_key, ..AppSecret::default() },
             key_id: Some("k1".to_owned()),
             ..public()
@@ -169,10 +169,11 @@ async fn a_client_that_cannot_prove_itself_asks_nobody() {
     ] {
         let mut server = Server::start(&[&json("200 OK", TOKEN)]).await;
         let oauth = server.oauth(&format!("grant: client_credentials, client_auth: {method}"));
-        let (client, variables) = (Client { secret, ..public() }, BTreeMap::new());
+        let (client, variables) = (OAuthClient { secret, ..public() }, BTreeMap::new());
         let failure = client_credentials(&server.ask(&oauth, &client, &variables)).await;
         let failure = failure.expect_err("nothing to prove it with");
-        let Failure::Permanent { who: ActingParty::Operator, code: said, .. } = &failure else {
+        let TokenFailure::Permanent { who: ActingParty::Operator, code: said, .. } = &failure
+        else {
             panic!("{failure:?}")
         };
         assert_eq!(said.as_str(), code);

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::super::Client;
+use super::super::OAuthClient;
 use super::*;
 use crate::tests::scripted_server::{Server, http, json, noon, public, secret, shown};
 
-async fn one(answer: &str) -> (Server, Client) {
+async fn one(answer: &str) -> (Server, OAuthClient) {
     (Server::start(&[answer]).await, public())
 }
 
-async fn polled(answer: &str) -> Result<PollResult, Failure> {
+async fn polled(answer: &str) -> Result<PollResult, TokenFailure> {
     let (mut server, client) = one(answer).await;
     let (oauth, variables) =
         (server.oauth("client_auth: none, grant: device_code"), BTreeMap::new());
@@ -92,7 +92,7 @@ async fn a_server_that_is_not_well_ends_no_device_flow() {
         String::new(),
     ] {
         let result = polled(&answer).await;
-        assert!(matches!(result, Err(Failure::Temporary(_))), "{answer}: {result:?}");
+        assert!(matches!(result, Err(TokenFailure::Temporary(_))), "{answer}: {result:?}");
     }
 }
 
@@ -101,13 +101,13 @@ async fn a_server_that_is_not_well_ends_no_device_flow() {
 async fn declined_expired_and_unknown_end_it() {
     for code in ["access_denied", "expired_token", "invalid_grant", "quux", "invalid_client"] {
         let result = polled(&json("400 Bad Request", &format!(r#"{{"error":"{code}"}}"#))).await;
-        let Err(Failure::Permanent { code: said, .. }) = result else {
+        let Err(TokenFailure::Permanent { code: said, .. }) = result else {
             panic!("{code}: {result:?}")
         };
         assert_eq!(said.as_str(), code);
     }
     let result = polled(&http("404 Not Found", "", "<html>")).await;
-    assert!(matches!(result, Err(Failure::Permanent { .. })), "{result:?}");
+    assert!(matches!(result, Err(TokenFailure::Permanent { .. })), "{result:?}");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ fn signed(authorization: &str) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned())).collect()
 }
 
-async fn temporary(answer: &str, confirms: bool) -> (Result<TokenPair, Failure>, Server) {
+async fn temporary(answer: &str, confirms: bool) -> (Result<TokenPair, TokenFailure>, Server) {
     let server = Server::start(&[answer]).await;
     let (client, variables) = (client("s3cret-canary"), BTreeMap::new());
     let oauth = oauth(&server, confirms);
@@ -44,7 +44,7 @@ async fn temporary(answer: &str, confirms: bool) -> (Result<TokenPair, Failure>,
     (result, server)
 }
 
-async fn exchanged(answer: &str) -> (Result<TokenAnswer, Failure>, Server) {
+async fn exchanged(answer: &str) -> (Result<OAuth1TokenAnswer, TokenFailure>, Server) {
     let server = Server::start(&[answer]).await;
     let (client, variables) = (client("s3cret-canary"), BTreeMap::new());
     let oauth = oauth(&server, true);
@@ -145,7 +145,7 @@ async fn the_callback_is_signed_and_goes_into_no_url() {
 async fn the_verifier_gives_the_token_and_what_else_the_service_says() {
     let answer = "oauth_token=at&oauth_token_secret=as&user_id=38&screen_name=alice&x=%00";
     let (result, mut server) = exchanged(&form("200 OK", answer)).await;
-    let TokenAnswer { pair, others } = result.unwrap();
+    let OAuth1TokenAnswer { pair, others } = result.unwrap();
     assert_eq!(pair.token.expose_text(), Some("at"));
     assert_eq!(pair.secret.expose_text(), Some("as"));
     assert_eq!(
@@ -166,7 +166,7 @@ async fn what_the_service_did_not_confirm_is_not_said_to_be_revoked() {
     ] {
         let (result, _) = revoked(&answer).await;
         let RevokeResult::No(failure) = result else { panic!("{answer}: {result:?}") };
-        assert_eq!(matches!(failure, Failure::Temporary(_)), passes, "{answer}");
+        assert_eq!(matches!(failure, TokenFailure::Temporary(_)), passes, "{answer}");
     }
     for answer in [json("200 OK", "{}"), json("401 No", r#"{"errors":[{"code":89}]}"#)] {
         let (result, mut server) = revoked(&answer).await;

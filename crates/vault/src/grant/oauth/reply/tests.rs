@@ -5,7 +5,7 @@ use super::*;
 use crate::tests::scripted_server::{answer, noon, oauth, secret, shown};
 
 /// What is read of an answer, at noon, by the facts `more`.
-fn read_by(more: &str, answer: &Response<Bytes>) -> Result<Tokens, Failure> {
+fn read_by(more: &str, answer: &Response<Bytes>) -> Result<Tokens, TokenFailure> {
     let oauth = oauth(more);
     let sent = secret("rt-canary-sent");
     let reading = ReplyContext {
@@ -18,7 +18,7 @@ fn read_by(more: &str, answer: &Response<Bytes>) -> Result<Tokens, Failure> {
     reading.tokens(answer)
 }
 
-fn read(body: &str) -> Result<Tokens, Failure> {
+fn read(body: &str) -> Result<Tokens, TokenFailure> {
     read_by("", &answer(200, &[], body.to_owned()))
 }
 
@@ -26,17 +26,17 @@ fn taken(body: &str) -> Tokens {
     read(body).unwrap_or_else(|failure| panic!("{body}: {failure:?}"))
 }
 
-fn refused(status: u16, body: &str) -> Failure {
+fn refused(status: u16, body: &str) -> TokenFailure {
     match read_by("", &answer(status, &[], body.to_owned())) {
         Err(failure) => failure,
         Ok(_) => panic!("{status} {body} was taken"),
     }
 }
 
-fn passes(failure: &Failure) -> &Temporary {
+fn passes(failure: &TokenFailure) -> &Temporary {
     match failure {
-        Failure::Temporary(temporary) => temporary,
-        Failure::Permanent { .. } => panic!("it is permanent: {failure}"),
+        TokenFailure::Temporary(temporary) => temporary,
+        TokenFailure::Permanent { .. } => panic!("it is permanent: {failure}"),
     }
 }
 
@@ -99,7 +99,7 @@ fn an_answer_in_iso_8859_1_is_read() {
     assert_eq!(shown(&tokens.access), "at");
     let over = read(400, b"{\"error\":\"invalid_grant\",\"error_description\":\"r\xe9voqu\xe9\"}");
     assert!(
-        matches!(&over, Err(Failure::Permanent { code, .. }) if code.as_str() == "invalid_grant"),
+        matches!(&over, Err(TokenFailure::Permanent { code, .. }) if code.as_str() == "invalid_grant"),
         "{over:?}"
     );
     assert!(read(200, b"{\"access_token\":\"caf\xe9\"}").is_err(), "no token of such characters");
@@ -134,7 +134,7 @@ fn an_error_is_one_whatever_the_status_and_whatever_stands_beside_it() {
             "error=invalid_grant&access_token=at",
             r#"{"error":{"code":400,"status":"invalid_grant"},"access_token":"at"}"#,
         ] {
-            let Failure::Permanent { who, code, .. } = refused(status, body) else {
+            let TokenFailure::Permanent { who, code, .. } = refused(status, body) else {
                 panic!("{status} {body}")
             };
             assert_eq!(
@@ -322,7 +322,7 @@ fn codes_that_end_a_grant_or_refuse_a_client_do_so_in_any_status() {
         for code in codes {
             for status in [200, 400, 401, 403] {
                 match refused(status, &format!(r#"{{"error":"{code}"}}"#)) {
-                    Failure::Permanent { who, code: said, .. } => {
+                    TokenFailure::Permanent { who, code: said, .. } => {
                         assert_eq!((who, said.as_str()), (acts, *code), "{status}");
                     }
                     other => panic!("{status} {code}: {other:?}"),
@@ -397,8 +397,11 @@ fn the_providers_own_codes_come_first() {
         let body = format!(r#"{{"error":"{code}"}}"#);
         read_by(quirks, &answer(400, &[], body)).expect_err("an error")
     };
-    assert!(matches!(judged("gone"), Failure::Permanent { who: ActingParty::Person, .. }));
-    assert!(matches!(judged("bad_app"), Failure::Permanent { who: ActingParty::Operator, .. }));
+    assert!(matches!(judged("gone"), TokenFailure::Permanent { who: ActingParty::Person, .. }));
+    assert!(matches!(
+        judged("bad_app"),
+        TokenFailure::Permanent { who: ActingParty::Operator, .. }
+    ));
     assert!(!passes(&judged("invalid_grant")).limited);
 }
 
@@ -452,7 +455,7 @@ fn what_was_sent_is_masked_however_a_server_quotes_it() {
         quoted("rt-canary-sent"),
         "72742d63616e6172792d73656e74",
     );
-    let Failure::Permanent { said: Some(said), .. } = refused(400, &body) else {
+    let TokenFailure::Permanent { said: Some(said), .. } = refused(400, &body) else {
         panic!("the client is refused");
     };
     assert_eq!(said, format!("sent {} and {}", "*".repeat(18), "*".repeat(28)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Client, ErrorCode};
+use super::super::{ErrorCode, OAuthClient};
 use super::*;
 use crate::tests::scripted_server::{Server, client, http, json, noon, oauth, secret, shown};
 use keyward_rules::provider::oauth::OAuth;
@@ -14,7 +14,7 @@ fn form(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 /// A server that answers once, and a client.
-async fn one(answer: &str) -> (Server, Client) {
+async fn one(answer: &str) -> (Server, OAuthClient) {
     (Server::start(&[answer]).await, client("s3cret-canary"))
 }
 
@@ -62,7 +62,7 @@ async fn an_exchange_that_fails_is_sent_once() {
         let (oauth, variables) = (server.oauth(""), BTreeMap::new());
         let ask = server.ask(&oauth, &client, &variables);
         let result = exchange_code(&ask, &secret("code"), "http://127.0.0.1/", None).await;
-        assert!(matches!(result, Err(Failure::Temporary(_))), "{result:?}");
+        assert!(matches!(result, Err(TokenFailure::Temporary(_))), "{result:?}");
         server.received().await;
         assert!(server.is_quiet());
     }
@@ -138,7 +138,7 @@ async fn client_credentials_ignore_a_refresh_token() {
 async fn a_jwt_bearer_assertion_says_who_for_whom_and_until_when() {
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     let key = key.expect("a key");
-    let assertion = |scope_as_claim, seconds| Assertion {
+    let assertion = |scope_as_claim, seconds| JwtAssertion {
         key: secret(&key.serialize_pem()),
         key_id: Some("k1".to_owned()),
         algorithm: None,
@@ -232,7 +232,7 @@ async fn a_subject_token_that_is_over_ends_the_grant() {
         let variables = BTreeMap::new();
         let result = token_exchange(&server.ask(&oauth, &client, &variables), &subject()).await;
         let failure = result.expect_err("no token");
-        let ends = matches!(&failure, Failure::Permanent { who: ActingParty::Person, .. });
+        let ends = matches!(&failure, TokenFailure::Permanent { who: ActingParty::Person, .. });
         assert_eq!(ends, over, "{status}{more}: {failure:?}");
         assert_eq!(failure.code().map(ErrorCode::as_str), Some("invalid_request"));
     }
@@ -260,7 +260,7 @@ async fn failed(answer: &str) -> Temporary {
     let (oauth, variables) = (server.oauth(""), BTreeMap::new());
     let result = refresh(&server.ask(&oauth, &client, &variables), &secret("rt")).await;
     match result.expect_err(answer) {
-        Failure::Temporary(temporary) => temporary,
+        TokenFailure::Temporary(temporary) => temporary,
         other => panic!("{answer}: {other:?}"),
     }
 }
@@ -303,7 +303,7 @@ async fn an_app_without_an_endpoint_is_the_operators() {
     let facts = OAuth { token: None, ..OAuth::clone(&oauth("")) };
     let variables = BTreeMap::new();
     let result = refresh(&server.ask(&facts, &client, &variables), &secret("rt")).await;
-    let Err(Failure::Permanent { who: ActingParty::Operator, code, .. }) = result else {
+    let Err(TokenFailure::Permanent { who: ActingParty::Operator, code, .. }) = result else {
         panic!("{result:?}")
     };
     assert_eq!(code.as_str(), "no_endpoint");

@@ -45,7 +45,7 @@ async fn what_the_provider_did_not_confirm_is_not_said_to_be_revoked() {
     ] {
         let (result, _) = revoked("", &[&answer]).await;
         let RevokeResult::No(failure) = result else { panic!("{answer}: {result:?}") };
-        assert_eq!(matches!(failure, Failure::Temporary(_)), passes, "{answer}");
+        assert_eq!(matches!(failure, TokenFailure::Temporary(_)), passes, "{answer}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::super::{Client, NO_REFRESH_TOKEN, Temporary};
+use super::super::{NO_REFRESH_TOKEN, OAuthClient, Temporary};
 use super::*;
 use crate::grant::{Dead, Grant, MintContext, Minted};
 use crate::tests::scripted_server::{
@@ -23,7 +23,7 @@ fn again(grant: &Grant) -> Grant {
     Grant::decode(&grant.encode()).expect("it is whole")
 }
 
-fn as_oauth(grant: &Grant) -> &OAuth {
+fn as_oauth(grant: &Grant) -> &OAuthGrant {
     match grant {
         Grant::OAuth(grant) => grant,
         other => panic!("{other:?}"),
@@ -38,7 +38,8 @@ fn after(seconds: i64) -> Timestamp {
 async fn minted(
     provider: &Provider,
     grant: &Grant,
-    (server, client): (&Server, &Client),
+    server: &Server,
+    client: &OAuthClient,
 ) -> Result<Minted, MintError> {
     let auth = &provider.auth[0];
     let facts = server.over(auth.oauth.as_ref().expect("OAuth"));
@@ -78,17 +79,17 @@ fn without_any_token_there_is_no_grant() {
 #[test]
 fn a_kind_of_a_newer_program_is_refused() {
     let fields = given(&[("access_token", "at"), (".by", "quux")]);
-    assert!(matches!(OAuth::stored(fields), Err(MintError::Malformed { .. })));
+    assert!(matches!(OAuthGrant::stored(fields), Err(MintError::Malformed { .. })));
 }
 
 /// oauth 7.3, 7.5: a token after its expiry is never used; one of unknown life is until the API refuses it.
 #[test]
 fn a_token_is_live_until_its_end_and_no_longer() {
-    let grant = |expires| OAuth::of(Tokens { expires, ..tokens("at", None) });
+    let grant = |expires| OAuthGrant::of(Tokens { expires, ..tokens("at", None) });
     let ending = grant(Some(after(60)));
     assert!(ending.is_live(after(59)) && !ending.is_live(after(60)) && !ending.is_live(after(61)));
     assert!(grant(None).is_live(after(1_000_000_000)));
-    let none = OAuth::stored(given(&[("refresh_token", "rt")])).expect("a grant");
+    let none = OAuthGrant::stored(given(&[("refresh_token", "rt")])).expect("a grant");
     assert!(!none.is_live(noon()));
 }
 
@@ -103,7 +104,7 @@ fn what_is_stored_reads_back_as_it_was() {
         ..tokens("at", Some("rt"))
     };
     for tokens in [whole, tokens("at", None)] {
-        let grant = Grant::OAuth(OAuth::of(tokens));
+        let grant = Grant::OAuth(OAuthGrant::of(tokens));
         let read = again(&grant);
         assert_eq!(as_oauth(&read).facts(), as_oauth(&grant).facts());
         assert_eq!(*read.encode(), *grant.encode());
@@ -112,7 +113,7 @@ fn what_is_stored_reads_back_as_it_was() {
 
 #[test]
 fn debug_shows_no_token() {
-    let grant = Grant::OAuth(OAuth::of(tokens("at-canary", Some("rt-canary"))));
+    let grant = Grant::OAuth(OAuthGrant::of(tokens("at-canary", Some("rt-canary"))));
     assert!(!format!("{grant:?}").contains("canary"));
     assert!(!format!("{:?}", grant.revocable()).contains("canary"));
 }
@@ -121,7 +122,7 @@ const DEAD: i64 = 3_600;
 
 fn expired(refresh: Option<&str>) -> Grant {
     let sent = after(-DEAD);
-    again(&Grant::OAuth(OAuth::of(Tokens {
+    again(&Grant::OAuth(OAuthGrant::of(Tokens {
         sent,
         expires: Some(noon()),
         ..tokens("old", refresh)
@@ -135,7 +136,7 @@ async fn a_refresh_without_a_new_refresh_token_keeps_the_old_one() {
         let body = format!(r#"{{"access_token":"new","expires_in":60{none}}}"#);
         let server = Server::start(&[&json("200 OK", &body)]).await;
         let client = client("s3cret-canary");
-        let minted = minted(&provider(""), &expired(Some("rt1")), (&server, &client)).await;
+        let minted = minted(&provider(""), &expired(Some("rt1")), &server, &client).await;
         let minted = minted.expect("a credential");
         assert_eq!(written(&minted), "Bearer new");
         assert_eq!(minted.life.expires, Some(after(60)));
@@ -151,7 +152,7 @@ async fn a_new_refresh_token_replaces_the_old_one_and_its_end() {
     let body = r#"{"access_token":"new","refresh_token":"rt2","refresh_token_expires_in":100}"#;
     let server = Server::start(&[&json("200 OK", body)]).await;
     let client = client("s3cret-canary");
-    let minted = minted(&provider(""), &expired(Some("rt1")), (&server, &client)).await;
+    let minted = minted(&provider(""), &expired(Some("rt1")), &server, &client).await;
     let minted = minted.expect("a credential");
     assert_eq!(minted.life.refresh_expires, Some(after(100)));
     let rotated = again(&minted.rotated.expect("a newer grant"));
@@ -164,7 +165,7 @@ async fn a_new_refresh_token_replaces_the_old_one_and_its_end() {
 async fn without_a_refresh_token_an_expired_grant_is_over_without_a_request() {
     let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
     let client = client("s3cret-canary");
-    let result = minted(&provider(""), &expired(None), (&server, &client)).await.map(drop);
+    let result = minted(&provider(""), &expired(None), &server, &client).await.map(drop);
     let Err(MintError::Dead { reason, code, .. }) = result else { panic!("{result:?}") };
     assert_eq!((reason, code.as_str()), (Dead::NoRefreshToken, NO_REFRESH_TOKEN));
     assert!(server.is_quiet());
@@ -176,8 +177,8 @@ async fn a_live_token_is_used_without_asking() {
     let mut server = Server::start(&[]).await;
     let client = client("s3cret-canary");
     let expires = Some(noon() + Duration::from_secs(1));
-    let live = again(&Grant::OAuth(OAuth::of(Tokens { expires, ..tokens("at", Some("rt")) })));
-    let minted = minted(&provider(""), &live, (&server, &client)).await.expect("a credential");
+    let live = again(&Grant::OAuth(OAuthGrant::of(Tokens { expires, ..tokens("at", Some("rt")) })));
+    let minted = minted(&provider(""), &live, &server, &client).await.expect("a credential");
     assert_eq!(written(&minted), "Bearer at");
     assert!(minted.rotated.is_none());
     assert_eq!(minted.credential.expires, expires);
@@ -193,10 +194,10 @@ async fn pasted_tokens_are_grants() {
     let server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
     let client = client("s3cret-canary");
     let pasted = again(&Grant::from_fields(auth, given(&[("access_token", "at")])).expect("one"));
-    let used = minted(&provider, &pasted, (&server, &client)).await.expect("a credential");
+    let used = minted(&provider, &pasted, &server, &client).await.expect("a credential");
     assert_eq!((written(&used), used.life.renewable), ("Bearer at", false));
     let pasted = again(&Grant::from_fields(auth, given(&[("refresh_token", "rt")])).expect("one"));
-    let asked = minted(&provider, &pasted, (&server, &client)).await.expect("a credential");
+    let asked = minted(&provider, &pasted, &server, &client).await.expect("a credential");
     assert_eq!(written(&asked), "Bearer new");
 }
 
@@ -259,7 +260,7 @@ async fn a_failure_says_who_must_act() {
     ] {
         let server = Server::start(&[&json("400 Bad Request", body)]).await;
         let client = client("s3cret-canary");
-        let result = minted(&provider(""), &expired(Some("rt")), (&server, &client)).await;
+        let result = minted(&provider(""), &expired(Some("rt")), &server, &client).await;
         match (result.map(drop), expected) {
             (Err(MintError::Dead { reason, .. }), Some(expected)) => assert_eq!(reason, expected),
             (Err(MintError::Unavailable(failure)), None) => {
@@ -277,7 +278,7 @@ async fn client_credentials_need_no_fields() {
     let grant = again(&Grant::from_fields(&provider.auth[0], given(&[])).expect("a grant"));
     let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
     let client = client("s3cret-canary");
-    let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+    let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
     assert!(minted.life.renewable);
     assert_eq!(written(&minted), "Bearer new");
     assert_eq!(server.received().await.form()["grant_type"], "client_credentials");
@@ -329,8 +330,8 @@ async fn a_service_account_signs_for_itself_or_for_a_user() {
         fields.extend(subject.map(|subject| ("subject".to_owned(), secret(subject))));
         let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
         let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
-        let client = Client::default();
-        let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+        let client = OAuthClient::default();
+        let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
         assert_eq!(written(&minted), "Bearer new");
         let form = server.received().await.form();
         assert_eq!(form.keys().collect::<Vec<_>>(), ["assertion", "grant_type"]);
@@ -357,7 +358,7 @@ async fn a_service_account_acts_as_another_with_its_own_token() {
     let own = json("200 OK", r#"{"access_token":"own-token"}"#);
     let others = json("200 OK", r#"{"accessToken":"others","expireTime":"2026-02-01T13:00:00Z"}"#);
     let mut server = Server::start(&[&own, &others]).await;
-    let minted = minted(&provider, &grant, (&server, &Client::default())).await;
+    let minted = minted(&provider, &grant, &server, &OAuthClient::default()).await;
     let minted = minted.expect("a credential");
     assert_eq!((written(&minted), minted.life.expires), ("Bearer others", Some(after(3_600))));
     let claims = payload(&server.received().await.form()["assertion"]);
@@ -390,7 +391,7 @@ async fn an_app_signs_for_a_user_as_salesforce_and_docusign_want_it() {
         let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
         let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
         let client = client("unused");
-        let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+        let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
         assert_eq!((written(&minted), minted.life.renewable), ("Bearer new", true));
         let form = server.received().await.form();
         assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
@@ -411,7 +412,7 @@ async fn a_subject_token_is_exchanged_and_never_injected() {
     let mut server =
         Server::start(&[&json("200 OK", r#"{"access_token":"new","expires_in":9}"#)]).await;
     let client = client("s3cret-canary");
-    let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+    let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
     assert_eq!(written(&minted), "Bearer new");
     assert_eq!(server.received().await.form()["subject_token"], "subject-1");
     let rotated = again(&minted.rotated.expect("a newer grant"));
@@ -432,8 +433,8 @@ async fn a_github_app_gets_a_token_for_its_installation() {
     let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
     let body = r#"{"token":"ghs_1","expires_at":"2026-02-01T13:00:00Z"}"#;
     let mut server = Server::start(&[&json("201 Created", body)]).await;
-    let client = Client::default();
-    let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+    let client = OAuthClient::default();
+    let minted = minted(&provider, &grant, &server, &client).await.expect("a credential");
     assert_eq!(written(&minted), "Bearer ghs_1");
     assert_eq!(minted.life.expires, Some(after(3_600)));
     let request = server.received().await;

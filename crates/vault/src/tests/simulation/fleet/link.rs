@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::*;
 use keyward_state::store::memory::MemoryReplica;
-use keyward_state::store::shared::{Changes, Position};
+use keyward_state::store::shared::{ReplicaChanges, ReplicaPosition};
 use keyward_state::store::{AnnouncedReplica, KeptBytes, Lease, Row, SharedStore, Snapshot};
 
 /// The time of one operation, in milliseconds.
@@ -255,11 +255,14 @@ impl Store for Link {
 
 #[async_trait::async_trait]
 impl SharedStore for Link {
-    async fn position(&self) -> Result<Position, StoreError> {
+    async fn position(&self) -> Result<ReplicaPosition, StoreError> {
         self.operation(self.shared_rows().position()).await
     }
 
-    async fn changes_after(&self, position: &Position) -> Result<(Changes, Position), StoreError> {
+    async fn changes_after(
+        &self,
+        position: &ReplicaPosition,
+    ) -> Result<(ReplicaChanges, ReplicaPosition), StoreError> {
         self.operation(self.shared_rows().changes_after(position)).await
     }
 

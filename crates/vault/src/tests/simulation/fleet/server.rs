@@ -160,7 +160,7 @@ impl AskingReplica {
             What::Token(life) => {
                 let mut uses = fleet.uses.lock();
                 uses.get_mut(&token).expect("noted above").is_answered = true;
-                Ok(grant_of(&sent, (token.0, token.1 + 1), life))
+                Ok(grant_of(&sent, token.0, token.1 + 1, life))
             }
             What::Later(seconds) => {
                 let mut temporary = Temporary::of("later");
