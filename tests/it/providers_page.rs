@@ -118,7 +118,11 @@ fn section(provider: &Provider, text: &mut String) {
     text.push_str("\n| `auth` | | variables | begins with |\n|---|---|---|---|\n");
     usable(provider).for_each(|auth| text.push_str(&row(auth)));
     for auth in provider.auth.iter().filter(|auth| !auth.app_steps.is_empty()) {
-        let _ = writeln!(text, "\nAn app for `{}`:\n", auth.id);
+        let source = match &auth.app_source {
+            Some(source) => format!("[page]({}), {}", source.url, source.checked),
+            None => "confirmed by no page".to_owned(),
+        };
+        let _ = writeln!(text, "\nAn app for `{}` ({source}):\n", auth.id);
         for (at, step) in auth.app_steps.iter().enumerate() {
             let step = step.replace(" {redirect_uri}", ": the redirect URI of `keyward app show`");
             let _ = writeln!(text, "{}. {step}", at + 1);
