@@ -49,3 +49,35 @@ fn check_source(source: &AppSourceText, at: &str, problems: &mut Problems<'_>) {
         problems.add(&key_of(at, "checked"), "this is not a day", "write `2026-08-21`");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::provider::{Catalogue, check};
+
+    fn problems(keys: &str) -> Vec<String> {
+        let text = format!(
+            "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth:\n  - id: o\n    kind: oauth2\n    \
+             authorize: https://acme.test/a\n    token: https://acme.test/t\n    {keys}\n"
+        );
+        let found = check::file("p.yaml", &text, &Catalogue::built_in());
+        found.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_source_of_steps_is_a_page_with_a_day_and_has_steps() {
+        const STEPS: &str = "app_steps: ['enter {redirect_uri}']\n    app_source: ";
+        for (keys, expected) in [
+            ("{ url: 'http://acme.test/docs', checked: 2026-11-24 }", "https URL"),
+            ("{ url: 'https://acme.test/docs', checked: yesterday }", "not a day"),
+            ("{ url: 'https://acme.test/docs' }", "checked"),
+            ("https://acme.test/docs", "app_source"),
+        ] {
+            let found = problems(&format!("{STEPS}{keys}"));
+            assert!(matches!(found.as_slice(), [one] if one.contains(expected)), "{found:?}");
+        }
+        let page = "{ url: 'https://acme.test/docs', checked: 2026-11-24 }";
+        let found = problems(&format!("app_source: {page}"));
+        assert!(matches!(found.as_slice(), [one] if one.contains("no steps")), "{found:?}");
+        assert_eq!(problems(&format!("{STEPS}{page}")), [""; 0]);
+    }
+}
