@@ -1,6 +1,6 @@
-//! The file that keeps which `providers:` section was found sound, so that a start with the same configuration and the same
-//! program reads none of it. Only a configuration whose providers have no error gets there, and only the file's own text counts:
-//! after a change of either, everything is read as without the file.
+//! The file that keeps which `providers:` section was found sound, so that a start with the same section and the same program
+//! reads none of it, also if other sections changed. Only a configuration whose providers have no error gets there, and only the
+//! file's own text counts: after a change of the section or the program, everything is read as without the file.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -31,10 +31,8 @@ const KEY: &str = "providers";
 struct Kept {
     /// The program that checked.
     program: String,
-    /// SHA-256 of the configuration file.
-    configuration: String,
-    /// The bytes of the section in it.
-    section: Range<usize>,
+    /// SHA-256 of the section.
+    section: String,
     providers: Vec<KeptProvider>,
 }
 
@@ -47,7 +45,8 @@ struct KeptProvider {
 
 /// A configuration whose providers were found sound.
 pub(super) struct CheckedProviders {
-    /// Its text without the section; lines keep their numbers.
+    /// Its text with `providers: []` in place of the section; lines keep their numbers. The reader must find that key, since
+    /// the section could stand inside of a text.
     pub(super) rest: String,
     /// The section's providers.
     pub(super) providers: Vec<Arc<CheckedProvider>>,
@@ -56,18 +55,19 @@ pub(super) struct CheckedProviders {
 impl CheckedProviders {
     /// Those of the configuration `text`, if this program has found them sound.
     pub(super) fn find(text: &str, data: &Path, environment: &Environment) -> Option<Self> {
+        let place = section(text)?;
         let kept = Kept::read(&data.join(FILE))?;
         let is_same = kept.program == program()?
-            && kept.configuration == sha256(text.as_bytes())
+            && kept.section == sha256(&text.as_bytes()[place.clone()])
             && !is_laid_over(environment);
         if !is_same {
             return None;
         }
-        let section: Arc<str> = text.get(kept.section.clone())?.into();
+        let section: Arc<str> = text[place.clone()].into();
         let provider = |it: KeptProvider| CheckedProvider::new(it.facts, &section, it.at, parse);
         let providers = kept.providers.into_iter().map(|it| provider(it).map(Arc::new));
         let providers = providers.collect::<Option<_>>()?;
-        Some(Self { rest: without(text, &kept.section), providers })
+        Some(Self { rest: without(text, &place), providers })
     }
 }
 
@@ -101,15 +101,12 @@ impl Kept {
         if problems.count() > 0 || found.len() != items.len() {
             return None;
         }
-        let (section, places) = places(text, &document)?;
+        let (place, places) = places(text, &document)?;
         let mut other = root.clone();
-        other.remove(KEY);
-        let rest = Document::parse("", &without(text, &section)).ok()?;
-        let is_rest = match rest.root() {
-            Value::Null => other.is_empty(),
-            rest => *rest == Value::Mapping(other),
-        };
-        let of_section = &text[section.clone()];
+        other.insert(KEY.into(), Value::Sequence(Vec::new()));
+        let rest = Document::parse("", &without(text, &place)).ok()?;
+        let is_rest = *rest.root() == Value::Mapping(other);
+        let of_section = &text[place];
         let is_item = |at: &Range<usize>, item: &Value| {
             let alone = of_section.get(at.clone()).map(|text| Document::parse("", text));
             let alone = alone.and_then(Result::ok);
@@ -120,8 +117,8 @@ impl Kept {
         }
         let kept = |(provider, at)| Some(KeptProvider { facts: Facts::of(provider)?, at });
         let providers = found.iter().zip(places).map(kept).collect::<Option<_>>()?;
-        let configuration = sha256(text.as_bytes());
-        Some(Self { program: String::new(), configuration, section, providers })
+        let section = sha256(of_section.as_bytes());
+        Some(Self { program: String::new(), section, providers })
     }
 
     /// `None`: there is none, it is damaged, or another user may have written it.
@@ -150,19 +147,31 @@ impl Kept {
     }
 }
 
+/// The whole lines of the section: from `providers:` alone on its line to the next key at the top level.
+fn section(text: &str) -> Option<Range<usize>> {
+    let begins = |line: &str| {
+        let rest = line.strip_prefix(KEY).and_then(|rest| rest.strip_prefix(':'));
+        rest.map(str::trim).is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+    };
+    let (mut begin, mut end) = (None, 0);
+    for line in text.split_inclusive('\n') {
+        match begin {
+            None if begins(line) => begin = Some(end),
+            Some(_) if !line.starts_with([' ', '#', '-', '\r', '\n']) => break,
+            _ => {}
+        }
+        end += line.len();
+    }
+    Some(begin?..end)
+}
+
 /// The bytes of the section, and those of its items in it, as whole lines.
 fn places(text: &str, document: &Document) -> Option<(Range<usize>, Vec<Range<usize>>)> {
     let mut starts = vec![0];
     starts.extend(text.match_indices('\n').map(|(at, _)| at + 1));
     let start = |path: &str| starts.get(document.line_of(path)?.checked_sub(1)?).copied();
-    let root = document.root().as_mapping()?;
-    let mut after = root.keys().filter_map(Value::as_str).skip_while(|key| *key != KEY).skip(1);
-    let end = match after.next() {
-        Some(next) => start(next)?,
-        None => text.len(),
-    };
-    let section = start(KEY)?..end;
-    let items = root.get(KEY)?.as_sequence()?.len();
+    let section = section(text).filter(|section| start(KEY) == Some(section.start))?;
+    let items = document.root().get(KEY)?.as_sequence()?.len();
     let begins = (0..items).map(|index| start(&item_of(KEY, index))?.checked_sub(section.start));
     let begins: Vec<usize> = begins.collect::<Option<_>>()?;
     let ends = begins.iter().skip(1).copied().chain([section.len()]);
@@ -175,10 +184,10 @@ fn parse(name: &str, text: &str) -> Result<Vec<Provider>, Vec<Problem>> {
     check::file(name, text, &Catalogue::built_in())
 }
 
-/// The text with empty lines for the section.
+/// The text with an empty list and empty lines for the section.
 fn without(text: &str, section: &Range<usize>) -> String {
     let lines = text[section.clone()].matches('\n').count();
-    [&text[..section.start], &"\n".repeat(lines), &text[section.end..]].concat()
+    [&text[..section.start], KEY, ": []", &"\n".repeat(lines), &text[section.end..]].concat()
 }
 
 /// Whether variables replace providers of the file.

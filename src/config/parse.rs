@@ -136,7 +136,8 @@ section! {
     }
 }
 
-/// Reads a document, whose providers are `checked` if it was cut. All problems are found.
+/// Reads a document, whose providers are `checked` if that is not empty: then its own section is an empty list. All problems
+/// are found.
 pub(super) fn config(
     document: &Document,
     checked: &[Arc<CheckedProvider>],
@@ -147,6 +148,11 @@ pub(super) fn config(
     reading.checked = checked;
     let root = Some(document.root()).filter(|root| !root.is_null());
     let sections = reading.section::<Sections>(root, "").unwrap_or_default();
+    let is_cut =
+        || sections.providers.as_ref().is_some_and(|it| *it == Value::Sequence(Vec::new()));
+    if !checked.is_empty() && !is_cut() {
+        reading.problems.add("providers", "the section is none of its own", "read the whole file");
+    }
     let config = sections.read(&mut reading, environment);
     match reading.problems.count() {
         0 => Ok(config),
@@ -220,7 +226,9 @@ impl Sections {
 
     fn providers(&self, reading: &mut Reading<'_>) -> Vec<Configured> {
         let checked = reading.checked.iter().cloned().map(Configured::Checked);
-        let Some(value) = &self.providers else { return checked.collect() };
+        let Some(value) = self.providers.as_ref().filter(|_| reading.checked.is_empty()) else {
+            return checked.collect();
+        };
         let built_in = Catalogue::built_in();
         let found = check::providers(value, "providers", &built_in, &mut reading.problems);
         found.into_iter().map(Configured::from).collect()

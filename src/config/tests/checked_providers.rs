@@ -87,7 +87,7 @@ fn flow(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_changed_configuration_is_read_whole_and_its_errors_are_told() {
+fn changed_providers_are_read_whole_and_their_errors_are_told() {
     let installed = Installed::kept(&text(64));
     assert!(installed.reads_none(&[]));
     for (from, to) in [
@@ -103,10 +103,57 @@ fn a_changed_configuration_is_read_whole_and_its_errors_are_told() {
         let places = |told: &str, of: &Installed| told.replace(of.dir.path().to_str().unwrap(), "");
         assert_eq!(places(&told, &installed), places(&fresh.problems(), &fresh));
     }
-    installed.write(&text(64).replace("info", "warn"));
+    installed.write(&text(64).replace("name: Own 9\n", "name: Owned 9\n"));
     assert!(!installed.reads_none(&[]));
     installed.write(&text(64));
     assert!(installed.reads_none(&[]));
+}
+
+#[test]
+fn after_a_change_of_other_sections_the_providers_are_not_read() {
+    let before = text(64);
+    let installed = Installed::kept(&before);
+    for changed in [
+        before.replace("info", "warn"),
+        before.replace("level: info", "level: info,\n  format: json"),
+        before.replace("  auth: key\n", "  auth: key\n  labels: { team: a }\n"),
+        format!("# first\n\n{before}default: deny\n"),
+        before[..before.find("connections:").unwrap()].to_owned(),
+    ] {
+        installed.write(&changed);
+        assert!(installed.reads_none(&[]), "{changed}");
+        let fresh = Installed::with(&changed);
+        let (kept, read) = (installed.load(&[]).unwrap(), fresh.load(&[]).unwrap());
+        let connections = |config: &Config, of: &Installed| {
+            format!("{:?}", config.connections).replace(of.dir.path().to_str().unwrap(), "")
+        };
+        assert_eq!(connections(&kept, &installed), connections(&read, &fresh));
+        assert_eq!(kept.providers.len(), read.providers.len());
+        assert!(!kept.keep_providers().unwrap(), "they are kept");
+    }
+    // Problems have the lines of the file.
+    installed.write(&format!("{before}agent: []\n"));
+    let line = before.lines().count() + 1;
+    assert!(installed.problems().contains(&format!("keyward.yaml:{line}: agent:")));
+}
+
+#[test]
+fn a_section_inside_of_a_text_defines_no_provider() {
+    let before = text(64);
+    let installed = Installed::kept(&before);
+    let begin = before.find("providers:").unwrap();
+    let section = &before[begin..before.find("connections:").unwrap()];
+    for hidden in [
+        format!("rules:\n- allow: x.test\n  name: \"\n{section}\"\n"),
+        format!("public_url: |\n{section}"),
+        format!("{section}{section}"),
+    ] {
+        installed.write(&hidden);
+        let fresh = Installed::with(&hidden);
+        let own = |of: &Installed| of.load(&[]).map(|config| config.providers.len()).ok();
+        assert_eq!(own(&installed), own(&fresh), "{hidden}");
+        assert_ne!(own(&installed), Some(64), "{hidden}");
+    }
 }
 
 #[test]
