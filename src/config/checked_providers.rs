@@ -1,7 +1,8 @@
-//! The file that keeps which `providers:` section was found sound, so that a start with the same section and the same program
-//! reads none of it, also if other sections changed. Only a configuration whose providers have no error gets there, and only the
-//! file's own text counts: after a change of the section or the program, everything is read as without the file.
+//! The file that keeps which items of `providers:` were found sound, so that a start of the same program reads only those whose
+//! text is another. Only a configuration whose providers have no error gets there, and only the file's own text counts: if
+//! anything is unusual or wrong, everything is read as without the file.
 
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -31,43 +32,52 @@ const KEY: &str = "providers";
 struct Kept {
     /// The program that checked.
     program: String,
-    /// SHA-256 of the section.
-    section: String,
     providers: Vec<KeptProvider>,
 }
 
 #[derive(Deserialize, Serialize)]
 struct KeptProvider {
     facts: Facts,
-    /// Its bytes in the section.
-    at: Range<usize>,
+    /// SHA-256 of its lines.
+    lines: String,
 }
 
-/// A configuration whose providers were found sound.
+/// A configuration with providers that were found sound.
+#[derive(Debug)]
 pub(super) struct CheckedProviders {
-    /// Its text with `providers: []` in place of the section; lines keep their numbers. The reader must find that key, since
-    /// the section could stand inside of a text.
+    /// Its text without the lines of `providers`; other lines keep their numbers.
     pub(super) rest: String,
-    /// The section's providers.
     pub(super) providers: Vec<Arc<CheckedProvider>>,
+    /// How many items the section has in `rest`. The reader must find as many: what was cut out could have stood inside of a
+    /// text, or between the quotes of one.
+    pub(super) others: usize,
 }
 
 impl CheckedProviders {
-    /// Those of the configuration `text`, if this program has found them sound.
+    /// Those of the configuration `text` that this program has found sound, if there are any.
     pub(super) fn find(text: &str, data: &Path, environment: &Environment) -> Option<Self> {
         let place = section(text)?;
         let kept = Kept::read(&data.join(FILE))?;
-        let is_same = kept.program == program()?
-            && kept.section == sha256(&text.as_bytes()[place.clone()])
-            && !is_laid_over(environment);
-        if !is_same {
+        if kept.program != program()? || is_laid_over(environment) {
             return None;
         }
         let section: Arc<str> = text[place.clone()].into();
-        let provider = |it: KeptProvider| CheckedProvider::new(it.facts, &section, it.at, parse);
-        let providers = kept.providers.into_iter().map(|it| provider(it).map(Arc::new));
-        let providers = providers.collect::<Option<_>>()?;
-        Some(Self { rest: without(text, &place), providers })
+        let kept = kept.providers.into_iter().map(|it| (it.lines, it.facts));
+        let mut kept: HashMap<String, Facts> = kept.collect();
+        let (mut providers, mut sound) = (Vec::new(), Vec::new());
+        let items = items_of(&section)?;
+        let others = items.len();
+        for at in items {
+            // Of two with the same lines, one is read, so that its id is found twice.
+            if let Some(facts) = kept.remove(&sha256(section[at.clone()].as_bytes())) {
+                let provider = CheckedProvider::new(facts, &section, at.clone(), parse)?;
+                providers.push(Arc::new(provider));
+                sound.push(at);
+            }
+        }
+        let others = others - providers.len();
+        let rest = without(text, &place, (others > 0).then_some(&sound));
+        (!providers.is_empty()).then_some(Self { rest, providers, others })
     }
 }
 
@@ -76,7 +86,10 @@ impl CheckedProviders {
 /// # Errors
 /// The file cannot be written.
 pub(super) fn keep(text: &str, data: &Path, environment: &Environment) -> io::Result<bool> {
-    if is_laid_over(environment) || CheckedProviders::find(text, data, environment).is_some() {
+    let are_kept = |it: CheckedProviders| it.others == 0;
+    if is_laid_over(environment)
+        || CheckedProviders::find(text, data, environment).is_some_and(are_kept)
+    {
         return Ok(false);
     }
     match (Kept::of(text), program()) {
@@ -104,7 +117,7 @@ impl Kept {
         let (place, places) = places(text, &document)?;
         let mut other = root.clone();
         other.insert(KEY.into(), Value::Sequence(Vec::new()));
-        let rest = Document::parse("", &without(text, &place)).ok()?;
+        let rest = Document::parse("", &without(text, &place, None)).ok()?;
         let is_rest = *rest.root() == Value::Mapping(other);
         let of_section = &text[place];
         let is_item = |at: &Range<usize>, item: &Value| {
@@ -115,10 +128,12 @@ impl Kept {
         if !is_rest || !places.iter().zip(items).all(|(at, item)| is_item(at, item)) {
             return None;
         }
-        let kept = |(provider, at)| Some(KeptProvider { facts: Facts::of(provider)?, at });
+        let kept = |(provider, at): (_, Range<usize>)| {
+            let lines = sha256(of_section[at].as_bytes());
+            Some(KeptProvider { facts: Facts::of(provider)?, lines })
+        };
         let providers = found.iter().zip(places).map(kept).collect::<Option<_>>()?;
-        let section = sha256(of_section.as_bytes());
-        Some(Self { program: String::new(), section, providers })
+        Some(Self { program: String::new(), providers })
     }
 
     /// `None`: there is none, it is damaged, or another user may have written it.
@@ -175,8 +190,31 @@ fn places(text: &str, document: &Document) -> Option<(Range<usize>, Vec<Range<us
     let begins = (0..items).map(|index| start(&item_of(KEY, index))?.checked_sub(section.start));
     let begins: Vec<usize> = begins.collect::<Option<_>>()?;
     let ends = begins.iter().skip(1).copied().chain([section.len()]);
-    let places = begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect();
-    Some((section, places))
+    let places: Vec<_> = begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect();
+    let are_items = items_of(&text[section.clone()]).is_some_and(|found| found == places);
+    are_items.then_some((section, places))
+}
+
+/// The bytes of the items of a section, by their lines alone: each begins with `- ` as far to the right as the first one.
+fn items_of(section: &str) -> Option<Vec<Range<usize>>> {
+    let (mut begins, mut indent, mut end) = (Vec::new(), None, 0);
+    for (index, line) in section.split_inclusive('\n').enumerate() {
+        let words = line.trim_start_matches(' ');
+        let right = line.len() - words.len();
+        let is_some = !words.trim().is_empty() && !words.starts_with('#') && index > 0;
+        let is_begin = words.starts_with("- ") && indent.is_none_or(|indent| indent == right);
+        match is_some {
+            true if is_begin => {
+                indent = Some(right);
+                begins.push(end);
+            }
+            true if indent.is_none_or(|indent| right <= indent) => return None,
+            _ => {}
+        }
+        end += line.len();
+    }
+    let ends = begins.iter().copied().skip(1).chain([end]);
+    Some(begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect())
 }
 
 /// Parses the text of a provider, at its first use.
@@ -184,10 +222,23 @@ fn parse(name: &str, text: &str) -> Result<Vec<Provider>, Vec<Problem>> {
     check::file(name, text, &Catalogue::built_in())
 }
 
-/// The text with an empty list and empty lines for the section.
-fn without(text: &str, section: &Range<usize>) -> String {
-    let lines = text[section.clone()].matches('\n').count();
-    [&text[..section.start], KEY, ": []", &"\n".repeat(lines), &text[section.end..]].concat()
+/// The text with empty lines for these items of the section; without them, with an empty list for the section.
+fn without(text: &str, section: &Range<usize>, items: Option<&Vec<Range<usize>>>) -> String {
+    let empty = |text: &str| "\n".repeat(text.matches('\n').count());
+    let lines = &text[section.clone()];
+    let mut rest = text[..section.start].to_owned();
+    match items {
+        None => rest.extend([KEY, ": []", &empty(lines)]),
+        Some(items) => {
+            let mut from = 0;
+            for at in items {
+                rest.extend([&lines[from..at.start], &empty(&lines[at.clone()])]);
+                from = at.end;
+            }
+            rest += &lines[from..];
+        }
+    }
+    rest + &text[section.end..]
 }
 
 /// Whether variables replace providers of the file.

@@ -92,6 +92,8 @@ fn changed_providers_are_read_whole_and_their_errors_are_told() {
     assert!(installed.reads_none(&[]));
     for (from, to) in [
         ("id: own-7\n", "id: Own 7\n"),
+        ("id: own-7\n", "id: own-8\n"),
+        ("# number 7\n", "# number 7\n- { id: 7, hosts: [\n"),
         ("api-9.own", "*.com"),
         ("provider: own-3", "provider: own-x"),
     ] {
@@ -147,12 +149,54 @@ fn a_section_inside_of_a_text_defines_no_provider() {
         format!("rules:\n- allow: x.test\n  name: \"\n{section}\"\n"),
         format!("public_url: |\n{section}"),
         format!("{section}{section}"),
+        // The quotes of two changed items have sound ones between them.
+        section
+            .replace("name: Own 5\n", "name: 'Own 5\n")
+            .replace("name: Own 9\n", "name: Own 9'\n"),
+        section
+            .replace("name: Own 5\n", "name: Own 5\n  quirks: [\n")
+            .replace("name: Own 9\n", "]\n"),
     ] {
         installed.write(&hidden);
         let fresh = Installed::with(&hidden);
         let own = |of: &Installed| of.load(&[]).map(|config| config.providers.len()).ok();
         assert_eq!(own(&installed), own(&fresh), "{hidden}");
         assert_ne!(own(&installed), Some(64), "{hidden}");
+    }
+}
+
+#[test]
+fn of_changed_providers_only_those_are_read_whose_lines_are_others() {
+    let before = text(64);
+    let removed = before.find("- id: own-20\n").unwrap()..before.find("# number 21\n").unwrap();
+    let new =
+        "- { id: new, name: New, hosts: [new.test], auth: [{ id: k, kind: bearer }] }\n# the rest";
+    for (changed, read) in [
+        (before.replace("name: Own 9\n", "name: Owned 9\n"), 1),
+        // The lines of an item end where the next one begins.
+        (before.replace("# the rest", new), 2),
+        ([&before[..removed.start], &before[removed.end..]].concat(), 1),
+    ] {
+        let installed = Installed::kept(&before);
+        installed.write(&changed);
+        let (config, fresh) = (installed.load(&[]).unwrap(), Installed::with(&changed));
+        let is_read = |it: &&Configured| matches!(it, Configured::Parsed(_));
+        assert_eq!(config.providers.iter().filter(is_read).count(), read, "{changed}");
+        let sorted = |config: &Config| {
+            let mut all: Vec<_> =
+                config.providers.iter().map(|it| format!("{:?}", it.provider())).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(sorted(&config), sorted(&fresh.load(&[]).unwrap()));
+        let definitions = |config: &Config| {
+            let mut all: Vec<_> =
+                config.provider_definitions.iter().map(|it| it.json().to_string()).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(definitions(&config), definitions(&fresh.load(&[]).unwrap()));
+        assert!(config.keep_providers().unwrap() && installed.reads_none(&[]));
     }
 }
 

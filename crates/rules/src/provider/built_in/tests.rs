@@ -186,6 +186,47 @@ fn a_wildcard_is_reviewed() {
     assert_eq!(found, WILDCARDS);
 }
 
+/// Hosts below names of services that have other hosts in the catalogue: anyone may have such a name, or reads there what others
+/// uploaded.
+const OF_ANYONE: [&str; 24] = [
+    "a.github.io",
+    "user-images.githubusercontent.com",
+    "gist.githubusercontent.com",
+    "a.gitlab.io",
+    "a.bitbucket.io",
+    "a.vercel.app",
+    "a.netlify.app",
+    "a.pages.dev",
+    "a.workers.dev",
+    "a.r2.dev",
+    "a.herokuapp.com",
+    "a.fly.dev",
+    "a.onrender.com",
+    "a.railway.app",
+    "a.ngrok.io",
+    "a.myshopify.com",
+    "a.zendesk.com",
+    "a.notion.site",
+    "a.webflow.io",
+    "a.wordpress.com",
+    "a.storage.googleapis.com",
+    "a.blob.core.windows.net",
+    "a.sharepoint.com",
+    "a.twil.io",
+];
+
+#[test]
+fn a_host_that_anyone_may_have_is_a_provider_s_by_no_wildcard() {
+    let catalogue = Catalogue::built_in();
+    for host in OF_ANYONE {
+        let host = HostPattern::parse(host).unwrap();
+        let owner = |pattern: &HostPattern| pattern.overlaps(&host);
+        assert_eq!(catalogue.known_hosts().find(owner), None, "{host}");
+    }
+    let api = HostPattern::parse("api.github.com").unwrap();
+    assert!(catalogue.known_hosts().any(|pattern| pattern.overlaps(&api)));
+}
+
 #[test]
 fn a_service_whose_paths_are_public_pages_owns_only_those_of_its_api() {
     for (id, path) in
