@@ -118,7 +118,7 @@ fn after_a_change_of_other_sections_the_providers_are_not_read() {
     for changed in [
         before.replace("info", "warn"),
         before.replace("level: info", "level: info,\n  format: json"),
-        before.replace("  auth: key\n", "  auth: key\n  labels: { team: a }\n"),
+        before.replace("  auth: key\n", "  auth: key\n  tags: { team: a }\n"),
         format!("# first\n\n{before}default: deny\n"),
         before[..before.find("connections:").unwrap()].to_owned(),
     ] {
@@ -167,7 +167,7 @@ fn a_section_inside_of_a_text_defines_no_provider() {
 
 #[test]
 fn of_changed_providers_only_those_are_read_whose_lines_are_others() {
-    let before = text(64);
+    let before = text(65);
     let removed = before.find("- id: own-20\n").unwrap()..before.find("# number 21\n").unwrap();
     let new =
         "- { id: new, name: New, hosts: [new.test], auth: [{ id: k, kind: bearer }] }\n# the rest";
