@@ -118,7 +118,7 @@ fn after_a_change_of_other_sections_the_providers_are_not_read() {
     for changed in [
         before.replace("info", "warn"),
         before.replace("level: info", "level: info,\n  format: json"),
-        before.replace("  auth: key\n", "  auth: key\n  tags: { team: a }\n"),
+        before.replace("  auth: key\n", "  auth: key\n  description: mine\n"),
         format!("# first\n\n{before}default: deny\n"),
         before[..before.find("connections:").unwrap()].to_owned(),
     ] {
