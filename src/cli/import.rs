@@ -1,6 +1,7 @@
 //! `keyward import`: finds keys in files of variables, the environment and the files of tools, connects their accounts,
 //! and replaces the values in files of variables with placeholders.
 
+mod aws;
 mod candidate;
 mod dotenv;
 mod logins;
@@ -87,7 +88,7 @@ struct ImportReport {
     accounts: Vec<AccountReport>,
     /// Values that look like keys, and were not imported.
     skipped: Vec<Skipped>,
-    /// Files whose values are placeholders now.
+    /// Files whose values are placeholders now; in a dry run, those whose values would be.
     replaced: Vec<String>,
 }
 
@@ -130,6 +131,16 @@ struct Findings {
     report: ImportReport,
 }
 
+impl Findings {
+    /// The files that get placeholders if all accounts are connected.
+    fn replaceable(&self) -> Vec<String> {
+        let places = self.accounts.iter().flat_map(|account| account.fields.values());
+        let all: BTreeMap<_, _> = places.map(|(at, _)| (*at, String::new())).collect();
+        let files = self.files.iter().filter(|file| file.with(&all, &self.candidates).is_some());
+        files.map(|file| file.path.display().to_string()).collect()
+    }
+}
+
 impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let sources = self.read()?;
@@ -138,6 +149,9 @@ impl Args {
             false => Client::open_to_send(global).await?,
         };
         let mut findings = self.findings(&client, sources).await?;
+        if self.dry_run && !self.keep_values {
+            findings.report.replaced = findings.replaceable();
+        }
         if self.dry_run || findings.accounts.is_empty() {
             return output::show(global.json, &findings.report, |report| {
                 report.text(self.dry_run) + &self.next(report)
@@ -170,7 +184,10 @@ impl Args {
         match (report.accounts.iter().any(is_connected), report.accounts.is_empty()) {
             (true, _) => format!("\nrun your program: keyward run --agent {} -- CMD\n", self.agent),
             (false, false) if self.dry_run => {
-                "import them: the same command without --dry-run\n".to_owned()
+                format!(
+                    "import them for agent {}: the same command without --dry-run\n",
+                    self.agent
+                )
             }
             (false, _) => String::new(),
         }
@@ -399,9 +416,12 @@ impl ImportReport {
             text += &format!("  {place}: {why}\n");
         }
         for file in &self.replaced {
-            text += &format!(
-                "\n{file} has placeholders now. {file}{BACKUP} has the keys: delete it when your programs work.\n"
-            );
+            text += &match is_dry {
+                true => format!("\n{file} would get placeholders, and {file}{BACKUP} the keys\n"),
+                false => format!(
+                    "\n{file} has placeholders now. {file}{BACKUP} has the keys: delete it when your programs work.\n"
+                ),
+            };
         }
         let has_some = !self.accounts.is_empty();
         match (has_some, is_dry, self.replaced.is_empty()) {

@@ -1,7 +1,8 @@
-//! The file that keeps which `providers:` section was found sound, so that a start with the same configuration and the same
-//! program reads none of it. Only a configuration whose providers have no error gets there, and only the file's own text counts:
-//! after a change of either, everything is read as without the file.
+//! The file that keeps which items of `providers:` were found sound, so that a start of the same program reads only those whose
+//! text is another. Only a configuration whose providers have no error gets there, and only the file's own text counts: if
+//! anything is unusual or wrong, everything is read as without the file.
 
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -31,43 +32,52 @@ const KEY: &str = "providers";
 struct KeptProviders {
     /// The program that checked.
     program: String,
-    /// SHA-256 of the configuration file.
-    configuration: String,
-    /// The bytes of the section in it.
-    section: Range<usize>,
     providers: Vec<KeptProvider>,
 }
 
 #[derive(Deserialize, Serialize)]
 struct KeptProvider {
     facts: ProviderFacts,
-    /// Its bytes in the section.
-    at: Range<usize>,
+    /// SHA-256 of its lines.
+    lines: String,
 }
 
-/// A configuration whose providers were found sound.
+/// A configuration with providers that were found sound.
+#[derive(Debug)]
 pub(super) struct CheckedProviders {
-    /// Its text without the section; lines keep their numbers.
+    /// Its text without the lines of `providers`; other lines keep their numbers.
     pub(super) rest: String,
-    /// The section's providers.
     pub(super) providers: Vec<Arc<CheckedProvider>>,
+    /// How many items the section has in `rest`. The reader must find as many: what was cut out could have stood inside of a
+    /// text, or between the quotes of one.
+    pub(super) others: usize,
 }
 
 impl CheckedProviders {
-    /// Those of the configuration `text`, if this program has found them sound.
+    /// Those of the configuration `text` that this program has found sound, if there are any.
     pub(super) fn find(text: &str, data: &Path, environment: &VariableSource) -> Option<Self> {
+        let place = section(text)?;
         let kept = KeptProviders::read(&data.join(FILE))?;
-        let is_same = kept.program == program()?
-            && kept.configuration == sha256(text.as_bytes())
-            && !is_laid_over(environment);
-        if !is_same {
+        if kept.program != program()? || is_laid_over(environment) {
             return None;
         }
-        let section: Arc<str> = text.get(kept.section.clone())?.into();
-        let provider = |it: KeptProvider| CheckedProvider::new(it.facts, &section, it.at, parse);
-        let providers = kept.providers.into_iter().map(|it| provider(it).map(Arc::new));
-        let providers = providers.collect::<Option<_>>()?;
-        Some(Self { rest: without(text, &kept.section), providers })
+        let section: Arc<str> = text[place.clone()].into();
+        let kept = kept.providers.into_iter().map(|it| (it.lines, it.facts));
+        let mut kept: HashMap<String, ProviderFacts> = kept.collect();
+        let (mut providers, mut sound) = (Vec::new(), Vec::new());
+        let items = items_of(&section)?;
+        let others = items.len();
+        for at in items {
+            // Of two with the same lines, one is read, so that its id is found twice.
+            if let Some(facts) = kept.remove(&sha256(section[at.clone()].as_bytes())) {
+                let provider = CheckedProvider::new(facts, &section, at.clone(), parse)?;
+                providers.push(Arc::new(provider));
+                sound.push(at);
+            }
+        }
+        let others = others - providers.len();
+        let rest = without(text, &place, (others > 0).then_some(&sound));
+        (!providers.is_empty()).then_some(Self { rest, providers, others })
     }
 }
 
@@ -76,7 +86,10 @@ impl CheckedProviders {
 /// # Errors
 /// The file cannot be written.
 pub(super) fn keep(text: &str, data: &Path, environment: &VariableSource) -> io::Result<bool> {
-    if is_laid_over(environment) || CheckedProviders::find(text, data, environment).is_some() {
+    let are_kept = |it: CheckedProviders| it.others == 0;
+    if is_laid_over(environment)
+        || CheckedProviders::find(text, data, environment).is_some_and(are_kept)
+    {
         return Ok(false);
     }
     match (KeptProviders::of(text), program()) {
@@ -101,15 +114,12 @@ impl KeptProviders {
         if problems.count() > 0 || found.len() != items.len() {
             return None;
         }
-        let (section, places) = places(text, &document)?;
+        let (place, places) = places(text, &document)?;
         let mut other = root.clone();
-        other.remove(KEY);
-        let rest = Document::parse("", &without(text, &section)).ok()?;
-        let is_rest = match rest.root() {
-            Value::Null => other.is_empty(),
-            rest => *rest == Value::Mapping(other),
-        };
-        let of_section = &text[section.clone()];
+        other.insert(KEY.into(), Value::Sequence(Vec::new()));
+        let rest = Document::parse("", &without(text, &place, None)).ok()?;
+        let is_rest = *rest.root() == Value::Mapping(other);
+        let of_section = &text[place];
         let is_item = |at: &Range<usize>, item: &Value| {
             let alone = of_section.get(at.clone()).map(|text| Document::parse("", text));
             let alone = alone.and_then(Result::ok);
@@ -118,10 +128,12 @@ impl KeptProviders {
         if !is_rest || !places.iter().zip(items).all(|(at, item)| is_item(at, item)) {
             return None;
         }
-        let kept = |(provider, at)| Some(KeptProvider { facts: ProviderFacts::of(provider)?, at });
+        let kept = |(provider, at): (_, Range<usize>)| {
+            let lines = sha256(of_section[at].as_bytes());
+            Some(KeptProvider { facts: ProviderFacts::of(provider)?, lines })
+        };
         let providers = found.iter().zip(places).map(kept).collect::<Option<_>>()?;
-        let configuration = sha256(text.as_bytes());
-        Some(Self { program: String::new(), configuration, section, providers })
+        Some(Self { program: String::new(), providers })
     }
 
     /// `None`: there is none, it is damaged, or another user may have written it.
@@ -150,24 +162,59 @@ impl KeptProviders {
     }
 }
 
+/// The whole lines of the section: from `providers:` alone on its line to the next key at the top level.
+fn section(text: &str) -> Option<Range<usize>> {
+    let begins = |line: &str| {
+        let rest = line.strip_prefix(KEY).and_then(|rest| rest.strip_prefix(':'));
+        rest.map(str::trim).is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+    };
+    let (mut begin, mut end) = (None, 0);
+    for line in text.split_inclusive('\n') {
+        match begin {
+            None if begins(line) => begin = Some(end),
+            Some(_) if !line.starts_with([' ', '#', '-', '\r', '\n']) => break,
+            _ => {}
+        }
+        end += line.len();
+    }
+    Some(begin?..end)
+}
+
 /// The bytes of the section, and those of its items in it, as whole lines.
 fn places(text: &str, document: &Document) -> Option<(Range<usize>, Vec<Range<usize>>)> {
     let mut starts = vec![0];
     starts.extend(text.match_indices('\n').map(|(at, _)| at + 1));
     let start = |path: &str| starts.get(document.line_of(path)?.checked_sub(1)?).copied();
-    let root = document.root().as_mapping()?;
-    let mut after = root.keys().filter_map(Value::as_str).skip_while(|key| *key != KEY).skip(1);
-    let end = match after.next() {
-        Some(next) => start(next)?,
-        None => text.len(),
-    };
-    let section = start(KEY)?..end;
-    let items = root.get(KEY)?.as_sequence()?.len();
+    let section = section(text).filter(|section| start(KEY) == Some(section.start))?;
+    let items = document.root().get(KEY)?.as_sequence()?.len();
     let begins = (0..items).map(|index| start(&item_of(KEY, index))?.checked_sub(section.start));
     let begins: Vec<usize> = begins.collect::<Option<_>>()?;
     let ends = begins.iter().skip(1).copied().chain([section.len()]);
-    let places = begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect();
-    Some((section, places))
+    let places: Vec<_> = begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect();
+    let are_items = items_of(&text[section.clone()]).is_some_and(|found| found == places);
+    are_items.then_some((section, places))
+}
+
+/// The bytes of the items of a section, by their lines alone: each begins with `- ` as far to the right as the first one.
+fn items_of(section: &str) -> Option<Vec<Range<usize>>> {
+    let (mut begins, mut indent, mut end) = (Vec::new(), None, 0);
+    for (index, line) in section.split_inclusive('\n').enumerate() {
+        let words = line.trim_start_matches(' ');
+        let right = line.len() - words.len();
+        let is_some = !words.trim().is_empty() && !words.starts_with('#') && index > 0;
+        let is_begin = words.starts_with("- ") && indent.is_none_or(|indent| indent == right);
+        match is_some {
+            true if is_begin => {
+                indent = Some(right);
+                begins.push(end);
+            }
+            true if indent.is_none_or(|indent| right <= indent) => return None,
+            _ => {}
+        }
+        end += line.len();
+    }
+    let ends = begins.iter().copied().skip(1).chain([end]);
+    Some(begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect())
 }
 
 /// Parses the text of a provider, at its first use.
@@ -175,10 +222,23 @@ fn parse(name: &str, text: &str) -> Result<Vec<Provider>, Vec<Problem>> {
     check::file(name, text, &Catalogue::built_in())
 }
 
-/// The text with empty lines for the section.
-fn without(text: &str, section: &Range<usize>) -> String {
-    let lines = text[section.clone()].matches('\n').count();
-    [&text[..section.start], &"\n".repeat(lines), &text[section.end..]].concat()
+/// The text with empty lines for these items of the section; without them, with an empty list for the section.
+fn without(text: &str, section: &Range<usize>, items: Option<&Vec<Range<usize>>>) -> String {
+    let empty = |text: &str| "\n".repeat(text.matches('\n').count());
+    let lines = &text[section.clone()];
+    let mut rest = text[..section.start].to_owned();
+    match items {
+        None => rest.extend([KEY, ": []", &empty(lines)]),
+        Some(items) => {
+            let mut from = 0;
+            for at in items {
+                rest.extend([&lines[from..at.start], &empty(&lines[at.clone()])]);
+                from = at.end;
+            }
+            rest += &lines[from..];
+        }
+    }
+    rest + &text[section.end..]
 }
 
 /// Whether variables replace providers of the file.

@@ -2,7 +2,6 @@
 //! the current directory: a cloned repository must not configure us.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::{fs, io};
 
 use serde_yaml::Value;
@@ -13,7 +12,6 @@ use super::error::ConfigError;
 use super::origin::ConfigOrigin;
 use super::reading::Folders;
 use super::{Config, parse};
-use keyward_rules::provider::checked::CheckedProvider;
 use keyward_rules::provider::document::{Document, Problem, scalar};
 use keyward_state::observe::log::Format;
 
@@ -141,9 +139,9 @@ fn read_or_known(
     folders: Folders,
     environment: &VariableSource,
 ) -> Result<Config, Vec<Problem>> {
-    if let Some(CheckedProviders { rest, providers }) =
-        CheckedProviders::find(text, &folders.data, environment)
-        && let Ok(config) = read_beside(&providers, &rest, file, folders.clone(), environment)
+    if let Some(checked) = CheckedProviders::find(text, &folders.data, environment)
+        && let Ok(config) =
+            read_beside(Some(&checked), &checked.rest, file, folders.clone(), environment)
     {
         return Ok(config);
     }
@@ -158,12 +156,12 @@ pub(super) fn read(
     folders: Folders,
     environment: &VariableSource,
 ) -> Result<Config, Vec<Problem>> {
-    read_beside(&[], text, file, folders, environment)
+    read_beside(None, text, file, folders, environment)
 }
 
-/// Reads a text whose providers are `checked`, or in the text.
+/// Reads a text, some of whose providers are `checked` instead.
 fn read_beside(
-    checked: &[Arc<CheckedProvider>],
+    checked: Option<&CheckedProviders>,
     text: &str,
     file: &Path,
     folders: Folders,

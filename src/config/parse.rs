@@ -1,12 +1,14 @@
 //! The whole configuration from its document: one line per section, in the order in which they need
 //! each other.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::backup::BackupText;
+use super::checked_providers::CheckedProviders;
 use super::declared::{Declared, DeclaredItem};
 use super::environment::VariableSource;
 use super::listen::ListenText;
@@ -29,7 +31,6 @@ use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Source, Webhook};
-use keyward_rules::provider::checked::CheckedProvider;
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{Catalogue, Configured, Definition, check};
 use keyward_state::crypto::source::KeySource;
@@ -136,17 +137,25 @@ section! {
     }
 }
 
-/// Reads a document, whose providers are `checked` if it was cut. All problems are found.
+/// Reads a document. If it was cut, `checked` has what was cut out of its providers. All problems are found.
 pub(super) fn config(
     document: &Document,
-    checked: &[Arc<CheckedProvider>],
+    checked: Option<&CheckedProviders>,
     folders: Folders,
     environment: VariableSource,
 ) -> Result<Config, Vec<Problem>> {
     let mut reading = ConfigReading::new(document, folders);
-    reading.checked = checked;
+    reading.checked = checked.map(|it| &*it.providers).unwrap_or_default();
     let root = Some(document.root()).filter(|root| !root.is_null());
     let sections = reading.section::<Sections>(root, "").unwrap_or_default();
+    let others = sections.providers.as_ref().and_then(Value::as_sequence).map(Vec::len);
+    if checked.is_some_and(|checked| others != Some(checked.others)) {
+        reading.problems.add(
+            "providers",
+            "lines that are no items were cut",
+            "read the whole file",
+        );
+    }
     let config = sections.read(&mut reading, environment);
     match reading.problems.count() {
         0 => Ok(config),
@@ -223,7 +232,11 @@ impl Sections {
         let Some(value) = &self.providers else { return checked.collect() };
         let built_in = Catalogue::built_in();
         let found = check::providers(value, "providers", &built_in, &mut reading.problems);
-        found.into_iter().map(Configured::from).collect()
+        let ids: HashSet<_> = found.iter().map(|it| &it.id).collect();
+        if reading.checked.iter().any(|it| ids.contains(it.id())) {
+            reading.problems.add("providers", "an id is given twice", "read the whole file");
+        }
+        checked.chain(found.into_iter().map(Configured::from)).collect()
     }
 
     /// The items as they are written. One that is not JSON is reported by [`Sections::providers`].

@@ -117,13 +117,7 @@ fn section(provider: &Provider, text: &mut String) {
     let _ = writeln!(text, "- pages: {}", pages.collect::<Vec<_>>().join(", "));
     text.push_str("\n| `auth` | | variables | begins with |\n|---|---|---|---|\n");
     usable(provider).for_each(|auth| text.push_str(&row(auth)));
-    for auth in provider.auth.iter().filter(|auth| !auth.app_steps.is_empty()) {
-        let _ = writeln!(text, "\nAn app for `{}`:\n", auth.id);
-        for (at, step) in auth.app_steps.iter().enumerate() {
-            let step = step.replace(" {redirect_uri}", ": the redirect URI of `keyward app show`");
-            let _ = writeln!(text, "{}. {step}", at + 1);
-        }
-    }
+    provider.auth.iter().for_each(|auth| apps(auth, text));
     if !about.quirks.is_empty() {
         text.push('\n');
         about.quirks.iter().for_each(|quirk| {
@@ -148,6 +142,22 @@ fn section(provider: &Provider, text: &mut String) {
     }
     let checked = about.checked.as_ref().map(|day| format!(", {day}")).unwrap_or_default();
     let _ = writeln!(text, "\nSources: {}{checked}.", about.sources.join(", "));
+}
+
+/// What to do to register an app.
+fn apps(auth: &AuthMethod, text: &mut String) {
+    if auth.app_steps.is_empty() {
+        return;
+    }
+    let source = match &auth.app_source {
+        Some(source) => format!("[page]({}), {}", source.url, source.checked),
+        None => "confirmed by no page".to_owned(),
+    };
+    let _ = writeln!(text, "\nAn app for `{}` ({source}):\n", auth.id);
+    for (at, step) in auth.app_steps.iter().enumerate() {
+        let step = step.replace(" {redirect_uri}", ": the redirect URI of `keyward app show`");
+        let _ = writeln!(text, "{}. {step}", at + 1);
+    }
 }
 
 /// Ways to authenticate that exist.

@@ -13,13 +13,14 @@ use crate::support::*;
 
 const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
 
-const HOSTS: [&str; 6] = [
+const HOSTS: [&str; 7] = [
     "api.twilio.com",
     "api.telegram.org",
     "api.sendgrid.com",
     "api.mapbox.com",
     "blog.acme.test",
     "news.acme.test",
+    "acme.blob.core.windows.net",
 ];
 
 /// A connection whose live key is of the form that its SDK checks.
@@ -34,7 +35,7 @@ struct Checked {
     key: fn(&str) -> String,
 }
 
-const CONNECTIONS: [Checked; 6] = [
+const CONNECTIONS: [Checked; 7] = [
     Checked {
         name: "twilio",
         provider: "twilio",
@@ -83,6 +84,14 @@ const CONNECTIONS: [Checked; 6] = [
         field: "api_key",
         key: |text| text[..26].to_owned(),
     },
+    Checked {
+        name: "photos",
+        provider: "azure-blob",
+        auth: "sas",
+        variables: "account: acme",
+        field: "sas_token",
+        key: |text| format!("sv=2024-11-04&ss=b&sp=r&sig={text}"),
+    },
 ];
 
 /// What each service answers, in the form that its SDK reads.
@@ -95,6 +104,9 @@ fn answer(request: &Message) -> Vec<u8> {
         }
         "api.sendgrid.com" => http("202 Accepted", "text/plain", ""),
         "api.mapbox.com" => json(r#"{"features":[{"place_name":"fine"}]}"#),
+        "acme.blob.core.windows.net" => {
+            http("206 Partial Content", "text/plain\r\nContent-Range: bytes 0-4/5", "hello")
+        }
         "blog.acme.test" => json(r#"{"site":{"title":"fine"}}"#),
         _ => json(r#"{"settings":{"title":"fine"},"meta":{}}"#),
     }
@@ -213,7 +225,7 @@ async fn sdks_in_node_take_their_placeholders_and_services_get_the_live_keys() {
 }
 
 #[tokio::test]
-async fn an_sdk_in_python_takes_its_placeholder_and_the_service_gets_the_live_key() {
+async fn sdks_in_python_take_their_placeholders_and_services_get_the_live_keys() {
     let desk = Desk::new().await;
     let mut command = desk.install.keyward(&["run", "--agent", "ci", "--"]);
     let program =
@@ -221,4 +233,6 @@ async fn an_sdk_in_python_takes_its_placeholder_and_the_service_gets_the_live_ke
     command.arg(installed("real-venv/bin/python")).arg(program);
     desk.is_served(command).await;
     desk.assert_telegram();
+    let target = desk.request("acme.blob.core.windows.net").head.target().to_owned();
+    assert_eq!(target, format!("/photos/a.txt?{}", desk.keys[6]));
 }

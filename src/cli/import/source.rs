@@ -8,12 +8,15 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::candidate::{ImportCandidate, SourceContent};
-use super::{dotenv, logins, vaults};
+use super::{aws, dotenv, logins, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
 
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How `keyward connect` takes a user name with a password.
+const BASIC: &str = "--basic";
 
 /// A place where keys are.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -111,11 +114,11 @@ impl ImportPlace {
                 vaults::agent_vault(&names.0, &texts.0, &names.1, &texts.1)
             }
             Self::Claude => Ok(logins::claude(&self.file()?)),
-            Self::Aws | Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip | Self::Codex => {
+            Self::Aws => self.aws(),
+            Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip | Self::Codex => {
                 let path = self.file()?;
                 let (name, text) = (path.display().to_string(), text_of(&path)?);
                 Ok(match self {
-                    Self::Aws => aws(&name, &text),
                     Self::Gcloud => gcloud(&name, text),
                     Self::Netrc => netrc(&name, &text),
                     Self::Npm => npm(&name, &text),
@@ -124,6 +127,24 @@ impl ImportPlace {
                 })
             }
         }
+    }
+
+    /// The keys of `credentials` and `config`, of which one is enough.
+    fn aws(&self) -> Result<SourceContent, Failure> {
+        let credentials = self.file()?;
+        let config = env::var_os("AWS_CONFIG_FILE").map(PathBuf::from);
+        let config = config.or_else(|| Some(env::home_dir()?.join(".aws/config")));
+        let config = config.filter(|path| path.exists());
+        let mut found = match (credentials.exists(), &config) {
+            (false, Some(_)) => SourceContent::default(),
+            _ => aws::profiles(&credentials.display().to_string(), &text_of(&credentials)?),
+        };
+        if let Some(path) = config {
+            let read = aws::profiles(&path.display().to_string(), &text_of(&path)?);
+            found.candidates.extend(read.candidates);
+            found.unusable.extend(read.unusable);
+        }
+        Ok(found)
     }
 
     /// Its file, which a variable of its tool may name.
@@ -193,32 +214,6 @@ fn gh() -> Result<SourceContent, Failure> {
     Ok(SourceContent { candidates: vec![found], ..SourceContent::default() })
 }
 
-/// <https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>
-fn aws(file: &str, text: &str) -> SourceContent {
-    let mut found = SourceContent::default();
-    let mut profile = "default".to_owned();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            profile = name.trim().to_owned();
-            continue;
-        }
-        let Some((key, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
-            continue;
-        };
-        let key = key.trim();
-        let is_key =
-            ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"].contains(&key);
-        if is_key {
-            let place = format!("{file}:{} [{profile}] {key}", index + 1);
-            let variable = key.to_ascii_uppercase();
-            let one = ImportCandidate::in_variable(place, &profile, &variable, value.trim());
-            found.candidates.push(ImportCandidate { provider: Some("aws"), ..one });
-        }
-    }
-    found
-}
-
 /// The document of a service account is one secret; the tokens of a person belong to gcloud's own app.
 fn gcloud(file: &str, text: Zeroizing<String>) -> SourceContent {
     let document: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
@@ -260,11 +255,8 @@ fn netrc(file: &str, text: &str) -> SourceContent {
                 let Some(host) = host.clone() else { continue };
                 let place = format!("{file}:{line} {host}");
                 let one = ImportCandidate::of(place, &host, value);
-                found.candidates.push(ImportCandidate {
-                    host: Some(host),
-                    user: user.clone(),
-                    ..one
-                });
+                let (host, option) = (Some(host), Some(BASIC.to_owned()));
+                found.candidates.push(ImportCandidate { host, user: user.clone(), option, ..one });
             }
             _ => {}
         }
@@ -272,16 +264,19 @@ fn netrc(file: &str, text: &str) -> SourceContent {
     found
 }
 
-/// `//HOST/PATH/:_authToken=TOKEN`.
+/// `//HOST/PATH/:_authToken=TOKEN`. An `_auth` is a user name and a password, which a person gives to `keyward connect`.
 fn npm(file: &str, text: &str) -> SourceContent {
     let mut found = SourceContent::default();
     for (index, line) in text.lines().enumerate() {
         let Some((key, value)) = line.split_once('=') else { continue };
         let Some(rest) = key.trim().strip_prefix("//") else { continue };
-        let Some(host) = rest.strip_suffix(":_authToken").and_then(|rest| rest.split('/').next())
-        else {
-            continue;
-        };
+        let host_of = |suffix: &str| rest.strip_suffix(suffix)?.split('/').next();
+        if let Some(host) = host_of(":_auth") {
+            let why =
+                format!("a user name with a password: keyward connect https://{host} {BASIC}");
+            found.unusable.push((format!("{file}:{} {host}", index + 1), why));
+        }
+        let Some(host) = host_of(":_authToken") else { continue };
         let (place, value) =
             (format!("{file}:{} {host}", index + 1), value.trim().trim_matches('"'));
         // `${NPM_TOKEN}` is a variable.
@@ -306,7 +301,12 @@ fn pip(file: &str, text: &str) -> SourceContent {
             let decoded = percent_decode_str(password).decode_utf8_lossy();
             let one = ImportCandidate::of(format!("{file}:{} {host}", index + 1), host, &decoded);
             let (host, user) = (Some(host.to_owned()), Some(user.to_owned()));
-            found.candidates.push(ImportCandidate { host, user, ..one });
+            found.candidates.push(ImportCandidate {
+                host,
+                user,
+                option: Some(BASIC.to_owned()),
+                ..one
+            });
         }
     }
     found
@@ -327,26 +327,18 @@ mod tests {
 
     #[test]
     fn files_of_tools_are_read_as_their_tools_read_them() {
-        let text = "[default]\naws_access_key_id = A1\n# aws_session_token = no\naws_secret_access_key=S1\nregion=x\n[work]\naws_access_key_id=A2\n";
-        let found = aws("c", text);
-        assert_eq!(
-            shown(&found),
-            [
-                "c:2 [default] aws_access_key_id | AWS_ACCESS_KEY_ID  | A1",
-                "c:4 [default] aws_secret_access_key | AWS_SECRET_ACCESS_KEY  | S1",
-                "c:7 [work] aws_access_key_id | AWS_ACCESS_KEY_ID  | A2",
-            ]
-        );
         let text = "# password no\nmachine a.test login me password P1\nmachine b.test\n  password P2\n  login you\ndefault password P3\n";
         assert_eq!(
             shown(&netrc("n", text)),
             ["n:2 a.test | a.test me | P1", "n:4 b.test | b.test  | P2"]
         );
-        let text = "registry=https://r.test\n//r.test/:_authToken=T1\n//s.test/p/:_authToken=\"T2\"\n//v.test/:_authToken=${NPM_TOKEN}\n";
+        let text = "registry=https://r.test\n//r.test/:_authToken=T1\n//s.test/p/:_authToken=\"T2\"\n//v.test/:_authToken=${NPM_TOKEN}\n//w.test/:_auth=canary\n";
         assert_eq!(
             shown(&npm("m", text)),
             ["m:2 r.test | r.test  | T1", "m:3 s.test | s.test  | T2"]
         );
+        let why = "a user name with a password: keyward connect https://w.test --basic";
+        assert_eq!(npm("m", text).unusable, [("m:5 w.test".to_owned(), why.to_owned())]);
         let text = "[global]\nindex-url = https://me:p%40ss@pypi.test/simple\nextra-index-url = https://open.test/\n";
         assert_eq!(shown(&pip("p", text)), ["p:2 pypi.test | pypi.test me | p@ss"]);
     }

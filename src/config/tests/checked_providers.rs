@@ -87,11 +87,13 @@ fn flow(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_changed_configuration_is_read_whole_and_its_errors_are_told() {
+fn changed_providers_are_read_whole_and_their_errors_are_told() {
     let installed = Installed::kept(&text(64));
     assert!(installed.reads_none(&[]));
     for (from, to) in [
         ("id: own-7\n", "id: Own 7\n"),
+        ("id: own-7\n", "id: own-8\n"),
+        ("# number 7\n", "# number 7\n- { id: 7, hosts: [\n"),
         ("api-9.own", "*.com"),
         ("provider: own-3", "provider: own-x"),
     ] {
@@ -103,10 +105,99 @@ fn a_changed_configuration_is_read_whole_and_its_errors_are_told() {
         let places = |told: &str, of: &Installed| told.replace(of.dir.path().to_str().unwrap(), "");
         assert_eq!(places(&told, &installed), places(&fresh.problems(), &fresh));
     }
-    installed.write(&text(64).replace("info", "warn"));
+    installed.write(&text(64).replace("name: Own 9\n", "name: Owned 9\n"));
     assert!(!installed.reads_none(&[]));
     installed.write(&text(64));
     assert!(installed.reads_none(&[]));
+}
+
+#[test]
+fn after_a_change_of_other_sections_the_providers_are_not_read() {
+    let before = text(64);
+    let installed = Installed::kept(&before);
+    for changed in [
+        before.replace("info", "warn"),
+        before.replace("level: info", "level: info,\n  format: json"),
+        before.replace("  auth: key\n", "  auth: key\n  description: mine\n"),
+        format!("# first\n\n{before}default: deny\n"),
+        before[..before.find("connections:").unwrap()].to_owned(),
+    ] {
+        installed.write(&changed);
+        assert!(installed.reads_none(&[]), "{changed}");
+        let fresh = Installed::with(&changed);
+        let (kept, read) = (installed.load(&[]).unwrap(), fresh.load(&[]).unwrap());
+        let connections = |config: &Config, of: &Installed| {
+            format!("{:?}", config.connections).replace(of.dir.path().to_str().unwrap(), "")
+        };
+        assert_eq!(connections(&kept, &installed), connections(&read, &fresh));
+        assert_eq!(kept.providers.len(), read.providers.len());
+        assert!(!kept.keep_providers().unwrap(), "they are kept");
+    }
+    // Problems have the lines of the file.
+    installed.write(&format!("{before}agent: []\n"));
+    let line = before.lines().count() + 1;
+    assert!(installed.problems().contains(&format!("keyward.yaml:{line}: agent:")));
+}
+
+#[test]
+fn a_section_inside_of_a_text_defines_no_provider() {
+    let before = text(64);
+    let installed = Installed::kept(&before);
+    let begin = before.find("providers:").unwrap();
+    let section = &before[begin..before.find("connections:").unwrap()];
+    for hidden in [
+        format!("rules:\n- allow: x.test\n  name: \"\n{section}\"\n"),
+        format!("public_url: |\n{section}"),
+        format!("{section}{section}"),
+        // The quotes of two changed items have sound ones between them.
+        section
+            .replace("name: Own 5\n", "name: 'Own 5\n")
+            .replace("name: Own 9\n", "name: Own 9'\n"),
+        section
+            .replace("name: Own 5\n", "name: Own 5\n  quirks: [\n")
+            .replace("name: Own 9\n", "]\n"),
+    ] {
+        installed.write(&hidden);
+        let fresh = Installed::with(&hidden);
+        let own = |of: &Installed| of.load(&[]).map(|config| config.providers.len()).ok();
+        assert_eq!(own(&installed), own(&fresh), "{hidden}");
+        assert_ne!(own(&installed), Some(64), "{hidden}");
+    }
+}
+
+#[test]
+fn of_changed_providers_only_those_are_read_whose_lines_are_others() {
+    let before = text(65);
+    let removed = before.find("- id: own-20\n").unwrap()..before.find("# number 21\n").unwrap();
+    let new =
+        "- { id: new, name: New, hosts: [new.test], auth: [{ id: k, kind: bearer }] }\n# the rest";
+    for (changed, read) in [
+        (before.replace("name: Own 9\n", "name: Owned 9\n"), 1),
+        // The lines of an item end where the next one begins.
+        (before.replace("# the rest", new), 2),
+        ([&before[..removed.start], &before[removed.end..]].concat(), 1),
+    ] {
+        let installed = Installed::kept(&before);
+        installed.write(&changed);
+        let (config, fresh) = (installed.load(&[]).unwrap(), Installed::with(&changed));
+        let is_read = |it: &&Configured| matches!(it, Configured::Parsed(_));
+        assert_eq!(config.providers.iter().filter(is_read).count(), read, "{changed}");
+        let sorted = |config: &Config| {
+            let mut all: Vec<_> =
+                config.providers.iter().map(|it| format!("{:?}", it.provider())).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(sorted(&config), sorted(&fresh.load(&[]).unwrap()));
+        let definitions = |config: &Config| {
+            let mut all: Vec<_> =
+                config.provider_definitions.iter().map(|it| it.json().to_string()).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(definitions(&config), definitions(&fresh.load(&[]).unwrap()));
+        assert!(config.keep_providers().unwrap() && installed.reads_none(&[]));
+    }
 }
 
 #[test]

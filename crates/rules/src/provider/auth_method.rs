@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::host_template::HostTemplate;
 use super::kinds::AuthKind;
 use super::oauth::OAuth;
-use super::schema::TestText;
+use super::schema::{AppSourceText, TestText};
 use crate::inject::placement::Place;
 use crate::inject::sign::request_signer::SigningScheme;
 use keyward_base::pattern::PathPattern;
@@ -34,6 +34,8 @@ pub struct AuthMethod {
     pub app_url: Option<String>,
     /// What to do on that page; `{redirect_uri}` stands for the app's.
     pub app_steps: Vec<String>,
+    /// The page that has these steps.
+    pub app_source: Option<AppSourceText>,
     /// What AWS signatures name for requests that the agent does not sign.
     pub aws: AwsScope,
     /// What signs requests with the owner's fields, for kinds that are data.

@@ -30,6 +30,7 @@ const FREE: &[&str] = &[
     "auth[].scopes",
     "auth[].app_url",
     "auth[].app_steps",
+    "auth[].app_source",
     "auth[].access_page",
     "auth[].fields[].label",
     "auth[].fields[].help",

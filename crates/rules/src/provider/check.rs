@@ -16,7 +16,7 @@ use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::extends::{self, EXTENDS};
 use super::header_names::header_name;
 use super::host_template::HostTemplate;
-use super::own_hosts::{self, OwnHosts, hosts, is_word, path_pattern, paths, split_https};
+use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, paths, split_https};
 use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, VariableText};
 use super::scope_words;
 use super::slips;
@@ -246,7 +246,6 @@ impl ProviderCheck<'_> {
                 problems.add(&self.at(key), "this is not an https URL", "write `https://…`");
             }
         }
-        let is_day = |text: &str| text.parse::<jiff::civil::Date>().is_ok();
         if self.text.checked.as_deref().is_some_and(|text| !is_day(text)) {
             problems.add(&self.at("checked"), "this is not a day", "write `2026-08-21`");
         }

@@ -6,19 +6,17 @@ use std::sync::Arc;
 use serde_yaml::Value;
 
 use super::auth_method::{AuthMethod, AwsScope, Field, KeyPattern};
+use super::check_app;
 use super::check_minted;
 use super::check_oauth;
 use super::check_oauth1;
 use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
 use super::kinds::{AuthKind, COMMON, OTHER, keys, usual_fields, usual_label};
-use super::own_hosts::{OwnHosts, is_word, split_https};
+use super::own_hosts::{OwnHosts, is_word};
 use super::placing::{MINTED, PlacementParser};
 use super::schema::{AuthText, FieldText, KeyText};
 use crate::inject::placeholder::MARK;
-
-/// What stands for the app's redirect URI in a step.
-const REDIRECT_URI: &str = " {redirect_uri}";
 
 /// Checks one auth method. `raw` is its YAML, which shows the keys that were written.
 pub(super) fn method(
@@ -52,10 +50,7 @@ pub(super) fn method(
         let fields: Vec<&Field> = fields.iter().collect();
         test_request(test, &fields, &key_of(path, "test"), own, problems);
     }
-    if text.app_url.as_deref().is_some_and(|url| split_https(url).is_none()) {
-        problems.add(&key_of(path, "app_url"), "this is not an https URL", "write `https://…`");
-    }
-    check_steps(text, path, problems);
+    check_app::check(text, path, problems);
     let minting = check_minted::minting(text, &fields, path, own, problems);
     let oauth = match text.kind {
         AuthKind::Oauth1 => check_oauth1::consent(text, path, own, problems),
@@ -68,6 +63,7 @@ pub(super) fn method(
         note: text.note.clone(),
         app_url: text.app_url.clone(),
         app_steps: text.app_steps.clone(),
+        app_source: text.app_source.clone(),
         fields,
         placements,
         test: text.test.clone(),
@@ -142,25 +138,6 @@ fn role_keys() -> Vec<Field> {
         ..bare(name, label, true, false)
     });
     each.into()
-}
-
-/// What people do where they register an app.
-fn check_steps(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
-    let at = key_of(path, "app_steps");
-    let lengths = 1..=300;
-    for (index, step) in text.app_steps.iter().enumerate() {
-        if !lengths.contains(&step.len()) || step.chars().any(char::is_control) {
-            let remedy = "write one line of at most 300 characters";
-            problems.add(&item_of(&at, index), "this is no step", remedy);
-        }
-    }
-    let named = text.app_steps.iter().map(|step| step.matches(REDIRECT_URI).count()).sum::<usize>();
-    let ending = text.app_steps.iter().filter(|step| step.ends_with(REDIRECT_URI)).count();
-    let wanted = usize::from(!text.app_steps.is_empty() && text.authorize.is_some());
-    if (named, ending) != (wanted, wanted) {
-        let remedy = "end the step where the redirect URI is registered with it, and no other";
-        problems.add(&at, format_args!("{wanted} step must have `{REDIRECT_URI}`"), remedy);
-    }
 }
 
 /// Adds the shape of `key` and the variables of `env` to a field.

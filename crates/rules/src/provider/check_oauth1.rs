@@ -68,6 +68,7 @@ fn without_consent(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
         ("unconfirmed_callback", text.unconfirmed_callback),
         ("authorize_state", text.authorize_state),
         ("app_steps", !text.app_steps.is_empty()),
+        ("app_source", text.app_source.is_some()),
         ("authorize_params", !text.authorize_params.is_empty()),
         ("account", !text.account.is_empty()),
         ("capture", !text.capture.is_empty()),

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the YAML and its keys | `document`, `decode`, `schema`, `action_keys`, `minted_keys`, `oauth_keys` |
 //! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `consents`, `oauth`, `session`, `actions`, `scope_words` |
-//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_oauth`, `check_oauth1`, `check_minted`, `check_protocol`, `check_test_request`, `placing`, `own_hosts`, `methods`, `extends`, `slips` |
+//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_app`, `check_oauth`, `check_oauth1`, `check_minted`, `check_protocol`, `check_test_request`, `placing`, `own_hosts`, `methods`, `extends`, `slips` |
 //! | a provider with the variables of a connection | `form`, `action_scopes`, `git`, `database`, `connection_url`, `test_request` |
 //! | all providers | `catalogue`, `built_in_files`, `built_in`, `built_in_catalogue`, `configured`, `overlap` |
 //!
@@ -23,6 +23,7 @@ mod built_in_files;
 pub mod catalogue;
 pub mod changes;
 pub mod check;
+mod check_app;
 mod check_auth;
 mod check_minted;
 mod check_oauth;

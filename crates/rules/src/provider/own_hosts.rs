@@ -167,6 +167,11 @@ pub(super) fn path_pattern(path: &str) -> Result<PathPattern, PatternError> {
     PathPattern::parse(&segments.collect::<Vec<_>>().join("/"))
 }
 
+/// Whether the text is a day, such as `2026-08-21`.
+pub(super) fn is_day(text: &str) -> bool {
+    text.parse::<jiff::civil::Date>().is_ok()
+}
+
 /// Whether the text is a valid variable name: lower-case letters, digits and `_`.
 pub(super) fn is_word(text: &str) -> bool {
     text.len() <= 64

@@ -116,6 +116,16 @@ pub struct VariableText {
     pub within: Option<String>,
 }
 
+/// Where the steps of an app are documented.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct AppSourceText {
+    /// URL of the page, of the service itself if it has one.
+    pub url: String,
+    /// The day on which the steps were last compared with it, such as `2026-11-24`.
+    pub checked: String,
+}
+
 /// One way to authenticate. `check.rs` checks which keys a kind allows.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -222,6 +232,8 @@ pub struct AuthText {
     /// What to do on that page, in order. One step ends with `{redirect_uri}`, if a person consents.
     #[serde(default)]
     pub app_steps: Vec<String>,
+    /// The page that has these steps.
+    pub app_source: Option<AppSourceText>,
     /// The provider whose apps can be used here too.
     pub apps_of: Option<String>,
     /// The meaning of the service's own error codes.

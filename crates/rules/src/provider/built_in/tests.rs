@@ -92,6 +92,36 @@ fn every_built_in_file_is_sound_and_named_after_its_id() {
     }
 }
 
+/// Methods whose steps of an app were found on no page that can be cited. Each is as its service's console was known.
+const WITHOUT_A_PAGE: &[&str] = &[
+    "azure-blob/client_credentials",
+    "azure-openai/client_credentials",
+    "bitbucket/oauth",
+    "box/client_credentials",
+    "copper/oauth",
+    "digitalocean/oauth",
+    "heroku/oauth",
+    "hugging-face/oauth",
+    "linode/oauth",
+    "mastodon/oauth",
+    "netlify/oauth",
+    "trello/oauth1",
+    "x/oauth1_consent",
+    "xero/custom_connection",
+];
+
+#[test]
+fn steps_of_apps_name_the_page_and_the_day_or_are_listed_as_without() {
+    let catalogue = Catalogue::built_in();
+    let without = catalogue.all().flat_map(|provider| {
+        let steps = provider.auth.iter().filter(|auth| !auth.app_steps.is_empty());
+        let none = steps.filter(|auth| auth.app_source.is_none());
+        none.map(|auth| format!("{}/{}", provider.id, auth.id)).collect::<Vec<_>>()
+    });
+    let without: Vec<_> = without.collect();
+    assert_eq!(without, WITHOUT_A_PAGE);
+}
+
 #[test]
 fn every_file_of_the_folder_is_compiled_in_under_its_name() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/catalogue");
@@ -154,6 +184,47 @@ fn a_wildcard_is_reviewed() {
     }
     let found: Vec<_> = found.iter().map(|(id, host)| (&**id, &**host)).collect();
     assert_eq!(found, WILDCARDS);
+}
+
+/// Hosts below names of services that have other hosts in the catalogue: anyone may have such a name, or reads there what others
+/// uploaded.
+const OF_ANYONE: [&str; 24] = [
+    "a.github.io",
+    "user-images.githubusercontent.com",
+    "gist.githubusercontent.com",
+    "a.gitlab.io",
+    "a.bitbucket.io",
+    "a.vercel.app",
+    "a.netlify.app",
+    "a.pages.dev",
+    "a.workers.dev",
+    "a.r2.dev",
+    "a.herokuapp.com",
+    "a.fly.dev",
+    "a.onrender.com",
+    "a.railway.app",
+    "a.ngrok.io",
+    "a.myshopify.com",
+    "a.zendesk.com",
+    "a.notion.site",
+    "a.webflow.io",
+    "a.wordpress.com",
+    "a.storage.googleapis.com",
+    "a.blob.core.windows.net",
+    "a.sharepoint.com",
+    "a.twil.io",
+];
+
+#[test]
+fn a_host_that_anyone_may_have_is_a_provider_s_by_no_wildcard() {
+    let catalogue = Catalogue::built_in();
+    for host in OF_ANYONE {
+        let host = HostPattern::parse(host).unwrap();
+        let owner = |pattern: &HostPattern| pattern.overlaps(&host);
+        assert_eq!(catalogue.known_hosts().find(owner), None, "{host}");
+    }
+    let api = HostPattern::parse("api.github.com").unwrap();
+    assert!(catalogue.known_hosts().any(|pattern| pattern.overlaps(&api)));
 }
 
 #[test]
