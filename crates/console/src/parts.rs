@@ -2,6 +2,7 @@
 
 mod chart;
 mod form;
+mod next_page;
 mod scopes;
 mod subnav;
 
@@ -12,8 +13,9 @@ use crate::icons::Icon;
 use keyward_base::time::Clock;
 use keyward_model::{ConnectionState, ManagedBy};
 
-pub(crate) use chart::{failures, series};
+pub(crate) use chart::{failures, in_short, series};
 pub(crate) use form::{Action, Check, Field, copyable, search};
+pub(crate) use next_page::next_page;
 pub(crate) use scopes::{known_scopes, scope_list};
 pub(crate) use subnav::{Subpage, settings_nav};
 

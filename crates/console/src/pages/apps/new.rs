@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::connect::{other_way, reference_field, sources};
+use super::client_labels;
 use crate::frame::{Page, Section};
 use crate::parts::{Field, copyable, empty, head, known_scopes, mark, search};
 use crate::visit::{Stop, Visit, segment, sentence};
@@ -91,7 +92,7 @@ async fn set_up(
         asked.auth.as_deref().map_or(here.clone(), |auth| format!("{here}&auth={}", segment(auth)));
     let secret = html! {
         @if asked.by_reference && !sources.is_empty() {
-            (reference_field("secrets.client_secret", secret_label(chosen.copied()), &sources))
+            (reference_field("secrets.client_secret", client_labels(chosen.copied())[1], &sources))
         } @else { (secret_field(chosen.copied())) }
         @if !sources.is_empty() { (other_way(&here, asked.by_reference)) }
     };
@@ -155,13 +156,6 @@ fn body_of(provider: &ProviderView, auth: &AuthView, is_choice: bool, id: &AppId
     serde_json::json!({ "provider": provider.id, "auth": own, "id": id })
 }
 
-fn secret_label(auth: Option<&AuthView>) -> &'static str {
-    match auth.is_some_and(AuthView::is_named_by_apps) {
-        true => "Consumer secret",
-        false => "Client secret",
-    }
-}
-
 fn secret_field(auth: Option<&AuthView>) -> Markup {
     let is_needed = auth.is_some_and(AuthView::is_named_by_apps);
     let help = match is_needed {
@@ -170,7 +164,7 @@ fn secret_field(auth: Option<&AuthView>) -> Markup {
     };
     let secret = Field {
         name: "secrets.client_secret",
-        label: secret_label(auth),
+        label: client_labels(auth)[1],
         help: Some(help),
         kind: "password",
         is_optional: !is_needed,
@@ -197,7 +191,7 @@ fn enter(
     };
     let client = Field {
         name: "client_id",
-        label: if is_oauth1 { "Consumer key" } else { "Client id" },
+        label: client_labels(Some(auth))[0],
         help: Some("As the service shows it. It is no secret."),
         ..Field::default()
     };
