@@ -15,7 +15,7 @@ use crate::parts::{
     Action, Field, Subpage, Tone, ago, chips, copyable, count, empty, facts, head, known_scopes,
     lock, mark, next_page, scope_list, search, settings_nav, state,
 };
-use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use crate::visit::{Console, Stop, Tagged, Visit, capital, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderView};
 use keyward_model::{App, ManagedBy, Shown};
 
@@ -140,9 +140,9 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
         div.columns {
             div {
                 section.panel { header { h2 { "Used by" } } (users(&app)) }
-                @if is_ours { (Settings { app: &app, provider: provider.as_ref(), path: &path, tag: tag.as_deref(), sources: &sources, labels }.show()) }
+                @if is_ours { (Settings { app: &app, provider: provider.as_ref(), path: &path, tag: tag.as_deref(), sources: &sources, labels: &labels }.show()) }
             }
-            aside { section.panel { header { h2 { "About" } } div.body { (about(&app, labels)) } } }
+            aside { section.panel { header { h2 { "About" } } div.body { (about(&app, &labels)) } } }
         }
         @if is_ours {
             section.panel { header { h2 { "Danger zone" } } div.body.actions { (danger(&app, &path, tag.as_deref())) } }
@@ -161,7 +161,7 @@ fn users(app: &Shown<App>) -> Markup {
     }
 }
 
-fn about(app: &Shown<App>, [client_id, _]: [&'static str; 2]) -> Markup {
+fn about(app: &Shown<App>, [client_id, _]: &[String; 2]) -> Markup {
     let spec = &app.spec;
     let scopes: Vec<_> = spec.scopes.iter().collect();
     let kept = app.spec.references.iter();
@@ -204,12 +204,13 @@ fn method<'a>(app: &Shown<App>, provider: Option<&'a ProviderView>) -> Option<&'
     provider?.auth.iter().find(|auth| auth.id == *named)
 }
 
-/// Labels of the client's id and secret, in the words of its method.
-fn client_labels(auth: Option<&AuthView>) -> [&'static str; 2] {
-    match auth.is_some_and(AuthView::is_named_by_apps) {
-        true => ["Consumer key", "Consumer secret"],
-        false => ["Client id", "Client secret"],
-    }
+/// Labels of the client's id and secret, in the words of the service.
+fn client_labels(auth: Option<&AuthView>) -> [String; 2] {
+    client_words(auth).map(capital)
+}
+
+fn client_words(auth: Option<&AuthView>) -> [&str; 2] {
+    auth.map_or(["client id", "client secret"], AuthView::client_words)
 }
 
 /// The forms that change an app.
@@ -222,7 +223,7 @@ struct Settings<'a> {
     /// Names of secret sources.
     sources: &'a [String],
     /// Those of the client's id and secret.
-    labels: [&'static str; 2],
+    labels: &'a [String; 2],
 }
 
 impl Settings<'_> {
@@ -275,7 +276,7 @@ impl Settings<'_> {
         };
         html! {
             details {
-                summary { "Edit " (id.to_lowercase()) @if has_scopes { " and scopes" } }
+                summary { "Edit client" @if has_scopes { " and scopes" } }
                 form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="Saved." autocomplete="off" {
                     (client.show())
                     @if has_scopes {
@@ -289,8 +290,8 @@ impl Settings<'_> {
     }
 
     fn secret(&self) -> Markup {
-        let [_, secret] = self.labels;
-        let label = format!("New {}", secret.to_lowercase());
+        let [_, secret] = client_words(method(self.app, self.provider));
+        let label = format!("New {secret}");
         let secret = Field {
             name: "secrets.client_secret",
             label: &label,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{Field, copyable, empty, head, known_scopes, lock, mark, search};
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, Stop, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
 use keyward_model::{Agent, App, Connection, Shown, Source};
 
@@ -247,7 +247,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
         None => "/connect/done/{name}".to_owned(),
     };
     html! {
-        @if let Some(note) = &auth.note { p.muted { (note) } }
+        @if let Some(note) = &auth.note { p.muted { (sentence(note)) } }
         form data-api="POST /connections" data-body=(body) data-to=(next)
             data-failed="/connections/{name}" autocomplete="off" {
             (Field { name: "name", label: "Name", value: Some(name), help: Some("How agents and the audit log name it: letters, digits, - _ ."), ..Field::default() }.show())
@@ -435,15 +435,31 @@ async fn done(
             @if agents.items.is_empty() {
                 (empty("No agent yet", "Add the first one; then tick it here.", Some(html! { a.button.first href="/agents" { "Add agent" } })))
             }
-            ul.rows { @for agent in &agents.items { (agent_row(agent, &connection, asked.agent.as_deref())) } }
+            ul.rows {
+                @for agent in &agents.items { (agent_row(agent, &connection, asked.agent.as_deref())) }
+                @if agents.next.is_some() { li { span.muted { "There are more: " a href="/agents" { "open an agent" } " to bind it." } } }
+            }
         }
-        @if let Some(agent) = agents.items.first() {
+        @if let Some(agent) = runs(&agents.items, &connection, asked.agent.as_deref()) {
             section.panel { header { h2 { "Run it" } } div.body {
-                (copyable(&format!("keyward run --agent {} -- claude", asked.agent.as_deref().unwrap_or(&agent.spec.name))))
+                (copyable(&format!("keyward run --agent {agent} -- claude")))
             } }
         }
     };
     Ok(Page::new(&visit, Section::Connections, "Bind to agents", content))
+}
+
+/// The agent of the line to run: the one that was refused, else one that may use the connection.
+fn runs<'a>(
+    agents: &'a [Shown<Agent>],
+    connection: &Shown<Connection>,
+    wanted: Option<&'a str>,
+) -> Option<&'a str> {
+    let is_bound = |agent: &&Shown<Agent>| {
+        agent.facts.bindings.iter().any(|binding| binding.connection == connection.id)
+    };
+    let first = agents.iter().find(is_bound).or(agents.first());
+    wanted.or(first.map(|agent| agent.spec.name.as_str()))
 }
 
 fn agent_row(agent: &Shown<Agent>, connection: &Shown<Connection>, wanted: Option<&str>) -> Markup {

@@ -128,8 +128,10 @@ fn actions(visit: &Visit, view: &View, writes: bool) -> Markup {
         done: "Paused.",
         ..Action::default()
     };
+    // A test is a request: it needs a credential.
+    let is_testable = !matches!(connection.facts.state, ConnectionState::Draft { .. });
     html! {
-        (test.show())
+        @if is_testable { (test.show()) }
         @if writes { (renew(view, "")) }
         @if may_pause(visit, connection) { (pause.show()) }
     }

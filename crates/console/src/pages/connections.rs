@@ -339,6 +339,7 @@ fn menu(visit: &Visit, connection: &Shown<Connection>, path: &str) -> Markup {
         ..Action::default()
     };
     let resume = resume(visit, connection).map(|action| Action { key: Some("p"), ..action });
+    let is_testable = !matches!(connection.facts.state, ConnectionState::Draft { .. });
     let toggle = resume.or(may_pause(visit, connection).then_some(pause));
     let test =
         Action { api: api("test"), label: "Test connection", key: Some("t"), ..Action::default() };
@@ -346,7 +347,7 @@ fn menu(visit: &Visit, connection: &Shown<Connection>, path: &str) -> Markup {
         details.menu {
             summary aria-label=(format!("Actions for {name}")) { (Icon::More.show()) }
             div {
-                (test.show())
+                @if is_testable { (test.show()) }
                 @if let Some(toggle) = toggle { (toggle.show()) }
                 a href=(path) { "Open" }
             }

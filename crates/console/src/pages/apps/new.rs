@@ -92,7 +92,7 @@ async fn set_up(
         asked.auth.as_deref().map_or(here.clone(), |auth| format!("{here}&auth={}", segment(auth)));
     let secret = html! {
         @if asked.by_reference && !sources.is_empty() {
-            (reference_field("secrets.client_secret", client_labels(chosen.copied())[1], &sources))
+            (reference_field("secrets.client_secret", &client_labels(chosen.copied())[1], &sources))
         } @else { (secret_field(chosen.copied())) }
         @if !sources.is_empty() { (other_way(&here, asked.by_reference)) }
     };
@@ -132,9 +132,10 @@ fn register(provider: &ProviderView, auth: &AuthView, uri: &str) -> Markup {
                     @for step in &auth.app_steps { li { (own_step(step, uri)) } }
                     @if auth.app_steps.is_empty() {
                         li { "Give it this redirect URI, also called callback URL, exactly as it is:" (copyable(uri)) }
-                        li { "Allow the scopes that your agents need, if it asks for scopes." }
+                        @if auth.is_named_by_apps() { li { "Allow it what your agents need to do." } }
+                        @else { li { "Allow the scopes that your agents need, if it asks for scopes." } }
                     }
-                    li { "Copy the " (id) " and the " (secret) " that it shows." }
+                    @if !auth.says_what_to_copy() { li { "Copy the " (id) " and the " (secret) " that it shows." } }
                 }
                 @if let Some(note) = &auth.note { p.small.muted { (sentence(note)) } }
             }
@@ -162,9 +163,10 @@ fn secret_field(auth: Option<&AuthView>) -> Markup {
         true => "It is encrypted, and never shown again.",
         false => "Empty for a public client. It is encrypted, and never shown again.",
     };
+    let [_, label] = client_labels(auth);
     let secret = Field {
         name: "secrets.client_secret",
-        label: client_labels(auth)[1],
+        label: &label,
         help: Some(help),
         kind: "password",
         is_optional: !is_needed,
@@ -189,9 +191,10 @@ fn enter(
         help: Some("Letters, digits, - _ ."),
         ..Field::default()
     };
+    let [label, _] = client_labels(Some(auth));
     let client = Field {
         name: "client_id",
-        label: client_labels(Some(auth))[0],
+        label: &label,
         help: Some("As the service shows it. It is no secret."),
         ..Field::default()
     };
