@@ -78,11 +78,12 @@ fn wrong_parameter(rejection: &str) -> ApiError {
         rejection.strip_prefix("Failed to deserialize query string: ").unwrap_or_default();
     match message.split_once(": ") {
         Some((name, message)) if is_name(name) => ApiError::field(name, said(message)),
-        _ if ["unknown field", "missing field", "duplicate field"]
-            .iter()
-            .any(|start| message.starts_with(start)) =>
-        {
+        _ if message.starts_with("unknown field") || message.starts_with("missing field") => {
             ApiError::field("", said(message))
+        }
+        // Serde names it in the message alone.
+        _ if message.starts_with("duplicate field") => {
+            ApiError::field(message.split('`').nth(1).unwrap_or_default(), said(message))
         }
         _ => ApiError::field("", "a query parameter is unknown or malformed"),
     }
