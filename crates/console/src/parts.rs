@@ -1,6 +1,7 @@
 //! What several pages show: marks, states, times, facts, forms and actions.
 
 mod chart;
+mod client;
 mod form;
 mod next_page;
 mod scopes;
@@ -14,6 +15,7 @@ use keyward_base::time::Clock;
 use keyward_model::{ConnectionState, ManagedBy};
 
 pub(crate) use chart::{failures, in_short, series};
+pub(crate) use client::{client_labels, client_words};
 pub(crate) use form::{Action, Check, Field, copyable, search};
 pub(crate) use next_page::next_page;
 pub(crate) use scopes::{known_scopes, scope_list};

@@ -12,10 +12,10 @@ use super::connect;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Field, Subpage, Tone, ago, chips, copyable, count, empty, facts, head, known_scopes,
-    lock, mark, next_page, scope_list, search, settings_nav, state,
+    Action, Field, Subpage, Tone, ago, chips, client_labels, client_words, copyable, count, empty,
+    facts, head, known_scopes, lock, mark, next_page, scope_list, search, settings_nav, state,
 };
-use crate::visit::{Console, Stop, Tagged, Visit, capital, segment, sentence};
+use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderView};
 use keyward_model::{App, ManagedBy, Shown};
 
@@ -202,15 +202,6 @@ fn connect_with(app: &Shown<App>) -> String {
 fn method<'a>(app: &Shown<App>, provider: Option<&'a ProviderView>) -> Option<&'a AuthView> {
     let named = app.spec.auth.as_ref()?;
     provider?.auth.iter().find(|auth| auth.id == *named)
-}
-
-/// Labels of the client's id and secret, in the words of the service.
-fn client_labels(auth: Option<&AuthView>) -> [String; 2] {
-    client_words(auth).map(capital)
-}
-
-fn client_words(auth: Option<&AuthView>) -> [&str; 2] {
-    auth.map_or(["client id", "client secret"], AuthView::client_words)
 }
 
 /// The forms that change an app.

@@ -8,9 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::connect::{other_way, reference_field, sources};
-use super::client_labels;
 use crate::frame::{Page, Section};
-use crate::parts::{Field, copyable, empty, head, known_scopes, mark, search};
+use crate::parts::{Field, client_labels, copyable, empty, head, known_scopes, mark, search};
 use crate::visit::{Stop, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_base::id::AppId;
