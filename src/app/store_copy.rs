@@ -69,7 +69,10 @@ async fn fill(to: &Config, rows: &Snapshot, keyring: Arc<Keyring>) -> anyhow::Re
     let target = open_store(to).await.context("the target")?;
     for table in Table::ALL {
         let is_empty = target.list(table, "", None, 1).await?.is_empty();
-        ensure!(is_empty, "the target is not empty: name an empty database or directory");
+        ensure!(
+            is_empty,
+            "the target is not empty, a gateway or a command has used it: name an empty database or directory"
+        );
     }
     for some in rows.rows().chunks(ROWS_AT_ONCE) {
         target.load(some.to_vec()).await?;

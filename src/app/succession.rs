@@ -17,6 +17,8 @@ const UNLOCKED_WITHIN: Duration = Duration::from_secs(10);
 /// A database that is being started, or fails over, answers again within this time.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_POLL: Duration = Duration::from_secs(1);
+/// How often the log repeats why the database does not answer.
+const REPEATED_EVERY: Duration = Duration::from_secs(15);
 
 /// Opens the services, after the gateway before has ended if only one process can have the store. Also that gateway, and
 /// its sockets.
@@ -83,11 +85,23 @@ async fn open_when_unlocked(config: &Config) -> anyhow::Result<OpenedServices> {
 /// Opens the services once the database of the store answers.
 async fn open_when_answered(config: &Config) -> anyhow::Result<OpenedServices> {
     let until = Instant::now() + ANSWERED_WITHIN;
+    let mut last: Option<(String, Instant)> = None;
     loop {
         match OpenedServices::open(config).await {
             Err(error) if is_unanswered(&error) && Instant::now() < until => {
                 let why = format!("{error:#}");
-                tracing::warn!(why, "the database does not answer; the start is tried again");
+                let is_new = last
+                    .as_ref()
+                    .is_none_or(|(before, at)| *before != why || at.elapsed() >= REPEATED_EVERY);
+                if is_new {
+                    let for_up_to = format!("{} s", ANSWERED_WITHIN.as_secs());
+                    tracing::warn!(
+                        why,
+                        for_up_to,
+                        "the database does not answer; the start is tried again"
+                    );
+                    last = Some((why, Instant::now()));
+                }
                 tokio::time::sleep(ANSWER_POLL).await;
             }
             opened => return opened,

@@ -179,7 +179,7 @@ impl Add {
 }
 
 /// What the service calls the client's id and secret.
-fn client_words(provider: &ProviderView, auth: Option<&str>) -> [&'static str; 2] {
+fn client_words<'a>(provider: &'a ProviderView, auth: Option<&str>) -> [&'a str; 2] {
     let method = auth.and_then(|auth| provider.auth.iter().find(|it| it.id == auth));
     method.map_or(["client id", "client secret"], AuthView::client_words)
 }

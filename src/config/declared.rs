@@ -122,6 +122,7 @@ impl<R: InFile> Declared<R> {
         let mut org = None;
         if let Some(keys) = item.as_mapping_mut() {
             renamed(keys, R::OLD_KEYS);
+            without_unknown(keys, &Item::<R>::keys(), path, reading);
             org = keys.remove("org");
             for key in R::Beside::keys() {
                 if let Some(value) = keys.remove(key.name) {
@@ -150,7 +151,12 @@ impl<R: InFile> Declared<R> {
         }
         for refusal in R::refusals(spec) {
             let (at, message) = (key_of(path, &refusal.field), refusal.to_string());
-            let remedy = refusal.hint.unwrap_or_else(|| "write another one".to_owned());
+            let is_there =
+                refusal.field.contains(['.', '[']) || item.get(&*refusal.field).is_some();
+            let remedy = refusal.hint.unwrap_or_else(|| match is_there {
+                true => "write another one".to_owned(),
+                false => format!("add `{}:`", refusal.field),
+            });
             reading.problems.add(&at, message, remedy);
         }
     }
@@ -158,6 +164,20 @@ impl<R: InFile> Declared<R> {
 
 fn is_required(key: &Key) -> bool {
     matches!(key.shape, Shape::Value(_, Absent::Refused) | Shape::Choice(_, Absent::Refused))
+}
+
+/// Reports unknown keys, with all that an item may have: the parts of an item, which are read apart, know only their own.
+fn without_unknown(item: &mut Mapping, known: &[Key], path: &str, reading: &mut Reading<'_>) {
+    let names: Vec<_> = known.iter().map(|key| key.name).collect();
+    item.retain(|key, _| {
+        let Some(key) = key.as_str().filter(|key| !names.contains(key)) else { return true };
+        let remedy = match nearest(key, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known here: {}", names.join(", ")),
+        };
+        reading.problems.add(&key_of(path, key), format!("unknown key `{key}`"), remedy);
+        false
+    });
 }
 
 /// Keys of before stand for those of now, unless both are there.

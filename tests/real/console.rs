@@ -1,7 +1,11 @@
 //! The console in a real Chromium: people connect accounts, bind agents, watch traffic and repair connections.
 
+mod attention;
 mod chromium;
+mod forms;
 mod hooks;
+mod many;
+mod oauth1;
 mod oidc;
 mod passkey;
 mod password;
@@ -9,6 +13,9 @@ mod replicas;
 mod sources;
 mod store;
 mod stories;
+
+use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -21,10 +28,14 @@ use crate::support::*;
 
 /// A browser that reaches and trusts the authorization server.
 async fn browser(world: &World) -> Chromium {
-    let folder = world.folder();
-    trust(&folder).await;
-    let map = format!("--host-resolver-rules=MAP {AUTH_HOST} {}", world.issuer.addr);
-    Chromium::start(&folder, &[map]).await
+    browser_before(&world.folder(), world.issuer.addr).await
+}
+
+/// The same, for a server at this address.
+async fn browser_before(folder: &Path, server: SocketAddr) -> Chromium {
+    trust(folder).await;
+    let map = format!("--host-resolver-rules=MAP {AUTH_HOST} {server}");
+    Chromium::start(folder, &[map]).await
 }
 
 /// A link that signs `user` in once.

@@ -16,10 +16,10 @@ use crate::support::oauth::AGENT;
 use crate::support::process::reserved_address;
 use crate::support::*;
 
-const CONSUMER: &str = "consumerOfKeyward1";
+pub(crate) const CONSUMER: &str = "consumerOfKeyward1";
 
 /// What naive percent-encoding breaks.
-const SECRET: &str = "consumer+s/e%c=r&e:t~ of a test";
+pub(crate) const SECRET: &str = "consumer+s/e%c=r&e:t~ of a test";
 
 /// The provider `one`: API and endpoints are one host, as X has them.
 fn provider(more: &str) -> String {
@@ -40,9 +40,10 @@ fn plan(issuer: &Issuer, more: &str) -> Plan {
     plan.resolve(&format!("{AUTH_HOST}: \"{addr}\"")).allow(&addr.to_string())
 }
 
-struct World {
-    lab: Lab,
-    issuer: Issuer,
+/// An `oauthlib` service, and a gateway whose provider `one` it is.
+pub(crate) struct World {
+    pub(crate) lab: Lab,
+    pub(crate) issuer: Issuer,
 }
 
 impl World {
@@ -52,12 +53,7 @@ impl World {
 
     /// With more in the method, and a plan that is changed.
     async fn with(more: &str, change: impl FnOnce(Plan) -> Plan) -> Self {
-        let issuer = Issuer::start(Program::Oauthlib);
-        let origin = Origin::answering(|_: &Message| ok("nothing")).await;
-        let mut lab = change(plan(&issuer, more)).start(origin).await;
-        lab.add_agent(AGENT).await;
-        lab.guard(Canary::of(SECRET.to_owned()));
-        let world = Self { lab, issuer };
+        let world = Self::without_app(more, change).await;
         let app = json!({ "provider": "one", "auth": "oauth1", "name": "one-app",
                           "client_id": CONSUMER, "secrets": { "client_secret": SECRET } });
         let app = world.api("POST", "/apps", &app).await;
@@ -65,7 +61,17 @@ impl World {
         world
     }
 
-    fn settle(&self, redirect_uri: &Value) {
+    /// The service knows no consumer yet.
+    pub(crate) async fn without_app(more: &str, change: impl FnOnce(Plan) -> Plan) -> Self {
+        let issuer = Issuer::start(Program::Oauthlib);
+        let origin = Origin::answering(|_: &Message| ok("nothing")).await;
+        let mut lab = change(plan(&issuer, more)).start(origin).await;
+        lab.add_agent(AGENT).await;
+        lab.guard(Canary::of(SECRET.to_owned()));
+        Self { lab, issuer }
+    }
+
+    pub(crate) fn settle(&self, redirect_uri: &Value) {
         let client =
             json!({ "client_id": CONSUMER, "secret": SECRET, "redirect_uri": redirect_uri });
         self.issuer.settle([client], json!({}));
@@ -76,7 +82,7 @@ impl World {
         self.lab.gateway.api(method, path, &body).await
     }
 
-    async fn api(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub(crate) async fn api(&self, method: &str, path: &str, body: &Value) -> Value {
         let answer = self.try_api(method, path, body).await;
         assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
         answer.json()
@@ -112,13 +118,13 @@ impl World {
         self.api("GET", &format!("/connections/{name}"), &Value::Null).await
     }
 
-    async fn ask(&self, request: &str) -> Message {
+    pub(crate) async fn ask(&self, request: &str) -> Message {
         let mut wire = self.lab.tunnel_as(AGENT, &format!("{AUTH_HOST}:443"), AUTH_HOST).await;
         wire.send(request_text(request, AUTH_HOST)).await;
         wire.answer(request.split(' ').next().unwrap_or_default()).await
     }
 
-    fn tokens(&self) -> Vec<String> {
+    pub(crate) fn tokens(&self) -> Vec<String> {
         tokens(&self.issuer)
     }
 
@@ -132,7 +138,7 @@ impl World {
     }
 
     /// Nothing that the service ever issued is where it must not be.
-    async fn finish(mut self) -> Vec<Value> {
+    pub(crate) async fn finish(mut self) -> Vec<Value> {
         for event in ["temporary", "token", "verifier"] {
             for issued in self.issuer.log(event) {
                 let values = ["token", "secret", "verifier"].map(|name| issued[name].as_str());

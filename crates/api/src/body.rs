@@ -2,9 +2,9 @@
 //! secret.
 
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Query, Request};
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
@@ -49,7 +49,9 @@ pub(super) async fn body_of(
     request: Request,
     admin: &Admin,
 ) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    if !is_json(request.headers()) {
+    let fields = request.headers();
+    let is_patch = request.method() == Method::PATCH && is_merge_patch(fields);
+    if !is_json(fields) && !is_patch {
         return Err(ApiError::MediaType);
     }
     let limits = &admin.deps().limits;
@@ -79,6 +81,10 @@ fn wrong_parameter(rejection: &str) -> ApiError {
         _ if message.starts_with("unknown field") || message.starts_with("missing field") => {
             ApiError::field("", said(message))
         }
+        // Serde names it in the message alone.
+        _ if message.starts_with("duplicate field") => {
+            ApiError::field(message.split('`').nth(1).unwrap_or_default(), said(message))
+        }
         _ => ApiError::field("", "a query parameter is unknown or malformed"),
     }
 }
@@ -100,9 +106,19 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Admin> for Segments<T> {
 
 /// Whether the body is declared as JSON.
 pub(super) fn is_json(fields: &HeaderMap) -> bool {
+    is_declared(fields, "application/json")
+}
+
+/// Whether the body is declared as a merge patch (RFC 7396, section 4). As for JSON, a browser asks the gateway before
+/// it sends such a body for a page of another origin.
+pub(super) fn is_merge_patch(fields: &HeaderMap) -> bool {
+    is_declared(fields, "application/merge-patch+json")
+}
+
+fn is_declared(fields: &HeaderMap, kind: &str) -> bool {
     let value = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim());
-    essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+    essence.is_some_and(|essence| essence.eq_ignore_ascii_case(kind))
 }
 
 /// Parses JSON: invalid JSON is a 400; a type mismatch is a 422 that names the field.
@@ -131,7 +147,15 @@ pub(super) fn refuse_list(bytes: &[u8]) -> Result<(), ApiError> {
 pub(super) fn misfit(field: String, error: &serde_json::Error) -> ApiError {
     let (line, column) = (error.line(), error.column());
     if !error.is_data() {
-        let message = format!("the body is not valid JSON: line {line}, column {column}");
+        let message = match (error.is_eof(), line, column) {
+            (true, _, 0) => "the body is empty; send a JSON object".to_owned(),
+            (true, _, _) => {
+                format!(
+                    "the body is not valid JSON: it ends too early, at line {line}, column {column}"
+                )
+            }
+            _ => format!("the body is not valid JSON: line {line}, column {column}"),
+        };
         return ApiError::Unreadable(message);
     }
     let message = said(&error.to_string());
@@ -156,9 +180,15 @@ pub(super) fn said(message: &str) -> String {
     if names.iter().any(|name| message.starts_with(name)) {
         return super::error::shown_long(message);
     }
-    match message.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("must be {expected}"),
-        None => "has a value that is not accepted".to_owned(),
+    match (message, message.rsplit_once(", expected ")) {
+        (_, Some((_, "a sequence"))) => "must be a list".to_owned(),
+        (_, Some((_, "a map"))) => "must be an object".to_owned(),
+        (_, Some((_, expected))) => format!("must be {expected}"),
+        ("invalid digit found in string", None) => "must be a whole number".to_owned(),
+        ("provided string was not `true` or `false`", None) => {
+            "must be `true` or `false`".to_owned()
+        }
+        _ => "has a value that is not accepted".to_owned(),
     }
 }
 
@@ -193,14 +223,22 @@ mod tests {
     struct PageRange {
         limit: Option<usize>,
         state: Option<State>,
+        due: Option<bool>,
     }
 
     #[test]
     fn a_wrong_parameter_is_named_and_its_value_is_not() {
         for (query, field, said) in [
-            ("limit=canary", "limit", "has a value that is not accepted"),
+            ("limit=canary", "limit", "must be a whole number"),
+            ("limit=-1", "limit", "must be a whole number"),
+            ("limit=1&limit=2", "limit", "duplicate field `limit`"),
+            ("due=canary", "due", "must be `true` or `false`"),
             ("state=canary", "state", "must be `active`"),
-            ("lmit=canary", "lmit", "unknown field `lmit`, expected `limit` or `state`"),
+            (
+                "lmit=canary",
+                "lmit",
+                "unknown field `lmit`, expected one of `limit`, `state`, `due`",
+            ),
             ("%00=canary", "", "a query parameter is unknown or malformed"),
         ] {
             let uri = format!("/x?{query}").parse().expect("a URI");
@@ -221,6 +259,35 @@ mod tests {
             assert!(matches!(error, ApiError::Unreadable(_)), "{error:?}");
         }
         assert!(matches!(refused::<AgentSpec>(b"{\"name\":\"\xff\"}"), ApiError::Unreadable(_)));
+    }
+
+    #[test]
+    fn a_body_that_is_empty_or_cut_is_told_apart_from_a_wrong_one() {
+        for (body, said) in [
+            ("", "the body is empty; send a JSON object"),
+            (
+                "{\"name\":\"a",
+                "the body is not valid JSON: it ends too early, at line 1, column 10",
+            ),
+            ("{'name':'a'}", "the body is not valid JSON: line 1, column 2"),
+        ] {
+            assert_eq!(refused::<AgentSpec>(body.as_bytes()).to_string(), said);
+        }
+    }
+
+    #[test]
+    fn a_merge_patch_is_declared_by_its_own_type_and_by_no_similar_one() {
+        let declared = |kind: &'static str| {
+            let fields = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
+            (is_json(&fields), is_merge_patch(&fields))
+        };
+        for other in
+            ["text/plain", "application/json-patch+json", "application/x-www-form-urlencoded"]
+        {
+            assert_eq!(declared(other), (false, false), "{other}");
+        }
+        assert_eq!(declared("application/merge-patch+json; charset=utf-8"), (false, true));
+        assert_eq!(declared("application/JSON"), (true, false));
     }
 
     #[test]

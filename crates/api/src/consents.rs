@@ -386,6 +386,7 @@ fn refused(refusal: &CallbackRefusal) -> Response {
     let Some(seconds) = refusal.retry_after() else {
         return page
             .text("Nothing was changed. Start again from the command line or the console.")
+            .links(&[("Go to the connections in the console", "/connections")])
             .answer(refusal.status());
     };
     // The page stays valid: the server that it leads to is unavailable.

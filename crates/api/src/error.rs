@@ -207,7 +207,9 @@ impl ApiError {
     pub fn text(&self) -> RefusalText {
         match self {
             Self::Unreadable(message) => Code::BadRequest.because(message),
-            Self::NoSuchPath => Code::NotFound.because("there is nothing at this path"),
+            Self::NoSuchPath => Code::NotFound
+                .because("there is nothing at this path")
+                .hint("`GET /api/v1` lists the collections"),
             Self::NotFound { what, name, near } => not_found(what, name, near.as_deref()),
             Self::Method => Code::MethodRefused.because("this path does not take that method"),
             Self::Unauthenticated => Code::Unauthenticated
@@ -230,9 +232,9 @@ impl ApiError {
             Self::TooLarge { max_bytes } => {
                 Code::TooLarge.because(format!("the body is longer than {max_bytes} bytes"))
             }
-            Self::MediaType => {
-                Code::MediaTypeRefused.because("the body must be sent as application/json")
-            }
+            Self::MediaType => Code::MediaTypeRefused
+                .because("the body must be sent as application/json")
+                .hint("add the field `Content-Type: application/json`"),
             Self::Misdirected => Code::HostMismatch
                 .because("this name is not served here")
                 .hint("use the listener's own address, or set `public_url`"),

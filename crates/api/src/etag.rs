@@ -129,7 +129,8 @@ fn read(text: &str) -> Option<String> {
 
 fn malformed() -> ApiError {
     ApiError::Unreadable(
-        "`If-Match` must be an entity tag as `ETag` gave it, with its quotes".to_owned(),
+        "`If-Match` must be an entity tag as `ETag` gave it, with its quotes, or a `version`"
+            .to_owned(),
     )
 }
 

@@ -69,6 +69,19 @@ impl<R: Resource> InputChange<R> {
         }
     }
 
+    /// The refusal of a patch, which says so if the patch removed what is required.
+    fn required(&self, refused: ApiError) -> ApiError {
+        match refused {
+            ApiError::Field { field, message, hint: None }
+                if self.patch.get(&field).is_some_and(Value::is_null) =>
+            {
+                let hint = Some("`null` removes a member, and this one is required".to_owned());
+                ApiError::Field { field, message, hint }
+            }
+            other => other,
+        }
+    }
+
     /// Whether the patch names the member, also where it says what is there already.
     pub(super) fn names(&self, member: &str) -> bool {
         self.patch.contains_key(member)
@@ -84,7 +97,7 @@ impl<R: Resource> InputChange<R> {
         serde_path_to_error::deserialize(members).map_err(|error| {
             let path = error.path().to_string();
             let field = if path == "." { String::new() } else { path };
-            spec_misfit(field, &error.inner().to_string())
+            self.required(spec_misfit(field, &error.inner().to_string()))
         })
     }
 }
@@ -136,9 +149,18 @@ fn names<S: Section>() -> Vec<&'static str> {
 }
 
 fn unknown_member<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> ApiError {
-    let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
+    let known: Vec<_> = known.collect();
+    let near = nearest(name, known.iter().copied());
+    let hint = near.map(|near| format!("did you mean `{near}`?"));
+    let known: Vec<_> = known.into_iter().map(|name| format!("`{name}`")).collect();
     let message = format!("unknown field `{name}`, expected one of {}", known.join(", "));
-    ApiError::field(shown_long(name), shown_long(&message))
+    ApiError::Field { field: shown_long(name), message: shown_long(&message), hint }
+}
+
+/// The name that serde does not know among the members of a spec, and those that it knows.
+fn unknown_in(message: &str) -> Option<(&str, Vec<&str>)> {
+    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    Some((names.next()?, names.collect()))
 }
 
 /// A member of a spec that cannot be read. A spec holds no secret, so what its own types say of a value is
@@ -182,7 +204,16 @@ fn part<T: DeserializeOwned>(bytes: &[u8], part: InputPart<'_>) -> Result<T, Api
         let path = track.path().to_string();
         let field = if path == "." { String::new() } else { path };
         match part {
-            InputPart::Without(_) if error.is_data() => spec_misfit(field, &without_place(&error)),
+            InputPart::Without(beside) if error.is_data() => {
+                let message = without_place(&error);
+                match unknown_in(&message) {
+                    // What stands beside the spec is known as well.
+                    Some((name, known)) if field == name => {
+                        unknown_member(name, known.into_iter().chain(beside.iter().copied()))
+                    }
+                    _ => spec_misfit(field, &message),
+                }
+            }
             _ => misfit(field, &error),
         }
     })?;
@@ -320,6 +351,15 @@ mod tests {
     }
 
     #[test]
+    fn a_misspelt_member_is_named_with_the_nearest_of_both_parts() {
+        let (field, message) =
+            refused::<Webhook>(&json!({"url": "https://a.test/", "signing_kee": "x"}));
+        assert_eq!(field, "signing_kee");
+        assert!(message.contains("`url`") && message.contains("`signing_key`"), "{message}");
+        assert!(message.ends_with("did you mean `signing_key`?"), "{message}");
+    }
+
+    #[test]
     fn no_refusal_quotes_what_stands_beside_the_spec() {
         for secret in [json!(["canary"]), json!({"a": "canary"}), json!(7_777_777)] {
             let body = json!({"url": "https://a.test/", "signing_key": secret});
@@ -388,7 +428,9 @@ mod tests {
             assert_eq!(field, member, "{bad}");
         }
         let change = InputChange::<User>::parse(br#"{"role":null}"#).unwrap();
-        assert!(change.of(&user(None)).unwrap_err().to_string().contains("missing field `role`"));
+        let refused = change.of(&user(None)).unwrap_err().text();
+        assert_eq!(refused.message, "missing field `role`");
+        assert!(refused.hint.is_some_and(|hint| hint.contains("this one is required")));
     }
 
     #[test]

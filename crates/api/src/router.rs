@@ -182,8 +182,10 @@ async fn no_such_path() -> ApiError {
     ApiError::NoSuchPath
 }
 
+/// The router adds `Allow`.
 async fn method() -> ApiError {
-    ApiError::Method
+    let hint = "the field `Allow` of this answer has those that it takes";
+    ApiError::Declined(ApiError::Method.text().hint(hint))
 }
 
 async fn own_names_only(

@@ -326,12 +326,24 @@ impl AuthView {
         named.map_or(!self.is_named_by_apps(), |named| named == self.id)
     }
 
-    /// What the service calls the client's id and secret.
-    pub fn client_words(&self) -> [&'static str; 2] {
+    /// What the service calls the client's id and secret. Services have other words for those of OAuth 1.0a, which
+    /// stand at its fields.
+    pub fn client_words(&self) -> [&str; 2] {
+        let label = |name: &str, else_: &'static str| {
+            let own = self.fields.iter().find(|field| field.name == name);
+            own.map_or(else_, |field| field.label.as_str())
+        };
         match self.kind {
-            AuthKind::Oauth1 => ["consumer key", "consumer secret"],
+            AuthKind::Oauth1 => {
+                [label("consumer_key", "Consumer key"), label("consumer_secret", "Consumer secret")]
+            }
             _ => ["client id", "client secret"],
         }
+    }
+
+    /// Whether its own steps say what is copied from the service's page.
+    pub fn says_what_to_copy(&self) -> bool {
+        self.app_steps.iter().any(|step| step.to_lowercase().contains("copy "))
     }
 }
 

@@ -1,7 +1,9 @@
 //! What several pages show: marks, states, times, facts, forms and actions.
 
 mod chart;
+mod client;
 mod form;
+mod next_page;
 mod scopes;
 mod subnav;
 
@@ -12,8 +14,10 @@ use crate::icons::Icon;
 use keyward_base::time::Clock;
 use keyward_model::{ConnectionState, ManagedBy};
 
-pub(crate) use chart::{failures, series};
+pub(crate) use chart::{failures, in_short, series};
+pub(crate) use client::{client_labels, client_words};
 pub(crate) use form::{Action, Check, Field, copyable, search};
+pub(crate) use next_page::next_page;
 pub(crate) use scopes::{known_scopes, scope_list};
 pub(crate) use subnav::{Subpage, settings_nav};
 

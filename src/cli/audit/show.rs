@@ -195,7 +195,7 @@ fn clock(time: Timestamp, now: Timestamp) -> String {
 fn told(outcome: Outcome, change: &Change) -> String {
     let done = match outcome {
         Outcome::Refused => format!("tried to {}", infinitive(&change.action)),
-        _ => past(&change.action).to_owned(),
+        _ => change.done().to_owned(),
     };
     let of = change.name.as_deref().or(change.id.as_deref());
     let what = match &*change.what {
@@ -208,7 +208,7 @@ fn told(outcome: Outcome, change: &Change) -> String {
         what => [Some(what.to_owned()), of.map(str::to_owned), None],
     };
     // A pause explains itself by the same word.
-    let why = change.why.clone().filter(|why| *why != past(&change.action));
+    let why = change.why.clone().filter(|why| *why != change.done());
     let words = std::iter::once(Some(done)).chain(what).chain([why]);
     words.flatten().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -223,23 +223,6 @@ fn infinitive(action: &str) -> &str {
         "removed" => "remove",
         "resumed" => "resume",
         "started" => "start",
-        action => action,
-    }
-}
-
-/// The past tense of an action that the API's paths name.
-fn past(action: &str) -> &str {
-    match action {
-        "activate" => "activated",
-        "assign" => "assigned",
-        "confirm" => "confirmed",
-        "pause" => "paused",
-        "reconnect" => "reconnected",
-        "refresh" => "refreshed",
-        "resume" => "resumed",
-        "rollback" => "rolled back",
-        "rotate" => "rotated",
-        "test" => "tested",
         action => action,
     }
 }

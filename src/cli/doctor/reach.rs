@@ -13,6 +13,7 @@ use super::report::DoctorReport;
 use crate::cli::client::Client;
 use crate::config::{Config, UpstreamProxy};
 use keyward_api::wire::{List, UpstreamView};
+use keyward_base::agent::TOKEN_PREFIX;
 use keyward_base::host::{Scheme, Target};
 use keyward_model::{Connection, Shown};
 use keyward_net::dial::Dialler;
@@ -38,6 +39,10 @@ pub(super) async fn check(
     connections: &[Shown<Connection>],
     report: &mut DoctorReport,
 ) {
+    if let Some(name) = ignored_proxy(install.config.upstream.proxy.is_some(), variable) {
+        let message = format!("{name} names a proxy, which the gateway does not use");
+        report.warn(ID, message, "if hosts are reached only through it, set `upstream.proxy`");
+    }
     let active = connections.iter().filter(|c| c.facts.state.is_usable());
     let hosts: BTreeSet<_> =
         active.flat_map(|c| &c.facts.hosts).filter(|h| !h.contains('*')).collect();
@@ -60,6 +65,21 @@ pub(super) async fn check(
         let more = hosts.len() - HOSTS_MAX;
         report.warn(ID, format!("{more} more hosts were not checked"), "");
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The variable that names a proxy of the network, which the gateway does not read. The proxy of a run is Keyward's own.
+fn ignored_proxy(
+    is_configured: bool,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<&'static str> {
+    let is_other = |name: &&str| {
+        variable(name).is_some_and(|url| !url.is_empty() && !url.contains(TOKEN_PREFIX))
+    };
+    ["HTTPS_PROXY", "https_proxy"].into_iter().find(is_other).filter(|_| !is_configured)
 }
 
 fn report_upstream(upstream: UpstreamView, by: Checker, serves: bool, report: &mut DoctorReport) {
@@ -133,4 +153,22 @@ fn dialler(config: &Config, tls: &ClientConfig, report: &mut DoctorReport) -> Op
     let guard = Guard::new(upstream.allow_private.clone(), Vec::new());
     let dialler = Dialler::new(guard, upstream.resolve.clone(), config.limits.addresses_max);
     Some(Arc::new(dialler.by(proxy)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_proxy_of_the_network_that_no_setting_names_is_reported() {
+        let ignored = |is_configured, name: &'static str, url: &'static str| {
+            ignored_proxy(is_configured, |asked| (asked == name).then(|| url.to_owned()))
+        };
+        let corporate = "http://ann:secret@proxy.corp.example:3128";
+        assert_eq!(ignored(true, "HTTPS_PROXY", corporate), None);
+        assert_eq!(ignored(false, "HTTPS_PROXY", ""), None);
+        assert_eq!(ignored(false, "NO_PROXY", corporate), None);
+        assert_eq!(ignored(false, "HTTPS_PROXY", "http://ci:kwa_x@127.0.0.1:8080"), None);
+        assert_eq!(ignored(false, "https_proxy", corporate), Some("https_proxy"));
+    }
 }

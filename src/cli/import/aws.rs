@@ -25,7 +25,7 @@ pub(super) fn profiles(file: &str, text: &str) -> SourceContent {
         match key {
             _ if KEYS.contains(&key) => {
                 let variable = key.to_ascii_uppercase();
-                let one = ImportCandidate::in_variable(place, &profile, (&variable, value));
+                let one = ImportCandidate::in_variable(place, &profile, &variable, value);
                 found.candidates.push(ImportCandidate { provider: Some("aws"), ..one });
             }
             "role_arn" => {

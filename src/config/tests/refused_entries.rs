@@ -96,6 +96,20 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
             "keyward.yaml:3: connections[1].name: the name looks like an id or a token; choose another beginning",
         ],
     ),
+    // All parts of an item are searched for the nearest key.
+    (
+        "connections: [{ name: a, provider: github, feilds: { token: { env: X } } }]",
+        &[
+            "keyward.yaml:1: connections[0].feilds: unknown key `feilds`; did you mean `fields`?",
+            "keyward.yaml:1: connections[0].fields: field `token` is missing; add `fields: { token: { env: NAME } }`",
+        ],
+    ),
+    (
+        "hooks: [{ name: a, to: \"https://a.test/\" }]",
+        &[
+            "keyward.yaml:1: hooks[0].scheme: `scheme` is required without `connection`; add `scheme:`",
+        ],
+    ),
     (
         "connections: [{ name: a, provider: github, fields: { token: { env: X } }, expires: 90d }]",
         &[

@@ -104,9 +104,22 @@ pub(crate) struct Tab<'a> {
     page: &'static str,
 }
 
+impl<'a> Tab<'a> {
+    /// Another tab of the same profile.
+    pub(crate) async fn beside(mut self, page: &'static str) -> Tab<'a> {
+        self.run("beside", json!({ "as": page })).await;
+        Tab { browser: self.browser, page }
+    }
+}
+
 impl Tab<'_> {
     async fn run(&mut self, name: &str, more: Value) -> Value {
         self.browser.run(name, self.page, more).await
+    }
+
+    /// Shows the tab: browsers paint no page that is hidden.
+    pub(crate) async fn comes_to_front(&mut self) {
+        self.run("front", json!({})).await;
     }
 
     /// Opens a URL; the status and the bytes of the page.

@@ -111,7 +111,7 @@ async fn a_binding_is_limited_to_actions() {
     let mut tab = chromium.tab("ann").await;
     sign_in(&mut tab, &link(&lab, None).await).await;
     tab.open(&at(&lab, "/agents/laptop")).await;
-    tab.click("Actions").await;
+    tab.click("Actions of code").await;
     tab.is_at("/agents/laptop/bindings/code").await;
     tab.is_accessible().await;
     tab.screenshot("binding").await;
@@ -125,7 +125,7 @@ async fn a_binding_is_limited_to_actions() {
     };
     assert_eq!(limits().await, [json!(["clone"]), Value::Null]);
     // Without a tick, all requests are allowed again.
-    tab.click("Actions").await;
+    tab.click("Actions of code").await;
     tab.click("clone Clone and fetch repositories with git").await;
     tab.click("Save").await;
     tab.is_at("/agents/laptop").await;

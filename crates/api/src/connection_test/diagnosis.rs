@@ -160,8 +160,8 @@ impl TestedConnection<'_> {
         match fault {
             TestError::Unresolved => {
                 Diagnosis::new(O::Unresolved, format!("{host} has no address")).hint(format!(
-                    "check the name, and DNS on this machine, or name its address in \
-                         `upstream.resolve`; {}",
+                    "check the name, and DNS on this machine, or name its address in `upstream.resolve`; \
+                     behind a corporate proxy, set `upstream.proxy`; {}",
                     self.address()
                 ))
             }

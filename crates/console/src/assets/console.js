@@ -42,8 +42,17 @@
     setTimeout(() => note.remove(), isBad ? 8000 : 4000);
   }
 
-  // Requests to the API.
-  async function call(method, path, body, tag) {
+  // Requests to the API. A form keeps what was typed when the login has ended: it says so, and is sent again with the
+  // CSRF value of the next login.
+  let ended = false;
+  async function renewed() {
+    const answer = await fetch(api('/session'));
+    if (!answer.ok) return;
+    one('meta[name=csrf]')?.setAttribute('content', (await answer.json()).csrf ?? '');
+    ended = false;
+  }
+  async function call(method, path, body, tag, keeps) {
+    if (ended) await renewed();
     const headers = { 'Content-Type': 'application/json', 'Keyward-CSRF': one('meta[name=csrf]')?.content ?? '' };
     if (tag) headers['If-Match'] = tag;
     const sent = body === undefined || method === 'GET' ? undefined : JSON.stringify(body);
@@ -51,7 +60,11 @@
     const text = await answer.text();
     let json = {};
     try { json = text ? JSON.parse(text) : {}; } catch { /* an answer of a proxy in between */ }
-    if (answer.status === 401 && location.pathname !== '/login') location.assign('/login?to=' + encodeURIComponent(location.pathname + location.search));
+    if (answer.status === 401 && location.pathname !== '/login') {
+      ended = true;
+      if (keeps) throw { message: 'You are signed out.', hint: 'Sign in in another tab, then send this form again.' };
+      location.assign('/login?to=' + encodeURIComponent(location.pathname + location.search));
+    }
     if (!answer.ok) throw json.error ?? { message: `The gateway answered with ${answer.status}.` };
     return json;
   }
@@ -165,8 +178,10 @@
       const note = make('p', text, 'wrong');
       note.id = `wrong-${field.name}`;
       field.setAttribute('aria-invalid', 'true');
-      field.setAttribute('aria-describedby', note.id);
-      field.closest('.field')?.append(note);
+      field.dataset.help = field.getAttribute('aria-describedby') ?? '';
+      field.setAttribute('aria-describedby', `${field.dataset.help} ${note.id}`.trim());
+      (field.closest('.field') ?? field.parentElement).append(note);
+      for (let at = field.closest('details'); at; at = at.parentElement.closest('details')) at.open = true;
       field.focus();
       return;
     }
@@ -179,7 +194,11 @@
   }
   function clear(form) {
     for (const note of all('.wrong, .wrong-box', form)) note.remove();
-    for (const field of all('[aria-invalid]', form)) field.removeAttribute('aria-invalid');
+    for (const field of all('[aria-invalid]', form)) {
+      field.removeAttribute('aria-invalid');
+      if (field.dataset.help) field.setAttribute('aria-describedby', field.dataset.help);
+      else field.removeAttribute('aria-describedby');
+    }
   }
   const offline = (error) => error instanceof TypeError ? { message: 'The gateway does not answer.', hint: 'Check that it runs.' } : error;
   async function submit(form) {
@@ -191,7 +210,7 @@
     const buttons = all('button', form);
     busy(buttons, true);
     try {
-      let answer = await call(method, filled(path, given), sent, form.dataset.tag);
+      let answer = await call(method, filled(path, given), sent, form.dataset.tag, true);
       if (form.dataset.register) answer = await register(form.dataset.register, answer, given);
       clear(form);
       await then(form.dataset, answer);
@@ -545,7 +564,7 @@
       renew();
     } catch (error) {
       box.checked = !box.checked;
-      toast(said(error), true);
+      toast(said(offline(error)), true);
     }
   });
   // Parts of a form with `data-when="name=value"` are there while that radio button is chosen.

@@ -1,23 +1,22 @@
 //! `/agents/{name}`: what an agent reaches and by which rule, its connections, its tokens, and how to run it.
 
+mod bindings;
+
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, Query};
 use axum::routing::get;
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use super::agents::state_of;
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{
-    Action, Field, ago, chips, copyable, count, failures, head, lock, mark, series,
-};
+use crate::parts::{Action, Field, ago, chips, copyable, count, head, in_short, lock, series};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
 use keyward_api::wire::{AgentUsageView, Event, List, Status, StreamView};
-use keyward_model::{Agent, Connection, ManagedBy, RuleShown, Session, Shown};
+use keyward_model::{Agent, ManagedBy, RuleShown, Session, Shown};
 
-/// Connections that the page offers to tick; beyond, one is found by search.
-const CONNECTIONS: usize = 200;
 /// Rules that are read: as many as a page of the API has.
 const RULES: usize = 1_000;
 /// Changes that the page shows.
@@ -29,11 +28,18 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/agents/{name}", get(show))
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PageQuery {
+    /// The search for a connection to bind.
+    q: Option<String>,
+}
+
 struct View {
     agent: Shown<Agent>,
     tag: Option<String>,
     rules: Vec<RuleShown>,
-    connections: Vec<Shown<Connection>>,
+    offer: bindings::Offer,
     sessions: Vec<Shown<Session>>,
     streams: List<StreamView>,
     status: Option<Status>,
@@ -42,12 +48,15 @@ struct View {
     changes: Option<List<Event>>,
 }
 
-async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+async fn show(
+    visit: Visit,
+    Path(name): Path<String>,
+    Query(asked): Query<PageQuery>,
+) -> Result<Page, Stop> {
     let path = format!("/agents/{}", segment(&name));
     let Tagged { body: agent, tag } = visit.tagged::<Shown<Agent>>(&path).await?;
     let rules: Option<List<RuleShown>> = visit.maybe(&format!("/rules?limit={RULES}")).await?;
-    let connections: List<Shown<Connection>> =
-        visit.get(&format!("/connections?limit={CONNECTIONS}")).await?;
+    let offer = bindings::read(&visit, asked.q.as_deref()).await?;
     let sessions: Option<List<Shown<Session>>> = visit.maybe("/sessions?limit=1000").await?;
     let mut sessions = sessions.map(|list| list.items).unwrap_or_default();
     sessions.retain(|session| session.facts.agent_name == agent.spec.name);
@@ -59,17 +68,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     rules.retain(|rule| {
         rule.spec.agents.as_ref().is_none_or(|names| names.contains(&agent.spec.name))
     });
-    let view = View {
-        agent,
-        tag,
-        rules,
-        connections: connections.items,
-        sessions,
-        streams,
-        status,
-        usage,
-        changes,
-    };
+    let view = View { agent, tag, rules, offer, sessions, streams, status, usage, changes };
     Ok(Page::new(&visit, Section::Agents, &view.agent.spec.name, page(&visit, &view)))
 }
 
@@ -98,7 +97,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
         }
         @if let Some(usage) = &view.usage {
             section.panel #usage data-live {
-                header { h2 { "Requests of the last 24 hours" } span.muted.small { (usage.history.total.requests) " requests, " (failures(&usage.history.total)) " failed or blocked" } }
+                header { h2 { "Requests of the last 24 hours" } span.muted.small { (in_short(&usage.history.total)) } }
                 div.body { (series("Requests by hour", &usage.history)) }
             }
         }
@@ -107,7 +106,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
             (access(view))
         }
         div.pair {
-            section.panel { header { h2 { "Connections" } } (bindings(view, writes)) }
+            section.panel { (bindings::panel(agent, &view.offer, writes)) }
             section.panel #tokens data-live { header { h2 { "Tokens" } @if writes { (new_token(view)) } } (tokens(view, writes)) }
         }
         (streams::section(visit, streams::Owner::Agent, &view.streams))
@@ -251,41 +250,6 @@ fn because(rule: &RuleShown) -> Markup {
             "rule " a href="/rules" { (rule.spec.name.as_deref().unwrap_or(&rule.id)) }
             @if let Some(place) = place { p.why { (place) } }
         },
-    }
-}
-
-/// A checkbox for each connection; a tick binds at once.
-fn bindings(view: &View, writes: bool) -> Markup {
-    let agent = &view.agent;
-    let path = format!("/agents/{}/bindings", segment(&agent.spec.name));
-    // The page says so at its top.
-    let is_locked = agent.managed_by == Some(ManagedBy::File);
-    html! {
-        ul.rows {
-            @for connection in &view.connections {
-                @let name = &connection.spec.name;
-                @let bound = agent.facts.bindings.iter().find(|binding| binding.connection == connection.id);
-                @let fixed = is_locked || bound.is_some_and(|binding| !binding.direct);
-                @let id = format!("bind-{}", connection.id);
-                li {
-                    input type="checkbox" id=(id) checked[bound.is_some()] disabled[fixed || !writes]
-                        data-on=(format!("POST {path}")) data-off=(format!("DELETE {path}/{}", segment(name)))
-                        data-body=(serde_json::json!({ "connection": name }));
-                    label.item.grow for=(id) {
-                        (mark(&connection.spec.provider, false))
-                        span.text { (name) small { (connection.spec.provider) } }
-                    }
-                    @if let Some(binding) = bound {
-                        @if binding.default { span.chip { "default" } }
-                        @if !binding.limits.is_empty() { span.chip { (binding.limits.text()) } }
-                        @if binding.direct { a.small href=(format!("/agents/{}/bindings/{}", segment(&agent.spec.name), segment(name))) { "Actions" } }
-                        @for slot in &binding.slots { span.chip { "plugin " (slot.plugin) } }
-                        @if is_locked { (Icon::Lock.show()) }
-                    }
-                }
-            }
-            @if view.connections.is_empty() { li { span.muted { "There is no connection yet. " } a href="/connect" { "Connect an account" } } }
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Field, Tone, ago, count, empty, head, mark, search, state};
+use crate::parts::{Field, Tone, ago, count, empty, head, mark, next_page, search, state};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{List, Summary};
 use keyward_model::{Agent, Shown};
@@ -52,13 +52,14 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
             (search("agents", asked.q.as_deref()))
             noscript { button { "Apply" } }
         }
-        div #agents data-live { (table(&list, asked.q.is_some())) }
+        div #agents data-live { (table(&list, &asked)) }
         @if visit.may_write() { (add()) }
     };
     Ok(Page::new(&visit, Section::Agents, "Agents", content))
 }
 
-fn table(list: &List<Shown<Agent>>, is_searched: bool) -> Markup {
+fn table(list: &List<Shown<Agent>>, asked: &PageQuery) -> Markup {
+    let is_searched = asked.q.as_deref().is_some_and(|q| !q.is_empty());
     html! {
         section.panel {
             @if list.items.is_empty() && is_searched {
@@ -71,9 +72,7 @@ fn table(list: &List<Shown<Agent>>, is_searched: bool) -> Markup {
                     tbody { @for agent in &list.items { (row(agent)) } }
                 } }
             }
-            @if let Some(next) = &list.next {
-                div.foot { a href=(format!("/agents?after={}", segment(next))) { "Next page" } }
-            }
+            (next_page("/agents", &[("q", asked.q.as_deref())], list.next.as_deref()))
         }
     }
 }

@@ -12,11 +12,11 @@ use super::connect;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Field, Subpage, Tone, ago, chips, copyable, count, empty, facts, head, known_scopes,
-    lock, mark, scope_list, search, settings_nav, state,
+    Action, Field, Subpage, Tone, ago, chips, client_labels, client_words, copyable, count, empty,
+    facts, head, known_scopes, lock, mark, next_page, scope_list, search, settings_nav, state,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
-use keyward_api::wire::{List, ProviderView};
+use keyward_api::wire::{AuthView, List, ProviderView};
 use keyward_model::{App, ManagedBy, Shown};
 
 /// Rows of the list.
@@ -60,13 +60,13 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
                 (search("apps", asked.q.as_deref()))
                 noscript { button { "Apply" } }
             }
-            div #apps data-live { (table(&list)) }
+            div #apps data-live { (table(&list, &asked)) }
         }
     };
     Ok(Page::new(&visit, Section::Settings, "Apps", content))
 }
 
-fn table(list: &List<Shown<App>>) -> Markup {
+fn table(list: &List<Shown<App>>, asked: &PageQuery) -> Markup {
     html! {
         section.panel {
             @if list.items.is_empty() { (empty("No app fits", "Change the search.", None)) } @else {
@@ -75,7 +75,7 @@ fn table(list: &List<Shown<App>>) -> Markup {
                     tbody { @for app in &list.items { (row(app)) } }
                 } }
             }
-            @if let Some(next) = &list.next { div.foot { a href=(format!("/apps?after={}", segment(next))) { "Next page" } } }
+            (next_page("/apps", &[("q", asked.q.as_deref())], list.next.as_deref()))
         }
     }
 }
@@ -110,6 +110,7 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let provider = format!("/providers/{}", segment(&app.spec.provider));
     let provider: Option<ProviderView> = visit.maybe(&provider).await?;
     let is_ours = visit.is_admin() && app.managed_by != Some(ManagedBy::File);
+    let labels = client_labels(method(&app, provider.as_ref()));
     let content = html! {
         p.crumb { a href="/apps" { "Apps" } }
         (head(
@@ -117,7 +118,7 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
             Some(html! { "OAuth client at " a href=(format!("/services/{}", segment(&app.spec.provider))) { (app.spec.provider) } " · created " (ago(app.created)) }),
             html! {
                 @if visit.may_write() && app.facts.problem.is_none() && !app.facts.paused {
-                    a.button.first href=(format!("/connect/to/{}", segment(&app.spec.provider))) { (Icon::Plus.show()) "Connect an account" }
+                    a.button.first href=(connect_with(&app)) { (Icon::Plus.show()) "Connect an account" }
                 }
             },
         ))
@@ -139,9 +140,9 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
         div.columns {
             div {
                 section.panel { header { h2 { "Used by" } } (users(&app)) }
-                @if is_ours { (settings(&app, provider.as_ref(), &path, tag.as_deref(), &sources)) }
+                @if is_ours { (Settings { app: &app, provider: provider.as_ref(), path: &path, tag: tag.as_deref(), sources: &sources, labels: &labels }.show()) }
             }
-            aside { section.panel { header { h2 { "About" } } div.body { (about(&app)) } } }
+            aside { section.panel { header { h2 { "About" } } div.body { (about(&app, &labels)) } } }
         }
         @if is_ours {
             section.panel { header { h2 { "Danger zone" } } div.body.actions { (danger(&app, &path, tag.as_deref())) } }
@@ -160,7 +161,7 @@ fn users(app: &Shown<App>) -> Markup {
     }
 }
 
-fn about(app: &Shown<App>) -> Markup {
+fn about(app: &Shown<App>, [client_id, _]: &[String; 2]) -> Markup {
     let spec = &app.spec;
     let scopes: Vec<_> = spec.scopes.iter().collect();
     let kept = app.spec.references.iter();
@@ -176,7 +177,7 @@ fn about(app: &Shown<App>) -> Markup {
     facts(&[
         ("Service", Some(html! { (spec.provider) })),
         ("Method", spec.auth.as_ref().map(|auth| html! { (auth) })),
-        ("Client id", Some(html! { code { (spec.client_id) } })),
+        (client_id, Some(html! { code { (spec.client_id) } })),
         ("Stored secrets", Some(secrets)),
         ("By reference", (!kept.is_empty()).then(|| chips(&kept))),
         ("Fetched", app.facts.fetched.as_ref().map(|it| html! { (ago(it.at)) " · used until " (ago(it.kept_until)) " if its source cannot be asked" })),
@@ -190,68 +191,108 @@ fn about(app: &Shown<App>) -> Markup {
     ])
 }
 
-fn settings(
-    app: &Shown<App>,
-    provider: Option<&ProviderView>,
-    path: &str,
-    tag: Option<&str>,
-    sources: &[String],
-) -> Markup {
-    let scopes = app.spec.scopes.join(" ");
-    let client = Field {
-        name: "client_id",
-        label: "Client id",
-        value: Some(&app.spec.client_id),
-        ..Field::default()
-    };
-    let wanted = Field {
-        name: "scopes",
-        label: "Scopes",
-        value: Some(&scopes),
-        help: Some(
-            "Requested where a connection names none, separated by blanks. Empty: those of the service.",
-        ),
-        json: Some("list"),
-        is_optional: true,
-        ..Field::default()
-    };
-    let secret = Field {
-        name: "secrets.client_secret",
-        label: "New client secret",
-        help: Some(
-            "Replaces the stored one. Connections that were refused because of it are tried again.",
-        ),
-        kind: "password",
-        ..Field::default()
-    };
-    html! {
-        section.panel { header { h2 { "Settings" } } div.body {
+/// The form for an account that this app asks for.
+fn connect_with(app: &Shown<App>) -> String {
+    let auth = app.spec.auth.as_deref().map(|auth| format!("&auth={}", segment(auth)));
+    let (provider, name) = (segment(&app.spec.provider), segment(&app.spec.name));
+    format!("/connect/to/{provider}?app={name}{}", auth.unwrap_or_default())
+}
+
+/// The method that the app is for, if it names one.
+fn method<'a>(app: &Shown<App>, provider: Option<&'a ProviderView>) -> Option<&'a AuthView> {
+    let named = app.spec.auth.as_ref()?;
+    provider?.auth.iter().find(|auth| auth.id == *named)
+}
+
+/// The forms that change an app.
+struct Settings<'a> {
+    app: &'a Shown<App>,
+    provider: Option<&'a ProviderView>,
+    /// Of the API.
+    path: &'a str,
+    tag: Option<&'a str>,
+    /// Names of secret sources.
+    sources: &'a [String],
+    /// Those of the client's id and secret.
+    labels: &'a [String; 2],
+}
+
+impl Settings<'_> {
+    fn show(&self) -> Markup {
+        let Self { app, sources, path, tag, labels: [_, secret], .. } = self;
+        html! {
+            section.panel { header { h2 { "Settings" } } div.body {
+                (self.client())
+                details open[app.facts.problem.is_some()] {
+                    summary { "Replace the secret" }
+                    form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The new secret is in force." autocomplete="off" {
+                        (self.secret())
+                        button.first { "Replace secret" }
+                    }
+                }
+                @if !sources.is_empty() {
+                    details {
+                        summary { "Keep the secret in a secret source" }
+                        form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The next token is requested with it." autocomplete="off" {
+                            (connect::reference_field("secrets.client_secret", secret, sources))
+                            button.first { "Use this reference" }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+
+    /// Its id at the service, and its scopes, which OAuth 1.0a does not have.
+    fn client(&self) -> Markup {
+        let Self { app, provider, path, tag, labels: [id, _], .. } = self;
+        let has_scopes = !method(app, *provider).is_some_and(AuthView::is_named_by_apps);
+        let scopes = app.spec.scopes.join(" ");
+        let client = Field {
+            name: "client_id",
+            label: id,
+            value: Some(&app.spec.client_id),
+            ..Field::default()
+        };
+        let wanted = Field {
+            name: "scopes",
+            label: "Scopes",
+            value: Some(&scopes),
+            help: Some(
+                "Requested where a connection names none, separated by blanks. Empty: those of the service.",
+            ),
+            json: Some("list"),
+            is_optional: true,
+            ..Field::default()
+        };
+        html! {
             details {
-                summary { "Edit client id and scopes" }
+                summary { "Edit client" @if has_scopes { " and scopes" } }
                 form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="Saved." autocomplete="off" {
                     (client.show())
-                    (wanted.show())
-                    @if let Some(provider) = provider { (known_scopes(provider)) }
+                    @if has_scopes {
+                        (wanted.show())
+                        @if let Some(provider) = provider { (known_scopes(provider)) }
+                    }
                     button.first { "Save app" }
                 }
             }
-            details open[app.facts.problem.is_some()] {
-                summary { "Replace the secret" }
-                form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The new secret is in force." autocomplete="off" {
-                    (secret.show())
-                    button.first { "Replace secret" }
-                }
-            }
-            @if !sources.is_empty() {
-                details {
-                    summary { "Keep the secret in a secret source" }
-                    form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The next token is requested with it." autocomplete="off" {
-                        (connect::reference_field("secrets.client_secret", "Client secret", sources))
-                        button.first { "Use this reference" }
-                    }
-                }
-            }
-        } }
+        }
+    }
+
+    fn secret(&self) -> Markup {
+        let [_, secret] = client_words(method(self.app, self.provider));
+        let label = format!("New {secret}");
+        let secret = Field {
+            name: "secrets.client_secret",
+            label: &label,
+            help: Some(
+                "Replaces the stored one. Connections that were refused because of it are tried again.",
+            ),
+            kind: "password",
+            ..Field::default()
+        };
+        secret.show()
     }
 }
 

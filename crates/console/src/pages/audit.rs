@@ -230,7 +230,7 @@ fn what(event: &Event) -> Markup {
     let host = host.strip_suffix(":443").unwrap_or(host);
     html! {
         @match &event.change {
-            Some(change) => { (change.what) " " @if let Some(name) = &change.name { b { (name) } " " } (change.action) }
+            Some(change) => { (change.what) " " @if let Some(name) = &change.name { b { (name) } " " } (change.done()) }
             None if event.statement.is_some() => { code { (event.statement.as_deref().unwrap_or_default()) } " " (host) }
             None => { span.method { (event.method.as_deref().unwrap_or("–")) } " " (host) (event.path.as_deref().unwrap_or_default()) }
         }
@@ -332,7 +332,7 @@ fn told(event: &Event) -> Markup {
     });
     facts(&[
         ("Resource", thing),
-        ("Change", text(change.map(|change| change.action.as_str()))),
+        ("Change", text(change.map(|change| change.done()))),
         ("Result", Some(result(event))),
         ("Explanation", text(change.and_then(|change| change.why.as_deref()))),
         ("Author", text(change.map(changed_by))),

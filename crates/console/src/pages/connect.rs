@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{Field, copyable, empty, head, known_scopes, lock, mark, search};
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, Stop, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
 use keyward_model::{Agent, App, Connection, Shown, Source};
 
@@ -44,6 +44,8 @@ struct PageQuery {
     provider: Option<String>,
     agent: Option<String>,
     auth: Option<String>,
+    /// The app that is chosen at first.
+    app: Option<String>,
     /// Secrets are given as references in secret sources.
     by_reference: bool,
 }
@@ -189,7 +191,7 @@ async fn authenticate(
         }
         section.panel.form { div.body {
             @match chosen {
-                Some(auth) => (form(&visit, &Authentication { provider: &provider, auth, apps: &apps, name: &name, agent: asked.agent.as_deref(), sources: &sources, by_reference })),
+                Some(auth) => (form(&visit, &Authentication { provider: &provider, auth, apps: &apps, name: &name, agent: asked.agent.as_deref(), app: asked.app.as_deref(), sources: &sources, by_reference })),
                 None => p.muted { "This service has no method." },
             }
         } }
@@ -214,6 +216,8 @@ struct Authentication<'a> {
     name: &'a str,
     /// The agent whose request was refused without the connection.
     agent: Option<&'a str>,
+    /// The app whose page led here.
+    app: Option<&'a str>,
     /// The names of secret sources.
     sources: &'a [String],
     /// Whether secrets are given as references.
@@ -221,7 +225,7 @@ struct Authentication<'a> {
 }
 
 fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
-    let Authentication { provider, auth, apps, name, agent, sources, by_reference } = *of;
+    let Authentication { provider, auth, apps, name, agent, app, sources, by_reference } = *of;
     let own = |app: &&Shown<App>| {
         let is_own = app.spec.provider == provider.id && auth.is_for_app(app.spec.auth.as_deref());
         is_own || auth.apps_of.as_ref() == Some(&app.spec.provider)
@@ -243,11 +247,11 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
         None => "/connect/done/{name}".to_owned(),
     };
     html! {
-        @if let Some(note) = &auth.note { p.muted { (note) } }
+        @if let Some(note) = &auth.note { p.muted { (sentence(note)) } }
         form data-api="POST /connections" data-body=(body) data-to=(next)
             data-failed="/connections/{name}" autocomplete="off" {
             (Field { name: "name", label: "Name", value: Some(name), help: Some("How agents and the audit log name it: letters, digits, - _ ."), ..Field::default() }.show())
-            @if auth.needs_app { (app_choice(&apps)) }
+            @if auth.needs_app { (app_choice(&apps, app)) }
             @for variable in &provider.variables { (variable_field(variable)) }
             // Fields of a method with consents are for tokens that another tool has.
             @if !auth.consents { @for field in &auth.fields {
@@ -297,11 +301,11 @@ fn mcp(visit: &Visit, name: &str) -> Markup {
     }
 }
 
-fn app_choice(apps: &[&Shown<App>]) -> Markup {
+fn app_choice(apps: &[&Shown<App>], chosen: Option<&str>) -> Markup {
     html! {
         div.field {
             label for="field-app" { "App" }
-            select #field-app name="app" { @for app in apps { option value=(app.spec.name) { (app.spec.name) } } }
+            select #field-app name="app" { @for app in apps { option value=(app.spec.name) selected[chosen == Some(app.spec.name.as_str())] { (app.spec.name) } } }
             p.help { "The OAuth client that asks for consent." }
         }
     }
@@ -423,7 +427,7 @@ async fn done(
             div.grow {
                 p { (super::connections::state_of(&connection.facts.state)) " "
                     @if let Some(account) = &connection.facts.account { "as " b { (account) } } }
-                (super::connections::remedy(&connection, &path))
+                (super::connections::remedy(&visit, &connection, &path))
             }
         }
         section.panel {
@@ -431,15 +435,31 @@ async fn done(
             @if agents.items.is_empty() {
                 (empty("No agent yet", "Add the first one; then tick it here.", Some(html! { a.button.first href="/agents" { "Add agent" } })))
             }
-            ul.rows { @for agent in &agents.items { (agent_row(agent, &connection, asked.agent.as_deref())) } }
+            ul.rows {
+                @for agent in &agents.items { (agent_row(agent, &connection, asked.agent.as_deref())) }
+                @if agents.next.is_some() { li { span.muted { "There are more: " a href="/agents" { "open an agent" } " to bind it." } } }
+            }
         }
-        @if let Some(agent) = agents.items.first() {
+        @if let Some(agent) = runs(&agents.items, &connection, asked.agent.as_deref()) {
             section.panel { header { h2 { "Run it" } } div.body {
-                (copyable(&format!("keyward run --agent {} -- claude", asked.agent.as_deref().unwrap_or(&agent.spec.name))))
+                (copyable(&format!("keyward run --agent {agent} -- claude")))
             } }
         }
     };
     Ok(Page::new(&visit, Section::Connections, "Bind to agents", content))
+}
+
+/// The agent of the line to run: the one that was refused, else one that may use the connection.
+fn runs<'a>(
+    agents: &'a [Shown<Agent>],
+    connection: &Shown<Connection>,
+    wanted: Option<&'a str>,
+) -> Option<&'a str> {
+    let is_bound = |agent: &&Shown<Agent>| {
+        agent.facts.bindings.iter().any(|binding| binding.connection == connection.id)
+    };
+    let first = agents.iter().find(is_bound).or(agents.first());
+    wanted.or(first.map(|agent| agent.spec.name.as_str()))
 }
 
 fn agent_row(agent: &Shown<Agent>, connection: &Shown<Connection>, wanted: Option<&str>) -> Markup {

@@ -8,7 +8,7 @@ use axum::extract::Path;
 use axum::routing::get;
 use maud::{Markup, html};
 
-use super::connections::{renewal_verb, soon, state_of, why};
+use super::connections::{may_pause, paused, renewal_verb, resume, soon, state_of, why};
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::parts::{
@@ -64,6 +64,8 @@ fn page(visit: &Visit, view: &View) -> Markup {
     let (spec, shown) = (&connection.spec, &connection.facts);
     let writes = visit.may_change(shown.owner.as_ref());
     let is_ours = connection.managed_by != Some(ManagedBy::File);
+    // One that left the configuration file may be removed by anyone who may change it.
+    let is_removable = is_ours || shown.state == ConnectionState::Paused;
     html! {
         p.crumb { a href="/connections" { "Connections" } }
         (head(
@@ -72,9 +74,9 @@ fn page(visit: &Visit, view: &View) -> Markup {
                 (service(view)) @if let Some(account) = &shown.account { " · " (account) }
                 @if let Some(description) = &spec.description { " · " (description) }
             }),
-            html! { @if visit.may_write() { (actions(view, writes)) } },
+            html! { @if visit.may_write() { (actions(visit, view, writes)) } },
         ))
-        div #state data-live { (standing(view, writes)) }
+        div #state data-live { (standing(visit, view, writes)) }
         div.columns {
             div {
                 section.panel #activity data-live {
@@ -102,7 +104,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
                 @if let Some(lock) = lock(connection.managed_by) { section.panel { div.body { (lock) } } }
             }
         }
-        @if writes && is_ours { (danger(view)) }
+        @if writes && is_removable { (danger(view)) }
     }
 }
 
@@ -115,10 +117,9 @@ fn api(view: &View, verb: &str) -> String {
     format!("POST /connections/{}/{verb}", segment(&view.connection.spec.name))
 }
 
-fn actions(view: &View, writes: bool) -> Markup {
+fn actions(visit: &Visit, view: &View, writes: bool) -> Markup {
     let connection = &view.connection;
     let name = &connection.spec.name;
-    let is_paused = connection.facts.state == ConnectionState::Paused;
     let test = Action { api: api(view, "test"), label: "Test connection", ..Action::default() };
     let pause = Action {
         api: api(view, "pause"),
@@ -127,28 +128,25 @@ fn actions(view: &View, writes: bool) -> Markup {
         done: "Paused.",
         ..Action::default()
     };
-    let resume = Action {
-        api: api(view, "resume"),
-        label: "Resume connection",
-        done: "Resumed.",
-        ..Action::default()
-    };
+    // A test is a request: it needs a credential.
+    let is_testable = !matches!(connection.facts.state, ConnectionState::Draft { .. });
     html! {
-        (test.show())
-        @if writes {
-            (renew(view, ""))
-            @if is_paused { (resume.show()) } @else { (pause.show()) }
-        }
+        @if is_testable { (test.show()) }
+        @if writes { (renew(view, "")) }
+        @if may_pause(visit, connection) { (pause.show()) }
     }
 }
 
 /// The way to a new credential.
 fn renew(view: &View, class: &str) -> Markup {
     let connection = &view.connection;
-    let Some(verb) = renewal_verb(connection.facts.renewal) else { return html! {} };
+    let facts = &connection.facts;
+    let Some(verb) = renewal_verb(facts.renewal, &facts.state) else { return html! {} };
     let path = format!("/connections/{}/rotate", segment(&connection.spec.name));
     let class = format!("button {class}");
-    match connection.facts.renewal {
+    match facts.renewal {
+        // Its secret is replaced where the file reads it.
+        Some(Renewal::Secret) if connection.managed_by == Some(ManagedBy::File) => html! {},
         Some(Renewal::Consent) => Action {
             api: api(view, "reconnect"),
             label: verb,
@@ -165,7 +163,7 @@ fn renew(view: &View, class: &str) -> Markup {
 }
 
 /// The state, why, and what to do.
-fn standing(view: &View, writes: bool) -> Markup {
+fn standing(visit: &Visit, view: &View, writes: bool) -> Markup {
     let shown = &view.connection.facts;
     match &shown.state {
         ConnectionState::Broken { reason, detail } => html! {
@@ -173,6 +171,9 @@ fn standing(view: &View, writes: bool) -> Markup {
                 div.grow {
                     p { (state_of(&shown.state)) ": " b { (why(*reason)) } }
                     @if let Some(detail) = detail { p.small { (service(view)) " says: " code { (detail) } } }
+                    @if view.connection.managed_by == Some(ManagedBy::File) && shown.renewal == Some(Renewal::Secret) {
+                        p.small { "Its key is replaced where the configuration file reads it." }
+                    }
                     p.small.muted { (broken_by(view, "until then")) }
                 }
                 @if writes { (renew(view, "first")) }
@@ -188,10 +189,13 @@ fn standing(view: &View, writes: bool) -> Markup {
             }
         },
         ConnectionState::Paused => html! {
-            div.notice { div.grow {
-                p { (state_of(&shown.state)) }
-                p.small.muted { (broken_by(view, "until it is resumed")) }
-            } }
+            div.notice {
+                div.grow {
+                    p { (state_of(&shown.state)) ": " b { (paused(&view.connection)) } }
+                    p.small.muted { (broken_by(view, "until it is resumed")) }
+                }
+                @if let Some(resume) = resume(visit, &view.connection) { (Action { class: "first", ..resume }.show()) }
+            }
         },
         state => html! {
             div class=(if shown.remedy.is_some() { "notice warn" } else { "notice" }) {
@@ -384,6 +388,35 @@ fn danger(view: &View) -> Markup {
     }
 }
 
+/// What the form of a key does, in words.
+struct KeyWords {
+    /// The last segment of the request.
+    api: &'static str,
+    title: &'static str,
+    /// What the service is asked first.
+    test: &'static str,
+    button: &'static str,
+    done: &'static str,
+}
+
+/// For a draft.
+const FIRST_KEY: KeyWords = KeyWords {
+    api: "activate",
+    title: "Give key",
+    test: " is asked whether it accepts the key before agents can use it.",
+    button: "Test and connect",
+    done: "Connected.",
+};
+
+/// For a connection that has a key.
+const NEW_KEY: KeyWords = KeyWords {
+    api: "rotate",
+    title: "Rotate key",
+    test: " is asked whether it accepts the new key. The old one stays in force if not, and is kept for a way back.",
+    button: "Test and rotate",
+    done: "The new key is in force.",
+};
+
 /// A new secret: tested before it replaces the old one.
 async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let path = format!("/connections/{}", segment(&name));
@@ -396,28 +429,26 @@ async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
         visit.get(&format!("/providers/{}", segment(&spec.provider))).await?;
     let auth = provider.auth.iter().find(|auth| Some(&auth.id) == spec.auth.as_ref());
     let is_draft = matches!(connection.facts.state, ConnectionState::Draft { .. });
-    let api = if is_draft { "activate" } else { "rotate" };
+    let words = if is_draft { &FIRST_KEY } else { &NEW_KEY };
     let unconfirmed = connection.facts.rotation.as_ref();
     let unconfirmed = unconfirmed.filter(|it| it.state == RotationState::Unconfirmed);
     let content = html! {
         p.crumb { a href="/connections" { "Connections" } " / " a href=(path) { (name) } }
-        (head(html! { (mark(&spec.provider, true)) "Rotate key" }, Some(html! { (name) " · " (provider.name) }), html! {}))
+        (head(html! { (mark(&spec.provider, true)) (words.title) }, Some(html! { (name) " · " (provider.name) }), html! {}))
         @if let Some(rotation) = unconfirmed { (decide(&connection, rotation.until)) }
         section.panel { div.body {
-            form data-api=(format!("POST {path}/{api}")) data-to=(path) data-done="The new key is in force." autocomplete="off" {
+            form data-api=(format!("POST {path}/{}", words.api)) data-to=(path) data-done=(words.done) autocomplete="off" {
                 @for field in auth.into_iter().flat_map(|auth| &auth.fields) { (super::connect::secret_field(field)) }
-                p.small.muted {
-                    "The new key is tested first. The old one stays in force if " (provider.name) " rejects it, and is kept for a way back."
-                }
+                p.small.muted { (provider.name) (words.test) }
                 div.actions {
-                    button.first { "Test and rotate" }
+                    button.first { (words.button) }
                     a.button href=(path) { "Cancel" }
                     @if let Some(url) = &provider.key_url { a href=(url) target="_blank" rel="noreferrer" { "Get a key" } }
                 }
             }
         } }
     };
-    Ok(Page::new(&visit, Section::Connections, "Rotate key", content))
+    Ok(Page::new(&visit, Section::Connections, words.title, content))
 }
 
 /// After a rotation, the old secret waits for a decision.

@@ -1,4 +1,4 @@
-//! `/connections`: which accounts there are, which of them need somebody, and who may use them.
+//! `/connections`: which accounts there are, which of them need a person, and who may use them.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::icons::Icon;
 use crate::parts::{Action, Tone, ago, count, empty, head, mark, search, state};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{List, Summary};
-use keyward_model::{BrokenReason, Connection, ConnectionState, DueBy, Renewal, Shown};
+use keyward_model::{BrokenReason, Connection, ConnectionState, DueBy, ManagedBy, Renewal, Shown};
 
 /// Rows of a page: more would make it longer than a browser shows at once.
 const ROWS: usize = 40;
@@ -152,6 +152,7 @@ fn filters(asked: &PageQuery, summary: &Summary) -> Markup {
                 }
             }
             @if let Some(state) = &asked.state { input type="hidden" name="state" value=(state); }
+            @if let Some(due) = asked.due { input type="hidden" name="due" value=(due); }
             (select("provider", "Service", asked.provider.as_deref(),
                 summary.providers.iter().map(|(id, used)| (id.as_str(), used.name.as_str()))))
             (select("environment", "Environment", asked.environment.as_deref(), own(&summary.environments)))
@@ -230,7 +231,7 @@ fn row(visit: &Visit, connection: &Shown<Connection>, summary: &Summary) -> Mark
                 }
             } }
             td data-label="Account" { @if let Some(account) = &facts.account { (account) } }
-            td { (state_of(&facts.state)) (remedy(connection, &path)) }
+            td { (state_of(&facts.state)) (remedy(visit, connection, &path)) }
             td data-label="Last used" {
                 @match facts.last_used { Some(at) => (ago(at)), None => span.muted { "not yet" } }
             }
@@ -241,20 +242,58 @@ fn row(visit: &Visit, connection: &Shown<Connection>, summary: &Summary) -> Mark
 }
 
 /// Why it needs a person, and the page where they help.
-pub(super) fn remedy(connection: &Shown<Connection>, path: &str) -> Markup {
+pub(super) fn remedy(visit: &Visit, connection: &Shown<Connection>, path: &str) -> Markup {
     let facts = &connection.facts;
     let to = |verb: &str| html! { a href=(path) { (verb) } };
-    let verb = renewal_verb(facts.renewal).unwrap_or("Open");
+    let is_of_file = connection.managed_by == Some(ManagedBy::File);
+    let renewal = facts.renewal.filter(|it| !is_of_file || *it != Renewal::Secret);
+    let verb = renewal_verb(renewal, &facts.state).unwrap_or("Open");
     match &facts.state {
         ConnectionState::Broken { reason, .. } => {
             html! { p.why { (why(*reason)) " · " (to(verb)) } }
         }
-        ConnectionState::Draft { .. } => html! { p.why { (to("Connect")) } },
+        ConnectionState::Draft { .. } => {
+            html! { p.why { "there is no credential yet · " (to(verb)) } }
+        }
+        ConnectionState::Paused => {
+            let resume = resume(visit, connection).map(|action| action.show());
+            html! { p.why { (paused(connection)) " · " (resume.unwrap_or_else(|| to("Open"))) } }
+        }
         ConnectionState::Active | ConnectionState::Testing if facts.remedy.is_some() => {
             html! { p.why { (soon(connection)) " · " (to(verb)) } }
         }
         _ => html! {},
     }
+}
+
+/// What a pause means, and what ends one that is the configuration file's.
+pub(super) fn paused(connection: &Shown<Connection>) -> &'static str {
+    match connection.managed_by {
+        Some(ManagedBy::File) => "it is no longer in the configuration file",
+        _ => "requests that need it are refused",
+    }
+}
+
+/// Ends a pause, for readers who may. What left the configuration file is resumed there.
+pub(super) fn resume(visit: &Visit, connection: &Shown<Connection>) -> Option<Action<'static>> {
+    let facts = &connection.facts;
+    let is_ours = connection.managed_by != Some(ManagedBy::File);
+    let may = facts.state == ConnectionState::Paused && visit.may_change(facts.owner.as_ref());
+    (may && is_ours).then(|| Action {
+        api: format!("POST /connections/{}/resume", segment(&connection.spec.name)),
+        label: "Resume connection",
+        done: "Resumed.",
+        ..Action::default()
+    })
+}
+
+/// Whether the reader may pause it. Only what requests can use is paused, and not what the file manages.
+pub(super) fn may_pause(visit: &Visit, connection: &Shown<Connection>) -> bool {
+    let facts = &connection.facts;
+    let is_used = matches!(facts.state, ConnectionState::Active | ConnectionState::Testing);
+    is_used
+        && connection.managed_by != Some(ManagedBy::File)
+        && visit.may_change(facts.owner.as_ref())
 }
 
 /// Why a usable connection needs a person soon.
@@ -289,33 +328,27 @@ pub(super) fn why(reason: BrokenReason) -> &'static str {
 fn menu(visit: &Visit, connection: &Shown<Connection>, path: &str) -> Markup {
     let name = &connection.spec.name;
     let api = |verb: &str| format!("POST {path}/{verb}");
-    let toggle = match connection.facts.state {
-        ConnectionState::Paused => Action {
-            api: api("resume"),
-            label: "Resume connection",
-            done: "Resumed.",
-            key: Some("p"),
-            ..Action::default()
-        },
-        _ => Action {
-            api: api("pause"),
-            label: "Pause connection",
-            confirm: Some(format!(
-                "Pause {name}?\nRequests that need it are refused until it is resumed."
-            )),
-            done: "Paused.",
-            key: Some("p"),
-            ..Action::default()
-        },
+    let pause = Action {
+        api: api("pause"),
+        label: "Pause connection",
+        confirm: Some(format!(
+            "Pause {name}?\nRequests that need it are refused until it is resumed."
+        )),
+        done: "Paused.",
+        key: Some("p"),
+        ..Action::default()
     };
+    let resume = resume(visit, connection).map(|action| Action { key: Some("p"), ..action });
+    let is_testable = !matches!(connection.facts.state, ConnectionState::Draft { .. });
+    let toggle = resume.or(may_pause(visit, connection).then_some(pause));
     let test =
         Action { api: api("test"), label: "Test connection", key: Some("t"), ..Action::default() };
     html! {
         details.menu {
             summary aria-label=(format!("Actions for {name}")) { (Icon::More.show()) }
             div {
-                (test.show())
-                @if visit.may_change(connection.facts.owner.as_ref()) { (toggle.show()) }
+                @if is_testable { (test.show()) }
+                @if let Some(toggle) = toggle { (toggle.show()) }
                 a href=(path) { "Open" }
             }
         }
@@ -332,9 +365,15 @@ pub(super) fn state_of(of: &ConnectionState) -> Markup {
 }
 
 /// How a credential is replaced, as a verb.
-pub(super) fn renewal_verb(renewal: Option<Renewal>) -> Option<&'static str> {
+pub(super) fn renewal_verb(
+    renewal: Option<Renewal>,
+    state: &ConnectionState,
+) -> Option<&'static str> {
+    let is_first = matches!(state, ConnectionState::Draft { .. });
     Some(match renewal? {
+        Renewal::Secret if is_first => "Give key",
         Renewal::Secret => "Rotate key",
+        Renewal::Consent if is_first => "Connect account",
         Renewal::Consent => "Reconnect account",
         Renewal::App => "Open app",
     })

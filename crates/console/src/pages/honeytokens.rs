@@ -9,7 +9,9 @@ use serde::Deserialize;
 use super::timeline;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Check, Field, Subpage, ago, empty, head, lock, search, settings_nav};
+use crate::parts::{
+    Action, Check, Field, Subpage, ago, empty, head, lock, next_page, search, settings_nav,
+};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{Event, EventType, List};
 use keyward_model::{Honeytoken, ManagedBy, NoticeKind, Shown};
@@ -62,7 +64,7 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
         }
         div.columns {
             div {
-                section.panel #honeytokens data-live { (table(&list, asked.q.is_some(), is_admin)) }
+                section.panel #honeytokens data-live { (table(&list, &asked, is_admin)) }
                 @if let Some(alarms) = &alarms {
                     section.panel #alarms data-live {
                         header { h2 { "Alarms" } a href=(format!("/audit?event={used}")) { "All" } }
@@ -78,7 +80,8 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
     Ok(Page::new(&visit, Section::Settings, "Honeytokens", content))
 }
 
-fn table(list: &List<Shown<Honeytoken>>, is_searched: bool, is_admin: bool) -> Markup {
+fn table(list: &List<Shown<Honeytoken>>, asked: &PageQuery, is_admin: bool) -> Markup {
+    let is_searched = asked.q.as_deref().is_some_and(|q| !q.is_empty());
     html! {
         @if list.items.is_empty() && is_searched {
             (empty("No honeytoken fits", "Change the search.", None))
@@ -87,9 +90,7 @@ fn table(list: &List<Shown<Honeytoken>>, is_searched: bool, is_admin: bool) -> M
         } @else {
             ul.rows { @for honeytoken in &list.items { (row(honeytoken, is_admin)) } }
         }
-        @if let Some(next) = &list.next {
-            div.foot { a href=(format!("/honeytokens?after={}", segment(next))) { "Next page" } }
-        }
+        (next_page("/honeytokens", &[("q", asked.q.as_deref())], list.next.as_deref()))
     }
 }
 

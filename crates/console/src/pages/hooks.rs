@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Field, Subpage, Tone, ago, empty, head, settings_nav, state};
+use crate::parts::{Field, Subpage, Tone, ago, empty, head, next_page, settings_nav, state};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{HookScheme, List};
 use keyward_model::{Connection, Hook, ManagedBy, Shown};
@@ -70,9 +70,7 @@ fn table(list: &List<Shown<Hook>>) -> Markup {
                     tbody { @for hook in &list.items { (row(hook)) } }
                 } }
             }
-            @if let Some(next) = &list.next {
-                div.foot { a href=(format!("/incoming?after={}", segment(next))) { "Next page" } }
-            }
+            (next_page("/incoming", &[], list.next.as_deref()))
         }
     }
 }

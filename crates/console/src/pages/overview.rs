@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::connections::{remedy, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{ago, count, failures, head, mark, series};
+use crate::parts::{ago, count, head, in_short, mark, series};
 use crate::visit::{Console, Stop, Visit, segment, sentence};
 use keyward_api::wire::{AuditCounts, CaView, List, OrgUsageView, Status, Summary};
 use keyward_model::{Connection, PluginState, PluginView, Shown, Webhook};
@@ -23,8 +23,7 @@ pub(super) fn routes() -> Router<Console> {
 
 struct View {
     summary: Summary,
-    broken: Vec<Shown<Connection>>,
-    due: Vec<Shown<Connection>>,
+    waiting: Vec<Waiting>,
     plugins: Vec<PluginView>,
     webhooks: Vec<Shown<Webhook>>,
     refused: Option<AuditCounts>,
@@ -34,10 +33,20 @@ struct View {
     day: Option<OrgUsageView>,
 }
 
+/// Connections that need a person for one reason.
+struct Waiting {
+    /// The filter of the list that has them all.
+    filter: &'static str,
+    /// The first of them.
+    listed: Vec<Shown<Connection>>,
+    /// All of them.
+    total: usize,
+    word: &'static str,
+}
+
 async fn show(visit: Visit) -> Result<Page, Stop> {
     let summary: Summary = visit.get("/summary").await?;
-    let broken: List<_> = visit.get(&format!("/connections?state=broken&limit={LISTED}")).await?;
-    let due: List<_> = visit.get(&format!("/connections?due=true&limit={LISTED}")).await?;
+    let waiting = waiting(&visit, &summary).await?;
     let plugins: Option<List<PluginView>> = match summary.plugins.blocked {
         0 => None,
         _ => visit.maybe("/plugins?limit=1000").await?,
@@ -46,8 +55,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
     let refused = visit.once("/audit/counts?by=host&refused=true&since=24h").await?;
     let view = View {
         summary,
-        broken: broken.items,
-        due: due.items,
+        waiting,
         plugins: plugins.map(|list| list.items).unwrap_or_default(),
         webhooks: webhooks.map(|list| list.items).unwrap_or_default(),
         refused,
@@ -64,12 +72,12 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         @if visit.may_write() && (view.summary.connections.total == 0 || view.summary.agents.total == 0) { (first_steps(&view)) }
         @if let Some(hour) = &view.hour {
             section.panel #hour data-live {
-                header { h2 { "Requests of the last hour" } span.muted.small { (hour.history.total.requests) " requests, " (failures(&hour.history.total)) " failed or blocked" } }
+                header { h2 { "Requests of the last hour" } span.muted.small { (in_short(&hour.history.total)) } }
                 div.body { (series("Requests by minute", &hour.history)) }
             }
         }
         div.pair {
-            section.panel #needs data-live { header { h2 { "Needs a person" } } (needs(&view)) }
+            section.panel #needs data-live { header { h2 { "Needs a person" } } (needs(&visit, &view)) }
             @if let Some(counts) = &view.refused {
                 section.panel { header { h2 { "Blocked in the last 24 hours" } a href="/traffic?refused=1" { "All" } } (refusals(counts)) }
             }
@@ -99,6 +107,11 @@ fn numbers(view: &View) -> Markup {
             }
         }
     }
+}
+
+fn waiting_events(number: usize) -> String {
+    let verb = if number == 1 { "waits" } else { "wait" };
+    format!("{} {verb} for delivery.", count(number, "event"))
 }
 
 /// What a new user does, in order; done steps are ticked.
@@ -134,25 +147,49 @@ fn first_steps(view: &View) -> Markup {
     }
 }
 
-fn needs(view: &View) -> Markup {
+/// Connections that need a person, the most urgent ones first.
+async fn waiting(visit: &Visit, summary: &Summary) -> Result<Vec<Waiting>, Stop> {
+    let of = &summary.connections;
+    let mut all: Vec<Waiting> = Vec::new();
+    for (filter, total, word) in [
+        ("state=broken", of.broken, "broken"),
+        ("due=true", of.due, "expiring soon"),
+        ("state=paused", of.paused, "paused"),
+        ("state=draft", of.draft, "not connected yet"),
+    ] {
+        if total == 0 {
+            continue;
+        }
+        let path = format!("/connections?{filter}&limit={LISTED}");
+        let list: List<Shown<Connection>> = visit.get(&path).await?;
+        // A broken one may expire as well.
+        let is_new = |it: &Shown<Connection>| {
+            !all.iter().any(|before| before.listed.iter().any(|other| other.id == it.id))
+        };
+        let listed: Vec<_> = list.items.into_iter().filter(is_new).collect();
+        all.push(Waiting { filter, listed, total, word });
+    }
+    Ok(all)
+}
+
+fn needs(visit: &Visit, view: &View) -> Markup {
     let blocked = view.plugins.iter().filter(|plugin| plugin.state == PluginState::Blocked);
     let fails = |it: &&Shown<Webhook>| it.facts.last.as_ref().is_some_and(|last| !last.taken);
     let failing = view.webhooks.iter().filter(fails);
     let (blocked, failing): (Vec<_>, Vec<_>) = (blocked.collect(), failing.collect());
-    let due = view.due.iter().filter(|it| !view.broken.iter().any(|broken| broken.id == it.id));
-    let due: Vec<_> = due.collect();
+    let ca = view.ca.iter().flat_map(|ca| &ca.certificates).filter(|it| is_soon(it.until));
+    let ca: Vec<_> = ca.collect();
     let is_quiet =
-        view.broken.is_empty() && due.is_empty() && blocked.is_empty() && failing.is_empty();
+        view.waiting.is_empty() && blocked.is_empty() && failing.is_empty() && ca.is_empty();
     html! {
-        @if is_quiet { div.body { p.status-ok { "Nothing. All connections work." } } }
+        @if is_quiet { div.body { p.status-ok { (quiet(&view.summary)) } } }
         ul.rows {
-            @for connection in view.broken.iter().chain(due) { li {
-                (mark(&connection.spec.provider, false))
-                div.grow {
-                    a href=(format!("/connections/{}", segment(&connection.spec.name))) { (connection.spec.name) } " " (state_of(&connection.facts.state))
-                    (remedy(connection, &format!("/connections/{}", segment(&connection.spec.name))))
-                }
-            } }
+            @for waiting in &view.waiting {
+                @for connection in &waiting.listed { (waits(visit, connection)) }
+                @if waiting.total > LISTED { li {
+                    a href=(format!("/connections?{}", waiting.filter)) { "All " (waiting.total) " connections that are " (waiting.word) }
+                } }
+            }
             @for plugin in blocked { li {
                 (Icon::Plugins.show())
                 div.grow { a href=(format!("/plugins/{}", plugin.id)) { (plugin.name) } " of " (plugin.agent)
@@ -160,13 +197,32 @@ fn needs(view: &View) -> Markup {
             } }
             @for webhook in failing { li {
                 (Icon::Webhooks.show())
-                div.grow { a href="/webhooks" { "Webhook " (webhook.spec.name) } p.small.muted { (count(webhook.facts.waiting, "event")) " wait for delivery." } }
+                div.grow { a href="/webhooks" { "Webhook " (webhook.spec.name) } p.small.muted { (waiting_events(webhook.facts.waiting)) } }
             } }
-            @if let Some(ca) = &view.ca {
-                @for certificate in ca.certificates.iter().filter(|it| is_soon(it.until)) { li {
-                    (Icon::Lock.show())
-                    div.grow { a href="/settings" { "The local CA" } p.small.muted { "expires " (ago(certificate.until)) } }
-                } }
+            @for certificate in ca { li {
+                (Icon::Lock.show())
+                div.grow { a href="/settings" { "The local CA" } p.small.muted { "expires " (ago(certificate.until)) } }
+            } }
+        }
+    }
+}
+
+/// Where nothing needs a person.
+fn quiet(summary: &Summary) -> &'static str {
+    match summary.connections.total {
+        0 => "Nothing.",
+        _ => "Nothing. All connections work.",
+    }
+}
+
+fn waits(visit: &Visit, connection: &Shown<Connection>) -> Markup {
+    let path = format!("/connections/{}", segment(&connection.spec.name));
+    html! {
+        li {
+            (mark(&connection.spec.provider, false))
+            div.grow {
+                a href=(path) { (connection.spec.name) } " " (state_of(&connection.facts.state))
+                (remedy(visit, connection, &path))
             }
         }
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Field, Tone, ago, empty, head, search, state};
+use crate::parts::{Field, Tone, ago, empty, head, next_page, search, state};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::List;
 use keyward_model::{Role, Shown, User};
@@ -97,11 +97,8 @@ fn table(asked: &PageQuery, list: &List<Shown<User>>) -> Markup {
                 tbody { @for user in &list.items { (row(user, is_end)) } }
             } }
         }
-        @if let Some(next) = &list.next {
-            @let role = if is_end { "&role=end_user" } else { "" };
-            @let q = asked.q.as_deref().map(|q| format!("&q={}", segment(q))).unwrap_or_default();
-            div.foot { a href=(format!("/people?after={}{role}{q}", segment(next))) { "Next page" } }
-        }
+        @let kept = [("role", is_end.then_some("end_user")), ("q", asked.q.as_deref())];
+        (next_page("/people", &kept, list.next.as_deref()))
     }
 }
 

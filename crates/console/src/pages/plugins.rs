@@ -14,11 +14,12 @@ use self::slot::{choices, limits};
 use super::connections::{renewal_verb, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Tone, ago, count, empty, head, lock, mark, search, state};
+use crate::parts::{Action, Tone, ago, count, empty, head, lock, mark, next_page, search, state};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::List;
 use keyward_model::{
-    Connection, ManagedBy, PluggedView, PluginState, PluginView, Renewal, Shown, SlotView,
+    Connection, ConnectionState, ManagedBy, PluggedView, PluginState, PluginView, Renewal, Shown,
+    SlotView,
 };
 use keyward_rules::provider::scope_words::{ScopeWords, worded_scopes};
 
@@ -68,13 +69,13 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
                 (search("plugins", asked.q.as_deref()))
                 noscript { button { "Apply" } }
             }
-            div #plugins data-live { (table(&list)) }
+            div #plugins data-live { (table(&list, &asked)) }
         }
     };
     Ok(Page::new(&visit, Section::Plugins, "Plugins", content))
 }
 
-fn table(list: &List<PluginView>) -> Markup {
+fn table(list: &List<PluginView>, asked: &PageQuery) -> Markup {
     html! {
         section.panel {
             @if list.items.is_empty() { (empty("No plugin fits", "Change the search.", None)) } @else {
@@ -83,7 +84,7 @@ fn table(list: &List<PluginView>) -> Markup {
                     tbody { @for plugin in &list.items { (row(plugin)) } }
                 } }
             }
-            @if let Some(next) = &list.next { div.foot { a href=(format!("/plugins?after={}", segment(next))) { "Next page" } } }
+            (next_page("/plugins", &[("q", asked.q.as_deref())], list.next.as_deref()))
         }
     }
 }
@@ -229,7 +230,9 @@ fn plugged_in(
 
 /// The way to a credential that works.
 fn renew(plugged: &PluggedView, path: &str, writes: bool) -> Markup {
-    let verb = renewal_verb(plugged.renewal).filter(|_| writes);
+    // A paused one works again when it is resumed, on its page.
+    let is_paused = plugged.state == ConnectionState::Paused;
+    let verb = renewal_verb(plugged.renewal, &plugged.state).filter(|_| writes && !is_paused);
     match (plugged.renewal, verb) {
         (Some(Renewal::Consent), Some(verb)) => {
             let api = format!("POST {path}/reconnect");

@@ -8,7 +8,9 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Check, Field, Subpage, Tone, ago, count, empty, head, settings_nav, state};
+use crate::parts::{
+    Check, Field, Subpage, Tone, ago, count, empty, head, next_page, settings_nav, state,
+};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{EventType, List};
 use keyward_model::{ManagedBy, NoticeKind, Shown, Webhook, WebhookState};
@@ -58,9 +60,7 @@ fn table(list: &List<Shown<Webhook>>) -> Markup {
                     tbody { @for webhook in &list.items { (row(webhook)) } }
                 } }
             }
-            @if let Some(next) = &list.next {
-                div.foot { a href=(format!("/webhooks?after={}", segment(next))) { "Next page" } }
-            }
+            (next_page("/webhooks", &[], list.next.as_deref()))
         }
     }
 }

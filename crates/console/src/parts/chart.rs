@@ -17,6 +17,12 @@ pub(crate) fn failures(of: &UsageTotals) -> u64 {
         .sum()
 }
 
+/// `1 request, 0 failed or blocked`.
+pub(crate) fn in_short(of: &UsageTotals) -> String {
+    let plural = if of.requests == 1 { "" } else { "s" };
+    format!("{} request{plural}, {} failed or blocked", of.requests, failures(of))
+}
+
 /// Requests over time.
 pub(crate) fn series(what: &str, of: &UsageSeries) -> Markup {
     let values: Vec<_> =

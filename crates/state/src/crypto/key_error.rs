@@ -29,7 +29,9 @@ pub enum KeyError {
     )]
     Weak(String),
     /// The variable is not set.
-    #[error("environment variable {0} is not set: it should hold the master key")]
+    #[error(
+        "environment variable {0} is not set: put the master key of the store there, or for a new store 64 random hex digits (`openssl rand -hex 32`)"
+    )]
     EnvMissing(String),
     /// The command failed or printed nothing.
     #[error("master key {0}")]

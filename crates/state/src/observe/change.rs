@@ -107,6 +107,23 @@ impl fmt::Display for Actor {
 }
 
 impl Change {
+    /// What was done, in the past tense: some actions are recorded as the paths of the API name them.
+    pub fn done(&self) -> &str {
+        match &*self.action {
+            "activate" => "activated",
+            "assign" => "assigned",
+            "confirm" => "confirmed",
+            "pause" => "paused",
+            "reconnect" => "reconnected",
+            "refresh" => "refreshed",
+            "resume" => "resumed",
+            "rollback" => "rolled back",
+            "rotate" => "rotated",
+            "test" => "tested",
+            action => action,
+        }
+    }
+
     /// A record that `by` did `action` to a resource of kind `what`.
     pub fn new(by: &Actor, what: &str, action: &str) -> Self {
         let (what, action) = (what.to_owned(), action.to_owned());

@@ -148,6 +148,17 @@ def api(method, url, body, fields):
     return 200, json.dumps({"account": settings.get("account", "alice")})
 
 
+def page(method, url, body, fields):
+    """The page of the consent, for a person in a browser."""
+    allow, deny = url.replace("/authorize?", "/authorize/allow?"), url.replace("/authorize?", "/authorize/deny?")
+    return 200, f'<!doctype html><title>Consent</title><p>Keyward asks for access.</p><a href="{allow}">Allow</a> <a href="{deny}">Deny</a>'
+
+
+def pressed(button):
+    """A page that sends the browser back."""
+    return lambda method, url, body, fields: (303, button(url.replace("/allow?", "?").replace("/deny?", "?"))["location"])
+
+
 ENDPOINTS = {"/request_token": request_token, "/access_token": access_token, "/revoke": revoke}
 
 
@@ -161,7 +172,9 @@ def application(environ, start_response):
     status, text = answer(environ["REQUEST_METHOD"], URL + environ["RAW_URI"], body, fields)
     if answer is not api:
         log.append({"event": "asked", "path": environ["PATH_INFO"], "status": status})
-    start_response(f"{status} Answer", [("Content-Type", "text/plain")])
+    kind = "text/html" if answer is page else "text/plain"
+    location = [("Location", text)] if status == 303 else []
+    start_response(f"{status} Answer", [("Content-Type", kind), *location])
     return [(text or "").encode()]
 
 
@@ -185,6 +198,7 @@ class Quiet(WSGIRequestHandler):
         pass
 
 
+ENDPOINTS |= {"/authorize": page, "/authorize/allow": pressed(authorize), "/authorize/deny": pressed(deny)}
 validator = Validator()
 serving = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet, ssl_context=(CERT, KEY))
 print(serving.server_port, flush=True)

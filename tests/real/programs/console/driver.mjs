@@ -56,6 +56,13 @@ const commands = {
     watch(page);
     pages.set(name, page);
   },
+  // Another page of the same profile.
+  async beside({ page, as }) {
+    const next = await page.browserContext().newPage();
+    watch(next);
+    pages.set(as, next);
+  },
+  async front({ page }) { await page.bringToFront(); },
   async size({ page, width, height, scheme }) {
     await page.setViewport({ width, height });
     await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);

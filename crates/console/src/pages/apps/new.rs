@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::super::connect::{other_way, reference_field, sources};
 use crate::frame::{Page, Section};
-use crate::parts::{Field, copyable, empty, head, known_scopes, mark, search};
+use crate::parts::{Field, client_labels, copyable, empty, head, known_scopes, mark, search};
 use crate::visit::{Stop, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_base::id::AppId;
@@ -91,7 +91,7 @@ async fn set_up(
         asked.auth.as_deref().map_or(here.clone(), |auth| format!("{here}&auth={}", segment(auth)));
     let secret = html! {
         @if asked.by_reference && !sources.is_empty() {
-            (reference_field("secrets.client_secret", secret_label(chosen.copied()), &sources))
+            (reference_field("secrets.client_secret", &client_labels(chosen.copied())[1], &sources))
         } @else { (secret_field(chosen.copied())) }
         @if !sources.is_empty() { (other_way(&here, asked.by_reference)) }
     };
@@ -131,9 +131,10 @@ fn register(provider: &ProviderView, auth: &AuthView, uri: &str) -> Markup {
                     @for step in &auth.app_steps { li { (own_step(step, uri)) } }
                     @if auth.app_steps.is_empty() {
                         li { "Give it this redirect URI, also called callback URL, exactly as it is:" (copyable(uri)) }
-                        li { "Allow the scopes that your agents need, if it asks for scopes." }
+                        @if auth.is_named_by_apps() { li { "Allow it what your agents need to do." } }
+                        @else { li { "Allow the scopes that your agents need, if it asks for scopes." } }
                     }
-                    li { "Copy the " (id) " and the " (secret) " that it shows." }
+                    @if !auth.says_what_to_copy() { li { "Copy the " (id) " and the " (secret) " that it shows." } }
                 }
                 @if let Some(note) = &auth.note { p.small.muted { (sentence(note)) } }
             }
@@ -155,22 +156,16 @@ fn body_of(provider: &ProviderView, auth: &AuthView, is_choice: bool, id: &AppId
     serde_json::json!({ "provider": provider.id, "auth": own, "id": id })
 }
 
-fn secret_label(auth: Option<&AuthView>) -> &'static str {
-    match auth.is_some_and(AuthView::is_named_by_apps) {
-        true => "Consumer secret",
-        false => "Client secret",
-    }
-}
-
 fn secret_field(auth: Option<&AuthView>) -> Markup {
     let is_needed = auth.is_some_and(AuthView::is_named_by_apps);
     let help = match is_needed {
         true => "It is encrypted, and never shown again.",
         false => "Empty for a public client. It is encrypted, and never shown again.",
     };
+    let [_, label] = client_labels(auth);
     let secret = Field {
         name: "secrets.client_secret",
-        label: secret_label(auth),
+        label: &label,
         help: Some(help),
         kind: "password",
         is_optional: !is_needed,
@@ -195,9 +190,10 @@ fn enter(
         help: Some("Letters, digits, - _ ."),
         ..Field::default()
     };
+    let [label, _] = client_labels(Some(auth));
     let client = Field {
         name: "client_id",
-        label: if is_oauth1 { "Consumer key" } else { "Client id" },
+        label: &label,
         help: Some("As the service shows it. It is no secret."),
         ..Field::default()
     };

@@ -10,6 +10,9 @@ use crate::store::StoreError;
 /// How often an operation is repeated that lost against another.
 const REPEATS: u32 = 20;
 
+/// The end of the client library's text about a server that is configured without TLS. The library has no code for it.
+const NO_TLS: &str = "server does not support TLS";
+
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
@@ -65,6 +68,12 @@ impl PostgresError {
     /// What the operator can do, if the message does not say it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Unusable(failure) if failure.is_without_tls() => Some(
+                "switch TLS on at the database, or write `store: { postgres: { tls: off } }` for one on this machine",
+            ),
+            Self::Unusable(failure) if failure.is_login_refused() => {
+                Some("check the user and the password in `store.postgres.url`")
+            }
             Self::Unusable(_) | Self::Store(_) => Some(
                 "check `store.postgres`, and whether the database is up and lets this role create tables",
             ),
@@ -114,7 +123,7 @@ impl PostgresFailure {
 
     /// Whether the database did not answer, or is about to start or to stop.
     fn is_passing(&self) -> bool {
-        let Some(state) = &self.state else { return true };
+        let Some(state) = &self.state else { return !self.is_without_tls() };
         [
             SqlState::CANNOT_CONNECT_NOW,
             SqlState::ADMIN_SHUTDOWN,
@@ -122,6 +131,16 @@ impl PostgresFailure {
             SqlState::TOO_MANY_CONNECTIONS,
         ]
         .contains(state)
+    }
+
+    /// Whether the server has no TLS, which another try does not change.
+    fn is_without_tls(&self) -> bool {
+        self.state.is_none() && self.text.ends_with(NO_TLS)
+    }
+
+    fn is_login_refused(&self) -> bool {
+        let refused = [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION];
+        self.state.as_ref().is_some_and(|state| refused.contains(state))
     }
 
     /// Whether the database does not know the statement, or does not permit it.
@@ -189,6 +208,12 @@ mod tests {
         };
         assert!(!io(io::ErrorKind::Other).is_passing());
         assert!(io(io::ErrorKind::TimedOut).is_passing());
+        let text = format!("database kw at db: error performing TLS handshake: {NO_TLS}");
+        let without_tls = PostgresError::Unusable(Failure { text, state: None });
+        assert!(!without_tls.is_passing());
+        assert!(without_tls.hint().is_some_and(|hint| hint.contains("tls: off")));
+        let wrong = PostgresError::Unusable(failure(Some(SqlState::INVALID_PASSWORD)));
+        assert!(wrong.hint().is_some_and(|hint| hint.contains("password")));
         for state in [None, Some(SqlState::CANNOT_CONNECT_NOW)] {
             assert!(PostgresError::Unusable(failure(state)).is_passing());
         }

@@ -176,11 +176,16 @@ impl PostgresPool {
     }
 }
 
-/// Host and database, for messages.
+/// Hosts, ports and database, for messages.
 fn place(database: &tokio_postgres::Config) -> String {
     use tokio_postgres::config::Host;
-    let hosts = database.get_hosts().iter().map(|host| match host {
-        Host::Tcp(name) => name.clone(),
+    let ports = database.get_ports();
+    let hosts = database.get_hosts().iter().enumerate().map(|(index, host)| match host {
+        // One port is for all hosts.
+        Host::Tcp(name) => match ports.get(index).or(ports.first()) {
+            Some(port) => format!("{name}:{port}"),
+            None => name.clone(),
+        },
         Host::Unix(path) => path.display().to_string(),
     });
     let hosts: Vec<_> = hosts.collect();

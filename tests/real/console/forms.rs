@@ -1,0 +1,56 @@
+//! Forms lose nothing: an error is shown where it belongs, also in a part that is folded, and a login that has ended
+//! keeps what was typed.
+
+use super::*;
+
+#[tokio::test]
+async fn an_error_of_a_folded_field_is_shown_beside_it() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connect/to/acme")).await;
+    tab.fill("Name", "second").await;
+    tab.fill("API key", "a-key-of-a-test-0123").await;
+    tab.click("More settings").await;
+    tab.fill("Environment (optional)", &"x".repeat(300)).await;
+    tab.click("More settings").await;
+    tab.does_not_see("Agents of another environment").await;
+    tab.click("Test and connect").await;
+    tab.sees("Agents of another environment").await;
+    let field = "document.activeElement";
+    assert_eq!(tab.value(&format!("{field}.name")).await, "environment");
+    let described = tab.value(&format!("{field}.getAttribute('aria-describedby')")).await;
+    let (help, wrong) = ("field-environment-help", "wrong-environment");
+    assert_eq!(described, format!("{help} {wrong}"), "help and error are both read");
+    tab.is_accessible().await;
+    tab.fill("Environment (optional)", "production").await;
+    tab.click("Test and connect").await;
+    tab.is_at("/connect/done/second").await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_form_keeps_what_was_typed_when_the_login_has_ended() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connect/to/acme")).await;
+    tab.fill("Name", "second").await;
+    tab.fill("API key", "a-key-of-a-test-0123").await;
+    let logins = lab.gateway.api("GET", "/logins", "").await.json();
+    let login = logins["items"][0]["id"].as_str().expect("an id").to_owned();
+    let ended = lab.gateway.api("DELETE", &format!("/logins/{login}"), "").await;
+    assert_eq!(ended.head.status(), 204, "{}", ended.text());
+    tab.click("Test and connect").await;
+    tab.sees("You are signed out.").await;
+    tab.is_at("/connect/to/acme").await;
+    assert_eq!(tab.value("document.querySelector('[name=name]').value").await, "second");
+    // A sign-in in another tab of the same browser.
+    let mut other = tab.beside("ann, again").await;
+    sign_in(&mut other, &link(&lab, None).await).await;
+    let mut tab = chromium.again("ann");
+    tab.comes_to_front().await;
+    tab.click("Test and connect").await;
+    tab.is_at("/connect/done/second").await;
+    lab.finish().await;
+}

@@ -1,0 +1,59 @@
+//! Pages of an organisation with many connections and agents.
+
+use serde_json::json;
+
+use super::*;
+
+/// More than any page lists.
+const MANY: usize = 60;
+
+async fn crowded() -> (Lab, Chromium) {
+    let (lab, chromium) = signed_in_lab().await;
+    for number in 0..MANY {
+        let new = json!({ "provider": "acme", "name": format!("account-{number:03}"),
+                          "fields": { "api_key": format!("a-key-of-a-test-{number:04}") } });
+        let made = lab.gateway.api("POST", "/connections", &new.to_string()).await;
+        assert_eq!(made.head.status(), 201, "{}", made.text());
+        let new = json!({ "name": format!("robot-{number:03}") }).to_string();
+        assert_eq!(lab.gateway.api("POST", "/agents", &new).await.head.status(), 201);
+    }
+    (lab, chromium)
+}
+
+/// The last connection is bound, and the page shows it first from then on.
+#[tokio::test]
+async fn the_last_of_many_connections_is_found_and_bound_on_the_page_of_an_agent() {
+    let (lab, mut chromium) = crowded().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    let (_, length) = tab.open(&at(&lab, "/agents/robot-000")).await;
+    assert!(length < MARKUP_MAX, "{length}");
+    tab.does_not_see("account-059").await;
+    tab.sees("There are more").await;
+    tab.fill("Search connections", "no-such").await;
+    tab.sees("No connection fits").await;
+    tab.fill("Search connections", "059").await;
+    tab.sees("account-059").await;
+    tab.is_accessible().await;
+    tab.click("account-059 acme").await;
+    tab.sees("Bound.").await;
+    tab.open(&at(&lab, "/agents/robot-000")).await;
+    tab.sees("account-059").await;
+    let first = "document.querySelector('#bindings input').checked";
+    assert_eq!(tab.value(first).await, true);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_next_page_of_a_search_is_of_the_same_search() {
+    let (lab, mut chromium) = crowded().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/agents?q=robot")).await;
+    tab.click("Next page").await;
+    tab.sees("robot-059").await;
+    let url = tab.url().await;
+    assert!(url.contains("q=robot") && url.contains("after="), "{url}");
+    tab.does_not_see("Next page").await;
+    lab.finish().await;
+}
