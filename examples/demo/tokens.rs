@@ -14,7 +14,7 @@ use keyward_base::secret::Secret;
 use keyward_model::{ConnectionSpec, Visibility};
 use keyward_state::directory::ManagedBy;
 use keyward_vault::grant::Grant;
-use keyward_vault::grant::oauth::{OAuth, Tokens};
+use keyward_vault::grant::oauth::{OAuthGrant, Tokens};
 use keyward_vault::{Granted, NewConnection};
 
 /// The API's host.
@@ -136,7 +136,7 @@ pub async fn connect(running: &Running, bank: &Bank, agent: &AgentId) -> Result<
         managed_by: ManagedBy::Store,
     };
     let draft = vault.add_draft(new).await?;
-    let grant = Grant::OAuth(OAuth::of(bank.consent()?));
+    let grant = Grant::OAuth(OAuthGrant::of(bank.consent()?));
     let made = vault.connect(&org, &draft.id, grant, Granted::default()).await;
     let made = made.context("the grant cannot be stored")?;
     vault.bind(&org, agent, &made.id, ManagedBy::Store).await?;

@@ -42,7 +42,7 @@ const KEY_ID: &str = "AKIAIOSFODNN7KEYWARD";
 
 /// The server, and a user whose agent `ci` is bound to an AWS connection.
 struct Aws {
-    server: OwnChild,
+    _server: OwnChild,
     install: Install,
     canary: Canary,
     folder: TempDir,
@@ -123,7 +123,7 @@ impl Aws {
             install: Install::new(&plan, &origin),
             canary,
             folder,
-            server: OwnChild::from(server),
+            _server: OwnChild::from(server),
             _origin: origin,
         }
     }

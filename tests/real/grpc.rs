@@ -15,7 +15,7 @@ const GRPC: &str = "grpc.acme.test";
 
 /// grpcio's server, and what it says. Dropping it ends it.
 struct Server {
-    child: OwnChild,
+    _child: OwnChild,
     port: u16,
     says: mpsc::Receiver<String>,
     _folder: tempfile::TempDir,
@@ -42,7 +42,7 @@ impl Server {
         });
         let port = says.recv_timeout(Duration::from_secs(60)).expect("the server listens");
         Self {
-            child: OwnChild::from(child),
+            _child: OwnChild::from(child),
             port: port.parse().expect("a port"),
             says,
             _folder: folder,

@@ -45,7 +45,7 @@ pub(crate) enum Program {
 
 /// It, running.
 pub(crate) struct Issuer {
-    child: OwnChild,
+    _child: OwnChild,
     program: Program,
     pipe: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
     /// Where it listens.
@@ -118,7 +118,7 @@ impl Issuer {
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
         Self {
             program,
-            child: OwnChild::from(child),
+            _child: OwnChild::from(child),
             pipe: Mutex::new((stdin, lines)),
             addr,
             _folder: folder,

@@ -93,7 +93,7 @@ fn verified_with(keys: &BTreeMap<(&'static str, &'static str), String>) -> Value
 }
 
 struct Services {
-    server: OwnChild,
+    _server: OwnChild,
     install: Install,
     folder: TempDir,
     secrets: Vec<Canary>,
@@ -153,7 +153,7 @@ impl Services {
         Self {
             install,
             folder,
-            server: OwnChild::from(server),
+            _server: OwnChild::from(server),
             secrets,
             environment,
             _origin: origin,

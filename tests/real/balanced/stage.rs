@@ -57,7 +57,7 @@ pub(super) struct Fleet {
 
 /// A running HAProxy.
 pub(super) struct Balancer {
-    child: OwnChild,
+    _child: OwnChild,
     pub(super) at: SocketAddr,
     _folder: TempDir,
 }
@@ -83,7 +83,7 @@ impl Balancer {
         command.arg("-db").arg("-f").arg(file).stdin(Stdio::null());
         command.stdout(said.try_clone().expect("a file")).stderr(said);
         let child = command.spawn().expect("`tests/run` installs it");
-        Self { at, child: OwnChild::from(child), _folder: folder }
+        Self { at, _child: OwnChild::from(child), _folder: folder }
     }
 }
 

@@ -137,7 +137,7 @@ async fn servers_that_dns_lists_are_used_within_the_domain_of_the_name_and_nowhe
 
 /// dnsmasq, which answers for `.test` alone.
 struct Dns {
-    process: OwnChild,
+    _process: OwnChild,
     at: SocketAddr,
 }
 
@@ -158,6 +158,6 @@ impl Dns {
         }
         // It writes little, but the pipe must stay open.
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-        Self { process: OwnChild::from(process), at }
+        Self { _process: OwnChild::from(process), at }
     }
 }

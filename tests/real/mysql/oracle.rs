@@ -15,7 +15,7 @@ use crate::support::*;
 
 /// A running server. Stopped when dropped.
 struct Server {
-    process: OwnChild,
+    _process: OwnChild,
     folder: TempDir,
     at: SocketAddr,
 }
@@ -47,7 +47,7 @@ impl Server {
         command.env("LD_LIBRARY_PATH", &package).stdin(Stdio::null());
         command.stdout(said.try_clone().expect("a file")).stderr(said);
         let process = command.spawn().expect("`tests/run` installs it");
-        let server = Self { folder, process: OwnChild::from(process), at };
+        let server = Self { folder, _process: OwnChild::from(process), at };
         let started = std::time::Instant::now();
         while !server.ask("SELECT 1").0 {
             let said = std::fs::read_to_string(server.folder.path().join("said"));

@@ -14,7 +14,7 @@ pub(crate) const NAME: &str = "sql.acme.test";
 
 /// A running server. Stopped when dropped.
 pub(crate) struct Server {
-    process: OwnChild,
+    _process: OwnChild,
     folder: TempDir,
     pub(crate) at: SocketAddr,
 }
@@ -54,7 +54,7 @@ impl Server {
         command.arg("--max-allowed-packet=64M");
         let process = command.stdin(Stdio::null()).stdout(said.try_clone().expect("a file"));
         let process = process.stderr(said).spawn().expect("`tests/run` installs it");
-        let server = Self { folder, process: OwnChild::from(process), at };
+        let server = Self { folder, _process: OwnChild::from(process), at };
         let started = std::time::Instant::now();
         while !server.try_sql("SELECT 1").0 {
             assert!(started.elapsed().as_secs() < 90, "{}", server.said());

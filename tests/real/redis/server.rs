@@ -16,7 +16,7 @@ pub(crate) const USER: &str = "app";
 
 /// A running server. Stopped when dropped.
 pub(crate) struct Server {
-    process: OwnChild,
+    _process: OwnChild,
     folder: TempDir,
     /// With TLS.
     pub(crate) at: SocketAddr,
@@ -49,7 +49,7 @@ impl Server {
         let process = command.spawn().expect("`tests/run` installs it");
         let server = Self {
             folder,
-            process: OwnChild::from(process),
+            _process: OwnChild::from(process),
             at,
             plain,
             password: password.to_owned(),
