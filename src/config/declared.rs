@@ -122,7 +122,7 @@ impl<R: InFile> Declared<R> {
         let mut org = None;
         if let Some(keys) = item.as_mapping_mut() {
             renamed(keys, R::OLD_KEYS);
-            without_unknown(keys, &Item::<R>::keys(), path, reading);
+            without_unknown(keys, &DeclaredItem::<R>::keys(), path, reading);
             org = keys.remove("org");
             for key in R::Beside::keys() {
                 if let Some(value) = keys.remove(key.name) {
@@ -167,7 +167,7 @@ fn is_required(key: &Key) -> bool {
 }
 
 /// Reports unknown keys, with all that an item may have: the parts of an item, which are read apart, know only their own.
-fn without_unknown(item: &mut Mapping, known: &[Key], path: &str, reading: &mut Reading<'_>) {
+fn without_unknown(item: &mut Mapping, known: &[Key], path: &str, reading: &mut ConfigReading<'_>) {
     let names: Vec<_> = known.iter().map(|key| key.name).collect();
     item.retain(|key, _| {
         let Some(key) = key.as_str().filter(|key| !names.contains(key)) else { return true };

@@ -209,7 +209,7 @@ mod tests {
         assert!(!io(io::ErrorKind::Other).is_passing());
         assert!(io(io::ErrorKind::TimedOut).is_passing());
         let text = format!("database kw at db: error performing TLS handshake: {NO_TLS}");
-        let without_tls = PostgresError::Unusable(Failure { text, state: None });
+        let without_tls = PostgresError::Unusable(PostgresFailure { text, state: None });
         assert!(!without_tls.is_passing());
         assert!(without_tls.hint().is_some_and(|hint| hint.contains("tls: off")));
         let wrong = PostgresError::Unusable(failure(Some(SqlState::INVALID_PASSWORD)));
