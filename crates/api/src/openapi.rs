@@ -8,6 +8,7 @@ mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use http::Method;
 use schemars::generate::Contract;
 use serde_json::{Map, Value, json};
 
@@ -131,7 +132,11 @@ fn described(operation: &Operation, draft: OperationDraft<'_>) -> Value {
         "responses": responses,
     });
     if let Some(schema) = body {
-        described["requestBody"] = json!({"required": !body_is_optional, "content": {"application/json": {"schema": schema}}});
+        let mut content = json!({"application/json": {"schema": schema}});
+        if operation.method == Method::PATCH {
+            content["application/merge-patch+json"] = content["application/json"].clone();
+        }
+        described["requestBody"] = json!({"required": !body_is_optional, "content": content});
     }
     described
 }

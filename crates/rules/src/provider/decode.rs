@@ -134,8 +134,10 @@ impl SerdeError {
             message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: "));
         match kind.and_then(|rest| rest.rsplit_once(", expected ")) {
             Some((found, expected)) => {
+                let is_negative = found.starts_with("integer `-");
                 let found = found.split(['"', '`']).next().unwrap_or_default().trim();
-                let message = format!("this is {}", thing(found));
+                let named = if is_negative { "a negative number" } else { thing(found) };
+                let message = format!("this is {named}");
                 let remedy = match (found, expected) {
                     // `[{shop}]`
                     ("map", "a string") => "write text, in quotes if it has `{`".to_owned(),
@@ -318,7 +320,7 @@ mod tests {
 
     #[test]
     fn every_error_of_an_item_is_reported() {
-        let text = "nam: a\ncount: no\nkind: huge\ninner: [{size: 1}, {sise: 2, size: x}]\n";
+        let text = "nam: a\ncount: no\nkind: huge\ninner: [{size: -1}, {sise: 2, size: x}]\n";
         assert_eq!(
             report(text),
             (
@@ -328,6 +330,7 @@ mod tests {
                     "f:1: nam: unknown key `nam`; did you mean `name`?".into(),
                     "f:2: count: this is text; write a whole number".into(),
                     "f:3: kind: `huge` is not one of the choices; write big, small".into(),
+                    "f:4: inner[0].size: this is a negative number; write a whole number".into(),
                     "f:4: inner[1].sise: unknown key `sise`; did you mean `size`?".into(),
                     "f:4: inner[1].size: this is text; write a whole number".into(),
                 ]
