@@ -127,11 +127,10 @@ impl ProviderParts {
         }
         let instance = provider.instantiate(auth, &variables).map_err(|error| error.to_string())?;
         let mut part = ProviderPart::of(instance, &provider.id);
-        part.may_add = true;
         part.may_add = !self.own_of(&part).is_nothing();
         if variables.is_empty() {
             let mut known = self.known.lock();
-            if known.len() >= PARTS_MAX {
+            if known.values().map(HashMap::len).sum::<usize>() >= PARTS_MAX {
                 known.clear();
             }
             let of_provider = known.entry(provider.id.clone()).or_default();
@@ -172,7 +171,7 @@ impl ProviderPart {
             is_ssh: instance.is_ssh,
             hosts: instance.hosts.into(),
             paths: instance.paths.into(),
-            may_add: false,
+            may_add: true,
         }
     }
 }
