@@ -126,6 +126,13 @@ impl Site {
         output
     }
 
+    /// What the program said, and what the gateway logged.
+    fn said(&self, output: &Output) -> String {
+        let log = self.install.data().join("private-gateway.log");
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        format!("{}\nthe gateway's log:\n{log}", said(output))
+    }
+
     /// The records of signatures: target, status and connection.
     fn signatures(&self) -> Vec<String> {
         let text = |record: &Value, name: &str| record[name].as_str().unwrap_or("-").to_owned();
@@ -167,7 +174,7 @@ async fn a_login_is_signed_at_the_servers_and_as_the_accounts_of_the_connection_
     let site = Site::new("").await;
     let me = user();
     let output = site.run(&site.ssh("-T", &me, 0, "echo answer: fine")).await;
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", site.said(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "answer: fine\n");
     let listed = site.run("ssh-add -L; ssh-add -D; ssh-add -x < /dev/null; true").await;
     let said_of_it = said(&listed);
@@ -197,7 +204,7 @@ async fn an_rsa_key_logs_in_at_a_server_with_an_rsa_host_key() {
     let site = Site::of_kind("rsa", "{ file: KEY }", "").await;
     let me = user();
     let output = site.run(&site.ssh("-T", &me, 0, "echo answer: fine")).await;
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", site.said(&output));
     let refused = site.run(&site.ssh("-T", &me, 2, "echo answer: fine")).await;
     assert!(!refused.status.success(), "{}", said(&refused));
     let elsewhere = format!("ssh://{me}@ 403 deploy refused");
@@ -212,7 +219,7 @@ async fn a_key_by_reference_logs_in_and_its_successor_after_it() {
     let me = user();
     let login = site.ssh("-T", &me, 0, "echo answer: fine");
     let output = site.run(&login).await;
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", site.said(&output));
     let public = |at: &Path| std::fs::read_to_string(at.join("key.pub")).expect("a key");
     let before = public(site.folder.path());
     std::fs::remove_file(site.folder.path().join("key")).expect("it was there");
@@ -221,7 +228,7 @@ async fn a_key_by_reference_logs_in_and_its_successor_after_it() {
     assert_ne!(before, after);
     let output = site.run(&format!("ssh-add -L; {login}")).await;
     assert!(said(&output).contains(after.split(' ').nth(1).expect("a key")), "{}", said(&output));
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", site.said(&output));
     site.finish();
 }
 

@@ -13,7 +13,9 @@ use super::resource::{self, Exposed};
 use super::state::Admin;
 use super::wire::{AppChanged, RedirectView};
 use keyward_base::id::AppId;
-use keyward_model::{App, AppShown, AppSpec, GivenFields, ManagedBy, Record, Shown, redirect_uri};
+use keyward_model::{
+    App, AppShown, AppSpec, Connection, GivenFields, ManagedBy, Record, Shown, redirect_uri,
+};
 use keyward_state::directory::AppRecord;
 use keyward_vault::{ChangedApp, NewApp, with_template};
 
@@ -49,7 +51,8 @@ impl Exposed for App {
     async fn beside(context: &Context, record: &Record<Self>) -> AppShown {
         let Context { admin, caller } = context;
         let directory = context.view();
-        let uses = directory.connections().filter(|it| it.app_id() == Some(&record.id));
+        let uses =
+            directory.all::<Connection>(&record.org).filter(|it| it.app_id() == Some(&record.id));
         let uses = uses.filter(|connection| caller.sees_connection(connection));
         let mut connections: Vec<String> = uses.map(|connection| connection.name.clone()).collect();
         connections.sort_unstable();

@@ -77,7 +77,9 @@ async fn list(
     let Context { admin, caller } = context;
     let directory = admin.deps().directory.view();
     let finder = asked.finder(admin.deps().clock.now());
-    let wanted = directory.connections().filter(|c| caller.sees_connection(c) && finder.wants(c));
+    let wanted = directory
+        .all::<Connection>(caller.org())
+        .filter(|c| caller.sees_connection(c) && finder.wants(c));
     let page = asked.page().cut(wanted.collect(), |connection| &connection.name)?;
     // What is shown of one costs more than to find it among all.
     let mut items = Vec::with_capacity(page.items.len());

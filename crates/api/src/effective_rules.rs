@@ -6,7 +6,7 @@ use super::auth::Caller;
 use super::context::Context;
 use super::state::Admin;
 use keyward_base::id::OrgId;
-use keyward_model::{ManagedBy, Record, Rule, RuleShown, RuleSpec, RuleStanding};
+use keyward_model::{Agent, ManagedBy, Record, Rule, RuleShown, RuleSpec, RuleStanding};
 use keyward_rules::host_sets::{Allowance, HostSet, HostSets};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::policy::explain::ActionKind;
@@ -89,7 +89,7 @@ fn unmanaged(id: String, spec: RuleSpec) -> RuleShown {
 fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
     let directory = admin.deps().directory.view();
     let mut all = Vec::new();
-    for agent in directory.agents().filter(|agent| caller.sees_agent(agent)) {
+    for agent in directory.all::<Agent>(caller.org()).filter(|agent| caller.sees_agent(agent)) {
         for binding in &agent.facts.bindings {
             let Some(connection) = directory.connection(caller.org(), &binding.connection) else {
                 continue;

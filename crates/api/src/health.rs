@@ -187,6 +187,6 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     deps.metrics.failing.long.set(i64::try_from(long).unwrap_or(i64::MAX));
     deps.metrics.sources.set(deps.vault.source_samples().into_iter());
     let directory = deps.directory.view();
-    deps.metrics.connections(directory.connections().map(|connection| &connection.facts.state));
+    deps.metrics.connections(|state| directory.connections_in_state(state));
     ([(header::CONTENT_TYPE, OPEN_METRICS)], deps.metrics.render()).into_response()
 }

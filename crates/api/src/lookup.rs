@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::state::Admin;
+use keyward_model::{Agent, Connection};
 use keyward_state::directory::{AgentRecord, ConnectionRecord};
 
 impl Admin {
@@ -12,7 +13,7 @@ impl Admin {
     pub(super) fn agent(&self, caller: &Caller, name: &str) -> Result<Arc<AgentRecord>, ApiError> {
         let view = self.deps().directory.view();
         let found = view.find_agent(caller.org(), name).filter(|agent| caller.sees_agent(agent));
-        let known = || view.agents().filter(|agent| caller.sees_agent(agent));
+        let known = || view.all::<Agent>(caller.org()).filter(|agent| caller.sees_agent(agent));
         let known = || known().map(|agent| &*agent.name);
         let found = found.ok_or_else(|| ApiError::not_found_among("agent", name, known()))?;
         caller.names("agent", &found.id, &found.name);
@@ -41,7 +42,10 @@ impl Admin {
         let view = self.deps().directory.view();
         let found = view.find_connection(caller.org(), name);
         let found = found.filter(|connection| caller.sees_connection(connection));
-        let known = || view.connections().filter(|connection| caller.sees_connection(connection));
+        let known = || {
+            view.all::<Connection>(caller.org())
+                .filter(|connection| caller.sees_connection(connection))
+        };
         let known = || known().map(|connection| &*connection.name);
         let found = found.ok_or_else(|| ApiError::not_found_among("connection", name, known()))?;
         Ok(found.clone())

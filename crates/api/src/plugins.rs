@@ -22,8 +22,8 @@ use super::state::Admin;
 use super::wire::{List, PluginNumbers};
 use keyward_base::id::{ConnectionId, OrgId, PluginId};
 use keyward_model::{
-    LeftView, Missing, MissingView, PluggedView, Plugin, PluginAffected, PluginRemoved, PluginSpec,
-    PluginState, PluginView, Reference, SlotView, check_fixed,
+    Agent, LeftView, Missing, MissingView, PluggedView, Plugin, PluginAffected, PluginRemoved,
+    PluginSpec, PluginState, PluginView, Reference, SlotView, check_fixed,
 };
 use keyward_state::directory::{
     ConnectionRecord, ConnectionState, Fault, ManagedBy, Manifest, Need, PluginRecord, Remedies,
@@ -59,7 +59,9 @@ async fn list(
     Params(page): Params<Page>,
 ) -> Result<Json<List<PluginView>>, ApiError> {
     let (admin, directory) = (&context.admin, context.view());
-    let of_org = directory.plugins().filter(|plugin| sees(&context.caller, &directory, plugin));
+    let of_org = directory
+        .all::<Plugin>(context.caller.org())
+        .filter(|plugin| sees(&context.caller, &directory, plugin));
     let views = of_org.map(|plugin| view(admin, &directory, plugin));
     let wanted = views.filter(|it| page.wants(&[&it.name, &it.agent, it.id.as_str()]));
     let placed = wanted.map(|view| {
@@ -167,7 +169,8 @@ pub(super) fn affected(
     connection: &ConnectionRecord,
 ) -> Vec<PluginAffected> {
     let directory = admin.deps().directory.view();
-    let of_org = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
+    let of_org =
+        directory.all::<Plugin>(caller.org()).filter(|plugin| sees(caller, &directory, plugin));
     let affected = of_org.filter(|plugin| !plugin.facts.paused).filter_map(|plugin| {
         let slots: Vec<_> =
             plugin.slots_with(&connection.id).map(|slot| slot.slot.clone()).collect();
@@ -191,7 +194,9 @@ pub(super) fn affected(
 /// The caller's plugins by state.
 pub(super) fn numbers(context: &Context) -> PluginNumbers {
     let directory = context.view();
-    let seen = directory.plugins().filter(|plugin| sees(&context.caller, &directory, plugin));
+    let seen = directory
+        .all::<Plugin>(context.caller.org())
+        .filter(|plugin| sees(&context.caller, &directory, plugin));
     seen.fold(PluginNumbers::default(), |sum, plugin| {
         let found = |id: &ConnectionId| directory.connection(&plugin.org, id).map(|it| &**it);
         let state = plugin.state(&plugin.missing(found));
@@ -213,7 +218,8 @@ fn find(context: &Context, name: &str, whose: &Whose) -> Result<Arc<PluginRecord
     let directory = context.view();
     let agent = whose.agent.as_deref().map(|agent| admin.agent(caller, agent)).transpose()?;
     let candidates = || {
-        let of_org = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
+        let of_org =
+            directory.all::<Plugin>(caller.org()).filter(|plugin| sees(caller, &directory, plugin));
         of_org.filter(|it| agent.as_ref().is_none_or(|agent| it.agent.id() == Some(&agent.id)))
     };
     let found: Vec<_> = match PluginId::parse(name) {
@@ -439,11 +445,12 @@ fn lack(admin: &Admin, plugin: &PluginRecord, missing: &Missing<'_>) -> MissingV
 
 /// Whose account is in use, as people read it.
 fn users(caller: &Caller, directory: &View, connection: &ConnectionRecord) -> Vec<String> {
-    let agents = directory.agents().filter(|agent| caller.sees_agent(agent));
+    let agents = directory.all::<Agent>(caller.org()).filter(|agent| caller.sees_agent(agent));
     let direct = agents
         .filter(|agent| agent.facts.binding(&connection.id).is_some_and(|binding| binding.direct));
     let mut users: Vec<_> = direct.map(|agent| agent.name.clone()).collect();
-    let plugins = directory.plugins().filter(|plugin| sees(caller, directory, plugin));
+    let plugins =
+        directory.all::<Plugin>(caller.org()).filter(|plugin| sees(caller, directory, plugin));
     let using = plugins.filter(|plugin| plugin.slots_with(&connection.id).next().is_some());
     users.extend(using.map(|it| format!("{} of {}", it.name(), agent_of(directory, it))));
     users.sort();

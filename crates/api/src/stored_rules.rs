@@ -16,7 +16,8 @@ use super::resource::{self, Exposed};
 use super::wire::{List, RuleOrderAsk};
 use keyward_base::id::StoredRuleId;
 use keyward_model::{
-    ManagedBy, Record, Resource, Rule, RuleFacts, RulePlace, RuleShown, RuleSpec, RuleStanding,
+    Agent, Connection, ManagedBy, Record, Resource, Rule, RuleFacts, RulePlace, RuleShown,
+    RuleSpec, RuleStanding,
 };
 use keyward_rules::policy::CompileError;
 use keyward_rules::policy::explain::ActionKind;
@@ -37,14 +38,14 @@ impl Exposed for Rule {
     fn resolve(context: &Context, spec: &mut RuleSpec) -> Result<(), ApiError> {
         let (view, org) = (context.view(), context.caller.org());
         for (index, agent) in spec.agents.iter_mut().flatten().enumerate() {
-            let names = || view.agents().filter(|it| it.org == *org).map(|it| it.name());
+            let names = || view.all::<Agent>(org).map(|it| it.name());
             let found = view.find_agent(org, agent);
             let unknown = || unknown("agent", format!("agents[{index}]"), agent, names());
             let id = found.ok_or_else(unknown)?.id.to_string();
             *agent = id;
         }
         if let Some(name) = &mut spec.use_connection {
-            let names = || view.connections().filter(|it| it.org == *org).map(|it| it.name());
+            let names = || view.all::<Connection>(org).map(|it| it.name());
             let found = view.find_connection(org, name);
             let unknown = || unknown("connection", "use".to_owned(), name, names());
             let id = found.ok_or_else(unknown)?.id.to_string();

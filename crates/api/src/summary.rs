@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::plugins;
 use super::wire::{AgentNumbers, ConnectionNumbers, ProviderUsed, Summary};
+use keyward_model::{Agent, Connection};
 use keyward_state::directory::{ConnectionRecord, ConnectionState};
 
 pub(super) fn routes() -> Routes {
@@ -24,7 +25,7 @@ async fn summary(context: Context) -> Result<Json<Summary>, ApiError> {
     let catalogue = context.deps().vault.catalogue(caller.org());
     let now = context.deps().clock.now();
     let mut summary = Summary::default();
-    for connection in view.connections().filter(|it| caller.sees_connection(it)) {
+    for connection in view.all::<Connection>(caller.org()).filter(|it| caller.sees_connection(it)) {
         summary.connections.count(connection);
         if connection.due().is_some_and(|due| due.is_near(now)) {
             summary.connections.due += 1;
@@ -41,7 +42,7 @@ async fn summary(context: Context) -> Result<Json<Summary>, ApiError> {
             *summary.tags.entry(tag.clone()).or_default() += 1;
         }
     }
-    let agents = view.agents().filter(|agent| caller.sees_agent(agent));
+    let agents = view.all::<Agent>(caller.org()).filter(|agent| caller.sees_agent(agent));
     summary.agents = agents.fold(AgentNumbers::default(), |sum, agent| AgentNumbers {
         total: sum.total + 1,
         paused: sum.paused + usize::from(agent.facts.is_paused()),

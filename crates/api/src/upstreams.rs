@@ -14,6 +14,7 @@ use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{List, UpstreamView};
 use keyward_base::host::{Scheme, Target};
+use keyward_model::Connection;
 use keyward_net::reach::reach;
 
 /// Hosts that are tried; all at once, so that the whole takes no longer than one.
@@ -38,7 +39,7 @@ async fn list(
     }
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
     let directory = admin.deps().directory.view();
-    let usable = directory.connections().filter(|it| caller.sees_connection(it));
+    let usable = directory.all::<Connection>(caller.org()).filter(|it| caller.sees_connection(it));
     let usable = usable.filter(|it| it.facts.state.is_usable());
     let hosts: BTreeSet<_> =
         usable.flat_map(|it| hosts(&admin.deps().vault.catalogue(&it.org), it)).collect();

@@ -15,6 +15,7 @@ use super::state::Admin;
 use super::usage_series::{limit_view, waits};
 use super::wire::{AgentUsageView, AgentUse, OrgUsageView, Share, UsageAsk, UsageView};
 use keyward_base::id::AgentId;
+use keyward_model::Agent;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::observe::usage::{TokenUse, UsageKey, UsageOf};
 
@@ -96,7 +97,7 @@ fn agents(
     uses: &HashMap<AgentId, TokenUse, impl BuildHasher>,
 ) -> Vec<AgentUse> {
     let directory = admin.deps().directory.view();
-    let seen = directory.agents().filter(|agent| caller.sees_agent(agent));
+    let seen = directory.all::<Agent>(caller.org()).filter(|agent| caller.sees_agent(agent));
     let each = seen.filter_map(|agent| {
         let slots =
             directory.plugins_of(&agent.org, &agent.id).filter(|plugin| !plugin.facts.paused);

@@ -14,7 +14,9 @@ use crate::grant::oauth::OAuthClient;
 use crate::grant::{AppSecret, StoredAppSecret};
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
-use keyward_model::{App, AppFacts, AppSpec, AppUrls, Registered, Resource, check_fixed};
+use keyward_model::{
+    App, AppFacts, AppSpec, AppUrls, Connection, Registered, Resource, check_fixed,
+};
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{AppRecord, ConnectionRecord, DirectoryError, ManagedBy};
@@ -205,8 +207,8 @@ impl Vault {
     /// rejected.
     pub async fn app_changed(&self, org: &OrgId, id: &AppId) {
         let view = self.directory.view();
-        let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app_id() == Some(id);
-        for connection in view.connections().filter(of_app) {
+        let of_app = |it: &&Arc<ConnectionRecord>| it.app_id() == Some(id);
+        for connection in view.all::<Connection>(org).filter(of_app) {
             self.cache.forget(&connection.id);
         }
         self.try_rejected_again().await;

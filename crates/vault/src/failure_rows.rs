@@ -14,6 +14,7 @@ use super::rows::{RowError, SealedRows};
 use super::token_request::TokenContext;
 use super::{Vault, record};
 use keyward_base::id::{AppId, ConnectionId, OrgId};
+use keyward_model::Connection;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
 use keyward_state::store::{Expect, StoreError, Table, Version};
 
@@ -238,9 +239,9 @@ impl Vault {
         app: &AppId,
     ) -> Result<Vec<Arc<ConnectionRecord>>, VaultError> {
         let view = self.directory.view();
-        let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app_id() == Some(app);
+        let of_app = |it: &&Arc<ConnectionRecord>| it.app_id() == Some(app);
         let mut tried = Vec::new();
-        for connection in view.connections().filter(of_app) {
+        for connection in view.all::<Connection>(org).filter(of_app) {
             // Already marked to be tried again.
             let is_on_trial = connection.facts.state == ConnectionState::Testing;
             if self.try_again(org, &connection.id).await? || is_on_trial {

@@ -19,27 +19,52 @@ use keyward_state::directory::ConnectionRecord;
 /// Average time between two steps; jitter separates replicas that start together.
 const STEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Connections whose grants one step opens.
-const LOOKS_MAX: usize = 250;
+/// A walk takes at most so many steps: half of the shortest `keep_alive`, 6 hours.
+const STEPS_MAX: usize = 180;
 
-/// Refreshes per step. With this number, ten thousand due connections take less than four hours.
-const FLIGHTS_MAX: usize = 50;
+/// Connections whose grants one step opens; more if a walk would take longer than [`STEPS_MAX`].
+const LOOKS: usize = 250;
+
+/// Refreshes per step; more if a walk in which all are due would take longer than [`STEPS_MAX`].
+const FLIGHTS: usize = 50;
 
 /// Longest pause between two refreshes of a step.
 const APART_MAX: Duration = Duration::from_secs(1);
+
+/// The next walk begins a step later for each so many connections that the last one chose from: to choose from a million
+/// takes most of a second.
+const CHOSEN_PER_STEP: usize = 50_000;
 
 /// The largest part of the period that is subtracted, a different part for each connection, so that
 /// connections made together are not refreshed together.
 const SPREAD_PERCENT: u32 = 20;
 
-/// The position of the keep-alive job among all connections.
+/// The walk of the keep-alive job over the connections with keep-alive.
 #[derive(Clone, Debug, Default)]
-pub struct KeepAliveCursor(Option<(OrgId, ConnectionId)>);
+pub struct KeepAliveCursor {
+    /// Those that it has not visited yet.
+    rest: Vec<(OrgId, ConnectionId)>,
+    /// The number that it visits.
+    all: usize,
+    /// The number of connections that it chose them from.
+    chosen_from: usize,
+}
 
 impl KeepAliveCursor {
-    /// Whether the next step begins at the first connection.
+    /// Whether the next step begins another walk.
     pub fn is_whole(&self) -> bool {
-        self.0.is_none()
+        self.rest.is_empty()
+    }
+
+    /// `usual`, or more if a walk with that number per step takes too many steps.
+    fn per_step(&self, usual: usize) -> usize {
+        usual.max(self.all.div_ceil(STEPS_MAX))
+    }
+
+    /// The average time until the next step.
+    fn pause(&self) -> Duration {
+        let steps = if self.is_whole() { 1 + self.chosen_from / CHOSEN_PER_STEP } else { 1 };
+        STEP_EVERY * u32::try_from(steps).unwrap_or(u32::MAX)
     }
 }
 
@@ -49,33 +74,35 @@ impl Vault {
         let mut walk = KeepAliveCursor::default();
         loop {
             let part = 0.5 + f64::from(random()) / f64::from(u32::MAX);
-            tokio::time::sleep(STEP_EVERY.mul_f64(part)).await;
+            tokio::time::sleep(walk.pause().mul_f64(part)).await;
             self.keep_alive_step(&mut walk).await;
         }
     }
 
     /// Runs one step. Returns the number of started refreshes.
     pub async fn keep_alive_step(&self, walk: &mut KeepAliveCursor) -> usize {
+        if walk.is_whole() {
+            *walk = self.keep_alive_walk();
+        }
+        let (looks, flights) = (walk.per_step(LOOKS), walk.per_step(FLIGHTS));
+        // Their average is half of it, so that a step takes half of its time.
+        let apart = APART_MAX.min(STEP_EVERY / u32::try_from(flights).unwrap_or(u32::MAX));
         let mut begun = 0;
-        let all = self.kept_alive();
-        let rest = all.partition_point(|it| walk.0.as_ref().is_some_and(|at| place(it) <= *at));
-        for connection in all[rest..].iter().take(LOOKS_MAX) {
-            if begun == FLIGHTS_MAX {
-                return begun;
+        for _ in 0..looks {
+            if begun == flights {
+                break;
             }
-            walk.0 = Some(place(connection));
-            let Some((generation, at)) = self.idle_until(connection).await else { continue };
+            let Some((org, id)) = walk.rest.pop() else { break };
+            let Ok(connection) = self.connection(&org, &id) else { continue };
+            let Some((generation, at)) = self.idle_until(&connection).await else { continue };
             if at > self.clock.now() {
                 continue;
             }
             if begun > 0 {
-                tokio::time::sleep(APART_MAX.mul_f64(f64::from(random()) / f64::from(u32::MAX)))
-                    .await;
+                let part = f64::from(random()) / f64::from(u32::MAX);
+                tokio::time::sleep(apart.mul_f64(part)).await;
             }
-            begun += usize::from(self.begins(connection, generation));
-        }
-        if all.len() <= rest + LOOKS_MAX {
-            walk.0 = None;
+            begun += usize::from(self.begins(&connection, generation));
         }
         begun
     }
@@ -93,13 +120,14 @@ impl Vault {
         Some(after(last.unwrap_or(connection.created), every.saturating_sub(off)))
     }
 
-    /// All connections with keep-alive, in order.
-    fn kept_alive(&self) -> Vec<Arc<ConnectionRecord>> {
+    /// A walk over all connections with keep-alive.
+    fn keep_alive_walk(&self) -> KeepAliveCursor {
         let view = self.directory.view();
-        let wanted = view.connections().filter(|it| self.keep_alive_every(it).is_some());
-        let mut wanted: Vec<_> = wanted.cloned().collect();
-        wanted.sort_by_cached_key(place);
-        wanted
+        let mut chosen_from = 0;
+        let all = view.connections().inspect(|_| chosen_from += 1);
+        let kept = all.filter(|it| self.keep_alive_every(it).is_some());
+        let rest: Vec<_> = kept.map(|it| (it.org.clone(), it.id.clone())).collect();
+        KeepAliveCursor { all: rest.len(), rest, chosen_from }
     }
 
     fn keep_alive_every(&self, connection: &ConnectionRecord) -> Option<Duration> {
@@ -158,6 +186,19 @@ impl Vault {
     }
 }
 
-fn place(connection: &Arc<ConnectionRecord>) -> (OrgId, ConnectionId) {
-    (connection.org.clone(), connection.id.clone())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_connections_are_chosen_from_seldom_and_visited_within_hours() {
+        let id = || (OrgId::default_org(), ConnectionId::random());
+        let walk = |rest, all| KeepAliveCursor { rest, all, chosen_from: 1_000_000 };
+        assert_eq!(walk(vec![id()], 1).pause(), STEP_EVERY);
+        assert_eq!(walk(Vec::new(), 1).pause(), STEP_EVERY * 21);
+        assert_eq!(KeepAliveCursor::default().pause(), STEP_EVERY);
+        for (all, per_step) in [(0, 50), (9_000, 50), (1_000_000, 5_556)] {
+            assert_eq!(walk(Vec::new(), all).per_step(FLIGHTS), per_step, "{all}");
+        }
+    }
 }

@@ -238,20 +238,13 @@ impl Vault {
         match table {
             Table::Grants | Table::Connections => {
                 let Ok(connection) = ConnectionId::parse(id) else {
-                    return self.forget_all_of(org);
+                    return self.cache.forget_all_of(org);
                 };
                 self.cache.forget(&connection);
             }
             // Their credentials have hosts, placements and clients of these.
-            Table::Apps | Table::Providers | Table::Sources => self.forget_all_of(org),
+            Table::Apps | Table::Providers | Table::Sources => self.cache.forget_all_of(org),
             _ => {}
-        }
-    }
-
-    fn forget_all_of(&self, org: &str) {
-        let view = self.directory.view();
-        for connection in view.connections().filter(|it| it.org.as_str() == org) {
-            self.cache.forget(&connection.id);
         }
     }
 

@@ -18,7 +18,7 @@ use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
-use keyward_model::{Failing, FetchedShown, FieldReference, References, Source};
+use keyward_model::{Connection, Failing, FetchedShown, FieldReference, References, Source};
 use keyward_rules::inject::credential::Renews;
 use keyward_rules::provider::AuthMethod;
 use keyward_state::directory::ConnectionRecord;
@@ -206,7 +206,7 @@ impl Vault {
             self.app_fetches.forget(app);
         }
         let of_app = |it: &&Arc<ConnectionRecord>| it.app_id().is_some_and(|id| apps.contains(id));
-        for connection in view.connections().filter(of_app) {
+        for connection in view.all::<Connection>(org).filter(of_app) {
             self.cache.forget(&connection.id);
         }
     }

@@ -18,6 +18,7 @@ use super::referred_tokens::rejected;
 use super::source_values::{FetchedValues, NoValue, digest_of};
 use super::token_request::RequestFailure;
 use crate::grant::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret, same_values};
+use keyward_model::Connection;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
 
 /// Until a source that was not asked yet has answered.
@@ -95,9 +96,8 @@ impl Vault {
             }
         }
         let view = self.directory.view();
-        let of_app =
-            |it: &&Arc<ConnectionRecord>| it.org == app.org && it.app_id() == Some(&app.id);
-        for connection in view.connections().filter(of_app) {
+        let of_app = |it: &&Arc<ConnectionRecord>| it.app_id() == Some(&app.id);
+        for connection in view.all::<Connection>(&app.org).filter(of_app) {
             self.end_pause_of_secret(connection).await;
         }
         Ok(())

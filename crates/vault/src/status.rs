@@ -35,8 +35,8 @@ impl Vault {
 
     /// The number of connections with failing refreshes, and how many of them exceed `oauth.alert_after`.
     pub fn failing_counts(&self) -> (usize, usize) {
-        let view = self.directory.view();
-        let failing: Vec<_> = view.connections().filter_map(|it| self.failing(it)).collect();
+        let backoffs = self.cache.backoffs().into_iter();
+        let failing: Vec<_> = backoffs.filter_map(|it| self.failing_of(&it)).collect();
         (failing.len(), failing.iter().filter(|failing| failing.alert).count())
     }
 

@@ -8,7 +8,7 @@ use super::index::NameKind;
 use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
-use keyward_model::{App, ManagedBy, Record};
+use keyward_model::{App, Connection, ManagedBy, Record};
 
 impl Stored for App {
     const TABLE: Table = Table::Apps;
@@ -27,7 +27,7 @@ impl Stored for App {
         if !record.facts.paused {
             check::editable(record, by)?;
         }
-        let mut connections = view.connections().filter(|it| it.org == record.org);
+        let mut connections = view.all::<Connection>(&record.org);
         match connections.find(|connection| connection.app_id() == Some(&record.id)) {
             None => Ok(()),
             Some(connection) => Err(DirectoryError::AppInUse {

@@ -31,10 +31,15 @@ impl Stored for Connection {
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         view.selected.add(record);
+        *view.org_mut(&record.org).in_state.entry(record.facts.state.code()).or_default() += 1;
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         view.selected.remove(record);
+        let org = view.known_org_mut(&record.org);
+        if let Some(count) = org.and_then(|it| it.in_state.get_mut(record.facts.state.code())) {
+            *count -= 1;
+        }
     }
 
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {

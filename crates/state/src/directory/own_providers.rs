@@ -13,7 +13,7 @@ use super::stored::Stored;
 use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_base::id::OrgId;
-use keyward_model::{ManagedBy, OwnProvider, Record, Refusal, Visibility};
+use keyward_model::{Connection, ManagedBy, OwnProvider, Record, Refusal, Visibility};
 use keyward_rules::provider::Catalogue;
 use keyward_rules::provider::changes::{self, TestChange};
 
@@ -91,9 +91,8 @@ fn connections<'a>(
     provider: &'a Record<OwnProvider>,
     view: &'a View,
 ) -> impl Iterator<Item = &'a Arc<ConnectionRecord>> {
-    let uses =
-        |it: &&Arc<ConnectionRecord>| it.org == provider.org && it.provider == provider.name();
-    view.connections().filter(uses)
+    let uses = |it: &&Arc<ConnectionRecord>| it.provider == provider.name();
+    view.all::<Connection>(&provider.org).filter(uses)
 }
 
 /// What has a secret that is sent as the provider says: a connection, or else an app. Its kind and name.

@@ -69,6 +69,8 @@ pub struct OrgView {
     pub(super) logins: Collection<Login>,
     pub(super) honeytoken_cores: SharedNames<PlaceholderCore, HoneytokenId>,
     pub(super) holders: HolderIndex,
+    /// The number of connections by the code of their state. A code without an entry has none.
+    pub(super) in_state: BTreeMap<&'static str, usize>,
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
 }
 
@@ -289,6 +291,11 @@ impl View {
     /// All connections of all orgs.
     pub fn connections(&self) -> impl Iterator<Item = &Arc<ConnectionRecord>> {
         self.orgs.values().flat_map(|org| org.connections.values())
+    }
+
+    /// The number of connections of all orgs in states with this code.
+    pub fn connections_in_state(&self, code: &str) -> usize {
+        self.orgs.values().filter_map(|org| org.in_state.get(code)).sum()
     }
 
     /// All apps of all orgs.

@@ -14,7 +14,7 @@ use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord, V
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::parallel;
 use keyward_base::shared_map::Difference;
-use keyward_model::{OwnProvider, Record};
+use keyward_model::{Connection, OwnProvider, Record};
 use keyward_rules::policy::{DefaultAction, PolicyInput, Rule, hosts_of_sets};
 use keyward_rules::provider::Catalogue;
 
@@ -148,8 +148,8 @@ impl Facts {
         let Some(provider) = now.or(before) else { return };
         let (org, id) = (&provider.org, provider.name());
         changed.rules.insert(org.clone());
-        let uses = |it: &&Arc<ConnectionRecord>| it.org == *org && it.provider == id;
-        for connection in self.view().connections().filter(uses) {
+        let uses = |it: &&Arc<ConnectionRecord>| it.provider == id;
+        for connection in self.view().all::<Connection>(org).filter(uses) {
             affected.insert((org.clone(), connection.id.clone()));
             let holders = self.view().holders(org, &connection.id);
             changed.agents.extend(holders.map(|agent| (org.clone(), agent.id.clone())));

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::{CachedCredential, CredentialCell};
+use crate::backoff::Backoff;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::time::Clock;
 use keyward_rules::inject::credential::Credential;
@@ -88,12 +89,28 @@ impl CredentialCache {
         self.shard(id).load().0.get(id).cloned()
     }
 
+    /// The backoffs of all cells with failures.
+    pub fn backoffs(&self) -> Vec<Backoff> {
+        self.cells().map(|cell| cell.backoff()).filter(|it| it.failures() > 0).collect()
+    }
+
     /// Forgets a connection's credential, because its grant changed. Results of running flights are
     /// dropped.
     pub fn forget(&self, id: &ConnectionId) {
         if let Some(cell) = self.known(id) {
             cell.reset(None);
         }
+    }
+
+    /// Forgets the credentials of an organisation's connections.
+    pub fn forget_all_of(&self, org: &str) {
+        for cell in self.cells().filter(|cell| cell.org.as_str() == org) {
+            cell.reset(None);
+        }
+    }
+
+    fn cells(&self) -> impl Iterator<Item = Arc<CredentialCell>> {
+        self.shards.iter().flat_map(|it| it.load().0.values().cloned().collect::<Vec<_>>())
     }
 
     /// Forgets a connection's credential, and the response that the store has accepted or no longer needs.

@@ -10,6 +10,7 @@ use super::error::FlowError;
 use super::flow::{Abandoned, Confirming, Flow, FlowStage, ReceivedTokens, StoredFlow};
 use super::{FlowView, Flows, Revoked};
 use keyward_base::id::{FlowId, OrgId};
+use keyward_model::Connection;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 
 /// The reason of a flow whose account was declined.
@@ -216,9 +217,9 @@ impl Flows {
                 (Some(account), Some(known)) => account.differs(&known),
                 _ => false,
             };
-            other.org == connection.org && other.app == connection.app && is_used && !differs
+            other.app == connection.app && is_used && !differs
         };
-        let other = view.connections().find(may_share);
+        let other = view.all::<Connection>(&connection.org).find(may_share);
         other.map(|other| other.name.clone())
     }
 }

@@ -12,6 +12,7 @@ use super::error::CallbackRefusal;
 use super::flow::{CookieDigest, Flow, FlowStage, SealedText, random};
 use super::rows::FormPost;
 use keyward_base::id::{AppId, OrgId};
+use keyward_model::Connection;
 use keyward_rules::provider::oauth::ResponseModeText;
 use keyward_state::directory::ConnectionRecord;
 
@@ -25,7 +26,7 @@ impl Flows {
     /// Whether the provider of an app sends callbacks by POST.
     pub fn takes_posts(&self, org: &OrgId, app: &AppId) -> bool {
         let view = self.directory().view();
-        let mut of_app = view.connections().filter(|it| it.org == *org && it.app_id() == Some(app));
+        let mut of_app = view.all::<Connection>(org).filter(|it| it.app_id() == Some(app));
         of_app.any(|connection| self.is_posted_to(connection))
     }
 

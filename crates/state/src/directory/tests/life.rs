@@ -348,3 +348,25 @@ async fn concurrent_writers_lose_nothing() {
         assert_eq!(view.connections().count(), 50);
     }
 }
+
+#[tokio::test]
+async fn connections_are_counted_by_state_through_every_change_and_a_restart() {
+    let world = World::new().await;
+    let count = |directory: &Directory| {
+        let view = directory.view();
+        ["draft", "active", "paused", "broken"].map(|state| view.connections_in_state(state))
+    };
+    assert_eq!(count(&world.directory), [0, 0, 0, 0]);
+    let first = world.connection("first").await;
+    let second = world.connection("second").await;
+    let other = connection(&world.other_org().await, "elsewhere", world.now());
+    world.directory.add_connection(other).await.unwrap();
+    assert_eq!(count(&world.directory), [0, 3, 0, 0]);
+    let by = ManagedBy::Store;
+    world.directory.set_connection_paused(&world.org, &first.id, true, by).await.unwrap();
+    assert_eq!(count(&world.directory), [0, 2, 1, 0]);
+    assert_eq!(count(&world.reopen().await.unwrap()), [0, 2, 1, 0]);
+    world.directory.remove_connection(&world.org, &second.id).await.unwrap();
+    world.directory.set_connection_paused(&world.org, &first.id, false, by).await.unwrap();
+    assert_eq!(count(&world.directory), [0, 2, 0, 0]);
+}
