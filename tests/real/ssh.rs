@@ -126,11 +126,12 @@ impl Site {
         output
     }
 
-    /// What the program said, and what the gateway logged.
+    /// What the program said, what the gateway logged, and its records.
     fn said(&self, output: &Output) -> String {
         let log = self.install.data().join("private-gateway.log");
         let log = std::fs::read_to_string(log).unwrap_or_default();
-        format!("{}\nthe gateway's log:\n{log}", said(output))
+        let audit = self.install.audit();
+        format!("{}\nthe gateway's log:\n{log}\nits records: {audit:?}", said(output))
     }
 
     /// The records of signatures: target, status and connection.

@@ -2,7 +2,7 @@
 
 use super::state::Admin;
 use keyward_model::{Connection, ConnectionShown, Shown, SshKeyShown};
-use keyward_rules::provider::{AuthKind, Catalogue, Instance};
+use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, Instance};
 use keyward_state::directory::{ConnectionRecord, Due, DueBy, Need, Remedies};
 
 /// With what only the vault knows: how its token is, and what was granted.
@@ -33,6 +33,7 @@ pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connec
         state: facts.state,
         owner: facts.owner,
         visibility: facts.visibility,
+        kind: auth(&catalogue, connection).map(|auth| auth.kind),
         hosts: hosts(&catalogue, connection),
         database: instance(&catalogue, connection)
             .and_then(|instance| Some(instance.database?.url())),
@@ -92,10 +93,14 @@ pub(super) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec
     instance.into_iter().flat_map(|i| i.hosts).map(|host| host.to_string()).collect()
 }
 
+/// Its auth method; `None` when its provider left the catalogue.
+fn auth<'a>(catalogue: &'a Catalogue, connection: &ConnectionRecord) -> Option<&'a AuthMethod> {
+    catalogue.get(&connection.provider)?.auth(connection.auth.as_deref())
+}
+
 fn instance(catalogue: &Catalogue, connection: &ConnectionRecord) -> Option<Instance> {
     let provider = catalogue.get(&connection.provider)?;
-    let auth = provider.auth(connection.auth.as_deref())?;
-    provider.instantiate(auth, &connection.host_variables()).ok()
+    provider.instantiate(auth(catalogue, connection)?, &connection.host_variables()).ok()
 }
 
 /// Those whose repositories git reaches over HTTPS.
@@ -110,8 +115,7 @@ fn git_hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String
 async fn ssh_key(admin: &Admin, connection: &ConnectionRecord) -> Option<SshKeyShown> {
     let vault = &admin.deps().vault;
     let catalogue = vault.catalogue(&connection.org);
-    let auth = catalogue.get(&connection.provider)?.auth(connection.auth.as_deref())?;
-    if auth.kind != AuthKind::SshKey {
+    if auth(&catalogue, connection)?.kind != AuthKind::SshKey {
         return None;
     }
     Some(vault.known_ssh_identity(&connection.org, &connection.id).await.ok()?.shown())

@@ -16,8 +16,8 @@ use keyward_base::keys::section;
 use keyward_base::rare::Rare;
 use keyward_base::settings::Settings;
 use keyward_base::time::{parse_duration, written};
-use keyward_rules::provider::OAuth;
 use keyward_rules::provider::scope_words::ScopeWords;
+use keyward_rules::provider::{AuthKind, OAuth};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -230,6 +230,9 @@ pub struct ConnectionShown {
     /// Whose agents may use it: its owner's (`private`), or all (`shared`).
     #[serde(default)]
     pub visibility: Visibility,
+    /// The kind of its auth method; absent if its provider left the catalogue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<AuthKind>,
     /// Hosts that its credential may go to.
     pub hosts: Vec<String>,
     /// The database that it logs in at, without the login; absent for services that are used over HTTP.
@@ -238,7 +241,7 @@ pub struct ConnectionShown {
     /// Those whose repositories git reaches over HTTPS with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub git_hosts: Vec<String>,
-    /// The SSH key with which Keyward's agent signs logins.
+    /// The SSH key with which Keyward's agent signs logins; absent as long as its source gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh_key: Option<SshKeyShown>,
     /// Scopes that it requests.

@@ -24,6 +24,7 @@ use keyward_base::id::OrgId;
 use keyward_model::{
     Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown,
 };
+use keyward_rules::provider::AuthKind;
 
 pub(crate) const DEFAULT_AGENT: &str = "default";
 
@@ -152,7 +153,8 @@ impl EnvironmentFacts {
             }
             hosts.extend(connection.facts.hosts);
             git_hosts.extend(connection.facts.git_hosts);
-            has_ssh_key |= connection.facts.ssh_key.is_some();
+            // Of a key by reference, nothing else is known until it is fetched.
+            has_ssh_key |= connection.facts.kind == Some(AuthKind::SshKey);
         }
         let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
         Ok(Self { agent, ca, bundle, hosts, databases, git_hosts, has_ssh_key, unusable })
