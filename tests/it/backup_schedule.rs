@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Instant;
 
 use serde_json::Value;
 
@@ -25,16 +24,12 @@ fn identity(folder: &Path) -> (PathBuf, String) {
 }
 
 /// What the gateway says of its backups, once it is so.
-async fn until(served: &Served, is_so: impl Fn(&Value) -> bool) -> Value {
-    let began = Instant::now();
-    loop {
+async fn until_backups(served: &Served, is_so: impl Fn(&Value) -> bool) -> Value {
+    until_some("the backups", async || {
         let view = served.api("GET", "/backup", "").await.json();
-        if is_so(&view) {
-            return view;
-        }
-        assert!(began.elapsed() < wire::PATIENCE, "it never came to that: {view}");
-        tokio::task::yield_now().await;
-    }
+        is_so(&view).then_some(view)
+    })
+    .await
 }
 
 async fn metrics(served: &Served) -> String {
@@ -60,7 +55,7 @@ async fn backups_are_written_on_schedule_and_only_own_files_are_deleted() {
     let plan = Plan::api_key().top(&backup);
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN_CI)];
     let mut served = Served::start(&plan, &origin, &variables);
-    let first = until(&served, |view| view["last"].is_object()).await;
+    let first = until_backups(&served, |view| view["last"].is_object()).await;
     assert_eq!(first["recipients"][0], *recipient);
     let folder = served.data().join("backups");
     assert_eq!(names(&folder), [first["last"]["file"].as_str().expect("a name")]);
@@ -84,7 +79,7 @@ async fn backups_are_written_on_schedule_and_only_own_files_are_deleted() {
         fs::write(folder.join(name), name).expect("a file");
     }
     served.restart();
-    let again = until(&served, |view| view["last"].is_object()).await;
+    let again = until_backups(&served, |view| view["last"].is_object()).await;
     assert_eq!(again["last"], first["last"], "the last one is not old enough");
     assert_eq!(names(&folder).len(), 6, "nothing is deleted without a new one");
     served.kill();
@@ -93,7 +88,7 @@ async fn backups_are_written_on_schedule_and_only_own_files_are_deleted() {
     let is_new = |view: &Value| {
         view["last"]["file"].as_str().is_some_and(|name| !name.starts_with("keyward-2020"))
     };
-    let new = until(&served, is_new).await["last"]["file"].clone();
+    let new = until_backups(&served, is_new).await["last"]["file"].clone();
     let mut expected = vec![old[1], new.as_str().expect("a name")];
     expected.extend(others);
     expected.sort_unstable();
@@ -111,7 +106,7 @@ async fn a_folder_that_cannot_be_written_is_told_and_nothing_else_fails() {
     let plan = Plan::api_key().top(&backup.replace("keyward.yaml/none", "master.key/none"));
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN_CI)];
     let served = Served::start(&plan, &origin, &variables);
-    let view = until(&served, |view| view["failure"].is_string()).await;
+    let view = until_backups(&served, |view| view["failure"].is_string()).await;
     let why = view["failure"].as_str().expect("why");
     assert!(why.contains("master.key/none") && view["last"].is_null(), "{why}");
     let metrics = metrics(&served).await;

@@ -130,10 +130,10 @@ async fn what_all_bodies_take_is_bounded_and_given_back() {
     gone.send(request_text(&head, HOST)).await;
     gone.send(&body[..900]).await;
     gone.abort();
-    let again = async {
-        while post(&lab, &format!("POST /a\r\n{JSON}"), &body).await.head.status() != 200 {}
-    };
-    patiently("the room to be given back", again).await;
+    until("the room to be given back", async || {
+        post(&lab, &format!("POST /a\r\n{JSON}"), &body).await.head.status() == 200
+    })
+    .await;
     lab.finish().await;
 }
 

@@ -168,14 +168,9 @@ async fn people_are_reminded_by_the_log_and_the_metrics() {
     let has = |told: &str, within: &str, count: usize| {
         told.contains(&format!("keyward_connection_secrets_due{{within=\"{within}\"}} {count}\n"))
     };
-    patiently("the reminders", async {
-        loop {
-            let told = metrics().await;
-            if has(&told, "1d", 1) && has(&told, "7d", 1) && has(&told, "14d", 0) {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+    until("the reminders", async || {
+        let told = metrics().await;
+        has(&told, "1d", 1) && has(&told, "7d", 1) && has(&told, "14d", 0)
     })
     .await;
     let log = String::from_utf8_lossy(&crate::support::canary::log().lock().expect("not poisoned"))

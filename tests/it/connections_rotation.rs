@@ -97,12 +97,7 @@ async fn client(lab: Arc<Lab>, number: usize, (stop, asked): (Arc<AtomicBool>, A
 /// Everything that is under way has ended when every client has asked twice more.
 async fn drained(asked: &AtomicUsize) {
     let before = asked.load(SeqCst);
-    patiently("load", async {
-        while asked.load(SeqCst) < before + CLIENTS * 3 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("load", async || asked.load(SeqCst) >= before + CLIENTS * 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,12 +266,7 @@ async fn an_old_secret_that_nobody_confirmed_is_wiped_when_its_time_is_over() {
     let taken = taken(&[plan.canary(), &new]);
     let lab = lab(&taken, plan).await;
     assert_eq!(rotate(&lab, &new, json!({})).await.head.status(), 200);
-    patiently("the end of the old secret", async {
-        while shown(&lab).await["rotation"] != Value::Null {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("the end of the old secret", async || shown(&lab).await["rotation"] == Value::Null).await;
     let late = ends(&lab, "rollback").await;
     assert_eq!(late.head.status(), 422, "{}", late.text());
     assert_eq!(sent(&lab).await, new.text);
@@ -391,11 +381,7 @@ async fn kill_9_between_the_steps_of_a_rotation_leaves_the_one_or_the_other() {
             let received = origin.received();
             received.iter().any(|it| it.head.one("x-api-key") == Some(&new.text))
         };
-        let staged = patiently("the test of the new secret", async {
-            while !has_come() {
-                tokio::task::yield_now().await;
-            }
-        });
+        let staged = until("the test of the new secret", async || has_come());
         tokio::select! {
             _ = rotating => panic!("it is never answered"),
             () = staged => {}

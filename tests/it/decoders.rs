@@ -40,8 +40,7 @@ async fn decoders_of_compressed_answers_are_bounded_and_each_agent_gets_some() {
     let (status, _, _other) = begin("other").await;
     assert_eq!(status, 200, "another agent's");
     open.swap_remove(0).abort();
-    let again = async { while begin("ci").await.0 != 200 {} };
-    patiently("the memory to be given back", again).await;
+    until("the memory to be given back", async || begin("ci").await.0 == 200).await;
     lab.finish().await;
 }
 

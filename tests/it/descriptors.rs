@@ -55,16 +55,12 @@ async fn without_descriptors_streams_are_turned_away_and_open_ones_go_on() {
     assert!((1..=40).contains(&turned_away), "{turned_away}");
 
     drop(others);
-    let again = async {
-        loop {
-            let answer = ask(&mut client(&served).await).await;
-            // It has not seen yet that the others went.
-            if answer.head.status() != 503 {
-                return answer;
-            }
-        }
-    };
-    let answer = patiently("descriptors to be given back", again).await;
+    let answer = until_some("descriptors to be given back", async || {
+        let answer = ask(&mut client(&served).await).await;
+        // It has not seen yet that the others went.
+        (answer.head.status() != 503).then_some(answer)
+    })
+    .await;
     assert_eq!((answer.head.status(), &*answer.text()), (200, "fine"));
 }
 
@@ -84,29 +80,24 @@ async fn without_a_descriptor_for_the_upstream_an_exchange_is_told_to_come_again
     served.limit_descriptors(served.descriptors() + 4);
 
     let mut waiting = vec![];
-    let refused = async {
-        loop {
-            // They take what is left.
-            let mut new = vec![];
-            for _ in 0..40 {
-                new.push(client(&served).await);
-            }
-            let (turned, others) = one_turned_away(new).await;
-            waiting.extend(others);
-            assert_eq!(turned.head.one("keyward-error"), Some("overloaded"));
-            let answer = ask(&mut open).await;
-            if answer.head.status() != 200 {
-                return answer;
-            }
+    let refused = until_some("the last descriptor to be taken", async || {
+        // They take what is left.
+        let mut new = vec![];
+        for _ in 0..40 {
+            new.push(client(&served).await);
         }
-    };
-    let refused = patiently("the last descriptor to be taken", refused).await;
+        let (turned, others) = one_turned_away(new).await;
+        waiting.extend(others);
+        assert_eq!(turned.head.one("keyward-error"), Some("overloaded"));
+        let answer = ask(&mut open).await;
+        (answer.head.status() != 200).then_some(answer)
+    })
+    .await;
     assert_eq!(refused.head.status(), 503, "{refused:?}");
     assert_eq!(refused.head.one("keyward-error"), Some("overloaded"));
     assert_eq!(refused.head.one("retry-after"), Some("1"));
     assert_eq!(refused.json()["error"]["code"], "overloaded");
 
     drop(waiting);
-    let again = async { while ask(&mut open).await.head.status() != 200 {} };
-    patiently("descriptors to be given back", again).await;
+    until("descriptors to be given back", async || ask(&mut open).await.head.status() == 200).await;
 }

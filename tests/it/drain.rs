@@ -163,12 +163,7 @@ async fn restarts_behind_clients_that_retry_fail_no_request() {
     }
     for _ in 0..RESTARTS {
         let enough = answered.load(SeqCst) + REQUESTS;
-        patiently("requests", async {
-            while answered.load(SeqCst) < enough {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until("requests", async || answered.load(SeqCst) >= enough).await;
         assert_eq!(served.terminate(), Some(0), "{}", served.output());
         served.restart();
     }

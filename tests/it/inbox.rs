@@ -53,16 +53,11 @@ impl World {
 
     /// Waits until the hook is so.
     async fn standing(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        let found = async {
-            loop {
-                let hook = self.hook().await;
-                if is_so(&hook) {
-                    return hook;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        patiently(what, found).await
+        until_some(what, async || {
+            let hook = self.hook().await;
+            is_so(&hook).then_some(hook)
+        })
+        .await
     }
 
     /// What GitHub sends.

@@ -107,14 +107,9 @@ async fn answers_of_the_upstream_are_counted_by_class_and_their_time_is_a_histog
     assert_eq!(lab.ask("GET /no").await.head.status(), 401);
     // Refused: no upstream answers.
     lab.connect(&format!("{STRANGER}:443")).await;
-    let text = patiently("the records", async {
-        loop {
-            let text = metrics(&lab).await;
-            if text.contains("keyward_upstream_answer_seconds_count 2\n") {
-                return text;
-            }
-            tokio::task::yield_now().await;
-        }
+    let text = until_some("the records", async || {
+        let text = metrics(&lab).await;
+        text.contains("keyward_upstream_answer_seconds_count 2\n").then_some(text)
     })
     .await;
     for line in [

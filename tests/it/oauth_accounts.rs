@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::HOST;
 use crate::support::authorization::{AUTH_HOST, Fault, ISSUER, Rules, answer, id_token};
 use crate::support::oauth::{World, provider};
-use crate::support::patiently;
+use crate::support::{until, until_some};
 
 const ALICE: &str = "alice@acme.test";
 const BOB: &str = "bob@acme.test";
@@ -220,42 +220,34 @@ async fn an_account_that_nobody_decides_about_is_taken_back_when_its_consent_is_
     let mut settings = (*world.lab.gateway.running().services().vault.token_settings()).clone();
     settings.flow_lifetime = Duration::from_secs(3);
     flows.set(settings);
-    let come_back = async {
-        loop {
-            let begun = world.api("POST", "/connections/work/reconnect", &json!({})).await;
-            let start = begun["authorize_url"].as_str().expect("a page").to_owned();
-            let mut browser = world.browser();
-            if browser.get(&start).await.head.status() != 200 {
-                continue;
-            }
-            let sent = browser.post(&start).await;
-            if sent.head.status() != 200 {
-                continue;
-            }
-            let back = world.server.issuer().consent(&crate::support::browser::onward(&sent));
-            if browser.get(&back).await.head.status() == 303 {
-                return begun;
-            }
+    let begun = until_some("a consent in time", async || {
+        let begun = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+        let start = begun["authorize_url"].as_str().expect("a page").to_owned();
+        let mut browser = world.browser();
+        if browser.get(&start).await.head.status() != 200 {
+            return None;
         }
-    };
-    let begun = patiently("a consent in time", come_back).await;
+        let sent = browser.post(&start).await;
+        if sent.head.status() != 200 {
+            return None;
+        }
+        let back = world.server.issuer().consent(&crate::support::browser::onward(&sent));
+        (browser.get(&back).await.head.status() == 303).then_some(begun)
+    })
+    .await;
     let bobs = newest(&world);
-    let ended = async {
-        while world.server.issuer().is_live(&bobs) {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the revocation", ended).await;
-    let failed = async {
-        loop {
+    until("the revocation", async || !world.server.issuer().is_live(&bobs)).await;
+    assert_eq!(
+        until_some("its end", async || {
             let view = world.flow(&begun).await;
-            if view["why"].as_str().is_some_and(|why| why.contains("has revoked its access")) {
-                return view;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    assert_eq!(patiently("its end", failed).await["state"], "failed");
+            view["why"]
+                .as_str()
+                .is_some_and(|why| why.contains("has revoked its access"))
+                .then_some(view)
+        })
+        .await["state"],
+        "failed"
+    );
     assert_eq!(world.request().await.text(), "fine", "alice's");
     world.finish().await;
 }

@@ -46,16 +46,12 @@ async fn the_command_line_refreshes_and_says_what_came_of_it() {
     assert!(ran(&served, &["connection", "show", "acme"]).1.contains("active"));
 
     authorization.fail_always(Fault::error(400, "invalid_grant"));
-    let over = async {
-        loop {
-            let (code, said) = ran(&served, &refreshes);
-            assert_eq!(code, Some(1), "{said}");
-            if said.contains("invalid_grant") {
-                return said;
-            }
-        }
-    };
-    let said = patiently("the end of the pause", over).await;
+    let said = until_some("the end of the pause", async || {
+        let (code, said) = ran(&served, &refreshes);
+        assert_eq!(code, Some(1), "{said}");
+        said.contains("invalid_grant").then_some(said)
+    })
+    .await;
     // Nobody consented: the file has its tokens.
     assert!(said.contains("put a new secret where the configuration file reads it"), "{said}");
     assert!(ran(&served, &["connection", "show", "acme"]).1.contains("broken"));

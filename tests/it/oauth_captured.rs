@@ -102,8 +102,7 @@ async fn a_refresh_whose_answer_names_another_host_of_the_provider_s_moves_the_c
     world.server.fail_next(names("https://other.acme.test"));
     world.api("POST", "/connections/work/refresh", &json!({})).await;
     assert_eq!(world.connection().await["hosts"], json!(["other.acme.test"]));
-    let moved = async { while ask(&world, STRANGER).await.text() != "fine" {} };
-    patiently("the new host", moved).await;
+    until("the new host", async || ask(&world, STRANGER).await.text() == "fine").await;
     let fresh = world.server.calls().last().and_then(|call| call.issued.clone()).expect("issued");
     let received = world.lab.origin.received();
     let at = |host: &str| received.iter().filter(|it| it.head.one("host") == Some(host)).count();

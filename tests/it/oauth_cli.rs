@@ -14,7 +14,7 @@ use crate::support::browser::Browser;
 use crate::support::canary::Canary;
 use crate::support::install::Install;
 use crate::support::oauth::{app_in, provider};
-use crate::support::{Origin, Plan, patiently};
+use crate::support::{Origin, Plan, until};
 
 /// An install with an app, a server, and the address that browsers come to.
 struct World {
@@ -263,12 +263,7 @@ async fn tokens_that_came_before_a_crash_are_gone_on_with_after_it() {
         let all = server.origin.received();
         all.iter().filter(|request| request.head.target() == "/userinfo").count()
     };
-    let hangs = async {
-        while asked(&world.server) < 2 {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("a question whose account it is", hangs).await;
+    until("a question whose account it is", async || asked(&world.server) >= 2).await;
     serving.kill();
     lost.abort();
     issuer.unscript("/userinfo");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::authorization::{Fault, ISSUER, Rules, TokenCall, answer};
 use crate::support::oauth::World;
-use crate::support::{HOST, patiently};
+use crate::support::{HOST, patiently, until};
 
 /// Polls so often that a test need not wait.
 fn quick() -> Rules {
@@ -171,12 +171,7 @@ async fn a_restart_while_the_metadata_cannot_be_read_goes_on_polling_when_it_can
         all.iter().filter(|request| request.head.target() == well_known).count()
     };
     let before = looked(&world);
-    let again = async {
-        while looked(&world) < before + 2 {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("metadata that is asked for again", again).await;
+    until("metadata that is asked for again", async || looked(&world) >= before + 2).await;
     assert_eq!(world.flow(&made).await["state"], "open");
     world.server.issuer().unscript(well_known);
     world.server.issuer().decide(code(&made), true);

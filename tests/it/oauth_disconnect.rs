@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::support::authorization::{Fault, Rules, answer};
 use crate::support::oauth::{AGENT, World};
-use crate::support::{HOST, Plan, canary, patiently, request_text};
+use crate::support::{HOST, Plan, canary, request_text, until};
 
 async fn removed(world: &World, query: &str) -> Value {
     world.api("DELETE", &format!("/connections/work{query}"), &Value::Null).await
@@ -73,12 +73,7 @@ async fn a_server_that_is_down_is_told_later_also_after_a_restart() {
     world.lab.gateway.restart().await;
     assert!(world.server.issuer().is_live(&pair.access));
     world.server.issuer().unscript("/revoke");
-    let revoked = async {
-        while world.server.issuer().is_live(&pair.access) {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the revocation", revoked).await;
+    until("the revocation", async || !world.server.issuer().is_live(&pair.access)).await;
     world.finish().await;
 }
 
@@ -94,12 +89,10 @@ async fn an_owed_revocation_that_is_refused_is_logged_as_given_up() {
         let log = canary::log().lock().expect("not poisoned").clone();
         String::from_utf8_lossy(&log).into_owned()
     };
-    let told = async {
-        while !log().contains("a revocation that is owed is given up") {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the end of the revocation", told).await;
+    until("the end of the revocation", async || {
+        log().contains("a revocation that is owed is given up")
+    })
+    .await;
     let log = log();
     let line = log.lines().find(|line| line.contains("is given up")).expect("a line");
     assert!(line.contains(" WARN ") && line.contains("invalid_client"), "{line}");
@@ -141,15 +134,11 @@ async fn removed_during_a_refresh(world: &World, fault: Fault, gate: &Arc<Semaph
     agent.send(request_text("GET /early", HOST)).await;
     world.server.asked(2).await;
     let told = async {
-        while world.server.issuer().revoked().len() < 2 {
-            tokio::task::yield_now().await;
-        }
+        let revoked = async || world.server.issuer().revoked().len() >= 2;
+        until("the revocation of the old tokens", revoked).await;
         gate.add_permits(1);
     };
-    let (removed, ()) = tokio::join!(
-        removed(world, "?revoke=true"),
-        patiently("the revocation of the old tokens", told)
-    );
+    let (removed, ()) = tokio::join!(removed(world, "?revoke=true"), told);
     removed
 }
 
@@ -180,14 +169,10 @@ async fn a_refresh_that_outlasts_the_removal_is_owed_and_said_to_be() {
     assert_eq!(gone.head.status(), 204, "{}", gone.text());
     gate.add_permits(1);
     let refresh = newer.refresh.expect("one");
-    let revoked = async {
-        while world.server.issuer().is_live(&newer.access)
-            || world.server.issuer().is_fresh(&refresh)
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the revocation of the late answer", revoked).await;
+    until("the revocation of the late answer", async || {
+        !(world.server.issuer().is_live(&newer.access) || world.server.issuer().is_fresh(&refresh))
+    })
+    .await;
     world.finish().await;
 }
 
@@ -239,12 +224,7 @@ async fn an_owed_revocation_outlives_the_removal_of_its_app() {
     world.lab.gateway.restart().await;
     assert!(world.server.issuer().is_live(&pair.access));
     world.server.issuer().unscript("/revoke");
-    let revoked = async {
-        while world.server.issuer().is_live(&pair.access) {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the revocation", revoked).await;
+    until("the revocation", async || !world.server.issuer().is_live(&pair.access)).await;
     let asked = world.server.issuer().revoked();
     assert!(asked.iter().all(|asked| asked.head.has("authorization")), "with the client's proof");
     world.finish().await;

@@ -21,12 +21,7 @@ async fn an_idle_connection_is_refreshed_where_it_is_wanted_and_says_when() {
     assert_eq!(step(&lab).await, 0);
     set(&lab, |it| it.keep_alive = true);
     assert!(shown().await["token"]["keep_alive"].is_string(), "{:#}", shown().await);
-    let due = async {
-        while step(&lab).await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("a refresh", due).await;
+    until("a refresh", async || step(&lab).await != 0).await;
     landed(&lab).await;
     let calls = authorization.calls();
     assert_eq!(calls.len(), 1);
@@ -47,12 +42,7 @@ async fn a_gateway_that_ends_waits_for_a_refresh_that_nobody_asked_for() {
     })
     .await;
     let gate = authorization.hold_next();
-    let due = async {
-        while step(&lab).await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("a refresh", due).await;
+    until("a refresh", async || step(&lab).await != 0).await;
     authorization.asked(1).await;
     assert_eq!(step(&lab).await, 0, "one flight");
     gate.add_permits(1);

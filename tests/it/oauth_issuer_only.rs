@@ -108,8 +108,7 @@ async fn metadata_that_cannot_be_read_now_is_a_temporary_failure_and_heals() {
         assert_eq!(world.connection().await["state"], "active");
         assert!(world.server.calls().is_empty());
         world.server.issuer().unscript(DOCUMENT);
-        let healed = async { while world.request().await.head.status() != 200 {} };
-        patiently("the healing", healed).await;
+        until("the healing", async || world.request().await.head.status() == 200).await;
         world.finish().await;
     }
 }
@@ -189,8 +188,8 @@ async fn a_server_that_has_moved_is_followed_without_a_consent() {
         };
         patiently("the new endpoint", moved).await;
         world.server.heal();
-        let healed = async { while world.request().await.head.status() != 200 {} };
-        patiently("a token of the new endpoint", healed).await;
+        until("a token of the new endpoint", async || world.request().await.head.status() == 200)
+            .await;
         world.finish().await;
     }
 }
@@ -230,8 +229,10 @@ async fn keep_alive_leaves_an_issuer_alone_within_the_pause_after_a_failure() {
     let told = world.lab.gateway.api("POST", "/connections/work/refresh", "{}").await;
     assert_eq!((told.head.status(), documents(&world)), (503, 1), "{}", told.text());
     let vault = &world.lab.gateway.running().services().vault;
-    let due = async { while vault.keep_alive_step(&mut KeepAliveCursor::default()).await == 0 {} };
-    patiently("a refresh of the connection that was not asked for", due).await;
+    until("a refresh of the connection that was not asked for", async || {
+        vault.keep_alive_step(&mut KeepAliveCursor::default()).await != 0
+    })
+    .await;
     landed(&world.lab).await;
     assert_eq!(documents(&world), 1, "the pause of the issuer holds");
     let by_hand = world.lab.gateway.api("POST", "/connections/more/refresh", "{}").await;

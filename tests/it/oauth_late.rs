@@ -59,17 +59,13 @@ async fn an_answer_that_is_awaited_is_shown_and_no_failure_yet() {
     .await;
     let gate = authorization.hold_next();
     let shown = async || lab.gateway.api("GET", "/connections/acme", "").await.json();
-    let awaited = async {
-        loop {
-            let told = lab.ask("GET /a").await;
-            assert_eq!(refused(&told), (503, "refresh_unavailable"), "{}", told.text());
-            let token = shown().await["token"].clone();
-            if token["awaited"].is_string() {
-                return token;
-            }
-        }
-    };
-    let token = patiently("a late answer", awaited).await;
+    let token = until_some("a late answer", async || {
+        let told = lab.ask("GET /a").await;
+        assert_eq!(refused(&told), (503, "refresh_unavailable"), "{}", told.text());
+        let token = shown().await["token"].clone();
+        token["awaited"].is_string().then_some(token)
+    })
+    .await;
     assert_eq!(token["failing"], serde_json::Value::Null);
     let told = lab.ask("GET /a").await;
     assert!(told.text().contains("has not answered yet"), "{}", told.text());
@@ -92,8 +88,7 @@ async fn a_token_whose_answer_never_comes_is_sent_again_after_the_answer_timeout
     .await;
     authorization.fail_next(Fault::HangsBefore);
     let began = Instant::now();
-    let healed = async { while lab.ask("GET /a").await.head.status() != 200 {} };
-    patiently("the second try", healed).await;
+    until("the second try", async || lab.ask("GET /a").await.head.status() == 200).await;
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     let calls = authorization.calls();
     assert!(calls.len() >= 2, "sent again");

@@ -97,15 +97,11 @@ async fn a_lost_answer_is_asked_for_again_with_the_old_token() {
             authorization.fail_next(lost.clone());
             let refused = lab.ask("GET /a").await;
             assert_eq!(refused.head.one("keyward-error"), Some("refresh_unavailable"), "{lost:?}");
-            let ended = async {
-                loop {
-                    let answer = lab.ask("GET /a").await;
-                    if answer.head.status() != 503 {
-                        return answer;
-                    }
-                }
-            };
-            let ended = patiently("an end", ended).await;
+            let ended = until_some("an end", async || {
+                let answer = lab.ask("GET /a").await;
+                (answer.head.status() != 503).then_some(answer)
+            })
+            .await;
             let calls = authorization.calls();
             assert_eq!(calls.len(), 2, "{lost:?}");
             assert_eq!(calls[0].form["refresh_token"], calls[1].form["refresh_token"], "{lost:?}");
@@ -174,8 +170,10 @@ async fn begins(served: &Served) -> Wire {
 
 /// Waits until no one is listened to any more.
 async fn refuses(served: &Served) {
-    let refuses = async { while tokio::net::TcpStream::connect(served.proxy).await.is_ok() {} };
-    patiently("the end of listening", refuses).await;
+    until("the end of listening", async || {
+        !tokio::net::TcpStream::connect(served.proxy).await.is_ok()
+    })
+    .await;
 }
 
 /// oauth 11.1: the refusal of a token that somebody has replaced meanwhile.

@@ -145,8 +145,8 @@ async fn a_token_endpoint_that_has_moved_is_found_again_without_anybody() {
         };
         patiently("the new endpoint", moved).await;
         world.server.heal();
-        let healed = async { while world.request().await.head.status() != 200 {} };
-        patiently("a token of the new endpoint", healed).await;
+        until("a token of the new endpoint", async || world.request().await.head.status() == 200)
+            .await;
         assert!(is_new(world.server.calls().last().expect("a call")), "{status}");
         world.finish().await;
     }

@@ -189,8 +189,7 @@ async fn a_server_that_is_well_again_heals_the_connection_without_anybody() {
     let (authorization, lab) = bank(rules(), fast).await;
     authorization.fail_next(Fault::status(500, "", "oops"));
     assert_eq!(error(&lab.ask("GET /a").await).0, 503);
-    let healed = async { while lab.ask("GET /a").await.head.status() != 200 {} };
-    patiently("healing", healed).await;
+    until("healing", async || lab.ask("GET /a").await.head.status() == 200).await;
     assert_eq!(authorization.calls().len(), 2);
     lab.finish().await;
 }

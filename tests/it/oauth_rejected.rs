@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::authorization::{CLIENT_SECRET, Fault, ISSUER, Rules};
 use crate::support::oauth::{AGENT, World};
 use crate::support::tokens::set;
-use crate::support::{HOST, patiently};
+use crate::support::{HOST, until};
 
 /// A connection that works but for one `invalid_client`.
 async fn rejected_once() -> World {
@@ -99,8 +99,7 @@ async fn requests_heal_a_refused_client_after_its_pause() {
     let told = world.request().await;
     assert_eq!(told.head.one("keyward-error"), Some("connection_broken"));
     assert!(told.text().contains("keyward connection refresh work"), "{}", told.text());
-    let healed = async { while world.request().await.head.status() != 200 {} };
-    patiently("the healing", healed).await;
+    until("the healing", async || world.request().await.head.status() == 200).await;
     assert_eq!(world.connection().await["state"], "active");
     assert_eq!(world.server.calls().len(), 2, "tried again once");
     world.finish().await;

@@ -140,19 +140,14 @@ async fn a_cut_ends_one_of_two_answers_of_an_agent_and_the_other_goes_on() {
     two.send(request_text("GET /three", HOST)).await;
     assert_eq!(two.head().await.expect("a head").status(), 200);
     drop(two);
-    let none = async { while !listed(&lab, "").await.is_empty() {} };
-    patiently("an empty list", none).await;
+    until("an empty list", async || listed(&lab, "").await.is_empty()).await;
     // The newest is the second attempt, which was refused. Records are written behind the answer.
-    let both = async {
-        loop {
-            let found =
-                lab.gateway.api("GET", &format!("/audit?changed={cut_one}"), "").await.json();
-            if found["items"].as_array().is_some_and(|items| items.len() == 2) {
-                return found;
-            }
-        }
-    };
-    let change = patiently("both records", both).await["items"][1]["change"].clone();
+    let change = until_some("both records", async || {
+        let found = lab.gateway.api("GET", &format!("/audit?changed={cut_one}"), "").await.json();
+        found["items"].as_array().is_some_and(|items| items.len() == 2).then_some(found)
+    })
+    .await["items"][1]["change"]
+        .clone();
     assert_eq!((&change["what"], &change["action"]), (&json!("stream"), &json!("cut")));
     assert_eq!((&change["by"], &change["name"]), (&json!("operator"), &json!("ci")));
     assert_eq!(change["why"], "GET https://api.acme.test/one with connection acme");
@@ -175,8 +170,7 @@ async fn an_answer_that_has_not_begun_is_cut_too() {
     let authorization = lab.authorization("ci");
     wire.send(format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n"))
         .await;
-    let open = async { while listed(&lab, "").await.is_empty() {} };
-    patiently("the request", open).await;
+    until("the request", async || !listed(&lab, "").await.is_empty()).await;
     let id = id(&lab, "").await;
     assert_eq!(cut(&lab, &id).await.head.status(), 204);
     assert_eq!(wire.rest().await, b"");
@@ -206,8 +200,7 @@ async fn a_websocket_that_is_cut_says_1008_and_by_whom() {
     }
     first.send(b"\x81\x82abcd\x09\x0b").await;
     lab.origin.has_read("abcd").await;
-    let counted = async { while listed(&lab, "?q=/one").await[0]["bytes_in"] != 8 {} };
-    patiently("the bytes", counted).await;
+    until("the bytes", async || listed(&lab, "?q=/one").await[0]["bytes_in"] == 8).await;
     let all = listed(&lab, "?q=/one").await;
     assert_eq!(all[0]["kind"], "websocket");
     let id = id(&lab, "?q=/one").await;

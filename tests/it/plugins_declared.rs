@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::support::market::{CHAT, Market};
-use crate::support::{STRANGER, patiently};
+use crate::support::{STRANGER, patiently, until};
 
 /// A plugin that reads with the connection `acme`.
 const READER: &str = "{ manifest: { plugin: reader, version: 1.0.0, connections: [{ slot: mail, provider: acme, \
@@ -235,14 +235,9 @@ async fn a_changed_manifest_file_is_an_upgrade_and_going_back_is_one_too() {
         market.file("reader.yaml", &text);
     };
     let is = async |wanted: &str| {
-        patiently("the version", async {
-            let version = async || {
-                let shown = market.ask("GET", "/plugins/reader", &Value::Null).await;
-                shown.json()["version"].clone()
-            };
-            while version().await != wanted {
-                tokio::task::yield_now().await;
-            }
+        until("the version", async || {
+            let shown = market.ask("GET", "/plugins/reader", &Value::Null).await;
+            shown.json()["version"] == wanted
         })
         .await;
         // What is under way is whole before the next one: its rules come into force last.
@@ -260,17 +255,8 @@ async fn a_changed_manifest_file_is_an_upgrade_and_going_back_is_one_too() {
     is("1.1.0").await;
     assert!(is_served(&market, STRANGER, POST).await);
     version("broken", "");
-    patiently("the refusal", async {
-        while market
-            .lab
-            .gateway
-            .running()
-            .reloads()
-            .last()
-            .is_none_or(|last| last.errors.is_empty())
-        {
-            tokio::task::yield_now().await;
-        }
+    until("the refusal", async || {
+        !market.lab.gateway.running().reloads().last().is_none_or(|last| last.errors.is_empty())
     })
     .await;
     assert!(is_served(&market, STRANGER, POST).await, "what was there stays");

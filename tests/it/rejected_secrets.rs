@@ -81,23 +81,13 @@ fn tests(lab: &Lab) -> usize {
 
 /// Waits for the background test to end: its audit record is written after the answer.
 async fn is_tested(lab: &Lab, count: usize) {
-    patiently("the test", async {
-        while tests(lab) < count {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("the test", async || tests(lab) >= count).await;
 }
 
 async fn is(lab: &Lab, name: &str, state: &str) -> Value {
-    patiently(state, async {
-        loop {
-            let seen = shown(lab, name).await;
-            if seen["state"] == state {
-                return seen;
-            }
-            tokio::task::yield_now().await;
-        }
+    until_some(state, async || {
+        let seen = shown(lab, name).await;
+        (seen["state"] == state).then_some(seen)
     })
     .await
 }

@@ -95,12 +95,8 @@ async fn no_request_fails_while_master_key_and_ca_are_rotated() {
         assert!(clients.iter().all(|client| !client.is_finished()), "rotation {number}");
     }
     let before = asked.load(Relaxed);
-    patiently("load after the last rotation", async {
-        while asked.load(Relaxed) < before + CLIENTS * 5 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("load after the last rotation", async || asked.load(Relaxed) >= before + CLIENTS * 5)
+        .await;
     stop.store(true, Relaxed);
     for client in clients {
         client.await.expect("no request failed");
@@ -195,12 +191,7 @@ async fn files_that_are_replaced_unasked_are_taken_up_too() {
         let theirs = std::fs::read(other.gateway.data().join("ca").join(name)).expect("a file");
         std::fs::write(folder.join(name), theirs).expect("a file");
     }
-    patiently("the new CA", async {
-        while tunnel(&lab, &other.gateway.ca_pem).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("the new CA", async || tunnel(&lab, &other.gateway.ca_pem).await.is_ok()).await;
     lab.finish().await;
     other.finish().await;
 }

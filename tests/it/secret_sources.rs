@@ -59,15 +59,11 @@ async fn arrives(lab: &mut Lab, key: &Canary) {
 
 /// Asks until Keyward refuses for want of a value.
 async fn is_refused(lab: &Lab) -> Message {
-    let asked = async {
-        loop {
-            let answer = lab.ask("GET /a").await;
-            if answer.head.status() != 200 {
-                return answer;
-            }
-        }
-    };
-    let answer = patiently("a refusal", asked).await;
+    let answer = until_some("a refusal", async || {
+        let answer = lab.ask("GET /a").await;
+        (answer.head.status() != 200).then_some(answer)
+    })
+    .await;
     assert_eq!(answer.head.status(), 503, "{}", answer.text());
     assert_eq!(answer.json()["error"]["code"], "source_unavailable", "{}", answer.text());
     assert!(answer.head.has("retry-after"), "{answer:?}");

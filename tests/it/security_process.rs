@@ -118,11 +118,6 @@ async fn abandoned_exchanges_leave_no_descriptor_open() {
         });
         futures_util::future::join_all(open).await;
     }
-    let settled = async {
-        // A few idle ones may stay: the listeners' and the store's own come and go.
-        while served.descriptors() > before + 2 {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("closing what was abandoned", settled).await;
+    // A few idle ones may stay: the listeners' and the store's own come and go.
+    until("closing what was abandoned", async || served.descriptors() <= before + 2).await;
 }

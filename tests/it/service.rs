@@ -18,13 +18,8 @@ async fn status(served: &Served) -> serde_json::Value {
 }
 
 /// Asks for the status until it fits.
-async fn until(served: &Served, fits: impl Fn(&serde_json::Value) -> bool) {
-    patiently("the status", async {
-        while !fits(&status(served).await) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+async fn until_status(served: &Served, fits: impl Fn(&serde_json::Value) -> bool) {
+    until("the status", async || fits(&status(served).await)).await;
 }
 
 async fn told(manager: &UnixDatagram) -> String {
@@ -40,13 +35,13 @@ async fn sighup_reads_a_good_file_and_refuses_a_bad_one() {
     let served = Served::start(&plan, &origin, &variables);
     assert_eq!(status(&served).await["reload"], serde_json::Value::Null);
     served.signal(Signal::HUP);
-    until(&served, |status| status["reload"]["errors"] == serde_json::json!([])).await;
+    until_status(&served, |status| status["reload"]["errors"] == serde_json::json!([])).await;
 
     let good = fs::read_to_string(served.config()).expect("the configuration");
     fs::write(served.config(), format!("{good}lisen: 1\ndefualt: 2\n")).expect("written");
     served.signal(Signal::HUP);
     let wrong = |status: &serde_json::Value| status["reload"]["errors"].as_array().map(Vec::len);
-    until(&served, |status| wrong(status) == Some(2)).await;
+    until_status(&served, |status| wrong(status) == Some(2)).await;
     let refused = served.keyward(&["reload"]).output().expect("it runs");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
@@ -119,7 +114,7 @@ async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     served.signal(Signal::TERM);
-    until(&served, |status| status["status"] == "draining").await;
+    until_status(&served, |status| status["status"] == "draining").await;
     assert_eq!(wire.exactly(5).await, b"hello", "the first one waits");
     assert_eq!(served.terminate(), Some(0), "{}", served.output());
     assert!(wire.is_closed().await);
@@ -153,7 +148,7 @@ async fn a_gateway_that_stops_serves_new_streams_until_load_balancers_had_time_t
     assert_eq!(asks(&mut kept).await, None);
     assert_eq!(readiness().await, 200);
     served.signal(Signal::TERM);
-    until(&served, |status| status["status"] == "draining").await;
+    until_status(&served, |status| status["status"] == "draining").await;
     assert_eq!(readiness().await, 503);
     assert_eq!(asks(&mut opened().await).await.as_deref(), Some("close"));
     assert_eq!(asks(&mut kept).await.as_deref(), Some("close"), "of before");

@@ -84,15 +84,11 @@ impl World {
 
     /// Waits until the audit log has this many records of a query: they are written after the answer.
     async fn audited(&self, query: &str, count: usize) {
-        let found = async {
-            loop {
-                let all = self.done("GET", &format!("/audit?{query}"), json!({}), 200).await;
-                if all["items"].as_array().map(Vec::len) == Some(count) {
-                    return;
-                }
-            }
-        };
-        patiently(query, found).await;
+        until(query, async || {
+            let all = self.done("GET", &format!("/audit?{query}"), json!({}), 200).await;
+            all["items"].as_array().map(Vec::len) == Some(count)
+        })
+        .await;
     }
 
     /// The key that the origin receives.

@@ -231,12 +231,10 @@ async fn what_cannot_be_reached_is_not_tried_again_once_its_binding_is_gone() {
     let mut wire = lab.tunnel("gone.acme.test").await;
     wire.send(request_text("GET /a", "gone.acme.test")).await;
     // The first attempts have failed, and more would follow for minutes.
-    let tried = async {
-        while lab.gateway.running().services().metrics.retried.get() < 2 {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("two further attempts", tried).await;
+    until("two further attempts", async || {
+        lab.gateway.running().services().metrics.retried.get() >= 2
+    })
+    .await;
     let gone = lab.gateway.api("DELETE", &format!("{bindings}/acme"), "").await;
     assert!(gone.head.status() < 300, "{}", gone.text());
     wire.rest().await;

@@ -405,12 +405,7 @@ async fn c7_an_expired_token_is_refreshed_before_the_call() {
     market.server.issuer().change(|rules| rules.access_ttl = Some(3_600.0));
     let before = market.lab.origin.received().len();
     let first = market.server.only_call().issued.expect("tokens");
-    patiently("the end of the token", async {
-        while market.server.issuer().is_live(&first.access) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("the end of the token", async || !market.server.issuer().is_live(&first.access)).await;
     assert_eq!(market.request("flow", HOST, "GET /a").await.text(), "fine");
     let second = market.server.calls()[1].issued.clone().expect("tokens");
     let sent: Vec<_> = market.lab.origin.received().split_off(before);

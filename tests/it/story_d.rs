@@ -426,17 +426,12 @@ async fn d7_d8_usage_and_access_are_reviewed_by_command() {
     for (path, status) in [("/a", 200), ("/busy", 503), ("/b", 200), ("/c", 429)] {
         assert_eq!(market.lab.ask(&format!("GET {path}")).await.head.status(), status, "{path}");
     }
-    let counted = async {
-        loop {
-            let usage = market.api("GET", "/connections/acme/usage", &Value::Null).await;
-            if usage["requests"] == 4 {
-                return usage;
-            }
-            // The record of an exchange ends after its answer.
-            tokio::task::yield_now().await;
-        }
-    };
-    let usage = patiently("four requests", counted).await;
+    let usage = until_some("four requests", async || {
+        // The record of an exchange ends after its answer.
+        let usage = market.api("GET", "/connections/acme/usage", &Value::Null).await;
+        (usage["requests"] == 4).then_some(usage)
+    })
+    .await;
     assert_eq!(usage["failed"], 2, "{usage}");
     assert_eq!(usage["statuses"], json!({ "503": 1 }));
     assert_eq!(usage["refusals"], json!({ "rate_limited": 1 }));

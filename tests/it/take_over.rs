@@ -89,12 +89,7 @@ async fn clients_that_never_retry_notice_no_takeover() {
     }
     for _ in 0..TAKEOVERS {
         let enough = answered.load(SeqCst) + REQUESTS;
-        patiently("requests", async {
-            while answered.load(SeqCst) < enough {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until("requests", async || answered.load(SeqCst) >= enough).await;
         assert_eq!(served.taken_over().await, Some(0), "{}", served.output());
         assert_eq!(served.proxy, at, "the same socket");
     }
@@ -167,12 +162,7 @@ async fn programs_at_stored_database_listeners_notice_no_takeover() {
     });
     for _ in 0..TAKEOVERS {
         let enough = begun.load(SeqCst) + REQUESTS;
-        patiently("sessions", async {
-            while begun.load(SeqCst) < enough && !programs.is_finished() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until("sessions", async || !(begun.load(SeqCst) < enough && !programs.is_finished())).await;
         assert_eq!(served.taken_over().await, Some(0), "{}", served.output());
         let shown = stored(&served, "GET", "/port", &Value::Null).await;
         assert_eq!(place(&shown), at, "the same socket, also of port 0");

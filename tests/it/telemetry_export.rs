@@ -26,12 +26,10 @@ async fn fine(lab: &Lab, path: &str) {
 
 /// Waits until the metrics have a line.
 async fn counted(lab: &Lab, line: &str) {
-    let counted = async {
-        while !lab.gateway.metrics().await.contains(&format!("keyward_telemetry_{line}\n")) {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently(line, counted).await;
+    until(line, async || {
+        lab.gateway.metrics().await.contains(&format!("keyward_telemetry_{line}\n"))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -69,16 +67,11 @@ async fn a_collector_that_is_down_costs_no_request_anything_and_status_shows_it(
     for _ in 0..4 {
         fine(&lab, "/a").await;
     }
-    let told = async {
-        loop {
-            let status = lab.gateway.api("GET", "/status", "").await.json();
-            if status["telemetry"]["failure"]["why"].is_string() {
-                return status["telemetry"].clone();
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let told = patiently("a failure", told).await;
+    let told = until_some("a failure", async || {
+        let status = lab.gateway.api("GET", "/status", "").await.json();
+        status["telemetry"]["failure"]["why"].is_string().then(|| status["telemetry"].clone())
+    })
+    .await;
     assert!(told["endpoint"].as_str().is_some_and(|at| at.starts_with("http://127.0.0.1:")));
     assert_eq!((&told["traces"], &told["logs"]), (&true.into(), &true.into()));
     lab.finish().await;

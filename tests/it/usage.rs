@@ -20,18 +20,13 @@ async fn origin() -> Origin {
 
 /// The totals of a series, once it has so many requests: the record of an exchange ends after its answer.
 async fn totals(lab: &Lab, path: &str, requests: u64) -> Value {
-    let counted = async {
-        loop {
-            let usage = lab.gateway.api("GET", path, "").await;
-            assert_eq!(usage.head.status(), 200, "{path}: {}", usage.text());
-            let history = usage.json()["history"].clone();
-            if history["total"]["requests"] == requests {
-                return history;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the requests", counted).await
+    until_some("the requests", async || {
+        let usage = lab.gateway.api("GET", path, "").await;
+        assert_eq!(usage.head.status(), 200, "{path}: {}", usage.text());
+        let history = usage.json()["history"].clone();
+        (history["total"]["requests"] == requests).then_some(history)
+    })
+    .await
 }
 
 async fn refused(lab: &Lab, path: &str) -> (u16, String) {
@@ -148,12 +143,7 @@ async fn the_command_shows_usage_with_and_without_a_gateway() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("text")
     };
-    let counted = async {
-        while !usage(&served).contains("requests   1\n") {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("one request", counted).await;
+    until("one request", async || usage(&served).contains("requests   1\n")).await;
     let wrong = served.keyward(&["usage", "--since", "40d"]).output().expect("it runs");
     let told = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert!(!wrong.status.success() && told.contains("30 days"), "{told}");

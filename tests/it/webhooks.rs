@@ -44,16 +44,11 @@ async fn told_to(lab: &Lab, org: &str, kind: &str) -> Value {
 
 /// The webhook, once it stands so.
 pub(crate) async fn standing(lab: &Lab, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-    let asking = async {
-        loop {
-            let seen = hook(lab).await;
-            if is(&seen) {
-                return seen;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently(what, asking).await
+    until_some(what, async || {
+        let seen = hook(lab).await;
+        is(&seen).then_some(seen)
+    })
+    .await
 }
 
 #[tokio::test]

@@ -129,13 +129,8 @@ async fn what_a_removed_webhook_was_owed_goes_with_it_also_what_is_on_its_way() 
     assert_eq!(hooks.event(&key).await.kind, "connection.resumed");
     let removed = lab.gateway.api("DELETE", "/webhooks/ops", "").await;
     assert_eq!(removed.head.status(), 204);
-    let failed = async {
-        let two = "keyward_webhook_tries_total{outcome=\"failed\"} 2";
-        while !lab.gateway.metrics().await.contains(two) {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("what is on its way fails", failed).await;
+    let two = "keyward_webhook_tries_total{outcome=\"failed\"} 2";
+    until("what is on its way fails", async || lab.gateway.metrics().await.contains(two)).await;
     // Another one of its name is told what happens from now on, also after a restart.
     let key = hooks.subscribed(&mut lab, &events).await;
     post(&lab, "/connections/mine/pause", &json!({})).await;

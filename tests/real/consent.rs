@@ -11,8 +11,8 @@ use crate::person;
 use crate::stage::{installed, run, said};
 use crate::support::authorization::AUTH_HOST;
 use crate::support::browser::Browser;
-use crate::support::patiently;
 use crate::support::pki::pki;
+use crate::support::until_some;
 
 const CLIENT: &str = "keyward-client";
 
@@ -71,16 +71,11 @@ async fn browse(world: &World, url: &str, word: &str) -> String {
 
 async fn settled(world: &World, made: &Value) -> Value {
     let flow = made["flow"].as_str().expect("a flow");
-    let settled = async {
-        loop {
-            let view = world.api("GET", &format!("/flows/{flow}"), &Value::Null).await;
-            if view["state"] != "open" {
-                return view;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the end of a consent", settled).await
+    until_some("the end of a consent", async || {
+        let view = world.api("GET", &format!("/flows/{flow}"), &Value::Null).await;
+        (view["state"] != "open").then_some(view)
+    })
+    .await
 }
 
 /// Requests, refreshes with rotation, and the end: the server knows none of its tokens any more.

@@ -34,12 +34,7 @@ impl Tinyproxy {
         let mut command = Command::new("tinyproxy");
         command.arg("-d").arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("`tests/run` installs tinyproxy");
-        let listens = async {
-            while TcpStream::connect(at).await.is_err() {
-                tokio::task::yield_now().await;
-            }
-        };
-        patiently("tinyproxy to listen", listens).await;
+        until("tinyproxy to listen", async || TcpStream::connect(at).await.is_ok()).await;
         Self { child, at, _folder: folder }
     }
 }

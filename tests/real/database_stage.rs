@@ -98,12 +98,7 @@ impl<S> DatabaseStage<S> {
             self.lab.add_agent(&name).await;
             self.bind(&name).await;
             let waiting = tokio::spawn(run(client(&self, self.lab.token(&name), number)));
-            let met = async {
-                while !is_open(&self.server, number) {
-                    tokio::task::yield_now().await;
-                }
-            };
-            patiently("the server's view of a session", met).await;
+            until("the server's view of a session", async || is_open(&self.server, number)).await;
             let asked = Instant::now();
             self.revoke(&name, way).await;
             let ended = patiently("the end of the client", waiting).await.expect("no panic");

@@ -52,10 +52,8 @@ impl Apache {
         server.arg("-f").arg(at("apache.conf")).arg("-DFOREGROUND").stderr(Stdio::null());
         let server = server.spawn().expect("`tests/run` installs Apache");
         let apache = Self { server, folder, port };
-        patiently("Apache listens", async {
-            while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-                tokio::task::yield_now().await;
-            }
+        until("Apache listens", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
         })
         .await;
         apache

@@ -38,12 +38,7 @@ impl Keyring {
         let mut daemon = daemon.spawn().expect("`tests/run` installs it");
         daemon.stdin.take().expect("piped").write_all(b"password").expect("it reads it");
         let control = folder.path().join("keyring/control");
-        let started = async {
-            while !control.exists() {
-                tokio::task::yield_now().await;
-            }
-        };
-        patiently("the daemon of the keyring", started).await;
+        until("the daemon of the keyring", async || control.exists()).await;
         Self { bus, daemon, address, folder }
     }
 

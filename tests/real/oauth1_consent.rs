@@ -234,12 +234,10 @@ async fn a_consent_that_is_too_old_is_refused() {
     let (mut browser, url) = world.begun(&made).await;
     let back = world.pressed("authorize", &url);
     let flow = format!("/flows/{}", made["flow"].as_str().expect("a flow"));
-    let over = async {
-        while world.api("GET", &flow, &Value::Null).await["state"] != "failed" {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the end of a flow", over).await;
+    until("the end of a flow", async || {
+        world.api("GET", &flow, &Value::Null).await["state"] == "failed"
+    })
+    .await;
     world.refuses(&browser.get(&back).await, 400, "this consent has ended").await;
     world.finish().await;
 }

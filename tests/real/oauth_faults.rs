@@ -49,15 +49,11 @@ async fn fails(world: &World, name: &str, fault: &Fault, label: &str) {
 async fn asked_after_the_pause(world: &World, name: &str) -> Message {
     let path = format!("/connections/{name}/refresh");
     let before = relay(world).calls().len();
-    let asked = async {
-        loop {
-            let answer = world.try_api("POST", &path, &json!({})).await;
-            if relay(world).calls().len() > before {
-                return answer;
-            }
-        }
-    };
-    patiently("the end of a pause", asked).await
+    until_some("the end of a pause", async || {
+        let answer = world.try_api("POST", &path, &json!({})).await;
+        (relay(world).calls().len() > before).then_some(answer)
+    })
+    .await
 }
 
 /// What passes by itself, none of which the server ever sees.
@@ -92,8 +88,7 @@ async fn what_passes_before_oidc_provider_costs_neither_the_connection_nor_a_ref
         assert_eq!((refused.head.status(), error), (503, Some("refresh_unavailable")), "{label}");
         assert!(refused.head.has("retry-after"), "{label}");
         assert!(!refused.text().contains("<h1>"), "{label}: {}", refused.text());
-        let healed = async { while world.request(&name).await.head.status() != 200 {} };
-        patiently(label, healed).await;
+        until(label, async || world.request(&name).await.head.status() == 200).await;
         // There is a token now: it is used while the next one cannot be had.
         let (old, _) = world.works(&name).await;
         fails(&world, &name, fault, label).await;

@@ -22,8 +22,7 @@ fn auth(id: &str, kind: &str, revoke: &str, more: &str) -> String {
 /// Requests go on over the end of the token, by its clock and by the API's word; how many were given.
 async fn lives_on(world: &World, connection: &str) -> usize {
     let (first, _) = world.works(connection).await;
-    let renewed = async { while world.works(connection).await.0 == first {} };
-    patiently("a newer token", renewed).await;
+    until("a newer token", async || world.works(connection).await.0 != first).await;
     let (second, _) = world.works(connection).await;
     world.issuer.end();
     let (third, _) = world.works(connection).await;

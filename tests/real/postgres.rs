@@ -134,12 +134,8 @@ async fn a_cancel_request_ends_only_its_own_statement() {
         )
     };
     let until = async |stage: &Stage, sql: &str, wanted: &str| {
-        let met = async {
-            while stage.server.sql("app", sql) != wanted {
-                tokio::task::yield_now().await;
-            }
-        };
-        patiently("the server's view of a session", met).await;
+        until("the server's view of a session", async || stage.server.sql("app", sql) == wanted)
+            .await;
     };
     // psql sends a cancel request at SIGINT, with the key that it got.
     let mut both = Vec::new();

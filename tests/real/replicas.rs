@@ -100,21 +100,19 @@ async fn ask_at(lab: &Lab, gateway: &Gateway, agent: &str) -> Message {
 
 /// Waits until a gateway shows so many tokens of an agent: attempts with an unknown one are limited.
 async fn until_tokens(gateway: &Gateway, agent: &str, count: usize) {
-    let shown = async {
-        loop {
-            let tokens = gateway.api("GET", &format!("/agents/{agent}/tokens"), "").await;
-            let found = tokens.head.status() == 200;
-            if found && tokens.json()["items"].as_array().is_some_and(|all| all.len() == count) {
-                return;
-            }
-        }
-    };
-    patiently(&format!("{count} tokens of {agent}"), shown).await;
+    until(&format!("{count} tokens of {agent}"), async || {
+        let tokens = gateway.api("GET", &format!("/agents/{agent}/tokens"), "").await;
+        let found = tokens.head.status() == 200;
+        found && tokens.json()["items"].as_array().is_some_and(|all| all.len() == count)
+    })
+    .await;
 }
 
 async fn until_status(lab: &Lab, gateway: &Gateway, agent: &str, status: u16) {
-    let asked = async { while ask_at(lab, gateway, agent).await.head.status() != status {} };
-    patiently(&format!("{status} for {agent}"), asked).await;
+    until(&format!("{status} for {agent}"), async || {
+        ask_at(lab, gateway, agent).await.head.status() == status
+    })
+    .await;
 }
 
 async fn call(gateway: &Gateway, method: &str, path: &str, body: &Value) -> Value {
@@ -209,13 +207,14 @@ async fn without_its_database_a_replica_serves_what_it_knows_and_refuses_changes
         assert_eq!(ask_at(&lab, gateway, "ci").await.head.status(), 200, "warm traffic goes on");
     }
     database.server.run();
-    let added = async {
-        while lab.gateway.api("POST", "/agents", r#"{"name":"again"}"#).await.head.status() != 201 {
-        }
-    };
-    patiently("the store", added).await;
-    let known = async { while other.api("GET", "/agents/again", "").await.head.status() != 200 {} };
-    patiently("the other replica", known).await;
+    until("the store", async || {
+        lab.gateway.api("POST", "/agents", r#"{"name":"again"}"#).await.head.status() == 201
+    })
+    .await;
+    until("the other replica", async || {
+        other.api("GET", "/agents/again", "").await.head.status() == 200
+    })
+    .await;
     until_status(&lab, &other, "waits", 200).await;
     other.stop().await;
     lab.finish().await;
@@ -248,11 +247,9 @@ async fn a_replica_without_news_for_too_long_is_not_ready_until_there_are() {
     };
     assert_eq!(ready().await, (200, "ready".to_owned()));
     database.server.stop();
-    let stale = async { while ready().await != (503, "stale".to_owned()) {} };
-    patiently("stale", stale).await;
+    until("stale", async || ready().await == (503, "stale".to_owned())).await;
     database.server.run();
-    let fresh = async { while ready().await != (200, "ready".to_owned()) {} };
-    patiently("ready", fresh).await;
+    until("ready", async || ready().await == (200, "ready".to_owned())).await;
     lab.finish().await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 pub(crate) use crate::support::process::said;
 use crate::support::*;
@@ -53,6 +53,31 @@ pub(crate) async fn rotated(trusts: Trusts) -> Lab {
 /// Where `tests/run` puts what it installs.
 pub(crate) fn installed(path: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(path)
+}
+
+/// Fills `data`, the first files of a server: by `make`, which takes seconds, or with a copy of what an earlier test made with
+/// this program.
+pub(crate) fn first_files(program: &Path, data: &Path, make: impl FnOnce()) {
+    let age = program.metadata().and_then(|it| it.modified()).expect("`tests/run` installs it");
+    let age = age.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let name = program.file_name().expect("a file").display();
+    let kept = installed(&format!("{name}-data-{age}"));
+    if kept.exists() {
+        return copy(&kept, data);
+    }
+    make();
+    let own = installed(&format!("{name}-data-{}", std::process::id()));
+    copy(data, &own);
+    // Of tests that make it at the same time, the first one's stays.
+    if std::fs::rename(&own, &kept).is_err() {
+        std::fs::remove_dir_all(own).expect("ours");
+    }
+}
+
+/// Owners and modes stay.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.expect("a program of every system").success());
 }
 
 /// A program of the system's services, which may be in no folder of `PATH`: beside `bin`, in `sbin`.

@@ -256,8 +256,10 @@ async fn uploads_under_way_leave_the_memory_for_beginnings_to_others() {
         wire.send(format!("{:x}\r\n{sent}\r\n", sent.len())).await;
         slow.push(wire);
     }
-    let served = async { while upload(&lab, Sending::Length, &sent).await.head.status() != 200 {} };
-    patiently("the memory to be given back", served).await;
+    until("the memory to be given back", async || {
+        upload(&lab, Sending::Length, &sent).await.head.status() == 200
+    })
+    .await;
     for mut wire in slow {
         wire.send("0\r\n\r\n").await;
         // Those that came while another's beginning was held were refused.
@@ -283,8 +285,7 @@ async fn a_long_form_is_not_sent_again_after_a_401() {
         authorization.issuer().expire_all();
         assert_eq!(upload(&lab, sending, &long).await.head.status(), 401);
         // It was renewed for the next one.
-        let renewed = async { while upload(&lab, sending, &long).await.text() != "fine" {} };
-        patiently("another token", renewed).await;
+        until("another token", async || upload(&lab, sending, &long).await.text() == "fine").await;
     }
     let before = lab.origin.received().len();
     authorization.issuer().expire_all();

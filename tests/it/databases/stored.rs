@@ -42,16 +42,11 @@ impl Databases {
     /// Waits until a listener has this state.
     async fn until(&self, name: &str, state: &str) -> Value {
         let path = format!("{PATH}/{name}");
-        let met = async {
-            loop {
-                let (_, shown) = self.asked("GET", &path, Value::Null).await;
-                if shown["state"] == state {
-                    return shown;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        patiently("another state of the listener", met).await
+        until_some("another state of the listener", async || {
+            let (_, shown) = self.asked("GET", &path, Value::Null).await;
+            (shown["state"] == state).then_some(shown)
+        })
+        .await
     }
 }
 

@@ -30,30 +30,21 @@ fn listener(lab: &Lab, more: &[&str]) -> Child {
 
 /// The lines of a file, when there are so many.
 async fn lines_of(file: &PathBuf, count: usize) -> Vec<String> {
-    let written = async {
-        loop {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            if text.ends_with('\n') && text.lines().count() >= count {
-                return text.lines().map(str::to_owned).collect();
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently(&format!("{count} lines of {}", file.display()), written).await
+    until_some(&format!("{count} lines of {}", file.display()), async || {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let is_whole = text.ends_with('\n') && text.lines().count() >= count;
+        is_whole.then(|| text.lines().map(str::to_owned).collect())
+    })
+    .await
 }
 
 /// Waits until so many events are left.
 async fn until_left(lab: &Lab, count: usize) -> Value {
-    let left = async {
-        loop {
-            let all = api(lab, "GET", "/hooks/q/events", Value::Null, 200).await;
-            if all["items"].as_array().is_some_and(|all| all.len() == count) {
-                return all["items"].clone();
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently(&format!("{count} events"), left).await
+    until_some(&format!("{count} events"), async || {
+        let all = api(lab, "GET", "/hooks/q/events", Value::Null, 200).await;
+        all["items"].as_array().is_some_and(|all| all.len() == count).then(|| all["items"].clone())
+    })
+    .await
 }
 
 #[tokio::test]

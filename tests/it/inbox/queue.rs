@@ -25,16 +25,11 @@ async fn events_wait_in_order_until_a_reader_has_taken_them() {
         assert_eq!(send(&lab, "/hooks/q", &fields, &body).await.head.status(), 200);
     }
     lab.gateway.restart().await;
-    let waiting = async {
-        loop {
-            let all = api(&lab, "GET", "/hooks/q/events", Value::Null, 200).await;
-            if all["items"].as_array().is_some_and(|all| all.len() == 3) {
-                return all["items"].clone();
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let all = patiently("three events", waiting).await;
+    let all = until_some("three events", async || {
+        let all = api(&lab, "GET", "/hooks/q/events", Value::Null, 200).await;
+        all["items"].as_array().is_some_and(|all| all.len() == 3).then(|| all["items"].clone())
+    })
+    .await;
     for (at, n) in (1..=3).enumerate() {
         assert_eq!(all[at]["body"], format!("{{\"n\":{n}}}"));
     }

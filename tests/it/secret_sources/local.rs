@@ -16,12 +16,10 @@ async fn a_changed_file_is_used_and_its_last_value_outlives_the_file_and_the_gat
     arrives(&mut lab, &second).await;
 
     fs::remove_file(folder.path().join("key")).expect("it was there");
-    let failing = async {
-        while connection(&lab).await.get("fetch_failing").is_none() {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the failure to be shown", failing).await;
+    until("the failure to be shown", async || {
+        connection(&lab).await.get("fetch_failing").is_some()
+    })
+    .await;
     let shown = connection(&lab).await;
     assert_eq!(shown["references"]["api_key"]["from"], "kept");
     assert!(shown["fetched"]["at"].is_string(), "{shown}");
@@ -40,8 +38,7 @@ async fn a_changed_file_is_used_and_its_last_value_outlives_the_file_and_the_gat
     let age = of_source(&lab, "age").await.expect("a sample");
     assert!(age >= failing, "no value came since: {age} {failing}");
     write(folder.path(), "key", &second.text);
-    let ends = async { while of_source(&lab, "failing").await != Some(0) {} };
-    patiently("the end of the outage", ends).await;
+    until("the end of the outage", async || of_source(&lab, "failing").await == Some(0)).await;
     fs::remove_file(folder.path().join("key")).expect("it was there");
 
     // Sealed in the store, and not a blank after a start without the file.
@@ -72,15 +69,11 @@ async fn doctor_names_a_source_that_gives_no_value_and_the_command_that_shows_it
     let served =
         crate::support::process::Served::start(&planned(&source, "key"), &origin, &variables);
     fs::remove_file(folder.path().join("key")).expect("it was there");
-    let failing = async {
-        loop {
-            let shown = served.api("GET", "/connections/acme", "").await.json();
-            if shown.get("fetch_failing").is_some() {
-                return;
-            }
-        }
-    };
-    patiently("the failure to be shown", failing).await;
+    until("the failure to be shown", async || {
+        let shown = served.api("GET", "/connections/acme", "").await.json();
+        shown.get("fetch_failing").is_some()
+    })
+    .await;
     let report = served.keyward(&["doctor", "--json"]).output().expect("it runs").stdout;
     value.assert_absent("doctor", &report);
     let report: Value = serde_json::from_slice(&report).expect("JSON");
@@ -113,8 +106,7 @@ async fn without_a_value_requests_are_refused_and_served_once_there_is_one() {
     assert!(lab.origin.received().is_empty(), "a blank is no value");
 
     write(folder.path(), "key", &value.text);
-    let asked = async { while lab.ask("GET /a").await.head.status() != 200 {} };
-    patiently("the value", asked).await;
+    until("the value", async || lab.ask("GET /a").await.head.status() == 200).await;
     let last = lab.origin.received().pop().expect("a request");
     assert_eq!(last.head.one("x-api-key"), Some(&*value.text));
     lab.finish().await;

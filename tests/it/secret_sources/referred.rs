@@ -44,16 +44,12 @@ fn short() -> Rules {
 
 /// Sends requests until Keyward refuses one because a token ended.
 async fn refusal(world: &World) -> Message {
-    let asked = async {
-        loop {
-            let answer = world.request().await;
-            // The API may find a token ended before Keyward does; its answer stays if no newer token comes at once.
-            if !matches!(answer.head.status(), 200 | 401) {
-                return answer;
-            }
-        }
-    };
-    patiently("a refusal", asked).await
+    until_some("a refusal", async || {
+        let answer = world.request().await;
+        // The API may find a token ended before Keyward does; its answer stays if no newer token comes at once.
+        (!matches!(answer.head.status(), 200 | 401)).then_some(answer)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -106,8 +102,7 @@ async fn a_client_secret_is_not_used_for_longer_than_its_source_says_and_no_blan
     assert!(shown["problem"].as_str().is_some_and(|it| it.contains("source `kept`")), "{shown}");
 
     write(folder.path(), "key", CLIENT_SECRET);
-    let asked = async { while world.request().await.head.status() != 200 {} };
-    patiently("the secret", asked).await;
+    until("the secret", async || world.request().await.head.status() == 200).await;
     world.finish().await;
 }
 
@@ -182,8 +177,7 @@ async fn a_changed_file_of_a_rejected_client_secret_ends_the_pause() {
     let folder = folder("key", &secret_of(CLIENT_SECRET));
     let world = rejected(&folder).await;
     write(folder.path(), "key", &format!("{ROTATED}\n"));
-    let served = async { while world.request().await.head.status() != 200 {} };
-    patiently("the other secret", served).await;
+    until("the other secret", async || world.request().await.head.status() == 200).await;
     let calls = world.server.calls();
     let rejected = calls.iter().filter(|call| call.issued.is_none()).count();
     assert_eq!(rejected, 1, "the old one was tried once: {calls:?}");
@@ -263,16 +257,12 @@ fn token(request: &Message) -> (Value, Value) {
 /// Waits until sources gave more values than `known` since the gateway began: how many.
 async fn fetches_beyond(lab: &Lab, known: u64) -> u64 {
     let begin = "keyward_source_fetches_total{outcome=\"fetched\"} ";
-    let more = async {
-        loop {
-            let metrics = lab.gateway.metrics().await;
-            let count = metrics.lines().find_map(|line| line.strip_prefix(begin)?.parse().ok());
-            if let Some(count) = count.filter(|count| *count > known) {
-                return count;
-            }
-        }
-    };
-    patiently("a fetch", more).await
+    until_some("a fetch", async || {
+        let metrics = lab.gateway.metrics().await;
+        let count = metrics.lines().find_map(|line| line.strip_prefix(begin)?.parse().ok());
+        count.filter(|count| *count > known)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -301,15 +291,11 @@ async fn tokens_are_minted_with_the_key_that_is_in_the_source_now() {
 
     write(folder.path(), "key", &second.text);
     write(folder.path(), "id", "K2");
-    let renewed = async {
-        loop {
-            lab.delivered("GET /b").await;
-            if kid(lab.origin.received().last().expect("one")) == "K2" {
-                return;
-            }
-        }
-    };
-    patiently("a token of the other key", renewed).await;
+    until("a token of the other key", async || {
+        lab.delivered("GET /b").await;
+        kid(lab.origin.received().last().expect("one")) == "K2"
+    })
+    .await;
 
     // A start and a file that was only touched sign no other token: what counts is the content.
     let generation = |shown: Value| shown["token"]["generation"].clone();

@@ -96,12 +96,8 @@ impl Authorization {
 
     /// Waits until the token endpoint was asked `count` times in all.
     pub(crate) async fn asked(&self, count: usize) {
-        let come = async {
-            while self.calls().len() < count {
-                tokio::task::yield_now().await;
-            }
-        };
-        super::wire::patiently(&format!("token call {count}"), come).await;
+        super::wire::until(&format!("token call {count}"), async || self.calls().len() >= count)
+            .await;
     }
 
     /// One request of a client that is not Keyward: a whole head and body.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::authorization::{Authorization, Fault, Rules, TokenCall};
 use super::lab::{HOST, Lab};
 use super::tokens::{api, method, plan_of, refresh_only};
-use super::wire::{Message, patiently};
+use super::wire::{Message, until};
 use super::{Origin, request_text};
 
 /// Short pauses, and no rest for a server that fails: the rows say what it does.
@@ -68,8 +68,8 @@ impl Fleet {
 
     /// Asks until there is an answer of the API.
     pub(crate) async fn healed(&self, row: usize) {
-        let healed = async { while self.ask(row).await.head.status() != 200 {} };
-        patiently(&format!("the healing of c{row}"), healed).await;
+        until(&format!("the healing of c{row}"), async || self.ask(row).await.head.status() == 200)
+            .await;
     }
 
     /// A row's request while the server does wrong once: the answer, and the calls that it took.

@@ -92,20 +92,16 @@ impl Gateway {
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
         let file = self.folder.path().join("keyward.yaml");
-        let again = async {
-            loop {
-                let config = config(&self.yaml, &file, &self.data(), &self.variables);
-                match app::start(config.expect("it was read before")).await {
-                    Ok(running) => return running,
-                    // The store's files are let go a moment after its last user.
-                    Err(error) if format!("{error:#}").contains("locked") => {
-                        tokio::task::yield_now().await;
-                    }
-                    Err(error) => panic!("it does not start again: {error:#}"),
-                }
+        let running = super::wire::until_some("starting again", async || {
+            let config = config(&self.yaml, &file, &self.data(), &self.variables);
+            match app::start(config.expect("it was read before")).await {
+                Ok(running) => Some(running),
+                // The store's files are let go a moment after its last user.
+                Err(error) if format!("{error:#}").contains("locked") => None,
+                Err(error) => panic!("it does not start again: {error:#}"),
             }
-        };
-        let running = super::wire::patiently("starting again", again).await;
+        })
+        .await;
         self.proxy = *running.proxy_addrs().first().expect("a proxy listener");
         self.admin = running.admin_addr();
         self.running = Some(running);

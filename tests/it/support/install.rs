@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -14,8 +13,7 @@ use super::gateway;
 use super::lab::Plan;
 use super::origin::Origin;
 use super::pki::pki;
-use super::process::OwnChild;
-use super::wire::PATIENCE;
+use super::process::{OwnChild, is_served, status, wait_for};
 
 /// The token of agent `ci`, where a plan has it.
 pub(crate) const TOKEN_CI: &str = "kwa_token-of-an-agent-in-these-tests";
@@ -94,31 +92,25 @@ impl Install {
     /// A gateway that serves until it is killed.
     pub(crate) fn serve(&self) -> Ran {
         let mut ran = Ran::start(self.keyward(&["serve"]));
-        let began = Instant::now();
-        while !self.is_served() {
-            let ended = ran.child.try_wait().expect("our child");
-            assert!(ended.is_none(), "it ended ({ended:?}): {}", ran.said());
-            assert!(began.elapsed() < PATIENCE, "it does not serve");
-            std::thread::yield_now();
+        let ended = wait_for(|| match self.is_served() {
+            true => Some(None),
+            false => ran.child.try_wait().expect("our child").map(Some),
+        });
+        match ended {
+            Some(None) => ran,
+            Some(Some(ended)) => panic!("it ended ({ended:?}): {}", ran.said()),
+            None => panic!("it does not serve"),
         }
-        ran
     }
 
     /// Whether a gateway answers.
     pub(crate) fn is_served(&self) -> bool {
-        std::os::unix::net::UnixStream::connect(self.data().join("admin.sock")).is_ok()
+        is_served(&self.data())
     }
 
     /// What the gateway says of itself (`/api/v1/status`).
     pub(crate) fn status(&self) -> serde_json::Value {
-        let socket = self.data().join("admin.sock");
-        let mut socket = std::os::unix::net::UnixStream::connect(socket).expect("it serves");
-        let ask = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        socket.write_all(ask.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        std::io::Read::read_to_string(&mut socket, &mut answer).expect("text");
-        let body = answer.split_once("\r\n\r\n").expect("a head").1;
-        serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
+        status(&self.data())
     }
 
     /// Asks until it is so.
@@ -126,11 +118,8 @@ impl Install {
     /// # Panics
     /// When it does not become so.
     pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> bool) {
-        let began = Instant::now();
-        while !is_so() {
-            assert!(began.elapsed() < PATIENCE, "{what}: it never came to that");
-            std::thread::yield_now();
-        }
+        let so = wait_for(|| is_so().then_some(()));
+        assert!(so.is_some(), "{what}: it never came to that");
     }
 
     /// An agent as the command line shows it.

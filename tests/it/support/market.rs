@@ -158,15 +158,11 @@ impl Market {
         (agent, host): (&str, &str),
         request: &str,
     ) -> Message {
-        let asking = async {
-            loop {
-                let answer = self.request(agent, host, request).await;
-                if answer.head.one("keyward-error") == Some(code) {
-                    return answer;
-                }
-            }
-        };
-        super::wire::patiently(code, asking).await
+        super::wire::until_some(code, async || {
+            let answer = self.request(agent, host, request).await;
+            (answer.head.one("keyward-error") == Some(code)).then_some(answer)
+        })
+        .await
     }
 
     /// A file beside the configuration: its path.

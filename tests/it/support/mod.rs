@@ -34,4 +34,4 @@ pub(crate) use origin::{Origin, Stream, ok, switching};
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
 pub(crate) use text::request_text;
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
-pub(crate) use wire::{Head, Message, Wire, patiently};
+pub(crate) use wire::{Head, Message, Wire, patiently, until, until_some};

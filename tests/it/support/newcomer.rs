@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::canary::Canary;
 use super::origin::Origin;
 use super::pki::pki;
+use super::process::{is_served, status, wait_for};
 use super::pty::{Terminal, screen};
 
 /// What differs from run to run, and what stands in its place.
@@ -179,7 +180,7 @@ impl Newcomer {
 
     /// Whether a gateway answers.
     pub(crate) fn is_served(&self) -> bool {
-        std::os::unix::net::UnixStream::connect(self.data().join("admin.sock")).is_ok()
+        is_served(&self.data())
     }
 
     /// What was typed and read, without what differs from run to run.
@@ -221,14 +222,7 @@ impl Newcomer {
 
     /// Where the proxy listens.
     pub(crate) fn proxy(&self) -> std::net::SocketAddr {
-        let mut socket = std::os::unix::net::UnixStream::connect(self.data().join("admin.sock"))
-            .expect("it serves");
-        let ask = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        socket.write_all(ask.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).expect("text");
-        let body = answer.split_once("\r\n\r\n").expect("a head").1;
-        let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        let status = status(&self.data());
         status["proxy"][0].as_str().expect("an address").parse().expect("an address")
     }
 
@@ -237,10 +231,9 @@ impl Newcomer {
     /// # Panics
     /// When it does not come to that.
     pub(crate) fn waits(&self, line: &str) {
-        let end = std::time::Instant::now() + super::wire::PATIENCE;
-        while !self.shell(line).output().expect("a shell").status.success() {
-            assert!(std::time::Instant::now() < end, "it never succeeds: {line}");
-        }
+        let succeeds =
+            || self.shell(line).output().expect("a shell").status.success().then_some(());
+        assert!(wait_for(succeeds).is_some(), "it never succeeds: {line}");
     }
 
     /// A secret that is pasted during a walk.

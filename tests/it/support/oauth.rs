@@ -148,16 +148,11 @@ impl World {
 
     /// Waits until a flow is not open any more.
     pub(crate) async fn settled(&self, made: &Value) -> Value {
-        let settled = async {
-            loop {
-                let view = self.flow(made).await;
-                if view["state"] != "open" {
-                    return view;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        super::wire::patiently("the end of a consent", settled).await
+        super::wire::until_some("the end of a consent", async || {
+            let view = self.flow(made).await;
+            (view["state"] != "open").then_some(view)
+        })
+        .await
     }
 
     /// The connection as the API shows it.

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::pki::pki;
-use super::wire::{Message, Seen, Wire, duplicate, find, patiently};
+use super::wire::{Message, Seen, Wire, duplicate, find, patiently, until};
 
 /// Names that an origin answers to unless it says otherwise.
 pub(crate) const NAMES: &[&str] = &["api.acme.test", "other.acme.test", "third.acme.test"];
@@ -146,12 +146,10 @@ impl Origin {
 
     /// Waits until it has read `text` on some stream.
     pub(crate) async fn has_read(&self, text: &str) {
-        let read = async {
-            while find(&self.bytes(), text.as_bytes()).is_none() {
-                tokio::task::yield_now().await;
-            }
-        };
-        patiently(&format!("`{text}` at the origin"), read).await;
+        until(&format!("`{text}` at the origin"), async || {
+            find(&self.bytes(), text.as_bytes()).is_some()
+        })
+        .await;
     }
 
     /// How many streams were accepted.

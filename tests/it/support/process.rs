@@ -5,19 +5,19 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use tempfile::TempDir;
-use tokio::net::UnixStream;
 
 use super::canary::{Canaries, Canary};
 use super::gateway;
 use super::lab::Plan;
 use super::origin::Origin;
 use super::pki::{self, pki};
-use super::wire::{Message, PATIENCE, Seen, Wire};
+use super::wire::{Message, PACE, PATIENCE, Seen, Wire};
 
 /// Variables of at least this length are taken for secrets: what an agent's token must have.
 const SECRET_BYTES_MIN: usize = 20;
@@ -92,26 +92,15 @@ impl Served {
     }
 
     fn wait_until_ready(&mut self) {
-        let began = Instant::now();
-        // Each question takes a process: no need to wait in between.
-        while !self.keyward(&["health"]).output().expect("it runs").status.success() {
-            let ended = self.child.try_wait().expect("our child");
-            let late = began.elapsed() > PATIENCE;
-            assert!(ended.is_none() && !late, "not ready ({ended:?}):\n{}", self.output());
-        }
-        self.proxy = self.status()["proxy"][0].as_str().expect("an address").parse().expect("TCP");
-    }
-
-    /// What the gateway says of itself.
-    fn status(&self) -> serde_json::Value {
-        let socket = self.data().join("admin.sock");
-        let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("it listens");
-        let head = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(head.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
-        serde_json::from_str(body).expect("JSON")
+        let data = self.data();
+        let is_ready =
+            || admin_answer(&data, "/readyz").is_ok_and(|it| it.starts_with("HTTP/1.1 200 "));
+        let ended = wait_for(|| match is_ready() {
+            true => Some(None),
+            false => self.child.try_wait().expect("our child").map(Some),
+        });
+        assert_eq!(ended, Some(None), "not ready:\n{}", self.output());
+        self.proxy = status(&data)["proxy"][0].as_str().expect("an address").parse().expect("TCP");
     }
 
     /// What it wrote to its standard streams.
@@ -256,7 +245,7 @@ impl Served {
     /// A stream to the admin socket.
     pub(crate) async fn admin(&self) -> Wire {
         let socket = self.data().join("admin.sock");
-        let stream = UnixStream::connect(socket).await.expect("the socket listens");
+        let stream = tokio::net::UnixStream::connect(socket).await.expect("the socket listens");
         Wire::over(stream, None, Seen::default())
     }
 
@@ -280,6 +269,40 @@ impl Drop for Served {
         secrets.assert_absent("a gateway's output", self.output().as_bytes());
         secrets.assert_absent_below(&self.data());
     }
+}
+
+/// Asks until there is an answer; `None` after [`PATIENCE`].
+pub(crate) fn wait_for<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let began = Instant::now();
+    loop {
+        let answer = ask();
+        if answer.is_some() || began.elapsed() > PATIENCE {
+            return answer;
+        }
+        std::thread::park_timeout(PACE);
+    }
+}
+
+/// Whether a gateway with this data directory listens.
+pub(crate) fn is_served(data: &Path) -> bool {
+    UnixStream::connect(data.join("admin.sock")).is_ok()
+}
+
+/// What a gateway answers to a GET over its admin socket.
+fn admin_answer(data: &Path, path: &str) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(data.join("admin.sock"))?;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// What a gateway says of itself (`/api/v1/status`).
+pub(crate) fn status(data: &Path) -> serde_json::Value {
+    let answer = admin_answer(data, "/api/v1/status").expect("it serves");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
 }
 
 /// A request to the admin API with a JSON body.

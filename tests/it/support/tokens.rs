@@ -116,12 +116,8 @@ pub(crate) async fn landed(lab: &Lab) {
 pub(crate) async fn until_dead(authorization: &Authorization) {
     let access = authorization.calls().last().and_then(|call| call.issued.clone());
     let access = access.expect("one was issued").access;
-    let ended = async {
-        while authorization.issuer().is_live(&access) {
-            tokio::task::yield_now().await;
-        }
-    };
-    super::wire::patiently("the end of a token", ended).await;
+    super::wire::until("the end of a token", async || !authorization.issuer().is_live(&access))
+        .await;
 }
 
 /// The same request from many agents' streams at once; statuses.

@@ -10,9 +10,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{MissedTickBehavior, interval};
 
 /// Nothing in these tests takes that long; a hang becomes a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two questions of a test that waits. What it waits for, and the other tests, need the processor.
+pub(crate) const PACE: Duration = Duration::from_millis(5);
 
 /// Bytes that someone received, shared with whoever checks them at the end.
 pub(crate) type Seen = Arc<Mutex<Vec<u8>>>;
@@ -83,6 +87,26 @@ pub(crate) async fn patiently<T>(what: &str, wait: impl Future<Output = T>) -> T
         Ok(value) => value,
         Err(_) => panic!("{what}: nothing within {PATIENCE:?}"),
     }
+}
+
+/// Asks until it is so; fails the test after [`PATIENCE`].
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    until_some(what, async || is_so().await.then_some(())).await;
+}
+
+/// Asks until there is an answer, and returns it; fails the test after [`PATIENCE`].
+pub(crate) async fn until_some<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut turns = interval(PACE);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let answered = async {
+        loop {
+            turns.tick().await;
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    patiently(what, answered).await
 }
 
 impl Wire {

@@ -14,15 +14,11 @@ async fn replicas_and_their_audit_logs_are_in_the_console() {
     assert_eq!(made.head.status(), 201, "{}", made.text());
     // It publishes what it has written by then.
     other.stop().await;
-    let published = async {
-        loop {
-            let verified = lab.gateway.api("GET", "/audit/verify", "").await.json();
-            if verified["chains"].as_array().is_some_and(|chains| chains.len() == 2) {
-                return verified;
-            }
-        }
-    };
-    let verified = patiently("the logs of both", published).await;
+    let verified = until_some("the logs of both", async || {
+        let verified = lab.gateway.api("GET", "/audit/verify", "").await.json();
+        (verified["chains"].as_array().is_some_and(|chains| chains.len() == 2)).then_some(verified)
+    })
+    .await;
     let chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut chromium = chromium;
     let mut tab = chromium.tab("owner").await;

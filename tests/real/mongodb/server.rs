@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::stage::installed;
 use crate::support::pki::pki;
-use crate::support::process::reserved_address;
+use crate::support::process::{reserved_address, wait_for};
 
 /// The name that its certificate is for.
 pub(crate) const NAME: &str = "documents.acme.test";
@@ -53,11 +53,8 @@ impl Server {
         command.env("PASSWORD", password).stdin(Stdio::null()).stderr(said);
         let process = command.spawn().expect("`tests/run` installs it");
         let server = Self { folder, process, at, plain };
-        let started = std::time::Instant::now();
-        while !server.folder.path().join("ready").exists() {
-            assert!(started.elapsed().as_secs() < 60, "{}", server.text("said"));
-            std::thread::yield_now();
-        }
+        let ready = wait_for(|| server.folder.path().join("ready").exists().then_some(()));
+        assert!(ready.is_some(), "{}", server.text("said"));
         server
     }
 

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::server::user;
 use crate::database_stage::{DatabaseStage, Driver};
 use crate::stage::{installed, run, said};
-use crate::support::process::{OwnChild, reserved_address};
+use crate::support::process::{OwnChild, reserved_address, wait_for};
 use crate::support::*;
 
 /// A running server. Stopped when dropped.
@@ -48,12 +48,12 @@ impl Server {
         command.stdout(said.try_clone().expect("a file")).stderr(said);
         let process = command.spawn().expect("`tests/run` installs it");
         let server = Self { folder, _process: OwnChild::from(process), at };
-        let started = std::time::Instant::now();
-        while !server.ask("SELECT 1").0 {
-            let said = std::fs::read_to_string(server.folder.path().join("said"));
-            assert!(started.elapsed().as_secs() < 90, "{said:?}");
-            std::thread::yield_now();
-        }
+        let serves = wait_for(|| server.ask("SELECT 1").0.then_some(()));
+        assert!(
+            serves.is_some(),
+            "{:?}",
+            std::fs::read_to_string(server.folder.path().join("said"))
+        );
         server.sql(&format!(
             "CREATE DATABASE app; CREATE TABLE app.t (a int); INSERT INTO app.t VALUES (1); \
              CREATE USER app@'%' IDENTIFIED BY '{password}'; GRANT ALL ON app.* TO app@'%'"

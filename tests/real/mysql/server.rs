@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::stage::{first_files, service};
 use crate::support::pki::pki;
-use crate::support::process::{OwnChild, reserved_address};
+use crate::support::process::{OwnChild, reserved_address, wait_for};
 
 /// The name that its certificate is for.
 pub(crate) const NAME: &str = "sql.acme.test";
@@ -29,19 +30,18 @@ impl Server {
         std::fs::write(file("server.key"), key).expect("a file");
         let data = file("data");
         let said = std::fs::File::create(file("said")).expect("a file");
-        let mut make = Command::new("mariadb-install-db");
-        // Its temporary files have equal names in every run.
-        make.env("TMPDIR", folder.path());
-        make.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
-        make.args([
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-            "--skip-name-resolve",
-        ]);
-        make.arg(format!("--user={}", user())).stdin(Stdio::null());
-        make.stdout(said.try_clone().expect("a file")).stderr(said.try_clone().expect("a file"));
-        let made = make.status().expect("`tests/run` installs it");
-        assert!(made.success(), "{:?}", std::fs::read_to_string(file("said")));
+        first_files(&service("mariadbd"), &data, || {
+            let mut make = Command::new("mariadb-install-db");
+            // Its temporary files have equal names in every run.
+            make.env("TMPDIR", folder.path());
+            make.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+            make.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
+            make.args(["--skip-name-resolve", &format!("--user={}", user())]).stdin(Stdio::null());
+            make.stdout(said.try_clone().expect("a file"));
+            make.stderr(said.try_clone().expect("a file"));
+            let made = make.status().expect("`tests/run` installs it");
+            assert!(made.success(), "{:?}", std::fs::read_to_string(file("said")));
+        });
         let mut command = Command::new("mariadbd");
         command.env("TMPDIR", folder.path());
         command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
@@ -55,11 +55,8 @@ impl Server {
         let process = command.stdin(Stdio::null()).stdout(said.try_clone().expect("a file"));
         let process = process.stderr(said).spawn().expect("`tests/run` installs it");
         let server = Self { folder, _process: OwnChild::from(process), at };
-        let started = std::time::Instant::now();
-        while !server.try_sql("SELECT 1").0 {
-            assert!(started.elapsed().as_secs() < 90, "{}", server.said());
-            std::thread::yield_now();
-        }
+        let serves = wait_for(|| server.try_sql("SELECT 1").0.then_some(()));
+        assert!(serves.is_some(), "{}", server.said());
         server.sql(&format!(
             "CREATE DATABASE app; CREATE TABLE app.t (a int); INSERT INTO app.t VALUES (1); \
              CREATE USER app@'%' IDENTIFIED BY '{password}'; GRANT ALL ON app.* TO app@'%'"

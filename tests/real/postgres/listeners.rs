@@ -78,12 +78,7 @@ async fn psql_uses_a_stored_listener_until_it_is_removed() {
 
 async fn until_one_sleeps(server: &Server) {
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-    let met = async {
-        while server.sql("app", sleeping) != "1" {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the server's view of a session", met).await;
+    until("the server's view of a session", async || server.sql("app", sleeping) == "1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::stage::installed;
+use crate::stage::{first_files, installed};
 use crate::support::pki::pki;
 use crate::support::process::reserved_address;
 
@@ -36,21 +36,12 @@ impl Server {
         let data = server.data();
         server.own();
         let data_text = data.to_str().expect("UTF-8");
-        let made = server.as_owner(
-            "initdb",
-            &[
-                "-D",
-                data_text,
-                "-U",
-                "postgres",
-                "--auth-local=trust",
-                "--auth-host=scram-sha-256",
-                "-E",
-                "UTF8",
-                "--no-sync",
-            ],
-        );
-        assert!(made.status.success(), "{made:?}");
+        first_files(&installed("real-postgres/postgres"), &data, || {
+            let of = ["-D", data_text, "-U", "postgres", "-E", "UTF8", "--no-sync"];
+            let access = ["--auth-local=trust", "--auth-host=scram-sha-256"];
+            let made = server.as_owner("initdb", &[&of[..], &access].concat());
+            assert!(made.status.success(), "{made:?}");
+        });
         let (certificate, key) = pki().pem(&[NAME]);
         std::fs::write(data.join("server.crt"), certificate).expect("a file");
         std::fs::write(data.join("server.key"), key).expect("a file");

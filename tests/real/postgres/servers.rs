@@ -115,12 +115,8 @@ async fn a_cancel_request_reaches_the_server_of_its_session_and_a_failover_is_fo
     command.args(["-c", "SELECT pg_sleep(600)"]).stderr(std::process::Stdio::piped());
     let client = command.spawn().expect("psql");
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-    let met = async {
-        while stage.server.sql("app", sleeping) != "1" {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the server's view of a session", met).await;
+    until("the server's view of a session", async || stage.server.sql("app", sleeping) == "1")
+        .await;
     let id = rustix::process::Pid::from_child(&client);
     rustix::process::kill_process(id, Signal::INT).expect("it runs");
     let ended = client.wait_with_output().expect("it ends");
@@ -150,12 +146,10 @@ async fn a_server_that_rejects_the_login_is_the_last_and_one_that_is_silent_is_p
     // A server whose sessions are read-only, though it is no standby.
     stage.server.sql("postgres", "ALTER SYSTEM SET default_transaction_read_only = on");
     stage.server.sql("postgres", "SELECT pg_reload_conf()");
-    let is_on = async {
-        while stage.server.sql("app", "SHOW default_transaction_read_only") != "on" {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the server's settings", is_on).await;
+    until("the server's settings", async || {
+        stage.server.sql("app", "SHOW default_transaction_read_only") == "on"
+    })
+    .await;
     assert_eq!(stage.served("ci", "any", WHERE).await, at(first, "on"));
     assert_eq!(stage.served("ci", "write", WHERE).await, at(second, "off"));
     // It accepts streams, and says nothing.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::support::pki::pki;
-use crate::support::process::{OwnChild, reserved_address};
+use crate::support::process::{OwnChild, reserved_address, wait_for};
 
 /// The name that its certificate is for.
 pub(crate) const NAME: &str = "cache.acme.test";
@@ -55,11 +55,9 @@ impl Server {
             password: password.to_owned(),
         };
         // It says so, and then accepts.
-        let started = std::time::Instant::now();
-        while !server.said().contains("Ready to accept connections") {
-            assert!(started.elapsed().as_secs() < 60, "{}", server.said());
-            std::thread::yield_now();
-        }
+        let accepts =
+            wait_for(|| server.said().contains("Ready to accept connections").then_some(()));
+        assert!(accepts.is_some(), "{}", server.said());
         server
     }
 

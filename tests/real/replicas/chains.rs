@@ -19,15 +19,12 @@ fn verify(database: &Database, gateway: &Gateway, logs: &[&Path]) -> Output {
 
 /// Waits until the heads of so many chains are published.
 async fn until_published(gateway: &Gateway, count: usize) -> Value {
-    let published = async {
-        loop {
-            let verified = call(gateway, "GET", "/audit/verify", &Value::Null).await;
-            if verified["chains"].as_array().is_some_and(|chains| chains.len() == count) {
-                return verified;
-            }
-        }
-    };
-    patiently("published chains", published).await
+    until_some("published chains", async || {
+        let verified = call(gateway, "GET", "/audit/verify", &Value::Null).await;
+        (verified["chains"].as_array().is_some_and(|chains| chains.len() == count))
+            .then_some(verified)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,12 +26,10 @@ async fn a_database_is_checked_beside_a_gateway_and_repaired_without_one() {
     let running = check(&lab, &["--repair"]);
     assert!(!running.0 && running.1.contains("gateways use this store"), "{running:?}");
     lab.gateway.stop().await;
-    let alone = async {
-        while database.server.sql("app", "SELECT count(*) FROM keyward_leases WHERE until > now()")
-            != "0"
-        {}
-    };
-    patiently("the end of its lease", alone).await;
+    until("the end of its lease", async || {
+        database.server.sql("app", "SELECT count(*) FROM keyward_leases WHERE until > now()") == "0"
+    })
+    .await;
     let repaired = check(&lab, &["--repair"]);
     assert!(repaired.0 && repaired.1.contains("store.before-repair-"), "{repaired:?}");
     let sound = check(&lab, &[]);

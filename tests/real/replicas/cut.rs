@@ -75,16 +75,12 @@ impl Drop for Network {
 
 /// Asks until a replica says this of its readiness.
 async fn until_ready_is(replica: &Served, status: u16) {
-    let said = async {
-        loop {
-            let mut wire = replica.admin().await;
-            wire.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-            if wire.answer("GET").await.head.status() == status {
-                return;
-            }
-        }
-    };
-    patiently(&format!("{status} of /readyz"), said).await;
+    until(&format!("{status} of /readyz"), async || {
+        let mut wire = replica.admin().await;
+        wire.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        wire.answer("GET").await.head.status() == status
+    })
+    .await;
 }
 
 async fn asked(replica: &Served, roots: &str) -> u16 {

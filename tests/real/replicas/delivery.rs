@@ -53,18 +53,20 @@ async fn an_event_that_both_replicas_get_is_delivered_once() {
     let mut other = lab.gateway.replica().await;
     let made = call(&lab.gateway, "POST", "/hooks", &hook_to(&program)).await;
     lab.guard(Canary::of(made["signing_key"].as_str().expect("shown once").to_owned()));
-    let known = async { while other.api("GET", "/hooks/ci", "").await.head.status() != 200 {} };
-    patiently("the hook at the other replica", known).await;
+    until("the hook at the other replica", async || {
+        other.api("GET", "/hooks/ci", "").await.head.status() == 200
+    })
+    .await;
     for event in 0..EVENTS {
         for gateway in [&lab.gateway, &other] {
             posted(gateway.admin, event).await;
         }
     }
     for gateway in [&lab.gateway, &other] {
-        let delivered = async {
-            while call(gateway, "GET", "/hooks/ci", &Value::Null).await["waiting"] != 0 {}
-        };
-        patiently("all deliveries", delivered).await;
+        until("all deliveries", async || {
+            call(gateway, "GET", "/hooks/ci", &Value::Null).await["waiting"] == 0
+        })
+        .await;
     }
     let bodies: Vec<String> = program.origin.received().iter().map(Message::text).collect();
     assert_eq!(bodies, (0..EVENTS).map(body_of).collect::<Vec<_>>(), "each once, in their order");
@@ -110,8 +112,7 @@ async fn the_events_of_a_replica_that_is_killed_are_delivered_by_the_other() {
     let unanswered = program.origin.arrival().await;
     let second = Served::start_quietly(&plans[1], &origin, &variables);
     let waiting = async || second.api("GET", "/hooks/ci", "").await.json()["waiting"].clone();
-    patiently("the events at the other replica", async { while waiting().await != EVENTS {} })
-        .await;
+    until("the events at the other replica", async || waiting().await == EVENTS).await;
     first.kill();
     let before = program.origin.received().len();
     program.hold(false);
@@ -122,7 +123,7 @@ async fn the_events_of_a_replica_that_is_killed_are_delivered_by_the_other() {
         }
     };
     tokio::time::timeout(PATIENCE * 2, next).await.expect("the next delivery");
-    patiently("all deliveries", async { while waiting().await != 0 {} }).await;
+    until("all deliveries", async || waiting().await == 0).await;
     let received = program.origin.received();
     let bodies: Vec<String> = received[before..].iter().map(Message::text).collect();
     assert_eq!(bodies, (0..EVENTS).map(body_of).collect::<Vec<_>>(), "each once, in their order");

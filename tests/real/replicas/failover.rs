@@ -19,12 +19,10 @@ impl Pair {
         server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
         server.sql("postgres", "SELECT pg_reload_conf()");
         let state = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
-        let follows = async {
-            while server.sql("postgres", state) != "1" {
-                tokio::task::yield_now().await;
-            }
-        };
-        patiently("a standby that every commit waits for", follows).await;
+        until("a standby that every commit waits for", async || {
+            server.sql("postgres", state) == "1"
+        })
+        .await;
         Self { primary, standby }
     }
 
@@ -50,14 +48,12 @@ async fn makes(gateway: &Gateway, name: &str) -> Message {
 }
 
 async fn until_made(gateway: &Gateway, name: &str) {
-    let made = async { while makes(gateway, name).await.head.status() != 201 {} };
-    patiently(name, made).await;
+    until(name, async || makes(gateway, name).await.head.status() == 201).await;
 }
 
 async fn until_known(gateway: &Gateway, name: &str) {
     let path = format!("/agents/{name}");
-    let known = async { while gateway.api("GET", &path, "").await.head.status() != 200 {} };
-    patiently(name, known).await;
+    until(name, async || gateway.api("GET", &path, "").await.head.status() == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,12 +138,10 @@ async fn streams_to_a_server_that_became_read_only_are_left_for_the_new_primary(
     let old = &pair.primary.server;
     old.sql("postgres", "ALTER SYSTEM SET default_transaction_read_only = on");
     old.sql("postgres", "SELECT pg_reload_conf()");
-    let is_on = async {
-        while old.sql("app", "SHOW default_transaction_read_only") != "on" {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the server's settings", is_on).await;
+    until("the server's settings", async || {
+        old.sql("app", "SHOW default_transaction_read_only") == "on"
+    })
+    .await;
     let before = pair.agents();
     pair.standby.promote();
     until_made(&lab.gateway, "after").await;
@@ -156,12 +150,7 @@ async fn streams_to_a_server_that_became_read_only_are_left_for_the_new_primary(
     until_made(&other, "other").await;
     until_known(&lab.gateway, "other").await;
     let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'keyward'";
-    let left = async {
-        while old.sql("app", open) != "0" {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("no stream to the old primary", left).await;
+    until("no stream to the old primary", async || old.sql("app", open) == "0").await;
     other.stop().await;
     lab.finish().await;
 }

@@ -55,8 +55,10 @@ async fn after_an_absence_of_the_database_each_replica_refreshes_as_many_at_a_ti
     let gates: Vec<_> = (0..CONNECTIONS).map(|_| authorization.hold_next()).collect();
     database.server.run();
     let crowd = (0..CONNECTIONS).map(async |connection| {
-        let served = async { while ask_with(&lab, at(connection), connection).await != 200 {} };
-        patiently(&format!("c{connection}"), served).await;
+        until(&format!("c{connection}"), async || {
+            ask_with(&lab, at(connection), connection).await == 200
+        })
+        .await;
     });
     let released = async {
         // All that may be under way at once are.

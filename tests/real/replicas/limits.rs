@@ -12,8 +12,7 @@ async fn metric(gateway: &Gateway, name: &str) -> u64 {
 }
 
 async fn until_metric(gateway: &Gateway, name: &str, expected: u64) {
-    let reached = async { while metric(gateway, name).await != expected {} };
-    patiently(&format!("{name} {expected}"), reached).await;
+    until(&format!("{name} {expected}"), async || metric(gateway, name).await == expected).await;
 }
 
 const HEARD: &str = "keyward_shared_limit_requests_total";

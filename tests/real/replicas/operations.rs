@@ -66,16 +66,12 @@ async fn replicas_are_listed_until_they_end() {
     let lab = database.under(Plan::api_key()).start(origin).await;
     let mut other = lab.gateway.replica().await;
     let until_listed = async |count: usize| {
-        let listed = async {
-            loop {
-                let all = call(&lab.gateway, "GET", "/replicas", &Value::Null).await;
-                let items = all["items"].as_array().expect("a list").clone();
-                if items.len() == count {
-                    return items;
-                }
-            }
-        };
-        patiently("the list of replicas", listed).await
+        until_some("the list of replicas", async || {
+            let all = call(&lab.gateway, "GET", "/replicas", &Value::Null).await;
+            let items = all["items"].as_array().expect("a list").clone();
+            (items.len() == count).then_some(items)
+        })
+        .await
     };
     let all = until_listed(2).await;
     let own: Vec<_> = all.iter().filter(|one| one["own"] == true).collect();
@@ -117,8 +113,10 @@ async fn a_consent_that_began_at_one_replica_is_completed_at_the_other() {
     elsewhere.cookies = browser.cookies.clone();
     let done = elsewhere.get(&back).await;
     assert_eq!(done.head.status(), 303, "{}", done.text());
-    let works = async { while world.request("work").await.head.status() != 200 {} };
-    patiently("the connection at the replica that began", works).await;
+    until("the connection at the replica that began", async || {
+        world.request("work").await.head.status() == 200
+    })
+    .await;
     other.stop().await;
     world.finish().await;
 }
@@ -170,12 +168,10 @@ async fn a_backup_of_a_database_is_restored_into_an_empty_one() {
     let running = restored(&["--yes"]);
     assert!(!running.0 && running.1.contains("a replica uses the database"), "{running:?}");
     lab.gateway.stop().await;
-    let alone = async {
-        while database.server.sql("app", "SELECT count(*) FROM keyward_leases WHERE until > now()")
-            != "0"
-        {}
-    };
-    patiently("the end of its lease", alone).await;
+    until("the end of its lease", async || {
+        database.server.sql("app", "SELECT count(*) FROM keyward_leases WHERE until > now()") == "0"
+    })
+    .await;
     let full = restored(&["--yes"]);
     assert!(!full.0 && full.1.contains("the database is not empty"), "{full:?}");
     database.server.sql("postgres", "ALTER DATABASE app RENAME TO before");

@@ -13,18 +13,14 @@ pub(super) fn keyward(database: &Database, gateway: &Gateway, words: &[&str]) ->
 }
 
 async fn until_ready_is(lab: &Lab, status: u16, word: &str) {
-    let asked = async {
-        loop {
-            let mut wire = lab.client_at(lab.gateway.admin).await;
-            let port = lab.gateway.admin.port();
-            wire.send(format!("GET /readyz HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n")).await;
-            let answer = wire.answer("GET").await;
-            if (answer.head.status(), answer.json()["status"].as_str()) == (status, Some(word)) {
-                return;
-            }
-        }
-    };
-    patiently(word, asked).await;
+    until(word, async || {
+        let mut wire = lab.client_at(lab.gateway.admin).await;
+        let port = lab.gateway.admin.port();
+        wire.send(format!("GET /readyz HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n")).await;
+        let answer = wire.answer("GET").await;
+        (answer.head.status(), answer.json()["status"].as_str()) == (status, Some(word))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,10 +54,10 @@ async fn a_replica_that_does_not_know_the_tables_any_more_is_not_ready_and_write
 async fn doctor_names_replicas_that_are_stale_or_whose_clocks_differ() {
     let database = Database::start();
     let lab = database.under(Plan::api_key()).start(Origin::saying("fine").await).await;
-    let listed = async {
-        while call(&lab.gateway, "GET", "/replicas", &Value::Null).await["items"][0].is_null() {}
-    };
-    patiently("the list", listed).await;
+    until("the list", async || {
+        !call(&lab.gateway, "GET", "/replicas", &Value::Null).await["items"][0].is_null()
+    })
+    .await;
     let (is_well, told) = keyward(&database, &lab.gateway, &["doctor"]);
     assert!(is_well && told.contains("running replicas: 1"), "{told}");
     assert!(told.contains("are in force; the bound is 4s"), "{told}");

@@ -34,15 +34,11 @@ async fn two(database: &Database) -> (Lab, Gateway) {
 
 /// Waits until a replica shows this resource.
 async fn until_shown(gateway: &Gateway, path: &str) -> Value {
-    let shown = async {
-        loop {
-            let answer = gateway.api("GET", path, "").await;
-            if answer.head.status() == 200 {
-                return answer.json();
-            }
-        }
-    };
-    patiently(path, shown).await
+    until_some(path, async || {
+        let answer = gateway.api("GET", path, "").await;
+        (answer.head.status() == 200).then(|| answer.json())
+    })
+    .await
 }
 
 fn text(answer: &Value, key: &str) -> String {
@@ -112,15 +108,11 @@ async fn a_connect_link_is_opened_at_one_of_two_replicas_and_completed_at_the_ot
     let elsewhere = [other.admin, lab.gateway.admin][winner];
     let mut moved = Browser::at(elsewhere);
     moved.cookies = browsers[winner].cookies.clone();
-    let shown = async {
-        loop {
-            let page = moved.get("/connect/session").await;
-            if page.head.status() == 200 {
-                return page.text();
-            }
-        }
-    };
-    let page = patiently("the page at the other replica", shown).await;
+    let page = until_some("the page at the other replica", async || {
+        let page = moved.get("/connect/session").await;
+        (page.head.status() == 200).then(|| page.text())
+    })
+    .await;
     let (_, rest) = page.split_once(FORM).expect("a form");
     let query = rest.split('"').next().expect("an address").replace("&amp;", "&");
     let form = format!("/connect/session{query}");
@@ -153,12 +145,10 @@ async fn admin_at(gateway: &Gateway, line: &str, fields: &str, body: &str) -> Me
 }
 
 async fn until_login_is(gateway: &Gateway, login: &Login, status: u16) {
-    let asked = async {
-        while admin_at(gateway, "GET /api/v1/agents", &login.cookie(), "").await.head.status()
-            != status
-        {}
-    };
-    patiently(&format!("{status} for a login"), asked).await;
+    until(&format!("{status} for a login"), async || {
+        admin_at(gateway, "GET /api/v1/agents", &login.cookie(), "").await.head.status() == status
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,16 +189,12 @@ async fn a_login_of_one_replica_holds_at_the_other_and_its_end_ends_it_at_both()
 
 /// Waits until a replica shows as many requests of an agent; one of these numbers.
 async fn until_used(gateway: &Gateway, requests: &[u64]) {
-    let counted = async {
-        loop {
-            let usage = call(gateway, "GET", "/agents/ci/usage", &Value::Null).await;
-            let shown = usage["history"]["total"]["requests"].as_u64();
-            if shown.is_some_and(|shown| requests.contains(&shown)) {
-                return;
-            }
-        }
-    };
-    patiently(&format!("{requests:?} requests"), counted).await;
+    until(&format!("{requests:?} requests"), async || {
+        let usage = call(gateway, "GET", "/agents/ci/usage", &Value::Null).await;
+        let shown = usage["history"]["total"]["requests"].as_u64();
+        shown.is_some_and(|shown| requests.contains(&shown))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

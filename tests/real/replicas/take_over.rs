@@ -58,12 +58,7 @@ async fn curl_notices_no_takeover_of_a_replica() {
     }
     for _ in 0..TAKEOVERS {
         let enough = answered.load(SeqCst) + REQUESTS;
-        patiently("requests", async {
-            while answered.load(SeqCst) < enough {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until("requests", async || answered.load(SeqCst) >= enough).await;
         assert_eq!(served.taken_over().await, Some(0), "{}", served.output());
     }
     done.store(true, SeqCst);

@@ -10,7 +10,7 @@ use h2::{Reason, RecvStream, SendStream};
 use tokio::task::JoinHandle;
 
 use super::super::lab::Lab;
-use super::super::wire::{Head, Message, Seen, Wire, patiently};
+use super::super::wire::{Head, Message, Seen, Wire, patiently, until};
 use super::origin::send_all;
 use super::{answer_head, fields, pairs, request};
 
@@ -106,12 +106,10 @@ impl Client {
 
     /// Begins an extended CONNECT (RFC 8441 §4): `/path` and further lines.
     pub(crate) async fn extended(&self, protocol: &'static str, text: &str) -> Call {
-        let allowed = async {
-            while !self.sender.is_extended_connect_protocol_enabled() {
-                tokio::task::yield_now().await;
-            }
-        };
-        patiently("SETTINGS_ENABLE_CONNECT_PROTOCOL", allowed).await;
+        until("SETTINGS_ENABLE_CONNECT_PROTOCOL", async || {
+            self.sender.is_extended_connect_protocol_enabled()
+        })
+        .await;
         let ready = patiently("room for a stream", self.sender.clone().ready()).await;
         let mut sender = ready.expect("the connection stands");
         let mut request = request(&format!("CONNECT {text}"), &self.host);
