@@ -62,7 +62,7 @@ const IN_ITS_USE: &str = "declare the connections there, or name another agent w
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// env, aws, gh, gcloud, netrc, npm, pip, pypirc, codex, onecli, agent-vault, or a file
+    /// env, aws, gh, gcloud, netrc, npm, pip, pypirc, codex, onecli, agent-vault, FILE
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
     /// show what was found, and change nothing
