@@ -2,7 +2,8 @@
 
 mod check;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -16,7 +17,7 @@ use super::output;
 use super::settings::Global;
 use super::table::{Table, TableLayout};
 use crate::app::{copy_backup, copy_store, is_locked};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use keyward_api::wire::{List, ReplicaView};
 use keyward_backup::{AgeIdentity, BackupKey};
 
@@ -41,6 +42,13 @@ not changed.
 examples:
   keyward store copy --to postgres.yaml
   keyward store copy --from postgres.yaml --to sled.yaml";
+
+/// What to do if there is no file for `--to`.
+const NO_TARGET: &str = "write the configuration of the new store there, with its `store`, and give its path as --to; see \
+                         docs/guides/replicas.md";
+/// The same for `--from`.
+const NO_SOURCE: &str =
+    "--from is the configuration of the present store; without it, the one in use is taken";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Copy {
@@ -84,10 +92,10 @@ impl Copy {
         let data = global.data_dir()?;
         let is_own = from.is_none();
         let from = match from {
-            Some(path) => Config::load(Some(&path), Some(&data))?,
+            Some(path) => named(&path, &data, NO_SOURCE)?,
             None => global.load()?,
         };
-        let to = Config::load(Some(&to), Some(&data))?;
+        let to = named(&to, &data, NO_TARGET)?;
         let copied = match Box::pin(copy_store(&from, &to)).await {
             Ok(rows) => Copied { rows, in_use: false },
             Err(error) if is_own && is_locked(&error) => {
@@ -98,6 +106,15 @@ impl Copy {
         };
         output::show(global.json, &copied, Copied::text)
     }
+}
+
+/// The configuration in a file that must exist: `keyward init` would write one for another installation.
+fn named(path: &Path, data: &Path, missing: &str) -> Result<Config, Failure> {
+    Config::load(Some(path), Some(data)).map_err(|error| {
+        let is_missing = matches!(&error, ConfigError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound);
+        let failure = Failure::from(error);
+        if is_missing { failure.hint(missing) } else { failure }
+    })
 }
 
 impl Copied {

@@ -76,3 +76,19 @@ fn each_error_of_a_configuration_is_a_message_of_its_own() {
     assert_eq!(messages.len(), 2, "{told}");
     assert!(messages[0].as_str().is_some_and(|it| it.contains("unknown key `lisen`")), "{told}");
 }
+
+#[test]
+fn a_missing_configuration_of_a_copy_is_not_written_by_init() {
+    let cli = Cli::new();
+    let here = cli.file("here.yaml", "{}\n");
+    let here = here.to_str().expect("UTF-8");
+    for (arguments, says) in [
+        (&["--to", "missing.yaml"][..], "--to"),
+        (&["--from", "missing.yaml", "--to", here], "--from"),
+    ] {
+        let told = error(&cli, &[&["store", "copy"], arguments, &["--json"]].concat(), 1);
+        let hint = told["hint"].as_str().expect("a hint");
+        assert!(hint.contains(says) && !hint.contains("keyward init"), "{told}");
+        assert!(told["message"].as_str().is_some_and(|it| it.contains("missing.yaml")), "{told}");
+    }
+}

@@ -252,7 +252,122 @@ async fn exports_of_other_gateways_become_connections_at_the_hosts_that_they_nam
     let output = desk.runs(&[&vault[..], &["--yes", "--agent", "ci"]].concat());
     assert_eq!(output.status.code(), Some(1), "one key is revoked: {output:?}");
     assert!(!String::from_utf8_lossy(&output.stdout).contains(REVOKED), "{output:?}");
-    assert_eq!(desk.names("connection"), ["github", "github-2"]);
+    assert_eq!(desk.names("connection"), ["github"], "the key of the other export is the same");
     let output = desk.runs(&["import", "agent-vault", "services.yaml"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("CREDENTIALS.json"), "{output:?}");
+}
+
+/// An import of the environment with this key of GitHub, with `more` arguments.
+fn import_of(desk: &Desk, key: &str, more: &[&str]) -> Output {
+    let arguments = [&["import", "env", "--agent", "ci", "--json"], more].concat();
+    let mut import = desk.install.keyward(&arguments);
+    let output = import.env("GITHUB_TOKEN", key).output().expect("it runs");
+    for (name, text) in [("standard output", &output.stdout), ("standard error", &output.stderr)] {
+        desk.canary.assert_absent(name, text);
+        assert!(!String::from_utf8_lossy(text).contains(key), "{name} of {more:?}");
+    }
+    output
+}
+
+fn first_account(output: &Output) -> Value {
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    report["accounts"][0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_connected_is_not_connected_again() {
+    let desk = Desk::new().await;
+    let key = desk.canary.text.clone();
+    assert!(import_of(&desk, &key, &["--yes"]).status.success());
+    let sent = desk.origin.received().len();
+    for more in [&["--dry-run"][..], &["--yes"], &["--yes", "--another"]] {
+        let output = import_of(&desk, &key, more);
+        assert!(output.status.success(), "{more:?}: {output:?}");
+        let account = first_account(&output);
+        assert_eq!((&account["name"], &account["found"]), (&json!("github"), &json!("same")));
+    }
+    // From another place, where the connection has another name.
+    desk.runs(&["connection", "set", "github", "--name", "work"]);
+    desk.file(".env", &format!("GITHUB_TOKEN={key}\n"));
+    let done = desk.json(&["import", ".env", "--yes", "--agent", "other"]);
+    assert_eq!(done["accounts"][0]["result"], json!("known"), "{done}");
+    assert_eq!(desk.names("connection"), ["work"]);
+    assert_eq!(desk.origin.received().len(), sent, "a key that is connected is not sent again");
+    let shown = desk.json(&["agent", "show", "other"]);
+    let placeholder =
+        shown["bindings"][0]["placeholders"]["token"].as_str().expect("a placeholder");
+    assert_eq!(desk.text(".env"), format!("GITHUB_TOKEN={placeholder}\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_value_replaces_nothing_unless_asked() {
+    let desk = Desk::new().await;
+    let key = desk.canary.text.clone();
+    let (newer, third) =
+        (format!("ghp_{}", "newNEW456".repeat(4)), format!("ghp_{}", "thirdTH78".repeat(4)));
+    assert!(import_of(&desk, &key, &["--yes"]).status.success());
+    let id = desk.json(&["connection", "show", "github"])["id"].clone();
+    let found = first_account(&import_of(&desk, &newer, &["--dry-run"]));
+    assert_eq!((&found["name"], &found["found"]), (&json!("github"), &json!("changed")));
+    let output = import_of(&desk, &newer, &["--yes"]);
+    let failed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{failed}");
+    assert!(failed.contains("--rotate") && failed.contains("--another"), "{failed}");
+    assert_eq!(first_account(&output)["result"], json!("unchanged"));
+    let saw = |key: &str| {
+        let sent = desk.origin.received();
+        sent.iter().any(|it| it.head.one("authorization").is_some_and(|it| it.contains(key)))
+    };
+    assert!(!saw(&newer), "it was not sent");
+    assert!(first_account(&import_of(&desk, &key, &["--dry-run"]))["found"] == "same");
+
+    let output = import_of(&desk, &newer, &["--yes", "--rotate"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(first_account(&output)["result"]["rotated"].is_string(), "{output:?}");
+    assert!(saw(&newer), "it was tested before it came into force");
+    let now = desk.json(&["connection", "show", "github"]);
+    assert_eq!((&now["id"], &now["rotation"]["state"]), (&id, &json!("unconfirmed")), "{now}");
+    assert_eq!(first_account(&import_of(&desk, &newer, &["--dry-run"]))["found"], json!("same"));
+
+    let output = import_of(&desk, &third, &["--yes", "--another"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(desk.names("connection"), ["github", "github-2"]);
+    for (key, name) in [(&newer, "github"), (&third, "github-2")] {
+        let account = first_account(&import_of(&desk, key, &["--dry-run"]));
+        assert_eq!((&account["name"], &account["found"]), (&json!(name), &json!("same")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_of_package_indexes_become_connections_of_their_own_sites() {
+    let desk = Desk::new().await;
+    let token = |site: &str| format!("pypi-{site}{}", "cAnArY12".repeat(10));
+    let (real, test) = (token("AgEIcHlwaS5vcmc"), token("AgENdGVzdC5weXBpLm9yZw"));
+    let text = format!(
+        "[distutils]\nindex-servers =\n    pypi\n    own\n\n[pypi]\nusername = __token__\npassword = {real}\n\
+         [testpypi]\nusername: __token__\npassword: {test}\n\
+         [swapped]\nrepository = https://upload.pypi.org/legacy/\nusername = __token__\npassword = {test}\n\
+         [own]\nrepository = https://pypi.corp.test/simple\nusername = me\npassword = my-own-word\n"
+    );
+    desk.file(".pypirc", &text);
+    let found = desk.json(&["import", "pypirc", "--dry-run"]);
+    assert_eq!(desk.text(".pypirc"), text, "a dry run changes nothing");
+    let file = desk.install.folder().join(".pypirc").display().to_string();
+    assert_eq!(found["replaced"], json!([file]), "{found}");
+    let skipped = found["skipped"].to_string();
+    assert!(skipped.contains("keyward connect https://pypi.corp.test --basic"), "{found}");
+    assert!(skipped.contains("it is no whole key of PyPI"), "{found}");
+    let done = desk.json(&["import", "pypirc", "--yes", "--agent", "ci"]);
+    assert!(!done.to_string().contains("cAnArY12"), "{done}");
+    assert_eq!(desk.names("connection"), ["pypi", "test-pypi"]);
+    let shown = desk.json(&["agent", "show", "ci"]);
+    let bindings = shown["bindings"].as_array().expect("bindings");
+    let placeholder = |name: &str| {
+        let of = bindings.iter().find(|it| it["name"] == name).expect(name);
+        of["placeholders"]["api_key"].as_str().expect("a placeholder").to_owned()
+    };
+    let after = text.replacen(&real, &placeholder("pypi"), 1);
+    assert_eq!(desk.text(".pypirc"), after.replacen(&test, &placeholder("test-pypi"), 1));
+    assert_eq!(desk.text(".pypirc.keyward-backup"), text);
+    assert!(desk.origin.received().is_empty(), "nothing was sent");
 }

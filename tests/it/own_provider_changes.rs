@@ -291,6 +291,11 @@ async fn the_console_changes_it_in_its_editor() {
         let service = page(&format!("/services/{other}")).await;
         assert!(!service.contains("/services/new?as=text"), "{service}");
     }
+    // A category has the title that the reference has; that of an own service stays as it is written.
+    let github = page("/services/github").await;
+    assert!(github.contains(" · Development") && !github.contains(" · dev"), "{github}");
+    let all = page("/services?category=crm").await;
+    assert!(all.contains(">Development (") && all.contains(">Customers ("), "{all}");
     let taken = page("/services/new?as=text&definition=%7Bid%3A%20acme%2C%20name%3A%20A%2C%20hosts%3A%20%5Bb.test%5D%2C%20auth%3A%20%5B%7Bid%3A%20k%2C%20kind%3A%20bearer%7D%5D%7D").await;
     assert!(!taken.contains("PUT /providers"), "{taken}");
     lab.finish().await;

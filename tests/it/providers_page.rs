@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::generated_page::{GeneratedPage, between};
+use keyward_rules::provider::categories::CATEGORIES;
 use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, Template, check};
 
 const INDEX: GeneratedPage = GeneratedPage {
@@ -21,27 +22,6 @@ const GUIDE: &str = include_str!("../../docs/guides/providers.md");
 
 /// The folder of the categories' pages, in the package.
 const FOLDER: &str = "docs/reference/providers";
-
-/// The categories in the order of the index, with their titles.
-const CATEGORIES: &[(&str, &str)] = &[
-    ("llm", "Models"),
-    ("mcp", "MCP servers"),
-    ("dev", "Development"),
-    ("infra", "Infrastructure"),
-    ("productivity", "Productivity"),
-    ("comms", "Communication"),
-    ("email", "Email"),
-    ("search", "Search and web data"),
-    ("crm", "Customers"),
-    ("payments", "Payments"),
-    ("ecommerce", "Shops"),
-    ("data", "Data"),
-    ("database", "Databases"),
-    ("storage", "Storage"),
-    ("observability", "Observability"),
-    ("social", "Social"),
-    ("maps", "Maps"),
-];
 
 /// The built-in providers by category.
 fn by_category(catalogue: &Catalogue) -> BTreeMap<&str, Vec<&Arc<Provider>>> {

@@ -1,5 +1,5 @@
 //! `/connections/{connection}/rotate`: another secret for a connection, tested before it is in force; the
-//! old one is kept for a rollback until somebody confirms.
+//! old one is kept for a rollback until somebody confirms. `/compare`: whether it has values already.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
-use super::wire::{ConnectionTested, NewSecret, Rotated};
+use super::wire::{ComparedValues, Comparison, ConnectionTested, NewSecret, Rotated};
 use keyward_base::rotation::KEEP_OLD_MAX;
 use keyward_base::secret::Secret;
 use keyward_base::time::{parse_deadline, parse_duration};
@@ -42,6 +42,11 @@ pub(super) fn routes() -> Routes {
             "/connections/{connection}/rotate/rollback",
             ["rollBackRotation", "Roll back a rotation: the old secret is used again"],
             roll_back,
+        )
+        .post(
+            "/connections/{connection}/compare",
+            ["compareConnection", "Compare values with the secret of a connection"],
+            compare,
         )
 }
 
@@ -159,6 +164,18 @@ async fn finished(
     let other = before.facts.whose.clone().filter(|was| account.is_some_and(|now| now != was));
     let connection = view(admin, &now);
     Ok(Rotated { connection, test, account_before: other })
+}
+
+/// Nothing is sent, and the answer has no value.
+async fn compare(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Body(wanted): Body<ComparedValues>,
+) -> Result<Json<Comparison>, ApiError> {
+    let connection = admin.connection(&caller, &name)?;
+    let same = admin.deps().vault.holds(&connection, wanted.fields.0).await?;
+    Ok(Json(Comparison { same }))
 }
 
 async fn confirm(

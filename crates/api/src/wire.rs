@@ -62,7 +62,7 @@ pub use self::passkey::{
 };
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::replica::{ReplicaAbout, ReplicaListener, ReplicaState, ReplicaView};
-pub use self::rotation::{NewSecret, Rotated};
+pub use self::rotation::{ComparedValues, Comparison, NewSecret, Rotated};
 pub use self::rule_order::RuleOrderAsk;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::run::{HostRefusals, Rejected, RunRefusals};

@@ -10,6 +10,7 @@ mod backoff;
 mod broken;
 mod cache;
 mod candidate;
+mod compare;
 mod connect;
 mod draft;
 mod endpoint_changes;

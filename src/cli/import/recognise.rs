@@ -27,6 +27,13 @@ pub(super) struct FoundAccount {
     pub(super) fields: BTreeMap<String, (usize, Typed)>,
 }
 
+impl FoundAccount {
+    /// The values by field.
+    pub(super) fn values(&self) -> BTreeMap<String, Typed> {
+        self.fields.iter().map(|(field, (_, value))| (field.clone(), value.clone())).collect()
+    }
+}
+
 /// What the candidates are.
 #[derive(Debug, Default)]
 pub(super) struct RecognisedKeys {

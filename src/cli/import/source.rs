@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::candidate::{ImportCandidate, SourceContent};
-use super::{aws, dotenv, logins, vaults};
+use super::{aws, dotenv, logins, pypirc, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
 
@@ -16,7 +16,7 @@ use crate::cli::failure::{Exit, Failure};
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How `keyward connect` takes a user name with a password.
-const BASIC: &str = "--basic";
+pub(super) const BASIC: &str = "--basic";
 
 /// A place where keys are.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,6 +35,8 @@ pub(super) enum ImportPlace {
     Npm,
     /// `pip.conf`.
     Pip,
+    /// `.pypirc`.
+    Pypirc,
     /// The login of Codex.
     Codex,
     /// The login of Claude Code.
@@ -82,6 +84,7 @@ impl ImportPlace {
             "netrc" => Self::Netrc,
             "npm" => Self::Npm,
             "pip" => Self::Pip,
+            "pypirc" => Self::Pypirc,
             "codex" => Self::Codex,
             "claude" => Self::Claude,
             file if file.contains(['.', '/']) || Path::new(file).is_file() => {
@@ -89,7 +92,7 @@ impl ImportPlace {
             }
             other => {
                 return Err(Failure::usage(format!("there is no source `{other}`"))
-                    .hint("sources: env, aws, gh, gcloud, netrc, npm, pip, codex, claude, onecli, agent-vault, or a file of variables such as .env"));
+                    .hint("sources: env, aws, gh, gcloud, netrc, npm, pip, pypirc, codex, claude, onecli, agent-vault, or a file of variables such as .env"));
             }
         })
     }
@@ -115,13 +118,14 @@ impl ImportPlace {
             }
             Self::Claude => Ok(logins::claude(&self.file()?)),
             Self::Aws => self.aws(),
-            Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip | Self::Codex => {
+            Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip | Self::Pypirc | Self::Codex => {
                 let path = self.file()?;
                 let (name, text) = (path.display().to_string(), text_of(&path)?);
                 Ok(match self {
                     Self::Gcloud => gcloud(&name, text),
                     Self::Netrc => netrc(&name, &text),
                     Self::Npm => npm(&name, &text),
+                    Self::Pypirc => pypirc::pypirc(&name, text),
                     Self::Codex => logins::codex(&name, text),
                     _ => pip(&name, &text),
                 })
@@ -164,6 +168,8 @@ impl ImportPlace {
                 return Ok(in_folder("CLAUDE_CONFIG_DIR", &usual, ".credentials.json"));
             }
             Self::Pip => ("PIP_CONFIG_FILE", ".config/pip/pip.conf"),
+            // No variable names it: twine and flit take its path as an option.
+            Self::Pypirc => return Ok(home.join(".pypirc")),
             _ => ("NETRC", ".netrc"),
         };
         Ok(env::var_os(variable).map_or_else(|| home.join(usual), PathBuf::from))

@@ -123,7 +123,7 @@ impl Own {
             }
             ("POST", "/runs") => json!({"agent": self.agent, "label": "run 1"}),
             ("POST", "/agents/{agent}/bindings") => json!({"connection": self.connection}),
-            ("POST", "/connections/{connection}/rotate") => {
+            ("POST", "/connections/{connection}/rotate" | "/connections/{connection}/compare") => {
                 json!({"fields": {"api_key": "twenty-characters-ok"}})
             }
             ("PUT", "/users/{user}/password") => json!({"password": "a password of some length"}),

@@ -26,6 +26,21 @@ pub struct NewSecret {
     pub expires: Option<String>,
 }
 
+/// Values that are compared with the secret of a connection.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ComparedValues {
+    /// Fields of its way to authenticate; those that are left out are not compared.
+    pub fields: SecretFields,
+}
+
+/// Whether a connection has values.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Whether all of them are in force. `false` also where they cannot be compared: in a draft, and with references.
+    pub same: bool,
+}
+
 /// What became of a rotation.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Rotated {

@@ -12,30 +12,10 @@ use crate::parts::{Field, copyable, empty, head, known_scopes, lock, mark, searc
 use crate::visit::{Console, Stop, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
 use keyward_model::{Agent, App, Connection, Shown, Source};
+use keyward_rules::provider::categories::CATEGORIES;
 
 /// The provider of MCP servers, which are connected by their URL and need no app.
 const MCP: &str = "mcp";
-
-/// Categories in the order of the page, with their names. Others follow under their own.
-const CATEGORIES: &[(&str, &str)] = &[
-    ("llm", "Models"),
-    ("mcp", "MCP servers"),
-    ("dev", "Development"),
-    ("productivity", "Productivity"),
-    ("comms", "Communication"),
-    ("email", "Email"),
-    ("search", "Search"),
-    ("crm", "Customers"),
-    ("payments", "Payments"),
-    ("ecommerce", "Shops"),
-    ("data", "Data"),
-    ("database", "Databases"),
-    ("storage", "Storage"),
-    ("observability", "Observability"),
-    ("social", "Social"),
-    ("infra", "Infrastructure"),
-    ("maps", "Maps"),
-];
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

@@ -18,6 +18,7 @@ use crate::parts::{Action, Subpage, chips, count, empty, facts, head, mark, sear
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
 use keyward_model::{App, Connection, Shown};
+use keyward_rules::provider::categories::category_title;
 use keyward_rules::provider::written;
 
 /// Services of a page.
@@ -73,8 +74,8 @@ fn categories(all: &[ProviderView], chosen: Option<&str>) -> Markup {
     html! {
         select name="category" aria-label="Category" {
             option value="" { "Category: all" }
-            @for (name, number) in &numbers { option value=(name) selected[chosen == Some(name)] { (name) " (" (number) ")" } }
-            @if let Some(name) = chosen.filter(|name| !name.is_empty() && !numbers.contains_key(name)) { option value=(name) selected { (name) } }
+            @for (name, number) in &numbers { option value=(name) selected[chosen == Some(name)] { (category_title(name)) " (" (number) ")" } }
+            @if let Some(name) = chosen.filter(|name| !name.is_empty() && !numbers.contains_key(name)) { option value=(name) selected { (category_title(name)) } }
         }
     }
 }
@@ -151,7 +152,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
         p.crumb { a href="/services" { "Services" } }
         (head(
             html! { (mark(&provider.id, true)) (provider.name) },
-            Some(html! { (source(&provider)) @if let Some(category) = &provider.category { " · " (category) } }),
+            Some(html! { (source(&provider)) @if let Some(category) = &provider.category { " · " (category_title(category)) } }),
             html! {
                 @if let Some(url) = &provider.docs_url { a.button href=(url) target="_blank" rel="noreferrer" { (Icon::External.show()) "Documentation" } }
                 @if let Some(path) = edited(&visit, &provider) { a.button href=(path) { "Change" } }

@@ -21,6 +21,7 @@ mod built_in;
 mod built_in_catalogue;
 mod built_in_files;
 pub mod catalogue;
+pub mod categories;
 pub mod changes;
 pub mod check;
 mod check_app;

@@ -408,6 +408,12 @@ impl Grant {
             .collect()
     }
 
+    /// Whether it has all values of the other, which may have fewer.
+    pub fn has_values_of(&self, other: &Self) -> bool {
+        let (own, wanted) = (self.fields(), other.fields());
+        !wanted.is_empty() && referred::includes(own, wanted)
+    }
+
     fn fields(&self) -> &BTreeMap<String, Secret> {
         match self {
             Self::ApiKey(grant) => grant.fields(),

@@ -119,8 +119,12 @@ impl Referred {
 
 /// Whether both have the same names and values.
 pub fn same_values(one: &BTreeMap<String, Secret>, other: &BTreeMap<String, Secret>) -> bool {
-    one.len() == other.len()
-        && one.iter().all(|(name, value)| other.get(name).is_some_and(|it| same(it, value)))
+    one.len() == other.len() && includes(other, one)
+}
+
+/// Whether `all` has the names and values of `some`.
+pub(super) fn includes(all: &BTreeMap<String, Secret>, some: &BTreeMap<String, Secret>) -> bool {
+    some.iter().all(|(name, value)| all.get(name).is_some_and(|it| same(it, value)))
 }
 
 fn same(one: &Secret, other: &Secret) -> bool {

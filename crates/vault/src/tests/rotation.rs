@@ -189,3 +189,49 @@ async fn a_lost_grant_is_given_again_in_place() {
     assert!(vault.replace(&org, &id, fields()).await.unwrap());
     assert!(vault.credential_in(&org, Some(&wanted)).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn only_the_values_in_force_are_those_of_a_connection() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
+    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
+    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
+    let vault = Vault::open(store.clone(), keyring, directory, catalogue, clock).await.unwrap();
+    let named = |provider: &str, auth: &str, name: &str| {
+        let mut new = new(provider, Some(auth));
+        name.clone_into(&mut new.spec.name);
+        new
+    };
+    let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, Secret> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect()
+    };
+    let draft = vault.add_draft(named("github", "oauth_app", "draft")).await.unwrap();
+    let own = vault.add(named("github", "pat", "work"), fields()).await.unwrap();
+    let other = map(&[("token", "ghp_9876543210abcdefghij0123456789abcdef")]);
+    let token = map(&[("access_token", "gho_0123456789abcdefghij0123456789abcdef")]);
+    assert!(!vault.holds(&own, other.clone()).await.unwrap());
+    assert!(!vault.holds(&own, map(&[])).await.unwrap(), "no value");
+    assert!(!vault.holds(&own, map(&[("nothing", "x")])).await.unwrap(), "no such field");
+    assert!(!vault.holds(&draft, token).await.unwrap(), "a draft");
+    assert!(vault.holds(&own, fields()).await.unwrap());
+    // The old secret is kept for a rollback, and is not in force.
+    let kept = RotationTerms { old_for: Duration::from_secs(60), expires: None };
+    let org = own.org.clone();
+    vault.put_untested_in_force(&org, &own.id, other.clone(), kept).await.unwrap();
+    assert!(vault.holds(&own, other.clone()).await.unwrap());
+    assert!(!vault.holds(&own, fields()).await.unwrap(), "the one before");
+    // A field that was not given is not compared.
+    let id = ("access_key_id", "AKIAIOSFODNN7EXAMPLE");
+    let secret = ("secret_access_key", "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");
+    let longer = map(&[id, secret, ("session_token", "an-optional-session-token")]);
+    let aws = vault.add(named("aws", "access_key", "aws"), longer).await.unwrap();
+    assert!(vault.holds(&aws, map(&[id, secret])).await.unwrap());
+    assert!(
+        !vault
+            .holds(&aws, map(&[("access_key_id", "AKIAIOSFODNN7EXAMPLF"), secret]))
+            .await
+            .unwrap()
+    );
+    store.delete(Table::Grants, &record::key(&org, &own.id), Expect::Any).await.unwrap();
+    assert!(!vault.holds(&own, other).await.unwrap(), "a lost grant");
+}

@@ -92,26 +92,8 @@ fn every_built_in_file_is_sound_and_named_after_its_id() {
     }
 }
 
-/// Methods whose steps of an app were found on no page that can be cited. Each is as its service's console was known.
-const WITHOUT_A_PAGE: &[&str] = &[
-    "azure-blob/client_credentials",
-    "azure-openai/client_credentials",
-    "bitbucket/oauth",
-    "box/client_credentials",
-    "copper/oauth",
-    "digitalocean/oauth",
-    "heroku/oauth",
-    "hugging-face/oauth",
-    "linode/oauth",
-    "mastodon/oauth",
-    "netlify/oauth",
-    "trello/oauth1",
-    "x/oauth1_consent",
-    "xero/custom_connection",
-];
-
 #[test]
-fn steps_of_apps_name_the_page_and_the_day_or_are_listed_as_without() {
+fn steps_of_apps_name_the_page_and_the_day() {
     let catalogue = Catalogue::built_in();
     let without = catalogue.all().flat_map(|provider| {
         let steps = provider.auth.iter().filter(|auth| !auth.app_steps.is_empty());
@@ -119,7 +101,7 @@ fn steps_of_apps_name_the_page_and_the_day_or_are_listed_as_without() {
         none.map(|auth| format!("{}/{}", provider.id, auth.id)).collect::<Vec<_>>()
     });
     let without: Vec<_> = without.collect();
-    assert_eq!(without, WITHOUT_A_PAGE);
+    assert!(without.is_empty(), "cite the page that has the steps: {without:?}");
 }
 
 #[test]
@@ -356,7 +338,7 @@ fn there_are_words_for_all_scopes_that_are_asked_for_or_suggested() {
         worded += usize::from(!provider.about.scope_words.is_empty());
         suggesting += usize::from(!provider.about.templates.is_empty());
     }
-    assert!(worded >= 65 && suggesting >= 14, "{worded} {suggesting}");
+    assert!(worded >= 85 && suggesting >= 56, "{worded} {suggesting}");
     for id in [
         "google",
         "gmail",

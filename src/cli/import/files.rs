@@ -1,0 +1,75 @@
+//! [`File`]: a file whose values become placeholders, and its backup.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::candidate::ImportCandidate;
+use super::source::ImportPlace;
+use super::{dotenv, logins};
+use crate::cli::failure::Failure;
+use crate::cli::replace_file::replace_file;
+
+/// What is appended to the name of a file whose values are replaced.
+pub(super) const BACKUP: &str = ".keyward-backup";
+
+/// A file whose values become placeholders, as it was read.
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    pub(super) text: Zeroizing<String>,
+    pub(super) source: ImportPlace,
+}
+
+impl File {
+    /// The text with placeholders of the candidates that are connected; `None` if there are none in it.
+    pub(super) fn with(
+        &self,
+        placeholders: &BTreeMap<usize, String>,
+        candidates: &[ImportCandidate],
+    ) -> Option<Zeroizing<String>> {
+        let group = match self.source {
+            ImportPlace::Codex => logins::CODEX.to_owned(),
+            _ => self.path.display().to_string(),
+        };
+        let mut of_file =
+            placeholders.iter().filter(|(index, _)| candidates[**index].group == group);
+        if self.source == ImportPlace::Codex {
+            return logins::codex_with(&self.text, of_file.next()?.1);
+        }
+        let places: Vec<_> = of_file
+            .filter_map(|(index, placeholder)| {
+                Some((candidates[*index].at.clone()?, placeholder.clone()))
+            })
+            .collect();
+        (!places.is_empty()).then(|| dotenv::replaced(&self.text, &places))
+    }
+}
+
+/// Keeps the file as it was, and writes the other text in its place, with its mode.
+pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Failure> {
+    let mut backup = path.as_os_str().to_owned();
+    backup.push(BACKUP);
+    let backup = PathBuf::from(backup);
+    let failed = |path: &Path, error: &std::io::Error| {
+        Failure::failed(&format!("cannot write {}", path.display()), error)
+            .hint("the accounts are connected; the file is as it was")
+    };
+    // A link is followed, so that the file that it leads to is replaced.
+    let target = path.canonicalize().map_err(|error| failed(path, &error))?;
+    let mode =
+        std::fs::metadata(&target).map_err(|error| failed(path, &error))?.permissions().mode();
+    let written = create(&backup, before, 0o600);
+    written.map_err(|error| failed(&backup, &error))?;
+    replace_file(&target, after.as_bytes(), mode & 0o777).map_err(|error| failed(path, &error))
+}
+
+/// A new file: an earlier backup has keys that may be nowhere else.
+fn create(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
