@@ -24,6 +24,12 @@ pub enum AppError {
     /// A directory cannot be created.
     #[error("cannot create the directory {path}: {source}")]
     Directory { path: PathBuf, source: io::Error },
+    /// The data directory belongs to another user.
+    #[error("{0} belongs to another user")]
+    Foreign(PathBuf),
+    /// A directory that others can enter cannot be closed.
+    #[error("cannot close {path} to others: {source}")]
+    NotClosed { path: PathBuf, source: io::Error },
     /// The default key file is missing, but the store exists.
     #[error("there is a store, but no master key at {0}")]
     KeyLost(PathBuf),
@@ -43,9 +49,13 @@ impl AppError {
                 ))
             }
             Self::Listen { key, .. } => Some(format!("choose another place in `{key}`")),
-            Self::Directory { .. } => {
+            Self::Directory { .. } | Self::NotClosed { .. } => {
                 Some("choose another data directory with --data or KEYWARD_DATA".to_owned())
             }
+            Self::Foreign(_) => Some(
+                "run this as its user, or choose another data directory with --data or KEYWARD_DATA"
+                    .to_owned(),
+            ),
             Self::KeyLost(_) => Some(
                 "put the key back, or give it in `master_key`; or restore a backup: `keyward restore FILE`"
                     .to_owned(),

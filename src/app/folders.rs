@@ -1,7 +1,6 @@
 //! The folders of the gateway's files: created for this user alone, or checked.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -26,8 +25,7 @@ pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     let own = rustix::process::geteuid().as_raw();
     if metadata.uid() != own && own != 0 {
-        let error = io::Error::from(io::ErrorKind::PermissionDenied);
-        return Err(error).with_context(|| format!("{} belongs to another user", path.display()));
+        return Err(AppError::Foreign(path.to_owned()).into());
     }
     if metadata.mode() & 0o077 == 0 {
         return Ok(());
@@ -38,7 +36,7 @@ pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
         bail!("others can enter {path}: run `chmod 700 {path}`, or choose another data directory");
     }
     let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    closed.with_context(|| format!("cannot close {} to others", path.display()))
+    Ok(closed.map_err(|source| AppError::NotClosed { path: path.to_owned(), source })?)
 }
 
 /// A free name beside a store for its rows of before: `store.before-restore-20260102T030405Z`.

@@ -130,6 +130,7 @@ fn about(gateway: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
         ("admin", settings::admin_url(&gateway.admin)),
         ("data", gateway.data.clone()),
     ];
+    rows.extend(gateway.faults.iter().map(|it| ("fails", format!("{}: {}", it.message, it.hint))));
     rows.extend(gateway.store.as_ref().map(|it| ("store", shared_store(it))));
     rows.extend(gateway.telemetry.as_ref().map(|it| ("telemetry", telemetry(it, now))));
     let failed = gateway.databases_failed.iter();

@@ -26,6 +26,15 @@ impl ConfigError {
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("`keyward init` with the same options writes one; none at all is fine too")
             }
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(
+                    "run this as the user that the file and its directory belong to, or choose others with --config and \
+                 --data",
+                )
+            }
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                Some("save it as UTF-8")
+            }
             _ => None,
         }
     }

@@ -451,3 +451,37 @@ async fn people_are_told_in_lines() {
     assert!(output.stderr.is_empty(), "{output:?}");
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_log_on_a_full_disk_is_a_fault_of_the_gateway_that_runs() {
+    let origin = Origin::saying("fine").await;
+    // Each write to it fails with ENOSPC.
+    let plan = Plan::api_key().top("audit: { file: /dev/full }");
+    let (install, _serving) = served(&plan, &origin).await;
+    let sent = install.keyward(&["agent", "add", "second"]).output().expect("it runs");
+    assert!(sent.status.success() || !sent.stderr.is_empty(), "{sent:?}");
+    install.until("the log fails", || !install.status()["faults"].is_null());
+    let fault = &install.status()["faults"][0];
+    assert_eq!(fault["part"], "audit", "{fault}");
+    let told = Told::by(&install, &[]);
+    let (message, hint) = told.failed("gateway");
+    assert_eq!(message, "the audit log cannot be written: requests and changes are refused");
+    assert!(hint.contains("disk has room"), "{hint}");
+    let status = install.keyward(&["status"]).output().expect("it runs");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("fails         the audit log cannot be written"), "{status}");
+}
+
+/// A restore would not help, and would lose what was changed since the backup.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_be_written_is_not_called_damaged() {
+    let (install, _origin) = made().await;
+    // Also root cannot open a directory as a file; an ordinary user lacks the permission before.
+    let pid = install.data().join("store/pid");
+    fs::remove_file(&pid).expect("ours");
+    std::os::unix::fs::symlink("/proc/version", &pid).expect("ours");
+    let told = Told::by(&install, &[]);
+    let (message, hint) = told.failed("store");
+    assert!(message.starts_with("store could not lock its directory: "), "{message}");
+    assert!(!hint.contains("backup"), "{hint}");
+}

@@ -60,6 +60,30 @@ async fn a_name_that_is_not_the_token_s_is_407() {
     lab.finish().await;
 }
 
+/// With an expired token, nobody has to look for a mistake in the proxy's URL.
+#[tokio::test]
+async fn a_token_that_is_not_accepted_is_refused_in_other_words_than_a_missing_one() {
+    let mut lab = Lab::simple().await;
+    lab.add_agent("laptop").await;
+    let right = lab.authorization("laptop");
+    assert_eq!(connect_with(&lab, &right).await.head.status(), 200);
+    let paused = lab.gateway.api("POST", "/agents/laptop/pause", "{}").await;
+    assert_eq!(paused.head.status(), 200, "{}", paused.text());
+    for (line, message, remedy) in [
+        (String::new(), "proxy authentication is required", "http://NAME:TOKEN@HOST:PORT"),
+        (basic("ci:kwa_00000000000000000000"), "token is not accepted", "`keyward run`"),
+        (right, "its agent is paused", "`keyward agent show NAME`"),
+    ] {
+        let answer = connect_with(&lab, &line).await;
+        assert_eq!(answer.head.status(), 407, "{line:?}: {answer:?}");
+        let error = &answer.json()["error"];
+        let said = |member: &str| error[member].as_str().expect("text").to_owned();
+        assert!(said("message").contains(message), "{error}");
+        assert!(said("hint").contains(remedy), "{error}");
+    }
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn two_proxy_authorizations_are_not_a_choice() {
     let lab = Lab::simple().await;

@@ -170,6 +170,31 @@ async fn take_away(gone: Gone, services: &Arc<Services>) {
     }
 }
 
+/// The client shows only the body.
+#[tokio::test]
+async fn a_host_that_cannot_be_reached_is_named_with_a_remedy() {
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let port = nowhere.local_addr().expect("an address").port();
+    drop(nowhere);
+    let plan = Plan::api_key()
+        .rule("{ name: closed, hosts: [closed.test], action: pass }")
+        .rule("{ name: lost, hosts: [lost.invalid], action: pass }")
+        .resolve(&format!("closed.test: 127.0.0.1:{port}"))
+        .allow(&format!("127.0.0.1:{port}"));
+    let lab = plan.start(origin().await).await;
+    for host in ["closed.test", "lost.invalid"] {
+        let (answer, wire) = lab.connect(&format!("{host}:443")).await;
+        assert_eq!(answer.head.status(), 200, "{answer:?}");
+        let mut wire = lab.secure(wire, host).await;
+        wire.send(request_text("GET /a", host)).await;
+        let body = wire.answer("GET").await.json();
+        assert_eq!(body["error"]["code"], "upstream_unreachable", "{body}");
+        assert!(body["message"].as_str().is_some_and(|it| it.contains(host)), "{body}");
+        assert!(body["error"]["hint"].as_str().is_some_and(|it| it.contains("DNS")), "{body}");
+    }
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn what_an_agent_reads_of_another_port_after_its_connection_is_gone_is_true() {
     // One whose provider names host and port, and one whose port stands in the connection alone.

@@ -303,11 +303,15 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
         "agent" | "app" | "connection" | "plugin" | "provider" | "rule" => {
             Some(format!("{}`keyward {what} list` shows which there are", did_you_mean(near)))
         }
-        "token" | "binding" => Some("`keyward agent show NAME` lists them".to_owned()),
+        "binding" => Some("`keyward agent show NAME` lists them".to_owned()),
+        "token" => Some(
+            "`keyward token list` shows those of people, `keyward agent show NAME` those of an agent"
+                .to_owned(),
+        ),
         "login" | "session" | "stream" => {
             Some(format!("`keyward {what} list` shows those that are open"))
         }
-        "user" | "hook" | "webhook" => Some(format!("`keyward {what} list` shows which there are")),
+        "user" | "hook" | "webhook" | "honeytoken" | "source" => Some(format!("`keyward {what} list` shows which there are")),
         "database listener" => {
             Some("`keyward database-listener list` shows which there are".to_owned())
         }

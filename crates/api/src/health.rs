@@ -14,10 +14,11 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::{Admin, DatabaseLocation, Deps};
 use super::wire::{
-    AgentListener, CallerView, DatabaseListenerView, Health, OidcView, SharedStoreView, Status,
-    TelemetryFailure, TelemetryView,
+    AgentListener, CallerView, DatabaseListenerView, FaultView, Health, OidcView, SharedStoreView,
+    Status, TelemetryFailure, TelemetryView,
 };
 use crate::reload_asks::Reloads;
+use keyward_base::codes::Code;
 use keyward_state::observe::telemetry::Telemetry;
 
 /// Media type of certificate chains in PEM (RFC 8555 §9.1).
@@ -90,6 +91,7 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         process: Some(std::process::id()),
         started: admin.started(),
+        faults: faults(admin.deps()),
         proxy: places.proxy,
         agents: places
             .agents
@@ -121,6 +123,26 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         store: shared_store(&admin),
         reload: admin.reloads().and_then(Reloads::last),
     }))
+}
+
+/// What fails now. A full disk is the usual cause of both.
+fn faults(deps: &Deps) -> Vec<FaultView> {
+    let fault = |part: &str, message: &str, hint: &str| FaultView {
+        part: part.to_owned(),
+        message: message.to_owned(),
+        hint: hint.to_owned(),
+    };
+    let mut faults = Vec::new();
+    if deps.data_path.upgrade().is_some_and(|gateway| gateway.audit.is_failing()) {
+        let message = "the audit log cannot be written: requests and changes are refused";
+        let hint = "make sure that its disk has room and is writable: it goes on by itself; the gateway's log names the cause";
+        faults.push(fault("audit", message, hint));
+    }
+    if deps.metrics.health.is_store_failing() {
+        let message = "the last write to the store failed: changes and token refreshes fail";
+        faults.push(fault("store", message, Code::StoreFailed.row().remedy));
+    }
+    faults
 }
 
 fn shared_store(admin: &Admin) -> Option<SharedStoreView> {

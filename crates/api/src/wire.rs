@@ -71,8 +71,8 @@ pub use self::sign_in::{
 };
 pub use self::source::{SourceTest, SourceTested, TestedReference};
 pub use self::status::{
-    AgentListener, CallerView, DatabaseListenerView, FailedListenerView, Health, OidcView,
-    ReloadView, SharedStoreView, Status, TelemetryFailure, TelemetryView,
+    AgentListener, CallerView, DatabaseListenerView, FailedListenerView, FaultView, Health,
+    OidcView, ReloadView, SharedStoreView, Status, TelemetryFailure, TelemetryView,
 };
 pub use self::store::{StoreCheckView, StoreFaultKind, StoreFaultView};
 pub use self::stream::{StreamKind, StreamView};

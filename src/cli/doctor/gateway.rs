@@ -59,6 +59,9 @@ pub(super) async fn check(
 async fn serving(status: &Status, report: &mut DoctorReport) {
     let kind = if status.private { "a private gateway" } else { "a gateway" };
     report.ok(ID, format!("{kind} answers: {}", status.status));
+    for fault in &status.faults {
+        report.fail(ID, fault.message.clone(), fault.hint.clone());
+    }
     let own = env!("CARGO_PKG_VERSION");
     if status.version == own {
         report.ok("version", format!("gateway and command line have version {own}"));

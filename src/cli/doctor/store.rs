@@ -95,6 +95,12 @@ fn refused(error: &StoreError, report: &mut DoctorReport) {
                 format!("other users can access store {} (mode {mode:04o})", path.display());
             report.fail(ID, message, format!("run `chmod 700 {}`", path.display()));
         }
+        StoreError::Io { .. } => {
+            let hint = error
+                .hint()
+                .unwrap_or("the files are intact as far as is known: correct the cause");
+            report.fail(ID, error.to_string(), hint);
+        }
         other => report.fail(ID, other.to_string(), "keep the files, and restore a backup"),
     }
 }

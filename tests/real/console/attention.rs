@@ -79,3 +79,22 @@ async fn no_page_offers_what_the_api_refuses() {
     tab.does_not_see("Pause connection").await;
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn the_overview_shows_a_host_that_is_blocked_while_it_is_open() {
+    let lab = used().await;
+    let agent = Agent { name: "laptop", token: lab.token("laptop") };
+    let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    // A change that is refused is no request.
+    let taken = lab.gateway.api("POST", "/agents", r#"{"name":"laptop"}"#).await;
+    assert_eq!(taken.head.status(), 409, "{}", taken.text());
+    tab.open(&at(&lab, "/")).await;
+    tab.sees("No request was blocked.").await;
+    let refused = agent.curl(&lab, &["https://elsewhere.example/"]).await;
+    assert!(refused.contains("default_deny"), "{refused}");
+    tab.sees("elsewhere.example").await;
+    tab.does_not_see("No request was blocked.").await;
+    lab.finish().await;
+}

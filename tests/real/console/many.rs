@@ -57,3 +57,35 @@ async fn the_next_page_of_a_search_is_of_the_same_search() {
     tab.does_not_see("Next page").await;
     lab.finish().await;
 }
+
+/// The page after connecting: a search finds the last of many agents, and a bound one is listed first from then on.
+#[tokio::test]
+async fn the_last_of_many_agents_is_found_and_bound_after_connecting() {
+    let (lab, mut chromium) = crowded().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    let (_, length) = tab.open(&at(&lab, "/connect/done/account-000")).await;
+    assert!(length < MARKUP_MAX, "{length}");
+    tab.does_not_see("robot-059").await;
+    tab.sees("There are more").await;
+    tab.fill("Search agents", "no-such").await;
+    tab.sees("No agent fits").await;
+    tab.fill("Search agents", "059").await;
+    tab.sees("robot-059").await;
+    tab.is_accessible().await;
+    tab.click("robot-059").await;
+    tab.sees("Bound.").await;
+    tab.open(&at(&lab, "/connect/done/account-000")).await;
+    tab.sees("keyward run --agent robot-059").await;
+    let first = "document.querySelector('#agents input').checked";
+    assert_eq!(tab.value(first).await, true);
+    // The agent of a refusal stands before the others, and the search keeps it.
+    tab.open(&at(&lab, "/connect/done/account-000?agent=robot-058")).await;
+    let first = "document.querySelector('#agents li').textContent";
+    assert_eq!(tab.value(first).await, "robot-058");
+    tab.fill("Search agents", "057").await;
+    tab.sees("robot-057").await;
+    let url = tab.url().await;
+    assert!(url.contains("agent=robot-058"), "{url}");
+    lab.finish().await;
+}

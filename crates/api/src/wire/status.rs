@@ -27,6 +27,9 @@ pub struct Status {
     /// When it started.
     #[serde(default)]
     pub started: Option<Timestamp>,
+    /// What fails in the gateway now. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultView>,
     /// Listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.
     pub proxy: Vec<String>,
     /// Listeners of one agent each.
@@ -74,6 +77,17 @@ pub struct Status {
     /// What came of the last reload; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<ReloadView>,
+}
+
+/// A part of the gateway that fails.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct FaultView {
+    /// `audit` or `store`.
+    pub part: String,
+    /// What fails, and what follows from it.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
 }
 
 /// A store that replicas share, as the gateway that answers sees it.

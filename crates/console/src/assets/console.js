@@ -110,14 +110,35 @@
       if (one('details.menu[open]', part)) continue;
       times(fresh);
       if (fresh.outerHTML === part.outerHTML) continue;
-      const focus = part.contains(document.activeElement) ? pathTo(part, document.activeElement) : null;
       for (const field of all('select[id], input[id]', part)) {
         const same = fresh.querySelector(`#${CSS.escape(field.id)}`);
         if (same && field.value && field.type !== 'checkbox' && field.type !== 'radio' && (field.tagName !== 'SELECT' || [...same.options].some((option) => option.value === field.value))) same.value = field.value;
       }
-      part.replaceWith(fresh);
-      focus?.reduce((at, index) => at?.children[index], fresh)?.focus();
+      replace(part, fresh);
     }
+    await reread(next.document, own);
+  }
+  // Parts that take long to read: a renewal has only their `data-stamp`. When it has changed, the whole page is read,
+  // at most every 10 seconds.
+  let read = 0;
+  async function reread(renewal, own) {
+    const isOld = (part) => (renewal.getElementById(part.id)?.dataset.stamp ?? part.dataset.stamp) !== part.dataset.stamp;
+    if (Date.now() - read < 10_000 || !all('[data-stamp]').some(isOld)) return;
+    read = Date.now();
+    let next;
+    try { next = await page(location.href); } catch { return; }
+    if (own !== visit || one('dialog[open]')) return;
+    for (const part of all('[data-stamp]').filter(isOld)) {
+      const fresh = next.document.getElementById(part.id);
+      if (fresh) replace(part, fresh);
+    }
+  }
+  // In place of a part, with the focus where it was.
+  function replace(part, fresh) {
+    const focus = part.contains(document.activeElement) ? pathTo(part, document.activeElement) : null;
+    times(fresh);
+    part.replaceWith(fresh);
+    focus?.reduce((at, index) => at?.children[index], fresh)?.focus();
   }
   function pathTo(root, element) {
     const path = [];

@@ -218,7 +218,7 @@ fn row(event: &Event) -> Markup {
             td.nowrap { (ago(event.time)) }
             td { a.quiet href=(path) { (what(event)) } @if let Some(why) = event.change.as_ref().and_then(|it| it.why.as_deref()) { p.why { (why) } } }
             td.who data-label="By" { (author(event)) }
-            td { (result(event)) }
+            td.nowrap { (result(event)) }
         }
     }
 }

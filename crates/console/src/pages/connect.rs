@@ -1,6 +1,8 @@
 //! `/connect`: an account is connected in three steps: choose the service, authenticate, bind to agents. Each step is a
 //! page of its own, so that Back loses nothing.
 
+mod done;
+
 use axum::Router;
 use axum::extract::{Path, Query};
 use axum::routing::get;
@@ -8,10 +10,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
-use crate::parts::{Field, copyable, empty, head, known_scopes, lock, mark, search};
+use crate::parts::{Field, empty, head, known_scopes, mark, search};
 use crate::visit::{Console, Stop, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
-use keyward_model::{Agent, App, Connection, Shown, Source};
+use keyward_model::{App, Connection, Shown, Source};
 use keyward_rules::provider::categories::CATEGORIES;
 
 /// The provider of MCP servers, which are connected by their URL and need no app.
@@ -34,7 +36,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new()
         .route("/connect", get(choose))
         .route("/connect/to/{provider}", get(authenticate))
-        .route("/connect/done/{connection}", get(done))
+        .route("/connect/done/{connection}", get(done::show))
 }
 
 fn steps(at: usize) -> Markup {
@@ -387,74 +389,5 @@ pub(super) fn other_way(path: &str, by_reference: bool) -> Markup {
             true => a href=(path) { "Give the value itself instead" },
             false => a href=(format!("{path}&by_reference=true")) { "The value is kept in a secret source" },
         } }
-    }
-}
-
-/// The connection works; now agents are chosen.
-async fn done(
-    visit: Visit,
-    Path(name): Path<String>,
-    Query(asked): Query<PageQuery>,
-) -> Result<Page, Stop> {
-    let connection: Shown<Connection> =
-        visit.get(&format!("/connections/{}", segment(&name))).await?;
-    let agents: List<Shown<Agent>> = visit.get("/agents?limit=200").await?;
-    let path = format!("/connections/{}", segment(&name));
-    let content = html! {
-        (head(html! { (mark(&connection.spec.provider, true)) (connection.spec.name) }, None, html! { a.button href=(path) { "Open connection" } }))
-        (steps(2))
-        div.notice {
-            div.grow {
-                p { (super::connections::state_of(&connection.facts.state)) " "
-                    @if let Some(account) = &connection.facts.account { "as " b { (account) } } }
-                (super::connections::remedy(&visit, &connection, &path))
-            }
-        }
-        section.panel {
-            header { h2 { "Which agents may use it?" } }
-            @if agents.items.is_empty() {
-                (empty("No agent yet", "Add the first one; then tick it here.", Some(html! { a.button.first href="/agents" { "Add agent" } })))
-            }
-            ul.rows {
-                @for agent in &agents.items { (agent_row(agent, &connection, asked.agent.as_deref())) }
-                @if agents.next.is_some() { li { span.muted { "There are more: " a href="/agents" { "open an agent" } " to bind it." } } }
-            }
-        }
-        @if let Some(agent) = runs(&agents.items, &connection, asked.agent.as_deref()) {
-            section.panel { header { h2 { "Run it" } } div.body {
-                (copyable(&format!("keyward run --agent {agent} -- claude")))
-            } }
-        }
-    };
-    Ok(Page::new(&visit, Section::Connections, "Bind to agents", content))
-}
-
-/// The agent of the line to run: the one that was refused, else one that may use the connection.
-fn runs<'a>(
-    agents: &'a [Shown<Agent>],
-    connection: &Shown<Connection>,
-    wanted: Option<&'a str>,
-) -> Option<&'a str> {
-    let is_bound = |agent: &&Shown<Agent>| {
-        agent.facts.bindings.iter().any(|binding| binding.connection == connection.id)
-    };
-    let first = agents.iter().find(is_bound).or(agents.first());
-    wanted.or(first.map(|agent| agent.spec.name.as_str()))
-}
-
-fn agent_row(agent: &Shown<Agent>, connection: &Shown<Connection>, wanted: Option<&str>) -> Markup {
-    let path = format!("/agents/{}/bindings", segment(&agent.spec.name));
-    let bound = agent.facts.bindings.iter().find(|it| it.connection == connection.id);
-    let lock = lock(agent.managed_by);
-    let is_fixed = lock.is_some() || bound.is_some_and(|it| !it.direct);
-    let id = format!("bind-{}", agent.id);
-    html! {
-        li.at[wanted == Some(agent.spec.name.as_str())] {
-            input type="checkbox" id=(id) checked[bound.is_some()] disabled[is_fixed]
-                data-on=(format!("POST {path}")) data-off=(format!("DELETE {path}/{}", segment(&connection.spec.name)))
-                data-body=(serde_json::json!({ "connection": connection.spec.name }));
-            label.grow for=(id) { (agent.spec.name) @if let Some(environment) = &agent.spec.environment { small.muted { " " (environment) } } }
-            @if let Some(lock) = lock { (lock) }
-        }
     }
 }

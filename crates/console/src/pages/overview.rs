@@ -52,7 +52,9 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         _ => visit.maybe("/plugins?limit=1000").await?,
     };
     let webhooks: Option<List<Shown<Webhook>>> = visit.maybe("/webhooks?limit=1000").await?;
-    let refused = visit.once("/audit/counts?by=host&refused=true&since=24h").await?;
+    // Before the counts: a request that ends in between changes the stamp of the next renewal.
+    let day: Option<OrgUsageView> = visit.maybe("/usage?since=24h").await?;
+    let refused = visit.once("/audit/counts?by=host&requests=true&refused=true&since=24h").await?;
     let view = View {
         summary,
         waiting,
@@ -62,7 +64,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         status: visit.maybe("/status").await?,
         ca: visit.maybe("/ca").await?,
         hour: visit.maybe("/usage?since=1h").await?,
-        day: visit.maybe("/usage?since=24h").await?,
+        day,
     };
     let content = html! {
         (head(html! { "Overview" }, view.status.as_ref().map(version), html! {
@@ -78,9 +80,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         }
         div.pair {
             section.panel #needs data-live { header { h2 { "Needs a person" } } (needs(&visit, &view)) }
-            @if let Some(counts) = &view.refused {
-                section.panel { header { h2 { "Blocked in the last 24 hours" } a href="/traffic?refused=1" { "All" } } (refusals(counts)) }
-            }
+            @if view.refused.is_some() || visit.is_renewal { (blocked(&view)) }
         }
     };
     Ok(Page::new(&visit, Section::Overview, "Overview", content))
@@ -179,11 +179,20 @@ fn needs(visit: &Visit, view: &View) -> Markup {
     let (blocked, failing): (Vec<_>, Vec<_>) = (blocked.collect(), failing.collect());
     let ca = view.ca.iter().flat_map(|ca| &ca.certificates).filter(|it| is_soon(it.until));
     let ca: Vec<_> = ca.collect();
-    let is_quiet =
-        view.waiting.is_empty() && blocked.is_empty() && failing.is_empty() && ca.is_empty();
+    let faults = view.status.iter().flat_map(|status| &status.faults);
+    let faults: Vec<_> = faults.collect();
+    let is_quiet = faults.is_empty()
+        && view.waiting.is_empty()
+        && blocked.is_empty()
+        && failing.is_empty()
+        && ca.is_empty();
     html! {
         @if is_quiet { div.body { p.status-ok { (quiet(&view.summary)) } } }
         ul.rows {
+            @for fault in faults { li {
+                (Icon::Settings.show())
+                div.grow { span.status-bad { (sentence(&fault.message)) } p.small.muted { (sentence(&fault.hint)) } }
+            } }
             @for waiting in &view.waiting {
                 @for connection in &waiting.listed { (waits(visit, connection)) }
                 @if waiting.total > LISTED { li {
@@ -231,6 +240,19 @@ fn waits(visit: &Visit, connection: &Shown<Connection>) -> Markup {
 /// Within 30 days.
 fn is_soon(at: jiff::Timestamp) -> bool {
     at.duration_since(crate::parts::now()).as_hours() < 30 * 24
+}
+
+/// A renewal has only the stamp: the script reads the page again where it has changed.
+fn blocked(view: &View) -> Markup {
+    let stamp = view.day.as_ref().map(|day| day.history.total.refused);
+    html! {
+        section.panel #blocked data-stamp=[stamp] {
+            @if let Some(counts) = &view.refused {
+                header { h2 { "Blocked in the last 24 hours" } a href="/traffic?refused=1" { "All" } }
+                (refusals(counts))
+            }
+        }
+    }
 }
 
 fn refusals(counts: &AuditCounts) -> Markup {

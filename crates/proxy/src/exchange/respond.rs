@@ -35,6 +35,10 @@ static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// A credential that is not in memory, and a store that does not answer.
 const STORE_AWAY: &str = "the credential cannot be read now, because the store does not answer";
 
+/// The remedy for a token that is not accepted.
+const NEW_TOKEN: &str = "start the program with `keyward run`, or make a new token: `keyward env` or `keyward agent token add NAME`; \
+                         `keyward agent show NAME` shows whether the agent is paused";
+
 /// The message for bugs of Keyward.
 const FAILED: &str = "keyward failed; its log has this exchange's id";
 
@@ -288,14 +292,26 @@ fn causes(error: &dyn std::error::Error) -> String {
     text.escape_debug().to_string()
 }
 
-/// The table: code, message, hint and fields of each refusal.
+/// What an agent sees. Without a hint for the case, it is the remedy of the code.
 fn view(refusal: &Refusal) -> RefusalView {
+    let mut view = table(refusal);
+    let remedy = view.text.code.row().remedy;
+    view.text.hint.get_or_insert_with(|| remedy.to_owned());
+    view
+}
+
+/// The table: code, message, hint and fields of each refusal.
+fn table(refusal: &Refusal) -> RefusalView {
     // Most are logged in the same words.
     let said = |code: Code| code.because(refusal.to_string());
     match refusal {
         Refusal::Unauthenticated => RefusalView {
             challenge_field: Some(header::PROXY_AUTHENTICATE),
-            ..said(Code::AgentUnauthenticated).usual_hint().into()
+            ..said(Code::AgentUnauthenticated).into()
+        },
+        Refusal::TokenRefused => RefusalView {
+            challenge_field: Some(header::PROXY_AUTHENTICATE),
+            ..said(Code::AgentUnauthenticated).hint(NEW_TOKEN).into()
         },
         Refusal::SessionEnded => said(Code::SessionExpired).usual_hint().into(),
         Refusal::ListenerAgentGone { .. } => said(Code::AgentUnavailable).usual_hint().into(),
@@ -396,8 +412,8 @@ fn of_write(error: &WriteError) -> RefusalText {
 
 fn of_dial(error: &DialError) -> RefusalView {
     match error {
-        DialError::Refused { .. } => Code::AddressRefused
-            .because("the host resolves to an address that may not be dialled")
+        DialError::Refused { host, .. } => Code::AddressRefused
+            .because(format!("{host} has only addresses that may not be dialled"))
             .usual_hint()
             .into(),
         DialError::Proxy { fault, .. } => {
@@ -411,13 +427,15 @@ fn of_dial(error: &DialError) -> RefusalView {
             1,
             Code::Overloaded.because("too many open streams: there is none left for the upstream"),
         ),
-        DialError::Timeout { .. } => {
-            Code::UpstreamTimeout.because("the upstream cannot be reached").into()
+        DialError::Timeout { host } => Code::UpstreamTimeout
+            .because(format!("{host} does not accept a connection in time"))
+            .into(),
+        DialError::Resolve { host, .. } => {
+            Code::UpstreamUnreachable.because(format!("the host {host} cannot be resolved")).into()
         }
-        DialError::Resolve { .. } => {
-            Code::UpstreamUnreachable.because("the host cannot be resolved").into()
-        }
-        _ => Code::UpstreamUnreachable.because("the upstream cannot be reached").into(),
+        DialError::Connect { host, .. } => Code::UpstreamUnreachable
+            .because(format!("no connection to {host} can be opened"))
+            .into(),
     }
 }
 

@@ -25,6 +25,12 @@ pub enum Refusal {
     // The agent's request.
     #[error("proxy authentication is required")]
     Unauthenticated,
+    /// There are credentials, but they prove no agent. The reason is not said: it would tell which tokens existed.
+    #[error(
+        "the agent's token is not accepted: it is unknown, has expired or was revoked, belongs to another name, or its \
+         agent is paused"
+    )]
+    TokenRefused,
     /// The token is of a session that has ended, or whose agent or end user is paused or gone.
     #[error("the session has expired or was ended")]
     SessionEnded,

@@ -124,7 +124,7 @@ impl ProxySession {
             }
             (true, _) => Ok(()),
             (false, None) if self.agent.session.is_some() => Err(Refusal::SessionEnded),
-            (false, None) => Err(Refusal::Unauthenticated),
+            (false, None) => Err(Refusal::TokenRefused),
             (false, Some(owner)) => Err(Refusal::ListenerAgentGone { agent: owner.agent.clone() }),
         }
     }

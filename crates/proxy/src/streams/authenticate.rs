@@ -44,7 +44,7 @@ pub enum Unproved {
 /// contains: some clients always send the field, for another proxy.
 ///
 /// # Errors
-/// [`Refusal::Unauthenticated`] without a valid token; [`Refusal::SessionEnded`] with that of a session that has ended;
+/// [`Refusal::Unauthenticated`] without credentials, [`Refusal::TokenRefused`] with invalid ones; [`Refusal::SessionEnded`] with that of a session that has ended;
 /// [`Refusal::TooManyFailures`] when the address failed too
 /// often within a minute; [`Refusal::ListenerAgentGone`] when the listener's agent is not available;
 /// [`Refusal::BadRequest`] when the token is also in the URL.
@@ -92,7 +92,7 @@ fn by_token(
 pub fn failure(gateway: &Gateway, peer: Option<IpAddr>) -> Refusal {
     match gateway.auth_failures.failed(peer) {
         Some(retry_after) => Refusal::TooManyFailures { retry_after },
-        None => Refusal::Unauthenticated,
+        None => Refusal::TokenRefused,
     }
 }
 

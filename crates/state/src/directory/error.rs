@@ -1,5 +1,6 @@
 //! [`DirectoryError`]: why an operation of the directory fails, grouped by who must act.
 
+use super::open::FORMAT;
 use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::keyring::KeyId;
 use crate::store::StoreError;
@@ -214,6 +215,11 @@ pub enum DirectoryError {
         /// The id of the key that is missing.
         sealed_by: KeyId,
     },
+    /// A newer version of Keyward has changed the format of the records.
+    #[error(
+        "the store has format {format}, and this version of keyward reads format {FORMAT}: a newer version wrote it"
+    )]
+    Newer { format: u32 },
     /// There are rows, but not the one that every store begins with.
     #[error("the store has rows but no sentinel row: restore it from a backup")]
     SentinelMissing,
@@ -255,6 +261,9 @@ impl DirectoryError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Newer { .. } => Some(
+                "use that version, or restore a backup that this version made: `keyward restore FILE`",
+            ),
             Self::TooManyConnectSessions { .. } => Some(
                 "end some with `keyward connect-link revoke ID`, or raise `limits.connect_sessions_max`",
             ),

@@ -42,19 +42,19 @@ struct LoadedRecords {
     view: View,
 }
 
-/// The row that every store begins with.
+/// The row that every store begins with. One of a newer format may have other fields: its format is read all the same.
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Sentinel {
     /// The format of the directory's records.
-    format: u32,
-    created: Timestamp,
+    pub(super) format: u32,
+    pub(super) created: Timestamp,
     /// Hex; see `index.rs`.
-    index_key: String,
+    #[serde(default)]
+    pub(super) index_key: String,
 }
 
 /// Of the directory's records.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 impl Directory {
     /// Reads all records, and repairs index rows.
@@ -285,6 +285,9 @@ async fn read_sentinel(rows: &DirectoryRows, at: &At) -> Result<Option<Index>, D
         other => other,
     })?;
     let Some(ReadRecord { record, .. }) = read else { return Ok(None) };
+    if record.format > FORMAT {
+        return Err(DirectoryError::Newer { format: record.format });
+    }
     let key = source::hex32(record.index_key.as_bytes()).filter(|_| record.format == FORMAT);
     key.map(|key| Some(Index::new(key))).ok_or_else(|| at.malformed())
 }

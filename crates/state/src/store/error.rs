@@ -68,9 +68,18 @@ impl StoreError {
         match self {
             Self::Locked { .. } => Some("stop the gateway, or let the CLI talk to it"),
             Self::Conflict { .. } => Some("read it again and repeat the change"),
+            Self::Io { source, .. } if is_of_disk(source) => {
+                Some("make sure that its disk has room and is writable for this user")
+            }
             _ => None,
         }
     }
+}
+
+/// A database reports its own causes.
+fn is_of_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
 }
 
 pub(super) fn conflict(table: Table, key: &str) -> StoreError {

@@ -1,4 +1,5 @@
-//! [`ObservedStore`]: a store whose failures are reported, so that they become a metric.
+//! [`ObservedStore`]: a store whose failures and writes are reported, so that they become a metric and a fault in the
+//! gateway's status.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,10 +18,20 @@ pub enum StoreOperation {
     Write,
 }
 
-/// A store that reports failures of the disk and damaged rows. A refused call, such as a conflict, is no failure.
+/// What happened to a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreReport {
+    /// It failed.
+    Failed(StoreOperation),
+    /// A row was written or deleted, so the store can be written.
+    Written,
+}
+
+/// A store that reports failures of the disk and damaged rows, and writes that succeed. A refused call, such as a conflict, is
+/// no failure.
 pub struct ObservedStore {
     store: Arc<dyn Store>,
-    report: Box<dyn Fn(StoreOperation) + Send + Sync>,
+    report: Box<dyn Fn(StoreReport) + Send + Sync>,
 }
 
 impl StoreOperation {
@@ -36,10 +47,10 @@ impl StoreOperation {
 }
 
 impl ObservedStore {
-    /// Reports the failures of `store`.
+    /// Reports the failures and writes of `store`.
     pub fn new(
         store: Arc<dyn Store>,
-        report: impl Fn(StoreOperation) + Send + Sync + 'static,
+        report: impl Fn(StoreReport) + Send + Sync + 'static,
     ) -> Self {
         Self { store, report: Box::new(report) }
     }
@@ -60,7 +71,16 @@ impl ObservedStore {
             | StoreError::Io { .. } => true,
         };
         if result.as_ref().err().filter(is_failure).is_some() {
-            (self.report)(operation);
+            (self.report)(StoreReport::Failed(operation));
+        }
+        result
+    }
+
+    /// The same of a write of a row. Leases are kept elsewhere, so their success says nothing about rows.
+    fn written<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        let result = self.observed(StoreOperation::Write, result);
+        if result.is_ok() {
+            (self.report)(StoreReport::Written);
         }
         result
     }
@@ -85,15 +105,15 @@ impl Store for ObservedStore {
         value: &[u8],
         expect: Expect,
     ) -> Result<Version, StoreError> {
-        self.observed(StoreOperation::Write, self.store.put(table, key, value, expect).await)
+        self.written(self.store.put(table, key, value, expect).await)
     }
 
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
-        self.observed(StoreOperation::Write, self.store.reseal(table, row, value).await)
+        self.written(self.store.reseal(table, row, value).await)
     }
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.observed(StoreOperation::Write, self.store.delete(table, key, expect).await)
+        self.written(self.store.delete(table, key, expect).await)
     }
 
     async fn list(
@@ -130,7 +150,7 @@ impl Store for ObservedStore {
     }
 
     async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.observed(StoreOperation::Write, self.store.load(rows).await)
+        self.written(self.store.load(rows).await)
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
@@ -158,15 +178,15 @@ mod tests {
     use crate::store::memory::MemoryStore;
 
     #[tokio::test]
-    async fn a_failure_is_reported_and_a_refused_call_is_not() {
+    async fn a_failure_and_a_write_are_reported_and_a_refused_call_is_not() {
         let reported = Arc::new(Mutex::new(Vec::new()));
         let reports = reported.clone();
         let store = Arc::new(MemoryStore::new());
-        let store = ObservedStore::new(store, move |operation| reports.lock().push(operation));
+        let store = ObservedStore::new(store, move |report| reports.lock().push(report));
         store.put(Table::Meta, "a", b"", Expect::Absent).await.unwrap();
         store.put(Table::Meta, "a", b"", Expect::Absent).await.unwrap_err();
         store.put(Table::Meta, "", b"", Expect::Any).await.unwrap_err();
-        assert_eq!(*reported.lock(), []);
+        assert_eq!(std::mem::take(&mut *reported.lock()), [StoreReport::Written]);
         let full = || {
             Err::<(), _>(StoreError::Io {
                 action: "write a row",
@@ -176,6 +196,7 @@ mod tests {
         store.observed(StoreOperation::Write, full()).unwrap_err();
         let corrupt = StoreError::Corrupt { table: "meta", key: "a".to_owned() };
         store.observed::<()>(StoreOperation::Read, Err(corrupt)).unwrap_err();
-        assert_eq!(*reported.lock(), [StoreOperation::Write, StoreOperation::Read]);
+        let failed = [StoreOperation::Write, StoreOperation::Read].map(StoreReport::Failed);
+        assert_eq!(*reported.lock(), failed);
     }
 }

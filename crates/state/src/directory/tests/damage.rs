@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::crypto::envelope::OVERHEAD;
-use crate::directory::index::{Claim, Index, NameKind};
+use crate::directory::index::{Claim, Index, NameKind, everyone};
+use crate::directory::open::FORMAT;
 use crate::directory::rows::{At, DirectoryRows};
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,23 @@ async fn a_wrong_key_is_told_at_once_with_the_remedy_and_changes_nothing() {
     assert!(message.contains(&id) && message.contains("master_key"), "{message}");
     assert!(world.all_rows().await == before);
     world.reopen().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_version_is_refused_as_such_and_is_not_changed() {
+    let world = World::new().await;
+    let (rows, _) = beneath(&world);
+    let at = At::new(Table::Meta, &everyone(), "sentinel");
+    let present = rows.read::<serde_json::Value>(&at).await.unwrap().expect("each store has one");
+    let newer = serde_json::json!({ "format": FORMAT + 1, "created": present.record["created"], "layout": "trie" });
+    rows.write(&at, &newer, Some(present.version)).await.unwrap();
+    let before = world.all_rows().await;
+    let refused = world.reopen().await.unwrap_err();
+    assert!(
+        matches!(refused, DirectoryError::Newer { format } if format == FORMAT + 1),
+        "{refused}"
+    );
+    assert_eq!(world.all_rows().await, before);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! [`HealthMetrics`]: whether the gateway itself is well: its store, audit log, certificates and limits.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,12 +8,16 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::store::observed::{StoreOperation, StoreReport};
+
 use super::families::{Gauges, LabelledCounters, counted, gauge, with_samples};
 
 /// State of the gateway.
 #[derive(Debug)]
 pub struct HealthMetrics {
     store_failures: LabelledCounters,
+    /// Whether the last write of a row failed.
+    store_failing: AtomicBool,
     audit_failing: Gauge,
     /// The limit of open streams of agents.
     pub streams_max: Gauge,
@@ -61,6 +65,7 @@ impl HealthMetrics {
         replicas.set(1);
         Self {
             store_failures,
+            store_failing: AtomicBool::new(false),
             audit_failing,
             streams_max,
             certificate_ends,
@@ -71,9 +76,22 @@ impl HealthMetrics {
         }
     }
 
-    /// Counts a failure of the store: `read` or `write`.
-    pub fn store_failed(&self, operation: &'static str) {
-        self.store_failures.get_or_create(&[("operation", operation)]).inc();
+    /// Counts failures of the store, and remembers whether the last write succeeded.
+    pub fn store_reported(&self, report: StoreReport) {
+        match report {
+            StoreReport::Failed(operation) => {
+                self.store_failures.get_or_create(&[("operation", operation.as_str())]).inc();
+                if operation == StoreOperation::Write {
+                    self.store_failing.store(true, Ordering::Relaxed);
+                }
+            }
+            StoreReport::Written => self.store_failing.store(false, Ordering::Relaxed),
+        }
+    }
+
+    /// Whether the last write to the store failed.
+    pub fn is_store_failing(&self) -> bool {
+        self.store_failing.load(Ordering::Relaxed)
     }
 
     /// Sets for how long changes of other replicas may be missing.
