@@ -171,7 +171,7 @@ async fn begins(served: &Served) -> Wire {
 /// Waits until no one is listened to any more.
 async fn refuses(served: &Served) {
     until("the end of listening", async || {
-        !tokio::net::TcpStream::connect(served.proxy).await.is_ok()
+        tokio::net::TcpStream::connect(served.proxy).await.is_err()
     })
     .await;
 }
