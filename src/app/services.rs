@@ -56,7 +56,7 @@ use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{PlacedRule, Rulebook, RulebookError, Sources};
 use keyward_state::store::Store;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::observed::ObservedStore;
+use keyward_state::store::observed::{ObservedStore, StoreReport};
 use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
 use keyward_vault::keys::{Home, MasterKeys};
@@ -269,7 +269,10 @@ impl OpenedServices {
         let metrics: Arc<Metrics> = Arc::default();
         metrics.usage.begin(clock.now());
         let counting = metrics.clone();
-        let report = move |report| counting.health.store_reported(report);
+        let report = move |report| match report {
+            StoreReport::Failed(operation) => counting.health.store_failed(operation.as_str()),
+            StoreReport::Written => counting.health.store_written(),
+        };
         let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, report));
         let starting = StartTurn::wait(&store).await?;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;

@@ -60,7 +60,7 @@ async fn a_name_that_is_not_the_token_s_is_407() {
     lab.finish().await;
 }
 
-/// With an expired token, nobody has to look for a mistake in the proxy's URL.
+/// The words for a missing token make people with an expired one look for a mistake in the proxy URL.
 #[tokio::test]
 async fn a_token_that_is_not_accepted_is_refused_in_other_words_than_a_missing_one() {
     let mut lab = Lab::simple().await;

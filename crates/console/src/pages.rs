@@ -7,6 +7,7 @@ mod audit;
 mod backups;
 mod binding;
 mod connect;
+mod connected;
 mod connection;
 mod connections;
 mod databases;
@@ -44,6 +45,7 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(connections::routes())
         .merge(connection::routes())
         .merge(connect::routes())
+        .merge(connected::routes())
         .merge(agents::routes())
         .merge(agent::routes())
         .merge(binding::routes())

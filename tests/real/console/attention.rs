@@ -93,7 +93,7 @@ async fn the_overview_shows_a_host_that_is_blocked_while_it_is_open() {
     tab.open(&at(&lab, "/")).await;
     tab.sees("No request was blocked.").await;
     let refused = agent.curl(&lab, &["https://elsewhere.example/"]).await;
-    assert!(refused.contains("default_deny"), "{refused}");
+    assert!(refused.contains("response 403"), "{refused}");
     tab.sees("elsewhere.example").await;
     tab.does_not_see("No request was blocked.").await;
     lab.finish().await;

@@ -1,8 +1,6 @@
 //! `/connect`: an account is connected in three steps: choose the service, authenticate, bind to agents. Each step is a
 //! page of its own, so that Back loses nothing.
 
-mod done;
-
 use axum::Router;
 use axum::extract::{Path, Query};
 use axum::routing::get;
@@ -33,13 +31,11 @@ struct PageQuery {
 }
 
 pub(super) fn routes() -> Router<Console> {
-    Router::new()
-        .route("/connect", get(choose))
-        .route("/connect/to/{provider}", get(authenticate))
-        .route("/connect/done/{connection}", get(done::show))
+    Router::new().route("/connect", get(choose)).route("/connect/to/{provider}", get(authenticate))
 }
 
-fn steps(at: usize) -> Markup {
+/// The steps, with the present one marked.
+pub(super) fn steps(at: usize) -> Markup {
     const STEPS: [&str; 3] = ["Choose the service", "Authenticate", "Bind to agents"];
     html! {
         ol.steps {

@@ -1,6 +1,5 @@
 //! [`DirectoryError`]: why an operation of the directory fails, grouped by who must act.
 
-use super::open::FORMAT;
 use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::keyring::KeyId;
 use crate::store::StoreError;
@@ -217,9 +216,13 @@ pub enum DirectoryError {
     },
     /// A newer version of Keyward has changed the format of the records.
     #[error(
-        "the store has format {format}, and this version of keyward reads format {FORMAT}: a newer version wrote it"
+        "the store has format {format}, and this version of keyward reads format {reads}: a newer version wrote it"
     )]
-    Newer { format: u32 },
+    Newer {
+        format: u32,
+        /// The format of this version.
+        reads: u32,
+    },
     /// There are rows, but not the one that every store begins with.
     #[error("the store has rows but no sentinel row: restore it from a backup")]
     SentinelMissing,

@@ -286,7 +286,7 @@ async fn read_sentinel(rows: &DirectoryRows, at: &At) -> Result<Option<Index>, D
     })?;
     let Some(ReadRecord { record, .. }) = read else { return Ok(None) };
     if record.format > FORMAT {
-        return Err(DirectoryError::Newer { format: record.format });
+        return Err(DirectoryError::Newer { format: record.format, reads: FORMAT });
     }
     let key = source::hex32(record.index_key.as_bytes()).filter(|_| record.format == FORMAT);
     key.map(|key| Some(Index::new(key))).ok_or_else(|| at.malformed())

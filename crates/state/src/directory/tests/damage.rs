@@ -104,7 +104,7 @@ async fn a_store_of_a_newer_version_is_refused_as_such_and_is_not_changed() {
     let before = world.all_rows().await;
     let refused = world.reopen().await.unwrap_err();
     assert!(
-        matches!(refused, DirectoryError::Newer { format } if format == FORMAT + 1),
+        matches!(refused, DirectoryError::Newer { format, .. } if format == FORMAT + 1),
         "{refused}"
     );
     assert_eq!(world.all_rows().await, before);

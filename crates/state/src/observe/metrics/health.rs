@@ -8,8 +8,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::store::observed::{StoreOperation, StoreReport};
-
 use super::families::{Gauges, LabelledCounters, counted, gauge, with_samples};
 
 /// State of the gateway.
@@ -76,17 +74,17 @@ impl HealthMetrics {
         }
     }
 
-    /// Counts failures of the store, and remembers whether the last write succeeded.
-    pub fn store_reported(&self, report: StoreReport) {
-        match report {
-            StoreReport::Failed(operation) => {
-                self.store_failures.get_or_create(&[("operation", operation.as_str())]).inc();
-                if operation == StoreOperation::Write {
-                    self.store_failing.store(true, Ordering::Relaxed);
-                }
-            }
-            StoreReport::Written => self.store_failing.store(false, Ordering::Relaxed),
+    /// Counts a failed `read` or `write` of the store.
+    pub fn store_failed(&self, operation: &'static str) {
+        self.store_failures.get_or_create(&[("operation", operation)]).inc();
+        if operation == "write" {
+            self.store_failing.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Notes that a row was written.
+    pub fn store_written(&self) {
+        self.store_failing.store(false, Ordering::Relaxed);
     }
 
     /// Whether the last write to the store failed.

@@ -1,14 +1,17 @@
 //! `/connect/done/{connection}`: the last step. The connection works; now agents are chosen, each with a box that binds
 //! it. Of many agents, a search finds one.
 
+use axum::Router;
 use axum::extract::{Path, Query};
+use axum::routing::get;
 use maud::{Markup, html};
+use serde::Deserialize;
 
-use super::{PageQuery, steps};
+use super::connect::steps;
+use super::connections::{remedy, state_of};
 use crate::frame::{Page, Section};
-use crate::pages::connections::{remedy, state_of};
 use crate::parts::{copyable, empty, head, lock, mark, search};
-use crate::visit::{Stop, Visit, segment};
+use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{List, Share, UsageView};
 use keyward_model::{Agent, Connection, Shown};
 
@@ -16,6 +19,19 @@ use keyward_model::{Agent, Connection, Shown};
 const OFFERED: usize = 40;
 /// Bound agents that are listed before the others.
 const BOUND: usize = 20;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PageQuery {
+    /// The search for an agent to bind.
+    q: Option<String>,
+    /// The agent that was refused.
+    agent: Option<String>,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new().route("/connect/done/{connection}", get(show))
+}
 
 /// What the panel offers.
 struct Offer {
@@ -25,7 +41,7 @@ struct Offer {
     found: List<Shown<Agent>>,
 }
 
-pub(super) async fn show(
+async fn show(
     visit: Visit,
     Path(name): Path<String>,
     Query(asked): Query<PageQuery>,
