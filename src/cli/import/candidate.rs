@@ -6,6 +6,9 @@ use zeroize::Zeroizing;
 
 use crate::cli::secret::Typed;
 
+/// How `keyward connect` takes a user name with a password.
+pub(super) const BASIC: &str = "--basic";
+
 /// A value that may be a key.
 #[derive(Debug)]
 pub(super) struct ImportCandidate {

@@ -6,8 +6,7 @@ use std::ops::Range;
 use http::Uri;
 use zeroize::Zeroizing;
 
-use super::candidate::{ImportCandidate, SourceContent};
-use super::source::BASIC;
+use super::candidate::{BASIC, ImportCandidate, SourceContent};
 
 /// The user name that says that the password is an API token. <https://pypi.org/help/#apitoken>
 const TOKEN_USER: &str = "__token__";

@@ -7,16 +7,13 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::candidate::{ImportCandidate, SourceContent};
+use super::candidate::{BASIC, ImportCandidate, SourceContent};
 use super::{aws, dotenv, logins, pypirc, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
 
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// How `keyward connect` takes a user name with a password.
-pub(super) const BASIC: &str = "--basic";
 
 /// A place where keys are.
 #[derive(Clone, Debug, Eq, PartialEq)]
