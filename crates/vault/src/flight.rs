@@ -324,7 +324,7 @@ impl Flight<'_> {
             return Ok(RequestResult::Overtaken);
         }
         let asking = Box::pin(self.vault.ask(self.connection, &token_context, &grant));
-        let answer = self.awaited(asking, slot).await?;
+        let answer = self.awaited(asking, slot, stored.version).await?;
         let now = self.vault.clock.moment();
         let (failed, whole_client) = match answer {
             Ok(newer) => {

@@ -1,5 +1,9 @@
 //! The lease of a flight excludes refreshes of the connection by other replicas. It is renewed while a response is
 //! awaited; a late response gives its slot at the server to other connections.
+//!
+//! A replica that was paused for longer than its lease may have lost it to another one, whose lease ends in turn when that
+//! one crashes. As long as the first replica still awaits its response, it keeps a note in the store, with the version of the
+//! grant that it sent. A replica with the lease sends no request for a version with a note.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,6 +18,7 @@ use crate::cache::FlightResult;
 use crate::error::VaultError;
 use crate::servers::RequestSlot;
 use keyward_base::id::ConnectionId;
+use keyward_state::store::Version;
 
 /// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
@@ -69,8 +74,9 @@ impl Flight<'_> {
         &self,
         asking: impl Future<Output = T>,
         slot: &RequestSlot,
+        over: Version,
     ) -> T {
-        let beside = async { tokio::join!(self.keep_lease(), self.mark_late(slot)).0 };
+        let beside = async { tokio::join!(self.keep_lease(over), self.mark_late(slot)).0 };
         tokio::select! {
             biased;
             answer = asking => answer,
@@ -78,16 +84,41 @@ impl Flight<'_> {
         }
     }
 
-    async fn keep_lease(&self) -> Infallible {
+    async fn keep_lease(&self, over: Version) -> Infallible {
         let usual = self.settings.lease / LEASE_RENEWALS;
         let mut pause = usual;
         loop {
             tokio::time::sleep(pause).await;
             pause = match self.renews_lease().await {
-                Some(_) => usual,
+                Some(true) => usual,
+                Some(false) => {
+                    self.note_request(over).await;
+                    usual
+                }
                 None => RENEW_AGAIN.min(usual),
             };
         }
+    }
+
+    /// Keeps the note that this replica has sent the token of this version and awaits the response.
+    async fn note_request(&self, over: Version) {
+        let name = note_name(&self.connection.id);
+        let note = over.0.to_le_bytes();
+        let kept = self.vault.directory.keep(&name, &note, self.settings.lease);
+        if let Err(error) = kept.await {
+            tracing::warn!(
+                connection = %self.connection.id, %error,
+                "other replicas do not know that a response is awaited"
+            );
+        }
+    }
+
+    /// Whether another replica without the lease awaits a response for the token that is stored.
+    async fn is_awaited_elsewhere(&self) -> Result<bool, VaultError> {
+        let note = self.vault.directory.kept(&note_name(&self.connection.id)).await?;
+        let Some(note) = note else { return Ok(false) };
+        let stored = self.vault.stored(self.connection).await?;
+        Ok(*note == stored.version.0.to_le_bytes())
     }
 
     async fn mark_late(&self, slot: &RequestSlot) {
@@ -116,6 +147,9 @@ impl Flight<'_> {
             if settled
                 && let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await?
             {
+                if self.is_awaited_elsewhere().await? {
+                    return Ok(LeaseResult::Landed(FlightResult::Paused(HELD_PAUSE)));
+                }
                 let held = HeldLease { lease: Arc::new(lease), since: Mutex::new(began) };
                 return Ok(LeaseResult::Lease(held));
             }
@@ -132,6 +166,11 @@ impl Flight<'_> {
             }
         }
     }
+}
+
+/// The name of the note of an awaited response.
+fn note_name(id: &ConnectionId) -> String {
+    format!("awaited/{id}")
 }
 
 fn lease_name(id: &ConnectionId) -> String {

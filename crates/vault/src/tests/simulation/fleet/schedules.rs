@@ -167,6 +167,32 @@ fn a_lease_is_renewed_as_soon_as_the_database_is_back() {
     assert_eq!(simulated(None, vec![answer], &steps), (Vec::new(), 0));
 }
 
+/// A replica is paused for longer than its lease while it waits for a late answer. Another one takes the lease and crashes; a
+/// third does not send the same token when that lease has ended.
+#[test]
+fn a_token_whose_answer_is_late_is_not_sent_again_after_its_lease_was_lost() {
+    let answers = vec![
+        Answer { after: 0, what: What::Token(Some(2)) },
+        Answer { after: 71_047, what: What::Token(None) },
+        Answer { after: 15_000, what: What::Token(None) },
+    ];
+    let steps = [
+        FleetStep::Want(0, 1),
+        FleetStep::Pass(3),
+        FleetStep::Refused(0),
+        FleetStep::Pass(15),
+        FleetStep::Want(2, 1),
+        FleetStep::Crash(0, 0),
+        FleetStep::Pause(2),
+        FleetStep::Pass(29_024),
+        FleetStep::Want(0, 1),
+        FleetStep::Pass(940),
+        FleetStep::Crash(0, 2),
+        FleetStep::Want(0, 1),
+    ];
+    assert_eq!(simulated(Some(3_600), answers, &steps), (Vec::new(), 0));
+}
+
 /// A crash takes an answer with it: the next use of the token ends the grant, and that is all that goes wrong.
 #[test]
 fn a_crash_during_a_refresh_is_the_excuse_of_the_next_use() {
