@@ -20,6 +20,9 @@ use crate::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Table, Versi
 /// As long as a database is polled without a change.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The number of no replica.
+const NO_REPLICA: usize = usize::MAX;
+
 /// Where the length of the log is in a [`ReplicaPosition`].
 const LOG: (Table, u16) = (Table::Meta, 0);
 
@@ -65,9 +68,19 @@ impl MemoryReplica {
         Self { shared: self.shared.clone(), number }
     }
 
+    /// The answer to a write did not arrive, so the replica does not know the change as its own, and hears of it as of another
+    /// one's. A database that fails in between does the same.
+    pub fn answer_lost(&self, table: Table, key: &str) {
+        self.log_by(NO_REPLICA, table, key);
+    }
+
     fn log(&self, table: Table, key: &str) {
+        self.log_by(self.number, table, key);
+    }
+
+    fn log_by(&self, by: usize, table: Table, key: &str) {
         let mut log = self.shared.log.lock();
-        log.push(LoggedChange { by: self.number, table, key: key.to_owned() });
+        log.push(LoggedChange { by, table, key: key.to_owned() });
         self.shared.length.send_replace(log.len() as u64);
     }
 

@@ -206,7 +206,11 @@ impl Store for Link {
             }
             Ok(version)
         };
-        self.operation(write).await
+        let done = self.operation(write).await;
+        if done.is_err() {
+            self.rows.answer_lost(table, key);
+        }
+        done
     }
 
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
@@ -214,7 +218,11 @@ impl Store for Link {
     }
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.operation(self.rows.delete(table, key, expect)).await
+        let done = self.operation(self.rows.delete(table, key, expect)).await;
+        if done.is_err() {
+            self.rows.answer_lost(table, key);
+        }
+        done
     }
 
     async fn list(

@@ -193,6 +193,24 @@ fn a_token_whose_answer_is_late_is_not_sent_again_after_its_lease_was_lost() {
     assert_eq!(simulated(Some(3_600), answers, &steps), (Vec::new(), 0));
 }
 
+/// The database has a new consent, and its answer does not reach the replica that wrote it. That replica uses the new
+/// consent as soon as the others.
+#[test]
+fn a_write_whose_answer_was_lost_is_in_force_where_it_was_made() {
+    let steps = [
+        FleetStep::Want(1, 1),
+        FleetStep::Connect(1, None),
+        FleetStep::Pass(4),
+        FleetStep::Cut(1),
+        FleetStep::Pass(1),
+        FleetStep::Mend(1),
+        FleetStep::Pass(5_001),
+        FleetStep::Want(1, 1),
+        FleetStep::Crash(0, 0),
+    ];
+    assert_eq!(simulated(Some(3_600), Vec::new(), &steps), (Vec::new(), 0));
+}
+
 /// A crash takes an answer with it: the next use of the token ends the grant, and that is all that goes wrong.
 #[test]
 fn a_crash_during_a_refresh_is_the_excuse_of_the_next_use() {
