@@ -90,6 +90,28 @@ async fn a_longer_wait_than_may_be_is_the_agents_to_wait() {
 }
 
 #[tokio::test]
+async fn a_request_waits_for_the_end_of_the_limit_that_the_service_states() {
+    let spent = "X-Left: 0\r\nX-Reset: 1h\r\n";
+    let later = "X-Left: 0\r\nX-Reset: 0\r\n";
+    for (more, status, sent) in [
+        (spent, 429, 1),
+        (later, 200, 2),
+        // The limit is not the reason.
+        ("X-Left: 5\r\nX-Reset: 1h\r\n", 200, 2),
+        ("X-Left: 0\r\nX-Reset: 1h\r\nRetry-After: 0\r\n", 200, 2),
+        ("X-Wait: 3600\r\n", 429, 1),
+    ] {
+        let plan = Plan::api_key().settings("{ retry: {} }");
+        let plan =
+            plan.retry_headers("{ after: [x-wait], reset_after: [x-reset], remaining: [x-left] }");
+        let lab = plan.start(failing(1, answer(429, more, "later")).await).await;
+        assert_eq!(lab.ask("GET /a").await.head.status(), status, "{more}");
+        assert_eq!(lab.origin.received().len(), sent, "{more}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_too_long_to_keep_is_sent_once() {
     let lab = lab(SOON, 1, answer(503, "", "down")).await;
     let mut wire = lab.tunnel(HOST).await;

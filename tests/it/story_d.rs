@@ -412,12 +412,14 @@ async fn tokens_are_reviewed(market: &Market) {
 /// when they last did; and when each token was last used.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d7_d8_usage_and_access_are_reviewed_by_command() {
-    let limited = "HTTP/1.1 503 x\r\nX-RateLimit-Limit: 60\r\nX-RateLimit-Remaining: 41\r\nContent-Length: 0\r\n\r\n";
+    let limited = "HTTP/1.1 503 x\r\nX-Limit-Acme: 60\r\nX-Remaining-Acme: 41\r\nX-Reset-Acme: 4070908800\r\n\
+                   Content-Length: 0\r\n\r\n";
     let origin = Origin::answering(move |request| match request.head.target() {
         "/busy" => limited.to_owned(),
         _ => ok("fine"),
     });
     let plan = Plan::api_key().settings("{ rate_limit: 3/h }").agent("idle", "acme");
+    let plan = plan.retry_headers("{ reset_at: [x-reset-acme], remaining: [x-remaining-acme] }");
     let lab = plan.agent("none", "").start(origin.await).await;
     let market = Market { lab, server: Authorization::with(Rules::default()).await };
     let before = market.says(&["connection", "usage", "acme", "--json"]);
@@ -437,6 +439,7 @@ async fn d7_d8_usage_and_access_are_reviewed_by_command() {
     assert_eq!(usage["refusals"], json!({ "rate_limited": 1 }));
     assert_eq!(usage["provider_limit"]["remaining"], 41, "{usage}");
     assert_eq!(usage["provider_limit"]["limit"], 60);
+    assert_eq!(usage["provider_limit"]["resets_at"], "2099-01-01T00:00:00Z");
     assert!(usage["latency_ms"]["p50"].as_u64() <= usage["latency_ms"]["p99"].as_u64(), "{usage}");
     assert!(usage["last_used"].is_string() && usage["bytes_out"].as_u64() >= Some(8), "{usage}");
     let agents: Vec<_> = usage["agents"].as_array().expect("a list").clone();

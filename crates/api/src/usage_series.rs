@@ -6,6 +6,7 @@ use super::error::ApiError;
 use super::state::Admin;
 use super::wire::{LimitView, UsageAsk, UsagePoint, UsageSeries, UsageTotals, Waits};
 use keyward_base::time::parse_moment;
+use keyward_rules::rate_limit::StatedLimit;
 use keyward_state::observe::usage::{
     LatencyCounts, Remaining, UsageKey, UsageOf, UsagePeriod, UsageStep, UsageSum,
 };
@@ -99,7 +100,8 @@ pub(super) fn waits(of: &LatencyCounts) -> Option<Waits> {
 }
 
 pub(super) fn limit_view(of: Remaining) -> LimitView {
-    LimitView { remaining: of.remaining, limit: of.limit, at: of.at }
+    let StatedLimit { remaining, limit, resets_at } = of.stated;
+    LimitView { remaining, limit, resets_at, at: of.at }
 }
 
 #[cfg(test)]

@@ -174,10 +174,14 @@ pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(text.parse().map_or(Duration::MAX, Duration::from_secs));
     }
+    Some(Duration::try_from(http_date(text)?.duration_since(now)).unwrap_or_default())
+}
+
+/// Parses a date of HTTP (RFC 9110 §5.6.7). Anything else is `None`.
+pub fn http_date(text: &str) -> Option<Timestamp> {
     let date = httpdate::parse_http_date(text).ok().and_then(|date| Timestamp::try_from(date).ok());
     // Libraries for mail write `+0000` where HTTP has `GMT`.
-    let date = date.or_else(|| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp()))?;
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+    date.or_else(|| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp()))
 }
 
 /// Serde adapter: a list of [`duration`]s.
@@ -289,5 +293,22 @@ mod tests {
             assert_eq!(written(Duration::from_millis(ms)), text);
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
+    }
+
+    #[test]
+    fn seconds_and_dates_are_read_and_nothing_else() {
+        let now: Timestamp = "1994-11-06T08:49:37Z".parse().unwrap();
+        for none in ["", "soon", "-1", "1.5", "+1", "1994-11-06", "Sun, 06 Nov", "1 s"] {
+            assert_eq!(retry_after(none, now), None, "{none}");
+        }
+        for (text, seconds) in [
+            ("0", 0),
+            (" 120 ", 120),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", 30),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", 0),
+        ] {
+            assert_eq!(retry_after(text, now), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(retry_after("99999999999999999999999", now), Some(Duration::MAX));
     }
 }

@@ -66,6 +66,7 @@ pub fn permitted_at(
         expires: None,
         writes: vec![Scoped { hosts: Vec::new(), paths: Vec::new(), what }],
         clears: Clears::default(),
+        rate_limit: Arc::default(),
         needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
         renews: None,
         signer: None,

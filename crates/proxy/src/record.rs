@@ -30,6 +30,7 @@ use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placeholder::holds_mark;
 use keyward_rules::inject::scrub::InspectError;
 use keyward_rules::policy::{Permit, set_for};
+use keyward_rules::rate_limit::StatedLimit;
 use keyward_state::observe::audit::AuditSlot;
 use keyward_state::observe::change::Actor;
 use keyward_state::observe::event::{Event, Outcome};
@@ -216,11 +217,13 @@ impl Record {
         }
     }
 
-    pub fn set_answer(&mut self, status: StatusCode, fields: &HeaderMap) {
+    /// Sets what the upstream answered. `limit`: the service's rate limit.
+    pub fn set_answer(&mut self, status: StatusCode, limit: Option<StatedLimit>) {
         self.gateway.metrics.answered(status.as_u16());
         self.fields.status = Some(status.as_u16());
         self.fields.waited = Some(self.begun.elapsed());
-        self.fields.limit = remaining(fields, self.gateway.clock.now());
+        let at = self.gateway.clock.now();
+        self.fields.limit = limit.map(|stated| Remaining { stated, at });
     }
 
     /// Sets the status 200 of an opened tunnel.
@@ -420,19 +423,6 @@ impl EventFields {
             ..Event::begun(self.time, self.exchange.as_str())
         }
     }
-}
-
-/// The provider's own rate limit, from the fields of draft-ietf-httpapi-ratelimit-headers and the variants of
-/// GitHub and others.
-fn remaining(fields: &HeaderMap, at: Timestamp) -> Option<Remaining> {
-    const PAIRS: [(&str, &str); 3] = [
-        ("x-ratelimit-remaining", "x-ratelimit-limit"),
-        ("ratelimit-remaining", "ratelimit-limit"),
-        ("x-rate-limit-remaining", "x-rate-limit-limit"),
-    ];
-    let number = |name: &str| fields.get(name)?.to_str().ok()?.trim().parse().ok();
-    let found = PAIRS.iter().find_map(|(left, of)| Some((number(left)?, number(of))));
-    found.map(|(remaining, limit)| Remaining { remaining, limit, at })
 }
 
 /// The path with `***` for each segment that holds a placeholder: unlike the audit log, spans leave this machine.

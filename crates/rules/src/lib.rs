@@ -9,3 +9,4 @@ pub mod host_sets;
 pub mod inject;
 pub mod policy;
 pub mod provider;
+pub mod rate_limit;

@@ -22,7 +22,8 @@ fn shown(usage: &UsageView, layout: &TableLayout) -> String {
     };
     let limit = usage.provider_limit.map(|it| {
         let of = it.limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
-        format!("{}{of} left at {}", it.remaining, moment(it.at))
+        let reset = it.resets_at.map(|at| format!(", reset at {}", moment(at)));
+        format!("{}{of} left at {}{}", it.remaining, moment(it.at), reset.unwrap_or_default())
     });
     let latency = usage.latency_ms.map(|it| {
         format!("half within {} ms, 95 % within {} ms, 99 % within {} ms", it.p50, it.p95, it.p99)

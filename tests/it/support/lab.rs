@@ -115,6 +115,12 @@ impl Plan {
         self
     }
 
+    /// The fields in which the provider states its rate limit, in flow style.
+    pub(crate) fn retry_headers(mut self, yaml: &str) -> Self {
+        self.provider_more += &format!(", retry_headers: {yaml}");
+        self
+    }
+
     /// Another agent and the connections that it may use, comma-separated.
     pub(crate) fn agent(mut self, name: &str, uses: &str) -> Self {
         self.agents.push((name.to_owned(), uses.to_owned()));

@@ -150,6 +150,9 @@ pub struct LimitView {
     /// Of how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+    /// When the limit is reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resets_at: Option<Timestamp>,
     /// When it said so.
     pub at: Timestamp,
 }

@@ -237,7 +237,11 @@ fn activity(usage: &UsageView) -> Markup {
                 p.k { "Service limit" }
                 p.v {
                     @match limit {
-                        Some(limit) => { (limit.remaining) @if let Some(all) = limit.limit { span.muted.small { " of " (all) } } }
+                        Some(limit) => {
+                            (limit.remaining)
+                            @if let Some(all) = limit.limit { span.muted.small { " of " (all) } }
+                            @if let Some(at) = limit.resets_at { span.muted.small { " · reset " (ago(at)) } }
+                        }
                         None => { "–" }
                     }
                 }

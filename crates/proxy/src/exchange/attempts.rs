@@ -157,7 +157,9 @@ impl Attempts {
             return None;
         }
         let again = copy.into_request()?;
-        let wait = retries.wait_after(gateway, result.as_ref().ok().map(SentRequest::headers))?;
+        let now = gateway.clock.now();
+        let asked = result.as_ref().ok().and_then(|sent| sent.requested_wait(now));
+        let wait = retries.next_wait(gateway, asked)?;
         Some((again, wait))
     }
 

@@ -4,15 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{HeaderMap, header};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
 use crate::limits::meter::Meter;
 use crate::refusal::Refusal;
 use keyward_base::settings::{Retry, Settings};
-use keyward_base::time;
 use keyward_net::client::HandshakeError;
 use keyward_net::dial::DialError;
 use keyward_rules::policy::Permit;
@@ -102,14 +99,9 @@ impl Retries {
         self.retry.is_on(status)
     }
 
-    /// The wait before the next attempt, after an answer with these fields if there was one. `None` when there is
-    /// no further attempt.
-    pub fn wait_after(&self, gateway: &Gateway, fields: Option<&HeaderMap>) -> Option<Duration> {
-        self.next_wait(gateway, fields.and_then(|it| retry_after(it, gateway.clock.now())))
-    }
-
-    /// The wait before the next attempt. `asked` is the wait that the upstream asked for.
-    fn next_wait(&self, gateway: &Gateway, asked: Option<Duration>) -> Option<Duration> {
+    /// The wait before the next attempt. `asked` is the wait that the upstream asked for. `None` when there is no
+    /// further attempt.
+    pub fn next_wait(&self, gateway: &Gateway, asked: Option<Duration>) -> Option<Duration> {
         if self.made() >= self.retry.attempts() || *gateway.draining.borrow() {
             return None;
         }
@@ -141,11 +133,6 @@ fn random() -> u32 {
     getrandom::u32().unwrap_or(u32::MAX)
 }
 
-/// The value of `Retry-After`.
-fn retry_after(fields: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    time::retry_after(fields.get(header::RETRY_AFTER)?.to_str().ok()?, now)
-}
-
 /// Whether no byte of the request was sent and another dial may succeed.
 fn is_unreachable(refusal: &Refusal) -> bool {
     match refusal {
@@ -158,8 +145,6 @@ fn is_unreachable(refusal: &Refusal) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     const MAX: Duration = Duration::from_secs(30);
@@ -181,28 +166,5 @@ mod tests {
             assert_eq!(wait(made, None, MAX, u32::MAX), Some(most), "{made}");
             assert_eq!(wait(made, None, MAX, 0), Some(most / 2), "{made}");
         }
-    }
-
-    #[test]
-    fn seconds_and_dates_are_read_and_nothing_else() {
-        let now: Timestamp = "1994-11-06T08:49:37Z".parse().unwrap();
-        let read = |text: &'static str| {
-            let mut fields = HeaderMap::new();
-            fields.insert(header::RETRY_AFTER, HeaderValue::from_static(text));
-            retry_after(&fields, now)
-        };
-        for none in ["", "soon", "-1", "1.5", "+1", "1994-11-06", "Sun, 06 Nov", "1 s"] {
-            assert_eq!(read(none), None, "{none}");
-        }
-        for (text, seconds) in [
-            ("0", 0),
-            (" 120 ", 120),
-            ("Sun, 06 Nov 1994 08:50:07 GMT", 30),
-            ("Sun, 06 Nov 1994 08:49:07 GMT", 0),
-        ] {
-            assert_eq!(read(text), Some(Duration::from_secs(seconds)), "{text}");
-        }
-        assert_eq!(read("99999999999999999999999"), Some(Duration::MAX));
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

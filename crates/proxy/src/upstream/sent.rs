@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 
 use super::lease::StreamLease;
 use crate::body::incoming_body::IncomingBody;
@@ -14,6 +15,7 @@ use crate::request::agent_upgrade::AgentUpgrade;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::sign::CredentialSigner;
+use keyward_rules::rate_limit::{self, RateLimitFields, StatedLimit};
 
 /// The length of a body that is read to find out what an answer means.
 const BEGINNING_BYTES_MAX: usize = 8 * 1024;
@@ -81,6 +83,20 @@ impl SentRequest {
 
     pub fn credential(&self) -> Option<&Arc<Credential>> {
         self.credential.as_ref()
+    }
+
+    /// The rate limit of the service, if the answer states it.
+    pub fn stated_limit(&self, now: Timestamp) -> Option<StatedLimit> {
+        self.rate_limit_fields().stated(self.headers(), now)
+    }
+
+    /// The wait that the service asks for before the next request.
+    pub fn requested_wait(&self, now: Timestamp) -> Option<Duration> {
+        self.rate_limit_fields().wait(self.status(), self.headers(), now)
+    }
+
+    fn rate_limit_fields(&self) -> &RateLimitFields {
+        self.credential.as_ref().map_or(&rate_limit::COMMON, |it| &it.rate_limit)
     }
 
     /// Takes the agent's side of a WebSocket handshake, for another attempt.

@@ -12,6 +12,7 @@ use super::scoped::Scoped;
 use super::scrub::Needles;
 use super::sign::{CredentialSigner, aws_names};
 use super::tls::ConnectionTls;
+use crate::rate_limit::RateLimitFields;
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
@@ -66,6 +67,8 @@ pub struct Credential {
     pub writes: Vec<Scoped<Vec<Write>>>,
     /// What is removed before writing.
     pub clears: Clears,
+    /// Response fields that state the service's rate limit.
+    pub rate_limit: Arc<RateLimitFields>,
     /// The secrets that must not appear in the response.
     pub needles: Arc<Needles>,
     /// How it is renewed when the upstream rejects it, if it can be.

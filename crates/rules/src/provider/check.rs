@@ -2,6 +2,7 @@
 //! checks the auth methods.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use http::HeaderName;
 use serde_yaml::Value;
@@ -14,15 +15,16 @@ use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::extends::{self, EXTENDS};
-use super::header_names::header_name;
+use super::header_names::{field_name, header_name};
 use super::host_template::HostTemplate;
 use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, paths, split_https};
-use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, VariableText};
+use super::schema::{AuthText, ClearsText, ProviderText, RetryText, TemplateText, VariableText};
 use super::scope_words;
 use super::slips;
 use super::{AuthMethod, Field, Provider, ProviderInfo, Variable};
 use crate::inject::credential::Clears;
 use crate::inject::sign::oauth1;
+use crate::rate_limit::RateLimitFields;
 use keyward_base::parallel;
 use keyward_base::pattern::PathPattern;
 
@@ -176,6 +178,7 @@ impl ProviderCheck<'_> {
         if auth.iter().any(|auth| auth.kind == super::AuthKind::Oauth1) {
             clears.queries.extend(oauth1::PARAMETERS.map(Into::into));
         }
+        let rate_limit = rate_limit(&self.text.retry_headers, &self.at("retry_headers"), problems);
         if let Some(test) = &self.text.test {
             let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
             test_request(test, &fields, &self.at("test"), &own, problems);
@@ -197,6 +200,7 @@ impl ProviderCheck<'_> {
             oauth_endpoints,
             endpoints,
             clears,
+            rate_limit: Arc::new(rate_limit),
             about: self.about(),
             hosts,
             variables,
@@ -212,7 +216,6 @@ impl ProviderCheck<'_> {
             templates: text.templates.iter().map(template).collect(),
             scope_words: text.scope_words.clone(),
             default_headers: text.default_headers.clone(),
-            retry_headers: text.retry_headers.clone(),
             webhook_scheme: text.webhook_scheme.clone(),
             quirks: text.quirks.clone(),
             sources: text.sources.clone(),
@@ -401,6 +404,22 @@ fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears 
     }
     let boxed = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
     Clears { headers, queries: boxed(&text.queries), cookies: boxed(&text.cookies) }
+}
+
+fn rate_limit(text: &RetryText, path: &str, problems: &mut Problems<'_>) -> RateLimitFields {
+    let mut names = |key: &str, names: &[String]| {
+        let at = key_of(path, key);
+        let parsed = names.iter().enumerate();
+        parsed
+            .filter_map(|(index, name)| field_name(name, &item_of(&at, index), problems))
+            .collect()
+    };
+    RateLimitFields {
+        after: names("after", &text.after),
+        reset_after: names("reset_after", &text.reset_after),
+        reset_at: names("reset_at", &text.reset_at),
+        remaining: names("remaining", &text.remaining),
+    }
 }
 
 /// Whether the text is a valid provider id: lower-case letters, digits and hyphens.

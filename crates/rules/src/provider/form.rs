@@ -69,6 +69,7 @@ impl Provider {
             paths: self.paths.clone(),
             placements,
             clears,
+            rate_limit: self.rate_limit.clone(),
             oauth_endpoints,
             shown,
             database,

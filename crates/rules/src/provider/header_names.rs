@@ -1,4 +1,4 @@
-//! The names of header fields that a provider file may write a credential to.
+//! The names of header fields in a provider file.
 
 use http::HeaderName;
 
@@ -28,18 +28,22 @@ const FORBIDDEN: &[&str] = &[
 
 /// Parses a header name that credentials may be written to.
 pub(super) fn header_name(name: &str, at: &str, problems: &mut Problems<'_>) -> Option<HeaderName> {
-    match HeaderName::from_bytes(name.as_bytes()) {
-        Ok(header) if FORBIDDEN.contains(&header.as_str()) || steers(&header) => {
-            let remedy = "choose another field";
-            problems.add(at, format_args!("`{header}` steers the request itself"), remedy);
-            None
-        }
-        Ok(header) => Some(header),
-        Err(_) => {
-            problems.add(at, "this is not a header field's name", "write letters and hyphens");
-            None
-        }
+    let header = field_name(name, at, problems)?;
+    if FORBIDDEN.contains(&header.as_str()) || steers(&header) {
+        let remedy = "choose another field";
+        problems.add(at, format_args!("`{header}` steers the request itself"), remedy);
+        return None;
     }
+    Some(header)
+}
+
+/// Parses a header name that is only read.
+pub(super) fn field_name(name: &str, at: &str, problems: &mut Problems<'_>) -> Option<HeaderName> {
+    let header = HeaderName::from_bytes(name.as_bytes()).ok();
+    if header.is_none() {
+        problems.add(at, "this is not a header field's name", "write letters and hyphens");
+    }
+    header
 }
 
 /// Whether the field makes a server use another path or method.

@@ -76,6 +76,7 @@ use crate::inject::credential::Clears;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
 use crate::inject::sign::request_signer::SigningScheme;
+use crate::rate_limit::RateLimitFields;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
@@ -121,6 +122,8 @@ pub struct Provider {
     pub endpoints: Vec<(HostTemplate, PathPattern)>,
     /// Fields that are removed before a credential is written: those of all auth methods and more.
     pub clears: Clears,
+    /// Response fields that state the service's rate limit.
+    pub rate_limit: Arc<RateLimitFields>,
     /// Descriptions, and data used outside the request path.
     pub about: ProviderInfo,
 }
@@ -139,8 +142,6 @@ pub struct ProviderInfo {
     pub scope_words: ScopeWords,
     /// Fields added if the client sent none; templates over fields and variables.
     pub default_headers: BTreeMap<String, String>,
-    /// Fields that contain a retry time.
-    pub retry_headers: schema::RetryText,
     /// How inbound webhooks are signed.
     pub webhook_scheme: Option<String>,
     /// Unusual behaviour, described for people.
@@ -180,6 +181,8 @@ pub struct Instance {
     pub placements: Vec<Scoped<Vec<Place>>>,
     /// Fields that are removed before writing: those of all auth methods.
     pub clears: Clears,
+    /// Response fields that state the service's rate limit.
+    pub rate_limit: Arc<RateLimitFields>,
     /// OAuth endpoints on these hosts, where nothing is injected.
     pub oauth_endpoints: Vec<(HostPattern, PathPattern)>,
     /// Fields of the method that are not secret.

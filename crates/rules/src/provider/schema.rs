@@ -70,7 +70,7 @@ pub struct ProviderText {
     pub test: Option<TestText>,
     /// The source for `test`.
     pub test_source: Option<String>,
-    /// Fields that contain a retry time.
+    /// Response fields in which the service states its rate limit.
     #[serde(default)]
     pub retry_headers: RetryText,
     /// How inbound webhooks are signed.
@@ -440,17 +440,17 @@ pub struct TemplateText {
     pub settings: BTreeMap<String, Value>,
 }
 
-/// Fields that contain a retry time.
+/// Response fields in which a service states its rate limit. [`crate::rate_limit::RateLimitFields`] reads them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryText {
-    /// Seconds or a date, as in `Retry-After`.
+    /// Seconds or a date, as in `Retry-After`, which is read for every service.
     pub after: Vec<String>,
-    /// Seconds or a duration until the limit ends.
+    /// Seconds or a duration until the limit is reset.
     pub reset_after: Vec<String>,
-    /// The time at which the limit ends.
+    /// The time at which the limit is reset.
     pub reset_at: Vec<String>,
-    /// The number of remaining requests.
+    /// The number of remaining requests. The total is in the field that has `limit` instead of `remaining` in its name.
     pub remaining: Vec<String>,
 }
 

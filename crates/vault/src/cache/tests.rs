@@ -43,6 +43,7 @@ impl Desk {
             expires: None,
             writes: Vec::new(),
             clears: Clears::default(),
+            rate_limit: Arc::default(),
             needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
             renews: None,
             signer: None,

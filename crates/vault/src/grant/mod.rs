@@ -294,6 +294,7 @@ impl Grant {
             renews: self.renews(ctx, life.renewable),
             writes,
             clears: ctx.instance.clears.clone(),
+            rate_limit: ctx.instance.rate_limit.clone(),
             signer: self.signer(ctx)?,
             tls: ctx.instance.tls.as_ref().and_then(|tls| {
                 connection_tls::of_connection(ctx.connection, tls, self.fields()).map(Arc::new)

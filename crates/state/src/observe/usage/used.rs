@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use keyward_base::codes::Code;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
+use keyward_rules::rate_limit::StatedLimit;
 
 /// The counted properties of one exchange.
 #[derive(Debug)]
@@ -38,11 +39,9 @@ pub struct Used<'a> {
 /// A provider's rate limit, as its response reports it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Remaining {
-    /// Remaining requests.
-    pub remaining: u64,
-    /// Total requests per period.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
+    /// What it reports.
+    #[serde(flatten)]
+    pub stated: StatedLimit,
     /// When it was reported.
     pub at: Timestamp,
 }
