@@ -235,7 +235,7 @@ async fn what_an_agent_reads_of_another_port_after_its_connection_is_gone_is_tru
             let body = answer.json();
             assert_eq!(body["message"], words, "{gone:?} of {hosts}: {body}");
             let hint = body["error"]["hint"].as_str().expect("a hint");
-            assert!(hint.contains("keyward agent bind"), "{hint}");
+            assert!(hint.contains("`keyward agent bind ci "), "{hint}");
             lab.finish().await;
         }
     }

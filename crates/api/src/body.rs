@@ -2,7 +2,7 @@
 //! secret.
 
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Query, Request};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
@@ -53,6 +53,9 @@ pub(super) async fn body_of(
     let is_patch = request.method() == Method::PATCH && is_merge_patch(fields);
     if !is_json(fields) && !is_patch {
         return Err(ApiError::MediaType);
+    }
+    if is_coded(fields) {
+        return Err(ApiError::ContentCoding);
     }
     let limits = &admin.deps().limits;
     let body = collect(request.into_body(), limits.admin_body_bytes_max);
@@ -113,6 +116,12 @@ pub(super) fn is_json(fields: &HeaderMap) -> bool {
 /// it sends such a body for a page of another origin.
 pub(super) fn is_merge_patch(fields: &HeaderMap) -> bool {
     is_declared(fields, "application/merge-patch+json")
+}
+
+/// Whether the body is compressed (RFC 9110, section 8.4).
+fn is_coded(fields: &HeaderMap) -> bool {
+    let mut codings = fields.get_all(CONTENT_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn is_declared(fields: &HeaderMap, kind: &str) -> bool {

@@ -76,6 +76,8 @@ pub enum ApiError {
     },
     /// The body has another type than JSON.
     MediaType,
+    /// The body is compressed.
+    ContentCoding,
     /// `Host` is not one of our names.
     Misdirected,
     /// A field of the request is invalid.
@@ -235,6 +237,9 @@ impl ApiError {
             Self::MediaType => Code::MediaTypeRefused
                 .because("the body must be sent as application/json")
                 .hint("add the field `Content-Type: application/json`"),
+            Self::ContentCoding => Code::MediaTypeRefused
+                .because("the body has a `Content-Encoding`, and bodies are read uncompressed")
+                .hint("send the JSON as it is, without `Content-Encoding`"),
             Self::Misdirected => Code::HostMismatch
                 .because("this name is not served here")
                 .hint("use the listener's own address, or set `public_url`"),

@@ -106,6 +106,27 @@ async fn raw<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S, head: &str)
 }
 
 #[tokio::test]
+async fn a_compressed_body_is_refused_and_changes_nothing() {
+    let lab = Lab::new().await;
+    for (coding, status) in [("gzip", 415), ("identity", 201)] {
+        let request = Request::post("/api/v1/agents")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_ENCODING, coding)
+            .body(Body::from(json!({"name": coding}).to_string()))
+            .unwrap();
+        let answer = lab.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{coding}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let said = body["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!(said.contains("Content-Encoding"), status == 415, "{body}");
+    }
+    let (_, agents) = lab.get("/api/v1/agents").await;
+    let names = agents["items"].as_array().unwrap().iter().map(|agent| &agent["name"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["identity"]);
+}
+
+#[tokio::test]
 async fn the_tcp_door_opens_nothing_but_health_and_certificates() {
     let lab = Lab::stocked().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

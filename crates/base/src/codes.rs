@@ -386,6 +386,25 @@ impl RefusalText {
         let remedy = self.code.row().remedy;
         self.hint(remedy)
     }
+
+    /// Writes the names of the agent and the connection into the commands of the hint, where it has `NAME`.
+    pub fn with_names(self, agent: Option<&str>, connection: Option<&str>) -> Self {
+        let named = |hint: String| named_commands(&hint, agent, connection);
+        Self { hint: self.hint.map(named), ..self }
+    }
+}
+
+/// Commands are between backticks.
+fn named_commands(hint: &str, agent: Option<&str>, connection: Option<&str>) -> String {
+    let named = |(place, text): (usize, &str)| {
+        let name = match (place % 2 == 1, text) {
+            (true, command) if command.starts_with("keyward agent ") => agent,
+            (true, command) if command.starts_with("keyward connection ") => connection,
+            _ => None,
+        };
+        name.map_or_else(|| text.to_owned(), |name| text.replacen(" NAME", &format!(" {name}"), 1))
+    };
+    hint.split('`').enumerate().map(named).collect::<Vec<_>>().join("`")
 }
 
 #[cfg(test)]
@@ -393,6 +412,24 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn only_commands_get_the_name_of_what_they_are_about() {
+        for (hint, named) in [
+            (
+                "`keyward agent bind NAME CONNECTION`, or NAME",
+                "`keyward agent bind ci CONNECTION`, or NAME",
+            ),
+            ("see `keyward connection show NAME`", "see `keyward connection show NAME`"),
+            ("`keyward source show NAME`", "`keyward source show NAME`"),
+            ("http://NAME:TOKEN@HOST:PORT", "http://NAME:TOKEN@HOST:PORT"),
+        ] {
+            assert_eq!(named_commands(hint, Some("ci"), None), named);
+        }
+        let both = "`keyward agent show NAME`, `keyward connection show NAME`";
+        let named = named_commands(both, Some("ci"), Some("work"));
+        assert_eq!(named, "`keyward agent show ci`, `keyward connection show work`");
+    }
 
     #[test]
     fn every_row_has_a_status_of_an_error_and_differs_from_the_others() {

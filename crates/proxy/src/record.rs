@@ -142,6 +142,14 @@ impl Record {
         self.fields.by = RequestedBy::Agent(agent.clone());
     }
 
+    /// The agent's name; `None` before it has authenticated.
+    pub fn agent_name(&self) -> Option<&str> {
+        match &self.fields.by {
+            RequestedBy::Agent(agent) => Some(&agent.name),
+            RequestedBy::Unknown | RequestedBy::Owner(_) => None,
+        }
+    }
+
     /// The link to the section about a code, for an agent. A client that has not authenticated does not learn the URL of
     /// the admin listener.
     pub fn docs(&self, code: Code) -> Option<String> {

@@ -121,7 +121,7 @@ async fn signs(
     match policy.permit_ssh(agent, &key.name, &[server]) {
         Ok(permit) => Ok(permit.rule().to_string()),
         Err(reason) => {
-            let text = reason.text();
+            let text = reason.text_for(agent);
             Err(refused(text.code, &text.message, text.hint.as_deref()))
         }
     }

@@ -61,6 +61,11 @@ impl RefusalView {
     fn status(&self) -> StatusCode {
         self.text.code.status()
     }
+
+    fn with_names(self, record: &Record) -> Self {
+        let text = self.text.with_names(record.agent_name(), self.connection.as_deref());
+        Self { text, ..self }
+    }
 }
 
 impl From<RefusalText> for RefusalView {
@@ -104,8 +109,9 @@ pub fn unrecorded(refusal: &Refusal, format: RefusalFormat) -> Response<AnswerBo
 
 /// A refusal for a client that cannot get it as an ordinary answer of the proxy; `record` ends with it.
 pub fn refusal_info(refusal: &Refusal, record: Option<&mut Record>) -> RefusalText {
-    let view = view(refusal);
+    let mut view = view(refusal);
     if let Some(record) = record {
+        view = view.with_names(record);
         note(refusal, &view, record);
     }
     view.text
@@ -117,7 +123,7 @@ fn answer(
     phrase: Option<ReasonPhrase>,
     link: ConnectLink,
 ) -> Response<AnswerBody> {
-    let mut view = view(refusal);
+    let mut view = view(refusal).with_names(&exchange.record);
     view.link = link;
     // Of a refused CONNECT clients show the phrase alone.
     if phrase.is_none() {

@@ -129,7 +129,7 @@ impl Policy {
             Some(rule) => self.found(agent, asked, ActionKind::Deny, &rule),
             None => Explanation::of(ActionKind::Deny),
         };
-        let RefusalText { code, message, hint } = reason.text();
+        let RefusalText { code, message, hint } = reason.text_for(agent);
         Explanation {
             connection: reason.connection().map(ToString::to_string),
             code: Some(code),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::slots::{Blocked, Slot, SlotProblem};
 use crate::git_push::PushUnclear;
 use crate::graphql::NotUnderstood;
+use keyward_base::agent::Agent;
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::id::RuleId;
 
@@ -190,6 +191,12 @@ impl Reason {
     /// The code of the refusal.
     pub fn code(&self) -> Code {
         self.text().code
+    }
+
+    /// As [`text`](Self::text), with the names of `agent` and the connection in the commands of the hint.
+    pub fn text_for(&self, agent: &Agent) -> RefusalText {
+        let connection = self.connection().map(|name| &**name);
+        self.text().with_names(Some(&agent.name), connection)
     }
 
     /// Code, message and hint of the refusal.
