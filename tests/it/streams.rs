@@ -198,6 +198,78 @@ async fn a_client_that_goes_is_gone_at_the_origin_whatever_was_under_way() {
     }
 }
 
+/// An origin that answers `/slow` only when it is told to.
+async fn told_when_to_answer(may_answer: &Arc<Notify>, gone: &Arc<Notify>) -> Origin {
+    let (told, tell) = (Arc::clone(may_answer), Arc::clone(gone));
+    Origin::scripted(move |mut stream: Stream| {
+        let (told, tell) = (Arc::clone(&told), Arc::clone(&tell));
+        async move {
+            while let Some(request) = stream.request().await {
+                if request.head.target() == "/slow" {
+                    tokio::select! {
+                        () = told.notified() => {}
+                        _ = stream.comes() => return tell.notify_one(),
+                    }
+                }
+                stream.send(ok("fine")).await;
+            }
+        }
+    })
+    .await
+}
+
+/// A stream of an agent that has sent a request for `/slow`, in a tunnel or in absolute form.
+async fn slow_request(lab: &Lab, in_tunnel: bool) -> Wire {
+    let text = request_text("GET /slow", HOST);
+    let mut wire = if in_tunnel { lab.tunnel(HOST).await } else { lab.client().await };
+    match in_tunnel {
+        true => wire.send(text).await,
+        false => {
+            let line = format!("GET https://{HOST}/slow HTTP/1.1\r\n{}", lab.authorization("ci"));
+            wire.send(text.replacen("GET /slow HTTP/1.1\r\n", &line, 1)).await;
+        }
+    }
+    lab.origin.has_read("GET /slow").await;
+    wire
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_its_side_after_its_request_gets_the_answer() {
+    for in_tunnel in [true, false] {
+        let (may_answer, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let lab = Plan::api_key().start(told_when_to_answer(&may_answer, &gone).await).await;
+        let mut wire = slow_request(&lab, in_tunnel).await;
+        wire.finish().await;
+        // Long enough for the gateway to read the end.
+        let mut others = lab.tunnel(HOST).await;
+        for _ in 0..20 {
+            others.send(request_text("GET /a", HOST)).await;
+            assert_eq!(others.answer("GET").await.text(), "fine");
+        }
+        may_answer.notify_one();
+        let answer = wire.answer("GET").await;
+        assert_eq!((&*answer.text(), answer.whole), ("fine", true), "{in_tunnel}");
+        assert!(wire.is_closed().await);
+        let records = lab.finish().await;
+        let slow = records.iter().find(|record| record["path"] == "/slow").expect("a record");
+        assert_eq!(slow["outcome"], "completed", "{in_tunnel}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_its_side_and_goes_is_gone_at_the_origin() {
+    for in_tunnel in [true, false] {
+        let (never, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let lab = Plan::api_key().start(told_when_to_answer(&never, &gone).await).await;
+        let mut wire = slow_request(&lab, in_tunnel).await;
+        wire.finish().await;
+        drop(wire);
+        patiently("the origin notices", gone.notified()).await;
+        let records = lab.finish().await;
+        assert_eq!(records[0]["outcome"], "client_aborted", "{in_tunnel}");
+    }
+}
+
 /// How an origin goes.
 #[derive(Clone, Copy, Debug)]
 enum Goes {

@@ -437,6 +437,8 @@ fn is_this_machine(addr: SocketAddr) -> bool {
 mod tests {
     use std::net::TcpListener;
 
+    use rustix::net::sockopt;
+
     use super::*;
     use crate::corporate::Except;
     use crate::guard::AllowPrivate;
@@ -587,7 +589,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_stream_goes_to_the_judged_address_without_delay() {
+    async fn the_stream_goes_to_the_judged_address_without_delay_and_is_kept_alive() {
         let (listener, at) = listener();
         let dialler = overriding(loopback_guard(), "api.test", at);
         let dialled = dialler.dial(&target("api.test"), LONG).await.expect("connected");
@@ -596,6 +598,8 @@ mod tests {
         assert_eq!(tcp.local_addr().expect("local"), peer);
         assert_eq!((tcp.peer_addr().expect("peer"), dialled.private), (at, true));
         assert!(tcp.nodelay().expect("option"));
+        assert!(sockopt::socket_keepalive(tcp).expect("option"));
+        assert_eq!(sockopt::tcp_keepidle(tcp).expect("option"), Duration::from_secs(30));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ pub mod dial;
 mod dial_error;
 pub mod evictable;
 pub mod guard;
+pub mod keepalive;
 pub mod processes;
 mod proxy_tunnel;
 mod race;

@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
 use super::guard::CheckedAddr;
+use super::keepalive;
 
 /// RFC 8305 §5, "Connection Attempt Delay": the time before the next attempt starts.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -17,7 +18,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// A connected, checked stream.
 #[derive(Debug)]
 pub(super) struct RaceWinner {
-    /// The stream, with `TCP_NODELAY` set.
+    /// The stream, with `TCP_NODELAY` and keepalive.
     pub(super) stream: TcpStream,
     /// Whether its address is on the explicit private list.
     pub(super) private: bool,
@@ -62,6 +63,7 @@ pub(super) async fn race(candidates: Vec<CheckedAddr>) -> io::Result<RaceWinner>
 async fn connect(checked: CheckedAddr) -> io::Result<RaceWinner> {
     let stream = TcpStream::connect(checked.addr()).await?;
     stream.set_nodelay(true)?;
+    keepalive::enable(&stream)?;
     Ok(RaceWinner { stream, private: checked.private() })
 }
 

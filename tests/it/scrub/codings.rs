@@ -181,6 +181,31 @@ async fn a_coding_of_no_body_is_nothing_to_look_into() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_no_coding_is_a_plain_body_and_masked() {
+    for name in ["utf-8", "UTF-8", "aws-chunked", "none", "aws-chunked, utf-8"] {
+        let origin = Origin::answering(move |request: &Message| {
+            let echo = format!("<{}>", credential(request));
+            match request.head.target() {
+                "/part" => format!(
+                    "HTTP/1.1 206 Part\r\nContent-Encoding: {name}\r\nContent-Range: bytes 0-7/9\r\n\
+                     Content-Length: 8\r\n\r\ninnocent"
+                )
+                .into_bytes(),
+                _ => with_length(name, echo.as_bytes()),
+            }
+        });
+        let lab = Plan::api_key().start(origin.await).await;
+        let answer = lab.ask("GET /echo").await;
+        assert_eq!(answer.head.status(), 200, "{name}: {}", answer.text());
+        assert_eq!(answer.head.one("content-encoding"), Some(name));
+        assert_eq!(answer.text(), format!("<{}>", "*".repeat(lab.canary.text.len())), "{name}");
+        let answer = lab.ask("GET /part").await;
+        assert_eq!((answer.head.status(), &*answer.text()), (206, "innocent"), "{name}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn only_codings_that_can_be_looked_into_are_asked_for() {
     let mut lab = Lab::simple().await;
     for (sent, goes) in [

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{self, UpgradeableConnection};
 use hyper::service::{HttpService, service_fn};
@@ -30,6 +31,7 @@ use crate::record::Record;
 use crate::session::ProxySession;
 use crate::session::revocation::Revocation;
 use crate::sockets::h1_idle::{H1Idle, TrackedIo};
+use crate::sockets::streams::AgentIo;
 use crate::sockets::wake_filter::WakeFilter;
 use crate::sockets::watchdog::{Overdue, Watchdog};
 use keyward_base::codes::Code;
@@ -44,7 +46,7 @@ const WAKE_BYTES_MAX: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub struct StreamContext<'a> {
     pub core: &'a Core,
-    pub watchdog: &'a Watchdog,
+    pub watchdog: &'a Arc<Watchdog>,
     /// Closes the stream on revocation.
     pub revocation: &'a Revocation,
     /// The session, inside a tunnel.
@@ -77,10 +79,17 @@ enum StreamEnd {
     Cut,
 }
 
+impl StreamEnd {
+    /// Whether the stream ends in the middle of a message.
+    fn is_broken(&self) -> bool {
+        matches!(self, Self::Finished(Err(_)) | Self::Cut)
+    }
+}
+
 /// Serves requests until the stream ends or must end.
 pub async fn serve<IO, S, F>(io: IO, context: StreamContext<'_>, service: S)
 where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    IO: AgentIo,
     S: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<AnswerBody>>,
 {
@@ -119,7 +128,7 @@ async fn requests<IO, S, F>(
     interrupt: impl Future<Output = Interrupt> + Unpin,
 ) -> StreamState<IO>
 where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    IO: AgentIo,
     S: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<AnswerBody>>,
 {
@@ -129,6 +138,7 @@ where
     let service = service_fn(|request: Request<Incoming>| {
         let (head, body) = request.into_parts();
         let opens_tunnel = head.method == Method::CONNECT;
+        let knows_chunks = head.version != Version::HTTP_10;
         let body = Http1Upload::new(body, &head.headers, &idle);
         let body = RequestBody::new(IncomingBody::Http1Upload(body));
         // On the heap: hyper keeps room for one in each stream, idle or not.
@@ -142,10 +152,14 @@ where
             if is_retiring && !upgrades {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            if !knows_chunks && answer.body().size_hint().exact().is_none() {
+                idle.answer_until_closed();
+            }
             idle.answer_ready();
             Ok::<_, Infallible>(answer)
         }
     });
+    let io = TrackedIo::new(io, early, idle.clone(), context.watchdog.clone());
     let connection = http1::Builder::new()
         .auto_date_header(false)
         .preserve_header_case(true)
@@ -153,7 +167,7 @@ where
         // One more than the limit, so that ours is the answer that says which limit it was.
         .max_headers(limits.head_fields_max + 1)
         .max_header_size(limits.head_bytes_max * 2)
-        .serve_connection(TokioIo::new(TrackedIo::new(io, early, idle.clone())), service)
+        .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     served(connection, &idle, context.watchdog, interrupt).await
 }
@@ -166,7 +180,7 @@ async fn served<IO, S>(
     mut interrupt: impl Future<Output = Interrupt> + Unpin,
 ) -> StreamState<IO>
 where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    IO: AgentIo,
     S: HttpService<Incoming, ResBody = AnswerBody, Error = Infallible>,
 {
     let mut becomes_idle = pin!(becomes_idle(watchdog, idle));
@@ -209,7 +223,12 @@ where
         (Some(StreamEnd::Finished(Ok(()))), Some((io, _))) if drained => {
             StreamState::Ends(io, StreamEnd::Drained)
         }
-        (Some(end), Some((io, _))) => StreamState::Ends(io, end),
+        (Some(end), Some((io, _))) => {
+            if idle.is_until_closed() && end.is_broken() {
+                io.end_by_reset();
+            }
+            StreamState::Ends(io, end)
+        }
         (_, None) => StreamState::Upgraded,
     }
 }

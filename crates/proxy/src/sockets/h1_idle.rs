@@ -1,14 +1,24 @@
 //! [`H1Idle`] tracks whether hyper's HTTP/1.1 server is idle between two requests. Only then can hyper be removed
 //! from the stream without losing bytes or the position in a message; hyper itself does not report it.
+//!
+//! [`TrackedIo`] also keeps the end of an agent's side from hyper for a while, because hyper drops the answer at once.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::watchdog::Watchdog;
+
+/// How long an agent that has ended its side is still answered, from its end or the last write. It may wait for the
+/// answer (`nc -N`), or be gone: its socket says the same in both cases until something is written.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The state of one stream. hyper serves its requests one after the other.
 #[derive(Debug)]
@@ -19,12 +29,19 @@ pub struct H1Idle {
     uploaded: AtomicBool,
     /// hyper has written and flushed everything.
     flushed: AtomicBool,
+    /// Only the end of the stream ends the answer.
+    until_closed: AtomicBool,
 }
 
 impl Default for H1Idle {
     fn default() -> Self {
         let yes = || AtomicBool::new(true);
-        Self { answered: yes(), uploaded: yes(), flushed: yes() }
+        Self {
+            answered: yes(),
+            uploaded: yes(),
+            flushed: yes(),
+            until_closed: AtomicBool::new(false),
+        }
     }
 }
 
@@ -38,6 +55,16 @@ impl H1Idle {
     /// The answer was given to hyper.
     pub fn answer_ready(&self) {
         self.answered.store(true, Relaxed);
+    }
+
+    /// The answer has no length, and the agent knows no chunks.
+    pub fn answer_until_closed(&self) {
+        self.until_closed.store(true, Relaxed);
+    }
+
+    /// Whether only the end of the stream ends the answer.
+    pub fn is_until_closed(&self) -> bool {
+        self.until_closed.load(Relaxed)
     }
 
     /// The request's body has ended without an error.
@@ -61,16 +88,32 @@ pub struct TrackedIo<IO> {
     io: IO,
     early: Bytes,
     idle: Arc<H1Idle>,
+    watchdog: Arc<Watchdog>,
+    /// When hyper gets the end of the agent's side, unless the exchange ends before.
+    ends: Option<Pin<Box<Sleep>>>,
 }
 
 impl<IO> TrackedIo<IO> {
     /// Reports the activity of `io` to `idle`. `early` was read from `io` already.
-    pub fn new(io: IO, early: Bytes, idle: Arc<H1Idle>) -> Self {
-        Self { io, early, idle }
+    pub fn new(io: IO, early: Bytes, idle: Arc<H1Idle>, watchdog: Arc<Watchdog>) -> Self {
+        Self { io, early, idle, watchdog, ends: None }
     }
 
     pub fn into_inner(self) -> IO {
         self.io
+    }
+
+    /// Whether the agent has sent a whole request and has not got the whole answer.
+    fn awaits_answer(&self) -> bool {
+        let uploaded = self.idle.uploaded.load(Relaxed);
+        uploaded && (self.watchdog.is_busy() || !self.idle.is_idle())
+    }
+
+    fn write_pending(&mut self) {
+        self.idle.write_pending();
+        if let Some(ends) = &mut self.ends {
+            ends.as_mut().reset(Instant::now() + HALF_CLOSED_TIMEOUT);
+        }
     }
 }
 
@@ -81,8 +124,17 @@ impl<IO: AsyncRead + Unpin> AsyncRead for TrackedIo<IO> {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.early.is_empty() {
-            return Pin::new(&mut this.io).poll_read(cx, out);
+        if this.early.is_empty() && this.ends.is_none() {
+            let before = out.filled().len();
+            ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
+            if out.filled().len() > before || !this.awaits_answer() {
+                return Poll::Ready(Ok(()));
+            }
+            this.ends = Some(Box::pin(tokio::time::sleep(HALF_CLOSED_TIMEOUT)));
+        }
+        if let Some(ends) = &mut this.ends {
+            let is_over = ends.as_mut().poll(cx).is_ready() || !this.awaits_answer();
+            return if is_over { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
         let length = this.early.len().min(out.remaining());
         out.put_slice(&this.early[..length]);
@@ -97,8 +149,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.idle.write_pending();
-        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+        let this = self.get_mut();
+        this.write_pending();
+        Pin::new(&mut this.io).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -106,8 +159,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.idle.write_pending();
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        this.write_pending();
+        Pin::new(&mut this.io).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -117,19 +171,24 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.io).poll_flush(cx))?;
-        this.idle.flushed.store(true, Relaxed);
+        let was_flushed = this.idle.flushed.swap(true, Relaxed);
+        if !was_flushed && this.ends.is_some() {
+            // This may be the end of the answer, and then hyper reads the end of the agent's side.
+            cx.waker().wake_by_ref();
+        }
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.idle.write_pending();
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let this = self.get_mut();
+        this.write_pending();
+        Pin::new(&mut this.io).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
@@ -137,7 +196,7 @@ mod tests {
     async fn what_is_written_and_not_flushed_is_in_hand() {
         let idle = Arc::new(H1Idle::default());
         let (io, mut peer) = duplex(4);
-        let mut io = TrackedIo::new(io, Bytes::new(), idle.clone());
+        let mut io = TrackedIo::new(io, Bytes::new(), idle.clone(), Arc::new(Watchdog::idle()));
         assert!(idle.is_idle());
         io.write_all(b"one").await.unwrap();
         assert!(!idle.is_idle());
@@ -165,7 +224,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_already_comes_first() {
         let (io, mut peer) = duplex(64);
-        let mut io = TrackedIo::new(io, Bytes::from_static(b"abc"), Arc::default());
+        let watchdog = Arc::new(Watchdog::idle());
+        let mut io = TrackedIo::new(io, Bytes::from_static(b"abc"), Arc::default(), watchdog);
         peer.write_all(b"def").await.unwrap();
         let mut read = [0; 2];
         io.read_exact(&mut read).await.unwrap();
@@ -173,5 +233,32 @@ mod tests {
         let mut read = [0; 4];
         io.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"cdef");
+    }
+
+    async fn end_after(io: &mut TrackedIo<DuplexStream>) -> Duration {
+        let begun = Instant::now();
+        assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 0);
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_has_ended_its_side_is_answered_for_a_while() {
+        let (io, mut peer) = duplex(64);
+        let (idle, watchdog) = (Arc::new(H1Idle::default()), Arc::new(Watchdog::idle()));
+        let mut io = TrackedIo::new(io, Bytes::new(), idle.clone(), watchdog.clone());
+        idle.request_begun(true);
+        watchdog.begin_exchange();
+        peer.shutdown().await.unwrap();
+        assert_eq!(end_after(&mut io).await, Duration::ZERO, "its request is not whole");
+        idle.body_received();
+        assert_eq!(end_after(&mut io).await, HALF_CLOSED_TIMEOUT);
+        io.write_all(b"an event").await.unwrap();
+        assert_eq!(end_after(&mut io).await, HALF_CLOSED_TIMEOUT, "from the last write");
+        io.write_all(b"the end").await.unwrap();
+        idle.answer_ready();
+        watchdog.end_exchange();
+        assert_eq!(end_after(&mut io).await, HALF_CLOSED_TIMEOUT, "it is not flushed");
+        io.flush().await.unwrap();
+        assert_eq!(end_after(&mut io).await, Duration::ZERO, "the exchange has ended");
     }
 }

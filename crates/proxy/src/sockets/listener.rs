@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::handed_over::HandedOver;
 use super::proxy_tls::ProxyTls;
 use keyward_base::id::OrgId;
+use keyward_net::keepalive;
 
 /// The answer to a stream above the limit.
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nKeyward-Error: overloaded\r\n\
@@ -114,6 +115,7 @@ impl Listener {
         listener.set_nonblocking(true)?;
         // Streams take it from their listener (tcp(7)).
         socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
+        keepalive::enable(&listener)?;
         Ok(Self::new(BoundSocket::Tcp(listener)))
     }
 
@@ -395,6 +397,8 @@ fn tell_and_close(mut socket: impl io::Read + io::Write, answer: &[u8]) -> bool 
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::sockopt;
+
     use super::*;
 
     #[tokio::test]
@@ -407,13 +411,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_over_tcp_is_sent_without_delay() {
+    async fn what_comes_over_tcp_is_sent_without_delay_and_kept_alive() {
         let listener = Arc::new(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap());
         let _client = TcpStream::connect(listener.addr().unwrap()).await.unwrap();
         let (NewSocket::Tcp(tcp), _) = listener.acceptor().unwrap().accept().await.unwrap() else {
             panic!("it came over TCP");
         };
         assert!(tcp.nodelay().unwrap());
+        assert!(sockopt::socket_keepalive(&tcp).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&tcp).unwrap(), std::time::Duration::from_secs(30));
     }
 
     #[tokio::test]

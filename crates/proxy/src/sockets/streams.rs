@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,6 +20,12 @@ use keyward_net::wire::Wire;
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// A stream of an agent, in cleartext or inside a tunnel.
+pub trait AgentIo: Io + 'static {
+    /// Makes the end of the stream a reset. A FIN would be the end of an answer without a length.
+    fn end_by_reset(&self);
+}
 
 #[derive(Debug)]
 pub enum Socket {
@@ -79,6 +86,22 @@ impl AgentStream {
         // Also what is empty holds the buffer that it was read into.
         let early = if early.is_empty() { Bytes::new() } else { early };
         Self { socket: self.socket, early, watchdog }
+    }
+}
+
+impl AgentIo for AgentStream {
+    fn end_by_reset(&self) {
+        // With TLS, the missing close_notify shows it. Unix sockets have no reset.
+        if let Socket::Tcp(tcp) = &self.socket {
+            // Of a socket that is broken already, nothing is left to say.
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl AgentIo for Box<TlsStream<AgentStream>> {
+    fn end_by_reset(&self) {
+        // The missing close_notify shows it.
     }
 }
 

@@ -13,6 +13,12 @@ use super::watch::NeedleSearch;
 /// Maximum number of nested codings. Servers use one, or two when a cache adds its own.
 const LAYERS_MAX: usize = 3;
 
+/// Names that some servers send as a coding, although they code nothing: charsets, `identity` in other words, and the
+/// framing of uploads to S3, which stores that are compatible with it repeat for an object that was uploaded so
+/// (<https://github.com/versity/versitygw/issues/2398>). The body is plain, and clients read it as such.
+const NO_CODINGS: [&str; 8] =
+    ["identity", "none", "binary", "8bit", "utf-8", "utf8", "iso-8859-1", "aws-chunked"];
+
 /// Output size of one decoder step.
 const STEP_BYTES: usize = 32 * 1024;
 
@@ -97,7 +103,7 @@ impl Inspector {
         let mut layers = VecDeque::new();
         for token in codings.map(str::trim).filter(|token| !token.is_empty()) {
             let token = token.to_ascii_lowercase();
-            if token == "identity" {
+            if NO_CODINGS.contains(&&*token) {
                 continue;
             }
             let coding =

@@ -315,7 +315,7 @@ fn codings_that_are_not_known_or_too_many_are_refused() {
     for bad in [&["compress"][..], &["dcb"], &["gzip", "sdch"], &["gzip, br"], &["gzip"; 4]] {
         assert!(matches!(made(bad), Err(InspectError::Unscannable(_))), "{bad:?}");
     }
-    for plain in [&["identity"][..], &[], &["", " Identity "]] {
+    for plain in [&["identity"][..], &[], &["", " Identity "], &["UTF-8", "aws-chunked"]] {
         assert!(matches!(made(plain), Ok(None)), "{plain:?}");
     }
     assert!(matches!(made(&[" GZIP ", "x-gzip", "br"]), Ok(Some(_))));
