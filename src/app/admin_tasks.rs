@@ -144,11 +144,11 @@ impl AdminTasks {
         let inbox = services.inbox.clone();
         self.spawn(|close| Box::pin(inbox.deliver(close)));
         let (flows, directory) = (services.flows.clone(), services.directory.clone());
-        self.spawn(|mut close| async move {
+        self.spawn(|close| async move {
             for org in directory.view().orgs() {
                 flows.resume(&org.id).await;
             }
-            let _ = close.wait_for(|close| *close).await;
+            flows.revoke_orphans(close).await;
             flows.close().await;
         });
     }

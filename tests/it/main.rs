@@ -60,6 +60,7 @@ mod errors_page;
 mod etag;
 mod explain;
 mod export;
+mod full_disk;
 mod generated_page;
 mod git_rules;
 mod graphql;

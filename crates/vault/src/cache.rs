@@ -25,7 +25,6 @@ use keyward_base::id::OrgId;
 use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
 use keyward_rules::inject::credential::Credential;
-use keyward_state::store::Version;
 
 /// The retry time for agents while a response is late.
 const LATE_PAUSE: Duration = Duration::from_secs(5);
@@ -57,7 +56,7 @@ struct CellState {
     quiet: Option<(Moment, Duration)>,
     /// Until then a 401 does not mark the credential as rejected.
     deaf: Option<(Moment, Duration)>,
-    /// A response for this version that the store did not accept yet.
+    /// A response that the store did not accept yet.
     unsaved: Option<Arc<UnsavedTokens>>,
     /// Whether the map made room for others: the connection may have another cell, so no flight begins in this one.
     retired: bool,
@@ -238,7 +237,7 @@ impl CredentialCell {
     }
 
     /// The grant was changed: results of running flights are discarded, and pauses end. An unsaved response
-    /// stays: it belongs to a version of the grant, and the token of that version is spent.
+    /// stays: it belongs to a token, which is spent.
     pub fn reset(&self, held: Option<CachedCredential>) {
         let mut state = self.state.lock();
         let unsaved = state.unsaved.take();
@@ -413,9 +412,9 @@ impl Ticket {
         true
     }
 
-    /// The unsaved response for this version.
-    pub fn unsaved(&self, over: Version) -> Option<Arc<UnsavedTokens>> {
-        self.cell.state.lock().unsaved.clone().filter(|kept| kept.over == over)
+    /// The unsaved response to the token of this grant.
+    pub fn unsaved(&self, grant: &[u8]) -> Option<Arc<UnsavedTokens>> {
+        self.cell.state.lock().unsaved.clone().filter(|kept| kept.is_of(grant))
     }
 
     /// The unknown code that is accepted as final, if this failure is counted too.

@@ -10,6 +10,7 @@ use super::cache::Trigger;
 use super::error::VaultError;
 use super::grants::{self, TRIES_MAX};
 use super::late::LateAnswers;
+use super::orphans;
 use super::record::{self, GrantHeader, NewRow};
 use super::{ManagedBy, NewConnection, Vault, method};
 use crate::grant::Grant;
@@ -39,6 +40,8 @@ pub struct RemovedConnection {
     pub grant: Option<Grant>,
     /// Results of running refreshes, if they must be revoked.
     pub late: Option<LateAnswers>,
+    /// Whether another replica may be refreshing it. That one revokes the result.
+    pub is_awaited_elsewhere: bool,
 }
 
 #[derive(Default)]
@@ -150,12 +153,18 @@ impl Vault {
         let connection = self.connection(org, id)?;
         // Before the row is deleted: a refresh that finds no row keeps its tokens for revocation.
         let late = revoke.then(|| self.flights.refreshes().expect(id));
+        if revoke {
+            // What other replicas receive for it is to be revoked.
+            self.directory.keep(&orphans::note_name(id), &[], orphans::WANTED_FOR).await?;
+        }
         self.directory.remove_connection_by(org, id, ManagedBy::Store).await?;
         self.cache.remove(id);
         self.delete_failures(org, id).await;
         let grant = self.take_grant(&connection).await?;
         let late = late.filter(LateAnswers::is_awaited);
-        Ok(RemovedConnection { connection, grant, late })
+        let may_be = revoke && late.is_none() && self.directory.is_shared();
+        let is_awaited_elsewhere = may_be && self.may_be_refreshed(id).await;
+        Ok(RemovedConnection { connection, grant, late, is_awaited_elsewhere })
     }
 
     /// Deletes the grant's row. Returns the grant, if it can be opened.

@@ -3,7 +3,7 @@
 //!
 //! A flight reads the row of the grant and uses its token while that is valid. Otherwise it takes a slot at the
 //! server and the lease that excludes other replicas, reads the row again, sends the request, and stores the
-//! response over exactly the version that it read. Only then is the credential used. `flight/lease.rs` holds the
+//! response over the version that it read, or a later one with the same token. Only then is the credential used. `flight/lease.rs` holds the
 //! lease and waits for late responses; `flight/saving.rs` stores them; `flight/verdict.rs` marks grants as broken.
 
 mod held_lease;
@@ -202,7 +202,7 @@ impl Flight<'_> {
             return Ok(result);
         }
         // It needs no request; and its task holds the lease.
-        if let Some(unsaved) = self.ticket.unsaved(stored.version)
+        if let Some(unsaved) = self.ticket.unsaved(&stored.bytes)
             && let RequestResult::Stored = self.keep(unsaved).await?
         {
             return self.result_of_stored(false).await;
@@ -227,7 +227,7 @@ impl Flight<'_> {
                 return Ok(result);
             }
             // An unsaved response needs no new request.
-            let asks = self.ticket.unsaved(stored.version).is_none();
+            let asks = self.ticket.unsaved(&stored.bytes).is_none();
             let has_failed = match self.pause(&stored).await?.filter(|_| asks) {
                 Some(Paused::Still(rest)) => return Ok(FlightResult::Paused(rest)),
                 paused => paused.is_some(),
@@ -315,7 +315,7 @@ impl Flight<'_> {
         asked: &ClientAtServer,
         slot: &RequestSlot,
     ) -> Result<RequestResult, VaultError> {
-        if let Some(unsaved) = self.ticket.unsaved(stored.version) {
+        if let Some(unsaved) = self.ticket.unsaved(&stored.bytes) {
             return self.keep(unsaved).await;
         }
         let grant = stored.grant(self.vault, self.connection)?;
@@ -324,7 +324,7 @@ impl Flight<'_> {
             return Ok(RequestResult::Overtaken);
         }
         let asking = Box::pin(self.vault.ask(self.connection, &token_context, &grant));
-        let answer = self.awaited(asking, slot, stored.version).await?;
+        let answer = self.awaited(asking, slot, &stored.bytes).await?;
         let now = self.vault.clock.moment();
         let (failed, whole_client) = match answer {
             Ok(newer) => {

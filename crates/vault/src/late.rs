@@ -43,11 +43,12 @@ impl PendingRefreshes {
         LateAnswers(self.clone(), id.clone())
     }
 
-    /// Keeps a newer grant whose connection was removed.
-    pub(super) fn keep_answer(&self, id: &ConnectionId, newer: &Zeroizing<Vec<u8>>) {
-        if let Some(entry) = self.0.lock().get_mut(id).filter(|entry| entry.wanted) {
-            entry.answers.push(newer.clone());
-        }
+    /// Keeps a newer grant whose connection was removed. Returns whether its removal waits here.
+    pub(super) fn keep_answer(&self, id: &ConnectionId, newer: &Zeroizing<Vec<u8>>) -> bool {
+        let mut all = self.0.lock();
+        let Some(entry) = all.get_mut(id).filter(|entry| entry.wanted) else { return false };
+        entry.answers.push(newer.clone());
+        true
     }
 
     /// Notes that a request was sent and its response was lost.
@@ -139,13 +140,13 @@ mod tests {
     #[tokio::test]
     async fn only_what_comes_while_somebody_waits_is_kept_and_nothing_stays_behind() {
         let (refreshes, id) = (PendingRefreshes::default(), ConnectionId::random());
-        refreshes.keep_answer(&id, &grant("nobody waits"));
+        assert!(!refreshes.keep_answer(&id, &grant("nobody waits")));
         let first = refreshes.register(&id);
-        refreshes.keep_answer(&id, &grant("not yet"));
+        assert!(!refreshes.keep_answer(&id, &grant("not yet")));
         let mut late = refreshes.expect(&id);
         assert!(late.is_awaited());
         let second = refreshes.register(&id);
-        refreshes.keep_answer(&id, &grant("newer"));
+        assert!(refreshes.keep_answer(&id, &grant("newer")));
         drop(first);
         assert!(late.is_awaited());
         let (waits, ()) = tokio::join!(late.landed(), async { drop(second) });

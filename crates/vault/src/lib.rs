@@ -29,6 +29,7 @@ pub mod keys;
 mod late;
 pub mod oauth;
 pub mod oidc;
+mod orphans;
 mod plugins;
 mod record;
 mod references;
@@ -73,6 +74,7 @@ pub use error::VaultError;
 pub use keep_alive::KeepAliveCursor;
 pub use keyward_model::{Failing, TokenStatus};
 pub use late::LateAnswers;
+use orphans::OrphanedGrants;
 pub use references::ReferenceStatus;
 pub use rotate::RotationTerms;
 pub use rows::{RowError, SealedRows, SecretText};
@@ -111,6 +113,7 @@ pub struct Vault {
     asker: TokenRequester,
     metrics: Arc<OnceLock<Arc<Metrics>>>,
     endpoint_changes: EndpointChanges,
+    orphans: OrphanedGrants,
     sources: Arc<Sources>,
     app_fetches: Arc<AppFetches>,
     settings: Arc<ArcSwap<TokenSettings>>,
@@ -163,6 +166,7 @@ impl Vault {
             asker: TokenRequester::default(),
             metrics: Arc::default(),
             endpoint_changes: EndpointChanges::default(),
+            orphans: OrphanedGrants::default(),
             sources: Arc::default(),
             app_fetches: Arc::default(),
             settings: Arc::default(),

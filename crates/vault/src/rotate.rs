@@ -443,9 +443,16 @@ impl Vault {
 impl GrantHeader {
     /// The header of the stored grant, without the second one.
     pub(super) fn kept(connection: &ConnectionRecord, stored: &StoredGrant) -> Self {
-        let (broken, given) = (stored.broken.clone(), stored.given.clone());
-        let (dates, untestable) = (stored.dates.clone(), stored.untestable);
-        Self { broken, given, dates, untestable, ..Self::of(connection) }
+        Self {
+            broken: stored.broken.clone(),
+            given: stored.given.clone(),
+            consent: stored.consent.clone(),
+            untested: stored.untested,
+            dates: stored.dates.clone(),
+            on_trial: stored.on_trial,
+            untestable: stored.untestable,
+            ..Self::of(connection)
+        }
     }
 }
 

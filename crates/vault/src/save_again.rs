@@ -1,7 +1,8 @@
 //! [`UnsavedTokens`]: a token response that the store did not accept. The old refresh token may be spent,
-//! so this response is the only way to the next one: this replica retries until it is stored, even over the
-//! verdict of another replica that used the spent token meanwhile. It holds the lease of the connection as long as the
-//! store lets it, so that no other replica sends the spent token.
+//! so this response is the only way to the next one: this replica retries until it is stored, also over what
+//! others wrote meanwhile, unless that replaced the token: the verdict of another replica that sent the spent token, or the
+//! stages of a rotation. It holds the lease of the connection as long as the store lets it, so that no other replica sends
+//! the spent token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use zeroize::Zeroizing;
 
 use super::Vault;
 use super::error::VaultError;
-use super::grants::{StoredGrant, is_conflict};
+use super::grants::{StoredGrant, TRIES_MAX, is_conflict, overtaken};
+use super::orphans::{self, OrphanedGrant};
+use super::record::{GrantHeader, NewRow};
 use super::unsaved_tokens::UnsavedTokens;
 use crate::grant::Grant;
 use keyward_state::directory::ConnectionRecord;
@@ -23,12 +26,11 @@ const FIRST: Duration = Duration::from_secs(2);
 /// The longest pause: shorter than other replicas wait after the store was away (`flight/lease.rs`).
 const LONGEST: Duration = Duration::from_secs(4);
 
-/// The result of a retry.
-enum SaveResult {
+/// The result of storing a response.
+pub(super) enum SaveResult {
     Stored,
     /// The grant was replaced or removed: the response is obsolete.
     Needless,
-    Failed,
 }
 
 impl UnsavedTokens {
@@ -40,20 +42,23 @@ impl UnsavedTokens {
     ) -> Arc<Self> {
         let row = stored.becomes(connection, None, &bytes);
         let on_trial = stored.on_trial || stored.broken.is_some();
-        Arc::new(Self { over: stored.version, row, on_trial, bytes, stored: Notify::new() })
+        let (over, sent, stored) = (stored.version, stored.bytes.clone(), Notify::new());
+        Arc::new(Self { over, sent, row, on_trial, bytes, stored })
     }
-}
 
-impl Vault {
-    /// Keeps a newer grant that could not be stored; it is revoked if its connection was removed.
-    pub(super) fn keep_answer_if_gone(
-        &self,
-        connection: &ConnectionRecord,
-        newer: &Zeroizing<Vec<u8>>,
-    ) {
-        if self.connection(&connection.org, &connection.id).is_err() {
-            self.flights.refreshes().keep_answer(&connection.id, newer);
+    /// The row that replaces what is stored now; `None` if that has not the token that was sent.
+    fn follows(&self, connection: &ConnectionRecord, stored: &StoredGrant) -> Option<NewRow> {
+        let header = &self.row.header;
+        let is_of_consent = stored.consent == header.consent && stored.given == header.given;
+        // A failover of the database took later versions back, and this response follows theirs.
+        let is_taken_back = stored.version < self.over && is_of_consent;
+        if self.is_of(&stored.bytes) || is_taken_back {
+            return Some(stored.becomes(connection, None, &self.bytes));
         }
+        // A rotation has put another secret in force, and keeps this one for a rollback.
+        let (beside, _) = stored.other.as_ref().filter(|(_, bytes)| self.is_of(bytes))?;
+        let header = GrantHeader::kept(connection, stored);
+        Some(header.beside(&stored.bytes, Some((beside.clone(), &self.bytes))))
     }
 }
 
@@ -78,13 +83,13 @@ impl Vault {
             loop {
                 // A request of an agent may have stored it.
                 drop(tokio::time::timeout(pause, unsaved.stored.notified()).await);
-                match vault.save_again(&connection, &unsaved).await {
-                    SaveResult::Failed => {
+                match vault.save(&connection, &unsaved).await {
+                    Err(_) => {
                         pause = (pause * 2).min(LONGEST);
                         vault.hold(lease.as_deref()).await;
                     }
-                    SaveResult::Needless => break,
-                    SaveResult::Stored => {
+                    Ok(SaveResult::Needless) => break,
+                    Ok(SaveResult::Stored) => {
                         tracing::info!(connection = %connection.id, "the newer token is stored");
                         break;
                     }
@@ -104,64 +109,85 @@ impl Vault {
         }
     }
 
-    async fn save_again(
+    /// Stores the response over the version that it came from, or over a later one with the same token.
+    ///
+    /// # Errors
+    /// When the store fails. Then the response may have been stored.
+    pub(super) async fn save(
         &self,
         connection: &Arc<ConnectionRecord>,
         unsaved: &UnsavedTokens,
-    ) -> SaveResult {
-        match self.store_over(connection, unsaved, unsaved.over).await {
-            Ok(()) => SaveResult::Stored,
-            Err(error) if is_conflict(&error) => self.over_verdict(connection, unsaved).await,
-            Err(_) => SaveResult::Failed,
+    ) -> Result<SaveResult, VaultError> {
+        let stored = self.store_over(connection, unsaved, unsaved.row.clone(), unsaved.over);
+        match stored.await {
+            Err(error) if is_conflict(&error) => self.save_over_change(connection, unsaved).await,
+            other => other.map(|()| SaveResult::Stored),
         }
     }
 
-    /// A verdict on the same version only means that its token is spent.
-    async fn over_verdict(
+    /// The row was changed. If it still has the token that was sent, which is spent now, the response replaces it there.
+    async fn save_over_change(
         &self,
         connection: &Arc<ConnectionRecord>,
         unsaved: &UnsavedTokens,
-    ) -> SaveResult {
-        let stored = match self.stored_if_any(connection).await {
-            Ok(Some(stored)) => stored,
-            Ok(None) => {
-                self.keep_answer_if_gone(connection, &unsaved.bytes);
-                return SaveResult::Needless;
+    ) -> Result<SaveResult, VaultError> {
+        for _ in 0..TRIES_MAX {
+            let Some(stored) = self.stored_if_any(connection).await? else {
+                if !self.flights.refreshes().keep_answer(&connection.id, &unsaved.bytes) {
+                    self.keep_orphan(connection, &unsaved.bytes).await;
+                }
+                return Ok(SaveResult::Needless);
+            };
+            let Some(row) = unsaved.follows(connection, &stored) else {
+                return Ok(SaveResult::Needless);
+            };
+            match self.store_over(connection, unsaved, row, stored.version).await {
+                Err(error) if is_conflict(&error) => {}
+                other => {
+                    other?;
+                    self.project(connection).await?;
+                    return Ok(SaveResult::Stored);
+                }
             }
-            Err(_) => return SaveResult::Failed,
-        };
-        if stored.broken.is_none() || stored.version != unsaved.over.next() {
-            return SaveResult::Needless;
         }
-        let healed = match self.store_over(connection, unsaved, stored.version).await {
-            Ok(()) => self.project(connection).await.map(drop),
-            Err(error) => Err(error),
-        };
-        match healed {
-            Ok(()) => SaveResult::Stored,
-            // The next retry reads the row again.
-            Err(_) => SaveResult::Failed,
+        Err(overtaken(&connection.org, &connection.id))
+    }
+
+    /// Queues a newer grant of a connection that was removed, if it is to be revoked.
+    async fn keep_orphan(&self, connection: &Arc<ConnectionRecord>, newer: &Zeroizing<Vec<u8>>) {
+        match self.directory.kept(&orphans::note_name(&connection.id)).await {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                let (connection, grant) = (connection.clone(), newer.clone());
+                self.orphans.add(OrphanedGrant { connection, grant });
+            }
+            Err(error) => tracing::error!(
+                connection = %connection.id, %error,
+                "a late refresh of a removed connection is not revoked"
+            ),
         }
     }
 
-    /// Stores the response over the given version.
+    /// Stores the response as this row over the given version.
     ///
     /// # Errors
     /// A conflict when the version has changed, or the store's error.
-    pub(super) async fn store_over(
+    async fn store_over(
         &self,
         connection: &ConnectionRecord,
         unsaved: &UnsavedTokens,
+        row: NewRow,
         over: Version,
     ) -> Result<(), VaultError> {
-        let row = unsaved.row.clone();
+        // The response for a secret that is kept for a rollback says nothing about the one in force.
+        let is_in_force = row.grants.starts_with(&unsaved.bytes);
         let generation = self.write(&connection.org, &connection.id, row, Some(over)).await?;
         unsaved.stored.notify_one();
         if connection.references.is_empty() {
             self.count("brought");
         }
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
-        if let Err(error) = self.record_follows(connection, unsaved).await {
+        if is_in_force && let Err(error) = self.record_follows(connection, unsaved).await {
             tracing::warn!(
                 connection = %connection.id, %error,
                 "a refresh succeeded, and the connection's record does not say so yet"

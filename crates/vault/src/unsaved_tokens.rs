@@ -2,17 +2,20 @@
 
 use std::fmt;
 
+use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use super::record::NewRow;
 use keyward_state::store::Version;
 
-/// A response that is stored over the version that it came from, or over a verdict on that version.
+/// A response that is stored over the version that it came from, or over a later one that still has the token that was sent.
 pub struct UnsavedTokens {
     /// The version that it came from.
     pub over: Version,
-    /// The version to write.
+    /// The grant whose token was sent, as encoded in that version.
+    pub(super) sent: Zeroizing<Vec<u8>>,
+    /// The row to write over that version.
     pub(super) row: NewRow,
     /// Whether a rejected client was tried again, which changes the record.
     pub(super) on_trial: bool,
@@ -20,6 +23,13 @@ pub struct UnsavedTokens {
     pub bytes: Zeroizing<Vec<u8>>,
     /// Notified when it is stored.
     pub(super) stored: Notify,
+}
+
+impl UnsavedTokens {
+    /// Whether this grant is the one whose token was sent.
+    pub(super) fn is_of(&self, grant: &[u8]) -> bool {
+        bool::from(self.sent.ct_eq(grant))
+    }
 }
 
 impl fmt::Debug for UnsavedTokens {

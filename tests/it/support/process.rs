@@ -56,7 +56,18 @@ impl Served {
         variables: &[(&str, &str)],
     ) -> Self {
         let mut setup = Setup::new("", plan, origin, variables);
-        setup.open_files = Some(count);
+        setup.first = Some(format!("ulimit -n {count}"));
+        Self::start_in(setup)
+    }
+
+    /// The same, of a process whose files may be limited; it is not killed for a write beyond the limit.
+    pub(crate) fn start_with_file_limits(
+        plan: &Plan,
+        origin: &Origin,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut setup = Setup::new("", plan, origin, variables);
+        setup.first = Some("trap '' XFSZ".to_owned());
         Self::start_in(setup)
     }
 
@@ -186,6 +197,13 @@ impl Served {
         let limit = Some(count as u64);
         let limit = Rlimit { current: limit, maximum: limit };
         prlimit(Some(self.pid()), Resource::Nofile, limit).expect("our child");
+    }
+
+    /// Lets it write no file beyond this size, as on a full disk, or every file.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        use rustix::process::{Resource, Rlimit, prlimit};
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(self.pid()), Resource::Fsize, limit).expect("our child");
     }
 
     /// `kill -9`.
@@ -324,7 +342,8 @@ struct Setup {
     program: PathBuf,
     folder: TempDir,
     variables: BTreeMap<String, String>,
-    open_files: Option<u32>,
+    /// What a shell does before it becomes the program.
+    first: Option<String>,
 }
 
 impl Setup {
@@ -335,17 +354,17 @@ impl Setup {
         fs::write(folder.path().join("keyward.yaml"), yaml + log).expect("the configuration");
         fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
         let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        Self { program: built(), folder, variables, open_files: None }
+        Self { program: built(), folder, variables, first: None }
     }
 
     fn spawn(&self, arguments: &[&str]) -> Child {
         let output = self.folder.path().join("output");
         let output = File::options().create(true).append(true).open(output).expect("a file");
-        let mut command = match self.open_files {
+        let mut command = match &self.first {
             None => self.command(&self.program),
-            Some(count) => {
+            Some(first) => {
                 let mut shell = self.command(Path::new("/bin/sh"));
-                shell.arg("-c").arg(format!("ulimit -n {count} && exec \"$0\" \"$@\""));
+                shell.arg("-c").arg(format!("{first} && exec \"$0\" \"$@\""));
                 shell.arg(&self.program);
                 shell
             }

@@ -5,46 +5,40 @@
 
 mod blocking;
 mod commit;
+mod files;
+mod reopen;
 mod site;
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use self::blocking::finished;
-use super::error::{check, conflict};
+pub use self::files::SledSettings;
+use self::files::{StoreFiles, Swapped};
+use self::reopen::ReopenedFiles;
+use self::site::StoreDirectory;
+use super::error::check;
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
-use super::{DamagedRow, Expect, Row, Snapshot, Store, StoreError, StoreScan, Table, Version, row};
-use commit::Commits;
+use super::{Expect, Row, Snapshot, Store, StoreError, StoreScan, Table, Version};
 use keyward_base::threads::Threads;
-use parking_lot::RwLock;
-use site::StoreDirectory;
 
 /// Threads that call sled. Most calls take microseconds; longer ones wait for the disk, where more threads
 /// would only queue.
 const THREADS_MAX: usize = 4;
 
-/// Settings for opening the files.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SledSettings {
-    /// The store's directory, 0700; created if absent.
-    pub path: PathBuf,
-    /// Size of sled's page cache.
-    pub cache_bytes: u64,
-    /// How often sled flushes internal maintenance writes, which no caller waits for.
-    pub flush_every_ms: u64,
-}
-
 /// A store in files.
 #[derive(Debug)]
 pub struct SledStore {
-    files: Arc<StoreFiles>,
+    files: ReopenedFiles,
     threads: Threads,
     leases: Leases,
     changes: ChangeCounters,
+    /// Rows whose last write failed. Nearly always empty.
+    unflushed: Mutex<BTreeSet<(Table, String)>>,
 }
 
 /// The lock of a store that is not opened, so that no process opens it meanwhile. It ends when dropped.
@@ -58,24 +52,6 @@ impl StoreLock {
     /// As [`SledStore::open`], but for damage, which is not looked for.
     pub fn take(path: &Path) -> Result<Self, StoreError> {
         StoreDirectory::take(path).map(Self)
-    }
-}
-
-/// Dropped in this order: the lock is released last.
-#[derive(Debug)]
-struct StoreFiles {
-    tables: Vec<(Table, sled::Tree)>,
-    /// Shared by writers; a snapshot excludes them. Held for one change, never until it is durable.
-    writing: RwLock<()>,
-    commits: Commits,
-    site: StoreDirectory,
-}
-
-impl SledSettings {
-    /// The defaults for a directory. The cache holds about ten thousand connections; the data path reads from
-    /// the directory's view instead.
-    pub fn at(path: &Path) -> Self {
-        Self { path: path.into(), cache_bytes: 64 * 1024 * 1024, flush_every_ms: 500 }
     }
 }
 
@@ -95,8 +71,10 @@ impl SledStore {
     /// Those of `open`.
     pub async fn open_with(settings: SledSettings) -> Result<Self, StoreError> {
         let (path, threads) = (settings.path.clone(), Threads::new("keyward-store", THREADS_MAX));
-        let files = finished(&path, threads.run(move || StoreFiles::open(&settings)).await)?.into();
-        Ok(Self { files, threads, leases: Leases::default(), changes: ChangeCounters::new() })
+        let files = threads.run(move || ReopenedFiles::open(settings)).await;
+        let files = finished(&path, files)?;
+        let (leases, changes) = (Leases::default(), ChangeCounters::new());
+        Ok(Self { files, threads, leases, changes, unflushed: Mutex::default() })
     }
 
     /// Runs `work` on a blocking thread.
@@ -105,205 +83,58 @@ impl SledStore {
         T: Send + 'static,
         F: FnOnce(&StoreFiles) -> Result<T, StoreError> + Send + 'static,
     {
-        let files = Arc::clone(&self.files);
-        finished(self.files.site.path(), self.threads.run(move || work(&files)).await)
+        let files = self.files.current(&self.threads).await?;
+        let done = self.threads.run(move || work(&files)).await;
+        finished(self.files.path(), done)
     }
 
-    /// Waits until the write with this ticket is on disk.
-    async fn synced(&self, swapped: &Swapped) -> Result<(), StoreError> {
-        let StoreFiles { commits, site, .. } = &*self.files;
-        commits.wait(site, &self.threads, swapped.ticket).await
-    }
-}
-
-impl StoreFiles {
-    fn open(settings: &SledSettings) -> Result<Self, StoreError> {
-        let site = StoreDirectory::take(&settings.path)?;
-        let config = sled::Config::new()
-            .path(site.database())
-            .cache_capacity(settings.cache_bytes)
-            .flush_every_ms(Some(settings.flush_every_ms));
-        let db = site.open(&config)?;
-        let open_tree = |table: Table| match db.open_tree(table.name()) {
-            Ok(tree) => Ok((table, tree)),
-            Err(error) => Err(site.refuse("open a table", error)),
-        };
-        let tables = Table::ALL.into_iter().map(open_tree).collect::<Result<_, _>>()?;
-        let commits = Commits::open(&site, db)?;
-        Ok(Self { tables, writing: RwLock::new(()), commits, site })
-    }
-
-    fn tree(&self, table: Table) -> &sled::Tree {
-        let entry = self.tables.iter().find(|(of, _)| *of == table);
-        &entry.expect("open() opened every table").1
-    }
-
-    fn refuse(&self, table: Table, key: &[u8], error: sled::Error) -> StoreError {
-        match error {
-            sled::Error::Corruption { .. } => row::corrupt(table, key),
-            other => self.site.refuse("reach a row", other),
-        }
-    }
-
-    fn read(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
-        let bytes = self.tree(table).get(key);
-        let bytes = bytes.map_err(|error| self.refuse(table, key.as_bytes(), error))?;
-        bytes.map(|bytes| decode(table, key.as_bytes(), &bytes)).transpose()
-    }
-
-    /// Swaps the row for `value` (`None` deletes it), if the precondition is met. Not durable yet.
-    fn swap(
+    /// Writes these rows, and waits until they are on disk.
+    async fn written(
         &self,
-        table: Table,
-        key: &str,
-        value: Option<&[u8]>,
-        expect: Expect,
+        rows: Vec<(Table, String)>,
+        work: impl FnOnce(&StoreFiles) -> Result<Swapped, StoreError> + Send + 'static,
     ) -> Result<Swapped, StoreError> {
-        let at = key.as_bytes();
-        let _writing = self.writing.read();
-        loop {
-            let old = self.tree(table).get(at).map_err(|error| self.refuse(table, at, error))?;
-            // A damaged row is not overwritten: it may be the only copy.
-            let found = old.as_ref().map(|old| row::decode(table, at, old)).transpose()?;
-            let version = expect.admits(table, key, found.map(|(version, _)| version))?;
-            if old.is_none() && value.is_none() {
-                return Ok(Swapped { version, ticket: None });
-            }
-            let new = value.map(|value| row::encode(table, at, version, value));
-            let swapped = self.tree(table).compare_and_swap(at, old, new);
-            if swapped.map_err(|error| self.refuse(table, at, error))?.is_ok() {
-                return Ok(Swapped { version, ticket: Some(self.commits.applied()) });
-            }
-            // Another writer was faster: check the precondition again.
+        for (table, key) in &rows {
+            self.flushed(*table, key).await?;
         }
-    }
-
-    /// Replaces the bytes of exactly this row. Not durable yet.
-    fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<Swapped, StoreError> {
-        let (at, version) = (row.key.as_bytes(), row.version);
-        let old = row::encode(table, at, version, &row.value);
-        let new = row::encode(table, at, version, value);
-        let _writing = self.writing.read();
-        let swapped = self.tree(table).compare_and_swap(at, Some(old), Some(new));
-        match swapped.map_err(|error| self.refuse(table, at, error))? {
-            Ok(()) => Ok(Swapped { version, ticket: Some(self.commits.applied()) }),
-            Err(_) => Err(conflict(table, &row.key)),
-        }
-    }
-
-    fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let _all_writers = self.writing.write();
-        let mut rows = Vec::new();
-        for (table, tree) in &self.tables {
-            for entry in tree.iter() {
-                let (key, bytes) = entry.map_err(|error| self.refuse(*table, b"", error))?;
-                rows.push((*table, decode(*table, &key, &bytes)?));
-            }
-        }
-        Ok(Snapshot::new(rows))
-    }
-
-    /// As [`Self::snapshot`], with the damaged rows beside the others.
-    fn scan(&self) -> StoreScan {
-        let _all_writers = self.writing.write();
-        let mut scan = StoreScan::default();
-        for (table, tree) in &self.tables {
-            for entry in tree.iter() {
-                let (key, bytes) = match entry {
-                    Ok(entry) => entry,
-                    // sled names no row, and its iterator ends here.
-                    Err(error) => {
-                        let error = self.refuse(*table, b"", error);
-                        scan.damaged.push(DamagedRow { table: *table, key: String::new(), error });
-                        break;
-                    }
-                };
-                match decode(*table, &key, &bytes) {
-                    Ok(row) => scan.rows.push((*table, row)),
-                    Err(error) => {
-                        let key = key.escape_ascii().to_string();
-                        scan.damaged.push(DamagedRow { table: *table, key, error });
-                    }
-                }
-            }
-        }
-        scan
-    }
-
-    /// Deletes a row that does not decode. Not durable yet.
-    fn discard_damaged(&self, table: Table, key: &str) -> Result<Swapped, StoreError> {
-        let at = key.as_bytes();
-        let kept = Swapped { version: Version::default(), ticket: None };
-        let _writing = self.writing.read();
-        let old = self.tree(table).get(at).map_err(|error| self.refuse(table, at, error))?;
-        match old {
-            Some(bytes) if decode(table, at, &bytes).is_err() => {
-                let removed = self.tree(table).remove(at);
-                removed.map_err(|error| self.refuse(table, at, error))?;
-                Ok(Swapped { ticket: Some(self.commits.applied()), ..kept })
-            }
-            _ => Ok(kept),
-        }
-    }
-
-    /// Adds rows. Not durable yet.
-    fn load(&self, rows: &[(Table, Row)]) -> Result<Swapped, StoreError> {
-        let mut last = Swapped { version: Version::default(), ticket: None };
-        for (table, Row { key, value, version }) in rows {
-            let at = key.as_bytes();
-            let new = row::encode(*table, at, *version, value);
-            let _writing = self.writing.read();
-            let swapped = self.tree(*table).compare_and_swap(at, None::<&[u8]>, Some(new));
-            if swapped.map_err(|error| self.refuse(*table, at, error))?.is_err() {
-                return Err(conflict(*table, key));
-            }
-            last = Swapped { version: *version, ticket: Some(self.commits.applied()) };
-        }
-        Ok(last)
-    }
-
-    fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after.as_bytes()),
-            _ => Bound::Included(prefix.as_bytes()),
+        let files = self.files.working(&self.threads).await?;
+        let written = async {
+            let on = files.clone();
+            let swapped = finished(files.site.path(), self.threads.run(move || work(&on)).await)?;
+            files.commits.wait(&files.site, &self.threads, swapped.ticket).await?;
+            Ok(swapped)
         };
-        self.tree(table)
-            .range::<&[u8], _>((from, Bound::Unbounded))
-            .map(|entry| entry.map_err(|error| self.refuse(table, prefix.as_bytes(), error)))
-            .take_while(|entry| match entry {
-                Ok((key, _)) => key.starts_with(prefix.as_bytes()),
-                Err(_) => true,
-            })
-            .take(limit)
-            .map(|entry| entry.and_then(|(key, bytes)| decode(table, &key, &bytes)))
-            .collect()
+        let written = written.await;
+        if written.as_ref().is_err_and(is_of_disk) {
+            self.unflushed.lock().extend(rows);
+            self.files.failed();
+        }
+        written
+    }
+
+    /// A write that failed may have changed the row in memory. Waits until that is on disk, so that no caller relies on a row
+    /// that a crash takes back.
+    async fn flushed(&self, table: Table, key: &str) -> Result<(), StoreError> {
+        let is_unflushed = |(of, at): &(Table, String)| *of == table && at == key;
+        if !self.unflushed.lock().iter().any(is_unflushed) {
+            return Ok(());
+        }
+        let files = self.files.working(&self.threads).await?;
+        files.commits.wait_for_all(&files.site, &self.threads).await?;
+        self.unflushed.lock().retain(|place| !is_unflushed(place));
+        Ok(())
     }
 }
 
-/// An applied write.
-struct Swapped {
-    version: Version,
-    /// The ticket to wait for durability; `None` if nothing was written.
-    ticket: Option<u64>,
-}
-
-fn decode(table: Table, key: &[u8], bytes: &[u8]) -> Result<Row, StoreError> {
-    let (version, value) = row::decode(table, key, bytes)?;
-    match std::str::from_utf8(key) {
-        Ok(key) => Ok(Row { key: key.to_owned(), value: value.to_vec(), version }),
-        Err(_) => Err(row::corrupt(table, key)),
-    }
+/// Whether sled or the disk failed.
+fn is_of_disk(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io { .. } | StoreError::Damaged { .. })
 }
 
 #[async_trait::async_trait]
 impl Store for SledStore {
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.flushed(table, key).await?;
         let key = key.to_owned();
         self.on_files(move |files| files.read(table, &key)).await
     }
@@ -316,10 +147,9 @@ impl Store for SledStore {
         expect: Expect,
     ) -> Result<Version, StoreError> {
         check(table, key, value)?;
-        let (key, value) = (key.to_owned(), value.to_vec());
-        let write = move |files: &StoreFiles| files.swap(table, &key, Some(&value), expect);
-        let swapped = self.on_files(write).await?;
-        self.synced(&swapped).await?;
+        let (rows, at, value) = (vec![(table, key.to_owned())], key.to_owned(), value.to_vec());
+        let write = move |files: &StoreFiles| files.swap(table, &at, Some(&value), expect);
+        let swapped = self.written(rows, write).await?;
         self.changes.count(table);
         Ok(swapped.version)
     }
@@ -327,15 +157,14 @@ impl Store for SledStore {
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
         check(table, &row.key, value)?;
         let (row, value) = (row.clone(), value.to_vec());
-        let swapped = self.on_files(move |files| files.reseal(table, &row, &value)).await?;
-        self.synced(&swapped).await
+        let rows = vec![(table, row.key.clone())];
+        self.written(rows, move |files| files.reseal(table, &row, &value)).await.map(drop)
     }
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        let key = key.to_owned();
-        let write = move |files: &StoreFiles| files.swap(table, &key, None, expect);
-        let swapped = self.on_files(write).await?;
-        self.synced(&swapped).await?;
+        let (rows, at) = (vec![(table, key.to_owned())], key.to_owned());
+        let write = move |files: &StoreFiles| files.swap(table, &at, None, expect);
+        let swapped = self.written(rows, write).await?;
         if swapped.ticket.is_some() {
             self.changes.count(table);
         }
@@ -362,9 +191,9 @@ impl Store for SledStore {
     }
 
     async fn discard_damaged(&self, table: Table, key: &str) -> Result<bool, StoreError> {
-        let key = key.to_owned();
-        let discarded = self.on_files(move |files| files.discard_damaged(table, &key)).await?;
-        self.synced(&discarded).await?;
+        let (rows, at) = (vec![(table, key.to_owned())], key.to_owned());
+        let discard = move |files: &StoreFiles| files.discard_damaged(table, &at);
+        let discarded = self.written(rows, discard).await?;
         Ok(discarded.ticket.is_some())
     }
 
@@ -373,8 +202,8 @@ impl Store for SledStore {
             check(*table, &row.key, &row.value)?;
         }
         let tables: BTreeSet<_> = rows.iter().map(|(table, _)| *table).collect();
-        let loaded = self.on_files(move |files| files.load(&rows)).await?;
-        self.synced(&loaded).await?;
+        let places = rows.iter().map(|(table, row)| (*table, row.key.clone())).collect();
+        self.written(places, move |files| files.load(&rows)).await?;
         tables.into_iter().for_each(|table| self.changes.count(table));
         Ok(())
     }

@@ -1,22 +1,54 @@
 //! The lease of a flight.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::cache::FlightResult;
+use keyward_base::time::Moment;
 use keyward_state::store::Lease;
 
 /// A lease of this flight.
 pub(super) struct HeldLease {
     pub(super) lease: Arc<Lease>,
     /// When it was claimed, or renewed last. It lasts from then on at least.
-    pub(super) since: Mutex<Instant>,
+    pub(super) since: Mutex<Moment>,
 }
 
 /// The result of waiting for a lease.
 pub(super) enum LeaseResult {
     Lease(HeldLease),
     Landed(FlightResult),
+}
+
+impl HeldLease {
+    /// Whether it was claimed or renewed within this time. The sleep of a machine counts, during which steady clocks stop.
+    pub(super) fn is_renewed_within(&self, time: Duration, now: Moment) -> bool {
+        now.since(&self.since.lock()) < time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use keyward_base::time::Clock;
+    use keyward_state::store::Store;
+    use keyward_state::store::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn a_machine_that_slept_is_not_sure_of_its_lease() {
+        let minute = Duration::from_secs(60);
+        let lease = MemoryStore::new().lease("refresh/x", minute).await.unwrap().unwrap();
+        let day = Arc::new(AtomicI64::new(0));
+        let clock = Clock::Fixed(day.clone());
+        let since = Mutex::new(clock.moment());
+        let held = HeldLease { lease: Arc::new(lease), since };
+        assert!(held.is_renewed_within(minute, clock.moment()));
+        // Its monotonic clock has not moved.
+        day.fetch_add(60_000, Ordering::SeqCst);
+        assert!(!held.is_renewed_within(minute, clock.moment()));
+    }
 }

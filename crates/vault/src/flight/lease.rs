@@ -2,23 +2,24 @@
 //! awaited; a late response gives its slot at the server to other connections.
 //!
 //! A replica that was paused for longer than its lease may have lost it to another one, whose lease ends in turn when that
-//! one crashes. As long as the first replica still awaits its response, it keeps a note in the store, with the version of the
-//! grant that it sent. A replica with the lease sends no request for a version with a note.
+//! one crashes. As long as the first replica still awaits its response, it keeps a note in the store, with a digest of the
+//! grant that it sent. A replica with the lease sends no request for a grant with a note.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::Flight;
 use super::held_lease::{HeldLease, LeaseResult};
+use crate::Vault;
 use crate::cache::FlightResult;
 use crate::error::VaultError;
 use crate::servers::RequestSlot;
 use keyward_base::id::ConnectionId;
-use keyward_state::store::Version;
 
 /// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
@@ -40,7 +41,7 @@ impl Flight<'_> {
     /// Renews the lease. Returns whether it was still held; `None` if the store does not answer.
     pub(super) async fn renews_lease(&self) -> Option<bool> {
         let Some(HeldLease { lease, since }) = self.lease.get() else { return Some(false) };
-        let began = Instant::now();
+        let began = self.vault.clock.moment();
         match self.vault.store.renew_lease(lease, self.settings.lease).await {
             Ok(true) => {
                 *since.lock() = began;
@@ -58,7 +59,8 @@ impl Flight<'_> {
     pub(super) async fn is_sure_of_lease(&self) -> bool {
         let Some(held) = self.lease.get() else { return false };
         for _ in 0..LEASE_RENEWALS {
-            if held.since.lock().elapsed() < self.settings.lease / LEASE_RENEWALS {
+            let within = self.settings.lease / LEASE_RENEWALS;
+            if held.is_renewed_within(within, self.vault.clock.moment()) {
                 return true;
             }
             if self.renews_lease().await != Some(true) {
@@ -74,9 +76,9 @@ impl Flight<'_> {
         &self,
         asking: impl Future<Output = T>,
         slot: &RequestSlot,
-        over: Version,
+        sent: &[u8],
     ) -> T {
-        let beside = async { tokio::join!(self.keep_lease(over), self.mark_late(slot)).0 };
+        let beside = async { tokio::join!(self.keep_lease(sent), self.mark_late(slot)).0 };
         tokio::select! {
             biased;
             answer = asking => answer,
@@ -84,7 +86,7 @@ impl Flight<'_> {
         }
     }
 
-    async fn keep_lease(&self, over: Version) -> Infallible {
+    async fn keep_lease(&self, sent: &[u8]) -> Infallible {
         let usual = self.settings.lease / LEASE_RENEWALS;
         let mut pause = usual;
         loop {
@@ -92,7 +94,7 @@ impl Flight<'_> {
             pause = match self.renews_lease().await {
                 Some(true) => usual,
                 Some(false) => {
-                    self.note_request(over).await;
+                    self.note_request(sent).await;
                     usual
                 }
                 None => RENEW_AGAIN.min(usual),
@@ -100,10 +102,10 @@ impl Flight<'_> {
         }
     }
 
-    /// Keeps the note that this replica has sent the token of this version and awaits the response.
-    async fn note_request(&self, over: Version) {
+    /// Keeps the note that this replica has sent the token of this grant and awaits the response.
+    async fn note_request(&self, sent: &[u8]) {
         let name = note_name(&self.connection.id);
-        let note = over.0.to_le_bytes();
+        let note = Sha256::digest(sent);
         let kept = self.vault.directory.keep(&name, &note, self.settings.lease);
         if let Err(error) = kept.await {
             tracing::warn!(
@@ -118,7 +120,7 @@ impl Flight<'_> {
         let note = self.vault.directory.kept(&note_name(&self.connection.id)).await?;
         let Some(note) = note else { return Ok(false) };
         let stored = self.vault.stored(self.connection).await?;
-        Ok(*note == stored.version.0.to_le_bytes())
+        Ok(note.as_slice() == Sha256::digest(&stored.bytes).as_slice())
     }
 
     async fn mark_late(&self, slot: &RequestSlot) {
@@ -143,7 +145,7 @@ impl Flight<'_> {
             // that took its lease would send the spent token.
             let lease = self.settings.lease;
             let settled = self.vault.directory.has_settled(lease / ENDS_WITHOUT, lease / 2);
-            let began = Instant::now();
+            let began = self.vault.clock.moment();
             if settled
                 && let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await?
             {
@@ -165,6 +167,15 @@ impl Flight<'_> {
                 return Ok(LeaseResult::Landed(result));
             }
         }
+    }
+}
+
+impl Vault {
+    /// Whether a flight, of this replica or another one, may refresh the connection now; also if the store does not
+    /// answer.
+    pub(crate) async fn may_be_refreshed(&self, id: &ConnectionId) -> bool {
+        let lease = self.store.lease(&lease_name(id), self.token_settings().lease).await;
+        !matches!(lease, Ok(Some(_)))
     }
 }
 

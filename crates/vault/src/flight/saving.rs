@@ -7,7 +7,7 @@ use crate::backoff::FailureDetails;
 use crate::cache::FlightResult;
 use crate::error::VaultError;
 use crate::flights::STORE_AGAIN;
-use crate::grants::is_conflict;
+use crate::save_again::SaveResult;
 use crate::unsaved_tokens::UnsavedTokens;
 
 impl Flight<'_> {
@@ -19,13 +19,10 @@ impl Flight<'_> {
     ) -> Result<RequestResult, VaultError> {
         let mut pauses = STORE_AGAIN.iter();
         loop {
-            let written = self.vault.store_over(self.connection, &newer, newer.over).await;
-            match (written, pauses.next()) {
-                (Ok(()), _) => return Ok(RequestResult::Stored),
-                (Err(error), _) if is_conflict(&error) => {
-                    self.vault.keep_answer_if_gone(self.connection, &newer.bytes);
-                    return Ok(RequestResult::Overtaken);
-                }
+            let saved = self.vault.save(self.connection, &newer).await;
+            match (saved, pauses.next()) {
+                (Ok(SaveResult::Stored), _) => return Ok(RequestResult::Stored),
+                (Ok(SaveResult::Needless), _) => return Ok(RequestResult::Overtaken),
                 (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
                 (Err(error), None) => {
                     if self.ticket.keep_unsaved(&newer) {

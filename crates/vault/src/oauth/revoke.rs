@@ -7,17 +7,19 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::Flows;
 use super::error::FlowError;
-use super::flow::{ReceivedTokens, SealedText};
+use super::flow::{ReceivedTokens, SealedText, random};
 use super::oauth1;
 use super::rows::{OwedRevocation, OwedRevocationApp};
 use super::start::FlowContext;
 use crate::grant::oauth::{self, OAuthClient, TokenFailure};
 use crate::grant::{AppSecret, Grant};
+use crate::orphans::OrphanedGrant;
 use crate::{LateAnswers, RemovedConnection, RowError};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::directory::{AppRecord, ConnectionRecord};
@@ -74,6 +76,13 @@ impl Revoked {
         };
         if rank(&other) < rank(&self) { other } else { self }
     }
+
+    fn both(first: Option<Self>, second: Option<Self>) -> Option<Self> {
+        match (first, second) {
+            (Some(first), Some(second)) => Some(first.and(second)),
+            (first, second) => first.or(second),
+        }
+    }
 }
 
 fn encoded(grant: &Grant) -> SealedText {
@@ -100,7 +109,7 @@ impl Flows {
         };
         let ended = self.vault.disconnect(org, id, revoke).await?;
         self.end_consents_of(org, id).await;
-        let RemovedConnection { connection, grant, late } = ended;
+        let RemovedConnection { connection, grant, late, is_awaited_elsewhere } = ended;
         let removed = RevocationTarget { connection, app };
         let deadline = Instant::now() + self.settings.load().revoke_timeout;
         let first = match grant.filter(|_| revoke) {
@@ -110,7 +119,10 @@ impl Flows {
                 Some(self.owe_until(id.as_str(), owed, deadline).await?)
             }
         };
-        let Some(mut late) = late else { return Ok(first) };
+        let Some(mut late) = late else {
+            let later = is_awaited_elsewhere.then(|| Revoked::Later(self.revoked_until()));
+            return Ok(Revoked::both(first, later));
+        };
         // A refresh is running: its tokens must be revoked too.
         let newer = match tokio::time::timeout_at(deadline, late.landed()).await {
             Ok(()) => self.revoke_late(&removed, late, deadline).await?,
@@ -119,7 +131,7 @@ impl Flows {
                 Revoked::Later(self.revoked_until())
             }
         };
-        Ok(Some(first.map_or(newer.clone(), |first| first.and(newer))))
+        Ok(Revoked::both(first, Some(newer)))
     }
 
     /// Revokes a grant at the provider, now or later. `key`: of its row in the outbox.
@@ -226,6 +238,34 @@ impl Flows {
                 ),
             }
         });
+    }
+
+    /// Revokes tokens of refreshes whose connection another replica has removed, until `close` is true.
+    pub async fn revoke_orphans(self: &Arc<Self>, mut close: watch::Receiver<bool>) {
+        let mut is_open = true;
+        while is_open {
+            is_open = tokio::select! {
+                () = self.vault.orphans.added() => true,
+                _ = close.wait_for(|close| *close) => false,
+            };
+            self.owe_orphans().await;
+        }
+    }
+
+    /// Stores the revocations of queued tokens, and begins to retry them.
+    async fn owe_orphans(self: &Arc<Self>) {
+        for OrphanedGrant { connection, grant } in self.vault.orphans.take() {
+            let (org, id) = (connection.org.clone(), connection.id.clone());
+            let key = format!("{id}-{}", *random());
+            let grant = SealedText::new(BASE64_STANDARD.encode(grant.as_slice()));
+            let owed = self.owed(&connection, grant, self.revoked_until()).await;
+            match self.outbox.put(&org, &key, &owed, None).await {
+                Ok(_) => self.try_again(key, owed),
+                Err(error) => tracing::error!(
+                    connection = %id, %error, "a late refresh of a removed connection is not revoked"
+                ),
+            }
+        }
     }
 
     async fn owed(

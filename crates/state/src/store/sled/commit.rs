@@ -45,6 +45,8 @@ struct Durable {
     /// sled's log file, opened again for fdatasync.
     log: File,
     tip: File,
+    #[cfg(test)]
+    fails: std::sync::atomic::AtomicBool,
 }
 
 impl Commits {
@@ -61,7 +63,13 @@ impl Commits {
             return Err(site.damaged("acknowledged writes are missing from its log"));
         }
         let log = File::open(site.database().join("db")).map_err(failed)?;
-        let files = Durable { db, log, tip };
+        let files = Durable {
+            db,
+            log,
+            tip,
+            #[cfg(test)]
+            fails: false.into(),
+        };
         Ok(Self {
             files: files.into(),
             applied: applied.into(),
@@ -100,6 +108,26 @@ impl Commits {
         Ok(())
     }
 
+    /// Waits until all changes are on disk.
+    pub(super) async fn wait_for_all(
+        &self,
+        site: &StoreDirectory,
+        threads: &Threads,
+    ) -> Result<(), StoreError> {
+        self.wait(site, threads, Some(self.applied.load(Ordering::SeqCst))).await
+    }
+
+    /// Syncs all that is in the files, which an earlier process or an earlier handle may have written.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.files.sync(self.applied.load(Ordering::SeqCst))
+    }
+
+    /// Flushes fail from now on, as with a full disk.
+    #[cfg(test)]
+    pub(super) fn fail(&self) {
+        self.files.fails.store(true, Ordering::SeqCst);
+    }
+
     /// Flushes since the store was opened; fewer than writes if writes are concurrent.
     #[cfg(test)]
     pub(super) fn flushes(&self) -> u64 {
@@ -111,6 +139,11 @@ impl Durable {
     /// Updates the tip after the log, never before. The tip itself is not synced: an old tip may miss a loss,
     /// but never reports a false one.
     fn sync(&self, upto: u64) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if self.fails.load(Ordering::SeqCst) {
+            let source = io::ErrorKind::StorageFull.into();
+            return Err(StoreError::Io { action: "flush", source });
+        }
         let synced = self.log.sync_data();
         let synced = synced.and_then(|()| self.tip.write_all_at(&tip_line(upto), 0));
         synced.map_err(|source| StoreError::Io { action: "flush", source })

@@ -4,6 +4,7 @@ use super::*;
 use crate::store::tests::conformance::conforms;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
@@ -15,9 +16,14 @@ async fn fresh() -> (tempfile::TempDir, SledStore) {
     (dir, store)
 }
 
+fn files(store: &SledStore) -> Arc<StoreFiles> {
+    store.files.now().expect("open")
+}
+
 /// Changes a row's bytes in sled directly.
 fn tamper(store: &SledStore, table: Table, key: &str, change: impl Fn(&mut Vec<u8>)) {
-    let tree = store.files.tree(table);
+    let files = files(store);
+    let tree = files.tree(table);
     let mut bytes = tree.get(key).unwrap().unwrap().to_vec();
     change(&mut bytes);
     tree.insert(key, bytes).unwrap();
@@ -97,7 +103,7 @@ async fn damaged_rows_are_named_and_neither_read_listed_nor_overwritten_unless_d
         assert_eq!(read.to_string(), named);
         assert!(store.put(Table::Agents, key, b"new", Expect::Any).await.is_err());
         assert!(store.delete(Table::Agents, key, Expect::Any).await.is_err());
-        assert!(store.files.tree(Table::Agents).get(key).unwrap().is_some());
+        assert!(files(&store).tree(Table::Agents).get(key).unwrap().is_some());
     }
     assert!(store.list(Table::Agents, "", None, 10).await.is_err());
     assert!(store.snapshot().await.is_err());
@@ -209,16 +215,52 @@ fn copy_store(from: &Path, to: &Path) {
     }
 }
 
+/// A write whose flush failed has changed the row in memory, and a crash takes that back: no caller sees it before it is on
+/// disk. Other rows are read.
+#[tokio::test]
+async fn a_row_whose_write_was_not_flushed_is_not_read_before_it_is_on_disk() {
+    let (dir, store) = fresh().await;
+    for key in ["o/a", "o/b"] {
+        store.put(Table::Grants, key, b"old", Expect::Absent).await.unwrap();
+    }
+    files(&store).commits.fail();
+    // Where the file is that shows whether the disk has room.
+    let room = dir.path().join("store/room");
+    fs::create_dir(&room).unwrap();
+    let over = Expect::Version(Version(1));
+    let put = async || store.put(Table::Grants, "o/a", b"new", over).await;
+    assert!(put().await.is_err());
+    let read = store.get(Table::Grants, "o/a").await;
+    assert!(matches!(read, Err(StoreError::Io { .. })), "{read:?}");
+    let again = put().await;
+    assert!(matches!(again, Err(StoreError::Io { .. })), "no conflict with itself: {again:?}");
+    assert_eq!(store.get(Table::Grants, "o/b").await.unwrap().unwrap().value, b"old");
+    fs::remove_dir(&room).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut last = put().await;
+    while matches!(last, Err(StoreError::Io { .. })) && Instant::now() < deadline {
+        tokio::task::yield_now().await;
+        last = put().await;
+    }
+    // The first write reached the files, or it did not.
+    assert!(matches!(last, Ok(Version(2)) | Err(StoreError::Conflict { .. })), "{last:?}");
+    let row = store.get(Table::Grants, "o/a").await.unwrap().unwrap();
+    assert_eq!((row.version, row.value), (Version(2), b"new".to_vec()));
+    drop(store);
+    let store = SledStore::open(&dir.path().join("store")).await.unwrap();
+    assert_eq!(store.get(Table::Grants, "o/a").await.unwrap().unwrap().value, b"new");
+}
+
 #[tokio::test]
 async fn two_hundred_writers_share_their_flushes() {
     let (_dir, store) = fresh().await;
-    let before = store.files.commits.flushes();
+    let before = files(&store).commits.flushes();
     let keys: Vec<_> = (0..200).map(|n| format!("o/{n}")).collect();
     let puts = keys.iter().map(|key| store.put(Table::Agents, key, b"x", Expect::Absent));
     for put in futures_util::future::join_all(puts).await {
         put.unwrap();
     }
-    let flushes = store.files.commits.flushes() - before;
+    let flushes = files(&store).commits.flushes() - before;
     assert!((1..=100).contains(&flushes), "{flushes} flushes");
 }
 

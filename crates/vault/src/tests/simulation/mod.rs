@@ -5,6 +5,7 @@
 mod candidates;
 mod fleet;
 mod idle;
+mod rewritten;
 mod rows;
 mod runs;
 mod schedules;
@@ -85,6 +86,8 @@ enum Step {
     Fails(u8, bool),
     /// The configuration changes something of the provider.
     Reload(usize),
+    /// The row of the grant is written again, with the same tokens.
+    Rewrite(usize),
 }
 
 /// The server, and everything that is checked.
@@ -226,6 +229,17 @@ impl Stage {
         });
     }
 
+    fn rewrite(&self, replica: usize) {
+        let (vault, connection) = (self.vaults[replica].clone(), self.connection.clone());
+        let world = self.world.clone();
+        self.tasks.lock().spawn(async move {
+            match vault.ignore_test(&connection.org, &connection.id).await {
+                Ok(()) | Err(VaultError::Store(StoreError::Io { .. })) => {}
+                Err(error) => world.is_wrong(format!("rewriting: {error}")),
+            }
+        });
+    }
+
     fn now(&self, replica: usize) {
         let (vault, connection) = (self.vaults[replica].clone(), self.connection.clone());
         let world = self.world.clone();
@@ -262,6 +276,7 @@ impl Stage {
                 Step::Now(replica) => self.now(*replica),
                 Step::Fails(count, after) => self.fails(*count, *after),
                 Step::Reload(replica) => self.reload(*replica),
+                Step::Rewrite(replica) => self.rewrite(*replica),
             }
         }
         self.ends().await;

@@ -32,7 +32,8 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => replica.clone().prop_map(Step::Refused),
         1 => (replica.clone(), lives()).prop_map(|(at, life)| Step::Connect(at, life)),
         1 => replica.clone().prop_map(Step::Now),
-        1 => replica.prop_map(Step::Reload),
+        1 => replica.clone().prop_map(Step::Reload),
+        1 => replica.prop_map(Step::Rewrite),
         1 => (1_u8..12, any::<bool>()).prop_map(|(count, after)| Step::Fails(count, after)),
     ]
 }

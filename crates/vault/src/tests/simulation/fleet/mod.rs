@@ -2,6 +2,7 @@
 //! replicas' own code runs, with the leases, the feed of changes and the versions of the shared store.
 
 mod link;
+mod removals;
 mod schedules;
 mod server;
 
@@ -35,6 +36,8 @@ enum FleetStep {
     Refused(usize),
     /// The owner connects again; a token of so many seconds.
     Connect(usize, Option<u32>),
+    /// The row of the grant is written again, with the same tokens.
+    Rewrite(usize),
     /// A replica crashes, and starts again with a clock that differs by so many seconds.
     Crash(usize, u64),
     /// A replica does nothing until it goes on.
@@ -161,6 +164,20 @@ impl Fleet {
         });
     }
 
+    fn rewrite(&mut self, at: usize) {
+        let (fleet, connection) = (self.fleet.clone(), self.connection.clone());
+        let replica = &mut self.replicas[at];
+        let (vault, link) = (replica.vault.clone(), replica.link.clone());
+        replica.tasks.spawn(async move {
+            link.running().await;
+            match vault.ignore_test(&connection.org, &connection.id).await {
+                Ok(()) => {}
+                Err(error) if is_of_store(&error) => {}
+                Err(error) => fleet.world.is_wrong(format!("rewriting: {error}")),
+            }
+        });
+    }
+
     /// A replica starts only while the store answers; so the other faults end before.
     async fn crash(&mut self, at: usize, ahead: u64) {
         self.replicas[at].crash();
@@ -175,6 +192,7 @@ impl Fleet {
                 FleetStep::Want(at, count) => self.want(at, count),
                 FleetStep::Refused(at) => self.refused(at),
                 FleetStep::Connect(at, life) => self.connect(at, life),
+                FleetStep::Rewrite(at) => self.rewrite(at),
                 FleetStep::Crash(at, ahead) => self.crash(at, ahead).await,
                 FleetStep::Pause(at) => self.replicas[at].link.set(LinkState::Paused),
                 FleetStep::Cut(at) => self.replicas[at].link.set(LinkState::Cut),

@@ -33,6 +33,7 @@ fn steps() -> impl Strategy<Value = FleetStep> {
         6 => (at.clone(), 1_u8..4).prop_map(|(at, count)| FleetStep::Want(at, count)),
         4 => at.clone().prop_map(FleetStep::Refused),
         1 => (at.clone(), lives()).prop_map(|(at, life)| FleetStep::Connect(at, life)),
+        1 => at.clone().prop_map(FleetStep::Rewrite),
         1 => (at.clone(), 0_u64..60).prop_map(|(at, ahead)| FleetStep::Crash(at, ahead)),
         1 => at.clone().prop_map(FleetStep::Pause),
         1 => at.clone().prop_map(FleetStep::Cut),
@@ -191,6 +192,49 @@ fn a_token_whose_answer_is_late_is_not_sent_again_after_its_lease_was_lost() {
         FleetStep::Want(0, 1),
     ];
     assert_eq!(simulated(Some(3_600), answers, &steps), (Vec::new(), 0));
+}
+
+/// The same, and the row is written again meanwhile, with the same token.
+#[test]
+fn a_token_whose_answer_is_late_is_not_sent_again_after_its_row_was_rewritten() {
+    let answers = vec![
+        Answer { after: 0, what: What::Token(Some(2)) },
+        Answer { after: 71_047, what: What::Token(None) },
+        Answer { after: 15_000, what: What::Token(None) },
+    ];
+    let steps = [
+        FleetStep::Want(0, 1),
+        FleetStep::Pass(3),
+        FleetStep::Refused(0),
+        FleetStep::Pass(15),
+        FleetStep::Want(2, 1),
+        FleetStep::Crash(0, 0),
+        FleetStep::Pause(2),
+        FleetStep::Pass(29_024),
+        FleetStep::Rewrite(1),
+        FleetStep::Want(0, 1),
+        FleetStep::Pass(940),
+        FleetStep::Crash(0, 2),
+        FleetStep::Want(0, 1),
+    ];
+    assert_eq!(simulated(Some(3_600), answers, &steps), (Vec::new(), 0));
+}
+
+/// A replica is paused for nearly a lease when its response comes, and the database is away. It does not send the token again.
+#[test]
+fn a_replica_that_is_paused_with_a_response_does_not_send_its_token_again() {
+    let answer = Answer { after: 25, what: What::Token(None) };
+    let steps = [
+        FleetStep::Pass(28_524),
+        FleetStep::Want(1, 1),
+        FleetStep::Pass(11),
+        FleetStep::Absent,
+        FleetStep::Crash(2, 0),
+        FleetStep::Pause(1),
+        FleetStep::Refused(1),
+        FleetStep::Pass(29_946),
+    ];
+    assert_eq!(simulated(Some(97), vec![answer], &steps), (Vec::new(), 0));
 }
 
 /// The database has a new consent, and its answer does not reach the replica that wrote it. That replica uses the new

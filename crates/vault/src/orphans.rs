@@ -1,0 +1,66 @@
+//! Responses to refreshes whose connection another replica has removed. If its removal was to revoke the grant, they
+//! are queued for the one who revokes: `oauth/revoke.rs`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use zeroize::Zeroizing;
+
+use keyward_base::id::ConnectionId;
+use keyward_state::directory::ConnectionRecord;
+
+/// Longest queue.
+const WAITING_MAX: usize = 1_024;
+
+/// How long replicas know that the grant of a removed connection is to be revoked: longer than a response is awaited, and
+/// than a database is away.
+pub(super) const WANTED_FOR: Duration = Duration::from_secs(3_600);
+
+/// A newer grant of a removed connection.
+#[derive(Clone)]
+pub(super) struct OrphanedGrant {
+    pub(super) connection: Arc<ConnectionRecord>,
+    /// Its encoding.
+    pub(super) grant: Zeroizing<Vec<u8>>,
+}
+
+/// The queue; flights add to it.
+#[derive(Clone, Default)]
+pub(super) struct OrphanedGrants(Arc<(Mutex<Vec<OrphanedGrant>>, Notify)>);
+
+impl OrphanedGrants {
+    pub(super) fn add(&self, orphan: OrphanedGrant) {
+        let (waiting, told) = &*self.0;
+        let mut waiting = waiting.lock();
+        if waiting.len() == WAITING_MAX {
+            let id = &orphan.connection.id;
+            return tracing::error!(connection = %id, "a late refresh is not revoked: there are too many");
+        }
+        waiting.push(orphan);
+        told.notify_one();
+    }
+
+    /// Those that are queued now.
+    pub(super) fn take(&self) -> Vec<OrphanedGrant> {
+        std::mem::take(&mut *self.0.0.lock())
+    }
+
+    /// Waits until one is queued; for one reader.
+    pub(super) async fn added(&self) {
+        self.0.1.notified().await;
+    }
+}
+
+/// The name of the note that the grant of a removed connection is to be revoked.
+pub(super) fn note_name(id: &ConnectionId) -> String {
+    format!("revoke/{id}")
+}
+
+impl fmt::Debug for OrphanedGrants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OrphanedGrants").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+//! Rows of grants that are written while a response is awaited: with the same token, without it, or not again.
+
+use std::time::Duration;
+
+use super::*;
+use crate::record::GrantVerdict;
+use keyward_state::directory::BrokenReason;
+
+/// Two replicas, and the first one awaits the response to a refresh for so long, in milliseconds. The token before has ended.
+async fn awaiting(after: u64) -> (Stage, Arc<World>) {
+    let world = World::new(vec![Answer { after, what: What::Token(Some(3_600)) }]);
+    let stage = Stage::new(world.clone(), Some(1)).await;
+    passes(2_000).await;
+    stage.want(0, 1);
+    passes(100).await;
+    assert_eq!(world.asked.load(SeqCst), 1);
+    (stage, world)
+}
+
+/// Both replicas have the token of the response, and no other request was sent than these.
+async fn all_have_it(stage: &Stage, world: &World, requests: usize) {
+    stage.ends().await;
+    for vault in &stage.vaults {
+        let connection = &stage.connection;
+        let credential = vault.credential_in(&connection.org, Some(&wanted(connection))).await;
+        assert!(credential.is_ok(), "{credential:?}");
+    }
+    assert_eq!(*world.wrong.lock(), Vec::<String>::new());
+    assert_eq!(world.asked.load(SeqCst), requests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_rewritten_during_a_refresh_takes_its_response() {
+    let (stage, world) = awaiting(5_000).await;
+    stage.rewrite(0);
+    stage.rewrite(1);
+    all_have_it(&stage, &world, 1).await;
+}
+
+/// The other replica has sent the spent token, and the server ends no grant for that.
+#[tokio::test(start_paused = true)]
+async fn a_response_replaces_the_verdict_on_the_token_that_it_came_from() {
+    let (stage, world) = awaiting(5_000).await;
+    let (vault, connection) = (&stage.vaults[1], &stage.connection);
+    let stored = vault.stored(connection).await.unwrap();
+    let verdict = GrantVerdict::new(BrokenReason::Revoked, Some("invalid_grant".to_owned()));
+    vault.condemn(connection, &stored, verdict).await.unwrap();
+    all_have_it(&stage, &world, 1).await;
+    let view = stage.vaults[0].directory().view();
+    let record = view.connection(&connection.org, &connection.id).cloned();
+    assert_eq!(record.unwrap().facts.state, ConnectionState::Active);
+}
+
+/// A new secret is put in force while the refresh of the old one is awaited, and then rolled back.
+#[tokio::test(start_paused = true)]
+async fn a_rollback_gives_the_token_of_a_refresh_that_ended_meanwhile() {
+    let (stage, world) = awaiting(5_000).await;
+    let (vault, connection) = (&stage.vaults[0], &stage.connection);
+    let (org, id) = (&connection.org, &connection.id);
+    let given = world.consent(&stage.clock, None);
+    let given = given.revocable().and_then(|it| it.refresh).expect("a refresh token");
+    let fields = BTreeMap::from([("refresh_token".to_owned(), given)]);
+    let kept = RotationTerms { old_for: Duration::from_secs(3_600), expires: None };
+    vault.put_untested_in_force(org, id, fields, kept).await.unwrap();
+    passes(10_000).await;
+    assert!(vault.landed(ENDED_WITHIN).await);
+    vault.roll_back(org, id).await.unwrap();
+    // The agent that waited got a token of the new secret.
+    all_have_it(&stage, &world, 2).await;
+}
+
+/// Its owner connects again while the refresh of the grant before is awaited.
+#[tokio::test(start_paused = true)]
+async fn a_late_response_does_not_replace_a_new_consent() {
+    let (stage, world) = awaiting(5_000).await;
+    stage.connect(1, Some(3_600));
+    passes(1_000).await;
+    let stored = stage.vaults[1].stored(&stage.connection).await.unwrap();
+    passes(10_000).await;
+    all_have_it(&stage, &world, 1).await;
+    let now = stage.vaults[1].stored(&stage.connection).await.unwrap();
+    assert_eq!((now.version, now.bytes), (stored.version, stored.bytes));
+}
+
+/// A database with an asynchronous standby fails over, and has the row of before the last refresh.
+#[tokio::test(start_paused = true)]
+async fn a_response_is_stored_over_a_row_that_a_failover_took_back() {
+    let token = |after, life| Answer { after, what: What::Token(Some(life)) };
+    let world = World::new(vec![token(5, 1), token(5_000, 3_600)]);
+    let stage = Stage::new(world.clone(), Some(1)).await;
+    let key = record::key(&stage.connection.org, &stage.connection.id);
+    let before = stage.store.rows.get(Table::Grants, &key).await.unwrap().expect("a row");
+    passes(2_000).await;
+    stage.want(0, 1);
+    passes(2_000).await;
+    stage.want(0, 1);
+    passes(100).await;
+    assert_eq!(world.asked.load(SeqCst), 2);
+    stage.store.rows.delete(Table::Grants, &key, Expect::Any).await.unwrap();
+    stage.store.rows.load(vec![(Table::Grants, before)]).await.unwrap();
+    stage.store.newest.lock().clear();
+    stage.ends().await;
+    let (vault, wanted) = (&stage.vaults[1], wanted(&stage.connection));
+    let credential = vault.credential_in(&stage.connection.org, Some(&wanted)).await;
+    assert!(credential.is_ok());
+    assert_eq!(*world.wrong.lock(), Vec::<String>::new());
+    assert_eq!(world.asked.load(SeqCst), 2);
+}
+
+/// At the replica that awaits a response or at another one, of whose removal the first has not heard yet.
+#[tokio::test(start_paused = true)]
+async fn the_response_for_a_removed_connection_is_not_stored() {
+    for at in 0..2 {
+        let (stage, world) = awaiting(5_000).await;
+        let (org, id) = (&stage.connection.org, &stage.connection.id);
+        stage.vaults[at].disconnect(org, id, false).await.unwrap();
+        stage.rewrite(1 - at);
+        passes(10_000).await;
+        assert!(stage.vaults[0].landed(ENDED_WITHIN).await);
+        let row = stage.store.rows.get(Table::Grants, &record::key(org, id)).await.unwrap();
+        assert!(row.is_none(), "removed at {at}");
+        assert_eq!(world.asked.load(SeqCst), 1);
+    }
+}

@@ -1,0 +1,66 @@
+//! A disk that is full while the embedded store must keep a rotated token.
+
+use serde_json::{Value, json};
+
+use crate::support::authorization::Authorization;
+use crate::support::process::Served;
+use crate::support::tokens::*;
+use crate::support::*;
+
+const TOKEN: &str = "kwa_full-0123456789abcdef";
+
+/// A request of the agent, and its answer.
+async fn asked(served: &Served) -> Message {
+    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
+    let mut agent = Wire::plain(stream);
+    agent
+        .send(format!(
+            "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {TOKEN}\r\n\r\n"
+        ))
+        .await;
+    agent.answer("GET").await
+}
+
+/// The parts that fail, as the gateway says.
+async fn faults(served: &Served) -> Vec<Value> {
+    let status = served.api("GET", "/status", "").await.json();
+    let faults = status["faults"].as_array().cloned().unwrap_or_default();
+    faults.into_iter().map(|fault| fault["part"].clone()).collect()
+}
+
+/// The server has rotated the token when the disk is full. The new token is stored when the disk has room, without a restart,
+/// and the old one is not sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_a_full_disk_did_not_take_is_stored_when_it_has_room() {
+    let authorization = Authorization::with(rules()).await;
+    let pair = refresh_only(&authorization);
+    let origin = api(&authorization).await;
+    let plan =
+        plan(&authorization, &pair).top("oauth: { wait_timeout: 0.1s, backoff_first: 0.05s }");
+    let canary = plan.canary().text.clone();
+    let refresh = pair.refresh.expect("one");
+    let variables = [("REFRESH", &*refresh), ("CANARY", &canary), ("TOKEN_CI", TOKEN)];
+    let mut served = Served::start_with_file_limits(&plan, &origin, &variables);
+    let gate = authorization.hold_next();
+    assert_eq!(asked(&served).await.head.status(), 503);
+    authorization.asked(1).await;
+    served.limit_files(Some(4_096));
+    gate.add_permits(1);
+    until("the failure of the store", async || faults(&served).await.contains(&json!("store")))
+        .await;
+    served.limit_files(None);
+    until("the recovery of the store", async || faults(&served).await.is_empty()).await;
+    until("the token", async || asked(&served).await.head.status() == 200).await;
+    assert_eq!(authorization.calls().len(), 1, "the spent token was sent again");
+    let issued = authorization.only_call().issued.expect("tokens");
+    assert_eq!(
+        origin.only().head.one("authorization"),
+        Some(&*format!("Bearer {}", issued.access))
+    );
+    served.kill();
+    served.restart();
+    authorization.issuer().expire_all();
+    until("the next token", async || asked(&served).await.head.status() == 200).await;
+    let calls = authorization.calls();
+    assert!(calls.iter().all(|call| call.issued.is_some()), "a spent token was sent");
+}
