@@ -288,7 +288,7 @@ codes! {
         "read it as the gateway's user; `audit.file` says where it is";
     StoreFailed: "store_failed" 500 Api,
         "The store cannot be written: the change may or may not be there.",
-        "make sure that its disk has room and is writable, then restart the gateway; after an outage of a shared database, no restart is needed";
+        "make sure that its disk has room and is writable; no restart is needed";
     AnswerTooLarge: "answer_too_large" 502 Api,
         "The provider's answer to a single request exceeds the limit.",
         "send the request through the proxy, which passes on any size";

@@ -1,12 +1,16 @@
 //! Counts the flights that run, and the refreshes by connection.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::late::PendingRefreshes;
-use std::time::Duration;
+use keyward_base::id::ConnectionId;
+use keyward_state::store::Lease;
 
 /// The runtime of flights, their number, and their refreshes by connection.
 #[derive(Clone, Debug)]
@@ -14,6 +18,7 @@ pub struct Flights {
     pub(super) runtime: Handle,
     pub(super) under_way: Arc<watch::Sender<usize>>,
     pub(super) refreshes: PendingRefreshes,
+    leases: Arc<Mutex<HashMap<ConnectionId, Weak<Lease>>>>,
 }
 
 /// Counts a flight until it is dropped.
@@ -22,8 +27,21 @@ pub(super) struct InFlight(pub(super) Arc<watch::Sender<usize>>);
 impl Flights {
     /// Uses the current runtime, which must outlive all requests.
     pub fn here() -> Self {
-        let under_way = Arc::new(watch::Sender::new(0));
-        Self { runtime: Handle::current(), under_way, refreshes: PendingRefreshes::default() }
+        let (under_way, runtime) = (Arc::new(watch::Sender::new(0)), Handle::current());
+        Self { runtime, under_way, refreshes: PendingRefreshes::default(), leases: Arc::default() }
+    }
+
+    /// Notes that a flight of this process has the lease of a connection, until the lease is dropped.
+    pub(super) fn note_lease(&self, id: &ConnectionId, lease: &Arc<Lease>) {
+        let mut leases = self.leases.lock();
+        leases.retain(|_, lease| lease.strong_count() > 0);
+        leases.insert(id.clone(), Arc::downgrade(lease));
+    }
+
+    /// Whether a flight of this process got the lease of the connection and has not ended, whether the lease still lasts
+    /// or not.
+    pub(super) fn has_lease(&self, id: &ConnectionId) -> bool {
+        self.leases.lock().get(id).is_some_and(|lease| lease.strong_count() > 0)
     }
 
     /// The running refreshes by connection.

@@ -146,13 +146,17 @@ impl Flight<'_> {
             let lease = self.settings.lease;
             let settled = self.vault.directory.has_settled(lease / ENDS_WITHOUT, lease / 2);
             let began = self.vault.clock.moment();
+            // After a pause of the process, the lease of another flight of this process may have ended while it awaits a
+            // response, or has one to store.
             if settled
+                && !self.vault.flights.has_lease(&self.connection.id)
                 && let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await?
             {
                 if self.is_awaited_elsewhere().await? {
                     return Ok(LeaseResult::Landed(FlightResult::Paused(HELD_PAUSE)));
                 }
                 let held = HeldLease { lease: Arc::new(lease), since: Mutex::new(began) };
+                self.vault.flights.note_lease(&self.connection.id, &held.lease);
                 return Ok(LeaseResult::Lease(held));
             }
             if Instant::now() >= until {
