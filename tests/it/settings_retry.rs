@@ -101,9 +101,9 @@ async fn a_request_waits_for_the_end_of_the_limit_that_the_service_states() {
         ("X-Left: 0\r\nX-Reset: 1h\r\nRetry-After: 0\r\n", 200, 2),
         ("X-Wait: 3600\r\n", 429, 1),
     ] {
-        let plan = Plan::api_key().settings("{ retry: {} }");
-        let plan =
-            plan.retry_headers("{ after: [x-wait], reset_after: [x-reset], remaining: [x-left] }");
+        let mut plan = Plan::api_key().settings("{ retry: {} }");
+        plan.provider_more += ", retry_headers: { after: [x-wait], reset_after: [x-reset], \
+                               remaining: [x-left] }";
         let lab = plan.start(failing(1, answer(429, more, "later")).await).await;
         assert_eq!(lab.ask("GET /a").await.head.status(), status, "{more}");
         assert_eq!(lab.origin.received().len(), sent, "{more}");

@@ -418,8 +418,9 @@ async fn d7_d8_usage_and_access_are_reviewed_by_command() {
         "/busy" => limited.to_owned(),
         _ => ok("fine"),
     });
-    let plan = Plan::api_key().settings("{ rate_limit: 3/h }").agent("idle", "acme");
-    let plan = plan.retry_headers("{ reset_at: [x-reset-acme], remaining: [x-remaining-acme] }");
+    let mut plan = Plan::api_key().settings("{ rate_limit: 3/h }").agent("idle", "acme");
+    plan.provider_more =
+        ", retry_headers: { reset_at: [x-reset-acme], remaining: [x-remaining-acme] }".to_owned();
     let lab = plan.agent("none", "").start(origin.await).await;
     let market = Market { lab, server: Authorization::with(Rules::default()).await };
     let before = market.says(&["connection", "usage", "acme", "--json"]);

@@ -43,16 +43,16 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("envelope", "base"),
     ("hooks", "base"),
     ("ssh", "base"),
-    ("inject", "base"),
+    ("inject", "base rules::rate_limit"),
     ("graphql", ""),
-    ("provider", "base graphql inject rules::actions"),
+    ("provider", "base graphql inject rules::actions rules::rate_limit"),
     ("host_sets", "base"),
     ("policy", "base graphql host_sets inject rules::actions rules::branches rules::git_push"),
     ("rules", "base graphql"),
     ("model", "base host_sets inject policy provider rules::branches"),
     ("crypto", "base envelope"),
     ("store", "base"),
-    ("observe", "base model policy"),
+    ("observe", "base model policy rules::rate_limit"),
     ("directory", "base crypto inject model observe provider store"),
     (
         "rulebook",
@@ -81,7 +81,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("pool", "base body h2 inject net refusal sockets"),
     (
         "proxy",
-        "base base_url ca directory graphql inject limits model net observe policy pool provider refusal rulebook rules::git_push sockets vault",
+        "base base_url ca directory graphql inject limits model net observe policy pool provider refusal rulebook rules::git_push rules::rate_limit sockets vault",
     ),
     (
         "session",
@@ -98,7 +98,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ),
     (
         "upstream",
-        "authorize base body inject limits net policy pool proxy::gateway refusal request session sockets",
+        "authorize base body inject limits net policy pool proxy::gateway refusal request session sockets rules::rate_limit",
     ),
     ("tunnel", "base observe proxy::gateway proxy::record session sockets"),
     (
@@ -115,7 +115,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("databases", "base directory inject model policy proxy"),
     (
         "api",
-        "backup base base_url ca crypto databases directory events graphql hooks host_sets inbox inject keys model net oauth observe oidc policy provider proxy rulebook rules::git_push store vault",
+        "backup base base_url ca crypto databases directory events graphql hooks host_sets inbox inject keys model net oauth observe oidc policy provider proxy rulebook rules::git_push rules::rate_limit store vault",
     ),
     ("console", "api base model provider"),
     ("config", "*"),

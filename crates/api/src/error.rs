@@ -234,12 +234,8 @@ impl ApiError {
             Self::TooLarge { max_bytes } => {
                 Code::TooLarge.because(format!("the body is longer than {max_bytes} bytes"))
             }
-            Self::MediaType => Code::MediaTypeRefused
-                .because("the body must be sent as application/json")
-                .hint("add the field `Content-Type: application/json`"),
-            Self::ContentCoding => Code::MediaTypeRefused
-                .because("the body has a `Content-Encoding`, and bodies are read uncompressed")
-                .hint("send the JSON as it is, without `Content-Encoding`"),
+            Self::MediaType => media_type(),
+            Self::ContentCoding => content_coding(),
             Self::Misdirected => Code::HostMismatch
                 .because("this name is not served here")
                 .hint("use the listener's own address, or set `public_url`"),
@@ -351,6 +347,18 @@ fn not_yours(what: &str, name: &str) -> RefusalText {
 
 fn taken(what: &str, name: &str) -> RefusalText {
     Code::NameTaken.because(format!("{what} `{name}` exists already")).usual_hint()
+}
+
+fn media_type() -> RefusalText {
+    Code::MediaTypeRefused
+        .because("the body must be sent as application/json")
+        .hint("add the field `Content-Type: application/json`")
+}
+
+fn content_coding() -> RefusalText {
+    Code::MediaTypeRefused
+        .because("the body has a `Content-Encoding`, and bodies are read uncompressed")
+        .hint("send the JSON as it is, without `Content-Encoding`")
 }
 
 fn managed_by_file(what: &str, name: &str) -> RefusalText {

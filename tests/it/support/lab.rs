@@ -29,7 +29,8 @@ pub(crate) struct Plan {
     auth: String,
     fields: String,
     hosts: String,
-    provider_more: String,
+    /// Further fields of the provider in flow style, each after a comma.
+    pub(crate) provider_more: String,
     agents: Vec<(String, String)>,
     providers: Vec<String>,
     connections: Vec<String>,
@@ -112,12 +113,6 @@ impl Plan {
     /// How connections of the provider are tested, in flow style.
     pub(crate) fn test(mut self, yaml: &str) -> Self {
         self.provider_more += &format!(", test: {yaml}");
-        self
-    }
-
-    /// The fields in which the provider states its rate limit, in flow style.
-    pub(crate) fn retry_headers(mut self, yaml: &str) -> Self {
-        self.provider_more += &format!(", retry_headers: {yaml}");
         self
     }
 

@@ -1,6 +1,8 @@
 //! Turns refusals into HTTP answers. [`view`] is the table of code, message, hint and fields of each; statuses are
 //! the codes'. The answers never contain an address, a source error or a secret.
 
+mod refusal_json;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +10,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
-use serde::Serialize;
 
 use super::answer_body::AnswerBody;
 use super::guard::ExchangeGuard;
@@ -189,7 +190,7 @@ fn with_fields(mut response: Response<Bytes>, view: &RefusalView) -> Response<By
 }
 
 fn in_http(view: &RefusalView, exchange: &str) -> Response<Bytes> {
-    let mut response = Response::new(body(view, exchange));
+    let mut response = Response::new(refusal_json::body(view, exchange));
     *response.status_mut() = view.status();
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -233,46 +234,6 @@ fn in_grpc(view: &RefusalView, exchange: &str) -> Response<Bytes> {
 fn proxy_status(code: Code) -> HeaderValue {
     let text = format!("keyward; error={}; details=\"{code}\"", code.proxy_status());
     HeaderValue::try_from(text).expect("constants of visible ASCII")
-}
-
-/// The body of a refusal. The message is repeated next to `error`, where clients of many APIs look for it: `gh`
-/// prints nothing else.
-#[derive(Serialize)]
-struct RefusalJson<'a> {
-    message: &'a str,
-    error: ErrorJson<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorJson<'a> {
-    code: &'a str,
-    message: &'a str,
-    exchange: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connection: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    docs: Option<&'a str>,
-    /// The id of the provider whose account can be connected for the host.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<&'a str>,
-    /// The page where a person connects the account.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connect_url: Option<&'a str>,
-}
-
-fn body(view: &RefusalView, exchange: &str) -> Bytes {
-    let RefusalText { code, message, hint } = &view.text;
-    let (code, hint) = (code.as_str(), hint.as_deref());
-    let (connection, docs) = (view.connection.as_deref(), view.docs.as_deref());
-    let (provider, connect_url) = (view.link.provider.as_deref(), view.link.url.as_deref());
-    let error =
-        ErrorJson { code, message, exchange, connection, hint, docs, provider, connect_url };
-    let wrapped = RefusalJson { message, error };
-    let mut text = serde_json::to_vec(&wrapped).expect("texts serialise");
-    text.push(b'\n');
-    text.into()
 }
 
 fn log(refusal: &Refusal, view: &RefusalView, exchange: &str) {
