@@ -2,10 +2,11 @@
 //! it, and a client that a generator makes of it creates, binds and removes.
 
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::stage::{installed, lab, planned, run, said};
+use crate::stage::{installed, lab, planned, run, run_within, said};
 use crate::support::canary::Canary;
 use crate::support::*;
 
@@ -50,6 +51,9 @@ fn base(lab: &Lab) -> String {
     format!("http://{}/api/v1", lab.gateway.admin)
 }
 
+/// It sends more than a thousand requests, and shares the processor with browsers.
+const PATIENCE: Duration = Duration::from_secs(400);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_generated_request_gets_an_answer_that_the_document_lacks() {
     let plan = Plan::api_key().limit("api_requests_per_minute_max: 1000000");
@@ -61,7 +65,7 @@ async fn no_generated_request_gets_an_answer_that_the_document_lacks() {
     fuzzer.args(["--header", &format!("Authorization: Bearer {token}"), "--checks", CHECKS]);
     fuzzer.args(["--phases", "coverage", "--seed", "1", "--exclude-path-regex", LEFT_OUT]);
     fuzzer.args(["--suppress-health-check", "all", "--request-timeout", "30", "--no-color"]);
-    let output = run(fuzzer).await;
+    let output = run_within(PATIENCE, fuzzer).await;
     let text = said(&output);
     assert!(output.status.success(), "{text}");
     let tried = text.lines().find_map(|line| line.trim().split_once(" generated, "));

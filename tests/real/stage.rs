@@ -138,11 +138,16 @@ pub(crate) fn keyed(lab: &Lab, name: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 /// Runs it without blocking the origin.
-pub(crate) async fn run(mut command: Command) -> Output {
+pub(crate) async fn run(command: Command) -> Output {
+    run_within(PATIENCE, command).await
+}
+
+/// The same for a program that may take longer.
+pub(crate) async fn run_within(patience: Duration, mut command: Command) -> Output {
     let name = command.get_program().to_owned();
     let child = tokio::task::spawn_blocking(move || command.output());
-    let output = tokio::time::timeout(PATIENCE, child).await;
-    let output = output.unwrap_or_else(|_| panic!("{name:?} did not end within {PATIENCE:?}"));
+    let output = tokio::time::timeout(patience, child).await;
+    let output = output.unwrap_or_else(|_| panic!("{name:?} did not end within {patience:?}"));
     let output = output.expect("no panic");
     output.unwrap_or_else(|error| panic!("{name:?}: {error}; `tests/run` installs it"))
 }
