@@ -472,7 +472,7 @@ mod tests {
             ("store_failed", StatusCode::INTERNAL_SERVER_ERROR)
         );
         let json = serde_json::to_string(&error.body()).unwrap();
-        assert!(json.contains("restart the gateway") && !json.contains("secret-place"), "{json}");
+        assert!(json.contains("disk has room") && !json.contains("secret-place"), "{json}");
     }
 
     #[test]

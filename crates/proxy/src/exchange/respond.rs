@@ -11,6 +11,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
+use self::refusal_json::ErrorJson;
 use super::answer_body::AnswerBody;
 use super::guard::ExchangeGuard;
 use crate::base_url;
@@ -190,7 +191,7 @@ fn with_fields(mut response: Response<Bytes>, view: &RefusalView) -> Response<By
 }
 
 fn in_http(view: &RefusalView, exchange: &str) -> Response<Bytes> {
-    let mut response = Response::new(refusal_json::body(view, exchange));
+    let mut response = Response::new(body(view, exchange));
     *response.status_mut() = view.status();
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -234,6 +235,16 @@ fn in_grpc(view: &RefusalView, exchange: &str) -> Response<Bytes> {
 fn proxy_status(code: Code) -> HeaderValue {
     let text = format!("keyward; error={}; details=\"{code}\"", code.proxy_status());
     HeaderValue::try_from(text).expect("constants of visible ASCII")
+}
+
+fn body(view: &RefusalView, exchange: &str) -> Bytes {
+    let RefusalText { code, message, hint } = &view.text;
+    let (code, hint) = (code.as_str(), hint.as_deref());
+    let (connection, docs) = (view.connection.as_deref(), view.docs.as_deref());
+    let (provider, connect_url) = (view.link.provider.as_deref(), view.link.url.as_deref());
+    let error =
+        ErrorJson { code, message, exchange, connection, hint, docs, provider, connect_url };
+    error.body()
 }
 
 fn log(refusal: &Refusal, view: &RefusalView, exchange: &str) {

@@ -135,7 +135,7 @@ fn a_refusal_names_the_set_that_would_allow_the_request() {
         let sample = Sample { agent: world.ci.clone() };
         sample.explain(&policy, line).hint.unwrap()
     };
-    assert!(hint("GET http://pypi.org/x").contains("`keyward agent set NAME --allow packages`"));
+    assert!(hint("GET http://pypi.org/x").contains("`keyward agent set ci --allow packages`"));
     assert!(!hint("POST http://pypi.org/x").contains("--allow"), "it would not help");
     assert!(!hint("GET http://example.com/").contains("--allow"));
 }
