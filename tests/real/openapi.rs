@@ -52,7 +52,7 @@ fn base(lab: &Lab) -> String {
 }
 
 /// It sends more than a thousand requests, and shares the processor with browsers.
-const PATIENCE: Duration = Duration::from_secs(400);
+const FUZZED_WITHIN: Duration = Duration::from_secs(400);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_generated_request_gets_an_answer_that_the_document_lacks() {
@@ -65,7 +65,7 @@ async fn no_generated_request_gets_an_answer_that_the_document_lacks() {
     fuzzer.args(["--header", &format!("Authorization: Bearer {token}"), "--checks", CHECKS]);
     fuzzer.args(["--phases", "coverage", "--seed", "1", "--exclude-path-regex", LEFT_OUT]);
     fuzzer.args(["--suppress-health-check", "all", "--request-timeout", "30", "--no-color"]);
-    let output = run_within(PATIENCE, fuzzer).await;
+    let output = run_within(FUZZED_WITHIN, fuzzer).await;
     let text = said(&output);
     assert!(output.status.success(), "{text}");
     let tried = text.lines().find_map(|line| line.trim().split_once(" generated, "));

@@ -140,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_comes_while_somebody_waits_is_kept_and_nothing_stays_behind() {
         let (refreshes, id) = (PendingRefreshes::default(), ConnectionId::random());
-        assert!(!refreshes.keep_answer(&id, &grant("nobody waits")));
+        assert!(!refreshes.keep_answer(&id, &grant("not awaited")));
         let first = refreshes.register(&id);
         assert!(!refreshes.keep_answer(&id, &grant("not yet")));
         let mut late = refreshes.expect(&id);

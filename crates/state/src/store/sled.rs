@@ -1,5 +1,6 @@
 //! The embedded store: sled, owned by one process. A write is acknowledged after it is on disk; concurrent
-//! writes share one flush (`commit.rs`). `site.rs` handles directory and lock.
+//! writes share one flush (`commit.rs`). `files.rs` has the rows, `site.rs` the directory and its lock,
+//! `reopen.rs` opens the files again after the disk failed.
 //!
 //! sled blocks, so it runs on a small thread pool of the store.
 
@@ -11,9 +12,8 @@ mod site;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use self::blocking::finished;
 pub use self::files::SledSettings;
@@ -37,8 +37,6 @@ pub struct SledStore {
     threads: Threads,
     leases: Leases,
     changes: ChangeCounters,
-    /// Rows whose last write failed. Nearly always empty.
-    unflushed: Mutex<BTreeSet<(Table, String)>>,
 }
 
 /// The lock of a store that is not opened, so that no process opens it meanwhile. It ends when dropped.
@@ -73,8 +71,7 @@ impl SledStore {
         let (path, threads) = (settings.path.clone(), Threads::new("keyward-store", THREADS_MAX));
         let files = threads.run(move || ReopenedFiles::open(settings)).await;
         let files = finished(&path, files)?;
-        let (leases, changes) = (Leases::default(), ChangeCounters::new());
-        Ok(Self { files, threads, leases, changes, unflushed: Mutex::default() })
+        Ok(Self { files, threads, leases: Leases::default(), changes: ChangeCounters::new() })
     }
 
     /// Runs `work` on a blocking thread.
@@ -83,9 +80,15 @@ impl SledStore {
         T: Send + 'static,
         F: FnOnce(&StoreFiles) -> Result<T, StoreError> + Send + 'static,
     {
-        let files = self.files.current(&self.threads).await?;
-        let done = self.threads.run(move || work(&files)).await;
-        finished(self.files.path(), done)
+        self.run(self.files.current(&self.threads).await?, work).await
+    }
+
+    async fn run<T, F>(&self, files: Arc<StoreFiles>, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&StoreFiles) -> Result<T, StoreError> + Send + 'static,
+    {
+        finished(self.files.path(), self.threads.run(move || work(&files)).await)
     }
 
     /// Writes these rows, and waits until they are on disk.
@@ -94,35 +97,17 @@ impl SledStore {
         rows: Vec<(Table, String)>,
         work: impl FnOnce(&StoreFiles) -> Result<Swapped, StoreError> + Send + 'static,
     ) -> Result<Swapped, StoreError> {
-        for (table, key) in &rows {
-            self.flushed(*table, key).await?;
-        }
         let files = self.files.working(&self.threads).await?;
         let written = async {
-            let on = files.clone();
-            let swapped = finished(files.site.path(), self.threads.run(move || work(&on)).await)?;
+            let swapped = self.run(files.clone(), work).await?;
             files.commits.wait(&files.site, &self.threads, swapped.ticket).await?;
             Ok(swapped)
         };
         let written = written.await;
         if written.as_ref().is_err_and(is_of_disk) {
-            self.unflushed.lock().extend(rows);
-            self.files.failed();
+            self.files.failed(rows);
         }
         written
-    }
-
-    /// A write that failed may have changed the row in memory. Waits until that is on disk, so that no caller relies on a row
-    /// that a crash takes back.
-    async fn flushed(&self, table: Table, key: &str) -> Result<(), StoreError> {
-        let is_unflushed = |(of, at): &(Table, String)| *of == table && at == key;
-        if !self.unflushed.lock().iter().any(is_unflushed) {
-            return Ok(());
-        }
-        let files = self.files.working(&self.threads).await?;
-        files.commits.wait_for_all(&files.site, &self.threads).await?;
-        self.unflushed.lock().retain(|place| !is_unflushed(place));
-        Ok(())
     }
 }
 
@@ -134,9 +119,9 @@ fn is_of_disk(error: &StoreError) -> bool {
 #[async_trait::async_trait]
 impl Store for SledStore {
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
-        self.flushed(table, key).await?;
+        let files = self.files.of_row(&self.threads, table, key).await?;
         let key = key.to_owned();
-        self.on_files(move |files| files.read(table, &key)).await
+        self.run(files, move |files| files.read(table, &key)).await
     }
 
     async fn put(

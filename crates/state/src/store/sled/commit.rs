@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::site::StoreDirectory;
 use crate::store::StoreError;
@@ -35,6 +35,9 @@ pub(super) struct Commits {
     /// Number of changes on disk. Locked during a flush: other writers wait, and most then find their change
     /// done.
     done: tokio::sync::Mutex<u64>,
+    /// Whether a flush failed. The system reports an error of the disk once: a later flush could succeed without the
+    /// changes of this one.
+    failed: AtomicBool,
     /// Number of flushes.
     flushes: AtomicU64,
 }
@@ -46,7 +49,7 @@ struct Durable {
     log: File,
     tip: File,
     #[cfg(test)]
-    fails: std::sync::atomic::AtomicBool,
+    fails: AtomicBool,
 }
 
 impl Commits {
@@ -74,6 +77,7 @@ impl Commits {
             files: files.into(),
             applied: applied.into(),
             done: applied.into(),
+            failed: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
         })
     }
@@ -95,26 +99,33 @@ impl Commits {
         if *done >= ticket {
             return Ok(());
         }
+        if self.failed.load(Ordering::Relaxed) {
+            let source = io::Error::other("an earlier flush failed");
+            return Err(StoreError::Io { action: "flush", source });
+        }
         // All changes up to here were applied before this flush begins.
         let upto = self.applied.load(Ordering::SeqCst);
+        let flushed = self.flush(site, threads, upto).await;
+        match flushed {
+            Ok(()) => *done = upto,
+            Err(_) => self.failed.store(true, Ordering::Relaxed),
+        }
+        flushed
+    }
+
+    async fn flush(
+        &self,
+        site: &StoreDirectory,
+        threads: &Threads,
+        upto: u64,
+    ) -> Result<(), StoreError> {
         let refuse = |error| site.refuse("flush", error);
         self.files.db.insert(TIP_KEY, &upto.to_be_bytes()).map_err(refuse)?;
         self.files.db.flush_async().await.map_err(refuse)?;
         let files = Arc::clone(&self.files);
-        let synced = threads.run(move || files.sync(upto)).await;
-        super::finished(site.path(), synced)?;
-        *done = upto;
+        super::finished(site.path(), threads.run(move || files.sync(upto)).await)?;
         self.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Waits until all changes are on disk.
-    pub(super) async fn wait_for_all(
-        &self,
-        site: &StoreDirectory,
-        threads: &Threads,
-    ) -> Result<(), StoreError> {
-        self.wait(site, threads, Some(self.applied.load(Ordering::SeqCst))).await
     }
 
     /// Syncs all that is in the files, which an earlier process or an earlier handle may have written.
@@ -122,7 +133,7 @@ impl Commits {
         self.files.sync(self.applied.load(Ordering::SeqCst))
     }
 
-    /// Flushes fail from now on, as with a full disk.
+    /// The next flush fails, as with a full disk.
     #[cfg(test)]
     pub(super) fn fail(&self) {
         self.files.fails.store(true, Ordering::SeqCst);
@@ -140,7 +151,7 @@ impl Durable {
     /// but never reports a false one.
     fn sync(&self, upto: u64) -> Result<(), StoreError> {
         #[cfg(test)]
-        if self.fails.load(Ordering::SeqCst) {
+        if self.fails.swap(false, Ordering::SeqCst) {
             let source = io::ErrorKind::StorageFull.into();
             return Err(StoreError::Io { action: "flush", source });
         }

@@ -1,19 +1,19 @@
 //! [`ReopenedFiles`]: the files of the store, which are opened again after a failed write. sled writes nothing more after one,
 //! also when the disk has room again. What had not reached the disk is then as after a crash.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::blocking::finished;
 use super::files::{SledSettings, StoreFiles};
 use super::site::StoreDirectory;
-use crate::store::StoreError;
+use crate::store::{StoreError, Table};
 use keyward_base::threads::Threads;
 
 /// Bytes that the disk must have room for before the files are opened again: a segment of sled's log and some more.
@@ -31,8 +31,8 @@ pub(super) struct ReopenedFiles {
     site: Arc<StoreDirectory>,
     /// `None` while they are opened again, and after that failed.
     current: RwLock<Option<Arc<StoreFiles>>>,
-    /// Whether a write has failed.
-    has_failed: AtomicBool,
+    /// After a failed write, the rows that it may have changed in memory alone.
+    unflushed: Mutex<Option<BTreeSet<(Table, String)>>>,
     /// Held while they are opened again. The last attempt.
     turn: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -43,8 +43,8 @@ impl ReopenedFiles {
         let site = Arc::new(StoreDirectory::take(&settings.path)?);
         let files = StoreFiles::open(&settings, site.clone())?;
         let current = RwLock::new(Some(Arc::new(files)));
-        let (has_failed, turn) = (AtomicBool::new(false), tokio::sync::Mutex::default());
-        Ok(Self { settings, site, current, has_failed, turn })
+        let (unflushed, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self { settings, site, current, unflushed, turn })
     }
 
     /// The directory.
@@ -57,12 +57,32 @@ impl ReopenedFiles {
         self.current.read().clone()
     }
 
-    /// A write has failed.
-    pub(super) fn failed(&self) {
-        self.has_failed.store(true, SeqCst);
+    /// A write of these rows has failed.
+    pub(super) fn failed(&self, rows: Vec<(Table, String)>) {
+        self.unflushed.lock().get_or_insert_default().extend(rows);
     }
 
-    /// The files, also if a write has failed: what is in them can be read.
+    /// The files, to read this row. After a failed write of it, they are opened again, so that no caller relies on a row
+    /// that a crash takes back.
+    ///
+    /// # Errors
+    /// While the row is not on disk.
+    pub(super) async fn of_row(
+        &self,
+        threads: &Threads,
+        table: Table,
+        key: &str,
+    ) -> Result<Arc<StoreFiles>, StoreError> {
+        let is_it = |(of, at): &(Table, String)| *of == table && at == key;
+        let is_unflushed =
+            self.unflushed.lock().as_ref().is_some_and(|rows| rows.iter().any(is_it));
+        match is_unflushed {
+            true => self.working(threads).await,
+            false => self.current(threads).await,
+        }
+    }
+
+    /// The files, also if a write has failed: other rows can be read.
     pub(super) async fn current(&self, threads: &Threads) -> Result<Arc<StoreFiles>, StoreError> {
         let current = self.current.read().clone();
         match current {
@@ -76,16 +96,20 @@ impl ReopenedFiles {
     /// # Errors
     /// While the disk has no room.
     pub(super) async fn working(&self, threads: &Threads) -> Result<Arc<StoreFiles>, StoreError> {
-        if self.has_failed.load(SeqCst) {
+        if self.has_failed() {
             self.reopen(threads).await?;
         }
         let current = self.current.read().clone();
         current.ok_or_else(|| failed(io::ErrorKind::NotConnected.into()))
     }
 
+    fn has_failed(&self) -> bool {
+        self.unflushed.lock().is_some()
+    }
+
     async fn reopen(&self, threads: &Threads) -> Result<(), StoreError> {
         let mut last = self.turn.lock().await;
-        if !self.has_failed.load(SeqCst) {
+        if !self.has_failed() {
             return Ok(());
         }
         if last.is_some_and(|last| last.elapsed() < EVERY) {
@@ -106,7 +130,8 @@ impl ReopenedFiles {
         *self.current.write() = files;
         match is_new {
             true => {
-                self.has_failed.store(false, SeqCst);
+                // Memory has what is on disk.
+                *self.unflushed.lock() = None;
                 tracing::warn!(id = "store_reopened", "the store can be written again");
                 Ok(())
             }

@@ -251,6 +251,19 @@ async fn a_row_whose_write_was_not_flushed_is_not_read_before_it_is_on_disk() {
     assert_eq!(store.get(Table::Grants, "o/a").await.unwrap().unwrap().value, b"new");
 }
 
+/// The system tells of an error of the disk once, and the next flush succeeds without what was lost.
+#[tokio::test]
+async fn after_a_failed_flush_no_other_one_of_the_same_files_is_believed() {
+    let (_dir, store) = fresh().await;
+    let files = files(&store);
+    files.commits.fail();
+    for key in ["o/a", "o/b"] {
+        let swapped = files.swap(Table::Agents, key, Some(b"x"), Expect::Absent).unwrap();
+        let flushed = files.commits.wait(&files.site, &store.threads, swapped.ticket).await;
+        assert!(matches!(flushed, Err(StoreError::Io { .. })), "{key}: {flushed:?}");
+    }
+}
+
 #[tokio::test]
 async fn two_hundred_writers_share_their_flushes() {
     let (_dir, store) = fresh().await;
