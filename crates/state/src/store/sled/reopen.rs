@@ -122,20 +122,21 @@ impl ReopenedFiles {
         let old = self.current.write().take();
         let opened = threads.run(move || opened_again(old, &settings, site)).await;
         let opened = finished(self.path(), opened.map(Ok))?;
-        let (files, is_new) = match opened {
-            Reopened::New(files) => (Some(files), true),
-            Reopened::Old(files) => (Some(files), false),
-            Reopened::Failed(error) => return Err(error),
-        };
-        *self.current.write() = files;
-        match is_new {
-            true => {
+        // Before a write of the new files can fail.
+        let mut current = self.current.write();
+        match opened {
+            Reopened::New(files) => {
                 // Memory has what is on disk.
                 *self.unflushed.lock() = None;
+                *current = Some(files);
                 tracing::warn!(id = "store_reopened", "the store can be written again");
                 Ok(())
             }
-            false => Err(failed(io::ErrorKind::TimedOut.into())),
+            Reopened::Old(files) => {
+                *current = Some(files);
+                Err(failed(io::ErrorKind::TimedOut.into()))
+            }
+            Reopened::Failed(error) => Err(error),
         }
     }
 }
