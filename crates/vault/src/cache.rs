@@ -240,11 +240,15 @@ impl CredentialCell {
     /// stays: it belongs to a token, which is spent.
     pub fn reset(&self, held: Option<CachedCredential>) {
         let mut state = self.state.lock();
+        self.replace(&mut state, held);
+        drop(state);
+        self.news.send_modify(|()| {});
+    }
+
+    fn replace(&self, state: &mut CellState, held: Option<CachedCredential>) {
         let unsaved = state.unsaved.take();
         *state = CellState { unsaved, ..state.next_epoch() };
         self.held.store(held.map(Arc::new));
-        drop(state);
-        self.news.send_modify(|()| {});
     }
 
     /// The same with the credential of the new grant, unless the cached one is newer.
@@ -326,17 +330,20 @@ impl Ticket {
         self.number
     }
 
-    /// Publishes the credential, unless the grant was changed meanwhile or a newer one is cached.
+    /// Publishes the credential, unless the grant was changed meanwhile or a newer one is cached. If the change has
+    /// published an older one, that is forgotten: the next request reads the row again.
     pub fn publish(&self, held: CachedCredential) {
-        let state = self.cell.state.lock();
-        let newer = |old: &CachedCredential| old.credential.generation > held.credential.generation;
-        if state.epoch == self.epoch
-            && !self.cell.held.load().as_ref().is_some_and(|old| newer(old))
-        {
+        let mut state = self.cell.state.lock();
+        let (cached, generation) = (self.cell.generation(), held.credential.generation);
+        if state.epoch == self.epoch && cached <= generation {
             self.cell.held.store(Some(Arc::new(held)));
-            drop(state);
-            self.cell.news.send_modify(|()| {});
+        } else if state.epoch != self.epoch && (1..generation).contains(&cached) {
+            self.cell.replace(&mut state, None);
+        } else {
+            return;
         }
+        drop(state);
+        self.cell.news.send_modify(|()| {});
     }
 
     /// Marks the response as late. New requests do not wait for it.

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::held_lease::{HeldLease, LeaseResult};
+use self::lease::HELD_PAUSE;
 use super::Vault;
 use super::backoff::FailureDetails;
 use super::cache::{CredentialCell, FlightResult, Lookup, Ticket, Trigger};
@@ -219,8 +220,14 @@ impl Flight<'_> {
         }
         for round in 0..ROUNDS_MAX {
             // A request and its storing take one lease at most; a late response renews the lease.
-            if round > 0 && self.renews_lease().await != Some(true) {
-                break;
+            if round > 0 {
+                if self.renews_lease().await != Some(true) {
+                    break;
+                }
+                // Its holder was cut off when this flight got the lease, and could not keep the note then.
+                if self.is_awaited_elsewhere().await? {
+                    return Ok(FlightResult::Paused(HELD_PAUSE));
+                }
             }
             let stored = self.vault.stored(self.connection).await?;
             if let Some(result) = self.result_of_row(&stored).await? {

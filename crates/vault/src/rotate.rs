@@ -384,21 +384,24 @@ impl Vault {
                 Err(error) if grants::is_conflict(&error) => {}
                 other => {
                     other?;
-                    let stored = self.stored(connection).await?;
-                    self.publish(connection, &stored).await?;
-                    return Ok(stored);
+                    let published = self.publish_stored(connection).await;
+                    if published.is_err() {
+                        // What is cached is older than what is stored, and the feed leaves out a replica's own changes.
+                        self.cache.forget(id);
+                    }
+                    return published;
                 }
             }
         }
         Err(grants::overtaken(org, id))
     }
 
-    /// Replaces the cached credential without a gap, if the grant gives it without a request.
-    async fn publish(
+    /// Replaces the cached credential by that of the stored grant without a gap, if the grant gives it without a request.
+    async fn publish_stored(
         &self,
         connection: &ConnectionRecord,
-        stored: &StoredGrant,
-    ) -> Result<(), VaultError> {
+    ) -> Result<StoredGrant, VaultError> {
+        let stored = self.stored(connection).await?;
         let token_context = self.guarded_token_context(connection).await?;
         let grant = stored.grant(self, connection)?;
         let other = stored.other_grant(self, connection)?;
@@ -407,7 +410,7 @@ impl Vault {
             Ok(Some(held)) => self.cache.takes(&connection.id, held),
             Ok(None) | Err(_) => self.cache.forget(&connection.id),
         }
-        Ok(())
+        Ok(stored)
     }
 
     /// Updates the record after a refused rotation.

@@ -35,7 +35,7 @@ const ENDS_WITHOUT: u32 = 4;
 const LEASE_POLL: Duration = Duration::from_millis(100);
 
 /// The retry time while another replica holds the lease for longer than usual.
-const HELD_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const HELD_PAUSE: Duration = Duration::from_secs(5);
 
 impl Flight<'_> {
     /// Renews the lease. Returns whether it was still held; `None` if the store does not answer.
@@ -116,7 +116,7 @@ impl Flight<'_> {
     }
 
     /// Whether another replica without the lease awaits a response for the token that is stored.
-    async fn is_awaited_elsewhere(&self) -> Result<bool, VaultError> {
+    pub(super) async fn is_awaited_elsewhere(&self) -> Result<bool, VaultError> {
         let note = self.vault.directory.kept(&note_name(&self.connection.id)).await?;
         let Some(note) = note else { return Ok(false) };
         let stored = self.vault.stored(self.connection).await?;

@@ -255,6 +255,60 @@ fn a_write_whose_answer_was_lost_is_in_force_where_it_was_made() {
     assert_eq!(simulated(Some(3_600), Vec::new(), &steps), (Vec::new(), 0));
 }
 
+/// The same for a row that is written again with the same token.
+#[test]
+fn a_rewrite_whose_answer_was_lost_is_in_force_where_it_was_made() {
+    let answer = Answer { after: 0, what: What::Token(Some(3_600)) };
+    let steps = [
+        FleetStep::Want(1, 1),
+        FleetStep::Pass(0),
+        FleetStep::Rewrite(1),
+        FleetStep::Pass(5),
+        FleetStep::Cut(1),
+        FleetStep::Pass(1),
+        FleetStep::Mend(1),
+        FleetStep::Pass(5_001),
+        FleetStep::Want(1, 1),
+        FleetStep::Pass(1),
+    ];
+    assert_eq!(simulated(None, vec![answer], &steps), (Vec::new(), 0));
+}
+
+/// A row is written again while a refresh of its token is stored. The replica does not go on with the older token.
+#[test]
+fn a_refresh_beside_a_rewrite_of_its_row_is_in_force() {
+    let answer = Answer { after: 0, what: What::Token(None) };
+    let steps = [
+        FleetStep::Rewrite(2),
+        FleetStep::Want(2, 1),
+        FleetStep::Pass(5_011),
+        FleetStep::Want(2, 1),
+        FleetStep::Pass(1),
+    ];
+    assert_eq!(simulated(Some(61), vec![answer], &steps), (Vec::new(), 0));
+}
+
+/// A replica is cut off for longer than its lease while it waits for a late answer. Another one sends the token, and the row
+/// changes before the verdict on it is stored. The token is not sent a third time.
+#[test]
+fn a_token_whose_answer_is_late_is_not_sent_again_by_the_flight_that_took_its_lease() {
+    let answers = vec![
+        Answer { after: 65_089, what: What::Token(None) },
+        Answer { after: 32_925, what: What::Token(None) },
+    ];
+    let steps = [
+        FleetStep::Pass(24),
+        FleetStep::Want(1, 1),
+        FleetStep::Pass(9),
+        FleetStep::Cut(1),
+        FleetStep::Idle(0),
+        FleetStep::Want(2, 1),
+        FleetStep::Pass(30_067),
+        FleetStep::Rewrite(0),
+    ];
+    assert_eq!(simulated(Some(40), answers, &steps), (Vec::new(), 0));
+}
+
 /// A crash takes an answer with it: the next use of the token ends the grant, and that is all that goes wrong.
 #[test]
 fn a_crash_during_a_refresh_is_the_excuse_of_the_next_use() {
