@@ -10,8 +10,12 @@ async fn ranging() -> Origin {
         let Some((first, last)) = range.and_then(|range| range.split_once('-')) else {
             return ok(&text);
         };
-        let first: usize = first.parse().expect("a number");
-        let last = last.parse().unwrap_or(text.len() - 1).min(text.len() - 1);
+        let end = text.len() - 1;
+        let number = |text: &str| text.parse::<usize>().ok();
+        let (first, last) = match (number(first), number(last)) {
+            (None, length) => (text.len() - length.expect("a number"), end),
+            (Some(first), last) => (first, last.unwrap_or(end).min(end)),
+        };
         let part = &text[first..=last];
         format!(
             "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {first}-{last}/{}\r\n\
@@ -56,11 +60,91 @@ async fn parts_without_the_credential_are_as_they_came() {
     assert!(records.iter().all(|record| record["scrubbed"] == 0), "{records:?}");
 }
 
+/// What an agent sees of a range, with `Content-Range`.
+async fn part(wire: &mut Wire, range: &str) -> (u16, Option<String>, Vec<u8>) {
+    wire.send(request_text(&format!("GET /\r\nRange: bytes={range}"), HOST)).await;
+    let answer = wire.answer("GET").await;
+    let range = answer.head.one("content-range").map(str::to_owned);
+    (answer.head.status(), range, answer.body)
+}
+
 #[tokio::test]
-async fn short_and_several_ranges_get_the_whole() {
+async fn a_secret_is_not_fetched_in_short_ranges() {
+    let mut lab = Plan::api_key().start(ranging().await).await;
+    let length = lab.canary.text.len();
+    let total = 6000 + length;
+    let mut wire = lab.tunnel(HOST).await;
+    for first in 2990..=3000 + length {
+        let (status, range, body) = part(&mut wire, &format!("{first}-{}", first + 7)).await;
+        assert_eq!((status, body.len()), (206, 8), "{first}");
+        assert_eq!(range, Some(format!("bytes {first}-{}/{total}", first + 7)));
+        for (at, byte) in (first..).zip(&body) {
+            let expected = match at {
+                ..3000 => b'x',
+                at if at < 3000 + length => b'*',
+                _ => b'y',
+            };
+            assert_eq!(*byte, expected, "byte {at} of the part from {first}");
+        }
+        let sent = lab.origin.arrival().await.head.one("range").map(str::to_owned);
+        let (from, to) = sent.as_deref().and_then(|it| it[6..].split_once('-')).expect("a range");
+        let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+        assert!(from + length <= first && first + 7 + length <= to, "{sent:?} for {first}");
+    }
+    drop(wire);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn short_ranges_get_what_they_ask_for() {
+    let lab = Plan::api_key().start(ranging().await).await;
+    let total = 6000 + lab.canary.text.len();
+    let mut wire = lab.tunnel(HOST).await;
+    // The footer of a file, its first bytes, and a range that the end of the file cuts.
+    for (range, first, last, byte) in [
+        ("-8", total - 8, total - 1, b'y'),
+        ("0-3", 0, 3, b'x'),
+        (&*format!("{}-{}", total - 4, total + 400), total - 4, total - 1, b'y'),
+    ] {
+        let expected = format!("bytes {first}-{last}/{total}");
+        let body = vec![byte; last - first + 1];
+        assert_eq!(part(&mut wire, range).await, (206, Some(expected), body), "{range}");
+    }
+    // Behind the end, but not so far that the wider range is.
+    let (status, range, body) = part(&mut wire, &format!("{}-{}", total + 1, total + 8)).await;
+    assert_eq!((status, range, body.len()), (416, Some(format!("bytes */{total}")), 0));
+    drop(wire);
+    let records = lab.finish().await;
+    assert!(records.iter().all(|record| record["scrubbed"] == 0), "{records:?}");
+}
+
+#[tokio::test]
+async fn a_part_that_is_not_what_its_fields_say_is_refused() {
+    for (fields, body) in [
+        ("Content-Range: bytes 0-3/10", "abcdefgh"),
+        ("Content-Range: bytes 0-7/10", "abc"),
+        ("X-None: 1", "abcdefgh"),
+        ("Content-Type: multipart/byteranges; boundary=b", "--b"),
+        ("Content-Range: bytes 0-999999/1000000", "abc"),
+    ] {
+        let origin = Origin::answering(move |_: &Message| {
+            let length = body.len();
+            format!(
+                "HTTP/1.1 206 Partial Content\r\n{fields}\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
+        });
+        let lab = Plan::api_key().start(origin.await).await;
+        let answer = lab.ask("GET /\r\nRange: bytes=2-5").await;
+        assert_eq!(answer.head.status(), 502, "{fields}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn several_ranges_get_the_whole() {
     let mut lab = Plan::api_key().start(ranging().await).await;
     let length = 6000 + lab.canary.text.len();
-    for range in ["bytes=3000-3003", "bytes=0-1022", "bytes=-40", "bytes=0-2999,3001-5000"] {
+    for range in ["bytes=0-2999,3001-5000", "bytes=5-4"] {
         let answer = lab.ask(&format!("GET /\r\nRange: {range}\r\nIf-Range: \"e\"")).await;
         assert_eq!((answer.head.status(), answer.body.len()), (200, length), "{range}");
         let head = lab.origin.arrival().await.head;

@@ -34,11 +34,11 @@ impl Answer {
         memory: BudgetShare,
         record: &mut Record,
     ) -> Result<Self, Refusal> {
-        let Unscrubbed { response, lease, upgrade, needles } = sent.into_unscrubbed();
-        let response = match needles {
+        let Unscrubbed { response, lease, upgrade, search } = sent.into_unscrubbed();
+        let response = match search {
             None => response.map(ScrubbedBody::AsItComes),
-            Some(needles) => {
-                let (response, masked) = scrub::scrubbed(response, needles, memory).await?;
+            Some(search) => {
+                let (response, masked) = scrub::scrubbed(response, search, memory).await?;
                 record.add_masked(masked);
                 response
             }

@@ -4,7 +4,8 @@
 //! attempt                               one attempt
 //! attempts  refused_credential          whether it is sent again: a retry, a renewed credential
 //! rejected_secret                       tests a secret that the upstream refuses repeatedly
-//! scrub  answer  answer_body  upgrade   the answer without the credential; WebSockets
+//! scrub  part  answer  answer_body      the answer without the credential
+//! upgrade                               WebSockets
 //! respond                               refusals as HTTP
 //! guard                                 a running exchange: its record and the stream that it occupies
 //! call  test_request                    exchanges of the control plane
@@ -16,6 +17,7 @@ pub mod attempt;
 pub mod attempts;
 pub mod call;
 pub mod guard;
+mod part;
 pub mod refused_credential;
 pub mod rejected_secret;
 pub mod respond;

@@ -13,10 +13,12 @@ use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 
+use super::part;
 use crate::body::body_error::BodyError;
 use crate::body::incoming_body::IncomingBody;
 use crate::limits::budget::BudgetShare;
 use crate::refusal::Refusal;
+use crate::upstream::sent::CredentialSearch;
 use keyward_rules::inject::scrub::{InspectError, Inspector, Masker, Needles, fields};
 
 /// How long the head of an encoded answer waits for the first body bytes, so that a short answer with a secret
@@ -32,6 +34,8 @@ pub enum ScrubbedBody {
     AsItComes(IncomingBody),
     /// A credential was sent: the body is searched.
     ScannedBody(Box<ScannedBody>),
+    /// A part that was read, searched and cut.
+    Part(Option<Bytes>),
 }
 
 /// A body that is searched for the credential.
@@ -70,9 +74,10 @@ enum Scanner {
 /// When the body cannot be searched, or its beginning already contains the credential.
 pub async fn scrubbed(
     response: Response<IncomingBody>,
-    needles: Arc<Needles>,
+    search: CredentialSearch,
     memory: BudgetShare,
 ) -> Result<(Response<ScrubbedBody>, u64), Refusal> {
+    let CredentialSearch { needles, must_search, range } = search;
     let (mut head, incoming) = response.into_parts();
     let is_told = |phrase: &ReasonPhrase| needles.are_in(phrase.as_bytes());
     let mut masked = 0;
@@ -87,7 +92,19 @@ pub async fn scrubbed(
     if incoming.is_end_stream() {
         return Ok((Response::from_parts(head, ScrubbedBody::AsItComes(incoming)), masked));
     }
-    let look = look(head.status, &head.headers, &needles)?;
+    let mut look = match must_search {
+        true => look(head.status, &head.headers, &needles)?,
+        // A coded body passes as it is.
+        false => Scanner::Mask(Masker::new(needles.clone())),
+    };
+    if let (Some(range), Scanner::Mask(masker)) = (range, &mut look)
+        && head.status == StatusCode::PARTIAL_CONTENT
+    {
+        // On the heap: few answers are cut.
+        let cut = Box::pin(part::cut(Response::from_parts(head, incoming), range, masker));
+        let (response, found) = cut.await?;
+        return Ok((response.map(|bytes| ScrubbedBody::Part(Some(bytes))), masked + found));
+    }
     let coded = matches!(look, Scanner::Inspect(_));
     let mut body = ScannedBody::new(incoming, needles, look, memory);
     if coded {
@@ -122,7 +139,7 @@ impl ScrubbedBody {
     /// The number of matches that were masked since the last call.
     pub fn take_masked(&mut self) -> u64 {
         match self {
-            Self::AsItComes(_) => 0,
+            Self::AsItComes(_) | Self::Part(_) => 0,
             Self::ScannedBody(body) => {
                 body.masked - std::mem::replace(&mut body.noted, body.masked)
             }
@@ -265,7 +282,7 @@ impl ScannedBody {
 }
 
 /// The refusal for an answer of which nothing was passed on.
-fn refusal(error: BodyError) -> Refusal {
+pub(super) fn refusal(error: BodyError) -> Refusal {
     match error {
         BodyError::Scrubbed(fault) => Refusal::Scrubbed(fault),
         BodyError::Receive(cut) => {
@@ -287,6 +304,7 @@ impl Body for ScrubbedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::AsItComes(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
+            Self::Part(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::ScannedBody(body) => {
                 let next = ready!(body.poll_next(cx));
                 if let (Some(Ok(frame)), Some(left)) = (&next, &mut body.left) {
@@ -300,6 +318,7 @@ impl Body for ScrubbedBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::AsItComes(incoming) => incoming.is_end_stream(),
+            Self::Part(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::ScannedBody(body) => {
                 let nothing_left = body.ready.is_empty() && body.trailers.is_none();
                 body.ended && !body.working && nothing_left
@@ -310,6 +329,7 @@ impl Body for ScrubbedBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::AsItComes(incoming) => incoming.size_hint(),
+            Self::Part(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::ScannedBody(body) => body.left.map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }

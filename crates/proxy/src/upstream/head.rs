@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use http::Uri;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{Method, Uri};
 
 use super::settings_fields;
 use crate::limits::budget::BudgetShare;
@@ -15,6 +15,7 @@ use keyward_base::host::Target;
 use keyward_base::settings::Settings;
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::scrub::ask;
+use keyward_rules::inject::scrub::range::ByteRange;
 use keyward_rules::inject::strip;
 use keyward_rules::inject::write::{self, RequestHead};
 
@@ -32,13 +33,21 @@ pub struct HeadChanges<'a> {
     pub decoders: &'a BudgetShare,
 }
 
+/// What a changed head says beside its fields.
+pub struct ChangedHead {
+    /// The URI to send.
+    pub uri: Uri,
+    /// The range that the agent asked for, if a wider one is sent.
+    pub range: Option<ByteRange>,
+}
+
 impl HeadChanges<'_> {
-    /// Changes the fields. Returns the URI to send.
+    /// Changes the fields.
     ///
     /// # Errors
     /// When the credential does not fit the request.
-    pub fn apply(&self, head: &mut Parts) -> Result<Uri, Refusal> {
-        let Parts { headers: fields, uri, .. } = head;
+    pub fn apply(&self, head: &mut Parts) -> Result<ChangedHead, Refusal> {
+        let Parts { method, headers: fields, uri, .. } = head;
         // 1. What never passes a proxy. `TE: trailers` is for us to say again: we do pass trailers.
         let trailers = wants_trailers(fields);
         strip::hop_by_hop(fields);
@@ -48,9 +57,15 @@ impl HeadChanges<'_> {
         }
         // 2. What would stand where the credential goes, and every placeholder.
         let query = strip_query(uri.query(), self.credential);
+        let mut range = None;
         if let Some(credential) = self.credential {
             strip::cleared(fields, &credential.clears);
-            ask::for_what_can_be_scanned(fields, |bytes| self.decoders.has_room(bytes));
+            if credential.can_come_back() {
+                // `Range` is defined for GET alone (RFC 9110 §14.2).
+                let margin = (*method == Method::GET).then(|| credential.needles.longest() as u64);
+                let has_room = |bytes| self.decoders.has_room(bytes);
+                range = ask::for_what_can_be_scanned(fields, margin, has_room);
+            }
             if credential.renews.is_some_and(|renews| renews.expired_status.is_some()) {
                 // Its body is looked into for what means 401.
                 fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -70,7 +85,7 @@ impl HeadChanges<'_> {
             fields.insert(header::TE, HeaderValue::from_static("trailers"));
             fields.insert(header::CONNECTION, HeaderValue::from_static("TE"));
         }
-        Ok(uri)
+        Ok(ChangedHead { uri, range })
     }
 }
 

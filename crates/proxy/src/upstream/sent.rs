@@ -14,6 +14,7 @@ use crate::body::incoming_body::IncomingBody;
 use crate::request::agent_upgrade::AgentUpgrade;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::Needles;
+use keyward_rules::inject::scrub::range::ByteRange;
 use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::rate_limit::{self, RateLimitFields, StatedLimit};
 
@@ -33,6 +34,7 @@ pub struct SentRequest {
     upgrade: Option<AgentUpgrade>,
     credential: Option<Arc<Credential>>,
     challenged: Option<Challenged>,
+    range: Option<ByteRange>,
 }
 
 /// A request whose credential answers challenges.
@@ -49,8 +51,18 @@ pub struct Unscrubbed {
     pub response: Response<IncomingBody>,
     pub lease: StreamLease,
     pub upgrade: Option<AgentUpgrade>,
-    /// What the answer must not contain; `None` when no credential was sent.
-    pub needles: Option<Arc<Needles>>,
+    /// How the answer is searched; `None` when no credential was sent.
+    pub search: Option<CredentialSearch>,
+}
+
+/// How an answer is searched for the credential of its request.
+pub struct CredentialSearch {
+    /// What the answer must not contain.
+    pub needles: Arc<Needles>,
+    /// Whether an answer that cannot be searched is refused.
+    pub must_search: bool,
+    /// The range that the agent asked for, if a wider one was sent.
+    pub range: Option<ByteRange>,
 }
 
 impl SentRequest {
@@ -61,7 +73,12 @@ impl SentRequest {
         upgrade: Option<AgentUpgrade>,
         credential: Option<Arc<Credential>>,
     ) -> Self {
-        Self { response, lease, upgrade, credential, challenged: None }
+        Self { response, lease, upgrade, credential, challenged: None, range: None }
+    }
+
+    /// The answer to a request for more than `range`, which the agent asked for.
+    pub fn for_range(self, range: Option<ByteRange>) -> Self {
+        Self { range, ..self }
     }
 
     /// The answer to a request whose credential answers challenges.
@@ -178,9 +195,13 @@ impl SentRequest {
 
     /// The parts of the answer that scrubbing needs.
     pub fn into_unscrubbed(self) -> Unscrubbed {
-        let Self { response, lease, upgrade, credential, challenged: _ } = self;
-        let needles = credential.map(|credential| credential.needles.clone());
-        let needles = needles.filter(|needles| !needles.is_empty());
-        Unscrubbed { response, lease, upgrade, needles }
+        let Self { response, lease, upgrade, credential, challenged: _, range } = self;
+        let credential = credential.filter(|credential| !credential.needles.is_empty());
+        let search = credential.map(|credential| CredentialSearch {
+            needles: credential.needles.clone(),
+            must_search: credential.can_come_back(),
+            range,
+        });
+        Unscrubbed { response, lease, upgrade, search }
     }
 }

@@ -79,6 +79,16 @@ pub struct Credential {
     pub tls: Option<Arc<ConnectionTls>>,
 }
 
+impl Credential {
+    /// Whether an answer may repeat it, so that answers which cannot be searched for it are refused. A key that only signs
+    /// requests is never sent; the session token of a temporary AWS key is, but is of no use without the key.
+    pub fn can_come_back(&self) -> bool {
+        let only_signs = matches!(self.signer, Some(CredentialSigner::AwsSigV4(_)))
+            && self.writes.iter().all(|scope| scope.what.is_empty());
+        !only_signs && !self.needles.is_empty()
+    }
+}
+
 impl Clears {
     /// Whether a field with this name, in any of its spellings, is cleared.
     pub fn covers(&self, name: &HeaderName) -> bool {

@@ -1,6 +1,9 @@
-"""What programs do with boto3: objects, an upload in parts, a presigned URL, a table, and who one is."""
+"""What programs do with boto3: objects, an upload in parts, parts of a compressed object, a presigned URL, a table, and who
+one is."""
 
+import gzip
 import io
+import os
 
 import boto3
 import requests
@@ -21,6 +24,16 @@ whole = bytes(range(256)) * 46_000
 s3.upload_fileobj(io.BytesIO(whole), "photos", "large", Config=parts)
 assert s3.get_object(Bucket="photos", Key="large")["Body"].read() == whole
 assert "-" in s3.head_object(Bucket="photos", Key="large")["ETag"], "in parts"
+
+packed = gzip.compress(os.urandom(6 << 20), 1)
+s3.put_object(Bucket="photos", Key="packed.gz", Body=packed, ContentEncoding="gzip")
+down = io.BytesIO()
+s3.download_fileobj("photos", "packed.gz", down, Config=TransferConfig(multipart_threshold=1 << 20, multipart_chunksize=1 << 20))
+assert down.getvalue() == packed, "in ranges, as it was stored"
+for wanted, part in (("bytes=-8", packed[-8:]), ("bytes=10-13", packed[10:14])):
+    answer = s3.get_object(Bucket="photos", Key="packed.gz", Range=wanted)
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 206, wanted
+    assert answer["Body"].read() == part, wanted
 
 signed = Config(s3={"payload_signing_enabled": True}, request_checksum_calculation="when_required")
 boto3.client("s3", region_name="us-east-1", config=signed).put_object(Bucket="photos", Key="hashed", Body=b"hashed")

@@ -1,33 +1,47 @@
-//! Restricts what a request with a credential accepts: only codings that can be decoded, and no ranges so small
-//! that a secret could be fetched in pieces.
+//! Restricts what a request with a credential accepts: only codings that can be decoded, and no ranges in which a
+//! secret is cut.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::decoder::Coding;
-
-/// Smaller ranges are not requested, because secrets are not detected fully at their edges.
-const RANGE_BYTES_MIN: u64 = 1024;
+use super::range::ByteRange;
 
 /// RFC 3229: delta encoding of responses.
 static A_IM: HeaderName = HeaderName::from_static("a-im");
 
 /// Restricts the fields. `has_room` says whether a decoder may take that many bytes now; a coding without room
-/// is not requested.
-pub fn for_what_can_be_scanned(fields: &mut HeaderMap, has_room: impl Fn(usize) -> bool) {
+/// is not requested. `margin` is the length of the longest secret, if a short range may be widened by it. Returns the
+/// range that was asked for, if it was widened.
+pub fn for_what_can_be_scanned(
+    fields: &mut HeaderMap,
+    margin: Option<u64>,
+    has_room: impl Fn(usize) -> bool,
+) -> Option<ByteRange> {
     fields.remove(&A_IM);
-    let ranges: Vec<&HeaderValue> = fields.get_all(header::RANGE).iter().collect();
-    match ranges[..] {
-        [] => readable_codings(fields, has_room),
-        [range] if is_one_long_range(range) => {
-            // A part of a coded answer cannot be decoded.
-            fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
-        _ => {
-            fields.remove(header::RANGE);
-            fields.remove(header::IF_RANGE);
-            readable_codings(fields, has_room);
-        }
+    let mut ranges = fields.get_all(header::RANGE).iter();
+    let Some(first) = ranges.next() else {
+        readable_codings(fields, has_room);
+        return None;
+    };
+    let range = ByteRange::parse(first).filter(|_| ranges.next().is_none());
+    let widened = match range {
+        Some(range) if range.is_long() => Some(range),
+        Some(range) => margin.and_then(|margin| range.widened(margin)),
+        None => None,
+    };
+    let Some(widened) = widened else {
+        fields.remove(header::RANGE);
+        fields.remove(header::IF_RANGE);
+        readable_codings(fields, has_room);
+        return None;
+    };
+    // A part of a coded answer cannot be decoded.
+    fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if range == Some(widened) {
+        return None;
     }
+    fields.insert(header::RANGE, widened.to_value());
+    range
 }
 
 /// Keeps the codings that the scrubber decodes. A request without the field accepts any coding, but servers
@@ -59,24 +73,6 @@ fn is_readable(member: &str, has_room: impl Fn(usize) -> bool) -> bool {
     token == "identity" || Coding::named(&token).is_some_and(|it| has_room(it.memory_max()))
 }
 
-/// Whether the value is a single byte range (RFC 9110 §14.1.2) that is long or open. Several ranges arrive as
-/// one body with edges in the middle.
-fn is_one_long_range(value: &HeaderValue) -> bool {
-    let range = value.to_str().ok().and_then(|text| text.trim().strip_prefix("bytes="));
-    let Some((first, last)) = range.and_then(|range| range.split_once('-')) else { return false };
-    // `parse` takes a sign too.
-    let is_number = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = |text: &str| Some(text).filter(is_number)?.parse::<u64>().ok();
-    match (first.trim(), last.trim()) {
-        ("", length) => number(length).is_some_and(|length| length >= RANGE_BYTES_MIN),
-        (first, "") => number(first).is_some(),
-        (first, last) => match (number(first), number(last)) {
-            (Some(first), Some(last)) => last >= first && last - first >= RANGE_BYTES_MIN - 1,
-            _ => false,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,12 +86,12 @@ mod tests {
         for value in values {
             fields.append(name, HeaderValue::from_str(value).unwrap());
         }
-        for_what_can_be_scanned(&mut fields, |bytes| bytes <= room);
+        assert_eq!(for_what_can_be_scanned(&mut fields, None, |bytes| bytes <= room), None);
         fields
     }
 
     #[test]
-    fn short_several_and_senseless_ranges_are_not_asked_for() {
+    fn short_several_and_senseless_ranges_are_not_asked_for_without_a_margin() {
         for range in [
             "bytes=0-0",
             "bytes=0-1022",
@@ -122,6 +118,27 @@ mod tests {
             assert_eq!(fields["range"], range);
             assert_eq!(fields["accept-encoding"], "identity");
         }
+    }
+
+    #[test]
+    fn a_short_range_is_widened_and_asked_for_uncoded() {
+        for (range, sent) in [("bytes=500-507", "bytes=400-607"), ("bytes=-8", "bytes=-108")] {
+            let mut fields = HeaderMap::from_iter([
+                (header::RANGE, HeaderValue::from_static(range)),
+                (header::IF_RANGE, HeaderValue::from_static("\"e\"")),
+            ]);
+            let asked = for_what_can_be_scanned(&mut fields, Some(100), |_| true);
+            assert_eq!(asked.map(ByteRange::to_value).unwrap(), range);
+            assert_eq!(fields["range"], sent);
+            assert_eq!(fields["if-range"], "\"e\"");
+            assert_eq!(fields["accept-encoding"], "identity");
+        }
+        let mut several = HeaderMap::from_iter([(
+            header::RANGE,
+            HeaderValue::from_static("bytes=0-2000,5000-9000"),
+        )]);
+        assert_eq!(for_what_can_be_scanned(&mut several, Some(100), |_| true), None);
+        assert!(several.is_empty());
     }
 
     #[test]

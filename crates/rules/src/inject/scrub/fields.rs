@@ -26,6 +26,12 @@ pub fn mask(needles: &Needles, fields: &mut HeaderMap) -> u64 {
     count
 }
 
+/// Removes digests of a body that was cut to a part. Those of the whole representation stay.
+pub fn without_part_digests(fields: &mut HeaderMap) {
+    fields.remove("content-digest");
+    fields.remove("content-md5");
+}
+
 /// Removes digests, which do not match a masked body.
 pub fn without_digests(fields: &mut HeaderMap) {
     for name in &DIGESTS {

@@ -3,7 +3,7 @@
 //!
 //! [`Needles`] are the texts to search for, made once per credential. [`Masker`] masks uncompressed bodies at
 //! equal length, [`Inspector`] checks compressed ones, [`fields`] masks header fields, [`ask`] restricts
-//! requests to codings that can be checked.
+//! requests to codings and ranges that can be checked.
 //!
 //! Not covered: secrets shorter than [`SECRET_BYTES_MIN`]; fields that a provider declares not to be secret,
 //! such as a user name; encodings other than those of `forms.rs`, and two of them nested (UTF-16 is one); a
@@ -17,6 +17,7 @@ mod forms;
 mod inspector;
 mod masker;
 mod needles;
+pub mod range;
 #[cfg(test)]
 mod tests;
 mod watch;

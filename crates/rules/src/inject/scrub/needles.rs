@@ -100,6 +100,11 @@ impl Needles {
         self.all.is_empty()
     }
 
+    /// The length of the longest needle, in bytes; 0 when there is none.
+    pub fn longest(&self) -> usize {
+        self.all.iter().map(|needle| needle.form.len()).max().unwrap_or(0)
+    }
+
     /// Whether `bytes` contain a needle.
     pub fn are_in(&self, bytes: &[u8]) -> bool {
         !self.search(bytes).spans.is_empty()
