@@ -10,9 +10,10 @@ use super::grants::{StoredGrant, TRIES_MAX, is_conflict};
 use super::record::GrantVerdict;
 use keyward_model::Deadline;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation};
+use keyward_state::store::Version;
 
 impl Vault {
-    /// Writes the verdict over the version that was read.
+    /// Writes the verdict over the version that was read. Returns the new version.
     ///
     /// # Errors
     /// A conflict if the grant has changed; then no verdict is written.
@@ -21,11 +22,16 @@ impl Vault {
         connection: &Arc<ConnectionRecord>,
         stored: &StoredGrant,
         verdict: GrantVerdict,
-    ) -> Result<(), VaultError> {
+    ) -> Result<Version, VaultError> {
         let row = stored.becomes(connection, Some(verdict), &stored.bytes);
-        self.write(&connection.org, &connection.id, row, Some(stored.version)).await?;
-        self.project(connection).await?;
-        Ok(())
+        let (org, id) = (&connection.org, &connection.id);
+        let version = self.write(org, id, row, Some(stored.version)).await?;
+        if let Err(error) = self.project(connection).await {
+            // The feed leaves out a replica's own changes.
+            self.cache.forget(id);
+            return Err(error);
+        }
+        Ok(version)
     }
 
     /// Removes the verdict that the client was rejected, because its configuration has changed. Returns

@@ -330,20 +330,30 @@ impl Ticket {
         self.number
     }
 
-    /// Publishes the credential, unless the grant was changed meanwhile or a newer one is cached. If the change has
-    /// published an older one, that is forgotten: the next request reads the row again.
+    /// Publishes the credential, unless the grant was changed meanwhile or a newer one is cached.
     pub fn publish(&self, held: CachedCredential) {
-        let mut state = self.cell.state.lock();
-        let (cached, generation) = (self.cell.generation(), held.credential.generation);
-        if state.epoch == self.epoch && cached <= generation {
-            self.cell.held.store(Some(Arc::new(held)));
-        } else if state.epoch != self.epoch && (1..generation).contains(&cached) {
-            self.cell.replace(&mut state, None);
-        } else {
-            return;
+        let state = self.cell.state.lock();
+        let generation = held.credential.generation;
+        if state.epoch != self.epoch {
+            drop(state);
+            return self.has_stored(generation);
         }
-        drop(state);
-        self.cell.news.send_modify(|()| {});
+        if self.cell.generation() <= generation {
+            self.cell.held.store(Some(Arc::new(held)));
+            drop(state);
+            self.cell.news.send_modify(|()| {});
+        }
+    }
+
+    /// Notes that this generation is stored. If a change of the grant has ended this flight and published an older one,
+    /// that is forgotten: the next request reads the row.
+    pub fn has_stored(&self, generation: u64) {
+        let mut state = self.cell.state.lock();
+        if state.epoch != self.epoch && (1..generation).contains(&self.cell.generation()) {
+            self.cell.replace(&mut state, None);
+            drop(state);
+            self.cell.news.send_modify(|()| {});
+        }
     }
 
     /// Marks the response as late. New requests do not wait for it.

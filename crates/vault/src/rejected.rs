@@ -79,7 +79,7 @@ impl Vault {
         match self.condemn(&connection, &stored, verdict).await {
             Err(error) if is_conflict(&error) => return Ok(()),
             other => other?,
-        }
+        };
         let remedy = self.remedy(&connection, Need::Broken { reason, detail: Some(REFUSED) });
         tracing::warn!(
             connection = %connection.id, name = connection.name, provider = connection.provider,

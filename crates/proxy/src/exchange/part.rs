@@ -13,7 +13,7 @@ use crate::body::body_error::BodyError;
 use crate::body::incoming_body::IncomingBody;
 use crate::refusal::Refusal;
 use keyward_rules::inject::scrub::range::{ByteRange, ContentRange, WIDENED_BYTES_MAX};
-use keyward_rules::inject::scrub::{InspectError, Masker, fields};
+use keyward_rules::inject::scrub::{Masker, fields};
 
 /// How long a part may take. It has at most [`WIDENED_BYTES_MAX`] bytes.
 const PART_WITHIN: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ pub async fn cut(
     let part = ContentRange::of(&head.headers);
     let part = part.ok_or_else(|| protocol("its `Content-Range` cannot be read"))?;
     if part.length() > WIDENED_BYTES_MAX {
-        return Err(InspectError::Unscannable("it is more than was asked for").into());
+        return Err(protocol("its part is more than was asked for"));
     }
     let read = tokio::time::timeout(PART_WITHIN, read(body, part.length()));
     let bytes = read.await.map_err(|_| Refusal::AnswerTimeout)??;

@@ -228,6 +228,22 @@ fn what_an_older_flight_brings_after_a_change_of_the_grant_is_dropped() {
     assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(7), "nor anything older");
 }
 
+/// oauth 8.5
+#[test]
+fn what_a_change_of_the_grant_published_ends_with_what_an_older_flight_stored_over_it() {
+    for by_verdict in [false, true] {
+        let desk = Desk::hour();
+        desk.passes(seconds(3_600));
+        let late = desk.begin(Trigger::Needed);
+        desk.holds(7, None);
+        match by_verdict {
+            false => late.publish(desk.held(8, None)),
+            true => late.has_stored(8),
+        }
+        assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)), "{by_verdict}");
+    }
+}
+
 /// oauth 8.8
 #[test]
 fn a_flight_that_panics_is_a_temporary_failure_and_clears_itself() {

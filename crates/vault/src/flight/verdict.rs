@@ -83,7 +83,10 @@ impl Flight<'_> {
     ) -> Result<Option<FlightResult>, VaultError> {
         let refused = self.refused(&verdict);
         match self.vault.condemn(self.connection, stored, verdict).await {
-            Ok(()) => Ok(Some(FlightResult::Refused(refused))),
+            Ok(version) => {
+                self.ticket.has_stored(version.0);
+                Ok(Some(FlightResult::Refused(refused)))
+            }
             Err(error) if is_conflict(&error) => Ok(None),
             Err(error) => Err(error),
         }

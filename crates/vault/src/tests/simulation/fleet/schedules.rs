@@ -288,6 +288,25 @@ fn a_refresh_beside_a_rewrite_of_its_row_is_in_force() {
     assert_eq!(simulated(Some(61), vec![answer], &steps), (Vec::new(), 0));
 }
 
+/// The same with the verdict on a token whose answer to another replica was lost.
+#[test]
+fn a_verdict_beside_a_rewrite_of_its_row_is_in_force() {
+    let answers =
+        vec![Answer { after: 0, what: What::Lost }, Answer { after: 0, what: What::Token(None) }];
+    let steps = [
+        FleetStep::Crash(1, 0),
+        FleetStep::Pass(14_369),
+        FleetStep::Want(2, 1),
+        FleetStep::Pass(34_695),
+        FleetStep::Want(1, 1),
+        FleetStep::Rewrite(1),
+        FleetStep::Pass(5_011),
+        FleetStep::Want(1, 1),
+        FleetStep::Pass(1),
+    ];
+    assert_eq!(simulated(Some(98), answers, &steps), (Vec::new(), 0));
+}
+
 /// A replica is cut off for longer than its lease while it waits for a late answer. Another one sends the token, and the row
 /// changes before the verdict on it is stored. The token is not sent a third time.
 #[test]
