@@ -49,6 +49,8 @@ struct CellState {
     /// Since when the response to the running flight is late. Requests do not wait for it.
     late: Option<Timestamp>,
     begun: u64,
+    /// The highest generation that a flight has stored.
+    stored: u64,
     /// Number and refusal of the last flight that published no credential.
     ended: Option<(u64, Option<FlightRefusal>)>,
     backoff: Backoff,
@@ -245,21 +247,23 @@ impl CredentialCell {
         self.news.send_modify(|()| {});
     }
 
+    /// Replaces the credential. An unsaved response stays.
     fn replace(&self, state: &mut CellState, held: Option<CachedCredential>) {
         let unsaved = state.unsaved.take();
         *state = CellState { unsaved, ..state.next_epoch() };
         self.held.store(held.map(Arc::new));
     }
 
-    /// The same with the credential of the new grant, unless the cached one is newer.
+    /// The same with the credential of the new grant, unless the cached one is newer. If a flight has stored another row over
+    /// that grant, the next request reads it.
     pub fn takes(&self, held: CachedCredential) {
         let mut state = self.state.lock();
-        let newer = |old: &CachedCredential| old.credential.generation > held.credential.generation;
-        if self.held.load().as_ref().is_some_and(|old| newer(old)) {
+        let generation = held.credential.generation;
+        if self.generation() > generation {
             return;
         }
-        *state = state.next_epoch();
-        self.held.store(Some(Arc::new(held)));
+        let held = (state.stored <= generation).then_some(held);
+        self.replace(&mut state, held);
         drop(state);
         self.news.send_modify(|()| {});
     }
@@ -297,8 +301,8 @@ impl CredentialCell {
 impl CellState {
     /// The state after a change of the grant.
     fn next_epoch(&self) -> Self {
-        let Self { epoch, begun, retired, .. } = *self;
-        Self { epoch: epoch + 1, begun, retired, ..Self::default() }
+        let Self { epoch, begun, stored, retired, .. } = *self;
+        Self { epoch: epoch + 1, begun, stored, retired, ..Self::default() }
     }
 }
 
@@ -349,6 +353,7 @@ impl Ticket {
     /// that is forgotten: the next request reads the row.
     pub fn has_stored(&self, generation: u64) {
         let mut state = self.cell.state.lock();
+        state.stored = state.stored.max(generation);
         if state.epoch != self.epoch && (1..generation).contains(&self.cell.generation()) {
             self.cell.replace(&mut state, None);
             drop(state);

@@ -83,8 +83,9 @@ impl Credential {
     /// Whether an answer may repeat it, so that answers which cannot be searched for it are refused. A key that only signs
     /// requests is never sent; the session token of a temporary AWS key is, but is of no use without the key.
     pub fn can_come_back(&self) -> bool {
+        let mut writes = self.writes.iter().flat_map(|scope| &scope.what);
         let only_signs = matches!(self.signer, Some(CredentialSigner::AwsSigV4(_)))
-            && self.writes.iter().all(|scope| scope.what.is_empty());
+            && writes.all(|write| write.at == Location::Signature);
         !only_signs && !self.needles.is_empty()
     }
 }

@@ -230,6 +230,21 @@ fn what_an_older_flight_brings_after_a_change_of_the_grant_is_dropped() {
 
 /// oauth 8.5
 #[test]
+fn a_change_that_a_verdict_was_stored_over_publishes_nothing() {
+    let desk = Desk::hour();
+    desk.passes(seconds(3_600));
+    let flight = desk.begin(Trigger::Needed);
+    flight.has_stored(8);
+    let reason = BrokenReason::Revoked;
+    flight.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
+    desk.cell.takes(desk.held(7, None));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
+    desk.cell.takes(desk.held(9, None));
+    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(9), "a later change does");
+}
+
+/// oauth 8.5
+#[test]
 fn what_a_change_of_the_grant_published_ends_with_what_an_older_flight_stored_over_it() {
     for by_verdict in [false, true] {
         let desk = Desk::hour();
