@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::held_lease::{HeldLease, LeaseResult};
-use self::lease::HELD_PAUSE;
 use super::Vault;
 use super::backoff::FailureDetails;
 use super::cache::{CredentialCell, FlightResult, Lookup, Ticket, Trigger};
@@ -225,8 +224,8 @@ impl Flight<'_> {
                     break;
                 }
                 // Its holder was cut off when this flight got the lease, and could not keep the note then.
-                if self.is_awaited_elsewhere().await? {
-                    return Ok(FlightResult::Paused(HELD_PAUSE));
+                if let Some(pause) = self.pause_for_note().await? {
+                    return Ok(pause);
                 }
             }
             let stored = self.vault.stored(self.connection).await?;

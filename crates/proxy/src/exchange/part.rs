@@ -8,8 +8,7 @@ use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::ext::ReasonPhrase;
 
-use super::scrub::refusal;
-use crate::body::body_error::BodyError;
+use crate::body::body_error::ReceiveError;
 use crate::body::incoming_body::IncomingBody;
 use crate::refusal::Refusal;
 use keyward_rules::inject::scrub::range::{ByteRange, ContentRange, WIDENED_BYTES_MAX};
@@ -65,9 +64,7 @@ pub async fn cut(
 async fn read(mut body: IncomingBody, length: u64) -> Result<Bytes, Refusal> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|cut| refusal(BodyError::Receive(cut)))?.into_data() else {
-            continue;
-        };
+        let Ok(data) = frame.map_err(ended)?.into_data() else { continue };
         bytes.extend_from_slice(&data);
         if bytes.len() as u64 > length {
             break;
@@ -77,6 +74,10 @@ async fn read(mut body: IncomingBody, length: u64) -> Result<Bytes, Refusal> {
         true => Ok(bytes.freeze()),
         false => Err(protocol("its length is not that of its `Content-Range`")),
     }
+}
+
+fn ended(cut: ReceiveError) -> Refusal {
+    Refusal::Protocol { what: "it ended before its body did", source: Some(cut) }
 }
 
 fn protocol(what: &'static str) -> Refusal {

@@ -282,7 +282,7 @@ impl ScannedBody {
 }
 
 /// The refusal for an answer of which nothing was passed on.
-pub(super) fn refusal(error: BodyError) -> Refusal {
+fn refusal(error: BodyError) -> Refusal {
     match error {
         BodyError::Scrubbed(fault) => Refusal::Scrubbed(fault),
         BodyError::Receive(cut) => {

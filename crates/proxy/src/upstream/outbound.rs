@@ -99,8 +99,7 @@ impl Outbound {
         let repeatable = inbound.is_idempotent() && inbound.body.is_end_stream();
         let Inbound { mut head, body, .. } = *inbound;
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
-        head.uri = signed.uri;
-        head.version = Version::HTTP_11;
+        (head.uri, head.version) = (signed.uri, Version::HTTP_11);
         let timeout = settings.and_then(|settings| settings.timeout).map(Wait::duration);
         Ok(Self {
             request: Box::new(Request::from_parts(head, body)),

@@ -35,7 +35,7 @@ const ENDS_WITHOUT: u32 = 4;
 const LEASE_POLL: Duration = Duration::from_millis(100);
 
 /// The retry time while another replica holds the lease for longer than usual.
-pub(super) const HELD_PAUSE: Duration = Duration::from_secs(5);
+const HELD_PAUSE: Duration = Duration::from_secs(5);
 
 impl Flight<'_> {
     /// Renews the lease. Returns whether it was still held; `None` if the store does not answer.
@@ -116,11 +116,17 @@ impl Flight<'_> {
     }
 
     /// Whether another replica without the lease awaits a response for the token that is stored.
-    pub(super) async fn is_awaited_elsewhere(&self) -> Result<bool, VaultError> {
+    async fn is_awaited_elsewhere(&self) -> Result<bool, VaultError> {
         let note = self.vault.directory.kept(&note_name(&self.connection.id)).await?;
         let Some(note) = note else { return Ok(false) };
         let stored = self.vault.stored(self.connection).await?;
         Ok(note.as_slice() == Sha256::digest(&stored.bytes).as_slice())
+    }
+
+    /// The result of a flight that must not send the token, because another replica awaits a response for it.
+    pub(super) async fn pause_for_note(&self) -> Result<Option<FlightResult>, VaultError> {
+        let is_awaited = self.is_awaited_elsewhere().await?;
+        Ok(is_awaited.then_some(FlightResult::Paused(HELD_PAUSE)))
     }
 
     async fn mark_late(&self, slot: &RequestSlot) {
@@ -152,8 +158,8 @@ impl Flight<'_> {
                 && !self.vault.flights.has_lease(&self.connection.id)
                 && let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await?
             {
-                if self.is_awaited_elsewhere().await? {
-                    return Ok(LeaseResult::Landed(FlightResult::Paused(HELD_PAUSE)));
+                if let Some(pause) = self.pause_for_note().await? {
+                    return Ok(LeaseResult::Landed(pause));
                 }
                 let held = HeldLease { lease: Arc::new(lease), since: Mutex::new(began) };
                 self.vault.flights.note_lease(&self.connection.id, &held.lease);
