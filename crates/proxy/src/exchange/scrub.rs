@@ -18,6 +18,7 @@ use crate::body::body_error::BodyError;
 use crate::body::incoming_body::IncomingBody;
 use crate::limits::budget::BudgetShare;
 use crate::refusal::Refusal;
+use crate::upstream::ended_early;
 use crate::upstream::sent::CredentialSearch;
 use keyward_rules::inject::scrub::{InspectError, Inspector, Masker, Needles, fields};
 
@@ -75,7 +76,7 @@ enum Scanner {
 pub async fn scrubbed(
     response: Response<IncomingBody>,
     search: CredentialSearch,
-    memory: BudgetShare,
+    mut memory: BudgetShare,
 ) -> Result<(Response<ScrubbedBody>, u64), Refusal> {
     let CredentialSearch { needles, must_search, range } = search;
     let (mut head, incoming) = response.into_parts();
@@ -101,7 +102,8 @@ pub async fn scrubbed(
         && head.status == StatusCode::PARTIAL_CONTENT
     {
         // On the heap: few answers are cut.
-        let cut = Box::pin(part::cut(Response::from_parts(head, incoming), range, masker));
+        let cut =
+            Box::pin(part::cut(Response::from_parts(head, incoming), range, masker, &mut memory));
         let (response, found) = cut.await?;
         return Ok((response.map(|bytes| ScrubbedBody::Part(Some(bytes))), masked + found));
     }
@@ -285,9 +287,7 @@ impl ScannedBody {
 fn refusal(error: BodyError) -> Refusal {
     match error {
         BodyError::Scrubbed(fault) => Refusal::Scrubbed(fault),
-        BodyError::Receive(cut) => {
-            Refusal::Protocol { what: "it ended before its body did", source: Some(cut) }
-        }
+        BodyError::Receive(cut) => ended_early(cut),
         BodyError::NotWanted | BodyError::Chunks(_) | BodyError::Form(_) | BodyError::NoRoom => {
             Refusal::Internal("an answer's body was not wanted")
         }

@@ -24,6 +24,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 
 use self::lease::StreamLease;
 use self::plan::SendPlan;
+use crate::body::body_error::ReceiveError;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
@@ -91,8 +92,14 @@ fn check_coding(response: &Response<IncomingBody>) -> Result<(), Refusal> {
     }
 }
 
-fn protocol(what: &'static str) -> Refusal {
+/// The refusal of an answer that breaks the protocol; `what` is said after "malformed".
+pub fn protocol(what: &'static str) -> Refusal {
     Refusal::Protocol { what, source: None }
+}
+
+/// The refusal of an answer whose stream ended within its body.
+pub fn ended_early(cut: ReceiveError) -> Refusal {
+    Refusal::Protocol { what: "it ended before its body did", source: Some(cut) }
 }
 
 /// NTLM and Negotiate authenticate the stream, not the request (RFC 4559): never shared.

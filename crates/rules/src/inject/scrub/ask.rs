@@ -24,12 +24,7 @@ pub fn for_what_can_be_scanned(
         return None;
     };
     let range = ByteRange::parse(first).filter(|_| ranges.next().is_none());
-    let widened = match range {
-        Some(range) if range.is_long() => Some(range),
-        Some(range) => margin.and_then(|margin| range.widened(margin)),
-        None => None,
-    };
-    let Some(widened) = widened else {
+    let Some(widened) = range.and_then(|range| range.widened(margin)) else {
         fields.remove(header::RANGE);
         fields.remove(header::IF_RANGE);
         readable_codings(fields, has_room);

@@ -38,6 +38,8 @@ pub struct Needles {
     begins: [bool; 256],
     /// The largest number of bytes before a key.
     before_key: usize,
+    /// The length of the longest needle.
+    longest: usize,
 }
 
 /// A form, with the position of its key.
@@ -91,8 +93,9 @@ impl Needles {
         let mut ordered: Vec<usize> = (0..all.len()).collect();
         ordered.sort_by_key(|at| all[*at].form.as_slice());
         let before_key = all.iter().map(|needle| needle.key_at).max().unwrap_or(0);
+        let longest = all.iter().map(|needle| needle.form.len()).max().unwrap_or(0);
         let keys = (!keys.is_empty()).then(|| search_for(&keys));
-        Self { all, groups, keys, ordered, begins, before_key }
+        Self { all, groups, keys, ordered, begins, before_key, longest }
     }
 
     /// Whether nothing is searched for, because all secrets are too short.
@@ -102,7 +105,7 @@ impl Needles {
 
     /// The length of the longest needle, in bytes; 0 when there is none.
     pub fn longest(&self) -> usize {
-        self.all.iter().map(|needle| needle.form.len()).max().unwrap_or(0)
+        self.longest
     }
 
     /// Whether `bytes` contain a needle.

@@ -51,28 +51,29 @@ impl ByteRange {
         }
     }
 
-    /// Whether the range is long enough to be sent as it is.
-    pub fn is_long(self) -> bool {
-        match self {
-            Self::Bounded { first, last } => last - first >= LONG_BYTES - 1,
-            Self::From(_) => true,
-            Self::Last(length) => length >= LONG_BYTES,
+    /// The range to ask for: a long one as it is, a short one with `margin` more bytes at each side. `None` without a
+    /// margin, or if it is too large.
+    pub fn widened(self, margin: Option<u64>) -> Option<Self> {
+        if self.is_long() {
+            return Some(self);
         }
-    }
-
-    /// The range with `margin` more bytes at each side; `None` if that is too many.
-    pub fn widened(self, margin: u64) -> Option<Self> {
-        if margin > MARGIN_MAX {
-            return None;
-        }
+        let margin = margin.filter(|margin| *margin <= MARGIN_MAX)?;
         Some(match self {
             Self::Bounded { first, last } => Self::Bounded {
                 first: first.saturating_sub(margin),
                 last: last.checked_add(margin)?,
             },
-            Self::From(first) => Self::From(first.saturating_sub(margin)),
-            Self::Last(length) => Self::Last(length.checked_add(margin)?),
+            Self::From(_) => self,
+            Self::Last(length) => Self::Last(length + margin),
         })
+    }
+
+    fn is_long(self) -> bool {
+        match self {
+            Self::Bounded { first, last } => last - first >= LONG_BYTES - 1,
+            Self::From(_) => true,
+            Self::Last(length) => length >= LONG_BYTES,
+        }
     }
 
     /// What of `part` is in this range; `None` if nothing is.
@@ -217,11 +218,15 @@ mod tests {
     #[test]
     fn a_range_is_widened_at_both_sides_and_not_beyond_its_bounds() {
         for (asked, margin, sent) in [
-            ("bytes=5000-5007", 100, Some("bytes=4900-5107")),
-            ("bytes=50-57", 100, Some("bytes=0-157")),
-            ("bytes=-8", 100, Some("bytes=-108")),
-            ("bytes=5000-5007", MARGIN_MAX + 1, None),
-            ("bytes=18446744073709551610-18446744073709551615", 1, None),
+            ("bytes=5000-5007", Some(100), Some("bytes=4900-5107")),
+            ("bytes=50-57", Some(100), Some("bytes=0-157")),
+            ("bytes=-8", Some(100), Some("bytes=-108")),
+            ("bytes=5000-5007", Some(MARGIN_MAX + 1), None),
+            ("bytes=5000-5007", None, None),
+            ("bytes=18446744073709551610-18446744073709551615", Some(1), None),
+            ("bytes=0-1023", Some(100), Some("bytes=0-1023")),
+            ("bytes=-1024", None, Some("bytes=-1024")),
+            ("bytes=7-", None, Some("bytes=7-")),
         ] {
             let widened = range(asked).unwrap().widened(margin).map(ByteRange::to_value);
             assert_eq!(widened.as_ref().map(|value| value.to_str().unwrap()), sent, "{asked}");
