@@ -254,15 +254,20 @@ impl CredentialCell {
         self.held.store(held.map(Arc::new));
     }
 
-    /// The same with the credential of the new grant, unless the cached one is newer. If a flight has stored another row over
-    /// that grant, the next request reads it.
-    pub fn takes(&self, held: CachedCredential) {
+    /// Counts the changes of the grant.
+    pub fn epoch(&self) -> u64 {
+        self.state.lock().epoch
+    }
+
+    /// The same with the credential of the new grant, unless the cached one is newer. If the grant was changed again since
+    /// `epoch`, or a flight has stored another row over it, the next request reads the row.
+    pub fn takes(&self, held: CachedCredential, epoch: u64) {
         let mut state = self.state.lock();
         let generation = held.credential.generation;
         if self.generation() > generation {
             return;
         }
-        let held = (state.stored <= generation).then_some(held);
+        let held = (state.epoch == epoch && state.stored <= generation).then_some(held);
         self.replace(&mut state, held);
         drop(state);
         self.news.send_modify(|()| {});
@@ -349,12 +354,12 @@ impl Ticket {
         }
     }
 
-    /// Notes that this generation is stored. If a change of the grant has ended this flight and published an older one,
-    /// that is forgotten: the next request reads the row.
+    /// Notes that this generation is stored. If a change of the grant has ended this flight, an older one that was published
+    /// since is forgotten, and a flight that has read an older one publishes nothing: the next request reads the row.
     pub fn has_stored(&self, generation: u64) {
         let mut state = self.cell.state.lock();
         state.stored = state.stored.max(generation);
-        if state.epoch != self.epoch && (1..generation).contains(&self.cell.generation()) {
+        if state.epoch != self.epoch && self.cell.generation() < generation {
             self.cell.replace(&mut state, None);
             drop(state);
             self.cell.news.send_modify(|()| {});

@@ -12,6 +12,7 @@ use super::backoff::FailureDetails;
 use super::cache::Trigger;
 use super::endpoints::EndpointsUnknown;
 use super::error::VaultError;
+use super::flights::STORE_AGAIN;
 use super::grants::{self, StoredGrant};
 use super::record::{Dates, GrantHeader, NewRow};
 use super::token_request::{RequestFailure, StoredGrants};
@@ -70,20 +71,29 @@ impl Vault {
         bytes: Zeroizing<Vec<u8>>,
         expires: Option<Timestamp>,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let overtaken = || VaultError::RotationOvertaken { connection: connection.name.clone() };
-        if !self.is_lost(connection).await? {
-            return Err(overtaken());
-        }
-        let over = self.replaced(connection).await?.version;
         let dates = Some(Dates { rotated: Some(self.clock.now()), expires });
         let header = GrantHeader { given, dates, ..GrantHeader::of(connection) };
         let row = NewRow { header, grants: bytes };
-        match self.write(&connection.org, &connection.id, row, over).await {
-            Err(error) if grants::is_conflict(&error) => return Err(overtaken()),
-            written => written?,
-        };
+        while_the_store_fails(|| self.write_over_lost(connection, row.clone())).await?;
         self.cache.forget(&connection.id);
         self.works_again(connection).await
+    }
+
+    async fn write_over_lost(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        row: NewRow,
+    ) -> Result<(), VaultError> {
+        let overtaken = || VaultError::RotationOvertaken { connection: connection.name.clone() };
+        if !self.is_lost(connection).await? {
+            let stored = self.stored(connection).await?;
+            return if stored.is_of(None, &row.grants) { Ok(()) } else { Err(overtaken()) };
+        }
+        let over = self.replaced(connection).await?.version;
+        match self.write(&connection.org, &connection.id, row, over).await {
+            Err(error) if grants::is_conflict(&error) => Err(overtaken()),
+            written => written.map(drop),
+        }
     }
 
     /// The credential of a staged grant. Also the grant that follows it, if a token request was needed.
@@ -164,6 +174,24 @@ impl Vault {
         }
         self.project(connection).await.map(drop)
     }
+}
+
+/// Repeats a write of what the store alone has afterwards: a token request may have spent the token before it. A write that
+/// was reported as failed may have been stored, so `write` accepts what it would write.
+///
+/// # Errors
+/// The last one, after three seconds.
+pub(super) async fn while_the_store_fails<T, F>(write: impl Fn() -> F) -> Result<T, VaultError>
+where
+    F: Future<Output = Result<T, VaultError>>,
+{
+    for pause in STORE_AGAIN {
+        match write().await {
+            Err(VaultError::Store(_)) => tokio::time::sleep(pause).await,
+            other => return other,
+        }
+    }
+    write().await
 }
 
 /// Whether the staged secret is still the same.

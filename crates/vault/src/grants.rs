@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::Vault;
@@ -59,6 +60,12 @@ impl StoredGrant {
     ) -> Result<Option<Grant>, VaultError> {
         let other = self.other.as_ref().map(|(_, bytes)| Grant::decode(bytes));
         other.transpose().map_err(|source| vault.unmintable(connection, source))
+    }
+
+    /// Whether it is this grant, or has followed the fields with this digest.
+    pub fn is_of(&self, given: Option<&str>, bytes: &[u8]) -> bool {
+        let is_same = bool::from(self.bytes.as_slice().ct_eq(bytes));
+        is_same || given.is_some() && given == self.given.as_deref()
     }
 
     /// The row that replaces it: newer tokens, or a verdict; everything else stays.

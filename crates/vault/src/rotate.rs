@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use subtle::ConstantTimeEq;
 
-use super::candidate::{CandidateSecret, is_still};
+use super::candidate::{CandidateSecret, is_still, while_the_store_fails};
 use super::error::VaultError;
 use super::grants::{self, StoredGrant, TRIES_MAX};
 use super::record::{Dates, GrantHeader, NewRow, SecondGrant};
@@ -73,7 +72,7 @@ impl Vault {
             SecondGrant { state, since: now, until, given, dates, at: 0 }
         };
         let put = |stored: &StoredGrant| {
-            self.may_follow(&connection, stored, &bytes)?;
+            self.may_follow(&connection, stored, given.as_deref(), &bytes)?;
             let header = GrantHeader::kept(&connection, stored);
             Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
         };
@@ -85,11 +84,12 @@ impl Vault {
             // The request may have spent the given token: the new one is stored before it is used.
             let before = std::mem::replace(&mut bytes, newer);
             let put = |stored: &StoredGrant| {
-                is_still(&connection, stored, &before)?;
+                is_still(&connection, stored, &before)
+                    .or_else(|_| is_still(&connection, stored, &bytes))?;
                 let header = GrantHeader::kept(&connection, stored);
                 Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
             };
-            self.change(&connection, &put).await?;
+            while_the_store_fails(|| self.change(&connection, &put)).await?;
         }
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
@@ -118,14 +118,14 @@ impl Vault {
             return self.replace_lost(&connection, given, bytes, kept.expires).await;
         }
         let put = |stored: &StoredGrant| {
+            if stored.is_of(None, &bytes) {
+                return Ok(stored.becomes(&connection, None, &bytes));
+            }
             is_still(&connection, stored, &bytes)?;
-            Ok(self.swapped(
-                &connection,
-                stored,
-                Replacement { given: given.as_deref(), bytes: &bytes, kept },
-            ))
+            let given = given.as_deref();
+            Ok(self.swapped(&connection, stored, Replacement { given, bytes: &bytes, kept }))
         };
-        self.change(&connection, &put).await?;
+        while_the_store_fails(|| self.change(&connection, &put)).await?;
         self.works_again(&connection).await
     }
 
@@ -150,12 +150,9 @@ impl Vault {
         let state = RotationState::Unconfirmed;
         self.announce_rotation(&connection, Rotation { state, since: now, until }).await?;
         let put = |stored: &StoredGrant| {
-            self.may_follow(&connection, stored, &bytes)?;
-            Ok(self.swapped(
-                &connection,
-                stored,
-                Replacement { given: given.as_deref(), bytes: &bytes, kept },
-            ))
+            let given = given.as_deref();
+            self.may_follow(&connection, stored, given, &bytes)?;
+            Ok(self.swapped(&connection, stored, Replacement { given, bytes: &bytes, kept }))
         };
         let changed = self.change(&connection, &put).await;
         self.or_restore_record(&connection, changed).await?;
@@ -174,11 +171,8 @@ impl Vault {
             self.replace_lost(connection, given, bytes, connection.expires_at()).await?;
             return Ok(true);
         }
-        let is_it = |stored: &StoredGrant| {
-            let same = bool::from(stored.bytes.as_slice().ct_eq(&bytes));
-            same || given.is_some() && given == stored.given
-        };
-        if is_it(&self.stored(connection).await?) {
+        let given = given.as_deref();
+        if self.stored(connection).await?.is_of(given, &bytes) {
             return Ok(false);
         }
         // What was fetched is not the owner's to take back.
@@ -192,13 +186,23 @@ impl Vault {
         let state = RotationState::Unconfirmed;
         self.announce_rotation(connection, Rotation { state, since, until }).await?;
         let put = |stored: &StoredGrant| {
-            Ok(self.swapped(
-                connection,
-                stored,
-                Replacement { given: given.as_deref(), bytes: &bytes, kept },
-            ))
+            if stored.is_of(given, &bytes) {
+                return Err(VaultError::SameSecret { connection: connection.name.clone() });
+            }
+            // A file that names the secret before again means its newest token.
+            let before = old_of(connection, stored).ok();
+            let before = before.filter(|(old, _)| given.is_some() && old.given.as_deref() == given);
+            let bytes = before.map_or(bytes.as_slice(), |(_, bytes)| bytes);
+            Ok(self.swapped(connection, stored, Replacement { given, bytes, kept }))
         };
-        self.change(connection, &put).await?;
+        match self.change(connection, &put).await {
+            // Another replica that read the same file was first.
+            Err(VaultError::SameSecret { .. }) => {
+                self.project(connection).await?;
+                return Ok(false);
+            }
+            changed => self.or_restore_record(connection, changed).await?,
+        };
         self.works_again(connection).await?;
         let (id, name) = (&connection.id, &connection.name);
         tracing::info!(connection = %id, name, "the configuration names another secret: in force");
@@ -312,19 +316,23 @@ impl Vault {
         Ok((connection, grant))
     }
 
-    /// Whether a rotation may begin.
+    /// Whether a rotation may begin. A token that was given before is refused although another one has followed it, because
+    /// it may be spent.
     fn may_follow(
         &self,
         connection: &ConnectionRecord,
         stored: &StoredGrant,
-        new: &[u8],
+        given: Option<&str>,
+        bytes: &[u8],
     ) -> Result<(), VaultError> {
         let name = || connection.name.clone();
         let open = |(beside, _): &(SecondGrant, _)| beside.state == RotationState::Unconfirmed;
         if stored.other.as_ref().is_some_and(open) {
             return Err(VaultError::RotationOpen { connection: name() });
         }
-        match bool::from(stored.bytes.as_slice().ct_eq(new)) {
+        // A broken grant may be given again: whoever gives it says that it works.
+        let given = given.filter(|_| stored.broken.is_none());
+        match stored.is_of(given, bytes) {
             true => Err(VaultError::SameSecret { connection: name() }),
             false => Ok(()),
         }
@@ -401,14 +409,17 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<StoredGrant, VaultError> {
+        let cell = self.cache.known(&connection.id).map(|cell| (cell.epoch(), cell));
         let stored = self.stored(connection).await?;
         let token_context = self.guarded_token_context(connection).await?;
         let grant = stored.grant(self, connection)?;
         let other = stored.other_grant(self, connection)?;
         let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
-        match self.held(connection, &token_context, grants) {
-            Ok(Some(held)) => self.cache.takes(&connection.id, held),
-            Ok(None) | Err(_) => self.cache.forget(&connection.id),
+        match (self.held(connection, &token_context, grants), cell) {
+            (Ok(Some(held)), Some((epoch, cell))) => cell.takes(held, epoch),
+            // A cell that was made since reads the row that was changed.
+            (Ok(Some(_)), None) => {}
+            (Ok(None) | Err(_), _) => self.cache.forget(&connection.id),
         }
         Ok(stored)
     }

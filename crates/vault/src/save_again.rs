@@ -138,6 +138,12 @@ impl Vault {
                 }
                 return Ok(SaveResult::Needless);
             };
+            if stored.is_of(None, &unsaved.bytes) {
+                // The store had taken it, and its acknowledgement was lost.
+                self.is_stored(connection, unsaved, true).await;
+                self.project(connection).await?;
+                return Ok(SaveResult::Stored);
+            }
             let Some(row) = unsaved.follows(connection, &stored) else {
                 return Ok(SaveResult::Needless);
             };
@@ -182,18 +188,28 @@ impl Vault {
         // The response for a secret that is kept for a rollback says nothing about the one in force.
         let is_in_force = row.grants.starts_with(&unsaved.bytes);
         let generation = self.write(&connection.org, &connection.id, row, Some(over)).await?;
+        tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
+        self.is_stored(connection, unsaved, is_in_force).await;
+        Ok(())
+    }
+
+    /// Reports that the response is stored, in force or kept for a rollback.
+    async fn is_stored(
+        &self,
+        connection: &ConnectionRecord,
+        unsaved: &UnsavedTokens,
+        is_in_force: bool,
+    ) {
         unsaved.stored.notify_one();
         if connection.references.is_empty() {
             self.count("brought");
         }
-        tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
         if is_in_force && let Err(error) = self.record_follows(connection, unsaved).await {
             tracing::warn!(
                 connection = %connection.id, %error,
                 "a refresh succeeded, and the connection's record does not say so yet"
             );
         }
-        Ok(())
     }
 
     /// Updates the record: the client works again, and hosts may have changed.

@@ -166,6 +166,8 @@ async fn handshake(
         .title_case_headers(true)
         .max_headers(limits.head_fields_max)
         .max_header_size(limits.head_bytes_max)
+        // hyper puts blanks for a fold, as RFC 9112 §5.2 asks for.
+        .allow_obsolete_multiline_headers_in_responses(true)
         .handshake(TokioIo::new(io))
         .await
         .map_err(refusal)?;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{CachedCredential, CredentialCell};
+use super::CredentialCell;
 use crate::backoff::Backoff;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::time::Clock;
@@ -118,14 +118,6 @@ impl CredentialCache {
         if let Some(cell) = self.known(id) {
             cell.state.lock().unsaved = None;
             cell.reset(None);
-        }
-    }
-
-    /// Replaces the credential after a change of the grant, so that no request waits. A newer credential
-    /// stays.
-    pub fn takes(&self, id: &ConnectionId, held: CachedCredential) {
-        if let Some(cell) = self.known(id) {
-            cell.takes(held);
         }
     }
 

@@ -237,9 +237,9 @@ fn a_change_that_a_verdict_was_stored_over_publishes_nothing() {
     flight.has_stored(8);
     let reason = BrokenReason::Revoked;
     flight.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
-    desk.cell.takes(desk.held(7, None));
+    desk.cell.takes(desk.held(7, None), desk.cell.epoch());
     assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
-    desk.cell.takes(desk.held(9, None));
+    desk.cell.takes(desk.held(9, None), desk.cell.epoch());
     assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(9), "a later change does");
 }
 
@@ -257,6 +257,29 @@ fn what_a_change_of_the_grant_published_ends_with_what_an_older_flight_stored_ov
         }
         assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)), "{by_verdict}");
     }
+}
+
+/// oauth 8.5
+#[test]
+fn a_flight_that_has_read_an_older_row_than_was_stored_since_publishes_nothing() {
+    let desk = Desk::hour();
+    desk.passes(seconds(3_600));
+    let first = desk.begin(Trigger::Needed);
+    desk.cell.reset(None);
+    let second = desk.begin(Trigger::Needed);
+    first.has_stored(8);
+    second.publish(desk.held(7, None));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
+}
+
+/// oauth 8.5
+#[test]
+fn a_change_publishes_nothing_if_the_grant_was_changed_again() {
+    let desk = Desk::hour();
+    let epoch = desk.cell.epoch();
+    desk.cell.reset(None);
+    desk.cell.takes(desk.held(7, None), epoch);
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
 /// oauth 8.8
@@ -381,7 +404,7 @@ fn no_flight_begins_in_a_cell_that_made_room() {
     assert!(matches!(lookup(), Lookup::Moved));
     // A change that reaches it late does not bring it back.
     cell.reset(None);
-    cell.takes(desk.held(2, None));
+    cell.takes(desk.held(2, None), cell.epoch());
     assert!(matches!(lookup(), Lookup::Moved));
     let next = cache.cell(&desk.cell.org, &ids[0]);
     let looked = next.lookup(Trigger::Needed, None, &desk.clock, &desk.settings);

@@ -38,3 +38,97 @@ async fn answers_to_the_test_of_a_new_secret_are_searched_for_the_app_s_client_s
     assert!(candidate.credential.needles.are_in(CLIENT_SECRET.as_bytes()));
     vault.abandon(candidate).await.unwrap();
 }
+
+/// The request for its first token has spent the given one, so the store alone has what follows it.
+#[tokio::test(start_paused = true)]
+async fn a_new_secret_survives_a_store_that_fails_for_a_while() {
+    for after in [false, true] {
+        let world = World::new(vec![Answer { after: 1_000, what: What::Token(Some(3_600)) }]);
+        let stage = Stage::new(world.clone(), Some(3_600)).await;
+        let (vault, connection) = (&stage.vaults[0], &stage.connection);
+        let fields = pasted(&stage, &world);
+        let full = async {
+            passes(500).await;
+            stage.fails(3, after);
+        };
+        let staged = vault.stage(&connection.org, &connection.id, fields);
+        let candidate = tokio::join!(full, staged).1.unwrap();
+        stage.fails(3, after);
+        let kept = RotationTerms { old_for: Duration::ZERO, expires: None };
+        let bytes = candidate.bytes.clone();
+        vault.put_in_force(candidate, kept).await.unwrap();
+        let row = vault.stored(connection).await.unwrap();
+        assert!(row.bytes == bytes && row.other.is_none() && row.broken.is_none(), "{after}");
+        let now = vault.credential_in(&connection.org, Some(&wanted(connection))).await.unwrap();
+        got(&world, &stage.clock, now, &stage.last[0]);
+        assert_eq!(*world.wrong.lock(), Vec::<String>::new());
+        assert_eq!(world.asked.load(SeqCst), 1);
+    }
+}
+
+/// The fields of a new grant.
+fn pasted(stage: &Stage, world: &World) -> BTreeMap<String, Secret> {
+    let grant = world.consent(&stage.clock, None);
+    let refresh = grant.revocable().and_then(|it| it.refresh).expect("a refresh token");
+    BTreeMap::from([("refresh_token".to_owned(), refresh)])
+}
+
+/// Its successor is in force; the server would take the whole grant away.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_given_before_is_not_sent_again() {
+    let answer = Answer { after: 100, what: What::Token(Some(3_600)) };
+    let world = World::new(vec![answer; 3]);
+    let stage = Stage::new(world.clone(), Some(3_600)).await;
+    let (vault, connection) = (&stage.vaults[0], &stage.connection);
+    let (org, id) = (&connection.org, &connection.id);
+    let fields = pasted(&stage, &world);
+    let kept = || RotationTerms { old_for: Duration::ZERO, expires: None };
+    let candidate = vault.stage(org, id, fields.clone()).await.unwrap();
+    vault.put_in_force(candidate, kept()).await.unwrap();
+    vault.refresh_now(org, id).await.unwrap();
+    let requests = world.asked.load(SeqCst);
+    let staged = vault.stage(org, id, fields.clone()).await.map(drop).unwrap_err();
+    assert!(matches!(staged, VaultError::SameSecret { .. }), "{staged}");
+    let put = vault.put_untested_in_force(org, id, fields, kept()).await.map(drop).unwrap_err();
+    assert!(matches!(put, VaultError::SameSecret { .. }), "{put}");
+    assert_eq!(world.asked.load(SeqCst), requests);
+    let record = vault.directory().view().connection(org, id).cloned().unwrap();
+    assert_eq!((&record.facts.state, &record.facts.rotation), (&ConnectionState::Active, &None));
+}
+
+/// Two replicas read the same configuration, and the token that it names has been used between.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_two_replicas_read_puts_its_token_in_force_once() {
+    let world = World::new(Vec::new());
+    let stage = Stage::new(world.clone(), Some(3_600)).await;
+    let connection = &stage.connection;
+    let before = stage.vaults[0].stored(connection).await.unwrap();
+    let named = pasted(&stage, &world);
+    let reload =
+        |it: usize| stage.vaults[it].replace(&connection.org, &connection.id, named.clone());
+    let (first, second) = tokio::join!(reload(0), reload(1));
+    assert_ne!(first.unwrap(), second.unwrap());
+    let now = stage.vaults[0].stored(connection).await.unwrap();
+    let (_, kept) = now.other.expect("the secret before is kept for a rollback");
+    assert_eq!(kept, before.bytes);
+}
+
+/// The tokens of the secret before have moved on: the one that the file names is spent.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_names_the_secret_before_again_gets_its_newest_token() {
+    let world = World::new(Vec::new());
+    let stage = Stage::new(world.clone(), Some(3_600)).await;
+    let (vault, connection) = (&stage.vaults[0], &stage.connection);
+    let (org, id) = (&connection.org, &connection.id);
+    let (first, second) = (pasted(&stage, &world), pasted(&stage, &world));
+    let reload = |fields: &BTreeMap<String, Secret>| vault.replace(org, id, fields.clone());
+    assert!(reload(&first).await.unwrap());
+    vault.refresh_now(org, id).await.unwrap();
+    let newest = vault.stored(connection).await.unwrap();
+    assert!(reload(&second).await.unwrap());
+    assert!(reload(&first).await.unwrap());
+    let now = vault.stored(connection).await.unwrap();
+    assert!(now.bytes == newest.bytes && now.given == newest.given);
+    assert!(!reload(&first).await.unwrap(), "it is in force");
+    assert_eq!(*world.wrong.lock(), Vec::<String>::new());
+}

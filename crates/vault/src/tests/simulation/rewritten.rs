@@ -51,6 +51,23 @@ async fn a_response_replaces_the_verdict_on_the_token_that_it_came_from() {
     assert_eq!(record.unwrap().facts.state, ConnectionState::Active);
 }
 
+/// The connection to the database ends after it has stored the response, and before it says so.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_was_stored_without_an_acknowledgement_mends_the_record_too() {
+    let (stage, world) = awaiting(5_000).await;
+    let (vault, connection) = (&stage.vaults[1], &stage.connection);
+    let stored = vault.stored(connection).await.unwrap();
+    let verdict = GrantVerdict::new(BrokenReason::Revoked, Some("invalid_grant".to_owned()));
+    vault.condemn(connection, &stored, verdict).await.unwrap();
+    // The first write meets the verdict.
+    stage.fails(1, true);
+    all_have_it(&stage, &world, 1).await;
+    assert_eq!(*stage.store.fails.lock(), (0, true), "it was reported as failed");
+    let view = stage.vaults[0].directory().view();
+    let record = view.connection(&connection.org, &connection.id).cloned();
+    assert_eq!(record.unwrap().facts.state, ConnectionState::Active);
+}
+
 /// A new secret is put in force while the refresh of the old one is awaited, and then rolled back.
 #[tokio::test(start_paused = true)]
 async fn a_rollback_gives_the_token_of_a_refresh_that_ended_meanwhile() {
