@@ -1,5 +1,6 @@
 //! Partial answers: a secret is not fetched in pieces.
 
+use super::codings::gzip;
 use super::*;
 
 /// Serves the credential in the middle of a long text, in whatever part was asked for.
@@ -126,6 +127,8 @@ async fn a_part_that_is_not_what_its_fields_say_is_refused() {
         ("X-None: 1", "abcdefgh"),
         ("Content-Type: multipart/byteranges; boundary=b", "--b"),
         ("Content-Range: bytes 0-999999/1000000", "abc"),
+        // Less than the wider range: what is beside it is not known.
+        ("Content-Range: bytes 2-5/10", "cdef"),
     ] {
         let origin = Origin::answering(move |_: &Message| {
             let length = body.len();
@@ -161,4 +164,53 @@ async fn a_long_range_is_asked_for_uncoded() {
     assert_eq!(head.one("range"), Some("bytes=100-"));
     assert_eq!(head.one("accept-encoding"), Some("identity"));
     lab.finish().await;
+}
+
+/// The upstream takes another field for a range: a piece of the secret comes that nothing could mask.
+#[tokio::test]
+async fn a_part_that_was_not_asked_for_is_refused() {
+    for (fields, body, status) in [
+        ("Content-Range: bytes 2-5/10", "cdef", 502),
+        ("Content-Type: multipart/byteranges; boundary=b", "--b", 502),
+        // Some services say it of the whole.
+        ("Content-Range: bytes 0-3/4", "abcd", 206),
+    ] {
+        let origin = Origin::answering(move |_: &Message| {
+            let length = body.len();
+            format!(
+                "HTTP/1.1 206 Partial Content\r\n{fields}\r\nContent-MD5: x\r\n\
+                 Content-Length: {length}\r\n\r\n{body}"
+            )
+        });
+        let mut lab = Plan::api_key().start(origin.await).await;
+        let answer = lab.ask("GET /\r\nRequest-Range: bytes=2-5").await;
+        assert_eq!(answer.head.status(), status, "{fields}");
+        if status == 206 {
+            assert_eq!((answer.head.one("content-md5"), &*answer.text()), (None, body));
+        }
+        assert_eq!(lab.origin.arrival().await.head.one("request-range"), None);
+        lab.finish().await;
+    }
+}
+
+/// Heroku's lists, and those of PostgREST: a client that gets the first page for each range never ends.
+#[tokio::test]
+async fn a_page_of_a_list_is_asked_for_by_its_own_unit() {
+    for (range, came) in [("id ]5f..; max=2", "id 60..61; max=2"), ("0-1", "0-1/3573")] {
+        let page = gzip(b"[\"an app\"]");
+        let expected = page.clone();
+        let origin = Origin::answering(move |request: &Message| {
+            assert_eq!(request.head.one("accept-encoding"), Some("gzip"));
+            let fields = format!("Content-Range: {came}\r\nContent-Encoding: gzip");
+            let length = page.len();
+            let head = format!("HTTP/1.1 206 Part\r\n{fields}\r\nContent-Length: {length}\r\n\r\n");
+            [head.as_bytes(), &page].concat()
+        });
+        let mut lab = Plan::api_key().start(origin.await).await;
+        let asked = format!("GET /apps\r\nAccept-Encoding: gzip\r\nRange: {range}");
+        let answer = lab.ask(&asked).await;
+        assert_eq!((answer.head.status(), answer.body), (206, expected), "{range}");
+        assert_eq!(lab.origin.arrival().await.head.one("range"), Some(range));
+        lab.finish().await;
+    }
 }

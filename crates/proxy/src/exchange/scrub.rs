@@ -20,6 +20,7 @@ use crate::limits::budget::BudgetShare;
 use crate::refusal::Refusal;
 use crate::upstream::ended_early;
 use crate::upstream::sent::CredentialSearch;
+use keyward_rules::inject::scrub::range::AskedPart;
 use keyward_rules::inject::scrub::{InspectError, Inspector, Masker, Needles, fields};
 
 /// How long the head of an encoded answer waits for the first body bytes, so that a short answer with a secret
@@ -78,7 +79,7 @@ pub async fn scrubbed(
     search: CredentialSearch,
     mut memory: BudgetShare,
 ) -> Result<(Response<ScrubbedBody>, u64), Refusal> {
-    let CredentialSearch { needles, must_search, range } = search;
+    let CredentialSearch { needles, must_search, part } = search;
     let (mut head, incoming) = response.into_parts();
     let is_told = |phrase: &ReasonPhrase| needles.are_in(phrase.as_bytes());
     let mut masked = 0;
@@ -94,17 +95,17 @@ pub async fn scrubbed(
         return Ok((Response::from_parts(head, ScrubbedBody::AsItComes(incoming)), masked));
     }
     let mut look = match must_search {
-        true => look(head.status, &head.headers, &needles)?,
+        true => look(part::checked(&mut head, part)?, &head.headers, &needles)?,
         // A coded body passes as it is.
         false => Scanner::Mask(Masker::new(needles.clone())),
     };
-    if let (Some(range), Scanner::Mask(masker)) = (range, &mut look)
+    if let (AskedPart::Widened { asked, sent }, Scanner::Mask(masker)) = (part, &mut look)
         && head.status == StatusCode::PARTIAL_CONTENT
     {
         // On the heap: few answers are cut.
-        let cut =
-            Box::pin(part::cut(Response::from_parts(head, incoming), range, masker, &mut memory));
-        let (response, found) = cut.await?;
+        let response = Response::from_parts(head, incoming);
+        let (response, found) =
+            Box::pin(part::cut(response, asked, sent, masker, &mut memory)).await?;
         return Ok((response.map(|bytes| ScrubbedBody::Part(Some(bytes))), masked + found));
     }
     let coded = matches!(look, Scanner::Inspect(_));
@@ -118,7 +119,7 @@ pub async fn scrubbed(
 
 /// Chooses how a body is searched.
 fn look(
-    status: StatusCode,
+    is_part: bool,
     headers: &HeaderMap,
     needles: &Arc<Needles>,
 ) -> Result<Scanner, InspectError> {
@@ -127,13 +128,11 @@ fn look(
         let text = value.to_str().map_err(|_| InspectError::Unscannable("it is not known"))?;
         codings.extend(text.split(','));
     }
-    match (Inspector::new(needles, codings.into_iter())?, status) {
-        (Some(_), StatusCode::PARTIAL_CONTENT) => {
-            Err(InspectError::Unscannable("it is a part of one"))
-        }
-        (Some(inspector), _) => Ok(Scanner::Inspect(Box::new(inspector))),
-        (None, StatusCode::PARTIAL_CONTENT) => Ok(Scanner::Mask(Masker::of_part(needles.clone()))),
-        (None, _) => Ok(Scanner::Mask(Masker::new(needles.clone()))),
+    match (Inspector::new(needles, codings.into_iter())?, is_part) {
+        (Some(_), true) => Err(InspectError::Unscannable("it is a part of one")),
+        (Some(inspector), false) => Ok(Scanner::Inspect(Box::new(inspector))),
+        (None, true) => Ok(Scanner::Mask(Masker::of_part(needles.clone()))),
+        (None, false) => Ok(Scanner::Mask(Masker::new(needles.clone()))),
     }
 }
 

@@ -15,7 +15,7 @@ use keyward_base::host::Target;
 use keyward_base::settings::Settings;
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::scrub::ask;
-use keyward_rules::inject::scrub::range::ByteRange;
+use keyward_rules::inject::scrub::range::AskedPart;
 use keyward_rules::inject::strip;
 use keyward_rules::inject::write::{self, RequestHead};
 
@@ -37,8 +37,8 @@ pub struct HeadChanges<'a> {
 pub struct ChangedHead {
     /// The URI to send.
     pub uri: Uri,
-    /// The range that the agent asked for, if a wider one is sent.
-    pub range: Option<ByteRange>,
+    /// The part that it asks for.
+    pub part: AskedPart,
 }
 
 impl HeadChanges<'_> {
@@ -57,14 +57,14 @@ impl HeadChanges<'_> {
         }
         // 2. What would stand where the credential goes, and every placeholder.
         let query = strip_query(uri.query(), self.credential);
-        let mut range = None;
+        let mut part = AskedPart::Whole;
         if let Some(credential) = self.credential {
             strip::cleared(fields, &credential.clears);
             if credential.can_come_back() {
                 // `Range` is defined for GET alone (RFC 9110 §14.2).
                 let margin = (*method == Method::GET).then(|| credential.needles.longest() as u64);
                 let has_room = |bytes| self.decoders.has_room(bytes);
-                range = ask::for_what_can_be_scanned(fields, margin, has_room);
+                part = ask::for_what_can_be_scanned(fields, margin, has_room);
             }
             if credential.renews.is_some_and(|renews| renews.expired_status.is_some()) {
                 // Its body is looked into for what means 401.
@@ -85,7 +85,7 @@ impl HeadChanges<'_> {
             fields.insert(header::TE, HeaderValue::from_static("trailers"));
             fields.insert(header::CONNECTION, HeaderValue::from_static("TE"));
         }
-        Ok(ChangedHead { uri, range })
+        Ok(ChangedHead { uri, part })
     }
 }
 

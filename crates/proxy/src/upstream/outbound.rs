@@ -29,7 +29,7 @@ use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
 use keyward_base::settings::Wait;
 use keyward_rules::inject::credential::{Credential, Write};
-use keyward_rules::inject::scrub::range::ByteRange;
+use keyward_rules::inject::scrub::range::AskedPart;
 use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::inject::write::WriteError;
 
@@ -54,8 +54,7 @@ pub struct Outbound {
     retries: Option<Arc<Retries>>,
     /// Whether the credential waits for the host's challenge and is not in the request.
     awaits_challenge: bool,
-    /// The range that the agent asked for, if the request asks for a wider one.
-    range: Option<ByteRange>,
+    part: AskedPart,
 }
 
 impl Outbound {
@@ -87,7 +86,7 @@ impl Outbound {
             websocket: upgrade.is_some(),
             decoders: &gateway.decoders.share(inbound.agent()),
         };
-        let ChangedHead { uri, range } = changes.apply(&mut inbound.head)?;
+        let ChangedHead { uri, part } = changes.apply(&mut inbound.head)?;
         if body_injection::is_wanted(writes) {
             let inject = body_injection::write(gateway, &mut inbound, writes, signing.as_ref());
             Box::pin(inject).await?;
@@ -120,7 +119,7 @@ impl Outbound {
             },
             retries: retries.cloned(),
             awaits_challenge: signed.awaits_challenge,
-            range,
+            part,
         })
     }
 
@@ -130,7 +129,7 @@ impl Outbound {
     /// When there is no checked, verified stream, or the answer is invalid.
     pub async fn send(self, core: &Arc<Core>) -> Result<SentRequest, Refusal> {
         let Self { request, upgrade, credential, timeout, .. } = self;
-        let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, range, .. } = self;
+        let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, part, .. } = self;
         let authority = challenged_authority(&key, credential.as_deref());
         let (gate, uploaded) = (request.body().gate(), request.body().count());
         let fault = request.body().form_fault();
@@ -161,7 +160,7 @@ impl Outbound {
         lease.reusable = !binds_identity(&response);
         lease.is_kept_for(kept_for(response.headers()));
         check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
-        let sent = SentRequest::new(response, lease, upgrade, credential).for_range(range);
+        let sent = SentRequest::new(response, lease, upgrade, credential).for_part(part);
         Ok(match authority {
             Some(authority) => sent.challenged(Challenged { authority, awaits_challenge }),
             None => sent,

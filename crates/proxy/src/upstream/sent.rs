@@ -14,7 +14,7 @@ use crate::body::incoming_body::IncomingBody;
 use crate::request::agent_upgrade::AgentUpgrade;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::Needles;
-use keyward_rules::inject::scrub::range::ByteRange;
+use keyward_rules::inject::scrub::range::AskedPart;
 use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::rate_limit::{self, RateLimitFields, StatedLimit};
 
@@ -34,7 +34,7 @@ pub struct SentRequest {
     upgrade: Option<AgentUpgrade>,
     credential: Option<Arc<Credential>>,
     challenged: Option<Challenged>,
-    range: Option<ByteRange>,
+    part: AskedPart,
 }
 
 /// A request whose credential answers challenges.
@@ -61,8 +61,8 @@ pub struct CredentialSearch {
     pub needles: Arc<Needles>,
     /// Whether an answer that cannot be searched is refused.
     pub must_search: bool,
-    /// The range that the agent asked for, if a wider one was sent.
-    pub range: Option<ByteRange>,
+    /// The part that was asked for.
+    pub part: AskedPart,
 }
 
 impl SentRequest {
@@ -73,12 +73,12 @@ impl SentRequest {
         upgrade: Option<AgentUpgrade>,
         credential: Option<Arc<Credential>>,
     ) -> Self {
-        Self { response, lease, upgrade, credential, challenged: None, range: None }
+        Self { response, lease, upgrade, credential, challenged: None, part: AskedPart::Whole }
     }
 
-    /// The answer to a request for more than `range`, which the agent asked for.
-    pub fn for_range(self, range: Option<ByteRange>) -> Self {
-        Self { range, ..self }
+    /// The answer to a request for this part.
+    pub fn for_part(self, part: AskedPart) -> Self {
+        Self { part, ..self }
     }
 
     /// The answer to a request whose credential answers challenges.
@@ -195,12 +195,12 @@ impl SentRequest {
 
     /// The parts of the answer that scrubbing needs.
     pub fn into_unscrubbed(self) -> Unscrubbed {
-        let Self { response, lease, upgrade, credential, challenged: _, range } = self;
+        let Self { response, lease, upgrade, credential, challenged: _, part } = self;
         let credential = credential.filter(|credential| !credential.needles.is_empty());
         let search = credential.map(|credential| CredentialSearch {
             needles: credential.needles.clone(),
             must_search: credential.can_come_back(),
-            range,
+            part,
         });
         Unscrubbed { response, lease, upgrade, search }
     }

@@ -4,39 +4,56 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::decoder::Coding;
-use super::range::ByteRange;
+use super::range::{AskedPart, ByteRange};
 
 /// RFC 3229: delta encoding of responses.
 static A_IM: HeaderName = HeaderName::from_static("a-im");
 
+/// Azure Storage takes it before `Range`.
+static X_MS_RANGE: HeaderName = HeaderName::from_static("x-ms-range");
+
+/// The name of `Range` before RFC 2068. Some servers still take it.
+static REQUEST_RANGE: HeaderName = HeaderName::from_static("request-range");
+
 /// Restricts the fields. `has_room` says whether a decoder may take that many bytes now; a coding without room
-/// is not requested. `margin` is the length of the longest secret, if a short range may be widened by it. Returns the
-/// range that was asked for, if it was widened.
+/// is not requested. `margin` is the length of the longest secret, if a short range may be widened by it. Ranges of other
+/// units than bytes, such as those of lists, stay. Returns what is asked for.
 pub fn for_what_can_be_scanned(
     fields: &mut HeaderMap,
     margin: Option<u64>,
     has_room: impl Fn(usize) -> bool,
-) -> Option<ByteRange> {
+) -> AskedPart {
     fields.remove(&A_IM);
-    let mut ranges = fields.get_all(header::RANGE).iter();
+    fields.remove(&REQUEST_RANGE);
+    let name = if fields.contains_key(&X_MS_RANGE) { &X_MS_RANGE } else { &header::RANGE };
+    let mut ranges = fields.get_all(name).iter();
     let Some(first) = ranges.next() else {
         readable_codings(fields, has_room);
-        return None;
+        return AskedPart::Whole;
     };
+    if name == header::RANGE && fields.get_all(name).iter().all(is_of_another_unit) {
+        readable_codings(fields, has_room);
+        return AskedPart::Whole;
+    }
     let range = ByteRange::parse(first).filter(|_| ranges.next().is_none());
-    let Some(widened) = range.and_then(|range| range.widened(margin)) else {
-        fields.remove(header::RANGE);
+    let widened = range.and_then(|range| Some((range, range.widened(margin)?)));
+    for name in [&X_MS_RANGE, &header::RANGE] {
+        fields.remove(name);
+    }
+    let Some((asked, sent)) = widened else {
         fields.remove(header::IF_RANGE);
         readable_codings(fields, has_room);
-        return None;
+        return AskedPart::Whole;
     };
     // A part of a coded answer cannot be decoded.
     fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if range == Some(widened) {
-        return None;
-    }
-    fields.insert(header::RANGE, widened.to_value());
-    range
+    fields.insert(name, sent.to_value());
+    if asked == sent { AskedPart::AsSent } else { AskedPart::Widened { asked, sent } }
+}
+
+/// Whether a range has a unit of its service: Heroku's lists have `id ..; max=10`, those of PostgREST `0-24`.
+fn is_of_another_unit(range: &HeaderValue) -> bool {
+    range.to_str().is_ok_and(|range| !range.to_ascii_lowercase().contains("bytes"))
 }
 
 /// Keeps the codings that the scrubber decodes. A request without the field accepts any coding, but servers
@@ -81,7 +98,7 @@ mod tests {
         for value in values {
             fields.append(name, HeaderValue::from_str(value).unwrap());
         }
-        assert_eq!(for_what_can_be_scanned(&mut fields, None, |bytes| bytes <= room), None);
+        for_what_can_be_scanned(&mut fields, None, |bytes| bytes <= room);
         fields
     }
 
@@ -96,7 +113,8 @@ mod tests {
             "bytes=a-b",
             "bytes=",
             "bytes",
-            "lines=0-4000",
+            "Bytes=0-4000",
+            "bytes =0-4000",
             "bytes=0-+5000",
             "bytes=1-2-5000",
             "bytes=0-99999999999999999999999",
@@ -123,7 +141,8 @@ mod tests {
                 (header::IF_RANGE, HeaderValue::from_static("\"e\"")),
             ]);
             let asked = for_what_can_be_scanned(&mut fields, Some(100), |_| true);
-            assert_eq!(asked.map(ByteRange::to_value).unwrap(), range);
+            let value = |text| ByteRange::parse(&HeaderValue::from_static(text)).unwrap();
+            assert_eq!(asked, AskedPart::Widened { asked: value(range), sent: value(sent) });
             assert_eq!(fields["range"], sent);
             assert_eq!(fields["if-range"], "\"e\"");
             assert_eq!(fields["accept-encoding"], "identity");
@@ -132,8 +151,33 @@ mod tests {
             header::RANGE,
             HeaderValue::from_static("bytes=0-2000,5000-9000"),
         )]);
-        assert_eq!(for_what_can_be_scanned(&mut several, Some(100), |_| true), None);
-        assert!(several.is_empty());
+        let asked = for_what_can_be_scanned(&mut several, Some(100), |_| true);
+        assert_eq!((asked, several.is_empty()), (AskedPart::Whole, true));
+    }
+
+    /// Azure Storage takes the one for the other.
+    #[test]
+    fn the_range_of_azure_is_restricted_as_any_other() {
+        let mut fields = HeaderMap::from_iter([
+            (header::RANGE, HeaderValue::from_static("bytes=0-4000")),
+            (X_MS_RANGE.clone(), HeaderValue::from_static("bytes=500-507")),
+            (REQUEST_RANGE.clone(), HeaderValue::from_static("bytes=500-507")),
+        ]);
+        let asked = for_what_can_be_scanned(&mut fields, Some(100), |_| true);
+        assert!(matches!(asked, AskedPart::Widened { .. }), "{asked:?}");
+        assert_eq!((&fields["x-ms-range"], fields.len()), (&"bytes=400-607".parse().unwrap(), 2));
+        assert!(asked_with("x-ms-range", &["bytes=0-1,3-4"], usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn ranges_of_other_units_are_asked_for() {
+        for range in ["0-24", "id ]5f..; max=200, order=desc", "items=0-9", "lines=0-4000"] {
+            let mut fields =
+                HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static(range))]);
+            let asked = for_what_can_be_scanned(&mut fields, Some(100), |_| true);
+            assert_eq!((asked, &fields["range"]), (AskedPart::Whole, &range.parse().unwrap()));
+            assert_eq!(fields.len(), 1, "{range}: its answer may be coded");
+        }
     }
 
     #[test]

@@ -26,6 +26,17 @@ pub enum ByteRange {
     Last(u64),
 }
 
+/// What a request asks for, after it was restricted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AskedPart {
+    /// No range of bytes.
+    Whole,
+    /// The range that the agent asked for.
+    AsSent,
+    /// More than the agent asked for.
+    Widened { asked: ByteRange, sent: ByteRange },
+}
+
 /// `Content-Range` of a single part (RFC 9110 §14.4).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ContentRange {
@@ -66,6 +77,16 @@ impl ByteRange {
             Self::From(_) => self,
             Self::Last(length) => Self::Last(length + margin),
         })
+    }
+
+    /// Whether a part has all of this range, or ends with the whole.
+    pub fn is_in(self, part: ContentRange) -> bool {
+        let is_last = part.total.is_none_or(|total| total == part.end());
+        match self {
+            Self::Bounded { first, last } => part.first <= first && (part.last >= last || is_last),
+            Self::From(first) => part.first <= first && is_last,
+            Self::Last(length) => is_last && (part.first == 0 || part.length() >= length),
+        }
     }
 
     fn is_long(self) -> bool {
@@ -119,6 +140,20 @@ impl ContentRange {
         (first <= last && last < u64::MAX).then_some(Self { first, last, total })
     }
 
+    /// Whether an answer with 206 has a part of bytes, as opposed to a part of a list.
+    pub fn is_of_bytes(fields: &HeaderMap) -> bool {
+        let mut ranges = fields.get_all(header::CONTENT_RANGE).iter();
+        ranges.any(|range| range.as_bytes().to_ascii_lowercase().starts_with(b"bytes"))
+            || has_several_parts(fields)
+    }
+
+    /// Whether an answer may have this part although no range was asked for: it is the whole, or so long that a secret is
+    /// not read in pieces of it.
+    pub fn may_come_unasked(fields: &HeaderMap) -> bool {
+        let is_whole = |part: Self| part.first == 0 && part.total == Some(part.end());
+        Self::of(fields).is_some_and(|part| is_whole(part) || part.length() >= LONG_BYTES)
+    }
+
     /// The number of bytes.
     pub fn length(self) -> u64 {
         self.end() - self.first
@@ -159,6 +194,12 @@ impl fmt::Display for ContentRange {
     }
 }
 
+/// Whether an answer has several parts, each of which cuts a secret (RFC 9110 §14.6).
+pub fn has_several_parts(fields: &HeaderMap) -> bool {
+    let mut types = fields.get_all(header::CONTENT_TYPE).iter();
+    types.any(|it| it.as_bytes().to_ascii_lowercase().starts_with(b"multipart/byteranges"))
+}
+
 /// A number without a sign, which `parse` would take.
 fn number(text: &str) -> Option<u64> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -168,6 +209,7 @@ fn number(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderName;
 
     fn range(text: &str) -> Option<ByteRange> {
         ByteRange::parse(&HeaderValue::from_str(text).unwrap())
@@ -251,5 +293,48 @@ mod tests {
             assert_eq!(found, cut, "{asked}");
         }
         assert_eq!(part("bytes 4900-4999/5000").unwrap().unsatisfied(), "bytes */5000");
+    }
+
+    #[test]
+    fn a_part_that_lacks_some_of_a_range_is_not_taken_for_it() {
+        for (sent, came, is_in) in [
+            ("bytes=900-1107", "bytes 1000-1007/5000", false),
+            ("bytes=900-1107", "bytes 900-1007/5000", false),
+            ("bytes=900-1107", "bytes 901-1107/5000", false),
+            ("bytes=900-1107", "bytes 900-1107/5000", true),
+            ("bytes=900-1107", "bytes 0-4999/5000", true),
+            ("bytes=900-1107", "bytes 900-999/1000", true),
+            ("bytes=900-1107", "bytes 900-999/*", true),
+            ("bytes=-108", "bytes 992-999/1000", false),
+            ("bytes=-108", "bytes 800-907/1000", false),
+            ("bytes=-108", "bytes 892-999/1000", true),
+            ("bytes=-108", "bytes 0-49/50", true),
+            ("bytes=5-", "bytes 6-9/10", false),
+            ("bytes=5-", "bytes 5-9/10", true),
+        ] {
+            assert_eq!(range(sent).unwrap().is_in(part(came).unwrap()), is_in, "{sent}: {came}");
+        }
+    }
+
+    #[test]
+    fn parts_of_lists_and_short_parts_are_told_apart() {
+        let fields =
+            |name: HeaderName, text| HeaderMap::from_iter([(name, HeaderValue::from_static(text))]);
+        for (text, is_of_bytes, may_come) in [
+            ("0-24/3573", false, false),
+            ("id 5f..6a; max=200", false, false),
+            ("BYTES 0-7/9000", true, false),
+            ("bytes 0-7/9000", true, false),
+            ("bytes 8976-8999/9000", true, false),
+            ("bytes 0-7/8", true, true),
+            ("bytes 100-1123/9000", true, true),
+        ] {
+            let fields = fields(header::CONTENT_RANGE, text);
+            assert_eq!(ContentRange::is_of_bytes(&fields), is_of_bytes, "{text}");
+            assert_eq!(ContentRange::may_come_unasked(&fields), may_come, "{text}");
+        }
+        let several = fields(header::CONTENT_TYPE, "Multipart/ByteRanges; boundary=b");
+        assert!(ContentRange::is_of_bytes(&several) && has_several_parts(&several));
+        assert!(!ContentRange::is_of_bytes(&fields(header::CONTENT_TYPE, "application/json")));
     }
 }
