@@ -238,6 +238,7 @@ impl Reloader {
         let hostless = self.started.limits.hostless_rules_max;
         let rules = config.rules.clone();
         let sources = Sources::new(catalogue.clone(), config.default, rules, hostless);
+        let sources = sources.naming(config.mentions());
         (catalogue, sources)
     }
 

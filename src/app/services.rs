@@ -371,7 +371,8 @@ impl OpenedServices {
 
     fn sources(&self, config: &Config, rules: Vec<PlacedRule>) -> Sources {
         let hostless = config.limits.hostless_rules_max;
-        Sources::new(self.vault.shared_catalogue(), config.default, rules, hostless)
+        let catalogue = self.vault.shared_catalogue();
+        Sources::new(catalogue, config.default, rules, hostless).naming(config.mentions())
     }
 
     fn rulebook(

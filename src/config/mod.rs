@@ -29,6 +29,7 @@ mod listen_hooks;
 mod listen_tls;
 mod load;
 mod manifest;
+mod mentions;
 mod names;
 mod oauth;
 mod oidc;

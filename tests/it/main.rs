@@ -33,6 +33,7 @@ mod cli_rule;
 mod cli_runner;
 mod cli_socket;
 mod completions;
+mod config_mentions;
 mod configuration_page;
 mod connect;
 mod connect_sessions;

@@ -6,6 +6,7 @@ use axum::Json;
 
 use super::bindings;
 use super::body::Segments;
+use super::config_mentions;
 use super::context::Context;
 use super::error::{ApiError, shown};
 use super::input::{Input, InputChange};
@@ -13,7 +14,7 @@ use super::openapi::Routes;
 use super::owners;
 use super::resource::{self, Exposed};
 use super::tokens;
-use keyward_model::{Agent, AgentFacts, AgentShown, Record, Shown};
+use keyward_model::{Agent, AgentFacts, AgentShown, ManagedBy, Record, Shown};
 use keyward_rules::provider::decode::nearest;
 
 pub(super) fn routes() -> Routes {
@@ -91,6 +92,14 @@ impl Exposed for Agent {
         let changed = resource::store_change(context, &record, &change, alter).await?;
         admin.enforce().await?;
         Ok(resource::shown(context, &changed).await)
+    }
+
+    /// One that the configuration declares is refused as such.
+    async fn may_be_removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
+        match record.managed_by == ManagedBy::Store || record.facts.paused {
+            true => config_mentions::may_be_removed(&context.admin, record).await,
+            false => Ok(()),
+        }
     }
 
     async fn removed(context: &Context, _: &Record<Self>) -> Result<(), ApiError> {

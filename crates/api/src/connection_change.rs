@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::input::InputChange;
 use super::state::Admin;
 use super::wire::TestOutcome;
-use super::{changes, owners};
+use super::{changes, config_mentions, owners};
 use keyward_model::{Connection, ConnectionSpec, ManagedBy, References, Shown};
 use keyward_state::directory::{ConnectionRecord, editable};
 
@@ -36,7 +36,7 @@ pub(super) async fn change(
     in_lower_case(&mut change.patch);
     let after = changed(&context, &found, &change)?;
     if after.name != found.name {
-        is_not_named(admin, &found)?;
+        config_mentions::may_be_renamed(admin, &found).await?;
     }
     let owner = match &change.with.owner {
         Some(owner) => Some(owners::given_to(admin, caller, owner.as_deref())?),
@@ -108,42 +108,6 @@ fn in_lower_case(patch: &mut Map<String, Value>) {
     if let Some(Value::Object(headers)) = headers {
         let lower = |(name, value): (String, Value)| (name.to_ascii_lowercase(), value);
         *headers = std::mem::take(headers).into_iter().map(lower).collect();
-    }
-}
-
-/// Rules, agents and plugins of the configuration find it by its name.
-fn is_not_named(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiError> {
-    let refused = |by: String| ApiError::RefusedUntil {
-        message: format!("{by} names connection `{}`", connection.name),
-        hint: "change the configuration first, or name it there by its id".to_owned(),
-    };
-    let rules = admin.deps().rulebook.rules();
-    let by = |rule: &&keyward_state::rulebook::PlacedRule| {
-        rule.org == connection.org && rule.use_connection.as_ref() == Some(&connection.name)
-    };
-    if let Some(rule) = rules.iter().find(by) {
-        return Err(refused(format!("a rule of the configuration ({})", rule.place)));
-    }
-    let view = admin.deps().directory.view();
-    let holders = || view.holders(&connection.org, &connection.id);
-    let bound = holders().find(|agent| {
-        let of_file = |binding: &keyward_state::directory::BindingRecord| {
-            binding.managed_by == ManagedBy::File
-        };
-        agent.facts.binding(&connection.id).is_some_and(of_file)
-    });
-    if let Some(agent) = bound {
-        return Err(refused(format!("agent `{}` of the configuration", agent.name)));
-    }
-    let plugins = holders().flat_map(|agent| view.plugins_of(&agent.org, &agent.id));
-    let plugged = plugins.into_iter().find(|plugin| {
-        plugin.managed_by == ManagedBy::File
-            && !plugin.facts.paused
-            && plugin.slots_with(&connection.id).next().is_some()
-    });
-    match plugged {
-        Some(plugin) => Err(refused(format!("plugin `{}` of the configuration", plugin.name()))),
-        None => Ok(()),
     }
 }
 

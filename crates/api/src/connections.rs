@@ -23,10 +23,10 @@ use super::openapi::Routes;
 use super::resource::mentioned;
 use super::state::Admin;
 use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
-use super::{activations, changes, connection_change, owners, plugins};
+use super::{activations, changes, config_mentions, connection_change, owners, plugins};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_model::{Connection, ConnectionGiven, Reference, Shown, User};
+use keyward_model::{Connection, ConnectionGiven, ConnectionState, Reference, Shown, User};
 use keyward_state::directory::{ConnectionRecord, ManagedBy};
 use keyward_vault as vault;
 use keyward_vault::oauth::{FlowError, NewMcp, Revoked};
@@ -228,6 +228,12 @@ async fn remove(
     let connection = admin.connection(&caller, &name)?;
     // Its grant may be revoked at the provider before the record is removed, so this is the last moment to refuse.
     if_match.check(&connection)?;
+    // One that the configuration declares is refused as such.
+    if connection.managed_by == ManagedBy::Store
+        || matches!(connection.facts.state, ConnectionState::Paused)
+    {
+        config_mentions::may_be_removed(&admin, &connection).await?;
+    }
     let flows = &admin.deps().flows;
     let plugins = plugins::affected(&admin, &caller, &connection);
     let revoked = flows.disconnect(caller.org(), &connection.id, removal.revoke).await?;

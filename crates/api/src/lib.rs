@@ -21,6 +21,7 @@ mod catch_up;
 mod change_details;
 mod change_record;
 mod changes;
+mod config_mentions;
 mod connect_sessions;
 mod connection_change;
 mod connection_search;

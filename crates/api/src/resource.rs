@@ -62,6 +62,14 @@ pub(super) trait Exposed: Stored {
         change: InputChange<Self>,
     ) -> impl Future<Output = Result<Self::Changed, ApiError>> + Send;
 
+    /// Refuses a removal because of what is not stored: the configuration names it.
+    fn may_be_removed(
+        _: &Context,
+        _: &Record<Self>,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send {
+        future::ready(Ok(()))
+    }
+
     /// Removes what is kept elsewhere, after the record is gone.
     fn removed(_: &Context, _: &Record<Self>) -> impl Future<Output = Result<(), ApiError>> + Send {
         future::ready(Ok(()))
@@ -137,6 +145,7 @@ pub(super) async fn remove<R: Exposed>(
 ) -> Result<StatusCode, ApiError> {
     let found = found::<R>(&context, &name)?;
     R::may_write(&context, Some(&found))?;
+    R::may_be_removed(&context, &found).await?;
     remove_stored(&context, &found, if_match).await?;
     R::removed(&context, &found).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -11,6 +11,7 @@ mod error;
 mod facts;
 mod inputs;
 mod limits;
+mod mention;
 mod names;
 mod placed_rule;
 mod plugins;
@@ -32,7 +33,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use crate::directory::{ConnectionRecord, Directory};
 use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
-use keyward_model::{Record, Rule};
+use keyward_model::{Record, Resource, Rule};
 use keyward_rules::policy::{
     Account, DatabasePermit, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
 };
@@ -43,6 +44,7 @@ use names::Names;
 use resolve::resolve;
 
 pub use error::RulebookError;
+pub use mention::ConfigMention;
 pub use placed_rule::{PlacedRule, Sources};
 
 /// Time between two looks for agents without requests: what was compiled for an agent stays as long at least, and twice as
@@ -158,6 +160,13 @@ impl Rulebook {
     /// The rules of the configuration, in order.
     pub fn rules(&self) -> Arc<[PlacedRule]> {
         self.sources.load().rules.clone()
+    }
+
+    /// Where the configuration names a record. Waits for a change of the configuration in progress.
+    pub async fn mentions<R: Resource>(&self, record: &Record<R>) -> Vec<ConfigMention> {
+        let _changing = self.changing.lock().await;
+        let sources = self.sources.load();
+        sources.mentions.iter().filter(|mention| mention.is_of(record)).cloned().collect()
     }
 
     /// The action for hosts that nothing names.

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::error::RulebookError;
+use super::mention::ConfigMention;
 use super::names::Names;
 use crate::directory::View;
 use keyward_base::id::OrgId;
@@ -44,6 +45,7 @@ pub struct Sources {
     pub(super) default: DefaultAction,
     pub(super) rules: Arc<[PlacedRule]>,
     pub(super) hostless_rules_max: usize,
+    pub(super) mentions: Arc<[ConfigMention]>,
 }
 
 impl Sources {
@@ -54,7 +56,14 @@ impl Sources {
         rules: Vec<PlacedRule>,
         hostless_rules_max: usize,
     ) -> Self {
-        Self { catalogue, default, rules: rules.into(), hostless_rules_max }
+        let (rules, mentions) = (rules.into(), Arc::default());
+        Self { catalogue, default, rules, hostless_rules_max, mentions }
+    }
+
+    /// With the records that the configuration names, in rules and elsewhere.
+    #[must_use]
+    pub fn naming(self, mentions: Vec<ConfigMention>) -> Self {
+        Self { mentions: mentions.into(), ..self }
     }
 
     /// Checks whether the rules compile with the agents, connections, stored rules and own providers of a view.
