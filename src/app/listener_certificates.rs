@@ -132,8 +132,7 @@ fn measure(
 }
 
 fn load(named_by: &str, cert: &Path, key: &Path) -> anyhow::Result<LoadedCertificate> {
-    let named = || format!("`{named_by}`: {}", cert.display());
-    let chain = tls::load_pem_certs(cert).with_context(named)?;
+    let chain = tls::load_pem_certs(cert).with_context(|| format!("`{named_by}`"))?;
     let pem = private_file(key, KEY_BYTES_MAX);
     let pem = pem.with_context(|| format!("`{named_by}`: the key's file"))?;
     let ends = chain.first().and_then(authority::expires);

@@ -322,7 +322,7 @@ fn prepared(
         ReloadError::Invalid(told, Vec::new())
     })?;
     let told = |text: String| vec![unplaced(&text)];
-    let inputs = Inputs::load(&config);
+    let inputs = Inputs::load_again(&config);
     let upstream = UpstreamSettings::load(&config).map_err(|error| told(format!("{error:#}")));
     let ca = current.authority.check().map_err(|error| told(format!("`ca`: {error}")));
     let keyring = other_keys(&config, &current.keys);

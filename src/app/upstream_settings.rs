@@ -29,7 +29,8 @@ impl UpstreamSettings {
         let mut roots = Vec::new();
         for path in &config.upstream.trust {
             let found = tls::load_pem_certs(path);
-            roots.extend(found.with_context(|| format!("`upstream.trust`: {}", path.display()))?);
+            // The error names the path.
+            roots.extend(found.context("`upstream.trust`")?);
         }
         let Upstream { allow_private, resolve, proxy, dns, .. } = config.upstream.clone();
         let hidden = config.secret_variables();

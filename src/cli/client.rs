@@ -352,13 +352,14 @@ impl Client {
     }
 
     async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
+        no_empty_name(path)?;
         if let Via::Unmade(unmade) = &self.via
             && let Some(made) = unmade.client_for(&method, path).await?
         {
             return Box::pin(made.call(method, path, body)).await;
         }
         let request = self.request(method, path, body)?;
-        match &self.via {
+        let answer = match &self.via {
             Via::InProcess(services) => services.answer(request).await,
             Via::Unmade(unmade) => unmade.answer(request).await,
             Via::Remote(remote) => read(Box::pin(remote.send(request)).await?).await,
@@ -366,7 +367,8 @@ impl Client {
                 Ok(stream) => exchange(stream, request).await,
                 Err(_) => Err(unreachable(at)),
             },
-        }
+        };
+        answer.map_err(|failure| self.identity.explained(failure))
     }
 }
 
@@ -384,6 +386,15 @@ impl fmt::Debug for Client {
 /// A value as a path segment or a query value.
 pub(crate) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// Refuses the path of a resource whose name is empty.
+fn no_empty_name(path: &str) -> Result<(), Failure> {
+    let path = path.split('?').next().unwrap_or_default();
+    match path.ends_with('/') || path.contains("//") {
+        true => Err(Failure::usage("the name is empty").hint("give a name or an id")),
+        false => Ok(()),
+    }
 }
 
 /// Whether a gateway answers on the socket.
@@ -423,6 +434,18 @@ mod tests {
             assert_eq!(segment(text), coded);
         }
         assert_eq!(segment("claude-code_1.2~x"), "claude-code_1.2~x");
+    }
+
+    #[test]
+    fn a_path_with_an_empty_name_is_refused() {
+        for path in ["/api/v1/rules/", "/api/v1/agents//tokens", "/api/v1/connections/?revoke=true"]
+        {
+            let refused = no_empty_name(path).map_err(|failure| failure.message());
+            assert_eq!(refused, Err("the name is empty".to_owned()), "{path}");
+        }
+        for path in ["/api/v1/rules", "/readyz", "/api/v1/audit?exchange=//"] {
+            assert_eq!(no_empty_name(path), Ok(()), "{path}");
+        }
     }
 
     #[test]

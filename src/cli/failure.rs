@@ -150,6 +150,11 @@ impl Failure {
         Self { exit, ..self }
     }
 
+    /// Whether the API refused the request with this code.
+    pub(crate) fn has_code(&self, code: Code) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| refusal.code == code.as_str())
+    }
+
     /// The messages without the hint.
     pub(crate) fn message(&self) -> String {
         self.errors.join("; ")

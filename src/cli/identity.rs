@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 use super::failure::{Exit, Failure};
 use super::settings::Global;
 use keyward_api::auth::ORG_FIELD;
+use keyward_base::codes::Code;
 
 /// What every request carries.
 #[derive(Clone, Default)]
@@ -33,6 +34,17 @@ impl Identity {
 
     pub(crate) fn has_token(&self) -> bool {
         self.token.is_some()
+    }
+
+    /// With the variable whose token the gateway refused.
+    pub(crate) fn explained(&self, failure: Failure) -> Failure {
+        match self.has_token() && failure.has_code(Code::Unauthenticated) {
+            true => failure.hint(
+                "KEYWARD_TOKEN holds this token: give another (an admin makes one with \
+                 `keyward token add USER`), or on the gateway's machine unset it",
+            ),
+            false => failure,
+        }
     }
 
     /// Adds it to the fields of a request.

@@ -148,9 +148,23 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
         }
         let failure = Failure::from(error);
         return Err(match locked && answers {
-            true => failure.hint("another gateway already serves this data directory: use it"),
+            true => failure.hint(runtime.block_on(use_of_other(global))),
             false => failure,
         });
+    }
+}
+
+/// What to do with the gateway that has the store already.
+async fn use_of_other(global: &Global) -> &'static str {
+    let status = match Client::running(global).await {
+        Ok(client) => client.status().await,
+        Err(_) => None,
+    };
+    match status.is_some_and(|status| status.private) {
+        true => {
+            "that is the private gateway of `keyward run`: use it, or serve when the last run has ended"
+        }
+        false => "another gateway already serves this data directory: use it",
     }
 }
 

@@ -32,7 +32,11 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let client = Client::open(global).await?;
     let gateway = client.status().await;
     let refusals = match &gateway {
-        Some(_) => client.get(&format!("/api/v1/audit?refused=true&limit={REFUSALS}")).await.ok(),
+        // Not of the API: those are the reader's own commands.
+        Some(_) => {
+            let path = format!("/api/v1/audit?requests=true&refused=true&limit={REFUSALS}");
+            client.get(&path).await.ok()
+        }
         None => None,
     };
     let overview = StatusOverview {

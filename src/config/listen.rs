@@ -51,7 +51,7 @@ section! {
         /// `localhost` and `names`.
         #[key("`IP:PORT`, `unix:PATH` or `{ at: IP:PORT, tls: { cert, key, names } }`, or list of them", "127.0.0.1:8080")]
         proxy: Option<Value>,
-        /// For the page with the CA and how to trust it (`/`), `/healthz`, `/readyz`, `/ca.pem`, `/ca.crt` and
+        /// For the page with the CA and how to trust it (`/ca`), `/healthz`, `/readyz`, `/ca.pem`, `/ca.crt` and
         /// `/bundle.pem`; for a personal access token the API (`/api/v1`) and `/metrics`: from other machines only
         /// over TLS, see `admin_tls` and `admin_proxies`.
         #[key("`IP:PORT`", "127.0.0.1:8081")]

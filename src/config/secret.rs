@@ -39,6 +39,12 @@ pub enum SecretSourceError {
     /// The variable is not set.
     #[error("environment variable {0} is not set")]
     EnvMissing(String),
+    /// The same in a gateway that serves: the variable may be set for the command that asks it.
+    #[error(
+        "environment variable {0} is not set in the gateway's environment: restart it with the \
+         variable, or use `{{ file: PATH }}`"
+    )]
+    EnvOfGatewayMissing(String),
     /// Nothing, or nothing but a line end.
     #[error("{0} is empty: put the secret there")]
     Empty(String),

@@ -102,6 +102,9 @@ fn a_url_that_would_reveal_the_token_is_refused_before_anything_is_sent() {
         let said = Elsewhere::new(url).with("KEYWARD_TOKEN", "kwp_x").refused("agent list", 2);
         assert!(said.contains("not the URL of a gateway") && !said.contains("canary"), "{said}");
     }
+    let elsewhere = Elsewhere::new("https://keyward.example.com").with("KEYWARD_TOKEN", "kwp_x");
+    let said = elsewhere.refused("agent list --gateway 127.0.0.1:1", 2);
+    assert!(said.starts_with("error: --gateway is not the URL of a gateway"), "{said}");
     let said = Elsewhere::new("https://keyward.example.com").refused("agent list", 4);
     assert!(said.contains("no token") && said.contains("KEYWARD_TOKEN"), "{said}");
 }

@@ -92,3 +92,20 @@ fn whoami_says_as_which_user_commands_run() {
         "also a token without any other right"
     );
 }
+
+#[test]
+fn a_wrong_token_organisation_or_name_is_refused_with_what_gave_it() {
+    let cli = Cli::new();
+    cli.run(&["user", "add", "ann", "--role", "member"]).ok();
+    let listed = cli.command(&["connection", "list"]).env("KEYWARD_TOKEN", "kwp_xx").output();
+    let listed = listed.expect("it runs");
+    let said = String::from_utf8(listed.stderr).expect("text");
+    assert_eq!(listed.status.code(), Some(4), "{said}");
+    assert!(said.contains("\nhint: KEYWARD_TOKEN holds this token: "), "{said}");
+    let said = cli.run(&["--org", "nope", "connection", "list"]).failed(5);
+    assert!(said.contains("\nhint: `keyward org list` shows which there are"), "{said}");
+    for line in [["connection", "show", ""], ["connection", "remove", ""], ["rule", "remove", ""]] {
+        let said = cli.run(&line).failed(2);
+        assert!(said.starts_with("error: the name is empty\n"), "{line:?}: {said}");
+    }
+}

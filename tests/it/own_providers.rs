@@ -97,6 +97,12 @@ async fn each_place_of_a_key_is_what_the_upstream_receives() {
         let made = post(&lab, "/providers", &definition(&place)).await;
         assert_eq!(made.head.status(), 201, "{}", made.text());
         assert_eq!(made.json()["managed_by"], "store");
+        let again = post(&lab, "/providers", &definition(&place)).await;
+        assert!(
+            again.text().contains("`keyward provider set FILE` changes it"),
+            "{}",
+            again.text()
+        );
         connected(&mut lab, json!({fields: key.text})).await;
         assert_eq!(asked(&lab, "/v1/things").await.text(), "fine");
         let received = lab.origin.arrival().await;

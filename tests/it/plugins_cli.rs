@@ -68,7 +68,10 @@ async fn every_choice_that_is_missing_is_named_and_nothing_is_stored() {
     }
     let wrong = ["--slot", "crm=sender", "--slot", "mail=sender", "--skip", "chat", "--yes"];
     let did = market.keyward(&install(&file, &wrong));
-    assert!(did.code == Some(1) && did.err.contains("asks for an account at `svc`"), "{did:?}");
+    assert!(
+        did.code == Some(1) && did.err.contains("slot `crm` asks for an account at `svc`"),
+        "{did:?}"
+    );
     is_nothing_stored(&market).await;
     market.close().await;
 }

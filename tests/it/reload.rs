@@ -58,13 +58,16 @@ async fn a_wrong_configuration_changes_nothing_and_all_its_errors_are_told() {
     let table: [(String, &[&str]); 6] = [
         ("listen: [".to_owned(), &["keyward.yaml:"]),
         (format!("{good}lisen: 1\ndefualt: deny\n"), &["lisen", "defualt"]),
-        (connections(unset), &["UNSET is not set"]),
+        (connections(unset), &["UNSET is not set in the gateway's environment"]),
         (
             connections(more) + &rule("agents: [nobody, no-one], use: none"),
             &["no agent `nobody`", "no agent `no-one`", "no connection `none`"],
         ),
         (connections(more).replace("use: [acme]", "use: [acme, lost]"), &["`lost`"]),
-        (good.replace("origin-ca.pem", "absent.pem"), &["upstream.trust"]),
+        (
+            good.replace("origin-ca.pem", "absent.pem"),
+            &["`upstream.trust`: cannot read certificates from "],
+        ),
     ];
     for (yaml, expected) in table {
         rewrite(&lab, |_| yaml.clone());

@@ -91,6 +91,7 @@ fn mistakes_are_answered_with_a_remedy() {
         &[
             "rule add allow api.github.com",
             "rule add deny DELETE",
+            "rule add deny DELTE api.github.com",
             "rule add deny api.github.com/",
             "rule add deny api.github.com --agent cii",
             "rule add inject api.github.com --use wrok",

@@ -26,6 +26,10 @@ async fn two_runs_share_one_and_the_last_ends_it() {
     drop(first.stdin.take());
     assert_eq!(first.code(), Some(0));
     assert!(install.is_served(), "the second still uses it");
+    let other = install.keyward(&["serve"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert_eq!(other.status.code(), Some(1), "{said}");
+    assert!(said.contains("hint: that is the private gateway of `keyward run`"), "{said}");
     drop(second.stdin.take());
     assert_eq!(second.code(), Some(0));
     install.until("gone when the last run has ended", || !install.is_served());

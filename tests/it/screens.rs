@@ -106,6 +106,7 @@ fn status_shows_the_installation_on_one_screen() {
     {
         let _gateway = cli.serve_with(&crowded(&cli, &canary));
         refused_request(&cli);
+        cli.run(&["rule", "remove", "nothing", "--yes"]).failed(5);
         let text = screen(&cli, &["status"]);
         for part in [
             "gateway       ready, version ",
@@ -117,6 +118,10 @@ fn status_shows_the_installation_on_one_screen() {
         ] {
             assert!(text.contains(part), "no `{part}` in:\n{text}");
         }
+        assert!(
+            !text.contains("not_found"),
+            "refused commands are not requests of agents:\n{text}"
+        );
         assert!(text.lines().count() <= 24, "{text}");
         canary.assert_absent("status", text.as_bytes());
     }

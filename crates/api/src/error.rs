@@ -313,6 +313,7 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
             Some(format!("`keyward {what} list` shows those that are open"))
         }
         "user" | "hook" | "webhook" | "honeytoken" | "source" => Some(format!("`keyward {what} list` shows which there are")),
+        "organisation" => Some("`keyward org list` shows which there are".to_owned()),
         "database listener" => {
             Some("`keyward database-listener list` shows which there are".to_owned())
         }

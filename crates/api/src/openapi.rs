@@ -62,17 +62,7 @@ pub(super) fn document(operations: &[Operation]) -> Value {
                     gateway's machine, its name is `keyward`. Requests other than GET and HEAD also need the `csrf` of \
                     GET /session in `Keyward-CSRF`, and `Content-Type: application/json`.",
             }},
-            "parameters": {"IfMatch": {
-                "name": "If-Match",
-                "in": "header",
-                "description": "The `ETag` of the version to change; another version is refused with 412.",
-                "schema": {"type": "string"},
-            }, "Organisation": {
-                "name": "Keyward-Org",
-                "in": "header",
-                "description": "The organisation, by name or id; only the operator may name another one than their own.",
-                "schema": {"type": "string"},
-            }},
+            "parameters": shared_parameters(),
             "responses": {"Refusal": {
                 "description": "A refusal",
                 "content": {"application/json": {"schema": refusal}},
@@ -81,25 +71,31 @@ pub(super) fn document(operations: &[Operation]) -> Value {
     })
 }
 
+/// Parameters that operations refer to.
+fn shared_parameters() -> Value {
+    json!({"IdempotencyKey": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "A new key for each request, of 1 to 255 visible characters. A request that is repeated with \
+            its key within an hour gets the first answer and has no further effect.",
+        "schema": {"type": "string"},
+    }, "IfMatch": {
+        "name": "If-Match",
+        "in": "header",
+        "description": "The `ETag` of the version to change; another version is refused with 412.",
+        "schema": {"type": "string"},
+    }, "Organisation": {
+        "name": "Keyward-Org",
+        "in": "header",
+        "description": "The organisation, by name or id; only the operator may name another one than their own.",
+        "schema": {"type": "string"},
+    }})
+}
+
 /// The Operation Object (OpenAPI 3.1.0 §4.8.10).
 fn described(operation: &Operation, draft: OperationDraft<'_>) -> Value {
     let OperationDraft { query, is_conditional, body, body_is_optional, answers, .. } = draft;
-    let of_path = variables(operation.path).map(
-        |name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}),
-    );
-    let of_query = query.into_iter().map(|(name, mut schema, required)| {
-        let text = schema.as_object_mut().and_then(|schema| schema.remove("description"));
-        let mut parameter =
-            json!({"name": name, "in": "query", "required": required, "schema": schema});
-        if let Some(text) = text {
-            parameter["description"] = text;
-        }
-        parameter
-    });
-    let org = json!({"$ref": "#/components/parameters/Organisation"});
-    let condition = json!({"$ref": "#/components/parameters/IfMatch"});
-    let condition = is_conditional.then_some(condition);
-    let parameters: Vec<_> = of_path.chain(of_query).chain([org]).chain(condition).collect();
+    let parameters = parameters(operation, query, is_conditional);
     let mut responses = Map::new();
     for AnswerDraft { status, content, has_tag } in answers {
         let mut response = json!({"description": text_of(status)});
@@ -139,6 +135,34 @@ fn described(operation: &Operation, draft: OperationDraft<'_>) -> Value {
         described["requestBody"] = json!({"required": !body_is_optional, "content": content});
     }
     described
+}
+
+fn parameters(
+    operation: &Operation,
+    query: Vec<(String, Value, bool)>,
+    is_conditional: bool,
+) -> Vec<Value> {
+    let of_path = variables(operation.path).map(
+        |name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}),
+    );
+    let of_query = query.into_iter().map(|(name, mut schema, required)| {
+        let text = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+        let mut parameter =
+            json!({"name": name, "in": "query", "required": required, "schema": schema});
+        if let Some(text) = text {
+            parameter["description"] = text;
+        }
+        parameter
+    });
+    let org = json!({"$ref": "#/components/parameters/Organisation"});
+    let condition = json!({"$ref": "#/components/parameters/IfMatch"});
+    let condition = is_conditional.then_some(condition);
+    // The sign-in has no caller yet, to whom a key could belong.
+    let takes_key = operation.method == Method::POST && tag(operation) != "session";
+    let key = json!({"$ref": "#/components/parameters/IdempotencyKey"});
+    let key = takes_key.then_some(key);
+    let all = of_path.chain(of_query).chain([org]).chain(key).chain(condition);
+    all.collect()
 }
 
 fn text_of(status: u16) -> &'static str {

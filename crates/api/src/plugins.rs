@@ -301,8 +301,8 @@ fn chosen(
         false => Err(ApiError::Field {
             field: field(),
             message: format!(
-                "asks for an account at `{}`, and connection `{}` is one at `{}`",
-                slot.provider, connection.name, connection.provider
+                "slot `{}` asks for an account at `{}`, and connection `{}` is one at `{}`",
+                slot.slot, slot.provider, connection.name, connection.provider
             ),
             hint: Some(format!("connect one: keyward connect {}", slot.provider)),
         }),

@@ -97,7 +97,7 @@ async fn add(
     let Context { admin, caller } = &context;
     let (spec, known) = (OwnProviderSpec::new(definition), catalogue(&context));
     if known.get(&spec.name).is_some() {
-        return Err(ApiError::Taken { what: "provider", name: spec.name });
+        return Err(taken(&context, spec.name));
     }
     let provider = spec.provider(&known).map_err(|problems| refused(&problems))?;
     refuse_taken_hosts(&known, &provider)?;
@@ -107,6 +107,18 @@ async fn add(
     caller.names("provider", &made.id, made.name());
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(view(&context, &provider))))
+}
+
+/// The refusal of an id that a provider has; one that is stored can be changed instead.
+fn taken(context: &Context, name: String) -> ApiError {
+    let is_stored = context.view().find::<OwnProvider>(context.caller.org(), &name).is_some();
+    let refusal = ApiError::Taken { what: "provider", name };
+    match is_stored {
+        true => ApiError::Declined(
+            refusal.text().hint("`keyward provider set FILE` changes it; or choose another id"),
+        ),
+        false => refusal,
+    }
 }
 
 /// Refuses hosts of another provider.

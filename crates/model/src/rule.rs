@@ -11,6 +11,7 @@ use keyward_base::keys::section;
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
 use keyward_rules::branches::RefPattern;
 use keyward_rules::policy::explain::ActionKind;
+use keyward_rules::provider::methods;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -249,20 +250,29 @@ impl RuleSpec {
         let name = self.name.as_deref().and_then(|name| name::plain(name).err());
         let hosts = patterns("hosts", &self.hosts, HostPattern::parse);
         let paths = patterns("paths", &self.paths, PathPattern::parse);
-        let is_method = |text: &str| Method::from_bytes(text.as_bytes()).is_ok();
-        let methods = self.methods.iter().enumerate().filter(|(_, text)| !is_method(text));
-        let methods = methods.map(|(index, _)| {
-            Refusal::new(format!("methods[{index}]"), "this is not a method")
-                .hint("write GET, POST or another")
-        });
         name.into_iter()
             .chain(hosts)
             .chain(paths)
-            .chain(methods)
+            .chain(self.method_refusals())
             .chain(self.unnamed_actions())
             .chain(self.branch_refusals())
             .chain(self.contradiction())
             .collect()
+    }
+
+    /// A misspelt method covers no request, so a rule that denies it would deny nothing.
+    fn method_refusals(&self) -> Vec<Refusal> {
+        let refused = |(index, text): (usize, &String)| {
+            let field = format!("methods[{index}]");
+            if Method::from_bytes(text.as_bytes()).is_err() {
+                let refusal = Refusal::new(field, "this is not a method");
+                return Some(refusal.hint("write GET, POST or another"));
+            }
+            let meant = methods::misspelt(text)?;
+            let rule = format!("`{text}` is no usual method");
+            Some(Refusal::new(field, rule).hint(format!("did you mean `{meant}`?")))
+        };
+        self.methods.iter().enumerate().filter_map(refused).collect()
     }
 
     /// Actions whose provider is not known without a connection.
@@ -360,6 +370,7 @@ mod tests {
             (json!({ "action": "tunnel", "actions": ["github:push"] }), vec!["action"]),
             (json!({ "action": "deny", "actions": ["github:push", "push"] }), vec!["actions[1]"]),
             (json!({ "action": "deny", "methods": ["GET", "GE T"] }), vec!["methods[1]"]),
+            (json!({ "action": "deny", "methods": ["PURGE", "delte"] }), vec!["methods[1]"]),
             (json!({ "action": "deny", "branches": ["main", "a..b"] }), vec!["branches[1]"]),
             (json!({ "use": "work", "branches": ["main"] }), vec!["branches"]),
             (

@@ -37,6 +37,8 @@ pub(in crate::app) struct Inputs {
 /// Reads inputs and collects what cannot be read.
 struct InputReader<'a> {
     config: &'a Config,
+    /// Whether this process serves already, with the environment of its start.
+    serves: bool,
     problems: Vec<Problem>,
 }
 
@@ -46,28 +48,15 @@ impl Inputs {
     /// # Errors
     /// All that cannot be read.
     pub(in crate::app) fn load(config: &Config) -> Result<Self, Vec<Problem>> {
-        let mut reader = InputReader { config, problems: Vec::new() };
-        let apps = config.apps.iter().map(|app| {
-            let subject = format!("app `{}`: ", app.name);
-            reader.fields(&app.with.sources, &app.place, &subject)
-        });
-        let apps = apps.collect();
-        let sources = config.sources.iter().map(|source| {
-            let subject = format!("source `{}`: credential ", source.name);
-            reader.fields(&source.with.sources, &source.place, &subject)
-        });
-        let sources = sources.collect();
-        let connections = config.connections.iter().map(|connection| {
-            let subject = format!("connection `{}`: field ", connection.name);
-            Some(reader.fields(&connection.with.sources, &connection.place, &subject))
-        });
-        let connections = connections.collect();
-        let tokens = config.agents.iter().map(|agent| reader.token(agent)).collect();
-        let webhooks = reader.signing_keys();
-        let hooks = reader.hook_keys();
-        let manifests = reader.manifests();
-        let oidc = reader.oidc();
-        reader.done(Self { apps, sources, connections, tokens, webhooks, hooks, manifests, oidc })
+        InputReader { config, serves: false, problems: Vec::new() }.all()
+    }
+
+    /// The same in a gateway that serves.
+    ///
+    /// # Errors
+    /// All that cannot be read.
+    pub(in crate::app) fn load_again(config: &Config) -> Result<Self, Vec<Problem>> {
+        InputReader { config, serves: true, problems: Vec::new() }.all()
     }
 
     /// Reads manifests only: apps, webhooks and hooks are left out of the plan, and agents and connections are made
@@ -76,7 +65,7 @@ impl Inputs {
     /// # Errors
     /// All that cannot be read.
     pub(in crate::app) fn without_secrets(config: &Config) -> Result<Self, Vec<Problem>> {
-        let mut reader = InputReader { config, problems: Vec::new() };
+        let mut reader = InputReader { config, serves: false, problems: Vec::new() };
         let manifests = reader.manifests();
         reader.done(Self {
             apps: Vec::new(),
@@ -92,6 +81,31 @@ impl Inputs {
 }
 
 impl InputReader<'_> {
+    fn all(mut self) -> Result<Inputs, Vec<Problem>> {
+        let config = self.config;
+        let apps = config.apps.iter().map(|app| {
+            let subject = format!("app `{}`: ", app.name);
+            self.fields(&app.with.sources, &app.place, &subject)
+        });
+        let apps = apps.collect();
+        let sources = config.sources.iter().map(|source| {
+            let subject = format!("source `{}`: credential ", source.name);
+            self.fields(&source.with.sources, &source.place, &subject)
+        });
+        let sources = sources.collect();
+        let connections = config.connections.iter().map(|connection| {
+            let subject = format!("connection `{}`: field ", connection.name);
+            Some(self.fields(&connection.with.sources, &connection.place, &subject))
+        });
+        let connections = connections.collect();
+        let tokens = config.agents.iter().map(|agent| self.token(agent)).collect();
+        let webhooks = self.signing_keys();
+        let hooks = self.hook_keys();
+        let manifests = self.manifests();
+        let oidc = self.oidc();
+        self.done(Inputs { apps, sources, connections, tokens, webhooks, hooks, manifests, oidc })
+    }
+
     fn done(self, inputs: Inputs) -> Result<Inputs, Vec<Problem>> {
         match self.problems.is_empty() {
             true => Ok(inputs),
@@ -100,7 +114,13 @@ impl InputReader<'_> {
     }
 
     fn secret(&self, source: &SecretSource) -> Result<Secret, SecretSourceError> {
-        source.load(&self.config.environment, &self.config.secret_variables())
+        let read = source.load(&self.config.environment, &self.config.secret_variables());
+        read.map_err(|error| match error {
+            SecretSourceError::EnvMissing(name) if self.serves => {
+                SecretSourceError::EnvOfGatewayMissing(name)
+            }
+            error => error,
+        })
     }
 
     fn fields(

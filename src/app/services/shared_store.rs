@@ -42,8 +42,7 @@ fn encryption(
     let mut roots = Vec::new();
     for path in &choice.trust {
         let found = tls::load_pem_certs(path);
-        let place = || format!("`store.postgres.trust`: {}", path.display());
-        roots.extend(found.with_context(place)?);
+        roots.extend(found.context("`store.postgres.trust`")?);
     }
     database.ssl_mode(SslMode::Require);
     let mut config = ClientConfig::clone(&*tls::client_config(&roots)?);

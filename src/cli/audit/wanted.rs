@@ -40,8 +40,8 @@ pub(super) struct AuditFilters {
     /// changes that are events of this type, such as honeytoken.used
     #[arg(long, value_name = "TYPE")]
     pub(super) event: Option<String>,
-    /// only exchanges, no changes of resources: `keyward logs`
-    #[arg(skip)]
+    /// only exchanges, no changes of resources
+    #[arg(long, conflicts_with_all = ["changes", "changed", "event"])]
     pub(super) requests: bool,
     /// requests with this method
     #[arg(long, value_name = "METHOD")]

@@ -21,6 +21,8 @@ use keyward_net::client::{CertificateFault, HandshakeError, connect_tls};
 use keyward_net::dial::dial_named;
 use keyward_net::tls;
 
+/// The option that names the gateway.
+const OPTION: &str = "--gateway";
 /// The variable that names further roots.
 const CA: &str = "KEYWARD_CA";
 /// For resolving and connecting, and for TLS.
@@ -35,6 +37,8 @@ pub(crate) struct Remote {
     /// The path that a reverse proxy serves it at, without a slash at its end.
     prefix: String,
     ca: Option<PathBuf>,
+    /// What names it: the option or the variable.
+    named_by: &'static str,
 }
 
 impl Remote {
@@ -50,13 +54,14 @@ impl Remote {
                 .hint(format!("leave out --data, or unset {URL} and --gateway")));
         }
         let ca = std::env::var_os(CA).filter(|path| !path.is_empty()).map(PathBuf::from);
-        Self::parse(&text, ca).map(Some)
+        let named_by = if global.gateway.is_some() { OPTION } else { URL };
+        Self::parse(&text, named_by, ca).map(Some)
     }
 
-    fn parse(text: &str, ca: Option<PathBuf>) -> Result<Self, Failure> {
+    fn parse(text: &str, named_by: &'static str, ca: Option<PathBuf>) -> Result<Self, Failure> {
         // The text may hold a password, so it is not repeated.
         let wrong = || {
-            Failure::usage(format!("{URL} is not the URL of a gateway"))
+            Failure::usage(format!("{named_by} is not the URL of a gateway"))
                 .hint("write https://keyward.example.com, without user, query and fragment")
         };
         let (scheme, rest) = match text.split_once("://") {
@@ -77,7 +82,7 @@ impl Remote {
         }
         let path = path.trim_matches('/');
         let prefix = if path.is_empty() { String::new() } else { format!("/{path}") };
-        Ok(Self { target, prefix, ca })
+        Ok(Self { target, prefix, ca, named_by })
     }
 
     /// Refuses a command that would have nothing to send.
@@ -107,7 +112,8 @@ impl Remote {
         request.headers_mut().insert(header::HOST, host);
         let stream = dial_named(&self.target, CONNECT_WITHIN).await.map_err(|error| {
             let message = format!("{self} is not reached: {error}");
-            Failure::new(Exit::Unreachable, message).hint(format!("check {URL} and the network"))
+            let hint = format!("check {} and the network", self.named_by);
+            Failure::new(Exit::Unreachable, message).hint(hint)
         })?;
         let answer = match self.target.scheme() {
             Scheme::Http => self.exchange(stream, request).await?,
@@ -131,8 +137,9 @@ impl Remote {
     {
         let no_answer = |error: hyper::Error| {
             let message = format!("{self} gave no answer: {error}");
+            let by = self.named_by;
             Failure::new(Exit::Unreachable, message)
-                .hint(format!("check that {URL} names the admin listener, and its scheme"))
+                .hint(format!("check that {by} names the admin listener, and its scheme"))
         };
         let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(no_answer)?;
         // It ends with the answer's body.
@@ -168,12 +175,15 @@ impl Remote {
                 failure.hint(format!("{trusted}: name the PEM file of the issuing CA in {CA}"))
             }
             HandshakeError::Certificate { fault: CertificateFault::NameMismatch, .. } => {
-                failure.hint(format!("write a name of its certificate in {URL}"))
+                failure.hint(format!("write a name of its certificate in {}", self.named_by))
             }
             HandshakeError::Certificate { .. } => {
                 failure.hint("its owner must renew the certificate")
             }
-            _ => failure.hint(format!("check that {URL} names a listener that speaks TLS")),
+            _ => {
+                let by = self.named_by;
+                failure.hint(format!("check that {by} names a listener that speaks TLS"))
+            }
         }
     }
 
@@ -184,12 +194,13 @@ impl Remote {
             return Ok(answer);
         }
         let failure = |exit, message: String| Err(Failure::new(exit, message));
+        let by = self.named_by;
         if status.is_redirection() {
             let to = answer.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
             let to: String = to.unwrap_or("nowhere").chars().filter(|c| !c.is_control()).collect();
             let message = format!("{self} redirects to {to}, and would get the token");
             return failure(Exit::Failed, message)
-                .map_err(|failure| failure.hint(format!("name the gateway itself in {URL}")));
+                .map_err(|failure| failure.hint(format!("name the gateway itself in {by}")));
         }
         let is_of_proxy =
             [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
@@ -199,7 +210,7 @@ impl Remote {
                 .map_err(|failure| failure.hint("the gateway behind it may have stopped"));
         }
         failure(Exit::Failed, format!("{self} is not a Keyward gateway: it answered {status}"))
-            .map_err(|failure| failure.hint(format!("check {URL}: it names the admin listener")))
+            .map_err(|failure| failure.hint(format!("check {by}: it names the admin listener")))
     }
 
     /// Host and port as in `Host`.
@@ -231,7 +242,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<String, String> {
-        let remote = Remote::parse(text, None);
+        let remote = Remote::parse(text, URL, None);
         remote.map(|remote| remote.to_string()).map_err(|failure| failure.to_string())
     }
 

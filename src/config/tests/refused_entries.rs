@@ -274,7 +274,7 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
   - { name: a, action: dney, hosts: [a.test] }
   - { name: a, action: deny, use: x, hosts: [a.test] }
   - { action: tunnel, hosts: [a.test], methods: [GET] }
-  - { action: deny, hosts: ["*.com", "a b"], paths: [x], methods: ["G ET"] }
+  - { action: deny, hosts: ["*.com", "a b"], paths: [x], methods: ["G ET", GTE] }
   - { action: deny, agents: [], hosts: [] }
   - { action: deny, hots: [a] }
   - { action: explode }
@@ -288,6 +288,7 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
             "keyward.yaml:5: rules[3].hosts[1]: `a b` is not a host pattern: write `api.example.com`, `*.example.com` or `api.example.com:8443`",
             "keyward.yaml:5: rules[3].paths[0]: `x` is not a path pattern: begin with `/`; `*` stands for one segment or a part of it, `**` only at the end for any rest",
             "keyward.yaml:5: rules[3].methods[0]: this is not a method; write GET, POST or another",
+            "keyward.yaml:5: rules[3].methods[1]: `GTE` is no usual method; did you mean `GET`?",
             "keyward.yaml:6: rules[4].agents: the list is empty; name one, or leave `agents` out for all",
             "keyward.yaml:6: rules[4].hosts: the list is empty; name one, or leave `hosts` out for all",
             "keyward.yaml:7: rules[5].hots: unknown key `hots`; did you mean `hosts`?",

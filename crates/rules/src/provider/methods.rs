@@ -1,5 +1,5 @@
-//! Checks methods of HTTP in a provider file. Services have methods of their own (`PURGE`, `LIST`), so only misspelt
-//! ones are refused: their actions would cover no request.
+//! Checks methods of HTTP in provider files and rules. Services have methods of their own (`PURGE`, `LIST`), so only
+//! misspelt ones are refused: their actions and rules would cover no request.
 
 use http::Method;
 
@@ -7,8 +7,15 @@ use super::document::Problems;
 
 const COMMON: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// The method; reports text that is none, or that is one with its letters mixed up, in lower case, or with one too many or
-/// too few.
+/// The usual method that `text` misspells, whatever the case of its letters.
+pub fn misspelt(text: &str) -> Option<&'static str> {
+    let upper = text.to_ascii_uppercase();
+    let is_common = COMMON.contains(&upper.as_str());
+    COMMON.iter().find(|common| !is_common && is_misspelt(&upper, common)).copied()
+}
+
+/// The method; reports text that is none, or that is one with its letters mixed up, in lower case, or with one too many,
+/// too few or wrong.
 pub(super) fn method(text: &str, at: &str, problems: &mut Problems<'_>) -> Option<Method> {
     let Ok(method) = Method::from_bytes(text.as_bytes()) else {
         problems.add(at, "this is not a method", "write GET, POST or another");
@@ -30,13 +37,22 @@ fn is_misspelt(text: &str, method: &str) -> bool {
         letters
     };
     let is_mixed_up = sorted(text) == sorted(method);
-    text != method && (is_mixed_up || lacks_one(text, method) || lacks_one(method, text))
+    let is_near = lacks_one(text, method) || lacks_one(method, text) || has_one_wrong(text, method);
+    text != method && (is_mixed_up || is_near)
 }
 
 /// Whether `short` is `long` without one letter.
 fn lacks_one(short: &str, long: &str) -> bool {
     let at = short.bytes().zip(long.bytes()).take_while(|(a, b)| a == b).count();
     short.len() + 1 == long.len() && short.as_bytes()[at..] == long.as_bytes()[at + 1..]
+}
+
+/// Whether one letter differs. With another first letter, or in three letters, it may be a method of a service: `READ`.
+fn has_one_wrong(text: &str, method: &str) -> bool {
+    let pairs = || text.bytes().zip(method.bytes());
+    let begins_alike = pairs().next().is_some_and(|(a, b)| a == b);
+    let is_long = text.len() > 3 && text.len() == method.len();
+    is_long && begins_alike && pairs().filter(|(a, b)| a != b).count() == 1
 }
 
 #[cfg(test)]
@@ -54,6 +70,8 @@ mod tests {
             ("POTS", Some("POST")),
             ("PTCH", Some("PATCH")),
             ("DELET", Some("DELETE")),
+            ("DELTE", Some("DELETE")),
+            ("DELERE", Some("DELETE")),
             ("GET", None),
             ("OPTIONS", None),
             ("PURGE", None),
@@ -68,6 +86,21 @@ mod tests {
         ] {
             let found = COMMON.iter().find(|common| is_misspelt(text, common)).copied();
             assert_eq!(found, meant, "{text}");
+        }
+        for (text, meant) in [("delte", Some("DELETE")), ("get", None), ("propfind", None)] {
+            assert_eq!(misspelt(text), meant, "{text}");
+        }
+    }
+
+    /// Those of the HTTP Method Registry of IANA.
+    #[test]
+    fn no_registered_method_counts_as_misspelt() {
+        let registered = "ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD \
+            LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE \
+            OPTIONS ORDERPATCH PATCH POST PRI PROPFIND PROPPATCH PUT QUERY REBIND REPORT SEARCH \
+            TRACE UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL";
+        for method in registered.split_whitespace() {
+            assert_eq!(misspelt(method), None, "{method}");
         }
     }
 

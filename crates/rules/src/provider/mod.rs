@@ -46,7 +46,7 @@ mod graphql;
 mod header_names;
 mod host_template;
 mod kinds;
-mod methods;
+pub mod methods;
 pub mod minted_keys;
 mod mongodb_url;
 pub mod oauth;
