@@ -44,6 +44,8 @@ pub struct Sources {
     pub(super) default: DefaultAction,
     pub(super) rules: Arc<[PlacedRule]>,
     pub(super) hostless_rules_max: usize,
+    /// Whether a start may still make what the rules name: a missing name is not logged then.
+    pub(super) is_at_rest: bool,
 }
 
 impl Sources {
@@ -54,7 +56,12 @@ impl Sources {
         rules: Vec<PlacedRule>,
         hostless_rules_max: usize,
     ) -> Self {
-        Self { catalogue, default, rules: rules.into(), hostless_rules_max }
+        Self { catalogue, default, rules: rules.into(), hostless_rules_max, is_at_rest: false }
+    }
+
+    /// The same for a process that is not a gateway.
+    pub(super) fn at_rest(self) -> Self {
+        Self { is_at_rest: true, ..self }
     }
 
     /// Checks whether the rules compile with the agents, connections, stored rules and own providers of a view.
