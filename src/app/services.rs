@@ -4,6 +4,7 @@
 mod declared_only;
 mod deps;
 mod opened_store;
+mod rules_at_rest;
 mod shared_store;
 mod start_turn;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use declared_only::FileCheck;
 pub(super) use opened_store::open_store;
 pub(super) use start_turn::StartTurn;
 
@@ -70,6 +72,8 @@ pub struct Services {
     pub vault: Arc<Vault>,
     /// The policy in force.
     pub rulebook: Arc<Rulebook>,
+    /// What a start would refuse in the rules of the configuration. A gateway does not start with any.
+    pub refused_rules: Vec<String>,
     pub authority: Arc<Authority>,
     /// Master keys and their rotation.
     pub keys: Arc<MasterKeys>,
@@ -108,8 +112,7 @@ pub struct Services {
 
 impl Services {
     /// Opens the services of a process without listeners. Declared resources stay as the last gateway
-    /// stored them. Rules of the configuration that do not fit them are ignored with a warning, so that
-    /// other commands do not fail.
+    /// stored them. Rules that a start would refuse are in `refused_rules`: commands that need no rules go on.
     ///
     /// # Errors
     /// When the data directory, the key, the store or the CA cannot be used.
@@ -174,14 +177,9 @@ impl Services {
 
     async fn at_rest(config: &Config, opened: OpenedServices) -> anyhow::Result<Arc<Self>> {
         opened.vault.resume().await;
-        let rulebook = opened.rulebook(config, config.rules.clone()).or_else(|errors| {
-            for error in errors {
-                tracing::warn!(%error, "a rule of the configuration is ignored");
-            }
-            opened.rulebook(config, Vec::new())
-        });
-        let rulebook = rulebook.map_err(all)?;
-        opened.finish(config, ServingInputs::at_rest(config), rulebook)
+        let (rulebook, refused_rules) = opened.rules_at_rest(config)?;
+        let place = ServingInputs { refused_rules, ..ServingInputs::at_rest(config) };
+        opened.finish(config, place, rulebook)
     }
 }
 
@@ -193,6 +191,8 @@ struct ServingInputs {
     hooks_url: Option<String>,
     /// Of the client at the identity provider; `None` in a process without sign-in.
     client_secret: Option<Secret>,
+    /// [`Services::refused_rules`].
+    refused_rules: Vec<String>,
 }
 
 impl ServingInputs {
@@ -203,6 +203,7 @@ impl ServingInputs {
             public_url: config.public_url.clone(),
             hooks_url: config.listen.hooks.as_ref().map(|hooks| hooks.base(hooks.at)),
             client_secret: None,
+            refused_rules: Vec::new(),
         }
     }
 }
@@ -339,8 +340,8 @@ impl OpenedServices {
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
         let public_url = public_url(config, bound.admin.addr);
         let hooks_url = bound.hooks.as_ref().map(|hooks| hooks.url.clone());
-        let own = bound.own_addrs();
-        let place = ServingInputs { own, public_url, hooks_url, client_secret };
+        let (own, refused_rules) = (bound.own_addrs(), Vec::new());
+        let place = ServingInputs { own, public_url, hooks_url, client_secret, refused_rules };
         self.finish(config, place, rulebook)
     }
 
@@ -355,10 +356,13 @@ impl OpenedServices {
     }
 
     fn plan(&self, config: &Config, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
+        self.judged(config, |basis| plan::plan(basis, inputs))
+    }
+
+    fn judged<T>(&self, config: &Config, judge: impl FnOnce(Basis<'_>) -> T) -> T {
         let (view, catalogue) = (self.directory.view(), self.vault.shared_catalogue());
         let sources = self.sources(config, config.rules.clone());
-        let basis = Basis { config, view: &view, catalogue: &catalogue, sources: &sources };
-        plan::plan(basis, inputs)
+        judge(Basis { config, view: &view, catalogue: &catalogue, sources: &sources })
     }
 
     /// Makes a plan and applies it.
@@ -397,7 +401,7 @@ impl OpenedServices {
         place: ServingInputs,
         rulebook: Rulebook,
     ) -> anyhow::Result<Arc<Services>> {
-        let ServingInputs { own, public_url, hooks_url, client_secret } = place;
+        let ServingInputs { own, public_url, hooks_url, client_secret, refused_rules } = place;
         let dialler = Arc::new(dialler(config, own));
         let caller = Arc::new(HttpClient::new(dialler.clone(), trusted(config)?));
         self.events.use_client(caller.clone());
@@ -435,6 +439,7 @@ impl OpenedServices {
             directory: self.directory,
             vault: self.vault,
             rulebook: Arc::new(rulebook),
+            refused_rules,
             authority: self.authority,
             keys: self.keys,
             dialler,

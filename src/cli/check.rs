@@ -1,5 +1,5 @@
 //! `keyward config check`: whether a configuration file is valid, for CI. Only the file and the manifests that it names
-//! are read: no store, no key, no secret and no gateway.
+//! are read: no store, no key, no secret and no gateway. Names that only a store may have are notes.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,13 @@ use serde::Serialize;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use crate::app::{Services, refused_plan};
+use crate::app::{FileCheck, Services, refused_plan};
 use crate::config::{Config, ConfigError};
 use keyward_api::wire::PlanProblem;
 
 const EXAMPLES: &str = "\
-Variables and files of secrets may be missing. `keyward plan` reads them, and compares with the store.
+Variables and files of secrets may be missing, and names that the file does not declare are notes: the
+store may have them. `keyward plan` reads the secrets, and compares with the store.
 
 examples:
   keyward config check keyward.yaml
@@ -37,6 +38,8 @@ pub(crate) enum Command {
 struct CheckResult {
     file: PathBuf,
     problems: Vec<PlanProblem>,
+    /// Names that the file does not declare. The store may have them.
+    not_in_file: Vec<PlanProblem>,
 }
 
 impl Command {
@@ -44,25 +47,41 @@ impl Command {
         let Self::Check { file } = self;
         let file = file.as_deref().or(global.config.as_deref());
         match Config::load(file, global.data.as_deref()) {
+            // Also without a file a gateway starts; there is nothing to check, and the path may be misspelt.
+            Ok(config) if !config.file().exists() => Err(without_file(&config)),
             Ok(config) => {
-                let problems = Services::check(&config).await?.problems;
-                let text = format!("{} is valid\n", config.file().display());
-                report(global, CheckResult { file: config.file().to_owned(), problems }, &text)
+                let FileCheck { problems, not_in_file } = Services::check(&config).await?;
+                let file = config.file().to_owned();
+                report(global, CheckResult { file, problems, not_in_file })
             }
             Err(ConfigError::Problems(problems)) => {
                 let file = file.map(ToOwned::to_owned).unwrap_or_default();
                 let problems = refused_plan(&problems).problems;
-                report(global, CheckResult { file, problems }, "")
+                report(global, CheckResult { file, problems, not_in_file: Vec::new() })
             }
             Err(error) => Err(error.into()),
         }
     }
 }
 
-fn report(global: &Global, checked: CheckResult, valid: &str) -> Result<(), Failure> {
+fn without_file(config: &Config) -> Failure {
+    let message = format!("there is no configuration file, {}", config.file().display());
+    Failure::new(Exit::Failed, message).hint("name it: `keyward config check FILE`")
+}
+
+fn report(global: &Global, checked: CheckResult) -> Result<(), Failure> {
+    let file = checked.file.display();
     let is_valid = checked.problems.is_empty();
+    if !global.json {
+        for absent in &checked.not_in_file {
+            output::note(&format!("note: {}", absent.text));
+        }
+        if !checked.not_in_file.is_empty() {
+            output::note(&format!("note: the store may have them: `keyward plan {file}` compares"));
+        }
+    }
     if is_valid || global.json {
-        output::show(global.json, &checked, |_| valid.to_owned())?;
+        output::show(global.json, &checked, |_| format!("{file} is valid\n"))?;
     }
     match is_valid {
         true => Ok(()),

@@ -38,6 +38,7 @@ use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
+use crate::app::Services;
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
@@ -112,6 +113,9 @@ async fn check_installation(
         signs = authority::check(install, &found, report).await;
     }
     authority::clock(install, report);
+    let is_new = !Services::are_stored(&install.config);
+    let may_judge = opens_files && (is_new || has_data && opens && signs);
+    configuration::judge(install, &found, may_judge, report).await;
     let client = match &found {
         GatewayState::Running(_) => None,
         // Every file that the services create if it is missing exists.

@@ -31,6 +31,9 @@ use keyward_model::{PluginChange, PluginRemoved, PluginView};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{ManagedBy, Manifest, PluginState};
 
+/// In the message about a slot of an unknown provider.
+const LACKS_PROVIDER: &str = "there is no provider `";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// install a plugin for an agent, or a newer version of it: asks for what is new
@@ -145,7 +148,16 @@ fn check(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
     };
     let catalogue = Catalogue::built_in().with(own);
     let providers: Vec<_> = catalogue.ids().collect();
-    let manifest = file::read(path, &providers)?;
+    let manifest = file::read(path, &providers).map_err(|failure| {
+        let lacks_provider = failure.messages().iter().any(|it| it.contains(LACKS_PROVIDER));
+        match lacks_provider {
+            true => failure.hint(
+                "only built-in providers and those of the configuration file are known here; \
+                 `keyward plugin install` also knows those of the store",
+            ),
+            false => failure,
+        }
+    })?;
     output::show(global.json, &manifest, |manifest| {
         let Manifest { plugin, version, .. } = manifest;
         format!("{plugin} {version} is right\n")

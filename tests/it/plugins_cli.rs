@@ -38,6 +38,7 @@ async fn check_tells_all_that_is_wrong_with_a_manifest() {
     ] {
         assert!(did.err.contains(line), "{}", did.err);
     }
+    assert!(did.err.contains("hint: only built-in providers"), "{}", did.err);
     let file = market.manifest(&[]);
     assert_eq!(market.says(&["plugin", "check", &file]), "crm-digest 1.2.0 is right\n");
     market.close().await;

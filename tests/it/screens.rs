@@ -185,3 +185,48 @@ fn a_configuration_is_checked_without_its_secrets_and_without_a_data_directory()
     assert!(cli.run(&["config", "check", "/nowhere.yaml"]).failed(1).contains("/nowhere.yaml"));
     assert!(!cli.data().exists());
 }
+
+/// A configuration and a store are used together, so such a file starts.
+#[test]
+fn a_name_that_the_store_may_have_does_not_make_a_file_invalid() {
+    let cli = Cli::new();
+    let agents = "agents:\n  - { name: ci, use: [acme] }\n";
+    let elsewhere = "agents:\n  - { name: ci, environment: dev, use: [acme, work] }\n\
+        connections:\n  - { name: work, provider: github, environment: live, fields: { token: { env: NOT_SET } } }\n";
+    let wrong = cli.file("wrong.yaml", elsewhere);
+    let refused = cli.run(&["config", "check", wrong.to_str().expect("UTF-8")]).failed(1);
+    assert!(refused.contains("wrong.yaml:2: agents[0]: connection `acme` is not in"), "{refused}");
+    assert!(refused.contains("connection `work` in `live`"), "{refused}");
+    let rules = "rules:\n  - { name: r, agents: [bot], hosts: [x.test], action: deny }\n";
+    let mixed = cli.file("mixed.yaml", &format!("{agents}{rules}"));
+    let mixed = mixed.to_str().expect("UTF-8");
+    let ran = cli.run(&["config", "check", mixed]);
+    assert_eq!((ran.code, &*ran.out), (0, &*format!("{mixed} is valid\n")), "{ran:?}");
+    for note in [
+        "mixed.yaml:2: agents[0]: connection `acme` is not in this file\n",
+        "mixed.yaml:4: rules[0]: agent `bot` is not in this file\n",
+        "note: the store may have them: `keyward plan ",
+    ] {
+        assert!(ran.err.contains(note), "{ran:?}");
+    }
+    assert!(!ran.err.contains("would refuse"), "{ran:?}");
+    let json = cli.run(&["--json", "config", "check", mixed]).json();
+    assert_eq!(json["problems"], serde_json::json!([]), "{json}");
+    assert_eq!(json["not_in_file"][0]["line"], 2, "{json}");
+    assert!(cli.run(&["plan", mixed]).failed(1).contains("`acme`, which does not exist"));
+    assert!(!cli.data().exists());
+}
+
+#[test]
+fn a_file_that_does_not_exist_is_not_valid() {
+    let cli = Cli::new();
+    let ran = cli.run(&["config", "check"]);
+    assert_eq!((ran.code, &*ran.out), (1, ""), "{ran:?}");
+    let file = cli.data().join("keyward.yaml").display().to_string();
+    assert!(
+        ran.err.contains(&format!("error: there is no configuration file, {file}\n")),
+        "{ran:?}"
+    );
+    assert!(ran.err.contains("hint: name it: `keyward config check FILE`\n"), "{ran:?}");
+    assert!(cli.run(&["config", "check", "/nowhere.yaml"]).failed(1).contains("/nowhere.yaml"));
+}

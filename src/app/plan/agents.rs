@@ -140,13 +140,9 @@ impl Planning<'_> {
             let UseItem { connection: name, limits } = it;
             let Some(connection) = self.to_come.find_connection(&declared.org, name).cloned()
             else {
-                let message = format!("`use` names connection `{name}`, which does not exist");
                 let known = self.to_come.all::<Connection>(&declared.org);
-                let remedy = match nearest(name, known.map(|it| it.name())) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "declare or add it".to_owned(),
-                };
-                self.refuse(subject, message, &remedy);
+                let near = nearest(name, known.map(|it| it.name())).map(str::to_owned);
+                self.lacks_connection(subject, name, near);
                 continue;
             };
             if !may_be_used_by(&connection, agent) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::known::NamedResources;
 use super::planning::{Basis, Planning, named};
+use super::problem::AbsentName;
 use super::resources::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::HookWork;
@@ -62,7 +63,8 @@ fn checked(
     let mut spec = declared.spec.clone();
     let mut of_provider = None;
     if let Some(connection) = &mut spec.connection {
-        let found = known.connection(&declared.org, connection.as_str())?;
+        let found = known.connection(&declared.org, connection.as_str(), &declared.place);
+        let found = found.map_err(AbsentName::words)?;
         let provider = known.planning.basis.catalogue.get(&found.provider);
         of_provider = provider.and_then(|it| it.about.webhook_scheme.clone());
         *connection = Reference::Id(found.id.clone());

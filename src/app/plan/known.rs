@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 
 use super::planning::{Planning, named};
-use super::problem::problem;
+use super::problem::{AbsentName, did_you_mean, problem};
 use crate::config::DeclaredPlugin;
 use keyward_base::id::OrgId;
 use keyward_model::{Agent, Connection};
 use keyward_rules::provider::decode::nearest;
-use keyward_rules::provider::document::Problem;
 use keyward_state::directory::{AgentRecord, ConnectionRecord, ManagedBy};
 
 /// What an item of the file may name. What the file manages and no longer names does not count: another machine
@@ -31,7 +30,7 @@ impl Planning<'_> {
 }
 
 impl NamedResources<'_> {
-    pub(super) fn agent(&self, declared: &DeclaredPlugin) -> Result<&AgentRecord, Problem> {
+    pub(super) fn agent(&self, declared: &DeclaredPlugin) -> Result<&AgentRecord, AbsentName> {
         let (org, name) = (&declared.org, &declared.agent);
         let counts = |it: &AgentRecord| {
             it.managed_by == ManagedBy::Store || self.agents.contains(&(&it.org, it.name.as_str()))
@@ -39,12 +38,9 @@ impl NamedResources<'_> {
         let found = self.planning.to_come.find_agent(org, name).filter(|it| counts(it));
         found.map(|agent| &**agent).ok_or_else(|| {
             let others = self.planning.to_come.all::<Agent>(org).filter(|it| counts(it));
-            let remedy = match nearest(name, others.map(|agent| agent.name.as_str())) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "declare it under `agents:`, or add it with `keyward agent add`".to_owned(),
-            };
-            let place = format!("{}.agent", declared.place);
-            problem(&place, format!("there is no agent `{name}`"), remedy)
+            let near = nearest(name, others.map(|agent| agent.name.as_str()));
+            let otherwise = "declare it under `agents:`, or add it with `keyward agent add`";
+            absent("agent", name, near, &format!("{}.agent", declared.place), otherwise)
         })
     }
 
@@ -52,7 +48,8 @@ impl NamedResources<'_> {
         &self,
         org: &OrgId,
         name: &str,
-    ) -> Result<&ConnectionRecord, (String, String)> {
+        place: &str,
+    ) -> Result<&ConnectionRecord, AbsentName> {
         let counts = |it: &ConnectionRecord| {
             it.managed_by == ManagedBy::Store
                 || self.connections.contains(&(&it.org, it.name.as_str()))
@@ -60,12 +57,23 @@ impl NamedResources<'_> {
         let found = self.planning.to_come.find_connection(org, name).filter(|it| counts(it));
         found.map(|connection| &**connection).ok_or_else(|| {
             let others = self.planning.to_come.all::<Connection>(org).filter(|it| counts(it));
-            let remedy = match nearest(name, others.map(|it| it.name.as_str())) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "declare it under `connections:`, or add it with `keyward connection add`"
-                    .to_owned(),
-            };
-            (format!("there is no connection `{name}`"), remedy)
+            let near = nearest(name, others.map(|it| it.name.as_str()));
+            let otherwise =
+                "declare it under `connections:`, or add it with `keyward connection add`";
+            absent("connection", name, near, place, otherwise)
         })
     }
+}
+
+fn absent(
+    kind: &'static str,
+    name: &str,
+    near: Option<&str>,
+    place: &str,
+    otherwise: &str,
+) -> AbsentName {
+    let remedy = near.map_or_else(|| otherwise.to_owned(), did_you_mean);
+    let problem = problem(place, format!("there is no {kind} `{name}`"), remedy);
+    let problem = Box::new(problem);
+    AbsentName { kind, name: name.to_owned(), nearest: near.map(str::to_owned), problem }
 }

@@ -22,9 +22,10 @@ mod work;
 use keyward_base::id::OrgId;
 use keyward_model::{OwnProvider, Rule};
 use keyward_rules::provider::document::Problem;
+use keyward_state::rulebook::RulebookError;
 
 use self::planning::{Basis, Planning};
-use self::problem::{problem, unplaced};
+use self::problem::{AbsentName, problem, unplaced};
 use self::step::{Plan, PlannedAction, Step, StepSubject, Work};
 pub(super) use inputs::Inputs;
 pub use view::refused_plan;
@@ -34,19 +35,31 @@ pub(super) use work::{
     NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
 };
 
+/// What becomes of a configuration, with all that is wrong with it.
+pub(super) struct Judgement {
+    steps: Vec<Step>,
+    pub(super) problems: Vec<Problem>,
+    /// Names that do not exist.
+    pub(super) absent: Vec<AbsentName>,
+}
+
 /// Compares a configuration with the directory.
 ///
 /// # Errors
 /// Everything that is wrong with the configuration, each with its place in the file.
 pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
+    let Judgement { steps, mut problems, absent } = judge(basis, inputs);
+    problems.extend(absent.into_iter().map(|absent| *absent.problem));
+    match problems.is_empty() {
+        true => Ok(Plan { steps }),
+        false => Err(problems),
+    }
+}
+
+/// The same, with names that do not exist apart.
+pub(super) fn judge(basis: Basis<'_>, inputs: Inputs) -> Judgement {
     let Inputs { apps, sources, connections, tokens, webhooks, hooks, manifests, oidc: _ } = inputs;
-    let mut planning = Planning {
-        basis,
-        steps: Vec::new(),
-        pauses: Vec::new(),
-        problems: Vec::new(),
-        to_come: basis.view.clone(),
-    };
+    let mut planning = Planning::new(basis);
     planning.providers();
     planning.orgs();
     // First: they are told of what follows.
@@ -60,10 +73,21 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
     planning.agents(tokens);
     planning.plugins(manifests);
     planning.rules();
-    match planning.problems.is_empty() {
-        true => Ok(Plan { steps: planning.steps.into_iter().chain(planning.pauses).collect() }),
-        false => Err(planning.problems),
-    }
+    let Planning { steps, pauses, problems, absent, .. } = planning;
+    Judgement { steps: steps.into_iter().chain(pauses).collect(), problems, absent }
+}
+
+/// What a start would refuse in the rules of a configuration: they may name agents and connections that the start makes.
+/// Other problems of the configuration do not count.
+pub(super) fn refused_rules(basis: Basis<'_>) -> Vec<Problem> {
+    let mut planning = Planning::new(basis);
+    planning.connections(basis.config.connections.iter().map(|_| None).collect());
+    planning.agents(basis.config.agents.iter().map(|_| None).collect());
+    planning.problems.clear();
+    planning.absent.clear();
+    planning.rules();
+    let Planning { problems, absent, .. } = planning;
+    problems.into_iter().chain(absent.into_iter().map(|absent| *absent.problem)).collect()
 }
 
 impl Planning<'_> {
@@ -100,12 +124,25 @@ impl Planning<'_> {
             }
         }
         let Err(errors) = sources.check(&self.to_come) else { return };
-        for text in errors.iter().map(ToString::to_string) {
+        for error in errors {
+            let text = error.to_string();
             let placed = self.basis.config.rules.iter().find_map(|rule| {
                 let message = text.strip_prefix(&rule.place)?.strip_prefix(": ")?;
                 Some(problem(&rule.place, message, ""))
             });
-            self.problems.push(placed.unwrap_or_else(|| unplaced(&text)));
+            let problem = Box::new(placed.unwrap_or_else(|| unplaced(&text)));
+            let (kind, name, nearest) = match error {
+                RulebookError::UnknownAgent { name, nearest, .. } => ("agent", name, nearest),
+                RulebookError::UnknownConnection { name, nearest, .. } => {
+                    ("connection", name, nearest)
+                }
+                RulebookError::UnknownProvider { provider, .. } => ("provider", provider, None),
+                _ => {
+                    self.problems.push(*problem);
+                    continue;
+                }
+            };
+            self.absent.push(AbsentName { kind, name, nearest, problem });
         }
     }
 }

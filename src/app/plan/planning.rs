@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::problem::problem;
+use super::problem::{AbsentName, did_you_mean, problem};
 use super::step::{Step, StepSubject};
 use crate::config::Config;
 use keyward_base::id::OrgId;
@@ -36,6 +36,8 @@ pub(super) struct Planning<'a> {
     /// Pauses of what others may still be bound to: executed after all other steps.
     pub(super) pauses: Vec<Step>,
     pub(super) problems: Vec<Problem>,
+    /// Names that do not exist: problems as well, unless the file is judged alone.
+    pub(super) absent: Vec<AbsentName>,
     /// The directory with the agents and connections to come, as far as they are known. Those still to be made have other
     /// ids than they will get. It shares with the present one what stays.
     pub(super) to_come: View,
@@ -54,6 +56,19 @@ pub(super) fn named<'a, T>(
     all.iter().map(of).collect()
 }
 
+impl<'a> Planning<'a> {
+    pub(super) fn new(basis: Basis<'a>) -> Self {
+        Self {
+            basis,
+            steps: Vec::new(),
+            pauses: Vec::new(),
+            problems: Vec::new(),
+            absent: Vec::new(),
+            to_come: basis.view.clone(),
+        }
+    }
+}
+
 impl Planning<'_> {
     /// Puts a record to come in the place of the one that has its name now.
     pub(super) fn comes<R: Stored>(&mut self, record: Record<R>, found: Option<&Arc<Record<R>>>) {
@@ -70,9 +85,30 @@ impl Planning<'_> {
         message: impl fmt::Display,
         remedy: &str,
     ) {
-        let StepSubject { kind, name, .. } = subject;
-        let place = subject.place.as_deref().unwrap_or_default();
-        self.problems.push(problem(place, format!("{kind} `{name}`: {message}"), remedy));
+        self.problems.push(of_subject(subject, message, remedy));
+    }
+
+    /// `subject` names a connection that does not exist.
+    pub(super) fn lacks_connection(
+        &mut self,
+        subject: &StepSubject,
+        name: &str,
+        nearest: Option<String>,
+    ) {
+        let message = format!("`use` names connection `{name}`, which does not exist");
+        let remedy = nearest.as_deref().map(did_you_mean);
+        let remedy = remedy.as_deref().unwrap_or("declare or add it");
+        let problem = Box::new(of_subject(subject, message, remedy));
+        let name = name.to_owned();
+        self.absent.push(AbsentName { kind: "connection", name, nearest, problem });
+    }
+
+    /// `subject` names a secret source that does not exist.
+    pub(super) fn lacks_source(&mut self, subject: &StepSubject, name: &str) {
+        let message = format!("there is no source `{name}`");
+        let problem = of_subject(subject, message, "declare it under `sources:`, or add it");
+        let (name, problem) = (name.to_owned(), Box::new(problem));
+        self.absent.push(AbsentName { kind: "source", name, nearest: None, problem });
     }
 
     /// Two of one name cannot be: one is stored.
@@ -80,4 +116,10 @@ impl Planning<'_> {
         let message = format!("a stored {} has this name", subject.kind);
         self.refuse(subject, message, "rename one of them");
     }
+}
+
+fn of_subject(subject: &StepSubject, message: impl fmt::Display, remedy: &str) -> Problem {
+    let StepSubject { kind, name, .. } = subject;
+    let place = subject.place.as_deref().unwrap_or_default();
+    problem(place, format!("{kind} `{name}`: {message}"), remedy)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::known::NamedResources;
 use super::planning::{Basis, Planning, differing};
-use super::problem::problem;
+use super::problem::{AbsentName, problem};
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::PluginWork;
 use crate::config::{Declared, DeclaredPlugin};
@@ -25,21 +25,32 @@ struct Fitted {
     slots: BTreeMap<String, Reference<ConnectionId>>,
 }
 
+/// What is wrong with a declared plugin.
+#[derive(Default)]
+struct Misfit {
+    problems: Vec<Problem>,
+    absent: Vec<AbsentName>,
+}
+
 impl Planning<'_> {
     pub(super) fn plugins(&mut self, manifests: Vec<Manifest>) {
         let Basis { config, view, .. } = self.basis;
         let mut fitted = Vec::new();
-        let mut problems = Vec::new();
+        let mut misfit = Misfit::default();
         let known = self.known();
         for (declared, manifest) in config.plugins.iter().zip(manifests) {
             let lacking = lacking(declared, &manifest);
             match known.fit(declared, &manifest) {
                 Ok(fits) if lacking.is_empty() => fitted.push((declared, manifest, fits)),
-                Ok(_) => problems.extend(lacking),
-                Err(more) => problems.extend(lacking.into_iter().chain(more)),
+                Ok(_) => misfit.problems.extend(lacking),
+                Err(more) => {
+                    misfit.problems.extend(lacking.into_iter().chain(more.problems));
+                    misfit.absent.extend(more.absent);
+                }
             }
         }
-        self.problems.extend(problems);
+        self.problems.extend(misfit.problems);
+        self.absent.extend(misfit.absent);
         let (mut seen, mut counts) = (HashSet::new(), HashMap::new());
         for (declared, manifest, Fitted { agent, agent_name, slots }) in fitted {
             let mut installed = view.plugins_of(&declared.org, &agent);
@@ -97,30 +108,37 @@ impl Planning<'_> {
 
 impl NamedResources<'_> {
     /// The agent and the connections that a plugin names.
-    fn fit(&self, declared: &DeclaredPlugin, manifest: &Manifest) -> Result<Fitted, Vec<Problem>> {
-        let agent = self.agent(declared).map_err(|problem| vec![problem])?;
-        let mut problems = Vec::new();
+    fn fit(&self, declared: &DeclaredPlugin, manifest: &Manifest) -> Result<Fitted, Misfit> {
+        let alone = |absent| Misfit { absent: vec![absent], ..Misfit::default() };
+        let agent = self.agent(declared).map_err(alone)?;
+        let mut misfit = Misfit::default();
         let mut plugins = self.planning.basis.view.plugins_of(&declared.org, &agent.id);
         let same = plugins.find(|plugin| plugin.name() == manifest.plugin);
         if same.is_some_and(|same| same.managed_by == ManagedBy::Store) {
             let (name, agent) = (&manifest.plugin, &agent.name);
             let remedy = format!("remove it with `keyward plugin remove {name} --agent {agent}`");
-            problems.push(problem(&declared.place, "a stored plugin has this name", remedy));
+            misfit.problems.push(problem(&declared.place, "a stored plugin has this name", remedy));
         }
         let mut slots = BTreeMap::new();
         for (slot, (name, place)) in &declared.slots {
             let provider = manifest.slot(slot).map(|slot| slot.provider.as_str());
-            let found = self.connection(&declared.org, name);
-            match found.and_then(|found| fits(name, found, agent, provider)) {
+            let found = match self.connection(&declared.org, name, place) {
+                Ok(found) => found,
+                Err(absent) => {
+                    misfit.absent.push(absent);
+                    continue;
+                }
+            };
+            match fits(name, found, agent, provider) {
                 Ok(id) => drop(slots.insert(slot.clone(), Reference::Id(id))),
-                Err((message, remedy)) => problems.push(problem(place, message, remedy)),
+                Err((message, remedy)) => misfit.problems.push(problem(place, message, remedy)),
             }
         }
-        match problems.is_empty() {
+        match misfit.problems.is_empty() && misfit.absent.is_empty() {
             true => {
                 Ok(Fitted { agent: agent.id.clone(), agent_name: agent.name().to_owned(), slots })
             }
-            false => Err(problems),
+            false => Err(misfit),
         }
     }
 }

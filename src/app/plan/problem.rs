@@ -2,6 +2,36 @@
 
 use keyward_rules::provider::document::Problem;
 
+/// A name that neither the file nor the store has. For a check of the file alone it is no problem: the store may have it.
+#[derive(Clone, Debug)]
+pub(in crate::app) struct AbsentName {
+    /// `connection`, as in messages.
+    pub(super) kind: &'static str,
+    pub(super) name: String,
+    /// The most similar existing name.
+    pub(super) nearest: Option<String>,
+    /// What a plan reports. Boxed: it is large for an error.
+    pub(super) problem: Box<Problem>,
+}
+
+impl AbsentName {
+    /// What a check of the file alone reports.
+    pub(in crate::app) fn note(&self) -> Problem {
+        let Self { kind, name, nearest, problem } = self;
+        Problem {
+            message: format!("{kind} `{name}` is not in this file"),
+            remedy: nearest.as_deref().map(did_you_mean).unwrap_or_default(),
+            ..Problem::clone(problem)
+        }
+    }
+
+    /// What is wrong, and what to do.
+    pub(super) fn words(self) -> (String, String) {
+        let Problem { message, remedy, .. } = *self.problem;
+        (message, remedy)
+    }
+}
+
 /// A problem at `place`, which is `keyward.yaml:12: connections[0]`.
 pub(crate) fn problem(
     place: &str,
@@ -29,4 +59,9 @@ pub(crate) fn unplaced(text: &str) -> Problem {
         message: message.to_owned(),
         remedy: String::new(),
     }
+}
+
+/// The remedy for a misspelt name.
+pub(super) fn did_you_mean(near: &str) -> String {
+    format!("did you mean `{near}`?")
 }

@@ -91,8 +91,7 @@ impl Planning<'_> {
             let name = &reference.from;
             let is_declared = config.sources.iter().any(|it| it.org == *org && it.name() == name);
             if !is_declared && view.find::<Source>(org, name).is_none() {
-                let message = format!("there is no source `{name}`");
-                self.refuse(subject, message, "declare it under `sources:`, or add it");
+                self.lacks_source(subject, name);
             }
         }
     }

@@ -5,9 +5,20 @@ use std::sync::Arc;
 
 use super::{Inputs, OpenedServices, Services, ServingInputs, all, plan};
 use crate::app::error::refused;
+use crate::app::plan::problem::AbsentName;
+use crate::app::plan::refused_plan;
 use crate::config::Config;
-use keyward_api::wire::PlanView;
+use keyward_api::wire::PlanProblem;
 use keyward_proxy::ca::authority::Authority;
+
+/// What a check of a file alone finds.
+#[derive(Debug)]
+pub(crate) struct FileCheck {
+    /// A start would refuse the file.
+    pub(crate) problems: Vec<PlanProblem>,
+    /// Names of resources that the file does not declare; the store may have them.
+    pub(crate) not_in_file: Vec<PlanProblem>,
+}
 
 impl Services {
     /// The agents, connections, bindings and rules of `config`. The connections have no grants: decisions
@@ -23,16 +34,24 @@ impl Services {
         opened.finish(config, ServingInputs::at_rest(config), rulebook)
     }
 
-    /// The plan of `config` for an empty store, without secrets: it has the problems of the file alone.
+    /// Judges the file alone: without secrets, and without a store.
     ///
     /// # Errors
     /// When the services in memory cannot be made.
-    pub async fn check(config: &Config) -> anyhow::Result<PlanView> {
+    pub(crate) async fn check(config: &Config) -> anyhow::Result<FileCheck> {
         let inputs = match Inputs::without_secrets(config) {
             Ok(inputs) => inputs,
-            Err(problems) => return Ok(plan::view(&Err(problems), Vec::new())),
+            Err(problems) => {
+                let problems = refused_plan(&problems).problems;
+                return Ok(FileCheck { problems, not_in_file: Vec::new() });
+            }
         };
         let opened = OpenedServices::in_memory(config, Authority::ephemeral()).await?;
-        Ok(plan::view(&opened.plan(config, inputs), Vec::new()))
+        let judgement = opened.judged(config, |basis| plan::judge(basis, inputs));
+        let notes: Vec<_> = judgement.absent.iter().map(AbsentName::note).collect();
+        Ok(FileCheck {
+            problems: refused_plan(&judgement.problems).problems,
+            not_in_file: refused_plan(&notes).problems,
+        })
     }
 }

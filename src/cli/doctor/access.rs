@@ -12,7 +12,7 @@ use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
-use keyward_model::{Agent, Connection, Shown, TokenShown};
+use keyward_model::{Agent, Connection, ManagedBy, Shown, TokenShown};
 use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
@@ -105,7 +105,13 @@ fn check_agent(
         [first, ..] => &first.name,
     };
     // A rule may grant connections too; which agents it applies to is not checked here.
-    let hint = format!("{keyward} agent bind {name} {connection}");
+    let hint = match agent.managed_by {
+        // Bindings of such an agent are refused elsewhere.
+        Some(ManagedBy::File) => {
+            format!("add `use: [{connection}]` to agent {name} in the configuration file")
+        }
+        Some(ManagedBy::Store) | None => format!("{keyward} agent bind {name} {connection}"),
+    };
     Some((format!("agent {name} is bound to no connection"), hint))
 }
 
@@ -268,6 +274,16 @@ mod tests {
             assert_eq!((check.status, &*check.message), (status, message));
             assert!(check.hint.as_ref().unwrap().starts_with(hint), "{check:?}");
         }
+    }
+
+    #[test]
+    fn an_agent_of_the_file_gets_its_connection_in_the_file() {
+        let of_file = serde_json::json!({"managed_by": "file", "bindings": []});
+        let connections = vec![connection("con_1", &serde_json::json!({"state": "active"}))];
+        let checks = judged(vec![agent("extra", &of_file)], connections);
+        let check = checks.iter().find(|check| check.id == AGENTS).unwrap();
+        let hint = "add `use: [work]` to agent extra in the configuration file";
+        assert_eq!(check.hint.as_deref(), Some(hint));
     }
 
     #[test]

@@ -1,8 +1,13 @@
-//! Checks the configuration and reports all of its errors.
+//! Checks the configuration and reports all of its errors: those of the file, and those that `keyward plan` finds.
 
+use super::gateway::GatewayState;
+use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
+use crate::app::Services;
+use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
 use crate::config::{Config, ConfigError};
+use keyward_api::wire::{PlanAsk, PlanProblem, PlanView};
 use keyward_rules::provider::document::Problem;
 
 const ID: &str = "config";
@@ -10,10 +15,7 @@ const ID: &str = "config";
 /// The configuration, when it can be read.
 pub(super) fn read(global: &Global, report: &mut DoctorReport) -> Option<Config> {
     match Config::load(global.config.as_deref(), global.data.as_deref()) {
-        Ok(config) => {
-            report.ok(ID, "the configuration is valid");
-            Some(config)
-        }
+        Ok(config) => Some(config),
         Err(ConfigError::Problems(problems)) => {
             for problem in problems {
                 let remedy = problem.remedy.clone();
@@ -27,5 +29,70 @@ pub(super) fn read(global: &Global, report: &mut DoctorReport) -> Option<Config>
             report.fail(ID, error.to_string(), hint);
             None
         }
+    }
+}
+
+/// Judges names, rules and secrets as a start or a reload would: a running gateway is asked, because it has its own
+/// environment. `opens`: this process may open what the gateway opens.
+pub(super) async fn judge(
+    install: &CheckedInstallation<'_>,
+    found: &GatewayState,
+    opens: bool,
+    report: &mut DoctorReport,
+) {
+    let plan = match found {
+        GatewayState::Running(client) => client.post("/api/v1/plan", &PlanAsk::default()).await,
+        GatewayState::Absent if opens => {
+            Box::pin(Services::plan(&install.config)).await.map_err(Failure::from)
+        }
+        GatewayState::Absent => Err(Failure::new(Exit::Failed, "the store was not opened")),
+    };
+    let hint = match found {
+        GatewayState::Running(_) => "`keyward reload` would refuse this configuration",
+        GatewayState::Absent => {
+            "`keyward serve` would refuse this configuration in the environment of this command"
+        }
+    };
+    match plan {
+        Ok(PlanView { problems, .. }) if problems.is_empty() => {
+            report.ok(ID, "the configuration is valid");
+        }
+        Ok(PlanView { problems, .. }) => {
+            for problem in &problems {
+                report.fail(ID, message(problem), problem.remedy.as_deref().unwrap_or(hint));
+            }
+        }
+        Err(failure) => {
+            let why = failure.message();
+            let message =
+                format!("the file is valid; its secrets, rules and names were not checked ({why})");
+            report.ok(ID, message);
+        }
+    }
+}
+
+/// Without the remedy, which is the hint.
+fn message(problem: &PlanProblem) -> String {
+    let remedy = problem.remedy.as_ref().map(|remedy| format!("; {remedy}"));
+    let text = problem.text.as_str();
+    remedy.and_then(|remedy| text.strip_suffix(&*remedy)).unwrap_or(text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remedy_stands_in_the_hint_and_not_in_the_message() {
+        let problem = |text: &str, remedy: Option<&str>| PlanProblem {
+            text: text.to_owned(),
+            file: None,
+            line: None,
+            path: None,
+            message: String::new(),
+            remedy: remedy.map(str::to_owned),
+        };
+        assert_eq!(message(&problem("a.yaml:1: x; y", Some("y"))), "a.yaml:1: x");
+        assert_eq!(message(&problem("a.yaml:1: x; y", None)), "a.yaml:1: x; y");
     }
 }

@@ -57,7 +57,7 @@ impl Sources {
     /// All rules in the order in which they decide; those with missing names refuse, and a warning is logged.
     fn lenient(&self, names: Names<'_>) -> Vec<Rule> {
         let of_file = self.rules.iter().map(RuleText::from);
-        found(resolve(of_file, names).then(resolve(stored_texts(names.view), names)))
+        self.found(resolve(of_file, names), resolve(stored_texts(names.view), names))
     }
 
     /// The same of one org.
@@ -65,7 +65,17 @@ impl Sources {
         let stored = names.view.rules_in_order(org);
         let of_file = self.rules.iter().filter(|rule| rule.org == *org).map(RuleText::from);
         let stored = stored.iter().map(|rule| RuleText::stored(rule));
-        found(resolve(of_file.chain(stored), names))
+        self.found(resolve(of_file, names), resolve(stored, names))
+    }
+
+    /// The rules; logs a warning for each missing name.
+    fn found(&self, mut of_file: Resolved, mut stored: Resolved) -> Vec<Rule> {
+        let lost = std::mem::take(&mut of_file.problems);
+        if !self.is_at_rest {
+            log_lost(lost);
+        }
+        log_lost(std::mem::take(&mut stored.problems));
+        of_file.then(stored).rules()
     }
 
     /// The agents and connections that rules name.
@@ -214,12 +224,6 @@ fn stored_texts(view: &View) -> Vec<RuleText<'_>> {
     let mut all: Vec<_> = view.rules().collect();
     all.sort_by(|a, b| (a.facts.position, &a.id).cmp(&(b.facts.position, &b.id)));
     all.into_iter().map(|rule| RuleText::stored(rule)).collect()
-}
-
-/// The rules; logs a warning for each missing name.
-fn found(mut resolved: Resolved) -> Vec<Rule> {
-    log_lost(std::mem::take(&mut resolved.problems));
-    resolved.rules()
 }
 
 fn log_lost(problems: Vec<RulebookError>) {

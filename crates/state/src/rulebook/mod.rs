@@ -102,7 +102,32 @@ impl Rulebook {
         let seen = *directory.changes().borrow();
         let sources = Arc::new(sources);
         let compiled = CompiledPolicy::strictly(&sources, directory.view())?;
-        Ok(Self {
+        Ok(Self::of(compiled, sources, directory, seen))
+    }
+
+    /// Compiles the policy of a process that is not a gateway, whose configuration may never have been applied: a rule
+    /// without its connection refuses its requests, and one without its agents has none.
+    ///
+    /// # Errors
+    /// What is wrong with the rules, apart from names that do not exist.
+    pub fn at_rest(
+        sources: Sources,
+        directory: Arc<Directory>,
+    ) -> Result<Self, Vec<RulebookError>> {
+        let seen = *directory.changes().borrow();
+        let sources = Arc::new(sources.at_rest());
+        let compiled = CompiledPolicy::leniently(&sources, directory.view())?;
+        Ok(Self::of(compiled, sources, directory, seen))
+    }
+
+    /// `seen`: the change of the directory that `compiled` reflects.
+    fn of(
+        compiled: CompiledPolicy,
+        sources: Arc<Sources>,
+        directory: Arc<Directory>,
+        seen: u64,
+    ) -> Self {
+        Self {
             sources: ArcSwap::new(sources),
             directory,
             policy: ArcSwap::new(compiled.policy()),
@@ -110,7 +135,7 @@ impl Rulebook {
             compiled: Mutex::new(Some(compiled)),
             changing: AsyncMutex::new(()),
             changes: watch::Sender::new(0),
-        })
+        }
     }
 
     /// Begins a change of the configuration after earlier ones have ended.

@@ -46,6 +46,8 @@ pub struct Sources {
     pub(super) rules: Arc<[PlacedRule]>,
     pub(super) hostless_rules_max: usize,
     pub(super) mentions: Arc<[ConfigMention]>,
+    /// Whether a start may still make what the rules name: a missing name is not logged then.
+    pub(super) is_at_rest: bool,
 }
 
 impl Sources {
@@ -57,13 +59,18 @@ impl Sources {
         hostless_rules_max: usize,
     ) -> Self {
         let (rules, mentions) = (rules.into(), Arc::default());
-        Self { catalogue, default, rules, hostless_rules_max, mentions }
+        Self { catalogue, default, rules, hostless_rules_max, mentions, is_at_rest: false }
     }
 
     /// With the records that the configuration names, in rules and elsewhere.
     #[must_use]
     pub fn naming(self, mentions: Vec<ConfigMention>) -> Self {
         Self { mentions: mentions.into(), ..self }
+    }
+
+    /// The same for a process that is not a gateway.
+    pub(super) fn at_rest(self) -> Self {
+        Self { is_at_rest: true, ..self }
     }
 
     /// Checks whether the rules compile with the agents, connections, stored rules and own providers of a view.

@@ -1,0 +1,31 @@
+//! The rules of a process without listeners. Those of the configuration are kept also before a start has made what they
+//! name. If a start would refuse them, the command line refuses what depends on rules (`cli/client/answering.rs`).
+
+use super::{OpenedServices, all, plan};
+use crate::config::Config;
+use keyward_state::rulebook::Rulebook;
+
+impl OpenedServices {
+    /// The policy, with what a start would refuse in the rules of the configuration.
+    ///
+    /// # Errors
+    /// When the stored rules alone do not compile.
+    pub(super) fn rules_at_rest(&self, config: &Config) -> anyhow::Result<(Rulebook, Vec<String>)> {
+        if let Ok(rulebook) = self.rulebook(config, config.rules.clone()) {
+            return Ok((rulebook, Vec::new()));
+        }
+        let refused = self.judged(config, plan::refused_rules);
+        let mut refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
+        let sources = self.sources(config, config.rules.clone());
+        match Rulebook::at_rest(sources, self.directory.clone()) {
+            Ok(rulebook) => Ok((rulebook, refused)),
+            // Without the rules of the file, so that stored ones can be changed; what depends on rules is refused.
+            Err(errors) => {
+                if refused.is_empty() {
+                    refused = errors.iter().map(ToString::to_string).collect();
+                }
+                Ok((self.rulebook(config, Vec::new()).map_err(all)?, refused))
+            }
+        }
+    }
+}
