@@ -104,7 +104,7 @@ pub struct Running {
     ends: EndSignals,
     /// Offers the listening sockets to another process.
     hand_over: Option<HandOver>,
-    /// The gateway whose sockets this one has.
+    /// The gateway that handed its sockets over to this one.
     predecessor: Option<Predecessor>,
     cores: Arc<Cores>,
     /// Accept streams for the cores until draining begins.
@@ -196,7 +196,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     })
 }
 
-/// Accepts from all listeners until draining begins. `stored`: what follows the stored ones.
+/// Accepts from all listeners until draining begins. `stored`: the task that follows stored listeners.
 fn accept(
     cores: &Arc<Cores>,
     proxy: Vec<Listener>,
@@ -216,9 +216,9 @@ fn accept(
     listeners
 }
 
-/// Opens the stored listeners for databases, on their sockets of the gateway before if there are any, and gives what follows
-/// their changes until draining begins. `None` for a private gateway, which has listeners of its own instead, and not those
-/// of the configuration either.
+/// Opens the stored listeners for databases, on sockets of the predecessor if there are any, and returns the task that
+/// follows their changes until draining begins. `None` for a private gateway, which uses neither these nor the
+/// listeners of the configuration.
 async fn open_stored(
     services: &Services,
     config: &Config,
@@ -412,8 +412,8 @@ impl Running {
         }
     }
 
-    /// Ends. If another process has the sockets, streams that were accepted a moment before get time for a request;
-    /// otherwise load balancers get `limits.shutdown_delay` to notice.
+    /// Ends the gateway. After a hand-over, recently accepted streams get time for a request; otherwise load balancers
+    /// get `limits.shutdown_delay` to notice.
     async fn end(self, is_handed_over: bool) {
         let (retirement, time) = match is_handed_over {
             true => (Retirement::Replaced, FIRST_REQUEST_WITHIN),

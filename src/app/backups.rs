@@ -79,7 +79,8 @@ impl BackupJob {
         }
     }
 
-    /// Whether the last file is old enough. Takes note of it, also if another process wrote it.
+    /// Whether the last file is old enough for a new backup. Reports that file as the last backup, even if another
+    /// process wrote it.
     fn is_due(&self, schedule: &Schedule, now: Timestamp) -> bool {
         let Some((created, file)) = written(&schedule.to).into_iter().next_back() else {
             return true;

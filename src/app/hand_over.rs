@@ -41,7 +41,7 @@ const MESSAGE_WITHIN: Duration = Duration::from_secs(10);
 /// Streams that were accepted a moment before have this long for their first request.
 pub(super) const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the other process sends when the gateway shall end.
+/// The byte with which the successor asks the gateway to end.
 const END: u8 = b'e';
 
 /// The sockets of this gateway, on offer to another process.
@@ -52,13 +52,14 @@ pub(super) struct HandOver {
     handed_over: HandedOver,
 }
 
-/// Another process has the sockets and is not ready yet. If this process ends meanwhile, the other one has the files.
+/// The successor has the sockets and is not ready yet. If this process ends meanwhile, the successor owns the socket
+/// files.
 struct WaitingSuccessor<'a> {
     handed_over: &'a HandedOver,
     has_heard: bool,
 }
 
-/// Another process has the sockets. Held until this process ends, which the other one notices.
+/// The successor has the sockets. Held until this process ends, so that the successor notices the end.
 pub(super) struct Successor(
     #[expect(dead_code, reason = "closed when the process ends")] UnixStream,
 );
@@ -77,7 +78,7 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Takes what the predecessor has sent.
+    /// Takes the sockets that the predecessor has sent.
     pub(super) fn of(predecessor: Option<&mut Predecessor>) -> Self {
         let received = predecessor.map(|it| std::mem::take(&mut it.sockets)).unwrap_or_default();
         Self { received, given: Vec::new(), handed_over: HandedOver::default() }
@@ -253,7 +254,7 @@ impl Predecessor {
         let waiting = move || {
             self.end()?;
             self.stream.set_read_timeout(None)?;
-            // It sends nothing: the end of the stream is the end of the process.
+            // The predecessor sends nothing: its stream ends with its process.
             match self.stream.read(&mut [0]) {
                 Ok(_) => Ok(self),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(self),

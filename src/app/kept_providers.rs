@@ -1,16 +1,17 @@
-//! Keeps, while the gateway serves, that the providers of its configuration are sound: the next start reads none of them.
+//! Records, in the background, that the providers of the configuration are valid, so that the next start need not check
+//! them.
 
 use std::thread;
 
 use crate::config::Config;
 
-/// The configuration if its providers are to be kept.
+/// The configuration, if its providers are not recorded as valid yet.
 pub(super) fn unkept(config: &Config) -> Option<Config> {
     config.has_unkept_providers().then(|| config.clone())
 }
 
-/// Begins a thread that keeps them. The end of the process does not wait for it: a file that is not written costs time at
-/// the next start only.
+/// Starts a thread that records them. Shutdown does not wait for it: without the file, only the next start takes
+/// longer.
 pub(super) fn keep(config: Config) {
     let work = move || match config.keep_providers() {
         Ok(is_new) => tracing::debug!(is_new, "the providers of the configuration are sound"),

@@ -14,7 +14,8 @@ use keyward_proxy::{HeardRow, LimitExchange, SharedLimits};
 use keyward_state::directory::{Directory, DirectoryError, PublishedLimits};
 use keyward_state::observe::metrics::Metrics;
 
-/// Between two rounds. Replicas may exceed a limit by what they allow in this time, and in that of two statements.
+/// The time between two rounds. Replicas may exceed a limit by the requests that they allow in this time and that of
+/// two statements.
 const EVERY: Duration = Duration::from_millis(250);
 
 /// Without news for so long, a request counts for all replicas.
@@ -26,7 +27,7 @@ const OVERLAP: Duration = Duration::from_secs(5);
 /// At the start, all rows are read.
 const ALL: Duration = Duration::from_secs(24 * 3_600);
 
-/// Between two counts of the replicas.
+/// The time between two counts of the replicas.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// A replica that has not announced itself for so long does not run.
@@ -114,7 +115,7 @@ impl LimitExchangeJob {
         let silent_at = self.heard + SILENT_AFTER;
         let done = {
             let mut exchange = pin!(self.exchange_rows());
-            // A statement that is given up would leave its stream unusable for a while: the store ends it in time.
+            // Not cancelled, because that makes a stream unusable for a while: the store has a timeout.
             tokio::select! {
                 biased;
                 done = &mut exchange => done,

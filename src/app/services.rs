@@ -183,7 +183,7 @@ impl Services {
     }
 }
 
-/// What services need of the process: its listeners, and what it has read.
+/// Inputs from the process: its listeners, and values that it has read.
 struct ServingInputs {
     own: Vec<SocketAddr>,
     public_url: String,
@@ -220,7 +220,7 @@ pub(super) struct OpenedServices {
     pub(super) inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
     pub(super) clock: Clock,
-    /// The turn of this replica to start, if there are several.
+    /// The start lock of this replica, if the store is shared.
     _starting: Option<StartTurn>,
 }
 

@@ -19,12 +19,12 @@ use keyward_state::store::sled::SledStore;
 /// Rows that are written together.
 const ROWS_AT_ONCE: usize = 500;
 
-/// What a repair did.
+/// The result of a repair.
 #[derive(Debug)]
 pub struct RepairedStore {
     /// The number of index rows that were changed.
     pub changed: usize,
-    /// The copy of the rows of before; `None` if nothing had to be changed.
+    /// The copy of the former rows; `None` if nothing had to be changed.
     pub copy: Option<PathBuf>,
     /// The check afterwards.
     pub check: StoreCheck,
@@ -147,7 +147,7 @@ impl CheckedStore {
     }
 }
 
-/// Where the embedded store is; beside it, copies are made. A database has them in the data directory.
+/// The path of the embedded store, beside which copies are made; for a database, a path in the data directory.
 fn place(config: &Config) -> PathBuf {
     match &config.store {
         StoreChoice::Sled { path } => path.clone(),

@@ -1,5 +1,5 @@
-//! The order in which a gateway takes over from another. With a store of several replicas both serve for a moment; the
-//! embedded store has one process at a time, and streams wait until that is the new one.
+//! The order in which a gateway takes over from another. With a shared store, both serve for a moment. The embedded
+//! store belongs to one process at a time, so streams wait until the new process owns it.
 
 use std::time::{Duration, Instant};
 

@@ -59,7 +59,7 @@ pub(super) struct Collector {
 
 /// Starts and ends the jobs when the configuration says so.
 pub struct Exports {
-    /// The data path's.
+    /// The switch of the data path.
     switch: TelemetrySwitch,
     /// The log's; a process that is not served leaves the log alone.
     log: OnceLock<TelemetrySwitch>,
@@ -93,11 +93,11 @@ struct ExportJob<T> {
     close: watch::Receiver<bool>,
 }
 
-/// What came of one request.
+/// The result of one request.
 enum ExportAttempt {
     /// It was accepted, except for this number of items.
     Accepted(usize),
-    /// Sending it again is of no use.
+    /// A retry is useless.
     Refused(String),
     /// It may be sent again, at the earliest after the given time.
     Later(String, Option<Duration>),

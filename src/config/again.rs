@@ -13,7 +13,7 @@ use keyward_rules::provider::Configured;
 
 /// A key that is read at a start only; everything else is taken up by a reload.
 pub(super) struct AtStart {
-    /// Its path; what stands below it waits too.
+    /// Its path; keys below it also need a restart.
     pub(super) key: &'static str,
     differs: fn(&Config, &Config) -> bool,
 }

@@ -97,7 +97,7 @@ pub(super) fn apps(
     found
 }
 
-/// Puts in what the template says, and checks the app against its provider.
+/// Applies the template, and checks the app against its provider.
 fn completed(app: &mut Declared<App>, providers: &KnownProviders<'_>) -> Result<(), VaultError> {
     let Declared { spec, with, .. } = app;
     if let Some(template) = &with.template {
@@ -105,7 +105,7 @@ fn completed(app: &mut Declared<App>, providers: &KnownProviders<'_>) -> Result<
     }
     let names = with.sources.keys().chain(spec.references.keys());
     let secrets: Vec<&str> = names.map(String::as_str).collect();
-    // What is wrong alone is reported already, and would be found wrong in other words here.
+    // Errors of the spec itself are reported already; this check would repeat them.
     let is_sound = App::refusals(spec).iter().all(|refusal| refusal.field == "name");
     match with.is_whole && is_sound {
         true => Vault::check_app(providers.catalogue, spec, &secrets),

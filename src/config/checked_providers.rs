@@ -22,7 +22,7 @@ use keyward_rules::provider::{Catalogue, Provider, check};
 /// In the data directory.
 const FILE: &str = "providers.checked";
 
-/// Fewer providers are read faster than it takes to keep them.
+/// With fewer providers, checking them is faster than using this file.
 pub(super) const KEPT_FROM: usize = 64;
 
 const KEY: &str = "providers";

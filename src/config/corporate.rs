@@ -20,7 +20,7 @@ const PATH: &str = "upstream.proxy";
 pub struct UpstreamProxy {
     /// Where it is; the scheme says how it is spoken to.
     at: Target,
-    /// What does not go by it.
+    /// Targets that are dialled directly.
     except: Vec<Except>,
     /// User and password.
     login: Option<(String, SecretSource)>,
@@ -75,7 +75,7 @@ impl UpstreamProxy {
         Ok(proxy.with_login(user, &password.load(environment, hidden)?)?)
     }
 
-    /// The same for who only wants to know what goes by it.
+    /// The proxy without its login, to find out which targets use it.
     pub fn without_login(&self) -> CorporateProxy {
         CorporateProxy::new(self.at.clone(), self.except.clone())
     }

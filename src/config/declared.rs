@@ -18,12 +18,12 @@ use keyward_rules::provider::document::{item_of, key_of};
 
 /// A resource that the configuration may declare.
 pub trait InFile: Resource {
-    /// What an item may say beside the spec and its organisation: sources of secrets, names of other things.
+    /// The members of an item beside the spec and its organisation: secret sources, names of other resources.
     type Beside: DeserializeOwned + Section;
-    /// The same as it is used.
+    /// The parsed form of [`Self::Beside`].
     type With: Clone + Debug + Send + Sync;
 
-    /// Reads it; `None` when the item is left out because of it. `path` is that of the item.
+    /// Parses these members of the item at `path`; `None` if they are invalid, so that the item is omitted.
     #[doc(hidden)]
     fn with(
         beside: Self::Beside,
@@ -47,7 +47,7 @@ pub struct Declared<R: InFile> {
     pub org: OrgId,
     /// As a person gives it.
     pub spec: R::Spec,
-    /// What stands beside the spec.
+    /// The members beside the spec.
     pub with: <R as InFile>::With,
     /// Where it stands, for errors: `keyward.yaml:12: honeytokens[0]`.
     pub place: String,
@@ -140,7 +140,7 @@ impl<R: InFile> Declared<R> {
         Some(Self { org, spec: spec?, with, place: reading.place(path) })
     }
 
-    /// The file must say some things that a request may leave open.
+    /// Checks the spec. The file must have some keys that a request may omit.
     fn check(spec: &R::Spec, item: &Value, path: &str, reading: &mut ConfigReading<'_>) {
         let keys = R::Spec::keys();
         let missing = keys.iter().find(|key| is_required(key) && item.get(key.name).is_none());
@@ -166,7 +166,7 @@ fn is_required(key: &Key) -> bool {
     matches!(key.shape, Shape::Value(_, Absent::Refused) | Shape::Choice(_, Absent::Refused))
 }
 
-/// Reports unknown keys, with all that an item may have: the parts of an item, which are read apart, know only their own.
+/// Reports unknown keys, with all keys of an item: its parts, which are parsed separately, know only their own keys.
 fn without_unknown(item: &mut Mapping, known: &[Key], path: &str, reading: &mut ConfigReading<'_>) {
     let names: Vec<_> = known.iter().map(|key| key.name).collect();
     item.retain(|key, _| {
@@ -180,7 +180,7 @@ fn without_unknown(item: &mut Mapping, known: &[Key], path: &str, reading: &mut 
     });
 }
 
-/// Keys of before stand for those of now, unless both are there.
+/// Renames former keys to present ones, unless both exist.
 fn renamed(keys: &mut Mapping, old: &[(&str, &str)]) {
     for (before, now) in old {
         if !keys.contains_key(*now)

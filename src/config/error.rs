@@ -8,13 +8,13 @@ use keyward_rules::provider::document::Problem;
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Neither a home nor a choice.
+    /// Neither HOME nor a data directory is set.
     #[error("there is no data directory: set KEYWARD_DATA or HOME, or give --data")]
     NoHome,
-    /// The file cannot be read, or its place not be made out.
+    /// The file cannot be read, or its path cannot be resolved.
     #[error("configuration file {path} cannot be read: {source}")]
     Unreadable { path: PathBuf, source: io::Error },
-    /// What stands in it, one problem a line: `file:line: path: message; remedy`.
+    /// Problems in the file, one per line: `file:line: path: message; remedy`.
     #[error("{}", lines(.0))]
     Problems(Vec<Problem>),
 }

@@ -112,7 +112,7 @@ pub(super) fn log_format(
     let document = Document::parse(&name, &text).or_else(|_| Document::parse(&name, ""));
     let mut document = document.ok()?;
     for variable in environment.beginning_with(PREFIX) {
-        // What does not fit is reported by `read`.
+        // `read` reports invalid variables.
         drop(lay_over(&mut document, variable));
     }
     let format = document.root().get("log")?.get("format")?.clone();
@@ -183,8 +183,8 @@ fn read_beside(
         config.origin = ConfigOrigin { file: file.to_owned(), required: true };
         return Ok(config);
     }
-    // A variable may not fit because the file is wrong, which is to be told first. Half a document
-    // would only yield problems that are none.
+    // A variable may be invalid because the file is, so errors of the file come first. A partial
+    // document would only cause false errors.
     let alone = Document::parse(&name, text).map(|own| read(&own));
     Err(match alone {
         Ok(Err(own)) => own.into_iter().chain(problems).collect(),

@@ -16,14 +16,14 @@ use keyward_rules::provider::document::{item_of, key_of};
 pub struct ListenTls {
     /// The address; port 0 is any free one.
     pub at: SocketAddr,
-    /// What it proves itself by.
+    /// Its certificate.
     pub by: Certificate,
 }
 
-/// What a listener proves itself by.
+/// The certificate of a listener.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Certificate {
-    /// PEM files: a certificate with what stands between it and its root, and its key.
+    /// PEM files: a certificate with its intermediates, and its key.
     Files {
         /// The chain.
         cert: PathBuf,

@@ -19,13 +19,12 @@ impl Config {
         file::load(config, data, &VariableSource::Process)
     }
 
-    /// The format that file and variables ask for, also if something else in them is wrong: for the report of
-    /// that.
+    /// The log format of file and variables, even if they have other errors, which are reported in it.
     pub fn log_format(config: Option<&Path>, data: Option<&Path>) -> Format {
         file::log_format(config, data, &VariableSource::Process).unwrap_or_default()
     }
 
-    /// The same as if `text` were in the file, which is not read.
+    /// Like [`Config::load`], with `text` instead of the content of the file.
     ///
     /// # Errors
     /// As [`Config::load`], but for the file.

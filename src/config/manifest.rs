@@ -23,7 +23,7 @@ pub enum ManifestError {
     /// Longer than 256 KiB.
     #[error("{} is longer than 256 KiB", .0.display())]
     TooLong(PathBuf),
-    /// What stands in it, one problem a line: `file:line: path: message; remedy`.
+    /// Problems in the file, one per line: `file:line: path: message; remedy`.
     #[error("{}", super::error::lines(.0))]
     Problems(Vec<Problem>),
 }
@@ -85,7 +85,7 @@ pub(super) fn read(
     let items = items.map_or(&[][..], Vec::as_slice);
     let list = key_of(at, "connections");
     let (places, slots) = slots(items, &list, problems);
-    // What cannot be read is told already: a head in its place is one that nothing is wrong with.
+    // An unreadable head is reported already, so a valid placeholder takes its place.
     let (plugin, version, summary) = match head {
         Some(head) => (head.plugin, head.version, head.summary),
         None => ("unknown".to_owned(), "1".to_owned(), None),

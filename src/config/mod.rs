@@ -113,7 +113,7 @@ pub struct Config {
     pub default_master_key: bool,
     /// The CA's files.
     pub ca: CaPaths,
-    /// What hosts get that nothing names.
+    /// The action for hosts that no rule names.
     pub default: DefaultAction,
     /// How upstreams are reached.
     pub upstream: Upstream,
@@ -142,7 +142,7 @@ pub struct Config {
     /// Declared secret sources.
     pub sources: Vec<Declared<Source>>,
     pub honeytokens: Vec<Declared<Honeytoken>>,
-    /// How webhooks are told what happens.
+    /// How events are delivered to webhooks.
     pub events: WebhookSettings,
     pub sign_in: SignIn,
     pub log: Log,

@@ -28,7 +28,7 @@ pub(super) fn agent(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
     }
 }
 
-/// Checks a name whose other rules its resource has: it must not look like a token.
+/// Checks that a name does not look like a token. The resource checks its other rules.
 pub(super) fn no_token(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
     if is_like_a_token(name) {
         let message = "the name looks like an id or a token";

@@ -34,9 +34,9 @@ pub struct ReferenceKey {
     pub path: String,
     /// Its last word.
     pub name: &'static str,
-    /// What may stand there.
+    /// Its accepted values.
     pub kind: ValueKind,
-    /// What stands for it when it is left out.
+    /// Its default.
     pub default: Default,
     /// The least that is accepted, for a bound.
     pub least: Option<String>,
@@ -46,7 +46,7 @@ pub struct ReferenceKey {
     pub at_start: bool,
 }
 
-/// What may stand at a key.
+/// The accepted values of a key.
 #[derive(Clone, Copy, Debug)]
 pub enum ValueKind {
     /// In words, in Markdown.
@@ -59,10 +59,10 @@ pub enum ValueKind {
     List,
 }
 
-/// What holds where a key is left out.
+/// The default of a key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Default {
-    /// As if this YAML stood there.
+    /// The same as this YAML.
     Is(String),
     /// Nothing; the meaning says it.
     None,

@@ -13,7 +13,7 @@ use keyward_state::crypto::private_file::{FileError, private_file};
 /// 64 KiB: certificates and service accounts' keys are a few KiB.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
 
-/// A line end, and one byte to tell that there is too much.
+/// Room for a line end, and one byte to detect longer text.
 const TEXT_BYTES_MAX: usize = SECRET_BYTES_MAX + 3;
 
 /// A start must not hang on a command.
@@ -33,7 +33,7 @@ pub enum SecretSource {
     Inline(Secret),
 }
 
-/// Why there is no secret. Names where it was looked for, never what was found.
+/// Why a secret cannot be read. Names the source, never its content.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretSourceError {
     /// The variable is not set.

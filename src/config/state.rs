@@ -11,10 +11,10 @@ use keyward_base::keys::section;
 use keyward_state::observe::log::{Format, Level};
 use keyward_state::observe::trail::Rotation;
 
-/// Below this, every few records would begin a file.
+/// Minimum size: with a smaller one, every few records would begin a new file.
 const FILE_BYTES_MIN: u64 = 4096;
 
-/// The file that is written, and one to read the time before it.
+/// Minimum number of files: the active one, and one with earlier records.
 const FILES_MIN: usize = 2;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,7 @@ pub enum StoreChoice {
     },
     /// Shared by several replicas.
     Postgres(Box<PostgresChoice>),
-    /// Gone with the process; for tests.
+    /// In memory only; for tests.
     Memory,
 }
 

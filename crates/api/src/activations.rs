@@ -1,5 +1,5 @@
-//! `/connections/{connection}/activate`: a draft whose secret was given is tested, and active when the
-//! provider takes it. A draft that failed keeps its secret, and is resumed here.
+//! `/connections/{connection}/activate`: tests a draft with a secret, and activates it if the provider
+//! accepts the secret. A draft whose test failed keeps its secret; this path tests it again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ async fn activate(
     let connection = context.admin.connection(&context.caller, &name)?;
     editable(&connection, ManagedBy::Store)?;
     let work = resumed(context, connection, ask.fields.0, ask.test);
-    // To its end, also when the caller goes away: else it would stay in testing.
+    // Runs to its end even if the caller disconnects: else the draft would stay in testing.
     let done = tokio::spawn(work).await;
     done.unwrap_or_else(|error| Err(ApiError::internal(error))).map(Json)
 }
@@ -62,10 +62,10 @@ async fn resumed(
     Ok(made)
 }
 
-/// Tests a draft, and makes it active when the provider takes its secret, or has no test.
+/// Tests a draft, and activates it if the provider accepts its secret or has no test request.
 ///
 /// # Errors
-/// When the store fails. A test that fails is none.
+/// When the store fails. A failed test is not an error.
 pub(super) async fn begun(
     context: &Context,
     draft: &Arc<ConnectionRecord>,

@@ -153,7 +153,7 @@ async fn set_held(
     Ok(Json(resource::shown(context, &changed).await))
 }
 
-/// Of one that may do nothing: why, and what to do about it.
+/// Why the agent is paused, and how to resume it.
 pub(super) fn why_paused(agent: &Record<Agent>) -> (&'static str, &'static str) {
     match (agent.facts.held, agent.facts.paused) {
         (true, _) => ("a person or an alarm did that", "`keyward agent resume` ends it"),
@@ -164,7 +164,7 @@ pub(super) fn why_paused(agent: &Record<Agent>) -> (&'static str, &'static str) 
     }
 }
 
-/// Where the agent has a listener of its own.
+/// The addresses of listeners that belong to the agent.
 fn listeners(context: &Context, agent: &Record<Agent>) -> Vec<String> {
     let all = context.admin.locations().into_iter().flat_map(|places| &places.agents);
     let own = all.filter(|(owner, _)| owner.org == agent.org && owner.agent == agent.name);

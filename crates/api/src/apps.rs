@@ -96,8 +96,8 @@ impl Exposed for App {
         Ok(resource::shown(context, &app).await)
     }
 
-    /// Tokens that were obtained stay. What the provider refused the app for is tried again, also where nothing
-    /// changed: a person who gives the same secret once more wants that.
+    /// Keeps the tokens of connections. Connections whose client was rejected are tried again, even if nothing
+    /// changed: giving the same secret again is a way to request that.
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,

@@ -1,5 +1,5 @@
-//! `/audit`: the audit log, searched newest first, followed as it is written, and verified. Needs
-//! nothing but its files, so that it can be read where no gateway runs.
+//! `/audit`: the audit log, searched newest first, followed as it is written, and verified. It needs only the
+//! log files, so it also works without a running gateway.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -208,7 +208,7 @@ impl AuditReader {
         })
     }
 
-    /// When the organisation was made: an earlier one of its name is none of its affair.
+    /// When the organisation was created. Records of an earlier organisation with the same name are not shown.
     fn beginning(&self, caller: &Caller) -> Option<Timestamp> {
         let view = self.gateway.as_ref()?.deps().directory.view();
         let made = view.org(caller.org()).map(|org| org.created);
@@ -294,7 +294,7 @@ impl AuditFollower {
         }
     }
 
-    /// Reads on. Answers whether there was anything to read, wanted or not.
+    /// Reads the next records. Returns whether there may be more to read or to send.
     async fn turn(&mut self) -> Result<bool, ApiError> {
         let Some(mut follower) = self.follower.take() else { return Ok(false) };
         let read = self.reader.read(move |_| {

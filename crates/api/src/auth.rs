@@ -71,7 +71,7 @@ pub(super) struct Caller {
     who: CallerIdentity,
     area: Option<Area>,
     access: Access,
-    /// Whether the request is for [`CALLER`], [`INDEX`], [`SESSION`] or one's own means of sign-in.
+    /// Whether the request is for [`CALLER`], [`INDEX`], [`SESSION`] or the caller's own means of sign-in.
     is_for_everyone: bool,
     /// The address of the client, over the network.
     client: Option<IpAddr>,

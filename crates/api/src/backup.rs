@@ -1,7 +1,7 @@
-//! `/backup`: an encrypted copy of the state, as a download. What is in it, and its format, is `keyward_backup`'s.
+//! `/backup`: an encrypted copy of the state, as a download. `keyward_backup` defines its content and format.
 //!
-//! An opened backup has every secret. So only the operator, who could read the store and its key anyway, chooses
-//! who can open it; users get one for the recipients that the configuration names.
+//! A backup contains every secret. So only the operator, who can read the store and its key anyway, chooses the
+//! recipients; users get a backup for the recipients in the configuration.
 
 use std::io::{self, Write};
 use std::time::Duration;

@@ -116,8 +116,8 @@ pub(super) async fn all_shown(context: &Context, agent: &AgentRecord) -> Vec<Bin
     all
 }
 
-/// The variables that the provider's SDKs read: with the placeholder of a secret, or with the value of a built-in
-/// provider's field that is none, such as the id of an account. A grant that cannot be opened has no values.
+/// The variables that the provider's SDKs read. A secret field gives its placeholder. A field of a built-in
+/// provider that is not secret, such as an account id, gives its value, unless the grant cannot be opened.
 async fn variables(
     context: &Context,
     connection: &ConnectionRecord,
@@ -137,7 +137,7 @@ async fn variables(
         false => BTreeMap::new(),
     };
     let held = auth.carried().map(|field| (field, placeholders.get(&field.name)));
-    // A line break would begin another variable in a file of variables.
+    // A line break would inject another variable into an env file.
     let is_one_line = |text: &&String| !text.chars().any(char::is_control);
     let open = auth.fields.iter();
     let open = open.map(|field| (field, values.get(&field.name).filter(is_one_line)));

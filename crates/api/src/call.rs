@@ -89,8 +89,8 @@ fn asked(
     Ok(request)
 }
 
-/// A path stands for one at the connection's own host. Whether a whole URL is one of its hosts' is for
-/// policy to say.
+/// Resolves a path at the connection's own host. Policy checks whether the host of a whole URL belongs
+/// to the connection.
 fn uri(admin: &Admin, connection: &ConnectionRecord, path: &str) -> Result<Uri, ApiError> {
     let wrong = |what: &str| ApiError::field("path", what);
     if path.starts_with("https://") {

@@ -1,5 +1,5 @@
-//! Replicas behind a load balancer: what one of them has just stored is known at the next one that a client asks. Nothing
-//! waits where one process owns the store.
+//! Read-your-writes across replicas behind a load balancer: a replica first catches up with what the others have
+//! stored. If one process owns the store, nothing waits.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use super::state::Admin;
 
-/// Catches up before a page: its link may have been made by another replica a moment ago.
+/// Catches up before a page is served, because another replica may just have created its link.
 pub(super) async fn before_pages(
     State(admin): State<Admin>,
     request: Request,
@@ -19,7 +19,7 @@ pub(super) async fn before_pages(
     next.run(request).await
 }
 
-/// Reads again what was not found, after catching up.
+/// Repeats a read that found nothing, after catching up.
 pub(super) async fn read_again(
     State(admin): State<Admin>,
     request: Request,
@@ -38,7 +38,8 @@ pub(super) async fn read_again(
     }
 }
 
-/// Waits until this replica knows what the others have stored. Returns whether there are others and it does.
+/// Waits until this replica knows what the others have stored. Returns whether it shares the store and has
+/// caught up.
 pub(super) async fn catch_up(admin: &Admin) -> bool {
     let directory = &admin.deps().directory;
     match directory.catch_up().await {

@@ -179,7 +179,7 @@ impl PendingRecord {
         refusal
     }
 
-    /// Leaves no record: too many are refused for the same reason.
+    /// Writes no record, because too many requests are refused for the same reason.
     pub(super) fn omit(mut self) {
         self.slot = None;
     }

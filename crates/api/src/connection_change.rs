@@ -1,5 +1,5 @@
-//! `PATCH /connections/{connection}`: what its owner says of a connection, and how its requests are sent;
-//! where that is asked for, tested before it is stored.
+//! `PATCH /connections/{connection}`: changes the description and the settings of a connection. On
+//! request, the change is tested before it is stored.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use super::{changes, config_mentions, owners};
 use keyward_model::{Connection, ConnectionSpec, ManagedBy, References, Shown};
 use keyward_state::directory::{ConnectionRecord, editable};
 
-/// Members of the spec that a connection is made with; its secret was given for them.
+/// Members of the spec that cannot be changed, because the secret was given for these values.
 const FIXED: [&str; 5] = ["provider", "auth", "variables", "app", "scopes"];
 
-/// What is not named stays as it is. Requests under way go on as they began.
+/// Members that the patch does not name stay. Running requests keep the former settings.
 pub(super) async fn change(
     context: Context,
     Segments(name): Segments<String>,
@@ -132,7 +132,8 @@ async fn would_work(
     }
 }
 
-/// A source may hold more than its user may have: admins decide which value goes to which connection.
+/// Refuses references from callers who are not admins: a source may hold values that other users must
+/// not get.
 pub(super) fn may_refer(caller: &Caller, references: &References) -> Result<(), ApiError> {
     match references.is_empty() || caller.edits_all() {
         true => Ok(()),

@@ -5,7 +5,7 @@ use keyward_model::{Connection, ConnectionShown, Shown, SshKeyShown};
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, Instance};
 use keyward_state::directory::{ConnectionRecord, Due, DueBy, Need, Remedies};
 
-/// With what only the vault knows: how its token is, and what was granted.
+/// The view with data from the vault: the state of the token, scopes, references and the SSH key.
 pub(super) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
     let vault = &admin.deps().vault;
     let token = vault.status(connection).await;
@@ -50,8 +50,8 @@ pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connec
     })
 }
 
-/// Whether it wants another credential within the time of the first reminder: its secret, its consent, or the
-/// registration of its client ends.
+/// Whether its secret, its consent or the registration of its client expires within the time of the first
+/// reminder.
 fn ends_soon(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let (now, directory) = (admin.deps().clock.now(), admin.deps().directory.view());
     let app = connection.app_id().and_then(|id| directory.app(&connection.org, id));
@@ -61,7 +61,7 @@ fn ends_soon(admin: &Admin, connection: &ConnectionRecord) -> bool {
     connection.due().into_iter().chain(consented).any(|due| due.is_near(now))
 }
 
-/// What was asked for, and what of it was not given; nothing for kinds without scopes.
+/// Sets the requested scopes and those that were not granted; none for kinds without scopes.
 pub(super) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut ConnectionShown) {
     let (catalogue, view) =
         (admin.deps().vault.catalogue(&connection.org), admin.deps().directory.view());
@@ -76,7 +76,7 @@ pub(super) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut C
         (true, None) => Vec::new(),
     };
     let granted = &connection.facts.granted;
-    // Without any, the provider does not tell.
+    // An empty list means that the provider does not report granted scopes.
     if !granted.is_empty() {
         let missing = requested.iter().filter(|scope| !granted.contains(scope));
         shown.missing = missing.cloned().collect();

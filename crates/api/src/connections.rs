@@ -99,8 +99,8 @@ async fn show(
     Ok(TaggedAnswer { etag, body: whole_view(&admin, &connection).await })
 }
 
-/// What needs a consent becomes a draft, with what its owner does next; a consent that cannot begin leaves
-/// nothing.
+/// A connection that needs a consent becomes a draft, and the answer has the next step. If the consent cannot
+/// begin, nothing is stored.
 async fn add(
     context: Context,
     Input { mut spec, with }: Input<Connection>,
@@ -172,7 +172,7 @@ fn mcp_server(
     (!has_fields).then(|| (url, Some(provider.to_owned())))
 }
 
-/// One whose secret was given; `test`: it is active when the provider takes that.
+/// Adds a connection with a given secret. `test`: it becomes active only if the provider accepts the secret.
 async fn given(
     context: &Context,
     new: vault::NewConnection,
@@ -191,7 +191,7 @@ async fn given(
     caller.names("connection", &draft.id, &draft.name);
     let context = context.clone();
     let begun = async move { activations::begun(&context, &draft, true).await };
-    // To its end, also when the caller goes away: else it would stay in testing.
+    // Runs to its end even if the caller disconnects: else the draft would stay in testing.
     tokio::spawn(begun).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
 }
 
@@ -254,7 +254,7 @@ async fn remove(
     }))
 }
 
-/// Agents get 424 from now on, and what is under way with its credential ends.
+/// Agents get 424 from now on, and running requests with its credential end.
 async fn pause(
     State(admin): State<Admin>,
     caller: Caller,
@@ -271,8 +271,8 @@ async fn resume(
     set_paused(&admin, &caller, &name, false).await
 }
 
-/// A broken connection stays broken, as the answer shows, unless a rejected secret broke it, which the person uses
-/// all the same, or a client that was refused: that is tried again by the next request.
+/// A broken connection stays broken, with two exceptions: a secret that a test rejected is used again, and a
+/// rejected client is tried again by the next request.
 async fn set_paused(
     admin: &Admin,
     caller: &Caller,

@@ -13,14 +13,14 @@ use keyward_rules::policy::explain::ActionKind;
 use keyward_state::directory::{AgentRecord, View};
 use keyward_state::rulebook::PlacedRule;
 
-/// With the rule that leaves no request to it.
+/// Sets the earlier rule that shadows this one, if there is one.
 pub(super) fn with_shadow(context: &Context, mut rule: RuleShown) -> RuleShown {
     let rulebook = &context.deps().rulebook;
     rule.standing.shadowed_by = rulebook.shadow(context.caller.org(), &label(&rule));
     rule
 }
 
-/// As audit and explain name it.
+/// The label of the rule in the audit log and in explanations.
 pub(super) fn label(rule: &RuleShown) -> String {
     match (rule.managed_by, &rule.spec.name) {
         (Some(ManagedBy::Store), Some(name)) => format!("store:{name}"),
@@ -45,7 +45,7 @@ pub(super) fn effective(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
 
 fn explicit(rule: &PlacedRule) -> RuleShown {
     let action = rule.action.or(Some(ActionKind::Inject));
-    // Its path in the file, `rules[3]`, says nothing that its line does not.
+    // Drops the path, such as `rules[3]`, because the line is enough.
     let place = rule.place.rsplit_once(": ").map_or(&*rule.place, |(at, _)| at).to_owned();
     RuleShown {
         standing: RuleStanding { place: Some(place), ..RuleStanding::default() },

@@ -60,17 +60,17 @@ struct Export<'a> {
 
 /// A resource that is exported.
 trait Exported: Stored {
-    /// Why it is left out; `None`: it is not.
+    /// Why the record is not exported; `None`: it is exported.
     fn left_out(_: &Record<Self>) -> Option<&'static str> {
         None
     }
 
-    /// What a declaration cannot say of it.
+    /// The properties that the configuration cannot express.
     fn lost(_: &Record<Self>) -> Vec<&'static str> {
         Vec::new()
     }
 
-    /// What an item says beside the spec.
+    /// The members of an item beside the spec.
     async fn beside(_: &mut Export<'_>, _: &Record<Self>) -> Result<Map<String, Value>, ApiError> {
         Ok(Map::new())
     }

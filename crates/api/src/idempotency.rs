@@ -25,8 +25,8 @@ use super::state::Admin;
 const FIELD: HeaderName = HeaderName::from_static("idempotency-key");
 const KEY_CHARS_MAX: usize = 255;
 
-/// Runs a request, or answers as the first one with the same key was answered. A request with a key runs to its end
-/// also if its client leaves: the client will ask again.
+/// Runs a request, or repeats the answer to the first request with the same key. A request with a key runs to its end
+/// even if its client disconnects, because the client will repeat it.
 pub(super) async fn once<F>(
     admin: &Admin,
     caller: &Caller,

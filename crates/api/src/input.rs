@@ -69,7 +69,7 @@ impl<R: Resource> InputChange<R> {
         }
     }
 
-    /// The refusal of a patch, which says so if the patch removed what is required.
+    /// Adds a hint to the refusal if the patch removed a required member.
     fn required(&self, refused: ApiError) -> ApiError {
         match refused {
             ApiError::Field { field, message, hint: None }
@@ -82,7 +82,7 @@ impl<R: Resource> InputChange<R> {
         }
     }
 
-    /// Whether the patch names the member, also where it says what is there already.
+    /// Whether the patch names the member, even with its present value.
     pub(super) fn names(&self, member: &str) -> bool {
         self.patch.contains_key(member)
     }
@@ -157,14 +157,14 @@ fn unknown_member<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> ApiEr
     ApiError::Field { field: shown_long(name), message: shown_long(&message), hint }
 }
 
-/// The name that serde does not know among the members of a spec, and those that it knows.
+/// Parses the unknown and the known names from an error of serde.
 fn unknown_in(message: &str) -> Option<(&str, Vec<&str>)> {
     let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     Some((names.next()?, names.collect()))
 }
 
-/// A member of a spec that cannot be read. A spec holds no secret, so what its own types say of a value is
-/// repeated; serde quotes the value itself, which does not help the reader.
+/// The refusal of an invalid member of a spec. A spec holds no secret, so messages of its own types are repeated.
+/// Messages of serde are shortened, because they quote the value.
 fn spec_misfit(field: String, message: &str) -> ApiError {
     let of_serde = ["invalid ", "unknown ", "missing ", "duplicate "];
     if !of_serde.iter().any(|start| message.starts_with(start)) {

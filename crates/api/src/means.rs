@@ -1,5 +1,5 @@
-//! [`SignInMeans`]: a user whose means of sign-in are changed. It checks who may, and what the caller must prove: a browser
-//! that was left open must not be enough to exchange the password of its user.
+//! [`SignInMeans`]: a user whose means of sign-in are changed. It checks who may change them, and whether the caller
+//! must prove the password: an unattended browser must not be enough to replace the password.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -116,7 +116,7 @@ impl<'a> SignInMeans<'a> {
         }
     }
 
-    /// Refuses to remove one's own with a password: a link, or another admin, does.
+    /// Refuses users who remove their own means of sign-in, unless they signed in with a link.
     ///
     /// # Errors
     /// When the caller must prove that it is still the user.

@@ -1,4 +1,4 @@
-//! Whose a new thing is, and to whom it is given. Only who may change everything gives to others.
+//! Ownership of new resources. Only callers who may change everything may assign another owner.
 
 use super::auth::Caller;
 use super::context::Context;
@@ -9,7 +9,7 @@ use keyward_base::id::UserId;
 use keyward_model::User;
 use keyward_state::directory::Visibility;
 
-/// The owner of something new: who is named, else who asks.
+/// The owner of a new resource: the named user, else the caller.
 pub(super) fn of_new(
     admin: &Admin,
     caller: &Caller,
@@ -21,7 +21,7 @@ pub(super) fn of_new(
     }
 }
 
-/// To whom something is given.
+/// Checks that the caller may assign the named owner; `None`: the organisation.
 pub(super) fn given_to(
     admin: &Admin,
     caller: &Caller,
@@ -39,7 +39,8 @@ pub(super) fn given_to(
     }
 }
 
-/// What is somebody's is theirs alone unless they say otherwise.
+/// The visibility of a connection: the requested one; by default private if it has an owner, else
+/// shared.
 pub(super) fn visibility(owner: Option<&UserId>, asked: Option<Visibility>) -> Visibility {
     asked.unwrap_or(match owner {
         Some(_) => Visibility::Private,

@@ -42,7 +42,7 @@ impl Page {
         Self { q, limit, after }
     }
 
-    /// Whether one of `texts` holds what was searched for.
+    /// Whether one of `texts` matches the search.
     pub(super) fn wants(&self, texts: &[&str]) -> bool {
         let Some(q) = self.q.as_deref().map(SearchText::of) else { return true };
         texts.iter().any(|text| q.is_in(text))

@@ -1,5 +1,5 @@
-//! `/tokens`: personal access tokens. The text of a new one is answered once. Who has a token can
-//! make themselves others, none of which may do more or live longer.
+//! `/tokens`: personal access tokens. The text of a new token is returned once. A token can create
+//! others, but not with more rights or a longer life.
 
 use std::sync::Arc;
 

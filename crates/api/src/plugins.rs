@@ -102,7 +102,8 @@ async fn install(
     Ok((StatusCode::CREATED, Json(view(admin, &context.view(), &plugin))))
 }
 
-/// Another manifest must have all that it requires; slots alone may be filled one by one.
+/// With another manifest, all required slots must be filled; without one, slots may be filled one
+/// by one.
 async fn change(
     context: Context,
     Segments(name): Segments<String>,
@@ -272,7 +273,7 @@ fn is_not_older(installed: &Manifest, given: &Manifest) -> Result<(), ApiError> 
     })
 }
 
-/// What stays in its slot: the slot is there still, and asks for an account at the same provider.
+/// The connections that stay: their slots exist in the new manifest, with the same provider.
 fn kept(plugin: &PluginRecord, manifest: &Manifest) -> BTreeMap<String, Reference<ConnectionId>> {
     let same = |name: &str| {
         let (before, after) = (plugin.manifest.slot(name), manifest.slot(name));
@@ -405,7 +406,8 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
     }
 }
 
-/// Nothing where the provider does not tell what it granted.
+/// The scopes of the slot that were not granted; empty if the provider does not report granted
+/// scopes.
 fn scopes_missing(slot: &Slot, connection: &ConnectionRecord) -> Vec<String> {
     if connection.facts.granted.is_empty() {
         return Vec::new();
@@ -443,7 +445,7 @@ fn lack(admin: &Admin, plugin: &PluginRecord, missing: &Missing<'_>) -> MissingV
     MissingView { slot: slot.clone(), required: missing.slot.required, connection, message, hint }
 }
 
-/// Whose account is in use, as people read it.
+/// The agents and plugins that use the connection, as far as the caller sees them.
 fn users(caller: &Caller, directory: &View, connection: &ConnectionRecord) -> Vec<String> {
     let agents = directory.all::<Agent>(caller.org()).filter(|agent| caller.sees_agent(agent));
     let direct = agents

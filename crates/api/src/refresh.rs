@@ -1,4 +1,4 @@
-//! `/connections/{connection}/refresh`: a newer token, now.
+//! `/connections/{connection}/refresh`: requests a new token now.
 
 use axum::Json;
 use axum::extract::State;
@@ -18,8 +18,8 @@ pub(super) fn routes() -> Routes {
     )
 }
 
-/// Asks the authorization server, whatever the age of the token. A pause after failures of the server holds for everyone; a
-/// secret of a source is tried at once.
+/// Requests a token from the authorization server, regardless of the age of the present one. The back-off after
+/// failures of the server still applies; a secret of a source is fetched at once.
 async fn refresh(
     State(admin): State<Admin>,
     caller: Caller,

@@ -1,5 +1,5 @@
 //! `/reload` and `/plan`: the configuration is read again and applied, or only compared with what the gateway holds.
-//! The gateway does it; this asks. What came of a reload is answered at once, and later in `/status`.
+//! Handlers pass the request to the gateway. The result of a reload is in the answer, and later in `/status`.
 
 use axum::Json;
 use axum::extract::State;

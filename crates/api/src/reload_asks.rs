@@ -1,4 +1,5 @@
-//! How handlers ask the gateway to read its configuration; `reload.rs` has the handlers, `app` answers.
+//! The channel by which handlers request a reload or a plan; `reload.rs` has the handlers, `app` serves the
+//! requests.
 
 use std::path::PathBuf;
 
@@ -6,16 +7,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::wire::{PlanView, ReloadView};
 
-/// What a gateway is asked to do with its configuration, with who waits for the answer.
+/// A request about the configuration, with the sender of its answer.
 #[derive(Debug)]
 pub enum ReloadAsk {
-    /// To read and apply it.
+    /// Reads and applies the configuration.
     Reload(oneshot::Sender<ReloadView>),
-    /// To compare it, or the configuration of another file, with what it holds. Nothing is changed.
+    /// Compares it, or the configuration in another file, with the state of the gateway. Nothing is changed.
     Plan(Option<PathBuf>, oneshot::Sender<PlanView>),
 }
 
-/// What a gateway is asked, one by one.
+/// The queue of requests, for the gateway.
 pub type ReloadAsks = mpsc::Receiver<ReloadAsk>;
 
 /// Asks a gateway to read its configuration again. Cheap to clone.
@@ -26,27 +27,27 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    /// A way to ask, and what the gateway listens on. `last`: what came of the last reload.
+    /// The sender for handlers and the queue for the gateway. `last`: the result of the last reload.
     pub fn new(last: watch::Receiver<Option<ReloadView>>) -> (Self, ReloadAsks) {
         let (asks, asked) = mpsc::channel(1);
         (Self { asks, last }, asked)
     }
 
-    /// Asks, and waits for what comes of it; `None` when the gateway is about to end.
+    /// Requests a reload and waits for its result; `None` when the gateway is stopping.
     pub async fn ask(&self) -> Option<ReloadView> {
         let (answer, answered) = oneshot::channel();
         self.asks.send(ReloadAsk::Reload(answer)).await.ok()?;
         answered.await.ok()
     }
 
-    /// Asks what a reload would do, if the configuration stood in `file`; `None` when the gateway is about to end.
+    /// Requests a plan of a reload, from `file` if given; `None` when the gateway is stopping.
     pub async fn plan(&self, file: Option<PathBuf>) -> Option<PlanView> {
         let (answer, answered) = oneshot::channel();
         self.asks.send(ReloadAsk::Plan(file, answer)).await.ok()?;
         answered.await.ok()
     }
 
-    /// What came of the last reload; `None` before the first.
+    /// The result of the last reload; `None` before the first.
     pub fn last(&self) -> Option<ReloadView> {
         self.last.borrow().clone()
     }

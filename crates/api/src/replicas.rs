@@ -33,7 +33,8 @@ pub(super) fn routes() -> Routes {
     )
 }
 
-/// Announces this gateway to the replicas of its store, until dropped. Ends at once where there cannot be any.
+/// Announces this gateway to the replicas of its store, until dropped. Returns at once if the store is not
+/// shared.
 pub async fn announce(admin: Admin) {
     let Some(places) = admin.locations().cloned() else { return };
     let mut told = BTreeSet::new();

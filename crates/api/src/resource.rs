@@ -25,7 +25,7 @@ pub(super) trait Exposed: Stored {
     /// The answer to a request that changes one: usually [`Shown`].
     type Changed: Serialize + Send;
 
-    /// What a search looks into, beside the name and the id.
+    /// Texts that a search matches, in addition to the name and the id.
     fn texts(_: &Record<Self>) -> Vec<&str> {
         Vec::new()
     }
@@ -40,7 +40,7 @@ pub(super) trait Exposed: Stored {
         Ok(())
     }
 
-    /// Puts in what the request leaves open or says in other words: an owner by name, a default.
+    /// Completes the spec: resolves names, such as that of an owner, and sets defaults.
     fn resolve(_: &Context, _spec: &mut Self::Spec) -> Result<(), ApiError> {
         Ok(())
     }
@@ -119,7 +119,7 @@ pub(super) async fn add<R: Exposed>(
 ) -> Result<(StatusCode, Json<R::Added>), ApiError> {
     R::may_write(&context, None)?;
     R::resolve(&context, &mut input.spec)?;
-    // A name that is not valid may be a secret in the wrong place; a session may have none.
+    // An invalid name may be a misplaced secret, and a session may have no name.
     if R::check(&input.spec).is_ok() && !R::name(&input.spec).is_empty() {
         context.caller.wants_name(R::name(&input.spec));
     }

@@ -1,5 +1,5 @@
-//! `/connections/{connection}/rotate`: another secret for a connection, tested before it is in force; the
-//! old one is kept for a rollback until somebody confirms. `/compare`: whether it has values already.
+//! `/connections/{connection}/rotate`: replaces the secret of a connection, after a test; the old one is
+//! kept for a rollback until it is confirmed. `/compare`: whether a connection has the given values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ async fn rotate(
     let connection = admin.connection(caller, &name)?;
     rotatable(admin, &connection)?;
     let kept = kept(admin, &new)?;
-    // To its end, also when the caller goes away: a new secret is not left half way.
+    // Runs to its end even if the caller disconnects, so that no rotation stays incomplete.
     let work = match new.test {
         true => tokio::spawn(tested_first(context, connection, new.fields.0, kept)),
         false => tokio::spawn(untested(context, connection, new.fields.0, kept)),
@@ -67,7 +67,7 @@ async fn rotate(
     work.await.unwrap_or_else(|error| Err(ApiError::internal(error))).map(Json)
 }
 
-/// The file says what its connections hold.
+/// Refuses connections of the configuration file, which names their secrets.
 fn rotatable(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiError> {
     match connection.managed_by {
         ManagedBy::Store => Ok(()),

@@ -64,7 +64,7 @@ fn asked(case: &RuleCase) -> ExplainAsk {
     }
 }
 
-/// What is stopped is refused, whatever a rule meant to do with it.
+/// A stopped request counts as denied, regardless of the action of its rule.
 fn became(told: Explanation) -> Became {
     let stop = told.stopped_by.into_iter().next();
     let action = if stop.is_some() { ActionKind::Deny } else { told.action };
@@ -107,7 +107,7 @@ fn written_name(label: &str) -> Option<&str> {
     label.strip_prefix("file:").or_else(|| label.strip_prefix("store:"))
 }
 
-/// Whether a rule is named, or what decided otherwise.
+/// Whether `name` is the id or the name of the deciding rule, or `binding` for any binding.
 fn is_rule(name: &str, id: Option<&str>) -> bool {
     let Some(id) = id else { return false };
     id == name

@@ -1,5 +1,5 @@
-//! `/sources`: secret sources. Only admins and auditors see them: what a source holds is not a matter of who uses one of
-//! its values.
+//! `/sources`: secret sources. Only admins and auditors see them: a user of one value must not see what else a source
+//! holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Changes of stored rules: each is checked with all other rules before it is written, and is in force when it is
-//! answered. A stored rule has ids of agents and connections; requests and answers have their names.
+//! Changes of stored rules: each is checked together with all other rules before it is written, and is in force
+//! when the request is answered. A stored rule has ids of agents and connections; requests and answers have their
+//! names.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::provider::decode::nearest;
 use keyward_state::rulebook::{RuleChange, RulebookError};
 
-/// The longest host in a made name, which leaves room for an action and a number.
+/// Maximum length of the host in a generated name. It leaves room for an action and a number.
 const NAMED_HOST_BYTES_MAX: usize = 48;
 
 /// What stands before the name in the label of a stored rule.

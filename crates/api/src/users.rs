@@ -98,7 +98,7 @@ impl Exposed for User {
         Ok(resource::shown(context, &user).await)
     }
 
-    /// A pause, or a role that allows less, counts from the next request on. Both end the user's other logins.
+    /// A pause or a new role takes effect at the next request, and ends the user's other logins.
     async fn change(
         context: &Context,
         user: Arc<Record<Self>>,

@@ -1,11 +1,11 @@
-//! What the middleware of the network found out about a request, for those who authenticate it.
+//! Facts about a network request that the middleware determines before authentication.
 
 use std::net::IpAddr;
 
 /// A request that did not come in cleartext from another machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SecureRequest {
-    /// Where it comes from.
+    /// The address of the client.
     pub(super) client: IpAddr,
     /// Whether the client used TLS, which decides the name of the cookie.
     pub(super) is_https: bool,

@@ -153,7 +153,7 @@ async fn signed(
     Ok(WebhookAdded { webhook: resource::shown(context, hook).await, signing_key: shown })
 }
 
-/// Posts one event now, whatever the webhook wants to be told and whether it is paused.
+/// Posts a test event now, regardless of the selected events and even if the webhook is paused.
 async fn test(
     context: Context,
     Segments(name): Segments<String>,

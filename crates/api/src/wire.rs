@@ -1,5 +1,5 @@
-//! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
-//! what is asked moves secrets into [`Secret`] while it is being read.
+//! The JSON of the API: field names that scripts rely on. Answers hold no secret. Secrets in requests become
+//! [`Secret`] during deserialization.
 
 mod app;
 mod audit;

@@ -1,4 +1,4 @@
-//! [`Backups`]: takes backups of the running services, one at a time, and knows how the scheduled ones went.
+//! [`Backups`]: takes backups of the running services, one at a time, and keeps the results of scheduled backups.
 
 use std::fmt;
 use std::io::Write;
@@ -19,11 +19,12 @@ use super::write::{BackupContent, write};
 
 pub struct Backups {
     directory: Arc<Directory>,
-    /// Reads the files that belong to a backup beside the store. Blocks; its error is for people.
+    /// Reads the files that a backup contains in addition to the store. Blocks; its error is a message for users.
     parts: Arc<dyn Fn() -> Result<Vec<BackupPart>, String> + Send + Sync>,
     clock: Clock,
     settings: ArcSwap<BackupSettings>,
-    /// One at a time: each holds the sealed rows in memory, and a passphrase needs much of it.
+    /// Allows one backup at a time, because each holds all sealed rows in memory, and scrypt needs much memory
+    /// too.
     turn: Arc<Semaphore>,
     scheduled: Mutex<ScheduledBackups>,
 }
@@ -41,7 +42,7 @@ pub struct ScheduledBackups {
 pub struct WrittenBackup {
     /// The name of the file.
     pub file: String,
-    /// When the state was as it is in it.
+    /// When the rows were read.
     pub created: Timestamp,
     /// Its length.
     pub bytes: u64,
@@ -117,7 +118,7 @@ impl Backups {
     }
 }
 
-/// The time that the name of a file has, so that a restart does not change what is shown.
+/// Truncates to whole seconds, as file names do. So the time that is shown stays the same after a restart.
 fn whole_second(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }

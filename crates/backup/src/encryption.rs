@@ -119,7 +119,7 @@ impl AgeIdentity {
 }
 
 impl Encryption {
-    /// Encrypts what is written to the result, whose `finish` must be called at the end.
+    /// Returns a writer that encrypts to `out`. The caller must call its `finish` at the end.
     pub(super) fn wrap<W: Write>(&self, out: W) -> io::Result<StreamWriter<W>> {
         let by_passphrase;
         let recipients: Vec<&dyn age::Recipient> = match self {
@@ -137,7 +137,7 @@ impl Encryption {
 }
 
 impl BackupKey {
-    /// Decrypts `file`. Each part of what is read is authenticated before it is given out.
+    /// Decrypts `file`. Each chunk is authenticated before the reader returns it.
     pub(super) fn unwrap<R: Read>(&self, file: R) -> Result<StreamReader<R>, BackupError> {
         let decryptor = Decryptor::new(file).map_err(BackupError::of_head)?;
         match (self, decryptor.is_scrypt()) {

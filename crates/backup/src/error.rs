@@ -1,4 +1,4 @@
-//! Why a backup was not written or is not read. No message quotes what is inside.
+//! Why a backup was not written or cannot be read. No message quotes the content of a backup.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use keyward_state::directory::DirectoryError;
 
 use super::frame::FORMAT;
 
-/// Why a file is refused. Nothing was changed then.
+/// Why a backup file is refused. Nothing is changed before this error.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// Not in the age format, or its first bytes are damaged.
@@ -24,13 +24,13 @@ pub enum BackupError {
     /// None of the identities fits.
     #[error("it is encrypted for other recipients than those of the identity")]
     WrongIdentity,
-    /// The passphrase is hashed with too much work.
+    /// The scrypt cost of the passphrase exceeds the limit.
     #[error("its passphrase needs more memory than Keyward gives it")]
     TooCostly,
-    /// The age format found a change, or the end is missing.
+    /// The file was changed or is truncated.
     #[error("it is damaged or truncated: use another copy of it")]
     Damaged,
-    /// An age file with something else in it.
+    /// An age file that contains no backup.
     #[error("it is an age file, but not a backup of Keyward")]
     NotOurs,
     /// Of a format that this version does not know.
@@ -82,7 +82,7 @@ pub enum IdentityError {
     None,
 }
 
-/// Why a backup is not written to its end.
+/// Why writing a backup failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// A row does not open.
@@ -100,7 +100,7 @@ pub enum WriteError {
 }
 
 impl BackupError {
-    /// Of the first bytes of a file.
+    /// Converts an error in the header of the age file.
     pub(super) fn of_head(error: DecryptError) -> Self {
         match error {
             DecryptError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
@@ -111,7 +111,7 @@ impl BackupError {
         }
     }
 
-    /// Of the encrypted stream.
+    /// Converts an error while reading the encrypted stream.
     pub(super) fn of_read(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Self::Damaged,

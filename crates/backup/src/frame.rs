@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 /// The format of this version.
 pub const FORMAT: u32 = 1;
 
-/// What every backup begins with, inside the encryption.
+/// The first bytes of every backup, inside the encryption.
 pub(super) const MAGIC: &[u8; 15] = b"keyward-backup\n";
 
 /// Longest payload: a row of the longest value, with room for its place.
@@ -28,14 +28,14 @@ pub(super) enum FrameKind {
     Trailer,
 }
 
-/// What a backup says of itself.
+/// Metadata of a backup: its first frame.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct BackupHeader {
     /// See [`FORMAT`].
     pub format: u32,
     /// The version that wrote it.
     pub keyward: String,
-    /// When the state was as it is in it.
+    /// When the rows were read.
     pub created: Timestamp,
     /// The number of rows of each table that has some.
     #[serde(default)]
@@ -51,7 +51,7 @@ pub struct BackupPart {
     pub content: Zeroizing<Vec<u8>>,
 }
 
-/// The end: how many frames there were, and their hash.
+/// The last frame: the number of frames before it, and their hash.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Trailer {
     pub(super) frames: u64,

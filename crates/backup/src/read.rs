@@ -1,4 +1,4 @@
-//! Reads a backup, entry by entry. Only after the last one is it known to be complete: callers that change something
+//! Reads a backup, entry by entry. A truncated backup is detected only at its end, so callers that change something
 //! [`verify`] the file first.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use super::frame::{
     BackupHeader, BackupPart, FORMAT, FrameKind, Hashed, Trailer, parse_part, parse_row,
 };
 
-/// What a backup has beside its header.
+/// An entry of a backup after the header.
 pub enum BackupEntry {
     Part(BackupPart),
     Row(OpenedRow),
@@ -43,7 +43,7 @@ impl<R: Read> BackupReader<R> {
         encryption::is_by_passphrase(BufReader::new(file))
     }
 
-    /// Opens a backup. A passphrase takes a moment.
+    /// Opens a backup. A passphrase is hashed with scrypt, which is slow.
     ///
     /// # Errors
     /// When it is not a backup, `opening` does not open it, or this version does not know its format.
@@ -59,7 +59,7 @@ impl<R: Read> BackupReader<R> {
         Ok(Self { frames, header, rows: BTreeMap::new() })
     }
 
-    /// What it says of itself.
+    /// The metadata of the backup.
     pub fn header(&self) -> &BackupHeader {
         &self.header
     }
@@ -88,7 +88,7 @@ impl<R: Read> BackupReader<R> {
         Ok(Some(entry))
     }
 
-    /// Counts and hash are those of what was read, and nothing follows.
+    /// Checks that the counts and the hash match the frames that were read, and that no bytes follow.
     fn end(&mut self, payload: &[u8]) -> Result<(), BackupError> {
         let is_whole = Trailer::parse(payload) == Some(self.frames.trailer());
         let follows = match self.frames.inner.read(&mut [0]) {
@@ -103,7 +103,7 @@ impl<R: Read> BackupReader<R> {
     }
 }
 
-/// Reads a whole backup and returns its header: everything of it is there and unchanged.
+/// Reads a whole backup, checks that it is complete and unchanged, and returns its header.
 ///
 /// # Errors
 /// As [`BackupReader::open`] and [`BackupReader::next_entry`].

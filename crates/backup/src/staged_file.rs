@@ -1,11 +1,11 @@
-//! [`StagedFile`]: a file that appears whole under its name, or not at all.
+//! [`StagedFile`]: a file that is written under a temporary name, and renamed when it is complete.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// A private file beside its place. Removed when dropped, unless it was published.
+/// A private file beside its final path. Removed when dropped, unless it was published.
 #[derive(Debug)]
 pub struct StagedFile {
     file: File,
@@ -15,14 +15,14 @@ pub struct StagedFile {
 }
 
 impl StagedFile {
-    /// Creates it beside `place`, for its owner alone.
+    /// Creates the file in the directory of `place`, readable only by its owner.
     ///
     /// # Errors
     /// When the folder does not exist or cannot be written to.
     pub fn beside(place: &Path) -> io::Result<Self> {
         let name = place.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
         let staged = place.with_file_name(format!(".{name}.{}", std::process::id()));
-        // What a killed process of this id left.
+        // Removes the file that a killed process with this id left.
         match fs::remove_file(&staged) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -31,7 +31,7 @@ impl StagedFile {
         Ok(Self { file, staged, place: place.to_owned(), published: false })
     }
 
-    /// Gives it its name, durably, and returns its length.
+    /// Renames the file to its final path, durably, and returns its length.
     ///
     /// # Errors
     /// When the disk fails.
@@ -59,7 +59,7 @@ impl Write for StagedFile {
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.published {
-            // What stopped the file from being written is reported.
+            // The caller reports the error that stopped the write.
             let _ = fs::remove_file(&self.staged);
         }
     }

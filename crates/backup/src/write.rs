@@ -10,7 +10,7 @@ use super::encryption::Encryption;
 use super::error::WriteError;
 use super::frame::{BackupHeader, BackupPart, FORMAT, FrameKind, Hashed, part_head, row_head};
 
-/// What a backup is made of.
+/// The content of a backup.
 #[derive(Debug)]
 pub struct BackupContent {
     /// All rows of the store.
@@ -42,7 +42,8 @@ impl BackupContent {
     }
 }
 
-/// Writes a backup to `out`. Blocks. If it fails, what was written is no backup: it has no end.
+/// Writes a backup to `out`. Blocks. After a failure, what was written is not a valid backup: its trailer
+/// is missing.
 ///
 /// # Errors
 /// When a row does not open, or `out` cannot be written.

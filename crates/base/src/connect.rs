@@ -54,7 +54,7 @@ impl Default for ConnectSettings {
     }
 }
 
-/// A colour: `#` and six hexadecimal digits. It stands in a style sheet, so nothing else is one.
+/// A colour: `#` and six hexadecimal digits. It is inserted into a style sheet, so any other text is refused.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Colour(String);

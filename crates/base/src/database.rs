@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host::Target;
 
-/// The end of the scheme of a connection string whose host is no server.
+/// The suffix of a scheme whose host is not a server, but a name under which DNS lists servers.
 const SRV_SUFFIX: &str = "+srv";
 
 /// The wire protocol of a database.
@@ -44,21 +44,21 @@ pub struct DatabaseEndpoint {
     pub session_attrs: SessionAttrs,
 }
 
-/// Which of several servers of PostgreSQL a session is with: `target_session_attrs` of libpq.
+/// Which of several PostgreSQL servers a session uses: `target_session_attrs` of libpq.
 /// <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS>
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SessionAttrs {
-    /// The first that answers.
+    /// The first server that opens a session.
     #[default]
     Any,
     ReadWrite,
-    /// One whose sessions may not write.
+    /// A server whose sessions are read-only.
     ReadOnly,
-    /// One that is no standby.
+    /// A server that is not a standby.
     Primary,
-    /// One that replays the log of another.
+    /// A server that replays the log of another server.
     Standby,
-    /// A standby, or any server where none answers.
+    /// A standby; if no standby answers, any server.
     PreferStandby,
 }
 
@@ -77,8 +77,8 @@ impl Default for Seeds {
     }
 }
 
-/// How a stream to a database server is secured. There is nothing between: TLS whose certificate is not verified protects
-/// from no active attacker.
+/// How a stream to a database server is secured. There is no unverified TLS: it does not protect against an active
+/// attacker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StreamSecurity {
     /// TLS; chain and host name are verified.
@@ -139,8 +139,8 @@ impl DatabaseProtocol {
         }
     }
 
-    /// What a client connects to a listener of Keyward with. `name` is that of the connection, encoded for URLs; `database`
-    /// is the one that clients of Redis and MongoDB select.
+    /// The URL with which a client connects to a listener of Keyward. `name`: the connection, encoded for URLs.
+    /// `database`: the database that clients of Redis and MongoDB select.
     pub fn client_url(self, at: SocketAddr, name: &str, token: &str, database: &str) -> String {
         match self {
             // The connection is named twice, because some programs replace the database and others the user. The listener
@@ -178,14 +178,14 @@ impl DatabaseProtocol {
         self == Self::Postgres
     }
 
-    /// The protocol of a name for people and the audit log, [`DatabaseEndpoint::url`].
+    /// The protocol of a URL that [`DatabaseEndpoint::url`] returned.
     pub fn of_url(url: &str) -> Option<Self> {
         let (scheme, _) = url.split_once("://")?;
         let scheme = scheme.strip_suffix(SRV_SUFFIX).unwrap_or(scheme);
         Self::ALL.into_iter().find(|protocol| protocol.as_str() == scheme)
     }
 
-    /// The name for people.
+    /// The product name, for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Postgres => "PostgreSQL",
@@ -197,9 +197,9 @@ impl DatabaseProtocol {
 }
 
 impl DatabaseEndpoint {
-    /// Whether another server can be a member of the same replica set: it is listed; its name differs from that of a listed
-    /// one in the first label alone, or the port does; or it is in the domain of the name under which DNS lists servers. So
-    /// no server, and no DNS server, leads a login to another domain.
+    /// Whether `member` may be a member of the same replica set. It must be a listed server (in MongoDB, port and first
+    /// label may differ), or be in the domain of the name under which DNS lists servers. So neither a server nor DNS
+    /// can redirect a login to another domain.
     pub fn may_have_member(&self, member: &Target) -> bool {
         let Seeds::Listed(more) = &self.seeds else {
             return is_listed_below(&self.target.host().to_string(), &member.host().to_string());
@@ -211,7 +211,7 @@ impl DatabaseEndpoint {
         }
     }
 
-    /// The name of a server for people, if there are several.
+    /// The host and port of a server, if the connection has several servers.
     pub fn one_of_several(&self, server: &Target) -> Option<String> {
         let is_one = self.seeds == Seeds::default() && *server == self.target;
         (!is_one).then(|| format!("{}:{}", server.host(), server.port()))

@@ -187,7 +187,7 @@ impl Default for Limits {
             api_requests_per_minute_max: 6_000,
             audit_queue_max: 8_192,
             hostless_rules_max: 100,
-            // A credential that made room costs its next request one read of the store.
+            // A request whose credential was evicted from the cache reads it from the store.
             cached_credentials_max: 100_000,
             // Each has a row in the store and a part of the policy, both of about 1 KiB.
             sessions_max: 10_000,

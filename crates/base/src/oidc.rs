@@ -69,15 +69,15 @@ section! {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SignInRole {
-    /// To read everything, to change nothing.
+    /// Reads everything and changes nothing.
     Auditor,
-    /// What they own.
+    /// Manages the resources that the user owns.
     Member,
-    /// Everything.
+    /// Manages everything.
     Admin,
 }
 
-/// The place of a secret in a section. Its value is not kept here: the program reads it as the source of a secret.
+/// A placeholder for a secret in a section: the program reads the value separately, as a secret source.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ReadElsewhere;
 

@@ -9,7 +9,7 @@ const ALONE: usize = 4_096;
 
 const THREADS_MAX: usize = 8;
 
-/// The number of cores that this process may use, looked up once: on Linux, a look reads several files of cgroups.
+/// The number of cores that this process may use; cached, because Linux reads several files for it.
 pub fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
@@ -23,7 +23,7 @@ pub fn chunks<T: Sync, O: Send>(items: &[T], work: impl Fn(&[T]) -> O + Sync) ->
     chunks_from(ALONE, items, work)
 }
 
-/// The same for items whose work takes longer: beginning with this number of items, other threads are used.
+/// Like [`chunks`], for work that takes longer per item: from `alone` items on, several threads are used.
 ///
 /// # Panics
 /// When `work` panics.

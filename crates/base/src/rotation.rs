@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::keys::section;
 use super::time::duration;
 
-/// After a longer time, it is no longer clear which of the two secrets works.
+/// Maximum of `keep_old`. After a longer time, it is unclear which of the two secrets works.
 pub const KEEP_OLD_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 section! {

@@ -196,8 +196,8 @@ impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> 
         Arc::make_mut(&mut Arc::make_mut(group)[at % GROUP_SHARDS])
     }
 
-    /// Doubles the number of shards if the present ones would be full. Moves what no other map shares: to clone an entry costs
-    /// more than to place it.
+    /// Doubles the number of shards if the present ones would be full. Moves entries that no other map shares; clones
+    /// the others.
     fn make_room(&mut self) {
         if self.len < self.shards * SHARD_ENTRIES {
             return;
@@ -217,7 +217,7 @@ impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> 
     }
 }
 
-/// The elements of a list that another list does not share, each with what is there at its place.
+/// The elements of `one` that `other` does not share, each with the element of `other` at the same index.
 fn unlike<'a, T>(
     one: &'a [Arc<T>],
     other: &'a [Arc<T>],

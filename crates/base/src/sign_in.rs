@@ -9,13 +9,13 @@ use super::keys::section;
 use super::oidc::OidcSettings;
 use super::time::duration;
 
-/// Below the shortest, a page ends while it is being read.
+/// Idle timeout of a login. With a shorter one, a login would end while its user reads a page.
 pub const IDLE: RangeInclusive<Duration> = minutes(5)..=minutes(30 * 1_440);
 
-/// A login that is used every day ends at last, so that a stolen cookie does.
+/// Lifetime of a login, even in daily use: a stolen cookie must expire.
 pub const LIFE: RangeInclusive<Duration> = minutes(5)..=minutes(90 * 1_440);
 
-/// How often the last use of a login is written at most.
+/// The last use of a login is written once in this time, or more often if `idle` is short.
 const USE_WRITTEN_EVERY: Duration = minutes(5);
 
 section! {
@@ -57,7 +57,7 @@ impl Default for SignInSettings {
 }
 
 impl SignInSettings {
-    /// How old the noted last use of a login may be before it is written again.
+    /// The age at which the stored last use of a login is written again.
     pub fn use_written_every(&self) -> Duration {
         USE_WRITTEN_EVERY.min(self.idle / 10)
     }

@@ -57,7 +57,7 @@ impl Clock {
 }
 
 impl Moment {
-    /// A moment of which only the time of day is known.
+    /// A moment without a monotonic time.
     pub fn of_day(day: Timestamp) -> Self {
         Self { day, steady: None }
     }

@@ -1,4 +1,5 @@
-//! [`Page`]: what all pages have. With a rail for readers who are signed in, and alone for sign-in and errors.
+//! [`Page`]: the frame of all pages. It has a rail for users who are signed in, and none for sign-in and
+//! errors.
 
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::StatusCode;
@@ -178,7 +179,8 @@ fn rail(visit: &Visit, current: Section) -> Markup {
     }
 }
 
-/// A button, for readers who signed in. The rail has no place for it on narrow screens; the settings have.
+/// A button, for readers who signed in. The settings show it too, because the rail hides it on narrow
+/// screens.
 pub(crate) fn sign_out(visit: &Visit) -> Markup {
     html! {
         @if visit.csrf().is_some() {

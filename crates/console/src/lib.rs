@@ -1,6 +1,6 @@
-//! The console: HTML pages over the admin API, for people. A page asks the API within the process, with the cookie or
-//! token of its reader, so it shows what that reader may see and nothing else, and the console itself has no rights.
-//! Everything that changes something is a request of the page's script to the same API.
+//! The console: HTML pages over the admin API, for people. A page calls the API within the process, with the cookie
+//! or token of its reader, so the console has no rights of its own. All changes are requests of the page's script to
+//! the same API.
 //!
 //! ```text
 //! pages    one file for each page: asks the API, and gives its markup

@@ -1,4 +1,4 @@
-//! What several pages show: marks, states, times, facts, forms and actions.
+//! Parts that several pages share: marks, states, times, facts, forms and actions.
 
 mod chart;
 mod client;
@@ -150,7 +150,7 @@ pub(crate) fn head(title: Markup, sub: Option<Markup>, actions: Markup) -> Marku
     }
 }
 
-/// What to do, where it is no command: pages have links and buttons instead.
+/// The hint, unless it contains a command: pages have links and buttons instead.
 pub(crate) fn remedy(hint: Option<&str>) -> Option<&str> {
     hint.filter(|hint| !hint.contains("keyward ") && !hint.contains("--"))
 }

@@ -23,10 +23,10 @@ use keyward_base::id::UserId;
 use keyward_base::sign_in::SignInSettings;
 use keyward_model::{Shown, User};
 
-/// Beside the cookie, it shows that a request is of our own page.
+/// The CSRF value: it proves that a request with our cookie comes from our own page.
 const CSRF: HeaderName = HeaderName::from_static("keyward-csrf");
 
-/// Of requests by which the script renews a page.
+/// Marks a request by which the script refreshes a page.
 const RENEWAL: HeaderName = HeaderName::from_static("keyward-renewal");
 
 /// Longest answer that a page reads.
@@ -47,11 +47,11 @@ pub(crate) struct Reader {
     api: Router,
     fields: HeaderMap,
     arrival: Option<Arrival>,
-    /// What requests with a body carry beside the cookie; `None`: the reader came with a token, or is not signed in.
+    /// The CSRF value for requests with a body; `None`: the reader uses a token, or is not signed in.
     csrf: Option<String>,
     /// Path and query of the page.
     pub(crate) at: String,
-    /// Whether the script renews the live parts of a page that is shown: what takes long to read is left out.
+    /// Whether the script refreshes the live parts of an open page: slow parts are then omitted.
     pub(crate) is_renewal: bool,
 }
 
@@ -149,7 +149,7 @@ impl Reader {
         Ok(self.tagged(path).await?.body)
     }
 
-    /// Asks the API for something that the reader may not be allowed to see; then it is `None`.
+    /// Calls the API; `None` if the resource does not exist, or the reader may not see it.
     pub(crate) async fn maybe<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Stop> {
         match self.get(path).await {
             Ok(answer) => Ok(Some(answer)),
@@ -158,7 +158,7 @@ impl Reader {
         }
     }
 
-    /// The same of something that takes long to read, unless the page is only renewed.
+    /// Like [`Self::maybe`], for slow requests: `None` if the page is only refreshed.
     pub(crate) async fn once<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Stop> {
         if self.is_renewal { Ok(None) } else { self.maybe(path).await }
     }

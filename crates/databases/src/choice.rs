@@ -12,7 +12,7 @@ pub enum ClientChoice<'a> {
     User(&'a str),
 }
 
-/// The user of clients that name none (Redis, `AUTH`).
+/// The user name that clients send if none is configured (Redis, `AUTH`).
 const DEFAULT_USER: &str = "default";
 
 impl ClientChoice<'_> {
@@ -24,7 +24,7 @@ impl ClientChoice<'_> {
         }
     }
 
-    /// What names a connection, for people.
+    /// The word for the naming parameter, in messages.
     fn what(self) -> &'static str {
         match self {
             Self::Database { .. } => "database",
@@ -33,8 +33,9 @@ impl ClientChoice<'_> {
     }
 }
 
-/// The name of the connection. A name that is none of the agent's is an error, also if the agent has one connection only:
-/// the client would believe to be at another database than it is, such as a test database that may be emptied.
+/// The name of the connection that the client selects by name, or by its database at the server. Any other name is an
+/// error, even if the agent has only one connection: otherwise the client could, for example, empty a production
+/// database that it takes for its test database.
 ///
 /// # Errors
 /// When nothing, or several connections, are meant.

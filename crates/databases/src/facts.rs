@@ -1,4 +1,4 @@
-//! [`DatabaseFacts`]: what a server says about a login, which a test of a connection asks for.
+//! [`DatabaseFacts`]: facts about a login that the test of a connection reads from the server.
 
 /// What a server says about a login.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -15,7 +15,7 @@ pub struct DatabaseFacts {
     pub server: Option<String>,
 }
 
-/// Stands for a version that the server does not say.
+/// Shown if the server does not report its version.
 pub(crate) const UNKNOWN_VERSION: &str = "(of unknown version)";
 
 /// A text of the server without control characters, for people.

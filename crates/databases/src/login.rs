@@ -66,19 +66,19 @@ pub enum ServerError {
     /// It does not speak the protocol.
     #[error("the server does not answer as {} does", .0.name())]
     Protocol(DatabaseProtocol),
-    /// It asks for a proof that would give the password away.
+    /// It requests an authentication method that would reveal the password.
     #[error("the server asks for {method}, which is answered only over verified TLS")]
     Weak { method: &'static str },
-    /// It asks for a proof that Keyward does not have, or speaks an old version.
+    /// It requests an unsupported authentication method, or speaks an old version.
     #[error("the server asks for {method}, which is not supported")]
     Unsupported { method: &'static str },
     /// It refuses. The message is its own.
     #[error("the database server refuses the login: {message}")]
     Refused { message: String, rejects_login: bool },
-    /// It does not know the password itself, or changed what was said.
+    /// It does not prove that it knows the password, or the exchange was tampered with.
     #[error("the server does not prove that it knows the password")]
     Unproved,
-    /// It drops what the session begins with.
+    /// It ignores settings with which the session must begin.
     #[error("the server does not begin the session as the connection's settings say")]
     OtherMode,
     /// It reads strings otherwise than Keyward does.
@@ -92,7 +92,7 @@ pub enum ServerError {
     /// DNS lists a server that may not be dialled.
     #[error("DNS lists a server in another domain than the name's")]
     ListedElsewhere,
-    /// All servers that answer name primaries that do not.
+    /// The servers that answer name a primary that does not answer.
     #[error("no server of the replica set is its primary")]
     NoPrimary,
     /// It takes too long.

@@ -1,4 +1,4 @@
-//! [`Refused`]: why a session is not opened, in no protocol's words yet.
+//! [`Refused`]: why a session is not opened, independent of the protocol.
 
 use keyward_base::codes::{Code, RefusalText};
 
@@ -8,7 +8,7 @@ pub enum Refused {
     /// By Keyward's data path, which has recorded it.
     Recorded(RefusalText),
     Keyward(RefusalText),
-    /// What the client sent cannot be understood. The text repeats nothing of it.
+    /// The message of the client is malformed. The text does not quote it.
     Client(&'static str),
     /// The server refused the login, or proved nothing.
     Server(ServerRefusal),

@@ -1,5 +1,5 @@
-//! [`run`]: the spine of a session, in every protocol: the agent by its token, the connection it means, the permit, the login
-//! at the server, and the session's bytes. A protocol says each of them in its own words.
+//! [`run`]: the stages of a session in every protocol: authentication of the agent, choice of the connection, permit,
+//! login at the server, copying of bytes. [`Greeting`] is the part of one protocol.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::{ServiceExchange, ServiceStream};
 
-/// What a client has said first, in its protocol.
+/// The first messages of a client, in its protocol.
 pub trait Greeting: Send + Sized {
     /// A session that is logged in at the server.
     type Open: Send;
@@ -51,7 +51,8 @@ pub trait Greeting: Send + Sized {
     /// A refusal as clients of the protocol show it.
     fn refusal(&self, refused: &Refused, exchange: Option<&str>) -> Vec<u8>;
 
-    /// Answers what the client sends behind a refusal, in protocols whose clients expect that, until it leaves.
+    /// After a refusal, answers further messages until the client closes the stream, in protocols whose clients expect
+    /// that.
     fn refuse_all(
         &mut self,
         _stream: &mut ServiceStream,
@@ -69,7 +70,7 @@ pub async fn serve<G: Greeting>(
 ) {
     let (gateway, place) = (stream.gateway.clone(), stream.place());
     let greeted = ServiceStream::while_unauthenticated(&gateway, &place, greeted(stream)).await;
-    // Otherwise it also sent nothing in time, only watched the server, or had to make room.
+    // Otherwise the client sent nothing in time, only monitored the server, or was evicted.
     if let Some((stream, client)) = greeted.flatten() {
         run(listener, stream, client).await;
     }

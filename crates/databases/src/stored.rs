@@ -1,5 +1,5 @@
 //! [`StoredListeners`]: opens the listeners that are stored, and closes those that are removed or changed. Those of the
-//! configuration are opened by the program. A place that is in use fails no start: it is tried again.
+//! configuration are opened by the program. An address in use does not fail the start; it is retried.
 
 mod handed;
 mod problem;
@@ -31,11 +31,11 @@ use crate::serve::overload_answer;
 /// The folder of the listeners' sockets, in the data directory.
 pub const DATABASE_SOCKETS: &str = "databases";
 
-/// Between two tries at places that cannot be opened.
+/// The retry interval for addresses that cannot be opened.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Changes of the directory that come within this time are looked at together. A removal on another replica closes the
-/// port here within a second.
+/// Changes of the directory within this time are handled together. A removal on another replica closes the port here
+/// within a second.
 const CHANGES_TOGETHER: Duration = Duration::from_millis(50);
 
 /// The stored listeners of a process.
@@ -44,14 +44,14 @@ pub struct StoredListeners {
     directory: Arc<Directory>,
     /// Locked by each change, so that a place that is bound for a new record is not tried by the follower meanwhile.
     listeners: Mutex<OpenListeners>,
-    /// What people are shown.
+    /// The statuses that the API shows.
     statuses: RwLock<BTreeMap<DatabaseListenerId, ListenerStatus>>,
 }
 
-/// What is known of a stored listener while a gateway serves.
+/// The status of a stored listener while a gateway serves.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListenerStatus {
-    /// What it was opened with.
+    /// The terms with which it was opened.
     pub terms: ListenerTerms,
     /// Where it is open, or why it is not.
     pub place: Result<OpenPlace, ListenerProblem>,
@@ -73,13 +73,13 @@ struct OpenListeners {
     all: BTreeMap<DatabaseListenerId, StoredListener>,
 }
 
-/// What listeners are opened with.
+/// The resources that opening a listener needs.
 #[derive(Debug)]
 struct ListenerSupplies {
     cores: Arc<Cores>,
     /// The folder of sockets.
     folder: PathBuf,
-    /// The sockets of the gateway before that have no listener here yet.
+    /// The sockets of the predecessor that no listener has taken yet.
     handed: HandedListeners,
 }
 
@@ -89,7 +89,7 @@ struct StoredListener {
     open: Result<OpenListener, ListenerProblem>,
 }
 
-/// The turn to change listeners.
+/// Exclusive access to the listeners, for a change.
 #[derive(Debug)]
 pub struct ListenersGuard<'a> {
     stored: &'a StoredListeners,
@@ -97,13 +97,13 @@ pub struct ListenersGuard<'a> {
 }
 
 impl StoredListeners {
-    /// Those of a process that does not serve, until [`StoredListeners::begin`].
+    /// Opens no listener until [`StoredListeners::begin`] is called.
     pub fn new(directory: Arc<Directory>) -> Arc<Self> {
         let (listeners, statuses) = (Mutex::default(), RwLock::default());
         Arc::new(Self { directory, listeners, statuses })
     }
 
-    /// Opens all that are stored. `folder`: where sockets are. `handed`: the sockets of the gateway before.
+    /// Opens all stored listeners. `folder`: the directory of sockets. `handed`: the sockets of the predecessor.
     pub async fn begin(&self, cores: Arc<Cores>, folder: PathBuf, handed: HandedListeners) {
         let mut turn = self.turn().await;
         turn.listeners.serving = Some(ListenerSupplies { cores, folder, handed });
@@ -126,8 +126,8 @@ impl StoredListeners {
         open.map(|(name, open)| Ok((name, open.try_clone_socket()?))).collect()
     }
 
-    /// Follows changes of the directory, and tries failed places again, until `draining` turns true. The streams of the
-    /// listeners stay then.
+    /// Follows changes of the directory, and retries failed listeners, until `draining` turns true. Open streams then
+    /// continue.
     pub async fn follow(self: Arc<Self>, mut draining: watch::Receiver<bool>) {
         let mut changes = self.directory.changes();
         loop {
@@ -155,17 +155,17 @@ impl StoredListeners {
         self.turn().await.end().await;
     }
 
-    /// Waits for the turn to change listeners.
+    /// Waits for exclusive access to the listeners.
     pub async fn turn(&self) -> ListenersGuard<'_> {
         ListenersGuard { stored: self, listeners: self.listeners.lock().await }
     }
 
-    /// What is known of one; `None`: no gateway serves here.
+    /// The status of a listener; `None`: this process does not serve, or the listener is not stored.
     pub fn status(&self, id: &DatabaseListenerId) -> Option<ListenerStatus> {
         self.statuses.read().get(id).cloned()
     }
 
-    /// What is known of all, by name.
+    /// The statuses of all listeners, by name.
     pub fn statuses(&self) -> Vec<ListenerStatus> {
         let mut all: Vec<_> = self.statuses.read().values().cloned().collect();
         all.sort_by(|a, b| (&a.terms.name, &a.terms.org).cmp(&(&b.terms.name, &b.terms.org)));
@@ -174,7 +174,7 @@ impl StoredListeners {
 }
 
 impl ListenersGuard<'_> {
-    /// Binds the place of a record that is about to be stored; `None`: no gateway serves here, so that nothing is opened.
+    /// Binds the address of a record before it is stored; `None`: this process does not serve, so nothing is bound.
     ///
     /// # Errors
     /// When it cannot be bound.
@@ -185,7 +185,7 @@ impl ListenersGuard<'_> {
         }
     }
 
-    /// The same for a record that is about to be changed; also `None`: the listener is there already.
+    /// Like [`Self::bind`], for a record before it is changed; also `None`: the listener is open there already.
     ///
     /// # Errors
     /// When it cannot be bound.
@@ -205,7 +205,7 @@ impl ListenersGuard<'_> {
         if is_there { Ok(None) } else { self.bind(place).await }
     }
 
-    /// Opens a record as it is stored now. `bound`: its place, if that is another one than before.
+    /// Opens the stored record. `bound`: the bound socket, if the address changed.
     pub async fn open(&mut self, org: &OrgId, id: &DatabaseListenerId, bound: Option<Listener>) {
         let view = self.stored.directory.view();
         if let Some(record) = view.one::<keyward_model::DatabaseListener>(org, id) {
@@ -213,7 +213,7 @@ impl ListenersGuard<'_> {
         }
     }
 
-    /// Closes one that was removed, and ends its sessions.
+    /// Closes a removed listener, and ends its sessions.
     pub async fn close(&mut self, id: &DatabaseListenerId) {
         if let Some(StoredListener { terms, open }) = self.listeners.all.remove(id) {
             self.stored.statuses.write().remove(id);
@@ -224,7 +224,7 @@ impl ListenersGuard<'_> {
         }
     }
 
-    /// Opens and closes what the directory says. Gives whether one cannot be opened.
+    /// Opens and closes listeners as the directory says. Returns whether one cannot be opened.
     async fn follow_directory(&mut self) -> bool {
         if self.listeners.serving.is_none() {
             return false;

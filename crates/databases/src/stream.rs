@@ -1,5 +1,5 @@
-//! Streams of a session that are read on their way: [`FilteredStream`] replaces what a side may not send, [`WatchedStream`] only looks.
-//! What is written to them passes unread.
+//! Streams whose bytes are inspected while they are read: [`FilteredStream`] replaces messages that a side may not
+//! send, [`WatchedStream`] only observes. Writes are not inspected.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Checks the messages of a stream, which come in pieces of any size.
 pub trait StreamFilter {
-    /// Takes the next bytes, and appends what the other side gets.
+    /// Takes the next bytes, and appends the bytes for the other side to `checked`.
     ///
     /// # Errors
     /// When the session must end.
@@ -40,17 +40,17 @@ pub struct FilteredStream<S, F> {
 
 /// Looks at the bytes of a stream.
 pub trait StreamWatch {
-    /// Takes the bytes that were read; none at the end of the stream.
+    /// Observes the bytes that were read; empty at the end of the stream.
     ///
     /// # Errors
     /// When the session must end.
     fn came(&mut self, bytes: &[u8]) -> Result<(), Cut>;
 }
 
-/// The session must end: the other side gets a part of what was read.
+/// The session must end. The other side gets only a part of the bytes that were read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cut {
-    /// How many of the bytes.
+    /// The number of bytes that the other side gets.
     pub passed: usize,
 }
 

@@ -22,7 +22,7 @@ pub struct DatabaseReport {
     pub exchange: Option<String>,
     /// The time until the answer or the failure.
     pub took: Duration,
-    /// What the server said, or why it said nothing.
+    /// The facts from the server, or why there are none.
     pub result: Result<DatabaseFacts, DatabaseTestError>,
 }
 

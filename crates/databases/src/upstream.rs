@@ -15,8 +15,8 @@ use keyward_base::database::StreamSecurity;
 use keyward_proxy::{CheckedUpstream, ServiceExchange, SessionEnd};
 use keyward_rules::policy::DatabasePermit;
 
-/// A stream to the server of a permit. The end of the server's bytes is an error: a session ends with its server's stream,
-/// and its agent may be idle.
+/// A stream to the server of a permit. The end of the server's bytes is an error, so that the session ends even if its
+/// agent is idle.
 #[derive(Debug)]
 pub enum Upstream {
     Cleartext(CheckedUpstream),
@@ -47,8 +47,8 @@ impl Upstream {
     }
 }
 
-/// Notes that an agent has ended its session: by its last message, as `is_last` finds, or by closing its side. What is
-/// noted decides about the outcome in the audit log alone, so messages are not separated.
+/// Detects that the agent ends its session: by a last message, which `is_last` recognises, or by closing its side. The
+/// result only sets the outcome in the audit log, so message boundaries are not parsed.
 #[derive(Debug)]
 pub struct Leaving {
     left: Arc<AtomicBool>,

@@ -1,7 +1,8 @@
-//! Requests that prove the URL or hand over the secret. Each service has its own, so each is a function here.
+//! Answers requests that verify the URL of a hook or transmit its secret. Each service has its own form, and one
+//! function here.
 //!
-//! What is sent back is short printable text, as `text/plain` that browsers may not take for a page: most of these
-//! requests are not signed, and anybody can send one.
+//! Most of these requests are not signed, so anyone can send one. The answer is therefore short printable text, as
+//! `text/plain` that browsers must not render as a page.
 
 use aws_lc_rs::hmac;
 use data_encoding::{BASE64, HEXLOWER};
@@ -102,8 +103,8 @@ impl ChallengeParts<'_> {
         Ok(Some(ChallengeAction::Secret { secret, answer: Box::new(ChallengeAction::empty()) }))
     }
 
-    /// A secret that is handed over without a signature. Anybody can send one, so that the first counts, and no other
-    /// replaces it. The same is accepted again, for the answer may have been lost.
+    /// Accepts a secret that the service transmits without a signature. Anyone can send one, so only the first is
+    /// accepted. The same secret is accepted again, because the answer may have been lost.
     fn learned(&self, text: &str) -> Result<Secret, Rejection> {
         if !is_token(text.as_bytes()) {
             return Err(Rejection::ChallengeRefused);

@@ -1,4 +1,4 @@
-//! How a service proves a URL, and what is answered.
+//! How a service verifies the URL of a hook, and what Keyward answers.
 
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -18,14 +18,14 @@ pub enum ChallengeAction {
     },
     /// Store this secret, then answer.
     Secret {
-        /// What the service will sign with.
+        /// The secret with which the service will sign.
         secret: Secret,
         /// An [`ChallengeAction::Answer`].
         answer: Box<ChallengeAction>,
     },
     /// A URL that must be fetched to confirm; its host was checked.
     Confirm {
-        /// Of the service.
+        /// A URL of the service.
         url: String,
     },
 }
@@ -59,8 +59,8 @@ pub(crate) enum ChallengeForm {
 }
 
 impl ChallengeForm {
-    /// Whether the MAC of this body may come from an answer to a challenge. X signs neither its challenge nor anything
-    /// around a body, so that anybody can have a token signed; a token is therefore never an event.
+    /// Whether Keyward may have made the MAC of this body itself, in answer to a challenge. Challenges of X are not
+    /// signed, so anyone can let Keyward sign a token; a token is therefore never an event.
     pub(crate) fn may_have_signed(self, body: &[u8]) -> bool {
         self == Self::Crc && is_token(body)
     }

@@ -21,7 +21,7 @@ const PUBLIC_PREFIX: &str = "whpk_";
 /// Bounds of a symmetric key of Standard Webhooks. The specification says 24 to 64; some services make others.
 const SYMMETRIC_BYTES: std::ops::RangeInclusive<usize> = 16..=128;
 
-/// What is signed to make the verify token of Meta's form. It is no event: events are JSON objects.
+/// The text whose MAC is the verify token of Meta's form. It cannot be an event, because events are JSON objects.
 const VERIFY_TOKEN: &[u8] = b"keyward webhook verify token";
 
 /// How a service writes its secret.
@@ -61,7 +61,7 @@ pub enum SecretError {
     /// Nothing was entered.
     #[error("the secret is empty")]
     Empty,
-    /// Spaces or line ends that came with it from a page or file.
+    /// Leading or trailing spaces or line ends, as from copying.
     #[error("the secret begins or ends with a space or line end: remove it")]
     Surrounded,
     /// Another form, such as an API key.
@@ -175,7 +175,8 @@ pub(crate) fn trimmed(secret: &Secret) -> Result<&[u8], SecretError> {
     }
 }
 
-/// The texts that say whose requests are accepted where keys are fetched: the current one and, after a change, the one before.
+/// The accepted senders or receivers, for schemes whose keys are fetched: the current text and, after a change, the
+/// former one.
 pub(crate) fn texts(secrets: &[Secret]) -> Vec<&str> {
     secrets.iter().filter_map(Secret::expose_text).collect()
 }

@@ -1,9 +1,9 @@
-//! How services sign their webhooks, and the verification of what they send. Data: `schemes.yaml` has a [`Scheme`] for
-//! each way to sign. Pure: the caller reads the request, remembers ids, keeps secrets and sends answers.
+//! The signature schemes of webhooks, and the verification of requests. Data: `schemes.yaml` has a [`Scheme`] for each
+//! way to sign. Pure: the caller reads the request, remembers ids, keeps secrets and sends answers.
 //!
 //! A request goes first to [`Scheme::challenge`], which answers requests that only prove the URL, and then to
-//! [`Scheme::verify`]. Both take the body as it was received: a signature covers bytes, not JSON. Where the key must be fetched,
-//! [`Scheme::key_place`] says from where, and [`Scheme::read_with`] takes the place of both.
+//! [`Scheme::verify`]. Both take the body as it was received: a signature covers bytes, not JSON. If the key must be
+//! fetched, [`Scheme::key_place`] returns its location, and [`Scheme::read_with`] replaces both.
 
 mod challenge;
 mod challenge_form;

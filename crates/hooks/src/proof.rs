@@ -1,4 +1,5 @@
-//! Where a request has its signature or the secret itself, which no program may see.
+//! Finds the parts of a request that hold its signature or secret: they are removed before a program gets the
+//! request.
 
 use std::borrow::Cow;
 

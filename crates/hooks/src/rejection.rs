@@ -1,4 +1,4 @@
-//! Why a webhook was refused. Nothing of the request or of the secret is in it, so it may be logged.
+//! Why a webhook was refused. It contains nothing of the request or the secret, so it may be logged.
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum Rejection {
     /// No secret was given that has the scheme's form.
     #[error("there is no usable secret: enter the one that the service shows")]
     NoSecret,
-    /// The service hands over a secret, and another one is known.
+    /// The service transmits a secret, but the hook already has another one.
     #[error("the service sent a new secret, but one is known: remove it first")]
     SecretKnown,
     /// A header that is part of what was signed is missing.
@@ -43,7 +43,7 @@ pub enum Rejection {
     /// Not of the kind that the scheme signs, such as a body that is not JSON.
     #[error("the body is not of the kind that this scheme signs")]
     BodyStrange,
-    /// The key is at no place of the service.
+    /// The URL of the key is not a URL of the service.
     #[error("the request names a key that is not at a place of the service")]
     KeyElsewhere,
     /// A document without a usable key: one of another kind, or a certificate that is expired or for another name.
@@ -52,7 +52,7 @@ pub enum Rejection {
     /// No key of this id, or one that the service has replaced.
     #[error("the request is signed with a key that the service does not publish")]
     KeyUnknown,
-    /// A valid signature of the service, for a request of or to somebody else.
+    /// The signature of the service is valid, but the request has another sender or receiver.
     #[error(
         "the request is signed by the service, but is not for this hook: check what the secret of the hook names"
     )]

@@ -1,4 +1,4 @@
-//! Where signatures stand in a value, and how their bytes are written.
+//! Finds signatures in the value of a header, and decodes them.
 
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER_PERMISSIVE};
 use serde::Deserialize;
@@ -59,7 +59,8 @@ impl SignatureLayout {
         }
     }
 
-    /// The value of a pair, such as the time. Two of one name are refused: readers differ in which one they take.
+    /// The value of a pair, such as the time. Two pairs with this name are refused, because parsers differ in
+    /// which one they use.
     pub(crate) fn pair<'v>(
         &self,
         value: &'v str,

@@ -108,7 +108,7 @@ impl SignedTemplate {
                 }
                 TemplatePiece::Id => {
                     let id = values.id.ok_or(Rejection::HeaderMissing)?;
-                    // Otherwise the end of an id could be taken for the time, and the time for the begin of the body.
+                    // Else a part of the id could be read as the time, and the time as a part of the body.
                     if matches!(self.0.get(at + 1), Some(TemplatePiece::Text(mark)) if id.contains(mark))
                     {
                         return Err(Rejection::HeaderStrange);

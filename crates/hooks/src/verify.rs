@@ -1,8 +1,8 @@
 //! The verification of a request: signature, time, id. [`Way::verify`] is the spine.
 //!
-//! An id is taken from the request only where the signature covers it. Otherwise a signed body could be sent again
-//! under a new id, so that the id is then the hash of what was signed, and an unsigned id is not used at all. The cost:
-//! two events of the same bytes count as one. A time is used only where it is signed.
+//! The id of the request is used only if the signature covers it. Otherwise an attacker could replay a signed body
+//! under a new id, so the id is the hash of the signed bytes. The cost: two events with the same bytes count as one. A
+//! time is used only if it is signed.
 
 use std::borrow::Cow;
 
@@ -41,7 +41,7 @@ pub struct VerifiedRequest {
 }
 
 impl VerifiedRequest {
-    /// With the id of the service, or the hash of what was signed if that is none.
+    /// Uses the id of the service if it is valid, else the hash of the signed bytes.
     pub(crate) fn signed(id: &str, signed: &[u8], sent: Option<Timestamp>) -> Self {
         let id = match is_id(id) {
             true => id.to_owned(),
@@ -70,7 +70,7 @@ pub(crate) struct Way {
     pub(crate) id: Option<ValuePlace>,
 }
 
-/// Where a value stands.
+/// The location of a value in the request.
 #[derive(Debug)]
 pub(crate) enum ValuePlace {
     Headers(Vec<HeaderName>),
@@ -98,7 +98,7 @@ pub(crate) enum TimeUnit {
     Rfc3339,
 }
 
-/// What a signature and its surroundings say, before anything is verified.
+/// The claims of a request, not verified yet.
 struct Claimed<'r> {
     signatures: Vec<Vec<u8>>,
     time: Option<Cow<'r, str>>,
@@ -130,7 +130,7 @@ pub(crate) fn any(
     Err(rejection)
 }
 
-/// Of several ways, the request was meant for the one that got furthest.
+/// Orders rejections by progress: if all ways fail, the one that came furthest is reported.
 fn weight(rejection: Rejection) -> u8 {
     match rejection {
         Rejection::SignatureMissing => 0,
@@ -238,7 +238,7 @@ impl Way {
         read.map(Some).ok_or(Rejection::TimeMalformed)
     }
 
-    /// After the signature: the time of a request that somebody else made says nothing.
+    /// Called after the signature check, because the time of a forged request means nothing.
     fn check_time(&self, sent: Option<Timestamp>, now: Timestamp) -> Result<(), Rejection> {
         let (Some(time), Some(sent)) = (&self.time, sent) else { return Ok(()) };
         let age = now.duration_since(sent);
@@ -252,7 +252,7 @@ impl Way {
     }
 }
 
-/// The whole body, where the signature stands in it.
+/// The whole body, if it contains the signature.
 fn request_item<'v>(way: &Way, request: &'v HookRequest<'_>) -> Option<&'v Value> {
     matches!(way.signature, ValuePlace::Body(_)).then(|| request.json()).flatten()
 }

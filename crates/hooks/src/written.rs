@@ -156,7 +156,8 @@ fn place(
     }
 }
 
-/// What is not signed is not used. A token speaks for the whole request that it comes with.
+/// Checks that the signature covers the time and the id. A token in place of a signature
+/// authenticates the whole request.
 fn check(way: &Way) -> Result<(), String> {
     let is_token = way.algorithm == SignatureAlgorithm::Equal;
     if is_token != way.signed.is_empty() {

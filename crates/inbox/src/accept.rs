@@ -16,14 +16,14 @@ use keyward_net::call::AllowedServers;
 use keyward_state::store::StoreError;
 use keyward_vault::RowError;
 
-/// What a service is answered.
+/// The answer to a service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Accepted {
     /// The event is stored.
     Stored { id: String },
     /// It was stored before, and is not delivered again.
     Repeated { id: String },
-    /// The request asked for this answer, and is no event.
+    /// The request is a challenge, not an event; this is its answer.
     Answer {
         /// The type of the body.
         content_type: &'static str,

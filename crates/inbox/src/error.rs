@@ -3,7 +3,7 @@
 use keyward_hooks::Rejection;
 use keyward_vault::RowError;
 
-/// Why something about a hook failed.
+/// Why an operation on a hook failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InboxError {
     /// The row of an event or of keys.
@@ -29,7 +29,7 @@ pub enum InboxRefusal {
     /// Too many events wait. The service repeats the request.
     #[error("too many events wait at this hook")]
     Full,
-    /// The service wants to hand over a secret, and another one is there.
+    /// The service transmits a secret, but the hook already has another one.
     #[error("the hook has a secret already")]
     HasSecret,
     /// The key of the service could not be fetched. The service repeats the request.

@@ -15,7 +15,7 @@ use keyward_hooks::{Incoming, Scheme};
 /// Bytes of all forwarded fields together. Further fields are left out.
 const FIELDS_BYTES_MAX: usize = 16 * 1024;
 
-/// Fields that are about the way of the request to the gateway, or would authenticate there.
+/// Fields that concern only the connection to the gateway, or are credentials for the gateway.
 const NOT_FORWARDED: [HeaderName; 18] = [
     header::HOST,
     header::CONTENT_LENGTH,
@@ -37,10 +37,10 @@ const NOT_FORWARDED: [HeaderName; 18] = [
     header::ORIGIN,
 ];
 
-/// What was sent, and how far its delivery is.
+/// A verified request, and the progress of its delivery.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HookEvent {
-    /// The same for repeated requests. 32 hexadecimal digits.
+    /// Equal for repeated requests; 32 hexadecimal digits.
     pub id: String,
     pub hook: HookId,
     /// When it was accepted.
@@ -53,7 +53,7 @@ pub struct HookEvent {
     body: String,
     /// Failed deliveries.
     pub tries: u32,
-    /// Not before then.
+    /// The earliest time of the next delivery.
     pub next: Timestamp,
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn id_of(service: &str) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a program may need, without what only the service and the gateway may know.
+/// The fields for the program, without credentials and fields that concern only the gateway.
 fn forwarded(headers: &HeaderMap, scheme: &Scheme) -> Vec<(String, String)> {
     let mut bytes = 0;
     let is_own = |name: &HeaderName| {

@@ -1,5 +1,5 @@
 //! [`HookKeys`]: the secret of the service, which verifies its requests, and the key that signs deliveries. After a
-//! change, the secret before is accepted, and the key before signs, for a day.
+//! change, the former secret is accepted, and the former key also signs, for a day.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use keyward_base::secret::Secret;
 use keyward_vault::SecretText;
 use keyward_vault::events::{WebhookSigningKey, WebhookSigningKeys};
 
-/// How long the secret before is accepted.
+/// How long the former secret is accepted.
 const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
 
 /// Keys that a person gives.

@@ -87,14 +87,14 @@ pub struct Inbox {
     /// Base of the URLs of hooks, without a trailing slash.
     public_url: OnceLock<String>,
     queue: Mutex<InboxQueue>,
-    /// The hooks whose deliveries this replica makes.
+    /// The leases of the hooks whose events this replica delivers.
     owned: Mutex<HashMap<HookId, Lease>>,
     /// Wakes the delivery job when the queue changes.
     stirred: Notify,
     /// Counts changes of the queue, for those who read from it.
     changed: watch::Sender<u64>,
     caller: OnceLock<Arc<HttpClient>>,
-    /// Keys of services that are no secrets.
+    /// A cache of public keys of services.
     fetched: FetchedKeys,
     refused: RecordCount,
     repeated: RecordCount,

@@ -1,4 +1,4 @@
-//! [`InboxQueue`]: which events wait, in the order in which they came. In memory, without the requests; the store has both.
+//! [`InboxQueue`]: the waiting events in order of arrival. In memory, without their requests; the store has both.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -53,7 +53,7 @@ impl InboxQueue {
         self.count += 1;
         let place = EventPosition(received, self.count);
         let line = self.hooks.entry(hook.clone()).or_default();
-        // An event that came while those of before were read is there already.
+        // The event may have arrived while the stored events were being read.
         if line.places.contains_key(&waiting.id) {
             return;
         }
@@ -74,8 +74,8 @@ impl InboxQueue {
         })
     }
 
-    /// The first event of a hook whose turn it is, or else when the next one is due. A hook delivers one at a time, so
-    /// that order is kept.
+    /// Begins the next due delivery and returns its event, or else when the next one is due. Each hook has one
+    /// delivery at a time, so that events stay in order.
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
@@ -133,7 +133,7 @@ impl InboxQueue {
         forgotten
     }
 
-    /// Moves an event whose deliveries have all failed.
+    /// Moves an event to the dead ones, because all its deliveries failed.
     pub(crate) fn dead(&mut self, hook: &HookId, id: &str) {
         let line = self.hooks.entry(hook.clone()).or_default();
         line.remove(id);
@@ -148,7 +148,7 @@ impl InboxQueue {
         }
     }
 
-    /// Takes the remembered ids whose time is over.
+    /// Removes and returns the remembered ids that have expired.
     pub(crate) fn expired(&mut self, now: Timestamp) -> Vec<(OrgId, HookId, String)> {
         let mut expired = Vec::new();
         for (hook, line) in &mut self.hooks {

@@ -1,5 +1,5 @@
-//! Several replicas on one store: every replica knows the events of every hook, and one of them delivers those of a hook,
-//! so that they keep their order. It holds the lease of the hook; another takes over when that has ended.
+//! Several replicas on one store: all replicas know all events, but only the holder of the lease of a hook delivers its
+//! events, so that they stay in order. When the lease ends, another replica takes over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use keyward_base::id::{HookId, OrgId};
 use keyward_state::store::Table;
 use keyward_vault::RowError;
 
-/// How long a hook stays with a replica that has stopped, in addition to the time of a delivery.
+/// How long a stopped replica still holds a hook, in addition to the timeout of a delivery.
 const LEASE: Duration = Duration::from_secs(20);
 
 impl Inbox {
@@ -31,7 +31,7 @@ impl Inbox {
         Ok(true)
     }
 
-    /// Another replica has changed this row: the queue follows.
+    /// Updates the queue after another replica has changed this row.
     pub fn changed_elsewhere(self: &Arc<Self>, table: Table, key: &str) {
         let (Table::HookEvents, Some((org, row))) = (table, key.split_once('/')) else { return };
         let (Ok(org), row) = (OrgId::parse(org), row.to_owned()) else { return };

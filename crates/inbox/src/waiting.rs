@@ -1,5 +1,5 @@
-//! The events of a hook for those who read them: the ones that wait, in order, and those whose deliveries all failed. A
-//! reader removes an event after its work, so that an event is read at least once.
+//! Reads the events of a hook: the waiting ones in order, and those whose deliveries all failed. A reader removes an
+//! event after its work, so that an event is read at least once.
 
 use tokio::sync::watch;
 

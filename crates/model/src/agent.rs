@@ -1,5 +1,5 @@
-//! Agents: programs that use the proxy. An agent's tokens and bindings stand in its row: what it is and what it
-//! may use change in one step.
+//! Agents: programs that use the proxy. An agent's tokens and bindings are part of its row, so they change together
+//! with it in one write.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -85,9 +85,9 @@ pub struct AgentFacts {
     /// The user that owns it; `None`: the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserId>,
-    /// Taken out of the configuration file.
+    /// Paused, because the configuration file no longer lists the agent.
     pub paused: bool,
-    /// Paused by a person or an alarm, which the file does not end.
+    /// Paused by a person or an alarm. A reload of the configuration file does not resume the agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
     /// Tokens that authenticate it.
@@ -136,7 +136,7 @@ impl AgentSpec {
 }
 
 impl AgentFacts {
-    /// Whether it may do nothing.
+    /// Whether the agent is paused.
     pub fn is_paused(&self) -> bool {
         self.paused || self.held
     }
@@ -148,7 +148,8 @@ impl AgentFacts {
         all
     }
 
-    /// Ends the binding to a connection that is removed. Bindings of slots are the plugins' own: they say what they miss.
+    /// Removes the binding to a connection that is removed, and remembers a direct one in `lost`. Plugins report the
+    /// loss of their slots themselves.
     pub fn lose(&mut self, connection: &ConnectionId, mut lost: LostConnection) {
         let direct = self.binding(connection).filter(|binding| binding.direct);
         let placeholders = direct.map(|binding| binding.placeholders.clone());
@@ -162,7 +163,7 @@ impl AgentFacts {
         }
     }
 
-    /// A connection of a provider was bound: what was lost there is replaced.
+    /// Forgets lost connections of a provider, because another connection of it was bound.
     pub fn replaces_lost(&mut self, provider: &str) {
         self.lost.retain(|lost| lost.provider != provider);
     }
@@ -213,7 +214,7 @@ fn provider_refusals(ids: &[String]) -> Vec<Refusal> {
     each.map(|rule| Refusal::new("user_providers", rule)).collect()
 }
 
-/// Names that are no set, or are there twice.
+/// Refuses names that are not a set of hosts, and duplicates.
 fn allow_refusals(names: &[String]) -> Vec<Refusal> {
     let sets = HostSets::built_in();
     let each = names.iter().enumerate().filter_map(|(place, name)| {

@@ -39,10 +39,10 @@ const PARAMS_MAX: usize = 32;
 /// A longer buffer would renew tokens all day.
 const BUFFER_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// How often an unused token is renewed: one pass over all of them takes hours.
+/// Minimum interval at which unused tokens are renewed: one pass over all tokens takes hours.
 const KEEP_ALIVE_MIN: Duration = Duration::from_secs(6 * 3600);
 
-/// Renewing less often would keep no token alive.
+/// Maximum interval: with a longer one, tokens would expire before they are renewed.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Parameters that a flow sets itself. An app that could set them could undo what protects the flow.

@@ -74,7 +74,7 @@ impl BindingLimits {
         lists.join("; ")
     }
 
-    /// These limits, where `change` does not say otherwise.
+    /// The limits after `change`: lists that it does not set stay.
     pub fn changed(&self, change: &LimitsChange) -> Self {
         let list =
             |given: &Option<Vec<String>>, now: &Vec<String>| given.as_ref().unwrap_or(now).clone();
@@ -152,8 +152,8 @@ pub struct BindingRecord {
     pub managed_by: ManagedBy,
     /// By secret field.
     pub placeholders: Placeholders,
-    /// A person or the file made it, without limits. Otherwise it exists for slots of the agent's plugins, and
-    /// allows what they do.
+    /// Whether a person or the file made it. Otherwise it exists only for slots of the agent's plugins, and allows
+    /// what they allow.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub direct: bool,
     /// When it was made the default. Of several, the latest is; without any, the oldest binding.
@@ -175,7 +175,7 @@ pub struct LostConnection {
     /// The variables of its hosts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
-    /// What the agent held instead of its secrets; `None` if it was removed before these were kept.
+    /// The agent's placeholders for its secrets; `None` if an older version of Keyward removed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placeholders: Option<Placeholders>,
 }

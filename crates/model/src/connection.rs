@@ -418,7 +418,7 @@ impl Record<Connection> {
         captured.into_iter().chain(self.spec.variables.clone()).collect()
     }
 
-    /// When its secret wants another, and why; `None`: neither was given.
+    /// When its secret is due for replacement, and why; `None`: it has neither an expiry nor a rotation interval.
     pub fn due(&self) -> Option<Due> {
         let expires = self.spec.expires_at().map(|at| Due { at, why: DueBy::Expires });
         let since = self.facts.rotated.unwrap_or(self.created);
@@ -429,7 +429,7 @@ impl Record<Connection> {
         expires.into_iter().chain(old).min_by_key(|due| due.at)
     }
 
-    /// Whose account it is, as far as that is known: by a consent, or else by a test.
+    /// The account at the provider, if it is known from a consent or from a test.
     pub fn known_account(&self) -> Option<Account> {
         match (&self.facts.account, &self.facts.account_id) {
             (Some(name), Some(id)) => Some(Account { name: name.clone(), id: id.clone() }),
@@ -442,7 +442,7 @@ impl Record<Connection> {
         }
     }
 
-    /// Where neither provider nor app says otherwise, the endpoints that the issuer named for this connection.
+    /// Completes `oauth` with the endpoints that the issuer named for this connection, where none is configured.
     pub fn completed(&self, mut oauth: OAuth, variables: &BTreeMap<String, String>) -> OAuth {
         let issuer = oauth.issuer.as_ref().and_then(|issuer| issuer.fill(variables).ok());
         if let Some(told) = self.facts.discovered.as_deref().filter(|told| told.issuer == issuer) {

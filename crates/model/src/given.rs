@@ -1,5 +1,5 @@
-//! Serde adapters of what people write: intervals in days, members that may be `null`. No message quotes a value,
-//! which may be a secret in the wrong place.
+//! Serde adapters for input: intervals in days, and members that may be `null`. No message quotes a value,
+//! because it may be a misplaced secret.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -38,7 +38,7 @@ section! {
 /// What the gateway adds.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HoneytokenFacts {
-    /// What is left there. It opens nothing.
+    /// The placeholder that programs find. It gives access to nothing.
     pub placeholder: Placeholder,
 }
 

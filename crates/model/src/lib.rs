@@ -1,10 +1,9 @@
-//! What the product keeps. Each resource is declared once, in one file of this crate: its *spec*, which a person
-//! gives (as YAML, as a JSON body, as flags; the same type is the reference page and the JSON Schema); its
-//! *facts*, which the gateway adds; what is *shown* of those; and what it refuses.
+//! The stored resources. Each resource is declared once, in one file of this crate: its *spec*, which a person
+//! gives (YAML, JSON body or flags; the reference page and the JSON Schema follow from it); its *facts*, which
+//! the gateway adds; its *shown* members, which answers have; and its refusals.
 //!
-//! What follows from a declaration is written once, generically: [`Record`] is how a resource is stored,
-//! [`Shown`] how the API answers with it. The directory, the configuration, the API and the command line have
-//! generic code over [`Resource`] for the rest.
+//! Generic types derive the rest: [`Record`] is a stored resource, [`Shown`] is its form in answers of the
+//! API. The directory, the configuration, the API and the command line have generic code over [`Resource`].
 
 mod agent;
 mod app;

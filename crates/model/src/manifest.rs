@@ -1,5 +1,5 @@
-//! [`Manifest`]: the name of a plugin, and which connections it asks for. Its author wrote it, so it is checked here
-//! wherever it comes from: a file, the API, a row of the store.
+//! [`Manifest`]: the name of a plugin, and the connections that it needs. A third party writes it, so every source
+//! of it is checked here: a file, the API, a row of the store.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -101,8 +101,8 @@ impl Manifest {
         self.connections.iter().find(|slot| slot.slot == name)
     }
 
-    /// Everything that is wrong, in the order of the manifest. `providers` are the ids of those that
-    /// there are: one that is not known is told before anything is asked.
+    /// All faults, in the order of the manifest. `providers`: the ids of the existing providers; an unknown one is
+    /// a fault.
     pub fn faults(&self, providers: &[&str]) -> Vec<Fault> {
         let mut faults = Faults(Vec::new());
         if name::plain(&self.plugin).is_err() {
@@ -290,7 +290,7 @@ fn is_scope(text: &str) -> bool {
         && !text.chars().any(|c| c.is_whitespace() || is_unseen(c))
 }
 
-/// Those that nobody forwards are never permitted.
+/// Methods that proxies do not forward are refused.
 fn is_method(text: &str) -> bool {
     let never = ["TRACE", "TRACK", "CONNECT"];
     Method::from_bytes(text.as_bytes()).is_ok()
@@ -298,8 +298,8 @@ fn is_method(text: &str) -> bool {
         && !never.iter().any(|method| method.eq_ignore_ascii_case(text))
 }
 
-/// What a terminal obeys instead of showing: control characters, and those that turn the direction of
-/// text (Unicode's Bidi_Control).
+/// Characters that control a terminal: control characters, and those that change the direction of text (Unicode's
+/// Bidi_Control).
 fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,4 +1,4 @@
-//! What names and labels may be.
+//! Checks names and labels of resources.
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -12,13 +12,13 @@ const NAME_BYTES_MAX: usize = 64;
 /// Labels of one resource.
 const LABELS_MAX: usize = 64;
 
-/// Checks a name that stands in paths of the admin API: things are found by name or id, so no name may look
-/// like an id; `..` would climb in a path.
+/// Checks a name that is used in paths of the admin API. Resources are found by name or id, so no name may look
+/// like an id; `..` would change the path.
 pub(crate) fn plain(name: &str) -> Result<(), Refusal> {
     of_characters(name, "letters, digits or `-_.`", |b| matches!(b, b'-' | b'_' | b'.'))
 }
 
-/// The same of an agent's name, which also stands in proxy URLs: RFC 3986 §2.3, unreserved characters.
+/// Checks an agent's name, which is also used in proxy URLs: unreserved characters only (RFC 3986 §2.3).
 pub(crate) fn unreserved(name: &str) -> Result<(), Refusal> {
     of_characters(name, "letters, digits or `-._~`", |b| matches!(b, b'-' | b'.' | b'_' | b'~'))
 }

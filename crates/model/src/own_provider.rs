@@ -41,7 +41,7 @@ impl OwnProviderSpec {
     /// # Errors
     /// All errors of the definition. An id of `reserved` is one.
     pub fn provider(&self, reserved: &Catalogue) -> Result<Provider, Vec<Problem>> {
-        // JSON is YAML; a list cannot be given here.
+        // JSON is valid YAML. The definition is an object, never a list.
         let text = Value::Object(self.definition.clone()).to_string();
         let found = check::file("provider", &text, reserved)?;
         found.into_iter().next().ok_or_else(Vec::new)

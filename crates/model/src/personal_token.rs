@@ -89,7 +89,7 @@ pub struct PersonalTokenShown {
 }
 
 impl PersonalTokenSpec {
-    /// The same; without scopes, everything.
+    /// Adds the scope `all` if no scope is given.
     #[must_use]
     pub fn or_all(mut self) -> Self {
         if self.scopes.is_empty() {

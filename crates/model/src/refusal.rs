@@ -1,4 +1,4 @@
-//! [`Refusal`]: why something that a person gave is refused. The same for YAML, API and command line.
+//! [`Refusal`]: why input is refused. The same type serves YAML, the API and the command line.
 
 use std::borrow::Cow;
 

@@ -100,8 +100,8 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
         None
     }
 
-    /// Makes the members of record, spec and facts of a stored row, where the row has other ones: because an
-    /// earlier version wrote it, or because the stored form is not that of the API.
+    /// Converts the members of a stored row to those of record, spec and facts, if they differ: an earlier version
+    /// wrote the row, or the stored form is not that of the API.
     fn from_row(_row: &mut Map<String, Value>) {}
 
     /// The inverse of [`Resource::from_row`].
@@ -274,8 +274,8 @@ impl<R: Resource> Record<R> {
         }
     }
 
-    /// Names this version of the record: 22 characters, the same after a restart, others after each change. A token that
-    /// is issued or revoked is no change: it conflicts with no change of its holder.
+    /// An identifier of this version of the record: 22 characters. It is stable across restarts and changes with the
+    /// record, except when a token is issued or revoked, so that this conflicts with no other change of the holder.
     ///
     /// # Panics
     /// When the record has no JSON, in which every record is stored.
@@ -300,7 +300,7 @@ impl<R: Resource> Shown<R> {
     }
 }
 
-/// What a person gave is the record's own: `record.name`. What the gateway added is not: `record.facts.state`.
+/// Gives direct access to members of the spec: `record.name`. Facts need their prefix: `record.facts.state`.
 impl<R: Resource> Deref for Record<R> {
     type Target = R::Spec;
 

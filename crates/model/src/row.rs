@@ -13,7 +13,7 @@ pub(crate) struct Members<'a>(pub(crate) &'a mut Map<String, Value>);
 impl<'de> Deserializer<'de> for Members<'_> {
     type Error = Error;
 
-    /// Takes the members that the struct has. The others are those of another part.
+    /// Removes the members that the struct has, and leaves the others for other parts.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -24,7 +24,7 @@ impl<'de> Deserializer<'de> for Members<'_> {
         visitor.visit_map(MapDeserializer::new(taken))
     }
 
-    /// What asks for a map takes from it what it knows: it gets a copy of all.
+    /// Gives a copy of all members to a type that deserializes a map and picks the members that it knows.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_map(MapDeserializer::new(self.0.clone().into_iter()))
     }

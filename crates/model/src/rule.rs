@@ -1,5 +1,5 @@
-//! Rules: what a person writes of one, in the configuration or through the API. What its names mean, and whether rules
-//! contradict each other, is found by the rulebook, which knows the directory.
+//! Rules as people write them, in the configuration or through the API. The rulebook resolves their names and finds
+//! contradictions between rules, because it knows the directory.
 //!
 //! A stored rule is a [`Resource`]. Its spec has ids of agents and connections instead of names, so that a rename does
 //! not change what it means. A rule of the configuration has no record.
@@ -244,8 +244,7 @@ impl Record<Rule> {
 }
 
 impl RuleSpec {
-    /// Everything that is wrong with it, as far as it can be judged alone. A refusal without a field is about the
-    /// whole rule.
+    /// All refusals that need no other rule and no directory. A refusal without a field concerns the whole rule.
     pub fn refusals(&self) -> Vec<Refusal> {
         let name = self.name.as_deref().and_then(|name| name::plain(name).err());
         let hosts = patterns("hosts", &self.hosts, HostPattern::parse);
@@ -309,7 +308,7 @@ impl RuleSpec {
         refusals
     }
 
-    /// What `action` and `use` say against each other.
+    /// Refuses contradictions between `action`, `use` and the other members.
     fn contradiction(&self) -> Option<Refusal> {
         match (self.action, &self.use_connection) {
             (None, None) => Some(

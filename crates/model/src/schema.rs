@@ -17,15 +17,15 @@ use super::{
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
 pub struct Schemas {
-    /// Whose.
+    /// The kind of resource.
     pub kind: Kind,
-    /// What a person gives. All of it is optional in a merge patch, but for what is fixed.
+    /// The spec. In a merge patch, all members but the fixed ones are optional.
     pub spec: Schema,
-    /// What may stand beside the spec of a new one.
+    /// Members beside the spec in a request that adds a resource.
     pub with: Schema,
-    /// What may stand beside a merge patch of the spec.
+    /// Members beside the merge patch in a request that changes a resource.
     pub change_with: Schema,
-    /// What answers have beside the spec, the id and the times.
+    /// Members of answers beside the spec, the id and the times.
     pub shown: Schema,
     /// Members of the spec that cannot be changed.
     pub fixed: &'static [&'static str],

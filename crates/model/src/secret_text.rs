@@ -1,4 +1,4 @@
-//! Secrets on their way in: text becomes a [`Secret`] while it is being read.
+//! Secrets in input: text is deserialized directly into a [`Secret`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

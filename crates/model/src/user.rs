@@ -149,7 +149,7 @@ impl Resource for User {
         failed([name, Refusal::unless(has_address, "email", rule)])
     }
 
-    /// Rows leave out an address that there is not; answers say `null`.
+    /// Omits a missing address in rows; answers have `null`.
     fn to_row(row: &mut Map<String, Value>) {
         if row.get("email").is_some_and(Value::is_null) {
             row.remove("email");

@@ -1,4 +1,4 @@
-//! Webhooks: where people want to be told what happens. Events are signed with a key that no record holds.
+//! Webhooks: URLs that receive events. Events are signed with a key that is not part of the record.
 
 use std::collections::BTreeSet;
 
@@ -70,7 +70,7 @@ section! {
 /// What the gateway adds.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct WebhookFacts {
-    /// Whether it is told.
+    /// Whether the webhook receives events.
     pub state: WebhookState,
 }
 
@@ -166,7 +166,7 @@ impl WebhookState {
 }
 
 impl Record<Webhook> {
-    /// Whether it is told of such events.
+    /// Whether the webhook receives events of this kind.
     pub fn wants(&self, kind: NoticeKind) -> bool {
         let events = &self.spec.events;
         self.facts.state == WebhookState::Active && (events.is_empty() || events.contains(&kind))

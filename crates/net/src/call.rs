@@ -355,7 +355,7 @@ async fn speak(
         read(answer, host, bounds.body_bytes_max).await
     };
     let mut exchange = std::pin::pin!(exchange);
-    // The connection ends first where its end is the answer's: what it read is still there.
+    // The connection may end first; the exchange then reads the buffered answer.
     tokio::select! {
         answer = &mut exchange => answer,
         _ = connection => exchange.await,

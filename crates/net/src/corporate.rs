@@ -203,8 +203,8 @@ pub fn fit<B>(request: &mut Request<B>, forwarded: Option<&ForwardingStream>) {
 }
 
 impl ForwardingStream {
-    /// Interprets a response that the proxy itself sent: it rejects the login. The agent does not get a 407,
-    /// which would ask for the agent's own login.
+    /// The error for a 407, with which the corporate proxy rejects its login. The agent does not get the 407,
+    /// because that would ask for the agent's own login.
     pub fn refused(&self, status: StatusCode) -> Option<DialError> {
         let wants_login = status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
         wants_login.then(|| DialError::proxy(&self.by, ProxyFault::Login))

@@ -13,24 +13,24 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use keyward_base::host::{Scheme, Target};
 
-/// Servers of a name that are used.
+/// The maximum number of servers per name; further ones are ignored.
 const SERVERS_MAX: usize = 32;
 
 /// How long answers are kept at most, and how late a change of the system's DNS servers is noticed.
 const RESOLVER_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// What DNS says of a name.
+/// The servers and options that DNS lists under a name.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SeedList {
     /// The servers, those of the lowest priority first. They may be in any domain: the caller decides which it uses.
     pub servers: Vec<Target>,
-    /// The database that knows users.
+    /// The database in which users are defined (`authSource`).
     pub auth_source: Option<String>,
     /// Whether the servers are behind a load balancer that must be named in the greeting.
     pub load_balanced: bool,
 }
 
-/// Why a name gives no servers.
+/// Why the servers of a name cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub enum SeedListError {
     /// No answer, or no record.
@@ -41,7 +41,7 @@ pub enum SeedListError {
         #[source]
         source: Box<NetError>,
     },
-    /// The TXT record of the name is not of MongoDB, or cannot be had.
+    /// The TXT record of the name is not valid for MongoDB, or its lookup failed.
     #[error("the TXT record of {name} cannot be used: {why}")]
     Options {
         name: String,
@@ -75,7 +75,7 @@ impl SeedLists {
     /// The servers of a name.
     ///
     /// # Errors
-    /// When DNS lists none within this time, or its options are none of MongoDB.
+    /// When DNS lists no server within this time, or the options are not valid for MongoDB.
     pub async fn of(&self, name: &str, within: Duration) -> Result<SeedList, SeedListError> {
         let found = tokio::time::timeout(within, self.found(name)).await;
         found.unwrap_or_else(|_| Err(SeedListError::Timeout { name: name.to_owned() }))
@@ -142,14 +142,14 @@ impl SeedLists {
 }
 
 impl SeedList {
-    /// Takes the options of a TXT record, of which only these are permitted.
+    /// Parses the options of a TXT record. Only `authSource`, `replicaSet` and `loadBalanced` are permitted.
     fn set_options(&mut self, text: &str) -> Result<(), &'static str> {
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or("it is no list of options")?;
             match (&*name.to_ascii_lowercase(), value) {
                 ("authsource", "") => return Err("`authSource` is empty"),
                 ("authsource", source) => self.auth_source = Some(source.to_owned()),
-                // Drivers compare it with what the servers say; a session is with one server.
+                // Ignored: only drivers that use several servers compare it.
                 ("replicaset", _) => {}
                 ("loadbalanced", "true") => self.load_balanced = true,
                 ("loadbalanced", "false") => self.load_balanced = false,

@@ -1,6 +1,6 @@
-//! Links in refusals that a person can resolve by connecting an account: a page of the console, where the owner signs in,
-//! or, in a session of an end user, the link of a connect session. The page is made of names that the agent knows and
-//! costs nothing; the control plane makes the link, and a refusal waits for it briefly.
+//! Links in refusals that a person can resolve by connecting an account: a page of the console, where the owner signs
+//! in, or, in a session of an end user, the link of a connect session. The URL of the page needs no request; the
+//! control plane creates the link, and a refusal waits briefly for it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct WantedLink {
     pub session: SessionId,
     /// The account that is missing.
     pub account: WantedAccount,
-    /// Where the link goes; `None`: none is made.
+    /// Receives the link; `None`: no link is created.
     pub answer: oneshot::Sender<Option<String>>,
 }
 
@@ -59,7 +59,7 @@ pub enum WantedAccount {
     Provider(Arc<str>),
 }
 
-/// What an agent is given to pass on to a person.
+/// The link for a person, in the refusal that the agent gets.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct ConnectLink {
     /// The page.
@@ -70,7 +70,7 @@ pub(crate) struct ConnectLink {
     pub(crate) provider: Option<Arc<str>>,
 }
 
-/// What would resolve a refusal.
+/// The action that would resolve a refusal.
 enum Resolution<'a> {
     /// This connection is connected again.
     Reconnect(&'a str),

@@ -10,7 +10,7 @@ use super::upstream_tls::UpstreamTls;
 use keyward_net::tls::{self, TlsError};
 use keyward_rules::inject::tls::{ConnectionTls, TlsId};
 
-/// Configurations that are kept; beyond that all are made again.
+/// Maximum number of cached configurations; when it is reached, the cache is cleared.
 const CONFIGS_MAX: usize = 256;
 
 /// Configurations by the connection and certificates that they were made for.

@@ -56,7 +56,7 @@ pub struct GatewayServices {
     pub leaves: Arc<Leaves>,
     /// Opens streams to upstreams.
     pub dialler: Arc<Dialler>,
-    /// TLS towards upstreams, to begin with.
+    /// The initial TLS configuration for upstreams.
     pub client_tls: Arc<ClientConfig>,
     /// The log of audit events.
     pub audit: Audit,
@@ -65,7 +65,7 @@ pub struct GatewayServices {
     pub telemetry: TelemetrySwitch,
     /// The configured limits.
     pub limits: Limits,
-    /// Rates that replicas count together.
+    /// Rate limits that all replicas share.
     pub shared_limits: Arc<SharedLimits>,
     /// The maximum number of file descriptors for the streams of both legs together.
     pub descriptors_max: usize,
@@ -84,7 +84,7 @@ pub struct GatewayServices {
 /// Whether a gateway that serves leaves new streams to others.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Retirement {
-    /// It takes all.
+    /// The gateway accepts all new streams.
     #[default]
     No,
     /// It is not ready, but accepts: load balancers need time to notice.

@@ -117,7 +117,7 @@ impl OpenExchanges {
     pub fn list(&self, wants: impl Fn(&OpenExchange) -> bool) -> Vec<CountedExchange> {
         let mut found = Vec::new();
         for shard in &self.shards {
-            // Examined without the lock: the last owner of one that ends meanwhile takes the lock.
+            // Examined without the lock: dropping the last reference to an exchange takes it.
             let all: Vec<_> = shard.lock().values().filter_map(Weak::upgrade).collect();
             found.extend(all.iter().filter_map(|current| current.counted(&wants)));
         }

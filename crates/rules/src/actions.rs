@@ -29,9 +29,9 @@ pub struct ActionScope {
 /// How much of a request must belong to scopes. A request with GraphQL has several parts, any other has one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ScopeShare {
-    /// All of it: to allow it.
+    /// All parts: for rules that allow.
     All,
-    /// Any part: to deny it.
+    /// Any part: for rules that deny.
     Any,
 }
 

@@ -29,8 +29,8 @@ impl BranchScope {
         refs.updates().iter().find(|update| !is_in(update))
     }
 
-    /// Whether a reference is among the branches. To deny a push; servers whose file system ignores case keep one branch
-    /// for two spellings.
+    /// Whether a reference is among the branches. Used to deny a push. Case is ignored, because some servers store
+    /// branches in file systems that ignore it.
     pub fn has_any(&self, refs: &PushedRefs) -> bool {
         let is_in = |update: &RefUpdate| {
             let name = update.name.to_lowercase();

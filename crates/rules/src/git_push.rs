@@ -6,7 +6,7 @@ use http::Method;
 
 use keyward_base::pattern::DecodedPath;
 
-/// The most bytes before the end of the list of references; some thousand of them.
+/// Maximum length of the list of references, in bytes: some thousand references.
 pub const LIST_BYTES_MAX: usize = 256 * 1024;
 
 /// The last segment of the path of a push.
@@ -32,7 +32,7 @@ pub struct RefUpdate {
     pub deletes: bool,
 }
 
-/// What is known of the references of a push.
+/// The references of a push, as far as the body was read.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum RequestedPush<'a> {
     /// The body was not read.

@@ -38,7 +38,7 @@ pub struct StatedLimit {
     pub resets_at: Option<Timestamp>,
 }
 
-/// Those of a service that names none.
+/// The fields of a service whose provider file names none.
 pub static COMMON: RateLimitFields = RateLimitFields {
     after: Vec::new(),
     reset_after: Vec::new(),

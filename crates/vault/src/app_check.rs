@@ -94,7 +94,7 @@ fn urls(app: &AppSpec, provider: &Provider, methods: &[&AuthMethod]) -> Result<(
     Ok(())
 }
 
-/// Whether it is known where tokens are asked for, by a way that the app is for.
+/// Checks that the app, or one of its auth methods, has a token endpoint or an issuer.
 fn has_endpoints(app: &AppSpec, methods: &[&AuthMethod]) -> Result<(), VaultError> {
     let knows = |method: &&AuthMethod| {
         let oauth = method.oauth.as_ref();
@@ -126,7 +126,7 @@ fn is_injected(url: &str, app: &AppSpec, provider: &Provider, method: &AuthMetho
         && !instance.oauth_endpoints.iter().any(is_it)
 }
 
-/// Whether there is what the client proves itself with.
+/// Checks that the app has the secrets that its client authentication needs.
 fn proves(app: &AppSpec, oauth: &OAuth, secrets: &[&str]) -> Result<(), VaultError> {
     let given = |name: &str| secrets.contains(&name);
     let usual = match secrets.is_empty() {

@@ -25,7 +25,7 @@ use keyward_state::store::{Expect, Row, Table, Version};
 /// An app to be added.
 #[derive(Clone, Debug)]
 pub struct NewApp {
-    /// Given if its redirect URI was registered before; else a new id.
+    /// Set if the redirect URI, which contains the id, was registered before; else a new id is made.
     pub id: Option<AppId>,
     pub org: OrgId,
     /// What a person gives.
@@ -45,8 +45,8 @@ pub struct ChangedApp {
     pub changed: bool,
 }
 
-/// What the secret may be used for. Sealed with it, so that an editor of the database cannot have it sent
-/// to another server.
+/// The permitted use of the secret. It is sealed together with the secret, so that an editor of the database
+/// cannot redirect the secret to another server.
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct AppPurpose {
     provider: String,
@@ -140,10 +140,9 @@ impl Vault {
         self.change_app(org, id, change, Some(secret_of(secrets)?)).await
     }
 
-    /// Changes an app: `change` makes the new one of the old, or refuses. `secret` replaces what is stored; without
-    /// it the stored one stays, unless the secret would go to another place than it was given for.
-    /// What was obtained with the app before stays; what the provider
-    /// refused the app for is tried again.
+    /// Changes an app: `change` edits the record, or refuses. `secret` replaces the stored secret; without it the
+    /// stored one stays, and the change is refused if the secret would be sent to another server. Tokens stay, and
+    /// connections whose client was rejected are tried again.
     ///
     /// # Errors
     /// When the result does not fit its provider, its secret must be given again, there is no such app,

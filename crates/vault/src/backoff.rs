@@ -122,8 +122,8 @@ impl Backoff {
         pause
     }
 
-    /// Ends the pause if only a secret of a source is its cause: another secret may be there now. Pauses that a server asks
-    /// for, or that spare it, stay.
+    /// Ends the pause if its only cause is a secret of a source, which may be another one now. Pauses that a server
+    /// requested, or that protect it, stay.
     pub fn end_pause_of_secret(&mut self) {
         if self.is_of_secret() {
             self.pause = None;

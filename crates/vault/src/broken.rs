@@ -27,7 +27,7 @@ impl Vault {
         let (org, id) = (&connection.org, &connection.id);
         let version = self.write(org, id, row, Some(stored.version)).await?;
         if let Err(error) = self.project(connection).await {
-            // The feed leaves out a replica's own changes.
+            // The feed of changes omits a replica's own changes.
             self.cache.forget(id);
             return Err(error);
         }

@@ -37,7 +37,7 @@ pub struct CredentialCell {
     held: ArcSwapOption<CachedCredential>,
     state: Mutex<CellState>,
     news: watch::Sender<()>,
-    /// Whether it was looked up again since it was made, or since the map last made room.
+    /// Whether the cell was used since its creation, or since the last eviction pass.
     is_used: AtomicBool,
 }
 
@@ -46,7 +46,7 @@ struct CellState {
     /// Incremented when anything but a flight changes the grant. Results of older flights are dropped.
     epoch: u64,
     flying: Option<u64>,
-    /// Since when the response to the running flight is late. Requests do not wait for it.
+    /// When the response to the running flight became late. New requests do not wait for it.
     late: Option<Timestamp>,
     begun: u64,
     /// The highest generation that a flight has stored.
@@ -54,13 +54,13 @@ struct CellState {
     /// Number and refusal of the last flight that published no credential.
     ended: Option<(u64, Option<FlightRefusal>)>,
     backoff: Backoff,
-    /// Until then requests do not try a rejected client again.
+    /// Begin and length of the time in which requests do not retry a rejected client.
     quiet: Option<(Moment, Duration)>,
-    /// Until then a 401 does not mark the credential as rejected.
+    /// Begin and length of the time in which a 401 does not mark the credential as rejected.
     deaf: Option<(Moment, Duration)>,
     /// A response that the store did not accept yet.
     unsaved: Option<Arc<UnsavedTokens>>,
-    /// Whether the map made room for others: the connection may have another cell, so no flight begins in this one.
+    /// Whether the cell was evicted from the map. No flight begins in it, because the connection may have another cell.
     retired: bool,
 }
 
@@ -284,7 +284,7 @@ impl CredentialCell {
         state.deaf.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
     }
 
-    /// Adopts stored failures, or those of another replica, if they are more than the cell's.
+    /// Adopts failures from the store or from another replica, if there are more of them than in the cell.
     pub fn adopt(&self, backoff: Backoff) {
         let mut state = self.state.lock();
         if backoff.failures() > state.backoff.failures() {

@@ -154,7 +154,7 @@ impl Vault {
         // Before the row is deleted: a refresh that finds no row keeps its tokens for revocation.
         let late = revoke.then(|| self.flights.refreshes().expect(id));
         if revoke {
-            // What other replicas receive for it is to be revoked.
+            // Other replicas must revoke the tokens that they still receive.
             self.directory.keep(&orphans::note_name(id), &[], orphans::WANTED_FOR).await?;
         }
         self.directory.remove_connection_by(org, id, ManagedBy::Store).await?;
@@ -195,7 +195,7 @@ impl Vault {
         self.fetch_newer(org, id).await
     }
 
-    /// The same, and all pauses apply.
+    /// Like [`Self::refresh_now`], but all pauses apply.
     pub(super) async fn fetch_newer(
         &self,
         org: &OrgId,

@@ -123,7 +123,7 @@ impl Vault {
         self.project(&connection).await
     }
 
-    /// Ends tests that a crash or a restart interrupted.
+    /// Marks tests that a crash or a restart interrupted as failed.
     pub(super) async fn cut_tests(&self) -> Result<(), VaultError> {
         for connection in self.directory.view().connections() {
             if connection.facts.state != ConnectionState::Testing {

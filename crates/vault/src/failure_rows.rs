@@ -26,7 +26,8 @@ pub struct FailureRow {
     failures: StoredBackoff,
 }
 
-/// What failures are about. Failures of an older grant or another configuration are obsolete.
+/// The grant and configuration that failures belong to. Failures of an older grant or another configuration are
+/// obsolete.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FailureSubject {
     /// The version of the grant.

@@ -98,9 +98,8 @@ impl Vault {
         let settings = self.settings_of(&connection);
         let deadline = Instant::now() + settings.wait_timeout;
         let mut waited = None;
-        // A flight that began before the rejection has nothing newer for this request: it published the rejected
-        // credential shortly before its end, or found one that another change had stored. Then one request begins
-        // another flight.
+        // A flight that began before the rejection cannot help this request: it published the rejected credential, or
+        // one that another change had stored. So the request may begin one more flight.
         let mut may_repeat = matches!(why, Trigger::Beyond(_));
         loop {
             let mut news = cell.news();
@@ -361,7 +360,7 @@ impl Flight<'_> {
             self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
         }
         self.warn_of(&failed, asked);
-        // A source that gives no secret says nothing about the authorization server; one that rejects a secret works.
+        // A failing source says nothing about the authorization server. A server that rejects a secret is up.
         let is_of_source = failed.source.is_some() && token_context.oauth().is_some();
         match failed.limited || failed.rejected || is_of_source {
             true => slot.answered(),

@@ -19,7 +19,7 @@ use keyward_state::directory::ConnectionRecord;
 /// Average time between two steps; jitter separates replicas that start together.
 const STEP_EVERY: Duration = Duration::from_secs(60);
 
-/// A walk takes at most so many steps: half of the shortest `keep_alive`, 6 hours.
+/// Maximum number of steps of a walk, which is 3 hours: half of the shortest `keep_alive`, 6 hours.
 const STEPS_MAX: usize = 180;
 
 /// Connections whose grants one step opens; more if a walk would take longer than [`STEPS_MAX`].
@@ -31,7 +31,7 @@ const FLIGHTS: usize = 50;
 /// Longest pause between two refreshes of a step.
 const APART_MAX: Duration = Duration::from_secs(1);
 
-/// The next walk begins a step later for each so many connections that the last one chose from: to choose from a million
+/// For each of this number of connections, the next walk is delayed by one step: choosing from a million connections
 /// takes most of a second.
 const CHOSEN_PER_STEP: usize = 50_000;
 
@@ -51,7 +51,7 @@ pub struct KeepAliveCursor {
 }
 
 impl KeepAliveCursor {
-    /// Whether the next step begins another walk.
+    /// Whether the walk is complete, so that the next step begins another one.
     pub fn is_whole(&self) -> bool {
         self.rest.is_empty()
     }
@@ -85,7 +85,7 @@ impl Vault {
             *walk = self.keep_alive_walk();
         }
         let (looks, flights) = (walk.per_step(LOOKS), walk.per_step(FLIGHTS));
-        // Their average is half of it, so that a step takes half of its time.
+        // The average pause is half of this, so the refreshes take half of a step.
         let apart = APART_MAX.min(STEP_EVERY / u32::try_from(flights).unwrap_or(u32::MAX));
         let mut begun = 0;
         for _ in 0..looks {

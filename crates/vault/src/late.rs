@@ -43,7 +43,8 @@ impl PendingRefreshes {
         LateAnswers(self.clone(), id.clone())
     }
 
-    /// Keeps a newer grant whose connection was removed. Returns whether its removal waits here.
+    /// Keeps a newer grant of a removed connection, for its revocation. Returns whether a removal in this process
+    /// waits for it.
     pub(super) fn keep_answer(&self, id: &ConnectionId, newer: &Zeroizing<Vec<u8>>) -> bool {
         let mut all = self.0.lock();
         let Some(entry) = all.get_mut(id).filter(|entry| entry.wanted) else { return false };

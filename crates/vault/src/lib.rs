@@ -172,7 +172,7 @@ impl Vault {
             settings: Arc::default(),
             rotation: Arc::default(),
         };
-        // What another replica is making now looks like the rest of a crash.
+        // A row that another replica is writing now looks like a leftover of a crash.
         if vault.directory.leftovers() == Leftovers::Remove {
             vault.sweep().await?;
             vault.cut_tests().await?;
@@ -237,7 +237,7 @@ impl Vault {
         }
     }
 
-    /// Another replica has changed this row: what is in memory of it is not used any more.
+    /// Drops cached data of a row that another replica has changed.
     pub fn changed_elsewhere(&self, table: Table, key: &str) {
         let Some((org, id)) = key.split_once('/') else { return };
         match table {

@@ -1,5 +1,5 @@
-//! Responses to refreshes whose connection another replica has removed. If its removal was to revoke the grant, they
-//! are queued for the one who revokes: `oauth/revoke.rs`.
+//! Responses to refreshes of connections that another replica has removed. If the removal must revoke the grant, they
+//! are queued for `oauth/revoke.rs`.
 
 use std::fmt;
 use std::sync::Arc;

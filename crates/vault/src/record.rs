@@ -188,7 +188,8 @@ impl GrantVerdict {
         Self { reason, detail, asked: None, again: None, tries: 0 }
     }
 
-    /// Whether no credential is made of the grant. A rejected secret may be tested: policy keeps it from agents.
+    /// Whether no credential may be minted, not even for a test. A rejected secret may be tested; policy keeps it
+    /// from agents.
     pub fn prevents_test(&self) -> bool {
         self.reason != BrokenReason::Rejected
     }

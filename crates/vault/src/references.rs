@@ -1,6 +1,6 @@
-//! Connections with fields by reference. A flight fetches the values as it refreshes a token: once for all requests, stored
-//! sealed before they are used, again before their time has passed, and with pauses after failures. While the source cannot
-//! be asked, the last values are used for as long as the source's `keep` says.
+//! Connections with fields by reference. A flight fetches the values, as it refreshes a token: once for all requests.
+//! Values are stored, sealed, before they are used; fetched again before they expire; and retried with pauses after
+//! failures. While the source is unavailable, the last values are used, up to the source's `keep`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,13 +55,13 @@ pub(super) fn grant_of(
     Grant::referring(auth, fields, &names)
 }
 
-/// What the sources have now, against the last values.
+/// The result of comparing the values of the sources with the last ones.
 pub(super) enum Newer {
     /// The same values.
     Same,
-    /// Others, or there were none.
+    /// They differ, or there were no values before.
     Other,
-    /// They give none at present.
+    /// The sources give no values now.
     Unknown,
 }
 

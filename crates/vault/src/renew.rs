@@ -52,8 +52,8 @@ impl Vault {
         self.expired(&connection, status, body)
     }
 
-    /// Notes that the upstream rejected a new credential too: the rejection has another cause, so for a
-    /// while none of this connection triggers a refresh.
+    /// Records that the upstream rejected a new credential too. The rejection has another cause, so for
+    /// a while further rejections do not trigger a refresh.
     pub fn refused_again(&self, credential: &Credential) {
         if let Some(cell) = self.cache.known(&credential.connection) {
             cell.ignore_rejections_for(self.clock.moment(), self.token_settings().refusal_pause);

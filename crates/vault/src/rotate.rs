@@ -175,7 +175,7 @@ impl Vault {
         if self.stored(connection).await?.is_of(given, &bytes) {
             return Ok(false);
         }
-        // What was fetched is not the owner's to take back.
+        // No rollback for fetched values: the source defines them.
         let old_for = match grant {
             Grant::Referred(_) => Duration::ZERO,
             _ => self.rotation_settings().keep_old,
@@ -346,7 +346,7 @@ impl Vault {
         rotation: Rotation,
     ) -> Result<(), VaultError> {
         let foretold = |record: &mut ConnectionRecord| {
-            // An open rotation stays, and refuses the new one.
+            // A pending rotation stays; the new one is then refused.
             record.facts.rotation.get_or_insert_with(|| rotation.clone());
         };
         let (org, id) = (&connection.org, &connection.id);
@@ -394,7 +394,7 @@ impl Vault {
                     other?;
                     let published = self.publish_stored(connection).await;
                     if published.is_err() {
-                        // What is cached is older than what is stored, and the feed leaves out a replica's own changes.
+                        // The cached credential is outdated, and the feed omits a replica's own changes.
                         self.cache.forget(id);
                     }
                     return published;

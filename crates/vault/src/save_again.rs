@@ -1,8 +1,7 @@
-//! [`UnsavedTokens`]: a token response that the store did not accept. The old refresh token may be spent,
-//! so this response is the only way to the next one: this replica retries until it is stored, also over what
-//! others wrote meanwhile, unless that replaced the token: the verdict of another replica that sent the spent token, or the
-//! stages of a rotation. It holds the lease of the connection as long as the store lets it, so that no other replica sends
-//! the spent token.
+//! [`UnsavedTokens`]: a token response that the store did not accept. The old refresh token may be spent, so the
+//! response must not be lost. This replica retries until it is stored, also over later rows with the same token, such
+//! as a verdict of another replica or the stages of a rotation. Meanwhile it renews the lease of the connection, so
+//! that no other replica sends the spent token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,11 +45,11 @@ impl UnsavedTokens {
         Arc::new(Self { over, sent, row, on_trial, bytes, stored })
     }
 
-    /// The row that replaces what is stored now; `None` if that has not the token that was sent.
+    /// The row that replaces the stored one; `None` if the stored row no longer has the token that was sent.
     fn follows(&self, connection: &ConnectionRecord, stored: &StoredGrant) -> Option<NewRow> {
         let header = &self.row.header;
         let is_of_consent = stored.consent == header.consent && stored.given == header.given;
-        // A failover of the database took later versions back, and this response follows theirs.
+        // A failover of the database lost later versions, and this response follows one of them.
         let is_taken_back = stored.version < self.over && is_of_consent;
         if self.is_of(&stored.bytes) || is_taken_back {
             return Some(stored.becomes(connection, None, &self.bytes));
@@ -185,7 +184,7 @@ impl Vault {
         row: NewRow,
         over: Version,
     ) -> Result<(), VaultError> {
-        // The response for a secret that is kept for a rollback says nothing about the one in force.
+        // A response for the secret that is kept for a rollback does not concern the secret in force.
         let is_in_force = row.grants.starts_with(&unsaved.bytes);
         let generation = self.write(&connection.org, &connection.id, row, Some(over)).await?;
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");

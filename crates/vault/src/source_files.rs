@@ -1,5 +1,5 @@
-//! Files that connections and apps have values in. The caller notices when they change; what counts is their content: a file
-//! that was only touched, or written again with the same value, requests no new token.
+//! Files that contain values of connections and apps. The caller detects changes. Only a changed value requests a new
+//! token, not a file that was touched or rewritten with the same content.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,8 +24,8 @@ impl Vault {
         files.into_iter().collect()
     }
 
-    /// Fetches the values of connections whose files have other ones than the last: they may have changed while no gateway
-    /// ran. Last values are used until that is done, and if it fails.
+    /// Fetches values from files that changed while no gateway ran. The last values are used until then, and if it
+    /// fails.
     pub async fn use_files_at_start(&self) {
         let view = self.directory.view();
         for connection in view.referring_connections() {

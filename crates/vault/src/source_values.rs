@@ -101,7 +101,7 @@ impl Vault {
         reference: &str,
     ) -> Result<(), SourceError> {
         self.value_in(source, reference).await?;
-        // A reference that somebody tries says nothing about those of connections.
+        // A failed test of a reference does not count as a failure of the source.
         self.sources.note(&source.id, self.clock.now(), None);
         Ok(())
     }
@@ -112,7 +112,7 @@ impl Vault {
         let failed = || SourceError::Connection(gcp.connection.clone());
         let view = self.directory.view();
         let found = view.find_connection(&source.org, &gcp.connection);
-        // One whose own values come from sources could wait for itself.
+        // A connection with values from sources is refused, because it could wait for itself.
         let found = found.filter(|it| !refers(it, &view)).ok_or_else(failed)?;
         let credential = match self.cache.ready(&found.id, &self.clock) {
             Some(credential) => credential,

@@ -55,7 +55,7 @@ impl Vault {
         self.known_ssh_identity(org, id).await
     }
 
-    /// The same key as it was stored last. No source is asked.
+    /// The stored key. No source is read.
     ///
     /// # Errors
     /// When the connection is of another organisation or another kind, or its grant cannot be opened.

@@ -218,7 +218,7 @@ impl Vault {
         let app = connection.app_id().and_then(|id| view.app(&connection.org, id)).cloned();
         let of_app = |app: &Arc<AppRecord>| app.variables.clone();
         let instance = provider.instantiate(auth, &hosts)?;
-        // What neither the app nor the connection gives has its default.
+        // Variables that neither the app nor the connection sets have their defaults.
         let mut variables = instance.variables.clone();
         variables.extend(app.as_ref().map(of_app).unwrap_or_default());
         variables.extend(hosts);

@@ -1,4 +1,4 @@
-//! Steps for agents of the configuration: what they are, their tokens, and what they may use.
+//! Steps for agents of the configuration: their specs, tokens and bindings.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use keyward_state::directory::{
     AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, TokenRecord, View, may_be_used_by,
 };
 
-/// Who has which token, by its hash.
+/// The holders of tokens, by the hash of the token.
 #[derive(Default)]
 pub(super) struct TokenHolders(HashMap<String, TokenHolder>);
 
@@ -30,7 +30,7 @@ enum TokenHolder {
     User(String),
 }
 
-/// What an agent is to use, and what it no longer uses.
+/// Changes of the bindings of an agent.
 struct BindingChanges {
     bindings: Vec<BindingRecord>,
     unbinds: Vec<ConnectionId>,
@@ -61,7 +61,7 @@ impl Planning<'_> {
         }
     }
 
-    /// Plans one; answers the record to come, also where there is a problem.
+    /// Plans an agent. Returns the future record, even if there is a problem.
     fn agent(
         &mut self,
         declared: &Declared<Agent>,
@@ -123,7 +123,7 @@ impl Planning<'_> {
         record
     }
 
-    /// Looks for what it is to use among the connections to come.
+    /// Finds the connections that the agent uses among the future ones.
     fn bindings(
         &mut self,
         subject: &StepSubject,
@@ -223,8 +223,8 @@ impl Planning<'_> {
         }
     }
 
-    /// The agent's plugins of the file whose slots hold connections of another environment than the agent will be
-    /// in: agents are changed before plugins are, and must fit what they are bound to.
+    /// Plugins of the file whose slots have connections of another environment than the agent's future one. These
+    /// slots are emptied first, because agents are changed before plugins and must match their bindings.
     pub(super) fn freed(&self, found: &AgentRecord, declared: &Declared<Agent>) -> Vec<Freed> {
         let Some(own) = &declared.environment else { return Vec::new() };
         let fits = |id: &ConnectionId| {
@@ -261,7 +261,7 @@ impl TokenHolders {
         Self(holders)
     }
 
-    /// Gives an agent a token, which takes the place of the one that the file gave it before.
+    /// Gives an agent a token, which replaces an earlier one of the file.
     fn give(
         &mut self,
         declared: &Declared<Agent>,

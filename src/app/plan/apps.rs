@@ -14,7 +14,7 @@ pub(super) enum AppOf {
     /// None is named.
     None,
     Existing(AppId),
-    /// It is made before the connection is.
+    /// The app is created before the connection.
     ToCome,
 }
 
@@ -54,7 +54,7 @@ impl Planning<'_> {
         }
     }
 
-    /// The app that a connection names, of the store or of the file; `None`: there is none of that name.
+    /// The app that a connection names, in the store or in the file; `None`: it does not exist.
     pub(super) fn app_of(&self, connection: &Declared<Connection>) -> Option<AppOf> {
         let Some(name) = connection.app.as_ref().map(Reference::as_str) else {
             return Some(AppOf::None);

@@ -37,7 +37,8 @@ impl Planning<'_> {
         }
     }
 
-    /// Plans one; answers the record to come, also where there is a problem, so that others are not found for it.
+    /// Plans a connection. Returns the future record, even if there is a problem, so that it causes no further
+    /// problems.
     fn connection(
         &mut self,
         declared: &Declared<Connection>,
@@ -103,7 +104,7 @@ impl Planning<'_> {
     }
 }
 
-/// Whether the provider would take these fields, as far as it can be told without asking.
+/// Checks the fields against the provider's definition, without a request.
 fn check_fields(
     catalogue: &Catalogue,
     declared: &Declared<Connection>,
@@ -122,7 +123,7 @@ fn consents(catalogue: &Catalogue, declared: &Declared<Connection>) -> bool {
     auth.is_some_and(AuthMethod::is_consented_to)
 }
 
-/// The keys that make another connection of it: an old secret must not follow to another provider, method, host,
+/// Changed keys that require a new connection: a secret must not move to another provider, method, host,
 /// environment or app.
 fn another_account(
     found: &ConnectionRecord,
@@ -209,7 +210,7 @@ fn new_connection(declared: &Declared<Connection>) -> NewConnection {
     }
 }
 
-/// What the file says, but for what makes it another connection.
+/// The spec of the file, except for keys that would require a new connection.
 fn taken_over(found: &ConnectionRecord, declared: &Declared<Connection>) -> ConnectionSpec {
     let ConnectionSpec { provider, auth, variables, environment, app, .. } = found.spec.clone();
     ConnectionSpec { provider, auth, variables, environment, app, ..declared.spec.clone() }

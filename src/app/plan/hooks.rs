@@ -14,7 +14,7 @@ use keyward_inbox::NewKeys;
 use keyward_model::{Hook, HookSpec, ManagedBy, Record, Reference, Resource};
 use keyward_rules::provider::decode::nearest;
 
-/// What is wrong, and what to do.
+/// Message and remedy.
 type Problem = (String, String);
 
 impl Planning<'_> {

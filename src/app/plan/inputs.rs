@@ -1,5 +1,5 @@
-//! [`Inputs`]: what the configuration names outside of itself, secrets and manifests, read before a plan is made, so
-//! that a missing one leaves everything as it was.
+//! [`Inputs`]: secrets and manifests that the configuration refers to. They are read before a plan is made, so that
+//! a missing one changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use keyward_vault::events::WebhookSigningKey;
 /// Secrets by name.
 pub(in crate::app) type Fields = BTreeMap<String, Secret>;
 
-/// What the declared resources hold, in the configuration's order.
+/// The secrets and manifests of the declared resources, in the order of the configuration.
 #[derive(Debug)]
 pub(in crate::app) struct Inputs {
     pub(super) apps: Vec<Fields>,

@@ -10,8 +10,8 @@ use keyward_model::{Agent, Connection};
 use keyward_rules::provider::decode::nearest;
 use keyward_state::directory::{AgentRecord, ConnectionRecord, ManagedBy};
 
-/// What an item of the file may name. What the file manages and no longer names does not count: another machine
-/// would not have it.
+/// The resources that an item of the file may name. Resources that the file manages but no longer declares are
+/// excluded, because another machine would not have them.
 pub(super) struct NamedResources<'a> {
     pub(super) planning: &'a Planning<'a>,
     agents: HashSet<(&'a OrgId, &'a str)>,

@@ -1,7 +1,7 @@
 //! [`Plan`]: the steps that bring the store in line with a configuration. Pure: nothing is read or written here.
 //!
-//! A configuration is judged whole, its rules against the agents and connections to come, and all problems are found
-//! at once. There is no plan where there is one, so `apply.rs` executes what it is given and has no rule of its own.
+//! The whole configuration is checked, its rules against the future agents and connections, and all problems are
+//! reported at once. A plan exists only without problems, so `apply.rs` executes it without further checks.
 
 mod agents;
 mod apps;
@@ -62,7 +62,7 @@ pub(super) fn judge(basis: Basis<'_>, inputs: Inputs) -> Judgement {
     let mut planning = Planning::new(basis);
     planning.providers();
     planning.orgs();
-    // First: they are told of what follows.
+    // Webhooks first, so that they receive events of the following steps.
     planning.webhooks(webhooks);
     planning.resources(&basis.config.honeytokens);
     planning.sources(sources);
@@ -105,7 +105,7 @@ impl Planning<'_> {
         }
     }
 
-    /// Organisations that are named are made. One that is no longer named stays, with what it has.
+    /// Creates the organisations that the file names. Others stay with their resources.
     fn orgs(&mut self) {
         let Basis { config, view, .. } = self.basis;
         for org in config.orgs().into_iter().filter(|org| view.org(org).is_none()) {

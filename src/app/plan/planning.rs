@@ -1,4 +1,4 @@
-//! [`Planning`]: a plan in the making, which each kind of resource adds its steps to.
+//! [`Planning`]: a plan under construction, to which each kind of resource adds its steps.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,7 +17,7 @@ use keyward_state::rulebook::Sources;
 /// The label of the token that the file gives an agent.
 pub(in crate::app) const TOKEN_LABEL: &str = "configuration";
 
-/// What a plan is made from.
+/// The inputs of a plan.
 #[derive(Clone, Copy)]
 pub(in crate::app) struct Basis<'a> {
     pub(in crate::app) config: &'a Config,
@@ -29,11 +29,11 @@ pub(in crate::app) struct Basis<'a> {
     pub(in crate::app) sources: &'a Sources,
 }
 
-/// A plan in the making.
+/// A plan under construction.
 pub(super) struct Planning<'a> {
     pub(super) basis: Basis<'a>,
     pub(super) steps: Vec<Step>,
-    /// Pauses of what others may still be bound to: executed after all other steps.
+    /// Pauses of resources that others may still use: executed last.
     pub(super) pauses: Vec<Step>,
     pub(super) problems: Vec<Problem>,
     /// Names that do not exist: problems as well, unless the file is judged alone.
@@ -48,7 +48,7 @@ pub(super) fn differing<const N: usize>(keys: [(&str, bool); N]) -> Vec<String> 
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()
 }
 
-/// What the file names of one kind.
+/// The names of one kind of resource in the file.
 pub(super) fn named<'a, T>(
     all: &'a [T],
     of: impl Fn(&'a T) -> (&'a OrgId, &'a str),
@@ -70,7 +70,7 @@ impl<'a> Planning<'a> {
 }
 
 impl Planning<'_> {
-    /// Puts a record to come in the place of the one that has its name now.
+    /// Puts a future record in place of the present one with its name.
     pub(super) fn comes<R: Stored>(&mut self, record: Record<R>, found: Option<&Arc<Record<R>>>) {
         if let Some(found) = found.filter(|found| found.id != record.id) {
             self.to_come.take_out::<R>(&found.org, &found.id);

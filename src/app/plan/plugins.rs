@@ -177,7 +177,7 @@ fn fits(
     Err((message, remedy.to_owned()))
 }
 
-/// What the slots are given that the manifest does not ask for, and what they are not.
+/// Problems with slots: slots that the manifest does not declare, and required ones without a connection.
 fn lacking(declared: &DeclaredPlugin, manifest: &Manifest) -> Vec<Problem> {
     let (name, mut problems) = (&manifest.plugin, Vec::new());
     let slots = || manifest.connections.iter().map(|slot| slot.slot.as_str());

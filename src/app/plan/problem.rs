@@ -1,4 +1,4 @@
-//! Problems of a plan, from the texts that name their places.
+//! Builds problems of a plan from texts that contain their place.
 
 use keyward_rules::provider::document::Problem;
 

@@ -22,7 +22,7 @@ impl Declarable for Honeytoken {
         HoneytokenFacts { placeholder: Placeholder::issue(prefix, length) }
     }
 
-    /// Another shape is another text.
+    /// Another provider means another shape, and so another placeholder.
     fn is_another(before: &HoneytokenSpec, now: &HoneytokenSpec) -> bool {
         before.provider != now.provider
     }
@@ -41,7 +41,7 @@ impl Planning<'_> {
     {
         let Basis { view, .. } = self.basis;
         let named = named(all, |it| (&it.org, it.name()));
-        // What is gone goes first: the number of resources is bounded.
+        // Removals first, because the number of resources is bounded.
         for found in view.orgs().flat_map(|org| view.all::<R>(&org.id)) {
             let is_named = named.contains(&(&found.org, found.name()));
             if found.managed_by == ManagedBy::File && !is_named {

@@ -14,12 +14,12 @@ pub(in crate::app) struct Plan {
     pub(in crate::app) steps: Vec<Step>,
 }
 
-/// What becomes of one resource.
+/// The step for one resource.
 #[derive(Debug)]
 pub(in crate::app) struct Step {
     pub(in crate::app) subject: StepSubject,
     pub(in crate::app) action: PlannedAction,
-    /// The keys of the file that say otherwise than the store.
+    /// The keys in which file and store differ.
     pub(in crate::app) changes: Vec<String>,
     /// Its secret is compared with the stored one when the step is applied: a plan opens no secret.
     pub(in crate::app) compares_secret: bool,
@@ -39,12 +39,12 @@ pub(in crate::app) struct StepSubject {
     pub(in crate::app) place: Option<String>,
 }
 
-/// What becomes of a resource, for people.
+/// The action of a step, as shown to people.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::app) enum PlannedAction {
     Make,
     Change,
-    /// Removed and made again: what is bound to the one of before has to be bound again.
+    /// Removed and created again: agents must be bound to it again.
     Replace,
     /// The file no longer names it.
     Pause,
@@ -54,7 +54,7 @@ pub(in crate::app) enum PlannedAction {
     Nothing,
 }
 
-/// What is written for a step.
+/// The writes of a step.
 #[derive(Debug)]
 pub(in crate::app) enum Work {
     Nothing,
@@ -74,7 +74,7 @@ impl Step {
         Self { subject, action, changes: Vec::new(), compares_secret: false, work }
     }
 
-    /// Of what is there already, where these keys differ.
+    /// A step for an existing resource in which these keys differ.
     pub(super) fn of_existing(
         subject: StepSubject,
         is_paused: bool,

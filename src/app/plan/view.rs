@@ -1,10 +1,10 @@
-//! A plan as the API answers with it.
+//! Converts a plan to its form in the API.
 
 use super::step::{Plan, PlannedAction, Step};
 use keyward_api::wire::{PlanProblem, PlanStep, PlanView, SecretCheck};
 use keyward_rules::provider::document::Problem;
 
-/// A plan, or what stands in its way.
+/// The view of a plan, or of its problems.
 pub(in crate::app) fn view(plan: &Result<Plan, Vec<Problem>>, warnings: Vec<String>) -> PlanView {
     match plan {
         Ok(plan) => {

@@ -1,4 +1,4 @@
-//! What is written for the steps of a plan, by kind of resource.
+//! The writes for the steps of a plan, by kind of resource.
 
 use super::inputs::Fields;
 use crate::config::{InFile, UseItem};
@@ -13,7 +13,7 @@ use keyward_state::directory::{ConnectionRecord, Stored};
 use keyward_vault::NewConnection;
 use keyward_vault::events::WebhookSigningKey;
 
-/// What is written of one.
+/// The writes for an agent.
 #[derive(Debug)]
 pub(in crate::app) enum AgentWork {
     Make(AgentSpec, AgentChange),
@@ -21,7 +21,7 @@ pub(in crate::app) enum AgentWork {
     Pause(AgentId),
 }
 
-/// What becomes of an agent, in this order: the environment must fit what is bound.
+/// The changes of an agent, in the order of execution: the environment must match the bindings.
 #[derive(Debug, Default)]
 pub(in crate::app) struct AgentChange {
     pub(in crate::app) frees: Vec<Freed>,
@@ -36,7 +36,7 @@ pub(in crate::app) struct AgentChange {
     pub(in crate::app) defaults: Option<Vec<String>>,
 }
 
-/// A plugin whose slots hold connections that do not fit the environment to come.
+/// A plugin whose slots hold connections that do not match the agent's future environment.
 #[derive(Debug)]
 pub(in crate::app) struct Freed {
     pub(in crate::app) plugin: PluginId,
@@ -45,7 +45,7 @@ pub(in crate::app) struct Freed {
     pub(in crate::app) is_paused: bool,
 }
 
-/// What is written of one.
+/// The writes for an app.
 #[derive(Debug)]
 pub(in crate::app) enum AppWork {
     Make(AppSpec, Fields),
@@ -53,7 +53,7 @@ pub(in crate::app) enum AppWork {
     Pause(AppId),
 }
 
-/// What is written of one.
+/// The writes for a connection.
 #[derive(Debug)]
 pub(in crate::app) enum ConnectionWork {
     Make(NewlyConnected),
@@ -62,7 +62,7 @@ pub(in crate::app) enum ConnectionWork {
     Pause(ConnectionId),
 }
 
-/// What a connection is made with.
+/// The input for a new connection.
 #[derive(Debug)]
 pub(in crate::app) enum ConnectionInput {
     Fields(Fields),
@@ -81,7 +81,7 @@ pub(in crate::app) struct NewlyConnected {
     pub(in crate::app) given: ConnectionInput,
 }
 
-/// What is written of one. Its connection may be made before, so that it is named.
+/// The writes for a hook. Its connection may be created in the same plan, so it is named.
 #[derive(Debug)]
 pub(in crate::app) enum HookWork {
     Make(HookSpec, NewKeys),
@@ -89,7 +89,7 @@ pub(in crate::app) enum HookWork {
     Pause(HookId),
 }
 
-/// What is written of one.
+/// The writes for a plugin.
 #[derive(Debug)]
 pub(in crate::app) enum PluginWork {
     /// Its agent and connections may be made before, so they are named.
@@ -98,7 +98,7 @@ pub(in crate::app) enum PluginWork {
     Pause(PluginId),
 }
 
-/// What is written of one.
+/// The writes for a resource without secrets.
 #[derive(Debug)]
 pub(in crate::app) enum ResourceWork<R: Declarable> {
     Make(R::Spec),
@@ -107,7 +107,7 @@ pub(in crate::app) enum ResourceWork<R: Declarable> {
     Remove(R::Id),
 }
 
-/// What is written of one.
+/// The writes for a source.
 #[derive(Debug)]
 pub(in crate::app) enum SourceWork {
     Make(SourceSpec, Fields),
@@ -115,7 +115,7 @@ pub(in crate::app) enum SourceWork {
     Remove(SourceId),
 }
 
-/// What is written of one.
+/// The writes for a webhook.
 #[derive(Debug)]
 pub(in crate::app) enum WebhookWork {
     Make(WebhookSpec, WebhookSigningKey),
@@ -129,7 +129,7 @@ pub(in crate::app) enum WebhookWork {
     Pause(WebhookId),
 }
 
-/// What becomes of a connection that stays.
+/// The changes of an existing connection.
 #[derive(Debug)]
 pub(in crate::app) struct ConnectionChange {
     /// Compared with what was given before; `None`: the grant stays as it is.
@@ -143,6 +143,6 @@ pub(in crate::app) trait Declarable: Stored + InFile {
     /// What the gateway adds to a new one.
     fn facts(spec: &Self::Spec, catalogue: &Catalogue) -> Self::Facts;
 
-    /// Whether a changed spec makes another resource: the one of before is removed.
+    /// Whether a changed spec requires a new resource: the old one is then removed.
     fn is_another(before: &Self::Spec, now: &Self::Spec) -> bool;
 }

@@ -1,5 +1,5 @@
-//! What follows the exchange of a restored store with the one of before. The new store has a folder `restored/` with
-//! the name that the old one gets, and the CA that belongs to it, until everything is done. A process that holds the
+//! Completes a restore after the restored store was exchanged with the old one. Until everything is done, the
+//! restored store has a folder `restored/` with its CA and the new name of the old store. A process that holds the
 //! store's lock completes it, also after a crash; repeating a step is harmless.
 
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ pub(super) const PENDING: &str = "restored";
 /// The file in it that has the name of the old store. It is written last: without it, the store is not complete.
 pub(super) const MARKER: &str = "before";
 
-/// What was done.
+/// The result of the completion.
 #[derive(Debug, Default)]
 pub(in crate::app) struct Completed {
     /// Where the store of before is now.

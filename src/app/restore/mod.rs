@@ -101,7 +101,7 @@ impl<'a> Restore<'a> {
             true => Some(StoreLock::take(store).map_err(RestoreError::Locked)?),
             false => None,
         };
-        // What an earlier restore left: its store counts as the one of before.
+        // Completes an interrupted restore first: its store counts as the old one.
         complete(config, store).map_err(incomplete)?;
         self.file.rewind().map_err(failed("read", &self.path))?;
         let kept = kept_name(store, "restore", Timestamp::now());

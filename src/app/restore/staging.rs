@@ -37,7 +37,7 @@ pub(super) struct Staging {
 /// Why it was not filled.
 pub(super) enum FillError {
     Backup(BackupError),
-    /// What was read is not what this version can use.
+    /// The content is valid, but this version cannot use it.
     Unusable(String),
     Restore(RestoreError),
 }
@@ -108,7 +108,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Writes what must be done after the exchange, durably: `kept` is the name that the store of before gets.
+    /// Writes the instructions for the completion, durably. `kept`: the new name of the old store.
     pub(super) fn promise(&self, kept: &str) -> Result<(), RestoreError> {
         self.write(MARKER, kept.as_bytes())?;
         for folder in [self.path.join(PENDING), self.path.join("sled"), self.path.clone()] {

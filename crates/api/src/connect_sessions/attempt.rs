@@ -1,5 +1,5 @@
-//! [`ConnectAttempt`]: what a person does in a connect session: connects with a key, which is tested before it is kept, or by
-//! a consent. It acts as the session's user; what it leaves undone is removed.
+//! [`ConnectAttempt`]: an attempt to connect an account in a connect session: with a key, which is tested before it is
+//! stored, or by a consent. It acts as the session's user; an incomplete attempt is rolled back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl ConnectAttempt {
         &self.user
     }
 
-    /// What the request names, if it is offered.
+    /// The provider and method that the request names, if they are offered.
     ///
     /// # Errors
     /// When it is not.
@@ -241,7 +241,7 @@ impl ConnectAttempt {
         recorded(&self.context.admin, &self.session, action, outcome, why).await;
     }
 
-    /// Ends what an earlier attempt has begun. One whose key is being tested goes on.
+    /// Rolls back an earlier attempt. Refused while the key of that attempt is being tested.
     async fn ends_earlier_attempt(&self) -> Result<(), ApiError> {
         let session = self.latest();
         let view = self.context.view();
@@ -252,7 +252,7 @@ impl ConnectAttempt {
         Ok(self.flows().remove_leftovers(&session).await?)
     }
 
-    /// Before anything else is done with it, so that it is removed with the connect session.
+    /// Records the draft in the connect session before it is used, so that both are removed together.
     async fn notes_draft(&self, draft: &Record<Connection>) -> Result<(), ApiError> {
         let Context { admin, caller } = &self.context;
         caller.names("connection", &draft.id, &draft.name);

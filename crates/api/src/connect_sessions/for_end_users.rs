@@ -24,7 +24,8 @@ use keyward_state::observe::event::Outcome;
 /// How many links of one end user may be open at once. Further providers get none.
 const PER_USER_MAX: usize = 5;
 
-/// The share of `limits.connect_sessions_max` that is left to the platform's own connect sessions: a half.
+/// Divisor of `limits.connect_sessions_max` for links of end users: half is left for the platform's own connect
+/// sessions.
 const SHARE: usize = 2;
 
 /// A link is given again while it lives at least this long: a person must have time to use it.

@@ -33,7 +33,7 @@ pub(super) struct KeyForm {
 pub(super) struct FormReader<'a> {
     pub(super) offers: &'a Offers,
     pub(super) offer: &'a ConnectOffer,
-    /// Whether values that look like something else are accepted.
+    /// Whether the person insists on values that do not look like those of the field.
     pub(super) insists: bool,
 }
 
@@ -71,7 +71,7 @@ impl FormReader<'_> {
         Ok(form)
     }
 
-    /// The value of a field; `None`: it was left empty, and may be.
+    /// The checked value of a field; `None`: the field is optional and empty.
     fn judged(&self, name: &str, value: &Zeroizing<String>) -> Result<Option<Secret>, FormProblem> {
         let Self { offers, offer, insists } = self;
         let unknown = || refused("the form has a field that this provider does not have");

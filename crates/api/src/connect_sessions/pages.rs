@@ -60,8 +60,8 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/connect/{token}", get(offer).post(open))
 }
 
-/// Shows what will be connected. Uses nothing up: previews open links too. A headless link is no link for messages, so
-/// its browser is bound at once.
+/// Shows what will be connected. Does not use the link up, because link previews open it too. A headless link is not
+/// sent in messages, so it binds its browser at once.
 async fn offer(
     State(admin): State<Admin>,
     Segments(token): Segments<String>,
@@ -183,7 +183,8 @@ async fn shown(admin: &Admin, opened: &BrowserSession, asked: &PageQuery) -> Res
     form(&frame, &offers, asked, None)
 }
 
-/// While the browser is at the provider, or must decide about another account. A choice begins another attempt.
+/// The page while the browser is at the provider, or while the person must decide about another account. A new choice
+/// begins another attempt.
 async fn in_consent(
     admin: &Admin,
     session: &Record<ConnectSession>,

@@ -1,4 +1,4 @@
-//! A connect session may connect a connection again.
+//! The existing connection that a connect session reconnects, if any.
 
 use std::sync::Arc;
 

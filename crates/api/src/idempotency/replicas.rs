@@ -17,7 +17,7 @@ use crate::request_refusal::RequestRefusal;
 use keyward_state::directory::{Directory, UserCredential};
 use keyward_state::store::Lease;
 
-/// A request takes less. A replica that crashes meanwhile leaves its key taken for so long.
+/// Longer than any request takes. If a replica crashes during a request, its key stays locked for this time.
 const RUNNING_MAX: Duration = Duration::from_secs(120);
 
 /// A key that this replica has taken, or the answer that another one has kept.
@@ -26,7 +26,7 @@ pub(super) enum TakenKey {
     Answered(Response),
 }
 
-/// A key that the other replicas leave alone.
+/// A key that this replica has locked.
 pub(super) struct SharedKey {
     name: String,
     fingerprint: Fingerprint,
@@ -93,7 +93,7 @@ async fn kept(
 }
 
 impl SharedKey {
-    /// Keeps the answer for the other replicas, and gives the key up.
+    /// Stores the answer for the other replicas, and releases the key.
     pub(super) async fn keep(self, directory: &Directory, answer: Option<&KeptAnswer>) {
         let answer = answer.map(SealedAnswer::of);
         let stored = StoredAnswer { fingerprint: self.fingerprint, answer };

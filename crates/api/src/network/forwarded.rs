@@ -1,5 +1,5 @@
-//! [`ForwardedFields`]: what reverse proxies say about a request: `X-Forwarded-Proto` and `X-Forwarded-For`, or `Forwarded`
-//! (RFC 7239). Pure; `network.rs` decides whose words are believed.
+//! [`ForwardedFields`]: the statements of reverse proxies about a request: `X-Forwarded-Proto` and `X-Forwarded-For`,
+//! or `Forwarded` (RFC 7239). Pure; `network.rs` decides which proxies are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -49,7 +49,7 @@ pub(crate) struct SignInLimits {
     waiting: Semaphore,
 }
 
-/// Whose tries a budget counts.
+/// The key of a budget of attempts.
 #[derive(Clone, Copy, Debug)]
 enum TryBudget {
     Address(IpAddr),

@@ -1,5 +1,5 @@
-//! The user of a person who signs in with an identity provider: found by issuer and subject alone, because an address may
-//! pass to another person; added at the first sign-in; and given the role of the provider's groups at every one.
+//! Maps a sign-in with an identity provider to a user. The user is found by issuer and subject only, because an address
+//! may pass to another person; added at the first sign-in; and gets the role of its groups at each sign-in.
 
 use std::sync::Arc;
 

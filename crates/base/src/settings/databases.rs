@@ -108,8 +108,8 @@ impl fmt::Display for RoleName {
 }
 
 impl TablePattern {
-    /// Whether a statement names this: the table alone, or with its schema. Names are compared as the server compares
-    /// them, so one without quotes is in lower case.
+    /// Whether the pattern matches a table that a statement names, with or without a schema. The caller folds names as
+    /// the server does: names without quotes are in lower case.
     pub fn matches(&self, schema: Option<&str>, table: &str) -> bool {
         self.schema.as_deref() == schema && self.table.as_deref().is_none_or(|name| name == table)
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::error::SettingsError;
 use super::field_text::FieldText;
 
-/// With more fields, the request would no longer be the agent's.
+/// The maximum number of fields that a connection may set.
 const FIELDS_MAX: usize = 32;
 
 /// How many characters of a name a message quotes.

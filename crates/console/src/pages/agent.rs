@@ -148,7 +148,7 @@ fn actions(view: &View) -> Markup {
 
 /// A row of the table of access.
 enum Reach<'a> {
-    /// What one rule gives.
+    /// The access that one rule gives.
     Rule(&'a RuleShown),
     /// All that a set of hosts gives.
     Set(&'a str, Vec<&'a RuleShown>),
@@ -239,7 +239,7 @@ fn hosts(rule: &RuleShown) -> String {
     }
 }
 
-/// What gives the access, in words.
+/// Names the rule, set or binding that gives the access.
 fn because(rule: &RuleShown) -> Markup {
     let place = rule.standing.place.as_deref();
     match rule.id.split_once(':') {

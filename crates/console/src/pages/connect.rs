@@ -253,7 +253,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
     }
 }
 
-/// Whose agents may use the connection: what an admin connects is usually for all.
+/// The choice of agents that may use the connection. The default is all for admins, and their own for others.
 fn visibility(visit: &Visit) -> Markup {
     let is_admin = visit.is_admin();
     html! {
@@ -302,7 +302,7 @@ fn needs_app(visit: &Visit, provider: &ProviderView, auth: &AuthView) -> Markup 
     }
 }
 
-/// Values that expire come from a secret source; without one the page leads there first.
+/// A notice for a method whose values expire: it needs a secret source, and none exists yet.
 fn needs_source(visit: &Visit) -> Markup {
     html! {
         b { "This method needs a secret source first" }

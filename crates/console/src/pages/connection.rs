@@ -137,7 +137,7 @@ fn actions(visit: &Visit, view: &View, writes: bool) -> Markup {
     }
 }
 
-/// The way to a new credential.
+/// The button or link that replaces the credential.
 fn renew(view: &View, class: &str) -> Markup {
     let connection = &view.connection;
     let facts = &connection.facts;
@@ -354,7 +354,7 @@ fn settings(view: &View) -> Markup {
     }
 }
 
-/// What stops working without the connection, by name.
+/// Says which agents lose access without the connection.
 fn broken_by(view: &View, until: &str) -> String {
     let agents: Vec<_> = view.usage.agents.iter().map(|agent| agent.name.as_str()).collect();
     match agents.as_slice() {

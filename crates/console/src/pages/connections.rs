@@ -266,7 +266,7 @@ pub(super) fn remedy(visit: &Visit, connection: &Shown<Connection>, path: &str) 
     }
 }
 
-/// What a pause means, and what ends one that is the configuration file's.
+/// What a pause means; for a connection of the configuration file, why it is paused.
 pub(super) fn paused(connection: &Shown<Connection>) -> &'static str {
     match connection.managed_by {
         Some(ManagedBy::File) => "it is no longer in the configuration file",
@@ -274,7 +274,8 @@ pub(super) fn paused(connection: &Shown<Connection>) -> &'static str {
     }
 }
 
-/// Ends a pause, for readers who may. What left the configuration file is resumed there.
+/// The action that ends a pause, if the reader may. A connection of the configuration file is resumed
+/// there.
 pub(super) fn resume(visit: &Visit, connection: &Shown<Connection>) -> Option<Action<'static>> {
     let facts = &connection.facts;
     let is_ours = connection.managed_by != Some(ManagedBy::File);
@@ -287,7 +288,8 @@ pub(super) fn resume(visit: &Visit, connection: &Shown<Connection>) -> Option<Ac
     })
 }
 
-/// Whether the reader may pause it. Only what requests can use is paused, and not what the file manages.
+/// Whether the reader may pause the connection: it must be active or in testing, and not managed by the
+/// file.
 pub(super) fn may_pause(visit: &Visit, connection: &Shown<Connection>) -> bool {
     let facts = &connection.facts;
     let is_used = matches!(facts.state, ConnectionState::Active | ConnectionState::Testing);

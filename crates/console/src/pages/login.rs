@@ -169,8 +169,8 @@ impl View<'_> {
         }
     }
 
-    /// The field of the code appears when the answer asks for it. The script sends the form to the API; without it the
-    /// page comes again, and the password is typed again: it is in no page.
+    /// The field for the code appears after an answer requests it. Without the script, the page is then loaded again,
+    /// and the user types the password again, because no page contains it.
     fn with_password(&self) -> Markup {
         let asks_code = self.error.is_some_and(|error| error.code == "totp_required");
         html! {

@@ -50,7 +50,7 @@ static READING: LazyLock<HashSet<&'static str>> =
 /// Stages that write, at any depth.
 const WRITING_STAGES: [&str; 2] = ["$out", "$merge"];
 
-/// Stages that show what others do.
+/// Stages that show operations of other users.
 const STAGES_ABOUT_OTHERS: [&str; 2] = ["$currentOp", "$queryStats"];
 
 /// Collections with credentials and keys of the server, by their database. The log of a replica set has all that is written,
@@ -167,7 +167,7 @@ enum ListedCommand {
 }
 
 impl MongoRefusal {
-    /// An argument that is false is as if it were left out.
+    /// Whether the refusal applies to the command. An argument with the value `false` counts as absent.
     fn covers(&self, command: &RawDocument) -> Result<bool, Unreadable> {
         if self.arguments.is_empty() {
             return Ok(true);

@@ -1,6 +1,6 @@
-//! [`MongoFilter`] reads an agent's commands. What its session may not send, and `hello`, the server never sees: it gets a `ping`
-//! with the number of the request, and [`AnswerFilter`] puts Keyward's answer in the place of the server's. So answers stay in
-//! order, whatever the agent sends.
+//! [`MongoFilter`] reads an agent's commands. Refused commands and `hello` are not sent to the server. It gets a `ping`
+//! with the same request number instead, and [`AnswerFilter`] replaces its answer by Keyward's. So answers stay in
+//! order.
 
 use std::io;
 use std::sync::Arc;

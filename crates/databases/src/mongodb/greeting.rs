@@ -1,5 +1,5 @@
-//! What a client sends until it has authenticated: `hello`, and `saslStart` with PLAIN, whose password is the token. Every other
-//! command is answered as a server that wants a login answers it.
+//! Reads the commands of a client until it has authenticated: `hello`, and `saslStart` with PLAIN, whose password is
+//! the token. Other commands get the error of a server that requires a login.
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};

@@ -1,5 +1,5 @@
-//! Finds the server of a replica set for a session, and logs in there: at the primary, or at any server if none is
-//! known. Servers are asked one after the other; a slow one does not delay the next.
+//! Finds the server of a replica set for a session, and logs in there: at the primary, or at any server if no primary
+//! is known. If a server does not answer within 500 ms, the next one is tried in parallel.
 
 use std::slice::from_ref;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const HEAD_START: Duration = Duration::from_millis(500);
 /// A server that has answered.
 struct Member {
     upstream: Upstream,
-    /// What it says of itself.
+    /// Its answer to `hello`.
     hello: RawDocumentBuf,
     permit: DatabasePermit,
 }
@@ -35,7 +35,7 @@ enum Silent {
     Failed(ServerError),
 }
 
-/// What DNS, or the connection, says of the servers.
+/// The servers and options, from DNS or from the connection.
 struct ServerList {
     /// In the order of asking.
     permits: Vec<DatabasePermit>,
@@ -76,7 +76,7 @@ impl MongoLogin {
         exchange.set_role(self.user());
         let servers = ServerList::of(exchange, &self.permitted.permit).await?;
         self.load_balanced = servers.load_balanced;
-        // What a person has set is used.
+        // A setting of the connection has precedence over DNS.
         if let Some(source) =
             servers.auth_source.clone().filter(|_| self.auth_source == AUTH_SOURCE)
         {
@@ -135,7 +135,7 @@ impl MongoLogin {
         }
     }
 
-    /// One server, beside others.
+    /// Dials one server and reads its `hello`. Several attempts run in parallel.
     async fn asked(
         &self,
         gateway: Arc<Gateway>,
@@ -149,7 +149,7 @@ impl MongoLogin {
     }
 }
 
-/// What the servers have said so far.
+/// The answers of the servers so far.
 #[derive(Default)]
 struct MemberSearch {
     /// The servers that were asked.
@@ -161,7 +161,7 @@ struct MemberSearch {
     has_primary: bool,
 }
 
-/// What follows an answer.
+/// The next step after an answer.
 enum MemberAnswer {
     Member(Box<Member>),
     /// The server that was named, which is asked now.
@@ -170,7 +170,7 @@ enum MemberAnswer {
 }
 
 impl MemberSearch {
-    /// Notes that a server is asked; not twice.
+    /// Records an attempt at a server. Returns `false` if there was one before.
     fn begins(&mut self, permit: &DatabasePermit) -> bool {
         let target = &permit.endpoint().target;
         let is_new = !self.begun.contains(target);
@@ -236,7 +236,7 @@ enum Primary {
     /// It is the primary, a `mongos`, or alone.
     Itself,
     Other(Target),
-    /// It may still be read.
+    /// The server knows no primary, but may serve reads.
     Unknown,
 }
 

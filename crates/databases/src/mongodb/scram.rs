@@ -7,8 +7,8 @@ use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// The rounds of the hash that a server may ask for: at least as many as clients of MongoDB accept, so that one that only wants
-/// the proof cannot try many passwords on it, and at most some seconds of work.
+/// The rounds of the hash that a server may ask for: at least the minimum of MongoDB clients, because few rounds help a
+/// hostile server to guess the password from the proof; at most some seconds of work.
 const ROUNDS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
 
 /// Bytes of the salt that are accepted.

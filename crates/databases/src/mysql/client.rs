@@ -1,5 +1,5 @@
-//! The login of a client at Keyward: `caching_sha2_password`, always in full, which hands over the token itself: within TLS and
-//! over a socket as it is, else encrypted to an RSA key. Keyward keeps hashes of tokens that no challenge of MySQL can use.
+//! The login of a client at Keyward by full `caching_sha2_password`, which sends the token itself: in clear within TLS
+//! or over a socket, else encrypted to an RSA key. MySQL's challenges cannot be verified with Keyward's token hashes.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use super::packet::{
 /// The plugin that hands over a password in full.
 pub const PLUGIN: &[u8] = b"caching_sha2_password";
 
-/// The version that clients see. Keyward speaks first, so the server's is not known yet; MySQL 8.0 is what clients expect of
-/// `caching_sha2_password`. It is not above 8.0: clients would use what MariaDB lacks.
+/// The server version that clients see. Keyward greets the client before it knows the server's version. Clients expect
+/// MySQL 8.0 for `caching_sha2_password`; with a higher version, they would use features that MariaDB lacks.
 const VERSION: &[u8] = b"8.0.11-keyward";
 
 /// `utf8mb4_general_ci`.

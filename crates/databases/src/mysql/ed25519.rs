@@ -1,5 +1,5 @@
-//! The answer of MariaDB's plugin `client_ed25519`: a signature of the server's challenge (RFC 8032 §5.1.6) by a key that SHA-512 makes
-//! of the password itself, of any length, where Ed25519 has a seed of 32 bytes.
+//! The answer of MariaDB's plugin `client_ed25519`: a signature of the server's challenge (RFC 8032 §5.1.6). Its key is
+//! the SHA-512 of the password, which may have any length; standard Ed25519 hashes a seed of 32 bytes.
 //! <https://mariadb.com/docs/server/reference/clientserver-protocol/1-connecting/connection#client_ed25519-plugin>
 
 use ed25519_dalek::VerifyingKey;
@@ -7,7 +7,7 @@ use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
 use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
-/// Signs a challenge. The signature gives nothing of the password away, except to one who guesses it.
+/// Signs a challenge. The signature allows only offline guessing of the password.
 pub fn answer(password: &[u8], challenge: &[u8]) -> Zeroizing<Vec<u8>> {
     let hash: Zeroizing<[u8; 64]> = Zeroizing::new(Sha512::digest(password).into());
     // It is wiped when it is dropped.

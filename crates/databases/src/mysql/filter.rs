@@ -31,8 +31,8 @@ const TOO_LONG: &str = "(longer than 1 MiB)";
 /// The longest `MESSAGE_TEXT` of `SIGNAL`, in characters.
 const WORDS_MAX: usize = 128;
 
-/// What a session whose statements are read may send: quitting, choosing a database, statements and their results, statistics and pings. A
-/// reset of the session (`COM_RESET_CONNECTION`) would end its mode, and how the server reads texts.
+/// Commands that a session with checked statements may send: quit, choose a database, statements and their results,
+/// statistics, ping. `COM_RESET_CONNECTION` is not among them: it would reset the session's mode and string syntax.
 const READING: &[u8] =
     &[0x01, 0x02, COM_QUERY, 0x04, 0x09, 0x0e, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c];
 

@@ -43,7 +43,7 @@ const SHA256_PASSWORD: &[u8] = b"sha256_password";
 /// `ER_ACCESS_DENIED_NO_PASSWORD_ERROR`, and expired passwords and locked accounts.
 const REJECTIONS: [u16; 6] = [1045, 1698, 1820, 1862, 3118, 4151];
 
-/// How the session is, as its client has agreed.
+/// The properties of the session that were agreed with the client.
 #[derive(Clone, Debug)]
 pub struct Agreed {
     pub flags: u32,
@@ -63,7 +63,7 @@ pub struct MysqlLogin {
     kept: Option<KeptSettings>,
 }
 
-/// What a server begins with.
+/// The greeting of a server.
 #[derive(Debug)]
 pub struct ServerGreeting {
     flags: u32,
@@ -241,7 +241,7 @@ impl MysqlLogin {
 
     /// What a request for TLS and a response begin with.
     fn response_head(&self, greeting: &ServerGreeting, tls: u32) -> Vec<u8> {
-        // With the first flag, a client says that it is none of MariaDB's, whose further flags follow otherwise.
+        // `LONG_PASSWORD` says that no MariaDB-specific flags follow.
         let flags = self.agreed.flags | REQUIRED | LONG_PASSWORD | CONNECT_WITH_DB | tls;
         let flags = flags | (greeting.flags & CONNECT_ATTRIBUTES);
         let mut payload = flags.to_le_bytes().to_vec();

@@ -37,7 +37,7 @@ pub const MORE_DATA: u8 = 0x01;
 pub const SWITCH: u8 = 0xfe;
 pub const ERROR: u8 = 0xff;
 
-/// A stream whose packets of a login are read and written; it counts them.
+/// The sequence number of the next packet. Reads and writes the packets of a login.
 #[derive(Debug, Default)]
 pub struct Sequence(u8);
 
@@ -107,7 +107,7 @@ pub fn error(number: u16, state: &str, message: &str) -> Vec<u8> {
     payload
 }
 
-/// The parts of a payload, in turn. `None`: it is shorter than it says.
+/// Reads the parts of a payload in order. Each method returns `None` if the payload is too short.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a>(pub &'a [u8]);
 
@@ -130,7 +130,7 @@ impl<'a> Parts<'a> {
         Some(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?))
     }
 
-    /// What ends with a NUL, without it.
+    /// Reads up to the next NUL, which is skipped.
     pub fn until_nul(&mut self) -> Option<&'a [u8]> {
         let end = self.0.iter().position(|byte| *byte == 0)?;
         let part = self.bytes(end)?;
@@ -138,7 +138,7 @@ impl<'a> Parts<'a> {
         Some(part)
     }
 
-    /// What a length of one byte, or one that says its own length, is before.
+    /// Reads bytes with a length prefix: one byte, or a length-encoded integer.
     pub fn counted(&mut self) -> Option<&'a [u8]> {
         let length = match self.u8()? {
             length @ ..=250 => usize::from(length),

@@ -1,6 +1,6 @@
-//! The server's messages on their way to the agent. [`AnswerWatch`] ends a session whose mode was changed, because servers since
-//! version 14 report `default_transaction_read_only` whatever changed it, and one that gets more than its connection
-//! allows. [`AnswerFrames`] knows whether the agent has whole messages, so that one of Keyward's can follow.
+//! The server's messages on their way to the agent. [`AnswerWatch`] ends a session whose mode was changed (servers
+//! since version 14 report changes of `default_transaction_read_only`), or that gets more rows or bytes than its
+//! connection allows. [`AnswerFrames`] tracks message boundaries, so that a message of Keyward can be inserted.
 
 use std::io;
 use std::pin::Pin;
@@ -36,7 +36,7 @@ pub struct AnswerRules {
 /// Why a session was ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SessionCut {
-    /// It is no longer what its connection says.
+    /// The mode of the session was changed.
     OtherMode,
     /// More rows than this.
     Rows(u64),
@@ -80,7 +80,7 @@ impl AnswerRules {
         tag == b'S' && length <= REPORT_BYTES_MAX && self.is_of_mode()
     }
 
-    /// Whether a `ParameterStatus` reports what the session never has.
+    /// Whether a `ParameterStatus` reports a value that the session must not have.
     fn is_change(self, report: &[u8]) -> bool {
         let mut parts = report.split(|byte| *byte == 0);
         let (Some(name), Some(value)) = (parts.next(), parts.next()) else { return false };

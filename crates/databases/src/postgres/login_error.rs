@@ -12,18 +12,18 @@ pub enum PostgresLoginError {
     /// It does not speak the protocol.
     #[error("the server does not answer as PostgreSQL does")]
     Protocol,
-    /// It asks for a proof that would give the password away.
+    /// It requests an authentication method that would reveal the password.
     #[error("the server asks for {method}, which is answered only over verified TLS")]
     Weak { method: &'static str },
-    /// It asks for a proof that Keyward does not have.
+    /// It requests an unsupported authentication method.
     #[error("the server asks for {method}, which is not supported")]
     Unsupported { method: &'static str },
-    /// It does not know the password itself, or changed what was said.
+    /// It does not prove that it knows the password, or the exchange was tampered with.
     #[error("the server does not prove that it knows the password")]
     Unproved,
     #[error("the database server refuses the login: {message}")]
     Refused { state: String, message: String },
-    /// It drops what the session begins with.
+    /// It ignores settings with which the session must begin.
     #[error("the server does not begin the session as the connection's settings say")]
     OtherMode,
     /// It takes too long.

@@ -51,13 +51,13 @@ pub enum PostgresFormatError {
     Length,
     /// A major version other than 3.
     Version,
-    /// Requests for encryption do not end.
+    /// Too many requests for encryption.
     Requests,
-    /// Names and values do not end as they must, or are not UTF-8.
+    /// A name or value has no terminating NUL, or is not UTF-8.
     Parameters,
     /// There is no user.
     User,
-    /// `replication` would give more than a session.
+    /// `replication` is set, which needs more rights than a session.
     Replication,
     /// Another message than the password.
     NoPassword,

@@ -67,14 +67,14 @@ impl Unreached {
     }
 }
 
-/// What ties SCRAM to the stream, over TLS.
+/// The channel binding data of a TLS stream (`tls-server-end-point`).
 pub fn channel_binding(upstream: &Upstream) -> Option<Vec<u8>> {
     let Upstream::Tls(stream) = upstream else { return None };
     let (_, session) = stream.get_ref();
     server_end_point(session.peer_certificates()?.first()?)
 }
 
-/// Whether the server takes TLS. Reads its one byte alone.
+/// Whether the server accepts TLS. Reads exactly one byte.
 async fn ask_for_tls(stream: &mut CheckedUpstream) -> io::Result<bool> {
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);

@@ -19,7 +19,7 @@ pub struct RedisAccess {
     pub read_only: bool,
 }
 
-/// What becomes of a command.
+/// The decision about a command.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RedisVerdict {
     Passes,
@@ -93,7 +93,7 @@ impl RedisAccess {
         }
     }
 
-    /// `SELECT index`. The connection's own number is what its URL makes clients send.
+    /// `SELECT index`. Only the connection's own number is permitted; clients send it because its URL contains it.
     fn select(&self, rest: &[&[u8]], count: usize) -> RedisVerdict {
         match rest {
             [] if count > 1 => RedisVerdict::Undecided,

@@ -15,7 +15,7 @@ use crate::stream::StreamFilter;
 /// The longest argument that a decision reads, in bytes.
 const READ_ARGUMENT_BYTES_MAX: usize = 1024;
 
-/// What no server reads as a request: it answers in its own words, and closes the stream.
+/// An invalid request: every server answers it with an error and closes the stream.
 const MALFORMED: &[u8] = b"*1\r\n!\r\n";
 
 /// Checks the commands of an agent.

@@ -1,5 +1,5 @@
-//! What a client sends until it has authenticated: `AUTH`, or `HELLO` with `AUTH`. Every other command is answered as a server
-//! that wants a password answers it.
+//! Reads the commands of a client until it has authenticated: `AUTH`, or `HELLO` with `AUTH`. Other commands get the
+//! error of a server that requires a password.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
@@ -25,7 +25,7 @@ pub struct RedisClient {
     pub token: Option<Zeroizing<String>>,
     /// The answer to it when its session is open.
     pub answer: OpeningAnswer,
-    /// What it has sent behind that.
+    /// Bytes that it sent after the login.
     pub rest: Zeroizing<Vec<u8>>,
 }
 

@@ -19,7 +19,7 @@ const ARGUMENT_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
 /// Why bytes are no request. Nothing that the client sent is repeated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RespFormatError {
-    /// A line does not end in time.
+    /// A line exceeds its maximum length.
     Line,
     /// Not a number, or one out of bounds.
     Number,

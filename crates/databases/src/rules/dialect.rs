@@ -1,4 +1,4 @@
-//! [`Dialect`]: what rules on statements depend on, for each server.
+//! [`Dialect`]: differences between SQL dialects that rules on statements depend on.
 
 use sqlparser::ast::{Ident, ObjectName};
 use sqlparser::dialect::{MySqlDialect, PostgreSqlDialect};
@@ -35,7 +35,7 @@ impl Dialect {
         }
     }
 
-    /// Whether a function of the name reads what no name of a table shows.
+    /// Whether a function of this name reads tables or files that the statement does not name.
     pub(super) fn is_reading_function(self, word: &str) -> bool {
         let known = match self {
             Self::Postgres => POSTGRES_READING,

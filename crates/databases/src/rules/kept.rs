@@ -1,11 +1,11 @@
-//! [`KeptSettings`]: what a session keeps, whatever its statements say.
+//! [`KeptSettings`]: settings of a session that its statements cannot change.
 
 use std::sync::Arc;
 
 use super::{Dialect, StatementRules};
 use keyward_rules::policy::DatabasePermit;
 
-/// What a session keeps.
+/// Settings that the statements of a session cannot change.
 #[derive(Clone, Debug, Default)]
 pub struct KeptSettings {
     pub read_only: bool,
@@ -15,7 +15,8 @@ pub struct KeptSettings {
 }
 
 impl KeptSettings {
-    /// That of a session that is read-only or has rules on its statements; `None` for any other.
+    /// The settings of a session that is read-only or has rules on statements; `None` for other
+    /// sessions.
     pub fn of(permit: &DatabasePermit, dialect: Dialect) -> Option<Self> {
         let settings = permit.wanted().settings.as_deref()?;
         let rules = StatementRules::of(settings, dialect).map(Arc::new);

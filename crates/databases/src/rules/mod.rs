@@ -9,7 +9,7 @@
 //! scopes           the names of a query that its `WITH` declares
 //! ```
 //!
-//! Functions and views do what their names do not show: rights at the server are the stronger limit.
+//! The rules cannot see what functions and views do. Rights at the server are the stronger limit.
 
 mod dialect;
 mod kept;

@@ -41,12 +41,12 @@ impl Lexed {
 }
 
 impl Cursor<'_> {
-    /// The byte so far ahead; 0 behind the end.
+    /// The byte at this distance from the cursor; 0 after the end.
     pub fn peek(&self, ahead: usize) -> u8 {
         self.text.get(self.at + ahead).copied().unwrap_or_default()
     }
 
-    /// Goes on while bytes are part of something.
+    /// Advances while `is_part` accepts the next byte.
     pub fn skip(&mut self, is_part: impl Fn(u8) -> bool) {
         while self.text.get(self.at).is_some_and(|byte| is_part(*byte)) {
             self.at += 1;
@@ -80,12 +80,12 @@ impl Cursor<'_> {
     }
 }
 
-/// Servers fold ASCII only, of what matters here.
+/// Converts to lower case. Only ASCII is folded, as servers fold the names that matter here.
 pub fn lower(name: &[u8]) -> String {
     String::from_utf8_lossy(&name.to_ascii_lowercase()).into_owned()
 }
 
-/// The statements of a text. One that stands in parentheses is no statement, and checking it as one is stricter.
+/// Splits a text at semicolons. A semicolon inside parentheses also splits, which only makes the check stricter.
 pub fn statements(tokens: &[Lexed]) -> impl Iterator<Item = &[Lexed]> {
     tokens.split(|lexed| lexed.token == SqlToken::Symbol(b';'))
 }

@@ -18,7 +18,7 @@ pub struct HandedListeners {
 }
 
 impl HandedListeners {
-    /// Takes those of stored listeners from all sockets that were received, by their names.
+    /// Takes the sockets of stored listeners from all received sockets, by their names.
     pub fn taken_from(received: &mut Vec<(String, OwnedFd)>, handed_over: HandedOver) -> Self {
         let sockets = received.extract_if(.., |(name, _)| name.starts_with(PREFIX)).collect();
         Self { sockets, handed_over }

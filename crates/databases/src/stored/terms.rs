@@ -1,5 +1,5 @@
-//! [`ListenerTerms`]: what a stored listener is opened with. Other terms mean another listener, and the sessions of the one
-//! before end.
+//! [`ListenerTerms`]: the properties with which a stored listener is opened. If they change, the listener is opened
+//! again, and its sessions end.
 
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::OrgId;
@@ -14,20 +14,20 @@ pub struct ListenerTerms {
     /// Its organisation, which is that of its connection and agent.
     pub org: OrgId,
     pub name: String,
-    /// Where.
+    /// The address or socket.
     pub place: ListenerPlace,
-    /// What is spoken there.
+    /// The protocol of the database.
     pub protocol: DatabaseProtocol,
     /// The connection of all its sessions, by name.
     pub connection: Option<String>,
     /// The agent of all its sessions, by name.
     pub agent: Option<String>,
-    /// What it refers to and does not exist.
+    /// The missing connection or agent that it refers to.
     pub problem: Option<ListenerProblem>,
 }
 
 impl ListenerTerms {
-    /// Those of a record, with the names as they are now.
+    /// The terms of a record, with the current names.
     pub(super) fn of(record: &Record<DatabaseListener>, view: &View) -> Self {
         let connection = record.connection.as_ref().map(|named| {
             let found = named.id().and_then(|id| view.connection(&record.org, id));

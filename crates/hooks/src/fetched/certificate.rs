@@ -1,5 +1,5 @@
-//! The public key of a certificate that a service publishes for its signatures. The certificate was fetched over verified TLS
-//! from the service's own host, which is what makes it the service's; its names and its time are checked as well.
+//! The public key of a certificate that a service publishes for its signatures. It is trusted because it was fetched
+//! over verified TLS from the service's own host; its names and validity are checked too.
 
 use aws_lc_rs::signature::{ParsedPublicKey, VerificationAlgorithm};
 use jiff::Timestamp;

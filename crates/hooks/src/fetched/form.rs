@@ -1,4 +1,4 @@
-//! The services whose keys are fetched, and what holds for each without a request.
+//! The services whose keys are fetched, and their properties that do not depend on a request.
 
 use http::HeaderName;
 use jiff::SignedDuration;
@@ -48,7 +48,7 @@ impl FetchedForm {
         }
     }
 
-    /// Checks the form of what says whose requests are accepted.
+    /// Checks the form of the text that names the accepted sender or receiver.
     pub(crate) fn check(self, secret: &Secret) -> Result<(), SecretError> {
         let text = std::str::from_utf8(trimmed(secret)?).unwrap_or_default();
         let (is_right, expected) = match self {

@@ -1,4 +1,4 @@
-//! Where the key of a request is, and what a request with a valid signature is.
+//! The location of the key of a request, and the meaning of a request with a valid signature.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,9 +1,9 @@
 //! Schemes whose key is not a secret of the hook: the caller fetches a certificate or a set of keys from a place that the
 //! scheme names ([`Scheme::key_place`]), and the request is verified with it ([`Scheme::read_with`]).
 //!
-//! A request may name the place of its key. So each scheme says which places are the service's, and nothing is fetched for a
-//! request that cannot be meant for the hook: its secret, which is no secret of the service but says whose requests are
-//! accepted, is compared first.
+//! A request may name the URL of its key, so each scheme checks that it is a URL of the service. The `secret` of such a
+//! hook is not a key: it names the accepted sender or receiver. It is compared first, so no key is fetched for requests
+//! to others.
 //!
 //! ```text
 //! sns          messages of AWS SNS

@@ -54,7 +54,7 @@ impl Record<App> {
             }
         }
         if urls.token.is_some() {
-            // Neither its tokens nor its secret are for the provider's usual server.
+            // The provider's usual server must not get the app's tokens or secret.
             oauth.renew = None;
         }
         if !self.scopes.is_empty() {

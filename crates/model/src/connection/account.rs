@@ -1,4 +1,4 @@
-//! [`Account`]: whose account a connection uses at its provider, and what tells it from others.
+//! [`Account`]: the account that a connection uses at its provider, and its identifier.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ impl Account {
         }
     }
 
-    /// Whether both are two accounts for certain: one source tells them apart.
+    /// Whether both are certainly two accounts: the same source gives different identifiers.
     pub fn differs(&self, other: &Self) -> bool {
         self.id.source == other.id.source && self.id != other.id
     }

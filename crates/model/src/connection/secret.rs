@@ -1,4 +1,4 @@
-//! What is known of a connection's secret without the secret: when it is due, and a rotation that is under way.
+//! Metadata of a connection's secret: when it is due for rotation, and a rotation in progress.
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;

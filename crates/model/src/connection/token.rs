@@ -1,4 +1,4 @@
-//! How a connection's credential is replaced, and how its token is.
+//! How a connection's credential is replaced, and the state of its token.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

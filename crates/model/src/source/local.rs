@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::optional_duration;
 use crate::refusal::{Refusal, failed};
 
-/// Longer than programs that unlock a vault take.
+/// Long enough for programs that unlock a vault.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 section! {

@@ -15,7 +15,7 @@ pub enum BaseUrlError {
     OwnListener,
     /// `Host` is missing, given twice, or a name that is not ours.
     NotOurs,
-    /// A page of another site asks, or may.
+    /// The request comes, or may come, from a page of another site.
     CrossSite,
     /// No right token.
     Unauthenticated {
@@ -41,7 +41,7 @@ pub enum BaseUrlError {
         /// The hosts of the connection.
         hosts: String,
     },
-    /// The named host is none of the connection's.
+    /// The host in the URL does not belong to the connection.
     NotItsHost {
         /// The name of the connection.
         connection: Arc<str>,

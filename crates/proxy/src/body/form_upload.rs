@@ -1,8 +1,8 @@
 //! [`FormUpload`]: a `multipart/form-data` body that the credential is written into while it is sent. Its memory is
-//! bounded: what arrives is passed on but for the beginnings of delimiters and parts.
+//! bounded: it holds only beginnings of delimiters and parts, and passes all other bytes on.
 //!
-//! `form_upload.rs` and `request_body.rs` import each other: it reads the agent's body, and is the content of another
-//! one.
+//! `form_upload.rs` and `request_body.rs` import each other: a form upload reads the agent's `RequestBody`, and is
+//! the content of another one.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};

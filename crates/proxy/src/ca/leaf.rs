@@ -71,7 +71,7 @@ pub(super) fn sign(
     let cert = params.signed_by(&signer.server_keys().public, signer.issuer())?;
     // Two thirds, as renewals commonly go: time enough for a stream opened last to end.
     let renewed_at = now + (until.duration_since(now) * 2) / 3;
-    // What is sent along changes with the end of an overlap.
+    // The chain that is sent changes when the overlap ends.
     let renewed_at = signer.overlap(now).map_or(renewed_at, |o| renewed_at.min(o.until));
     Ok(SignedLeaf { cert: cert.into(), validity, renewed_at })
 }
@@ -132,7 +132,7 @@ fn server_config(
     config.send_tls13_tickets = 1;
     // Our order has the fastest suite first.
     config.ignore_client_order = true;
-    // Tickets do for all; a session store per leaf would be thousands of them.
+    // Tickets are sufficient; a session store per leaf would cost memory for thousands of leaves.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }

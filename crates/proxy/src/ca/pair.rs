@@ -64,7 +64,7 @@ impl Pair {
             })?;
         let pair = Self { certs, key: load_key(key)? };
         match pair.certs.first().and_then(|der| parse(der)) {
-            // Another file's trouble, which `from_pair` reports.
+            // `from_pair` reports a malformed certificate.
             None => Ok(pair),
             Some(parsed)
                 if *parsed.public_key().subject_public_key.data == *pair.key.der_bytes() =>

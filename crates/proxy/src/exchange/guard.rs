@@ -1,5 +1,5 @@
-//! [`ExchangeGuard`]: a running exchange. It owns the record, and what the exchange occupies until its answer ends:
-//! the agent's stream and its place within the limits of its connection.
+//! [`ExchangeGuard`]: a running exchange. It owns the record and, until the answer ends, the agent's stream and the
+//! slot within the limits of the connection.
 
 use std::sync::Arc;
 

@@ -62,7 +62,7 @@ pub async fn cut(
     if part.length() > WIDENED_BYTES_MAX {
         return Err(protocol("its part is more than was asked for"));
     }
-    // The body, and what is masked of it.
+    // The body and its masked copy.
     if !memory.resize(2 * position(part.length())) {
         return Err(InspectError::NoMemory.into());
     }

@@ -127,7 +127,7 @@ fn answer(
 ) -> Response<AnswerBody> {
     let mut view = view(refusal).with_names(&exchange.record);
     view.link = link;
-    // Of a refused CONNECT clients show the phrase alone.
+    // Clients show only the reason phrase of a refused CONNECT.
     if phrase.is_none() {
         view.docs = exchange.record.docs(view.text.code);
     }
@@ -196,7 +196,7 @@ fn in_http(view: &RefusalView, exchange: &str) -> Response<Bytes> {
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if matches!(view.status().as_u16(), 400 | 413 | 414 | 417 | 431 | 501) {
-        // What follows a request that has no sound reading is no request.
+        // Bytes after a malformed request cannot be parsed as a request.
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(challenge_field) = &view.challenge_field {
@@ -206,7 +206,7 @@ fn in_http(view: &RefusalView, exchange: &str) -> Response<Bytes> {
     response
 }
 
-/// As [`in_http`], for people who see it behind `remote: `.
+/// Like [`in_http`], as text: git shows it to its user after `remote: `.
 fn in_text(view: &RefusalView, exchange: &str) -> Response<Bytes> {
     let text = sentence(view, exchange);
     let mut response = in_http(view, exchange).map(|_| Bytes::from(text + "\n"));
@@ -280,7 +280,7 @@ fn view(refusal: &Refusal) -> RefusalView {
 
 /// The table: code, message, hint and fields of each refusal.
 fn table(refusal: &Refusal) -> RefusalView {
-    // Most are logged in the same words.
+    // Most refusals have the same message in the answer and in the log.
     let said = |code: Code| code.because(refusal.to_string());
     match refusal {
         Refusal::Unauthenticated => RefusalView {
@@ -329,7 +329,7 @@ fn table(refusal: &Refusal) -> RefusalView {
     }
 }
 
-/// The same later may succeed.
+/// A refusal with `Retry-After`: the same request may succeed later.
 fn after(seconds: u64, text: RefusalText) -> RefusalView {
     RefusalView { retry_after: Some(seconds), ..text.into() }
 }
@@ -343,7 +343,7 @@ fn of_base_url(fault: &base_url::BaseUrlError) -> RefusalView {
     }
 }
 
-/// There is no credential; an owner, or time, can do something about it.
+/// The refusal if there is no credential. Its hint is for the owner, or says when to retry.
 fn of_vault(error: &VaultError) -> RefusalView {
     let text = match error {
         _ if error.is_store_away() => Code::RefreshUnavailable.because(STORE_AWAY),

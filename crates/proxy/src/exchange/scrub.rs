@@ -186,7 +186,7 @@ impl ScannedBody {
             if self.working {
                 let more = self.work()?;
                 if more && self.ready.is_empty() {
-                    // Others on this core get their turn.
+                    // Yields to other tasks of this core.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }

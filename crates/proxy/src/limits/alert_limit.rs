@@ -26,7 +26,7 @@ impl AlertLimit {
     pub fn is_new(&self, what: String, every: Duration) -> bool {
         let now = Instant::now();
         let mut told = self.0.lock();
-        // Only looked at: being tried again puts nothing off, and keeps it no longer.
+        // `peek` does not refresh the entry: a suppressed event must not extend its period.
         if told.peek(&what).is_some_and(|last| now.duration_since(*last) < every) {
             return false;
         }

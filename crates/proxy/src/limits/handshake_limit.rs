@@ -38,7 +38,7 @@ impl HandshakeLimit {
     /// Waits for a slot. Never returns `None`, because the semaphores are never closed.
     pub async fn take(&self, agent: &AgentId) -> Option<HandshakeSlot> {
         let own = self.of(agent);
-        // First among the agent's own, so that its waiting keeps no place from others.
+        // Takes the agent's own slot first, so that a waiting agent holds no shared slot.
         let of_agent = own.acquire_owned().await.ok()?;
         let of_all = self.all.clone().acquire_owned().await.ok()?;
         Some(HandshakeSlot { of_agent, of_all })

@@ -97,7 +97,7 @@ impl Meter {
         let room = |count: u32| (count < max).then(|| count + 1);
         let counted = self.under_way.fetch_update(SeqCst, SeqCst, room);
         counted.map_err(|_| Excess::Concurrency { max })?;
-        // Given back however this ends.
+        // Released on drop, also on an error.
         let slot = ExchangeSlot(self.clone());
         let mut state = self.state.lock();
         self.take(&mut state, settings, now)?;

@@ -15,8 +15,8 @@ const SAVED_MAX: u32 = 10;
 /// One retry is added in each period, so that a rarely used connection can retry too.
 const GIVEN_EVERY: Duration = Duration::from_secs(10);
 
-/// The most periods that requests of other replicas use in advance: as many as there are replicas that exceed a rate at the
-/// same time, and a bound for what a row can do.
+/// Maximum number of periods that requests of other replicas can use in advance. It allows for as many replicas that
+/// exceed a rate at the same time, and bounds the effect of a row.
 const PERIODS_OWED_MAX: u32 = 16;
 
 /// A rate limit with bursts (the generic cell rate algorithm, ITU-T I.371, with the tolerance of a whole period).

@@ -175,7 +175,7 @@ impl Http1Pool {
                 break;
             }
         }
-        // Nearly always a stream comes back. What a session leaves does not, nor what is one of many.
+        // Empty lists stay, because streams usually return; but not for single sessions, nor too many.
         if list.is_empty() && (key.session.is_some() || streams.len() > EMPTY_MAX) {
             streams.remove(key);
         }

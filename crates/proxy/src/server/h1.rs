@@ -288,7 +288,7 @@ where
         match end {
             StreamEnd::Finished(Ok(())) => linger::drain(io, gateway).await,
             StreamEnd::Finished(Err(error)) if error.is_parse() => linger::drain(io, gateway).await,
-            // What broke stays visibly broken.
+            // No orderly close: the peer must see that the stream broke.
             StreamEnd::Finished(Err(_)) | StreamEnd::Cut => {}
             StreamEnd::Idle => linger::shut_down_and_drain(io, gateway).await,
             StreamEnd::Drained => linger::shut_down(io, gateway).await,

@@ -250,8 +250,8 @@ impl Activity {
             }
             Self::Exchange(query, used) => {
                 let connection = used.as_ref().map(|used| view.connection(&agent.org, used));
-                // A connection that its provider has ended does not end the exchange: no person has
-                // forbidden it, and the agent gets the provider's answer.
+                // A broken connection does not end the exchange: no person has forbidden it, and the agent gets the
+                // provider's answer.
                 let stands = |state: &ConnectionState| {
                     state.is_usable() || matches!(state, ConnectionState::Broken { .. })
                 };

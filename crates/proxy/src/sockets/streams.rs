@@ -83,7 +83,7 @@ impl AgentStream {
 
     /// Turns the stream into a tunnel: `early` is read first, and `watchdog` observes it from now on.
     pub fn into_tunnel(self, early: Bytes, watchdog: Arc<Watchdog>) -> Self {
-        // Also what is empty holds the buffer that it was read into.
+        // An empty `Bytes` may still hold its read buffer.
         let early = if early.is_empty() { Bytes::new() } else { early };
         Self { socket: self.socket, early, watchdog }
     }
@@ -93,7 +93,7 @@ impl AgentIo for AgentStream {
     fn end_by_reset(&self) {
         // With TLS, the missing close_notify shows it. Unix sockets have no reset.
         if let Socket::Tcp(tcp) = &self.socket {
-            // Of a socket that is broken already, nothing is left to say.
+            // An error means that the socket is broken already.
             let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
         }
     }

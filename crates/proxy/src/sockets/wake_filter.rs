@@ -47,7 +47,7 @@ impl<F: Future + Unpin> Future for WakeFilter<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
-        // Before the look at the bell: what rings between the two wakes the task.
+        // Registered before the flag is read, so that a wake-up in between still wakes the task.
         this.waker_flag.task.register(cx.waker());
         match this.waker_flag.woken.swap(false, AcqRel) {
             true => Pin::new(&mut this.future).poll(&mut Context::from_waker(&this.waker)),

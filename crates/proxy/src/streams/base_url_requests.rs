@@ -130,11 +130,11 @@ fn onward(
     token: &str,
 ) -> Request<RequestBody> {
     *request.uri_mut() = Uri::from(path);
-    // The token may stand there too.
+    // Trailers may contain the token too.
     request.body_mut().drop_trailers();
     let fields = request.headers_mut();
     strip::holding(fields, token);
-    // It is that of our own listener, else the request were refused.
+    // The origin is our own listener: all others were refused.
     fields.remove(ORIGIN);
     let own = |value: &http::HeaderValue| {
         value.to_str().is_ok_and(|text| {

@@ -342,7 +342,7 @@ async fn probed(core: &Core, stream: NewStream, at: SocketAddr, preface: &Prefac
 fn serve(core: Arc<Core>, stream: NewStream) {
     let NewStream { socket, proxy_tls, accepted, service } = stream;
     if let Some(service) = service {
-        // Its clients ask for TLS in its own way.
+        // Clients of the service request TLS in its own protocol.
         let socket = match socket {
             NewSocket::Tcp(tcp) => ServiceSocket::Tcp(tcp, proxy_tls),
             NewSocket::Unix(unix) => ServiceSocket::Unix(unix),

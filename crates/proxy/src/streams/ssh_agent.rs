@@ -1,5 +1,5 @@
-//! The SSH agent of an agent: what a CONNECT to [`HOST`] reaches. Keys stay in the vault; each signature is decided by
-//! itself, and leaves one record. `keyward-ssh` has the protocol.
+//! Serves the SSH agent protocol to clients that CONNECT to [`HOST`]. Keys stay in the vault; each signature is a
+//! separate decision with its own record. `keyward-ssh` has the protocol.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use keyward_ssh::binding::SessionBindings;
 use keyward_ssh::login::SshLogin;
 use keyward_vault::ssh::SshIdentity;
 
-/// The name that is reserved for it: `.internal` is no public domain, and `keyward.internal` is Keyward itself.
+/// The reserved host name: `.internal` is not a public domain.
 pub const HOST: &str = "ssh-agent.keyward.internal";
 
 /// One stream of a client, such as `ssh`.

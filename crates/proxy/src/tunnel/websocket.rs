@@ -53,7 +53,7 @@ pub async fn splice<A, U>(
     pair.tell(record, outcome);
 }
 
-/// Tells both sides of the end, as far as this is done within [`CLOSING_WITHIN`]; the rest is cut.
+/// Closes both sides in order, within [`CLOSING_WITHIN`]; then cuts them.
 async fn say_end<A, U>(pair: &mut StreamPair<A, U>, end: TunnelEnd, is_cut: bool)
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -69,7 +69,7 @@ where
             // Node 26 does over HTTP/2, and reports the end only when the stream is gone.
             TunnelEnd::Closed => leave(&mut pair.agents).await,
             TunnelEnd::UpstreamBroke if pair.down.is_closed() => leave(&mut pair.agents).await,
-            // What broke stays visibly broken.
+            // No close frame: the peer must see that the stream broke.
             TunnelEnd::Finished | TunnelEnd::AgentBroke | TunnelEnd::UpstreamBroke => {}
         }
     };

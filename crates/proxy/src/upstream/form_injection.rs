@@ -25,7 +25,8 @@ struct Beginning {
     received: usize,
     /// The length of the agent's body, if it is too long to be held.
     long: Option<u64>,
-    /// What is sent for it. It never grows by itself, which would leave a copy of the credential.
+    /// The rewritten bytes. The buffer is never reallocated implicitly, because that would leave a copy of the
+    /// credential.
     written: Zeroizing<Vec<u8>>,
     share: BudgetShare,
     bytes_max: usize,

@@ -19,7 +19,7 @@ use keyward_rules::inject::scrub::range::AskedPart;
 use keyward_rules::inject::strip;
 use keyward_rules::inject::write::{self, RequestHead};
 
-/// What is changed in the head of a request.
+/// The changes to the head of a request.
 pub struct HeadChanges<'a> {
     /// The target of the permit.
     pub target: &'a Target,
@@ -33,7 +33,7 @@ pub struct HeadChanges<'a> {
     pub decoders: &'a BudgetShare,
 }
 
-/// What a changed head says beside its fields.
+/// The result of the changes, apart from the fields.
 pub struct ChangedHead {
     /// The URI to send.
     pub uri: Uri,
@@ -48,14 +48,14 @@ impl HeadChanges<'_> {
     /// When the credential does not fit the request.
     pub fn apply(&self, head: &mut Parts) -> Result<ChangedHead, Refusal> {
         let Parts { method, headers: fields, uri, .. } = head;
-        // 1. What never passes a proxy. `TE: trailers` is for us to say again: we do pass trailers.
+        // 1. Hop-by-hop fields. `TE: trailers` is set again later, because we pass trailers.
         let trailers = wants_trailers(fields);
         strip::hop_by_hop(fields);
         strip::steering(fields);
         if let Some(settings) = self.settings {
             settings_fields::write_fields(fields, settings);
         }
-        // 2. What would stand where the credential goes, and every placeholder.
+        // 2. Values in the places of the credential, and every placeholder.
         let query = strip_query(uri.query(), self.credential);
         let mut part = AskedPart::Whole;
         if let Some(credential) = self.credential {
@@ -67,7 +67,7 @@ impl HeadChanges<'_> {
                 part = ask::for_what_can_be_scanned(fields, margin, has_room);
             }
             if credential.renews.is_some_and(|renews| renews.expired_status.is_some()) {
-                // Its body is looked into for what means 401.
+                // The body of the answer is searched for an error that means 401.
                 fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
         }

@@ -47,7 +47,7 @@ pub async fn send(
     watch(&mut request, &plan.interim);
     while let Some(mut stream) = core.pool.take(&plan.key) {
         let current = stream.tls_generation() == core.gateway.upstream_tls.load().generation;
-        // Upgrades have a stream of their own there.
+        // An upgrade needs a tunnel of its own through a corporate proxy.
         let fits = current && !(plan.upgrades && stream.forwarding().is_some());
         if !fits || !plan.allows(stream.is_private()) {
             continue;
@@ -76,7 +76,7 @@ pub async fn send(
             },
         };
     }
-    // On the heap while it lasts: a tunnel keeps room for what its largest exchange may need.
+    // On the heap, so that the future of an idle tunnel stays small.
     let fresh = match Box::pin(dial(core, &plan, TlsOffer::Http1)).await {
         Ok(fresh) => fresh,
         Err(Refusal::Tls(error)) if error.is_of_protocol() && !plan.upgrades => {

@@ -40,7 +40,7 @@ pub struct RootField {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Operations(BTreeSet<RootField>);
 
-/// What is known of the operations of a request.
+/// The operations of a request, as far as its body was read.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum RequestedOperations<'a> {
     /// Its body was not read.
@@ -55,7 +55,7 @@ pub enum RequestedOperations<'a> {
 /// Why the operations of a request are not known. The text follows `the body`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NotUnderstood {
-    /// It is no single `application/json` in UTF-8.
+    /// It has no `Content-Type`, several, or another one than `application/json` in UTF-8.
     #[error("is not `application/json`")]
     ContentType,
     /// It is compressed.

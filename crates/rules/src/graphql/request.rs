@@ -92,7 +92,7 @@ impl Call {
     fn member<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "query" => self.query = Some(map.next_value()?),
-            // Every operation of the document counts, also those that it does not select.
+            // Ignored: all operations of the document are judged, not only the selected one.
             "operationName" => drop(map.next_value::<Option<String>>()?),
             "variables" => drop(map.next_value::<IgnoredAny>()?),
             "extensions" => {
@@ -153,7 +153,7 @@ impl<'de> Visitor<'de> for CallVisitor {
         let (mut call, mut names) = (Call::default(), BTreeSet::new());
         while let Some(name) = map.next_key::<String>()? {
             call.member(&name, &mut map)?;
-            // Parsers take the first or the last of them.
+            // Parsers differ in which duplicate they use.
             if !names.insert(name) {
                 call.is_wrong(NotUnderstood::Duplicate);
             }

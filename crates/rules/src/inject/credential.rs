@@ -80,8 +80,9 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// Whether an answer may repeat it, so that answers which cannot be searched for it are refused. A key that only signs
-    /// requests is never sent; the session token of a temporary AWS key is, but is of no use without the key.
+    /// Whether an answer may contain the credential, so that answers which cannot be searched must be refused. A key
+    /// that only signs requests is never sent. The session token of a temporary AWS key is sent, but is useless without
+    /// the key.
     pub fn can_come_back(&self) -> bool {
         let mut writes = self.writes.iter().flat_map(|scope| &scope.what);
         let only_signs = matches!(self.signer, Some(CredentialSigner::AwsSigV4(_)))

@@ -34,7 +34,7 @@ impl CompiledBinding {
         Reason::DeniedAction { connection, denied: list.text(), lost }
     }
 
-    /// The refusal of what none of its actions has.
+    /// The refusal of a request that belongs to none of its actions.
     pub(super) fn beyond(&self, list: &ActionList) -> Reason {
         Reason::BeyondActions { connection: self.account.name.clone(), allowed: list.text() }
     }

@@ -1,12 +1,13 @@
-//! Rules with branches: a rule that allows takes a push only if all its references are among them, a rule that denies
-//! takes one if any is.
+//! Rules with branches: a rule that allows matches a push only if all its references are among the branches; a rule
+//! that denies matches if any is.
 
 use super::rule::{Rule, RuleAction};
 use super::{PolicyRequest, Reason};
 use crate::git_push::RequestedPush;
 use keyward_base::pattern::DecodedPath;
 
-/// Whether the rule's branches take the request. Requests other than pushes are taken by rules that allow.
+/// Whether the rule's branches match the request. Other requests than pushes match rules that allow, and no rule
+/// that denies.
 pub(super) fn in_branches(
     rule: &Rule,
     asked: &PolicyRequest<'_>,

@@ -135,7 +135,7 @@ impl Evaluation<'_> {
         }
     }
 
-    /// Whether only the rule's actions are in the way.
+    /// Whether the rule fails to match only because of its actions.
     fn is_other_action(&self, candidate: RuleCandidate<'_>) -> bool {
         let rule = &candidate.compiled.rule;
         matches!(self.covers(rule), Ok(false))

@@ -270,7 +270,7 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// Whether the slot is for the request.
+    /// Whether the slot allows the request.
     fn is_in_slot(&self, slot: &Slot, binding: &RuleId) -> Result<bool, Reason> {
         if !slot.takes(self.asked.method) || !self.takes(&slot.paths, binding)? {
             return Ok(false);
@@ -410,8 +410,8 @@ pub(super) fn takes(
     }
 }
 
-/// Whether the request, at `path`, belongs to the rule's actions and branches; a rule without any takes all. Any part of a
-/// request with several is enough for a rule that refuses.
+/// Whether the actions and branches of the rule match the request at `path`; a rule without them matches all requests.
+/// If a request has several parts, one part is enough for a rule that denies.
 pub(super) fn covers(
     rule: &Rule,
     asked: &PolicyRequest<'_>,

@@ -53,7 +53,7 @@ impl Policy {
         candidates.iter().find_map(|candidate| lacking(candidate, name)).cloned()
     }
 
-    /// What the reason itself says; `None` if it says nothing.
+    /// The rule that the reason itself implies; `None` if it implies none.
     fn known(&self, reason: &Reason) -> Option<Option<RuleId>> {
         match (reason.rule(), reason) {
             (Some(rule), _) => Some(Some(rule.clone())),

@@ -38,7 +38,7 @@ impl<T> HostIndex<T> {
         entries.push(IndexEntry { pattern, value });
     }
 
-    /// Gives back the room for more values.
+    /// Releases unused capacity.
     pub(super) fn shrink_to_fit(&mut self) {
         let all = self.exact.values_mut().chain(self.below.values_mut());
         all.for_each(Vec::shrink_to_fit);

@@ -194,7 +194,7 @@ impl Policy {
         self.orgs.get(org).unwrap_or(&self.nothing)
     }
 
-    /// What the agent may use, or in a session what may be used in it: nothing of an unknown session.
+    /// The bindings of the agent, or those of its session; `None` for an unknown session.
     fn held<'a>(&self, org: &'a OrgPolicy, agent: &Agent) -> Option<&'a CompiledBindings> {
         match &agent.session {
             None => org.agents.get(&agent.id)?.get(|| self.source.bindings(&agent.org, &agent.id)),

@@ -331,7 +331,7 @@ fn removed(name: &str) -> RefusalText {
     Code::ConnectionMissing.because(format!("connection `{name}` was removed")).hint(hint)
 }
 
-/// The rule's connection is for other requests.
+/// The rule uses the connection for other requests only.
 fn narrowed(rule: &impl std::fmt::Display, connection: &impl std::fmt::Display) -> RefusalText {
     Code::Denied
         .because(format!("rule `{rule}` uses connection `{connection}` for other requests only"))

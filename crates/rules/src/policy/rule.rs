@@ -302,7 +302,7 @@ impl Rule {
     /// compared as text: `false` where only their patterns would tell.
     pub(super) fn shadows(&self, other: &Self) -> bool {
         let decides = match &self.action {
-            // It leaves what the connection does not own, or the agent is not bound to, to later rules.
+            // Later rules decide about hosts that the connection does not own, and for unbound agents.
             RuleAction::Use(account) => {
                 self.agents.is_some() && !self.hosts.is_empty() && account.paths.is_empty()
             }

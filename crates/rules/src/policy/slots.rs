@@ -14,7 +14,7 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 pub enum Extent {
     /// All requests that the connection allows.
     Whole,
-    /// Those of its actions and of the slots, together.
+    /// The requests of its actions and of its slots together.
     Parts(Parts),
 }
 
@@ -34,7 +34,7 @@ pub struct ActionList {
     pub names: Vec<Arc<str>>,
     /// The requests that belong to them.
     pub scopes: Vec<ActionScope>,
-    /// One that the provider does not have, or whose hosts are not known.
+    /// An action that the provider does not have, or whose hosts are unknown.
     pub lost: Option<Arc<str>>,
 }
 

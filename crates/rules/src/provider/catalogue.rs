@@ -50,8 +50,8 @@ impl Catalogue {
         Self { built_in: self.built_in, own: Arc::new(all), of_org, owners: OnceLock::new() }
     }
 
-    /// The catalogue of an organisation that has providers of its own. They come first, so that a provider
-    /// which gets the same id later takes over none of their connections.
+    /// The catalogue of an organisation that has providers of its own. They take precedence, so that a later
+    /// provider with the same id does not take over their connections.
     #[must_use]
     pub fn beside<'a>(&self, own: impl IntoIterator<Item = &'a Arc<Provider>>) -> Self {
         let own = own.into_iter().map(|own| (own.id.clone(), Arc::clone(own))).collect();

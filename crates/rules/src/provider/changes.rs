@@ -1,6 +1,6 @@
-//! Checks which changes of an own provider are safe while connections use it. The right to change a provider is not the
-//! right to read its secrets, so no change may send them elsewhere: hosts, paths, methods, places and endpoints stay,
-//! and so does all that is not listed here.
+//! Checks which changes of an own provider are safe while connections use it. A user who may change a provider may not
+//! read the secrets of its connections, so no change may send them elsewhere: hosts, paths, methods, places, endpoints
+//! and all other keys that are not listed here are fixed.
 
 use std::collections::BTreeSet;
 
@@ -47,17 +47,18 @@ const TESTS: &[&str] = &["test", "auth[].test"];
 const PARTS: &[&str] =
     &["", "variables", "variables[]", "auth", "auth[]", "auth[].fields", "auth[].fields[]"];
 
-/// Which test requests may be sent with the secrets that there are.
+/// Which changes of the test request are safe with the existing secrets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TestChange {
     /// Any that only reads.
     Reading,
-    /// Those of before: somebody's secret is used whose answers others may not see.
+    /// No other request: the test would use the secret of a private connection, whose answers other users must not see.
     Same,
 }
 
-/// The path of the first key that must stay while connections use the provider, `auth[0].placement.header`; `None` if all
-/// that differs may. Definitions are as people gave them: the same provider written in another way differs.
+/// The path of the first changed key that is fixed while connections use the provider, such as
+/// `auth[0].placement.header`; `None` if all changes are safe. Definitions are compared as written: another notation of
+/// the same provider counts as a change.
 pub fn bound(
     before: &Map<String, Value>,
     after: &Map<String, Value>,

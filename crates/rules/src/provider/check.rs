@@ -139,7 +139,7 @@ struct ProviderCheck<'a> {
     path: &'a str,
     text: &'a ProviderText,
     raw: &'a Value,
-    /// Whether most of it is that of a built-in provider.
+    /// Whether the definition extends a built-in provider.
     is_extended: bool,
 }
 
@@ -154,7 +154,7 @@ impl ProviderCheck<'_> {
         let variables = self.variables(problems);
         let hosts = hosts(&self.text.hosts, &self.at("hosts"), &variables, problems);
         if self.is_extended && problems.count() > before {
-            // The other provider has its hosts in many places; each would be reported, and none is in this file.
+            // The hosts occur in many places of the built-in provider; each would be reported.
             return None;
         }
         let paths = paths(&self.text.paths, &self.at("paths"), problems);

@@ -23,7 +23,7 @@ use keyward_base::time::parse_duration;
 /// Lifetime of a token whose file names none, in seconds.
 const JWT_SECONDS: u64 = 300;
 
-/// What an auth method makes of the owner's fields.
+/// The parts of an auth method that make credentials from the owner's fields.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Minting {
     pub(super) session: Option<Arc<SessionRequests>>,

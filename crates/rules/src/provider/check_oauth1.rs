@@ -54,7 +54,7 @@ fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     }
 }
 
-/// The fields of a consent may be left out: all of them, or none.
+/// Makes the fields optional that a consent gives.
 pub(super) fn leave_to_consent(fields: &mut [Field]) {
     for field in fields {
         field.optional |= GIVEN_BY_CONSENT.contains(&field.name.as_str());

@@ -46,7 +46,7 @@ pub struct CheckedProvider {
 }
 
 impl ProviderFacts {
-    /// Those of a provider; `None` if its patterns are others when they are read back.
+    /// The facts of a provider; `None` if its patterns do not survive being written and parsed again.
     pub fn of(provider: &Provider) -> Option<Self> {
         let endpoint = |(host, path): &(HostPattern, PathPattern)| EndpointText {
             host: host.to_string(),

@@ -124,14 +124,14 @@ pub enum UrlError {
         /// Its name, if it looks like one.
         name: String,
     },
-    /// A part that is given beside the URL too.
+    /// A part that is given both in the URL and separately.
     #[error("`{0}` is given twice: by the URL, and by itself")]
     Twice(String),
 }
 
 impl Provider {
-    /// Replaces the field `url` by the variables and fields that it stands for. Of a provider that is no database, it is
-    /// a field like any other.
+    /// Replaces the field `url` by the variables and fields that it contains. For providers that are not databases,
+    /// `url` is an ordinary field.
     ///
     /// # Errors
     /// When it is not a connection string, or gives something that is given already.

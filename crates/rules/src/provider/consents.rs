@@ -11,8 +11,8 @@ impl AuthMethod {
         self.kind.asks_people() && grant.is_some_and(|grant| by_hand.contains(&grant))
     }
 
-    /// Whether its credential is a token of a token endpoint, which may be renewed there. Those of OAuth 1.0a are
-    /// not: they sign requests as given keys do.
+    /// Whether its credential is a token from a token endpoint, which may renew it. Not for OAuth 1.0a, whose tokens
+    /// sign requests like keys.
     pub fn has_tokens(&self) -> bool {
         self.oauth.is_some() && self.kind != AuthKind::Oauth1
     }

@@ -81,7 +81,7 @@ fn template(
     }
 }
 
-/// What declares a variable that a host has.
+/// The remedy for an undeclared variable in a host: the line that declares it.
 fn declaration(template: &str, name: &str) -> String {
     match template == format!("{{{name}}}") {
         true => format!("add `variables: [{{ name: {name}, kind: host }}]`"),
@@ -89,7 +89,7 @@ fn declaration(template: &str, name: &str) -> String {
     }
 }
 
-/// What to write instead of a URL.
+/// The host to write instead of a URL.
 fn host_of(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));

@@ -59,7 +59,7 @@ impl Challenges {
         challenge
     }
 
-    /// Checks one that comes back. It is not used up: its sender may have nothing else to give.
+    /// Checks a returned challenge. It is not used up, because the rest of the sign-in may be invalid.
     pub fn check(&self, challenge: &[u8], purpose: &str, now: Timestamp) -> Option<Valid> {
         let (head, tag) = challenge.split_at_checked(NONCE_BYTES + END_BYTES)?;
         hmac::verify(&self.key, &signed(head, purpose), tag).ok()?;
@@ -69,7 +69,7 @@ impl Challenges {
         (now < end && !self.used.lock().contains_key(nonce)).then_some(Valid { nonce: *nonce, end })
     }
 
-    /// Uses one up; false when another request was faster.
+    /// Marks a challenge as used; false if another request has used it.
     pub fn use_up(&self, valid: Valid, now: Timestamp) -> bool {
         let mut used = self.used.lock();
         used.retain(|_, end| now < *end);

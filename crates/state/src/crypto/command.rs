@@ -59,7 +59,7 @@ pub enum CommandError {
 /// The environment of a program.
 #[derive(Clone, Debug)]
 pub enum ChildEnvironment<'a> {
-    /// That of this process, without these variables, which hold secrets of it.
+    /// The environment of this process, without these variables, which hold its secrets.
     Without(&'a [&'a str]),
     /// PATH and HOME of this process, and these variables.
     Only(BTreeMap<String, Secret>),

@@ -1,5 +1,5 @@
-//! Hashes of passwords: argon2id (RFC 9106) with the parameters that OWASP's Password Storage Cheat Sheet proposes. One
-//! takes some 20 ms and 19 MiB: callers run it off the threads of the runtime, and few at once.
+//! Hashes of passwords: argon2id (RFC 9106) with the parameters that OWASP's Password Storage Cheat Sheet proposes.
+//! Hashing takes about 20 ms and 19 MiB, so callers use blocking threads and bound the concurrency.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
@@ -32,7 +32,7 @@ pub fn hash(password: &Secret) -> Option<PasswordHash> {
     Some(PasswordHash { memory_kib: MEMORY_KIB, passes: PASSES, lanes: LANES, salt, hash })
 }
 
-/// Whether the password is that of the hash; compared in constant time. Without a hash it is not, and that takes as long.
+/// Whether the password matches the hash; compared in constant time. Without a hash it is false, after the same time.
 pub fn matches(password: &Secret, known: Option<&PasswordHash>) -> bool {
     let Some(known) = known else {
         let salt = [0; SALT_BYTES];

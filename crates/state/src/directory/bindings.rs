@@ -9,8 +9,8 @@ use keyward_base::id::{AgentId, ConnectionId, OrgId};
 use keyward_model::{Agent, BindTerms, BindingLimits, Connection, LimitsChange, Placeholders};
 
 impl Directory {
-    /// Binds; `placeholders` were issued by the caller from the provider's key shapes. What is
-    /// bound already stays as it is, placeholders included, because programs hold them; only the limits change.
+    /// Binds; `placeholders` were issued by the caller from the provider's key shapes. An existing binding
+    /// keeps its placeholders, because programs hold them; only its limits change.
     ///
     /// # Errors
     /// When agent and connection are in two different environments, one of them does not exist in
@@ -122,8 +122,8 @@ impl Directory {
         self.change::<Agent>(org, agent, set).await.map(drop)
     }
 
-    /// Takes a binding away; open streams that used it end. What plugins of the agent have in their
-    /// slots stays theirs.
+    /// Removes a binding; open streams that use it end. Plugins of the agent keep the connections in their
+    /// slots.
     ///
     /// # Errors
     /// When there is none, the file manages it, or it is there for a plugin alone.

@@ -212,7 +212,7 @@ impl Between<'_> {
         });
         let kind = match state {
             _ if before == Some(state) => return None,
-            // By the file, whose own record tells.
+            // Paused by the configuration file: the reload has an audit record of its own.
             PluginState::Paused => return None,
             PluginState::Ready => NoticeKind::PluginReady,
             PluginState::Degraded => NoticeKind::PluginDegraded,

@@ -86,8 +86,8 @@ pub(super) fn removable(agent: &AgentRecord, by: ManagedBy) -> Result<(), Direct
     if agent.facts.paused { Ok(()) } else { editable(agent, by) }
 }
 
-/// Refuses to remove what a stored rule names: a rule without its agents or its connection would leave its requests to
-/// the rules and bindings after it.
+/// Refuses to remove a record that a stored rule names: without it, later rules and bindings would decide the requests
+/// of the rule.
 pub(super) fn named_by_no_rule<R: Resource>(
     record: &Record<R>,
     view: &View,

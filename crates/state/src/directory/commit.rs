@@ -47,7 +47,7 @@ impl DirectoryWriter {
         Ok(record)
     }
 
-    /// Deletes the version that was read, or any, and what the view shows of it.
+    /// Deletes a row, only in the version `over` if given, and removes the record from the view.
     pub(super) async fn erase(
         &self,
         at: &At,

@@ -59,7 +59,7 @@ impl Stored for ConnectSession {
         &mut org.connect_sessions
     }
 
-    /// Found by its id alone.
+    /// Connect sessions have no name and are found by id.
     fn full_name(record: &Record<Self>) -> Cow<'_, str> {
         Cow::Borrowed(record.id.as_str())
     }
@@ -81,7 +81,7 @@ impl Stored for ConnectSession {
         }
     }
 
-    /// With the turn to write: what it names cannot be removed in between.
+    /// Runs with the write lock, so that the named records cannot be removed meanwhile.
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
         let user = view.connecting_user(record).ok_or_else(|| {
             let hint = "an end user of your platform: `keyward user add NAME --role end_user`";

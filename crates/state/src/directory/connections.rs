@@ -152,8 +152,8 @@ impl Directory {
         self.change::<Connection>(org, id, change).await
     }
 
-    /// Pauses a connection, or ends the pause or what a test that failed has made of it; one that is broken
-    /// otherwise stays broken. Writes only when that is a change.
+    /// Pauses or resumes a connection. Resuming also repairs a connection that a failed test broke; one that is
+    /// broken for another reason stays broken. Writes only if the state changes.
     ///
     /// # Errors
     /// When the file manages it (and `by` is not the file), or there is no such connection.
@@ -172,7 +172,7 @@ impl Directory {
                 (ConnectionState::Active | ConnectionState::Testing, true) => {
                     connection.facts.state = ConnectionState::Paused
                 }
-                // A person's test broke it: a person may say that it is to be used all the same.
+                // A test of a person broke it, so a person may override the result.
                 (
                     ConnectionState::Paused
                     | ConnectionState::Broken { reason: BrokenReason::TestFailed, .. },

@@ -59,7 +59,7 @@ impl Directory {
         .await
     }
 
-    /// All stored deliveries. Those of changes that were not made because of a crash are deleted.
+    /// All stored deliveries. Deletes those whose change was lost in a crash.
     ///
     /// # Errors
     /// When the store fails, or a row does not open.
@@ -83,7 +83,7 @@ impl Directory {
         Ok(all)
     }
 
-    /// Whether another replica may be about to make the change of this event.
+    /// Whether another replica may still be writing the change of this event.
     fn may_be_made_now(&self, delivery: &Delivery) -> bool {
         let age = self.shared.clock.now().duration_since(delivery.notice.at);
         self.leftovers() == Leftovers::Keep && age < MADE_WITHIN
@@ -176,11 +176,11 @@ impl Shared {
         }
     }
 
-    /// Sends the news of a change that was made.
+    /// Sends the notices and records of a committed change to the listener.
     pub(super) async fn tell(&self, news: Vec<News>) {
         let Some(listener) = self.listener.get() else { return };
         for one in news {
-            // Nobody listens any more: what webhooks are owed is stored.
+            // The listener has ended; deliveries to webhooks are stored.
             let _ = listener.send(one).await;
         }
     }
@@ -196,7 +196,7 @@ impl Shared {
         Ok(match (now, cause.version) {
             (None, None) => true,
             (Some(_), None) => false,
-            // Gone since; a first version was never there.
+            // The row was removed since; if the change was its first version, the row was never written.
             (None, Some(then)) => then > 1,
             (Some(now), Some(then)) => now.0 >= then,
         })

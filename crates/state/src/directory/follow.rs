@@ -54,12 +54,12 @@ macro_rules! viewed {
 }
 
 impl Directory {
-    /// What opening did with rows that look like the rest of a crash; other services that open the store do the same.
+    /// How opening treated rows that look like leftovers of a crash; other services that open the store do the same.
     pub fn leftovers(&self) -> Leftovers {
         self.shared.following.leftovers
     }
 
-    /// For how long changes of other replicas may be missing; zero where there are none.
+    /// The maximum age of missing changes of other replicas; zero if the store is not shared.
     pub fn staleness(&self) -> Duration {
         match self.shared.rows.store.shared() {
             None => Duration::ZERO,

@@ -11,7 +11,7 @@ use super::error::DirectoryError;
 use crate::store::shared::ReplicaPosition;
 use crate::store::{Store, StoreError};
 
-/// What opening does with rows that look like the rest of a crash.
+/// How opening treats rows that look like leftovers of a crash.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Leftovers {
     /// No other process can be writing them.
@@ -25,7 +25,7 @@ pub enum Leftovers {
 pub(super) struct FollowState {
     /// Where it began; taken by the first follower.
     pub(super) begun: Mutex<Option<ReplicaPosition>>,
-    /// What the view has.
+    /// The position up to which the view is complete.
     pub(super) reached: watch::Sender<ReplicaPosition>,
     pub(super) leftovers: Leftovers,
     /// When the view was last known to have all changes.
@@ -47,7 +47,7 @@ pub(super) enum Absence {
 }
 
 impl FollowState {
-    /// Before anything is read: what changes while it is read is followed.
+    /// Called before the rows are read, so that changes during the read are followed too.
     pub(super) async fn begin(store: &dyn Store) -> Result<Self, StoreError> {
         let (begun, leftovers) = match store.shared() {
             None => (None, Leftovers::Remove),

@@ -22,14 +22,14 @@ use keyward_base::id::OrgId;
 #[derive(Clone)]
 pub struct Index(Arc<Zeroizing<[u8; 32]>>);
 
-/// Whose the name or token is: an id.
+/// The owner of a name or token: its id.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Claim {
     pub owner: String,
 }
 
-/// What only one record may have: its index row, and what a second one is refused with.
+/// A value that only one record may have: its index row, and the refusal of a second record.
 #[derive(Clone, Debug)]
 pub struct Unique {
     pub at: At,

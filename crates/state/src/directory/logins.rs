@@ -73,7 +73,7 @@ impl Stored for Login {
         }
     }
 
-    /// With the turn to write: a user who is paused meanwhile does not sign in.
+    /// Runs with the write lock, so that a user who was paused meanwhile cannot sign in.
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
         match view.user_of_login(record) {
             Some(_) => Ok(()),
@@ -258,8 +258,8 @@ impl DirectoryWriter {
 }
 
 impl View {
-    /// Who is signed in with this token of a cookie, and the login. `None` when the login has ended or was not used
-    /// for `idle`, and when its user may not sign in any more.
+    /// The user and the login of a cookie with this token. `None` when the login has ended or was not used for `idle`,
+    /// and when its user may not sign in any more.
     pub fn signed_in(
         &self,
         token: &str,

@@ -106,7 +106,7 @@ pub use view::{Differences, View};
 #[derive(Debug)]
 pub struct Directory {
     shared: Arc<Shared>,
-    /// Writes take turns, so that a check and the write that relies on it see the same records.
+    /// The write lock: a check and the write that relies on it see the same records.
     turns: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -144,7 +144,8 @@ impl Directory {
         self.shared.view.load_full()
     }
 
-    /// The same, to be dropped soon. It shares no counter with other cores, so that each request can take it.
+    /// Like [`Self::view`], but must be dropped soon. It uses no reference count that cores share, so each request can
+    /// call it.
     pub fn glance(&self) -> arc_swap::Guard<Arc<View>> {
         self.shared.view.load()
     }
@@ -155,13 +156,13 @@ impl Directory {
         self.shared.changes.subscribe()
     }
 
-    /// Waits for the turn to write.
+    /// Waits for the write lock.
     async fn turn(&self) -> DirectoryWriter {
         let turn = Arc::clone(&self.turns).lock_owned().await;
         DirectoryWriter { shared: Arc::clone(&self.shared), acting: Acting::current(), _turn: turn }
     }
 
-    /// Runs `work` when its turn comes, to its end.
+    /// Runs `work` with the write lock, to its end.
     async fn write<T, F, W>(&self, work: F) -> Result<T, DirectoryError>
     where
         T: Send + 'static,
@@ -181,8 +182,8 @@ impl Deref for DirectoryWriter {
     }
 }
 
-/// Runs work in a task of its own. A caller that is dropped between the write to the store and the change of the view
-/// would leave a revoked token valid.
+/// Runs work in its own task, so that it completes even if the caller is dropped: otherwise, between the write to the
+/// store and the change of the view, a revoked token would stay valid.
 async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, DirectoryError>> + Send + 'static,
 ) -> Result<T, DirectoryError> {

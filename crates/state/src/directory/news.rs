@@ -34,7 +34,7 @@ pub struct Delivery {
 pub(super) struct DeliveryCause {
     pub(super) table: String,
     pub(super) id: String,
-    /// As it is once the change is made; `None`: it is gone then.
+    /// The version of the row after the change; `None`: the change removes the row.
     pub(super) version: Option<u64>,
 }
 

@@ -124,10 +124,10 @@ struct UniqueValues<R: Stored> {
 
 type Slots = HashMap<AgentId, HashSet<ConnectionId>>;
 
-/// What records claim, by the places of its index rows, which are hashes under a secret key.
+/// The claims of records, by the keys of their index rows, which are hashes with a secret key.
 type Claims = HashMap<At, Claim, RandomState>;
 
-/// What is being loaded.
+/// The state while the records are loaded.
 struct LoadingIndex<'a> {
     index: &'a Index,
     wanted: &'a mut Claims,
@@ -168,7 +168,7 @@ impl LoadingIndex<'_> {
         Ok(())
     }
 
-    /// Takes agents and their plugins.
+    /// Loads agents and their plugins.
     async fn take_agents(&mut self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
         let mut agents = Vec::new();
         let mut scan = self.scan::<Agent>(rows);
@@ -263,7 +263,7 @@ async fn sentinel(rows: &DirectoryRows, clock: &Clock) -> Result<Index, Director
     let new = Sentinel { format: FORMAT, created: clock.now(), index_key };
     match rows.write(&at, &new, None).await {
         Ok(_) => Ok(Index::new(key)),
-        // Another replica was faster: its key counts.
+        // Another replica has created the row first: its key is used.
         Err(error) if error.is_conflict() => {
             read_sentinel(rows, &at).await?.ok_or(DirectoryError::SentinelMissing)
         }

@@ -95,7 +95,7 @@ fn connections<'a>(
     view.all::<Connection>(&provider.org).filter(uses)
 }
 
-/// What has a secret that is sent as the provider says: a connection, or else an app. Its kind and name.
+/// A connection or else an app that uses the provider, so that its secret depends on it: kind and name.
 fn user(provider: &Record<OwnProvider>, view: &View) -> Option<(&'static str, String)> {
     let connection = connections(provider, view).next().map(|it| ("connection", it.name.clone()));
     let uses = |it: &&Arc<AppRecord>| it.org == provider.org && it.provider == provider.name();

@@ -10,9 +10,9 @@ use keyward_model::{Record, Scope, User};
 pub struct Person {
     /// The user, as of when the credential was looked up.
     pub user: Arc<Record<User>>,
-    /// What authenticated them.
+    /// The credential that authenticated the user.
     pub credential: UserCredential,
-    /// What it may be used for.
+    /// The scopes of the credential.
     pub scopes: Arc<[Scope]>,
 }
 

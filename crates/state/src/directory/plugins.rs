@@ -21,7 +21,7 @@ use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_model::{Agent, PLUGINS_MAX, Plugin, PluginFacts, PluginSpec, Record};
 
-/// What is to be stored of a plugin.
+/// The data of a plugin to store.
 #[derive(Clone, Debug)]
 pub struct Plugged {
     /// As a person gave it, checked, with ids.
@@ -29,7 +29,7 @@ pub struct Plugged {
     /// A binding for each connection in a slot, with the placeholders that the agent will hold if it
     /// holds none yet.
     pub bindings: Vec<BindingRecord>,
-    /// Who asks for it.
+    /// Whether the file or a person makes the change.
     pub by: ManagedBy,
 }
 
@@ -105,8 +105,8 @@ impl Directory {
         self.write(|writer| async move { writer.add_plugin(record, bindings).await }).await
     }
 
-    /// Gives a plugin another manifest and other connections. What is in a slot before and after is
-    /// never without its permission in between.
+    /// Replaces the manifest and the connections of a plugin. A connection that stays in its slot keeps its
+    /// permission throughout the change.
     ///
     /// # Errors
     /// As [`Directory::add_plugin`]; when the manifest is another plugin's; when the file manages the
@@ -199,8 +199,8 @@ impl DirectoryWriter {
         Ok(())
     }
 
-    /// Whether its agent may have it, and what is in each slot fits. What was in its slot before and
-    /// is gone since may stay named.
+    /// Checks that the agent may have the plugin, and that each connection fits its slot. A slot may keep the id of a
+    /// connection that was removed.
     async fn check_plugin(
         &self,
         record: &PluginRecord,

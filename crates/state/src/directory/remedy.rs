@@ -1,15 +1,15 @@
 //! [`Remedies`]: the instructions for a person whose connection cannot be used. Refusals of the proxy, tests,
 //! lists, `doctor`, plugins, webhooks and the log repeat this text; no other module writes one.
 //!
-//! A remedy keeps the connection's id, bindings and placeholders. Only one that left the configuration file
-//! may also be removed.
+//! A remedy keeps the connection's id, bindings and placeholders. Only the remedy for a connection that left
+//! the configuration file may suggest its removal.
 
 use super::records::{AppRecord, ConnectionRecord};
 use super::view::View;
 use keyward_model::{BrokenReason, ConnectionState, ManagedBy, Renewal};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 
-/// What a remedy is wanted for.
+/// The problem that a remedy is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Need<'a> {
     /// The connection cannot be used, as its state says.
@@ -24,7 +24,7 @@ pub enum Need<'a> {
     Credential,
     /// The credential lacks these scopes.
     Scopes(&'a [String]),
-    /// Its token is over, and no request refreshes it.
+    /// Its token has expired, and requests do not refresh it.
     Token,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Remedies<'a> {
         Self::new(connection, app.map(AsRef::as_ref), catalogue)
     }
 
-    /// How its credential is replaced. Without an app nobody can consent: what was imported is given again.
+    /// How its credential is replaced. Without an app no consent is possible, so tokens are imported again.
     pub fn renewal(&self) -> Renewal {
         match self.auth {
             Some(auth) if auth.is_consented_to() && self.connection.app.is_some() => {
@@ -72,11 +72,11 @@ impl<'a> Remedies<'a> {
         }
     }
 
-    /// What a person does, in a phrase without a full stop; `None` where nothing is to be done.
+    /// The instruction for a person, in a phrase without a full stop; `None` if no action is needed.
     pub fn remedy(&self, need: Need<'_>) -> Option<String> {
         match (need, &self.connection.facts.state) {
             (Need::Use, state) => self.for_state(state),
-            // Whatever else it needs, that comes first.
+            // A draft must be completed before anything else.
             (_, ConnectionState::Draft { .. }) => Some(self.for_draft()),
             (Need::Broken { reason, detail }, _) => Some(self.for_verdict(reason, detail)),
             (Need::Credential, _) => Some(self.for_credential()),
@@ -178,7 +178,8 @@ impl<'a> Remedies<'a> {
         }
     }
 
-    /// The same without an app: a key, or tokens of another tool, prove who asks.
+    /// The remedy for a rejected client without an app: the connection authenticates with a key or imported
+    /// tokens.
     fn for_own_client(&self) -> String {
         let replacing = self.for_credential();
         let asks = self.auth.is_some_and(AuthMethod::has_tokens);
@@ -247,7 +248,8 @@ impl<'a> Remedies<'a> {
         self.provider.filter(|_| is_given)?.about.key_url.as_deref()
     }
 
-    /// `rotate` asks for the fields that every connection of the kind has; another one is named.
+    /// The option for the secret field. `rotate` prompts for required fields, so only an optional one is
+    /// named.
     fn field(&self) -> String {
         let fields = self.auth.map_or(&[][..], |auth| &auth.fields);
         match fields.iter().all(|field| field.optional) {

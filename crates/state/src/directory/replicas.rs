@@ -16,7 +16,7 @@ use crate::store::Lease;
 /// Where heads of audit logs are kept.
 const CHAINS: &str = "audit/";
 
-/// What a replica that has gone published is kept for so long.
+/// How long the published heads of a stopped replica are kept.
 const CHAINS_LIFE: Duration = Duration::from_secs(90 * 24 * 3_600);
 
 /// The table's name in the seals of kept bytes.
@@ -28,7 +28,8 @@ impl Directory {
         self.is_shared().then(|| self.shared.index.derived(purpose))
     }
 
-    /// Whether no other replica did this within `life`. True where one process owns the store: it remembers that itself.
+    /// Whether no other replica did this within `life`. Always true if one process owns the store: the caller must
+    /// remember it.
     ///
     /// # Errors
     /// When the store fails.
@@ -87,8 +88,8 @@ impl Directory {
         }
     }
 
-    /// The published heads of all replicas' audit logs; none where one process owns the store. Those that were sealed with
-    /// a master key that is gone are left out.
+    /// The published heads of all replicas' audit logs; none where one process owns the store. Heads that were sealed
+    /// with a removed master key are omitted.
     ///
     /// # Errors
     /// When the store fails, or one does not open.

@@ -25,7 +25,7 @@ impl Stored for Rule {
         &mut org.rules
     }
 
-    /// With the turn to write: what a rule names cannot be removed in between.
+    /// Runs with the write lock, so that the named records cannot be removed meanwhile.
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
         record.named().try_for_each(|id| exists(record, id, view))
     }

@@ -72,7 +72,7 @@ impl Stored for Session {
         view.sessions.end(hash);
     }
 
-    /// With the turn to write: what it names cannot be removed in between.
+    /// Runs with the write lock, so that the named records cannot be removed meanwhile.
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
         let agent = record.agent.id().and_then(|id| view.agent(&record.org, id));
         let agent = agent.ok_or_else(|| DirectoryError::not_found("agent", &record.agent))?;
@@ -212,9 +212,8 @@ impl View {
         user.has_sessions().then_some(owner)
     }
 
-    /// Whether a session with this spec may use the connection without regard to which connections it names: the
-    /// agent may use it, environments agree, and it is no other end user's. The one check for new sessions and for
-    /// the policy.
+    /// Whether a session with this spec may use the connection, apart from the connections that it names: the agent may
+    /// use it, the environments agree, and it belongs to no other end user. New sessions and the policy use this check.
     ///
     /// # Errors
     /// What is in the way.

@@ -35,7 +35,7 @@ pub trait Stored: Resource {
     #[doc(hidden)]
     fn of(org: &OrgView) -> &Collection<Self>;
 
-    /// The same, to be changed.
+    /// Like [`Self::of`], mutable.
     #[doc(hidden)]
     fn of_mut(org: &mut OrgView) -> &mut Collection<Self>;
 
@@ -45,7 +45,7 @@ pub trait Stored: Resource {
         Cow::Borrowed(record.name())
     }
 
-    /// What no other record may have: its name, unless it says otherwise.
+    /// The unique values of a record: by default its name.
     #[doc(hidden)]
     fn unique(record: &Record<Self>, index: &Index) -> Vec<Unique> {
         vec![index.unique_name(&record.org, Self::NAMED, record.name())]
@@ -65,7 +65,7 @@ pub trait Stored: Resource {
         None
     }
 
-    /// Checks a new one against everything else, with the turn to write.
+    /// Checks a new record against all others, with the write lock.
     ///
     /// # Errors
     /// When it is refused.
@@ -73,8 +73,8 @@ pub trait Stored: Resource {
         Ok(())
     }
 
-    /// Checks a change against everything else, with the turn to write. Who manages it is for the caller
-    /// to check: the gateway marks a record whether the file or the store manages it.
+    /// Checks a change against all other records, with the write lock. The caller checks `managed_by`, because the
+    /// gateway itself may change any record.
     ///
     /// # Errors
     /// When it is refused.
@@ -98,7 +98,7 @@ pub trait Stored: Resource {
         check::editor(record.managed_by, by, Self::KIND.one, record.name())
     }
 
-    /// Removes what must not stand without it, before its row goes.
+    /// Removes data that must not exist without the record, before its row is deleted.
     #[doc(hidden)]
     fn before_removal<'a>(
         _writer: &'a DirectoryWriter,
@@ -107,7 +107,7 @@ pub trait Stored: Resource {
         future::ready(Ok(()))
     }
 
-    /// Removes what is left of it, after its row went. May drop the turn to write.
+    /// Removes other data of the record, after its row was deleted. May release the write lock.
     #[doc(hidden)]
     fn after_removal(
         _writer: DirectoryWriter,
@@ -235,8 +235,8 @@ impl Directory {
         self.edit(org, id, &change).await
     }
 
-    /// Changes one, unless `change` refuses; it is called again when another writer was faster. Id,
-    /// organisation and time of making stay.
+    /// Changes one, unless `change` refuses; it is called again after a conflict with another writer. Id, organisation
+    /// and creation time stay.
     ///
     /// # Errors
     /// When there is none, `change` refuses, the changed spec is refused, it changes what is fixed, or its new

@@ -1,4 +1,4 @@
-//! [`CredentialCache`]: the cells by connection, at most so many. What is not used makes room for what is.
+//! [`CredentialCache`]: a bounded map of cells by connection. Unused cells are evicted.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -18,10 +18,10 @@ use keyward_rules::inject::credential::Credential;
 /// Number of maps; adding a cell copies one of them.
 const SHARDS: usize = 64;
 
-/// A full map drops this part of its cells, so that not every addition looks at all of them.
+/// A full map evicts one of this number of cells at once, so that not every addition scans all cells.
 const ROOM: usize = 8;
 
-/// Cells by connection. There are more than the bound only while flights run in them, or they have what the store has not.
+/// Cells by connection. The bound may be exceeded by cells with running flights or with data that is not stored yet.
 #[derive(Debug)]
 pub struct CredentialCache {
     shards: Box<[ArcSwap<Cells>]>,
@@ -44,7 +44,7 @@ impl Default for CredentialCache {
 }
 
 impl CredentialCache {
-    /// Keeps so many cells from the next additions on.
+    /// Sets the maximum number of cells; it applies to later additions.
     pub fn keep_at_most(&self, cells: usize) {
         self.cells_max.store(cells, Relaxed);
     }

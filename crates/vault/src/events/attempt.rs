@@ -47,7 +47,7 @@ pub struct DeliveryTarget<'a> {
 /// What is posted.
 #[derive(Debug)]
 pub struct WebhookMessage<'a> {
-    /// The same for each attempt, so that the receiver knows a repeated delivery.
+    /// Equal for all attempts, so that the receiver can detect a repeated delivery.
     pub id: &'a str,
     /// The type of the body.
     pub content_type: &'a str,

@@ -1,9 +1,9 @@
 //! The lease of a flight excludes refreshes of the connection by other replicas. It is renewed while a response is
 //! awaited; a late response gives its slot at the server to other connections.
 //!
-//! A replica that was paused for longer than its lease may have lost it to another one, whose lease ends in turn when that
-//! one crashes. As long as the first replica still awaits its response, it keeps a note in the store, with a digest of the
-//! grant that it sent. A replica with the lease sends no request for a grant with a note.
+//! A replica that was paused for longer than its lease may lose it to another replica, which may crash in turn. So
+//! while a replica awaits a late response, it keeps a note in the store with a digest of the grant that it sent. No
+//! replica sends a request for a grant with a note, even if it holds the lease.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -147,8 +147,8 @@ impl Flight<'_> {
         let until = Instant::now() + self.settings.lease;
         let mut examined = None;
         loop {
-            // A holder may have an answer that it could not store. It stores it within this time, and another replica
-            // that took its lease would send the spent token.
+            // The former holder may still have to store an answer. It does so within this time; taking its lease
+            // earlier would send the spent token.
             let lease = self.settings.lease;
             let settled = self.vault.directory.has_settled(lease / ENDS_WITHOUT, lease / 2);
             let began = self.vault.clock.moment();
@@ -171,7 +171,7 @@ impl Flight<'_> {
             }
             tokio::time::sleep(LEASE_POLL).await;
             let stored = self.vault.stored(self.connection).await?;
-            // The same row has no other result later: time only ends tokens.
+            // An unchanged row cannot give a better result later: tokens only expire.
             let is_new = examined.replace(stored.version) != Some(stored.version);
             if is_new && let Some(result) = self.result_of_row(&stored).await? {
                 return Ok(LeaseResult::Landed(result));

@@ -34,7 +34,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// What the connection brings to handshakes; `None` if its owner gave nothing of it.
+/// The client certificate and CA of a connection; `None` if its owner gave neither.
 pub(super) fn of_connection(
     connection: &ConnectionId,
     names: &TlsFields,

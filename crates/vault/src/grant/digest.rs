@@ -22,7 +22,7 @@ impl Digest {
         &self.0
     }
 
-    /// What answers challenges; it knows none yet.
+    /// The signer that answers challenges. It has no challenge yet.
     ///
     /// # Errors
     /// When what is stored has no password.

@@ -90,7 +90,7 @@ pub enum GrantError {
         /// The known fields.
         known: String,
     },
-    /// A value of which a library says what is wrong.
+    /// A value that a library rejects, with its reason.
     #[error("field `{field}`: {why}")]
     Refused {
         field: String,

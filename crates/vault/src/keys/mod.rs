@@ -35,7 +35,7 @@ const TOGETHER: usize = 64;
 pub enum Home {
     /// In a key file of Keyward.
     Own(PathBuf),
-    /// In another place of the configuration, whose owner must add a new key.
+    /// Outside of Keyward, as the configuration says: an operator must add a new key there.
     Given,
     /// In memory only.
     Memory,

@@ -31,7 +31,7 @@ impl Flows {
         })
     }
 
-    /// Whether an app has a use for a connection whose owner gives its fields: it renews tokens.
+    /// Whether a connection with given fields can use an app: to refresh its tokens.
     pub fn takes_app_with_fields(&self, org: &OrgId, provider: &str, auth: Option<&str>) -> bool {
         let catalogue = self.vault.catalogue(org);
         let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));

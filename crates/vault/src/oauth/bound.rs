@@ -1,5 +1,5 @@
-//! Starts a flow in a browser that another cookie binds already: that of a connect session. There is no start page and
-//! no start link; the callback compares that cookie as it compares a flow's own.
+//! Starts a flow in a browser that is already bound by the cookie of a connect session. It needs no start page and no
+//! start link; the callback checks that cookie instead of one of the flow.
 
 use std::sync::Arc;
 

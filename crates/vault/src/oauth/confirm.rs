@@ -35,7 +35,7 @@ impl Flows {
             let session = waiting.received.session.as_ref();
             session.zip(cookie).is_some_and(|(session, cookie)| session.is_of(cookie))
         };
-        // The person of a held flow is not known to be the one whom it is for.
+        // A held flow needs a release by the platform, because its person is not verified.
         if stored.flow.held || !cookies.is_none_or(own) {
             return Err(FlowError::NothingToConfirm);
         }

@@ -94,12 +94,12 @@ impl Flows {
     }
 }
 
-/// The message for people; the cause is logged.
+/// Logs the error and converts it to a message for users.
 pub(super) fn cannot_ask(error: CallError) -> FlowError {
     not_told(&MetadataError::Unanswered(error))
 }
 
-/// The same for metadata.
+/// Like [`cannot_ask`], for errors of metadata.
 pub(super) fn not_told(error: &MetadataError) -> FlowError {
     tracing::info!(%error, "an authorization server does not tell about itself");
     match error.is_temporary() {

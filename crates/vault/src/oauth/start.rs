@@ -99,7 +99,7 @@ pub(super) struct FlowContext {
     pub(super) issuer_announced: bool,
 }
 
-/// What a browser is sent to the provider with, and what its callback must have.
+/// The authorization URL for the browser, and the values that its callback must match.
 pub(super) struct Authorization {
     /// The URL of the provider's page.
     pub(super) url: String,
@@ -297,7 +297,7 @@ impl Flows {
         )
     }
 
-    /// What the browser is sent to the provider with. In OAuth 1.0a the service is asked for temporary credentials.
+    /// Builds the authorization URL. In OAuth 1.0a it first requests temporary credentials from the service.
     ///
     /// # Errors
     /// When an endpoint or a parameter is unknown, or the service of OAuth 1.0a gives none.

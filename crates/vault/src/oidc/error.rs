@@ -1,5 +1,5 @@
-//! [`SignInError`]: why a person is not signed in by OpenID Connect. People who are not signed in read the messages, so
-//! that they contain nothing of a token, a claim or an answer; [`SignInError::cause`] is for the log.
+//! [`SignInError`]: why a person is not signed in by OpenID Connect. Unauthenticated people read the messages, so they
+//! contain nothing of a token, a claim or an answer; [`SignInError::cause`] is for the log.
 
 use std::error::Error;
 use std::sync::Arc;

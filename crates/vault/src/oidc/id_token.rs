@@ -90,7 +90,7 @@ pub(super) fn verify(
     Ok(VerifiedIdToken { subject, claims })
 }
 
-/// The claims, whose signature is right.
+/// Verifies the signature and returns the claims, which are not checked yet.
 fn signed(text: &str, keys: &[Jwk]) -> Result<Map<String, Value>, IdTokenFault> {
     let header = jsonwebtoken::decode_header(text).map_err(|error| match error.kind() {
         // `none`, and what the crate does not know.
@@ -101,7 +101,7 @@ fn signed(text: &str, keys: &[Jwk]) -> Result<Map<String, Value>, IdTokenFault> 
         return Err(IdTokenFault::Algorithm);
     }
     let mut checks = Validation::new(header.alg);
-    // Claims are checked behind, by our clock.
+    // The caller checks the claims, with our clock.
     checks.validate_exp = false;
     checks.validate_aud = false;
     checks.required_spec_claims.clear();

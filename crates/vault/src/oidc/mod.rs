@@ -52,7 +52,7 @@ pub const SIGN_IN: &str = "/login/oidc";
 /// The path that the provider sends the browser back to, below `public_url`.
 pub const CALLBACK: &str = "/login/oidc/callback";
 
-/// A person waits no longer.
+/// Time limit of each step of a sign-in, because a person waits for it.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a relying party needs.

@@ -13,10 +13,10 @@ use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::HttpClient;
 
-/// How long keys are used without a look.
+/// How long keys are used before they are read again.
 const AGE_MAX: Duration = Duration::from_secs(3_600);
 
-/// How often a token with an unknown key causes a look at most.
+/// Minimum time between two reads that tokens with unknown keys cause.
 const AGE_MIN: Duration = Duration::from_secs(10);
 
 /// The keys that were read last.

@@ -38,14 +38,14 @@ use session::Sessions;
 pub use value::bearer_of;
 use value::{member_of, split};
 
-/// Logins at sources, and what is known of each source. Bounded by the number of sources, which only admins add.
+/// Logins at sources, and the health of each source. Bounded by the number of sources, which only admins add.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     sessions: Sessions,
     health: Mutex<HashMap<SourceId, SourceHealth>>,
 }
 
-/// What is known of a source since the gateway began.
+/// The health of a source since the gateway began.
 #[derive(Clone, Debug, Default)]
 pub struct SourceHealth {
     /// When a value was last fetched.

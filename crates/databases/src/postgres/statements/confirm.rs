@@ -1,5 +1,5 @@
-//! [`confirm`]: asks the server whether a session begins as its connection says. Poolers drop parameters that they do not
-//! know, and a session that may do more would look the same to the agent.
+//! [`confirm`]: asks the server whether a session has the mode of its connection. Poolers drop unknown start-up
+//! parameters, so a session could silently have more rights.
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;

@@ -1,8 +1,8 @@
-//! [`LimitExchange`]: what a replica publishes about its buckets, and what it adds of those of the others. Pure: the caller
+//! [`LimitExchange`]: publishes the buckets of a replica, and adds the counts of other replicas. Pure: the caller
 //! writes and reads the rows, and passes the time.
 //!
-//! A row has the sums of all buckets that are in use, not single requests. So a row that is written or read twice, late,
-//! or not at all changes nothing but the time at which the others hear of it.
+//! A row has the sums of all buckets in use, not single requests. So if a row is written or read twice, late, or not at
+//! all, the counts stay correct, and only arrive later.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use super::{LimitSpace, SharedBucket, SharedLimits};
 /// does not find them.
 const LISTED_MAX: usize = 1_024;
 
-/// What the silent replica published last is remembered for so long: longer than its row is kept.
+/// How long the last counts of a silent replica are remembered: longer than its row is kept.
 const REMEMBERED: Duration = Duration::from_secs(5 * 3_600);
 
 /// The state of the exchange with other replicas.
 #[derive(Debug)]
 pub struct LimitExchange {
     limits: Arc<SharedLimits>,
-    /// What the row of this replica has.
+    /// The buckets in the row of this replica.
     listed: Vec<Arc<SharedBucket>>,
     /// Whether the row differs from the one that is stored.
     is_due: bool,
@@ -123,7 +123,8 @@ impl LimitExchange {
 
     /// Adds what another replica has allowed since its last row. Returns how many requests that were.
     ///
-    /// `is_first`: of the first rows after a time without news. What was counted for others in advance then covers them.
+    /// `is_first`: whether these are the first rows after a time without news. Counts that were assumed for other
+    /// replicas are then offset against them.
     pub fn hear(&mut self, row: &HeardRow<'_>, is_first: bool, now: Instant) -> u64 {
         let known = self.replicas.remove(row.replica).map(|heard| heard.buckets);
         let known = known.unwrap_or_default();
@@ -142,14 +143,15 @@ impl LimitExchange {
             let covered = if is_first { count.min(state.assumed) } else { 0 };
             state.assumed = if is_first { state.assumed - covered } else { 0 };
             state.bucket.add(count - covered, then, now);
-            // A replica that starts finds in one row what is known of a bucket, so the row must have the requests of all.
+            // A starting replica uses one row per bucket, so each row must include the requests of all replicas.
             self.is_due |= state.is_listed;
         }
         self.replicas.retain(|_, heard| now.duration_since(heard.at) < REMEMBERED);
         total
     }
 
-    /// The buckets of a row, which are remembered. A row of another version of Keyward may not be readable: it counts alone.
+    /// The buckets of a row, which are remembered. A row of another version of Keyward may be unreadable: that replica
+    /// then counts alone.
     fn read(&mut self, row: &HeardRow<'_>, now: Instant) -> Vec<PublishedBucket> {
         let Some(buckets) = Published::read(row.bytes) else {
             tracing::debug!(replica = row.replica, "its limits are not readable");

@@ -62,7 +62,7 @@ fn candidates(fields: &HeaderMap) -> Vec<Option<PresentedToken>> {
         fields.get_all(KEYWARD_TOKEN).iter().map(|value| PresentedToken::pair(value.as_bytes()));
     let mut given: Vec<_> = proxys.chain(ours).collect();
     if given.len() > 1 {
-        // Which one counts would be a guess of ours.
+        // Refused, because it is unclear which token is meant.
         return vec![None];
     }
     if given.is_empty() {

@@ -31,13 +31,14 @@ pub struct FormRewriter {
     finder: AhoCorasick,
     fields: Vec<OpenPart>,
     state: PartState,
-    /// Received. [`Self::push`] returns without what was passed or dropped.
+    /// Received bytes that are not decided yet. [`Self::push`] removes passed and dropped bytes before it returns.
     held: Vec<u8>,
     /// The number of bytes of `held` that were passed or dropped.
     done: usize,
-    /// The number of bytes after those in which what is sought does not begin.
+    /// The number of bytes after `done` that were searched without a match.
     searched: usize,
-    /// Whether a further part of a value's name is an error: its length cannot be taken from one that was sent.
+    /// Whether a further part with the name of a value is an error: the body's length was already sent, so the part
+    /// cannot be dropped.
     refuses_repeated: bool,
 }
 

@@ -252,7 +252,7 @@ impl Inspector {
     /// The position up to which the body may be sent.
     fn cleared_to(&mut self) -> u64 {
         if self.finished {
-            // A suspected beginning did not become a needle.
+            // At the end of the body, a partial match is not a needle.
             return self.came;
         }
         let mut cleared = self.decoded.cleared();

@@ -97,7 +97,7 @@ impl ByteRange {
         }
     }
 
-    /// What of `part` is in this range; `None` if nothing is.
+    /// The intersection of `part` with this range; `None` if it is empty.
     pub fn of_part(self, part: ContentRange) -> Option<ContentRange> {
         let (first, last) = match self {
             Self::Bounded { first, last } => (first, last),

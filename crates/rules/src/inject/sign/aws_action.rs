@@ -1,5 +1,5 @@
-//! Actions of AWS whose answers are credentials. Agents must not hold any, so these are refused; what the account's
-//! own policies forbid is for AWS to refuse.
+//! Refuses actions of AWS whose answers contain credentials, because agents must not hold any. AWS itself enforces
+//! the policies of the account.
 //!
 //! <https://docs.aws.amazon.com/STS/latest/APIReference/API_Operations.html>
 //! <https://docs.aws.amazon.com/IAM/latest/APIReference/API_Operations.html>

@@ -158,7 +158,7 @@ impl ChunkSigner {
         }
         let (from, is_last) = (head_end + 2, bytes == 0);
         let to = from + bytes;
-        // The last chunk has an end of its own only where no trailer follows.
+        // The last chunk has a line end of its own only if no trailer follows.
         let end = if is_last && self.trailer { to } else { to + 2 };
         if self.held.len() < end {
             return Ok(None);

@@ -111,7 +111,7 @@ impl AgentSignature {
     }
 }
 
-/// What a signature is for.
+/// The regions and the service of a signature.
 struct Scope {
     regions: Regions,
     service: Box<str>,

@@ -65,7 +65,8 @@ impl AwsKeys {
         Ok(AwsRequest { regions, service, signed, place, payload })
     }
 
-    /// What is signed for an agent that does not sign: for what the connection names, or else the host.
+    /// The parameters for a request that the agent did not sign: region and service of the connection, or else of the
+    /// host.
     fn unsigned(&self, host: &str) -> Result<AgentSignature, SignError> {
         let (signed, place) = (Vec::new(), SignaturePlace::Header);
         if let Some(service) = multi_region_service(host) {

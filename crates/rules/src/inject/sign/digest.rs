@@ -75,8 +75,8 @@ impl DigestSigner {
         Ok(true)
     }
 
-    /// Takes the challenge of a 401. Whether the request may be accepted if it is sent again: it had no answer
-    /// (`was_unsigned`), or the answer was to a nonce that has become stale. Else the password is wrong.
+    /// Stores the challenge of a 401. Returns whether a retry may succeed: the request had no answer to a challenge
+    /// (`was_unsigned`), or its nonce was stale. Otherwise the password is wrong.
     pub fn learn(&self, authority: &str, answer: &HeaderMap, was_unsigned: bool) -> bool {
         let Some(challenge) = best(answer) else {
             self.challenges.lock().remove(authority);

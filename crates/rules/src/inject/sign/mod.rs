@@ -1,5 +1,5 @@
-//! Signatures of requests: for services whose secret is never sent, but signs what is sent. The agent signs with a
-//! placeholder; its signature says for what, is removed, and the request is signed again.
+//! Signs requests for services whose secret is never sent. The agent signs with a placeholder. Its signature is
+//! read for its parameters and removed, and the request is signed again with the connection's key.
 
 mod aws_action;
 pub mod aws_chunks;

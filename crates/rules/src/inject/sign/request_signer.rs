@@ -103,13 +103,13 @@ impl RequestSigner {
         }
     }
 
-    /// Whether any of the places is written by a signature: public parts of an API take none.
+    /// Whether the signature writes any of the places. Public parts of an API have none.
     fn signs(&self, places: &[Place]) -> bool {
         places.iter().any(|place| self.scheme.writes(place))
     }
 
-    /// Signs a request, and writes what the signature consists of to `places`: first what it may cover, such as a time,
-    /// then what names it. Returns the new target if the query has changed.
+    /// Signs a request, and writes the parts of the signature to `places`: first parts that it may cover, such as a
+    /// time, then the signature itself. Returns the new target if the query has changed.
     ///
     /// # Errors
     /// When a field is missing or cannot be sent.

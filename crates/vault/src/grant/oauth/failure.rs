@@ -313,7 +313,7 @@ pub(super) fn cleaned<'a>(text: &str, secrets: impl Iterator<Item = &'a Secret>)
     let mut text = text.to_owned();
     let secrets: Vec<&Secret> = secrets.collect();
     for secret in &secrets {
-        // Short values are words such as `refresh_token`, which are not secret.
+        // Short values are not masked: they are words such as `refresh_token`.
         if let Some(secret) = secret.expose_text().filter(|secret| secret.len() >= SECRET_CHARS_MIN)
         {
             text = text.replace(secret, "***");

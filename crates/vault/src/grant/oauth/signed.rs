@@ -51,7 +51,7 @@ pub(super) fn minted(
     })
 }
 
-/// The fields, and the variables that are no fields.
+/// All variables and fields; a field has precedence over a variable of the same name.
 pub(super) fn with_variables(
     fields: &BTreeMap<String, Secret>,
     variables: &BTreeMap<String, String>,
