@@ -267,7 +267,7 @@ impl Unbind {
                 .delete(&format!("{}/bindings/{}", path::<Agent>(&self.name), segment(connection)))
                 .await?;
             if !global.json {
-                // At once: the next one may fail.
+                // Printed at once, because the next request may fail.
                 output::print(&format!("{connection} unbound from {}\n", self.name))?;
             }
         }

@@ -181,7 +181,7 @@ impl CandidateFile {
 
 impl Drop for CandidateFile {
     fn drop(&mut self) {
-        // Absent once it took its place.
+        // The file is absent after the rename.
         drop(fs::remove_file(&self.path));
     }
 }
@@ -190,7 +190,7 @@ async fn reload(client: &Client) -> Result<ReloadView, Failure> {
     client.post("/api/v1/reload", &serde_json::json!({})).await
 }
 
-/// Where the configuration of before is kept.
+/// The path of the former configuration.
 fn before(config: &Path) -> PathBuf {
     let mut name = config.file_name().unwrap_or_default().to_os_string();
     name.push(".before-apply");

@@ -82,7 +82,7 @@ impl Command {
     }
 }
 
-/// What a rotation ends.
+/// The consequence of a rotation, for the confirmation.
 fn lost(overlap: Option<&str>, no_overlap: bool) -> String {
     match (no_overlap, overlap) {
         (true, _) => "programs that trust only the present CA are refused at once".to_owned(),

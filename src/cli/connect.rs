@@ -82,7 +82,7 @@ pub(super) struct ConnectResult {
     run: String,
 }
 
-/// What is known before the questions.
+/// The data from before the questions.
 struct ConnectStart {
     provider: ProviderView,
     shapes: Shapes,
@@ -90,7 +90,7 @@ struct ConnectStart {
     asks: bool,
 }
 
-/// What a connection is made with.
+/// The context for creating connections.
 #[derive(Clone, Copy)]
 pub(super) struct ConnectContext<'a> {
     pub(super) global: &'a Global,

@@ -262,7 +262,7 @@ async fn set_paused(
     })
 }
 
-/// What stands for the connection's host in the settings of a program that cannot use a proxy.
+/// The base URL that replaces the connection's host in a program that cannot use a proxy.
 pub(in crate::cli) fn base_url(proxy: &str, name: &str, host: Option<&str>) -> String {
     // A listener with TLS names its scheme.
     let scheme = if proxy.starts_with("https://") { "" } else { "http://" };
@@ -360,7 +360,7 @@ pub(in crate::cli) fn why(failing: &Failing) -> String {
     }
 }
 
-/// The line that says what to do, where something is to be done.
+/// The hint line, if an action is needed.
 fn hint(connection: &Shown<Connection>, global: &Global) -> String {
     let remedy = connection.facts.remedy.as_deref().map(|text| global.remedy(text));
     let failing = connection.facts.token.as_ref().and_then(|token| token.failing.as_ref());
@@ -371,7 +371,7 @@ fn hint(connection: &Shown<Connection>, global: &Global) -> String {
     told.map(|text| format!("hint: {text}\n")).unwrap_or_default()
 }
 
-/// What is done about refreshes that fail: about the cause first, where it is known.
+/// The remedy for failing refreshes: first for the cause, if it is known.
 pub(in crate::cli) fn what_helps(failing: &Failing, remedy: &str) -> String {
     let again = format!("it is tried again by itself; {remedy}");
     match (&failing.hint, failing.alert) {

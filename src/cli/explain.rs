@@ -135,7 +135,7 @@ fn considered(told: &Explanation) -> String {
     text
 }
 
-/// Where a connection's tokens come from; what there is of it.
+/// Rows about a connection: why it was selected, its token and its app.
 fn behind(used: &ConnectionUsed) -> impl Iterator<Item = (&'static str, String)> {
     let app = used.app.as_ref();
     let default = match &used.default_over[..] {

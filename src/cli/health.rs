@@ -57,7 +57,7 @@ fn not_a_gateway(at: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Unreachable, format!("the server on {at} is not a gateway"))
 }
 
-/// Connects by the one way out there is, which is told to allow this address.
+/// Connects with the dialler, whose guard allows this address.
 pub(crate) async fn connect(addr: SocketAddr) -> Option<Wire> {
     let host = match addr.ip() {
         IpAddr::V4(v4) => Host::V4(v4),

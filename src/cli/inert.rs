@@ -1,4 +1,4 @@
-//! JSON that controls no terminal.
+//! Escapes characters in JSON that control a terminal.
 
 /// JSON without characters that control a terminal: JSON itself escapes only ASCII control characters.
 pub(super) fn inert(json: &str) -> String {
@@ -18,9 +18,9 @@ pub(super) fn inert(json: &str) -> String {
     text
 }
 
-/// What a terminal obeys instead of showing, or does not show: control and format characters, among
-/// them those that turn the direction of text, ends of lines and paragraphs, blanks other than the
-/// usual one, private and unassigned ones. They are those that Rust's own `Debug` escapes.
+/// Characters that control a terminal or are invisible: control and format characters, among them
+/// those that turn the direction of text, ends of lines and paragraphs, blanks other than the usual
+/// one, private and unassigned ones. They are those that Rust's own `Debug` escapes.
 pub(crate) fn is_unseen(c: char) -> bool {
     if c.is_ascii() {
         return c.is_control();

@@ -16,7 +16,7 @@ use super::table;
 use crate::app::Services;
 use crate::config::Config;
 
-/// What is written: comments only, so that every default stays the program's.
+/// The new configuration: only comments, so that all defaults apply.
 const CONFIGURATION: &str = include_str!("init.yaml");
 
 #[derive(Debug, Serialize)]
@@ -25,10 +25,11 @@ struct InitReport {
     config: PathBuf,
 }
 
-/// Writes both. Nothing that exists is overwritten, and what fails leaves nothing, or says what it leaves.
+/// Writes the configuration and the data directory. Existing files are not overwritten. A failure leaves no
+/// files, or reports them.
 pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let (config, data) = (global.config.as_deref(), global.data.as_deref());
-    // What the environment says is wrong is told before anything is made.
+    // Errors in environment variables are reported before anything is created.
     let config = Config::as_if(CONFIGURATION, config, data)?;
     let file = config.file().to_owned();
     if file.exists() {
@@ -47,13 +48,13 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     })
 }
 
-/// The configuration gets its name last: it says that all is there. Its text is written first, so that a folder
-/// which does not take it is found before keys are made.
+/// The configuration is renamed into place last, as the mark of completion. Its text is written first, so that
+/// an unwritable folder is detected before keys are created.
 async fn make(global: &Global, config: &Config, file: &Path) -> Result<(), Failure> {
     make_directory(&config.data_dir)?;
     let draft = Draft::write(file)?;
     match Client::running(global).await {
-        // It has made the rest.
+        // The running gateway has created the rest.
         Ok(_) => {}
         // Opening an empty data directory makes the master key, the CA and the store.
         Err(failure) if failure.exit() == Exit::Unreachable => {
@@ -77,7 +78,7 @@ impl Draft {
         Ok(draft)
     }
 
-    /// Gives it its name, unless that is taken.
+    /// Renames the draft to `file`, unless that exists.
     fn publish(self, file: &Path) -> Result<(), Failure> {
         match std::fs::hard_link(&self.0, file) {
             // Some file systems have no links.
@@ -96,7 +97,7 @@ impl Drop for Draft {
     }
 }
 
-/// An `init` under way.
+/// State of a running `init`.
 struct InitRun<'a> {
     data: &'a Path,
     /// The data directory and those above it that were not there, the deepest first.
@@ -110,7 +111,8 @@ impl<'a> InitRun<'a> {
         Self { data, missing, before: entries(data) }
     }
 
-    /// Takes back what is empty. Keys are never removed: what is there is told, and used by the next.
+    /// Removes empty new directories. Keys are never removed: they are reported, and the next `init` uses
+    /// them.
     fn undo(self, failure: Failure, keyward: &str) -> Failure {
         for path in &self.missing {
             // One that is not empty stays, and so do those above it.

@@ -44,12 +44,12 @@ impl<R: Resource> Column<R> {
         Self { listed: Some(heading), shown: Some(word), ..Self::text(text) }
     }
 
-    /// In lists alone.
+    /// Only in lists.
     pub(crate) const fn listed(heading: &'static str, text: fn(&Shown<R>) -> String) -> Self {
         Self { listed: Some(heading), ..Self::text(text) }
     }
 
-    /// In lists in full alone.
+    /// Only in full lists.
     pub(crate) const fn in_full(heading: &'static str, text: fn(&Shown<R>) -> String) -> Self {
         Self { listed: Some(heading), in_full: true, ..Self::text(text) }
     }
@@ -89,7 +89,7 @@ impl<R: Resource> Column<R> {
 
 /// A resource with a command of its own.
 pub(crate) trait Columns: Resource {
-    /// What is told of one, in this order.
+    /// The columns, in this order.
     const COLUMNS: &[Column<Self>];
 
     /// Several, where it is not the last word of the path: `organisations`.
@@ -101,7 +101,7 @@ pub(crate) trait Columns: Resource {
     /// What an empty list says behind `no apps`.
     const HINT: &str = "";
 
-    /// What else ends with one, for the question before it is removed.
+    /// Other consequences of a removal, for the confirmation.
     fn losses(_: &Shown<Self>) -> Vec<String> {
         Vec::new()
     }

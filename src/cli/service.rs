@@ -310,7 +310,7 @@ impl ServiceFile {
         let mut data = given(&global.data, "KEYWARD_DATA");
         let mut has_no_config = false;
         if self.is_of_systemd_for_all() {
-            // Of an image, the configuration may come later.
+            // In an image, the configuration may be added later.
             has_no_config = config.is_none() && self.is_here && !Path::new(SYSTEM_CONFIG).exists();
             config = config.or_else(|| (!has_no_config).then(|| SYSTEM_CONFIG.into()));
             data = data.or_else(|| Some(SYSTEM_DATA.into()));

@@ -63,7 +63,7 @@ pub(crate) struct Copy {
 #[derive(Serialize)]
 struct Copied {
     rows: usize,
-    /// Whether a gateway goes on with the source.
+    /// Whether a gateway still uses the source.
     in_use: bool,
 }
 

@@ -1,5 +1,4 @@
-//! Reading the configuration again while it is in use: where it came from, which files it rests on,
-//! and what of a newer one waits for a restart.
+//! Reloads: where the configuration came from, which files it depends on, and which changes need a restart.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
-//! The file that keeps which items of `providers:` were found sound, so that a start of the same program reads only those whose
-//! text is another. Only a configuration whose providers have no error gets there, and only the file's own text counts: if
-//! anything is unusual or wrong, everything is read as without the file.
+//! A file that records which items of `providers:` were valid, so that the next start of the same program parses only
+//! items with another text. It is written only if the providers have no errors, and only the text of the file counts:
+//! in any unusual case, everything is parsed without it.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};

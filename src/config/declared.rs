@@ -23,7 +23,7 @@ pub trait InFile: Resource {
     /// The parsed form of [`Self::Beside`].
     type With: Clone + Debug + Send + Sync;
 
-    /// Parses these members of the item at `path`; `None` if they are invalid, so that the item is omitted.
+    /// Parses the members beside the spec of the item at `path`; `None` omits the item, because they are invalid.
     #[doc(hidden)]
     fn with(
         beside: Self::Beside,

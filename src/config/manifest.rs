@@ -1,5 +1,5 @@
-//! `keyward-plugin.yaml`, which stands in a plugin's own repository, or the same in the configuration:
-//! read with lines, judged by `directory/`.
+//! Reads a plugin's manifest, from `keyward-plugin.yaml` or from the configuration, with lines for
+//! errors. [`Manifest::faults`] checks it.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};

@@ -1,5 +1,4 @@
-//! Names of what the configuration declares. `directory/` has the last word on them; they are checked here as
-//! well, where the line is known.
+//! Checks names in the configuration, where the line is known. `directory/` checks them again.
 
 use super::reading::ConfigReading;
 use keyward_base::agent::is_unreserved;
@@ -28,7 +27,7 @@ pub(super) fn agent(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
     }
 }
 
-/// Checks that a name does not look like a token. The resource checks its other rules.
+/// Checks that a name does not look like an id or a token. The resource checks its other rules.
 pub(super) fn no_token(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
     if is_like_a_token(name) {
         let message = "the name looks like an id or a token";

@@ -1,5 +1,5 @@
-//! What YAML may say where a secret is wanted: `{ env }`, `{ file }` or `{ command }`. Nothing that
-//! stands there is ever quoted, not even a key: it may be the secret.
+//! Parses secret sources in YAML: `{ env }`, `{ file }` or `{ command }`. Errors never quote their
+//! content, not even a key, because it may be the secret.
 
 use std::path::PathBuf;
 

@@ -111,7 +111,7 @@ impl<'a> CommandLine<'a> {
         }
     }
 
-    /// Notes what decides which gateway is asked.
+    /// Records options that select the gateway.
     fn give(&mut self, option: &Arg, value: &str) {
         match option.get_id().as_str() {
             "data" => self.global.data = Some(home_expanded(value)),

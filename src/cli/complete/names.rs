@@ -1,4 +1,5 @@
-//! [`NamesOfKind`]: the names that an argument takes, and who knows them. What is not known within a moment is not offered.
+//! [`NamesOfKind`]: the kinds of names that an argument accepts, and their sources. Names that do not arrive in time
+//! are not offered.
 
 use std::time::Duration;
 

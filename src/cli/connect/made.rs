@@ -4,7 +4,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use keyward_base::id::{AgentId, ConnectionId};
 
-/// What was made, by id: somebody else's of the same name is not ours to remove.
+/// The created resources, by id: another resource with the same name must not be removed.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Made {
     pub(in crate::cli) connection: Option<ConnectionId>,
@@ -12,7 +12,7 @@ pub(in crate::cli) struct Made {
 }
 
 impl Made {
-    /// Takes it back.
+    /// Removes the created resources.
     ///
     /// # Errors
     /// When something stays, with its name.

@@ -76,13 +76,13 @@ impl DescriptionArgs {
         patch
     }
 
-    /// Whether somebody is needed to know what there is.
+    /// Whether tags are given, so that the present tags must be read first.
     pub(in crate::cli) fn has_tags(&self) -> bool {
         !self.tags.is_empty()
     }
 }
 
-/// What there is to show of it.
+/// The rows about description, secret and rotation.
 pub(in crate::cli) fn rows(connection: &Shown<Connection>) -> Vec<(&'static str, String)> {
     let facts = &connection.facts;
     let tags: Vec<_> = connection.tags.iter().map(String::as_str).collect();

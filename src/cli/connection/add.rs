@@ -62,7 +62,8 @@ impl Add {
         })
     }
 
-    /// What was given stays; what is missing is asked for, and then the provider.
+    /// Completes a draft: given values stay, missing ones are prompted for, then the draft is
+    /// tested.
     async fn resumed(self, global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
         let draft: Shown<Connection> = client.get(&path(name)).await?;
         let provider = provider::of(client, &draft.provider).await?;
@@ -152,7 +153,7 @@ impl Add {
     }
 }
 
-/// What the provider did not take is kept as a draft, and is a failure for who waits.
+/// Fails if the test failed: the connection is then kept as a draft.
 fn is_active(
     global: &Global,
     made: &Shown<Connection>,
@@ -176,7 +177,7 @@ fn is_active(
     )))
 }
 
-/// What was found, or that nothing was.
+/// The result of the test, or that there was none.
 fn tested(test: Option<&ConnectionTested>, wanted: bool) -> String {
     match test {
         Some(test) => format!("{}\n", test.message),

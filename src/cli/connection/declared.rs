@@ -1,10 +1,11 @@
-//! What the configuration declares beside what is stored.
+//! A note about connections that the configuration declares and the store does not have yet.
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 
-/// What the configuration declares is made by the gateway, which does not run.
+/// Notes declared connections that do not exist yet, because the gateway that creates them is not
+/// running.
 pub(super) fn note(global: &Global, known: &[&str]) -> Result<(), Failure> {
     let config = global.load()?;
     let declared = config.connections.iter().map(|declared| &*declared.name);

@@ -1,5 +1,5 @@
-//! From what was given on the command line to a complete form: refuses secrets among the
-//! arguments, reads those from stdin and files, asks a person for the rest.
+//! Completes the form of a connection from the command line: refuses secrets in arguments, reads
+//! them from stdin and files, and prompts for the rest.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(in crate::cli) struct FilledForm {
 }
 
 impl FilledForm {
-    /// Compares the secrets with the shapes that are known: what is remarked on them.
+    /// Compares the secrets with known key shapes. Returns remarks.
     ///
     /// # Errors
     /// When one looks like something else.

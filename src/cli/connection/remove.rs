@@ -13,7 +13,7 @@ use crate::cli::table::moment;
 use keyward_api::wire::{ConnectionRemoved, List, ProviderSource};
 use keyward_model::{Agent, Connection, PluginAffected, Shown};
 
-/// Removes the connection; `revoke`: has the provider take the access back, and tells what came of it.
+/// Removes the connection; `revoke`: also revokes its access at the provider, and reports the result.
 pub(super) async fn run(
     global: &Global,
     client: &Client,
@@ -43,7 +43,7 @@ pub(super) async fn run(
     })
 }
 
-/// Says that an own provider is used by nothing now: it keeps its hosts from other providers.
+/// Notes that an own provider is unused now: it still reserves its hosts.
 async fn note_unused(client: &Client, id: &str) {
     let Ok(provider) = crate::cli::provider::of(client, id).await else { return };
     let others = format!("/api/v1/connections?limit=1&provider={}", segment(id));

@@ -1,4 +1,4 @@
-//! Whether what was pasted looks like what was asked for, by the shapes that the API knows.
+//! Checks whether a pasted value looks like the requested secret, by the key shapes from the API.
 
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::table::TABLE;
 use keyward_model::{BindingShown, ManagedBy};
 
-/// What an agent's bindings put where.
+/// The variables that an agent's bindings set.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Placeholders {
     pub(crate) variables: BTreeMap<String, String>,
@@ -13,7 +13,8 @@ pub(crate) struct Placeholders {
     pub(crate) notes: Vec<String>,
 }
 
-/// The default, or else the first binding, has a variable; another one that wants it is named.
+/// If several bindings need the same variable, the default or else the oldest binding gets it, and
+/// a note names the others.
 pub(crate) fn of(agent: &str, bindings: &[BindingShown]) -> Placeholders {
     let mut sorted: Vec<_> = bindings.iter().collect();
     sorted.sort_by_key(|it| (!it.default, it.created, it.name.as_str()));
@@ -23,7 +24,7 @@ pub(crate) fn of(agent: &str, bindings: &[BindingShown]) -> Placeholders {
         let (mut lost, mut winner) = (Vec::new(), None);
         for (variable, placeholder) in &binding.env {
             match holders.get(variable.as_str()) {
-                // One of ours, such as the proxy: a provider does not get to redirect it.
+                // A provider must not override our own variables, such as the proxy.
                 _ if is_ours(variable) => {}
                 Some((_, first)) => {
                     lost.push(variable.as_str());

@@ -1,5 +1,5 @@
-//! [`recognise`]: which accounts the found values are. By the variables that the SDKs of providers read, then by the
-//! beginnings of keys, then by the host that a file gives.
+//! [`recognise`]: finds the accounts that the found values belong to: by variables of providers' SDKs, then by key
+//! prefixes, then by the host in the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -62,7 +62,7 @@ pub(crate) struct Install {
 const IN_PLUGINS: &str =
     "declare the plugin under `plugins:` there, or name another agent with --agent";
 
-/// An installation under way.
+/// State of an installation.
 struct PluginInstallation {
     manifest: Manifest,
     agent: Option<Shown<Agent>>,
@@ -182,7 +182,7 @@ impl Install {
         walked.map_err(|failure| kept(failure, &made))
     }
 
-    /// Stores it. An agent that was made for it goes again when it comes to nothing.
+    /// Stores the plugin. If that fails, an agent that was created for it is removed again.
     async fn commit(
         &self,
         client: &Client,
@@ -221,8 +221,8 @@ impl Install {
 }
 
 impl PluginInstallation {
-    /// The slots that are still to be chosen for: what an installed version has stays, and so does what
-    /// it was left without.
+    /// The slots that still need a choice. Slots of an installed version keep their connections, or stay empty if they
+    /// are optional.
     fn asked(&self) -> Vec<Slot> {
         let is_new = |slot: &&Slot| {
             let before = self.installed_slot(slot);
@@ -238,7 +238,7 @@ impl PluginInstallation {
         slots.into_iter().find(|it| it.slot == slot.slot && it.provider == slot.provider)
     }
 
-    /// Whether it is anything but what is installed.
+    /// Whether the manifest or the choices differ from the installed version.
     fn changes(&self) -> bool {
         let Some(installed) = &self.installed else { return true };
         let same = installed.slots.len() == self.manifest.connections.len()
@@ -395,7 +395,7 @@ fn slot_view(slot: &Slot, connection: Option<PluggedView>) -> SlotView {
     }
 }
 
-/// What a walk that ended leaves.
+/// Adds a hint about connections that an aborted installation leaves.
 fn kept(failure: Failure, made: &BTreeSet<String>) -> Failure {
     let failure = match failure.exit() {
         Exit::Interrupted => {

@@ -51,7 +51,7 @@ impl Reconnect {
     }
 }
 
-/// Has a person consent again, and waits for it.
+/// Starts a new consent and waits for its result.
 ///
 /// # Errors
 /// When it gave no grant.
@@ -68,9 +68,9 @@ pub(super) async fn reconnect(
     consent::follow(global, client, &made, how).await.map(drop)
 }
 
-/// What no consent replaces is left to its remedy. A pause is a person's, who ends it.
+/// Whether the connection needs a new consent. A paused one does not: a person must resume it.
 fn needs_consent(connection: &PluggedView) -> bool {
-    // A gateway of before does not say.
+    // Older gateways do not report the kind of renewal.
     if connection.renewal.is_some_and(|renewal| renewal != Renewal::Consent) {
         return false;
     }

@@ -66,8 +66,8 @@ fn read(file: &Path) -> Result<Vec<PlacedCase>, Failure> {
         .map_err(|problems| Failure::several(problems.iter().map(ToString::to_string).collect()))
 }
 
-/// Who knows the rules, and where they are from: what was named, else the running gateway, else the
-/// file that a gateway would read.
+/// The client that evaluates the rules, and their origin: the named file, else the running gateway,
+/// else the file that a gateway would read.
 async fn rules(global: &Global) -> Result<(Client, String), Failure> {
     if global.config.is_none() {
         match Client::running(global).await {

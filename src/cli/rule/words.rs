@@ -295,13 +295,13 @@ pub(super) fn standing(rule: &RuleShown, all: &[RuleShown]) -> String {
     }
 }
 
-/// That an earlier rule leaves no request to a rule, and what to do about it.
+/// A warning that an earlier rule shadows a rule, with a hint.
 pub(super) struct Warning {
     pub(super) text: String,
     pub(super) hint: String,
 }
 
-/// Whether an earlier rule leaves no request to it.
+/// The warning, if an earlier rule decides all requests of the rule.
 pub(super) fn shadow(rule: &RuleShown) -> Option<Warning> {
     let label = rule.standing.shadowed_by.as_deref()?;
     let (own, other) = (rule.spec.name.as_deref().unwrap_or("this rule"), written_name(label));
