@@ -363,7 +363,7 @@ async fn a_stored_agent_may_have_a_declared_plugin_and_a_stored_plugin_keeps_its
     assert_eq!(market.gets("worker", STRANGER, POST).await.0, 403);
     let rename = json!({ "name": "other" });
     let refused = market.ask("PATCH", "/connections/stored", &rename).await;
-    assert!(refused.text().contains("plugin `reader` of the configuration"), "{}", refused.text());
+    assert!(refused.text().contains("plugins[0].slots.mail"), "{}", refused.text());
     let removed = market.ask("DELETE", "/plugins/reader", &Value::Null).await;
     assert_eq!(removed.json()["error"]["code"], "managed_by_file");
     becomes(&market, &[]).await;

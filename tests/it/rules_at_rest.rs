@@ -44,7 +44,7 @@ async fn a_rule_that_a_start_would_refuse_ends_what_depends_on_rules_and_nothing
         &["explain", "DELETE", &url, "--agent", "bot"][..],
         &["explain", &url, "--agent", "bot"],
         &["rule", "list"],
-        &["export"],
+        &["export", "--yaml"],
         &["connection", "request", "mine", "/me", "-X", "DELETE"],
         &["connection", "request", "mine", "/me"],
     ] {

@@ -191,12 +191,11 @@ fn a_configuration_is_checked_without_its_secrets_and_without_a_data_directory()
 fn a_name_that_the_store_may_have_does_not_make_a_file_invalid() {
     let cli = Cli::new();
     let agents = "agents:\n  - { name: ci, use: [acme] }\n";
-    let elsewhere = "agents:\n  - { name: ci, environment: dev, use: [acme, work] }\n\
-        connections:\n  - { name: work, provider: github, environment: live, fields: { token: { env: NOT_SET } } }\n";
-    let wrong = cli.file("wrong.yaml", elsewhere);
+    let lacking = "rules:\n  - { name: r, actions: [github:nope], action: deny }\n";
+    let wrong = cli.file("wrong.yaml", &format!("{agents}{lacking}"));
     let refused = cli.run(&["config", "check", wrong.to_str().expect("UTF-8")]).failed(1);
     assert!(refused.contains("wrong.yaml:2: agents[0]: connection `acme` is not in"), "{refused}");
-    assert!(refused.contains("connection `work` in `live`"), "{refused}");
+    assert!(refused.contains("provider `github` has no action `nope`"), "{refused}");
     let rules = "rules:\n  - { name: r, agents: [bot], hosts: [x.test], action: deny }\n";
     let mixed = cli.file("mixed.yaml", &format!("{agents}{rules}"));
     let mixed = mixed.to_str().expect("UTF-8");

@@ -228,10 +228,10 @@ async fn remove(
     let connection = admin.connection(&caller, &name)?;
     // Its grant may be revoked at the provider before the record is removed, so this is the last moment to refuse.
     if_match.check(&connection)?;
-    // One that the configuration declares is refused as such.
-    if connection.managed_by == ManagedBy::Store
-        || matches!(connection.facts.state, ConnectionState::Paused)
-    {
+    // A connection that the configuration declares is refused as such. A draft may be an attempt that is undone.
+    let is_paused = matches!(connection.facts.state, ConnectionState::Paused);
+    let is_draft = matches!(connection.facts.state, ConnectionState::Draft { .. });
+    if !is_draft && (is_paused || connection.managed_by == ManagedBy::Store) {
         config_mentions::may_be_removed(&admin, &connection).await?;
     }
     let flows = &admin.deps().flows;

@@ -21,16 +21,18 @@ impl Made {
         let connection = self
             .connection
             .map(|id| ("connection", format!("/api/v1/connections/{id}"), id.to_string()));
+        let mut undone = Ok(());
         for (what, at, id) in agent.into_iter().chain(connection) {
             match client.delete(&at).await {
                 Err(failure) if failure.exit() != Exit::NotFound => {
                     let message = format!("{what} {id} was created and could not be removed");
-                    return Err(Failure::new(failure.exit(), message)
-                        .hint(format!("keyward {what} remove {id}")));
+                    let failure = Failure::new(failure.exit(), message)
+                        .hint(format!("keyward {what} remove {id}"));
+                    undone = undone.and(Err(failure));
                 }
                 _ => {}
             }
         }
-        Ok(())
+        undone
     }
 }

@@ -119,17 +119,17 @@ async fn an_api_of_ones_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_is_confirmed() {
     let desk = Desk::new().await;
-    let stdin = ["acme", "--secret-stdin", "--agent", "claude"];
+    let stdin = ["acme", "--name", "spare", "--secret-stdin", "--agent", "claude"];
     assert_eq!(desk.piped(&stdin, desk.secret()).0, 0);
     let remove = || {
-        let mut command = desk.install.keyward(&["connection", "rm", "acme"]);
+        let mut command = desk.install.keyward(&["connection", "rm", "spare"]);
         command.env("TERM", "xterm");
         Terminal::start(command)
     };
     let mut walk = remove();
-    answers(&mut walk, "remove connection acme? [y/N]: ", "\r");
+    answers(&mut walk, "remove connection spare? [y/N]: ", "\r");
     reads!(desk, walk, 1, "walk_removal_not_confirmed");
-    assert_eq!(desk.names().0, ["acme"]);
+    assert_eq!(desk.names().0, ["spare"]);
     let mut walk = remove();
     answers(&mut walk, "[y/N]: ", "y\r");
     let (code, shown) = desk.ended(walk);

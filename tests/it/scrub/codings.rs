@@ -187,7 +187,7 @@ async fn a_name_that_is_no_coding_is_a_plain_body_and_masked() {
             let echo = format!("<{}>", credential(request));
             match request.head.target() {
                 "/part" => format!(
-                    "HTTP/1.1 206 Part\r\nContent-Encoding: {name}\r\nContent-Range: bytes 0-7/9\r\n\
+                    "HTTP/1.1 206 Part\r\nContent-Encoding: {name}\r\nContent-Range: bytes 0-7/8\r\n\
                      Content-Length: 8\r\n\r\ninnocent"
                 )
                 .into_bytes(),

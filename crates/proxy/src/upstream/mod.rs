@@ -54,8 +54,8 @@ async fn with_stream(
     }
 }
 
-/// Checks what hyper and h2 do not: 101 answers a WebSocket handshake only, and the only coding is `chunked`. A status over
-/// 599 goes on, as RFC 9110 §15 leaves it to the client.
+/// Checks what hyper and h2 do not: statuses are 100 to 599, 101 answers a WebSocket handshake only, and the only
+/// coding is `chunked`.
 fn check_head(
     response: &Response<IncomingBody>,
     upgrading: Option<&PendingStream>,
@@ -67,6 +67,7 @@ fn check_head(
         (200..=299, Some(PendingStream::Http2(_))) => {
             Err(protocol("it answers a WebSocket handshake as any request"))
         }
+        (600.., _) => Err(protocol("its status is not an HTTP status")),
         _ => check_coding(response),
     }
 }
