@@ -339,27 +339,34 @@ impl Ticket {
         self.number
     }
 
-    /// Publishes the credential, unless the grant was changed meanwhile or a newer one is cached.
+    /// Publishes the credential, unless the grant was changed meanwhile or a newer one is cached. If another flight has
+    /// stored a later row, the next request reads the row, whatever its version then: a failover may take rows back.
     pub fn publish(&self, held: CachedCredential) {
-        let state = self.cell.state.lock();
+        let mut state = self.cell.state.lock();
         let generation = held.credential.generation;
         if state.epoch != self.epoch {
             drop(state);
             return self.has_stored(generation);
         }
-        if self.cell.generation() <= generation {
+        let cached = self.cell.generation();
+        if cached < state.stored && generation < state.stored {
+            self.cell.replace(&mut state, None);
+            state.stored = 0;
+        } else if cached <= generation {
             self.cell.held.store(Some(Arc::new(held)));
-            drop(state);
-            self.cell.news.send_modify(|()| {});
+        } else {
+            return;
         }
+        drop(state);
+        self.cell.news.send_modify(|()| {});
     }
 
-    /// Notes that this generation is stored. If a change of the grant has ended this flight, an older one that was published
-    /// since is forgotten, and a flight that has read an older one publishes nothing: the next request reads the row.
+    /// Notes that this generation is stored. If a change of the grant has ended this flight and published an older one,
+    /// that is forgotten: the next request reads the row.
     pub fn has_stored(&self, generation: u64) {
         let mut state = self.cell.state.lock();
         state.stored = state.stored.max(generation);
-        if state.epoch != self.epoch && self.cell.generation() < generation {
+        if state.epoch != self.epoch && (1..generation).contains(&self.cell.generation()) {
             self.cell.replace(&mut state, None);
             drop(state);
             self.cell.news.send_modify(|()| {});
