@@ -38,6 +38,9 @@ struct Removal {
     /// Take the grant back at the provider as well.
     #[serde(default)]
     revoke: bool,
+    /// Undo an addition that was not finished, also if the configuration names the connection.
+    #[serde(default)]
+    undo: bool,
 }
 
 pub(super) fn routes() -> Routes {
@@ -228,10 +231,9 @@ async fn remove(
     let connection = admin.connection(&caller, &name)?;
     // Its grant may be revoked at the provider before the record is removed, so this is the last moment to refuse.
     if_match.check(&connection)?;
-    // A connection that the configuration declares is refused as such. A draft may be an attempt that is undone.
+    // A connection that the configuration declares is refused as such.
     let is_paused = matches!(connection.facts.state, ConnectionState::Paused);
-    let is_draft = matches!(connection.facts.state, ConnectionState::Draft { .. });
-    if !is_draft && (is_paused || connection.managed_by == ManagedBy::Store) {
+    if !removal.undo && (is_paused || connection.managed_by == ManagedBy::Store) {
         config_mentions::may_be_removed(&admin, &connection).await?;
     }
     let flows = &admin.deps().flows;

@@ -18,9 +18,9 @@ impl Made {
     /// When something stays, with its name.
     pub(in crate::cli) async fn undo(self, client: &Client) -> Result<(), Failure> {
         let agent = self.agent.map(|id| ("agent", format!("/api/v1/agents/{id}"), id.to_string()));
-        let connection = self
-            .connection
-            .map(|id| ("connection", format!("/api/v1/connections/{id}"), id.to_string()));
+        let connection = self.connection.map(|id| {
+            ("connection", format!("/api/v1/connections/{id}?undo=true"), id.to_string())
+        });
         let mut undone = Ok(());
         for (what, at, id) in agent.into_iter().chain(connection) {
             match client.delete(&at).await {
