@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::install::Install;
 use crate::support::*;
 
-const RULE: &str = "{ name: r, agents: [nobody], hosts: [x.test], action: deny }";
+const RULE: &str = "{ name: r, agents: [missing], hosts: [x.test], action: deny }";
 
 /// The exit code, and status, message and hint of the checks of the configuration.
 fn told(mut command: Command) -> (Option<i32>, Vec<[String; 3]>) {
@@ -28,7 +28,7 @@ async fn what_a_start_refuses_is_not_called_valid() {
     let (code, checks) = told(install.keyward(&["doctor", "--json"]));
     let [[status, message, hint]] = &checks[..] else { panic!("{checks:?}") };
     assert_eq!((code, &**status), (Some(1), "fail"), "{checks:?}");
-    assert!(message.contains("rules[0]: there is no agent `nobody`"), "{message}");
+    assert!(message.contains("rules[0]: there is no agent `missing`"), "{message}");
     assert!(hint.starts_with("`keyward serve` would refuse"), "{hint}");
 
     let install = Install::new(&Plan::api_key(), &origin);
@@ -46,12 +46,12 @@ async fn what_a_start_refuses_is_not_called_valid() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_reload_refuses_is_not_called_valid() {
     let origin = Origin::saying("fine").await;
-    let plan = Plan::api_key().rule(&RULE.replace("nobody", "ci"));
+    let plan = Plan::api_key().rule(&RULE.replace("missing", "ci"));
     let install = Install::new(&plan, &origin);
     let _serving = install.serve();
     let file = install.folder().join("keyward.yaml");
     let text =
-        fs::read_to_string(&file).expect("a file").replace("agents: [ci]", "agents: [nobody]");
+        fs::read_to_string(&file).expect("a file").replace("agents: [ci]", "agents: [missing]");
     fs::write(&file, text).expect("a file");
     // The gateway has the secret, and this command does not.
     let mut doctor = install.keyward(&["doctor", "--json"]);
@@ -59,7 +59,7 @@ async fn what_a_reload_refuses_is_not_called_valid() {
     let (code, checks) = told(doctor);
     let [[status, message, hint]] = &checks[..] else { panic!("{checks:?}") };
     assert_eq!((code, &**status), (Some(1), "fail"), "{checks:?}");
-    assert!(message.contains("rules[0]: there is no agent `nobody`"), "{message}");
+    assert!(message.contains("rules[0]: there is no agent `missing`"), "{message}");
     assert!(hint.starts_with("`keyward reload` would refuse"), "{hint}");
 }
 

@@ -37,7 +37,8 @@ fn denying() -> Plan {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_a_start_would_refuse_ends_what_depends_on_rules_and_nothing_else() {
     let origin = Origin::saying("fine").await;
-    let plan = denying().rule("{ name: lost, agents: [nobody], hosts: [docs.test], action: pass }");
+    let plan =
+        denying().rule("{ name: lost, agents: [missing], hosts: [docs.test], action: pass }");
     let install = never_started(&plan, &origin);
     let url = format!("https://{HOST}/me");
     for arguments in [
@@ -50,13 +51,13 @@ async fn a_rule_that_a_start_would_refuse_ends_what_depends_on_rules_and_nothing
     ] {
         let (code, out, err) = run(&install, arguments);
         assert_eq!((code, &*out), (1, ""), "{arguments:?}: {err}");
-        assert!(err.contains("rules[1]: there is no agent `nobody`"), "{arguments:?}: {err}");
+        assert!(err.contains("rules[1]: there is no agent `missing`"), "{arguments:?}: {err}");
         assert!(err.contains("keyward.yaml:"), "{arguments:?}: {err}");
         assert!(err.contains("hint: no gateway starts with these rules"), "{arguments:?}: {err}");
     }
     assert!(origin.received().is_empty(), "nothing was sent");
     assert_eq!(run(&install, &["agent", "list"]).0, 0);
-    assert_eq!(run(&install, &["agent", "add", "nobody"]).0, 0, "the remedy is not refused");
+    assert_eq!(run(&install, &["agent", "add", "missing"]).0, 0, "the remedy is not refused");
     assert_eq!(run(&install, &["rule", "list"]).0, 0);
     plan.canary().assert_absent_below(install.folder());
 }

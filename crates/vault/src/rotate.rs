@@ -330,7 +330,7 @@ impl Vault {
         if stored.other.as_ref().is_some_and(open) {
             return Err(VaultError::RotationOpen { connection: name() });
         }
-        // A broken grant may be given again: whoever gives it says that it works.
+        // A broken grant may be given again, because its owner may have restored it at the provider.
         let given = given.filter(|_| stored.broken.is_none());
         match stored.is_of(given, bytes) {
             true => Err(VaultError::SameSecret { connection: name() }),
