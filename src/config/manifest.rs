@@ -146,7 +146,7 @@ mod tests {
         insta::assert_snapshot!(problems(
             "plugin: crm digest\nversion: one\nconnections:\n  \
              - { slot: crm, provider: hubspt }\n  \
-             - { slot: crm, provider: gmail, methods: [TRACE] }\n"
+             - { slot: crm, provider: gmail, methods: [TRACE, DELTE] }\n"
         ));
     }
 

@@ -13,7 +13,7 @@ use super::binding::BindingLimits;
 use super::name;
 use keyward_base::pattern::PathPattern;
 use keyward_rules::provider::decode::nearest;
-use keyward_rules::provider::{Catalogue, Provider};
+use keyward_rules::provider::{Catalogue, Provider, methods};
 
 /// Slots of one plugin.
 const SLOTS_MAX: usize = 32;
@@ -245,19 +245,24 @@ impl Faults {
                 let rule = "write the name of an action, such as read-code";
                 self.add(path, "this is not an action", rule);
             }
-            "methods" if !is_method(item) => {
-                self.add(
-                    path,
-                    "this is not a method",
-                    "write GET, POST or another that is forwarded",
-                );
-            }
+            "methods" => self.method(item, path),
             "paths" => {
                 if let Err(error) = PathPattern::parse(item) {
                     self.add(path, error.to_string(), "");
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A misspelt method covers no request, so a slot with it would allow none.
+    fn method(&mut self, text: &str, path: &str) {
+        if !is_method(text) {
+            let remedy = "write GET, POST or another that is forwarded";
+            self.add(path, "this is not a method", remedy);
+        } else if let Some(meant) = methods::misspelt(text) {
+            let message = format!("`{text}` is no usual method");
+            self.add(path, message, format!("did you mean `{meant}`?"));
         }
     }
 }
@@ -387,7 +392,7 @@ mod tests {
             "plugin": "con_x", "version": "one", "summary": "a\u{202e}b",
             "connections": [
                 {"slot": "CRM", "provider": "hubspt", "label": "", "help": "x".repeat(501)},
-                {"slot": "a", "provider": "zzz", "scopes": ["a b"], "methods": ["G T", "TRACE"],
+                {"slot": "a", "provider": "zzz", "scopes": ["a b"], "methods": ["G T", "TRACE", "delte", "PURGE"],
                  "paths": ["x", "/a?b"]},
                 {"slot": "a", "provider": "hubspot"},
             ],
