@@ -10,20 +10,16 @@ const LEN_MAX: usize = 64;
 /// Of tokens: agents are found by name or token, so no name may look like one.
 const TOKEN_PREFIXES: [&str; 2] = ["kwa_", "kwp_"];
 
-/// Checks an agent's name, which is empty when it is missing: it stands in a proxy URL.
+/// Checks the name of an agent that a listener is for. `path`: of its key, which may be missing.
 pub(super) fn agent(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
-    let at = key_of(path, "name");
     if name.is_empty() {
-        reading.problems.add(path, "`name` is missing", "add `name:`");
+        reading.problems.add(path, "the name is empty", "name an agent");
     } else if !is_unreserved(name) || name.len() > LEN_MAX || name.bytes().all(|b| b == b'.') {
-        let remedy = "write 1 to 64 letters, digits or `-_.`";
-        reading.problems.add(&at, "this is not a name", remedy);
+        let remedy = "write 1 to 64 letters, digits or `-._~`, and not only dots";
+        reading.problems.add(path, "this is not the name of an agent", remedy);
     } else if is_like_an_id(name) || is_like_a_token(name) {
-        reading.problems.add(
-            &at,
-            "the name looks like an id or a token",
-            "choose another beginning",
-        );
+        let message = "the name looks like an id or a token";
+        reading.problems.add(path, message, "choose another beginning");
     }
 }
 

@@ -101,6 +101,15 @@ const SECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        r#"listen: { agents: [{ agent: "a b", at: "unix:a" }, { agent: "..", at: "unix:b" }, { agent: kwa_x, at: "unix:c" }, { at: "unix:d" }, { agent: "a~b", at: "unix:e" }] }"#,
+        &[
+            "keyward.yaml:1: listen.agents[0].agent: this is not the name of an agent; write 1 to 64 letters, digits or `-._~`, and not only dots",
+            "keyward.yaml:1: listen.agents[1].agent: this is not the name of an agent; write 1 to 64 letters, digits or `-._~`, and not only dots",
+            "keyward.yaml:1: listen.agents[2].agent: the name looks like an id or a token; choose another beginning",
+            "keyward.yaml:1: listen.agents[3].agent: the name is empty; name an agent",
+        ],
+    ),
+    (
         r#"listen: { proxy: "unix:a", agents: [{ agent: a, at: "unix:a" }, { agent: b, at: "127.0.0.1:8081", unsafe_no_auth: true }] }"#,
         &[
             "keyward.yaml:1: listen.agents[0].at: another listener is at unix:a as well; choose another place for one of them",
