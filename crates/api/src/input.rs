@@ -65,7 +65,10 @@ impl<R: Resource> InputChange<R> {
                 let with = part(bytes, InputPart::Only(&beside))?;
                 Ok(Self { patch, with, if_match: IfMatch::default() })
             }
-            Some(unknown) => Err(unknown_member(unknown, known.iter().chain(&beside).copied())),
+            Some(unknown) => {
+                let refused = unknown_member(unknown, known.iter().chain(&beside).copied());
+                Err(changed_elsewhere::<R>(unknown, refused))
+            }
         }
     }
 
@@ -155,6 +158,17 @@ fn unknown_member<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> ApiEr
     let known: Vec<_> = known.into_iter().map(|name| format!("`{name}`")).collect();
     let message = format!("unknown field `{name}`, expected one of {}", known.join(", "));
     ApiError::Field { field: shown_long(name), message: shown_long(&message), hint }
+}
+
+/// The refusal of a member with the request that changes it, if there is one.
+fn changed_elsewhere<R: Resource>(member: &str, refused: ApiError) -> ApiError {
+    let found = R::CHANGED_ELSEWHERE.iter().find(|(name, _)| *name == member);
+    match (refused, found) {
+        (ApiError::Field { field, message, .. }, Some((_, request))) => {
+            ApiError::Field { field, message, hint: Some((*request).to_owned()) }
+        }
+        (refused, _) => refused,
+    }
 }
 
 /// Parses the unknown and the known names from an error of serde.

@@ -186,6 +186,15 @@ impl Resource for Agent {
     /// The configuration names agents in rules, listeners and plugins.
     const FIXED: &[&str] = &["name"];
 
+    const CHANGED_ELSEWHERE: &[(&str, &str)] = &[
+        (
+            "paused",
+            "`POST /agents/{id}/pause` pauses it, and `POST /agents/{id}/resume` resumes it",
+        ),
+        ("tokens", "`POST /agents/{id}/tokens` adds one"),
+        ("bindings", "`POST /agents/{id}/bindings` adds one"),
+    ];
+
     fn name(spec: &AgentSpec) -> &str {
         &spec.name
     }

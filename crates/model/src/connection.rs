@@ -48,6 +48,10 @@ const TAGS_MAX: usize = 32;
 /// Characters of a tag.
 const TAG_CHARS_MAX: usize = 64;
 
+/// The hint where a change names the state.
+const PAUSED_BY: &str = "`POST /connections/{id}/pause` pauses it, and \
+                         `POST /connections/{id}/resume` resumes it";
+
 /// 1 day: a shorter interval would send reminders all the time.
 const ROTATE_EVERY_MIN: Duration = Duration::from_secs(86_400);
 
@@ -307,6 +311,12 @@ impl Resource for Connection {
         Kind { one: "connection", article: "a connection", many: "connections", max: usize::MAX };
 
     const FIXED: &[&str] = &["provider"];
+
+    const CHANGED_ELSEWHERE: &[(&str, &str)] = &[
+        ("fields", "`POST /connections/{id}/rotate` replaces the secret"),
+        ("state", PAUSED_BY),
+        ("paused", PAUSED_BY),
+    ];
 
     const DATED: bool = true;
 
