@@ -104,7 +104,11 @@ impl Add {
         let made = client.post("/api/v1/sessions", &new).await;
         let made: SessionIssued = made.map_err(Failure::of_names)?;
         let proxy = global.proxy_at(client).await;
-        output::show(global.json, &made, |SessionIssued { session, token }| {
+        // JSON has them as a member.
+        for warning in made.warnings.iter().filter(|_| !global.json) {
+            output::note(&format!("warning: {}", global.remedy(warning)));
+        }
+        output::show(global.json, &made, |SessionIssued { session, token, .. }| {
             let url = proxy.url(&session.facts.agent_name, token);
             format!(
                 "{}\nits token, shown only now:\n  {token}\n\nfor the agent's program:\n  \

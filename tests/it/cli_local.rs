@@ -54,6 +54,24 @@ fn what_does_not_exist_is_exit_code_5() {
 }
 
 #[test]
+fn a_session_that_reaches_nothing_of_its_end_user_is_warned_about() {
+    let cli = Cli::new();
+    cli.run(&["init"]).ok();
+    cli.run(&["agent", "add", "support"]).ok();
+    cli.run(&["user", "add", "42", "--role", "end_user"]).ok();
+    let add = ["session", "add", "--agent", "support", "--user", "42"];
+    let added = cli.run(&add);
+    assert!(added.err.contains("warning: agent `support` has no user providers"), "{added:?}");
+    assert!(added.err.contains(" agent set support --user-provider ID` adds"), "{added:?}");
+    assert!(added.ok().contains("its token, shown only now"));
+    let json = cli.run(&[&add[..], &["--json"]].concat());
+    assert_eq!(json.err, "");
+    assert_eq!(json.json()["warnings"].as_array().map(Vec::len), Some(1));
+    cli.run(&["agent", "set", "support", "--user-provider", "github"]).ok();
+    assert_eq!(cli.run(&add).err, "");
+}
+
+#[test]
 fn a_mistyped_directory_is_told_before_it_is_made() {
     let cli = Cli::new();
     let absent = format!("note: no data directory yet at {}: ", cli.data().display());

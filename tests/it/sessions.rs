@@ -187,6 +187,30 @@ async fn named_connections_are_the_only_ones_and_each_must_be_allowed() {
 }
 
 #[tokio::test]
+async fn a_session_that_reaches_nothing_of_its_end_user_is_made_with_a_warning() {
+    let mut world = World::new(Origin::saying("fine").await).await;
+    world.user("1").await;
+    world.connection("own", "1").await;
+    let session = json!({"agent": "support", "user": "1"});
+    let made = world.done("POST", "/sessions", session.clone(), 201).await;
+    assert_eq!(made.get("warnings"), None, "the agent serves end users: {made}");
+    world.done("PATCH", "/agents/support", json!({"user_providers": []}), 200).await;
+    let made = world.done("POST", "/sessions", session.clone(), 201).await;
+    let warning = made["warnings"][0].as_str().expect("a warning");
+    assert!(warning.starts_with("agent `support` has no user providers"), "{made}");
+    assert!(warning.contains("`keyward agent set support --user-provider ID`"), "{made}");
+    assert_eq!(made["connection_names"], json!([]));
+    world.done("PATCH", "/connections/own", json!({"visibility": "shared"}), 200).await;
+    world.done("POST", "/agents/support/bindings", json!({"connection": "own"}), 201).await;
+    for session in [session, json!({"agent": "support", "user": "1", "connections": ["own"]})] {
+        let made = world.done("POST", "/sessions", session, 201).await;
+        assert_eq!(made["connection_names"], json!(["own"]), "{made}");
+        assert_eq!(made.get("warnings"), None, "{made}");
+    }
+    world.lab.finish().await;
+}
+
+#[tokio::test]
 async fn what_ends_a_session_ends_its_open_streams() {
     for ends in ["revoke", "agent", "user", "connection"] {
         let mut world = World::new(Origin::endless().await).await;

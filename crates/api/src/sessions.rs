@@ -19,8 +19,8 @@ use super::wire::List;
 use keyward_base::codes::RefusalText;
 use keyward_base::id::ConnectionId;
 use keyward_model::{
-    Agent, Record, Reference, Resource, Session, SessionIssued, SessionShown, SessionSpec, Shown,
-    User,
+    Agent, ManagedBy, Record, Reference, Resource, Session, SessionIssued, SessionShown,
+    SessionSpec, Shown, User,
 };
 use keyward_state::directory::{NewSession, SessionAccess};
 
@@ -92,7 +92,8 @@ impl Exposed for Session {
         if let Some(user) = &shown.facts.user_name {
             caller.because(format!("for end user {user}"));
         }
-        Ok(SessionIssued { token: text_of(&token)?, session: shown })
+        let warnings = warnings(context, &session, &shown.facts);
+        Ok(SessionIssued { token: text_of(&token)?, session: shown, warnings })
     }
 
     /// Sessions are ended, not changed: there is no route.
@@ -181,6 +182,36 @@ fn may_make(context: &Context, spec: &SessionSpec) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+/// A session that names no connections reaches nothing of its end user if the agent has neither `user_providers` nor a
+/// binding to a connection of that user.
+fn warnings(context: &Context, session: &Record<Session>, shown: &SessionShown) -> Vec<String> {
+    let (view, org) = (context.view(), &session.org);
+    let agent = session.agent.id().and_then(|id| view.agent(org, id));
+    let user = session.user.as_ref().and_then(Reference::id);
+    let (Some(agent), Some(user), None) = (agent, user, &session.connections) else {
+        return Vec::new();
+    };
+    let is_reached = |id: &ConnectionId| {
+        let theirs = view.connection(org, id).filter(|it| it.facts.owner.as_ref() == Some(user));
+        theirs.is_some_and(|it| view.may_be_in_session(&session.spec, agent, it).is_ok())
+    };
+    let mut bound = agent.facts.bindings.iter();
+    if !agent.user_providers.is_empty() || bound.any(|it| is_reached(&it.connection)) {
+        return Vec::new();
+    }
+    let (name, user) = (&shown.agent_name, shown.user_name.as_deref().unwrap_or_default());
+    let remedy = match agent.managed_by {
+        ManagedBy::Store => {
+            format!("`keyward agent set {name} --user-provider ID` adds a provider")
+        }
+        ManagedBy::File => "add `user_providers` to the agent in the configuration file".to_owned(),
+    };
+    vec![format!(
+        "agent `{name}` has no user providers, and no connection of `{user}` is bound to it: in \
+         this session it reaches nothing of the end user; {remedy}"
+    )]
 }
 
 fn may_serve_users(context: &Context) -> Result<(), ApiError> {

@@ -106,6 +106,9 @@ pub struct SessionIssued {
     pub session: super::resource::Shown<Session>,
     /// The token, `kwa_…`. The name beside it in a proxy URL is the agent's.
     pub token: String,
+    /// Why the session may be of no use; it was made all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl std::fmt::Debug for SessionIssued {
