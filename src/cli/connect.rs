@@ -234,7 +234,7 @@ impl<'a> ConnectWalk<'a> {
     /// Stores, tests and binds, and repeats this until the user accepts the result.
     ///
     /// # Errors
-    /// When it fails; then nothing is stored.
+    /// When it fails; then nothing stays but an agent that the configuration names.
     pub(super) async fn until_connected(
         &mut self,
         questions: &Questions,
@@ -244,11 +244,11 @@ impl<'a> ConnectWalk<'a> {
         named.app = registration::app(self.context.client, questions, &named.auth).await?;
         let consents = named.auth.consents && !questions.gives_tokens();
         self.again = consents.then(|| self.again(questions, &named));
+        let mut made = Made::default();
         loop {
             let new = questions.filled(&named)?;
             // The next key comes from the terminal, not again from the options.
             named.is_retry = true;
-            let mut made = Made::default();
             match Box::pin(self.connected(new, agent, &mut made)).await {
                 Ok(Some(connected)) => return Ok(connected),
                 Ok(None) => made.undo(self.context.client).await?,
@@ -300,7 +300,7 @@ impl<'a> ConnectWalk<'a> {
         if self.agent.is_none() {
             return Ok(Some(ConnectResult { connection, test, agent: name, binding: None, run }));
         }
-        if agent.is_none() {
+        if agent.is_none() && !made.agent_stays {
             let new = serde_json::json!({"name": name, "environment": environment});
             let agent: Shown<Agent> = self.context.client.post("/api/v1/agents", &new).await?;
             made.agent = Some(agent.id);

@@ -28,6 +28,10 @@ struct Desk {
 
 impl Desk {
     async fn new() -> Self {
+        Self::of(Plan::api_key().test(ME)).await
+    }
+
+    async fn of(plan: Plan) -> Self {
         let status = Arc::new(AtomicU16::new(200));
         let answered = status.clone();
         let origin = Origin::answering(move |_| {
@@ -35,7 +39,6 @@ impl Desk {
             format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n")
         })
         .await;
-        let plan = Plan::api_key().test(ME);
         let install = Install::new(&plan, &origin);
         Self { install, plan, origin, status }
     }
@@ -165,6 +168,53 @@ async fn an_agent_of_the_file_is_refused_before_anything_is_asked() {
     assert!(err.contains("agent `ci` is managed by the configuration file\nhint: "), "{err}");
     drop(gateway);
     assert_eq!(desk.names().0, ["acme"], "the file's own");
+}
+
+/// The configuration has a rule about an agent that does not exist yet. A connection of a user is private, so an agent of
+/// the organisation cannot use it: `connect` fails after it has created both.
+async fn naming_the_agent() -> Desk {
+    let rule = "{ name: docs, agents: [claude], hosts: [docs.test], action: pass }";
+    let desk = Desk::of(Plan::api_key().test(ME).rule(rule)).await;
+    let added = desk.install.keyward(&["user", "add", "ann", "--role", "member"]).output();
+    assert!(added.expect("it runs").status.success());
+    desk
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_the_configuration_names_stays_after_the_undo_with_a_note() {
+    let desk = naming_the_agent().await;
+    let connect = ["acme", "--secret-stdin", "api_key", "--agent", "claude", "--owner", "ann"];
+    let (code, out, err) = desk.piped(&connect, desk.secret());
+    assert_eq!((code, &*out), (1, ""), "{err}");
+    let note = err.lines().find(|line| line.starts_with("note: agent agt_")).expect("a note");
+    for part in [
+        " stays: the configuration names agent `claude` (",
+        "keyward.yaml:",
+        ": rules[0]); change that, then: keyward agent remove agt_",
+    ] {
+        assert!(note.contains(part), "{err}");
+    }
+    assert!(err.contains("error: connection `acme` is private: only agents of its owner"), "{err}");
+    assert_eq!(desk.names(), (vec![], vec!["claude".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_attempt_uses_an_agent_that_stayed() {
+    let desk = naming_the_agent().await;
+    let mut walk = desk.walk(&["acme", "--name", "work", "--agent", "claude", "--owner", "ann"]);
+    for _ in 0..2 {
+        walk.shows("(not shown): ");
+        walk.types(&format!("{}\r", desk.secret()));
+        walk.shows("error: connection `work` is private: only agents of its owner");
+        walk.shows("> enter the key again");
+        walk.types("\r");
+    }
+    walk.shows("(not shown): ");
+    walk.types("\u{3}");
+    let (code, shown) = desk.ended(walk);
+    assert_eq!(code, Some(130), "{shown}");
+    assert_eq!(shown.matches(" stays: the configuration names agent").count(), 1, "{shown}");
+    assert_eq!(desk.names(), (vec![], vec!["claude".to_owned()]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
