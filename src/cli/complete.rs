@@ -25,6 +25,11 @@ pub(crate) struct Args {
     words: Vec<OsString>,
 }
 
+/// Whether an argument takes the name or id of an existing resource. `path`: the command and its subcommands.
+pub(super) fn takes_name(path: &[&str], argument: &clap::Arg) -> bool {
+    matches!(names::source(path, argument), CompletionValues::Names(_))
+}
+
 impl Args {
     /// Prints a line for each offer: the word, and behind a tab what it is. `:files` and `:commands` stand for those that
     /// the shell finds itself.

@@ -22,6 +22,7 @@ mod connection;
 mod consent;
 mod database_listener;
 mod doctor;
+mod empty_name;
 mod env;
 mod environment;
 mod explain;
@@ -313,8 +314,10 @@ impl Cli {
     fn parsed<T: Into<OsString> + Clone>(
         words: impl IntoIterator<Item = T>,
     ) -> Result<Self, clap::Error> {
-        let mut matches = definition().try_get_matches_from(words)?;
-        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut definition()))
+        let mut command = definition();
+        let mut matches = command.try_get_matches_from_mut(words)?;
+        empty_name::check(&mut command, &matches)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
     }
 
     fn run(self) -> Result<(), Failure> {

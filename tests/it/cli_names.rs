@@ -104,8 +104,20 @@ fn a_wrong_token_organisation_or_name_is_refused_with_what_gave_it() {
     assert!(said.contains("\nhint: KEYWARD_TOKEN holds this token: "), "{said}");
     let said = cli.run(&["--org", "nope", "connection", "list"]).failed(5);
     assert!(said.contains("\nhint: `keyward org list` shows which there are"), "{said}");
-    for line in [["connection", "show", ""], ["connection", "remove", ""], ["rule", "remove", ""]] {
-        let said = cli.run(&line).failed(2);
-        assert!(said.starts_with("error: the name is empty\n"), "{line:?}: {said}");
+    for (line, code) in [
+        (&["connection", "show", ""][..], 2),
+        (&["connection", "test", ""], 2),
+        (&["connection", "remove", ""], 2),
+        (&["rule", "remove", ""], 2),
+        (&["explain", "https://api.github.com/user", "--agent", ""], 2),
+        (&["session", "add", "--agent", "", "--user", "ann"], 2),
+        (&["run", "--agent", "", "--", "true"], 125),
+    ] {
+        let said = cli.run(line).failed(code);
+        assert!(said.starts_with("error: the name is empty: give a name or an id for `"), "{said}");
+        let json = cli.run(&[&["--json"][..], line].concat()).failed(code);
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let message = json["error"]["message"].as_str().expect("a message");
+        assert!(message.starts_with("the name is empty: give"), "{line:?}: {json}");
     }
 }
