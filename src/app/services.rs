@@ -73,7 +73,7 @@ pub struct Services {
     /// The policy in force.
     pub rulebook: Arc<Rulebook>,
     /// What a start would refuse in the rules of the configuration. A gateway does not start with any.
-    pub refused_rules: Vec<String>,
+    pub refused_rules: Arc<[String]>,
     pub authority: Arc<Authority>,
     /// Master keys and their rotation.
     pub keys: Arc<MasterKeys>,
@@ -439,7 +439,7 @@ impl OpenedServices {
             directory: self.directory,
             vault: self.vault,
             rulebook: Arc::new(rulebook),
-            refused_rules,
+            refused_rules: refused_rules.into(),
             authority: self.authority,
             keys: self.keys,
             dialler,

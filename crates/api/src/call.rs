@@ -16,6 +16,7 @@ use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::error::ApiError;
 use super::openapi::Routes;
+use super::sound_rules::SoundRules;
 use super::state::Admin;
 use super::wire::{CallAsk, CallView};
 use keyward_net::read_body::{ReadError, read_body};
@@ -51,6 +52,7 @@ pub(super) fn routes() -> Routes {
 async fn request(
     State(admin): State<Admin>,
     caller: Caller,
+    _: SoundRules,
     Segments(name): Segments<String>,
     Body(ask): Body<CallAsk>,
 ) -> Result<Json<CallView>, ApiError> {

@@ -129,6 +129,8 @@ pub enum ApiError {
     },
     /// The configuration on disk is invalid; the old one stays.
     ConfigRefused { errors: Vec<String> },
+    /// No gateway would start with the rules of the configuration, so nothing is decided by them.
+    RulesRefused { errors: Vec<String> },
     /// The audit log's files cannot be read.
     Audit {
         /// The operating system's error.
@@ -253,6 +255,9 @@ impl ApiError {
             Self::ConfigRefused { errors } => {
                 Code::ConfigRefused.because(errors.join("\n")).usual_hint()
             }
+            Self::RulesRefused { errors } => {
+                Code::ConfigRefused.because(errors.join("\n")).hint(NO_START)
+            }
             Self::Audit { cause } => audit_unreadable(cause),
             Self::Declined(text) => text.clone(),
             Self::AnswerTooLarge { max_bytes } => answer_too_large(*max_bytes),
@@ -294,6 +299,8 @@ impl fmt::Display for ApiError {
 impl std::error::Error for ApiError {}
 
 // === texts of several lines ===
+
+const NO_START: &str = "no gateway starts with these rules; `keyward plan` shows all that is wrong";
 
 fn hinted(code: Code, message: &str, hint: &Option<String>) -> RefusalText {
     code.because(message).hint_if(hint.clone())

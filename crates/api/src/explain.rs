@@ -18,6 +18,7 @@ use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
 use super::openapi::Routes;
+use super::sound_rules::SoundRules;
 use super::state::Admin;
 use super::wire::{AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 use keyward_base::host::{Scheme, Target};
@@ -44,6 +45,7 @@ pub(super) fn routes() -> Routes {
 async fn explain(
     State(admin): State<Admin>,
     caller: Caller,
+    _: SoundRules,
     Body(ask): Body<ExplainAsk>,
 ) -> Result<Json<Explanation>, ApiError> {
     if let Some(told) = Box::pin(ssh::explained(&admin, &caller, &ask)).await? {

@@ -12,6 +12,7 @@ use super::context::Context;
 use super::database_listeners;
 use super::error::ApiError;
 use super::openapi::Routes;
+use super::sound_rules::SoundRules;
 use super::wire::{ExportVariable, ExportView};
 use keyward_base::id::{Id, OrgId};
 use keyward_model::{
@@ -29,7 +30,7 @@ pub(super) fn routes() -> Routes {
     Routes::new().get("/export", ["getExport", "Show all resources as a configuration"], show)
 }
 
-async fn show(context: Context) -> Result<Json<ExportView>, ApiError> {
+async fn show(context: Context, _: SoundRules) -> Result<Json<ExportView>, ApiError> {
     let mut export = Export::new(&context);
     export.providers();
     export.all::<App>().await?;

@@ -80,6 +80,7 @@ mod serve;
 mod sessions;
 mod sign_in;
 mod socket;
+mod sound_rules;
 mod sources;
 mod state;
 mod store_check;

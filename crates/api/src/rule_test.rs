@@ -9,6 +9,7 @@ use super::body::Body;
 use super::error::ApiError;
 use super::explain;
 use super::openapi::Routes;
+use super::sound_rules::SoundRules;
 use super::state::Admin;
 use super::wire::{
     Became, ExplainAsk, Explanation, RuleCase, RuleTestAsk, RuleTestReport, RuleTested,
@@ -22,6 +23,7 @@ pub(super) fn routes() -> Routes {
 async fn test(
     State(admin): State<Admin>,
     caller: Caller,
+    _: SoundRules,
     Body(ask): Body<RuleTestAsk>,
 ) -> Result<Json<RuleTestReport>, ApiError> {
     let results = ask.cases.iter().map(|case| tested(&admin, &caller, case)).collect();

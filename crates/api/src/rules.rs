@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::etag::{Etag, TaggedAnswer};
 use super::openapi::Routes;
 use super::page::Page;
+use super::sound_rules::SoundRules;
 use super::wire::List;
 use super::{resource, stored_rules};
 use keyward_model::{Rule, RuleShown};
@@ -35,6 +36,7 @@ pub(super) fn routes() -> Routes {
 
 async fn list(
     context: Context,
+    _: SoundRules,
     Params(page): Params<Page>,
 ) -> Result<TaggedAnswer<List<RuleShown>>, ApiError> {
     let Context { admin, caller } = &context;

@@ -43,6 +43,8 @@ pub struct Deps {
     pub vault: Arc<Vault>,
     /// The policy in force.
     pub rulebook: Arc<Rulebook>,
+    /// What a start would refuse in the rules of the configuration. A gateway has none.
+    pub refused_rules: Arc<[String]>,
     pub authority: Arc<Authority>,
     /// Master keys and their rotation.
     pub keys: Arc<MasterKeys>,

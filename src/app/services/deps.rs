@@ -13,6 +13,7 @@ impl Services {
             directory: self.directory.clone(),
             vault: self.vault.clone(),
             rulebook: self.rulebook.clone(),
+            refused_rules: self.refused_rules.clone(),
             authority: self.authority.clone(),
             keys: self.keys.clone(),
             flows: self.flows.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Request};
+use http::Request;
 use tower::ServiceExt;
 
 use super::read;
@@ -24,8 +24,6 @@ pub(super) struct Answering {
     pub(super) admin: Option<Admin>,
     /// Whether the CA is missing, so that nothing of it may be printed.
     pub(super) no_ca: Option<PathBuf>,
-    /// What a start would refuse in the rules of the configuration: nothing may be decided without them.
-    pub(super) refused_rules: Vec<String>,
     /// The data path for tests of connections.
     _data_path: Option<DataPath>,
     /// The audit log for changes.
@@ -56,7 +54,7 @@ impl Answering {
         let no_ca = (!Services::has_authority(&config)).then(|| config.ca.cert.clone());
         let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
         let gateway = data_path.as_ref().map(DataPath::gateway).unwrap_or_default();
-        let (vault, refused_rules) = (services.vault.clone(), services.refused_rules.clone());
+        let vault = services.vault.clone();
         let (log, changes) = match &data_path {
             Some(data_path) => (None, data_path.changes()),
             None => {
@@ -71,7 +69,6 @@ impl Answering {
             router: socket_router(admin.clone()),
             admin: Some(admin),
             no_ca,
-            refused_rules,
             _data_path: data_path,
             _log: log,
             vault: Some(vault),
@@ -80,15 +77,7 @@ impl Answering {
 
     /// A router without further services.
     pub(super) fn only(router: Router) -> Self {
-        Self {
-            router,
-            admin: None,
-            no_ca: None,
-            refused_rules: Vec::new(),
-            _data_path: None,
-            _log: None,
-            vault: None,
-        }
+        Self { router, admin: None, no_ca: None, _data_path: None, _log: None, vault: None }
     }
 
     pub(super) async fn answer(&self, request: Request<Body>) -> Result<Bytes, Failure> {
@@ -96,11 +85,6 @@ impl Answering {
             && is_of_ca(request.uri().path())
         {
             return Err(without_ca(missing));
-        }
-        if !self.refused_rules.is_empty()
-            && depends_on_rules(request.method(), request.uri().path())
-        {
-            return Err(without_rules(&self.refused_rules));
         }
         match self.router.clone().oneshot(request).await {
             Ok(answer) => {
@@ -140,52 +124,9 @@ pub(super) fn is_of_ca(path: &str) -> bool {
     matches!(path, "/api/v1/ca" | "/ca.pem" | "/bundle.pem") || path.starts_with("/api/v1/ca/")
 }
 
-/// Whether the answer depends on the rules of the configuration. Tests of connections do not, nor do changes of stored
-/// rules, which may be the remedy.
-fn depends_on_rules(method: &Method, path: &str) -> bool {
-    let of_connection = path.strip_prefix("/api/v1/connections/");
-    let is_call = of_connection.is_some_and(|rest| rest.ends_with("/request"));
-    let is_decided = matches!(path, "/api/v1/rules/explain" | "/api/v1/rules/test");
-    let is_shown = matches!(path, "/api/v1/rules" | "/api/v1/export") && method == Method::GET;
-    is_call || is_decided || is_shown
-}
-
-/// The failure of a command that depends on rules which no gateway would start with.
-fn without_rules(refused: &[String]) -> Failure {
-    Failure::several(refused.to_vec())
-        .hint("no gateway starts with these rules; `keyward plan` shows all that is wrong")
-}
-
 /// The gateway creates the CA when it first signs.
 pub(super) fn without_ca(cert: &Path) -> Failure {
     let message = format!("there is no CA yet, {}", cert.display());
     Failure::new(Exit::Failed, message)
         .hint("`keyward serve`, `keyward init` or `keyward run` creates it")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_rules_decide_or_show_depends_on_them() {
-        for (method, path) in [
-            (Method::GET, "/api/v1/rules"),
-            (Method::GET, "/api/v1/export"),
-            (Method::POST, "/api/v1/rules/explain"),
-            (Method::POST, "/api/v1/rules/test"),
-            (Method::POST, "/api/v1/connections/work/request"),
-        ] {
-            assert!(depends_on_rules(&method, path), "{path}");
-        }
-        for (method, path) in [
-            (Method::POST, "/api/v1/rules"),
-            (Method::DELETE, "/api/v1/rules/no-deletes"),
-            (Method::POST, "/api/v1/agents"),
-            (Method::POST, "/api/v1/connections/request"),
-            (Method::POST, "/api/v1/connections/work/test"),
-        ] {
-            assert!(!depends_on_rules(&method, path), "{path}");
-        }
-    }
 }

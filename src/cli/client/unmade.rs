@@ -43,7 +43,6 @@ impl Unmade {
         }
         let services = Services::empty(&config).await?;
         let mut empty = Answering::only(socket_router(Admin::in_process(services.deps())));
-        empty.refused_rules.clone_from(&services.refused_rules);
         empty.no_ca = (!Services::has_authority(&config)).then(|| config.ca.cert.clone());
         Ok(Some(Self {
             empty,

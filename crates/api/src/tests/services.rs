@@ -71,6 +71,7 @@ pub(super) async fn services() -> Deps {
         events,
         inbox,
         rulebook: Arc::new(rulebook),
+        refused_rules: Arc::default(),
         authority: Arc::new(authority),
         keys,
         dialler,
