@@ -428,6 +428,12 @@ async fn a_get_with_a_body_is_framed_as_any_other() {
         assert_eq!(wire.answer(method).await.text(), "fine");
         let request = lab.origin.arrival().await;
         assert_eq!((request.head.method(), &*request.text()), (method, "hello"));
+        let chunked = format!("{method} /a\r\nTransfer-Encoding: chunked");
+        wire.send(request_text(&chunked, HOST)).await;
+        wire.send("5\r\nhello\r\n0\r\n\r\n").await;
+        assert_eq!(wire.answer(method).await.text(), "fine");
+        let request = lab.origin.arrival().await;
+        assert_eq!((request.head.method(), &*request.text()), (method, "hello"));
     }
     lab.finish().await;
 }

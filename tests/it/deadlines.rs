@@ -35,6 +35,20 @@ async fn a_tunnel_without_a_handshake_is_given_up_on() {
 }
 
 #[tokio::test]
+async fn a_tunnel_without_a_request_is_idle_and_sends_no_head() {
+    let plan = Plan::api_key().limit("head_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine").await).await;
+    let mut spare = lab.tunnel(HOST).await;
+    // As long as another tunnel needs until its head is overdue.
+    let mut slow = lab.tunnel(HOST).await;
+    slow.send("GET /a HTTP/1.1\r\nHost: api").await;
+    slow.rest().await;
+    spare.send(request_text("GET /a", HOST)).await;
+    assert_eq!(spare.answer("GET").await.text(), "fine");
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn an_idle_stream_is_given_up_on() {
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine").await).await;
@@ -63,6 +77,30 @@ async fn an_idle_http2_stream_is_told_to_go_and_a_busy_one_is_not() {
     assert_eq!(client.ask("GET /a").await.text(), "......");
     client.ended().await.expect("it is told, and not cut");
     assert_eq!(lab.finish().await[0]["outcome"], "completed");
+}
+
+#[tokio::test]
+async fn an_http2_exchange_has_its_whole_time_wherever_it_begins_between_two_checks() {
+    let script = |mut ask: Ask| async move {
+        ask.whole().await;
+        let mut beat = tokio::time::interval(Duration::from_millis(2_400));
+        beat.tick().await;
+        beat.tick().await;
+        ask.begin(200, &[], false).expect("asked").end();
+    };
+    let plan = Plan::api_key().limit("body_idle_timeout: 4s");
+    let lab = plan.start(Origin::multiplexed(script).await).await;
+    let client = lab.h2(HOST).await;
+    let mut beat = tokio::time::interval(Duration::from_millis(200));
+    let mut asked = Vec::new();
+    for _ in 0..10 {
+        beat.tick().await;
+        asked.push(client.open("GET /a", true).await);
+    }
+    for call in asked {
+        assert_eq!(call.answer().await.head.status(), 200);
+    }
+    lab.finish().await;
 }
 
 #[tokio::test]

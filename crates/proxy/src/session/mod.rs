@@ -103,6 +103,8 @@ impl ProxySession {
             None => UpstreamSlot::TooMany,
         };
         let watchdog = Arc::new(Watchdog::idle());
+        // Its head has just come: the first check may follow at once.
+        watchdog.on_write();
         let revocation = Arc::new(Revocation::for_http2_request(gateway, &self.agent));
         let (agent, target_source) = (self.agent.clone(), self.target_source.clone());
         let accepted = self.accepted.clone();

@@ -34,6 +34,8 @@ pub async fn intercept(
         Ok(tls) => tls,
         Err(cause) => return failed(&core, &agent, permit.target(), cause).await,
     };
+    // The bytes of the handshake began no request.
+    watchdog.end_exchange();
     let target = permit.target().clone();
     let sni_agrees = sni_agrees(tls.get_ref().1.server_name(), &target);
     let target_source = TargetSource::Tunnel { target, sni_agrees };

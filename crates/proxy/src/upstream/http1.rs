@@ -8,7 +8,9 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
@@ -111,6 +113,7 @@ async fn try_send(
     mut request: Box<Request<RequestBody>>,
 ) -> Result<Response<IncomingBody>, (Option<Box<Request<RequestBody>>>, Refusal)> {
     corporate::fit(&mut request, stream.forwarding());
+    frame_by_chunks(&mut request);
     let sent = stream.sender().try_send_request(*request).await;
     let response = sent.map_err(|mut error| {
         let unsent = error.take_message().map(Box::new);
@@ -119,6 +122,16 @@ async fn try_send(
     match stream.forwarding().and_then(|by| by.refused(response.status())) {
         Some(refused) => Err((None, refused.into())),
         None => Ok(response.map(IncomingBody::Http1)),
+    }
+}
+
+/// Names the framing of a body of unknown length. Without it hyper sends none of it with a GET or HEAD, although a
+/// request of any method may have content (RFC 9110 §9.3.1).
+fn frame_by_chunks(request: &mut Request<RequestBody>) {
+    let is_named = request.headers().contains_key(CONTENT_LENGTH);
+    let body = request.body();
+    if !is_named && !body.is_end_stream() && body.size_hint().exact().is_none() {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

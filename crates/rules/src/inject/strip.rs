@@ -152,34 +152,39 @@ fn remove_where(fields: &mut HeaderMap, is_gone: impl Fn(&HeaderName) -> bool) {
 pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
     remove_where(fields, |name| clears.covers(name));
     if !clears.cookies.is_empty() {
-        retain_cookies(fields, |name, _| !clears.cookies.iter().any(|gone| **gone == *name));
+        let is_cleared = |name| clears.cookies.iter().any(|gone| gone.as_bytes() == name);
+        retain_cookies(fields, |name, _| !is_cleared(name));
     }
 }
 
-/// Keeps the cookie pairs for which `keep(name, pair)` is true; removes fields that become empty.
-pub fn retain_cookies(fields: &mut HeaderMap, keep: impl Fn(&str, &str) -> bool) {
-    if !fields.contains_key(header::COOKIE) {
+/// Keeps the cookie pairs for which `keep(name, pair)` is true; removes fields that become empty. A field that loses no
+/// pair stays as it was sent: browsers send values that are not ASCII, although RFC 6265 §4.1.1 has none.
+fn retain_cookies(fields: &mut HeaderMap, keep: impl Fn(&[u8], &[u8]) -> bool) {
+    let is_kept = |pair: &&[u8]| pair.is_empty() || keep(cookie_name(pair), pair);
+    if fields.get_all(header::COOKIE).iter().all(|value| pairs(value).all(|pair| is_kept(&pair))) {
         return;
     }
     let before: Vec<HeaderValue> = fields.get_all(header::COOKIE).iter().cloned().collect();
     fields.remove(header::COOKIE);
     for value in before {
-        // A value that is not text has no cookie pairs: RFC 6265 §4.1.1 allows ASCII only.
-        let Ok(text) = value.to_str() else { continue };
-        let kept: Vec<&str> = text
-            .split(';')
-            .map(str::trim)
-            .filter(|pair| !pair.is_empty() && keep(cookie_name(pair), pair))
-            .collect();
-        if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::try_from(kept.join("; "))) {
+        let kept: Vec<&[u8]> =
+            pairs(&value).filter(|pair| !pair.is_empty() && is_kept(pair)).collect();
+        if let (false, Ok(value)) =
+            (kept.is_empty(), HeaderValue::from_bytes(&kept.join(&b"; "[..])))
+        {
             fields.append(header::COOKIE, value);
         }
     }
 }
 
+/// The pairs of a `Cookie` value, without spaces around them.
+fn pairs(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii)
+}
+
 /// The cookie's name. Servers also trim spaces around it (RFC 6265 §5.2), although its grammar has none.
-fn cookie_name(pair: &str) -> &str {
-    pair.split('=').next().unwrap_or(pair).trim()
+fn cookie_name(pair: &[u8]) -> &[u8] {
+    pair.split(|byte| *byte == b'=').next().unwrap_or(pair).trim_ascii()
 }
 
 /// The cores of all placeholders in fields and URL. Placeholders in bodies do not select a connection.
@@ -224,7 +229,7 @@ fn holds_placeholder(value: &HeaderValue) -> bool {
 
 /// Removes every field that contains a placeholder; of cookies only the pair.
 pub fn placeholder_fields(fields: &mut HeaderMap) {
-    retain_cookies(fields, |_, pair| scan(pair.as_bytes()).is_empty());
+    retain_cookies(fields, |_, pair| scan(pair).is_empty());
     let holders: Vec<HeaderName> = fields
         .iter()
         .filter(|(_, value)| holds_placeholder(value))
@@ -368,6 +373,23 @@ mod tests {
         cleared(&mut head, &Clears { cookies: vec!["sid".into()], ..Clears::default() });
         let left: Vec<_> = head.get_all("cookie").iter().collect();
         assert_eq!(left, ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn cookies_that_are_not_ascii_stay_as_they_were_sent() {
+        let cookie = |bytes: &[u8]| {
+            let value = HeaderValue::from_bytes(bytes).unwrap();
+            HeaderMap::from_iter([(header::COOKIE, value)])
+        };
+        let sent = "session=abc;name=é;  b=\u{fc}".as_bytes();
+        let mut head = cookie(sent);
+        placeholder_fields(&mut head);
+        assert_eq!(head["cookie"].as_bytes(), sent);
+        let placeholder = Placeholder::issue("sk-", None);
+        let mut head = cookie(format!("name=é; key={}; sid=x", placeholder.as_str()).as_bytes());
+        placeholder_fields(&mut head);
+        cleared(&mut head, &Clears { cookies: vec!["sid".into()], ..Clears::default() });
+        assert_eq!(head["cookie"].as_bytes(), "name=é".as_bytes());
     }
 
     #[test]

@@ -146,15 +146,15 @@ fn append_parameters(query: &mut Option<Cow<'_, str>>, value: &str) -> Result<()
 
 fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), WriteError> {
     // RFC 6265 §5.4: one `Cookie` field. What the agent sent comes first, the credential last.
-    let mut pairs: Vec<String> = Vec::new();
-    for sent in fields.get_all(header::COOKIE) {
-        pairs.push(sent.to_str().map_err(|_| WriteError::Unsendable)?.to_owned());
-    }
     if value.contains([';', ',', ' ', '"', '\\']) {
         return Err(WriteError::Unsendable);
     }
-    pairs.push(format!("{name}={value}"));
-    fields.insert(header::COOKIE, sensitive(&pairs.join("; "))?);
+    let own = sensitive(&format!("{name}={value}"))?;
+    let sent = fields.get_all(header::COOKIE).iter().chain([&own]).map(HeaderValue::as_bytes);
+    let pairs = sent.collect::<Vec<_>>().join(&b"; "[..]);
+    let mut value = HeaderValue::from_bytes(&pairs).map_err(|_| WriteError::Unsendable)?;
+    value.set_sensitive(true);
+    fields.insert(header::COOKIE, value);
     Ok(())
 }
 
@@ -269,13 +269,13 @@ mod tests {
     fn query_and_cookie_values_are_encoded_for_their_place() {
         let mut fields = HeaderMap::new();
         fields.append("cookie", HeaderValue::from_static("a=1"));
-        fields.append("cookie", HeaderValue::from_static("b=2"));
+        fields.append("cookie", HeaderValue::from_bytes("b=é".as_bytes()).unwrap());
         let mut head = head(&mut fields, "/x", Some("q=1"));
         credential(&mut head, &write(Location::Query("key".into()), "a&b=c d")).unwrap();
         credential(&mut head, &write(Location::Cookie("sid".into()), "xyz")).unwrap();
         assert_eq!(head.query.as_deref(), Some("q=1&key=a%26b%3Dc%20d"));
         let cookies: Vec<_> = fields.get_all("cookie").iter().collect();
-        assert_eq!(cookies, ["a=1; b=2; sid=xyz"]);
+        assert_eq!(cookies, ["a=1; b=é; sid=xyz"]);
         assert!(fields["cookie"].is_sensitive());
     }
 }

@@ -190,9 +190,9 @@ impl ChunkSigner {
         };
         let mut canonical = String::new();
         let mut is_signed = false;
-        for line in text(&self.held[..end])?.split("\r\n") {
-            // Some SDKs end these lines with a line feed alone.
-            let line = line.trim_end_matches('\n');
+        for sent in text(&self.held[..end])?.split("\r\n") {
+            // Some SDKs also end these lines with a line feed, which the announced length counts.
+            let line = sent.trim_end_matches('\n');
             let (name, value) =
                 line.split_once(':').ok_or(ChunkError("its trailer has no name"))?;
             if name.eq_ignore_ascii_case(TRAILER_SIGNATURE) {
@@ -200,7 +200,8 @@ impl ChunkSigner {
                 continue;
             }
             canonical += &format!("{}:{}\n", name.to_ascii_lowercase(), value.trim());
-            out.extend_from_slice(format!("{name}:{value}\r\n").as_bytes());
+            out.extend_from_slice(sent.as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
         if !is_signed {
             return Err(ChunkError("its trailer has no signature of the right length"));

@@ -137,6 +137,14 @@ fn a_trailer_for_a_set_of_regions_is_signed_by_the_published_key() {
     let made = signatures(&out);
     assert_eq!(made.len(), 4);
     verify("TRAILER", &made[2], &sha256_hex(b"first:1st\nsecond:2nd\n"), &made[3]);
+    let also_fed = trailer.replace("1st\r\n", "1st\n\r\n");
+    let (out, _) = sent(&also_fed, 100_000);
+    verify(
+        "TRAILER",
+        &signatures(&out)[2],
+        &sha256_hex(b"first:1st\nsecond:2nd\n"),
+        &signatures(&out)[3],
+    );
     let short = trailer.replace(&filler, &"0".repeat(64));
     let word = format!("{CHUNKS}-TRAILER");
     let (signed, _) = signed("AWS4-ECDSA-P256-SHA256", &word).unwrap();
