@@ -1,17 +1,24 @@
 //! Commits the change of a record: writes the events for webhooks, then the row, then replaces the view. Only the
 //! [`DirectoryWriter`] does this, which has the turn to write.
+//!
+//! A write that fails may have been made. Then the events and index rows of the change stay. A store of one process is read
+//! before the next change, which settles the doubt. In a store of several replicas, the statement may be in progress: the
+//! feed shows the row, its events are adopted, and a name without a record stays reserved until a start.
 
+use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::changes::Between;
+use super::doubtful_change::DoubtfulChange;
 use super::error::DirectoryError;
+use super::index::{Claim, IndexChange};
 use super::news::{DeliveryCause, News};
 use super::rows::At;
 use super::view::View;
 use super::{DirectoryWriter, Shared};
-use crate::store::Version;
+use crate::store::{StoreError, Version};
 use keyward_model::{Org, Record};
 
 /// A record that the view has.
@@ -27,42 +34,139 @@ impl Viewed for Record<Org> {
 }
 
 impl DirectoryWriter {
-    /// Writes a record over the version that was read, or a new one over none, and shows it.
+    /// Writes a record over the version that was read, or a new one over none, and shows it. Deletes the index rows that are
+    /// not needed then.
     pub(super) async fn commit<T: Viewed>(
         &self,
         at: &At,
         record: T,
         over: Option<Version>,
+        index: IndexChange,
     ) -> Result<Arc<T>, DirectoryError> {
         let record = Arc::new(record);
         let after = self.viewed(|view| T::show(Arc::clone(&record), view));
-        let cause = DeliveryCause::of(at, Some(over.unwrap_or_default().next()));
-        let news = self.news(at, &after, cause).await?;
-        if let Err(error) = self.rows.write(at, &*record, over).await {
-            self.withdraw_news(&news).await;
-            return Err(error);
+        let version = Some(over.unwrap_or_default().next());
+        let news = match self.news(at, &after, DeliveryCause::of(at, version)).await {
+            Ok(news) => news,
+            Err(error) => {
+                self.give_back(&index.taken).await;
+                return Err(error);
+            }
+        };
+        match self.rows.write(at, &*record, over).await {
+            Ok(_) => {
+                self.show(after);
+                self.tell(news).await;
+                self.give_back(&index.freed).await;
+                Ok(record)
+            }
+            Err(error) => {
+                let change = DoubtfulChange { at: at.clone(), version, news, index };
+                match error.leaves_doubt() {
+                    true => self.doubt(change),
+                    false => self.undo(&change).await,
+                }
+                Err(error)
+            }
         }
-        self.show(after);
-        self.tell(news).await;
-        Ok(record)
     }
 
-    /// Deletes a row, only in the version `over` if given, and removes the record from the view.
+    /// Deletes a row, only in the version `over` if given, and removes the record from the view. Deletes its index rows
+    /// `freed` then.
     pub(super) async fn erase(
         &self,
         at: &At,
         over: Option<Version>,
+        freed: Vec<At>,
         hide: impl FnOnce(&mut View),
     ) -> Result<(), DirectoryError> {
         let after = self.viewed(hide);
         let news = self.news(at, &after, DeliveryCause::of(at, None)).await?;
-        if let Err(error) = self.rows.delete(at, over).await {
-            self.withdraw_news(&news).await;
-            return Err(error.into());
+        match self.rows.delete(at, over).await {
+            Ok(()) => {
+                self.show(after);
+                self.tell(news).await;
+                self.give_back(&freed).await;
+                Ok(())
+            }
+            Err(error) => {
+                let index = IndexChange { taken: Vec::new(), freed };
+                let change = DoubtfulChange { at: at.clone(), version: None, news, index };
+                match error.leaves_doubt() {
+                    true => self.doubt(change),
+                    false => self.undo(&change).await,
+                }
+                Err(error.into())
+            }
         }
-        self.show(after);
-        self.tell(news).await;
-        Ok(())
+    }
+
+    /// Withdraws the events and the index rows of a change that was not made.
+    async fn undo(&self, change: &DoubtfulChange) {
+        self.withdraw_news(&change.news).await;
+        self.give_back(&change.index.taken).await;
+    }
+
+    pub(super) fn has_doubts(&self) -> bool {
+        !self.doubts.lock().is_empty()
+    }
+
+    /// Refuses a row that may have been changed and cannot be read: another change would make the version of that one.
+    pub(super) fn needs_certain(&self, at: &At) -> Result<(), DirectoryError> {
+        match self.doubts.lock().iter().any(|change| change.at == *at) {
+            false => Ok(()),
+            true => {
+                let source = io::Error::other("its last write failed, and it cannot be read since");
+                Err(StoreError::Io { action: "read a row", source }.into())
+            }
+        }
+    }
+
+    /// Settles changes that may have been made, before another change is made. Those whose rows cannot be read stay.
+    pub(super) async fn settle_doubts(&self) {
+        let doubts = self.doubts.lock().clone();
+        for change in doubts {
+            match self.rows.version(&change.at).await {
+                Ok(now) => self.settle_doubt(change, now).await,
+                Err(error) => {
+                    let row = change.at.key();
+                    tracing::debug!(row, %error, "whether a change was made cannot be read yet");
+                }
+            }
+        }
+    }
+
+    /// Completes or withdraws a change. What fails of that, the next start does.
+    async fn settle_doubt(&self, change: DoubtfulChange, now: Option<Version>) {
+        let DoubtfulChange { at, version, news, index } = change;
+        self.doubts.lock().retain(|other| other.at != at || other.version != version);
+        let is_made = match version {
+            Some(version) => now >= Some(version),
+            None => now.is_none(),
+        };
+        if is_made && let Err(error) = self.follow_row(at.table, &at.key()).await {
+            tracing::warn!(row = at.key(), %error, "a change that was made is not shown yet");
+        }
+        let released = if is_made { index.freed } else { index.taken };
+        for row in released {
+            if let Err(error) = self.release(&row, &at.id).await {
+                tracing::warn!(row = row.key(), %error, "an index row stays until the next start");
+            }
+        }
+        match is_made {
+            true => self.tell(news).await,
+            false => self.withdraw_news(&news).await,
+        }
+    }
+
+    /// Deletes an index row if it names this owner.
+    async fn release(&self, at: &At, owner: &str) -> Result<(), DirectoryError> {
+        match self.rows.read::<Claim>(at).await? {
+            Some(read) if read.record.owner == owner => {
+                Ok(self.rows.delete(at, Some(read.version)).await?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The events of a change, stored for the webhooks that want them.
@@ -92,6 +196,17 @@ impl DirectoryWriter {
 }
 
 impl Shared {
+    /// Keeps a change that may have been made, until [`DirectoryWriter::settle_doubts`].
+    pub(super) fn doubt(&self, change: DoubtfulChange) {
+        tracing::warn!(
+            row = change.at.key(),
+            "the store failed: a change, or its index row, may have been written"
+        );
+        if self.rows.store.shared().is_none() {
+            self.doubts.lock().push(change);
+        }
+    }
+
     /// Replaces the view where the store differs from it: another replica has written, or a write that was reported as
     /// failed has reached the store.
     pub(super) fn publish(&self, change: impl FnOnce(&mut View)) {

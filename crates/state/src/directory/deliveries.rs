@@ -75,7 +75,7 @@ impl Directory {
             if there && self.shared.happened(&record).await? {
                 all.push(Owed { delivery: record, version });
             } else if self.may_be_made_now(&record) {
-                // Its replica delivers it.
+                // The process that makes its change delivers it.
             } else {
                 self.shared.rows.delete(&at, Some(version)).await?;
             }
@@ -83,19 +83,28 @@ impl Directory {
         Ok(all)
     }
 
-    /// Whether another replica may still be writing the change of this event.
+    /// Whether the change of this event may be in progress, in this process or in another replica. Another replica may have
+    /// begun before this process opened the store, unless that found itself alone.
     fn may_be_made_now(&self, delivery: &Delivery) -> bool {
         let age = self.shared.clock.now().duration_since(delivery.notice.at);
-        self.leftovers() == Leftovers::Keep && age < MADE_WITHIN
+        let is_of_now = delivery.notice.at > self.shared.opened;
+        (is_of_now || self.leftovers() == Leftovers::Keep) && age < MADE_WITHIN
     }
 
-    /// Stores the progress of a delivery. `None` if another replica has changed or deleted it.
+    /// Stores the progress of a delivery. `None` if it was deleted, or another replica has changed it.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn postpone(&self, owed: Owed) -> Result<Option<Owed>, DirectoryError> {
         let Owed { delivery, version } = owed;
-        match self.shared.rows.write(&delivery.at(), &delivery, Some(version)).await {
+        let (rows, at) = (&self.shared.rows, delivery.at());
+        let mut written = rows.write(&at, &delivery, Some(version)).await;
+        if written.as_ref().is_err_and(DirectoryError::is_conflict) && !self.is_shared() {
+            // No other process writes it: an earlier write was made, though it was reported as failed.
+            let Some(version) = rows.version(&at).await? else { return Ok(None) };
+            written = rows.write(&at, &delivery, Some(version)).await;
+        }
+        match written {
             Ok(version) => Ok(Some(Owed { delivery, version })),
             Err(error) if error.is_conflict() => Ok(None),
             Err(error) => Err(error),

@@ -283,6 +283,15 @@ impl DirectoryError {
         }
     }
 
+    /// Whether the change that failed with this error may have been made.
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Store(error) => error.leaves_doubt(),
+            Self::Interrupted => true,
+            _ => false,
+        }
+    }
+
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Store(StoreError::Conflict { .. }))
     }

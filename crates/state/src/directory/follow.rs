@@ -228,7 +228,7 @@ fn keys_of<R: Stored>(view: &View, table: Table) -> Vec<String> {
 
 impl DirectoryWriter {
     /// Makes the view show what the store has. A row that does not open stays as it was in the view.
-    async fn follow_row(&self, table: Table, key: &str) -> Result<(), DirectoryError> {
+    pub(super) async fn follow_row(&self, table: Table, key: &str) -> Result<(), DirectoryError> {
         let Some(at) = At::parse(table, key) else { return Ok(()) };
         let followed = match table {
             Table::Orgs => self.follow_org(&at).await,

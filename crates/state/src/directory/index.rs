@@ -29,6 +29,15 @@ pub(super) struct Claim {
     pub owner: String,
 }
 
+/// The index rows of a change of a record.
+#[derive(Clone, Debug, Default)]
+pub(super) struct IndexChange {
+    /// Reserved for the change.
+    pub taken: Vec<At>,
+    /// Not needed after it.
+    pub freed: Vec<At>,
+}
+
 /// A value that only one record may have: its index row, and the refusal of a second record.
 #[derive(Clone, Debug)]
 pub struct Unique {

@@ -22,6 +22,7 @@ mod connect_sessions;
 mod connections;
 mod database_listeners;
 mod deliveries;
+mod doubtful_change;
 mod error;
 mod follow;
 mod follow_state;
@@ -68,9 +69,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::observe::change::Acting;
+use doubtful_change::DoubtfulChange;
 use follow_state::FollowState;
 use index::Index;
 use keyward_base::time::Clock;
@@ -121,7 +125,10 @@ pub struct Shared {
     changes: watch::Sender<u64>,
     listener: news::Listener,
     following: FollowState,
+    /// Changes that may have been made; `commit.rs` settles them. Empty if the store is shared.
+    doubts: Mutex<Vec<DoubtfulChange>>,
     clock: Clock,
+    opened: Timestamp,
 }
 
 /// The turn to write, which is moved into the task that writes.
@@ -159,7 +166,12 @@ impl Directory {
     /// Waits for the write lock.
     async fn turn(&self) -> DirectoryWriter {
         let turn = Arc::clone(&self.turns).lock_owned().await;
-        DirectoryWriter { shared: Arc::clone(&self.shared), acting: Acting::current(), _turn: turn }
+        let (shared, acting) = (Arc::clone(&self.shared), Acting::current());
+        let writer = DirectoryWriter { shared, acting, _turn: turn };
+        if writer.has_doubts() {
+            Box::pin(writer.settle_doubts()).await;
+        }
+        writer
     }
 
     /// Runs `work` with the write lock, to its end.

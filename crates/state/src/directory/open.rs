@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -67,6 +68,7 @@ impl Directory {
         keyring: Arc<Keyring>,
         clock: Clock,
     ) -> Result<Self, DirectoryError> {
+        let opened = clock.now();
         let following = FollowState::begin(&*store).await?;
         let rows = DirectoryRows::new(store, keyring);
         let loaded = load(&rows, &clock, following.leftovers).await?;
@@ -78,7 +80,9 @@ impl Directory {
             changes: watch::Sender::new(0),
             listener: Listener::new(),
             following,
+            doubts: Mutex::default(),
             clock,
+            opened,
         };
         Ok(Self { shared: shared.into(), turns: Arc::default() })
     }

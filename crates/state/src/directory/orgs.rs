@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::error::DirectoryError;
+use super::index::IndexChange;
 use super::rows::At;
 use super::{Directory, DirectoryWriter};
 use crate::store::Table;
@@ -61,7 +62,7 @@ impl DirectoryWriter {
             return Err(taken());
         }
         let record = record(org.clone(), managed_by, self.clock.now());
-        match self.commit(&at(&org), record, None).await {
+        match self.commit(&at(&org), record, None, IndexChange::default()).await {
             Err(error) if error.is_conflict() => Err(taken()),
             added => added,
         }
@@ -76,7 +77,7 @@ impl DirectoryWriter {
             let org = org.name().to_owned();
             return Err(DirectoryError::OrgInUse { org, what, name });
         }
-        self.erase(&at(&org), None, |view| view.remove_org(&org)).await
+        self.erase(&at(&org), None, Vec::new(), |view| view.remove_org(&org)).await
     }
 
     /// Refuses an organisation that does not exist.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::collection::Collection;
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
-use super::index::{Index, NameKind, TakenReason, Unique};
+use super::index::{Index, IndexChange, NameKind, TakenReason, Unique};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{At, ReadRecord};
 use super::stored::Stored;
@@ -147,14 +147,20 @@ impl DirectoryWriter {
         bindings: Vec<BindingRecord>,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
         self.check_plugin(&record, record.managed_by).await?;
-        let taken = self.take(Plugin::unique(&record, &self.index), &record.id).await?;
         let at = At::new(Table::Plugins, &record.org, &record.id);
+        let taken = self.take(Plugin::unique(&record, &self.index), &at, None).await?;
         let added = match self.offer(&record, bindings).await {
-            Ok(()) => self.commit(&at, record.clone(), None).await,
-            Err(error) => Err(error),
+            Ok(()) => {
+                let index = IndexChange { taken, freed: Vec::new() };
+                self.commit(&at, record.clone(), None, index).await
+            }
+            Err(error) => {
+                self.give_back(&taken).await;
+                Err(error)
+            }
         };
-        if added.is_err() {
-            self.give_back(&taken).await;
+        // A plugin that may have been added needs its bindings.
+        if added.as_ref().is_err_and(|error| !error.leaves_doubt()) {
             self.withdraw(&record).await;
         }
         added
@@ -178,7 +184,9 @@ impl DirectoryWriter {
         self.check_plugin(&after, new.by).await?;
         self.offer(&after, new.bindings).await?;
         let changed = self.put_changed(before.clone(), version, after).await;
-        self.withdraw(&before).await;
+        if !changed.as_ref().is_err_and(DirectoryError::leaves_doubt) {
+            self.withdraw(&before).await;
+        }
         changed
     }
 
@@ -191,10 +199,9 @@ impl DirectoryWriter {
         let plugins: Vec<_> = self.view.load().plugins_of(org, agent).cloned().collect();
         for plugin in plugins {
             let at = At::new(Table::Plugins, org, &plugin.id);
-            self.erase(&at, None, |view| view.take_out::<Plugin>(org, &plugin.id)).await?;
-            for unique in Plugin::unique(&plugin, &self.index) {
-                self.rows.delete(&unique.at, None).await?;
-            }
+            let index = Plugin::unique(&plugin, &self.index);
+            let index = index.into_iter().map(|unique| unique.at).collect();
+            self.erase(&at, None, index, |view| view.take_out::<Plugin>(org, &plugin.id)).await?;
         }
         Ok(())
     }

@@ -148,7 +148,8 @@ impl DirectoryRows {
         Ok(self.store.list(table, "", None, 1).await?.is_empty())
     }
 
-    /// Writes a record over the version that was read, or a new one over none.
+    /// Writes a record over the version that was read, or a new one over none. An error that leaves doubt comes after a
+    /// second attempt.
     pub(super) async fn write<T: Serialize>(
         &self,
         at: &At,
@@ -163,13 +164,56 @@ impl DirectoryRows {
         let sealing = self.keyring.sealing().await;
         let sealed = sealing.seal(&place, &plaintext).map_err(DirectoryError::Seal)?;
         let expect = over.map_or(Expect::Absent, Expect::Version);
-        Ok(self.store.put(at.table, &key, &sealed, expect).await?)
+        match self.store.put(at.table, &key, &sealed, expect).await {
+            Err(error) if error.leaves_doubt() => {
+                Ok(self.write_again(at, &sealed, over, error).await?)
+            }
+            written => Ok(written?),
+        }
     }
 
-    /// Deletes the version that was read; any, when none is named.
+    /// Repeats a write that may have been made: the repetition conflicts with it then. The bytes of the row tell whose write
+    /// it was, because each seal has random numbers of its own.
+    async fn write_again(
+        &self,
+        at: &At,
+        sealed: &[u8],
+        over: Option<Version>,
+        first: StoreError,
+    ) -> Result<Version, StoreError> {
+        let (key, written) = (at.key(), over.unwrap_or_default().next());
+        let expect = over.map_or(Expect::Absent, Expect::Version);
+        let conflict = match self.store.put(at.table, &key, sealed, expect).await {
+            Ok(version) => return Ok(version),
+            Err(error @ StoreError::Conflict { .. }) => error,
+            Err(_) => return Err(first),
+        };
+        match self.store.get(at.table, &key).await {
+            Ok(Some(row)) if row.value == sealed => Ok(row.version),
+            // Another write has made this version.
+            Ok(Some(row)) if row.version == written => Err(conflict),
+            // It may have been made, and changed since.
+            _ => Err(first),
+        }
+    }
+
+    /// Deletes the version that was read; any, when none is named. An error that leaves doubt comes after a second attempt.
     pub(super) async fn delete(&self, at: &At, read: Option<Version>) -> Result<(), StoreError> {
-        let expect = read.map_or(Expect::Any, Expect::Version);
-        self.store.delete(at.table, &at.key(), expect).await
+        let (key, expect) = (at.key(), read.map_or(Expect::Any, Expect::Version));
+        let first = match self.store.delete(at.table, &key, expect).await {
+            Err(error) if error.leaves_doubt() => error,
+            deleted => return deleted,
+        };
+        let conflict = match self.store.delete(at.table, &key, expect).await {
+            Ok(()) => return Ok(()),
+            Err(error @ StoreError::Conflict { .. }) => error,
+            Err(_) => return Err(first),
+        };
+        match self.store.get(at.table, &key).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(conflict),
+            Err(_) => Err(first),
+        }
     }
 
     /// Opens a row that was read.

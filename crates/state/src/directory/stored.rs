@@ -11,9 +11,10 @@ use keyward_model::{Honeytoken, ManagedBy, Record, Resource, check_fixed};
 
 use super::collection::Collection;
 use super::commit::Viewed;
+use super::doubtful_change::DoubtfulChange;
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
-use super::index::{Claim, Index, NameKind, Unique};
+use super::index::{Claim, Index, IndexChange, NameKind, Unique};
 use super::rows::{At, ReadRecord};
 use super::view::{OrgView, View};
 use super::{Directory, DirectoryWriter, check, to_the_end};
@@ -310,13 +311,9 @@ impl DirectoryWriter {
             return Err(DirectoryError::TooMany { what: R::KIND.many, max: R::KIND.max });
         }
         R::may_add(&record, &view)?;
-        let taken = self.take(R::unique(&record, &self.index), &record.id).await?;
         let at = At::new(R::TABLE, &record.org, &record.id);
-        let added = self.commit(&at, record, None).await;
-        if added.is_err() {
-            self.give_back(&taken).await;
-        }
-        added
+        let taken = self.take(R::unique(&record, &self.index), &at, None).await?;
+        self.commit(&at, record, None, IndexChange { taken, freed: Vec::new() }).await
     }
 
     /// [`Directory::edit`] within the turn to write. Returns the record before and after the change.
@@ -360,14 +357,10 @@ impl DirectoryWriter {
         let mut old: HashSet<At> = old.into_iter().map(|one| one.at).collect();
         // What both have stays as it is; `old` keeps what the record no longer has.
         new.retain(|one| !old.remove(&one.at));
-        let taken = self.take(new, &after.id).await?;
         let at = At::new(R::TABLE, &after.org, &after.id);
-        let written = self.commit(&at, after, Some(version)).await;
-        match &written {
-            Ok(_) => self.give_back(&old.into_iter().collect::<Vec<_>>()).await,
-            Err(_) => self.give_back(&taken).await,
-        }
-        written
+        let taken = self.take(new, &at, Some(version)).await?;
+        let index = IndexChange { taken, freed: old.into_iter().collect() };
+        self.commit(&at, after, Some(version), index).await
     }
 
     /// [`Directory::remove_if`] within the turn to write, without [`Stored::after_removal`].
@@ -384,25 +377,34 @@ impl DirectoryWriter {
         }
         R::may_remove(&record, by, &self.view.load_full())?;
         R::before_removal(self, &record).await?;
-        self.erase(at, Some(version), |view| view.take_out::<R>(&at.org, &record.id)).await?;
-        for unique in R::unique(&record, &self.index) {
-            self.rows.delete(&unique.at, None).await?;
-        }
+        let index = R::unique(&record, &self.index).into_iter().map(|unique| unique.at).collect();
+        let hide = |view: &mut View| view.take_out::<R>(&at.org, &record.id);
+        self.erase(at, Some(version), index, hide).await?;
         Ok(record)
     }
 
-    /// Reserves all of these unique values, or none.
-    pub(super) async fn take<I: Id>(
+    /// Reserves all of these unique values, or none, for the change of a record over the version that was read.
+    pub(super) async fn take(
         &self,
         wanted: Vec<Unique>,
-        owner: &I,
+        record: &At,
+        over: Option<Version>,
     ) -> Result<Vec<At>, DirectoryError> {
         let mut taken = Vec::with_capacity(wanted.len());
         for Unique { at, refusal, .. } in wanted {
-            match self.rows.write(&at, &Claim::of(owner.as_str()), None).await {
+            match self.rows.write(&at, &Claim::of(&record.id), None).await {
                 Ok(_) => taken.push(at),
                 Err(error) => {
                     self.give_back(&taken).await;
+                    if error.leaves_doubt() {
+                        // The record is not written, so the index row is deleted if it names the record.
+                        self.doubt(DoubtfulChange {
+                            at: record.clone(),
+                            version: Some(over.unwrap_or_default().next()),
+                            news: Vec::new(),
+                            index: IndexChange { taken: vec![at], freed: Vec::new() },
+                        });
+                    }
                     return Err(if error.is_conflict() { refusal.into() } else { error });
                 }
             }
@@ -426,6 +428,7 @@ impl DirectoryWriter {
         &self,
         at: &At,
     ) -> Result<ReadRecord<Record<R>>, DirectoryError> {
+        self.needs_certain(at)?;
         let read = self.rows.read::<Record<R>>(at).await?;
         let id = R::Id::parse(&at.id).map_err(|_| at.malformed())?;
         let seen = self.view.load().one::<R>(&at.org, &id).cloned();

@@ -3,6 +3,7 @@
 
 mod damage;
 mod deliveries;
+mod doubts;
 mod golden;
 mod integrity;
 mod life;

@@ -74,6 +74,19 @@ impl StoreError {
             _ => None,
         }
     }
+
+    /// Whether a write that failed with this error may have been made.
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Damaged { .. } => true,
+            Self::Conflict { .. }
+            | Self::ValueTooLarge { .. }
+            | Self::KeyRefused { .. }
+            | Self::Locked { .. }
+            | Self::Exposed { .. }
+            | Self::Corrupt { .. } => false,
+        }
+    }
 }
 
 /// A database reports its own causes.

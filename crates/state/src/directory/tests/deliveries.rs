@@ -7,6 +7,7 @@ use crate::directory::news::DeliveryCause;
 use crate::directory::rows::At;
 use crate::observe::change::Actor;
 use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
+use crate::store::memory::MemoryReplica;
 use crate::store::{Lease, Snapshot, StoreError, Version};
 use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec, WebhookState};
 
@@ -83,7 +84,7 @@ impl Store for Full {
     }
 }
 
-async fn hook(world: &World) -> Arc<Record<Webhook>> {
+pub(super) async fn hook(world: &World) -> Arc<Record<Webhook>> {
     named_hook(world, "ops").await
 }
 
@@ -106,7 +107,7 @@ async fn dies_before(world: &World, kind: NoticeKind, cause: DeliveryCause) {
     assert_eq!(news[0].owed.len(), 1, "the webhook wants it");
 }
 
-async fn owed(world: &World) -> Vec<NoticeKind> {
+pub(super) async fn owed(world: &World) -> Vec<NoticeKind> {
     let owed = world.reopen().await.unwrap().owed().await.unwrap();
     owed.into_iter().map(|owed| owed.delivery.notice.kind).collect()
 }
@@ -125,6 +126,22 @@ async fn an_event_of_a_change_that_was_never_made_is_told_to_nobody() {
         .await;
     assert_eq!(owed(&world).await, []);
     assert_eq!(world.store.list(Table::Deliveries, "", None, 10).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn an_event_whose_change_may_follow_is_not_deleted() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let at = At::new(Table::Connections, &world.org, &connection.id);
+    world.pass(1);
+    let cause = DeliveryCause::of(&at, Some(Version(2)));
+    dies_before(&world, NoticeKind::ConnectionPaused, cause).await;
+    assert!(world.directory.owed().await.unwrap().is_empty());
+    assert_eq!(world.rows(Table::Deliveries).await.len(), 1);
+    world.pass(600);
+    assert!(world.directory.owed().await.unwrap().is_empty());
+    assert_eq!(world.rows(Table::Deliveries).await, []);
 }
 
 #[tokio::test]
@@ -199,7 +216,13 @@ async fn of_two_replicas_that_try_an_event_one_has_it() {
     let connection = world.connection("work").await;
     let (org, id) = (&world.org, &connection.id);
     world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
-    let (one, other) = (world.reopen().await.unwrap(), world.reopen().await.unwrap());
+    let rows = MemoryReplica::first();
+    rows.load(world.all_rows().await).await.unwrap();
+    let open = async |rows: MemoryReplica| {
+        let store: Arc<dyn Store> = Arc::new(rows);
+        Directory::open(store, world.keyring.clone(), world.clock.clone()).await.unwrap()
+    };
+    let (one, other) = (open(rows.another()).await, open(rows.another()).await);
     let (mine, theirs) =
         (one.owed().await.unwrap().remove(0), other.owed().await.unwrap().remove(0));
     assert!(one.postpone(mine).await.unwrap().is_some());

@@ -1,7 +1,12 @@
 //! Tests of the sled store: the conformance tests, restarts, locks, damage.
 
 use super::*;
+use crate::crypto::keyring::Keyring;
+use crate::directory::{Directory, DirectoryError};
 use crate::store::tests::conformance::conforms;
+use keyward_base::id::OrgId;
+use keyward_base::time::Clock;
+use keyward_model::{Agent, AgentFacts, AgentSpec, ManagedBy};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -262,6 +267,26 @@ async fn after_a_failed_flush_no_other_one_of_the_same_files_is_believed() {
         let flushed = files.commits.wait(&files.site, &store.threads, swapped.ticket).await;
         assert!(matches!(flushed, Err(StoreError::Io { .. })), "{key}: {flushed:?}");
     }
+}
+
+/// The name, or the record, reached the files by a write that was reported as failed.
+#[tokio::test]
+async fn an_agent_is_added_with_its_name_although_a_flush_failed() {
+    let (dir, store) = fresh().await;
+    let (store, keyring) = (Arc::new(store), Arc::new(Keyring::ephemeral()));
+    let directory = Directory::open(store.clone(), keyring.clone(), Clock::System).await.unwrap();
+    let (org, by) = (OrgId::default_org(), ManagedBy::Store);
+    let add = async || {
+        directory.add::<Agent>(&org, by, AgentSpec::named("ci"), AgentFacts::default()).await
+    };
+    files(&store).commits.fail();
+    add().await.unwrap();
+    let again = add().await;
+    assert!(matches!(again, Err(DirectoryError::NameTaken { .. })), "{again:?}");
+    drop((directory, store));
+    let store = SledStore::open(&dir.path().join("store")).await.unwrap();
+    let reopened = Directory::open(Arc::new(store), keyring, Clock::System).await.unwrap();
+    assert!(reopened.view().find_agent(&org, "ci").is_some());
 }
 
 #[tokio::test]

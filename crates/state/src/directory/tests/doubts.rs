@@ -1,0 +1,298 @@
+//! Writes that were made and reported as failed: the name of the record stays its own, and its events are delivered.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use super::deliveries::{hook, owed};
+use super::*;
+use crate::observe::notice::NoticeKind;
+use crate::store::memory::MemoryReplica;
+use crate::store::{Lease, SharedStore, Snapshot, StoreError, Version};
+use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec};
+
+/// A store that fails in one table.
+#[derive(Debug)]
+struct Failing {
+    rows: Arc<dyn Store>,
+    table: Table,
+    /// Writes that are made, and reported as failed.
+    lost: AtomicUsize,
+    /// Writes that are not made.
+    refused: AtomicUsize,
+    /// Rows that are not read.
+    unread: AtomicUsize,
+}
+
+impl Failing {
+    async fn open(world: &World, rows: Arc<dyn Store>, table: Table) -> (Arc<Self>, Directory) {
+        let [lost, refused, unread] = std::array::from_fn(|_| AtomicUsize::new(0));
+        let store = Arc::new(Self { rows, table, lost, refused, unread });
+        let opened: Arc<dyn Store> = store.clone();
+        let directory = Directory::open(opened, world.keyring.clone(), world.clock.clone());
+        (store, directory.await.unwrap())
+    }
+
+    /// Fails if this call is one of those that `count` has.
+    fn fail(&self, table: Table, count: &AtomicUsize) -> Result<(), StoreError> {
+        let left = |left: usize| left.checked_sub(1);
+        match table == self.table && count.fetch_update(SeqCst, SeqCst, left).is_ok() {
+            true => Err(StoreError::Io { action: "write a row", source: io_error() }),
+            false => Ok(()),
+        }
+    }
+}
+
+fn io_error() -> std::io::Error {
+    std::io::ErrorKind::TimedOut.into()
+}
+
+#[async_trait::async_trait]
+impl Store for Failing {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.fail(table, &self.unread)?;
+        self.rows.get(table, key).await
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        self.fail(table, &self.refused)?;
+        let written = self.rows.put(table, key, value, expect).await;
+        self.fail(table, &self.lost)?;
+        written
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.rows.reseal(table, row, value).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.fail(table, &self.refused)?;
+        let deleted = self.rows.delete(table, key, expect).await;
+        self.fail(table, &self.lost)?;
+        deleted
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.rows.list(table, prefix, after, limit).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.rows.snapshot().await
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        self.rows.load(rows).await
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        self.rows.lease(name, ttl).await
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        self.rows.renew_lease(lease, ttl).await
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.rows.changed(table, seen).await
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        self.rows.shared()
+    }
+}
+
+async fn agent(directory: &Directory, name: &str) -> Result<Arc<AgentRecord>, DirectoryError> {
+    let (by, spec) = (ManagedBy::Store, AgentSpec::named(name));
+    directory.add::<Agent>(&OrgId::default_org(), by, spec, AgentFacts::default()).await
+}
+
+async fn honeytoken(
+    directory: &Directory,
+    name: &str,
+) -> Result<Arc<Record<Honeytoken>>, DirectoryError> {
+    let spec = HoneytokenSpec { name: name.to_owned(), provider: None, revokes: false };
+    let facts = HoneytokenFacts { placeholder: Placeholder::issue("", None) };
+    directory.add::<Honeytoken>(&OrgId::default_org(), ManagedBy::Store, spec, facts).await
+}
+
+fn is_taken<T>(added: &Result<T, DirectoryError>) -> bool {
+    matches!(added, Err(DirectoryError::NameTaken { .. }))
+}
+
+/// How many writes are made and reported as failed: one is found by its repetition, two before the next change.
+#[tokio::test]
+async fn no_second_agent_gets_the_name_of_one_whose_write_was_reported_as_failed() {
+    for lost in [1, 2] {
+        let world = World::new().await;
+        let (store, directory) = Failing::open(&world, world.store.clone(), Table::Agents).await;
+        store.lost.store(lost, SeqCst);
+        assert_eq!(agent(&directory, "ci").await.is_ok(), lost == 1);
+        let again = agent(&directory, "ci").await;
+        assert!(is_taken(&again), "{again:?}");
+        assert!(directory.view().find_agent(&world.org, "ci").is_some());
+        world.reopen().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_name_of_an_agent_that_was_not_added_is_free() {
+    let world = World::new().await;
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Agents).await;
+    store.refused.store(2, SeqCst);
+    agent(&directory, "ci").await.unwrap_err();
+    agent(&directory, "ci").await.unwrap();
+    assert_eq!(world.rows(Table::Names).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_whose_reservation_was_reported_as_failed_is_free() {
+    let world = World::new().await;
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Names).await;
+    store.lost.store(2, SeqCst);
+    agent(&directory, "ci").await.unwrap_err();
+    assert_eq!(world.rows(Table::Agents).await, []);
+    agent(&directory, "ci").await.unwrap();
+    assert_eq!(world.rows(Table::Names).await.len(), 1);
+}
+
+/// Its name is another record's, so the reservation is not to be deleted.
+#[tokio::test]
+async fn a_refused_name_whose_refusal_was_lost_stays_its_owners() {
+    let world = World::new().await;
+    world.agent("ci").await;
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Names).await;
+    store.lost.store(2, SeqCst);
+    agent(&directory, "ci").await.unwrap_err();
+    let again = agent(&directory, "ci").await;
+    assert!(is_taken(&again), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_rename_that_was_reported_as_failed_has_its_new_name_alone() {
+    let world = World::new().await;
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Honeytokens).await;
+    let one = honeytoken(&directory, "one").await.unwrap();
+    let rename = |record: &mut Record<Honeytoken>| record.spec.name = "two".to_owned();
+    store.lost.store(2, SeqCst);
+    directory.change(&world.org, &one.id, rename).await.unwrap_err();
+    let two = honeytoken(&directory, "two").await;
+    assert!(is_taken(&two), "{two:?}");
+    honeytoken(&directory, "one").await.unwrap();
+    world.reopen().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_yet_stays_in_doubt() {
+    let world = World::new().await;
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Agents).await;
+    store.lost.store(2, SeqCst);
+    agent(&directory, "ci").await.unwrap_err();
+    store.unread.store(1, SeqCst);
+    agent(&directory, "other").await.unwrap();
+    assert!(directory.view().find_agent(&world.org, "ci").is_none());
+    let again = agent(&directory, "ci").await;
+    assert!(is_taken(&again), "{again:?}");
+    assert!(directory.view().find_agent(&world.org, "ci").is_some());
+}
+
+/// Another change would have the version of the first one, which was not made.
+#[tokio::test]
+async fn a_row_in_doubt_that_cannot_be_read_is_not_changed() {
+    let world = World::new().await;
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Honeytokens).await;
+    let one = honeytoken(&directory, "one").await.unwrap();
+    let rename = |record: &mut Record<Honeytoken>| record.spec.name = "two".to_owned();
+    store.refused.store(2, SeqCst);
+    directory.change(&world.org, &one.id, rename).await.unwrap_err();
+    let revoke = |record: &mut Record<Honeytoken>| record.spec.revokes = true;
+    store.unread.store(1, SeqCst);
+    directory.change(&world.org, &one.id, revoke).await.unwrap_err();
+    directory.change(&world.org, &one.id, revoke).await.unwrap();
+    let again = honeytoken(&directory, "one").await;
+    assert!(is_taken(&again), "{again:?}");
+    honeytoken(&directory, "two").await.unwrap();
+    world.reopen().await.unwrap();
+}
+
+#[tokio::test]
+async fn replicas_keep_the_name_of_an_agent_that_may_be_added() {
+    let world = World::new().await;
+    let rows = MemoryReplica::first();
+    let other: Arc<dyn Store> = Arc::new(rows.another());
+    let (store, directory) = Failing::open(&world, Arc::new(rows), Table::Agents).await;
+    store.lost.store(2, SeqCst);
+    agent(&directory, "made").await.unwrap_err();
+    store.refused.store(2, SeqCst);
+    agent(&directory, "not-made").await.unwrap_err();
+    for name in ["made", "not-made"] {
+        let again = agent(&directory, name).await;
+        assert!(is_taken(&again), "{again:?}");
+    }
+    let other = Directory::open(other, world.keyring.clone(), world.clock.clone()).await.unwrap();
+    assert!(other.view().find_agent(&world.org, "made").is_some());
+}
+
+#[tokio::test]
+async fn events_of_changes_that_were_reported_as_failed_are_delivered() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let (org, id) = (&world.org, &connection.id);
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Connections).await;
+    let mut news = directory.listen().expect("no other listener");
+    store.lost.store(2, SeqCst);
+    directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
+    assert_eq!(owed(&world).await, [NoticeKind::ConnectionPaused], "after a crash");
+    store.lost.store(2, SeqCst);
+    directory.remove_connection(org, id).await.unwrap_err();
+    let both = [NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved];
+    let mut owed = owed(&world).await;
+    owed.sort();
+    assert_eq!(owed, both);
+    agent(&directory, "next").await.unwrap();
+    assert!(directory.view().connection(org, id).is_none());
+    let told = std::iter::from_fn(|| news.try_recv().ok()).filter_map(|one| one.notice);
+    assert_eq!(told.map(|notice| notice.kind).collect::<Vec<_>>(), both);
+}
+
+/// The next change of the row has the version that the event names.
+#[tokio::test]
+async fn an_event_of_a_change_that_was_not_made_is_withdrawn_before_the_next_one() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let (org, id) = (&world.org, &connection.id);
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Connections).await;
+    store.refused.store(2, SeqCst);
+    directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
+    let rename = |record: &mut ConnectionRecord| record.spec.name = "other".to_owned();
+    directory.update_connection(org, id, &rename).await.unwrap();
+    assert_eq!(world.rows(Table::Deliveries).await, []);
+}
+
+#[tokio::test]
+async fn a_delivery_whose_progress_was_reported_as_failed_goes_on() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let (org, id) = (&world.org, &connection.id);
+    world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Deliveries).await;
+    let one = directory.owed().await.unwrap().remove(0);
+    store.lost.store(2, SeqCst);
+    directory.postpone(one.clone()).await.unwrap_err();
+    let stored = directory.postpone(one).await.unwrap().expect("it is stored");
+    directory.settle(&stored).await.unwrap();
+    assert!(directory.postpone(stored).await.unwrap().is_none(), "it was deleted");
+}
