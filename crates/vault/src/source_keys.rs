@@ -94,6 +94,8 @@ impl Vault {
         self.put_source_keys(org, &id, credentials).await?;
         match self.directory.add_record(record).await {
             Ok(record) => Ok(record),
+            // The record may be there, and needs its credentials.
+            Err(failed) if failed.leaves_doubt() => Err(failed.into()),
             Err(refused) => {
                 self.source_keys().delete(org, id.as_str()).await.map_err(of_row)?;
                 Err(refused.into())
