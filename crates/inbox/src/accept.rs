@@ -111,6 +111,8 @@ impl Inbox {
         match self.events.put(&hook.org, &row, &EventRow::Waiting(event), None).await {
             Ok(_) => {}
             Err(RowError::Store(StoreError::Conflict { .. })) => {
+                // It is not queued if its write was made and reported as failed.
+                self.follow(&hook.org, &row).await?;
                 return Ok(Accepted::Repeated { id });
             }
             Err(error) => return Err(InboxError::from(error).into()),

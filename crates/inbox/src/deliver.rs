@@ -161,12 +161,16 @@ impl Inbox {
             self.queue.lock().postpone(hook, &waiting.id, next);
             return Ok(None);
         }
-        let found = self.events.get(org, &event::row(hook, &waiting.id)).await?;
-        let (Some((EventRow::Waiting(event), version)), Some(hook)) =
-            (found, view.one::<Hook>(org, hook))
-        else {
-            // It was taken, or its hook was removed meanwhile.
+        let row = event::row(hook, &waiting.id);
+        let found = self.events.get(org, &row).await?;
+        let Some(hook) = view.one::<Hook>(org, hook) else {
+            // It was removed meanwhile.
             self.queue.lock().remove(hook, &waiting.id);
+            return Ok(None);
+        };
+        let Some((EventRow::Waiting(event), version)) = found else {
+            // It was taken, or it is dead.
+            self.follow(org, &row).await?;
             return Ok(None);
         };
         let Some(to) = &hook.to else { return Ok(None) };
@@ -206,46 +210,55 @@ impl Inbox {
         Ok(Some(last))
     }
 
-    /// Postpones the next delivery of an event, or marks the event as dead.
+    /// Postpones the next delivery of an event, or marks the event as dead. The store decides: what was written there meanwhile
+    /// stays, and the queue follows it.
     async fn failed(
         &self,
         hook: &Record<Hook>,
         mut event: HookEvent,
         version: Version,
-        FailedTry { why, pause }: FailedTry,
+        failed: FailedTry,
     ) -> Result<(), InboxError> {
-        let (name, id, row) = (hook.name(), event.id.clone(), event.row());
+        let (id, row) = (event.id.clone(), event.row());
         event.tries += 1;
-        let entry = match pause {
+        let entry = match failed.pause {
+            Some(pause) => {
+                event.next = self.clock.now() + pause;
+                EventRow::Waiting(event)
+            }
+            None => EventRow::Dead { event, why: failed.why.clone() },
+        };
+        match self.events.put(&hook.org, &row, &entry, Some(version)).await {
+            Ok(_) => self.report(hook.name(), &id, &failed),
+            // It was taken or sent again meanwhile.
+            Err(RowError::Store(StoreError::Conflict { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.follow(&hook.org, &row).await
+    }
+
+    /// Logs a failed delivery.
+    fn report(&self, hook: &str, event: &str, FailedTry { why, pause }: &FailedTry) {
+        match pause {
             Some(pause) => {
                 tracing::warn!(
-                    hook = name,
-                    event = id,
+                    hook,
+                    event,
                     why,
                     ?pause,
                     "an event was not accepted; its delivery is retried"
                 );
-                event.next = self.clock.now() + pause;
-                self.queue.lock().postpone(&hook.id, &id, event.next);
-                EventRow::Waiting(event)
             }
             None => {
                 tracing::error!(
                     id = "hook_event_dead",
-                    hook = name,
-                    event = id,
+                    hook,
+                    event,
                     why,
                     "all deliveries of an event failed: it is kept, and can be sent again"
                 );
                 self.metrics.hooks.delivered("given_up");
-                self.queue.lock().dead(&hook.id, &id);
-                EventRow::Dead { event, why }
             }
-        };
-        match self.events.put(&hook.org, &row, &entry, Some(version)).await {
-            // A reader took it meanwhile.
-            Err(RowError::Store(StoreError::Conflict { .. })) => Ok(()),
-            other => Ok(other.map(|_| ())?),
         }
     }
 
@@ -297,3 +310,6 @@ impl EventRow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::event::EventRow;
 use super::{Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
-use keyward_state::store::Table;
+use keyward_state::store::{Table, Version};
 use keyward_vault::RowError;
 
 /// How long a stopped replica still holds a hook, in addition to the timeout of a delivery.
@@ -37,14 +37,28 @@ impl Inbox {
         let (Ok(org), row) = (OrgId::parse(org), row.to_owned()) else { return };
         let inbox = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(error) = inbox.follow(&org, &row).await {
+            if let Err(error) = inbox.follow_once(&org, &row).await {
                 tracing::warn!(%error, row, "an event of another replica is not known here");
             }
         });
     }
 
-    async fn follow(&self, org: &OrgId, row: &str) -> Result<(), InboxError> {
-        match self.events.get(org, row).await? {
+    /// Makes the queue show what the store has of an event, also if that is changed meanwhile.
+    pub(crate) async fn follow(&self, org: &OrgId, row: &str) -> Result<(), InboxError> {
+        loop {
+            let shown = self.follow_once(org, row).await?;
+            let now = self.events.get(org, row).await?.map(|(_, version)| version);
+            if now == shown {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the queue show what was read of an event; returns its version.
+    async fn follow_once(&self, org: &OrgId, row: &str) -> Result<Option<Version>, InboxError> {
+        let found = self.events.get(org, row).await?;
+        let version = found.as_ref().map(|(_, version)| *version);
+        match found {
             Some((entry, _)) => {
                 // It may have been put off.
                 if let EventRow::Waiting(event) = &entry {
@@ -61,6 +75,6 @@ impl Inbox {
             }
         }
         self.stir();
-        Ok(())
+        Ok(version)
     }
 }

@@ -4,7 +4,7 @@
 use tokio::sync::watch;
 
 use super::event::{self, EventRow, EventState, HookEvent};
-use super::queue::{EventPosition, WaitingEvent};
+use super::queue::EventPosition;
 use super::{Inbox, InboxError};
 use keyward_model::{Hook, Record};
 use keyward_state::store::Version;
@@ -76,16 +76,9 @@ impl Inbox {
     pub async fn send_again(&self, hook: &Record<Hook>, id: &str) -> Result<(), InboxError> {
         let (mut event, _, version) = self.event(hook, id).await?;
         (event.tries, event.next) = (0, self.clock.now());
-        let waiting =
-            WaitingEvent { org: hook.org.clone(), id: event.id.clone(), next: event.next };
-        let (row, received) = (event.row(), event.received);
+        let row = event.row();
         self.events.put(&hook.org, &row, &EventRow::Waiting(event), Some(version)).await?;
-        let mut queue = self.queue.lock();
-        queue.remove(&hook.id, id);
-        queue.push(&hook.id, received, waiting);
-        drop(queue);
-        self.stir();
-        Ok(())
+        self.follow(&hook.org, &row).await
     }
 
     /// Reads the events of a hook that wait, from the first.

@@ -88,6 +88,23 @@ async fn an_event_whose_deliveries_all_failed_is_kept_and_can_be_sent_again() {
     world.lab.finish().await;
 }
 
+/// The last delivery times out after the event was sent again.
+#[tokio::test]
+async fn an_event_that_is_sent_again_during_its_last_delivery_is_delivered() {
+    let mut world = World::start(Plan::api_key().top(AT_ONCE)).await;
+    let silence = String::new();
+    world.program.answers([status(500), status(500), silence]);
+    let id = world.push(r#"{"n":1}"#).await.json()["id"].as_str().expect("an id").to_owned();
+    for _ in 0..3 {
+        world.program.message(&world.key).await;
+    }
+    api(&world.lab, "POST", &format!("/hooks/ci/events/{id}/resend"), json!({}), 200).await;
+    let message = world.program.message(&world.key).await;
+    assert_eq!(message.head.one("webhook-id"), Some(&*id));
+    world.standing("it is delivered", |it| it["dead"] == 0 && it["waiting"] == 0).await;
+    world.lab.finish().await;
+}
+
 #[tokio::test]
 async fn both_keys_are_valid_for_a_day_after_a_rotation() {
     let mut world = World::start(Plan::api_key()).await;

@@ -1,0 +1,116 @@
+//! Events that the store has in another state than the queue.
+
+use std::future;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use super::*;
+use crate::{Accepted, EventState, InboxRefusal, InboxServices, KeyQuestion, NewKeys};
+use keyward_base::secret::Secret;
+use keyward_base::time::Clock;
+use keyward_base::webhooks::WebhookSettings;
+use keyward_hooks::Incoming;
+use keyward_model::{HookFacts, HookSpec, ManagedBy};
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::Directory;
+use keyward_state::store::memory::MemoryStore;
+use keyward_state::store::{Store, VALUE_BYTES_MAX};
+use keyward_vault::Vault;
+
+/// What the service sends beside each event.
+const SECRET: &str = "the-secret-of-the-service";
+
+/// An inbox with one hook, whose events wait for a reader.
+struct World {
+    inbox: Arc<Inbox>,
+    hook: Arc<Record<Hook>>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
+        let directory = Directory::open(store.clone(), keyring.clone(), clock.clone());
+        let directory = Arc::new(directory.await.unwrap());
+        let vault = Vault::open(
+            store.clone(),
+            keyring.clone(),
+            directory.clone(),
+            Arc::default(),
+            clock.clone(),
+        );
+        let vault = Arc::new(vault.await.unwrap());
+        let (metrics, settings) = (Arc::default(), WebhookSettings::default());
+        let parts = InboxServices { store, keyring, directory, vault, metrics, clock, settings };
+        let inbox = Inbox::new(parts);
+        let scheme = Some("gitlab".to_owned());
+        let spec = HookSpec { name: "ci".to_owned(), scheme, ..HookSpec::default() };
+        let (org, by) = (OrgId::default_org(), ManagedBy::Store);
+        let hook = inbox.directory.add::<Hook>(&org, by, spec, HookFacts::default()).await.unwrap();
+        let keys = NewKeys { secret: Some(Secret::new(SECRET)), signing_key: None };
+        inbox.set_keys(&hook, keys).await.unwrap();
+        Self { inbox, hook }
+    }
+
+    /// The same request each time.
+    async fn send(&self) -> Result<Accepted, InboxRefusal> {
+        let field = HeaderName::from_static("x-gitlab-token");
+        let headers = HeaderMap::from_iter([(field, HeaderValue::from_static(SECRET))]);
+        let url = "https://gateway.example.com/hooks/ci";
+        let incoming = Incoming { method: &Method::POST, url, headers: &headers, body: b"{}" };
+        let ask = |_: KeyQuestion| future::ready(Err::<Bytes, _>("no key is needed".to_owned()));
+        self.inbox.accept(&self.hook, &incoming, ask).await
+    }
+
+    /// A stored event that waits, and its version.
+    async fn event(&self) -> (HookEvent, Version) {
+        let Ok(Accepted::Stored { id }) = self.send().await else { panic!("it is new") };
+        let (event, _, version) = self.inbox.event(&self.hook, &id).await.unwrap();
+        (event, version)
+    }
+
+    /// The last delivery of this event fails.
+    async fn fails(&self, event: HookEvent, version: Version) -> Result<(), InboxError> {
+        let failed = FailedTry { why: "answered 500".to_owned(), pause: None };
+        self.inbox.failed(&self.hook, event, version, failed).await
+    }
+
+    /// How many events wait, and how many are dead.
+    fn counts(&self) -> (usize, usize) {
+        let status = self.inbox.status(&self.hook.id);
+        (status.waiting, status.dead)
+    }
+}
+
+/// The write of the first request was made and reported as failed, so the service repeats the request.
+#[tokio::test]
+async fn a_repeated_request_queues_an_event_that_is_in_the_store_alone() {
+    let world = World::new().await;
+    world.event().await;
+    world.inbox.queue.lock().forget(&world.hook.id);
+    let repeated = world.send().await.unwrap();
+    assert!(matches!(repeated, Accepted::Repeated { .. }), "{repeated:?}");
+    assert_eq!(world.counts(), (1, 0));
+}
+
+#[tokio::test]
+async fn an_event_that_is_sent_again_during_its_last_delivery_waits() {
+    let world = World::new().await;
+    let (event, version) = world.event().await;
+    let id = event.id.clone();
+    world.inbox.send_again(&world.hook, &id).await.unwrap();
+    world.fails(event, version).await.unwrap();
+    assert_eq!(world.counts(), (1, 0));
+    let (again, state, _) = world.inbox.event(&world.hook, &id).await.unwrap();
+    assert_eq!((again.tries, state), (0, EventState::Waiting));
+}
+
+#[tokio::test]
+async fn an_event_whose_last_failure_cannot_be_stored_waits() {
+    let world = World::new().await;
+    let (mut event, version) = world.event().await;
+    event.fields.push(("x-long".to_owned(), "x".repeat(VALUE_BYTES_MAX)));
+    world.fails(event, version).await.unwrap_err();
+    assert_eq!(world.counts(), (1, 0));
+}
