@@ -1,11 +1,13 @@
 //! A person consents in a browser, once, and the grant ends in the vault. What is not exactly as it was
 //! asked connects nothing and sends nothing to a token endpoint.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::support::authorization::{CLIENT, CLIENT_SECRET, Fault, Rules, encoded, query};
 use crate::support::browser::Browser;
-use crate::support::oauth::World;
+use crate::support::oauth::{World, provider};
 use crate::support::{HOST, Message};
 
 /// Refused with this status: a page, nothing connected, nothing asked of the token endpoint.
@@ -366,6 +368,24 @@ async fn no_refresh_token_is_said_at_once() {
     let done =
         browser.get(&format!("/oauth/done/{}", made["flow"].as_str().expect("a flow"))).await;
     assert!(done.text().contains("connect again"), "{}", done.text());
+    world.finish().await;
+}
+
+/// oauth 6.6, 7.5: nothing says that the token ends, and the lifetime in the provider's file is a guess.
+#[tokio::test]
+async fn a_token_without_a_told_end_and_a_refresh_token_outlives_the_usual_lifetime() {
+    let rules = Rules { access_ttl: None, refreshes: false, ..Rules::default() };
+    let provider = provider(", access_ttl: 0.3s");
+    let world = World::with(rules, |plan| plan.provider(&provider)).await;
+    let made = world.connected().await;
+    let connected = Instant::now();
+    assert_eq!(world.flow(&made).await["ends"], json!(false));
+    while connected.elapsed() < Duration::from_millis(600) {
+        assert_eq!(world.request().await.text(), "fine");
+    }
+    assert_eq!(world.request().await.text(), "fine");
+    assert_eq!(world.connection().await["state"], "active");
+    assert_eq!(world.server.calls().len(), 1);
     world.finish().await;
 }
 

@@ -65,7 +65,8 @@ pub struct OAuth {
     pub pkce: PkceText,
     /// What happens to a refresh token when it is used.
     pub refresh: RefreshText,
-    /// Lifetime of an access token if the response does not contain it; never overrides the response.
+    /// Lifetime of an access token that can be renewed, if the response does not contain it; never overrides the
+    /// response.
     pub access_ttl: Option<Duration>,
     /// Typical lifetime of a refresh token; shown only.
     pub refresh_ttl: Option<Duration>,
@@ -174,6 +175,12 @@ impl OAuth {
             Ok((name.clone(), fill(value, values, &str::to_owned)?))
         };
         params.iter().map(filled).collect()
+    }
+
+    /// Whether tokens are renewed without a refresh token: no person consents, or a valid access token is exchanged.
+    pub fn renews_without_refresh_token(&self) -> bool {
+        let is_consent = matches!(self.grant, GrantText::AuthorizationCode | GrantText::DeviceCode);
+        !is_consent || self.refresh == RefreshText::ExchangeAccessToken
     }
 
     /// The endpoint for renewal.

@@ -210,7 +210,7 @@ pub struct AuthText {
     pub pkce: Option<PkceText>,
     /// What happens to the refresh token when it is used.
     pub refresh: Option<RefreshText>,
-    /// Typical lifetime of an access token; the token response takes precedence.
+    /// Typical lifetime of an access token that can be renewed; the token response takes precedence.
     pub access_ttl: Option<String>,
     /// Typical lifetime of a refresh token.
     pub refresh_ttl: Option<String>,

@@ -129,6 +129,7 @@ impl ReplyContext<'_> {
             None | Some("") => None,
             Some(text) => Some(self.refresh(text)?),
         };
+        let expires = self.told_expiry(object, member("expires_in"), access);
         let refresh_expires =
             ["refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"];
         // Invalid values are ignored: the consent does not need them.
@@ -139,7 +140,7 @@ impl ReplyContext<'_> {
             "refresh_token": refresh,
             "scope": member("scope").and_then(scope),
             "sent": self.sent,
-            "expires": self.expires(object, member("expires_in"), access),
+            "expires": expires.or_else(|| self.assumed_expiry(refresh.is_some())),
             "refresh_expires": refresh_expires.iter().find_map(|name| seconds(name)),
             "captured": self.captured(object),
             "account": self.account(object),
@@ -205,15 +206,15 @@ impl ReplyContext<'_> {
         }
     }
 
-    /// When it expires; `None`: unknown. The default is the provider's usual lifetime.
-    fn expires(
+    /// When it expires, if the server says so.
+    fn told_expiry(
         &self,
         object: &Map<String, Value>,
         said: Option<&Value>,
         access: &str,
     ) -> Option<Timestamp> {
         let path = self.oauth.expires_path.as_deref();
-        let told = match (path, self.oauth.expires_format) {
+        match (path, self.oauth.expires_format) {
             (None, ExpiresText::Seconds) => {
                 said.and_then(seconds).and_then(|life| self.after(life))
             }
@@ -222,8 +223,14 @@ impl ReplyContext<'_> {
             }
             (path, format) => at(object, path.unwrap_or("expires_at"))
                 .and_then(|value| self.moment(value, format)),
-        };
-        told.or_else(|| self.after(self.oauth.access_ttl?.as_secs_f64()))
+        }
+    }
+
+    /// When it expires, if the server does not say so. Not for a token that cannot be renewed: it may be valid
+    /// for ever, and a wrong guess would end its connection. Such a token is used until the API rejects it.
+    fn assumed_expiry(&self, has_refresh_token: bool) -> Option<Timestamp> {
+        let is_renewable = has_refresh_token || self.oauth.renews_without_refresh_token();
+        usual_expiry(self.oauth, self.sent).filter(|_| is_renewable)
     }
 
     fn moment(&self, value: &Value, format: ExpiresText) -> Option<Timestamp> {
@@ -238,8 +245,7 @@ impl ReplyContext<'_> {
     }
 
     fn after(&self, seconds: f64) -> Option<Timestamp> {
-        let life = SignedDuration::try_from_secs_f64(seconds).ok()?;
-        self.sent.checked_add(life).ok()
+        after(self.sent, seconds)
     }
 
     fn captured(&self, object: &Map<String, Value>) -> BTreeMap<String, String> {
@@ -390,6 +396,15 @@ fn number(value: &Value) -> Option<f64> {
         Value::String(text) => text.trim().parse().ok().filter(|number: &f64| number.is_finite()),
         _ => None,
     }
+}
+
+/// When a token of the provider's usual lifetime expires.
+pub(super) fn usual_expiry(oauth: &OAuth, sent: Timestamp) -> Option<Timestamp> {
+    after(sent, oauth.access_ttl?.as_secs_f64())
+}
+
+fn after(sent: Timestamp, seconds: f64) -> Option<Timestamp> {
+    sent.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
 }
 
 /// A time in seconds since 1970.

@@ -12,6 +12,7 @@ use super::Tokens;
 use super::assertion::{self, AssertionKey};
 use super::failure::{ActingParty, Temporary, TokenFailure, bad_endpoint};
 use super::params::Params;
+use super::reply::usual_expiry;
 use super::request_context::RequestContext;
 use super::transport::{RequestedEndpoint, Transport, client, text};
 use keyward_base::secret::Secret;
@@ -108,7 +109,10 @@ pub async fn refresh(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens,
     let request = client.exchange_refresh_token(&token).add_scopes(scope.map(Scope::new));
     let reply = request.request_async(&transport).await;
     drop(Secret::from(token.into_secret()));
-    reply.map(Tokens::from).map_err(|error| transport.failure(error))
+    let tokens = reply.map(Tokens::from).map_err(|error| transport.failure(error))?;
+    // This refresh token stays if the response has none, so the access token can be renewed.
+    let expires = tokens.expires.or_else(|| usual_expiry(ask.oauth, tokens.sent));
+    Ok(Tokens { expires, ..tokens })
 }
 
 /// Exchanges a valid access token for a newer one by GET, as Instagram and Threads do

@@ -3,13 +3,18 @@
 use super::super::failure::{ActingParty, Temporary};
 use super::*;
 use crate::tests::scripted_server::{answer, noon, oauth, secret, shown};
+use keyward_rules::provider::Catalogue;
 
 /// What is read of an answer, at noon, by the facts `more`.
 fn read_by(more: &str, answer: &Response<Bytes>) -> Result<Tokens, TokenFailure> {
-    let oauth = oauth(more);
+    read_of(&oauth(more), answer)
+}
+
+/// The same by these facts.
+fn read_of(oauth: &OAuth, answer: &Response<Bytes>) -> Result<Tokens, TokenFailure> {
     let sent = secret("rt-canary-sent");
     let reading = ReplyContext {
-        oauth: &oauth,
+        oauth,
         sent: noon(),
         token_bytes_max: 16 * 1024,
         secrets: vec![&sent],
@@ -207,15 +212,40 @@ fn a_life_is_read_in_any_notation_and_unknown_when_it_is_none() {
     assert_eq!(life(r#"{"access_token":"a"}"#), None);
 }
 
-/// oauth 6.6: the provider's usual life holds where the answer tells none, and never instead of it.
+/// oauth 6.6: the provider's usual life holds where the answer tells none and the token is renewed, and never instead of
+/// the answer.
 #[test]
 fn the_usual_life_holds_only_where_the_answer_tells_none() {
-    let life = |body: &str| {
-        let tokens = read_by("access_ttl: 2h", &answer(200, &[], body.to_owned())).expect("tokens");
+    let life = |more: &str, body: &str| {
+        let more = format!("access_ttl: 2h{more}");
+        let tokens = read_by(&more, &answer(200, &[], body.to_owned())).expect("tokens");
         tokens.expires.map(|end| end.duration_since(noon()).as_secs())
     };
-    assert_eq!(life(r#"{"access_token":"a"}"#), Some(7200));
-    assert_eq!(life(r#"{"access_token":"a","expires_in":60}"#), Some(60));
+    let alone = r#"{"access_token":"a"}"#;
+    assert_eq!(life("", alone), None);
+    assert_eq!(life("", r#"{"access_token":"a","refresh_token":"r"}"#), Some(7200));
+    assert_eq!(life(", refresh: exchange_access_token", alone), Some(7200));
+    assert_eq!(life(", grant: client_credentials", alone), Some(7200));
+    assert_eq!(life("", r#"{"access_token":"a","refresh_token":"r","expires_in":60}"#), Some(60));
+}
+
+/// oauth 6.6, 7.5: Slack without token rotation, Miro and GitHub Apps with tokens that do not expire.
+#[test]
+fn the_tokens_of_apps_that_let_them_live_for_ever_have_no_end() {
+    let catalogue = Catalogue::built_in();
+    for (id, method, hours) in
+        [("slack", "oauth", 12), ("miro", "oauth", 1), ("github", "app_user", 8)]
+    {
+        let auth = catalogue.get(id).and_then(|provider| provider.auth(Some(method)));
+        let oauth = auth.and_then(|auth| auth.oauth.clone()).expect(id);
+        let life = |body: &'static str| {
+            let tokens = read_of(&oauth, &answer(200, &[], body)).expect(id);
+            tokens.expires.map(|end| end.duration_since(noon()).as_hours())
+        };
+        let (alone, renewed) =
+            (r#"{"access_token":"a"}"#, r#"{"access_token":"a","refresh_token":"r"}"#);
+        assert_eq!((life(alone), life(renewed)), (None, Some(hours)), "{id}");
+    }
 }
 
 /// oauth 6.7: `expires_at` counts only where the provider's file says so.

@@ -91,6 +91,18 @@ async fn a_refresh_repeats_scopes_only_where_the_provider_wants_them() {
     }
 }
 
+/// oauth 6.6: the refresh token is kept, so the access token is renewed after the provider's usual lifetime.
+#[tokio::test]
+async fn a_refresh_whose_answer_names_no_life_takes_the_usual_one() {
+    let (server, client) = one(&json("200 OK", r#"{"access_token":"at"}"#)).await;
+    let (oauth, variables) = (server.oauth("access_ttl: 2h"), BTreeMap::new());
+    let ask = server.ask(&oauth, &client, &variables);
+    let tokens = refresh(&ask, &secret("rt")).await.expect("tokens");
+    assert!(tokens.refresh.is_none());
+    let life = tokens.expires.map(|end| end.duration_since(noon()).as_hours());
+    assert_eq!(life, Some(2));
+}
+
 /// oauth 5.headers: bodies are JSON where the provider wants that, and parameters under other names.
 #[tokio::test]
 async fn a_provider_may_want_json_other_names_other_fields_and_more_parameters() {
