@@ -324,6 +324,19 @@ fn a_service_account_of_google_reaches_each_of_its_services_with_their_scopes() 
     }
 }
 
+/// oauth 2.scope: with Google's parameter, a token has the scopes of all connections of the account
+/// (<https://developers.google.com/identity/protocols/oauth2/web-server#incrementalAuth>).
+#[test]
+fn no_consent_asks_for_the_scopes_that_other_connections_were_granted() {
+    for provider in Catalogue::built_in().all() {
+        for oauth in provider.auth.iter().filter_map(|auth| auth.oauth.as_ref()) {
+            let added = oauth.authorize_params.keys();
+            let mut granted = added.filter(|name| name.contains("granted_scopes"));
+            assert_eq!(granted.next(), None, "{}", provider.id);
+        }
+    }
+}
+
 #[test]
 fn there_are_words_for_all_scopes_that_are_asked_for_or_suggested() {
     let catalogue = Catalogue::built_in();
