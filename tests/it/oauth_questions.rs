@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::HOST;
-use crate::support::authorization::{AUTH_HOST, Fault, Rules, query};
+use crate::support::authorization::{AUTH_HOST, Fault, Rules, answer, query};
 use crate::support::canary::Canary;
 use crate::support::oauth::{World, provider};
 
@@ -68,6 +68,57 @@ async fn parameters_are_added_and_none_of_the_consent_s_own_is_replaced() {
         }
     }
     assert!(world.server.calls().is_empty());
+    world.finish().await;
+}
+
+/// Its authorization server has paths for regions, one of which is usual.
+fn regional() -> String {
+    let at = |path: &str| format!("https://{AUTH_HOST}/{path}");
+    let text = with("hosts: [", "variables: [{ name: region, default: eu }], hosts: [");
+    text.replace(&at("authorize"), &at("{region}/authorize"))
+        .replace(&at("device"), &at("{region}/device"))
+        .replace(&at("revoke"), &at("{region}/revoke"))
+}
+
+/// oauth 2.start: at each endpoint of a consent, as at those of refreshes.
+#[tokio::test]
+async fn an_endpoint_has_the_default_of_a_variable_that_was_not_given() {
+    let world = world(regional()).await;
+    let made = world.draft().await;
+    let mut browser = world.browser();
+    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    assert!(url.starts_with(&format!("https://{AUTH_HOST}/eu/authorize?")), "{url}");
+    assert_eq!(browser.get(&world.server.issuer().consent(&url)).await.head.status(), 303);
+    assert_eq!(world.request().await.text(), "fine");
+
+    let given = json!({ "provider": "svc", "auth": "oauth", "name": "given", "app": "svc-app",
+                        "variables": { "region": "us" } });
+    let made = world.api("POST", "/connections", &given).await;
+    let url = world.browser().begin(made["authorize_url"].as_str().expect("a page")).await;
+    assert!(url.starts_with(&format!("https://{AUTH_HOST}/us/authorize?")), "{url}");
+
+    let told = json!({ "device_code": "d", "user_code": "ABCD-0001", "expires_in": 600,
+                       "verification_uri": format!("https://{AUTH_HOST}/activate") });
+    world.server.issuer().script("/eu/device", answer(200, &told));
+    let device = json!({ "provider": "svc", "auth": "oauth", "name": "device", "app": "svc-app",
+                         "device": true });
+    let made = world.api("POST", "/connections", &device).await;
+    assert_eq!(made["user_code"], "ABCD-0001", "{made}");
+    world.finish().await;
+}
+
+/// Tokens of another tool, whose connection names no region.
+#[tokio::test]
+async fn imported_tokens_are_revoked_where_a_variable_has_its_default() {
+    let world = world(regional()).await;
+    world.server.issuer().script("/eu/revoke", answer(200, &json!({})));
+    let pair = world.server.issuer().issue();
+    let fields = json!({ "access_token": pair.access, "refresh_token": pair.refresh });
+    let new = json!({ "provider": "svc", "auth": "oauth", "name": "work", "app": "svc-app",
+                      "fields": fields });
+    world.api("POST", "/connections", &new).await;
+    let told = world.api("DELETE", "/connections/work?revoke=true", &Value::Null).await;
+    assert_eq!(told["revoked_upstream"], true, "{told}");
     world.finish().await;
 }
 

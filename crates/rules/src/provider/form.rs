@@ -107,6 +107,13 @@ impl Provider {
         names.filter(move |name| given.iter().any(|it| it == name) && !taken.contains_key(*name))
     }
 
+    /// The defaults of the variables that have one.
+    pub fn defaults(&self) -> BTreeMap<String, String> {
+        let default =
+            |variable: &Variable| Some((variable.name.clone(), variable.default.clone()?));
+        self.variables.iter().filter_map(default).collect()
+    }
+
     /// The given values in canonical form, and the defaults.
     pub(super) fn values(
         &self,
@@ -120,11 +127,8 @@ impl Provider {
             })?;
             values.insert(name.clone(), variable.accept(value)?);
         }
-        for variable in &self.variables {
-            if let (false, Some(default)) = (values.contains_key(&variable.name), &variable.default)
-            {
-                values.insert(variable.name.clone(), default.clone());
-            }
+        for (name, default) in self.defaults() {
+            values.entry(name).or_insert(default);
         }
         Ok(values)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Flows;
 use super::error::FlowError;
-use super::start::FlowContext;
+use super::start::{FlowContext, variables_of};
 use crate::grant::oauth::{Metadata, MetadataError};
 use keyward_net::call::CallError;
 use keyward_rules::provider::oauth::{GrantText, PkceText, UrlTemplate};
@@ -23,8 +23,7 @@ impl Flows {
         let provider = catalogue.get(&connection.provider).cloned().ok_or_else(none)?;
         let auth = provider.auth(connection.auth.as_deref()).ok_or_else(none)?;
         let base = auth.oauth.clone().ok_or_else(none)?;
-        let mut variables = app.variables.clone();
-        variables.extend(connection.host_variables());
+        let variables = variables_of(&provider, &app, connection);
         let applied = app.applied(&base);
         let mut asking = FlowContext {
             connection: Arc::new(connection.clone()),

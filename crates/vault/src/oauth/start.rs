@@ -401,14 +401,26 @@ impl Flows {
         app: &AppRecord,
     ) -> Result<Option<String>, FlowError> {
         let catalogue = self.vault.catalogue(&connection.org);
-        let provider = catalogue.get(&connection.provider);
-        let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
+        let Some(provider) = catalogue.get(&connection.provider) else { return Ok(None) };
+        let auth = provider.auth(connection.auth.as_deref());
         let Some(base) = auth.and_then(|auth| auth.oauth.as_ref()) else { return Ok(None) };
-        let mut variables = app.variables.clone();
-        variables.extend(connection.host_variables());
+        let variables = variables_of(provider, app, connection);
         let issuer = app.applied(base).issuer;
         Ok(issuer.map(|issuer| issuer.fill(&variables)).transpose()?)
     }
+}
+
+/// The variables of endpoints: the connection's, else the app's, else the provider's defaults. Those that a response
+/// has not named yet are missing.
+pub(super) fn variables_of(
+    provider: &Provider,
+    app: &AppRecord,
+    connection: &ConnectionRecord,
+) -> BTreeMap<String, String> {
+    let mut variables = provider.defaults();
+    variables.extend(app.variables.clone());
+    variables.extend(connection.host_variables());
+    variables
 }
 
 /// The connection's scopes, else the app's, else the provider's.
