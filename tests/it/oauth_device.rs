@@ -1,9 +1,11 @@
 //! Device authorization: the person enters a code elsewhere, and the poller keeps to the server's pace,
 //! also after a restart. OAuth rules 3.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::support::authorization::{Fault, ISSUER, Rules, TokenCall, answer};
 use crate::support::oauth::World;
@@ -127,6 +129,37 @@ async fn a_restart_goes_on_polling() {
     assert_eq!(world.settled(&made).await["state"], "connected");
     let winners = world.server.calls().into_iter().filter(|call| call.issued.is_some()).count();
     assert_eq!(winners, 1);
+    world.finish().await;
+}
+
+/// oauth 2.settled, 5.flows: the person cancels while the answer with the tokens is on its way.
+#[tokio::test]
+async fn tokens_of_a_consent_that_was_cancelled_connect_nothing_and_are_revoked() {
+    let patient = "oauth: { revoke_timeout: 25s }";
+    let world = World::with(quick(), |plan| plan.top(patient)).await;
+    let gate = Arc::new(Semaphore::new(0));
+    world.server.fail_always(Fault::Held(gate.clone()));
+    let made = begun(&world).await;
+    // The first poll is pending, and the next one is answered with tokens.
+    world.server.asked(1).await;
+    world.server.issuer().decide(code(&made), true);
+    gate.add_permits(1);
+    world.server.asked(2).await;
+    let issued = world.server.calls()[1].issued.clone().expect("tokens").access;
+    let path = format!("/flows/{}/cancel", made["flow"].as_str().expect("a flow"));
+    let cancelled = world.api("POST", &path, &json!({})).await;
+    assert_eq!(
+        (&cancelled["state"], &cancelled["why"]),
+        (&json!("failed"), &json!("it was cancelled"))
+    );
+    gate.add_permits(1);
+    until("the revocation", async || !world.server.issuer().is_live(&issued)).await;
+    let view = world.settled(&made).await;
+    assert_eq!(view["state"], "failed", "{view}");
+    let why = view["why"].as_str().expect("why");
+    assert!(why.contains("it was cancelled") && why.contains("has revoked its access"), "{why}");
+    assert_eq!(world.connection().await["state"], "draft");
+    assert_eq!(world.server.calls().len(), 2, "and it is not polled any more");
     world.finish().await;
 }
 

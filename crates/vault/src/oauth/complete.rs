@@ -161,18 +161,22 @@ impl Flows {
     /// Stores the tokens with their flow, durably, and puts them in force.
     ///
     /// # Errors
-    /// When they are refused, the connection was removed, or the store fails. They are revoked then.
+    /// When they are refused, the flow was cancelled, the connection was removed, or the store fails. They are
+    /// revoked then.
     pub(super) async fn complete(
         self: &Arc<Self>,
         flow: &Flow,
         received: ReceivedTokens,
     ) -> Result<(), FlowError> {
-        if let Err(error) = self.stage(flow, FlowStage::Received(received.clone())).await {
-            // Tokens that are not stored cannot be revoked later.
-            self.revoke_unkept(&received).await;
-            return Err(error);
+        match self.keep_received(flow, &received).await {
+            Ok(None) => self.put_in_force(flow, received).await,
+            Ok(Some(ended)) => self.refuse(flow, received, FlowError::Ended(ended)).await,
+            Err(error) => {
+                // Tokens that are not stored cannot be revoked later.
+                self.revoke_unkept(&received).await;
+                Err(error)
+            }
         }
-        self.put_in_force(flow, received).await
     }
 
     /// Puts the tokens in force. If the account changed, a person must confirm first; those of a held flow wait for their

@@ -67,6 +67,9 @@ pub enum FlowError {
     /// The flow has ended.
     #[error("this consent is not open any more")]
     NotOpen,
+    /// The flow had ended, for this reason, before its tokens came.
+    #[error("{0}")]
+    Ended(String),
     /// The flow is being completed.
     #[error("this consent is being finished: it cannot be cancelled any more")]
     BeingFinished,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::error::FlowError;
-use super::flow::{Flow, FlowStage, StoredFlow};
+use super::flow::{Flow, FlowStage, ReceivedTokens, StoredFlow};
 use super::{FlowView, Flows};
 use crate::RowError;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
@@ -47,6 +47,34 @@ impl Flows {
                 Err(FlowError::Row(RowError::Store(StoreError::Conflict { .. }))) => {}
                 Err(error) => return Err(error),
                 Ok(()) => return self.view(org, id).await,
+            }
+        }
+        Err(FlowError::BeingFinished)
+    }
+
+    /// Stores the tokens of a flow that waits for them. Returns why the flow has ended, if it has meanwhile: the
+    /// tokens are unwanted then, and are not stored.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn keep_received(
+        &self,
+        flow: &Flow,
+        received: &ReceivedTokens,
+    ) -> Result<Option<String>, FlowError> {
+        for _ in 0..TRIES_MAX {
+            let found = self.flows.get(&flow.org, flow.id.as_str()).await?;
+            let (mut now, version) = found.ok_or(FlowError::NoFlow)?;
+            match &now.stage {
+                FlowStage::Exchanging | FlowStage::Polling(_) => {}
+                FlowStage::Failed { why } => return Ok(Some(why.clone())),
+                _ => return Ok(Some(FlowError::NotOpen.to_string())),
+            }
+            now.stage = FlowStage::Received(received.clone());
+            match self.flows.put(&flow.org, flow.id.as_str(), &now, Some(version)).await {
+                Err(RowError::Store(StoreError::Conflict { .. })) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(None),
             }
         }
         Err(FlowError::BeingFinished)
