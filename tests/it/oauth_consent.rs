@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::authorization::{CLIENT, CLIENT_SECRET, Fault, Rules, encoded, query};
 use crate::support::browser::Browser;
+use crate::support::canary::Canary;
+use crate::support::hooks::Hooks;
 use crate::support::oauth::{World, provider};
 use crate::support::{HOST, Message};
 
@@ -353,6 +355,32 @@ async fn the_client_proves_itself_in_one_way() {
         pair.replace("%7E", "~").replace("%2D", "-")
     );
     assert!(!call.form.contains_key("client_secret"), "{:?}", call.form.keys());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_event_of_a_user_s_own_consent_and_its_start_page_name_the_user() {
+    let mut hooks = Hooks::start().await;
+    let mut world = World::with(Rules::default(), |plan| hooks.reached(plan)).await;
+    let key = hooks.subscribed(&mut world.lab, &["connection.connected"]).await;
+    world.api("POST", "/users", &json!({ "name": "annabel", "role": "admin" })).await;
+    let token = world.api("POST", "/tokens", &json!({ "user": "annabel" })).await["token"].clone();
+    let token = Canary::of(token.as_str().expect("a token").to_owned());
+    world.lab.guard(token.clone());
+    let bearer = format!("authorization: Bearer {}\r\n", token.text);
+    let new = json!({ "provider": "svc", "auth": "oauth", "name": "work", "app": "svc-app" });
+    let new = new.to_string();
+    let made = world.lab.gateway.api_with(&bearer, ("POST", "/connections"), &new).await;
+    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let made = made.json();
+    assert_eq!(world.flow(&made).await["person"], "annabel");
+    let mut browser = world.browser();
+    let page = browser.get(made["authorize_url"].as_str().expect("a start page")).await;
+    assert!(page.text().contains("annabel") && !page.text().contains("usr_"), "{}", page.text());
+    assert_eq!(world.consent(&mut browser, &made).await.head.status(), 303);
+    let event = hooks.event(&key).await;
+    assert_eq!((&*event.kind, &event.data["user"]), ("connection.connected", &json!("annabel")));
+    assert!(event.data["by"].as_str().is_some_and(|by| by.starts_with("usr_")), "{event:?}");
     world.finish().await;
 }
 

@@ -146,7 +146,7 @@ pub(super) async fn begun(
 ) -> Result<ConsentView, ApiError> {
     takes_consents(admin)?;
     let Reconnect { device, scopes: more_scopes, register } = ask;
-    let person = caller.user().map_or_else(|| OPERATOR.to_owned(), |user| user.name.clone());
+    let person = caller.user().map_or_else(|| OPERATOR.to_owned(), |user| user.id.to_string());
     let ask = ConsentRequest { person, device, more_scopes, register, hold: false };
     let started = admin.deps().flows.start(caller.org(), connection, ask).await?;
     Ok(match started {

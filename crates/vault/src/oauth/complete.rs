@@ -20,10 +20,8 @@ use crate::grant::oauth::{
     OAuthClient, OAuthGrant, RequestContext, TokenFailure, Tokens, exchange_code,
 };
 use crate::{Granted, VaultError};
-use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
-use keyward_model::User;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::observe::change::Actor;
 
@@ -252,9 +250,7 @@ impl Flows {
 
     /// The actor of the change, for audit and events.
     fn started_by(&self, flow: &Flow) -> Actor {
-        let id = UserId::parse(&flow.person).ok();
-        let view = self.directory().view();
-        match id.as_ref().and_then(|id| view.one::<User>(&flow.org, id)) {
+        match self.user_of(flow) {
             Some(user) => Actor::User { id: user.id.clone(), name: user.name.clone(), login: None },
             None => Actor::Operator,
         }

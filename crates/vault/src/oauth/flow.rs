@@ -23,7 +23,7 @@ pub(super) const RANDOM_BYTES: u32 = 32;
 pub(super) struct Flow {
     pub(super) id: FlowId,
     pub(super) org: OrgId,
-    /// The person who started it.
+    /// The person who started it; of a user, the id.
     pub(super) person: String,
     pub(super) connection: ConnectionId,
     pub(super) app: AppId,

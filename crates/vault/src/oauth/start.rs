@@ -24,7 +24,7 @@ use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord, Connec
 
 #[derive(Clone, Debug, Default)]
 pub struct ConsentRequest {
-    /// The person who starts it.
+    /// The person who starts it; of a user, the id.
     pub person: String,
     /// With a device code, if the provider supports both ways.
     pub device: bool,
@@ -235,6 +235,7 @@ impl Flows {
             found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::Over)?;
         let asking = self.of_flow(&flow).await?;
         let authorize = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
+        let person = self.person_of(&flow);
         Ok(StartPage {
             flow: flow.id,
             provider: asking.provider.name.to_string(),
@@ -243,7 +244,7 @@ impl Flows {
             app: asking.app.name.clone(),
             scope_words: asking.provider.words_for(&flow.scopes),
             scopes: flow.scopes,
-            person: flow.person,
+            person,
             created: flow.created,
             goes_to: origin(&authorize),
         })

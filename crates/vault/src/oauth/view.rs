@@ -1,5 +1,7 @@
 //! The public view of a flow: its state, without secrets.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::Flows;
 use super::error::FlowError;
 use super::flow::{Abandoned, Flow, FlowStage};
-use keyward_base::id::{ConnectionId, FlowId, OrgId};
+use keyward_base::id::{ConnectionId, FlowId, OrgId, UserId};
+use keyward_model::{Record, User};
 
 /// A flow for its owner.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -70,6 +73,17 @@ impl Flows {
         Ok(self.seen(&flow))
     }
 
+    /// The user who started a flow, if it was one who still exists.
+    pub(super) fn user_of(&self, flow: &Flow) -> Option<Arc<Record<User>>> {
+        let id = UserId::parse(&flow.person).ok()?;
+        self.directory().view().one::<User>(&flow.org, &id).cloned()
+    }
+
+    /// The name of the person who started a flow.
+    pub(super) fn person_of(&self, flow: &Flow) -> String {
+        self.user_of(flow).map_or_else(|| flow.person.clone(), |user| user.name.clone())
+    }
+
     pub(super) fn seen(&self, flow: &Flow) -> FlowView {
         let over = self.clock.now() >= flow.expires;
         let state = match &flow.stage {
@@ -100,7 +114,7 @@ impl Flows {
         FlowView {
             id: flow.id.clone(),
             connection: flow.connection.clone(),
-            person: flow.person.clone(),
+            person: self.person_of(flow),
             created: flow.created,
             expires: flow.expires,
             state,
