@@ -1,4 +1,5 @@
-//! Fetches of the secrets of apps by reference: one at a time for each app, with a pause after a failure.
+//! Fetches of the secrets of apps by reference: one at a time for each app, with a pause after a failure. The pause is
+//! read without waiting for a fetch.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,15 +19,14 @@ pub(super) struct AppFetch {
     /// The number of fetches that began.
     pub(super) begun: AtomicU64,
     /// Held while a fetch runs, or while the app's row is written.
-    pub(super) turn: tokio::sync::Mutex<FetchResults>,
+    turn: tokio::sync::Mutex<LastFetch>,
+    backoff: Mutex<Backoff>,
 }
 
-/// The results of fetches.
+/// The last fetch that succeeded.
 #[derive(Debug, Default)]
-pub(super) struct FetchResults {
-    /// The number of the last fetch that succeeded.
-    pub(super) fetched: u64,
-    pub(super) backoff: Backoff,
+pub(super) struct LastFetch {
+    pub(super) number: u64,
 }
 
 impl AppFetches {
@@ -45,7 +45,16 @@ impl AppFetches {
 
 impl AppFetch {
     /// Waits for the fetch that runs.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, FetchResults> {
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, LastFetch> {
         self.turn.lock().await
+    }
+
+    /// The pause after the last fetch that has ended.
+    pub(super) fn backoff(&self) -> Backoff {
+        self.backoff.lock().clone()
+    }
+
+    pub(super) fn change_backoff<T>(&self, change: impl FnOnce(&mut Backoff) -> T) -> T {
+        change(&mut self.backoff.lock())
     }
 }

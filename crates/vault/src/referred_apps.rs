@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Vault;
-use super::app_fetches::FetchResults;
 use super::apps::secret_of;
 use super::backoff::{Backoff, FailureDetails};
 use super::cache::random;
 use super::error::VaultError;
+use super::grants::{TRIES_MAX, is_conflict};
 use super::record::GrantVerdict;
 use super::references::{ReferenceStatus, shown};
 use super::referred_tokens::rejected;
@@ -20,6 +20,7 @@ use super::token_request::RequestFailure;
 use crate::grant::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret, same_values};
 use keyward_model::Connection;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
+use keyward_state::store::Version;
 
 /// Until a source that was not asked yet has answered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -33,11 +34,12 @@ impl Vault {
         // A change of the app may have ended meanwhile.
         let app = self.app(&app.org, &app.id)?;
         let (row, stored) = self.opened_row(&app).await?;
-        if turn.fetched > arrived {
+        if turn.number > arrived {
             return self.known_secret(&app, stored, None);
         }
-        if let Some(rest) = turn.backoff.rest(self.clock.moment()) {
-            return self.known_secret(&app, stored, Some((&turn.backoff, rest)));
+        let backoff = fetch.backoff();
+        if let Some(rest) = backoff.rest(self.clock.moment()) {
+            return self.known_secret(&app, stored, Some((&backoff, rest)));
         }
         let number = fetch.begun.fetch_add(1, Ordering::Relaxed) + 1;
         let sources = self.sources_digest(&app.org, &app.references);
@@ -48,8 +50,9 @@ impl Vault {
                 let facts = FetchedFacts::new(self.clock.now(), ttl, keep, references, sources);
                 let fetched = Some(FetchedAppSecret { fields, facts });
                 let newer = StoredAppSecret { given: stored.given, fetched };
-                self.seal_app(&app, newer.encode(), Some(row.version)).await?;
-                *turn = FetchResults { fetched: number, backoff: Backoff::default() };
+                let newer = self.keep_fetched(&app, newer, row.version).await?;
+                turn.number = number;
+                fetch.change_backoff(|backoff| *backoff = Backoff::default());
                 self.known_secret(&app, newer, None)
             }
             Err(NoValue { message, source }) => {
@@ -62,10 +65,37 @@ impl Vault {
                 let (message, source) = (Some(message), Some(source));
                 let failed = FailureDetails { message, source, ..FailureDetails::default() };
                 let (now, settings) = (self.clock.moment(), self.source_settings());
-                let pause = turn.backoff.failed(now, &failed, random(), &settings);
-                self.known_secret(&app, stored, Some((&turn.backoff, pause)))
+                let (backoff, pause) = fetch.change_backoff(|backoff| {
+                    let pause = backoff.failed(now, &failed, random(), &settings);
+                    (backoff.clone(), pause)
+                });
+                self.known_secret(&app, stored, Some((&backoff, pause)))
             }
         }
+    }
+
+    /// Stores fetched values over this version. Another replica may store values of its own meanwhile, or other secrets of
+    /// the app. Of two fetches the later one stays in the row, and each is used by its request.
+    async fn keep_fetched(
+        &self,
+        app: &AppRecord,
+        mut newer: StoredAppSecret,
+        mut over: Version,
+    ) -> Result<StoredAppSecret, VaultError> {
+        let at = newer.fetched.as_ref().map(|it| it.facts.at);
+        for _ in 0..TRIES_MAX {
+            match self.seal_app(app, newer.encode(), Some(over)).await {
+                Err(error) if is_conflict(&error) => {}
+                stored => return stored.map(|()| newer),
+            }
+            let (row, stored) = self.opened_row(app).await?;
+            newer.given = stored.given;
+            over = row.version;
+            if stored.fetched.map(|it| it.facts.at) >= at {
+                return Ok(newer);
+            }
+        }
+        Ok(newer)
     }
 
     /// Ends the pauses that a secret of a source has caused: of the connection, and of its app.
@@ -76,7 +106,9 @@ impl Vault {
         if let Some(app) = connection.app_id() {
             let fetch = self.app_fetches.known(app);
             if let Some(fetch) = fetch {
-                fetch.turn().await.backoff.end_pause_of_secret();
+                // A fetch that runs would begin another pause.
+                let _turn = fetch.turn().await;
+                fetch.change_backoff(Backoff::end_pause_of_secret);
             }
         }
     }
@@ -86,8 +118,10 @@ impl Vault {
     pub(super) async fn use_changed_secret(&self, app: &AppRecord) -> Result<(), VaultError> {
         let (_, stored) = self.opened_row(app).await?;
         let fetch = self.app_fetches.of(&app.id);
+        // A fetch that runs may fail.
+        drop(fetch.turn().await);
         if let Some(last) = stored.fetched
-            && fetch.turn().await.backoff.failures() == 0
+            && fetch.backoff().failures() == 0
         {
             let values = self.values_of(&app.org, &app.references).await;
             let values = values.and_then(|values| texts(app, values));
@@ -136,7 +170,7 @@ impl Vault {
         if app.references.is_empty() {
             return Ok(stored.given);
         }
-        let backoff = self.app_fetches.of(&app.id).turn().await.backoff.clone();
+        let backoff = self.app_fetches.of(&app.id).backoff();
         let rest = backoff.rest(self.clock.moment()).unwrap_or(RETRY_AFTER);
         self.known_secret(app, stored, (backoff.failures() > 0).then_some((&backoff, rest)))
     }
@@ -149,7 +183,7 @@ impl Vault {
         match self.last_secret(app).await {
             // Nothing was asked for yet.
             Err(VaultError::AppSourceUnavailable { .. })
-                if self.app_fetches.of(&app.id).turn().await.backoff.failures() == 0 =>
+                if self.app_fetches.of(&app.id).backoff().failures() == 0 =>
             {
                 None
             }
@@ -166,7 +200,7 @@ impl Vault {
         let digest = digest_of(&app.references);
         let fetched = stored.and_then(|(_, stored)| stored.fetched);
         let fetched = fetched.filter(|it| it.facts.references == digest);
-        let backoff = self.app_fetches.of(&app.id).turn().await.backoff.clone();
+        let backoff = self.app_fetches.of(&app.id).backoff();
         ReferenceStatus {
             fetched: fetched.map(|it| shown(&it.facts)),
             failing: self.failing_of(&backoff),

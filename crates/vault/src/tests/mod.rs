@@ -1,5 +1,6 @@
 //! Tests of the crate as a whole, and what tests of its modules share.
 
+mod app_sources;
 pub(crate) mod golden;
 mod rejected;
 mod rotation;

@@ -97,6 +97,14 @@ impl Received {
     }
 }
 
+/// A client that may reach this port of this machine.
+pub(crate) fn client_at(port: u16) -> HttpClient {
+    let allow = AllowPrivate::parse(&format!("127.0.0.1:{port}")).expect("an address");
+    let guard = Guard::new(vec![allow], Vec::new());
+    let dialler = Arc::new(Dialler::new(guard, Vec::new(), 4));
+    HttpClient::new(dialler, tls::client_config(&[]).expect("roots"))
+}
+
 /// A server that gives its answers in order, each on a stream of its own.
 pub(crate) struct Server {
     pub(crate) url: String,
@@ -122,10 +130,7 @@ impl Server {
                 drop(stream.write_all(answer.as_bytes()).await);
             }
         });
-        let allow = AllowPrivate::parse(&format!("127.0.0.1:{port}")).expect("an address");
-        let guard = Guard::new(vec![allow], Vec::new());
-        let dialler = Arc::new(Dialler::new(guard, Vec::new(), 4));
-        let caller = HttpClient::new(dialler, tls::client_config(&[]).expect("roots"));
+        let caller = client_at(port);
         let settings = TokenSettings { insecure_loopback: true, ..TokenSettings::default() };
         let url = format!("http://127.0.0.1:{port}/token");
         for answer in answers {

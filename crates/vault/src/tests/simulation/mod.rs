@@ -46,7 +46,7 @@ auth:
     keep_alive: 30d
 ";
 
-static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogue);
+pub(crate) static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogue);
 
 /// The same after a reload that changed the provider.
 static RELOADED: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogue);
@@ -58,7 +58,7 @@ fn catalogue() -> Arc<Catalogue> {
 }
 
 /// Never called: the answers are the script's.
-static CALLER: LazyLock<Arc<HttpClient>> = LazyLock::new(|| {
+pub(crate) static CALLER: LazyLock<Arc<HttpClient>> = LazyLock::new(|| {
     let dialler = Dialler::new(Guard::new(Vec::new(), Vec::new()), Vec::new(), 1);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
