@@ -143,12 +143,10 @@ impl AdminTasks {
         self.spawn(|close| Box::pin(events.deliver(close)));
         let inbox = services.inbox.clone();
         self.spawn(|close| Box::pin(inbox.deliver(close)));
-        let (flows, directory) = (services.flows.clone(), services.directory.clone());
+        let flows = services.flows.clone();
         self.spawn(|close| async move {
-            for org in directory.view().orgs() {
-                flows.resume(&org.id).await;
-            }
-            flows.revoke_orphans(close).await;
+            let unfinished = until(close.clone(), Box::pin(flows.continue_unfinished()));
+            tokio::join!(unfinished, flows.revoke_orphans(close));
             flows.close().await;
         });
     }

@@ -11,7 +11,7 @@ use super::error::VaultError;
 use super::grants::{self, TRIES_MAX};
 use super::late::LateAnswers;
 use super::orphans;
-use super::record::{self, GrantHeader, NewRow};
+use super::record::{self, GrantHeader, GrantOrigin, NewRow};
 use super::{ManagedBy, NewConnection, Vault, method};
 use crate::grant::Grant;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
@@ -29,6 +29,8 @@ pub struct Granted {
     pub ends: Option<Timestamp>,
     /// The flow. Its grant is stored once, and never over a later grant.
     pub consent: Option<FlowId>,
+    /// The grant that was stored when the tokens came: no other one is replaced. `None`: any.
+    pub replaces: Option<GrantOrigin>,
 }
 
 /// A removed connection, for the revocation of its tokens at the provider.
@@ -47,16 +49,44 @@ pub struct RemovedConnection {
 #[derive(Default)]
 pub(super) struct ReplacedGrant {
     pub(super) version: Option<Version>,
-    given: Option<String>,
-    consent: Option<FlowId>,
+    /// `None`: there is no row, or it cannot be opened.
+    origin: Option<GrantOrigin>,
+}
+
+impl Granted {
+    /// Whether the grant of this flow is stored, or one that followed it.
+    fn is_stored_in(&self, old: &ReplacedGrant) -> bool {
+        let consent = old.origin.as_ref().and_then(|origin| origin.consent.as_ref());
+        self.consent.is_some() && self.consent.as_ref() == consent
+    }
+
+    /// Whether the row has no later grant. One that cannot be opened may be replaced.
+    fn may_replace(&self, old: &ReplacedGrant) -> bool {
+        let now = match (old.version, &old.origin) {
+            (Some(_), None) => return true,
+            (_, origin) => origin.clone().unwrap_or_default(),
+        };
+        self.replaces.as_ref().is_none_or(|then| *then == now)
+    }
 }
 
 impl Vault {
+    /// How the stored grant of a connection came into its row.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn grant_origin(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<GrantOrigin, VaultError> {
+        Ok(self.replaced(connection).await?.origin.unwrap_or_default())
+    }
+
     /// Stores the grant of a finished flow, and activates the connection. Id, bindings, placeholders and
     /// settings stay. The old grant is used until the new one is durable.
     ///
     /// # Errors
-    /// When there is no such connection, or the store fails.
+    /// When there is no such connection, another grant was stored meanwhile, or the store fails.
     pub async fn connect(
         &self,
         org: &OrgId,
@@ -68,10 +98,14 @@ impl Vault {
         let bytes = grant.encode();
         for _ in 0..TRIES_MAX {
             let old = self.replaced(&connection).await?;
-            if facts.consent.is_none() || old.consent != facts.consent {
+            if !facts.is_stored_in(&old) {
+                if !facts.may_replace(&old) {
+                    let connection = connection.name.clone();
+                    return Err(VaultError::RotationOvertaken { connection });
+                }
+                let given = old.origin.and_then(|origin| origin.given);
                 let consent = facts.consent.clone();
-                let header =
-                    GrantHeader { given: old.given, consent, ..GrantHeader::of(&connection) };
+                let header = GrantHeader { given, consent, ..GrantHeader::of(&connection) };
                 let row = NewRow { header, grants: bytes.clone() };
                 match self.write(org, id, row, old.version).await {
                     Err(error) if grants::is_conflict(&error) => continue,
@@ -215,16 +249,13 @@ impl Vault {
         match self.stored_if_any(connection).await {
             Ok(None) => Ok(ReplacedGrant::default()),
             Ok(Some(stored)) => {
-                let (given, consent) = (stored.given, stored.consent);
-                Ok(ReplacedGrant { version: Some(stored.version), given, consent })
+                let origin = Some(stored.origin());
+                Ok(ReplacedGrant { version: Some(stored.version), origin })
             }
             Err(VaultError::Sealed { .. }) => {
                 let key = record::key(&connection.org, &connection.id);
                 let row = self.store.get(Table::Grants, &key).await?;
-                Ok(ReplacedGrant {
-                    version: row.map(|row| row.version),
-                    ..ReplacedGrant::default()
-                })
+                Ok(ReplacedGrant { version: row.map(|row| row.version), origin: None })
             }
             Err(error) => Err(error),
         }

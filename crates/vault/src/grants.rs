@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 use super::Vault;
 use super::error::VaultError;
 use super::record::{
-    self, Dates, GrantHeader, GrantPurpose, GrantVerdict, NewRow, RecordError, RowPlace,
-    SecondGrant,
+    self, Dates, GrantHeader, GrantOrigin, GrantPurpose, GrantVerdict, NewRow, RecordError,
+    RowPlace, SecondGrant,
 };
 use crate::grant::{Grant, MintError};
 use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
@@ -66,6 +66,15 @@ impl StoredGrant {
     pub fn is_of(&self, given: Option<&str>, bytes: &[u8]) -> bool {
         let is_same = bool::from(self.bytes.as_slice().ct_eq(bytes));
         is_same || given.is_some() && given == self.given.as_deref()
+    }
+
+    /// How it came into its row.
+    pub fn origin(&self) -> GrantOrigin {
+        GrantOrigin {
+            given: self.given.clone(),
+            consent: self.consent.clone(),
+            rotated: self.dates.as_ref().and_then(|dates| dates.rotated),
+        }
     }
 
     /// The row that replaces it: newer tokens, or a verdict; everything else stays.

@@ -89,6 +89,20 @@ pub struct Dates {
     pub expires: Option<Timestamp>,
 }
 
+/// How a grant came into its row. Newer tokens of the same grant keep it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GrantOrigin {
+    /// As [`GrantHeader::given`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<String>,
+    /// As [`GrantHeader::consent`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<FlowId>,
+    /// As [`Dates::rotated`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Timestamp>,
+}
+
 /// The second grant of a row.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SecondGrant {
@@ -100,6 +114,9 @@ pub struct SecondGrant {
     /// As [`GrantHeader::given`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
+    /// As [`GrantHeader::consent`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<FlowId>,
     /// As [`GrantHeader::dates`].
     #[serde(default)]
     pub dates: Dates,

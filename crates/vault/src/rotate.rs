@@ -69,7 +69,7 @@ impl Vault {
         self.announce_rotation(&connection, Rotation { state, since: now, until }).await?;
         let beside = || {
             let (given, dates) = (given.clone(), Dates::default());
-            SecondGrant { state, since: now, until, given, dates, at: 0 }
+            SecondGrant { state, since: now, until, given, consent: None, dates, at: 0 }
         };
         let put = |stored: &StoredGrant| {
             self.may_follow(&connection, stored, given.as_deref(), &bytes)?;
@@ -240,7 +240,9 @@ impl Vault {
         let put = |stored: &StoredGrant| {
             let (beside, bytes) = old_of(&connection, stored)?;
             let (given, dates) = (beside.given.clone(), Some(beside.dates.clone()));
-            Ok(GrantHeader { given, dates, ..GrantHeader::of(&connection) }.beside(bytes, None))
+            let consent = beside.consent.clone();
+            let header = GrantHeader { given, consent, dates, ..GrantHeader::of(&connection) };
+            Ok(header.beside(bytes, None))
         };
         self.change(&connection, &put).await?;
         self.project(&connection).await
@@ -368,6 +370,7 @@ impl Vault {
             since: now,
             until: now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX),
             given: stored.given.clone(),
+            consent: stored.consent.clone(),
             dates: Dates { rotated: connection.facts.rotated, expires: connection.expires_at() },
             at: 0,
         };

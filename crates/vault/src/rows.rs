@@ -1,6 +1,7 @@
 //! Sealed JSON rows other than grants: failed refreshes, flows, the outbox. Each is stored at `ORG/ID` with
 //! its version inside, which detects an older value that was restored. The data path does not read them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -160,6 +161,22 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
         }
     }
 
+    /// The orgs that have records.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn orgs(&self) -> Result<BTreeSet<OrgId>, RowError> {
+        let (mut orgs, mut after) = (BTreeSet::new(), None::<String>);
+        loop {
+            let page = self.store.list_keys(self.table, "", after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(orgs) };
+            after = Some(last.clone());
+            let places = page.iter().filter_map(|(key, _)| key.split_once('/'));
+            let own = places.filter(|(_, id)| id.starts_with(self.prefix));
+            orgs.extend(own.filter_map(|(org, _)| OrgId::parse(org).ok()));
+        }
+    }
+
     fn open(&self, org: &OrgId, row: &Row) -> Result<T, RowError> {
         let place = Place { org, table: self.table.name(), key: &row.key };
         let plain = self.keyring.open(&place, &row.value);
@@ -226,6 +243,18 @@ mod tests {
         }
         assert_eq!(taken, 1);
         assert!(rows.get(&org, "a").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_orgs_of_other_rows_are_not_named() {
+        let (rows, org, other) = (rows("flow-"), OrgId::default_org(), OrgId::random());
+        assert!(rows.orgs().await.unwrap().is_empty());
+        let states = SealedRows::<String> { prefix: "state-", ..rows.clone() };
+        states.put(&other, "a", &"secret".to_owned(), None).await.unwrap();
+        for id in ["a", "b"] {
+            rows.put(&org, id, &"secret".to_owned(), None).await.unwrap();
+        }
+        assert_eq!(rows.orgs().await.unwrap(), BTreeSet::from([org]));
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use super::error::{CallbackRefusal, cleaned};
 use super::flow::{CallbackExpectation, Flow, FlowStage, SealedText};
 use super::oauth1;
 use keyward_base::id::{FlowId, OrgId};
+use keyward_state::store::Lease;
 
 /// The cookies of a request, as they were sent: names may repeat.
 #[derive(Default)]
@@ -41,6 +42,14 @@ impl Cookies {
     }
 }
 
+/// A flow whose `state` was used.
+struct ConsumedFlow {
+    flow: Flow,
+    asked: CallbackExpectation,
+    /// Held until the flow has ended.
+    lease: Lease,
+}
+
 impl Flows {
     /// Completes the flow of a browser at the callback. Returns the flow, whose page shows the result.
     ///
@@ -52,22 +61,27 @@ impl Flows {
         back: &CallbackRequest<'_>,
     ) -> Result<FlowId, CallbackRefusal> {
         let callback = CallbackQuery::read(back.query)?;
-        let (flow, asked) = self.consume(org, callback.state.as_deref()).await?;
-        let checked = check(&flow, &asked, back, &callback);
-        let done = match checked {
-            // In its own task, so that a closed browser does not cancel it: the code is spent, and its
-            // tokens must be stored.
-            Ok(code) => {
-                let (flows, flow) = (Arc::clone(self), flow.clone());
-                let work = async move { flows.finish(flow, asked, code, callback).await };
-                tokio::spawn(work).await.unwrap_or(Err(CallbackRefusal::Internal))
-            }
-            Err(refusal) => Err(refusal),
+        let consumed = self.consume(org, callback.state.as_deref()).await?;
+        let checked = check(&consumed.flow, &consumed.asked, back, &callback);
+        let (flows, id) = (Arc::clone(self), consumed.flow.id.clone());
+        // In its own task, so that a closed browser does not cancel it: the code is spent, and its
+        // tokens must be stored.
+        let work = async move {
+            let ConsumedFlow { flow, asked, lease } = consumed;
+            let finished = async {
+                let done = match checked {
+                    Ok(code) => flows.finish(&flow, asked, code, callback).await,
+                    Err(refusal) => Err(refusal),
+                };
+                if let Err(refusal) = &done {
+                    flows.note_failure(&flow, &refusal.to_string()).await;
+                }
+                done
+            };
+            flows.renewing(&lease, Box::pin(finished)).await
         };
-        if let Err(refusal) = &done {
-            self.note_failure(&flow, &refusal.to_string()).await;
-        }
-        done.map(|()| flow.id)
+        tokio::spawn(work).await.unwrap_or(Err(CallbackRefusal::Internal))?;
+        Ok(id)
     }
 
     /// Rule 2: takes the flow by the hash of `state`, which is deleted.
@@ -75,9 +89,13 @@ impl Flows {
         &self,
         org: &OrgId,
         state: Option<&str>,
-    ) -> Result<(Flow, CallbackExpectation), CallbackRefusal> {
+    ) -> Result<ConsumedFlow, CallbackRefusal> {
         let state = state.ok_or(CallbackRefusal::Over)?;
         let hash = super::flow::CookieDigest::of(state);
+        let (pointer, _) =
+            self.states.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
+        // First, because an exchange without a lease was interrupted. Another holder handles the same callback.
+        let lease = self.lease_of(&pointer.flow).await?.ok_or(CallbackRefusal::Over)?;
         let pointer = self.states.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
         let (mut flow, version) = found.ok_or(CallbackRefusal::Over)?;
@@ -90,25 +108,21 @@ impl Flows {
             return Err(CallbackRefusal::Over);
         }
         self.flows.put(org, flow.id.as_str(), &flow, Some(version)).await?;
-        Ok((flow, asked))
+        Ok(ConsumedFlow { flow, asked, lease })
     }
 
     /// Rules 8 and 9.
     async fn finish(
         self: &Arc<Self>,
-        flow: Flow,
+        flow: &Flow,
         asked: CallbackExpectation,
         code: SealedText,
         callback: CallbackQuery,
     ) -> Result<(), CallbackRefusal> {
-        let captured = self.captured(&flow, &callback)?;
-        // A flow without a lease at the next start has failed.
-        let lease = self.lease_of(&flow.id).await;
-        let received = self.exchange(&flow, &asked, &code, captured).await;
+        let captured = self.captured(flow, &callback)?;
+        let received = self.exchange(flow, &asked, &code, captured).await;
         let received = received.map_err(CallbackRefusal::of_exchange)?;
-        let settled = self.complete(&flow, received).await;
-        drop(lease);
-        settled.map_err(CallbackRefusal::of_exchange)
+        self.complete(flow, received).await.map_err(CallbackRefusal::of_exchange)
     }
 }
 

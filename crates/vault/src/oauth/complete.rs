@@ -150,6 +150,7 @@ impl Flows {
             renewable: tokens.refresh.is_some() || tokens.expires.is_none(),
             captured,
             accepted: false,
+            replaces: None,
             grant: SealedText::new(
                 BASE64_STANDARD.encode(Grant::OAuth(OAuthGrant::of(tokens)).encode().as_slice()),
             ),
@@ -166,6 +167,7 @@ impl Flows {
         flow: &Flow,
         received: ReceivedTokens,
     ) -> Result<(), FlowError> {
+        let received = self.noting_replaced(flow, received).await;
         match self.keep_received(flow, &received).await {
             Ok(None) => self.put_in_force(flow, received).await,
             Ok(Some(ended)) => self.refuse(flow, received, FlowError::Ended(ended)).await,
@@ -235,10 +237,12 @@ impl Flows {
     ) -> Result<(), FlowError> {
         let grant = received.grant().ok_or(FlowError::NoFlow)?;
         let (scopes, captured) = (received.granted.clone(), received.captured.clone());
-        let (ends, consent) = (received.ends, Some(flow.id.clone()));
-        let facts = Granted { scopes, account, captured, ends, consent };
+        let (ends, replaces) = (received.ends, received.replaces.clone());
+        let consent = Some(flow.id.clone());
+        let facts = Granted { scopes, account, captured, ends, consent, replaces };
         let stored = async {
-            self.vault.connect(&flow.org, &connection.id, grant, facts).await?;
+            let stored = self.vault.connect(&flow.org, &connection.id, grant, facts).await;
+            stored.map_err(FlowError::of_grant)?;
             if flow.stepped_up {
                 let ask = |record: &mut ConnectionRecord| record.scopes.clone_from(&flow.scopes);
                 self.directory().update_connection(&flow.org, &connection.id, &ask).await?;

@@ -9,9 +9,11 @@ use super::callback::Cookies;
 use super::error::FlowError;
 use super::flow::{Abandoned, Confirming, Flow, FlowStage, ReceivedTokens, StoredFlow};
 use super::{FlowView, Flows, Revoked};
+use crate::RowError;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_model::Connection;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
+use keyward_state::store::StoreError;
 
 /// The reason of a flow whose account was declined.
 const DECLINED: &str = "the other account was declined";
@@ -95,10 +97,16 @@ impl Flows {
         let received = ReceivedTokens { accepted: true, told, ..waiting.received };
         let flows = Arc::clone(self);
         let work = async move {
-            // The first decision wins: the write requires the version that was read.
-            flow.stage = FlowStage::Received(received.clone());
-            flows.flows.put(&flow.org, flow.id.as_str(), &flow, Some(version)).await?;
-            flows.put_in_force(&flow, received).await
+            // The decision is about the grant of now.
+            let received = flows.noting_replaced(&flow, received).await;
+            let id = flow.id.clone();
+            let accepted = async {
+                // The first decision wins: the write requires the version that was read.
+                flow.stage = FlowStage::Received(received.clone());
+                flows.flows.put(&flow.org, id.as_str(), &flow, Some(version)).await?;
+                flows.put_in_force(&flow, received).await
+            };
+            flows.under_lease(&id, Box::pin(accepted)).await
         };
         // In its own task, so that a closed stream does not leave the tokens half stored.
         tokio::spawn(work).await.unwrap_or(Err(FlowError::BeingFinished))
@@ -124,10 +132,12 @@ impl Flows {
 
     /// Declines what waits when its consent expires undecided.
     pub(super) fn decline_in_time(self: &Arc<Self>, flow: &Flow) {
+        let Some(work) = self.ongoing.begin(format!("decision/{}", flow.id)) else { return };
         let (flows, org, id) = (Arc::clone(self), flow.org.clone(), flow.id.clone());
         let left = flow.expires.duration_since(self.clock.now());
         let left = Duration::try_from(left).unwrap_or_default();
         self.spawn(async move {
+            let _work = work;
             if !flows.wait(left).await {
                 return;
             }
@@ -138,8 +148,12 @@ impl Flows {
                 true => "the platform did not finish it in time",
                 false => "the other account was not confirmed in time",
             };
-            if let Err(error) = flows.decline(StoredFlow { flow, version }, waiting, why).await {
-                tracing::warn!(flow = %id, %error, "an account that waited is not declined");
+            match flows.decline(StoredFlow { flow, version }, waiting, why).await {
+                // A person or another replica was first.
+                Ok(()) | Err(FlowError::Row(RowError::Store(StoreError::Conflict { .. }))) => {}
+                Err(error) => {
+                    tracing::warn!(flow = %id, %error, "an account that waited is not declined");
+                }
             }
         });
     }
@@ -155,10 +169,12 @@ impl Flows {
         let account = waiting.account();
         let abandoned = Abandoned { why: why.to_owned(), account, received: waiting.received };
         flow.stage = FlowStage::Abandoned(abandoned.clone());
-        let (org, id) = (flow.org.clone(), flow.id.clone());
-        self.flows.put(&org, id.as_str(), &flow, Some(version)).await?;
-        self.revoke_unwanted(&flow, abandoned).await;
-        Ok(())
+        let declined = async {
+            self.flows.put(&flow.org, flow.id.as_str(), &flow, Some(version)).await?;
+            self.revoke_unwanted(&flow, abandoned).await;
+            Ok::<(), FlowError>(())
+        };
+        self.under_lease(&flow.id, Box::pin(declined)).await
     }
 
     /// Revokes tokens that cannot be put in force. Always returns `error`, or that of the store.

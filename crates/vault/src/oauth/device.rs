@@ -15,6 +15,7 @@ use super::start::{ConsentRequest, DeviceCode, FlowContext, Started, endpoint};
 use crate::grant::oauth::{PollResult, SLOW_DOWN, TokenFailure, device_poll, device_start};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::secret::Secret;
+use keyward_state::store::Lease;
 
 /// How much the pause grows with each failed poll, and its maximum.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -70,7 +71,16 @@ impl Flows {
         self.spawn(async move { Box::pin(flows.poller(flow)).await });
     }
 
+    /// One task of one replica polls. When it stops, the next look for unfinished consents begins another one.
     async fn poller(self: &Arc<Self>, flow: Flow) {
+        match self.lease_of(&flow.id).await {
+            Ok(Some(lease)) => self.renewing(&lease, Box::pin(self.polls(&flow, &lease))).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "a device's consent cannot be polled for now"),
+        }
+    }
+
+    async fn polls(self: &Arc<Self>, flow: &Flow, lease: &Lease) {
         let (org, id) = (flow.org.clone(), flow.id.clone());
         let mut pause = Duration::ZERO;
         loop {
@@ -96,11 +106,13 @@ impl Flows {
             if self.clock.now() >= flow.expires {
                 return self.note_failure(&flow, "the code was not entered in time").await;
             }
-            // Another replica polls; this one continues if that one stops.
-            let Some(lease) = self.lease_of(&id).await else { continue };
-            let next = Box::pin(self.poll(&flow, polling)).await;
-            drop(lease);
-            match next {
+            match self.still_holds(lease).await {
+                Ok(true) => {}
+                // This process was paused, and another replica polls.
+                Ok(false) => return,
+                Err(_) => continue,
+            }
+            match Box::pin(self.poll(&flow, polling)).await {
                 PollStep::Again => pause = Duration::ZERO,
                 PollStep::Slower(interval) => self.slow_down(&org, &id, interval).await,
                 PollStep::Longer => pause = (pause * 2).max(interval).min(PAUSE_MAX),

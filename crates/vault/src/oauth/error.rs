@@ -76,6 +76,9 @@ pub enum FlowError {
     /// The connection was removed meanwhile.
     #[error("there is no such connection")]
     NoConnection,
+    /// The connection has a later grant.
+    #[error("the connection got another grant meanwhile, by a later consent or a rotation")]
+    Replaced,
     /// The authorization server rejected the request, or cannot be used.
     #[error("{0}")]
     Server(String),
@@ -143,6 +146,14 @@ pub enum CallbackRefusal {
 }
 
 impl FlowError {
+    /// Why the vault does not store the grant of a consent.
+    pub(super) fn of_grant(error: VaultError) -> Self {
+        match error {
+            VaultError::RotationOvertaken { .. } => Self::Replaced,
+            error => error.into(),
+        }
+    }
+
     /// Whether the flow is intact: a server or the store is down.
     pub(super) fn passes(&self) -> bool {
         matches!(

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::grant::Grant;
+use crate::record::GrantOrigin;
 use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{Account, AccountId, AccountSource, ConnectionRecord};
@@ -57,9 +58,9 @@ pub(super) enum FlowStage {
     /// The browser is at the provider.
     #[serde(rename = "asked")]
     AtProvider(CallbackExpectation),
-    /// `state` was used; the code is being exchanged. After a crash here the next start fails the flow.
+    /// `state` was used; the code is being exchanged, under the flow's lease. After a crash here the flow has failed.
     Exchanging,
-    /// Tokens were received and are not in force yet. After a crash here the next start continues.
+    /// Tokens were received and are not in force yet. After a crash here they are activated or revoked.
     Received(ReceivedTokens),
     /// A device code is being polled for.
     Polling(Polling),
@@ -140,6 +141,10 @@ pub(super) struct ReceivedTokens {
     /// Whether a person has confirmed the account.
     #[serde(default)]
     pub(super) accepted: bool,
+    /// The grant that was stored when they came, or when a person decided: no other one is replaced. Absent in flows of
+    /// earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) replaces: Option<GrantOrigin>,
 }
 
 /// A grant that waits for a person's decision, or for its release.
@@ -234,6 +239,14 @@ impl Confirming {
 }
 
 impl Flow {
+    /// Whether the flow has tokens that are neither in force nor revoked.
+    pub(super) fn has_tokens(&self) -> bool {
+        matches!(
+            self.stage,
+            FlowStage::Received(_) | FlowStage::Confirming(_) | FlowStage::Abandoned(_)
+        )
+    }
+
     /// Whether a person can still finish the flow.
     pub(super) fn is_open(&self, now: Timestamp) -> bool {
         let over = matches!(

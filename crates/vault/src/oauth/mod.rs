@@ -19,6 +19,7 @@ pub(crate) mod flow;
 mod form_post;
 mod issuer_changes;
 mod oauth1;
+mod ongoing;
 mod open;
 mod register;
 mod resource;
@@ -27,6 +28,7 @@ mod rows;
 mod start;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 mod view;
 
 use std::fmt;
@@ -46,16 +48,16 @@ pub use revoke::Revoked;
 pub use start::{ConsentRequest, DeviceCode, StartPage, Started};
 pub use view::{FlowState, FlowView};
 
-use self::flow::{Flow, FlowStage};
+use self::flow::Flow;
+use self::ongoing::Ongoing;
 use self::rows::{FormPost, OwedRevocation, Pointer};
 use crate::{SealedRows, Vault};
-use keyward_base::id::{FlowId, OrgId};
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, OpenedRow};
-use keyward_state::store::{Lease, Store, Table};
+use keyward_state::store::{Store, Table};
 
 /// The services that consents need.
 pub struct FlowServices {
@@ -91,6 +93,7 @@ pub struct Flows {
     outbox: SealedRows<OwedRevocation>,
     /// Held while flows are counted and created, so that the limit holds.
     turn: tokio::sync::Mutex<()>,
+    ongoing: Ongoing,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
 }
@@ -128,6 +131,7 @@ impl Flows {
             public_url: parts.public_url,
             store: parts.store,
             turn: tokio::sync::Mutex::default(),
+            ongoing: Ongoing::default(),
             tasks: Mutex::default(),
             stop: watch::channel(false).0,
         })
@@ -147,48 +151,6 @@ impl Flows {
         self.stop.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
-    }
-
-    /// Continues flows after a restart: polls of device codes, grants that are not in force yet or must be
-    /// revoked, pending decisions, and pending revocations. An interrupted exchange has failed.
-    pub async fn resume(self: &Arc<Self>, org: &OrgId) {
-        match self.flows.all(org).await {
-            Ok(flows) => flows.into_iter().for_each(|(_, flow, _)| self.go_on(flow)),
-            Err(error) => tracing::error!(%error, "consents of before cannot be read"),
-        }
-        self.resume_outbox(org).await;
-    }
-
-    fn go_on(self: &Arc<Self>, flow: Flow) {
-        let flows = Arc::clone(self);
-        match flow.stage.clone() {
-            FlowStage::Polling(_) => self.poll_until_done(flow),
-            FlowStage::Confirming(_) => self.decline_in_time(&flow),
-            FlowStage::Abandoned(abandoned) => {
-                self.spawn(async move { Box::pin(flows.revoke_unwanted(&flow, abandoned)).await });
-            }
-            FlowStage::Received(received) => self.spawn(async move {
-                let Some(_lease) = flows.lease_of(&flow.id).await else { return };
-                if let Err(error) = Box::pin(flows.put_in_force(&flow, received)).await {
-                    tracing::warn!(flow = %flow.id, %error, "a consent of before gave no grant");
-                }
-            }),
-            FlowStage::Exchanging => self.spawn(async move {
-                let Some(_lease) = flows.lease_of(&flow.id).await else { return };
-                flows.note_failure(&flow, "the gateway stopped while the code was exchanged").await;
-            }),
-            FlowStage::Offered
-            | FlowStage::AtProvider(_)
-            | FlowStage::Connected { .. }
-            | FlowStage::Failed { .. } => {}
-        }
-    }
-
-    /// The lease of a flow; `None` while another replica has it.
-    async fn lease_of(&self, flow: &FlowId) -> Option<Lease> {
-        let settings = self.settings.load();
-        let long = settings.exchange_timeout * 2 + settings.account_timeout;
-        self.store.lease(&format!("flow/{flow}"), long).await.ok().flatten()
     }
 
     fn directory(&self) -> &Arc<Directory> {

@@ -179,6 +179,7 @@ pub(super) async fn exchange_verifier(
         renewable: true,
         captured,
         accepted: false,
+        replaces: None,
         grant: SealedText::new(BASE64_STANDARD.encode(grant.as_slice())),
     })
 }

@@ -115,7 +115,8 @@ impl Flows {
             // The flow of a removed connection cannot be finished.
             let is_one = flow.is_open(now) && view.connection(org, &flow.connection).is_some();
             open += usize::from(flow.person == person && is_one);
-            if flow.expires.saturating_add(KEPT).is_ok_and(|until| until < now) {
+            let is_old = flow.expires.saturating_add(KEPT).is_ok_and(|until| until < now);
+            if is_old && !flow.has_tokens() {
                 self.flows.delete(org, &id).await?;
             }
         }

@@ -284,16 +284,20 @@ impl Flows {
         until.unwrap_or(Timestamp::MAX)
     }
 
-    pub(super) async fn resume_outbox(self: &Arc<Self>, org: &OrgId) {
-        match self.outbox.all(org).await {
-            Ok(all) => all.into_iter().for_each(|(key, owed, _)| self.try_again(key, owed)),
-            Err(error) => tracing::error!(%error, "revocations that are owed cannot be read"),
-        }
+    /// Retries what no task of this process retries.
+    pub(super) async fn resume_outbox(self: &Arc<Self>, org: &OrgId) -> Result<(), RowError> {
+        let owed = self.outbox.all(org).await?;
+        owed.into_iter().for_each(|(key, owed, _)| self.try_again(key, owed));
+        Ok(())
     }
 
     fn try_again(self: &Arc<Self>, key: String, owed: OwedRevocation) {
+        let Some(work) = self.ongoing.begin(format!("revocation/{key}")) else { return };
         let flows = Arc::clone(self);
-        self.spawn(async move { flows.until_revoked(&key, owed).await });
+        self.spawn(async move {
+            let _work = work;
+            flows.until_revoked(&key, owed).await;
+        });
     }
 
     async fn until_revoked(&self, key: &str, owed: OwedRevocation) {
@@ -301,6 +305,13 @@ impl Flows {
         let connection = &owed.connection;
         while self.clock.now() < owed.until {
             if !self.wait(pause).await {
+                return;
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+            // One replica at a time.
+            let lease = self.store.lease(&format!("revocation/{key}"), self.lease_time()).await;
+            let Ok(Some(_lease)) = lease else { continue };
+            if !self.is_owed(key, &owed).await {
                 return;
             }
             if let RevocationAttempt::Done(revoked) = self.attempt(&owed).await {
@@ -317,10 +328,17 @@ impl Flows {
                 }
                 return self.settled(key, &owed).await;
             }
-            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        if !self.is_owed(key, &owed).await {
+            return;
         }
         given_up(connection, "the provider could not be told in time");
         self.settled(key, &owed).await;
+    }
+
+    /// Whether no other replica has settled it.
+    async fn is_owed(&self, key: &str, owed: &OwedRevocation) -> bool {
+        !matches!(self.outbox.get(&owed.connection.org, key).await, Ok(None))
     }
 
     /// The app of a connection with its secret, for the outbox.

@@ -132,6 +132,32 @@ async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it
     assert_eq!(connect("second", &second).await.1, tokens("second").encode());
 }
 
+/// A consent that a crash left is not stored over its own tokens when a rollback has put them in force again.
+#[tokio::test]
+async fn a_rollback_puts_the_consent_of_the_old_secret_in_force_again() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
+    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
+    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
+    let vault = Vault::open(store, keyring, directory, catalogue, clock).await.unwrap();
+    let draft = vault.add_draft(new("github", Some("oauth_app"))).await.unwrap();
+    let (org, id) = (&draft.org, &draft.id);
+    let tokens = || crate::tests::scripted_server::tokens("access", Some("refresh"));
+    let grant = || Grant::OAuth(crate::grant::oauth::OAuthGrant::of(tokens()));
+    let facts = Granted { consent: Some(FlowId::random()), ..Granted::default() };
+    vault.connect(org, id, grant(), facts.clone()).await.unwrap();
+    let token = Secret::new("gho_0123456789abcdefghij0123456789abcdef");
+    let given = BTreeMap::from([("access_token".to_owned(), token)]);
+    let kept = RotationTerms { old_for: Duration::from_secs(60), expires: None };
+    vault.put_untested_in_force(org, id, given, kept).await.unwrap();
+    assert_eq!(vault.stored(&draft).await.unwrap().consent, None);
+    vault.roll_back(org, id).await.unwrap();
+    let stored = vault.stored(&draft).await.unwrap();
+    assert_eq!(stored.consent, facts.consent);
+    vault.connect(org, id, grant(), facts).await.unwrap();
+    assert_eq!(vault.stored(&draft).await.unwrap().version, stored.version);
+}
+
 #[tokio::test]
 async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
     let slow = Arc::new(Slow::default());

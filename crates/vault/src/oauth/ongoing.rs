@@ -1,0 +1,46 @@
+//! Names of background work of this process, so that none is begun a second time while it goes on.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// What goes on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ongoing(Arc<Mutex<HashSet<String>>>);
+
+/// Work that goes on until this is dropped.
+#[must_use = "the work ends when it is dropped"]
+pub(super) struct OngoingWork {
+    all: Ongoing,
+    name: String,
+}
+
+impl Ongoing {
+    /// `None` if work with this name goes on.
+    pub(super) fn begin(&self, name: String) -> Option<OngoingWork> {
+        let is_new = self.0.lock().insert(name.clone());
+        is_new.then(|| OngoingWork { all: self.clone(), name })
+    }
+}
+
+impl Drop for OngoingWork {
+    fn drop(&mut self) {
+        self.all.0.lock().remove(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_not_begun_twice_and_again_once_it_has_ended() {
+        let ongoing = Ongoing::default();
+        let first = ongoing.begin("a".to_owned());
+        assert!(first.is_some() && ongoing.begin("a".to_owned()).is_none());
+        assert!(ongoing.begin("b".to_owned()).is_some());
+        drop(first);
+        assert!(ongoing.begin("a".to_owned()).is_some());
+    }
+}

@@ -1,0 +1,167 @@
+//! Unfinished consents and owed revocations. They are looked for at the start and at intervals, so that a replica
+//! continues what another one left when it crashed or stopped. Work on the stage of a consent is done under the lease of
+//! its flow, which is renewed meanwhile: a stage without a lease was left.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Flows;
+use super::flow::{Flow, FlowStage, ReceivedTokens};
+use crate::RowError;
+use keyward_base::id::{FlowId, OrgId};
+use keyward_state::store::Lease;
+
+/// How often unfinished work is looked for. In PostgreSQL a lease outlives a crash of its holder by up to its time, which
+/// is longer by default.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Shortest time of a lease: renewals take time, too.
+const LEASE_MIN: Duration = Duration::from_secs(10);
+
+/// Renewals per lease time: one may be missed.
+const LEASE_RENEWALS: u32 = 3;
+
+impl Flows {
+    /// Continues unfinished work of all organisations, at once and at intervals, until flows are closed.
+    pub async fn continue_unfinished(self: &Arc<Self>) {
+        let mut was_read = true;
+        loop {
+            let looked = self.look_for_unfinished().await;
+            if let Err(error) = &looked
+                && was_read
+            {
+                tracing::error!(%error, "unfinished consents cannot be read: it is tried again");
+            }
+            was_read = looked.is_ok();
+            if !self.wait(LOOK_EVERY).await {
+                return;
+            }
+        }
+    }
+
+    /// Organisations without such rows cost nothing.
+    async fn look_for_unfinished(self: &Arc<Self>) -> Result<(), RowError> {
+        let mut with_rows = self.flows.orgs().await?;
+        with_rows.extend(self.outbox.orgs().await?);
+        let view = self.directory().view();
+        let mut result = Ok(());
+        for org in view.orgs().filter(|org| with_rows.contains(&org.id)) {
+            result = result.and(self.resume(&org.id).await);
+        }
+        result
+    }
+
+    /// Continues what no task or replica works on: polls of device codes, grants that are not in force yet or must be
+    /// revoked, pending decisions, and owed revocations. An interrupted exchange has failed.
+    pub(super) async fn resume(self: &Arc<Self>, org: &OrgId) -> Result<(), RowError> {
+        let flows = self.flows.all(org).await;
+        let flows = flows.map(|all| all.into_iter().for_each(|(_, flow, _)| self.go_on(flow)));
+        flows.and(self.resume_outbox(org).await)
+    }
+
+    fn go_on(self: &Arc<Self>, flow: Flow) {
+        match flow.stage {
+            FlowStage::Polling(_) => self.poll_until_done(flow),
+            FlowStage::Confirming(_) => self.decline_in_time(&flow),
+            FlowStage::Exchanging | FlowStage::Received(_) | FlowStage::Abandoned(_) => {
+                let flows = Arc::clone(self);
+                self.spawn(async move { flows.finish_left(&flow.org, &flow.id).await });
+            }
+            FlowStage::Offered
+            | FlowStage::AtProvider(_)
+            | FlowStage::Connected { .. }
+            | FlowStage::Failed { .. } => {}
+        }
+    }
+
+    /// Finishes the stage of a flow, unless another task or replica does.
+    async fn finish_left(self: &Arc<Self>, org: &OrgId, id: &FlowId) {
+        match self.lease_of(id).await {
+            Ok(Some(lease)) => self.renewing(&lease, Box::pin(self.finish_stage(org, id))).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(flow = %id, %error, "a consent is not continued yet"),
+        }
+    }
+
+    /// Under the lease of the flow.
+    async fn finish_stage(self: &Arc<Self>, org: &OrgId, id: &FlowId) {
+        // Read again: its holder may have finished it before the lease was free.
+        let Ok(Some((flow, _))) = self.flows.get(org, id.as_str()).await else { return };
+        match flow.stage.clone() {
+            FlowStage::Received(received) => {
+                if let Err(error) = self.put_in_force(&flow, received).await {
+                    tracing::warn!(flow = %id, %error, "a consent of before gave no grant");
+                }
+            }
+            FlowStage::Exchanging => {
+                let why = "the gateway stopped while the code was exchanged";
+                self.note_failure(&flow, why).await;
+            }
+            FlowStage::Abandoned(abandoned) => self.revoke_unwanted(&flow, abandoned).await,
+            _ => {}
+        }
+    }
+
+    /// The tokens, with the grant that is stored now. They replace that one, and no later one.
+    pub(super) async fn noting_replaced(
+        &self,
+        flow: &Flow,
+        received: ReceivedTokens,
+    ) -> ReceivedTokens {
+        let connection = self.directory().view().connection(&flow.org, &flow.connection).cloned();
+        let Some(connection) = connection else { return received };
+        match self.vault.grant_origin(&connection).await {
+            Ok(origin) => ReceivedTokens { replaces: Some(origin), ..received },
+            Err(error) => {
+                tracing::warn!(flow = %flow.id, %error, "the grant before a consent cannot be read");
+                received
+            }
+        }
+    }
+
+    /// The lease of a flow; `None` while another task or replica works on it.
+    pub(super) async fn lease_of(&self, flow: &FlowId) -> Result<Option<Lease>, RowError> {
+        Ok(self.store.lease(&format!("flow/{flow}"), self.lease_time()).await?)
+    }
+
+    pub(super) fn lease_time(&self) -> Duration {
+        let settings = self.settings.load();
+        (settings.exchange_timeout * 2 + settings.account_timeout).max(LEASE_MIN)
+    }
+
+    /// Runs `work` on a flow under its lease. Without the lease it runs all the same: the holder may have crashed, and a
+    /// decision of a person does not wait for that. Each stage may be finished twice without harm.
+    pub(super) async fn under_lease<T>(&self, flow: &FlowId, work: impl Future<Output = T>) -> T {
+        match self.lease_of(flow).await {
+            Ok(Some(lease)) => self.renewing(&lease, work).await,
+            Ok(None) | Err(_) => work.await,
+        }
+    }
+
+    /// Runs `work` while the lease is renewed. It is not cancelled when the lease is lost: it may have tokens to store.
+    pub(super) async fn renewing<T>(&self, lease: &Lease, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.renew(lease) => match never {},
+        }
+    }
+
+    async fn renew(&self, lease: &Lease) -> Infallible {
+        loop {
+            tokio::time::sleep(self.lease_time() / LEASE_RENEWALS).await;
+            if let Err(error) = self.still_holds(lease).await {
+                tracing::warn!(%error, lease = lease.name(), "a lease is not renewed");
+            }
+        }
+    }
+
+    /// Renews the lease. Returns whether no other holder had it meanwhile.
+    pub(super) async fn still_holds(&self, lease: &Lease) -> Result<bool, RowError> {
+        Ok(self.store.renew_lease(lease, self.lease_time()).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

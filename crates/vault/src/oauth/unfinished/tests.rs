@@ -1,0 +1,295 @@
+//! Work that a crash or another replica left: it is finished once, and overwrites nothing that came later.
+
+use std::collections::BTreeMap;
+use std::mem::discriminant;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+
+use super::*;
+use crate::grant::Grant;
+use crate::grant::oauth::OAuthGrant;
+use crate::oauth::FlowServices;
+use crate::oauth::flow::{Abandoned, Confirming, Polling, SealedText};
+use crate::oauth::rows::OwedRevocation;
+use crate::tests::scripted_server::tokens;
+use crate::tests::simulation::{CALLER, CATALOGUE};
+use crate::{Granted, NewConnection, RotationTerms, Vault};
+use keyward_base::id::AppId;
+use keyward_base::secret::Secret;
+use keyward_base::time::Clock;
+use keyward_base::tokens::TokenSettings;
+use keyward_model::{ConnectionSpec, ConnectionState, ManagedBy, Visibility};
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::{ConnectionRecord, Directory};
+use keyward_state::store::Store;
+use keyward_state::store::memory::MemoryStore;
+
+/// A replica with a draft.
+struct World {
+    flows: Arc<Flows>,
+    connection: Arc<ConnectionRecord>,
+    org: OrgId,
+}
+
+/// Simulated time.
+async fn passes(time: Duration) {
+    let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
+}
+
+fn grant(access: &str) -> Grant {
+    Grant::OAuth(OAuthGrant::of(tokens(access, Some("refresh"))))
+}
+
+fn sealed(grant: &Grant) -> SealedText {
+    SealedText::new(BASE64_STANDARD.encode(grant.encode().as_slice()))
+}
+
+/// The tokens of a consent, as earlier versions stored them.
+fn received(access: &str) -> ReceivedTokens {
+    ReceivedTokens {
+        session: None,
+        grant: sealed(&grant(access)),
+        granted: Vec::new(),
+        ends: None,
+        renewable: true,
+        captured: BTreeMap::new(),
+        connection: None,
+        told: Vec::new(),
+        accepted: false,
+        replaces: None,
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
+        let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await;
+        let (directory, catalogue) = (Arc::new(directory.unwrap()), CATALOGUE.clone());
+        let vault =
+            Vault::open(store.clone(), keyring.clone(), directory, catalogue, clock.clone());
+        let vault = Arc::new(vault.await.unwrap());
+        let org = OrgId::default_org();
+        let spec = ConnectionSpec {
+            name: "work".to_owned(),
+            provider: "acme".to_owned(),
+            ..ConnectionSpec::default()
+        };
+        let (owner, visibility, managed_by) = (None, Visibility::Shared, ManagedBy::Store);
+        let new = NewConnection { org: org.clone(), spec, owner, visibility, managed_by };
+        let connection = vault.add_draft(new).await.unwrap();
+        let flows = Flows::new(FlowServices {
+            store,
+            keyring,
+            vault,
+            caller: CALLER.clone(),
+            settings: TokenSettings::default(),
+            clock,
+            public_url: "http://127.0.0.1:8081".to_owned(),
+        });
+        Self { flows, connection, org }
+    }
+
+    /// A consent in this stage, whose time is over.
+    async fn left(&self, stage: FlowStage) -> Flow {
+        let now = Timestamp::now();
+        let flow = Flow {
+            id: FlowId::random(),
+            org: self.org.clone(),
+            person: "operator".to_owned(),
+            connection: self.connection.id.clone(),
+            app: AppId::random(),
+            scopes: Vec::new(),
+            stepped_up: false,
+            created: now,
+            expires: now,
+            cookie: None,
+            held: false,
+            stage,
+        };
+        self.flows.flows.put(&self.org, flow.id.as_str(), &flow, None).await.unwrap();
+        flow
+    }
+
+    async fn stage(&self, flow: &Flow) -> FlowStage {
+        self.flows.flows.get(&self.org, flow.id.as_str()).await.unwrap().expect("a flow").0.stage
+    }
+
+    /// Connects by another consent.
+    async fn connects(&self, access: &str) {
+        let facts = Granted { consent: Some(FlowId::random()), ..Granted::default() };
+        let (vault, id) = (&self.flows.vault, &self.connection.id);
+        vault.connect(&self.org, id, grant(access), facts).await.unwrap();
+    }
+
+    async fn rotates(&self) {
+        let given = BTreeMap::from([("refresh_token".to_owned(), Secret::new("given"))]);
+        let kept = RotationTerms { old_for: Duration::from_secs(60), expires: None };
+        let (vault, id) = (&self.flows.vault, &self.connection.id);
+        vault.put_untested_in_force(&self.org, id, given, kept).await.unwrap();
+    }
+
+    /// Newer tokens of the same grant.
+    async fn refreshes(&self) {
+        let vault = &self.flows.vault;
+        let stored = vault.stored(&self.connection).await.unwrap();
+        let newer = stored.becomes(&self.connection, None, &grant("refreshed").encode());
+        let over = Some(stored.version);
+        vault.write(&self.org, &self.connection.id, newer, over).await.unwrap();
+    }
+
+    /// Tokens of a consent that came before what follows.
+    async fn came(&self, access: &str) -> FlowStage {
+        let replaces = self.flows.vault.grant_origin(&self.connection).await.unwrap();
+        FlowStage::Received(ReceivedTokens { replaces: Some(replaces), ..received(access) })
+    }
+
+    /// Continues what was left, to the end.
+    async fn resumes(&self) {
+        self.flows.resume(&self.org).await.unwrap();
+        self.flows.close().await;
+    }
+
+    /// Looks for unfinished work from now on.
+    fn runs(&self) {
+        let flows = self.flows.clone();
+        tokio::spawn(async move { flows.continue_unfinished().await });
+    }
+
+    async fn bytes(&self) -> Vec<u8> {
+        self.flows.vault.stored(&self.connection).await.unwrap().bytes.to_vec()
+    }
+
+    fn state(&self) -> ConnectionState {
+        let view = self.flows.directory().view();
+        let connection = view.connection(&self.org, &self.connection.id).expect("it is there");
+        connection.facts.state.clone()
+    }
+}
+
+fn polling() -> FlowStage {
+    FlowStage::Polling(Polling {
+        device_code: SealedText::new("device"),
+        user_code: SealedText::new("ABCD"),
+        verification_uri: "https://auth.acme.test/device".to_owned(),
+        verification_uri_complete: None,
+        interval_ms: 5_000,
+    })
+}
+
+fn abandoned() -> FlowStage {
+    let why = "it was declined".to_owned();
+    FlowStage::Abandoned(Abandoned { why, account: None, received: received("abandoned") })
+}
+
+/// oauth 2.settled: in PostgreSQL, a lease outlives the crash of its holder.
+#[tokio::test(start_paused = true)]
+async fn what_a_crash_left_is_finished_once_the_lease_of_its_holder_has_ended() {
+    for (left, connects) in [
+        (FlowStage::Exchanging, false),
+        (FlowStage::Received(received("received")), true),
+        (polling(), false),
+        (abandoned(), false),
+    ] {
+        let world = World::new().await;
+        let flow = world.left(left).await;
+        let lease = world.flows.lease_of(&flow.id).await.unwrap().expect("it is free");
+        lease.outlives_its_holder();
+        world.runs();
+        let ends = world.flows.lease_time();
+        passes(ends - Duration::from_secs(1)).await;
+        let stage = world.stage(&flow).await;
+        assert_eq!(discriminant(&stage), discriminant(&flow.stage), "{stage:?}");
+        passes(LOOK_EVERY + Duration::from_secs(2)).await;
+        let stage = world.stage(&flow).await;
+        match connects {
+            true => assert!(matches!(stage, FlowStage::Connected { .. }), "{stage:?}"),
+            false => assert!(matches!(stage, FlowStage::Failed { .. }), "{stage:?}"),
+        }
+        assert_eq!(world.state() == ConnectionState::Active, connects, "{flow:?}");
+    }
+}
+
+/// oauth 2.settled: work is looked for as long as a replica runs.
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_leaves_when_it_stops_is_finished_by_one_that_runs() {
+    let world = World::new().await;
+    world.runs();
+    passes(Duration::from_secs(1)).await;
+    let waiting = world
+        .left(FlowStage::Confirming(Confirming {
+            before: "ann".to_owned(),
+            account: "bob".to_owned(),
+            account_id: None,
+            received: received("confirming"),
+        }))
+        .await;
+    let owed = OwedRevocation {
+        connection: ConnectionRecord::clone(&world.connection),
+        grant: sealed(&grant("owed")),
+        app: None,
+        until: Timestamp::MAX,
+    };
+    world.flows.outbox.put(&world.org, "owed", &owed, None).await.unwrap();
+    passes(LOOK_EVERY * 2).await;
+    let stage = world.stage(&waiting).await;
+    assert!(matches!(stage, FlowStage::Failed { .. }), "{stage:?}");
+    assert!(world.flows.outbox.get(&world.org, "owed").await.unwrap().is_none());
+}
+
+/// Two pollers would poll faster than the server permits.
+#[tokio::test(start_paused = true)]
+async fn a_stage_with_a_holder_is_left_to_it() {
+    for left in [FlowStage::Exchanging, FlowStage::Received(received("received")), polling()] {
+        let world = World::new().await;
+        let flow = world.left(left).await;
+        let lease = world.flows.lease_of(&flow.id).await.unwrap().expect("it is free");
+        world.runs();
+        let works = passes(world.flows.lease_time() * 3);
+        world.flows.renewing(&lease, works).await;
+        let stage = world.stage(&flow).await;
+        assert_eq!(discriminant(&stage), discriminant(&flow.stage), "{stage:?}");
+    }
+}
+
+/// oauth 2.settled: never over a later grant. The refresh token of such a consent may be spent.
+#[tokio::test]
+async fn tokens_that_were_left_replace_no_later_consent_and_no_rotation() {
+    for (later, is_first) in [("a consent", true), ("a consent", false), ("a rotation", false)] {
+        let world = World::new().await;
+        if !is_first {
+            world.connects("before").await;
+        }
+        let came = world.came("left").await;
+        let flow = world.left(came).await;
+        match later {
+            "a rotation" => world.rotates().await,
+            _ => world.connects("later").await,
+        }
+        let before = world.bytes().await;
+        world.resumes().await;
+        let stage = world.stage(&flow).await;
+        let FlowStage::Failed { why } = &stage else { panic!("{later}: {stage:?}") };
+        assert!(why.contains("got another grant meanwhile"), "{later}: {why}");
+        assert_eq!(world.bytes().await, before, "{later}");
+        assert_eq!(world.state(), ConnectionState::Active, "{later}");
+    }
+}
+
+/// oauth 2.settled: a refresh is no later grant.
+#[tokio::test]
+async fn tokens_that_were_left_replace_the_grant_that_they_found() {
+    let world = World::new().await;
+    world.connects("before").await;
+    let came = world.came("left").await;
+    let flow = world.left(came).await;
+    world.refreshes().await;
+    world.resumes().await;
+    let stage = world.stage(&flow).await;
+    assert!(matches!(stage, FlowStage::Connected { .. }), "{stage:?}");
+    assert_eq!(world.bytes().await, grant("left").encode().to_vec());
+    let stored = world.flows.vault.stored(&world.connection).await.unwrap();
+    assert_eq!(stored.consent, Some(flow.id));
+}
