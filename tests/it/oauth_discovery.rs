@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::authorization::{
-    AUTH_HOST, Authorization, ClientAuth, ISSUER, Rules, answer, query,
+    AUTH_HOST, Authorization, ClientAuth, ISSUER, Rules, TokenCall, answer, query,
 };
 use crate::support::browser::Browser;
 use crate::support::canary::Canary;
@@ -248,6 +248,50 @@ async fn a_forgotten_client_is_registered_again_when_asked() {
     assert_ne!(query(&new)["redirect_uri"], query(&url)["redirect_uri"], "its own redirect URI");
     assert_eq!(browser.get(&server.issuer().consent(&new)).await.head.status(), 303);
     assert_eq!(server.issuer().registered().len(), 2);
+    lab.finish().await;
+}
+
+/// oauth 2.reconnect: tokens are of the client that they were issued to, and of no other one.
+#[tokio::test]
+async fn a_client_that_is_registered_again_is_used_when_its_consent_has_ended() {
+    let (lab, server) = world(honest()).await;
+    let made = add(&lab).await.json();
+    let consented = async |url: &str, browser: &mut Browser| {
+        let back = browser.get(&server.issuer().consent(url)).await;
+        assert_eq!(back.head.status(), 303, "{}", back.text());
+    };
+    let mut browser = Browser::new(&lab.gateway);
+    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    consented(&url, &mut browser).await;
+    let reconnect = async |body: &str| {
+        let again = lab.gateway.api("POST", "/connections/tools/reconnect", body).await;
+        assert_eq!(again.head.status(), 200, "{}", again.text());
+        let mut browser = Browser::new(&lab.gateway);
+        let page = again.json()["authorize_url"].as_str().expect("a page").to_owned();
+        let url = browser.begin(&page).await;
+        (url, browser)
+    };
+    let refreshed = async || {
+        let answer = lab.gateway.api("POST", "/connections/tools/refresh", "").await;
+        assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    };
+    let (begun_before, mut its_browser) = reconnect("{}").await;
+    let (url, mut browser) = reconnect(r#"{"register":true}"#).await;
+    // Nobody has consented yet: the tokens that are in use are of the first client.
+    refreshed().await;
+    consented(&url, &mut browser).await;
+    refreshed().await;
+    // A consent ends with the client that it began with.
+    consented(&begun_before, &mut its_browser).await;
+    refreshed().await;
+    let proof = |call: &TokenCall| call.head.one("authorization").map(str::to_owned);
+    let proofs: Vec<_> = server.calls().iter().map(proof).collect();
+    let (first, second) = (proofs[0].clone(), proofs[2].clone());
+    assert_ne!(first, second);
+    let expected = [&first, &first, &second, &second, &first, &first];
+    assert_eq!(proofs.iter().collect::<Vec<_>>(), expected);
+    let shown = lab.gateway.api("GET", "/connections/tools", "").await.json();
+    assert_eq!(shown["state"], "active", "{shown}");
     lab.finish().await;
 }
 

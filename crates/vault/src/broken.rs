@@ -8,7 +8,7 @@ use super::connect::Granted;
 use super::error::VaultError;
 use super::grants::{StoredGrant, TRIES_MAX, is_conflict};
 use super::record::GrantVerdict;
-use keyward_model::Deadline;
+use keyward_model::{Deadline, Reference};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation};
 use keyward_state::store::Version;
 
@@ -81,6 +81,9 @@ impl Vault {
             let change = |record: &mut ConnectionRecord| {
                 record.facts.state = projected(&record.facts.state, &stored);
                 rotation(record, &stored);
+                if let Some(app) = &stored.app {
+                    record.app = Some(Reference::Id(app.clone()));
+                }
                 if let Some(facts) = facts {
                     record.facts.granted.clone_from(&facts.scopes);
                     record.facts.account =

@@ -14,7 +14,7 @@ use super::orphans;
 use super::record::{self, GrantHeader, GrantOrigin, NewRow};
 use super::{ManagedBy, NewConnection, Vault, method};
 use crate::grant::Grant;
-use keyward_base::id::{ConnectionId, FlowId, OrgId};
+use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::store::{Expect, StoreError, Table, Version};
 
@@ -29,6 +29,8 @@ pub struct Granted {
     pub ends: Option<Timestamp>,
     /// The flow. Its grant is stored once, and never over a later grant.
     pub consent: Option<FlowId>,
+    /// The app of the flow, which becomes the connection's.
+    pub app: Option<AppId>,
     /// The grant that was stored when the tokens came: no other one is replaced. `None`: any.
     pub replaces: Option<GrantOrigin>,
 }
@@ -104,8 +106,8 @@ impl Vault {
                     return Err(VaultError::RotationOvertaken { connection });
                 }
                 let given = old.origin.and_then(|origin| origin.given);
-                let consent = facts.consent.clone();
-                let header = GrantHeader { given, consent, ..GrantHeader::of(&connection) };
+                let (consent, app) = (facts.consent.clone(), facts.app.clone());
+                let header = GrantHeader { given, consent, app, ..GrantHeader::of(&connection) };
                 let row = NewRow { header, grants: bytes.clone() };
                 match self.write(org, id, row, old.version).await {
                     Err(error) if grants::is_conflict(&error) => continue,

@@ -277,6 +277,11 @@ impl Flight<'_> {
             self.vault.project(self.connection).await?;
             return Ok(Some(FlightResult::Refused(self.refused(verdict))));
         }
+        let app = stored.app.as_ref();
+        if app.is_some() && self.connection_now().app_id() != app {
+            // The same, after a consent with another app: a request has to be that of the app.
+            self.vault.project(self.connection).await?;
+        }
         let grant = stored.grant(self.vault, self.connection)?;
         // The previous response may have changed its hosts.
         let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;

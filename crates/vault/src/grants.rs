@@ -32,6 +32,8 @@ pub(super) struct StoredGrant {
     pub given: Option<String>,
     /// The flow that its tokens began with.
     pub consent: Option<FlowId>,
+    /// The app of that consent.
+    pub app: Option<AppId>,
     /// Only a test may use it.
     pub untested: bool,
     /// Dates of its secret, once it was rotated.
@@ -86,11 +88,12 @@ impl StoredGrant {
     ) -> NewRow {
         let (given, dates) = (self.given.clone(), self.dates.clone());
         let (untested, untestable) = (self.untested, self.untestable);
-        let consent = self.consent.clone();
+        let (consent, app) = (self.consent.clone(), self.app.clone());
         let header = GrantHeader {
             broken,
             given,
             consent,
+            app,
             untested,
             untestable,
             dates,
@@ -154,6 +157,7 @@ impl Vault {
                         broken,
                         given,
                         consent,
+                        app,
                         untested,
                         dates,
                         beside,
@@ -168,6 +172,7 @@ impl Vault {
                         broken,
                         given,
                         consent,
+                        app,
                         untested,
                         dates,
                         on_trial,

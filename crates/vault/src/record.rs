@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use keyward_base::id::{FlowId, OrgId};
+use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_state::crypto::envelope::{EnvelopeError, Place};
 use keyward_state::crypto::keyring::{Keyring, Sealing};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, RotationState};
@@ -67,6 +67,9 @@ pub struct GrantHeader {
     /// The flow that the tokens began with. Its grant is stored once, even after a crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<FlowId>,
+    /// The app of that consent. The record of the connection is written after this row, and follows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppId>,
     /// Its client was rejected, and token requests have changed since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_trial: bool,
@@ -225,6 +228,7 @@ impl GrantHeader {
             broken: None,
             given: None,
             consent: None,
+            app: None,
             untested: false,
             dates: None,
             on_trial: false,

@@ -464,6 +464,7 @@ impl GrantHeader {
             broken: stored.broken.clone(),
             given: stored.given.clone(),
             consent: stored.consent.clone(),
+            app: stored.app.clone(),
             untested: stored.untested,
             dates: stored.dates.clone(),
             on_trial: stored.on_trial,

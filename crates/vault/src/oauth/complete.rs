@@ -197,6 +197,7 @@ impl Flows {
             let why = "the answer names a host that is not the provider's".to_owned();
             return self.refuse(flow, received, FlowError::Server(why)).await;
         }
+        let consented = flow.connection_with_app(&connection);
         let before = match received.accepted {
             true => None,
             false => self.account_so_far(&connection).await,
@@ -205,7 +206,7 @@ impl Flows {
             None => received.told.first().cloned(),
             Some(before) => {
                 let source = before.id.source;
-                let account = self.account_of(&connection, &received, Some(source)).await;
+                let account = self.account_of(&consented, &received, Some(source)).await;
                 if !account.as_ref().is_some_and(|account| account.is_same(&before)) {
                     return self.wait_for_decision(flow, received, Some(before), account).await;
                 }
@@ -222,7 +223,7 @@ impl Flows {
         }
         if account.is_none() {
             // The grant is in use before the provider has named its account.
-            self.learn_account(&connection, &received).await;
+            self.learn_account(&consented, &received).await;
         }
         tracing::info!(connection = %connection.id, provider = connection.provider, "connected");
         self.stage(flow, FlowStage::Connected { ends: !received.renewable }).await
@@ -238,8 +239,8 @@ impl Flows {
         let grant = received.grant().ok_or(FlowError::NoFlow)?;
         let (scopes, captured) = (received.granted.clone(), received.captured.clone());
         let (ends, replaces) = (received.ends, received.replaces.clone());
-        let consent = Some(flow.id.clone());
-        let facts = Granted { scopes, account, captured, ends, consent, replaces };
+        let (consent, app) = (Some(flow.id.clone()), Some(flow.app.clone()));
+        let facts = Granted { scopes, account, captured, ends, consent, app, replaces };
         let stored = async {
             let stored = self.vault.connect(&flow.org, &connection.id, grant, facts).await;
             stored.map_err(FlowError::of_grant)?;

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::grant::Grant;
 use crate::record::GrantOrigin;
 use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
+use keyward_model::Reference;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{Account, AccountId, AccountSource, ConnectionRecord};
 use keyward_state::store::Version;
@@ -27,6 +28,7 @@ pub(super) struct Flow {
     /// The person who started it; of a user, the id.
     pub(super) person: String,
     pub(super) connection: ConnectionId,
+    /// The app of its requests, which becomes the connection's with the grant.
     pub(super) app: AppId,
     /// Requested scopes; empty: no `scope` parameter.
     pub(super) scopes: Vec<String>,
@@ -239,6 +241,13 @@ impl Confirming {
 }
 
 impl Flow {
+    /// The connection as it is with the flow's app.
+    pub(super) fn connection_with_app(&self, connection: &ConnectionRecord) -> ConnectionRecord {
+        let mut connection = connection.clone();
+        connection.app = Some(Reference::Id(self.app.clone()));
+        connection
+    }
+
     /// Whether the flow has tokens that are neither in force nor revoked.
     pub(super) fn has_tokens(&self) -> bool {
         matches!(

@@ -27,13 +27,19 @@ impl Flows {
     pub fn takes_posts(&self, org: &OrgId, app: &AppId) -> bool {
         let view = self.directory().view();
         let mut of_app = view.all::<Connection>(org).filter(|it| it.app_id() == Some(app));
+        // A client that was registered again has no connection before its consent.
+        let registered = view.app(org, app).filter(|app| app.facts.registered.is_some());
         of_app.any(|connection| self.is_posted_to(connection))
+            || registered.is_some_and(|app| self.is_posted(org, &app.provider, app.auth.as_deref()))
     }
 
     fn is_posted_to(&self, connection: &ConnectionRecord) -> bool {
-        let catalogue = self.vault.catalogue(&connection.org);
-        let provider = catalogue.get(&connection.provider);
-        let auth = provider.and_then(|provider| provider.auth(Some(connection.method())));
+        self.is_posted(&connection.org, &connection.provider, Some(connection.method()))
+    }
+
+    fn is_posted(&self, org: &OrgId, provider: &str, auth: Option<&str>) -> bool {
+        let catalogue = self.vault.catalogue(org);
+        let auth = catalogue.get(provider).and_then(|provider| provider.auth(auth));
         let oauth = auth.and_then(|auth| auth.oauth.as_ref());
         oauth.is_some_and(|oauth| oauth.response_mode == ResponseModeText::FormPost)
     }

@@ -118,8 +118,8 @@ impl Flows {
         Ok(self.vault.add_draft(connection).await?)
     }
 
-    /// Registers a new client at the same server, and uses it for the connection. Its old tokens stay valid
-    /// for the old client.
+    /// Registers a new client at the same server for a consent. The connection keeps its client until the grant of the
+    /// consent is stored, because its tokens are of that client.
     pub(super) async fn register_again(
         &self,
         asking: &FlowContext,
@@ -133,10 +133,9 @@ impl Flows {
         let org = &connection.org;
         let server = ResourceServer { provider: &connection.provider, url };
         let new = self.register_app(org, &metadata, server).await?;
-        let use_it =
-            |record: &mut ConnectionRecord| record.app = Some(Reference::Id(new.id.clone()));
-        let updated = self.directory().update_connection(org, &connection.id, &use_it).await?;
-        self.asking(&updated).await
+        let mut connection = ConnectionRecord::clone(connection);
+        connection.app = Some(Reference::Id(new.id.clone()));
+        self.context_with_app(&connection, new).await
     }
 
     /// An unused name for the app.

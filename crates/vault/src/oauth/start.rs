@@ -373,15 +373,16 @@ impl Flows {
         Ok(url)
     }
 
-    /// The current connection, provider, app and endpoints of a flow.
+    /// The current connection, provider and endpoints of a flow, and its app.
     pub(super) async fn of_flow(&self, flow: &Flow) -> Result<FlowContext, FlowError> {
         let view = self.directory().view();
-        let connection = view.connection(&flow.org, &flow.connection).cloned();
+        let connection = view.connection(&flow.org, &flow.connection);
         let connection = connection.ok_or(FlowError::NoConnection)?;
-        self.asking(&connection).await
+        // Another consent may have given the connection another app meanwhile.
+        self.asking(&flow.connection_with_app(connection)).await
     }
 
-    /// The same for a connection.
+    /// The same for a connection with its app.
     pub(super) async fn asking(
         &self,
         connection: &ConnectionRecord,

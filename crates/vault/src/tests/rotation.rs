@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use crate::grant::Grant;
 use crate::keys::{Home, MasterKeys};
 use crate::*;
-use keyward_base::id::FlowId;
+use keyward_base::id::{AppId, FlowId};
 use keyward_base::secret::Secret;
-use keyward_model::ConnectionState;
+use keyward_model::{ConnectionState, Reference};
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Lease, Row, Snapshot, StoreError, Version};
 
@@ -130,6 +130,31 @@ async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it
     vault.write(org, id, newer, Some(version)).await.unwrap();
     assert_eq!(connect("first", &first).await.1, tokens("refreshed").encode());
     assert_eq!(connect("second", &second).await.1, tokens("second").encode());
+}
+
+/// A crash between the two rows, or a view that is behind, would have a request sent with the client of before.
+#[tokio::test]
+async fn the_app_of_a_consent_is_its_connection_s_before_a_request_is_sent() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
+    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
+    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
+    let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock).await.unwrap();
+    let draft = vault.add_draft(new("github", Some("oauth_app"))).await.unwrap();
+    let (org, id) = (&draft.org, &draft.id);
+    let (before, app) = (AppId::random(), AppId::random());
+    let tokens = crate::tests::scripted_server::tokens("access", Some("refresh"));
+    let grant = Grant::OAuth(crate::grant::oauth::OAuthGrant::of(tokens));
+    let (consent, of) = (Some(FlowId::random()), Some(app.clone()));
+    let facts = Granted { consent, app: of, ..Granted::default() };
+    let connected = vault.connect(org, id, grant, facts).await.unwrap();
+    assert_eq!(connected.app_id(), Some(&app));
+    let behind = |record: &mut ConnectionRecord| record.app = Some(Reference::Id(before.clone()));
+    directory.update_connection(org, id, &behind).await.unwrap();
+    vault.cache.forget(id);
+    let wanted = RequiredConnection { connection: id.clone(), name: "work".into(), settings: None };
+    assert!(vault.credential_in(org, Some(&wanted)).await.unwrap().is_some());
+    assert_eq!(vault.connection(org, id).unwrap().app_id(), Some(&app));
 }
 
 /// A consent that a crash left is not stored over its own tokens when a rollback has put them in force again.
