@@ -19,6 +19,9 @@ use keyward_state::store::{Expect, Row, Store, StoreError, Table, Version};
 /// Rows per page.
 const PAGE: usize = 200;
 
+/// Keys per page, without their rows.
+const KEYS_PAGE: usize = 5_000;
+
 /// Rows of one kind in one table; ids begin with `prefix`.
 #[derive(Clone, Debug)]
 pub struct SealedRows<T> {
@@ -168,7 +171,7 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
     pub async fn orgs(&self) -> Result<BTreeSet<OrgId>, RowError> {
         let (mut orgs, mut after) = (BTreeSet::new(), None::<String>);
         loop {
-            let page = self.store.list_keys(self.table, "", after.as_deref(), PAGE).await?;
+            let page = self.store.list_keys(self.table, "", after.as_deref(), KEYS_PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(orgs) };
             after = Some(last.clone());
             let places = page.iter().filter_map(|(key, _)| key.split_once('/'));
