@@ -138,6 +138,44 @@ async fn limits_of_a_binding_are_checked_changed_and_kept_over_a_restart() {
     lab.finish_with_changes().await;
 }
 
+/// Meta's Graph API takes another method from the parameter `method`, so its actions are without that parameter.
+#[tokio::test]
+async fn no_parameter_takes_a_request_out_of_a_denied_action() {
+    const META: &str = "graph.facebook.com";
+    let answer = Arc::new(|_: &Message| ok("fine"));
+    let origin = Origin::named(&[META], move |stream| serve(stream, Arc::clone(&answer))).await;
+    let fields =
+        "{ access_token: { env: CANARY }, phone_number_id: \"1\", business_account_id: \"2\" }";
+    let rule = "{ name: no-deletes, actions: [\"whatsapp:delete\"], action: deny }";
+    let plan = Plan::api_key()
+        .connection(&format!("{{ name: line, provider: whatsapp, fields: {fields} }}"))
+        .resolve(&format!("{META}: \"{}\"", origin.addr))
+        .agent("bound", "{ connection: line, deny: [delete, send] }")
+        .agent("ruled", "line")
+        .rule(rule);
+    let lab = plan.start(origin).await;
+    let status = async |agent: &str, request: &str| {
+        let mut wire = lab.tunnel_as(agent, &format!("{META}:443"), META).await;
+        wire.send(request_text(&format!("{request}\r\nContent-Length: 0"), META)).await;
+        wire.answer(request.split(' ').next().unwrap_or_default()).await.head.status()
+    };
+    for agent in ["bound", "ruled"] {
+        for request in [
+            "DELETE /v22.0/789",
+            "DELETE /v22.0/789?method=delete",
+            "GET /v22.0/789?method=delete",
+            "GET /v22.0/789?METHOD=DELETE",
+        ] {
+            assert_eq!(status(agent, request).await, 403, "{agent}: {request}");
+        }
+    }
+    assert_eq!(status("bound", "POST /v22.0/123/messages?method=post").await, 403);
+    assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
+    assert_eq!(status("ruled", "POST /v22.0/123/messages").await, 200);
+    assert_eq!(status("bound", "GET /v22.0/789").await, 200);
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_slot_is_limited_to_its_actions_and_a_denied_action_holds_for_plugins_too() {
     let mut lab = lab(Plan::api_key()).await;

@@ -20,7 +20,8 @@ pub struct ActionScope {
     pub paths: Vec<PathPattern>,
     /// Parameters that the query has, decoded: names and values.
     pub query: Vec<(Box<str>, Box<str>)>,
-    /// Parameters that the query does not have, because they change what the request does.
+    /// Parameters that the query does not have, because they change what the request does. They do not count for
+    /// [`ScopeShare::Any`]: a parameter takes no request out of what is denied.
     pub without_query: Vec<Box<str>>,
     /// The GraphQL operations that belong to it; `None`: the body does not matter.
     pub graphql: Option<OperationScope>,
@@ -73,7 +74,7 @@ pub fn belongs(
 ) -> Result<bool, Unclear> {
     let (mut unclear, mut graphql) = (None, Vec::new());
     for scope in scopes {
-        match (scope.has_head(request), &scope.graphql) {
+        match (scope.has_head(request, share), &scope.graphql) {
             (Ok(false), _) => {}
             (Ok(true), None) => return Ok(true),
             (Ok(true), Some(operations)) => graphql.push(operations),
@@ -100,7 +101,7 @@ pub fn belongs(
 
 impl ActionScope {
     /// Whether the request belongs to it, apart from its body.
-    fn has_head(&self, request: ScopedRequest<'_>) -> Result<bool, Unclear> {
+    fn has_head(&self, request: ScopedRequest<'_>, share: ScopeShare) -> Result<bool, Unclear> {
         let is_method = |one: &Method| one.as_str().eq_ignore_ascii_case(request.method.as_str());
         let here = self.hosts.is_empty() || self.hosts.iter().any(|it| it.matches(request.target));
         let this_way = self.methods.is_empty() || self.methods.iter().any(is_method);
@@ -109,7 +110,7 @@ impl ActionScope {
             && this_way
             && self.has_path(request.path)?
             && self.has_query(query)?
-            && self.lacks_query(query)?)
+            && (share == ScopeShare::Any || self.lacks_query(query)?))
     }
 
     fn has_path(&self, path: &DecodedPath) -> Result<bool, Unclear> {
@@ -191,6 +192,10 @@ mod tests {
     }
 
     fn covers(scope: &ActionScope, line: &str) -> Result<bool, Unclear> {
+        shares(scope, line, ScopeShare::All)
+    }
+
+    fn shares(scope: &ActionScope, line: &str, share: ScopeShare) -> Result<bool, Unclear> {
         let (method, url) = line.split_once(' ').unwrap();
         let (host, rest) = url.split_at(url.find('/').unwrap());
         let (path, query) = rest.split_once('?').map_or((rest, None), |(p, q)| (p, Some(q)));
@@ -201,7 +206,7 @@ mod tests {
             query,
             operations: RequestedOperations::Unread,
         };
-        belongs(std::slice::from_ref(scope), request, ScopeShare::All)
+        belongs(std::slice::from_ref(scope), request, share)
     }
 
     #[test]
@@ -238,6 +243,25 @@ mod tests {
         }
         let path = "GET git.test/o%2fr/r/info/refs?service=git-upload-pack";
         assert_eq!(covers(&scope(), path), Err(Unclear::Path));
+    }
+
+    #[test]
+    fn a_parameter_takes_no_request_out_of_a_denied_action() {
+        let delete = ActionScope {
+            methods: vec![Method::DELETE],
+            paths: vec![PathPattern::parse("/v1/*").unwrap()],
+            query: Vec::new(),
+            ..scope()
+        };
+        let any = |line: &str| shares(&delete, line, ScopeShare::Any);
+        for line in ["DELETE git.test/v1/x?method=delete", "DELETE git.test/v1/x?a=1;METHOD"] {
+            assert_eq!(any(line), Ok(true), "{line}");
+            assert_ne!(covers(&delete, line), Ok(true), "{line}: no rule that allows is for it");
+        }
+        for line in ["GET git.test/v1/x?method=delete", "DELETE git.test/v2/x?method=delete"] {
+            assert_eq!(any(line), Ok(false), "{line}");
+        }
+        assert_eq!(any("DELETE git.test/v1/x"), Ok(true));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Rules with named actions.
 
+use http::Method;
+
 use super::samples::Sample;
 use crate::actions::ActionScope;
-use crate::policy::{AccountState, Fit, Policy, PolicyInput, Rule, RuleAction};
+use crate::policy::{
+    AccountState, ActionList, Fit, Policy, PolicyInput, PolicyRequest, Rule, RuleAction,
+};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 /// `git-upload-pack` or `git-receive-pack` at git.a.test: the first request and the second.
@@ -79,6 +83,42 @@ fn an_action_is_denied_and_the_rest_is_left_to_later_rules_and_bindings() {
         policy.considered(&sample.agent, asked, None).swap_remove(0).fit
     });
     assert_eq!(fit, Fit::Action);
+}
+
+#[test]
+fn a_parameter_that_an_action_must_not_have_takes_no_request_out_of_a_denied_one() {
+    let sample = Sample::new();
+    let work = Sample::account("work", &["api.a.test"]);
+    let delete = || ActionScope {
+        methods: vec![Method::DELETE],
+        without_query: vec!["method".into()],
+        ..ActionScope::default()
+    };
+    let mut binding = sample.bound(&work);
+    let (names, scopes) = (vec!["delete".into()], vec![delete()]);
+    binding.deny = Some(ActionList { names, scopes, lost: None });
+    let deny = Sample::rule("no-deletes", &["api.a.test"], RuleAction::Deny);
+    let rules = vec![Rule { actions: vec![delete()], ..deny }];
+    let whole = vec![sample.bound(&work)];
+    for input in [
+        PolicyInput { bindings: vec![binding], ..PolicyInput::default() },
+        PolicyInput { rules, bindings: whole, ..PolicyInput::default() },
+    ] {
+        let policy = Policy::compile(input).unwrap();
+        for (line, overrides, is_denied) in [
+            ("DELETE https://api.a.test/1?method=delete", vec![], true),
+            ("DELETE https://api.a.test/1?a=1;method=post", vec![], true),
+            ("GET https://api.a.test/1?method=delete", vec![Method::DELETE], true),
+            ("GET https://api.a.test/1?method=get", vec![Method::GET], false),
+        ] {
+            let told = Sample::ask(line, &[], None, |asked| {
+                let asked = PolicyRequest { overrides: &overrides, ..*asked };
+                policy.explain(&sample.agent, &asked).message
+            });
+            let says_so = told.as_ref().is_some_and(|told| told.contains("denies this"));
+            assert_eq!((says_so, told.is_some()), (is_denied, is_denied), "{line}: {told:?}");
+        }
+    }
 }
 
 #[test]
