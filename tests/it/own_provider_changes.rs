@@ -57,9 +57,14 @@ async fn connected(lab: &mut Lab, binding: &Value) -> Canary {
 }
 
 async fn asked(lab: &Lab, path: &str) -> u16 {
+    answered(lab, "GET", path).await.head.status()
+}
+
+async fn answered(lab: &Lab, method: &str, path: &str) -> Message {
     let mut wire = lab.tunnel_as("bot", OTHER, OTHER).await;
-    wire.send(format!("GET {path} HTTP/1.1\r\nHost: {OTHER}\r\n\r\n")).await;
-    wire.answer("GET").await.head.status()
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {OTHER}\r\nContent-Length: 0\r\n\r\n");
+    wire.send(head).await;
+    wire.answer(method).await
 }
 
 /// What the service got last.
@@ -218,6 +223,55 @@ async fn an_action_that_is_gone_allows_nothing_more() {
     assert_eq!(changed.head.status(), 200, "{}", changed.text());
     for path in ["/v1/x", "/v2/x"] {
         assert_eq!(asked(&lab, path).await, 403, "{path}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_rule_that_lost_its_action_restricts_the_connection_as_before() {
+    let mut lab = lab().await;
+    let key = connected(&mut lab, &json!({"connection": "work"})).await;
+    let none = with(|it| it["actions"] = json!([]));
+    let reads = json!({"name": "reads", "use": "work", "actions": ["read"]});
+    let mut granted = reads.clone();
+    granted["agents"] = json!(["bot"]);
+    granted["methods"] = json!(["GET"]);
+    let received =
+        |lab: &Lab| lab.origin.received().iter().filter(|it| it.head.target() != "/me").count();
+    for rule in [reads, granted] {
+        let made = api(&lab, "POST", "/rules", &rule).await;
+        assert_eq!(made.head.status(), 201, "{}", made.text());
+        assert_eq!(asked(&lab, "/v1/x").await, 200);
+        assert_eq!(sent(&mut lab).await, [key.text.as_str()]);
+        let beyond = [("GET", "/v2/x"), ("POST", "/v1/x")];
+        for (method, path) in beyond {
+            let answer = answered(&lab, method, path).await;
+            assert_eq!(answer.head.status(), 403, "before: {method} {path}");
+        }
+        let before = received(&lab);
+        assert_eq!(api(&lab, "PUT", AT, &none).await.head.status(), 200);
+        for step in ["at once", "after a restart"] {
+            if step == "after a restart" {
+                lab.gateway.restart().await;
+            }
+            for (method, path) in beyond.into_iter().chain([("GET", "/v1/x")]) {
+                let answer = answered(&lab, method, path).await;
+                assert_eq!(answer.head.status(), 403, "{step}: {rule} {method} {path}");
+                let told = answer.json();
+                let message = told["error"]["message"].as_str().unwrap_or_default();
+                assert!(message.contains("rule `store:reads` allows nothing"), "{told}");
+            }
+            let ask =
+                json!({"agent": "bot", "method": "POST", "url": format!("https://{OTHER}/v2/x")});
+            let told = api(&lab, "POST", "/rules/explain", &ask).await.json();
+            assert_eq!(told["rule"], "store:reads", "{told}");
+        }
+        assert_eq!(received(&lab), before, "the origin received nothing");
+        // The remedy.
+        assert_eq!(api(&lab, "PUT", AT, &corp()).await.head.status(), 200);
+        assert_eq!(asked(&lab, "/v1/x").await, 200);
+        assert_eq!(sent(&mut lab).await, [key.text.as_str()]);
+        assert_eq!(api(&lab, "DELETE", "/rules/reads", &Value::Null).await.head.status(), 204);
     }
     lab.finish().await;
 }

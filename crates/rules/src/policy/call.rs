@@ -65,7 +65,9 @@ impl Policy {
     fn is_not_denied(&self, org: &OrgId, asked: &PolicyRequest<'_>) -> Result<(), Reason> {
         for candidate in self.org(org).rules.for_everybody(asked.target) {
             let rule = &candidate.compiled.rule;
-            let is_meant = rule.takes(asked.method)
+            // A rule that has lost what it used hides no later one.
+            let is_meant = !rule.uses_nothing()
+                && rule.takes(asked.method)
                 && takes(asked.path, &rule.paths, &rule.id)?
                 && covers(rule, asked, asked.path)?;
             if !is_meant {

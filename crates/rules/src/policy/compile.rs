@@ -44,7 +44,7 @@ pub(super) fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileErr
         if !seen.insert((&rule.org, &rule.id)) {
             errors.push(CompileError::Twice { rule: rule.id.clone() });
         }
-        if rule.hosts.is_empty() {
+        if rule.hosts.is_empty() && !rule.has_lost_hosts() {
             let count = hostless.entry(&rule.org).or_default();
             *count += 1;
             if *count == hostless_rules_max + 1 {
@@ -80,7 +80,7 @@ fn check_rule(rule: &Rule, errors: &mut Vec<CompileError>) {
         _ => {}
     }
     let injects =
-        matches!(rule.action, RuleAction::Use(_) | RuleAction::UseMissing(_) | RuleAction::Inject);
+        rule.uses_nothing() || matches!(rule.action, RuleAction::Use(_) | RuleAction::Inject);
     if rule.allow_plaintext && !injects {
         errors.push(CompileError::PlaintextWithoutInjection { rule: id() });
     }
@@ -164,19 +164,21 @@ impl OrgRules {
 
     fn add(&mut self, rule: Rule) {
         let at = self.all.len();
-        if rule.hosts.is_empty() {
+        if rule.hosts.is_empty() && !rule.has_lost_hosts() {
             self.hostless.push(at);
         }
         for pattern in &rule.hosts {
             self.by_host.insert(pattern.clone(), at);
             note(&mut self.known, pattern);
         }
-        if let RuleAction::Use(account) = &rule.action {
+        if let Some(account) = rule.used() {
             self.uses.entry(account.id.clone()).or_default().add(at, rule.agents.as_deref());
-            if rule.agents.is_some() {
-                for key in [account.name.clone(), account.id.as_str().into()] {
-                    self.grants.entry(key).or_default().push(at);
-                }
+        }
+        if let RuleAction::Use(account) = &rule.action
+            && rule.agents.is_some()
+        {
+            for key in [account.name.clone(), account.id.as_str().into()] {
+                self.grants.entry(key).or_default().push(at);
             }
         }
         let agents = rule.agents.as_ref().map(|agents| agents.iter().cloned().collect());

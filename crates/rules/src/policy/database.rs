@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::decide::is_usable;
 use super::rule::{Account, RuleAction};
-use super::{CompiledRule, OrgPolicy, Policy, Reason};
+use super::{OrgPolicy, Policy, Reason};
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
 use keyward_base::database::{DatabaseEndpoint, Seeds};
@@ -59,19 +59,14 @@ impl Policy {
 impl Policy {
     /// The rule or binding that gives the agent the whole connection.
     fn granting(&self, agent: &Agent, account: &Account) -> Result<RuleId, Reason> {
-        let uses = |rule: &&CompiledRule| match &rule.rule.action {
-            RuleAction::Use(used) => used.id == account.id && rule.is_for(&agent.id),
-            _ => false,
-        };
         // As for requests: a rule that uses the connection replaces its binding.
         let org = self.org(&agent.org);
         let held = self.held(org, agent);
-        if let Some(rule) = org.rules.all.iter().find(uses) {
-            let id = rule.rule.id.clone();
+        if let Some(rule) = org.rules.all.iter().find(|it| it.uses(&account.id, &agent.id)) {
             let bound = held.and_then(|held| held.by_name(account.id.as_str()));
-            return match !rule.rule.is_conditional() && (rule.is_grant(agent) || bound.is_some()) {
-                true => Ok(id),
-                false => Err(Reason::Narrowed { rule: id, connection: account.name.clone() }),
+            return match rule.gives_login(agent, bound.is_some()) {
+                true => Ok(rule.rule.id.clone()),
+                false => Err(rule.rule.narrowed(account)),
             };
         }
         let missing = || Reason::ConnectionMissing { name: account.name.clone() };
@@ -94,8 +89,11 @@ impl OrgPolicy {
     fn is_host_not_denied(&self, agent: &Agent, server: &Target) -> Result<(), Reason> {
         let rules = self.rules.candidates(&agent.id, server).into_iter();
         let mut decisive = rules.map(|candidate| &candidate.compiled.rule);
-        // A rule for all hosts is about requests: `default` and its like do not decide about databases.
-        let is_meant = |rule: &&super::Rule| !rule.hosts.is_empty() && !rule.is_conditional();
+        // A rule for all hosts is about requests: `default` and its like do not decide about databases. A rule that has
+        // lost what it used hides no later one.
+        let is_meant = |rule: &&super::Rule| {
+            !rule.hosts.is_empty() && !rule.is_conditional() && !rule.uses_nothing()
+        };
         match decisive.find(is_meant) {
             Some(rule) if matches!(rule.action, RuleAction::Deny) => {
                 Err(Reason::Denied { rule: rule.id.clone() })
@@ -138,5 +136,49 @@ impl DatabasePermit {
     /// The connection whose credential is required, with its settings.
     pub fn wanted(&self) -> &RequiredConnection {
         &self.wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::samples::Sample;
+    use crate::policy::{PolicyInput, Rule};
+    use keyward_base::database::{DatabaseProtocol, SessionAttrs, StreamSecurity};
+    use keyward_base::host::Scheme;
+
+    fn database(name: &str) -> Arc<Account> {
+        let endpoint = DatabaseEndpoint {
+            protocol: DatabaseProtocol::Postgres,
+            target: Target::parse(Scheme::Https, "db.test:5432").expect("a server"),
+            database: "app".to_owned(),
+            security: StreamSecurity::VerifiedTls,
+            auth_source: None,
+            seeds: Seeds::default(),
+            session_attrs: SessionAttrs::Any,
+        };
+        let account = Account::clone(&Sample::account(name, &[]));
+        Arc::new(Account { database: Some(Arc::new(endpoint)), ..account })
+    }
+
+    #[test]
+    fn a_rule_that_is_not_valid_for_the_connection_permits_none_and_hides_no_later_rule() {
+        let (sample, [work, other]) = (Sample::new(), ["work", "other"].map(database));
+        let of = |rules: Vec<Rule>| {
+            let bindings = vec![sample.bound(&work)];
+            let input = PolicyInput { rules, bindings, ..PolicyInput::default() };
+            let policy = Policy::compile(input).expect("a policy");
+            let permitted = policy.permit_database(&sample.agent, "work");
+            permitted.map(|it| it.rule().to_string()).map_err(|reason| reason.code().as_str())
+        };
+        let refused = |account: &Arc<Account>, hosts: &[&str]| {
+            Sample::rule("u", hosts, RuleAction::UseRefused(account.clone()))
+        };
+        assert_eq!(of(vec![refused(&work, &[])]), Err("denied"));
+        assert_eq!(of(vec![refused(&work, &["db.test:5432"])]), Err("denied"));
+        let lost = || refused(&other, &["db.test:5432"]);
+        let deny = Sample::rule("no", &["db.test:5432"], RuleAction::Deny);
+        assert_eq!(of(vec![lost(), deny]), Err("denied"));
+        assert_eq!(of(vec![lost()]), Ok(format!("binding:{}", work.id)));
     }
 }

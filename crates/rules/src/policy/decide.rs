@@ -138,12 +138,13 @@ impl<'a> Evaluation<'a> {
         if !rule.takes(self.asked.method) {
             return Ok(false);
         }
-        let RuleAction::Use(account) = &rule.action else {
-            return Ok(self.takes(&rule.paths, &rule.id)? && self.covers(rule)?);
-        };
-        Ok(account.owning(self.asked.target).is_some()
-            && self.takes(&rule.paths, &rule.id)?
-            && takes(self.asked.path, &account.paths, &rule.id)?
+        if let RuleAction::Use(account) = &rule.action
+            && account.owning(self.asked.target).is_none()
+        {
+            return Ok(false);
+        }
+        Ok(self.takes(&rule.paths, &rule.id)?
+            && takes(self.asked.path, rule.account_paths(self.asked.target), &rule.id)?
             && self.covers(rule)?)
     }
 
@@ -161,7 +162,9 @@ impl<'a> Evaluation<'a> {
     pub(super) fn missing(&self, candidate: RuleCandidate<'a>) -> Option<&'a Arc<str>> {
         let compiled = candidate.compiled;
         match &compiled.rule.action {
-            RuleAction::Use(account) if !compiled.is_grant(self.agent) => {
+            RuleAction::Use(account) | RuleAction::UseRefused(account)
+                if !compiled.is_grant(self.agent) =>
+            {
                 let bound = self.held.and_then(|held| held.by_name(account.id.as_str()));
                 bound.is_none().then_some(&account.name)
             }
@@ -177,6 +180,11 @@ impl<'a> Evaluation<'a> {
             // The stream is already open, or it is cleartext; neither can be spliced.
             RuleAction::Pass | RuleAction::Tunnel => self.pass(candidate),
             RuleAction::UseMissing(name) => Err(Reason::ConnectionMissing { name: name.clone() }),
+            RuleAction::UseRefused(account) => {
+                // The hosts and actions of a connection that is not usable may be unknown.
+                is_usable(account)?;
+                Err(rule.narrowed(account))
+            }
             RuleAction::Use(account) => {
                 self.agrees_with(account)?;
                 if !candidate.compiled.is_grant(self.agent) {
@@ -295,8 +303,7 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Decision<'a>, Reason> {
         let account = &*binding.account;
         if let Some(rule) = self.narrowing(binding) {
-            let (rule, connection) = (rule.clone(), account.name.clone());
-            return Err(Reason::Narrowed { rule, connection });
+            return Err(rule.narrowed(account));
         }
         self.is_within(binding)?;
         let rule = match cause {
@@ -308,7 +315,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The rule that replaces the binding.
-    pub(super) fn narrowing(&self, binding: &CompiledBinding) -> Option<&'a RuleId> {
+    pub(super) fn narrowing(&self, binding: &CompiledBinding) -> Option<&'a Rule> {
         self.org.rules.narrowing(&binding.account.id, &self.agent.id)
     }
 
@@ -430,7 +437,7 @@ pub(super) fn covers_actions(
         return Ok(true);
     }
     let share = match rule.action {
-        RuleAction::Deny | RuleAction::UseMissing(_) => ScopeShare::Any,
+        RuleAction::Deny | RuleAction::UseMissing(_) | RuleAction::UseRefused(_) => ScopeShare::Any,
         RuleAction::Use(_) | RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => {
             ScopeShare::All
         }

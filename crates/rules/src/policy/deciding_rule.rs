@@ -98,7 +98,7 @@ impl<'a> Evaluation<'a> {
 fn lacking<'a>(candidate: &RuleCandidate<'a>, name: &Arc<str>) -> Option<&'a RuleId> {
     let rule = &candidate.compiled.rule;
     let used = match &rule.action {
-        RuleAction::Use(account) => &account.name,
+        RuleAction::Use(account) | RuleAction::UseRefused(account) => &account.name,
         RuleAction::UseMissing(missing) => missing,
         _ => return None,
     };

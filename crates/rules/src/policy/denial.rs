@@ -46,7 +46,7 @@ impl Policy {
         let bound = is_bound(held, target);
         let allows =
             |RuleCandidate { compiled, pattern }: &RuleCandidate<'_>| match &compiled.rule.action {
-                RuleAction::Deny | RuleAction::UseMissing(_) => false,
+                RuleAction::Deny | RuleAction::UseMissing(_) | RuleAction::UseRefused(_) => false,
                 RuleAction::Inject => bound,
                 RuleAction::Pass | RuleAction::Tunnel => {
                     pattern.is_some() || is_web_port(target.port())

@@ -33,6 +33,7 @@ mod ssh;
 mod test_request;
 #[cfg(test)]
 mod tests;
+mod use_refusal;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -143,7 +144,7 @@ struct OrgRules {
     hostless: Vec<usize>,
     /// Rules that grant a connection to agents that they name, by the connection's name and by its id.
     grants: HashMap<Arc<str>, Vec<usize>>,
-    /// Rules that use a connection; they replace its binding.
+    /// Rules that use a connection, also those that refuse; they replace its binding.
     uses: HashMap<ConnectionId, Uses, RandomState>,
     /// Host patterns without wildcards.
     known: HostIndex<()>,
@@ -244,11 +245,11 @@ impl OrgRules {
 
 impl OrgRules {
     /// The first rule that uses the connection for the agent; it replaces the binding.
-    fn narrowing(&self, connection: &ConnectionId, agent: &AgentId) -> Option<&RuleId> {
+    fn narrowing(&self, connection: &ConnectionId, agent: &AgentId) -> Option<&Rule> {
         let uses = self.uses.get(connection)?;
         let by_agent = uses.by_agent.get(agent).copied();
         let first = by_agent.into_iter().chain(uses.by_everybody).min()?;
-        Some(&self.all[first].rule.id)
+        Some(&self.all[first].rule)
     }
 }
 
@@ -261,5 +262,17 @@ impl CompiledRule {
     /// nothing: like a rule for all agents, it needs a connection that may be used in the session.
     fn is_grant(&self, agent: &Agent) -> bool {
         self.agents.is_some() && agent.session.is_none()
+    }
+
+    /// Whether the rule uses the connection for the agent.
+    fn uses(&self, connection: &ConnectionId, agent: &AgentId) -> bool {
+        let is_used = |account: &Account| account.id == *connection;
+        self.rule.used().is_some_and(is_used) && self.is_for(agent)
+    }
+
+    /// Whether the rule, which uses a connection, gives it for a login, in which no request is seen.
+    fn gives_login(&self, agent: &Agent, is_bound: bool) -> bool {
+        let is_unlimited = !self.rule.is_conditional() && !self.rule.uses_nothing();
+        is_unlimited && (self.is_grant(agent) || is_bound)
     }
 }

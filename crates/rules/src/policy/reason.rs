@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::slots::{Blocked, Slot, SlotProblem};
+use super::use_refusal::{narrowed, refused_use};
 use crate::git_push::PushUnclear;
 use crate::graphql::NotUnderstood;
 use keyward_base::agent::Agent;
@@ -19,6 +20,13 @@ pub enum Reason {
     },
     /// `denied`: a rule uses the connection for this agent, but not for this request.
     Narrowed {
+        /// The rule that uses it.
+        rule: RuleId,
+        /// The connection's name.
+        connection: Arc<str>,
+    },
+    /// `denied`: a rule uses the connection, but an action, host or path of it is not valid for the connection.
+    UseRefused {
         /// The rule that uses it.
         rule: RuleId,
         /// The connection's name.
@@ -204,6 +212,7 @@ impl Reason {
         match self {
             Self::Denied { rule } => Code::Denied.because(format!("rule `{rule}` denies this")),
             Self::Narrowed { rule, connection } => narrowed(rule, connection),
+            Self::UseRefused { rule, connection } => refused_use(rule, connection),
             Self::BeyondSlot { slot, connection } => beyond_slot(slot, connection),
             Self::BeyondActions { allowed, connection } => beyond_actions(allowed, connection),
             Self::DeniedAction { denied, lost, connection } => {
@@ -279,6 +288,7 @@ impl Reason {
         match self {
             Self::Denied { rule }
             | Self::Narrowed { rule, .. }
+            | Self::UseRefused { rule, .. }
             | Self::PathAmbiguous { rule }
             | Self::QueryAmbiguous { rule }
             | Self::BodyUnread { rule }
@@ -296,6 +306,7 @@ impl Reason {
     pub fn connection(&self) -> Option<&Arc<str>> {
         match self {
             Self::Narrowed { connection, .. }
+            | Self::UseRefused { connection, .. }
             | Self::BeyondSlot { connection, .. }
             | Self::BeyondActions { connection, .. }
             | Self::DeniedAction { connection, .. }
@@ -329,12 +340,6 @@ fn missing(name: &str) -> RefusalText {
 fn removed(name: &str) -> RefusalText {
     let hint = "connect the service again, or bind another connection of it: `keyward agent bind NAME CONNECTION`";
     Code::ConnectionMissing.because(format!("connection `{name}` was removed")).hint(hint)
-}
-
-/// The rule uses the connection for other requests only.
-fn narrowed(rule: &impl std::fmt::Display, connection: &impl std::fmt::Display) -> RefusalText {
-    Code::Denied
-        .because(format!("rule `{rule}` uses connection `{connection}` for other requests only"))
 }
 
 fn beyond_slot(slot: &Slot, connection: &str) -> RefusalText {

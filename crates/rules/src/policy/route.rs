@@ -117,12 +117,12 @@ fn effect(
         RuleAction::Inject if is_bound(held, target) => RuleEffect::Settled(RouteOutcome::Look),
         RuleAction::Inject => refuse(Reason::Unbound { rule: rule.id.clone() }),
         RuleAction::Use(account) if account.owning(target).is_none() => RuleEffect::Passes,
-        RuleAction::Use(account) => {
+        RuleAction::Use(account) | RuleAction::UseRefused(account) => {
             let granted = compiled.is_grant(agent)
                 || held.is_some_and(|held| held.by_name(account.id.as_str()).is_some());
             match granted {
                 true => RuleEffect::Settled(RouteOutcome::Look),
-                false => lacks(rule, &account.name, &account.paths),
+                false => lacks(rule, &account.name, rule.account_paths(target)),
             }
         }
         RuleAction::UseMissing(name) if compiled.is_grant(agent) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::allow::AllowedSets;
+use super::reason::Reason;
 use super::slots::{ActionList, EmptySlot, Extent};
 use crate::actions::ActionScope;
 use crate::branches::BranchScope;
@@ -103,6 +104,9 @@ pub enum RuleAction {
     Use(Arc<Account>),
     /// `use: NAME` of a removed connection: refuses, so that no later rule decides.
     UseMissing(Arc<str>),
+    /// `use: NAME` of a rule with an action, host or path that is not valid for the connection, or not any more: refuses
+    /// its requests, so that no later rule decides, and restricts the binding of the connection as before.
+    UseRefused(Arc<Account>),
     /// `action: inject` without `use`: the bindings select the connection.
     Inject,
     /// Refuse the request.
@@ -303,7 +307,7 @@ impl Rule {
     pub(super) fn shadows(&self, other: &Self) -> bool {
         let decides = match &self.action {
             // Later rules decide about hosts that the connection does not own, and for unbound agents.
-            RuleAction::Use(account) => {
+            RuleAction::Use(account) | RuleAction::UseRefused(account) => {
                 self.agents.is_some() && !self.hosts.is_empty() && account.paths.is_empty()
             }
             RuleAction::UseMissing(_) => self.agents.is_some(),
@@ -333,7 +337,44 @@ impl Rule {
 
     /// Whether the rule requires inspecting requests.
     pub(super) fn looks_inside(&self) -> bool {
-        self.is_conditional() || !matches!(self.action, RuleAction::Deny | RuleAction::Tunnel)
+        let inspects = !matches!(self.action, RuleAction::Deny | RuleAction::Tunnel);
+        !self.has_lost_hosts() && (self.is_conditional() || inspects)
+    }
+
+    /// Whether the rule matches no request, because its hosts are unknown. It still restricts a binding.
+    pub(super) fn has_lost_hosts(&self) -> bool {
+        self.hosts.is_empty() && matches!(self.action, RuleAction::UseRefused(_))
+    }
+
+    /// Whether the rule can only refuse, because what it uses is gone or not valid.
+    pub(super) fn uses_nothing(&self) -> bool {
+        matches!(self.action, RuleAction::UseMissing(_) | RuleAction::UseRefused(_))
+    }
+
+    /// The connection whose binding the rule restricts.
+    pub(super) fn used(&self) -> Option<&Account> {
+        match &self.action {
+            RuleAction::Use(account) | RuleAction::UseRefused(account) => Some(account),
+            _ => None,
+        }
+    }
+
+    /// The paths of its connection at the target, one of which a request must match as well; empty means all.
+    pub(super) fn account_paths(&self, target: &Target) -> &[PathPattern] {
+        match self.used() {
+            // A rule may refuse at a host that its connection does not own any more.
+            Some(account) if account.owning(target).is_some() => &account.paths,
+            Some(_) | None => &[],
+        }
+    }
+
+    /// The refusal of a request for which the rule does not use its connection.
+    pub(super) fn narrowed(&self, account: &Account) -> Reason {
+        let (rule, connection) = (self.id.clone(), account.name.clone());
+        match self.action {
+            RuleAction::UseRefused(_) => Reason::UseRefused { rule, connection },
+            _ => Reason::Narrowed { rule, connection },
+        }
     }
 
     /// Whether the rule matches the method.

@@ -3,7 +3,7 @@
 
 use super::decide::is_usable;
 use super::rule::{Account, RuleAction};
-use super::{CompiledRule, OrgPolicy, Policy, Reason};
+use super::{OrgPolicy, Policy, Reason};
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
@@ -47,19 +47,14 @@ impl Policy {
 impl Policy {
     /// The rule or binding that gives the agent the key.
     fn giving_key(&self, agent: &Agent, account: &Account) -> Result<RuleId, Reason> {
-        let uses = |rule: &&CompiledRule| match &rule.rule.action {
-            RuleAction::Use(used) => used.id == account.id && rule.is_for(&agent.id),
-            _ => false,
-        };
         let missing = || Reason::ConnectionMissing { name: account.name.clone() };
         let org = self.org(&agent.org);
         let held = self.held(org, agent).and_then(|held| held.by_name(account.id.as_str()));
         // As for requests: a rule that uses the connection replaces its binding.
-        if let Some(rule) = org.rules.all.iter().find(uses) {
-            let id = rule.rule.id.clone();
-            return match !rule.rule.is_conditional() && (rule.is_grant(agent) || held.is_some()) {
-                true => Ok(id),
-                false => Err(Reason::Narrowed { rule: id, connection: account.name.clone() }),
+        if let Some(rule) = org.rules.all.iter().find(|it| it.uses(&account.id, &agent.id)) {
+            return match rule.gives_login(agent, held.is_some()) {
+                true => Ok(rule.rule.id.clone()),
+                false => Err(rule.rule.narrowed(account)),
             };
         }
         let binding = held.ok_or_else(missing)?;
@@ -72,8 +67,11 @@ impl OrgPolicy {
     fn allows_login(&self, agent: &Agent, server: &Target) -> Result<(), Reason> {
         let rules = self.rules.candidates(&agent.id, server).into_iter();
         let mut rules = rules.map(|candidate| &candidate.compiled.rule);
-        // A rule for all hosts, or for some methods or paths, is about requests.
-        let is_meant = |rule: &&super::Rule| !rule.hosts.is_empty() && !rule.is_conditional();
+        // A rule for all hosts, or for some methods or paths, is about requests. A rule that has lost what it used hides
+        // no later one.
+        let is_meant = |rule: &&super::Rule| {
+            !rule.hosts.is_empty() && !rule.is_conditional() && !rule.uses_nothing()
+        };
         match rules.find(is_meant) {
             Some(rule) if matches!(rule.action, RuleAction::Deny) => {
                 Err(Reason::Denied { rule: rule.id.clone() })
@@ -151,6 +149,28 @@ mod tests {
         let names: Vec<_> = policy.ssh_keys(&sample.agent).iter().map(|it| &*it.name).collect();
         assert_eq!(names, ["off", "work"]);
         assert!(policy.ssh_keys(&other).is_empty());
+    }
+
+    #[test]
+    fn a_rule_that_is_not_valid_for_the_key_keeps_it_back_and_hides_no_later_rule() {
+        let sample = Sample::new();
+        let [work, other] = ["work", "other"].map(|name| key(name, AccountState::Active));
+        let of = |rules: Vec<Rule>| {
+            let bindings = vec![sample.bound(&work)];
+            let input =
+                PolicyInput { rules, bindings, hostless_rules_max: 9, ..PolicyInput::default() };
+            let policy = Policy::compile(input).expect("a policy");
+            asked(&policy, &sample.agent, "work", "dev.test:22")
+        };
+        let refused = |account: &Arc<Account>, hosts: &[&str]| {
+            Sample::rule("u", hosts, RuleAction::UseRefused(account.clone()))
+        };
+        assert_eq!(of(vec![refused(&work, &[])]), Err("denied"));
+        assert_eq!(of(vec![refused(&work, &["dev.test:22"])]), Err("denied"));
+        let lost = || refused(&other, &["dev.test:22"]);
+        let deny = Sample::rule("no", &["dev.test:22"], RuleAction::Deny);
+        assert_eq!(of(vec![lost(), deny]), Err("denied"));
+        assert_eq!(of(vec![lost()]), Ok(format!("binding:{}", work.id)));
     }
 
     #[test]

@@ -58,7 +58,8 @@ pub(super) fn scopes(
     }
 }
 
-/// The rule with its actions. `None`: without them it would allow more.
+/// The rule with its actions. `None`: without them it would allow more. A rule that uses a connection stays also without
+/// hosts, because it restricts the connection's binding.
 pub(super) fn limited(
     hosts: Vec<HostPattern>,
     action: RuleAction,
@@ -83,11 +84,12 @@ pub(super) fn limited(
         (ActionScopes::Lost(known), action) => {
             let hosts = if hosts.is_empty() { known } else { hosts };
             let action = match action {
-                RuleAction::Use(account) => RuleAction::UseMissing(account.name.clone()),
-                RuleAction::UseMissing(_) | RuleAction::Deny => action,
+                RuleAction::Use(account) => RuleAction::UseRefused(account),
+                RuleAction::UseRefused(_) | RuleAction::UseMissing(_) | RuleAction::Deny => action,
                 RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => return None,
             };
-            (!hosts.is_empty()).then_some(Limited { hosts, action, actions: Vec::new() })
+            let stays = !hosts.is_empty() || matches!(action, RuleAction::UseRefused(_));
+            stays.then_some(Limited { hosts, action, actions: Vec::new() })
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Resolves rules: names become ids, text becomes patterns.
 //!
 //! A rule that names a missing resource is an error, and becomes a rule that refuses its requests, so that no
-//! later rule or binding takes its place.
+//! later rule or binding takes its place. What it restricts, it still restricts.
 
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ enum UsedConnection<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    /// The rule, unless a host, path or method of it cannot be read.
+    /// The rule, unless its hosts, paths, methods or branches cannot be read and it restricts nothing.
     fn rule(mut self) -> Option<ResolvedRule> {
         let RuleText { id, org, spec, .. } = self.text;
         let used = self.used();
@@ -100,14 +100,11 @@ impl<'a> Resolver<'a> {
         let action = self.action(used).map(|action| self.owned(id, action, &hosts))?;
         let branches = self.branches();
         let is_lost = |given: usize, read: usize| given > 0 && read == 0;
-        // Without its hosts, paths or methods, the rule would apply to all of them.
-        if is_lost(spec.hosts.len(), hosts.len())
+        let is_unread = is_lost(spec.hosts.len(), hosts.len())
             || is_lost(spec.paths.len(), paths.len())
             || is_lost(spec.methods.len(), methods.len())
-            || is_lost(spec.branches.len(), usize::from(branches.is_some()))
-        {
-            return None;
-        }
+            || is_lost(spec.branches.len(), usize::from(branches.is_some()));
+        let action = if is_unread { without_limits(action)? } else { action };
         let named = spec.agents.as_ref().map_or(0, Vec::len);
         let has_agents = !is_lost(named, agents.as_ref().map_or(0, Vec::len));
         let Limited { hosts, action, actions } = limited(hosts, action, scopes)?;
@@ -286,8 +283,22 @@ impl<'a> Resolver<'a> {
         }
         match foreign.is_empty() {
             true => action,
-            false => RuleAction::UseMissing(account.name.clone()),
+            false => RuleAction::UseRefused(account.clone()),
         }
+    }
+}
+
+/// The effect of a rule whose hosts, paths, methods or branches cannot be read: without them, it would apply to all.
+/// `None`: it has none.
+fn without_limits(action: RuleAction) -> Option<RuleAction> {
+    match action {
+        RuleAction::Use(account) => Some(RuleAction::UseRefused(account)),
+        RuleAction::UseRefused(_) => Some(action),
+        RuleAction::UseMissing(_)
+        | RuleAction::Inject
+        | RuleAction::Deny
+        | RuleAction::Pass
+        | RuleAction::Tunnel => None,
     }
 }
 
@@ -435,15 +446,33 @@ mod tests {
 
     #[test]
     fn a_rule_whose_connection_is_gone_refuses() {
-        for (hosts, name) in [(["api.github.com"], "gone"), (["evil.test"], "work-github")] {
-            let hosts = hosts.iter().map(ToString::to_string).collect();
-            let rule = RuleSpec { hosts, ..using(name) };
-            let resolved = resolved(rule, &samples());
+        let rules = resolved(using("gone"), &samples()).rules();
+        assert!(
+            matches!(&rules[..], [Rule { action: RuleAction::UseMissing(_), .. }]),
+            "{rules:?}"
+        );
+    }
+
+    #[test]
+    fn a_rule_that_is_not_valid_for_its_connection_refuses_and_knows_the_connection() {
+        let list = |text: &str| vec![text.to_owned()];
+        let using = || using("work-github");
+        for rule in [
+            RuleSpec { hosts: list("evil.test"), ..using() },
+            RuleSpec { hosts: list("*.com"), ..using() },
+            RuleSpec { paths: list("x"), ..using() },
+            RuleSpec { methods: list("GE T"), ..using() },
+            RuleSpec { actions: list("gone"), ..using() },
+            RuleSpec { hosts: Vec::new(), actions: list("stripe:read"), ..using() },
+        ] {
+            let samples = samples();
+            let resolved = resolved(rule.clone(), &samples);
+            assert_eq!(resolved.problems.len(), 1, "{:?}", resolved.problems);
             let rules = resolved.rules();
-            assert!(
-                matches!(&rules[..], [Rule { action: RuleAction::UseMissing(_), .. }]),
-                "{rules:?}"
-            );
+            let [Rule { action: RuleAction::UseRefused(account), .. }] = &rules[..] else {
+                panic!("{rule:?}: {rules:?}");
+            };
+            assert_eq!(account.id, samples.connections[0].id, "{rule:?}");
         }
     }
 

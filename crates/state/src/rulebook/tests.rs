@@ -206,6 +206,32 @@ fn a_stored_rule_whose_names_are_gone_neither_stops_the_start_nor_permits_anythi
 }
 
 #[test]
+fn a_stored_rule_that_is_not_valid_any_more_restricts_its_connection_as_before() {
+    let mut samples = Samples::new();
+    let (agent, key) = (samples.agent("ci"), samples.connection("work", "openai"));
+    samples.bind(&agent, &key);
+    let using =
+        |hosts: &[&str]| RuleSpec { use_connection: Some("work".to_owned()), ..text("u", hosts) };
+    let list = |text: &str| vec![text.to_owned()];
+    for rule in [
+        RuleSpec { actions: list("gone"), ..using(&["api.openai.com"]) },
+        RuleSpec { actions: list("gone"), ..using(&[]) },
+        RuleSpec { actions: list("gone"), methods: list("POST"), ..using(&[]) },
+        RuleSpec { actions: list("stripe:read"), ..using(&[]) },
+        using(&["evil.test"]),
+        using(&["*.com"]),
+        RuleSpec { paths: list("x"), ..using(&["api.openai.com"]) },
+    ] {
+        for agents in [None, Some(vec![agent.id.to_string()])] {
+            let rule = RuleSpec { agents, ..rule.clone() };
+            let view = View::clone(&samples.view()).with(stored(rule.clone(), 0));
+            let policy = strictly(&sources(Vec::new()), Arc::new(view)).expect("a policy");
+            assert_eq!(code(&policy, &agent, "api.openai.com"), Err("denied"), "{rule:?}");
+        }
+    }
+}
+
+#[test]
 fn rules_contradict_each_other_whatever_they_have_lost() {
     let samples = Samples::new();
     let gone = Some(vec![AgentId::random().to_string()]);

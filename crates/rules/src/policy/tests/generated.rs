@@ -78,7 +78,7 @@ fn seeds() -> impl Strategy<Value = Seed> {
         picks(PATTERNS.len(), 2),
         picks(METHODS.len() - 1, 1),
         picks(PATH_PATTERNS.len(), 1),
-        0usize..9,
+        0usize..10,
         any::<bool>(),
     );
     (
@@ -211,6 +211,7 @@ fn rule_of(at: usize, pick: &RuleSeed, agent: &Agent, account: &Arc<Account>) ->
         3 => (RuleAction::Inject, hosts(on)),
         4 => (RuleAction::Tunnel, hosts(on)),
         5 => (RuleAction::UseMissing("gone".into()), hosts(on)),
+        6 => (RuleAction::UseRefused(account.clone()), hosts(on)),
         _ => (RuleAction::Use(account.clone()), hosts(on).into_iter().filter(owned).collect()),
     };
     hosts.sort();

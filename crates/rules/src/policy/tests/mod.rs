@@ -8,6 +8,7 @@ mod generated;
 mod graphql;
 mod naive;
 mod overlaps;
+mod refused_uses;
 mod routes;
 mod rules;
 pub(super) mod samples;

@@ -32,6 +32,17 @@ fn refuse_with(code: &'static str, connection: &str) -> Said {
     Said::Refuse { code, rule: None, connection: Some(connection.to_owned()) }
 }
 
+/// The refusal of an account that is not usable.
+fn unusable(account: &Account) -> Option<Said> {
+    let code = match account.state {
+        AccountState::Draft(_) => "connection_missing",
+        AccountState::Paused => "connection_paused",
+        AccountState::Broken(_) => "connection_broken",
+        AccountState::Active => return None,
+    };
+    Some(refuse_with(code, &account.name))
+}
+
 pub(super) fn said(decided: Result<Permit, Reason>) -> Said {
     match decided {
         Ok(permit) => Said::Permit {
@@ -75,11 +86,17 @@ impl Naive<'_> {
                 continue;
             }
             let mut path_lists = vec![(&*rule.paths, self.path)];
-            if let RuleAction::Use(account) = &rule.action {
-                if !account.hosts.iter().any(|host| host.matches(self.asked.target)) {
-                    continue;
+            let refuses = matches!(rule.action, RuleAction::UseRefused(_));
+            // Without hosts, it would refuse everything.
+            if refuses && rule.hosts.is_empty() {
+                continue;
+            }
+            if let RuleAction::Use(account) | RuleAction::UseRefused(account) = &rule.action {
+                match account.hosts.iter().any(|host| host.matches(self.asked.target)) {
+                    true => path_lists.push((&*account.paths, self.asked.path)),
+                    false if refuses => {}
+                    false => continue,
                 }
-                path_lists.push((&*account.paths, self.asked.path));
             }
             let mut elsewhere = false;
             for (paths, given) in path_lists {
@@ -95,7 +112,7 @@ impl Naive<'_> {
                 continue;
             }
             match &rule.action {
-                RuleAction::Use(account)
+                RuleAction::Use(account) | RuleAction::UseRefused(account)
                     if rule.agents.is_none()
                         && !self.mine().any(|b| b.account.id == account.id) =>
                 {
@@ -114,6 +131,10 @@ impl Naive<'_> {
         match &rule.action {
             RuleAction::Deny => refuse_by("denied", &rule.id),
             RuleAction::UseMissing(name) => refuse_with("connection_missing", name),
+            RuleAction::UseRefused(account) => unusable(account).unwrap_or_else(|| {
+                let (rule, connection) = (rule.id.to_string(), account.name.to_string());
+                Said::Refuse { code: "denied", rule: Some(rule), connection: Some(connection) }
+            }),
             RuleAction::Inject => self.bindings(Some(rule), None),
             RuleAction::Pass | RuleAction::Tunnel => {
                 if !self.asked.placeholders.is_empty() {
@@ -195,7 +216,10 @@ impl Naive<'_> {
         self.spec.rules.iter().find(|rule| {
             rule.org == self.agent.org
                 && rule.agents.as_ref().is_none_or(|them| them.contains(&self.agent.id))
-                && matches!(&rule.action, RuleAction::Use(used) if used.id == account.id)
+                && match &rule.action {
+                    RuleAction::Use(used) | RuleAction::UseRefused(used) => used.id == account.id,
+                    _ => false,
+                }
         })
     }
 
@@ -311,7 +335,7 @@ impl Naive<'_> {
             let named = rule.hosts.iter().any(|host| host.matches(self.asked.target));
             let here = rule.org == self.agent.org && for_me && (rule.hosts.is_empty() || named);
             here && match &rule.action {
-                RuleAction::Deny | RuleAction::UseMissing(_) => false,
+                RuleAction::Deny | RuleAction::UseMissing(_) | RuleAction::UseRefused(_) => false,
                 RuleAction::Pass | RuleAction::Tunnel => named || self.is_web(),
                 RuleAction::Inject => self.is_bound_here(),
                 RuleAction::Use(account) => {
@@ -342,14 +366,9 @@ impl Naive<'_> {
         if self.asked.target.scheme() == Scheme::Http && !plaintext {
             return refuse_with("plaintext_refused", &account.name);
         }
-        match account.state {
-            AccountState::Draft(_) => refuse_with("connection_missing", &account.name),
-            AccountState::Paused => refuse_with("connection_paused", &account.name),
-            AccountState::Broken(_) => refuse_with("connection_broken", &account.name),
-            AccountState::Active => {
-                let (rule, connection) = (rule.to_string(), Some(account.id.clone()));
-                Said::Permit { rule, connection, plaintext }
-            }
-        }
+        unusable(account).unwrap_or_else(|| {
+            let (rule, connection) = (rule.to_string(), Some(account.id.clone()));
+            Said::Permit { rule, connection, plaintext }
+        })
     }
 }

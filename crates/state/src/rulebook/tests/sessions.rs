@@ -151,6 +151,30 @@ async fn a_rule_that_grants_the_agent_a_connection_grants_it_in_no_session() {
     assert_eq!(said(&with), Ok(format!("binding:{own}")));
 }
 
+#[tokio::test]
+async fn a_rule_that_lost_its_action_restricts_the_connection_in_a_session_too() {
+    let world = World::new().await;
+    let user = world.user("1").await;
+    let session = world.session(&user).await;
+    let own = world.connection("own", "openai", &user).await;
+    let share = |it: &mut ConnectionRecord| it.facts.visibility = Visibility::Shared;
+    world.directory.update_connection(&world.agent.org, &own, &share).await.expect("a change");
+    assert_eq!(world.said(&session, OPENAI).await, Ok(format!("binding:{own}")));
+    for agents in [None, Some(vec!["ci".to_owned()])] {
+        let posts = RuleSpec {
+            use_connection: Some("own".to_owned()),
+            methods: vec!["POST".to_owned()],
+            actions: vec!["gone".to_owned()],
+            agents,
+            ..text("posts", &[OPENAI])
+        };
+        let (catalogue, rules) = (Arc::new(Catalogue::built_in()), vec![placed(posts)]);
+        let sources = Sources::new(catalogue, DefaultAction::Deny, rules, 10);
+        world.rulebook.change().await.apply(sources).expect("it compiles");
+        assert_eq!(code(&world.rulebook.current(), &session, OPENAI), Err("denied"));
+    }
+}
+
 /// The number of look-ups of a new session and of a request in a session, with this many users of one connection each
 /// and this many sessions.
 async fn looked_up(users: usize, sessions: usize) -> (u64, u64) {
