@@ -104,10 +104,10 @@ async fn load(
     known.take_all::<App>(rows).await?;
     known.take_all::<OwnProvider>(rows).await?;
     known.take_all::<Source>(rows).await?;
-    known.take_all::<Webhook>(rows).await?;
-    known.take_all::<Hook>(rows).await?;
-    known.take_all::<DatabaseListener>(rows).await?;
-    known.take_all::<Honeytoken>(rows).await?;
+    known.take_unless_left::<Webhook>(rows).await?;
+    known.take_unless_left::<Hook>(rows).await?;
+    known.take_unless_left::<DatabaseListener>(rows).await?;
+    known.take_unless_left::<Honeytoken>(rows).await?;
     known.take_all::<Rule>(rows).await?;
     known.take_all::<Session>(rows).await?;
     known.take_all::<ConnectSession>(rows).await?;
@@ -144,6 +144,24 @@ impl LoadingIndex<'_> {
         let mut scan = self.scan::<R>(rows);
         while let Some(page) = scan.next().await? {
             page.into_iter().try_for_each(|one| self.take(one))?;
+        }
+        Ok(())
+    }
+
+    /// Takes records of a kind that earlier versions left in the store when they removed an organisation. What was left
+    /// is deleted: a later organisation of the same name must not get it.
+    async fn take_unless_left<R: Stored>(
+        &mut self,
+        rows: &DirectoryRows,
+    ) -> Result<(), DirectoryError> {
+        let mut scan = self.scan::<R>(rows);
+        while let Some(page) = scan.next().await? {
+            for taken in page {
+                match self.view.was_removed(&taken.record.org) {
+                    true => drop_left(rows, taken).await?,
+                    false => self.take(taken)?,
+                }
+            }
         }
         Ok(())
     }
@@ -244,6 +262,24 @@ impl LoadingIndex<'_> {
         }
         self.take_all::<User>(rows).await
     }
+}
+
+/// Deletes a record of a removed organisation, and its index rows.
+async fn drop_left<R: Stored>(
+    rows: &DirectoryRows,
+    left: UniqueValues<R>,
+) -> Result<(), DirectoryError> {
+    let UniqueValues { at, record, unique, .. } = left;
+    // Another replica has added the organisation since the organisations were read: the record will be followed.
+    if rows.version(&orgs::at(&record.org)).await?.is_some() {
+        return Ok(());
+    }
+    tracing::warn!(row = at.key(), "dropping a row of an organisation that was removed");
+    rows.delete(&at, None).await?;
+    for unique in unique {
+        rows.delete(&unique.at, None).await?;
+    }
+    Ok(())
 }
 
 /// Drops bindings for slots that no plugin has, the rest of an interrupted change, and returns whether there were any.

@@ -25,7 +25,7 @@ use keyward_base::id::{
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
 use keyward_model::{
     App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider,
-    Plugin, Record, Role, Rule, Scope, Session, Source, User, Webhook,
+    Plugin, Record, Resource, Role, Rule, Scope, Session, Source, User, Webhook,
 };
 use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::provider::Provider;
@@ -108,6 +108,31 @@ struct PersonalHolder {
 }
 
 impl OrgView {
+    /// A record that prevents the removal of the organisation in every version: its kind and name.
+    fn something(&self) -> Option<(&'static str, String)> {
+        let each = [
+            first(&self.agents),
+            first(&self.connections),
+            first(&self.apps),
+            first(&self.users),
+            first(&self.own_providers),
+            first(&self.rules),
+            first(&self.sources),
+        ];
+        each.into_iter().flatten().next()
+    }
+
+    /// The same of kinds that earlier versions did not look for.
+    fn something_else(&self) -> Option<(&'static str, String)> {
+        let each = [
+            first(&self.webhooks),
+            first(&self.hooks),
+            first(&self.honeytokens),
+            first(&self.database_listeners),
+        ];
+        each.into_iter().flatten().next()
+    }
+
     /// Whether an agent may act: it is not paused, and its owner, if it has one, exists and is not paused.
     fn is_awake(&self, agent: &AgentRecord) -> bool {
         let owner = agent.facts.owner.as_ref().map(|owner| self.users.get(owner));
@@ -211,17 +236,14 @@ impl View {
     /// A record that prevents the removal of an organisation: its kind and name.
     pub(super) fn something_of(&self, id: &OrgId) -> Option<(&'static str, String)> {
         let org = self.orgs.get(id)?;
-        let agent = || org.agents.values().next().map(|one| ("agent", one.name.clone()));
-        let connection =
-            || org.connections.values().next().map(|one| ("connection", one.name.clone()));
-        let app = || org.apps.values().next().map(|one| ("app", one.name.clone()));
-        let user = || org.users.values().next().map(|one| ("user", one.name.clone()));
-        let provider =
-            || org.own_providers.values().next().map(|one| ("provider", one.name.clone()));
-        let rule = || org.rules.values().next().map(|one| ("rule", one.name().to_owned()));
-        let source = || org.sources.values().next().map(|one| ("source", one.name().to_owned()));
-        let some = agent().or_else(connection).or_else(app).or_else(user).or_else(provider);
-        some.or_else(rule).or_else(source)
+        org.something().or_else(|| org.something_else())
+    }
+
+    /// Whether an organisation has no record because it was removed. One that still has agents or users was not: its row
+    /// is lost.
+    pub(super) fn was_removed(&self, id: &OrgId) -> bool {
+        let is_kept = |org: &Arc<OrgView>| org.record.is_some() || org.something().is_some();
+        !self.orgs.get(id).is_some_and(is_kept)
     }
 
     /// An agent or connection that a user owns: its kind and name.
@@ -468,4 +490,9 @@ impl View {
             }
         }
     }
+}
+
+/// One record of a collection: its kind and name.
+fn first<R: Resource>(all: &Collection<R>) -> Option<(&'static str, String)> {
+    all.values().next().map(|one| (R::KIND.one, one.name().to_owned()))
 }

@@ -50,7 +50,7 @@ impl Checking<'_> {
         }
     }
 
-    /// The organisation of each row exists.
+    /// The organisation of each row exists. What is left of one that was removed is not used.
     fn organisations(&mut self, view: &View) {
         let no_org = |at: &At| {
             let of_store = matches!(at.table, Table::Meta | Table::Tokens | Table::Orgs);
@@ -60,7 +60,10 @@ impl Checking<'_> {
             self.read.iter().map(|(at, _)| at).filter(|at| no_org(at)).cloned().collect();
         for at in lost {
             let problem = format!("is of organisation {}, which does not exist", at.org);
-            self.fault_at(&at, FaultKind::Reference, problem);
+            match view.was_removed(&at.org) {
+                true => self.fault_at(&at, FaultKind::Leftover, problem),
+                false => self.fault_at(&at, FaultKind::Reference, problem),
+            }
         }
     }
 

@@ -1,7 +1,14 @@
 //! Organisations, people and their tokens: identity, ownership, and what a removal leaves.
 
+use std::collections::BTreeSet;
+
 use super::*;
-use keyward_model::{PersonalTokenSpec, Record, Role, Scope, User, UserFacts, UserSpec};
+use keyward_base::database::DatabaseProtocol;
+use keyward_model::{
+    DatabaseListener, DatabaseListenerSpec, Honeytoken, HoneytokenFacts, HoneytokenSpec, Hook,
+    HookFacts, HookSpec, ListenerPlace, Nothing, PersonalTokenSpec, Record, Role, Scope, User,
+    UserFacts, UserSpec, Webhook, WebhookFacts, WebhookSpec, WebhookState,
+};
 
 async fn user(world: &World, name: &str, email: Option<&str>) -> Arc<Record<User>> {
     add(&world.directory, name, email).await.unwrap()
@@ -134,6 +141,83 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
     assert!(matches!(given, Err(DirectoryError::Private { .. })));
     let owns = world.directory.remove::<User>(&world.org, &ann.id, ManagedBy::Store).await;
     assert!(matches!(owns, Err(DirectoryError::UserOwns { .. })));
+}
+
+/// A webhook that receives all events.
+fn webhook() -> (WebhookSpec, WebhookFacts) {
+    let (name, url) = ("ops".to_owned(), "https://ops.example.com/".to_owned());
+    let spec = WebhookSpec { name, url, events: BTreeSet::new() };
+    (spec, WebhookFacts { state: WebhookState::Active })
+}
+
+/// Adds a resource to an organisation, and removes it. In between the organisation is not removed.
+async fn prevents_removal<R: Stored>(world: &World, org: &OrgId, spec: R::Spec, facts: R::Facts) {
+    let made = world.directory.add::<R>(org, ManagedBy::Store, spec, facts).await.unwrap();
+    let refused = world.directory.remove_org(org).await.unwrap_err();
+    let expected = format!("has {} `{}`", R::KIND.one, made.name());
+    assert!(refused.to_string().contains(&expected), "{refused}");
+    world.directory.remove::<R>(org, &made.id, ManagedBy::Store).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_organisation_is_not_removed_with_webhooks_hooks_honeytokens_or_listeners() {
+    let world = World::new().await;
+    let other = world.other_org().await;
+    let (spec, facts) = webhook();
+    prevents_removal::<Webhook>(&world, &other, spec, facts).await;
+    let spec = HookSpec {
+        name: "in".to_owned(),
+        scheme: Some("github".to_owned()),
+        ..HookSpec::default()
+    };
+    prevents_removal::<Hook>(&world, &other, spec, HookFacts::default()).await;
+    let spec = HoneytokenSpec { name: "bait".to_owned(), provider: None, revokes: false };
+    let facts = HoneytokenFacts { placeholder: Placeholder::issue("", None) };
+    prevents_removal::<Honeytoken>(&world, &other, spec, facts).await;
+    let spec = DatabaseListenerSpec {
+        name: "local".to_owned(),
+        at: ListenerPlace::Socket(".s.PGSQL.5432".to_owned()),
+        protocol: DatabaseProtocol::default(),
+        connection: None,
+        agent: None,
+    };
+    prevents_removal::<DatabaseListener>(&world, &other, spec, Nothing {}).await;
+    world.directory.remove_org(&other).await.unwrap();
+    world.reopen().await.unwrap();
+    assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
+}
+
+#[tokio::test]
+async fn what_a_removed_organisation_left_is_deleted_and_a_lost_one_keeps_its_own() {
+    let world = World::new().await;
+    let other = world.other_org().await;
+    let add = async || {
+        let (spec, facts) = webhook();
+        world.directory.add::<Webhook>(&other, ManagedBy::Store, spec, facts).await.unwrap()
+    };
+    let forget = async || {
+        let row = format!("{other}/org");
+        world.store.delete(Table::Orgs, &row, Expect::Any).await.unwrap();
+    };
+    add().await;
+    // Earlier versions removed an organisation that had a webhook.
+    forget().await;
+    let store: Arc<dyn Store> = world.store.clone();
+    let check = StoreCheck::run(&store, &world.keyring, &|_, _| Ok(())).await.unwrap();
+    let kinds: Vec<_> = check.faults.iter().map(|fault| fault.kind).collect();
+    assert_eq!(kinds, [FaultKind::Leftover; 2], "the webhook and its name");
+    let later = world.reopen().await.unwrap();
+    assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
+    later.add_org(&other, ManagedBy::Store).await.unwrap();
+    let view = world.reopen().await.unwrap().view();
+    assert!(view.all::<Webhook>(&other).next().is_none(), "the next tenant has none");
+    // The row of an organisation that has an agent was lost.
+    add().await;
+    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
+    world.directory.add::<Agent>(&other, by, spec, AgentFacts::default()).await.unwrap();
+    forget().await;
+    let view = world.reopen().await.unwrap().view();
+    assert!(view.find::<Webhook>(&other, "ops").is_some());
 }
 
 #[tokio::test]
