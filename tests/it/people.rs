@@ -331,10 +331,14 @@ async fn scopes_and_expiry_bound_what_a_token_opens_and_what_it_can_make() {
         (refused.head.status(), refused.json()["error"]["code"].as_str()),
         (403, Some("scope_missing"))
     );
+    let other = world.person("acme", "member").name;
     for (new, status) in [
         (json!({}), 403),
         (json!({"scopes": ["agents:write"], "ttl": "1m"}), 403),
         (json!({"scopes": ["read"]}), 422),
+        (json!({"user": other, "scopes": ["read"]}), 422),
+        (json!({"user": other, "scopes": ["read"], "ttl": "2h"}), 422),
+        (json!({"user": other, "scopes": ["read"], "ttl": "1m"}), 201),
         (json!({"scopes": ["read"], "ttl": "2h"}), 422),
         (json!({"scopes": ["everything"], "ttl": "1m"}), 422),
         (json!({"scopes": ["connections:read"], "ttl": "1m"}), 201),

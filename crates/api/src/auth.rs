@@ -22,11 +22,9 @@ use super::error::ApiError;
 use super::state::{Admin, Deps};
 use super::wire::CallerView;
 use keyward_base::id::{OrgId, TokenId, UserId};
-use keyward_model::{Area, Login, Record, Role, Scope, User};
+use keyward_model::{Area, Record, Role, Scope, User};
 use keyward_state::crypto::token;
-use keyward_state::directory::{
-    AgentRecord, ConnectionRecord, Person, UserCredential, View, Visibility,
-};
+use keyward_state::directory::{AgentRecord, ConnectionRecord, Person, UserCredential, Visibility};
 use keyward_state::observe::change::Actor;
 
 /// The field that names an organisation, by name or id.
@@ -153,6 +151,8 @@ impl Caller {
             user,
             credential: UserCredential::Token(TokenId::random()),
             scopes: Arc::new([]),
+            ends: None,
+            token_ends: None,
         };
         let who = CallerIdentity::User(Box::new(person));
         Self::new(org, who, Some(Area::Connections), Access::Use)
@@ -177,16 +177,19 @@ impl Caller {
     }
 
     /// When the token or login of the caller ends; `None`: never.
-    pub(super) fn ends(&self, view: &View) -> Option<Timestamp> {
-        let CallerIdentity::User(person) = &self.who else { return None };
-        match &person.credential {
-            UserCredential::Token(id) => {
-                let own = person.user.facts.tokens.iter().find(|token| token.id == *id);
-                own.and_then(|token| token.expires)
-            }
-            UserCredential::Login(id) => {
-                view.one::<Login>(&self.org, id).map(|login| login.facts.expires)
-            }
+    pub(super) fn ends(&self) -> Option<Timestamp> {
+        match &self.who {
+            CallerIdentity::Operator => None,
+            CallerIdentity::User(person) => person.ends,
+        }
+    }
+
+    /// When the token ends that the caller's rights come from: its own, or that of the link of its sign-in. `None`: there is
+    /// no such token, or it has no end.
+    pub(super) fn token_ends(&self) -> Option<Timestamp> {
+        match &self.who {
+            CallerIdentity::Operator => None,
+            CallerIdentity::User(person) => person.token_ends,
         }
     }
 
@@ -311,22 +314,18 @@ impl Caller {
         both.into_iter().all(|(area, writes)| !scope.allows(area, writes) || own(area, writes))
     }
 
-    /// Refuses a personal token that expires later than the token that creates it, so that a stolen token
-    /// cannot be prolonged.
-    pub(super) fn outlives(
-        &self,
-        user: &Record<User>,
-        expires: Option<Timestamp>,
-    ) -> Result<(), ApiError> {
-        let CallerIdentity::User(person) = &self.who else { return Ok(()) };
-        let UserCredential::Token(own) = &person.credential else { return Ok(()) };
-        let own = user.facts.tokens.iter().find(|token| token.id == *own);
-        let Some(end) = own.and_then(|token| token.expires) else { return Ok(()) };
+    /// Refuses a personal token, of whichever user, that expires later than the token that the caller's rights come from,
+    /// so that a stolen token cannot be prolonged.
+    pub(super) fn outlives(&self, expires: Option<Timestamp>) -> Result<(), ApiError> {
+        let Some(end) = self.token_ends() else { return Ok(()) };
         match expires.is_some_and(|expires| expires <= end) {
             true => Ok(()),
             false => {
-                let message = "must end no later than the token that makes it, ".to_owned();
-                Err(ApiError::field("ttl", format!("{message}{end:.0}")))
+                let own = match self.credential() {
+                    Some(UserCredential::Login(_)) => "the token that made the link of this login",
+                    _ => "the token that makes it",
+                };
+                Err(ApiError::field("ttl", format!("must end no later than {own}, {end:.0}")))
             }
         }
     }

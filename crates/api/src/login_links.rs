@@ -14,6 +14,7 @@ use super::resource::{found, store_new};
 use super::tokens::text_of;
 use super::wire::{LoginLinkAsk, LoginLinkView};
 use keyward_model::{Record, Role, Scope, User, UserFacts, UserSpec};
+use keyward_state::directory::LoginBounds;
 
 /// How long a link works: long enough to carry it to another machine.
 const LIFE: SignedDuration = SignedDuration::from_mins(10);
@@ -47,7 +48,7 @@ async fn add(
     if !caller.covers(Scope::All) {
         return Err(ApiError::ScopeMissing(Scope::All.to_string()));
     }
-    let login_until = caller.ends(&context.view());
+    let bounds = LoginBounds { until: caller.ends(), token_ends: caller.token_ends() };
     let LinkUser { user, added } = match (&ask.user, caller.user()) {
         (Some(name), _) => LinkUser { user: found::<User>(&context, name)?, added: false },
         (None, Some(own)) => LinkUser { user: own.clone(), added: false },
@@ -56,7 +57,7 @@ async fn add(
     caller.names("user", &user.id, &user.name);
     let expires = deps.clock.now() + LIFE;
     let directory = &deps.directory;
-    let link = directory.add_login_link(&user.org, &user.id, expires, login_until).await?;
+    let link = directory.add_login_link(&user.org, &user.id, expires, bounds).await?;
     let url = format!("{}/login?link={}", deps.public_url, text_of(&link)?);
     let view = LoginLinkView { url, user: user.name.clone(), added, expires };
     Ok((StatusCode::CREATED, Json(view)))

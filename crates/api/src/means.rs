@@ -23,8 +23,8 @@ pub(super) struct SignInMeans<'a> {
 
 impl<'a> SignInMeans<'a> {
     /// # Errors
-    /// When the caller may not change them. A password signs in with all rights and does not expire, so a token needs
-    /// both.
+    /// When the caller may not change them. A password signs in with all rights and does not expire, so a token, and a
+    /// login with the link of one, needs both.
     pub(super) fn of(context: &'a Context, name: &str) -> Result<Self, ApiError> {
         let (caller, user) = (&context.caller, found::<User>(context, name)?);
         if !caller.covers(Scope::All) {
@@ -33,14 +33,18 @@ impl<'a> SignInMeans<'a> {
         if !caller.edits_all() && caller.user().is_none_or(|own| own.id != user.id) {
             return Err(ApiError::NotYours { what: "user", name: user.name.clone() });
         }
-        let is_token = matches!(caller.credential(), Some(UserCredential::Token(_)));
-        match is_token && caller.ends(&context.view()).is_some() {
-            false => Ok(Self { user, context }),
-            true => Err(ApiError::RefusedUntil {
-                message: "a token that expires cannot change how its user signs in".to_owned(),
-                hint: "sign in with a link, or use a token without an end".to_owned(),
-            }),
+        if caller.token_ends().is_none() {
+            return Ok(Self { user, context });
         }
+        let who = match caller.credential() {
+            Some(UserCredential::Login(_)) => "a login with the link of a token that expires",
+            _ => "a token that expires",
+        };
+        Err(ApiError::RefusedUntil {
+            message: format!("{who} cannot change how users sign in"),
+            hint: "use a token without an end, or a link that was made without such a token"
+                .to_owned(),
+        })
     }
 
     /// The caller, who changes their own.

@@ -5,6 +5,7 @@ use axum::Extension;
 use http::StatusCode;
 
 use super::body::{Body, Segments};
+use super::catch_up::catch_up;
 use super::context::Context;
 use super::error::ApiError;
 use super::means::SignInMeans;
@@ -63,6 +64,8 @@ async fn store(
 ) -> Result<StatusCode, ApiError> {
     let directory = &context.deps().directory;
     directory.set_password(&user.org, &user.id, hash).await?;
+    // Another replica may just have stored a login with the former password.
+    catch_up(&context.admin).await;
     let own = match context.caller.credential() {
         Some(UserCredential::Login(id)) => Some(id),
         _ => None,

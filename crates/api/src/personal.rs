@@ -53,7 +53,7 @@ async fn add(
     let spec = covered(&context.caller, spec)?;
     let now = context.deps().clock.now();
     let expires = ends_after(with.ttl.as_deref(), with.expires_in, now)?;
-    context.caller.outlives(&user, expires)?;
+    context.caller.outlives(expires)?;
     let (label, directory) = (spec.label.clone(), &context.deps().directory);
     let issued = directory.add_personal_token(&user.org, &user.id, spec, expires).await?;
     Ok((StatusCode::CREATED, Json(shown_once(&issued, label)?)))

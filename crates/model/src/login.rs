@@ -67,6 +67,9 @@ pub struct LoginFacts {
     pub expires: Timestamp,
     /// When it was last used, as far as it was noted.
     pub last_used: Timestamp,
+    /// When the token ends that made the link of the sign-in: the login must not prolong its rights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_ends: Option<Timestamp>,
 }
 
 /// What is shown of it.
@@ -97,6 +100,9 @@ pub struct LoginLink {
     /// When a login that is made with it ends at the latest: with the token or login that made the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_until: Option<Timestamp>,
+    /// When the token ends that made the link, directly or through a login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_ends: Option<Timestamp>,
 }
 
 impl Resource for Login {

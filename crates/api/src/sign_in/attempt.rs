@@ -14,9 +14,10 @@ use crate::request_refusal::RequestRefusal;
 use crate::state::Admin;
 use crate::visit::SecureRequest;
 use crate::wire::SignInView;
+use keyward_base::password::PasswordHash;
 use keyward_base::secret::Secret;
 use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod, User};
-use keyward_state::directory::{DirectoryError, NewLogin, UsedLink};
+use keyward_state::directory::{DirectoryError, LoginBounds, LoginTerms, NewLogin, UsedLink};
 
 /// The answer to a sign-in.
 pub(super) struct SignedIn {
@@ -39,9 +40,17 @@ impl DescribedAnswer for SignedIn {
 /// A user who proved who they are.
 pub(super) struct Proved {
     pub(super) user: Arc<Record<User>>,
-    /// When the login ends at the latest.
-    pub(super) login_until: Option<Timestamp>,
     pub(super) method: SignInMethod,
+    pub(super) bounds: LoginBounds,
+    /// The password that was proved.
+    pub(super) password: Option<PasswordHash>,
+}
+
+impl Proved {
+    /// Without bounds, and without a password.
+    pub(super) fn new(user: Arc<Record<User>>, method: SignInMethod) -> Self {
+        Self { user, method, bounds: LoginBounds::default(), password: None }
+    }
 }
 
 /// A browser that signs in.
@@ -54,8 +63,8 @@ pub(super) struct Browser<'a> {
 impl Browser<'_> {
     pub(super) async fn by_link(&self, link: &Secret) -> Result<Proved, ApiError> {
         match self.admin.deps().directory.use_login_link(link).await {
-            Ok(UsedLink { user, login_until }) => {
-                Ok(Proved { user, login_until, method: SignInMethod::Link })
+            Ok(UsedLink { user, bounds }) => {
+                Ok(Proved { bounds, ..Proved::new(user, SignInMethod::Link) })
             }
             Err(DirectoryError::LinkUsed) => {
                 self.admin.sign_in_limits().failed(self.visit.client)?;
@@ -68,20 +77,26 @@ impl Browser<'_> {
     /// Makes its login. A login that it had ends: its cookie is replaced.
     pub(super) async fn log_in(
         &self,
-        Proved { user, login_until, method }: Proved,
+        Proved { user, method, bounds, password }: Proved,
     ) -> Result<(Record<Login>, SignedIn), ApiError> {
         let deps = self.admin.deps();
         self.end_former().await?;
         let now = deps.clock.now();
         let life = SignedDuration::try_from(deps.sign_in.life).map_err(ApiError::internal)?;
-        let expires = login_until.unwrap_or(Timestamp::MAX).min(now + life);
+        let expires = bounds.until.unwrap_or(Timestamp::MAX).min(now + life);
         let spec = LoginSpec {
             user: Reference::Id(user.id.clone()),
             method,
             browser: browser::named(self.fields),
             address: Some(self.visit.client.to_string()),
         };
-        let NewLogin { login, token } = deps.directory.add_login(&user.org, spec, expires).await?;
+        let terms = LoginTerms { expires, token_ends: bounds.token_ends, password };
+        let made = deps.directory.add_login(&user.org, spec, terms).await;
+        let NewLogin { login, token } = made.map_err(|error| match error {
+            // The password was replaced while it was checked.
+            DirectoryError::Changed { .. } => ApiError::from(RequestRefusal::PasswordWrong),
+            error => error.into(),
+        })?;
         let view = SignInView {
             user: Some(user.name.clone()),
             role: Some(user.role.as_str().to_owned()),

@@ -171,8 +171,7 @@ async fn signed_in(
     let arrived = party.complete(returned).await.map_err(SignInRefusal::Provider)?;
     let user = user_of(browser, party.org(), &arrived).await?;
     let Arrived { to, .. } = arrived;
-    let proved = Proved { user, login_until: None, method: SignInMethod::Oidc };
-    let (login, signed_in) = browser.log_in(proved).await?;
+    let (login, signed_in) = browser.log_in(Proved::new(user, SignInMethod::Oidc)).await?;
     Ok(Done { login, signed_in, to: own_path(&to).to_owned() })
 }
 

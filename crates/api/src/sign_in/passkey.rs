@@ -149,7 +149,7 @@ impl Browser<'_> {
             own.last_used = Some(now);
         };
         deps.directory.change_passkey(&user.org, &user.id, &passkey.id, used).await?;
-        Ok(Proved { user: user.clone(), login_until: None, method: SignInMethod::Passkey })
+        Ok(Proved::new(user.clone(), SignInMethod::Passkey))
     }
 
     /// Whether no other replica has accepted the challenge.

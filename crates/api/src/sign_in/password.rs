@@ -39,12 +39,12 @@ impl Browser<'_> {
         limits.try_password(PasswordTry { org, user: tried, network, is_known })?;
         let known = user.as_ref().filter(|user| user.signs_in());
         let known = known.and_then(|user| user.facts.password.clone());
-        let is_right = limits.matches(password, known).await?;
+        let is_right = limits.matches(password, known.clone()).await?;
         let Some(user) = user else { return Err(RequestRefusal::PasswordWrong.into()) };
         record.is_of(&user);
-        if !is_right {
+        let Some(known) = known.filter(|_| is_right) else {
             return Err(RequestRefusal::PasswordWrong.into());
-        }
+        };
         let method = match user.facts.totp.is_some() {
             false => SignInMethod::Password,
             true => {
@@ -59,8 +59,8 @@ impl Browser<'_> {
             }
         };
         if !is_known {
-            deps.directory.know_network(&user.org, &user.id, network).await?;
+            deps.directory.know_network(&user.org, &user.id, network, &known).await?;
         }
-        Ok(Proved { user, login_until: None, method })
+        Ok(Proved { password: Some(known), ..Proved::new(user, method) })
     }
 }

@@ -18,6 +18,7 @@ use super::{Directory, DirectoryWriter};
 use crate::crypto::token::{self, TokenHash};
 use crate::store::Table;
 use keyward_base::id::{LoginId, OrgId, UserId};
+use keyward_base::password::PasswordHash;
 use keyward_base::secret::Secret;
 use keyward_model::{
     LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginSpec, ManagedBy, Record,
@@ -32,12 +33,31 @@ pub struct NewLogin {
     pub token: Secret,
 }
 
+/// What a new login rests on.
+#[derive(Clone, Debug)]
+pub struct LoginTerms {
+    /// When it ends, also if it is used.
+    pub expires: Timestamp,
+    /// When the token ends that its rights come from.
+    pub token_ends: Option<Timestamp>,
+    /// The password that the user signed in with, and must still have.
+    pub password: Option<PasswordHash>,
+}
+
+/// What bounds a login that is made with a link.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoginBounds {
+    /// When the login ends at the latest.
+    pub until: Option<Timestamp>,
+    /// When the token ends that its rights come from.
+    pub token_ends: Option<Timestamp>,
+}
+
 #[derive(Clone, Debug)]
 pub struct UsedLink {
     /// Who signs in with it.
     pub user: Arc<Record<User>>,
-    /// When a login that is made with it ends at the latest.
-    pub login_until: Option<Timestamp>,
+    pub bounds: LoginBounds,
 }
 
 impl Stored for Login {
@@ -86,17 +106,18 @@ impl Directory {
     /// Makes a login with an issued token. If the user has too many, the oldest ends.
     ///
     /// # Errors
-    /// When the user is gone, paused, or an end user.
+    /// When the user is gone, paused, or an end user; [`DirectoryError::Changed`] when the user has another password now.
     pub async fn add_login(
         &self,
         org: &OrgId,
         spec: LoginSpec,
-        expires: Timestamp,
+        terms: LoginTerms,
     ) -> Result<NewLogin, DirectoryError> {
+        let LoginTerms { expires, token_ends, password } = terms;
         let token = token::issue_login_token();
         let hash = TokenHash::of_secret(&token).to_hex();
         let now = self.shared.clock.now();
-        let facts = LoginFacts { hash, expires, last_used: now };
+        let facts = LoginFacts { hash, expires, last_used: now, token_ends };
         let record = Record::<Login>::new(org, ManagedBy::Store, spec, facts, now);
         let login = self.write(move |writer| async move {
             let view = writer.view.load_full();
@@ -108,7 +129,11 @@ impl Directory {
                     writer.end_login(oldest).await?;
                 }
             }
-            writer.add(record).await
+            let login = writer.add(record).await?;
+            if let Some(password) = &password {
+                writer.check_password(&login, password).await?;
+            }
+            Ok(login)
         });
         Ok(NewLogin { login: login.await?, token })
     }
@@ -186,11 +211,12 @@ impl Directory {
         org: &OrgId,
         user: &UserId,
         expires: Timestamp,
-        login_until: Option<Timestamp>,
+        bounds: LoginBounds,
     ) -> Result<Secret, DirectoryError> {
         let (token, now) = (token::issue_link_token(), self.shared.clock.now());
         let hash = TokenHash::of_secret(&token).to_hex();
-        let link = LoginLink { hash, expires, login_until };
+        let LoginBounds { until: login_until, token_ends } = bounds;
+        let link = LoginLink { hash, expires, login_until, token_ends };
         let add = |user: &mut Record<User>| {
             if !user.signs_in() {
                 return Err(may_not_sign_in(&user.name).into());
@@ -233,8 +259,10 @@ impl Directory {
             Err(DirectoryError::NotFound { .. }) => Err(DirectoryError::LinkUsed),
             taken => taken,
         }?;
-        let login_until = found.into_inner().and_then(|link| link.login_until);
-        Ok(UsedLink { user, login_until })
+        let bounds = found.into_inner().map(|LoginLink { login_until, token_ends, .. }| {
+            LoginBounds { until: login_until, token_ends }
+        });
+        Ok(UsedLink { user, bounds: bounds.unwrap_or_default() })
     }
 }
 
@@ -246,6 +274,22 @@ impl DirectoryWriter {
             Ok(_) | Err(DirectoryError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Ends a new login if its user has another password by now. The login is stored before: another replica that replaces
+    /// the password has either done so before this check, or finds the login and ends it.
+    async fn check_password(
+        &self,
+        login: &Record<Login>,
+        password: &PasswordHash,
+    ) -> Result<(), DirectoryError> {
+        let at = At::new(Table::Users, &login.org, login.user.as_str());
+        let user = self.read::<User>(&at).await?.record;
+        if user.facts.password.as_ref() == Some(password) {
+            return Ok(());
+        }
+        self.end_login(login).await?;
+        Err(DirectoryError::Changed { what: "user", name: user.name().to_owned() })
     }
 
     /// Ends the logins of a user who is gone.
@@ -272,8 +316,14 @@ impl View {
         let user = self.user_of_login(login).filter(|_| known.matches(&hash))?;
         lives(login, idle, now).then(|| {
             let scopes = Arc::from([Scope::All]);
-            let credential = UserCredential::Login(login.id.clone());
-            (Person { user: Arc::clone(user), credential, scopes }, Arc::clone(login))
+            let person = Person {
+                user: Arc::clone(user),
+                credential: UserCredential::Login(login.id.clone()),
+                scopes,
+                ends: Some(login.facts.expires),
+                token_ends: login.facts.token_ends,
+            };
+            (person, Arc::clone(login))
         })
     }
 

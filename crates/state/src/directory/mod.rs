@@ -91,7 +91,7 @@ pub use keyward_model::{
     Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Registered, Reminded, Renewal,
     Rotation, RotationState, Slot, Visibility,
 };
-pub use logins::{NewLogin, UsedLink, idle_until};
+pub use logins::{LoginBounds, LoginTerms, NewLogin, UsedLink, idle_until};
 pub use news::{Delivery, News, Owed};
 pub use person::{Person, UserCredential};
 pub use plugins::Plugged;

@@ -29,7 +29,7 @@ impl Directory {
         self.change::<User>(org, user, set).await.map(drop)
     }
 
-    /// Remembers that the user signed in with the password from this network.
+    /// Remembers that the user signed in with this password from this network, if the user still has it.
     ///
     /// # Errors
     /// As [`Directory::set_password`].
@@ -38,10 +38,12 @@ impl Directory {
         org: &OrgId,
         user: &UserId,
         network: IpAddr,
+        password: &PasswordHash,
     ) -> Result<(), DirectoryError> {
         let know = |user: &mut Record<User>| {
+            let is_current = user.facts.password.as_ref() == Some(password);
             let known = &mut user.facts.networks;
-            if known.contains(&network) {
+            if !is_current || known.contains(&network) {
                 return;
             }
             let surplus = (known.len() + 1).saturating_sub(NETWORKS_MAX);

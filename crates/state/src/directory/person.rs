@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use keyward_base::id::{LoginId, TokenId};
 use keyward_model::{Record, Scope, User};
 
@@ -14,6 +15,10 @@ pub struct Person {
     pub credential: UserCredential,
     /// The scopes of the credential.
     pub scopes: Arc<[Scope]>,
+    /// When the credential ends; `None`: never.
+    pub ends: Option<Timestamp>,
+    /// When the token ends that the rights come from: the credential, or the token whose link made the login.
+    pub token_ends: Option<Timestamp>,
 }
 
 /// What authenticates a user.

@@ -212,6 +212,8 @@ impl View {
             user: holder.user.clone(),
             credential: UserCredential::Token(holder.token.clone()),
             scopes: holder.scopes.clone(),
+            ends: holder.expires,
+            token_ends: holder.expires,
         })
     }
 

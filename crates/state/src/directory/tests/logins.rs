@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use jiff::SignedDuration;
 use keyward_base::id::LoginId;
+use keyward_base::password::PasswordHash;
 use keyward_model::{
     LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginSpec, Reference, Role, SignInMethod, User, UserFacts,
     UserSpec,
@@ -23,6 +24,15 @@ impl World {
 
     /// A login that lives for 7 days, with the text of its token.
     async fn login(&self, user: &Record<User>) -> Result<(LoginId, String), DirectoryError> {
+        self.login_with(user, None).await
+    }
+
+    /// The same with a password that was checked.
+    async fn login_with(
+        &self,
+        user: &Record<User>,
+        password: Option<PasswordHash>,
+    ) -> Result<(LoginId, String), DirectoryError> {
         let spec = LoginSpec {
             user: Reference::Id(user.id.clone()),
             method: SignInMethod::Link,
@@ -30,12 +40,14 @@ impl World {
             address: None,
         };
         let expires = self.after(7 * 24 * HOUR);
-        let NewLogin { login, token } = self.directory.add_login(&self.org, spec, expires).await?;
+        let terms = LoginTerms { expires, token_ends: None, password };
+        let NewLogin { login, token } = self.directory.add_login(&self.org, spec, terms).await?;
         Ok((login.id.clone(), token.expose_text().unwrap().to_owned()))
     }
 
     async fn link(&self, user: &Record<User>) -> Result<Secret, DirectoryError> {
-        self.directory.add_login_link(&self.org, &user.id, self.after(600), None).await
+        let bounds = LoginBounds::default();
+        self.directory.add_login_link(&self.org, &user.id, self.after(600), bounds).await
     }
 
     async fn uses(&self, link: &Secret) -> bool {
@@ -188,4 +200,35 @@ async fn all_logins_of_a_user_end_but_the_one_that_is_kept() {
     assert!(!world.holds(&other) && !world.uses(&link).await);
     assert_eq!(world.directory.end_logins(&world.org, &ann.id, None).await.unwrap(), 1);
     assert!(!world.holds(&held) && world.holds(&of_bob));
+}
+
+#[tokio::test]
+async fn a_sign_in_with_a_password_that_was_replaced_meanwhile_leaves_neither_login_nor_network() {
+    let world = World::new().await;
+    let ann = world.person("ann", Role::Admin).await;
+    let hash = |salt: &str| PasswordHash {
+        memory_kib: 8,
+        passes: 1,
+        lanes: 1,
+        salt: salt.to_owned(),
+        hash: String::new(),
+    };
+    let set = async |password: Option<PasswordHash>| {
+        world.directory.set_password(&world.org, &ann.id, password).await.unwrap();
+    };
+    let (old, network) = (hash("old"), "192.0.2.1".parse().unwrap());
+    set(Some(old.clone())).await;
+    let (kept, token) = world.login_with(&ann, Some(old.clone())).await.unwrap();
+    assert!(world.holds(&token));
+    for now in [Some(hash("new")), None] {
+        set(now).await;
+        world.directory.know_network(&world.org, &ann.id, network, &old).await.unwrap();
+        let refused = world.login_with(&ann, Some(old.clone())).await.unwrap_err();
+        assert!(matches!(refused, DirectoryError::Changed { .. }), "{refused}");
+    }
+    let view = world.directory.view();
+    let left: Vec<_> = view.logins_of(&world.org, &ann.id).map(|login| login.id.clone()).collect();
+    assert_eq!(left, [kept]);
+    assert_eq!(world.rows(Table::Tokens).await.len(), 1, "that of the login before");
+    assert!(view.one::<User>(&world.org, &ann.id).unwrap().facts.networks.is_empty());
 }
