@@ -64,7 +64,7 @@ impl Args {
             Err(failure) => return Err(failure),
         };
         let config = match &gateway {
-            Some(client) => client.get::<Status>("/api/v1/status").await?.config.into(),
+            Some(client) => config_of(client).await?,
             None => global.load()?.file().to_owned(),
         };
         let candidate = CandidateFile::write(&text, &config)?;
@@ -183,6 +183,16 @@ impl Drop for CandidateFile {
     fn drop(&mut self) {
         // The file is absent after the rename.
         drop(fs::remove_file(&self.path));
+    }
+}
+
+/// The gateway's configuration file, which it does not name to callers who may not read the installation.
+async fn config_of(client: &Client) -> Result<PathBuf, Failure> {
+    let status: Status = client.get("/api/v1/status").await?;
+    match status.config.is_empty() {
+        false => Ok(status.config.into()),
+        true => Err(Failure::new(Exit::Forbidden, "this token may not read the configuration")
+            .hint("use the token of an admin of `default`, or none on the gateway's machine")),
     }
 }
 

@@ -165,6 +165,29 @@ async fn what_is_exported_has_no_secret_and_loads_as_the_same_resources() {
 }
 
 #[tokio::test]
+async fn a_token_that_may_not_read_the_installation_applies_and_checks_nothing() {
+    let origin = Origin::saying("fine").await;
+    let install = Install::new(&Plan::api_key(), &origin);
+    let _ran = install.serve();
+    fs::write(install.folder().join("new.yaml"), "{}").expect("a file");
+    succeeds(install.keyward(&["user", "add", "ann"]));
+    let issued = succeeds(install.keyward(&["token", "add", "ann", "--json"]));
+    let issued: Value = serde_json::from_str(&issued).expect("JSON");
+    let token = issued["token"].as_str().expect("shown once");
+    for (line, says) in [
+        (&["apply", "new.yaml", "--yes"][..], "this token may not read the configuration"),
+        (&["store", "check"][..], "member"),
+    ] {
+        let mut command = install.keyward(line);
+        command.env("KEYWARD_TOKEN", token);
+        let output = run(command);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(4), "{line:?}: {said}");
+        assert!(said.contains(says), "{line:?}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_is_applied_whole_after_its_plan_or_not_at_all() {
     let origin = Origin::saying("fine").await;
     let install = Install::new(&Plan::api_key(), &origin);

@@ -271,6 +271,13 @@ impl Caller {
         self.user().is_none_or(|user| matches!(user.role, Role::Admin | Role::Auditor))
     }
 
+    /// Whether the caller may read what all organisations share.
+    pub(super) fn reads_install(&self) -> bool {
+        let CallerIdentity::User(person) = &self.who else { return true };
+        let has_scope = person.scopes.iter().any(|scope| scope.allows(Area::Install, false));
+        has_scope && role_allows(person.user.role, Area::Install, Access::Read, &self.org)
+    }
+
     /// Whether the caller may change all resources of the organisation.
     pub(super) fn edits_all(&self) -> bool {
         self.user().is_none_or(|user| user.role == Role::Admin)

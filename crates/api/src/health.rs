@@ -9,17 +9,19 @@ use axum::{Json, Router};
 use http::{StatusCode, header};
 
 use super::auth::Caller;
-use super::database_listeners;
+use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
-use super::state::{Admin, DatabaseLocation, Deps};
+use super::seen_listeners::SeenListeners;
+use super::state::{Admin, Deps};
 use super::wire::{
-    AgentListener, CallerView, DatabaseListenerView, FaultView, Health, OidcView, SharedStoreView,
-    Status, TelemetryFailure, TelemetryView,
+    CallerView, FaultView, Health, OidcView, SharedStoreView, Status, TelemetryFailure,
+    TelemetryView,
 };
 use crate::reload_asks::Reloads;
 use keyward_base::codes::Code;
 use keyward_state::observe::telemetry::Telemetry;
+use keyward_vault::oidc::RelyingParty;
 
 /// Media type of certificate chains in PEM (RFC 8555 §9.1).
 const PEM: &str = "application/pem-certificate-chain";
@@ -81,47 +83,40 @@ pub(super) fn word(admin: &Admin) -> &'static str {
     }
 }
 
-/// The addresses of the gateway; only it knows ports that the system chose.
-async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
+/// The addresses of the gateway; only it knows ports that the system chose. Paths, the process, the collector and the last
+/// reload are for readers of the installation: errors of a reload name resources of all organisations.
+async fn status(context: Context) -> Result<Json<Status>, ApiError> {
+    let Context { admin, caller } = &context;
     let places = admin.locations().ok_or(ApiError::NoSuchPath)?.clone();
-    let stored = admin.deps().database_listeners.statuses();
-    let opened: Vec<_> = stored.iter().filter_map(database_listeners::open_view).collect();
+    let SeenListeners { agents, databases, databases_failed } =
+        SeenListeners::of(&context, &places);
+    let (deps, reads_install) = (admin.deps(), caller.reads_install());
+    let of_install = |path: String| if reads_install { path } else { String::new() };
+    let telemetry = deps.telemetry.get().filter(|_| reads_install);
+    let oidc = deps.oidc.as_ref().filter(|it| reads_install || it.org() == caller.org());
     Ok(Json(Status {
-        status: word(&admin).to_owned(),
+        status: word(admin).to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        process: Some(std::process::id()),
+        process: reads_install.then(std::process::id),
         started: admin.started(),
-        faults: faults(admin.deps()),
+        faults: faults(deps),
         proxy: places.proxy,
-        agents: places
-            .agents
-            .into_iter()
-            .map(|(owner, at)| AgentListener {
-                org: owner.org.name().to_owned(),
-                agent: owner.agent,
-                at,
-            })
-            .collect(),
-        databases: places.databases.into_iter().map(database_view).chain(opened).collect(),
-        databases_failed: stored.into_iter().filter_map(database_listeners::failed_view).collect(),
+        agents,
+        databases,
+        databases_failed,
         admin: places.admin,
         metrics: places.metrics,
         hooks: places.hooks,
-        data: places.data,
-        config: places.config,
-        ca: places.ca,
+        data: of_install(places.data),
+        config: of_install(places.config),
+        ca: of_install(places.ca),
         private: admin.runs().is_private(),
         runs: admin.runs().open(),
-        default: admin.deps().rulebook.default_action(),
-        oidc: admin.deps().oidc.as_ref().map(|party| OidcView {
-            name: party.name().to_owned(),
-            issuer: party.issuer().to_owned(),
-            org: party.org().name().to_owned(),
-            redirect_uri: party.redirect_uri().to_owned(),
-        }),
-        telemetry: admin.deps().telemetry.get().map(|telemetry| telemetry_view(&telemetry)),
-        store: shared_store(&admin),
-        reload: admin.reloads().and_then(Reloads::last),
+        default: deps.rulebook.default_action(),
+        oidc: oidc.map(|party| oidc_view(party)),
+        telemetry: telemetry.map(|telemetry| telemetry_view(&telemetry)),
+        store: shared_store(admin),
+        reload: admin.reloads().filter(|_| reads_install).and_then(Reloads::last),
     }))
 }
 
@@ -156,10 +151,13 @@ fn shared_store(admin: &Admin) -> Option<SharedStoreView> {
     })
 }
 
-fn database_view(place: DatabaseLocation) -> DatabaseListenerView {
-    let DatabaseLocation { at, protocol, connection, agent } = place;
-    let agent = agent.map(|owner| owner.agent);
-    DatabaseListenerView { at, protocol, connection, agent, name: None }
+fn oidc_view(party: &RelyingParty) -> OidcView {
+    OidcView {
+        name: party.name().to_owned(),
+        issuer: party.issuer().to_owned(),
+        org: party.org().name().to_owned(),
+        redirect_uri: party.redirect_uri().to_owned(),
+    }
 }
 
 fn telemetry_view(telemetry: &Telemetry) -> TelemetryView {

@@ -76,6 +76,7 @@ mod rule_test;
 mod rules;
 mod run_counter;
 mod runs;
+mod seen_listeners;
 mod serve;
 mod sessions;
 mod sign_in;

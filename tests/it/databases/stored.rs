@@ -33,6 +33,18 @@ impl Databases {
         made
     }
 
+    /// The field of a token of a new user in an organisation. Their name is that of their role.
+    async fn bearer_of(&self, org: &str, role: &str) -> String {
+        let (api, of_org) = (&self.lab.gateway, format!("Keyward-Org: {org}\r\n"));
+        let user = json!({"name": role, "role": role}).to_string();
+        let user = api.api_with(&of_org, ("POST", "/users"), &user).await;
+        assert_eq!(user.head.status(), 201, "{}", user.text());
+        let token = json!({"user": role, "label": "test"}).to_string();
+        let token = api.api_with(&of_org, ("POST", "/tokens"), &token).await.json();
+        let token = token["token"].as_str().expect("shown once").to_owned();
+        format!("Authorization: Bearer {token}\r\n")
+    }
+
     async fn session_at(&self, at: SocketAddr) -> Client {
         let mut client = Client::at(&self.lab, at).await;
         client.log_in(self.lab.token("ci"), "main").await.expect("a session");
@@ -122,19 +134,50 @@ async fn only_people_who_administer_the_installation_open_ports() {
         ("acme", "admin", false),
         ("acme", "member", false),
     ] {
-        let of_org = format!("Keyward-Org: {org}\r\n");
-        let user = json!({"name": role, "role": role}).to_string();
-        let user = api.api_with(&of_org, ("POST", "/users"), &user).await;
-        assert_eq!(user.head.status(), 201, "{}", user.text());
-        let token = json!({"user": role, "label": "test"}).to_string();
-        let token = api.api_with(&of_org, ("POST", "/tokens"), &token).await.json();
-        let token = token["token"].as_str().expect("shown once").to_owned();
-        let by = format!("Authorization: Bearer {token}\r\n");
+        let by = databases.bearer_of(org, role).await;
         let refused = api.api_with(&by, ("POST", PATH), &new).await;
         assert_eq!(refused.head.status(), 403, "{role} of {org}: {}", refused.text());
         let listed = api.api_with(&by, ("GET", PATH), "").await;
         let expected = if reads { 200 } else { 403 };
         assert_eq!(listed.head.status(), expected, "{role} of {org}: {}", listed.text());
+    }
+    databases.lab.finish().await;
+}
+
+#[tokio::test]
+async fn other_organisations_see_a_stored_listener_only_if_it_is_for_all_and_not_its_name() {
+    let mut databases = Databases::without_listener().await;
+    databases.added(json!({"name": "for-all", "at": "127.0.0.1:0"})).await;
+    let of_main = json!({"name": "of-main", "at": "127.0.0.1:0", "connection": "main"});
+    databases.added(of_main).await;
+    let (taken, at) = occupied();
+    drop(taken);
+    databases.added(json!({"name": "in-use", "at": at.to_string()})).await;
+    databases.lab.gateway.stop().await;
+    let _other = TcpListener::bind(at).expect("the gateway has stopped");
+    databases.lab.gateway.restart().await;
+    databases.until("in-use", "failed").await;
+    for name in ["for-all", "of-main"] {
+        databases.until(name, "open").await;
+    }
+    let org = databases.asked("POST", "/orgs", json!({"name": "acme"})).await;
+    assert_eq!(org.0, 201);
+    for (org, role, sees) in [
+        ("default", "auditor", true),
+        ("default", "member", true),
+        ("acme", "admin", false),
+        ("acme", "member", false),
+    ] {
+        let by = databases.bearer_of(org, role).await;
+        let status = databases.lab.gateway.api_with(&by, ("GET", "/status"), "").await;
+        assert_eq!(status.head.status(), 200, "{role} of {org}: {}", status.text());
+        let named = ["for-all", "of-main", "in-use"].map(|name| status.text().contains(name));
+        assert_eq!(named, [sees; 3], "{role} of {org}: {}", status.text());
+        if !sees {
+            let listed = status.json()["databases"].clone();
+            assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+            assert_eq!(listed[0]["name"], Value::Null);
+        }
     }
     databases.lab.finish().await;
 }

@@ -14,7 +14,9 @@ pub struct Health {
     pub status: String,
 }
 
-/// `/api/v1/status` of a running gateway.
+/// `/api/v1/status` of a running gateway. Listeners of one agent, and for databases, are those that the caller may see. Only
+/// the operator, and admins and auditors of `default`, get `process`, `telemetry`, `reload` and the paths `data`, `config`
+/// and `ca`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Status {
     /// `ready`, `draining`, `stale` or `outdated`.
@@ -49,12 +51,12 @@ pub struct Status {
     /// The base of the hooks' URLs, if `listen.hooks` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<String>,
-    /// The data directory.
+    /// The data directory. Empty for callers who may not read it.
     pub data: String,
-    /// The configuration file, which may be absent.
+    /// The configuration file, which may be absent. Empty for callers who may not read it.
     #[serde(default)]
     pub config: String,
-    /// The CA's certificate.
+    /// The CA's certificate. Empty for callers who may not read it.
     pub ca: String,
     /// Whether it ends with the last run.
     #[serde(default)]
@@ -65,7 +67,7 @@ pub struct Status {
     /// What becomes of requests to hosts that no rule or binding names.
     #[serde(default)]
     pub default: DefaultAction,
-    /// The identity provider that people sign in with, if one is configured.
+    /// The identity provider that people of the caller's organisation sign in with, if one is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oidc: Option<OidcView>,
     /// The collector that gets traces and logs, if one is configured.
@@ -118,7 +120,7 @@ pub struct DatabaseListenerView {
     /// The agent of all its sessions, which need no token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// The name of a stored listener; absent for one of the configuration.
+    /// The name of a stored listener; absent for one of the configuration, and of another organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }

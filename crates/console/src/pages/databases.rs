@@ -28,11 +28,11 @@ pub(super) fn routes() -> Router<Console> {
 
 /// What the page is made of.
 struct View {
-    /// Those of the configuration.
+    /// Those of the configuration, for a reader who may read stored ones.
     of_file: Vec<DatabaseListenerView>,
     /// Empty for a reader who may not read them, and sees those that are open in `of_others`.
     stored: Vec<Shown<DatabaseListener>>,
-    /// Stored ones that are open, of a reader who may not read them or of other organisations.
+    /// Stored ones of other organisations that are open. For a reader who may not read stored ones: all that are open.
     of_others: Vec<DatabaseListenerView>,
     replicas: Vec<ReplicaView>,
 }
@@ -40,11 +40,12 @@ struct View {
 async fn show(visit: Visit) -> Result<Page, Stop> {
     let path = format!("/database-listeners?limit={LISTENERS}");
     let stored: Option<List<Shown<DatabaseListener>>> = visit.maybe(&path).await?;
+    let reads_stored = stored.is_some();
     let stored = stored.map(|list| list.items).unwrap_or_default();
     let status: Option<Status> = visit.maybe("/status").await?;
     let open = status.map(|status| status.databases).unwrap_or_default();
     let (of_file, mut of_others): (Vec<_>, Vec<_>) =
-        open.into_iter().partition(|it| it.name.is_none());
+        open.into_iter().partition(|it| reads_stored && it.name.is_none());
     of_others.retain(|it| stored.iter().all(|own| own.facts.open_at.as_ref() != Some(&it.at)));
     let replicas: Option<List<ReplicaView>> = visit.maybe("/replicas").await?;
     let replicas = replicas.map(|list| list.items).unwrap_or_default();

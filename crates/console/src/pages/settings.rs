@@ -63,9 +63,12 @@ async fn show(State(console): State<Console>, visit: Visit) -> Result<Page, Stop
             div {
                 @if let Some(status) = &view.status {
                     section.panel #gateway data-live { header { h2 { "Gateway" } (ready(status)) } div.body { (gateway(&console.sign_in, status)) } }
-                    section.panel #configuration data-live {
-                        header { h2 { "Configuration" } }
-                        div.body { (configuration(status.reload.as_ref(), is_operator)) }
+                    // As the master keys, the configuration is for readers of the installation.
+                    @if view.keys.is_some() {
+                        section.panel #configuration data-live {
+                            header { h2 { "Configuration" } }
+                            div.body { (configuration(status.reload.as_ref(), is_operator)) }
+                        }
                     }
                 }
                 @if !view.replicas.is_empty() {
@@ -146,7 +149,7 @@ fn gateway(ways: &SignInSettings, status: &Status) -> Markup {
         ("Metrics", status.metrics.as_ref().map(|at| html! { code { (at) } })),
         ("OpenTelemetry", status.telemetry.as_ref().map(telemetry)),
         ("Hosts that no rule names", Some(html! { (default_action(status)) })),
-        ("Data directory", Some(html! { code { (status.data) } })),
+        ("Data directory", (!status.data.is_empty()).then(|| html! { code { (status.data) } })),
         ("Process", status.process.map(|id| html! { (id) })),
         ("Open runs", (status.runs > 0).then(|| html! { (status.runs) })),
     ])
