@@ -191,6 +191,7 @@ mod targets;
 mod telemetry;
 mod telemetry_export;
 mod tls_listener;
+mod token_bounds;
 mod upgrade;
 mod usage;
 mod webhooks;

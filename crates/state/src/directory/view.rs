@@ -1,5 +1,6 @@
 //! [`View`]: all records in memory, as of one moment. The data path and the rulebook read it.
 
+mod contents;
 mod events;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use keyward_base::id::{
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
 use keyward_model::{
     App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider,
-    Plugin, Record, Resource, Role, Rule, Scope, Session, Source, User, Webhook,
+    Plugin, Record, Role, Rule, Scope, Session, Source, User, Webhook,
 };
 use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::provider::Provider;
@@ -108,31 +109,6 @@ struct PersonalHolder {
 }
 
 impl OrgView {
-    /// A record that prevents the removal of the organisation in every version: its kind and name.
-    fn something(&self) -> Option<(&'static str, String)> {
-        let each = [
-            first(&self.agents),
-            first(&self.connections),
-            first(&self.apps),
-            first(&self.users),
-            first(&self.own_providers),
-            first(&self.rules),
-            first(&self.sources),
-        ];
-        each.into_iter().flatten().next()
-    }
-
-    /// The same of kinds that earlier versions did not look for.
-    fn something_else(&self) -> Option<(&'static str, String)> {
-        let each = [
-            first(&self.webhooks),
-            first(&self.hooks),
-            first(&self.honeytokens),
-            first(&self.database_listeners),
-        ];
-        each.into_iter().flatten().next()
-    }
-
     /// Whether an agent may act: it is not paused, and its owner, if it has one, exists and is not paused.
     fn is_awake(&self, agent: &AgentRecord) -> bool {
         let owner = agent.facts.owner.as_ref().map(|owner| self.users.get(owner));
@@ -233,19 +209,6 @@ impl View {
     /// The organisation that an app belongs to: the id alone stands in its redirect URI.
     pub fn org_of_app(&self, id: &AppId) -> Option<&OrgId> {
         self.orgs.iter().find(|(_, org)| org.apps.get(id).is_some()).map(|(id, _)| id)
-    }
-
-    /// A record that prevents the removal of an organisation: its kind and name.
-    pub(super) fn something_of(&self, id: &OrgId) -> Option<(&'static str, String)> {
-        let org = self.orgs.get(id)?;
-        org.something().or_else(|| org.something_else())
-    }
-
-    /// Whether an organisation has no record because it was removed. One that still has agents or users was not: its row
-    /// is lost.
-    pub(super) fn was_removed(&self, id: &OrgId) -> bool {
-        let is_kept = |org: &Arc<OrgView>| org.record.is_some() || org.something().is_some();
-        !self.orgs.get(id).is_some_and(is_kept)
     }
 
     /// An agent or connection that a user owns: its kind and name.
@@ -492,9 +455,4 @@ impl View {
             }
         }
     }
-}
-
-/// One record of a collection: its kind and name.
-fn first<R: Resource>(all: &Collection<R>) -> Option<(&'static str, String)> {
-    all.values().next().map(|one| (R::KIND.one, one.name().to_owned()))
 }

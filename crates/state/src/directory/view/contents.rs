@@ -1,0 +1,53 @@
+//! What an organisation has: a record that prevents its removal, and whether an organisation without a record was removed.
+
+use super::{OrgView, View};
+use crate::directory::collection::Collection;
+use keyward_base::id::OrgId;
+use keyward_model::Resource;
+
+impl View {
+    /// A record that prevents the removal of an organisation: its kind and name.
+    pub(in crate::directory) fn something_of(&self, id: &OrgId) -> Option<(&'static str, String)> {
+        let org = self.of_org(id)?;
+        org.something().or_else(|| org.something_else())
+    }
+
+    /// Whether an organisation has no record because it was removed. One that still has agents or users was not: its row
+    /// is lost.
+    pub(in crate::directory) fn was_removed(&self, id: &OrgId) -> bool {
+        let is_kept = |org: &OrgView| org.record.is_some() || org.something().is_some();
+        !self.of_org(id).is_some_and(is_kept)
+    }
+}
+
+impl OrgView {
+    /// A record of a kind that prevents the removal in every version: its kind and name.
+    fn something(&self) -> Option<(&'static str, String)> {
+        let each = [
+            first(&self.agents),
+            first(&self.connections),
+            first(&self.apps),
+            first(&self.users),
+            first(&self.own_providers),
+            first(&self.rules),
+            first(&self.sources),
+        ];
+        each.into_iter().flatten().next()
+    }
+
+    /// The same of kinds that earlier versions did not look for.
+    fn something_else(&self) -> Option<(&'static str, String)> {
+        let each = [
+            first(&self.webhooks),
+            first(&self.hooks),
+            first(&self.honeytokens),
+            first(&self.database_listeners),
+        ];
+        each.into_iter().flatten().next()
+    }
+}
+
+/// One record of a collection: its kind and name.
+fn first<R: Resource>(all: &Collection<R>) -> Option<(&'static str, String)> {
+    all.values().next().map(|one| (R::KIND.one, one.name().to_owned()))
+}
