@@ -108,7 +108,7 @@
 //! | How is a token refreshed? | `vault/src/flight.rs` | `Flight::ask` |
 //! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |
 //! | How are signatures, tokens of keys and logins of sessions made? | `rules/src/inject/sign/request_signer.rs`, `vault/src/grant/oauth/signed.rs`, `vault/src/grant/oauth/session.rs` | `RequestSigner::sign`, `minted`, `renewed` |
-//! | When is an idle upstream stream closed? | `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs` | `Idle::sweep`, `Load::is_spent` |
+//! | When is an idle upstream stream closed? | `proxy/src/gateway.rs`, `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs`, `proxy/src/session/pass_streams.rs` | `Core::sweep`, `Http1Stream::is_usable`, `SharedStream::is_spent`, `PassStreams::renew` |
 //! | Which GraphQL operations does a request ask for, and when is its body read for that? | `rules/src/graphql/request.rs`, `proxy/src/authorize/decide.rs` | `Operations::read`, `decide` |
 //! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `Sources::lenient_in`, `View::rules_in_order` |
 //! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `DirectoryWriter::take`, `write` |

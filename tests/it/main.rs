@@ -81,6 +81,7 @@ mod host_sets_page;
 mod import;
 mod inbox;
 mod injection;
+mod kept_streams;
 mod leaves;
 mod log_json;
 mod malformed_answers;

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout};
 
 use crate::ca::cache::Leaves;
 use keyward_base::limits::Limits;
@@ -37,12 +39,17 @@ use crate::limits::refusals::ConnectionRefusals;
 use crate::limits::shared::{LimitSpace, SharedLimits};
 use crate::open_exchanges::OpenExchanges;
 use crate::pool::http1::Http1Pool;
-use crate::pool::http2::SharedStreams;
+use crate::pool::idle_count::IdleCount;
 use crate::pool::protocols::Protocols;
+use crate::pool::shared_streams::SharedStreams;
 use crate::sockets::probes::Probes;
 
 /// Memory of one core for copies of request bodies that may be sent again, in bytes.
 const REPLAYS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The time between two sweeps of idle upstream streams is their timeout, but within these bounds.
+const SWEPT_AFTER_MIN: Duration = Duration::from_millis(100);
+const SWEPT_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// The services that the data path uses, shared by all cores.
 pub struct GatewayServices {
@@ -125,6 +132,8 @@ pub struct Core {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) pool: Http1Pool,
     pub(crate) shared_streams: Arc<SharedStreams>,
+    /// The idle streams of both pools.
+    pub(crate) idle: Arc<IdleCount>,
     pub(crate) protocols: Protocols,
     pub(crate) replays: Arc<Budget>,
     pub(crate) handshakes: HandshakeLimit,
@@ -232,11 +241,57 @@ impl std::ops::Deref for Gateway {
 impl Core {
     /// A core of `gateway`. Call inside the runtime that will serve it.
     pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
-        let pool = Http1Pool::new(&gateway.limits);
-        let handshakes = HandshakeLimit::new(gateway.limits.handshakes_max);
-        let (shared_streams, protocols) = (Arc::<SharedStreams>::default(), Protocols::default());
+        let limits = &gateway.limits;
+        let idle = IdleCount::new(limits.idle_upstreams_max);
+        let pool = Http1Pool::new(limits, idle.clone());
+        let shared_streams = SharedStreams::new(limits.idle_upstream_timeout);
+        let handshakes = HandshakeLimit::new(limits.handshakes_max);
+        let protocols = Protocols::default();
         let replays = Budget::new(REPLAYS_BYTES_MAX, PerAgent::at_least(0));
-        Arc::new(Self { gateway, pool, shared_streams, protocols, replays, handshakes })
+        Arc::new(Self { gateway, pool, shared_streams, idle, protocols, replays, handshakes })
+    }
+
+    /// Drops the idle upstream streams of a session that has ended.
+    pub(crate) fn drop_session(&self, session: u64) {
+        self.pool.drop_session(session);
+        self.shared_streams.drop_session(session);
+    }
+
+    /// Drops idle upstream streams until the core ends: expired ones from time to time, and the longest idle ones where
+    /// there are too many.
+    pub(crate) fn sweeper(self: &Arc<Self>) -> impl Future<Output = ()> + use<> {
+        let (core, idle) = (Arc::downgrade(self), self.idle.clone());
+        let pause = self.gateway.limits.idle_upstream_timeout;
+        let pause = pause.clamp(SWEPT_AFTER_MIN, SWEPT_AFTER_MAX);
+        async move {
+            loop {
+                let has_too_many = timeout(pause, idle.too_many()).await.is_ok();
+                let Some(core) = core.upgrade() else { return };
+                core.sweep();
+                if has_too_many {
+                    core.drop_excess();
+                }
+            }
+        }
+    }
+
+    /// Drops upstream streams that have been closed or have expired.
+    fn sweep(&self) {
+        let now = Instant::now();
+        self.pool.sweep(now);
+        self.shared_streams.sweep(now);
+    }
+
+    /// Drops the upstream streams that have been idle for longest, where there are too many.
+    fn drop_excess(&self) {
+        let mut since = self.pool.idle_since();
+        since.extend(self.shared_streams.idle_since());
+        let excess = self.idle.excess().min(since.len());
+        if let Some(last) = excess.checked_sub(1) {
+            let (_, last, _) = since.select_nth_unstable(last);
+            self.pool.drop_idle(*last);
+            self.shared_streams.drop_idle(*last);
+        }
     }
 }
 

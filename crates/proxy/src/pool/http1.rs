@@ -1,37 +1,19 @@
-//! [`Http1Pool`]: idle HTTP/1.1 streams to upstreams, one pool for each core. Only requests with an equal [`PoolKey`]
-//! share a stream.
+//! [`Http1Pool`]: idle HTTP/1.1 streams to upstreams, one pool for each core.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::idle_count::IdleCount;
+use super::keyed_streams::{KeyedStreams, PoolKey};
 use crate::body::request_body::RequestBody;
 use crate::sockets::streams::SocketState;
-use keyward_base::host::Target;
-use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_net::corporate::ForwardingStream;
-use keyward_rules::inject::tls::TlsId;
-
-/// Requests with an equal key may share a stream.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct PoolKey {
-    /// The org: streams are never shared between orgs.
-    pub org: OrgId,
-    /// Where the stream goes.
-    pub target: Target,
-    /// The only session that may use it. Set when Keyward sends no credential, because then the agent may have
-    /// bound the stream to an identity of its own.
-    pub session: Option<u64>,
-    /// The certificates of the connection that it was dialled for; `None`: those of the gateway.
-    pub tls: Option<TlsId>,
-}
 
 /// A stream to an upstream, ready for a request.
 #[derive(Debug)]
@@ -53,23 +35,12 @@ pub struct Http1Stream {
     written: u64,
 }
 
-/// The number of keys that stay in the map while all their streams are in use.
-const EMPTY_MAX: usize = 1_024;
-
 /// Idle streams by key; the last one used is taken first.
 pub struct Http1Pool {
-    idle: Mutex<Idle>,
+    streams: Mutex<KeyedStreams<Box<Http1Stream>>>,
+    idle: Arc<IdleCount>,
     per_key_max: usize,
-    total_max: usize,
     timeout: Duration,
-}
-
-#[derive(Default)]
-#[expect(clippy::vec_box, reason = "a stream is handed on from stage to stage")]
-struct Idle {
-    streams: HashMap<PoolKey, Vec<Box<Http1Stream>>, RandomState>,
-    count: usize,
-    swept: Option<Instant>,
 }
 
 impl Http1Stream {
@@ -150,12 +121,12 @@ impl Http1Stream {
 }
 
 impl Http1Pool {
-    /// A pool within the limits.
-    pub fn new(limits: &Limits) -> Self {
+    /// A pool within the limits, whose streams `idle` counts.
+    pub fn new(limits: &Limits, idle: Arc<IdleCount>) -> Self {
         Self {
-            idle: Mutex::default(),
+            streams: Mutex::default(),
+            idle,
             per_key_max: limits.idle_upstreams_per_key_max,
-            total_max: limits.idle_upstreams_max,
             timeout: limits.idle_upstream_timeout,
         }
     }
@@ -163,55 +134,69 @@ impl Http1Pool {
     /// The stream for the key that was used last, if one is still usable.
     pub fn take(&self, key: &PoolKey) -> Option<Box<Http1Stream>> {
         let now = Instant::now();
-        let mut idle = self.idle.lock();
-        let Idle { streams, count, .. } = &mut *idle;
+        let mut streams = self.streams.lock();
         let list = streams.get_mut(key)?;
+        let before = list.len();
         let mut found = None;
         while let Some(mut stream) = list.pop() {
-            *count -= 1;
             if stream.is_usable(now.duration_since(stream.idle_since), self.timeout) {
                 stream.take(now);
                 found = Some(stream);
                 break;
             }
         }
-        // Empty lists stay, because streams usually return; but not for single sessions, nor too many.
-        if list.is_empty() && (key.session.is_some() || streams.len() > EMPTY_MAX) {
-            streams.remove(key);
+        self.idle.remove_http1(before - list.len());
+        if list.is_empty() {
+            streams.remove_if_many(key);
         }
         found
     }
 
     /// Keeps a stream for the next request, within the limits.
     pub fn put(&self, key: PoolKey, mut stream: Box<Http1Stream>) {
-        let now = Instant::now();
-        stream.idle_since = now;
-        let mut idle = self.idle.lock();
-        if idle.swept.is_none_or(|swept| now.duration_since(swept) >= self.timeout) {
-            idle.sweep(self.timeout, now);
-        }
-        let full = idle.count >= self.total_max;
-        if full {
+        stream.idle_since = Instant::now();
+        let mut streams = self.streams.lock();
+        if !self.idle.add_http1() {
             return;
         }
-        let list = idle.streams.entry(key).or_default();
-        if list.len() < self.per_key_max {
-            list.push(stream);
-            idle.count += 1;
+        let list = streams.entry(key);
+        match list.len() < self.per_key_max {
+            true => list.push(stream),
+            false => self.idle.remove_http1(1),
         }
     }
-}
 
-impl Idle {
-    /// Drops closed and expired streams. Runs at most once per idle timeout, so a stream is kept at most twice as
-    /// long while the core has traffic; otherwise the upstream's timeout ends it.
-    fn sweep(&mut self, timeout: Duration, now: Instant) {
-        self.swept = Some(now);
-        for list in self.streams.values_mut() {
-            list.retain(|s| s.is_usable(now.duration_since(s.idle_since), timeout));
-        }
-        self.streams.retain(|_, list| !list.is_empty());
-        self.count = self.streams.values().map(Vec::len).sum();
+    /// Drops closed and expired streams.
+    pub fn sweep(&self, now: Instant) {
+        self.retain(|s| s.is_usable(now.duration_since(s.idle_since), self.timeout));
+    }
+
+    /// Drops the streams of a session.
+    pub fn drop_session(&self, session: u64) {
+        let mut streams = self.streams.lock();
+        let dropped = streams.remove_session(session);
+        self.idle.remove_http1(dropped.len());
+    }
+
+    /// Since when each stream has been idle.
+    pub fn idle_since(&self) -> Vec<Instant> {
+        self.streams.lock().iter().map(|stream| stream.idle_since).collect()
+    }
+
+    /// Drops streams that have been idle since `since` or for longer.
+    pub fn drop_idle(&self, since: Instant) {
+        self.retain(|stream| stream.idle_since > since);
+    }
+
+    fn retain(&self, keep: impl Fn(&Http1Stream) -> bool) {
+        let mut streams = self.streams.lock();
+        let mut dropped = 0;
+        streams.retain(|stream| {
+            let is_kept = keep(stream);
+            dropped += usize::from(!is_kept);
+            is_kept
+        });
+        self.idle.remove_http1(dropped);
     }
 }
 

@@ -1,6 +1,5 @@
-//! [`SharedStreams`]: HTTP/2 streams to upstreams. Exchanges on one core with an equal key share a stream.
+//! [`SharedStream`]: an HTTP/2 stream to an upstream, and the exchanges on it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -16,12 +15,11 @@ use http::uri::{self, Uri};
 use http::{Request, Response, Version, header, request};
 use http_body::Body;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::dialled_stream::DialledStream;
-use super::http1::PoolKey;
+use super::idle_count::IdleCount;
 use super::interim::Interim;
 use crate::body::body_error::BodyError;
 use crate::body::http2_body::Http2Body;
@@ -42,9 +40,6 @@ const EXCHANGES_MAX: usize = 100;
 /// The window of the connection, in bytes.
 const WINDOW: u32 = STREAM_WINDOW * 100;
 
-/// The minimum time between two sweeps of closed and idle streams.
-const SWEPT_EVERY: Duration = Duration::from_secs(30);
-
 /// One shared stream of a core.
 #[derive(Clone)]
 pub struct SharedStream {
@@ -64,39 +59,8 @@ struct Load {
     /// It accepts no more exchanges: the upstream said so, or it broke.
     closing: AtomicBool,
     idle_since: Mutex<Instant>,
-}
-
-/// The shared streams of a core by key, and the dials in progress.
-#[derive(Default)]
-pub struct SharedStreams(Mutex<Inner>);
-
-#[derive(Default)]
-struct Inner {
-    streams: HashMap<PoolKey, Vec<SharedStream>>,
-    dialling: HashMap<PoolKey, Arc<PendingDial>>,
-    swept: Option<Instant>,
-}
-
-/// What an exchange that needs a stream must do next.
-pub enum StreamLookup {
-    Send(SharedStream, StreamUse),
-    /// Dial. Dropping the guard wakes the waiting exchanges.
-    Dial(DialGuard),
-    Wait(Arc<PendingDial>),
-}
-
-/// A stream that is being dialled.
-#[derive(Debug, Default)]
-pub struct PendingDial {
-    done: Notify,
-    succeeded: AtomicBool,
-}
-
-/// Held by the exchange that dials; others wait for it.
-pub struct DialGuard {
-    streams: Arc<SharedStreams>,
-    key: PoolKey,
-    dial: Arc<PendingDial>,
+    /// Counts the stream while there is no exchange on it.
+    idle: Arc<IdleCount>,
 }
 
 /// One exchange on a shared stream, counted until it is dropped. Its upload ends with it.
@@ -122,83 +86,43 @@ pub enum SendError {
     },
 }
 
-impl SharedStreams {
-    /// Finds a stream that has room and `fits`; otherwise decides which exchange dials.
-    pub fn find(
-        self: &Arc<Self>,
-        key: &PoolKey,
-        idle_timeout: Duration,
-        fits: impl Fn(&SharedStream) -> bool,
-    ) -> StreamLookup {
-        let mut inner = self.0.lock();
-        inner.sweep(idle_timeout);
-        let streams = inner.streams.get(key).map_or(&[][..], Vec::as_slice);
-        if let Some(found) = streams.iter().find(|stream| stream.has_room() && fits(stream)) {
-            return StreamLookup::Send(found.clone(), StreamUse::new(&found.load));
-        }
-        if let Some(others) = inner.dialling.get(key) {
-            return StreamLookup::Wait(others.clone());
-        }
-        let dial = Arc::new(PendingDial::default());
-        inner.dialling.insert(key.clone(), dial.clone());
-        StreamLookup::Dial(DialGuard { streams: self.clone(), key: key.clone(), dial })
-    }
-
-    pub fn add(&self, key: PoolKey, stream: SharedStream) {
-        self.0.lock().streams.entry(key).or_default().push(stream);
-    }
-}
-
-impl Inner {
-    /// Drops streams that are closed or were idle for long. Dropping the last handle closes a stream.
-    fn sweep(&mut self, timeout: Duration) {
-        let now = Instant::now();
-        if self.swept.is_some_and(|swept| now.duration_since(swept) < timeout.min(SWEPT_EVERY)) {
-            return;
-        }
-        self.swept = Some(now);
-        for streams in self.streams.values_mut() {
-            streams.retain(|stream| !stream.load.is_spent(timeout, now));
-        }
-        self.streams.retain(|_, streams| !streams.is_empty());
-    }
-}
-
-impl Drop for DialGuard {
-    fn drop(&mut self) {
-        self.streams.0.lock().dialling.remove(&self.key);
-        self.dial.done.notify_waiters();
-    }
-}
-
-impl PendingDial {
-    /// Waits for the end of the dial. Returns whether there is a stream now. Must be polled before anything else of
-    /// this core can run.
-    pub async fn ended(&self) -> bool {
-        self.done.notified().await;
-        self.succeeded.load(Relaxed)
-    }
-}
-
-impl DialGuard {
-    /// Marks the dial as successful: the stream is shared.
-    pub fn succeeded(self) {
-        self.dial.succeeded.store(true, Relaxed);
-    }
-}
-
 impl Load {
-    fn is_spent(&self, timeout: Duration, now: Instant) -> bool {
-        let idle = self.exchanges.load(Relaxed) == 0;
-        self.closing.load(Relaxed) || idle && now.duration_since(*self.idle_since.lock()) >= timeout
+    /// The load of a stream without exchanges.
+    fn new(idle: Arc<IdleCount>) -> Arc<Self> {
+        idle.add_http2();
+        Arc::new(Self {
+            exchanges: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            idle_since: Mutex::new(Instant::now()),
+            idle,
+        })
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // Each exchange keeps its stream's load.
+        self.idle.remove_http2();
     }
 }
 
 impl SharedStream {
     /// Whether it accepts one more exchange.
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let max = self.sender.current_max_send_streams().min(EXCHANGES_MAX);
         !self.load.closing.load(Relaxed) && self.load.exchanges.load(Relaxed) < max
+    }
+
+    /// Whether it accepts no more exchanges, or has been idle for `timeout`.
+    pub(super) fn is_spent(&self, timeout: Duration, now: Instant) -> bool {
+        let expired = |since| now.duration_since(since) >= timeout;
+        self.load.closing.load(Relaxed) || self.idle_since().is_some_and(expired)
+    }
+
+    /// Since when it has been idle; `None` while it has exchanges.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.load.exchanges.load(Relaxed) == 0;
+        is_idle.then(|| *self.load.idle_since.lock())
     }
 
     /// Counts one more exchange.
@@ -215,7 +139,11 @@ impl SharedStream {
     ///
     /// # Errors
     /// When the stream breaks.
-    pub async fn begin(fresh: DialledStream, limits: &Limits) -> Result<Self, Refusal> {
+    pub async fn begin(
+        fresh: DialledStream,
+        limits: &Limits,
+        idle: &Arc<IdleCount>,
+    ) -> Result<Self, Refusal> {
         let DialledStream { io, socket, private, tls_generation, .. } = fresh;
         let (io, drain) = BufferedWrites::new(io);
         let mut builder = Builder::new();
@@ -225,11 +153,7 @@ impl SharedStream {
             .initial_connection_window_size(WINDOW)
             .max_header_list_size(bytes_u32(limits.head_bytes_max));
         let (sender, connection) = builder.handshake(io).await.map_err(broken)?;
-        let load = Arc::new(Load {
-            exchanges: AtomicUsize::new(0),
-            closing: AtomicBool::new(false),
-            idle_since: Mutex::new(Instant::now()),
-        });
+        let load = Load::new(idle.clone());
         let shared = load.clone();
         tokio::spawn(async move {
             let mut connection = pin!(connection);
@@ -340,7 +264,9 @@ fn broken(error: h2::Error) -> Refusal {
 
 impl StreamUse {
     fn new(load: &Arc<Load>) -> Self {
-        load.exchanges.fetch_add(1, Relaxed);
+        if load.exchanges.fetch_add(1, Relaxed) == 0 {
+            load.idle.remove_http2();
+        }
         Self { load: load.clone(), upload: None }
     }
 
@@ -394,6 +320,7 @@ impl Drop for StreamUse {
         }
         if self.load.exchanges.fetch_sub(1, Relaxed) == 1 {
             *self.load.idle_since.lock() = Instant::now();
+            self.load.idle.add_http2();
         }
     }
 }
@@ -451,9 +378,9 @@ mod tests {
             tls_generation,
             forwarded,
         };
-        let limits = Limits::default();
-        let (shared, server) =
-            tokio::join!(SharedStream::begin(fresh, &limits), h2::server::handshake(peer));
+        let (limits, idle) = (Limits::default(), IdleCount::new(16));
+        let begins = SharedStream::begin(fresh, &limits, &idle);
+        let (shared, server) = tokio::join!(begins, h2::server::handshake(peer));
         (shared.unwrap(), server.unwrap())
     }
 

@@ -3,5 +3,8 @@
 pub mod dialled_stream;
 pub mod http1;
 pub mod http2;
+pub mod idle_count;
 pub mod interim;
+pub mod keyed_streams;
 pub mod protocols;
+pub mod shared_streams;

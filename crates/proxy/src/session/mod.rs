@@ -1,15 +1,16 @@
 //! [`ProxySession`]: the authenticated agent of a stream, and how the targets of its requests are determined.
 
+pub mod pass_streams;
 pub mod revocation;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sockets::listener::ListenerOwner;
 use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
 
+use self::pass_streams::PassStreams;
 use self::revocation::Revocation;
 use crate::gateway::Gateway;
 use crate::limits::agent_streams::CoreStreamCount;
@@ -23,7 +24,8 @@ pub struct ProxySession {
     pub agent: Agent,
     /// How the targets of requests are determined.
     pub target_source: TargetSource,
-    /// Unique in the process. Upstream streams of `pass` requests belong to one session only.
+    /// Unique in the process for an agent on one accepted stream. Upstream streams of `pass` requests belong to one
+    /// number only.
     pub number: u64,
     /// The watchdog of the stream, or of the one HTTP/2 request.
     pub watchdog: Arc<Watchdog>,
@@ -77,20 +79,33 @@ pub struct AcceptedStream {
     pub watchdog: Arc<Watchdog>,
     /// Closes the stream on revocation, or when it is evicted before an agent has authenticated.
     pub revocation: Arc<Revocation>,
+    pub pass_streams: PassStreams,
     #[expect(dead_code, reason = "held for what dropping it gives back")]
     pub counted: CoreStreamCount,
 }
 
+impl AcceptedStream {
+    /// Counts the stream as `agent`'s from now on; it cannot be evicted any more.
+    ///
+    /// # Errors
+    /// When the agent has reached its limit of streams, or this stream has just been evicted.
+    pub fn attach_agent(&self, gateway: &Gateway, agent: &Agent) -> Result<(), Refusal> {
+        if self.revocation.attach_agent(gateway, agent)? {
+            self.pass_streams.renew();
+        }
+        Ok(())
+    }
+}
+
 impl ProxySession {
-    /// A new session with a unique number.
+    /// A session of `agent`, to which the accepted stream is attached.
     pub fn new(
         agent: Agent,
         target_source: TargetSource,
         watchdog: Arc<Watchdog>,
         accepted: Arc<AcceptedStream>,
     ) -> Arc<Self> {
-        static NUMBERS: AtomicU64 = AtomicU64::new(1);
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let number = accepted.pass_streams.session();
         let revocation = accepted.revocation.clone();
         let upstream = UpstreamSlot::WithStream;
         Arc::new(Self { agent, target_source, number, watchdog, revocation, accepted, upstream })

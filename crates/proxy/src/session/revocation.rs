@@ -74,14 +74,15 @@ impl Revocation {
         Self { dependencies, place: None, listener_closing: None, current }
     }
 
-    /// Counts the stream as `agent`'s from now on; it cannot be evicted any more.
+    /// Counts the stream as `agent`'s from now on; it cannot be evicted any more. Returns whether it had another agent,
+    /// or another token of this one.
     ///
     /// # Errors
     /// When the agent has reached its limit of streams, or this stream has just been evicted.
-    pub fn attach_agent(&self, gateway: &Gateway, agent: &Agent) -> Result<(), Refusal> {
+    pub fn attach_agent(&self, gateway: &Gateway, agent: &Agent) -> Result<bool, Refusal> {
         let mut dependencies = self.dependencies.lock();
         let slot = match &mut *dependencies {
-            Some(dependencies) if dependencies.agent == *agent => return Ok(()),
+            Some(dependencies) if dependencies.agent == *agent => return Ok(false),
             // The same agent by another token.
             Some(dependencies) if dependencies.agent.id == agent.id => dependencies.slot.take(),
             // When this agent has too many streams, the stream keeps its previous seat.
@@ -95,8 +96,8 @@ impl Revocation {
         if self.place.as_ref().is_some_and(|place| !place.keep()) {
             return Err(Refusal::Overloaded(Shortage::Streams));
         }
-        *dependencies = Some(Dependencies { agent: agent.clone(), slot, activity: None });
-        Ok(())
+        let attached = Dependencies { agent: agent.clone(), slot, activity: None };
+        Ok(dependencies.replace(attached).is_some())
     }
 
     /// Resolves when the stream is evicted, or its listener closes.

@@ -112,7 +112,7 @@ fn open(
     if is_in_url(request.uri(), token) {
         return Err(BaseUrlError::TokenInUrl.into());
     }
-    accepted.revocation.attach_agent(&core.gateway, agent)?;
+    accepted.attach_agent(&core.gateway, agent)?;
     let policy = core.gateway.rulebook.current();
     let (target, connection) = target(&policy, agent, place)?;
     let sent = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);

@@ -88,7 +88,7 @@ async fn absolute(
         )),
     };
     let admitted = admitted.and_then(|agent| {
-        let admitted = accepted.revocation.attach_agent(&core.gateway, &agent);
+        let admitted = accepted.attach_agent(&core.gateway, &agent);
         let told = |_: &Refusal| tripwire::refused_early(&core.gateway, &agent, None, &request);
         admitted.inspect_err(told).map(|()| agent)
     });
@@ -151,7 +151,7 @@ async fn open(
     record.set_agent(&agent);
     let target = target?;
     without_body(request)?;
-    accepted.revocation.attach_agent(gateway, &agent)?;
+    accepted.attach_agent(gateway, &agent)?;
     if ssh_agent::is_meant(&target) {
         return Ok((agent, ConnectOpening::SshAgent));
     }

@@ -23,6 +23,7 @@ use crate::gateway::{Core, Gateway, Retirement};
 use crate::limits::agent_streams::CoreStreamCount;
 use crate::server::h1::draining;
 use crate::session::AcceptedStream;
+use crate::session::pass_streams::PassStreams;
 use crate::session::revocation::{Revocation, closed};
 use crate::sockets::listener::{
     Acceptor, Listener, NewSocket, is_of_descriptors, is_of_one_socket,
@@ -199,7 +200,9 @@ impl Cores {
             CoreStreamCount::new(open),
         );
         let scheme = if proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
-        let accepted = AcceptedStream { peer, owner, scheme, watchdog, revocation, counted };
+        let pass_streams = PassStreams::new(core.clone());
+        let accepted =
+            AcceptedStream { peer, owner, scheme, watchdog, revocation, pass_streams, counted };
         let (core, service) = (core.clone(), service.clone());
         if index == here {
             return begin(core, NewStream { socket, proxy_tls, accepted, service }, preface);
@@ -264,6 +267,7 @@ impl Handle {
             let _inside = own.enter();
             Core::new(gateway.clone())
         };
+        runtime.spawn(core.sweeper());
         let (lives, ended) = oneshot::channel();
         let thread =
             std::thread::Builder::new().name(format!("keyward-core-{index}")).spawn(move || {

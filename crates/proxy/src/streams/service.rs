@@ -229,7 +229,7 @@ impl ServiceExchange {
             None => self.by_token(&accepted, token)?,
         };
         self.record.set_agent(&agent);
-        accepted.revocation.attach_agent(&self.gateway, &agent)?;
+        accepted.attach_agent(&self.gateway, &agent)?;
         Ok(agent)
     }
 

@@ -14,8 +14,9 @@ use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
 use crate::pool::http2::head as head_of;
-use crate::pool::http2::{DialGuard, SendError, SharedStream, StreamLookup, StreamUse};
+use crate::pool::http2::{SendError, SharedStream, StreamUse};
 use crate::pool::protocols::KnownProtocol;
+use crate::pool::shared_streams::{DialGuard, StreamLookup};
 use crate::refusal::Refusal;
 
 /// The maximum number of attempts when the upstream reports that it did not process the request.
@@ -88,11 +89,10 @@ fn refusal(why: SendError) -> Refusal {
 async fn find(core: &Core, plan: &SendPlan) -> Result<SelectedStream, Refusal> {
     loop {
         let tls_generation = core.gateway.upstream_tls.load().generation;
-        let timeout = core.gateway.limits.idle_upstream_timeout;
         let fits = |shared: &SharedStream| {
             shared.tls_generation == tls_generation && plan.allows(shared.private)
         };
-        match core.shared_streams.find(&plan.key, timeout, fits) {
+        match core.shared_streams.find(&plan.key, fits) {
             StreamLookup::Send(shared, stay) => {
                 core.gateway.metrics.reused.inc();
                 return Ok(SelectedStream::Http2(shared, stay));
@@ -126,7 +126,7 @@ async fn open(
         }
         return Ok(SelectedStream::OnlyHttp1);
     }
-    let shared = SharedStream::begin(fresh, &core.gateway.limits).await?;
+    let shared = SharedStream::begin(fresh, &core.gateway.limits, &core.idle).await?;
     let stay = shared.stay();
     core.shared_streams.add(plan.key.clone(), shared.clone());
     if let Some(dialling) = dialling {

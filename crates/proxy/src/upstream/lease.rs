@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::body::expect_continue::ContinueGate;
 use crate::body::form_upload::FormFault;
 use crate::gateway::{Core, Gateway};
-use crate::pool::http1::{Http1Stream, PoolKey};
+use crate::pool::http1::Http1Stream;
 use crate::pool::http2::StreamUse;
+use crate::pool::keyed_streams::PoolKey;
 use keyward_rules::inject::body::BodyError as FormError;
 
 /// A stream in use. [`StreamLease::finish`] returns it to its pool; dropping the lease closes it.

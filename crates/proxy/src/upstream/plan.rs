@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::retries::Retries;
-use crate::pool::http1::PoolKey;
 use crate::pool::interim::Interim;
+use crate::pool::keyed_streams::PoolKey;
 use keyward_base::host::Scheme;
 use keyward_rules::inject::tls::ConnectionTls;
 use keyward_rules::policy::Permit;

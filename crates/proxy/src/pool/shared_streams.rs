@@ -1,0 +1,124 @@
+//! [`SharedStreams`]: the HTTP/2 streams to upstreams on a core, and the dials in progress. Exchanges on one core with an
+//! equal key share a stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::http2::{SharedStream, StreamUse};
+use super::keyed_streams::{KeyedStreams, PoolKey};
+
+/// The shared streams of a core by key, and the dials in progress.
+pub struct SharedStreams {
+    inner: Mutex<Inner>,
+    idle_timeout: Duration,
+}
+
+#[derive(Default)]
+struct Inner {
+    streams: KeyedStreams<SharedStream>,
+    dialling: HashMap<PoolKey, Arc<PendingDial>>,
+}
+
+/// What an exchange that needs a stream must do next.
+pub enum StreamLookup {
+    Send(SharedStream, StreamUse),
+    /// Dial. Dropping the guard wakes the waiting exchanges.
+    Dial(DialGuard),
+    Wait(Arc<PendingDial>),
+}
+
+/// A stream that is being dialled.
+#[derive(Debug, Default)]
+pub struct PendingDial {
+    done: Notify,
+    succeeded: AtomicBool,
+}
+
+/// Held by the exchange that dials; others wait for it.
+pub struct DialGuard {
+    streams: Arc<SharedStreams>,
+    key: PoolKey,
+    dial: Arc<PendingDial>,
+}
+
+impl SharedStreams {
+    /// No streams. They may be idle for `idle_timeout`.
+    pub fn new(idle_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::default(), idle_timeout })
+    }
+
+    /// Finds a stream that has room and `fits`; otherwise decides which exchange dials.
+    pub fn find(
+        self: &Arc<Self>,
+        key: &PoolKey,
+        fits: impl Fn(&SharedStream) -> bool,
+    ) -> StreamLookup {
+        let mut inner = self.inner.lock();
+        let mut streams = inner.streams.get(key).iter();
+        if let Some(found) = streams.find(|stream| stream.has_room() && fits(stream)) {
+            return StreamLookup::Send(found.clone(), found.stay());
+        }
+        if let Some(others) = inner.dialling.get(key) {
+            return StreamLookup::Wait(others.clone());
+        }
+        let dial = Arc::new(PendingDial::default());
+        inner.dialling.insert(key.clone(), dial.clone());
+        StreamLookup::Dial(DialGuard { streams: self.clone(), key: key.clone(), dial })
+    }
+
+    pub fn add(&self, key: PoolKey, stream: SharedStream) {
+        self.inner.lock().streams.entry(key).push(stream);
+    }
+
+    /// Drops streams that are closed or have expired. Dropping the last handle closes a stream.
+    pub fn sweep(&self, now: Instant) {
+        let mut inner = self.inner.lock();
+        inner.streams.retain(|stream| !stream.is_spent(self.idle_timeout, now));
+    }
+
+    /// Drops the streams of a session. Running exchanges continue.
+    pub fn drop_session(&self, session: u64) {
+        let mut inner = self.inner.lock();
+        inner.streams.remove_session(session);
+    }
+
+    /// Since when each idle stream has been idle.
+    pub fn idle_since(&self) -> Vec<Instant> {
+        self.inner.lock().streams.iter().filter_map(SharedStream::idle_since).collect()
+    }
+
+    /// Drops streams that have been idle since `since` or for longer.
+    pub fn drop_idle(&self, since: Instant) {
+        let is_newer = |stream: &SharedStream| stream.idle_since().is_none_or(|at| at > since);
+        self.inner.lock().streams.retain(is_newer);
+    }
+}
+
+impl Drop for DialGuard {
+    fn drop(&mut self) {
+        self.streams.inner.lock().dialling.remove(&self.key);
+        self.dial.done.notify_waiters();
+    }
+}
+
+impl PendingDial {
+    /// Waits for the end of the dial. Returns whether there is a stream now. Must be polled before anything else of
+    /// this core can run.
+    pub async fn ended(&self) -> bool {
+        self.done.notified().await;
+        self.succeeded.load(Relaxed)
+    }
+}
+
+impl DialGuard {
+    /// Marks the dial as successful: the stream is shared.
+    pub fn succeeded(self) {
+        self.dial.succeeded.store(true, Relaxed);
+    }
+}
