@@ -1,9 +1,12 @@
 //! Idle streams that an upstream has ended: a request of which not one byte was written goes to another stream, whatever
-//! its method; one of which bytes were written is sent once.
+//! its method; one of which bytes were written is sent once. Streams whose packets are lost are not used again.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::support::http2::{Ask, Offer, Order, Reply};
 use crate::support::*;
@@ -108,4 +111,45 @@ async fn a_stream_is_not_used_longer_than_its_upstream_says() {
         assert_eq!(lab.origin.streams(), streams, "{said}");
         lab.finish().await;
     }
+}
+
+/// The address of a relay to `origin`. When `loses` notifies its waiters, the streams of that moment stay open, but nothing
+/// passes any more.
+async fn relay(origin: SocketAddr, loses: &Arc<Notify>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let (addr, loses) = (listener.local_addr().expect("an address"), Arc::clone(loses));
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let mut to = TcpStream::connect(origin).await.expect("it listens");
+            let loses = Arc::clone(&loses);
+            tokio::spawn(async move {
+                let lost = tokio::select! {
+                    _ = copy_bidirectional(&mut from, &mut to) => false,
+                    () = loses.notified() => true,
+                };
+                if lost {
+                    std::future::pending::<()>().await;
+                }
+            });
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn an_http2_stream_whose_packets_are_lost_is_not_used_again() {
+    let mut origin = Origin::speaking(Offer::Http2, |_| Reply::ok("fine")).await;
+    let loses = Arc::new(Notify::new());
+    origin.addr = relay(origin.addr, &loses).await;
+    let lab = Plan::api_key().settings("{ timeout: 1s }").start(origin).await;
+    let client = lab.h2(HOST).await;
+    for _ in 0..2 {
+        assert_eq!(client.ask("GET /a").await.text(), "fine");
+    }
+    loses.notify_waiters();
+    let lost = client.ask("GET /b").await;
+    assert_eq!(lost.head.status(), 504, "{lost:?}");
+    assert_eq!(client.ask("GET /c").await.text(), "fine");
+    assert_eq!(lab.origin.streams(), 2);
+    lab.finish().await;
 }

@@ -40,6 +40,10 @@ const EXCHANGES_MAX: usize = 100;
 /// The window of the connection, in bytes.
 const WINDOW: u32 = STREAM_WINDOW * 100;
 
+/// How long a stream may be silent after a request, if that is then given up without an answer. A request that is
+/// given up earlier says nothing about the stream.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
 /// One shared stream of a core.
 #[derive(Clone)]
 pub struct SharedStream {
@@ -56,7 +60,7 @@ pub struct SharedStream {
 #[derive(Debug)]
 struct Load {
     exchanges: AtomicUsize,
-    /// It accepts no more exchanges: the upstream said so, or it broke.
+    /// It accepts no more exchanges: the upstream said so, or it broke or is silent.
     closing: AtomicBool,
     idle_since: Mutex<Instant>,
     /// Counts the stream while there is no exchange on it.
@@ -68,6 +72,25 @@ struct Load {
 pub struct StreamUse {
     load: Arc<Load>,
     upload: Option<JoinHandle<()>>,
+}
+
+/// How an exchange waits for the head of its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerWait<'a> {
+    pub interim: &'a Interim,
+    /// When the exchange gives the request up.
+    pub timeout: Duration,
+}
+
+/// Notices that the upstream sends nothing after a request. A network that has lost the state of a stream drops its
+/// packets, and the system reports that only after 15 minutes.
+struct SilenceGuard<'a> {
+    load: &'a Load,
+    socket: &'a SocketState,
+    /// Bytes that were received before the request.
+    received: u64,
+    since: Instant,
+    silence_max: Duration,
 }
 
 /// Why there is no answer.
@@ -181,7 +204,7 @@ impl SharedStream {
         stay: &mut StreamUse,
         head: Request<()>,
         body: RequestBody,
-        interim: &Interim,
+        wait: AnswerWait<'_>,
     ) -> Result<Response<IncomingBody>, SendError> {
         poll_fn(|cx| self.sender.poll_ready(cx)).await.map_err(|error| self.refused(error))?;
         if self.load.exchanges.load(Relaxed) == 1 {
@@ -189,6 +212,7 @@ impl SharedStream {
             self.socket.check_before_write();
         }
         let written = self.socket.written();
+        let _silence = SilenceGuard::new(&self.load, &self.socket, wait.timeout);
         let ended = body.is_end_stream();
         let sent = self.sender.send_request(head, ended);
         let (mut answer, stream) = sent.map_err(|error| self.refused(error))?;
@@ -196,7 +220,7 @@ impl SharedStream {
             stay.upload(body, stream).await;
         }
         let response = poll_fn(|cx| {
-            poll_interim(&mut answer, interim, cx);
+            poll_interim(&mut answer, wait.interim, cx);
             pin!(&mut answer).poll(cx)
         });
         match response.await {
@@ -242,6 +266,23 @@ impl SharedStream {
                 }
                 SendError::Broken { refusal: broken(error), gone }
             }
+        }
+    }
+}
+
+impl<'a> SilenceGuard<'a> {
+    fn new(load: &'a Load, socket: &'a SocketState, timeout: Duration) -> Self {
+        let (received, since) = (socket.received(), Instant::now());
+        Self { load, socket, received, since, silence_max: timeout.min(SILENCE_MAX) }
+    }
+}
+
+impl Drop for SilenceGuard<'_> {
+    /// Running exchanges continue, and the next one dials.
+    fn drop(&mut self) {
+        let is_silent = self.socket.received() == self.received;
+        if is_silent && self.since.elapsed() >= self.silence_max {
+            self.load.closing.store(true, Relaxed);
         }
     }
 }
@@ -353,6 +394,7 @@ impl fmt::Debug for SharedStream {
 mod tests {
     use std::net;
 
+    use futures_util::FutureExt;
     use tokio::net::TcpStream;
 
     use super::*;
@@ -388,16 +430,27 @@ mod tests {
         shared: &SharedStream,
         body: RequestBody,
     ) -> Result<Response<IncomingBody>, SendError> {
+        send_within(shared, body, Duration::from_secs(600)).await
+    }
+
+    async fn send_within(
+        shared: &SharedStream,
+        body: RequestBody,
+        timeout: Duration,
+    ) -> Result<Response<IncomingBody>, SendError> {
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut()) =
             (http::Method::POST, Uri::from_static("https://api.test/"));
         let (mut stay, interim) = (shared.stay(), Interim::new(None, 1));
-        shared.clone().send(&mut stay, head, body, &interim).await
+        let wait = AnswerWait { interim: &interim, timeout };
+        shared.clone().send(&mut stay, head, body, wait).await
     }
 
-    #[tokio::test]
-    async fn a_request_on_a_stream_that_the_upstream_ended_unseen_was_not_processed() {
-        let (shared, mut server) = begun().await;
+    /// Sends a request, which `server` answers.
+    async fn answered(
+        shared: &SharedStream,
+        server: &mut h2::server::Connection<TcpStream, Bytes>,
+    ) {
         let serving = async {
             while let Some(asked) = server.accept().await {
                 let (_, mut respond) = asked.unwrap();
@@ -406,8 +459,46 @@ mod tests {
         };
         tokio::select! {
             () = serving => panic!("it ended"),
-            answer = send(&shared, RequestBody::empty()) => assert_eq!(answer.unwrap().status(), 200),
+            answer = send(shared, RequestBody::empty()) => assert_eq!(answer.unwrap().status(), 200),
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_was_silent_until_a_request_was_given_up_is_not_used_again() {
+        let [little, second] = [1, 1_000].map(Duration::from_millis);
+        for (timeout, given_up_after, is_usable) in [
+            (SILENCE_MAX * 9, SILENCE_MAX - little, true),
+            (SILENCE_MAX * 9, SILENCE_MAX, false),
+            (second, second - little, true),
+            (second, second, false),
+        ] {
+            let (shared, mut server) = begun().await;
+            answered(&shared, &mut server).await;
+            let mut sending = Box::pin(send_within(&shared, RequestBody::empty(), timeout));
+            assert!(sending.as_mut().now_or_never().is_none());
+            tokio::time::advance(given_up_after).await;
+            assert!(shared.has_room());
+            drop(sending);
+            assert_eq!(shared.has_room(), is_usable, "{given_up_after:?} of {timeout:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_on_which_something_arrived_is_used_again_after_a_request_was_given_up() {
+        let (shared, mut server) = begun().await;
+        answered(&shared, &mut server).await;
+        let mut sending = Box::pin(send(&shared, RequestBody::empty()));
+        assert!(sending.as_mut().now_or_never().is_none());
+        tokio::time::advance(SILENCE_MAX).await;
+        answered(&shared, &mut server).await;
+        drop(sending);
+        assert!(shared.has_room());
+    }
+
+    #[tokio::test]
+    async fn a_request_on_a_stream_that_the_upstream_ended_unseen_was_not_processed() {
+        let (shared, mut server) = begun().await;
+        answered(&shared, &mut server).await;
         let written = shared.socket.written();
         drop(server);
         let order = RequestBody::own(Bytes::from_static(b"an order"));

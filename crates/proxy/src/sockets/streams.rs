@@ -60,6 +60,8 @@ pub struct SocketState {
     check: AtomicBool,
     /// Bytes that the system has accepted for sending.
     written: AtomicU64,
+    /// Bytes that were read.
+    received: AtomicU64,
 }
 
 impl AgentStream {
@@ -115,6 +117,18 @@ impl UpstreamSocket {
         &self.state
     }
 
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.socket).poll_read(cx, out);
+        if read.is_ready() || !self.state.check.swap(false, Relaxed) {
+            return read;
+        }
+        // The pending read has registered the waker.
+        match self.socket.read_now(out) {
+            Err(error) if is_no_news(&error) => Poll::Pending,
+            read => Poll::Ready(read),
+        }
+    }
+
     fn wrote(&mut self, result: Poll<io::Result<usize>>, len: usize) -> Poll<io::Result<usize>> {
         match result {
             Poll::Ready(Err(_)) => {
@@ -140,6 +154,11 @@ impl SocketState {
     /// The number of bytes that the system has accepted so far.
     pub fn written(&self) -> u64 {
         self.written.load(Relaxed)
+    }
+
+    /// The number of bytes that were read so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
     }
 }
 
@@ -226,15 +245,15 @@ impl AsyncRead for UpstreamSocket {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let read = Pin::new(&mut this.socket).poll_read(cx, out);
-        if read.is_ready() || !this.state.check.swap(false, Relaxed) {
-            return read;
+        let before = out.filled().len();
+        let read = this.poll_bytes(cx, out);
+        let bytes = out.filled().len() - before;
+        if bytes > 0 {
+            // Only this reader changes it.
+            let received = &this.state.received;
+            received.store(received.load(Relaxed) + bytes as u64, Relaxed);
         }
-        // The pending read has registered the waker.
-        match this.socket.read_now(out) {
-            Err(error) if is_no_news(&error) => Poll::Pending,
-            read => Poll::Ready(read),
-        }
+        read
     }
 }
 

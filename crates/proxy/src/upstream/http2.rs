@@ -14,7 +14,7 @@ use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
 use crate::pool::http2::head as head_of;
-use crate::pool::http2::{SendError, SharedStream, StreamUse};
+use crate::pool::http2::{AnswerWait, SendError, SharedStream, StreamUse};
 use crate::pool::protocols::KnownProtocol;
 use crate::pool::shared_streams::{DialGuard, StreamLookup};
 use crate::refusal::Refusal;
@@ -48,7 +48,8 @@ pub async fn send(
         let spare = SpareRequest::of(core, &mut request);
         let (head, body) = (*request).into_parts();
         let head = head_of(&plan.key.target, head)?;
-        let why = match shared.send(&mut stay, head, body, &plan.interim).await {
+        let wait = AnswerWait { interim: &plan.interim, timeout: plan.timeout };
+        let why = match shared.send(&mut stay, head, body, wait).await {
             Ok(response) => {
                 spare.discard();
                 return Ok((StreamLease::shared(stay, core.clone()), response));

@@ -142,6 +142,7 @@ impl Outbound {
             http2,
             upgrades: upgrade.is_some(),
             interim: interim.clone(),
+            timeout,
             retries,
         };
         // The time to the answer's head counts from the last byte of the upload.
