@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +14,12 @@ use tokio::net::TcpStream;
 use super::corporate::{CorporateProxy, ForwardingStream};
 pub use super::dial_error::{DialError, ProxyFault};
 use super::guard::{AllowPrivate, CheckedAddr, Guard, IpClass};
+use super::lookups::Lookups;
 use super::proxy_tunnel;
 use super::race::{interleave, race};
 use super::seed_list::{SeedList, SeedListError, SeedLists};
 use super::wire::Wire;
 use keyward_base::host::{Host, Scheme, Target};
-use keyward_base::threads::Threads;
-
-/// Concurrent look-ups. The system's resolver blocks a thread for each, even after the caller has given up;
-/// with fewer, unresponsive names would soon block all others.
-const LOOKUPS_MAX: usize = 256;
 
 /// Addresses of a named server that are tried.
 const NAMED_ADDRESSES_MAX: usize = 8;
@@ -91,7 +87,7 @@ pub enum AddressVerdict {
 pub struct Dialler {
     settings: ArcSwap<DialSettings>,
     addresses_max: usize,
-    lookups: Threads,
+    lookups: Lookups,
     seed_lists: ArcSwap<SeedLists>,
 }
 
@@ -131,7 +127,7 @@ impl Dialler {
         addresses_max: usize,
     ) -> Self {
         let settings = ArcSwap::from_pointee(DialSettings::new(guard, resolve, None));
-        let lookups = Threads::new("keyward-lookup", LOOKUPS_MAX);
+        let lookups = Lookups::by_system();
         Self { settings, addresses_max, lookups, seed_lists: ArcSwap::default() }
     }
 
@@ -335,11 +331,13 @@ impl Dialler {
         let host = target.host();
         let literal = |ip: IpAddr| Ok(vec![SocketAddr::new(ip, target.port())]);
         let name = match host {
-            Host::Name(name) => name.to_string(),
+            Host::Name(name) => name,
             Host::V4(v4) => return literal((*v4).into()),
             Host::V6(v6) => return literal((*v6).into()),
         };
-        let mut addresses = lookup(&self.lookups, name, target.port())
+        let mut addresses = self
+            .lookups
+            .addresses(name, target.port())
             .await
             .and_then(|found| match found.is_empty() {
                 true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
@@ -413,12 +411,6 @@ fn reaches_own(guard: &Guard, addr: SocketAddr) -> bool {
     guard.listens_on(addr.port()) && is_this_machine(addr)
 }
 
-/// Resolves with the system's resolver.
-async fn lookup(threads: &Threads, name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let found = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
-    threads.run(found).await.map_err(io::Error::other)?
-}
-
 /// Whether the system would use `addr` as the source address to reach `addr`. Nothing is sent: connecting a
 /// datagram socket only selects the route.
 fn is_this_machine(addr: SocketAddr) -> bool {
@@ -442,6 +434,7 @@ mod tests {
     use super::*;
     use crate::corporate::Except;
     use crate::guard::AllowPrivate;
+    use crate::lookups::tests::with_dead_name;
     use keyward_base::host::Scheme;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -567,6 +560,21 @@ mod tests {
         let target = Target::new(Scheme::Https, Host::Name("no such name".into()), 443);
         let result = dialler.dial(&target, LONG).await;
         assert!(matches!(result, Err(DialError::Resolve { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn names_that_do_not_resolve_in_time_leave_look_ups_to_others() {
+        let (_listener, at) = listener();
+        let (lookups, _dead, _) = with_dead_name(4);
+        let mut dialler = Dialler::new(loopback_guard(), vec![], 16);
+        dialler.lookups = lookups;
+        let [dead, ok] =
+            ["dead.test", "ok.test"].map(|name| target(&format!("{name}:{}", at.port())));
+        let all = futures_util::future::join_all((0..300).map(|_| dialler.dial(&dead, LONG)));
+        tokio::select! {
+            _ = all => panic!("they hang"),
+            dialled = dialler.dial(&ok, LONG) => assert!(dialled.is_ok(), "{dialled:?}"),
+        }
     }
 
     #[tokio::test]

@@ -59,6 +59,12 @@ impl DialError {
         source.raw_os_error().is_some_and(|code| none_left.contains(&code))
     }
 
+    /// Whether too many names were being looked up.
+    pub fn is_of_lookups(&self) -> bool {
+        let is_full = |source: &io::Error| source.kind() == io::ErrorKind::QuotaExceeded;
+        matches!(self, Self::Resolve { source, .. } if is_full(source))
+    }
+
     pub(super) fn proxy(at: &Target, fault: ProxyFault) -> Self {
         Self::Proxy { proxy: format!("{}:{}", at.host(), at.port()), fault }
     }

@@ -9,6 +9,7 @@ mod dial_error;
 pub mod evictable;
 pub mod guard;
 pub mod keepalive;
+mod lookups;
 pub mod processes;
 mod proxy_tunnel;
 mod race;

@@ -405,6 +405,9 @@ fn of_dial(error: &DialError) -> RefusalView {
             1,
             Code::Overloaded.because("too many open streams: there is none left for the upstream"),
         ),
+        error if error.is_of_lookups() => {
+            after(1, Code::Overloaded.because("too many hosts are being resolved"))
+        }
         DialError::Timeout { host } => Code::UpstreamTimeout
             .because(format!("{host} does not accept a connection in time"))
             .into(),

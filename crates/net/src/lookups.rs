@@ -1,0 +1,276 @@
+//! [`Lookups`]: the addresses of names, by a resolver that blocks a thread for each look-up, also after its callers have
+//! given up. One look-up of a name runs at a time, and one for which no caller waits is not begun.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use keyward_base::threads::Threads;
+
+/// Concurrent look-ups. With fewer, unresponsive names would soon block all others.
+const THREADS_MAX: usize = 256;
+
+/// Names that are looked up or wait for a thread.
+const NAMES_MAX: usize = 4_096;
+
+/// Looks names up.
+pub struct Lookups {
+    pool: Threads,
+    threads_max: usize,
+    shared: Arc<LookupsShared>,
+}
+
+struct LookupsShared {
+    /// Returns addresses with any port.
+    resolver: Box<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>,
+    queue: Mutex<LookupQueue>,
+}
+
+#[derive(Default)]
+struct LookupQueue {
+    /// Look-ups that have not ended.
+    lookups: HashMap<Box<str>, Lookup>,
+    /// Names whose look-up has not begun, the oldest first.
+    waiting: VecDeque<Box<str>>,
+    /// Threads that look names up.
+    threads: usize,
+}
+
+/// One look-up. Each caller has a receiver of the result.
+struct Lookup {
+    callers: watch::Sender<Option<LookupResult>>,
+    has_begun: bool,
+}
+
+/// The result for all callers.
+#[derive(Clone)]
+struct LookupResult(Arc<io::Result<Vec<SocketAddr>>>);
+
+impl Lookups {
+    /// By the system's resolver.
+    pub fn by_system() -> Self {
+        Self::new(THREADS_MAX, |name| (name, 0_u16).to_socket_addrs().map(Iterator::collect))
+    }
+
+    /// By `resolver`, on at most `threads_max` threads.
+    pub fn new(
+        threads_max: usize,
+        resolver: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        let (resolver, queue) = (Box::new(resolver), Mutex::default());
+        let pool = Threads::new("keyward-lookup", threads_max);
+        Self { pool, threads_max, shared: Arc::new(LookupsShared { resolver, queue }) }
+    }
+
+    /// The addresses of a name, with this port.
+    ///
+    /// # Errors
+    /// That of the resolver; [`io::ErrorKind::QuotaExceeded`] when too many names are being looked up.
+    pub async fn addresses(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let mut caller = self.join(name)?;
+        let found = caller.wait_for(Option::is_some).await.map(|found| found.clone());
+        match found {
+            Ok(Some(found)) => found.with_port(port),
+            Ok(None) | Err(_) => Err(io::Error::other("the look-up did not end")),
+        }
+    }
+
+    /// Joins the look-up of a name, or requests one.
+    fn join(&self, name: &str) -> io::Result<watch::Receiver<Option<LookupResult>>> {
+        let mut queue = self.shared.queue.lock();
+        if let Some(lookup) = queue.lookups.get(name) {
+            return Ok(lookup.callers.subscribe());
+        }
+        if queue.lookups.len() >= NAMES_MAX {
+            queue.remove_unwanted();
+        }
+        if queue.lookups.len() >= NAMES_MAX {
+            let error = "too many names are being looked up";
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, error));
+        }
+        let (callers, caller) = watch::channel(None);
+        queue.lookups.insert(name.into(), Lookup { callers, has_begun: false });
+        queue.waiting.push_back(name.into());
+        if queue.threads < self.threads_max {
+            queue.threads += 1;
+            let shared = self.shared.clone();
+            self.pool.start(move || shared.look_up_all());
+        }
+        Ok(caller)
+    }
+}
+
+impl LookupsShared {
+    /// Looks names up until none waits.
+    fn look_up_all(&self) {
+        while let Some(name) = self.next() {
+            let resolved = catch_unwind(AssertUnwindSafe(|| (self.resolver)(&name)));
+            let found = resolved.unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")));
+            let ended = self.queue.lock().lookups.remove(&name);
+            if let Some(lookup) = ended {
+                lookup.callers.send_replace(Some(LookupResult(Arc::new(found))));
+            }
+        }
+    }
+
+    /// The name that has waited for longest, if a caller still waits. Without one, the thread ends.
+    fn next(&self) -> Option<Box<str>> {
+        let mut queue = self.queue.lock();
+        while let Some(name) = queue.waiting.pop_front() {
+            match queue.lookups.get_mut(&name).filter(|lookup| lookup.is_wanted()) {
+                Some(lookup) => {
+                    lookup.has_begun = true;
+                    return Some(name);
+                }
+                None => drop(queue.lookups.remove(&name)),
+            }
+        }
+        queue.threads -= 1;
+        None
+    }
+}
+
+impl LookupQueue {
+    /// Removes the look-ups that have not begun and have no caller.
+    fn remove_unwanted(&mut self) {
+        self.lookups.retain(|_, lookup| lookup.has_begun || lookup.is_wanted());
+        self.waiting.retain(|name| self.lookups.contains_key(name));
+    }
+}
+
+impl Lookup {
+    fn is_wanted(&self) -> bool {
+        self.callers.receiver_count() > 0
+    }
+}
+
+impl LookupResult {
+    fn with_port(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match &*self.0 {
+            Ok(addresses) => {
+                let mut addresses = addresses.clone();
+                addresses.iter_mut().for_each(|addr| addr.set_port(port));
+                Ok(addresses)
+            }
+            Err(error) => Err(match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::new(error.kind(), error.to_string()),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Lookups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookups").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::pin::pin;
+    use std::sync::mpsc;
+
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    /// Every name has the address 127.0.0.1. The look-up of `dead.test` ends when the sender is dropped. The list has the
+    /// names that were looked up.
+    pub(crate) fn with_dead_name(
+        threads_max: usize,
+    ) -> (Lookups, mpsc::Sender<()>, Arc<Mutex<Vec<String>>>) {
+        let (sender, ended) = mpsc::channel::<()>();
+        let (ended, asked) = (Mutex::new(ended), Arc::<Mutex<Vec<String>>>::default());
+        let list = Arc::clone(&asked);
+        let lookups = Lookups::new(threads_max, move |name: &str| {
+            list.lock().push(name.to_owned());
+            if name == "dead.test" {
+                // An error means that the sender was dropped.
+                let _ = ended.lock().recv();
+            }
+            Ok(vec![SocketAddr::from(([127, 0, 0, 1], 0))])
+        });
+        (lookups, sender, asked)
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_no_caller_waits_for_is_not_begun() {
+        let (lookups, dead, asked) = with_dead_name(1);
+        let mut first = pin!(lookups.addresses("dead.test", 1));
+        assert!(first.as_mut().now_or_never().is_none());
+        for name in ["a.test", "b.test", "a.test"] {
+            assert!(lookups.addresses(name, 1).now_or_never().is_none());
+        }
+        drop(dead);
+        let (first, next) = tokio::join!(first, lookups.addresses("c.test", 2));
+        assert_eq!(first.unwrap(), [SocketAddr::from(([127, 0, 0, 1], 1))]);
+        assert_eq!(next.unwrap(), [SocketAddr::from(([127, 0, 0, 1], 2))]);
+        assert_eq!(*asked.lock(), ["dead.test", "c.test"]);
+    }
+
+    #[tokio::test]
+    async fn callers_of_one_name_share_its_look_up_and_leave_a_thread_to_others() {
+        let (lookups, dead, asked) = with_dead_name(2);
+        let mut all = pin!(join_all((0..300).map(|port| lookups.addresses("dead.test", port))));
+        tokio::select! {
+            _ = &mut all => panic!("it hangs"),
+            found = lookups.addresses("ok.test", 443) => assert!(found.is_ok()),
+        }
+        drop(dead);
+        for (port, found) in (0..300).zip(all.await) {
+            assert_eq!(found.unwrap(), [SocketAddr::from(([127, 0, 0, 1], port))]);
+        }
+        let mut names = asked.lock().clone();
+        names.sort();
+        assert_eq!(names, ["dead.test", "ok.test"]);
+        // A later caller does not get an old result.
+        assert!(lookups.addresses("ok.test", 443).await.is_ok());
+        assert_eq!(asked.lock().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn the_names_that_are_waited_for_are_bounded() {
+        let (lookups, _dead, _) = with_dead_name(1);
+        let names: Vec<String> = (1..NAMES_MAX).map(|number| format!("{number}.test")).collect();
+        let mut waiting = vec![Box::pin(lookups.addresses("dead.test", 1))];
+        waiting.extend(names.iter().map(|name| Box::pin(lookups.addresses(name, 1))));
+        for caller in &mut waiting {
+            assert!(caller.as_mut().now_or_never().is_none());
+        }
+        let refused = lookups.addresses("one.more.test", 1).now_or_never();
+        let error = refused.expect("at once").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+        assert!(lookups.addresses("7.test", 1).now_or_never().is_none(), "it is looked up already");
+        waiting.pop();
+        assert!(lookups.addresses("one.more.test", 1).now_or_never().is_none());
+        waiting.truncate(1);
+        assert!(lookups.addresses("another.test", 1).now_or_never().is_none());
+        assert!(lookups.shared.queue.lock().waiting.len() <= 2, "the others were removed");
+    }
+
+    #[tokio::test]
+    async fn an_error_reaches_all_callers_and_a_panic_ends_one_look_up_only() {
+        let none_left = rustix::io::Errno::MFILE.raw_os_error();
+        let lookups = Lookups::new(1, move |name: &str| match name {
+            "full.test" => Err(io::Error::from_raw_os_error(none_left)),
+            "bad.test" => panic!("on purpose"),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such name")),
+        });
+        let (one, two) =
+            tokio::join!(lookups.addresses("full.test", 1), lookups.addresses("full.test", 2));
+        for error in [one.unwrap_err(), two.unwrap_err()] {
+            assert_eq!(error.raw_os_error(), Some(none_left));
+        }
+        assert!(lookups.addresses("bad.test", 1).await.is_err());
+        let error = lookups.addresses("none.test", 1).await.unwrap_err();
+        assert_eq!((error.kind(), &*error.to_string()), (io::ErrorKind::NotFound, "no such name"));
+    }
+}
