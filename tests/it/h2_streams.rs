@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use h2::Reason;
 use tokio::sync::Barrier;
@@ -178,6 +179,55 @@ async fn an_upstream_that_refuses_for_ever_is_asked_only_a_few_times() {
     let lab = Plan::api_key().start(origin.await).await;
     assert_eq!(lab.h2(HOST).await.ask("GET /a").await.head.status(), 502);
     assert_eq!(lab.origin.received().len(), 3);
+    lab.finish().await;
+}
+
+/// Serves what has come whenever nothing more comes for a moment: five requests, and refuses the others unprocessed. Says
+/// that it allows five when it serves the first ones.
+async fn allows_five(mut stream: Stream) {
+    const MOMENT: Duration = Duration::from_millis(50);
+    stream.exactly(PREFACE.len()).await;
+    let (mut waiting, mut has_said) = (vec![], false);
+    loop {
+        match tokio::time::timeout(MOMENT, stream.comes()).await {
+            Ok(false) => return,
+            Ok(true) => match stream.frame().await {
+                Some(got) if got.kind == HEADERS => waiting.push(got.stream),
+                Some(_) => {}
+                None => return,
+            },
+            Err(_) if waiting.is_empty() => {}
+            Err(_) => {
+                let mut answers = vec![];
+                if !has_said {
+                    // SETTINGS_MAX_CONCURRENT_STREAMS.
+                    answers.extend(frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 5]));
+                    answers.extend(frame(SETTINGS, ACK, 0, &[]));
+                    has_said = true;
+                }
+                for (at, number) in waiting.drain(..).enumerate() {
+                    answers.extend(match at {
+                        // `:status: 200`, from the static table.
+                        0..5 => frame(HEADERS, END_HEADERS | END_STREAM, number, &[0x88]),
+                        // REFUSED_STREAM.
+                        _ => frame(RST_STREAM, 0, number, &[0, 0, 0, 7]),
+                    });
+                }
+                stream.send(answers).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_beyond_a_limit_that_was_not_known_yet_go_to_other_streams() {
+    let lab = Plan::api_key().start(Origin::framed(allows_five).await).await;
+    let client = lab.h2(HOST).await;
+    let calls = (0..40).map(async |number| {
+        let answer = client.ask(&format!("GET /{number}")).await;
+        assert_eq!(answer.head.status(), 200, "{number}: {answer:?}");
+    });
+    futures_util::future::join_all(calls).await;
     lab.finish().await;
 }
 

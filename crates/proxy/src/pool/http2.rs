@@ -35,7 +35,7 @@ use keyward_base::limits::Limits;
 
 /// The maximum number of exchanges on one stream. With the window of each, none can use up the connection's window,
 /// however slowly its agent reads. Most servers allow as many.
-const EXCHANGES_MAX: usize = 100;
+pub(super) const EXCHANGES_MAX: usize = 100;
 
 /// The window of the connection, in bytes.
 const WINDOW: u32 = STREAM_WINDOW * 100;
@@ -98,6 +98,9 @@ struct SilenceGuard<'a> {
 pub enum SendError {
     /// The upstream did not process the request, and said so or never got it: RFC 9113 §8.7.
     Unprocessed(Refusal),
+    /// The upstream did not process the request, because there were more on the stream than it allows. That was not known
+    /// yet.
+    OverLimit(Refusal),
     /// The upstream requires HTTP/1.1 (RFC 9113 §7) and did not process the request.
     WantsHttp1,
     /// The upstream reset the stream before it answered, or the connection broke.
@@ -132,8 +135,13 @@ impl Drop for Load {
 impl SharedStream {
     /// Whether it accepts one more exchange.
     pub(super) fn has_room(&self) -> bool {
-        let max = self.sender.current_max_send_streams().min(EXCHANGES_MAX);
-        !self.load.closing.load(Relaxed) && self.load.exchanges.load(Relaxed) < max
+        let exchanges = self.load.exchanges.load(Relaxed);
+        !self.load.closing.load(Relaxed) && exchanges < self.exchanges_max()
+    }
+
+    /// How many exchanges it accepts: the number that was expected, until the upstream has sent its settings.
+    pub(super) fn exchanges_max(&self) -> usize {
+        self.sender.current_max_send_streams().min(EXCHANGES_MAX)
     }
 
     /// Whether it accepts no more exchanges, or has been idle for `timeout`.
@@ -158,7 +166,8 @@ impl SharedStream {
         self.load.closing.store(true, Relaxed);
     }
 
-    /// Starts HTTP/2 on a verified stream. The connection runs in a task of this core.
+    /// Starts HTTP/2 on a verified stream. The connection runs in a task of this core. `exchanges_max`: how many exchanges
+    /// the upstream is expected to allow.
     ///
     /// # Errors
     /// When the stream breaks.
@@ -166,12 +175,14 @@ impl SharedStream {
         fresh: DialledStream,
         limits: &Limits,
         idle: &Arc<IdleCount>,
+        exchanges_max: usize,
     ) -> Result<Self, Refusal> {
         let DialledStream { io, socket, private, tls_generation, .. } = fresh;
         let (io, drain) = BufferedWrites::new(io);
         let mut builder = Builder::new();
         builder
             .enable_push(false)
+            .initial_max_send_streams(exchanges_max)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(WINDOW)
             .max_header_list_size(bytes_u32(limits.head_bytes_max));
@@ -207,7 +218,8 @@ impl SharedStream {
         wait: AnswerWait<'_>,
     ) -> Result<Response<IncomingBody>, SendError> {
         poll_fn(|cx| self.sender.poll_ready(cx)).await.map_err(|error| self.refused(error))?;
-        if self.load.exchanges.load(Relaxed) == 1 {
+        let exchanges = self.load.exchanges.load(Relaxed);
+        if exchanges == 1 {
             // It was idle. The upstream may have closed it, and the runtime may not have polled the socket since.
             self.socket.check_before_write();
         }
@@ -230,6 +242,9 @@ impl SharedStream {
                 let body = IncomingBody::Http2(Http2Body::new(stream, &head.headers, None));
                 Ok(Response::from_parts(head, body))
             }
+            Err(error) if is_refused(&error) && exchanges > self.exchanges_max() => {
+                Err(SendError::OverLimit(broken(error)))
+            }
             Err(error) => Err(self.unanswered(error, self.socket.written() > written)),
         }
     }
@@ -249,9 +264,7 @@ impl SharedStream {
                 self.close();
                 SendError::WantsHttp1
             }
-            Some(Reason::REFUSED_STREAM) if error.is_reset() => {
-                SendError::Unprocessed(broken(error))
-            }
+            Some(_) if is_refused(&error) => SendError::Unprocessed(broken(error)),
             Some(Reason::NO_ERROR) if error.is_go_away() => {
                 self.close();
                 SendError::Unprocessed(broken(error))
@@ -293,8 +306,15 @@ fn poll_interim(answer: &mut ResponseFuture, interim: &Interim, cx: &mut std::ta
     }
 }
 
+/// Whether the upstream has reset the stream of a request without processing it.
+fn is_refused(error: &h2::Error) -> bool {
+    let is_reset = error.is_reset() && error.is_remote();
+    is_reset && error.reason() == Some(Reason::REFUSED_STREAM)
+}
+
 fn broken(error: h2::Error) -> Refusal {
     let what = match () {
+        () if is_refused(&error) => "it did not process the request",
         () if error.is_reset() => "it reset the stream",
         () if error.is_go_away() => "it closed the stream",
         () if error.is_library() => "it is not HTTP/2",
@@ -421,7 +441,7 @@ mod tests {
             forwarded,
         };
         let (limits, idle) = (Limits::default(), IdleCount::new(16));
-        let begins = SharedStream::begin(fresh, &limits, &idle);
+        let begins = SharedStream::begin(fresh, &limits, &idle, EXCHANGES_MAX);
         let (shared, server) = tokio::join!(begins, h2::server::handshake(peer));
         (shared.unwrap(), server.unwrap())
     }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::http2::{SharedStream, StreamUse};
+use super::http2::{EXCHANGES_MAX, SharedStream, StreamUse};
 use super::keyed_streams::{KeyedStreams, PoolKey};
 
 /// The shared streams of a core by key, and the dials in progress.
@@ -74,6 +74,14 @@ impl SharedStreams {
 
     pub fn add(&self, key: PoolKey, stream: SharedStream) {
         self.inner.lock().streams.entry(key).push(stream);
+    }
+
+    /// How many exchanges a new stream is expected to allow: as few as others with this key. Its settings arrive later than
+    /// the first exchanges begin.
+    pub fn expected_exchanges_max(&self, key: &PoolKey) -> usize {
+        let inner = self.inner.lock();
+        let others = inner.streams.get(key).iter().map(SharedStream::exchanges_max);
+        others.min().map_or(EXCHANGES_MAX, |max| max.max(1))
     }
 
     /// Drops streams that are closed or have expired. Dropping the last handle closes a stream.

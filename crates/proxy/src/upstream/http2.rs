@@ -22,6 +22,9 @@ use crate::refusal::Refusal;
 /// The maximum number of attempts when the upstream reports that it did not process the request.
 const TRIES_MAX: usize = 3;
 
+/// The maximum number of further attempts because a new stream had more exchanges than it allows.
+const OVER_LIMIT_MAX: usize = 5;
+
 /// How a request can be sent.
 enum SelectedStream {
     Http2(SharedStream, StreamUse),
@@ -38,9 +41,8 @@ pub async fn send(
     request: Box<Request<RequestBody>>,
     plan: SendPlan,
 ) -> Result<(StreamLease, Response<IncomingBody>), Refusal> {
-    let (mut request, mut attempts) = (request, 0);
+    let (mut request, mut tries, mut over_limit) = (request, 0, 0);
     loop {
-        attempts += 1;
         let (shared, mut stay) = match find(core, &plan).await? {
             SelectedStream::Http2(shared, stay) => (shared, stay),
             SelectedStream::OnlyHttp1 => return Box::pin(http1::send(core, request, plan)).await,
@@ -57,7 +59,11 @@ pub async fn send(
             Err(why) => why,
         };
         stay.stop().await;
-        if attempts >= TRIES_MAX || !may_go_again(&why, &plan) {
+        match why {
+            SendError::OverLimit(_) if over_limit < OVER_LIMIT_MAX => over_limit += 1,
+            _ => tries += 1,
+        }
+        if tries >= TRIES_MAX || !may_go_again(&why, &plan) {
             return Err(refusal(why));
         }
         request = match spare.into_request().await {
@@ -73,14 +79,16 @@ pub async fn send(
 
 fn may_go_again(why: &SendError, plan: &SendPlan) -> bool {
     match why {
-        SendError::Unprocessed(_) | SendError::WantsHttp1 => true,
+        SendError::Unprocessed(_) | SendError::OverLimit(_) | SendError::WantsHttp1 => true,
         SendError::Broken { gone, .. } => *gone && plan.repeatable,
     }
 }
 
 fn refusal(why: SendError) -> Refusal {
     match why {
-        SendError::Unprocessed(refusal) | SendError::Broken { refusal, .. } => refusal,
+        SendError::Unprocessed(refusal)
+        | SendError::OverLimit(refusal)
+        | SendError::Broken { refusal, .. } => refusal,
         SendError::WantsHttp1 => {
             Refusal::Protocol { what: "it wants HTTP/1.1 after all", source: None }
         }
@@ -127,7 +135,9 @@ async fn open(
         }
         return Ok(SelectedStream::OnlyHttp1);
     }
-    let shared = SharedStream::begin(fresh, &core.gateway.limits, &core.idle).await?;
+    let expected = core.shared_streams.expected_exchanges_max(&plan.key);
+    let begins = SharedStream::begin(fresh, &core.gateway.limits, &core.idle, expected);
+    let shared = begins.await?;
     let stay = shared.stay();
     core.shared_streams.add(plan.key.clone(), shared.clone());
     if let Some(dialling) = dialling {
