@@ -2,6 +2,7 @@
 //! others wait.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 
@@ -50,7 +51,8 @@ pub async fn send(
         let spare = SpareRequest::of(core, &mut request);
         let (head, body) = (*request).into_parts();
         let head = head_of(&plan.key.target, head)?;
-        let wait = AnswerWait { interim: &plan.interim, timeout: plan.timeout };
+        let timeout = Duration::from_millis(plan.timeout_ms.into());
+        let wait = AnswerWait { interim: &plan.interim, timeout };
         let why = match shared.send(&mut stay, head, body, wait).await {
             Ok(response) => {
                 spare.discard();

@@ -142,7 +142,7 @@ impl Outbound {
             http2,
             upgrades: upgrade.is_some(),
             interim: interim.clone(),
-            timeout,
+            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
             retries,
         };
         // The time to the answer's head counts from the last byte of the upload.

@@ -1,7 +1,6 @@
 //! [`SendPlan`]: how a request goes out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::retries::Retries;
 use crate::pool::interim::Interim;
@@ -24,8 +23,8 @@ pub struct SendPlan {
     /// Whether it is a WebSocket handshake, which needs HTTP/1.1.
     pub upgrades: bool,
     pub interim: Arc<Interim>,
-    /// The timeout for the head of the answer.
-    pub timeout: Duration,
+    /// The timeout for the head of the answer. A `u32` fits into padding: the future of an exchange does not grow.
+    pub timeout_ms: u32,
     /// The attempts that this is one of, if retries are allowed.
     pub retries: Option<Arc<Retries>>,
 }
