@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::config::Config;
@@ -28,6 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The pause after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// How far the time of a file may be ahead of the clock: replicas that share a folder have clocks of their own.
+const CLOCK_SKEW_MAX: SignedDuration = SignedDuration::from_secs(300);
 
 /// The parts of a backup that are the CA.
 pub(super) const CA_CERT_PART: &str = "ca.pem";
@@ -82,7 +85,7 @@ impl BackupJob {
     /// Whether the last file is old enough for a new backup. Reports that file as the last backup, even if another
     /// process wrote it.
     fn is_due(&self, schedule: &Schedule, now: Timestamp) -> bool {
-        let Some((created, file)) = written(&schedule.to).into_iter().next_back() else {
+        let Some((created, file)) = written(&schedule.to, now).pop_last() else {
             return true;
         };
         if self.backups.scheduled().last.is_none() {
@@ -90,8 +93,7 @@ impl BackupJob {
             self.metrics.backups.succeeded(created);
             self.backups.set_scheduled(Ok(WrittenBackup { file, created, bytes }));
         }
-        // A file from the future, after the clock was set back, does not stop backups.
-        now.duration_since(created).unsigned_abs() >= schedule.every
+        is_old_enough(created, schedule.every, now)
     }
 
     async fn write(
@@ -133,6 +135,11 @@ impl BackupJob {
     }
 }
 
+/// Whether the next backup is due after one of this time, which may be a little ahead of the clock.
+fn is_old_enough(created: Timestamp, every: Duration, now: Timestamp) -> bool {
+    Duration::try_from(now.duration_since(created)).is_ok_and(|age| age >= every)
+}
+
 /// Writes the file, then deletes old ones: at no time are there fewer than before.
 fn write(
     begun: &BegunBackup,
@@ -149,9 +156,7 @@ fn write(
         Ok(begun.write(encryption, staged)?.publish()?)
     };
     let bytes = written().with_context(|| format!("cannot write {}", path.display()))?;
-    let all = self::written(to);
-    let old = all.values().rev().skip(*keep).cloned();
-    for old in old.chain(begun_before(to, created)) {
+    for old in surplus(to, *keep, created).into_iter().chain(begun_before(to, created)) {
         let old = to.join(old);
         if let Err(error) = fs::remove_file(&old)
             && error.kind() != io::ErrorKind::NotFound
@@ -162,11 +167,19 @@ fn write(
     Ok(WrittenBackup { file, created, bytes })
 }
 
-/// The backups in a folder, the oldest first: files with a name that this job gives.
-pub fn written(folder: &Path) -> BTreeMap<Timestamp, String> {
+/// The backups in a folder, the oldest first: files with a name that this job gives. Files from the future are left
+/// out: they were written before the clock was set back. They do not delay a backup, do not count as one that stays, and
+/// are not deleted before their time.
+pub fn written(folder: &Path, now: Timestamp) -> BTreeMap<Timestamp, String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter_map(|name| time_of(&name).map(|time| (time, name))).collect()
+    let timed = names.filter_map(|name| time_of(&name).map(|time| (time, name)));
+    timed.filter(|(time, _)| time.duration_since(now) <= CLOCK_SKEW_MAX).collect()
+}
+
+/// The backups over the number that stays.
+fn surplus(folder: &Path, keep: usize, now: Timestamp) -> Vec<String> {
+    written(folder, now).into_values().rev().skip(keep).collect()
 }
 
 /// Files of this job that a killed process did not finish.
@@ -179,4 +192,53 @@ fn begun_before(folder: &Path, now: Timestamp) -> Vec<String> {
         process.and_then(|(name, _)| time_of(name)).is_some_and(|time| time < now)
     };
     names.filter(is_old).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// A folder with backups of these times.
+    fn folder(times: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for at in times {
+            fs::write(folder.path().join(file_name(time(at))), "").unwrap();
+        }
+        folder
+    }
+
+    fn is_due(folder: &Path, now: Timestamp) -> bool {
+        written(folder, now).pop_last().is_none_or(|(last, _)| is_old_enough(last, DAY, now))
+    }
+
+    #[test]
+    fn a_backup_from_the_future_causes_one_backup_and_no_deletion() {
+        let old = ["2026-01-07T00:00:00Z", "2026-01-08T00:00:00Z", "2026-01-09T00:00:00Z"];
+        let future = "2027-01-10T00:00:00Z";
+        let now = time("2026-01-10T00:00:00Z");
+        let folder = folder(&[&old[..], &[future]].concat());
+        assert!(is_due(folder.path(), now));
+        assert_eq!(surplus(folder.path(), 3, now), [""; 0], "it is none of the three");
+
+        fs::write(folder.path().join(file_name(now)), "").unwrap();
+        assert_eq!(surplus(folder.path(), 3, now), [file_name(time(old[0]))]);
+        let next_look = now + SignedDuration::from_secs(5);
+        assert!(!is_due(folder.path(), next_look));
+        assert!(is_due(folder.path(), now + SignedDuration::from_hours(24)));
+    }
+
+    #[test]
+    fn the_backup_of_a_replica_whose_clock_is_ahead_is_the_last_one() {
+        let now = time("2026-01-10T00:00:00Z");
+        let ahead = time("2026-01-10T00:04:00Z");
+        assert!(!is_due(folder(&["2026-01-10T00:04:00Z"]).path(), now));
+        assert!(!is_old_enough(ahead, Duration::from_secs(60), now), "it is not four minutes old");
+        assert!(is_due(folder(&["2026-01-10T00:06:00Z"]).path(), now));
+    }
 }

@@ -96,6 +96,36 @@ async fn backups_are_written_on_schedule_and_only_own_files_are_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_from_the_future_is_neither_the_last_one_nor_deleted() {
+    let origin = Origin::saying("fine").await;
+    let keys = tempfile::tempdir().expect("a folder");
+    let (_, recipient) = identity(keys.path());
+    let backup = format!("backup: {{ every: 1d, keep: 1, recipients: [{recipient}] }}\n");
+    let plan = Plan::api_key().top(&backup);
+    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN_CI)];
+    let mut served = Served::start(&plan, &origin, &variables);
+    let first = until_backups(&served, |view| view["last"].is_object()).await["last"].clone();
+    let folder = served.data().join("backups");
+    served.kill();
+    let future = "keyward-29990101T000000Z.age";
+    fs::write(folder.join(future), "").expect("a file");
+    served.restart();
+    let again = until_backups(&served, |view| view["last"].is_object()).await;
+    assert_eq!(again["last"], first, "the last one is not old enough");
+
+    served.kill();
+    fs::remove_file(folder.join(first["file"].as_str().expect("a name"))).expect("a file");
+    let old = "keyward-20200101T000000Z.age";
+    fs::write(folder.join(old), "").expect("a file");
+    served.restart();
+    let new = until_backups(&served, |view| {
+        view["last"]["file"].as_str().is_some_and(|name| name != old)
+    });
+    let new = new.await["last"]["file"].clone();
+    assert_eq!(names(&folder), [new.as_str().expect("a name"), future]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_that_cannot_be_written_is_told_and_nothing_else_fails() {
     let origin = Origin::saying("fine").await;
     let keys = tempfile::tempdir().expect("a folder");

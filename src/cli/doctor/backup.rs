@@ -15,7 +15,8 @@ const ID: &str = "backup";
 /// Reports the last scheduled backup. Without a schedule there is nothing to report.
 pub(super) fn check(install: &CheckedInstallation<'_>, report: &mut DoctorReport) {
     if let Some(schedule) = &install.config.backup.schedule {
-        judge(schedule, &app::written_backups(&schedule.to), Timestamp::now(), report);
+        let now = Timestamp::now();
+        judge(schedule, &app::written_backups(&schedule.to, now), now, report);
     }
 }
 
