@@ -18,6 +18,15 @@ pub struct ChainHead {
     pub hash: String,
 }
 
+/// The end of a file of the log.
+#[derive(Debug)]
+pub(super) struct FileEnd {
+    /// The last record.
+    pub(super) head: ChainHead,
+    /// Size of the complete lines.
+    pub(super) bytes: u64,
+}
+
 /// Why a chain cannot be continued.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
@@ -55,24 +64,32 @@ pub(super) fn hash(line: &[u8]) -> String {
     hex
 }
 
-/// Finds the end of the chain in an existing log and removes an incomplete last line. It reads backwards, so
-/// that a long log opens as fast as a short one.
+/// Finds the end of the chain in an existing log, before an incomplete last line. It reads backwards, so that a
+/// long log opens as fast as a short one. It changes nothing: another process may be writing the incomplete line.
 ///
 /// # Errors
 /// When the file cannot be read, or its last complete line is not a record.
-pub fn resume(file: &File) -> Result<ChainHead, ChainError> {
-    let length = file.metadata()?.len();
-    let whole = line_start(file, length)?;
-    if length != whole {
-        file.set_len(whole)?;
+pub(super) fn end_of(file: &File) -> Result<FileEnd, ChainError> {
+    let bytes = line_start(file, file.metadata()?.len())?;
+    if bytes == 0 {
+        return Ok(FileEnd { head: ChainHead::default(), bytes });
     }
-    if whole == 0 {
-        return Ok(ChainHead::default());
-    }
-    let start = line_start(file, whole - 1)?;
+    let start = line_start(file, bytes - 1)?;
     let (line, _) = line_at(file, start)?.ok_or(ChainError::NotARecord)?;
     let event: Event = serde_json::from_slice(&line).map_err(|_| ChainError::NotARecord)?;
-    Ok(ChainHead { seq: event.seq, hash: hash(&line) })
+    Ok(FileEnd { head: ChainHead { seq: event.seq, hash: hash(&line) }, bytes })
+}
+
+/// Finds the end of the chain and removes an incomplete last line. The caller must have locked the file.
+///
+/// # Errors
+/// As [`end_of`], or when the file cannot be shortened.
+pub(super) fn resume(file: &File) -> Result<FileEnd, ChainError> {
+    let end = end_of(file)?;
+    if file.metadata()?.len() != end.bytes {
+        file.set_len(end.bytes)?;
+    }
+    Ok(end)
 }
 
 #[cfg(test)]
@@ -107,7 +124,9 @@ mod tests {
         (0..3).for_each(|n| append(&mut file, &mut head, &event(n)));
         let whole = file.metadata().unwrap().len();
         file.write_all(br#"{"v":1,"seq":4,"pre"#).unwrap();
-        assert_eq!(resume(&file).unwrap(), head);
+        assert_eq!(end_of(&file).unwrap().bytes, whole);
+        assert!(file.metadata().unwrap().len() > whole, "reading changes nothing");
+        assert_eq!(resume(&file).unwrap().head, head);
         assert_eq!(file.metadata().unwrap().len(), whole);
     }
 
@@ -118,11 +137,11 @@ mod tests {
         long.path = Some("/".repeat(200_000));
         let mut head = ChainHead::default();
         (0..2).for_each(|_| append(&mut file, &mut head, &long));
-        assert_eq!(resume(&file).unwrap(), head);
+        assert_eq!(resume(&file).unwrap().head, head);
     }
 
     #[test]
     fn an_empty_log_begins_the_chain() {
-        assert_eq!(resume(&tempfile::tempfile().unwrap()).unwrap(), ChainHead::default());
+        assert_eq!(resume(&tempfile::tempfile().unwrap()).unwrap().head, ChainHead::default());
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
-use super::chain::{self, ChainError, ChainHead};
+use super::chain::{self, ChainError, ChainHead, FileEnd};
 use super::event::AuditEntry;
 use super::lines::first_number;
 use super::sync::Syncer;
@@ -70,7 +70,7 @@ pub(super) struct AuditSink {
     rotation: Rotation,
     stdout: bool,
     file: Arc<File>,
-    /// Size of the file.
+    /// Size of the file's complete lines.
     bytes: u64,
     /// Number of the file's first record.
     first: u64,
@@ -85,7 +85,8 @@ pub(super) struct AuditSink {
 }
 
 impl AuditSink {
-    /// Opens the log and finds the end of its chain, which may be in the newest full file.
+    /// Opens the log and finds the end of its chain, which may be in the newest full file. An incomplete last line
+    /// is removed by the first turn, which excludes other writers: it may be a line that another process writes now.
     pub(super) fn open(
         trail: Trail,
         rotation: Rotation,
@@ -94,7 +95,7 @@ impl AuditSink {
     ) -> Result<Self, AuditError> {
         let failed = |source| AuditError::Open { path: trail.active().to_owned(), source };
         let file = create(&trail).map_err(failed)?;
-        let (head, first) = continued(&trail, &file)?;
+        let (FileEnd { head, bytes }, first) = continued(&trail, &file)?;
         let metadata = file.metadata().map_err(failed)?;
         let syncer = match metadata.is_file() {
             true => Some(Syncer::start(health.unsynced.clone()).map_err(AuditError::Thread)?),
@@ -103,7 +104,7 @@ impl AuditSink {
         let sink = Self {
             written: watch::Sender::new(head.seq),
             file: Arc::new(file),
-            bytes: metadata.len(),
+            bytes,
             rotate_at: Instant::now(),
             trail,
             rotation,
@@ -190,18 +191,33 @@ impl AuditSink {
                 Err(error) => return Err(error.into()),
             };
             self.lock(&file);
-            let head = chain::resume(&file)?;
+            let FileEnd { head, bytes } = chain::resume(&file)?;
             if head.seq <= self.head.seq {
                 break;
             }
             self.end_turn();
             self.first = first_number(&file)?.unwrap_or(head.seq);
-            (self.bytes, self.head, self.file) = (file.metadata()?.len(), head, file);
+            (self.bytes, self.head, self.file) = (bytes, head, file);
         }
         if self.file.metadata()?.len() != self.bytes {
-            self.head = chain::resume(&self.file)?;
-            self.bytes = self.file.metadata()?.len();
+            self.follow_change()?;
         }
+        Ok(())
+    }
+
+    /// Goes on in a file that was changed since the last turn. If records at its end were removed or altered, the chain
+    /// continues from the last one as it was written: no number is given again, and verification finds the change.
+    fn follow_change(&mut self) -> Result<(), ChainError> {
+        let FileEnd { head, bytes } = chain::resume(&self.file)?;
+        self.first = first_number(&self.file)?.unwrap_or(self.head.seq + 1);
+        if head.seq > self.head.seq {
+            self.head = head;
+        } else if self.bytes > 0 && head != self.head {
+            tracing::error!(id = "audit_log_changed", path = %self.trail.active().display(),
+                written = self.head.seq, found = head.seq,
+                "records at the end of the audit log were removed or altered");
+        }
+        self.bytes = bytes;
         Ok(())
     }
 
@@ -300,25 +316,25 @@ impl AuditSink {
     }
 }
 
-/// The end of the chain, and the number of the first record in `file`, or of the next record.
-fn continued(trail: &Trail, file: &File) -> Result<(ChainHead, u64), AuditError> {
+/// The end of `file` with the head of the chain, and the number of the first record in `file`, or of the next record.
+fn continued(trail: &Trail, file: &File) -> Result<(FileEnd, u64), AuditError> {
     let failed = |source| AuditError::Open { path: trail.active().to_owned(), source };
     let broken = |path: &Path, source| AuditError::Chain { path: path.to_owned(), source };
-    let head = chain::resume(file).map_err(|source| broken(trail.active(), source))?;
-    if head != ChainHead::default() {
-        let first = first_number(file).map_err(failed)?.unwrap_or(head.seq);
-        return Ok((head, first));
+    let end = chain::end_of(file).map_err(|source| broken(trail.active(), source))?;
+    if end.head != ChainHead::default() {
+        let first = first_number(file).map_err(failed)?.unwrap_or(end.head.seq);
+        return Ok((end, first));
     }
     for full in trail.full().map_err(failed)?.iter().rev() {
-        let opened = OpenOptions::new().read(true).write(true).open(&full.path);
+        let opened = File::open(&full.path);
         let opened = opened.map_err(|source| AuditError::Open { path: full.path.clone(), source });
-        let head = chain::resume(&opened?).map_err(|source| broken(&full.path, source))?;
-        if head != ChainHead::default() {
-            let next = head.seq + 1;
-            return Ok((head, next));
+        let of_full = chain::end_of(&opened?).map_err(|source| broken(&full.path, source))?;
+        if of_full.head != ChainHead::default() {
+            let next = of_full.head.seq + 1;
+            return Ok((FileEnd { head: of_full.head, bytes: end.bytes }, next));
         }
     }
-    Ok((head, 1))
+    Ok((end, 1))
 }
 
 fn create(trail: &Trail) -> io::Result<File> {

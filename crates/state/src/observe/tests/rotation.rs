@@ -2,11 +2,13 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::samples;
-use crate::observe::audit::Audit;
+use crate::observe::audit::{Audit, AuditWriter};
+use crate::observe::chain;
 use crate::observe::trail::{Rotation, Trail};
 
 /// Three records per file.
@@ -43,6 +45,42 @@ impl Lab {
         assert_eq!(verified.broken, None);
         verified.records
     }
+}
+
+/// A log that is open for writing.
+struct OpenLog {
+    audit: Audit,
+    writer: AuditWriter,
+}
+
+impl OpenLog {
+    fn of(lab: &Lab, rotation: Rotation) -> Self {
+        let (audit, writer) = Audit::open(lab.trail.clone(), rotation, 8, false).unwrap();
+        Self { audit, writer }
+    }
+
+    /// Sends the events with these numbers.
+    async fn send(&self, numbers: RangeInclusive<u64>) {
+        for n in numbers {
+            self.audit.reserve().await.unwrap().send(samples::event(n).entry());
+        }
+    }
+
+    async fn until_written(&self, number: u64) {
+        self.audit.written().wait_for(|seq| *seq == number).await.unwrap();
+    }
+
+    fn finish(self) {
+        drop(self.audit);
+        self.writer.finish();
+    }
+}
+
+/// Cuts a file off after some lines.
+fn cut(path: &Path, lines: usize) {
+    let text = fs::read_to_string(path).unwrap();
+    let bytes: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();
+    fs::File::options().write(true).open(path).unwrap().set_len(bytes as u64).unwrap();
 }
 
 fn lines(path: &Path) -> usize {
@@ -140,6 +178,53 @@ async fn a_file_that_ends_in_no_record_is_not_continued() {
     let refused =
         crate::observe::audit::Audit::open(lab.trail.clone(), SMALL, 8, false).unwrap_err();
     assert!(refused.to_string().contains("move it away"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_start_cuts_nothing_off_that_another_process_writes() {
+    let lab = Lab::with(2).await;
+    let mut other = fs::File::options().read(true).append(true).open(lab.trail.active()).unwrap();
+    other.lock().unwrap();
+    let mut line = String::new();
+    let mut head = chain::end_of(&other).unwrap().head;
+    head.append(&samples::event(3).entry(), &mut line);
+    other.write_all(&line.as_bytes()[..20]).unwrap();
+    let log = OpenLog::of(&lab, Rotation::default());
+    other.write_all(&line.as_bytes()[20..]).unwrap();
+    other.unlock().unwrap();
+    log.send(4..=4).await;
+    log.finish();
+    assert_eq!(lab.records(), 4);
+}
+
+#[tokio::test]
+async fn numbers_of_records_that_were_cut_off_are_not_given_again() {
+    let lab = Lab::with(0).await;
+    let log = OpenLog::of(&lab, Rotation::default());
+    log.send(1..=10).await;
+    log.until_written(10).await;
+    cut(lab.trail.active(), 5);
+    log.send(11..=11).await;
+    log.finish();
+    let broken = lab.trail.verify(|| true).unwrap().broken.expect("it is broken");
+    assert_eq!(broken.line, 6);
+    assert!(broken.reason.contains("record 11, which does not follow record 5"), "{broken:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_was_emptied_is_continued_and_rotated_under_later_numbers() {
+    let lab = Lab::with(0).await;
+    let log = OpenLog::of(&lab, SMALL);
+    log.send(1..=10).await;
+    log.until_written(10).await;
+    cut(lab.trail.active(), 0);
+    log.send(11..=14).await;
+    log.finish();
+    let full = [1, 4, 7, 11].map(|first| format!("audit.jsonl.{first:012}"));
+    assert_eq!(lab.names()[1..], full);
+    assert_eq!([lines(&lab.file(11)), lines(lab.trail.active())], [3, 1]);
+    let broken = lab.trail.verify(|| true).unwrap().broken.expect("it is broken");
+    assert_eq!((broken.file, broken.line), (lab.file(11), 1));
 }
 
 #[tokio::test]
