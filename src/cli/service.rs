@@ -57,7 +57,7 @@ pub(crate) struct Install {
     /// write the file, but neither enable nor start the service
     #[arg(long)]
     no_start: bool,
-    /// replace a file that says otherwise
+    /// replace a file that says otherwise, and restart the service
     #[arg(long)]
     force: bool,
 }
@@ -166,8 +166,8 @@ impl Install {
             return output::print(&text);
         }
         start.can_run(&service)?;
-        let is_new = matches!(action(&service.file, &text, self.force)?, FileAction::Write);
-        if is_new {
+        let action = action(&service.file, &text, self.force)?;
+        if action != FileAction::Nothing {
             write(&service.file, &text).map_err(|error| cannot("write", &service.file, &error))?;
         }
         if start.has_no_config {
@@ -176,28 +176,32 @@ impl Install {
                  run this command again with --force"
             ));
         }
-        self.finish(global, &service, is_new)
+        self.finish(global, &service, action)
     }
 
-    fn finish(&self, global: &Global, service: &ServiceFile, is_new: bool) -> Result<(), Failure> {
+    fn finish(
+        &self,
+        global: &Global,
+        service: &ServiceFile,
+        action: FileAction,
+    ) -> Result<(), Failure> {
         let starts = service.is_here && !self.no_start;
+        let commands = service.start_commands(action);
         if starts {
-            service.run(&service.start_commands())?;
+            service.run(&commands)?;
         }
         let installed = InstalledService { file: service.file.clone(), started: starts };
         output::show(global.json, &installed, |installed| {
-            let written = if is_new { "written" } else { "is there already" };
+            let written = match action {
+                FileAction::Create | FileAction::Replace => "written",
+                FileAction::Nothing => "is there already",
+            };
             let mut text = format!("{} {written}\n", installed.file.display());
             match starts {
                 true => text += &format!("the gateway runs: {} status\n", global.keyward()),
                 false if service.is_here => {
                     text += "start it:\n";
-                    text.extend(
-                        service
-                            .start_commands()
-                            .iter()
-                            .map(|line| format!("  {}\n", line.join(" "))),
-                    );
+                    text.extend(commands.iter().map(|line| format!("  {}\n", line.join(" "))));
                 }
                 false => {}
             }
@@ -245,8 +249,12 @@ impl GatewayCommand {
     }
 }
 
+/// What becomes of the service's file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum FileAction {
-    Write,
+    Create,
+    Replace,
+    /// It says the same already.
     Nothing,
 }
 
@@ -257,8 +265,8 @@ fn action(file: &Path, text: &str, force: bool) -> Result<FileAction, Failure> {
             Err(Failure::new(Exit::Failed, format!("{} says otherwise", file.display()))
                 .hint("compare it with `keyward service install --print`; --force replaces it"))
         }
-        Ok(_) => Ok(FileAction::Write),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileAction::Write),
+        Ok(_) => Ok(FileAction::Replace),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileAction::Create),
         Err(error) => Err(cannot("read", file, &error)),
     }
 }
@@ -336,12 +344,24 @@ impl ServiceFile {
         self.is_system && self.manager == ServiceManagerKind::Systemd
     }
 
-    fn start_commands(&self) -> Vec<Vec<String>> {
-        match self.manager {
-            ServiceManagerKind::Systemd => {
+    /// A service that runs is restarted if its file was replaced: starting it again does nothing.
+    fn start_commands(&self, action: FileAction) -> Vec<Vec<String>> {
+        match (self.manager, action) {
+            (ServiceManagerKind::Systemd, FileAction::Replace) => vec![
+                self.systemctl(&["daemon-reload"]),
+                self.systemctl(&["enable", UNIT]),
+                self.systemctl(&["restart", UNIT]),
+            ],
+            (ServiceManagerKind::Systemd, FileAction::Create | FileAction::Nothing) => {
                 vec![self.systemctl(&["daemon-reload"]), self.systemctl(&["enable", "--now", UNIT])]
             }
-            ServiceManagerKind::Launchd => vec![self.launchctl("load")],
+            // `unload` succeeds also if the job is not loaded.
+            (ServiceManagerKind::Launchd, FileAction::Replace) => {
+                vec![self.launchctl("unload"), self.launchctl("load")]
+            }
+            (ServiceManagerKind::Launchd, FileAction::Create | FileAction::Nothing) => {
+                vec![self.launchctl("load")]
+            }
         }
     }
 
@@ -400,11 +420,34 @@ mod tests {
     fn a_file_that_says_otherwise_is_replaced_only_by_force() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a/b").join(UNIT);
-        assert!(matches!(action(&file, "new", false), Ok(FileAction::Write)));
+        assert!(matches!(action(&file, "new", false), Ok(FileAction::Create)));
         write(&file, "old").unwrap();
         assert!(matches!(action(&file, "old", false), Ok(FileAction::Nothing)));
         let refused = action(&file, "new", false).err().unwrap();
         assert!(refused.advice().unwrap().contains("--force"));
-        assert!(matches!(action(&file, "new", true), Ok(FileAction::Write)));
+        assert!(matches!(action(&file, "new", true), Ok(FileAction::Replace)));
+    }
+
+    #[test]
+    fn a_service_is_restarted_only_if_its_file_was_replaced() {
+        let commands = |manager, action| {
+            let file = PathBuf::from("FILE");
+            let service = ServiceFile { manager, is_system: true, file, is_here: true };
+            let lines = service.start_commands(action);
+            lines.iter().map(|words| words.join(" ")).collect::<Vec<_>>()
+        };
+        for action in [FileAction::Create, FileAction::Nothing] {
+            let systemd = commands(ServiceManagerKind::Systemd, action);
+            let enable = "systemctl enable --now keyward.service";
+            assert_eq!(systemd, ["systemctl daemon-reload", enable], "{action:?}");
+            let launchd = commands(ServiceManagerKind::Launchd, action);
+            assert_eq!(launchd, ["launchctl load -w FILE"], "{action:?}");
+        }
+        let systemd = commands(ServiceManagerKind::Systemd, FileAction::Replace);
+        let enable = "systemctl enable keyward.service";
+        let restart = "systemctl restart keyward.service";
+        assert_eq!(systemd, ["systemctl daemon-reload", enable, restart]);
+        let launchd = commands(ServiceManagerKind::Launchd, FileAction::Replace);
+        assert_eq!(launchd, ["launchctl unload -w FILE", "launchctl load -w FILE"]);
     }
 }

@@ -218,6 +218,9 @@ fn the_unit_of_the_system_starts_a_gateway_without_a_configuration_and_with_one(
     assert!(said.contains("says otherwise") && said.contains("--force"), "{said}");
     let said = chroot.says(&["service", "install", "--force"]);
     assert!(!said.contains("note: "), "{said}");
+    let restart = "daemon-reload\nenable keyward.service\nrestart keyward.service\n";
+    let calls = chroot.text("systemctl.log");
+    assert!(calls.ends_with(restart), "the gateway goes on with the old unit: {calls}");
     assert!(chroot.text(UNIT).contains("serve --config /etc/keyward/keyward.yaml --data"));
     let serving = chroot.starts(UNIT);
     let agents = chroot.says(&["agent", "list"]);
