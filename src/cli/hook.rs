@@ -17,7 +17,7 @@ use super::resource::{Column, Columns, ResourceContext, path};
 use super::secret::{Typed, can_ask};
 use super::settings::Global;
 use super::table::{Table, TableLayout, moment};
-use keyward_api::wire::{HookAdded, HookEventView, HookScheme, List};
+use keyward_api::wire::{HookAdded, HookEventView, HookScheme, HookSecret, List};
 use keyward_model::{Hook, Shown};
 
 #[derive(Debug, Subcommand)]
@@ -25,7 +25,8 @@ pub(crate) enum Command {
     /// take the webhooks of a service; prints the URL for the service
     #[command(
         after_help = "The service shows its signing secret where its webhook is set up. Without a terminal, give it \
-        by --secret-stdin.\n\nexamples:\n  \
+        by --secret-stdin. Asana and Notion send it themselves. For Meta, a verify token is printed beside the URL.\n\n\
+        examples:\n  \
         keyward hook add ci --connection github --to http://127.0.0.1:9000/hooks\n  \
         keyward hook add payments --scheme stripe --secret-stdin < secret.txt\n  \
         keyward hook listen payments --exec ./handle-event"
@@ -52,6 +53,15 @@ pub(crate) enum Command {
         /// read the secret of the service from standard input
         #[arg(long)]
         secret_stdin: bool,
+    },
+    /// print the secret that a service sent, to enter it there; until its first event
+    #[command(
+        after_help = "Notion sends its verification token when a webhook is set up, and sends events after the token was \
+        entered there. The command is recorded in the audit log.\n\nexample:\n  keyward hook reveal pages"
+    )]
+    Reveal {
+        /// name or id
+        name: String,
     },
     /// remove one, with the events that wait
     Remove(Removal),
@@ -169,6 +179,11 @@ impl Command {
                 let made: HookAdded = client.post(&at, &NewSecret { secret }).await?;
                 output::show(global.json, &made, |made| added(made, what))
             }
+            Self::Reveal { name } => {
+                let at = format!("{}/reveal", path::<Hook>(&name));
+                let shown: HookSecret = client.post(&at, &json!({})).await?;
+                output::show(global.json, &shown, |shown| format!("{}\n", shown.secret))
+            }
             Self::Remove(removal) => asked.remove::<Hook>(removal).await,
             Self::Schemes => {
                 let all: List<HookScheme> = client.get("/api/v1/hook-schemes").await?;
@@ -233,9 +248,8 @@ impl Columns for Hook {
         Column::shown("id", |it| it.id.to_string()),
         Column::shown("URL", |it| it.facts.url.clone()),
         Column::both("SIGNED BY", "signed by", |it| it.facts.signed_by.clone()),
-        Column::shown("secret", |it| {
-            if it.facts.has_secret { "known" } else { "missing" }.to_owned()
-        }),
+        Column::shown("secret", secret_state),
+        Column::shown("verify token", |it| it.facts.verify_token.clone().unwrap_or_default()),
         Column::both("TO", "to", |it| it.to.clone().unwrap_or_else(|| "queue".to_owned())),
         Column::both("STATE", "state", |it| {
             if it.facts.paused { "paused" } else { "active" }.to_owned()
@@ -254,16 +268,29 @@ impl Columns for Hook {
     ];
 }
 
+fn secret_state(hook: &Shown<Hook>) -> String {
+    match (hook.facts.has_secret, hook.facts.can_reveal) {
+        (_, true) => format!("enter it at the service: keyward hook reveal {}", hook.name()),
+        (true, false) => "known".to_owned(),
+        (false, false) => "missing".to_owned(),
+    }
+}
+
 fn added(made: &HookAdded, what: &str) -> String {
     let Shown { id, facts, .. } = &made.hook;
     let name = made.hook.name();
-    let key = made.signing_key.as_ref();
-    let key = key.map(|key| format!("\nsigning key of deliveries, shown only now:\n  {key}\n"));
-    format!(
-        "hook {name} {what} ({id})\nURL for the service:\n  {}\n{}",
-        facts.url,
-        key.unwrap_or_default()
-    )
+    let mut text = format!("hook {name} {what} ({id})\nURL for the service:\n  {}\n", facts.url);
+    if let Some(token) = &facts.verify_token {
+        text += &format!("verify token for the service:\n  {token}\n");
+    }
+    if !facts.has_secret {
+        text +=
+            &format!("the service sends its secret to this URL; then: keyward hook show {name}\n");
+    }
+    if let Some(key) = &made.signing_key {
+        text += &format!("\nsigning key of deliveries, shown only now:\n  {key}\n");
+    }
+    text
 }
 
 fn schemes(all: &[HookScheme], layout: &TableLayout) -> String {

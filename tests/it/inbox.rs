@@ -1,6 +1,7 @@
 //! Hooks: webhooks of services for programs. `refused` has what must not arrive, `delivered` what a program gets, `queue`
-//! what waits for a reader, `listen` programs that read.
+//! what waits for a reader, `listen` programs that read, `challenges` the requests that check a URL.
 
+mod challenges;
 mod delivered;
 mod fetched;
 mod file;

@@ -124,6 +124,7 @@ const READING: &[&str] = &[
     "hook listen ci",
     "hook remove ci",
     "hook resend ci 1",
+    "hook reveal ci",
     "hook rotate ci",
     "hook schemes",
     "hook set ci --pause",

@@ -21,7 +21,7 @@ use super::error::ApiError;
 use super::input::{Input, InputChange};
 use super::openapi::{PageOrEvents, Routes};
 use super::resource::{self, Exposed};
-use super::wire::{HookAdded, HookEventView, HookEventsAsk, HookScheme, List};
+use super::wire::{HookAdded, HookEventView, HookEventsAsk, HookScheme, HookSecret, List};
 use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, QueueReader};
 use keyward_model::{
     Hook, HookFacts, HookRefusal, HookShown, HookSpec, HookWith, Record, Reference, SecretText,
@@ -46,6 +46,11 @@ pub(super) fn routes() -> Routes {
         .patch("/hooks/{hook}", ["changeHook", "Change a hook"], resource::change::<Hook>)
         .delete("/hooks/{hook}", ["removeHook", "Remove a hook"], resource::remove::<Hook>)
         .post("/hooks/{hook}/rotate", ["rotateHookKeys", "Replace the keys of a hook"], rotate)
+        .post(
+            "/hooks/{hook}/reveal",
+            ["revealHookSecret", "Show the secret that a service sent, until its first event"],
+            reveal,
+        )
         .get(
             "/hooks/{hook}/events",
             ["listHookEvents", "List the events that wait at a hook, or follow them"],
@@ -113,10 +118,13 @@ impl Exposed for Hook {
         let inbox = &context.deps().inbox;
         let status = inbox.status(&record.id);
         let scheme = inbox.scheme(record);
+        let secret = inbox.secret_status(record).await.unwrap_or_default();
         HookShown {
             url: inbox.url(record),
             signed_by: scheme.map_or_else(String::new, |scheme| scheme.id().to_owned()),
-            has_secret: inbox.has_secret(record).await.unwrap_or_default(),
+            has_secret: secret.is_known,
+            verify_token: secret.verify_token,
+            can_reveal: secret.can_reveal,
             paused: record.facts.paused,
             waiting: status.waiting,
             dead: status.dead,
@@ -203,7 +211,7 @@ async fn stored(
         });
     }
     let learns = inbox.scheme(hook).is_some_and(|scheme| scheme.learns_secret());
-    if new.secret.is_none() && !learns && !inbox.has_secret(hook).await? {
+    if new.secret.is_none() && !learns && !inbox.secret_status(hook).await?.is_known {
         let label = inbox.scheme(hook).map_or("signing secret", |scheme| scheme.secret_label());
         return Err(ApiError::Field {
             field: "secret".to_owned(),
@@ -227,6 +235,15 @@ async fn rotate(
     resource::editable(&*hook)?;
     let fresh = given.secret.is_none();
     Ok(Json(stored(&context, &hook, GivenKeys::of(given, fresh)?).await?))
+}
+
+/// Shows the secret that the service sent, because a person must enter it there. The request leaves an audit record.
+async fn reveal(
+    context: Context,
+    Segments(name): Segments<String>,
+) -> Result<Json<HookSecret>, ApiError> {
+    let hook = resource::found::<Hook>(&context, &name)?;
+    Ok(Json(HookSecret { secret: context.deps().inbox.reveal(&hook).await? }))
 }
 
 async fn events(
@@ -372,6 +389,12 @@ impl From<InboxError> for ApiError {
         match error {
             InboxError::NoEvent(id) => Self::not_found("event", &id),
             InboxError::Secret(message) => Self::field("secret", message),
+            InboxError::SecretNotShown => Self::RefusedUntil {
+                message: error.to_string(),
+                hint: "only a secret that the service sent itself and that must be entered there \
+                    is shown, until the first event"
+                    .to_owned(),
+            },
             InboxError::Row(error) => Self::internal(error),
         }
     }

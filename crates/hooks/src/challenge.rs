@@ -9,7 +9,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use keyward_base::secret::Secret;
 
@@ -166,13 +166,21 @@ impl ChallengeParts<'_> {
         self.echo_field("/challenge")
     }
 
+    /// The ping of an interactions endpoint has type 1, that of a webhook events URL type 0. There, type 1 is an event.
+    ///
     /// <https://discord.com/developers/docs/interactions/overview#setting-up-an-endpoint>
+    /// <https://discord.com/developers/docs/events/webhook-events#acknowledging-ping-requests>
     fn discord(&self) -> Answered {
-        if self.request.json().and_then(|body| body.get("type")?.as_u64()) != Some(1) {
+        let Some(body) = self.request.json().filter(|body| body.get("event").is_none()) else {
             return Ok(None);
-        }
+        };
+        let answer = match body.get("type").and_then(Value::as_u64) {
+            Some(0) => ChallengeAction::Acknowledge,
+            Some(1) => ChallengeAction::json(&json!({ "type": 1 })),
+            _ => return Ok(None),
+        };
         self.verify()?;
-        Ok(Some(ChallengeAction::json(&json!({ "type": 1 }))))
+        Ok(Some(answer))
     }
 
     /// <https://developers.zoom.us/docs/api/webhooks/#validate-your-webhook-endpoint>

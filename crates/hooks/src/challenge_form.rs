@@ -16,7 +16,9 @@ pub enum ChallengeAction {
         /// A further header.
         header: Option<(HeaderName, HeaderValue)>,
     },
-    /// Store this secret, then answer.
+    /// Answer 204 without a body.
+    Acknowledge,
+    /// Store this secret unless another one is known, then answer.
     Secret {
         /// The secret with which the service will sign.
         secret: Secret,
@@ -38,7 +40,7 @@ pub(crate) enum ChallengeForm {
     Asana,
     /// A GET with a token, of which the answer has the MAC.
     Crc,
-    /// A signed body of type 1, to which the answer has type 1.
+    /// A signed body without an event: of type 1, to which the answer has type 1, or of type 0.
     Discord,
     /// A GET with a text, which is the answer.
     Dropbox,

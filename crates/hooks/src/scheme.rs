@@ -57,6 +57,16 @@ impl Scheme {
         matches!(self.challenge, Some(ChallengeForm::Asana | ChallengeForm::Notion))
     }
 
+    /// Whether a person must enter the secret that the service handed over there before it sends events.
+    pub fn confirms_secret(&self) -> bool {
+        self.challenge == Some(ChallengeForm::Notion)
+    }
+
+    /// Whether the service checks the URL by a HEAD request.
+    pub fn checks_by_head(&self) -> bool {
+        self.challenge == Some(ChallengeForm::Head)
+    }
+
     /// Whether the whole body is signed. Otherwise a sender of a valid signature could have changed it: Mailgun signs a
     /// token beside it, Adyen some fields, and others send only a token.
     pub fn signs_body(&self) -> bool {

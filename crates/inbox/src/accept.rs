@@ -6,7 +6,6 @@ use http::{HeaderName, HeaderValue};
 
 use super::error::{InboxError, InboxRefusal};
 use super::event::{self, EventRow, HookEvent};
-use super::keys::NewKeys;
 use super::queue::WaitingEvent;
 use super::status::LastRefusal;
 use super::{Inbox, KeyQuestion};
@@ -23,6 +22,8 @@ pub enum Accepted {
     Stored { id: String },
     /// It was stored before, and is not delivered again.
     Repeated { id: String },
+    /// The request is a challenge that is answered without a body.
+    Acknowledged,
     /// The request is a challenge, not an event; this is its answer.
     Answer {
         /// The type of the body.
@@ -51,7 +52,9 @@ impl Inbox {
         match &accepted {
             Ok(Accepted::Stored { .. }) => self.metrics.hooks.accepted("stored"),
             Ok(Accepted::Repeated { .. }) => self.metrics.hooks.accepted("repeated"),
-            Ok(Accepted::Answer { .. }) => self.metrics.hooks.accepted("answered"),
+            Ok(Accepted::Acknowledged | Accepted::Answer { .. }) => {
+                self.metrics.hooks.accepted("answered");
+            }
             Err(refused) => self.metrics.hooks.refused(refused.code()),
         }
         if let Err(refused) = &accepted {
@@ -74,7 +77,8 @@ impl Inbox {
         let scheme = self.scheme(hook).ok_or(InboxRefusal::NoScheme)?;
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await.map_err(InboxError::from)?;
         let now = self.clock.now();
-        let secrets = keys.map(|(keys, _)| keys.secrets(now)).unwrap_or_default();
+        let keys = keys.map(|(keys, _)| keys).unwrap_or_default();
+        let secrets = keys.secrets(now);
         let read = match scheme.key_place(incoming, &secrets)? {
             Some(place) => {
                 let verify = |document: &[u8]| scheme.read_with(document, incoming, &secrets, now);
@@ -86,10 +90,11 @@ impl Inbox {
             },
         };
         match read {
-            HookMessage::Challenge(challenge) => {
-                self.answer(hook, challenge, !secrets.is_empty()).await
-            }
+            HookMessage::Challenge(challenge) => self.answer(hook, scheme, challenge).await,
             HookMessage::Event(verified) => {
+                if keys.is_unconfirmed() {
+                    self.confirm_secret(hook).await?;
+                }
                 self.store(hook, scheme, event::id_of(&verified.id), incoming).await
             }
         }
@@ -125,19 +130,17 @@ impl Inbox {
     async fn answer(
         &self,
         hook: &Record<Hook>,
+        scheme: &Scheme,
         challenge: ChallengeAction,
-        has_secret: bool,
     ) -> Result<Accepted, InboxRefusal> {
         match challenge {
             ChallengeAction::Answer { content_type, body, header } => {
                 Ok(Accepted::Answer { content_type, body, field: header })
             }
-            // Only the first request of a service is believed: everybody can send one.
-            ChallengeAction::Secret { .. } if has_secret => Err(InboxRefusal::HasSecret),
+            ChallengeAction::Acknowledge => Ok(Accepted::Acknowledged),
             ChallengeAction::Secret { secret, answer } => {
-                let new = NewKeys { secret: Some(secret), signing_key: None };
-                self.set_keys(hook, new).await?;
-                Box::pin(self.answer(hook, *answer, true)).await
+                self.learn(hook, scheme, &secret).await?;
+                Box::pin(self.answer(hook, scheme, *answer)).await
             }
             ChallengeAction::Confirm { url } => self.confirm(&url).await,
         }

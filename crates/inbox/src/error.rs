@@ -15,6 +15,9 @@ pub enum InboxError {
     /// A secret of the service does not have the form of its scheme.
     #[error("{0}")]
     Secret(String),
+    /// The secret is shown only to enter it at the service that handed it over.
+    #[error("the secret of this hook is not shown")]
+    SecretNotShown,
 }
 
 /// Why a request is refused.

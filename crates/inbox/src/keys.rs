@@ -29,6 +29,9 @@ pub(crate) struct HookKeys {
     former: Option<FormerSecret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signing: Option<WebhookSigningKeys>,
+    /// The service handed the secret over, a person must enter it there, and no event has come yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_unconfirmed: bool,
 }
 
 /// A replaced secret.
@@ -43,11 +46,47 @@ impl HookKeys {
         self.secret.is_some()
     }
 
+    /// The current secret.
+    pub(crate) fn secret(&self) -> Option<Secret> {
+        self.secret.as_ref().map(SecretText::secret)
+    }
+
     /// The secrets that verify a request now.
     pub(crate) fn secrets(&self, now: Timestamp) -> Vec<Secret> {
+        self.valid(now).map(SecretText::secret).collect()
+    }
+
+    /// Whether this secret verifies requests now.
+    pub(crate) fn knows(&self, secret: &Secret, now: Timestamp) -> bool {
+        row(secret).is_some_and(|given| self.valid(now).any(|known| *known == given))
+    }
+
+    fn valid(&self, now: Timestamp) -> impl Iterator<Item = &SecretText> {
         let former = self.former.as_ref().filter(|former| now < former.until);
-        let all = self.secret.iter().chain(former.map(|former| &former.secret));
-        all.map(|secret| secret.secret()).collect()
+        self.secret.iter().chain(former.map(|former| &former.secret))
+    }
+
+    /// Whether the secret may be shown, because a person must enter it at the service.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        self.is_unconfirmed
+    }
+
+    /// The text of the secret while it may be shown.
+    pub(crate) fn unconfirmed(&self) -> Option<String> {
+        let secret = self.secret().filter(|_| self.is_unconfirmed)?;
+        secret.expose_text().map(str::to_owned)
+    }
+
+    /// With the first secret of the service, which handed it over.
+    #[must_use]
+    pub(crate) fn handed_over(self, secret: &Secret, is_unconfirmed: bool) -> Self {
+        Self { secret: row(secret), is_unconfirmed, ..self }
+    }
+
+    /// With a secret that an event has proven.
+    #[must_use]
+    pub(crate) fn confirmed(self) -> Self {
+        Self { is_unconfirmed: false, ..self }
     }
 
     /// What signs deliveries.
@@ -71,6 +110,7 @@ impl HookKeys {
             let until = now.checked_add(OVERLAP).unwrap_or(Timestamp::MAX);
             let before = self.secret.replace(secret);
             self.former = before.map(|secret| FormerSecret { secret, until });
+            self.is_unconfirmed = false;
         }
         if let Some(key) = &new.signing_key {
             self.signing = Some(match self.signing.take() {
@@ -103,5 +143,19 @@ mod tests {
         let again = keys.with(&new("two"), then);
         assert_eq!(again.secrets(then).len(), 2, "the same secret replaces nothing");
         assert!(!format!("{again:?}").contains("two"));
+    }
+
+    #[test]
+    fn a_secret_that_was_handed_over_is_shown_until_it_is_confirmed_or_replaced() {
+        let (then, handed) = (Timestamp::UNIX_EPOCH, Secret::new("one"));
+        let keys = HookKeys::default().handed_over(&handed, true);
+        assert!(keys.knows(&handed, then) && !keys.knows(&Secret::new("two"), then));
+        assert_eq!(keys.unconfirmed().as_deref(), Some("one"));
+        assert_eq!(keys.clone().confirmed().unconfirmed(), None);
+        let new = NewKeys { secret: Some(Secret::new("two")), signing_key: None };
+        let replaced = keys.with(&new, then);
+        assert_eq!(replaced.unconfirmed(), None, "a person gave it");
+        assert!(replaced.knows(&handed, then) && !replaced.knows(&handed, then + OVERLAP));
+        assert_eq!(HookKeys::default().handed_over(&handed, false).unconfirmed(), None);
     }
 }

@@ -13,6 +13,7 @@ mod fetched;
 mod keys;
 mod queue;
 mod replicas;
+mod secret;
 mod status;
 mod waiting;
 
@@ -45,7 +46,7 @@ use fetched::FetchedKeys;
 use keys::HookKeys;
 pub use keys::NewKeys;
 use queue::InboxQueue;
-pub use status::{HookStatus, LastRefusal};
+pub use status::{HookStatus, LastRefusal, SecretStatus};
 pub use waiting::QueueReader;
 
 /// Longest body of a request: the services' own limits are between 64 KiB and a few MiB; GitHub's, the largest that is
@@ -192,18 +193,6 @@ impl Inbox {
 
     pub fn status(&self, hook: &HookId) -> HookStatus {
         self.queue.lock().status(hook)
-    }
-
-    /// Whether the secret of the service is there, or its scheme has none.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn has_secret(&self, hook: &Record<Hook>) -> Result<bool, InboxError> {
-        if self.scheme(hook).is_some_and(Scheme::asks_api) {
-            return Ok(true);
-        }
-        let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
-        Ok(keys.is_some_and(|(keys, _)| keys.has_secret()))
     }
 
     /// Stores new keys of a hook. Those before stay valid for a day.

@@ -1,4 +1,4 @@
-//! [`HookStatus`]: the state of a hook since the start of the process.
+//! [`HookStatus`]: the state of a hook since the start of the process, and [`SecretStatus`]: that of its secret.
 
 use jiff::Timestamp;
 
@@ -14,6 +14,17 @@ pub struct HookStatus {
     pub last: Option<LastTry>,
     /// The last refused request.
     pub refused: Option<LastRefusal>,
+}
+
+/// The secret of a hook, without the secret itself.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SecretStatus {
+    /// Whether it is stored, or the scheme has none.
+    pub is_known: bool,
+    /// What a person enters at the service beside the URL, where it asks for it.
+    pub verify_token: Option<String>,
+    /// Whether it may be shown, because it must be entered at the service.
+    pub can_reveal: bool,
 }
 
 /// A refused request.

@@ -89,6 +89,14 @@ pub struct HookShown {
     pub signed_by: String,
     /// Whether the secret of the service is there.
     pub has_secret: bool,
+    /// What is entered at the service beside the URL, where it asks for a verify token (Meta). It is made of the secret and
+    /// does not disclose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_token: Option<String>,
+    /// Whether the secret that the service sent must be entered there (Notion): `POST /hooks/{hook}/reveal` shows it until
+    /// the first event.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub can_reveal: bool,
     /// Whether deliveries rest.
     pub paused: bool,
     /// Events that wait.

@@ -104,7 +104,7 @@ async fn a_challenge_is_answered_only_if_it_is_signed() {
     lab.finish().await;
 }
 
-/// Asana hands its secret over in the first request, which is echoed; a second one is not believed.
+/// Asana hands its secret over in the first request, which is echoed; another one is not believed.
 #[tokio::test]
 async fn a_secret_that_a_service_hands_over_is_taken_once() {
     let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
@@ -113,9 +113,12 @@ async fn a_secret_that_a_service_hands_over_is_taken_once() {
     let hook = json!({"name": "q", "scheme": "asana"});
     let made = api(&lab, "POST", "/hooks", hook, 201).await;
     assert_eq!(made["has_secret"], false);
-    let first = send(&lab, "/hooks/q", &format!("X-Hook-Secret: {secret}\r\n"), "").await;
-    assert_eq!(first.head.status(), 200, "{}", first.text());
-    assert_eq!(first.head.one("x-hook-secret"), Some(secret));
+    // The same secret again: the first answer may have been lost.
+    for _ in 0..2 {
+        let answer = send(&lab, "/hooks/q", &format!("X-Hook-Secret: {secret}\r\n"), "").await;
+        assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        assert_eq!(answer.head.one("x-hook-secret"), Some(secret));
+    }
     assert_eq!(api(&lab, "GET", "/hooks/q", Value::Null, 200).await["has_secret"], true);
     let field = "X-Hook-Secret: another-secret-that-is-handed-over\r\n";
     assert_eq!(send(&lab, "/hooks/q", field, "").await.head.status(), 401);

@@ -18,7 +18,7 @@ use crate::state::Admin;
 use crate::wire::HookAccepted;
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
-use keyward_hooks::Incoming;
+use keyward_hooks::{Incoming, Scheme};
 use keyward_inbox::{Accepted, BODY_BYTES_MAX, InboxRefusal, KeyQuestion};
 use keyward_model::{Hook, Record};
 use keyward_proxy::test_request::{self, TestError};
@@ -59,7 +59,8 @@ async fn taken(admin: &Admin, org: &OrgId, name: &str, request: extract::Request
     let hook = view.find::<Hook>(org, name).filter(|hook| hook.name() == name).cloned();
     let Some(hook) = hook else { return ApiError::NoSuchPath.into_response() };
     let (parts, body) = request.into_parts();
-    if parts.method == Method::HEAD {
+    let scheme = admin.deps().inbox.scheme(&hook);
+    if parts.method == Method::HEAD && !scheme.is_some_and(Scheme::checks_by_head) {
         return ApiError::Method.into_response();
     }
     let body = match whole(admin, body).await {
@@ -133,6 +134,13 @@ fn answer(accepted: Accepted) -> Response {
     match accepted {
         Accepted::Stored { id } => Json(HookAccepted { id, repeated: false }).into_response(),
         Accepted::Repeated { id } => Json(HookAccepted { id, repeated: true }).into_response(),
+        Accepted::Acknowledged => {
+            let mut answer = StatusCode::NO_CONTENT.into_response();
+            // Discord demands a content type.
+            let content_type = HeaderValue::from_static("application/json");
+            answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+            answer
+        }
         Accepted::Answer { content_type, body, field } => {
             let mut answer = body.into_response();
             let content_type = HeaderValue::from_static(content_type);

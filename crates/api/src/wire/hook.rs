@@ -23,6 +23,19 @@ impl std::fmt::Debug for HookAdded {
     }
 }
 
+/// The secret that a service sent, for the person who enters it there.
+#[derive(Deserialize, JsonSchema, Serialize)]
+pub struct HookSecret {
+    /// Such as the verification token of Notion.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for HookSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HookSecret").finish_non_exhaustive()
+    }
+}
+
 /// A verified request of a service.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct HookEventView {

@@ -66,10 +66,13 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
             html! { @if is_editable { (actions(&view)) } },
         ))
         (settings_nav(&visit, Subpage::Hooks))
-        div #standing data-live { (standing(hook)) }
+        div #standing data-live { (standing(&view, &visit)) }
         div.columns {
             div {
                 section.panel { header { h2 { "URL for the service" } } div.body { (copyable(&hook.facts.url)) } }
+                @if let Some(token) = &hook.facts.verify_token {
+                    section.panel #verify-token data-live { header { h2 { "Verify token for the service" } } div.body { (copyable(token)) } }
+                }
                 section.panel #events data-live { header { h2 { "Events that wait" } } div.body { (waiting_events(&view)) } }
                 @if !view.dead.is_empty() {
                     section.panel #dead data-live { header { h2 { "Undelivered events" } } div.body { (dead_events(&view, &visit)) } }
@@ -127,8 +130,18 @@ fn actions(view: &View) -> Markup {
 }
 
 /// Why requests are refused or events do not arrive, and what to do.
-fn standing(hook: &Shown<Hook>) -> Markup {
+fn standing(view: &View, visit: &Visit) -> Markup {
+    let hook = &view.hook;
     html! {
+        @if hook.facts.can_reveal {
+            div.notice.warn role="status" {
+                div.grow {
+                    p { b { "The service sent its secret: enter it there" } }
+                    p.small { "Events come after that. The secret can be shown until the first one." }
+                }
+                @if visit.is_admin() { (reveal(view)) }
+            }
+        }
         @if let Some(refused) = &hook.facts.refused {
             div.notice.warn role="status" {
                 div.grow {
@@ -138,6 +151,17 @@ fn standing(hook: &Shown<Hook>) -> Markup {
             }
         }
     }
+}
+
+fn reveal(view: &View) -> Markup {
+    let action = Action {
+        api: view.path("POST", "/reveal"),
+        label: "Show the secret",
+        done: "Secret of the service",
+        show: Some("secret"),
+        ..Action::default()
+    };
+    action.show()
 }
 
 fn waiting_events(view: &View) -> Markup {

@@ -125,6 +125,8 @@ pub(super) fn state_of(hook: &Shown<Hook>) -> Markup {
         state(Tone::Bad, "no scheme")
     } else if !of.has_secret {
         state(Tone::Idle, "waits for the secret")
+    } else if of.can_reveal {
+        state(Tone::Warn, "enter the secret there")
     } else if of.paused {
         state(Tone::Idle, "paused")
     } else if of.dead > 0 {
@@ -149,7 +151,7 @@ fn dialog(schemes: &[HookScheme], connections: &[Shown<Connection>]) -> Markup {
         label: "Secret of the service",
         kind: "password",
         help: Some(
-            "The service shows it where its webhook is set up. Asana and Notion send it themselves.",
+            "The service shows it where its webhook is set up. Asana and Notion send it themselves; leave it empty.",
         ),
         is_optional: true,
         ..Field::default()

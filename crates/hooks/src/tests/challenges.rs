@@ -63,6 +63,14 @@ fn discords_ping_is_verified_before_it_is_answered() {
     );
     let forged = sent(r#"{"type":2}"#).challenge("ed25519-discord", &[&key]);
     assert!(forged.expect("an event").is_none());
+    let event = sent(r#"{"type":1,"event":{"type":"ENTITLEMENT_CREATE"}}"#);
+    assert!(event.challenge("ed25519-discord", &[&key]).expect("an event").is_none());
+    assert!(event.verify("ed25519-discord", &[&key]).is_ok());
+    let ping = sent(r#"{"type":0}"#).challenge("ed25519-discord", &[&key]).expect("verified");
+    assert!(matches!(ping, Some(ChallengeAction::Acknowledge)), "{ping:?}");
+    let forged = Sent { body: r#"{"type": 0}"#.into(), ..sent(r#"{"type":0}"#) };
+    let refused = forged.challenge("ed25519-discord", &[&key]).expect_err("a changed ping");
+    assert_eq!(refused, Rejection::SignatureWrong);
     let forged = Sent { body: r#"{"type": 1}"#.into(), ..sent(r#"{"type":1}"#) };
     let refused = forged.challenge("ed25519-discord", &[&key]).expect_err("a changed ping");
     assert_eq!(refused, Rejection::SignatureWrong);
@@ -183,6 +191,7 @@ fn a_secret_is_learned_once() {
         (&notion, "notion", "secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl"),
     ] {
         assert!(scheme(id).learns_secret());
+        assert_eq!(scheme(id).confirms_secret(), id == "notion");
         for known in [&[][..], &[text]] {
             let challenge = sent.challenge(id, known).expect("learned").expect("a secret");
             let ChallengeAction::Secret { secret, answer } = challenge else {
@@ -211,6 +220,7 @@ fn a_secret_is_learned_once() {
 fn trellos_head_is_answered_and_other_services_have_no_challenge() {
     let head = Sent { method: Method::HEAD, ..Sent::get(URL) };
     assert_eq!(answer(&head, "trello"), "");
+    assert!(scheme("trello").checks_by_head() && !scheme("github").checks_by_head());
     assert!(Sent::post("{}").challenge("trello", &[KEY]).expect("an event").is_none());
     let text =
         Sent::get(&format!("{URL}&challenge=a&crc_token=b&validationToken=c&hub.mode=subscribe"));

@@ -117,6 +117,7 @@ impl Change {
             "reconnect" => "reconnected",
             "refresh" => "refreshed",
             "resume" => "resumed",
+            "reveal" => "revealed",
             "rollback" => "rolled back",
             "rotate" => "rotated",
             "test" => "tested",
