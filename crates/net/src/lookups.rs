@@ -19,6 +19,9 @@ const THREADS_MAX: usize = 256;
 /// Names that are looked up or wait for a thread.
 const NAMES_MAX: usize = 4_096;
 
+/// The addresses of a name.
+type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
 /// Looks names up.
 pub struct Lookups {
     pool: Threads,
@@ -28,7 +31,7 @@ pub struct Lookups {
 
 struct LookupsShared {
     /// Returns addresses with any port.
-    resolver: Box<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>,
+    resolver: Box<Resolver>,
     queue: Mutex<LookupQueue>,
 }
 

@@ -152,7 +152,7 @@ fn remove_where(fields: &mut HeaderMap, is_gone: impl Fn(&HeaderName) -> bool) {
 pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
     remove_where(fields, |name| clears.covers(name));
     if !clears.cookies.is_empty() {
-        let is_cleared = |name| clears.cookies.iter().any(|gone| gone.as_bytes() == name);
+        let is_cleared = |name: &[u8]| clears.cookies.iter().any(|gone| gone.as_bytes() == name);
         retain_cookies(fields, |name, _| !is_cleared(name));
     }
 }
