@@ -43,6 +43,7 @@ mod connections_list;
 mod connections_rotation;
 mod connections_states;
 mod connections_templates;
+mod console_pages;
 mod corporate_proxy;
 mod crash;
 mod databases;

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
 use keyward_api::Arrival;
-use keyward_api::wire::{ErrorBody, ErrorView, SignInView};
+use keyward_api::wire::{ErrorBody, ErrorView, ExplainAsk, Explanation, SignInView};
 use keyward_base::id::UserId;
 use keyward_base::sign_in::SignInSettings;
 use keyward_model::{Shown, User};
@@ -28,6 +28,9 @@ const CSRF: HeaderName = HeaderName::from_static("keyward-csrf");
 
 /// Marks a request by which the script refreshes a page.
 const RENEWAL: HeaderName = HeaderName::from_static("keyward-renewal");
+
+/// Where the browser says that the request comes from (Fetch Metadata).
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// Longest answer that a page reads.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -43,6 +46,7 @@ pub(crate) struct Console {
 }
 
 /// The sender of a request for a page, and the API for them.
+#[derive(Clone)]
 pub(crate) struct Reader {
     api: Router,
     fields: HeaderMap,
@@ -133,7 +137,7 @@ fn of_reader(fields: &HeaderMap) -> HeaderMap {
         "host",
         "keyward-org",
         "origin",
-        "sec-fetch-site",
+        SEC_FETCH_SITE,
         "user-agent",
         "x-forwarded-for",
         "x-forwarded-host",
@@ -166,6 +170,14 @@ impl Reader {
     /// Asks the API, and keeps the tag of the answer.
     pub(crate) async fn tagged<T: DeserializeOwned>(&self, path: &str) -> Result<Tagged<T>, Stop> {
         self.send(Method::GET, path, Body::empty()).await
+    }
+
+    /// Asks the API what would become of a request. The reader may come from a link on another site: the answer costs
+    /// little, and only the reader sees it.
+    pub(crate) async fn explain(&self, request: &ExplainAsk) -> Result<Explanation, Stop> {
+        let mut reader = self.clone();
+        reader.fields.remove(SEC_FETCH_SITE);
+        reader.ask("/rules/explain", request).await
     }
 
     /// Asks the API a question with a body. Only for requests that change nothing.

@@ -196,7 +196,7 @@ async fn explained(visit: &Visit, event: &Event) -> Option<Result<Explanation, S
         url: format!("{target}{}", event.path.as_deref().unwrap_or("/")),
         ..ExplainAsk::default()
     };
-    Some(match visit.ask("/rules/explain", &ask).await {
+    Some(match visit.explain(&ask).await {
         Ok(explanation) => Ok(explanation),
         Err(Stop::Refused(_, error)) => Err(error.message),
         Err(Stop::SignIn(..)) => Err("the session has ended".to_owned()),

@@ -40,7 +40,7 @@ pub(super) async fn tested(visit: &Visit, asked: &PageQuery) -> Result<Option<Te
         graphql: given(&asked.graphql),
         ..ExplainAsk::default()
     };
-    match visit.ask("/rules/explain", &ask).await {
+    match visit.explain(&ask).await {
         Ok(now) => Ok(Some(Tested::Explained(Box::new(now)))),
         Err(Stop::Refused(_, error)) => Ok(Some(Tested::Refused(error))),
         Err(stop) => Err(stop),
