@@ -259,6 +259,9 @@ async fn an_agent_of_the_file_that_an_alarm_paused_is_resumed_by_a_person_and_by
     world.is_unknown("ci").await;
     let shown = world.lab.gateway.api("GET", "/agents/ci", "").await.json();
     assert_eq!((&shown["paused"], &shown["held"]), (&json!(true), &json!(true)));
+    // A person who pauses it as well does not hide the alarm.
+    let paused = world.lab.gateway.api("POST", "/agents/ci/pause", "").await.json();
+    assert_eq!((&shown["held_by"], &paused["held_by"]), (&json!("alarm"), &json!("alarm")));
     let ask = json!({"agent": "ci", "url": format!("https://{HOST}/x")}).to_string();
     let told = world.lab.gateway.api("POST", "/rules/explain", &ask).await;
     assert!(told.text().contains("a person or an alarm did that"), "{}", told.text());
@@ -278,7 +281,9 @@ async fn who_is_paused_by_a_person_opens_nothing_and_its_streams_end() {
     }
     for agent in ["ci", "bot"] {
         let paused = world.lab.gateway.api("POST", &format!("/agents/{agent}/pause"), "").await;
-        assert_eq!((paused.head.status(), &paused.json()["held"]), (200, &json!(true)));
+        let (status, paused) = (paused.head.status(), paused.json());
+        assert_eq!((status, &paused["held"]), (200, &json!(true)));
+        assert_eq!(paused["held_by"], "person");
         world.is_unknown(agent).await;
     }
     assert!(open.is_closed().await, "what was open has ended");
@@ -290,7 +295,9 @@ async fn who_is_paused_by_a_person_opens_nothing_and_its_streams_end() {
     assert_eq!(told["hint"], "`keyward agent resume` ends it");
     for agent in ["ci", "bot"] {
         let resumed = world.lab.gateway.api("POST", &format!("/agents/{agent}/resume"), "").await;
-        assert_eq!((resumed.head.status(), &resumed.json()["held"]), (200, &json!(false)));
+        let (status, resumed) = (resumed.head.status(), resumed.json());
+        assert_eq!((status, &resumed["held"]), (200, &json!(false)));
+        assert_eq!(resumed["held_by"], Value::Null);
     }
     assert_eq!(world.asks("ci", "X-A: b").await.0, 200);
     let records = world.lab.finish_with_changes().await;

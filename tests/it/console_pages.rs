@@ -26,3 +26,18 @@ async fn a_link_on_another_site_opens_an_explanation_and_no_costly_check() {
     assert!(text.contains("id=\"answer\""), "{text}");
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn an_agent_that_a_person_paused_is_not_shown_as_paused_by_an_alarm() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let paused = lab.gateway.api("POST", "/agents/ci/pause", "").await;
+    assert_eq!(paused.head.status(), 200, "{}", paused.text());
+    let agents = ask_at(&lab, "GET /agents", &login.cookie(), "").await.text();
+    assert!(!agents.contains("paused by an alarm") && agents.contains("paused"), "{agents}");
+    let agent = ask_at(&lab, "GET /agents/ci", &login.cookie(), "").await.text();
+    assert!(!agent.contains("An alarm") && !agent.contains("A honeytoken"), "{agent}");
+    assert!(agent.contains("A person paused this agent"), "{agent}");
+    lab.finish().await;
+}

@@ -14,7 +14,7 @@ use super::openapi::Routes;
 use super::owners;
 use super::resource::{self, Exposed};
 use super::tokens;
-use keyward_model::{Agent, AgentFacts, AgentShown, ManagedBy, Record, Shown};
+use keyward_model::{Agent, AgentFacts, AgentShown, HeldBy, ManagedBy, Record, Shown};
 use keyward_rules::provider::decode::nearest;
 
 pub(super) fn routes() -> Routes {
@@ -51,6 +51,7 @@ impl Exposed for Agent {
             owner: facts.owner.clone(),
             paused: facts.is_paused(),
             held: facts.held,
+            held_by: facts.held_by,
             tokens: tokens.collect(),
             bindings: bindings::all_shown(context, record).await,
             listeners: listeners(context, record),
@@ -147,7 +148,10 @@ async fn set_held(
 ) -> Result<Json<Shown<Agent>>, ApiError> {
     let agent = resource::found::<Agent>(context, name)?;
     context.caller.because(if held { "paused" } else { "resumed" });
-    let hold = |record: &mut Record<Agent>| record.facts.held = held;
+    let hold = |record: &mut Record<Agent>| match held {
+        true => record.facts.hold(HeldBy::Person),
+        false => record.facts.resume(),
+    };
     let changed = context.deps().directory.change::<Agent>(&agent.org, &agent.id, hold).await?;
     context.admin.enforce().await?;
     Ok(Json(resource::shown(context, &changed).await))

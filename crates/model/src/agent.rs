@@ -90,6 +90,9 @@ pub struct AgentFacts {
     /// Paused by a person or an alarm. A reload of the configuration file does not resume the agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// What paused it; `None`: not `held`, or paused by an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<HeldBy>,
     /// Tokens that authenticate it.
     pub tokens: Vec<TokenRecord>,
     /// What it may use.
@@ -100,6 +103,16 @@ pub struct AgentFacts {
     /// The last tokens that were revoked: one that is sent raises an alarm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revoked: Vec<RevokedToken>,
+}
+
+/// What paused an agent until a person resumes it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldBy {
+    /// A person.
+    Person,
+    /// An alarm: the agent sent a honeytoken.
+    Alarm,
 }
 
 /// What is shown of it.
@@ -114,6 +127,9 @@ pub struct AgentShown {
     /// A person or an alarm has paused it, until a person resumes it.
     #[serde(default)]
     pub held: bool,
+    /// What paused it, if it is `held` and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<HeldBy>,
     /// Its tokens, without their text.
     pub tokens: Vec<TokenShown>,
     /// What it may use.
@@ -139,6 +155,18 @@ impl AgentFacts {
     /// Whether the agent is paused.
     pub fn is_paused(&self) -> bool {
         self.paused || self.held
+    }
+
+    /// Pauses the agent until a person resumes it. The first cause stays.
+    pub fn hold(&mut self, by: HeldBy) {
+        if !self.held {
+            (self.held, self.held_by) = (true, Some(by));
+        }
+    }
+
+    /// Ends the pause of a person or an alarm.
+    pub fn resume(&mut self) {
+        (self.held, self.held_by) = (false, None);
     }
 
     /// Its bindings, the default of each host first: the latest that was made one, then the oldest.

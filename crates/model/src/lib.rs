@@ -44,7 +44,7 @@ mod totp;
 mod user;
 mod webhook;
 
-pub use agent::{Agent, AgentChange, AgentFacts, AgentGiven, AgentShown, AgentSpec};
+pub use agent::{Agent, AgentChange, AgentFacts, AgentGiven, AgentShown, AgentSpec, HeldBy};
 pub use app::{
     App, AppChange, AppFacts, AppSettings, AppShown, AppSpec, AppUrls, AppWith, Registered,
     TokenOptions, redirect_uri,

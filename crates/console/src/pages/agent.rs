@@ -15,7 +15,7 @@ use crate::icons::Icon;
 use crate::parts::{Action, Field, ago, chips, copyable, count, head, in_short, lock, series};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
 use keyward_api::wire::{AgentUsageView, Event, List, Status, StreamView};
-use keyward_model::{Agent, ManagedBy, RuleShown, Session, Shown};
+use keyward_model::{Agent, HeldBy, ManagedBy, RuleShown, Session, Shown};
 
 /// Rules that are read: as many as a page of the API has.
 const RULES: usize = 1_000;
@@ -89,12 +89,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
             html! { @if writes { (actions(view)) } },
         ))
         @if let Some(lock) = lock(agent.managed_by) { p { (lock) } }
-        @if agent.facts.held {
-            div.notice.bad role="alert" { div.grow {
-                b { "An alarm paused this agent" }
-                p.small { "A honeytoken that it was given appeared in a request. Resume it when the cause is known." }
-            } }
-        }
+        @if agent.facts.held { (pause_of(agent.facts.held_by)) }
         @if let Some(usage) = &view.usage {
             section.panel #usage data-live {
                 header { h2 { "Requests of the last 24 hours" } span.muted.small { (in_short(&usage.history.total)) } }
@@ -118,6 +113,20 @@ fn page(visit: &Visit, view: &View) -> Markup {
         }
         section.panel { header { h2 { "How to run it" } } div.body { (usage(view)) } }
         @if writes && agent.managed_by != Some(ManagedBy::File) { (danger(view)) }
+    }
+}
+
+/// Who paused it.
+fn pause_of(by: Option<HeldBy>) -> Markup {
+    html! {
+        @match by {
+            Some(HeldBy::Alarm) => div.notice.bad role="alert" { div.grow {
+                b { "An alarm paused this agent" }
+                p.small { "A honeytoken that it was given appeared in a request. Resume it when the cause is known." }
+            } },
+            Some(HeldBy::Person) => div.notice.warn { p { "A person paused this agent. The changes on this page say who." } },
+            None => div.notice.warn { p { "A person or an alarm paused this agent. Resume it when the cause is known." } },
+        }
     }
 }
 

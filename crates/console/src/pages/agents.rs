@@ -11,7 +11,7 @@ use crate::icons::Icon;
 use crate::parts::{Field, Tone, ago, count, empty, head, mark, next_page, search, state};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{List, Summary};
-use keyward_model::{Agent, Shown};
+use keyward_model::{Agent, HeldBy, Shown};
 
 /// Rows of a page.
 const ROWS: usize = 40;
@@ -106,8 +106,8 @@ fn row(agent: &Shown<Agent>) -> Markup {
 
 /// The state of an agent.
 pub(super) fn state_of(agent: &Shown<Agent>) -> Markup {
-    match (agent.facts.held, agent.facts.paused) {
-        (true, _) => state(Tone::Bad, "paused by an alarm"),
+    match (agent.facts.held_by, agent.facts.paused) {
+        (Some(HeldBy::Alarm), _) => state(Tone::Bad, "paused by an alarm"),
         (_, true) => state(Tone::Idle, "paused"),
         _ => state(Tone::Ok, "active"),
     }

@@ -10,7 +10,7 @@ use crate::gateway::Gateway;
 use crate::request::inbound::Inbound;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
-use keyward_model::{Honeytoken, ManagedBy, Record, Session};
+use keyward_model::{HeldBy, Honeytoken, ManagedBy, Record, Session};
 use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::inject::strip;
 use keyward_state::directory::{Directory, DirectoryError, Former};
@@ -119,10 +119,9 @@ async fn disarm(directory: &Directory, agent: &Agent) -> Result<&'static str, Di
             other => return other.map(|()| "token revoked"),
         }
     }
-    directory
-        .change::<keyward_model::Agent>(&agent.org, &agent.id, |it| it.facts.held = true)
-        .await
-        .map(|_| "agent paused")
+    let hold = |agent: &mut Record<keyward_model::Agent>| agent.facts.hold(HeldBy::Alarm);
+    let paused = directory.change::<keyward_model::Agent>(&agent.org, &agent.id, hold).await;
+    paused.map(|_| "agent paused")
 }
 
 async fn refused(directory: &Directory, former: Former) {
