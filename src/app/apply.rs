@@ -11,11 +11,11 @@ use super::plan::{
     NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
 };
 use crate::config::UseItem;
-use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SourceId};
+use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, SourceId};
 use keyward_inbox::Inbox;
 use keyward_model::{
-    Agent, AgentFacts, App, BindTerms, ConnectionSpec, Hook, HookFacts, HookSpec, PluginSpec,
-    Record, Reference, Source, Webhook, WebhookFacts, WebhookState,
+    Agent, AgentFacts, App, BindTerms, ConnectionSpec, Hook, HookFacts, HookSpec, Plugin,
+    PluginSpec, Record, Reference, Source, Webhook, WebhookFacts, WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
@@ -274,7 +274,7 @@ impl ApplyTarget<'_> {
     ) -> anyhow::Result<()> {
         let directory = self.directory();
         for Freed { plugin, spec, is_paused } in change.frees {
-            self.vault.change_plugin(org, &plugin, spec, ManagedBy::File).await?;
+            self.change_plugin(org, &plugin, &spec).await?;
             if is_paused {
                 directory.pause_plugin(org, &plugin).await?;
             }
@@ -313,11 +313,22 @@ impl ApplyTarget<'_> {
             }
             PluginWork::Change(id, spec) => {
                 let spec = self.resolved(org, spec)?;
-                self.vault.change_plugin(org, &id, spec, ManagedBy::File).await?;
+                self.change_plugin(org, &id, &spec).await?;
             }
             PluginWork::Pause(id) => self.directory().pause_plugin(org, &id).await?,
         }
         Ok(())
+    }
+
+    /// Gives a plugin the spec that follows from the file.
+    async fn change_plugin(
+        self,
+        org: &OrgId,
+        id: &PluginId,
+        spec: &PluginSpec,
+    ) -> Result<(), VaultError> {
+        let change = |_: &Record<Plugin>| -> Result<PluginSpec, VaultError> { Ok(spec.clone()) };
+        self.vault.change_plugin(org, id, ManagedBy::File, &change).await.map(drop)
     }
 
     /// The spec with ids instead of names.

@@ -318,3 +318,41 @@ async fn a_name_that_several_agents_have_is_told_apart_by_the_agent() {
     assert_eq!(market.state("reader").await, "ready");
     market.close().await;
 }
+
+#[tokio::test]
+async fn changes_at_the_same_time_do_not_undo_each_other() {
+    let market = Market::stocked().await;
+    let slots = json!([
+        { "slot": "chat", "provider": "chat", "required": false },
+        { "slot": "mail", "provider": "acme", "required": false },
+    ]);
+    let new = json!({ "agent": "digest", "manifest": manifest("digest", slots), "slots": {} });
+    market.api("POST", "/plugins", &new).await;
+    let patch = |slots: Value| json!({ "slots": slots });
+    let first = patch(json!({ "chat": "alerts", "mail": null }));
+    let (empties, fills) = (patch(json!({ "chat": null })), patch(json!({ "mail": "sender" })));
+    for _ in 0..10 {
+        market.api("PATCH", "/plugins/digest", &first).await;
+        tokio::join!(
+            market.api("PATCH", "/plugins/digest", &empties),
+            market.api("PATCH", "/plugins/digest", &fills),
+        );
+        let shown = market.plugin("digest").await;
+        let names = [0_usize, 1].map(|slot| shown["slots"][slot]["connection"]["name"].clone());
+        assert_eq!(names, [Value::Null, json!("sender")], "{shown}");
+    }
+    // With the same condition, one of them is refused.
+    market.api("PATCH", "/plugins/digest", &first).await;
+    let tag = market.ask("GET", "/plugins/digest", &Value::Null).await;
+    let tag = format!("If-Match: {}\r\n", tag.head.one("etag").expect("a tag"));
+    let (empties, fills) = (empties.to_string(), fills.to_string());
+    let gateway = &market.lab.gateway;
+    let (one, other) = tokio::join!(
+        gateway.api_with(&tag, ("PATCH", "/plugins/digest"), &empties),
+        gateway.api_with(&tag, ("PATCH", "/plugins/digest"), &fills),
+    );
+    let mut statuses = [one.head.status(), other.head.status()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412], "{} {}", one.text(), other.text());
+    market.close().await;
+}

@@ -102,8 +102,6 @@ async fn install(
     Ok((StatusCode::CREATED, Json(view(admin, &context.view(), &plugin))))
 }
 
-/// With another manifest, all required slots must be filled; without one, slots may be filled one
-/// by one.
 async fn change(
     context: Context,
     Segments(name): Segments<String>,
@@ -113,31 +111,45 @@ async fn change(
     let admin = &context.admin;
     let plugin = find(&context, &name, &whose)?;
     change.if_match.check(&plugin)?;
-    let mut spec = change.of(&plugin.spec)?;
-    check_fixed::<Plugin>(&plugin.spec, &spec)?;
-    let is_other = change.with.manifest.is_some();
-    if let Some(manifest) = change.with.manifest {
-        check(admin, context.caller.org(), &manifest)?;
-        is_not_older(&plugin.manifest, &manifest)?;
-        spec.slots = kept(&plugin, &manifest);
-        spec.manifest = manifest;
+    if let Some(manifest) = &change.with.manifest {
+        check(admin, context.caller.org(), manifest)?;
     }
-    for (slot, connection) in change.with.slots {
-        match connection {
-            Some(connection) => {
-                let id = chosen(&context, &spec.manifest, &slot, connection.as_str())?;
-                spec.slots.insert(slot, id);
-            }
-            None => empty(&mut spec, &slot)?,
-        }
-    }
-    if is_other {
-        are_filled(&context, &spec)?;
-    }
-    let vault = &admin.deps().vault;
-    let plugin = vault.change_plugin(&plugin.org, &plugin.id, spec, ManagedBy::Store).await?;
+    // Judged on the record that is written: others may change it meanwhile.
+    let edit = |plugin: &PluginRecord| changed(&context, plugin, &change);
+    let (vault, by) = (&admin.deps().vault, ManagedBy::Store);
+    let plugin = vault.change_plugin::<ApiError>(&plugin.org, &plugin.id, by, &edit).await?;
     admin.enforce().await?;
     Ok(Json(view(admin, &context.view(), &plugin)))
+}
+
+/// The spec of a plugin after a change, whose manifest was checked. With another manifest, all required slots must be
+/// filled; without one, slots may be filled one by one.
+fn changed(
+    context: &Context,
+    plugin: &PluginRecord,
+    change: &InputChange<Plugin>,
+) -> Result<PluginSpec, ApiError> {
+    change.if_match.check(plugin)?;
+    let mut spec = change.of(&plugin.spec)?;
+    check_fixed::<Plugin>(&plugin.spec, &spec)?;
+    if let Some(manifest) = &change.with.manifest {
+        is_not_older(&plugin.manifest, manifest)?;
+        spec.slots = kept(plugin, manifest);
+        spec.manifest = manifest.clone();
+    }
+    for (slot, connection) in &change.with.slots {
+        match connection {
+            Some(connection) => {
+                let id = chosen(context, &spec.manifest, slot, connection.as_str())?;
+                spec.slots.insert(slot.clone(), id);
+            }
+            None => empty(&mut spec, slot)?,
+        }
+    }
+    if change.with.manifest.is_some() {
+        are_filled(context, &spec)?;
+    }
+    Ok(spec)
 }
 
 async fn remove(

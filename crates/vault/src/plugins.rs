@@ -7,7 +7,9 @@ use super::{Vault, VaultError, method};
 use keyward_base::id::{OrgId, PluginId};
 use keyward_model::{BindingLimits, Placeholders, PluginSpec};
 use keyward_rules::inject::placeholder::Placeholder;
-use keyward_state::directory::{BindingRecord, ConnectionRecord, ManagedBy, Plugged, PluginRecord};
+use keyward_state::directory::{
+    BindingRecord, ConnectionRecord, DirectoryError, ManagedBy, Plugged, PluginRecord,
+};
 
 impl Vault {
     /// Installs a plugin for its agent; see [`keyward_state::directory::Directory::add_plugin`].
@@ -24,19 +26,24 @@ impl Vault {
         Ok(self.directory.add_plugin(org, Plugged { spec, bindings, by }).await?)
     }
 
-    /// Changes a plugin; see [`keyward_state::directory::Directory::change_plugin`].
+    /// Changes a plugin to the spec that `change` makes of it; see
+    /// [`keyward_state::directory::Directory::change_plugin`].
     ///
     /// # Errors
     /// As there.
-    pub async fn change_plugin(
+    pub async fn change_plugin<E: From<DirectoryError> + From<VaultError>>(
         &self,
         org: &OrgId,
         id: &PluginId,
-        spec: PluginSpec,
         by: ManagedBy,
-    ) -> Result<Arc<PluginRecord>, VaultError> {
-        let bindings = self.bindings_for(org, &spec)?;
-        Ok(self.directory.change_plugin(org, id, Plugged { spec, bindings, by }).await?)
+        change: &(dyn Fn(&PluginRecord) -> Result<PluginSpec, E> + Sync),
+    ) -> Result<Arc<PluginRecord>, E> {
+        let plug = |before: &PluginRecord| -> Result<Plugged, E> {
+            let spec = change(before)?;
+            let bindings = self.bindings_for(org, &spec)?;
+            Ok(Plugged { spec, bindings, by })
+        };
+        self.directory.change_plugin(org, id, &plug).await
     }
 
     /// A binding for each connection that exists.

@@ -14,9 +14,9 @@ use super::holders::NamedConnections;
 use super::index::{Index, IndexChange, NameKind, TakenReason, Unique};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{At, ReadRecord};
-use super::stored::Stored;
+use super::stored::{EDIT_TRIES, Stored, overtaken};
 use super::view::{OrgView, View};
-use super::{Directory, DirectoryWriter, check};
+use super::{Directory, DirectoryWriter, check, to_the_end};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_model::{Agent, PLUGINS_MAX, Plugin, PluginFacts, PluginSpec, Record};
@@ -105,20 +105,30 @@ impl Directory {
         self.write(|writer| async move { writer.add_plugin(record, bindings).await }).await
     }
 
-    /// Replaces the manifest and the connections of a plugin. A connection that stays in its slot keeps its
-    /// permission throughout the change.
+    /// Replaces the manifest and the connections of a plugin by what `change` makes of it; it is called again after a
+    /// conflict with another writer. A connection that stays in its slot keeps its permission throughout the change.
     ///
     /// # Errors
-    /// As [`Directory::add_plugin`]; when the manifest is another plugin's; when the file manages the
-    /// plugin (and it is not the file that asks); when there is none.
-    pub async fn change_plugin(
+    /// As [`Directory::add_plugin`]; when `change` refuses; when the manifest is another plugin's; when the file
+    /// manages the plugin (and it is not the file that asks); when there is none.
+    pub async fn change_plugin<E: From<DirectoryError>>(
         &self,
         org: &OrgId,
         id: &PluginId,
-        new: Plugged,
-    ) -> Result<Arc<PluginRecord>, DirectoryError> {
+        change: &(dyn Fn(&PluginRecord) -> Result<Plugged, E> + Sync),
+    ) -> Result<Arc<PluginRecord>, E> {
         let at = At::new(Table::Plugins, org, id);
-        self.write(|writer| async move { writer.change_plugin(at, new).await }).await
+        for _ in 0..EDIT_TRIES {
+            let writer = self.turn().await;
+            let before = writer.read::<Plugin>(&at).await?;
+            let new = change(&before.record)?;
+            let work = async move { writer.change_plugin(before, new).await };
+            match to_the_end(Box::pin(work)).await {
+                Err(error) if error.is_conflict() => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(overtaken(&at).into())
     }
 
     /// Pauses a plugin that was taken out of the file. Writes only when that is a change;
@@ -168,10 +178,10 @@ impl DirectoryWriter {
 
     async fn change_plugin(
         &self,
-        at: At,
+        read: ReadRecord<PluginRecord>,
         new: Plugged,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
-        let ReadRecord { record: before, version } = self.read::<Plugin>(&at).await?;
+        let ReadRecord { record: before, version } = read;
         check::editable(&before, new.by)?;
         let mut after = PluginRecord { spec: new.spec, ..before.clone() };
         after.facts.paused = false;

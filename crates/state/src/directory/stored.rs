@@ -21,7 +21,7 @@ use super::{Directory, DirectoryWriter, check, to_the_end};
 use crate::store::{StoreError, Table, Version};
 
 /// How often a change is tried again after another writer was faster.
-const EDIT_TRIES: usize = 8;
+pub(super) const EDIT_TRIES: usize = 8;
 
 /// A resource that the directory keeps.
 pub trait Stored: Resource {
@@ -449,6 +449,6 @@ impl DirectoryWriter {
     }
 }
 
-fn overtaken(at: &At) -> DirectoryError {
+pub(super) fn overtaken(at: &At) -> DirectoryError {
     StoreError::Conflict { table: at.table.name(), key: at.key() }.into()
 }

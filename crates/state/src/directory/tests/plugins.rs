@@ -150,3 +150,39 @@ async fn a_plugin_says_what_it_lacks() {
     world.directory.remove_connection(org, &a.id).await.unwrap();
     assert_eq!(state(), (PluginState::Blocked, vec!["a".to_owned(), "b".to_owned()]));
 }
+
+#[tokio::test]
+async fn changes_at_the_same_time_do_not_undo_each_other() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let (a, b) = (world.connection("a").await, world.connection("b").await);
+    let both = plugged(&world, &agent, &[("a", &a.id), ("b", &b.id)]);
+    let mut first = both.clone();
+    first.spec.slots.remove("b");
+    let plugin = world.directory.add_plugin(&world.org, first).await.unwrap();
+    let empty = |before: &PluginRecord| -> Result<Plugged, DirectoryError> {
+        let mut spec = before.spec.clone();
+        spec.slots.remove("a");
+        Ok(Plugged { spec, ..both.clone() })
+    };
+    let fill = |before: &PluginRecord| -> Result<Plugged, DirectoryError> {
+        let mut spec = before.spec.clone();
+        spec.slots.insert("b".to_owned(), Reference::Id(b.id.clone()));
+        Ok(Plugged { spec, ..both.clone() })
+    };
+    let (org, id) = (&world.org, &plugin.id);
+    // Both wait for the turn to write.
+    let turn = world.directory.turn().await;
+    let (emptied, filled, ()) = tokio::join!(
+        world.directory.change_plugin(org, id, &empty),
+        world.directory.change_plugin(org, id, &fill),
+        async { drop(turn) },
+    );
+    emptied.unwrap();
+    filled.unwrap();
+    let view = world.directory.view();
+    let slots: Vec<_> = view.plugin(org, id).unwrap().slots.keys().cloned().collect();
+    assert_eq!(slots, ["b"]);
+    let bound: Vec<_> = view.agent(org, &agent.id).unwrap().facts.bindings.clone();
+    assert_eq!(bound.iter().map(|it| &it.connection).collect::<Vec<_>>(), [&b.id]);
+}

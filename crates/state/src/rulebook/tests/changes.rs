@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::*;
 use crate::directory::{
-    AgentRecord, AppRecord, BindingRecord, BrokenReason, Manifest, Plugged, Visibility,
+    AgentRecord, AppRecord, BindingRecord, BrokenReason, DirectoryError, Manifest, Plugged,
+    PluginRecord, Visibility,
 };
 use keyward_base::id::{AgentId, AppId, UserId};
 use keyward_base::tally;
@@ -261,7 +262,11 @@ impl World {
         let bindings = found.iter().map(|it| binding(&it.id)).collect();
         let plugged = Plugged { spec, bindings, by: ManagedBy::Store };
         match there {
-            Some(id) => drop(self.directory.change_plugin(org_id, &id, plugged).await),
+            Some(id) => {
+                let plug =
+                    |_: &PluginRecord| -> Result<Plugged, DirectoryError> { Ok(plugged.clone()) };
+                drop(self.directory.change_plugin(org_id, &id, &plug).await);
+            }
             None => drop(self.directory.add_plugin(org_id, plugged).await),
         }
     }
