@@ -1,5 +1,6 @@
 //! Hooks: webhooks of services for programs. `refused` has what must not arrive, `delivered` what a program gets, `queue`
-//! what waits for a reader, `listen` programs that read, `challenges` the requests that check a URL.
+//! what waits for a reader, `listen` programs that read, `challenges` the requests that check a URL, `removed` hooks
+//! without their connection.
 
 mod challenges;
 mod delivered;
@@ -11,6 +12,7 @@ mod listener;
 mod public_keys;
 mod queue;
 mod refused;
+mod removed;
 
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};

@@ -65,29 +65,21 @@ impl Exposed for DatabaseListener {
     type Added = Shown<Self>;
     type Changed = Shown<Self>;
 
-    /// The connection and the agent by their ids, and a connection to a database of the protocol.
     fn resolve(context: &Context, spec: &mut DatabaseListenerSpec) -> Result<(), ApiError> {
-        let Context { admin, caller } = context;
-        if let Some(named) = &mut spec.connection {
-            let connection = admin.connection_to_use(caller, named.as_str())?;
-            let catalogue = admin.deps().vault.catalogue(caller.org());
-            let provider = catalogue.get(&connection.provider);
-            let speaks = provider.and_then(|provider| provider.protocol);
-            if speaks != Some(spec.protocol) {
-                return Err(ApiError::Field {
-                    field: "connection".to_owned(),
-                    message: match speaks {
-                        Some(speaks) => format!("is to a database of `{}`", speaks.as_str()),
-                        None => "is to no database".to_owned(),
-                    },
-                    hint: speaks.map(|speaks| format!("set `protocol` to `{}`", speaks.as_str())),
-                });
-            }
-            *named = Reference::Id(connection.id.clone());
+        resolve_connection(context, spec)?;
+        resolve_agent(context, spec)
+    }
+
+    fn resolve_change(
+        context: &Context,
+        before: &DatabaseListenerSpec,
+        spec: &mut DatabaseListenerSpec,
+    ) -> Result<(), ApiError> {
+        if before.connection != spec.connection || before.protocol != spec.protocol {
+            resolve_connection(context, spec)?;
         }
-        if let Some(named) = &mut spec.agent {
-            let agent = resource::mentioned::<Agent>(context, named.as_str())?;
-            *named = Reference::Id(agent.id.clone());
+        if before.agent != spec.agent {
+            resolve_agent(context, spec)?;
         }
         Ok(())
     }
@@ -139,6 +131,36 @@ impl Exposed for DatabaseListener {
         context.deps().database_listeners.turn().await.close(&record.id).await;
         Ok(())
     }
+}
+
+/// Puts the id of the connection in place of its name. Its database must speak the protocol.
+fn resolve_connection(context: &Context, spec: &mut DatabaseListenerSpec) -> Result<(), ApiError> {
+    let Context { admin, caller } = context;
+    let Some(named) = &mut spec.connection else { return Ok(()) };
+    let connection = admin.connection_to_use(caller, named.as_str())?;
+    let catalogue = admin.deps().vault.catalogue(caller.org());
+    let provider = catalogue.get(&connection.provider);
+    let speaks = provider.and_then(|provider| provider.protocol);
+    if speaks != Some(spec.protocol) {
+        return Err(ApiError::Field {
+            field: "connection".to_owned(),
+            message: match speaks {
+                Some(speaks) => format!("is to a database of `{}`", speaks.as_str()),
+                None => "is to no database".to_owned(),
+            },
+            hint: speaks.map(|speaks| format!("set `protocol` to `{}`", speaks.as_str())),
+        });
+    }
+    *named = Reference::Id(connection.id.clone());
+    Ok(())
+}
+
+/// Puts the id of the agent in place of its name.
+fn resolve_agent(context: &Context, spec: &mut DatabaseListenerSpec) -> Result<(), ApiError> {
+    let Some(named) = &mut spec.agent else { return Ok(()) };
+    let agent = resource::mentioned::<Agent>(context, named.as_str())?;
+    *named = Reference::Id(agent.id.clone());
+    Ok(())
 }
 
 /// The names of the connection and the agent.

@@ -217,8 +217,8 @@ impl Exported for Hook {
         export: &mut Export<'_>,
         record: &Record<Self>,
     ) -> Result<Map<String, Value>, ApiError> {
-        let has_secret = export.context.deps().inbox.has_secret(record).await?;
-        let keys = [("secret", has_secret), ("signing_key", !record.is_queue())];
+        let secret = export.context.deps().inbox.secret_status(record).await?;
+        let keys = [("secret", secret.is_known), ("signing_key", !record.is_queue())];
         let keys = keys.into_iter().filter(|(_, is_there)| *is_there);
         Ok(keys.map(|(key, _)| (key.to_owned(), export.variable(record, key))).collect())
     }

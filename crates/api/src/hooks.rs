@@ -87,30 +87,24 @@ impl Exposed for Hook {
         record.to.as_deref().into_iter().chain(record.scheme.as_deref()).collect()
     }
 
-    /// The connection by its id, and a scheme that exists.
     fn resolve(context: &Context, spec: &mut HookSpec) -> Result<(), ApiError> {
-        let Context { admin, caller } = context;
-        let mut of_provider = None;
-        if let Some(named) = &mut spec.connection {
-            let connection = admin.connection_to_use(caller, named.as_str())?;
-            let catalogue = admin.deps().vault.catalogue(caller.org());
-            let provider = catalogue.get(&connection.provider);
-            of_provider = provider.and_then(|it| it.about.webhook_scheme.clone());
-            *named = Reference::Id(connection.id.clone());
-        }
-        let known = || keyward_hooks::all().iter().map(|scheme| scheme.id());
-        match (&spec.scheme, of_provider) {
-            (Some(id), _) if keyward_hooks::get(id).is_none() => {
-                let text = ApiError::not_found_among("signature scheme", id, known()).text();
-                let (field, message) = ("scheme".to_owned(), text.message);
-                Err(ApiError::Field { field, message, hint: text.hint })
-            }
-            (None, None) if spec.connection.is_some() => Err(ApiError::Field {
-                field: "scheme".to_owned(),
-                message: "is required: the provider of this connection names none".to_owned(),
-                hint: Some("`keyward hook schemes` lists them".to_owned()),
-            }),
-            _ => Ok(()),
+        let of_connection = scheme_of_connection(context, spec)?;
+        has_scheme(spec, of_connection)
+    }
+
+    fn resolve_change(
+        context: &Context,
+        before: &HookSpec,
+        spec: &mut HookSpec,
+    ) -> Result<(), ApiError> {
+        let of_connection = match scheme_of_connection(context, spec) {
+            // The connection that it named before is gone.
+            Err(_) if before.connection == spec.connection => None,
+            found => found?,
+        };
+        match (&before.connection, &before.scheme) == (&spec.connection, &spec.scheme) {
+            true => Ok(()),
+            false => has_scheme(spec, of_connection),
         }
     }
 
@@ -166,6 +160,38 @@ impl Exposed for Hook {
 
     async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
         Ok(context.deps().inbox.forget(&record.org, &record.id).await?)
+    }
+}
+
+/// Puts the id of the connection in place of its name; gives the scheme that its provider names.
+fn scheme_of_connection(
+    context: &Context,
+    spec: &mut HookSpec,
+) -> Result<Option<String>, ApiError> {
+    let Context { admin, caller } = context;
+    let Some(named) = &mut spec.connection else { return Ok(None) };
+    let connection = admin.connection_to_use(caller, named.as_str())?;
+    *named = Reference::Id(connection.id.clone());
+    let catalogue = admin.deps().vault.catalogue(caller.org());
+    let provider = catalogue.get(&connection.provider);
+    Ok(provider.and_then(|it| it.about.webhook_scheme.clone()))
+}
+
+/// Refuses a scheme that does not exist, and none where the provider of the connection names none either.
+fn has_scheme(spec: &HookSpec, of_connection: Option<String>) -> Result<(), ApiError> {
+    let known = || keyward_hooks::all().iter().map(|scheme| scheme.id());
+    match (&spec.scheme, of_connection) {
+        (Some(id), _) if keyward_hooks::get(id).is_none() => {
+            let text = ApiError::not_found_among("signature scheme", id, known()).text();
+            let (field, message) = ("scheme".to_owned(), text.message);
+            Err(ApiError::Field { field, message, hint: text.hint })
+        }
+        (None, None) if spec.connection.is_some() => Err(ApiError::Field {
+            field: "scheme".to_owned(),
+            message: "is required: the provider of this connection names none".to_owned(),
+            hint: Some("`keyward hook schemes` lists them".to_owned()),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -45,6 +45,15 @@ pub(super) trait Exposed: Stored {
         Ok(())
     }
 
+    /// The same of a changed spec. A resource that it named before and names still may be gone.
+    fn resolve_change(
+        context: &Context,
+        _before: &Self::Spec,
+        spec: &mut Self::Spec,
+    ) -> Result<(), ApiError> {
+        Self::resolve(context, spec)
+    }
+
     /// What is shown beside the spec.
     fn beside(context: &Context, record: &Record<Self>)
     -> impl Future<Output = Self::Shown> + Send;
@@ -195,7 +204,7 @@ pub(super) async fn store_change<R: Exposed>(
     let edit = |record: &mut Record<R>| -> Result<(), ApiError> {
         change.if_match.check(record)?;
         let mut spec = change.of(&record.spec)?;
-        R::resolve(context, &mut spec)?;
+        R::resolve_change(context, &record.spec, &mut spec)?;
         record.spec = spec;
         alter(record);
         Ok(())

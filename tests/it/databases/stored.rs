@@ -264,6 +264,16 @@ async fn a_listener_whose_connection_is_removed_closes() {
     let failed = databases.until("guest", "failed").await;
     assert_eq!(failed["problem"], "its connection was removed");
     assert!(is_closed(place(&made)));
+    // It can be moved all the same, and opens with another connection.
+    let path = format!("{PATH}/guest");
+    let (status, _) = databases.asked("PATCH", &path, json!({"connection": "none"})).await;
+    assert_eq!(status, 404);
+    let (taken, at) = occupied();
+    drop(taken);
+    let (status, moved) = databases.asked("PATCH", &path, json!({"at": at.to_string()})).await;
+    assert_eq!((status, &moved["state"]), (200, &json!("failed")), "{moved}");
+    let (status, opened) = databases.asked("PATCH", &path, json!({"connection": "main"})).await;
+    assert_eq!((status, &opened["open_at"]), (200, &json!(at.to_string())), "{opened}");
     databases.lab.finish().await;
 }
 

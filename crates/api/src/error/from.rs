@@ -40,6 +40,7 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::OrgInUse { .. }
             | DirectoryError::OrgStays => Self::Refused(error.to_string()),
             DirectoryError::NamedByRule { .. }
+            | DirectoryError::NamedByHook { .. }
             | DirectoryError::ProviderBound { .. }
             | DirectoryError::TooManySessions { .. }
             | DirectoryError::TooManyConnectSessions { .. } => Self::RefusedUntil {

@@ -10,7 +10,7 @@ use super::records::{AgentRecord, ConnectionRecord};
 use super::selected::Selection;
 use super::stored::Stored;
 use super::view::{OrgView, View};
-use super::{Directory, DirectoryWriter, check};
+use super::{Directory, DirectoryWriter, check, hooks};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 use keyward_model::{
@@ -73,7 +73,8 @@ impl Stored for Connection {
             ConnectionState::Paused => {}
             _ => check::editable(record, by)?,
         }
-        check::named_by_no_rule(record, view)
+        check::named_by_no_rule(record, view)?;
+        hooks::named_by_none(record, view)
     }
 
     /// Bindings first: after a crash in between there is a connection that no agent may use, and not a binding to

@@ -22,29 +22,34 @@ impl Stored for DatabaseListener {
     }
 
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
-        refers_to_what_exists(record, view)
+        has_connection(record, view)?;
+        has_agent(record, view)
     }
 
+    /// What was named before may be gone: the listener is closed then.
     fn may_change(
-        _: &Record<Self>,
+        before: &Record<Self>,
         after: &Record<Self>,
         view: &View,
     ) -> Result<(), DirectoryError> {
-        refers_to_what_exists(after, view)
+        if before.connection != after.connection {
+            has_connection(after, view)?;
+        }
+        if before.agent != after.agent {
+            has_agent(after, view)?;
+        }
+        Ok(())
     }
 }
 
-fn refers_to_what_exists(
-    record: &Record<DatabaseListener>,
-    view: &View,
-) -> Result<(), DirectoryError> {
-    if let Some(named) = &record.connection {
-        let found = named.id().and_then(|id| view.connection(&record.org, id));
-        found.ok_or_else(|| DirectoryError::not_found("connection", named))?;
-    }
-    if let Some(named) = &record.agent {
-        let found = named.id().and_then(|id| view.agent(&record.org, id));
-        found.ok_or_else(|| DirectoryError::not_found("agent", named))?;
-    }
-    Ok(())
+fn has_connection(record: &Record<DatabaseListener>, view: &View) -> Result<(), DirectoryError> {
+    let Some(named) = &record.connection else { return Ok(()) };
+    let found = named.id().and_then(|id| view.connection(&record.org, id));
+    found.map(|_| ()).ok_or_else(|| DirectoryError::not_found("connection", named))
+}
+
+fn has_agent(record: &Record<DatabaseListener>, view: &View) -> Result<(), DirectoryError> {
+    let Some(named) = &record.agent else { return Ok(()) };
+    let found = named.id().and_then(|id| view.agent(&record.org, id));
+    found.map(|_| ()).ok_or_else(|| DirectoryError::not_found("agent", named))
 }

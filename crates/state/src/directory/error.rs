@@ -205,6 +205,14 @@ pub enum DirectoryError {
         rule: String,
     },
 
+    /// A connection that a stored hook names.
+    #[error("connection `{connection}` is named by hook `{hook}`, which needs it")]
+    NamedByHook {
+        connection: String,
+        /// The name of one that names it.
+        hook: String,
+    },
+
     // Whoever runs the gateway: keys, backups.
     /// None of the keys is the store's.
     #[error(
@@ -278,6 +286,9 @@ impl DirectoryError {
             ),
             Self::NamedByRule { .. } => Some(
                 "change the rule with `keyward rule edit`, or remove it with `keyward rule remove`",
+            ),
+            Self::NamedByHook { .. } => Some(
+                "remove the hook with `keyward hook remove`, or name another connection in it by the API",
             ),
             _ => None,
         }

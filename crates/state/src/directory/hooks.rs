@@ -1,6 +1,6 @@
-//! Hooks as a [`Stored`] resource: the connection that a hook names must exist.
+//! Hooks as a [`Stored`] resource: the connection that a hook names must exist, and stays while one names it.
 
-use keyward_model::{Hook, Record};
+use keyward_model::{Connection, Hook, ManagedBy, Record, Reference};
 
 use super::collection::Collection;
 use super::error::DirectoryError;
@@ -25,12 +25,37 @@ impl Stored for Hook {
         has_connection(record, view)
     }
 
+    /// A connection that was named before may be gone: earlier versions removed it.
     fn may_change(
-        _: &Record<Self>,
+        before: &Record<Self>,
         after: &Record<Self>,
         view: &View,
     ) -> Result<(), DirectoryError> {
-        has_connection(after, view)
+        match before.connection == after.connection {
+            true => Ok(()),
+            false => has_connection(after, view),
+        }
+    }
+}
+
+/// Refuses to remove a connection that a hook names. One of the configuration that was taken out of it does not count:
+/// only the configuration could change it.
+pub(super) fn named_by_none(
+    connection: &Record<Connection>,
+    view: &View,
+) -> Result<(), DirectoryError> {
+    let names_it = |hook: &Record<Hook>| {
+        let is_left = hook.managed_by == ManagedBy::File && hook.facts.paused;
+        let named = hook.connection.as_ref().and_then(Reference::id);
+        named == Some(&connection.id) && !is_left
+    };
+    let mut naming = view.all::<Hook>(&connection.org).filter(|hook| names_it(hook));
+    match naming.next() {
+        None => Ok(()),
+        Some(hook) => Err(DirectoryError::NamedByHook {
+            connection: connection.name().to_owned(),
+            hook: hook.name().to_owned(),
+        }),
     }
 }
 

@@ -5,6 +5,7 @@ mod damage;
 mod deliveries;
 mod doubts;
 mod golden;
+mod hooks;
 mod integrity;
 mod life;
 mod logins;

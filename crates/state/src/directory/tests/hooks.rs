@@ -1,0 +1,67 @@
+//! What hooks and database listeners name: a hook keeps its connection, and both can be changed when it is gone.
+
+use super::*;
+use keyward_model::{
+    Connection, DatabaseListener, DatabaseListenerSpec, Hook, HookFacts, HookSpec, ListenerPlace,
+    Nothing, Reference,
+};
+
+async fn hook(world: &World, name: &str, connection: &ConnectionId) -> Arc<Record<Hook>> {
+    let connection = Some(Reference::Id(connection.clone()));
+    let spec = HookSpec { name: name.to_owned(), connection, ..HookSpec::default() };
+    let (org, by, facts) = (&world.org, ManagedBy::Store, HookFacts::default());
+    world.directory.add::<Hook>(org, by, spec, facts).await.unwrap()
+}
+
+async fn listener(world: &World, connection: &ConnectionId) -> Arc<Record<DatabaseListener>> {
+    let spec = serde_json::json!({ "name": "l", "at": "127.0.0.1:0", "connection": connection });
+    let spec: DatabaseListenerSpec = serde_json::from_value(spec).unwrap();
+    let (org, by) = (&world.org, ManagedBy::Store);
+    world.directory.add::<DatabaseListener>(org, by, spec, Nothing {}).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_a_hook_names_stays_until_the_hook_names_it_no_more() {
+    let world = World::new().await;
+    let (directory, org) = (&world.directory, &world.org);
+    let a = world.connection("a").await;
+    let ci = hook(&world, "ci", &a.id).await;
+    let rows = world.all_rows().await;
+    for by in [ManagedBy::Store, ManagedBy::File] {
+        let refused = directory.remove::<Connection>(org, &a.id, by).await.unwrap_err();
+        assert_eq!(refused.to_string(), "connection `a` is named by hook `ci`, which needs it");
+    }
+    assert_eq!(world.all_rows().await, rows);
+    // A hook that left the configuration cannot be changed anywhere else.
+    let pause = |hook: &mut Record<Hook>| {
+        (hook.managed_by, hook.facts.paused) = (ManagedBy::File, true);
+    };
+    directory.change::<Hook>(org, &ci.id, pause).await.unwrap();
+    directory.remove::<Connection>(org, &a.id, ManagedBy::Store).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hook_or_listener_whose_connection_is_gone_can_be_changed() {
+    let world = World::new().await;
+    let a = world.connection("a").await;
+    let (ci, local) = (hook(&world, "ci", &a.id).await, listener(&world, &a.id).await);
+    // As earlier versions removed it.
+    let key = format!("{}/{}", world.org, a.id);
+    world.store.delete(Table::Connections, &key, Expect::Any).await.unwrap();
+    let (directory, org) = (world.reopen().await.unwrap(), &world.org);
+    assert!(directory.view().connection(org, &a.id).is_none());
+    let other = Some(Reference::Id(ConnectionId::random()));
+    let name_other = |hook: &mut Record<Hook>| hook.spec.connection.clone_from(&other);
+    let refused = directory.change::<Hook>(org, &ci.id, name_other).await;
+    assert!(matches!(refused, Err(DirectoryError::NotFound { .. })), "{refused:?}");
+    let name_other =
+        |listener: &mut Record<DatabaseListener>| listener.spec.connection.clone_from(&other);
+    let refused = directory.change::<DatabaseListener>(org, &local.id, name_other).await;
+    assert!(matches!(refused, Err(DirectoryError::NotFound { .. })), "{refused:?}");
+    let pause = |hook: &mut Record<Hook>| hook.facts.paused = true;
+    assert!(directory.change::<Hook>(org, &ci.id, pause).await.unwrap().facts.paused);
+    let place: ListenerPlace = "127.0.0.1:6432".parse().unwrap();
+    let move_it = |listener: &mut Record<DatabaseListener>| listener.spec.at = place.clone();
+    let moved = directory.change::<DatabaseListener>(org, &local.id, move_it).await.unwrap();
+    assert_eq!(moved.spec.at, place);
+}
