@@ -108,6 +108,7 @@ mod oauth_device;
 mod oauth_disconnect;
 mod oauth_discovery;
 mod oauth_failures;
+mod oauth_hand_over;
 mod oauth_idle;
 mod oauth_issuer_only;
 mod oauth_late;

@@ -123,6 +123,10 @@ pub(super) async fn tested_first(
     let found = tested(admin, &connection, Some(trial)).await;
     match found {
         Ok(found) if found.ok => {
+            if let Err(refusal) = may_still_change(&context, &connection) {
+                vault.abandon(candidate).await?;
+                return Err(refusal);
+            }
             vault.put_in_force(candidate, kept).await?;
             let now = admin.connection(caller, connection.id.as_str())?;
             status::learnt(admin, caller, &now, &found).await?;
@@ -147,8 +151,26 @@ pub(super) async fn untested(
     kept: RotationTerms,
 ) -> Result<Rotated, ApiError> {
     let vault = &context.deps().vault;
+    may_still_change(&context, &connection)?;
     vault.put_untested_in_force(&connection.org, &connection.id, fields, kept).await?;
     finished(&context, &connection, None).await
+}
+
+/// Refuses the secret of a caller whose connection got another owner after it was looked up: a test takes seconds.
+fn may_still_change(
+    Context { admin, caller }: &Context,
+    before: &ConnectionRecord,
+) -> Result<(), ApiError> {
+    let view = admin.deps().directory.view();
+    let now = view.connection(&before.org, &before.id);
+    let has_other_owner = now.is_some_and(|now| now.facts.owner != before.facts.owner);
+    match has_other_owner && !caller.edits_all() {
+        false => Ok(()),
+        true => Err(ApiError::Refused(format!(
+            "connection `{}` has another owner by now: nothing was changed",
+            before.name
+        ))),
+    }
 }
 
 async fn finished(

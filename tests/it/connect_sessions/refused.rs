@@ -1,6 +1,9 @@
 //! What a link does not do: work in a second browser, after its end, for another user, or from another site.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::*;
 use crate::support::hooks::Hooks;
@@ -124,6 +127,84 @@ async fn a_link_that_has_ended_shows_and_does_nothing() {
     assert_eq!(keys.lab.origin.received().len(), 0, "nothing was tried at the provider");
     assert!(keys.connections().await.is_empty());
     keys.lab.finish().await;
+}
+
+/// A connection `own` of [`USER`] with the key [`GOOD`], and another end user.
+async fn owned(lab: &Lab) {
+    user(lab, "bob").await;
+    let fields = json!({"api_key": GOOD});
+    let own = json!({"provider": "acme", "name": "own", "owner": USER, "fields": fields});
+    api(lab, "POST", "/connections", own, 201).await;
+}
+
+/// Whether `own` still has that key, and no other one beside it.
+async fn has_its_key(lab: &Lab) -> bool {
+    let fields = json!({"fields": {"api_key": GOOD}});
+    let same = api(lab, "POST", "/connections/own/compare", fields, 200).await["same"].clone();
+    let own = api(lab, "GET", "/connections/own", Value::Null, 200).await;
+    same == json!(true) && own["rotation"].is_null()
+}
+
+#[tokio::test]
+async fn the_owner_before_uses_no_link_of_a_connection() {
+    let mut keys = Keys::start().await;
+    owned(&keys.lab).await;
+    let of_own = json!({"user": null, "connection": "own"});
+    let (unopened, opened) = (keys.link(of_own.clone()).await, keys.link(of_own).await);
+    let mut browser = keys.opened(&opened).await;
+    let form = action(&browser.get(SESSION).await);
+    api(&keys.lab, "PATCH", "/connections/own", json!({"owner": "bob"}), 200).await;
+    for refused in [
+        keys.browser().get(&unopened.url).await,
+        keys.browser().post(&unopened.url).await,
+        browser.get(SESSION).await,
+        browser.submit(&form, &[("field.api_key", BETTER)]).await,
+    ] {
+        assert_eq!(refused.head.status(), 410, "{}", refused.text());
+    }
+    for link in [&unopened, &opened] {
+        let complete = format!("/connect-sessions/{}/complete", link.id);
+        api(&keys.lab, "POST", &complete, json!({"fields": {"api_key": BETTER}}), 422).await;
+    }
+    assert!(has_its_key(&keys.lab).await);
+    assert_eq!(keys.lab.origin.received().len(), 0, "nothing was tried at the provider");
+    keys.lab.finish().await;
+}
+
+/// The provider answers the test of the new key after the connection has got another owner.
+#[tokio::test]
+async fn a_key_whose_test_ends_after_a_hand_over_is_not_put_in_force() {
+    let (asked, answers) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let of_origin = (asked.clone(), answers.clone());
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let (asked, answers) = of_origin.clone();
+        async move {
+            while stream.request().await.is_some() {
+                asked.notify_one();
+                answers.notified().await;
+                stream.send(ok(r#"{"login": "alice@acme.test"}"#)).await;
+            }
+        }
+    });
+    let test = format!("{{ method: GET, url: \"https://{HOST}/me\" }}");
+    let plan = Plan::api_key().test(&test).top(CONNECT);
+    let mut lab = plan.start(origin.await).await;
+    lab.guard(Canary::of(GOOD.to_owned()));
+    lab.guard(Canary::of(BETTER.to_owned()));
+    user(&lab, USER).await;
+    owned(&lab).await;
+    let link = link(&mut lab, json!({"user": null, "connection": "own"})).await;
+    let complete = format!("/connect-sessions/{}/complete", link.id);
+    let fields = json!({"fields": {"api_key": BETTER}}).to_string();
+    let (refused, ()) = tokio::join!(lab.gateway.api("POST", &complete, &fields), async {
+        asked.notified().await;
+        api(&lab, "PATCH", "/connections/own", json!({"owner": "bob"}), 200).await;
+        answers.notify_one();
+    });
+    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    assert!(refused.text().contains("has another owner by now"), "{}", refused.text());
+    assert!(has_its_key(&lab).await);
+    lab.finish().await;
 }
 
 #[tokio::test]

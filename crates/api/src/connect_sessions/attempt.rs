@@ -43,12 +43,12 @@ impl ConnectAttempt {
     /// In a connect session that has not ended.
     ///
     /// # Errors
-    /// When it has ended, or its user is paused.
+    /// When it has ended, its user is paused, or the connection that it connects again has another owner.
     pub(super) fn of(
         admin: &Admin,
         session: Arc<Record<ConnectSession>>,
     ) -> Result<Self, ApiError> {
-        let user = admin.deps().directory.view().connecting_user(&session).cloned();
+        let user = admin.deps().directory.view().entitled_user(&session).cloned();
         let user = user.filter(|_| session.facts.is_live(admin.deps().clock.now()));
         let user = user.ok_or_else(|| step_error(ConnectStepError::Ended, ENDED))?;
         let caller = Caller::connecting(user.clone());
@@ -96,7 +96,7 @@ impl ConnectAttempt {
         choice: ConnectChoice,
         fields: BTreeMap<String, Secret>,
     ) -> Result<Arc<Record<ConnectSession>>, ApiError> {
-        let connection = match target(&self.context.admin, &self.session.org, &self.session.spec) {
+        let connection = match self.target()? {
             Some(connection) => self.replace_key(&connection, fields).await,
             None => self.add_key(choice, fields).await,
         };
@@ -186,7 +186,7 @@ impl ConnectAttempt {
             hold: self.session.headless,
             ..ConsentRequest::default()
         };
-        let connection = match target(&self.context.admin, &self.session.org, &self.session.spec) {
+        let connection = match self.target()? {
             Some(connection) => {
                 ask.more_scopes.clone_from(&self.session.scopes);
                 connection
@@ -239,6 +239,17 @@ impl ConnectAttempt {
     /// Writes an audit record about the link, as its user.
     pub(super) async fn recorded(&self, action: &str, outcome: Outcome, why: Option<&str>) {
         recorded(&self.context.admin, &self.session, action, outcome, why).await;
+    }
+
+    /// The connection that is connected again; `None`: a new one is made. Since the step began, the connection may have
+    /// got another owner.
+    fn target(&self) -> Result<Option<Arc<Record<Connection>>>, ApiError> {
+        let found = target(&self.context.admin, &self.session.org, &self.session.spec);
+        let owner = found.as_ref().and_then(|connection| connection.facts.owner.as_ref());
+        match self.session.connection.is_none() || owner == Some(&self.user.id) {
+            true => Ok(found),
+            false => Err(step_error(ConnectStepError::Ended, ENDED)),
+        }
     }
 
     /// Rolls back an earlier attempt. Refused while the key of that attempt is being tested.

@@ -188,7 +188,7 @@ impl GivenConnection {
         session.is_some_and(|session| {
             let facts = &session.facts;
             let lives = facts.is_live(now) && facts.expires.duration_since(now) >= GIVEN_FOR;
-            facts.browser.is_none() && lives && view.connecting_user(session).is_some()
+            facts.browser.is_none() && lives && view.entitled_user(session).is_some()
         })
     }
 }

@@ -73,8 +73,9 @@ pub(super) async fn release(
     else {
         return Ok(session);
     };
-    if context.view().connecting_user(&session).is_none() {
-        return Err(ApiError::Refused("the user of this connect session is paused".to_owned()));
+    if context.view().entitled_user(&session).is_none() {
+        let why = "the user of this connect session is paused, or no longer owns the connection";
+        return Err(ApiError::Refused(why.to_owned()));
     }
     if let FlowState::Held { before: Some(before), account } = flows.view(org, flow).await?.state
         && !other_account

@@ -137,7 +137,8 @@ async fn linked(
     if session.facts.browser.is_some() {
         return Err(Box::new(other_browser(admin, &session).await));
     }
-    match session.facts.is_live(admin.deps().clock.now()) {
+    let is_entitled = view.entitled_user(&session).is_some();
+    match is_entitled && session.facts.is_live(admin.deps().clock.now()) {
         true => Ok(session),
         false => Err(Box::new(ended(admin))),
     }
@@ -167,6 +168,9 @@ async fn shown(admin: &Admin, opened: &BrowserSession, asked: &PageQuery) -> Res
         let catalogue = admin.deps().vault.catalogue(&session.org);
         let provider = catalogue.get(&connected.provider);
         return frame.done(provider.map_or(&*connected.provider, |provider| &provider.name));
+    }
+    if admin.deps().directory.view().entitled_user(session).is_none() {
+        return ended(admin);
     }
     if let Some(answer) = in_consent(admin, session, &frame, asked).await {
         return answer;

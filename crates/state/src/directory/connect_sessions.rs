@@ -344,6 +344,14 @@ impl View {
         let user = self.one::<User>(&session.org, session.user.as_ref()?.id()?)?;
         (!user.paused).then_some(user)
     }
+
+    /// The same, unless the connection that it connects again was removed or has another owner by now.
+    pub fn entitled_user(&self, session: &Record<ConnectSession>) -> Option<&Arc<Record<User>>> {
+        let user = self.connecting_user(session)?;
+        let Some(named) = &session.connection else { return Some(user) };
+        let connection = self.connection(&session.org, named.id()?)?;
+        (connection.facts.owner.as_ref() == Some(&user.id)).then_some(user)
+    }
 }
 
 /// Compares in constant time.

@@ -20,8 +20,10 @@ use crate::grant::oauth::{
     OAuthClient, OAuthGrant, RequestContext, TokenFailure, Tokens, exchange_code,
 };
 use crate::{Granted, VaultError};
+use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
+use keyward_model::Role;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::observe::change::Actor;
 
@@ -160,8 +162,8 @@ impl Flows {
     /// Stores the tokens with their flow, durably, and puts them in force.
     ///
     /// # Errors
-    /// When they are refused, the flow was cancelled, the connection was removed, or the store fails. They are
-    /// revoked then.
+    /// When they are refused, the flow was cancelled, the connection was removed or given to another owner, or the store
+    /// fails. They are revoked then.
     pub(super) async fn complete(
         self: &Arc<Self>,
         flow: &Flow,
@@ -193,6 +195,9 @@ impl Flows {
         let Some(connection) = view.connection(&flow.org, &flow.connection).cloned() else {
             return self.refuse(flow, received, FlowError::NoConnection).await;
         };
+        if let Err(error) = self.may_still_change(flow, &connection) {
+            return self.refuse(flow, received, error).await;
+        }
         if !self.fits(&connection, &received.captured) {
             let why = "the answer names a host that is not the provider's".to_owned();
             return self.refuse(flow, received, FlowError::Server(why)).await;
@@ -236,6 +241,10 @@ impl Flows {
         received: &ReceivedTokens,
         account: Option<Account>,
     ) -> Result<(), FlowError> {
+        // Again: the account may have been asked for meanwhile.
+        let now = self.directory().view().connection(&flow.org, &connection.id).cloned();
+        let now = now.ok_or(FlowError::NoConnection)?;
+        self.may_still_change(flow, &now)?;
         let grant = received.grant().ok_or(FlowError::NoFlow)?;
         let (scopes, captured) = (received.granted.clone(), received.captured.clone());
         let (ends, replaces) = (received.ends, received.replaces.clone());
@@ -251,6 +260,26 @@ impl Flows {
             Ok::<(), FlowError>(())
         };
         self.started_by(flow).acting(stored).await
+    }
+
+    /// Refuses a flow that a user began who may not change the connection any more: they are paused or gone, or it has
+    /// another owner. The operator may change all.
+    pub(super) fn may_still_change(
+        &self,
+        flow: &Flow,
+        connection: &ConnectionRecord,
+    ) -> Result<(), FlowError> {
+        if UserId::parse(&flow.person).is_err() {
+            return Ok(());
+        }
+        let user = self.user_of(flow).filter(|user| !user.paused);
+        let may_change = user.is_some_and(|user| {
+            user.role == Role::Admin || connection.facts.owner.as_ref() == Some(&user.id)
+        });
+        match may_change {
+            true => Ok(()),
+            false => Err(FlowError::NotTheirs),
+        }
     }
 
     /// The actor of the change, for audit and events.

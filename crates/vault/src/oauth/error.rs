@@ -79,6 +79,9 @@ pub enum FlowError {
     /// The connection has a later grant.
     #[error("the connection got another grant meanwhile, by a later consent or a rotation")]
     Replaced,
+    /// The person who began it is paused or gone, or the connection has another owner.
+    #[error("the person who began this consent may not change the connection any more")]
+    NotTheirs,
     /// The authorization server rejected the request, or cannot be used.
     #[error("{0}")]
     Server(String),

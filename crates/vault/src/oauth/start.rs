@@ -373,11 +373,12 @@ impl Flows {
         Ok(url)
     }
 
-    /// The current connection, provider and endpoints of a flow, and its app.
+    /// The current connection, provider and endpoints of a flow, whose person may still change the connection, and its app.
     pub(super) async fn of_flow(&self, flow: &Flow) -> Result<FlowContext, FlowError> {
         let view = self.directory().view();
         let connection = view.connection(&flow.org, &flow.connection);
         let connection = connection.ok_or(FlowError::NoConnection)?;
+        self.may_still_change(flow, connection)?;
         // Another consent may have given the connection another app meanwhile.
         self.asking(&flow.connection_with_app(connection)).await
     }
