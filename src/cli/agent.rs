@@ -176,7 +176,10 @@ impl Command {
             Self::Bind(bind) => bind.run(global, &client).await,
             Self::Unbind(unbind) => unbind.run(global, &client).await,
             Self::Assign { to } => {
-                to.run::<Shown<Agent>>(global, &client, "agent", &VisibilityArgs::default()).await
+                let seen = VisibilityArgs::default();
+                let now: Shown<Agent> = to.run(global, &client, "agent", &seen).await?;
+                kept_tokens(&now).iter().for_each(|note| output::note(note));
+                Ok(())
             }
             Self::Pause { name } => set_held(global, &client, &name, "pause").await,
             Self::Resume { name } => set_held(global, &client, &name, "resume").await,
@@ -347,6 +350,23 @@ async fn set_held(global: &Global, client: &Client, name: &str, verb: &str) -> R
         "" => format!("agent {} is active\n", now.name),
         paused => format!("agent {} is {paused}\n", now.name),
     })
+}
+
+/// What a new owner has to know: the owner before may have the tokens.
+fn kept_tokens(agent: &Shown<Agent>) -> Option<String> {
+    let name = &agent.name;
+    match agent.facts.tokens.as_slice() {
+        [] => None,
+        [one] => Some(format!(
+            "note: its token stays valid: `keyward agent token revoke {name} {}` revokes it",
+            one.id
+        )),
+        all => Some(format!(
+            "note: its {} tokens stay valid: `keyward agent token list {name}` shows them, \
+             `keyward agent token revoke {name} ID` revokes one",
+            all.len()
+        )),
+    }
 }
 
 fn state(agent: &Shown<Agent>) -> &'static str {

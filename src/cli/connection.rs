@@ -212,7 +212,7 @@ impl Command {
                 })
             }
             Self::Assign { to, seen } => {
-                to.run::<Shown<Connection>>(global, &client, "connection", &seen).await
+                to.run::<Shown<Connection>>(global, &client, "connection", &seen).await.map(drop)
             }
             Self::Reconnect(reconnect) => reconnect.run(global, &client).await,
             Self::Consents(consents) => consents.run(global, &client).await,

@@ -65,14 +65,14 @@ impl VisibilityArgs {
 }
 
 impl NewOwner {
-    /// Assigns a resource of this kind: `agent` or `connection`.
+    /// Assigns a resource of this kind, `agent` or `connection`, and returns it.
     pub(crate) async fn run<T: Serialize + DeserializeOwned>(
         &self,
         global: &Global,
         client: &Client,
         kind: &str,
         seen: &VisibilityArgs,
-    ) -> Result<(), Failure> {
+    ) -> Result<T, Failure> {
         let mut patch = Map::new();
         if self.to_org {
             patch.insert("owner".to_owned(), Value::Null);
@@ -95,6 +95,7 @@ impl NewOwner {
             (Some(user), _) => format!("{kind} {name} belongs to user {user}\n"),
             (None, true) => format!("{kind} {name} belongs to the organisation\n"),
             (None, false) => format!("{kind} {name} is {}\n", seen.word().unwrap_or_default()),
-        })
+        })?;
+        Ok(now)
     }
 }

@@ -374,3 +374,25 @@ fn the_ca_is_printed_as_pem_and_fits_its_fingerprint() {
     assert_eq!(cli.run(&["ca", "show"]).ok(), shown["pem"].as_str().unwrap());
     assert_eq!(shown["fingerprint"].as_str().unwrap().len(), 95);
 }
+
+/// Who owned it before may have them.
+#[test]
+fn who_assigns_an_agent_is_told_that_its_tokens_stay_valid() {
+    let cli = Cli::new();
+    cli.run(&["user", "add", "ann"]).ok();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let assigns = ["agent", "assign", "ci", "--to", "ann"];
+    let one = cli.run(&assigns);
+    assert_eq!((one.code, &*one.out), (0, "agent ci belongs to user ann\n"), "{}", one.err);
+    let begin = "note: its token stays valid: `keyward agent token revoke ci tok_";
+    assert!(one.err.starts_with(begin), "{}", one.err);
+    cli.run(&["agent", "token", "add", "ci"]).ok();
+    let both = cli.run(&assigns).err;
+    assert!(both.contains("its 2 tokens stay valid: `keyward agent token list ci`"), "{both}");
+    let all = cli.run(&["agent", "token", "list", "ci", "--json"]).json();
+    for token in all["items"].as_array().unwrap() {
+        let revoke = ["agent", "token", "revoke", "ci", token["id"].as_str().unwrap()];
+        cli.run(&revoke).ok();
+    }
+    assert_eq!(cli.run(&assigns).err, "");
+}

@@ -72,7 +72,7 @@ section! {
     /// What a request that changes one gives beside a merge patch of the spec.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
     pub struct AgentChange {
-        /// The user that owns it; `null`: the organisation.
+        /// The user that owns it; `null`: the organisation. Its tokens stay valid.
         #[key("name or id of a user")]
         #[serde(default, deserialize_with = "given::also_null")]
         pub owner: Option<Option<String>>,
