@@ -130,10 +130,13 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), R
         reads(first, &words, tokens)?;
     }
     match first {
-        "set" | "reset" => settings(&words, text, kept)?,
+        "set" | "reset" => settings(&words, kept)?,
         "commit" | "rollback" if words.contains(&"prepared") => return Err(TWO_PHASES),
         "prepare" if words.get(1) == Some(&"transaction") => return Err(TWO_PHASES),
         _ => {}
+    }
+    if first == "set" && words.iter().any(is_of_encoding) && !is_safe_encoding_set(tokens, text) {
+        return Err("the client encoding must be UTF8, written as a word or a plain string".into());
     }
     let Some(rules) = &kept.rules else { return Ok(()) };
     rules.check(&text[span(tokens)], &words)
@@ -175,29 +178,51 @@ fn mode(words: &[&str]) -> Result<(), Reason> {
     }
 }
 
-fn settings(words: &[&str], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
+fn settings(words: &[&str], kept: &KeptSettings) -> Result<(), Reason> {
     let is_kept = |word: &&str| {
         KEPT_SETTINGS.contains(word)
             || kept.read_only && MODE_SETTINGS.contains(word)
             || kept.names_tables() && PATH_SETTINGS.contains(word)
             || kept.statement_timeout && *word == STATEMENT_TIMEOUT
     };
-    if words.iter().any(is_kept) {
-        return Err("this setting cannot be changed".into());
+    match words.iter().any(is_kept) {
+        true => Err("this setting cannot be changed".into()),
+        false => Ok(()),
     }
-    let encodes = words.iter().any(|word| matches!(*word, "client_encoding" | "names"));
-    if encodes && words.first() == Some(&"set") && !names_safe_encoding(text) {
-        return Err("the client encoding must be UTF8".into());
-    }
-    Ok(())
 }
 
-/// Whether the last word or string of the only statement is a safe encoding.
-fn names_safe_encoding(text: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(text);
-    let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || c == ';');
-    let last = text.rsplit(|c: char| c.is_ascii_whitespace() || c == '=').next();
-    !text.contains(';') && last.is_some_and(is_safe_encoding)
+fn is_of_encoding(word: &&str) -> bool {
+    matches!(*word, "client_encoding" | "names")
+}
+
+/// Whether a statement is `SET client_encoding TO value` or `SET NAMES value` with a safe encoding, and nothing else.
+fn is_safe_encoding_set(tokens: &[Lexed], text: &[u8]) -> bool {
+    let is = |lexed: &Lexed, word: &str| lexed.word() == Some(word);
+    let rest = match tokens {
+        [set, scope, rest @ ..]
+            if is(set, "set") && (is(scope, "session") || is(scope, "local")) =>
+        {
+            rest
+        }
+        [set, rest @ ..] if is(set, "set") => rest,
+        _ => return false,
+    };
+    let value = match rest {
+        [names, value] if is(names, "names") => value,
+        [name, sign, value]
+            if is(name, "client_encoding")
+                && (is(sign, "to") || sign.token == SqlToken::Symbol(b'=')) =>
+        {
+            value
+        }
+        _ => return false,
+    };
+    let source = &text[value.at.clone()];
+    let quoted = source.strip_prefix(b"'").and_then(|rest| rest.strip_suffix(b"'"));
+    let name = quoted.unwrap_or(source);
+    // Neither escapes nor other quotes.
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    name.iter().all(is_plain) && std::str::from_utf8(name).is_ok_and(is_safe_encoding)
 }
 
 /// Servers create a table for `EXPLAIN ANALYZE CREATE TABLE … AS` and `EXPLAIN ANALYZE SELECT … INTO` also in a read-only
@@ -263,6 +288,11 @@ mod tests {
             "SET application_name = 'x'",
             "SET client_encoding TO 'UTF8'",
             "SET NAMES 'utf-8';",
+            "SET client_encoding='UTF8'; SELECT 1",
+            "SET SESSION client_encoding = utf8 -- SJIS",
+            "SET LOCAL client_encoding /* SJIS */ TO LATIN1",
+            "RESET client_encoding",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
             "SHOW default_transaction_read_only",
             "RESET ALL",

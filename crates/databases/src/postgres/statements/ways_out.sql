@@ -65,6 +65,18 @@ SET standard_conforming_strings = off
 SET client_encoding TO 'SJIS'
 SET NAMES 'GBK'
 SET client_encoding TO 'SJIS'; SELECT 'UTF8'
+SET client_encoding TO SJIS -- UTF8
+SET client_encoding TO SJIS --=UTF8
+SET client_encoding = 'SJIS' -- =utf8
+SET client_encoding = 'SJIS' /* UTF8 */
+SET client_encoding TO E'SJIS'
+SET client_encoding TO $$SJIS$$
+SET "client_encoding" TO "sjis"
+SET NAMES 'SJIS' /*=utf8*/
+SET NAMES 'SJIS' -- utf8
+SET SESSION NAMES 'SJIS' /* utf8*/
+SET LOCAL client_encoding TO 'SJIS'
+SELECT 'UTF8'; SET client_encoding TO SJIS
 COPY t FROM STDIN
 COPY t FROM PROGRAM 'id'
 COPY t TO PROGRAM 'cat > /tmp/x'
