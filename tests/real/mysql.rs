@@ -135,12 +135,28 @@ async fn a_read_only_session_has_no_way_out() {
     let tried = ways.lines().filter(|line| !line.is_empty()).count();
     assert!(tried > 60, "{tried}");
     assert!(text.contains(&format!("{} statements refused", 2 * tried)), "{text}");
+    assert!(text.contains("\n8 refused in latin1"), "{text}");
     assert!(!text.contains("it may write") && !text.contains("a function has written"), "{text}");
     assert!(text.contains("reads (1,)") && text.contains("READ ONLY transaction"), "{text}");
     assert!(text.contains("reset: (1227"), "{text}");
     assert_eq!(stage.server.sql("SELECT COUNT(*) FROM app.t"), "1", "{text}");
     let dumped = "SELECT a FROM t; SHOW TABLES; DESCRIBE t; EXPLAIN SELECT * FROM t";
     stage.served("reader", "reports", dumped).await;
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_character_set_the_server_changes_is_refused_where_statements_are_read() {
+    let stage = Stage::new().await;
+    stage.server.sql("SET GLOBAL init_connect = 'SET NAMES gbk'");
+    for (agent, database) in [("reader", "reports"), ("ruled", "ruled")] {
+        let refused = said(&stage.sql(agent, database, "SELECT 'served'").await);
+        assert!(refused.contains("another character set"), "{agent}: {refused}");
+        assert!(!refused.contains("served"), "{agent}: {refused}");
+    }
+    stage.served("ci", "main", "SELECT 1").await;
+    stage.server.sql("SET GLOBAL init_connect = ''");
+    stage.served("reader", "reports", "SELECT 1").await;
     stage.finish().await;
 }
 

@@ -86,6 +86,11 @@ pub enum ServerError {
         "the server's sql_mode has another form of strings, and statements cannot be read for certain"
     )]
     OtherSqlMode,
+    /// It reads texts in a character set in which a byte of a character may look like a quote.
+    #[error(
+        "the server reads the session in another character set than was agreed on, and statements cannot be read for certain"
+    )]
+    OtherCharset,
     /// It is no primary, and names one that may not be dialled.
     #[error("the server is not the primary of its replica set, which is in another domain")]
     OtherDomain,
@@ -116,6 +121,7 @@ impl ServerError {
             | Self::OtherDomain
             | Self::ListedElsewhere
             | Self::NoPrimary
+            | Self::OtherCharset
             | Self::OtherSqlMode => Code::UpstreamProtocol,
         }
     }
@@ -137,6 +143,9 @@ impl ServerError {
             ),
             Self::OtherSqlMode => Some(
                 "take ANSI_QUOTES, NO_BACKSLASH_ESCAPES, ORACLE and MSSQL out of the server's sql_mode".to_owned(),
+            ),
+            Self::OtherCharset => Some(
+                "take SET NAMES out of the server's init_connect, and skip-character-set-client-handshake out of its options".to_owned(),
             ),
             _ => None,
         }

@@ -133,6 +133,7 @@ async fn a_read_only_session_has_no_way_out() {
     let text = said(&run(command).await);
     let tried = ways.lines().filter(|line| !line.is_empty()).count();
     assert!(text.contains(&format!("{} statements refused", 2 * tried)), "{text}");
+    assert!(text.contains("\n8 refused in latin1"), "{text}");
     assert!(!text.contains("it may write") && !text.contains("a function has written"), "{text}");
     assert!(text.contains("reads (1,)") && text.contains("READ ONLY transaction"), "{text}");
     assert!(text.contains("reset: (1227"), "{text}");

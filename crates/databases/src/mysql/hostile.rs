@@ -8,7 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::client::{ClientReply, PLUGIN, SentGreeting};
 use super::login::{Agreed, MysqlLogin};
 use super::login_key::{LoginKey, combined, encrypt};
-use super::packet::{PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, packet};
+use super::packet::{
+    PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, packet, put_counted,
+};
+use super::statements;
 use crate::login::ServerError;
 use crate::{fuzzed, sample};
 use keyward_base::database::DatabaseProtocol;
@@ -206,6 +209,56 @@ async fn the_password_goes_over_verified_tls_in_full_and_else_by_challenge() {
     result.expect("a session");
     assert_eq!(got[got.len() - 24..got.len() - 20], [20, 0, 0, 3], "a hash of 20 bytes");
     assert_eq!(got[got.len() - 20..], SCRAMBLED_NATIVE);
+}
+
+/// What comes of a login whose server says these variables of the session.
+async fn begun(read_only: bool, variables: &[(&str, &str)]) -> Result<(), ServerError> {
+    let (mut stream, mut server) = duplex(1 << 20);
+    let end = b"\xfe\0\0\x02\0".to_vec();
+    let mut payloads = vec![b"\x02".to_vec(), b"name".to_vec(), b"value".to_vec(), end.clone()];
+    for (name, value) in variables {
+        let mut row = Vec::new();
+        put_counted(name.as_bytes(), &mut row);
+        put_counted(value.as_bytes(), &mut row);
+        payloads.push(row);
+    }
+    payloads.push(end);
+    let mut sent = if read_only { packet(1, b"\0\0\0\x02\0\0\0") } else { Vec::new() };
+    for (index, payload) in payloads.iter().enumerate() {
+        sent.extend(packet(u8::try_from(index + 1).expect("few"), payload));
+    }
+    server.write_all(&sent).await.expect("it has room");
+    server.shutdown().await.expect("it is open");
+    statements::begin(&mut stream, USUAL, read_only).await
+}
+
+#[tokio::test]
+async fn a_session_does_not_begin_in_another_mode_or_character_set_than_statements_are_read_in() {
+    let (mode, sql_mode) = (("tx_read_only", "ON"), ("sql_mode", "STRICT_TRANS_TABLES"));
+    let utf8 = ("character_set_client", "utf8mb4");
+    for (variables, says) in [
+        ([mode, sql_mode, ("character_set_client", "gbk")], "another character set"),
+        ([mode, sql_mode, ("character_set_client", "sjis")], "another character set"),
+        ([mode, sql_mode, ("character_set_client", "")], "another character set"),
+        ([mode, sql_mode, mode], "does not begin the session"),
+        ([mode, utf8, mode], "does not begin the session"),
+        ([sql_mode, utf8, utf8], "does not begin the session"),
+        ([("tx_read_only", "OFF"), sql_mode, utf8], "does not begin the session"),
+        ([("autocommit", "ON"), sql_mode, utf8], "does not answer as MySQL does"),
+        ([mode, ("sql_mode", "ANSI_QUOTES,ANSI"), utf8], "sql_mode"),
+    ] {
+        let error = begun(true, &variables).await.expect_err("no session").to_string();
+        assert!(error.contains(says), "{error}: {variables:?}");
+    }
+    let gbk = begun(false, &[sql_mode, ("character_set_client", "gbk")]).await;
+    assert!(matches!(gbk, Err(ServerError::OtherCharset)), "{gbk:?}");
+    for charset in ["utf8", "utf8mb3", "utf8mb4", "latin1"] {
+        let charset = ("character_set_client", charset);
+        let newer = ("transaction_read_only", "ON");
+        begun(true, &[mode, sql_mode, charset]).await.expect("a session");
+        begun(true, &[newer, sql_mode, charset]).await.expect("a session");
+        begun(false, &[sql_mode, charset]).await.expect("a session");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use self::client::{ClientReply, MysqlClient, MysqlFormatError};
 use self::filter::MysqlFilter;
 use self::login::{Agreed, MysqlLogin};
-use self::statements::check::is_safe_collation;
+use self::statements::settings::is_safe_collation;
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
 use crate::choice::ClientChoice;

@@ -11,11 +11,11 @@ place = {"host": os.environ["MYSQL_HOST"], "port": int(os.environ["MYSQL_TCP_POR
 refused = 0
 
 
-def tried(statement, prepared):
+def tried(statement, prepared, **options):
     """What refused the statement, if anything did."""
     session = pymysql.connect(
         **place, password=os.environ["MYSQL_PWD"], database="reports", client_flag=CLIENT.MULTI_STATEMENTS,
-        local_infile=True, autocommit=True,
+        local_infile=True, autocommit=True, **options,
     )
     said = None
     try:
@@ -52,6 +52,16 @@ for line in open(sys.argv[1], encoding="utf-8"):
         else:
             print("not refused:", statement, prepared, said)
 print(refused, "statements refused")
+
+# In latin1, servers take the byte 0xa0 for a blank.
+IN_LATIN1 = (
+    "SET @a = 1,\xa0tx_read_only = 0",
+    "SET @a = 1,\xa0sql_mode = 'NO_BACKSLASH_ESCAPES'",
+    "SELECT 1 --\xa0'\n; DELETE FROM t; -- '",
+    "SELECT 1\xa0INTO\xa0OUTFILE\xa0'/tmp/keyward-out'",
+)
+said = [tried(statement, prepared, charset="latin1") for statement in IN_LATIN1 for prepared in (False, True)]
+print(sum("keyward: the connection is read-only" in (one or "") for one in said), "refused in latin1")
 
 with pymysql.connect(**place, password=os.environ["MYSQL_PWD"], database="reports", autocommit=True) as session:
     with session.cursor() as cursor:

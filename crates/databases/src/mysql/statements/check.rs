@@ -3,6 +3,7 @@
 //! statements decide.
 
 use super::lexer::tokens;
+use super::settings;
 use crate::rules::{KeptSettings, Reason, StatementRules};
 use crate::sql::{Lexed, SqlToken, first_word, has_pair, span, statements};
 
@@ -41,27 +42,6 @@ const SHOWN: &[&str] =
 const SHOWN_OF_TABLES: &[&str] =
     &["columns", "databases", "fields", "index", "indexes", "keys", "schemas", "table", "tables"];
 
-/// Words of `SET` that decide about rights, or how texts are read; and those that change more than the session.
-const KEPT_SETTINGS: &[&str] = &[
-    "character",
-    "character_set_client",
-    "charset",
-    "collation_connection",
-    "default",
-    "global",
-    "init_connect",
-    "password",
-    "persist",
-    "persist_only",
-    "resource",
-    "role",
-    "sql_mode",
-    "statement",
-];
-
-/// Settings that decide about writes.
-const MODE_SETTINGS: &[&str] = &["transaction_read_only", "tx_read_only"];
-
 const READ_WRITE: Reason = Reason::Borrowed("a transaction cannot be made read-write");
 const ONLY_READING: Reason = Reason::Borrowed("only statements that read are permitted");
 
@@ -69,16 +49,24 @@ const ONLY_READING: Reason = Reason::Borrowed("only statements that read are per
 const REFUSED_WORDS: &[&str] =
     &["dumpfile", "nextval", "outfile", "setval", "sys_eval", "sys_exec"];
 
-/// Character sets whose texts are read here as by the server: no byte of a character looks like a quote or its escape.
-const SAFE_CHARSETS: &[&str] = &["utf8", "utf8mb3", "utf8mb4", "latin1", "ascii", "binary"];
-
 /// Checks a text with any number of statements.
 ///
 /// # Errors
 /// Why one of them is refused.
 pub fn check(text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     let tokens = tokens(text)?;
-    statements(&tokens).try_for_each(|one| statement(one, &text[span(one)], kept))
+    if tokens.iter().any(|lexed| is_ambiguous(lexed, text)) {
+        return Err("a name outside of ASCII, or with $ at its beginning, needs backticks".into());
+    }
+    statements(&tokens).try_for_each(|one| statement(one, text, kept))
+}
+
+/// Whether servers may find other tokens in a name without backticks: in latin1 the byte 0xA0 is a blank, which characters of
+/// UTF-8 have too, and MySQL quotes strings by `$$` since version 8.
+fn is_ambiguous(lexed: &Lexed, text: &[u8]) -> bool {
+    let source = &text[lexed.at.clone()];
+    let is_bare = lexed.word().is_some() && !source.starts_with(b"`");
+    is_bare && (!source.is_ascii() || source.starts_with(b"$"))
 }
 
 fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
@@ -92,10 +80,10 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), R
         reads(first, &words)?;
     }
     if first == "set" {
-        settings(&words, tokens, kept)?;
+        settings::check(tokens, text, kept)?;
     }
     match &kept.rules {
-        Some(rules) => ruled(rules, first, &words, tokens, text),
+        Some(rules) => ruled(rules, first, &words, tokens, &text[span(tokens)]),
         None => Ok(()),
     }
 }
@@ -167,30 +155,6 @@ fn is_write(word: &str) -> bool {
     matches!(word, "insert" | "update" | "delete" | "replace")
 }
 
-fn settings(words: &[&str], tokens: &[Lexed], kept: &KeptSettings) -> Result<(), Reason> {
-    // `SET NAMES utf8mb4`: nothing else stands in it, so a word of another setting is not hidden behind it.
-    if words.get(1) == Some(&"names") {
-        let is_alone = !tokens.iter().any(|lexed| lexed.token == SqlToken::Symbol(b','));
-        return match words.get(2).is_some_and(|charset| SAFE_CHARSETS.contains(charset)) {
-            true if is_alone => Ok(()),
-            _ => Err("the character set must be utf8mb4 or latin1, written without quotes".into()),
-        };
-    }
-    let is_kept = |word: &&str| {
-        KEPT_SETTINGS.contains(word) || kept.read_only && MODE_SETTINGS.contains(word)
-    };
-    match words.iter().any(is_kept) {
-        true => Err("this setting cannot be changed".into()),
-        false => Ok(()),
-    }
-}
-
-/// Whether texts of a collation are read here as by the server, by its number: those of utf8mb4, utf8mb3, latin1, ascii and
-/// binary.
-pub fn is_safe_collation(number: u8) -> bool {
-    matches!(number, 5 | 8 | 11 | 15 | 31 | 33 | 45 | 46 | 47 | 48 | 49 | 63 | 65 | 83 | 94 | 192..=215 | 223..=247 | 255)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,8 +189,34 @@ mod tests {
             "SET time_zone = '+00:00'",
             "USE shop",
             "SELECT SLEEP(1), @@tx_read_only",
+            "SELECT `größe` AS `à`, 'ä', \"ä\", n'ä' -- ä\n FROM t # ä",
+            "SELECT a$b /* à */ FROM t",
         ] {
             assert_eq!(check(text.as_bytes(), &read_only()), Ok(()), "{text}");
+        }
+        // A text in latin1.
+        assert_eq!(check(b"SELECT 'gr\xf6\xdfe\xa0' -- \xa0", &read_only()), Ok(()));
+    }
+
+    /// In latin1, servers take the byte 0xA0 for a blank, also behind two minus signs.
+    #[test]
+    fn bytes_that_some_servers_take_for_a_blank_are_refused_outside_of_quotes() {
+        for text in [
+            &b"SET @a = 1,\xa0tx_read_only = 0"[..],
+            b"SELECT 1 --\xa0'\n; DELETE FROM t WHERE a = 2; -- '",
+            b"SET @a = 1,\xa0sql_mode = 'NO_BACKSLASH_ESCAPES'",
+            b"SELECT 1\xa0INTO\xa0OUTFILE\xa0'/tmp/keyward-out'",
+            // The same byte as a part of characters in UTF-8.
+            "SET @a = @b\u{e0}tx_read_only = 0".as_bytes(),
+            "SELECT 1 --\u{a0}'\n; DELETE FROM t; -- '".as_bytes(),
+            "SELECT 1 --\u{e0}'\n; DELETE FROM t; -- '".as_bytes(),
+            "SELECT a AS gr\u{f6}\u{df}e FROM t".as_bytes(),
+            b"SELECT 1\xa0",
+            b"SELECT 1e5\xa0",
+            b"SELECT $$ '$$, 1 -- '",
+        ] {
+            let shown = String::from_utf8_lossy(text);
+            assert!(check(text, &read_only()).is_err(), "{shown}");
         }
     }
 

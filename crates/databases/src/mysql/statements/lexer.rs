@@ -47,13 +47,15 @@ impl MysqlLexer<'_> {
         Ok(Some(token))
     }
 
-    /// Blanks and comments. `--` begins a comment only before a blank or a control character.
+    /// Blanks and comments. `--` begins a comment only before a blank or a control character; which other bytes are blanks is
+    /// a matter of the session's character set.
     fn skip_blanks(&mut self) -> Result<(), LexError> {
         loop {
             match (self.0.peek(0), self.0.peek(1), self.0.peek(2)) {
                 (b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, ..) => self.0.at += 1,
                 (b'#', ..) => self.0.skip(|byte| byte != b'\n'),
                 (b'-', b'-', blank) if blank <= b' ' => self.0.skip(|byte| byte != b'\n'),
+                (b'-', b'-', 0x80..) => return Err("what follows two minus signs is not in ASCII"),
                 (b'/', b'*', b'!') => return Err("comments that servers run are refused"),
                 (b'/', b'*', b'M' | b'm') if self.0.peek(3) == b'!' => {
                     return Err("comments that servers run are refused");
@@ -174,8 +176,11 @@ mod tests {
             "select /*!50000 1 */",
             "select /* /* */ 1",
             "select \u{1}",
+            "select 1 --\u{a0}'\n, 2 -- '",
+            "select 1 --\u{7f}'\n, 2 -- '",
         ] {
             assert!(tokens(text.as_bytes()).is_err(), "{text}");
         }
+        assert!(tokens(b"select 1 --\xa0'\n, 2 -- '").is_err());
     }
 }

@@ -35,6 +35,16 @@ SET sql_mode = 'ANSI_QUOTES'
 SET sql_mode = ''
 SET NAMES gbk
 SET NAMES 'gbk'
+SET NAMES DEFAULT
+SET NAMES utf8mb4, NAMES gbk
+SET @a = 1, NAMES gbk
+SET @a := (1, 2), NAMES gbk COLLATE gbk_bin
+SET autocommit=0, NAMES 'sjis'
+SET CHAR SET gbk
+SET CHARSET gbk
+SET @a = 1, CHAR SET gbk
+SET @a = 1, CHARACTER SET 'gbk'
+SET @a = 1, CHARSET gbk
 SET CHARACTER SET sjis
 SET character_set_client = gbk
 SET ROLE admin
