@@ -1,6 +1,6 @@
 //! [`Dialect`]: differences between SQL dialects that rules on statements depend on.
 
-use sqlparser::ast::{Ident, ObjectName};
+use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 use sqlparser::dialect::{MySqlDialect, PostgreSqlDialect};
 use sqlparser::tokenizer::Word;
 
@@ -71,5 +71,15 @@ impl Dialect {
         let is_dual =
             |name: &Ident| name.quote_style.is_none() && name.value.eq_ignore_ascii_case("dual");
         self == Self::Mysql && part.as_ident().is_some_and(is_dual)
+    }
+
+    /// Whether the server reads a word of the name as `ONLY`, before the name of a table. The parser does not know it there.
+    pub(super) fn has_only(self, name: &ObjectName) -> bool {
+        let is_only = |part: &ObjectNamePart| {
+            part.as_ident().is_some_and(|name| {
+                name.quote_style.is_none() && name.value.eq_ignore_ascii_case("only")
+            })
+        };
+        self == Self::Postgres && name.0.iter().any(is_only)
     }
 }

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    CopySource, CopyTarget, FromTable, ObjectName, Query, Select, SetExpr, Statement, TableFactor,
-    TableObject, TableWithJoins, Visitor,
+    CopySource, CopyTarget, FromTable, ObjectName, ObjectNamePart, Query, Select, SetExpr,
+    Statement, TableFactor, TableObject, TableWithJoins, Visitor,
 };
 
 use super::dialect::Dialect;
@@ -157,12 +157,30 @@ impl<'r> Needs<'r> {
         }
     }
 
+    /// A name before parentheses in `FROM`. MySQL has no function there but `JSON_TABLE`, which the parser knows.
+    fn function(&self, name: &ObjectName) -> Result<(), Reason> {
+        match self.rules.dialect {
+            Dialect::Postgres => self.without_only(name),
+            Dialect::Mysql if self.rules.names_tables() => {
+                Err("a function is in its FROM, where only tables are known".into())
+            }
+            Dialect::Mysql => Ok(()),
+        }
+    }
+
+    /// Checks that a name in `FROM` is not `ONLY` and the name of a table.
+    fn without_only(&self, name: &ObjectName) -> Result<(), Reason> {
+        match self.rules.names_tables() && self.rules.dialect.has_only(name) {
+            true => Err("ONLY is not permitted before the name of a table".into()),
+            false => Ok(()),
+        }
+    }
+
     /// Schema and table, as the server compares them.
     fn parts(&self, name: &ObjectName) -> Result<(Option<String>, String), Reason> {
         let dialect = self.rules.dialect;
-        let part = |part: &sqlparser::ast::ObjectNamePart| {
-            part.as_ident().map(|ident| dialect.name(ident))
-        };
+        self.without_only(name)?;
+        let part = |part: &ObjectNamePart| part.as_ident().map(|ident| dialect.name(ident));
         let parts: Option<Vec<String>> = name.0.iter().map(part).collect();
         match parts.unwrap_or_default().as_slice() {
             [table] => Ok((None, table.clone())),
@@ -195,14 +213,29 @@ impl Visitor for Needs<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Reason> {
         self.is_function = matches!(factor, TableFactor::Table { args: Some(_), .. });
-        ControlFlow::Continue(())
+        flow(known(factor))
     }
 
     fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<Reason> {
         match std::mem::take(&mut self.is_function) {
-            true => ControlFlow::Continue(()),
+            true => flow(self.function(name)),
             false => flow(self.relation(name)),
         }
+    }
+}
+
+/// Checks that a part of `FROM` is one that servers of these dialects have. The parser knows those of others too, and would
+/// read a table of these servers as one of them.
+fn known(factor: &TableFactor) -> Result<(), Reason> {
+    match factor {
+        TableFactor::Table { .. }
+        | TableFactor::Derived { .. }
+        | TableFactor::Function { .. }
+        | TableFactor::UNNEST { .. }
+        | TableFactor::JsonTable { .. }
+        | TableFactor::XmlTable { .. }
+        | TableFactor::NestedJoin { .. } => Ok(()),
+        _ => Err("a part of its FROM is not known".into()),
     }
 }
 

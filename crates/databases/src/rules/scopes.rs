@@ -1,5 +1,5 @@
-//! [`Scopes`]: names that `WITH` gives to queries, where they hide tables. A query of a `WITH` sees those before it, and
-//! with `RECURSIVE` all of them; the body sees all.
+//! [`Scopes`]: names that `WITH` gives to queries, where they hide tables. A query of a `WITH` sees those before it; the body
+//! sees all. With `RECURSIVE`, a query sees itself too, and in PostgreSQL all others.
 
 use std::ptr;
 
@@ -14,11 +14,24 @@ pub(super) struct Scopes {
     open: Vec<QueryScope>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct QueryScope {
     names: Vec<String>,
     /// Queries of the `WITH` that are yet to be visited, in their order, with their names.
     pending: Vec<(*const Query, String)>,
+    /// Whether a query of the `WITH` sees its own name.
+    sees_itself: bool,
+}
+
+impl QueryScope {
+    /// Adds the name of a query, if it is one of the `WITH`.
+    fn declare(&mut self, query: &Query) {
+        let found = self.pending.iter().position(|(given, _)| ptr::eq(*given, query));
+        if let Some(found) = found {
+            let (_, name) = self.pending.remove(found);
+            self.names.push(name);
+        }
+    }
 }
 
 impl Scopes {
@@ -30,21 +43,29 @@ impl Scopes {
         let with = query.with.as_ref();
         let all = with.into_iter().flat_map(|with| &with.cte_tables);
         let all = all.map(|cte| (ptr::from_ref(&*cte.query), self.dialect.name(&cte.alias.name)));
-        let scope = match with.is_some_and(|with| with.recursive) {
-            true => QueryScope { names: all.map(|(_, name)| name).collect(), pending: Vec::new() },
-            false => QueryScope { names: Vec::new(), pending: all.collect() },
+        let is_recursive = with.is_some_and(|with| with.recursive);
+        let scope = match self.dialect {
+            Dialect::Postgres if is_recursive => {
+                QueryScope { names: all.map(|(_, name)| name).collect(), ..QueryScope::default() }
+            }
+            // MySQL never refers to a later query: there the name is a table's. MariaDB does, as PostgreSQL.
+            Dialect::Postgres | Dialect::Mysql => QueryScope {
+                pending: all.collect(),
+                sees_itself: is_recursive,
+                ..QueryScope::default()
+            },
         };
+        if let Some(outer) = self.open.last_mut().filter(|outer| outer.sees_itself) {
+            outer.declare(query);
+        }
         self.open.push(scope);
     }
 
     pub(super) fn end(&mut self, query: &Query) {
         self.open.pop();
         // The body is visited behind the queries of its `WITH`.
-        let Some(outer) = self.open.last_mut() else { return };
-        let found = outer.pending.iter().position(|(given, _)| ptr::eq(*given, query));
-        if let Some(found) = found {
-            let (_, name) = outer.pending.remove(found);
-            outer.names.push(name);
+        if let Some(outer) = self.open.last_mut() {
+            outer.declare(query);
         }
     }
 

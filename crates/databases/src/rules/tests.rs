@@ -30,7 +30,9 @@ fn statements_within_the_rules_pass() {
         "SELECT * FROM generate_series(1, 10) AS n, orders",
         "WITH x AS (SELECT * FROM orders), y AS (SELECT * FROM x) SELECT * FROM y, x",
         "WITH RECURSIVE x AS (SELECT 1 UNION ALL SELECT n FROM x) SELECT * FROM x",
+        "WITH RECURSIVE x AS (SELECT * FROM y), y AS (SELECT 1) SELECT * FROM x",
         "WITH orders AS (SELECT * FROM orders) SELECT * FROM orders",
+        "SELECT * FROM \"only\"(1), orders",
         "SELECT (SELECT max(id) FROM orders) AS last, 1e10",
         "(SELECT 1) UNION (SELECT id FROM orders)",
         "VALUES (1), (2)",
@@ -95,6 +97,24 @@ fn what_one_kind_permits_is_not_another() {
         let reason = check(refused.as_bytes(), &kept).expect_err(refused);
         assert!(reason.contains("is none of the permitted statements"), "{refused}: {reason}");
     }
+}
+
+/// `ONLY (name)` looks like the call of a function.
+#[test]
+fn only_hides_no_table() {
+    let kept = rules(POSTGRES, &["select", "update", "delete", "merge"], &["orders"]);
+    for text in [
+        "SELECT * FROM ONLY (secret)",
+        "WITH \"only\" AS (SELECT 1) SELECT * FROM ONLY secret",
+        "UPDATE orders SET a = 1 FROM ONLY (secret)",
+        "DELETE FROM orders USING ONLY (secret)",
+        "MERGE INTO orders USING ONLY (secret) s ON true WHEN MATCHED THEN DELETE",
+    ] {
+        let reason = check(text.as_bytes(), &kept).expect_err(text);
+        assert!(reason.contains("ONLY is not permitted"), "{text}: {reason}");
+    }
+    let kept = rules(POSTGRES, &["select"], &[]);
+    assert_eq!(check(b"SELECT * FROM ONLY (secret)", &kept), Ok(()));
 }
 
 #[test]

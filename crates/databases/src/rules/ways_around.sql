@@ -84,6 +84,9 @@ SET ROLE postgres
 SET SESSION AUTHORIZATION postgres
 SET standard_conforming_strings = off
 SET client_encoding TO 'SJIS'
+SET client_encoding TO SJIS -- UTF8
+SET client_encoding = 'SJIS' -- =utf8
+SET NAMES 'SJIS' /*=utf8*/
 SELECT query_to_xml('select * from secret', true, false, '')
 SELECT table_to_xml('secret', true, false, '')
 SELECT schema_to_xml('public', true, false, '')
@@ -95,6 +98,15 @@ SELECT * FROM information_schema.tables
 SELECT * FROM pg_stat_activity
 SELECT * FROM app.public.secret
 SELECT * FROM ONLY secret
+SELECT * FROM ONLY (secret)
+SELECT * FROM only(public.secret) s
+SELECT * FROM orders JOIN only(public.secret) s ON true
+SELECT * FROM orders, LATERAL (SELECT * FROM ONLY (secret)) s
+SELECT * FROM orders WHERE EXISTS (SELECT 1 FROM ONLY (secret))
+WITH "only" AS (SELECT 1) SELECT * FROM ONLY secret
+WITH "only" AS (SELECT 1) SELECT * FROM orders RIGHT JOIN ONLY secret ON true
+WITH "only" AS (SELECT 1) SELECT * FROM ONLY (secret)
+COPY (SELECT * FROM ONLY (secret)) TO STDOUT
 SELECT * FROM secret *
 SELECT * FROM secret TABLESAMPLE SYSTEM (100)
 SELECT * FROM orders FOR UPDATE

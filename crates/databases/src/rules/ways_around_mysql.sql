@@ -34,7 +34,12 @@ WITH x AS (SELECT * FROM secret) SELECT * FROM x
 WITH secret AS (SELECT * FROM secret) SELECT * FROM secret
 WITH Secret AS (SELECT 1) SELECT * FROM secret
 WITH a AS (SELECT * FROM secret), secret AS (SELECT 1) SELECT * FROM a
+WITH RECURSIVE x AS (SELECT * FROM secret), secret AS (SELECT 1) SELECT * FROM x
+WITH RECURSIVE x AS (SELECT 1 UNION ALL SELECT a FROM secret), secret AS (SELECT 1) SELECT * FROM x
+SELECT * FROM (WITH RECURSIVE x AS (SELECT * FROM secret), secret AS (SELECT 1) SELECT * FROM x) y
 SELECT * FROM (WITH secret AS (SELECT 1) SELECT * FROM secret) x, secret
+SELECT * FROM secret (a)
+SELECT * FROM orders JOIN secret (a) ON true
 TABLE secret
 TABLE orders
 SELECT * FROM orders UNION TABLE secret
@@ -100,6 +105,13 @@ SET sql_mode = 'ANSI_QUOTES'
 SET SESSION sql_mode = ''
 SET @@sql_mode = ''
 SET NAMES gbk
+SET NAMES DEFAULT
+SET @a = 1, NAMES gbk
+SET autocommit=0, NAMES 'sjis'
+SET CHAR SET gbk
+SET @a = 1, CHAR SET gbk
+SET @a = 1, CHARSET gbk
+SELECT 1 AS größe
 SET character_set_client = gbk
 SET ROLE admin
 SET PASSWORD = PASSWORD('x')
