@@ -68,9 +68,11 @@ impl StreamFilter for StatementFilter {
                                 checked.extend_from_slice(header);
                                 MessageState::Passing(body)
                             }
-                            (b'Q' | b'P' | b'F', _) => {
+                            // A call is refused whatever it is, and no statement to record.
+                            (b'F', _) if self.kept.is_some() => {
                                 MessageState::Statement(header.split(), body)
                             }
+                            (b'Q' | b'P', _) => MessageState::Statement(header.split(), body),
                             _ => {
                                 checked.extend_from_slice(header);
                                 MessageState::Passing(body)
@@ -290,6 +292,21 @@ mod tests {
                 assert!(sent.windows(contains.len()).any(|it| it == contains), "{sent:?}");
                 let length = u32::from_be_bytes(sent[1..5].try_into().unwrap()) as usize;
                 assert_eq!(length + 1, sent.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_setting_refuses_is_passed_on_as_it_comes_whatever_its_length() {
+        let rest = vec![0; 100 * 1024];
+        for header in [*b"F\xff\xff\xff\xff", *b"Q\xff\xff\xff\xff", *b"d\xff\xff\xff\xff"] {
+            let mut messages = StatementFilter::new(None, None);
+            let mut checked = BytesMut::new();
+            let mut sent = 0;
+            for piece in [&header[..], &rest].concat().chunks(1000) {
+                messages.feed(piece, &mut checked).unwrap();
+                sent += piece.len();
+                assert_eq!(checked.len(), sent, "{header:?}");
             }
         }
     }
