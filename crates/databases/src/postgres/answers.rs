@@ -99,9 +99,11 @@ impl AnswerWatch {
         Self { watched, begun: BytesMut::new(), passing: 0, rows: 0, bytes: 0, ended }
     }
 
-    /// Counts a message of the server. `D` is a row, `d` one of `COPY`, `Z` the end of the answer.
+    /// Counts a message of the server. `D` is a row, `d` one of `COPY`, `Z` the end of the answer. A notification (`A`) is
+    /// part of no answer: a session that listens may get many before its next request.
     fn count(&mut self, tag: u8, length: usize) -> Option<SessionCut> {
         match tag {
+            b'A' => return None,
             b'Z' => (self.rows, self.bytes) = (0, 0),
             b'D' | b'd' => self.rows += 1,
             _ => {}
@@ -338,6 +340,19 @@ mod tests {
         assert_eq!(passed(rows, &copied, 100).1, Some(SessionCut::Rows(2)));
         let none = AnswerRules::default();
         assert_eq!(passed(none, &stream, 7), (stream.len(), None));
+    }
+
+    #[test]
+    fn notifications_between_requests_are_not_counted() {
+        let bytes = AnswerRules { bytes_max: Some(220), ..AnswerRules::default() };
+        let notified = message(b'A', &[7; 100]).repeat(3);
+        for piece in [1, 7, 1000] {
+            assert_eq!(passed(bytes, &notified, piece), (notified.len(), None), "{piece}");
+        }
+        let row = message(b'D', &[7; 100]);
+        let stream = [&row[..], &notified, &row, &row].concat();
+        let ended = Some(SessionCut::Bytes(220));
+        assert_eq!(passed(bytes, &stream, 1000), (2 * row.len() + notified.len(), ended));
     }
 
     #[test]
