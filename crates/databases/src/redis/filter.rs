@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 
@@ -59,6 +60,9 @@ enum RespState {
     End,
     /// What came is no request, and the server has got [`MALFORMED`].
     Malformed,
+    /// The same behind the last argument of a command that was passed on. The server does not read the end of an argument: with
+    /// any two bytes in its place, it would run the command. So it gets nothing, and the session ends.
+    Cut,
 }
 
 impl Default for Fate {
@@ -70,7 +74,21 @@ impl Default for Fate {
 impl StreamFilter for RedisFilter {
     fn feed(&mut self, bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
         self.read(bytes, checked);
-        Ok(())
+        self.state.end()
+    }
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.state.end())
+    }
+}
+
+impl RespState {
+    /// An error when the session must end.
+    fn end(self) -> io::Result<()> {
+        match self {
+            Self::Cut => Err(io::ErrorKind::InvalidData.into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -85,7 +103,7 @@ impl RedisFilter {
     pub fn read(&mut self, mut bytes: &[u8], checked: &mut BytesMut) {
         while !bytes.is_empty() {
             let fed = match self.state {
-                RespState::Malformed => return,
+                RespState::Malformed | RespState::Cut => return,
                 RespState::Argument(missing) => {
                     let take = missing.min(bytes.len());
                     self.argument(&bytes[..take], checked);
@@ -102,8 +120,13 @@ impl RedisFilter {
             };
             if let Err(malformed) = fed {
                 tracing::debug!(why = malformed.text(), "an agent sent no request of Redis");
-                checked.extend_from_slice(MALFORMED);
-                self.state = RespState::Malformed;
+                self.state = match (self.state, &self.command) {
+                    (RespState::End, Command { left: 0, fate: Fate::Passes, .. }) => RespState::Cut,
+                    _ => {
+                        checked.extend_from_slice(MALFORMED);
+                        RespState::Malformed
+                    }
+                };
                 self.malformed.store(true, Relaxed);
             }
         }
@@ -319,6 +342,29 @@ mod tests {
                 let got = fed(&all, piece);
                 assert!(got.ends_with(MALFORMED), "{sent:?}: {got:?}");
                 assert!(!got.windows(3).any(|it| it == b"GET"), "{sent:?}: {got:?}");
+            }
+        }
+    }
+
+    /// The server runs a command when the end of its last argument has two bytes, whatever these are.
+    #[test]
+    fn a_last_argument_with_another_end_is_not_completed_and_ends_the_session() {
+        for (sent, passed) in [
+            (&b"*2\r\n$3\r\nGET\r\n$1\r\nkxx\r\n"[..], &b"*2\r\n$3\r\nGET\r\n$1\r\nk"[..]),
+            (b"*2\r\n$3\r\nDEL\r\n$1\r\nk\n", b"*2\r\n$3\r\nDEL\r\n$1\r\nk"),
+            (b"*2\r\n$3\r\nDEL\r\n$0\r\n*1\r\n", b"*2\r\n$3\r\nDEL\r\n$0\r\n"),
+        ] {
+            for piece in [1, 5, 100] {
+                let malformed = Arc::<AtomicBool>::default();
+                let allowed = RedisAccess { database: 0, read_only: false };
+                let mut commands = RedisFilter::new(allowed, malformed.clone());
+                let mut checked = BytesMut::new();
+                let mut has_ended = false;
+                for bytes in sent.chunks(piece) {
+                    has_ended |= commands.feed(bytes, &mut checked).is_err();
+                }
+                assert!(has_ended && malformed.load(Relaxed), "{piece}");
+                assert_eq!(&checked[..], passed, "{piece}");
             }
         }
     }
