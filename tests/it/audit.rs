@@ -70,14 +70,14 @@ async fn each_request_of_a_tunnel_has_a_record_and_the_tunnel_none_of_its_own() 
 async fn a_client_that_hangs_up_leaves_one_record_with_true_counts() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.request().await;
-        stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhello").await;
+        stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhell\n").await;
         stream.rest().await;
     });
     let lab = Plan::api_key().start(origin.await).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /cut", HOST)).await;
     wire.head().await.expect("a head");
-    assert_eq!(wire.exactly(5).await, b"hello");
+    assert_eq!(wire.exactly(5).await, b"hell\n");
     wire.abort();
     let records = lab.finish().await;
     let [record] = of(&records, "/cut")[..] else { panic!("{records:#?}") };

@@ -19,7 +19,7 @@ async fn an_answer_arrives_chunk_by_chunk() {
             stream.request().await;
             stream.send(CHUNKED).await;
             for number in 0..5 {
-                stream.send(format!("7\r\nevent {number}\r\n")).await;
+                stream.send(format!("8\r\nevent {number}\n\r\n")).await;
                 // The next one only when the client has this one: nobody may wait for more.
                 patiently("the client", told.notified()).await;
             }
@@ -31,7 +31,7 @@ async fn an_answer_arrives_chunk_by_chunk() {
     wire.send(request_text("GET /a\r\nAccept: text/event-stream", HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     for number in 0..5 {
-        assert_eq!(wire.chunk().await, Some(format!("event {number}").into_bytes()));
+        assert_eq!(wire.chunk().await, Some(format!("event {number}\n").into_bytes()));
         seen.notify_one();
     }
     assert_eq!(wire.chunk().await, Some(vec![]));

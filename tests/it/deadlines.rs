@@ -120,7 +120,7 @@ async fn an_upstream_that_never_shakes_hands_is_given_up_on() {
 async fn an_answer_that_stops_flowing_is_cut() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.request().await;
-        stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello").await;
+        stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello\n").await;
         stream.rest().await;
     });
     let plan = Plan::api_key().limit("body_idle_timeout: 300ms");
@@ -128,7 +128,7 @@ async fn an_answer_that_stops_flowing_is_cut() {
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     let answer = wire.answer("GET").await;
-    assert!(!answer.whole && answer.text() == "hello", "{answer:?}");
+    assert!(!answer.whole && answer.text() == "hello\n", "{answer:?}");
     lab.finish().await;
 }
 

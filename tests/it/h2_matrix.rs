@@ -232,7 +232,7 @@ async fn trailers_pass_in_both_directions_and_carry_nothing_that_decides() {
 fn breaking(offer: Offer, breaks: bool) -> impl Future<Output = Origin> {
     let http1 = move |mut stream: Stream| async move {
         stream.head().await;
-        stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na part").await;
+        stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na part\n").await;
         stream.exactly(4).await;
         match breaks {
             true => stream.into_wire().abort(),
@@ -241,7 +241,7 @@ fn breaking(offer: Offer, breaks: bool) -> impl Future<Output = Origin> {
     };
     let http2 = move |mut ask: Ask| async move {
         let mut sending = ask.begin(200, &[("content-length", "100")], false).expect("asked");
-        assert!(sending.send(b"a part").await);
+        assert!(sending.send(b"a part\n").await);
         ask.whole().await;
         match breaks {
             true => ask.order(Order::Break),
@@ -260,7 +260,7 @@ async fn an_agent_that_gives_up_is_audited_alike_and_the_upstream_is_told() {
         Tunnel::Http1(mut wire) => {
             wire.send(request_text("POST /a\r\nContent-Length: 4", HOST)).await;
             assert_eq!(wire.head().await.expect("a head").status(), 200);
-            assert_eq!(wire.exactly(6).await, b"a part");
+            assert_eq!(wire.exactly(7).await, b"a part\n");
             wire.send("seen").await;
             lab.origin.has_read("seen").await;
             wire.abort();
@@ -268,7 +268,7 @@ async fn an_agent_that_gives_up_is_audited_alike_and_the_upstream_is_told() {
         Tunnel::Http2(client) => {
             let mut call = client.open("POST /a", false).await;
             let mut coming = call.head().await.expect("a head");
-            assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"a part");
+            assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"a part\n");
             call.send(b"seen").await;
             call.end();
             lab.origin.has_read("seen").await;
@@ -286,14 +286,14 @@ async fn an_upstream_that_breaks_off_is_seen_and_audited_alike() {
         Tunnel::Http1(mut wire) => {
             wire.send(request_text("POST /a\r\nContent-Length: 4", HOST)).await;
             assert_eq!(wire.head().await.expect("a head").status(), 200);
-            assert_eq!(wire.exactly(6).await, b"a part");
+            assert_eq!(wire.exactly(7).await, b"a part\n");
             wire.send("seen").await;
             assert!(wire.is_closed().await, "{legs:?}");
         }
         Tunnel::Http2(client) => {
             let mut call = client.open("POST /a", false).await;
             let mut coming = call.head().await.expect("a head");
-            assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"a part");
+            assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"a part\n");
             call.send(b"seen").await;
             call.end();
             let (answer, reason) = coming.rest().await;

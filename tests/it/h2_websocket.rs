@@ -27,7 +27,9 @@ async fn origin() -> Origin {
                     stream.send(switching(&request)).await;
                     return echo(stream).await;
                 }
-                "/open" => stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart").await,
+                "/open" => {
+                    stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart\n").await
+                }
                 _ => stream.send(ok("fine")).await,
             }
         }

@@ -16,7 +16,7 @@ async fn slow(go_on: &Arc<Notify>) -> Origin {
         let go_on = Arc::clone(&go_on);
         async move {
             while stream.request().await.is_some() {
-                stream.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
+                stream.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhell\n").await;
                 go_on.notified().await;
                 // The gateway may have gone.
                 if stream.try_send(b"world").await.is_err() {
@@ -58,7 +58,7 @@ async fn begun(lab: &Lab, path: &str) -> Wire {
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(&format!("GET {path}"), HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
-    assert_eq!(wire.exactly(5).await, b"hello");
+    assert_eq!(wire.exactly(5).await, b"hell\n");
     wire
 }
 

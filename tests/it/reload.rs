@@ -128,7 +128,7 @@ async fn an_answer_that_the_new_rules_deny_ends_and_no_other() {
     let deny = format!("{{ name: no, hosts: [{HOST}], paths: [/denied], action: deny }}");
     becomes(&lab, with_rule(&deny)).await;
     assert!(denied.rest().await.len() <= 5);
-    assert_eq!(kept.exactly(5).await, b"hello");
+    assert_eq!(kept.exactly(5).await, b"hell\n");
     lab.finish().await;
 }
 

@@ -96,7 +96,7 @@ async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     let plan = Plan::api_key().limit("idle_timeout: 5m");
     let origin = Origin::scripted(|mut stream: Stream| async move {
         while stream.request().await.is_some() {
-            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await;
+            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhell\n").await;
         }
     });
     let origin = origin.await;
@@ -115,7 +115,7 @@ async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     served.signal(Signal::TERM);
     until_status(&served, |status| status["status"] == "draining").await;
-    assert_eq!(wire.exactly(5).await, b"hello", "the first one waits");
+    assert_eq!(wire.exactly(5).await, b"hell\n", "the first one waits");
     assert_eq!(served.terminate(), Some(0), "{}", served.output());
     assert!(wire.is_closed().await);
     let records = served.audit();

@@ -114,7 +114,7 @@ async fn a_revoked_token_closes_with_1008_and_ends_all_other_exchanges() {
     let (one, two) = (talking(&client).await, talking(&client).await);
     let mut open = client.open("GET /open", true).await;
     let mut coming = open.head().await.expect("a head");
-    assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"part");
+    assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"part\n");
     let begun = Instant::now();
     revoke(&lab).await;
     for socket in [one, two] {
@@ -153,7 +153,7 @@ async fn a_cut_ends_one_exchange_of_a_stream_and_the_others_go_on() {
     let mut other = talking(&client).await;
     let mut open = client.open("GET /open", true).await;
     let mut coming = open.head().await.expect("a head");
-    assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"part");
+    assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"part\n");
     cut(&lab, &closed).await;
     assert_eq!(first.rest().await, (close(1008, "cut by a person"), None));
     let reset = stream_id(&lab, "?q=/open").await;
@@ -190,7 +190,7 @@ async fn a_paused_connection_closes_its_websockets_with_1008_and_leaves_another_
         (client.websocket(&of("acme")).await, client.websocket(&of("second")).await);
     let mut open = client.open("GET /open\r\nkeyward-connection: second", true).await;
     let mut coming = open.head().await.expect("a head");
-    assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"part");
+    assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"part\n");
     pause(&lab, "acme").await;
     assert_eq!(paused.rest().await, (close(1008, "access was revoked"), None));
     assert_eq!(other.send_and_read(HELLO, HELLO.len()).await, HELLO);

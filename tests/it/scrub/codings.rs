@@ -154,7 +154,8 @@ async fn a_coding_that_cannot_be_looked_into_is_a_refusal() {
     });
     let lab = Plan::api_key().start(origin.await).await;
     for path in ["/unknown", "/half-known", "/none-of-it", "/cut", "/more", "/deep", "/part"] {
-        let answer = lab.ask(&format!("GET {path}")).await;
+        let range = if path == "/part" { "\r\nRange: bytes=5-" } else { "" };
+        let answer = lab.ask(&format!("GET {path}{range}")).await;
         assert_eq!(answer.head.status(), 502, "{path}: {}", answer.text());
         let code = answer.head.one("keyward-error").expect("ours");
         assert!(["coding_unscannable", "secret_echoed"].contains(&code), "{path}: {code}");

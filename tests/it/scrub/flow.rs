@@ -53,6 +53,44 @@ async fn each_event_arrives_before_the_next_is_sent() {
     arrive_one_by_one(format!("{STREAM}Content-Type: text/event-stream\r\n\r\n"), events()).await;
 }
 
+/// The lengths of the chunks in which an answer comes that pauses after `tail`.
+async fn lengths_around(tail: fn(&str) -> String) -> Vec<usize> {
+    let seen = Arc::new(Notify::new());
+    let told = Arc::clone(&seen);
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let told = Arc::clone(&told);
+        async move {
+            let request = stream.request().await.expect("a request");
+            let piece = format!("some words and {}", tail(&credential(&request)));
+            let length = piece.len();
+            stream.send(format!("{STREAM}\r\n{length:x}\r\n{piece}\r\n")).await;
+            patiently("the client", told.notified()).await;
+            stream.send("6\r\n, end\n\r\n0\r\n\r\n").await;
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /", HOST)).await;
+    assert_eq!(wire.head().await.expect("a head").status(), 200);
+    let mut lengths = vec![wire.chunk().await.expect("a chunk").len()];
+    seen.notify_one();
+    while let Some(chunk) = wire.chunk().await.filter(|chunk| !chunk.is_empty()) {
+        lengths.push(chunk.len());
+    }
+    lab.finish().await;
+    lengths
+}
+
+/// An agent that has written what the upstream sends would learn what begins the credential.
+#[tokio::test]
+async fn what_is_held_back_does_not_tell_whether_it_begins_the_credential() {
+    let expected = lengths_around(|_| "zzzzz".to_owned()).await;
+    assert_eq!(expected, [15, 11]);
+    assert_eq!(lengths_around(|key| key[..5].to_owned()).await, expected);
+    assert_eq!(lengths_around(|key| BASE64_STANDARD.encode(key)[..5].to_owned()).await, expected);
+    assert_eq!(lengths_around(|_| "\\u006".to_owned()).await, expected);
+}
+
 #[tokio::test]
 async fn each_coded_event_arrives_before_the_next_is_sent() {
     let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());

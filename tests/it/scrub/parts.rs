@@ -3,10 +3,10 @@
 use super::codings::gzip;
 use super::*;
 
-/// Serves the credential in the middle of a long text, in whatever part was asked for.
-async fn ranging() -> Origin {
-    Origin::answering(|request: &Message| {
-        let text = format!("{}{}{}", "x".repeat(3000), credential(request), "y".repeat(3000));
+/// Serves a text that is made of the credential, in whatever part was asked for.
+async fn serving(text: fn(&str) -> String) -> Origin {
+    Origin::answering(move |request: &Message| {
+        let text = text(&credential(request));
         let range = request.head.one("range").and_then(|range| range.strip_prefix("bytes="));
         let Some((first, last)) = range.and_then(|range| range.split_once('-')) else {
             return ok(&text);
@@ -14,13 +14,13 @@ async fn ranging() -> Origin {
         let end = text.len() - 1;
         let number = |text: &str| text.parse::<usize>().ok();
         let (first, last) = match (number(first), number(last)) {
-            (None, length) => (text.len() - length.expect("a number"), end),
+            (None, length) => (text.len().saturating_sub(length.expect("a number")), end),
             (Some(first), last) => (first, last.unwrap_or(end).min(end)),
         };
         let part = &text[first..=last];
         format!(
             "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {first}-{last}/{}\r\n\
-             Content-Length: {}\r\n\r\n{part}",
+             ETag: \"e\"\r\nContent-Length: {}\r\n\r\n{part}",
             text.len(),
             part.len()
         )
@@ -28,22 +28,93 @@ async fn ranging() -> Origin {
     .await
 }
 
+/// Serves the credential in the middle of a long text.
+async fn ranging() -> Origin {
+    serving(|key| format!("{}{key}{}", "x".repeat(3000), "y".repeat(3000))).await
+}
+
 #[tokio::test]
 async fn what_is_cut_by_the_edges_of_a_part_is_masked_too() {
     let lab = Plan::api_key().start(ranging().await).await;
-    let secret = lab.canary.text.clone();
+    let secret = 3000..3000 + lab.canary.text.len();
+    let total = 6000 + lab.canary.text.len();
     let mut wire = lab.tunnel(HOST).await;
     // Both edges wander over the secret, and the whole of it is never asked for at once.
-    for cut in 0..=secret.len() {
-        for (first, last) in [(1000, 2999 + cut), (3000 + cut, 5000)] {
-            wire.send(request_text(&format!("GET /\r\nRange: bytes={first}-{last}"), HOST)).await;
-            let answer = wire.answer("GET").await;
-            assert_eq!(answer.head.status(), 206);
-            assert_eq!(answer.body.len(), last - first + 1);
-            let shown = answer.body.iter().filter(|byte| !b"xy*".contains(byte)).count();
-            assert!(shown <= 3, "{first}-{last}: {shown} bytes of the secret");
+    for cut in secret.start..=secret.end {
+        for (first, last) in [(1000, cut - 1), (cut, 5000)] {
+            let (status, range, body) = part(&mut wire, &format!("{first}-{last}")).await;
+            assert_eq!((status, body.len()), (206, last - first + 1));
+            assert_eq!(range, Some(format!("bytes {first}-{last}/{total}")));
+            for (at, byte) in (first..).zip(&body) {
+                let plain = if at < secret.start { b'x' } else { b'y' };
+                let expected = if secret.contains(&at) { b'*' } else { plain };
+                assert_eq!(*byte, expected, "byte {at} of {first}-{last}");
+            }
         }
     }
+    drop(wire);
+    lab.finish().await;
+}
+
+/// What an agent could upload to learn the credential: blocks that end with the beginning of one of its forms and a guess, or
+/// begin with the end of one.
+fn guesses(key: &str) -> Vec<String> {
+    let begins = |form: &str| format!("{form:x>1024}");
+    let ends = |form: &str| format!("{form:x<1024}");
+    let mut blocks: Vec<String> = (0..16).map(|digit| begins(&format!("\\u00{digit:x}"))).collect();
+    let base64 = BASE64_STANDARD.encode(key);
+    for form in [key, &*base64, &*percent(key, true)] {
+        blocks.extend([1, 4, 9, 20].map(|left| ends(&form[form.len() - left..])));
+        blocks.extend([1, 4, 9, 20].map(|length| begins(&form[..length])));
+        // No block completes another one.
+        blocks.push("-".repeat(1024));
+    }
+    blocks.push(begins(&key[..key.len() - 1]));
+    blocks.push("-".repeat(1024));
+    blocks.push(ends(&key[1..]));
+    blocks
+}
+
+#[tokio::test]
+async fn what_only_begins_or_ends_the_credential_is_as_it_came() {
+    let lab = Plan::api_key().start(serving(|key| guesses(key).concat()).await).await;
+    let blocks = guesses(&lab.canary.text);
+    let mut wire = lab.tunnel(HOST).await;
+    for (number, block) in blocks.iter().enumerate() {
+        let first = number * 1024;
+        for (from, to) in [(0, 1023), (1016, 1023), (0, 7)] {
+            let asked = format!("{}-{}", first + from, first + to);
+            let (status, _, body) = part(&mut wire, &asked).await;
+            assert_eq!(status, 206, "{asked}");
+            assert_eq!(body, &block.as_bytes()[from..=to], "{asked}");
+        }
+    }
+    drop(wire);
+    let records = lab.finish().await;
+    assert!(records.iter().all(|record| record["scrubbed"] == 0), "{records:?}");
+}
+
+/// The ends of an object are no edges of a part.
+#[tokio::test]
+async fn an_object_that_ends_with_what_begins_the_credential_is_as_it_was() {
+    let lab = Plan::api_key()
+        .start(serving(|key| format!("{}{}{}", &key[9..], "x".repeat(2000), &key[..9])).await)
+        .await;
+    let key = lab.canary.text.clone();
+    let text = format!("{}{}{}", &key[9..], "x".repeat(2000), &key[..9]);
+    let mut wire = lab.tunnel(HOST).await;
+    for (range, from) in [
+        ("-8".to_owned(), text.len() - 8),
+        ("-1500".to_owned(), text.len() - 1500),
+        ("0-".to_owned(), 0),
+        ("-999999".to_owned(), 0),
+        (format!("{}-", text.len() - 9), text.len() - 9),
+    ] {
+        let (status, _, body) = part(&mut wire, &range).await;
+        assert_eq!((status, &*body), (206, &text.as_bytes()[from..]), "{range}");
+    }
+    wire.send(request_text("GET /", HOST)).await;
+    assert_eq!(wire.answer("GET").await.text(), text);
     drop(wire);
     lab.finish().await;
 }
@@ -156,13 +227,71 @@ async fn several_ranges_get_the_whole() {
     lab.finish().await;
 }
 
+/// Dropbox sends files on POST.
 #[tokio::test]
-async fn a_long_range_is_asked_for_uncoded() {
+async fn a_resumed_download_gets_the_rest_and_asks_uncoded_for_a_little_more() {
     let mut lab = Plan::api_key().start(ranging().await).await;
-    lab.ask("GET /\r\nRange: bytes=100-\r\nAccept-Encoding: gzip").await;
-    let head = lab.origin.arrival().await.head;
-    assert_eq!(head.one("range"), Some("bytes=100-"));
-    assert_eq!(head.one("accept-encoding"), Some("identity"));
+    let length = lab.canary.text.len();
+    let total = 6000 + length;
+    let mut wire = lab.tunnel(HOST).await;
+    for (method, first) in [("GET", 4000), ("POST", 4000), ("GET", 3000 + length), ("GET", 100)] {
+        let fields = format!(
+            "Range: bytes={first}-\r\nIf-Range: \"e\"\r\nAccept-Encoding: gzip\r\nContent-Length: 0"
+        );
+        wire.send(request_text(&format!("{method} /\r\n{fields}"), HOST)).await;
+        let answer = wire.answer(method).await;
+        assert_eq!((answer.head.status(), answer.whole), (206, true), "{first}");
+        let range = format!("bytes {first}-{}/{total}", total - 1);
+        assert_eq!(answer.head.one("content-range"), Some(&*range));
+        assert_eq!(answer.head.one("content-length"), Some(&*(total - first).to_string()));
+        assert_eq!(answer.head.one("etag"), Some("\"e\""));
+        assert_eq!(answer.body.len(), total - first);
+        assert!(answer.body.ends_with(&[b'y'; 2000]), "{first}");
+        let head = lab.origin.arrival().await.head;
+        let sent = head.one("range").and_then(|it| it.strip_prefix("bytes=")?.strip_suffix("-"));
+        let sent: usize = sent.expect("a range").parse().expect("a number");
+        assert!(sent == 0 || sent + length <= first, "{sent} for {first}");
+        assert_eq!(head.one("if-range"), Some("\"e\""));
+        assert_eq!(head.one("accept-encoding"), Some("identity"));
+    }
+    assert_eq!(lab.origin.streams(), 1, "what is not passed on is read");
+    drop(wire);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_download_that_is_complete_is_not_resumed() {
+    let lab = Plan::api_key().start(ranging().await).await;
+    let total = 6000 + lab.canary.text.len();
+    let mut wire = lab.tunnel(HOST).await;
+    let (status, range, body) = part(&mut wire, &format!("{total}-")).await;
+    assert_eq!((status, range, body.len()), (416, Some(format!("bytes */{total}")), 0));
+    drop(wire);
+    lab.finish().await;
+}
+
+/// Azure Storage writes what `x-ms-range` of a PUT names.
+#[tokio::test]
+async fn the_range_of_an_upload_goes_on_as_it_is() {
+    let mut lab = Lab::simple().await;
+    lab.ask("PUT /\r\nx-ms-range: bytes=0-511\r\nContent-Length: 0").await;
+    assert_eq!(lab.origin.arrival().await.head.one("x-ms-range"), Some("bytes=0-511"));
+    lab.finish().await;
+}
+
+/// What is cut where the body ends early is not known.
+#[tokio::test]
+async fn a_part_that_ends_before_its_range_does_is_cut() {
+    let origin = Origin::answering(|request: &Message| {
+        let range = request.head.one("range").expect("a range");
+        let last = range.rsplit('-').next().expect("a number");
+        let fields = format!("Content-Range: bytes 0-{last}/100000\r\n");
+        let answer = chunked("x".repeat(4100).as_bytes(), 1000, &fields);
+        String::from_utf8(answer).expect("text").replacen("200 OK", "206 Part", 1)
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let answer = lab.ask("GET /\r\nRange: bytes=0-4095").await;
+    assert!(!answer.whole || answer.head.status() == 502, "{answer:?}");
     lab.finish().await;
 }
 
@@ -171,6 +300,8 @@ async fn a_long_range_is_asked_for_uncoded() {
 async fn a_part_that_was_not_asked_for_is_refused() {
     for (fields, body, status) in [
         ("Content-Range: bytes 2-5/10", "cdef", 502),
+        ("Content-Range: bytes 0-3/10", "abcd", 502),
+        ("Content-Range: bytes 0-3/*", "abcd", 502),
         ("Content-Type: multipart/byteranges; boundary=b", "--b", 502),
         // Some services say it of the whole.
         ("Content-Range: bytes 0-3/4", "abcd", 206),

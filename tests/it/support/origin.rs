@@ -84,13 +84,13 @@ impl Origin {
         Self::scripted(move |stream| serve(stream, Arc::clone(&answer))).await
     }
 
-    /// Answers a byte and then nothing until the client goes; a whole answer for `/whole`.
+    /// Answers a line and then nothing until the client goes; a whole answer for `/whole`.
     pub(crate) async fn endless() -> Self {
         Self::scripted(|mut stream: Stream| async move {
             while let Some(request) = stream.request().await {
                 match request.head.target() {
                     "/whole" => stream.send(ok("whole")).await,
-                    _ => stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await,
+                    _ => stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhell\n").await,
                 }
             }
         })

@@ -37,6 +37,9 @@ pub enum BodyError {
     /// The body contains the credential, or cannot be searched for it.
     #[error(transparent)]
     Scrubbed(#[from] InspectError),
+    /// The body of a part is longer or shorter than the part.
+    #[error("the body is not as long as its part")]
+    PartLength,
     /// The agent's body is not in signed chunks, as its head says.
     #[error(transparent)]
     Chunks(#[from] ChunkError),

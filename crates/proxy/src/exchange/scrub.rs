@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 
-use super::part;
+use super::part::{self, PartWindow, WRONG_LENGTH};
 use crate::body::body_error::BodyError;
 use crate::body::incoming_body::IncomingBody;
 use crate::limits::budget::BudgetShare;
 use crate::refusal::Refusal;
-use crate::upstream::ended_early;
 use crate::upstream::sent::CredentialSearch;
-use keyward_rules::inject::scrub::range::AskedPart;
-use keyward_rules::inject::scrub::{InspectError, Inspector, Masker, Needles, fields};
+use crate::upstream::{ended_early, protocol};
+use keyward_rules::inject::scrub::range::{AskedPart, ByteRange};
+use keyward_rules::inject::scrub::{InspectError, Inspector, Masker, Needles, Pauses, fields};
 
 /// How long the head of an encoded answer waits for the first body bytes, so that a short answer with a secret
 /// becomes a refusal and not a cut. A stream whose first event is later is begun without waiting.
@@ -46,6 +46,8 @@ pub struct ScannedBody {
     incoming: IncomingBody,
     needles: Arc<Needles>,
     look: Scanner,
+    /// What is passed on, if the body is a part.
+    window: Option<PartWindow>,
     /// The share of the memory budget for decoders.
     memory: BudgetShare,
     /// Frames that may be passed on.
@@ -77,51 +79,60 @@ enum Scanner {
 pub async fn scrubbed(
     response: Response<IncomingBody>,
     search: CredentialSearch,
-    mut memory: BudgetShare,
+    memory: BudgetShare,
 ) -> Result<(Response<ScrubbedBody>, u64), Refusal> {
     let CredentialSearch { needles, must_search, part } = search;
     let (mut head, incoming) = response.into_parts();
+    let masked = mask_head(&mut head, &needles);
+    let is_part = head.status == StatusCode::PARTIAL_CONTENT;
+    let asked = match part {
+        AskedPart::Widened { asked, margin } if is_part => Some((asked, margin)),
+        _ => None,
+    };
+    if incoming.is_end_stream() && asked.is_none() {
+        if is_part && must_search {
+            fields::without_part_digests(&mut head.headers);
+        }
+        return Ok((Response::from_parts(head, ScrubbedBody::AsItComes(incoming)), masked));
+    }
+    let look = match must_search {
+        true => {
+            let is_part = part::checked(&mut head, part)?;
+            look(&head.headers, incoming.size_hint().exact(), &needles, is_part)?
+        }
+        // A coded body passes as it is. A plain one is not delayed, because the key was not sent.
+        false => Scanner::Mask(Masker::new(needles.clone(), Pauses::Anywhere)),
+    };
+    let body = ScannedBody::new(incoming, needles, look, memory);
+    let (body, found) = match asked {
+        // On the heap: few answers are cut.
+        Some((asked, margin)) => Box::pin(body.cut(&mut head, asked, margin)).await?,
+        None => (body.begun().await?, 0),
+    };
+    Ok((Response::from_parts(head, body), masked + found))
+}
+
+/// Masks the credential in the reason and the fields; returns the number of matches.
+fn mask_head(head: &mut response::Parts, needles: &Needles) -> u64 {
     let is_told = |phrase: &ReasonPhrase| needles.are_in(phrase.as_bytes());
     let mut masked = 0;
     if head.extensions.get::<ReasonPhrase>().is_some_and(is_told) {
         head.extensions.remove::<ReasonPhrase>();
         masked += 1;
     }
-    masked += fields::mask(&needles, &mut head.headers);
+    masked += fields::mask(needles, &mut head.headers);
     if masked > 0 {
         fields::without_digests(&mut head.headers);
     }
-    if incoming.is_end_stream() {
-        return Ok((Response::from_parts(head, ScrubbedBody::AsItComes(incoming)), masked));
-    }
-    let mut look = match must_search {
-        true => look(part::checked(&mut head, part)?, &head.headers, &needles)?,
-        // A coded body passes as it is.
-        false => Scanner::Mask(Masker::new(needles.clone())),
-    };
-    if let (AskedPart::Widened { asked, sent }, Scanner::Mask(masker)) = (part, &mut look)
-        && head.status == StatusCode::PARTIAL_CONTENT
-    {
-        // On the heap: few answers are cut.
-        let response = Response::from_parts(head, incoming);
-        let (response, found) =
-            Box::pin(part::cut(response, asked, sent, masker, &mut memory)).await?;
-        return Ok((response.map(|bytes| ScrubbedBody::Part(Some(bytes))), masked + found));
-    }
-    let coded = matches!(look, Scanner::Inspect(_));
-    let mut body = ScannedBody::new(incoming, needles, look, memory);
-    if coded {
-        body.count_memory().map_err(|fault| refusal(fault.into()))?;
-        body.begin().await?;
-    }
-    Ok((Response::from_parts(head, ScrubbedBody::ScannedBody(Box::new(body))), masked))
+    masked
 }
 
-/// Chooses how a body is searched.
+/// Chooses how a body of this length, if it is known, is searched.
 fn look(
-    is_part: bool,
     headers: &HeaderMap,
+    length: Option<u64>,
     needles: &Arc<Needles>,
+    is_part: bool,
 ) -> Result<Scanner, InspectError> {
     let mut codings = Vec::new();
     for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -131,8 +142,10 @@ fn look(
     match (Inspector::new(needles, codings.into_iter())?, is_part) {
         (Some(_), true) => Err(InspectError::Unscannable("it is a part of one")),
         (Some(inspector), false) => Ok(Scanner::Inspect(Box::new(inspector))),
-        (None, true) => Ok(Scanner::Mask(Masker::of_part(needles.clone()))),
-        (None, false) => Ok(Scanner::Mask(Masker::new(needles.clone()))),
+        (None, _) => {
+            let pauses = Pauses::of(headers, length);
+            Ok(Scanner::Mask(Masker::new(needles.clone(), pauses)))
+        }
     }
 }
 
@@ -160,6 +173,7 @@ impl ScannedBody {
             incoming,
             needles,
             look,
+            window: None,
             memory,
             ready: VecDeque::new(),
             trailers: None,
@@ -168,6 +182,39 @@ impl ScannedBody {
             masked: 0,
             noted: 0,
         }
+    }
+
+    /// Cuts the body of a part. A short one is read whole, so that its head fits what is masked.
+    async fn cut(
+        mut self,
+        head: &mut response::Parts,
+        asked: ByteRange,
+        margin: u64,
+    ) -> Result<(ScrubbedBody, u64), Refusal> {
+        let Some(window) = part::cut(head, self.left, asked, margin)? else {
+            return Ok((ScrubbedBody::Part(Some(Bytes::new())), 0));
+        };
+        if let Scanner::Mask(masker) = &mut self.look
+            && !asked.is_long()
+        {
+            let (bytes, found) = window.read(self.incoming, masker, &mut self.memory).await?;
+            if found > 0 {
+                fields::without_digests(&mut head.headers);
+            }
+            return Ok((ScrubbedBody::Part(Some(bytes)), found));
+        }
+        self.left = Some(window.length());
+        self.window = Some(window);
+        Ok((ScrubbedBody::ScannedBody(Box::new(self)), 0))
+    }
+
+    /// A whole body. A coded one waits for its beginning.
+    async fn begun(mut self) -> Result<ScrubbedBody, Refusal> {
+        if let Scanner::Inspect(_) = self.look {
+            self.count_memory().map_err(|fault| refusal(fault.into()))?;
+            self.begin().await?;
+        }
+        Ok(ScrubbedBody::ScannedBody(Box::new(self)))
     }
 
     /// Waits briefly until a frame may be passed on.
@@ -191,7 +238,9 @@ impl ScannedBody {
                     return Poll::Pending;
                 }
             }
-            if let Some(frame) = self.ready.pop_front() {
+            if !self.must_read_on()
+                && let Some(frame) = self.ready.pop_front()
+            {
                 return Poll::Ready(Some(Ok(frame)));
             }
             if self.ended {
@@ -204,7 +253,14 @@ impl ScannedBody {
         }
     }
 
-    fn take(&mut self, frame: Frame<Bytes>) -> Result<(), InspectError> {
+    /// Whether the last bytes that are passed on wait for the end of a part. hyper does not poll again after them, and a
+    /// part that is cut short is an error.
+    fn must_read_on(&self) -> bool {
+        let is_passed = self.window.as_ref().is_some_and(PartWindow::is_passed);
+        is_passed && !self.ended && self.ready.len() == 1
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>) -> Result<(), BodyError> {
         match frame.into_data() {
             Ok(data) => self.look(data)?,
             Err(frame) => {
@@ -219,12 +275,12 @@ impl ScannedBody {
         }
     }
 
-    fn look(&mut self, data: Bytes) -> Result<(), InspectError> {
+    fn look(&mut self, data: Bytes) -> Result<(), BodyError> {
         match &mut self.look {
             Scanner::Mask(masker) => {
                 let data = masker.push(data);
                 self.masked += masker.take_masked();
-                self.pass(data);
+                self.pass(data)?;
             }
             Scanner::Inspect(inspector) => {
                 inspector.push(data)?;
@@ -235,21 +291,27 @@ impl ScannedBody {
     }
 
     /// The upstream's body has ended.
-    fn end(&mut self) -> Result<(), InspectError> {
+    fn end(&mut self) -> Result<(), BodyError> {
         self.ended = true;
         match &mut self.look {
             Scanner::Mask(masker) => {
                 let rest = masker.finish();
                 self.masked += masker.take_masked();
-                self.pass(rest);
+                self.pass(rest)?;
             }
             Scanner::Inspect(inspector) => {
                 inspector.end();
                 self.working = true;
             }
         }
+        if self.window.as_ref().is_some_and(|window| !window.is_read()) {
+            return Err(BodyError::PartLength);
+        }
         if let Some(trailers) = &mut self.trailers {
             self.masked += fields::mask(&self.needles, trailers);
+            if self.window.is_some() {
+                fields::without_part_digests(trailers);
+            }
             if self.masked > 0 {
                 fields::without_digests(trailers);
             }
@@ -275,10 +337,14 @@ impl ScannedBody {
         if self.memory.resize(bytes) { Ok(()) } else { Err(InspectError::NoMemory) }
     }
 
-    fn pass(&mut self, data: Bytes) {
+    fn pass(&mut self, mut data: Bytes) -> Result<(), BodyError> {
+        if let Some(window) = &mut self.window {
+            data = window.pass(data).ok_or(BodyError::PartLength)?;
+        }
         if !data.is_empty() {
             self.ready.push_back(Frame::data(data));
         }
+        Ok(())
     }
 }
 
@@ -287,6 +353,7 @@ fn refusal(error: BodyError) -> Refusal {
     match error {
         BodyError::Scrubbed(fault) => Refusal::Scrubbed(fault),
         BodyError::Receive(cut) => ended_early(cut),
+        BodyError::PartLength => protocol(WRONG_LENGTH),
         BodyError::NotWanted | BodyError::Chunks(_) | BodyError::Form(_) | BodyError::NoRoom => {
             Refusal::Internal("an answer's body was not wanted")
         }

@@ -370,7 +370,9 @@ fn reason(error: &BodyError) -> Reason {
         | BodyError::NotWanted
         | BodyError::Chunks(_)
         | BodyError::Form(_) => Reason::CANCEL,
-        BodyError::Scrubbed(_) | BodyError::NoRoom => Reason::INTERNAL_ERROR,
+        BodyError::Scrubbed(_) | BodyError::PartLength | BodyError::NoRoom => {
+            Reason::INTERNAL_ERROR
+        }
     }
 }
 

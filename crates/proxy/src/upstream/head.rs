@@ -19,6 +19,10 @@ use keyward_rules::inject::scrub::range::AskedPart;
 use keyward_rules::inject::strip;
 use keyward_rules::inject::write::{self, RequestHead};
 
+/// Methods whose answers may be a part. `Range` is defined for GET alone (RFC 9110 §14.2), but some services send files on
+/// POST too (<https://www.dropbox.com/developers/documentation/http/documentation#files-download>).
+const READS: [Method; 2] = [Method::GET, Method::POST];
+
 /// The changes to the head of a request.
 pub struct HeadChanges<'a> {
     /// The target of the permit.
@@ -61,8 +65,7 @@ impl HeadChanges<'_> {
         if let Some(credential) = self.credential {
             strip::cleared(fields, &credential.clears);
             if credential.can_come_back() {
-                // `Range` is defined for GET alone (RFC 9110 §14.2).
-                let margin = (*method == Method::GET).then(|| credential.needles.longest() as u64);
+                let margin = READS.contains(method).then(|| credential.needles.longest() as u64);
                 let has_room = |bytes| self.decoders.has_room(bytes);
                 part = ask::for_what_can_be_scanned(fields, margin, has_room);
             }

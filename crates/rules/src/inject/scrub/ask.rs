@@ -9,15 +9,25 @@ use super::range::{AskedPart, ByteRange};
 /// RFC 3229: delta encoding of responses.
 static A_IM: HeaderName = HeaderName::from_static("a-im");
 
+static RANGE: HeaderName = header::RANGE;
+
 /// Azure Storage takes it before `Range`.
 static X_MS_RANGE: HeaderName = HeaderName::from_static("x-ms-range");
+
+/// Azure Storage answers with digests of the part, which is another one than the agent gets. They are removed from answers,
+/// and refused for more than 4 MiB (<https://learn.microsoft.com/rest/api/storageservices/get-blob>).
+static PART_DIGESTS: [HeaderName; 2] = [
+    HeaderName::from_static("x-ms-range-get-content-md5"),
+    HeaderName::from_static("x-ms-range-get-content-crc64"),
+];
 
 /// The name of `Range` before RFC 2068. Some servers still take it.
 static REQUEST_RANGE: HeaderName = HeaderName::from_static("request-range");
 
 /// Restricts the fields. `has_room` says whether a decoder may take that many bytes now; a coding without room
-/// is not requested. `margin` is the length of the longest secret, if a short range may be widened by it. Ranges of other
-/// units than bytes, such as those of lists, stay. Returns what is asked for.
+/// is not requested. `margin` is the length of the longest secret, by which a range is widened; `None`: the method reads no
+/// part, and its fields for ranges mean something else. Ranges of other units than bytes, such as those of lists, stay.
+/// Returns what is asked for.
 pub fn for_what_can_be_scanned(
     fields: &mut HeaderMap,
     margin: Option<u64>,
@@ -25,30 +35,53 @@ pub fn for_what_can_be_scanned(
 ) -> AskedPart {
     fields.remove(&A_IM);
     fields.remove(&REQUEST_RANGE);
-    let name = if fields.contains_key(&X_MS_RANGE) { &X_MS_RANGE } else { &header::RANGE };
+    let part = margin.map_or(AskedPart::Whole, |margin| restricted(fields, margin));
+    match part {
+        AskedPart::Whole => readable_codings(fields, has_room),
+        // A part of a coded answer cannot be decoded.
+        AskedPart::Widened { .. } => {
+            fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+    }
+    part
+}
+
+/// Widens the range of a restricted request by another margin, because more is searched for.
+pub fn with_margin(fields: &mut HeaderMap, part: AskedPart, margin: u64) -> AskedPart {
+    match part {
+        AskedPart::Whole => AskedPart::Whole,
+        AskedPart::Widened { asked, .. } => widened(fields, Some(asked), margin),
+    }
+}
+
+fn restricted(fields: &mut HeaderMap, margin: u64) -> AskedPart {
+    let name = range_name(fields);
     let mut ranges = fields.get_all(name).iter();
-    let Some(first) = ranges.next() else {
-        readable_codings(fields, has_room);
-        return AskedPart::Whole;
-    };
-    if name == header::RANGE && fields.get_all(name).iter().all(is_of_another_unit) {
-        readable_codings(fields, has_room);
+    let Some(first) = ranges.next() else { return AskedPart::Whole };
+    if *name == RANGE && fields.get_all(name).iter().all(is_of_another_unit) {
         return AskedPart::Whole;
     }
-    let range = ByteRange::parse(first).filter(|_| ranges.next().is_none());
-    let widened = range.and_then(|range| Some((range, range.widened(margin)?)));
-    for name in [&X_MS_RANGE, &header::RANGE] {
-        fields.remove(name);
+    let asked = ByteRange::parse(first).filter(|_| ranges.next().is_none());
+    widened(fields, asked, margin)
+}
+
+/// Asks for the range with a margin, or for the whole if that is not possible.
+fn widened(fields: &mut HeaderMap, asked: Option<ByteRange>, margin: u64) -> AskedPart {
+    let name = range_name(fields);
+    for gone in [&X_MS_RANGE, &RANGE].into_iter().chain(&PART_DIGESTS) {
+        fields.remove(gone);
     }
-    let Some((asked, sent)) = widened else {
+    let Some((asked, sent)) = asked.and_then(|asked| Some((asked, asked.widened(margin)?))) else {
         fields.remove(header::IF_RANGE);
-        readable_codings(fields, has_room);
         return AskedPart::Whole;
     };
-    // A part of a coded answer cannot be decoded.
-    fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     fields.insert(name, sent.to_value());
-    if asked == sent { AskedPart::AsSent } else { AskedPart::Widened { asked, sent } }
+    AskedPart::Widened { asked, margin }
+}
+
+/// The field that decides which part is asked for.
+fn range_name(fields: &HeaderMap) -> &'static HeaderName {
+    if fields.contains_key(&X_MS_RANGE) { &X_MS_RANGE } else { &RANGE }
 }
 
 /// Whether a range has a unit of its service: Heroku's lists have `id ..; max=10`, those of PostgREST `0-24`.
@@ -89,6 +122,8 @@ fn is_readable(member: &str, has_room: impl Fn(usize) -> bool) -> bool {
 mod tests {
     use super::*;
 
+    const MARGIN: Option<u64> = Some(100);
+
     fn asked(name: &'static str, values: &[&str]) -> HeaderMap {
         asked_with(name, values, usize::MAX)
     }
@@ -98,16 +133,17 @@ mod tests {
         for value in values {
             fields.append(name, HeaderValue::from_str(value).unwrap());
         }
-        for_what_can_be_scanned(&mut fields, None, |bytes| bytes <= room);
+        for_what_can_be_scanned(&mut fields, MARGIN, |bytes| bytes <= room);
         fields
     }
 
+    fn range(text: &'static str) -> ByteRange {
+        ByteRange::parse(&HeaderValue::from_static(text)).unwrap()
+    }
+
     #[test]
-    fn short_several_and_senseless_ranges_are_not_asked_for_without_a_margin() {
+    fn several_and_senseless_ranges_are_not_asked_for() {
         for range in [
-            "bytes=0-0",
-            "bytes=0-1022",
-            "bytes=-1023",
             "bytes=0-2000,5000-9000",
             "bytes=5-4",
             "bytes=a-b",
@@ -125,34 +161,57 @@ mod tests {
     }
 
     #[test]
-    fn one_long_range_is_asked_for_uncoded() {
-        for range in ["bytes=0-1023", "bytes=77-", "bytes=-1024", "bytes=5000-999999"] {
-            let fields = asked("range", &[range]);
-            assert_eq!(fields["range"], range);
+    fn every_range_is_widened_and_asked_for_uncoded() {
+        for (asked, sent) in [
+            ("bytes=500-507", "bytes=400-607"),
+            ("bytes=-8", "bytes=-108"),
+            ("bytes=0-1023", "bytes=0-1123"),
+            ("bytes=77-", "bytes=0-"),
+            ("bytes=5000-", "bytes=4900-"),
+            ("bytes=-1024", "bytes=-1124"),
+        ] {
+            let mut fields = HeaderMap::from_iter([
+                (header::RANGE, HeaderValue::from_static(asked)),
+                (header::IF_RANGE, HeaderValue::from_static("\"e\"")),
+                (header::ACCEPT_ENCODING, HeaderValue::from_static("gzip")),
+            ]);
+            let part = for_what_can_be_scanned(&mut fields, MARGIN, |_| true);
+            assert_eq!(part, AskedPart::Widened { asked: range(asked), margin: 100 });
+            assert_eq!(fields["range"], sent);
+            assert_eq!(fields["if-range"], "\"e\"");
             assert_eq!(fields["accept-encoding"], "identity");
         }
     }
 
     #[test]
-    fn a_short_range_is_widened_and_asked_for_uncoded() {
-        for (range, sent) in [("bytes=500-507", "bytes=400-607"), ("bytes=-8", "bytes=-108")] {
-            let mut fields = HeaderMap::from_iter([
-                (header::RANGE, HeaderValue::from_static(range)),
-                (header::IF_RANGE, HeaderValue::from_static("\"e\"")),
-            ]);
-            let asked = for_what_can_be_scanned(&mut fields, Some(100), |_| true);
-            let value = |text| ByteRange::parse(&HeaderValue::from_static(text)).unwrap();
-            assert_eq!(asked, AskedPart::Widened { asked: value(range), sent: value(sent) });
-            assert_eq!(fields["range"], sent);
-            assert_eq!(fields["if-range"], "\"e\"");
-            assert_eq!(fields["accept-encoding"], "identity");
+    fn a_range_is_widened_again_from_what_was_asked_for() {
+        let mut fields = HeaderMap::from_iter([
+            (header::RANGE, HeaderValue::from_static("bytes=5000-5007")),
+            (header::IF_RANGE, HeaderValue::from_static("\"e\"")),
+        ]);
+        let part = for_what_can_be_scanned(&mut fields, MARGIN, |_| true);
+        let part = with_margin(&mut fields, part, 300);
+        let asked = range("bytes=5000-5007");
+        assert_eq!(part, AskedPart::Widened { asked, margin: 300 });
+        assert_eq!(fields["range"], "bytes=4700-5307");
+        // The answer would be too long.
+        assert_eq!(with_margin(&mut fields, part, 1 << 20), AskedPart::Whole);
+        assert!(!fields.contains_key("range") && !fields.contains_key("if-range"));
+        assert_eq!(with_margin(&mut fields, AskedPart::Whole, 1), AskedPart::Whole);
+    }
+
+    /// Azure Storage writes the part of a page blob or file that `x-ms-range` of a PUT names.
+    #[test]
+    fn ranges_of_methods_that_read_no_part_are_as_they_were() {
+        for (name, value) in
+            [("x-ms-range", "bytes=0-511"), ("range", "bytes=0-511"), ("range", "bytes=0-1,5-6")]
+        {
+            let mut fields = HeaderMap::new();
+            fields.append(name, HeaderValue::from_static(value));
+            let before = fields.clone();
+            let part = for_what_can_be_scanned(&mut fields, None, |_| true);
+            assert_eq!((part, fields), (AskedPart::Whole, before), "{name}: {value}");
         }
-        let mut several = HeaderMap::from_iter([(
-            header::RANGE,
-            HeaderValue::from_static("bytes=0-2000,5000-9000"),
-        )]);
-        let asked = for_what_can_be_scanned(&mut several, Some(100), |_| true);
-        assert_eq!((asked, several.is_empty()), (AskedPart::Whole, true));
     }
 
     /// Azure Storage takes the one for the other.
@@ -162,8 +221,9 @@ mod tests {
             (header::RANGE, HeaderValue::from_static("bytes=0-4000")),
             (X_MS_RANGE.clone(), HeaderValue::from_static("bytes=500-507")),
             (REQUEST_RANGE.clone(), HeaderValue::from_static("bytes=500-507")),
+            (PART_DIGESTS[0].clone(), HeaderValue::from_static("true")),
         ]);
-        let asked = for_what_can_be_scanned(&mut fields, Some(100), |_| true);
+        let asked = for_what_can_be_scanned(&mut fields, MARGIN, |_| true);
         assert!(matches!(asked, AskedPart::Widened { .. }), "{asked:?}");
         assert_eq!((&fields["x-ms-range"], fields.len()), (&"bytes=400-607".parse().unwrap(), 2));
         assert!(asked_with("x-ms-range", &["bytes=0-1,3-4"], usize::MAX).is_empty());

@@ -28,8 +28,9 @@ pub fn mask(needles: &Needles, fields: &mut HeaderMap) -> u64 {
 
 /// Removes digests of a body that was cut to a part. Those of the whole representation stay.
 pub fn without_part_digests(fields: &mut HeaderMap) {
-    fields.remove("content-digest");
-    fields.remove("content-md5");
+    for name in ["content-digest", "content-md5", "x-ms-content-crc64"] {
+        fields.remove(name);
+    }
 }
 
 /// Removes digests, which do not match a masked body.

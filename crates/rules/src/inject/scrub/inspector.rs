@@ -28,6 +28,10 @@ const TURN_BYTES: usize = 256 * 1024;
 /// Maximum of coded bytes held back until they are decoded: a block of zstd has up to 128 KiB.
 const HELD_BYTES_MAX: u64 = 1024 * 1024;
 
+/// The shortest end of coded bytes that is held back as text. Coded bytes end in text by chance, and what they end with must
+/// not wait for the next event; up to three bytes of a secret that they contain uncoded may be sent before it is found.
+const CODED_TAIL_MIN: usize = 4;
+
 /// Chunks up to this size are joined while they are held.
 const SMALL_BYTES: usize = 4 * 1024;
 
@@ -255,11 +259,11 @@ impl Inspector {
             // At the end of the body, a partial match is not a needle.
             return self.came;
         }
-        let mut cleared = self.decoded.cleared();
+        let mut cleared = self.decoded.cleared(1);
         for layer in self.layers.iter_mut().rev() {
             cleared = layer.clear(cleared);
         }
-        cleared.min(self.coded.cleared()).max(self.went)
+        cleared.min(self.coded.cleared(CODED_TAIL_MIN)).max(self.went)
     }
 }
 

@@ -5,10 +5,14 @@
 //! equal length, [`Inspector`] checks compressed ones, [`fields`] masks header fields, [`ask`] restricts
 //! requests to codings and ranges that can be checked.
 //!
+//! Nothing that the agent sees depends on a part of a needle: only whole needles are masked, what is held back of a stream
+//! is chosen by kinds of bytes (`tail.rs`), and a range is asked for with so much around it that no needle is cut.
+//!
 //! Not covered: secrets shorter than [`SECRET_BYTES_MIN`]; fields that a provider declares not to be secret,
 //! such as a user name; encodings other than those of `forms.rs`, and two of them nested (UTF-16 is one); a
-//! secret in pieces, in a field name, or encrypted; up to four bits of a base64 character that a secret shares
-//! with its neighbours; the messages of a WebSocket (its handshake is covered).
+//! secret in pieces, in a field name, or encrypted; a key of several lines in a stream that pauses after one of
+//! them; up to four bits of a base64 character that a secret shares with its neighbours; the messages of a
+//! WebSocket (its handshake is covered).
 
 pub mod ask;
 mod decoder;
@@ -17,7 +21,9 @@ mod forms;
 mod inspector;
 mod masker;
 mod needles;
+mod pauses;
 pub mod range;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -26,6 +32,7 @@ pub use forms::SECRET_BYTES_MIN;
 pub use inspector::{InspectError, Inspector};
 pub use masker::Masker;
 pub use needles::Needles;
+pub use pauses::Pauses;
 
 /// Maximum memory to check one coded response with one coding, in bytes: a window of 16 MiB, symbol tables, and
 /// held bytes.

@@ -7,6 +7,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use super::MASK;
 use super::forms::{Form, SECRET_BYTES_MIN, forms};
+use super::tail::Alphabet;
 use keyward_base::secret::Secret;
 
 /// Length of a key: the search looks for eight bytes of each needle and compares the rest. This keeps it small
@@ -40,6 +41,7 @@ pub struct Needles {
     before_key: usize,
     /// The length of the longest needle.
     longest: usize,
+    alphabet: Alphabet,
 }
 
 /// A form, with the position of its key.
@@ -95,7 +97,8 @@ impl Needles {
         let before_key = all.iter().map(|needle| needle.key_at).max().unwrap_or(0);
         let longest = all.iter().map(|needle| needle.form.len()).max().unwrap_or(0);
         let keys = (!keys.is_empty()).then(|| search_for(&keys));
-        Self { all, groups, keys, ordered, begins, before_key, longest }
+        let alphabet = Alphabet::of(all.iter().map(|needle| needle.form.as_slice()));
+        Self { all, groups, keys, ordered, begins, before_key, longest, alphabet }
     }
 
     /// Whether nothing is searched for, because all secrets are too short.
@@ -158,12 +161,13 @@ impl Needles {
         }
     }
 
-    fn forms(&self) -> impl Iterator<Item = &Form> {
-        self.all.iter().map(|needle| &needle.form)
+    /// How many bytes at the end of `text` may begin a needle, judged by their kinds alone; see [`Alphabet::tail`].
+    pub(super) fn tail(&self, text: &[u8], by_lines: bool) -> usize {
+        self.alphabet.tail(text, self.longest, by_lines)
     }
 
     /// Whether a needle begins with `bytes` and is longer.
-    pub(super) fn begins(&self, bytes: &[u8]) -> bool {
+    fn begins(&self, bytes: &[u8]) -> bool {
         if !bytes.first().is_some_and(|first| self.begins[usize::from(*first)]) {
             return false;
         }
@@ -172,20 +176,6 @@ impl Needles {
         // The first of them may be equal to `bytes`.
         let mut next = self.ordered[first..].iter().take(2).map(form);
         next.any(|form| form.len() > bytes.len() && form.starts_with(bytes))
-    }
-
-    /// Whether `bytes` occur inside a needle.
-    pub(super) fn are_around(&self, bytes: &[u8]) -> bool {
-        self.forms().any(|form| position(form, bytes).is_some())
-    }
-
-    /// The length of the longest proper suffix of a needle that `bytes` begin with.
-    pub(super) fn end_at_start_of(&self, bytes: &[u8]) -> usize {
-        let end = |needle: &Form| {
-            let longest = bytes.len().min(needle.len() - 1);
-            (1..=longest).rev().find(|length| needle.ends_with(&bytes[..*length]))
-        };
-        self.forms().filter_map(end).max().unwrap_or(0)
     }
 }
 

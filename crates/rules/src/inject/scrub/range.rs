@@ -1,19 +1,23 @@
-//! [`ByteRange`]: the part that a request asks for, and [`ContentRange`], the part that an answer has. A short range
-//! is widened, so that a secret is not fetched in pieces that no search finds.
+//! [`ByteRange`]: the part that a request asks for, and [`ContentRange`], the part that an answer has. Ranges are widened
+//! at both sides, so that no secret is cut at the edges of what the agent gets: the edges would show it in pieces, or show
+//! which text begins or ends a secret.
 
 use std::fmt;
 use std::ops::Range;
 
 use http::header::{self, HeaderMap, HeaderValue};
 
-/// Shorter ranges are widened: at the edges of a part, up to three bytes of a secret are not found.
+/// The answer to a shorter range is read whole before it is cut.
 const LONG_BYTES: u64 = 1024;
 
-/// Maximum number of bytes that a range is widened by, at each side.
+/// Maximum number of bytes that a short range is widened by, at each side.
 const MARGIN_MAX: u64 = 64 * 1024;
 
-/// Maximum length of the answer to a widened range.
+/// Maximum length of the answer to a widened short range.
 pub const WIDENED_BYTES_MAX: u64 = LONG_BYTES + 2 * MARGIN_MAX;
+
+/// The largest number that all servers read: of 63 bits. No object is so long.
+const NUMBER_MAX: u64 = i64::MAX as u64;
 
 /// A single range of bytes (RFC 9110 §14.1.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,10 +35,17 @@ pub enum ByteRange {
 pub enum AskedPart {
     /// No range of bytes.
     Whole,
-    /// The range that the agent asked for.
-    AsSent,
-    /// More than the agent asked for.
-    Widened { asked: ByteRange, sent: ByteRange },
+    /// The range `asked`, for which up to `margin` more bytes are asked for at each side.
+    Widened { asked: ByteRange, margin: u64 },
+}
+
+/// What is passed on of a part.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PassedPart {
+    /// These bytes.
+    Bytes(ContentRange),
+    /// Nothing: the whole ends before the range.
+    Beyond,
 }
 
 /// `Content-Range` of a single part (RFC 9110 §14.4).
@@ -62,55 +73,46 @@ impl ByteRange {
         }
     }
 
-    /// The range to ask for: a long one as it is, a short one with `margin` more bytes at each side. `None` without a
-    /// margin, or if it is too large.
-    pub fn widened(self, margin: Option<u64>) -> Option<Self> {
-        if self.is_long() {
-            return Some(self);
+    /// The range to ask for, with `margin` more bytes at each side. `None` if the answer to a short range would be too long.
+    pub fn widened(self, margin: u64) -> Option<Self> {
+        if margin > MARGIN_MAX && !self.is_long() {
+            return None;
         }
-        let margin = margin.filter(|margin| *margin <= MARGIN_MAX)?;
         Some(match self {
-            Self::Bounded { first, last } => Self::Bounded {
-                first: first.saturating_sub(margin),
-                last: last.checked_add(margin)?,
-            },
-            Self::From(_) => self,
-            Self::Last(length) => Self::Last(length + margin),
+            Self::Bounded { first, last } => {
+                Self::Bounded { first: first.saturating_sub(margin), last: larger(last, margin) }
+            }
+            Self::From(first) => Self::From(first.saturating_sub(margin)),
+            Self::Last(length) => Self::Last(larger(length, margin)),
         })
     }
 
-    /// Whether a part has all of this range, or ends with the whole.
-    pub fn is_in(self, part: ContentRange) -> bool {
-        let is_last = part.total.is_none_or(|total| total == part.end());
-        match self {
-            Self::Bounded { first, last } => part.first <= first && (part.last >= last || is_last),
-            Self::From(first) => part.first <= first && is_last,
-            Self::Last(length) => is_last && (part.first == 0 || part.length() >= length),
+    /// What is passed on of the part `came`: only bytes at whose sides `margin` more came, or where the whole begins or ends.
+    /// It may end before this range does, as servers may answer. `None` if it does not begin as this range.
+    pub fn passed(self, came: ContentRange, margin: u64) -> Option<PassedPart> {
+        let is_last = came.total.is_none_or(|total| total == came.end());
+        let known_first = if came.first == 0 { 0 } else { came.first.checked_add(margin)? };
+        let known_last = if is_last { came.last } else { came.last.checked_sub(margin)? };
+        let (first, last) = match self {
+            Self::Bounded { first, last } => (first, last),
+            Self::From(first) => (first, u64::MAX),
+            Self::Last(_) if !is_last => return None,
+            Self::Last(length) => (came.end().saturating_sub(length), came.last),
+        };
+        if is_last && first > came.last {
+            return Some(PassedPart::Beyond);
         }
+        let passed = ContentRange { first, last: last.min(known_last), total: came.total };
+        (known_first <= first && first <= passed.last).then_some(PassedPart::Bytes(passed))
     }
 
-    fn is_long(self) -> bool {
+    /// Whether the answer streams, because it is not short.
+    pub fn is_long(self) -> bool {
         match self {
             Self::Bounded { first, last } => last - first >= LONG_BYTES - 1,
             Self::From(_) => true,
             Self::Last(length) => length >= LONG_BYTES,
         }
-    }
-
-    /// The intersection of `part` with this range; `None` if it is empty.
-    pub fn of_part(self, part: ContentRange) -> Option<ContentRange> {
-        let (first, last) = match self {
-            Self::Bounded { first, last } => (first, last),
-            Self::From(first) => (first, part.last),
-            // The part of a range of last bytes ends where the whole ends.
-            Self::Last(length) => (part.end().saturating_sub(length), part.last),
-        };
-        let asked = ContentRange {
-            first: first.max(part.first),
-            last: last.min(part.last),
-            total: part.total,
-        };
-        (asked.first <= asked.last).then_some(asked)
     }
 
     /// The value of `Range`.
@@ -147,11 +149,9 @@ impl ContentRange {
             || has_several_parts(fields)
     }
 
-    /// Whether an answer may have this part although no range was asked for: it is the whole, or so long that a secret is
-    /// not read in pieces of it.
+    /// Whether an answer may have this part although no range was asked for: it is the whole.
     pub fn may_come_unasked(fields: &HeaderMap) -> bool {
-        let is_whole = |part: Self| part.first == 0 && part.total == Some(part.end());
-        Self::of(fields).is_some_and(|part| is_whole(part) || part.length() >= LONG_BYTES)
+        Self::of(fields).is_some_and(|part| part.first == 0 && part.total == Some(part.end()))
     }
 
     /// The number of bytes.
@@ -198,6 +198,11 @@ impl fmt::Display for ContentRange {
 pub fn has_several_parts(fields: &HeaderMap) -> bool {
     let mut types = fields.get_all(header::CONTENT_TYPE).iter();
     types.any(|it| it.as_bytes().to_ascii_lowercase().starts_with(b"multipart/byteranges"))
+}
+
+/// A number of a range, made larger, but not so large that servers refuse it.
+fn larger(number: u64, by: u64) -> u64 {
+    number.saturating_add(by).min(NUMBER_MAX).max(number)
 }
 
 /// A number without a sign, which `parse` would take.
@@ -258,17 +263,23 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_widened_at_both_sides_and_not_beyond_its_bounds() {
+    fn every_range_is_widened_at_both_sides_and_not_beyond_its_bounds() {
         for (asked, margin, sent) in [
-            ("bytes=5000-5007", Some(100), Some("bytes=4900-5107")),
-            ("bytes=50-57", Some(100), Some("bytes=0-157")),
-            ("bytes=-8", Some(100), Some("bytes=-108")),
-            ("bytes=5000-5007", Some(MARGIN_MAX + 1), None),
-            ("bytes=5000-5007", None, None),
-            ("bytes=18446744073709551610-18446744073709551615", Some(1), None),
-            ("bytes=0-1023", Some(100), Some("bytes=0-1023")),
-            ("bytes=-1024", None, Some("bytes=-1024")),
-            ("bytes=7-", None, Some("bytes=7-")),
+            ("bytes=5000-5007", 100, Some("bytes=4900-5107")),
+            ("bytes=50-57", 100, Some("bytes=0-157")),
+            ("bytes=-8", 100, Some("bytes=-108")),
+            ("bytes=5000-5007", MARGIN_MAX + 1, None),
+            ("bytes=-8", MARGIN_MAX + 1, None),
+            ("bytes=0-1023", 100, Some("bytes=0-1123")),
+            ("bytes=0-1023", MARGIN_MAX + 1, Some("bytes=0-66560")),
+            ("bytes=4096-8191", 100, Some("bytes=3996-8291")),
+            ("bytes=-1024", 100, Some("bytes=-1124")),
+            ("bytes=7-", 100, Some("bytes=0-")),
+            ("bytes=700-", 100, Some("bytes=600-")),
+            // Servers read 63 bits.
+            ("bytes=500-9223372036854775807", 100, Some("bytes=400-9223372036854775807")),
+            ("bytes=-9223372036854775800", 100, Some("bytes=-9223372036854775807")),
+            ("bytes=5-18446744073709551615", 1, Some("bytes=4-18446744073709551615")),
         ] {
             let widened = range(asked).unwrap().widened(margin).map(ByteRange::to_value);
             assert_eq!(widened.as_ref().map(|value| value.to_str().unwrap()), sent, "{asked}");
@@ -278,46 +289,65 @@ mod tests {
     #[test]
     fn what_was_asked_for_is_cut_from_the_part_that_came() {
         for (asked, came, cut) in [
-            ("bytes=5000-5007", "bytes 4900-5107/9000", Some(("bytes 5000-5007/9000", 100..108))),
-            ("bytes=5000-5007", "bytes 4900-5003/5004", Some(("bytes 5000-5003/5004", 100..104))),
-            ("bytes=5000-5007", "bytes 4900-4999/5000", None),
-            ("bytes=-8", "bytes 892-999/1000", Some(("bytes 992-999/1000", 100..108))),
-            ("bytes=-8", "bytes 0-3/4", Some(("bytes 0-3/4", 0..4))),
-            ("bytes=-8", "bytes 892-999/*", Some(("bytes 992-999/*", 100..108))),
-            ("bytes=-0", "bytes 900-999/1000", None),
+            ("bytes=5000-5007", "bytes 4900-5107/9000", ("bytes 5000-5007/9000", 100..108)),
+            ("bytes=5000-5007", "bytes 4900-5003/5004", ("bytes 5000-5003/5004", 100..104)),
+            ("bytes=5000-5007", "bytes 4900-5003/*", ("bytes 5000-5003/*", 100..104)),
+            ("bytes=5000-5007", "bytes 0-8999/9000", ("bytes 5000-5007/9000", 5000..5008)),
+            ("bytes=50-57", "bytes 0-157/9000", ("bytes 50-57/9000", 50..58)),
+            ("bytes=-8", "bytes 892-999/1000", ("bytes 992-999/1000", 100..108)),
+            ("bytes=-8", "bytes 0-3/4", ("bytes 0-3/4", 0..4)),
+            ("bytes=-8", "bytes 892-999/*", ("bytes 992-999/*", 100..108)),
+            ("bytes=500-", "bytes 400-999/1000", ("bytes 500-999/1000", 100..600)),
+            ("bytes=5-", "bytes 0-9/10", ("bytes 5-9/10", 5..10)),
+            // The server gives less than was asked for: its end is not known.
+            ("bytes=500-", "bytes 400-799/1000", ("bytes 500-699/1000", 100..300)),
+            ("bytes=500-5000", "bytes 400-799/10000", ("bytes 500-699/10000", 100..300)),
         ] {
             let came = part(came).unwrap();
-            let found = range(asked).unwrap().of_part(came);
-            let found = found.map(|found| (found.to_string(), came.positions_of(found)));
-            let cut = cut.map(|(text, positions)| (text.to_owned(), positions));
-            assert_eq!(found, cut, "{asked}");
+            let Some(PassedPart::Bytes(passed)) = range(asked).unwrap().passed(came, 100) else {
+                panic!("{asked}: nothing of {came}");
+            };
+            let (text, positions) = cut;
+            assert_eq!((&*passed.to_string(), came.positions_of(passed)), (text, positions));
+        }
+    }
+
+    #[test]
+    fn of_a_range_behind_the_end_nothing_is_passed_on() {
+        for (asked, came) in [
+            ("bytes=5000-5007", "bytes 4900-4999/5000"),
+            ("bytes=5000-", "bytes 4900-4999/5000"),
+            ("bytes=-0", "bytes 900-999/1000"),
+        ] {
+            let passed = range(asked).unwrap().passed(part(came).unwrap(), 100);
+            assert_eq!(passed, Some(PassedPart::Beyond), "{asked}");
         }
         assert_eq!(part("bytes 4900-4999/5000").unwrap().unsatisfied(), "bytes */5000");
     }
 
+    /// The edges of what is passed on would show what they cut.
     #[test]
-    fn a_part_that_lacks_some_of_a_range_is_not_taken_for_it() {
-        for (sent, came, is_in) in [
-            ("bytes=900-1107", "bytes 1000-1007/5000", false),
-            ("bytes=900-1107", "bytes 900-1007/5000", false),
-            ("bytes=900-1107", "bytes 901-1107/5000", false),
-            ("bytes=900-1107", "bytes 900-1107/5000", true),
-            ("bytes=900-1107", "bytes 0-4999/5000", true),
-            ("bytes=900-1107", "bytes 900-999/1000", true),
-            ("bytes=900-1107", "bytes 900-999/*", true),
-            ("bytes=-108", "bytes 992-999/1000", false),
-            ("bytes=-108", "bytes 800-907/1000", false),
-            ("bytes=-108", "bytes 892-999/1000", true),
-            ("bytes=-108", "bytes 0-49/50", true),
-            ("bytes=5-", "bytes 6-9/10", false),
-            ("bytes=5-", "bytes 5-9/10", true),
+    fn a_part_without_the_bytes_beside_a_range_is_not_taken_for_it() {
+        for (asked, came) in [
+            ("bytes=1000-1007", "bytes 1000-1007/5000"),
+            ("bytes=1000-1007", "bytes 900-1007/1200"),
+            ("bytes=1000-1007", "bytes 900-1099/5000"),
+            ("bytes=1000-1007", "bytes 901-1107/5000"),
+            ("bytes=1000-1007", "bytes 0-7/5000"),
+            ("bytes=1000-5000", "bytes 1000-5000/6000"),
+            ("bytes=1000-", "bytes 1000-5999/6000"),
+            ("bytes=50-", "bytes 1-5999/6000"),
+            ("bytes=-8", "bytes 992-999/1000"),
+            ("bytes=-8", "bytes 800-907/1000"),
+            ("bytes=0-1023", "bytes 0-99/5000"),
         ] {
-            assert_eq!(range(sent).unwrap().is_in(part(came).unwrap()), is_in, "{sent}: {came}");
+            let passed = range(asked).unwrap().passed(part(came).unwrap(), 100);
+            assert_eq!(passed, None, "{asked}: {came}");
         }
     }
 
     #[test]
-    fn parts_of_lists_and_short_parts_are_told_apart() {
+    fn parts_of_lists_and_parts_of_a_whole_are_told_apart() {
         let fields =
             |name: HeaderName, text| HeaderMap::from_iter([(name, HeaderValue::from_static(text))]);
         for (text, is_of_bytes, may_come) in [
@@ -327,7 +357,8 @@ mod tests {
             ("bytes 0-7/9000", true, false),
             ("bytes 8976-8999/9000", true, false),
             ("bytes 0-7/8", true, true),
-            ("bytes 100-1123/9000", true, true),
+            ("bytes 100-1123/9000", true, false),
+            ("bytes 0-1123/*", true, false),
         ] {
             let fields = fields(header::CONTENT_RANGE, text);
             assert_eq!(ContentRange::is_of_bytes(&fields), is_of_bytes, "{text}");

@@ -1,40 +1,47 @@
-//! [`Watch`]: searches for needles in a body that arrives in chunks, and tracks how much of it is known to be
-//! clean.
+//! [`NeedleSearch`]: searches for needles in a body that arrives in chunks, and tracks how much of it may be sent.
 
 use std::sync::Arc;
 
-use super::needles::{Matches, Needles};
+use super::needles::Needles;
 
-/// A searcher that keeps only bytes that begin a needle.
+/// A search that keeps only bytes that may begin a needle.
 #[derive(Debug)]
 pub(super) struct NeedleSearch {
     needles: Arc<Needles>,
     held: Vec<u8>,
     seen: u64,
+    /// How many bytes at the end may begin a needle, judged by their kinds alone.
+    tail: usize,
 }
 
 impl NeedleSearch {
     pub(super) fn new(needles: Arc<Needles>) -> Self {
-        Self { needles, held: Vec::new(), seen: 0 }
+        Self { needles, held: Vec::new(), seen: 0, tail: 0 }
     }
 
     /// Takes a chunk. Returns whether a needle was found so far.
     pub(super) fn sees(&mut self, piece: &[u8]) -> bool {
         self.seen += piece.len() as u64;
-        if self.held.is_empty() {
-            let found = self.needles.search(piece);
-            self.held.extend_from_slice(&piece[found.open..]);
-            return !found.spans.is_empty();
+        let is_joined = !self.held.is_empty();
+        if is_joined {
+            self.held.extend_from_slice(piece);
         }
-        self.held.extend_from_slice(piece);
-        // A longer needle may begin with a shorter one, so the search continues immediately.
-        let Matches { spans, open } = self.needles.search(&self.held);
-        self.held.drain(..open);
-        !spans.is_empty()
+        let text = if is_joined { &self.held[..] } else { piece };
+        let found = self.needles.search(text);
+        self.tail = self.needles.tail(text, true);
+        // A needle of several lines may begin before the tail.
+        let kept = found.open.min(text.len() - self.tail);
+        match is_joined {
+            true => drop(self.held.drain(..kept)),
+            false => self.held.extend_from_slice(&piece[kept..]),
+        }
+        !found.spans.is_empty()
     }
 
-    /// How many bytes are known to contain neither a needle nor the beginning of one.
-    pub(super) fn cleared(&self) -> u64 {
-        self.seen - self.held.len() as u64
+    /// How many bytes may be sent. A tail of fewer than `least` bytes counts as clean. This is the same for all secrets of the
+    /// same length and alphabet.
+    pub(super) fn cleared(&self, least: usize) -> u64 {
+        let tail = if self.tail < least { 0 } else { self.tail };
+        self.seen - tail as u64
     }
 }

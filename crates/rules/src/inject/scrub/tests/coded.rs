@@ -118,6 +118,27 @@ proptest! {
         prop_assert_eq!(result.map_err(|(fault, _)| fault), expected);
     }
 
+    /// What is held back could be seen by the agent: it depends on the length of the secret alone.
+    #[test]
+    fn what_is_held_back_is_the_same_for_another_secret(
+        (secrets, text, cuts) in confusable(), coding in prop::sample::select(&CODINGS[..]),
+    ) {
+        let secret = secrets[0].as_str();
+        prop_assume!(spans(&all_forms(&[secret]), &text).is_empty());
+        let body = coded(coding, &text);
+        let lengths = |secret: &str| {
+            let mut inspector = inspector(&[secret], &[token(coding)]);
+            let cleared = |piece: Bytes| {
+                let mut out = vec![];
+                inspector.push(piece).unwrap();
+                drain(&mut inspector, &mut out).unwrap();
+                out.len()
+            };
+            pieces(&body, &cuts).into_iter().map(cleared).collect::<Vec<usize>>()
+        };
+        prop_assert_eq!(lengths(secret), lengths(&"z".repeat(secret.len())));
+    }
+
     #[test]
     fn codings_on_top_of_each_other_are_looked_through(
         inner in prop::sample::select(&CODINGS[..]), outer in prop::sample::select(&CODINGS[..]),

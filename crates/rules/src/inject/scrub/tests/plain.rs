@@ -1,8 +1,11 @@
-//! Tests of [`Masker`]: its output does not depend on the chunks of the body.
+//! Tests of [`Masker`]: its output does not depend on the chunks of the body, nor on what only begins or ends a needle.
 
+use http::HeaderMap;
+use http::header::{self, HeaderValue};
 use proptest::prelude::*;
 
-use super::super::{Masker, Needles};
+use super::super::range::{ByteRange, ContentRange, PassedPart};
+use super::super::{Masker, Needles, Pauses};
 use super::*;
 
 fn pushed(mut masker: Masker, pieces: Vec<Bytes>) -> Vec<u8> {
@@ -15,7 +18,45 @@ fn pushed(mut masker: Masker, pieces: Vec<Bytes>) -> Vec<u8> {
 }
 
 fn run(secrets: &[&str], pieces: Vec<Bytes>) -> Vec<u8> {
-    pushed(Masker::new(needles(secrets)), pieces)
+    pushed(Masker::new(needles(secrets), Pauses::Lines), pieces)
+}
+
+/// How many bytes come out at each chunk, and at the end.
+fn lengths(secret: &str, pauses: Pauses, pieces: Vec<Bytes>) -> Vec<usize> {
+    let mut masker = Masker::new(needles(&[secret]), pauses);
+    let mut out: Vec<usize> = pieces.into_iter().map(|piece| masker.push(piece).len()).collect();
+    out.push(masker.finish().len());
+    out
+}
+
+/// What an agent gets that asks for a range of `whole`, as the proxy widens and cuts it.
+fn fetched(needles: &Arc<Needles>, whole: &[u8], asked: ByteRange) -> Option<Vec<u8>> {
+    let margin = needles.longest() as u64;
+    let came = part_for(asked.widened(margin)?, whole.len() as u64)?;
+    let PassedPart::Bytes(passed) = asked.passed(came, margin)? else { return None };
+    let within = |part: ContentRange, inner: ContentRange| {
+        let positions = part.positions_of(inner);
+        usize::try_from(positions.start).unwrap()..usize::try_from(positions.end).unwrap()
+    };
+    let all = content_range(&format!("bytes 0-{}/{}", whole.len() - 1, whole.len()));
+    let body = Bytes::copy_from_slice(&whole[within(all, came)]);
+    let out = pushed(Masker::new(needles.clone(), Pauses::Nowhere), vec![body]);
+    Some(out[within(came, passed)].to_vec())
+}
+
+/// The part that a server answers with; `None` for 416.
+fn part_for(sent: ByteRange, total: u64) -> Option<ContentRange> {
+    let (first, last) = match sent {
+        ByteRange::Bounded { first, last } => (first, last.min(total - 1)),
+        ByteRange::From(first) => (first, total - 1),
+        ByteRange::Last(length) => (total.saturating_sub(length), total - 1),
+    };
+    (first <= last).then(|| content_range(&format!("bytes {first}-{last}/{total}")))
+}
+
+fn content_range(text: &str) -> ContentRange {
+    let value = HeaderValue::from_str(text).unwrap();
+    ContentRange::of(&HeaderMap::from_iter([(header::CONTENT_RANGE, value)])).unwrap()
 }
 
 fn bytes_of(text: &str) -> Vec<Bytes> {
@@ -36,19 +77,66 @@ proptest! {
         prop_assert_eq!(run(&secrets, bytes_of(std::str::from_utf8(&text).unwrap())), out);
     }
 
+    /// What is held back could be seen by the agent: it depends on the length of the secret alone.
     #[test]
-    fn only_what_begins_a_needle_is_held_back((secrets, text, cuts) in confusable()) {
-        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-        let forms = all_forms(&secrets);
-        let mut masker = Masker::new(needles(&secrets));
-        let (mut came, mut went) = (vec![], 0);
-        for piece in pieces(&text, &cuts) {
-            came.extend_from_slice(&piece);
-            went += masker.push(piece).len();
-            let held = &came[went..];
-            let begins = |form: &Form| form.len() > held.len() && form.starts_with(held);
-            prop_assert!(held.is_empty() || forms.iter().any(begins));
+    fn what_is_held_back_is_the_same_for_another_secret((secrets, text, cuts) in confusable()) {
+        let other = "z".repeat(secrets[0].len());
+        let pieces = pieces(&text, &cuts);
+        let all: [fn() -> Pauses; 3] = [|| Pauses::Lines, || Pauses::Nowhere, || Pauses::Anywhere];
+        for pauses in all {
+            let out = lengths(&secrets[0], pauses(), pieces.clone());
+            prop_assert_eq!(&out, &lengths(&other, pauses(), pieces.clone()));
+            prop_assert_eq!(out.iter().sum::<usize>(), text.len());
         }
+    }
+
+    /// For every beginning of a needle that ends the part, and every end of one that begins it: if the needle is not
+    /// whole, the agent gets what it wrote.
+    #[test]
+    fn a_part_that_cuts_what_is_not_a_needle_is_as_it_was(
+        form in 0..200_usize, begins in any::<prop::sample::Index>(), ends in any::<prop::sample::Index>(),
+        before in "[x ]{0,30}", between in 0..2000_usize, after in "[x ]{0,30}",
+    ) {
+        let forms = all_forms(&[SECRET]);
+        let form = &forms[form % forms.len()];
+        let end = &form[1 + ends.index(form.len() - 1)..];
+        let begin = &form[..begins.index(form.len())];
+        let body = [end, &b"y".repeat(between)[..], begin].concat();
+        let whole = [before.as_bytes(), &body, after.as_bytes()].concat();
+        prop_assume!(!body.is_empty());
+        let (first, last) = (before.len() as u64, (before.len() + body.len()) as u64 - 1);
+        let needles = needles(&[SECRET]);
+        let got = fetched(&needles, &whole, ByteRange::Bounded { first, last });
+        prop_assert_eq!(got.as_deref(), Some(&body[..]));
+        // The true beginning and end of an object are no edges either.
+        prop_assert_eq!(fetched(&needles, &body, ByteRange::From(0)).as_deref(), Some(&body[..]));
+        let some = body.len() as u64 / 2 + 1;
+        let got = fetched(&needles, &body, ByteRange::Last(some));
+        prop_assert_eq!(got.as_deref(), Some(&body[body.len() - some as usize..]));
+    }
+
+    #[test]
+    fn every_range_is_a_slice_of_the_masked_whole(
+        (secrets, text, _) in confusable(), long in any::<bool>(), kind in 0..3,
+        first in any::<prop::sample::Index>(), length in any::<prop::sample::Index>(),
+    ) {
+        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+        // Not all parts reach to both ends.
+        let filler = ".".repeat(if long { 3000 } else { 300 });
+        let whole = [filler.as_bytes(), &text, filler.as_bytes()].concat();
+        let masked = masked(&all_forms(&secrets), &whole);
+        let first = first.index(whole.len());
+        let last = first + length.index(whole.len() - first);
+        let (asked, expected) = match kind {
+            0 => (
+                ByteRange::Bounded { first: first as u64, last: last as u64 },
+                &masked[first..=last],
+            ),
+            1 => (ByteRange::From(first as u64), &masked[first..]),
+            _ => (ByteRange::Last((whole.len() - first) as u64), &masked[first..]),
+        };
+        let got = fetched(&needles(&secrets), &whole, asked);
+        prop_assert_eq!(got.as_deref(), Some(expected));
     }
 
     #[test]
@@ -56,36 +144,11 @@ proptest! {
                                      cuts in prop::collection::vec(any::<u16>(), 0..6)) {
         prop_assert_eq!(run(&[SECRET, "another-secret-of-some-length"], pieces(&text, &cuts)), text);
     }
-
-    /// A part of a body that has at least a kilobyte or reaches to the end shows at most three bytes of a
-    /// needle at each edge.
-    #[test]
-    fn a_part_shows_no_more_than_three_bytes_at_an_edge(
-        before in "[x ]{0,40}", after in "[x ]{0,40}", form in 0..200_usize,
-        from in 0..120_usize, to in 0..120_usize, cuts in prop::collection::vec(any::<u16>(), 0..6),
-    ) {
-        let forms = all_forms(&[SECRET]);
-        let needle = &forms[form % forms.len()];
-        let text = [before.as_bytes(), needle, after.as_bytes()].concat();
-        let (from, to) = (from.min(text.len()), to.min(text.len()));
-        let part = &text[from.min(to)..from.max(to)];
-        let out = pushed(Masker::of_part(needles(&[SECRET])), pieces(part, &cuts));
-        prop_assert_eq!(out.len(), part.len());
-        let at = |index: usize| index + from.min(to);
-        let secret = before.len()..before.len() + needle.len();
-        let shown: Vec<usize> =
-            (0..out.len()).filter(|i| secret.contains(&at(*i)) && out[*i] != b'*').collect();
-        let innocent = (0..out.len()).filter(|i| !secret.contains(&at(*i)));
-        prop_assert!(shown.len() <= 6, "{:?}", String::from_utf8_lossy(&out));
-        for index in innocent {
-            prop_assert_eq!(out[index], part[index]);
-        }
-    }
 }
 
 #[test]
 fn a_clean_body_is_not_copied() {
-    let mut masker = Masker::new(needles(&[SECRET]));
+    let mut masker = Masker::new(needles(&[SECRET]), Pauses::Lines);
     let body = Bytes::from("nothing to see here. ".repeat(1000));
     let out = masker.push(body.clone());
     assert_eq!(out.as_ptr(), body.as_ptr());
@@ -96,17 +159,53 @@ fn a_clean_body_is_not_copied() {
 
 #[test]
 fn a_line_of_an_event_stream_is_never_held_back() {
-    let mut masker = Masker::new(needles(&[SECRET]));
+    let mut masker = Masker::new(needles(&[SECRET]), Pauses::Lines);
     for line in ["data: kw\n\n", "data: kw/s3c\n\n", ": ping\n", "{\"a\":1}\n"] {
         assert_eq!(masker.push(Bytes::from(line)), line);
     }
 }
 
+/// A call of gRPC waits for each message, and messages end with any byte.
+#[test]
+fn a_message_of_a_stream_is_never_held_back() {
+    let fields = HeaderMap::from_iter([(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc+proto"),
+    )]);
+    let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::of(&fields, None));
+    for message in ["\0\0\0\0\x040123", "\0\0\0\0\x09 01234567", "\0\0\0\0\0"] {
+        assert_eq!(masker.push(Bytes::from(message)), message);
+    }
+    let mut push = |text: &'static str| masker.push(Bytes::from(text));
+    assert_eq!(push("\0\0\0\0\x12>01234567"), "\0\0\0\0\x12>");
+    assert_eq!(push("89abcdef<"), "****************<");
+}
+
+#[test]
+fn nothing_is_held_back_of_a_body_that_may_pause_anywhere() {
+    let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::Anywhere);
+    assert_eq!(masker.push(Bytes::from("0123456789abcdef 01234567")), "**************** 01234567");
+    assert_eq!(masker.push(Bytes::from("89abcdef")), "89abcdef");
+    assert!(masker.finish().is_empty());
+}
+
+/// A key that only signs is found in files, whatever their chunks.
+#[test]
+fn a_needle_of_several_lines_is_found_where_the_length_is_known() {
+    let key = "-----BEGIN KEY-----\nMIGHAgEAMBMGByqG\nSM49AgEGCCqGSM49\n-----END KEY-----";
+    let out = pushed(Masker::new(needles(&[key]), Pauses::Nowhere), bytes_of(key));
+    assert_eq!(out, "*".repeat(key.len()).into_bytes());
+    let mut masker = Masker::new(needles(&[key]), Pauses::Lines);
+    for event in ["data: 1\n\n", "{}\n"] {
+        assert_eq!(masker.push(Bytes::from(event)), event);
+    }
+}
+
 #[test]
 fn what_was_masked_is_counted_once_asked() {
-    let mut masker = Masker::new(needles(&["0123456789abcdef"]));
+    let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::Lines);
     masker.push(Bytes::from("0123456789abcdef and 0123456789abc"));
-    masker.push(Bytes::from("def."));
+    masker.push(Bytes::from("def.\n"));
     assert_eq!(masker.take_masked(), 2);
     assert_eq!(masker.take_masked(), 0);
 }
@@ -127,6 +226,6 @@ fn a_written_value_is_a_needle_where_no_secret_stands_in_it() {
 
 #[test]
 fn a_needle_is_not_shown_by_debug() {
-    let shown = format!("{:?}", Masker::new(needles(&["0123456789abcdef"])));
+    let shown = format!("{:?}", Masker::new(needles(&["0123456789abcdef"]), Pauses::Lines));
     assert!(!shown.contains("0123"), "{shown}");
 }

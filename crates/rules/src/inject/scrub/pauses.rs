@@ -1,0 +1,130 @@
+//! [`Pauses`]: the places in a body before which nothing is held back, because it may pause there.
+
+use http::header::{self, HeaderMap};
+
+/// Streams of messages: gRPC, gRPC-Web and Connect (<https://connectrpc.com/docs/protocol#streaming-response>).
+const MESSAGE_TYPES: [&str; 3] =
+    ["application/grpc", "application/grpc-web", "application/connect"];
+
+/// Length of what stands before each message: a byte of flags, and four of the message's length
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+const PREFIX_BYTES: usize = 5;
+
+/// Where a body may pause. A needle that goes beyond such a place is not searched for.
+#[derive(Debug)]
+pub enum Pauses {
+    /// Nowhere: its length is known, and what is held back follows with the rest.
+    Nowhere,
+    /// After each line.
+    Lines,
+    /// After each message, which may be binary.
+    Messages(MessageEnds),
+    /// Everywhere: nothing is held back. For what is searched for although it was not sent.
+    Anywhere,
+}
+
+/// Follows the messages of a stream.
+#[derive(Debug, Default)]
+pub struct MessageEnds {
+    /// The beginning of a prefix.
+    prefix: Vec<u8>,
+    /// Bytes of the message that have not come.
+    left: usize,
+    /// Bytes that came after the last message.
+    since: usize,
+}
+
+impl Pauses {
+    /// Of an answer with these fields and a body of this length, if it is known.
+    pub fn of(fields: &HeaderMap, length: Option<u64>) -> Self {
+        match length {
+            Some(_) => Self::Nowhere,
+            None if has_messages(fields) => Self::Messages(MessageEnds::default()),
+            None => Self::Lines,
+        }
+    }
+
+    /// Takes the next bytes of the body.
+    pub(super) fn pass(&mut self, bytes: &[u8]) {
+        if let Self::Messages(ends) = self {
+            ends.pass(bytes);
+        }
+    }
+}
+
+impl MessageEnds {
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let wanted = if self.left > 0 { self.left } else { PREFIX_BYTES - self.prefix.len() };
+            let (now, rest) = bytes.split_at(wanted.min(bytes.len()));
+            if self.left > 0 {
+                self.left -= now.len();
+            } else {
+                self.prefix.extend_from_slice(now);
+                if let Ok([_, a, b, c, d]) = <[u8; PREFIX_BYTES]>::try_from(&*self.prefix) {
+                    let length = u32::from_be_bytes([a, b, c, d]);
+                    self.left = usize::try_from(length).unwrap_or(usize::MAX);
+                    self.prefix.clear();
+                }
+            }
+            let is_between = self.left == 0 && self.prefix.is_empty();
+            self.since = if is_between { 0 } else { self.since.saturating_add(now.len()) };
+            bytes = rest;
+        }
+    }
+
+    /// How many bytes came after the last message.
+    pub(super) fn since(&self) -> usize {
+        self.since
+    }
+}
+
+fn has_messages(fields: &HeaderMap) -> bool {
+    let Some(value) = fields.get(header::CONTENT_TYPE) else { return false };
+    let mut parts = value.as_bytes().split(|byte| matches!(byte, b'+' | b';' | b' '));
+    let name = parts.next().unwrap_or_default();
+    MESSAGE_TYPES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn pauses(media_type: &'static str, length: Option<u64>) -> Pauses {
+        let value = HeaderValue::from_static(media_type);
+        Pauses::of(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]), length)
+    }
+
+    #[test]
+    fn only_streams_of_messages_pause_after_messages() {
+        for other in ["application/json", "application/grpc-web-text", "application/grpcx", ""] {
+            assert!(matches!(pauses(other, None), Pauses::Lines), "{other}");
+        }
+        for messages in [
+            "application/grpc",
+            "Application/gRPC+proto",
+            "application/connect+json",
+            "application/grpc-web; a=b",
+        ] {
+            assert!(matches!(pauses(messages, None), Pauses::Messages(_)), "{messages}");
+            assert!(matches!(pauses(messages, Some(9)), Pauses::Nowhere), "{messages}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_each_message_is_found_in_any_chunking() {
+        let text = b"\0\0\0\0\x03one\0\0\0\0\0\x01\0\0\0\x02ab\0\0\0";
+        for size in 1..=text.len() {
+            let mut ends = MessageEnds::default();
+            let mut came = 0;
+            for piece in text.chunks(size) {
+                ends.pass(piece);
+                came += piece.len();
+                let last = [0, 8, 13, 20].into_iter().rfind(|end| *end <= came);
+                assert_eq!(Some(came - ends.since()), last, "{came} bytes in pieces of {size}");
+            }
+        }
+    }
+}
