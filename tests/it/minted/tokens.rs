@@ -21,15 +21,20 @@ fn token(request: &Message) -> (Value, Value) {
 
 /// A lab whose connection `keyed` has this key, with a provider that describes its tokens so.
 async fn lab(jwt: &str, key: &str) -> Lab {
+    lab_with(jwt, key, |_| ok("fine")).await
+}
+
+/// The same, with an upstream that answers so.
+async fn lab_with(jwt: &str, key: &str, answer: fn(&Message) -> String) -> Lab {
     let auth = format!(
         "{{ id: key, kind: signed_jwt, fields: [{{ name: key_id, secret: false }}, {{ name: private_key }}], jwt: {jwt} }}"
     );
     let plan = Plan::api_key().no_agents().provider(&format!(
         "{{ id: keyed, name: Keyed, hosts: [keyed.acme.test], auth: [{auth}] }}"
     ));
-    let script = |mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            if stream.try_send(ok("fine")).await.is_err() {
+    let script = move |mut stream: Stream| async move {
+        while let Some(request) = stream.request().await {
+            if stream.try_send(answer(&request)).await.is_err() {
                 return;
             }
         }
@@ -88,6 +93,58 @@ async fn a_token_that_names_the_request_is_signed_for_each() {
         assert_eq!(claims["uri"], uri);
         assert!(claims["nbf"].is_i64() && !seen.contains(&header["nonce"]), "{claims}");
         seen.push(header["nonce"].clone());
+    }
+    lab.finish().await;
+}
+
+/// A service that prints the fields of a request. The token is valid for all of its host.
+#[tokio::test]
+async fn a_token_of_one_request_does_not_come_back() {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
+    let jwt = "{ ttl: 1h, claims: { aud: \"https://{request_host}\" } }";
+    let echo = |request: &Message| ok(request.head.one("authorization").expect("a credential"));
+    let mut lab = lab_with(jwt, &key, echo).await;
+    let answer = ask(&lab, "GET /debug").await;
+    let sent = lab.origin.only().head.one("authorization").expect("a credential").to_owned();
+    let token = sent.strip_prefix("Bearer ").expect("a token");
+    assert_eq!(answer.text(), format!("Bearer {}", "*".repeat(token.len())));
+    lab.guard(Canary::of(token.to_owned()));
+    let records = lab.finish().await;
+    let record = records.iter().find(|record| record["path"] == "/debug").expect("a record");
+    assert_eq!(record["scrubbed"], 1, "{record}");
+}
+
+/// The token in the middle of a text, in the range that was asked for.
+fn token_in_part(request: &Message) -> String {
+    let token = &request.head.one("authorization").expect("a credential")["Bearer ".len()..];
+    let text = format!("{}{token}{}", "x".repeat(5000), "y".repeat(5000));
+    let range = request.head.one("range").and_then(|range| range.strip_prefix("bytes="));
+    let (first, last) = range.and_then(|range| range.split_once('-')).expect("a range");
+    let first: usize = first.parse().expect("a number");
+    let last = last.parse::<usize>().expect("a number").min(text.len() - 1);
+    let (part, total) = (&text[first..=last], text.len());
+    format!(
+        "HTTP/1.1 206 Part\r\nContent-Range: bytes {first}-{last}/{total}\r\n\
+         Content-Length: {}\r\n\r\n{part}",
+        part.len()
+    )
+}
+
+/// It is longer than the key, by which the range was widened first.
+#[tokio::test]
+async fn a_token_of_one_request_is_not_fetched_in_parts() {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
+    let (padding, host) = ("p".repeat(2000), "https://{request_host}");
+    let jwt = format!("{{ ttl: 1h, claims: {{ pad: {padding}, aud: \"{host}\" }} }}");
+    let mut lab = lab_with(&jwt, &key, token_in_part).await;
+    for first in [5004, 7600] {
+        let range = format!("Range: bytes={first}-{}", first + 7);
+        let answer = ask(&lab, &format!("GET /\r\n{range}")).await;
+        assert_eq!((answer.head.status(), &*answer.text()), (206, "********"), "{first}");
+    }
+    for received in lab.origin.received() {
+        let sent = received.head.one("authorization").expect("a credential").to_owned();
+        lab.guard(Canary::of(sent["Bearer ".len()..].to_owned()));
     }
     lab.finish().await;
 }

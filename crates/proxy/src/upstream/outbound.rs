@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Version};
+use http::{HeaderMap, Request, Version};
 use http_body::Body;
 
 use super::head::{ChangedHead, HeadChanges};
@@ -27,9 +27,11 @@ use crate::request::inbound::Inbound;
 use crate::sockets::progress::stalled;
 use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
+use keyward_base::secret::Secret;
 use keyward_base::settings::Wait;
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::scrub::range::AskedPart;
+use keyward_rules::inject::scrub::{Needles, ask};
 use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::inject::write::WriteError;
 
@@ -68,7 +70,7 @@ impl Outbound {
         admitted: Admitted,
         retries: Option<&Arc<Retries>>,
     ) -> Result<Self, Refusal> {
-        let (mut inbound, permit, credential) = admitted.into_permitted().into_parts();
+        let (mut inbound, permit, mut credential) = admitted.into_permitted().into_parts();
         if !inbound.body.is_end_stream() {
             inbound.body.filter_trailers(TrailerFilter::of(&permit, credential.as_ref()));
         }
@@ -93,13 +95,16 @@ impl Outbound {
         }
         let signed = match signing {
             Some(signing) => Box::pin(signing.sign(gateway, &target, &mut inbound, uri)).await?,
-            None => SignedUri { uri, awaits_challenge: false },
+            None => SignedUri { uri, awaits_challenge: false, token: None },
         };
+        let fields = &mut inbound.head.headers;
+        let part = search_for(signed.token.as_ref(), &mut credential, part, fields);
         let repeatable = inbound.is_idempotent() && inbound.body.is_end_stream();
         let Inbound { mut head, body, .. } = *inbound;
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
         (head.uri, head.version) = (signed.uri, Version::HTTP_11);
-        let timeout = settings.and_then(|settings| settings.timeout).map(Wait::duration);
+        let timeout = settings.and_then(|settings| settings.timeout);
+        let timeout = timeout.map_or(gateway.limits.answer_timeout, Wait::duration);
         Ok(Self {
             request: Box::new(Request::from_parts(head, body)),
             key: PoolKey {
@@ -113,10 +118,7 @@ impl Outbound {
             repeatable,
             http2,
             credential,
-            timeout: match retries {
-                Some(retries) => retries.left(),
-                None => timeout.unwrap_or(gateway.limits.answer_timeout),
-            },
+            timeout: retries.map_or(timeout, |retries| retries.left()),
             retries: retries.cloned(),
             awaits_challenge: signed.awaits_challenge,
             part,
@@ -167,6 +169,21 @@ impl Outbound {
             None => sent,
         })
     }
+}
+
+/// Adds the token of this request to what its answer is searched for, and widens its range accordingly.
+fn search_for(
+    token: Option<&Secret>,
+    credential: &mut Option<Arc<Credential>>,
+    part: AskedPart,
+    fields: &mut HeaderMap,
+) -> AskedPart {
+    let (Some(token), Some(sent)) = (token, credential) else { return part };
+    let needles = sent.needles.and(&Needles::new([token], []));
+    let margin = needles.longest() as u64;
+    let needles = Arc::new(needles);
+    *sent = Arc::new(Credential { needles, ..Credential::clone(sent) });
+    ask::with_margin(fields, part, margin)
 }
 
 /// What ended the upload of a form, if that was its content.

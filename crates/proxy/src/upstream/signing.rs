@@ -12,6 +12,7 @@ use crate::refusal::Refusal;
 use crate::request::held_body::hold;
 use crate::request::inbound::Inbound;
 use keyward_base::host::Target;
+use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placement::Place;
 use keyward_rules::inject::sign::aws_request::{AwsRequest, Unsigned};
@@ -48,6 +49,8 @@ pub struct SignedUri {
     pub uri: Uri,
     /// Whether the host's challenge is not known yet, so that nothing was signed.
     pub awaits_challenge: bool,
+    /// The token of this request alone, which its answer is searched for.
+    pub token: Option<Secret>,
 }
 
 /// The parts of the final request beside its head.
@@ -116,7 +119,7 @@ impl<'a> Signing<'a> {
             },
             now: gateway.clock.now(),
         };
-        let mut awaits_challenge = false;
+        let (mut awaits_challenge, mut token) = (false, None);
         let path = match self {
             Self::Aws(aws) => aws.sign(gateway, inbound, &parts)?,
             Self::Digest(signer) => {
@@ -139,7 +142,9 @@ impl<'a> Signing<'a> {
                     body: parts.body.as_deref().unwrap_or_default(),
                     now: parts.now,
                 };
-                signer.sign(places, request).map_err(refused)?
+                let signed = signer.sign(places, request).map_err(refused)?;
+                token = signed.token;
+                signed.target
             }
         };
         let uri = match path {
@@ -148,7 +153,7 @@ impl<'a> Signing<'a> {
                 .map(Uri::from)
                 .map_err(|_| Refusal::Internal("a signature is no part of a URI"))?,
         };
-        Ok(SignedUri { uri, awaits_challenge })
+        Ok(SignedUri { uri, awaits_challenge, token })
     }
 }
 

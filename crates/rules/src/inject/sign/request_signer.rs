@@ -67,6 +67,15 @@ pub struct UnsignedRequest<'a> {
     pub now: Timestamp,
 }
 
+/// What a signature adds beside fields.
+#[derive(Debug, Default)]
+pub struct SignedParts {
+    /// The new path and query, if the query has changed.
+    pub target: Option<String>,
+    /// The token of this request: who has it can use it until it expires.
+    pub token: Option<Secret>,
+}
+
 impl SigningScheme {
     /// Whether a placement's template is written by the signature, and not before.
     pub fn writes(&self, place: &Place) -> bool {
@@ -109,7 +118,7 @@ impl RequestSigner {
     }
 
     /// Signs a request, and writes the parts of the signature to `places`: first parts that it may cover, such as a
-    /// time, then the signature itself. Returns the new target if the query has changed.
+    /// time, then the signature itself.
     ///
     /// # Errors
     /// When a field is missing or cannot be sent.
@@ -117,9 +126,9 @@ impl RequestSigner {
         &self,
         places: &[Place],
         request: UnsignedRequest<'_>,
-    ) -> Result<Option<String>, SignError> {
+    ) -> Result<SignedParts, SignError> {
         if !self.signs(places) {
-            return Ok(None);
+            return Ok(SignedParts::default());
         }
         let nonce = nonce()?;
         let UnsignedRequest { method, authority, target, fields, body, now } = request;
@@ -146,17 +155,19 @@ impl RequestSigner {
             SigningScheme::Jwt(token) => token.sign(&values)?,
             SigningScheme::OAuth1(scheme) => Secret::from(scheme.sign(&values)?),
         };
-        let signature = signature.expose_text().ok_or(SignError::Unsignable)?;
+        let text = signature.expose_text().ok_or(SignError::Unsignable)?;
         for place in &after {
             let parts = RequestParts { method, authority, target: &target, headers: fields, body };
-            let values = self.values(Some(parts), now, &nonce, signature);
+            let values = self.values(Some(parts), now, &nonce, text);
             let value = place.value.text(&values)?;
             place.write(&value, fields, &mut target)?;
         }
-        Ok(match target {
+        let target = match target {
             Cow::Borrowed(_) => None,
             Cow::Owned(target) => Some(target),
-        })
+        };
+        let is_token = matches!(&*self.scheme, SigningScheme::Jwt(_));
+        Ok(SignedParts { target, token: is_token.then_some(signature) })
     }
 
     fn values<'a>(

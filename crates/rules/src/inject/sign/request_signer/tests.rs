@@ -37,9 +37,23 @@ fn hmac(message: &str) -> SigningScheme {
     })
 }
 
+fn jwt(encoding: KeyEncoding, id_ends_at: Option<char>) -> JwtTemplate {
+    JwtTemplate {
+        algorithm: Some(jsonwebtoken::Algorithm::HS256),
+        key: "secret".into(),
+        encoding,
+        id_ends_at,
+        key_id: None,
+        header: Vec::new(),
+        claims: JsonTemplate::parse(&serde_json::json!({ "aud": "/admin/" })).unwrap(),
+        life: std::time::Duration::from_secs(300),
+    }
+}
+
 struct Sent {
     target: Option<String>,
     fields: HeaderMap,
+    token: Option<Secret>,
 }
 
 fn signer(scheme: SigningScheme, fields: BTreeMap<String, Secret>) -> RequestSigner {
@@ -62,8 +76,8 @@ fn sign(
         body: body.as_bytes(),
         now: NOW.parse().unwrap(),
     };
-    let target = signer.sign(places, request)?;
-    Ok(Sent { target, fields: headers })
+    let SignedParts { target, token } = signer.sign(places, request)?;
+    Ok(Sent { target, fields: headers, token })
 }
 
 /// <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security>: the same parameters are sent in
@@ -179,6 +193,21 @@ fn where_no_place_has_a_signature_nothing_is_signed_and_no_body_is_read() {
     assert!(signer.needs_body(&signed, &HeaderMap::new()));
 }
 
+/// An answer is searched for it.
+#[test]
+fn the_token_of_a_request_is_returned_and_a_signature_is_not() {
+    let places = [place(&header("authorization"), "Bearer {access_token}")];
+    let secrets = fields(&[("secret", "00ff10")]);
+    let token = signer(SigningScheme::Jwt(jwt(KeyEncoding::Hex, None)), secrets.clone());
+    let sent = sign(&token, &places, "GET", "/", "").unwrap();
+    let returned = sent.token.expect("a token");
+    let written = format!("Bearer {}", returned.expose_text().unwrap());
+    assert_eq!(sent.fields["authorization"], written);
+    let places = [place(&header("x-sign"), "{signature}")];
+    let sent = sign(&signer(hmac("{path}"), secrets), &places, "GET", "/", "").unwrap();
+    assert!(sent.token.is_none());
+}
+
 #[test]
 fn a_missing_field_and_a_key_of_another_form_are_errors() {
     let places = [place(&header("x-sign"), "{signature}")];
@@ -196,16 +225,7 @@ fn a_missing_field_and_a_key_of_another_form_are_errors() {
 /// Ghost's own example: id and secret in one text, hexadecimal, HS256.
 #[test]
 fn a_token_names_the_id_that_stands_before_its_key() {
-    let template = JwtTemplate {
-        algorithm: Some(jsonwebtoken::Algorithm::HS256),
-        key: "secret".into(),
-        encoding: KeyEncoding::Hex,
-        id_ends_at: Some(':'),
-        key_id: None,
-        header: Vec::new(),
-        claims: JsonTemplate::parse(&serde_json::json!({ "aud": "/admin/" })).unwrap(),
-        life: std::time::Duration::from_secs(300),
-    };
+    let template = jwt(KeyEncoding::Hex, Some(':'));
     let now = NOW.parse().unwrap();
     let secrets = fields(&[("secret", "6470f1a2b3c4d5e6f7a8b9c0:00ff10")]);
     let values = MessageValues { fields: &secrets, request: None, now, nonce: "", signature: "" };
