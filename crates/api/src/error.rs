@@ -255,9 +255,7 @@ impl ApiError {
             Self::ConfigRefused { errors } => {
                 Code::ConfigRefused.because(errors.join("\n")).usual_hint()
             }
-            Self::RulesRefused { errors } => {
-                Code::ConfigRefused.because(errors.join("\n")).hint(NO_START)
-            }
+            Self::RulesRefused { errors } => rules_refused(errors),
             Self::Audit { cause } => audit_unreadable(cause),
             Self::Declined(text) => text.clone(),
             Self::AnswerTooLarge { max_bytes } => answer_too_large(*max_bytes),
@@ -392,6 +390,10 @@ fn environments(agent: &str, agent_in: &str, connection: &str, connection_in: &s
             "agent `{agent}` is in {agent_in} and connection `{connection}` in {connection_in}"
         ))
         .usual_hint()
+}
+
+fn rules_refused(errors: &[String]) -> RefusalText {
+    Code::ConfigRefused.because(errors.join("\n")).hint(NO_START)
 }
 
 fn not_in_force(causes: &str) -> RefusalText {

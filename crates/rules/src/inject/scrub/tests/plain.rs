@@ -109,7 +109,8 @@ proptest! {
         let got = fetched(&needles, &whole, ByteRange::Bounded { first, last });
         prop_assert_eq!(got.as_deref(), Some(&body[..]));
         // The true beginning and end of an object are no edges either.
-        prop_assert_eq!(fetched(&needles, &body, ByteRange::From(0)).as_deref(), Some(&body[..]));
+        let got = fetched(&needles, &body, ByteRange::From(0));
+        prop_assert_eq!(got.as_deref(), Some(&body[..]));
         let some = body.len() as u64 / 2 + 1;
         let got = fetched(&needles, &body, ByteRange::Last(some));
         prop_assert_eq!(got.as_deref(), Some(&body[body.len() - some as usize..]));
