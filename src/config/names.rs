@@ -13,7 +13,7 @@ const TOKEN_PREFIXES: [&str; 2] = ["kwa_", "kwp_"];
 /// Checks the name of an agent that a listener is for. `path`: of its key, which may be missing.
 pub(super) fn agent(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
     if name.is_empty() {
-        reading.problems.add(path, "the name is empty", "name an agent");
+        reading.problems.add(path, "the name is missing", "name an agent");
     } else if !is_unreserved(name) || name.len() > LEN_MAX || name.bytes().all(|b| b == b'.') {
         let remedy = "write 1 to 64 letters, digits or `-._~`, and not only dots";
         reading.problems.add(path, "this is not the name of an agent", remedy);

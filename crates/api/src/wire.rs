@@ -52,7 +52,9 @@ pub use self::export::{ExportVariable, ExportView};
 pub use self::flow::{
     Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
 };
-pub use self::hook::{HookAccepted, HookAdded, HookEventView, HookEventsAsk, HookScheme, HookSecret};
+pub use self::hook::{
+    HookAccepted, HookAdded, HookEventView, HookEventsAsk, HookScheme, HookSecret,
+};
 pub use self::index::ApiIndex;
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::passkey::{

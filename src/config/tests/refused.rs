@@ -106,7 +106,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "keyward.yaml:1: listen.agents[0].agent: this is not the name of an agent; write 1 to 64 letters, digits or `-._~`, and not only dots",
             "keyward.yaml:1: listen.agents[1].agent: this is not the name of an agent; write 1 to 64 letters, digits or `-._~`, and not only dots",
             "keyward.yaml:1: listen.agents[2].agent: the name looks like an id or a token; choose another beginning",
-            "keyward.yaml:1: listen.agents[3].agent: the name is empty; name an agent",
+            "keyward.yaml:1: listen.agents[3].agent: the name is missing; name an agent",
         ],
     ),
     (

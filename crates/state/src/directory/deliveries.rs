@@ -49,13 +49,13 @@ impl Directory {
         let shared = Arc::clone(&self.shared);
         let acting = Acting::current();
         let org = org.clone();
-        super::to_the_end(async move {
+        super::to_the_end(Box::pin(async move {
             let notice = Notice::new(kind, &org, &acting.by, shared.clock.now(), about);
             let view = shared.view.load_full();
             let owed = shared.owe(vec![notice], acting.recorded, &view, None).await?;
             shared.tell(owed).await;
             Ok(())
-        })
+        }))
         .await
     }
 

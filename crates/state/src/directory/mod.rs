@@ -66,6 +66,7 @@ mod webhooks;
 
 use std::future::Future;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -196,8 +197,10 @@ impl Deref for DirectoryWriter {
 
 /// Runs work in its own task, so that it completes even if the caller is dropped: otherwise, between the write to the
 /// store and the change of the view, a revoked token would stay valid.
+///
+/// The future is boxed and of a common type, because the code of a task is compiled for each type that is spawned.
 async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, DirectoryError>> + Send + 'static,
+    work: Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send>>,
 ) -> Result<T, DirectoryError> {
     tokio::spawn(work).await.unwrap_or(Err(DirectoryError::Interrupted))
 }

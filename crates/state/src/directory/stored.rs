@@ -143,8 +143,10 @@ impl Stored for Honeytoken {
 
 impl View {
     /// All of an organisation, in no particular order.
-    pub fn all<R: Stored>(&self, org: &OrgId) -> impl Iterator<Item = &Arc<Record<R>>> {
-        self.of_org(org).into_iter().flat_map(|org| R::of(org).values())
+    ///
+    /// The iterator is boxed, because what callers chain to it is compiled for each kind of records.
+    pub fn all<R: Stored>(&self, org: &OrgId) -> Box<dyn Iterator<Item = &Arc<Record<R>>> + '_> {
+        Box::new(self.of_org(org).into_iter().flat_map(|org| R::of(org).values()))
     }
 
     pub fn one<R: Stored>(&self, org: &OrgId, id: &R::Id) -> Option<&Arc<Record<R>>> {
