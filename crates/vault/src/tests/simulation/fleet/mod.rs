@@ -3,6 +3,7 @@
 
 mod link;
 mod removals;
+mod rotations;
 mod schedules;
 mod server;
 
@@ -10,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::link::{Link, LinkState};
+use self::rotations::{Declared, DeclaredSecrets, NewSecret, RotationEnd};
 pub(super) use self::server::AskingReplica;
 use self::server::{FleetWorld, Weakness};
 use super::server::{Answer, What, grant as grant_of};
@@ -38,6 +40,14 @@ enum FleetStep {
     Connect(usize, Option<u32>),
     /// The row of the grant is written again, with the same tokens.
     Rewrite(usize),
+    /// A person gives another secret.
+    Rotate(usize, NewSecret),
+    /// A person ends the last rotation.
+    EndRotation(usize, RotationEnd),
+    /// A replica reads the configuration, which names this secret.
+    Declare(usize, Declared),
+    /// A replica reads a changed catalogue.
+    Reload(usize),
     /// A replica crashes, and starts again with a clock that differs by so many seconds.
     Crash(usize, u64),
     /// A replica does nothing until it goes on.
@@ -67,6 +77,7 @@ struct Fleet {
     keyring: Arc<Keyring>,
     replicas: Vec<Replica>,
     connection: Arc<ConnectionRecord>,
+    declared: DeclaredSecrets,
 }
 
 impl Replica {
@@ -113,7 +124,7 @@ impl Fleet {
             let link = replicas[0].link.another();
             replicas.push(Replica::start(&fleet, &keyring, link, number * 20).await);
         }
-        Self { fleet, keyring, replicas, connection }
+        Self { fleet, keyring, replicas, connection, declared: Vec::new() }
     }
 
     fn want(&mut self, at: usize, count: u8) {
@@ -149,6 +160,8 @@ impl Fleet {
     }
 
     fn connect(&mut self, at: usize, life: Option<u32>) {
+        // The secret before the last one is not kept.
+        self.declared.drain(..self.declared.len().saturating_sub(1));
         let (fleet, connection) = (self.fleet.clone(), self.connection.clone());
         let replica = &mut self.replicas[at];
         let (vault, link) = (replica.vault.clone(), replica.link.clone());
@@ -178,6 +191,12 @@ impl Fleet {
         });
     }
 
+    fn reload(&self, at: usize) {
+        let vault = &self.replicas[at].vault;
+        let is_first = Arc::ptr_eq(&vault.shared_catalogue(), &CATALOGUE);
+        vault.know(if is_first { RELOADED.clone() } else { CATALOGUE.clone() });
+    }
+
     /// A replica starts only while the store answers; so the other faults end before.
     async fn crash(&mut self, at: usize, ahead: u64) {
         self.replicas[at].crash();
@@ -193,6 +212,10 @@ impl Fleet {
                 FleetStep::Refused(at) => self.refused(at),
                 FleetStep::Connect(at, life) => self.connect(at, life),
                 FleetStep::Rewrite(at) => self.rewrite(at),
+                FleetStep::Rotate(at, new) => self.rotate(at, new),
+                FleetStep::EndRotation(at, end) => self.end_rotation(at, end),
+                FleetStep::Declare(at, named) => self.declare(at, named),
+                FleetStep::Reload(at) => self.reload(at),
                 FleetStep::Crash(at, ahead) => self.crash(at, ahead).await,
                 FleetStep::Pause(at) => self.replicas[at].link.set(LinkState::Paused),
                 FleetStep::Cut(at) => self.replicas[at].link.set(LinkState::Cut),
@@ -235,6 +258,9 @@ impl Fleet {
             {
                 self.fleet.world.is_wrong(format!("replica {at} does not heal: {error:?}"));
             }
+        }
+        if !self.fleet.world.may_break.load(SeqCst) {
+            self.nothing_is_lost().await;
         }
     }
 

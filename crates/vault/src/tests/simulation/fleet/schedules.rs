@@ -26,9 +26,32 @@ fn answers() -> impl Strategy<Value = Answer> {
     (after, what).prop_map(|(after, what)| Answer { after, what })
 }
 
-fn steps() -> impl Strategy<Value = FleetStep> {
+/// What becomes of the secret of a connection that people manage.
+fn by_people() -> BoxedStrategy<FleetStep> {
+    let (at, test, keep) = (0..REPLICAS, 0_u64..5_000, prop_oneof![Just(0_u64), Just(3_600)]);
+    let tested =
+        (test.clone(), keep.clone()).prop_map(|(test, keep)| NewSecret::Tested { test, keep });
+    let new = prop_oneof![
+        3 => tested,
+        2 => keep.prop_map(|keep| NewSecret::Untested { keep }),
+        1 => test.prop_map(|test| NewSecret::Failing { test }),
+    ];
+    let end = prop_oneof![Just(RotationEnd::Confirm), Just(RotationEnd::RollBack)];
+    let rotate = (at.clone(), new).prop_map(|(at, new)| FleetStep::Rotate(at, new));
+    prop_oneof![rotate, (at, end).prop_map(|(at, end)| FleetStep::EndRotation(at, end))].boxed()
+}
+
+/// The same for a connection of the configuration.
+fn by_files() -> BoxedStrategy<FleetStep> {
+    let named = prop_oneof![Just(Declared::New), Just(Declared::Same), Just(Declared::Before)];
+    (0..REPLICAS, named).prop_map(|(at, named)| FleetStep::Declare(at, named)).boxed()
+}
+
+fn steps(secrets: BoxedStrategy<FleetStep>) -> impl Strategy<Value = FleetStep> {
     let at = 0..REPLICAS;
     prop_oneof![
+        2 => secrets,
+        1 => at.clone().prop_map(FleetStep::Reload),
         8 => prop_oneof![0_u64..20, 0_u64..5_000, 0_u64..60_000].prop_map(FleetStep::Pass),
         6 => (at.clone(), 1_u8..4).prop_map(|(at, count)| FleetStep::Want(at, count)),
         4 => at.clone().prop_map(FleetStep::Refused),
@@ -45,7 +68,11 @@ fn steps() -> impl Strategy<Value = FleetStep> {
 
 /// A schedule: the life of the first token, the answers of the server, and what happens.
 fn schedules() -> impl Strategy<Value = (Option<u32>, Vec<Answer>, Vec<FleetStep>)> {
-    (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..40))
+    let steps = prop_oneof![
+        prop::collection::vec(steps(by_people()), 1..40),
+        prop::collection::vec(steps(by_files()), 1..40),
+    ];
+    (lives(), prop::collection::vec(answers(), 0..12), steps)
 }
 
 /// What was wrong, and how many double uses had an excuse.

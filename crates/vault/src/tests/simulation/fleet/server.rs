@@ -111,6 +111,12 @@ impl FleetWorld {
         }
     }
 
+    /// Whether the replica that used a refresh token has crashed since, and may have had its successor alone.
+    pub(super) fn is_taken_by_a_crash(&self, token: (u64, u64)) -> bool {
+        let uses = self.uses.lock();
+        uses.get(&token).is_some_and(|first| first.by.is(LinkState::Dead))
+    }
+
     fn begin(&self, family: u64, link: &Arc<Link>) {
         let mut asking = self.asking.lock();
         let beside = asking.iter().filter(|(of, other)| *of == family && !other.is_excused());

@@ -1,0 +1,156 @@
+//! New secrets of the connection: rotations by a person, and a configuration that names another secret.
+
+use std::ops::Not;
+
+use super::*;
+use crate::tests::simulation::server::numbers;
+use keyward_model::RotationState;
+
+/// A new secret.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NewSecret {
+    /// It is put in force after a test of so many milliseconds; the one before is kept for so many seconds.
+    Tested { test: u64, keep: u64 },
+    /// It is put in force at once; the one before is kept for so many seconds.
+    Untested { keep: u64 },
+    /// Its test fails after so many milliseconds.
+    Failing { test: u64 },
+}
+
+/// The end of a rotation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RotationEnd {
+    Confirm,
+    RollBack,
+}
+
+/// The secret that the configuration names when a replica reads it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Declared {
+    /// A new one.
+    New,
+    /// The same as at the last reading.
+    Same,
+    /// The one before.
+    Before,
+}
+
+/// What the configuration has named, the newest last.
+pub(super) type DeclaredSecrets = Vec<BTreeMap<String, Secret>>;
+
+impl Fleet {
+    pub(super) fn rotate(&mut self, at: usize, new: NewSecret) {
+        let (world, connection) = (self.fleet.world.clone(), self.connection.clone());
+        let replica = &mut self.replicas[at];
+        let (vault, link) = (replica.vault.clone(), replica.link.clone());
+        replica.tasks.spawn(async move {
+            link.running().await;
+            let fields = pasted(&world.consent(&vault.clock, None));
+            let rotated = vault.rotated(&connection, fields, new, &link).await;
+            checked(&world, "rotating", rotated);
+        });
+    }
+
+    pub(super) fn end_rotation(&mut self, at: usize, end: RotationEnd) {
+        let (world, connection) = (self.fleet.world.clone(), self.connection.clone());
+        let replica = &mut self.replicas[at];
+        let (vault, link) = (replica.vault.clone(), replica.link.clone());
+        replica.tasks.spawn(async move {
+            link.running().await;
+            let (org, id) = (&connection.org, &connection.id);
+            let ended = match end {
+                RotationEnd::Confirm => vault.confirm_rotation(org, id).await,
+                RotationEnd::RollBack => vault.roll_back(org, id).await,
+            };
+            checked(&world, "ending a rotation", ended.map(drop));
+        });
+    }
+
+    pub(super) fn declare(&mut self, at: usize, named: Declared) {
+        let (world, connection) = (self.fleet.world.clone(), self.connection.clone());
+        let replica = &mut self.replicas[at];
+        let (vault, link) = (replica.vault.clone(), replica.link.clone());
+        let secrets = &mut self.declared;
+        match named {
+            Declared::Same if !secrets.is_empty() => {}
+            Declared::Before if secrets.len() > 1 => {
+                let newest = secrets.len() - 1;
+                secrets.swap(newest - 1, newest);
+            }
+            _ => secrets.push(pasted(&world.consent(&vault.clock, None))),
+        }
+        let fields = secrets[secrets.len() - 1].clone();
+        replica.tasks.spawn(async move {
+            link.running().await;
+            let replaced = vault.replace(&connection.org, &connection.id, fields).await;
+            checked(&world, "reading the configuration", replaced.map(drop));
+        });
+    }
+
+    /// The tokens that are stored are the newest of their grants.
+    pub(super) async fn nothing_is_lost(&self) {
+        let (world, vault) = (&self.fleet.world, &self.replicas[0].vault);
+        let stored = vault.stored(&self.connection).await.expect("a row");
+        let kept = stored.other.as_ref().filter(|(it, _)| it.state == RotationState::Unconfirmed);
+        let grants = [Some(&stored.bytes), kept.map(|(_, bytes)| bytes)];
+        for bytes in grants.into_iter().flatten() {
+            let (family, number) = numbers(&Grant::decode(bytes).expect("a grant"));
+            let newest = world.rotated.lock()[&family];
+            if newest != number && !self.fleet.is_taken_by_a_crash((family, number)) {
+                world.is_wrong(format!("{family}-{number} is stored, and {newest} follows it"));
+            }
+        }
+    }
+}
+
+impl Vault {
+    async fn rotated(
+        &self,
+        connection: &ConnectionRecord,
+        fields: BTreeMap<String, Secret>,
+        new: NewSecret,
+        link: &Link,
+    ) -> Result<(), VaultError> {
+        let (org, id) = (&connection.org, &connection.id);
+        let terms = |keep| RotationTerms { old_for: Duration::from_secs(keep), expires: None };
+        match new {
+            NewSecret::Tested { test, keep } => {
+                let candidate = self.stage(org, id, fields).await?;
+                passes(test).await;
+                link.running().await;
+                self.put_in_force(candidate, terms(keep)).await.map(drop)
+            }
+            NewSecret::Untested { keep } => {
+                self.put_untested_in_force(org, id, fields, terms(keep)).await.map(drop)
+            }
+            NewSecret::Failing { test } => {
+                let candidate = self.stage(org, id, fields).await?;
+                passes(test).await;
+                link.running().await;
+                self.abandon(candidate).await
+            }
+        }
+    }
+}
+
+/// The fields of a new grant, as its owner gives them.
+fn pasted(grant: &Grant) -> BTreeMap<String, Secret> {
+    let refresh = grant.revocable().and_then(|it| it.refresh).expect("a refresh token");
+    BTreeMap::from([("refresh_token".to_owned(), refresh)])
+}
+
+/// What people and files do may be refused, but fails for no other reason than the faults of the schedule.
+fn checked(world: &World, action: &str, done: Result<(), VaultError>) {
+    let Err(error) = done else { return };
+    let is_refusal = matches!(
+        error.root(),
+        VaultError::RotationOpen { .. }
+            | VaultError::RotationOvertaken { .. }
+            | VaultError::NoRotation { .. }
+            | VaultError::CandidateRefused { .. }
+            | VaultError::RefreshUnavailable { .. }
+    );
+    if !is_refusal && !is_of_store(&error) {
+        world.is_wrong(format!("{action}: {error}"));
+    }
+}
