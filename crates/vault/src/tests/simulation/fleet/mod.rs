@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::link::{Link, LinkState};
-use self::rotations::{Declared, DeclaredSecrets, NewSecret, RotationEnd};
+use self::rotations::{Declared, NewSecret, RotationEnd};
 pub(super) use self::server::AskingReplica;
 use self::server::{FleetWorld, Weakness};
 use super::server::{Answer, What, grant as grant_of};
@@ -77,7 +77,6 @@ struct Fleet {
     keyring: Arc<Keyring>,
     replicas: Vec<Replica>,
     connection: Arc<ConnectionRecord>,
-    declared: DeclaredSecrets,
 }
 
 impl Replica {
@@ -124,7 +123,7 @@ impl Fleet {
             let link = replicas[0].link.another();
             replicas.push(Replica::start(&fleet, &keyring, link, number * 20).await);
         }
-        Self { fleet, keyring, replicas, connection, declared: Vec::new() }
+        Self { fleet, keyring, replicas, connection }
     }
 
     fn want(&mut self, at: usize, count: u8) {
@@ -160,8 +159,6 @@ impl Fleet {
     }
 
     fn connect(&mut self, at: usize, life: Option<u32>) {
-        // The secret before the last one is not kept.
-        self.declared.drain(..self.declared.len().saturating_sub(1));
         let (fleet, connection) = (self.fleet.clone(), self.connection.clone());
         let replica = &mut self.replicas[at];
         let (vault, link) = (replica.vault.clone(), replica.link.clone());

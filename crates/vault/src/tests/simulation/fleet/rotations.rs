@@ -1,7 +1,5 @@
 //! New secrets of the connection: rotations by a person, and a configuration that names another secret.
 
-use std::ops::Not;
-
 use super::*;
 use crate::tests::simulation::server::numbers;
 use keyward_model::RotationState;
@@ -31,12 +29,7 @@ pub(super) enum Declared {
     New,
     /// The same as at the last reading.
     Same,
-    /// The one before.
-    Before,
 }
-
-/// What the configuration has named, the newest last.
-pub(super) type DeclaredSecrets = Vec<BTreeMap<String, Secret>>;
 
 impl Fleet {
     pub(super) fn rotate(&mut self, at: usize, new: NewSecret) {
@@ -67,23 +60,17 @@ impl Fleet {
     }
 
     pub(super) fn declare(&mut self, at: usize, named: Declared) {
-        let (world, connection) = (self.fleet.world.clone(), self.connection.clone());
+        let (fleet, connection) = (self.fleet.clone(), self.connection.clone());
         let replica = &mut self.replicas[at];
         let (vault, link) = (replica.vault.clone(), replica.link.clone());
-        let secrets = &mut self.declared;
-        match named {
-            Declared::Same if !secrets.is_empty() => {}
-            Declared::Before if secrets.len() > 1 => {
-                let newest = secrets.len() - 1;
-                secrets.swap(newest - 1, newest);
-            }
-            _ => secrets.push(pasted(&world.consent(&vault.clock, None))),
+        if matches!(named, Declared::New) || fleet.declared.lock().is_none() {
+            *fleet.declared.lock() = Some(fleet.world.consent(&vault.clock, None));
         }
-        let fields = secrets[secrets.len() - 1].clone();
         replica.tasks.spawn(async move {
             link.running().await;
+            let fields = fleet.declared.lock().as_ref().map(pasted).expect("set above");
             let replaced = vault.replace(&connection.org, &connection.id, fields).await;
-            checked(&world, "reading the configuration", replaced.map(drop));
+            checked(&fleet.world, "reading the configuration", replaced.map(drop));
         });
     }
 

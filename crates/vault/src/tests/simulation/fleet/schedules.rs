@@ -43,7 +43,7 @@ fn by_people() -> BoxedStrategy<FleetStep> {
 
 /// The same for a connection of the configuration.
 fn by_files() -> BoxedStrategy<FleetStep> {
-    let named = prop_oneof![Just(Declared::New), Just(Declared::Same), Just(Declared::Before)];
+    let named = prop_oneof![Just(Declared::New), Just(Declared::Same)];
     (0..REPLICAS, named).prop_map(|(at, named)| FleetStep::Declare(at, named)).boxed()
 }
 

@@ -18,6 +18,8 @@ pub(super) struct FleetWorld {
     asking: Mutex<Vec<(u64, Arc<Link>)>>,
     /// Versions of the grant, with the time of their writing.
     versions: Mutex<Vec<(Version, Instant)>>,
+    /// The secret that the configuration names.
+    pub(super) declared: Mutex<Option<Grant>>,
     /// What the store does not do.
     pub(super) weakness: Mutex<Weakness>,
     /// Second uses of a token that had an excuse.
@@ -51,12 +53,18 @@ pub(in crate::tests::simulation) struct AskingReplica {
 }
 
 /// A request under way.
-struct Request<'a>(&'a FleetWorld, &'a Arc<Link>);
+struct Request<'a> {
+    fleet: &'a FleetWorld,
+    family: u64,
+    link: &'a Arc<Link>,
+}
 
 impl Drop for Request<'_> {
     fn drop(&mut self) {
-        let mut asking = self.0.asking.lock();
-        if let Some(at) = asking.iter().position(|(_, link)| Arc::ptr_eq(link, self.1)) {
+        let mut asking = self.fleet.asking.lock();
+        let is_it =
+            |(of, link): &(u64, Arc<Link>)| *of == self.family && Arc::ptr_eq(link, self.link);
+        if let Some(at) = asking.iter().position(is_it) {
             asking.remove(at);
         }
     }
@@ -69,6 +77,7 @@ impl FleetWorld {
             uses: Mutex::default(),
             asking: Mutex::default(),
             versions: Mutex::default(),
+            declared: Mutex::default(),
             weakness: Mutex::default(),
             excused: AtomicUsize::new(0),
         })
@@ -102,13 +111,21 @@ impl FleetWorld {
             // The answer was lost on its way.
             return;
         }
-        if Arc::ptr_eq(&first.by, by) {
+        if self.is_outdated_file(token) {
+            self.world.may_break.store(true, SeqCst);
+        } else if Arc::ptr_eq(&first.by, by) {
             self.world.is_wrong("a replica sent a token that it has a newer one for");
         } else if was_paused || first.by.is_excused() {
             self.excused.fetch_add(1, SeqCst);
         } else {
             self.world.is_wrong("a spent token was sent while another replica had the newer one");
         }
+    }
+
+    /// Whether the configuration named this token, and names another one now: a replica that read it before may be late.
+    fn is_outdated_file(&self, (family, number): (u64, u64)) -> bool {
+        let declared = self.declared.lock();
+        number == 0 && declared.as_ref().is_some_and(|named| numbers(named).0 > family)
     }
 
     /// Whether the replica that used a refresh token has crashed since, and may have had its successor alone.
@@ -141,7 +158,7 @@ impl AskingReplica {
         let was_paused = is_paused && link.is_excused();
         world.asked.fetch_add(1, SeqCst);
         fleet.begin(token.0, link);
-        let request = Request(fleet, link);
+        let request = Request { fleet, family: token.0, link };
         let Answer { after, what } = world.next_answer(limit);
         let is_spent = world.rotated.lock()[&token.0] != token.1;
         if is_spent {
