@@ -68,9 +68,8 @@ impl Planning<'_> {
         let app = app.unwrap_or(AppOf::None);
         let another = found.map(|found| another_account(found, declared, &app));
         let is_another = another.as_ref().is_some_and(|changes| !changes.is_empty());
-        if let Some(rule) = found.filter(|_| is_another).and_then(|it| self.rule_naming(it)) {
-            let message = format!("it would be made again, and stored rule `{rule}` names it");
-            self.refuse(&subject, message, "remove the rule first: `keyward rule remove`");
+        if let Some(found) = found.filter(|_| is_another) {
+            self.refuse_named(&subject, found);
         }
         let is_refused = self.problems.len() > before;
         if let (Some(found), Some([])) = (found, another.as_deref()) {
@@ -97,10 +96,21 @@ impl Planning<'_> {
 }
 
 impl Planning<'_> {
-    /// The name of a stored rule that names the connection.
-    fn rule_naming(&self, found: &ConnectionRecord) -> Option<String> {
-        let rule = self.basis.view.rule_naming(&found.org, found.id.as_str())?;
-        Some(rule.name().to_owned())
+    /// Refuses to make a connection again that a stored rule or hook names: they name its id, which it would lose.
+    fn refuse_named(&mut self, subject: &StepSubject, found: &ConnectionRecord) {
+        let view = self.basis.view;
+        if let Some(rule) = view.rule_naming(&found.org, found.id.as_str()) {
+            let message =
+                format!("it would be made again, and stored rule `{}` names it", rule.name());
+            self.refuse(subject, message, "remove the rule first: `keyward rule remove`");
+        }
+        let hooks = view.hooks_naming(&found.org, &found.id);
+        let stored = hooks.filter(|hook| hook.managed_by == ManagedBy::Store);
+        if let Some(hook) = stored.min_by(|a, b| a.name().cmp(b.name())) {
+            let message =
+                format!("it would be made again, and stored hook `{}` names it", hook.name());
+            self.refuse(subject, message, "remove the hook first: `keyward hook remove`");
+        }
     }
 }
 

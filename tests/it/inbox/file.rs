@@ -80,9 +80,60 @@ async fn the_file_declares_a_hook_changes_it_and_pauses_what_it_names_no_more() 
     world.lab.finish().await;
 }
 
+/// A change of a declared connection that makes it again.
+fn in_production(yaml: &str) -> String {
+    let (before, after) = ("{ name: acme, ", "{ name: acme, environment: prod, ");
+    assert!(yaml.contains(before), "{yaml}");
+    yaml.replace(before, after)
+}
+
+#[tokio::test]
+async fn a_connection_of_the_file_that_a_stored_hook_names_is_not_made_again() {
+    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    lab.guard(Canary::of(SECRET.to_owned()));
+    let hook =
+        json!({"name": "stored", "connection": "acme", "scheme": "github", "secret": SECRET});
+    api(&lab, "POST", "/hooks", hook, 201).await;
+    let before = api(&lab, "GET", "/connections/acme", Value::Null, 200).await;
+    let yaml = std::fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("a file");
+    let errors = errors_of_reload(&lab, &in_production(&yaml)).await.to_string();
+    for part in ["keyward.yaml:", "connection `acme`", "stored hook `stored` names it"] {
+        assert!(errors.contains(part), "{errors} lacks {part}");
+    }
+    assert!(errors.contains("keyward hook remove"), "{errors}");
+    let after = api(&lab, "GET", "/connections/acme", Value::Null, 200).await;
+    assert_eq!(after["id"], before["id"]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_hook_of_the_file_names_the_connection_that_the_file_makes_again() {
+    let key = key();
+    let declared = "connection: acme, scheme: github, secret: { env: SIGNED }";
+    let plan = plan_with(declared, &key);
+    let mut lab = plan.start(Origin::saying("fine").await).await;
+    lab.guard(Canary::of(SECRET.to_owned()));
+    let named = async |lab: &Lab| {
+        let connection = api(lab, "GET", "/connections/acme", Value::Null, 200).await;
+        let hook = api(lab, "GET", "/hooks/ci", Value::Null, 200).await;
+        assert_eq!(hook["connection"], connection["id"], "{hook}");
+        connection["id"].clone()
+    };
+    let before = named(&lab).await;
+    let yaml = std::fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("a file");
+    assert_eq!(errors_of_reload(&lab, &in_production(&yaml)).await, json!([]));
+    assert_ne!(named(&lab).await, before);
+    lab.finish().await;
+}
+
 async fn reload(world: &World, yaml: &str) {
-    let file = world.lab.gateway.folder().join("keyward.yaml");
+    assert_eq!(errors_of_reload(&world.lab, yaml).await, json!([]));
+}
+
+/// Why a reload of this configuration is refused.
+async fn errors_of_reload(lab: &Lab, yaml: &str) -> Value {
+    let file = lab.gateway.folder().join("keyward.yaml");
     std::fs::write(&file, yaml).expect("a file");
-    let view = api(&world.lab, "POST", "/reload", json!({}), 200).await;
-    assert_eq!(view["errors"], json!([]), "{view}");
+    let view = api(lab, "POST", "/reload", json!({}), 200).await;
+    view["errors"].clone()
 }

@@ -74,7 +74,7 @@ impl Stored for Connection {
             _ => check::editable(record, by)?,
         }
         check::named_by_no_rule(record, view)?;
-        hooks::named_by_none(record, view)
+        hooks::named_by_none(record, by, view)
     }
 
     /// Bindings first: after a crash in between there is a connection that no agent may use, and not a binding to

@@ -1,5 +1,8 @@
 //! Hooks as a [`Stored`] resource: the connection that a hook names must exist, and stays while one names it.
 
+use std::sync::Arc;
+
+use keyward_base::id::{ConnectionId, OrgId};
 use keyward_model::{Connection, Hook, ManagedBy, Record, Reference};
 
 use super::collection::Collection;
@@ -38,19 +41,31 @@ impl Stored for Hook {
     }
 }
 
-/// Refuses to remove a connection that a hook names. One of the configuration that was taken out of it does not count:
-/// only the configuration could change it.
+impl View {
+    /// The hooks of an organisation that name a connection.
+    pub fn hooks_naming<'a>(
+        &'a self,
+        org: &'a OrgId,
+        id: &'a ConnectionId,
+    ) -> impl Iterator<Item = &'a Arc<Record<Hook>>> {
+        let hooks = self.all::<Hook>(org);
+        hooks.filter(move |hook| hook.connection.as_ref().and_then(Reference::id) == Some(id))
+    }
+}
+
+/// Refuses to remove a connection that a hook names. Hooks of the configuration do not count for a removal by the
+/// configuration, which changes them too, nor after they were taken out of it: only the configuration could change them.
 pub(super) fn named_by_none(
     connection: &Record<Connection>,
+    by: ManagedBy,
     view: &View,
 ) -> Result<(), DirectoryError> {
-    let names_it = |hook: &Record<Hook>| {
-        let is_left = hook.managed_by == ManagedBy::File && hook.facts.paused;
-        let named = hook.connection.as_ref().and_then(Reference::id);
-        named == Some(&connection.id) && !is_left
+    let counts = |hook: &Record<Hook>| match hook.managed_by {
+        ManagedBy::Store => true,
+        ManagedBy::File => by == ManagedBy::Store && !hook.facts.paused,
     };
-    let mut naming = view.all::<Hook>(&connection.org).filter(|hook| names_it(hook));
-    match naming.next() {
+    let mut naming = view.hooks_naming(&connection.org, &connection.id);
+    match naming.find(|hook| counts(hook)) {
         None => Ok(()),
         Some(hook) => Err(DirectoryError::NamedByHook {
             connection: connection.name().to_owned(),

@@ -41,6 +41,20 @@ async fn a_connection_that_a_hook_names_stays_until_the_hook_names_it_no_more() 
 }
 
 #[tokio::test]
+async fn a_hook_of_the_file_keeps_its_connection_from_all_but_the_file() {
+    let world = World::new().await;
+    let (directory, org) = (&world.directory, &world.org);
+    let a = world.connection("a").await;
+    let ci = hook(&world, "ci", &a.id).await;
+    let declare = |hook: &mut Record<Hook>| hook.managed_by = ManagedBy::File;
+    directory.change::<Hook>(org, &ci.id, declare).await.unwrap();
+    let refused = directory.remove::<Connection>(org, &a.id, ManagedBy::Store).await;
+    assert!(matches!(refused, Err(DirectoryError::NamedByHook { .. })), "{refused:?}");
+    // The configuration makes a connection again, and then its hooks name the new one.
+    directory.remove::<Connection>(org, &a.id, ManagedBy::File).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_hook_or_listener_whose_connection_is_gone_can_be_changed() {
     let world = World::new().await;
     let a = world.connection("a").await;
