@@ -287,3 +287,42 @@ async fn nothing_is_left_of_a_link_that_was_not_finished() {
     assert_eq!(gone.head.status(), 404, "{}", gone.text());
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_draft_that_a_hook_names_stays_and_keeps_no_other_link_from_being_removed() {
+    let mut world = consents().await;
+    world.lab.guard(Canary::of("the-secret-of-a-hook-canary".to_owned()));
+    let services = world.lab.gateway.running().services().clone();
+    let org = OrgId::default_org();
+    let (mut links, mut drafts) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let link = link(&mut world.lab, json!({"providers": ["svc"]})).await;
+        let mut browser = world.browser();
+        opens(&mut browser, &link).await;
+        begins(&mut browser).await;
+        let id = keyward_base::id::ConnectSessionId::parse(&link.id).expect("an id");
+        let end = |it: &mut keyward_model::Record<keyward_model::ConnectSession>| {
+            it.facts.expires = jiff::Timestamp::UNIX_EPOCH;
+        };
+        let ended = services.directory.change(&org, &id, end).await.expect("it is there");
+        drafts.push(ended.facts.draft.clone().expect("a draft"));
+        links.push(link);
+    }
+    let hook = json!({
+        "name": "early",
+        "connection": drafts[0].as_str(),
+        "scheme": "github",
+        "secret": "the-secret-of-a-hook-canary",
+    });
+    api(&world.lab, "POST", "/hooks", hook, 201).await;
+    services.flows.sweep_connect_sessions().await.expect("a store");
+    let view = services.directory.view();
+    let left: Vec<bool> =
+        drafts.iter().map(|draft| view.connection(&org, draft).is_some()).collect();
+    assert_eq!(left, [true, false]);
+    for link in &links {
+        let path = format!("/connect-sessions/{}", link.id);
+        api(&world.lab, "GET", &path, Value::Null, 404).await;
+    }
+    world.finish().await;
+}

@@ -107,7 +107,8 @@ impl Flows {
         Ok(())
     }
 
-    /// Removes a connection that was never connected. One that is being tested is removed by its test.
+    /// Removes a connection that was never connected. One that is being tested is removed by its test, and one that a
+    /// hook or a stored rule names stays.
     async fn remove_draft(&self, org: &OrgId, id: &ConnectionId) -> Result<(), FlowError> {
         let view = self.directory().view();
         let is_draft = |state: &ConnectionState| matches!(state, ConnectionState::Draft { .. });
@@ -116,7 +117,11 @@ impl Flows {
         }
         match self.vault.remove(org, id).await {
             Ok(()) | Err(VaultError::ConnectionMissing) => Ok(()),
-            Err(VaultError::Directory(DirectoryError::NotFound { .. })) => Ok(()),
+            Err(VaultError::Directory(
+                DirectoryError::NotFound { .. }
+                | DirectoryError::NamedByHook { .. }
+                | DirectoryError::NamedByRule { .. },
+            )) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
