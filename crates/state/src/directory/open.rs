@@ -88,7 +88,8 @@ impl Directory {
     }
 }
 
-/// Reads all records. While other replicas write, nothing is removed: a row without an owner may get it now.
+/// Reads all records. While other replicas write, nothing is removed but records of organisations that were removed: another
+/// row without an owner may get it now.
 async fn load(
     rows: &DirectoryRows,
     clock: &Clock,
@@ -104,11 +105,12 @@ async fn load(
     known.take_all::<App>(rows).await?;
     known.take_all::<OwnProvider>(rows).await?;
     known.take_all::<Source>(rows).await?;
-    known.take_unless_left::<Webhook>(rows).await?;
-    known.take_unless_left::<Hook>(rows).await?;
-    known.take_unless_left::<DatabaseListener>(rows).await?;
-    known.take_unless_left::<Honeytoken>(rows).await?;
     known.take_all::<Rule>(rows).await?;
+    // After all kinds by which a lost row of an organisation is told from a removed one.
+    known.take_unless_orphaned::<Webhook>(rows).await?;
+    known.take_unless_orphaned::<Hook>(rows).await?;
+    known.take_unless_orphaned::<DatabaseListener>(rows).await?;
+    known.take_unless_orphaned::<Honeytoken>(rows).await?;
     known.take_all::<Session>(rows).await?;
     known.take_all::<ConnectSession>(rows).await?;
     known.take_all::<Login>(rows).await?;
@@ -150,7 +152,7 @@ impl LoadingIndex<'_> {
 
     /// Takes records of a kind that earlier versions left in the store when they removed an organisation. What was left
     /// is deleted: a later organisation of the same name must not get it.
-    async fn take_unless_left<R: Stored>(
+    async fn take_unless_orphaned<R: Stored>(
         &mut self,
         rows: &DirectoryRows,
     ) -> Result<(), DirectoryError> {
@@ -158,7 +160,7 @@ impl LoadingIndex<'_> {
         while let Some(page) = scan.next().await? {
             for taken in page {
                 match self.view.was_removed(&taken.record.org) {
-                    true => drop_left(rows, taken).await?,
+                    true => drop_orphan(rows, taken).await?,
                     false => self.take(taken)?,
                 }
             }
@@ -264,22 +266,41 @@ impl LoadingIndex<'_> {
     }
 }
 
-/// Deletes a record of a removed organisation, and its index rows.
-async fn drop_left<R: Stored>(
+/// Deletes a record of a removed organisation with its keys and events, and its index rows.
+async fn drop_orphan<R: Stored>(
     rows: &DirectoryRows,
-    left: UniqueValues<R>,
+    orphan: UniqueValues<R>,
 ) -> Result<(), DirectoryError> {
-    let UniqueValues { at, record, unique, .. } = left;
+    let UniqueValues { at, record, unique, .. } = orphan;
     // Another replica has added the organisation since the organisations were read: the record will be followed.
     if rows.version(&orgs::at(&record.org)).await?.is_some() {
         return Ok(());
     }
     tracing::warn!(row = at.key(), "dropping a row of an organisation that was removed");
+    // Before the record: a start after a crash finds them by it alone.
+    for beside in places_beside(rows, &at).await? {
+        rows.delete(&beside, None).await?;
+    }
     rows.delete(&at, None).await?;
     for unique in unique {
         rows.delete(&unique.at, None).await?;
     }
     Ok(())
+}
+
+/// Where the keys and events of a webhook or hook are.
+async fn places_beside(rows: &DirectoryRows, at: &At) -> Result<Vec<At>, DirectoryError> {
+    let keys = |table: Table| At::new(table, &at.org, &at.id);
+    match at.table {
+        Table::Webhooks => Ok(vec![keys(Table::WebhookKeys)]),
+        Table::Hooks => {
+            let of_hook = format!("{}.", at.key());
+            let mut places = rows.places_below(Table::HookEvents, &of_hook).await?;
+            places.push(keys(Table::HookKeys));
+            Ok(places)
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Drops bindings for slots that no plugin has, the rest of an interrupted change, and returns whether there were any.

@@ -123,7 +123,12 @@ impl DirectoryRows {
         self.places_below(table, "").await
     }
 
-    async fn places_below(&self, table: Table, prefix: &str) -> Result<Vec<At>, StoreError> {
+    /// The same of keys with this prefix.
+    pub(super) async fn places_below(
+        &self,
+        table: Table,
+        prefix: &str,
+    ) -> Result<Vec<At>, StoreError> {
         let mut all = Vec::new();
         let mut after: Option<String> = None;
         loop {

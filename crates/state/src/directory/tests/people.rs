@@ -6,9 +6,10 @@ use super::*;
 use keyward_base::database::DatabaseProtocol;
 use keyward_model::{
     DatabaseListener, DatabaseListenerSpec, Honeytoken, HoneytokenFacts, HoneytokenSpec, Hook,
-    HookFacts, HookSpec, ListenerPlace, Nothing, PersonalTokenSpec, Record, Role, Scope, User,
-    UserFacts, UserSpec, Webhook, WebhookFacts, WebhookSpec, WebhookState,
+    HookFacts, HookSpec, ListenerPlace, Nothing, PersonalTokenSpec, Record, Role, Rule, RuleFacts,
+    RuleSpec, Scope, User, UserFacts, UserSpec, Webhook, WebhookFacts, WebhookSpec, WebhookState,
 };
+use keyward_rules::policy::explain::ActionKind;
 
 async fn user(world: &World, name: &str, email: Option<&str>) -> Arc<Record<User>> {
     add(&world.directory, name, email).await.unwrap()
@@ -216,6 +217,45 @@ async fn what_a_removed_organisation_left_is_deleted_and_a_lost_one_keeps_its_ow
     let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
     world.directory.add::<Agent>(&other, by, spec, AgentFacts::default()).await.unwrap();
     forget().await;
+    let view = world.reopen().await.unwrap().view();
+    assert!(view.find::<Webhook>(&other, "ops").is_some());
+}
+
+#[tokio::test]
+async fn keys_and_events_that_a_removed_organisation_left_are_deleted() {
+    let world = World::new().await;
+    let (other, by) = (world.other_org().await, ManagedBy::Store);
+    let (spec, facts) = webhook();
+    let webhook = world.directory.add::<Webhook>(&other, by, spec, facts).await.unwrap();
+    let scheme = Some("github".to_owned());
+    let spec = HookSpec { name: "in".to_owned(), scheme, ..HookSpec::default() };
+    let facts = HookFacts::default();
+    let hook = world.directory.add::<Hook>(&other, by, spec, facts).await.unwrap();
+    for (table, key) in [
+        (Table::WebhookKeys, format!("{other}/{}", webhook.id)),
+        (Table::HookKeys, format!("{other}/{}", hook.id)),
+        (Table::HookEvents, format!("{other}/{}.first", hook.id)),
+        (Table::HookEvents, format!("{other}/{}.second", hook.id)),
+    ] {
+        world.store.put(table, &key, b"sealed", Expect::Absent).await.unwrap();
+    }
+    world.store.delete(Table::Orgs, &format!("{other}/org"), Expect::Any).await.unwrap();
+    world.reopen().await.unwrap();
+    let left: Vec<_> =
+        world.all_rows().await.into_iter().map(|(table, row)| (table, row.key)).collect();
+    assert_eq!(left.len(), 1, "the sentinel: {left:?}");
+}
+
+#[tokio::test]
+async fn an_organisation_that_has_rules_and_lost_its_row_keeps_its_webhooks() {
+    let world = World::new().await;
+    let (other, by) = (world.other_org().await, ManagedBy::Store);
+    let (spec, facts) = webhook();
+    world.directory.add::<Webhook>(&other, by, spec, facts).await.unwrap();
+    let action = Some(ActionKind::Deny);
+    let spec = RuleSpec { name: Some("no".to_owned()), action, ..RuleSpec::default() };
+    world.directory.add::<Rule>(&other, by, spec, RuleFacts { position: 0 }).await.unwrap();
+    world.store.delete(Table::Orgs, &format!("{other}/org"), Expect::Any).await.unwrap();
     let view = world.reopen().await.unwrap().view();
     assert!(view.find::<Webhook>(&other, "ops").is_some());
 }

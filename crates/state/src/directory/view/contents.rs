@@ -9,20 +9,21 @@ impl View {
     /// A record that prevents the removal of an organisation: its kind and name.
     pub(in crate::directory) fn something_of(&self, id: &OrgId) -> Option<(&'static str, String)> {
         let org = self.of_org(id)?;
-        org.something().or_else(|| org.something_else())
+        org.first_of_checked_kinds().or_else(|| org.first_of_added_kinds())
     }
 
-    /// Whether an organisation has no record because it was removed. One that still has agents or users was not: its row
-    /// is lost.
+    /// Whether an organisation has no record because it was removed. One that still has agents, users or others of the
+    /// checked kinds was not: its row is lost.
     pub(in crate::directory) fn was_removed(&self, id: &OrgId) -> bool {
-        let is_kept = |org: &OrgView| org.record.is_some() || org.something().is_some();
+        let is_kept =
+            |org: &OrgView| org.record.is_some() || org.first_of_checked_kinds().is_some();
         !self.of_org(id).is_some_and(is_kept)
     }
 }
 
 impl OrgView {
     /// A record of a kind that prevents the removal in every version: its kind and name.
-    fn something(&self) -> Option<(&'static str, String)> {
+    fn first_of_checked_kinds(&self) -> Option<(&'static str, String)> {
         let each = [
             first(&self.agents),
             first(&self.connections),
@@ -36,7 +37,7 @@ impl OrgView {
     }
 
     /// The same of kinds that earlier versions did not look for.
-    fn something_else(&self) -> Option<(&'static str, String)> {
+    fn first_of_added_kinds(&self) -> Option<(&'static str, String)> {
         let each = [
             first(&self.webhooks),
             first(&self.hooks),
