@@ -194,10 +194,22 @@ impl DirectoryWriter {
         self.check_plugin(&after, new.by).await?;
         self.offer(&after, new.bindings).await?;
         let changed = self.put_changed(before.clone(), version, after).await;
-        if !changed.as_ref().is_err_and(DirectoryError::leaves_doubt) {
+        let knows_slots = match &changed {
+            Ok(_) => true,
+            Err(error) if error.is_conflict() => self.knows_slots(&before).await,
+            Err(error) => !error.leaves_doubt(),
+        };
+        if knows_slots {
             self.withdraw(&before).await;
         }
         changed
+    }
+
+    /// Reads a plugin that another replica has changed: its binding must stay for a slot that the other one filled.
+    async fn knows_slots(&self, plugin: &PluginRecord) -> bool {
+        let at = At::new(Table::Plugins, &plugin.org, &plugin.id);
+        let read = self.read::<Plugin>(&at).await;
+        matches!(read, Ok(_) | Err(DirectoryError::NotFound { .. }))
     }
 
     /// The plugins of an agent that is gone.

@@ -1,5 +1,9 @@
 //! Plugins: what a crash between two rows leaves, who may have them, and what goes with what.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::runtime::Handle;
+
 use super::*;
 use keyward_base::id::PluginId;
 use keyward_model::{PluginSpec, Reference};
@@ -185,4 +189,32 @@ async fn changes_at_the_same_time_do_not_undo_each_other() {
     assert_eq!(slots, ["b"]);
     let bound: Vec<_> = view.agent(org, &agent.id).unwrap().facts.bindings.clone();
     assert_eq!(bound.iter().map(|it| &it.connection).collect::<Vec<_>>(), [&b.id]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_another_replica_fills_keeps_its_binding_after_a_conflict() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let (a, b) = (world.connection("a").await, world.connection("b").await);
+    let both = plugged(&world, &agent, &[("a", &a.id), ("b", &b.id)]);
+    let mut first = both.clone();
+    first.spec.slots.remove("b");
+    let plugin = world.directory.add_plugin(&world.org, first).await.unwrap();
+    let (other, calls) = (world.reopen().await.unwrap(), AtomicUsize::new(0));
+    let (org, id) = (&world.org, &plugin.id);
+    let fill = |_: &PluginRecord| -> Result<Plugged, DirectoryError> { Ok(both.clone()) };
+    let is_overtaken = |before: &PluginRecord| -> Result<Plugged, DirectoryError> {
+        if calls.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Err(DirectoryError::LabelRefused);
+        }
+        let filled = other.change_plugin(org, id, &fill);
+        tokio::task::block_in_place(|| Handle::current().block_on(filled))?;
+        Ok(Plugged { spec: before.spec.clone(), bindings: Vec::new(), by: ManagedBy::Store })
+    };
+    let refused = world.directory.change_plugin(org, id, &is_overtaken).await;
+    assert!(matches!(refused, Err(DirectoryError::LabelRefused)), "{refused:?}");
+    assert_eq!(calls.into_inner(), 2);
+    let view = world.reopen().await.unwrap().view();
+    let bound: Vec<_> = view.agent(org, &agent.id).unwrap().facts.bindings.clone();
+    assert_eq!(bound.iter().map(|it| &it.connection).collect::<Vec<_>>(), [&a.id, &b.id]);
 }
