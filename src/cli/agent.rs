@@ -6,6 +6,7 @@ mod token;
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, json};
 
@@ -178,7 +179,7 @@ impl Command {
             Self::Assign { to } => {
                 let seen = VisibilityArgs::default();
                 let now: Shown<Agent> = to.run(global, &client, "agent", &seen).await?;
-                kept_tokens(&now).iter().for_each(|note| output::note(note));
+                kept_tokens(&now, Timestamp::now()).iter().for_each(|note| output::note(note));
                 Ok(())
             }
             Self::Pause { name } => set_held(global, &client, &name, "pause").await,
@@ -353,9 +354,10 @@ async fn set_held(global: &Global, client: &Client, name: &str, verb: &str) -> R
 }
 
 /// What a new owner has to know: the owner before may have the tokens.
-fn kept_tokens(agent: &Shown<Agent>) -> Option<String> {
-    let name = &agent.name;
-    match agent.facts.tokens.as_slice() {
+fn kept_tokens(agent: &Shown<Agent>, now: Timestamp) -> Option<String> {
+    let (name, tokens) = (&agent.name, agent.facts.tokens.iter());
+    let live: Vec<_> = tokens.filter(|it| it.expires.is_none_or(|end| now < end)).collect();
+    match live.as_slice() {
         [] => None,
         [one] => Some(format!(
             "note: its token stays valid: `keyward agent token revoke {name} {}` revokes it",
@@ -475,6 +477,18 @@ mod tests {
         assert_eq!(pair("k=a=b"), Ok(("k".to_owned(), "a=b".to_owned())));
         let twice = vec![("k".to_owned(), String::new()), ("k".to_owned(), String::new())];
         assert!(unique(twice).is_err());
+    }
+
+    #[test]
+    fn a_token_that_has_expired_does_not_stay_valid() {
+        let (mut agent, now) = (agent(), Timestamp::UNIX_EPOCH);
+        agent.facts.tokens[0].expires = Some(now);
+        assert_eq!(kept_tokens(&agent, now), None);
+        let mut live = agent.facts.tokens[0].clone();
+        live.expires = None;
+        agent.facts.tokens.push(live);
+        let said = kept_tokens(&agent, now).unwrap();
+        assert!(said.starts_with("note: its token stays valid"), "{said}");
     }
 
     #[test]

@@ -55,6 +55,8 @@ mod tests {
             (&["session", "add", "--agent", "ci", "--user", ""], "--user <USER>"),
             (&["explain", "https://a.test/", "--agent", ""], "--agent <NAME>"),
             (&["run", "--agent", "", "--", "true"], "--agent <AGENT>"),
+            (&["agent", "assign", "ci", "--to", ""], "--to <USER>"),
+            (&["connection", "assign", "work", "--to", ""], "--to <USER>"),
             (&["--org", "", "agent", "list"], "--org <NAME>"),
             (&["agent", "list", "--org", ""], "--org <NAME>"),
         ] {
@@ -72,10 +74,14 @@ mod tests {
             &["connection", "list", "--env", ""],
             &["run", "--", "printf", ""],
             &["complete", "zsh", "--", "agent", "show", ""],
+            &["hook", "add", "ci", "--scheme", "github", "--to", ""],
+            &["hook", "set", "ci", "--to", ""],
             // A new name is judged with its other rules.
             &["agent", "add", ""],
         ] {
             assert_eq!(refused(words), "", "{words:?}");
         }
+        let said = refused(&["store", "copy", "--to", ""]);
+        assert!(!said.contains("the name is empty"), "{said}");
     }
 }

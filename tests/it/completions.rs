@@ -114,6 +114,7 @@ fn names_of_a_running_gateway_are_offered_where_they_may_stand() {
         (&["--org", "ac"], &["acme"]),
         (&["connection", "rotate", "w"], &["work"]),
         (&["connection", "assign", "work", "--to", ""], &["admin", "ann"]),
+        (&["hook", "add", "ci", "--to", ""], &[]),
         (&["audit", "query", "--connection", ""], &["work"]),
         (&["rule", "move", "no-deletes", "--before", ""], &["no-deletes"]),
         (&["rule", "add", "inject", "api.github.com", "--use", ""], &["work"]),

@@ -66,7 +66,6 @@ const OPTIONS: &[(&str, NamesOfKind)] = &[
     ("provider", NamesOfKind::Providers),
     ("resume", NamesOfKind::Connections),
     ("session", NamesOfKind::Sessions),
-    ("to", NamesOfKind::Users),
     ("use", NamesOfKind::Connections),
     ("user", NamesOfKind::Users),
     ("user-provider", NamesOfKind::Providers),
@@ -108,6 +107,8 @@ pub(super) fn source(path: &[&str], argument: &Arg) -> CompletionValues {
         (Some("code"), _) => return words(Code::rows().into_keys()),
         // A user of the system.
         (Some("user"), ["service", ..]) => None,
+        // Of other commands, a URL or a file.
+        (Some("to"), [.., "assign"]) => Some(NamesOfKind::Users),
         (Some(long), _) => found(OPTIONS, long),
         (None, ["rule", "show"]) => Some(NamesOfKind::Rules),
         // A new one.
