@@ -11,12 +11,12 @@ use keyward_base::id::{AgentId, ConnectionId};
 pub(in crate::cli) struct Made {
     pub(in crate::cli) connection: Option<ConnectionId>,
     pub(in crate::cli) agent: Option<AgentId>,
-    /// An agent that was created before could not be removed: the configuration names it.
+    /// An agent that was created before could not be removed: the configuration or a stored rule names it.
     pub(in crate::cli) agent_stays: bool,
 }
 
 impl Made {
-    /// Removes the created resources. An agent that the configuration names stays, with a note.
+    /// Removes the created resources. An agent that the configuration or a stored rule names stays, with a note.
     ///
     /// # Errors
     /// When something else stays, with its name.
@@ -37,7 +37,7 @@ impl Made {
 
     async fn undo_agent(&mut self, client: &Client, id: &AgentId) -> Result<(), Failure> {
         match client.delete(&format!("/api/v1/agents/{id}")).await {
-            // Without the agent, the next start would be refused.
+            // The configuration or a stored rule names it.
             Err(failure) if failure.has_code(Code::Refused) => {
                 self.agent_stays = true;
                 output::note(&format!(

@@ -15,8 +15,8 @@ pub struct Health {
 }
 
 /// `/api/v1/status` of a running gateway. Listeners of one agent, and for databases, are those that the caller may see. Only
-/// the operator, and admins and auditors of `default`, get `process`, `telemetry`, `reload` and the paths `data`, `config`
-/// and `ca`.
+/// the operator, and admins and auditors of `default` whose token has `install:read`, get `process`, `telemetry`, `reload`
+/// and the paths `data`, `config` and `ca`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Status {
     /// `ready`, `draining`, `stale` or `outdated`.
