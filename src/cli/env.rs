@@ -23,7 +23,7 @@ use keyward_base::agent::is_unreserved;
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  eval \"$(keyward env --agent claude)\"\n  \
                         keyward env --agent ci --for docker > ci.env\n  \
-                        keyward env --agent ci --for k8s | kubectl apply -f -\n  \
+                        keyward env --agent ci --for k8s | kubectl apply --server-side -f -\n  \
                         eval \"$(keyward env --agent ci --base-url work-openai)\"")]
 pub(crate) struct Args {
     /// the agent's name or id

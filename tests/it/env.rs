@@ -1,5 +1,7 @@
 //! `keyward env`: lines that a shell takes, with a token that has an end.
 
+use std::path::Path;
+
 use crate::cli_runner::Cli;
 
 #[test]
@@ -69,6 +71,23 @@ fn containers_find_files_where_they_are_mounted_and_the_proxy_where_it_is_said_t
     assert!(cli.data().join("client/bundle.pem").exists());
     let data = cli.data().display().to_string();
     assert!(!text.contains(&data), "no path of this machine: {text}");
+}
+
+/// An apply by the client copies each object into an annotation, which may have 256 KiB; the certificates are longer.
+#[test]
+fn every_documented_apply_of_an_environment_is_done_by_the_server() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documented = [
+        "src/cli/env.rs",
+        "docs/reference/cli.md",
+        "docs/guides/kubernetes.md",
+        "deploy/kubernetes.yaml",
+    ];
+    for file in documented {
+        let text = std::fs::read_to_string(package.join(file)).expect(file);
+        assert!(text.contains("apply --server-side -f -"), "{file}");
+        assert!(!text.contains("apply -f -"), "{file}");
+    }
 }
 
 #[test]

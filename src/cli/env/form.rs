@@ -77,8 +77,8 @@ impl EnvFormat {
                 Some("hint: docker compose -f docker-compose.yaml -f FILE up".to_owned())
             }
             Self::K8s => Some(format!(
-                "hint: in the container: `envFrom` the Secret keyward-{agent}, and the ConfigMap \
-                 keyward-files as a volume at {MOUNTED}"
+                "hint: `kubectl apply --server-side -f FILE`; in the container: `envFrom` the Secret \
+                 keyward-{agent}, and the ConfigMap keyward-files as a volume at {MOUNTED}"
             )),
             Self::Sh | Self::Fish | Self::Json => None,
         }
@@ -134,11 +134,16 @@ fn kubernetes(printed: &Printed<'_>) -> Result<String, Failure> {
         .into_iter()
         .map(|(name, content)| ((*name).into(), STANDARD.encode(content).into()))
         .collect();
+    // Not `stringData`, which does not work well with a server-side apply
+    // (<https://kubernetes.io/docs/concepts/configuration/secret/>).
+    let variables = printed.made.by_name().into_iter();
+    let variables: serde_json::Map<_, _> =
+        variables.map(|(name, value)| (name.into(), STANDARD.encode(value).into())).collect();
     // Names of objects are DNS labels: lower case, without `_` and `~`.
     let agent = printed.agent.to_ascii_lowercase().replace(['_', '~'], "-");
     pretty(&json!({ "apiVersion": "v1", "kind": "List", "items": [
         { "apiVersion": "v1", "kind": "Secret", "metadata": { "name": format!("keyward-{agent}") },
-          "stringData": printed.made.by_name() },
+          "data": variables },
         { "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "keyward-files" },
           "data": text, "binaryData": binary },
     ] }))
@@ -157,7 +162,14 @@ fn is_loopback(proxy: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::environment::{Inherited, tests::environment};
+    use crate::cli::environment::files::Paths;
+    use crate::cli::environment::tests::{environment, facts};
+    use crate::cli::environment::{Entrance, Inherited};
+    use keyward_proxy::ca::authority::platform_pem;
+
+    /// Longest content of a Secret and a ConfigMap.
+    /// <https://kubernetes.io/docs/concepts/configuration/configmap/>
+    const OBJECT_BYTES_MAX: usize = 1024 * 1024;
 
     fn printed(form: EnvFormat) -> String {
         let made = environment(&Inherited::default());
@@ -198,11 +210,27 @@ mod tests {
         let (list, hint) = text.split_once("\nhint: ").unwrap();
         let list: serde_json::Value = serde_json::from_str(list).unwrap();
         let [secret, files] = [&list["items"][0], &list["items"][1]];
-        assert!(secret["stringData"]["HTTPS_PROXY"].to_string().contains("kwa_canary"));
+        let proxy = STANDARD.decode(secret["data"]["HTTPS_PROXY"].as_str().unwrap()).unwrap();
+        assert_eq!(proxy, b"http://claude:kwa_canary@127.0.0.1:8080");
         assert!(!files.to_string().contains("canary"), "{files}");
         assert_eq!(files["data"]["ca.pem"], "the CA\n");
         assert_eq!(secret["metadata"]["name"], "keyward-claude");
-        assert!(hint.contains("keyward-claude"), "{hint}");
+        assert!(hint.contains("keyward-claude") && hint.contains("--server-side"), "{hint}");
+    }
+
+    #[test]
+    fn objects_of_kubernetes_with_the_roots_of_a_platform_are_not_too_long() {
+        let facts = facts().before("the CA\n".to_owned(), &platform_pem().unwrap());
+        let entrance = Entrance { proxy: "keyward:8080", own: None, token: "kwa_canary" };
+        let made = facts.environment(entrance, &Paths::new(MOUNTED), &Inherited::default());
+        let folder = Path::new("/f");
+        let printed = Printed { agent: "claude", proxy: "keyward:8080", folder, made: &made };
+        let list: serde_json::Value =
+            serde_json::from_str(&EnvFormat::K8s.print(&printed).unwrap()).unwrap();
+        for item in list["items"].as_array().unwrap() {
+            let bytes = item.to_string().len();
+            assert!(bytes < OBJECT_BYTES_MAX, "{}: {bytes}", item["kind"]);
+        }
     }
 
     #[test]
