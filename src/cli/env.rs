@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// the proxy's address as the client sees it; default: the listener's address
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     proxy: Option<String>,
-    /// directory for the certificates; default: `client` in the data directory
+    /// directory for the certificates; default: `client` in the data directory, for containers `container`
     #[arg(long, value_name = "DIR")]
     files: Option<PathBuf>,
     /// print the base URL of CONNECTION (or CONNECTION@HOST) instead of a proxy
@@ -63,8 +63,11 @@ impl Args {
         if let Some(named) = &self.base_url {
             return self.print_base_url(global, &client, &facts, named).await;
         }
+        let form = if global.json { EnvFormat::Json } else { self.form };
         let folder = match &self.files {
             Some(folder) => folder.clone(),
+            // The files have paths of their form: a shell and a container share none.
+            None if form.is_of_a_container() => global.data_dir()?.join("container"),
             None => global.data_dir()?.join("client"),
         };
         let folder = std::path::absolute(&folder).map_err(|error| {
@@ -77,7 +80,6 @@ impl Args {
             None => global.own_listener(&client, &facts.agent),
         };
         let token = self.token(&client, &facts).await?;
-        let form = if global.json { EnvFormat::Json } else { self.form };
         // A container has its own files, without the user's home directory.
         let (paths, inherited) = match form.is_of_a_container() {
             true => (Paths::new(form::MOUNTED), Inherited::default()),
@@ -85,7 +87,11 @@ impl Args {
         };
         let entrance = Entrance { proxy: &proxy, own, token: &token };
         let made = facts.environment(entrance, &paths, &inherited);
-        made.files.write(&folder).map_err(|error| {
+        let written = match form.is_of_a_container() {
+            true => made.files.write_for_containers(&folder),
+            false => made.files.write(&folder),
+        };
+        written.map_err(|error| {
             Failure::failed(&format!("cannot write into {}", folder.display()), &error)
         })?;
         made.notes.iter().for_each(|note| output::note(note));

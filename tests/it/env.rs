@@ -1,5 +1,6 @@
 //! `keyward env`: lines that a shell takes, with a token that has an end.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::cli_runner::Cli;
@@ -68,9 +69,35 @@ fn containers_find_files_where_they_are_mounted_and_the_proxy_where_it_is_said_t
     assert!(ran.err.contains(":/etc/keyward:ro …"), "{}", ran.err);
     let text = ran.ok();
     assert!(text.contains("@keyward:8080\n") && text.contains("=/etc/keyward/bundle.pem\n"));
-    assert!(cli.data().join("client/bundle.pem").exists());
+    assert!(cli.data().join("container/bundle.pem").exists());
     let data = cli.data().display().to_string();
     assert!(!text.contains(&data), "no path of this machine: {text}");
+}
+
+#[test]
+fn files_of_containers_are_not_those_of_shells_and_any_user_reads_them() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let wgetrc = cli.file("wgetrc", "password = canary\n");
+    let env = |form: &str| {
+        let mut env = cli.command(&["env", "--agent", "ci", "--for", form]);
+        let output = env.env("WGETRC", &wgetrc).output().expect("keyward runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    let text = |name: &str| std::fs::read_to_string(cli.data().join(name)).expect(name);
+    env("sh");
+    let of_shells = (text("client/wgetrc"), text("client/apt.conf"));
+    assert!(of_shells.0.starts_with("password = canary\n"), "{}", of_shells.0);
+    for form in ["docker", "compose", "k8s"] {
+        env(form);
+        assert_eq!((text("client/wgetrc"), text("client/apt.conf")), of_shells, "{form}");
+        assert_eq!(text("container/wgetrc"), "ca_certificate = /etc/keyward/bundle.pem\n");
+    }
+    let mode = |name: &str| {
+        std::fs::metadata(cli.data().join(name)).expect(name).permissions().mode() & 0o777
+    };
+    assert_eq!((mode(""), mode("client"), mode("client/wgetrc")), (0o700, 0o700, 0o600));
+    assert_eq!((mode("container"), mode("container/bundle.pem")), (0o755, 0o644));
 }
 
 /// An apply by the client copies each object into an annotation, which may have 256 KiB; the certificates are longer.

@@ -1,8 +1,8 @@
 //! The files that environment variables name: CA bundles and client configuration.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::truststore;
@@ -26,6 +26,16 @@ pub(crate) struct EnvironmentFiles {
     /// Names and contents.
     pub(crate) all: Vec<(&'static str, Vec<u8>)>,
 }
+
+/// The modes of the directory and of its files.
+#[derive(Clone, Copy, Debug)]
+struct Modes {
+    folder: u32,
+    file: u32,
+}
+
+const FOR_OWNER: Modes = Modes { folder: 0o700, file: 0o600 };
+const FOR_EVERYONE: Modes = Modes { folder: 0o755, file: 0o644 };
 
 /// Existing files of the user, and the gateway's certificates.
 #[derive(Clone, Copy, Debug)]
@@ -99,13 +109,29 @@ impl EnvironmentFiles {
     /// Writes them into `folder`, which is created for its owner only. Each is replaced atomically, so that
     /// clients never read half a file.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
+        self.write_as(folder, FOR_OWNER)
+    }
+
+    /// The same for containers, whose users may be others. The files must have nothing of the user's own files.
+    pub(crate) fn write_for_containers(&self, folder: &Path) -> io::Result<()> {
+        self.write_as(folder, FOR_EVERYONE)
+    }
+
+    fn write_as(&self, folder: &Path, modes: Modes) -> io::Result<()> {
+        // A directory that exists keeps its mode: `--files` may name one that has other files.
+        let is_new = !folder.exists();
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        // By `chmod`, which does not depend on the umask.
+        if is_new {
+            std::fs::set_permissions(folder, Permissions::from_mode(modes.folder))?;
+        }
         for (name, content) in &self.all {
             let fresh = folder.join(format!(".{name}.{}", std::process::id()));
             let mut options = OpenOptions::new();
             let mut file =
                 options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
             file.write_all(content)?;
+            file.set_permissions(Permissions::from_mode(modes.file))?;
             std::fs::rename(&fresh, folder.join(name))?;
         }
         Ok(())
@@ -132,8 +158,6 @@ fn apt(theirs: &str, bundle: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     const SOURCES: SourceFiles<'_> =
@@ -153,6 +177,22 @@ mod tests {
         for path in found.iter().chain([&folder]) {
             let mode = std::fs::metadata(path).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn any_user_of_a_container_reads_its_files_and_a_directory_that_exists_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let (new, private) = (dir.path().join("new"), dir.path().join("private"));
+        DirBuilder::new().mode(0o700).create(&private).unwrap();
+        for (folder, expected) in [(&new, 0o755), (&private, 0o700)] {
+            let files = EnvironmentFiles::new(&Paths::new(folder), SOURCES);
+            files.write_for_containers(folder).unwrap();
+            assert_eq!(mode(folder), expected, "{}", folder.display());
+            for (name, _) in &files.all {
+                assert_eq!(mode(&folder.join(name)), 0o644, "{name}");
+            }
         }
     }
 
