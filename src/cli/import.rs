@@ -106,14 +106,20 @@ struct RotateRequest {
 
 impl Findings {
     /// The files that get placeholders if all accounts are connected, without those that stay `unchanged`.
-    fn replaceable(&self, unchanged: bool) -> Vec<String> {
+    fn replaceable(&self, unchanged: bool) -> Vec<&File> {
         let stays = |relation: &Relation| unchanged && matches!(relation, Relation::Changed(_));
         let accounts = self.accounts.iter().zip(&self.relations);
         let accounts = accounts.filter(|(_, relation)| !stays(relation));
         let places = accounts.flat_map(|(account, _)| account.fields.values());
         let all: BTreeMap<_, _> = places.map(|(at, _)| (*at, String::new())).collect();
         let files = self.files.iter().filter(|file| file.with(&all, &self.candidates).is_some());
-        files.map(|file| file.path.display().to_string()).collect()
+        files.collect()
+    }
+
+    /// Whether there is a login of Codex, whose refresh token is spent by its import.
+    fn has_login_of_codex(&self) -> bool {
+        let mut accounts = self.accounts.iter();
+        accounts.any(|it| it.group == logins::CODEX && it.provider == logins::CHATGPT)
     }
 }
 
@@ -126,13 +132,15 @@ impl Args {
         };
         let mut findings = self.findings(&client, sources).await?;
         if self.dry_run && !self.keep_values {
-            findings.report.replaced = findings.replaceable(!self.rotate);
+            let replaceable = findings.replaceable(!self.rotate).into_iter();
+            findings.report.replaced = replaceable.map(File::name).collect();
         }
         if self.dry_run || findings.accounts.is_empty() {
             return output::show(global.json, &findings.report, |report| {
                 report.text(self.dry_run) + &self.next(report)
             });
         }
+        self.files_permit(&findings)?;
         client.can_store()?;
         let agent = connect::agent(&client, &self.agent, IN_ITS_USE).await?;
         self.ask(&findings.report)?;
@@ -140,9 +148,10 @@ impl Args {
             let new = serde_json::json!({ "name": self.agent });
             client.post::<Shown<Agent>>("/api/v1/agents", &new).await?;
         }
-        self.apply(&client, &mut findings).await?;
+        let applied = self.apply(&client, &mut findings).await;
         let report = findings.report;
         output::show(global.json, &report, |report| report.text(false) + &self.next(report))?;
+        applied?;
         is_complete(&report)
     }
 
@@ -212,6 +221,22 @@ impl Args {
         Ok(Findings { candidates, accounts, relations, files, report })
     }
 
+    /// Whether the files can get placeholders. This is checked before anything is sent: the import spends a login
+    /// of Codex, and a file must not keep it.
+    fn files_permit(&self, findings: &Findings) -> Result<(), Failure> {
+        if !self.keep_values {
+            let files = findings.replaceable(!self.rotate);
+            return files.into_iter().try_for_each(File::may_be_replaced);
+        }
+        match findings.has_login_of_codex() {
+            true => Err(Failure::usage(
+                "the import spends the login of Codex, so its file cannot stay as it is",
+            )
+            .hint("leave out --keep-values")),
+            false => Ok(()),
+        }
+    }
+
     /// Shows what will be stored, and asks.
     fn ask(&self, report: &ImportReport) -> Result<(), Failure> {
         if self.confirm.is_given() {
@@ -249,13 +274,16 @@ impl Args {
         if self.keep_values {
             return Ok(());
         }
+        let mut done = Ok(());
         for file in &findings.files {
-            if let Some(text) = file.with(&placeholders, &findings.candidates) {
-                replace(&file.path, &file.text, &text)?;
-                findings.report.replaced.push(file.path.display().to_string());
+            let Some(text) = file.with(&placeholders, &findings.candidates) else { continue };
+            match replace(&file.path, &file.text, &text) {
+                Ok(()) => findings.report.replaced.push(file.name()),
+                // The other files still get their placeholders.
+                Err(failure) => done = done.and(Err(failure)),
             }
         }
-        Ok(())
+        done
     }
 
     /// Connects one account, or finds its connection, and binds it.

@@ -13,6 +13,8 @@ use crate::support::*;
 
 const GITHUB: &str = "api.github.com";
 const STRIPE: &str = "api.stripe.com";
+/// Where a login of Codex is renewed.
+const OPENAI: &str = "auth.openai.com";
 /// What the service does not accept.
 const REVOKED: &str = "sk_live_revokedREVOKEDrevokedREVOKEDrevokedREVOKED";
 
@@ -30,7 +32,7 @@ impl Desk {
                 false => ok(r#"{"login":"octocat"}"#),
             }
         });
-        let names = [GITHUB, STRIPE];
+        let names = [GITHUB, STRIPE, OPENAI];
         let origin = Origin::named(&names, move |stream| serve(stream, Arc::clone(&answer))).await;
         let plan = Plan::api_key().no_agents();
         let plan = names
@@ -153,10 +155,55 @@ async fn keys_become_connections_and_the_file_has_placeholders() {
     let names: Vec<_> =
         again["accounts"].as_array().expect("accounts").iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["stripe"], "{again}");
-    let output = desk.runs(&["import", "--yes", "--no-test"]);
+    let (file, sent) = (desk.text(".env"), desk.origin.received().len());
+    for more in [&[][..], &["--no-test"]] {
+        let output = desk.runs(&[&["import", "--yes"], more].concat());
+        let failed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(failed.contains("cannot write .env.keyward-backup: it exists already"), "{failed}");
+        assert!(failed.contains("Nothing was imported"), "{failed}");
+        assert_eq!(
+            (desk.text(".env"), desk.text(".env.keyward-backup")),
+            (file.clone(), text.clone())
+        );
+        assert_eq!(desk.names("connection"), ["github"], "it is refused before a key is connected");
+        assert_eq!(desk.origin.received().len(), sent, "it is refused before a key is sent");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_of_codex_is_not_spent_if_its_file_would_keep_it() {
+    let desk = Desk::new().await;
+    // An ID token without claims.
+    let login = json!({ "auth_mode": "chatgpt", "tokens": { "id_token": "e30.e30.x",
+        "access_token": "e30.e30.x", "refresh_token": "rt_refresh-token-of-the-person", "account_id": "acc-1" } });
+    desk.file(".codex/auth.json", &login.to_string());
+    let refused = |more: &[&str], says: &str| {
+        let output = desk.runs(&[&["import", "codex", "--yes"], more].concat());
+        let failed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && failed.contains(says), "{more:?}: {failed}");
+        assert_eq!(desk.text(".codex/auth.json"), login.to_string());
+        assert_eq!(desk.names("connection"), Vec::<String>::new());
+        assert!(desk.origin.received().is_empty(), "the refresh token was sent");
+    };
+    refused(&["--keep-values"], "leave out --keep-values");
+    desk.file(".codex/auth.json.keyward-backup", "{}");
+    for more in [&[][..], &["--rotate"], &["--another"], &["--no-test"]] {
+        refused(more, "auth.json.keyward-backup: it exists already");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_connected_is_reported_if_a_file_cannot_be_replaced() {
+    let desk = Desk::new().await;
+    desk.file(".env", &format!("GITHUB_TOKEN={}\n", desk.canary.text));
+    // The second name is of the same file, whose backup the first one makes.
+    let output = desk.runs(&["import", ".env", "./.env", "--yes", "--no-test", "--json"]);
     let failed = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(failed.contains("cannot write .env.keyward-backup"), "{failed}");
-    assert_eq!(desk.text(".env.keyward-backup"), text);
+    assert_eq!(output.status.code(), Some(1), "{failed}");
+    assert!(failed.contains("cannot write ./.env.keyward-backup"), "{failed}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(report["accounts"][0]["result"]["connected"].is_string(), "{report}");
+    assert_eq!(report["replaced"], json!([".env"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

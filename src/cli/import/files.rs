@@ -1,7 +1,7 @@
 //! [`File`]: a file whose values become placeholders, and its backup.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::candidate::ImportCandidate;
 use super::source::ImportPlace;
 use super::{dotenv, logins};
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Exit, Failure};
 use crate::cli::replace_file::replace_file;
 
 /// What is appended to the name of a file whose values are replaced.
@@ -24,6 +24,28 @@ pub(super) struct File {
 }
 
 impl File {
+    /// Its path, for people.
+    pub(super) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Whether [`replace`] can keep the file as it was.
+    ///
+    /// # Errors
+    /// When there is the backup of an earlier import.
+    pub(super) fn may_be_replaced(&self) -> Result<(), Failure> {
+        let backup = backup_of(&self.path);
+        let what = format!("cannot write {}", backup.display());
+        match std::fs::symlink_metadata(&backup) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Failure::failed(&what, &error).hint("nothing was imported")),
+            Ok(_) => {
+                let hint = "it has keys of an earlier import: move it away or delete it. Nothing was imported";
+                Err(Failure::new(Exit::Failed, format!("{what}: it exists already")).hint(hint))
+            }
+        }
+    }
+
     /// The text with placeholders of the candidates that are connected; `None` if there are none in it.
     pub(super) fn with(
         &self,
@@ -32,7 +54,7 @@ impl File {
     ) -> Option<Zeroizing<String>> {
         let group = match self.source {
             ImportPlace::Codex => logins::CODEX.to_owned(),
-            _ => self.path.display().to_string(),
+            _ => self.name(),
         };
         let mut of_file =
             placeholders.iter().filter(|(index, _)| candidates[**index].group == group);
@@ -50,10 +72,8 @@ impl File {
 
 /// Keeps the file as it was, and writes the other text in its place, with its mode.
 pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Failure> {
-    let mut backup = path.as_os_str().to_owned();
-    backup.push(BACKUP);
-    let backup = PathBuf::from(backup);
-    let failed = |path: &Path, error: &std::io::Error| {
+    let backup = backup_of(path);
+    let failed = |path: &Path, error: &io::Error| {
         Failure::failed(&format!("cannot write {}", path.display()), error)
             .hint("the accounts are connected; the file is as it was")
     };
@@ -66,8 +86,14 @@ pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Fail
     replace_file(&target, after.as_bytes(), mode & 0o777).map_err(|error| failed(path, &error))
 }
 
+fn backup_of(path: &Path) -> PathBuf {
+    let mut backup = path.as_os_str().to_owned();
+    backup.push(BACKUP);
+    PathBuf::from(backup)
+}
+
 /// A new file: an earlier backup has keys that may be nowhere else.
-fn create(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+fn create(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())?;

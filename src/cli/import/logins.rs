@@ -14,6 +14,9 @@ use super::candidate::{ImportCandidate, SourceContent};
 /// The name of the group of Codex's values.
 pub(super) const CODEX: &str = "codex";
 
+/// The provider of Codex's logins.
+pub(super) const CHATGPT: &str = "chatgpt";
+
 /// The claims of the ID token that Codex reads: the account and its plan. It verifies no signature.
 const CLAIMS: [&str; 3] =
     ["email", "https://api.openai.com/auth", "https://api.openai.com/profile"];
@@ -36,7 +39,7 @@ pub(super) fn codex(file: &str, text: Zeroizing<String>) -> SourceContent {
     } else if let Some(token) = token {
         let place = format!("{file} refresh_token");
         let one = ImportCandidate::of(place, CODEX, token);
-        found.candidates.push(ImportCandidate { provider: Some("chatgpt"), ..one });
+        found.candidates.push(ImportCandidate { provider: Some(CHATGPT), ..one });
     } else if let Some(key) = document["OPENAI_API_KEY"].as_str() {
         let place = format!("{file} OPENAI_API_KEY");
         let one = ImportCandidate::in_variable(place, CODEX, "OPENAI_API_KEY", key);
