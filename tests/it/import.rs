@@ -1,5 +1,7 @@
 //! `keyward import`: keys of a file of variables and of the AWS profiles become connections, and the file has placeholders.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::sync::Arc;
@@ -258,6 +260,19 @@ async fn the_environment_and_files_of_tools_become_connections() {
         assert!(!keys.is_empty() && keys.iter().all(|it| it.contains(key.as_str())), "{keys:?}");
     }
     assert_eq!(desk.text(".netrc"), netrc, "the tool's own file stays as it is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variable_that_is_not_utf8_is_left_out_and_not_shown() {
+    let desk = Desk::new().await;
+    let mut import = desk.install.keyward(&["import", "env", "--yes", "--no-test", "--json"]);
+    let bad = [desk.canary.text.as_bytes(), b"\xff"].concat();
+    import.env("GITHUB_TOKEN", OsStr::from_bytes(&bad)).env(OsStr::from_bytes(&bad), "value");
+    let output = import.env("STRIPE_API_KEY", REVOKED).output().expect("it runs");
+    desk.canary.assert_absent("standard output", &output.stdout);
+    desk.canary.assert_absent("standard error", &output.stderr);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(desk.names("connection"), ["stripe"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! [`ImportPlace`]: a place where `keyward import` looks for keys. Its values become candidates.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use http::Uri;
@@ -100,7 +101,7 @@ impl ImportPlace {
     /// When its file is missing or cannot be read, or its program fails.
     pub(super) fn read(&self) -> Result<SourceContent, Failure> {
         match self {
-            Self::Environment => Ok(environment(env::vars())),
+            Self::Environment => Ok(environment(env::vars_os())),
             Self::Gh => gh(),
             Self::File(path) => {
                 let text = text_of(path)?;
@@ -187,8 +188,11 @@ fn text_of(path: &Path) -> Result<Zeroizing<String>, Failure> {
     std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| failed(&error))
 }
 
-fn environment(all: impl Iterator<Item = (String, String)>) -> SourceContent {
-    let set = all.filter(|(_, value)| !value.is_empty());
+fn environment(all: impl Iterator<Item = (OsString, OsString)>) -> SourceContent {
+    // No key has other characters than UTF-8.
+    let texts =
+        all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let set = texts.filter(|(_, value)| !value.is_empty());
     // Keyward's own variables, and what `keyward run` sets, are not accounts.
     let set = set.filter(|(name, _)| !name.starts_with("KEYWARD_"));
     let candidates = set.map(|(name, value)| {
