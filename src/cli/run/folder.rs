@@ -24,12 +24,9 @@ impl Folder {
     /// Creates a directory, and removes those of killed runs.
     pub(crate) fn make(data: &Path) -> Result<Self, Failure> {
         let all = data.join(FOLDERS);
-        let path = all.join(std::process::id().to_string());
-        let made = make(&all, &path);
-        let alive = made.map_err(|error| {
-            Failure::failed(&format!("cannot create the directory {}", path.display()), &error)
-        })?;
-        Ok(Self { path, _alive: alive })
+        make(&all).map_err(|error| {
+            Failure::failed(&format!("cannot create a directory in {}", all.display()), &error)
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -45,7 +42,7 @@ impl Drop for Folder {
     }
 }
 
-fn make(all: &Path, path: &Path) -> io::Result<File> {
+fn make(all: &Path) -> io::Result<Folder> {
     let private = |path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     private(all)?;
     // One at a time: a new directory is not locked yet, and looks abandoned.
@@ -57,10 +54,22 @@ fn make(all: &Path, path: &Path) -> io::Result<File> {
             fs::remove_dir_all(&path)?;
         }
     }
-    private(path)?;
+    let path = free_path(all);
+    private(path.as_path())?;
     let alive = private_file(&path.join("alive"))?;
     alive.lock()?;
-    Ok(alive)
+    Ok(Folder { path, _alive: alive })
+}
+
+/// The process id, or that with a number: runs in several containers may share a data directory and have the same id.
+fn free_path(all: &Path) -> PathBuf {
+    let id = std::process::id();
+    let (mut path, mut number) = (all.join(id.to_string()), 1);
+    while path.exists() {
+        number += 1;
+        path = all.join(format!("{id}-{number}"));
+    }
+    path
 }
 
 /// Private, because any user who can open it could lock it.
@@ -96,5 +105,21 @@ mod tests {
         assert!(path.exists());
         drop(folder);
         assert!(!path.exists() && all.join("living").exists());
+    }
+
+    #[test]
+    fn a_run_with_the_process_id_of_a_living_one_has_its_own_folder() {
+        let data = tempfile::tempdir().unwrap();
+        let other = data.path().join(FOLDERS).join(std::process::id().to_string());
+        fs::create_dir_all(&other).unwrap();
+        let living = File::create(other.join("alive")).unwrap();
+        living.lock().unwrap();
+        let (first, second) =
+            (Folder::make(data.path()).unwrap(), Folder::make(data.path()).unwrap());
+        let paths = [other.as_path(), first.path(), second.path()];
+        assert!(paths.iter().all(|path| path.join("alive").exists()), "{paths:?}");
+        assert!(paths[0] != paths[1] && paths[1] != paths[2] && paths[0] != paths[2], "{paths:?}");
+        drop((first, second));
+        assert!(other.exists());
     }
 }
