@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
 use keyward_base::secret::Secret;
@@ -65,7 +67,20 @@ pub enum ChildEnvironment<'a> {
     Only(BTreeMap<String, Secret>),
 }
 
+/// A started program.
+struct Program {
+    child: Child,
+    /// Its group has the programs that it started, which may hold its output open.
+    leads_group: bool,
+}
+
 impl ChildEnvironment<'_> {
+    /// Whether the program gets a process group of its own. A program that asks on the terminal gets none, because only
+    /// the foreground group may read from the terminal: commands for master keys may ask.
+    fn has_own_group(&self) -> bool {
+        matches!(self, Self::Only(_))
+    }
+
     fn give(&self, command: &mut Command) {
         match self {
             Self::Without(hidden) => {
@@ -99,7 +114,8 @@ pub fn output_of(
     output_in(words, &ChildEnvironment::Without(hidden), bounds, stderr)
 }
 
-/// Runs a program with empty standard input and this environment. Blocks until it has exited.
+/// Runs a program with empty standard input and this environment. Blocks until it has exited. With
+/// [`ChildEnvironment::Only`], the programs that it started are killed with it.
 ///
 /// # Errors
 /// As [`output_of`].
@@ -114,6 +130,9 @@ pub fn output_in(
     let deadline = Instant::now() + bounds.timeout;
     let mut command = Command::new(program);
     environment.give(&mut command);
+    if environment.has_own_group() {
+        command.process_group(0);
+    }
     let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
@@ -128,11 +147,43 @@ pub fn output_in(
         let _gone = done.send(read_bounded(stdout, bounds.bytes_max));
     });
     let text = output.recv_timeout(bounds.timeout).ok();
-    let status = ended(&mut child, text.as_ref().map_or(Instant::now(), |_| deadline));
+    let mut started = Program { child, leads_group: environment.has_own_group() };
+    let status = match &text {
+        Some(_) => started.ended(deadline),
+        // Also if it has exited: another program holds its output.
+        None => started.kill().map(|()| None),
+    };
     match (text, status.map_err(broken)?) {
         (Some(text), Some(status)) if status.success() => text.map_err(broken),
         (Some(_), Some(status)) => Err(CommandError::Failed { program: program.clone(), status }),
         _ => Err(CommandError::Timeout { program: program.clone(), timeout: bounds.timeout }),
+    }
+}
+
+impl Program {
+    /// Waits for the program; `None` when it had to be killed at the deadline.
+    fn ended(&mut self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= deadline {
+                return self.kill().map(|()| None);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Kills the program, with its group if it leads one, and waits for it. Not to be called after it was waited for:
+    /// another group could have its number.
+    fn kill(&mut self) -> io::Result<()> {
+        // Killing what has just exited fails, which is harmless.
+        if self.leads_group {
+            let _ended = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        } else {
+            let _ended = self.child.kill();
+        }
+        self.child.wait().map(drop)
     }
 }
 
@@ -142,22 +193,6 @@ pub(super) fn read_bounded(from: impl Read, bytes_max: usize) -> io::Result<Zero
     let mut text = Zeroizing::new(Vec::with_capacity(bytes_max + 64));
     from.take(bytes_max as u64).read_to_end(&mut text)?;
     Ok(text)
-}
-
-/// Waits for the child; `None` when it had to be killed at the deadline.
-fn ended(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= deadline {
-            // Killing a process that has just exited fails, which is harmless.
-            let _ended = child.kill();
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(POLL);
-    }
 }
 
 #[cfg(test)]
@@ -177,6 +212,22 @@ mod tests {
             let refused = shell(script, 50).unwrap_err();
             assert!(matches!(refused, CommandError::Timeout { .. }), "{script}: {refused}");
             assert!(began.elapsed() < Duration::from_secs(20), "{script}");
+        }
+    }
+
+    #[test]
+    fn programs_that_a_killed_program_started_are_killed_with_it() {
+        for script in ["sleep 60; :", "sleep 60 & :", "sleep 60 >&- & exec sleep 60 >&-"] {
+            let began = Instant::now();
+            // Each program of the script holds the writer.
+            let (mut held, writer) = io::pipe().unwrap();
+            let words = ["sh", "-c", script].map(str::to_owned);
+            let bounds = CommandLimits { timeout: Duration::from_millis(50), bytes_max: 16 };
+            let environment = ChildEnvironment::Only(BTreeMap::new());
+            let refused = output_in(&words, &environment, bounds, Stdio::from(writer)).unwrap_err();
+            assert!(matches!(refused, CommandError::Timeout { .. }), "{script}: {refused}");
+            held.read_to_end(&mut Vec::new()).unwrap();
+            assert!(began.elapsed() < Duration::from_secs(20), "{script}: a program remains");
         }
     }
 
