@@ -89,6 +89,22 @@ pub enum Life {
     WithRuns,
 }
 
+/// What a gateway was doing when it was told to stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoppedWhile {
+    /// It has served nothing. A thread of its may wait for the gateway before it.
+    Starting,
+    Serving,
+}
+
+/// A gateway that has its store, and serves nothing yet.
+struct OpenedGateway {
+    watched: WatchedFiles,
+    services: OpenedServices,
+    predecessor: Option<Predecessor>,
+    sockets: Sockets,
+}
+
 /// How long a private gateway waits for its first run.
 const FIRST_RUN_WITHIN: Duration = Duration::from_secs(30);
 
@@ -129,14 +145,16 @@ struct EventRecorder {
 /// When a listener cannot be bound, a service cannot be opened, or the configuration contradicts the store.
 /// Nothing is served then.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    Box::pin(start_with(config, None)).await
+    let opened = Box::pin(OpenedGateway::open(&config)).await?;
+    Box::pin(start_with(opened, config, None)).await
 }
 
-async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Result<Running> {
-    // Before the files are read, so that later changes are noticed.
-    let watched = WatchedFiles::new(config.files());
-    // The store first: a second gateway on the same data fails because of the store, not of a port in use.
-    let (opened, predecessor, mut sockets) = opened(&config).await?;
+async fn start_with(
+    opened: OpenedGateway,
+    config: Config,
+    verbosity: Option<Verbosity>,
+) -> anyhow::Result<Running> {
+    let OpenedGateway { watched, services: opened, predecessor, mut sockets } = opened;
     let bound = Listeners::bind(&config, &mut sockets).await?;
     // Before the plan is applied, so that its changes are recorded.
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
@@ -252,9 +270,9 @@ fn control_plane(
     Deps { data_path: Arc::downgrade(gateway), audit, changes, ..services.deps() }
 }
 
-/// Runs a gateway until SIGTERM, SIGINT or the end of its `life`, then drains it. A second signal ends the
-/// remaining streams. SIGHUP reloads the configuration. `announce` is called when it serves; `verbosity`
-/// follows `log.level`.
+/// Runs a gateway until SIGTERM, SIGINT or the end of its `life`, then drains it. A signal before it has its store
+/// ends it at once. A second signal ends the remaining streams. SIGHUP reloads the configuration. `announce` is
+/// called when it serves; `verbosity` follows `log.level`.
 ///
 /// # Errors
 /// As [`start`].
@@ -263,13 +281,22 @@ pub async fn serve(
     life: Life,
     verbosity: Option<Verbosity>,
     announce: impl FnOnce(&Running),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<StoppedWhile> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     // Registered early: without a handler, SIGHUP would end the process.
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let unkept = kept_providers::unkept(&config);
-    let mut running = Box::pin(start_with(config, verbosity)).await?;
+    // It may wait for minutes. A signal after it waits until the gateway serves: the start changes the store.
+    let opened = tokio::select! {
+        biased;
+        () = stop_signal(&mut terminate, &mut interrupt) => {
+            tracing::info!(id = "stopped", "stopped before it served");
+            return Ok(StoppedWhile::Starting);
+        }
+        opened = Box::pin(OpenedGateway::open(&config)) => opened?,
+    };
+    let mut running = Box::pin(start_with(opened, config, verbosity)).await?;
     if life == Life::WithRuns {
         running.runs.make_private();
     }
@@ -306,7 +333,7 @@ pub async fn serve(
     hangups.abort();
     // The successor waits for the end of this process, with which the lock of the store ends.
     std::mem::forget(successor);
-    Ok(())
+    Ok(StoppedWhile::Serving)
 }
 
 async fn cut(mut cutting: watch::Receiver<bool>) {
@@ -339,6 +366,16 @@ impl Life {
                 runs.ended().await;
             }
         }
+    }
+}
+
+impl OpenedGateway {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        // Before the files are read, so that later changes are noticed.
+        let watched = WatchedFiles::new(config.files());
+        // The store first: a second gateway on the same data fails because of the store, not of a port in use.
+        let (services, predecessor, sockets) = opened(config).await?;
+        Ok(Self { watched, services, predecessor, sockets })
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as Arguments;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Runtime;
 
 use super::audit::follow::Followed;
 use super::audit::line;
@@ -16,7 +17,7 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::settings::{self, Global};
 use super::{output, table};
-use crate::app::{self, AppError, Life, Running, is_locked};
+use crate::app::{self, AppError, Life, Running, StoppedWhile, is_locked};
 use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
 use keyward_api::{Locations, SOCKET_NAME};
@@ -123,7 +124,8 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
         let ready = |_: &Running| drop(output::print(READY));
         let served =
             runtime.block_on(Box::pin(app::serve(config, Life::WithRuns, Some(verbosity), ready)));
-        return served.map_err(refusal);
+        end_threads(runtime, served.map_err(refusal)?);
+        return Ok(());
     }
     let format = config.log.format;
     let announce = |running: &Running| match format {
@@ -140,7 +142,13 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
     loop {
         let life = Life::UntilSignalled;
         let served = app::serve(config.clone(), life, Some(verbosity.clone()), announce);
-        let Err(error) = runtime.block_on(Box::pin(served)) else { return Ok(()) };
+        let error = match runtime.block_on(Box::pin(served)) {
+            Ok(stopped) => {
+                end_threads(runtime, stopped);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
         let locked = is_locked(&error);
         let answers = UnixStream::connect(&socket).is_ok();
         if locked && !answers && Instant::now() < deadline {
@@ -151,6 +159,14 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
             true => failure.hint(runtime.block_on(use_of_other(global))),
             false => failure,
         });
+    }
+}
+
+/// Ends the threads of a gateway. Those of one that did not start may wait for the gateway before, without a limit.
+fn end_threads(runtime: Runtime, stopped: StoppedWhile) {
+    match stopped {
+        StoppedWhile::Starting => runtime.shutdown_background(),
+        StoppedWhile::Serving => drop(runtime),
     }
 }
 

@@ -4,14 +4,18 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::{TcpStream, UnixDatagram};
 
-use crate::support::process::{Served, reserved_address};
+use crate::support::process::{OwnChild, Served, built, reserved_address};
 use crate::support::*;
 
 const TOKEN: &str = "kwa_service-0123456789abc";
+
+/// 32 bytes.
+const MASTER_KEY: &str = "6b65792d6f662d6f6e652d73746f72652d6f662d74776f2d7265706c69636173";
 
 async fn status(served: &Served) -> serde_json::Value {
     served.api("GET", "/status", "").await.json()
@@ -120,6 +124,37 @@ async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     assert!(wire.is_closed().await);
     let records = served.audit();
     assert_eq!(records.last().expect("a record")["outcome"], "ended", "{records:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_waits_for_its_database_stops_at_a_signal() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let config = folder.path().join("keyward.yaml");
+    let yaml = "store: { postgres: { url: { env: DATABASE }, tls: off } }\n\
+                master_key: { env: MASTER_KEY }\n";
+    fs::write(&config, yaml).expect("written");
+    for signal in [Signal::TERM, Signal::INT] {
+        // It accepts streams, and never answers.
+        let database = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = database.local_addr().expect("an address");
+        let gateway = Command::new(built())
+            .arg("serve")
+            .env_clear()
+            .env("KEYWARD_DATA", folder.path().join("data"))
+            .env("KEYWARD_CONFIG", &config)
+            .env("MASTER_KEY", MASTER_KEY)
+            .env("DATABASE", format!("postgres://keyward:canary@{at}/keyward"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut gateway = OwnChild::from(gateway.expect("the binary was built"));
+        let _silent = patiently("a stream", database.accept()).await.expect("a stream");
+        let began = Instant::now();
+        kill_process(Pid::from_child(&gateway), signal).expect("our child");
+        assert_eq!(gateway.wait().expect("our child").code(), Some(0), "{signal:?}");
+        assert!(began.elapsed() < Duration::from_secs(20), "it waited for the database");
+    }
 }
 
 #[tokio::test]
