@@ -24,7 +24,7 @@ use super::whose::{NewOwner, VisibilityArgs, owner_of};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::{
     Agent, AgentGiven, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,
-    Reference, Shown,
+    Reference, Shown, TokenShown,
 };
 
 #[derive(Debug, Subcommand)]
@@ -320,7 +320,7 @@ impl Columns for Agent {
         }),
         Column::in_full("ID", |it| it.id.to_string()),
         Column::listed("ENV", |it| it.spec.environment.clone().unwrap_or_default()),
-        Column::listed("TOKENS", |it| it.facts.tokens.len().to_string()),
+        Column::listed("TOKENS", |it| live_tokens(it, Timestamp::now()).len().to_string()),
         Column::list("CONNECTIONS", |it| {
             it.facts.bindings.iter().map(|bound| bound.name.clone()).collect()
         }),
@@ -330,7 +330,7 @@ impl Columns for Agent {
     const MANY: &str = "agents: add one with `keyward agent add NAME`";
 
     fn losses(agent: &Shown<Self>) -> Vec<String> {
-        let tokens = match agent.facts.tokens.len() {
+        let tokens = match live_tokens(agent, Timestamp::now()).len() {
             0 => None,
             1 => Some("its token ends, and with it its open streams".to_owned()),
             count => Some(format!("its {count} tokens end, and with them its open streams")),
@@ -353,11 +353,16 @@ async fn set_held(global: &Global, client: &Client, name: &str, verb: &str) -> R
     })
 }
 
+/// Without those that expired, which are kept for a day: a run may renew its own.
+fn live_tokens(agent: &Shown<Agent>, now: Timestamp) -> Vec<&TokenShown> {
+    let is_live = |token: &&TokenShown| token.expires.is_none_or(|expires| now < expires);
+    agent.facts.tokens.iter().filter(is_live).collect()
+}
+
 /// What a new owner has to know: the owner before may have the tokens.
 fn kept_tokens(agent: &Shown<Agent>, now: Timestamp) -> Option<String> {
-    let (name, tokens) = (&agent.name, agent.facts.tokens.iter());
-    let live: Vec<_> = tokens.filter(|it| it.expires.is_none_or(|end| now < end)).collect();
-    match live.as_slice() {
+    let name = &agent.name;
+    match live_tokens(agent, now).as_slice() {
         [] => None,
         [one] => Some(format!(
             "note: its token stays valid: `keyward agent token revoke {name} {}` revokes it",

@@ -1,7 +1,7 @@
 //! Issues and revokes the tokens of agents. The hash of a token is unique in the whole store, by an index row that is
 //! written before the agent's row and deleted after it (`agents.rs`, `unique`).
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::error::DirectoryError;
 use super::records::{AgentRecord, IssuedToken, ManagedBy, RevokedToken, TokenRecord};
@@ -13,6 +13,10 @@ use keyward_model::{AGENT_TOKENS_MAX, Agent, AgentFacts, TokenSpec};
 
 /// Revoked tokens that are remembered of one agent.
 const REVOKED_MAX: usize = 50;
+
+/// How long an expired token is kept, in which it can be renewed: the token of a run expires while the machine sleeps, and
+/// the run renews it afterwards.
+const RENEWABLE_FOR: SignedDuration = SignedDuration::from_secs(86_400);
 
 impl Directory {
     /// Adds a token. `chosen`: a token of `--token-stdin`; else issued. Also for agents that the
@@ -52,7 +56,10 @@ impl Directory {
             if tokens.iter().any(|token| token.hash == new.hash) {
                 return Err(DirectoryError::TokenTaken);
             }
-            tokens.retain(|token| token.is_live(now));
+            tokens.retain(|token| is_renewable(token, now));
+            if tokens.len() >= AGENT_TOKENS_MAX {
+                tokens.retain(|token| token.is_live(now));
+            }
             if tokens.len() >= AGENT_TOKENS_MAX {
                 return Err(DirectoryError::TooMany { what: "tokens", max: AGENT_TOKENS_MAX });
             }
@@ -166,4 +173,8 @@ impl Directory {
         let token = after.facts.tokens.iter().find(|token| token.hash == new.hash);
         token.map(|token| token.id.clone()).ok_or(DirectoryError::Interrupted)
     }
+}
+
+fn is_renewable(token: &TokenRecord, now: Timestamp) -> bool {
+    token.expires.is_none_or(|expires| now.duration_since(expires) < RENEWABLE_FOR)
 }

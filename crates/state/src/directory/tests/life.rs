@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::token::TokenHash;
+use keyward_model::{AGENT_TOKENS_MAX, TokenSpec};
 
 fn chosen(text: &str) -> Option<Secret> {
     Some(Secret::from(text.to_owned()))
@@ -25,7 +26,7 @@ async fn an_unknown_expired_or_revoked_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_expires_at_its_time_and_is_then_forgotten() {
+async fn a_token_expires_at_its_time_and_is_forgotten_a_day_later() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let expires = Some(world.now() + jiff::SignedDuration::from_secs(60));
@@ -39,9 +40,55 @@ async fn a_token_expires_at_its_time_and_is_then_forgotten() {
     assert!(view.authenticate(&token, world.now()).is_none());
     assert!(!view.still_holds(&held, world.now()));
     assert!(matches!(add(expires).await, Err(DirectoryError::TokenExpired)));
+    let kept = async || {
+        let tokens =
+            world.directory.view().agent(&world.org, &agent.id).unwrap().facts.tokens.len();
+        (tokens, world.rows(Table::Tokens).await.len())
+    };
+    world.pass(86_399);
     add(None).await.unwrap();
-    let kept = world.directory.view().agent(&world.org, &agent.id).unwrap().facts.tokens.len();
-    assert_eq!((kept, world.rows(Table::Tokens).await.len()), (1, 1));
+    assert_eq!(kept().await, (2, 2));
+    assert!(world.directory.view().authenticate(&token, world.now()).is_none());
+    world.pass(1);
+    add(None).await.unwrap();
+    assert_eq!(kept().await, (2, 2), "both without an end");
+}
+
+#[tokio::test]
+async fn a_token_that_expired_while_the_machine_slept_is_renewed_also_after_another_was_added() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let in_two_minutes = || world.now() + jiff::SignedDuration::from_secs(120);
+    let (id, token) = world.token_until(&agent.id, Some(in_two_minutes())).await;
+    world.pass(130);
+    world.token_until(&agent.id, Some(in_two_minutes())).await;
+    assert!(world.directory.view().authenticate(&token, world.now()).is_none());
+    world.directory.renew_token(&world.org, &agent.id, &id, in_two_minutes()).await.unwrap();
+    assert!(world.directory.view().authenticate(&token, world.now()).is_some());
+}
+
+#[tokio::test]
+async fn expired_tokens_take_no_place_of_others() {
+    let world = World::new().await;
+    let soon = world.now() + jiff::SignedDuration::from_secs(60);
+    let token = |number: usize| TokenRecord {
+        id: TokenId::random(),
+        hash: TokenHash::of(&number.to_string()).to_hex(),
+        spec: TokenSpec { label: None },
+        created: world.now(),
+        expires: Some(soon),
+        managed_by: ManagedBy::Store,
+    };
+    let tokens = (0..AGENT_TOKENS_MAX).map(token).collect();
+    let (by, facts) = (ManagedBy::Store, AgentFacts { tokens, ..AgentFacts::default() });
+    let agent = world.directory.add::<Agent>(&world.org, by, AgentSpec::named("ci"), facts).await;
+    let id = agent.unwrap().id.clone();
+    let add = || world.directory.add_token(&world.org, &id, None, None, None);
+    assert!(matches!(add().await, Err(DirectoryError::TooMany { .. })));
+    world.pass(60);
+    add().await.unwrap();
+    let kept = world.directory.view().agent(&world.org, &id).unwrap().facts.tokens.len();
+    assert_eq!(kept, 1);
 }
 
 #[tokio::test]
