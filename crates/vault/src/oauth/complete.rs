@@ -19,7 +19,7 @@ use crate::grant::Grant;
 use crate::grant::oauth::{
     OAuthClient, OAuthGrant, RequestContext, TokenFailure, Tokens, exchange_code,
 };
-use crate::{Granted, VaultError};
+use crate::{Granted, RowError, VaultError};
 use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
@@ -162,8 +162,8 @@ impl Flows {
     /// Stores the tokens with their flow, durably, and puts them in force.
     ///
     /// # Errors
-    /// When they are refused, the flow was cancelled, the connection was removed or given to another owner, or the store
-    /// fails. They are revoked then.
+    /// When they are refused, the flow was cancelled, or the connection was removed or given to another owner: they are
+    /// revoked then. When the store fails: they are revoked if they are not stored, and a later look finishes others.
     pub(super) async fn complete(
         self: &Arc<Self>,
         flow: &Flow,
@@ -175,7 +175,9 @@ impl Flows {
             Ok(Some(ended)) => self.refuse(flow, received, FlowError::Ended(ended)).await,
             Err(error) => {
                 // Tokens that are not stored cannot be revoked later.
-                self.revoke_unkept(&received).await;
+                if self.is_unkept(flow, &received).await {
+                    self.revoke_unkept(&received).await;
+                }
                 Err(error)
             }
         }
@@ -303,7 +305,14 @@ impl Flows {
     /// Stores why a flow without tokens failed. Other stages stay: their tokens are in force or must be
     /// revoked.
     pub(super) async fn note_failure(&self, flow: &Flow, why: &str) {
-        let now = self.flows.get(&flow.org, flow.id.as_str()).await.ok().flatten();
+        let now = match self.flows.get(&flow.org, flow.id.as_str()).await {
+            Ok(now) => now,
+            // It may have tokens.
+            Err(RowError::Store(error)) => {
+                return tracing::warn!(flow = %flow.id, %error, "a failed consent cannot be read");
+            }
+            Err(RowError::Sealed { .. } | RowError::Malformed { .. }) => None,
+        };
         let has_tokens = now.is_some_and(|(now, _)| {
             !matches!(
                 now.stage,

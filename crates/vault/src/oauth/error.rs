@@ -165,6 +165,19 @@ impl FlowError {
         )
     }
 
+    /// Whether a write that failed with this error may have been made.
+    pub(super) fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Row(RowError::Store(error)) | Self::Vault(VaultError::Store(error)) => {
+                error.leaves_doubt()
+            }
+            Self::Directory(error) | Self::Vault(VaultError::Directory(error)) => {
+                error.leaves_doubt()
+            }
+            _ => false,
+        }
+    }
+
     /// The remedy.
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -240,6 +240,13 @@ impl Confirming {
     }
 }
 
+impl FlowStage {
+    /// Whether these tokens are stored here and are not in force yet.
+    pub(super) fn has_received(&self, received: &ReceivedTokens) -> bool {
+        matches!(self, Self::Received(kept) if kept.grant.text() == received.grant.text())
+    }
+}
+
 impl Flow {
     /// The connection as it is with the flow's app.
     pub(super) fn connection_with_app(&self, connection: &ConnectionRecord) -> ConnectionRecord {

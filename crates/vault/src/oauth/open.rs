@@ -8,6 +8,7 @@ use super::error::FlowError;
 use super::flow::{Flow, FlowStage, ReceivedTokens, StoredFlow};
 use super::{FlowView, Flows};
 use crate::RowError;
+use crate::flights::STORE_AGAIN;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 use keyward_state::store::StoreError;
 
@@ -53,11 +54,26 @@ impl Flows {
     }
 
     /// Stores the tokens of a flow that waits for them. Returns why the flow has ended, if it has meanwhile: the
-    /// tokens are unwanted then, and are not stored.
+    /// tokens are unwanted then, and are not stored. A write that was reported as failed may have been made, so it is
+    /// repeated while the store fails.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails for some seconds. See [`Flows::is_unkept`].
     pub(super) async fn keep_received(
+        &self,
+        flow: &Flow,
+        received: &ReceivedTokens,
+    ) -> Result<Option<String>, FlowError> {
+        for pause in STORE_AGAIN {
+            match self.try_to_keep(flow, received).await {
+                Err(error) if error.leaves_doubt() => tokio::time::sleep(pause).await,
+                other => return other,
+            }
+        }
+        self.try_to_keep(flow, received).await
+    }
+
+    async fn try_to_keep(
         &self,
         flow: &Flow,
         received: &ReceivedTokens,
@@ -67,6 +83,8 @@ impl Flows {
             let (mut now, version) = found.ok_or(FlowError::NoFlow)?;
             match &now.stage {
                 FlowStage::Exchanging | FlowStage::Polling(_) => {}
+                // Stored by a write that was reported as failed.
+                stage if stage.has_received(received) => return Ok(None),
                 FlowStage::Failed { why } => return Ok(Some(why.clone())),
                 _ => return Ok(Some(FlowError::NotOpen.to_string())),
             }
@@ -78,6 +96,16 @@ impl Flows {
             }
         }
         Err(FlowError::BeingFinished)
+    }
+
+    /// Whether the tokens are certainly not stored with their flow, so that no later look puts them in force.
+    pub(super) async fn is_unkept(&self, flow: &Flow, received: &ReceivedTokens) -> bool {
+        match self.flows.get(&flow.org, flow.id.as_str()).await {
+            Ok(found) => !found.is_some_and(|(now, _)| now.stage.has_received(received)),
+            Err(RowError::Store(error)) => !error.leaves_doubt(),
+            // A row that cannot be opened is not put in force.
+            Err(RowError::Sealed { .. } | RowError::Malformed { .. }) => true,
+        }
     }
 
     /// Ends the consents of a removed connection.

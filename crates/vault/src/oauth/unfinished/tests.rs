@@ -1,5 +1,7 @@
 //! Work that a crash or another replica left: it is finished once, and overwrites nothing that came later.
 
+mod store;
+
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
@@ -7,6 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 
+use self::store::{Fault, FaultyStore};
 use super::*;
 use crate::grant::Grant;
 use crate::grant::oauth::OAuthGrant;
@@ -23,11 +26,11 @@ use keyward_base::tokens::TokenSettings;
 use keyward_model::{ConnectionSpec, ConnectionState, ManagedBy, Visibility};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{ConnectionRecord, Directory};
-use keyward_state::store::Store;
-use keyward_state::store::memory::MemoryStore;
+use keyward_state::store::{Store, Table};
 
 /// A replica with a draft.
 struct World {
+    store: Arc<FaultyStore>,
     flows: Arc<Flows>,
     connection: Arc<ConnectionRecord>,
     org: OrgId,
@@ -64,7 +67,8 @@ fn received(access: &str) -> ReceivedTokens {
 
 impl World {
     async fn new() -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let faulty = Arc::new(FaultyStore::default());
+        let store: Arc<dyn Store> = faulty.clone();
         let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await;
         let (directory, catalogue) = (Arc::new(directory.unwrap()), CATALOGUE.clone());
@@ -89,7 +93,7 @@ impl World {
             clock,
             public_url: "http://127.0.0.1:8081".to_owned(),
         });
-        Self { flows, connection, org }
+        Self { store: faulty, flows, connection, org }
     }
 
     /// A consent in this stage, whose time is over.
@@ -292,4 +296,35 @@ async fn tokens_that_were_left_replace_the_grant_that_they_found() {
     assert_eq!(world.bytes().await, grant("left").encode().to_vec());
     let stored = world.flows.vault.stored(&world.connection).await.unwrap();
     assert_eq!((stored.consent, stored.app), (Some(flow.id), Some(flow.app)));
+}
+
+/// PostgreSQL may make a write whose acknowledgement is lost.
+#[tokio::test(start_paused = true)]
+async fn tokens_whose_write_was_reported_as_failed_are_put_in_force() {
+    let world = World::new().await;
+    let flow = world.left(FlowStage::Exchanging).await;
+    world.store.fail(Table::Flows, Fault::Lost);
+    world.flows.complete(&flow, received("received")).await.unwrap();
+    let stage = world.stage(&flow).await;
+    assert!(matches!(stage, FlowStage::Connected { .. }), "{stage:?}");
+    assert_eq!(world.bytes().await, grant("received").encode().to_vec());
+}
+
+/// They would be put in force half a minute after their revocation.
+#[tokio::test(start_paused = true)]
+async fn tokens_that_may_be_stored_are_not_revoked_but_left_to_the_next_look() {
+    for (fault, may_be_stored) in [(Fault::Refused, false), (Fault::LostThenDown, true)] {
+        let world = World::new().await;
+        let flow = world.left(FlowStage::Exchanging).await;
+        let received = received("received");
+        world.store.fail(Table::Flows, fault);
+        let error = world.flows.complete(&flow, received.clone()).await.unwrap_err();
+        assert!(error.leaves_doubt(), "{error}");
+        assert_eq!(world.flows.is_unkept(&flow, &received).await, !may_be_stored, "{fault:?}");
+        world.flows.note_failure(&flow, &error.to_string()).await;
+        world.store.mend();
+        world.resumes().await;
+        let is_connected = matches!(world.stage(&flow).await, FlowStage::Connected { .. });
+        assert_eq!(is_connected, may_be_stored, "{fault:?}");
+    }
 }

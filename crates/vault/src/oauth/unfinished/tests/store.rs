@@ -1,0 +1,143 @@
+//! A store in memory that fails in one table and counts the reads.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use keyward_state::store::memory::MemoryStore;
+use keyward_state::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Table, Version};
+
+/// How a table fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    /// Writes are not made.
+    Refused,
+    /// The next write is made and reported as failed.
+    Lost,
+    /// As `Lost`, and the table is `Down` from then on.
+    LostThenDown,
+    /// Nothing is read or written.
+    Down,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FaultyStore {
+    rows: MemoryStore,
+    fault: Mutex<Option<(Table, Fault)>>,
+    /// Reads of one row.
+    gets: AtomicUsize,
+    /// Reads of pages of rows.
+    lists: AtomicUsize,
+}
+
+impl FaultyStore {
+    pub(super) fn fail(&self, table: Table, fault: Fault) {
+        *self.fault.lock() = Some((table, fault));
+    }
+
+    pub(super) fn mend(&self) {
+        *self.fault.lock() = None;
+    }
+
+    /// The reads of rows since the last call. Keys do not count.
+    pub(super) fn reads(&self) -> usize {
+        self.gets.swap(0, SeqCst) + self.lists.swap(0, SeqCst)
+    }
+
+    fn fault(&self, table: Table) -> Option<Fault> {
+        self.fault.lock().filter(|(failing, _)| *failing == table).map(|(_, fault)| fault)
+    }
+
+    fn check_read(&self, table: Table) -> Result<(), StoreError> {
+        match self.fault(table) {
+            Some(Fault::Down) => Err(failure()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn failure() -> StoreError {
+    StoreError::Io { action: "reach the database", source: io::ErrorKind::TimedOut.into() }
+}
+
+#[async_trait::async_trait]
+impl Store for FaultyStore {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.gets.fetch_add(1, SeqCst);
+        self.check_read(table)?;
+        self.rows.get(table, key).await
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        let fault = self.fault(table);
+        if matches!(fault, Some(Fault::Refused | Fault::Down)) {
+            return Err(failure());
+        }
+        let version = self.rows.put(table, key, value, expect).await?;
+        match fault {
+            Some(Fault::Lost) => self.mend(),
+            Some(Fault::LostThenDown) => self.fail(table, Fault::Down),
+            _ => return Ok(version),
+        }
+        Err(failure())
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.rows.reseal(table, row, value).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.rows.delete(table, key, expect).await
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.lists.fetch_add(1, SeqCst);
+        self.check_read(table)?;
+        self.rows.list(table, prefix, after, limit).await
+    }
+
+    async fn list_keys(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Version)>, StoreError> {
+        self.check_read(table)?;
+        self.rows.list_keys(table, prefix, after, limit).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.rows.snapshot().await
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        self.rows.load(rows).await
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        self.rows.lease(name, ttl).await
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        self.rows.renew_lease(lease, ttl).await
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.rows.changed(table, seen).await
+    }
+}
