@@ -187,7 +187,7 @@ impl Flows {
     /// release.
     ///
     /// # Errors
-    /// As [`Flows::complete`].
+    /// As [`Flows::complete`]. While the store fails, the tokens stay with their flow: the grant may be stored.
     pub(super) async fn put_in_force(
         self: &Arc<Self>,
         flow: &Flow,
@@ -224,6 +224,10 @@ impl Flows {
             return self.wait_for_decision(flow, received, None, account).await;
         }
         if let Err(error) = self.store_grant(flow, &connection, &received, account.clone()).await {
+            // A later look finishes it.
+            if error.leaves_doubt() {
+                return Err(error);
+            }
             let is_gone = matches!(error, FlowError::Vault(VaultError::ConnectionMissing));
             let error = if is_gone { FlowError::NoConnection } else { error };
             return self.refuse(flow, received, error).await;

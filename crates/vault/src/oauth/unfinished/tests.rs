@@ -328,3 +328,24 @@ async fn tokens_that_may_be_stored_are_not_revoked_but_left_to_the_next_look() {
         assert_eq!(is_connected, may_be_stored, "{fault:?}");
     }
 }
+
+/// The grant and the record of its connection are two rows.
+#[tokio::test(start_paused = true)]
+async fn tokens_whose_connection_cannot_be_written_are_not_revoked() {
+    for (table, is_stored) in [(Table::Grants, false), (Table::Connections, true)] {
+        let world = World::new().await;
+        let flow = world.left(FlowStage::Exchanging).await;
+        world.store.fail(table, Fault::Refused);
+        world.flows.complete(&flow, received("received")).await.unwrap_err();
+        let stage = world.stage(&flow).await;
+        assert!(matches!(stage, FlowStage::Received(_)), "{table:?}: {stage:?}");
+        let stored = world.flows.vault.stored(&world.connection).await;
+        assert_eq!(stored.is_ok(), is_stored, "{table:?}");
+        world.store.mend();
+        world.resumes().await;
+        let stage = world.stage(&flow).await;
+        assert!(matches!(stage, FlowStage::Connected { .. }), "{table:?}: {stage:?}");
+        assert_eq!(world.bytes().await, grant("received").encode().to_vec());
+        assert_eq!(world.state(), ConnectionState::Active, "{table:?}");
+    }
+}
