@@ -51,6 +51,14 @@ pub enum RowError {
 #[serde(transparent)]
 pub struct SecretText(String);
 
+/// A row without its record.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct RowKey {
+    pub(crate) org: OrgId,
+    pub(crate) id: String,
+    pub(crate) version: Version,
+}
+
 #[derive(Serialize)]
 struct WrittenRow<'a, T> {
     version: u64,
@@ -156,10 +164,14 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
             after = Some(last.key.clone());
             for row in page {
                 let id = row.key[start.len()..].to_owned();
-                // Read again if a rotation of the master key re-wrapped it meanwhile.
-                if let Some((record, version)) = self.get(org, &id).await? {
-                    all.push((id, record, version));
-                }
+                let found = match self.open(org, &row) {
+                    // A rotation of the master key re-wrapped the row meanwhile.
+                    Err(RowError::Sealed { source: EnvelopeError::UnknownKey(_), .. }) => {
+                        self.get(org, &id).await?
+                    }
+                    opened => Some((opened?, row.version)),
+                };
+                all.extend(found.map(|(record, version)| (id, record, version)));
             }
         }
     }
@@ -169,15 +181,25 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
     /// # Errors
     /// When the store fails.
     pub async fn orgs(&self) -> Result<BTreeSet<OrgId>, RowError> {
-        let (mut orgs, mut after) = (BTreeSet::new(), None::<String>);
+        Ok(self.keys().await?.into_iter().map(|key| key.org).collect())
+    }
+
+    /// The keys of the rows of all orgs. Their records are not read.
+    pub(crate) async fn keys(&self) -> Result<Vec<RowKey>, RowError> {
+        let (mut keys, mut after) = (Vec::new(), None::<String>);
         loop {
             let page = self.store.list_keys(self.table, "", after.as_deref(), KEYS_PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(orgs) };
+            let Some((last, _)) = page.last() else { return Ok(keys) };
             after = Some(last.clone());
-            let places = page.iter().filter_map(|(key, _)| key.split_once('/'));
-            let own = places.filter(|(_, id)| id.starts_with(self.prefix));
-            orgs.extend(own.filter_map(|(org, _)| OrgId::parse(org).ok()));
+            keys.extend(page.iter().filter_map(|(key, version)| self.row_key(key, *version)));
         }
+    }
+
+    /// `None`: a row of another kind.
+    fn row_key(&self, key: &str, version: Version) -> Option<RowKey> {
+        let (org, id) = key.split_once('/')?;
+        let id = id.strip_prefix(self.prefix)?.to_owned();
+        Some(RowKey { org: OrgId::parse(org).ok()?, id, version })
     }
 
     fn open(&self, org: &OrgId, row: &Row) -> Result<T, RowError> {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -19,6 +19,9 @@ use keyward_state::store::Version;
 
 /// Bytes of randomness in `state`, start links and session cookies; base64url makes 43 characters.
 pub(super) const RANDOM_BYTES: u32 = 32;
+
+/// Flows are kept for a day after their end, so that their result can be shown.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// One attempt to obtain a grant.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -241,6 +244,20 @@ impl Confirming {
 }
 
 impl FlowStage {
+    /// Whether a gateway must continue it. Other stages wait for a person, or have ended.
+    pub(super) fn needs_work(&self) -> bool {
+        match self {
+            Self::Polling(_)
+            | Self::Confirming(_)
+            | Self::Exchanging
+            | Self::Received(_)
+            | Self::Abandoned(_) => true,
+            Self::Offered | Self::AtProvider(_) | Self::Connected { .. } | Self::Failed { .. } => {
+                false
+            }
+        }
+    }
+
     /// Whether these tokens are stored here and are not in force yet.
     pub(super) fn has_received(&self, received: &ReceivedTokens) -> bool {
         matches!(self, Self::Received(kept) if kept.grant.text() == received.grant.text())
@@ -261,6 +278,11 @@ impl Flow {
             self.stage,
             FlowStage::Received(_) | FlowStage::Confirming(_) | FlowStage::Abandoned(_)
         )
+    }
+
+    /// The flow is deleted after this time, unless it has tokens.
+    pub(super) fn kept_until(&self) -> Timestamp {
+        self.expires.saturating_add(KEPT).unwrap_or(Timestamp::MAX)
     }
 
     /// Whether a person can still finish the flow.

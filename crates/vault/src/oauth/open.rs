@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
-
 use super::error::FlowError;
 use super::flow::{Flow, FlowStage, ReceivedTokens, StoredFlow};
 use super::{FlowView, Flows};
@@ -11,9 +9,6 @@ use crate::RowError;
 use crate::flights::STORE_AGAIN;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 use keyward_state::store::StoreError;
-
-/// Finished flows are kept for a day, so that their result can be shown.
-const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// How often a write is retried after a conflict.
 const TRIES_MAX: usize = 8;
@@ -143,8 +138,7 @@ impl Flows {
             // The flow of a removed connection cannot be finished.
             let is_one = flow.is_open(now) && view.connection(org, &flow.connection).is_some();
             open += usize::from(flow.person == person && is_one);
-            let is_old = flow.expires.saturating_add(KEPT).is_ok_and(|until| until < now);
-            if is_old && !flow.has_tokens() {
+            if flow.kept_until() < now && !flow.has_tokens() {
                 self.flows.delete(org, &id).await?;
             }
         }

@@ -2,13 +2,17 @@
 //! continues what another one left when it crashed or stopped. Work on the stage of a consent is done under the lease of
 //! its flow, which is renewed meanwhile: a stage without a lease was left.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Flows;
 use super::flow::{Flow, FlowStage, ReceivedTokens};
 use crate::RowError;
+use crate::rows::RowKey;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::store::Lease;
 
@@ -22,12 +26,16 @@ const LEASE_MIN: Duration = Duration::from_secs(10);
 /// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
 
+/// Flows that need no work until their row changes, and how long they are kept. A look reads the others.
+#[derive(Default)]
+struct SettledFlows(HashMap<RowKey, Timestamp>);
+
 impl Flows {
     /// Continues unfinished work of all organisations, at once and at intervals, until flows are closed.
     pub async fn continue_unfinished(self: &Arc<Self>) {
-        let mut was_read = true;
+        let (mut was_read, mut settled) = (true, SettledFlows::default());
         loop {
-            let looked = self.look_for_unfinished().await;
+            let looked = self.look_for_unfinished(&mut settled).await;
             if let Err(error) = &looked
                 && was_read
             {
@@ -40,24 +48,50 @@ impl Flows {
         }
     }
 
-    /// Organisations without such rows cost nothing.
-    async fn look_for_unfinished(self: &Arc<Self>) -> Result<(), RowError> {
-        let mut with_rows = self.flows.orgs().await?;
-        with_rows.extend(self.outbox.orgs().await?);
-        let view = self.directory().view();
+    /// Continues what no task or replica works on: polls of device codes, grants that are not in force yet or must be
+    /// revoked, pending decisions, and owed revocations. An interrupted exchange has failed. Old flows are deleted.
+    async fn look_for_unfinished(
+        self: &Arc<Self>,
+        settled: &mut SettledFlows,
+    ) -> Result<(), RowError> {
+        let keys = self.flows.keys().await?;
+        let with_owed = self.outbox.orgs().await?;
+        let (view, now) = (self.directory().view(), self.clock.now());
         let mut result = Ok(());
-        for org in view.orgs().filter(|org| with_rows.contains(&org.id)) {
-            result = result.and(self.resume(&org.id).await);
+        // Rows that are gone are left out.
+        let mut before = std::mem::take(&mut settled.0);
+        for key in keys {
+            if view.org(&key.org).is_none() {
+                continue;
+            }
+            let kept_until = match before.remove(&key).filter(|until| now <= *until) {
+                Some(until) => Ok(Some(until)),
+                None => self.look_at(&key).await,
+            };
+            match kept_until {
+                Ok(until) => settled.0.extend(until.map(|until| (key, until))),
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        for org in view.orgs().filter(|org| with_owed.contains(&org.id)) {
+            result = result.and(self.resume_outbox(&org.id).await);
         }
         result
     }
 
-    /// Continues what no task or replica works on: polls of device codes, grants that are not in force yet or must be
-    /// revoked, pending decisions, and owed revocations. An interrupted exchange has failed.
-    pub(super) async fn resume(self: &Arc<Self>, org: &OrgId) -> Result<(), RowError> {
-        let flows = self.flows.all(org).await;
-        let flows = flows.map(|all| all.into_iter().for_each(|(_, flow, _)| self.go_on(flow)));
-        flows.and(self.resume_outbox(org).await)
+    /// Continues a flow, or deletes an old one. Returns how long it is kept if it needs no work until its row changes.
+    async fn look_at(self: &Arc<Self>, key: &RowKey) -> Result<Option<Timestamp>, RowError> {
+        let Some((flow, _)) = self.flows.get(&key.org, &key.id).await? else { return Ok(None) };
+        let kept_until = flow.kept_until();
+        if flow.stage.needs_work() {
+            self.go_on(flow);
+            return Ok(None);
+        }
+        if kept_until < self.clock.now() {
+            self.flows.delete(&key.org, &key.id).await?;
+            return Ok(None);
+        }
+        Ok(Some(kept_until))
     }
 
     fn go_on(self: &Arc<Self>, flow: Flow) {

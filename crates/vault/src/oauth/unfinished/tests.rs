@@ -7,7 +7,7 @@ use std::mem::discriminant;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use self::store::{Fault, FaultyStore};
 use super::*;
@@ -152,7 +152,7 @@ impl World {
 
     /// Continues what was left, to the end.
     async fn resumes(&self) {
-        self.flows.resume(&self.org).await.unwrap();
+        self.flows.look_for_unfinished(&mut SettledFlows::default()).await.unwrap();
         self.flows.close().await;
     }
 
@@ -348,4 +348,33 @@ async fn tokens_whose_connection_cannot_be_written_are_not_revoked() {
         assert_eq!(world.bytes().await, grant("received").encode().to_vec());
         assert_eq!(world.state(), ConnectionState::Active, "{table:?}");
     }
+}
+
+/// Ten thousand consents of a day would be ten thousand reads each half minute.
+#[tokio::test]
+async fn flows_that_need_no_work_are_read_once_until_they_change_and_deleted_when_they_are_old() {
+    let world = World::new().await;
+    let ended = || FlowStage::Failed { why: "it was declined".to_owned() };
+    let changed = world.left(FlowStage::Offered).await;
+    for _ in 0..999 {
+        world.left(ended()).await;
+    }
+    let (mut settled, all) = (SettledFlows::default(), &world.flows.flows);
+    world.store.reads();
+    assert_eq!(all.all(&world.org).await.unwrap().len(), 1_000);
+    assert!(world.store.reads() <= 6, "a row of a page was read again");
+    for expected in [1_000, 0] {
+        world.flows.look_for_unfinished(&mut settled).await.unwrap();
+        assert_eq!(world.store.reads(), expected);
+    }
+    world.flows.stage(&changed, ended()).await.unwrap();
+    world.store.reads();
+    world.flows.look_for_unfinished(&mut settled).await.unwrap();
+    assert_eq!(world.store.reads(), 1);
+    let (mut old, version) = all.get(&world.org, changed.id.as_str()).await.unwrap().unwrap();
+    old.expires = Timestamp::now() - SignedDuration::from_hours(25);
+    all.put(&world.org, old.id.as_str(), &old, Some(version)).await.unwrap();
+    world.flows.look_for_unfinished(&mut settled).await.unwrap();
+    assert!(all.get(&world.org, old.id.as_str()).await.unwrap().is_none());
+    assert_eq!(all.keys().await.unwrap().len(), 999);
 }
