@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::Flows;
 use super::flow::{Flow, FlowStage, ReceivedTokens};
 use crate::RowError;
+use crate::record::GrantOrigin;
 use crate::rows::RowKey;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::store::Lease;
@@ -123,7 +124,11 @@ impl Flows {
         // Read again: its holder may have finished it before the lease was free.
         let Ok(Some((flow, _))) = self.flows.get(org, id.as_str()).await else { return };
         match flow.stage.clone() {
-            FlowStage::Received(received) => {
+            FlowStage::Received(mut received) => {
+                // Of a consent that ended before an upgrade. Its connection may have another grant since.
+                if received.replaces.is_none() && self.clock.now() >= flow.expires {
+                    received.replaces = Some(GrantOrigin::default());
+                }
                 if let Err(error) = self.put_in_force(&flow, received).await {
                     tracing::warn!(flow = %id, %error, "a consent of before gave no grant");
                 }

@@ -282,6 +282,19 @@ async fn tokens_that_were_left_replace_no_later_consent_and_no_rotation() {
     }
 }
 
+/// Earlier versions did not store the grant that the tokens found.
+#[tokio::test]
+async fn tokens_that_an_earlier_version_left_replace_no_grant() {
+    let world = World::new().await;
+    let flow = world.left(FlowStage::Received(received("left"))).await;
+    world.connects("later").await;
+    world.resumes().await;
+    let stage = world.stage(&flow).await;
+    assert!(matches!(stage, FlowStage::Failed { .. }), "{stage:?}");
+    assert_eq!(world.bytes().await, grant("later").encode().to_vec());
+    assert_eq!(world.state(), ConnectionState::Active);
+}
+
 /// oauth 2.settled: a refresh is no later grant.
 #[tokio::test]
 async fn tokens_that_were_left_replace_the_grant_that_they_found() {
