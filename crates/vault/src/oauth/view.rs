@@ -92,6 +92,8 @@ impl Flows {
             FlowStage::Abandoned(Abandoned { why, .. }) if over => {
                 FlowState::Failed { why: why.clone() }
             }
+            // They are put in force or revoked in a moment, also after a crash.
+            FlowStage::Received(_) => FlowState::Open,
             _ if over => FlowState::Failed { why: "no consent was given in time".to_owned() },
             FlowStage::Confirming(waits) => {
                 let account = waits.account().map(|account| account.name);
@@ -107,7 +109,6 @@ impl Flows {
             FlowStage::Offered
             | FlowStage::AtProvider(_)
             | FlowStage::Exchanging
-            | FlowStage::Received(_)
             | FlowStage::Abandoned(_)
             | FlowStage::Polling(_) => FlowState::Open,
         };

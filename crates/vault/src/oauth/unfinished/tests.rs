@@ -13,9 +13,9 @@ use self::store::{Fault, FaultyStore};
 use super::*;
 use crate::grant::Grant;
 use crate::grant::oauth::OAuthGrant;
-use crate::oauth::FlowServices;
 use crate::oauth::flow::{Abandoned, Confirming, Polling, SealedText};
 use crate::oauth::rows::OwedRevocation;
+use crate::oauth::{FlowServices, FlowState};
 use crate::tests::scripted_server::tokens;
 use crate::tests::simulation::{CALLER, CATALOGUE};
 use crate::{Granted, NewConnection, RotationTerms, Vault};
@@ -279,6 +279,21 @@ async fn tokens_that_were_left_replace_no_later_consent_and_no_rotation() {
         assert!(why.contains("got another grant meanwhile"), "{later}: {why}");
         assert_eq!(world.bytes().await, before, "{later}");
         assert_eq!(world.state(), ConnectionState::Active, "{later}");
+    }
+}
+
+/// A connect session would remove the draft of a failed consent.
+#[tokio::test]
+async fn a_consent_whose_time_is_over_has_failed_unless_its_tokens_are_about_to_be_in_force() {
+    let world = World::new().await;
+    for (stage, is_open) in [
+        (FlowStage::Offered, false),
+        (FlowStage::Exchanging, false),
+        (FlowStage::Received(received("left")), true),
+    ] {
+        let flow = world.left(stage).await;
+        let state = world.flows.view(&world.org, &flow.id).await.unwrap().state;
+        assert_eq!(state == FlowState::Open, is_open, "{state:?}");
     }
 }
 
