@@ -1,15 +1,15 @@
-//! Names of background work of this process, so that none is begun a second time while it goes on.
+//! Names of running background jobs of this process, so that none is started twice.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// What goes on.
+/// The running jobs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ongoing(Arc<Mutex<HashSet<String>>>);
 
-/// Work that goes on until this is dropped.
+/// A job that runs until this is dropped.
 #[must_use = "the work ends when it is dropped"]
 pub(super) struct OngoingWork {
     all: Ongoing,
@@ -17,7 +17,7 @@ pub(super) struct OngoingWork {
 }
 
 impl Ongoing {
-    /// `None` if work with this name goes on.
+    /// `None` if a job with this name runs.
     pub(super) fn begin(&self, name: String) -> Option<OngoingWork> {
         let is_new = self.0.lock().insert(name.clone());
         is_new.then(|| OngoingWork { all: self.clone(), name })

@@ -40,7 +40,7 @@ impl Flows {
             if let Err(error) = &looked
                 && was_read
             {
-                tracing::error!(%error, "unfinished consents cannot be read: it is tried again");
+                tracing::error!(%error, "unfinished consents cannot be read; trying again");
             }
             was_read = looked.is_ok();
             if !self.wait(LOOK_EVERY).await {
@@ -130,7 +130,7 @@ impl Flows {
                     received.replaces = Some(GrantOrigin::default());
                 }
                 if let Err(error) = self.put_in_force(&flow, received).await {
-                    tracing::warn!(flow = %id, %error, "a consent of before gave no grant");
+                    tracing::warn!(flow = %id, %error, "an unfinished consent gave no grant");
                 }
             }
             FlowStage::Exchanging => {
