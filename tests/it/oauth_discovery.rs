@@ -251,6 +251,31 @@ async fn a_forgotten_client_is_registered_again_when_asked() {
     lab.finish().await;
 }
 
+/// Each attempt would leave a registration at the server.
+#[tokio::test]
+async fn the_client_that_replaces_an_expired_one_serves_the_next_attempt_too() {
+    let (lab, server) = world(honest()).await;
+    let secret = "expired-0123456789abcdef";
+    let expired =
+        json!({ "client_id": "expired", "client_secret": secret, "client_secret_expires_at": 1 });
+    server.issuer().script("/register", answer(201, &expired));
+    let made = add(&lab).await;
+    assert_eq!(made.head.status(), 201, "{}", made.text());
+    server.issuer().unscript("/register");
+    let mut clients = Vec::new();
+    for body in ["{}", "{}", r#"{"register":true}"#] {
+        let again = lab.gateway.api("POST", "/connections/tools/reconnect", body).await;
+        assert_eq!(again.head.status(), 200, "{}", again.text());
+        let page = again.json()["authorize_url"].as_str().expect("a page").to_owned();
+        let url = Browser::new(&lab.gateway).begin(&page).await;
+        clients.push(query(&url)["client_id"].clone());
+    }
+    assert_eq!(clients[0], clients[1]);
+    assert_ne!(clients[1], clients[2]);
+    assert_eq!(server.issuer().registered().len(), 2);
+    lab.finish().await;
+}
+
 /// oauth 2.reconnect: tokens are of the client that they were issued to, and of no other one.
 #[tokio::test]
 async fn a_client_that_is_registered_again_is_used_when_its_consent_has_ended() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::Flows;
@@ -18,7 +19,9 @@ use crate::grant::oauth::{Metadata, document, host, is_secure};
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_base::settings::Settings;
-use keyward_model::{AppSettings, AppSpec, ConnectionSpec, Reference, Registered, TokenOptions};
+use keyward_model::{
+    AppSettings, AppSpec, Connection, ConnectionSpec, Reference, Registered, TokenOptions,
+};
 use keyward_net::call::{Bounds, CallError};
 use keyward_state::directory::{AppRecord, ConnectionRecord, ManagedBy, Visibility};
 
@@ -28,6 +31,8 @@ const PROVIDER: &str = "mcp";
 const AUTH: &str = "oauth";
 /// Longest accepted URL.
 const URL_BYTES_MAX: usize = 2 * 1024;
+/// How long the client of a consent that was given up is used for another one. Later the server may have removed it.
+const UNUSED_CLIENT_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// An MCP server to connect.
 #[derive(Clone, Debug, Default)]
@@ -133,9 +138,39 @@ impl Flows {
         let org = &connection.org;
         let server = ResourceServer { provider: &connection.provider, url };
         let new = self.register_app(org, &metadata, server).await?;
-        let mut connection = ConnectionRecord::clone(connection);
-        connection.app = Some(Reference::Id(new.id.clone()));
-        self.context_with_app(&connection, new).await
+        self.with_client(asking, new).await
+    }
+
+    /// The same consent with another client.
+    pub(super) async fn with_client(
+        &self,
+        asking: &FlowContext,
+        app: Arc<AppRecord>,
+    ) -> Result<FlowContext, FlowError> {
+        let mut connection = ConnectionRecord::clone(&asking.connection);
+        connection.app = Some(Reference::Id(app.id.clone()));
+        self.context_with_app(&connection, app).await
+    }
+
+    /// A client that an earlier attempt registered in place of the connection's, so that attempts that are given up do not
+    /// register one each.
+    pub(super) fn unused_client(&self, asking: &FlowContext) -> Option<Arc<AppRecord>> {
+        let registered = asking.app.facts.registered.as_ref()?;
+        let url = asking.app.settings.tokens.token_params.get("resource")?;
+        let server = ResourceServer { provider: &asking.connection.provider, url };
+        let (view, now, org) = (self.directory().view(), self.clock.now(), &asking.connection.org);
+        let is_used = |id: &AppId| {
+            view.all::<Connection>(org).any(|connection| connection.app_id() == Some(id))
+        };
+        let fits = |app: &&Arc<AppRecord>| {
+            let until = app.created.saturating_add(UNUSED_CLIENT_FOR).unwrap_or(Timestamp::MAX);
+            app.org == *org
+                && !app.facts.paused
+                && is_registered_at(app, &registered.issuer, server, now)
+                && now < until
+                && !is_used(&app.id)
+        };
+        view.apps().find(fits).cloned()
     }
 
     /// An unused name for the app.
@@ -216,13 +251,7 @@ impl Flows {
         let view = self.directory().view();
         let now = self.clock.now();
         let fits = |app: &&Arc<AppRecord>| {
-            let of = app.facts.registered.as_ref();
-            app.org == *org
-                && app.provider == server.provider
-                && of.is_some_and(|of| of.issuer == metadata.issuer)
-                && of.is_some_and(|of| of.expires.is_none_or(|expires| now < expires))
-                && app.settings.tokens.token_params.get("resource").map(String::as_str)
-                    == Some(server.url)
+            app.org == *org && is_registered_at(app, &metadata.issuer, server, now)
         };
         if let Some(app) = view.apps().find(fits) {
             return Ok(app.clone());
@@ -269,6 +298,20 @@ impl Flows {
         };
         Ok(self.vault.add_app(app, secret).await?)
     }
+}
+
+/// Whether the app is a client that was registered at this issuer for this server and has not expired.
+fn is_registered_at(
+    app: &AppRecord,
+    issuer: &str,
+    server: ResourceServer<'_>,
+    now: Timestamp,
+) -> bool {
+    let is_known = app.facts.registered.as_ref().is_some_and(|registered| {
+        registered.issuer == issuer && registered.expires.is_none_or(|expires| now < expires)
+    });
+    let resource = app.settings.tokens.token_params.get("resource").map(String::as_str);
+    is_known && app.provider == server.provider && resource == Some(server.url)
 }
 
 /// Scheme and authority, and the path without a trailing slash.

@@ -149,9 +149,12 @@ impl Flows {
             return Err(self.no_consent_error(connection));
         }
         let asking = self.asking(connection).await?;
-        match asking.app.facts.registered.is_some() && (register || self.is_forgotten(&asking)) {
-            true => self.register_again(&asking).await,
-            false => Ok(asking),
+        if asking.app.facts.registered.is_none() || !register && !self.is_forgotten(&asking) {
+            return Ok(asking);
+        }
+        match self.unused_client(&asking).filter(|_| !register) {
+            Some(client) => self.with_client(&asking, client).await,
+            None => self.register_again(&asking).await,
         }
     }
 
