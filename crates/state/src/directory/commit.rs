@@ -126,27 +126,26 @@ impl DirectoryWriter {
     pub(super) async fn settle_doubts(&self) {
         let doubts = self.doubts.lock().clone();
         for change in doubts {
-            match self.rows.version(&change.at).await {
-                Ok(now) => self.settle_doubt(change, now).await,
-                Err(error) => {
-                    let row = change.at.key();
-                    tracing::debug!(row, %error, "whether a change was made cannot be read yet");
-                }
+            let row = change.at.key();
+            if let Err(error) = self.settle_doubt(change).await {
+                tracing::debug!(row, %error, "whether a change was made cannot be read yet");
             }
         }
     }
 
-    /// Completes or withdraws a change. What fails of that, the next start does.
-    async fn settle_doubt(&self, change: DoubtfulChange, now: Option<Version>) {
+    /// Completes or withdraws a change. It stays in doubt until the view shows its row; what fails after that, the next start
+    /// does.
+    async fn settle_doubt(&self, change: DoubtfulChange) -> Result<(), DirectoryError> {
         let DoubtfulChange { at, version, news, index } = change;
-        self.doubts.lock().retain(|other| other.at != at || other.version != version);
+        let now = self.rows.version(&at).await?;
         let is_made = match version {
             Some(version) => now >= Some(version),
             None => now.is_none(),
         };
-        if is_made && let Err(error) = self.follow_row(at.table, &at.key()).await {
-            tracing::warn!(row = at.key(), %error, "a change that was made is not shown yet");
+        if is_made {
+            self.follow_row(at.table, &at.key()).await?;
         }
+        self.doubts.lock().retain(|other| other.at != at || other.version != version);
         let released = if is_made { index.freed } else { index.taken };
         for row in released {
             if let Err(error) = self.release(&row, &at.id).await {
@@ -157,6 +156,7 @@ impl DirectoryWriter {
             true => self.tell(news).await,
             false => self.withdraw_news(&news).await,
         }
+        Ok(())
     }
 
     /// Deletes an index row if it names this owner.

@@ -192,7 +192,7 @@ impl Directory {
         }
         let rows: Vec<_> = rows.into_iter().collect();
         for some in rows.chunks(ROWS_A_TURN) {
-            let writer = self.turn().await;
+            let writer = self.turn().await?;
             // Records name those of earlier tables. Those of one table are read at the same time.
             for of_table in some.chunk_by(|one, next| one.0 == next.0) {
                 let rows = of_table.iter().map(|(table, key)| writer.follow_row(*table, key));
@@ -232,7 +232,7 @@ impl DirectoryWriter {
         let Some(at) = At::parse(table, key) else { return Ok(()) };
         let followed = match table {
             Table::Orgs => self.follow_org(&at).await,
-            table => viewed!(table, R => self.read::<R>(&at).await.map(drop), Ok(())),
+            table => viewed!(table, R => self.read_uncertain::<R>(&at).await.map(drop), Ok(())),
         };
         match followed {
             Err(error @ DirectoryError::Store(_)) => Err(error),

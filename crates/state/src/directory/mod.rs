@@ -164,15 +164,20 @@ impl Directory {
         self.shared.changes.subscribe()
     }
 
-    /// Waits for the write lock.
-    async fn turn(&self) -> DirectoryWriter {
+    /// Waits for the write lock. Settles changes in doubt, in a task of its own: a caller that is dropped meanwhile must not
+    /// leave one half settled.
+    async fn turn(&self) -> Result<DirectoryWriter, DirectoryError> {
         let turn = Arc::clone(&self.turns).lock_owned().await;
         let (shared, acting) = (Arc::clone(&self.shared), Acting::current());
         let writer = DirectoryWriter { shared, acting, _turn: turn };
-        if writer.has_doubts() {
-            Box::pin(writer.settle_doubts()).await;
+        if !writer.has_doubts() {
+            return Ok(writer);
         }
-        writer
+        let settled = async move {
+            writer.settle_doubts().await;
+            Ok(writer)
+        };
+        to_the_end(Box::pin(settled)).await
     }
 
     /// Runs `work` with the write lock, to its end.
@@ -182,7 +187,7 @@ impl Directory {
         F: FnOnce(DirectoryWriter) -> W,
         W: Future<Output = Result<T, DirectoryError>> + Send + 'static,
     {
-        let writer = self.turn().await;
+        let writer = self.turn().await?;
         to_the_end(Box::pin(work(writer))).await
     }
 }

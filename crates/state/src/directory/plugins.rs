@@ -119,7 +119,7 @@ impl Directory {
     ) -> Result<Arc<PluginRecord>, E> {
         let at = At::new(Table::Plugins, org, id);
         for _ in 0..EDIT_TRIES {
-            let writer = self.turn().await;
+            let writer = self.turn().await?;
             let before = writer.read::<Plugin>(&at).await?;
             let new = change(&before.record)?;
             let work = async move { writer.change_plugin(before, new).await };

@@ -94,7 +94,7 @@ impl Directory {
     /// # Errors
     /// When a row is damaged, or the disk fails.
     pub async fn snapshot(&self) -> Result<StateSnapshot, DirectoryError> {
-        let writer = self.turn().await;
+        let writer = self.turn().await?;
         // While this guard is held, no key seals rows that is not among its keys.
         let sealing = writer.rows.keyring.sealing().await;
         let rows = writer.rows.store.snapshot().await?;

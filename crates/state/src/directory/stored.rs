@@ -252,7 +252,7 @@ impl Directory {
     ) -> Result<Arc<Record<R>>, E> {
         let at = At::new(R::TABLE, org, id);
         for _ in 0..EDIT_TRIES {
-            let writer = self.turn().await;
+            let writer = self.turn().await?;
             let ReadRecord { record: before, version } = writer.read::<R>(&at).await?;
             let mut after = before.clone();
             change(&mut after)?;
@@ -431,6 +431,14 @@ impl DirectoryWriter {
         at: &At,
     ) -> Result<ReadRecord<Record<R>>, DirectoryError> {
         self.needs_certain(at)?;
+        self.read_uncertain(at).await
+    }
+
+    /// The same of a row whose last write may be in doubt.
+    pub(super) async fn read_uncertain<R: Stored>(
+        &self,
+        at: &At,
+    ) -> Result<ReadRecord<Record<R>>, DirectoryError> {
         let read = self.rows.read::<Record<R>>(at).await?;
         let id = R::Id::parse(&at.id).map_err(|_| at.malformed())?;
         let seen = self.view.load().one::<R>(&at.org, &id).cloned();

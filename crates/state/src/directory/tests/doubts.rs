@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use tokio::sync::Semaphore;
+
 use super::deliveries::{hook, owed};
 use super::*;
 use crate::observe::notice::NoticeKind;
@@ -21,12 +24,17 @@ struct Failing {
     refused: AtomicUsize,
     /// Rows that are not read.
     unread: AtomicUsize,
+    /// Calls that succeed before those that fail.
+    passed: AtomicUsize,
+    /// Each read of a row waits for one of these.
+    reads: Semaphore,
 }
 
 impl Failing {
     async fn open(world: &World, rows: Arc<dyn Store>, table: Table) -> (Arc<Self>, Directory) {
-        let [lost, refused, unread] = std::array::from_fn(|_| AtomicUsize::new(0));
-        let store = Arc::new(Self { rows, table, lost, refused, unread });
+        let [lost, refused, unread, passed] = std::array::from_fn(|_| AtomicUsize::new(0));
+        let reads = Semaphore::new(Semaphore::MAX_PERMITS);
+        let store = Arc::new(Self { rows, table, lost, refused, unread, passed, reads });
         let opened: Arc<dyn Store> = store.clone();
         let directory = Directory::open(opened, world.keyring.clone(), world.clock.clone());
         (store, directory.await.unwrap())
@@ -34,12 +42,17 @@ impl Failing {
 
     /// Fails if this call is one of those that `count` has.
     fn fail(&self, table: Table, count: &AtomicUsize) -> Result<(), StoreError> {
-        let left = |left: usize| left.checked_sub(1);
-        match table == self.table && count.fetch_update(SeqCst, SeqCst, left).is_ok() {
+        let has_fault = table == self.table && count.load(SeqCst) > 0;
+        match has_fault && !counts_down(&self.passed) && counts_down(count) {
             true => Err(StoreError::Io { action: "write a row", source: io_error() }),
             false => Ok(()),
         }
     }
+}
+
+/// Whether it was not 0 yet.
+fn counts_down(count: &AtomicUsize) -> bool {
+    count.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
 fn io_error() -> std::io::Error {
@@ -49,6 +62,9 @@ fn io_error() -> std::io::Error {
 #[async_trait::async_trait]
 impl Store for Failing {
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        if table == self.table {
+            self.reads.acquire().await.expect("it is not closed").forget();
+        }
         self.fail(table, &self.unread)?;
         self.rows.get(table, key).await
     }
@@ -223,6 +239,48 @@ async fn a_row_in_doubt_that_cannot_be_read_is_not_changed() {
     assert!(is_taken(&again), "{again:?}");
     honeytoken(&directory, "two").await.unwrap();
     world.reopen().await.unwrap();
+}
+
+/// A honeytoken whose new name `two` is in the store, though that was reported as failed.
+async fn renamed_in_doubt(store: &Failing, directory: &Directory) -> Arc<Record<Honeytoken>> {
+    let one = honeytoken(directory, "one").await.unwrap();
+    let rename = |record: &mut Record<Honeytoken>| record.spec.name = "two".to_owned();
+    store.lost.store(2, SeqCst);
+    directory.change(&one.org, &one.id, rename).await.unwrap_err();
+    one
+}
+
+fn name_now(directory: &Directory, of: &Record<Honeytoken>) -> String {
+    directory.view().one::<Honeytoken>(&of.org, &of.id).expect("it is there").spec.name.clone()
+}
+
+/// As the handler of a request whose client has gone.
+#[tokio::test]
+async fn a_change_in_doubt_is_shown_although_the_caller_that_settles_it_is_dropped() {
+    let world = World::new().await;
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Honeytokens).await;
+    let one = renamed_in_doubt(&store, &directory).await;
+    store.reads.forget_permits(Semaphore::MAX_PERMITS);
+    // The first read tells that the change was made, the second one waits.
+    store.reads.add_permits(1);
+    assert!(agent(&directory, "dropped").now_or_never().is_none());
+    store.reads.add_permits(10);
+    agent(&directory, "next").await.unwrap();
+    assert_eq!(name_now(&directory, &one), "two");
+}
+
+#[tokio::test]
+async fn a_change_in_doubt_that_was_made_and_cannot_be_shown_stays_in_doubt() {
+    let world = World::new().await;
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Honeytokens).await;
+    let one = renamed_in_doubt(&store, &directory).await;
+    store.passed.store(1, SeqCst);
+    store.unread.store(1, SeqCst);
+    agent(&directory, "other").await.unwrap();
+    assert_eq!(name_now(&directory, &one), "one");
+    agent(&directory, "next").await.unwrap();
+    assert_eq!(name_now(&directory, &one), "two");
+    honeytoken(&directory, "one").await.unwrap();
 }
 
 #[tokio::test]

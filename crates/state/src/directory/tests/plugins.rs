@@ -176,7 +176,7 @@ async fn changes_at_the_same_time_do_not_undo_each_other() {
     };
     let (org, id) = (&world.org, &plugin.id);
     // Both wait for the turn to write.
-    let turn = world.directory.turn().await;
+    let turn = world.directory.turn().await.unwrap();
     let (emptied, filled, ()) = tokio::join!(
         world.directory.change_plugin(org, id, &empty),
         world.directory.change_plugin(org, id, &fill),
