@@ -107,6 +107,8 @@ impl Vault {
         self.seal_app(&record, secret.encode(), None).await?;
         match self.directory.add_record::<App>(record).await {
             Ok(record) => Ok(record),
+            // The record may be there, and needs its secret. The next start removes a secret without a record.
+            Err(failed) if failed.leaves_doubt() => Err(failed.into()),
             Err(refused) => {
                 self.store.delete(Table::Grants, &key, Expect::Any).await?;
                 Err(refused.into())

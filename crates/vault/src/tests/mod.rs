@@ -1,6 +1,7 @@
 //! Tests of the crate as a whole, and what tests of its modules share.
 
 mod app_sources;
+mod doubts;
 pub(crate) mod golden;
 mod rejected;
 mod rotation;
