@@ -46,22 +46,17 @@ impl DirectoryWriter {
         let record = Arc::new(record);
         let after = self.viewed(|view| T::show(Arc::clone(&record), view));
         let version = Some(over.unwrap_or_default().next());
-        let news = match self.news(at, &after, DeliveryCause::of(at, version)).await {
-            Ok(news) => news,
-            Err(error) => {
-                self.give_back(&index.taken).await;
-                return Err(error);
-            }
-        };
+        let news = self.news(at, &after, DeliveryCause::of(at, version));
+        let change = DoubtfulChange { at: at.clone(), version, news, index };
+        self.store_news(&change).await?;
         match self.rows.write(at, &*record, over).await {
             Ok(_) => {
                 self.show(after);
-                self.tell(news).await;
-                self.give_back(&index.freed).await;
+                self.tell(change.news).await;
+                self.give_back(&change.index.freed).await;
                 Ok(record)
             }
             Err(error) => {
-                let change = DoubtfulChange { at: at.clone(), version, news, index };
                 match error.leaves_doubt() {
                     true => self.doubt(change),
                     false => self.undo(&change).await,
@@ -81,17 +76,18 @@ impl DirectoryWriter {
         hide: impl FnOnce(&mut View),
     ) -> Result<(), DirectoryError> {
         let after = self.viewed(hide);
-        let news = self.news(at, &after, DeliveryCause::of(at, None)).await?;
+        let news = self.news(at, &after, DeliveryCause::of(at, None));
+        let index = IndexChange { taken: Vec::new(), freed };
+        let change = DoubtfulChange { at: at.clone(), version: None, news, index };
+        self.store_news(&change).await?;
         match self.rows.delete(at, over).await {
             Ok(()) => {
                 self.show(after);
-                self.tell(news).await;
-                self.give_back(&freed).await;
+                self.tell(change.news).await;
+                self.give_back(&change.index.freed).await;
                 Ok(())
             }
             Err(error) => {
-                let index = IndexChange { taken: Vec::new(), freed };
-                let change = DoubtfulChange { at: at.clone(), version: None, news, index };
                 match error.leaves_doubt() {
                     true => self.doubt(change),
                     false => self.undo(&change).await,
@@ -99,6 +95,19 @@ impl DirectoryWriter {
                 Err(error.into())
             }
         }
+    }
+
+    /// Stores the events of a change before it is made. If that fails, the change is not made: what is stored for it is
+    /// withdrawn at once, and again before the next change if an event may be written.
+    async fn store_news(&self, change: &DoubtfulChange) -> Result<(), DirectoryError> {
+        let stored = self.store_owed(&change.news).await;
+        if let Err(error) = &stored {
+            self.undo(change).await;
+            if error.leaves_doubt() {
+                self.doubt(change.clone());
+            }
+        }
+        stored
     }
 
     /// Withdraws the events and the index rows of a change that was not made.
@@ -169,20 +178,15 @@ impl DirectoryWriter {
         }
     }
 
-    /// The events of a change, stored for the webhooks that want them.
-    async fn news(
-        &self,
-        at: &At,
-        after: &View,
-        cause: DeliveryCause,
-    ) -> Result<Vec<News>, DirectoryError> {
+    /// The events of a change, for the webhooks that want them.
+    fn news(&self, at: &At, after: &View, cause: DeliveryCause) -> Vec<News> {
         let before = self.view.load_full();
         let (by, now) = (&self.acting.by, self.clock.now());
         let catalogue = after.catalogue(&at.org, &self.catalogue.load());
         let between = Between { before: &before, after, by, now, catalogue: &catalogue };
         let notices = between.notices(at);
         let change = between.change(at).filter(|_| notices.is_empty());
-        let mut news = self.owe(notices, self.acting.recorded, after, Some(cause)).await?;
+        let mut news = Shared::owed_news(notices, self.acting.recorded, after, Some(cause));
         let org = at.org.clone();
         news.extend(change.map(|change| News {
             org,
@@ -191,7 +195,7 @@ impl DirectoryWriter {
             owed: Vec::new(),
             change: Some(change),
         }));
-        Ok(news)
+        news
     }
 }
 
@@ -200,7 +204,7 @@ impl Shared {
     pub(super) fn doubt(&self, change: DoubtfulChange) {
         tracing::warn!(
             row = change.at.key(),
-            "the store failed: a change, or its index row, may have been written"
+            "the store failed: a change, its events or its index row may have been written"
         );
         if self.rows.store.shared().is_none() {
             self.doubts.lock().push(change);

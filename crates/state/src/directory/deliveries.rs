@@ -16,7 +16,7 @@ use super::view::View;
 use super::{Directory, Shared};
 use crate::observe::change::Acting;
 use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
-use crate::store::Table;
+use crate::store::{Table, Version};
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_model::Webhook;
 
@@ -52,8 +52,13 @@ impl Directory {
         super::to_the_end(Box::pin(async move {
             let notice = Notice::new(kind, &org, &acting.by, shared.clock.now(), about);
             let view = shared.view.load_full();
-            let owed = shared.owe(vec![notice], acting.recorded, &view, None).await?;
-            shared.tell(owed).await;
+            let news = Shared::owed_news(vec![notice], acting.recorded, &view, None);
+            if let Err(error) = shared.store_owed(&news).await {
+                // The caller may announce it again.
+                shared.withdraw_news(&news).await;
+                return Err(error);
+            }
+            shared.tell(news).await;
             Ok(())
         }))
         .await
@@ -121,19 +126,18 @@ impl Directory {
 }
 
 impl Shared {
-    /// Stores events for the webhooks of `view` that want them, before the change of `cause` is made.
-    pub(super) async fn owe(
-        &self,
+    /// Events with their deliveries to the webhooks of `view` that want them. [`Self::store_owed`] stores those before the
+    /// change of `cause` is made.
+    pub(super) fn owed_news(
         notices: Vec<Notice>,
         recorded: bool,
         view: &View,
         cause: Option<DeliveryCause>,
-    ) -> Result<Vec<News>, DirectoryError> {
+    ) -> Vec<News> {
         let mut news = Vec::with_capacity(notices.len());
         for notice in notices {
             let wanting = view.all::<Webhook>(&notice.org).filter(|hook| hook.wants(notice.kind));
-            let mut owed = Vec::new();
-            for webhook in wanting {
+            let owed = wanting.map(|webhook| {
                 let delivery = Delivery {
                     notice: notice.clone(),
                     webhook: webhook.id.clone(),
@@ -142,19 +146,23 @@ impl Shared {
                     since: None,
                     cause: cause.clone(),
                 };
-                owed.push(self.write_owed(delivery).await?);
-            }
+                Owed { delivery, version: Version::default().next() }
+            });
+            let owed = owed.collect();
             let tells = !recorded || notice.is_more_than_asked();
             let change = tells.then(|| notice.change());
             let (org, at) = (notice.org.clone(), notice.at);
             news.push(News { org, at, notice: Some(notice), owed, change });
         }
-        Ok(news)
+        news
     }
 
-    async fn write_owed(&self, delivery: Delivery) -> Result<Owed, DirectoryError> {
-        let version = self.rows.write(&delivery.at(), &delivery, None).await?;
-        Ok(Owed { delivery, version })
+    /// Stores new deliveries. After an error, some may be stored.
+    pub(super) async fn store_owed(&self, news: &[News]) -> Result<(), DirectoryError> {
+        for owed in news.iter().flat_map(|news| &news.owed) {
+            self.rows.write(&owed.delivery.at(), &owed.delivery, None).await?;
+        }
+        Ok(())
     }
 
     /// Deletes the deliveries of a removed webhook. Those that cannot be deleted are deleted at the next start.

@@ -88,7 +88,7 @@ pub(super) async fn hook(world: &World) -> Arc<Record<Webhook>> {
     named_hook(world, "ops").await
 }
 
-async fn named_hook(world: &World, name: &str) -> Arc<Record<Webhook>> {
+pub(super) async fn named_hook(world: &World, name: &str) -> Arc<Record<Webhook>> {
     let spec = WebhookSpec {
         name: name.to_owned(),
         url: "https://ops.example.com/".to_owned(),
@@ -103,7 +103,8 @@ async fn dies_before(world: &World, kind: NoticeKind, cause: DeliveryCause) {
     let view = world.directory.view();
     let notice =
         Notice::new(kind, &world.org, &Actor::Gateway, world.now(), NoticeDetails::default());
-    let news = world.directory.shared.owe(vec![notice], false, &view, Some(cause)).await.unwrap();
+    let news = Shared::owed_news(vec![notice], false, &view, Some(cause));
+    world.directory.shared.store_owed(&news).await.unwrap();
     assert_eq!(news[0].owed.len(), 1, "the webhook wants it");
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
-use super::deliveries::{hook, owed};
+use super::deliveries::{hook, named_hook, owed};
 use super::*;
-use crate::observe::notice::NoticeKind;
+use crate::observe::notice::{NoticeDetails, NoticeKind};
 use crate::store::memory::MemoryReplica;
 use crate::store::{Lease, SharedStore, Snapshot, StoreError, Version};
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec};
@@ -336,6 +336,54 @@ async fn an_event_of_a_change_that_was_not_made_is_withdrawn_before_the_next_one
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
     let rename = |record: &mut ConnectionRecord| record.spec.name = "other".to_owned();
     directory.update_connection(org, id, &rename).await.unwrap();
+    assert_eq!(world.rows(Table::Deliveries).await, []);
+}
+
+/// The next change of the row has the version that the event names.
+#[tokio::test]
+async fn an_event_whose_own_write_was_reported_as_failed_is_withdrawn() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let (org, id) = (&world.org, &connection.id);
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Deliveries).await;
+    store.lost.store(2, SeqCst);
+    directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
+    let rename = |record: &mut ConnectionRecord| record.spec.name = "other".to_owned();
+    directory.update_connection(org, id, &rename).await.unwrap();
+    assert_eq!(world.rows(Table::Deliveries).await, []);
+}
+
+/// With four refused calls, its first withdrawal fails too.
+#[tokio::test]
+async fn an_event_is_withdrawn_from_all_webhooks_if_it_cannot_be_stored_for_one() {
+    for refused in [2, 4] {
+        let world = World::new().await;
+        hook(&world).await;
+        named_hook(&world, "other").await;
+        let connection = world.connection("work").await;
+        let (org, id) = (&world.org, &connection.id);
+        let rows = world.store.clone();
+        let (store, directory) = Failing::open(&world, rows, Table::Deliveries).await;
+        store.passed.store(1, SeqCst);
+        store.refused.store(refused, SeqCst);
+        directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
+        let rename = |record: &mut ConnectionRecord| record.spec.name = "other".to_owned();
+        directory.update_connection(org, id, &rename).await.unwrap();
+        assert_eq!(world.rows(Table::Deliveries).await, []);
+    }
+}
+
+#[tokio::test]
+async fn an_announcement_that_fails_leaves_no_event() {
+    let world = World::new().await;
+    hook(&world).await;
+    named_hook(&world, "other").await;
+    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Deliveries).await;
+    store.passed.store(1, SeqCst);
+    store.refused.store(2, SeqCst);
+    let (kind, about) = (NoticeKind::ConnectionPaused, NoticeDetails::default());
+    directory.announce(&world.org, kind, about).await.unwrap_err();
     assert_eq!(world.rows(Table::Deliveries).await, []);
 }
 
