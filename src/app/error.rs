@@ -75,7 +75,9 @@ pub fn is_locked(error: &anyhow::Error) -> bool {
 pub(super) fn is_unanswered(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let timed_out = |error: &StoreError| match error {
-            StoreError::Io { source, .. } => source.kind() == io::ErrorKind::TimedOut,
+            StoreError::Io { source, .. } | StoreError::Unreached { source, .. } => {
+                source.kind() == io::ErrorKind::TimedOut
+            }
             _ => false,
         };
         cause.downcast_ref().is_some_and(PostgresError::is_passing)

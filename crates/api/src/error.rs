@@ -182,7 +182,7 @@ impl ApiError {
         let mut refusal = Self::Internal;
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&cause);
         while let Some(error) = next {
-            if let Some(StoreError::Io { .. }) = error.downcast_ref() {
+            if error.downcast_ref().is_some_and(StoreError::is_io) {
                 refusal = Self::StoreFailed;
             }
             if let Some(StoreError::Conflict { .. }) = error.downcast_ref() {
@@ -475,7 +475,7 @@ mod tests {
         let failed = StoreError::Io { action: "write a row", source: full };
         let error = ApiError::from(VaultError::Directory(DirectoryError::Store(failed)));
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        let failed = StoreError::Io { action: "write a row", source: full };
+        let failed = StoreError::Unreached { action: "write a row", source: full };
         assert_eq!(ApiError::from(VaultError::Store(failed)), error);
         assert_eq!(
             (error.code().as_str(), error.code().status()),

@@ -214,7 +214,7 @@ pub enum FlightRefusal {
 impl VaultError {
     /// Whether the store does not answer now, so that what is not in memory cannot be had.
     pub fn is_store_away(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Io { .. }))
+        matches!(self, Self::Store(error) if error.is_io())
     }
 
     /// The remedy, for errors about a connection.

@@ -95,7 +95,7 @@ fn refused(error: &StoreError, report: &mut DoctorReport) {
                 format!("other users can access store {} (mode {mode:04o})", path.display());
             report.fail(ID, message, format!("run `chmod 700 {}`", path.display()));
         }
-        StoreError::Io { .. } => {
+        StoreError::Io { .. } | StoreError::Unreached { .. } => {
             let hint = error
                 .hint()
                 .unwrap_or("the files are intact as far as is known: correct the cause");

@@ -57,10 +57,7 @@ impl DirectoryWriter {
                 Ok(record)
             }
             Err(error) => {
-                match error.leaves_doubt() {
-                    true => self.doubt(change),
-                    false => self.undo(&change).await,
-                }
+                self.give_up(change, &error).await;
                 Err(error)
             }
         }
@@ -88,11 +85,9 @@ impl DirectoryWriter {
                 Ok(())
             }
             Err(error) => {
-                match error.leaves_doubt() {
-                    true => self.doubt(change),
-                    false => self.undo(&change).await,
-                }
-                Err(error.into())
+                let error = DirectoryError::from(error);
+                self.give_up(change, &error).await;
+                Err(error)
             }
         }
     }
@@ -102,18 +97,27 @@ impl DirectoryWriter {
     async fn store_news(&self, change: &DoubtfulChange) -> Result<(), DirectoryError> {
         let stored = self.store_owed(&change.news).await;
         if let Err(error) = &stored {
-            self.undo(change).await;
-            if error.leaves_doubt() {
+            let is_undone = self.undo(change).await;
+            if error.leaves_doubt() || !is_undone {
                 self.doubt(change.clone());
             }
         }
         stored
     }
 
-    /// Withdraws the events and the index rows of a change that was not made.
-    async fn undo(&self, change: &DoubtfulChange) {
-        self.withdraw_news(&change.news).await;
-        self.give_back(&change.index.taken).await;
+    /// After a failed write: keeps a change that may have been made, and withdraws another one. If that fails, the next change
+    /// does it.
+    async fn give_up(&self, change: DoubtfulChange, error: &DirectoryError) {
+        // After a conflict, the version of the row does not tell whose change was made.
+        if error.leaves_doubt() || !self.undo(&change).await && !error.is_conflict() {
+            self.doubt(change);
+        }
+    }
+
+    /// Withdraws the events and the index rows of a change that was not made. False if some stay.
+    async fn undo(&self, change: &DoubtfulChange) -> bool {
+        let is_withdrawn = self.withdraw_news(&change.news).await;
+        self.give_back(&change.index.taken).await && is_withdrawn
     }
 
     pub(super) fn has_doubts(&self) -> bool {
@@ -126,7 +130,7 @@ impl DirectoryWriter {
             false => Ok(()),
             true => {
                 let source = io::Error::other("its last write failed, and it cannot be read since");
-                Err(StoreError::Io { action: "read a row", source }.into())
+                Err(StoreError::Unreached { action: "read a row", source }.into())
             }
         }
     }
@@ -142,8 +146,8 @@ impl DirectoryWriter {
         }
     }
 
-    /// Completes or withdraws a change. It stays in doubt until the view shows its row; what fails after that, the next start
-    /// does.
+    /// Completes or withdraws a change. It stays in doubt until the view shows its row and its index rows are deleted; events
+    /// that cannot be withdrawn after that, the next start deletes.
     async fn settle_doubt(&self, change: DoubtfulChange) -> Result<(), DirectoryError> {
         let DoubtfulChange { at, version, news, index } = change;
         let now = self.rows.version(&at).await?;
@@ -154,16 +158,22 @@ impl DirectoryWriter {
         if is_made {
             self.follow_row(at.table, &at.key()).await?;
         }
-        self.doubts.lock().retain(|other| other.at != at || other.version != version);
         let released = if is_made { index.freed } else { index.taken };
         for row in released {
-            if let Err(error) = self.release(&row, &at.id).await {
-                tracing::warn!(row = row.key(), %error, "an index row stays until the next start");
+            match self.release(&row, &at.id).await {
+                Err(DirectoryError::Store(error)) if error.is_io() => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(row = row.key(), %error, "an index row stays until the next start");
+                }
+                Ok(()) => {}
             }
         }
+        self.doubts.lock().retain(|other| other.at != at || other.version != version);
         match is_made {
             true => self.tell(news).await,
-            false => self.withdraw_news(&news).await,
+            false => {
+                self.withdraw_news(&news).await;
+            }
         }
         Ok(())
     }

@@ -184,13 +184,16 @@ impl Shared {
         stream::iter(all).for_each_concurrent(TOGETHER, drop_one).await;
     }
 
-    /// Deletes the deliveries of a change that was not made.
-    pub(super) async fn withdraw_news(&self, news: &[News]) {
+    /// Deletes the deliveries of a change that was not made. False if some stay.
+    pub(super) async fn withdraw_news(&self, news: &[News]) -> bool {
+        let mut is_done = true;
         for owed in news.iter().flat_map(|news| &news.owed) {
             if let Err(error) = self.rows.delete(&owed.delivery.at(), None).await {
                 tracing::warn!(%error, "an event of a change that was not made stays until the next start");
+                is_done = false;
             }
         }
+        is_done
     }
 
     /// Sends the notices and records of a committed change to the listener.

@@ -415,13 +415,16 @@ impl DirectoryWriter {
     }
 
     /// Deletes index rows that are not needed. If that fails too, the name or token stays reserved until the store is opened
-    /// again.
-    pub(super) async fn give_back(&self, taken: &[At]) {
+    /// again. False if that is so.
+    pub(super) async fn give_back(&self, taken: &[At]) -> bool {
+        let mut is_done = true;
         for at in taken {
             if let Err(error) = self.rows.delete(at, None).await {
                 tracing::warn!(row = at.key(), %error, "an index row stays until the next start");
+                is_done = false;
             }
         }
+        is_done
     }
 
     /// Reads the row from the store. If the view differs, because another replica wrote it or a write failed half-way,

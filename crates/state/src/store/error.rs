@@ -60,6 +60,13 @@ pub enum StoreError {
         action: &'static str,
         source: io::Error,
     },
+    /// The store was not reached, or refused before it wrote: nothing has changed.
+    #[error("store could not {action}: {source}")]
+    Unreached {
+        /// The attempted operation.
+        action: &'static str,
+        source: io::Error,
+    },
 }
 
 impl StoreError {
@@ -68,7 +75,7 @@ impl StoreError {
         match self {
             Self::Locked { .. } => Some("stop the gateway, or let the CLI talk to it"),
             Self::Conflict { .. } => Some("read it again and repeat the change"),
-            Self::Io { source, .. } if is_of_disk(source) => {
+            Self::Io { source, .. } | Self::Unreached { source, .. } if is_of_disk(source) => {
                 Some("make sure that its disk has room and is writable for this user")
             }
             _ => None,
@@ -84,7 +91,21 @@ impl StoreError {
             | Self::KeyRefused { .. }
             | Self::Locked { .. }
             | Self::Exposed { .. }
-            | Self::Corrupt { .. } => false,
+            | Self::Corrupt { .. }
+            | Self::Unreached { .. } => false,
+        }
+    }
+
+    /// Whether the operating system or the database failed.
+    pub fn is_io(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Unreached { .. })
+    }
+
+    /// The same error of what precedes a write.
+    pub(super) fn before_writing(self) -> Self {
+        match self {
+            Self::Io { action, source } => Self::Unreached { action, source },
+            other => other,
         }
     }
 }

@@ -68,7 +68,8 @@ impl ObservedStore {
             | StoreError::Exposed { .. }
             | StoreError::Corrupt { .. }
             | StoreError::Damaged { .. }
-            | StoreError::Io { .. } => true,
+            | StoreError::Io { .. }
+            | StoreError::Unreached { .. } => true,
         };
         if result.as_ref().err().filter(is_failure).is_some() {
             (self.report)(StoreReport::Failed(operation));

@@ -97,7 +97,8 @@ impl SledStore {
         rows: Vec<(Table, String)>,
         work: impl FnOnce(&StoreFiles) -> Result<Swapped, StoreError> + Send + 'static,
     ) -> Result<Swapped, StoreError> {
-        let files = self.files.working(&self.threads).await?;
+        let files = self.files.working(&self.threads).await;
+        let files = files.map_err(StoreError::before_writing)?;
         let written = async {
             let swapped = self.run(files.clone(), work).await?;
             files.commits.wait(&files.site, &self.threads, swapped.ticket).await?;

@@ -22,6 +22,8 @@ struct Failing {
     lost: AtomicUsize,
     /// Writes that are not made.
     refused: AtomicUsize,
+    /// Writes that do not reach the store.
+    unreached: AtomicUsize,
     /// Rows that are not read.
     unread: AtomicUsize,
     /// Calls that succeed before those that fail.
@@ -32,9 +34,10 @@ struct Failing {
 
 impl Failing {
     async fn open(world: &World, rows: Arc<dyn Store>, table: Table) -> (Arc<Self>, Directory) {
-        let [lost, refused, unread, passed] = std::array::from_fn(|_| AtomicUsize::new(0));
+        let [lost, refused, unreached, unread, passed] =
+            std::array::from_fn(|_| AtomicUsize::new(0));
         let reads = Semaphore::new(Semaphore::MAX_PERMITS);
-        let store = Arc::new(Self { rows, table, lost, refused, unread, passed, reads });
+        let store = Arc::new(Self { rows, table, lost, refused, unreached, unread, passed, reads });
         let opened: Arc<dyn Store> = store.clone();
         let directory = Directory::open(opened, world.keyring.clone(), world.clock.clone());
         (store, directory.await.unwrap())
@@ -47,6 +50,13 @@ impl Failing {
             true => Err(StoreError::Io { action: "write a row", source: io_error() }),
             false => Ok(()),
         }
+    }
+
+    /// Fails if this write is not made.
+    fn fail_write(&self, table: Table) -> Result<(), StoreError> {
+        let reached = self.fail(table, &self.unreached);
+        reached.map_err(|_| StoreError::Unreached { action: "write a row", source: io_error() })?;
+        self.fail(table, &self.refused)
     }
 }
 
@@ -76,7 +86,7 @@ impl Store for Failing {
         value: &[u8],
         expect: Expect,
     ) -> Result<Version, StoreError> {
-        self.fail(table, &self.refused)?;
+        self.fail_write(table)?;
         let written = self.rows.put(table, key, value, expect).await;
         self.fail(table, &self.lost)?;
         written
@@ -87,7 +97,7 @@ impl Store for Failing {
     }
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.fail(table, &self.refused)?;
+        self.fail_write(table)?;
         let deleted = self.rows.delete(table, key, expect).await;
         self.fail(table, &self.lost)?;
         deleted
@@ -206,6 +216,21 @@ async fn a_rename_that_was_reported_as_failed_has_its_new_name_alone() {
     assert!(is_taken(&two), "{two:?}");
     honeytoken(&directory, "one").await.unwrap();
     world.reopen().await.unwrap();
+}
+
+/// The name is free at once, also with replicas.
+#[tokio::test]
+async fn a_write_that_did_not_reach_the_store_is_not_repeated_and_not_in_doubt() {
+    let world = World::new().await;
+    let shared: Arc<dyn Store> = Arc::new(MemoryReplica::first());
+    let own: Arc<dyn Store> = world.store.clone();
+    for rows in [shared, own] {
+        let (store, directory) = Failing::open(&world, rows, Table::Agents).await;
+        store.unreached.store(1, SeqCst);
+        assert!(!agent(&directory, "ci").await.unwrap_err().leaves_doubt());
+        assert!(directory.shared.doubts.lock().is_empty());
+        agent(&directory, "ci").await.unwrap();
+    }
 }
 
 #[tokio::test]

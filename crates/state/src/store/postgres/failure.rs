@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::store::StoreError;
 
@@ -62,6 +62,7 @@ pub enum PostgresError {
 pub struct PostgresFailure {
     pub(super) text: String,
     pub(super) state: Option<SqlState>,
+    pub(super) severity: Option<Severity>,
 }
 
 impl PostgresError {
@@ -91,7 +92,9 @@ impl PostgresError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unusable(failure) => failure.is_passing(),
-            Self::Store(StoreError::Io { source, .. }) => source.kind() == io::ErrorKind::TimedOut,
+            Self::Store(StoreError::Io { source, .. } | StoreError::Unreached { source, .. }) => {
+                source.kind() == io::ErrorKind::TimedOut
+            }
             Self::Interrupted => true,
             _ => false,
         }
@@ -113,7 +116,8 @@ impl PostgresFailure {
                 cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
             }
         };
-        Self { text, state }
+        let severity = error.as_db_error().and_then(DbError::parsed_severity);
+        Self { text, state, severity }
     }
 
     /// Whether the server serves reads only, as the primary of before a failover may do.
@@ -172,8 +176,24 @@ impl PostgresFailure {
         true
     }
 
+    /// Whether the database has certainly not made the change. An end of the stream or of the server says nothing about it,
+    /// nor does an error in the name of one, as poolers report it.
+    fn is_certain(&self) -> bool {
+        let Some(state) = &self.state else { return false };
+        let code = state.code();
+        let is_of_stream = code.starts_with("08") || code.starts_with("57P");
+        self.severity == Some(Severity::Error)
+            && !is_of_stream
+            && *state != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+    }
+
     pub(super) fn during(self, action: &'static str) -> StoreError {
-        StoreError::Io { action, source: io::Error::other(self.text) }
+        let is_certain = self.is_certain();
+        let source = io::Error::other(self.text);
+        match is_certain {
+            true => StoreError::Unreached { action, source },
+            false => StoreError::Io { action, source },
+        }
     }
 }
 
@@ -194,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_start_is_tried_again_only_where_the_database_may_answer_later() {
-        let failure = |state| PostgresFailure { text: String::new(), state };
+        let failure = |state| PostgresFailure { text: String::new(), state, severity: None };
         for state in [
             SqlState::INVALID_PASSWORD,
             SqlState::INVALID_CATALOG_NAME,
@@ -209,7 +229,8 @@ mod tests {
         assert!(!io(io::ErrorKind::Other).is_passing());
         assert!(io(io::ErrorKind::TimedOut).is_passing());
         let text = format!("database kw at db: error performing TLS handshake: {NO_TLS}");
-        let without_tls = PostgresError::Unusable(PostgresFailure { text, state: None });
+        let without_tls =
+            PostgresError::Unusable(PostgresFailure { text, state: None, severity: None });
         assert!(!without_tls.is_passing());
         assert!(without_tls.hint().is_some_and(|hint| hint.contains("tls: off")));
         let wrong = PostgresError::Unusable(failure(Some(SqlState::INVALID_PASSWORD)));
@@ -218,9 +239,36 @@ mod tests {
             assert!(PostgresError::Unusable(failure(state)).is_passing());
         }
     }
+
+    #[test]
+    fn only_an_error_that_ends_the_statement_alone_says_that_nothing_was_written() {
+        let is_certain = |state, severity| {
+            let failure = PostgresFailure { text: String::new(), state, severity };
+            !failure.during("write a row").leaves_doubt()
+        };
+        let error = Some(Severity::Error);
+        for state in [
+            SqlState::CONNECTION_FAILURE,
+            SqlState::PROTOCOL_VIOLATION,
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN,
+        ] {
+            assert!(!is_certain(Some(state), error));
+        }
+        assert!(!is_certain(None, error));
+        // The server ends because its log cannot be written.
+        assert!(!is_certain(Some(SqlState::DISK_FULL), Some(Severity::Panic)));
+        assert!(!is_certain(Some(SqlState::DISK_FULL), None));
+        for state in
+            [SqlState::DISK_FULL, SqlState::INSUFFICIENT_PRIVILEGE, SqlState::QUERY_CANCELED]
+        {
+            assert!(is_certain(Some(state), error));
+        }
+    }
+
     #[test]
     fn only_an_unknown_or_forbidden_statement_is_a_refusal() {
-        let failure = |state| PostgresFailure { text: String::new(), state };
+        let failure = |state| PostgresFailure { text: String::new(), state, severity: None };
         for state in [None, Some(SqlState::ADMIN_SHUTDOWN), Some(SqlState::QUERY_CANCELED)] {
             assert!(!failure(state).is_refusal());
         }

@@ -88,7 +88,8 @@ impl PostgresPool {
 
     /// A stream for several statements.
     pub(super) async fn stream(&self, action: &'static str) -> Result<Object, StoreError> {
-        self.streams.get().await.map_err(|error| self.unreachable(&error).during(action))
+        let stream = self.streams.get().await;
+        stream.map_err(|error| self.unreachable(&error).during(action).before_writing())
     }
 
     /// One statement, which is repeated when the database asks for it.
@@ -135,7 +136,7 @@ impl PostgresPool {
     ) -> Result<T, PostgresFailure> {
         match tokio::time::timeout(self.timeout, statement).await {
             Ok(done) => done.map_err(PostgresFailure::of),
-            Err(_) => Err(PostgresFailure { text: self.silent(), state: None }),
+            Err(_) => Err(PostgresFailure { text: self.silent(), state: None, severity: None }),
         }
     }
 
@@ -172,7 +173,7 @@ impl PostgresPool {
             }
             other => (other.to_string(), None),
         };
-        PostgresFailure { text: format!("{}: {text}", self.place), state }
+        PostgresFailure { text: format!("{}: {text}", self.place), state, severity: None }
     }
 }
 

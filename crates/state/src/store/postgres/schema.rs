@@ -101,7 +101,7 @@ impl KnownVersion {
             false => Ok(()),
             true => {
                 let what = "a newer version of Keyward changed the tables: update this replica";
-                Err(StoreError::Io { action, source: io::Error::other(what) })
+                Err(StoreError::Unreached { action, source: io::Error::other(what) })
             }
         }
     }

@@ -141,7 +141,7 @@ async fn a_stopped_database_is_an_error_within_the_timeout_and_serves_again_afte
     store.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
     server.stop();
     let failed = store.put(Table::Agents, "o/b", b"x", Expect::Absent).await.unwrap_err();
-    assert!(matches!(failed, StoreError::Io { .. }), "{failed}");
+    assert!(failed.is_io(), "{failed}");
     server.run();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while store.get(Table::Agents, "o/a").await.is_err() {
@@ -164,7 +164,7 @@ async fn a_database_that_hangs_fails_calls_after_the_timeout_and_serves_again_af
     // More calls than streams: those that wait for one fail too.
     let calls = (0..20).map(|_| store.get(Table::Agents, "o/a"));
     for failed in futures_util::future::join_all(calls).await {
-        assert!(matches!(failed, Err(StoreError::Io { .. })), "{failed:?}");
+        assert!(failed.as_ref().is_err_and(StoreError::is_io), "{failed:?}");
     }
     holder.batch_execute("ROLLBACK").await.unwrap();
     assert!(store.get(Table::Agents, "o/a").await.unwrap().is_none());

@@ -238,12 +238,13 @@ async fn a_row_whose_write_was_not_flushed_is_not_read_before_it_is_on_disk() {
     let read = store.get(Table::Grants, "o/a").await;
     assert!(matches!(read, Err(StoreError::Io { .. })), "{read:?}");
     let again = put().await;
-    assert!(matches!(again, Err(StoreError::Io { .. })), "no conflict with itself: {again:?}");
+    let is_unreached = matches!(again, Err(StoreError::Unreached { .. }));
+    assert!(is_unreached, "no conflict with itself, and no doubt: {again:?}");
     assert_eq!(store.get(Table::Grants, "o/b").await.unwrap().unwrap().value, b"old");
     fs::remove_dir(&room).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut last = put().await;
-    while matches!(last, Err(StoreError::Io { .. })) && Instant::now() < deadline {
+    while last.as_ref().is_err_and(StoreError::is_io) && Instant::now() < deadline {
         tokio::task::yield_now().await;
         last = put().await;
     }
@@ -287,6 +288,31 @@ async fn an_agent_is_added_with_its_name_although_a_flush_failed() {
     let store = SledStore::open(&dir.path().join("store")).await.unwrap();
     let reopened = Directory::open(Arc::new(store), keyring, Clock::System).await.unwrap();
     assert!(reopened.view().find_agent(&org, "ci").is_some());
+}
+
+/// The index row of the name reached the files, or did not. While the disk is full it cannot be deleted.
+#[tokio::test]
+async fn the_name_of_an_agent_that_a_full_disk_refused_is_free_when_the_disk_has_room() {
+    let (dir, store) = fresh().await;
+    let (store, keyring) = (Arc::new(store), Arc::new(Keyring::ephemeral()));
+    let directory = Directory::open(store.clone(), keyring, Clock::System).await.unwrap();
+    let (org, by) = (OrgId::default_org(), ManagedBy::Store);
+    let add = async |name: &str| {
+        directory.add::<Agent>(&org, by, AgentSpec::named(name), AgentFacts::default()).await
+    };
+    let room = dir.path().join("store/room");
+    fs::create_dir(&room).unwrap();
+    files(&store).commits.fail();
+    assert!(add("ci").await.unwrap_err().leaves_doubt());
+    assert!(!add("other").await.unwrap_err().leaves_doubt());
+    fs::remove_dir(&room).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut last = add("ci").await;
+    while matches!(last, Err(DirectoryError::Store(_))) && Instant::now() < deadline {
+        tokio::task::yield_now().await;
+        last = add("ci").await;
+    }
+    last.unwrap();
 }
 
 #[tokio::test]
