@@ -196,6 +196,12 @@ pub fn rewrap(
     Ok(moved)
 }
 
+/// Whether two values come from one call of [`seal`], also if [`rewrap`] has changed one since: the data key's ciphertext and
+/// its random nonce stay.
+pub fn is_same_sealing(one: &[u8], other: &[u8]) -> bool {
+    one.get(NONCE_AT..).is_some_and(|value| other.get(NONCE_AT..) == Some(value))
+}
+
 /// Copies `N` bytes from `at`; the caller has checked the length.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("the slice has N bytes")
@@ -264,6 +270,19 @@ mod tests {
         for len in 0..sealed.len() {
             assert!(open(&master, &place, &sealed[..len]).is_err(), "{len}");
         }
+    }
+
+    #[test]
+    fn a_rotation_keeps_the_sealing_that_a_second_one_of_the_same_text_has_not() {
+        let (org, master, next) = (OrgId::default_org(), random(), random());
+        let place = Place { org: &org, table: "agents", key: "k" };
+        let sealed = sealed_at(&place, &master);
+        assert!(!is_same_sealing(&sealed, &sealed_at(&place, &master)));
+        assert!(!is_same_sealing(&[], &[]));
+        let to = WrappingKey { id: KeyId([8; 8]), bytes: &next };
+        let moved = rewrap(&master, to, &place, &sealed).unwrap();
+        assert_ne!(moved, sealed);
+        assert!(is_same_sealing(&sealed, &moved));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::error::DirectoryError;
-use crate::crypto::envelope::{EnvelopeError, Place};
+use crate::crypto::envelope::{EnvelopeError, Place, is_same_sealing};
 use crate::crypto::keyring::Keyring;
 use crate::store::{Expect, Row, Store, StoreError, Table, Version};
 use keyward_base::id::OrgId;
@@ -177,8 +177,8 @@ impl DirectoryRows {
         }
     }
 
-    /// Repeats a write that may have been made: the repetition conflicts with it then. The bytes of the row tell whose write
-    /// it was, because each seal has random numbers of its own.
+    /// Repeats a write that may have been made: the repetition conflicts with it then. The sealing of the row tells whose
+    /// write it was, also after another replica has rotated the master key.
     async fn write_again(
         &self,
         at: &At,
@@ -194,7 +194,7 @@ impl DirectoryRows {
             Err(_) => return Err(first),
         };
         match self.store.get(at.table, &key).await {
-            Ok(Some(row)) if row.value == sealed => Ok(row.version),
+            Ok(Some(row)) if is_same_sealing(&row.value, sealed) => Ok(row.version),
             // Another write has made this version.
             Ok(Some(row)) if row.version == written => Err(conflict),
             // It may have been made, and changed since.
