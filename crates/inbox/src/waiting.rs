@@ -63,7 +63,15 @@ impl Inbox {
     /// # Errors
     /// When it is not there, or the store fails.
     pub async fn take(&self, hook: &Record<Hook>, id: &str) -> Result<(), InboxError> {
-        let (_, _, version) = self.event(hook, id).await?;
+        let version = match self.event(hook, id).await {
+            Ok((_, _, version)) => version,
+            Err(missing @ InboxError::NoEvent(_)) => {
+                // It is queued if it was taken by a write that was reported as failed.
+                self.follow(&hook.org, &event::row(&hook.id, id)).await?;
+                return Err(missing);
+            }
+            Err(error) => return Err(error),
+        };
         self.settle(hook, id, version).await?;
         self.stir();
         Ok(())

@@ -94,6 +94,20 @@ async fn a_repeated_request_queues_an_event_that_is_in_the_store_alone() {
     assert_eq!(world.counts(), (1, 0));
 }
 
+/// The write that took it was made and reported as failed.
+#[tokio::test]
+async fn an_event_that_is_queued_and_was_taken_waits_no_longer_when_it_is_taken_again() {
+    let world = World::new().await;
+    let (event, version) = world.event().await;
+    let (org, row) = (&world.hook.org, event.row());
+    let taken = EventRow::Taken { hook: world.hook.id.clone(), until: Timestamp::MAX };
+    world.inbox.events.put(org, &row, &taken, Some(version)).await.unwrap();
+    assert_eq!(world.counts(), (1, 0));
+    let missing = world.inbox.take(&world.hook, &event.id).await;
+    assert!(matches!(missing, Err(InboxError::NoEvent(_))), "{missing:?}");
+    assert_eq!(world.counts(), (0, 0));
+}
+
 #[tokio::test]
 async fn an_event_that_is_sent_again_during_its_last_delivery_waits() {
     let world = World::new().await;
