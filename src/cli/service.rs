@@ -260,7 +260,7 @@ enum FileAction {
 
 fn action(file: &Path, text: &str, force: bool) -> Result<FileAction, Failure> {
     match fs::read_to_string(file) {
-        Ok(present) if present == text => Ok(FileAction::Nothing),
+        Ok(present) if present == text && !force => Ok(FileAction::Nothing),
         Ok(_) if !force => {
             Err(Failure::new(Exit::Failed, format!("{} says otherwise", file.display()))
                 .hint("compare it with `keyward service install --print`; --force replaces it"))
@@ -426,6 +426,8 @@ mod tests {
         let refused = action(&file, "new", false).err().unwrap();
         assert!(refused.advice().unwrap().contains("--force"));
         assert!(matches!(action(&file, "new", true), Ok(FileAction::Replace)));
+        // The restart of a first attempt may have failed.
+        assert!(matches!(action(&file, "old", true), Ok(FileAction::Replace)));
     }
 
     #[test]
