@@ -3,7 +3,8 @@
 //!
 //! A write that fails may have been made. Then the events and index rows of the change stay. A store of one process is read
 //! before the next change, which settles the doubt. In a store of several replicas, the statement may be in progress: the
-//! feed shows the row, its events are adopted, and a name without a record stays reserved until a start.
+//! feed shows the row, its events are adopted, and a name without a record stays reserved until a replica starts alone, or
+//! `keyward store check --repair` deletes the reservation.
 
 use std::io;
 use std::sync::Arc;
@@ -163,7 +164,7 @@ impl DirectoryWriter {
             match self.release(&row, &at.id).await {
                 Err(DirectoryError::Store(error)) if error.is_io() => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(row = row.key(), %error, "an index row stays until the next start");
+                    tracing::warn!(row = row.key(), %error, "an index row stays until a start without other replicas");
                 }
                 Ok(()) => {}
             }

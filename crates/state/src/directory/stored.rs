@@ -420,7 +420,7 @@ impl DirectoryWriter {
         let mut is_done = true;
         for at in taken {
             if let Err(error) = self.rows.delete(at, None).await {
-                tracing::warn!(row = at.key(), %error, "an index row stays until the next start");
+                tracing::warn!(row = at.key(), %error, "an index row that is not needed cannot be deleted");
                 is_done = false;
             }
         }
