@@ -48,6 +48,19 @@ fn events() -> Vec<Vec<u8>> {
     (0..5).map(|number| format!("data: event {number}\n\n").into_bytes()).collect()
 }
 
+/// The events in one coded body, flushed after each, and its end.
+fn gzipped(events: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+    let flushed = |event: Vec<u8>| {
+        encoder.write_all(&event).expect("memory");
+        encoder.flush().expect("memory");
+        std::mem::take(encoder.get_mut())
+    };
+    let mut pieces: Vec<Vec<u8>> = events.into_iter().map(flushed).collect();
+    pieces.push(encoder.finish().expect("memory"));
+    pieces
+}
+
 #[tokio::test]
 async fn each_event_arrives_before_the_next_is_sent() {
     arrive_one_by_one(format!("{STREAM}Content-Type: text/event-stream\r\n\r\n"), events()).await;
@@ -93,15 +106,27 @@ async fn what_is_held_back_does_not_tell_whether_it_begins_the_credential() {
 
 #[tokio::test]
 async fn each_coded_event_arrives_before_the_next_is_sent() {
-    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
-    let flushed = |event: &Vec<u8>| {
-        encoder.write_all(event).expect("memory");
-        encoder.flush().expect("memory");
-        std::mem::take(encoder.get_mut())
-    };
-    let mut pieces: Vec<Vec<u8>> = events().iter().map(flushed).collect();
-    pieces.push(encoder.finish().expect("memory"));
-    arrive_one_by_one(format!("{STREAM}Content-Encoding: gzip\r\n\r\n"), pieces).await;
+    arrive_one_by_one(format!("{STREAM}Content-Encoding: gzip\r\n\r\n"), gzipped(events())).await;
+}
+
+/// Results of GraphQL as servers write them: a result ends with the delimiter of the next part, or the delimiter comes
+/// alone.
+fn results() -> [(&'static str, Vec<Vec<u8>>); 2] {
+    let fields = "\r\ncontent-type: application/json\r\n\r\n{}\r\n";
+    let apollo = ["\r\n--graphql", fields, "--graphql"].concat().into_bytes();
+    let next = [fields, "--graphql"].concat().into_bytes();
+    let yoga = ["---", fields, "---", fields, "---"].map(|piece| piece.as_bytes().to_vec());
+    [("graphql", vec![apollo, next.clone(), next]), ("-", Vec::from(yoga))]
+}
+
+#[tokio::test]
+async fn each_result_of_several_parts_arrives_before_the_next_is_sent() {
+    for (boundary, pieces) in results() {
+        let head = format!("{STREAM}Content-Type: multipart/mixed;boundary=\"{boundary}\"\r\n");
+        let coded = format!("{head}Content-Encoding: gzip\r\n\r\n");
+        arrive_one_by_one(coded, gzipped(pieces.clone())).await;
+        arrive_one_by_one(format!("{head}\r\n"), pieces).await;
+    }
 }
 
 #[tokio::test]

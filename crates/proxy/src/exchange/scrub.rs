@@ -139,7 +139,8 @@ fn look(
         let text = value.to_str().map_err(|_| InspectError::Unscannable("it is not known"))?;
         codings.extend(text.split(','));
     }
-    match (Inspector::new(needles, codings.into_iter())?, is_part) {
+    let pauses = Pauses::of(headers, None);
+    match (Inspector::new(needles, codings.into_iter(), pauses)?, is_part) {
         (Some(_), true) => Err(InspectError::Unscannable("it is a part of one")),
         (Some(inspector), false) => Ok(Scanner::Inspect(Box::new(inspector))),
         (None, _) => {

@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::decoder::{Coding, DecodeStep, Decoder};
 use super::needles::Needles;
+use super::pauses::Pauses;
 use super::watch::NeedleSearch;
 
 /// Maximum number of nested codings. Servers use one, or two when a cache adds its own.
@@ -96,13 +97,14 @@ struct Layer {
 
 impl Inspector {
     /// An inspector for these codings, in the order of the `Content-Encoding` fields; `None` when there are
-    /// none.
+    /// none. The decoded body has the `pauses`.
     ///
     /// # Errors
     /// When a coding is unknown, or there are too many.
     pub fn new<'a>(
         needles: &Arc<Needles>,
         codings: impl Iterator<Item = &'a str>,
+        pauses: Pauses,
     ) -> Result<Option<Self>, InspectError> {
         let mut layers = VecDeque::new();
         for token in codings.map(str::trim).filter(|token| !token.is_empty()) {
@@ -121,11 +123,10 @@ impl Inspector {
         if layers.is_empty() {
             return Ok(None);
         }
-        let watch = || NeedleSearch::new(needles.clone());
         Ok(Some(Self {
             layers: layers.into(),
-            coded: watch(),
-            decoded: watch(),
+            coded: NeedleSearch::new(needles.clone(), Pauses::Lines),
+            decoded: NeedleSearch::new(needles.clone(), pauses),
             held: VecDeque::new(),
             unread: Bytes::new(),
             came: 0,

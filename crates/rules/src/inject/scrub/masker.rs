@@ -43,7 +43,7 @@ impl Masker {
                 std::mem::take(&mut self.held).freeze()
             }
         };
-        match bytes.len() - self.tail(&bytes) {
+        match bytes.len() - self.pauses.tail(&self.needles, &bytes) {
             0 => {
                 self.held = BytesMut::from(bytes);
                 Bytes::new()
@@ -57,16 +57,6 @@ impl Masker {
         let rest = std::mem::take(&mut self.held).freeze();
         let spans = self.needles.search(&rest).spans;
         self.mask(rest, &spans)
-    }
-
-    /// How many bytes at the end are held back.
-    fn tail(&self, bytes: &[u8]) -> usize {
-        match &self.pauses {
-            Pauses::Nowhere => self.needles.tail(bytes, false),
-            Pauses::Lines => self.needles.tail(bytes, true),
-            Pauses::Messages(ends) => self.needles.tail(bytes, false).min(ends.since()),
-            Pauses::Anywhere => 0,
-        }
     }
 
     /// Masks the bytes, and holds those from `open` on.

@@ -2,6 +2,9 @@
 
 use http::header::{self, HeaderMap};
 
+use super::needles::Needles;
+use crate::inject::multipart::Delimiter;
+
 /// Streams of messages: gRPC, gRPC-Web and Connect (<https://connectrpc.com/docs/protocol#streaming-response>).
 const MESSAGE_TYPES: [&str; 3] =
     ["application/grpc", "application/grpc-web", "application/connect"];
@@ -17,6 +20,8 @@ pub enum Pauses {
     Nowhere,
     /// After each line.
     Lines,
+    /// After each line, and after each delimiter of parts, which some servers send with the part before it.
+    Parts(Delimiter),
     /// After each message, which may be binary.
     Messages(MessageEnds),
     /// Everywhere: nothing is held back. For what is searched for although it was not sent.
@@ -40,7 +45,7 @@ impl Pauses {
         match length {
             Some(_) => Self::Nowhere,
             None if has_messages(fields) => Self::Messages(MessageEnds::default()),
-            None => Self::Lines,
+            None => delimiter(fields).map_or(Self::Lines, Self::Parts),
         }
     }
 
@@ -48,6 +53,21 @@ impl Pauses {
     pub(super) fn pass(&mut self, bytes: &[u8]) {
         if let Self::Messages(ends) = self {
             ends.pass(bytes);
+        }
+    }
+
+    /// How many bytes at the end of `text`, which came last, are held back.
+    pub(super) fn tail(&self, needles: &Needles, text: &[u8]) -> usize {
+        match self {
+            Self::Nowhere => needles.tail(text, false),
+            Self::Lines => needles.tail(text, true),
+            Self::Parts(delimiter) => {
+                let (tail, delimiter) = (needles.tail(text, true), delimiter.as_bytes());
+                let is_delimiter = tail <= delimiter.len() && text.ends_with(delimiter);
+                if is_delimiter { 0 } else { tail }
+            }
+            Self::Messages(ends) => needles.tail(text, false).min(ends.since),
+            Self::Anywhere => 0,
         }
     }
 }
@@ -72,11 +92,6 @@ impl MessageEnds {
             bytes = rest;
         }
     }
-
-    /// How many bytes came after the last message.
-    pub(super) fn since(&self) -> usize {
-        self.since
-    }
 }
 
 fn has_messages(fields: &HeaderMap) -> bool {
@@ -84,6 +99,13 @@ fn has_messages(fields: &HeaderMap) -> bool {
     let mut parts = value.as_bytes().split(|byte| matches!(byte, b'+' | b';' | b' '));
     let name = parts.next().unwrap_or_default();
     MESSAGE_TYPES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// The delimiter of an answer with several parts, such as results of GraphQL that come one by one.
+fn delimiter(fields: &HeaderMap) -> Option<Delimiter> {
+    let value = fields.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let (kind, _) = value.split_once('/')?;
+    kind.eq_ignore_ascii_case("multipart").then(|| Delimiter::of(value).ok())?
 }
 
 #[cfg(test)]
@@ -114,6 +136,26 @@ mod tests {
     }
 
     #[test]
+    fn only_answers_of_parts_with_a_known_delimiter_pause_after_it() {
+        for other in [
+            "multipart/mixed",
+            "multipart/mixed; boundary=a; boundary=b",
+            "multipart/mixed; boundary=\"a b\"",
+            "application/json; boundary=a",
+        ] {
+            assert!(matches!(pauses(other, None), Pauses::Lines), "{other}");
+        }
+        for (parts, expected) in [
+            ("multipart/mixed; boundary=\"-\"", "---"),
+            ("Multipart/Mixed;boundary=\"graphql\";subscriptionSpec=1.0", "--graphql"),
+        ] {
+            let Pauses::Parts(delimiter) = pauses(parts, None) else { panic!("{parts}") };
+            assert_eq!(delimiter.as_bytes(), expected.as_bytes());
+            assert!(matches!(pauses(parts, Some(9)), Pauses::Nowhere), "{parts}");
+        }
+    }
+
+    #[test]
     fn the_end_of_each_message_is_found_in_any_chunking() {
         let text = b"\0\0\0\0\x03one\0\0\0\0\0\x01\0\0\0\x02ab\0\0\0";
         for size in 1..=text.len() {
@@ -123,7 +165,7 @@ mod tests {
                 ends.pass(piece);
                 came += piece.len();
                 let last = [0, 8, 13, 20].into_iter().rfind(|end| *end <= came);
-                assert_eq!(Some(came - ends.since()), last, "{came} bytes in pieces of {size}");
+                assert_eq!(Some(came - ends.since), last, "{came} bytes in pieces of {size}");
             }
         }
     }

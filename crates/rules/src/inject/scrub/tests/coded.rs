@@ -3,9 +3,11 @@
 
 use std::io::Write;
 
+use http::HeaderMap;
+use http::header::{self, HeaderValue};
 use proptest::prelude::*;
 
-use super::super::{InspectError, Inspector};
+use super::super::{InspectError, Inspector, Pauses};
 use super::*;
 
 const CODINGS: [&str; 5] = ["gzip", "deflate", "bare", "br", "zstd"];
@@ -52,7 +54,8 @@ fn token(coding: &str) -> &str {
 }
 
 fn inspector(secrets: &[&str], codings: &[&str]) -> Inspector {
-    Inspector::new(&needles(secrets), codings.iter().copied()).unwrap().unwrap()
+    let needles = needles(secrets);
+    Inspector::new(&needles, codings.iter().copied(), Pauses::Lines).unwrap().unwrap()
 }
 
 fn drain(inspector: &mut Inspector, out: &mut Vec<u8>) -> Result<usize, InspectError> {
@@ -246,6 +249,26 @@ fn each_flushed_event_goes_on_at_once() {
     }
 }
 
+/// After a delimiter of parts nothing is held back, also if a secret begins as it ends.
+#[test]
+fn each_delimiter_goes_on_at_once_whatever_begins_the_secret() {
+    let kind = HeaderValue::from_static("multipart/mixed; boundary=graphql");
+    let fields = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
+    let events = ["{}\r\n--graphql", "--graphql", "\r\n\r\n{}\r\n--graphql"];
+    let events = events.map(|event| event.as_bytes().to_vec());
+    for secret in ["l--graphql-012345", "zzzzzzzzzzzzzzzzz"] {
+        let needles = needles(&[secret]);
+        let made = Inspector::new(&needles, ["gzip"].into_iter(), Pauses::of(&fields, None));
+        let mut inspector = made.unwrap().unwrap();
+        for piece in flushed("gzip", &events) {
+            inspector.push(piece.clone().into()).unwrap();
+            let mut out = vec![];
+            drain(&mut inspector, &mut out).unwrap();
+            assert_eq!(out, piece, "{secret}");
+        }
+    }
+}
+
 /// Encodes the events and flushes after each.
 fn flushed(coding: &str, events: &[Vec<u8>]) -> Vec<Vec<u8>> {
     fn each<W: Write>(
@@ -332,7 +355,7 @@ fn text_that_no_decoder_shows_is_looked_at_too() {
 #[test]
 fn codings_that_are_not_known_or_too_many_are_refused() {
     let needles = needles(&[SECRET]);
-    let made = |codings: &[&str]| Inspector::new(&needles, codings.iter().copied());
+    let made = |codings: &[&str]| Inspector::new(&needles, codings.iter().copied(), Pauses::Lines);
     for bad in [&["compress"][..], &["dcb"], &["gzip", "sdch"], &["gzip, br"], &["gzip"; 4]] {
         assert!(matches!(made(bad), Err(InspectError::Unscannable(_))), "{bad:?}");
     }

@@ -182,6 +182,21 @@ fn a_message_of_a_stream_is_never_held_back() {
     assert_eq!(push("89abcdef<"), "****************<");
 }
 
+/// The delimiter of the next part comes with the part before it, without a line end.
+#[test]
+fn a_delimiter_of_parts_is_never_held_back() {
+    let kind = HeaderValue::from_static("multipart/mixed;boundary=\"graphql\"");
+    let fields = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
+    let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::of(&fields, None));
+    let mut push = |text: &'static str| masker.push(Bytes::from(text));
+    assert_eq!(push("{}\r\n--graph"), "{}\r\n");
+    assert_eq!(push("ql"), "--graphql");
+    assert_eq!(push("\r\n{}x--graphql"), "\r\n{}");
+    assert_eq!(push("\r\n--graphql"), "x--graphql\r\n--graphql");
+    assert_eq!(push("\r\n01234567"), "\r\n");
+    assert_eq!(push("89abcdef\r\n--graphql"), "****************\r\n--graphql");
+}
+
 #[test]
 fn nothing_is_held_back_of_a_body_that_may_pause_anywhere() {
     let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::Anywhere);
