@@ -151,6 +151,38 @@ async fn the_head_of_a_coded_stream_comes_before_its_first_event() {
     lab.finish().await;
 }
 
+/// A key that only signs delays no stream, but a body of known length is searched across its pieces.
+#[tokio::test]
+async fn a_key_of_aws_in_two_pieces_is_masked_where_the_length_is_known() {
+    let secret = Canary::new("");
+    let length = secret.text.len();
+    let seen = Arc::new(Notify::new());
+    let (told, key) = (Arc::clone(&seen), secret.text.clone());
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let (told, key) = (Arc::clone(&told), key.clone());
+        async move {
+            stream.request().await;
+            let (begin, end) = key.split_at(9);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", length + 2);
+            stream.send(format!("{head}<{begin}")).await;
+            patiently("the client", told.notified()).await;
+            stream.send(format!("{end}>")).await;
+        }
+    });
+    let auth = "{ id: key, kind: aws_sigv4, service: s3, region: eu-west-1 }";
+    let fields = "{ access_key_id: { env: CANARY }, secret_access_key: { env: SECOND } }";
+    let plan = Plan::new(auth, fields).secret("SECOND", &secret);
+    let lab = plan.start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /", HOST)).await;
+    assert_eq!(wire.head().await.expect("a head").status(), 200);
+    assert_eq!(wire.exactly(1).await, b"<");
+    seen.notify_one();
+    let expected = format!("{}>", "*".repeat(length));
+    assert_eq!(wire.exactly(length + 1).await, expected.into_bytes());
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_bomb_is_cut_and_others_are_served_meanwhile() {
     let zeros = vec![0; 40 << 20];

@@ -100,8 +100,12 @@ pub async fn scrubbed(
             let is_part = part::checked(&mut head, part)?;
             look(&head.headers, incoming.size_hint().exact(), &needles, is_part)?
         }
-        // A coded body passes as it is. A plain one is not delayed, because the key was not sent.
-        false => Scanner::Mask(Masker::new(needles.clone(), Pauses::Anywhere)),
+        // A coded body passes as it is. A plain stream is not delayed, because the key was not sent.
+        false => {
+            let length = incoming.size_hint().exact();
+            let pauses = length.map_or(Pauses::Anywhere, |_| Pauses::Nowhere);
+            Scanner::Mask(Masker::new(needles.clone(), pauses))
+        }
     };
     let body = ScannedBody::new(incoming, needles, look, memory);
     let (body, found) = match asked {

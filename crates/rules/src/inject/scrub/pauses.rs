@@ -24,7 +24,7 @@ pub enum Pauses {
     Parts(Delimiter),
     /// After each message, which may be binary.
     Messages(MessageEnds),
-    /// Everywhere: nothing is held back. For what is searched for although it was not sent.
+    /// Everywhere: nothing is held back. For bodies of unknown length and a secret that was not sent.
     Anywhere,
 }
 
