@@ -5,13 +5,14 @@ use http::header::{self, HeaderMap};
 use super::needles::Needles;
 use crate::inject::multipart::Delimiter;
 
-/// Streams of messages: gRPC, gRPC-Web and Connect (<https://connectrpc.com/docs/protocol#streaming-response>).
-const MESSAGE_TYPES: [&str; 3] =
-    ["application/grpc", "application/grpc-web", "application/connect"];
-
-/// Length of what stands before each message: a byte of flags, and four of the message's length
-/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
-const PREFIX_BYTES: usize = 5;
+/// Streams of messages: gRPC, gRPC-Web and Connect (<https://connectrpc.com/docs/protocol#streaming-response>), and events
+/// of AWS.
+const MESSAGE_TYPES: [(&str, Framing); 4] = [
+    ("application/grpc", Framing::Flagged),
+    ("application/grpc-web", Framing::Flagged),
+    ("application/connect", Framing::Flagged),
+    ("application/vnd.amazon.eventstream", Framing::Whole),
+];
 
 /// Where a body may pause. A needle that goes beyond such a place is not searched for.
 #[derive(Debug)]
@@ -28,9 +29,21 @@ pub enum Pauses {
     Anywhere,
 }
 
+/// What a message begins with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Framing {
+    /// A byte of flags, and the length of what follows
+    /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+    Flagged,
+    /// The length of the whole message, which ends with a checksum
+    /// (<https://docs.aws.amazon.com/transcribe/latest/dg/event-stream.html>).
+    Whole,
+}
+
 /// Follows the messages of a stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MessageEnds {
+    framing: Framing,
     /// The beginning of a prefix.
     prefix: Vec<u8>,
     /// Bytes of the message that have not come.
@@ -42,10 +55,10 @@ pub struct MessageEnds {
 impl Pauses {
     /// Of an answer with these fields and a body of this length, if it is known.
     pub fn of(fields: &HeaderMap, length: Option<u64>) -> Self {
-        match length {
-            Some(_) => Self::Nowhere,
-            None if has_messages(fields) => Self::Messages(MessageEnds::default()),
-            None => delimiter(fields).map_or(Self::Lines, Self::Parts),
+        match (length, framing(fields)) {
+            (Some(_), _) => Self::Nowhere,
+            (None, Some(framing)) => Self::Messages(MessageEnds::new(framing)),
+            (None, None) => delimiter(fields).map_or(Self::Lines, Self::Parts),
         }
     }
 
@@ -72,18 +85,41 @@ impl Pauses {
     }
 }
 
+impl Framing {
+    /// How many bytes are read before the end of the message is known.
+    fn prefix_bytes(self) -> usize {
+        match self {
+            Self::Flagged => 5,
+            Self::Whole => 4,
+        }
+    }
+
+    /// How many bytes follow a complete prefix.
+    fn following(self, prefix: &[u8]) -> usize {
+        let add = |length: usize, byte: &u8| (length << 8) | usize::from(*byte);
+        match self {
+            Self::Flagged => prefix[1..].iter().fold(0, add),
+            Self::Whole => prefix.iter().fold(0, add).saturating_sub(prefix.len()),
+        }
+    }
+}
+
 impl MessageEnds {
+    fn new(framing: Framing) -> Self {
+        Self { framing, prefix: Vec::new(), left: 0, since: 0 }
+    }
+
     fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let wanted = if self.left > 0 { self.left } else { PREFIX_BYTES - self.prefix.len() };
+            let prefix_bytes = self.framing.prefix_bytes();
+            let wanted = if self.left > 0 { self.left } else { prefix_bytes - self.prefix.len() };
             let (now, rest) = bytes.split_at(wanted.min(bytes.len()));
             if self.left > 0 {
                 self.left -= now.len();
             } else {
                 self.prefix.extend_from_slice(now);
-                if let Ok([_, a, b, c, d]) = <[u8; PREFIX_BYTES]>::try_from(&*self.prefix) {
-                    let length = u32::from_be_bytes([a, b, c, d]);
-                    self.left = usize::try_from(length).unwrap_or(usize::MAX);
+                if self.prefix.len() == prefix_bytes {
+                    self.left = self.framing.following(&self.prefix);
                     self.prefix.clear();
                 }
             }
@@ -94,11 +130,12 @@ impl MessageEnds {
     }
 }
 
-fn has_messages(fields: &HeaderMap) -> bool {
-    let Some(value) = fields.get(header::CONTENT_TYPE) else { return false };
+fn framing(fields: &HeaderMap) -> Option<Framing> {
+    let value = fields.get(header::CONTENT_TYPE)?;
     let mut parts = value.as_bytes().split(|byte| matches!(byte, b'+' | b';' | b' '));
     let name = parts.next().unwrap_or_default();
-    MESSAGE_TYPES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    let mut types = MESSAGE_TYPES.into_iter();
+    types.find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())).map(|(_, framing)| framing)
 }
 
 /// The delimiter of an answer with several parts, such as results of GraphQL that come one by one.
@@ -129,6 +166,7 @@ mod tests {
             "Application/gRPC+proto",
             "application/connect+json",
             "application/grpc-web; a=b",
+            "application/vnd.amazon.eventstream",
         ] {
             assert!(matches!(pauses(messages, None), Pauses::Messages(_)), "{messages}");
             assert!(matches!(pauses(messages, Some(9)), Pauses::Nowhere), "{messages}");
@@ -157,15 +195,22 @@ mod tests {
 
     #[test]
     fn the_end_of_each_message_is_found_in_any_chunking() {
-        let text = b"\0\0\0\0\x03one\0\0\0\0\0\x01\0\0\0\x02ab\0\0\0";
-        for size in 1..=text.len() {
-            let mut ends = MessageEnds::default();
-            let mut came = 0;
-            for piece in text.chunks(size) {
-                ends.pass(piece);
-                came += piece.len();
-                let last = [0, 8, 13, 20].into_iter().rfind(|end| *end <= came);
-                assert_eq!(Some(came - ends.since), last, "{came} bytes in pieces of {size}");
+        let flagged = &b"\0\0\0\0\x03one\0\0\0\0\0\x01\0\0\0\x02ab\0\0\0"[..];
+        let whole = &b"\0\0\0\x07one\0\0\0\x04\0\0\x01\0"[..];
+        let long = [whole, &[b'x'; 252], b"\0\0"].concat();
+        for (framing, text, expected) in [
+            (Framing::Flagged, flagged, [0, 8, 13, 20]),
+            (Framing::Whole, &long[..], [0, 7, 11, 267]),
+        ] {
+            for size in 1..=text.len() {
+                let mut ends = MessageEnds::new(framing);
+                let mut came = 0;
+                for piece in text.chunks(size) {
+                    ends.pass(piece);
+                    came += piece.len();
+                    let last = expected.into_iter().rfind(|end| *end <= came);
+                    assert_eq!(Some(came - ends.since), last, "{came} bytes in pieces of {size}");
+                }
             }
         }
     }

@@ -182,6 +182,18 @@ fn a_message_of_a_stream_is_never_held_back() {
     assert_eq!(push("89abcdef<"), "****************<");
 }
 
+/// Its checksum may end with bytes of tokens.
+#[test]
+fn an_event_of_aws_is_never_held_back() {
+    let kind = HeaderValue::from_static("application/vnd.amazon.eventstream");
+    let fields = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
+    let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::of(&fields, None));
+    for event in ["\0\0\0\x18{\"bytes\":\"aGk=\"}sum1", "\0\0\0\x13\0\0\0\0head{}sum12"] {
+        assert_eq!(masker.push(Bytes::from(event)), event);
+    }
+    assert_eq!(masker.push(Bytes::from("\0\0\0\x10>0123")), "\0\0\0\x10>");
+}
+
 /// The delimiter of the next part comes with the part before it, without a line end.
 #[test]
 fn a_delimiter_of_parts_is_never_held_back() {
