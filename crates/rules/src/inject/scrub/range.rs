@@ -88,9 +88,10 @@ impl ByteRange {
     }
 
     /// What is passed on of the part `came`: only bytes at whose sides `margin` more came, or where the whole begins or ends.
-    /// It may end before this range does, as servers may answer. `None` if it does not begin as this range.
+    /// It may end before this range does, as servers may answer, if the length of the whole is known. `None` if it does not
+    /// begin as this range.
     pub fn passed(self, came: ContentRange, margin: u64) -> Option<PassedPart> {
-        let is_last = came.total.is_none_or(|total| total == came.end());
+        let is_last = came.total == Some(came.end());
         let known_first = if came.first == 0 { 0 } else { came.first.checked_add(margin)? };
         let known_last = if is_last { came.last } else { came.last.checked_sub(margin)? };
         let (first, last) = match self {
@@ -101,6 +102,10 @@ impl ByteRange {
         };
         if is_last && first > came.last {
             return Some(PassedPart::Beyond);
+        }
+        // Whether the whole goes on after the part is not known.
+        if came.total.is_none() && known_last < last {
+            return None;
         }
         let passed = ContentRange { first, last: last.min(known_last), total: came.total };
         (known_first <= first && first <= passed.last).then_some(PassedPart::Bytes(passed))
@@ -168,10 +173,10 @@ impl ContentRange {
         from..from + inner.length()
     }
 
-    /// `Content-Range` of an answer that says that the range is outside the whole (RFC 9110 §15.5.17).
+    /// `Content-Range` of an answer that says that the range is outside the whole, which ends with this part
+    /// (RFC 9110 §15.5.17).
     pub fn unsatisfied(self) -> HeaderValue {
-        let total = self.total.unwrap_or(self.end());
-        HeaderValue::try_from(format!("bytes */{total}")).expect("ASCII")
+        HeaderValue::try_from(format!("bytes */{}", self.end())).expect("ASCII")
     }
 
     /// The value of `Content-Range`.
@@ -291,12 +296,11 @@ mod tests {
         for (asked, came, cut) in [
             ("bytes=5000-5007", "bytes 4900-5107/9000", ("bytes 5000-5007/9000", 100..108)),
             ("bytes=5000-5007", "bytes 4900-5003/5004", ("bytes 5000-5003/5004", 100..104)),
-            ("bytes=5000-5007", "bytes 4900-5003/*", ("bytes 5000-5003/*", 100..104)),
+            ("bytes=5000-5007", "bytes 4900-5107/*", ("bytes 5000-5007/*", 100..108)),
             ("bytes=5000-5007", "bytes 0-8999/9000", ("bytes 5000-5007/9000", 5000..5008)),
             ("bytes=50-57", "bytes 0-157/9000", ("bytes 50-57/9000", 50..58)),
             ("bytes=-8", "bytes 892-999/1000", ("bytes 992-999/1000", 100..108)),
             ("bytes=-8", "bytes 0-3/4", ("bytes 0-3/4", 0..4)),
-            ("bytes=-8", "bytes 892-999/*", ("bytes 992-999/*", 100..108)),
             ("bytes=500-", "bytes 400-999/1000", ("bytes 500-999/1000", 100..600)),
             ("bytes=5-", "bytes 0-9/10", ("bytes 5-9/10", 5..10)),
             // The server gives less than was asked for: its end is not known.
@@ -340,6 +344,12 @@ mod tests {
             ("bytes=-8", "bytes 992-999/1000"),
             ("bytes=-8", "bytes 800-907/1000"),
             ("bytes=0-1023", "bytes 0-99/5000"),
+            // Where the whole ends is not known.
+            ("bytes=1000-1007", "bytes 900-1007/*"),
+            ("bytes=5000-5007", "bytes 4900-5003/*"),
+            ("bytes=500-507", "bytes 400-450/*"),
+            ("bytes=500-", "bytes 400-999/*"),
+            ("bytes=-8", "bytes 892-999/*"),
         ] {
             let passed = range(asked).unwrap().passed(part(came).unwrap(), 100);
             assert_eq!(passed, None, "{asked}: {came}");
