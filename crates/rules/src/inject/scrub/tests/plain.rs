@@ -217,7 +217,7 @@ fn nothing_is_held_back_of_a_body_that_may_pause_anywhere() {
     assert!(masker.finish().is_empty());
 }
 
-/// Such as a private key: it is found in files, whatever their chunks.
+/// A private key is found in files, whatever their chunks.
 #[test]
 fn a_needle_of_several_lines_is_found_where_the_length_is_known() {
     let key = "-----BEGIN KEY-----\nMIGHAgEAMBMGByqG\nSM49AgEGCCqGSM49\n-----END KEY-----";
