@@ -182,9 +182,21 @@ fn pairs(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii)
 }
 
-/// The cookie's name. Servers also trim spaces around it (RFC 6265 §5.2), although its grammar has none.
+/// The cookie's name. Its grammar has only graphic characters of ASCII. Servers trim blanks around it (RFC 6265 §5.2), and
+/// some also characters outside of ASCII, such as U+00A0.
 fn cookie_name(pair: &[u8]) -> &[u8] {
-    pair.split(|byte| *byte == b'=').next().unwrap_or(pair).trim_ascii()
+    let mut name = pair.split(|byte| *byte == b'=').next().unwrap_or(pair);
+    while let [first, rest @ ..] = name
+        && !first.is_ascii_graphic()
+    {
+        name = rest;
+    }
+    while let [rest @ .., last] = name
+        && !last.is_ascii_graphic()
+    {
+        name = rest;
+    }
+    name
 }
 
 /// The cores of all placeholders in fields and URL. Placeholders in bodies do not select a connection.
@@ -373,6 +385,15 @@ mod tests {
         cleared(&mut head, &Clears { cookies: vec!["sid".into()], ..Clears::default() });
         let left: Vec<_> = head.get_all("cookie").iter().collect();
         assert_eq!(left, ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn characters_outside_of_ascii_round_its_name_do_not_keep_a_cookie() {
+        let mut head = HeaderMap::new();
+        let sent = b"\xa0sid=x; \xc2\xa0sid\x85=y; b=2; \xa0 sid";
+        head.append(header::COOKIE, HeaderValue::from_bytes(sent).unwrap());
+        cleared(&mut head, &Clears { cookies: vec!["sid".into()], ..Clears::default() });
+        assert_eq!(head["cookie"], "b=2");
     }
 
     #[test]
