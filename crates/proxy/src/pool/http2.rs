@@ -188,7 +188,8 @@ impl SharedStream {
             .max_header_list_size(bytes_u32(limits.head_bytes_max));
         let (sender, connection) = builder.handshake(io).await.map_err(broken)?;
         let load = Load::new(idle.clone());
-        let shared = load.clone();
+        // The task may live longer than all handles: h2 writes what is left, and the peer may not read it.
+        let ending = Arc::downgrade(&load);
         tokio::spawn(async move {
             let mut connection = pin!(connection);
             let ended = poll_fn(|cx| {
@@ -201,7 +202,9 @@ impl SharedStream {
             if let Err(error) = ended.await {
                 tracing::trace!(%error, "upstream stream ended");
             }
-            shared.closing.store(true, Relaxed);
+            if let Some(load) = ending.upgrade() {
+                load.closing.store(true, Relaxed);
+            }
         });
         Ok(Self { sender, load, socket, private, tls_generation })
     }
@@ -442,7 +445,8 @@ mod tests {
             tls_generation,
             forwarded,
         };
-        let (limits, idle) = (Limits::default(), IdleCount::new(16));
+        // Each idle stream is in excess.
+        let (limits, idle) = (Limits::default(), IdleCount::new(0));
         let begins = SharedStream::begin(fresh, &limits, &idle, EXCHANGES_MAX);
         let (shared, server) = tokio::join!(begins, h2::server::handshake(peer));
         (shared.unwrap(), server.unwrap())
@@ -483,6 +487,16 @@ mod tests {
             () = serving => panic!("it ended"),
             answer = send(shared, RequestBody::empty()) => assert_eq!(answer.unwrap().status(), 200),
         }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_stream_is_not_counted_while_its_task_has_not_ended() {
+        let (shared, _server) = begun().await;
+        let idle = shared.load.idle.clone();
+        assert_eq!(idle.excess(), 1);
+        drop(shared);
+        // The task is not polled before the next await.
+        assert_eq!(idle.excess(), 0);
     }
 
     #[tokio::test(start_paused = true)]
