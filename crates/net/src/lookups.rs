@@ -1,12 +1,14 @@
 //! [`Lookups`]: the addresses of names, by a resolver that blocks a thread for each look-up, also after its callers have
-//! given up. One look-up of a name runs at a time, and one for which no caller waits is not begun.
+//! given up. Callers of a name share its look-up, unless it has run for long. A look-up for which no caller waits is not
+//! begun.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -19,6 +21,10 @@ const THREADS_MAX: usize = 256;
 /// Names that are looked up or wait for a thread.
 const NAMES_MAX: usize = 4_096;
 
+/// How long callers join a look-up after it has begun. A resolver may never return: glibc reads an answer over TCP without
+/// a timeout. The next look-up of the name is joined for twice as long, so that such a name does not use all threads.
+const JOINED_FOR: Duration = Duration::from_secs(15);
+
 /// The addresses of a name.
 type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
@@ -26,6 +32,8 @@ type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 pub struct Lookups {
     pool: Threads,
     threads_max: usize,
+    /// For the first look-up of a name.
+    joined_for: Duration,
     shared: Arc<LookupsShared>,
 }
 
@@ -37,8 +45,8 @@ struct LookupsShared {
 
 #[derive(Default)]
 struct LookupQueue {
-    /// Look-ups that have not ended.
-    lookups: HashMap<Box<str>, Lookup>,
+    /// The newest look-up of each name, until it has ended.
+    lookups: HashMap<Box<str>, Arc<Lookup>>,
     /// Names whose look-up has not begun, the oldest first.
     waiting: VecDeque<Box<str>>,
     /// Threads that look names up.
@@ -48,7 +56,9 @@ struct LookupQueue {
 /// One look-up. Each caller has a receiver of the result.
 struct Lookup {
     callers: watch::Sender<Option<LookupResult>>,
-    has_begun: bool,
+    begun: OnceLock<Instant>,
+    /// After its begin.
+    joined_for: Duration,
 }
 
 /// The result for all callers.
@@ -68,7 +78,8 @@ impl Lookups {
     ) -> Self {
         let (resolver, queue) = (Box::new(resolver), Mutex::default());
         let pool = Threads::new("keyward-lookup", threads_max);
-        Self { pool, threads_max, shared: Arc::new(LookupsShared { resolver, queue }) }
+        let shared = Arc::new(LookupsShared { resolver, queue });
+        Self { pool, threads_max, joined_for: JOINED_FOR, shared }
     }
 
     /// The addresses of a name, with this port.
@@ -87,18 +98,17 @@ impl Lookups {
     /// Joins the look-up of a name, or requests one.
     fn join(&self, name: &str) -> io::Result<watch::Receiver<Option<LookupResult>>> {
         let mut queue = self.shared.queue.lock();
-        if let Some(lookup) = queue.lookups.get(name) {
-            return Ok(lookup.callers.subscribe());
-        }
-        if queue.lookups.len() >= NAMES_MAX {
-            queue.remove_unwanted();
-        }
-        if queue.lookups.len() >= NAMES_MAX {
-            let error = "too many names are being looked up";
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, error));
-        }
+        let joined_for = match queue.lookups.get(name) {
+            Some(lookup) if lookup.is_joinable() => return Ok(lookup.callers.subscribe()),
+            Some(lookup) => lookup.joined_for.saturating_mul(2),
+            None => {
+                queue.make_room()?;
+                self.joined_for
+            }
+        };
         let (callers, caller) = watch::channel(None);
-        queue.lookups.insert(name.into(), Lookup { callers, has_begun: false });
+        let lookup = Lookup { callers, begun: OnceLock::new(), joined_for };
+        queue.lookups.insert(name.into(), Arc::new(lookup));
         queue.waiting.push_back(name.into());
         if queue.threads < self.threads_max {
             queue.threads += 1;
@@ -112,24 +122,22 @@ impl Lookups {
 impl LookupsShared {
     /// Looks names up until none waits.
     fn look_up_all(&self) {
-        while let Some(name) = self.next() {
+        while let Some((name, lookup)) = self.next() {
             let resolved = catch_unwind(AssertUnwindSafe(|| (self.resolver)(&name)));
             let found = resolved.unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")));
-            let ended = self.queue.lock().lookups.remove(&name);
-            if let Some(lookup) = ended {
-                lookup.callers.send_replace(Some(LookupResult(Arc::new(found))));
-            }
+            self.queue.lock().remove_ended(&name, &lookup);
+            lookup.callers.send_replace(Some(LookupResult(Arc::new(found))));
         }
     }
 
-    /// The name that has waited for longest, if a caller still waits. Without one, the thread ends.
-    fn next(&self) -> Option<Box<str>> {
+    /// The look-up that has waited for longest, if a caller still waits. Without one, the thread ends.
+    fn next(&self) -> Option<(Box<str>, Arc<Lookup>)> {
         let mut queue = self.queue.lock();
         while let Some(name) = queue.waiting.pop_front() {
-            match queue.lookups.get_mut(&name).filter(|lookup| lookup.is_wanted()) {
+            match queue.lookups.get(&name).filter(|lookup| lookup.is_wanted()) {
                 Some(lookup) => {
-                    lookup.has_begun = true;
-                    return Some(name);
+                    lookup.begun.get_or_init(Instant::now);
+                    return Some((name, lookup.clone()));
                 }
                 None => drop(queue.lookups.remove(&name)),
             }
@@ -140,16 +148,40 @@ impl LookupsShared {
 }
 
 impl LookupQueue {
+    /// Makes room for one more name.
+    fn make_room(&mut self) -> io::Result<()> {
+        if self.lookups.len() >= NAMES_MAX {
+            self.remove_unwanted();
+        }
+        if self.lookups.len() >= NAMES_MAX {
+            let error = "too many names are being looked up";
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, error));
+        }
+        Ok(())
+    }
+
     /// Removes the look-ups that have not begun and have no caller.
     fn remove_unwanted(&mut self) {
-        self.lookups.retain(|_, lookup| lookup.has_begun || lookup.is_wanted());
+        self.lookups.retain(|_, lookup| lookup.begun.get().is_some() || lookup.is_wanted());
         self.waiting.retain(|name| self.lookups.contains_key(name));
+    }
+
+    /// Removes a look-up, unless a newer one of the name has taken its place.
+    fn remove_ended(&mut self, name: &str, ended: &Arc<Lookup>) {
+        if self.lookups.get(name).is_some_and(|newest| Arc::ptr_eq(newest, ended)) {
+            self.lookups.remove(name);
+        }
     }
 }
 
 impl Lookup {
     fn is_wanted(&self) -> bool {
         self.callers.receiver_count() > 0
+    }
+
+    /// Whether its result is expected soon enough for a further caller.
+    fn is_joinable(&self) -> bool {
+        self.begun.get().is_none_or(|begun| begun.elapsed() < self.joined_for)
     }
 }
 
@@ -237,6 +269,46 @@ pub(crate) mod tests {
         // A later caller does not get an old result.
         assert!(lookups.addresses("ok.test", 443).await.is_ok());
         assert_eq!(asked.lock().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_name_whose_look_up_hangs_is_looked_up_again() {
+        let (hangs, released) = mpsc::channel::<()>();
+        let (called, mut calls) = tokio::sync::mpsc::unbounded_channel::<()>();
+        let released = Mutex::new(Some(released));
+        let mut lookups = Lookups::new(2, move |_: &str| {
+            let first = released.lock().take();
+            called.send(()).unwrap();
+            if let Some(released) = first {
+                // An error means that the sender was dropped.
+                let _ = released.recv();
+            }
+            Ok(vec![SocketAddr::from(([127, 0, 0, 1], 0))])
+        });
+        lookups.joined_for = Duration::ZERO;
+        let mut first = pin!(lookups.addresses("slow.test", 1));
+        assert!(first.as_mut().now_or_never().is_none());
+        calls.recv().await.unwrap();
+        let second = lookups.addresses("slow.test", 2).await;
+        assert_eq!(second.unwrap(), [SocketAddr::from(([127, 0, 0, 1], 2))]);
+        assert!(first.as_mut().now_or_never().is_none(), "it hangs still");
+        drop(hangs);
+        assert_eq!(first.await.unwrap(), [SocketAddr::from(([127, 0, 0, 1], 1))]);
+    }
+
+    #[test]
+    fn a_look_up_that_took_long_does_not_end_a_newer_one_of_the_name() {
+        let lookups = Lookups::new(1, |_: &str| Ok(vec![]));
+        let [older, newer] = [(); 2].map(|()| {
+            let (callers, begun) = (watch::Sender::new(None), OnceLock::new());
+            Arc::new(Lookup { callers, begun, joined_for: JOINED_FOR })
+        });
+        let mut queue = lookups.shared.queue.lock();
+        queue.lookups.insert("slow.test".into(), newer.clone());
+        queue.remove_ended("slow.test", &older);
+        assert!(queue.lookups.contains_key("slow.test"));
+        queue.remove_ended("slow.test", &newer);
+        assert!(queue.lookups.is_empty());
     }
 
     #[tokio::test]
