@@ -44,12 +44,6 @@ impl Threads {
         let runtime = self.runtime.as_ref().expect("it is taken on drop only");
         runtime.spawn_blocking(work).await.map_err(|_| Unfinished)
     }
-
-    /// Begins `work` on a thread of the pool, or queues it. It has no result.
-    pub fn start(&self, work: impl FnOnce() + Send + 'static) {
-        let runtime = self.runtime.as_ref().expect("it is taken on drop only");
-        drop(runtime.spawn_blocking(work));
-    }
 }
 
 impl Drop for Threads {

@@ -59,7 +59,7 @@ impl DialError {
         source.raw_os_error().is_some_and(|code| none_left.contains(&code))
     }
 
-    /// Whether too many names were being looked up.
+    /// Whether too many names were being looked up, or no thread could be started for it.
     pub fn is_of_lookups(&self) -> bool {
         let is_full = |source: &io::Error| source.kind() == io::ErrorKind::QuotaExceeded;
         matches!(self, Self::Resolve { source, .. } if is_full(source))

@@ -8,15 +8,17 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use keyward_base::threads::Threads;
-
 /// Concurrent look-ups. With fewer, unresponsive names would soon block all others.
 const THREADS_MAX: usize = 256;
+
+/// The stack of a thread, in bytes: the default of Rust.
+const STACK_BYTES: usize = 2 << 20;
 
 /// Names that are looked up or wait for a thread.
 const NAMES_MAX: usize = 4_096;
@@ -30,8 +32,8 @@ type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Looks names up.
 pub struct Lookups {
-    pool: Threads,
     threads_max: usize,
+    stack_bytes: usize,
     /// For the first look-up of a name.
     joined_for: Duration,
     shared: Arc<LookupsShared>,
@@ -77,15 +79,15 @@ impl Lookups {
         resolver: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         let (resolver, queue) = (Box::new(resolver), Mutex::default());
-        let pool = Threads::new("keyward-lookup", threads_max);
         let shared = Arc::new(LookupsShared { resolver, queue });
-        Self { pool, threads_max, joined_for: JOINED_FOR, shared }
+        Self { threads_max, stack_bytes: STACK_BYTES, joined_for: JOINED_FOR, shared }
     }
 
     /// The addresses of a name, with this port.
     ///
     /// # Errors
-    /// That of the resolver; [`io::ErrorKind::QuotaExceeded`] when too many names are being looked up.
+    /// That of the resolver; [`io::ErrorKind::QuotaExceeded`] when too many names are being looked up, or the system starts
+    /// no thread.
     pub async fn addresses(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let mut caller = self.join(name)?;
         let found = caller.wait_for(Option::is_some).await.map(|found| found.clone());
@@ -110,12 +112,29 @@ impl Lookups {
         let lookup = Lookup { callers, begun: OnceLock::new(), joined_for };
         queue.lookups.insert(name.into(), Arc::new(lookup));
         queue.waiting.push_back(name.into());
-        if queue.threads < self.threads_max {
-            queue.threads += 1;
-            let shared = self.shared.clone();
-            self.pool.start(move || shared.look_up_all());
+        if let Err(error) = self.start_thread(&mut queue) {
+            queue.waiting.pop_back();
+            queue.lookups.remove(name);
+            return Err(error);
         }
         Ok(caller)
+    }
+
+    /// Starts a thread for the queue, if there may be one more.
+    fn start_thread(&self, queue: &mut LookupQueue) -> io::Result<()> {
+        if queue.threads >= self.threads_max {
+            return Ok(());
+        }
+        let shared = self.shared.clone();
+        let thread = thread::Builder::new().name("keyward-lookup".into());
+        match thread.stack_size(self.stack_bytes).spawn(move || shared.look_up_all()) {
+            Ok(_) => queue.threads += 1,
+            Err(error) if queue.threads == 0 => {
+                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, error));
+            }
+            Err(error) => tracing::debug!(%error, "the running threads look names up"),
+        }
+        Ok(())
     }
 }
 
@@ -294,6 +313,22 @@ pub(crate) mod tests {
         assert!(first.as_mut().now_or_never().is_none(), "it hangs still");
         drop(hangs);
         assert_eq!(first.await.unwrap(), [SocketAddr::from(([127, 0, 0, 1], 1))]);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_is_not_started_blocks_no_name() {
+        const TOO_MANY: usize = usize::MAX / 8;
+        let (mut lookups, dead, _) = with_dead_name(2);
+        lookups.stack_bytes = TOO_MANY;
+        let error = lookups.addresses("dead.test", 1).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+        lookups.stack_bytes = STACK_BYTES;
+        let _first = lookups.join("dead.test").unwrap();
+        lookups.stack_bytes = TOO_MANY;
+        // The running thread takes it.
+        let mut second = lookups.join("ok.test").unwrap();
+        drop(dead);
+        assert!(second.wait_for(Option::is_some).await.is_ok());
     }
 
     #[test]
