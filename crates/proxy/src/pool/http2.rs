@@ -44,6 +44,9 @@ const WINDOW: u32 = STREAM_WINDOW * 100;
 /// given up earlier says nothing about the stream.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// The same for one of several attempts: the time that is left for it may be a few milliseconds.
+const ATTEMPT_SILENCE_MIN: Duration = Duration::from_secs(1);
+
 /// One shared stream of a core.
 #[derive(Clone)]
 pub struct SharedStream {
@@ -77,9 +80,8 @@ pub struct StreamUse {
 /// How an exchange waits for the head of its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerWait<'a> {
-    pub interim: &'a Interim,
-    /// When the exchange gives the request up.
-    pub timeout: Duration,
+    interim: &'a Interim,
+    silence_max: Duration,
 }
 
 /// Notices that the upstream sends nothing after a request. A network that has lost the state of a stream drops its
@@ -227,7 +229,7 @@ impl SharedStream {
             self.socket.check_before_write();
         }
         let written = self.socket.written();
-        let _silence = SilenceGuard::new(&self.load, &self.socket, wait.timeout);
+        let _silence = SilenceGuard::new(&self.load, &self.socket, wait.silence_max);
         let ended = body.is_end_stream();
         let sent = self.sender.send_request(head, ended);
         let (mut answer, stream) = sent.map_err(|error| self.refused(error))?;
@@ -286,10 +288,19 @@ impl SharedStream {
     }
 }
 
+impl<'a> AnswerWait<'a> {
+    /// The exchange gives the request up after `timeout`. `is_attempt`: that is what is left of the time for several
+    /// attempts.
+    pub fn new(interim: &'a Interim, timeout: Duration, is_attempt: bool) -> Self {
+        let min = if is_attempt { ATTEMPT_SILENCE_MIN } else { Duration::ZERO };
+        Self { interim, silence_max: timeout.clamp(min, SILENCE_MAX) }
+    }
+}
+
 impl<'a> SilenceGuard<'a> {
-    fn new(load: &'a Load, socket: &'a SocketState, timeout: Duration) -> Self {
+    fn new(load: &'a Load, socket: &'a SocketState, silence_max: Duration) -> Self {
         let (received, since) = (socket.received(), Instant::now());
-        Self { load, socket, received, since, silence_max: timeout.min(SILENCE_MAX) }
+        Self { load, socket, received, since, silence_max }
     }
 }
 
@@ -456,19 +467,20 @@ mod tests {
         shared: &SharedStream,
         body: RequestBody,
     ) -> Result<Response<IncomingBody>, SendError> {
-        send_within(shared, body, Duration::from_secs(600)).await
+        send_within(shared, body, Duration::from_secs(600), false).await
     }
 
     async fn send_within(
         shared: &SharedStream,
         body: RequestBody,
         timeout: Duration,
+        is_attempt: bool,
     ) -> Result<Response<IncomingBody>, SendError> {
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut()) =
             (http::Method::POST, Uri::from_static("https://api.test/"));
         let (mut stay, interim) = (shared.stay(), Interim::new(None, 1));
-        let wait = AnswerWait { interim: &interim, timeout };
+        let wait = AnswerWait::new(&interim, timeout, is_attempt);
         shared.clone().send(&mut stay, head, body, wait).await
     }
 
@@ -502,15 +514,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_was_silent_until_a_request_was_given_up_is_not_used_again() {
         let [little, second] = [1, 1_000].map(Duration::from_millis);
-        for (timeout, given_up_after, is_usable) in [
-            (SILENCE_MAX * 9, SILENCE_MAX - little, true),
-            (SILENCE_MAX * 9, SILENCE_MAX, false),
-            (second, second - little, true),
-            (second, second, false),
+        for (timeout, is_attempt, given_up_after, is_usable) in [
+            (SILENCE_MAX * 9, false, SILENCE_MAX - little, true),
+            (SILENCE_MAX * 9, false, SILENCE_MAX, false),
+            (second, false, second - little, true),
+            (second, false, second, false),
+            (little, false, little, false),
+            (little, true, second - little, true),
+            (little, true, second, false),
+            (SILENCE_MAX * 9, true, SILENCE_MAX, false),
         ] {
             let (shared, mut server) = begun().await;
             answered(&shared, &mut server).await;
-            let mut sending = Box::pin(send_within(&shared, RequestBody::empty(), timeout));
+            let body = RequestBody::empty();
+            let mut sending = Box::pin(send_within(&shared, body, timeout, is_attempt));
             assert!(sending.as_mut().now_or_never().is_none());
             tokio::time::advance(given_up_after).await;
             assert!(shared.has_room());

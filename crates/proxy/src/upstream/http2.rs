@@ -52,7 +52,7 @@ pub async fn send(
         let (head, body) = (*request).into_parts();
         let head = head_of(&plan.key.target, head)?;
         let timeout = Duration::from_millis(plan.timeout_ms.into());
-        let wait = AnswerWait { interim: &plan.interim, timeout };
+        let wait = AnswerWait::new(&plan.interim, timeout, plan.retries.is_some());
         let why = match shared.send(&mut stay, head, body, wait).await {
             Ok(response) => {
                 spare.discard();
