@@ -182,8 +182,8 @@ async fn an_upstream_that_refuses_for_ever_is_asked_only_a_few_times() {
     lab.finish().await;
 }
 
-/// Serves what has come whenever nothing more comes for a moment: five requests, and refuses the others unprocessed. Says
-/// that it allows five when it serves the first ones.
+/// Answers the waiting requests after 50 ms without a frame: five of them, and refuses the others unprocessed. Announces
+/// the limit of five with the first answers.
 async fn allows_five(mut stream: Stream) {
     const MOMENT: Duration = Duration::from_millis(50);
     stream.exactly(PREFACE.len()).await;

@@ -1,5 +1,5 @@
 //! [`IdleCount`]: the number of idle streams to upstreams on a core. No agent's share of descriptors contains them, so both
-//! protocols together keep at most `limits.idle_upstreams_max`.
+//! protocols together are reduced to `limits.idle_upstreams_max`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
