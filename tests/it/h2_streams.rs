@@ -445,6 +445,23 @@ async fn two_agents_and_two_tunnels_share_an_upstream_stream_but_not_a_credentia
 }
 
 #[tokio::test]
+async fn a_get_that_ends_by_an_empty_frame_has_no_body_over_http1() {
+    let mut lab = Lab::simple().await;
+    let fields = [(":method", "GET"), (":scheme", "https"), (":authority", HOST), (":path", "/a")];
+    for body in ["", "hello"] {
+        let mut wire = lab.frames(HOST).await;
+        let opened = frame(HEADERS, END_HEADERS, 1, &block(&fields));
+        let ended = frame(DATA, END_STREAM, 1, body.as_bytes());
+        wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[]), &opened, &ended].concat()).await;
+        assert_eq!(wire.end_of(1).await, End::Answer(200));
+        let request = lab.origin.arrival().await;
+        assert_eq!(request.text(), body);
+        assert!(!body.is_empty() || !request.head.has("transfer-encoding"), "{request:?}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn cleartext_http2_is_refused() {
     let lab = Lab::simple().await;
     // Prior knowledge, on the proxy port.

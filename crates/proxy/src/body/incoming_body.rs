@@ -25,7 +25,7 @@ pub enum IncomingBody {
     Http2(Http2Body),
     /// Over HTTP/2, a request.
     Http2Upload(Http2Upload),
-    /// An answer whose beginning was read already.
+    /// A body whose beginning was read already.
     PeekedBody(Box<PeekedBody>),
 }
 

@@ -1,6 +1,7 @@
 //! Serves one request of an agent's HTTP/2 stream: runs the exchange, sends the answer, and discards what is left
 //! of the request's body.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,14 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream, StreamId};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-use http_body::Body;
+use http::{Method, Request, Response, StatusCode, request};
+use http_body::{Body, Frame};
 
-use crate::body::body_error::BodyError;
+use crate::body::body_error::{BodyError, ReceiveError};
 use crate::body::expect_continue::BodyDemand;
 use crate::body::http2_body::Http2Body;
 use crate::body::http2_upload::{DiscardAllowance, Http2Upload, UnreadBody};
@@ -234,14 +236,40 @@ impl PreparedRequest {
             true => (IncomingBody::Empty, UnreadBody::Nothing),
             false => {
                 let body = Http2Body::new(stream, &head.headers, Some(session.watchdog.clone()));
-                let (upload, unread) = Http2Upload::new(body, &head.headers);
-                (IncomingBody::Http2Upload(upload), unread)
+                arriving_body(body, &head)
             }
         };
         let mut body = RequestBody::new(arriving);
         let passed = head.headers.contains_key(header::EXPECT).then(|| body.demand());
         Some(Self { request: Request::from_parts(head, body), passed, bridge: None, unread })
     }
+}
+
+/// The body of a request, and its possible rest. A body that has ended without a byte is none: some clients end a GET by
+/// an empty DATA frame.
+fn arriving_body(mut body: Http2Body, head: &request::Parts) -> (IncomingBody, UnreadBody) {
+    let mut read: VecDeque<Result<Frame<Bytes>, ReceiveError>> = VecDeque::new();
+    if is_rarely_sent(head) {
+        // The next poll of the body registers a waker.
+        read.extend(poll_fn(|cx| body.poll_frame(cx)).now_or_never().flatten());
+        let is_empty = |frame: &Result<Frame<Bytes>, ReceiveError>| {
+            let data = frame.as_ref().ok().and_then(Frame::data_ref);
+            data.is_some_and(Bytes::is_empty)
+        };
+        if body.is_end_stream() && read.iter().all(is_empty) {
+            return (IncomingBody::Empty, UnreadBody::Nothing);
+        }
+    }
+    let (upload, unread) = Http2Upload::new(body, &head.headers);
+    (IncomingBody::Http2Upload(upload).after(read), unread)
+}
+
+/// Whether the method rarely has a body, and no field announces one.
+fn is_rarely_sent(head: &request::Parts) -> bool {
+    let is_announced = |name| head.headers.contains_key(name);
+    matches!(head.method, Method::GET | Method::HEAD)
+        && !is_announced(header::CONTENT_LENGTH)
+        && !is_announced(header::EXPECT)
 }
 
 /// Joins cookie fields. HTTP/2 allows one field for each pair; elsewhere there is one field (RFC 9113 §8.2.3).
