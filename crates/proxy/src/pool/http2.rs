@@ -15,6 +15,7 @@ use http::uri::{self, Uri};
 use http::{Request, Response, Version, header, request};
 use http_body::Body;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -47,6 +48,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// The same for one of several attempts: the time that is left for it may be a few milliseconds.
 const ATTEMPT_SILENCE_MIN: Duration = Duration::from_secs(1);
 
+/// How long a dropped stream may write what is left. A peer that does not read would keep its descriptor, which no agent's
+/// share contains.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// One shared stream of a core.
 #[derive(Clone)]
 pub struct SharedStream {
@@ -68,6 +73,8 @@ struct Load {
     idle_since: Mutex<Instant>,
     /// Counts the stream while there is no exchange on it.
     idle: Arc<IdleCount>,
+    /// Is dropped with the load, which the task of the connection notices.
+    _handles: oneshot::Sender<()>,
 }
 
 /// One exchange on a shared stream, counted until it is dropped. Its upload ends with it.
@@ -116,13 +123,14 @@ pub enum SendError {
 
 impl Load {
     /// The load of a stream without exchanges.
-    fn new(idle: Arc<IdleCount>) -> Arc<Self> {
+    fn new(idle: Arc<IdleCount>, handles: oneshot::Sender<()>) -> Arc<Self> {
         idle.add_http2();
         Arc::new(Self {
             exchanges: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             idle_since: Mutex::new(Instant::now()),
             idle,
+            _handles: handles,
         })
     }
 }
@@ -189,8 +197,9 @@ impl SharedStream {
             .initial_connection_window_size(WINDOW)
             .max_header_list_size(bytes_u32(limits.head_bytes_max));
         let (sender, connection) = builder.handshake(io).await.map_err(broken)?;
-        let load = Load::new(idle.clone());
-        // The task may live longer than all handles: h2 writes what is left, and the peer may not read it.
+        let (handles, dropped) = oneshot::channel();
+        let load = Load::new(idle.clone(), handles);
+        // The task lives longer than all handles: h2 writes what is left.
         let ending = Arc::downgrade(&load);
         tokio::spawn(async move {
             let mut connection = pin!(connection);
@@ -200,9 +209,20 @@ impl SharedStream {
                 let _ = drain.poll_drain(cx);
                 ended
             });
-            // What ends the stream also ends the exchanges that use it, which report it.
-            if let Err(error) = ended.await {
-                tracing::trace!(%error, "upstream stream ended");
+            let overdue = async {
+                // An error means that the load was dropped.
+                let _ = dropped.await;
+                tokio::time::sleep(CLOSING_TIMEOUT).await;
+            };
+            tokio::select! {
+                biased;
+                // What ends the stream also ends the exchanges that use it, which report it.
+                ended = ended => {
+                    if let Err(error) = ended {
+                        tracing::trace!(%error, "upstream stream ended");
+                    }
+                }
+                () = overdue => tracing::trace!("upstream stream was not closed in time"),
             }
             if let Some(load) = ending.upgrade() {
                 load.closing.store(true, Relaxed);
@@ -428,13 +448,54 @@ impl fmt::Debug for SharedStream {
 
 #[cfg(test)]
 mod tests {
-    use std::net;
+    use std::pin::Pin;
+    use std::task::Context;
+    use std::{io, net};
 
     use futures_util::FutureExt;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::sockets::streams::UpstreamSocket;
+    use crate::sockets::streams::{Io, UpstreamSocket};
+
+    /// An IO that moves no byte. Its sender is dropped with it.
+    struct StuckIo {
+        _open: oneshot::Sender<()>,
+    }
+
+    impl AsyncRead for StuckIo {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for StuckIo {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    fn dialled(io: impl Io + 'static, socket: Arc<SocketState>) -> DialledStream {
+        let (private, tls_generation, forwarded) = (false, 0, None);
+        DialledStream { io: Box::new(io), socket, http2: true, private, tls_generation, forwarded }
+    }
 
     /// Both ends of a stream on which HTTP/2 was begun. The runtime polls the sockets only when a test awaits.
     async fn begun() -> (SharedStream, h2::server::Connection<TcpStream, Bytes>) {
@@ -447,15 +508,7 @@ mod tests {
         });
         let upstream = UpstreamSocket::new(ours.into());
         let socket = upstream.state().clone();
-        let (private, tls_generation, forwarded) = (false, 0, None);
-        let fresh = DialledStream {
-            io: Box::new(upstream),
-            socket,
-            http2: true,
-            private,
-            tls_generation,
-            forwarded,
-        };
+        let fresh = dialled(upstream, socket);
         // Each idle stream is in excess.
         let (limits, idle) = (Limits::default(), IdleCount::new(0));
         let begins = SharedStream::begin(fresh, &limits, &idle, EXCHANGES_MAX);
@@ -509,6 +562,19 @@ mod tests {
         drop(shared);
         // The task is not polled before the next await.
         assert_eq!(idle.excess(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_stream_that_cannot_write_what_is_left_is_closed_in_time() {
+        let (open, closed) = oneshot::channel();
+        let fresh = dialled(StuckIo { _open: open }, Arc::default());
+        let (limits, idle) = (Limits::default(), IdleCount::new(0));
+        let shared = SharedStream::begin(fresh, &limits, &idle, EXCHANGES_MAX).await.unwrap();
+        let dropped = Instant::now();
+        drop(shared);
+        let closed = tokio::time::timeout(CLOSING_TIMEOUT * 2, closed).await;
+        assert!(closed.is_ok(), "it is open still");
+        assert!(dropped.elapsed() >= CLOSING_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
