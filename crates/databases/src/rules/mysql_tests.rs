@@ -21,6 +21,8 @@ fn statements_within_the_rules_pass() {
         "WITH x AS (SELECT * FROM orders), y AS (SELECT * FROM x) SELECT * FROM y, x",
         "WITH RECURSIVE x AS (SELECT 1 UNION ALL SELECT n FROM x) SELECT * FROM x",
         "WITH RECURSIVE x AS (SELECT 1), y AS (SELECT n FROM x UNION SELECT n FROM y) SELECT * FROM y",
+        "SELECT * FROM (WITH x AS (SELECT 1), y AS (SELECT * FROM x) SELECT * FROM y) z",
+        "WITH x AS (SELECT 1) SELECT * FROM (WITH y AS (SELECT 2) SELECT * FROM x, y) z",
         "SELECT CAST(a AS CHAR), GROUP_CONCAT(a ORDER BY a SEPARATOR ',') FROM orders",
         "SELECT a DIV 2, a % 2, a REGEXP 'x', DATE_ADD(NOW(), INTERVAL 1 DAY) FROM orders",
         "SELECT 'é' FROM orders -- é",

@@ -1,5 +1,6 @@
 //! [`Scopes`]: names that `WITH` gives to queries, where they hide tables. A query of a `WITH` sees those before it; the body
-//! sees all. With `RECURSIVE`, a query sees itself too, and in PostgreSQL all others.
+//! sees all. With `RECURSIVE`, a query sees itself too, and in PostgreSQL all others. In MySQL, a query of a `WITH` sees no name
+//! of a `WITH` around that one: MariaDB reads a table there.
 
 use std::ptr;
 
@@ -21,13 +22,19 @@ struct QueryScope {
     pending: Vec<(*const Query, String)>,
     /// Whether a query of the `WITH` sees its own name.
     sees_itself: bool,
+    /// Whether it is a query of a `WITH` that sees no names from around that `WITH`.
+    is_closed: bool,
 }
 
 impl QueryScope {
+    /// The place of a query among those of the `WITH` that are yet to be visited.
+    fn place_of(&self, query: &Query) -> Option<usize> {
+        self.pending.iter().position(|(given, _)| ptr::eq(*given, query))
+    }
+
     /// Adds the name of a query, if it is one of the `WITH`.
     fn declare(&mut self, query: &Query) {
-        let found = self.pending.iter().position(|(given, _)| ptr::eq(*given, query));
-        if let Some(found) = found {
+        if let Some(found) = self.place_of(query) {
             let (_, name) = self.pending.remove(found);
             self.names.push(name);
         }
@@ -44,7 +51,7 @@ impl Scopes {
         let all = with.into_iter().flat_map(|with| &with.cte_tables);
         let all = all.map(|cte| (ptr::from_ref(&*cte.query), self.dialect.name(&cte.alias.name)));
         let is_recursive = with.is_some_and(|with| with.recursive);
-        let scope = match self.dialect {
+        let mut scope = match self.dialect {
             Dialect::Postgres if is_recursive => {
                 QueryScope { names: all.map(|(_, name)| name).collect(), ..QueryScope::default() }
             }
@@ -55,6 +62,10 @@ impl Scopes {
                 ..QueryScope::default()
             },
         };
+        if self.dialect == Dialect::Mysql {
+            let is_of_with = |outer: &QueryScope| outer.place_of(query).is_some();
+            scope.is_closed = self.open.last().is_some_and(is_of_with);
+        }
         if let Some(outer) = self.open.last_mut().filter(|outer| outer.sees_itself) {
             outer.declare(query);
         }
@@ -71,6 +82,9 @@ impl Scopes {
 
     /// Whether the name is one of a `WITH` here.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.open.iter().flat_map(|scope| &scope.names).any(|given| given == name)
+        let closed = self.open.iter().rposition(|scope| scope.is_closed);
+        // The scope before it has the names of its own `WITH`.
+        let from = closed.map_or(0, |at| at.saturating_sub(1));
+        self.open[from..].iter().flat_map(|scope| &scope.names).any(|given| given == name)
     }
 }
