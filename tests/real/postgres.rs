@@ -187,6 +187,15 @@ async fn a_read_only_session_has_no_way_out() {
     let created = "SELECT count(*) FROM pg_class WHERE relname = 'x'";
     assert_eq!(stage.server.sql("app", created), "0", "{text}");
     assert!(text.contains(&format!("{} statements refused", 2 * tried)), "{text}");
+    // The second step creates the table that the first one names; both are tried.
+    let mut steps = stage.psql(stage.lab.token("reader"), "reports");
+    steps.args(["-v", "ON_ERROR_STOP=0"]);
+    for step in ["PREPARE p AS SELECT 'written' AS a INTO x", "EXPLAIN ANALYZE EXECUTE p"] {
+        steps.args(["-c", step]);
+    }
+    let steps = run(steps).await;
+    assert_eq!(stage.server.sql("app", created), "0", "{}", said(&steps));
+    assert!(said(&steps).contains("none with INTO"), "{}", said(&steps));
     // What a function of the database changes, the server reports, and the session ends.
     let left = stage.sql("reader", "reports", "SELECT leave()").await;
     assert!(!left.status.success(), "{}", said(&left));
