@@ -32,6 +32,8 @@ fn statements_within_the_rules_pass() {
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         "SET NAMES utf8mb4",
         "SET NAMES 'utf8mb4' COLLATE 'utf8mb4_unicode_ci'",
+        "SET NAMES utf8mb4, @@SESSION.sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
+        "SELECT 1; SET sql_mode = CONCAT('TRADITIONAL', '')",
         "SET character_set_results = NULL",
         "SET autocommit=0",
         "SET time_zone = '+00:00', @x = 1",

@@ -106,8 +106,12 @@ SHOW STATUS WHERE Variable_name IN (SELECT a FROM secret)
 USE private
 SET @a = (SELECT a FROM secret LIMIT 1)
 SET sql_mode = 'ANSI_QUOTES'
-SET SESSION sql_mode = ''
-SET @@sql_mode = ''
+SET SESSION sql_mode = 'ANSI'
+SET @@sql_mode = 'ANSI'
+SET sql_mode = CONCAT(@@sql_mode, (SELECT a FROM secret LIMIT 1))
+SET sql_mode = '', @a = (SELECT a FROM secret LIMIT 1)
+SET @sql_mode = 'ANSI'
+SET sql_mode = @sql_mode
 SET NAMES gbk
 SET NAMES DEFAULT
 SET @a = 1, NAMES gbk

@@ -83,7 +83,7 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), R
         settings::check(tokens, text, kept)?;
     }
     match &kept.rules {
-        Some(rules) => ruled(rules, first, &words, tokens, &text[span(tokens)]),
+        Some(rules) => ruled(rules, first, &words, tokens, text),
         None => Ok(()),
     }
 }
@@ -104,7 +104,7 @@ fn reads(first: &str, words: &[&str]) -> Result<(), Reason> {
     }
 }
 
-/// Checks a statement of a session with rules. The parser reads only those on data: what it knows of the others is not all that
+/// Checks a statement of a session with rules; `text` has the tokens. The parser reads only those on data: what it knows of the others is not all that
 /// clients send.
 fn ruled(
     rules: &StatementRules,
@@ -120,6 +120,7 @@ fn ruled(
     if has_pair(words, ["previous", "value"]) && rules.names_tables() {
         return Err("a sequence is read by a clause in it".into());
     }
+    let statement = &text[span(tokens)];
     let has_parenthesis = tokens.iter().any(|lexed| lexed.token == SqlToken::Symbol(b'('));
     let is_transaction = match first {
         "begin" => matches!(words, ["begin"] | ["begin", "work"]),
@@ -131,13 +132,13 @@ fn ruled(
     match first {
         _ if is_transaction => Ok(()),
         // Expressions are in parentheses if a query is in them.
-        "set" if !has_parenthesis => Ok(()),
+        "set" if !settings::has_parentheses(tokens, text) => Ok(()),
         "use" if !rules.names_tables() => Ok(()),
         "show" if has_parenthesis => Err("SHOW has no parentheses here".into()),
         "show" if shows_only(words, SHOWN) => Ok(()),
         "show" if !rules.names_tables() && shows_only(words, SHOWN_OF_TABLES) => Ok(()),
-        "set" => rules.check(text, words),
-        _ if RULED.contains(&first) => rules.check(text, words),
+        "set" => rules.check(statement, words),
+        _ if RULED.contains(&first) => rules.check(statement, words),
         _ => {
             Err("only statements on data are permitted, and those of transactions and settings"
                 .into())

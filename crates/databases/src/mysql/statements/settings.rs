@@ -26,6 +26,21 @@ const KEPT_SETTINGS: &[&str] = &[
 /// Settings that decide about writes.
 const MODE_SETTINGS: &[&str] = &["transaction_read_only", "tx_read_only"];
 
+/// The modes that `sql_mode` may be made of: those that frameworks set and that change neither how texts are read nor rights.
+const SAFE_MODES: &[&str] = &[
+    "",
+    "error_for_division_by_zero",
+    "no_auto_create_user",
+    "no_auto_value_on_zero",
+    "no_engine_substitution",
+    "no_zero_date",
+    "no_zero_in_date",
+    "only_full_group_by",
+    "strict_all_tables",
+    "strict_trans_tables",
+    "traditional",
+];
+
 /// The words of `SET TRANSACTION`. Whether it may be read-write is decided elsewhere.
 const TRANSACTION_WORDS: &[&str] = &[
     "committed",
@@ -54,6 +69,13 @@ pub fn check(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), R
         true => Ok(()),
         false => parts(list).try_for_each(|part| permits(part, text, kept)),
     }
+}
+
+/// Whether an expression in parentheses is in it: of `SET sql_mode` they are none that could hold a query.
+pub fn has_parentheses(tokens: &[Lexed], text: &[u8]) -> bool {
+    let list = tokens.get(1..).unwrap_or_default();
+    let is_open = |lexed: &Lexed| lexed.token == SqlToken::Symbol(b'(');
+    parts(list).any(|part| part.iter().any(is_open) && !is_safe_mode(part, text))
 }
 
 /// The parts of a list: what is between commas outside of parentheses.
@@ -91,6 +113,9 @@ fn permits(part: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reaso
             true => Ok(()),
             false => Err("the character set must be utf8mb4, utf8mb3 or latin1".into()),
         };
+    }
+    if is_safe_mode(part, text) {
+        return Ok(());
     }
     let is_kept = |word: &str| {
         KEPT_SETTINGS.contains(&word) || kept.read_only && MODE_SETTINGS.contains(&word)
@@ -130,6 +155,52 @@ fn is_safe_names(value: &[Lexed], text: &[u8]) -> bool {
         _ => return false,
     };
     plain(charset, text).is_some_and(|name| is_safe_charset(&name))
+}
+
+/// Whether it sets `sql_mode` of the session to what it was, to safe modes, or to both.
+fn is_safe_mode(part: &[Lexed], text: &[u8]) -> bool {
+    let Some(sign) = part.iter().position(|lexed| lexed.token == SqlToken::Symbol(b'=')) else {
+        return false;
+    };
+    let (target, value) = (&part[..sign], &part[sign + 1..]);
+    let is_target = match target {
+        [name] => name.word() == Some("sql_mode"),
+        [scope, name] => scope.word() == Some("session") && name.word() == Some("sql_mode"),
+        _ => past_mode(target, text).is_some_and(<[Lexed]>::is_empty),
+    };
+    is_target && !value.is_empty() && is_of_safe_modes(value, text)
+}
+
+/// Whether a value has only strings of safe modes, the mode of the session, and `CONCAT` of them. A user variable has any mode.
+fn is_of_safe_modes(mut value: &[Lexed], text: &[u8]) -> bool {
+    while let [first, rest @ ..] = value {
+        value = match &first.token {
+            SqlToken::Word(word) if word == "concat" => rest,
+            SqlToken::Symbol(b'(' | b')' | b',') => rest,
+            SqlToken::Symbol(b'@') => match past_mode(value, text) {
+                Some(rest) => rest,
+                None => return false,
+            },
+            SqlToken::Constant if is_safe_modes(&text[first.at.clone()]) => rest,
+            _ => return false,
+        };
+    }
+    true
+}
+
+/// What follows `@@sql_mode` or `@@session.sql_mode`. Without blanks: behind a single `@` is the name of a user variable.
+fn past_mode<'a>(tokens: &'a [Lexed], text: &[u8]) -> Option<&'a [Lexed]> {
+    let name = tokens.iter().position(|lexed| lexed.word() == Some("sql_mode"))?;
+    let source = &text[tokens.first()?.at.start..tokens[name].at.end];
+    let is_mode = matches!(lower(source).as_str(), "@@sql_mode" | "@@session.sql_mode");
+    is_mode.then(|| &tokens[name + 1..])
+}
+
+/// Whether this is a string in single quotes with a list of safe modes.
+fn is_safe_modes(source: &[u8]) -> bool {
+    let content = source.strip_prefix(b"'").and_then(|rest| rest.strip_suffix(b"'"));
+    let is_safe = |mode: &[u8]| SAFE_MODES.contains(&lower(mode).as_str());
+    content.is_some_and(|modes| modes.split(|byte| *byte == b',').all(is_safe))
 }
 
 /// The content of a word, or of a string without escapes, in lower case.
@@ -215,8 +286,74 @@ mod tests {
     }
 
     #[test]
+    fn a_mode_that_changes_how_texts_are_read_is_not_set_in_any_form() {
+        for text in [
+            "SET sql_mode = 'ANSI'",
+            "SET sql_mode = 'NO_BACKSLASH_ESCAPES'",
+            "SET sql_mode = 'STRICT_TRANS_TABLES,ANSI_QUOTES'",
+            "SET sql_mode = \"\"",
+            "SET sql_mode = n''",
+            "SET sql_mode = x'414e5349'",
+            "SET sql_mode = 4",
+            "SET sql_mode = 1048576",
+            "SET sql_mode = '4'",
+            "SET sql_mode = DEFAULT",
+            "SET sql_mode = ANSI",
+            "SET sql_mode =",
+            "SET sql_mode = @x",
+            "SET sql_mode = @sql_mode",
+            "SET sql_mode = @session.sql_mode",
+            "SET sql_mode = @ @sql_mode",
+            "SET sql_mode = @@@sql_mode",
+            "SET sql_mode = @@x",
+            "SET sql_mode = @@global.sql_mode",
+            "SET sql_mode = @@x.sql_mode",
+            "SET sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')",
+            "SET sql_mode = CONCAT(@concat, '')",
+            "SET sql_mode = CONCAT(@session, '')",
+            "SET sql_mode = CONCAT(@@sql_mode, @sql_mode)",
+            "SET sql_mode = REPLACE('ANTRADITIONALSI', 'TRADITIONAL', '')",
+            "SET sql_mode = (SELECT '')",
+            "SET sql_mode = '' | 4",
+            "SET sql_mode = '' + 4",
+            "SET sql_mode = ''), x = (1",
+            "SET sql_mode := 'ANSI'",
+            "SET @@sql_mode = 'ANSI'",
+            "SET @@global.sql_mode = ''",
+            "SET GLOBAL sql_mode = ''",
+            "SET PERSIST sql_mode = ''",
+            "SET @sql_mode = ''",
+            "SET STATEMENT sql_mode = '' FOR SELECT 1",
+            "SET sql_mode = '', sql_mode = 'ANSI'",
+            "SET @a = 1, SESSION sql_mode = 'ANSI'",
+        ] {
+            assert!(checked(text, false).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn parentheses_of_a_safe_mode_are_no_expression() {
+        let has = |text: &str| {
+            let tokens = tokens(text.as_bytes()).expect("it has tokens");
+            has_parentheses(&tokens, text.as_bytes())
+        };
+        assert!(has("SET @a = (SELECT 1)"));
+        assert!(has("SET sql_mode = CONCAT('', (SELECT ''))"));
+        assert!(has("SET sql_mode = CONCAT('', ''), @a = (SELECT 1)"));
+        assert!(!has("SET sql_mode = CONCAT(CONCAT(@@sql_mode, ''), ''), @a = 1"));
+    }
+
+    /// The first two are those of Laravel and of Rails.
+    #[test]
     fn what_drivers_send_when_a_session_begins_passes() {
         for text in [
+            "SET NAMES 'utf8mb4' COLLATE 'utf8mb4_unicode_ci', SESSION sql_mode='ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,\
+             NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+            "SET NAMES utf8mb4, @@SESSION.sql_mode = CONCAT(CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
+             ',NO_AUTO_VALUE_ON_ZERO'), @@SESSION.sql_auto_is_null = 0, @@SESSION.wait_timeout = 2147483",
+            "SET sql_mode = ''",
+            "SET SESSION sql_mode = 'traditional'",
+            "SET @@sql_mode = @@session.sql_mode",
             "SET NAMES utf8mb4",
             "SET NAMES UTF8",
             "SET NAMES latin1",

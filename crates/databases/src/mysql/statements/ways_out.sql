@@ -32,7 +32,10 @@ START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE
 BEGIN NOT ATOMIC SET tx_read_only = 0; END
 SET STATEMENT tx_read_only = 0 FOR INSERT INTO t VALUES (5)
 SET sql_mode = 'ANSI_QUOTES'
-SET sql_mode = ''
+SET sql_mode = 'NO_BACKSLASH_ESCAPES'
+SET sql_mode = 4
+SET sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')
+SET @x = 'ANSI_QUOTES'; SET sql_mode = @x
 SET NAMES gbk
 SET NAMES 'gbk'
 SET NAMES DEFAULT
