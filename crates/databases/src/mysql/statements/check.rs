@@ -104,8 +104,8 @@ fn reads(first: &str, words: &[&str]) -> Result<(), Reason> {
     }
 }
 
-/// Checks a statement of a session with rules; `text` has the tokens. The parser reads only those on data: what it knows of the others is not all that
-/// clients send.
+/// Checks a statement of a session with rules; `text` has its tokens. The parser reads only statements on data: what it knows
+/// of the others is not all that clients send.
 fn ruled(
     rules: &StatementRules,
     first: &str,

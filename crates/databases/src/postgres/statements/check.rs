@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::is_safe_encoding;
 use super::lexer::{LexError, tokens};
 use crate::rules::{KeptSettings, Reason};
-use crate::sql::{Lexed, SqlToken, first_word, has_pair, span, statements};
+use crate::sql::{Lexed, SqlToken, first_word, has_pair, lower, span, statements};
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[
@@ -60,6 +60,9 @@ const PATH_SETTINGS: &[&str] = &["schema", "search_path"];
 /// The setting that `statement_timeout` of the connection sets.
 const STATEMENT_TIMEOUT: &str = "statement_timeout";
 
+/// Settings that `set_config` may change: drivers and frameworks set them when a session begins.
+const CONFIGURED: &[&str] = &["datestyle", "intervalstyle", "jit", "timezone"];
+
 /// Functions that change settings, run SQL in a text, write files or large objects, or act on the server.
 const REFUSED_FUNCTIONS: &[&str] = &[
     "connectby",
@@ -76,7 +79,6 @@ const REFUSED_FUNCTIONS: &[&str] = &[
     "pg_rotate_logfile",
     "pg_switch_wal",
     "pg_terminate_backend",
-    "set_config",
     "ts_rewrite",
     "ts_stat",
     "xpath_table",
@@ -106,6 +108,8 @@ const REFUSED_PREFIXES: &[&str] = &[
     "table_import_from_",
 ];
 
+const REFUSED_FUNCTION: Reason =
+    Cow::Borrowed("a function in it could change settings, run other statements or write");
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
 /// Checks a text with any number of statements.
@@ -125,11 +129,15 @@ pub fn check(text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
 fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     functions(&words)?;
+    if !configures_safely(tokens, text) {
+        return Err(REFUSED_FUNCTION);
+    }
     let Some(first) = first_word(tokens) else { return Ok(()) };
     if kept.read_only {
         reads(first, &words, tokens)?;
     }
     match first {
+        "set" if sets_usual_strings(tokens, text) => {}
         "set" | "reset" => settings(&words, kept)?,
         "commit" | "rollback" if words.contains(&"prepared") => return Err(TWO_PHASES),
         "prepare" if words.get(1) == Some(&"transaction") => return Err(TWO_PHASES),
@@ -167,13 +175,39 @@ fn functions(words: &[&str]) -> Result<(), Reason> {
             || REFUSED_PREFIXES.iter().any(|prefix| word.starts_with(prefix)) && *word != "lo_get"
     };
     if words.iter().any(is_refused) {
-        return Err("a function in it could change settings, run other statements or write".into());
+        return Err(REFUSED_FUNCTION);
     }
     // A rule of this view calls set_config.
     if words.contains(&"pg_settings") && words.contains(&"update") {
         return Err("settings are not changed by an update of pg_settings".into());
     }
     Ok(())
+}
+
+/// Whether each `set_config` is a call that names one of [`CONFIGURED`] as a plain string. The comma must follow it: a string
+/// may go on in another line.
+fn configures_safely(tokens: &[Lexed], text: &[u8]) -> bool {
+    let is_symbol = |lexed: &Lexed, symbol: u8| lexed.token == SqlToken::Symbol(symbol);
+    let is_safe = |at: usize| {
+        let [_, open, name, comma, ..] = &tokens[at..] else { return false };
+        let source = &text[name.at.clone()];
+        let name = source.strip_prefix(b"'").and_then(|rest| rest.strip_suffix(b"'"));
+        let is_qualified = at > 0 && is_symbol(&tokens[at - 1], b'.');
+        let is_call = is_symbol(open, b'(') && is_symbol(comma, b',') && !is_qualified;
+        is_call && name.is_some_and(|name| CONFIGURED.contains(&lower(name).as_str()))
+    };
+    let is_named = |at: &usize| tokens[*at].word() == Some("set_config");
+    (0..tokens.len()).filter(is_named).all(is_safe)
+}
+
+/// Whether it is `SET standard_conforming_strings = on`, which the session has already.
+fn sets_usual_strings(tokens: &[Lexed], text: &[u8]) -> bool {
+    let [set, name, sign, value] = tokens else { return false };
+    let is_sign = sign.word() == Some("to") || sign.token == SqlToken::Symbol(b'=');
+    set.word() == Some("set")
+        && name.word() == Some("standard_conforming_strings")
+        && is_sign
+        && text[value.at.clone()].eq_ignore_ascii_case(b"on")
 }
 
 fn mode(words: &[&str]) -> Result<(), Reason> {
@@ -309,6 +343,11 @@ mod tests {
             "EXECUTE p(1)",
             "LISTEN a",
             "SELECT lo_get(1)",
+            "SELECT current_setting('jit') AS cur, set_config('jit', 'off', false) AS new",
+            "SELECT set_config('jit', $1, false)",
+            "SELECT set_config('TimeZone', 'UTC', false)",
+            "SET standard_conforming_strings = on",
+            "set standard_conforming_strings TO ON;",
             "SELECT current_setting('transaction_read_only')",
         ] {
             assert_eq!(check(text.as_bytes(), &read_only()), Ok(()), "{text}");

@@ -35,6 +35,19 @@ RESET transaction_read_only
 SELECT set_config('default_transaction_read_only', 'off', false)
 SELECT pg_catalog.set_config('default_transaction_read_only', 'off', false)
 SELECT "set_config"('default_transaction_read_only', 'off', false)
+SELECT set_config('role', 'postgres', false)
+SELECT set_config('jit'\n'_above_cost', '1', false)
+SELECT set_config(E'jit', 'off', false)
+SELECT set_config($$jit$$, 'off', false)
+SELECT set_config('jit' || '', 'off', false)
+SELECT set_config('jit'::text, 'off', false)
+SELECT set_config(('jit'), 'off', false)
+SELECT set_config(lower('JIT'), 'off', false)
+SELECT pg_catalog.set_config('jit', 'off', false)
+SELECT set_config(setting_name => 'default_transaction_read_only', new_value => 'off', is_local => false)
+SELECT set_config('jit', 'off', false), set_config('default_transaction_read_only', 'off', false)
+SELECT set_config('jit', set_config('default_transaction_read_only', 'off', false), false)
+SELECT 'jit', set_config(name, 'off', false) FROM pg_settings WHERE name = 'default_transaction_read_only'
 SELECT SET_CONFIG('default_' || 'transaction_read_only', 'off', false)
 SELECT U&"set\005fconfig"('default_transaction_read_only', 'off', false)
 SELECT U&"!0073et_config" UESCAPE '!' ('default_transaction_read_only', 'off', false)
@@ -62,6 +75,10 @@ SET SESSION AUTHORIZATION DEFAULT
 SET role TO postgres
 SET session_authorization TO postgres
 SET standard_conforming_strings = off
+SET standard_conforming_strings TO DEFAULT
+SET standard_conforming_strings = on, off
+SET SESSION standard_conforming_strings = off
+SET backslash_quote = on
 SET client_encoding TO 'SJIS'
 SET NAMES 'GBK'
 SET client_encoding TO 'SJIS'; SELECT 'UTF8'
