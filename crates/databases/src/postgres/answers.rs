@@ -99,12 +99,15 @@ impl AnswerWatch {
         Self { watched, begun: BytesMut::new(), passing: 0, rows: 0, bytes: 0, ended }
     }
 
-    /// Counts a message of the server. `D` is a row, `d` one of `COPY`, `Z` the end of the answer. A notification (`A`) is
-    /// part of no answer: a session that listens may get many before its next request.
+    /// Counts a message of the server. `D` is a row, `d` one of `COPY`, `Z` the end of the answer. Notifications (`A`) between
+    /// answers are not counted: a session that listens may get many before its next request.
     fn count(&mut self, tag: u8, length: usize) -> Option<SessionCut> {
         match tag {
-            b'A' => return None,
-            b'Z' => (self.rows, self.bytes) = (0, 0),
+            b'A' if self.bytes == 0 => return None,
+            b'Z' => {
+                (self.rows, self.bytes) = (0, 0);
+                return None;
+            }
             b'D' | b'd' => self.rows += 1,
             _ => {}
         }
@@ -343,16 +346,18 @@ mod tests {
     }
 
     #[test]
-    fn notifications_between_requests_are_not_counted() {
+    fn notifications_are_counted_within_an_answer_alone() {
         let bytes = AnswerRules { bytes_max: Some(220), ..AnswerRules::default() };
         let notified = message(b'A', &[7; 100]).repeat(3);
-        for piece in [1, 7, 1000] {
-            assert_eq!(passed(bytes, &notified, piece), (notified.len(), None), "{piece}");
-        }
         let row = message(b'D', &[7; 100]);
-        let stream = [&row[..], &notified, &row, &row].concat();
         let ended = Some(SessionCut::Bytes(220));
-        assert_eq!(passed(bytes, &stream, 1000), (2 * row.len() + notified.len(), ended));
+        let within = [&row[..], &notified].concat();
+        assert_eq!(passed(bytes, &within, 1000), (2 * row.len(), ended));
+        let answer = [&row[..], &message(b'Z', b"I")].concat();
+        let between = [&notified[..], &answer, &notified, &answer, &notified].concat();
+        for piece in [1, 7, 1000] {
+            assert_eq!(passed(bytes, &between, piece), (between.len(), None), "{piece}");
+        }
     }
 
     #[test]
