@@ -88,7 +88,8 @@ enum UsedConnection<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    /// The rule, unless its hosts, paths, methods or branches cannot be read and it restricts nothing.
+    /// The rule, unless its hosts, paths, methods or branches cannot be read and it neither restricts a connection nor denies
+    /// hosts that can be read.
     fn rule(mut self) -> Option<ResolvedRule> {
         let RuleText { id, org, spec, .. } = self.text;
         let used = self.used();
@@ -104,7 +105,7 @@ impl<'a> Resolver<'a> {
             || is_lost(spec.paths.len(), paths.len())
             || is_lost(spec.methods.len(), methods.len())
             || is_lost(spec.branches.len(), usize::from(branches.is_some()));
-        let action = if is_unread { without_limits(action)? } else { action };
+        let action = if is_unread { without_limits(action, &hosts)? } else { action };
         let named = spec.agents.as_ref().map_or(0, Vec::len);
         let has_agents = !is_lost(named, agents.as_ref().map_or(0, Vec::len));
         let Limited { hosts, action, actions } = limited(hosts, action, scopes)?;
@@ -290,10 +291,12 @@ impl<'a> Resolver<'a> {
 
 /// The effect of a rule whose hosts, paths, methods or branches cannot be read: without them, it would apply to all.
 /// `None`: it has none.
-fn without_limits(action: RuleAction) -> Option<RuleAction> {
+fn without_limits(action: RuleAction, hosts: &[HostPattern]) -> Option<RuleAction> {
     match action {
         RuleAction::Use(account) => Some(RuleAction::UseRefused(account)),
         RuleAction::UseRefused(_) => Some(action),
+        // It refuses more than it said, at its hosts only.
+        RuleAction::Deny if !hosts.is_empty() => Some(action),
         RuleAction::UseMissing(_)
         | RuleAction::Inject
         | RuleAction::Deny
@@ -441,6 +444,29 @@ mod tests {
             let resolved = resolved(rule.clone(), &samples());
             assert!(resolved.is_inert(), "{rule:?}");
             assert_eq!(resolved.problems.len(), 1, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_deny_whose_limits_cannot_be_read_denies_at_its_hosts() {
+        let list = |text: &str| vec![text.to_owned()];
+        let deny = || doing(ActionKind::Deny);
+        for rule in [
+            RuleSpec { hosts: list("*.com"), ..deny() },
+            RuleSpec { hosts: Vec::new(), paths: list("x"), ..deny() },
+        ] {
+            assert!(resolved(rule.clone(), &samples()).is_inert(), "{rule:?}");
+        }
+        for rule in [
+            RuleSpec { paths: list("x"), ..deny() },
+            RuleSpec { methods: list("GE T"), ..deny() },
+            RuleSpec { branches: list("a b"), ..deny() },
+        ] {
+            let rules = resolved(rule.clone(), &samples()).rules();
+            let [Rule { action: RuleAction::Deny, hosts, .. }] = &rules[..] else {
+                panic!("{rule:?}: {rules:?}");
+            };
+            assert_eq!(hosts.len(), 1, "{rule:?}");
         }
     }
 
