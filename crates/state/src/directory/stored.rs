@@ -145,7 +145,10 @@ impl View {
     /// All of an organisation, in no particular order.
     ///
     /// The iterator is boxed, because what callers chain to it is compiled for each kind of records.
-    pub fn all<R: Stored>(&self, org: &OrgId) -> Box<dyn Iterator<Item = &Arc<Record<R>>> + Send + '_> {
+    pub fn all<R: Stored>(
+        &self,
+        org: &OrgId,
+    ) -> Box<dyn Iterator<Item = &Arc<Record<R>>> + Send + '_> {
         Box::new(self.of_org(org).into_iter().flat_map(|org| R::of(org).values()))
     }
 
