@@ -225,7 +225,7 @@ impl Flows {
         }
         if let Err(error) = self.store_grant(flow, &connection, &received, account.clone()).await {
             // A later look finishes it.
-            if error.leaves_doubt() {
+            if error.is_of_store() {
                 return Err(error);
             }
             let is_gone = matches!(error, FlowError::Vault(VaultError::ConnectionMissing));

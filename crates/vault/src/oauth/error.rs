@@ -165,11 +165,15 @@ impl FlowError {
         )
     }
 
-    /// Whether a write that failed with this error may have been made.
-    pub(super) fn leaves_doubt(&self) -> bool {
+    /// Whether the store failed. What was written before may be stored, and a later try may succeed: an error that leaves no
+    /// doubt about its own operation says nothing about an earlier write.
+    pub(super) fn is_of_store(&self) -> bool {
         match self {
-            Self::Row(RowError::Store(error)) | Self::Vault(VaultError::Store(error)) => {
-                error.leaves_doubt()
+            Self::Row(RowError::Store(error))
+            | Self::Vault(VaultError::Store(error))
+            | Self::Directory(DirectoryError::Store(error))
+            | Self::Vault(VaultError::Directory(DirectoryError::Store(error))) => {
+                error.is_io() || error.leaves_doubt()
             }
             Self::Directory(error) | Self::Vault(VaultError::Directory(error)) => {
                 error.leaves_doubt()

@@ -61,7 +61,7 @@ impl Flows {
     ) -> Result<Option<String>, FlowError> {
         for pause in STORE_AGAIN {
             match self.try_to_keep(flow, received).await {
-                Err(error) if error.leaves_doubt() => tokio::time::sleep(pause).await,
+                Err(error) if error.is_of_store() => tokio::time::sleep(pause).await,
                 other => return other,
             }
         }
@@ -97,7 +97,8 @@ impl Flows {
     pub(super) async fn is_unkept(&self, flow: &Flow, received: &ReceivedTokens) -> bool {
         match self.flows.get(&flow.org, flow.id.as_str()).await {
             Ok(found) => !found.is_some_and(|(now, _)| now.stage.has_received(received)),
-            Err(RowError::Store(error)) => !error.leaves_doubt(),
+            // That it cannot be read now says nothing about an earlier write.
+            Err(RowError::Store(error)) => !(error.is_io() || error.leaves_doubt()),
             // A row that cannot be opened is not put in force.
             Err(RowError::Sealed { .. } | RowError::Malformed { .. }) => true,
         }

@@ -341,13 +341,18 @@ async fn tokens_whose_write_was_reported_as_failed_are_put_in_force() {
 /// They would be put in force half a minute after their revocation.
 #[tokio::test(start_paused = true)]
 async fn tokens_that_may_be_stored_are_not_revoked_but_left_to_the_next_look() {
-    for (fault, may_be_stored) in [(Fault::Refused, false), (Fault::LostThenDown, true)] {
+    for (fault, may_be_stored) in [
+        (Fault::Refused, false),
+        (Fault::Unreached, false),
+        (Fault::LostThenDown, true),
+        (Fault::LostThenAway, true),
+    ] {
         let world = World::new().await;
         let flow = world.left(FlowStage::Exchanging).await;
         let received = received("received");
         world.store.fail(Table::Flows, fault);
         let error = world.flows.complete(&flow, received.clone()).await.unwrap_err();
-        assert!(error.leaves_doubt(), "{error}");
+        assert!(error.is_of_store(), "{error}");
         assert_eq!(world.flows.is_unkept(&flow, &received).await, !may_be_stored, "{fault:?}");
         world.flows.note_failure(&flow, &error.to_string()).await;
         world.store.mend();
@@ -360,10 +365,15 @@ async fn tokens_that_may_be_stored_are_not_revoked_but_left_to_the_next_look() {
 /// The grant and the record of its connection are two rows.
 #[tokio::test(start_paused = true)]
 async fn tokens_whose_connection_cannot_be_written_are_not_revoked() {
-    for (table, is_stored) in [(Table::Grants, false), (Table::Connections, true)] {
+    for (table, fault, is_stored) in [
+        (Table::Grants, Fault::Refused, false),
+        (Table::Connections, Fault::Refused, true),
+        (Table::Grants, Fault::Unreached, false),
+        (Table::Connections, Fault::Unreached, true),
+    ] {
         let world = World::new().await;
         let flow = world.left(FlowStage::Exchanging).await;
-        world.store.fail(table, Fault::Refused);
+        world.store.fail(table, fault);
         world.flows.complete(&flow, received("received")).await.unwrap_err();
         let stage = world.stage(&flow).await;
         assert!(matches!(stage, FlowStage::Received(_)), "{table:?}: {stage:?}");

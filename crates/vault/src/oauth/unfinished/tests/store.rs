@@ -14,12 +14,18 @@ use keyward_state::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Tabl
 pub(super) enum Fault {
     /// Writes are not made.
     Refused,
+    /// Writes do not reach the store.
+    Unreached,
     /// The next write is made and reported as failed.
     Lost,
     /// As `Lost`, and the table is `Down` from then on.
     LostThenDown,
+    /// As `Lost`, and the table is `Away` from then on.
+    LostThenAway,
     /// Nothing is read or written.
     Down,
+    /// The same, because the store is not reached.
+    Away,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +59,7 @@ impl FaultyStore {
     fn check_read(&self, table: Table) -> Result<(), StoreError> {
         match self.fault(table) {
             Some(Fault::Down) => Err(failure()),
+            Some(Fault::Away) => Err(unreached()),
             _ => Ok(()),
         }
     }
@@ -60,6 +67,11 @@ impl FaultyStore {
 
 fn failure() -> StoreError {
     StoreError::Io { action: "reach the database", source: io::ErrorKind::TimedOut.into() }
+}
+
+fn unreached() -> StoreError {
+    let source = io::ErrorKind::ConnectionRefused.into();
+    StoreError::Unreached { action: "reach the database", source }
 }
 
 #[async_trait::async_trait]
@@ -78,13 +90,16 @@ impl Store for FaultyStore {
         expect: Expect,
     ) -> Result<Version, StoreError> {
         let fault = self.fault(table);
-        if matches!(fault, Some(Fault::Refused | Fault::Down)) {
-            return Err(failure());
+        match fault {
+            Some(Fault::Refused | Fault::Down) => return Err(failure()),
+            Some(Fault::Unreached | Fault::Away) => return Err(unreached()),
+            _ => {}
         }
         let version = self.rows.put(table, key, value, expect).await?;
         match fault {
             Some(Fault::Lost) => self.mend(),
             Some(Fault::LostThenDown) => self.fail(table, Fault::Down),
+            Some(Fault::LostThenAway) => self.fail(table, Fault::Away),
             _ => return Ok(version),
         }
         Err(failure())
