@@ -309,10 +309,10 @@ impl SharedStream {
 }
 
 impl<'a> AnswerWait<'a> {
-    /// The exchange gives the request up after `timeout`. `is_attempt`: that is what is left of the time for several
+    /// The exchange gives the request up after `timeout`. `within`: that is what is left of this time for several
     /// attempts.
-    pub fn new(interim: &'a Interim, timeout: Duration, is_attempt: bool) -> Self {
-        let min = if is_attempt { ATTEMPT_SILENCE_MIN } else { Duration::ZERO };
+    pub fn new(interim: &'a Interim, timeout: Duration, within: Option<Duration>) -> Self {
+        let min = within.map_or(Duration::ZERO, |within| ATTEMPT_SILENCE_MIN.min(within / 2));
         Self { interim, silence_max: timeout.clamp(min, SILENCE_MAX) }
     }
 }
@@ -520,20 +520,20 @@ mod tests {
         shared: &SharedStream,
         body: RequestBody,
     ) -> Result<Response<IncomingBody>, SendError> {
-        send_within(shared, body, Duration::from_secs(600), false).await
+        send_within(shared, body, Duration::from_secs(600), None).await
     }
 
     async fn send_within(
         shared: &SharedStream,
         body: RequestBody,
         timeout: Duration,
-        is_attempt: bool,
+        within: Option<Duration>,
     ) -> Result<Response<IncomingBody>, SendError> {
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut()) =
             (http::Method::POST, Uri::from_static("https://api.test/"));
         let (mut stay, interim) = (shared.stay(), Interim::new(None, 1));
-        let wait = AnswerWait::new(&interim, timeout, is_attempt);
+        let wait = AnswerWait::new(&interim, timeout, within);
         shared.clone().send(&mut stay, head, body, wait).await
     }
 
@@ -580,20 +580,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_was_silent_until_a_request_was_given_up_is_not_used_again() {
         let [little, second] = [1, 1_000].map(Duration::from_millis);
-        for (timeout, is_attempt, given_up_after, is_usable) in [
-            (SILENCE_MAX * 9, false, SILENCE_MAX - little, true),
-            (SILENCE_MAX * 9, false, SILENCE_MAX, false),
-            (second, false, second - little, true),
-            (second, false, second, false),
-            (little, false, little, false),
-            (little, true, second - little, true),
-            (little, true, second, false),
-            (SILENCE_MAX * 9, true, SILENCE_MAX, false),
+        let (long, short) = (Some(SILENCE_MAX * 9), Some(second / 2));
+        for (timeout, within, given_up_after, is_usable) in [
+            (SILENCE_MAX * 9, None, SILENCE_MAX - little, true),
+            (SILENCE_MAX * 9, None, SILENCE_MAX, false),
+            (second, None, second - little, true),
+            (second, None, second, false),
+            (little, None, little, false),
+            (little, long, second - little, true),
+            (little, long, second, false),
+            (SILENCE_MAX * 9, long, SILENCE_MAX, false),
+            (second / 2, short, second / 2, false),
+            (little, short, second / 4 - little, true),
+            (little, short, second / 4, false),
         ] {
             let (shared, mut server) = begun().await;
             answered(&shared, &mut server).await;
             let body = RequestBody::empty();
-            let mut sending = Box::pin(send_within(&shared, body, timeout, is_attempt));
+            let mut sending = Box::pin(send_within(&shared, body, timeout, within));
             assert!(sending.as_mut().now_or_never().is_none());
             tokio::time::advance(given_up_after).await;
             assert!(shared.has_room());

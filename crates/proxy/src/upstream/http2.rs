@@ -52,7 +52,8 @@ pub async fn send(
         let (head, body) = (*request).into_parts();
         let head = head_of(&plan.key.target, head)?;
         let timeout = Duration::from_millis(plan.timeout_ms.into());
-        let wait = AnswerWait::new(&plan.interim, timeout, plan.retries.is_some());
+        let within = plan.retries.as_ref().map(|retries| retries.within());
+        let wait = AnswerWait::new(&plan.interim, timeout, within);
         let why = match shared.send(&mut stay, head, body, wait).await {
             Ok(response) => {
                 spare.discard();

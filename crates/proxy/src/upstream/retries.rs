@@ -26,6 +26,8 @@ pub struct Retries {
     settings: Arc<Settings>,
     retry: Retry,
     meter: Arc<Meter>,
+    /// The time for all attempts together.
+    within: Duration,
     /// The deadline for the head of the answer.
     deadline: Instant,
     made: Arc<AtomicU32>,
@@ -57,6 +59,11 @@ where
 }
 
 impl Retries {
+    /// The time for all attempts together.
+    pub fn within(&self) -> Duration {
+        self.within
+    }
+
     /// The attempts that the connection's settings allow. `None` when they allow only one.
     pub fn begin(
         gateway: &Gateway,
@@ -70,6 +77,7 @@ impl Retries {
             settings: settings.clone(),
             retry,
             meter,
+            within,
             deadline: Instant::now() + within,
             made: Arc::default(),
         }))
