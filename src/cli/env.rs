@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// the proxy's address as the client sees it; default: the listener's address
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     proxy: Option<String>,
-    /// directory for the certificates; default: `client` in the data directory, for containers `container`
+    /// directory for the certificates; default: `client` or `container` in `--data`
     #[arg(long, value_name = "DIR")]
     files: Option<PathBuf>,
     /// print the base URL of CONNECTION (or CONNECTION@HOST) instead of a proxy
