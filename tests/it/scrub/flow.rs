@@ -170,9 +170,10 @@ async fn a_key_of_aws_in_two_pieces_is_masked_where_the_length_is_known() {
         }
     });
     let auth = "{ id: key, kind: aws_sigv4, service: s3, region: eu-west-1 }";
-    let fields = "{ access_key_id: { env: CANARY }, secret_access_key: { env: SECOND } }";
-    let plan = Plan::new(auth, fields).secret("SECOND", &secret);
-    let lab = plan.start(origin.await).await;
+    let fields = "{ access_key_id: { env: AWS_ID }, secret_access_key: { env: SECOND } }";
+    // The id of a key is no secret.
+    let plan = Plan::new(auth, fields).variable("AWS_ID", "AKIAKEYWARDTEST00001");
+    let lab = plan.secret("SECOND", &secret).start(origin.await).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /", HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
