@@ -11,6 +11,7 @@ mod connect_sessions;
 mod data_path;
 mod descriptors;
 mod error;
+mod event_recorder;
 mod folders;
 mod hand_over;
 mod kept_providers;
@@ -46,7 +47,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 pub use self::restore::error::{RestoreError, Restored};
 pub use backups::written as written_backups;
@@ -65,6 +66,7 @@ pub use store_copy::{copy_backup, copy_store};
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
 use self::data_path::{EndSignals, serving};
+use self::event_recorder::EventRecorder;
 use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor, Sockets};
 use self::listeners::Listeners;
 use self::notify::ServiceManager;
@@ -131,12 +133,6 @@ pub struct Running {
     writer: AuditWriter,
     reloads: Reloads,
     manager: ServiceManager,
-}
-
-/// Records events, from before the first change to after the last.
-struct EventRecorder {
-    close: watch::Sender<bool>,
-    task: Option<JoinHandle<()>>,
 }
 
 /// Starts a gateway. Returns when it serves.
@@ -376,31 +372,6 @@ impl OpenedGateway {
         // The store first: a second gateway on the same data fails because of the store, not of a port in use.
         let (services, predecessor, sockets) = opened(config).await?;
         Ok(Self { watched, services, predecessor, sockets })
-    }
-}
-
-impl EventRecorder {
-    /// Starts recording, with the audit log that it writes to.
-    fn begin(
-        config: &Config,
-        opened: &OpenedServices,
-    ) -> anyhow::Result<(Audit, AuditWriter, ChangeRecorder, Self)> {
-        let (audit, writer) = audit_file::open(config)?;
-        let changes = ChangeRecorder::to(audit.clone());
-        let (close, closing) = watch::channel(false);
-        let recorder = |news| opened.events.clone().take_in(news, changes.clone(), closing);
-        let task = opened.news().map(|news| tokio::spawn(recorder(news)));
-        Ok((audit, writer, changes, Self { close, task }))
-    }
-
-    /// Ends when everything is recorded.
-    async fn finish(self) {
-        self.close.send_replace(true);
-        if let Some(task) = self.task
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "events may be unrecorded");
-        }
     }
 }
 
