@@ -302,7 +302,7 @@ async fn a_client_that_is_registered_again_is_used_when_its_consent_has_ended() 
     };
     let (begun_before, mut its_browser) = reconnect("{}").await;
     let (url, mut browser) = reconnect(r#"{"register":true}"#).await;
-    // Nobody has consented yet: the tokens that are in use are of the first client.
+    // No consent has ended yet, so the tokens in use are those of the first client.
     refreshed().await;
     consented(&url, &mut browser).await;
     refreshed().await;

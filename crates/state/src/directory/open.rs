@@ -106,7 +106,7 @@ async fn load(
     known.take_all::<OwnProvider>(rows).await?;
     known.take_all::<Source>(rows).await?;
     known.take_all::<Rule>(rows).await?;
-    // After all kinds by which a lost row of an organisation is told from a removed one.
+    // After these: an organisation that has a record of a kind above was not removed, although its row may be lost.
     known.take_unless_orphaned::<Webhook>(rows).await?;
     known.take_unless_orphaned::<Hook>(rows).await?;
     known.take_unless_orphaned::<DatabaseListener>(rows).await?;

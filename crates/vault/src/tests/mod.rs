@@ -2,6 +2,7 @@
 
 mod app_sources;
 mod doubts;
+pub(crate) mod faulty_store;
 pub(crate) mod golden;
 mod rejected;
 mod rotation;

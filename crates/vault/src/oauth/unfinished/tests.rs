@@ -1,7 +1,5 @@
 //! Work that a crash or another replica left: it is finished once, and overwrites nothing that came later.
 
-mod store;
-
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
@@ -9,13 +7,13 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
-use self::store::{Fault, FaultyStore};
 use super::*;
 use crate::grant::Grant;
 use crate::grant::oauth::OAuthGrant;
 use crate::oauth::flow::{Abandoned, Confirming, Polling, SealedText};
 use crate::oauth::rows::OwedRevocation;
 use crate::oauth::{FlowServices, FlowState};
+use crate::tests::faulty_store::{Fault, FaultyStore};
 use crate::tests::scripted_server::tokens;
 use crate::tests::simulation::{CALLER, CATALOGUE};
 use crate::{Granted, NewConnection, RotationTerms, Vault};
@@ -331,7 +329,7 @@ async fn tokens_that_were_left_replace_the_grant_that_they_found() {
 async fn tokens_whose_write_was_reported_as_failed_are_put_in_force() {
     let world = World::new().await;
     let flow = world.left(FlowStage::Exchanging).await;
-    world.store.fail(Table::Flows, Fault::Lost);
+    world.store.fail(Table::Flows, Fault::Lost(1));
     world.flows.complete(&flow, received("received")).await.unwrap();
     let stage = world.stage(&flow).await;
     assert!(matches!(stage, FlowStage::Connected { .. }), "{stage:?}");

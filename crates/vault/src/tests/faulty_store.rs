@@ -11,16 +11,16 @@ use keyward_state::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Tabl
 
 /// How a table fails.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Writes are not made.
     Refused,
     /// Writes do not reach the store.
     Unreached,
-    /// The next write is made and reported as failed.
-    Lost,
-    /// As `Lost`, and the table is `Down` from then on.
+    /// So many next writes are made and reported as failed.
+    Lost(u32),
+    /// As one that is `Lost`, and the table is `Down` from then on.
     LostThenDown,
-    /// As `Lost`, and the table is `Away` from then on.
+    /// As one that is `Lost`, and the table is `Away` from then on.
     LostThenAway,
     /// Nothing is read or written.
     Down,
@@ -29,7 +29,7 @@ pub(super) enum Fault {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct FaultyStore {
+pub(crate) struct FaultyStore {
     rows: MemoryStore,
     fault: Mutex<Option<(Table, Fault)>>,
     /// Reads of one row.
@@ -39,16 +39,16 @@ pub(super) struct FaultyStore {
 }
 
 impl FaultyStore {
-    pub(super) fn fail(&self, table: Table, fault: Fault) {
+    pub(crate) fn fail(&self, table: Table, fault: Fault) {
         *self.fault.lock() = Some((table, fault));
     }
 
-    pub(super) fn mend(&self) {
+    pub(crate) fn mend(&self) {
         *self.fault.lock() = None;
     }
 
     /// The reads of rows since the last call. Keys do not count.
-    pub(super) fn reads(&self) -> usize {
+    pub(crate) fn reads(&self) -> usize {
         self.gets.swap(0, SeqCst) + self.lists.swap(0, SeqCst)
     }
 
@@ -97,7 +97,8 @@ impl Store for FaultyStore {
         }
         let version = self.rows.put(table, key, value, expect).await?;
         match fault {
-            Some(Fault::Lost) => self.mend(),
+            Some(Fault::Lost(left @ 2..)) => self.fail(table, Fault::Lost(left - 1)),
+            Some(Fault::Lost(_)) => self.mend(),
             Some(Fault::LostThenDown) => self.fail(table, Fault::Down),
             Some(Fault::LostThenAway) => self.fail(table, Fault::Away),
             _ => return Ok(version),
