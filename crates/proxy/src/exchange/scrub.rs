@@ -143,8 +143,9 @@ fn look(
         let text = value.to_str().map_err(|_| InspectError::Unscannable("it is not known"))?;
         codings.extend(text.split(','));
     }
-    let pauses = Pauses::of(headers, None);
-    match (Inspector::new(needles, codings.into_iter(), pauses)?, is_part) {
+    // The length of the decoded body is not known.
+    let decoded = || Pauses::of(headers, None);
+    match (Inspector::new(needles, codings.into_iter(), decoded)?, is_part) {
         (Some(_), true) => Err(InspectError::Unscannable("it is a part of one")),
         (Some(inspector), false) => Ok(Scanner::Inspect(Box::new(inspector))),
         (None, _) => {

@@ -95,13 +95,13 @@ impl Store for FaultyStore {
             Some(Fault::Unreached | Fault::Away) => return Err(unreached()),
             _ => {}
         }
-        let version = self.rows.put(table, key, value, expect).await?;
+        let written = self.rows.put(table, key, value, expect).await;
         match fault {
             Some(Fault::Lost(left @ 2..)) => self.fail(table, Fault::Lost(left - 1)),
             Some(Fault::Lost(_)) => self.mend(),
             Some(Fault::LostThenDown) => self.fail(table, Fault::Down),
             Some(Fault::LostThenAway) => self.fail(table, Fault::Away),
-            _ => return Ok(version),
+            _ => return written,
         }
         Err(failure())
     }

@@ -104,7 +104,7 @@ impl Inspector {
     pub fn new<'a>(
         needles: &Arc<Needles>,
         codings: impl Iterator<Item = &'a str>,
-        pauses: Pauses,
+        pauses: impl FnOnce() -> Pauses,
     ) -> Result<Option<Self>, InspectError> {
         let mut layers = VecDeque::new();
         for token in codings.map(str::trim).filter(|token| !token.is_empty()) {
@@ -126,7 +126,7 @@ impl Inspector {
         Ok(Some(Self {
             layers: layers.into(),
             coded: NeedleSearch::new(needles.clone(), Pauses::Lines),
-            decoded: NeedleSearch::new(needles.clone(), pauses),
+            decoded: NeedleSearch::new(needles.clone(), pauses()),
             held: VecDeque::new(),
             unread: Bytes::new(),
             came: 0,

@@ -55,10 +55,12 @@ pub struct MessageEnds {
 impl Pauses {
     /// Of an answer with these fields and a body of this length, if it is known.
     pub fn of(fields: &HeaderMap, length: Option<u64>) -> Self {
-        match (length, framing(fields)) {
-            (Some(_), _) => Self::Nowhere,
-            (None, Some(framing)) => Self::Messages(MessageEnds::new(framing)),
-            (None, None) => delimiter(fields).map_or(Self::Lines, Self::Parts),
+        if length.is_some() {
+            return Self::Nowhere;
+        }
+        match framing(fields) {
+            Some(framing) => Self::Messages(MessageEnds::new(framing)),
+            None => delimiter(fields).map_or(Self::Lines, Self::Parts),
         }
     }
 
