@@ -61,6 +61,24 @@ async fn answering(answer: impl Fn(&Message) -> String + Send + Sync + 'static) 
     .await
 }
 
+/// Refuses handshakes. Each request is answered after its head; only then the content that the head announces is
+/// read (RFC 9112 §9.3).
+async fn answering_early() -> Origin {
+    Origin::scripted(|mut stream: Stream| async move {
+        while let Some(head) = stream.head().await {
+            let said = match head.has("upgrade") {
+                true => "HTTP/1.1 403 X\r\nContent-Length: 2\r\n\r\nno".to_owned(),
+                false => ok("fine"),
+            };
+            stream.send(said).await;
+            let length = head.one("content-length").unwrap_or("0");
+            let body = stream.exactly(length.parse().expect("a length")).await;
+            stream.note(Message { head, body, whole: true, ..Message::default() });
+        }
+    })
+    .await
+}
+
 fn code(answer: &Message) -> Option<&str> {
     answer.head.one("keyward-error")
 }
@@ -190,6 +208,27 @@ async fn an_upstream_that_does_not_agree_is_heard_and_the_tunnel_goes_on() {
         assert_eq!((&records[0]["status"], records.len()), (&status.into(), 2));
         assert_eq!(records[0]["outcome"], "completed");
     }
+}
+
+/// The DATA that follows is the WebSocket's, so that the next request would be read as the content, and what
+/// follows in its fields as a request.
+#[tokio::test]
+async fn a_length_of_a_handshake_does_not_swallow_the_next_request_on_the_stream() {
+    let mut lab = Plan::api_key().start(answering_early().await).await;
+    let client = lab.h2(HOST).await;
+    assert_eq!(client.ask("GET /first").await.text(), "fine");
+    let text = format!("{HANDSHAKE}\r\ncontent-length: 40");
+    let answer = client.extended("websocket", &text).await.answer().await;
+    assert_eq!((answer.head.status(), &*answer.text()), (403, "no"));
+    assert_eq!(client.ask("GET /after\r\nx-pad: DELETE /repos/o/r HTTP/1.1").await.text(), "fine");
+    for line in ["GET /first HTTP/1.1", "GET /chat?room=1 HTTP/1.1", "GET /after HTTP/1.1"] {
+        let request = lab.origin.arrival().await;
+        assert_eq!((&*request.head.start, &*request.text()), (line, ""));
+        assert!(!request.head.has("content-length"), "{request:?}");
+        assert_eq!(request.head.all("x-api-key"), [&*lab.canary.text]);
+    }
+    assert_eq!(lab.origin.streams(), 1, "the stream is used again");
+    lab.finish().await;
 }
 
 /// RFC 8441 §5: any 2xx opens the WebSocket, and its body would be read as frames.

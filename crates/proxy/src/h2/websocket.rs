@@ -66,6 +66,8 @@ pub fn bridge(
     let (mut head, frames) = request.into_parts();
     head.method = Method::GET;
     head.extensions.remove::<Protocol>();
+    // The DATA that follows is the WebSocket's. The upstream would take its next request for the content.
+    head.headers.remove(header::CONTENT_LENGTH);
     let agents_accept = agents_accept(&head.headers);
     let accept = accept(key.as_bytes())?;
     head.headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).ok()?);

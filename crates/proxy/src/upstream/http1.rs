@@ -112,6 +112,9 @@ async fn try_send(
     stream: &mut Http1Stream,
     mut request: Box<Request<RequestBody>>,
 ) -> Result<Response<IncomingBody>, (Option<Box<Request<RequestBody>>>, Refusal)> {
+    if lacks_content(&request) {
+        return Err((None, Refusal::Internal("a request has a length and no content")));
+    }
     corporate::fit(&mut request, stream.forwarding());
     frame_by_chunks(&mut request);
     let sent = stream.sender().try_send_request(*request).await;
@@ -123,6 +126,14 @@ async fn try_send(
         Some(refused) => Err((None, refused.into())),
         None => Ok(response.map(IncomingBody::Http1)),
     }
+}
+
+/// Whether the head announces content that the body does not have. hyper would send the length alone, and the upstream
+/// would take the next request on the stream for the content.
+fn lacks_content(request: &Request<RequestBody>) -> bool {
+    let is_zero = |length: &HeaderValue| length.as_bytes().iter().all(|digit| *digit == b'0');
+    let lengths = request.headers().get_all(CONTENT_LENGTH);
+    request.body().is_end_stream() && !lengths.iter().all(is_zero)
 }
 
 /// Names the framing of a body of unknown length. Without it hyper sends none of it with a GET or HEAD, although a
@@ -196,4 +207,29 @@ async fn handshake(
 fn watch(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {
     let interim = interim.clone();
     hyper::ext::on_informational(request, move |answer| interim.saw(answer.status()));
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_length_without_its_content_is_found() {
+        let own = || RequestBody::own(Bytes::from_static(b"body"));
+        for (length, body, lacks) in [
+            (Some("4"), RequestBody::empty(), true),
+            (Some("00"), RequestBody::empty(), false),
+            (None, RequestBody::empty(), false),
+            (Some("4"), own(), false),
+            (None, own(), false),
+        ] {
+            let mut request = Request::new(body);
+            if let Some(length) = length {
+                request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static(length));
+            }
+            assert_eq!(lacks_content(&request), lacks, "{length:?}");
+        }
+    }
 }
