@@ -132,6 +132,25 @@ async fn an_answer_that_stops_flowing_is_cut() {
     lab.finish().await;
 }
 
+/// `limits.body_idle_timeout` cut the stream, and the agent got no answer.
+#[tokio::test]
+async fn a_connection_s_timeout_counts_although_a_stream_may_be_idle_for_less() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        stream.request().await;
+        stream.rest().await;
+    });
+    let plan = Plan::api_key().settings("{ timeout: 1s }").limit("body_idle_timeout: 200ms");
+    let lab = plan.start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("POST /a\r\nContent-Length: 4", HOST) + "body").await;
+    let client = lab.h2(HOST).await;
+    for answer in [wire.answer("POST").await, client.post("POST /a", "body").await] {
+        assert_eq!(answer.head.status(), 504, "{answer:?}");
+        assert_eq!(answer.head.one("keyward-error"), Some("upstream_timeout"));
+    }
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn hundreds_of_idle_streams_delay_nobody() {
     let lab = Lab::simple().await;

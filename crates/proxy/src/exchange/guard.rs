@@ -2,6 +2,7 @@
 //! slot within the limits of the connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::authorize::connection_limits::Admission;
 use crate::gateway::Gateway;
@@ -10,6 +11,11 @@ use crate::refusal::Refusal;
 use crate::refusal::grpc::RefusalFormat;
 use crate::session::ProxySession;
 use crate::sockets::watchdog::Watchdog;
+use keyward_base::settings::Wait;
+use keyward_rules::policy::Permit;
+
+/// By how much a silent stream outlives the `timeout` of its connection at least, so that the agent gets the 504.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// A running exchange. It moves into the body of the answer; dropping it ends the exchange.
 #[derive(Debug)]
@@ -46,6 +52,24 @@ impl ExchangeGuard {
         }
         let record = Record::begin(gateway).await?;
         Ok(Self { record, format, admission: Admission::Pending, stream })
+    }
+
+    /// Allows silence for the `timeout` of the permit's connection, which may be longer than `body_idle_timeout`, until
+    /// [`ExchangeGuard::end_wait`].
+    pub fn await_answer(&self, permit: &Permit) {
+        let timeout = permit.settings().and_then(|settings| settings.timeout);
+        if let (Some(timeout), Some(watchdog)) =
+            (timeout.map(Wait::duration), self.stream.watchdog())
+        {
+            watchdog.allow_silence(timeout + timeout / 4 + MARGIN);
+        }
+    }
+
+    /// The head of the answer has come, or none will.
+    pub fn end_wait(&self) {
+        if let Some(watchdog) = self.stream.watchdog() {
+            watchdog.allow_silence(Duration::ZERO);
+        }
     }
 
     /// Adds body bytes that were sent to the agent.

@@ -56,6 +56,7 @@ pub async fn run(
     let sent = loop {
         let permitted = decide::decide(gw, valid, inbound, &mut exchange.record).await?;
         let mut admitted = connection_limits::admit(gw, permitted, &mut exchange.admission)?;
+        exchange.await_answer(admitted.permitted().permit());
         attempts = Attempts::prepare(attempts, core, &mut admitted, exchange);
         let retries = attempts.as_ref().and_then(|attempts| attempts.retries());
         let result = attempt::send(core, admitted, retries, &mut exchange.record).await;
@@ -91,7 +92,9 @@ pub async fn answer(
         Some(request.uri().path()),
     );
     exchange.record.continue_trace(request.headers());
-    match run(core, Requester::Agent(session), request, &mut exchange).await {
+    let result = run(core, Requester::Agent(session), request, &mut exchange).await;
+    exchange.end_wait();
+    match result {
         Ok(answer) => answer.forward(exchange),
         Err(refusal) => Box::pin(respond::refusal(&refusal, exchange)).await,
     }

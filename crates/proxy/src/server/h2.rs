@@ -113,7 +113,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
         let mut changes = RevocationChanges::of(gateway);
         let mut drain = gateway.draining.clone();
         let mut overdue = pin!(session.watchdog.overdue(&gateway.limits));
-        let nap = gateway.limits.body_idle_timeout / 2;
+        let body_idle = gateway.limits.body_idle_timeout;
         let mut looked = Instant::now();
         let (mut leaves_by, mut drained) = (None, false);
         let (mut lost, mut told) = (false, false);
@@ -130,8 +130,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
                         self.connection.graceful_shutdown();
                         leaves_by = Some(Instant::now() + LEAVES_WITHIN);
                     }
-                    // A WebSocket may be silent for longer.
-                    Overdue::Body if self.lives.values().any(|live| live.is_joined()) => {
+                    // A WebSocket may be silent for longer, and an exchange that waits for its answer.
+                    Overdue::Body
+                        if self.lives.values().any(|live| live.may_be_silent(body_idle)) =>
+                    {
                         overdue.set(session.watchdog.overdue(&gateway.limits));
                     }
                     Overdue::Head | Overdue::Body => return self.cut(),
@@ -150,9 +152,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
                     self.connection.graceful_shutdown();
                     drained = true;
                 }
-                () = tokio::time::sleep_until(looked + nap) => {
+                () = tokio::time::sleep_until(looked + body_idle / 2) => {
                     looked = Instant::now();
-                    self.cut_overdue();
+                    self.cut_overdue(body_idle);
                 }
             }
             if lost && !told {
@@ -230,9 +232,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
         holds
     }
 
-    /// Ends the exchanges on which nothing has moved for `body_idle_timeout`.
-    fn cut_overdue(&self) {
-        let overdue = |live: &&Arc<ActiveStream>| !live.is_joined() && live.is_overdue();
+    /// Ends the exchanges on which nothing has moved for as long as they may be silent.
+    fn cut_overdue(&self, body_idle: Duration) {
+        let overdue = |live: &&Arc<ActiveStream>| !live.is_joined() && live.is_overdue(body_idle);
         self.lives.values().filter(overdue).for_each(|live| live.cut());
     }
 

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -35,8 +36,8 @@ use crate::session::ProxySession;
 #[derive(Debug)]
 pub struct ActiveStream {
     session: Arc<ProxySession>,
-    /// No byte had moved at the last check.
-    quiet: AtomicBool,
+    /// At how many checks in a row no byte had moved.
+    quiet: AtomicU32,
     /// It has become a WebSocket, which ends by itself with a close frame.
     joined: AtomicBool,
     /// The allowance of its connection for discarding unread bodies.
@@ -57,7 +58,7 @@ impl ActiveStream {
     pub fn new(session: Arc<ProxySession>, allowance: Arc<DiscardAllowance>) -> Self {
         Self {
             session,
-            quiet: AtomicBool::new(false),
+            quiet: AtomicU32::new(0),
             joined: AtomicBool::new(false),
             allowance,
             waker: AtomicWaker::new(),
@@ -79,10 +80,20 @@ impl ActiveStream {
         self.waker.wake();
     }
 
-    /// Whether no byte has moved during the last two checks.
-    pub fn is_overdue(&self) -> bool {
-        let quiet = !self.session.watchdog.has_moved();
-        self.quiet.swap(quiet, Relaxed) && quiet
+    /// Whether it may be silent for longer than `body_idle`.
+    pub fn may_be_silent(&self, body_idle: Duration) -> bool {
+        self.is_joined() || self.session.watchdog.silence_max(body_idle) > body_idle
+    }
+
+    /// Whether no byte has moved for as long as it may be silent. To be checked after each half of `body_idle`.
+    pub fn is_overdue(&self, body_idle: Duration) -> bool {
+        let watchdog = &self.session.watchdog;
+        if watchdog.has_moved() {
+            self.quiet.store(0, Relaxed);
+            return false;
+        }
+        let quiet = self.quiet.fetch_add(1, Relaxed).saturating_add(1);
+        (body_idle / 2).saturating_mul(quiet) >= watchdog.silence_max(body_idle)
     }
 
     async fn was_cut(&self) {

@@ -3,16 +3,17 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Resolves when no count has changed for `idle`, at most twice it.
+/// How often the counts are compared within `idle`.
+const CHECKS: u32 = 8;
+
+/// Resolves when no count has changed for `idle`, late by at most an eighth of it.
 pub async fn stalled(counts: &[&AtomicU64], idle: Duration) {
     let sum = || counts.iter().map(|count| count.load(Relaxed)).fold(0, u64::wrapping_add);
-    let mut before = sum();
-    loop {
-        tokio::time::sleep(idle).await;
+    let (mut before, mut unchanged) = (sum(), 0);
+    while unchanged < CHECKS {
+        tokio::time::sleep(idle / CHECKS).await;
         let now = sum();
-        if now == before {
-            return;
-        }
+        unchanged = if now == before { unchanged + 1 } else { 0 };
         before = now;
     }
 }
@@ -25,6 +26,18 @@ mod tests {
     use keyward_base::limits::Limits;
 
     const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_was_sent_at_once_does_not_double_the_time() {
+        let (moved, begun) = (AtomicU64::new(0), Instant::now());
+        let counts = [&moved];
+        let sent = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            moved.fetch_add(4, Relaxed);
+        };
+        tokio::join!(stalled(&counts, HOUR), sent);
+        assert!(begun.elapsed() > HOUR && begun.elapsed() < HOUR * 5 / 4, "{:?}", begun.elapsed());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_ping_now_and_then_keeps_a_tunnel_for_days() {

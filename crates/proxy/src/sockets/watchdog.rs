@@ -21,6 +21,8 @@ pub struct Watchdog {
     /// Milliseconds since `base`, times four, plus the phase.
     phase: AtomicU64,
     moved: AtomicBool,
+    /// How long the exchange may be silent, if longer than `body_idle_timeout`; in milliseconds.
+    silence_ms: AtomicU64,
     /// Set when the gateway ends the stream.
     cut: AtomicBool,
 }
@@ -52,6 +54,7 @@ impl Watchdog {
             base: Instant::now(),
             phase: AtomicU64::new(phase),
             moved: AtomicBool::new(false),
+            silence_ms: AtomicU64::new(0),
             cut: AtomicBool::new(false),
         }
     }
@@ -94,7 +97,19 @@ impl Watchdog {
     }
 
     pub fn end_exchange(&self) {
+        self.allow_silence(Duration::ZERO);
         self.enter(IDLE);
+    }
+
+    /// Sets how long the running exchange may be silent, if longer than `body_idle_timeout`.
+    pub fn allow_silence(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.silence_ms.store(ms, Relaxed);
+    }
+
+    /// How long the running exchange may be silent.
+    pub fn silence_max(&self, body_idle: Duration) -> Duration {
+        body_idle.max(Duration::from_millis(self.silence_ms.load(Relaxed)))
     }
 
     /// Whether an exchange is running.
@@ -134,7 +149,10 @@ impl Watchdog {
             let since = self.base + Duration::from_millis(word >> 2);
             let (since, limit, overdue) = match word & 3 {
                 HEAD => (since, limits.head_timeout, Overdue::Head),
-                BUSY => (quiet_since.max(since), limits.body_idle_timeout, Overdue::Body),
+                BUSY => {
+                    let limit = self.silence_max(limits.body_idle_timeout);
+                    (quiet_since.max(since), limit, Overdue::Body)
+                }
                 _ => (since, limits.idle_timeout, Overdue::Idle),
             };
             let left = (since + limit).saturating_duration_since(now);
@@ -205,6 +223,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_ends_only_when_nothing_moves() {
         let watchdog = Watchdog::idle();
+        watchdog.begin_exchange();
+        assert_eq!(ends_after(&watchdog).await, (Overdue::Body, 900));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exchange_that_may_be_silent_for_longer_has_that_time_and_the_next_one_has_not() {
+        let watchdog = Watchdog::idle();
+        watchdog.begin_exchange();
+        watchdog.allow_silence(Duration::from_secs(1_800));
+        assert_eq!(ends_after(&watchdog).await, (Overdue::Body, 1_800));
+        watchdog.end_exchange();
         watchdog.begin_exchange();
         assert_eq!(ends_after(&watchdog).await, (Overdue::Body, 900));
     }
