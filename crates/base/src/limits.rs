@@ -74,7 +74,8 @@ section! {
         /// address with the most such streams.
         #[key("count")]
         pub unauthenticated_streams_max: usize,
-        /// Streams of one agent. In addition, an agent may have at most as many as it leaves free for others.
+        /// Streams of one agent. Its concurrent exchanges over HTTP/2 beyond `exchanges_per_stream_max` count as
+        /// half a stream each. In addition, an agent may have at most as many as it leaves free for others.
         #[key("count")]
         pub streams_per_agent_max: usize,
         /// Concurrent exchanges on one HTTP/2 stream of an agent.

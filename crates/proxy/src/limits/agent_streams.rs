@@ -59,7 +59,10 @@ impl AgentStreams {
     pub fn new(limits: &Limits, descriptors_max: usize) -> Self {
         let each = PerAgent { min: 1, max: limits.streams_per_agent_max };
         let streams = Budget::new(limits.streams_max, each);
-        let each = PerAgent::at_least(DESCRIPTORS_PER_STREAM);
+        // What exchanges over HTTP/2 may use although the agent has all its streams.
+        let exchanges = limits.exchanges_per_stream_max;
+        let max = limits.streams_per_agent_max.saturating_mul(DESCRIPTORS_PER_STREAM);
+        let each = PerAgent { min: DESCRIPTORS_PER_STREAM, max: max.saturating_add(exchanges) };
         Self { streams, descriptors: Budget::new(descriptors_max, each) }
     }
 
@@ -112,6 +115,21 @@ mod tests {
         let few = agent_streams(100, 1_000, 60);
         let seats = all(&few, &busy);
         assert_eq!((seats.len(), all(&few, &other).len()), (15, 7));
+    }
+
+    #[test]
+    fn exchanges_count_among_the_streams_of_an_agent_that_may_have_more_descriptors() {
+        let agent_streams = agent_streams(100, 10, 100_000);
+        let agent = AgentId::random();
+        let seats = all(&agent_streams, &agent);
+        let count = || {
+            let exchanges = std::iter::from_fn(|| agent_streams.upstream(&agent));
+            exchanges.collect::<Vec<_>>().len()
+        };
+        assert_eq!((seats.len(), count()), (10, 200));
+        drop(seats);
+        let _seat = agent_streams.admit(&agent).unwrap();
+        assert_eq!(count(), 218);
     }
 
     #[test]

@@ -28,7 +28,9 @@ use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::h2::send_body::{SendStop, send_body};
 use crate::h2::write_buffer::BufferedWrites;
-use crate::h2::{STREAM_WINDOW, bytes_u32, without_fields_of_http1, without_outer_blanks};
+use crate::h2::{
+    SEND_BUFFER_MAX, STREAM_WINDOW, bytes_u32, without_fields_of_http1, without_outer_blanks,
+};
 use crate::refusal::Refusal;
 use crate::sockets::streams::SocketState;
 use keyward_base::host::Target;
@@ -195,6 +197,7 @@ impl SharedStream {
             .initial_max_send_streams(exchanges_max)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(WINDOW)
+            .max_send_buffer_size(SEND_BUFFER_MAX)
             .max_header_list_size(bytes_u32(limits.head_bytes_max));
         let (sender, connection) = builder.handshake(io).await.map_err(broken)?;
         let (handles, dropped) = oneshot::channel();

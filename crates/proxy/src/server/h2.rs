@@ -25,7 +25,7 @@ use crate::body::http2_upload::DiscardAllowance;
 use crate::gateway::{Core, Gateway};
 use crate::h2::flood_limit::FloodLimited;
 use crate::h2::write_buffer::{BufferedWrites, Flusher};
-use crate::h2::{STREAM_WINDOW, bytes_u32};
+use crate::h2::{SEND_BUFFER_MAX, STREAM_WINDOW, bytes_u32};
 use crate::session::ProxySession;
 use crate::session::revocation::RevocationChanges;
 use crate::sockets::watchdog::Overdue;
@@ -99,6 +99,7 @@ fn builder(limits: &Limits) -> Builder {
         .max_concurrent_streams(bytes_u32(limits.exchanges_per_stream_max))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
+        .max_send_buffer_size(SEND_BUFFER_MAX)
         // More than the limit, so that ours is the answer that says which limit it was.
         .max_header_list_size(bytes_u32(limits.head_bytes_max * 2))
         .max_pending_accept_reset_streams(RESET_UNSEEN_MAX)
@@ -294,5 +295,45 @@ async fn failed(core: &Core, session: &ProxySession, error: &h2::Error) {
     if flood || error.is_library() {
         tracing::info!(agent = %session.agent.name, %error, "an agent's HTTP/2 stream was closed");
         unparsed(core, Some(session), 400).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+
+    const WINDOW_MAX: u32 = (1 << 31) - 1;
+
+    #[tokio::test]
+    async fn an_exchange_holds_little_for_an_agent_with_a_large_window_that_does_not_read() {
+        let (agents, ours) = tokio::io::duplex(1024);
+        let (server, mut client) = (builder(&Limits::default()), h2::client::Builder::new());
+        client.initial_window_size(WINDOW_MAX).initial_connection_window_size(WINDOW_MAX);
+        let (server, client) =
+            tokio::join!(server.handshake::<_, Bytes>(ours), client.handshake::<_, Bytes>(agents),);
+        let (mut server, (mut sender, mut agent)) = (server.unwrap(), client.unwrap());
+        let request = Request::get("https://api.acme.test/").body(()).unwrap();
+        let _answer = sender.send_request(request, true).unwrap();
+        let accepted = tokio::select! {
+            accepted = server.accept() => accepted,
+            _ = &mut agent => panic!("it ended"),
+        };
+        let (_, mut respond) = accepted.unwrap().unwrap();
+        let mut stream = respond.send_response(Response::new(()), false).unwrap();
+        let mut held = 0;
+        for _ in 0..16 {
+            // Only our side is polled: the agent does not read.
+            let ended = poll_fn(|cx| Poll::Ready(server.poll_closed(cx).is_ready())).await;
+            assert!(!ended);
+            stream.reserve_capacity(1 << 20);
+            let room = stream.capacity();
+            if room > 0 {
+                stream.send_data(vec![b'.'; room].into(), false).unwrap();
+            }
+            held += room;
+        }
+        assert!((SEND_BUFFER_MAX..=2 * SEND_BUFFER_MAX).contains(&held), "{held} bytes");
     }
 }
