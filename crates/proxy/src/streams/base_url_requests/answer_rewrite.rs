@@ -29,15 +29,12 @@ impl AnswerRewrite {
                 }
             }
         }
-        match fields.entry(SET_COOKIE) {
-            Entry::Occupied(mut cookies) if !self.prefix.is_empty() => {
-                for value in cookies.iter_mut() {
-                    if let Ok(confined) = HeaderValue::from_bytes(&self.cookie(value.as_bytes())) {
-                        *value = confined;
-                    }
+        if let Entry::Occupied(mut cookies) = fields.entry(SET_COOKIE) {
+            for value in cookies.iter_mut() {
+                if let Ok(confined) = HeaderValue::from_bytes(&self.cookie(value.as_bytes())) {
+                    *value = confined;
                 }
             }
-            _ => {}
         }
     }
 
@@ -77,7 +74,8 @@ impl AnswerRewrite {
     }
 
     /// The cookie, limited to this connection: a client has one cookie jar for all of `127.0.0.1`, and would send
-    /// one connection's cookies to another's upstream.
+    /// one connection's cookies to another's upstream. Without a prefix, the gateway's host is the connection's alone.
+    /// `Domain` goes: the client would drop a cookie of another host than the gateway's (RFC 6265 §5.3).
     fn cookie(&self, value: &[u8]) -> Vec<u8> {
         let mut path: &[u8] = b"";
         let mut kept: Vec<&[u8]> = Vec::new();
@@ -86,14 +84,23 @@ impl AnswerRewrite {
                 Some(at) => (&part[..at], part[at + 1..].trim_ascii()),
                 None => (part, &b""[..]),
             };
-            if index > 0 && name.trim_ascii().eq_ignore_ascii_case(b"path") {
+            let is =
+                |attribute: &[u8]| index > 0 && name.trim_ascii().eq_ignore_ascii_case(attribute);
+            if is(b"domain") {
+                continue;
+            }
+            if is(b"path") && !self.prefix.is_empty() {
                 // RFC 6265 §5.2.4: the last one counts, and only a path that begins with a slash.
                 path = if text.starts_with(b"/") { text } else { b"" };
             } else {
                 kept.push(part);
             }
         }
-        [&kept.join(&b';')[..], b"; Path=", self.prefix.as_bytes(), path].concat()
+        let cookie = kept.join(&b';');
+        match self.prefix.is_empty() {
+            true => cookie,
+            false => [&cookie[..], b"; Path=", self.prefix.as_bytes(), path].concat(),
+        }
     }
 }
 
@@ -179,6 +186,22 @@ mod tests {
             fields.insert(SET_COOKIE, cookie.parse().unwrap());
             way("").lead(&mut fields);
             assert_eq!(fields[SET_COOKIE], cookie, "a host of its own has its own jar");
+        }
+    }
+
+    #[test]
+    fn a_cookie_of_the_upstream_s_domain_becomes_one_of_the_gateway_s_host() {
+        for (cookie, confined, own) in [
+            ("a=b; Domain=api.a.test; Path=/", "a=b; Path=/to/work/", "a=b; Path=/"),
+            ("a=b;domain = .a.test ;Secure", "a=b;Secure; Path=/to/work", "a=b;Secure"),
+            ("domain=a.test", "domain=a.test; Path=/to/work", "domain=a.test"),
+        ] {
+            for (prefix, expected) in [("/to/work", confined), ("", own)] {
+                let mut fields = HeaderMap::new();
+                fields.insert(SET_COOKIE, cookie.parse().unwrap());
+                way(prefix).lead(&mut fields);
+                assert_eq!(fields[SET_COOKIE], expected);
+            }
         }
     }
 }
