@@ -403,6 +403,40 @@ async fn pings_keep_a_websocket_open() {
     lab.finish().await;
 }
 
+/// Each frame of the upstream kept the end back for two seconds more.
+#[tokio::test]
+async fn an_agent_that_ends_its_side_under_a_feed_is_heard_by_the_upstream() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let tell = tell.clone();
+        async move {
+            stream.request().await;
+            stream.send(SWITCHING).await;
+            let mut beat = interval(Duration::from_millis(100));
+            loop {
+                tokio::select! {
+                    more = stream.comes() => match more {
+                        true => drop(stream.some().await),
+                        false => break,
+                    },
+                    _ = beat.tick() => stream.send(b"\x81\x01.").await,
+                }
+            }
+            tell.send(()).expect("it is waited for");
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text(HANDSHAKE, HOST)).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 101);
+    wire.send(b"\x81\x82abcdhi").await;
+    lab.origin.has_read("abcd").await;
+    wire.finish().await;
+    patiently("the end", told.recv()).await.expect("told");
+    drop(wire);
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_drain_waits_for_a_websocket_and_then_closes_it_with_1001() {
     let mut lab = Plan::api_key().start(echoing().await).await;

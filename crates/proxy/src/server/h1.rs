@@ -147,6 +147,9 @@ where
         async move {
             let mut answer = answer.await;
             let upgrades = opens_tunnel || answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if upgrades {
+                idle.upgrade_ready();
+            }
             // An atomic load; `borrow` takes a lock that all cores share.
             let is_retiring = retirement.has_changed().unwrap_or(false);
             if is_retiring && !upgrades {

@@ -31,6 +31,8 @@ pub struct H1Idle {
     flushed: AtomicBool,
     /// Only the end of the stream ends the answer.
     until_closed: AtomicBool,
+    /// The stream carries no more HTTP once the answer is flushed.
+    upgrades: AtomicBool,
 }
 
 impl Default for H1Idle {
@@ -41,6 +43,7 @@ impl Default for H1Idle {
             uploaded: yes(),
             flushed: yes(),
             until_closed: AtomicBool::new(false),
+            upgrades: AtomicBool::new(false),
         }
     }
 }
@@ -55,6 +58,11 @@ impl H1Idle {
     /// The answer was given to hyper.
     pub fn answer_ready(&self) {
         self.answered.store(true, Relaxed);
+    }
+
+    /// The answer that is given to hyper next upgrades the stream.
+    pub fn upgrade_ready(&self) {
+        self.upgrades.store(true, Relaxed);
     }
 
     /// The answer has no length, and the agent knows no chunks.
@@ -89,6 +97,8 @@ pub struct TrackedIo<IO> {
     early: Bytes,
     idle: Arc<H1Idle>,
     watchdog: Arc<Watchdog>,
+    /// It carries no more HTTP. The end of the agent's side is the peer's business.
+    upgraded: bool,
     /// When hyper gets the end of the agent's side, unless the exchange ends before.
     ends: Option<Pin<Box<Sleep>>>,
 }
@@ -96,7 +106,7 @@ pub struct TrackedIo<IO> {
 impl<IO> TrackedIo<IO> {
     /// Reports the activity of `io` to `idle`. `early` was read from `io` already.
     pub fn new(io: IO, early: Bytes, idle: Arc<H1Idle>, watchdog: Arc<Watchdog>) -> Self {
-        Self { io, early, idle, watchdog, ends: None }
+        Self { io, early, idle, watchdog, upgraded: false, ends: None }
     }
 
     pub fn into_inner(self) -> IO {
@@ -106,7 +116,7 @@ impl<IO> TrackedIo<IO> {
     /// Whether the agent has sent a whole request and has not got the whole answer.
     fn awaits_answer(&self) -> bool {
         let uploaded = self.idle.uploaded.load(Relaxed);
-        uploaded && (self.watchdog.is_busy() || !self.idle.is_idle())
+        !self.upgraded && uploaded && (self.watchdog.is_busy() || !self.idle.is_idle())
     }
 
     fn write_pending(&mut self) {
@@ -172,6 +182,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.io).poll_flush(cx))?;
         let was_flushed = this.idle.flushed.swap(true, Relaxed);
+        this.upgraded |= this.idle.upgrades.load(Relaxed);
         if !was_flushed && this.ends.is_some() {
             // This may be the end of the answer, and then hyper reads the end of the agent's side.
             cx.waker().wake_by_ref();
@@ -260,5 +271,22 @@ mod tests {
         assert_eq!(end_after(&mut io).await, HALF_CLOSED_TIMEOUT, "it is not flushed");
         io.flush().await.unwrap();
         assert_eq!(end_after(&mut io).await, Duration::ZERO, "the exchange has ended");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_an_agent_s_websocket_is_not_kept_back() {
+        let (io, mut peer) = duplex(64);
+        let (idle, watchdog) = (Arc::new(H1Idle::default()), Arc::new(Watchdog::idle()));
+        let mut io = TrackedIo::new(io, Bytes::new(), idle.clone(), watchdog.clone());
+        idle.request_begun(false);
+        watchdog.begin_exchange();
+        idle.upgrade_ready();
+        idle.answer_ready();
+        io.write_all(b"101").await.unwrap();
+        io.flush().await.unwrap();
+        peer.shutdown().await.unwrap();
+        assert_eq!(end_after(&mut io).await, Duration::ZERO);
+        io.write_all(b"a frame").await.unwrap();
+        io.shutdown().await.unwrap();
+        assert_eq!(end_after(&mut io).await, Duration::ZERO, "a WebSocket has no answer");
     }
 }
