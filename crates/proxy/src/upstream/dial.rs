@@ -1,5 +1,7 @@
 //! [`dial`] opens a new stream to an upstream: with a checked address and verified TLS.
 
+use tokio::time::Instant;
+
 use super::plan::SendPlan;
 use super::retries;
 use crate::gateway::Core;
@@ -34,7 +36,7 @@ async fn dial_once(
     offer: TlsOffer,
 ) -> Result<DialledStream, Refusal> {
     let (gateway, target) = (&core.gateway, &plan.key.target);
-    let limit = gateway.limits.connect_timeout;
+    let (limit, begun) = (gateway.limits.connect_timeout, Instant::now());
     let tls_settings = gateway.tls_of(plan.tls.as_deref());
     let tls_settings = tls_settings
         .map_err(|_| Refusal::Internal("a connection's certificates cannot be used"))?;
@@ -58,7 +60,8 @@ async fn dial_once(
         TlsOffer::Http1 => &tls_settings.http1,
         TlsOffer::Either => &tls_settings.either,
     };
-    let tls = client::connect_tls(stream, target, tls.clone(), limit).await?;
+    let left = limit.saturating_sub(begun.elapsed()).min(gateway.limits.handshake_timeout);
+    let tls = client::connect_tls(stream, target, tls.clone(), left).await?;
     let http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
     Ok(DialledStream { io: Box::new(tls), socket, http2, private, tls_generation, forwarded: None })
 }
