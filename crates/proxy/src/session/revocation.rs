@@ -2,12 +2,14 @@
 //! exchange or a tunnel the permit or the connection; or when a person cuts its exchange or closes its listener. A change of
 //! policy does not close an idle stream, because its next request is decided again.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
 
 use crate::gateway::Gateway;
 use crate::limits::agent_streams::{StreamSlot, UnauthenticatedPlace};
@@ -209,27 +211,34 @@ pub async fn closed(closing: &mut watch::Receiver<bool>) {
 pub struct RevocationChanges {
     directory: watch::Receiver<u64>,
     policies: watch::Receiver<Progress>,
+    /// Ends [`EXPIRY_SEEN_WITHIN`] after the last time that [`RevocationChanges::next`] has resolved.
+    expiry: Pin<Box<Sleep>>,
 }
 
 impl RevocationChanges {
     /// Changes from now on.
     pub fn of(gateway: &Gateway) -> Self {
-        let (directory, policies) = (gateway.directory.changes(), gateway.rulebook.policies());
-        Self { directory, policies }
+        Self::new(gateway.directory.changes(), gateway.rulebook.policies())
     }
 
-    /// Resolves at the next change, and after [`EXPIRY_SEEN_WITHIN`], because an expiry is not a change.
-    /// Never resolves again once the gateway ends.
+    fn new(directory: watch::Receiver<u64>, policies: watch::Receiver<Progress>) -> Self {
+        let expiry = Box::pin(tokio::time::sleep(EXPIRY_SEEN_WITHIN));
+        Self { directory, policies, expiry }
+    }
+
+    /// Resolves at the next change, and after [`EXPIRY_SEEN_WITHIN`], because an expiry is not a change. May be dropped
+    /// and called again. Never resolves again once the gateway ends.
     pub async fn next(&mut self) {
-        let changed = async {
-            tokio::select! {
-                changed = self.directory.changed() => changed,
-                changed = self.policies.changed() => changed,
-            }
+        let Self { directory, policies, expiry } = self;
+        let changed = tokio::select! {
+            changed = directory.changed() => changed,
+            changed = policies.changed() => changed,
+            () = expiry.as_mut() => Ok(()),
         };
-        if let Ok(Err(_)) = tokio::time::timeout(EXPIRY_SEEN_WITHIN, changed).await {
-            std::future::pending().await
+        if changed.is_err() {
+            std::future::pending::<()>().await;
         }
+        expiry.as_mut().reset(Instant::now() + EXPIRY_SEEN_WITHIN);
     }
 }
 
@@ -285,5 +294,43 @@ fn begun(agent: Agent, subject: ExchangeSubject, record: &Record) -> OpenExchang
         received: record.bytes_in(),
         sent: None,
         cut_by: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expiry_is_looked_for_in_time_although_the_wait_is_dropped_again_and_again() {
+        let (_directory, changes) = watch::channel(0);
+        let (_policies, progress) = watch::channel(Progress::default());
+        let mut changes = RevocationChanges::new(changes, progress);
+        let mut begun = Instant::now();
+        for _ in 0..2 {
+            loop {
+                tokio::select! {
+                    () = changes.next() => break,
+                    () = tokio::time::sleep(EXPIRY_SEEN_WITHIN / 4) => {}
+                }
+                assert!(begun.elapsed() < EXPIRY_SEEN_WITHIN * 9 / 8);
+            }
+            assert!(begun.elapsed() >= EXPIRY_SEEN_WITHIN);
+            begun = Instant::now();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_reported_at_once_and_the_end_of_the_gateway_is_not() {
+        let (directory, changes) = watch::channel(0);
+        let (_policies, progress) = watch::channel(Progress::default());
+        let mut changes = RevocationChanges::new(changes, progress);
+        let begun = Instant::now();
+        directory.send_replace(1);
+        changes.next().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        drop(directory);
+        let next = tokio::time::timeout(2 * EXPIRY_SEEN_WITHIN, changes.next());
+        assert!(next.await.is_err());
     }
 }
