@@ -137,6 +137,23 @@ async fn one_direction_of_a_tunnel_may_end_before_the_other() {
     assert!(records.iter().all(|record| record["outcome"] == "completed"), "{records:?}");
 }
 
+/// A FIN would be the end of a file, in protocols without lengths.
+#[tokio::test]
+async fn a_tunnel_whose_upstream_breaks_off_ends_by_a_reset() {
+    let origin = Origin::with_tls(None, |mut stream: Stream| async move {
+        stream.send("part").await;
+        assert_eq!(stream.exactly(2).await, b"go");
+        stream.into_wire().abort();
+    });
+    let rule = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
+    let lab = Plan::api_key().rule(&rule).start(origin.await).await;
+    let (_, mut wire) = lab.connect(&format!("{STRANGER}:443")).await;
+    assert_eq!(wire.exactly(4).await, b"part");
+    wire.send("go").await;
+    assert!(!wire.ends_cleanly().await);
+    assert_eq!(lab.finish().await[0]["outcome"], "upstream_aborted");
+}
+
 /// How an exchange stands when its client goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum At {

@@ -17,6 +17,7 @@ use crate::session::ProxySession;
 use crate::session::revocation::Revocation;
 use crate::sockets::copy::{Broken, CopyDirection};
 use crate::sockets::progress::stalled;
+use crate::sockets::streams::AgentIo;
 use crate::sockets::wake_filter::WakeFilter;
 use crate::sockets::websocket_frames::FrameTracker;
 use keyward_state::observe::event::Outcome;
@@ -51,7 +52,7 @@ pub enum TunnelEnd {
 }
 
 /// Copies until both directions have ended, one breaks, no byte moves for `tunnel_idle_timeout`, the session is
-/// revoked, or the gateway stops.
+/// revoked, or the gateway stops. The agent's stream ends by a reset unless its peer or the agent has ended it.
 pub async fn splice<A, U>(
     agents: A,
     upstream: U,
@@ -59,11 +60,14 @@ pub async fn splice<A, U>(
     session: &ProxySession,
     gateway: &Gateway,
 ) where
-    A: AsyncRead + AsyncWrite + Unpin,
+    A: AgentIo,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let mut pair = StreamPair::of_bytes(agents, upstream, record);
     let end = pair.run(session, gateway).await;
+    if end.is_cut() {
+        pair.agents.end_by_reset();
+    }
     pair.tell(record, end.outcome());
     if let Some(by) = session.revocation().end_exchange() {
         record.set_cut_by(&by);
@@ -144,6 +148,14 @@ where
 }
 
 impl TunnelEnd {
+    /// Whether the agent's stream ends within what the upstream sends. Some protocols have no other end than a FIN.
+    fn is_cut(self) -> bool {
+        match self {
+            Self::UpstreamBroke | Self::Idle | Self::Revoked | Self::GatewayStopped => true,
+            Self::Finished | Self::Closed | Self::AgentBroke => false,
+        }
+    }
+
     /// The outcome for the audit log.
     pub fn outcome(self) -> Outcome {
         match self {
