@@ -308,11 +308,7 @@ mod tests {
         let mut changes = RevocationChanges::new(changes, progress);
         let mut begun = Instant::now();
         for _ in 0..2 {
-            loop {
-                tokio::select! {
-                    () = changes.next() => break,
-                    () = tokio::time::sleep(EXPIRY_SEEN_WITHIN / 4) => {}
-                }
+            while tokio::time::timeout(EXPIRY_SEEN_WITHIN / 4, changes.next()).await.is_err() {
                 assert!(begun.elapsed() < EXPIRY_SEEN_WITHIN * 9 / 8);
             }
             assert!(begun.elapsed() >= EXPIRY_SEEN_WITHIN);
