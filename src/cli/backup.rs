@@ -74,10 +74,7 @@ impl BackupRequest {
 impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let shown = self.file.display().to_string();
-        if self.file.exists() && !self.force {
-            return Err(Failure::new(Exit::Failed, format!("{shown} exists"))
-                .hint("choose another name, or add --force"));
-        }
+        self.check_place()?;
         let client = Client::open(global).await?;
         let ask = self.ask(&client).await?;
         // Before the gateway works.
@@ -99,6 +96,21 @@ impl Args {
         output::show(global.json, &written, |it| {
             format!("wrote {} ({} bytes)\n", it.file, it.bytes)
         })
+    }
+
+    /// The backup is renamed to its path, which would replace a link, a pipe or a device itself.
+    fn check_place(&self) -> Result<(), Failure> {
+        let Ok(found) = std::fs::symlink_metadata(&self.file) else { return Ok(()) };
+        let shown = self.file.display();
+        let refused = |message: String| Failure::new(Exit::Failed, message);
+        match found.is_file() {
+            true if self.force => Ok(()),
+            true => {
+                Err(refused(format!("{shown} exists")).hint("choose another name, or add --force"))
+            }
+            false => Err(refused(format!("{shown} is not a regular file: it is not replaced"))
+                .hint("name a new file; to send a backup elsewhere, copy that file")),
+        }
     }
 
     /// How it is encrypted: by options, by the variable, by the configuration, or by a prompt.

@@ -233,6 +233,29 @@ async fn a_file_that_is_not_a_whole_backup_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_link_and_a_pipe_are_not_replaced_by_a_backup_also_with_force() {
+    let source = install_with(&["one"]).await;
+    let (link, link_path) = file_in(source.folder(), "latest.age");
+    std::os::unix::fs::symlink("dated.age", &link).expect("a link");
+    let (pipe, pipe_path) = file_in(source.folder(), "pipe");
+    let mut mkfifo = Command::new("mkfifo");
+    mkfifo.arg(&pipe);
+    succeeds(mkfifo);
+    for (place, path) in [(&link, &link_path), (&pipe, &pipe_path)] {
+        for force in [&["--force"][..], &[]] {
+            let words = [&["backup", &**path][..], force].concat();
+            let told = fails(with_passphrase(source.keyward(&words)));
+            assert!(told.contains("not a regular file") && !told.contains("--force"), "{told}");
+        }
+        assert!(!fs::symlink_metadata(place).expect("it stays").is_file(), "{path}");
+    }
+    assert!(!source.folder().join("dated.age").exists());
+    let (_, path) = file_in(source.folder(), "k.age");
+    succeeds(with_passphrase(source.keyward(&["backup", &path])));
+    succeeds(with_passphrase(source.keyward(&["backup", &path, "--force"])));
+}
+
+#[tokio::test]
 async fn a_restore_needs_no_old_store_and_no_old_key() {
     let source = install_with(&["one", "two"]).await;
     let (_, path) = file_in(source.folder(), "k.age");
