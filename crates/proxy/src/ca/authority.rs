@@ -29,6 +29,11 @@ pub const OVERLAP_DEFAULT: Duration = Duration::from_secs(30 * 86_400);
 /// How long before its end a CA causes a warning: distributing a new one takes time.
 const NOTICE: SignedDuration = SignedDuration::from_hours(24 * 60);
 
+/// The names of the files of a CA that was replaced, in the folder where they are kept. The configured ones may be the
+/// same in two folders.
+const KEPT_CERT: &str = "ca.pem";
+const KEPT_KEY: &str = "ca.key";
+
 /// How a new CA replaces the former one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Succession {
@@ -201,7 +206,7 @@ impl Authority {
     }
 
     /// Replaces the CA in `to` by that in `from`. What `to` contained is copied to the folder `kept`. Returns false if
-    /// it is the same CA; repeating it after a crash completes it. Blocks for the disk.
+    /// it is the same CA; repeating it with the same folder after a crash completes it. Blocks for the disk.
     ///
     /// # Errors
     /// When the two files of `from` do not belong together, or a file cannot be read or written.
@@ -211,8 +216,8 @@ impl Authority {
             if Pair::load(&to.cert, &to.key).is_ok_and(|now| now.certs == pair.certs) {
                 return Ok(false);
             }
-            files::keep(&to.cert, kept)?;
-            files::keep(&to.key, kept)?;
+            files::keep(&to.cert, &kept.join(KEPT_CERT))?;
+            files::keep(&to.key, &kept.join(KEPT_KEY))?;
         }
         let key_pem = Zeroizing::new(pair.key.serialize_pem());
         files::write_pair(&to.cert, &pair.pem(), &to.key, &key_pem)?;

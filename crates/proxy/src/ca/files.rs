@@ -69,8 +69,8 @@ pub(super) fn write_pair(
         made.map_err(|source| write_error(dir, source))?;
     }
     // The certificate is public; whether others can reach it is the directory's matter.
-    stage(cert, cert_pem, 0o644)?;
-    stage(key, key_pem, 0o600)?;
+    stage(cert, cert_pem.as_bytes(), 0o644)?;
+    stage(key, key_pem.as_bytes(), 0o600)?;
     // Lest the key's new name reach the disk before the certificate's.
     sync(cert)?;
     publish(key)?;
@@ -99,26 +99,25 @@ pub(super) fn replace_pair(
 
 /// Replaces the certificate file, when the key stays.
 pub(super) fn replace_cert(cert: &Path, cert_pem: &str) -> Result<(), CaError> {
-    stage(cert, cert_pem, 0o644)?;
+    stage(cert, cert_pem.as_bytes(), 0o644)?;
     publish(cert)
 }
 
-/// Copies a file to the folder `kept`, if it exists, for its owner alone.
-pub(super) fn keep(path: &Path, kept: &Path) -> Result<(), CaError> {
-    let copy = kept.join(path.file_name().unwrap_or_default());
+/// Copies a file to `copy`, if it exists, for its owner alone. A copy that exists already stays: it is from an attempt
+/// that a crash interrupted, after which the file may be another one.
+pub(super) fn keep(path: &Path, copy: &Path) -> Result<(), CaError> {
+    if copy.try_exists().map_err(|source| read_error(copy, source))? {
+        return Ok(());
+    }
     let content = match std::fs::read(path) {
         Ok(content) => Zeroizing::new(content),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(read_error(path, error)),
     };
-    let write = || {
-        DirBuilder::new().recursive(true).mode(0o700).create(kept)?;
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&copy)?;
-        file.write_all(&content)?;
-        file.sync_all()
-    };
-    write().map_err(|source| write_error(&copy, source))
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory(copy));
+    made.map_err(|source| write_error(copy, source))?;
+    stage(copy, &content, 0o600)?;
+    publish(copy)
 }
 
 /// Removes staged files of a crash before the commit point.
@@ -170,7 +169,7 @@ pub(super) fn staged(path: &Path) -> PathBuf {
 }
 
 /// Writes a staged file with the owner of the file that it replaces: root may do this for the gateway's user.
-fn stage(place: &Path, text: &str, mode: u32) -> Result<(), CaError> {
+fn stage(place: &Path, content: &[u8], mode: u32) -> Result<(), CaError> {
     let path = staged(place);
     let write = || {
         match std::fs::remove_file(&path) {
@@ -183,7 +182,7 @@ fn stage(place: &Path, text: &str, mode: u32) -> Result<(), CaError> {
         {
             fchown(&file, Some(old.uid()), Some(old.gid()))?;
         }
-        file.write_all(text.as_bytes())?;
+        file.write_all(content)?;
         file.sync_all()
     };
     write().map_err(|source| write_error(&path, source))

@@ -4,7 +4,7 @@ mod rotation;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use super::authority::{Authority, platform_pem};
+use super::authority::{Authority, CaFiles, platform_pem};
 use super::pair::parse;
 use super::{CaError, files};
 use keyward_base::time::Clock;
@@ -149,6 +149,26 @@ fn a_creation_cut_short_by_a_crash_is_completed() {
     let completed = place.open().expect("completed");
     assert_eq!(completed.fingerprint(), made.fingerprint());
     assert_eq!(place.names(), ["ca.key", "ca.pem"]);
+}
+
+/// The restore of a backup is repeated after a crash, when the key is the new one already.
+#[test]
+fn a_replacement_cut_short_by_a_crash_is_completed_and_the_former_key_stays_kept() {
+    let (place, new) = (Place::new(), Place::new());
+    place.open().expect("made");
+    let authority = new.open().expect("made");
+    let read = |folder: &Path| ["ca.pem", "ca.key"].map(|name| fs::read(folder.join(name)).ok());
+    let (former, kept) = (read(place.dir.path()), place.dir.path().join("kept"));
+    files::keep(&place.cert, &kept.join("ca.pem")).expect("kept");
+    files::keep(&place.key, &kept.join("ca.key")).expect("kept");
+    fs::copy(&new.key, &place.key).expect("as the crash left it");
+    fs::copy(&new.cert, files::staged(&place.cert)).expect("as the crash left it");
+    let files_of = |it: &Place| CaFiles { cert: it.cert.clone(), key: it.key.clone() };
+    let installed = Authority::install(&files_of(&new), &files_of(&place), &kept);
+    assert!(installed.expect("completed"), "it was not there as a whole");
+    assert_eq!(place.open().expect("loaded").fingerprint(), authority.fingerprint());
+    assert_eq!(read(&kept), former);
+    assert_eq!(place.names(), ["ca.key", "ca.pem", "kept"]);
 }
 
 #[test]
