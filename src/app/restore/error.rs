@@ -33,7 +33,7 @@ pub enum RestoreError {
     /// A store was created meanwhile.
     #[error("a store was created at {path} meanwhile", path = .0.display())]
     StoreAppeared(PathBuf),
-    /// The file system cannot exchange the two.
+    /// The file system cannot exchange the old store and the restored one.
     #[error("cannot put the restored store in the place of {path}: {source}", path = .path.display())]
     NotExchanged {
         /// The store.

@@ -124,22 +124,24 @@ impl<'a> Restore<'a> {
 /// The commit: after it, the restored store is in its place, and the one of before, if there was one, where the
 /// restored one was.
 fn exchange(staging: Staging, store: &Path, has_old: bool) -> Result<(), RestoreError> {
-    let flags = if has_old { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-    if !has_old {
-        // An empty directory is no store.
-        let _ = std::fs::remove_dir(store);
-    }
     let path = staging.into_path();
-    match renameat_with(CWD, &path, CWD, store, flags) {
-        Ok(()) => sync_folder_of(store),
-        Err(rustix::io::Errno::EXIST) => Err(RestoreError::StoreAppeared(store.to_owned())),
-        Err(error) => {
-            let source = io::Error::from(error);
-            // It holds the CA's key.
-            let _ = std::fs::remove_dir_all(&path);
-            Err(RestoreError::NotExchanged { path: store.to_owned(), source })
+    let renamed = match has_old {
+        true => {
+            renameat_with(CWD, &path, CWD, store, RenameFlags::EXCHANGE).map_err(io::Error::from)
         }
-    }
+        // Replaces nothing but an empty directory, which is no store. NFS refuses the flags of `renameat2`.
+        false => std::fs::rename(&path, store),
+    };
+    let Err(source) = renamed else { return sync_folder_of(store) };
+    // It has the CA's key.
+    let _ = std::fs::remove_dir_all(&path);
+    Err(match source.kind() {
+        _ if has_old => RestoreError::NotExchanged { path: store.to_owned(), source },
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+            RestoreError::StoreAppeared(store.to_owned())
+        }
+        _ => failed("create", store)(source),
+    })
 }
 
 fn open(path: &Path) -> Result<File, RestoreError> {
@@ -154,4 +156,39 @@ fn incomplete(error: anyhow::Error) -> RestoreError {
 fn sync_folder_of(path: &Path) -> Result<(), RestoreError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("write", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_appears_is_not_replaced_and_the_restored_one_does_not_stay_beside_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("store");
+        let staging = Staging::beside(&store).await.expect("made");
+        std::fs::create_dir(&store).expect("a directory");
+        std::fs::write(store.join("pid"), "1").expect("a file");
+        let refused = exchange(staging, &store, false).expect_err("it appeared");
+        assert!(matches!(refused, RestoreError::StoreAppeared(_)), "{refused}");
+        assert_eq!(std::fs::read(store.join("pid")).expect("it stays"), b"1");
+        let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(left, 1, "the restored store has the key of the CA");
+    }
+
+    #[tokio::test]
+    async fn without_a_store_the_hint_is_not_to_move_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("store");
+        let staging = Staging::beside(&store).await.expect("made");
+        std::fs::write(&store, "a file").expect("a file");
+        let refused = exchange(staging, &store, false).expect_err("a file is there");
+        assert!(matches!(refused, RestoreError::Io { action: "create", .. }), "{refused}");
+        assert_eq!(refused.hint(), None);
+        std::fs::remove_file(&store).expect("removed");
+        std::fs::create_dir(&store).expect("an empty directory");
+        let staging = Staging::beside(&store).await.expect("made");
+        exchange(staging, &store, false).expect("an empty directory is no store");
+        assert!(store.join("sled").is_dir());
+    }
 }
