@@ -30,13 +30,17 @@ pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     if metadata.mode() & 0o077 == 0 {
         return Ok(());
     }
-    let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    if !is_empty || metadata.uid() != own {
+    if !is_empty_dir(path) || metadata.uid() != own {
         let path = path.display();
         bail!("others can enter {path}: run `chmod 700 {path}`, or choose another data directory");
     }
     let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     Ok(closed.map_err(|source| AppError::NotClosed { path: path.to_owned(), source })?)
+}
+
+/// Whether this is a directory that is known to be empty.
+pub(super) fn is_empty_dir(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// A free name beside a store for its rows of before: `store.before-restore-20260102T030405Z`.

@@ -1,6 +1,7 @@
 //! Master keys of the configuration: read at the start, and again when the configuration names others.
 
 use super::error::AppError;
+use super::folders::is_empty_dir;
 use crate::config::{Config, StoreChoice};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::source::{KeyError, KeySource};
@@ -38,6 +39,7 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Keyring> {
     {
         if let StoreChoice::Sled { path: store } = &config.store
             && store.exists()
+            && !is_empty_dir(store)
         {
             return Err(AppError::KeyLost(path.clone()).into());
         }

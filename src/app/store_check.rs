@@ -148,7 +148,7 @@ impl CheckedStore {
 }
 
 /// The path of the embedded store, beside which copies are made; for a database, a path in the data directory.
-fn place(config: &Config) -> PathBuf {
+pub(super) fn place(config: &Config) -> PathBuf {
     match &config.store {
         StoreChoice::Sled { path } => path.clone(),
         _ => Path::new(&config.data_dir).join("store"),

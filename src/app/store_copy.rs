@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 
 use super::keys;
-use super::services::open_store;
+use super::services::{Services, open_store};
+use super::store_check::place;
 use crate::config::{Config, StoreChoice};
 use keyward_backup::{BackupEntry, BackupKey, BackupReader};
 use keyward_base::time::Clock;
@@ -33,6 +34,12 @@ pub async fn copy_store(from: &Config, to: &Config) -> anyhow::Result<usize> {
         );
     }
     ensure!(from.store != to.store, "both configurations name the same store");
+    // Opening it would make one.
+    ensure!(
+        Services::are_stored(from),
+        "there is no store at {}: name its configuration with --from, or its directory with --data",
+        place(from).display()
+    );
     let source = open_store(from).await.context("the source")?;
     let rows = source.snapshot().await?;
     let keyring = Arc::new(keys::read(to)?);

@@ -1,5 +1,7 @@
 //! Without a gateway the command line works on the store by itself.
 
+use std::os::unix::fs::DirBuilderExt;
+
 use crate::cli_runner::Cli;
 
 /// No answer, message or file may hold it.
@@ -186,6 +188,28 @@ fn what_hinders_a_start_is_told_with_what_to_do() {
     let err = cli.run(&["serve", "--config", config.to_str().unwrap()]).failed(1);
     assert!(err.contains(&format!("error: cannot listen on {at}: ")), "{err}");
     assert!(err.contains("hint: ") && err.contains("`listen.proxy`"), "{err}");
+}
+
+/// An administrator may have made it for the gateway; no key was lost.
+#[test]
+fn an_empty_directory_in_the_place_of_the_store_is_no_store() {
+    let cli = Cli::new();
+    let mut private = std::fs::DirBuilder::new();
+    private.recursive(true).mode(0o700).create(cli.data().join("store")).expect("directories");
+    drop(cli.serve());
+    assert!(cli.data().join("master.key").exists());
+    std::fs::remove_file(cli.data().join("master.key")).expect("it was made");
+    let err = cli.run(&["agent", "list"]).failed(1);
+    assert!(err.contains("there is a store, but no master key at"), "{err}");
+}
+
+#[test]
+fn a_copy_without_a_source_makes_none() {
+    let cli = Cli::new();
+    let to = cli.file("to.yaml", "store: { sled: { path: other } }\n");
+    let err = cli.run(&["store", "copy", "--to", to.to_str().unwrap()]).failed(1);
+    assert!(err.contains("there is no store at") && err.contains("--from"), "{err}");
+    assert!(!cli.data().exists(), "the next start would miss the key of that store");
 }
 
 #[test]
