@@ -31,6 +31,7 @@ mod services;
 mod sessions;
 mod shared_limits;
 mod source_files;
+mod start_check;
 mod store_check;
 mod store_copy;
 mod succession;

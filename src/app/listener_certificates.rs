@@ -8,7 +8,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use rustls::ServerConfig;
 
-use crate::config::Certificate;
+use crate::config::{Certificate, Config, ListenAt};
 use keyward_base::secret::Secret;
 use keyward_net::tls;
 use keyward_proxy::ProxyTls;
@@ -68,6 +68,27 @@ impl ListenerCertificates {
         let front = Arc::new(front);
         self.0.push(ListenerCertificate { named_by, by: by.clone(), front: front.clone(), ends });
         Ok(front)
+    }
+
+    /// Reads the certificates of all listeners of a configuration, without effect.
+    ///
+    /// # Errors
+    /// When a certificate cannot be used.
+    pub(super) fn check(config: &Config) -> anyhow::Result<()> {
+        let listen = &config.listen;
+        let proxy = listen.proxy.iter().filter_map(|at| match at {
+            ListenAt::Tls(tls) => Some(("listen.proxy", &tls.by)),
+            ListenAt::Tcp(_) | ListenAt::Unix(_) => None,
+        });
+        let admin = listen.admin_access.tls.iter().map(|by| (ADMIN, by));
+        let databases = listen.databases.iter().filter_map(|listen| listen.tls.as_ref());
+        let hooks = listen.hooks.iter().filter_map(|hooks| hooks.tls.as_ref());
+        let others = databases.map(|by| (DATABASES, by)).chain(hooks.map(|by| (HOOKS, by)));
+        let mut read = Self::default();
+        for (named_by, by) in proxy.chain(admin).chain(others) {
+            read.add(named_by, by)?;
+        }
+        Ok(())
     }
 
     /// Sets the metric of their expiry.

@@ -7,6 +7,7 @@ use super::error::{is_locked, is_unanswered};
 use super::folders::private_dir;
 use super::hand_over::{HandOver, Predecessor, Sockets, Successor};
 use super::services::OpenedServices;
+use super::start_check::check_start;
 use crate::config::{Config, StoreChoice};
 use keyward_api::{AdminSocket, SOCKET_NAME};
 use keyward_databases::StoredListeners;
@@ -20,14 +21,17 @@ const ANSWER_POLL: Duration = Duration::from_secs(1);
 /// How often the log repeats why the database does not answer.
 const REPEATED_EVERY: Duration = Duration::from_secs(15);
 
-/// Opens the services, after the gateway before has ended if only one process can have the store. Also that gateway, and
-/// its sockets.
+/// Opens the services, after the gateway before has ended if only one process can have the store; what this one needs
+/// beside the store is read first. Also that gateway, and its sockets.
 pub(super) async fn opened(
     config: &Config,
 ) -> anyhow::Result<(OpenedServices, Option<Predecessor>, Sockets)> {
     let mut found = match config.takes_over {
         true => {
             private_dir(&config.data_dir)?;
+            if !matches!(config.store, StoreChoice::Postgres(_)) {
+                check_start(config).await?;
+            }
             Predecessor::find(&config.data_dir)?
         }
         false => None,

@@ -50,7 +50,7 @@ impl Command {
             // Also without a file a gateway starts; there is nothing to check, and the path may be misspelt.
             Ok(config) if !config.file().exists() => Err(without_file(&config)),
             Ok(config) => {
-                let FileCheck { problems, not_in_file } = Services::check(&config).await?;
+                let FileCheck { problems, not_in_file, .. } = Services::check(&config).await?;
                 let file = config.file().to_owned();
                 report(global, CheckResult { file, problems, not_in_file })
             }

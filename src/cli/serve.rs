@@ -1,5 +1,7 @@
 //! `keyward serve`: reads the configuration and runs the gateway until a signal stops it.
 
+mod take_over;
+
 use std::error::Error;
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
@@ -120,6 +122,9 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("cannot start", &error))?;
+    if args.take_over {
+        runtime.block_on(Box::pin(take_over::check(global, &config)))?;
+    }
     if args.private.is_some() {
         let ready = |_: &Running| drop(output::print(READY));
         let served =

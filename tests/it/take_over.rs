@@ -118,6 +118,41 @@ async fn without_a_gateway_it_starts_as_usual() {
     ask(served.proxy, &TlsConnector::from(pki::trusting(&roots))).await;
 }
 
+/// With the embedded store, the gateway before ends before the new one has the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_a_start_would_refuse_ends_no_gateway() {
+    let origin = Origin::saying("fine").await;
+    let plan = Plan::api_key();
+    let rule = |agent: &str| format!("{{ agents: [{agent}], hosts: [docs.test], action: pass }}");
+    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
+    let mut served = Served::start_quietly(&plan, &origin, &variables);
+    let roots = fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    let tls = TlsConnector::from(pki::trusting(&roots));
+    assert_eq!(served.api("POST", "/agents", r#"{"name":"kept"}"#).await.head.status(), 201);
+    let next = served.config().with_file_name("next.yaml");
+    let admin = "admin_tls: { cert: none.pem, key: none.key }";
+    for (plan, told) in [
+        (Plan::api_key().rule(&rule("missing")), "there is no agent `missing`"),
+        (Plan::api_key().agent("late", "acme"), "TOKEN_LATE"),
+        (Plan::api_key().listen(admin), "none.pem"),
+        (Plan::api_key().top("master_key: { file: none.hex }"), "none.hex"),
+    ] {
+        fs::write(&next, plan.yaml(&origin)).expect("a file");
+        let path = next.to_str().expect("UTF-8");
+        let output = served.keyward(&["--config", path, "serve", "--take-over"]).output();
+        let output = output.expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains(told), "{told}: {said}");
+        ask(served.proxy, &tls).await;
+    }
+    // A name that only the store has is no error.
+    let sound = Plan::api_key().rule(&rule("kept")).yaml(&origin);
+    fs::write(served.config(), sound).expect("a file");
+    assert_eq!(served.taken_over().await, Some(0), "{}", served.output());
+    ask(served.proxy, &tls).await;
+    assert_eq!(served.terminate(), Some(0));
+}
+
 /// The first bytes of a session with PostgreSQL: protocol 3.0 and a user.
 const STARTUP: &[u8] = b"\x00\x00\x00\x13\x00\x03\x00\x00user\x00main\x00\x00";
 

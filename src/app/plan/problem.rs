@@ -1,5 +1,6 @@
 //! Builds problems of a plan from texts that contain their place.
 
+use keyward_api::wire::PlanProblem;
 use keyward_rules::provider::document::Problem;
 
 /// A name that neither the file nor the store has. For a check of the file alone it is no problem: the store may have it.
@@ -23,6 +24,17 @@ impl AbsentName {
             remedy: nearest.as_deref().map(did_you_mean).unwrap_or_default(),
             ..Problem::clone(problem)
         }
+    }
+
+    /// Whether another process reports this name in its plan of the same file.
+    pub(in crate::app) fn is_reported_by(&self, other: &PlanProblem) -> bool {
+        let Problem { line, path, message, .. } = &*self.problem;
+        let quoted = format!("`{}`", self.name);
+        // The rest is the remedy, which depends on other names.
+        let told = message.split_once(&quoted).map_or(&**message, |(before, _)| before);
+        other.line == *line
+            && other.path.as_deref().unwrap_or_default() == path.as_str()
+            && other.message.strip_prefix(told).is_some_and(|rest| rest.starts_with(&quoted))
     }
 
     /// What is wrong, and what to do.

@@ -8,7 +8,7 @@ use crate::app::error::refused;
 use crate::app::plan::problem::AbsentName;
 use crate::app::plan::refused_plan;
 use crate::config::Config;
-use keyward_api::wire::PlanProblem;
+use keyward_api::wire::{PlanProblem, PlanView};
 use keyward_proxy::ca::authority::Authority;
 
 /// What a check of a file alone finds.
@@ -18,6 +18,18 @@ pub(crate) struct FileCheck {
     pub(crate) problems: Vec<PlanProblem>,
     /// Names of resources that the file does not declare; the store may have them.
     pub(crate) not_in_file: Vec<PlanProblem>,
+    /// The same names.
+    absent: Vec<AbsentName>,
+}
+
+impl FileCheck {
+    /// Problems of a plan of this file that are about names which the file does not declare: the store does not have
+    /// them either.
+    pub(crate) fn missing_in(&self, plan: &PlanView) -> Vec<String> {
+        let is_missing =
+            |problem: &&PlanProblem| self.absent.iter().any(|name| name.is_reported_by(problem));
+        plan.problems.iter().filter(is_missing).map(|problem| problem.text.clone()).collect()
+    }
 }
 
 impl Services {
@@ -43,7 +55,7 @@ impl Services {
             Ok(inputs) => inputs,
             Err(problems) => {
                 let problems = refused_plan(&problems).problems;
-                return Ok(FileCheck { problems, not_in_file: Vec::new() });
+                return Ok(FileCheck { problems, not_in_file: Vec::new(), absent: Vec::new() });
             }
         };
         let opened = OpenedServices::in_memory(config, Authority::ephemeral()).await?;
@@ -52,6 +64,7 @@ impl Services {
         Ok(FileCheck {
             problems: refused_plan(&judgement.problems).problems,
             not_in_file: refused_plan(&notes).problems,
+            absent: judgement.absent,
         })
     }
 }
