@@ -1,5 +1,6 @@
 //! Restores a backup into an empty database. All rows are added in one transaction, after a copy of them in memory was
-//! opened as a gateway would; so a crash leaves the database empty, and the restore can be repeated.
+//! opened as a gateway would, and after the CA was written; so a crash leaves the database empty, and the restore can be
+//! repeated, or leaves everything restored.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -18,7 +19,7 @@ use keyward_base::time::Clock;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
 use keyward_state::directory::Directory;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Store, Table};
+use keyward_state::store::{Snapshot, Store, StoreError, Table};
 
 /// Where the CA of the backup is until it is in its place, in the data directory.
 const CA_FOLDER: &str = "restored-ca";
@@ -80,29 +81,54 @@ pub(super) async fn restore(
     let rows = copy.snapshot().await.map_err(|error| unprepared(error.into()))?;
     Directory::open(copy, keyring, Clock::System).await.map_err(unusable)?;
     let target = target(config).await.map_err(FillError::Restore)?;
-    // No replica starts meanwhile.
-    let loaded = async {
-        let turn = StartTurn::wait(&target).await?;
-        let loaded = target.load(rows.rows().to_vec()).await;
-        if let Some(turn) = turn {
-            turn.end().await?;
-        }
-        anyhow::Ok(loaded?)
+    let restored = async {
+        // Before the rows: a database with rows is refused, so what is missing then is not restored any more.
+        let ca_replaced = !keeps_ca && install(config, &parts)?;
+        add(&target, &rows).await?;
+        Ok::<_, RestoreError>(Restored { kept: None, ca_replaced })
     };
-    let loaded = loaded.await;
+    let restored = restored.await;
     leave(&*target).await;
-    loaded.map_err(unprepared)?;
-    let ca_replaced = !keeps_ca && install(config, &parts).map_err(FillError::Restore)?;
-    Ok(Restored { kept: None, ca_replaced })
+    restored.map_err(FillError::Restore)
+}
+
+/// Adds all rows to the empty database, while no replica starts.
+async fn add(target: &Arc<dyn Store>, rows: &Snapshot) -> Result<(), RestoreError> {
+    let turn = StartTurn::wait(target).await.map_err(failure)?;
+    let added = match target.load(rows.rows().to_vec()).await {
+        Ok(()) => Ok(()),
+        Err(error) => after_failure(error, &**target, rows).await,
+    };
+    if let Some(turn) = turn
+        && let Err(error) = turn.end().await
+    {
+        tracing::debug!(%error, "the turn to start ends by itself");
+    }
+    added
+}
+
+/// The answer to the commit may be lost, so the rows decide.
+async fn after_failure(
+    error: StoreError,
+    target: &dyn Store,
+    rows: &Snapshot,
+) -> Result<(), RestoreError> {
+    if !error.leaves_doubt() {
+        return Err(failure(error));
+    }
+    match target.snapshot().await {
+        Ok(found) if found == *rows => Ok(()),
+        Ok(_) => Err(failure(error)),
+        Err(_) => Err(RestoreError::Uncertain(error.to_string())),
+    }
 }
 
 /// Writes the CA of the backup where there is none. Returns whether it did.
 fn install(config: &Config, parts: &[BackupPart]) -> Result<bool, RestoreError> {
     let part = |name| parts.iter().find(|part| part.name == name);
     let (Some(cert), Some(key)) = (part(CA_CERT_PART), part(CA_KEY_PART)) else { return Ok(false) };
-    let incomplete = |error: &dyn std::fmt::Display| RestoreError::Incomplete(error.to_string());
     let to = CaFiles { cert: config.ca.cert.clone(), key: config.ca.key.clone() };
-    if Authority::is_made(&to.cert, &to.key).map_err(|error| incomplete(&error))? {
+    if Authority::is_made(&to.cert, &to.key).map_err(failure)? {
         return Ok(false);
     }
     let folder = config.data_dir.join(CA_FOLDER);
@@ -111,8 +137,8 @@ fn install(config: &Config, parts: &[BackupPart]) -> Result<bool, RestoreError> 
     let from = CaFiles { cert: folder.join(CA_CERT_PART), key: folder.join(CA_KEY_PART) };
     let written = write(&from.cert, cert).and_then(|()| write(&from.key, key));
     let installed = written
-        .map_err(|error| incomplete(&error))
-        .and_then(|()| Authority::install(&from, &to, &folder).map_err(|error| incomplete(&error)));
+        .map_err(failed("write", &folder))
+        .and_then(|()| Authority::install(&from, &to, &folder).map_err(failure));
     // It has the CA's key.
     let removed = fs::remove_dir_all(&folder);
     installed?;
@@ -129,4 +155,30 @@ fn write(path: &Path, part: &BackupPart) -> std::io::Result<()> {
 
 fn failure(error: impl Into<anyhow::Error>) -> RestoreError {
     RestoreError::Unprepared(format!("{:#}", error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use keyward_state::store::Expect;
+
+    fn lost_answer() -> StoreError {
+        StoreError::Io { action: "add rows", source: io::ErrorKind::ConnectionReset.into() }
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_is_a_failure_only_if_the_rows_are_not_there() {
+        let (full, empty) = (MemoryStore::new(), MemoryStore::new());
+        full.put(Table::Meta, "a", b"value", Expect::Absent).await.expect("put");
+        let rows = full.snapshot().await.expect("read");
+        let error = after_failure(lost_answer(), &empty, &rows).await.expect_err("nothing there");
+        assert!(matches!(error, RestoreError::Unprepared(_)), "{error}");
+        after_failure(lost_answer(), &full, &rows).await.expect("all rows are there");
+        full.put(Table::Meta, "b", b"value", Expect::Absent).await.expect("put");
+        after_failure(lost_answer(), &full, &rows).await.expect_err("others are there");
+        let refused = StoreError::KeyRefused { table: "meta" };
+        after_failure(refused, &empty, &rows).await.expect_err("it was not written");
+    }
 }

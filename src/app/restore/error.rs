@@ -43,6 +43,9 @@ pub enum RestoreError {
     /// A file or directory cannot be read or written.
     #[error("cannot {action} {path}: {source}", path = .path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    /// The database failed while the rows were committed, and cannot be read.
+    #[error("the database may have the rows of the backup: {0}")]
+    Uncertain(String),
     /// The store was replaced, and the rest of the work failed. The next start completes it.
     #[error("the store is restored, but not everything beside it: {0}")]
     Incomplete(String),
@@ -67,6 +70,9 @@ impl RestoreError {
             Self::StoreAppeared(_) => Some("stop the gateway, and restore again"),
             Self::NotExchanged { .. } => {
                 Some("move the store away, and restore where there is none")
+            }
+            Self::Uncertain(_) => {
+                Some("check it with `keyward store check`, and restore again if it is empty")
             }
             Self::Incomplete(_) => Some("correct that; the next start of the gateway completes it"),
             Self::Refused { .. }

@@ -140,6 +140,12 @@ const CRASH: &str = "CREATE FUNCTION crash() RETURNS trigger LANGUAGE plpgsql AS
     RETURN NEW; END $$; \
     CREATE TRIGGER crash BEFORE INSERT ON keyward_rows FOR EACH ROW EXECUTE FUNCTION crash()";
 
+/// Leases cannot be ended once the rows are committed.
+const LEASES_FAIL: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+    IF (SELECT count(*) FROM keyward_rows) > 0 THEN RAISE EXCEPTION 'no lease ends'; END IF; \
+    RETURN COALESCE(NEW, OLD); END $$; \
+    CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON keyward_leases FOR EACH ROW EXECUTE FUNCTION refuse()";
+
 /// The drill of `docs/guides/replicas.md`. A database with rows, or with replicas, is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_of_a_database_is_restored_into_an_empty_one() {
@@ -184,8 +190,11 @@ async fn a_backup_of_a_database_is_restored_into_an_empty_one() {
     let crashed = restored(&["--yes"]);
     assert!(!crashed.0 && rows() == "0", "{crashed:?}");
     database.server.sql("app", "DROP TRIGGER crash ON keyward_rows; DELETE FROM keyward_leases");
+    database.server.sql("app", LEASES_FAIL);
     let done = restored(&["--yes"]);
     assert!(done.0 && done.1.contains("restored"), "{done:?}");
+    let again = "DROP TRIGGER refuse ON keyward_leases; DELETE FROM keyward_leases";
+    database.server.sql("app", again);
     assert!(
         folder.join("drill/ca").read_dir().is_ok_and(|mut all| all.next().is_some()),
         "{done:?}"
