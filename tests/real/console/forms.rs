@@ -54,3 +54,25 @@ async fn a_form_keeps_what_was_typed_when_the_login_has_ended() {
     tab.is_at("/connect/done/second").await;
     lab.finish().await;
 }
+
+/// The other tab replaced the login of the browser; this one has met no refusal before.
+#[tokio::test]
+async fn a_form_is_sent_with_the_login_of_another_tab() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connect/to/acme")).await;
+    tab.fill("Name", "second").await;
+    tab.fill("API key", "a-key-of-a-test-0123").await;
+    let csrf = "document.querySelector('meta[name=csrf]').content";
+    let before = tab.value(csrf).await;
+    let mut other = tab.beside("ann, again").await;
+    sign_in(&mut other, &link(&lab, None).await).await;
+    assert_ne!(other.value(csrf).await, before, "it is another login");
+    let mut tab = chromium.again("ann");
+    tab.comes_to_front().await;
+    tab.click("Test and connect").await;
+    tab.is_at("/connect/done/second").await;
+    assert_ne!(tab.value(csrf).await, before);
+    lab.finish().await;
+}

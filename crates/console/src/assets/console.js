@@ -43,30 +43,39 @@
   }
 
   // Requests to the API. A form keeps what was typed when the login has ended: it says so, and is sent again with the
-  // CSRF value of the next login.
+  // CSRF value of the next login. A sign-in in another tab replaces the login of this one: the request that is refused
+  // for its CSRF value has changed nothing, and is sent once more with the current value.
   let ended = false;
+  const signIn = () => '/login?to=' + encodeURIComponent(location.pathname + location.search);
+  const parsed = (text) => {
+    try { return text ? JSON.parse(text) : {}; } catch { return {}; /* an answer of a proxy in between */ }
+  };
   async function renewed() {
     const answer = await fetch(api('/session'));
-    if (!answer.ok) return;
+    if (!answer.ok) return false;
     one('meta[name=csrf]')?.setAttribute('content', (await answer.json()).csrf ?? '');
     ended = false;
+    return true;
   }
-  async function call(method, path, body, tag, keeps) {
+  async function send(path, { method, body, tag, keeps }, isAgain) {
     if (ended) await renewed();
     const headers = { 'Content-Type': 'application/json', 'Keyward-CSRF': one('meta[name=csrf]')?.content ?? '' };
     if (tag) headers['If-Match'] = tag;
-    const sent = body === undefined || method === 'GET' ? undefined : JSON.stringify(body);
-    const answer = await fetch(api(path), { method, headers, body: sent });
-    const text = await answer.text();
-    let json = {};
-    try { json = text ? JSON.parse(text) : {}; } catch { /* an answer of a proxy in between */ }
+    const answer = await fetch(api(path), { method, headers, body });
+    if (answer.ok) return answer;
+    const { error } = parsed(await answer.text());
+    if (error?.code === 'csrf_required' && !isAgain && await renewed()) return send(path, { method, body, tag, keeps }, true);
     if (answer.status === 401 && location.pathname !== '/login') {
       ended = true;
       if (keeps) throw { message: 'You are signed out.', hint: 'Sign in in another tab, then send this form again.' };
-      location.assign('/login?to=' + encodeURIComponent(location.pathname + location.search));
+      location.assign(signIn());
     }
-    if (!answer.ok) throw json.error ?? { message: `The gateway answered with ${answer.status}.` };
-    return json;
+    throw error ?? { message: `The gateway answered with ${answer.status}.` };
+  }
+  async function call(method, path, body, tag, keeps) {
+    const sent = body === undefined || method === 'GET' ? undefined : JSON.stringify(body);
+    const answer = await send(path, { method, body: sent, tag, keeps });
+    return parsed(await answer.text());
   }
 
   // Navigation: the main part is replaced, the rest stays.
@@ -87,6 +96,7 @@
     if (!fresh || !one('.rail', next.document)) { location.assign(next.at); return; }
     stop();
     document.title = next.document.title;
+    one('meta[name=csrf]')?.setAttribute('content', one('meta[name=csrf]', next.document)?.content ?? '');
     main().replaceWith(fresh);
     one('.rail').replaceWith(one('.rail', next.document));
     if (how === 'push') history.pushState(null, '', next.at);
@@ -292,9 +302,7 @@
   async function save(button) {
     busy([button], true);
     try {
-      const headers = { 'Content-Type': 'application/json', 'Keyward-CSRF': one('meta[name=csrf]')?.content ?? '' };
-      const answer = await fetch(api(button.dataset.download), { method: 'POST', headers, body: '{}' });
-      if (!answer.ok) throw (await answer.json()).error;
+      const answer = await send(button.dataset.download, { method: 'POST', body: '{}' });
       const link = make('a');
       link.href = URL.createObjectURL(await answer.blob());
       link.download = /filename="([^"]+)"/.exec(answer.headers.get('content-disposition') ?? '')?.[1] ?? 'download';
