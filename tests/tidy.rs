@@ -252,6 +252,22 @@ fn names_no_machine(source: &Source, names: &[String]) -> Vec<String> {
     names.iter().flat_map(|name| source.hits(&source.text, name, "names this machine")).collect()
 }
 
+/// The script sends the forms of pages. Without it, a browser sends them, by GET unless they name another method: then
+/// their secrets are in the URL.
+fn posts_its_forms(source: &Source) -> Vec<String> {
+    let is_form = |word: &str| word == "form" || word.starts_with("form.");
+    let gets = |line: &str| {
+        line.split_once(" data-api=").is_some_and(|(before, _)| {
+            before.split_whitespace().any(is_form) && !before.contains("method=\"post\"")
+        })
+    };
+    let lines = source.text.lines().enumerate().filter(|(_, line)| gets(line));
+    let at = |(index, _): (usize, &str)| {
+        format!("{}:{}: a form without `method=\"post\"`", source.path, index + 1)
+    };
+    lines.map(at).collect()
+}
+
 fn assert_none(found: Vec<String>) {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
@@ -282,6 +298,7 @@ holds! {
     only_config_and_provider_read_yaml: ["src", "crates"], reads_yaml_only_at_the_edge;
     errors_have_types_below_the_command_line: ["src", "crates"], has_typed_errors;
     comments_cite_what_is_here: ["src", "crates"], cites_what_is_here;
+    forms_of_pages_are_posts: ["crates"], posts_its_forms;
     tests_wait_for_events_and_hide_nothing: ["src", "crates", "tests"], test_waits_for_events_only;
     tests_name_no_absolute_path: ["tests", "examples"], test_names_no_absolute_path;
 }

@@ -1,4 +1,7 @@
-//! Pages of the console: what a reader who comes from a link on another site sees, and why an agent is paused.
+//! Pages of the console: what a reader who comes from a link on another site sees, why an agent is paused, and what
+//! becomes of a form without the script.
+
+use serde_json::json;
 
 use crate::admin_network::{ask_at, user};
 use crate::support::login::Login;
@@ -39,5 +42,39 @@ async fn an_agent_that_a_person_paused_is_not_shown_as_paused_by_an_alarm() {
     let agent = ask_at(&lab, "GET /agents/ci", &login.cookie(), "").await.text();
     assert!(!agent.contains("An alarm") && !agent.contains("A honeytoken"), "{agent}");
     assert!(agent.contains("A person paused this agent"), "{agent}");
+    lab.finish().await;
+}
+
+/// A browser sends a form itself where the script is missing: blocked, not loaded yet, or that of another version.
+#[tokio::test]
+async fn a_form_without_the_script_has_no_secret_in_its_address_and_changes_nothing() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let mine = json!({ "provider": "acme", "name": "mine", "fields": { "api_key": "a-key-of-a-test-0123" } });
+    let made = lab.gateway.api("POST", "/connections", &mine.to_string()).await;
+    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let login = Login::of(&mut lab, "default", "ann").await;
+    for path in [
+        "/connect/to/acme",
+        "/connections/mine",
+        "/connections/mine/rotate",
+        "/people/ann",
+        "/sources/new?kind=bitwarden",
+    ] {
+        let page = ask_at(&lab, &format!("GET {path}"), &login.cookie(), "").await.text();
+        let forms = page.split("<form").skip(1).filter_map(|form| form.split('>').next());
+        let sent: Vec<_> = forms.filter(|form| form.contains(" data-api=")).collect();
+        assert!(!sent.is_empty(), "{path}: {page}");
+        for form in sent {
+            assert!(form.contains(r#" method="post""#), "{path}: {form}");
+        }
+    }
+    let key = "fields.api_key=another-key-of-a-test";
+    let line = "POST /connections/mine/rotate";
+    let answer = ask_at(&lab, line, &login.fields(), key).await;
+    assert_eq!(answer.head.status(), 405);
+    assert!(answer.head.has("content-security-policy"), "{:?}", answer.head);
+    let text = answer.text();
+    assert!(text.contains("Nothing was changed") && text.contains("JavaScript"), "{text}");
     lab.finish().await;
 }

@@ -69,6 +69,16 @@ fn a_part_of_a_floor_permits_no_other_part() {
 }
 
 #[test]
+fn a_form_that_a_browser_would_send_by_get_is_found() {
+    let finds = |text: &str| finds(posts_its_forms, "crates/console/src/a.rs", text);
+    assert!(finds(r#"form data-api="POST /a" { }"#));
+    assert!(finds(r#"@if it { form.narrow autocomplete="off" data-api=(api) { } }"#));
+    assert!(!finds(r#"form method="post" data-api="POST /a" { }"#));
+    assert!(!finds(r#"button type="button" data-api="POST /a" { "Test" }"#));
+    assert!(!finds(r#"form action="/a" method="get" data-find { }"#));
+}
+
+#[test]
 fn a_secret_exposed_elsewhere_is_found() {
     for text in ["f(secret.expose())", "secret.expose_text()", "map(Secret::expose)"] {
         assert!(finds(exposes_secrets_only_where_listed, "crates/proxy/src/a.rs", text), "{text}");

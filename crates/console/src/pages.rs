@@ -37,7 +37,7 @@ mod webhooks;
 
 use axum::Router;
 
-use crate::visit::Console;
+use crate::visit::{Console, Stop};
 
 pub(crate) fn routes() -> Router<Console> {
     Router::new()
@@ -69,4 +69,5 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(settings::routes())
         .merge(plan::routes())
         .merge(store_check::routes())
+        .method_not_allowed_fallback(|| async { Stop::without_script() })
 }

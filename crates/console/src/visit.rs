@@ -283,6 +283,13 @@ impl Stop {
         Self::Refused(StatusCode::NOT_FOUND, Box::new(error(message, None)))
     }
 
+    /// A form that the browser sent to its page, which takes no changes: the script sends forms to the API.
+    pub(crate) fn without_script() -> Self {
+        let hint = "changes need JavaScript: allow it, and load the page again".to_owned();
+        let message = "nothing was changed: the script of the page did not run".to_owned();
+        Self::Refused(StatusCode::METHOD_NOT_ALLOWED, Box::new(error(message, Some(hint))))
+    }
+
     /// An answer that the console does not understand: a defect.
     fn unreadable(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "a page cannot read an answer of the API");

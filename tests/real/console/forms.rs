@@ -76,3 +76,20 @@ async fn a_form_is_sent_with_the_login_of_another_tab() {
     assert_ne!(tab.value(csrf).await, before);
     lab.finish().await;
 }
+
+/// As a browser sends it without the script.
+#[tokio::test]
+async fn a_form_that_the_browser_sends_itself_leaves_its_secret_out_of_the_address() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connect/to/acme")).await;
+    tab.fill("Name", "second").await;
+    tab.fill("API key", "a-key-of-a-test-0123").await;
+    // `submit()` of an element sends no event to the script.
+    let form = "document.querySelector('main form[data-api]')";
+    tab.value(&format!("setTimeout(() => HTMLFormElement.prototype.submit.call({form}))")).await;
+    tab.sees("Nothing was changed").await;
+    assert_eq!(tab.url().await, at(&lab, "/connect/to/acme"));
+    lab.finish().await;
+}

@@ -275,7 +275,7 @@ fn new_token(view: &View) -> Markup {
         button data-open="add-token" { (Icon::Plus.show()) "Add token" }
         dialog #add-token aria-labelledby="add-token-title" {
             h2 #add-token-title { "Add token" }
-            form data-api=(format!("POST /agents/{}/tokens", segment(&view.agent.spec.name))) data-show="token" data-done="The token" {
+            form method="post" data-api=(format!("POST /agents/{}/tokens", segment(&view.agent.spec.name))) data-show="token" data-done="The token" {
                 (label.show())
                 div.actions { button type="button" data-close { "Cancel" } button.first { "Add token" } }
             }

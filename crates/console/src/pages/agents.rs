@@ -132,7 +132,7 @@ fn add() -> Markup {
     html! {
         dialog #add-agent aria-labelledby="add-agent-title" {
             h2 #add-agent-title { "Add agent" }
-            form data-api="POST /agents" data-to="/agents/{name}" data-done="Added. Tick its connections next." {
+            form method="post" data-api="POST /agents" data-to="/agents/{name}" data-done="Added. Tick its connections next." {
                 (name.show())
                 (environment.show())
                 div.actions { button type="button" data-close { "Cancel" } button.first { "Add agent" } }

@@ -225,7 +225,7 @@ impl Settings<'_> {
                 (self.client())
                 details open[app.facts.problem.is_some()] {
                     summary { "Replace the secret" }
-                    form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The new secret is in force." autocomplete="off" {
+                    form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The new secret is in force." autocomplete="off" {
                         (self.secret())
                         button.first { "Replace secret" }
                     }
@@ -233,7 +233,7 @@ impl Settings<'_> {
                 @if !sources.is_empty() {
                     details {
                         summary { "Keep the secret in a secret source" }
-                        form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The next token is requested with it." autocomplete="off" {
+                        form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The next token is requested with it." autocomplete="off" {
                             (connect::reference_field("secrets.client_secret", secret, sources))
                             button.first { "Use this reference" }
                         }
@@ -268,7 +268,7 @@ impl Settings<'_> {
         html! {
             details {
                 summary { "Edit client" @if has_scopes { " and scopes" } }
-                form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="Saved." autocomplete="off" {
+                form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="Saved." autocomplete="off" {
                     (client.show())
                     @if has_scopes {
                         (wanted.show())

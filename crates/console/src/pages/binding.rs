@@ -48,7 +48,7 @@ fn form(back: &str, binding: &BindingShown, actions: &[ActionView]) -> Markup {
     let api = format!("PATCH {back}/bindings/{}", segment(&binding.name));
     let limits = &binding.limits;
     html! {
-        form data-api=(api) data-to=(back) data-done="In force." {
+        form method="post" data-api=(api) data-to=(back) data-done="In force." {
             fieldset.field {
                 legend { "Allow only" }
                 p.help { "Tick none to allow all requests of the service." }

@@ -226,7 +226,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
     };
     html! {
         @if let Some(note) = &auth.note { p.muted { (sentence(note)) } }
-        form data-api="POST /connections" data-body=(body) data-to=(next)
+        form method="post" data-api="POST /connections" data-body=(body) data-to=(next)
             data-failed="/connections/{name}" autocomplete="off" {
             (Field { name: "name", label: "Name", value: Some(name), help: Some("How agents and the audit log name it: letters, digits, - _ ."), ..Field::default() }.show())
             @if auth.needs_app { (app_choice(&apps, app)) }
@@ -270,7 +270,7 @@ fn visibility(visit: &Visit) -> Markup {
 /// An MCP server says itself where to ask for consent, and Keyward registers there.
 fn mcp(visit: &Visit, name: &str) -> Markup {
     html! {
-        form data-api="POST /connections" data-to="/connect/done/{name}" autocomplete="off" {
+        form method="post" data-api="POST /connections" data-to="/connect/done/{name}" autocomplete="off" {
             (Field { name: "url", label: "URL of the server", kind: "url", example: Some("https://mcp.example.com/mcp"), ..Field::default() }.show())
             (Field { name: "name", label: "Name", value: Some(name), help: Some("How agents and the audit log name it: letters, digits, - _ ."), ..Field::default() }.show())
             (visibility(visit))

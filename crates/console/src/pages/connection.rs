@@ -340,7 +340,7 @@ fn settings(view: &View) -> Markup {
             div.body {
                 details {
                     summary { "Edit" }
-                    form data-api=(format!("PATCH /connections/{}", segment(&spec.name))) data-tag=[view.tag.as_deref()]
+                    form method="post" data-api=(format!("PATCH /connections/{}", segment(&spec.name))) data-tag=[view.tag.as_deref()]
                         data-done="Saved." {
                         (field("description", "Description", spec.description.as_deref(), None).show())
                         (field("purpose", "Purpose", spec.purpose.as_deref(), Some("Shown in approvals and the audit log.")).show())
@@ -441,7 +441,7 @@ async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
         (head(html! { (mark(&spec.provider, true)) (words.title) }, Some(html! { (name) " · " (provider.name) }), html! {}))
         @if let Some(rotation) = unconfirmed { (decide(&connection, rotation.until)) }
         section.panel { div.body {
-            form data-api=(format!("POST {path}/{}", words.api)) data-to=(path) data-done=(words.done) autocomplete="off" {
+            form method="post" data-api=(format!("POST {path}/{}", words.api)) data-to=(path) data-done=(words.done) autocomplete="off" {
                 @for field in auth.into_iter().flat_map(|auth| &auth.fields) { (super::connect::secret_field(field)) }
                 p.small.muted { (provider.name) (words.test) }
                 div.actions {

@@ -186,7 +186,7 @@ fn dialog(connections: &[Shown<Connection>]) -> Markup {
     html! {
         dialog #open-listener aria-labelledby="open-listener-title" {
             h2 #open-listener-title { "Open listener" }
-            form data-api="POST /database-listeners" data-done="Listener opened." {
+            form method="post" data-api="POST /database-listeners" data-done="Listener opened." {
                 (name.show())
                 (at.show())
                 div.field {

@@ -165,7 +165,7 @@ fn dialog() -> Markup {
     html! {
         dialog #add-honeytoken aria-labelledby="add-honeytoken-title" {
             h2 #add-honeytoken-title { "Add honeytoken" }
-            form data-api="POST /honeytokens" data-show="text" data-done="Honeytoken added. Leave this text there" {
+            form method="post" data-api="POST /honeytokens" data-show="text" data-done="Honeytoken added. Leave this text there" {
                 (name.show())
                 div.field {
                     label for="field-provider" { "Shape" span.muted { " (optional)" } }

@@ -253,14 +253,14 @@ fn settings(view: &View) -> Markup {
             div.body {
                 details {
                     summary { "Edit" }
-                    form data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
+                    form method="post" data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
                         (to.show())
                         button.first { "Save settings" }
                     }
                 }
                 details {
                     summary { "Replace the secret" }
-                    form data-api=(view.path("POST", "/rotate")) data-done="Secret replaced." {
+                    form method="post" data-api=(view.path("POST", "/rotate")) data-done="Secret replaced." {
                         (secret.show())
                         button.first { "Replace secret" }
                     }

@@ -170,7 +170,7 @@ fn dialog(schemes: &[HookScheme], connections: &[Shown<Connection>]) -> Markup {
     html! {
         dialog.broad #add-hook aria-labelledby="add-hook-title" {
             h2 #add-hook-title { "Add hook" }
-            form data-api="POST /hooks" data-show="signing_key" data-to="/incoming/{name}" data-done="Hook added. Deliveries are signed with this key" {
+            form method="post" data-api="POST /hooks" data-show="signing_key" data-to="/incoming/{name}" data-done="Hook added. Deliveries are signed with this key" {
                 (name.show())
                 div.field {
                     label for="field-scheme" { "Signed as by" }

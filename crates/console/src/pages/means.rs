@@ -75,7 +75,7 @@ impl Means<'_> {
             p.muted { @if is_set { "A password is set." } @else { "No password is set." } }
             details {
                 summary { @if is_set { "Change password" } @else { "Set password" } }
-                form data-api=(self.api("PUT", "password")) data-done="Saved. Other browsers of this person are signed out." {
+                form method="post" data-api=(self.api("PUT", "password")) data-done="Saved. Other browsers of this person are signed out." {
                     input type="text" value=(name) autocomplete="username" hidden;
                     @if is_set { (self.current("password")) }
                     (new.show())
@@ -108,7 +108,7 @@ impl Means<'_> {
             @if methods.password {
                 details {
                     summary { @if methods.totp { "Use another authenticator program" } @else { "Set up codes" } }
-                    form data-api=(self.api("POST", "totp")) data-fill=(KEY) {
+                    form method="post" data-api=(self.api("POST", "totp")) data-fill=(KEY) {
                         (self.current("totp"))
                         @if asks_code { (code("totp", "Code of the program so far").show()) }
                         button.first { "Show key" }
@@ -144,7 +144,7 @@ impl Means<'_> {
             @if is_self {
                 details {
                     summary { "Add passkey" }
-                    form data-api="POST /session/passkeys/challenge" data-register="POST /session/passkeys" data-done="Added. It signs in at this address." {
+                    form method="post" data-api="POST /session/passkeys/challenge" data-register="POST /session/passkeys" data-done="Added. It signs in at this address." {
                         div.field {
                             label for="passkey-name" { "Name" }
                             input #passkey-name name="name" required data-path maxlength="64" autocomplete="off" placeholder="laptop";
@@ -200,7 +200,7 @@ pub(super) fn dialog(user: &Shown<User>) -> Markup {
                 pre.code data-cell="secret" tabindex="0" {}
                 button type="button" data-copy { "Copy" }
             }
-            form data-api=(format!("PUT /users/{}/totp", segment(name))) data-done="Codes are required from now on." {
+            form method="post" data-api=(format!("PUT /users/{}/totp", segment(name))) data-done="Codes are required from now on." {
                 (code("totp-first", "Code that it shows now").show())
                 div.actions { button type="button" data-close { "Cancel" } button.first { "Confirm" } }
             }

@@ -180,7 +180,7 @@ fn dialog(is_end: bool, label: &str) -> Markup {
     html! {
         dialog #add-user aria-labelledby="add-user-title" {
             h2 #add-user-title { (label) }
-            form data-api="POST /users" data-to="/people/{name}" data-done="Added." {
+            form method="post" data-api="POST /users" data-to="/people/{name}" data-done="Added." {
                 (name.show())
                 (email.show())
                 @if is_end { input type="hidden" name="role" value="end_user"; } @else { (roles(Role::Member)) }

@@ -263,7 +263,7 @@ fn settings(view: &View) -> Markup {
             header { h2 { "Settings" } }
             div.body { details {
                 summary { "Edit" }
-                form data-api=(view.api("PATCH")) data-tag=[view.tag.as_deref()] data-done="Saved. It counts from the next request on." {
+                form method="post" data-api=(view.api("PATCH")) data-tag=[view.tag.as_deref()] data-done="Saved. It counts from the next request on." {
                     @if !view.is_end_user() { (roles(spec.role)) }
                     (email.show())
                     button.first { "Save settings" }

@@ -74,7 +74,7 @@ pub(super) fn dialog(user: &Shown<User>, is_self: bool) -> Markup {
     html! {
         dialog.broad #add-token aria-labelledby="add-token-title" {
             h2 #add-token-title { "Add token" @if !is_self { " of " (user.spec.name) } }
-            form data-api="POST /tokens" data-show="token" data-done="New token" {
+            form method="post" data-api="POST /tokens" data-show="token" data-done="New token" {
                 input type="hidden" name="user" value=(user.spec.name);
                 (label.show())
                 div.field {

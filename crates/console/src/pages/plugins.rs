@@ -260,7 +260,7 @@ fn change(
     html! {
         div.slot-choice {
             @if others || !slot.required && now.is_some() {
-                form data-api=(format!("PATCH /plugins/{}", plugin.id)) data-tag=[tag] data-done="Saved." {
+                form method="post" data-api=(format!("PATCH /plugins/{}", plugin.id)) data-tag=[tag] data-done="Saved." {
                     select id=(id) name=(name) aria-label=(format!("Connection for {label}")) data-null[!slot.required] required[slot.required] {
                         @if !slot.required || now.is_none() { option value="" { "none" } }
                         @for it in choices { option value=(it.spec.name) selected[now == Some(it.spec.name.as_str())] { (it.spec.name) } }

@@ -305,7 +305,7 @@ fn organisations(visit: &Visit, orgs: &[Shown<Org>]) -> Markup {
             (chips(orgs.iter().map(|org| org.spec.name.as_str())))
             p.small.muted { "Each has its own agents, connections, apps, rules and people. The operator adds them on the gateway's machine." }
             @if is_operator {
-                form data-api="POST /orgs" data-done="Added." { (name.show()) button { "Add organisation" } }
+                form method="post" data-api="POST /orgs" data-done="Added." { (name.show()) button { "Add organisation" } }
             }
         }
     }

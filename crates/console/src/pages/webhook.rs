@@ -228,7 +228,7 @@ fn settings(view: &View) -> Markup {
             header { h2 { "Settings" } }
             div.body { details {
                 summary { "Edit" }
-                form data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
+                form method="post" data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
                     (url.show())
                     (ticks(&view.types, &chosen))
                     button.first { "Save settings" }

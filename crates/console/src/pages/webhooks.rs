@@ -144,7 +144,7 @@ fn dialog(types: &[EventType]) -> Markup {
     html! {
         dialog.broad #add-webhook aria-labelledby="add-webhook-title" {
             h2 #add-webhook-title { "Add webhook" }
-            form data-api="POST /webhooks" data-show="signing_key" data-done="Webhook added. This is its signing key" {
+            form method="post" data-api="POST /webhooks" data-show="signing_key" data-done="Webhook added. This is its signing key" {
                 (url.show())
                 (name.show())
                 (ticks(types, &[]))

@@ -201,7 +201,7 @@ fn enter(
         section.panel {
             header { h2 { "2. Enter what " (provider.name) " issued" } }
             div.body {
-                form.narrow data-api="POST /apps" data-body=(body) data-to="/apps/{name}" data-done="Ready. Connect an account next." autocomplete="off" {
+                form.narrow method="post" data-api="POST /apps" data-body=(body) data-to="/apps/{name}" data-done="Ready. Connect an account next." autocomplete="off" {
                     (client.show())
                     (secret)
                     @if !provider.templates.is_empty() { (template(provider)) }

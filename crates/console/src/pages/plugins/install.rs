@@ -313,7 +313,7 @@ fn confirm(walk: &Walk, manifest: &Manifest, slots: &[Filled], agent: &str) -> M
             } }
             div.foot { "Nothing else. The plugin and its author see no key." }
         }
-        form data-api=(api) data-body=(body) data-to="/plugins/{id}" data-done=(if walk.before.is_some() { "Upgraded." } else { "Installed." }) {
+        form method="post" data-api=(api) data-body=(body) data-to="/plugins/{id}" data-done=(if walk.before.is_some() { "Upgraded." } else { "Installed." }) {
             div.actions {
                 button.first { (verb) }
                 a.button href=(again(walk, agent)) { "Back" }

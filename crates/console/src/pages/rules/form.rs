@@ -165,7 +165,7 @@ fn show(form: &Form<'_>) -> Markup {
     // Members that the chosen action does not have are cleared.
     let body = serde_json::json!({ "use": null });
     html! {
-        form.narrow data-api=(form.api) data-body=(body) data-tag=[form.tag] data-to=(form.to) data-done="The rule is in force." autocomplete="off" {
+        form.narrow method="post" data-api=(form.api) data-body=(body) data-tag=[form.tag] data-to=(form.to) data-done="The rule is in force." autocomplete="off" {
             (action(form))
             (agents(form))
             (list("hosts", "Hosts", &hosts, "api.github.com *.example.com", "Separated by blanks; empty: all hosts, or those of the connection.").show())

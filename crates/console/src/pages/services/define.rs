@@ -190,7 +190,7 @@ fn fits(visit: &Visit, given: &DefinitionForm, checked: &Checked) -> Markup {
         (correct(provider))
         @if !given.is_text() { details { summary { "Definition" } (copyable(&given.yaml())) } }
         @if visit.is_admin() {
-            form data-api="POST /providers" data-body=(body) data-to="/services/{id}" data-done="Added. Connect an account next." {
+            form method="post" data-api="POST /providers" data-body=(body) data-to="/services/{id}" data-done="Added. Connect an account next." {
                 div.actions { button.first { "Add service" } }
             }
         } @else { p.muted { "An admin of your organisation can add it." } }
@@ -219,7 +219,7 @@ fn changes(visit: &Visit, checked: &Checked, tag: Option<&str>) -> Markup {
         (correct(&checked.provider))
         p { "There is a service " a href=(format!("/services/{}", segment(id))) { (id) } " already. It takes this definition; while connections use it, its hosts and the places of its keys stay." }
         @if visit.is_admin() {
-            form data-api=(format!("PUT /providers/{}", segment(id))) data-body=(body) data-tag=[tag] data-to=(format!("/services/{}", segment(id))) data-done="Changed." {
+            form method="post" data-api=(format!("PUT /providers/{}", segment(id))) data-body=(body) data-tag=[tag] data-to=(format!("/services/{}", segment(id))) data-done="Changed." {
                 div.actions { button.first { "Change service" } }
             }
         } @else { p.muted { "An admin of your organisation can change it." } }

@@ -62,7 +62,7 @@ async fn add(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop>
             @if kind == "vault" { nav.tabs aria-label="Login" { @for (login, title) in LOGINS {
                 a href=(format!("/sources/new?kind=vault&login={}", login.as_str())) aria-current=[(login == asked.login).then_some("true")] { (title) }
             } } }
-            form data-api="POST /sources" data-body=(fixed(kind, asked.login)) data-to="/sources" data-done="Added. Give a field of a connection a reference in it." autocomplete="off" {
+            form method="post" data-api="POST /sources" data-body=(fixed(kind, asked.login)) data-to="/sources" data-done="Added. Give a field of a connection a reference in it." autocomplete="off" {
                 (Field { name: "name", label: "Name", value: Some(kind), help: Some("How references name it: letters, digits, - _ ."), ..Field::default() }.show())
                 (fields(kind, &spec, &Value::Null))
                 div.actions { button.first { "Add source" } a.button href="/sources" { "Cancel" } }
@@ -87,7 +87,7 @@ async fn edit(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
         p.crumb { a href="/sources" { "Secret sources" } }
         (head(html! { (source.spec.name) }, Some(html! { (meaning(kind)) }), html! {}))
         section.panel.form { div.body {
-            form data-api=(format!("PATCH {path}")) data-tag=[tag] data-to="/sources" data-done="Changed." autocomplete="off" {
+            form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-to="/sources" data-done="Changed." autocomplete="off" {
                 (fields(kind, &source.spec, &now))
                 p.small.muted { "Without credentials, those it has stay. Another address or account needs them again." }
                 div.actions { button.first { "Change source" } a.button href="/sources" { "Cancel" } }
