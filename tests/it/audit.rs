@@ -3,6 +3,8 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::admin_network::user;
+use crate::support::login::Login;
 use crate::support::*;
 
 /// Records of requests with this path.
@@ -162,4 +164,44 @@ async fn two_hundred_exchanges_at_once_leave_two_hundred_records() {
     let ids: std::collections::HashSet<String> =
         records.iter().map(|record| record["exchange"].to_string()).collect();
     assert_eq!(ids.len(), 200, "every exchange has its own id");
+}
+
+/// A browser connects again at the same address, and says which record it has.
+#[tokio::test]
+async fn a_follower_that_connects_again_gets_no_record_twice() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    for path in ["/a", "/b", "/c"] {
+        lab.ask(&format!("GET {path}")).await;
+    }
+    let numbers = until_some("three records", async || {
+        let page = lab.gateway.api("GET", "/audit?requests=true", "").await.json();
+        let all: Vec<u64> =
+            page["items"].as_array()?.iter().filter_map(|it| it["seq"].as_u64()).collect();
+        (all.len() == 3).then_some(all)
+    })
+    .await;
+    let (newest, oldest) = (numbers[0], numbers[2]);
+    let first = async |more: &str, last: &str| {
+        let own = lab.gateway.admin;
+        let mut wire = lab.client_at(own).await;
+        let line = format!("GET /api/v1/audit?follow=true&requests=true&after=0{more} HTTP/1.1");
+        let fields = format!("Host: {own}\r\nLast-Event-ID: {last}\r\n{}", login.cookie());
+        wire.send(format!("{line}\r\n{fields}\r\n")).await;
+        assert_eq!(wire.head().await.expect("an answer").status(), 200);
+        loop {
+            let chunk = patiently("an event", wire.chunk()).await.expect("a chunk");
+            let text = String::from_utf8(chunk).expect("text");
+            // Between events there may be comments, which keep the stream open.
+            if let Some(id) = text.lines().find_map(|line| line.strip_prefix("id: ")) {
+                return id.to_owned();
+            }
+        }
+    };
+    let before = (newest - 1).to_string();
+    assert_eq!(first("", &before).await, newest.to_string());
+    assert_eq!(first("&limit=3", &before).await, newest.to_string(), "no older ones again");
+    assert_eq!(first("", "no-number").await, oldest.to_string());
+    lab.finish().await;
 }

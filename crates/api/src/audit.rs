@@ -11,6 +11,7 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, middleware};
 use futures_util::stream;
+use http::HeaderMap;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -30,6 +31,9 @@ use keyward_state::observe::follow::Follower;
 use keyward_state::observe::query::{AuditPage, AuditQuery};
 use keyward_state::observe::trail::Trail;
 use keyward_state::observe::verify::ChainReport;
+
+/// What a browser's `EventSource` sends when it connects again: the `id` of the last event (HTML, server-sent events).
+const LAST_EVENT_ID: &str = "last-event-id";
 
 /// The log, and whom it is read for.
 #[derive(Clone)]
@@ -88,6 +92,7 @@ where
 async fn audit(
     State(reader): State<AuditReader>,
     caller: Caller,
+    headers: HeaderMap,
     Params(ask): Params<AuditAsk>,
 ) -> Result<PageOrEvents<Event>, ApiError> {
     if ask.by.is_some() {
@@ -95,7 +100,10 @@ async fn audit(
     }
     let filter = reader.filter(&caller, &ask)?;
     match ask.follow {
-        true => follow(reader, caller, filter, &ask).await.map(PageOrEvents::Events),
+        true => {
+            let ask = resumed(ask, &headers);
+            follow(reader, caller, filter, &ask).await.map(PageOrEvents::Events)
+        }
         false => list(reader, filter, &ask).await.map(PageOrEvents::Page),
     }
 }
@@ -146,6 +154,17 @@ async fn verify(
     let whole = broken.is_none() && !chains.iter().any(is_wrong);
     let (last, hash) = (last.seq, last.hash);
     Ok(Json(AuditVerified { whole, files, records, first, last, hash, broken, chains }))
+}
+
+/// A stream that goes on after the last record that its reader has: older ones are not sent again. A field that is no
+/// number is ignored, as of another stream.
+fn resumed(ask: AuditAsk, headers: &HeaderMap) -> AuditAsk {
+    let last: Option<u64> =
+        headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok()?.parse().ok());
+    match last {
+        Some(last) => AuditAsk { after: Some(last), limit: None, ..ask },
+        None => ask,
+    }
 }
 
 async fn follow(

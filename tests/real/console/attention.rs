@@ -98,3 +98,44 @@ async fn the_overview_shows_a_host_that_is_blocked_while_it_is_open() {
     tab.does_not_see("No request was blocked.").await;
     lab.finish().await;
 }
+
+/// The stream ends with the login. The page says so, and goes on with the next login: without a request twice, and
+/// with what came between.
+#[tokio::test]
+async fn live_traffic_goes_on_after_a_sign_in_and_shows_each_request_once() {
+    let lab = used().await;
+    let agent = Agent { name: "laptop", token: lab.token("laptop") };
+    let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/traffic")).await;
+    tab.sees("Live").await;
+    agent.works(&lab).await;
+    tab.sees(&format!("{HOST}/thing")).await;
+    let logins = lab.gateway.api("GET", "/logins", "").await.json();
+    let login = logins["items"][0]["id"].as_str().expect("an id").to_owned();
+    let ended = lab.gateway.api("DELETE", &format!("/logins/{login}"), "").await;
+    assert_eq!(ended.head.status(), 204, "{}", ended.text());
+    tab.sees("Signed out").await;
+    let refused = agent.curl(&lab, &["https://elsewhere.example/"]).await;
+    assert!(refused.contains("response 403"), "{refused}");
+    let mut other = tab.beside("ann, again").await;
+    sign_in(&mut other, &link(&lab, None).await).await;
+    let mut tab = chromium.again("ann");
+    tab.comes_to_front().await;
+    tab.sees("elsewhere.example").await;
+    tab.sees("Live").await;
+    let all = "[...document.querySelectorAll('[data-traffic] tr')].map((row) => row.textContent)";
+    let rows = until_some("three requests", async || {
+        let rows = tab.value(all).await;
+        rows.as_array().is_some_and(|rows| rows.len() >= 3).then_some(rows)
+    })
+    .await;
+    let times = |text: &str| {
+        let all = rows.as_array().expect("a list").iter();
+        all.filter(|row| row.as_str().is_some_and(|row| row.contains(text))).count()
+    };
+    // One of the requests of `curl` is to `/thing` as well.
+    assert_eq!((times("elsewhere.example"), times("/thing")), (1, 2), "{rows}");
+    lab.finish().await;
+}

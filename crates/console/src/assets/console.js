@@ -393,13 +393,16 @@
     });
   }
 
-  // Live traffic: records of the audit log as they are written.
+  // Live traffic: records of the audit log as they are written. A browser connects again when a stream ends, but gives
+  // up after a refusal, such as that of a proxy while the gateway restarts: then the page opens another stream.
   let events;
   function traffic() {
     const list = one('[data-traffic]');
     if (!list) return;
     const template = one('#exchange');
     const sign = one('#live');
+    const asked = new URLSearchParams(list.dataset.traffic);
+    let last = Number(asked.get('after'));
     let waiting = [];
     let held = list.dataset.held === '1';
     const put = () => {
@@ -409,7 +412,11 @@
       one('#quiet')?.remove();
       count();
     };
-    const count = () => { sign.dataset.waiting = waiting.length || ''; sign.lastElementChild.textContent = waiting.length ? `${waiting.length} new` : held ? 'Paused' : 'Live'; };
+    const count = () => {
+      sign.dataset.waiting = waiting.length || '';
+      if (sign.classList.contains('on')) sign.lastElementChild.textContent = waiting.length ? `${waiting.length} new` : held ? 'Paused' : 'Live';
+    };
+    const off = (state) => { sign.classList.remove('on'); sign.lastElementChild.replaceChildren(state); };
     const row = (record) => {
       const element = template.content.firstElementChild.cloneNode(true);
       const target = (record.target ?? '').replace(/^https:\/\//, '').replace(/:443$/, '');
@@ -428,10 +435,36 @@
       times(element);
       return element;
     };
-    events = new EventSource(api('/audit?') + list.dataset.traffic);
-    events.onopen = () => { sign.classList.add('on'); count(); };
-    events.onmessage = (event) => { waiting.push(JSON.parse(event.data)); waiting = waiting.slice(-500); put(); };
-    events.onerror = () => { sign.classList.remove('on'); sign.lastElementChild.textContent = 'Connecting…'; };
+    const open = () => {
+      asked.set('after', last);
+      const source = events = new EventSource(api('/audit?') + asked);
+      source.onopen = () => { sign.classList.add('on'); count(); };
+      source.onmessage = (event) => {
+        const record = JSON.parse(event.data);
+        if (record.seq <= last) return;
+        last = record.seq;
+        waiting.push(record);
+        waiting = waiting.slice(-500);
+        put();
+      };
+      source.onerror = () => {
+        off('Connecting…');
+        if (source.readyState === EventSource.CLOSED) retry(source);
+      };
+    };
+    const retry = (source) => setTimeout(async () => {
+      if (events !== source) return;
+      const answer = await fetch(api('/session')).catch(() => undefined);
+      if (events !== source) return;
+      if (answer?.status !== 401) { open(); return; }
+      if (!one('a', sign)) {
+        const link = make('a', 'Signed out');
+        link.href = signIn();
+        off(link);
+      }
+      retry(source);
+    }, 3_000);
+    open();
     list.addEventListener('mouseleave', put);
     one('#hold')?.addEventListener('click', (event) => {
       held = !held;
