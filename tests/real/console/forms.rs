@@ -93,3 +93,20 @@ async fn a_form_that_the_browser_sends_itself_leaves_its_secret_out_of_the_addre
     assert_eq!(tab.url().await, at(&lab, "/connect/to/acme"));
     lab.finish().await;
 }
+
+/// The message alone would be "is missing".
+#[tokio::test]
+async fn a_refusal_names_the_field_that_the_page_does_not_have() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    let button = "(() => {
+        const button = document.createElement('button');
+        button.dataset.api = 'GET /audit/counts';
+        document.querySelector('main').append(button);
+        button.click();
+    })()";
+    tab.value(button).await;
+    tab.sees("by is missing").await;
+    lab.finish().await;
+}

@@ -199,14 +199,16 @@
     text.replace(/\{([\w.]+)\}/g, (_, name) => encodeURIComponent(name.split('.').reduce((at, key) => at?.[key], from) ?? ''));
   // Remedies that are commands are for the terminal.
   const remedy = ({ hint }) => (hint && !/keyward |--/.test(hint) ? hint : undefined);
-  const said = (error) => [error.message, remedy(error)].filter(Boolean).join(' — ');
+  // The message of an error of a field is a predicate; its subject is the field, unless it stands beside it.
+  const named = ({ field, message }) => (field ? `${field} ${message}` : message);
+  const phrase = (message, error) => [message, remedy(error)].filter(Boolean).join(' — ');
+  const said = (error) => phrase(named(error), error);
   function wrong(form, error) {
     clear(form);
     const plain = error.field?.replace(/\[\d+\].*$/, '');
     const field = plain && all('[name]', form).find((it) => it.name === plain || plain.endsWith('.' + it.name));
-    const text = said(error);
     if (field) {
-      const note = make('p', text, 'wrong');
+      const note = make('p', phrase(error.message, error), 'wrong');
       note.id = `wrong-${field.name}`;
       field.setAttribute('aria-invalid', 'true');
       field.dataset.help = field.getAttribute('aria-describedby') ?? '';
@@ -218,7 +220,7 @@
     }
     const box = make('div', undefined, 'wrong-box');
     box.setAttribute('role', 'alert');
-    box.append(make('p', error.message ?? 'It failed.'));
+    box.append(make('p', named(error) ?? 'It failed.'));
     if (remedy(error)) box.append(make('p', remedy(error)));
     form.prepend(box);
     box.scrollIntoView({ block: 'nearest' });
