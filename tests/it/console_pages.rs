@@ -1,5 +1,5 @@
-//! Pages of the console: what a reader who comes from a link on another site sees, why an agent is paused, and what
-//! becomes of a form without the script.
+//! Pages of the console: what a reader who comes from a link on another site sees, why an agent is paused, what
+//! becomes of a form without the script, and the way back in a walk.
 
 use serde_json::json;
 
@@ -76,5 +76,28 @@ async fn a_form_without_the_script_has_no_secret_in_its_address_and_changes_noth
     assert!(answer.head.has("content-security-policy"), "{:?}", answer.head);
     let text = answer.text();
     assert!(text.contains("Nothing was changed") && text.contains("JavaScript"), "{text}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_way_back_from_the_accounts_of_a_plugin_keeps_its_manifest() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let manifest =
+        "plugin: crm-digest\nversion: 1.0.0\nconnections:\n- slot: crm\n  provider: acme\n";
+    let encoded: String = manifest.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let page = async |path: &str| {
+        let answer = ask_at(&lab, &format!("GET {path}"), &login.cookie(), "").await;
+        assert_eq!(answer.head.status(), 200, "{path}");
+        answer.text()
+    };
+    let accounts = page(&format!("/plugins/new?agent=ci&manifest={encoded}")).await;
+    assert!(accounts.contains("Which accounts may it use?"), "{accounts}");
+    let link = accounts.split("href=\"").find(|link| link.contains(">Back<")).expect("a link");
+    let back = link.split('"').next().expect("an address").replace("&amp;", "&");
+    let first = page(&back).await;
+    let field = first.split("<textarea").nth(1).expect("the field of the manifest");
+    assert!(field.contains("plugin: crm-digest"), "{first}");
     lab.finish().await;
 }

@@ -9,6 +9,7 @@ mod oauth1;
 mod oidc;
 mod passkey;
 mod password;
+mod renewal;
 mod replicas;
 mod sources;
 mod store;
@@ -57,6 +58,19 @@ async fn sign_in(tab: &mut Tab<'_>, link: &str) {
 /// The URL of a page.
 fn at(lab: &Lab, path: &str) -> String {
     format!("http://localhost:{}{path}", lab.gateway.admin.port())
+}
+
+/// Waits until the script has renewed the live parts of the page: a second answer comes after the first was shown.
+async fn is_renewed(tab: &mut Tab<'_>) {
+    let twice = "new Promise((done) => {
+        let left = 2;
+        const seen = (list) => {
+            left -= list.getEntriesByName(location.href).length;
+            if (left <= 0) done(true);
+        };
+        new PerformanceObserver(seen).observe({ type: 'resource' });
+    })";
+    tab.value(twice).await;
 }
 
 /// A person at the authorization server: signs in and agrees.

@@ -61,6 +61,30 @@ async fn e8_a_hook_is_added_and_shows_what_a_service_sends() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn an_event_that_a_person_reads_stays_open_while_the_page_is_renewed() {
+    let mut lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    lab.guard(Canary::of(SECRET.to_owned()));
+    let new = json!({ "name": "ci", "scheme": "github", "secret": SECRET }).to_string();
+    let made = lab.gateway.api("POST", "/hooks", &new).await;
+    assert_eq!(made.head.status(), 201, "{}", made.text());
+    assert_eq!(post(&lab, "{\"action\":\"opened\"}", SECRET).await, 200);
+    let events = lab.gateway.api("GET", "/hooks/ci/events", "").await.json();
+    let id = events["items"][0]["id"].as_str().expect("one event").to_owned();
+    let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/incoming/ci")).await;
+    let body = "{\"action\":\"opened\"}";
+    tab.does_not_see(body).await;
+    tab.click(&id).await;
+    tab.sees(body).await;
+    is_renewed(&mut tab).await;
+    assert_eq!(tab.value("document.querySelector('#events details').open").await, true);
+    tab.sees(body).await;
+    lab.finish().await;
+}
+
 /// What a service posts, and the status of its answer.
 async fn post(lab: &Lab, body: &str, secret: &str) -> u16 {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());

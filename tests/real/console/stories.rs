@@ -137,6 +137,11 @@ async fn b2_b7_a_plugin_is_installed_blocked_and_repaired() {
     tab.choose("Agent", "digest").await;
     tab.click("Continue").await;
     tab.sees("There is no account at Service yet").await;
+    tab.click("Back").await;
+    tab.sees("Or choose the file").await;
+    assert_eq!(tab.value("document.querySelector('#manifest').value").await, MANIFEST);
+    tab.click("Continue").await;
+    tab.sees("There is no account at Service yet").await;
     let walk = tab.url().await;
 
     // The account is connected beside the walk, which then has it.

@@ -87,7 +87,8 @@
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/html')) throw new Error('not a page');
     return { at: answer.url, document: new DOMParser().parseFromString(text, 'text/html') };
   }
-  async function go(url, how = 'push') {
+  // `from`: with 'stay', the form or button that changed something.
+  async function go(url, how = 'push', from) {
     const own = ++visit;
     let next;
     try { next = await page(url); } catch { if (how !== 'stay') location.assign(url); return; }
@@ -95,16 +96,57 @@
     const fresh = one('main', next.document);
     if (!fresh || !one('.rail', next.document)) { location.assign(next.at); return; }
     stop();
+    const [before, focus] = [main(), document.activeElement];
+    if (how === 'stay') keep(before, fresh, from);
     document.title = next.document.title;
     one('meta[name=csrf]')?.setAttribute('content', one('meta[name=csrf]', next.document)?.content ?? '');
-    main().replaceWith(fresh);
+    before.replaceWith(fresh);
     one('.rail').replaceWith(one('.rail', next.document));
     if (how === 'push') history.pushState(null, '', next.at);
     if (how === 'replace') history.replaceState(null, '', next.at);
-    if (how !== 'stay') { window.scrollTo(0, 0); fresh.focus({ preventScroll: true }); }
+    if (how === 'stay') refocus(focus !== before && before.contains(focus) ? focus : from, fresh);
+    else { window.scrollTo(0, 0); fresh.focus({ preventScroll: true }); }
     start();
   }
-  const again = () => go(location.href, 'stay');
+  const again = (from) => go(location.href, 'stay', from);
+  // The same element in another version of the page: by its id, or by the request that it sends. A field of a form may
+  // be called `id`.
+  function twin(element, within) {
+    const id = element.getAttribute('id');
+    if (id) return one(`#${CSS.escape(id)}`, within);
+    const { tagName, dataset: { api: request } } = element;
+    return request && all('[data-api]', within).find((it) => it.dataset.api === request && it.tagName === tagName);
+  }
+  // Another version of a part has what a person opened, typed, ticked and chose in this one, but for a form that was sent.
+  function keep(part, fresh, sent) {
+    for (const was of all('details[id]', part)) {
+      const now = twin(was, fresh);
+      if (now && !(sent && was.contains(sent) && sent.matches('form'))) now.open = was.open;
+    }
+    for (const was of all('input[id], textarea[id], select[id]', part)) {
+      const now = was.form && was.form !== sent && isChanged(was) && twin(was, fresh);
+      if (!now) continue;
+      if (isTick(was)) now.checked = was.checked;
+      else if (!was.options || [...now.options].some((option) => option.value === was.value)) now.value = was.value;
+    }
+  }
+  const isTick = (field) => ['checkbox', 'radio'].includes(field.type);
+  function isChanged(field) {
+    if (field.type === 'file') return false;
+    if (isTick(field)) return field.checked !== field.defaultChecked;
+    const options = [...field.options ?? []];
+    const usual = field.options ? (options.find((option) => option.defaultSelected) ?? options[0])?.value : field.defaultValue;
+    return field.value !== usual;
+  }
+  // The focus after a page was replaced by itself: where it was, else at what was pressed, else at the main part.
+  function refocus(was, fresh) {
+    if (document.activeElement !== document.body) return;
+    const same = was && (twin(was, fresh) ?? (was.form && twin(was.form, fresh)));
+    const folded = same?.closest('details:not([open])');
+    const to = folded ? one('summary', folded) : same?.matches('form') ? one('button:not([type=button])', same) : same;
+    to?.focus({ preventScroll: true });
+    if (!fresh.contains(document.activeElement)) fresh.focus({ preventScroll: true });
+  }
 
   // Live parts: elements with `data-live` are replaced when the gateway renders them differently.
   async function renew() {
@@ -117,15 +159,14 @@
     for (const part of all('[data-live]')) {
       const fresh = next.document.getElementById(part.id);
       if (!fresh || part.contains(document.activeElement) && part.matches('form, form *')) continue;
-      if (one('details.menu[open]', part)) continue;
+      // A refusal stays until the form is sent again. One in a dialog that was closed is not seen.
+      const isSeen = (note) => note.getClientRects().length > 0;
+      if (one('details.menu[open]', part) || all('form[data-api] :is(.wrong, .wrong-box)', part).some(isSeen)) continue;
+      keep(part, fresh);
       times(fresh);
-      if (fresh.outerHTML === part.outerHTML) continue;
-      for (const field of all('select[id], input[id]', part)) {
-        const same = fresh.querySelector(`#${CSS.escape(field.id)}`);
-        if (same && field.value && field.type !== 'checkbox' && field.type !== 'radio' && (field.tagName !== 'SELECT' || [...same.options].some((option) => option.value === field.value))) same.value = field.value;
-      }
-      replace(part, fresh);
+      if (fresh.outerHTML !== part.outerHTML) replace(part, fresh);
     }
+    choose();
     await reread(next.document, own);
   }
   // Parts that take long to read: a renewal has only their `data-stamp`. When it has changed, the whole page is read,
@@ -246,7 +287,7 @@
       let answer = await call(method, filled(path, given), sent, form.dataset.tag, true);
       if (form.dataset.register) answer = await register(form.dataset.register, answer, given);
       clear(form);
-      await then(form.dataset, answer);
+      await then(form.dataset, answer, form);
     } catch (error) {
       if (error.code !== 'totp_required' || !second(form)) wrong(form, offline(error));
     } finally {
@@ -293,7 +334,7 @@
     busy([button], true);
     try {
       const sent = button.dataset.body ? JSON.parse(button.dataset.body) : method === 'DELETE' ? undefined : {};
-      await then(button.dataset, await call(method, path, sent, button.dataset.tag));
+      await then(button.dataset, await call(method, path, sent, button.dataset.tag), button);
     } catch (error) {
       toast(said(offline(error)), true);
     } finally {
@@ -319,21 +360,21 @@
   function busy(buttons, is) {
     for (const button of buttons) { button.disabled = is; button.setAttribute('aria-busy', String(is)); }
   }
-  async function then({ done, to, show, fill, leave, failed }, answer) {
+  async function then({ done, to, show, fill, leave, failed }, answer, from) {
     if (failed && answer.test?.ok === false) to = failed;
     if (answer.authorize_url) { location.assign(answer.authorize_url); return; }
     if (leave !== undefined) { location.assign(to || '/'); return; }
     const secret = show?.split('.').reduce((at, key) => at?.[key], answer);
-    if (secret) { reveal(done, secret, to && filled(to, answer)); return; }
+    if (secret) { reveal(done, secret, () => (to ? go(filled(to, answer)) : again(from))); return; }
     if (fill) { filledIn(document.getElementById(fill), answer).showModal(); return; }
     const text = [answer.test?.message, answer.message].find((it) => typeof it === 'string') ?? done;
     // What a receiver answered to a test event.
     const said = typeof answer.what === 'string' ? `${text} ${answer.what}` : text;
-    if (to) await go(filled(to, answer)); else await again();
+    if (to) await go(filled(to, answer)); else await again(from);
     if (said) toast(said, (answer.test ?? answer).ok === false || answer.taken === false);
   }
-  // A secret that the API shows once: with a button to copy it. It goes when the dialog closes, and the next page follows.
-  function reveal(done, secret, to) {
+  // A secret that the API shows once: with a button to copy it. It goes when the dialog closes, and `next` follows.
+  function reveal(done, secret, next) {
     const box = make('dialog');
     box.append(make('h2', done || 'Shown once'), make('p', 'Copy it now. It is not shown again.', 'muted'));
     const copy = make('div', undefined, 'copy');
@@ -343,7 +384,7 @@
     close.addEventListener('click', () => box.close());
     actions.append(close);
     box.append(copy, actions);
-    box.addEventListener('close', () => { box.remove(); to ? go(to) : again(); });
+    box.addEventListener('close', () => { box.remove(); next(); });
     document.body.append(box);
     box.showModal();
   }
@@ -682,7 +723,9 @@
     // `data-found`: a part that only a search changes.
     for (const part of all('[data-live], [data-found]')) {
       const fresh = next.document.getElementById(part.id);
-      if (fresh && !part.contains(form)) part.replaceWith(fresh);
+      if (!fresh || part.contains(form)) continue;
+      keep(part, fresh);
+      part.replaceWith(fresh);
     }
     times();
   }

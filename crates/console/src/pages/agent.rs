@@ -200,7 +200,7 @@ fn set_row(set: &str, members: &[&RuleShown]) -> Markup {
     let hosts: usize = members.iter().map(|rule| of(rule)).sum();
     html! {
         tr {
-            td { details {
+            td { details id=(format!("set-{set}")) {
                 summary { @if every { "every host" } @else { (count(hosts, "host")) } }
                 ul.small.mono { @for rule in members { li { (rule.spec.hosts.join(", ")) " " span.muted { (rule.spec.methods.join(" ")) " " (rule.spec.paths.join(" ")) } } } }
             } }

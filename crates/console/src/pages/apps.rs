@@ -223,7 +223,7 @@ impl Settings<'_> {
         html! {
             section.panel { header { h2 { "Settings" } } div.body {
                 (self.client())
-                details open[app.facts.problem.is_some()] {
+                details #replace-secret open[app.facts.problem.is_some()] {
                     summary { "Replace the secret" }
                     form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The new secret is in force." autocomplete="off" {
                         (self.secret())
@@ -231,7 +231,7 @@ impl Settings<'_> {
                     }
                 }
                 @if !sources.is_empty() {
-                    details {
+                    details #refer-secret {
                         summary { "Keep the secret in a secret source" }
                         form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The next token is requested with it." autocomplete="off" {
                             (connect::reference_field("secrets.client_secret", secret, sources))
@@ -266,7 +266,7 @@ impl Settings<'_> {
             ..Field::default()
         };
         html! {
-            details {
+            details #edit-client {
                 summary { "Edit client" @if has_scopes { " and scopes" } }
                 form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="Saved." autocomplete="off" {
                     (client.show())

@@ -338,7 +338,7 @@ fn settings(view: &View) -> Markup {
         section.panel {
             header { h2 { "Settings" } }
             div.body {
-                details {
+                details #edit {
                     summary { "Edit" }
                     form method="post" data-api=(format!("PATCH /connections/{}", segment(&spec.name))) data-tag=[view.tag.as_deref()]
                         data-done="Saved." {

@@ -200,7 +200,7 @@ fn one(event: &HookEventView) -> Markup {
     let body: Option<String> =
         event.body.as_ref().map(|text| text.chars().take(BODY_CHARACTERS).collect());
     html! {
-        details {
+        details id=(format!("event-{}", event.id)) {
             summary { (event.id) }
             p.muted.small { "Received " (ago(event.received)) @if event.tries > 0 { ", failed attempts: " (event.tries) } }
             @if let Some(why) = &event.why { p.why.bad { (why) } }
@@ -251,14 +251,14 @@ fn settings(view: &View) -> Markup {
         section.panel {
             header { h2 { "Settings" } }
             div.body {
-                details {
+                details #edit {
                     summary { "Edit" }
                     form method="post" data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
                         (to.show())
                         button.first { "Save settings" }
                     }
                 }
-                details {
+                details #replace-secret {
                     summary { "Replace the secret" }
                     form method="post" data-api=(view.path("POST", "/rotate")) data-done="Secret replaced." {
                         (secret.show())

@@ -73,7 +73,7 @@ impl Means<'_> {
         };
         html! {
             p.muted { @if is_set { "A password is set." } @else { "No password is set." } }
-            details {
+            details #set-password {
                 summary { @if is_set { "Change password" } @else { "Set password" } }
                 form method="post" data-api=(self.api("PUT", "password")) data-done="Saved. Other browsers of this person are signed out." {
                     input type="text" value=(name) autocomplete="username" hidden;
@@ -106,7 +106,7 @@ impl Means<'_> {
                 @else { "Set a password first: codes are required beside it. Links need none." }
             }
             @if methods.password {
-                details {
+                details #set-up-codes {
                     summary { @if methods.totp { "Use another authenticator program" } @else { "Set up codes" } }
                     form method="post" data-api=(self.api("POST", "totp")) data-fill=(KEY) {
                         (self.current("totp"))
@@ -142,7 +142,7 @@ impl Means<'_> {
                 @if is_self { (removal_of(passkey).show()) }
             } } }
             @if is_self {
-                details {
+                details #add-passkey {
                     summary { "Add passkey" }
                     form method="post" data-api="POST /session/passkeys/challenge" data-register="POST /session/passkeys" data-done="Added. It signs in at this address." {
                         div.field {

@@ -261,7 +261,7 @@ fn settings(view: &View) -> Markup {
     html! {
         section.panel {
             header { h2 { "Settings" } }
-            div.body { details {
+            div.body { details #edit {
                 summary { "Edit" }
                 form method="post" data-api=(view.api("PATCH")) data-tag=[view.tag.as_deref()] data-done="Saved. It counts from the next request on." {
                     @if !view.is_end_user() { (roles(spec.role)) }

@@ -194,8 +194,8 @@ fn posted() -> Markup {
         p.small.muted { "Any 2xx accepts an event. Other answers are retried after 5 s, 5 min, 30 min, 2 h and so on, up to a day. An event may arrive twice, and after a later one: ignore a webhook-id that you have seen. It holds no secret." }
         h3 { "Check the signature" }
         p.small.muted { "As Standard Webhooks says, so its libraries verify it." }
-        details open { summary { "Python" } (copyable(PYTHON)) }
-        details { summary { "JavaScript" } (copyable(NODE)) }
+        details #in-python open { summary { "Python" } (copyable(PYTHON)) }
+        details #in-javascript { summary { "JavaScript" } (copyable(NODE)) }
     }
 }
 
@@ -226,7 +226,7 @@ fn settings(view: &View) -> Markup {
     html! {
         section.panel {
             header { h2 { "Settings" } }
-            div.body { details {
+            div.body { details #edit {
                 summary { "Edit" }
                 form method="post" data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
                     (url.show())

@@ -28,7 +28,7 @@ pub(crate) fn scope_list(scopes: &[&String], words: &ScopeWords, missing: &[Stri
 pub(crate) fn known_scopes(provider: &ProviderView) -> Markup {
     html! {
         @if !provider.scope_words.is_empty() {
-            details {
+            details #known-scopes {
                 summary { "Scopes of " (provider.name) }
                 (scope_list(&provider.scope_words.keys().collect::<Vec<_>>(), &provider.scope_words, &[]))
                 p.small.muted { "Its documentation may have more." }

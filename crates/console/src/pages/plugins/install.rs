@@ -77,7 +77,7 @@ pub(super) async fn show(
         None => (None, Vec::new()),
     };
     let (at, content) = match (manifest, walk.agent()) {
-        (Some(manifest), Some(agent)) => {
+        (Some(manifest), Some(agent)) if walk.text("step") != Some("manifest") => {
             let slots = filled(&visit, &walk, &manifest).await?;
             match walk.text("step") {
                 Some("confirm") if slots.iter().all(Filled::is_complete) => {
@@ -221,7 +221,7 @@ fn choose(walk: &Walk, slots: &[Filled], agent: &str) -> Markup {
             }
             div.actions {
                 button.first { "Continue" }
-                a.button href=(back(walk, agent)) { "Back" }
+                a.button href=(address(walk, agent, "manifest")) { "Back" }
             }
         }
     }
@@ -235,13 +235,6 @@ fn carried(walk: &Walk, agent: &str) -> Markup {
             Some(before) => input type="hidden" name="upgrade" value=(before.id);,
             None => input type="hidden" name="agent" value=(agent);,
         }
-    }
-}
-
-fn back(walk: &Walk, agent: &str) -> String {
-    match &walk.before {
-        Some(before) => format!("/plugins/new?upgrade={}", before.id),
-        None => format!("/plugins/new?agent={}", segment(agent)),
     }
 }
 
@@ -316,16 +309,16 @@ fn confirm(walk: &Walk, manifest: &Manifest, slots: &[Filled], agent: &str) -> M
         form method="post" data-api=(api) data-body=(body) data-to="/plugins/{id}" data-done=(if walk.before.is_some() { "Upgraded." } else { "Installed." }) {
             div.actions {
                 button.first { (verb) }
-                a.button href=(again(walk, agent)) { "Back" }
+                a.button href=(address(walk, agent, "choose")) { "Back" }
             }
         }
     }
 }
 
-/// The second step again, with what was chosen.
-fn again(walk: &Walk, agent: &str) -> String {
+/// The address of an earlier step, with all that was given.
+fn address(walk: &Walk, agent: &str, step: &str) -> String {
     let given = walk.given.iter().filter(|(name, _)| *name != "step" && *name != "agent");
-    let mut path = format!("/plugins/new?agent={}", segment(agent));
+    let mut path = format!("/plugins/new?step={step}&agent={}", segment(agent));
     for (name, value) in given {
         path += &format!("&{}={}", segment(name), segment(value));
     }

@@ -143,7 +143,7 @@ fn verdict(fit: Fit) -> Markup {
 fn bound(view: &View<'_>, bindings: &[&RuleShown]) -> Markup {
     let now = view.tested.and_then(Tested::explanation);
     html! {
-        details.group-of open[now.is_some_and(|now| decides(now, "binding:"))] {
+        details.group-of #group-of-bindings open[now.is_some_and(|now| decides(now, "binding:"))] {
             summary { "Bindings" span.num.muted { (bindings.len()) @if view.all.next.is_some() { " and more" } } }
             ul.rows {
                 @if let Some(now) = now {
@@ -188,7 +188,7 @@ fn allowed(view: &View<'_>, sets: &[&RuleShown]) -> Markup {
     }
     let now = view.tested.and_then(Tested::explanation);
     html! {
-        details.group-of open[now.is_some_and(|now| decides(now, "allow:"))] {
+        details.group-of #group-of-sets open[now.is_some_and(|now| decides(now, "allow:"))] {
             summary { "Sets of hosts" span.num.muted { (all.len()) } }
             ul.rows { @for (id, rule, hosts) in &all {
                 li.decides[view.fit(rule) == Some(Fit::Decides)] {

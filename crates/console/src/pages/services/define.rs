@@ -188,7 +188,7 @@ fn fits(visit: &Visit, given: &DefinitionForm, checked: &Checked) -> Markup {
     let body = serde_json::Value::Object(checked.definition.clone());
     html! {
         (correct(provider))
-        @if !given.is_text() { details { summary { "Definition" } (copyable(&given.yaml())) } }
+        @if !given.is_text() { details #definition-text { summary { "Definition" } (copyable(&given.yaml())) } }
         @if visit.is_admin() {
             form method="post" data-api="POST /providers" data-body=(body) data-to="/services/{id}" data-done="Added. Connect an account next." {
                 div.actions { button.first { "Add service" } }

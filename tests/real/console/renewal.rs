@@ -1,0 +1,73 @@
+//! What a person does in a page stays while the page renews itself, and when another part of it changes something.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+async fn posted(lab: &Lab, path: &str, body: Value) -> Value {
+    let answer = lab.gateway.api("POST", path, &body.to_string()).await;
+    assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
+    answer.json()
+}
+
+/// A connection `mine`, which no file manages.
+async fn stocked() -> (Lab, Chromium) {
+    let (lab, chromium) = signed_in_lab().await;
+    let new = json!({ "provider": "acme", "name": "mine", "fields": { "api_key": "a-key-of-a-test-0123" } });
+    posted(&lab, "/connections", new).await;
+    (lab, chromium)
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_form_stays_while_the_page_is_renewed() {
+    let (lab, mut chromium) = stocked().await;
+    posted(&lab, "/agents", json!({ "name": "robot" })).await;
+    let slot = json!({ "slot": "mail", "provider": "acme", "required": false });
+    let manifest = json!({ "plugin": "digest", "version": "1.0.0", "connections": [slot] });
+    let new = json!({ "agent": "robot", "manifest": manifest, "slots": { "mail": "mine" } });
+    let plugin = posted(&lab, "/plugins", new).await;
+    let id = plugin["id"].as_str().expect("an id");
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, &format!("/plugins/{id}"))).await;
+    // As if another person had changed the plugin. No renewal comes between the two lines.
+    let stale = "(() => {
+        const form = document.querySelector('#slot-mail form');
+        form.dataset.tag = '\"another\"';
+        form.requestSubmit();
+    })()";
+    tab.value(stale).await;
+    tab.sees("was changed since it was read").await;
+    is_renewed(&mut tab).await;
+    tab.sees("was changed since it was read").await;
+    lab.finish().await;
+}
+
+/// A button replaces the page; the form beside it was not sent.
+#[tokio::test]
+async fn a_button_keeps_what_was_typed_in_a_form_beside_it_and_the_focus() {
+    let (lab, mut chromium) = stocked().await;
+    posted(&lab, "/connections/mine/pause", json!({})).await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connections/mine")).await;
+    tab.click("Edit").await;
+    tab.fill("Description (optional)", "for invoices").await;
+    tab.click("Resume connection").await;
+    tab.sees("Resumed.").await;
+    let typed = "document.querySelector('#field-description').value";
+    assert_eq!(tab.value(typed).await, "for invoices");
+    assert_eq!(tab.value("document.querySelector('#edit').open").await, true);
+    let focus = "document.activeElement.id";
+    assert_eq!(tab.value(focus).await, "main", "the button is gone");
+    // The form that is sent shows what is stored, and folds.
+    tab.click("Save settings").await;
+    tab.sees("Saved.").await;
+    assert_eq!(tab.value(typed).await, "for invoices");
+    assert_eq!(tab.value("document.querySelector('#edit').open").await, false);
+    let focus = "document.activeElement.textContent";
+    assert_eq!(tab.value(focus).await, "Edit");
+    let stored = lab.gateway.api("GET", "/connections/mine", "").await.json();
+    assert_eq!(stored["description"], "for invoices", "{stored}");
+    lab.finish().await;
+}
