@@ -138,6 +138,32 @@ async fn limits_of_a_binding_are_checked_changed_and_kept_over_a_restart() {
     lab.finish_with_changes().await;
 }
 
+/// A page that was opened before sends both lists: without the tag, it would remove what another admin denied meanwhile.
+#[tokio::test]
+async fn limits_of_an_earlier_version_of_the_agent_are_refused() {
+    let mut lab = lab(Plan::api_key()).await;
+    lab.add_agent("clerk").await;
+    let one = "/agents/clerk/bindings/shop";
+    let limited = json!({ "connection": "shop", "allow": ["read"] });
+    assert_eq!(try_api(&lab, "POST", "/agents/clerk/bindings", &limited).await.0, 201);
+    let read = async || {
+        let agent = lab.gateway.api("GET", "/agents/clerk", "").await;
+        format!("If-Match: {}\r\n", agent.head.one("etag").expect("a tag"))
+    };
+    let before = read().await;
+    let denied = json!({ "deny": ["charge"] });
+    assert_eq!(try_api(&lab, "PATCH", one, &denied).await.0, 200);
+    let change = json!({ "allow": ["read", "charge"], "deny": null }).to_string();
+    let refused = lab.gateway.api_with(&before, ("PATCH", one), &change).await;
+    assert_eq!(refused.head.status(), 412, "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "stale");
+    assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [200, 403, 403]);
+    let changed = lab.gateway.api_with(&read().await, ("PATCH", one), &change).await;
+    assert_eq!(changed.head.status(), 200, "{}", changed.text());
+    assert_eq!(statuses(&lab, "clerk", &REQUESTS).await, [200, 200, 403]);
+    lab.finish_with_changes().await;
+}
+
 /// Meta's Graph API takes another method from the parameter `method`, so its actions are without that parameter.
 #[tokio::test]
 async fn no_parameter_takes_a_request_out_of_a_denied_action() {

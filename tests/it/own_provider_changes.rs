@@ -4,7 +4,9 @@
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use crate::admin_network::{ask_at, user};
 use crate::support::canary::Canary;
+use crate::support::login::Login;
 use crate::support::*;
 
 const OTHER: &str = "other.acme.test";
@@ -223,6 +225,31 @@ async fn an_action_that_is_gone_allows_nothing_more() {
     assert_eq!(changed.head.status(), 200, "{}", changed.text());
     for path in ["/v1/x", "/v2/x"] {
         assert_eq!(asked(&lab, path).await, 403, "{path}");
+    }
+    lab.finish().await;
+}
+
+/// The form sends both lists, so an action without a box would be removed by any save.
+#[tokio::test]
+async fn the_page_of_a_binding_keeps_an_action_that_is_gone_until_a_person_clears_it() {
+    let mut lab = lab().await;
+    connected(&mut lab, &json!({"connection": "work", "deny": ["read"]})).await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    for actions in [
+        json!([]),
+        json!([{"name": "list", "label": "List", "requests": [{"methods": ["GET"], "paths": ["/v1/**"]}]}]),
+    ] {
+        let definition = with(|it| it["actions"] = actions);
+        assert_eq!(api(&lab, "PUT", AT, &definition).await.head.status(), 200);
+        let page = ask_at(&lab, "GET /agents/bot/bindings/work", &login.cookie(), "").await.text();
+        assert!(page.contains(r#"name="deny" checked value="read""#), "{page}");
+        assert!(page.contains("data-tag=\""), "{page}");
+        let one = "/agents/bot/bindings/work";
+        let as_shown = json!({"allow": null, "deny": ["read"]});
+        let refused = api(&lab, "PATCH", one, &as_shown).await;
+        assert_eq!(refused.head.status(), 422, "{}", refused.text());
+        assert_eq!(asked(&lab, "/v2/x").await, 403);
     }
     lab.finish().await;
 }

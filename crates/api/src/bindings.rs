@@ -10,6 +10,7 @@ use http::StatusCode;
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::etag::IfMatch;
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource;
@@ -202,9 +203,11 @@ fn check_limits(
     Ok(())
 }
 
+/// A binding has no tag of its own: `If-Match` takes that of the agent.
 async fn limit(
     context: Context,
     Segments((agent, connection)): Segments<(String, String)>,
+    if_match: IfMatch,
     Body(patch): Body<BindingPatch>,
 ) -> Result<Json<BindingShown>, ApiError> {
     let Context { admin, caller } = &context;
@@ -212,9 +215,9 @@ async fn limit(
     let connection = admin.connection(caller, &connection)?;
     let (allow, deny) = (patch.allow.clone().flatten(), patch.deny.clone().flatten());
     check_limits(&context, &connection, &LimitsChange { allow, deny })?;
-    let (org, limits) = (caller.org(), patch.into());
+    let is_wanted = move |agent: &AgentRecord| if_match.allows_record(agent);
     let directory = &admin.deps().directory;
-    let binding = directory.limit_binding(org, &agent.id, &connection.id, limits).await?;
+    let binding = directory.limit_binding(&agent, &connection.id, patch.into(), is_wanted).await?;
     admin.enforce().await?;
     let agent = resource::found::<Agent>(&context, agent.id.as_str())?;
     let shown = shown(&context, &agent, &binding, &Defaults::of(&context, &agent)).await;

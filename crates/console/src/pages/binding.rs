@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
 use crate::parts::{Check, empty, head, lock, mark};
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, Stop, Tagged, Visit, segment};
 use keyward_api::wire::{ActionView, ProviderView};
 use keyward_model::{Agent, BindingShown, ManagedBy, Shown};
 
@@ -19,7 +19,8 @@ async fn show(
     visit: Visit,
     Path((agent, connection)): Path<(String, String)>,
 ) -> Result<Page, Stop> {
-    let agent: Shown<Agent> = visit.get(&format!("/agents/{}", segment(&agent))).await?;
+    let Tagged { body: agent, tag } =
+        visit.tagged::<Shown<Agent>>(&format!("/agents/{}", segment(&agent))).await?;
     let bound = agent.facts.bindings.iter().find(|it| it.name == connection && it.direct);
     let binding = bound.ok_or_else(Stop::no_page)?;
     let provider: ProviderView =
@@ -32,42 +33,58 @@ async fn show(
         (head(html! { (mark(&binding.provider, true)) (binding.name) " for " (name) }, Some(about), html! {}))
         @if let Some(lock) = lock(agent.managed_by) { p { (lock) } }
         section.panel.form {
-            @if provider.actions.is_empty() {
+            @if provider.actions.is_empty() && binding.limits.is_empty() {
                 (empty("No named actions", &format!("Keyward knows no named actions of {}. Limit requests by hosts, methods and paths in a rule.", provider.name), Some(html! { a.button href="/rules" { "Rules" } })))
             } @else if !visit.may_write() || agent.managed_by == Some(ManagedBy::File) {
                 div.body { p { @if binding.limits.is_empty() { "All requests are allowed." } @else { (binding.limits.text()) } } }
             } @else {
-                div.body { (form(&back, binding, &provider.actions)) }
+                div.body { (Limits { binding, actions: &provider.actions, tag }.form(&back)) }
             }
         }
     };
     Ok(Page::new(&visit, Section::Agents, &binding.name, content))
 }
 
-fn form(back: &str, binding: &BindingShown, actions: &[ActionView]) -> Markup {
-    let api = format!("PATCH {back}/bindings/{}", segment(&binding.name));
-    let limits = &binding.limits;
-    html! {
-        form method="post" data-api=(api) data-to=(back) data-done="In force." {
-            fieldset.field {
-                legend { "Allow only" }
-                p.help { "Tick none to allow all requests of the service." }
-                (ticks("allow", actions, &limits.allow))
-            }
-            details open[!limits.deny.is_empty()] {
-                summary { "Deny" }
-                p.help { "These are refused also where an action above covers them." }
-                (ticks("deny", actions, &limits.deny))
-            }
-            div.actions { button.first { "Save" } a.button href=(back) { "Cancel" } }
-        }
-    }
+/// The limits of a binding, to change.
+struct Limits<'a> {
+    binding: &'a BindingShown,
+    /// The actions of the service.
+    actions: &'a [ActionView],
+    /// Of the agent.
+    tag: Option<String>,
 }
 
-fn ticks(name: &str, actions: &[ActionView], chosen: &[String]) -> Markup {
-    html! {
-        @for action in actions {
-            (Check { name, value: &action.name, label: &action.name, help: Some(&action.label), is_ticked: chosen.contains(&action.name), empties: true }.show())
+impl Limits<'_> {
+    fn form(&self, back: &str) -> Markup {
+        let api = format!("PATCH {back}/bindings/{}", segment(&self.binding.name));
+        let limits = &self.binding.limits;
+        html! {
+            form method="post" data-api=(api) data-tag=[self.tag.as_deref()] data-to=(back) data-done="In force." {
+                fieldset.field {
+                    legend { "Allow only" }
+                    p.help { "Tick none to allow all requests of the service." }
+                    (self.ticks("allow", &limits.allow))
+                }
+                details open[!limits.deny.is_empty()] {
+                    summary { "Deny" }
+                    p.help { "These are refused also where an action above covers them." }
+                    (self.ticks("deny", &limits.deny))
+                }
+                div.actions { button.first { "Save" } a.button href=(back) { "Cancel" } }
+            }
+        }
+    }
+
+    fn ticks(&self, name: &str, chosen: &[String]) -> Markup {
+        let is_lost = |it: &&String| self.actions.iter().all(|action| action.name != **it);
+        html! {
+            @for action in self.actions {
+                (Check { name, value: &action.name, label: &action.name, help: Some(&action.label), is_ticked: chosen.contains(&action.name), empties: true }.show())
+            }
+            // Without its box, a save would remove it, which may allow more requests than before.
+            @for lost in chosen.iter().filter(is_lost) {
+                (Check { name, value: lost, label: lost, help: Some("The service does not have this action any more: clear it to save."), is_ticked: true, empties: true }.show())
+            }
         }
     }
 }

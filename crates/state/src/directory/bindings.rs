@@ -48,32 +48,37 @@ impl Directory {
         agent: &AgentId,
         connection: &ConnectionId,
     ) -> Result<BindingRecord, DirectoryError> {
-        let now = self.shared.clock.now();
-        let prefer = move |binding: &mut BindingRecord| {
-            binding.preferred = Some(now);
+        let (now, of) = (self.shared.clock.now(), connection.clone());
+        let prefer = move |agent: &mut AgentRecord| {
+            direct_binding(agent, &of)?.preferred = Some(now);
             Ok(())
         };
         self.edit_binding(org, agent, connection, prefer).await
     }
 
-    /// Limits a binding to other actions.
+    /// Limits a binding to other actions, if the agent is still as the caller wants it to be.
     ///
     /// # Errors
-    /// When there is no such binding, or the file manages the agent or the binding.
+    /// When there is no such binding, the file manages the agent or the binding, or `is_wanted` is false for the agent.
     pub async fn limit_binding(
         &self,
-        org: &OrgId,
-        agent: &AgentId,
+        agent: &AgentRecord,
         connection: &ConnectionId,
         limits: LimitsChange,
+        is_wanted: impl Fn(&AgentRecord) -> bool + Send + Sync + 'static,
     ) -> Result<BindingRecord, DirectoryError> {
-        let limit = move |binding: &mut BindingRecord| {
-            let (by, of) = (binding.managed_by, &binding.connection);
-            check::editor(by, ManagedBy::Store, "binding", of.as_str())?;
+        let of = connection.clone();
+        let limit = move |agent: &mut AgentRecord| {
+            if !is_wanted(agent) {
+                let name = agent.name().to_owned();
+                return Err(DirectoryError::Changed { what: "agent", name });
+            }
+            let binding = direct_binding(agent, &of)?;
+            check::editor(binding.managed_by, ManagedBy::Store, "binding", of.as_str())?;
             binding.limits = binding.limits.changed(&limits);
             Ok(())
         };
-        self.edit_binding(org, agent, connection, limit).await
+        self.edit_binding(&agent.org, &agent.id, connection, limit).await
     }
 
     /// Changes a direct binding of an agent that no file manages.
@@ -82,15 +87,13 @@ impl Directory {
         org: &OrgId,
         agent: &AgentId,
         connection: &ConnectionId,
-        edit: impl Fn(&mut BindingRecord) -> Result<(), DirectoryError> + Send + Sync + 'static,
+        edit: impl Fn(&mut AgentRecord) -> Result<(), DirectoryError> + Send + Sync + 'static,
     ) -> Result<BindingRecord, DirectoryError> {
         let (org, agent, connection) = (org.clone(), agent.clone(), connection.clone());
         self.write(|writer| async move {
             let change = |agent: &mut AgentRecord| {
                 check::editable(agent, ManagedBy::Store)?;
-                let mut all = agent.facts.bindings.iter_mut();
-                let found = all.find(|it| it.direct && it.connection == connection);
-                edit(found.ok_or_else(|| DirectoryError::not_found("binding", &connection))?)
+                edit(agent)
             };
             let (_, after) = writer.edit::<Agent>(&org, &agent, &change).await?;
             let bound = after.facts.binding(&connection).cloned();
@@ -150,6 +153,16 @@ impl Directory {
         let (org, agent, connection) = (org.clone(), agent.clone(), connection.clone());
         self.write(|writer| async move { writer.unbind(&org, &agent, &connection, by).await }).await
     }
+}
+
+/// The direct binding of an agent to a connection.
+fn direct_binding<'a>(
+    agent: &'a mut AgentRecord,
+    connection: &ConnectionId,
+) -> Result<&'a mut BindingRecord, DirectoryError> {
+    let mut all = agent.facts.bindings.iter_mut();
+    let found = all.find(|it| it.direct && it.connection == *connection);
+    found.ok_or_else(|| DirectoryError::not_found("binding", connection))
 }
 
 impl DirectoryWriter {
