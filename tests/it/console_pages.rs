@@ -1,7 +1,7 @@
-//! Pages of the console: what a reader who comes from a link on another site sees, why an agent is paused, what
-//! becomes of a form without the script, and the way back in a walk.
+//! Pages of the console: what a reader who comes from a link on another site sees, why an agent is paused, what an
+//! agent of many reaches, what becomes of a form without the script, and the way back in a walk.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::admin_network::{ask_at, user};
 use crate::support::login::Login;
@@ -27,6 +27,53 @@ async fn a_link_on_another_site_opens_an_explanation_and_no_costly_check() {
     let (status, text) = page(&asked).await;
     assert!(status == 200 && !text.contains("page of another site"), "{status} {text}");
     assert!(text.contains("id=\"answer\""), "{text}");
+    lab.finish().await;
+}
+
+/// As many rules of another agent as a page of the API has stand before those of its bindings.
+#[tokio::test]
+async fn the_page_of_an_agent_shows_what_it_reaches_behind_a_thousand_rules_of_another() {
+    let mut plan = Plan::api_key().agent("zeta", "acme");
+    for number in 0..1_000 {
+        let of = format!("name: r-{number:04}, agents: [ci], hosts: [h{number}.acme.test]");
+        plan = plan.rule(&format!("{{ {of}, action: pass }}"));
+    }
+    let mut lab = plan.start(Origin::saying("fine").await).await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let agent = ask_at(&lab, "GET /agents/zeta", &login.cookie(), "").await.text();
+    let (_, access) = agent.split_once("What it reaches").expect("a section");
+    let (access, _) = access.split_once("</section>").expect("its end");
+    assert!(access.contains("its binding") && access.contains("the default"), "{access}");
+    assert!(!access.contains("h0.acme.test"), "{access}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_rules_of_one_agent_are_those_for_it_and_those_for_all() {
+    let mut lab = Lab::simple().await;
+    for rule in [
+        json!({"name": "of-ci", "action": "deny", "agents": ["ci"], "methods": ["DELETE"]}),
+        json!({"name": "of-all", "action": "deny", "methods": ["PUT"]}),
+    ] {
+        let made = lab.gateway.api("POST", "/rules", &rule.to_string()).await;
+        assert_eq!(made.head.status(), 201, "{}", made.text());
+    }
+    lab.add_agent("bot").await;
+    let unknown = lab.gateway.api("GET", "/rules?agent=nope", "").await;
+    assert_eq!(unknown.head.status(), 404, "{}", unknown.text());
+    let names = async |agent: &str| {
+        let list = lab.gateway.api("GET", &format!("/rules?agent={agent}"), "").await.json();
+        let all = list["items"].as_array().expect("a list").iter();
+        let name = |rule: &Value| rule["name"].as_str().or(rule["id"].as_str()).map(str::to_owned);
+        let names = all.filter_map(name).map(|name| match name.starts_with("binding:") {
+            true => "binding".to_owned(),
+            false => name,
+        });
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names("bot").await, ["of-all", "default"]);
+    assert_eq!(names("ci").await, ["of-ci", "of-all", "binding", "default"]);
     lab.finish().await;
 }
 

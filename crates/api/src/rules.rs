@@ -2,6 +2,9 @@
 //! bindings, then the sets of hosts that agents may reach, then the default. Stored rules are changed in
 //! `stored_rules.rs`.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use super::body::{Params, Segments};
 use super::context::Context;
 use super::effective_rules::{effective, label, with_shadow};
@@ -13,6 +16,21 @@ use super::sound_rules::SoundRules;
 use super::wire::List;
 use super::{resource, stored_rules};
 use keyward_model::{Rule, RuleShown};
+
+/// The query of the list.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Search {
+    /// The agent's name or id: only rules for this agent, and those for all agents.
+    agent: Option<String>,
+    /// Part of a name or id, any case.
+    q: Option<String>,
+    /// Items wanted.
+    #[schemars(range(min = 1, max = 1_000))]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
 
 /// A rule and its place in the order, which is also its cursor.
 struct OrderedRule {
@@ -37,16 +55,21 @@ pub(super) fn routes() -> Routes {
 async fn list(
     context: Context,
     _: SoundRules,
-    Params(page): Params<Page>,
+    Params(search): Params<Search>,
 ) -> Result<TaggedAnswer<List<RuleShown>>, ApiError> {
     let Context { admin, caller } = &context;
+    let agent = search.agent.as_deref().map(|name| admin.agent(caller, name)).transpose()?;
+    let page = Page::of(search.q, search.limit, search.after);
     // Before the rules themselves: a change in between makes the tag stale, not the list.
     let etag = stored_rules::etag(&admin.deps().directory.view().rules_in_order(caller.org()));
     let placed = effective(admin, caller).into_iter().map(|rule| {
         // Fixed width, so that the order of the text is the order of the numbers.
         OrderedRule { cursor: format!("{:08}", rule.standing.number), rule }
     });
-    let wanted = placed.filter(|OrderedRule { rule, .. }| page.wants(&searched(rule))).collect();
+    let is_wanted = |OrderedRule { rule, .. }: &OrderedRule| {
+        agent.as_ref().is_none_or(|agent| is_for(rule, &agent.name)) && page.wants(&searched(rule))
+    };
+    let wanted = placed.filter(is_wanted).collect();
     let List { items, next } = page.cut(wanted, |placed: &OrderedRule| &placed.cursor)?;
     let items = items.into_iter().map(|OrderedRule { rule, .. }| match rule.managed_by {
         Some(_) => with_shadow(&context, rule),
@@ -54,6 +77,11 @@ async fn list(
     });
     let body = List { items: items.collect(), next };
     Ok(TaggedAnswer { etag: Some(etag), body })
+}
+
+/// Whether it decides requests of this agent.
+fn is_for(rule: &RuleShown, agent: &str) -> bool {
+    rule.spec.agents.as_ref().is_none_or(|names| names.iter().any(|name| name == agent))
 }
 
 /// What a search looks into.

@@ -17,12 +17,14 @@ use crate::visit::{Console, Stop, Tagged, Visit, segment};
 use keyward_api::wire::{AgentUsageView, Event, List, Status, StreamView};
 use keyward_model::{Agent, HeldBy, ManagedBy, RuleShown, Session, Shown};
 
-/// Rules that are read: as many as a page of the API has.
-const RULES: usize = 1_000;
+/// Rules and sessions that are read: as many as a page of the API has.
+const READ: usize = 1_000;
 /// Changes that the page shows.
 const CHANGES: usize = 12;
 /// Rows of the table of access. The connections, which are changed more often than read, stand below it.
 const REACHES: usize = 25;
+/// Rows of the lists of tokens and sessions.
+const ROWS: usize = 40;
 
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/agents/{name}", get(show))
@@ -38,7 +40,7 @@ struct PageQuery {
 struct View {
     agent: Shown<Agent>,
     tag: Option<String>,
-    rules: Vec<RuleShown>,
+    rules: List<RuleShown>,
     offer: bindings::Offer,
     sessions: Vec<Shown<Session>>,
     streams: List<StreamView>,
@@ -55,19 +57,19 @@ async fn show(
 ) -> Result<Page, Stop> {
     let path = format!("/agents/{}", segment(&name));
     let Tagged { body: agent, tag } = visit.tagged::<Shown<Agent>>(&path).await?;
-    let rules: Option<List<RuleShown>> = visit.maybe(&format!("/rules?limit={RULES}")).await?;
+    let of_it = segment(&agent.spec.name);
+    let rules: Option<List<RuleShown>> =
+        visit.maybe(&format!("/rules?agent={of_it}&limit={READ}")).await?;
     let offer = bindings::read(&visit, asked.q.as_deref()).await?;
-    let sessions: Option<List<Shown<Session>>> = visit.maybe("/sessions?limit=1000").await?;
+    let sessions: Option<List<Shown<Session>>> =
+        visit.maybe(&format!("/sessions?q={of_it}&limit={READ}")).await?;
     let mut sessions = sessions.map(|list| list.items).unwrap_or_default();
     sessions.retain(|session| session.facts.agent_name == agent.spec.name);
     let streams = streams::read(&visit, streams::Owner::Agent, &agent.spec.name).await?;
     let status = visit.maybe("/status").await?;
     let usage = visit.maybe(&format!("{path}/usage")).await?;
     let changes = visit.once(&format!("/audit?changed={}&limit={CHANGES}", agent.id)).await?;
-    let mut rules = rules.map(|list| list.items).unwrap_or_default();
-    rules.retain(|rule| {
-        rule.spec.agents.as_ref().is_none_or(|names| names.contains(&agent.spec.name))
-    });
+    let rules = rules.unwrap_or_else(|| List { items: Vec::new(), next: None });
     let view = View { agent, tag, rules, offer, sessions, streams, status, usage, changes };
     Ok(Page::new(&visit, Section::Agents, &view.agent.spec.name, page(&visit, &view)))
 }
@@ -179,7 +181,7 @@ fn reaches(rules: &[RuleShown]) -> Vec<Reach<'_>> {
 
 /// Hosts, methods and paths, in the order in which rules decide.
 fn access(view: &View) -> Markup {
-    let rows = reaches(&view.rules);
+    let rows = reaches(&view.rules.items);
     html! {
         div.wide { table.stack {
             thead { tr { th { "Hosts" } th { "What" } th { "Through" } th { "Because of" } } }
@@ -189,7 +191,9 @@ fn access(view: &View) -> Markup {
                 }
             }
         } }
-        @if rows.len() > REACHES { div.foot { (rows.len() - REACHES) " more: " a href="/rules" { "all rules" } } }
+        @if rows.len() > REACHES {
+            div.foot { (rows.len() - REACHES) @if view.rules.next.is_some() { " or more" } " more: " a href="/rules" { "all rules" } }
+        }
     }
 }
 
@@ -296,10 +300,12 @@ fn tokens(view: &View, writes: bool) -> Markup {
         class: "danger",
         ..Action::default()
     };
+    let tokens = &view.agent.facts.tokens;
+    let hidden = tokens.len().saturating_sub(ROWS);
     html! {
-        @if view.agent.facts.tokens.is_empty() { div.body { p.muted { "It has no token, so it cannot use the proxy." } } }
+        @if tokens.is_empty() { div.body { p.muted { "It has no token, so it cannot use the proxy." } } }
         ul.rows {
-            @for token in &view.agent.facts.tokens {
+            @for token in tokens.iter().skip(hidden) {
                 li {
                     div.grow {
                         b { (token.spec.label.as_deref().unwrap_or("without label")) }
@@ -312,6 +318,7 @@ fn tokens(view: &View, writes: bool) -> Markup {
                 }
             }
         }
+        @if hidden > 0 { div.foot { (hidden) " older: " code { "keyward agent token list " (view.agent.spec.name) } " lists them." } }
     }
 }
 
@@ -319,7 +326,7 @@ fn sessions(view: &View, writes: bool) -> Markup {
     html! {
         div.wide { table.stack {
             thead { tr { th { "End user" } th { "Connections" } th { "Ends" } th { span.sr { "Actions" } } } }
-            tbody { @for session in &view.sessions { tr {
+            tbody { @for session in view.sessions.iter().take(ROWS) { tr {
                 td { (session.facts.user_name.as_deref().unwrap_or("–")) @if let Some(label) = &session.spec.label { p.why { (label) } } }
                 td { (chips(&session.facts.connection_names)) }
                 td { (ago(session.facts.expires)) }
@@ -338,6 +345,7 @@ fn sessions(view: &View, writes: bool) -> Markup {
                 }
             } } }
         } }
+        @if view.sessions.len() > ROWS { div.foot { (view.sessions.len() - ROWS) " more: " code { "keyward session list" } " lists them." } }
     }
 }
 

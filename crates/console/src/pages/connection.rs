@@ -1,5 +1,6 @@
 //! `/connections/{name}`: its state with the remedy, what was granted, who uses it, and what was done to it.
 
+mod access;
 mod listeners;
 mod sessions;
 
@@ -15,9 +16,7 @@ use crate::parts::{
     Action, Field, ago, chips, facts, failures, head, lock, mark, scope_list, series,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
-use keyward_api::wire::{
-    DatabaseListenerView, Event, List, ProviderView, Share, StreamView, UsageView,
-};
+use keyward_api::wire::{DatabaseListenerView, Event, List, ProviderView, StreamView, UsageView};
 use keyward_model::{
     Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,
 };
@@ -89,7 +88,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
                         h2 { "Who may use it" }
                         a.button href="/agents" { "Bind an agent" }
                     }
-                    (access(usage))
+                    (access::table(&usage.agents))
                 }
                 @if let Some(changes) = &view.changes {
                     section.panel #changes data-live { header { h2 { "Changes" } } (timeline::changes(changes)) }
@@ -124,7 +123,10 @@ fn actions(visit: &Visit, view: &View, writes: bool) -> Markup {
     let pause = Action {
         api: api(view, "pause"),
         label: "Pause connection",
-        confirm: Some(format!("Pause {name}?\n{}", broken_by(view, "until it is resumed"))),
+        confirm: Some(format!(
+            "Pause {name}?\n{}",
+            access::broken_by(&view.usage.agents, "until it is resumed")
+        )),
         done: "Paused.",
         ..Action::default()
     };
@@ -174,7 +176,7 @@ fn standing(visit: &Visit, view: &View, writes: bool) -> Markup {
                     @if view.connection.managed_by == Some(ManagedBy::File) && shown.renewal == Some(Renewal::Secret) {
                         p.small { "Its key is replaced where the configuration file reads it." }
                     }
-                    p.small.muted { (broken_by(view, "until then")) }
+                    p.small.muted { (access::broken_by(&view.usage.agents, "until then")) }
                 }
                 @if writes { (renew(view, "first")) }
             }
@@ -192,7 +194,7 @@ fn standing(visit: &Visit, view: &View, writes: bool) -> Markup {
             div.notice {
                 div.grow {
                     p { (state_of(&shown.state)) ": " b { (paused(&view.connection)) } }
-                    p.small.muted { (broken_by(view, "until it is resumed")) }
+                    p.small.muted { (access::broken_by(&view.usage.agents, "until it is resumed")) }
                 }
                 @if let Some(resume) = resume(visit, &view.connection) { (Action { class: "first", ..resume }.show()) }
             }
@@ -250,24 +252,6 @@ fn activity(usage: &UsageView) -> Markup {
         (series("Requests by hour", &usage.history))
         @if !codes.is_empty() {
             p.small { span.muted { "Failures since " (ago(usage.since)) ": " } @for (code, number) in codes.iter().take(6) { span.chip { (code) " × " (number) } " " } }
-        }
-    }
-}
-
-fn access(usage: &UsageView) -> Markup {
-    html! {
-        @if usage.agents.is_empty() {
-            div.body { p.muted { "No agent may use it yet. Open an agent and tick this connection." } }
-        } @else {
-            div.wide { table {
-                thead { tr { th { "Agent" } th { "Because" } th.r { "Requests" } th { "Last used" } } }
-                tbody { @for agent in &usage.agents { tr.go {
-                    td { a href=(format!("/agents/{}", segment(&agent.name))) { (agent.name) } }
-                    td { (match agent.by { Share::Bound => "it is bound", Share::Plugin => "a plugin", Share::Rule => "a rule" }) }
-                    td.r { (agent.requests) }
-                    td { @if let Some(at) = agent.last_used { (ago(at)) } @else { span.muted { "not yet" } } }
-                } } }
-            } }
         }
     }
 }
@@ -354,19 +338,10 @@ fn settings(view: &View) -> Markup {
     }
 }
 
-/// Says which agents lose access without the connection.
-fn broken_by(view: &View, until: &str) -> String {
-    let agents: Vec<_> = view.usage.agents.iter().map(|agent| agent.name.as_str()).collect();
-    match agents.as_slice() {
-        [] => "No agent uses it.".to_owned(),
-        names => format!("Requests of {} that need it are refused {until}.", names.join(", ")),
-    }
-}
-
 fn danger(view: &View) -> Markup {
     let name = &view.connection.spec.name;
     let path = format!("DELETE /connections/{}", segment(name));
-    let stops = broken_by(view, "for good");
+    let stops = access::broken_by(&view.usage.agents, "for good");
     let remove = |query: &str, label: &'static str, more: &str| Action {
         api: format!("{path}{query}"),
         label,

@@ -37,12 +37,14 @@ pub(super) fn routes() -> Router<Console> {
 
 async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
     let agents: List<Shown<Agent>> = visit.get(&format!("/agents?limit={AGENTS}")).await?;
+    let has_more = agents.next.is_some();
     let agents: Vec<String> = agents.items.into_iter().map(|agent| agent.spec.name).collect();
     if asked.new.is_some() && visit.is_admin() {
         return form::new(&visit, &asked, &agents).await;
     }
     let Tagged { body: all, tag } = visit.tagged::<List<RuleShown>>("/rules?limit=1000").await?;
     let tested = tester::tested(&visit, &asked).await?;
+    let offered = tester::Offered { names: &agents, has_more };
     let view =
         list::View { all: &all, tag: tag.as_deref(), tested: tested.as_ref(), asked: &asked };
     let content = html! {
@@ -53,7 +55,7 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
                 @if visit.is_admin() { a.button.first href="/rules?new=1" { (Icon::Plus.show()) "Add rule" } }
             },
         ))
-        (tester::panel(&asked, &agents, tested.as_ref(), visit.is_admin()))
+        (tester::panel(&asked, &offered, tested.as_ref(), visit.is_admin()))
         (list::panel(&visit, &view))
     };
     Ok(Page::new(&visit, Section::Rules, "Rules", content))

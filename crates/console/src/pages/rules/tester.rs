@@ -53,13 +53,19 @@ fn whole(url: &str) -> String {
     if url.contains("://") { url.to_owned() } else { format!("https://{url}") }
 }
 
+/// The agents that the form offers.
+pub(super) struct Offered<'a> {
+    pub(super) names: &'a [String],
+    /// Whether there are others: their names are typed.
+    pub(super) has_more: bool,
+}
+
 pub(super) fn panel(
     asked: &PageQuery,
-    agents: &[String],
+    agents: &Offered<'_>,
     tested: Option<&Tested>,
     writes: bool,
 ) -> Markup {
-    let method = asked.method.as_deref().unwrap_or("GET");
     let refused = match tested {
         Some(Tested::Refused(error)) => Some(error),
         _ => None,
@@ -68,16 +74,11 @@ pub(super) fn panel(
         section.panel {
             header { h2 { "Test a request" } }
             div.body {
-                @if agents.is_empty() {
+                @if agents.names.is_empty() {
                     p.muted { "A request is one of an agent. " a href="/agents" { "Add the first agent" } }
                 } @else {
                     form.tester action="/rules" method="get" {
-                        select name="agent" aria-label="Agent" {
-                            @for agent in agents { option value=(agent) selected[asked.agent.as_ref() == Some(agent)] { (agent) } }
-                        }
-                        select name="method" aria-label="Method" {
-                            @for it in METHODS { option selected[it == method] { (it) } }
-                        }
+                        (choices(asked, agents))
                         input.grow name="url" value=[asked.url.as_deref()] placeholder="https://api.github.com/user" aria-label="URL"
                             required autocomplete="off" autocapitalize="off" spellcheck="false"
                             aria-invalid=[refused.map(|_| "true")] aria-describedby=[refused.map(|_| "tester-wrong")];
@@ -94,6 +95,29 @@ pub(super) fn panel(
                 }
                 @if let Some(now) = tested.and_then(Tested::explanation) { (answer(asked, now, writes)) }
             }
+        }
+    }
+}
+
+/// Agent and method. Those of the query are always among them, so that the form can be sent again.
+fn choices(asked: &PageQuery, agents: &Offered<'_>) -> Markup {
+    let agent = asked.agent.as_deref().filter(|text| !text.is_empty());
+    let unlisted = agent.filter(|agent| agents.names.iter().all(|name| name != agent));
+    let method = asked.method.as_deref().filter(|text| !text.is_empty()).unwrap_or(METHODS[0]);
+    html! {
+        @if agents.has_more {
+            input name="agent" value=[agent] placeholder="Agent" aria-label="Agent" list="tester-agents"
+                required autocomplete="off" autocapitalize="off" spellcheck="false";
+            datalist #tester-agents { @for name in agents.names { option value=(name) {} } }
+        } @else {
+            select name="agent" aria-label="Agent" {
+                @for name in agents.names { option value=(name) selected[agent == Some(name.as_str())] { (name) } }
+                @if let Some(name) = unlisted { option value=(name) selected { (name) } }
+            }
+        }
+        select name="method" aria-label="Method" {
+            @for it in METHODS { option selected[it == method] { (it) } }
+            @if !METHODS.contains(&method) { option selected { (method) } }
         }
     }
 }
@@ -178,6 +202,32 @@ mod tests {
         });
         whole.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value(whole).unwrap()
+    }
+
+    #[test]
+    fn the_form_sends_the_agent_and_method_of_the_answer_again() {
+        let names = ["alpha".to_owned()];
+        let asked = PageQuery {
+            agent: Some("zeta".to_owned()),
+            method: Some("PROPFIND".to_owned()),
+            ..PageQuery::default()
+        };
+        let form = |has_more| choices(&asked, &Offered { names: &names, has_more }).into_string();
+        let few = form(false);
+        assert!(few.contains(r#"<option value="zeta" selected>"#), "{few}");
+        let many = form(true);
+        assert!(many.contains(r#"<input name="agent" value="zeta""#), "{many}");
+        assert!(
+            many.contains(r#"<option value="alpha">"#) && !many.contains("<select name=\"agent")
+        );
+        for form in [few, many] {
+            assert!(form.contains("<option selected>PROPFIND</option>"), "{form}");
+            assert_eq!(
+                form.matches(" selected").count(),
+                1 + usize::from(form.contains("<select name=\"agent")),
+                "{form}"
+            );
+        }
     }
 
     #[test]
