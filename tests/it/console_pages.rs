@@ -77,6 +77,21 @@ async fn the_rules_of_one_agent_are_those_for_it_and_those_for_all() {
     lab.finish().await;
 }
 
+/// The page of a refusal links to the form. With no agent ticked, the rule would be for all agents.
+#[tokio::test]
+async fn a_rule_for_an_agent_that_is_gone_names_it_and_is_refused() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let asked = format!("GET /rules?new=1&agent=old&host={HOST}&method=GET");
+    let form = ask_at(&lab, &asked, &login.cookie(), "").await.text();
+    assert!(form.contains(r#"value="old" data-each data-null checked"#), "{form}");
+    let rule = json!({"agents": ["old"], "hosts": [HOST], "action": "pass"});
+    let refused = lab.gateway.api("POST", "/rules", &rule.to_string()).await;
+    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn an_agent_that_a_person_paused_is_not_shown_as_paused_by_an_alarm() {
     let mut lab = Lab::simple().await;

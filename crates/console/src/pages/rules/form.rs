@@ -232,11 +232,13 @@ fn agents(form: &Form<'_>) -> Markup {
         };
         return field.show();
     }
+    // Without its box, the rule of an agent that is gone would become one for all agents.
+    let gone = chosen.iter().filter(|it| !form.agents.contains(it));
     html! {
         fieldset.field aria-describedby="agents-help" {
             legend.label { "Agents " span.muted { "(optional)" } }
             div.boxes {
-                @for agent in form.agents {
+                @for agent in form.agents.iter().chain(gone) {
                     @let id = format!("agent-{agent}");
                     div.check {
                         input type="checkbox" id=(id) name="agents" value=(agent) data-each data-null checked[chosen.contains(agent)];
