@@ -162,4 +162,22 @@ async fn the_way_back_from_the_accounts_of_a_plugin_keeps_its_manifest() {
     let field = first.split("<textarea").nth(1).expect("the field of the manifest");
     assert!(field.contains("plugin: crm-digest"), "{first}");
     lab.finish().await;
+/// The form sends the role also where only the address is another one.
+#[tokio::test]
+async fn another_address_ends_no_login_and_is_recorded_without_the_role() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    for (role, status) in [("admin", 200), ("member", 401)] {
+        let saved = json!({"role": role, "email": "ann@acme.test"}).to_string();
+        let answer = lab.gateway.api("PATCH", "/users/ann", &saved).await;
+        assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        let session = ask_at(&lab, "GET /api/v1/session", &login.cookie(), "").await;
+        assert_eq!(session.head.status(), status, "{role}: {}", session.text());
+    }
+    let records = lab.finish_with_changes().await;
+    let changes = records.iter().map(|record| &record["change"]);
+    let of_ann = changes.filter(|it| it["what"] == "user" && it["action"] == "changed");
+    let why: Vec<_> = of_ann.map(|change| change["why"].clone()).collect();
+    assert_eq!(why, [json!("e-mail address"), json!("role member")]);
 }

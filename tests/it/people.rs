@@ -87,6 +87,7 @@ fn mentions(own: &Own, of: &str, mut push: impl FnMut(&dyn Fn(&str) -> Ask)) {
             push(&|name| Ask::get(&format!("/audit/counts?by=rule&agent={name}")));
             push(&|name| Ask::get(&format!("/agents?q={name}")));
             push(&|name| Ask::get(&format!("/streams?agent={name}")));
+            push(&|name| Ask::get(&format!("/rules?agent={name}")));
         }
         "connection" => {
             push(&|name| Ask::post(&format!("{agent}/bindings"), json!({"connection": name})));

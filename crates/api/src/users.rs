@@ -104,9 +104,9 @@ impl Exposed for User {
         user: Arc<Record<Self>>,
         change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
-        context.caller.because(described(&change));
+        context.caller.because(described(&change, &user));
         let changed = resource::store_change(context, &user, &change, |_| {}).await?;
-        if changed.paused || change.names("role") {
+        if changed.paused || changed.role != user.role {
             let but = match context.caller.credential() {
                 Some(UserCredential::Login(id)) if !changed.paused => Some(id),
                 _ => None,
@@ -117,13 +117,15 @@ impl Exposed for User {
     }
 }
 
-/// What a change says, for the audit log.
-fn described(change: &InputChange<User>) -> String {
+/// What a change says, for the audit log. A form sends role and address also where they stay as they are.
+fn described(change: &InputChange<User>, user: &Record<User>) -> String {
     let role = change.patch.get("role").and_then(|role| role.as_str());
+    let role = role.filter(|role| *role != user.role.as_str());
     let role = role.map(|role| format!("role {role}"));
     let paused = change.patch.get("paused").and_then(|paused| paused.as_bool());
     let paused = paused.map(|paused| if paused { "paused" } else { "resumed" }.to_owned());
-    let email = change.names("email").then(|| "e-mail address".to_owned());
+    let email = change.patch.get("email").filter(|email| email.as_str() != user.email.as_deref());
+    let email = email.map(|_| "e-mail address".to_owned());
     role.into_iter().chain(paused).chain(email).collect::<Vec<_>>().join(", ")
 }
 
