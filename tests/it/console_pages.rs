@@ -93,6 +93,37 @@ async fn a_rule_for_an_agent_that_is_gone_names_it_and_is_refused() {
 }
 
 #[tokio::test]
+async fn readers_are_offered_no_rule_and_no_page_that_they_may_not_have() {
+    let mut lab = Lab::simple().await;
+    let mut logins = Vec::new();
+    for (name, role) in [("ann", "admin"), ("bob", "member"), ("eve", "auditor")] {
+        user(&mut lab, name, role).await;
+        logins.push(Login::of(&mut lab, "default", name).await);
+    }
+    let [admin, member, auditor] = &logins[..] else { panic!("three") };
+    let deny = json!({"name": "no-puts", "action": "deny", "methods": ["PUT"]}).to_string();
+    assert_eq!(lab.gateway.api("POST", "/rules", &deny).await.head.status(), 201);
+    let refused = lab.ask("PUT /x\r\nContent-Length: 0").await;
+    assert_eq!(refused.head.status(), 403, "{}", refused.text());
+    let exchange = until_some("a record", async || {
+        let list = lab.gateway.api("GET", "/audit?refused=true&requests=true", "").await.json();
+        list["items"][0]["exchange"].as_str().map(str::to_owned)
+    })
+    .await;
+    let page = async |login: &Login, path: &str| {
+        let answer = ask_at(&lab, &format!("GET {path}"), &login.cookie(), "").await;
+        assert_eq!(answer.head.status(), 200, "{path}: {}", answer.text());
+        answer.text()
+    };
+    let traffic = format!("/traffic/{exchange}");
+    assert!(!page(auditor, &traffic).await.contains("Allow…"));
+    assert!(page(admin, &traffic).await.contains("Allow…"));
+    assert!(!page(member, "/find?q=secret").await.contains("/sources"));
+    assert!(page(auditor, "/find?q=secret").await.contains("/sources"));
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_a_person_paused_is_not_shown_as_paused_by_an_alarm() {
     let mut lab = Lab::simple().await;
     user(&mut lab, "ann", "admin").await;

@@ -3,8 +3,10 @@
 
 use serde_json::{Value, json};
 
+use crate::admin_network::{ask_at, user};
+use crate::support::login::Login;
 use crate::support::market::{CHAT, MANIFEST, Market};
-use crate::support::{HOST, STRANGER};
+use crate::support::{HOST, STRANGER, until};
 
 const SEND: &str = "POST /send/x\r\nContent-Length: 0";
 
@@ -44,6 +46,31 @@ async fn a_pause_of_what_is_required_blocks_the_other_slots_until_it_ends() {
     market.api("POST", "/connections/work-crm/resume", &Value::Null).await;
     assert_eq!(market.state("crm-digest").await, "ready");
     assert_eq!(market.gets("digest", STRANGER, SEND).await.0, 200);
+    market.close().await;
+}
+
+/// The connection belongs to the organisation, and the agent to a member.
+#[tokio::test]
+async fn who_may_not_renew_a_broken_connection_is_led_to_its_page() {
+    let mut market = installed().await;
+    for (name, role) in [("ann", "admin"), ("bob", "member")] {
+        user(&mut market.lab, name, role).await;
+    }
+    market.api("PATCH", "/agents/digest", &json!({ "owner": "bob" })).await;
+    market.server.issuer().end_all();
+    until("a broken connection", async || {
+        market.request("digest", HOST, "GET /a").await;
+        market.api("GET", "/connections/work-crm", &Value::Null).await["state"] == "broken"
+    })
+    .await;
+    let plugin = market.plugin("crm-digest").await;
+    let path = format!("GET /plugins/{}", plugin["id"].as_str().expect("an id"));
+    for (name, renews) in [("bob", false), ("ann", true)] {
+        let login = Login::of(&mut market.lab, "default", name).await;
+        let page = ask_at(&market.lab, &path, &login.cookie(), "").await.text();
+        assert_eq!(page.contains(">Reconnect account</button>"), renews, "{name}: {page}");
+        assert_eq!(page.contains(">Open connection</a>"), !renews, "{name}: {page}");
+    }
     market.close().await;
 }
 

@@ -6,7 +6,9 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
 
 use super::*;
+use crate::admin_network::{ask_at, user};
 use crate::support::authorization::{CLIENT, CLIENT_SECRET, Rules};
+use crate::support::login::Login;
 use crate::support::oauth::World;
 
 /// A world whose app has its client secret in file `key` of source `kept`.
@@ -216,7 +218,7 @@ async fn a_refresh_asks_a_source_that_gave_no_secret_at_once() {
 
 #[tokio::test]
 async fn an_app_s_source_cannot_be_removed_and_its_references_are_checked() {
-    let lab = Lab::simple().await;
+    let mut lab = Lab::simple().await;
     let source = json!({"name": "kept", "doppler": {}, "credentials": {"token": "t"}});
     api(&lab, "POST", "/sources", source, 201).await;
     let app = |secrets: Value| json!({"name": "g", "provider": "github", "client_id": "x", "secrets": secrets});
@@ -233,6 +235,10 @@ async fn an_app_s_source_cannot_be_removed_and_its_references_are_checked() {
     let refused = api(&lab, "DELETE", "/sources/kept", Value::Null, 422).await;
     let message = refused["error"]["message"].as_str().unwrap_or_default();
     assert!(message.contains("app `g`"), "{message}");
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let page = ask_at(&lab, "GET /sources", &login.cookie(), "").await.text();
+    assert!(page.contains("/sources/kept/edit") && !page.contains("Remove source"), "{page}");
     let patch = json!({"references": {"client_secret": null}});
     api(&lab, "PATCH", "/apps/g", patch, 422).await;
     let patch = json!({"references": {"client_secret": {"ref": "B"}}});

@@ -43,6 +43,22 @@ async fn the_overview_lists_a_paused_connection_and_resumes_it() {
     lab.finish().await;
 }
 
+/// An alarm may pause it as well.
+#[tokio::test]
+async fn an_open_page_of_an_agent_shows_that_it_was_paused() {
+    let lab = used().await;
+    let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/agents/laptop")).await;
+    tab.sees("Pause agent").await;
+    posted(&lab, "/agents/laptop/pause", json!({})).await;
+    tab.sees("A person paused this agent").await;
+    tab.sees("Resume agent").await;
+    tab.does_not_see("Pause agent").await;
+    lab.finish().await;
+}
+
 /// Only its owner or an admin resumes it.
 #[tokio::test]
 async fn who_may_not_resume_a_connection_gets_no_button() {

@@ -80,7 +80,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
     html! {
         p.crumb { a href="/agents" { "Agents" } }
         (head(
-            html! { (agent.spec.name) (state_of(agent)) },
+            html! { (agent.spec.name) span #state data-live { (state_of(agent)) } },
             Some(html! {
                 @if let Some(environment) = &agent.spec.environment { (environment) " · " }
                 "created " (ago(agent.created))
@@ -88,10 +88,10 @@ fn page(visit: &Visit, view: &View) -> Markup {
                     " " (chips(agent.spec.labels.iter().map(|(key, value)| format!("{key}={value}"))))
                 }
             }),
-            html! { @if writes { (actions(view)) } },
+            html! { @if writes { span #toggle data-live { (actions(view)) } } },
         ))
         @if let Some(lock) = lock(agent.managed_by) { p { (lock) } }
-        @if agent.facts.held { (pause_of(agent.facts.held_by)) }
+        div #standing data-live { @if agent.facts.held { (pause_of(agent.facts.held_by)) } }
         @if let Some(usage) = &view.usage {
             section.panel #usage data-live {
                 header { h2 { "Requests of the last 24 hours" } span.muted.small { (in_short(&usage.history.total)) } }

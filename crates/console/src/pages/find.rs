@@ -48,7 +48,8 @@ pub(super) fn routes() -> Router<Console> {
 
 /// Whether the reader may see the page.
 fn is_for(visit: &Visit, path: &str) -> bool {
-    const OF_READERS: [&str; 5] = ["/audit", "/honeytokens", "/incoming", "/traffic", "/webhooks"];
+    const OF_READERS: [&str; 6] =
+        ["/audit", "/honeytokens", "/incoming", "/sources", "/traffic", "/webhooks"];
     let is_of_readers = OF_READERS.iter().any(|page| path.starts_with(page));
     (visit.reads_all() || !is_of_readers) && (visit.may_write() || path != "/connect")
 }

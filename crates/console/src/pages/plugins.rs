@@ -151,7 +151,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
         section.panel #slots {
             header { h2 { "What it has access to" } }
             ul.rows.top { @for (slot, choices) in &slots {
-                li id=(format!("slot-{}", slot.slot)) data-live { (slot_row(&plugin, slot, visit.may_write())) @if is_ours { (change(&plugin, slot, choices, tag.as_deref())) } }
+                li id=(format!("slot-{}", slot.slot)) data-live { (slot_row(&plugin, slot, may_renew(&visit, slot, choices))) @if is_ours { (change(&plugin, slot, choices, tag.as_deref())) } }
             } }
         }
         @if is_ours {
@@ -159,6 +159,15 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
         }
     };
     Ok(Page::new(&visit, Section::Plugins, &plugin.name, content))
+}
+
+/// Whether the reader may replace the credential of the slot's connection. Members may where it is theirs.
+fn may_renew(visit: &Visit, slot: &SlotView, choices: &[Shown<Connection>]) -> bool {
+    let is_in_slot = |it: &&Shown<Connection>| {
+        slot.connection.as_ref().is_some_and(|plugged| plugged.id == it.id)
+    };
+    let owner = choices.iter().find(is_in_slot).and_then(|it| it.facts.owner.as_ref());
+    visit.may_change(owner)
 }
 
 fn standing(plugin: &PluginView) -> Markup {

@@ -89,7 +89,7 @@ fn row(source: &Shown<Source>, is_admin: bool) -> Markup {
             @if let Some(lock) = lock(source.managed_by) { (lock) }
             @else if is_admin {
                 a.button href=(format!("/sources/{}/edit", segment(name))) { "Edit" }
-                @if facts.connections.is_empty() { (remove.show()) }
+                @if facts.connections.is_empty() && facts.apps.is_empty() { (remove.show()) }
             }
         }
     }
