@@ -1,5 +1,6 @@
 //! [`SignInMeans`]: a user whose means of sign-in are changed. It checks who may change them, and whether the caller
-//! must prove the password: an unattended browser must not be enough to replace the password.
+//! must prove the password: the unattended browser of a member or an auditor must not be enough to replace it. That of an
+//! admin is: admins make links, also for themselves, and change the means of all others.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
