@@ -193,7 +193,8 @@ async fn the_way_back_from_the_accounts_of_a_plugin_keeps_its_manifest() {
     let field = first.split("<textarea").nth(1).expect("the field of the manifest");
     assert!(field.contains("plugin: crm-digest"), "{first}");
     lab.finish().await;
-/// The form sends the role also where only the address is another one.
+}
+
 #[tokio::test]
 async fn another_address_ends_no_login_and_is_recorded_without_the_role() {
     let mut lab = Lab::simple().await;

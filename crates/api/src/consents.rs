@@ -7,7 +7,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use zeroize::Zeroizing;
 
@@ -17,6 +16,7 @@ use super::connect_sessions::Linked;
 use super::error::ApiError;
 use super::html::{self, HtmlPage};
 use super::state::Admin;
+use crate::handler::{boxed, get};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_rules::provider::scope_words::ScopeWords;
@@ -32,10 +32,10 @@ pub(super) struct ConsentVisit<'a>(pub(super) &'a HeaderMap);
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
-        .route("/oauth/start/{ticket}", get(start).post(begin))
-        .route("/oauth/callback/{app}", get(callback).post(posted))
+        .route("/oauth/start/{ticket}", get(start).post(boxed(begin)))
+        .route("/oauth/callback/{app}", get(callback).post(boxed(posted)))
         .route("/oauth/posted/{app}/{handle}", get(goes_on))
-        .route("/oauth/done/{flow}", get(done).post(decide))
+        .route("/oauth/done/{flow}", get(done).post(boxed(decide)))
         .route("/oauth/client/{app}", get(client))
 }
 

@@ -5,13 +5,13 @@
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
 use http::{StatusCode, header};
 
 use super::html::HtmlPage;
 use super::state::Admin;
 use super::wire::ErrorBody;
+use crate::handler::get;
 use keyward_base::codes::{Code, CodeRow, ERRORS_PATH, Sender};
 
 pub(super) fn routes() -> Router<Admin> {

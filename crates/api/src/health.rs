@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
 use http::{StatusCode, header};
 
@@ -18,6 +17,7 @@ use super::wire::{
     CallerView, FaultView, Health, OidcView, SharedStoreView, Status, TelemetryFailure,
     TelemetryView,
 };
+use crate::handler::get;
 use crate::reload_asks::Reloads;
 use keyward_base::codes::Code;
 use keyward_state::observe::telemetry::Telemetry;

@@ -4,12 +4,12 @@
 use axum::Router;
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use axum::routing::get;
 use http::{HeaderMap, StatusCode, header};
 
 use super::host::Arrival;
 use super::html::HtmlPage;
 use super::state::Admin;
+use crate::handler::get;
 use keyward_base::codes::ERRORS_PATH;
 
 pub(super) fn routes() -> Router<Admin> {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use axum::routing::get;
 use axum::{Json, Router};
 
 use super::auth::Caller;
 use super::state::Admin;
 use super::wire::ApiIndex;
+use crate::handler::get;
 
 /// The base of all paths.
 const BASE: &str = "/api/v1";

@@ -38,6 +38,7 @@ mod etag;
 mod explain;
 mod export;
 mod flows;
+pub mod handler;
 mod health;
 mod home;
 mod honeytokens;

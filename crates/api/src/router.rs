@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Router, extract};
 use bytes::Bytes;
 use http::{HeaderValue, header};
@@ -24,6 +23,7 @@ use super::{
     rotations, rule_test, rules, runs, sessions, sign_in, sources, store_check, streams, summary,
     tokens, totp, upstreams, usage, users, webhooks,
 };
+use crate::handler::get;
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
 pub fn open_router(admin: Admin, names: OwnNames) -> Router {

@@ -373,11 +373,11 @@ async fn evicted(place: Option<&EvictableSlot<()>>) {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::handler::get;
 
     /// A callback exchanges a code with a server that may be slow.
     #[tokio::test(start_paused = true)]

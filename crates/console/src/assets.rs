@@ -7,11 +7,11 @@ use std::sync::LazyLock;
 use axum::Router;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use http::{StatusCode, header};
 use sha2::{Digest, Sha256};
 
 use crate::visit::Console;
+use keyward_api::handler::get;
 
 /// A file that pages load.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use super::attempt::{ConnectAttempt, recorded};
@@ -20,6 +19,7 @@ use super::target::target;
 use crate::body::Segments;
 use crate::consents::{ConsentVisit, see_other};
 use crate::error::ApiError;
+use crate::handler::{boxed, get};
 use crate::state::Admin;
 use keyward_model::{ConnectSession, ConnectSessionState, Record};
 use keyward_state::directory::ConnectStepError;
@@ -56,8 +56,8 @@ impl PageQuery {
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
-        .route("/connect/session", get(show).post(step))
-        .route("/connect/{token}", get(offer).post(open))
+        .route("/connect/session", get(show).post(boxed(step)))
+        .route("/connect/{token}", get(offer).post(boxed(open)))
 }
 
 /// Shows what will be connected. Does not use the link up, because link previews open it too. A headless link is not

@@ -4,7 +4,6 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router, extract};
 use bytes::Bytes;
 use http::request::Parts;
@@ -14,6 +13,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, header};
 use crate::body::Segments;
 use crate::body_bytes::collect;
 use crate::error::ApiError;
+use crate::handler::{boxed, get};
 use crate::state::Admin;
 use crate::wire::HookAccepted;
 use keyward_base::codes::Code;
@@ -30,8 +30,8 @@ const RETRY_AFTER: u32 = 30;
 
 pub(crate) fn routes() -> Router<Admin> {
     Router::new()
-        .route("/hooks/{hook}", get(of_default).post(of_default))
-        .route("/hooks/{org}/{hook}", get(of_org).post(of_org))
+        .route("/hooks/{hook}", get(of_default).post(boxed(of_default)))
+        .route("/hooks/{org}/{hook}", get(of_org).post(boxed(of_org)))
 }
 
 async fn of_default(

@@ -11,6 +11,7 @@ use http::Method;
 use super::answer::DescribedAnswer;
 use super::argument::Argument;
 use super::draft::OperationDraft;
+use crate::handler::boxed;
 use crate::state::Admin;
 
 /// Routes and their descriptions.
@@ -107,7 +108,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             // HEAD is answered as GET without its body.
             _ => MethodFilter::GET,
         };
-        self.router = self.router.route(path, on(filter, handler));
+        self.router = self.router.route(path, on(filter, boxed(handler)));
         let describe = <H as Described<T>>::describe;
         self.operations.push(Operation { method, path, id, summary, describe });
         self

@@ -4,7 +4,6 @@ mod bindings;
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -14,6 +13,7 @@ use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Action, Field, ago, chips, copyable, count, head, in_short, lock, series};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{AgentUsageView, Event, List, Status, StreamView};
 use keyward_model::{Agent, HeldBy, ManagedBy, RuleShown, Session, Shown};
 

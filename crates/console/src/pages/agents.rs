@@ -2,7 +2,6 @@
 
 use axum::Router;
 use axum::extract::Query;
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -10,6 +9,7 @@ use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Field, Tone, ago, count, empty, head, mark, next_page, search, state};
 use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{List, Summary};
 use keyward_model::{Agent, HeldBy, Shown};
 

@@ -4,7 +4,6 @@ mod new;
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -16,6 +15,7 @@ use crate::parts::{
     facts, head, known_scopes, lock, mark, next_page, scope_list, search, settings_nav, state,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, List, ProviderView};
 use keyward_model::{App, ManagedBy, Shown};
 

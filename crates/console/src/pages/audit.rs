@@ -4,13 +4,13 @@ mod chains;
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{Tone, ago, count, empty, facts, head, state};
 use crate::visit::{Console, Stop, Visit, segment, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::{AuditCounts, AuditVerified, Change, Event, List, Outcome};
 
 /// Records of a page.

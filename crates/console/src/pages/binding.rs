@@ -2,12 +2,12 @@
 
 use axum::Router;
 use axum::extract::Path;
-use axum::routing::get;
 use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
 use crate::parts::{Check, empty, head, lock, mark};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{ActionView, ProviderView};
 use keyward_model::{Agent, BindingShown, ManagedBy, Shown};
 

@@ -3,13 +3,13 @@
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{Field, empty, head, known_scopes, mark, search};
 use crate::visit::{Console, Stop, Visit, segment, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
 use keyward_model::{App, Connection, Shown, Source};
 use keyward_rules::provider::categories::CATEGORIES;

@@ -3,7 +3,6 @@
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -12,6 +11,7 @@ use super::connections::{remedy, state_of};
 use crate::frame::{Page, Section};
 use crate::parts::{copyable, empty, head, lock, mark, search};
 use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{List, Share, UsageView};
 use keyward_model::{Agent, Connection, Shown};
 

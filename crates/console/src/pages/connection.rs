@@ -6,7 +6,6 @@ mod sessions;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::routing::get;
 use maud::{Markup, html};
 
 use super::connections::{may_pause, paused, renewal_verb, resume, soon, state_of, why};
@@ -16,6 +15,7 @@ use crate::parts::{
     Action, Field, ago, chips, facts, failures, head, lock, mark, scope_list, series,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::{DatabaseListenerView, Event, List, ProviderView, StreamView, UsageView};
 use keyward_model::{
     Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use axum::Router;
 use axum::extract::Query;
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +11,7 @@ use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Action, Tone, ago, count, empty, head, mark, search, state};
 use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{List, Summary};
 use keyward_model::{BrokenReason, Connection, ConnectionState, DueBy, ManagedBy, Renewal, Shown};
 

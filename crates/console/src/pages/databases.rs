@@ -2,7 +2,6 @@
 //! opened and closed here.
 
 use axum::Router;
-use axum::routing::get;
 use maud::{Markup, html};
 
 use super::settings::runs_install;
@@ -12,6 +11,7 @@ use crate::parts::{
     Action, Field, Subpage, Tone, copyable, empty, head, lock, settings_nav, state,
 };
 use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{DatabaseListenerView, List, ReplicaView, Status};
 use keyward_base::database::DatabaseProtocol;
 use keyward_model::{Connection, DatabaseListener, ListenerState, ManagedBy, Shown};

@@ -3,11 +3,11 @@
 use axum::Router;
 use axum::extract::Query;
 use axum::response::Html;
-use axum::routing::get;
 use maud::html;
 use serde::Deserialize;
 
 use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Agent, Connection, Shown};
 

@@ -2,7 +2,6 @@
 
 use axum::Router;
 use axum::extract::Query;
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -13,6 +12,7 @@ use crate::parts::{
     Action, Check, Field, Subpage, ago, empty, head, lock, next_page, search, settings_nav,
 };
 use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{Event, EventType, List};
 use keyward_model::{Honeytoken, ManagedBy, NoticeKind, Shown};
 

@@ -2,7 +2,6 @@
 
 use axum::Router;
 use axum::extract::Path;
-use axum::routing::get;
 use maud::{Markup, html};
 
 use super::hooks::{destination, last_try, state_of};
@@ -12,6 +11,7 @@ use crate::parts::{
     Action, Field, Subpage, ago, copyable, count, empty, facts, head, lock, settings_nav,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{Event, HookEventView, List};
 use keyward_model::{Hook, ManagedBy, Shown};
 

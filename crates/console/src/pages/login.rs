@@ -4,7 +4,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -15,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::frame::Page;
 use crate::parts::copyable;
 use crate::visit::{Console, Reader, Stop, segment, sentence};
+use keyward_api::handler::{boxed, get};
 use keyward_api::own_path;
 use keyward_api::wire::ErrorView;
 use keyward_base::sign_in::SignInSettings;
@@ -63,7 +63,7 @@ struct View<'a> {
 }
 
 pub(super) fn routes() -> Router<Console> {
-    Router::new().route("/login", get(ask).post(sign_in))
+    Router::new().route("/login", get(ask).post(boxed(sign_in)))
 }
 
 async fn ask(State(console): State<Console>, Query(asked): Query<PageQuery>) -> Page {

@@ -1,7 +1,6 @@
 //! `/`: what needs a person, what was refused, and the first steps while there is nothing yet.
 
 use axum::Router;
-use axum::routing::get;
 use maud::{Markup, html};
 
 use super::connections::{remedy, state_of};
@@ -9,6 +8,7 @@ use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{ago, count, head, in_short, mark, series};
 use crate::visit::{Console, Stop, Visit, segment, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::{AuditCounts, CaView, List, OrgUsageView, Status, Summary};
 use keyward_model::{Connection, PluginState, PluginView, Shown, Webhook};
 

@@ -2,7 +2,6 @@
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -11,6 +10,7 @@ use super::{means, personal_tokens, timeline};
 use crate::frame::{Page, Section};
 use crate::parts::{Action, Field, ago, chips, count, empty, facts, head, mark};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{Event, List};
 use keyward_model::{Agent, Connection, Role, Session, Shown, User};
 

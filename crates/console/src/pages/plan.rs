@@ -1,13 +1,13 @@
 //! `/settings/plan`: what a reload of the configuration file would change, before it is done.
 
 use axum::Router;
-use axum::routing::get;
 use maud::{Markup, html};
 
 use super::settings::runs_install;
 use crate::frame::{Page, Section};
 use crate::parts::{Action, chips, count, empty, head};
 use crate::visit::{Console, Stop, Visit, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::{PlanAsk, PlanProblem, PlanStep, PlanView};
 
 /// Steps that the page shows.

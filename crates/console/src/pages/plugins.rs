@@ -6,7 +6,6 @@ mod slot;
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -16,6 +15,7 @@ use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Action, Tone, ago, count, empty, head, lock, mark, next_page, search, state};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{
     Connection, ConnectionState, ManagedBy, PluggedView, PluginState, PluginView, Renewal, Shown,

@@ -10,13 +10,13 @@ mod tester;
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{ago, facts, head, lock};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
 

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -16,6 +15,7 @@ use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Action, Subpage, chips, count, empty, facts, head, mark, search, settings_nav};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
 use keyward_model::{App, Connection, Shown};
 use keyward_rules::provider::categories::category_title;

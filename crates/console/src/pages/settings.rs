@@ -3,7 +3,6 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use maud::{Markup, html};
 
 use super::{backups, replicas};
@@ -12,6 +11,7 @@ use crate::parts::{
     Action, Field, Subpage, Tone, ago, chips, empty, facts, head, now, settings_nav, state,
 };
 use crate::visit::{Console, Stop, Visit, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::{
     BackupView, CaView, CertificateRole, DatabaseListenerView, KeySourceKind, KeySourceView,
     KeyView, List, ReloadView, ReplicaView, Status, TelemetryView, UpstreamView,

@@ -3,13 +3,13 @@
 mod edit;
 
 use axum::Router;
-use axum::routing::get;
 use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Action, Subpage, ago, empty, head, lock, settings_nav};
 use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Shown, Source};
 

@@ -1,7 +1,6 @@
 //! `/settings/store`: verifies all rows and indexes of the store, while the gateway serves.
 
 use axum::Router;
-use axum::routing::get;
 use maud::{Markup, html};
 use serde_json::json;
 
@@ -9,6 +8,7 @@ use super::settings::runs_install;
 use crate::frame::{Page, Section};
 use crate::parts::{count, empty, head};
 use crate::visit::{Console, Stop, Visit, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::{StoreCheckView, StoreFaultKind, StoreFaultView};
 
 /// Faults that the page shows.

@@ -3,13 +3,13 @@
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{ago, chips, facts, head, remedy};
 use crate::visit::{Console, Stop, Visit, segment, sentence};
+use keyward_api::handler::get;
 use keyward_api::wire::{Event, ExplainAsk, Explanation, List, Outcome};
 
 /// Requests that the page begins with.

@@ -2,7 +2,6 @@
 
 use axum::Router;
 use axum::extract::Path;
-use axum::routing::get;
 use maud::{Markup, html};
 
 use super::timeline;
@@ -12,6 +11,7 @@ use crate::parts::{
     Action, Field, Subpage, ago, chips, copyable, count, facts, head, lock, settings_nav,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{Event, EventType, List};
 use keyward_model::{ManagedBy, Shown, Webhook, WebhookState};
 

@@ -2,7 +2,6 @@
 
 use axum::Router;
 use axum::extract::Query;
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -12,6 +11,7 @@ use crate::parts::{
     Check, Field, Subpage, Tone, ago, count, empty, head, next_page, settings_nav, state,
 };
 use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::handler::get;
 use keyward_api::wire::{EventType, List};
 use keyward_model::{ManagedBy, NoticeKind, Shown, Webhook, WebhookState};
 

@@ -2,7 +2,6 @@
 
 use axum::Router;
 use axum::extract::{Path, Query};
-use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 use crate::frame::{Page, Section};
 use crate::parts::{Field, head};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use keyward_api::handler::get;
 use keyward_base::keys::{Absent, Key, Section as _, Shape};
 use keyward_model::{
     AwsSource, AzureSource, BitwardenSource, DopplerSource, GcpSource, InfisicalSource,
