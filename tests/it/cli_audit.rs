@@ -214,6 +214,32 @@ fn an_export_has_every_record_once_the_oldest_first_as_json_lines() {
 }
 
 #[test]
+fn records_that_are_written_during_an_export_displace_none_from_it() {
+    let lab = Lab::new("");
+    // The older page is longer than a pipe holds, so the newest page is read after the test reads on.
+    for n in 1..=1_400 {
+        lab.ask("GET", "a.test", &format!("/{n}"));
+    }
+    lab.until(1_400);
+    let mut export = lab.cli.command(&["audit", "export"]).stdin(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(export.stdout.take().expect("piped"));
+    let mut exported = String::new();
+    lines.read_line(&mut exported).expect("text");
+    for n in 1..=50 {
+        lab.ask("GET", "a.test", &format!("/later/{n}"));
+    }
+    lab.until(1_450);
+    lines.read_to_string(&mut exported).expect("text");
+    assert!(export.wait().expect("our child").success());
+    let path = |line: &str| {
+        let record: Value = serde_json::from_str(line).expect("a record in each line");
+        record["path"].as_str().expect("a path").to_owned()
+    };
+    let paths: Vec<_> = exported.lines().map(path).collect();
+    assert_eq!(paths, (1..=1_400).map(|n| format!("/{n}")).collect::<Vec<_>>());
+}
+
+#[test]
 fn records_are_counted_in_groups_over_the_socket_and_in_the_files_alike() {
     let lab = Lab::new("audit: { file_bytes_max: 4096, files_max: 50 }\n");
     for n in 1..=25 {

@@ -20,16 +20,17 @@ pub(crate) struct Export {
 impl Export {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::for_audit(global).await?;
-        let mut begins: Vec<Option<String>> = vec![None];
+        // The first page begins at the newest record, so that records that are written meanwhile do not move it.
+        let newest = self.page(&client, None, 1).await?.items.pop();
+        let mut begins = vec![newest.map(|newest| (newest.seq + 1).to_string())];
         while let Some(begin) = begins.last().cloned() {
-            match self.page(&client, begin).await?.next {
+            match self.page(&client, begin, PAGE).await?.next {
                 Some(next) => begins.push(Some(next)),
                 None => break,
             }
         }
-        // Records that were written meanwhile are before the first page.
         while let Some(begin) = begins.pop() {
-            let mut records = self.page(&client, begin).await?.items;
+            let mut records = self.page(&client, begin, PAGE).await?.items;
             records.reverse();
             if !output::print_on(&rendered_json(&records)?)? {
                 return Ok(());
@@ -38,9 +39,14 @@ impl Export {
         Ok(())
     }
 
-    /// The page that begins at a record; the newest one without.
-    async fn page(&self, client: &Client, begin: Option<String>) -> Result<List<Event>, Failure> {
-        let mut more = vec![("limit", PAGE.to_string())];
+    /// The page that ends before the record `begin`; the newest one without.
+    async fn page(
+        &self,
+        client: &Client,
+        begin: Option<String>,
+        limit: usize,
+    ) -> Result<List<Event>, Failure> {
+        let mut more = vec![("limit", limit.to_string())];
         more.extend(begin.map(|begin| ("after", begin)));
         client.get(&self.wanted.path("/audit", &more)).await
     }
