@@ -91,6 +91,18 @@ impl Audit {
             }
         }
     }
+
+    /// Reserves a place for a record of what has already happened. Succeeds also while the log cannot be written, as
+    /// long as the queue has room.
+    ///
+    /// # Errors
+    /// While the log cannot be written and the queue is full.
+    pub async fn reserve_for_past(&self) -> Result<AuditSlot, AuditUnavailable> {
+        match self.queue.clone().try_reserve_owned() {
+            Ok(permit) => Ok(AuditSlot(permit)),
+            Err(_) => self.reserve().await,
+        }
+    }
 }
 
 impl AuditSlot {
@@ -115,6 +127,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::observe::change_log::ChangeRecorder;
     use crate::observe::tests::samples;
 
     #[tokio::test]
@@ -152,6 +165,22 @@ mod tests {
         assert!(audit.reserve().await.is_ok());
         health.unsynced.store(true, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(audit.reserve().await.unwrap_err(), AuditUnavailable);
+    }
+
+    #[tokio::test]
+    async fn what_has_happened_is_queued_while_the_log_cannot_be_written() {
+        let health = LogHealth::default();
+        health.unsynced.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (queue, mut receiver) = mpsc::channel(2);
+        let (_sender, written) = watch::channel(0);
+        let audit = Audit { queue, writer: std::thread::current(), health, written };
+        let changes = ChangeRecorder::to(audit);
+        for n in 0..3 {
+            changes.tell(samples::event(n)).await;
+        }
+        assert!(changes.reserve().await.is_err(), "nothing new begins");
+        assert_eq!([receiver.try_recv().is_ok(), receiver.try_recv().is_ok()], [true, true]);
+        assert!(receiver.try_recv().is_err(), "the queue had room for two");
     }
 
     #[tokio::test]

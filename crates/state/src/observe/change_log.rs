@@ -49,17 +49,27 @@ impl ChangeRecorder {
     /// # Errors
     /// While the log cannot be written.
     pub async fn reserve(&self) -> Result<ChangeSlot, AuditUnavailable> {
-        let Some(log) = &self.0 else { return Ok(ChangeSlot(None)) };
-        let audit = log.lock().open()?;
+        let Some(audit) = self.audit()? else { return Ok(ChangeSlot(None)) };
         audit.reserve().await.map(|slot| ChangeSlot(Some(slot)))
     }
 
-    /// Records a change that has already happened. If the log cannot be written, the program's own log says so.
+    /// Records a change that has already happened. While the log cannot be written, the record waits in the queue; if
+    /// that is full, the program's own log says so.
     pub async fn tell(&self, event: Event) {
-        match self.reserve().await {
+        match self.reserve_for_past().await {
             Ok(slot) => slot.send(&event),
             Err(error) => tracing::error!(%error, change = ?event.change, "a change is unrecorded"),
         }
+    }
+
+    async fn reserve_for_past(&self) -> Result<ChangeSlot, AuditUnavailable> {
+        let Some(audit) = self.audit()? else { return Ok(ChangeSlot(None)) };
+        audit.reserve_for_past().await.map(|slot| ChangeSlot(Some(slot)))
+    }
+
+    /// The log, opened on first use; `None` without one.
+    fn audit(&self) -> Result<Option<Audit>, AuditUnavailable> {
+        self.0.as_ref().map(|log| log.lock().open()).transpose()
     }
 }
 
