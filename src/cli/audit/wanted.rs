@@ -46,7 +46,7 @@ pub(super) struct AuditFilters {
     /// requests with this method
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
-    /// the record with this id, as in error bodies and logs
+    /// records with this id, as in error bodies and logs
     #[arg(long, value_name = "ID")]
     exchange: Option<String>,
     /// exchanges that began at this time or later

@@ -4,8 +4,10 @@
 use std::fs::File;
 use std::io;
 
+use jiff::Timestamp;
+
 use super::event::Event;
-use super::filter::Filter;
+use super::filter::{Filter, ended_before};
 use super::lines::{Backwards, offset_of};
 use super::trail::{Trail, found};
 
@@ -41,6 +43,8 @@ struct AuditSearch<'a> {
     /// seen twice.
     below: u64,
     bytes: u64,
+    /// When the session with a database began whose records are searched. Records of its statements are later.
+    session_begun: Option<Timestamp>,
     /// Where the next search goes on, if this one ends before the log does.
     next: Option<u64>,
 }
@@ -70,7 +74,8 @@ impl Trail {
         visit: &'a mut dyn FnMut(Event) -> bool,
     ) -> io::Result<Option<u64>> {
         let below = before.unwrap_or(u64::MAX);
-        let mut search = AuditSearch { filter, visit, below, bytes: 0, next: None };
+        let mut search =
+            AuditSearch { filter, visit, below, bytes: 0, session_begun: None, next: None };
         // Before the directory is listed: a file that is rotated in between is seen twice instead of never.
         let active = self.open_active()?;
         if let Some(active) = active
@@ -117,19 +122,25 @@ impl AuditSearch<'_> {
             return false;
         }
         self.below = event.seq;
-        if filter.is_past(&event) {
+        let is_past =
+            |since: Option<Timestamp>| since.is_some_and(|since| ended_before(&event, since));
+        if is_past(filter.since) || is_past(self.session_begun) {
             return true;
         }
         if !filter.wants(&event) {
             return false;
         }
-        let is_enough = !(self.visit)(event);
-        self.next = (is_enough && self.below > 1).then_some(self.below);
-        // An id is used only once.
-        if filter.exchange.is_some() {
-            self.next = None;
+        let is_of_database = event.database_role.is_some() || event.statement.is_some();
+        if filter.exchange.is_some() && is_of_database && event.statement.is_none() {
+            self.session_begun = Some(event.time);
         }
-        is_enough || filter.exchange.is_some()
+        let is_enough = !(self.visit)(event);
+        // A session with a database has a record for each recorded statement too. Others have one record.
+        if filter.exchange.is_some() && !is_of_database {
+            return true;
+        }
+        self.next = (is_enough && self.below > 1).then_some(self.below);
+        is_enough
     }
 }
 
@@ -138,6 +149,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::observe::audit::Audit;
     use crate::observe::tests::samples;
     use crate::observe::trail::Rotation;
 
@@ -204,6 +216,40 @@ mod tests {
         let one = Filter { exchange: Some("exc_7".to_owned()), ..Filter::default() };
         let page = asked(&trail, one, None, 3);
         assert_eq!((numbers(&page), page.next), (vec![7], None));
+    }
+
+    #[tokio::test]
+    async fn a_session_with_a_database_is_found_with_all_its_statements() {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (audit, writer) = Audit::open(trail.clone(), SMALL, 8, false).unwrap();
+        let of_session = |n, statement: Option<&str>| Event {
+            exchange: "exc_session".to_owned(),
+            database_role: Some("app".to_owned()),
+            statement: statement.map(str::to_owned),
+            ..samples::event(n)
+        };
+        let (begun, day) = (10, 86_400);
+        for event in [
+            samples::event(1),
+            of_session(begun + 1, Some("select ?")),
+            samples::event(begun + 2),
+            of_session(begun + day, Some("commit")),
+            of_session(begun, None),
+            samples::event(begun + day),
+        ] {
+            audit.reserve().await.unwrap().send(event.entry());
+        }
+        drop(audit);
+        writer.finish();
+        let session = Filter { exchange: Some("exc_session".to_owned()), ..Filter::default() };
+        let page = asked(&trail, session.clone(), None, 5);
+        assert_eq!((numbers(&page), page.next), (vec![5, 4, 2], None));
+        let page = asked(&trail, session.clone(), None, 2);
+        assert_eq!((numbers(&page), page.next), (vec![5, 4], Some(4)));
+        assert_eq!(numbers(&asked(&trail, session, Some(4), 2)), [2]);
+        let other = Filter { exchange: Some("exc_1".to_owned()), ..Filter::default() };
+        assert_eq!(numbers(&asked(&trail, other, None, 5)), [1]);
     }
 
     #[tokio::test]
