@@ -202,6 +202,39 @@ async fn the_guard_holds_for_webhooks_too() {
 }
 
 #[tokio::test]
+async fn what_people_do_is_found_in_the_audit_log_by_the_type_of_its_event() {
+    let lab = lab_of(Plan::api_key()).await;
+    let other =
+        json!({"provider": "acme", "name": "other", "fields": {"api_key": lab.canary.text}});
+    post(&lab, "/connections", &other).await;
+    for connection in ["mine", "other"] {
+        post(&lab, "/agents/ops-agent/bindings", &json!({ "connection": connection })).await;
+    }
+    post(&lab, "/connections/mine/pause", &json!({})).await;
+    let refused = lab.gateway.api("POST", "/connections/none/resume", "{}").await;
+    assert_eq!(refused.head.status(), 404);
+    lab.gateway.api("DELETE", "/connections/mine", "").await;
+    lab.gateway.api("DELETE", "/agents/ops-agent", "").await;
+    let records = async |kind: &str| {
+        let list = lab.gateway.api("GET", &format!("/audit?event={kind}"), "").await.json();
+        let items = list["items"].as_array().expect("a list").iter();
+        let named = |it: &Value| {
+            format!("{} {}", it["change"]["what"], it["change"]["name"]).replace('"', "")
+        };
+        items.map(named).collect::<Vec<_>>()
+    };
+    for (kind, expected) in [
+        ("connection.unbound", vec!["agent ops-agent", "connection mine"]),
+        ("connection.removed", vec!["connection mine"]),
+        ("connection.paused", vec!["connection mine"]),
+        ("connection.resumed", vec![]),
+    ] {
+        until(kind, async || records(kind).await == expected).await;
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn what_the_file_and_the_gateway_do_stands_in_the_audit_log() {
     let mut hooks = Hooks::start().await;
     let mut lab = lab(&hooks, Plan::api_key()).await;

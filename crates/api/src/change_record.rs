@@ -16,7 +16,7 @@ use crate::auth::SESSION;
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
 use keyward_model::{Login, Record, User};
-use keyward_state::observe::change::{Actor, Change};
+use keyward_state::observe::change::{Actor, Change, RequestEvents};
 use keyward_state::observe::change_log::ChangeSlot;
 use keyward_state::observe::event::{Event, Outcome};
 
@@ -31,6 +31,7 @@ pub(super) struct PendingRecord {
     slot: Option<ChangeSlot>,
     event: Event,
     details: Arc<Mutex<ChangeDetails>>,
+    events: RequestEvents,
 }
 
 impl PendingRecord {
@@ -93,7 +94,8 @@ impl PendingRecord {
         if let Some(change) = &mut event.change {
             change.from = client.map(|client| client.to_string());
         }
-        Ok(Self { slot: Some(slot), event, details: Arc::default() })
+        let events = RequestEvents::default();
+        Ok(Self { slot: Some(slot), event, details: Arc::default(), events })
     }
 }
 
@@ -129,6 +131,11 @@ impl Caller {
 }
 
 impl PendingRecord {
+    /// The events of the request, which it collects.
+    pub(super) fn events(&self) -> RequestEvents {
+        self.events.clone()
+    }
+
     /// Sets the path of the request, a GET, and the organisation of who signs in.
     pub(super) fn at(mut self, path: &str, org: &OrgId) -> Self {
         self.event.method = Some("GET".to_owned());
@@ -208,6 +215,7 @@ impl Drop for PendingRecord {
             }
             change.name = change.name.take().or(details.wanted_name);
             change.why = details.why.or(change.why.take());
+            self.events.write(change);
         }
         if let Some(run) = details.run {
             run.write(&mut self.event);

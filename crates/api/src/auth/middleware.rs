@@ -57,7 +57,7 @@ async fn serve_now(admin: &Admin, caller: Caller, mut request: Request, next: Ne
     };
     let response = match allowed {
         Ok(()) => {
-            let acting = Acting { by: caller.actor(), recorded: true };
+            let acting = Acting { by: caller.actor(), request: Some(record.events()) };
             request.extensions_mut().insert(caller);
             acting.scope(next.run(request)).await
         }

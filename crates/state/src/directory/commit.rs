@@ -197,7 +197,7 @@ impl DirectoryWriter {
         let between = Between { before: &before, after, by, now, catalogue: &catalogue };
         let notices = between.notices(at);
         let change = between.change(at).filter(|_| notices.is_empty());
-        let mut news = Shared::owed_news(notices, self.acting.recorded, after, Some(cause));
+        let mut news = Shared::owed_news(notices, self.acting.request.as_ref(), after, Some(cause));
         let org = at.org.clone();
         news.extend(change.map(|change| News {
             org,
@@ -205,6 +205,7 @@ impl DirectoryWriter {
             notice: None,
             owed: Vec::new(),
             change: Some(change),
+            request: None,
         }));
         news
     }

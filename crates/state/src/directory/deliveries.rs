@@ -14,7 +14,7 @@ use super::news::{Delivery, DeliveryCause, News, Owed};
 use super::rows::{At, ReadRecord};
 use super::view::View;
 use super::{Directory, Shared};
-use crate::observe::change::Acting;
+use crate::observe::change::{Acting, RequestEvents};
 use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use crate::store::{Table, Version};
 use keyward_base::id::{OrgId, WebhookId};
@@ -52,7 +52,7 @@ impl Directory {
         super::to_the_end(Box::pin(async move {
             let notice = Notice::new(kind, &org, &acting.by, shared.clock.now(), about);
             let view = shared.view.load_full();
-            let news = Shared::owed_news(vec![notice], acting.recorded, &view, None);
+            let news = Shared::owed_news(vec![notice], acting.request.as_ref(), &view, None);
             if let Err(error) = shared.store_owed(&news).await {
                 // The caller may announce it again.
                 shared.withdraw_news(&news).await;
@@ -130,7 +130,7 @@ impl Shared {
     /// change of `cause` is made.
     pub(super) fn owed_news(
         notices: Vec<Notice>,
-        recorded: bool,
+        request: Option<&RequestEvents>,
         view: &View,
         cause: Option<DeliveryCause>,
     ) -> Vec<News> {
@@ -149,10 +149,10 @@ impl Shared {
                 Owed { delivery, version: Version::default().next() }
             });
             let owed = owed.collect();
-            let tells = !recorded || notice.is_more_than_asked();
-            let change = tells.then(|| notice.change());
+            let request = request.filter(|_| !notice.is_more_than_asked()).cloned();
+            let change = request.is_none().then(|| notice.change());
             let (org, at) = (notice.org.clone(), notice.at);
-            news.push(News { org, at, notice: Some(notice), owed, change });
+            news.push(News { org, at, notice: Some(notice), owed, change, request });
         }
         news
     }
@@ -198,6 +198,11 @@ impl Shared {
 
     /// Sends the notices and records of a committed change to the listener.
     pub(super) async fn tell(&self, news: Vec<News>) {
+        for (request, notice) in
+            news.iter().filter_map(|one| one.request.as_ref().zip(one.notice.as_ref()))
+        {
+            request.add(notice.kind);
+        }
         let Some(listener) = self.listener.get() else { return };
         for one in news {
             // The listener has ended; deliveries to webhooks are stored.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::rows::At;
-use crate::observe::change::Change;
+use crate::observe::change::{Change, RequestEvents};
 use crate::observe::notice::Notice;
 use crate::store::{Table, Version};
 use keyward_base::id::{OrgId, WebhookId};
@@ -56,6 +56,8 @@ pub struct News {
     pub owed: Vec<Owed>,
     /// The record for the log of changes.
     pub change: Option<Change>,
+    /// The events of the request whose record stands for this one.
+    pub(super) request: Option<RequestEvents>,
 }
 
 impl Delivery {

@@ -1,11 +1,14 @@
 //! [`Change`]: the audit record of an administrative change; [`Actor`]: its author.
 
 use std::fmt;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use keyward_base::id::{LoginId, UserId};
+use keyward_model::NoticeKind;
 
 /// The author of a change.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -56,28 +59,54 @@ pub struct Change {
     /// The event type, such as `connection.broken`, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// The event types, if it is several events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
     /// A further explanation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
+/// The types of the events that a request causes, for its record; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct RequestEvents(Arc<Mutex<Vec<NoticeKind>>>);
+
 /// The actor of the current task.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Acting {
     /// The author of its changes.
     pub by: Actor,
-    /// Whether the request leaves a record in any case.
-    pub recorded: bool,
+    /// The events of the request, if it leaves a record in any case.
+    pub request: Option<RequestEvents>,
 }
 
 tokio::task_local! {
     static ACTING: Acting;
 }
 
+impl RequestEvents {
+    /// Adds an event of this type.
+    pub fn add(&self, kind: NoticeKind) {
+        let mut kinds = self.0.lock();
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+
+    /// Writes the types into the record of the request.
+    pub fn write(&self, change: &mut Change) {
+        let mut codes: Vec<_> = self.0.lock().iter().map(|kind| kind.code().to_owned()).collect();
+        match codes.len() {
+            0 | 1 => change.event = codes.pop(),
+            _ => change.events = codes,
+        }
+    }
+}
+
 impl Acting {
     /// The actor of the current task; by default the gateway itself.
     pub fn current() -> Self {
-        let gateway = |_| Self { by: Actor::Gateway, recorded: false };
+        let gateway = |_| Self { by: Actor::Gateway, request: None };
         ACTING.try_with(Self::clone).unwrap_or_else(gateway)
     }
 
@@ -91,7 +120,7 @@ impl Acting {
 impl Actor {
     /// Runs `work` with this actor; see [`Acting::scope`].
     pub async fn acting<F: Future>(self, work: F) -> F::Output {
-        Acting { by: self, recorded: false }.scope(work).await
+        Acting { by: self, request: None }.scope(work).await
     }
 }
 
@@ -123,6 +152,11 @@ impl Change {
             "test" => "tested",
             action => action,
         }
+    }
+
+    /// Whether it is an event of this type.
+    pub fn is_event(&self, kind: &str) -> bool {
+        self.event.iter().chain(&self.events).any(|it| it == kind)
     }
 
     /// A record that `by` did `action` to a resource of kind `what`.

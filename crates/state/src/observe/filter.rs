@@ -69,7 +69,7 @@ impl Filter {
             && is(&self.token, &event.token)
             && is(&self.session, &event.session)
             && (is(&self.user, &event.user) || is(&self.user, change(|change| &change.user)))
-            && is(&self.event, change(|change| &change.event))
+            && self.event.as_ref().is_none_or(|kind| is_event(kind, event))
             && is(&self.connection, &event.connection)
             && is(&self.code, &event.code)
             && (refused || !self.refused)
@@ -90,6 +90,11 @@ pub(super) fn ended_before(event: &Event, since: Timestamp) -> bool {
     let ended = event.time.saturating_add(SignedDuration::from_millis(took));
     let since = since.saturating_sub(CLOCK_STEP);
     matches!((ended, since), (Ok(ended), Ok(since)) if ended < since)
+}
+
+/// Whether the record is of a change that is an event of this type.
+fn is_event(kind: &str, event: &Event) -> bool {
+    event.change.as_ref().is_some_and(|change| change.is_event(kind))
 }
 
 /// Whether the record is of a change of the resource with this id or name.
@@ -192,6 +197,12 @@ mod tests {
         assert!(is_wanted(Filter { user: some("ann"), event: some("rule.added"), ..all() }));
         assert!(!is_wanted(Filter { user: some("ann"), event: some("rule.removed"), ..all() }));
         assert!(!is_wanted(Filter { user: some("an"), ..all() }));
+        let events = vec!["rule.added".to_owned(), "rule.changed".to_owned()];
+        let several = Change { events, ..Change::default() };
+        let several = Event { change: Some(Box::new(several)), ..event() };
+        for (kind, is_wanted) in [("rule.changed", true), ("rule.added", true), ("rule", false)] {
+            assert_eq!(Filter { event: some(kind), ..all() }.wants(&several), is_wanted, "{kind}");
+        }
         let of_nobody = Event { org: None, ..event() };
         let ours = Filter { org: some("org_default"), ..all() };
         assert!(!ours.wants(&of_nobody) && Filter { orgless: true, ..ours }.wants(&of_nobody));

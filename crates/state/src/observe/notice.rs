@@ -137,6 +137,7 @@ impl Notice {
             action: action.to_owned(),
             label: None,
             event: Some(self.kind.code().to_owned()),
+            events: Vec::new(),
             why: about.sentence(what),
         }
     }
