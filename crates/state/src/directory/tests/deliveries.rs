@@ -103,7 +103,7 @@ async fn dies_before(world: &World, kind: NoticeKind, cause: DeliveryCause) {
     let view = world.directory.view();
     let notice =
         Notice::new(kind, &world.org, &Actor::Gateway, world.now(), NoticeDetails::default());
-    let news = Shared::owed_news(vec![notice], false, &view, Some(cause));
+    let news = Shared::owed_news(vec![notice], None, &view, Some(cause));
     world.directory.shared.store_owed(&news).await.unwrap();
     assert_eq!(news[0].owed.len(), 1, "the webhook wants it");
 }
