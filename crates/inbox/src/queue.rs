@@ -74,26 +74,27 @@ impl InboxQueue {
         })
     }
 
-    /// Begins the next due delivery and returns its event, or else when the next one is due. Each hook has one
+    /// Begins the delivery that is due longest and returns its event, or else when the next one is due. Each hook has one
     /// delivery at a time, so that events stay in order.
     pub(crate) fn begin(
         &mut self,
         now: Timestamp,
         may: impl Fn(&OrgId, &HookId) -> bool,
     ) -> Result<(HookId, WaitingEvent), Option<Timestamp>> {
-        let mut due: Option<Timestamp> = None;
-        for (hook, line) in self.hooks.iter_mut().filter(|(_, line)| !line.is_delivering) {
-            let Some(first) = line.waiting.values().next() else { continue };
-            if !may(&first.org, hook) {
-                continue;
-            }
-            if first.next <= now {
-                line.is_delivering = true;
-                return Ok((hook.clone(), first.clone()));
-            }
-            due = Some(due.map_or(first.next, |due| due.min(first.next)));
+        let idle = self.hooks.iter().filter(|(_, line)| !line.is_delivering);
+        let firsts = idle.filter_map(|(hook, line)| Some((hook, line.waiting.values().next()?)));
+        let allowed = firsts.filter(|(hook, first)| may(&first.org, hook));
+        let Some((hook, first)) = allowed.min_by_key(|(_, first)| first.next) else {
+            return Err(None);
+        };
+        if first.next > now {
+            return Err(Some(first.next));
         }
-        Err(due)
+        let begun = (hook.clone(), first.clone());
+        if let Some(line) = self.hooks.get_mut(&begun.0) {
+            line.is_delivering = true;
+        }
+        Ok(begun)
     }
 
     /// Ends a delivery.
@@ -212,5 +213,25 @@ impl HookQueue {
         if let Some(place) = self.places.remove(id) {
             self.waiting.remove(&place);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delivery_that_is_due_longest_begins_first_and_the_next_one_when_it_is_due() {
+        let (mut queue, org) = (InboxQueue::default(), OrgId::default_org());
+        let hooks: Vec<_> = (0..8).map(|_| HookId::random()).collect();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (second, hook) in (0..).zip(&hooks) {
+            let waiting = WaitingEvent { org: org.clone(), id: "1".to_owned(), next: at(second) };
+            queue.push(hook, Timestamp::UNIX_EPOCH, waiting);
+        }
+        for hook in &hooks[..7] {
+            assert_eq!(queue.begin(at(6), |_, _| true).unwrap().0, *hook);
+        }
+        assert_eq!(queue.begin(at(6), |_, _| true).unwrap_err(), Some(at(7)));
     }
 }

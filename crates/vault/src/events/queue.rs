@@ -85,7 +85,8 @@ impl Queue {
         line.is_some_and(|line| line.waiting.values().any(is_it))
     }
 
-    /// Takes a due delivery of a webhook that is active and below its limit. Otherwise returns when the
+    /// Takes a due delivery of a webhook that is active and below its limit: of the one with the fewest under way, so that
+    /// webhooks without an answer hold up no others, and then of the one that is due longest. Otherwise returns when the
     /// next one is due.
     pub(super) fn take(
         &mut self,
@@ -94,18 +95,25 @@ impl Queue {
         may: impl Fn(&Owed) -> bool,
     ) -> Result<Owed, Option<Timestamp>> {
         let mut next: Option<Timestamp> = None;
+        let mut best: Option<((usize, Timestamp), &mut WebhookQueue)> = None;
         for line in self.of.values_mut().filter(|line| line.under_way < at_once) {
-            let Some(first) = line.waiting.first_entry().filter(|first| may(first.get())) else {
+            let first = line.waiting.first_key_value().filter(|(_, owed)| may(owed));
+            let Some((&(due, _), _)) = first else { continue };
+            if due > now {
+                next = Some(next.map_or(due, |next| next.min(due)));
                 continue;
-            };
-            let due = first.key().0;
-            if due <= now {
-                line.under_way += 1;
-                return Ok(first.remove());
             }
-            next = Some(next.map_or(due, |next| next.min(due)));
+            let rank = (line.under_way, due);
+            if best.as_ref().is_none_or(|(other, _)| rank < *other) {
+                best = Some((rank, line));
+            }
         }
-        Err(next)
+        let taken = best.and_then(|(_, line)| {
+            let (_, owed) = line.waiting.pop_first()?;
+            line.under_way += 1;
+            Some(owed)
+        });
+        taken.ok_or(next)
     }
 
     /// Ends an attempt.
@@ -155,5 +163,77 @@ impl Queue {
             last: line.last.clone(),
             taken: line.taken,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashSet};
+    use std::sync::Arc;
+
+    use super::*;
+    use keyward_base::id::OrgId;
+    use keyward_base::time::Clock;
+    use keyward_model::{ManagedBy, Webhook, WebhookFacts, WebhookSpec, WebhookState};
+    use keyward_state::crypto::keyring::Keyring;
+    use keyward_state::directory::Directory;
+    use keyward_state::observe::notice::{NoticeDetails, NoticeKind};
+    use keyward_state::store::memory::MemoryStore;
+
+    /// Deliveries to so many webhooks of so many events.
+    async fn owed(webhooks: usize, events: usize) -> Vec<Owed> {
+        let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
+        let directory = Directory::open(store, keyring, Clock::System).await.unwrap();
+        let org = OrgId::default_org();
+        for n in 0..webhooks {
+            let (name, url) = (format!("hook-{n}"), "https://ops.example.com/".to_owned());
+            let spec = WebhookSpec { name, url, events: BTreeSet::new() };
+            let facts = WebhookFacts { state: WebhookState::Active };
+            directory.add::<Webhook>(&org, ManagedBy::Store, spec, facts).await.unwrap();
+        }
+        for _ in 0..events {
+            let (kind, about) = (NoticeKind::ConnectionPaused, NoticeDetails::default());
+            directory.announce(&org, kind, about).await.unwrap();
+        }
+        directory.owed().await.unwrap()
+    }
+
+    fn queue(owed: &[Owed]) -> Queue {
+        let mut queue = Queue::default();
+        for one in owed {
+            queue.push(one.clone(), owed.len()).unwrap();
+        }
+        queue
+    }
+
+    fn take(queue: &mut Queue) -> WebhookId {
+        queue.take(Timestamp::MAX, 4, |_| true).unwrap().delivery.webhook
+    }
+
+    #[tokio::test]
+    async fn a_webhook_with_many_under_way_waits_for_those_with_fewer() {
+        let mut queue = queue(&owed(8, 3).await);
+        let first: Vec<_> = (0..8).map(|_| take(&mut queue)).collect();
+        assert_eq!(first.iter().collect::<HashSet<_>>().len(), 8, "one of each");
+        let answers = first.last().expect("eight");
+        for _ in 0..2 {
+            queue.tried(answers, None);
+            assert_eq!(take(&mut queue), *answers);
+        }
+        queue.tried(answers, None);
+        assert_ne!(take(&mut queue), *answers, "it has no more");
+    }
+
+    #[tokio::test]
+    async fn of_webhooks_with_as_many_under_way_the_one_that_is_due_longest_is_next() {
+        let mut all = owed(8, 1).await;
+        for (second, one) in (0..).zip(&mut all) {
+            one.delivery.next = Timestamp::from_second(second).unwrap();
+        }
+        let mut queue = queue(&all);
+        for one in &all {
+            assert_eq!(take(&mut queue), one.delivery.webhook);
+        }
+        assert_eq!(queue.take(Timestamp::MAX, 4, |_| true).unwrap_err(), None);
     }
 }
