@@ -79,7 +79,7 @@ impl ApplyTarget<'_> {
         let directory = self.directory();
         let (hook, key) = match work {
             WebhookWork::Make(spec, key) => {
-                let facts = WebhookFacts { state: WebhookState::Active };
+                let facts = WebhookFacts::active();
                 (directory.add::<Webhook>(org, ManagedBy::File, spec, facts).await?, key)
             }
             WebhookWork::Change { id, spec, activates, key } => {

@@ -95,7 +95,7 @@ impl Exposed for Webhook {
 
     async fn add(context: &Context, input: Input<Self>) -> Result<WebhookAdded, ApiError> {
         let key = WebhookKey::of(input.with)?;
-        let facts = WebhookFacts { state: WebhookState::Active };
+        let facts = WebhookFacts::active();
         let hook = resource::store_new::<Self>(context, input.spec, facts).await?;
         signed(context, &hook, key).await
     }

@@ -72,6 +72,9 @@ section! {
 pub struct WebhookFacts {
     /// Whether the webhook receives events.
     pub state: WebhookState,
+    /// An accepted delivery; up to an hour older than the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Timestamp>,
 }
 
 /// Whether a webhook is told what happens.
@@ -150,6 +153,13 @@ impl Resource for Webhook {
         let kinds = row.remove("events");
         let kinds = kinds.filter(|kinds| kinds.as_array().is_some_and(|all| !all.is_empty()));
         row.extend(kinds.map(|kinds| ("kinds".to_owned(), kinds)));
+    }
+}
+
+impl WebhookFacts {
+    /// The facts of a new webhook.
+    pub fn active() -> Self {
+        Self { state: WebhookState::Active, taken: None }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -24,6 +24,9 @@ const ADOPT_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest sleep, so that a change of the clock is noticed.
 const REST_MAX: Duration = Duration::from_secs(60);
+
+/// An accepted delivery is stored unless one of the last hour is. Webhooks fail after days.
+const TAKEN_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
 /// Most concurrent deliveries.
 const AT_ONCE_MAX: usize = 64;
@@ -198,6 +201,7 @@ impl Events {
             AttemptResult::Taken(_) => {
                 self.metrics.told("taken");
                 settled(&self.directory, &owed).await;
+                self.store_taken(hook, at).await;
             }
             AttemptResult::Gone => {
                 self.metrics.told("failed");
@@ -234,8 +238,11 @@ impl Events {
         tracing::error!(id = "event_dropped", webhook = name, %event, why, "all delivery attempts failed: the event is dropped");
         self.metrics.told("given_up");
         self.queue.lock().dropped(&hook.id);
-        // The webhook accepts other events, so this event is the problem.
-        let taken = self.standing(&hook.id).taken;
+        // The webhook accepts other events, so this event is the problem. They may have been delivered by another replica,
+        // or before the start of this process.
+        let view = self.directory.view();
+        let stored = view.one::<Webhook>(&hook.org, &hook.id).and_then(|hook| hook.facts.taken);
+        let taken = self.standing(&hook.id).taken.max(stored);
         let takes_others = taken.zip(owed.delivery.since).is_some_and(|(at, since)| at > since);
         if !takes_others {
             self.end(hook, WebhookState::Failed).await;
@@ -243,9 +250,26 @@ impl Events {
         settled(&self.directory, owed).await;
     }
 
-    /// Stops deliveries to a webhook until a person resumes it; the queue of a removed webhook is dropped.
+    /// Stores the time of an accepted delivery, so that the webhook does not fail because of another event.
+    async fn store_taken(&self, hook: &Record<Webhook>, at: Timestamp) {
+        let view = self.directory.view();
+        let Some(now) = view.one::<Webhook>(&hook.org, &hook.id) else { return };
+        if now.facts.taken.is_some_and(|taken| at.duration_since(taken) < TAKEN_EVERY) {
+            return;
+        }
+        let change = |hook: &mut Record<Webhook>| hook.facts.taken = Some(at);
+        if let Err(error) = self.directory.change(&hook.org, &hook.id, change).await {
+            tracing::warn!(%error, webhook = hook.name(), "the time of an accepted delivery cannot be stored");
+        }
+    }
+
+    /// Stops deliveries to an active webhook until a person resumes it; the queue of a removed webhook is dropped.
     async fn end(&self, hook: &Record<Webhook>, state: WebhookState) {
-        let change = move |hook: &mut Record<Webhook>| hook.facts.state = state;
+        let change = move |hook: &mut Record<Webhook>| {
+            if hook.facts.state == WebhookState::Active {
+                hook.facts.state = state;
+            }
+        };
         if let Err(error) = self.directory.change(&hook.org, &hook.id, change).await {
             tracing::error!(%error, webhook = hook.name(), "its state cannot be stored");
         }
@@ -281,4 +305,49 @@ async fn settled(directory: &keyward_state::directory::Directory, owed: &Owed) {
 
 async fn ends_within(time: Duration, close: &mut watch::Receiver<bool>) -> bool {
     tokio::time::timeout(time, close.wait_for(|close| *close)).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::tests::World;
+
+    fn at(second: i64) -> Option<Timestamp> {
+        Some(Timestamp::from_second(second).unwrap())
+    }
+
+    /// The state of the webhook when all attempts of an event have failed, since this second.
+    async fn state_after(world: &World, since: i64) -> WebhookState {
+        let mut owed = world.owed(1).await.pop().expect("it is active");
+        owed.delivery.since = at(since);
+        world.events.given_up(&world.hook(), &owed, "answered 500").await;
+        world.hook().facts.state
+    }
+
+    #[tokio::test]
+    async fn a_webhook_that_accepted_another_event_before_a_restart_has_not_failed() {
+        let world = World::new(1).await;
+        world.change(|hook| hook.facts.taken = at(100)).await;
+        assert_eq!(state_after(&world, 99).await, WebhookState::Active);
+        assert_eq!(state_after(&world, 100).await, WebhookState::Failed);
+    }
+
+    #[tokio::test]
+    async fn an_accepted_delivery_is_stored_once_an_hour() {
+        let world = World::new(1).await;
+        for (second, stored) in [(100, 100), (3_699, 100), (3_700, 3_700)] {
+            let second = at(second).expect("a time");
+            world.events.store_taken(&world.hook(), second).await;
+            assert_eq!(world.hook().facts.taken, at(stored));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_webhook_that_was_paused_during_its_last_attempt_stays_paused() {
+        let world = World::new(1).await;
+        let before = world.hook();
+        world.change(|hook| hook.facts.state = WebhookState::Paused).await;
+        world.events.end(&before, WebhookState::Failed).await;
+        assert_eq!(world.hook().facts.state, WebhookState::Paused);
+    }
 }

@@ -9,6 +9,8 @@ mod deliver;
 mod intake;
 mod keys;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

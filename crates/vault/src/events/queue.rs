@@ -168,35 +168,10 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeSet, HashSet};
-    use std::sync::Arc;
+    use std::collections::HashSet;
 
     use super::*;
-    use keyward_base::id::OrgId;
-    use keyward_base::time::Clock;
-    use keyward_model::{ManagedBy, Webhook, WebhookFacts, WebhookSpec, WebhookState};
-    use keyward_state::crypto::keyring::Keyring;
-    use keyward_state::directory::Directory;
-    use keyward_state::observe::notice::{NoticeDetails, NoticeKind};
-    use keyward_state::store::memory::MemoryStore;
-
-    /// Deliveries to so many webhooks of so many events.
-    async fn owed(webhooks: usize, events: usize) -> Vec<Owed> {
-        let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
-        let directory = Directory::open(store, keyring, Clock::System).await.unwrap();
-        let org = OrgId::default_org();
-        for n in 0..webhooks {
-            let (name, url) = (format!("hook-{n}"), "https://ops.example.com/".to_owned());
-            let spec = WebhookSpec { name, url, events: BTreeSet::new() };
-            let facts = WebhookFacts { state: WebhookState::Active };
-            directory.add::<Webhook>(&org, ManagedBy::Store, spec, facts).await.unwrap();
-        }
-        for _ in 0..events {
-            let (kind, about) = (NoticeKind::ConnectionPaused, NoticeDetails::default());
-            directory.announce(&org, kind, about).await.unwrap();
-        }
-        directory.owed().await.unwrap()
-    }
+    use crate::events::tests::World;
 
     fn queue(owed: &[Owed]) -> Queue {
         let mut queue = Queue::default();
@@ -212,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_webhook_with_many_under_way_waits_for_those_with_fewer() {
-        let mut queue = queue(&owed(8, 3).await);
+        let mut queue = queue(&World::new(8).await.owed(3).await);
         let first: Vec<_> = (0..8).map(|_| take(&mut queue)).collect();
         assert_eq!(first.iter().collect::<HashSet<_>>().len(), 8, "one of each");
         let answers = first.last().expect("eight");
@@ -226,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_webhooks_with_as_many_under_way_the_one_that_is_due_longest_is_next() {
-        let mut all = owed(8, 1).await;
+        let mut all = World::new(8).await.owed(1).await;
         for (second, one) in (0..).zip(&mut all) {
             one.delivery.next = Timestamp::from_second(second).unwrap();
         }

@@ -9,7 +9,7 @@ use crate::observe::change::Actor;
 use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use crate::store::memory::MemoryReplica;
 use crate::store::{Lease, Snapshot, StoreError, Version};
-use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec, WebhookState};
+use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec};
 
 /// Rows in memory, but for one table that takes none.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ pub(super) async fn named_hook(world: &World, name: &str) -> Arc<Record<Webhook>
         url: "https://ops.example.com/".to_owned(),
         events: BTreeSet::from([NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved]),
     };
-    let facts = WebhookFacts { state: WebhookState::Active };
+    let facts = WebhookFacts::active();
     world.directory.add::<Webhook>(&world.org, ManagedBy::Store, spec, facts).await.unwrap()
 }
 

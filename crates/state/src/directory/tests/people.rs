@@ -7,7 +7,7 @@ use keyward_base::database::DatabaseProtocol;
 use keyward_model::{
     DatabaseListener, DatabaseListenerSpec, Honeytoken, HoneytokenFacts, HoneytokenSpec, Hook,
     HookFacts, HookSpec, ListenerPlace, Nothing, PersonalTokenSpec, Record, Role, Rule, RuleFacts,
-    RuleSpec, Scope, User, UserFacts, UserSpec, Webhook, WebhookFacts, WebhookSpec, WebhookState,
+    RuleSpec, Scope, User, UserFacts, UserSpec, Webhook, WebhookFacts, WebhookSpec,
 };
 use keyward_rules::policy::explain::ActionKind;
 
@@ -148,7 +148,7 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
 fn webhook() -> (WebhookSpec, WebhookFacts) {
     let (name, url) = ("ops".to_owned(), "https://ops.example.com/".to_owned());
     let spec = WebhookSpec { name, url, events: BTreeSet::new() };
-    (spec, WebhookFacts { state: WebhookState::Active })
+    (spec, WebhookFacts::active())
 }
 
 /// Adds a resource to an organisation, and removes it. In between the organisation is not removed.
