@@ -221,9 +221,13 @@ impl Events {
                         settled(&self.directory, &owed).await;
                     }
                     Some(pause) => {
-                        let pause = pause.max(retry_after.unwrap_or_default());
+                        let longer = retry_after.filter(|asked| *asked > pause);
+                        let pause = longer.unwrap_or(pause);
                         tracing::warn!(webhook = name, %event, why, ?pause, "an event was not accepted; its delivery is retried");
-                        self.again(owed, at + pause);
+                        match longer {
+                            Some(_) => self.put_off(owed, at + pause).await,
+                            None => self.again(owed, at + pause),
+                        }
                     }
                     None => self.given_up(hook, &owed, &why).await,
                 }
@@ -281,6 +285,20 @@ impl Events {
         }
     }
 
+    /// Stores a pause that the webhook has asked for, so that it also holds for other replicas and after a restart.
+    async fn put_off(&self, mut owed: Owed, next: Timestamp) {
+        owed.delivery.next = next;
+        match self.directory.postpone(owed.clone()).await {
+            Ok(Some(owed)) => self.take_up(vec![owed]),
+            // Another replica delivers it.
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the pause that a webhook asked for cannot be stored");
+                self.take_up(vec![owed]);
+            }
+        }
+    }
+
     /// Queues the delivery again at `next`.
     fn again(&self, mut owed: Owed, next: Timestamp) {
         owed.delivery.next = next;
@@ -330,6 +348,18 @@ mod tests {
         world.change(|hook| hook.facts.taken = at(100)).await;
         assert_eq!(state_after(&world, 99).await, WebhookState::Active);
         assert_eq!(state_after(&world, 100).await, WebhookState::Failed);
+    }
+
+    #[tokio::test]
+    async fn a_longer_pause_that_a_webhook_asks_for_is_stored() {
+        let world = World::new(1).await;
+        let owed = world.owed(1).await.pop().expect("it is active");
+        let (short, long) = (Duration::from_millis(1), Duration::from_secs(3_600));
+        let begun = world.events.clock.now();
+        let failed = AttemptResult::Failed { why: "503".to_owned(), retry_after: Some(long) };
+        world.events.outcome(&world.hook(), owed, failed, Some(short)).await;
+        let stored = world.owed(0).await.pop().expect("it is not delivered").delivery.next;
+        assert!(stored >= begun + long, "{stored}");
     }
 
     #[tokio::test]
