@@ -57,7 +57,7 @@ impl AuditHeadsJob {
     }
 
     async fn publish(&mut self, ends: bool) -> anyhow::Result<()> {
-        let head = self.read(|trail| trail.head()).await?;
+        let head = self.read(Trail::durable_head).await?;
         if head.seq == 0 {
             return Ok(());
         }

@@ -92,16 +92,19 @@ impl PublishedChain {
 }
 
 impl Trail {
-    /// The end of the log as it can be read now; the default if it has no record. Blocks.
+    /// The end of the log, after it was synced to the disk: no power failure removes that record. The default if the log
+    /// has no record. Blocks.
     ///
     /// # Errors
-    /// When a file cannot be read.
-    pub fn head(&self) -> io::Result<ChainHead> {
+    /// When a file cannot be read or synced.
+    pub fn durable_head(&self) -> io::Result<ChainHead> {
         let active = self.open_active()?;
         let full = self.full()?;
         let full = full.iter().rev().map(|full| File::open(&full.path));
         for file in active.map(Ok).into_iter().chain(full) {
-            if let Some(head) = last_of(&file?)? {
+            let file = file?;
+            if let Some(head) = last_of(&file)? {
+                file.sync_data()?;
                 return Ok(head);
             }
         }
@@ -183,7 +186,7 @@ mod tests {
         let mut chain = PublishedChain::new("one".into(), "a".into(), Timestamp::UNIX_EPOCH);
         for records in [4, 4, 3] {
             samples::write(&trail, SMALL, records).await;
-            chain.add(trail.head().unwrap(), Timestamp::UNIX_EPOCH);
+            chain.add(trail.durable_head().unwrap(), Timestamp::UNIX_EPOCH);
         }
         assert_eq!(chain.heads.iter().map(|head| head.seq).collect::<Vec<_>>(), [4, 8, 11]);
         (folder, trail, chain)
@@ -245,7 +248,7 @@ mod tests {
         let (folder, _, chain) = published().await;
         let other = Trail::at(&folder.path().join("other.jsonl"));
         assert_eq!(other.compare(&chain).unwrap(), ChainState::NotHere);
-        assert_eq!(other.head().unwrap(), ChainHead::default());
+        assert_eq!(other.durable_head().unwrap(), ChainHead::default());
         assert_eq!(other.hash_of(1).unwrap(), None);
     }
 
