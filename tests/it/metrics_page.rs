@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keyward_state::observe::event::Event;
-use keyward_state::observe::metrics::Metrics;
+use keyward_state::observe::metrics::{Metrics, SourceSample};
 
 use crate::generated_page::GeneratedPage;
 
@@ -45,6 +45,9 @@ fn families() -> BTreeMap<String, Family> {
     metrics.told("taken");
     metrics.secrets_due(&Default::default());
     metrics.connections(|_| 0);
+    metrics.hooks.refused("bad_signature");
+    let (name, failing) = ("default/vault".to_owned(), Duration::ZERO);
+    metrics.sources.set(std::iter::once(SourceSample { name, age: Some(failing), failing }));
     metrics.health.certificate_ends("proxy", Timestamp::UNIX_EPOCH);
     let text = metrics.render();
     let mut found: BTreeMap<String, Family> = BTreeMap::new();
@@ -88,7 +91,7 @@ fn the_page_has_every_metric_and_nothing_else() {
 }
 
 /// Before the name of a metric, where it is registered.
-const REGISTRATIONS: [&str; 7] = [
+const REGISTRATIONS: [&str; 9] = [
     "counted(registry, \"",
     "counted(&mut registry, \"",
     "gauge(registry, \"",
@@ -96,14 +99,18 @@ const REGISTRATIONS: [&str; 7] = [
     "gauges(registry, \"",
     "counter(\"",
     "bytes(\"",
+    "register(\"",
+    "register_with_unit(\"",
 ];
 
 /// A registered metric without a sample in [`families`] would be missing on the page.
 #[test]
 fn every_registered_metric_has_a_sample_here() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/state/src/observe");
-    let read = |file: &str| std::fs::read_to_string(folder.join(file)).expect("the metrics");
-    let source = read("metrics.rs") + &read("metrics/health.rs");
+    let parts = std::fs::read_dir(folder.join("metrics")).expect("the metrics");
+    let parts = parts.map(|part| part.expect("a file").path());
+    let files = parts.chain([folder.join("metrics.rs")]);
+    let source: String = files.map(|it| std::fs::read_to_string(it).expect("a source")).collect();
     let names: Vec<_> = families().into_keys().collect();
     let mut registered = 0;
     for before in REGISTRATIONS {

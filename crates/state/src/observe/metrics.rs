@@ -1,5 +1,6 @@
-//! Metrics in Prometheus format. Labels are closed sets: no value that an agent chooses becomes a label. Where alerts
-//! need it, every value of a label has a sample from the start, so that the first increase is seen.
+//! Metrics in Prometheus format. Labels are closed sets, except names of secret sources: no value that an agent chooses
+//! becomes a label. Where alerts need it, every value of a label has a sample from the start, so that the first increase
+//! is seen.
 
 mod backups;
 mod families;
