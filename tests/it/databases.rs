@@ -11,6 +11,7 @@ use futures_util::future::select_all;
 
 use self::client::{Client, TLS_REQUEST, startup};
 use self::server::{Behaviour, NAME, Server, TLS_REQUEST_BYTES, message};
+use crate::support::collector::{CLIENT, Collector};
 use crate::support::wire::find;
 use crate::support::*;
 
@@ -127,6 +128,30 @@ async fn what_was_sent_early_behind_a_valid_login_is_served_after_it() {
     let row = client.expect(b'Z').await.expect("the answer");
     assert!(row.contains("SELECT 'early'"), "{row}");
     databases.lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_span_of_a_session_is_of_the_database_and_not_of_http() {
+    let collector = Collector::start().await;
+    let exported = |plan| collector.reached(Databases::one(plan), "");
+    let databases = Databases::planned(Behaviour::Serves, exported).await;
+    drop(databases.opened("main").await);
+    let port = databases.server.at.port().to_string();
+    databases.lab.finish().await;
+    let spans = collector.spans();
+    let [own] = &spans[..] else { panic!("{spans:#?}") };
+    assert_eq!((own.kind, &*own.name), (CLIENT, "postgresql"));
+    for (name, value) in [
+        ("db.system.name", "postgresql"),
+        ("db.namespace", "app"),
+        ("server.address", NAME),
+        ("server.port", &*port),
+        ("keyward.connection", "main"),
+    ] {
+        assert_eq!(own.attributes.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    let foreign = |name: &&String| name.starts_with("http.") || name.starts_with("url.");
+    assert_eq!(own.attributes.keys().find(foreign), None);
 }
 
 #[tokio::test]

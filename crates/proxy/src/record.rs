@@ -34,7 +34,7 @@ use keyward_rules::rate_limit::StatedLimit;
 use keyward_state::observe::audit::AuditSlot;
 use keyward_state::observe::change::Actor;
 use keyward_state::observe::event::{Event, Outcome};
-use keyward_state::observe::telemetry::{ExchangeTrace, FinishedExchange};
+use keyward_state::observe::telemetry::{ExchangeKind, ExchangeTrace, FinishedExchange};
 use keyward_state::observe::usage::{Remaining, Used};
 
 use self::database_session::DatabaseSession;
@@ -375,6 +375,15 @@ impl EventFields {
         Some((target.authority(), set))
     }
 
+    /// What the exchange was, for its span.
+    fn kind(&self) -> ExchangeKind<'_> {
+        match (&self.database, &self.login) {
+            (Some(session), _) => ExchangeKind::Database(&session.endpoint),
+            (None, Some(_)) => ExchangeKind::SshLogin,
+            (None, None) => ExchangeKind::Http,
+        }
+    }
+
     /// The usage statistics of the connection and the token.
     fn used(&self, bytes_in: u64) -> Used<'_> {
         let (org, agent) = match &self.by {
@@ -484,7 +493,8 @@ impl Drop for Record {
         if let Some(trace) = self.trace.take() {
             let path = event.path.map(without_placeholders);
             let (target, begun) = (self.fields.target.as_ref(), self.begun);
-            let finished = FinishedExchange { event: &event, target, path: path.as_deref(), begun };
+            let (event, kind, path) = (&event, self.fields.kind(), path.as_deref());
+            let finished = FinishedExchange { event, kind, target, path, begun };
             self.gateway.telemetry.finish_trace(*trace, &finished);
         }
         slot.send(event.entry());

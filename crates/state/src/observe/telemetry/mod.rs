@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 pub use self::export::{Exportable, LogRecord, RejectedItems, Resource, Span};
 pub(super) use self::log_records::LogRecords;
 pub use self::settings::TelemetrySettings;
-pub use self::span::{ExchangeTrace, FinishedExchange, OutgoingTrace};
+pub use self::span::{ExchangeKind, ExchangeTrace, FinishedExchange, OutgoingTrace};
 use super::metrics::Metrics;
 pub use super::metrics::Signal;
 

@@ -1,9 +1,11 @@
 //! [`ExchangeTrace`]: the spans of one exchange, by the semantic conventions for HTTP
 //! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>): one of the kind `server`, with a child for each
 //! attempt at the upstream and for each wait for a credential. They are made from the audit event when the exchange
-//! has ended. No query, field or body is in them.
+//! has ended. No query, field or body is in them. A session with a database is one span of the kind `client`
+//! (<https://opentelemetry.io/docs/specs/semconv/database/database-spans/>).
 
 use http::{HeaderMap, HeaderValue};
+use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::host::{Host, Target};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -72,10 +74,21 @@ pub struct OutgoingTrace {
 pub struct FinishedExchange<'a> {
     /// Its audit event.
     pub event: &'a Event<&'a str>,
+    pub kind: ExchangeKind<'a>,
     pub target: Option<&'a Target>,
     /// The path without query and without placeholders.
     pub path: Option<&'a str>,
     pub begun: Instant,
+}
+
+/// What an exchange was.
+#[derive(Clone, Copy, Debug)]
+pub enum ExchangeKind<'a> {
+    Http,
+    /// A session with a database.
+    Database(&'a DatabaseEndpoint),
+    /// A signature for an SSH login.
+    SshLogin,
 }
 
 impl ExchangeTrace {
@@ -156,17 +169,18 @@ impl ExchangeTrace {
 
     fn own_span(&self, times: &Times<'_>) -> Span {
         let exchange = times.exchange;
-        let (event, method) = (exchange.event, Method::of(exchange.event.method));
         let mut own = times.span(self.context, exchange.begun, None);
-        method.name.clone_into(&mut own.name);
-        own.kind = SpanKind::Server.into();
+        exchange.name().clone_into(&mut own.name);
+        own.kind = match exchange.kind {
+            ExchangeKind::Http | ExchangeKind::SshLogin => SpanKind::Server.into(),
+            ExchangeKind::Database(_) => SpanKind::Client.into(),
+        };
         own.parent_span_id = self.parent.map(Vec::from).unwrap_or_default();
         own.flags |= if self.parent.is_some() { PARENT_REMOTE } else { 0 };
-        own.attributes = method.attributes();
+        own.attributes = exchange.attributes();
         own.attributes.extend(exchange.place());
-        own.attributes.extend(exchange.path.map(|path| text("url.path", path)));
-        own.attributes.extend(about(event));
-        own.status = is_failed(event).then(error);
+        own.attributes.extend(about(exchange.event));
+        own.status = is_failed(exchange.event).then(error);
         own
     }
 }
@@ -185,21 +199,59 @@ impl OutgoingTrace {
 }
 
 impl FinishedExchange<'_> {
+    /// The name of its own span: one of a closed set.
+    fn name(&self) -> &'static str {
+        match self.kind {
+            ExchangeKind::Http => Method::of(self.event.method).name,
+            ExchangeKind::Database(endpoint) => system_of(endpoint.protocol),
+            ExchangeKind::SshLogin => "ssh",
+        }
+    }
+
+    /// The attributes that only exchanges of its kind have.
+    fn attributes(&self) -> Vec<KeyValue> {
+        match self.kind {
+            ExchangeKind::Http => {
+                let mut all = Method::of(self.event.method).attributes();
+                all.extend(self.target.map(|it| text("url.scheme", it.scheme().as_str())));
+                all.extend(self.path.map(|path| text("url.path", path)));
+                let numbers = [
+                    ("http.response.status_code", self.event.status.map(u64::from)),
+                    ("http.request.body.size", Some(self.event.bytes_in)),
+                    ("http.response.body.size", Some(self.event.bytes_out)),
+                ];
+                all.extend(numbers.into_iter().filter_map(|(key, it)| Some(number(key, it?))));
+                all
+            }
+            ExchangeKind::Database(endpoint) => vec![
+                text("db.system.name", system_of(endpoint.protocol)),
+                text("db.namespace", endpoint.database.as_str()),
+            ],
+            ExchangeKind::SshLogin => vec![text("network.protocol.name", "ssh")],
+        }
+    }
+
     fn place(&self) -> Vec<KeyValue> {
         let Some(target) = self.target else { return Vec::new() };
         let address = match target.host() {
             Host::V6(v6) => v6.to_string(),
             host => host.to_string(),
         };
-        vec![
-            text("url.scheme", target.scheme().as_str()),
-            text("server.address", address),
-            number("server.port", target.port().into()),
-        ]
+        vec![text("server.address", address), number("server.port", target.port().into())]
     }
 
     fn url(&self) -> Option<String> {
         Some(format!("{}{}", self.target?, self.path?))
+    }
+}
+
+/// The conventions' name of a database.
+fn system_of(protocol: DatabaseProtocol) -> &'static str {
+    match protocol {
+        DatabaseProtocol::Postgres => "postgresql",
+        DatabaseProtocol::Redis => "redis",
+        DatabaseProtocol::Mysql => "mysql",
+        DatabaseProtocol::Mongodb => "mongodb",
     }
 }
 
@@ -210,10 +262,9 @@ fn is_failed(event: &Event<&str>) -> bool {
 
 /// What the audit event says, and the conventions have no other name for.
 fn about(event: &Event<&str>) -> Vec<KeyValue> {
-    let status = event.status.map(u64::from);
     let failure = event.code.map(ToOwned::to_owned).or_else(|| match event.outcome {
         Outcome::UpstreamAborted => Some(event.outcome.as_str().to_owned()),
-        _ => status.filter(|status| *status >= 500).map(|status| status.to_string()),
+        _ => event.status.filter(|status| *status >= 500).map(|status| status.to_string()),
     });
     let texts = [
         ("error.type", failure.as_deref()),
@@ -226,14 +277,7 @@ fn about(event: &Event<&str>) -> Vec<KeyValue> {
         ("keyward.rule", event.rule),
         ("keyward.code", event.code),
     ];
-    let numbers = [
-        ("http.response.status_code", status),
-        ("http.request.body.size", Some(event.bytes_in)),
-        ("http.response.body.size", Some(event.bytes_out)),
-    ];
-    let texts = texts.into_iter().filter_map(|(key, value)| Some(text(key, value?)));
-    let numbers = numbers.into_iter().filter_map(|(key, value)| Some(number(key, value?)));
-    texts.chain(numbers).collect()
+    texts.into_iter().filter_map(|(key, value)| Some(text(key, value?))).collect()
 }
 
 fn error() -> Status {
@@ -295,6 +339,8 @@ impl Times<'_> {
         span.kind = SpanKind::Client.into();
         span.parent_span_id = parent.span.to_vec();
         span.attributes = method.attributes();
+        let scheme = exchange.target.map(|it| text("url.scheme", it.scheme().as_str()));
+        span.attributes.extend(scheme);
         span.attributes.extend(exchange.place());
         span.attributes.extend(exchange.url().map(|url| text("url.full", url)));
         let status = attempt.status.map(u64::from);
@@ -332,6 +378,7 @@ impl Times<'_> {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use keyward_base::host::Scheme;
 
     use super::*;
 
@@ -359,7 +406,8 @@ mod tests {
         tokio::time::advance(Duration::from_millis(2)).await;
         let event = Event::begun(Timestamp::from_second(10).unwrap(), "exc_1");
         let event = Event { code: Some("refresh_failed"), ..event };
-        let finished = FinishedExchange { event: &event, target: None, path: None, begun };
+        let (kind, path) = (ExchangeKind::Http, None);
+        let finished = FinishedExchange { event: &event, kind, target: None, path, begun };
         let spans = trace.into_spans(&finished);
         let [own, waited, failed] = &spans[..] else { panic!("{spans:#?}") };
         let times = |span: &Span| (span.start_time_unix_nano, span.end_time_unix_nano);
@@ -373,5 +421,26 @@ mod tests {
         for span in [waited, failed] {
             assert_eq!((&span.parent_span_id, &span.trace_id), (&own.span_id, &own.trace_id));
         }
+    }
+
+    #[test]
+    fn an_ssh_login_is_no_request_over_http() {
+        let event = Event::begun(Timestamp::UNIX_EPOCH, "exc_1");
+        let event = Event { method: Some("SIGN"), status: Some(200), ..event };
+        let target = Target::parse(Scheme::Https, "git.acme.test:22").unwrap();
+        let (kind, path, begun) = (ExchangeKind::SshLogin, None, Instant::now());
+        let finished = FinishedExchange { event: &event, kind, target: Some(&target), path, begun };
+        let spans = traced().into_spans(&finished);
+        let [own] = &spans[..] else { panic!("{spans:#?}") };
+        assert_eq!(own.name, "ssh");
+        let keys: Vec<_> = own.attributes.iter().map(|it| it.key.as_str()).collect();
+        let expected = [
+            "network.protocol.name",
+            "server.address",
+            "server.port",
+            "keyward.exchange",
+            "keyward.outcome",
+        ];
+        assert_eq!(keys, expected);
     }
 }
