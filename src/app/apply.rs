@@ -15,7 +15,7 @@ use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, SourceId};
 use keyward_inbox::Inbox;
 use keyward_model::{
     Agent, AgentFacts, App, BindTerms, ConnectionSpec, Hook, HookFacts, HookSpec, Plugin,
-    PluginSpec, Record, Reference, Source, Webhook, WebhookFacts, WebhookState,
+    PluginSpec, Record, Reference, Source, Webhook, WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
@@ -79,8 +79,8 @@ impl ApplyTarget<'_> {
         let directory = self.directory();
         let (hook, key) = match work {
             WebhookWork::Make(spec, key) => {
-                let facts = WebhookFacts::active();
-                (directory.add::<Webhook>(org, ManagedBy::File, spec, facts).await?, key)
+                self.events.add(org, ManagedBy::File, spec, key).await?;
+                return Ok(());
             }
             WebhookWork::Change { id, spec, activates, key } => {
                 let change = move |hook: &mut Record<Webhook>| {

@@ -17,7 +17,7 @@ use super::resource::{self, Exposed};
 use super::state::Admin;
 use super::wire::{EventType, List, WebhookAdded};
 use keyward_model::{
-    NoticeKind, Record, SecretText, Shown, Webhook, WebhookFacts, WebhookShown, WebhookSpec,
+    ManagedBy, NoticeKind, Record, SecretText, Shown, Webhook, WebhookShown, WebhookSpec,
     WebhookState, WebhookTry, WebhookWith,
 };
 use keyward_vault::events::{LastTry, SigningKeyError, WebhookSigningKey};
@@ -95,9 +95,11 @@ impl Exposed for Webhook {
 
     async fn add(context: &Context, input: Input<Self>) -> Result<WebhookAdded, ApiError> {
         let key = WebhookKey::of(input.with)?;
-        let facts = WebhookFacts::active();
-        let hook = resource::store_new::<Self>(context, input.spec, facts).await?;
-        signed(context, &hook, key).await
+        let (events, org) = (&context.deps().events, context.caller.org());
+        let hook = events.add(org, ManagedBy::Store, input.spec, key.key).await?;
+        context.caller.names("webhook", &hook.id, hook.name());
+        let webhook = resource::shown(context, &*hook).await;
+        Ok(WebhookAdded { webhook, signing_key: key.shown })
     }
 
     async fn change(
@@ -144,15 +146,6 @@ impl WebhookKey {
     }
 }
 
-async fn signed(
-    context: &Context,
-    hook: &Record<Webhook>,
-    WebhookKey { key, shown }: WebhookKey,
-) -> Result<WebhookAdded, ApiError> {
-    context.deps().events.sign_with(&hook.org, &hook.id, key).await?;
-    Ok(WebhookAdded { webhook: resource::shown(context, hook).await, signing_key: shown })
-}
-
 /// Posts a test event now, regardless of the selected events and even if the webhook is paused.
 async fn test(
     context: Context,
@@ -170,7 +163,10 @@ async fn rotate(
 ) -> Result<Json<WebhookAdded>, ApiError> {
     let hook = resource::found::<Webhook>(&context, &name)?;
     resource::editable(&*hook)?;
-    Ok(Json(signed(&context, &hook, WebhookKey::of(given)?).await?))
+    let key = WebhookKey::of(given)?;
+    context.deps().events.sign_with(&hook.org, &hook.id, key.key).await?;
+    let webhook = resource::shown(&context, &*hook).await;
+    Ok(Json(WebhookAdded { webhook, signing_key: key.shown }))
 }
 
 fn host_of(url: &str) -> Option<String> {

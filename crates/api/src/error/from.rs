@@ -66,7 +66,7 @@ impl From<EventsError> for ApiError {
     fn from(error: EventsError) -> Self {
         match error {
             EventsError::Directory(error) => error.into(),
-            EventsError::NoWayOut => Self::Refused(error.to_string()),
+            EventsError::NoKey | EventsError::NoWayOut => Self::Refused(error.to_string()),
             broken => Self::internal(broken),
         }
     }

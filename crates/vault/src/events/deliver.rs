@@ -165,12 +165,13 @@ impl Events {
             Ok(keys) => keys,
             Err(error) => return Err((error.into(), owed)),
         };
-        let Some((keys, _)) = keys else {
-            // The webhook is being created or removed.
-            self.again(owed, self.clock.now() + TRY_AGAIN_AFTER);
-            return Ok(None);
-        };
         let (settings, now) = (self.settings.load_full(), self.clock.now());
+        let Some((keys, _)) = keys else {
+            // The webhook is being removed, or lost its key when it was added.
+            self.again(owed, now + TRY_AGAIN_AFTER);
+            let what = EventsError::NoKey.to_string();
+            return Ok(Some(LastTry { at: now, taken: false, what }));
+        };
         let pause = pause(&settings, owed.delivery.tries);
         owed.delivery.tries += 1;
         owed.delivery.since.get_or_insert(now);

@@ -29,7 +29,7 @@ use crate::{RowError, SealedRows};
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Record, Webhook};
+use keyward_model::{ManagedBy, Record, Webhook, WebhookFacts, WebhookSpec};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, DirectoryError, OpenedRow};
@@ -76,6 +76,9 @@ pub enum EventsError {
     /// Its record.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// Its key was not stored when it was added.
+    #[error("the webhook has no signing key: `keyward webhook rotate` makes one")]
+    NoKey,
     /// This process has no client to send events with.
     #[error("only a running gateway sends events to webhooks: start it first")]
     NoWayOut,
@@ -115,6 +118,32 @@ impl Events {
     /// The delivery status of a webhook, as known to this process.
     pub fn standing(&self, webhook: &WebhookId) -> WebhookStatus {
         self.queue.lock().standing(webhook)
+    }
+
+    /// Adds a webhook. Its key is stored before it, because nothing is delivered without one.
+    ///
+    /// # Errors
+    /// When the spec is refused, the name is taken, there are too many, or the store fails.
+    pub async fn add(
+        &self,
+        org: &OrgId,
+        by: ManagedBy,
+        spec: WebhookSpec,
+        key: WebhookSigningKey,
+    ) -> Result<Arc<Record<Webhook>>, EventsError> {
+        let (facts, now) = (WebhookFacts::active(), self.clock.now());
+        let record = Record::<Webhook>::new(org, by, spec, facts, now);
+        let id = record.id.clone();
+        self.sign_with(org, &id, key).await?;
+        match self.directory.add_record(record).await {
+            Ok(record) => Ok(record),
+            // The record may be there, and needs its key.
+            Err(failed) if failed.leaves_doubt() => Err(failed.into()),
+            Err(refused) => {
+                self.keys.delete(org, id.as_str()).await?;
+                Err(refused.into())
+            }
+        }
     }
 
     /// Signs deliveries with this key, and for a day with the previous one too. No effect if it is the
@@ -159,11 +188,11 @@ impl Events {
     /// Sends one test event to a webhook now, regardless of its subscriptions.
     ///
     /// # Errors
-    /// When the store fails, or there is no client to send with.
+    /// When the store fails, the webhook has no key, or there is no client to send with.
     pub async fn test(&self, hook: &Record<Webhook>) -> Result<LastTry, EventsError> {
-        let caller = self.caller.get().ok_or(EventsError::NoWayOut)?;
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
-        let (keys, _) = keys.ok_or(EventsError::NoWayOut)?;
+        let (keys, _) = keys.ok_or(EventsError::NoKey)?;
+        let caller = self.caller.get().ok_or(EventsError::NoWayOut)?;
         let (settings, now) = (self.settings.load_full(), self.clock.now());
         let by = Acting::current().by;
         let notice =
