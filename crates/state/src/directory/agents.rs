@@ -4,13 +4,12 @@
 use std::iter;
 use std::sync::Arc;
 
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
 use super::index::{Index, NameKind, Unique};
 use super::records::ManagedBy;
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use super::{DirectoryWriter, check};
 use crate::store::Table;
 use keyward_model::{Agent, Record};
@@ -19,13 +18,7 @@ impl Stored for Agent {
     const TABLE: Table = Table::Agents;
     const NAMED: NameKind = NameKind::Agent;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.agents
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.agents
-    }
+    stored_in!(agents);
 
     fn unique(record: &Record<Self>, index: &Index) -> Vec<Unique> {
         let name = index.unique_name(&record.org, Self::NAMED, record.name());

@@ -2,11 +2,10 @@
 //! stores a secret before it puts the record here.
 
 use super::check;
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::NameKind;
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use crate::store::Table;
 use keyward_model::{App, Connection, ManagedBy, Record};
 
@@ -14,13 +13,7 @@ impl Stored for App {
     const TABLE: Table = Table::Apps;
     const NAMED: NameKind = NameKind::App;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.apps
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.apps
-    }
+    stored_in!(apps);
 
     /// One that was taken out of the file may be removed by anyone; one that a connection uses stays.
     fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {

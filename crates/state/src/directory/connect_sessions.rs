@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
-use super::stored::Stored;
+use super::stored::{Stored, stored_in};
 use super::token_index::ConnectSessionAt;
-use super::view::{OrgView, View};
+use super::view::View;
 use super::{Directory, check};
 use crate::crypto::token::{self, TokenHash};
 use crate::store::Table;
@@ -51,13 +50,7 @@ impl Stored for ConnectSession {
     const TABLE: Table = Table::ConnectSessions;
     const NAMED: NameKind = NameKind::Session;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.connect_sessions
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.connect_sessions
-    }
+    stored_in!(connect_sessions);
 
     /// Connect sessions have no name and are found by id.
     fn full_name(record: &Record<Self>) -> Cow<'_, str> {

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::NameKind;
 use super::records::{AgentRecord, ConnectionRecord};
 use super::selected::Selection;
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use super::{Directory, DirectoryWriter, check, hooks};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
@@ -21,13 +20,7 @@ impl Stored for Connection {
     const TABLE: Table = Table::Connections;
     const NAMED: NameKind = NameKind::Connection;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.connections
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.connections
-    }
+    stored_in!(connections);
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         view.selected.add(record);

@@ -2,24 +2,17 @@
 
 use keyward_model::{DatabaseListener, Record};
 
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::NameKind;
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use crate::store::Table;
 
 impl Stored for DatabaseListener {
     const TABLE: Table = Table::DatabaseListeners;
     const NAMED: NameKind = NameKind::DatabaseListener;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.database_listeners
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.database_listeners
-    }
+    stored_in!(database_listeners);
 
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
         has_connection(record, view)?;

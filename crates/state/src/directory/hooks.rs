@@ -5,24 +5,17 @@ use std::sync::Arc;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_model::{Connection, Hook, ManagedBy, Record, Reference};
 
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::NameKind;
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use crate::store::Table;
 
 impl Stored for Hook {
     const TABLE: Table = Table::Hooks;
     const NAMED: NameKind = NameKind::Hook;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.hooks
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.hooks
-    }
+    stored_in!(hooks);
 
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
         has_connection(record, view)

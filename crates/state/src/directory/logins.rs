@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
 use super::person::{Person, UserCredential};
 use super::rows::At;
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use super::{Directory, DirectoryWriter};
 use crate::crypto::token::{self, TokenHash};
 use crate::store::Table;
@@ -64,13 +63,7 @@ impl Stored for Login {
     const TABLE: Table = Table::Logins;
     const NAMED: NameKind = NameKind::Login;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.logins
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.logins
-    }
+    stored_in!(logins);
 
     /// Found by its id alone.
     fn full_name(record: &Record<Self>) -> Cow<'_, str> {

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use super::check;
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::NameKind;
 use super::org_catalogue::OrgCatalogue;
 use super::records::{AppRecord, ConnectionRecord};
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use crate::store::Table;
 use keyward_base::id::OrgId;
 use keyward_model::{Connection, ManagedBy, OwnProvider, Record, Refusal, Visibility};
@@ -21,13 +20,7 @@ impl Stored for OwnProvider {
     const TABLE: Table = Table::Providers;
     const NAMED: NameKind = NameKind::Provider;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.own_providers
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.own_providers
-    }
+    stored_in!(own_providers);
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         match record.provider(&Catalogue::default()) {

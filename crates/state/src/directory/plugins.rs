@@ -8,14 +8,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
 use super::index::{Index, IndexChange, NameKind, TakenReason, Unique};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{At, ReadRecord};
-use super::stored::{EDIT_TRIES, Stored, overtaken};
-use super::view::{OrgView, View};
+use super::stored::{EDIT_TRIES, Stored, overtaken, stored_in};
+use super::view::View;
 use super::{Directory, DirectoryWriter, check, to_the_end};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
@@ -37,13 +36,7 @@ impl Stored for Plugin {
     const TABLE: Table = Table::Plugins;
     const NAMED: NameKind = NameKind::Plugin;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.plugins
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.plugins
-    }
+    stored_in!(plugins);
 
     /// An agent has one plugin of a name.
     fn full_name(record: &Record<Self>) -> Cow<'_, str> {

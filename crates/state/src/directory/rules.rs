@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::Directory;
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::NameKind;
 use super::rule_order::{between, in_front};
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use crate::store::Table;
 use keyward_base::id::{OrgId, StoredRuleId};
 use keyward_model::{Record, Rule};
@@ -17,13 +16,7 @@ impl Stored for Rule {
     const TABLE: Table = Table::Rules;
     const NAMED: NameKind = NameKind::Rule;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.rules
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.rules
-    }
+    stored_in!(rules);
 
     /// Runs with the write lock, so that the named records cannot be removed meanwhile.
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
 use super::records::AgentRecord;
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use super::{Directory, check};
 use crate::crypto::token::{self, TokenHash};
 use crate::store::Table;
@@ -43,13 +42,7 @@ impl Stored for Session {
     const TABLE: Table = Table::Sessions;
     const NAMED: NameKind = NameKind::Session;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.sessions
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.sessions
-    }
+    stored_in!(sessions);
 
     /// Found by its id alone.
     fn full_name(record: &Record<Self>) -> Cow<'_, str> {

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use keyward_model::{ManagedBy, Record, Source};
 
 use super::check;
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::NameKind;
 use super::records::{AppRecord, ConnectionRecord};
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use crate::store::Table;
 use keyward_base::id::OrgId;
 
@@ -18,13 +17,7 @@ impl Stored for Source {
     const TABLE: Table = Table::Sources;
     const NAMED: NameKind = NameKind::Source;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.sources
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.sources
-    }
+    stored_in!(sources);
 
     /// Connections would lose their values.
     fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {

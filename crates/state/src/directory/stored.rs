@@ -118,17 +118,29 @@ pub trait Stored: Resource {
     }
 }
 
+/// The two accessors of [`Stored`]: the field of [`OrgView`] that has the records of this kind.
+macro_rules! stored_in {
+    ($field:ident) => {
+        fn of(
+            org: &$crate::directory::view::OrgView,
+        ) -> &$crate::directory::collection::Collection<Self> {
+            &org.$field
+        }
+
+        fn of_mut(
+            org: &mut $crate::directory::view::OrgView,
+        ) -> &mut $crate::directory::collection::Collection<Self> {
+            &mut org.$field
+        }
+    };
+}
+pub(super) use stored_in;
+
 impl Stored for Honeytoken {
     const TABLE: Table = Table::Honeytokens;
     const NAMED: NameKind = NameKind::Honeytoken;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.honeytokens
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.honeytokens
-    }
+    stored_in!(honeytokens);
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let org = view.org_mut(&record.org);

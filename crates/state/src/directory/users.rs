@@ -4,11 +4,10 @@
 use std::sync::Arc;
 
 use super::DirectoryWriter;
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use crate::store::Table;
 use keyward_base::id::OrgId;
 use keyward_model::{Identity, ManagedBy, Record, Refusal, Role, User};
@@ -17,13 +16,7 @@ impl Stored for User {
     const TABLE: Table = Table::Users;
     const NAMED: NameKind = NameKind::User;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.users
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.users
-    }
+    stored_in!(users);
 
     /// Name, address, account and tokens. A token is unique in the whole store.
     fn unique(user: &Record<Self>, index: &Index) -> Vec<Unique> {

@@ -2,11 +2,10 @@
 
 use keyward_model::{ManagedBy, Record, Webhook, WebhookState};
 
-use super::collection::Collection;
 use super::error::DirectoryError;
 use super::index::NameKind;
-use super::stored::Stored;
-use super::view::{OrgView, View};
+use super::stored::{Stored, stored_in};
+use super::view::View;
 use super::{DirectoryWriter, check};
 use crate::store::Table;
 
@@ -14,13 +13,7 @@ impl Stored for Webhook {
     const TABLE: Table = Table::Webhooks;
     const NAMED: NameKind = NameKind::Webhook;
 
-    fn of(org: &OrgView) -> &Collection<Self> {
-        &org.webhooks
-    }
-
-    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
-        &mut org.webhooks
-    }
+    stored_in!(webhooks);
 
     /// What was taken out of the file is paused, and anyone may remove it.
     fn may_remove(record: &Record<Self>, by: ManagedBy, _: &View) -> Result<(), DirectoryError> {
