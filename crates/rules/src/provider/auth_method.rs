@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::host_template::HostTemplate;
 use super::kinds::AuthKind;
+use super::minted_keys::TlsFields;
 use super::oauth::OAuth;
 use super::schema::{AppSourceText, TestText};
 use crate::inject::placement::Place;
@@ -42,15 +43,6 @@ pub struct AuthMethod {
     pub scheme: Option<Arc<SigningScheme>>,
     /// Fields that are used in TLS handshakes and sent in no request.
     pub tls: Option<TlsFields>,
-}
-
-/// The names of fields that are used in TLS handshakes.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct TlsFields {
-    pub certificate: Option<String>,
-    pub key: Option<String>,
-    /// The CA of the hosts.
-    pub ca: Option<String>,
 }
 
 /// Region and service of an AWS signature.
@@ -136,14 +128,6 @@ impl Field {
     pub(super) fn only_secret(fields: &[Self]) -> Option<&Self> {
         let mut secrets = fields.iter().filter(|field| field.secret && !field.optional);
         secrets.next().filter(|_| secrets.next().is_none())
-    }
-}
-
-impl TlsFields {
-    /// Whether the field is one of these.
-    pub fn names(&self, field: &str) -> bool {
-        let names = [&self.certificate, &self.key, &self.ca];
-        names.into_iter().any(|name| name.as_deref() == Some(field))
     }
 }
 

@@ -3,18 +3,16 @@
 
 use std::sync::Arc;
 
-use super::auth_method::{Field, TlsFields};
+use super::auth_method::Field;
 use super::document::{Problems, key_of};
 use super::kinds::AuthKind;
-use super::minted_keys::{
-    HashText, JwtText, KeyEncodingText, RequestText, SignatureEncodingText, SignatureText, TlsText,
-};
+use super::minted_keys::{JwtText, RequestText, SignatureText, TlsFields};
 use super::own_hosts::OwnHosts;
 use super::schema::AuthText;
 use super::session::{RequestTemplate, SessionRequests, unknown_names};
 use crate::inject::json_template::JsonTemplate;
-use crate::inject::sign::hmac::{HmacAlgorithm, HmacScheme, SignatureEncoding};
-use crate::inject::sign::jwt::{FINGERPRINT, JwtTemplate, KeyEncoding};
+use crate::inject::sign::hmac::{HmacAlgorithm, HmacScheme};
+use crate::inject::sign::jwt::{FINGERPRINT, JwtTemplate};
 use crate::inject::sign::message::SignedMessage;
 use crate::inject::sign::oauth1::OAuth1Scheme;
 use crate::inject::sign::request_signer::SigningScheme;
@@ -59,8 +57,7 @@ pub(super) fn minting(
             found.scheme = check.hmac(problems).map(|it| Arc::new(SigningScheme::Hmac(it)))
         }
         AuthKind::Oauth1 => {
-            let algorithm =
-                hash(text.signature.as_ref().map(|it| it.hash).unwrap_or(HashText::Sha1));
+            let algorithm = text.signature.as_ref().map_or(HmacAlgorithm::Sha1, |it| it.hash);
             let has_realm = check.names.contains(&"realm");
             found.scheme =
                 Some(Arc::new(SigningScheme::OAuth1(OAuth1Scheme { algorithm, has_realm })));
@@ -82,35 +79,28 @@ struct MintingCheck<'a> {
 impl MintingCheck<'_> {
     fn tls(&self, problems: &mut Problems<'_>) -> Option<TlsFields> {
         let at = key_of(self.path, "tls");
-        let named = |name: &Option<String>| match name {
-            Some(name) if !self.fields.iter().any(|field| field.name == *name) => Err(name.clone()),
-            name => Ok(name.clone()),
-        };
         let usual = |name: &str| Some(name.to_owned());
-        let text = match &self.text.tls {
+        let names = match &self.text.tls {
             None if self.text.kind != AuthKind::Mtls => return None,
-            None => &TlsText {
+            None => TlsFields {
                 certificate: usual("client_cert"),
                 key: usual("client_key"),
                 ca: usual("ca").filter(|ca| self.fields.iter().any(|field| field.name == *ca)),
             },
-            Some(text) => text,
+            Some(names) => names.clone(),
         };
-        let found = named(&text.certificate)
-            .and_then(|certificate| Ok((certificate, named(&text.key)?, named(&text.ca)?)));
-        let (certificate, key, ca) = match found {
-            Ok(found) => found,
-            Err(name) => {
-                let message = format!("`{name}` is not a field of this method");
-                problems.add(&at, message, "declare it under `fields`");
-                return None;
-            }
-        };
+        let TlsFields { certificate, key, ca } = &names;
+        let is_unknown = |name: &&String| !self.fields.iter().any(|field| field.name == **name);
+        if let Some(name) = [certificate, key, ca].into_iter().flatten().find(is_unknown) {
+            let message = format!("`{name}` is not a field of this method");
+            problems.add(&at, message, "declare it under `fields`");
+            return None;
+        }
         if certificate.is_some() != key.is_some() || certificate.is_none() && ca.is_none() {
             let remedy = "name `certificate` and `key`, or `ca`, or all three";
             problems.add(&at, "a certificate and its key go together", remedy);
         }
-        Some(TlsFields { certificate, key, ca })
+        Some(names)
     }
 
     fn session(&self, problems: &mut Problems<'_>) -> Option<SessionRequests> {
@@ -166,7 +156,7 @@ impl MintingCheck<'_> {
         Some(JwtTemplate {
             algorithm,
             key: self.key(text.key.as_deref(), &at, problems)?.into(),
-            encoding: key_encoding(text.key_encoding.unwrap_or_default()),
+            encoding: text.key_encoding.unwrap_or_default(),
             id_ends_at: text.id_ends_at,
             key_id: kid.and_then(|kid| self.message(kid, &key_of(&at, "kid"), problems)),
             header,
@@ -219,14 +209,11 @@ impl MintingCheck<'_> {
             problems.add(&key_of(&at, "message"), "a signature does not sign itself", remedy);
         }
         Some(HmacScheme {
-            algorithm: hash(text.hash),
+            algorithm: text.hash,
             key: self.key(text.key.as_deref(), &at, problems)?.into(),
-            key_encoding: key_encoding(text.key_encoding),
+            key_encoding: text.key_encoding,
             message,
-            encoding: match text.encoding {
-                SignatureEncodingText::Hex => SignatureEncoding::Hex,
-                SignatureEncodingText::Base64 => SignatureEncoding::Base64,
-            },
+            encoding: text.encoding,
         })
     }
 
@@ -262,23 +249,6 @@ impl MintingCheck<'_> {
     fn known(&self, message: &SignedMessage, at: &str, problems: &mut Problems<'_>) {
         let known = [&self.names[..], &[FINGERPRINT]].concat();
         unknown_names(message.fields(), &known, at, problems);
-    }
-}
-
-fn hash(text: HashText) -> HmacAlgorithm {
-    match text {
-        HashText::Sha1 => HmacAlgorithm::Sha1,
-        HashText::Sha256 => HmacAlgorithm::Sha256,
-        HashText::Sha384 => HmacAlgorithm::Sha384,
-        HashText::Sha512 => HmacAlgorithm::Sha512,
-    }
-}
-
-fn key_encoding(text: KeyEncodingText) -> KeyEncoding {
-    match text {
-        KeyEncodingText::Text => KeyEncoding::Text,
-        KeyEncodingText::Hex => KeyEncoding::Hex,
-        KeyEncodingText::Base64 => KeyEncoding::Base64,
     }
 }
 

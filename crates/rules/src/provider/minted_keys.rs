@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_yaml::Value;
 
+use crate::inject::sign::hmac::{HmacAlgorithm, SignatureEncoding};
+use crate::inject::sign::jwt::KeyEncoding;
+
 /// A request with templates in header fields and body, and variables in its URL.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,7 +36,7 @@ pub struct JwtText {
     /// Self-signed: the field of the key; by default the only secret field.
     pub key: Option<String>,
     /// Self-signed with a shared secret: how the field encodes it.
-    pub key_encoding: Option<KeyEncodingText>,
+    pub key_encoding: Option<KeyEncoding>,
     /// Self-signed: what separates the key's id from the key, where the owner has both in one text.
     pub id_ends_at: Option<char>,
     /// The key id, a template.
@@ -54,23 +57,10 @@ pub struct JwtText {
     pub claims: BTreeMap<String, Value>,
 }
 
-/// How a field encodes a key.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyEncodingText {
-    /// The text itself.
-    #[default]
-    Text,
-    /// Hexadecimal digits.
-    Hex,
-    /// Base64.
-    Base64,
-}
-
 /// The fields of a method that are used in TLS handshakes with its hosts; all in PEM.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
-pub struct TlsText {
+pub struct TlsFields {
     /// The field of the client certificate.
     pub certificate: Option<String>,
     /// The field of its private key.
@@ -85,41 +75,23 @@ pub struct TlsText {
 pub struct SignatureText {
     /// The hash function of the HMAC.
     #[serde(default)]
-    pub hash: HashText,
+    pub hash: HmacAlgorithm,
     /// HMAC: the text that is signed, a template.
     pub message: Option<String>,
     /// HMAC: the field of the key; by default the only required secret field.
     pub key: Option<String>,
     /// HMAC: how the field encodes the key.
     #[serde(default)]
-    pub key_encoding: KeyEncodingText,
+    pub key_encoding: KeyEncoding,
     /// HMAC: how the signature is written.
     #[serde(default)]
-    pub encoding: SignatureEncodingText,
+    pub encoding: SignatureEncoding,
 }
 
-/// The hash function of an HMAC.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum HashText {
-    /// SHA-1, which old services use.
-    Sha1,
-    /// SHA-256.
-    #[default]
-    Sha256,
-    /// SHA-384.
-    Sha384,
-    /// SHA-512.
-    Sha512,
-}
-
-/// How a signature is written.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum SignatureEncodingText {
-    /// Lower-case hexadecimal digits.
-    #[default]
-    Hex,
-    /// Base64 with padding.
-    Base64,
+impl TlsFields {
+    /// Whether the field is one of these.
+    pub fn names(&self, field: &str) -> bool {
+        let names = [&self.certificate, &self.key, &self.ca];
+        names.into_iter().any(|name| name.as_deref() == Some(field))
+    }
 }

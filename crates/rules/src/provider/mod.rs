@@ -82,12 +82,13 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 
 pub use action_keys::{ActionText, OperationsText, RequestsText};
 pub use actions::NamedAction;
-pub use auth_method::{AuthMethod, AwsScope, Field, KeyPattern, ScopedPlaces, TlsFields};
+pub use auth_method::{AuthMethod, AwsScope, Field, KeyPattern, ScopedPlaces};
 pub use catalogue::{Catalogue, CatalogueEntry};
 pub use configured::{Configured, Definition};
 pub use form_error::FormError;
 pub use host_template::{HostTemplate, HostTemplateError};
 pub use kinds::AuthKind;
+pub use minted_keys::TlsFields;
 pub use oauth::OAuth;
 pub use schema::Confidence;
 use scope_words::ScopeWords;

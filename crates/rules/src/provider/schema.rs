@@ -12,7 +12,7 @@ use serde_yaml::Value;
 use super::action_keys::ActionText;
 use super::decode::one_or_many;
 use super::kinds::AuthKind;
-use super::minted_keys::{JwtText, RequestText, SignatureText, TlsText};
+use super::minted_keys::{JwtText, RequestText, SignatureText, TlsFields};
 use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
@@ -268,7 +268,7 @@ pub struct AuthText {
     /// Kinds that sign requests: what is signed, and how.
     pub signature: Option<SignatureText>,
     /// Fields that are used in TLS handshakes.
-    pub tls: Option<TlsText>,
+    pub tls: Option<TlsFields>,
     /// SigV4: the signed service name.
     pub service: Option<String>,
     /// SigV4: the signed region, when it is fixed.

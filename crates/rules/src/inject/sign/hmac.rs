@@ -5,6 +5,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use data_encoding::HEXLOWER;
+use serde::Deserialize;
 
 use super::error::SignError;
 use super::jwt::KeyEncoding;
@@ -25,11 +26,13 @@ pub struct HmacScheme {
 }
 
 /// The hash function of an HMAC.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
 pub enum HmacAlgorithm {
     /// HMAC-SHA-1, which old services use.
     Sha1,
     /// HMAC-SHA-256.
+    #[default]
     Sha256,
     /// HMAC-SHA-384.
     Sha384,
@@ -38,9 +41,11 @@ pub enum HmacAlgorithm {
 }
 
 /// How a signature is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
 pub enum SignatureEncoding {
     /// Lower-case hexadecimal digits.
+    #[default]
     Hex,
     /// Base64 with padding.
     Base64,
