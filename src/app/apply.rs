@@ -14,8 +14,8 @@ use crate::config::UseItem;
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, SourceId};
 use keyward_inbox::Inbox;
 use keyward_model::{
-    Agent, AgentFacts, App, BindTerms, ConnectionSpec, Hook, HookFacts, HookSpec, Plugin,
-    PluginSpec, Record, Reference, Source, Webhook, WebhookState,
+    Agent, AgentFacts, App, BindTerms, Connection, ConnectionSpec, Hook, HookFacts, HookSpec,
+    Plugin, PluginSpec, Record, Reference, Source, Webhook, WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
@@ -222,7 +222,7 @@ impl ApplyTarget<'_> {
             let app = record.app.take();
             record.spec = ConnectionSpec { app, ..change.spec.clone() };
         };
-        let described = directory.update_connection(org, &id, &describe).await?;
+        let described = directory.change::<Connection>(org, &id, describe).await?;
         // The grant is made for the references of the record.
         if let Some(fields) = change.fields {
             self.vault.replace(org, &id, fields).await?;
@@ -243,9 +243,7 @@ impl ApplyTarget<'_> {
         match given {
             ConnectionInput::Fields(fields) => drop(self.vault.add(new, fields).await?),
             ConnectionInput::Consent => drop(self.vault.add_draft(new).await?),
-            ConnectionInput::Unread(record) => {
-                drop(self.directory().add_connection(*record).await?)
-            }
+            ConnectionInput::Unread(record) => drop(self.directory().add_record(*record).await?),
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use keyward_base::time::Clock;
+use keyward_model::Connection;
 use keyward_state::directory::{ConnectionRecord, Need, Reminded, View};
 use keyward_state::observe::metrics::Metrics;
 use keyward_vault::Vault;
@@ -83,7 +84,7 @@ async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
             ),
         }
         let remember = move |it: &mut ConnectionRecord| it.facts.reminded = Some(reminded);
-        if let Err(error) = vault.directory().update_connection(org, id, &remember).await {
+        if let Err(error) = vault.directory().change::<Connection>(org, id, remember).await {
             tracing::warn!(connection = %id, %error, "people may be reminded again");
         }
     }

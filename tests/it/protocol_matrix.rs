@@ -10,6 +10,7 @@ use h2::Reason;
 use h2::client::Builder;
 use keyward::config::ListenAt;
 use keyward_base::id::OrgId;
+use keyward_model::Connection;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, ManagedBy};
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -296,7 +297,7 @@ async fn all_alike(fate: Fate) -> Value {
         Fate::Broken => {
             let broken = ConnectionState::Broken { reason: BrokenReason::Revoked, detail: None };
             let breaks = move |record: &mut ConnectionRecord| record.facts.state = broken.clone();
-            directory.update_connection(&org, &shut, &breaks).await.expect("broken");
+            directory.change::<Connection>(&org, &shut, breaks).await.expect("broken");
         }
         _ => {
             let paused = directory.set_connection_paused(&org, &shut, true, ManagedBy::File);

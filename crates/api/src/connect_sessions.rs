@@ -166,7 +166,7 @@ impl Exposed for ConnectSession {
         let Context { admin, caller } = context;
         let deps = admin.deps();
         let max = deps.limits.connect_sessions_max;
-        let made = deps.directory.add_connect_session(caller.org(), input.spec, max).await;
+        let made = deps.directory.add_connect_session(caller.org(), input.spec, max, None).await;
         let NewConnectSession { session, token } = made.map_err(not_made)?;
         let shown = resource::shown(context, &session).await;
         caller.names(Self::KIND.one, &session.id, session.name());

@@ -67,7 +67,7 @@ impl Vault {
         let key = record::key(&record.org, &record.id);
         let row = NewRow { header, grants: grant.encode() };
         self.write(&record.org, &record.id, row, None).await?;
-        match self.directory.add_connection(record).await {
+        match self.directory.add_record(record).await {
             Ok(record) => Ok(record),
             // The record may be there, and needs its grant. The next start removes a grant without a record.
             Err(failed) if failed.leaves_doubt() => Err(failed.into()),

@@ -257,14 +257,6 @@ impl Vault {
         }
     }
 
-    /// The same, also for a paused app. Values of references are the last ones.
-    ///
-    /// # Errors
-    /// When its secret cannot be opened.
-    pub async fn opened_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
-        self.last_secret(app).await
-    }
-
     /// The app's own secrets, without those of sources.
     ///
     /// # Errors

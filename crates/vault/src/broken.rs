@@ -8,7 +8,7 @@ use super::connect::Granted;
 use super::error::VaultError;
 use super::grants::{StoredGrant, TRIES_MAX, is_conflict};
 use super::record::GrantVerdict;
-use keyward_model::{Deadline, Reference};
+use keyward_model::{Connection, Deadline, Reference};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation};
 use keyward_state::store::Version;
 
@@ -97,7 +97,7 @@ impl Vault {
                 }
             };
             let (org, id) = (&connection.org, &connection.id);
-            let record = self.directory.update_connection(org, id, &change).await?;
+            let record = self.directory.change::<Connection>(org, id, change).await?;
             let again = self.stored(connection).await?;
             if again.version == stored.version {
                 return Ok(record);

@@ -15,6 +15,7 @@ use super::record::{self, GrantHeader, GrantOrigin, NewRow};
 use super::{ManagedBy, NewConnection, Vault, method};
 use crate::grant::Grant;
 use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
+use keyward_model::Connection;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::store::{Expect, StoreError, Table, Version};
 
@@ -154,7 +155,7 @@ impl Vault {
             }
             record.facts.ends = facts.refresh_expires;
         };
-        self.directory.update_connection(&connection.org, &connection.id, &change).await?;
+        self.directory.change::<Connection>(&connection.org, &connection.id, change).await?;
         if has_moved {
             tracing::info!(connection = %connection.id, "the provider has moved the account's host");
         }
@@ -172,7 +173,7 @@ impl Vault {
         super::add::fitting(provider, &new.spec.settings)?;
         let mut record = self.new_record(new, auth);
         record.facts.state = ConnectionState::Draft { failure: None };
-        Ok(self.directory.add_connection(record).await?)
+        Ok(self.directory.add_record(record).await?)
     }
 
     /// Removes a connection with bindings, metadata and tokens, and ends its streams. Returns what must be
@@ -193,7 +194,7 @@ impl Vault {
             // Other replicas must revoke the tokens that they still receive.
             self.directory.keep(&orphans::note_name(id), &[], orphans::WANTED_FOR).await?;
         }
-        self.directory.remove_connection_by(org, id, ManagedBy::Store).await?;
+        self.directory.remove::<Connection>(org, id, ManagedBy::Store).await?;
         self.cache.remove(id);
         self.delete_failures(org, id).await;
         let grant = self.take_grant(&connection).await?;

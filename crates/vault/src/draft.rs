@@ -10,6 +10,7 @@ use super::record::{GrantHeader, NewRow};
 use super::{NewConnection, Vault, method, references};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
+use keyward_model::Connection;
 use keyward_state::directory::{ConnectionRecord, ConnectionState, Need};
 
 /// The failure of a draft whose test was interrupted.
@@ -82,7 +83,7 @@ impl Vault {
                 record.facts.state = ConnectionState::Testing;
             }
         };
-        Ok(self.directory.update_connection(org, id, &begun).await?)
+        Ok(self.directory.change::<Connection>(org, id, begun).await?)
     }
 
     /// Returns the connection to a draft, with the failure of its test.
@@ -100,7 +101,7 @@ impl Vault {
                 record.facts.state = ConnectionState::Draft { failure: Some(why.to_owned()) };
             }
         };
-        Ok(self.directory.update_connection(org, id, &failed).await?)
+        Ok(self.directory.change::<Connection>(org, id, failed).await?)
     }
 
     /// Activates a draft.

@@ -11,7 +11,7 @@ use super::issuers::MetadataUnavailable;
 use super::token_request::{RequestFailure, TokenContext, fault};
 use crate::grant::MintError;
 use crate::grant::oauth::Metadata;
-use keyward_model::AppUrls;
+use keyward_model::{AppUrls, Connection};
 use keyward_rules::provider::oauth::GrantText;
 use keyward_state::directory::ConnectionRecord;
 
@@ -106,7 +106,7 @@ impl Vault {
         }
         let keep =
             |record: &mut ConnectionRecord| record.facts.discovered = Some(Box::new(found.clone()));
-        self.directory.update_connection(&connection.org, &connection.id, &keep).await?;
+        self.directory.change::<Connection>(&connection.org, &connection.id, keep).await?;
         tracing::info!(
             connection = %connection.id, name = connection.name, issuer,
             "the endpoints of its authorization server were read from its metadata"

@@ -88,7 +88,7 @@ use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
 use keyward_base::rotation::RotationSettings;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
-use keyward_model::{BindTerms, ConnectionSpec, ManagedBy, Visibility};
+use keyward_model::{BindTerms, Connection, ConnectionSpec, ManagedBy, Visibility};
 use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::crypto::keyring::Keyring;
@@ -286,7 +286,7 @@ impl Vault {
         id: &ConnectionId,
         by: ManagedBy,
     ) -> Result<(), VaultError> {
-        self.directory.remove_connection_by(org, id, by).await?;
+        self.directory.remove::<Connection>(org, id, by).await?;
         self.cache.remove(id);
         self.delete_failures(org, id).await;
         self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;

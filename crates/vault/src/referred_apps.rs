@@ -164,7 +164,7 @@ impl Vault {
         })
     }
 
-    /// The app's secrets, with the last values of references. No source is asked.
+    /// The app's secrets, also of a paused app, with the last values of references. No source is asked.
     pub(super) async fn last_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
         let (_, stored) = self.opened_row(app).await?;
         if app.references.is_empty() {

@@ -17,6 +17,7 @@ use super::{Vault, method};
 use crate::grant::Grant;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
+use keyward_model::Connection;
 use keyward_rules::provider::AuthKind;
 use keyward_state::directory::{
     BrokenReason, ConnectionRecord, ConnectionState, Need, Rotation, RotationState,
@@ -352,7 +353,7 @@ impl Vault {
             record.facts.rotation.get_or_insert_with(|| rotation.clone());
         };
         let (org, id) = (&connection.org, &connection.id);
-        self.directory.update_connection(org, id, &foretold).await?;
+        self.directory.change::<Connection>(org, id, foretold).await?;
         Ok(())
     }
 
@@ -453,7 +454,7 @@ impl Vault {
             }
         };
         let (org, id) = (&connection.org, &connection.id);
-        Ok(self.directory.update_connection(org, id, &mended).await?)
+        Ok(self.directory.change::<Connection>(org, id, mended).await?)
     }
 }
 

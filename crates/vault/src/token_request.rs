@@ -258,7 +258,7 @@ impl Vault {
         else {
             return Ok(token_context);
         };
-        let client_secret = match self.opened_secret(app).await {
+        let client_secret = match self.last_secret(app).await {
             Ok(secret) => secret.client_secret,
             Err(error) => {
                 tracing::warn!(%error, app = app.name, "its client secret is not looked for in answers");

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::ToSpan;
 use keyward_base::id::{ConnectSessionId, OrgId};
+use keyward_model::Connection;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
 use serde_json::{Value, json};
 
@@ -203,7 +204,7 @@ async fn the_end_user_connects_and_the_same_request_works_also_after_a_key_was_r
     let breaks = |it: &mut ConnectionRecord| {
         it.facts.state = ConnectionState::Broken { reason: BrokenReason::Rejected, detail: None };
     };
-    services.directory.update_connection(&org, &id, &breaks).await.expect("a store");
+    services.directory.change::<Connection>(&org, &id, breaks).await.expect("a store");
     services.rulebook.rebuild().await.expect("rules");
     let refused = platform.ask(&token).await;
     assert_eq!(

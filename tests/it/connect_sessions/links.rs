@@ -38,7 +38,11 @@ async fn a_refusal_that_a_person_can_resolve_says_where() {
     let services = lab.gateway.running().services().clone();
     let org = keyward_base::id::OrgId::default_org();
     let id = services.directory.view().find_connection(&org, "mine").expect("it").id.clone();
-    services.directory.update_connection(&org, &id, &breaks).await.expect("a store");
+    services
+        .directory
+        .change::<keyward_model::Connection>(&org, &id, breaks)
+        .await
+        .expect("a store");
     services.rulebook.rebuild().await.expect("rules");
     let broken = refusal(&lab, HOST).await;
     assert_eq!(broken["code"], "connection_broken");

@@ -121,7 +121,7 @@ impl Links {
         Offers::check(&self.admin, &purpose.org, &spec)?;
         let cause = ForRefusal { agent: wanted.agent.clone(), session: wanted.session.clone() };
         let max = deps.limits.connect_sessions_max;
-        let made = deps.directory.add_connect_session_for(&purpose.org, spec, max, Some(cause));
+        let made = deps.directory.add_connect_session(&purpose.org, spec, max, Some(cause));
         let NewConnectSession { session, token } = made.await?;
         let url = super::link(deps, &token)?;
         self.record(view, &session, wanted).await;

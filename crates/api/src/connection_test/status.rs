@@ -6,6 +6,7 @@ use super::super::changes;
 use super::super::error::ApiError;
 use super::super::state::Admin;
 use super::super::wire::{ConnectionTested, TestOutcome};
+use keyward_model::Connection;
 use keyward_rules::provider::AuthMethod;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
 
@@ -74,7 +75,7 @@ pub(crate) async fn learnt(
         }
     };
     let (directory, id) = (&admin.deps().directory, &connection.id);
-    let mut now = directory.update_connection(&connection.org, id, &change).await?;
+    let mut now = directory.change::<Connection>(&connection.org, id, change).await?;
     let is_accepted = found.ok || found.outcome == TestOutcome::NoTest;
     if is_accepted && is_rejected_secret(&now) {
         admin.deps().vault.accept(&connection.org, id).await?;

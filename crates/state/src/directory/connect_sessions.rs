@@ -102,24 +102,11 @@ fn hashes(record: &Record<ConnectSession>) -> impl Iterator<Item = TokenHash> {
 
 impl Directory {
     /// Makes a connect session with an issued link. `max`: how many the organisation may have; ended ones are removed
-    /// early to make room.
+    /// early to make room. `for_refusal`: the gateway itself makes it for this refused request.
     ///
     /// # Errors
     /// When the spec is refused, or there are too many.
     pub async fn add_connect_session(
-        &self,
-        org: &OrgId,
-        spec: ConnectSessionSpec,
-        max: usize,
-    ) -> Result<NewConnectSession, DirectoryError> {
-        self.add_connect_session_for(org, spec, max, None).await
-    }
-
-    /// The same, of the gateway itself for a refused request.
-    ///
-    /// # Errors
-    /// As [`Directory::add_connect_session`].
-    pub async fn add_connect_session_for(
         &self,
         org: &OrgId,
         spec: ConnectSessionSpec,

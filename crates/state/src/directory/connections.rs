@@ -119,33 +119,6 @@ impl View {
 }
 
 impl Directory {
-    /// Puts a connection's metadata; the grant is already stored. Name unique in the org.
-    ///
-    /// # Errors
-    /// As [`Directory::add_record`].
-    pub async fn add_connection(
-        &self,
-        record: ConnectionRecord,
-    ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
-        self.add_record(record).await
-    }
-
-    /// [`Directory::change`] of a connection.
-    ///
-    /// Whether the file manages it is for the caller to check with `editable`: a connection may break
-    /// whether the file or the store manages it.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn update_connection(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-        change: &(dyn Fn(&mut ConnectionRecord) + Sync),
-    ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
-        self.change::<Connection>(org, id, change).await
-    }
-
     /// Pauses or resumes a connection. Resuming also repairs a connection that a failed test broke; one that is
     /// broken for another reason stays broken. Writes only if the state changes.
     ///
@@ -176,31 +149,6 @@ impl Directory {
             }
         })
         .await
-    }
-
-    /// Removes it and every binding to it.
-    ///
-    /// # Errors
-    /// When there is none, or the file manages it (and still names it).
-    pub async fn remove_connection(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-    ) -> Result<(), DirectoryError> {
-        self.remove_connection_by(org, id, ManagedBy::Store).await
-    }
-
-    /// [`Directory::remove_connection`] by either side.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn remove_connection_by(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-        by: ManagedBy,
-    ) -> Result<(), DirectoryError> {
-        self.remove::<Connection>(org, id, by).await
     }
 }
 

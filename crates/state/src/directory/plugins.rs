@@ -133,14 +133,6 @@ impl Directory {
         let pause = |plugin: &mut PluginRecord| plugin.facts.paused = true;
         self.change::<Plugin>(org, id, pause).await.map(drop)
     }
-
-    /// Removes a plugin with the bindings that are there for it alone. Connections stay.
-    ///
-    /// # Errors
-    /// When there is none, or the file manages it or its agent (and still names it).
-    pub async fn remove_plugin(&self, org: &OrgId, id: &PluginId) -> Result<(), DirectoryError> {
-        self.remove::<Plugin>(org, id, ManagedBy::Store).await
-    }
 }
 
 impl DirectoryWriter {

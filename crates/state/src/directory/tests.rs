@@ -29,7 +29,9 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Expect, Row, Store, Table};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, SessionId, TokenId};
 use keyward_base::secret::Secret;
-use keyward_model::{Agent, AgentFacts, AgentSpec, ConnectionFacts, ConnectionSpec, Record};
+use keyward_model::{
+    Agent, AgentFacts, AgentSpec, Connection, ConnectionFacts, ConnectionSpec, Record,
+};
 use keyward_rules::inject::placeholder::Placeholder;
 
 /// A directory with what it stands on.
@@ -95,7 +97,7 @@ impl World {
 
     async fn connection(&self, name: &str) -> Arc<ConnectionRecord> {
         let record = connection(&self.org, name, self.now());
-        self.directory.add_connection(record).await.unwrap()
+        self.directory.add_record(record).await.unwrap()
     }
 
     async fn bind(&self, agent: &AgentId, connection: &ConnectionId) -> BindingRecord {

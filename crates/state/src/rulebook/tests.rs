@@ -15,7 +15,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, ConnectionId, TokenId};
 use keyward_base::pattern::DecodedPath;
 use keyward_base::time::Clock;
-use keyward_model::{AgentFacts, AgentSpec, RuleFacts, RuleSpec};
+use keyward_model::{AgentFacts, AgentSpec, Connection, RuleFacts, RuleSpec};
 use keyward_rules::git_push::RequestedPush;
 use keyward_rules::graphql::RequestedOperations;
 use keyward_rules::policy::Route;
@@ -123,7 +123,7 @@ async fn live(rules: Vec<RuleSpec>) -> (Arc<Directory>, Arc<Rulebook>, Agent) {
 async fn bind_work(directory: &Directory, agent: &Agent) -> ConnectionId {
     let mut samples = Samples::new();
     let id = samples.connection("work", "openai");
-    directory.add_connection(samples.connections.remove(0)).await.expect("a connection");
+    directory.add_record(samples.connections.remove(0)).await.expect("a connection");
     let none = std::collections::BTreeMap::new();
     let bound = directory.bind(&agent.org, &agent.id, &id, none, ManagedBy::Store).await;
     bound.expect("a binding");
@@ -142,7 +142,7 @@ async fn a_change_is_in_force_once_the_policy_reflects_it() {
     let id = bind_work(&directory, &agent).await;
     assert_eq!(settled().await, Ok(format!("binding:{id}")));
     let pause = |record: &mut ConnectionRecord| record.facts.state = ConnectionState::Paused;
-    directory.update_connection(&agent.org, &id, &pause).await.expect("it is paused");
+    directory.change::<Connection>(&agent.org, &id, pause).await.expect("it is paused");
     assert_eq!(settled().await, Err("connection_paused"));
     directory.unbind(&agent.org, &agent.id, &id).await.expect("it is unbound");
     assert_eq!(settled().await, Err("default_deny"));
@@ -162,7 +162,7 @@ async fn a_removed_connection_is_out_of_force_though_a_rule_names_it() {
     let rulebook = rulebook.expect("a rulebook");
     let said = || code(&rulebook.current(), &agent, "api.openai.com");
     assert_eq!(said(), Ok("file:gh".to_owned()));
-    directory.remove_connection(&agent.org, &id).await.expect("it is removed");
+    directory.remove::<Connection>(&agent.org, &id, ManagedBy::Store).await.expect("it is removed");
     rulebook.rebuild().await.expect("it compiles");
     assert_eq!(said(), Err("connection_missing"));
 }

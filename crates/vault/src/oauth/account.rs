@@ -9,6 +9,7 @@ use super::flow::ReceivedTokens;
 use super::start::{FlowContext, asked_scopes};
 use crate::grant::Grant;
 use crate::grant::oauth::{self, AccountClaims, ExpectedClaims, Tokens, id_token_claims};
+use keyward_model::Connection;
 use keyward_state::directory::{
     Account, AccountId, AccountSource, ConnectionRecord, ConnectionState,
 };
@@ -117,7 +118,7 @@ impl Flows {
             record.facts.account_id = Some(found.id.clone());
         };
         let (org, id) = (&connection.org, &connection.id);
-        if let Err(error) = self.directory().update_connection(org, id, &learnt).await {
+        if let Err(error) = self.directory().change::<Connection>(org, id, learnt).await {
             tracing::warn!(connection = %id, %error, "the account could not be stored");
         }
     }

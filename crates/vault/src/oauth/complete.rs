@@ -23,7 +23,7 @@ use crate::{Granted, RowError, VaultError};
 use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
-use keyward_model::Role;
+use keyward_model::{Connection, Role};
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::observe::change::Actor;
 
@@ -261,7 +261,7 @@ impl Flows {
             stored.map_err(FlowError::of_grant)?;
             if flow.stepped_up {
                 let ask = |record: &mut ConnectionRecord| record.scopes.clone_from(&flow.scopes);
-                self.directory().update_connection(&flow.org, &connection.id, &ask).await?;
+                self.directory().change::<Connection>(&flow.org, &connection.id, ask).await?;
             }
             Ok::<(), FlowError>(())
         };
@@ -351,7 +351,7 @@ impl Flows {
             }
         };
         let (org, id) = (&flow.org, &flow.connection);
-        if let Err(error) = self.directory().update_connection(org, id, &note).await {
+        if let Err(error) = self.directory().change::<Connection>(org, id, note).await {
             tracing::debug!(%error, "the connection of a failed consent is gone");
         }
     }

@@ -345,7 +345,7 @@ impl Flows {
     async fn owed_app(&self, connection: &ConnectionRecord) -> Option<OwedRevocationApp> {
         let app = self.app_of(connection).ok()?;
         // Also a paused app: it requests no token here.
-        match self.vault.opened_secret(&app).await {
+        match self.vault.last_secret(&app).await {
             Ok(secret) => {
                 let secret = SealedText::new(BASE64_STANDARD.encode(secret.encode().as_slice()));
                 Some(OwedRevocationApp { record: AppRecord::clone(&app), secret })

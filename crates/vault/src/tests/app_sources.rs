@@ -125,7 +125,7 @@ async fn replicas_that_fetch_the_secret_of_an_app_at_once_all_get_it() {
         assert_eq!(text(&fetch.await.unwrap().unwrap()), "fetched");
     }
     let vault = opened(&store, &keyring, &caller).await;
-    assert_eq!(text(&vault.opened_secret(&app).await.unwrap()), "fetched", "it is kept");
+    assert_eq!(text(&vault.last_secret(&app).await.unwrap()), "fetched", "it is kept");
 }
 
 /// Valid tokens are published, and connections removed, with the last secret.
@@ -138,7 +138,7 @@ async fn the_last_secret_of_an_app_is_read_while_its_source_does_not_answer() {
     let fetching = tokio::spawn(async move { fetching.app_secret(&of).await });
     source.asked(2).await;
     let read = async {
-        assert_eq!(text(&vault.opened_secret(&app).await.unwrap()), "fetched");
+        assert_eq!(text(&vault.last_secret(&app).await.unwrap()), "fetched");
         assert!(vault.app_problem(&app).await.is_none());
         assert!(vault.app_reference_status(&app).await.failing.is_none());
     };

@@ -10,7 +10,7 @@ use crate::keys::{Home, MasterKeys};
 use crate::*;
 use keyward_base::id::{AppId, FlowId};
 use keyward_base::secret::Secret;
-use keyward_model::{ConnectionState, Reference};
+use keyward_model::{Connection, ConnectionState, Reference};
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Lease, Row, Snapshot, StoreError, Version};
 
@@ -150,7 +150,7 @@ async fn the_app_of_a_consent_is_its_connection_s_before_a_request_is_sent() {
     let connected = vault.connect(org, id, grant, facts).await.unwrap();
     assert_eq!(connected.app_id(), Some(&app));
     let behind = |record: &mut ConnectionRecord| record.app = Some(Reference::Id(before.clone()));
-    directory.update_connection(org, id, &behind).await.unwrap();
+    directory.change::<Connection>(org, id, behind).await.unwrap();
     vault.cache.forget(id);
     let wanted = RequiredConnection { connection: id.clone(), name: "work".into(), settings: None };
     // No server is there to answer the request.

@@ -156,7 +156,7 @@ async fn a_change_whose_event_cannot_be_stored_is_not_made() {
     let directory = Directory::open(full, world.keyring.clone(), world.clock.clone());
     let directory = directory.await.unwrap();
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
-    directory.remove_connection(org, id).await.unwrap_err();
+    directory.remove::<Connection>(org, id, ManagedBy::Store).await.unwrap_err();
     assert_eq!(world.rows(Table::Connections).await, before, "neither paused nor removed");
     assert_eq!(directory.view().connection(org, id).unwrap().facts.state, ConnectionState::Active);
 }
@@ -171,7 +171,7 @@ async fn an_event_whose_change_cannot_be_stored_is_taken_back() {
     let directory = Directory::open(full, world.keyring.clone(), world.clock.clone());
     let directory = directory.await.unwrap();
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
-    directory.remove_connection(org, id).await.unwrap_err();
+    directory.remove::<Connection>(org, id, ManagedBy::Store).await.unwrap_err();
     assert_eq!(world.rows(Table::Deliveries).await, []);
 }
 
@@ -184,7 +184,11 @@ async fn an_event_of_a_change_that_was_made_is_owed_after_a_crash() {
     let paused = world.directory.set_connection_paused(pause.0, pause.1, true, ManagedBy::Store);
     paused.await.unwrap();
     assert_eq!(owed(&world).await, [NoticeKind::ConnectionPaused]);
-    world.directory.remove_connection(&world.org, &connection.id).await.unwrap();
+    world
+        .directory
+        .remove::<Connection>(&world.org, &connection.id, ManagedBy::Store)
+        .await
+        .unwrap();
     let mut both = owed(&world).await;
     both.sort();
     assert_eq!(both, [NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved]);

@@ -338,7 +338,7 @@ async fn events_of_changes_that_were_reported_as_failed_are_delivered() {
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
     assert_eq!(owed(&world).await, [NoticeKind::ConnectionPaused], "after a crash");
     store.lost.store(2, SeqCst);
-    directory.remove_connection(org, id).await.unwrap_err();
+    directory.remove::<Connection>(org, id, ManagedBy::Store).await.unwrap_err();
     let both = [NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved];
     let mut owed = owed(&world).await;
     owed.sort();
@@ -360,7 +360,7 @@ async fn an_event_of_a_change_that_was_not_made_is_withdrawn_before_the_next_one
     store.refused.store(2, SeqCst);
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
     let rename = |record: &mut ConnectionRecord| record.spec.name = "other".to_owned();
-    directory.update_connection(org, id, &rename).await.unwrap();
+    directory.change::<Connection>(org, id, rename).await.unwrap();
     assert_eq!(world.rows(Table::Deliveries).await, []);
 }
 
@@ -375,7 +375,7 @@ async fn an_event_whose_own_write_was_reported_as_failed_is_withdrawn() {
     store.lost.store(2, SeqCst);
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
     let rename = |record: &mut ConnectionRecord| record.spec.name = "other".to_owned();
-    directory.update_connection(org, id, &rename).await.unwrap();
+    directory.change::<Connection>(org, id, rename).await.unwrap();
     assert_eq!(world.rows(Table::Deliveries).await, []);
 }
 
@@ -394,7 +394,7 @@ async fn an_event_is_withdrawn_from_all_webhooks_if_it_cannot_be_stored_for_one(
         store.refused.store(refused, SeqCst);
         directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
         let rename = |record: &mut ConnectionRecord| record.spec.name = "other".to_owned();
-        directory.update_connection(org, id, &rename).await.unwrap();
+        directory.change::<Connection>(org, id, rename).await.unwrap();
         assert_eq!(world.rows(Table::Deliveries).await, []);
     }
 }

@@ -179,7 +179,7 @@ async fn names_are_unique_in_their_org_and_kind_only() {
     world.connection("ci").await;
     let taken = connection(&world.org, "ci", world.now());
     assert!(matches!(
-        world.directory.add_connection(taken).await,
+        world.directory.add_record(taken).await,
         Err(DirectoryError::NameTaken { what: "connection", .. })
     ));
     let bad = AgentSpec::named("agt_1");
@@ -214,12 +214,12 @@ async fn another_orgs_things_do_not_exist() {
     };
     let directory = &world.directory;
     not_found(directory.remove::<Agent>(&other, &agent.id, ManagedBy::Store).await);
-    not_found(directory.remove_connection(&other, &connection.id).await);
+    not_found(directory.remove::<Connection>(&other, &connection.id, ManagedBy::Store).await);
     not_found(directory.add_token(&other, &agent.id, None, None, None).await.map(drop));
     let none = BTreeMap::new();
     let by = ManagedBy::Store;
     not_found(directory.bind(&other, &agent.id, &connection.id, none, by).await.map(drop));
-    not_found(directory.update_connection(&other, &connection.id, &|_| {}).await.map(drop));
+    not_found(directory.change::<Connection>(&other, &connection.id, |_| {}).await.map(drop));
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn two_environments_are_not_bound_in_either_order() {
         .unwrap();
     let mut record = connection(&world.org, "prod", world.now());
     record.environment = Some("production".into());
-    let prod = world.directory.add_connection(record).await.unwrap();
+    let prod = world.directory.add_record(record).await.unwrap();
     let bind =
         world.directory.bind(&world.org, &agent.id, &prod.id, BTreeMap::new(), ManagedBy::Store);
     assert!(matches!(bind.await, Err(DirectoryError::EnvironmentMismatch { .. })));
@@ -241,12 +241,14 @@ async fn two_environments_are_not_bound_in_either_order() {
     world.bind(&agent.id, &anywhere.id).await;
     let moved = world
         .directory
-        .update_connection(&world.org, &anywhere.id, &|it| it.environment = Some("staging".into()))
+        .change::<Connection>(&world.org, &anywhere.id, |it| {
+            it.environment = Some("staging".into())
+        })
         .await;
     assert!(matches!(moved, Err(DirectoryError::EnvironmentMismatch { .. })));
     world
         .directory
-        .update_connection(&world.org, &anywhere.id, &|it| it.environment = Some("dev".into()))
+        .change::<Connection>(&world.org, &anywhere.id, |it| it.environment = Some("dev".into()))
         .await
         .unwrap();
     let relabel = |environment: &str| {
@@ -275,7 +277,11 @@ async fn a_binding_is_stable_and_goes_with_its_connection() {
         directory.view().agent(&world.org, &agent.id).unwrap().facts.bindings.clone()
     };
     assert_eq!(bound(&world.reopen().await.unwrap()), [first]);
-    world.directory.remove_connection(&world.org, &connection.id).await.unwrap();
+    world
+        .directory
+        .remove::<Connection>(&world.org, &connection.id, ManagedBy::Store)
+        .await
+        .unwrap();
     assert!(bound(&world.directory).is_empty());
     let unbind = world.directory.unbind(&world.org, &agent.id, &connection.id).await;
     assert!(matches!(unbind, Err(DirectoryError::NotFound { what: "binding", .. })));
@@ -295,7 +301,7 @@ async fn a_renamed_connection_is_found_by_its_new_name_alone_and_the_old_one_is_
     let (one, two) = (world.connection("one").await, world.connection("two").await);
     let rename = async |to: &'static str| {
         let change = |it: &mut ConnectionRecord| it.name = to.into();
-        world.directory.update_connection(&world.org, &one.id, &change).await
+        world.directory.change::<Connection>(&world.org, &one.id, change).await
     };
     assert!(matches!(rename("two").await, Err(DirectoryError::NameTaken { .. })));
     assert!(
@@ -315,20 +321,20 @@ async fn what_a_connection_is_known_by_cannot_be_changed() {
     let world = World::new().await;
     let connection = world.connection("gh").await;
     let change = |it: &mut ConnectionRecord| it.provider = "stripe".into();
-    let refused = world.directory.update_connection(&world.org, &connection.id, &change).await;
+    let refused = world.directory.change::<Connection>(&world.org, &connection.id, change).await;
     assert!(matches!(refused, Err(DirectoryError::Refused(it)) if it.field == "provider"));
     let change = |it: &mut ConnectionRecord| {
         (it.id, it.org) = (ConnectionId::random(), OrgId::random());
     };
     let kept =
-        world.directory.update_connection(&world.org, &connection.id, &change).await.unwrap();
+        world.directory.change::<Connection>(&world.org, &connection.id, change).await.unwrap();
     assert_eq!((&kept.id, &kept.org), (&connection.id, &world.org));
     world.pass(1);
     let reason = BrokenReason::Revoked;
     let broken = ConnectionState::Broken { reason, detail: None };
     let updated = world
         .directory
-        .update_connection(&world.org, &connection.id, &|it| it.facts.state = broken.clone())
+        .change::<Connection>(&world.org, &connection.id, |it| it.facts.state = broken.clone())
         .await
         .unwrap();
     assert_eq!((&updated.facts.state, updated.updated), (&broken, Some(world.now())));
@@ -407,13 +413,13 @@ async fn connections_are_counted_by_state_through_every_change_and_a_restart() {
     let first = world.connection("first").await;
     let second = world.connection("second").await;
     let other = connection(&world.other_org().await, "elsewhere", world.now());
-    world.directory.add_connection(other).await.unwrap();
+    world.directory.add_record(other).await.unwrap();
     assert_eq!(count(&world.directory), [0, 3, 0, 0]);
     let by = ManagedBy::Store;
     world.directory.set_connection_paused(&world.org, &first.id, true, by).await.unwrap();
     assert_eq!(count(&world.directory), [0, 2, 1, 0]);
     assert_eq!(count(&world.reopen().await.unwrap()), [0, 2, 1, 0]);
-    world.directory.remove_connection(&world.org, &second.id).await.unwrap();
+    world.directory.remove::<Connection>(&world.org, &second.id, ManagedBy::Store).await.unwrap();
     world.directory.set_connection_paused(&world.org, &first.id, false, by).await.unwrap();
     assert_eq!(count(&world.directory), [0, 2, 0, 0]);
 }

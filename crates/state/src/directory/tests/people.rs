@@ -126,10 +126,10 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
     let (anns, bobs) = (agent("a", &ann).await.unwrap(), agent("b", &bob).await.unwrap());
     let mut record = connection(&world.org, "gh", world.now());
     record.facts.visibility = Visibility::Private;
-    let nobodys = world.directory.add_connection(record.clone()).await;
+    let nobodys = world.directory.add_record(record.clone()).await;
     assert!(matches!(nobodys, Err(DirectoryError::PrivateOfNobody(_))));
     record.facts.owner = Some(ann.id.clone());
-    let private = world.directory.add_connection(record).await.unwrap();
+    let private = world.directory.add_record(record).await.unwrap();
     world.bind(&anns.id, &private.id).await;
     let by = ManagedBy::Store;
     let across = world.directory.bind(&world.org, &bobs.id, &private.id, placeholders("x"), by);
@@ -138,7 +138,7 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
     let given = world.directory.change::<Agent>(&world.org, &anns.id, give).await;
     assert!(matches!(given, Err(DirectoryError::Private { .. })));
     let give = |record: &mut ConnectionRecord| record.facts.owner = Some(bob.id.clone());
-    let given = world.directory.update_connection(&world.org, &private.id, &give).await;
+    let given = world.directory.change::<Connection>(&world.org, &private.id, give).await;
     assert!(matches!(given, Err(DirectoryError::Private { .. })));
     let owns = world.directory.remove::<User>(&world.org, &ann.id, ManagedBy::Store).await;
     assert!(matches!(owns, Err(DirectoryError::UserOwns { .. })));

@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 
 use super::*;
 use keyward_base::id::PluginId;
-use keyward_model::{PluginSpec, Reference};
+use keyward_model::{Plugin, PluginSpec, Reference};
 
 fn manifest(slots: &[&str]) -> Manifest {
     let slot = |name: &&str| serde_json::json!({ "slot": name, "provider": "github" });
@@ -57,7 +57,7 @@ async fn a_plugin_takes_its_bindings_along_and_leaves_those_of_others() {
     let again = world.reopen().await.unwrap();
     assert_eq!(again.view().plugin(&world.org, &plugin.id), Some(&plugin));
     assert_eq!(bound(&again.view()), bound(&world.directory.view()));
-    world.directory.remove_plugin(&world.org, &plugin.id).await.unwrap();
+    world.directory.remove::<Plugin>(&world.org, &plugin.id, ManagedBy::Store).await.unwrap();
     assert_eq!(bound(&world.directory.view()), [(b.id.clone(), true)]);
     assert!(world.rows(Table::Plugins).await.is_empty());
     assert_eq!(world.rows(Table::Names).await.len(), 3);
@@ -104,10 +104,10 @@ async fn what_is_of_another_org_or_provider_or_not_declared_is_refused_and_leave
     let agent = world.agent("ci").await;
     let a = world.connection("a").await;
     let foreign = connection(&world.other_org().await, "foreign", world.now());
-    let foreign = world.directory.add_connection(foreign).await.unwrap();
+    let foreign = world.directory.add_record(foreign).await.unwrap();
     let mut other = connection(&world.org, "other", world.now());
     other.provider = "openai".into();
-    let other = world.directory.add_connection(other).await.unwrap();
+    let other = world.directory.add_record(other).await.unwrap();
     let mut undeclared = plugged(&world, &agent, &[("a", &a.id)]);
     undeclared.spec.manifest = manifest(&["x"]);
     for (new, says) in [
@@ -118,7 +118,8 @@ async fn what_is_of_another_org_or_provider_or_not_declared_is_refused_and_leave
         let error = world.directory.add_plugin(&world.org, new).await.unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
-    let nobody = world.directory.remove_plugin(&world.org, &PluginId::random()).await;
+    let nobody =
+        world.directory.remove::<Plugin>(&world.org, &PluginId::random(), ManagedBy::Store).await;
     assert!(matches!(nobody, Err(DirectoryError::NotFound { what: "plugin", .. })));
     assert!(world.directory.view().agent(&world.org, &agent.id).unwrap().facts.bindings.is_empty());
     assert_eq!(world.rows(Table::Plugins).await.len(), 0);
@@ -128,7 +129,7 @@ async fn what_is_of_another_org_or_provider_or_not_declared_is_refused_and_leave
         .await
         .unwrap();
     assert!(world.directory.view().plugin(&foreign.org, &plugin.id).is_none());
-    let theirs = world.directory.remove_plugin(&foreign.org, &plugin.id).await;
+    let theirs = world.directory.remove::<Plugin>(&foreign.org, &plugin.id, ManagedBy::Store).await;
     assert!(matches!(theirs, Err(DirectoryError::NotFound { what: "plugin", .. })));
 }
 
@@ -151,7 +152,7 @@ async fn a_plugin_says_what_it_lacks() {
     let (org, by) = (&world.org, ManagedBy::Store);
     world.directory.set_connection_paused(org, &b.id, true, by).await.unwrap();
     assert_eq!(state(), (PluginState::Degraded, vec!["b".to_owned()]));
-    world.directory.remove_connection(org, &a.id).await.unwrap();
+    world.directory.remove::<Connection>(org, &a.id, ManagedBy::Store).await.unwrap();
     assert_eq!(state(), (PluginState::Blocked, vec!["a".to_owned(), "b".to_owned()]));
 }
 

@@ -11,7 +11,7 @@ async fn filed(world: &World) -> (Arc<AgentRecord>, Arc<ConnectionRecord>) {
         world.directory.add::<Agent>(&world.org, by, spec, AgentFacts::default()).await.unwrap();
     let mut record = connection(&world.org, "gh", world.now());
     record.managed_by = ManagedBy::File;
-    let connection = world.directory.add_connection(record).await.unwrap();
+    let connection = world.directory.add_record(record).await.unwrap();
     let bind = world.directory.bind(&world.org, &agent.id, &connection.id, placeholders("one"), by);
     bind.await.unwrap();
     (agent, connection)
@@ -31,7 +31,7 @@ async fn what_the_file_manages_is_refused_to_others() {
     let (by, none) = (ManagedBy::Store, BTreeMap::new());
     for refused in [
         directory.remove::<Agent>(org, &agent.id, ManagedBy::Store).await,
-        directory.remove_connection(org, &connection.id).await,
+        directory.remove::<Connection>(org, &connection.id, ManagedBy::Store).await,
         directory.unbind(org, &agent.id, &connection.id).await,
         directory.bind(org, &agent.id, &other.id, none, by).await.map(drop),
         directory.revoke_token(org, &agent.id, &token).await,
@@ -53,7 +53,7 @@ async fn the_file_itself_may_edit_all_of_it() {
     let (directory, org, by) = (&world.directory, &world.org, ManagedBy::File);
     directory.revoke_token_by(org, &agent.id, &token, by).await.unwrap();
     directory.unbind_by(org, &agent.id, &connection.id, by).await.unwrap();
-    directory.remove_connection_by(org, &connection.id, by).await.unwrap();
+    directory.remove::<Connection>(org, &connection.id, by).await.unwrap();
     directory.remove::<Agent>(org, &agent.id, by).await.unwrap();
     assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
 }
@@ -69,7 +69,7 @@ async fn the_same_file_again_writes_nothing() {
     assert_eq!(choose(&world, &agent.id, TOKEN).await.unwrap(), first);
     directory.change::<Agent>(org, &agent.id, |it| it.facts.paused = false).await.unwrap();
     directory.set_connection_paused(org, &connection.id, false, by).await.unwrap();
-    directory.update_connection(org, &connection.id, &|_| {}).await.unwrap();
+    directory.change::<Connection>(org, &connection.id, |_| {}).await.unwrap();
     directory.bind(org, &agent.id, &connection.id, placeholders("two"), by).await.unwrap();
     assert!(world.all_rows().await == before);
     assert_eq!(*directory.changes().borrow(), count);
@@ -108,6 +108,6 @@ async fn what_was_taken_out_of_the_file_opens_nothing_and_may_be_removed() {
     directory.change::<Agent>(org, &agent.id, |it| it.facts.paused = false).await.unwrap();
     assert!(directory.view().authenticate(TOKEN, world.now()).is_some(), "back in the file");
     directory.change::<Agent>(org, &agent.id, |it| it.facts.paused = true).await.unwrap();
-    directory.remove_connection(org, &connection.id).await.unwrap();
+    directory.remove::<Connection>(org, &connection.id, ManagedBy::Store).await.unwrap();
     directory.remove::<Agent>(org, &agent.id, ManagedBy::Store).await.unwrap();
 }

@@ -44,7 +44,11 @@ async fn what_was_removed_gets_no_history_and_loses_its_own() {
         world.add_requests(key, 1).await;
     }
     assert_eq!(world.directory.remove_orphaned_usage().await.unwrap(), 0);
-    world.directory.remove_connection(&world.org, &connection.id).await.unwrap();
+    world
+        .directory
+        .remove::<Connection>(&world.org, &connection.id, ManagedBy::Store)
+        .await
+        .unwrap();
     world.add_requests(&of_connection, 1).await;
     assert_eq!(world.directory.remove_orphaned_usage().await.unwrap(), 1);
     world.add_requests(&of_connection, 1).await;

@@ -13,7 +13,7 @@ use crate::directory::{
 };
 use keyward_base::id::{AgentId, AppId, UserId};
 use keyward_base::tally;
-use keyward_model::{App, PluginSpec, Reference, Role, User, UserFacts, UserSpec};
+use keyward_model::{App, Plugin, PluginSpec, Reference, Role, User, UserFacts, UserSpec};
 use keyward_rules::git_push::RequestedPush;
 use keyward_rules::graphql::RequestedOperations;
 use keyward_rules::inject::placeholder::{Placeholder, PlaceholderCore};
@@ -164,7 +164,7 @@ impl World {
             "mcp" => [("host".to_owned(), "mcp.test".to_owned())].into(),
             _ => BTreeMap::new(),
         };
-        self.directory.add_connection(record).await.ok();
+        self.directory.add_record(record).await.ok();
     }
 
     async fn update(&self, Operands { org, x, y }: Operands, how: usize) {
@@ -194,7 +194,7 @@ impl World {
                 record.settings.user_agent = Some(text).filter(|_| y > 0);
             }
         };
-        self.directory.update_connection(&self.orgs[org], &id, &change).await.ok();
+        self.directory.change::<Connection>(&self.orgs[org], &id, change).await.ok();
     }
 
     async fn bind(&self, Operands { org, x, y }: Operands, on: bool) {
@@ -236,7 +236,7 @@ impl World {
         let view = self.directory.view();
         let there = view.plugins_of(org_id, &agent).next().map(|it| it.id.clone());
         if let (0, Some(id)) = (y, &there) {
-            return drop(self.directory.remove_plugin(org_id, id).await);
+            return drop(self.directory.remove::<Plugin>(org_id, id, ManagedBy::Store).await);
         }
         let found = self.connection(org, y).and_then(|id| view.connection(org_id, &id).cloned());
         let provider = found.as_ref().map_or("github", |it| &it.provider);
@@ -307,7 +307,10 @@ impl World {
             26..=27 => self.app_changes(at).await,
             _ => {
                 if let Some(id) = self.connection(org, x) {
-                    self.directory.remove_connection(&self.orgs[org], &id).await.ok();
+                    self.directory
+                        .remove::<Connection>(&self.orgs[org], &id, ManagedBy::Store)
+                        .await
+                        .ok();
                 }
             }
         }

@@ -20,16 +20,16 @@ async fn a_host_of_its_own_is_known_as_long_as_a_connection_has_it() {
     let (org, id) = (&agent.org, samples.connection("shop", "shopify"));
     let mut record = samples.connections.remove(0);
     record.variables.insert("shop".to_owned(), "s1".to_owned());
-    directory.add_connection(record).await.expect("a connection");
+    directory.add_record(record).await.expect("a connection");
     assert!(settled().await, "no agent needs a binding");
     let sources = rulebook.sources.load_full();
     let compiled = CompiledPolicy::strictly(&sources, directory.view()).expect("a policy");
     assert!(is_known(&compiled.policy(), &agent, "s1.myshopify.com"), "nor a change");
     let other = |it: &mut ConnectionRecord| drop(it.variables.insert("shop".into(), "s2".into()));
-    directory.update_connection(org, &id, &other).await.expect("it is changed");
+    directory.change::<Connection>(org, &id, other).await.expect("it is changed");
     assert!(!settled().await);
     assert!(is_known(&rulebook.current(), &agent, "s2.myshopify.com"));
-    directory.remove_connection(org, &id).await.expect("it is removed");
+    directory.remove::<Connection>(org, &id, ManagedBy::Store).await.expect("it is removed");
     assert!(!settled().await && !is_known(&rulebook.current(), &agent, "s2.myshopify.com"));
 }
 
@@ -43,7 +43,7 @@ async fn bindings_of_idle_agents_are_dropped_and_come_back_as_they_are_then() {
     assert_eq!(ask(), Ok(format!("binding:{id}")));
     assert_eq!((rulebook.drop_idle(), rulebook.drop_idle(), rulebook.drop_idle()), (0, 1, 0));
     let pause = |record: &mut ConnectionRecord| record.facts.state = ConnectionState::Paused;
-    directory.update_connection(&agent.org, &id, &pause).await.expect("it is paused");
+    directory.change::<Connection>(&agent.org, &id, pause).await.expect("it is paused");
     rulebook.rebuild().await.expect("it compiles");
     assert_eq!(ask(), Err("connection_paused"));
 }
@@ -57,7 +57,7 @@ async fn no_policy_keeps_the_records_of_an_older_view() {
     let old = Arc::downgrade(&directory.view());
     // Nothing that a policy depends on.
     let other = Samples::new().made("unbound", "github");
-    directory.add_connection(other).await.expect("a connection");
+    directory.add_record(other).await.expect("a connection");
     rulebook.rebuild().await.expect("it compiles");
     assert_eq!(old.strong_count(), 0);
 }

@@ -43,7 +43,7 @@ impl World {
         let mut record = Samples::new().made(name, provider);
         record.facts.owner = Some(owner.clone());
         record.facts.visibility = Visibility::Private;
-        self.directory.add_connection(record).await.expect("a connection").id.clone()
+        self.directory.add_record(record).await.expect("a connection").id.clone()
     }
 
     async fn session(&self, user: &UserId) -> Agent {
@@ -95,14 +95,14 @@ async fn a_live_session_follows_its_users_connections() {
         let owner = Some(owner.clone());
         move |it: &mut ConnectionRecord| it.facts.owner.clone_from(&owner)
     };
-    world.directory.update_connection(org, &later, &give(&two)).await.expect("a change");
+    world.directory.change::<Connection>(org, &later, give(&two)).await.expect("a change");
     assert_eq!(world.said(&session, OPENAI).await, Err("default_deny"), "given away");
-    world.directory.update_connection(org, &of_two, &give(&one)).await.expect("a change");
+    world.directory.change::<Connection>(org, &of_two, give(&one)).await.expect("a change");
     assert_eq!(world.said(&session, OPENAI).await, Ok(format!("binding:{of_two}")));
     let pause = |it: &mut ConnectionRecord| it.facts.state = ConnectionState::Paused;
-    world.directory.update_connection(org, &of_two, &pause).await.expect("a change");
+    world.directory.change::<Connection>(org, &of_two, pause).await.expect("a change");
     assert_eq!(world.said(&session, OPENAI).await, Err("connection_paused"));
-    world.directory.remove_connection(org, &of_two).await.expect("a removal");
+    world.directory.remove::<Connection>(org, &of_two, ManagedBy::Store).await.expect("a removal");
     assert_eq!(world.said(&session, OPENAI).await, Err("default_deny"));
 }
 
@@ -140,7 +140,7 @@ async fn a_rule_that_grants_the_agent_a_connection_grants_it_in_no_session() {
     let user = world.user("1").await;
     let (with, without) = (world.session(&user).await, world.session(&world.user("2").await).await);
     let own = world.connection("own", "openai", &user).await;
-    world.directory.add_connection(Samples::new().made("work", "openai")).await.expect("added");
+    world.directory.add_record(Samples::new().made("work", "openai")).await.expect("added");
     let change = world.rulebook.change().await;
     let catalogue = Arc::new(Catalogue::built_in());
     let rules = vec![placed(using)];
@@ -158,7 +158,7 @@ async fn a_rule_that_lost_its_action_restricts_the_connection_in_a_session_too()
     let session = world.session(&user).await;
     let own = world.connection("own", "openai", &user).await;
     let share = |it: &mut ConnectionRecord| it.facts.visibility = Visibility::Shared;
-    world.directory.update_connection(&world.agent.org, &own, &share).await.expect("a change");
+    world.directory.change::<Connection>(&world.agent.org, &own, share).await.expect("a change");
     assert_eq!(world.said(&session, OPENAI).await, Ok(format!("binding:{own}")));
     for agents in [None, Some(vec!["ci".to_owned()])] {
         let posts = RuleSpec {
