@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::key_error::KeyError;
@@ -14,6 +15,9 @@ use keyward_envelope::{KEY_LEN, random};
 
 /// Prefix of temporary files. One that a crash left contains keys.
 const DRAFT: &str = ".master-key-";
+
+/// Length of a key in hex with its line end.
+const LINE_LEN: usize = 2 * KEY_LEN + 1;
 
 /// Creates the file. It uses `link` instead of `rename`, which would overwrite a key that another process has
 /// just made.
@@ -105,15 +109,10 @@ fn wipe(mut file: File, len: u64) -> io::Result<()> {
 
 fn hex_lines<'a>(keys: impl Iterator<Item = &'a Zeroizing<[u8; KEY_LEN]>>) -> Zeroizing<Vec<u8>> {
     let keys: Vec<_> = keys.collect();
-    // With its full capacity: growing would leave copies.
-    let mut text = Zeroizing::new(Vec::with_capacity(keys.len() * (2 * KEY_LEN + 1)));
-    for key in keys {
-        for byte in key.iter() {
-            for digit in [byte >> 4, byte & 15] {
-                text.push(b"0123456789abcdef"[usize::from(digit)]);
-            }
-        }
-        text.push(b'\n');
+    // With its full length: growing would leave copies.
+    let mut text = Zeroizing::new(vec![b'\n'; keys.len() * LINE_LEN]);
+    for (key, line) in keys.iter().zip(text.chunks_exact_mut(LINE_LEN)) {
+        HEXLOWER.encode_mut(key.as_slice(), &mut line[..2 * KEY_LEN]);
     }
     text
 }

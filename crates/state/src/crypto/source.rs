@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use zeroize::Zeroizing;
 
 use super::command::{self, CommandLimits};
@@ -118,10 +119,7 @@ pub fn hex32(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
     if text.len() != 2 * KEY_LEN {
         return None;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    for (byte, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
+    HEXLOWER_PERMISSIVE.decode_mut(text, key.as_mut_slice()).ok()?;
     Some(key)
 }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -165,7 +166,7 @@ impl Index {
         let inner =
             Sha256::new().chain_update(label).chain_update([0]).chain_update(text).finalize();
         let outer = Sha256::new().chain_update(**self.0).chain_update(inner).finalize();
-        hex(&outer)
+        HEXLOWER.encode(&outer)
     }
 }
 
@@ -188,12 +189,6 @@ impl Claim {
     pub(super) fn of(owner: impl ToString) -> Self {
         Self { owner: owner.to_string() }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use data_encoding::HEXLOWER;
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -320,7 +321,7 @@ async fn sentinel(rows: &DirectoryRows, clock: &Clock) -> Result<Index, Director
         None => refuse_unless_empty(rows).await?,
     }
     let key = Index::random_key();
-    let index_key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let index_key = HEXLOWER.encode(key.as_slice());
     let new = Sentinel { format: FORMAT, created: clock.now(), index_key };
     match rows.write(&at, &new, None).await {
         Ok(_) => Ok(Index::new(key)),

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::event::{AuditEntry, Event};
@@ -56,12 +57,7 @@ impl ChainHead {
 
 /// SHA-256 of a line without its newline, in lower-case hex.
 pub(super) fn hash(line: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(line) {
-        hex.extend([byte >> 4, byte & 15].map(|n| char::from(DIGITS[usize::from(n)])));
-    }
-    hex
+    HEXLOWER.encode(&Sha256::digest(line))
 }
 
 /// Finds the end of the chain in an existing log, before an incomplete last line. It reads backwards, so that a

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The field with the ids of the trace and of the caller's span.
@@ -145,17 +146,10 @@ fn is_value(value: &[u8]) -> bool {
     (1..=256).contains(&value.len()) && value.iter().all(is_char)
 }
 
-/// `N` bytes of lower-case hexadecimal digits.
+/// `N` bytes of lower-case hexadecimal digits. `D` is twice `N`, or this panics.
 fn hex<const D: usize, const N: usize>(digits: [u8; D]) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
     let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
+    HEXLOWER.decode_mut(&digits, &mut bytes).ok()?;
     Some(bytes)
 }
 
