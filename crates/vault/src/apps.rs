@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::record::{self, RecordError, RowPlace};
+use super::grants::UnsealedRow;
+use super::record::{self, NewRow, RecordError};
 use super::{Vault, VaultError, app_check};
 use crate::grant::oauth::OAuthClient;
 use crate::grant::{AppSecret, StoredAppSecret};
@@ -18,9 +19,8 @@ use keyward_model::{
     App, AppFacts, AppSpec, AppUrls, Connection, Registered, Resource, check_fixed,
 };
 use keyward_rules::provider::Catalogue;
-use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{AppRecord, ConnectionRecord, DirectoryError, ManagedBy};
-use keyward_state::store::{Expect, Row, Table, Version};
+use keyward_state::store::{Expect, Table, Version};
 
 /// An app to be added.
 #[derive(Clone, Debug)]
@@ -182,7 +182,7 @@ impl Vault {
         });
         if !(same && purpose_stays) {
             let over = match stored {
-                Ok((row, _)) => Some(row.version),
+                Ok((version, _)) => Some(version),
                 Err(_) => self.app_version(&before).await?,
             };
             self.seal_app(&after, kept.encode(), over).await?;
@@ -265,56 +265,38 @@ impl Vault {
         Ok(self.opened_row(app).await?.1.given)
     }
 
-    /// What is stored for the app.
+    /// What is stored for the app, and its version.
     pub(super) async fn opened_row(
         &self,
         app: &AppRecord,
-    ) -> Result<(Row, StoredAppSecret), VaultError> {
-        let (row, opened) = self.opened_app(app).await?;
+    ) -> Result<(Version, StoredAppSecret), VaultError> {
+        let (version, opened) = self.opened_app(app).await?;
         let stored = StoredAppSecret::decode(&opened);
-        Ok((row, stored.map_err(|_| broken(app, Some(RecordError::Malformed)))?))
+        Ok((version, stored.map_err(|_| broken(app, Some(RecordError::Malformed)))?))
     }
 
-    /// Runs in its own task, as writes of grants do.
+    /// Stores the secrets of an app.
     pub(super) async fn seal_app(
         &self,
         app: &AppRecord,
         plain: Zeroizing<Vec<u8>>,
         over: Option<Version>,
     ) -> Result<(), VaultError> {
-        let (store, keyring) = (Arc::clone(&self.store), Arc::clone(&self.keyring));
-        let (org, id) = (app.org.clone(), app.id.clone());
-        let purpose = AppPurpose::of(&app.spec);
-        let work = tokio::spawn(async move {
-            let sealing = keyring.sealing().await;
-            let version = over.unwrap_or_default().next();
-            let place = RowPlace { org: &org, id: &id, version };
-            let sealed = record::seal(&sealing, &place, &purpose, &plain)?;
-            let expect = over.map_or(Expect::Absent, Expect::Version);
-            store.put(Table::Grants, &record::key(&org, &id), &sealed, expect).await?;
-            Ok(())
-        });
-        work.await.unwrap_or(Err(VaultError::Directory(DirectoryError::Interrupted)))
+        let row = NewRow { header: AppPurpose::of(&app.spec), grants: plain };
+        self.write(&app.org, &app.id, row, over).await.map(drop)
     }
 
-    /// Reads and opens the secret. Repeats this if a rotation of the master key changed the row meanwhile.
-    async fn opened_app(&self, app: &AppRecord) -> Result<(Row, Zeroizing<Vec<u8>>), VaultError> {
-        let (purpose, key) = (AppPurpose::of(&app.spec), record::key(&app.org, &app.id));
-        let broken = |source| broken(app, source);
-        let mut before: Option<Row> = None;
-        loop {
-            let row = self.store.get(Table::Grants, &key).await?.ok_or_else(|| broken(None))?;
-            let opened = record::unsealed::<AppPurpose>(&self.keyring, &app.org, &app.id, &row);
-            match opened {
-                Ok((given_for, plain)) if given_for == purpose => return Ok((row, plain)),
-                Ok(_) => return Err(broken(Some(RecordError::Purpose))),
-                Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
-                    if before.as_ref() != Some(&row) =>
-                {
-                    before = Some(row);
-                }
-                Err(source) => return Err(broken(Some(source))),
-            }
+    /// Reads and opens the secrets.
+    async fn opened_app(
+        &self,
+        app: &AppRecord,
+    ) -> Result<(Version, Zeroizing<Vec<u8>>), VaultError> {
+        let sealed = |source| broken(app, Some(source));
+        let row = self.read::<AppPurpose>(&app.org, &app.id, sealed).await?;
+        let UnsealedRow { version, header, grants } = row.ok_or_else(|| broken(app, None))?;
+        match header == AppPurpose::of(&app.spec) {
+            true => Ok((version, grants)),
+            false => Err(sealed(RecordError::Purpose)),
         }
     }
 }

@@ -165,7 +165,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let put = |stored: &StoredGrant| {
             is_still(connection, stored, bytes)?;
-            Ok(GrantHeader::kept(connection, stored).beside(&stored.bytes, None))
+            Ok(stored.kept(connection).beside(&stored.bytes, None))
         };
         match self.change(connection, &put).await {
             // Another secret is staged.

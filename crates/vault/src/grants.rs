@@ -1,7 +1,11 @@
 //! Rows of grants: reads and opens them, seals and writes them over the version that was read, and removes orphans.
 
+use std::fmt::Display;
+use std::ops::Deref;
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -9,11 +13,11 @@ use zeroize::Zeroizing;
 use super::Vault;
 use super::error::VaultError;
 use super::record::{
-    self, Dates, GrantHeader, GrantOrigin, GrantPurpose, GrantVerdict, NewRow, RecordError,
+    self, GrantHeader, GrantOrigin, GrantPurpose, GrantVerdict, NewRow, OpenedGrant, RecordError,
     RowPlace, SecondGrant,
 };
 use crate::grant::{Grant, MintError};
-use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
+use keyward_base::id::{AppId, ConnectionId, OrgId};
 use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{ConnectionRecord, DirectoryError, Need};
 use keyward_state::store::{Expect, Row, StoreError, Table, Version};
@@ -27,25 +31,28 @@ pub(super) const TRIES_MAX: usize = 32;
 pub(super) struct StoredGrant {
     /// Its generation.
     pub version: Version,
-    pub broken: Option<GrantVerdict>,
-    /// The digest of the owner's fields that its tokens began with.
-    pub given: Option<String>,
-    /// The flow that its tokens began with.
-    pub consent: Option<FlowId>,
-    /// The app of that consent.
-    pub app: Option<AppId>,
-    /// Only a test may use it.
-    pub untested: bool,
-    /// Dates of its secret, once it was rotated.
-    pub dates: Option<Dates>,
-    /// Its client was rejected, and token requests have changed since.
-    pub on_trial: bool,
-    /// See [`GrantHeader::untestable`].
-    pub untestable: bool,
+    /// Without the second grant.
+    pub header: GrantHeader,
     /// Its encoding.
     pub bytes: Zeroizing<Vec<u8>>,
     /// The second grant during a rotation.
     pub other: Option<(SecondGrant, Zeroizing<Vec<u8>>)>,
+}
+
+/// A row of a connection or an app that was opened.
+pub(super) struct UnsealedRow<H> {
+    pub version: Version,
+    pub header: H,
+    /// The grants of a connection, or the secrets of an app.
+    pub grants: Zeroizing<Vec<u8>>,
+}
+
+impl Deref for StoredGrant {
+    type Target = GrantHeader;
+
+    fn deref(&self) -> &GrantHeader {
+        &self.header
+    }
 }
 
 impl StoredGrant {
@@ -79,6 +86,12 @@ impl StoredGrant {
         }
     }
 
+    /// Its header for the connection as it is now, without the second grant.
+    pub fn kept(&self, connection: &ConnectionRecord) -> GrantHeader {
+        let purpose = GrantPurpose::of(connection);
+        GrantHeader { purpose, ..self.header.clone() }
+    }
+
     /// The row that replaces it: newer tokens, or a verdict; everything else stays.
     pub fn becomes(
         &self,
@@ -86,33 +99,21 @@ impl StoredGrant {
         broken: Option<GrantVerdict>,
         bytes: &[u8],
     ) -> NewRow {
-        let (given, dates) = (self.given.clone(), self.dates.clone());
-        let (untested, untestable) = (self.untested, self.untestable);
-        let (consent, app) = (self.consent.clone(), self.app.clone());
-        let header = GrantHeader {
-            broken,
-            given,
-            consent,
-            app,
-            untested,
-            untestable,
-            dates,
-            ..GrantHeader::of(connection)
-        };
+        let header = GrantHeader { broken, on_trial: false, ..self.kept(connection) };
         let other = self.other.as_ref().map(|(beside, bytes)| (beside.clone(), bytes.as_slice()));
         header.beside(bytes, other)
     }
 }
 
 impl Vault {
-    /// Seals a grant and stores it over the version that was read, or as a new row. Runs in its own task,
-    /// because the guard for sealing must live until the row is on disk, even if the caller is dropped.
-    /// Returns the stored version.
-    pub(super) async fn write(
+    /// Seals the grants of a connection or the secrets of an app, and stores them over the version that was read, or as a
+    /// new row. Runs in its own task, because the guard for sealing must live until the row is on disk, even if the caller
+    /// is dropped. Returns the stored version.
+    pub(super) async fn write<H: Serialize + Send + Sync + 'static>(
         &self,
         org: &OrgId,
-        id: &ConnectionId,
-        row: NewRow,
+        id: &(impl Display + Clone + Send + Sync + 'static),
+        row: NewRow<H>,
         over: Option<Version>,
     ) -> Result<Version, VaultError> {
         let (store, keyring) = (Arc::clone(&self.store), Arc::clone(&self.keyring));
@@ -128,8 +129,33 @@ impl Vault {
         work.await.unwrap_or(Err(VaultError::Directory(DirectoryError::Interrupted)))
     }
 
-    /// Reads and opens a row. A rotation of the master key may re-wrap the row between reading and opening,
-    /// and drop the old key; then it is read again.
+    /// Reads and opens a row of a connection or an app, if there is one. A rotation of the master key may re-wrap the row
+    /// between reading and opening, and drop the old key; then it is read again.
+    pub(super) async fn read<H: DeserializeOwned>(
+        &self,
+        org: &OrgId,
+        id: &(dyn Display + Sync),
+        sealed: impl Fn(RecordError) -> VaultError,
+    ) -> Result<Option<UnsealedRow<H>>, VaultError> {
+        let key = record::key(org, id);
+        let mut before: Option<Row> = None;
+        loop {
+            let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
+            match record::unsealed(&self.keyring, org, id, &row) {
+                Ok((header, grants)) => {
+                    return Ok(Some(UnsealedRow { version: row.version, header, grants }));
+                }
+                Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
+                    if before.as_ref() != Some(&row) =>
+                {
+                    before = Some(row);
+                }
+                Err(source) => return Err(sealed(source)),
+            }
+        }
+    }
+
+    /// Reads and opens the row of a connection.
     pub(super) async fn stored(
         &self,
         connection: &ConnectionRecord,
@@ -146,53 +172,17 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<Option<StoredGrant>, VaultError> {
-        let (purpose, key) =
-            (GrantPurpose::of(connection), record::key(&connection.org, &connection.id));
-        let mut before: Option<Row> = None;
-        loop {
-            let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
-            match record::open(&self.keyring, connection, &purpose, &row) {
-                Ok(opened) => {
-                    let GrantHeader {
-                        broken,
-                        given,
-                        consent,
-                        app,
-                        untested,
-                        dates,
-                        beside,
-                        on_trial,
-                        untestable,
-                        ..
-                    } = opened.header;
-                    let (version, bytes) = (row.version, opened.grant);
-                    let other = beside.zip(opened.other);
-                    return Ok(Some(StoredGrant {
-                        version,
-                        broken,
-                        given,
-                        consent,
-                        app,
-                        untested,
-                        dates,
-                        on_trial,
-                        untestable,
-                        bytes,
-                        other,
-                    }));
-                }
-                Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
-                    if before.as_ref() != Some(&row) =>
-                {
-                    before = Some(row);
-                }
-                Err(source) => {
-                    let remedy = self.remedy(connection, Need::Credential);
-                    let connection = connection.name.clone();
-                    return Err(VaultError::Sealed { connection, source, remedy });
-                }
-            }
-        }
+        let sealed = |source| VaultError::Sealed {
+            connection: connection.name.clone(),
+            source,
+            remedy: self.remedy(connection, Need::Credential),
+        };
+        let row = self.read::<GrantHeader>(&connection.org, &connection.id, sealed).await?;
+        let Some(UnsealedRow { version, header, grants }) = row else { return Ok(None) };
+        let opened = OpenedGrant::of(header, grants, &GrantPurpose::of(connection));
+        let OpenedGrant { mut header, grant: bytes, other } = opened.map_err(sealed)?;
+        let other = header.beside.take().zip(other);
+        Ok(Some(StoredGrant { version, header, bytes, other }))
     }
 
     /// The error for a grant that can be opened, but gives no credential.

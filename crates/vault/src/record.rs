@@ -129,9 +129,9 @@ pub struct SecondGrant {
 
 /// The plaintext of a row.
 #[derive(Clone)]
-pub struct NewRow {
-    pub header: GrantHeader,
-    /// The first grant, followed by the second one if there is one.
+pub struct NewRow<H = GrantHeader> {
+    pub header: H,
+    /// The first grant, followed by the second one if there is one; or the secrets of an app.
     pub grants: Zeroizing<Vec<u8>>,
 }
 
@@ -280,21 +280,6 @@ pub fn seal(
     sealing.seal(&Place { org: place.org, table: Table::Grants.name(), key: &key }, &plain)
 }
 
-/// Opens a row, and checks its purpose and version.
-///
-/// # Errors
-/// When it cannot be opened, is malformed or older, or has another purpose.
-pub fn open(
-    keyring: &Keyring,
-    connection: &ConnectionRecord,
-    expected: &GrantPurpose,
-    row: &Row,
-) -> Result<OpenedGrant, RecordError> {
-    let (header, grants): (GrantHeader, _) =
-        unsealed(keyring, &connection.org, &connection.id, row)?;
-    OpenedGrant::of(header, grants, expected)
-}
-
 /// Header and grant of a row, checked against its version.
 ///
 /// # Errors
@@ -363,7 +348,8 @@ mod tests {
     ) -> Result<Vec<u8>, RecordError> {
         let key = key(&connection.org, &connection.id);
         let row = Row { key, value, version: Version(version) };
-        open(keyring, connection, &GrantPurpose::of(connection), &row)
+        let (header, grants) = unsealed(keyring, &connection.org, &connection.id, &row)?;
+        OpenedGrant::of(header, grants, &GrantPurpose::of(connection))
             .map(|opened| opened.grant.to_vec())
     }
 

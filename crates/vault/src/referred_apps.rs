@@ -33,7 +33,7 @@ impl Vault {
         let mut turn = fetch.turn().await;
         // A change of the app may have ended meanwhile.
         let app = self.app(&app.org, &app.id)?;
-        let (row, stored) = self.opened_row(&app).await?;
+        let (version, stored) = self.opened_row(&app).await?;
         if turn.number > arrived {
             return self.known_secret(&app, stored, None);
         }
@@ -50,7 +50,7 @@ impl Vault {
                 let facts = FetchedFacts::new(self.clock.now(), ttl, keep, references, sources);
                 let fetched = Some(FetchedAppSecret { fields, facts });
                 let newer = StoredAppSecret { given: stored.given, fetched };
-                let newer = self.keep_fetched(&app, newer, row.version).await?;
+                let newer = self.keep_fetched(&app, newer, version).await?;
                 turn.number = number;
                 fetch.change_backoff(|backoff| *backoff = Backoff::default());
                 self.known_secret(&app, newer, None)
@@ -88,9 +88,9 @@ impl Vault {
                 Err(error) if is_conflict(&error) => {}
                 stored => return stored.map(|()| newer),
             }
-            let (row, stored) = self.opened_row(app).await?;
+            let (version, stored) = self.opened_row(app).await?;
             newer.given = stored.given;
-            over = row.version;
+            over = version;
             if stored.fetched.map(|it| it.facts.at) >= at {
                 return Ok(newer);
             }

@@ -74,7 +74,7 @@ impl Vault {
         };
         let put = |stored: &StoredGrant| {
             self.may_follow(&connection, stored, given.as_deref(), &bytes)?;
-            let header = GrantHeader::kept(&connection, stored);
+            let header = stored.kept(&connection);
             Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
         };
         let staged = self.change(&connection, &put).await;
@@ -87,7 +87,7 @@ impl Vault {
             let put = |stored: &StoredGrant| {
                 is_still(&connection, stored, &before)
                     .or_else(|_| is_still(&connection, stored, &bytes))?;
-                let header = GrantHeader::kept(&connection, stored);
+                let header = stored.kept(&connection);
                 Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
             };
             while_the_store_fails(|| self.change(&connection, &put)).await?;
@@ -222,7 +222,7 @@ impl Vault {
         let connection = self.connection(org, id)?;
         let put = |stored: &StoredGrant| {
             old_of(&connection, stored)?;
-            Ok(GrantHeader::kept(&connection, stored).beside(&stored.bytes, None))
+            Ok(stored.kept(&connection).beside(&stored.bytes, None))
         };
         self.change(&connection, &put).await?;
         self.project(&connection).await
@@ -278,7 +278,7 @@ impl Vault {
             };
             let put = |stored: &StoredGrant| match &stored.other {
                 Some((beside, _)) if beside.since == rotation.since => {
-                    Ok(GrantHeader::kept(connection, stored).beside(&stored.bytes, None))
+                    Ok(stored.kept(connection).beside(&stored.bytes, None))
                 }
                 _ => Err(VaultError::NoRotation { connection: connection.name.clone() }),
             };
@@ -455,23 +455,6 @@ impl Vault {
         };
         let (org, id) = (&connection.org, &connection.id);
         Ok(self.directory.change::<Connection>(org, id, mended).await?)
-    }
-}
-
-impl GrantHeader {
-    /// The header of the stored grant, without the second one.
-    pub(super) fn kept(connection: &ConnectionRecord, stored: &StoredGrant) -> Self {
-        Self {
-            broken: stored.broken.clone(),
-            given: stored.given.clone(),
-            consent: stored.consent.clone(),
-            app: stored.app.clone(),
-            untested: stored.untested,
-            dates: stored.dates.clone(),
-            on_trial: stored.on_trial,
-            untestable: stored.untestable,
-            ..Self::of(connection)
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::Vault;
 use super::error::VaultError;
 use super::grants::{StoredGrant, TRIES_MAX, is_conflict, overtaken};
 use super::orphans::{self, OrphanedGrant};
-use super::record::{GrantHeader, NewRow};
+use super::record::NewRow;
 use super::unsaved_tokens::UnsavedTokens;
 use crate::grant::Grant;
 use keyward_state::directory::ConnectionRecord;
@@ -56,7 +56,7 @@ impl UnsavedTokens {
         }
         // A rotation has put another secret in force, and keeps this one for a rollback.
         let (beside, _) = stored.other.as_ref().filter(|(_, bytes)| self.is_of(bytes))?;
-        let header = GrantHeader::kept(connection, stored);
+        let header = stored.kept(connection);
         Some(header.beside(&stored.bytes, Some((beside.clone(), &self.bytes))))
     }
 }

@@ -320,7 +320,7 @@ async fn tokens_that_were_left_replace_the_grant_that_they_found() {
     let stage = world.stage(&flow).await;
     assert!(matches!(stage, FlowStage::Connected { .. }), "{stage:?}");
     assert_eq!(world.bytes().await, grant("left").encode().to_vec());
-    let stored = world.flows.vault.stored(&world.connection).await.unwrap();
+    let stored = world.flows.vault.stored(&world.connection).await.unwrap().header;
     assert_eq!((stored.consent, stored.app), (Some(flow.id), Some(flow.app)));
 }
 
