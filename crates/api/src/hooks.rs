@@ -24,8 +24,7 @@ use super::resource::{self, Exposed};
 use super::wire::{HookAdded, HookEventView, HookEventsAsk, HookScheme, HookSecret, List};
 use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, QueueReader};
 use keyward_model::{
-    Hook, HookFacts, HookRefusal, HookShown, HookSpec, HookWith, Record, Reference, SecretText,
-    Shown, WebhookTry,
+    Hook, HookFacts, HookShown, HookSpec, HookWith, Record, Reference, SecretText, Shown,
 };
 use keyward_vault::events::{SigningKeyError, WebhookSigningKey};
 
@@ -122,12 +121,8 @@ impl Exposed for Hook {
             paused: record.facts.paused,
             waiting: status.waiting,
             dead: status.dead,
-            last: status.last.map(|it| WebhookTry { at: it.at, taken: it.taken, what: it.what }),
-            refused: status.refused.map(|it| HookRefusal {
-                at: it.at,
-                code: it.code.to_owned(),
-                reason: it.reason,
-            }),
+            last: status.last,
+            refused: status.refused,
         }
     }
 

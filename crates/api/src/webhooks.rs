@@ -20,7 +20,7 @@ use keyward_model::{
     ManagedBy, NoticeKind, Record, SecretText, Shown, Webhook, WebhookShown, WebhookSpec,
     WebhookState, WebhookTry, WebhookWith,
 };
-use keyward_vault::events::{LastTry, SigningKeyError, WebhookSigningKey};
+use keyward_vault::events::{SigningKeyError, WebhookSigningKey};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -89,7 +89,7 @@ impl Exposed for Webhook {
             waiting: standing.waiting,
             told: standing.told,
             dropped: standing.dropped,
-            last: standing.last.map(tried),
+            last: standing.last,
         }
     }
 
@@ -152,7 +152,7 @@ async fn test(
     Segments(name): Segments<String>,
 ) -> Result<Json<WebhookTry>, ApiError> {
     let hook = resource::found::<Webhook>(&context, &name)?;
-    Ok(Json(tried(context.deps().events.test(&hook).await?)))
+    Ok(Json(context.deps().events.test(&hook).await?))
 }
 
 /// Signs with another key from now on, and for a day with the one before as well.
@@ -171,8 +171,4 @@ async fn rotate(
 
 fn host_of(url: &str) -> Option<String> {
     Some(url.parse::<Uri>().ok()?.host()?.to_owned())
-}
-
-fn tried(last: LastTry) -> WebhookTry {
-    WebhookTry { at: last.at, taken: last.taken, what: last.what }
 }

@@ -39,8 +39,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::app::AppChanged;
 pub use self::audit::{
-    AuditAsk, AuditBreak, AuditChain, AuditChainState, AuditCounts, AuditHead, AuditVerified,
-    Change, Counts, Event, Group, Grouping, Outcome,
+    AuditAsk, AuditBreak, AuditChain, AuditChainState, AuditCounts, AuditVerified, Change, Counts,
+    Event, Group, Grouping, Outcome,
 };
 pub use self::backup::{BackupAsk, BackupView, ScheduledBackup};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};

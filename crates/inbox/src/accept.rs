@@ -7,10 +7,9 @@ use http::{HeaderName, HeaderValue};
 use super::error::{InboxError, InboxRefusal};
 use super::event::{self, EventRow, HookEvent};
 use super::queue::WaitingEvent;
-use super::status::LastRefusal;
 use super::{Inbox, KeyQuestion};
 use keyward_hooks::{ChallengeAction, HookMessage, Incoming, Scheme};
-use keyward_model::{Hook, Record};
+use keyward_model::{Hook, HookRefusal, Record};
 use keyward_net::call::AllowedServers;
 use keyward_state::store::StoreError;
 use keyward_vault::RowError;
@@ -58,8 +57,9 @@ impl Inbox {
             Err(refused) => self.metrics.hooks.refused(refused.code()),
         }
         if let Err(refused) = &accepted {
-            let (at, code, reason) = (self.clock.now(), refused.code(), refused.to_string());
-            self.queue.lock().refused(&hook.id, LastRefusal { at, code, reason });
+            let (code, reason) = (refused.code().to_owned(), refused.to_string());
+            let at = self.clock.now();
+            self.queue.lock().refused(&hook.id, HookRefusal { at, code, reason });
         }
         accepted
     }

@@ -12,11 +12,11 @@ use super::event::{self, EventRow, HookEvent};
 use super::queue::WaitingEvent;
 use super::{Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
-use keyward_model::{Hook, Record};
+use keyward_model::{Hook, Record, WebhookTry};
 use keyward_net::call::HttpClient;
 use keyward_state::store::{StoreError, Version};
 use keyward_vault::RowError;
-use keyward_vault::events::{AttemptResult, DeliveryTarget, LastTry, WebhookMessage, pause, post};
+use keyward_vault::events::{AttemptResult, DeliveryTarget, WebhookMessage, pause, post};
 
 /// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -153,7 +153,7 @@ impl Inbox {
         caller: &HttpClient,
         hook: &HookId,
         waiting: &WaitingEvent,
-    ) -> Result<Option<LastTry>, InboxError> {
+    ) -> Result<Option<WebhookTry>, InboxError> {
         let (org, view) = (&waiting.org, self.directory.view());
         if !self.owns(hook).await? {
             // The other replica may stop.
@@ -190,7 +190,7 @@ impl Inbox {
             body,
         };
         let tried = post(caller, DeliveryTarget { url: to, keys }, message, &settings, now).await;
-        let last = LastTry::of(&tried, self.clock.now());
+        let last = tried.shown(self.clock.now());
         self.metrics.hooks.delivered(match tried {
             AttemptResult::Taken(_) => "taken",
             AttemptResult::Gone | AttemptResult::Failed { .. } => "failed",

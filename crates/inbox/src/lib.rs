@@ -46,7 +46,7 @@ use fetched::FetchedKeys;
 use keys::HookKeys;
 pub use keys::NewKeys;
 use queue::InboxQueue;
-pub use status::{HookStatus, LastRefusal, SecretStatus};
+pub use status::{HookStatus, SecretStatus};
 pub use waiting::QueueReader;
 
 /// Longest body of a request: the services' own limits are between 64 KiB and a few MiB; GitHub's, the largest that is

@@ -5,9 +5,9 @@ use std::ops::Bound;
 
 use jiff::Timestamp;
 
-use super::status::{HookStatus, LastRefusal};
+use super::status::HookStatus;
 use keyward_base::id::{HookId, OrgId};
-use keyward_vault::events::LastTry;
+use keyward_model::{HookRefusal, WebhookTry};
 
 /// Ids of delivered events that are remembered for each hook; the oldest are forgotten first.
 const TAKEN_MAX: usize = 100_000;
@@ -30,8 +30,8 @@ struct HookQueue {
     /// Delivered events, by the time until which they are remembered.
     taken: BTreeMap<(Timestamp, String), OrgId>,
     is_delivering: bool,
-    last: Option<LastTry>,
-    refused: Option<LastRefusal>,
+    last: Option<WebhookTry>,
+    refused: Option<HookRefusal>,
 }
 
 /// The place of an event: by time, and by the order in which they came.
@@ -98,7 +98,7 @@ impl InboxQueue {
     }
 
     /// Ends a delivery.
-    pub(crate) fn end(&mut self, hook: &HookId, last: Option<LastTry>) {
+    pub(crate) fn end(&mut self, hook: &HookId, last: Option<WebhookTry>) {
         let Some(line) = self.hooks.get_mut(hook) else { return };
         line.is_delivering = false;
         line.last = last.or(line.last.take());
@@ -189,7 +189,7 @@ impl InboxQueue {
         all
     }
 
-    pub(crate) fn refused(&mut self, hook: &HookId, refusal: LastRefusal) {
+    pub(crate) fn refused(&mut self, hook: &HookId, refusal: HookRefusal) {
         self.hooks.entry(hook.clone()).or_default().refused = Some(refusal);
     }
 

@@ -1,8 +1,6 @@
 //! [`HookStatus`]: the state of a hook since the start of the process, and [`SecretStatus`]: that of its secret.
 
-use jiff::Timestamp;
-
-use keyward_vault::events::LastTry;
+use keyward_model::{HookRefusal, WebhookTry};
 
 /// The state of a hook since the start of this process.
 #[derive(Clone, Debug, Default)]
@@ -11,9 +9,9 @@ pub struct HookStatus {
     pub waiting: usize,
     /// Events whose deliveries all failed.
     pub dead: usize,
-    pub last: Option<LastTry>,
+    pub last: Option<WebhookTry>,
     /// The last refused request.
-    pub refused: Option<LastRefusal>,
+    pub refused: Option<HookRefusal>,
 }
 
 /// The secret of a hook, without the secret itself.
@@ -25,14 +23,4 @@ pub struct SecretStatus {
     pub verify_token: Option<String>,
     /// Whether it may be shown, because it must be entered at the service.
     pub can_reveal: bool,
-}
-
-/// A refused request.
-#[derive(Clone, Debug)]
-pub struct LastRefusal {
-    /// The time.
-    pub at: Timestamp,
-    /// As in the audit log.
-    pub code: &'static str,
-    pub reason: String,
 }

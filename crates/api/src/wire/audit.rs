@@ -109,18 +109,7 @@ pub struct AuditChain {
     /// Whether its replica stopped in an orderly way then.
     pub ended: bool,
     /// The published records, oldest first.
-    pub heads: Vec<AuditHead>,
-}
-
-/// A record that was the last of its log when it was published.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct AuditHead {
-    /// Its number.
-    pub seq: u64,
-    /// The hash of its line.
-    pub hash: String,
-    /// When it was published.
-    pub at: Timestamp,
+    pub heads: Vec<PublishedHead>,
 }
 
 /// What a log says of a published chain.
@@ -154,21 +143,14 @@ impl AuditChain {
             }
         };
         let PublishedChain { chain, host, heads, published, ended } = chain;
-        let heads =
-            heads.into_iter().map(|head| AuditHead { seq: head.seq, hash: head.hash, at: head.at });
-        Self { chain, host, state, reason, published, ended, heads: heads.collect() }
+        Self { chain, host, state, reason, published, ended, heads }
     }
 
     pub fn published_chain(&self) -> PublishedChain {
-        let heads = self.heads.iter().map(|head| PublishedHead {
-            seq: head.seq,
-            hash: head.hash.clone(),
-            at: head.at,
-        });
         PublishedChain {
             chain: self.chain.clone(),
             host: self.host.clone(),
-            heads: heads.collect(),
+            heads: self.heads.clone(),
             published: self.published,
             ended: self.ended,
         }

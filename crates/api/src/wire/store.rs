@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use keyward_state::directory::{FaultKind, StoreCheck, StoreFault};
+use keyward_state::directory::StoreCheck;
+
+pub use keyward_state::directory::{FaultKind as StoreFaultKind, StoreFault as StoreFaultView};
 
 /// Faults that an answer lists.
 const FAULTS_MAX: usize = 1_000;
@@ -18,37 +20,6 @@ pub struct StoreCheckView {
     /// The number of further faults, which are not listed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more: usize,
-}
-
-/// What is wrong with one row.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-pub struct StoreFaultView {
-    /// The table's name.
-    pub table: String,
-    /// The row's key, which begins with the id of its organisation.
-    pub key: String,
-    /// What it means.
-    pub kind: StoreFaultKind,
-    /// What is wrong.
-    pub problem: String,
-    /// What to do about it.
-    pub remedy: String,
-}
-
-/// What a fault of the store means.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StoreFaultKind {
-    /// The row cannot be read, opened or decoded.
-    Unreadable,
-    /// Two records have what only one may have.
-    Duplicate,
-    /// A row names another one that does not exist.
-    Reference,
-    /// An index row differs from the records. It can be rebuilt.
-    Index,
-    /// The rest of an interrupted change. It does no harm, and is no fault.
-    Leftover,
 }
 
 impl StoreCheckView {
@@ -67,38 +38,11 @@ impl StoreCheckView {
 
 impl From<StoreCheck> for StoreCheckView {
     fn from(check: StoreCheck) -> Self {
-        let mut faults: Vec<StoreFaultView> = check.faults.into_iter().map(Into::into).collect();
+        let mut faults = check.faults;
         faults.sort_by_key(|fault| fault.kind == StoreFaultKind::Leftover);
         let more = faults.len().saturating_sub(FAULTS_MAX);
         faults.truncate(FAULTS_MAX);
         Self { rows: check.rows, faults, more }
-    }
-}
-
-impl From<StoreFault> for StoreFaultView {
-    fn from(fault: StoreFault) -> Self {
-        let kind = match fault.kind {
-            FaultKind::Unreadable => StoreFaultKind::Unreadable,
-            FaultKind::Duplicate => StoreFaultKind::Duplicate,
-            FaultKind::Reference => StoreFaultKind::Reference,
-            FaultKind::Index => StoreFaultKind::Index,
-            FaultKind::Leftover => StoreFaultKind::Leftover,
-        };
-        let StoreFault { table, key, problem, remedy, .. } = fault;
-        Self { table: table.to_owned(), key, kind, problem, remedy }
-    }
-}
-
-impl StoreFaultKind {
-    /// The name in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreadable => "unreadable",
-            Self::Duplicate => "duplicate",
-            Self::Reference => "reference",
-            Self::Index => "index",
-            Self::Leftover => "leftover",
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{ChainHead, hash};
@@ -16,12 +17,13 @@ use super::trail::Trail;
 /// Heads that are kept of one chain. The oldest ones are spaced further and further apart.
 const HEADS_MAX: usize = 32;
 
-/// The end of a chain at a time.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+/// A record that was the last of its log when it was published.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "AuditHead")]
 pub struct PublishedHead {
-    /// The number of the record.
+    /// Its number.
     pub seq: u64,
-    /// The hash of its line, in hex.
+    /// The hash of its line.
     pub hash: String,
     /// When it was published.
     pub at: Timestamp,

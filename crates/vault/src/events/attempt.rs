@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::keys::WebhookSigningKeys;
 use keyward_base::time;
 use keyward_base::webhooks::WebhookSettings;
+use keyward_model::WebhookTry;
 use keyward_net::call::{AllowedServers, Bounds, CallError, HttpClient};
 use keyward_net::dial::DialError;
 use keyward_state::observe::notice::{Notice, NoticeDetails};
@@ -68,6 +69,18 @@ pub enum AttemptResult {
         /// The webhook's `Retry-After`.
         retry_after: Option<Duration>,
     },
+}
+
+impl AttemptResult {
+    /// The result as it is shown.
+    pub fn shown(&self, at: Timestamp) -> WebhookTry {
+        let (taken, what) = match self {
+            Self::Taken(status) => (true, format!("answered {}", status.as_u16())),
+            Self::Gone => (false, "answered 410".to_owned()),
+            Self::Failed { why, .. } => (false, why.clone()),
+        };
+        WebhookTry { at, taken, what }
+    }
 }
 
 /// The body; the same bytes for each attempt.

@@ -9,10 +9,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::attempt::{self, AttemptResult, DeliveryTarget};
-use super::queue::LastTry;
 use super::{Events, EventsError};
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Record, Webhook, WebhookState};
+use keyward_model::{Record, Webhook, WebhookState, WebhookTry};
 use keyward_net::call::HttpClient;
 use keyward_state::directory::Owed;
 
@@ -155,7 +154,7 @@ impl Events {
         &self,
         caller: &HttpClient,
         mut owed: Owed,
-    ) -> Result<Option<LastTry>, (EventsError, Owed)> {
+    ) -> Result<Option<WebhookTry>, (EventsError, Owed)> {
         let (org, id) = (owed.delivery.notice.org.clone(), owed.delivery.webhook.clone());
         let Some(hook) = self.directory.view().one::<Webhook>(&org, &id).cloned() else {
             settled(&self.directory, &owed).await;
@@ -195,9 +194,9 @@ impl Events {
         owed: Owed,
         tried: AttemptResult,
         pause: Option<Duration>,
-    ) -> LastTry {
+    ) -> WebhookTry {
         let (at, name) = (self.clock.now(), hook.name());
-        let (event, last) = (owed.delivery.notice.id.clone(), LastTry::of(&tried, at));
+        let (event, last) = (owed.delivery.notice.id.clone(), tried.shown(at));
         match tried {
             AttemptResult::Taken(_) => {
                 self.metrics.told("taken");

@@ -23,13 +23,13 @@ pub use attempt::{AttemptResult, DeliveryTarget, WebhookMessage, post};
 pub use deliver::pause;
 pub use keys::{SigningKeyError, WebhookSigningKey, WebhookSigningKeys};
 use queue::Queue;
-pub use queue::{LastTry, WebhookStatus};
+pub use queue::WebhookStatus;
 
 use crate::{RowError, SealedRows};
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{ManagedBy, Record, Webhook, WebhookFacts, WebhookSpec};
+use keyward_model::{ManagedBy, Record, Webhook, WebhookFacts, WebhookSpec, WebhookTry};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, DirectoryError, OpenedRow};
@@ -189,7 +189,7 @@ impl Events {
     ///
     /// # Errors
     /// When the store fails, the webhook has no key, or there is no client to send with.
-    pub async fn test(&self, hook: &Record<Webhook>) -> Result<LastTry, EventsError> {
+    pub async fn test(&self, hook: &Record<Webhook>) -> Result<WebhookTry, EventsError> {
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
         let (keys, _) = keys.ok_or(EventsError::NoKey)?;
         let caller = self.caller.get().ok_or(EventsError::NoWayOut)?;
@@ -199,7 +199,7 @@ impl Events {
             Notice::new(NoticeKind::WebhookTest, &hook.org, &by, now, NoticeDetails::default());
         let destination = DeliveryTarget { url: &hook.spec.url, keys: &keys };
         let tried = attempt::post_notice(caller, destination, &notice, &settings, now).await;
-        Ok(LastTry::of(&tried, self.clock.now()))
+        Ok(tried.shown(self.clock.now()))
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::attempt::AttemptResult;
 use keyward_base::id::WebhookId;
+use keyward_model::WebhookTry;
 use keyward_state::directory::Owed;
 
 /// The queue of all webhooks.
@@ -23,7 +23,7 @@ struct WebhookQueue {
     under_way: usize,
     told: u64,
     dropped: u64,
-    last: Option<LastTry>,
+    last: Option<WebhookTry>,
     taken: Option<Timestamp>,
 }
 
@@ -37,32 +37,9 @@ pub struct WebhookStatus {
     /// Dropped events: the queue was full, or all attempts failed.
     pub dropped: u64,
     /// The last attempt.
-    pub last: Option<LastTry>,
+    pub last: Option<WebhookTry>,
     /// The time of the last successful delivery.
     pub taken: Option<Timestamp>,
-}
-
-/// An attempt.
-#[derive(Clone, Debug, Serialize)]
-pub struct LastTry {
-    /// The time.
-    pub at: Timestamp,
-    /// Whether the webhook accepted the event.
-    pub taken: bool,
-    /// `answered 500`, or why there was no response.
-    pub what: String,
-}
-
-impl LastTry {
-    /// The result as it is shown.
-    pub fn of(tried: &AttemptResult, at: Timestamp) -> Self {
-        let (taken, what) = match tried {
-            AttemptResult::Taken(status) => (true, format!("answered {}", status.as_u16())),
-            AttemptResult::Gone => (false, "answered 410".to_owned()),
-            AttemptResult::Failed { why, .. } => (false, why.clone()),
-        };
-        Self { at, taken, what }
-    }
 }
 
 impl Queue {
@@ -117,7 +94,7 @@ impl Queue {
     }
 
     /// Ends an attempt.
-    pub(super) fn tried(&mut self, webhook: &WebhookId, last: Option<LastTry>) {
+    pub(super) fn tried(&mut self, webhook: &WebhookId, last: Option<WebhookTry>) {
         let Some(line) = self.of.get_mut(webhook) else { return };
         line.under_way = line.under_way.saturating_sub(1);
         if let Some(last) = last {

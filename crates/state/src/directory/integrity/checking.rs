@@ -3,27 +3,35 @@
 use std::collections::HashSet;
 
 use keyward_base::id::OrgId;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::index_step::IndexStep;
 use crate::directory::rows::{At, DirectoryRows};
 use crate::store::{Row, Table};
 
 /// What is wrong with one row.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[schemars(rename = "StoreFaultView")]
 pub struct StoreFault {
-    pub table: &'static str,
+    /// The table's name.
+    pub table: String,
+    /// The row's key, which begins with the id of its organisation.
     pub key: String,
     /// What it means.
     pub kind: FaultKind,
+    /// What is wrong.
     pub problem: String,
     /// What to do about it.
     pub remedy: String,
 }
 
-/// What a fault means.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+/// What a fault of the store means.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "StoreFaultKind")]
 pub enum FaultKind {
     /// The row cannot be read, opened or decoded.
     Unreadable,
@@ -33,7 +41,7 @@ pub enum FaultKind {
     Reference,
     /// An index row differs from the records. It can be rebuilt.
     Index,
-    /// The rest of an interrupted change. It does no harm.
+    /// The rest of an interrupted change. It does no harm, and is no fault.
     Leftover,
 }
 
@@ -79,7 +87,7 @@ impl Checking<'_> {
     /// Adds a fault of a row.
     pub(super) fn fault(&mut self, table: Table, key: &str, kind: FaultKind, problem: String) {
         let remedy = kind.remedy().to_owned();
-        let (table, key) = (table.name(), key.escape_debug().to_string());
+        let (table, key) = (table.name().to_owned(), key.escape_debug().to_string());
         self.faults.push(StoreFault { table, key, kind, problem, remedy });
     }
 

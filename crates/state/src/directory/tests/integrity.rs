@@ -45,7 +45,7 @@ impl World {
 
 /// Kind, table and problem of each fault.
 fn named(check: &StoreCheck) -> Vec<(FaultKind, &str, &str)> {
-    check.faults.iter().map(|it| (it.kind, it.table, it.problem.as_str())).collect()
+    check.faults.iter().map(|it| (it.kind, it.table.as_str(), it.problem.as_str())).collect()
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_removed_row_is_missed_by_those_that_name_it() {
         world.store.delete(table, &key, Expect::Any).await.unwrap();
         let check = world.check().await;
         let tables = |kind| -> Vec<_> {
-            check.faults.iter().filter(|it| it.kind == kind).map(|it| it.table).collect()
+            check.faults.iter().filter(|it| it.kind == kind).map(|it| it.table.as_str()).collect()
         };
         assert_eq!(tables(FaultKind::Reference), missed_by, "{key}: {:?}", check.faults);
         assert_eq!(tables(FaultKind::Leftover), orphans, "{key}");
