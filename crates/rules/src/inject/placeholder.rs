@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::names::decoded;
+use keyward_base::base62;
 
 /// The fixed text that a core begins with.
 pub const MARK: &str = "kwph";
@@ -24,8 +25,6 @@ const CORE_BYTES: usize = MARK.len() + RANDOM_CHARS + CHECKSUM_CHARS;
 
 /// Maximum length: longer than any opaque key, and short enough for a field.
 const LENGTH_MAX: usize = 4096;
-
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Fills up to the length of the provider's keys. It cannot begin or end a mark.
 const FILLER: char = '0';
@@ -104,11 +103,11 @@ impl PlaceholderCore {
     fn random() -> Self {
         loop {
             let mut bytes = [0; CORE_BYTES];
-            let (mark, tail) = bytes.split_at_mut(MARK.len());
+            let (summed, checksum) = bytes.split_at_mut(MARK.len() + RANDOM_CHARS);
+            let (mark, random) = summed.split_at_mut(MARK.len());
             mark.copy_from_slice(MARK.as_bytes());
-            tail[..RANDOM_CHARS].copy_from_slice(&random_base62());
-            let checksum = checksum(&bytes[..MARK.len() + RANDOM_CHARS]);
-            bytes[MARK.len() + RANDOM_CHARS..].copy_from_slice(&checksum);
+            base62::fill(random);
+            checksum.copy_from_slice(&base62::checksum::<CHECKSUM_CHARS>(summed));
             // A second mark inside would make the scan ambiguous; this happens once in 800,000.
             if !bytes[1..].windows(MARK.len()).any(|window| window == MARK.as_bytes()) {
                 return Self(bytes);
@@ -122,7 +121,7 @@ impl PlaceholderCore {
         let (summed, sum) = bytes.split_at(MARK.len() + RANDOM_CHARS);
         let is_core = summed.starts_with(MARK.as_bytes())
             && bytes.iter().all(u8::is_ascii_alphanumeric)
-            && checksum(summed) == *sum;
+            && base62::checksum::<CHECKSUM_CHARS>(summed) == *sum;
         is_core.then_some(Self(bytes))
     }
 
@@ -184,32 +183,6 @@ fn next_mark(text: &[u8], from: usize) -> Option<usize> {
 pub fn holds_mark(piece: &str) -> bool {
     let plain = piece.contains(MARK) && !scan(piece.as_bytes()).is_empty();
     plain || (piece.contains('%') && !scan(decoded(piece).as_bytes()).is_empty())
-}
-
-/// CRC-32 (ISO-HDLC) in base 62: the lowest digits, most significant first.
-fn checksum(text: &[u8]) -> [u8; CHECKSUM_CHARS] {
-    let mut rest = crc32fast::hash(text);
-    let mut digits = [0; CHECKSUM_CHARS];
-    for digit in digits.iter_mut().rev() {
-        *digit = BASE62[(rest % 62) as usize];
-        rest /= 62;
-    }
-    digits
-}
-
-/// Uniformly distributed characters: bytes of 4 × 62 or more are rejected.
-fn random_base62() -> [u8; RANDOM_CHARS] {
-    let mut characters = [0; RANDOM_CHARS];
-    let mut filled = 0;
-    while filled < RANDOM_CHARS {
-        let mut bytes = [0u8; 32];
-        getrandom::fill(&mut bytes).expect("the operating system has randomness");
-        for byte in bytes.into_iter().filter(|byte| *byte < 248).take(RANDOM_CHARS - filled) {
-            characters[filled] = BASE62[usize::from(byte % 62)];
-            filled += 1;
-        }
-    }
-    characters
 }
 
 #[cfg(test)]

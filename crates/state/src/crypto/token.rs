@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use keyward_base::agent::{TOKEN_PREFIX, is_unreserved};
+use keyward_base::base62;
 use keyward_base::secret::Secret;
 
 /// Prefix of agents' tokens, for people and secret scanners.
@@ -31,8 +32,6 @@ const CHECKSUM_LEN: usize = 6;
 const CHOSEN_LEN_MIN: usize = 20;
 /// Maximum length of a chosen token: it must fit into a proxy URL.
 const CHOSEN_LEN_MAX: usize = 512;
-
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// SHA-256 of a token's text, the only stored form.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
@@ -102,13 +101,14 @@ pub fn issue_link_token() -> Secret {
 }
 
 fn issue(prefix: &str, body_len: usize) -> Secret {
-    // Capacity for the whole text, so that no reallocation leaves a copy.
-    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + body_len + CHECKSUM_LEN));
-    text.push_str(prefix);
-    push_random(&mut text, body_len);
-    let checksum = checksum(text.as_bytes());
-    text.push_str(std::str::from_utf8(&checksum).expect("base 62 is ASCII"));
-    Secret::new(text.as_bytes())
+    // With its full length, so that no reallocation leaves a copy.
+    let mut text = Zeroizing::new(vec![0_u8; prefix.len() + body_len + CHECKSUM_LEN]);
+    let (signed, checksum) = text.split_at_mut(prefix.len() + body_len);
+    let (head, body) = signed.split_at_mut(prefix.len());
+    head.copy_from_slice(prefix.as_bytes());
+    base62::fill(body);
+    checksum.copy_from_slice(&base62::checksum::<CHECKSUM_LEN>(signed));
+    Secret::new(text.as_slice())
 }
 
 /// Whether the text has the form and checksum of [`issue_agent_token`]. This distinguishes a mistyped or cut
@@ -139,7 +139,7 @@ fn is_issued_as(prefix: &str, body_len: usize, token: &str) -> bool {
         return false;
     }
     let (signed, given) = token.as_bytes().split_at(prefix.len() + body_len);
-    given == checksum(signed)
+    given == base62::checksum::<CHECKSUM_LEN>(signed)
 }
 
 /// Whether a token chosen in the configuration is valid: 20 to 512 unreserved characters.
@@ -150,29 +150,6 @@ pub fn is_acceptable(token: &str) -> bool {
 /// Like [`is_acceptable`], for a token held as a secret.
 pub fn is_acceptable_secret(token: &Secret) -> bool {
     token.expose_text().is_some_and(is_acceptable)
-}
-
-/// Adds random characters without bias: bytes of 248 (4 × 62) and more are drawn again.
-fn push_random(text: &mut String, body_len: usize) {
-    let mut wanted = body_len;
-    while wanted > 0 {
-        let bytes = keyward_envelope::random::<BODY_LEN>();
-        for byte in bytes.iter().filter(|byte| **byte < 248).take(wanted) {
-            text.push(char::from(BASE62[usize::from(byte % 62)]));
-            wanted -= 1;
-        }
-    }
-}
-
-/// CRC-32 (IEEE) in base 62, most significant digit first.
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_LEN] {
-    let mut rest = crc32fast::hash(bytes);
-    let mut digits = [b'0'; CHECKSUM_LEN];
-    for digit in digits.iter_mut().rev() {
-        *digit = BASE62[(rest % 62) as usize];
-        rest /= 62;
-    }
-    digits
 }
 
 #[cfg(test)]
@@ -239,15 +216,5 @@ mod tests {
             assert_eq!(TokenHash::from_hex(bad), None, "{bad}");
         }
         assert_eq!(format!("{hash:?}"), "TokenHash(ba78…)");
-    }
-
-    #[test]
-    fn the_checksum_is_crc_32_in_base_62() {
-        // CRC-32 of "123456789" is 0xCBF43926 = 3421780262 (the check value of the catalogue).
-        let digits = checksum(b"123456789");
-        let value = digits.iter().fold(0u64, |sum, digit| {
-            sum * 62 + BASE62.iter().position(|c| c == digit).unwrap() as u64
-        });
-        assert_eq!(value, 0xCBF4_3926);
     }
 }
