@@ -27,7 +27,6 @@ use self::messages::SessionStart;
 use self::parameters::StartupParameters;
 use self::startup::{ALPN, FirstMessage, PostgresFormatError, Startup};
 #[cfg(test)]
-#[cfg(test)]
 pub use self::statements::{check::check, tokens};
 use self::supervision::Supervision;
 use crate::choice::ClientChoice;

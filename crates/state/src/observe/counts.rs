@@ -143,8 +143,7 @@ mod tests {
     async fn records_of_all_files_are_counted_once_and_only_those_that_match() {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
-        let small = Rotation { file_bytes_max: 1_300, files_max: 100 };
-        samples::write(&trail, small, 21).await;
+        samples::write(&trail, samples::SMALL, 21).await;
         let counted = |filter: &Filter, by| {
             let (counts, next) = trail.count(filter, by, None, || true).unwrap();
             assert_eq!(next, None);

@@ -103,11 +103,8 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::tests::samples;
+    use crate::observe::tests::samples::{self, SMALL};
     use crate::observe::trail::Rotation;
-
-    /// Three records per file.
-    const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
 
     fn read(follower: &mut Follower) -> Vec<u64> {
         let mut seen = Vec::new();

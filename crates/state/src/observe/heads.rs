@@ -175,11 +175,8 @@ mod tests {
 
     use super::*;
     use crate::observe::audit::Audit;
-    use crate::observe::tests::samples;
+    use crate::observe::tests::samples::{self, SMALL};
     use crate::observe::trail::Rotation;
-
-    /// Three records per file.
-    const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
 
     /// A log of 11 records in four files, with heads at 4, 8 and 11.
     async fn published() -> (tempfile::TempDir, Trail, PublishedChain) {

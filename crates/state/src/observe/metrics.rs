@@ -61,7 +61,6 @@ pub struct Metrics {
     pub renewed: Counter,
     /// Token refreshes, by result.
     refreshes: LabelledCounters,
-    /// Values fetched from secret sources, by result.
     /// Secret sources.
     pub sources: SourceMetrics,
     /// Failed refreshes, by cause.

@@ -150,19 +150,7 @@ mod tests {
 
     use super::*;
     use crate::observe::audit::Audit;
-    use crate::observe::tests::samples;
-    use crate::observe::trail::Rotation;
-
-    /// Three records per file.
-    const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
-
-    async fn log(records: u64) -> (tempfile::TempDir, Trail) {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
-        samples::write(&trail, SMALL, records).await;
-        assert_eq!(trail.full().unwrap().len() as u64, (records - 1) / 3, "files of three");
-        (folder, trail)
-    }
+    use crate::observe::tests::samples::{SMALL, log};
 
     fn asked(trail: &Trail, filter: Filter, before: Option<u64>, limit: usize) -> AuditPage {
         trail.query(&AuditQuery { filter, before, limit }, || true).unwrap()

@@ -131,18 +131,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::observe::tests::samples;
-    use crate::observe::trail::Rotation;
-
-    /// Three records per file.
-    const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
-
-    async fn log(records: u64) -> (tempfile::TempDir, Trail) {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
-        samples::write(&trail, SMALL, records).await;
-        (folder, trail)
-    }
+    use crate::observe::tests::samples::log;
 
     fn broken(trail: &Trail) -> (String, u64) {
         let found = trail.verify(|| true).unwrap().broken.expect("it is broken");

@@ -169,7 +169,7 @@ impl Events {
             // The webhook is being removed, or lost its key when it was added.
             self.again(owed, now + TRY_AGAIN_AFTER);
             let what = EventsError::NoKey.to_string();
-            return Ok(Some(LastTry { at: now, taken: false, what }));
+            return Ok(Some(WebhookTry { at: now, taken: false, what }));
         };
         let pause = pause(&settings, owed.delivery.tries);
         owed.delivery.tries += 1;

@@ -6,13 +6,10 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::samples;
+use super::samples::{self, SMALL};
 use crate::observe::audit::{Audit, AuditWriter};
 use crate::observe::chain;
 use crate::observe::trail::{Rotation, Trail};
-
-/// Three records per file.
-const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
 
 struct Lab {
     folder: tempfile::TempDir,
