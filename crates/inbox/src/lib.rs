@@ -15,6 +15,8 @@ mod queue;
 mod replicas;
 mod secret;
 mod status;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::collections::HashMap;

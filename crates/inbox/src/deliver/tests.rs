@@ -6,17 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
-use crate::{Accepted, EventState, InboxRefusal, InboxServices, KeyQuestion, NewKeys};
+use crate::tests::inbox_of;
+use crate::{Accepted, EventState, InboxRefusal, KeyQuestion, NewKeys};
 use keyward_base::secret::Secret;
-use keyward_base::time::Clock;
-use keyward_base::webhooks::WebhookSettings;
 use keyward_hooks::Incoming;
-use keyward_model::{HookFacts, HookSpec, ManagedBy};
-use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::Directory;
-use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Store, VALUE_BYTES_MAX};
-use keyward_vault::Vault;
+use keyward_state::store::VALUE_BYTES_MAX;
 
 /// What the service sends beside each event.
 const SECRET: &str = "the-secret-of-the-service";
@@ -29,25 +23,7 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
-        let directory = Directory::open(store.clone(), keyring.clone(), clock.clone());
-        let directory = Arc::new(directory.await.unwrap());
-        let vault = Vault::open(
-            store.clone(),
-            keyring.clone(),
-            directory.clone(),
-            Arc::default(),
-            clock.clone(),
-        );
-        let vault = Arc::new(vault.await.unwrap());
-        let (metrics, settings) = (Arc::default(), WebhookSettings::default());
-        let parts = InboxServices { store, keyring, directory, vault, metrics, clock, settings };
-        let inbox = Inbox::new(parts);
-        let scheme = Some("gitlab".to_owned());
-        let spec = HookSpec { name: "ci".to_owned(), scheme, ..HookSpec::default() };
-        let (org, by) = (OrgId::default_org(), ManagedBy::Store);
-        let hook = inbox.directory.add::<Hook>(&org, by, spec, HookFacts::default()).await.unwrap();
+        let (inbox, hook) = inbox_of("gitlab").await;
         let keys = NewKeys { secret: Some(Secret::new(SECRET)), signing_key: None };
         inbox.set_keys(&hook, keys).await.unwrap();
         Self { inbox, hook }
