@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
     use crate::observe::audit::Audit;
-    use crate::observe::tests::samples::{SMALL, log};
+    use crate::observe::tests::samples::{self, SMALL, log};
 
     fn asked(trail: &Trail, filter: Filter, before: Option<u64>, limit: usize) -> AuditPage {
         trail.query(&AuditQuery { filter, before, limit }, || true).unwrap()
