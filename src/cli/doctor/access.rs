@@ -55,20 +55,25 @@ fn check_all(resources: &Resources, global: &Global, report: &mut DoctorReport) 
     } else if report.checks.len() == before {
         report.ok(AGENTS, format!("every agent has a connection ({})", resources.agents.len()));
     }
-    let before = report.checks.len();
+    let mut found = DoctorReport::default();
     let bound: BTreeSet<_> = resources
         .agents
         .iter()
         .flat_map(|agent| agent.facts.bindings.iter().map(|binding| &binding.connection))
         .collect();
-    for connection in resources.connections.iter().take(REPORTED_MAX) {
+    for connection in &resources.connections {
         let behind = apps::behind(connection, &resources.apps);
-        check_connection(connection, bound.contains(&connection.id), &behind, global, report);
+        check_connection(connection, bound.contains(&connection.id), &behind, global, &mut found);
+    }
+    let is_sound = found.checks.is_empty();
+    let left_out = report.add_worst(found, REPORTED_MAX).len();
+    if left_out > 0 {
+        report.warn(CONNECTIONS, format!("and {left_out} more"), "");
     }
     if resources.connections.is_empty() {
         let hint = format!("{keyward} connection add github --name work");
         report.warn(CONNECTIONS, "there is no connection", hint);
-    } else if report.checks.len() == before {
+    } else if is_sound {
         let count = resources.connections.len();
         report.ok(CONNECTIONS, format!("every connection works and has an agent ({count})"));
     }
@@ -293,5 +298,26 @@ mod tests {
         let agents: Vec<_> = checks.iter().filter(|check| check.id == AGENTS).collect();
         assert_eq!(agents.len(), REPORTED_MAX + 1);
         assert_eq!(agents[REPORTED_MAX].message, "and 30 more");
+    }
+
+    #[test]
+    fn a_broken_connection_is_found_behind_many_others() {
+        let named = |n: usize, id: &str, state: &str| {
+            let state =
+                serde_json::json!({"name": format!("c{n}"), "state": state, "reason": "revoked"});
+            connection(id, &state)
+        };
+        let mut many: Vec<_> = (0..25).map(|n| named(n, "con_1", "active")).collect();
+        many.push(named(25, "con_1", "broken"));
+        let checks = judged(vec![agent("ci", &serde_json::json!({}))], many);
+        let failed: Vec<_> = checks.iter().filter(|it| it.status == CheckStatus::Fail).collect();
+        let [check] = &failed[..] else { panic!("{checks:?}") };
+        assert!(check.message.starts_with("connection c25 is broken"), "{check:?}");
+
+        let loose = (0..50).map(|n| named(n, "con_2", "active"));
+        let checks = judged(Vec::new(), loose.collect());
+        let found: Vec<_> = checks.iter().filter(|check| check.id == CONNECTIONS).collect();
+        assert_eq!(found.len(), REPORTED_MAX + 1);
+        assert_eq!(found[REPORTED_MAX].message, "and 30 more");
     }
 }

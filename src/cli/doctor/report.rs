@@ -1,11 +1,12 @@
 //! [`DoctorReport`]: the checks, their results and remedies.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
 use serde::Serialize;
 
-/// The result of a check.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+/// The result of a check; the worst is the greatest.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum CheckStatus {
     Ok,
@@ -67,6 +68,15 @@ impl DoctorReport {
     fn add(&mut self, id: &'static str, status: CheckStatus, message: String, hint: String) {
         let hint = Some(hint).filter(|hint| !hint.is_empty());
         self.checks.push(DoctorCheck { id, status, message, hint });
+    }
+
+    /// Adds the worst `max` checks of `found`, the worst first. Returns those that were left out.
+    pub(super) fn add_worst(&mut self, found: Self, max: usize) -> Vec<DoctorCheck> {
+        let mut checks = found.checks;
+        checks.sort_by_key(|check| Reverse(check.status));
+        let left_out = checks.split_off(checks.len().min(max));
+        self.checks.extend(checks);
+        left_out
     }
 
     /// Whether a check failed.
@@ -149,6 +159,17 @@ mod tests {
         assert!(report.failed());
         report.checks.pop();
         assert!(!report.failed());
+    }
+
+    #[test]
+    fn only_the_least_of_many_checks_are_left_out() {
+        let mut found = report();
+        found.fail("key", "x", "y");
+        let mut whole = DoctorReport::default();
+        let left_out = whole.add_worst(found, 3);
+        let ids = |checks: &[DoctorCheck]| checks.iter().map(|it| it.id).collect::<Vec<_>>();
+        assert_eq!(ids(&whole.checks), ["data", "key", "git"]);
+        assert_eq!(ids(&left_out), ["config"]);
     }
 
     #[test]
