@@ -301,6 +301,30 @@ async fn a_program_with_roots_of_its_own_is_told_where_the_ca_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_behind_many_hosts_is_told() {
+    let (install, _origin) = install().await;
+    let probed = Probed::new(&install);
+    let user = BASE64_STANDARD.encode(&probed.user);
+    for number in 0..11 {
+        let mut wire = probed.stream().await;
+        let host = format!("a{number:02}.test");
+        let head = format!(
+            "GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic {user}\r\n\r\n"
+        );
+        wire.send(head).await;
+        assert_eq!(wire.answer("GET").await.head.status(), 200);
+    }
+    probed.get(&pki().pem, "").await.expect_err("it does not trust the probe");
+    let (code, report) = probed.ended();
+    assert_eq!(code, Some(1), "{report:#}");
+    let checks = report["checks"].as_array().expect("a list");
+    assert_eq!((&checks[0]["id"], &checks[0]["status"]), (&"tls".into(), &"fail".into()));
+    for says in ["2 more hosts were requested", "1 more hosts were not checked against the rules"] {
+        assert!(checks.iter().any(|check| check["message"] == says), "{says}: {report:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_without_credentials_is_given_a_listener_of_its_agents_own() {
     let (install, _origin) = install().await;
     let probed = Probed::new(&install);

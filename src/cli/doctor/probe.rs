@@ -198,8 +198,9 @@ async fn explain(
         !matches!(asked.by, RequestRoute::BaseUrl(_))
             || listeners.iter().any(|at| Some(at.port()) == port)
     };
-    let asked = observed.first_requests().filter(is_known).take(EXPLAINED_MAX);
-    let asked: Vec<&ProbedRequest> = asked.collect();
+    let mut asked: Vec<&ProbedRequest> = observed.first_requests().filter(is_known).collect();
+    let more = asked.len().saturating_sub(EXPLAINED_MAX);
+    asked.truncate(EXPLAINED_MAX);
     if asked.is_empty() {
         return;
     }
@@ -229,6 +230,9 @@ async fn explain(
             let message = format!("the gateway would refuse {method} at {host}: {}", stop.message);
             report.warn("policy", message, stop.hint.unwrap_or_default());
         }
+    }
+    if more > 0 {
+        report.ok("policy", format!("{more} more hosts were not checked against the rules"));
     }
 }
 

@@ -65,7 +65,13 @@ impl DoctorReport {
         self.add(id, CheckStatus::Fail, message.into(), hint.into());
     }
 
-    fn add(&mut self, id: &'static str, status: CheckStatus, message: String, hint: String) {
+    pub(super) fn add(
+        &mut self,
+        id: &'static str,
+        status: CheckStatus,
+        message: String,
+        hint: String,
+    ) {
         let hint = Some(hint).filter(|hint| !hint.is_empty());
         self.checks.push(DoctorCheck { id, status, message, hint });
     }

@@ -12,7 +12,7 @@ use super::seen::{
 use super::shared::Observations;
 use super::stack::{RecognisedProgram, Stack};
 use super::watch::{Process, ProcessWatch};
-use crate::cli::doctor::report::DoctorReport;
+use crate::cli::doctor::report::{CheckStatus, DoctorReport};
 use crate::cli::doctor::settings::{self, ConfigDirs, SettingKind};
 
 /// Most reports of each kind: a browser causes hundreds.
@@ -76,21 +76,27 @@ pub(super) fn judge(observed: &ProbeResult, report: &mut DoctorReport) {
 
 /// Reports streams that bypass the proxy. Returns whether one of them is a failure.
 fn past_the_proxy(observed: &ProbeResult, report: &mut DoctorReport) -> bool {
+    let mut found = DoctorReport::default();
     let away = observed.watch.straight.iter().filter(|(to, _)| !to.ip().is_loopback());
-    for (to, pid) in away.take(REPORTED_MAX) {
+    for (to, pid) in away {
         let (name, advice) =
             (observed.name(*pid), observed.advice(ProxyProblem::Direct, Some(*pid)));
         let because = advice.because();
         let message =
             format!("`{name}` connected directly to {to}, not through the proxy{because}");
         match advice.because.is_some() || WEB_PORTS.contains(&to.port()) {
-            true => report.fail("direct", message, advice.marked_hint()),
+            true => found.fail("direct", message, advice.marked_hint()),
             false => {
                 let hint =
                     "no problem if that is not an API: databases and ssh do not use the proxy";
-                report.warn("direct", message, guess(hint));
+                found.warn("direct", message, guess(hint));
             }
         }
+    }
+    let left_out = report.add_worst(found, REPORTED_MAX);
+    if let Some(worst) = left_out.first() {
+        let message = format!("it connected directly to {} more addresses", left_out.len());
+        report.add("direct", worst.status, message, String::new());
     }
     report.failed()
 }
@@ -183,19 +189,25 @@ fn hosts(observed: &ProbeResult, report: &mut DoctorReport) {
         }
     }
     let asked = observed.first_requests().count();
-    for (host, events) in hosts.iter().take(REPORTED_MAX) {
+    let mut found = DoctorReport::default();
+    for (host, events) in &hosts {
         let request = events.iter().find_map(|event| match event {
             ProbeEvent::Request(asked) => Some(asked),
             _ => None,
         });
         match request {
-            Some(request) => arrived(request, report),
-            None => stopped(observed, host, events, asked > 0, report),
+            Some(request) => arrived(request, &mut found),
+            None => stopped(observed, host, events, asked > 0, &mut found),
         }
     }
-    if hosts.len() > REPORTED_MAX {
-        report.ok("request", format!("{} more hosts were requested", hosts.len() - REPORTED_MAX));
-    }
+    let left_out = report.add_worst(found, REPORTED_MAX);
+    let Some(worst) = left_out.first() else { return };
+    let message = format!("{} more hosts were requested", left_out.len());
+    let message = match left_out.iter().filter(|it| it.status != CheckStatus::Ok).count() {
+        0 => message,
+        problems => format!("{message}, {problems} of them with a problem"),
+    };
+    report.add("request", worst.status, message, String::new());
 }
 
 fn arrived(asked: &ProbedRequest, report: &mut DoctorReport) {
@@ -406,7 +418,7 @@ fn cleared(name: &str, program: &str) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::report::{CheckStatus, DoctorCheck};
+    use crate::cli::doctor::report::DoctorCheck;
 
     fn observed(program: &str, events: Vec<ProbeEvent>, straight: &[&str]) -> ProbeResult {
         let words: Vec<String> = program.split(' ').map(str::to_owned).collect();
@@ -454,6 +466,34 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_is_told_behind_many_hosts_and_addresses() {
+        let why = HandshakeFailure::Untrusted { alert: Some("UnknownCA".to_owned()) };
+        let mut events: Vec<_> = (0..11).map(|n| request(&format!("h{n:02}.test"))).collect();
+        events.push(ProbeEvent::HandshakeFailed { host: "z.test".to_owned(), why });
+        let found = judged(&untouched("x", events));
+        assert_eq!((found[0].0, found[0].1), ("tls", CheckStatus::Fail), "{found:?}");
+        let more = ("request", CheckStatus::Ok, "2 more hosts were requested".to_owned());
+        assert_eq!((found.len(), found.last()), (REPORTED_MAX + 1, Some(&more)));
+
+        let mut straight: Vec<_> = (1..=10).map(|n| format!("10.0.0.{n}:9042")).collect();
+        straight.push("140.82.112.3:443".to_owned());
+        let straight: Vec<_> = straight.iter().map(String::as_str).collect();
+        let found = judged(&observed("x", vec![request("a.test")], &straight));
+        let says = "`x` connected directly to 140.82.112.3:443, not through the proxy";
+        assert_eq!(found[0], ("direct", CheckStatus::Fail, says.to_owned()));
+        let says = "it connected directly to 1 more addresses";
+        assert_eq!(found[REPORTED_MAX], ("direct", CheckStatus::Warn, says.to_owned()));
+
+        let untrusted = |n: u32| ProbeEvent::HandshakeFailed {
+            host: format!("h{n:02}.test"),
+            why: HandshakeFailure::Untrusted { alert: None },
+        };
+        let found = judged(&untouched("x", (0..12).map(untrusted).collect()));
+        let says = "2 more hosts were requested, 2 of them with a problem";
+        assert_eq!(found.last(), Some(&("request", CheckStatus::Fail, says.to_owned())));
+    }
+
+    #[test]
     fn what_is_on_this_machine_is_reached_straight_by_design() {
         let found = judged(&observed("node app.js", vec![], &["127.0.0.1:3000"]));
         let says = "saw no connection to the proxy, but one to 127.0.0.1:3000: programs connect to \
@@ -479,6 +519,12 @@ mod tests {
             observed.watch.processes.clear();
             assert!(observed.advice(ProxyProblem::Direct, None).hint.contains(says), "{line}");
         }
+    }
+
+    /// Arrives through the proxy.
+    fn request(host: &str) -> ProbeEvent {
+        let request = http::Request::get("/a").body(()).unwrap();
+        ProbeEvent::Request(ProbedRequest::new("https", host, RequestRoute::Variables, &request))
     }
 
     /// Nothing of its environment is lost.
