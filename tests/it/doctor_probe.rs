@@ -376,6 +376,18 @@ async fn what_is_not_tls_or_no_proxy_protocol_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_that_is_reset_before_its_first_byte_is_not_called_other_than_tls() {
+    let (install, _origin) = install().await;
+    let probed = Probed::new(&install);
+    let (status, stream) = probed.connected("api.acme.test", Some(&probed.user)).await;
+    assert_eq!(status, 200);
+    stream.set_zero_linger().expect("a socket option");
+    drop(stream);
+    let [id, message, _] = probed.failed();
+    assert_ne!(id, "tls", "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_variable_that_is_cleared_on_the_way_is_named() {
     let (install, _origin) = install().await;
     // Long enough to be looked at.

@@ -144,10 +144,11 @@ async fn tunnel(
     let hello = LazyConfigAcceptor::new(Acceptor::default(), TokioIo::new(upgraded)).await;
     let hello = match hello {
         Ok(hello) => hello,
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return shared.saw(ProbeEvent::EmptyTunnel { host });
+        // Bytes that are not TLS; other errors are those of the stream.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return shared.saw(ProbeEvent::NotTls { host });
         }
-        Err(_) => return shared.saw(ProbeEvent::NotTls { host }),
+        Err(_) => return shared.saw(ProbeEvent::EmptyTunnel { host }),
     };
     let target = Target::parse(Scheme::Https, &host);
     let config = target.ok().and_then(|target| shared.leaves.server_config(target.host()).ok());

@@ -101,10 +101,11 @@ fn past_the_proxy(observed: &ProbeResult, report: &mut DoctorReport) -> bool {
     report.failed()
 }
 
-/// Reports that neither the proxy nor another host was contacted.
+/// Reports that the proxy was not contacted.
 fn no_connection(observed: &ProbeResult, report: &mut DoctorReport) {
     let advice = observed.advice(ProxyProblem::Direct, None);
-    let here: BTreeSet<&SocketAddr> = observed.watch.straight.keys().collect();
+    let (here, away): (Vec<&SocketAddr>, Vec<_>) =
+        observed.watch.straight.keys().partition(|to| to.ip().is_loopback());
     let saw = "saw no connection to the proxy";
     if advice.because.is_some() {
         return report.fail("proxy", format!("{saw}{}", advice.because()), advice.marked_hint());
@@ -118,6 +119,10 @@ fn no_connection(observed: &ProbeResult, report: &mut DoctorReport) {
             "{saw}, but the program resolved names itself, as programs do that connect directly"
         );
         return report.fail("proxy", message, advice.marked_hint());
+    }
+    // The check `direct` names the other hosts.
+    if !away.is_empty() {
+        return report.fail("proxy", saw, advice.marked_hint());
     }
     let Some(code @ 1..) = report.exit_code else {
         return report.fail("proxy", format!("{saw} or elsewhere"), advice.marked_hint());
@@ -463,6 +468,21 @@ mod tests {
         let found = judged(&observed("python3 app.py", vec![shaken], &["10.0.0.5:5432"]));
         assert_eq!((found[0].0, found[0].1), ("direct", CheckStatus::Warn), "{found:?}");
         assert_eq!((found[1].0, found[1].1), ("request", CheckStatus::Fail), "{found:?}");
+    }
+
+    #[test]
+    fn a_database_elsewhere_is_not_said_to_be_on_this_machine() {
+        let mut observed = observed("psql -h db.test", vec![], &["10.0.0.5:5432"]);
+        for process in observed.watch.processes.values_mut() {
+            process.lost.clear();
+        }
+        for code in [0, 2] {
+            let found = checks(&observed, code);
+            let found: Vec<_> = found.iter().map(|it| (it.id, it.status, &*it.message)).collect();
+            assert_eq!((found[0].0, found[0].1), ("direct", CheckStatus::Warn), "{found:?}");
+            let says = ("proxy", CheckStatus::Fail, "saw no connection to the proxy");
+            assert_eq!(found[1..], [says]);
+        }
     }
 
     #[test]
