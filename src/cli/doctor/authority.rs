@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::gateway::GatewayState;
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
+use crate::cli::settings::Global;
 use crate::config::CaPaths;
 use keyward_api::wire::CaView;
 use keyward_base::time::Clock;
@@ -31,7 +32,10 @@ pub(super) async fn check(
     let files = &install.config.ca;
     if let GatewayState::Running(client) = found {
         match client.get::<CaView>("/api/v1/ca").await {
-            Ok(ca) => time_left(ca.expires, ca.made_here, files, report),
+            Ok(ca) => {
+                let ca = SigningCa { expires: ca.expires, made_here: ca.made_here, serves: true };
+                time_left(&ca, files, install.global, report);
+            }
             Err(failure) => {
                 report.fail("ca", failure.message(), failure.advice().unwrap_or_default());
             }
@@ -45,8 +49,9 @@ pub(super) async fn check(
     }
     match Authority::load_or_create(&files.cert, &files.key, &Clock::System) {
         Ok(authority) => {
-            let ca = authority.overview();
-            time_left(authority.expires(), ca.made_here, files, report);
+            let made_here = authority.overview().made_here;
+            let ca = SigningCa { expires: authority.expires(), made_here, serves: false };
+            time_left(&ca, files, install.global, report);
             true
         }
         Err(error) => {
@@ -57,21 +62,43 @@ pub(super) async fn check(
     }
 }
 
-fn time_left(expires: Timestamp, made_here: bool, files: &CaPaths, report: &mut DoctorReport) {
-    let day = expires.strftime("%Y-%m-%d");
-    let hint = match made_here {
-        true => "run `keyward ca rotate`, and distribute the new CA during the overlap".into(),
-        false => {
-            format!(
-                "replace {} and {} by the new CA's files",
-                files.cert.display(),
-                files.key.display()
-            )
+/// The CA that signs the leaves.
+struct SigningCa {
+    expires: Timestamp,
+    /// Whether Keyward made it, and so can rotate it.
+    made_here: bool,
+    /// Whether a running gateway uses it.
+    serves: bool,
+}
+
+fn time_left(ca: &SigningCa, files: &CaPaths, global: &Global, report: &mut DoctorReport) {
+    let day = ca.expires.strftime("%Y-%m-%d");
+    let left = ca.expires.duration_since(Timestamp::now());
+    let has_expired = left <= SignedDuration::ZERO;
+    let keyward = global.keyward();
+    let hint = match (ca.made_here, has_expired) {
+        (true, false) => {
+            format!("run `{keyward} ca rotate`, and distribute the new CA during the overlap")
+        }
+        (true, true) => format!(
+            "run `{keyward} ca rotate`, and let clients trust the new CA: an expired CA gives no overlap"
+        ),
+        (false, _) => {
+            let (cert, key) = (files.cert.display(), files.key.display());
+            let reload = match ca.serves {
+                true => format!(", then run `{keyward} reload`"),
+                false => String::new(),
+            };
+            format!("replace {cert} and {key} by the new CA's files{reload}")
         }
     };
-    match expires.duration_since(Timestamp::now()) < NEAR {
-        true => report.warn("ca", format!("the CA expires on {day}"), hint),
-        false => report.ok("ca", format!("the CA's files match, and it is valid until {day}")),
+    if has_expired {
+        let message = format!("the CA expired on {day}: the gateway accepts no TLS of agents");
+        report.fail("ca", message, hint);
+    } else if left < NEAR {
+        report.warn("ca", format!("the CA expires on {day}"), hint);
+    } else {
+        report.ok("ca", format!("the CA's files match, and it is valid until {day}"));
     }
 }
 
@@ -140,6 +167,33 @@ fn last_record(file: &Path) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::doctor::report::CheckStatus;
+
+    #[test]
+    fn a_ca_that_has_expired_in_a_running_gateway_is_a_failure() {
+        let files = CaPaths { cert: "/c".into(), key: "/k".into() };
+        let told = |made_here: bool, left: SignedDuration| {
+            let expires = Timestamp::now() + left;
+            let (ca, mut report) =
+                (SigningCa { expires, made_here, serves: true }, DoctorReport::default());
+            time_left(&ca, &files, &Global::default(), &mut report);
+            report.checks.remove(0)
+        };
+        let (past, soon) = (SignedDuration::from_secs(-2), SignedDuration::from_hours(24));
+        let check = told(true, past);
+        assert_eq!(check.status, CheckStatus::Fail);
+        assert!(check.message.starts_with("the CA expired on "), "{check:?}");
+        let hint = "run `keyward ca rotate`, and let clients trust the new CA: an expired CA gives \
+                    no overlap";
+        assert_eq!(check.hint.as_deref(), Some(hint));
+        let hint = "replace /c and /k by the new CA's files, then run `keyward reload`";
+        for (left, status) in [(past, CheckStatus::Fail), (soon, CheckStatus::Warn)] {
+            let check = told(false, left);
+            assert_eq!((check.status, check.hint.as_deref()), (status, Some(hint)));
+        }
+        let check = told(true, soon);
+        assert!(check.hint.unwrap().ends_with("distribute the new CA during the overlap"));
+    }
 
     #[test]
     fn the_last_whole_record_tells_the_time() {
