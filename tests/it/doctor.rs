@@ -198,10 +198,17 @@ async fn a_port_that_another_program_has() {
     let (install, _origin) = made().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
     let at = taken.local_addr().expect("an address").to_string();
-    let told = Told::by(&install, &[("KEYWARD__LISTEN__PROXY", &at)]);
-    let (message, hint) = told.failed("listen");
-    assert!(message.starts_with(&format!("{at} is in use by ")), "{message}");
-    assert_eq!(hint, "stop it, or choose another port: `listen.proxy`");
+    let table = [
+        ("KEYWARD__LISTEN__PROXY", "listen.proxy"),
+        ("KEYWARD__LISTEN__METRICS", "listen.metrics"),
+        ("KEYWARD__LISTEN__HOOKS__AT", "listen.hooks"),
+    ];
+    for (variable, key) in table {
+        let told = Told::by(&install, &[(variable, &at)]);
+        let (message, hint) = told.failed("listen");
+        assert!(message.starts_with(&format!("{at} is in use by ")), "{message}");
+        assert_eq!(hint, format!("stop it, or choose another port: `{key}`"));
+    }
 }
 
 /// A CA of the user's own, as `openssl` makes it.

@@ -11,9 +11,10 @@ use crate::cli::client::{self, Client};
 use crate::cli::failure::Exit;
 use crate::cli::health;
 use crate::cli::proxy_at::ProxyAt;
-use crate::cli::settings::dialable;
+use crate::cli::settings::{Global, dialable};
+use crate::config::{ListenAt, ListenSettings};
 use keyward_api::SOCKET_NAME;
-use keyward_api::wire::{Health, Status, TelemetryView};
+use keyward_api::wire::{FailedListenerView, Health, Status, TelemetryView};
 use keyward_net::processes as sockets;
 
 const ID: &str = "gateway";
@@ -33,7 +34,7 @@ pub(super) async fn check(
         Ok(client) => {
             match client.status().await {
                 Some(status) => {
-                    serving(&status, report).await;
+                    serving(&status, install.global, report).await;
                     if let Some(store) = &status.store {
                         replicas::check(store, &client, report).await;
                     }
@@ -56,7 +57,7 @@ pub(super) async fn check(
     }
 }
 
-async fn serving(status: &Status, report: &mut DoctorReport) {
+async fn serving(status: &Status, global: &Global, report: &mut DoctorReport) {
     let kind = if status.private { "a private gateway" } else { "a gateway" };
     report.ok(ID, format!("{kind} answers: {}", status.status));
     for fault in &status.faults {
@@ -82,12 +83,34 @@ async fn serving(status: &Status, report: &mut DoctorReport) {
     if let Some(telemetry) = &status.telemetry {
         check_telemetry(telemetry, report);
     }
+    not_open(&status.databases_failed, global, report);
+    listening(status, report).await;
+}
+
+/// Reports stored listeners for databases that the gateway could not open.
+fn not_open(failed: &[FailedListenerView], global: &Global, report: &mut DoctorReport) {
+    for FailedListenerView { name, problem, .. } in failed {
+        let hint = format!(
+            "it opens by itself once this is corrected; `{} database-listener set {name}` gives it another \
+             place (`--at`), connection or agent",
+            global.keyward()
+        );
+        report.fail("listen", format!("database listener {name} is not open: {problem}"), hint);
+    }
+}
+
+/// Connects to the listeners.
+async fn listening(status: &Status, report: &mut DoctorReport) {
     let hint =
         "another program may use the port, or a firewall may block it: see the gateway's log";
-    for at in status.proxy.iter().filter_map(|at| ProxyAt::parse(at)) {
+    let proxies = status.proxy.iter().map(|at| ("the proxy".to_owned(), at));
+    let agents =
+        status.agents.iter().map(|own| (format!("the listener of agent {}", own.agent), &own.at));
+    for (what, at) in proxies.chain(agents) {
+        let Some(at) = ProxyAt::parse(at) else { continue };
         match health::connect(at.addr).await {
-            Some(_) => report.ok("listen", format!("the proxy is reachable at {at}")),
-            None => report.fail("listen", format!("the proxy is not reachable at {at}"), hint),
+            Some(_) => report.ok("listen", format!("{what} is reachable at {at}")),
+            None => report.fail("listen", format!("{what} is not reachable at {at}"), hint),
         }
     }
     if let Some(at) = status.admin.strip_prefix("https://").and_then(|at| at.parse().ok()) {
@@ -147,11 +170,7 @@ fn absent(install: &CheckedInstallation<'_>, report: &mut DoctorReport) {
         }
         false => report.ok(ID, "no gateway runs; `keyward run` starts a private one"),
     }
-    let listen = &install.config.listen;
-    let proxies = listen.proxy.iter().filter_map(|at| at.tcp()).map(|at| ("listen.proxy", at));
-    let agents = listen.agents.iter().filter_map(|own| own.at.tcp());
-    let agents = agents.map(|at| ("listen.agents", at));
-    for (key, at) in proxies.chain(agents).chain([("listen.admin", listen.admin)]) {
+    for (key, at) in configured(&install.config.listen) {
         // Port 0 is any that is free.
         if at.port() == 0 {
             continue;
@@ -175,6 +194,20 @@ fn absent(install: &CheckedInstallation<'_>, report: &mut DoctorReport) {
     }
 }
 
+/// The addresses that a start binds, each with its key.
+fn configured(listen: &ListenSettings) -> Vec<(&'static str, SocketAddr)> {
+    let mut all = vec![("listen.admin", listen.admin)];
+    let proxies = listen.proxy.iter().filter_map(ListenAt::tcp);
+    all.extend(proxies.map(|at| ("listen.proxy", at)));
+    let agents = listen.agents.iter().filter_map(|own| own.at.tcp());
+    all.extend(agents.map(|at| ("listen.agents", at)));
+    let databases = listen.databases.iter().filter_map(|it| it.at.tcp());
+    all.extend(databases.map(|at| ("listen.databases", at)));
+    all.extend(listen.metrics.map(|at| ("listen.metrics", at)));
+    all.extend(listen.hooks.as_ref().map(|hooks| ("listen.hooks", hooks.at)));
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,9 +220,11 @@ mod tests {
         let status = serde_json::from_value(serde_json::json!({
             "status": "ready", "version": "0.0.0", "proxy": [free], "admin": free, "data": "/d",
             "ca": "/c", "reload": {"time": "2025-01-01T00:00:00Z", "errors": ["x"], "warnings": ["y"]},
+            "agents": [{"agent": "ci", "at": free}],
+            "databases_failed": [{"name": "local", "at": "127.0.0.1:1", "problem": "its agent was removed"}],
         }));
         let mut report = DoctorReport::default();
-        serving(&status.unwrap(), &mut report).await;
+        serving(&status.unwrap(), &Global::default(), &mut report).await;
         let found: Vec<_> = report.checks.iter().map(|check| (check.id, check.status)).collect();
         let expected = [
             ("gateway", CheckStatus::Ok),
@@ -198,9 +233,15 @@ mod tests {
             ("reload", CheckStatus::Warn),
             ("listen", CheckStatus::Fail),
             ("listen", CheckStatus::Fail),
+            ("listen", CheckStatus::Fail),
+            ("listen", CheckStatus::Fail),
         ];
         assert_eq!(found, expected);
         let hint = report.checks[1].hint.as_deref();
         assert_eq!(hint, Some("restart the gateway with this program"));
+        let says = "database listener local is not open: its agent was removed";
+        assert_eq!(report.checks[4].message, says);
+        let says = "the listener of agent ci is not reachable at ";
+        assert!(report.checks[6].message.starts_with(says), "{:?}", report.checks[6]);
     }
 }
