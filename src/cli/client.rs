@@ -212,11 +212,19 @@ impl Client {
         Ok(Some(Self { via: Via::Remote(remote), identity }))
     }
 
-    /// The status of the running gateway; `None` if this process answers.
+    /// The status of the running gateway; `None` if this process answers, or if the status cannot be read.
     pub(crate) async fn status(&self) -> Option<Status> {
+        self.read_status().await.ok().flatten()
+    }
+
+    /// The status of the running gateway; `None` if this process answers.
+    ///
+    /// # Errors
+    /// When the gateway refuses the request, or its answer cannot be read.
+    pub(crate) async fn read_status(&self) -> Result<Option<Status>, Failure> {
         match self.via {
-            Via::Socket(_) | Via::Remote(_) => self.get("/api/v1/status").await.ok(),
-            Via::InProcess(_) | Via::Unmade(_) => None,
+            Via::Socket(_) | Via::Remote(_) => self.get("/api/v1/status").await.map(Some),
+            Via::InProcess(_) | Via::Unmade(_) => Ok(None),
         }
     }
 

@@ -20,8 +20,11 @@ const REFUSALS: &str = "5";
 
 #[derive(Debug, Serialize)]
 struct StatusOverview {
-    /// `null`: none is running.
+    /// `null`: none is running, or its status cannot be read.
     gateway: Option<Status>,
+    /// Why the status of a running gateway cannot be read.
+    #[serde(skip)]
+    unread: Option<String>,
     connections: Vec<Shown<Connection>>,
     agents: Vec<Shown<Agent>>,
     /// The newest, newest first; `null`: the store's user may not read the audit log, or no gateway is running.
@@ -30,7 +33,10 @@ struct StatusOverview {
 
 pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let client = Client::open(global).await?;
-    let gateway = client.status().await;
+    let (gateway, unread) = match client.read_status().await {
+        Ok(gateway) => (gateway, None),
+        Err(failure) => (None, Some(failure.message())),
+    };
     let refusals = match &gateway {
         // Not of the API: those are the reader's own commands.
         Some(_) => {
@@ -41,6 +47,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     };
     let overview = StatusOverview {
         gateway,
+        unread,
         connections: client.list("/api/v1/connections", &[]).await?.items,
         agents: client.list("/api/v1/agents", &[]).await?.items,
         refusals: refusals.map(|page: List<Event>| page.items),
@@ -52,9 +59,12 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
 
 impl StatusOverview {
     fn text(&self, keyward: &str, layout: &TableLayout) -> String {
-        let mut rows = match &self.gateway {
-            Some(gateway) => about(gateway, layout.now),
-            None => vec![("gateway", format!("not running: `{keyward} serve` starts it"))],
+        let mut rows = match (&self.gateway, &self.unread) {
+            (Some(gateway), _) => about(gateway, layout.now),
+            (None, Some(why)) => {
+                vec![("gateway", format!("runs; its status cannot be read: {why}"))]
+            }
+            (None, None) => vec![("gateway", format!("not running: `{keyward} serve` starts it"))],
         };
         rows.push(("connections", self.connections()));
         rows.push(("next expiry", self.next_expiry(layout.now)));
@@ -238,6 +248,7 @@ mod tests {
         });
         StatusOverview {
             gateway: Some(serde_json::from_value(gateway).unwrap()),
+            unread: None,
             connections: vec![
                 connection("work", json!({ "state": "active", "ends": "2025-01-07T12:00:00Z" })),
                 connection(
@@ -274,6 +285,7 @@ mod tests {
     fn an_empty_installation_without_a_gateway_says_what_to_do() {
         let overview = StatusOverview {
             gateway: None,
+            unread: None,
             connections: Vec::new(),
             agents: Vec::new(),
             refusals: None,
@@ -283,5 +295,14 @@ mod tests {
         connections   none: make one with `keyward connect`
         agents        none: add one with `keyward agent add NAME`
         ");
+    }
+
+    #[test]
+    fn a_gateway_whose_status_cannot_be_read_is_not_said_to_be_absent() {
+        let unread = Some("this token may not read it".to_owned());
+        let overview = StatusOverview { gateway: None, unread, ..overview() };
+        let text = overview.text("keyward", &TableLayout::narrow());
+        let says = "runs; its status cannot be read: this token may not read it";
+        assert!(text.contains(says) && !text.contains("not running"), "{text}");
     }
 }

@@ -169,6 +169,15 @@ fn a_gateway_that_drains_says_so_until_its_last_tunnel_ends() {
     let mut answer = String::new();
     admin.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("draining"), "{answer}");
+    let mut admin = TcpStream::connect(host).unwrap();
+    write!(admin, "GET /ca HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    admin.read_to_string(&mut page).unwrap();
+    assert!(page.contains("draining") && !page.contains("stopping"), "{page}");
+    // The listener of a gateway that drains is no other program's.
+    let report = cli.run(&["doctor", "--json"]).out;
+    assert!(report.contains(&format!("the admin listener answers at {host}")), "{report}");
+    assert!(report.contains("a gateway answers: draining"), "{report}");
     drop(tunnel);
     assert_eq!(serving.wait(), Some(0));
     assert_eq!(cli.run(&["health"]).code, 3);

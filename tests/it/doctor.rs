@@ -15,13 +15,13 @@ use crate::support::*;
 const KEY: &str = "sk-proj-canaryCANARYcanaryCANARYcanary";
 
 /// What doctor says of an install.
-struct Told {
-    code: Option<i32>,
-    checks: Vec<Value>,
+pub(crate) struct Told {
+    pub(crate) code: Option<i32>,
+    pub(crate) checks: Vec<Value>,
 }
 
 impl Told {
-    fn by(install: &Install, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn by(install: &Install, variables: &[(&str, &str)]) -> Self {
         let mut command = install.keyward(&["doctor", "--json"]);
         command.envs(variables.iter().copied());
         Self::of(command, &[])
@@ -41,7 +41,7 @@ impl Told {
     }
 
     /// The message and the hint of the one check with this id that stands so.
-    fn the(&self, id: &str, status: &str) -> (&str, &str) {
+    pub(crate) fn the(&self, id: &str, status: &str) -> (&str, &str) {
         let fits = |check: &&Value| check["id"] == id && check["status"] == status;
         let found: Vec<_> = self.checks.iter().filter(fits).collect();
         assert_eq!(found.len(), 1, "{id} {status}: {:#?}", self.checks);
@@ -49,12 +49,12 @@ impl Told {
         (text("message"), text("hint"))
     }
 
-    fn failed(&self, id: &str) -> (&str, &str) {
+    pub(crate) fn failed(&self, id: &str) -> (&str, &str) {
         assert_eq!(self.code, Some(1), "{:#?}", self.checks);
         self.the(id, "fail")
     }
 
-    fn warned(&self, id: &str) -> (&str, &str) {
+    pub(crate) fn warned(&self, id: &str) -> (&str, &str) {
         assert_eq!(self.code, Some(0), "{:#?}", self.checks);
         self.the(id, "warn")
     }

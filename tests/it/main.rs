@@ -54,6 +54,7 @@ mod default_account;
 mod descriptors;
 mod direct_call;
 mod doctor;
+mod doctor_gateway;
 mod doctor_plan;
 mod doctor_probe;
 mod drain;

@@ -6,6 +6,7 @@ use axum::extract::{Extension, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 
+use super::health;
 use super::host::Arrival;
 use super::html::HtmlPage;
 use super::state::Admin;
@@ -55,8 +56,8 @@ fn overview(admin: &Admin) -> HtmlPage {
     let page = HtmlPage::new("Keyward").text(
         "This is a Keyward gateway: a forward proxy that gives programs API access without giving them credentials.",
     );
-    let is_ready = admin.is_ready();
-    let page = page.state("State", is_ready, if is_ready { "ready" } else { "stopping" });
+    let word = health::word(admin);
+    let page = page.state("State", word == "ready", word);
     let page = page.fact("Version", env!("CARGO_PKG_VERSION"));
     let proxy = admin.locations().map(|at| &*at.proxy).unwrap_or_default();
     // The path of a unix socket is a file of the gateway.

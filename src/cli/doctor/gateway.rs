@@ -32,16 +32,20 @@ pub(super) async fn check(
 ) -> GatewayState {
     match Client::running(install.global).await {
         Ok(client) => {
-            match client.status().await {
-                Some(status) => {
+            match client.read_status().await {
+                Ok(Some(status)) => {
                     serving(&status, install.global, report).await;
                     if let Some(store) = &status.store {
                         replicas::check(store, &client, report).await;
                     }
                 }
-                None => {
-                    let hint = "use the same version of the gateway and the command line";
-                    report.fail(ID, "a gateway runs, but its answer cannot be read", hint);
+                // An answer of this process, which `running` does not give.
+                Ok(None) => {}
+                Err(failure) => {
+                    let why = failure.message();
+                    let message = format!("a gateway runs, but its status cannot be read: {why}");
+                    let hint = failure.advice().unwrap_or("see the gateway's log");
+                    report.fail(ID, message, hint);
                 }
             }
             GatewayState::Running(client)
@@ -59,7 +63,12 @@ pub(super) async fn check(
 
 async fn serving(status: &Status, global: &Global, report: &mut DoctorReport) {
     let kind = if status.private { "a private gateway" } else { "a gateway" };
-    report.ok(ID, format!("{kind} answers: {}", status.status));
+    let answers = format!("{kind} answers: {}", status.status);
+    match &*status.status {
+        "ready" => report.ok(ID, answers),
+        "draining" => report.warn(ID, answers, "it is stopping: start another gateway"),
+        _ => report.warn(ID, answers, "the check `replicas` names the cause"),
+    }
     for fault in &status.faults {
         report.fail(ID, fault.message.clone(), fault.hint.clone());
     }
@@ -127,7 +136,7 @@ async fn listening(status: &Status, report: &mut DoctorReport) {
         }
     }
     if let Ok(at) = status.admin.parse().map(dialable) {
-        match ready(at).await {
+        match answers(at).await {
             Ok(()) => report.ok("listen", format!("the admin listener answers at {at}")),
             Err(why) => report.fail("listen", format!("the admin listener at {at} {why}"), hint),
         }
@@ -147,9 +156,10 @@ fn check_telemetry(telemetry: &TelemetryView, report: &mut DoctorReport) {
     }
 }
 
-async fn ready(at: SocketAddr) -> Result<(), String> {
+/// Asks for the health, which does not depend on whether the gateway is ready.
+async fn answers(at: SocketAddr) -> Result<(), String> {
     let stream = health::connect(at).await.ok_or("is not reachable")?;
-    let request = http::Request::get("/readyz")
+    let request = http::Request::get("/healthz")
         .header(http::header::HOST, at.to_string())
         .body(axum::body::Body::empty())
         .map_err(|error| error.to_string())?;
@@ -243,5 +253,30 @@ mod tests {
         assert_eq!(report.checks[4].message, says);
         let says = "the listener of agent ci is not reachable at ";
         assert!(report.checks[6].message.starts_with(says), "{:?}", report.checks[6]);
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_not_ready_is_not_taken_for_another_program() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let (status, word) = match head.starts_with(b"GET /healthz ") {
+                true => ("200 OK", "ok"),
+                false => ("503 Service Unavailable", "stale"),
+            };
+            let body = format!("{{\"status\":\"{word}\"}}");
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        assert_eq!(answers(at).await, Ok(()));
+        server.await.unwrap();
     }
 }

@@ -1,0 +1,37 @@
+//! `keyward doctor` beside a running gateway: what the gateway refuses, and what it could not open.
+
+use std::net::TcpListener;
+
+use crate::doctor::Told;
+use crate::support::install::Install;
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_that_the_gateway_refuses_is_not_said_to_be_of_another_version() {
+    let origin = Origin::saying("fine").await;
+    let install = Install::new(&Plan::api_key(), &origin);
+    let _serving = install.serve();
+    let told = Told::by(&install, &[("KEYWARD_TOKEN", "kwp_of-another-gateway")]);
+    let (message, hint) = told.failed("gateway");
+    assert!(message.starts_with("a gateway runs, but its status cannot be read: "), "{message}");
+    assert!(hint.starts_with("KEYWARD_TOKEN holds this token"), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_listener_that_is_not_open_is_told() {
+    let origin = Origin::saying("fine").await;
+    let install = Install::new(&Plan::api_key(), &origin);
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = free.local_addr().expect("an address");
+    drop(free);
+    let words = ["database-listener", "add", "local", "--at", &at.to_string()];
+    let added = install.keyward(&words).output().expect("it runs");
+    assert!(added.status.success(), "{added:?}");
+    let _other = TcpListener::bind(at).expect("no gateway runs");
+    let _serving = install.serve();
+    install.until("it is known", || !install.status()["databases_failed"].is_null());
+    let told = Told::by(&install, &[]);
+    let (message, hint) = told.failed("listen");
+    assert_eq!(message, format!("database listener local is not open: `{at}` is in use"));
+    assert!(hint.contains("`keyward database-listener set local`"), "{hint}");
+}
