@@ -105,7 +105,7 @@ async fn check_installation(
     let serves = matches!(found, GatewayState::Running(_));
     let owner = owner::of(install);
     // Files that root creates here would lock the gateway out.
-    let opens_files = owner::may_open(owner, serves, &install.global.keyward(), report);
+    let opens_files = owner::may_open(owner, serves, install, report);
     let keys = key::check(install, serves, owner, report);
     let (mut opens, mut signs) = (false, false);
     if opens_files || serves {

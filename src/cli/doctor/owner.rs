@@ -9,9 +9,12 @@ use rustix::process::Uid;
 
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
+use crate::cli::settings::Global;
 use crate::config::StoreChoice;
 
 const ID: &str = "user";
+/// Where systemd keeps the directories of units with `DynamicUser`.
+const DYNAMIC_USERS: &str = "/var/lib/private";
 
 /// The gateway's user: the owner of the store, else of the data directory.
 pub(super) fn of(install: &CheckedInstallation<'_>) -> Option<Uid> {
@@ -27,7 +30,7 @@ pub(super) fn of(install: &CheckedInstallation<'_>) -> Option<Uid> {
 pub(super) fn may_open(
     owner: Option<Uid>,
     serves: bool,
-    keyward: &str,
+    install: &CheckedInstallation<'_>,
     report: &mut DoctorReport,
 ) -> bool {
     let own = rustix::process::geteuid();
@@ -35,17 +38,35 @@ pub(super) fn may_open(
         None => true,
         Some(owner) => {
             if !serves {
-                let owner = owner.as_raw();
                 let message = format!(
-                    "this is root, and the gateway runs as user {owner}: its store was not opened"
+                    "this is root, and the gateway runs as user {}: its store was not opened",
+                    owner.as_raw()
                 );
-                report.warn(
-                    ID,
-                    message,
-                    format!("run it as that user: `sudo -u '#{owner}' {keyward} doctor`"),
-                );
+                let config = Some(install.config.file()).filter(|file| file.exists());
+                let named = Global {
+                    data: Some(install.data.clone()),
+                    config: config.map(Path::to_owned),
+                    ..install.global.clone()
+                };
+                report.warn(ID, message, remedy(owner, &install.data, &named.keyward()));
             }
             false
+        }
+    }
+}
+
+/// `keyward` names the files: sudo drops the variables that do, and the default directory of the owner is another one.
+fn remedy(owner: Uid, data: &Path, keyward: &str) -> String {
+    let start = "start the gateway, which answers root";
+    // The user of a systemd unit with `DynamicUser` exists only while it runs.
+    let is_dynamic = fs::canonicalize(data).is_ok_and(|data| data.starts_with(DYNAMIC_USERS));
+    match is_dynamic {
+        true => start.to_owned(),
+        false => {
+            format!(
+                "{start}; or run it as that user: `sudo -u '#{}' {keyward} doctor`",
+                owner.as_raw()
+            )
         }
     }
 }
@@ -63,5 +84,14 @@ mod tests {
         let (root, user) = (Uid::ROOT, Uid::from_raw(1000));
         assert!(is_foreign(root, user));
         assert!(!is_foreign(root, root) && !is_foreign(user, user));
+    }
+
+    #[test]
+    fn the_command_for_the_owner_names_the_directory_that_was_diagnosed() {
+        let data = Path::new("/var/lib/keyward");
+        let named = Global { data: Some(data.to_owned()), ..Global::default() };
+        let hint = remedy(Uid::from_raw(65532), data, &named.keyward());
+        let says = "`sudo -u '#65532' keyward --data /var/lib/keyward doctor`";
+        assert!(hint.starts_with("start the gateway") && hint.ends_with(says), "{hint}");
     }
 }
