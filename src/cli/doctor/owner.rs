@@ -88,10 +88,10 @@ mod tests {
 
     #[test]
     fn the_command_for_the_owner_names_the_directory_that_was_diagnosed() {
-        let data = Path::new("/var/lib/keyward");
-        let named = Global { data: Some(data.to_owned()), ..Global::default() };
-        let hint = remedy(Uid::from_raw(65532), data, &named.keyward());
-        let says = "`sudo -u '#65532' keyward --data /var/lib/keyward doctor`";
-        assert!(hint.starts_with("start the gateway") && hint.ends_with(says), "{hint}");
+        let dir = tempfile::tempdir().unwrap();
+        let named = Global { data: Some(dir.path().to_owned()), ..Global::default() };
+        let hint = remedy(Uid::from_raw(65532), dir.path(), &named.keyward());
+        let says = format!("`sudo -u '#65532' keyward --data {} doctor`", dir.path().display());
+        assert!(hint.starts_with("start the gateway") && hint.ends_with(&says), "{hint}");
     }
 }
