@@ -83,6 +83,28 @@ async fn a_difference_would_be_seen() {
     world.lab.finish().await;
 }
 
+/// The list may name public addresses: what counts is whether the address is on it.
+#[tokio::test]
+async fn cleartext_to_a_public_address_depends_on_the_private_list() {
+    let rule =
+        "{ name: lan, agents: [ci], hosts: [\"nas.test:80\"], use: acme, allow_plaintext: true }";
+    let plan = || {
+        let plan = Plan::api_key().hosts("\"nas.test:80\"").rule(rule);
+        plan.resolve("\"nas.test:80\": \"9.9.9.9:80\"")
+    };
+    for (plan, code) in [(plan(), Some("plaintext_refused")), (plan().allow("9.9.9.9/32:80"), None)]
+    {
+        let lab = plan.start(Origin::saying("fine").await).await;
+        let ask = r#"{"agent":"ci","method":"GET","url":"http://nas.test/"}"#;
+        let told = lab.gateway.api("POST", "/rules/explain", ask).await.json();
+        assert_eq!(told["addresses"][0]["address"], "9.9.9.9:80", "{told:#}");
+        assert_eq!(told["stopped_by"][0]["code"].as_str(), code, "{told:#}");
+        assert_eq!(told["addresses"][0]["allowed"], code.is_none(), "{told:#}");
+        assert_eq!(told["allowed"], code.is_none(), "{told:#}");
+        lab.finish().await;
+    }
+}
+
 /// The draw reaches what it is for.
 fn assert_varied(fates: &BTreeMap<Fate, usize>) {
     let codes: Vec<&str> = fates

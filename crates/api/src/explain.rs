@@ -26,7 +26,7 @@ use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
 use keyward_net::dial::AddressVerdict;
-use keyward_net::guard::{IpClass, classify};
+use keyward_net::guard::classify;
 use keyward_rules::inject::credential::Write;
 use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::template::{Encoding, TemplatePart, ValueTemplate};
@@ -246,7 +246,7 @@ async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
     for (address, verdict) in judged {
         let class = classify(address.ip());
         // A credential may be sent in cleartext only to addresses on the private list.
-        let exposed = cleartext && class == IpClass::Public;
+        let exposed = cleartext && verdict.is_ok_and(|address| !address.private());
         told.addresses.push(AddressView {
             address: address.to_string(),
             allowed: verdict.is_ok() && !exposed,

@@ -76,8 +76,8 @@ pub struct Dialled {
 /// The result of [`Dialler::judge`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AddressVerdict {
-    /// The addresses, each with the class for which it is refused, if any.
-    Addresses(Vec<(SocketAddr, Result<(), IpClass>)>),
+    /// The addresses, each as the guard accepts it, or with the class for which it is refused.
+    Addresses(Vec<(SocketAddr, Result<CheckedAddr, IpClass>)>),
     /// The target is reached through the corporate proxy, which resolves it.
     ByProxy { proxy: Target },
 }
@@ -245,7 +245,7 @@ impl Dialler {
     /// # Errors
     /// When the name does not resolve.
     pub async fn judge(&self, target: &Target) -> Result<AddressVerdict, DialError> {
-        let judged = |addr| (addr, self.check(addr).map(drop));
+        let judged = |addr| (addr, self.check(addr));
         if let Some(proxy) = self.proxy_for(target) {
             let literal = target.host().address().map(|ip| SocketAddr::new(ip, target.port()));
             return Ok(match literal.map(judged).filter(|(_, verdict)| verdict.is_err()) {

@@ -42,8 +42,10 @@ pub(super) fn addresses(judged: &[AddressView], cleartext: bool) -> Option<Error
         return Some(view(Code::UpstreamUnreachable, "the host has no address".to_owned(), None));
     };
     if cleartext && first.class == "public" {
-        let message = "a credential goes over cleartext only to allowed private addresses";
-        return Some(view(Code::PlaintextRefused, message.to_owned(), Some("ask by https")));
+        let message =
+            "a credential goes over cleartext only to addresses of `upstream.allow_private`";
+        let hint = "ask by https, or name the address in `upstream.allow_private`";
+        return Some(view(Code::PlaintextRefused, message.to_owned(), Some(hint)));
     }
     let message = format!("{} may not be dialled ({})", first.address, first.class);
     Some(view(Code::AddressRefused, message, Some(ALLOW)))
