@@ -139,7 +139,7 @@ async fn check_installation(
     let connections =
         resources.as_ref().map_or(&[][..], |resources: &Resources| &resources.connections);
     reach::check(install, gateway, connections, report).await;
-    variables::check(&install.config, connections, report);
+    variables::check(install, connections, report);
     backup::check(install, report);
     resources
 }
