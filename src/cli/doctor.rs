@@ -129,6 +129,10 @@ async fn check_installation(
         GatewayState::Absent => None,
     };
     let client = gateway.or(client.as_ref());
+    if client.is_none() && opens_files && !is_new {
+        let message = "agents, connections and plugins were not checked: the store was not opened";
+        report.ok("connections", message);
+    }
     let mut resources = None;
     if let Some(client) = client {
         resources = access::check(install, client, report).await;

@@ -70,6 +70,9 @@ async fn a_store_that_cannot_be_opened_leaves_the_rest_unchecked_and_this_is_sai
     let made = install.keyward(&["agent", "add", "first"]).output().expect("it runs");
     assert!(made.status.success(), "{made:?}");
     fs::remove_file(install.data().join("master.key")).expect("ours");
+    let all = install.keyward(&["doctor"]).output().expect("it runs").stdout;
+    let all = String::from_utf8_lossy(&all).into_owned();
+    assert!(all.contains("agents, connections and plugins were not checked"), "{all}");
     let (_, checks) = told(install.keyward(&["doctor", "--json"]));
     let [[status, message, _]] = &checks[..] else { panic!("{checks:?}") };
     assert_eq!(status, "ok");

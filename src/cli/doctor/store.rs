@@ -72,13 +72,16 @@ async fn shared(
         return false;
     }
     match Services::open_existing(&install.config).await {
-        Ok(_) => report.ok(ID, "the database answers, and the master key opens the store in it"),
+        Ok(_) => {
+            report.ok(ID, "the database answers, and the master key opens the store in it");
+            true
+        }
         Err(error) => {
             let hint = "check `store.postgres`, `master_key`, and whether the database is up";
             report.fail(ID, format!("{error:#}"), hint);
+            false
         }
     }
-    false
 }
 
 fn refused(error: &StoreError, report: &mut DoctorReport) {

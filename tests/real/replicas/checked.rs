@@ -1,4 +1,4 @@
-//! `keyward store check` of a database: beside a gateway, and repaired when none runs.
+//! `keyward store check` of a database: beside a gateway, and repaired when none runs. `keyward doctor` without a gateway.
 
 use super::outdated::keyward;
 use super::*;
@@ -36,5 +36,19 @@ async fn a_database_is_checked_beside_a_gateway_and_repaired_without_one() {
     assert!(sound.0 && sound.1.contains("no faults"), "{sound:?}");
     lab.gateway.restart().await;
     assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_judges_what_is_in_the_database_while_no_gateway_runs() {
+    let database = Database::start();
+    let plan = database.under(Plan::api_key());
+    let mut lab = plan.start(Origin::saying("fine").await).await;
+    lab.gateway.stop().await;
+    let (_, said) = keyward(&database, &lab.gateway, &["doctor"]);
+    assert!(said.contains("every agent has a connection (1)"), "{said}");
+    assert!(said.contains("every connection works and has an agent (1)"), "{said}");
+    assert!(!said.contains("not checked"), "{said}");
+    lab.gateway.restart().await;
     lab.finish().await;
 }
