@@ -1,4 +1,4 @@
-//! `keyward doctor` beside a running gateway: what the gateway refuses, and what it could not open.
+//! `keyward doctor` beside a running gateway: what the gateway refuses, what it could not open, and what its rules grant.
 
 use std::net::TcpListener;
 
@@ -34,4 +34,17 @@ async fn a_database_listener_that_is_not_open_is_told() {
     let (message, hint) = told.failed("listen");
     assert_eq!(message, format!("database listener local is not open: `{at}` is in use"));
     assert!(hint.contains("`keyward database-listener set local`"), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_that_is_a_grant_needs_no_binding() {
+    let origin = Origin::saying("fine").await;
+    let rule = format!("{{ name: grant, agents: [ci], hosts: [{HOST}], use: acme }}");
+    let plan = Plan::api_key().no_agents().agent("ci", "").rule(&rule);
+    let install = Install::new(&plan, &origin);
+    let _serving = install.serve();
+    let told = Told::by(&install, &[]);
+    assert_eq!(told.the("agents", "ok").0, "every agent has a connection (1)");
+    let says = "every connection works and has an agent (1)";
+    assert_eq!(told.the("connections", "ok").0, says);
 }

@@ -12,7 +12,7 @@ use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
-use keyward_model::{Agent, Connection, ManagedBy, Shown, TokenShown};
+use keyward_model::{Agent, Connection, ManagedBy, RuleShown, Shown, TokenShown, Visibility};
 use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
@@ -30,7 +30,9 @@ pub(super) async fn check(
     match (agents, connections) {
         (Ok(agents), Ok(connections)) => {
             let (agents, connections) = (agents.items, connections.items);
-            let mut resources = Resources { agents, connections, apps: Vec::new() };
+            let rules = client.list::<RuleShown>("/api/v1/rules", &[]).await;
+            let rules = rules.map_or_else(|_| Vec::new(), |rules| rules.items);
+            let mut resources = Resources { agents, connections, apps: Vec::new(), rules };
             apps::check(install, client, &mut resources, report).await;
             check_all(&resources, install.global, report);
             Some(resources)
@@ -63,7 +65,8 @@ fn check_all(resources: &Resources, global: &Global, report: &mut DoctorReport) 
         .collect();
     for connection in &resources.connections {
         let behind = apps::behind(connection, &resources.apps);
-        check_connection(connection, bound.contains(&connection.id), &behind, global, &mut found);
+        let is_used = bound.contains(&connection.id) || is_used_unbound(connection, resources);
+        check_connection(connection, is_used, &behind, global, &mut found);
     }
     let is_sound = found.checks.is_empty();
     let left_out = report.add_worst(found, REPORTED_MAX).len();
@@ -96,7 +99,7 @@ fn check_agent(
             hint.to_owned(),
         ));
     }
-    if !agent.facts.bindings.is_empty() {
+    if has_access(agent, resources) {
         let now = Timestamp::now();
         let has_expired = |token: &TokenShown| token.expires.is_some_and(|expires| expires <= now);
         // An agent without tokens is used by `keyward run`, which creates its own token.
@@ -105,11 +108,8 @@ fn check_agent(
         let hint = format!("{keyward} agent token add {name}; `keyward run` creates its own token");
         return all_expired.then(|| (format!("every token of agent {name} has expired"), hint));
     }
-    let connection = match &resources.connections[..] {
-        [] => "CONNECTION",
-        [first, ..] => &first.name,
-    };
-    // A rule may grant connections too; which agents it applies to is not checked here.
+    let connection = resources.connections.iter().find(|it| may_bind(agent, it));
+    let connection = connection.map_or("CONNECTION", |it| &it.name);
     let hint = match agent.managed_by {
         // Bindings of such an agent are refused elsewhere.
         Some(ManagedBy::File) => {
@@ -118,6 +118,30 @@ fn check_agent(
         Some(ManagedBy::Store) | None => format!("{keyward} agent bind {name} {connection}"),
     };
     Some((format!("agent {name} is bound to no connection"), hint))
+}
+
+/// Whether the agent may use a connection, by a binding, by a rule, or for end users in sessions.
+fn has_access(agent: &Shown<Agent>, resources: &Resources) -> bool {
+    !agent.facts.bindings.is_empty()
+        || !agent.user_providers.is_empty()
+        || resources.grants().any(|(agents, _)| agents.contains(&agent.name))
+}
+
+/// Whether a binding of this connection would be accepted, and would give the agent no account of another user.
+fn may_bind(agent: &Shown<Agent>, connection: &Shown<Connection>) -> bool {
+    let (owner, environment) = (&connection.facts.owner, &connection.environment);
+    connection.facts.state.is_usable()
+        && (owner.is_none() || *owner == agent.facts.owner)
+        && (environment.is_none()
+            || agent.environment.is_none()
+            || *environment == agent.environment)
+}
+
+/// Whether a rule grants the connection, or an agent may use it for its owner in sessions.
+fn is_used_unbound(connection: &Shown<Connection>, resources: &Resources) -> bool {
+    let serves = |agent: &Shown<Agent>| agent.serves_users_at(&connection.provider);
+    resources.grants().any(|(_, granted)| granted == connection.name)
+        || connection.facts.owner.is_some() && resources.agents.iter().any(serves)
 }
 
 fn warn_all(
@@ -137,7 +161,7 @@ fn warn_all(
 
 fn check_connection(
     connection: &Shown<Connection>,
-    is_bound: bool,
+    is_used: bool,
     behind: &str,
     global: &Global,
     report: &mut DoctorReport,
@@ -177,9 +201,13 @@ fn check_connection(
             let message = format!("connection {name} is not connected{why}{behind}");
             report.warn(CONNECTIONS, message, remedy);
         }
-        ConnectionState::Active | ConnectionState::Testing if !is_bound => {
+        ConnectionState::Active | ConnectionState::Testing if !is_used => {
             let hint = format!("{} agent bind AGENT {name}", global.keyward());
-            report.warn(CONNECTIONS, format!("no agent is bound to connection {name}"), hint);
+            let agent = match connection.facts.visibility {
+                Visibility::Private => "no agent of its owner",
+                Visibility::Shared => "no agent",
+            };
+            report.warn(CONNECTIONS, format!("{agent} is bound to connection {name}"), hint);
         }
         ConnectionState::Active | ConnectionState::Testing => {}
     }
@@ -216,12 +244,17 @@ mod tests {
     }
 
     fn judged(agents: Vec<Shown<Agent>>, connections: Vec<Shown<Connection>>) -> Vec<DoctorCheck> {
+        judged_with(agents, connections, Vec::new())
+    }
+
+    fn judged_with(
+        agents: Vec<Shown<Agent>>,
+        connections: Vec<Shown<Connection>>,
+        rules: Vec<RuleShown>,
+    ) -> Vec<DoctorCheck> {
         let mut report = DoctorReport::default();
-        check_all(
-            &Resources { agents, connections, apps: Vec::new() },
-            &Global::default(),
-            &mut report,
-        );
+        let resources = Resources { agents, connections, apps: Vec::new(), rules };
+        check_all(&resources, &Global::default(), &mut report);
         report.checks
     }
 
@@ -289,6 +322,61 @@ mod tests {
         let check = checks.iter().find(|check| check.id == AGENTS).unwrap();
         let hint = "add `use: [work]` to agent extra in the configuration file";
         assert_eq!(check.hint.as_deref(), Some(hint));
+    }
+
+    #[test]
+    fn what_is_granted_by_a_rule_or_for_end_users_needs_no_binding() {
+        let active = |owner: Option<&str>| serde_json::json!({"state": "active", "owner": owner, "visibility": "private"});
+        let unbound = serde_json::json!({"bindings": []});
+        let serves = serde_json::json!({"bindings": [], "user_providers": ["github"]});
+        let rule = |spec: serde_json::Value| {
+            let mut rule = serde_json::json!({"id": "file:r", "name": "r", "action": "inject"});
+            rule.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            serde_json::from_value(rule).unwrap()
+        };
+        let all_ok = |checks: &[DoctorCheck]| checks.iter().all(|it| it.status == CheckStatus::Ok);
+        let (ci, own) = (|| agent("ci", &unbound), || connection("con_1", &active(None)));
+        for (spec, is_grant) in [
+            (serde_json::json!({"agents": ["ci"], "use": "work"}), true),
+            (serde_json::json!({"use": "work"}), false),
+            (serde_json::json!({"agents": ["ci"]}), false),
+            (serde_json::json!({"agents": ["other"], "use": "other"}), false),
+        ] {
+            let checks = judged_with(vec![ci()], vec![own()], vec![rule(spec)]);
+            assert_eq!(all_ok(&checks), is_grant, "{checks:?}");
+        }
+        let of_customer = || connection("con_1", &active(Some("usr_1")));
+        let checks = judged(vec![agent("support", &serves)], vec![of_customer()]);
+        assert!(all_ok(&checks), "{checks:?}");
+        // A customer's account is not offered to another agent.
+        let checks = judged(vec![ci()], vec![of_customer()]);
+        let told: Vec<_> = checks.iter().map(|it| (&*it.message, it.hint.as_deref())).collect();
+        let expected = [
+            ("agent ci is bound to no connection", Some("keyward agent bind ci CONNECTION")),
+            (
+                "no agent of its owner is bound to connection work",
+                Some("keyward agent bind AGENT work"),
+            ),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn only_a_connection_that_can_be_bound_is_offered() {
+        let agent = |environment: Option<&str>| {
+            agent("ci", &serde_json::json!({"bindings": [], "environment": environment}))
+        };
+        for (state, environment, is_offered) in [
+            ("paused", None, false),
+            ("active", Some("prod"), false),
+            ("active", Some("test"), true),
+            ("active", None, true),
+        ] {
+            let it = serde_json::json!({"state": state, "environment": environment});
+            let checks = judged(vec![agent(Some("test"))], vec![connection("con_1", &it)]);
+            let hint = checks[0].hint.as_deref().unwrap();
+            assert_eq!(hint.ends_with(" work"), is_offered, "{state} {environment:?}: {hint}");
+        }
     }
 
     #[test]

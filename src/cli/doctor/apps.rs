@@ -147,8 +147,12 @@ mod tests {
         app: Shown<App>,
         connection: Shown<Connection>,
     ) -> Vec<(CheckStatus, String, Option<String>)> {
-        let resources =
-            Resources { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
+        let resources = Resources {
+            agents: Vec::new(),
+            connections: vec![connection],
+            apps: vec![app],
+            rules: Vec::new(),
+        };
         let mut report = DoctorReport::default();
         check_all(
             &resources,

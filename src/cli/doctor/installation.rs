@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::settings::Global;
 use crate::config::Config;
-use keyward_model::{Agent, App, Connection, Shown};
+use keyward_model::{Agent, App, Connection, RuleShown, Shown};
 
 /// The context of the checks.
 pub(super) struct CheckedInstallation<'a> {
@@ -13,9 +13,20 @@ pub(super) struct CheckedInstallation<'a> {
     pub(super) config: Config,
 }
 
-/// Agents, connections and apps, as the API shows them.
+/// Agents, connections, apps and rules, as the API shows them.
 pub(super) struct Resources {
     pub(super) agents: Vec<Shown<Agent>>,
     pub(super) connections: Vec<Shown<Connection>>,
     pub(super) apps: Vec<Shown<App>>,
+    /// Empty if the rules are refused, which the check of the configuration reports.
+    pub(super) rules: Vec<RuleShown>,
+}
+
+impl Resources {
+    /// Rules that grant a connection to the agents that they name.
+    pub(super) fn grants(&self) -> impl Iterator<Item = (&[String], &str)> {
+        self.rules.iter().filter_map(|rule| {
+            Some((rule.spec.agents.as_deref()?, rule.spec.use_connection.as_deref()?))
+        })
+    }
 }
