@@ -142,7 +142,7 @@ async fn check_installation(
     }
     let connections =
         resources.as_ref().map_or(&[][..], |resources: &Resources| &resources.connections);
-    reach::check(install, gateway, connections, report).await;
+    reach::check(install, gateway, resources.as_ref(), report).await;
     variables::check(install, connections, report);
     backup::check(install, report);
     resources

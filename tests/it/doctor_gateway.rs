@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use tokio::io::AsyncWriteExt;
+
 use crate::doctor::Told;
 use crate::support::install::Install;
 use crate::support::*;
@@ -47,4 +49,37 @@ async fn a_rule_that_is_a_grant_needs_no_binding() {
     assert_eq!(told.the("agents", "ok").0, "every agent has a connection (1)");
     let says = "every connection works and has an agent (1)";
     assert_eq!(told.the("connections", "ok").0, says);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_a_rule_uses_over_cleartext_needs_no_certificate() {
+    let origin = Origin::saying("fine").await;
+    let clear = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let at = clear.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = clear.accept().await {
+            // The client may be gone.
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let host = format!("nas.test:{}", at.port());
+    let rule = format!(
+        "{{ name: lan, agents: [ci], hosts: [\"{host}\"], use: acme, allow_plaintext: true }}"
+    );
+    let plan = |rule: Option<&str>| {
+        let plan = Plan::api_key().hosts(&format!("\"{host}\"")).allow(&at.to_string());
+        let plan = plan.resolve(&format!("\"{host}\": \"{at}\""));
+        rule.into_iter().fold(plan, Plan::rule)
+    };
+    let install = Install::new(&plan(Some(&rule)), &origin);
+    let serving = install.serve();
+    let told = Told::by(&install, &[]);
+    let says = "it speaks no TLS, and a rule allows cleartext there: no certificate was checked";
+    let (message, _) = told.the("upstream", "ok");
+    assert_eq!(message, format!("{host} answers: {says} (checked by the gateway)"));
+    drop(serving);
+    let install = Install::new(&plan(None), &origin);
+    let _serving = install.serve();
+    let told = Told::by(&install, &[]);
+    assert!(told.failed("upstream").0.contains(&host), "{:?}", told.checks);
 }

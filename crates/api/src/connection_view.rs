@@ -98,7 +98,8 @@ fn auth<'a>(catalogue: &'a Catalogue, connection: &ConnectionRecord) -> Option<&
     catalogue.get(&connection.provider)?.auth(connection.auth.as_deref())
 }
 
-fn instance(catalogue: &Catalogue, connection: &ConnectionRecord) -> Option<Instance> {
+/// Its provider and method with its variables; `None` when its provider left the catalogue.
+pub(super) fn instance(catalogue: &Catalogue, connection: &ConnectionRecord) -> Option<Instance> {
     let provider = catalogue.get(&connection.provider)?;
     provider.instantiate(auth(catalogue, connection)?, &connection.host_variables()).ok()
 }

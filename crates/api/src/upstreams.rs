@@ -1,24 +1,49 @@
 //! `GET /upstreams`: whether the gateway reaches the hosts of its connections, with its own environment,
-//! addresses and roots. For `keyward doctor`. No request is sent, and so no credential.
+//! addresses and roots, and with the certificates of the connections. For `keyward doctor`. No request is sent, and so no
+//! credential.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use tokio::task::JoinSet;
+use tokio_rustls::rustls::ClientConfig;
 
 use super::auth::Caller;
-use super::connection_view::hosts;
+use super::connection_view::instance;
+use super::effective_rules::effective;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{List, UpstreamView};
 use keyward_base::host::{Scheme, Target};
+use keyward_base::id::ConnectionId;
+use keyward_base::pattern::HostPattern;
 use keyward_model::Connection;
-use keyward_net::reach::reach;
+use keyward_net::dial::Dialler;
+use keyward_net::reach::{CertificateFault, Unreached, reach};
+use keyward_proxy::Gateway;
+use keyward_rules::provider::TlsFields;
+use keyward_state::directory::ConnectionRecord;
 
 /// Hosts that are tried; all at once, so that the whole takes no longer than one.
 const HOSTS_MAX: usize = 50;
+
+/// A host, as connections reach it.
+struct UpstreamHost {
+    target: Target,
+    /// The same host over cleartext, if a rule allows it there.
+    cleartext: Option<Target>,
+    tls: Arc<ClientConfig>,
+    /// The connection, if its auth method has a field for the CA.
+    own_ca: Option<OwnCa>,
+}
+
+struct OwnCa {
+    connection: String,
+    field: String,
+}
 
 pub(super) fn routes() -> Routes {
     Routes::new().get(
@@ -38,22 +63,87 @@ async fn list(
         return Err(ApiError::NoSuchPath);
     }
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
-    let directory = admin.deps().directory.view();
-    let usable = directory.all::<Connection>(caller.org()).filter(|it| caller.sees_connection(it));
-    let usable = usable.filter(|it| it.facts.state.is_usable());
-    let hosts: BTreeSet<_> =
-        usable.flat_map(|it| hosts(&admin.deps().vault.catalogue(&it.org), it)).collect();
-    let literal = hosts.iter().filter(|host| !host.contains('*'));
-    let targets = literal.filter_map(|host| Target::parse(Scheme::Https, host).ok());
     let mut tries = JoinSet::new();
-    for target in targets.take(HOSTS_MAX) {
+    for host in hosts(&admin, &caller, &gateway).await.into_iter().take(HOSTS_MAX) {
         let gateway = gateway.clone();
-        tries.spawn(async move {
-            let tried = reach(&gateway.dialler, gateway.upstream_tls(), &target).await;
-            UpstreamView::new(&target, tried)
-        });
+        tries.spawn(async move { host.tried(&gateway.dialler).await });
     }
     let mut items = tries.join_all().await;
     items.sort_by(|a, b| a.host.cmp(&b.host));
     Ok(Json(List { items, next: None }))
+}
+
+/// The hosts of connections that can be used: once for all connections without certificates of their own, and once for each
+/// other one. Hosts of a connection whose certificates are not known are left out.
+async fn hosts(admin: &Admin, caller: &Caller, gateway: &Gateway) -> Vec<UpstreamHost> {
+    let view = admin.deps().directory.view();
+    let usable = view.all::<Connection>(caller.org()).filter(|it| caller.sees_connection(it));
+    let usable: Vec<_> = usable.filter(|it| it.facts.state.is_usable()).cloned().collect();
+    let rules = effective(admin, caller);
+    let mut hosts: BTreeMap<(Target, Option<ConnectionId>), UpstreamHost> = BTreeMap::new();
+    for connection in usable {
+        let catalogue = admin.deps().vault.catalogue(&connection.org);
+        let Some(instance) = instance(&catalogue, &connection) else { continue };
+        let Some(tls) = tls(admin, gateway, &connection).await else { continue };
+        let own = instance.tls.as_ref().map(|_| connection.id.clone());
+        for pattern in &instance.hosts {
+            let Some(target) = target(Scheme::Https, pattern) else { continue };
+            let is_clear = |it: &HostPattern| {
+                rules.iter().any(|rule| rule.spec.allows_cleartext(connection.name(), it))
+            };
+            let host = hosts.entry((target.clone(), own.clone())).or_insert_with(|| UpstreamHost {
+                target,
+                cleartext: None,
+                tls: tls.clone(),
+                own_ca: OwnCa::of(&connection, instance.tls.as_ref()),
+            });
+            if is_clear(pattern) {
+                host.cleartext = self::target(Scheme::Http, pattern);
+            }
+        }
+    }
+    hosts.into_values().collect()
+}
+
+/// How the gateway verifies the hosts of the connection; `None`: its certificates cannot be read.
+async fn tls(
+    admin: &Admin,
+    gateway: &Gateway,
+    connection: &ConnectionRecord,
+) -> Option<Arc<ClientConfig>> {
+    let own = admin.deps().vault.known_tls(connection).await.ok()?;
+    gateway.upstream_tls_of(own.as_ref()).ok()
+}
+
+/// `None`: the pattern has a wildcard.
+fn target(scheme: Scheme, pattern: &HostPattern) -> Option<Target> {
+    pattern.literal().and_then(|_| Target::parse(scheme, &pattern.to_string()).ok())
+}
+
+impl OwnCa {
+    fn of(connection: &ConnectionRecord, names: Option<&TlsFields>) -> Option<Self> {
+        let field = names?.ca.clone()?;
+        Some(Self { connection: connection.name().to_owned(), field })
+    }
+}
+
+impl UpstreamHost {
+    async fn tried(self, dialler: &Dialler) -> UpstreamView {
+        let tried = reach(dialler, self.tls.clone(), &self.target, self.cleartext.as_ref()).await;
+        UpstreamView::new(&self.target, tried.map_err(|unreached| self.explained(unreached)))
+    }
+
+    /// A CA of the gateway is trusted for all hosts, and not used where a connection has its own.
+    fn explained(&self, unreached: Unreached) -> Unreached {
+        let (Some(OwnCa { connection, field }), Some(CertificateFault::UnknownIssuer)) =
+            (&self.own_ca, unreached.fault)
+        else {
+            return unreached;
+        };
+        let hint = format!(
+            "give connection {connection} the CA of the service: `keyward connection rotate {connection} \
+             --secret-file {field}=FILE`, with its other secrets"
+        );
+        Unreached { hint, ..unreached }
+    }
 }

@@ -244,6 +244,14 @@ impl Record<Rule> {
 }
 
 impl RuleSpec {
+    /// Whether it permits the credential of this connection over cleartext at all of these hosts.
+    pub fn allows_cleartext(&self, connection: &str, hosts: &HostPattern) -> bool {
+        let has = |text: &String| HostPattern::parse(text).is_ok_and(|it| it.contains(hosts));
+        self.allow_plaintext
+            && self.use_connection.as_deref() == Some(connection)
+            && (self.hosts.is_empty() || self.hosts.iter().any(has))
+    }
+
     /// All refusals that need no other rule and no directory. A refusal without a field concerns the whole rule.
     pub fn refusals(&self) -> Vec<Refusal> {
         let name = self.name.as_deref().and_then(|name| name::plain(name).err());
@@ -412,6 +420,25 @@ mod tests {
         let many = vec!["a.test"; ITEMS_MAX + 1];
         assert_eq!(refused(json!({ "name": "a", "action": "deny", "hosts": many })), ["hosts"]);
         assert_eq!(refused(json!({ "name": "a", "action": "deny", "hosts": [] })), [""; 0]);
+    }
+
+    #[test]
+    fn cleartext_is_allowed_for_the_connection_and_the_hosts_of_the_rule() {
+        let rule = json!({ "use": "nas", "hosts": ["nas.test:80"], "allow_plaintext": true });
+        let whole = json!({ "use": "nas", "allow_plaintext": true });
+        let without = json!({ "use": "nas", "hosts": ["nas.test:80"] });
+        for (rule, connection, host, is_allowed) in [
+            (&without, "nas", "nas.test:80", false),
+            (&rule, "other", "nas.test:80", false),
+            (&rule, "nas", "nas.test", false),
+            (&rule, "nas", "nas.test:8080", false),
+            (&rule, "nas", "nas.test:80", true),
+            (&whole, "nas", "nas.test:8080", true),
+        ] {
+            let spec: RuleSpec = serde_json::from_value(rule.clone()).unwrap();
+            let allowed = spec.allows_cleartext(connection, &HostPattern::parse(host).unwrap());
+            assert_eq!(allowed, is_allowed, "{rule} {connection} {host}");
+        }
     }
 
     #[test]

@@ -1,26 +1,39 @@
 //! Tests whether a host is reachable and has a valid certificate: a connection and a TLS handshake, without a
-//! request. Each error has a remedy.
+//! request. A host that may be used over cleartext needs no TLS. Each error has a remedy.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 
-use super::client::{CertificateFault, HandshakeError, connect_tls};
+pub use super::client::CertificateFault;
+use super::client::{HandshakeError, connect_tls};
 use super::dial::{AddressVerdict, DialError, Dialler};
 use keyward_base::host::Target;
 
 /// Time limit for resolving and connecting, and again for the handshake.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// How a host was reached.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reached {
+    /// The corporate proxy that was used, if any.
+    pub proxy: Option<Target>,
+    /// Whether it was only connected to, without TLS.
+    pub cleartext: bool,
+}
+
 /// Why a host cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unreached {
     pub message: String,
     pub hint: String,
+    /// What is wrong with its certificate.
+    pub fault: Option<CertificateFault>,
 }
 
-/// Connects to `target` and does the TLS handshake. Returns the corporate proxy that was used, if any.
+/// Connects to `target` and does the TLS handshake. `cleartext` is the same host where it may be used without TLS:
+/// if it speaks no TLS, it is only connected to.
 ///
 /// # Errors
 /// When the host does not accept the connection or has no valid certificate.
@@ -28,14 +41,33 @@ pub async fn reach(
     dialler: &Dialler,
     tls: Arc<ClientConfig>,
     target: &Target,
-) -> Result<Option<Target>, Unreached> {
-    let way = dialler.way(target);
+    cleartext: Option<&Target>,
+) -> Result<Reached, Unreached> {
+    let tried = over_tls(dialler, tls, target).await;
+    let (Err(Unreached { fault: None, .. }), Some(clear)) = (&tried, cleartext) else {
+        return tried;
+    };
+    match dialler.dial(clear, WITHIN).await {
+        Ok(_) => Ok(Reached { proxy: dialler.way(clear), cleartext: true }),
+        Err(_) => tried,
+    }
+}
+
+async fn over_tls(
+    dialler: &Dialler,
+    tls: Arc<ClientConfig>,
+    target: &Target,
+) -> Result<Reached, Unreached> {
+    let proxy = dialler.way(target);
     let dialled = match dialler.dial(target, WITHIN).await {
         Ok(dialled) => dialled,
         Err(error) => return Err(undialled(dialler, target, &error).await),
     };
     let shaken = connect_tls(dialled.stream, target, tls, WITHIN).await;
-    shaken.map(|_| way).map_err(|error| unproven(target, &error))
+    match shaken {
+        Ok(_) => Ok(Reached { proxy, cleartext: false }),
+        Err(error) => Err(unproven(target, &error)),
+    }
 }
 
 async fn undialled(dialler: &Dialler, target: &Target, error: &DialError) -> Unreached {
@@ -68,7 +100,7 @@ async fn undialled(dialler: &Dialler, target: &Target, error: &DialError) -> Unr
             format!("check that this machine may connect to {at}: a firewall may be in between"),
         ),
     };
-    Unreached { message, hint }
+    Unreached { message, hint, fault: None }
 }
 
 fn unproven(target: &Target, error: &HandshakeError) -> Unreached {
@@ -88,6 +120,10 @@ fn unproven(target: &Target, error: &HandshakeError) -> Unreached {
             "something else than the service may answer there: check DNS and firewall"
         }
     };
+    let fault = match error {
+        HandshakeError::Certificate { fault, .. } => Some(*fault),
+        HandshakeError::Handshake { .. } | HandshakeError::Timeout { .. } => None,
+    };
     let message = format!("{error} ({})", target.authority());
-    Unreached { message, hint: hint.to_owned() }
+    Unreached { message, hint: hint.to_owned(), fault }
 }

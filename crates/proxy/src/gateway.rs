@@ -200,6 +200,17 @@ impl Gateway {
         self.upstream_tls.load().http1.clone()
     }
 
+    /// The same for a connection that may have certificates of its own.
+    ///
+    /// # Errors
+    /// When those are not certificates and a key.
+    pub fn upstream_tls_of(
+        &self,
+        own: Option<&ConnectionTls>,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
+        self.tls_of(own).map(|tls| tls.http1.clone())
+    }
+
     /// Changes the memory for bodies that are kept until a credential is renewed.
     pub fn resize_renewal_bodies(&self, settings: &TokenSettings) {
         let (total, each) = for_renewals(settings);

@@ -1,20 +1,23 @@
 //! Checks the network path to the providers: names, addresses and certificates. A running gateway does the
-//! check, because its environment decides; otherwise this process does, with the same dialler and verifier.
+//! check, because its environment decides; otherwise this process does, with the same dialler and verifier, but without
+//! the certificates of connections.
 //! It sends no request, and so no credential.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use tokio::task::JoinSet;
 
-use super::installation::CheckedInstallation;
+use super::installation::{CheckedInstallation, Resources};
 use super::report::DoctorReport;
 use crate::cli::client::Client;
+use crate::cli::settings::Global;
 use crate::config::{Config, UpstreamProxy};
 use keyward_api::wire::{List, UpstreamView};
 use keyward_base::agent::TOKEN_PREFIX;
 use keyward_base::host::{Scheme, Target};
+use keyward_base::pattern::HostPattern;
 use keyward_model::{Connection, Shown};
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
@@ -32,20 +35,24 @@ enum Checker {
     Doctor,
 }
 
+/// A host that this process tries.
+struct OwnTry {
+    target: Target,
+    /// The same host over cleartext, if a rule allows it there.
+    cleartext: Option<Target>,
+}
+
 /// Does a TLS handshake with every host of an active connection, except patterns.
 pub(super) async fn check(
     install: &CheckedInstallation<'_>,
     gateway: Option<&Client>,
-    connections: &[Shown<Connection>],
+    resources: Option<&Resources>,
     report: &mut DoctorReport,
 ) {
     if let Some(name) = ignored_proxy(install.config.upstream.proxy.is_some(), variable) {
         let message = format!("{name} names a proxy, which the gateway does not use");
         report.warn(ID, message, "if hosts are reached only through it, set `upstream.proxy`");
     }
-    let active = connections.iter().filter(|c| c.facts.state.is_usable());
-    let hosts: BTreeSet<_> =
-        active.flat_map(|c| &c.facts.hosts).filter(|h| !h.contains('*')).collect();
     let asked = match gateway {
         Some(client) => client.get::<List<UpstreamView>>("/api/v1/upstreams").await.ok(),
         None => None,
@@ -53,18 +60,36 @@ pub(super) async fn check(
     let (found, by) = match asked {
         Some(found) => (found.items, Checker::Gateway),
         // An older gateway, or one that refuses this caller.
-        None => match check_from_here(install, &hosts, report).await {
+        None => match check_from_here(install, resources, report).await {
             Some(found) => (found, Checker::Doctor),
             None => return,
         },
     };
+    let mut hosts: BTreeSet<String> =
+        usable(resources).flat_map(targets).map(|target| target.authority()).collect();
+    let count = hosts.len();
     for upstream in found {
-        report_upstream(upstream, by, gateway.is_some(), report);
+        hosts.remove(&upstream.host);
+        report_upstream(upstream, by, gateway.is_some(), install.global, report);
     }
-    if hosts.len() > HOSTS_MAX {
-        let more = hosts.len() - HOSTS_MAX;
-        report.warn(ID, format!("{more} more hosts were not checked"), "");
+    if count > HOSTS_MAX {
+        report.warn(ID, format!("{} more hosts were not checked", count - HOSTS_MAX), "");
+    } else if !hosts.is_empty() {
+        let hosts: Vec<_> = hosts.into_iter().collect();
+        let why = "the certificates of their connections cannot be read here";
+        report.ok(ID, format!("not checked: {}; {why}", hosts.join(", ")));
     }
+}
+
+fn usable(resources: Option<&Resources>) -> impl Iterator<Item = &Shown<Connection>> {
+    let all = resources.map_or(&[][..], |resources| &resources.connections[..]);
+    all.iter().filter(|connection| connection.facts.state.is_usable())
+}
+
+/// The hosts of a connection, without patterns.
+fn targets(connection: &Shown<Connection>) -> impl Iterator<Item = Target> {
+    let literal = connection.facts.hosts.iter().filter(|host| !host.contains('*'));
+    literal.filter_map(|host| Target::parse(Scheme::Https, host).ok())
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -82,7 +107,13 @@ fn ignored_proxy(
     ["HTTPS_PROXY", "https_proxy"].into_iter().find(is_other).filter(|_| !is_configured)
 }
 
-fn report_upstream(upstream: UpstreamView, by: Checker, serves: bool, report: &mut DoctorReport) {
+fn report_upstream(
+    upstream: UpstreamView,
+    by: Checker,
+    serves: bool,
+    global: &Global,
+    report: &mut DoctorReport,
+) {
     let UpstreamView { host, reached, proxy, message, hint } = upstream;
     let way =
         proxy.map(|proxy| format!(" through the corporate proxy {proxy}")).unwrap_or_default();
@@ -91,11 +122,14 @@ fn report_upstream(upstream: UpstreamView, by: Checker, serves: bool, report: &m
         (Checker::Doctor, true) => "checked by this command, which may have another environment",
         (Checker::Doctor, false) => "checked by this command: no gateway runs",
     };
-    match reached {
-        true => report.ok(ID, format!("{host} answers{way} with a valid certificate ({by})")),
-        false => {
+    match (reached, message) {
+        (true, None) => {
+            report.ok(ID, format!("{host} answers{way} with a valid certificate ({by})"));
+        }
+        (true, Some(message)) => report.ok(ID, format!("{host} answers{way}: {message} ({by})")),
+        (false, message) => {
             let message = format!("{}; {by}", message.unwrap_or_default());
-            report.fail(ID, message, hint.unwrap_or_default());
+            report.fail(ID, message, global.remedy(&hint.unwrap_or_default()));
         }
     }
 }
@@ -103,20 +137,48 @@ fn report_upstream(upstream: UpstreamView, by: Checker, serves: bool, report: &m
 /// Checks with the environment of this process; `None` if that is impossible, which is reported.
 async fn check_from_here(
     install: &CheckedInstallation<'_>,
-    hosts: &BTreeSet<&String>,
+    resources: Option<&Resources>,
     report: &mut DoctorReport,
 ) -> Option<Vec<UpstreamView>> {
     let tls = trust(&install.config, report)?;
     let dialler = dialler(&install.config, &tls, report)?;
     let mut tries = JoinSet::new();
-    let targets = hosts.iter().filter_map(|host| Target::parse(Scheme::Https, host).ok());
-    for target in targets.take(HOSTS_MAX) {
+    for OwnTry { target, cleartext } in own_tries(install, resources).into_iter().take(HOSTS_MAX) {
         let (dialler, tls) = (dialler.clone(), tls.clone());
-        tries.spawn(async move { UpstreamView::new(&target, reach(&dialler, tls, &target).await) });
+        tries.spawn(async move {
+            let tried = reach(&dialler, tls, &target, cleartext.as_ref()).await;
+            UpstreamView::new(&target, tried)
+        });
     }
     let mut found = tries.join_all().await;
     found.sort_by(|a, b| a.host.cmp(&b.host));
     Some(found)
+}
+
+/// The hosts of connections without certificates of their own, which only the gateway reads.
+fn own_tries(install: &CheckedInstallation<'_>, resources: Option<&Resources>) -> Vec<OwnTry> {
+    let catalogue = install.config.catalogue();
+    let has_own_tls = |connection: &Shown<Connection>| {
+        let provider = catalogue.get(&connection.provider);
+        let auth = provider.and_then(|it| it.auth(connection.auth.as_deref()));
+        auth.is_some_and(|auth| auth.tls.is_some())
+    };
+    let rules = resources.map_or(&[][..], |resources| &resources.rules[..]);
+    let mut tries: BTreeMap<Target, OwnTry> = BTreeMap::new();
+    for connection in usable(resources).filter(|it| !has_own_tls(it)) {
+        for target in targets(connection) {
+            let host = target.authority();
+            let is_clear = HostPattern::parse(&host).is_ok_and(|pattern| {
+                rules.iter().any(|rule| rule.spec.allows_cleartext(&connection.name, &pattern))
+            });
+            let own = OwnTry { target: target.clone(), cleartext: None };
+            let own = tries.entry(target).or_insert(own);
+            if is_clear {
+                own.cleartext = Target::parse(Scheme::Http, &host).ok();
+            }
+        }
+    }
+    tries.into_values().collect()
 }
 
 /// The TLS configuration that verifies upstreams.

@@ -120,6 +120,29 @@ async fn a_service_without_a_public_ca_is_trusted_by_the_connection_that_has_its
     lab.finish().await;
 }
 
+/// Only the CA of the connection tells whether the gateway would reach the service.
+#[tokio::test]
+async fn hosts_are_checked_with_the_certificates_of_their_connections() {
+    let (mut lab, ca) = lab().await;
+    let checked = async |lab: &Lab| {
+        let found = lab.gateway.api("GET", "/upstreams", "").await.json();
+        let items = found["items"].as_array().expect("a list").clone();
+        items.into_iter().filter(|it| it["host"] == SERVICE).collect::<Vec<_>>()
+    };
+    certified(&mut lab, "with-ca", Some(&ca)).await;
+    let found = checked(&lab).await;
+    assert_eq!((found.len(), &found[0]["reached"]), (1, &Value::Bool(true)), "{found:?}");
+    certified(&mut lab, "without-ca", None).await;
+    let found = checked(&lab).await;
+    let failed: Vec<_> = found.iter().filter(|it| it["reached"] == false).collect();
+    assert_eq!((found.len(), failed.len()), (2, 1), "{found:?}");
+    let hint = failed[0]["hint"].as_str().expect("a remedy");
+    let says = "`keyward connection rotate without-ca --secret-file ca=FILE`";
+    assert!(hint.contains(says) && !hint.contains("upstream"), "{hint}");
+    assert!(lab.origin.received().is_empty(), "no request was sent");
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn streams_are_shared_by_the_requests_of_one_connection_only() {
     let (mut lab, ca) = lab().await;

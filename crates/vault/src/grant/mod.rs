@@ -33,7 +33,8 @@ use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::scoped::Scoped;
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::sign::CredentialSigner;
-use keyward_rules::provider::{AuthKind, AuthMethod, Instance};
+use keyward_rules::inject::tls::ConnectionTls;
+use keyward_rules::provider::{AuthKind, AuthMethod, Instance, TlsFields};
 
 pub use self::fetched_facts::FetchedFacts;
 use api_key::ApiKey;
@@ -296,11 +297,17 @@ impl Grant {
             clears: ctx.instance.clears.clone(),
             rate_limit: ctx.instance.rate_limit.clone(),
             signer: self.signer(ctx)?,
-            tls: ctx.instance.tls.as_ref().and_then(|tls| {
-                connection_tls::of_connection(ctx.connection, tls, self.fields()).map(Arc::new)
+            tls: ctx.instance.tls.as_ref().and_then(|names| {
+                let own = self.tls(ctx.connection, names)?;
+                Some(Arc::new(own))
             }),
         };
         Ok(Minted { credential, rotated: None, life })
+    }
+
+    /// The client certificate and the CA of the connection, if it has any.
+    pub fn tls(&self, connection: &ConnectionId, names: &TlsFields) -> Option<ConnectionTls> {
+        connection_tls::of_connection(connection, names, self.fields())
     }
 
     fn writes(&self, instance: &Instance) -> Result<Vec<Scoped<Vec<Write>>>, MintError> {
