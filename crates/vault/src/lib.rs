@@ -30,6 +30,7 @@ mod late;
 pub mod oauth;
 pub mod oidc;
 mod orphans;
+mod own_tls;
 mod plugins;
 mod record;
 mod references;
@@ -71,7 +72,6 @@ pub use candidate::CandidateSecret;
 pub use connect::{Granted, RemovedConnection};
 use endpoint_changes::EndpointChanges;
 pub use error::VaultError;
-use grant::{Grant, MintError};
 pub use keep_alive::KeepAliveCursor;
 pub use keyward_model::{Failing, TokenStatus};
 pub use late::LateAnswers;
@@ -80,7 +80,6 @@ pub use references::ReferenceStatus;
 pub use rotate::RotationTerms;
 pub use rows::{RowError, SealedRows, SecretText};
 use servers::TokenServers;
-use source_values::digest_of;
 use sources::Sources;
 pub use sources::{SourceError, SourceHealth};
 pub use stored_content::check_content;
@@ -92,7 +91,6 @@ use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{BindTerms, Connection, ConnectionSpec, ManagedBy, Visibility};
 use keyward_rules::inject::credential::{Credential, RequiredConnection};
-use keyward_rules::inject::tls::ConnectionTls;
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{
@@ -345,30 +343,6 @@ impl Vault {
             return Ok(BTreeMap::new());
         }
         Ok(self.stored(connection).await?.grant(self, connection)?.shown_fields(auth))
-    }
-
-    /// The certificates of a connection for TLS handshakes, as they are stored: no source is read. `None`: it has none.
-    ///
-    /// # Errors
-    /// When its grant cannot be opened, or its source has given no value yet.
-    pub async fn known_tls(
-        &self,
-        connection: &ConnectionRecord,
-    ) -> Result<Option<ConnectionTls>, VaultError> {
-        let catalogue = self.catalogue(&connection.org);
-        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        let Some(names) = &auth.tls else { return Ok(None) };
-        let grant = self.stored(connection).await?.grant(self, connection)?;
-        let known = match &grant {
-            Grant::Referred(referred) => {
-                let fetched = referred.of(&digest_of(&connection.references));
-                fetched.map(|fetched| &*fetched.grant)
-            }
-            grant => Some(grant),
-        };
-        let unknown = || MintError::Malformed { what: "its source has given no value".to_owned() };
-        let known = known.ok_or_else(|| self.unmintable(connection, unknown()))?;
-        Ok(known.tls(&connection.id, names))
     }
 
     /// The remedy for a connection; `None` if no action is needed.
