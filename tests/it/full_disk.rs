@@ -1,9 +1,12 @@
-//! A disk that is full while the embedded store must keep a rotated token.
+//! A disk that is full, or fails, while the embedded store must write.
+
+use std::fs;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use crate::support::authorization::Authorization;
-use crate::support::process::Served;
+use crate::support::process::{Served, is_served};
 use crate::support::tokens::*;
 use crate::support::*;
 
@@ -63,4 +66,52 @@ async fn a_token_that_a_full_disk_did_not_take_is_stored_when_it_has_room() {
     until("the next token", async || asked(&served).await.head.status() == 200).await;
     let calls = authorization.calls();
     assert!(calls.iter().all(|call| call.issued.is_some()), "a spent token was sent");
+}
+
+/// Adds a provider whose row has so many bytes; the status.
+async fn provider_added(served: &Served, bytes: usize) -> u16 {
+    let host = "other.acme.test";
+    let definition = json!({
+        "id": "corp", "name": "C".repeat(bytes), "hosts": [host],
+        "auth": [{ "id": "bearer", "kind": "bearer", "env": ["CORP_TOKEN"] }],
+        "test": { "url": format!("https://{host}/me"), "rejects": [401, 403] },
+    });
+    served.api("POST", "/providers", &definition.to_string()).await.head.status()
+}
+
+/// sled writes a large row into a file of its own. After that write has failed, it can do nothing more, not even close its files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_row_that_a_full_disk_refuses_leaves_the_store_in_use() {
+    let origin = Origin::saying("fine").await;
+    let plan = Plan::api_key();
+    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
+    let served = Served::start_with_file_limits(&plan, &origin, &variables);
+    // The log of the store is smaller.
+    served.limit_files(Some(400 * 1024));
+    assert!(provider_added(&served, 700 * 1024).await >= 500);
+    served.limit_files(None);
+    until("a provider", async || provider_added(&served, 200 * 1024).await == 201).await;
+    until("the recovery of the store", async || faults(&served).await.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_whose_store_cannot_be_closed_ends_and_its_restart_recovers() {
+    let origin = Origin::saying("fine").await;
+    let plan = Plan::api_key();
+    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
+    let mut served = Served::start(&plan, &origin, &variables);
+    let blobs = served.data().join("store/sled/blobs");
+    let aside = served.data().join("store/sled/blobs-aside");
+    fs::rename(&blobs, &aside).expect("ours");
+    assert!(provider_added(&served, 200 * 1024).await >= 500);
+    // A write for which the files are opened again. The gateway may end before it answers.
+    let mut later = served.keyward(&["agent", "add", "later"]);
+    drop(later.stdin(Stdio::null()).output().expect("it runs"));
+    until("its end", async || !is_served(&served.data())).await;
+    assert_eq!(served.exit_code(), Some(1));
+    let said = served.output();
+    assert!(said.contains("the store cannot be closed after a failed write"), "{said}");
+    fs::rename(&aside, &blobs).expect("ours");
+    served.restart();
+    assert_eq!(provider_added(&served, 200 * 1024).await, 201);
 }

@@ -1,6 +1,6 @@
 //! The embedded store: sled, owned by one process. A write is acknowledged after it is on disk; concurrent
 //! writes share one flush (`commit.rs`). `files.rs` has the rows, `site.rs` the directory and its lock,
-//! `reopen.rs` opens the files again after the disk failed.
+//! `reopen.rs` opens the files again after the disk failed, `room.rs` asks the disk before.
 //!
 //! sled blocks, so it runs on a small thread pool of the store.
 
@@ -8,9 +8,11 @@ mod blocking;
 mod commit;
 mod files;
 mod reopen;
+mod room;
 mod site;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +35,7 @@ const THREADS_MAX: usize = 4;
 /// A store in files.
 #[derive(Debug)]
 pub struct SledStore {
-    files: ReopenedFiles,
+    files: Arc<ReopenedFiles>,
     threads: Threads,
     leases: Leases,
     changes: ChangeCounters,
@@ -70,7 +72,7 @@ impl SledStore {
     pub async fn open_with(settings: SledSettings) -> Result<Self, StoreError> {
         let (path, threads) = (settings.path.clone(), Threads::new("keyward-store", THREADS_MAX));
         let files = threads.run(move || ReopenedFiles::open(settings)).await;
-        let files = finished(&path, files)?;
+        let files = Arc::new(finished(&path, files)?);
         Ok(Self { files, threads, leases: Leases::default(), changes: ChangeCounters::new() })
     }
 
@@ -80,7 +82,7 @@ impl SledStore {
         T: Send + 'static,
         F: FnOnce(&StoreFiles) -> Result<T, StoreError> + Send + 'static,
     {
-        self.run(self.files.current(&self.threads).await?, work).await
+        self.run(self.files.current().await?, work).await
     }
 
     async fn run<T, F>(&self, files: Arc<StoreFiles>, work: F) -> Result<T, StoreError>
@@ -91,16 +93,21 @@ impl SledStore {
         finished(self.files.path(), self.threads.run(move || work(&files)).await)
     }
 
-    /// Writes these rows, and waits until they are on disk.
+    /// Writes these rows, and waits until they are on disk. `bytes`: the length of their values.
     async fn written(
         &self,
         rows: Vec<(Table, String)>,
+        bytes: usize,
         work: impl FnOnce(&StoreFiles) -> Result<Swapped, StoreError> + Send + 'static,
     ) -> Result<Swapped, StoreError> {
-        let files = self.files.working(&self.threads).await;
+        let files = self.files.working().await;
         let files = files.map_err(StoreError::before_writing)?;
         let written = async {
-            let swapped = self.run(files.clone(), work).await?;
+            let write = move |files: &StoreFiles| {
+                files.site.room().before_write(bytes).map_err(without_room)?;
+                work(files)
+            };
+            let swapped = self.run(files.clone(), write).await?;
             files.commits.wait(&files.site, &self.threads, swapped.ticket).await?;
             Ok(swapped)
         };
@@ -112,6 +119,11 @@ impl SledStore {
     }
 }
 
+/// Nothing was written.
+fn without_room(source: io::Error) -> StoreError {
+    StoreError::Unreached { action: "write a row", source }
+}
+
 /// Whether sled or the disk failed.
 fn is_of_disk(error: &StoreError) -> bool {
     matches!(error, StoreError::Io { .. } | StoreError::Damaged { .. })
@@ -120,7 +132,7 @@ fn is_of_disk(error: &StoreError) -> bool {
 #[async_trait::async_trait]
 impl Store for SledStore {
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
-        let files = self.files.of_row(&self.threads, table, key).await?;
+        let files = self.files.of_row(table, key).await?;
         let key = key.to_owned();
         self.run(files, move |files| files.read(table, &key)).await
     }
@@ -134,8 +146,9 @@ impl Store for SledStore {
     ) -> Result<Version, StoreError> {
         check(table, key, value)?;
         let (rows, at, value) = (vec![(table, key.to_owned())], key.to_owned(), value.to_vec());
+        let bytes = value.len();
         let write = move |files: &StoreFiles| files.swap(table, &at, Some(&value), expect);
-        let swapped = self.written(rows, write).await?;
+        let swapped = self.written(rows, bytes, write).await?;
         self.changes.count(table);
         Ok(swapped.version)
     }
@@ -143,14 +156,14 @@ impl Store for SledStore {
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
         check(table, &row.key, value)?;
         let (row, value) = (row.clone(), value.to_vec());
-        let rows = vec![(table, row.key.clone())];
-        self.written(rows, move |files| files.reseal(table, &row, &value)).await.map(drop)
+        let (rows, bytes) = (vec![(table, row.key.clone())], value.len());
+        self.written(rows, bytes, move |files| files.reseal(table, &row, &value)).await.map(drop)
     }
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
         let (rows, at) = (vec![(table, key.to_owned())], key.to_owned());
         let write = move |files: &StoreFiles| files.swap(table, &at, None, expect);
-        let swapped = self.written(rows, write).await?;
+        let swapped = self.written(rows, 0, write).await?;
         if swapped.ticket.is_some() {
             self.changes.count(table);
         }
@@ -179,7 +192,7 @@ impl Store for SledStore {
     async fn discard_damaged(&self, table: Table, key: &str) -> Result<bool, StoreError> {
         let (rows, at) = (vec![(table, key.to_owned())], key.to_owned());
         let discard = move |files: &StoreFiles| files.discard_damaged(table, &at);
-        let discarded = self.written(rows, discard).await?;
+        let discarded = self.written(rows, 0, discard).await?;
         Ok(discarded.ticket.is_some())
     }
 
@@ -189,7 +202,8 @@ impl Store for SledStore {
         }
         let tables: BTreeSet<_> = rows.iter().map(|(table, _)| *table).collect();
         let places = rows.iter().map(|(table, row)| (*table, row.key.clone())).collect();
-        self.written(places, move |files| files.load(&rows)).await?;
+        let bytes = rows.iter().map(|(_, row)| row.value.len()).sum();
+        self.written(places, bytes, move |files| files.load(&rows)).await?;
         tables.into_iter().for_each(|table| self.changes.count(table));
         Ok(())
     }

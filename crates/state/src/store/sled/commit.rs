@@ -15,6 +15,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::site::StoreDirectory;
 use crate::store::StoreError;
@@ -25,6 +28,10 @@ const TIP_KEY: &[u8] = b"tip";
 
 /// Width of the tip file in decimal digits. It is fixed, so that one small write replaces it.
 const TIP_DIGITS: usize = 20;
+
+/// How long sled's flush may take. After the failed write of a blob it would wait forever. On a slow disk the files are opened
+/// again, which waits for the disk.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Numbers changes and makes them durable.
 #[derive(Debug)]
@@ -121,7 +128,9 @@ impl Commits {
     ) -> Result<(), StoreError> {
         let refuse = |error| site.refuse("flush", error);
         self.files.db.insert(TIP_KEY, &upto.to_be_bytes()).map_err(refuse)?;
-        self.files.db.flush_async().await.map_err(refuse)?;
+        let flushed = timeout(FLUSHED_WITHIN, self.files.db.flush_async()).await;
+        let late = |_| StoreError::Io { action: "flush", source: io::ErrorKind::TimedOut.into() };
+        flushed.map_err(late)?.map_err(refuse)?;
         let files = Arc::clone(&self.files);
         super::finished(site.path(), threads.run(move || files.sync(upto)).await)?;
         self.flushes.fetch_add(1, Ordering::Relaxed);

@@ -1,29 +1,39 @@
 //! [`ReopenedFiles`]: the files of the store, which are opened again after a failed write. sled writes nothing more after one,
 //! also when the disk has room again. What had not reached the disk is then as after a crash.
+//!
+//! After the failed write of a blob, sled never closes its files: it waits for a page that no thread writes. Only the end of
+//! the process helps then, and a restart recovers.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use super::blocking::finished;
 use super::files::{SledSettings, StoreFiles};
 use super::site::StoreDirectory;
 use crate::store::{StoreError, Table};
-use keyward_base::threads::Threads;
-
-/// Bytes that the disk must have room for before the files are opened again: a segment of sled's log and some more.
-const ROOM_BYTES: usize = 2 * 1024 * 1024;
 
 /// The pause between two attempts.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// How long operations under way may take.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a caller waits. The attempt goes on without it.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long sled may take to close the files, after the disk took a file of some megabytes.
+const CLOSED_WITHIN: Duration = Duration::from_secs(20);
+
+/// After so many attempts in a row that found the former files in use, an operation on them never ends.
+const IN_USE_MAX: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct ReopenedFiles {
@@ -33,8 +43,16 @@ pub(super) struct ReopenedFiles {
     current: RwLock<Option<Arc<StoreFiles>>>,
     /// After a failed write, the rows that it may have changed in memory alone.
     unflushed: Mutex<Option<BTreeSet<(Table, String)>>>,
-    /// Held while they are opened again. The last attempt.
-    turn: tokio::sync::Mutex<Option<Instant>>,
+    /// Held while they are opened again.
+    turn: Arc<tokio::sync::Mutex<Attempts>>,
+}
+
+/// The attempts to open the files again.
+#[derive(Debug, Default)]
+struct Attempts {
+    last: Option<Instant>,
+    /// How many in a row found the former files in use.
+    in_use: u32,
 }
 
 impl ReopenedFiles {
@@ -43,7 +61,7 @@ impl ReopenedFiles {
         let site = Arc::new(StoreDirectory::take(&settings.path)?);
         let files = StoreFiles::open(&settings, site.clone())?;
         let current = RwLock::new(Some(Arc::new(files)));
-        let (unflushed, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        let (unflushed, turn) = (Mutex::default(), Arc::default());
         Ok(Self { settings, site, current, unflushed, turn })
     }
 
@@ -68,8 +86,7 @@ impl ReopenedFiles {
     /// # Errors
     /// While the row is not on disk.
     pub(super) async fn of_row(
-        &self,
-        threads: &Threads,
+        self: &Arc<Self>,
         table: Table,
         key: &str,
     ) -> Result<Arc<StoreFiles>, StoreError> {
@@ -77,27 +94,27 @@ impl ReopenedFiles {
         let is_unflushed =
             self.unflushed.lock().as_ref().is_some_and(|rows| rows.iter().any(is_it));
         match is_unflushed {
-            true => self.working(threads).await,
-            false => self.current(threads).await,
+            true => self.working().await,
+            false => self.current().await,
         }
     }
 
     /// The files, also if a write has failed: other rows can be read.
-    pub(super) async fn current(&self, threads: &Threads) -> Result<Arc<StoreFiles>, StoreError> {
+    pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<StoreFiles>, StoreError> {
         let current = self.current.read().clone();
         match current {
             Some(files) => Ok(files),
-            None => self.working(threads).await,
+            None => self.working().await,
         }
     }
 
     /// The files, opened again if a write has failed.
     ///
     /// # Errors
-    /// While the disk has no room.
-    pub(super) async fn working(&self, threads: &Threads) -> Result<Arc<StoreFiles>, StoreError> {
+    /// While the disk has no room, and while the former files are not closed.
+    pub(super) async fn working(self: &Arc<Self>) -> Result<Arc<StoreFiles>, StoreError> {
         if self.has_failed() {
-            self.reopen(threads).await?;
+            self.reopen().await?;
         }
         let current = self.current.read().clone();
         current.ok_or_else(|| failed(io::ErrorKind::NotConnected.into()))
@@ -107,82 +124,124 @@ impl ReopenedFiles {
         self.unflushed.lock().is_some()
     }
 
-    async fn reopen(&self, threads: &Threads) -> Result<(), StoreError> {
-        let mut last = self.turn.lock().await;
+    async fn reopen(self: &Arc<Self>) -> Result<(), StoreError> {
+        let turn = timeout(ANSWERED_WITHIN, self.turn.clone().lock_owned()).await;
+        let mut turn = turn.map_err(|_| not_closed())?;
         if !self.has_failed() {
             return Ok(());
         }
-        if last.is_some_and(|last| last.elapsed() < EVERY) {
+        if turn.last.is_some_and(|last| last.elapsed() < EVERY) {
             return Err(failed(io::ErrorKind::StorageFull.into()));
         }
-        *last = Some(Instant::now());
-        let site = self.site.clone();
-        finished(self.path(), threads.run(move || has_room(site.path())).await)?;
-        let (settings, site) = (self.settings.clone(), self.site.clone());
+        turn.last = Some(Instant::now());
+        let (files, (answer, answered)) = (self.clone(), oneshot::channel());
+        let attempt = move || {
+            let reopened = files.reopened(&mut turn);
+            drop((files, turn));
+            // The caller may have gone.
+            let _ = answer.send(reopened);
+        };
+        // A thread of its own, because those of the store may wait for sled.
+        let begun = thread::Builder::new().name("keyward-reopen".to_owned()).spawn(attempt);
+        begun.map_err(failed)?;
+        match timeout(ANSWERED_WITHIN, answered).await {
+            Ok(Ok(reopened)) => reopened,
+            // It panicked.
+            Ok(Err(_)) => Err(self.site.damaged("the database library gave up")),
+            Err(_) => Err(not_closed()),
+        }
+    }
+
+    /// One attempt. Blocks.
+    fn reopened(&self, attempts: &mut Attempts) -> Result<(), StoreError> {
+        // sled's files are not touched before the disk has room.
+        self.site.room().before_opening().map_err(failed)?;
+        let closing = watched(self.path()).map_err(failed)?;
         let old = self.current.write().take();
-        let opened = threads.run(move || opened_again(old, &settings, site)).await;
-        let opened = finished(self.path(), opened.map(Ok))?;
+        match old.map(unused) {
+            Some(Err(used)) => {
+                *self.current.write() = Some(used);
+                return Err(self.found_in_use(attempts));
+            }
+            // This waits for sled.
+            Some(Ok(files)) => drop(files),
+            None => {}
+        }
+        drop(closing);
+        let files = match StoreFiles::open(&self.settings, self.site.clone()) {
+            // A flush of the former files is under way.
+            Err(StoreError::Locked { .. }) => return Err(self.found_in_use(attempts)),
+            opened => opened?,
+        };
+        files.commits.sync()?;
+        attempts.in_use = 0;
         // Before a write of the new files can fail.
         let mut current = self.current.write();
-        match opened {
-            Reopened::New(files) => {
-                // Memory has what is on disk.
-                *self.unflushed.lock() = None;
-                *current = Some(files);
-                tracing::warn!(id = "store_reopened", "the store can be written again");
-                Ok(())
-            }
-            Reopened::Old(files) => {
-                *current = Some(files);
-                Err(failed(io::ErrorKind::TimedOut.into()))
-            }
-            Reopened::Failed(error) => Err(error),
+        // Memory has what is on disk.
+        *self.unflushed.lock() = None;
+        *current = Some(Arc::new(files));
+        tracing::warn!(id = "store_reopened", "the store can be written again");
+        Ok(())
+    }
+
+    fn found_in_use(&self, attempts: &mut Attempts) -> StoreError {
+        attempts.in_use += 1;
+        if attempts.in_use >= IN_USE_MAX {
+            end_process(self.path());
+        }
+        not_closed()
+    }
+}
+
+/// The end of a store after a failed write waits for sled as well.
+impl Drop for ReopenedFiles {
+    fn drop(&mut self) {
+        if self.has_failed()
+            && let Ok(_closing) = watched(self.site.path())
+        {
+            *self.current.get_mut() = None;
         }
     }
 }
 
-enum Reopened {
-    New(Arc<StoreFiles>),
-    /// An operation was under way.
-    Old(Arc<StoreFiles>),
-    Failed(StoreError),
-}
-
-fn opened_again(
-    old: Option<Arc<StoreFiles>>,
-    settings: &SledSettings,
-    site: Arc<StoreDirectory>,
-) -> Reopened {
-    if let Some(mut old) = old {
-        let until = Instant::now() + ENDED_WITHIN;
-        // sled's own lock is released with the last use.
-        loop {
-            match Arc::try_unwrap(old) {
-                Ok(files) => break drop(files),
-                Err(used) if Instant::now() > until => return Reopened::Old(used),
-                Err(used) => {
-                    old = used;
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-            }
+/// The files, once no operation uses them: sled's own lock is released with the last use.
+fn unused(mut files: Arc<StoreFiles>) -> Result<StoreFiles, Arc<StoreFiles>> {
+    let until = Instant::now() + ENDED_WITHIN;
+    loop {
+        match Arc::try_unwrap(files) {
+            Err(used) if Instant::now() <= until => files = used,
+            ended => return ended,
         }
-    }
-    let files = StoreFiles::open(settings, site);
-    match files.and_then(|files| files.commits.sync().map(|()| files)) {
-        Ok(files) => Reopened::New(Arc::new(files)),
-        Err(error) => Reopened::Failed(error),
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Writes and removes a file: sled's files are not touched before the disk has room.
-fn has_room(directory: &Path) -> Result<(), StoreError> {
-    let path = directory.join("room");
-    let written = File::create(&path).and_then(|mut file| {
-        file.write_all(&vec![0; ROOM_BYTES])?;
-        file.sync_all()
-    });
-    let removed = fs::remove_file(&path);
-    written.and(removed).map_err(failed)
+/// Ends the process if the returned value is not dropped in time.
+fn watched(store: &Path) -> io::Result<mpsc::Sender<()>> {
+    let (closing, closed) = mpsc::channel();
+    let store = PathBuf::from(store);
+    let watch = move || {
+        if let Err(RecvTimeoutError::Timeout) = closed.recv_timeout(CLOSED_WITHIN) {
+            end_process(&store);
+        }
+    };
+    thread::Builder::new().name("keyward-closing".to_owned()).spawn(watch)?;
+    Ok(closing)
+}
+
+/// Ends the process, whose files cannot be closed. It could neither read nor write, and would not end at a signal.
+fn end_process(store: &Path) -> ! {
+    tracing::error!(
+        id = "store_stuck",
+        store = %store.display(),
+        hint = "start it again: that recovers the store; make sure that its disk has room",
+        "the store cannot be closed after a failed write: the process ends"
+    );
+    std::process::exit(1)
+}
+
+fn not_closed() -> StoreError {
+    failed(io::Error::new(io::ErrorKind::TimedOut, "they are not closed yet"))
 }
 
 fn failed(source: io::Error) -> StoreError {

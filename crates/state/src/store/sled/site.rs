@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::room::Room;
 use crate::store::StoreError;
 
 /// How long to wait for the lock of a process that is exiting. A real conflict is reported soon.
@@ -19,6 +20,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct StoreDirectory {
     path: PathBuf,
+    room: Room,
     _lock: File,
 }
 
@@ -33,12 +35,18 @@ impl StoreDirectory {
         if mode & 0o077 != 0 {
             return Err(StoreError::Exposed { path: path.into(), mode });
         }
-        Ok(Self { path: path.into(), _lock: lock(&path.join("pid"))? })
+        let _lock = lock(&path.join("pid"))?;
+        Ok(Self { path: path.into(), room: Room::of(path), _lock })
     }
 
     /// The store's directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Tries its disk.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// sled's directory inside it.

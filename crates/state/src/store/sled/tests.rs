@@ -257,6 +257,22 @@ async fn a_row_whose_write_was_not_flushed_is_not_read_before_it_is_on_disk() {
     assert_eq!(store.get(Table::Grants, "o/a").await.unwrap().unwrap().value, b"new");
 }
 
+/// sled does not recover from the failed write of a blob, so a large value does not reach it without room.
+#[tokio::test]
+async fn a_large_value_without_room_is_refused_before_anything_is_written() {
+    let (dir, store) = fresh().await;
+    let room = dir.path().join("store/room");
+    fs::create_dir(&room).unwrap();
+    let large = vec![7; 200 * 1024];
+    let put = async || store.put(Table::HookEvents, "o/a", &large, Expect::Absent).await;
+    let refused = put().await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unreached { .. }), "{refused}");
+    assert!(store.get(Table::HookEvents, "o/a").await.unwrap().is_none());
+    store.put(Table::Agents, "o/b", b"x", Expect::Absent).await.unwrap();
+    fs::remove_dir(&room).unwrap();
+    put().await.unwrap();
+}
+
 /// The system tells of an error of the disk once, and the next flush succeeds without what was lost.
 #[tokio::test]
 async fn after_a_failed_flush_no_other_one_of_the_same_files_is_believed() {
