@@ -1,9 +1,11 @@
 //! The embedded store: sled, owned by one process. A write is acknowledged after it is on disk; concurrent
 //! writes share one flush (`commit.rs`). `files.rs` has the rows, `site.rs` the directory and its lock,
-//! `reopen.rs` opens the files again after the disk failed, `room.rs` asks the disk before.
+//! `blobs.rs` syncs sled's files of large items, `reopen.rs` opens the files again after the disk failed, `room.rs`
+//! asks the disk before.
 //!
 //! sled blocks, so it runs on a small thread pool of the store.
 
+mod blobs;
 mod blocking;
 mod commit;
 mod files;

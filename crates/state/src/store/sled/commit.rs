@@ -1,8 +1,8 @@
 //! Group commit, and the tip file, which records how far the log was acknowledged.
 //!
 //! A writer applies its change, takes a ticket, and waits for a flush that began afterwards. If there is none,
-//! it flushes for all waiting writers. sled's flush writes pages but does not sync the disk, so an fdatasync of
-//! its file follows.
+//! it flushes for all waiting writers. sled's flush writes pages but does not sync the disk, so a sync of its blobs
+//! and an fdatasync of its log follow.
 //!
 //! sled cuts its log at the first unreadable record and continues without the rest. That is right after a
 //! crash, when the rest was never acknowledged, and wrong after a flipped bit. Therefore the number of the last
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::blobs::Blobs;
 use super::site::StoreDirectory;
 use crate::store::StoreError;
 use keyward_base::threads::Threads;
@@ -52,6 +53,7 @@ pub(super) struct Commits {
 #[derive(Debug)]
 struct Durable {
     db: sled::Db,
+    blobs: Blobs,
     /// sled's log file, opened again for fdatasync.
     log: File,
     tip: File,
@@ -73,8 +75,10 @@ impl Commits {
             return Err(site.damaged("acknowledged writes are missing from its log"));
         }
         let log = File::open(site.database().join("db")).map_err(failed)?;
+        let blobs = Blobs::open(&site.database()).map_err(failed)?;
         let files = Durable {
             db,
+            blobs,
             log,
             tip,
             #[cfg(test)]
@@ -148,6 +152,12 @@ impl Commits {
         self.files.fails.store(true, Ordering::SeqCst);
     }
 
+    /// The synced blobs with their lengths.
+    #[cfg(test)]
+    pub(super) fn synced_blobs(&self) -> std::collections::BTreeMap<std::ffi::OsString, u64> {
+        self.files.blobs.synced()
+    }
+
     /// Flushes since the store was opened; fewer than writes if writes are concurrent.
     #[cfg(test)]
     pub(super) fn flushes(&self) -> u64 {
@@ -156,15 +166,15 @@ impl Commits {
 }
 
 impl Durable {
-    /// Updates the tip after the log, never before. The tip itself is not synced: an old tip may miss a loss,
-    /// but never reports a false one.
+    /// Syncs the log after the blobs that it names, and updates the tip after the log, never before. The tip
+    /// itself is not synced: an old tip may miss a loss, but never reports a false one.
     fn sync(&self, upto: u64) -> Result<(), StoreError> {
         #[cfg(test)]
         if self.fails.swap(false, Ordering::SeqCst) {
             let source = io::ErrorKind::StorageFull.into();
             return Err(StoreError::Io { action: "flush", source });
         }
-        let synced = self.log.sync_data();
+        let synced = self.blobs.sync().and_then(|()| self.log.sync_data());
         let synced = synced.and_then(|()| self.tip.write_all_at(&tip_line(upto), 0));
         synced.map_err(|source| StoreError::Io { action: "flush", source })
     }

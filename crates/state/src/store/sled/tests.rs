@@ -138,6 +138,30 @@ async fn rows_outlive_restarts() {
     assert!(store.get(Table::Grants, "o/large").await.unwrap().unwrap().value == large);
 }
 
+/// A power cut keeps the log, which has only the numbers of the blobs.
+#[tokio::test]
+async fn no_write_is_acknowledged_before_its_blob_is_synced() {
+    let (dir, store) = fresh().await;
+    let synced = || {
+        let blobs = files(&store).commits.synced_blobs();
+        for entry in fs::read_dir(dir.path().join("store/sled/blobs")).unwrap() {
+            let entry = entry.unwrap();
+            let bytes = entry.metadata().unwrap().len();
+            assert_eq!(blobs.get(&entry.file_name()), Some(&bytes), "{entry:?}");
+        }
+        blobs.len()
+    };
+    let large = vec![7; 1 << 20];
+    store.put(Table::Grants, "o/large", &large, Expect::Absent).await.unwrap();
+    let first = synced();
+    assert!(first > 0);
+    // Each is small, and the leaf that has them is not.
+    for key in (0..160).map(|n| format!("o/{}", n % 16)) {
+        store.put(Table::Agents, &key, &[7; 20 * 1024], Expect::Any).await.unwrap();
+    }
+    assert!(synced() > first);
+}
+
 #[tokio::test]
 async fn a_log_that_lost_acknowledged_writes_is_refused() {
     let (dir, store) = fresh().await;
