@@ -87,11 +87,16 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     let failed = |source| StoreError::Io { action: "lock its directory", source };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(path).map_err(failed)?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
+        let mut file = options.open(path).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => break,
+            // A restore exchanges the directory while it has the lock: this may be that of the store before.
+            Ok(()) if is_at(&file, path).map_err(failed)? => {
+                write_pid(&mut file).map_err(failed)?;
+                return Ok(file);
+            }
+            Ok(()) => {}
             Err(TryLockError::Error(source)) => return Err(failed(source)),
             Err(TryLockError::WouldBlock) if Instant::now() > deadline => {
                 return Err(StoreError::Locked { pid: read_pid(&mut file) });
@@ -99,8 +104,16 @@ fn lock(path: &Path) -> Result<File, StoreError> {
             Err(TryLockError::WouldBlock) => std::thread::sleep(RETRY_EVERY),
         }
     }
-    write_pid(&mut file).map_err(failed)?;
-    Ok(file)
+}
+
+/// Whether this open file is the one with that path.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The id is only informative, so it need not be durable.

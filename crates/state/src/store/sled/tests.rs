@@ -76,6 +76,43 @@ async fn a_stale_pid_locks_nobody_out() {
     SledStore::open(&path).await.unwrap();
 }
 
+/// How many descriptors of this process have the file open.
+fn descriptors_of(file: &Path) -> usize {
+    let open = fs::read_dir("/proc/self/fd").unwrap();
+    open.filter(|entry| fs::read_link(entry.as_ref().unwrap().path()).is_ok_and(|to| to == file))
+        .count()
+}
+
+/// A restore exchanges the store's directory while a start waits for the lock.
+#[test]
+fn a_lock_that_was_waited_for_is_of_the_directory_that_is_there_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let (store, restored) = (root.join("store"), root.join("restored"));
+    let old = StoreLock::take(&store).unwrap();
+    drop(StoreLock::take(&restored).unwrap());
+    let path = store.clone();
+    let waiting = std::thread::spawn(move || {
+        loop {
+            match StoreLock::take(&path) {
+                Err(StoreError::Locked { .. }) => {}
+                taken => return taken,
+            }
+        }
+    });
+    while descriptors_of(&store.join("pid")) < 2 && !waiting.is_finished() {
+        std::thread::yield_now();
+    }
+    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(rustix::fs::CWD, &store, rustix::fs::CWD, &restored, exchange)
+        .unwrap();
+    drop(old);
+    let _taken = waiting.join().unwrap().unwrap();
+    let second = StoreLock::take(&store);
+    assert!(matches!(second, Err(StoreError::Locked { .. })), "{second:?}");
+    StoreLock::take(&restored).unwrap();
+}
+
 #[tokio::test]
 async fn a_directory_that_others_can_reach_is_refused() {
     let dir = tempfile::tempdir().unwrap();
