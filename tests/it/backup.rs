@@ -232,6 +232,49 @@ async fn a_file_that_is_not_a_whole_backup_is_refused_and_changes_nothing() {
     assert!(!empty.data().exists(), "a dry run makes no data directory");
 }
 
+/// What the gateway's user could not open, in an installation of user 65534.
+fn files_of_others(install: &Install) -> Vec<PathBuf> {
+    let uid = |path: &Path| {
+        std::os::unix::fs::MetadataExt::uid(&fs::symlink_metadata(path).expect("a file"))
+    };
+    let mut found = vec![install.data().join("master.key"), install.data().join("store")];
+    let mut at = 0;
+    while let Some(path) = found.get(at).cloned() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).expect("a folder");
+            found.extend(entries.map(|entry| entry.expect("an entry").path()));
+        }
+        at += 1;
+    }
+    found.retain(|path| uid(path) != 65_534);
+    found
+}
+
+/// The guide's commands, as root in the directory of a service.
+#[tokio::test]
+async fn what_root_restores_and_reads_belongs_to_the_gateways_user() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let install = install_with(&["one"]).await;
+    let (_, path) = file_in(install.folder(), "k.age");
+    succeeds(with_passphrase(install.keyward(&["backup", &path])));
+    let mut owned = Command::new("chown");
+    owned.args(["-R", "65534:65534"]).arg(install.data());
+    succeeds(owned);
+    for key_is_lost in [false, true] {
+        if key_is_lost {
+            fs::remove_file(install.data().join("master.key")).expect("it was made");
+        }
+        succeeds(with_passphrase(install.keyward(&["restore", &path, "--yes"])));
+        let left = files_of_others(&install);
+        assert!(left.is_empty(), "{left:?}");
+        succeeds(install.keyward(&["store", "check"]));
+        let left = files_of_others(&install);
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_link_and_a_pipe_are_not_replaced_by_a_backup_also_with_force() {
     let source = install_with(&["one"]).await;

@@ -12,7 +12,7 @@ use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::config::Config;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
 use keyward_state::store::StoreError;
-use keyward_state::store::sled::StoreLock;
+use keyward_state::store::sled::{StoreLock, give_to_owner_of};
 
 /// The folder in a restored store.
 pub(super) const PENDING: &str = "restored";
@@ -65,6 +65,13 @@ pub(in crate::app) fn complete(config: &Config, store: &Path) -> anyhow::Result<
     let to = CaFiles { cert: config.ca.cert.clone(), key: config.ca.key.clone() };
     let has_ca = from.cert.exists() && from.key.exists();
     let ca_replaced = has_ca && Authority::install(&from, &to, &kept.join("ca"))?;
+    if ca_replaced {
+        // Root restores for the gateway's user.
+        for file in [&to.cert, &to.key] {
+            give_to_owner_of(file.parent().unwrap_or(Path::new("/")), file)
+                .with_context(|| format!("cannot give {} to its user", file.display()))?;
+        }
+    }
     removed(&pending)?;
     tracing::info!(id = "restored", before = %kept.display(), "a backup was restored");
     Ok(Some(Completed { kept: kept.exists().then_some(kept), ca_replaced }))

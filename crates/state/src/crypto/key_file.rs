@@ -19,11 +19,11 @@ const DRAFT: &str = ".master-key-";
 /// Length of a key in hex with its line end.
 const LINE_LEN: usize = 2 * KEY_LEN + 1;
 
-/// Creates the file. It uses `link` instead of `rename`, which would overwrite a key that another process has
-/// just made.
+/// Creates the file; root creates it for the owner of its directory. It uses `link` instead of `rename`, which
+/// would overwrite a key that another process has just made.
 pub(super) fn create(path: &Path, key: &Zeroizing<[u8; KEY_LEN]>) -> Result<(), KeyError> {
     let draft = draft_beside(path);
-    let written = write_draft(&draft, &hex_lines(std::iter::once(key)), None);
+    let written = write_draft(&draft, &hex_lines(std::iter::once(key)), owner_for_root(path));
     let linked = written.and_then(|()| fs::hard_link(&draft, path));
     // The temporary file is removed in any case. If that fails, a second copy of an unused key remains, and the
     // first error is reported.
@@ -79,6 +79,15 @@ fn remove_drafts(path: &Path) -> io::Result<()> {
 fn draft_beside(path: &Path) -> PathBuf {
     let suffix = u64::from_be_bytes(*random());
     parent(path).join(format!("{DRAFT}{suffix:016x}"))
+}
+
+/// The owner of the file's directory, if this process is of root and that user is another one.
+fn owner_for_root(path: &Path) -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let about = fs::metadata(parent(path)).ok().filter(|about| about.uid() != 0)?;
+    Some((about.uid(), about.gid()))
 }
 
 /// Writes with the owner of the replaced file, so that root can do this for the gateway's user.

@@ -4,7 +4,7 @@
 //! One exception: unless we are root, a file of root may be readable by one of our groups. Kubernetes provides
 //! secrets this way to a process with its own user (`fsGroup`).
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -60,6 +60,20 @@ struct ProcessIds {
 /// # Errors
 /// [`FileError`].
 pub fn private_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_as(&ProcessIds::this_process(), path, bytes_max)
+}
+
+/// The same for a key of the gateway: root may read one that belongs to the owner of its directory, because commands of root
+/// work for the gateway's user.
+pub(super) fn gateway_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_as(&ProcessIds::this_process().for_user_of(path), path, bytes_max)
+}
+
+fn read_as(
+    reader: &ProcessIds,
+    path: &Path,
+    bytes_max: usize,
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let unreadable = |source| FileError::Unreadable { path: path.into(), source };
     // Without O_NONBLOCK, opening a pipe would wait for a writer.
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -74,7 +88,7 @@ pub fn private_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>,
         return Err(FileError::NotAFile(path.into()));
     }
     let owner = FileOwner { user: about.uid(), group: about.gid(), mode: about.mode() & 0o7777 };
-    owner.is_private_to(&ProcessIds::this_process(), path)?;
+    owner.is_private_to(reader, path)?;
     command::read_bounded(file, bytes_max).map_err(unreadable)
 }
 
@@ -86,6 +100,15 @@ impl ProcessIds {
         Self {
             user: rustix::process::geteuid().as_raw(),
             groups: groups.map(rustix::process::Gid::as_raw).collect(),
+        }
+    }
+
+    /// The owner of the file's directory instead of root. Root is lent nothing.
+    fn for_user_of(self, path: &Path) -> Self {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        match fs::metadata(folder.unwrap_or(Path::new("."))) {
+            Ok(about) if self.user == 0 => Self { user: about.uid(), groups: Vec::new() },
+            _ => self,
         }
     }
 }
@@ -108,7 +131,6 @@ impl FileOwner {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -152,6 +174,20 @@ mod tests {
         for (user, group, mode) in [(0, 2000, 0o440), (0, 2000, 0o640), (0, 3000, 0o400)] {
             assert!(judged(user, group, mode, we), "{mode:o}");
         }
+    }
+
+    #[test]
+    fn root_reads_the_key_of_the_owner_of_its_directory_and_of_no_other_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        let user = fs::metadata(dir.path()).unwrap().uid();
+        let root = ProcessIds { user: 0, groups: vec![0] }.for_user_of(&path);
+        let judged =
+            |user, mode| FileOwner { user, group: 0, mode }.is_private_to(&root, &path).is_ok();
+        assert!(judged(user, 0o600) && judged(0, 0o600));
+        assert!(!judged(user + 1, 0o600) && !judged(user, 0o640) && !judged(0, 0o640));
+        let other = ProcessIds { user: user + 1, groups: vec![] }.for_user_of(&path);
+        assert_eq!(other.user, user + 1, "who is not root reads as before");
     }
 
     #[test]

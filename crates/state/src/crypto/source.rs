@@ -14,7 +14,7 @@ use super::command::{self, CommandLimits};
 pub use super::key_error::KeyError;
 use super::key_file;
 use super::keyring::{KeyOrigin, Keyring, MasterKey};
-use super::private_file::private_file;
+use super::private_file::gateway_file;
 use keyward_base::secret::Secret;
 use keyward_envelope::{KEY_LEN, random};
 
@@ -84,7 +84,7 @@ impl KeySource {
     ) -> Result<Vec<Zeroizing<[u8; KEY_LEN]>>, KeyError> {
         let one = match self {
             Self::File(path) => {
-                let text = private_file(path, FILE_LEN_MAX)?;
+                let text = gateway_file(path, FILE_LEN_MAX)?;
                 let lines = text.trim_ascii().split(|byte| *byte == b'\n');
                 return lines.map(|line| parse(line, || path.display().to_string())).collect();
             }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::blobs::Blobs;
+use super::ownership::explained;
 use super::site::StoreDirectory;
 use crate::store::StoreError;
 use keyward_base::threads::Threads;
@@ -64,7 +65,10 @@ struct Durable {
 impl Commits {
     /// Compares sled with its tip.
     pub(super) fn open(site: &StoreDirectory, db: sled::Db) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Io { action: "read its tip", source };
+        let failed = |source| StoreError::Io {
+            action: "read its tip",
+            source: explained(site.path(), source),
+        };
         let (tip, acknowledged) = open_tip(&site.path().join("tip")).map_err(failed)?;
         let acknowledged =
             acknowledged.ok_or_else(|| site.damaged("its file `tip` is not ours"))?;

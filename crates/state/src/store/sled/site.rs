@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::ownership::{explained, give_to_owner_of};
 use super::room::Room;
 use crate::store::StoreError;
 
@@ -28,15 +29,23 @@ impl StoreDirectory {
     /// Creates the directory if absent, checks that it is private, and locks it.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
         let action = "make its directory";
+        let is_new = !path.exists();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|source| StoreError::Io { action, source })?;
+        if let (true, Some(folder)) = (is_new, path.parent()) {
+            let given = give_to_owner_of(folder, path);
+            given.map_err(|source| StoreError::Io { action, source })?;
+        }
         let about = fs::metadata(path).map_err(|source| StoreError::Io { action, source })?;
         let mode = about.mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(StoreError::Exposed { path: path.into(), mode });
         }
-        let _lock = lock(&path.join("pid"))?;
-        Ok(Self { path: path.into(), room: Room::of(path), _lock })
+        let _lock = lock(path)?;
+        let directory = Self { path: path.into(), room: Room::of(path), _lock };
+        // A command of root may have been killed.
+        directory.give_back();
+        Ok(directory)
     }
 
     /// The store's directory.
@@ -72,8 +81,20 @@ impl StoreDirectory {
     /// Converts sled's error.
     pub(super) fn refuse(&self, action: &'static str, error: sled::Error) -> StoreError {
         match error {
-            sled::Error::Io(source) => StoreError::Io { action, source },
+            sled::Error::Io(source) => {
+                StoreError::Io { action, source: explained(&self.path, source) }
+            }
             other => StoreError::Damaged { path: self.path.clone(), what: other.to_string() },
+        }
+    }
+
+    /// Gives the files of root to the owner of the directory, whose gateway could not open it otherwise.
+    fn give_back(&self) {
+        if let Err(error) = give_to_owner_of(&self.path, &self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            let store = self.path.display();
+            tracing::warn!(%store, %error, "files of root stay in the store: run `chown -R` on it");
         }
     }
 
@@ -83,16 +104,26 @@ impl StoreDirectory {
     }
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let failed = |source| StoreError::Io { action: "lock its directory", source };
+impl Drop for StoreDirectory {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("pid");
+    let failed = |source| StoreError::Io {
+        action: "lock its directory",
+        source: explained(directory, source),
+    };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        let mut file = options.open(path).map_err(failed)?;
+        let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
             // A restore exchanges the directory while it has the lock: this may be that of the store before.
-            Ok(()) if is_at(&file, path).map_err(failed)? => {
+            Ok(()) if is_at(&file, &path).map_err(failed)? => {
                 write_pid(&mut file).map_err(failed)?;
                 return Ok(file);
             }
