@@ -6,6 +6,7 @@ use crate::config::{Config, StoreChoice};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::source::{KeyError, KeySource};
 use keyward_vault::keys::{Home, MasterKeys};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The configured sources of master keys.
@@ -33,18 +34,17 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Keyring> {
     {
         return Ok(Keyring::ephemeral());
     }
+    // Before the key: another first start makes the store after it.
+    let has_store =
+        matches!(&config.store, StoreChoice::Sled { path } if path.exists() && !is_empty_dir(path));
     if let (true, Some(KeySource::File(path))) =
         (config.default_master_key, config.master_keys.first())
         && !path.exists()
     {
-        if let StoreChoice::Sled { path: store } = &config.store
-            && store.exists()
-            && !is_empty_dir(store)
-        {
+        if has_store {
             return Err(AppError::KeyLost(path.clone()).into());
         }
-        KeySource::create_file(path)?;
-        tracing::info!(path = %path.display(), "made a master key: back it up, apart from the store");
+        create(path)?;
     }
     Ok(read(config)?)
 }
@@ -54,11 +54,22 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Keyring> {
 pub(super) fn for_restore(config: &Config) -> anyhow::Result<Keyring> {
     match (config.default_master_key, config.master_keys.first()) {
         (true, Some(KeySource::File(path))) if !path.exists() => {
-            KeySource::create_file(path)?;
-            tracing::info!(path = %path.display(), "made a master key: back it up, apart from the store");
+            create(path)?;
             Ok(read(config)?)
         }
         _ => open(config),
+    }
+}
+
+/// Creates the default file, unless another process has just done it. That one may have removed our draft.
+fn create(path: &Path) -> Result<(), KeyError> {
+    match KeySource::create_file(path) {
+        Ok(()) => {
+            tracing::info!(path = %path.display(), "made a master key: back it up, apart from the store");
+            Ok(())
+        }
+        Err(_) if path.exists() => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -81,5 +92,33 @@ pub(super) fn home(config: &Config) -> Home {
 pub(super) async fn finish_rotation(keys: &Arc<MasterKeys>) {
     if let Err(error) = keys.finish().await {
         tracing::error!(%error, "the rotation of the master key is not finished: the old key stays");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    /// `keyward serve` and `keyward run` of a new installation.
+    #[test]
+    fn first_starts_at_the_same_time_have_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        let begun = Barrier::new(8);
+        let start = || {
+            begun.wait();
+            create(&path).unwrap();
+            let keyring = KeySource::load(&[KeySource::File(path.clone())], |_| None, &[]);
+            keyring.unwrap().current()
+        };
+        let ids: Vec<_> = thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(&start)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no draft stays");
     }
 }
