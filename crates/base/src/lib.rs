@@ -3,6 +3,7 @@
 
 /// The memory allocator of the program. It is here because its C build takes longest: a dependency of the lowest crate
 /// is built first.
+#[cfg(feature = "jemalloc")]
 pub use tikv_jemallocator::Jemalloc as Allocator;
 
 pub mod agent;

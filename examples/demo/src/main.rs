@@ -1,12 +1,10 @@
 //! The main use case, end to end, on loopback: `curl` (and Python, if it is installed) calls three HTTPS
 //! APIs that accept only live credentials, but holds no credential.
 //!
-//! `cargo run --example demo` exits with 0 if every check passed.
-//! `cargo run --example demo -- --stay` keeps it running and prints commands to try.
+//! `cargo run -p demo` exits with 0 if every check passed.
+//! `cargo run -p demo -- --stay` keeps it running and prints commands to try.
 
-#[path = "demo/api.rs"]
 mod api;
-#[path = "demo/tokens.rs"]
 mod tokens;
 
 use std::collections::BTreeMap;
