@@ -100,17 +100,23 @@ impl Trail {
     /// # Errors
     /// When a file cannot be read or synced.
     pub fn durable_head(&self) -> io::Result<ChainHead> {
+        let Some((file, head)) = self.head()? else { return Ok(ChainHead::default()) };
+        file.sync_data()?;
+        Ok(head)
+    }
+
+    /// The end of the log, and the file that has it; `None` if the log has no record.
+    fn head(&self) -> io::Result<Option<(File, ChainHead)>> {
         let active = self.open_active()?;
         let full = self.full()?;
         let full = full.iter().rev().map(|full| File::open(&full.path));
         for file in active.map(Ok).into_iter().chain(full) {
             let file = file?;
             if let Some(head) = last_of(&file)? {
-                file.sync_data()?;
-                return Ok(head);
+                return Ok(Some((file, head)));
             }
         }
-        Ok(ChainHead::default())
+        Ok(None)
     }
 
     /// The hash of a record's line; `None` if the log does not have it. Blocks.
@@ -138,7 +144,7 @@ impl Trail {
     /// # Errors
     /// When a file cannot be read.
     pub fn compare(&self, chain: &PublishedChain) -> io::Result<ChainState> {
-        let last = self.head()?.seq;
+        let last = self.head()?.map_or(0, |(_, head)| head.seq);
         let (mut same, mut state) = (None, ChainState::Whole);
         for head in &chain.heads {
             match self.hash_of(head.seq)? {
