@@ -115,7 +115,7 @@ mod tests {
             keyring.unwrap().current()
         };
         let ids: Vec<_> = thread::scope(|scope| {
-            let starts: Vec<_> = (0..8).map(|_| scope.spawn(&start)).collect();
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
             starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
