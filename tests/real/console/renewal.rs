@@ -71,3 +71,41 @@ async fn a_button_keeps_what_was_typed_in_a_form_beside_it_and_the_focus() {
     assert_eq!(stored["description"], "for invoices", "{stored}");
     lab.finish().await;
 }
+
+/// What a row of the list of connections says beside its box.
+const BESIDE: &str =
+    "[...document.querySelector('#bind-shop').closest('li').querySelectorAll('.chip, a')]
+        .map((it) => it.textContent).join()";
+
+/// A later binding has no limits, so that a box which is cleared and ticked again would allow all requests.
+#[tokio::test]
+async fn a_cleared_box_asks_before_the_limits_of_its_binding_are_deleted() {
+    let shop = "{ name: shop, provider: stripe, fields: { api_key: { env: CANARY } } }";
+    let lab = Plan::api_key().connection(shop).start(Origin::saying("fine").await).await;
+    let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
+    posted(&lab, "/agents", json!({ "name": "till" })).await;
+    let limited = json!({ "connection": "shop", "allow": ["read"] });
+    posted(&lab, "/agents/till/bindings", limited).await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    let question = "Its limits are deleted: allow read.";
+    for (page, label) in [("/connect/done/shop", "till"), ("/agents/till", "shop stripe")] {
+        tab.open(&at(&lab, page)).await;
+        tab.click(label).await;
+        tab.sees(question).await;
+        tab.click("Cancel").await;
+        tab.does_not_see(question).await;
+        let bound = lab.gateway.api("GET", "/agents/till/bindings", "").await.json();
+        assert_eq!(bound["items"][0]["allow"], json!(["read"]), "{page}: {bound}");
+    }
+    assert_eq!(tab.value(BESIDE).await, "default,allow read,Actions of shop");
+    // The row then shows what is stored, and has the focus.
+    tab.click("shop stripe").await;
+    tab.click("Unbind").await;
+    until("a row without limits", async || tab.value(BESIDE).await == json!("")).await;
+    assert_eq!(tab.value("document.activeElement.id").await, "bind-shop");
+    tab.press(&["Space"]).await;
+    let is_bound = async || tab.value(BESIDE).await == "default,Actions of shop";
+    until("a row with its actions", is_bound).await;
+    lab.finish().await;
+}

@@ -655,23 +655,46 @@
     event.preventDefault();
     go(url.href);
   });
-  // A checkbox that binds: it sends a request when it is ticked or cleared, and goes back if that fails.
-  document.addEventListener('change', async (event) => {
+  document.addEventListener('change', (event) => {
     const box = event.target;
     if (box.closest('form[data-find]') && box.matches('select')) { find(box.closest('form[data-find]')); return; }
     if (box.type === 'radio') { choose(box.form); return; }
     if (box.type === 'file' && box.dataset.into) { take(box); return; }
-    if (!box.dataset?.on) return;
+    if (box.dataset?.on) bind(box);
+  });
+  // A checkbox that binds: it sends a request when it is ticked or cleared, and goes back if that fails. Clearing it asks
+  // first where that deletes limits.
+  async function bind(box) {
+    const list = box.closest('[data-found]');
+    if (!box.checked && box.dataset.confirm && !(await sure(box.dataset, 'Unbind'))) { box.checked = true; return; }
     const [method, path] = (box.checked ? box.dataset.on : box.dataset.off).split(' ');
     try {
       await call(method, path, box.checked ? JSON.parse(box.dataset.body) : undefined);
       toast(box.checked ? 'Bound.' : 'Unbound.');
-      renew();
     } catch (error) {
       box.checked = !box.checked;
       toast(said(offline(error)), true);
+      return;
     }
-  });
+    renew();
+    relist(list.id);
+  }
+  // The rows of such a list as they are stored now. Each keeps its place, so that the next click meets the row that it is
+  // meant for.
+  let listed = 0;
+  async function relist(id) {
+    const [own, from] = [++listed, visit];
+    const next = await page(location.href).catch(() => null);
+    const [list, fresh] = [document.getElementById(id), next?.document.getElementById(id)];
+    if (!list || !fresh || own !== listed || from !== visit) return;
+    for (const box of all('input[data-on]', list)) {
+      const row = box.closest('li');
+      const now = twin(box, fresh)?.closest('li');
+      if (now) replace(row, now);
+      // A page lists a part of many, and bound ones always.
+      else if (!box.checked) all('.chip, a', row).forEach((it) => it.remove());
+    }
+  }
   // Parts of a form with `data-when="name=value"` are there while that radio button is chosen.
   function choose(form) {
     for (const part of all('[data-when]', form ?? document)) {

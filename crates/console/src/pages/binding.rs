@@ -45,6 +45,14 @@ async fn show(
     Ok(Page::new(&visit, Section::Agents, &binding.name, content))
 }
 
+/// What is asked before a binding with limits ends: a later one of the same connection has none of them.
+pub(super) fn unbinding(agent: &str, binding: &BindingShown) -> Option<String> {
+    let (name, limits) = (&binding.name, &binding.limits);
+    let question =
+        || format!("Unbind {name} from {agent}?\nIts limits are deleted: {}.", limits.text());
+    (!limits.is_empty()).then(question)
+}
+
 /// The limits of a binding, to change.
 struct Limits<'a> {
     binding: &'a BindingShown,

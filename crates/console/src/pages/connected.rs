@@ -6,6 +6,7 @@ use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::binding::unbinding;
 use super::connect::steps;
 use super::connections::{remedy, state_of};
 use crate::frame::{Page, Section};
@@ -123,11 +124,12 @@ fn row(agent: &Shown<Agent>, connection: &Shown<Connection>, wanted: Option<&str
     let lock = lock(agent.managed_by);
     let is_fixed = lock.is_some() || bound.is_some_and(|it| !it.direct);
     let id = format!("bind-{}", agent.id);
+    let question = bound.and_then(|it| unbinding(&agent.spec.name, it));
     html! {
         li.at[wanted == Some(agent.spec.name.as_str())] {
             input type="checkbox" id=(id) checked[bound.is_some()] disabled[is_fixed]
                 data-on=(format!("POST {path}")) data-off=(format!("DELETE {path}/{}", segment(&connection.spec.name)))
-                data-body=(serde_json::json!({ "connection": connection.spec.name }));
+                data-body=(serde_json::json!({ "connection": connection.spec.name })) data-confirm=[question];
             label.grow for=(id) { (agent.spec.name) @if let Some(environment) = &agent.spec.environment { small.muted { " " (environment) } } }
             @if let Some(lock) = lock { (lock) }
         }

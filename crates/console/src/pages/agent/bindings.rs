@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use crate::icons::Icon;
+use crate::pages::binding::unbinding;
 use crate::parts::{mark, search};
 use crate::visit::{Stop, Visit, segment};
 use keyward_api::wire::List;
@@ -74,11 +75,12 @@ impl Rows<'_> {
         let is_locked = self.agent.managed_by == Some(ManagedBy::File);
         let is_fixed = is_locked || bound.is_some_and(|binding| !binding.direct);
         let (path, id) = (&self.path, format!("bind-{name}"));
+        let question = bound.and_then(|binding| unbinding(&self.agent.spec.name, binding));
         html! {
             li {
                 input type="checkbox" id=(id) checked[bound.is_some()] disabled[is_fixed || !self.writes]
                     data-on=(format!("POST {path}")) data-off=(format!("DELETE {path}/{}", segment(name)))
-                    data-body=(serde_json::json!({ "connection": name }));
+                    data-body=(serde_json::json!({ "connection": name })) data-confirm=[question];
                 label.item.grow for=(id) {
                     (mark(provider, false))
                     span.text { (name) small { (provider) } }
