@@ -14,8 +14,8 @@ use crate::config::UseItem;
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, SourceId};
 use keyward_inbox::Inbox;
 use keyward_model::{
-    Agent, AgentFacts, App, BindTerms, Connection, ConnectionSpec, Hook, HookFacts, HookSpec,
-    Plugin, PluginSpec, Record, Reference, Source, Webhook, WebhookState,
+    Agent, AgentFacts, App, BindTerms, Connection, ConnectionSpec, Hook, HookSpec, Plugin,
+    PluginSpec, Record, Reference, Source, Webhook, WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
@@ -104,8 +104,10 @@ impl ApplyTarget<'_> {
         let directory = self.directory();
         let (hook, keys) = match work {
             HookWork::Make(spec, keys) => {
-                let (spec, facts) = (self.of_connection(org, spec)?, HookFacts::default());
-                (directory.add::<Hook>(org, ManagedBy::File, spec, facts).await?, keys)
+                let spec = self.of_connection(org, spec)?;
+                let hook = self.inbox.new_hook(org, ManagedBy::File, spec);
+                self.inbox.add(hook, keys).await?;
+                return Ok(());
             }
             HookWork::Change { id, spec, keys } => {
                 let spec = self.of_connection(org, spec)?;

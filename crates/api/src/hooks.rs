@@ -24,7 +24,7 @@ use super::resource::{self, Exposed};
 use super::wire::{HookAdded, HookEventView, HookEventsAsk, HookScheme, HookSecret, List};
 use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, QueueReader};
 use keyward_model::{
-    Hook, HookFacts, HookShown, HookSpec, HookWith, Record, Reference, SecretText, Shown,
+    Hook, HookShown, HookSpec, HookWith, ManagedBy, Record, Reference, Resource, SecretText, Shown,
 };
 use keyward_vault::events::{SigningKeyError, WebhookSigningKey};
 
@@ -128,17 +128,13 @@ impl Exposed for Hook {
 
     async fn add(context: &Context, input: Input<Self>) -> Result<HookAdded, ApiError> {
         let keys = GivenKeys::of(input.with, true)?;
-        let facts = HookFacts::default();
-        // A hook without its keys would refuse everything: both are stored, or neither.
-        let hook = resource::store_new::<Self>(context, input.spec, facts).await?;
-        match stored(context, &hook, keys).await {
-            Ok(added) => Ok(added),
-            Err(error) => {
-                let by = keyward_model::ManagedBy::Store;
-                context.deps().directory.remove::<Self>(&hook.org, &hook.id, by).await?;
-                Err(error)
-            }
-        }
+        Self::check(&input.spec)?;
+        let inbox = &context.deps().inbox;
+        let hook = inbox.new_hook(context.caller.org(), ManagedBy::Store, input.spec);
+        check_keys(context, &hook, &keys.new).await?;
+        let hook = inbox.add(hook, keys.new).await?;
+        context.caller.names("hook", &hook.id, hook.name());
+        Ok(added(context, &hook, keys.shown).await)
     }
 
     async fn change(
@@ -217,11 +213,8 @@ impl GivenKeys {
     }
 }
 
-async fn stored(
-    context: &Context,
-    hook: &Record<Hook>,
-    GivenKeys { new, shown }: GivenKeys,
-) -> Result<HookAdded, ApiError> {
+/// Refuses keys with which the hook could not verify a request.
+async fn check_keys(context: &Context, hook: &Record<Hook>, new: &NewKeys) -> Result<(), ApiError> {
     let inbox = &context.deps().inbox;
     let asks_api = inbox.scheme(hook).is_some_and(|scheme| scheme.asks_api());
     if asks_api && hook.connection.is_none() {
@@ -240,10 +233,13 @@ async fn stored(
             hint: Some("the service shows it where its webhook is set up".to_owned()),
         });
     }
-    inbox.set_keys(hook, new).await?;
+    Ok(())
+}
+
+async fn added(context: &Context, hook: &Record<Hook>, shown: Option<String>) -> HookAdded {
     // Nothing is posted from a queue.
     let signing_key = shown.filter(|_| !hook.is_queue());
-    Ok(HookAdded { hook: resource::shown(context, hook).await, signing_key })
+    HookAdded { hook: resource::shown(context, hook).await, signing_key }
 }
 
 /// Takes another secret or signing key from now on, and for a day those before as well. Without a body, a new signing key.
@@ -255,7 +251,10 @@ async fn rotate(
     let hook = resource::found::<Hook>(&context, &name)?;
     resource::editable(&*hook)?;
     let fresh = given.secret.is_none();
-    Ok(Json(stored(&context, &hook, GivenKeys::of(given, fresh)?).await?))
+    let keys = GivenKeys::of(given, fresh)?;
+    check_keys(&context, &hook, &keys.new).await?;
+    context.deps().inbox.set_keys(&hook, keys.new).await?;
+    Ok(Json(added(&context, &hook, keys.shown).await))
 }
 
 /// Shows the secret that the service sent, because a person must enter it there. The request leaves an audit record.
@@ -416,6 +415,7 @@ impl From<InboxError> for ApiError {
                     is shown, until the first event"
                     .to_owned(),
             },
+            InboxError::Directory(error) => error.into(),
             InboxError::Row(error) => Self::internal(error),
         }
     }

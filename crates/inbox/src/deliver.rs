@@ -176,7 +176,7 @@ impl Inbox {
         let Some(to) = &hook.to else { return Ok(None) };
         let keys = self.keys.get(org, hook.id.as_str()).await?;
         let Some(keys) = keys.as_ref().and_then(|(keys, _)| keys.signing()) else {
-            // The hook is being created.
+            // The file gives a hook its `to` before the key.
             self.queue.lock().postpone(&hook.id, &event.id, self.clock.now() + TRY_AGAIN_AFTER);
             return Ok(None);
         };

@@ -1,6 +1,7 @@
 //! [`InboxError`] and [`InboxRefusal`]: why an operation on a hook fails, and why a request to a hook is refused.
 
 use keyward_hooks::Rejection;
+use keyward_state::directory::DirectoryError;
 use keyward_vault::RowError;
 
 /// Why an operation on a hook failed.
@@ -9,6 +10,9 @@ pub enum InboxError {
     /// The row of an event or of keys.
     #[error(transparent)]
     Row(#[from] RowError),
+    /// The record of the hook.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The event is not there: it was taken, or never came.
     #[error("there is no event `{0}`")]
     NoEvent(String),

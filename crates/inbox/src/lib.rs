@@ -32,7 +32,7 @@ use keyward_base::id::{ConnectionId, HookId, OrgId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_hooks::Scheme;
-use keyward_model::{Hook, Record, Reference};
+use keyward_model::{Hook, HookFacts, HookSpec, ManagedBy, Record, Reference};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, OpenedRow};
@@ -195,6 +195,33 @@ impl Inbox {
 
     pub fn status(&self, hook: &HookId) -> HookStatus {
         self.queue.lock().status(hook)
+    }
+
+    /// A hook for [`Inbox::add`]. It is not stored yet.
+    pub fn new_hook(&self, org: &OrgId, by: ManagedBy, spec: HookSpec) -> Record<Hook> {
+        Record::new(org, by, spec, HookFacts::default(), self.clock.now())
+    }
+
+    /// Adds a hook. Its keys are stored before it, because it refuses all requests without them.
+    ///
+    /// # Errors
+    /// When the spec or the secret is refused, the name is taken, there are too many, or the store fails.
+    pub async fn add(
+        &self,
+        hook: Record<Hook>,
+        keys: NewKeys,
+    ) -> Result<Arc<Record<Hook>>, InboxError> {
+        let (org, id) = (hook.org.clone(), hook.id.clone());
+        self.set_keys(&hook, keys).await?;
+        match self.directory.add_record(hook).await {
+            Ok(hook) => Ok(hook),
+            // The record may be there, and needs its keys.
+            Err(failed) if failed.leaves_doubt() => Err(failed.into()),
+            Err(refused) => {
+                self.keys.delete(&org, id.as_str()).await?;
+                Err(refused.into())
+            }
+        }
     }
 
     /// Stores new keys of a hook. Those before stay valid for a day.

@@ -1,20 +1,33 @@
-//! Test data: an inbox in memory with one hook.
+//! Hooks that are added with keys that cannot be stored, and test data: an inbox in memory with one hook.
 
 use std::sync::Arc;
 
-use super::{Inbox, InboxServices};
+use super::{Inbox, InboxError, InboxServices, NewKeys};
 use keyward_base::id::OrgId;
+use keyward_base::secret::Secret;
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Hook, HookFacts, HookSpec, ManagedBy, Record};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
-use keyward_state::store::Store;
 use keyward_state::store::memory::MemoryStore;
+use keyward_state::store::{Store, Table, VALUE_BYTES_MAX};
 use keyward_vault::Vault;
 
 /// An inbox with a hook of this scheme.
 pub(crate) async fn inbox_of(scheme: &str) -> (Arc<Inbox>, Arc<Record<Hook>>) {
+    let inbox = empty().await;
+    let (org, facts) = (OrgId::default_org(), HookFacts::default());
+    let hook = inbox.directory.add::<Hook>(&org, ManagedBy::Store, spec(scheme), facts);
+    let hook = hook.await.unwrap();
+    (inbox, hook)
+}
+
+fn spec(scheme: &str) -> HookSpec {
+    HookSpec { name: "ci".to_owned(), scheme: Some(scheme.to_owned()), ..HookSpec::default() }
+}
+
+async fn empty() -> Arc<Inbox> {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
     let directory = Directory::open(store.clone(), keyring.clone(), clock.clone());
@@ -28,11 +41,25 @@ pub(crate) async fn inbox_of(scheme: &str) -> (Arc<Inbox>, Arc<Record<Hook>>) {
     );
     let vault = Arc::new(vault.await.unwrap());
     let (metrics, settings) = (Arc::default(), WebhookSettings::default());
-    let inbox =
-        Inbox::new(InboxServices { store, keyring, directory, vault, metrics, clock, settings });
-    let scheme = Some(scheme.to_owned());
-    let spec = HookSpec { name: "ci".to_owned(), scheme, ..HookSpec::default() };
-    let (org, by) = (OrgId::default_org(), ManagedBy::Store);
-    let hook = inbox.directory.add::<Hook>(&org, by, spec, HookFacts::default()).await.unwrap();
-    (inbox, hook)
+    Inbox::new(InboxServices { store, keyring, directory, vault, metrics, clock, settings })
+}
+
+/// Without its keys, it would refuse all requests of its service.
+#[tokio::test]
+async fn a_hook_whose_keys_cannot_be_stored_is_not_added() {
+    let (inbox, org) = (empty().await, OrgId::default_org());
+    let add = async |secret: String| {
+        let hook = inbox.new_hook(&org, ManagedBy::Store, spec("gitlab"));
+        let keys = NewKeys { secret: Some(Secret::new(secret)), signing_key: None };
+        inbox.add(hook, keys).await
+    };
+    let failed = add("x".repeat(VALUE_BYTES_MAX)).await.unwrap_err();
+    assert!(matches!(failed, InboxError::Row(_)), "{failed:?}");
+    assert_eq!(inbox.directory.view().all::<Hook>(&org).count(), 0);
+    let hook = add("a-token".to_owned()).await.unwrap();
+    assert!(inbox.secret_status(&hook).await.unwrap().is_known);
+    let taken = add("another-token".to_owned()).await.unwrap_err();
+    assert!(matches!(taken, InboxError::Directory(_)), "{taken:?}");
+    let keys = inbox.store.list(Table::HookKeys, "", None, 10).await.unwrap();
+    assert_eq!(keys.len(), 1, "the keys of a refused hook are deleted");
 }
