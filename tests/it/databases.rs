@@ -150,8 +150,30 @@ async fn the_span_of_a_session_is_of_the_database_and_not_of_http() {
     ] {
         assert_eq!(own.attributes.get(name).map(String::as_str), Some(value), "{name}");
     }
-    let foreign = |name: &&String| name.starts_with("http.") || name.starts_with("url.");
-    assert_eq!(own.attributes.keys().find(foreign), None);
+    assert_eq!(own.attributes.keys().find(is_of_http), None);
+}
+
+fn is_of_http(name: &&String) -> bool {
+    name.starts_with("http.") || name.starts_with("url.")
+}
+
+/// The protocol is that of the listener.
+#[tokio::test]
+async fn the_span_of_a_session_that_is_refused_before_its_permit_is_of_the_database_too() {
+    let collector = Collector::start().await;
+    let exported = |plan| collector.reached(Databases::one(plan), "");
+    let databases = Databases::planned(Behaviour::Serves, exported).await;
+    assert!(Client::open(&databases.lab, "kwa_wrong", "main").await.is_err());
+    assert!(databases.open("unknown").await.is_err());
+    databases.lab.finish().await;
+    let spans = collector.spans();
+    assert_eq!(spans.len(), 2, "{spans:#?}");
+    for own in &spans {
+        assert_eq!((own.kind, &*own.name), (CLIENT, "postgresql"), "{own:#?}");
+        assert_eq!(own.attributes.get("db.system.name").map(String::as_str), Some("postgresql"));
+        assert_eq!(own.attributes.get("db.namespace"), None);
+        assert_eq!(own.attributes.keys().find(is_of_http), None);
+    }
 }
 
 #[tokio::test]

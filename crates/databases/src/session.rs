@@ -82,7 +82,7 @@ pub async fn run<G: Greeting>(
     mut stream: ServiceStream,
     mut greeting: G,
 ) {
-    let mut exchange = match stream.begin().await {
+    let mut exchange = match stream.begin(G::PROTOCOL).await {
         Ok(exchange) => exchange,
         Err(refusal) => {
             let bytes = greeting.refusal(&Refused::from(refusal), None);

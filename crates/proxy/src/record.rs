@@ -378,7 +378,7 @@ impl EventFields {
     /// What the exchange was, for its span.
     fn kind(&self) -> ExchangeKind<'_> {
         match (&self.database, &self.login) {
-            (Some(session), _) => ExchangeKind::Database(&session.endpoint),
+            (Some(session), _) => session.kind(),
             (None, Some(_)) => ExchangeKind::SshLogin,
             (None, None) => ExchangeKind::Http,
         }
@@ -464,10 +464,7 @@ impl Drop for Record {
         if let Some(attempts) = &self.attempts {
             self.fields.attempts += attempts.load(Relaxed);
         }
-        let target = match &self.fields.database {
-            Some(session) => Some(session.endpoint.url()),
-            None => self.fields.target_text(),
-        };
+        let target = self.fields.target_text();
         let elapsed = self.begun.elapsed().as_millis();
         let event = Event {
             bytes_in: self.bytes_in.load(Relaxed),

@@ -1,11 +1,29 @@
 //! Records of sessions with databases.
 
+use std::sync::Arc;
+
 use super::Record;
 use super::database_session::DatabaseSession;
+use crate::gateway::Gateway;
+use crate::refusal::Refusal;
+use keyward_base::database::DatabaseProtocol;
 use keyward_rules::policy::DatabasePermit;
 use keyward_state::observe::event::Event;
 
 impl Record {
+    /// Begins the record of a session with a database.
+    ///
+    /// # Errors
+    /// As [`Record::begin`].
+    pub async fn begin_session(
+        gateway: &Arc<Gateway>,
+        protocol: DatabaseProtocol,
+    ) -> Result<Self, Refusal> {
+        let mut record = Self::begin(gateway).await?;
+        record.fields.database = Some(Box::new(DatabaseSession::before_permit(protocol)));
+        Ok(record)
+    }
+
     /// The permit of a session with a database.
     pub fn set_database(&mut self, permit: &DatabasePermit) {
         let endpoint = permit.shared_endpoint().clone();
@@ -13,13 +31,13 @@ impl Record {
         self.fields.connection = Some(permit.wanted().name.clone());
         self.fields.connection_id = Some(permit.wanted().connection.clone());
         self.fields.target = Some(endpoint.target.clone());
-        self.fields.database = Some(Box::new(DatabaseSession { endpoint, role: None }));
+        self.fields.database = Some(Box::new(DatabaseSession::permitted(endpoint)));
     }
 
     /// The record of a statement of the session, without time and statement. It has the exchange of the session.
     pub fn statement_event(&self) -> Event {
         let fields = &self.fields;
-        let target = fields.database.as_ref().map(|session| session.endpoint.url());
+        let target = fields.target_text();
         let event = fields.event(target.as_deref());
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Event {

@@ -35,8 +35,11 @@ impl Record {
 }
 
 impl EventFields {
-    /// The target, with the account of an SSH login.
+    /// The target, with the account of an SSH login; the URL of a database.
     pub(super) fn target_text(&self) -> Option<String> {
+        if let Some(session) = &self.database {
+            return session.url();
+        }
         match (&self.target, &self.login) {
             (Some(target), Some(user)) => {
                 Some(format!("ssh://{user}@{}:{}", target.host(), target.port()))

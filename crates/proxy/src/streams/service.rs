@@ -166,8 +166,8 @@ impl ServiceStream {
     ///
     /// # Errors
     /// When the audit log cannot be written.
-    pub async fn begin(&self) -> Result<ServiceExchange, RefusalText> {
-        let record = Record::begin(&self.gateway).await;
+    pub async fn begin(&self, protocol: DatabaseProtocol) -> Result<ServiceExchange, RefusalText> {
+        let record = Record::begin_session(&self.gateway, protocol).await;
         let record = record.map_err(|refusal| respond::refusal_info(&refusal, None))?;
         let accepted = Some(self.accepted.clone());
         Ok(ServiceExchange { gateway: self.gateway.clone(), accepted, record })

@@ -5,7 +5,7 @@
 //! (<https://opentelemetry.io/docs/specs/semconv/database/database-spans/>).
 
 use http::{HeaderMap, HeaderValue};
-use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
+use keyward_base::database::DatabaseProtocol;
 use keyward_base::host::{Host, Target};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -85,8 +85,11 @@ pub struct FinishedExchange<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum ExchangeKind<'a> {
     Http,
-    /// A session with a database.
-    Database(&'a DatabaseEndpoint),
+    /// A session with a database. Its name is unknown before the permit.
+    Database {
+        protocol: DatabaseProtocol,
+        name: Option<&'a str>,
+    },
     /// A signature for an SSH login.
     SshLogin,
 }
@@ -173,7 +176,7 @@ impl ExchangeTrace {
         exchange.name().clone_into(&mut own.name);
         own.kind = match exchange.kind {
             ExchangeKind::Http | ExchangeKind::SshLogin => SpanKind::Server.into(),
-            ExchangeKind::Database(_) => SpanKind::Client.into(),
+            ExchangeKind::Database { .. } => SpanKind::Client.into(),
         };
         own.parent_span_id = self.parent.map(Vec::from).unwrap_or_default();
         own.flags |= if self.parent.is_some() { PARENT_REMOTE } else { 0 };
@@ -203,7 +206,7 @@ impl FinishedExchange<'_> {
     fn name(&self) -> &'static str {
         match self.kind {
             ExchangeKind::Http => Method::of(self.event.method).name,
-            ExchangeKind::Database(endpoint) => system_of(endpoint.protocol),
+            ExchangeKind::Database { protocol, .. } => system_of(protocol),
             ExchangeKind::SshLogin => "ssh",
         }
     }
@@ -223,10 +226,11 @@ impl FinishedExchange<'_> {
                 all.extend(numbers.into_iter().filter_map(|(key, it)| Some(number(key, it?))));
                 all
             }
-            ExchangeKind::Database(endpoint) => vec![
-                text("db.system.name", system_of(endpoint.protocol)),
-                text("db.namespace", endpoint.database.as_str()),
-            ],
+            ExchangeKind::Database { protocol, name } => {
+                let mut all = vec![text("db.system.name", system_of(protocol))];
+                all.extend(name.map(|name| text("db.namespace", name)));
+                all
+            }
             ExchangeKind::SshLogin => vec![text("network.protocol.name", "ssh")],
         }
     }
