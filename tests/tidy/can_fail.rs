@@ -79,6 +79,17 @@ fn a_form_that_a_browser_would_send_by_get_is_found() {
 }
 
 #[test]
+fn a_folded_part_that_a_renewal_would_close_is_found() {
+    let finds = |text: &str| finds(names_what_folds, "crates/console/src/a.rs", text);
+    assert!(finds("details {"));
+    assert!(finds("@if it { details open[is_open] { } }"));
+    assert!(finds("td { details.group-of { } }"));
+    assert!(!finds("details #edit open[is_open] {"));
+    assert!(!finds(r#"td { details id=(format!("set-{set}")) { } }"#));
+    assert!(!finds("details.menu {"));
+}
+
+#[test]
 fn a_secret_exposed_elsewhere_is_found() {
     for text in ["f(secret.expose())", "secret.expose_text()", "map(Secret::expose)"] {
         assert!(finds(exposes_secrets_only_where_listed, "crates/proxy/src/a.rs", text), "{text}");

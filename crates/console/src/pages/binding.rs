@@ -73,7 +73,7 @@ impl Limits<'_> {
                     p.help { "Tick none to allow all requests of the service." }
                     (self.ticks("allow", &limits.allow))
                 }
-                details open[!limits.deny.is_empty()] {
+                details #denied open[!limits.deny.is_empty()] {
                     summary { "Deny" }
                     p.help { "These are refused also where an action above covers them." }
                     (self.ticks("deny", &limits.deny))

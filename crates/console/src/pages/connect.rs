@@ -237,7 +237,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
             } }
             @if !auth.consents && !sources.is_empty() { (other_way(&to(&provider.id, Some(&auth.id), agent), by_reference)) }
             (visibility(visit))
-            details {
+            details #more-settings {
                 summary { "More settings" }
                 (Field { name: "environment", label: "Environment", example: Some("production"), help: Some("Agents of another environment cannot use it."), is_optional: true, ..Field::default() }.show())
                 (Field { name: "purpose", label: "Purpose", is_optional: true, ..Field::default() }.show())

@@ -96,7 +96,7 @@ fn scopes() -> Markup {
             legend { "Scopes" }
             p.help { "Tick none for all that the role allows." }
             (Check { name: "scopes", value: "read", label: "Read everything", ..Check::default() }.show())
-            details {
+            details #scopes-by-area {
                 summary { "Choose by area" }
                 table.scopes {
                     thead { tr { th { "Area" } th { "Read" } th { "Read and change" } } }

@@ -170,7 +170,7 @@ pub(super) fn ticks(types: &[EventType], chosen: &[&str]) -> Markup {
             legend { "Events" }
             p.help { "Tick none to receive all, also types that later versions add." }
             @for (about, members) in groups {
-                details open[members.iter().any(|it| chosen.contains(&it.r#type.as_str()))] {
+                details id=(format!("events-{about}")) open[members.iter().any(|it| chosen.contains(&it.r#type.as_str()))] {
                     summary { (about) span.muted.small { (members.len()) } }
                     @for of in members {
                         (Check {

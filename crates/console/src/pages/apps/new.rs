@@ -208,7 +208,7 @@ fn enter(
                     @if !is_oauth1 { (scopes()) (known_scopes(provider)) }
                     @for variable in &provider.variables { (super::super::connect::variable_field(variable)) }
                     (name.show())
-                    @if !is_oauth1 { details {
+                    @if !is_oauth1 { details #private-key {
                         summary { "Private key instead of a secret" }
                         (pem("private_key", "Private key (PEM)"))
                         (pem("certificate", "Certificate (PEM)"))

@@ -83,7 +83,7 @@ pub(super) fn panel(
                             required autocomplete="off" autocapitalize="off" spellcheck="false"
                             aria-invalid=[refused.map(|_| "true")] aria-describedby=[refused.map(|_| "tester-wrong")];
                         button.first { "Test" }
-                        details open[asked.graphql.as_ref().is_some_and(|text| !text.is_empty())] {
+                        details #graphql-document open[asked.graphql.as_ref().is_some_and(|text| !text.is_empty())] {
                             summary { "GraphQL" }
                             textarea name="graphql" rows="3" aria-label="GraphQL document" spellcheck="false"
                                 placeholder="query { viewer { login } }" { (asked.graphql.as_deref().unwrap_or_default()) }
@@ -133,7 +133,7 @@ fn answer(asked: &PageQuery, now: &Explanation, writes: bool) -> Markup {
                 @if writes { a.button href=(new_rule(now)) { @if is_denied { "Allow…" } @else { "Add a rule for it…" } } }
                 @if lacks { a.button href=(format!("/agents/{}", segment(&now.agent))) { "Bind a connection" } }
             }
-            details {
+            details #rule-test {
                 summary { "Make a rule test" }
                 p.small.muted { "A line for a file of tests, which " code { "keyward rule test" } " runs in CI." }
                 (crate::parts::copyable(&test_line(asked, now)))

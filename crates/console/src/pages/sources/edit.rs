@@ -146,7 +146,7 @@ fn fields(kind: &str, spec: &SourceSpec, now: &Value) -> Markup {
         }
         @for name in names.required { (credential(name, !is_new)) }
         @for name in optional { (credential(name, true)) }
-        details {
+        details #times {
             summary { "Times" }
             @for key in times { (setting(key.name, key, &now[key.name])) }
         }
