@@ -31,7 +31,7 @@ async fn activate(
     Segments(name): Segments<String>,
     Body(ask): Body<Activation>,
 ) -> Result<Json<ConnectionMade>, ApiError> {
-    let connection = context.admin.connection(&context.caller, &name)?;
+    let connection = context.connection(&name)?;
     editable(&connection, ManagedBy::Store)?;
     let work = resumed(context, connection, ask.fields.0, ask.test);
     // Runs to its end even if the caller disconnects: else the draft would stay in testing.
@@ -71,7 +71,7 @@ pub(super) async fn begun(
     draft: &Arc<ConnectionRecord>,
     test: bool,
 ) -> Result<ConnectionMade, ApiError> {
-    let Context { admin, caller } = context;
+    let admin = &context.admin;
     let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
     let mut found = match test && has_test(admin, draft) {
         true => Some(asked(admin, draft).await?),
@@ -83,18 +83,18 @@ pub(super) async fn begun(
             if found.outcome == TestOutcome::WrongKey {
                 found.hint = vault.remedy(&now, Need::Use);
             }
-            changes::told(admin, caller, &now, "draft", &found.message).await;
+            changes::told(context, &now, "draft", &found.message).await;
             now
         }
         found => {
             let now = vault.activate(org, id).await?;
             let why = if found.is_some() { "the provider takes the secret" } else { "untested" };
-            changes::told(admin, caller, &now, "active", why).await;
+            changes::told(context, &now, "active", why).await;
             now
         }
     };
     if let Some(found) = &found {
-        status::learnt(admin, caller, &now, found).await?;
+        status::learnt(context, &now, found).await?;
     }
     let directory = admin.deps().directory.view();
     let now = directory.connection(org, id).cloned();

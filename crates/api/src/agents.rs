@@ -59,14 +59,13 @@ impl Exposed for Agent {
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
-        let Context { admin, caller } = context;
-        let owner = owners::of_new(admin, caller, input.with.owner.as_deref())?;
+        let owner = owners::of_new(context, input.with.owner.as_deref())?;
         if !input.spec.user_providers.is_empty() {
             may_serve_users(context, &input.spec.user_providers)?;
         }
         let facts = AgentFacts { owner, ..AgentFacts::default() };
         let made = resource::store_new::<Self>(context, input.spec, facts).await?;
-        admin.enforce().await?;
+        context.admin.enforce().await?;
         Ok(resource::shown(context, &made).await)
     }
 
@@ -76,11 +75,10 @@ impl Exposed for Agent {
         record: Arc<Record<Self>>,
         change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
-        let Context { admin, caller } = context;
-        let given = |owner: &Option<String>| owners::given_to(admin, caller, owner.as_deref());
+        let given = |owner: &Option<String>| owners::given_to(context, owner.as_deref());
         let owner = change.with.owner.as_ref().map(given).transpose()?;
         if let Some(owner) = &owner {
-            caller.because(owner.as_ref().map_or("of the organisation", |id| id.as_str()));
+            context.caller.because(owner.as_ref().map_or("of the organisation", |id| id.as_str()));
         }
         if change.names("user_providers") {
             may_serve_users(context, &change.of(&record.spec)?.user_providers)?;
@@ -91,7 +89,7 @@ impl Exposed for Agent {
             }
         };
         let changed = resource::store_change(context, &record, &change, alter).await?;
-        admin.enforce().await?;
+        context.admin.enforce().await?;
         Ok(resource::shown(context, &changed).await)
     }
 
@@ -110,9 +108,7 @@ impl Exposed for Agent {
 
 /// Refuses unknown providers in `user_providers`, and callers who may not use every end user's connections.
 fn may_serve_users(context: &Context, providers: &[String]) -> Result<(), ApiError> {
-    if let Some(user) = context.caller.user().filter(|_| !context.caller.edits_all()) {
-        return Err(ApiError::RoleRefused(user.role.as_str()));
-    }
+    context.caller.must_edit_all()?;
     let catalogue = context.deps().vault.catalogue(context.caller.org());
     let is_unknown = |id: &&String| *id != "*" && catalogue.get(id).is_none();
     let Some(id) = providers.iter().find(is_unknown) else { return Ok(()) };

@@ -283,6 +283,14 @@ impl Caller {
         self.user().is_none_or(|user| user.role == Role::Admin)
     }
 
+    /// Refuses callers who may not change all resources of the organisation.
+    pub(super) fn must_edit_all(&self) -> Result<(), ApiError> {
+        match self.user() {
+            Some(user) if !self.edits_all() => Err(ApiError::RoleRefused(user.role.as_str())),
+            _ => Ok(()),
+        }
+    }
+
     fn owns(&self, owner: Option<&UserId>) -> bool {
         self.user().is_some_and(|user| owner == Some(&user.id))
     }

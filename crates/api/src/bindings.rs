@@ -165,7 +165,7 @@ async fn bind(
 ) -> Result<(StatusCode, Json<BindingShown>), ApiError> {
     let Context { admin, caller } = &context;
     let agent = resource::found::<Agent>(&context, &agent)?;
-    let connection = admin.connection(caller, new.connection.as_str())?;
+    let connection = context.connection(new.connection.as_str())?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let limits = LimitsChange { allow: new.allow, deny: new.deny };
     check_limits(&context, &connection, &limits)?;
@@ -210,9 +210,9 @@ async fn limit(
     if_match: IfMatch,
     Body(patch): Body<BindingPatch>,
 ) -> Result<Json<BindingShown>, ApiError> {
-    let Context { admin, caller } = &context;
+    let admin = &context.admin;
     let agent = resource::found::<Agent>(&context, &agent)?;
-    let connection = admin.connection(caller, &connection)?;
+    let connection = context.connection(&connection)?;
     let (allow, deny) = (patch.allow.clone().flatten(), patch.deny.clone().flatten());
     check_limits(&context, &connection, &LimitsChange { allow, deny })?;
     let is_wanted = move |agent: &AgentRecord| if_match.allows_record(agent);
@@ -230,7 +230,7 @@ async fn unbind(
 ) -> Result<StatusCode, ApiError> {
     let Context { admin, caller } = &context;
     let agent = resource::found::<Agent>(&context, &agent)?;
-    let connection = admin.connection(caller, &connection)?;
+    let connection = context.connection(&connection)?;
     if agent.facts.binding(&connection.id).is_none() {
         return Err(ApiError::not_found("binding", &connection.name));
     }

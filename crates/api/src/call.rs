@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -12,8 +11,8 @@ use http::header::{self, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use serde_json::Value;
 
-use super::auth::Caller;
 use super::body::{Body, Segments};
+use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::sound_rules::SoundRules;
@@ -50,15 +49,14 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn request(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     _: SoundRules,
     Segments(name): Segments<String>,
     Body(ask): Body<CallAsk>,
 ) -> Result<Json<CallView>, ApiError> {
-    let connection = admin.connection(&caller, &name)?;
-    let request = asked(&admin, &connection, ask)?;
-    let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
+    let connection = context.connection(&name)?;
+    let request = asked(&context.admin, &connection, ask)?;
+    let gateway = context.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
     let called = call::run(&gateway, &connection, request).await;
     let answer = called.result.map_err(ApiError::Declined)?;
     let view = view(called.exchange, answer);

@@ -1,15 +1,13 @@
 //! Publishes changes of connections, for all handlers: what happened, to which connection, and why.
 
-use super::auth::Caller;
-use super::state::Admin;
+use super::context::Context;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::observe::change::Change;
 use keyward_state::observe::event::Outcome;
 
 /// Tells of a change that is durable. `why` quotes nothing that a provider or an owner wrote.
 pub(super) async fn told(
-    admin: &Admin,
-    caller: &Caller,
+    Context { admin, caller }: &Context,
     connection: &ConnectionRecord,
     what: &'static str,
     why: &str,

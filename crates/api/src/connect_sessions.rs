@@ -15,7 +15,6 @@ mod target;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::{Json, Router};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -130,7 +129,7 @@ impl Exposed for ConnectSession {
         Self::check(spec)?;
         let mut owner = None;
         if let Some(named) = &mut spec.connection {
-            let connection = admin.connection_to_use(caller, named.as_str())?;
+            let connection = context.connection_to_use(named.as_str())?;
             owner.clone_from(&connection.facts.owner);
             *named = Reference::Id(connection.id.clone());
         }
@@ -293,12 +292,10 @@ async fn providers(
 
 /// The result is the same as of the form of the link. A consent needs the browser's cookie, so it has no such route.
 async fn complete(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(id): Segments<String>,
     Body(given): Body<Completion>,
 ) -> Result<Json<Shown<ConnectSession>>, ApiError> {
-    let context = Context { admin, caller };
     let session = resource::found::<ConnectSession>(&context, &id)?;
     for_others(&context.caller, &session.spec)?;
     let Completion { provider, auth, variables, fields } = given;

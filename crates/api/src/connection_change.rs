@@ -28,9 +28,9 @@ pub(super) async fn change(
     Segments(name): Segments<String>,
     mut change: InputChange<Connection>,
 ) -> Result<Json<Shown<Connection>>, ApiError> {
-    let Context { admin, caller } = &context;
+    let admin = &context.admin;
     let deps = admin.deps();
-    let found = admin.connection(caller, &name)?;
+    let found = context.connection(&name)?;
     editable(&found, ManagedBy::Store)?;
     change.if_match.check(&found)?;
     in_lower_case(&mut change.patch);
@@ -39,7 +39,7 @@ pub(super) async fn change(
         config_mentions::may_be_renamed(admin, &found).await?;
     }
     let owner = match &change.with.owner {
-        Some(owner) => Some(owners::given_to(admin, caller, owner.as_deref())?),
+        Some(owner) => Some(owners::given_to(&context, owner.as_deref())?),
         None => None,
     };
     if change.with.test && after.references != found.references {
@@ -65,7 +65,7 @@ pub(super) async fn change(
     }
     admin.enforce().await?;
     if connection.updated != found.updated {
-        changes::told(admin, caller, &connection, "changed", "by request").await;
+        changes::told(&context, &connection, "changed", "by request").await;
     }
     Ok(Json(view(admin, &connection)))
 }

@@ -8,12 +8,11 @@ pub(super) mod trial;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
 
 use self::diagnosis::{Diagnosis, TestedConnection};
 use self::trial::Trial;
-use super::auth::Caller;
 use super::body::Segments;
+use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
@@ -31,24 +30,24 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn test(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionTested>, ApiError> {
-    let mut connection = admin.connection(&caller, &name)?;
+    let admin = &context.admin;
+    let mut connection = context.connection(&name)?;
     if status::is_rejected(&connection) {
         let vault = &admin.deps().vault;
         // If it fails, the test reports why.
         if vault.refresh_now(&connection.org, &connection.id).await.is_ok() {
             admin.enforce().await?;
-            connection = admin.connection(&caller, &name)?;
+            connection = context.connection(&name)?;
         }
     }
-    let mut found = tested(&admin, &connection, None).await?;
+    let mut found = tested(admin, &connection, None).await?;
     if status::is_doubtful(&connection, &found) {
-        found = tested(&admin, &connection, None).await?;
+        found = tested(admin, &connection, None).await?;
     }
-    status::learnt(&admin, &caller, &connection, &found).await?;
+    status::learnt(&context, &connection, &found).await?;
     Ok(Json(found))
 }
 

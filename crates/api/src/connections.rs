@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::State;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::auth::Caller;
 use super::body::{Params, Segments};
 use super::connection_change::may_refer;
 use super::connection_search::Search;
@@ -21,7 +19,6 @@ use super::flows::{begun, takes_consents};
 use super::input::Input;
 use super::openapi::Routes;
 use super::resource::mentioned;
-use super::state::Admin;
 use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes, config_mentions, connection_change, owners, plugins};
 use keyward_base::secret::Secret;
@@ -93,13 +90,12 @@ async fn list(
 }
 
 async fn show(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
 ) -> Result<TaggedAnswer<Shown<Connection>>, ApiError> {
-    let connection = admin.connection(&caller, &name)?;
+    let connection = context.connection(&name)?;
     let etag = Some(Etag::of(&connection));
-    Ok(TaggedAnswer { etag, body: whole_view(&admin, &connection).await })
+    Ok(TaggedAnswer { etag, body: whole_view(&context.admin, &connection).await })
 }
 
 /// A connection that needs a consent becomes a draft, and the answer has the next step. If the consent cannot
@@ -111,7 +107,7 @@ async fn add(
     let Context { admin, caller } = &context;
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
     connection_change::resolve(admin, &mut spec);
-    let owner = owners::of_new(admin, caller, with.owner.as_deref())?;
+    let owner = owners::of_new(&context, with.owner.as_deref())?;
     let visibility = owners::visibility(owner.as_ref(), with.visibility);
     if let Some((url, provider)) = mcp_server(&context, &spec.provider, &with) {
         takes_consents(admin)?;
@@ -205,7 +201,7 @@ async fn drafted(
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
     let Context { admin, caller } = context;
     caller.names("connection", &draft.id, &draft.name);
-    let begun = begun(admin, caller, draft, Reconnect { device, ..Reconnect::default() }).await;
+    let begun = begun(context, draft, Reconnect { device, ..Reconnect::default() }).await;
     let consent = match begun {
         Ok(consent) => consent,
         Err(refused) => {
@@ -222,22 +218,22 @@ async fn drafted(
 }
 
 async fn remove(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
     Params(removal): Params<Removal>,
     if_match: IfMatch,
 ) -> Result<Json<ConnectionRemoved>, ApiError> {
-    let connection = admin.connection(&caller, &name)?;
+    let Context { admin, caller } = &context;
+    let connection = context.connection(&name)?;
     // Its grant may be revoked at the provider before the record is removed, so this is the last moment to refuse.
     if_match.check(&connection)?;
     // A connection that the configuration declares is refused as such.
     let is_paused = matches!(connection.facts.state, ConnectionState::Paused);
     if !removal.undo && (is_paused || connection.managed_by == ManagedBy::Store) {
-        config_mentions::may_be_removed(&admin, &connection).await?;
+        config_mentions::may_be_removed(admin, &connection).await?;
     }
     let flows = &admin.deps().flows;
-    let plugins = plugins::affected(&admin, &caller, &connection);
+    let plugins = plugins::affected(&context, &connection);
     let revoked = flows.disconnect(caller.org(), &connection.id, removal.revoke).await?;
     admin.enforce().await?;
     let told = |revoked_upstream| ConnectionRemoved {
@@ -258,44 +254,42 @@ async fn remove(
 
 /// Agents get 424 from now on, and running requests with its credential end.
 async fn pause(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
 ) -> Result<Json<Shown<Connection>>, ApiError> {
-    set_paused(&admin, &caller, &name, true).await
+    set_paused(&context, &name, true).await
 }
 
 async fn resume(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
 ) -> Result<Json<Shown<Connection>>, ApiError> {
-    set_paused(&admin, &caller, &name, false).await
+    set_paused(&context, &name, false).await
 }
 
 /// A broken connection stays broken, with two exceptions: a secret that a test rejected is used again, and a
 /// rejected client is tried again by the next request.
 async fn set_paused(
-    admin: &Admin,
-    caller: &Caller,
+    context: &Context,
     name: &str,
     paused: bool,
 ) -> Result<Json<Shown<Connection>>, ApiError> {
+    let Context { admin, caller } = context;
     let (directory, org) = (&admin.deps().directory, caller.org());
-    let before = admin.connection(caller, name)?;
+    let before = context.connection(name)?;
     let id = before.id.clone();
     let mut connection =
         directory.set_connection_paused(org, &id, paused, ManagedBy::Store).await?;
     let vault = &admin.deps().vault;
     if !paused && status::is_rejected_by_test(&before) {
         vault.ignore_test(org, &id).await?;
-        connection = admin.connection(caller, name)?;
+        connection = context.connection(name)?;
     }
     if !paused && vault.try_again(org, &id).await? {
-        connection = admin.connection(caller, name)?;
+        connection = context.connection(name)?;
     }
     admin.enforce().await?;
     let what = if paused { "paused" } else { "resumed" };
-    changes::told(admin, caller, &connection, what, "by request").await;
+    changes::told(context, &connection, what, "by request").await;
     Ok(Json(view(admin, &connection)))
 }

@@ -8,7 +8,8 @@ use http::request::Parts;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::state::{Admin, Deps};
-use keyward_state::directory::View;
+use keyward_model::{Connection, Record};
+use keyward_state::directory::{ConnectionRecord, Stored, View};
 
 /// The services, and who asks.
 #[derive(Clone, Debug)]
@@ -25,6 +26,33 @@ impl Context {
     /// The directory as of now.
     pub(super) fn view(&self) -> Arc<View> {
         self.deps().directory.view()
+    }
+
+    /// A resource by name or id. One that the caller does not see is treated as missing.
+    pub(super) fn named<R: Stored>(
+        &self,
+        name: &str,
+        sees: impl Fn(&Record<R>) -> bool,
+    ) -> Result<Arc<Record<R>>, ApiError> {
+        let (view, org) = (self.view(), self.caller.org());
+        let seen = |it: &&Arc<Record<R>>| sees(it);
+        let found = view.find::<R>(org, name).filter(seen);
+        let known = || view.all::<R>(org).filter(seen).map(|it| it.name());
+        let found = found.ok_or_else(|| ApiError::not_found_among(R::KIND.one, name, known()))?;
+        Ok(found.clone())
+    }
+
+    /// A connection by name or id. One that the caller may only use is refused for changes.
+    pub(super) fn connection(&self, name: &str) -> Result<Arc<ConnectionRecord>, ApiError> {
+        let found = self.connection_to_use(name)?;
+        self.caller.names("connection", &found.id, &found.name);
+        self.caller.may_change(&found)?;
+        Ok(found)
+    }
+
+    /// The same of one that the request only mentions.
+    pub(super) fn connection_to_use(&self, name: &str) -> Result<Arc<ConnectionRecord>, ApiError> {
+        self.named::<Connection>(name, |it| self.caller.sees_connection(it))
     }
 }
 

@@ -135,10 +135,9 @@ impl Exposed for DatabaseListener {
 
 /// Puts the id of the connection in place of its name. Its database must speak the protocol.
 fn resolve_connection(context: &Context, spec: &mut DatabaseListenerSpec) -> Result<(), ApiError> {
-    let Context { admin, caller } = context;
     let Some(named) = &mut spec.connection else { return Ok(()) };
-    let connection = admin.connection_to_use(caller, named.as_str())?;
-    let catalogue = admin.deps().vault.catalogue(caller.org());
+    let connection = context.connection_to_use(named.as_str())?;
+    let catalogue = context.deps().vault.catalogue(context.caller.org());
     let provider = catalogue.get(&connection.provider);
     let speaks = provider.and_then(|provider| provider.protocol);
     if speaks != Some(spec.protocol) {

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use super::auth::Caller;
 use super::context::Context;
-use super::state::Admin;
 use keyward_base::id::OrgId;
 use keyward_model::{Agent, ManagedBy, Record, Rule, RuleShown, RuleSpec, RuleStanding};
 use keyward_rules::host_sets::{Allowance, HostSet, HostSets};
@@ -29,13 +27,13 @@ pub(super) fn label(rule: &RuleShown) -> String {
 }
 
 /// All rules that a caller may see, numbered in their order.
-pub(super) fn effective(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
-    let (org, rulebook) = (caller.org(), &admin.deps().rulebook);
-    let (view, rules) = (admin.deps().directory.view(), rulebook.rules());
+pub(super) fn effective(context: &Context) -> Vec<RuleShown> {
+    let (org, rulebook) = (context.caller.org(), &context.deps().rulebook);
+    let (view, rules) = (context.view(), rulebook.rules());
     let explicit = rules.iter().filter(|rule| rule.org == *org).map(explicit);
     let mut all: Vec<_> = explicit.chain(stored(&view, org)).collect();
-    all.extend(bindings(admin, caller));
-    all.extend(allowed(admin, caller));
+    all.extend(bindings(context));
+    all.extend(allowed(context));
     all.push(default(rulebook.default_action()));
     for (at, rule) in all.iter_mut().enumerate() {
         rule.standing.number = at + 1;
@@ -86,8 +84,8 @@ fn unmanaged(id: String, spec: RuleSpec) -> RuleShown {
     RuleShown { id, spec, standing, managed_by: None, created: None, updated: None, version: None }
 }
 
-fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
-    let directory = admin.deps().directory.view();
+fn bindings(context: &Context) -> Vec<RuleShown> {
+    let (directory, caller) = (context.view(), &context.caller);
     let mut all = Vec::new();
     for agent in directory.all::<Agent>(caller.org()).filter(|agent| caller.sees_agent(agent)) {
         for binding in &agent.facts.bindings {
@@ -98,7 +96,7 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
             let whole = RuleSpec {
                 agents: Some(vec![agent.name.clone()]),
                 hosts: super::connection_view::hosts(
-                    &admin.deps().vault.catalogue(&connection.org),
+                    &context.deps().vault.catalogue(&connection.org),
                     connection,
                 ),
                 action: Some(ActionKind::Inject),
@@ -134,8 +132,8 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
 }
 
 /// The sets of hosts that some agents may reach.
-fn allowed(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
-    let directory = admin.deps().directory.view();
+fn allowed(context: &Context) -> Vec<RuleShown> {
+    let (directory, caller) = (context.view(), &context.caller);
     let mut all = Vec::new();
     for set in HostSets::built_in().all() {
         let has_it = |agent: &&Arc<AgentRecord>| {

@@ -8,16 +8,16 @@ mod ssh;
 mod stop;
 
 use axum::Json;
-use axum::extract::State;
 use http::HeaderMap;
 
 use self::agent::{as_agent, in_session};
 use self::question::DescribedRequest;
 use super::apps;
-use super::auth::Caller;
 use super::body::Body;
+use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
+use super::resource::found;
 use super::sound_rules::SoundRules;
 use super::state::Admin;
 use super::wire::{AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
@@ -25,6 +25,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
+use keyward_model::Agent;
 use keyward_net::dial::AddressVerdict;
 use keyward_net::guard::classify;
 use keyward_rules::inject::credential::Write;
@@ -43,27 +44,26 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn explain(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     _: SoundRules,
     Body(ask): Body<ExplainAsk>,
 ) -> Result<Json<Explanation>, ApiError> {
-    if let Some(told) = Box::pin(ssh::explained(&admin, &caller, &ask)).await? {
+    if let Some(told) = Box::pin(ssh::explained(&context, &ask)).await? {
         return Ok(Json(told));
     }
-    let (mut told, target) = decided(&admin, &caller, &ask)?;
+    let (mut told, target) = decided(&context, &ask)?;
     if let Some(used) = &mut told.connection {
-        look_behind(&admin, &caller, used).await;
+        look_behind(&context, used).await;
     }
     if told.allowed {
-        judge(&admin, &target, &mut told).await;
+        judge(&context.admin, &target, &mut told).await;
         told.allowed = told.stopped_by.is_empty();
     }
     Ok(Json(told))
 }
 
 /// Adds the state of the connection and the source of its tokens.
-async fn look_behind(admin: &Admin, caller: &Caller, used: &mut ConnectionUsed) {
+async fn look_behind(Context { admin, caller }: &Context, used: &mut ConnectionUsed) {
     let view = admin.deps().directory.view();
     let connection = view.connection(caller.org(), &used.id);
     let Some(connection) = connection.filter(|it| caller.sees_connection(it)) else { return };
@@ -79,11 +79,11 @@ async fn look_behind(admin: &Admin, caller: &Caller, used: &mut ConnectionUsed) 
 
 /// Explains everything that does not require the network.
 pub(super) fn decided(
-    admin: &Admin,
-    caller: &Caller,
+    context: &Context,
     ask: &ExplainAsk,
 ) -> Result<(Explanation, Target), ApiError> {
-    let record = admin.agent(caller, &ask.agent)?;
+    let admin = &context.admin;
+    let record = found::<Agent>(context, &ask.agent)?;
     let agent = match &ask.session {
         None => as_agent(&record),
         Some(session) => in_session(admin, &record, session)?,

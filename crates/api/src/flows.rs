@@ -2,13 +2,12 @@
 //! agents have no access.
 
 use axum::Json;
-use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::connection_view::view;
+use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::page::Page;
@@ -50,12 +49,12 @@ struct FlowQuery {
 
 /// Lists the open consents of connections that the caller may change.
 async fn list(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Params(asked): Params<FlowQuery>,
 ) -> Result<Json<List<ConsentListed>>, ApiError> {
-    let one = asked.connection.map(|name| admin.connection(&caller, &name)).transpose()?;
-    let directory = admin.deps().directory.view();
+    let Context { admin, caller } = &context;
+    let one = asked.connection.map(|name| context.connection(&name)).transpose()?;
+    let directory = context.view();
     let mut items = Vec::new();
     for flow in admin.deps().flows.open_consents(caller.org()).await? {
         let Some(connection) = directory.connection(caller.org(), &flow.connection) else {
@@ -73,42 +72,41 @@ async fn list(
 
 /// Cancels an unfinished consent. An active connection keeps its grant.
 async fn cancel(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(flow): Segments<String>,
 ) -> Result<Json<FlowView>, ApiError> {
     let id = parsed(&flow)?;
-    seen(&admin, &caller, &id).await?;
-    let cancelled = admin.deps().flows.cancel(caller.org(), &id).await?;
-    admin.enforce().await?;
+    seen(&context, &id).await?;
+    let cancelled = context.deps().flows.cancel(context.caller.org(), &id).await?;
+    context.admin.enforce().await?;
     Ok(Json(cancelled))
 }
 
 async fn show(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(flow): Segments<String>,
 ) -> Result<Json<FlowView>, ApiError> {
-    seen(&admin, &caller, &parsed(&flow)?).await.map(Json)
+    seen(&context, &parsed(&flow)?).await.map(Json)
 }
 
 async fn confirm(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(flow): Segments<String>,
     Body(decision): Body<FlowDecision>,
 ) -> Result<Json<FlowView>, ApiError> {
     let id = parsed(&flow)?;
-    seen(&admin, &caller, &id).await?;
-    let decided = admin.deps().flows.confirm(caller.org(), &id, None, decision.accept).await?;
-    admin.enforce().await?;
+    seen(&context, &id).await?;
+    let (flows, org) = (&context.deps().flows, context.caller.org());
+    let decided = flows.confirm(org, &id, None, decision.accept).await?;
+    context.admin.enforce().await?;
     Ok(Json(decided))
 }
 
 /// A consent, if the caller may see its connection.
-async fn seen(admin: &Admin, caller: &Caller, id: &FlowId) -> Result<FlowView, ApiError> {
-    let view = admin.deps().flows.view(caller.org(), id).await?;
-    let directory = admin.deps().directory.view();
+async fn seen(context: &Context, id: &FlowId) -> Result<FlowView, ApiError> {
+    let caller = &context.caller;
+    let view = context.deps().flows.view(caller.org(), id).await?;
+    let directory = context.view();
     match directory.connection(caller.org(), &view.connection) {
         Some(connection) if caller.sees_connection(connection) => {
             caller.names("connection", &connection.id, &connection.name);
@@ -123,14 +121,13 @@ async fn seen(admin: &Admin, caller: &Caller, id: &FlowId) -> Result<FlowView, A
 
 /// Starts a consent for an existing connection, which keeps working until the new grant is stored.
 async fn reconnect(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
     Body(ask): Body<Reconnect>,
 ) -> Result<Json<ConnectionMade>, ApiError> {
-    let connection = admin.connection(&caller, &name)?;
-    let consent = begun(&admin, &caller, &connection, ask).await?;
-    let connection = view(&admin, &connection);
+    let connection = context.connection(&name)?;
+    let consent = begun(&context, &connection, ask).await?;
+    let connection = view(&context.admin, &connection);
     Ok(Json(ConnectionMade { connection, consent: Some(consent), test: None }))
 }
 
@@ -139,8 +136,7 @@ async fn reconnect(
 /// # Errors
 /// When this gateway takes no consents, or the flow cannot begin.
 pub(super) async fn begun(
-    admin: &Admin,
-    caller: &Caller,
+    Context { admin, caller }: &Context,
     connection: &ConnectionRecord,
     ask: Reconnect,
 ) -> Result<ConsentView, ApiError> {

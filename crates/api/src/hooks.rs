@@ -159,11 +159,10 @@ fn scheme_of_connection(
     context: &Context,
     spec: &mut HookSpec,
 ) -> Result<Option<String>, ApiError> {
-    let Context { admin, caller } = context;
     let Some(named) = &mut spec.connection else { return Ok(None) };
-    let connection = admin.connection_to_use(caller, named.as_str())?;
+    let connection = context.connection_to_use(named.as_str())?;
     *named = Reference::Id(connection.id.clone());
-    let catalogue = admin.deps().vault.catalogue(caller.org());
+    let catalogue = context.deps().vault.catalogue(context.caller.org());
     let provider = catalogue.get(&connection.provider);
     Ok(provider.and_then(|it| it.about.webhook_scheme.clone()))
 }

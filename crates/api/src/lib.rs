@@ -51,7 +51,6 @@ mod input;
 mod keys;
 mod login_links;
 mod logins;
-mod lookup;
 mod means;
 mod network;
 mod openapi;

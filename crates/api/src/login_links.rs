@@ -41,9 +41,7 @@ async fn add(
     Body(ask): Body<LoginLinkAsk>,
 ) -> Result<(StatusCode, Json<LoginLinkView>), ApiError> {
     let (deps, caller) = (context.deps(), &context.caller);
-    if let Some(user) = caller.user().filter(|_| !caller.edits_all()) {
-        return Err(ApiError::RoleRefused(user.role.as_str()));
-    }
+    caller.must_edit_all()?;
     // A login may do all that its user may, and does not outlive what made its link.
     if !caller.covers(Scope::All) {
         return Err(ApiError::ScopeMissing(Scope::All.to_string()));

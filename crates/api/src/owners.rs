@@ -1,34 +1,24 @@
 //! Ownership of new resources. Only callers who may change everything may assign another owner.
 
-use super::auth::Caller;
 use super::context::Context;
 use super::error::ApiError;
 use super::resource::mentioned;
-use super::state::Admin;
 use keyward_base::id::UserId;
 use keyward_model::User;
 use keyward_state::directory::Visibility;
 
 /// The owner of a new resource: the named user, else the caller.
-pub(super) fn of_new(
-    admin: &Admin,
-    caller: &Caller,
-    named: Option<&str>,
-) -> Result<Option<UserId>, ApiError> {
+pub(super) fn of_new(context: &Context, named: Option<&str>) -> Result<Option<UserId>, ApiError> {
     match named {
-        Some(name) => given_to(admin, caller, Some(name)),
-        None => Ok(caller.user().map(|user| user.id.clone())),
+        Some(name) => given_to(context, Some(name)),
+        None => Ok(context.caller.user().map(|user| user.id.clone())),
     }
 }
 
 /// Checks that the caller may assign the named owner; `None`: the organisation.
-pub(super) fn given_to(
-    admin: &Admin,
-    caller: &Caller,
-    named: Option<&str>,
-) -> Result<Option<UserId>, ApiError> {
-    let context = Context { admin: admin.clone(), caller: caller.clone() };
-    let found = named.map(|name| mentioned::<User>(&context, name)).transpose()?;
+pub(super) fn given_to(context: &Context, named: Option<&str>) -> Result<Option<UserId>, ApiError> {
+    let caller = &context.caller;
+    let found = named.map(|name| mentioned::<User>(context, name)).transpose()?;
     let found = found.map(|user| user.id.clone());
     let own = caller.user().map(|user| user.id.clone());
     match caller.user() {

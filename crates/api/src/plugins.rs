@@ -17,7 +17,7 @@ use super::etag::{Etag, IfMatch, TaggedAnswer};
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::page::Page;
-use super::resource::remove_stored;
+use super::resource::{self, remove_stored};
 use super::state::Admin;
 use super::wire::{List, PluginNumbers};
 use keyward_base::id::{ConnectionId, OrgId, PluginId};
@@ -89,7 +89,7 @@ async fn install(
 ) -> Result<(StatusCode, Json<PluginView>), ApiError> {
     let Context { admin, caller } = &context;
     check(admin, caller.org(), &spec.manifest)?;
-    let agent = admin.agent(caller, spec.agent.as_str())?;
+    let agent = resource::found::<Agent>(&context, spec.agent.as_str())?;
     spec.agent = Reference::Id(agent.id.clone());
     for (slot, connection) in &mut spec.slots {
         *connection = chosen(&context, &spec.manifest, slot, connection.as_str())?;
@@ -176,12 +176,8 @@ async fn remove(
 }
 
 /// The plugins that a connection is in, and what they are without it.
-pub(super) fn affected(
-    admin: &Admin,
-    caller: &Caller,
-    connection: &ConnectionRecord,
-) -> Vec<PluginAffected> {
-    let directory = admin.deps().directory.view();
+pub(super) fn affected(context: &Context, connection: &ConnectionRecord) -> Vec<PluginAffected> {
+    let (directory, caller) = (context.view(), &context.caller);
     let of_org =
         directory.all::<Plugin>(caller.org()).filter(|plugin| sees(caller, &directory, plugin));
     let affected = of_org.filter(|plugin| !plugin.facts.paused).filter_map(|plugin| {
@@ -227,9 +223,9 @@ fn sees(caller: &Caller, directory: &View, plugin: &PluginRecord) -> bool {
 }
 
 fn find(context: &Context, name: &str, whose: &Whose) -> Result<Arc<PluginRecord>, ApiError> {
-    let Context { admin, caller } = context;
-    let directory = context.view();
-    let agent = whose.agent.as_deref().map(|agent| admin.agent(caller, agent)).transpose()?;
+    let (directory, caller) = (context.view(), &context.caller);
+    let found = |agent| resource::found::<Agent>(context, agent);
+    let agent = whose.agent.as_deref().map(found).transpose()?;
     let candidates = || {
         let of_org =
             directory.all::<Plugin>(caller.org()).filter(|plugin| sees(caller, &directory, plugin));
@@ -308,7 +304,7 @@ fn chosen(
             manifest.connections.iter().map(|slot| format!("`{}`", slot.slot)).collect();
         ApiError::field(field(), format!("is no slot of this plugin: it has {}", slots.join(", ")))
     })?;
-    let connection = context.admin.connection(&context.caller, connection)?;
+    let connection = context.connection(connection)?;
     match connection.provider == slot.provider {
         true => Ok(Reference::Id(connection.id.clone())),
         false => Err(ApiError::Field {

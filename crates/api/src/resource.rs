@@ -229,10 +229,5 @@ pub(super) fn mentioned<R: Exposed>(
     context: &Context,
     name: &str,
 ) -> Result<Arc<Record<R>>, ApiError> {
-    let (view, org) = (context.view(), context.caller.org());
-    let seen = |it: &&Arc<Record<R>>| R::sees(context, it);
-    let found = view.find::<R>(org, name).filter(seen);
-    let known = || view.all::<R>(org).filter(seen).map(|it| it.name());
-    let found = found.ok_or_else(|| ApiError::not_found_among(R::KIND.one, name, known()))?;
-    Ok(found.clone())
+    context.named::<R>(name, |it| R::sees(context, it))
 }

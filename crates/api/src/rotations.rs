@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
 
-use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::changes;
 use super::connection_test::trial::Trial;
@@ -55,8 +53,8 @@ async fn rotate(
     Segments(name): Segments<String>,
     Body(new): Body<NewSecret>,
 ) -> Result<Json<Rotated>, ApiError> {
-    let Context { admin, caller } = &context;
-    let connection = admin.connection(caller, &name)?;
+    let admin = &context.admin;
+    let connection = context.connection(&name)?;
     rotatable(admin, &connection)?;
     let kept = kept(admin, &new)?;
     // Runs to its end even if the caller disconnects, so that no rotation stays incomplete.
@@ -106,7 +104,7 @@ pub(super) async fn tested_first(
     fields: BTreeMap<String, Secret>,
     kept: RotationTerms,
 ) -> Result<Rotated, ApiError> {
-    let Context { admin, caller } = &context;
+    let admin = &context.admin;
     let vault = &admin.deps().vault;
     if !has_test(admin, &connection) {
         return Err(ApiError::RefusedUntil {
@@ -128,8 +126,8 @@ pub(super) async fn tested_first(
                 return Err(refusal);
             }
             vault.put_in_force(candidate, kept).await?;
-            let now = admin.connection(caller, connection.id.as_str())?;
-            status::learnt(admin, caller, &now, &found).await?;
+            let now = context.connection(connection.id.as_str())?;
+            status::learnt(&context, &now, &found).await?;
             finished(&context, &connection, Some(found)).await
         }
         Ok(found) => {
@@ -174,52 +172,49 @@ fn may_still_change(
 }
 
 async fn finished(
-    Context { admin, caller }: &Context,
+    context: &Context,
     before: &ConnectionRecord,
     test: Option<ConnectionTested>,
 ) -> Result<Rotated, ApiError> {
-    admin.enforce().await?;
-    let now = admin.connection(caller, before.id.as_str())?;
+    context.admin.enforce().await?;
+    let now = context.connection(before.id.as_str())?;
     let why = if test.is_some() { "the provider takes the new secret" } else { "untested" };
-    changes::told(admin, caller, &now, "rotated", why).await;
+    changes::told(context, &now, "rotated", why).await;
     let account = test.as_ref().and_then(|test| test.account.as_ref());
     let other = before.facts.whose.clone().filter(|was| account.is_some_and(|now| now != was));
-    let connection = view(admin, &now);
+    let connection = view(&context.admin, &now);
     Ok(Rotated { connection, test, account_before: other })
 }
 
 /// Nothing is sent, and the answer has no value.
 async fn compare(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
     Body(wanted): Body<ComparedValues>,
 ) -> Result<Json<Comparison>, ApiError> {
-    let connection = admin.connection(&caller, &name)?;
-    let same = admin.deps().vault.holds(&connection, wanted.fields.0).await?;
+    let connection = context.connection(&name)?;
+    let same = context.deps().vault.holds(&connection, wanted.fields.0).await?;
     Ok(Json(Comparison { same }))
 }
 
 async fn confirm(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
 ) -> Result<Json<Shown<Connection>>, ApiError> {
-    let connection = admin.connection(&caller, &name)?;
-    let now = admin.deps().vault.confirm_rotation(&connection.org, &connection.id).await?;
-    changes::told(&admin, &caller, &now, "rotation confirmed", "the old secret is wiped").await;
-    Ok(Json(view(&admin, &now)))
+    let connection = context.connection(&name)?;
+    let now = context.deps().vault.confirm_rotation(&connection.org, &connection.id).await?;
+    changes::told(&context, &now, "rotation confirmed", "the old secret is wiped").await;
+    Ok(Json(view(&context.admin, &now)))
 }
 
 async fn roll_back(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
 ) -> Result<Json<Shown<Connection>>, ApiError> {
-    let connection = admin.connection(&caller, &name)?;
-    rotatable(&admin, &connection)?;
-    let now = admin.deps().vault.roll_back(&connection.org, &connection.id).await?;
-    admin.enforce().await?;
-    changes::told(&admin, &caller, &now, "rotation rolled back", "the new secret is wiped").await;
-    Ok(Json(view(&admin, &now)))
+    let connection = context.connection(&name)?;
+    rotatable(&context.admin, &connection)?;
+    let now = context.deps().vault.roll_back(&connection.org, &connection.id).await?;
+    context.admin.enforce().await?;
+    changes::told(&context, &now, "rotation rolled back", "the new secret is wiped").await;
+    Ok(Json(view(&context.admin, &now)))
 }

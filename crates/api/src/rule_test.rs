@@ -2,15 +2,13 @@
 //! are not looked up: rules are the same wherever they are tested.
 
 use axum::Json;
-use axum::extract::State;
 
-use super::auth::Caller;
 use super::body::Body;
+use super::context::Context;
 use super::error::ApiError;
 use super::explain;
 use super::openapi::Routes;
 use super::sound_rules::SoundRules;
-use super::state::Admin;
 use super::wire::{
     Became, ExplainAsk, Explanation, RuleCase, RuleTestAsk, RuleTestReport, RuleTested,
 };
@@ -21,17 +19,16 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn test(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     _: SoundRules,
     Body(ask): Body<RuleTestAsk>,
 ) -> Result<Json<RuleTestReport>, ApiError> {
-    let results = ask.cases.iter().map(|case| tested(&admin, &caller, case)).collect();
+    let results = ask.cases.iter().map(|case| tested(&context, case)).collect();
     Ok(Json(RuleTestReport { results }))
 }
 
-fn tested(admin: &Admin, caller: &Caller, case: &RuleCase) -> RuleTested {
-    match explain::decided(admin, caller, &asked(case)) {
+fn tested(context: &Context, case: &RuleCase) -> RuleTested {
+    match explain::decided(context, &asked(case)) {
         Ok((told, _)) => {
             let became = became(told);
             let wrong = compared(case, &became);

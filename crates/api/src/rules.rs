@@ -15,7 +15,7 @@ use super::page::Page;
 use super::sound_rules::SoundRules;
 use super::wire::List;
 use super::{resource, stored_rules};
-use keyward_model::{Rule, RuleShown};
+use keyward_model::{Agent, Rule, RuleShown};
 
 /// The query of the list.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -57,12 +57,12 @@ async fn list(
     _: SoundRules,
     Params(search): Params<Search>,
 ) -> Result<TaggedAnswer<List<RuleShown>>, ApiError> {
-    let Context { admin, caller } = &context;
-    let agent = search.agent.as_deref().map(|name| admin.agent(caller, name)).transpose()?;
+    let found = |name| resource::found::<Agent>(&context, name);
+    let agent = search.agent.as_deref().map(found).transpose()?;
     let page = Page::of(search.q, search.limit, search.after);
     // Before the rules themselves: a change in between makes the tag stale, not the list.
-    let etag = stored_rules::etag(&admin.deps().directory.view().rules_in_order(caller.org()));
-    let placed = effective(admin, caller).into_iter().map(|rule| {
+    let etag = stored_rules::etag(&context.view().rules_in_order(context.caller.org()));
+    let placed = effective(&context).into_iter().map(|rule| {
         // Fixed width, so that the order of the text is the order of the numbers.
         OrderedRule { cursor: format!("{:08}", rule.standing.number), rule }
     });
@@ -96,7 +96,7 @@ async fn show(
     Segments(name): Segments<String>,
 ) -> Result<TaggedAnswer<RuleShown>, ApiError> {
     let view = context.view();
-    let all = effective(&context.admin, &context.caller);
+    let all = effective(&context);
     let found = all.iter().find(|rule| is_called(rule, &name)).cloned();
     let known = || all.iter().filter_map(|rule| rule.spec.name.as_deref());
     let found = found.ok_or_else(|| ApiError::not_found_among("rule", &name, known()))?;

@@ -9,23 +9,24 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body as Answer;
-use axum::extract::State;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
 use super::agents::why_paused;
-use super::auth::Caller;
 use super::body::Body;
 use super::change_details::Run;
+use super::context::Context;
 use super::error::ApiError;
 use super::openapi::{JsonLinesAnswer, Routes};
+use super::resource;
 use super::run_counter::OpenRun;
 use super::state::Admin;
 use super::tokens::shown_once;
 use super::wire::{NewRun, SecretText, TokenIssued};
 use keyward_base::id::{AgentId, OrgId, TokenId};
 use keyward_base::secret::Secret;
+use keyward_model::Agent;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::AgentRecord;
 use keyward_state::observe::change::{Actor, Change};
@@ -58,10 +59,10 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn open(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Body(new): Body<NewRun>,
 ) -> Result<JsonLinesAnswer<TokenIssued, 201>, ApiError> {
+    let Context { admin, caller } = &context;
     // Only a gateway has runs, and a run must not prevent it from stopping.
     if admin.locations().is_none() {
         return Err(ApiError::NoSuchPath);
@@ -70,7 +71,7 @@ async fn open(
     if !admin.is_ready() {
         return Err(ApiError::Draining);
     }
-    let agent = admin.agent(&caller, &new.agent)?;
+    let agent = resource::found::<Agent>(&context, &new.agent)?;
     let action = if new.token.is_some() { "resumed" } else { "started" };
     let label = Some(new.label.clone());
     let run = Run { action, agent: agent.name.clone(), token: None, label };
@@ -82,13 +83,14 @@ async fn open(
         return Err(ApiError::Field { field: "agent".into(), message, hint: Some(hint.into()) });
     }
     let expires = admin.deps().clock.now() + LIFE;
-    let (token, line) = take_token(&admin, &agent, new, expires).await?;
+    let (token, line) = take_token(admin, &agent, new, expires).await?;
     let run = Run { token: Some(token.clone()), ..run };
     caller.names_run(run.clone());
     admin.runs().tokens.lock().insert(token.clone(), false);
     admin.deps().metrics.run_refusals.watch(&token);
     let (lines, body) = mpsc::channel(1);
     let (org, agent, by) = (agent.org.clone(), agent.id.clone(), caller.actor());
+    let admin = admin.clone();
     let held = RunToken { admin, org, agent, token, by, run, open };
     // In a separate task: revoking the token must complete when the reader is gone.
     tokio::spawn(held.until_closed(lines));

@@ -54,7 +54,7 @@ impl Exposed for Session {
     fn resolve(context: &Context, spec: &mut SessionSpec) -> Result<(), ApiError> {
         spec.agent = found::<Agent>(context, "agent", &spec.agent)?;
         if let Some(user) = &mut spec.user {
-            may_serve_users(context)?;
+            context.caller.must_edit_all()?;
             *user = found::<User>(context, "user", user)?;
         }
         for connection in spec.connections.iter_mut().flatten() {
@@ -151,10 +151,10 @@ pub(super) fn found<R: Exposed>(
 }
 
 fn found_connection(
-    Context { admin, caller }: &Context,
+    context: &Context,
     named: &Reference<ConnectionId>,
 ) -> Result<Reference<ConnectionId>, ApiError> {
-    let found = admin.connection_to_use(caller, named.as_str());
+    let found = context.connection_to_use(named.as_str());
     let found = found.map_err(|error| in_field("connections", &error))?;
     Ok(Reference::Id(found.id.clone()))
 }
@@ -178,7 +178,7 @@ fn may_make(context: &Context, spec: &SessionSpec) -> Result<(), ApiError> {
     let named = spec.connections.iter().flatten().filter_map(Reference::id);
     for connection in named.filter_map(|id| view.connection(org, id)) {
         if view.may_be_in_session(spec, agent, connection)? == SessionAccess::ByProvider {
-            may_serve_users(context)?;
+            context.caller.must_edit_all()?;
         }
     }
     Ok(())
@@ -212,11 +212,4 @@ fn warnings(context: &Context, session: &Record<Session>, shown: &SessionShown) 
         "agent `{name}` has no user providers, and no connection of `{user}` is bound to it: in \
          this session it reaches nothing of the end user; {remedy}"
     )]
-}
-
-fn may_serve_users(context: &Context) -> Result<(), ApiError> {
-    match context.caller.user().filter(|_| !context.caller.edits_all()) {
-        None => Ok(()),
-        Some(user) => Err(ApiError::RoleRefused(user.role.as_str())),
-    }
 }

@@ -179,7 +179,7 @@ pub(super) async fn order(
     deps.directory.order_rules(org, &before, &ids).await?;
     drop(turn);
     context.admin.enforce().await?;
-    let all = effective(&context.admin, &context.caller).into_iter();
+    let all = effective(&context).into_iter();
     let items = all.filter(|rule| rule.managed_by == Some(ManagedBy::Store)).collect();
     Ok(Json(List { items, next: None }))
 }
@@ -190,7 +190,7 @@ pub(super) fn etag(stored: &[Arc<Record<Rule>>]) -> Etag {
 }
 
 fn shown(context: &Context, record: &Record<Rule>) -> Result<RuleShown, ApiError> {
-    let mut all = effective(&context.admin, &context.caller).into_iter();
+    let mut all = effective(context).into_iter();
     let found = all.find(|rule| rule.id == record.id.as_str());
     let found = found.ok_or_else(|| ApiError::not_found("rule", record.name()))?;
     Ok(with_shadow(context, found))

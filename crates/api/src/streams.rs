@@ -13,9 +13,11 @@ use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::page::Page;
+use super::resource;
 use super::wire::{List, StreamView};
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::id::ExchangeId;
+use keyward_model::Agent;
 use keyward_proxy::{Gateway, OpenExchange};
 use keyward_state::directory::View;
 
@@ -59,10 +61,10 @@ async fn list(
     context: Context,
     Params(search): Params<Search>,
 ) -> Result<Json<List<StreamView>>, ApiError> {
-    let Context { admin, caller } = &context;
-    let agent = search.agent.as_deref().map(|name| admin.agent(caller, name)).transpose()?;
+    let found = |name| resource::found::<Agent>(&context, name);
+    let agent = search.agent.as_deref().map(found).transpose()?;
     let connection = search.connection.as_deref();
-    let connection = connection.map(|name| admin.connection_to_use(caller, name)).transpose()?;
+    let connection = connection.map(|name| context.connection_to_use(name)).transpose()?;
     let host = search.host.as_deref().map(HostAsked::parse).transpose()?;
     let page = Page::of(search.q, search.limit, search.after);
     let view = context.view();

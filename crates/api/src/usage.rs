@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use axum::Json;
-use axum::extract::State;
 
-use super::auth::Caller;
 use super::body::{Params, Segments};
+use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
-use super::state::Admin;
+use super::resource;
 use super::usage_series::{limit_view, waits};
 use super::wire::{AgentUsageView, AgentUse, OrgUsageView, Share, UsageAsk, UsageView};
 use keyward_base::id::AgentId;
@@ -32,10 +31,10 @@ pub(super) fn routes() -> Routes {
 
 /// Only for callers who see all agents: the sums are of all.
 async fn of_org(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Params(ask): Params<UsageAsk>,
 ) -> Result<Json<OrgUsageView>, ApiError> {
+    let Context { admin, caller } = &context;
     if let Some(user) = caller.user().filter(|_| !caller.sees_all()) {
         return Err(ApiError::RoleRefused(user.role.as_str()));
     }
@@ -44,29 +43,27 @@ async fn of_org(
 }
 
 async fn of_agent(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
     Params(ask): Params<UsageAsk>,
 ) -> Result<Json<AgentUsageView>, ApiError> {
-    let agent = admin.agent(&caller, &name)?;
+    let agent = resource::found::<Agent>(&context, &name)?;
     let key = UsageKey { org: agent.org.clone(), of: UsageOf::Agent(agent.id.clone()) };
-    let history = admin.usage_series(&key, &ask).await?;
+    let history = context.admin.usage_series(&key, &ask).await?;
     Ok(Json(AgentUsageView { id: agent.id.clone(), name: agent.name.clone(), history }))
 }
 
 async fn of_connection(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
     Params(ask): Params<UsageAsk>,
 ) -> Result<Json<UsageView>, ApiError> {
-    let connection = admin.connection(&caller, &name)?;
-    let (deps, usage) = (admin.deps(), &admin.deps().metrics.usage);
+    let connection = context.connection(&name)?;
+    let (deps, usage) = (context.deps(), &context.deps().metrics.usage);
     let of = usage.connection(&connection.id);
     let kept = UsageOf::Connection(connection.id.clone());
     let kept = UsageKey { org: connection.org.clone(), of: kept };
-    let history = admin.usage_series(&kept, &ask).await?;
+    let history = context.admin.usage_series(&kept, &ask).await?;
     let token = deps.vault.status(&connection).await;
     Ok(Json(UsageView {
         id: connection.id.clone(),
@@ -84,19 +81,18 @@ async fn of_connection(
         last_refresh: token.as_ref().and_then(|token| token.refreshed),
         next_expiry: token.as_ref().and_then(|it| it.expires).or(connection.expires_at()),
         failing: token.and_then(|token| token.failing),
-        agents: agents(&admin, &caller, &connection, &of.agents),
+        agents: agents(&context, &connection, &of.agents),
         history,
     }))
 }
 
 /// Who may use it, and who did: of the agents that the caller may see.
 fn agents(
-    admin: &Admin,
-    caller: &Caller,
+    context: &Context,
     connection: &ConnectionRecord,
     uses: &HashMap<AgentId, TokenUse, impl BuildHasher>,
 ) -> Vec<AgentUse> {
-    let directory = admin.deps().directory.view();
+    let (directory, caller) = (context.view(), &context.caller);
     let seen = directory.all::<Agent>(caller.org()).filter(|agent| caller.sees_agent(agent));
     let each = seen.filter_map(|agent| {
         let slots =

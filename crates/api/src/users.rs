@@ -73,12 +73,7 @@ impl Exposed for User {
     }
 
     fn may_write(context: &Context, _: Option<&Record<Self>>) -> Result<(), ApiError> {
-        match context.caller.user() {
-            Some(user) if !context.caller.edits_all() => {
-                Err(ApiError::RoleRefused(user.role.as_str()))
-            }
-            _ => Ok(()),
-        }
+        context.caller.must_edit_all()
     }
 
     async fn beside(context: &Context, user: &Record<Self>) -> UserShown {

@@ -1,8 +1,8 @@
 //! Stores what a manual test revealed about a connection: the account, its permissions, and whether its
 //! credential is certainly rejected.
 
-use super::super::auth::Caller;
 use super::super::changes;
+use super::super::context::Context;
 use super::super::error::ApiError;
 use super::super::state::Admin;
 use super::super::wire::{ConnectionTested, TestOutcome};
@@ -49,11 +49,11 @@ fn is_refused(found: &ConnectionTested) -> bool {
 /// # Errors
 /// When the store fails.
 pub(crate) async fn learnt(
-    admin: &Admin,
-    caller: &Caller,
+    context: &Context,
     connection: &ConnectionRecord,
     found: &ConnectionTested,
 ) -> Result<(), ApiError> {
+    let admin = &context.admin;
     let renews = has_tokens(admin, connection);
     let change = |record: &mut ConnectionRecord| {
         if found.ok {
@@ -79,11 +79,11 @@ pub(crate) async fn learnt(
     let is_accepted = found.ok || found.outcome == TestOutcome::NoTest;
     if is_accepted && is_rejected_secret(&now) {
         admin.deps().vault.accept(&connection.org, id).await?;
-        now = admin.connection(caller, id.as_str())?;
+        now = context.connection(id.as_str())?;
     }
     if now.facts.state != connection.facts.state {
         admin.enforce().await?;
-        changes::told(admin, caller, &now, "tested", &found.message).await;
+        changes::told(context, &now, "tested", &found.message).await;
     }
     Ok(())
 }

@@ -4,8 +4,9 @@ use http::Uri;
 
 use super::agent::{as_agent, in_session};
 use super::stop;
-use crate::auth::Caller;
+use crate::context::Context;
 use crate::error::ApiError;
+use crate::resource::found;
 use crate::state::Admin;
 use crate::wire::{ConnectionUsed, ErrorView, ExplainAsk, Explanation};
 use keyward_base::agent::Agent;
@@ -31,15 +32,15 @@ struct AskedLogin {
 /// # Errors
 /// 422 if the URL is no login, 404 for another agent or session.
 pub(super) async fn explained(
-    admin: &Admin,
-    caller: &Caller,
+    context: &Context,
     ask: &ExplainAsk,
 ) -> Result<Option<Explanation>, ApiError> {
     if !ask.url.starts_with(SCHEME) {
         return Ok(None);
     }
     let login = AskedLogin::parse(&ask.url)?;
-    let record = admin.agent(caller, &ask.agent)?;
+    let admin = &context.admin;
+    let record = found::<keyward_model::Agent>(context, &ask.agent)?;
     let agent = match &ask.session {
         None => as_agent(&record),
         Some(session) => in_session(admin, &record, session)?,
@@ -80,7 +81,7 @@ pub(super) async fn explained(
         action: if key.is_some() { ActionKind::Inject } else { ActionKind::Deny },
         rule,
         host: None,
-        connection: key.map(|key| connection(admin, caller, key)),
+        connection: key.map(|key| connection(context, key)),
         settings: None,
         placements: Vec::new(),
         addresses: Vec::new(),
@@ -127,9 +128,9 @@ async fn signs(
     }
 }
 
-fn connection(admin: &Admin, caller: &Caller, key: &Account) -> ConnectionUsed {
-    let view = admin.deps().directory.view();
-    let record = view.connection(caller.org(), &key.id);
+fn connection(context: &Context, key: &Account) -> ConnectionUsed {
+    let view = context.view();
+    let record = view.connection(context.caller.org(), &key.id);
     ConnectionUsed {
         id: key.id.clone(),
         name: key.name.to_string(),
