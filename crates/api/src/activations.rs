@@ -51,10 +51,8 @@ async fn resumed(
         true if vault.has_secret(org, id).await? => {}
         true => {
             let name = &connection.name;
-            return Err(ApiError::RefusedUntil {
-                message: format!("connection `{name}` has no secret yet"),
-                hint: vault.remedy(&connection, Need::Use).unwrap_or_default(),
-            });
+            return Err(ApiError::refused(format!("connection `{name}` has no secret yet"))
+                .hint(vault.remedy(&connection, Need::Use).unwrap_or_default()));
         }
     }
     let made = begun(&context, &connection, test).await?;

@@ -118,7 +118,7 @@ fn may_serve_users(context: &Context, providers: &[String]) -> Result<(), ApiErr
         |near| format!("did you mean `{near}`?"),
     );
     let message = format!("has `{}`, which is not a provider", shown(id));
-    Err(ApiError::Field { field: "user_providers".to_owned(), message, hint: Some(hint) })
+    Err(ApiError::field("user_providers", message).hint(hint))
 }
 
 /// Pauses it: its tokens are refused, and its open streams end.

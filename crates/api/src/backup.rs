@@ -87,11 +87,8 @@ fn encryption(
     let BackupAsk { recipients, passphrase } = asked;
     let chooses = !recipients.is_empty() || passphrase.is_some();
     if chooses && !caller.is_operator() {
-        return Err(ApiError::RefusedUntil {
-            message: "only the operator chooses who can open a backup".to_owned(),
-            hint: "name recipients under `backup:` of the configuration, or run `keyward backup` where the gateway runs"
-                .to_owned(),
-        });
+        let hint = "name recipients under `backup:` of the configuration, or run `keyward backup` where the gateway runs";
+        return Err(ApiError::refused("only the operator chooses who can open a backup").hint(hint));
     }
     match (passphrase, recipients.is_empty()) {
         (Some(_), false) => Err(ApiError::field("passphrase", "contradicts `recipients`")),
@@ -103,10 +100,10 @@ fn encryption(
             let refused = |error| ApiError::field("recipients", format!("{error}"));
             parsed.map(Encryption::Recipients).map_err(refused)
         }
-        (None, true) if settings.recipients.is_empty() => Err(ApiError::RefusedUntil {
-            message: "a backup needs recipients or a passphrase".to_owned(),
-            hint: "name recipients under `backup:` of the configuration".to_owned(),
-        }),
+        (None, true) if settings.recipients.is_empty() => {
+            Err(ApiError::refused("a backup needs recipients or a passphrase")
+                .hint("name recipients under `backup:` of the configuration"))
+        }
         (None, true) => Ok(Encryption::Recipients(settings.recipients.clone())),
     }
 }
@@ -115,7 +112,7 @@ fn refusal(error: WriteError) -> ApiError {
     match error {
         WriteError::Interrupted => ApiError::Draining,
         // The row or file that cannot be read is named: the operator must look.
-        WriteError::Row(_) | WriteError::Part(_) => ApiError::Refused(error.to_string()),
+        WriteError::Row(_) | WriteError::Part(_) => ApiError::refused(error.to_string()),
         WriteError::Io(error) => ApiError::internal(error),
     }
 }

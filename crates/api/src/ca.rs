@@ -86,12 +86,9 @@ impl From<CaError> for ApiError {
         match error {
             CaError::Sign(_) | CaError::Random(_) | CaError::Tls(_) => Self::internal(error),
             // The operator asked, and the operator must look: files are named.
-            refused => match refused.hint() {
-                Some(hint) => {
-                    Self::RefusedUntil { message: refused.to_string(), hint: hint.to_owned() }
-                }
-                None => Self::Refused(refused.to_string()),
-            },
+            refused => {
+                Self::refused(refused.to_string()).hint_if(refused.hint().map(str::to_owned))
+            }
         }
     }
 }

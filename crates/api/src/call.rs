@@ -58,7 +58,7 @@ async fn request(
     let request = asked(&context.admin, &connection, ask)?;
     let gateway = context.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
     let called = call::run(&gateway, &connection, request).await;
-    let answer = called.result.map_err(ApiError::Declined)?;
+    let answer = called.result?;
     let view = view(called.exchange, answer);
     let late = |_| too_late();
     Ok(Json(tokio::time::timeout(ANSWERED_WITHIN, view).await.map_err(late)??))
@@ -101,10 +101,9 @@ fn uri(admin: &Admin, connection: &ConnectionRecord, path: &str) -> Result<Uri, 
     }
     let account = admin.deps().rulebook.account(connection);
     let hosts = || account.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let home = account.home().ok_or_else(|| ApiError::Field {
-        field: "path".to_owned(),
-        message: "the connection has several hosts".to_owned(),
-        hint: Some(format!("give a whole https:// URL at one of {}", hosts())),
+    let home = account.home().ok_or_else(|| {
+        ApiError::field("path", "the connection has several hosts")
+            .hint(format!("give a whole https:// URL at one of {}", hosts()))
     })?;
     format!("https://{}{path}", home.authority()).parse().map_err(|_| wrong("is no path"))
 }

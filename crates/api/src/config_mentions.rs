@@ -37,8 +37,6 @@ fn refused_if_any<R: Resource>(
         0 => String::new(),
         count => format!(", and {count} more"),
     };
-    Err(ApiError::RefusedUntil {
-        message: format!("the configuration names {what} `{name}` ({place}{more})"),
-        hint: hint.to_owned(),
-    })
+    Err(ApiError::refused(format!("the configuration names {what} `{name}` ({place}{more})"))
+        .hint(hint))
 }

@@ -39,7 +39,7 @@ use keyward_model::{
     ConnectSession, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec, Record,
     Reference, Resource, SecretFields, SecretText, Shown, User, origin_of,
 };
-use keyward_state::directory::{DirectoryError, NewConnectSession};
+use keyward_state::directory::NewConnectSession;
 
 pub(super) use self::browser::Linked;
 pub use self::for_end_users::make_links;
@@ -166,7 +166,7 @@ impl Exposed for ConnectSession {
         let deps = admin.deps();
         let max = deps.limits.connect_sessions_max;
         let made = deps.directory.add_connect_session(caller.org(), input.spec, max, None).await;
-        let NewConnectSession { session, token } = made.map_err(not_made)?;
+        let NewConnectSession { session, token } = made?;
         let shown = resource::shown(context, &session).await;
         caller.names(Self::KIND.one, &session.id, session.name());
         caller.because(format!("for user {}", shown.facts.user_name));
@@ -199,23 +199,10 @@ fn link(deps: &Deps, token: &Secret) -> Result<String, ApiError> {
     Ok(format!("{}/connect/{}", deps.public_url, text_of(token)?))
 }
 
-fn not_made(error: DirectoryError) -> ApiError {
-    match error {
-        DirectoryError::TooManyConnectSessions { .. } => ApiError::RefusedUntil {
-            message: error.to_string(),
-            hint: error.hint().unwrap_or_default().to_owned(),
-        },
-        other => other.into(),
-    }
-}
-
 /// The operator is no user, so a connection of theirs would have no owner.
 fn no_user() -> ApiError {
-    ApiError::Field {
-        field: "user".to_owned(),
-        message: "is missing".to_owned(),
-        hint: Some("name the user who will own the connection, such as --user 42".to_owned()),
-    }
+    ApiError::field("user", "is missing")
+        .hint("name the user who will own the connection, such as --user 42")
 }
 
 /// Refuses a link for another user, unless the caller may change everything.
@@ -234,13 +221,11 @@ fn returns(admin: &Admin, spec: &ConnectSessionSpec) -> Result<(), ApiError> {
     let settings = admin.deps().connect.borrow().clone();
     match origin.filter(|origin| settings.return_urls.contains(origin)) {
         Some(_) => Ok(()),
-        None => Err(ApiError::Field {
-            field: "return_url".to_owned(),
-            message: "must be of an origin that `connect.return_urls` lists".to_owned(),
-            hint: Some(
-                "add the origin, such as https://app.example.com, to the configuration".into(),
-            ),
-        }),
+        None => Err(ApiError::field(
+            "return_url",
+            "must be of an origin that `connect.return_urls` lists",
+        )
+        .hint("add the origin, such as https://app.example.com, to the configuration")),
     }
 }
 

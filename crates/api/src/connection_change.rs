@@ -121,14 +121,12 @@ async fn would_work(
     let told = tested(admin, &after, None).await?;
     match told.outcome {
         TestOutcome::Ok => Ok(()),
-        TestOutcome::NoTest => Err(ApiError::RefusedUntil {
-            message: format!("{}: nothing was changed", told.message),
-            hint: "change it without a test".to_owned(),
-        }),
-        _ => Err(ApiError::TestFailed {
-            message: format!("{}; nothing was changed", told.message),
-            hint: told.hint,
-        }),
+        TestOutcome::NoTest => {
+            Err(ApiError::refused(format!("{}: nothing was changed", told.message))
+                .hint("change it without a test"))
+        }
+        _ => Err(ApiError::test_failed(format!("{}; nothing was changed", told.message))
+            .hint_if(told.hint)),
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) async fn tested(
         None => (None, None),
     };
     let request = admin.deps().vault.test_request(connection, shown).await;
-    let Some(request) = request.map_err(|error| ApiError::Refused(error.to_string()))? else {
+    let Some(request) = request.map_err(|error| ApiError::refused(error.to_string()))? else {
         return Ok(told(connection, asked.untested(), None));
     };
     let uri = &request.uri;

@@ -141,14 +141,14 @@ fn resolve_connection(context: &Context, spec: &mut DatabaseListenerSpec) -> Res
     let provider = catalogue.get(&connection.provider);
     let speaks = provider.and_then(|provider| provider.protocol);
     if speaks != Some(spec.protocol) {
-        return Err(ApiError::Field {
-            field: "connection".to_owned(),
-            message: match speaks {
+        return Err(ApiError::field(
+            "connection",
+            match speaks {
                 Some(speaks) => format!("is to a database of `{}`", speaks.as_str()),
                 None => "is to no database".to_owned(),
             },
-            hint: speaks.map(|speaks| format!("set `protocol` to `{}`", speaks.as_str())),
-        });
+        )
+        .hint_if(speaks.map(|speaks| format!("set `protocol` to `{}`", speaks.as_str()))));
     }
     *named = Reference::Id(connection.id.clone());
     Ok(())
@@ -249,7 +249,7 @@ fn client_url(status: &ListenerStatus) -> Option<String> {
 impl From<ListenerProblem> for ApiError {
     fn from(problem: ListenerProblem) -> Self {
         let text = Code::ListenerUnavailable.because(problem.to_string());
-        Self::Declined(text.hint(problem.remedy()))
+        Self::from(text.hint(problem.remedy()))
     }
 }
 

@@ -89,38 +89,11 @@ pub enum ApiError {
         /// What the caller can do.
         hint: Option<String>,
     },
-    /// A service refuses the operation.
-    Refused(String),
-    /// A service refuses the operation, with a hint.
-    RefusedUntil {
-        message: String,
-        /// What the caller can do.
-        hint: String,
-    },
-    /// An external server is unavailable or rate-limits us; a retry may succeed.
-    Unavailable {
-        /// What is unavailable.
-        message: String,
-        /// What the caller can do.
-        hint: Option<String>,
+    /// A service refuses the operation, or cannot do it now.
+    Refused {
+        text: RefusalText,
         /// Seconds until a retry makes sense.
-        retry_after: u64,
-    },
-    /// A secret source gives no value; a retry may succeed.
-    SourceUnavailable {
-        /// Which, and why.
-        message: String,
-        /// What the caller can do.
-        hint: Option<String>,
-        /// Seconds until a retry makes sense.
-        retry_after: u64,
-    },
-    /// The provider rejected the credential in a test, so nothing was changed.
-    TestFailed {
-        /// The result of the test.
-        message: String,
-        /// What the caller can do.
-        hint: Option<String>,
+        retry_after: Option<u64>,
     },
     /// The change is stored, but the rules no longer compile: the previous policy stays in force.
     NotInForce {
@@ -136,8 +109,6 @@ pub enum ApiError {
         /// The operating system's error.
         cause: String,
     },
-    /// Keyward refused to send a call, or withholds its response.
-    Declined(RefusalText),
     /// The response exceeds the limit.
     AnswerTooLarge {
         /// The limit in bytes.
@@ -176,6 +147,31 @@ impl ApiError {
         Self::Field { field: field.into(), message: message.into(), hint: None }
     }
 
+    /// A service refuses the operation.
+    pub(super) fn refused(message: impl Into<String>) -> Self {
+        Code::Refused.because(message).into()
+    }
+
+    /// The provider rejected the credential in a test, so nothing was changed.
+    pub(super) fn test_failed(message: impl Into<String>) -> Self {
+        Code::TestFailed.because(message).into()
+    }
+
+    /// Adds what the caller can do to the refusal of a field or of a service.
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        self.hint_if(Some(hint.into()))
+    }
+
+    /// The same, if there is something.
+    pub(super) fn hint_if(mut self, given: Option<String>) -> Self {
+        match &mut self {
+            Self::Field { hint, .. } => *hint = given,
+            Self::Refused { text, .. } => text.hint = given,
+            _ => {}
+        }
+        self
+    }
+
     /// An error that the caller cannot fix: the cause is logged, the caller gets its kind.
     pub(super) fn internal(cause: impl std::error::Error + 'static) -> Self {
         let mut chain = String::new();
@@ -187,7 +183,7 @@ impl ApiError {
             }
             if let Some(StoreError::Conflict { .. }) = error.downcast_ref() {
                 let text = Code::Stale.because("another replica changed it at the same time");
-                refusal = Self::Declined(text.usual_hint());
+                refusal = text.usual_hint().into();
             }
             let words = error.to_string();
             if !chain.ends_with(&words) {
@@ -241,23 +237,16 @@ impl ApiError {
             Self::Misdirected => Code::HostMismatch
                 .because("this name is not served here")
                 .hint("use the listener's own address, or set `public_url`"),
-            Self::Field { message, hint, .. } => hinted(Code::InvalidField, message, hint),
-            Self::Refused(message) => Code::Refused.because(message),
-            Self::RefusedUntil { message, hint } => Code::Refused.because(message).hint(hint),
-            Self::Unavailable { message, hint, .. } => {
-                hinted(Code::RefreshUnavailable, message, hint)
+            Self::Field { message, hint, .. } => {
+                Code::InvalidField.because(message).hint_if(hint.clone())
             }
-            Self::SourceUnavailable { message, hint, .. } => {
-                hinted(Code::SourceUnavailable, message, hint)
-            }
-            Self::TestFailed { message, hint } => hinted(Code::TestFailed, message, hint),
+            Self::Refused { text, .. } => text.clone(),
             Self::NotInForce { causes } => not_in_force(causes),
             Self::ConfigRefused { errors } => {
                 Code::ConfigRefused.because(errors.join("\n")).usual_hint()
             }
             Self::RulesRefused { errors } => rules_refused(errors),
             Self::Audit { cause } => audit_unreadable(cause),
-            Self::Declined(text) => text.clone(),
             Self::AnswerTooLarge { max_bytes } => answer_too_large(*max_bytes),
             Self::AnswerCut => Code::AnswerCut.because("the provider's answer was cut off"),
             Self::Request(refusal) => refusal.text(),
@@ -299,10 +288,6 @@ impl std::error::Error for ApiError {}
 // === texts of several lines ===
 
 const NO_START: &str = "no gateway starts with these rules; `keyward plan` shows all that is wrong";
-
-fn hinted(code: Code, message: &str, hint: &Option<String>) -> RefusalText {
-    code.because(message).hint_if(hint.clone())
-}
 
 fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
     let hint = match what {
@@ -424,9 +409,7 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         let retry_after = match self {
-            Self::Unavailable { retry_after, .. } | Self::SourceUnavailable { retry_after, .. } => {
-                Some(retry_after)
-            }
+            Self::Refused { retry_after, .. } => retry_after,
             Self::Request(refusal) => refusal.retry_after(),
             _ => None,
         };

@@ -158,11 +158,10 @@ pub(super) async fn begun(
 pub(super) fn takes_consents(admin: &Admin) -> Result<(), ApiError> {
     match admin.runs().is_private() {
         false => Ok(()),
-        true => Err(ApiError::RefusedUntil {
-            message: "this gateway belongs to `keyward run` and ends with it: it takes no consents"
-                .to_owned(),
-            hint: "start one that stays: keyward serve".to_owned(),
-        }),
+        true => Err(ApiError::refused(
+            "this gateway belongs to `keyward run` and ends with it: it takes no consents",
+        )
+        .hint("start one that stays: keyward serve")),
     }
 }
 
@@ -190,16 +189,13 @@ impl From<FlowError> for ApiError {
                 Self::NotFound { what: "consent", name: String::new(), near: None }
             }
             FlowError::UnknownApp { .. } | FlowError::WhichApp { .. } => {
-                Self::Field { field: "app".to_owned(), message, hint }
+                Self::field("app", message).hint_if(hint)
             }
             FlowError::Form(_) => Self::field("variables", message),
             FlowError::Directory(error) => error.into(),
             FlowError::Vault(error) => error.into(),
             FlowError::Row(error) => Self::internal(error),
-            _ => match hint {
-                Some(hint) => Self::RefusedUntil { message, hint },
-                None => Self::Refused(message),
-            },
+            _ => Self::refused(message).hint_if(hint),
         }
     }
 }

@@ -173,14 +173,13 @@ fn has_scheme(spec: &HookSpec, of_connection: Option<String>) -> Result<(), ApiE
     match (&spec.scheme, of_connection) {
         (Some(id), _) if keyward_hooks::get(id).is_none() => {
             let text = ApiError::not_found_among("signature scheme", id, known()).text();
-            let (field, message) = ("scheme".to_owned(), text.message);
-            Err(ApiError::Field { field, message, hint: text.hint })
+            Err(ApiError::field("scheme", text.message).hint_if(text.hint))
         }
-        (None, None) if spec.connection.is_some() => Err(ApiError::Field {
-            field: "scheme".to_owned(),
-            message: "is required: the provider of this connection names none".to_owned(),
-            hint: Some("`keyward hook schemes` lists them".to_owned()),
-        }),
+        (None, None) if spec.connection.is_some() => Err(ApiError::field(
+            "scheme",
+            "is required: the provider of this connection names none",
+        )
+        .hint("`keyward hook schemes` lists them")),
         _ => Ok(()),
     }
 }
@@ -217,20 +216,19 @@ async fn check_keys(context: &Context, hook: &Record<Hook>, new: &NewKeys) -> Re
     let inbox = &context.deps().inbox;
     let asks_api = inbox.scheme(hook).is_some_and(|scheme| scheme.asks_api());
     if asks_api && hook.connection.is_none() {
-        return Err(ApiError::Field {
-            field: "connection".to_owned(),
-            message: "is required: its credential fetches the keys of the service".to_owned(),
-            hint: None,
-        });
+        return Err(ApiError::field(
+            "connection",
+            "is required: its credential fetches the keys of the service",
+        ));
     }
     let learns = inbox.scheme(hook).is_some_and(|scheme| scheme.learns_secret());
     if new.secret.is_none() && !learns && !inbox.secret_status(hook).await?.is_known {
         let label = inbox.scheme(hook).map_or("signing secret", |scheme| scheme.secret_label());
-        return Err(ApiError::Field {
-            field: "secret".to_owned(),
-            message: format!("is required: the {label} that the service signs with"),
-            hint: Some("the service shows it where its webhook is set up".to_owned()),
-        });
+        return Err(ApiError::field(
+            "secret",
+            format!("is required: the {label} that the service signs with"),
+        )
+        .hint("the service shows it where its webhook is set up"));
     }
     Ok(())
 }
@@ -408,12 +406,10 @@ impl From<InboxError> for ApiError {
         match error {
             InboxError::NoEvent(id) => Self::not_found("event", &id),
             InboxError::Secret(message) => Self::field("secret", message),
-            InboxError::SecretNotShown => Self::RefusedUntil {
-                message: error.to_string(),
-                hint: "only a secret that the service sent itself and that must be entered there \
-                    is shown, until the first event"
-                    .to_owned(),
-            },
+            InboxError::SecretNotShown => Self::refused(error.to_string()).hint(
+                "only a secret that the service sent itself and that must be entered there \
+                    is shown, until the first event",
+            ),
             InboxError::Directory(error) => error.into(),
             InboxError::Row(error) => Self::internal(error),
         }

@@ -74,14 +74,10 @@ impl<R: Resource> InputChange<R> {
 
     /// Adds a hint to the refusal if the patch removed a required member.
     fn required(&self, refused: ApiError) -> ApiError {
-        match refused {
-            ApiError::Field { field, message, hint: None }
-                if self.patch.get(&field).is_some_and(Value::is_null) =>
-            {
-                let hint = Some("`null` removes a member, and this one is required".to_owned());
-                ApiError::Field { field, message, hint }
-            }
-            other => other,
+        let is_null = |field: &String| self.patch.get(field).is_some_and(Value::is_null);
+        match matches!(&refused, ApiError::Field { field, hint: None, .. } if is_null(field)) {
+            true => refused.hint("`null` removes a member, and this one is required"),
+            false => refused,
         }
     }
 
@@ -157,17 +153,15 @@ fn unknown_member<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> ApiEr
     let hint = near.map(|near| format!("did you mean `{near}`?"));
     let known: Vec<_> = known.into_iter().map(|name| format!("`{name}`")).collect();
     let message = format!("unknown field `{name}`, expected one of {}", known.join(", "));
-    ApiError::Field { field: shown_long(name), message: shown_long(&message), hint }
+    ApiError::field(shown_long(name), shown_long(&message)).hint_if(hint)
 }
 
 /// The refusal of a member with the request that changes it, if there is one.
 fn changed_elsewhere<R: Resource>(member: &str, refused: ApiError) -> ApiError {
     let found = R::CHANGED_ELSEWHERE.iter().find(|(name, _)| *name == member);
-    match (refused, found) {
-        (ApiError::Field { field, message, .. }, Some((_, request))) => {
-            ApiError::Field { field, message, hint: Some((*request).to_owned()) }
-        }
-        (refused, _) => refused,
+    match found {
+        Some((_, request)) => refused.hint(*request),
+        None => refused,
     }
 }
 
@@ -189,7 +183,7 @@ fn spec_misfit(field: String, message: &str) -> ApiError {
     let near = given.and_then(|given| nearest(given, words));
     let hint = near.map(|near| format!("did you mean `{near}`?"));
     let message = said(message);
-    ApiError::Field { field: with_missing(field, &message), message, hint }
+    ApiError::field(with_missing(field, &message), message).hint_if(hint)
 }
 
 /// The members of an object that are read.

@@ -71,10 +71,7 @@ impl From<KeysError> for ApiError {
             KeysError::Store(error) => Self::internal(error),
             KeysError::Interrupted => Self::Draining,
             // The operator asked, and the operator must look: rows and files are named.
-            refused => match refused.hint() {
-                Some(hint) => Self::RefusedUntil { message: refused.to_string(), hint },
-                None => Self::Refused(refused.to_string()),
-            },
+            refused => Self::refused(refused.to_string()).hint_if(refused.hint()),
         }
     }
 }

@@ -79,8 +79,8 @@ async fn only_admin(context: &Context) -> Result<LinkUser, ApiError> {
                 more => format!("{} more", more + 1),
             };
             let message = format!("is missing: the admins are {} and {last}", names.join(", "));
-            let hint = Some("name one: `keyward login-link --user NAME`".to_owned());
-            Err(ApiError::Field { field: "user".to_owned(), message, hint })
+            let hint = "name one: `keyward login-link --user NAME`";
+            Err(ApiError::field("user", message).hint(hint))
         }
     }
 }
@@ -90,15 +90,13 @@ async fn first_admin(context: &Context) -> Result<Arc<Record<User>>, ApiError> {
         UserSpec { name: FIRST_ADMIN.to_owned(), email: None, role: Role::Admin, paused: false };
     let added = store_new::<User>(context, spec, UserFacts::default()).await;
     added.map_err(|error| match error {
-        ApiError::Taken { .. } => ApiError::Field {
-            field: "user".to_owned(),
-            message: format!(
+        ApiError::Taken { .. } => {
+            let message = format!(
                 "is missing: the organisation has no active admin, and `{FIRST_ADMIN}` is another user"
-            ),
-            hint: Some(
-                "make a user an admin: `keyward user set NAME --role admin --resume`".to_owned(),
-            ),
-        },
+            );
+            let hint = "make a user an admin: `keyward user set NAME --role admin --resume`";
+            ApiError::field("user", message).hint(hint)
+        }
         error => error,
     })
 }

@@ -41,11 +41,8 @@ impl<'a> SignInMeans<'a> {
             Some(UserCredential::Login(_)) => "a login with the link of a token that expires",
             _ => "a token that expires",
         };
-        Err(ApiError::RefusedUntil {
-            message: format!("{who} cannot change how users sign in"),
-            hint: "use a token without an end, or a link that was made without such a token"
-                .to_owned(),
-        })
+        Err(ApiError::refused(format!("{who} cannot change how users sign in"))
+            .hint("use a token without an end, or a link that was made without such a token"))
     }
 
     /// The caller, who changes their own.
@@ -53,9 +50,9 @@ impl<'a> SignInMeans<'a> {
     /// # Errors
     /// As [`SignInMeans::of`], and for the operator, who is no user.
     pub(super) fn own(context: &'a Context) -> Result<Self, ApiError> {
-        let own = context.caller.user().ok_or_else(|| ApiError::RefusedUntil {
-            message: "the operator is no user, and has no passkeys".to_owned(),
-            hint: "sign in to the console: `keyward login-link`".to_owned(),
+        let own = context.caller.user().ok_or_else(|| {
+            ApiError::refused("the operator is no user, and has no passkeys")
+                .hint("sign in to the console: `keyward login-link`")
         })?;
         Self::of(context, own.id.as_str())
     }
@@ -68,12 +65,10 @@ impl<'a> SignInMeans<'a> {
     pub(super) fn signs_in(&self) -> Result<(), ApiError> {
         if let Some(identity) = &self.user.facts.identity {
             let (name, issuer) = (&self.user.name, &identity.issuer);
-            return Err(ApiError::RefusedUntil {
-                message: format!(
-                    "user `{name}` signs in at {issuer}, which decides whether they may"
-                ),
-                hint: "passwords and passkeys are for users that were added here".to_owned(),
-            });
+            return Err(ApiError::refused(format!(
+                "user `{name}` signs in at {issuer}, which decides whether they may"
+            ))
+            .hint("passwords and passkeys are for users that were added here"));
         }
         match self.user.role {
             Role::EndUser => {
@@ -128,11 +123,13 @@ impl<'a> SignInMeans<'a> {
     pub(super) fn may_remove(&self, what: &str) -> Result<(), ApiError> {
         match self.needs_proof() {
             false => Ok(()),
-            true => Err(ApiError::RefusedUntil {
-                message: format!("one's own {what} is removed in a browser that signed in with a link"),
-                hint: "ask an admin for a link, or run `keyward login-link --user NAME` on the gateway's machine"
-                    .to_owned(),
-            }),
+            true => {
+                let hint = "ask an admin for a link, or run `keyward login-link --user NAME` on the gateway's machine";
+                Err(ApiError::refused(format!(
+                    "one's own {what} is removed in a browser that signed in with a link"
+                ))
+                .hint(hint))
+            }
         }
     }
 }

@@ -176,7 +176,7 @@ async fn remove_all(
     let user = &means.user;
     let count = user.facts.passkeys.len();
     if count == 0 {
-        return Err(ApiError::Refused(format!("user `{}` has no passkeys", user.name)));
+        return Err(ApiError::refused(format!("user `{}` has no passkeys", user.name)));
     }
     let all = |user: &mut Record<User>| user.facts.passkeys.clear();
     context.deps().directory.change::<User>(&user.org, &user.id, all).await?;

@@ -50,7 +50,7 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let means = SignInMeans::of(&context, &name)?;
     if means.user.facts.password.is_none() {
-        return Err(ApiError::Refused(format!("user `{}` has no password", means.user.name)));
+        return Err(ApiError::refused(format!("user `{}` has no password", means.user.name)));
     }
     means.may_remove("password")?;
     context.caller.because("password removed");

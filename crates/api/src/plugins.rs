@@ -245,10 +245,11 @@ fn find(context: &Context, name: &str, whose: &Whose) -> Result<Arc<PluginRecord
             let mut agents: Vec<_> =
                 found.iter().map(|plugin| agent_of(&directory, plugin)).collect();
             agents.sort();
-            Err(ApiError::RefusedUntil {
-                message: format!("several agents have plugin `{name}`: {}", agents.join(", ")),
-                hint: "name the agent with --agent, or give the plugin's id".to_owned(),
-            })
+            Err(ApiError::refused(format!(
+                "several agents have plugin `{name}`: {}",
+                agents.join(", ")
+            ))
+            .hint("name the agent with --agent, or give the plugin's id"))
         }
     }
 }
@@ -272,13 +273,11 @@ fn is_not_older(installed: &Manifest, given: &Manifest) -> Result<(), ApiError> 
     if given.compared_with(installed).is_ge() {
         return Ok(());
     }
-    Err(ApiError::RefusedUntil {
-        message: format!(
-            "version {} of plugin `{}` is installed, which is newer than {}",
-            installed.version, installed.plugin, given.version
-        ),
-        hint: format!("to go back, remove it first: keyward plugin remove {}", installed.plugin),
-    })
+    Err(ApiError::refused(format!(
+        "version {} of plugin `{}` is installed, which is newer than {}",
+        installed.version, installed.plugin, given.version
+    ))
+    .hint(format!("to go back, remove it first: keyward plugin remove {}", installed.plugin)))
 }
 
 /// The connections that stay: their slots exist in the new manifest, with the same provider.
@@ -307,14 +306,14 @@ fn chosen(
     let connection = context.connection(connection)?;
     match connection.provider == slot.provider {
         true => Ok(Reference::Id(connection.id.clone())),
-        false => Err(ApiError::Field {
-            field: field(),
-            message: format!(
+        false => Err(ApiError::field(
+            field(),
+            format!(
                 "slot `{}` asks for an account at `{}`, and connection `{}` is one at `{}`",
                 slot.slot, slot.provider, connection.name, connection.provider
             ),
-            hint: Some(format!("connect one: keyward connect {}", slot.provider)),
-        }),
+        )
+        .hint(format!("connect one: keyward connect {}", slot.provider))),
     }
 }
 
@@ -342,11 +341,8 @@ fn are_filled(context: &Context, spec: &PluginSpec) -> Result<(), ApiError> {
     let Some(first) = missing.first() else { return Ok(()) };
     let names: Vec<_> =
         missing.iter().map(|slot| format!("`{}` ({})", slot.slot, slot.provider)).collect();
-    Err(ApiError::Field {
-        field: "slots".to_owned(),
-        message: format!("lacks a connection for {}", names.join(", ")),
-        hint: Some(format!("choose one for each: --slot {}=CONNECTION", first.slot)),
-    })
+    Err(ApiError::field("slots", format!("lacks a connection for {}", names.join(", ")))
+        .hint(format!("choose one for each: --slot {}=CONNECTION", first.slot)))
 }
 
 fn view(admin: &Admin, directory: &View, plugin: &PluginRecord) -> PluginView {

@@ -74,15 +74,11 @@ async fn hold(
 }
 
 fn cannot_tell() -> ApiError {
-    ApiError::RefusedUntil {
-        message: "the gateway cannot tell which program a stream is of".to_owned(),
-        hint: "run the gateway on Linux, outside of a container of its own".to_owned(),
-    }
+    ApiError::refused("the gateway cannot tell which program a stream is of")
+        .hint("run the gateway on Linux, outside of a container of its own")
 }
 
 fn too_many() -> ApiError {
-    ApiError::RefusedUntil {
-        message: "too many programs are tried out at once".to_owned(),
-        hint: "wait until another `keyward doctor` has ended".to_owned(),
-    }
+    ApiError::refused("too many programs are tried out at once")
+        .hint("wait until another `keyward doctor` has ended")
 }

@@ -114,7 +114,7 @@ fn taken(context: &Context, name: String) -> ApiError {
     let is_stored = context.view().find::<OwnProvider>(context.caller.org(), &name).is_some();
     let refusal = ApiError::Taken { what: "provider", name };
     match is_stored {
-        true => ApiError::Declined(
+        true => ApiError::from(
             refusal.text().hint("`keyward provider set FILE` changes it; or choose another id"),
         ),
         false => refusal,
@@ -125,10 +125,12 @@ fn taken(context: &Context, name: String) -> ApiError {
 fn refuse_taken_hosts(others: &Catalogue, provider: &Provider) -> Result<(), ApiError> {
     match others.host_owner(&provider.hosts) {
         None => Ok(()),
-        Some((owner, host)) => Err(ApiError::RefusedUntil {
-            message: format!("{host} belongs to provider `{}` ({})", owner.id(), owner.name()),
-            hint: format!("connect an account there: keyward connect {}", owner.id()),
-        }),
+        Some((owner, host)) => Err(ApiError::refused(format!(
+            "{host} belongs to provider `{}` ({})",
+            owner.id(),
+            owner.name()
+        ))
+        .hint(format!("connect an account there: keyward connect {}", owner.id()))),
     }
 }
 
@@ -168,7 +170,7 @@ fn own(context: &Context, id: String) -> Result<Arc<Record<OwnProvider>>, ApiErr
         let provider = catalogue.get(&id).ok_or_else(|| unknown(&catalogue, &id))?;
         return Err(match source(context, provider) {
             ProviderSource::File => ApiError::ManagedByFile { what: "provider", name: id },
-            _ => ApiError::Refused(format!("provider `{id}` is a part of Keyward: it stays")),
+            _ => ApiError::refused(format!("provider `{id}` is a part of Keyward: it stays")),
         });
     };
     caller.names("provider", &found.id, found.name());

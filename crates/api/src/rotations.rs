@@ -69,13 +69,11 @@ async fn rotate(
 fn rotatable(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiError> {
     match connection.managed_by {
         ManagedBy::Store => Ok(()),
-        ManagedBy::File => Err(ApiError::RefusedUntil {
-            message: format!(
-                "connection `{}` is managed by the configuration file",
-                connection.name
-            ),
-            hint: admin.deps().vault.remedy(connection, Need::Credential).unwrap_or_default(),
-        }),
+        ManagedBy::File => Err(ApiError::refused(format!(
+            "connection `{}` is managed by the configuration file",
+            connection.name
+        ))
+        .hint(admin.deps().vault.remedy(connection, Need::Credential).unwrap_or_default())),
     }
 }
 
@@ -107,14 +105,12 @@ pub(super) async fn tested_first(
     let admin = &context.admin;
     let vault = &admin.deps().vault;
     if !has_test(admin, &connection) {
-        return Err(ApiError::RefusedUntil {
-            message: format!(
-                "no test request is known for {}: the new secret was not tested, and nothing was \
+        return Err(ApiError::refused(format!(
+            "no test request is known for {}: the new secret was not tested, and nothing was \
                  changed",
-                connection.provider
-            ),
-            hint: "--no-test puts it in force untested".to_owned(),
-        });
+            connection.provider
+        ))
+        .hint("--no-test puts it in force untested"));
     }
     let candidate = vault.stage(&connection.org, &connection.id, fields).await?;
     let trial = Trial { credential: candidate.credential.clone(), shown: candidate.shown.clone() };
@@ -133,7 +129,7 @@ pub(super) async fn tested_first(
         Ok(found) => {
             vault.abandon(candidate).await?;
             let message = format!("{}; the old secret stays in force", found.message);
-            Err(ApiError::TestFailed { message, hint: found.hint })
+            Err(ApiError::test_failed(message).hint_if(found.hint))
         }
         Err(error) => {
             vault.abandon(candidate).await?;
@@ -164,7 +160,7 @@ fn may_still_change(
     let has_other_owner = now.is_some_and(|now| now.facts.owner != before.facts.owner);
     match has_other_owner && !caller.edits_all() {
         false => Ok(()),
-        true => Err(ApiError::Refused(format!(
+        true => Err(ApiError::refused(format!(
             "connection `{}` has another owner by now: nothing was changed",
             before.name
         ))),

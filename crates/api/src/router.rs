@@ -185,7 +185,7 @@ async fn no_such_path() -> ApiError {
 /// The router adds `Allow`.
 async fn method() -> ApiError {
     let hint = "the field `Allow` of this answer has those that it takes";
-    ApiError::Declined(ApiError::Method.text().hint(hint))
+    ApiError::from(ApiError::Method.text().hint(hint))
 }
 
 async fn own_names_only(

@@ -80,7 +80,7 @@ async fn open(
         // The program of a paused agent would only get refusals.
         let (why, hint) = why_paused(&agent);
         let message = format!("agent `{}` is paused: {why}", agent.name);
-        return Err(ApiError::Field { field: "agent".into(), message, hint: Some(hint.into()) });
+        return Err(ApiError::field("agent", message).hint(hint));
     }
     let expires = admin.deps().clock.now() + LIFE;
     let (token, line) = take_token(admin, &agent, new, expires).await?;

@@ -161,7 +161,7 @@ fn found_connection(
 
 fn in_field(field: &str, error: &ApiError) -> ApiError {
     let RefusalText { message, hint, .. } = error.text();
-    ApiError::Field { field: field.to_owned(), message, hint }
+    ApiError::field(field, message).hint_if(hint)
 }
 
 /// Refuses a session of a paused agent, which would only get refusals, and connections of end users to callers who
@@ -173,7 +173,7 @@ fn may_make(context: &Context, spec: &SessionSpec) -> Result<(), ApiError> {
     if view.is_asleep(agent) {
         let (why, hint) = why_paused(agent);
         let message = format!("must not be paused: {why}");
-        return Err(ApiError::Field { field: "agent".into(), message, hint: Some(hint.into()) });
+        return Err(ApiError::field("agent", message).hint(hint));
     }
     let named = spec.connections.iter().flatten().filter_map(Reference::id);
     for connection in named.filter_map(|id| view.connection(org, id)) {

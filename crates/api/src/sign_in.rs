@@ -173,13 +173,12 @@ async fn sign_out(
     visit: Option<Extension<SecureRequest>>,
 ) -> Result<SignedOut, ApiError> {
     let Some(login) = login_of(&context.caller, &context) else {
-        return Err(ApiError::RefusedUntil {
-            message: "this request is authenticated by a token, so there is no login to end"
-                .to_owned(),
-            hint:
-                "`keyward token revoke ID` revokes a token; `keyward login revoke ID` ends a login"
-                    .to_owned(),
-        });
+        return Err(ApiError::refused(
+            "this request is authenticated by a token, so there is no login to end",
+        )
+        .hint(
+            "`keyward token revoke ID` revokes a token; `keyward login revoke ID` ends a login",
+        ));
     };
     let name = context.caller.user().map_or("", |user| user.name.as_str());
     context.caller.names("login", &login.id, name);

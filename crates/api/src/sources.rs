@@ -122,9 +122,8 @@ async fn test(
         references = used.map(|it| it.reference.clone()).collect();
     }
     if references.is_empty() {
-        let message = "is required: no connection or app has a value there".to_owned();
-        let hint = Some("name a value to fetch".to_owned());
-        return Err(ApiError::Field { field: "ref".to_owned(), message, hint });
+        let message = "is required: no connection or app has a value there";
+        return Err(ApiError::field("ref", message).hint("name a value to fetch"));
     }
     let mut tested = Vec::with_capacity(references.len());
     for reference in references {

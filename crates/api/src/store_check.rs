@@ -21,10 +21,8 @@ pub(super) fn routes() -> Routes {
 /// One at a time: each has all rows in memory.
 async fn check(State(admin): State<Admin>) -> Result<Json<StoreCheckView>, ApiError> {
     let Ok(_turn) = admin.store_checks().try_lock() else {
-        return Err(ApiError::RefusedUntil {
-            message: "the store is being checked already".to_owned(),
-            hint: "try again when that check has ended".to_owned(),
-        });
+        return Err(ApiError::refused("the store is being checked already")
+            .hint("try again when that check has ended"));
     };
     Ok(Json(admin.deps().directory.check_store(check_content).await?.into()))
 }

@@ -168,11 +168,8 @@ pub(super) async fn order(
         wanted.push(left.remove(at));
     }
     if let Some(missing) = left.first() {
-        return Err(ApiError::Field {
-            field: "rules".to_owned(),
-            message: format!("lacks rule `{}`", missing.name()),
-            hint: Some("name every stored rule once: read the list again".to_owned()),
-        });
+        return Err(ApiError::field("rules", format!("lacks rule `{}`", missing.name()))
+            .hint("name every stored rule once: read the list again"));
     }
     agrees(&context, &turn, &wanted, None)?;
     let ids: Vec<StoredRuleId> = wanted.iter().map(|rule| rule.id.clone()).collect();
@@ -211,10 +208,7 @@ fn stored_name(context: &Context, name: String) -> Result<String, ApiError> {
         binding if binding.starts_with("binding:") => "`keyward agent unbind` ends a binding",
         _ => return Ok(plain.to_owned()),
     };
-    Err(ApiError::RefusedUntil {
-        message: format!("`{name}` is not a rule that can be changed"),
-        hint: hint.to_owned(),
-    })
+    Err(ApiError::refused(format!("`{name}` is not a rule that can be changed")).hint(hint))
 }
 
 /// The name of a rule of the configuration that has this name or label; its place if it has no name.
@@ -272,8 +266,8 @@ fn index_of(
         let message = format!(
             "rule `{name}` is in the configuration file, whose rules all come before stored rules"
         );
-        let hint = Some("give it the first place of the stored rules".to_owned());
-        return Err(ApiError::Field { field: field.to_owned(), message, hint });
+        let hint = "give it the first place of the stored rules";
+        return Err(ApiError::field(field, message).hint(hint));
     }
     let names = stored.iter().map(|rule| rule.name());
     Err(unknown("other stored rule", field.to_owned(), name, names))
@@ -296,7 +290,7 @@ fn unknown<'a>(
         None => format!("`keyward {what} list` shows them"),
     };
     let message = format!("there is no {what} `{}`", super::error::shown(name));
-    ApiError::Field { field, message, hint: Some(hint) }
+    ApiError::field(field, message).hint(hint)
 }
 
 /// Checks the stored rules, in this order, with those of the configuration.
@@ -311,7 +305,7 @@ fn agrees(
         let message = errors.iter().map(text).collect::<Vec<_>>().join("; ");
         match field {
             Some(field) => ApiError::field(field, message),
-            None => ApiError::Refused(message),
+            None => ApiError::refused(message),
         }
     })
 }

@@ -51,13 +51,11 @@ async fn add(
     let user = &means.user;
     means.signs_in()?;
     if user.facts.password.is_none() {
-        return Err(ApiError::RefusedUntil {
-            message: format!(
-                "user `{}` has no password, beside which a code would be required",
-                user.name
-            ),
-            hint: "set a password first; links and passkeys need no code".to_owned(),
-        });
+        return Err(ApiError::refused(format!(
+            "user `{}` has no password, beside which a code would be required",
+            user.name
+        ))
+        .hint("set a password first; links and passkeys need no code"));
     }
     means.prove(current, visit).await?;
     let directory = &context.deps().directory;
@@ -100,7 +98,7 @@ async fn remove(
     let means = SignInMeans::of(&context, &name)?;
     let user = &means.user;
     if user.facts.totp.is_none() && user.facts.totp_new.is_none() {
-        return Err(ApiError::Refused(format!("user `{}` has no one-time codes", user.name)));
+        return Err(ApiError::refused(format!("user `{}` has no one-time codes", user.name)));
     }
     means.may_remove("key of one-time codes")?;
     context.deps().directory.remove_totp(&user.org, &user.id).await?;
@@ -121,17 +119,12 @@ fn try_code(
 
 fn refused(error: TotpError) -> ApiError {
     match error {
-        TotpError::NoKey => ApiError::RefusedUntil {
-            message: "there is no new key of one-time codes, or it has expired".to_owned(),
-            hint: "begin again".to_owned(),
-        },
-        TotpError::WrongCode => ApiError::Field {
-            field: "code".to_owned(),
-            message: "is wrong, or was used".to_owned(),
-            hint: Some(
-                "wait for the next code; check the clock of the device that shows it".to_owned(),
-            ),
-        },
+        TotpError::NoKey => {
+            ApiError::refused("there is no new key of one-time codes, or it has expired")
+                .hint("begin again")
+        }
+        TotpError::WrongCode => ApiError::field("code", "is wrong, or was used")
+            .hint("wait for the next code; check the clock of the device that shows it"),
         TotpError::Directory(error) => error.into(),
     }
 }

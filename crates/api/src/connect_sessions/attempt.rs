@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::error::ApiError;
 use crate::state::Admin;
 use crate::{activations, rotations};
+use keyward_base::codes::Code;
 use keyward_base::secret::Secret;
 use keyward_model::{
     ConnectSession, Connection, ConnectionSpec, ConnectionState, Record, Reference, User,
@@ -105,8 +106,8 @@ impl ConnectAttempt {
             Err(error) => error,
         };
         // Mistakes in the form were sent nowhere.
-        if let ApiError::TestFailed { message, .. } = &error {
-            self.flows().fail_connect_session(&self.session, message).await?;
+        if error.code() == Code::TestFailed {
+            self.flows().fail_connect_session(&self.session, &error.to_string()).await?;
         }
         Err(error)
     }
@@ -124,7 +125,7 @@ impl ConnectAttempt {
         let refusal = match made {
             Ok(made) => match made.test.filter(|test| !test.ok) {
                 None => return self.connection(&draft),
-                Some(test) => ApiError::TestFailed { message: test.message, hint: None },
+                Some(test) => ApiError::test_failed(test.message),
             },
             Err(error) => error,
         };
@@ -144,7 +145,7 @@ impl ConnectAttempt {
             let made = activations::begun(&context, connection, true).await?;
             return match made.test.filter(|test| !test.ok) {
                 None => self.connection(connection),
-                Some(test) => Err(ApiError::TestFailed { message: test.message, hint: None }),
+                Some(test) => Err(ApiError::test_failed(test.message)),
             };
         }
         let old_for = vault.rotation_settings().keep_old;
@@ -258,7 +259,7 @@ impl ConnectAttempt {
         let view = self.context.view();
         let draft = session.facts.draft.as_ref().and_then(|id| view.connection(&session.org, id));
         if draft.is_some_and(|draft| draft.facts.state == ConnectionState::Testing) {
-            return Err(ApiError::Refused("another key is being tested: wait a moment".to_owned()));
+            return Err(ApiError::refused("another key is being tested: wait a moment"));
         }
         Ok(self.flows().remove_leftovers(&session).await?)
     }
@@ -363,8 +364,8 @@ pub(super) const ENDED: &str = "this link has ended: ask for another one";
 pub(super) fn step_error(error: ConnectStepError, ended: &str) -> ApiError {
     match error {
         ConnectStepError::Directory(error) => error.into(),
-        ConnectStepError::OtherBrowser => ApiError::Refused(error.to_string()),
-        ConnectStepError::Ended => ApiError::Refused(ended.to_owned()),
+        ConnectStepError::OtherBrowser => ApiError::refused(error.to_string()),
+        ConnectStepError::Ended => ApiError::refused(ended),
     }
 }
 

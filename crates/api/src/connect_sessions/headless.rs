@@ -75,23 +75,23 @@ pub(super) async fn release(
     };
     if context.view().entitled_user(&session).is_none() {
         let why = "the user of this connect session is paused, or no longer owns the connection";
-        return Err(ApiError::Refused(why.to_owned()));
+        return Err(ApiError::refused(why));
     }
     if let FlowState::Held { before: Some(before), account } = flows.view(org, flow).await?.state
         && !other_account
     {
         let account =
             account.map_or_else(|| "an unknown account".to_owned(), |it| format!("`{it}`"));
-        return Err(ApiError::RefusedUntil {
-            message: format!("the person consented with {account}; the connection has `{before}`"),
-            hint: "send `other_account: true` to use it, or end the connect session".to_owned(),
-        });
+        return Err(ApiError::refused(format!(
+            "the person consented with {account}; the connection has `{before}`"
+        ))
+        .hint("send `other_account: true` to use it, or end the connect session"));
     }
     flows.release(org, flow, other_account).await?;
     let settled = flows.settle_connect_session(&session).await?;
     context.admin.enforce().await?;
     match &settled.facts.failure {
-        Some(why) if settled.facts.connected.is_none() => Err(ApiError::Refused(why.clone())),
+        Some(why) if settled.facts.connected.is_none() => Err(ApiError::refused(why.clone())),
         _ => Ok(settled),
     }
 }

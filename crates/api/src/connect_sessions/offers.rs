@@ -105,17 +105,14 @@ impl Offers {
             let Some(provider) = catalogue.get(id) else {
                 let known = catalogue.ids();
                 let text = ApiError::not_found_among("provider", id, known).text();
-                let field = "providers".to_owned();
-                return Err(ApiError::Field { field, message: text.message, hint: text.hint });
+                return Err(ApiError::field("providers", text.message).hint_if(text.hint));
             };
             if usable(admin, org, provider).next().is_none() {
-                return Err(ApiError::Field {
-                    field: "providers".to_owned(),
-                    message: format!("`{id}` cannot be connected by a link yet"),
-                    hint: Some(format!(
-                        "it needs one app, an OAuth client that you register there: keyward app add {id}"
-                    )),
-                });
+                let message = format!("`{id}` cannot be connected by a link yet");
+                let hint = format!(
+                    "it needs one app, an OAuth client that you register there: keyward app add {id}"
+                );
+                return Err(ApiError::field("providers", message).hint(hint));
             }
         }
         Ok(())
@@ -135,10 +132,9 @@ impl Offers {
             |offer: &&ConnectOffer| spec.auth.as_ref().is_none_or(|auth| *auth == offer.auth);
         let offer = offers.all.iter().filter(|offer| offer.consents()).find(named);
         let field = if spec.auth.is_some() { "auth" } else { "headless" };
-        let missing = || ApiError::Field {
-            field: field.to_owned(),
-            message: "needs an auth method with a consent in the browser".to_owned(),
-            hint: Some("a key is connected with `POST …/complete`, or by a link with pages".into()),
+        let missing = || {
+            ApiError::field(field, "needs an auth method with a consent in the browser")
+                .hint("a key is connected with `POST …/complete`, or by a link with pages")
         };
         let offer = offer.cloned().ok_or_else(missing)?;
         if spec.connection.is_none() {

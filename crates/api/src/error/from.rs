@@ -2,6 +2,7 @@
 
 use super::ApiError;
 use crate::request_refusal::RequestRefusal;
+use keyward_base::codes::{Code, RefusalText};
 use keyward_state::directory::DirectoryError;
 use keyward_vault::VaultError;
 use keyward_vault::events::EventsError;
@@ -38,15 +39,14 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::Private { .. }
             | DirectoryError::UserOwns { .. }
             | DirectoryError::OrgInUse { .. }
-            | DirectoryError::OrgStays => Self::Refused(error.to_string()),
-            DirectoryError::NamedByRule { .. }
+            | DirectoryError::OrgStays
+            | DirectoryError::NamedByRule { .. }
             | DirectoryError::NamedByHook { .. }
             | DirectoryError::ProviderBound { .. }
             | DirectoryError::TooManySessions { .. }
-            | DirectoryError::TooManyConnectSessions { .. } => Self::RefusedUntil {
-                message: error.to_string(),
-                hint: error.hint().unwrap_or_default().to_owned(),
-            },
+            | DirectoryError::TooManyConnectSessions { .. } => {
+                Self::refused(error.to_string()).hint_if(error.hint().map(str::to_owned))
+            }
             DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),
@@ -62,11 +62,17 @@ impl From<RequestRefusal> for ApiError {
     }
 }
 
+impl From<RefusalText> for ApiError {
+    fn from(text: RefusalText) -> Self {
+        Self::Refused { text, retry_after: None }
+    }
+}
+
 impl From<EventsError> for ApiError {
     fn from(error: EventsError) -> Self {
         match error {
             EventsError::Directory(error) => error.into(),
-            EventsError::NoKey | EventsError::NoWayOut => Self::Refused(error.to_string()),
+            EventsError::NoKey | EventsError::NoWayOut => Self::refused(error.to_string()),
             broken => Self::internal(broken),
         }
     }
@@ -74,26 +80,27 @@ impl From<EventsError> for ApiError {
 
 impl From<VaultError> for ApiError {
     fn from(error: VaultError) -> Self {
-        if let VaultError::RefreshUnavailable { retry_after, .. } = error.root() {
-            let (message, hint) = (error.to_string(), error.hint());
-            let retry_after = retry_after.as_millis().div_ceil(1_000);
-            let retry_after = u64::try_from(retry_after).unwrap_or(u64::MAX);
-            return Self::Unavailable { message, hint, retry_after };
-        }
-        if let VaultError::SourceUnavailable { retry_after, .. }
-        | VaultError::AppSourceUnavailable { retry_after, .. } = error.root()
-        {
-            let (message, hint) = (error.to_string(), error.hint());
-            let retry_after = retry_after.as_millis().div_ceil(1_000);
-            let retry_after = u64::try_from(retry_after).unwrap_or(u64::MAX);
-            return Self::SourceUnavailable { message, hint, retry_after };
+        let unavailable = match error.root() {
+            VaultError::RefreshUnavailable { retry_after, .. } => {
+                Some((Code::RefreshUnavailable, retry_after))
+            }
+            VaultError::SourceUnavailable { retry_after, .. }
+            | VaultError::AppSourceUnavailable { retry_after, .. } => {
+                Some((Code::SourceUnavailable, retry_after))
+            }
+            _ => None,
+        };
+        if let Some((code, wait)) = unavailable {
+            let wait = wait.as_millis().div_ceil(1_000);
+            let retry_after = Some(u64::try_from(wait).unwrap_or(u64::MAX));
+            let text = code.because(error.to_string()).hint_if(error.hint());
+            return Self::Refused { text, retry_after };
         }
         match error {
             VaultError::Directory(error) => error.into(),
-            of_connection if of_connection.hint().is_some() => Self::RefusedUntil {
-                message: of_connection.to_string(),
-                hint: of_connection.hint().unwrap_or_default(),
-            },
+            of_connection if of_connection.hint().is_some() => {
+                Self::refused(of_connection.to_string()).hint_if(of_connection.hint())
+            }
             VaultError::UnknownProvider(_) => Self::field("provider", error.to_string()),
             VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
             VaultError::Form(error) => Self::field("variables", error.to_string()),
@@ -103,8 +110,9 @@ impl From<VaultError> for ApiError {
             VaultError::UnknownSource { .. } => Self::field("fields", error.to_string()),
             VaultError::UnknownApp { .. } => Self::field("app", error.to_string()),
             VaultError::App { field, what } => Self::field(field, what),
-            VaultError::AppPaused { .. } => Self::Refused(error.to_string()),
-            VaultError::ConnectionMissing => Self::Refused(error.to_string()),
+            VaultError::AppPaused { .. } | VaultError::ConnectionMissing => {
+                Self::refused(error.to_string())
+            }
             broken => Self::internal(broken),
         }
     }

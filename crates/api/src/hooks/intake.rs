@@ -167,7 +167,7 @@ fn refusal(refused: &InboxRefusal) -> Response {
         tracing::error!(%error, "a hook cannot store an event");
     }
     let text = code.because(message).usual_hint();
-    let mut answer = ApiError::Declined(text).into_response();
+    let mut answer = ApiError::from(text).into_response();
     if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.into());
     }

@@ -128,9 +128,6 @@ impl Browser<'_> {
 }
 
 pub(crate) fn only_browsers() -> ApiError {
-    ApiError::RefusedUntil {
-        message: "only browsers sign in, at the admin listener".to_owned(),
-        hint: "commands on this machine need no sign-in; `keyward login-link` prints a link"
-            .to_owned(),
-    }
+    ApiError::refused("only browsers sign in, at the admin listener")
+        .hint("commands on this machine need no sign-in; `keyward login-link` prints a link")
 }

@@ -50,11 +50,10 @@ impl PasskeySite {
         let target = host.and_then(|host| Target::parse(scheme, host).ok());
         let target = target.ok_or(ApiError::Misdirected)?;
         let Host::Name(name) = target.host() else {
-            return Err(ApiError::RefusedUntil {
-                message: "passkeys belong to a host name, and this page has an address".to_owned(),
-                hint: "open the console by its name, or at http://localhost with its port"
-                    .to_owned(),
-            });
+            return Err(ApiError::refused(
+                "passkeys belong to a host name, and this page has an address",
+            )
+            .hint("open the console by its name, or at http://localhost with its port"));
         };
         let (scheme, default) = (scheme.as_str(), scheme.default_port());
         let port = match target.port() {
