@@ -12,7 +12,7 @@ use super::error::{ApiError, shown};
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::owners;
-use super::resource::{self, Exposed};
+use super::resource::{self, Changeable, Exposed};
 use super::tokens;
 use keyward_model::{Agent, AgentFacts, AgentShown, HeldBy, ManagedBy, Record, Shown};
 use keyward_rules::provider::decode::nearest;
@@ -38,7 +38,6 @@ pub(super) fn routes() -> Routes {
 
 impl Exposed for Agent {
     type Added = Shown<Self>;
-    type Changed = Shown<Self>;
 
     fn sees(context: &Context, record: &Record<Self>) -> bool {
         context.caller.sees_agent(record)
@@ -69,6 +68,22 @@ impl Exposed for Agent {
         Ok(resource::shown(context, &made).await)
     }
 
+    /// One that the configuration declares is refused as such.
+    async fn may_be_removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
+        match record.managed_by == ManagedBy::Store || record.facts.paused {
+            true => config_mentions::may_be_removed(&context.admin, record).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn removed(context: &Context, _: &Record<Self>) -> Result<(), ApiError> {
+        context.admin.enforce().await
+    }
+}
+
+impl Changeable for Agent {
+    type Changed = Shown<Self>;
+
     /// May change the owner: a private connection of the former owner must not be bound to it.
     async fn change(
         context: &Context,
@@ -91,18 +106,6 @@ impl Exposed for Agent {
         let changed = resource::store_change(context, &record, &change, alter).await?;
         context.admin.enforce().await?;
         Ok(resource::shown(context, &changed).await)
-    }
-
-    /// One that the configuration declares is refused as such.
-    async fn may_be_removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
-        match record.managed_by == ManagedBy::Store || record.facts.paused {
-            true => config_mentions::may_be_removed(&context.admin, record).await,
-            false => Ok(()),
-        }
-    }
-
-    async fn removed(context: &Context, _: &Record<Self>) -> Result<(), ApiError> {
-        context.admin.enforce().await
     }
 }
 

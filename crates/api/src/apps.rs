@@ -1,5 +1,6 @@
 //! `/apps`: OAuth clients that are registered at providers. Secrets go in and never come out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,7 +10,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
-use super::resource::{self, Exposed};
+use super::resource::{self, Changeable, Exposed};
 use super::state::Admin;
 use super::wire::{AppChanged, RedirectView};
 use keyward_base::id::AppId;
@@ -42,10 +43,9 @@ async fn redirect(context: Context) -> Json<RedirectView> {
 
 impl Exposed for App {
     type Added = Shown<Self>;
-    type Changed = AppChanged;
 
-    fn texts(record: &Record<Self>) -> Vec<&str> {
-        vec![&record.spec.provider]
+    fn texts<'a>(_: &'a Context, record: &'a Record<Self>) -> Vec<Cow<'a, str>> {
+        vec![record.spec.provider.as_str().into()]
     }
 
     async fn beside(context: &Context, record: &Record<Self>) -> AppShown {
@@ -96,6 +96,14 @@ impl Exposed for App {
         Ok(resource::shown(context, &app).await)
     }
 
+    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
+        Ok(context.deps().vault.forget_app(&record.org, &record.id).await?)
+    }
+}
+
+impl Changeable for App {
+    type Changed = AppChanged;
+
     /// Keeps the tokens of connections. Connections whose client was rejected are tried again, even if nothing
     /// changed: giving the same secret again is a way to request that.
     async fn change(
@@ -134,10 +142,6 @@ impl Exposed for App {
         let mut retried: Vec<String> = seen.map(|connection| connection.name.clone()).collect();
         retried.sort_unstable();
         Ok(AppChanged { app: resource::shown(context, &app).await, changed, retried })
-    }
-
-    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
-        Ok(context.deps().vault.forget_app(&record.org, &record.id).await?)
     }
 }
 

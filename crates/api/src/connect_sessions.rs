@@ -12,8 +12,8 @@ mod refusals;
 mod render;
 mod target;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::{Json, Router};
 use schemars::JsonSchema;
@@ -26,7 +26,7 @@ use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
 use super::flows::takes_consents;
-use super::input::{Input, InputChange};
+use super::input::Input;
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::{self, Exposed};
@@ -75,7 +75,11 @@ struct ReturnCode {
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .get("/connect-sessions", ["listConnectSessions", "List connect sessions"], list)
+        .get(
+            "/connect-sessions",
+            ["listConnectSessions", "List connect sessions"],
+            resource::list::<ConnectSession>,
+        )
         .post(
             "/connect-sessions",
             ["addConnectSession", "Make a link by which a person connects an account"],
@@ -115,7 +119,17 @@ pub(super) fn pages() -> Router<Admin> {
 
 impl Exposed for ConnectSession {
     type Added = ConnectSessionIssued;
-    type Changed = Shown<Self>;
+
+    fn texts<'a>(context: &'a Context, session: &'a Record<Self>) -> Vec<Cow<'a, str>> {
+        let view = context.view();
+        let user = view.connecting_user(session);
+        user.map(|user| Cow::<str>::Owned(user.name.clone())).into_iter().collect()
+    }
+
+    /// Labels are not unique.
+    fn cursor(session: &Record<Self>) -> &str {
+        session.id.as_str()
+    }
 
     fn sees(context: &Context, session: &Record<Self>) -> bool {
         let caller = &context.caller;
@@ -174,15 +188,6 @@ impl Exposed for ConnectSession {
         Ok(ConnectSessionIssued { url, session: shown })
     }
 
-    /// Connect sessions are ended, not changed: there is no route.
-    async fn change(
-        context: &Context,
-        session: Arc<Record<Self>>,
-        _: InputChange<Self>,
-    ) -> Result<Shown<Self>, ApiError> {
-        Ok(resource::shown(context, &session).await)
-    }
-
     async fn removed(context: &Context, session: &Record<Self>) -> Result<(), ApiError> {
         // A consent that is being finished loses its draft with the connection.
         context.deps().flows.remove_leftovers(session).await?;
@@ -227,29 +232,6 @@ fn returns(admin: &Admin, spec: &ConnectSessionSpec) -> Result<(), ApiError> {
         )
         .hint("add the origin, such as https://app.example.com, to the configuration")),
     }
-}
-
-/// In the order of their ids: labels are not unique.
-async fn list(
-    context: Context,
-    Params(page): Params<Page>,
-) -> Result<Json<List<Shown<ConnectSession>>>, ApiError> {
-    let view = context.view();
-    let seen = view.all::<ConnectSession>(context.caller.org());
-    let mut wanted = Vec::new();
-    for session in seen.filter(|it| ConnectSession::sees(&context, it)) {
-        let user = view.connecting_user(session);
-        let user = user.map_or("", |user| user.name.as_str());
-        if page.wants(&[session.id.as_str(), session.name(), user]) {
-            wanted.push(session);
-        }
-    }
-    let page = page.cut(wanted, |it| it.id.as_str())?;
-    let mut items = Vec::with_capacity(page.items.len());
-    for session in page.items {
-        items.push(resource::shown(&context, session).await);
-    }
-    Ok(Json(List { items, next: page.next }))
 }
 
 /// With the result of a consent that has just ended.

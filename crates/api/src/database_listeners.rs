@@ -1,6 +1,7 @@
 //! `/database-listeners`: ports and sockets of the gateway's host for sessions with databases, opened while it runs. Only
 //! people who administer the installation may open one, since all organisations share the host.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
-use super::resource::{self, Exposed};
+use super::resource::{self, Changeable, Exposed};
 use super::wire::{DatabaseListenerView, FailedListenerView, ReplicaListener};
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
@@ -63,29 +64,14 @@ pub(super) fn routes() -> Routes {
 
 impl Exposed for DatabaseListener {
     type Added = Shown<Self>;
-    type Changed = Shown<Self>;
 
     fn resolve(context: &Context, spec: &mut DatabaseListenerSpec) -> Result<(), ApiError> {
         resolve_connection(context, spec)?;
         resolve_agent(context, spec)
     }
 
-    fn resolve_change(
-        context: &Context,
-        before: &DatabaseListenerSpec,
-        spec: &mut DatabaseListenerSpec,
-    ) -> Result<(), ApiError> {
-        if before.connection != spec.connection || before.protocol != spec.protocol {
-            resolve_connection(context, spec)?;
-        }
-        if before.agent != spec.agent {
-            resolve_agent(context, spec)?;
-        }
-        Ok(())
-    }
-
-    fn texts(record: &Record<Self>) -> Vec<&str> {
-        vec![record.protocol.as_str()]
+    fn texts<'a>(_: &'a Context, record: &'a Record<Self>) -> Vec<Cow<'a, str>> {
+        vec![record.protocol.as_str().into()]
     }
 
     async fn beside(context: &Context, record: &Record<Self>) -> DatabaseListenerShown {
@@ -114,6 +100,29 @@ impl Exposed for DatabaseListener {
         Ok(resource::shown(context, &*made).await)
     }
 
+    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
+        context.deps().database_listeners.turn().await.close(&record.id).await;
+        Ok(())
+    }
+}
+
+impl Changeable for DatabaseListener {
+    type Changed = Shown<Self>;
+
+    fn resolve_change(
+        context: &Context,
+        before: &DatabaseListenerSpec,
+        spec: &mut DatabaseListenerSpec,
+    ) -> Result<(), ApiError> {
+        if before.connection != spec.connection || before.protocol != spec.protocol {
+            resolve_connection(context, spec)?;
+        }
+        if before.agent != spec.agent {
+            resolve_agent(context, spec)?;
+        }
+        Ok(())
+    }
+
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
@@ -125,11 +134,6 @@ impl Exposed for DatabaseListener {
         let changed = resource::store_change(context, &record, &change, |_| {}).await?;
         turn.open(&changed.org, &changed.id, bound).await;
         Ok(resource::shown(context, &*changed).await)
-    }
-
-    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
-        context.deps().database_listeners.turn().await.close(&record.id).await;
-        Ok(())
     }
 }
 

@@ -1,10 +1,8 @@
 //! `/honeytokens`: placeholders that are bound to nothing, to be left where no program should look.
 
-use std::sync::Arc;
-
 use super::context::Context;
 use super::error::ApiError;
-use super::input::{Input, InputChange};
+use super::input::Input;
 use super::openapi::Routes;
 use super::resource::{self, Exposed};
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec, Record, Shown};
@@ -28,7 +26,6 @@ pub(super) fn routes() -> Routes {
 
 impl Exposed for Honeytoken {
     type Added = Shown<Self>;
-    type Changed = Shown<Self>;
 
     async fn beside(_: &Context, record: &Record<Self>) -> HoneytokenShown {
         HoneytokenShown { text: record.facts.placeholder.as_str().to_owned() }
@@ -38,15 +35,6 @@ impl Exposed for Honeytoken {
         let facts = facts(context, &input.spec)?;
         let made = resource::store_new::<Self>(context, input.spec, facts).await?;
         Ok(resource::shown(context, &made).await)
-    }
-
-    async fn change(
-        context: &Context,
-        record: Arc<Record<Self>>,
-        change: InputChange<Self>,
-    ) -> Result<Shown<Self>, ApiError> {
-        let changed = resource::store_change(context, &record, &change, |_| {}).await?;
-        Ok(resource::shown(context, &changed).await)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod intake;
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::input::{Input, InputChange};
 use super::openapi::{PageOrEvents, Routes};
-use super::resource::{self, Exposed};
+use super::resource::{self, Changeable, Exposed};
 use super::wire::{HookAdded, HookEventView, HookEventsAsk, HookScheme, HookSecret, List};
 use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, QueueReader};
 use keyward_model::{
@@ -80,31 +81,15 @@ async fn schemes(_: Caller) -> Json<List<HookScheme>> {
 
 impl Exposed for Hook {
     type Added = HookAdded;
-    type Changed = Shown<Self>;
 
-    fn texts(record: &Record<Self>) -> Vec<&str> {
-        record.to.as_deref().into_iter().chain(record.scheme.as_deref()).collect()
+    fn texts<'a>(_: &'a Context, record: &'a Record<Self>) -> Vec<Cow<'a, str>> {
+        let texts = record.to.as_deref().into_iter().chain(record.scheme.as_deref());
+        texts.map(Cow::Borrowed).collect()
     }
 
     fn resolve(context: &Context, spec: &mut HookSpec) -> Result<(), ApiError> {
         let of_connection = scheme_of_connection(context, spec)?;
         has_scheme(spec, of_connection)
-    }
-
-    fn resolve_change(
-        context: &Context,
-        before: &HookSpec,
-        spec: &mut HookSpec,
-    ) -> Result<(), ApiError> {
-        let of_connection = match scheme_of_connection(context, spec) {
-            // The connection that it named before is gone.
-            Err(_) if before.connection == spec.connection => None,
-            found => found?,
-        };
-        match (&before.connection, &before.scheme) == (&spec.connection, &spec.scheme) {
-            true => Ok(()),
-            false => has_scheme(spec, of_connection),
-        }
     }
 
     async fn beside(context: &Context, record: &Record<Self>) -> HookShown {
@@ -137,6 +122,30 @@ impl Exposed for Hook {
         Ok(added(context, &hook, keys.shown).await)
     }
 
+    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
+        Ok(context.deps().inbox.forget(&record.org, &record.id).await?)
+    }
+}
+
+impl Changeable for Hook {
+    type Changed = Shown<Self>;
+
+    fn resolve_change(
+        context: &Context,
+        before: &HookSpec,
+        spec: &mut HookSpec,
+    ) -> Result<(), ApiError> {
+        let of_connection = match scheme_of_connection(context, spec) {
+            // The connection that it named before is gone.
+            Err(_) if before.connection == spec.connection => None,
+            found => found?,
+        };
+        match (&before.connection, &before.scheme) == (&spec.connection, &spec.scheme) {
+            true => Ok(()),
+            false => has_scheme(spec, of_connection),
+        }
+    }
+
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
@@ -147,10 +156,6 @@ impl Exposed for Hook {
             hook.facts.paused = paused.unwrap_or(hook.facts.paused);
         });
         Ok(resource::shown(context, &*changed.await?).await)
-    }
-
-    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
-        Ok(context.deps().inbox.forget(&record.org, &record.id).await?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Handlers of resources that the directory keeps generically: list, show, add, change and remove.
 
+use std::borrow::Cow;
 use std::future::{self, Future};
 use std::sync::Arc;
 
@@ -22,12 +23,15 @@ use keyward_state::directory::Stored;
 pub(super) trait Exposed: Stored {
     /// The answer to a request that adds one: usually [`Shown`], with what is shown only once.
     type Added: Serialize + Send;
-    /// The answer to a request that changes one: usually [`Shown`].
-    type Changed: Serialize + Send;
 
     /// Texts that a search matches, in addition to the name and the id.
-    fn texts(_: &Record<Self>) -> Vec<&str> {
+    fn texts<'a>(_: &'a Context, _: &'a Record<Self>) -> Vec<Cow<'a, str>> {
         Vec::new()
+    }
+
+    /// What lists are ordered by. It is unique.
+    fn cursor(record: &Record<Self>) -> &str {
+        record.name()
     }
 
     /// Whether it exists for the caller.
@@ -45,15 +49,6 @@ pub(super) trait Exposed: Stored {
         Ok(())
     }
 
-    /// The same of a changed spec. A resource that it named before and names still may be gone.
-    fn resolve_change(
-        context: &Context,
-        _before: &Self::Spec,
-        spec: &mut Self::Spec,
-    ) -> Result<(), ApiError> {
-        Self::resolve(context, spec)
-    }
-
     /// What is shown beside the spec.
     fn beside(context: &Context, record: &Record<Self>)
     -> impl Future<Output = Self::Shown> + Send;
@@ -63,13 +58,6 @@ pub(super) trait Exposed: Stored {
         context: &Context,
         input: Input<Self>,
     ) -> impl Future<Output = Result<Self::Added, ApiError>> + Send;
-
-    /// Changes one. Usually calls [`store_change`].
-    fn change(
-        context: &Context,
-        record: Arc<Record<Self>>,
-        change: InputChange<Self>,
-    ) -> impl Future<Output = Result<Self::Changed, ApiError>> + Send;
 
     /// Refuses a removal because of what is not stored: the configuration names it.
     fn may_be_removed(
@@ -83,6 +71,28 @@ pub(super) trait Exposed: Stored {
     fn removed(_: &Context, _: &Record<Self>) -> impl Future<Output = Result<(), ApiError>> + Send {
         future::ready(Ok(()))
     }
+}
+
+/// A resource that can be changed.
+pub(super) trait Changeable: Exposed {
+    /// The answer to a request that changes one: usually [`Shown`].
+    type Changed: Serialize + Send;
+
+    /// As [`Exposed::resolve`], of a changed spec. A resource that it named before and names still may be gone.
+    fn resolve_change(
+        context: &Context,
+        _before: &Self::Spec,
+        spec: &mut Self::Spec,
+    ) -> Result<(), ApiError> {
+        Self::resolve(context, spec)
+    }
+
+    /// Changes one. Usually calls [`store_change`].
+    fn change(
+        context: &Context,
+        record: Arc<Record<Self>>,
+        change: InputChange<Self>,
+    ) -> impl Future<Output = Result<Self::Changed, ApiError>> + Send;
 }
 
 pub(super) async fn list<R: Exposed>(
@@ -100,12 +110,14 @@ pub(super) async fn page_of<R: Exposed>(
 ) -> Result<Json<List<Shown<R>>>, ApiError> {
     let directory = context.view();
     let wants = |it: &&Arc<Record<R>>| {
-        let own = [it.name(), it.id.as_str()];
-        let texts: Vec<_> = own.into_iter().chain(R::texts(it)).collect();
-        R::sees(context, it) && fits(it) && page.wants(&texts)
+        R::sees(context, it) && fits(it) && {
+            let (own, more) = ([it.name(), it.id.as_str()], R::texts(context, it));
+            let texts: Vec<_> = own.into_iter().chain(more.iter().map(|text| &**text)).collect();
+            page.wants(&texts)
+        }
     };
     let wanted = directory.all::<R>(context.caller.org()).filter(wants);
-    let page = page.cut(wanted.collect(), |it| it.name())?;
+    let page = page.cut(wanted.collect(), |it| R::cursor(it))?;
     let mut items = Vec::with_capacity(page.items.len());
     for record in page.items {
         items.push(shown(context, record).await);
@@ -135,7 +147,7 @@ pub(super) async fn add<R: Exposed>(
     Ok((StatusCode::CREATED, Json(R::add(&context, input).await?)))
 }
 
-pub(super) async fn change<R: Exposed>(
+pub(super) async fn change<R: Changeable>(
     context: Context,
     Segments(name): Segments<String>,
     change: InputChange<R>,
@@ -195,7 +207,7 @@ pub(super) async fn store_new<R: Exposed>(
 }
 
 /// Stores the spec with a merge patch, and what `alter` does to the record.
-pub(super) async fn store_change<R: Exposed>(
+pub(super) async fn store_change<R: Changeable>(
     context: &Context,
     record: &Record<R>,
     change: &InputChange<R>,

@@ -1,32 +1,28 @@
 //! `/sessions`: short-lived tokens with which an agent acts for one end user, or with named connections only. The
 //! token is answered once. Only admins make sessions that use connections of end users.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
-use axum::Json;
 use jiff::SignedDuration;
 
 use super::agents::why_paused;
-use super::body::Params;
 use super::context::Context;
 use super::error::ApiError;
-use super::input::{Input, InputChange};
+use super::input::Input;
 use super::openapi::Routes;
-use super::page::Page;
 use super::resource::{self, Exposed, mentioned};
 use super::tokens::text_of;
-use super::wire::List;
 use keyward_base::codes::RefusalText;
 use keyward_base::id::ConnectionId;
 use keyward_model::{
     Agent, ManagedBy, Record, Reference, Resource, Session, SessionIssued, SessionShown,
-    SessionSpec, Shown, User,
+    SessionSpec, User,
 };
 use keyward_state::directory::{NewSession, SessionAccess};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .get("/sessions", ["listSessions", "List sessions"], list)
+        .get("/sessions", ["listSessions", "List sessions"], resource::list::<Session>)
         .post(
             "/sessions",
             ["addSession", "Make a session: an agent acts for an end user"],
@@ -42,7 +38,18 @@ pub(super) fn routes() -> Routes {
 
 impl Exposed for Session {
     type Added = SessionIssued;
-    type Changed = Shown<Self>;
+
+    fn texts<'a>(context: &'a Context, session: &'a Record<Self>) -> Vec<Cow<'a, str>> {
+        let Some(agent) = context.view().in_session(session) else { return Vec::new() };
+        let user = agent.session.as_ref().and_then(|session| session.user.as_ref());
+        let user = user.map(|(_, name)| Cow::<str>::Owned(name.to_string()));
+        std::iter::once(Cow::<str>::Owned(agent.name.to_string())).chain(user).collect()
+    }
+
+    /// Labels are not unique.
+    fn cursor(session: &Record<Self>) -> &str {
+        session.id.as_str()
+    }
 
     fn sees(context: &Context, session: &Record<Self>) -> bool {
         let (view, org) = (context.view(), context.caller.org());
@@ -96,47 +103,9 @@ impl Exposed for Session {
         Ok(SessionIssued { token: text_of(&token)?, session: shown, warnings })
     }
 
-    /// Sessions are ended, not changed: there is no route.
-    async fn change(
-        context: &Context,
-        session: Arc<Record<Self>>,
-        _: InputChange<Self>,
-    ) -> Result<Shown<Self>, ApiError> {
-        Ok(resource::shown(context, &session).await)
-    }
-
     async fn removed(context: &Context, _: &Record<Self>) -> Result<(), ApiError> {
         context.admin.enforce().await
     }
-}
-
-/// Sessions that have not ended, in the order of their ids: labels are not unique.
-async fn list(
-    context: Context,
-    Params(page): Params<Page>,
-) -> Result<Json<List<Shown<Session>>>, ApiError> {
-    let view = context.view();
-    let seen = view.all::<Session>(context.caller.org());
-    let mut wanted = Vec::new();
-    for session in seen.filter(|it| Session::sees(&context, it)) {
-        let agent = view.in_session(session);
-        let user = agent.as_ref().and_then(|agent| agent.session.as_ref()?.user.as_ref());
-        let texts = [
-            session.id.as_str(),
-            session.name(),
-            agent.as_ref().map_or("", |agent| &agent.name),
-            user.map_or("", |(_, name)| name),
-        ];
-        if page.wants(&texts) {
-            wanted.push(session);
-        }
-    }
-    let page = page.cut(wanted, |it| it.id.as_str())?;
-    let mut items = Vec::with_capacity(page.items.len());
-    for session in page.items {
-        items.push(resource::shown(&context, session).await);
-    }
-    Ok(Json(List { items, next: page.next }))
 }
 
 /// What the request names, as far as it exists for the caller.

@@ -1,6 +1,7 @@
 //! `/sources`: secret sources. Only admins and auditors see them: a user of one value must not see what else a source
 //! holds.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
-use super::resource::{self, Exposed};
+use super::resource::{self, Changeable, Exposed};
 use super::wire::{SourceTest, SourceTested, TestedReference};
 use keyward_base::secret::Secret;
 use keyward_model::{ManagedBy, Record, Shown, Source, SourceShown, SourceWith};
@@ -40,10 +41,9 @@ pub(super) fn routes() -> Routes {
 
 impl Exposed for Source {
     type Added = Shown<Self>;
-    type Changed = Shown<Self>;
 
-    fn texts(record: &Record<Self>) -> Vec<&str> {
-        record.spec.kind().map(|kind| kind.as_str()).into_iter().collect()
+    fn texts<'a>(_: &'a Context, record: &'a Record<Self>) -> Vec<Cow<'a, str>> {
+        record.spec.kind().map(|kind| Cow::Borrowed(kind.as_str())).into_iter().collect()
     }
 
     fn sees(context: &Context, _: &Record<Self>) -> bool {
@@ -80,6 +80,14 @@ impl Exposed for Source {
         Ok(resource::shown(context, &*made).await)
     }
 
+    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
+        Ok(context.deps().vault.forget_source(&record.org, &record.id).await?)
+    }
+}
+
+impl Changeable for Source {
+    type Changed = Shown<Self>;
+
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
@@ -93,10 +101,6 @@ impl Exposed for Source {
         let credentials = change.with.credentials.as_ref().map(|it| it.0.clone());
         let changed = context.deps().vault.change_source(&record, &edit, credentials).await?;
         Ok(resource::shown(context, &*changed).await)
-    }
-
-    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
-        Ok(context.deps().vault.forget_source(&record.org, &record.id).await?)
     }
 }
 

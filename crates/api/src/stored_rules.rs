@@ -13,7 +13,7 @@ use super::effective_rules::{effective, with_shadow};
 use super::error::ApiError;
 use super::etag::{Etag, IfMatch};
 use super::input::{Input, InputChange};
-use super::resource::{self, Exposed};
+use super::resource::{self, Changeable, Exposed};
 use super::wire::{List, RuleOrderAsk};
 use keyward_base::id::StoredRuleId;
 use keyward_model::{
@@ -33,7 +33,6 @@ const LABEL_PREFIX: &str = "store:";
 
 impl Exposed for Rule {
     type Added = RuleShown;
-    type Changed = RuleShown;
 
     /// Names become ids.
     fn resolve(context: &Context, spec: &mut RuleSpec) -> Result<(), ApiError> {
@@ -82,6 +81,14 @@ impl Exposed for Rule {
         shown(context, &made)
     }
 
+    async fn removed(context: &Context, _: &Record<Self>) -> Result<(), ApiError> {
+        context.admin.enforce().await
+    }
+}
+
+impl Changeable for Rule {
+    type Changed = RuleShown;
+
     async fn change(
         context: &Context,
         found: Arc<Record<Self>>,
@@ -122,10 +129,6 @@ impl Exposed for Rule {
         drop(turn);
         context.admin.enforce().await?;
         shown(context, &changed)
-    }
-
-    async fn removed(context: &Context, _: &Record<Self>) -> Result<(), ApiError> {
-        context.admin.enforce().await
     }
 }
 

@@ -1,5 +1,6 @@
 //! `/users`: people and what they may do. Admins change them; a member sees only themselves.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,7 +15,7 @@ use super::error::ApiError;
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::page::Page;
-use super::resource::{self, Exposed};
+use super::resource::{self, Changeable, Exposed};
 use super::wire::List;
 use keyward_model::{
     Passkey, PersonalToken, PersonalTokenShown, Record, Role, Shown, SignInMethods, User,
@@ -62,10 +63,9 @@ fn roles(text: &str) -> Result<Vec<Role>, ApiError> {
 
 impl Exposed for User {
     type Added = Shown<Self>;
-    type Changed = Shown<Self>;
 
-    fn texts(user: &Record<Self>) -> Vec<&str> {
-        user.email.as_deref().into_iter().collect()
+    fn texts<'a>(_: &'a Context, user: &'a Record<Self>) -> Vec<Cow<'a, str>> {
+        user.email.as_deref().map(Cow::Borrowed).into_iter().collect()
     }
 
     fn sees(context: &Context, user: &Record<Self>) -> bool {
@@ -92,6 +92,10 @@ impl Exposed for User {
         context.caller.because(format!("role {}", user.role.as_str()));
         Ok(resource::shown(context, &user).await)
     }
+}
+
+impl Changeable for User {
+    type Changed = Shown<Self>;
 
     /// A pause or a new role takes effect at the next request, and ends the user's other logins.
     async fn change(

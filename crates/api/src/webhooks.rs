@@ -1,6 +1,7 @@
 //! `/webhooks`: the receivers of the organisation's events. A signing key is given, or made and shown once.
 //! `/events`: the types of events, each with its webhooks; the events themselves are in the audit log.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,7 +14,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
-use super::resource::{self, Exposed};
+use super::resource::{self, Changeable, Exposed};
 use super::state::Admin;
 use super::wire::{EventType, List, WebhookAdded};
 use keyward_model::{
@@ -68,10 +69,9 @@ async fn types(State(admin): State<Admin>, caller: Caller) -> Json<List<EventTyp
 
 impl Exposed for Webhook {
     type Added = WebhookAdded;
-    type Changed = Shown<Self>;
 
-    fn texts(record: &Record<Self>) -> Vec<&str> {
-        vec![&record.spec.url]
+    fn texts<'a>(_: &'a Context, record: &'a Record<Self>) -> Vec<Cow<'a, str>> {
+        vec![record.spec.url.as_str().into()]
     }
 
     /// One without a name is named after the host of its URL.
@@ -102,6 +102,14 @@ impl Exposed for Webhook {
         Ok(WebhookAdded { webhook, signing_key: key.shown })
     }
 
+    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
+        Ok(context.deps().events.forget(&record.org, &record.id).await?)
+    }
+}
+
+impl Changeable for Webhook {
+    type Changed = Shown<Self>;
+
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
@@ -114,10 +122,6 @@ impl Exposed for Webhook {
             None => {}
         });
         Ok(resource::shown(context, &*changed.await?).await)
-    }
-
-    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
-        Ok(context.deps().events.forget(&record.org, &record.id).await?)
     }
 }
 
