@@ -38,81 +38,35 @@ pub(crate) trait Described<T> {
     fn describe(draft: &mut OperationDraft<'_>);
 }
 
+macro_rules! methods {
+    ($($name:ident $method:ident),+) => {$(
+        /// Adds a route. `text`: its id and its summary.
+        pub(crate) fn $name<H, T>(
+            mut self,
+            path: &'static str,
+            text: [&'static str; 2],
+            handler: H,
+        ) -> Self
+        where
+            H: Handler<T, S> + Described<T>,
+            T: 'static,
+        {
+            let ([id, summary], method) = (text, Method::$method);
+            self.router = self.router.route(path, on(MethodFilter::$method, boxed(handler)));
+            let describe = <H as Described<T>>::describe;
+            self.operations.push(Operation { method, path, id, summary, describe });
+            self
+        }
+    )+};
+}
+
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub(crate) fn new() -> Self {
         Self { router: Router::new(), operations: Vec::new() }
     }
 
-    pub(crate) fn get<H, T>(self, path: &'static str, text: [&'static str; 2], handler: H) -> Self
-    where
-        H: Handler<T, S> + Described<T>,
-        T: 'static,
-    {
-        self.with(Method::GET, path, text, handler)
-    }
-
-    pub(crate) fn post<H, T>(self, path: &'static str, text: [&'static str; 2], handler: H) -> Self
-    where
-        H: Handler<T, S> + Described<T>,
-        T: 'static,
-    {
-        self.with(Method::POST, path, text, handler)
-    }
-
-    pub(crate) fn put<H, T>(self, path: &'static str, text: [&'static str; 2], handler: H) -> Self
-    where
-        H: Handler<T, S> + Described<T>,
-        T: 'static,
-    {
-        self.with(Method::PUT, path, text, handler)
-    }
-
-    pub(crate) fn patch<H, T>(self, path: &'static str, text: [&'static str; 2], handler: H) -> Self
-    where
-        H: Handler<T, S> + Described<T>,
-        T: 'static,
-    {
-        self.with(Method::PATCH, path, text, handler)
-    }
-
-    pub(crate) fn delete<H, T>(
-        self,
-        path: &'static str,
-        text: [&'static str; 2],
-        handler: H,
-    ) -> Self
-    where
-        H: Handler<T, S> + Described<T>,
-        T: 'static,
-    {
-        self.with(Method::DELETE, path, text, handler)
-    }
-
-    /// Adds a route. `text`: its id and its summary.
-    fn with<H, T>(
-        mut self,
-        method: Method,
-        path: &'static str,
-        [id, summary]: [&'static str; 2],
-        handler: H,
-    ) -> Self
-    where
-        H: Handler<T, S> + Described<T>,
-        T: 'static,
-    {
-        let filter = match method {
-            Method::POST => MethodFilter::POST,
-            Method::PUT => MethodFilter::PUT,
-            Method::PATCH => MethodFilter::PATCH,
-            Method::DELETE => MethodFilter::DELETE,
-            // HEAD is answered as GET without its body.
-            _ => MethodFilter::GET,
-        };
-        self.router = self.router.route(path, on(filter, boxed(handler)));
-        let describe = <H as Described<T>>::describe;
-        self.operations.push(Operation { method, path, id, summary, describe });
-        self
-    }
+    // HEAD is answered as GET without its body.
+    methods! { get GET, post POST, put PUT, patch PATCH, delete DELETE }
 
     pub(crate) fn merge(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);
