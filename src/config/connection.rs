@@ -18,7 +18,7 @@ use keyward_base::rotation::{KEEP_OLD_MAX, RotationSettings};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
 use keyward_model::{App, Connection, Reference, References};
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::document::key_of;
 use keyward_rules::provider::{AuthMethod, Field, FormError, Provider};
 
@@ -115,10 +115,8 @@ fn auth<'a>(
     let Some(auth) = provider.auth(id) else {
         let ids: Vec<&str> = provider.auth.iter().map(|auth| auth.id.as_str()).collect();
         let id = id.unwrap_or_default();
-        let remedy = match nearest(id, ids.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("write {}", ids.join(" or ")),
-        };
+        let remedy = did_you_mean(id, ids.iter().copied())
+            .unwrap_or_else(|| format!("write {}", ids.join(" or ")));
         let message = format!("provider `{}` has no auth method `{id}`", provider.id);
         reading.problems.add(&at, message, remedy);
         return None;
@@ -283,11 +281,10 @@ impl ConnectionCheck<'_> {
 
 /// What to write instead of an unknown `word`.
 fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    match nearest(word, known.clone()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => match known.collect::<Vec<_>>().join(", ") {
+    did_you_mean(word, known.clone()).unwrap_or_else(|| {
+        match known.collect::<Vec<_>>().join(", ") {
             none if none.is_empty() => "remove it: there is none".into(),
             known => format!("known here: {known}"),
-        },
-    }
+        }
+    })
 }

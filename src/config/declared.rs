@@ -13,7 +13,7 @@ use super::reading::ConfigReading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::{Absent, Key, Section, Shape};
 use keyward_model::{Honeytoken, Nothing, Resource};
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::document::{item_of, key_of};
 
 /// A resource that the configuration may declare.
@@ -171,10 +171,8 @@ fn without_unknown(item: &mut Mapping, known: &[Key], path: &str, reading: &mut 
     let names: Vec<_> = known.iter().map(|key| key.name).collect();
     item.retain(|key, _| {
         let Some(key) = key.as_str().filter(|key| !names.contains(key)) else { return true };
-        let remedy = match nearest(key, names.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known here: {}", names.join(", ")),
-        };
+        let remedy = did_you_mean(key, names.iter().copied())
+            .unwrap_or_else(|| format!("known here: {}", names.join(", ")));
         reading.problems.add(&key_of(path, key), format!("unknown key `{key}`"), remedy);
         false
     });
@@ -202,9 +200,8 @@ pub(super) fn known(
         return;
     }
     let ids = providers.catalogue.ids();
-    let remedy = match nearest(id, ids.chain(providers.declared.iter().copied())) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "define it under `providers:`, or see `keyward provider list`".to_owned(),
-    };
+    let see = || "define it under `providers:`, or see `keyward provider list`".to_owned();
+    let known = ids.chain(providers.declared.iter().copied());
+    let remedy = did_you_mean(id, known).unwrap_or_else(see);
     reading.problems.add(path, format!("there is no provider `{id}`"), remedy);
 }

@@ -9,7 +9,7 @@ use super::reading::ConfigReading;
 use keyward_base::keys::{Key, Section};
 use keyward_model::RuleSpec;
 use keyward_rules::policy::explain::ActionKind;
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::document::{item_of, key_of};
 use keyward_state::rulebook::PlacedRule;
 
@@ -61,10 +61,8 @@ fn known_action(item: &mut Value, path: &str, reading: &mut ConfigReading<'_>) {
     if known.contains(&&**action) {
         return;
     }
-    let remedy = match nearest(action, known) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("write {}", known.join(", ")),
-    };
+    let remedy =
+        did_you_mean(action, known).unwrap_or_else(|| format!("write {}", known.join(", ")));
     reading.problems.add(&key_of(path, "action"), format!("there is no action `{action}`"), remedy);
     "inject".clone_into(action);
 }

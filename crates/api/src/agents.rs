@@ -15,7 +15,7 @@ use super::owners;
 use super::resource::{self, Changeable, Exposed};
 use super::tokens;
 use keyward_model::{Agent, AgentFacts, AgentShown, HeldBy, ManagedBy, Record, Shown};
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -115,11 +115,8 @@ fn may_serve_users(context: &Context, providers: &[String]) -> Result<(), ApiErr
     let catalogue = context.deps().vault.catalogue(context.caller.org());
     let is_unknown = |id: &&String| *id != "*" && catalogue.get(id).is_none();
     let Some(id) = providers.iter().find(is_unknown) else { return Ok(()) };
-    let near = nearest(id, catalogue.ids());
-    let hint = near.map_or_else(
-        || "`keyward provider list` shows which there are".to_owned(),
-        |near| format!("did you mean `{near}`?"),
-    );
+    let see = || "`keyward provider list` shows which there are".to_owned();
+    let hint = did_you_mean(id, catalogue.ids()).unwrap_or_else(see);
     let message = format!("has `{}`, which is not a provider", shown(id));
     Err(ApiError::field("user_providers", message).hint(hint))
 }

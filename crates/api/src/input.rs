@@ -20,7 +20,7 @@ use super::etag::IfMatch;
 use super::state::Admin;
 use keyward_base::keys::Section;
 use keyward_model::{Refusal, Resource, merge};
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 
 /// A spec, and what stands beside it.
 #[derive(Debug)]
@@ -149,8 +149,7 @@ fn names<S: Section>() -> Vec<&'static str> {
 
 fn unknown_member<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> ApiError {
     let known: Vec<_> = known.collect();
-    let near = nearest(name, known.iter().copied());
-    let hint = near.map(|near| format!("did you mean `{near}`?"));
+    let hint = did_you_mean(name, known.iter().copied());
     let known: Vec<_> = known.into_iter().map(|name| format!("`{name}`")).collect();
     let message = format!("unknown field `{name}`, expected one of {}", known.join(", "));
     ApiError::field(shown_long(name), shown_long(&message)).hint_if(hint)
@@ -180,8 +179,7 @@ fn spec_misfit(field: String, message: &str) -> ApiError {
     }
     let mut words = message.split('`').skip(1).step_by(2);
     let given = words.next().filter(|_| message.starts_with("unknown variant"));
-    let near = given.and_then(|given| nearest(given, words));
-    let hint = near.map(|near| format!("did you mean `{near}`?"));
+    let hint = given.and_then(|given| did_you_mean(given, words));
     let message = said(message);
     ApiError::field(with_missing(field, &message), message).hint_if(hint)
 }

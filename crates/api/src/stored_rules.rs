@@ -22,7 +22,7 @@ use keyward_model::{
 };
 use keyward_rules::policy::CompileError;
 use keyward_rules::policy::explain::ActionKind;
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 use keyward_state::rulebook::{RuleChange, RulebookError};
 
 /// Maximum length of the host in a generated name. It leaves room for an action and a number.
@@ -287,11 +287,9 @@ fn unknown<'a>(
     name: &str,
     known: impl Iterator<Item = &'a str>,
 ) -> ApiError {
-    let hint = match nearest(name, known) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if what.ends_with("rule") => "`keyward rule list` shows them".to_owned(),
-        None => format!("`keyward {what} list` shows them"),
-    };
+    let kind = if what.ends_with("rule") { "rule" } else { what };
+    let see = || format!("`keyward {kind} list` shows them");
+    let hint = did_you_mean(name, known).unwrap_or_else(see);
     let message = format!("there is no {what} `{}`", super::error::shown(name));
     ApiError::field(field, message).hint(hint)
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::binding::BindingLimits;
 use super::name;
 use keyward_base::pattern::PathPattern;
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::{Catalogue, Provider, methods};
 
 /// Slots of one plugin.
@@ -180,13 +180,13 @@ impl Slot {
             faults.add(&at("slot"), "this cannot be the name of a slot", rule);
         }
         if !providers.contains(&self.provider.as_str()) {
-            let near = nearest(&self.provider, providers.iter().copied());
-            let remedy = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "`keyward provider list` shows which there are; declare your own under \
-                         `providers:`"
-                    .to_owned(),
+            let see = || {
+                "`keyward provider list` shows which there are; declare your own under \
+                 `providers:`"
+                    .to_owned()
             };
+            let known = providers.iter().copied();
+            let remedy = did_you_mean(&self.provider, known).unwrap_or_else(see);
             let message = format!("there is no provider `{}`", shown(&self.provider));
             faults.add(&at("provider"), message, remedy);
         }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::WebhookId;
 use keyward_base::keys::section;
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -202,10 +202,8 @@ fn kinds<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeSet<NoticeKind>, D::Err
     let known = || NoticeKind::ALL.iter().map(|kind| kind.code());
     let of = |event: &String| {
         NoticeKind::parse(event).ok_or_else(|| {
-            let remedy = match nearest(event, known()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "see `keyward webhook events`".to_owned(),
-            };
+            let remedy = did_you_mean(event, known())
+                .unwrap_or_else(|| "see `keyward webhook events`".to_owned());
             D::Error::custom(format!("holds a type of events that there is not: {remedy}"))
         })
     };

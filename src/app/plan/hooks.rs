@@ -12,7 +12,7 @@ use crate::config::Declared;
 use keyward_base::id::OrgId;
 use keyward_inbox::NewKeys;
 use keyward_model::{Hook, HookSpec, ManagedBy, Record, Reference, Resource};
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 
 /// Message and remedy.
 type Problem = (String, String);
@@ -75,8 +75,8 @@ fn checked(
         return Err((message.to_owned(), see()));
     };
     let Some(scheme) = keyward_hooks::get(id) else {
-        let near = nearest(id, keyward_hooks::all().iter().map(|scheme| scheme.id()));
-        let remedy = near.map_or_else(see, |near| format!("did you mean `{near}`?"));
+        let known = keyward_hooks::all().iter().map(|scheme| scheme.id());
+        let remedy = did_you_mean(id, known).unwrap_or_else(see);
         return Err((format!("there is no signature scheme `{id}`"), remedy));
     };
     let lacks = |key: &str, what: &str| {

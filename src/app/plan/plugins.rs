@@ -12,7 +12,7 @@ use super::work::PluginWork;
 use crate::config::{Declared, DeclaredPlugin};
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 use keyward_model::{Agent, PLUGINS_MAX, PluginSpec, Reference};
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::document::Problem;
 use keyward_state::directory::{
     AgentRecord, ConnectionRecord, ManagedBy, Manifest, PluginRecord, may_be_used_by,
@@ -183,10 +183,8 @@ fn lacking(declared: &DeclaredPlugin, manifest: &Manifest) -> Vec<Problem> {
     let slots = || manifest.connections.iter().map(|slot| slot.slot.as_str());
     for (slot, (_, place)) in &declared.slots {
         if manifest.slot(slot).is_none() {
-            let remedy = match nearest(slot, slots()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("it has {}", slots().collect::<Vec<_>>().join(", ")),
-            };
+            let all = || format!("it has {}", slots().collect::<Vec<_>>().join(", "));
+            let remedy = did_you_mean(slot, slots()).unwrap_or_else(all);
             problems.push(problem(place, format!("plugin `{name}` has no slot `{slot}`"), remedy));
         }
     }

@@ -7,7 +7,7 @@ use crate::cli::inert::is_unseen;
 use crate::cli::output;
 use keyward_base::codes::Code;
 use keyward_model::{Agent, Connection, Shown};
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 
 /// Notes each name of the filters that does not exist, with the nearest that does. Without a gateway, only codes
 /// are known.
@@ -42,8 +42,7 @@ fn unknown<'a>(
     if known.clone().any(|known| known == name) {
         return None;
     }
-    let near = nearest(name, known);
-    let near = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
+    let near = did_you_mean(name, known).map(|near| format!(": {near}")).unwrap_or_default();
     // It comes from the user's own command line, but may have been pasted.
     let name: String = name.chars().filter(|c| !is_unseen(*c)).collect();
     Some(format!("hint: there is no {what} `{name}`{near}"))

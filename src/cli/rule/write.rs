@@ -11,7 +11,7 @@ use crate::cli::resource::{ResourceContext, path};
 use keyward_api::wire::List;
 use keyward_model::{Rule, RulePlace, RuleShown, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
-use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::decode::did_you_mean;
 
 /// What stands for all hosts.
 const ALL_HOSTS: &str = "*";
@@ -316,10 +316,8 @@ fn action(text: &str) -> Result<ActionKind, String> {
             "write `pass` to forward without a credential, or `inject` with one".to_owned()
         }
         "block" | "refuse" | "reject" => "write `deny`".to_owned(),
-        _ => match nearest(text, ALL.map(ActionKind::as_str)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "write inject, deny, pass or tunnel".to_owned(),
-        },
+        _ => did_you_mean(text, ALL.map(ActionKind::as_str))
+            .unwrap_or_else(|| "write inject, deny, pass or tunnel".to_owned()),
     })
 }
 

@@ -100,6 +100,11 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// Suggests the nearest of `known` to a mistyped `word`, if one is near.
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(word, known).map(|near| format!("did you mean `{near}`?"))
+}
+
 /// The meaning of a serde error. Values are left out, because they may be secrets.
 enum SerdeError {
     Unknown { key: String, expected: Vec<String> },
@@ -124,10 +129,8 @@ impl SerdeError {
             let mut words = quoted(message);
             let given = if words.is_empty() { String::new() } else { words.remove(0) };
             let message = format!("`{given}` is not one of the choices");
-            let remedy = match nearest(&given, words.iter().map(String::as_str)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("write {}", words.join(", ")),
-            };
+            let remedy = did_you_mean(&given, words.iter().map(String::as_str))
+                .unwrap_or_else(|| format!("write {}", words.join(", ")));
             return Self::Other { message, remedy, choice: words.into_iter().next() };
         }
         let kind =
@@ -178,10 +181,7 @@ fn wanted(expected: &str) -> String {
 
 fn unknown_remedy(key: &str, expected: &[String]) -> String {
     let known = expected.iter().map(String::as_str);
-    match nearest(key, known) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known here: {}", expected.join(", ")),
-    }
+    did_you_mean(key, known).unwrap_or_else(|| format!("known here: {}", expected.join(", ")))
 }
 
 #[derive(Debug)]
