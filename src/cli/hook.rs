@@ -13,7 +13,7 @@ use super::client::{Client, segment};
 use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, ResourceContext, path};
+use super::resource::{Column, Columns, ResourceContext, patch, path};
 use super::secret::{Typed, can_ask};
 use super::settings::Global;
 use super::table::{Table, TableLayout, moment};
@@ -223,22 +223,16 @@ impl Add {
 
 impl Set {
     fn patch(&self) -> Result<Map<String, Value>, Failure> {
-        let mut patch = Map::new();
-        if self.to.is_some() || self.queue {
-            patch.insert("to".to_owned(), json!(self.to));
-            patch.insert("queue".to_owned(), Value::Null);
-        }
-        if let Some(scheme) = &self.scheme {
-            patch.insert("scheme".to_owned(), json!(scheme));
-        }
-        if self.pause || self.resume {
-            patch.insert("paused".to_owned(), json!(self.pause));
-        }
-        match patch.is_empty() {
-            false => Ok(patch),
-            true => Err(Failure::usage("nothing to change is given")
-                .hint("name a --to or a --scheme, or --queue, --pause or --resume")),
-        }
+        let has_place = self.to.is_some() || self.queue;
+        patch(
+            [
+                ("to", has_place.then(|| json!(self.to))),
+                ("queue", has_place.then_some(Value::Null)),
+                ("scheme", self.scheme.as_ref().map(|scheme| json!(scheme))),
+                ("paused", (self.pause || self.resume).then(|| json!(self.pause))),
+            ],
+            "name a --to or a --scheme, or --queue, --pause or --resume",
+        )
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::client::{Client, segment};
 use super::confirm::Removal;
@@ -193,4 +194,17 @@ pub(crate) fn table<R: Columns>(all: &[Shown<R>], layout: &TableLayout) -> Strin
 pub(crate) fn details<R: Columns>(one: &Shown<R>) -> String {
     let texts = R::COLUMNS.iter().filter_map(|column| Some((column.shown?, column.cell(one))));
     fields(&texts.map(|(word, cell)| (word, cell.in_full())).collect::<Vec<_>>())
+}
+
+/// The merge patch of the members that are given; `hint` says which could be.
+pub(crate) fn patch<const N: usize>(
+    given: [(&str, Option<Value>); N],
+    hint: &str,
+) -> Result<Map<String, Value>, Failure> {
+    let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let patch: Map<String, Value> = given.collect();
+    match patch.is_empty() {
+        false => Ok(patch),
+        true => Err(Failure::usage("nothing to change is given").hint(hint)),
+    }
 }

@@ -11,7 +11,7 @@ use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::personal;
-use super::resource::{Column, Columns, ResourceContext, details, path};
+use super::resource::{Column, Columns, ResourceContext, details, patch, path};
 use super::settings::Global;
 use super::table::{TableLayout, moment};
 use keyward_model::{Role, Shown, User, UserSpec};
@@ -176,21 +176,14 @@ impl Columns for User {
 
 impl Set {
     fn patch(&self) -> Result<Map<String, Value>, Failure> {
-        let mut patch = Map::new();
-        if self.email.is_some() || self.no_email {
-            patch.insert("email".to_owned(), json!(self.email));
-        }
-        if let Some(role) = self.role {
-            patch.insert("role".to_owned(), json!(Role::from(role)));
-        }
-        if self.pause || self.resume {
-            patch.insert("paused".to_owned(), json!(self.pause));
-        }
-        match patch.is_empty() {
-            false => Ok(patch),
-            true => Err(Failure::usage("nothing to change is given")
-                .hint("name a --role or an --email, or --pause or --resume")),
-        }
+        patch(
+            [
+                ("email", (self.email.is_some() || self.no_email).then(|| json!(self.email))),
+                ("role", self.role.map(|role| json!(Role::from(role)))),
+                ("paused", (self.pause || self.resume).then(|| json!(self.pause))),
+            ],
+            "name a --role or an --email, or --pause or --resume",
+        )
     }
 }
 

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, ResourceContext, path};
+use super::resource::{Column, Columns, ResourceContext, patch, path};
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Table, TableLayout, moment};
@@ -169,21 +169,17 @@ impl Columns for Webhook {
 
 impl Set {
     fn patch(&self) -> Result<Map<String, Value>, Failure> {
-        let mut patch = Map::new();
-        if let Some(url) = &self.url {
-            patch.insert("url".to_owned(), json!(url));
-        }
-        if self.all_events || !self.events.is_empty() {
-            patch.insert("events".to_owned(), json!(self.events));
-        }
-        if self.pause || self.resume {
-            patch.insert("paused".to_owned(), json!(self.pause));
-        }
-        match patch.is_empty() {
-            false => Ok(patch),
-            true => Err(Failure::usage("nothing to change is given")
-                .hint("name a --url or an --event, or --pause or --resume")),
-        }
+        patch(
+            [
+                ("url", self.url.as_ref().map(|url| json!(url))),
+                (
+                    "events",
+                    (self.all_events || !self.events.is_empty()).then(|| json!(self.events)),
+                ),
+                ("paused", (self.pause || self.resume).then(|| json!(self.pause))),
+            ],
+            "name a --url or an --event, or --pause or --resume",
+        )
     }
 }
 
