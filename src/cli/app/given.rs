@@ -17,21 +17,21 @@ use keyward_model::{App, FieldReference, Shown};
 /// Endpoints that an app may have of its own.
 const URLS: [&str; 5] = ["issuer", "authorize", "token", "device", "revoke"];
 
-/// Settings that may be cleared: as arguments and as the API name them.
-const SETTINGS: [(&str, &str); 13] = [
-    ("refresh-buffer", "refresh_buffer"),
-    ("auto-refresh", "auto_refresh"),
-    ("keep-alive", "keep_alive"),
-    ("authorize-params", "authorize_params"),
-    ("token-params", "token_params"),
-    ("client-auth", "client_auth"),
-    ("key-id", "key_id"),
-    ("timeout", "timeout"),
-    ("retry", "retry"),
-    ("rate-limit", "rate_limit"),
-    ("concurrency", "concurrency"),
-    ("user-agent", "user_agent"),
-    ("headers", "headers"),
+/// Settings that may be cleared, as arguments. The API writes `_` for `-`.
+const SETTINGS: [&str; 13] = [
+    "refresh-buffer",
+    "auto-refresh",
+    "keep-alive",
+    "authorize-params",
+    "token-params",
+    "client-auth",
+    "key-id",
+    "timeout",
+    "retry",
+    "rate-limit",
+    "concurrency",
+    "user-agent",
+    "headers",
 ];
 
 /// Where its secrets are read from.
@@ -172,19 +172,17 @@ impl AppArguments {
         let mut patch = self.to_json()?;
         for one in cleared {
             let (section, key) = match (one.strip_prefix("url="), one.as_str()) {
-                (Some(url), _) if URLS.contains(&url) => ("urls", url),
+                (Some(url), _) if URLS.contains(&url) => ("urls", url.to_owned()),
                 (None, "scopes") => {
                     patch.insert("scopes".to_owned(), json!([]));
                     continue;
                 }
-                (_, name) => match SETTINGS.iter().find(|(argument, _)| *argument == name) {
-                    Some((_, key)) => ("settings", *key),
-                    None => return Err(unknown(one)),
-                },
+                (_, name) if SETTINGS.contains(&name) => ("settings", name.replace('-', "_")),
+                _ => return Err(unknown(one)),
             };
             let section = patch.entry(section).or_insert_with(|| json!({}));
             if let Value::Object(map) = section
-                && map.insert(key.to_owned(), Value::Null).is_some()
+                && map.insert(key, Value::Null).is_some()
             {
                 return Err(Failure::usage(format!("{one} is both set and cleared")));
             }
@@ -194,9 +192,8 @@ impl AppArguments {
 }
 
 fn unknown(one: &str) -> Failure {
-    let names: Vec<&str> = SETTINGS.iter().map(|(argument, _)| *argument).collect();
     Failure::usage(format!("there is no setting `{one}`"))
-        .hint(format!("clear one of: scopes, url=WHICH, {}", names.join(", ")))
+        .hint(format!("clear one of: scopes, url=WHICH, {}", SETTINGS.join(", ")))
 }
 
 /// `SECRET=PATH` of an argument.

@@ -7,28 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::failure::Failure;
 use crate::cli::table::fields;
+use keyward_base::keys::{Key, Section};
 use keyward_base::settings::{
     FieldText, Rate, RoleName, Settings, StatementKind, TablePattern, Wait, parse_attempts,
     parse_bytes_max, parse_concurrency, parse_name, parse_rows_max, parse_status,
 };
-
-/// What may be cleared, as arguments and as the API name it.
-const CLEARED: [(&str, &str); 14] = [
-    ("timeout", "timeout"),
-    ("retry", "retry"),
-    ("rate-limit", "rate_limit"),
-    ("concurrency", "concurrency"),
-    ("user-agent", "user_agent"),
-    ("headers", "headers"),
-    ("read-only", "read_only"),
-    ("statement-timeout", "statement_timeout"),
-    ("statements", "statements"),
-    ("tables", "tables"),
-    ("role", "role"),
-    ("rows-max", "rows_max"),
-    ("bytes-max", "bytes_max"),
-    ("audit-statements", "audit_statements"),
-];
 
 /// The settings of a connection.
 #[derive(Debug, Default, Args)]
@@ -230,9 +213,11 @@ pub(in crate::cli) fn cleared(text: &str) -> Result<Cleared, String> {
         let name = parse_name(name).map_err(|error| error.to_string())?;
         return Ok(Cleared::Header(name.to_string()));
     }
-    let known = CLEARED.iter().find(|(argument, _)| *argument == text);
-    known.map(|(_, name)| Cleared::Setting(name)).ok_or_else(|| {
-        let names = CLEARED.map(|(argument, _)| argument);
+    let keys = Settings::keys();
+    let argument = |key: &Key| key.name.replace('_', "-");
+    let known = keys.iter().find(|key| argument(key) == text);
+    known.map(|key| Cleared::Setting(key.name)).ok_or_else(|| {
+        let names: Vec<String> = keys.iter().map(argument).collect();
         format!("write {}, header=NAME or all", names.join(", "))
     })
 }
