@@ -9,12 +9,10 @@ use super::body::Body;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
-use super::wire::{CaView, CertificateRole, CertificateView, RotateCa};
+use super::wire::{CaView, RotateCa};
 use keyward_base::time::parse_duration;
 use keyward_proxy::ca::CaError;
-use keyward_proxy::ca::authority::{
-    Authority, CertificateInfo, OVERLAP_DEFAULT, Overview, Role, Succession,
-};
+use keyward_proxy::ca::authority::{Authority, OVERLAP_DEFAULT, Overview, Succession};
 
 pub(super) fn routes() -> Routes {
     Routes::new().get("/ca", ["getCa", "Show the certificate authority"], show).post(
@@ -66,19 +64,9 @@ fn view(authority: &Authority) -> CaView {
         overlap_until,
         made_here,
         notice,
-        certificates: certificates.into_iter().map(certificate).collect(),
+        certificates,
         pem,
     }
-}
-
-fn certificate(info: CertificateInfo) -> CertificateView {
-    let CertificateInfo { role, subject, fingerprint, from, until } = info;
-    let role = match role {
-        Role::Current => CertificateRole::Current,
-        Role::Former => CertificateRole::Former,
-        Role::Chain => CertificateRole::Chain,
-    };
-    CertificateView { role, subject, fingerprint, from, until }
 }
 
 impl From<CaError> for ApiError {

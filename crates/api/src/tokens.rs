@@ -14,13 +14,12 @@ use super::input::SpecInput;
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::found;
-use super::wire::{HostRefusals, List, Rejected, RunRefusals, TokenIssued};
+use super::wire::{List, Rejected, RunRefusals, TokenIssued};
 use keyward_base::id::TokenId;
 use keyward_base::secret::Secret;
 use keyward_base::time::parse_duration;
 use keyward_model::{Agent, TokenGiven, TokenRecord, TokenShown, TokenSpec};
 use keyward_state::directory::{IssuedToken, Need, Remedies};
-use keyward_state::observe::run_refusals::RefusedHost;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -122,11 +121,6 @@ async fn refusals(
     let known = known.ok_or_else(|| ApiError::not_found("token", &token))?;
     let counts = context.deps().metrics.run_refusals.of(&known.id);
     let counts = counts.ok_or_else(|| ApiError::not_found("run", &token))?;
-    let hosts = counts.hosts.into_iter().map(|RefusedHost { host, requests, set }| HostRefusals {
-        host,
-        requests,
-        set: set.map(str::to_owned),
-    });
     let (view, catalogue) =
         (context.deps().directory.view(), context.deps().vault.catalogue(&agent.org));
     let rejected = counts.rejected.into_iter().filter_map(|it| {
@@ -141,7 +135,7 @@ async fn refusals(
     });
     Ok(Json(RunRefusals {
         requests: counts.requests,
-        hosts: hosts.collect(),
+        hosts: counts.hosts,
         rejected: rejected.collect(),
     }))
 }

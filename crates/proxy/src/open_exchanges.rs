@@ -13,6 +13,8 @@ use futures_util::task::AtomicWaker;
 use http::Method;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::policy_query::PolicyQuery;
 use keyward_base::agent::Agent;
@@ -66,12 +68,15 @@ pub struct OpenExchange {
     pub(crate) cut_by: Option<Actor>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What is open.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "StreamKind")]
 pub enum OpenKind {
-    /// A request, or its answer.
+    /// A request: its answer has not ended, for example a stream of events.
     Request,
     /// A WebSocket.
-    WebSocket,
+    Websocket,
     /// A tunnel whose bytes are not inspected.
     Tunnel,
     /// A session with a database.
@@ -229,7 +234,7 @@ impl OpenExchange {
         match self.subject {
             ExchangeSubject::Tunnel(_) => OpenKind::Tunnel,
             ExchangeSubject::Database(_) => OpenKind::Database,
-            ExchangeSubject::Request(_) if self.is_websocket => OpenKind::WebSocket,
+            ExchangeSubject::Request(_) if self.is_websocket => OpenKind::Websocket,
             ExchangeSubject::Request(_) => OpenKind::Request,
         }
     }

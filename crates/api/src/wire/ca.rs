@@ -4,6 +4,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use keyward_proxy::ca::authority::{
+    CertificateInfo as CertificateView, Role as CertificateRole,
+};
+
 /// The CA in use.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct CaView {
@@ -22,33 +26,6 @@ pub struct CaView {
     pub certificates: Vec<CertificateView>,
     /// What clients are to trust: `/ca.pem`.
     pub pem: String,
-}
-
-/// A certificate of the CA.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct CertificateView {
-    /// `current`, `former` (of the CA before) or `chain`.
-    pub role: CertificateRole,
-    /// Its subject.
-    pub subject: String,
-    /// SHA-256.
-    pub fingerprint: String,
-    /// Its begin.
-    pub from: Timestamp,
-    /// Its end.
-    pub until: Timestamp,
-}
-
-/// What a certificate is for.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CertificateRole {
-    /// It signs leaves.
-    Current,
-    /// Clients may still trust it.
-    Former,
-    /// It stands between the current one and a root.
-    Chain,
 }
 
 /// How a new CA follows.

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use keyward_state::observe::run_refusals::RefusedHost as HostRefusals;
+
 /// `GET /agents/{agent}/tokens/{token}/refusals` of an open run.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct RunRefusals {
@@ -12,18 +14,6 @@ pub struct RunRefusals {
     pub hosts: Vec<HostRefusals>,
     /// Connections whose credential the provider rejected with 401.
     pub rejected: Vec<Rejected>,
-}
-
-/// A host and the refused requests to it.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct HostRefusals {
-    /// `HOST`, or `HOST:PORT`.
-    pub host: String,
-    /// Requests.
-    pub requests: u64,
-    /// The set of hosts that would allow one of them: `allow` of the agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub set: Option<String>,
 }
 
 /// A connection whose credential the provider rejected.

@@ -6,21 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use keyward_base::agent::AgentSession;
 use keyward_base::id::{AgentId, ConnectionId, ExchangeId, SessionId};
-use keyward_proxy::{CountedExchange, OpenKind};
+use keyward_proxy::CountedExchange;
 
-/// What is open.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StreamKind {
-    /// A request: its answer has not ended, for example a stream of events.
-    Request,
-    /// A WebSocket.
-    Websocket,
-    /// A tunnel whose bytes are not inspected.
-    Tunnel,
-    /// A session with a database.
-    Database,
-}
+pub use keyward_proxy::OpenKind as StreamKind;
 
 /// A request, a WebSocket or a tunnel of an agent that is open now.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -64,18 +52,12 @@ pub struct StreamView {
 impl StreamView {
     pub(crate) fn of(found: CountedExchange) -> Self {
         let CountedExchange { open, bytes_in, bytes_out } = found;
-        let kind = match open.kind() {
-            OpenKind::Request => StreamKind::Request,
-            OpenKind::WebSocket => StreamKind::Websocket,
-            OpenKind::Tunnel => StreamKind::Tunnel,
-            OpenKind::Database => StreamKind::Database,
-        };
         let session: Option<&AgentSession> = open.agent.session.as_deref();
         let user = session.and_then(|session| session.user.as_ref());
         let (connection_id, connection) = open.connection.clone().unzip();
         Self {
             id: open.exchange.clone(),
-            kind,
+            kind: open.kind(),
             agent: open.agent.name.to_string(),
             agent_id: open.agent.id.clone(),
             session: session.map(|session| session.id.clone()),

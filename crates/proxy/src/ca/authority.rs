@@ -14,6 +14,8 @@ use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use super::CaError;
@@ -43,28 +45,32 @@ pub enum Succession {
     AtOnce,
 }
 
-/// The purpose of a certificate of the CA.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "CertificateRole")]
 pub enum Role {
     /// It signs leaves.
     Current,
-    /// The former CA, which clients may still trust.
+    /// Clients may still trust it.
     Former,
-    /// It is between the current one and a root.
+    /// It stands between the current one and a root.
     Chain,
 }
 
-/// The public properties of a certificate.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A certificate of the CA.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "CertificateView")]
 pub struct CertificateInfo {
-    /// Its purpose.
+    /// `current`, `former` (of the CA before) or `chain`.
     pub role: Role,
+    /// Its subject.
     pub subject: String,
-    /// The SHA-256 fingerprint.
+    /// SHA-256.
     pub fingerprint: String,
-    /// The begin of its validity.
+    /// Its begin.
     pub from: Timestamp,
-    /// The end of its validity.
+    /// Its end.
     pub until: Timestamp,
 }
 

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use keyward_base::codes::Code;
 use keyward_base::id::{ConnectionId, TokenId};
@@ -27,13 +29,16 @@ pub struct RefusalCounts {
 }
 
 /// A host and the refused requests to it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "HostRefusals")]
 pub struct RefusedHost {
     /// `HOST`, or `HOST:PORT`.
     pub host: String,
+    /// Requests.
     pub requests: u64,
-    /// The set of hosts that would allow one of them.
-    pub set: Option<&'static str>,
+    /// The set of hosts that would allow one of them: `allow` of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
 }
 
 /// A connection and the requests with its credential that the provider rejected.
@@ -74,11 +79,12 @@ impl RunRefusals {
         let Some(counts) = all.get_mut(token) else { return };
         counts.requests += 1;
         let Some((host, set)) = host() else { return };
+        let set = set.map(str::to_owned);
         let has_room = counts.hosts.len() < ENTRIES_MAX;
         match counts.hosts.iter_mut().find(|known| known.host == host) {
             Some(known) => {
                 known.requests += 1;
-                known.set = known.set.or(set);
+                known.set = known.set.take().or(set);
             }
             None if has_room => {
                 counts.hosts.push(RefusedHost { host, requests: 1, set });
@@ -147,7 +153,8 @@ mod tests {
         let counts = counts.of(&token).unwrap();
         assert_eq!((counts.requests, counts.hosts.len()), (1_001, ENTRIES_MAX));
         assert_eq!(counts.rejected.len(), ENTRIES_MAX);
-        let first = RefusedHost { host: "0.test".to_owned(), requests: 2, set: Some("pip") };
+        let first =
+            RefusedHost { host: "0.test".to_owned(), requests: 2, set: Some("pip".to_owned()) };
         assert_eq!(counts.hosts[0], first);
     }
 }
