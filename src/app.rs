@@ -264,7 +264,7 @@ fn control_plane(
     changes: ChangeRecorder,
 ) -> Deps {
     let audit = AuditLog::written(services.audit.clone(), audit.written());
-    Deps { data_path: Arc::downgrade(gateway), audit, changes, ..services.deps() }
+    Deps { data_path: Arc::downgrade(gateway), audit, changes, ..services.deps.clone() }
 }
 
 /// Runs a gateway until SIGTERM, SIGINT or the end of its `life`, then drains it. A signal before it has its store

@@ -2,7 +2,6 @@
 //! when no gateway runs.
 
 mod declared_only;
-mod deps;
 mod opened_store;
 mod rules_at_rest;
 mod shared_store;
@@ -10,8 +9,9 @@ mod start_turn;
 
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
@@ -34,11 +34,9 @@ use super::upstream_settings::UpstreamSettings;
 use super::{backups, keys, shared_limits};
 use crate::config::{Config, ListenAgent, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
-use keyward_backup::Backups;
+use keyward_api::{AuditLog, Deps};
 use keyward_base::connect::ConnectSettings;
-use keyward_base::limits::Limits;
 use keyward_base::secret::Secret;
-use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
 use keyward_databases::StoredListeners;
 use keyward_inbox::Inbox;
@@ -46,13 +44,13 @@ use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::tls;
-use keyward_proxy::SharedLimits;
 use keyward_proxy::ca::authority::Authority;
 use keyward_proxy::ca::cache::Leaves;
 use keyward_rules::provider::Definition;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, News};
+use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{PlacedRule, Rulebook, RulebookError, Sources};
@@ -65,49 +63,29 @@ use keyward_vault::keys::{Home, MasterKeys};
 use keyward_vault::oauth::{self, Flows};
 use keyward_vault::oidc::{self, RelyingParty};
 
-/// The services of a gateway.
+/// The services of a gateway: those of its control plane, and its own.
 pub struct Services {
-    /// Agents, records of connections, bindings.
-    pub directory: Arc<Directory>,
-    pub vault: Arc<Vault>,
-    /// The policy in force.
-    pub rulebook: Arc<Rulebook>,
-    /// What a start would refuse in the rules of the configuration. A gateway does not start with any.
-    pub refused_rules: Arc<[String]>,
-    pub authority: Arc<Authority>,
-    /// Master keys and their rotation.
-    pub keys: Arc<MasterKeys>,
+    pub deps: Deps,
     /// Certificates shown to agents.
     pub leaves: Arc<Leaves>,
-    /// The dialler for upstreams.
-    pub dialler: Arc<Dialler>,
     /// The client for authorization servers.
     pub caller: Arc<HttpClient>,
-    pub flows: Arc<Flows>,
-    pub events: Arc<Events>,
-    /// Webhooks of services for programs.
-    pub inbox: Arc<Inbox>,
-    pub database_listeners: Arc<StoredListeners>,
     /// The location of the audit log.
     pub audit: Trail,
-    pub backups: Arc<Backups>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
     /// Sends traces and logs to a collector, if one is configured.
     pub(super) telemetry: Exports,
-    pub clock: Clock,
-    /// Base of redirect URIs, without a trailing slash.
-    pub public_url: String,
     /// How people connect accounts by a link.
     pub connect: watch::Sender<Arc<ConnectSettings>>,
     /// The items of `providers:` in the configuration, as they are written.
     pub provider_definitions: watch::Sender<Arc<[Definition]>>,
-    pub limits: Limits,
-    /// Rates that replicas count together.
-    pub shared_limits: Arc<SharedLimits>,
-    pub sign_in: SignInSettings,
-    /// Sign-in with an identity provider; `None` in a process without listeners.
-    pub oidc: Option<Arc<RelyingParty>>,
+}
+
+impl Deref for Services {
+    type Target = Deps;
+
+    fn deref(&self) -> &Deps {
+        &self.deps
+    }
 }
 
 impl Services {
@@ -191,7 +169,7 @@ struct ServingInputs {
     hooks_url: Option<String>,
     /// Of the client at the identity provider; `None` in a process without sign-in.
     client_secret: Option<Secret>,
-    /// [`Services::refused_rules`].
+    /// [`Deps::refused_rules`].
     refused_rules: Vec<String>,
 }
 
@@ -395,6 +373,28 @@ impl OpenedServices {
         self.vault.rotate_by(config.rotation.clone());
     }
 
+    /// Sign-in with the identity provider, in a process that has its secret.
+    fn relying_party(
+        &self,
+        config: &Config,
+        client_secret: Option<Secret>,
+        caller: &Arc<HttpClient>,
+        public_url: &str,
+    ) -> Option<RelyingParty> {
+        let sign_in = config.sign_in.settings.oidc.clone().zip(config.sign_in.oidc.as_ref());
+        sign_in.zip(client_secret).map(|((settings, sources), client_secret)| {
+            RelyingParty::new(oidc::RelyingPartyServices {
+                settings,
+                org: sources.org.clone(),
+                client_secret,
+                vault: self.vault.clone(),
+                caller: caller.clone(),
+                clock: self.clock.clone(),
+                public_url: public_url.to_owned(),
+            })
+        })
+    }
+
     fn finish(
         self,
         config: &Config,
@@ -407,6 +407,7 @@ impl OpenedServices {
         self.events.use_client(caller.clone());
         self.set_vault(config, caller.clone());
         self.inbox.serve(caller.clone(), hooks_url.unwrap_or_else(|| public_url.clone()));
+        let oidc = self.relying_party(config, client_secret, &caller, &public_url);
         let flows = Flows::new(oauth::FlowServices {
             store: self.store,
             keyring: self.keyring,
@@ -416,25 +417,15 @@ impl OpenedServices {
             clock: self.clock.clone(),
             public_url: public_url.clone(),
         });
-        let sign_in = config.sign_in.settings.oidc.clone().zip(config.sign_in.oidc.as_ref());
-        let oidc = sign_in.zip(client_secret).map(|((settings, sources), client_secret)| {
-            RelyingParty::new(oidc::RelyingPartyServices {
-                settings,
-                org: sources.org.clone(),
-                client_secret,
-                vault: self.vault.clone(),
-                caller: caller.clone(),
-                clock: self.clock.clone(),
-                public_url: public_url.clone(),
-            })
-        });
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
         let backups = backups::of(config, &self.directory, &self.authority, &self.clock);
         let shared_limits = shared_limits::limits(&self.directory)?;
         let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
-        Ok(Arc::new(Services {
-            leaves: Arc::new(leaves),
+        let audit = Trail::at(&config.audit.file);
+        let connect = watch::Sender::new(Arc::new(config.connect.clone()));
+        let provider_definitions = watch::Sender::new(config.provider_definitions.clone());
+        let deps = Deps {
             database_listeners: StoredListeners::new(self.directory.clone()),
             directory: self.directory,
             vault: self.vault,
@@ -442,24 +433,29 @@ impl OpenedServices {
             refused_rules: refused_rules.into(),
             authority: self.authority,
             keys: self.keys,
-            dialler,
-            caller,
             flows,
             events: self.events,
             inbox: self.inbox,
-            audit: Trail::at(&config.audit.file),
+            dialler,
+            audit: AuditLog::at_rest(audit.clone()),
+            changes: ChangeRecorder::default(),
             backups,
             metrics: self.metrics,
-            telemetry,
+            telemetry: telemetry.switch().clone(),
             clock: self.clock,
             public_url,
-            connect: watch::Sender::new(Arc::new(config.connect.clone())),
-            provider_definitions: watch::Sender::new(config.provider_definitions.clone()),
+            connect: connect.subscribe(),
+            provider_definitions: provider_definitions.subscribe(),
             limits: config.limits.clone(),
             shared_limits,
             sign_in: config.sign_in.settings.clone(),
             oidc: oidc.map(Arc::new),
-        }))
+            data_path: Weak::new(),
+        };
+        let leaves = Arc::new(leaves);
+        let services =
+            Services { deps, leaves, caller, audit, telemetry, connect, provider_definitions };
+        Ok(Arc::new(services))
     }
 }
 

@@ -163,7 +163,7 @@ impl Client {
         match Self::running(global).await {
             Err(failure) if failure.exit() == Exit::Unreachable => {
                 let services = Services::empty(&global.load()?).await?;
-                let router = socket_router(Admin::in_process(services.deps()));
+                let router = socket_router(Admin::in_process(services.deps.clone()));
                 let via = Via::InProcess(Box::new(Answering::only(router)));
                 // Built-in providers are the same for all users.
                 Ok(Self { via, identity: Identity::default() })
@@ -182,7 +182,7 @@ impl Client {
                 "without a gateway, only the configuration file is read: declare the resource in it",
             )
         })?;
-        let router = socket_router(Admin::in_process(services.deps()));
+        let router = socket_router(Admin::in_process(services.deps.clone()));
         // The file is read with the rights of this user.
         let identity = Identity::default();
         Ok(Self { via: Via::InProcess(Box::new(Answering::only(router))), identity })

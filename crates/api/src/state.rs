@@ -36,7 +36,8 @@ use keyward_vault::keys::MasterKeys;
 use keyward_vault::oauth::Flows;
 use keyward_vault::oidc::RelyingParty;
 
-/// The services of the control plane; `app` provides them.
+/// The services of the control plane; `app` provides them. Cheap to clone.
+#[derive(Clone)]
 pub struct Deps {
     /// Agents, connections' metadata, bindings.
     pub directory: Arc<Directory>,

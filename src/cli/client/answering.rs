@@ -63,7 +63,7 @@ impl Answering {
                 (Some(log), changes)
             }
         };
-        let deps = Deps { data_path: gateway, changes, ..services.deps() };
+        let deps = Deps { data_path: gateway, changes, ..services.deps.clone() };
         let admin = Admin::in_process(deps);
         Ok(Self {
             router: socket_router(admin.clone()),

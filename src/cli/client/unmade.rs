@@ -42,7 +42,7 @@ impl Unmade {
             return Ok(None);
         }
         let services = Services::empty(&config).await?;
-        let mut empty = Answering::only(socket_router(Admin::in_process(services.deps())));
+        let mut empty = Answering::only(socket_router(Admin::in_process(services.deps.clone())));
         empty.no_ca = (!Services::has_authority(&config)).then(|| config.ca.cert.clone());
         Ok(Some(Self {
             empty,
