@@ -89,6 +89,7 @@ pub use self::usage::{
 pub use self::webhook::{EventType, WebhookAdded};
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::{AppId, TokenId};
+use keyward_base::names::named_enum;
 use keyward_model::PluginAffected;
 pub use keyward_model::{SecretFields, SecretText};
 pub use keyward_rules::policy::{Considered, Fit};
@@ -245,26 +246,16 @@ pub struct ActionView {
     pub label: String,
 }
 
-/// Where a provider is defined.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderSource {
-    /// In Keyward itself.
-    Catalogue,
-    /// In the configuration file.
-    File,
-    /// In the store.
-    Store,
-}
-
-impl ProviderSource {
-    /// As in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Catalogue => "catalogue",
-            Self::File => "file",
-            Self::Store => "store",
-        }
+named_enum! {
+    /// Where a provider is defined.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum ProviderSource by as_str {
+        /// In Keyward itself.
+        Catalogue = "catalogue",
+        /// In the configuration file.
+        File = "file",
+        /// In the store.
+        Store = "store",
     }
 }
 

@@ -6,23 +6,25 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::host::Target;
+use super::names::named_enum;
 
 /// The suffix of a scheme whose host is not a server, but a name under which DNS lists servers.
 const SRV_SUFFIX: &str = "+srv";
 
-/// The wire protocol of a database.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DatabaseProtocol {
-    /// PostgreSQL, version 3 of its protocol.
-    #[default]
-    Postgres,
-    /// Redis, Valkey and what else speaks RESP.
-    Redis,
-    /// MySQL and MariaDB, version 4.1 of their protocol.
-    Mysql,
-    /// MongoDB and what else speaks its `OP_MSG`.
-    Mongodb,
+named_enum! {
+    /// The wire protocol of a database.
+    #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+    pub enum DatabaseProtocol by as_str {
+        /// PostgreSQL, version 3 of its protocol.
+        #[default]
+        Postgres = "postgres",
+        /// Redis, Valkey and what else speaks RESP.
+        Redis = "redis",
+        /// MySQL and MariaDB, version 4.1 of their protocol.
+        Mysql = "mysql",
+        /// MongoDB and what else speaks its `OP_MSG`.
+        Mongodb = "mongodb",
+    }
 }
 
 /// Where a connection's database is.
@@ -126,16 +128,6 @@ impl DatabaseProtocol {
             Self::Redis => 6379,
             Self::Mysql => 3306,
             Self::Mongodb => 27017,
-        }
-    }
-
-    /// The scheme of connection strings, and the name in provider files.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-            Self::Redis => "redis",
-            Self::Mysql => "mysql",
-            Self::Mongodb => "mongodb",
         }
     }
 

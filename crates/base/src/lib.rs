@@ -15,6 +15,7 @@ pub mod host;
 pub mod id;
 pub mod keys;
 pub mod limits;
+pub mod names;
 pub mod oidc;
 pub mod parallel;
 pub mod password;

@@ -16,6 +16,7 @@ use super::name;
 use super::reference::Reference;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Nothing, Resource};
+use keyward_base::names::named_enum;
 
 /// What stands before the name of a socket.
 const SOCKET_PREFIX: &str = "unix:";
@@ -89,16 +90,17 @@ pub struct DatabaseListenerShown {
     pub url: Option<String>,
 }
 
-/// Whether a gateway accepts at a listener.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ListenerState {
-    /// It does.
-    Open,
-    /// The place is in use, or something that it needs is gone. It is tried again.
-    Failed,
-    /// No gateway runs, or the one that answers is a private one of `keyward run`.
-    Closed,
+named_enum! {
+    /// Whether a gateway accepts at a listener.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum ListenerState by code {
+        /// It does.
+        Open = "open",
+        /// The place is in use, or something that it needs is gone. It is tried again.
+        Failed = "failed",
+        /// No gateway runs, or the one that answers is a private one of `keyward run`.
+        Closed = "closed",
+    }
 }
 
 impl Resource for DatabaseListener {
@@ -131,17 +133,6 @@ impl Resource for DatabaseListener {
             name::plain(&spec.name),
             Refusal::unless(spec.agent.is_none() || is_socket, "agent", rule),
         ])
-    }
-}
-
-impl ListenerState {
-    /// As it is in JSON.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Failed => "failed",
-            Self::Closed => "closed",
-        }
     }
 }
 

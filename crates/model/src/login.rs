@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::reference::Reference;
 use super::refusal::Refusal;
 use super::resource::{Kind, Nothing, Resource};
+use keyward_base::names::named_enum;
 
 /// Logins of one user. When there are more, the oldest ends.
 pub const LOGINS_MAX: usize = 50;
@@ -41,21 +42,21 @@ section! {
     }
 }
 
-/// How a user signs in.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SignInMethod {
-    /// With a link that works once.
-    Link,
-    /// With a password.
-    Password,
-    /// With a password and a one-time code.
-    #[serde(rename = "password_totp")]
-    PasswordTotp,
-    /// With a passkey.
-    Passkey,
-    /// With an identity provider, by OpenID Connect.
-    Oidc,
+named_enum! {
+    /// How a user signs in.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum SignInMethod by as_str {
+        /// With a link that works once.
+        Link = "link",
+        /// With a password.
+        Password = "password",
+        /// With a password and a one-time code.
+        PasswordTotp = "password_totp",
+        /// With a passkey.
+        Passkey = "passkey",
+        /// With an identity provider, by OpenID Connect.
+        Oidc = "oidc",
+    }
 }
 
 /// What the gateway adds.
@@ -128,17 +129,6 @@ impl Resource for Login {
 }
 
 impl SignInMethod {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Link => "link",
-            Self::Password => "password",
-            Self::PasswordTotp => "password_totp",
-            Self::Passkey => "passkey",
-            Self::Oidc => "oidc",
-        }
-    }
-
     /// In a sentence: `by password and one-time code`.
     pub fn words(self) -> &'static str {
         match self {

@@ -14,6 +14,7 @@ use super::manifest::{Manifest, Slot};
 use super::reference::Reference;
 use super::refusal::Refusal;
 use super::resource::{Kind, Nothing, Record, Resource};
+use keyward_base::names::named_enum;
 
 pub use view::{
     LeftView, MissingView, PluggedView, PluginAffected, PluginRemoved, PluginView, SlotView,
@@ -67,18 +68,19 @@ pub struct PluginFacts {
     pub paused: bool,
 }
 
-/// Whether a plugin can work.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PluginState {
-    /// Every slot that is required or was filled has a connection that can be used.
-    Ready,
-    /// An optional slot that was filled has none any more.
-    Degraded,
-    /// A required slot has none.
-    Blocked,
-    /// It is no longer in the configuration.
-    Paused,
+named_enum! {
+    /// Whether a plugin can work.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum PluginState by code {
+        /// Every slot that is required or was filled has a connection that can be used.
+        Ready = "ready",
+        /// An optional slot that was filled has none any more.
+        Degraded = "degraded",
+        /// A required slot has none.
+        Blocked = "blocked",
+        /// It is no longer in the configuration.
+        Paused = "paused",
+    }
 }
 
 /// A slot without a connection that can be used.
@@ -160,18 +162,6 @@ impl Record<Plugin> {
             [] => PluginState::Ready,
             some if some.iter().any(|missing| missing.slot.required) => PluginState::Blocked,
             _ => PluginState::Degraded,
-        }
-    }
-}
-
-impl PluginState {
-    /// The stable name, as in JSON.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Degraded => "degraded",
-            Self::Blocked => "blocked",
-            Self::Paused => "paused",
         }
     }
 }

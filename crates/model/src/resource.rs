@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::refusal::Refusal;
 use super::row::Members;
+use keyward_base::names::named_enum;
 
 /// Something that is stored and sent.
 pub trait Data: Clone + Debug + Eq + Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -111,37 +112,18 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
     fn to_row(_row: &mut Map<String, Value>) {}
 }
 
-/// Who may edit a thing.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    Deserialize,
-    Eq,
-    Hash,
-    JsonSchema,
-    Ord,
-    PartialEq,
-    PartialOrd,
-    Serialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum ManagedBy {
-    /// CLI and API.
-    #[default]
-    Store,
-    /// The configuration file.
-    File,
-}
-
-impl ManagedBy {
-    /// As in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Store => "store",
-            Self::File => "file",
-        }
+named_enum! {
+    /// Who may edit a thing.
+    #[derive(
+        Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd,
+        Serialize,
+    )]
+    pub enum ManagedBy by as_str {
+        /// CLI and API.
+        #[default]
+        Store = "store",
+        /// The configuration file.
+        File = "file",
     }
 }
 

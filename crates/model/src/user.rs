@@ -16,6 +16,7 @@ use super::personal_token::{PersonalToken, PersonalTokenShown};
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Nothing, Resource};
 use super::totp::{NewTotp, Totp};
+use keyward_base::names::named_enum;
 
 /// RFC 5321 §4.5.3.1.
 const EMAIL_BYTES_MAX: usize = 254;
@@ -46,19 +47,19 @@ section! {
     }
 }
 
-/// What a person may do in their organisation.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Everything in it.
-    Admin,
-    /// What they own; what is shared is theirs to use.
-    Member,
-    /// To read everything, to change nothing.
-    Auditor,
-    /// Nothing in the API: a customer of the platform, who owns connections that agents use in sessions.
-    #[serde(rename = "end_user")]
-    EndUser,
+named_enum! {
+    /// What a person may do in their organisation.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum Role by as_str {
+        /// Everything in it.
+        Admin = "admin",
+        /// What they own; what is shared is theirs to use.
+        Member = "member",
+        /// To read everything, to change nothing.
+        Auditor = "auditor",
+        /// Nothing in the API: a customer of the platform, who owns connections that agents use in sessions.
+        EndUser = "end_user",
+    }
 }
 
 /// What the gateway adds.
@@ -165,18 +166,6 @@ impl UserSpec {
     /// Whether the connections of this user may be used in sessions.
     pub fn has_sessions(&self) -> bool {
         self.role == Role::EndUser && !self.paused
-    }
-}
-
-impl Role {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Member => "member",
-            Self::Auditor => "auditor",
-            Self::EndUser => "end_user",
-        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::notice_kind::NoticeKind;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Record, Resource};
 use super::secret_text::SecretText;
+use keyward_base::names::named_enum;
 
 pub(crate) const URL_BYTES_MAX: usize = 2_048;
 
@@ -77,18 +78,19 @@ pub struct WebhookFacts {
     pub taken: Option<Timestamp>,
 }
 
-/// Whether a webhook is told what happens.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WebhookState {
-    /// It is.
-    Active,
-    /// By a person, or taken out of the file: what happens meanwhile is not told later.
-    Paused,
-    /// It answered 410: it wants nothing any more.
-    Gone,
-    /// It took nothing for as long as is tried.
-    Failed,
+named_enum! {
+    /// Whether a webhook is told what happens.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum WebhookState by code {
+        /// It is.
+        Active = "active",
+        /// By a person, or taken out of the file: what happens meanwhile is not told later.
+        Paused = "paused",
+        /// It answered 410: it wants nothing any more.
+        Gone = "gone",
+        /// It took nothing for as long as is tried.
+        Failed = "failed",
+    }
 }
 
 /// What is shown of it.
@@ -160,18 +162,6 @@ impl WebhookFacts {
     /// The facts of a new webhook.
     pub fn active() -> Self {
         Self { state: WebhookState::Active, taken: None }
-    }
-}
-
-impl WebhookState {
-    /// The stable name, as in JSON.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Paused => "paused",
-            Self::Gone => "gone",
-            Self::Failed => "failed",
-        }
     }
 }
 

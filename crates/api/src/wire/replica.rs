@@ -1,6 +1,7 @@
 //! The JSON of replicas: gateways that share a store.
 
 use jiff::Timestamp;
+use keyward_base::names::named_enum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -91,31 +92,19 @@ impl ReplicaView {
     }
 }
 
-/// Whether a replica works.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReplicaState {
-    /// It serves agents.
-    Ready,
-    /// It is about to end.
-    Draining,
-    /// It has had no news of the store for too long.
-    Stale,
-    /// A newer version of Keyward changed the store: it writes nothing any more.
-    Outdated,
-    /// It has not announced itself for 20 seconds: it crashed, or cannot reach the store.
-    Gone,
-}
-
-impl ReplicaState {
-    /// As it is in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-            Self::Stale => "stale",
-            Self::Outdated => "outdated",
-            Self::Gone => "gone",
-        }
+named_enum! {
+    /// Whether a replica works.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum ReplicaState by name {
+        /// It serves agents.
+        Ready = "ready",
+        /// It is about to end.
+        Draining = "draining",
+        /// It has had no news of the store for too long.
+        Stale = "stale",
+        /// A newer version of Keyward changed the store: it writes nothing any more.
+        Outdated = "outdated",
+        /// It has not announced itself for 20 seconds: it crashed, or cannot reach the store.
+        Gone = "gone",
     }
 }

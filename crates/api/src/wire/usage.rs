@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Failing;
 use keyward_base::id::{AgentId, ConnectionId};
+use keyward_base::names::named_enum;
 
 /// What a connection was used for since the gateway began. The audit log has what was before.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -173,25 +174,15 @@ pub struct AgentUse {
     pub last_used: Option<Timestamp>,
 }
 
-/// Why an agent may use a connection.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Share {
-    /// It is bound.
-    Bound,
-    /// It is in a slot of one of its plugins.
-    Plugin,
-    /// A rule lent it, or it was bound when it did.
-    Rule,
-}
-
-impl Share {
-    /// The stable name, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bound => "bound",
-            Self::Plugin => "plugin",
-            Self::Rule => "rule",
-        }
+named_enum! {
+    /// Why an agent may use a connection.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum Share by as_str {
+        /// It is bound.
+        Bound = "bound",
+        /// It is in a slot of one of its plugins.
+        Plugin = "plugin",
+        /// A rule lent it, or it was bound when it did.
+        Rule = "rule",
     }
 }

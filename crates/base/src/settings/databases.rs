@@ -10,6 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::SettingsError;
+use crate::names::named_enum;
 
 /// The tables that a connection may name at most.
 const TABLES_MAX: usize = 256;
@@ -17,24 +18,25 @@ const TABLES_MAX: usize = 256;
 /// The length of names at servers, in bytes.
 const NAME_BYTES_MAX: usize = 63;
 
-/// A kind of statement on data.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum StatementKind {
-    /// Also `VALUES`, `TABLE` and `COPY … TO STDOUT`.
-    Select,
-    /// Also `COPY … FROM STDIN`.
-    Insert,
-    /// Also locks of rows, such as `SELECT … FOR UPDATE`.
-    Update,
-    /// Removal of rows.
-    Delete,
-    /// `MERGE`, whatever it does to rows.
-    Merge,
-    /// Removal of all rows of a table.
-    Truncate,
+named_enum! {
+    /// A kind of statement on data.
+    #[derive(
+        Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+    )]
+    pub enum StatementKind by as_str {
+        /// Also `VALUES`, `TABLE` and `COPY … TO STDOUT`.
+        Select = "select",
+        /// Also `COPY … FROM STDIN`.
+        Insert = "insert",
+        /// Also locks of rows, such as `SELECT … FOR UPDATE`.
+        Update = "update",
+        /// Removal of rows.
+        Delete = "delete",
+        /// `MERGE`, whatever it does to rows.
+        Merge = "merge",
+        /// Removal of all rows of a table.
+        Truncate = "truncate",
+    }
 }
 
 /// The name of a role at a server.
@@ -53,18 +55,6 @@ impl StatementKind {
     /// All kinds.
     pub const ALL: [Self; 6] =
         [Self::Select, Self::Insert, Self::Update, Self::Delete, Self::Merge, Self::Truncate];
-
-    /// The word as written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Select => "select",
-            Self::Insert => "insert",
-            Self::Update => "update",
-            Self::Delete => "delete",
-            Self::Merge => "merge",
-            Self::Truncate => "truncate",
-        }
-    }
 }
 
 impl FromStr for StatementKind {

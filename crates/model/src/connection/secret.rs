@@ -1,6 +1,7 @@
 //! Metadata of a connection's secret: when it is due for rotation, and a rotation in progress.
 
 use jiff::{SignedDuration, Timestamp};
+use keyward_base::names::named_enum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -46,23 +47,14 @@ pub struct Due {
     pub why: DueBy,
 }
 
-/// Why a secret wants another.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DueBy {
-    /// It ends.
-    Expires,
-    /// It is used for as long as one is to be.
-    RotateEvery,
-}
-
-impl DueBy {
-    /// The stable name, as in JSON.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Expires => "expires",
-            Self::RotateEvery => "rotate_every",
-        }
+named_enum! {
+    /// Why a secret wants another.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum DueBy by code {
+        /// It ends.
+        Expires = "expires",
+        /// It is used for as long as one is to be.
+        RotateEvery = "rotate_every",
     }
 }
 

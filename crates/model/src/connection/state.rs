@@ -1,5 +1,6 @@
 //! [`ConnectionState`]: whether a connection can be used, and if not, why.
 
+use keyward_base::names::named_enum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,38 +31,24 @@ pub enum ConnectionState {
     },
 }
 
-/// Why a connection is broken.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BrokenReason {
-    /// The owner or the provider took the grant back.
-    Revoked,
-    /// The grant's time is over.
-    Expired,
-    /// There is nothing to renew with.
-    NoRefreshToken,
-    /// The provider does not know the app any more.
-    ClientRejected,
-    /// The test request failed.
-    TestFailed,
-    /// The provider answers 401 to requests and to the test request.
-    Rejected,
-    /// The grant does not open with the keys there are.
-    StoreKeyMissing,
-}
-
-impl BrokenReason {
-    /// The stable name, as in JSON.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-            Self::NoRefreshToken => "no_refresh_token",
-            Self::ClientRejected => "client_rejected",
-            Self::TestFailed => "test_failed",
-            Self::Rejected => "rejected",
-            Self::StoreKeyMissing => "store_key_missing",
-        }
+named_enum! {
+    /// Why a connection is broken.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum BrokenReason by code {
+        /// The owner or the provider took the grant back.
+        Revoked = "revoked",
+        /// The grant's time is over.
+        Expired = "expired",
+        /// There is nothing to renew with.
+        NoRefreshToken = "no_refresh_token",
+        /// The provider does not know the app any more.
+        ClientRejected = "client_rejected",
+        /// The test request failed.
+        TestFailed = "test_failed",
+        /// The provider answers 401 to requests and to the test request.
+        Rejected = "rejected",
+        /// The grant does not open with the keys there are.
+        StoreKeyMissing = "store_key_missing",
     }
 }
 

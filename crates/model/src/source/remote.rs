@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::refusal::{Refusal, failed};
 use crate::webhook::is_postable;
+use keyward_base::names::named_enum;
 
 /// How an address is judged.
 const ADDRESS: &str = "must be an https URL without a password, or an http URL of this machine";
@@ -51,17 +52,18 @@ section! {
     }
 }
 
-/// How Keyward logs in at Vault.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VaultLogin {
-    /// With a token.
-    #[default]
-    Token,
-    /// With a role id and a secret id.
-    Approle,
-    /// With the token of the gateway's pod.
-    Kubernetes,
+named_enum! {
+    /// How Keyward logs in at Vault.
+    #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum VaultLogin by as_str {
+        /// With a token.
+        #[default]
+        Token = "token",
+        /// With a role id and a secret id.
+        Approle = "approle",
+        /// With the token of the gateway's pod.
+        Kubernetes = "kubernetes",
+    }
 }
 
 section! {
@@ -217,15 +219,6 @@ impl VaultLogin {
             Self::Token => &["token"],
             Self::Approle => &["role_id", "secret_id"],
             Self::Kubernetes => &[],
-        }
-    }
-
-    /// The stable name, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Approle => "approle",
-            Self::Kubernetes => "kubernetes",
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::index_step::IndexStep;
 use crate::directory::rows::{At, DirectoryRows};
 use crate::store::{Row, Table};
+use keyward_base::names::named_enum;
 
 /// What is wrong with one row.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
@@ -26,23 +27,24 @@ pub struct StoreFault {
     pub remedy: String,
 }
 
-/// What a fault of the store means.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
-#[serde(rename_all = "snake_case")]
-#[schemars(rename = "StoreFaultKind")]
-pub enum FaultKind {
-    /// The row cannot be read, opened or decoded.
-    Unreadable,
-    /// Two records have what only one may have.
-    Duplicate,
-    /// A row names another one that does not exist.
-    Reference,
-    /// An index row differs from the records. It can be rebuilt.
-    Index,
-    /// The rest of an interrupted change. It does no harm, and is no fault.
-    Leftover,
+named_enum! {
+    /// What a fault of the store means.
+    #[derive(
+        Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+    )]
+    #[schemars(rename = "StoreFaultKind")]
+    pub enum FaultKind by as_str {
+        /// The row cannot be read, opened or decoded.
+        Unreadable = "unreadable",
+        /// Two records have what only one may have.
+        Duplicate = "duplicate",
+        /// A row names another one that does not exist.
+        Reference = "reference",
+        /// An index row differs from the records. It can be rebuilt.
+        Index = "index",
+        /// The rest of an interrupted change. It does no harm, and is no fault.
+        Leftover = "leftover",
+    }
 }
 
 /// What to do about a row that is lost.
@@ -62,17 +64,6 @@ pub(super) struct Checking<'a> {
 }
 
 impl FaultKind {
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreadable => "unreadable",
-            Self::Duplicate => "duplicate",
-            Self::Reference => "reference",
-            Self::Index => "index",
-            Self::Leftover => "leftover",
-        }
-    }
-
     /// What usually mends it.
     pub(super) fn remedy(self) -> &'static str {
         match self {
