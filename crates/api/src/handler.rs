@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::handler::Handler;
 use axum::response::Response;
-use axum::routing::{self, MethodRouter};
+use axum::routing::MethodRouter;
 
 type Answered = Pin<Box<dyn Future<Output = Response> + Send>>;
 
@@ -49,5 +49,5 @@ where
     H: Handler<T, S>,
     S: Clone + Send + Sync + 'static,
 {
-    routing::get(boxed(handler))
+    MethodRouter::new().get(boxed(handler))
 }

@@ -119,12 +119,14 @@
   }
   // Another version of a part has what a person opened, typed, ticked and chose in this one, but for a form that was sent.
   function keep(part, fresh, sent) {
+    // A form that was replaced while its request was under way is known by that request.
+    const isSent = (form) => form === sent || (sent?.isConnected === false && sent.dataset.api !== undefined && form.dataset.api === sent.dataset.api);
     for (const was of all('details[id]', part)) {
       const now = twin(was, fresh);
       if (now && !(sent && was.contains(sent) && sent.matches('form'))) now.open = was.open;
     }
     for (const was of all('input[id], textarea[id], select[id]', part)) {
-      const now = was.form && was.form !== sent && isChanged(was) && twin(was, fresh);
+      const now = was.form && !isSent(was.form) && isChanged(was) && twin(was, fresh);
       if (!now) continue;
       if (isTick(was)) now.checked = was.checked;
       else if (!was.options || [...now.options].some((option) => option.value === was.value)) now.value = was.value;
@@ -161,7 +163,8 @@
       if (!fresh || part.contains(document.activeElement) && part.matches('form, form *')) continue;
       // A refusal stays until the form is sent again. One in a dialog that was closed is not seen.
       const isSeen = (note) => note.getClientRects().length > 0;
-      if (one('details.menu[open]', part) || all('form[data-api] :is(.wrong, .wrong-box)', part).some(isSeen)) continue;
+      // A part whose request is under way waits for its answer.
+      if (one('details.menu[open], [aria-busy="true"]', part) || all('form[data-api] :is(.wrong, .wrong-box)', part).some(isSeen)) continue;
       keep(part, fresh);
       times(fresh);
       if (fresh.outerHTML !== part.outerHTML) replace(part, fresh);
@@ -366,7 +369,12 @@
     if (leave !== undefined) { location.assign(to || '/'); return; }
     const secret = show?.split('.').reduce((at, key) => at?.[key], answer);
     if (secret) { reveal(done, secret, () => (to ? go(filled(to, answer)) : again(from))); return; }
-    if (fill) { filledIn(document.getElementById(fill), answer).showModal(); return; }
+    if (fill) {
+      // The page that follows keeps what other forms have; this one was sent.
+      if (from.matches('form')) HTMLFormElement.prototype.reset.call(from);
+      filledIn(document.getElementById(fill), answer).showModal();
+      return;
+    }
     const text = [answer.test?.message, answer.message].find((it) => typeof it === 'string') ?? done;
     // What a receiver answered to a test event.
     const said = typeof answer.what === 'string' ? `${text} ${answer.what}` : text;
@@ -495,18 +503,20 @@
         if (source.readyState === EventSource.CLOSED) retry(source);
       };
     };
-    const retry = (source) => setTimeout(async () => {
+    // Refusals of an ended login are counted by address, so they are asked for seldom.
+    const retry = (source, after = 3_000) => setTimeout(async () => {
       if (events !== source) return;
       const answer = await fetch(api('/session')).catch(() => undefined);
       if (events !== source) return;
+      if (answer?.status === 429) { retry(source, 30_000); return; }
       if (answer?.status !== 401) { open(); return; }
       if (!one('a', sign)) {
         const link = make('a', 'Signed out');
         link.href = signIn();
         off(link);
       }
-      retry(source);
-    }, 3_000);
+      retry(source, 10_000);
+    }, after);
     open();
     list.addEventListener('mouseleave', put);
     one('#hold')?.addEventListener('click', (event) => {
