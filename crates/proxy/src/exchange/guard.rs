@@ -68,6 +68,8 @@ impl ExchangeGuard {
     /// The head of the answer has come, or none will.
     pub fn end_wait(&self) {
         if let Some(watchdog) = self.stream.watchdog() {
+            // The head: silence counts from here.
+            watchdog.on_write();
             watchdog.allow_silence(Duration::ZERO);
         }
     }

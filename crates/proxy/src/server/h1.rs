@@ -146,13 +146,13 @@ where
         let idle = &idle;
         async move {
             let mut answer = answer.await;
-            let upgrades = opens_tunnel || answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let upgrades = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             if upgrades {
                 idle.upgrade_ready();
             }
             // An atomic load; `borrow` takes a lock that all cores share.
             let is_retiring = retirement.has_changed().unwrap_or(false);
-            if is_retiring && !upgrades {
+            if is_retiring && !opens_tunnel && !upgrades {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             if !knows_chunks && answer.body().size_hint().exact().is_none() {

@@ -159,6 +159,11 @@ impl CopyDirection {
         Ok(())
     }
 
+    /// Whether the source has ended and its end was passed on.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.stage, CopyStage::Ended)
+    }
+
     /// Whether a close frame may be inserted after the written bytes.
     pub fn may_close(&self) -> bool {
         self.frames.as_ref().is_some_and(|frames| frames.is_between() && !frames.is_closed())

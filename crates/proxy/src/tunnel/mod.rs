@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -51,6 +52,9 @@ pub enum TunnelEnd {
     GatewayStopped,
 }
 
+/// How long the agent's system has for what the upstream sent before it broke off: a reset discards the rest of it.
+const DELIVERED_WITHIN: Duration = Duration::from_millis(500);
+
 /// Copies until both directions have ended, one breaks, no byte moves for `tunnel_idle_timeout`, the session is
 /// revoked, or the gateway stops. The agent's stream ends by a reset unless its peer or the agent has ended it.
 pub async fn splice<A, U>(
@@ -65,7 +69,14 @@ pub async fn splice<A, U>(
 {
     let mut pair = StreamPair::of_bytes(agents, upstream, record);
     let end = pair.run(session, gateway).await;
-    if end.is_cut() {
+    if end.is_cut() && !pair.down.has_ended() {
+        if end == TunnelEnd::UpstreamBroke {
+            tokio::select! {
+                () = tokio::time::sleep(DELIVERED_WITHIN) => {}
+                () = session.revocation().revoked(gateway) => {}
+                () = gateway.cut() => {}
+            }
+        }
         pair.agents.end_by_reset();
     }
     pair.tell(record, end.outcome());
