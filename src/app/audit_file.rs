@@ -10,5 +10,8 @@ pub(super) fn open(config: &Config) -> anyhow::Result<(Audit, AuditWriter)> {
         folders::folder_for(folder)?;
     }
     let AuditTo { file, rotation, stdout } = &config.audit;
-    Ok(Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?)
+    let opened = Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?;
+    // A command of root may have made it.
+    folders::give_made(&config.data_dir, file)?;
+    Ok(opened)
 }

@@ -1,6 +1,7 @@
 //! The folders of the gateway's files: created for this user alone, or checked.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::error::AppError;
+use keyward_state::store::sled::give_to_owner_of;
 
 /// Creates the directory of a file with mode 0700. An existing one may be open to others, such as
 /// `/etc/keyward` or `/var/log`: the files themselves must be 0600, which is checked.
@@ -36,6 +38,14 @@ pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     }
     let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     Ok(closed.map_err(|source| AppError::NotClosed { path: path.to_owned(), source })?)
+}
+
+/// Gives a file that root made, and new folders of the data directory above it, to the gateway's user.
+pub(super) fn give_made(data_dir: &Path, file: &Path) -> io::Result<()> {
+    match file.strip_prefix(data_dir).ok().and_then(|below| below.components().next()) {
+        Some(first) => give_to_owner_of(data_dir, &data_dir.join(first)),
+        None => give_to_owner_of(file.parent().unwrap_or(Path::new("/")), file),
+    }
 }
 
 /// Whether this is a directory that is known to be empty.

@@ -237,7 +237,7 @@ fn files_of_others(install: &Install) -> Vec<PathBuf> {
     let uid = |path: &Path| {
         std::os::unix::fs::MetadataExt::uid(&fs::symlink_metadata(path).expect("a file"))
     };
-    let mut found = vec![install.data().join("master.key"), install.data().join("store")];
+    let mut found: Vec<_> = ["master.key", "store", "ca"].map(|it| install.data().join(it)).into();
     let mut at = 0;
     while let Some(path) = found.get(at).cloned() {
         if path.is_dir() {
@@ -265,6 +265,7 @@ async fn what_root_restores_and_reads_belongs_to_the_gateways_user() {
     for key_is_lost in [false, true] {
         if key_is_lost {
             fs::remove_file(install.data().join("master.key")).expect("it was made");
+            fs::remove_dir_all(install.data().join("ca")).expect("it was made");
         }
         succeeds(with_passphrase(install.keyward(&["restore", &path, "--yes"])));
         let left = files_of_others(&install);

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
+use crate::app::folders::give_made;
 use crate::config::Config;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
 use keyward_state::store::StoreError;
-use keyward_state::store::sled::{StoreLock, give_to_owner_of};
+use keyward_state::store::sled::StoreLock;
 
 /// The folder in a restored store.
 pub(super) const PENDING: &str = "restored";
@@ -65,10 +66,10 @@ pub(in crate::app) fn complete(config: &Config, store: &Path) -> anyhow::Result<
     let to = CaFiles { cert: config.ca.cert.clone(), key: config.ca.key.clone() };
     let has_ca = from.cert.exists() && from.key.exists();
     let ca_replaced = has_ca && Authority::install(&from, &to, &kept.join("ca"))?;
-    if ca_replaced {
-        // Root restores for the gateway's user.
+    if has_ca {
+        // Root restores for the gateway's user. Also after a repetition, which replaces nothing.
         for file in [&to.cert, &to.key] {
-            give_to_owner_of(file.parent().unwrap_or(Path::new("/")), file)
+            give_made(&config.data_dir, file)
                 .with_context(|| format!("cannot give {} to its user", file.display()))?;
         }
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::error::{RestoreError, Restored, failed};
 use super::staging::{Batch, FillError, unprepared, unusable};
 use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
+use crate::app::folders::give_made;
 use crate::app::keys;
 use crate::app::services::{StartTurn, open_store};
 use crate::config::Config;
@@ -143,6 +144,9 @@ fn install(config: &Config, parts: &[BackupPart]) -> Result<bool, RestoreError> 
     let removed = fs::remove_dir_all(&folder);
     installed?;
     removed.map_err(failed("remove", &folder))?;
+    for file in [&to.cert, &to.key] {
+        give_made(&config.data_dir, file).map_err(failed("write", file))?;
+    }
     Ok(true)
 }
 

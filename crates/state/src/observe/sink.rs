@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -295,7 +295,12 @@ impl AuditSink {
             // It can still be written under its new name.
             let _ = fs::rename(&full, active);
         })?;
-        file.set_permissions(self.file.metadata()?.permissions())?;
+        let old = self.file.metadata()?;
+        if old.uid() != file.metadata()?.uid() {
+            // Root keeps the owner.
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.set_permissions(old.permissions())?;
         self.trail.sync_folder()?;
         Ok(file)
     }

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::files::{SledSettings, StoreFiles};
+use super::room::Room;
 use super::site::StoreDirectory;
 use crate::store::{StoreError, Table};
 
@@ -31,6 +32,9 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long sled may take to close the files, after the disk took a file of some megabytes.
 const CLOSED_WITHIN: Duration = Duration::from_secs(20);
+
+/// A disk that needs longer for a file of some megabytes is slow.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// After so many attempts in a row that found the former files in use, an operation on them never ends.
 const IN_USE_MAX: u32 = 10;
@@ -216,13 +220,22 @@ fn unused(mut files: Arc<StoreFiles>) -> Result<StoreFiles, Arc<StoreFiles>> {
     }
 }
 
-/// Ends the process if the returned value is not dropped in time.
+/// Ends the process if the returned value is not dropped in time. Only time in which the disk answers counts: sled waits for
+/// it too, and tokens that the store has not taken yet are in memory alone.
 fn watched(store: &Path) -> io::Result<mpsc::Sender<()>> {
-    let (closing, closed) = mpsc::channel();
+    let (closing, closed) = mpsc::channel::<()>();
     let store = PathBuf::from(store);
     let watch = move || {
-        if let Err(RecvTimeoutError::Timeout) = closed.recv_timeout(CLOSED_WITHIN) {
-            end_process(&store);
+        let is_late = |within| closed.recv_timeout(within) == Err(RecvTimeoutError::Timeout);
+        while is_late(CLOSED_WITHIN) {
+            let asked = Instant::now();
+            // Whether it has room does not matter: sled does not wait for room.
+            let _ = Room::of(&store).before_opening();
+            let is_slow = asked.elapsed() > SLOW;
+            // It has more time, also after a stop of this process.
+            if is_late(ANSWERED_WITHIN) && !is_slow {
+                end_process(&store);
+            }
         }
     };
     thread::Builder::new().name("keyward-closing".to_owned()).spawn(watch)?;

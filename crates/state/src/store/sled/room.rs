@@ -53,7 +53,10 @@ impl Room {
 
     fn is_low(&self, wanted: usize) -> bool {
         match rustix::fs::statvfs(&*self.directory) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) < wanted as u64,
+            // Some file systems in memory have no limit, and say zero.
+            Ok(disk) => {
+                disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < wanted as u64
+            }
             Err(_) => true,
         }
     }
