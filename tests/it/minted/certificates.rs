@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -22,6 +22,8 @@ const SERVICE: &str = "mutual.acme.test";
 async fn service() -> (Origin, String) {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec![]).expect("no names");
+    // Else it has the name of the lab's authority, with another key.
+    params.distinguished_name.push(DnType::CommonName, "An authority of the service");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let ca = params.self_signed(&key).expect("a certificate").pem();
