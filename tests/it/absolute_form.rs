@@ -62,15 +62,11 @@ async fn cleartext_carries_one_where_a_rule_says_so_and_the_address_is_listed() 
     let rule = format!(
         "{{ name: lan, agents: [ci], hosts: [\"{HOST}:80\"], use: acme, allow_plaintext: true }}"
     );
-    let origin = Origin::with_tls(None, |mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            stream.send(ok("clear")).await;
-        }
-    });
+    let origin = Origin::serving(None, |_| ok("clear"));
     let lab = Plan::api_key()
         .hosts("api.acme.test, \"api.acme.test:80\"")
         .rule(&rule)
-        .start(origin.await)
+        .start(origin)
         .await;
     let answer = ask(&lab, &format!("http://{HOST}/a"), &format!("Host: {HOST}\r\n")).await;
     assert_eq!(answer.text(), "clear", "{answer:?}");
@@ -81,12 +77,8 @@ async fn cleartext_carries_one_where_a_rule_says_so_and_the_address_is_listed() 
 #[tokio::test]
 async fn passed_cleartext_goes_out_without_proxy_fields() {
     let rule = format!("{{ name: open, hosts: [\"{STRANGER}:80\"], action: pass }}");
-    let origin = Origin::with_tls(None, |mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            stream.send(ok("clear")).await;
-        }
-    });
-    let lab = Plan::api_key().rule(&rule).start(origin.await).await;
+    let origin = Origin::serving(None, |_| ok("clear"));
+    let lab = Plan::api_key().rule(&rule).start(origin).await;
     let lines = format!("Host: {STRANGER}\r\nProxy-Connection: keep-alive\r\nX-Mine: 1\r\n");
     let answer = ask(&lab, &format!("http://{STRANGER}/a"), &lines).await;
     assert_eq!(answer.text(), "clear", "{answer:?}");
@@ -133,7 +125,7 @@ async fn other_schemes_and_strange_authorities_are_refused() {
 #[tokio::test]
 async fn one_connection_serves_requests_to_different_hosts() {
     let rule = format!("{{ name: open, hosts: [{STRANGER}], action: pass }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let mut wire = lab.client().await;
     let authorization = lab.authorization("ci");
     for host in [HOST, STRANGER, HOST] {

@@ -12,21 +12,12 @@ const WORK: &str = "ghp_newcomerCANARYnewcomerCANARYnew12345";
 const HOME: &str = "ghp_secondCANARYsecondCANARYsecondCAN123";
 
 /// A person before GitHub, which knows their keys while `live`.
-async fn person(live: &Arc<AtomicBool>) -> (Newcomer, Origin) {
+fn person(live: &Arc<AtomicBool>) -> (Newcomer, Origin) {
     let live = live.clone();
-    let origin = Origin::named(&["api.github.com"], move |mut stream| {
-        let live = live.clone();
-        async move {
-            while stream.request().await.is_some() {
-                let answer = match live.load(SeqCst) {
-                    true => ok(r#"{"login":"octocat"}"#),
-                    false => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
-                };
-                stream.send(&answer).await;
-            }
-        }
+    let origin = Origin::answering_as(&["api.github.com"], move |_| match live.load(SeqCst) {
+        true => ok(r#"{"login":"octocat"}"#),
+        false => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
     });
-    let origin = origin.await;
     let mut person = Newcomer::before(&origin, &["api.github.com"]);
     person.guards(WORK);
     person.guards(HOME);
@@ -54,7 +45,7 @@ async fn asks(person: &Newcomer, origin: &Origin) -> (u16, Option<String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_account_leaves_the_first_one_the_default() {
-    let (mut person, origin) = person(&Arc::new(AtomicBool::new(true))).await;
+    let (mut person, origin) = person(&Arc::new(AtomicBool::new(true)));
     person.serves();
     let connects = |person: &mut Newcomer, name: &str, key: &'static str, is_second: bool| {
         person.walks(&format!("keyward connect github --auth pat --name {name}"), |terminal| {
@@ -83,7 +74,7 @@ async fn a_second_account_leaves_the_first_one_the_default() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_key_is_visible_wherever_the_person_looks() {
     let live = Arc::new(AtomicBool::new(true));
-    let (mut person, origin) = person(&live).await;
+    let (mut person, origin) = person(&live);
     person.serves();
     let connect = "keyward connect github --auth pat --name work --secret-stdin token --json";
     person.pastes(&format!("{connect} > /dev/null"), WORK);

@@ -48,7 +48,7 @@ fn code(answer: &Message) -> Value {
 }
 
 async fn lab(listen: &str) -> Lab {
-    Plan::api_key().listen(listen).start(Origin::saying("fine").await).await
+    Plan::api_key().listen(listen).start(Origin::saying("fine")).await
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn no_spelling_of_a_path_opens_the_api_without_a_token() {
 async fn a_named_proxy_tells_which_client_failed_and_which_changed_something() {
     let plan = Plan::api_key().listen("admin_proxies: [127.0.0.1]");
     let plan = plan.limit("auth_failures_per_minute_max: 2");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let token = user(&mut lab, "ann", "admin").await;
     let guess = async |client: &str| {
         let fields = format!("{HTTPS_FOR}198.51.100.1, {client}\r\n{}", bearer("kwp_guess"));
@@ -174,7 +174,7 @@ async fn over_tls_a_token_opens_the_api_and_cleartext_opens_nothing() {
     let (first, second) = (pki().pair(&["localhost"]), pki().pair(&["other.test"]));
     let plan = Plan::api_key().listen("admin_tls: { cert: admin.pem, key: admin.key }");
     let plan = plan.file("admin.pem", &first.0).file("admin.key", &first.1);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let token = user(&mut lab, "ann", "admin").await;
     let own = lab.gateway.admin;
     let said = ask_at(&lab, "GET /api/v1/agents", &bearer(&token), "").await;
@@ -217,7 +217,7 @@ async fn over_tls_a_token_opens_the_api_and_cleartext_opens_nothing() {
 #[tokio::test]
 async fn a_handshake_that_does_not_end_holds_up_nobody() {
     let plan = Plan::api_key().listen("admin_tls: {}").limit("handshake_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut silent = lab.client_at(lab.gateway.admin).await;
     silent.send(b"\x16\x03\x01").await;
     let wire = lab.client_at(lab.gateway.admin).await;
@@ -284,7 +284,7 @@ async fn pages_of_other_sites_get_no_answer_unless_their_origin_is_named() {
 #[tokio::test]
 async fn a_token_that_asks_too_often_waits_and_no_other() {
     let plan = Plan::api_key().limit("api_requests_per_minute_max: 3");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let (one, other) = (user(&mut lab, "ann", "admin").await, user(&mut lab, "bob", "admin").await);
     for status in [200, 200, 200, 429] {
         let answer = ask_at(&lab, "GET /api/v1/agents", &bearer(&one), "").await;

@@ -85,7 +85,7 @@ async fn tls_lab() -> (Lab, String) {
     let (cert, key) = pki().pair(&["localhost"]);
     let plan = Plan::api_key().listen("admin_tls: { cert: admin.pem, key: admin.key }");
     let plan = plan.file("admin.pem", &cert).file("admin.key", &key);
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let url = format!("https://localhost:{}", lab.gateway.admin.port());
     (lab, url)
 }

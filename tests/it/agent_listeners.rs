@@ -11,7 +11,7 @@ const AT: &str = "agents: [{ agent: ci, at: '127.0.0.1:0', unsafe_no_auth: true 
                   { agent: ci, at: 'unix:ci.sock' }, { agent: nobody, at: 'unix:nobody.sock' }]";
 
 async fn lab() -> Lab {
-    Plan::api_key().listen(AT).start(Origin::saying("fine").await).await
+    Plan::api_key().listen(AT).start(Origin::saying("fine")).await
 }
 
 async fn over_tcp(lab: &Lab) -> Wire {
@@ -107,7 +107,7 @@ async fn a_page_in_a_browser_cannot_make_it_forward_anything() {
 async fn a_listener_of_ours_is_never_dialled() {
     let rule = "{ name: open, hosts: [\"127.0.0.1:*\"], action: pass }";
     let lab = Plan::api_key().listen(AT).allow("127.0.0.0/8:*");
-    let lab = lab.start(Origin::saying("fine").await).await;
+    let lab = lab.start(Origin::saying("fine")).await;
     let at = lab.gateway.running().agent_addrs()[0].1.tcp().expect("TCP");
     let file = lab.gateway.folder().join("keyward.yaml");
     let yaml = std::fs::read_to_string(&file).expect("the configuration");

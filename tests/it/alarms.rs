@@ -16,7 +16,7 @@ impl World {
     async fn with(change: impl FnOnce(Plan) -> Plan, events: &[&str]) -> Self {
         let hooks = Hooks::start().await;
         let plan = hooks.reached(change(Plan::api_key()));
-        let mut lab = plan.start(Origin::saying("fine").await).await;
+        let mut lab = plan.start(Origin::saying("fine")).await;
         lab.add_agent("bot").await;
         let key = hooks.subscribed(&mut lab, events).await;
         Self { lab, hooks, key }

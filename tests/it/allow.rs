@@ -1,17 +1,15 @@
 //! Sets of hosts that an agent may reach: what the origin receives, and what is refused all the same.
 
-use std::sync::Arc;
-
 use crate::support::install::Install;
-use crate::support::origin::{NAMES, ok, serve};
+use crate::support::origin::NAMES;
 use crate::support::*;
 
 const SETS: &[&str] = &["pypi.org", "registry.npmjs.org", "github.com"];
 
 /// An origin that is the registries too.
-pub(crate) async fn registries() -> Origin {
+pub(crate) fn registries() -> Origin {
     let names: Vec<_> = NAMES.iter().chain(SETS).copied().collect();
-    Origin::named(&names, |stream| serve(stream, Arc::new(|_: &Message| ok("fine")))).await
+    Origin::answering_as(&names, |_| ok("fine"))
 }
 
 /// A plan in which the names of the registries lead to the origin.
@@ -22,7 +20,7 @@ pub(crate) fn plan(origin: &Origin) -> Plan {
 
 /// A lab with the agent `dev`, which the API added, and its sets.
 async fn lab(allow: &str) -> Lab {
-    let origin = registries().await;
+    let origin = registries();
     let mut lab = plan(&origin).start(origin).await;
     lab.add_agent("dev").await;
     set(&lab, allow).await;
@@ -117,7 +115,7 @@ async fn no_placeholder_leaves_by_the_set_of_every_host() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn private_addresses_stay_closed_to_the_set_of_every_host() {
-    let origin = registries().await;
+    let origin = registries();
     let mut lab = plan(&origin).resolve("inside.acme.test: \"127.0.0.1:9\"").start(origin).await;
     lab.add_agent("dev").await;
     set(&lab, r#"["web"]"#).await;
@@ -156,7 +154,7 @@ async fn the_api_refuses_what_is_no_set_and_shows_what_is_in_force() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_file_gives_sets_and_a_plan_tells_a_change_of_them() {
-    let origin = registries().await;
+    let origin = registries();
     let install = Install::new(&plan(&origin), &origin);
     let file = install.folder().join("keyward.yaml");
     let text = std::fs::read_to_string(&file).expect("a file");

@@ -36,8 +36,8 @@ impl Entrance {
     }
 }
 
-async fn install() -> (Install, Origin) {
-    let origin = registries().await;
+fn install() -> (Install, Origin) {
+    let origin = registries();
     (Install::new(&plan(&origin), &origin), origin)
 }
 
@@ -56,7 +56,7 @@ fn end(mut ran: Ran) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_said_when_nothing_was_refused_or_with_quiet() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let _gateway = install.serve();
     let mut ran = run(&install, &["--agent", "ci"]);
     assert_eq!(Entrance::of(&mut ran).get(HOST).await, 200);
@@ -74,7 +74,7 @@ async fn nothing_is_said_when_nothing_was_refused_or_with_quiet() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_refused_is_said_when_the_program_ends() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     for options in [&[][..], &["--json"]] {
         let mut ran = run(&install, options);
         let entrance = Entrance::of(&mut ran);
@@ -99,7 +99,7 @@ async fn what_was_refused_is_said_when_the_program_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_remedy_of_an_agent_of_the_file_is_its_key_there() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut ran = run(&install, &["--agent", "ci"]);
     assert_eq!(Entrance::of(&mut ran).get("pypi.org").await, 403);
     let said = end(ran);
@@ -117,8 +117,7 @@ async fn the_remedy_of_an_agent_of_the_file_is_its_key_there() {
 async fn a_key_that_the_provider_rejects_is_said_with_its_remedy() {
     let origin = Origin::answering(
         |_| "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 0\r\n\r\n",
-    )
-    .await;
+    );
     let install = Install::new(&Plan::api_key(), &origin);
     let mut ran = run(&install, &["--agent", "ci"]);
     assert_eq!(Entrance::of(&mut ran).get(HOST).await, 401);
@@ -131,7 +130,7 @@ async fn a_key_that_the_provider_rejects_is_said_with_its_remedy() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_is_gone_delays_no_end() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut gateway = install.serve();
     let mut ran = run(&install, &["--verbose"]);
     assert_eq!(Entrance::of(&mut ran).get(STRANGER).await, 403);
@@ -142,7 +141,7 @@ async fn a_gateway_that_is_gone_delays_no_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flag_allows_hosts_for_the_agent_from_now_on() {
-    let (install, origin) = install().await;
+    let (install, origin) = install();
     let _gateway = install.serve();
     for (flags, status, note) in [
         (
@@ -175,7 +174,7 @@ async fn a_flag_allows_hosts_for_the_agent_from_now_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verbose_and_logs_have_a_line_for_each_request_without_its_query() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let _gateway = install.serve();
     let mut ran = run(&install, &["--agent", "ci", "--verbose"]);
     let entrance = Entrance::of(&mut ran);
@@ -197,7 +196,7 @@ async fn verbose_and_logs_have_a_line_for_each_request_without_its_query() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_on_a_terminal_shows_each_request() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut command = install.keyward(&["serve"]);
     command.env("NO_COLOR", "1");
     let mut terminal = Terminal::narrow(command);
@@ -228,7 +227,7 @@ fn allowed(install: &Install) -> Option<serde_json::Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_is_never_asked_and_an_interrupted_question_stores_nothing() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let _gateway = install.serve();
     let (code, shown) = asks(&install, &[("CI", "true")]).ends();
     assert_eq!(code, Some(0));
@@ -245,7 +244,7 @@ async fn a_script_is_never_asked_and_an_interrupted_question_stores_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_run_on_a_terminal_asks_once() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let _gateway = install.serve();
     let mut terminal = asks(&install, &[]);
     terminal.shows("1, 2 or 3 (Enter: 1): ");
@@ -266,7 +265,7 @@ async fn the_first_run_on_a_terminal_asks_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn enter_blocks_other_hosts_and_no_gateway_asks_that_allows_them_anyway() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let gateway = install.serve();
     let mut terminal = asks(&install, &[]);
     terminal.shows("1, 2 or 3");
@@ -276,7 +275,7 @@ async fn enter_blocks_other_hosts_and_no_gateway_asks_that_allows_them_anyway() 
     assert!(shown.contains("other hosts are blocked"), "{shown}");
     assert_eq!(allowed(&install), Some(serde_json::json!([])));
     drop(gateway);
-    let origin = registries().await;
+    let origin = registries();
     let install = Install::new(&plan(&origin).top("default: pass"), &origin);
     let _gateway = install.serve();
     let (code, shown) = asks(&install, &[]).ends();

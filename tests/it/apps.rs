@@ -25,12 +25,7 @@ const BARE: &str = "{ id: bare, name: Bare, hosts: [bare.acme.test], auth: [{ id
                     client_auth: none }] }";
 
 async fn lab() -> Lab {
-    let origin = Origin::scripted(|mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            stream.send(ok("fine")).await;
-        }
-    });
-    Plan::api_key().no_agents().provider(BARE).start(origin.await).await
+    Plan::api_key().no_agents().provider(BARE).start(Origin::saying("fine")).await
 }
 
 async fn api(lab: &Lab, method: &str, path: &str, body: &str) -> Message {

@@ -75,7 +75,7 @@ async fn a_client_that_hangs_up_leaves_one_record_with_true_counts() {
         stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhell\n").await;
         stream.rest().await;
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /cut", HOST)).await;
     wire.head().await.expect("a head");
@@ -94,7 +94,7 @@ async fn an_origin_that_breaks_off_leaves_one_record() {
         stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello").await;
         stream.into_wire().abort();
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /cut", HOST)).await;
     wire.try_answer("GET").await;
@@ -118,7 +118,7 @@ async fn a_head_that_cannot_be_parsed_is_recorded_all_the_same() {
 #[tokio::test]
 async fn a_tunnel_that_is_not_looked_into_is_one_exchange_with_its_bytes() {
     let rule = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let (answer, mut wire) = lab.connect(&format!("{STRANGER}:443")).await;
     assert_eq!(answer.head.status(), 200);
     wire.send("not a ClientHello").await;

@@ -105,7 +105,7 @@ fn file_in(folder: &Path, name: &str) -> (PathBuf, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_made_under_load_restores_elsewhere_under_another_key_and_serves() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let served = Served::start(&plan, &origin, &variables);
@@ -165,7 +165,7 @@ async fn a_backup_made_under_load_restores_elsewhere_under_another_key_and_serve
 
 /// An install without a gateway, with these agents.
 async fn install_with(agents: &[&str]) -> Install {
-    let install = Install::new(&Plan::api_key(), &Origin::saying("fine").await);
+    let install = Install::new(&Plan::api_key(), &Origin::saying("fine"));
     for agent in agents {
         succeeds(install.keyward(&["agent", "add", agent]));
     }
@@ -226,7 +226,7 @@ async fn a_file_that_is_not_a_whole_backup_is_refused_and_changes_nothing() {
     assert!(dry.contains("agents 2") && dry.contains("would replace the store at"), "{dry}");
     assert!(files(&target) == before, "a dry run changes nothing");
     assert_eq!(names(&printed(target.keyward(&["agent", "list", "--json"]))), ["old"]);
-    let empty = Install::new(&Plan::api_key(), &Origin::saying("fine").await);
+    let empty = Install::new(&Plan::api_key(), &Origin::saying("fine"));
     let dry = succeeds(with_passphrase(empty.keyward(&["restore", &path, "--dry-run"])));
     assert!(dry.contains("there is no store"), "{dry}");
     assert!(!empty.data().exists(), "a dry run makes no data directory");
@@ -304,7 +304,7 @@ async fn a_restore_needs_no_old_store_and_no_old_key() {
     let source = install_with(&["one", "two"]).await;
     let (_, path) = file_in(source.folder(), "k.age");
     succeeds(with_passphrase(source.keyward(&["backup", &path])));
-    let empty = Install::new(&Plan::api_key(), &Origin::saying("fine").await);
+    let empty = Install::new(&Plan::api_key(), &Origin::saying("fine"));
     let told = succeeds(with_passphrase(empty.keyward(&["restore", &path])));
     assert!(told.contains("is valid again: revoke it again"), "{told}");
     assert_eq!(names(&printed(empty.keyward(&["agent", "list", "--json"]))), ["one", "two"]);

@@ -48,7 +48,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backups_are_written_on_schedule_and_only_own_files_are_deleted() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let keys = tempfile::tempdir().expect("a folder");
     let (identity, recipient) = identity(keys.path());
     let backup = format!("backup: {{ every: 1d, keep: 2, recipients: [{recipient}] }}\n");
@@ -97,7 +97,7 @@ async fn backups_are_written_on_schedule_and_only_own_files_are_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_from_the_future_is_neither_the_last_one_nor_deleted() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let keys = tempfile::tempdir().expect("a folder");
     let (_, recipient) = identity(keys.path());
     let backup = format!("backup: {{ every: 1d, keep: 1, recipients: [{recipient}] }}\n");
@@ -127,7 +127,7 @@ async fn a_backup_from_the_future_is_neither_the_last_one_nor_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_that_cannot_be_written_is_told_and_nothing_else_fails() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let keys = tempfile::tempdir().expect("a folder");
     let (_, recipient) = identity(keys.path());
     let backup =
@@ -149,7 +149,7 @@ async fn only_the_operator_chooses_who_can_open_a_backup() {
     let keys = tempfile::tempdir().expect("a folder");
     let (_, recipient) = identity(keys.path());
     let settings = format!("backup: {{ recipients: [{recipient}] }}\n");
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let mut lab = Plan::api_key().top(&settings).start(origin).await;
     let ann = user(&mut lab, "ann", "admin").await;
     let bob = user(&mut lab, "bob", "member").await;

@@ -109,7 +109,7 @@ async fn a_connection_s_name_below_localhost_is_a_base_url_of_its_own() {
 #[tokio::test]
 async fn every_address_and_every_listed_name_of_ours_will_do() {
     let lab = Plan::api_key().listen("base_url_hosts: [keyward, Gate.Example]");
-    let lab = lab.start(Origin::saying("fine").await).await;
+    let lab = lab.start(Origin::saying("fine")).await;
     let key = bearer(&lab);
     for host in ["10.1.2.3:8080", "[::1]:8080", "localhost", "keyward:8080", "gate.example"] {
         let answer = ask(&lab, host, &format!("GET /to/acme/\r\n{key}")).await;
@@ -140,7 +140,7 @@ async fn the_url_chooses_between_connections_of_one_host() {
         .connection("{ name: spare, provider: acme, fields: { api_key: { env: SECOND } } }")
         .no_agents()
         .agent("ci", "acme, spare");
-    let mut lab = lab.start(Origin::saying("fine").await).await;
+    let mut lab = lab.start(Origin::saying("fine")).await;
     let key = bearer(&lab);
     let canary = lab.canary.text.clone();
     for (name, text) in [("acme", &canary), ("spare", &secret.text)] {
@@ -215,7 +215,7 @@ async fn rules_decide_as_for_a_request_that_names_its_connection() {
     let lab = Plan::api_key()
         .rule(&format!("{{ name: no-deletes, hosts: [{HOST}], methods: [DELETE], action: deny }}"))
         .rule(&format!("{{ name: open, hosts: [{HOST}], paths: [/open/**], action: pass }}"))
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let key = bearer(&lab);
     let refused = ask(&lab, AT, &format!("DELETE /to/acme/a\r\n{key}")).await;
@@ -236,7 +236,7 @@ async fn a_rule_that_names_the_agent_grants_its_connection_without_a_binding() {
     let rule =
         format!("{{ name: read, agents: [reader], hosts: [{HOST}], methods: [GET], use: acme }}");
     let lab = Plan::api_key().agent("reader", "").rule(&rule);
-    let lab = lab.start(Origin::saying("fine").await).await;
+    let lab = lab.start(Origin::saying("fine")).await;
     let key = format!("Authorization: Bearer {}", lab.token("reader"));
     assert_eq!(ask(&lab, AT, &format!("GET /to/acme/a\r\n{key}")).await.text(), "fine");
     let posted = ask(&lab, AT, &format!("POST /to/acme/a\r\nContent-Length: 0\r\n{key}")).await;
@@ -250,7 +250,7 @@ async fn an_echoed_credential_is_masked() {
     let origin = Origin::answering(|request: &Message| {
         ok(&format!("you sent {}", request.head.one("x-api-key").unwrap_or("nothing")))
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let key = bearer(&lab);
     let answer = ask(&lab, AT, &format!("GET /to/acme/\r\n{key}")).await;
     assert!(answer.text().starts_with("you sent *"), "{}", answer.text());
@@ -271,7 +271,7 @@ async fn a_websocket_opens_by_a_base_url() {
             }
         }
     });
-    let mut lab = Plan::api_key().start(origin.await).await;
+    let mut lab = Plan::api_key().start(origin).await;
     for (host, path) in [(AT, "/to/acme/chat"), ("acme.localhost:8080", "/chat")] {
         let mut wire = lab.client().await;
         // websocket-client for Python sends the origin of its URL.
@@ -298,7 +298,7 @@ async fn revoking_the_agent_ends_what_came_by_a_base_url() {
         stream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;
         stream.rest().await;
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.client().await;
     wire.send(request_text(&format!("GET /to/acme/events\r\n{}", bearer(&lab)), AT)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -324,7 +324,7 @@ async fn a_redirect_to_the_upstream_itself_leads_through_the_gateway() {
         let to = request.head.one("x-to").unwrap_or("/").to_owned();
         format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let key = bearer(&lab);
     for (to, by_path, by_host) in [
         ("/next", "/to/acme/next", "/next"),
@@ -347,7 +347,7 @@ async fn cookies_stay_with_the_connection_that_set_them() {
         "HTTP/1.1 200 OK\r\nSet-Cookie: a=1; Path=/; HttpOnly\r\nSet-Cookie: b=2; Domain=api.acme.test\r\n\
          Content-Length: 0\r\n\r\n"
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let key = bearer(&lab);
     let answer = ask(&lab, AT, &format!("GET /to/acme/a\r\n{key}")).await;
     let confined = ["a=1; HttpOnly; Path=/to/acme/", "b=2; Path=/to/acme"];
@@ -362,7 +362,7 @@ async fn cookies_stay_with_the_connection_that_set_them() {
 #[tokio::test]
 async fn explain_takes_a_base_url_as_a_program_would_send_it() {
     let rule = format!("{{ name: no-deletes, hosts: [{HOST}], methods: [DELETE], action: deny }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let port = lab.gateway.proxy.port();
     let explain = async |method: &str, url: &str| {
         let ask = format!(r#"{{"agent":"ci","method":"{method}","url":"{url}"}}"#);

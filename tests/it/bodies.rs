@@ -26,7 +26,7 @@ async fn an_answer_arrives_chunk_by_chunk() {
             stream.send("0\r\n\r\n").await;
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a\r\nAccept: text/event-stream", HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -54,7 +54,7 @@ async fn an_upload_arrives_chunk_by_chunk() {
             stream.send(ok("got it")).await;
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("POST /a\r\nTransfer-Encoding: chunked", HOST)).await;
     for _ in 0..5 {
@@ -85,7 +85,6 @@ async fn any_size_passes_both_ways_in_constant_memory() {
         }
         stream.finish().await;
     });
-    let origin = origin.await;
     let plan = Plan::api_key();
     let token = "kwa_gibibyte-0123456789";
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", token)];
@@ -129,7 +128,7 @@ async fn answers_without_a_body_have_none_whatever_they_say() {
         "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n",
         _ => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     for (method, target, status) in
         [("HEAD", "/a", 200), ("GET", "/204", 204), ("GET", "/304", 304), ("HEAD", "/b", 200)]
@@ -151,7 +150,7 @@ async fn trailers_reach_a_client_that_wants_them() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
          2\r\nhi\r\n0\r\nX-Sum: 42\r\n\r\n"
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let answer = lab.ask("GET /a\r\nTE: trailers\r\nConnection: TE").await;
     assert_eq!(answer.text(), "hi");
     assert!(answer.whole);
@@ -193,7 +192,7 @@ async fn request_trailers_that_nobody_announced_end_here() {
 #[tokio::test]
 async fn what_settings_write_and_placeholders_come_in_no_trailer() {
     let plan = Plan::api_key().settings("{ user_agent: ours/1, headers: { X-Env: prod } }");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let (mut wire, placeholder) = (lab.tunnel(HOST).await, lab.placeholder("api_key"));
     let names = "X-Env, X_Env, User-Agent, X-Held, X-Sum";
     let head = format!("POST /a\r\nTransfer-Encoding: chunked\r\nTrailer: {names}");
@@ -235,7 +234,7 @@ async fn a_client_that_expects_100_gets_it_and_then_the_answer() {
         assert_eq!(stream.exactly(5).await, b"hello");
         stream.send(ok("thanks")).await;
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue", HOST)).await;
     let interim = wire.head().await.expect("an interim answer");
@@ -248,7 +247,7 @@ async fn a_client_that_expects_100_gets_it_and_then_the_answer() {
 #[tokio::test]
 async fn an_origin_that_knows_no_100_gets_the_body_all_the_same() {
     let mut lab =
-        Plan::api_key().limit("continue_timeout: 200ms").start(Origin::saying("ok").await).await;
+        Plan::api_key().limit("continue_timeout: 200ms").start(Origin::saying("ok")).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue", HOST)).await;
     wire.send("hello").await;
@@ -264,7 +263,7 @@ async fn a_final_answer_instead_of_100_comes_without_the_body() {
         stream.send("HTTP/1.1 403 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await;
         stream.finish().await;
     });
-    let lab = Plan::api_key().limit("continue_timeout: 20s").start(origin.await).await;
+    let lab = Plan::api_key().limit("continue_timeout: 20s").start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue", HOST)).await;
     let answer = wire.answer("PUT").await;
@@ -296,7 +295,7 @@ async fn an_answer_to_an_unfinished_upload_arrives() {
         // Reading on: a close with unread bytes would be a reset, and take the answer with it.
         stream.skip(usize::MAX).await;
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("POST /a\r\nContent-Length: 1000000", HOST)).await;
     wire.send("only the beginning").await;
@@ -335,7 +334,7 @@ async fn an_answer_that_its_client_breaks_off_ends_at_the_origin() {
             tell.notify_one();
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -365,7 +364,7 @@ async fn a_broken_answer_is_broken_for_an_agent_of_http_1_0_too() {
             .await;
         stream.finish().await;
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     for (path, is_whole) in [("whole", true), ("cut", false)] {
         let mut wire = lab.client().await;
         let token = lab.token("ci").to_owned();
@@ -389,7 +388,7 @@ async fn a_stream_that_the_origin_has_closed_is_not_used_again() {
             stream.finish().await;
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     for _ in 0..5 {
         wire.send(request_text("GET /a", HOST)).await;
@@ -401,15 +400,9 @@ async fn a_stream_that_the_origin_has_closed_is_not_used_again() {
 
 #[tokio::test]
 async fn bytes_after_an_answer_are_nobody_s_answer() {
-    let origin = Origin::scripted(|mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            let stray = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray";
-            if stream.try_send(format!("{}{stray}", ok("mine"))).await.is_err() {
-                return;
-            }
-        }
-    });
-    let lab = Plan::api_key().start(origin.await).await;
+    let stray = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray";
+    let origin = Origin::answering(move |_| format!("{}{stray}", ok("mine")));
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     for _ in 0..3 {
         wire.send(request_text("GET /a", HOST)).await;

@@ -26,7 +26,7 @@ fn plan() -> Plan {
 }
 
 async fn lab() -> Lab {
-    plan().start(Origin::saying("fine").await).await
+    plan().start(Origin::saying("fine")).await
 }
 
 /// Sends `body` in one piece with its length.
@@ -78,7 +78,7 @@ async fn what_cannot_take_the_credential_is_refused_and_not_sent() {
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not() {
     let plan = plan().limit("written_body_bytes_max: 1000").limit("written_body_bytes_total: 1000");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let long = format!("{{\"x\":\"{}\"}}", "y".repeat(992));
     assert_eq!(long.len(), 1_000);
     assert_eq!(post(&lab, &format!("POST /a\r\n{JSON}"), &long).await.text(), "fine");
@@ -100,7 +100,7 @@ async fn a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not() {
 #[tokio::test]
 async fn what_all_bodies_take_is_bounded_and_given_back() {
     let plan = plan().limit("written_body_bytes_max: 1000").limit("written_body_bytes_total: 1500");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let body = format!("{{\"x\":\"{}\"}}", "y".repeat(900));
     let head = format!("POST /a\r\n{JSON}\r\nContent-Length: {}", body.len());
     // One that never ends keeps what has come of it.
@@ -214,7 +214,7 @@ async fn a_body_that_breaks_off_is_not_sent() {
 async fn who_waits_for_100_is_told_to_go_on_and_the_upstream_is_not_asked() {
     // Nobody waits for the upstream's word.
     let plan = plan().limit("continue_timeout: 1h");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(HOST).await;
     let head = format!("PUT /a\r\n{JSON}\r\nContent-Length: 7\r\nExpect: 100-continue");
     wire.send(request_text(&head, HOST)).await;
@@ -235,7 +235,7 @@ async fn who_waits_for_100_is_told_to_go_on_and_the_upstream_is_not_asked() {
 #[tokio::test]
 async fn over_http2_as_over_http1() {
     for offer in [Offer::Both, Offer::Http1] {
-        let mut lab = plan().start(Origin::speaking(offer, |_| Reply::ok("fine")).await).await;
+        let mut lab = plan().start(Origin::speaking(offer, |_| Reply::ok("fine"))).await;
         let client = lab.h2(HOST).await;
         let answer = client.post(&format!("POST /a\r\n{JSON}"), "{\"a\":1}").await;
         assert_eq!(answer.text(), "fine");
@@ -261,7 +261,7 @@ async fn over_http2_as_over_http1() {
 #[tokio::test]
 async fn an_answer_that_repeats_it_does_not_tell() {
     let echo = |request: &Message| ok(&request.text());
-    let lab = plan().start(Origin::answering(echo).await).await;
+    let lab = plan().start(Origin::answering(echo)).await;
     let answer = post(&lab, &format!("POST /a\r\n{JSON}"), "{\"a\":1}").await;
     assert_eq!(answer.head.status(), 200);
     assert!(answer.text().starts_with("{\"a\":1,\"auth\":{\"key\":\"***"), "{}", answer.text());
@@ -278,7 +278,7 @@ async fn several_places_of_a_method_are_written_together() {
         "{ id: { env: ID }, key: { env: CANARY } }",
     )
     .secret("ID", &id)
-    .start(Origin::saying("fine").await)
+    .start(Origin::saying("fine"))
     .await;
     let head = format!("POST /a?v=mine&w=1\r\n{JSON}");
     assert_eq!(post(&lab, &head, "{\"client\":{\"x\":2}}").await.text(), "fine");
@@ -301,7 +301,7 @@ async fn paths_without_a_body_placement_stream_as_before() {
     )
     .limit("written_body_bytes_max: 100")
     .limit("written_body_bytes_total: 100")
-    .start(Origin::saying("fine").await)
+    .start(Origin::saying("fine"))
     .await;
     let large = "x".repeat(100_000);
     let answer = post(&lab, "PUT /files/a\r\nContent-Type: text/plain", &large).await;
@@ -324,7 +324,7 @@ async fn a_further_attempt_has_the_whole_body() {
         _ => ok("fine"),
     };
     let plan = plan().settings("{ retry: { wait_max: 20ms } }");
-    let lab = plan.start(Origin::answering(failing).await).await;
+    let lab = plan.start(Origin::answering(failing)).await;
     assert_eq!(post(&lab, &format!("PUT /a\r\n{JSON}"), "{\"a\":1}").await.text(), "fine");
     let received = lab.origin.received();
     let want = format!("{{\"a\":1,\"auth\":{{\"key\":\"{}\"}}}}", lab.canary.text);
@@ -333,7 +333,7 @@ async fn a_further_attempt_has_the_whole_body() {
 }
 
 /// An API that reads its token in the body.
-async fn api_of(issuer: Issuer) -> Origin {
+fn api_of(issuer: Issuer) -> Origin {
     Origin::answering(move |request: &Message| {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         match body["token"].as_str().is_some_and(|token| issuer.is_live(token)) {
@@ -341,14 +341,13 @@ async fn api_of(issuer: Issuer) -> Origin {
             false => "HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno".to_owned(),
         }
     })
-    .await
 }
 
 #[tokio::test]
 async fn a_refused_token_is_renewed_and_the_body_written_anew() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api_of(authorization.issuer().clone()).await;
+    let origin = api_of(authorization.issuer().clone());
     let method = method(", placement: { body: token }");
     let lab = plan_of(&authorization, &pair, &method).start(origin).await;
     let head = format!("POST /a\r\n{JSON}");
@@ -373,7 +372,7 @@ async fn a_refused_token_is_renewed_and_the_body_written_anew() {
 #[tokio::test]
 async fn a_connections_test_and_a_persons_call_carry_it_too() {
     let test = "{ method: POST, url: 'https://api.acme.test/me', json: { a: 1 } }";
-    let mut lab = plan().test(test).start(Origin::saying("fine").await).await;
+    let mut lab = plan().test(test).start(Origin::saying("fine")).await;
     let tested = lab.gateway.api("POST", "/connections/acme/test", "").await;
     assert_eq!(tested.head.status(), 200, "{}", tested.text());
     let key = json!({"key": lab.canary.text});

@@ -37,8 +37,7 @@ impl Desk {
         let origin = Origin::answering(move |_| {
             let status = answered.load(Ordering::SeqCst);
             format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n")
-        })
-        .await;
+        });
         let install = Install::new(&plan, &origin);
         Self { install, plan, origin, status }
     }
@@ -312,7 +311,7 @@ async fn a_signal_during_the_test_takes_the_connection_back() {
             |mut stream: Stream| async move { while stream.request().await.is_some() {} },
         );
     let mut desk = Desk::new().await;
-    desk.origin = origin.await;
+    desk.origin = origin;
     desk.install = Install::new(&desk.plan, &desk.origin);
     let mut walk = desk.walk(&["acme", "--name", "mine"]);
     walk.shows("(not shown): ");

@@ -30,7 +30,7 @@ async fn a_host_that_nothing_names_is_refused_with_its_name_in_the_reason() {
 #[tokio::test]
 async fn a_refusal_for_a_known_name_is_answered_inside_tls() {
     let rule = format!("{{ name: no-one, hosts: [{STRANGER}], action: deny }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(STRANGER).await;
     wire.send(request_text("GET /a", STRANGER)).await;
     let answer = wire.answer("GET").await;
@@ -43,7 +43,7 @@ async fn a_refusal_for_a_known_name_is_answered_inside_tls() {
 
 #[tokio::test]
 async fn a_known_name_of_another_agent_s_binding_is_refused_inside_tls() {
-    let lab = Plan::api_key().agent("poor", "").start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().agent("poor", "").start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel_as("poor", &format!("{HOST}:443"), HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     let answer = wire.answer("GET").await;
@@ -194,7 +194,7 @@ async fn connect_inside_a_tunnel_is_405() {
 #[tokio::test]
 async fn a_port_that_nothing_names_is_refused() {
     let rule = format!("{{ name: look, hosts: [{STRANGER}], action: pass }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     for port in [22, 25, 6379, 8443] {
         let (answer, _) = lab.connect(&format!("{HOST}:{port}")).await;
         assert_eq!(answer.head.status(), 403, "{port}: {answer:?}");
@@ -206,7 +206,7 @@ async fn a_port_that_nothing_names_is_refused() {
 #[tokio::test]
 async fn a_tunnel_rule_splices_without_looking() {
     let rule = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let (answer, wire) = lab.connect(&format!("{STRANGER}:443")).await;
     assert_eq!(answer.head.status(), 200);
     // The certificate is the origin's own, not Keyward's.

@@ -58,7 +58,7 @@ impl Keys {
         });
         let test = format!("{{ method: GET, url: \"https://{HOST}/me\" }}");
         let plan = change(Plan::api_key().test(&test).top(connect));
-        let mut lab = plan.start(origin.await).await;
+        let mut lab = plan.start(origin).await;
         lab.guard(Canary::of(GOOD.to_owned()));
         lab.guard(Canary::of(BETTER.to_owned()));
         user(&lab, USER).await;

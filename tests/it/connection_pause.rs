@@ -6,7 +6,7 @@ use crate::support::*;
 
 /// The connection `mine`, added by the API and bound to `ci`.
 async fn with_mine() -> Lab {
-    let mut lab = Plan::api_key().no_agents().start(Origin::endless().await).await;
+    let mut lab = Plan::api_key().no_agents().start(Origin::endless()).await;
     lab.add_agent("ci").await;
     let key = &lab.canary.text;
     let mine = format!(r#"{{"provider":"acme","name":"mine","fields":{{"api_key":"{key}"}}}}"#);
@@ -69,7 +69,7 @@ async fn pausing_twice_is_pausing_once_and_resuming_gives_it_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_outlives_gateways_and_is_listed() {
     let plan = Plan::api_key();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&plan, &origin);
     let key = install.folder().join("key");
     std::fs::write(&key, &plan.canary().text).expect("a file");

@@ -22,7 +22,7 @@ async fn tested(lab: &Lab, name: &str) -> Value {
 }
 
 /// Answers with a status of the test's choosing, and repeats the credential wherever it can.
-async fn echoing(status: &Arc<AtomicU16>) -> Origin {
+fn echoing(status: &Arc<AtomicU16>) -> Origin {
     let status = status.clone();
     Origin::answering(move |request| {
         let (status, key) = (status.load(Ordering::SeqCst), request.head.one("x-api-key"));
@@ -33,13 +33,12 @@ async fn echoing(status: &Arc<AtomicU16>) -> Origin {
             key.len()
         )
     })
-    .await
 }
 
 #[tokio::test]
 async fn each_answer_is_told_with_a_remedy_and_nothing_of_it_is_repeated() {
     let status = Arc::new(AtomicU16::new(0));
-    let lab = Plan::api_key().test(ME).start(echoing(&status).await).await;
+    let lab = Plan::api_key().test(ME).start(echoing(&status)).await;
     let table = [
         (401, "wrong_key"),
         (403, "missing_permission"),
@@ -72,7 +71,7 @@ async fn each_answer_is_told_with_a_remedy_and_nothing_of_it_is_repeated() {
 
 #[tokio::test]
 async fn one_test_leaves_one_record_that_names_no_agent() {
-    let lab = Plan::api_key().test(ME).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().test(ME).start(Origin::saying("fine")).await;
     let found = tested(&lab, "acme").await;
     assert_eq!(found["outcome"], "ok", "{found}");
     assert_eq!(
@@ -117,7 +116,7 @@ async fn a_connection_that_is_not_there_is_not_found() {
 
 #[tokio::test]
 async fn an_untrusted_certificate_gets_no_credential() {
-    let lab = Plan::api_key().test(ME).untrusted().start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().test(ME).untrusted().start(Origin::saying("fine")).await;
     let found = tested(&lab, "acme").await;
     assert_eq!(found["outcome"], "tls_untrusted", "{found}");
     assert!(found["message"].as_str().is_some_and(|m| m.contains("unknown issuer")), "{found}");
@@ -138,7 +137,7 @@ async fn a_closed_port_a_refused_address_and_a_lost_name_are_told_apart() {
     ] {
         let test = format!("{{ url: 'https://{hosts}/me' }}");
         let plan = Plan::api_key().hosts(hosts).test(&test).resolve(&resolve);
-        let lab = plan.allow(&closed.to_string()).start(Origin::saying("fine").await).await;
+        let lab = plan.allow(&closed.to_string()).start(Origin::saying("fine")).await;
         let found = tested(&lab, "acme").await;
         assert_eq!(found["outcome"], outcome, "{found}");
         assert!(found["hint"].is_string() && found["status"].is_null(), "{found}");
@@ -154,7 +153,7 @@ async fn a_provider_that_says_nothing_is_given_up() {
             |mut stream: Stream| async move { while stream.request().await.is_some() {} },
         );
     let plan = Plan::api_key().test(ME).limit("answer_timeout: 0.1s");
-    let lab = plan.start(silent.await).await;
+    let lab = plan.start(silent).await;
     assert_eq!(tested(&lab, "acme").await["outcome"], "timeout");
     assert_eq!(lab.finish().await[0]["code"], "upstream_timeout");
 }
@@ -166,7 +165,7 @@ async fn a_no_under_a_good_status_is_a_no() {
     for (body, outcome) in
         [(r#"{"ok":false}"#, "wrong_key"), ("not JSON", "wrong_key"), (r#"{"ok":true}"#, "ok")]
     {
-        let lab = Plan::api_key().test(test).start(Origin::saying(body).await).await;
+        let lab = Plan::api_key().test(test).start(Origin::saying(body)).await;
         assert_eq!(tested(&lab, "acme").await["outcome"], outcome, "{body}");
         let request = lab.origin.only();
         assert_eq!((request.head.method(), request.text()), ("POST", r#"{"ask":1}"#.to_owned()));
@@ -180,7 +179,7 @@ async fn a_credential_of_the_path_is_written_by_the_data_path_alone() {
     let auth = "{ id: key, kind: api_key, placement: { path: '/bot{api_key}/' } }";
     let plan = Plan::new(auth, "{ api_key: { env: CANARY } }");
     let test = "{ url: 'https://api.acme.test/bot{api_key}/getMe' }";
-    let lab = plan.test(test).start(Origin::saying("fine").await).await;
+    let lab = plan.test(test).start(Origin::saying("fine")).await;
     let found = tested(&lab, "acme").await;
     assert_eq!(found["outcome"], "ok", "{found}");
     assert_eq!(found["request"], "GET https://api.acme.test/bot…/getMe");
@@ -199,7 +198,7 @@ async fn fields_that_are_no_secrets_stand_in_the_url() {
     let plan = Plan::new(auth, "{ account: { env: ACCOUNT }, key: { env: CANARY } }");
     let plan =
         plan.variable("ACCOUNT", "ac/7").test("{ url: 'https://api.acme.test/{account}/me' }");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     assert_eq!(tested(&lab, "acme").await["outcome"], "ok");
     assert_eq!(lab.origin.only().head.target(), "/ac%2F7/me");
     lab.finish().await;
@@ -216,7 +215,7 @@ fn run(install: &Install, arguments: &[&str]) -> (i32, String, String) {
 async fn the_command_line_tests_with_and_without_a_gateway() {
     let status = Arc::new(AtomicU16::new(200));
     let plan = Plan::api_key().test(ME);
-    let origin = echoing(&status).await;
+    let origin = echoing(&status);
     let install = Install::new(&plan, &origin);
     let key = install.folder().join("key");
     std::fs::write(&key, &plan.canary().text).expect("a file");

@@ -35,7 +35,7 @@ async fn connections_are_found_by_what_is_said_of_them() {
     let plan = Plan::api_key().provider(
         "{ id: other, name: Other, hosts: [other.acme.test], auth: [{ id: k, kind: bearer }] }",
     );
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     add(&lab, "a", json!({"description": "Work Gmail", "tags": ["mail", "team:crm"], "environment": "production"})).await;
     add(&lab, "b", json!({"purpose": "Client X Calendar", "tags": ["mail"], "expires": "3d"}))
         .await;
@@ -72,7 +72,7 @@ async fn connections_are_found_by_what_is_said_of_them() {
 
 #[tokio::test]
 async fn a_connection_is_described_renamed_and_keeps_its_bindings() {
-    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     lab.add_agent("ci").await;
     add(&lab, "mine", json!({})).await;
     lab.gateway.api("POST", "/agents/ci/bindings", r#"{"connection":"mine"}"#).await;
@@ -113,7 +113,7 @@ async fn a_connection_is_described_renamed_and_keeps_its_bindings() {
 async fn a_name_that_the_configuration_names_is_not_changed() {
     let mut plan = Plan::api_key().no_agents();
     plan = plan.top("store: { memory: {} }");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     add(&lab, "mine", json!({})).await;
     let file = lab.gateway.folder().join("keyward.yaml");
     let yaml = std::fs::read_to_string(&file).expect("the configuration");
@@ -128,7 +128,7 @@ async fn a_name_that_the_configuration_names_is_not_changed() {
 
 #[tokio::test]
 async fn what_the_file_says_of_a_connection_follows_the_file() {
-    let lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().start(Origin::saying("fine")).await;
     let file = lab.gateway.folder().join("keyward.yaml");
     let base = std::fs::read_to_string(&file).expect("the configuration");
     let shown = async |more: &str| {
@@ -154,7 +154,7 @@ async fn what_the_file_says_of_a_connection_follows_the_file() {
 
 #[tokio::test]
 async fn people_are_reminded_by_the_log_and_the_metrics() {
-    let lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().start(Origin::saying("fine")).await;
     for (name, expires) in [("soon", "12h"), ("week", "5d"), ("later", "100d")] {
         add(&lab, name, json!({"expires": expires})).await;
     }
@@ -181,7 +181,7 @@ async fn people_are_reminded_by_the_log_and_the_metrics() {
 
 #[tokio::test]
 async fn connections_are_found_by_their_owner_and_users_by_their_role() {
-    let lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().start(Origin::saying("fine")).await;
     for (name, role) in [("ann", "admin"), ("bob", "member"), ("cust-1", "end_user")] {
         let new = json!({"name": name, "role": role}).to_string();
         assert_eq!(lab.gateway.api("POST", "/users", &new).await.head.status(), 201);

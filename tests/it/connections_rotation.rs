@@ -26,7 +26,7 @@ pub(crate) fn taken(keys: &[&Canary]) -> Taken {
 }
 
 /// A provider that answers 401 to every other key, and names the account to one that it takes.
-async fn provider(taken: &Taken) -> Origin {
+fn provider(taken: &Taken) -> Origin {
     let taken = taken.clone();
     Origin::answering(move |request| {
         let keys = request.head.all("x-api-key");
@@ -37,12 +37,11 @@ async fn provider(taken: &Taken) -> Origin {
             false => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
         }
     })
-    .await
 }
 
 /// The connection `mine` with the canary, which `ci` may use, before a provider that takes `keys`.
 pub(crate) async fn lab(taken: &Taken, plan: Plan) -> Lab {
-    let mut lab = plan.no_agents().start(provider(taken).await).await;
+    let mut lab = plan.no_agents().start(provider(taken)).await;
     lab.add_agent("ci").await;
     let fields = json!({"api_key": lab.canary.text});
     let mine = json!({"provider": "acme", "name": "mine", "fields": fields}).to_string();
@@ -229,7 +228,7 @@ async fn the_way_back_survives_a_restart_and_both_secrets_are_masked_while_both_
         let both = format!("{old} {}", new.text);
         move |request| ok(if request.head.target() == "/both" { &both } else { "{}" })
     });
-    let mut lab = plan.no_agents().start(origin.await).await;
+    let mut lab = plan.no_agents().start(origin).await;
     lab.add_agent("ci").await;
     let mine = json!({"provider": "acme", "name": "mine", "fields": {"api_key": old}}).to_string();
     assert_eq!(lab.gateway.api("POST", "/connections", &mine).await.head.status(), 201);
@@ -307,7 +306,7 @@ async fn another_secret_in_the_file_is_a_rotation_and_the_command_is_refused() {
     let (new, third) = (Canary::new("newk"), Canary::new("newk"));
     let plan = Plan::api_key().test(ME).secret("NEW", &new).secret("THIRD", &third);
     let taken = taken(&[plan.canary(), &new, &third]);
-    let lab = plan.start(provider(&taken).await).await;
+    let lab = plan.start(provider(&taken)).await;
     let refused = lab
         .gateway
         .api(
@@ -341,7 +340,7 @@ async fn another_secret_in_the_file_is_a_rotation_and_the_command_is_refused() {
 
 /// Answers everything, but never the test of this key while it is stuck, so that it can be killed
 /// meanwhile.
-async fn silent_about(key: &str, stuck: &Arc<AtomicBool>) -> Origin {
+fn silent_about(key: &str, stuck: &Arc<AtomicBool>) -> Origin {
     let (key, stuck) = (key.to_owned(), stuck.clone());
     Origin::scripted(move |mut stream: Stream| {
         let (key, stuck) = (key.clone(), stuck.clone());
@@ -355,7 +354,6 @@ async fn silent_about(key: &str, stuck: &Arc<AtomicBool>) -> Origin {
             }
         }
     })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -363,7 +361,7 @@ async fn kill_9_between_the_steps_of_a_rotation_leaves_the_one_or_the_other() {
     let new = Canary::new("newk");
     let plan = Plan::api_key().test(ME);
     let (old, stuck) = (plan.canary().clone(), Arc::new(AtomicBool::new(true)));
-    let origin = silent_about(&new.text, &stuck).await;
+    let origin = silent_about(&new.text, &stuck);
     let variables = [("CANARY", &*old.text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start(&plan, &origin, &variables);
     let mine = json!({"provider": "acme", "name": "mine", "fields": {"api_key": old.text}});

@@ -12,18 +12,17 @@ use crate::support::*;
 const ME: &str = "{ url: 'https://api.acme.test/me' }";
 
 /// Answers with a status of the test's choosing.
-async fn answering(status: &Arc<AtomicU16>) -> Origin {
+fn answering(status: &Arc<AtomicU16>) -> Origin {
     let status = status.clone();
     Origin::answering(move |_| {
         format!("HTTP/1.1 {} x\r\nContent-Length: 0\r\n\r\n", status.load(SeqCst))
     })
-    .await
 }
 
 /// A lab whose provider answers with `status`, and an agent that no file manages.
 async fn lab(plan: Plan, status: u16) -> (Lab, Arc<AtomicU16>) {
     let status = Arc::new(AtomicU16::new(status));
-    let mut lab = plan.no_agents().start(answering(&status).await).await;
+    let mut lab = plan.no_agents().start(answering(&status)).await;
     lab.add_agent("ci").await;
     (lab, status)
 }
@@ -122,7 +121,7 @@ async fn only_two_refusals_in_a_row_break_a_connection_and_a_good_test_mends_it(
         };
         format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n")
     });
-    let mut lab = Plan::api_key().test(ME).no_agents().start(origin.await).await;
+    let mut lab = Plan::api_key().test(ME).no_agents().start(origin).await;
     lab.add_agent("ci").await;
     add(&lab, &lab.canary.text.clone(), false).await;
     bind(&lab).await;
@@ -160,7 +159,7 @@ async fn a_change_is_tested_before_it_is_stored() {
         let status = if request.head.one("x-team") == Some("good") { 200 } else { 403 };
         format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n")
     });
-    let lab = Plan::api_key().test(ME).start(origin.await).await;
+    let lab = Plan::api_key().test(ME).start(origin).await;
     add(&lab, &lab.canary.text.clone(), false).await;
     let change = |team: &str| {
         let body = json!({"settings": {"headers": {"X-Team": team}}, "test": true}).to_string();

@@ -26,7 +26,7 @@ const TEAM: &str = "{ id: team, scopes: [read, write], settings: { auto_refresh:
 
 #[tokio::test]
 async fn the_data_path_obeys_the_template_of_an_app() {
-    let lab = plan(TEAM, "", "").start(Origin::saying("fine").await).await;
+    let lab = plan(TEAM, "", "").start(Origin::saying("fine")).await;
     let app = shown(&lab, "/apps/ours").await;
     assert_eq!(app["scopes"], json!(["read", "write"]));
     assert_eq!(
@@ -60,7 +60,7 @@ async fn the_data_path_obeys_the_template_of_an_app() {
 async fn what_app_and_connection_say_themselves_goes_before() {
     let of_app = ", scopes: [read], settings: { rate_limit: 3/h }";
     let of_connection = ", settings: { user_agent: own/1, headers: { X-Team: b } }";
-    let lab = plan(TEAM, of_app, of_connection).start(Origin::saying("fine").await).await;
+    let lab = plan(TEAM, of_app, of_connection).start(Origin::saying("fine")).await;
     assert_eq!(shown(&lab, "/apps/ours").await["scopes"], json!(["read"]));
     for _ in 0..3 {
         assert_eq!(lab.ask("GET /a").await.text(), "fine");
@@ -83,7 +83,7 @@ async fn the_timeout_of_a_template_is_observed() {
             |mut stream: Stream| async move { while stream.request().await.is_some() {} },
         );
     let team = "{ id: team, scopes: [read], settings: { timeout: 100ms } }";
-    let lab = plan(team, "", "").start(silent.await).await;
+    let lab = plan(team, "", "").start(silent).await;
     let began = std::time::Instant::now();
     let late = lab.ask("GET /a").await;
     assert_eq!(late.head.one("keyward-error"), Some("upstream_timeout"), "{late:?}");
@@ -93,7 +93,7 @@ async fn the_timeout_of_a_template_is_observed() {
 
 #[tokio::test]
 async fn a_template_that_is_not_there_or_makes_no_sense_is_refused_with_its_place() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let other = TEAM.replace("id: team", "id: other");
     let refused = plan(&other, "", "").refused(&origin).await;
     assert!(refused.contains("apps[0].template") && refused.contains("it has: other"), "{refused}");

@@ -38,7 +38,7 @@ async fn the_page_of_an_agent_shows_what_it_reaches_behind_a_thousand_rules_of_a
         let of = format!("name: r-{number:04}, agents: [ci], hosts: [h{number}.acme.test]");
         plan = plan.rule(&format!("{{ {of}, action: pass }}"));
     }
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     user(&mut lab, "ann", "admin").await;
     let login = Login::of(&mut lab, "default", "ann").await;
     let agent = ask_at(&lab, "GET /agents/zeta", &login.cookie(), "").await.text();

@@ -15,16 +15,8 @@ use crate::support::*;
 /// A host that only the proxy can find.
 const BEYOND: &str = "api.beyond.test";
 
-async fn beyond() -> Origin {
-    let answer = |stream: Stream| async move {
-        let mut stream = stream;
-        while stream.request().await.is_some() {
-            if stream.try_send(ok("fine")).await.is_err() {
-                return;
-            }
-        }
-    };
-    Origin::named(&[BEYOND], answer).await
+fn beyond() -> Origin {
+    Origin::answering_as(&[BEYOND], |_| ok("fine"))
 }
 
 fn password() -> Canary {
@@ -81,8 +73,8 @@ async fn a_proxy_that_does_not_open_the_way_is_named_without_its_login() {
         (&endless, "does not answer as a proxy"),
     ];
     for (bytes, words) in table {
-        let (proxy, password) = (corporate::answering(bytes.to_vec()).await, password());
-        let lab = plan(&proxy, &password).start(beyond().await).await;
+        let (proxy, password) = (corporate::answering(bytes.to_vec()), password());
+        let lab = plan(&proxy, &password).start(beyond()).await;
         let answer = ask(&lab, BEYOND, "GET /").await;
         is_refused(&answer, 502, "upstream_unreachable", &[&proxy.addr.to_string(), words]);
         assert!(!answer.head.has("proxy-authenticate"), "{answer:?}");
@@ -105,9 +97,9 @@ async fn a_proxy_that_drips_is_given_up_in_time() {
             }
         }
     };
-    let (proxy, password) = (Origin::with_tls(None, drip).await, password());
+    let (proxy, password) = (Origin::with_tls(None, drip), password());
     let plan = plan(&proxy, &password).limit("connect_timeout: 0.2s");
-    let lab = plan.start(beyond().await).await;
+    let lab = plan.start(beyond()).await;
     let answer = ask(&lab, BEYOND, "GET /").await;
     is_refused(&answer, 504, "upstream_timeout", &[&proxy.addr.to_string(), "in time"]);
     lab.finish().await;
@@ -115,8 +107,8 @@ async fn a_proxy_that_drips_is_given_up_in_time() {
 
 #[tokio::test]
 async fn addresses_that_may_not_be_dialled_are_not_asked_of_the_proxy() {
-    let (origin, password) = (beyond().await, password());
-    let proxy = corporate::opening(origin.addr).await;
+    let (origin, password) = (beyond(), password());
+    let proxy = corporate::opening(origin.addr);
     let plan = plan(&proxy, &password).top("default: pass");
     let lab = plan.start(origin).await;
     for url in [
@@ -135,8 +127,8 @@ async fn addresses_that_may_not_be_dialled_are_not_asked_of_the_proxy() {
 
 #[tokio::test]
 async fn a_credential_never_passes_the_proxy_in_cleartext() {
-    let (origin, password) = (beyond().await, password());
-    let proxy = corporate::opening(origin.addr).await;
+    let (origin, password) = (beyond(), password());
+    let proxy = corporate::opening(origin.addr);
     let rule = format!(
         "{{ name: plain, agents: [ci], hosts: ['{BEYOND}:80'], use: acme, allow_plaintext: true }}"
     );
@@ -150,8 +142,8 @@ async fn a_credential_never_passes_the_proxy_in_cleartext() {
 
 #[tokio::test]
 async fn an_intercepted_request_goes_by_connect_and_only_the_target_reads_it() {
-    let (origin, password) = (beyond().await, password());
-    let proxy = corporate::opening(origin.addr).await;
+    let (origin, password) = (beyond(), password());
+    let proxy = corporate::opening(origin.addr);
     let lab = plan(&proxy, &password).start(origin).await;
     let mut wire = lab.tunnel_as("ci", &format!("{BEYOND}:443"), BEYOND).await;
     for _ in 0..2 {
@@ -177,8 +169,8 @@ async fn an_intercepted_request_goes_by_connect_and_only_the_target_reads_it() {
 
 #[tokio::test]
 async fn what_is_excepted_or_resolved_here_goes_directly() {
-    let origin = Origin::saying("fine").await;
-    let (proxy, password) = (corporate::opening(origin.addr).await, password());
+    let origin = Origin::saying("fine");
+    let (proxy, password) = (corporate::opening(origin.addr), password());
     let port = origin.addr.port();
     let rule = format!("{{ name: own, hosts: ['127.0.0.1:{port}'], action: pass }}");
     let lab = plan(&proxy, &password).rule(&rule).start(origin).await;
@@ -196,16 +188,14 @@ async fn a_tunnel_goes_by_the_proxy_and_what_the_target_says_first_arrives() {
         stream.send("220 hello\r\n").await;
         let said = stream.exactly(6).await;
         stream.send(said).await;
-    })
-    .await;
+    });
     // Greeting and answer in one write: what stands behind the head is the target's.
     let proxy = Origin::with_tls(None, |mut stream: Stream| async move {
         stream.request().await;
         stream.send("HTTP/1.1 200 OK\r\n\r\n220 hello\r\n").await;
         let said = stream.exactly(6).await;
         stream.send(said).await;
-    })
-    .await;
+    });
     let (password, rule) =
         (password(), "{ name: raw, hosts: ['ssh.beyond.test:22'], action: tunnel }");
     let lab = plan(&proxy, &password).rule(rule).start(origin).await;
@@ -221,10 +211,10 @@ async fn a_tunnel_goes_by_the_proxy_and_what_the_target_says_first_arrives() {
 
 #[tokio::test]
 async fn a_tunnel_that_the_proxy_refuses_is_refused_before_it_opens() {
-    let proxy = corporate::answering(b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec()).await;
+    let proxy = corporate::answering(b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec());
     let (password, rule) =
         (password(), "{ name: raw, hosts: ['ssh.beyond.test:22'], action: tunnel }");
-    let lab = plan(&proxy, &password).rule(rule).start(beyond().await).await;
+    let lab = plan(&proxy, &password).rule(rule).start(beyond()).await;
     let (answer, _wire) = lab.connect("ssh.beyond.test:22").await;
     is_refused(&answer, 502, "upstream_unreachable", &[&proxy.addr.to_string(), "(403)"]);
     lab.finish().await;
@@ -232,8 +222,8 @@ async fn a_tunnel_that_the_proxy_refuses_is_refused_before_it_opens() {
 
 #[tokio::test]
 async fn cleartext_is_forwarded_in_absolute_form_without_what_the_agent_said_to_us() {
-    let (origin, password) = (beyond().await, password());
-    let proxy = corporate::opening(origin.addr).await;
+    let (origin, password) = (beyond(), password());
+    let proxy = corporate::opening(origin.addr);
     let rule = "{ name: web, hosts: ['web.beyond.test:8080'], action: pass }";
     let lab = plan(&proxy, &password).rule(rule).start(origin).await;
     let answer = ask_plainly(&lab, "http://web.beyond.test:8080/a?b", "X-Own: 1\r\n").await;
@@ -250,8 +240,8 @@ async fn cleartext_is_forwarded_in_absolute_form_without_what_the_agent_said_to_
 async fn a_proxy_that_wants_another_login_for_cleartext_does_not_ask_the_agent() {
     let refusal = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm=corp\r\n\
                     Content-Length: 0\r\n\r\n";
-    let (proxy, password) = (corporate::answering(refusal.to_vec()).await, password());
-    let lab = plan(&proxy, &password).top("default: pass").start(beyond().await).await;
+    let (proxy, password) = (corporate::answering(refusal.to_vec()), password());
+    let lab = plan(&proxy, &password).top("default: pass").start(beyond()).await;
     let answer = ask_plainly(&lab, "http://web.beyond.test/", "").await;
     is_refused(&answer, 502, "upstream_unreachable", &["login"]);
     assert!(!answer.head.has("proxy-authenticate"), "{answer:?}");
@@ -269,9 +259,8 @@ async fn a_websocket_in_cleartext_goes_by_connect() {
             )
             .await;
         stream.some().await;
-    })
-    .await;
-    let (proxy, password) = (corporate::opening(origin.addr).await, password());
+    });
+    let (proxy, password) = (corporate::opening(origin.addr), password());
     let lab = plan(&proxy, &password).top("default: pass").start(origin).await;
     let mut wire = lab.client().await;
     wire.send(format!(
@@ -294,8 +283,8 @@ async fn a_websocket_in_cleartext_goes_by_connect() {
 #[tokio::test]
 async fn a_proxy_is_spoken_to_by_tls_and_has_to_prove_who_it_is() {
     for (named, trusted) in [("proxy.corp.test", true), ("other.corp.test", false)] {
-        let (origin, password) = (beyond().await, password());
-        let proxy = corporate::opening_by_tls(pki().server(&[named]), origin.addr).await;
+        let (origin, password) = (beyond(), password());
+        let proxy = corporate::opening_by_tls(pki().server(&[named]), origin.addr);
         let port = proxy.addr.port();
         let lab = Plan::api_key()
             .hosts(BEYOND)
@@ -324,9 +313,9 @@ async fn a_proxy_is_spoken_to_by_tls_and_has_to_prove_who_it_is() {
 
 #[tokio::test]
 async fn another_proxy_is_used_from_the_next_stream_on() {
-    let (origin, password) = (beyond().await, password());
-    let before = corporate::opening(origin.addr).await;
-    let after = corporate::opening(origin.addr).await;
+    let (origin, password) = (beyond(), password());
+    let before = corporate::opening(origin.addr);
+    let after = corporate::opening(origin.addr);
     let lab = plan(&before, &password).start(origin).await;
     assert_eq!(ask(&lab, BEYOND, "GET /").await.text(), "fine");
     let file = lab.gateway.folder().join("keyward.yaml");
@@ -350,8 +339,8 @@ async fn another_proxy_is_used_from_the_next_stream_on() {
 
 #[tokio::test]
 async fn explain_and_a_connection_test_say_that_the_way_goes_by_the_proxy() {
-    let (origin, password) = (beyond().await, password());
-    let proxy = corporate::answering(b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec()).await;
+    let (origin, password) = (beyond(), password());
+    let proxy = corporate::answering(b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec());
     let me = format!("{{ url: 'https://{BEYOND}/me' }}");
     let lab = plan(&proxy, &password).test(&me).start(origin).await;
     let explain = async |url: &str| -> Value {

@@ -14,7 +14,7 @@ const SECRET: &str = "secret-of-connection-";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_acknowledged_connection_is_there_after_kill_9() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", "kwa_crash-0123456789abc")];
     let mut served = Served::start(&plan, &origin, &variables);
@@ -124,7 +124,7 @@ async fn open_some(served: &Served, origin: &Origin, acknowledged: &BTreeMap<Str
 
 #[tokio::test]
 async fn a_second_gateway_on_the_same_data_is_told_who_has_it_and_harms_nothing() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", "kwa_crash-0123456789abc")];
     let served = Served::start(&plan, &origin, &variables);
@@ -138,7 +138,7 @@ async fn a_second_gateway_on_the_same_data_is_told_who_has_it_and_harms_nothing(
 
 #[tokio::test]
 async fn a_terminated_gateway_exits_0() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", "kwa_crash-0123456789abc")];
     let mut served = Served::start(&plan, &origin, &variables);

@@ -40,7 +40,7 @@ impl Databases {
             .resolve(&format!("{NAME}: \"{}\"", server.at))
             .allow(&server.at.to_string());
         let plan = more(plan);
-        let lab = plan.start(Origin::saying("fine").await).await;
+        let lab = plan.start(Origin::saying("fine")).await;
         Self { server, lab }
     }
 
@@ -373,7 +373,7 @@ async fn cleartext_behind_a_request_for_tls_is_never_read_as_a_message() {
 
 #[tokio::test]
 async fn a_listener_through_which_tokens_would_leak_is_a_mistake_in_the_file() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     for (listener, says) in [
         ("{ at: \"0.0.0.0:0\" }", "tokens would go over the network"),
         ("{ at: \"0.0.0.0:0\", agent: ci, tls: {}, unsafe_no_auth: true }", "every machine"),

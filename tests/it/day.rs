@@ -152,7 +152,6 @@ async fn a_day_of_changes_and_restarts_fails_no_request_and_leaks_nothing() {
             stream.send(ok("fine")).await;
         }
     });
-    let origin = origin.await;
     let plan = Plan::api_key();
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let served = Served::start_quietly(&plan, &origin, &variables);

@@ -8,7 +8,7 @@ use crate::support::*;
 #[tokio::test]
 async fn a_head_that_does_not_end_is_given_up_on() {
     let plan = Plan::api_key().limit("head_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut half = lab.client().await;
     half.send("CONNECT api.acme.test:443 HTTP/1.1\r\nHost: api").await;
     let mut inner = lab.tunnel(HOST).await;
@@ -24,7 +24,7 @@ async fn a_head_that_does_not_end_is_given_up_on() {
 #[tokio::test]
 async fn a_tunnel_without_a_handshake_is_given_up_on() {
     let plan = Plan::api_key().limit("handshake_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let (answer, mut silent) = lab.connect(&format!("{HOST}:443")).await;
     assert_eq!(answer.head.status(), 200);
     let (_, mut slow) = lab.connect(&format!("{HOST}:443")).await;
@@ -37,7 +37,7 @@ async fn a_tunnel_without_a_handshake_is_given_up_on() {
 #[tokio::test]
 async fn a_tunnel_without_a_request_is_idle_and_sends_no_head() {
     let plan = Plan::api_key().limit("head_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut spare = lab.tunnel(HOST).await;
     // As long as another tunnel needs until its head is overdue.
     let mut slow = lab.tunnel(HOST).await;
@@ -51,7 +51,7 @@ async fn a_tunnel_without_a_request_is_idle_and_sends_no_head() {
 #[tokio::test]
 async fn an_idle_stream_is_given_up_on() {
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
@@ -72,7 +72,7 @@ async fn an_idle_http2_stream_is_told_to_go_and_a_busy_one_is_not() {
         sending.end();
     };
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
-    let lab = plan.start(Origin::multiplexed(script).await).await;
+    let lab = plan.start(Origin::multiplexed(script)).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.ask("GET /a").await.text(), "......");
     client.ended().await.expect("it is told, and not cut");
@@ -89,7 +89,7 @@ async fn an_http2_exchange_has_its_whole_time_wherever_it_begins_between_two_che
         ask.begin(200, &[], false).expect("asked").end();
     };
     let plan = Plan::api_key().limit("body_idle_timeout: 4s");
-    let lab = plan.start(Origin::multiplexed(script).await).await;
+    let lab = plan.start(Origin::multiplexed(script)).await;
     let client = lab.h2(HOST).await;
     let mut beat = tokio::time::interval(Duration::from_millis(200));
     let mut asked = Vec::new();
@@ -114,7 +114,7 @@ async fn an_upstream_that_never_shakes_hands_is_given_up_on() {
             stream.hold().await;
         });
         let plan = limits.into_iter().fold(Plan::api_key(), Plan::limit);
-        let lab = plan.start(origin.await).await;
+        let lab = plan.start(origin).await;
         let answer = lab.ask("GET /a").await;
         assert!(matches!(answer.head.status(), 502 | 504), "{limits:?}: {answer:?}");
         assert!(answer.head.has("keyward-error"), "{answer:?}");
@@ -130,7 +130,7 @@ async fn an_answer_that_stops_flowing_is_cut() {
         stream.rest().await;
     });
     let plan = Plan::api_key().limit("body_idle_timeout: 300ms");
-    let lab = plan.start(origin.await).await;
+    let lab = plan.start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     let answer = wire.answer("GET").await;
@@ -146,7 +146,7 @@ async fn a_connection_s_timeout_counts_although_a_stream_may_be_idle_for_less() 
         stream.rest().await;
     });
     let plan = Plan::api_key().settings("{ timeout: 1s }").limit("body_idle_timeout: 200ms");
-    let lab = plan.start(origin.await).await;
+    let lab = plan.start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("POST /a\r\nContent-Length: 4", HOST) + "body").await;
     let client = lab.h2(HOST).await;
@@ -173,7 +173,7 @@ async fn hundreds_of_idle_streams_delay_nobody() {
 
 #[tokio::test]
 async fn shutting_down_finishes_the_exchange_under_way() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let mut lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("POST /a\r\nContent-Length: 5", HOST)).await;

@@ -18,7 +18,7 @@ async fn decoders_of_compressed_answers_are_bounded_and_each_agent_gets_some() {
         }
     });
     let plan = Plan::api_key().agent("other", "acme").limit("decoder_bytes_total: 41943040");
-    let lab = plan.start(origin.await).await;
+    let lab = plan.start(origin).await;
     let begin = async |agent: &str| {
         let mut wire = lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
         wire.send(request_text("GET /a", HOST)).await;
@@ -61,7 +61,7 @@ async fn where_decoders_have_no_room_an_uncoded_answer_is_asked_for() {
         }
     });
     let plan = Plan::api_key().agent("other", "acme").limit("decoder_bytes_total: 41943040");
-    let lab = plan.start(origin.await).await;
+    let lab = plan.start(origin).await;
     let post = async |agent: &str, path: &str, codings: &str| {
         let mut wire = lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
         let head = format!("POST {path}{codings}\r\nContent-Length: 4");

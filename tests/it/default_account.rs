@@ -16,7 +16,7 @@ const NAMES: [&str; 3] = ["one", "two", "three"];
 
 impl Accounts {
     async fn new(plan: Plan) -> Self {
-        let mut lab = plan.no_agents().start(Origin::saying("fine").await).await;
+        let mut lab = plan.no_agents().start(Origin::saying("fine")).await;
         for agent in ["ci", "dev"] {
             lab.add_agent(agent).await;
         }
@@ -218,7 +218,7 @@ async fn a_file_names_the_default_or_the_oldest_is() {
         .connection("{ name: spare, provider: acme, fields: { api_key: { env: SECOND } } }")
         .no_agents()
         .agent("ci", "acme, spare");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let canary = lab.canary.text.clone();
     assert_eq!(lab.delivered("GET /a").await.all("x-api-key"), [&*canary]);
     let file = lab.gateway.folder().join("keyward.yaml");
@@ -253,7 +253,7 @@ async fn a_file_that_names_a_default_without_using_it_is_refused() {
             .no_agents()
             .agent("ci", &format!("acme, spare], defaults: [{defaults}"))
     };
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     for (defaults, says) in [
         ("other", "`use` does not name `other`"),
         ("acme, spare", "`acme` is already the default for its hosts"),

@@ -35,7 +35,7 @@ async fn one_turned_away(mut waiting: Vec<Wire>) -> (Message, Vec<Wire>) {
 
 #[tokio::test]
 async fn without_descriptors_streams_are_turned_away_and_open_ones_go_on() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let variables = [("CANARY", "cnry-0123456789abcdef"), ("TOKEN_CI", TOKEN)];
     let served = Served::start(&Plan::api_key(), &origin, &variables);
     let mut open = client(&served).await;
@@ -70,7 +70,7 @@ async fn without_a_descriptor_for_the_upstream_an_exchange_is_told_to_come_again
     let closing = |_: &Message| {
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfine".to_owned()
     };
-    let origin = Origin::answering(closing).await;
+    let origin = Origin::answering(closing);
     let variables = [("CANARY", "cnry-0123456789abcdef"), ("TOKEN_CI", TOKEN)];
     let served = Served::start(&Plan::api_key(), &origin, &variables);
     let mut open = client(&served).await;

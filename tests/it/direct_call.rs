@@ -50,7 +50,7 @@ async fn a_rule_for_everybody_holds_for_people_too() {
             "{ name: theirs, agents: [ci], hosts: [api.acme.test], methods: [PUT], action: deny }",
         )
         .rule("{ name: no-deletes, hosts: [api.acme.test], methods: [DELETE], action: deny }");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let override_ = json!({"X-HTTP-Method-Override": "DELETE"});
     for ask in [
         json!({"path": "/x", "method": "DELETE"}),
@@ -92,7 +92,7 @@ async fn the_credential_is_injected_and_scrubbed_and_one_record_is_left() {
             body.len()
         )
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let headers = json!({"X-Api-Key": "mine", "X-Own": "1", "Authorization": "Bearer mine"});
     let ask =
         json!({"method": "POST", "path": "/v1/a?b=%20c", "headers": headers, "body": {"a": [1]}});
@@ -123,7 +123,7 @@ async fn bytes_that_are_no_text_come_in_base64() {
         answer.extend(bytes);
         answer
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let coded = BASE64_STANDARD.encode(bytes);
     let (status, answer) =
         call(&lab, json!({"method": "PUT", "path": "/", "body_base64": coded})).await;
@@ -139,7 +139,7 @@ async fn an_answer_over_the_limit_is_refused_and_not_kept() {
         answer.resize(answer.len() + 8_388_609, b'a');
         answer
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let (status, answer) = call(&lab, json!({"path": "/"})).await;
     assert_eq!((status, code(&answer)), (502, "answer_too_large"), "{answer}");
     lab.finish().await;
@@ -151,7 +151,7 @@ async fn an_answer_that_breaks_off_is_no_short_answer() {
         stream.request().await;
         stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort").await;
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let (status, answer) = call(&lab, json!({"path": "/"})).await;
     assert_eq!((status, code(&answer)), (502, "answer_cut"), "{answer}");
     lab.finish().await;
@@ -171,7 +171,6 @@ async fn the_command_line_calls_with_and_without_a_gateway() {
         let body = format!("{} {}", request.head.method(), String::from_utf8_lossy(&request.body));
         format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     });
-    let origin = origin.await;
     let install = Install::new(&plan, &origin);
     let key = install.folder().join("key");
     std::fs::write(&key, &plan.canary().text).expect("a file");

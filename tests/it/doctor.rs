@@ -61,8 +61,8 @@ impl Told {
 }
 
 /// With a data directory, and no gateway.
-async fn made() -> (Install, Origin) {
-    let origin = Origin::saying("fine").await;
+fn made() -> (Install, Origin) {
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     // What adds something makes it.
     for words in [["agent", "add", "first"], ["agent", "remove", "first"]] {
@@ -85,7 +85,7 @@ fn chmod(path: &Path, mode: u32) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sound_install_with_a_gateway_has_nothing_wrong() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let (install, _serving) = served(&plan, &origin).await;
     let told = Told::by(&install, &[]);
@@ -103,7 +103,7 @@ async fn a_sound_install_with_a_gateway_has_nothing_wrong() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_install_that_is_not_there_is_not_made() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let told = Told::by(&install, &[]);
     let (message, hint) = told.warned("data");
@@ -113,7 +113,7 @@ async fn an_install_that_is_not_there_is_not_made() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_mistake_of_the_configuration_is_told_with_its_line() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     let text = "nope: 1\nlisten: { proxy: here }\n";
     fs::write(install.folder().join("keyward.yaml"), text).expect("a file");
     let told = Told::by(&install, &[]);
@@ -128,7 +128,7 @@ async fn every_mistake_of_the_configuration_is_told_with_its_line() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_key_that_others_can_read() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     let key = install.data().join("master.key");
     chmod(&key, 0o644);
     let told = Told::by(&install, &[]);
@@ -142,7 +142,7 @@ async fn a_master_key_that_others_can_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_key_that_is_lost_or_another() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     let key = install.data().join("master.key");
     let kept = fs::read(&key).expect("a key");
     fs::remove_file(&key).expect("ours");
@@ -160,7 +160,7 @@ async fn a_master_key_that_is_lost_or_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_data_directory_that_others_can_enter() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     chmod(&install.data(), 0o755);
     let told = Told::by(&install, &[]);
     let (_, hint) = told.failed("data");
@@ -169,7 +169,7 @@ async fn a_data_directory_that_others_can_enter() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_another_process_holds() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     let pid = install.data().join("store/pid");
     let file = fs::OpenOptions::new().write(true).truncate(false).open(&pid).expect("a file");
     file.lock().expect("nobody has it");
@@ -185,7 +185,7 @@ async fn a_store_that_another_process_holds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_of_a_gateway_that_was_killed() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     drop(install.serve());
     let told = Told::by(&install, &[]);
     let (message, hint) = told.the("gateway", "warn");
@@ -195,7 +195,7 @@ async fn a_socket_of_a_gateway_that_was_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_that_another_program_has() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
     let at = taken.local_addr().expect("an address").to_string();
     let table = [
@@ -228,7 +228,7 @@ fn give_ca(install: &Install, days: i64) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ca_that_expires_soon_has_expired_or_does_not_match() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     let folder = install.data().join("ca");
     let files = format!("{0}/ca.pem and {0}/ca.key", folder.display());
     let (near, day) = give_ca(&install, 10);
@@ -256,7 +256,7 @@ async fn a_ca_that_expires_soon_has_expired_or_does_not_match() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_went_back() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     fs::create_dir_all(install.data().join("audit")).expect("a folder");
     let record = "{\"v\":1,\"time\":\"2199-01-01T00:00:00Z\"}\n";
     fs::write(install.data().join("audit/audit.jsonl"), record).expect("a file");
@@ -268,7 +268,7 @@ async fn a_clock_that_went_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_without_bindings_and_a_connection_without_agents() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let (install, _serving) = served(&Plan::api_key().no_agents(), &origin).await;
     let told = Told::by(&install, &[]);
     let (message, hint) = told.warned("agents");
@@ -285,7 +285,7 @@ async fn an_agent_without_bindings_and_a_connection_without_agents() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_is_not_trusted() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let (install, _serving) = served(&Plan::api_key().untrusted(), &origin).await;
     let told = Told::by(&install, &[]);
     let (message, hint) = told.failed("upstream");
@@ -298,7 +298,7 @@ async fn an_upstream_that_is_not_trusted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_without_a_name_or_at_an_address_that_is_refused() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key()
         .provider("{ id: a, name: A, hosts: [none.invalid], auth: [{ id: t, kind: bearer }] }")
         .provider("{ id: b, name: B, hosts: [near.test], auth: [{ id: t, kind: bearer }] }")
@@ -328,8 +328,8 @@ async fn an_upstream_without_a_name_or_at_an_address_that_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hosts_are_tried_by_the_corporate_proxy_that_is_configured() {
-    let origin = Origin::named(&["api.beyond.test"], |_| async {}).await;
-    let proxy = corporate::opening(origin.addr).await;
+    let origin = Origin::named(&["api.beyond.test"], |_| async {});
+    let proxy = corporate::opening(origin.addr);
     let plan = Plan::api_key().hosts("api.beyond.test").upstream(&format!(
         "proxy: {{ url: 'http://{}', user: svc, password: {{ file: corp }} }}",
         proxy.addr
@@ -361,8 +361,8 @@ async fn hosts_are_tried_by_the_corporate_proxy_that_is_configured() {
 /// The gateway has the password in its environment, and whoever calls the doctor does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hosts_are_tried_in_the_environment_of_the_gateway_that_runs() {
-    let origin = Origin::named(&["api.beyond.test"], |_| async {}).await;
-    let proxy = corporate::opening(origin.addr).await;
+    let origin = Origin::named(&["api.beyond.test"], |_| async {});
+    let proxy = corporate::opening(origin.addr);
     let plan = Plan::api_key().hosts("api.beyond.test").upstream(&format!(
         "proxy: {{ url: 'http://{}', user: svc, password: {{ env: CORP }} }}",
         proxy.addr
@@ -382,7 +382,7 @@ async fn hosts_are_tried_in_the_environment_of_the_gateway_that_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_clients_that_win_over_the_environment() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     let proxy = format!("http://user:{KEY}@proxy.example:3128");
     let table = [
         (
@@ -421,7 +421,7 @@ async fn files_of_clients_that_win_over_the_environment() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_key_in_the_environment() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     let told = Told::by(&install, &[("OPENAI_API_KEY", KEY)]);
     let (message, hint) = told.warned("environment");
     assert_eq!(message, "OPENAI_API_KEY holds a real key: programs and their agents inherit it");
@@ -432,7 +432,7 @@ async fn a_real_key_in_the_environment() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_a_client_keeps_for_a_host_of_a_connection() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let (install, _serving) = served(&Plan::api_key(), &origin).await;
     let text = format!(
         "machine other.example login x password {KEY}\n\
@@ -448,7 +448,7 @@ async fn a_secret_that_a_client_keeps_for_a_host_of_a_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_are_told_in_lines() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     chmod(&install.data().join("master.key"), 0o640);
     let output = install.keyward(&["doctor"]).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout);
@@ -461,7 +461,7 @@ async fn people_are_told_in_lines() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_audit_log_on_a_full_disk_is_a_fault_of_the_gateway_that_runs() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     // Each write to it fails with ENOSPC.
     let plan = Plan::api_key().top("audit: { file: /dev/full }");
     let (install, _serving) = served(&plan, &origin).await;
@@ -482,7 +482,7 @@ async fn an_audit_log_on_a_full_disk_is_a_fault_of_the_gateway_that_runs() {
 /// A restore would not help, and would lose what was changed since the backup.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_cannot_be_written_is_not_called_damaged() {
-    let (install, _origin) = made().await;
+    let (install, _origin) = made();
     // Also root cannot open a directory as a file; an ordinary user lacks the permission before.
     let pid = install.data().join("store/pid");
     fs::remove_file(&pid).expect("ours");

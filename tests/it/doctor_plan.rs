@@ -23,7 +23,7 @@ fn told(mut command: Command) -> (Option<i32>, Vec<[String; 3]>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_start_refuses_is_not_called_valid() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key().rule(RULE), &origin);
     let (code, checks) = told(install.keyward(&["doctor", "--json"]));
     let [[status, message, hint]] = &checks[..] else { panic!("{checks:?}") };
@@ -45,7 +45,7 @@ async fn what_a_start_refuses_is_not_called_valid() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_reload_refuses_is_not_called_valid() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key().rule(&RULE.replace("missing", "ci"));
     let install = Install::new(&plan, &origin);
     let _serving = install.serve();
@@ -65,7 +65,7 @@ async fn what_a_reload_refuses_is_not_called_valid() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_cannot_be_opened_leaves_the_rest_unchecked_and_this_is_said() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let made = install.keyward(&["agent", "add", "first"]).output().expect("it runs");
     assert!(made.status.success(), "{made:?}");

@@ -129,8 +129,8 @@ impl Probed {
 }
 
 /// An install whose connection is in the store.
-async fn install() -> (Install, Origin) {
-    let origin = Origin::saying("fine").await;
+fn install() -> (Install, Origin) {
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     drop(install.serve());
     (install, origin)
@@ -138,7 +138,7 @@ async fn install() -> (Install, Origin) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_uses_the_proxy_and_trusts_the_ca_is_fine() {
-    let (install, origin) = install().await;
+    let (install, origin) = install();
     let placeholder = {
         let agent = install.agent("ci");
         agent["bindings"][0]["placeholders"]["api_key"].as_str().expect("one").to_owned()
@@ -157,7 +157,7 @@ async fn a_program_that_uses_the_proxy_and_trusts_the_ca_is_fine() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_credential_of_its_own_and_a_host_that_the_gateway_denies_are_told() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let probed = Probed::new(&install);
     probed.get(&probed.bundle, "Authorization: Bearer canary\r\n").await.expect("an answer");
     let mut wire = probed.stream().await;
@@ -178,7 +178,7 @@ async fn a_credential_of_its_own_and_a_host_that_the_gateway_denies_are_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_never_comes_is_told_that() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let [id, message, hint] = Probed::new(&install).failed();
     // It ended with exit code 3: it may have failed for any reason.
     let says = "saw no connection to the proxy or elsewhere; the program ended with exit code 3";
@@ -188,7 +188,7 @@ async fn a_program_that_never_comes_is_told_that() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_ends_well_without_coming_is_guessed_to_ignore_the_proxy() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let output = install.keyward(&["doctor", "--json", "--agent", "ci", "--", "true"]).output();
     let report: Value = serde_json::from_slice(&output.expect("it runs").stdout).expect("JSON");
     let check = &report["checks"][0];
@@ -202,7 +202,7 @@ async fn a_program_that_ends_well_without_coming_is_guessed_to_ignore_the_proxy(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_speaks_http2_alone_is_judged_and_a_grpc_call_gets_a_status() {
-    let (install, origin) = install().await;
+    let (install, origin) = install();
     let probed = Probed::new(&install);
     let mut sender = probed.http2(&probed.bundle).await;
     let call = Request::post("https://api.acme.test/acme.Test/Unary");
@@ -230,7 +230,7 @@ async fn a_client_that_speaks_http2_alone_is_judged_and_a_grpc_call_gets_a_statu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grpc_client_with_roots_of_its_own_is_told_where_the_ca_is() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let probed = Probed::new(&install);
     probed.try_http2(&pki().pem).await.expect_err("it does not trust the probe");
     let [id, message, _] = probed.failed();
@@ -239,7 +239,7 @@ async fn a_grpc_client_with_roots_of_its_own_is_told_where_the_ca_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_base_url_is_judged_by_its_token() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     for (token, says) in [(true, "it uses the connection's base URL"), (false, "carries no token")]
     {
         let probed = Probed::new(&install);
@@ -261,7 +261,7 @@ async fn a_base_url_is_judged_by_its_token() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn java_gets_a_listener_without_a_token_where_the_agent_has_one() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let at = crate::support::process::reserved_address();
     let listen = format!("agents: [{{ agent: ci, at: \"{at}\", unsafe_no_auth: true }}]");
     let install = Install::new(&Plan::api_key().listen(&listen), &origin);
@@ -292,7 +292,7 @@ async fn java_gets_a_listener_without_a_token_where_the_agent_has_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_with_roots_of_its_own_is_told_where_the_ca_is() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let probed = Probed::new(&install);
     probed.get(&pki().pem, "").await.expect_err("it does not trust the probe");
     let [id, message, hint] = probed.failed();
@@ -326,7 +326,7 @@ async fn a_failure_behind_many_hosts_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_without_credentials_is_given_a_listener_of_its_agents_own() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let probed = Probed::new(&install);
     for user in [None, Some("ci:kwa_wrong")] {
         assert_eq!(probed.connected("api.acme.test", user).await.0, 407);
@@ -342,7 +342,7 @@ async fn a_program_without_credentials_is_given_a_listener_of_its_agents_own() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_answers_the_challenge_is_fine() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let probed = Probed::new(&install);
     assert_eq!(probed.connected("api.acme.test", None).await.0, 407);
     probed.get(&probed.bundle, "").await.expect("an answer");
@@ -351,7 +351,7 @@ async fn a_client_that_answers_the_challenge_is_fine() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_tls_or_no_proxy_protocol_is_told() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let table: [(&[u8], &str, &str); 3] = [
         (&[5, 1, 0], "it speaks SOCKS to the proxy", "the gateway does not support SOCKS"),
         (&[22, 3, 1], "it speaks TLS to the proxy", "write the proxy's URL with http://"),
@@ -389,7 +389,7 @@ async fn a_tunnel_that_is_reset_before_its_first_byte_is_not_called_other_than_t
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_variable_that_is_cleared_on_the_way_is_named() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     // Long enough to be looked at.
     let script = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
     let arguments = ["doctor", "--json", "--", "env", "-i", "/bin/sh", "-c", script];
@@ -405,7 +405,7 @@ async fn a_variable_that_is_cleared_on_the_way_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_made_and_nothing_is_left() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let temporary = install.folder().join("tmp");
     std::fs::create_dir(&temporary).expect("a folder");

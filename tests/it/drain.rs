@@ -41,8 +41,7 @@ async fn an_answer_during_a_drain_says_that_the_stream_closes() {
 
 #[tokio::test]
 async fn a_drain_waits_for_no_idle_stream() {
-    let mut lab =
-        Plan::api_key().limit("idle_timeout: 1h").start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().limit("idle_timeout: 1h").start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
@@ -63,7 +62,7 @@ async fn what_outlives_the_drain_is_cut_and_leaves_its_record() {
         }
     });
     let rule = "{ name: through, hosts: [other.acme.test], action: tunnel }";
-    let mut lab = Plan::api_key().rule(rule).start(origin.await).await;
+    let mut lab = Plan::api_key().rule(rule).start(origin).await;
     let mut events = lab.tunnel(HOST).await;
     events.send(request_text("GET /a", HOST)).await;
     assert_eq!(events.head().await.expect("a head").status(), 200);
@@ -137,7 +136,6 @@ async fn restarts_behind_clients_that_retry_fail_no_request() {
         count.fetch_add(1, SeqCst);
         ok("fine")
     });
-    let origin = origin.await;
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start_quietly(&plan, &origin, &variables);
     // The same port at every start.

@@ -37,7 +37,7 @@ async fn a_client_that_has_not_authenticated_and_another_site_learn_no_link() {
 async fn a_refused_connect_and_a_grpc_call_are_as_before() {
     let lab = Plan::api_key()
         .rule("{ hosts: [other.acme.test], action: deny }")
-        .start(Origin::saying("never").await)
+        .start(Origin::saying("never"))
         .await;
     let (answer, _) = lab.connect("nowhere.test:443").await;
     assert_eq!((answer.head.status(), docs(&answer)), (403, None), "{}", answer.text());
@@ -52,7 +52,7 @@ async fn a_refused_connect_and_a_grpc_call_are_as_before() {
 #[tokio::test]
 async fn a_refusal_links_to_the_section_about_its_code() {
     let plan = Plan::api_key().rule("{ hosts: [api.acme.test], methods: [DELETE], action: deny }");
-    let lab = plan.start(Origin::speaking(Offer::Both, |_| Reply::ok("fine")).await).await;
+    let lab = plan.start(Origin::speaking(Offer::Both, |_| Reply::ok("fine"))).await;
     let base = format!("http://localhost:{}", lab.gateway.admin.port());
     let link = format!("{base}/errors#denied");
     assert_eq!(docs(&lab.ask("DELETE /a").await).as_deref(), Some(&*link));
@@ -71,7 +71,7 @@ async fn a_refusal_links_to_the_section_about_its_code() {
 async fn a_configured_public_url_is_the_base_of_the_links() {
     let plan = Plan::api_key().top("public_url: https://kw.example.com/keyward/");
     let plan = plan.rule("{ hosts: [api.acme.test], action: deny }");
-    let lab = plan.start(Origin::saying("never").await).await;
+    let lab = plan.start(Origin::saying("never")).await;
     let link = docs(&lab.ask("GET /a").await);
     assert_eq!(link.as_deref(), Some("https://kw.example.com/keyward/errors#denied"));
     let missing = lab.gateway.api("GET", "/agents/missing", "").await;
@@ -82,10 +82,8 @@ async fn a_configured_public_url_is_the_base_of_the_links() {
 
 #[tokio::test]
 async fn the_page_has_each_code_once_with_its_meaning_and_nothing_of_the_installation() {
-    let lab = Plan::api_key()
-        .agent("a-secretive-agent", "acme")
-        .start(Origin::saying("fine").await)
-        .await;
+    let lab =
+        Plan::api_key().agent("a-secretive-agent", "acme").start(Origin::saying("fine")).await;
     let answer = page(&lab, "/errors", &lab.gateway.admin.to_string()).await;
     let policy = answer.head.one("content-security-policy").expect("a policy");
     assert!(policy.starts_with("default-src 'none'"), "{policy}");

@@ -58,10 +58,10 @@ async fn what_explain_tells_is_what_happens() {
 
 #[tokio::test]
 async fn a_difference_would_be_seen() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let lab = Plan::api_key().start(origin).await;
     let secrets = vec![("acme", lab.canary.clone())];
-    let world = World { lab, clear: Origin::saying("fine").await, secrets, placeholders: vec![] };
+    let world = World { lab, clear: Origin::saying("fine"), secrets, placeholders: vec![] };
     let asked = Asked {
         agent: "ci".to_owned(),
         method: "GET".to_owned(),
@@ -148,11 +148,9 @@ impl World {
         let tls = Origin::named(names, |mut stream: Stream| async move {
             while stream.request().await.is_some() && stream.try_send(ok("fine")).await.is_ok() {}
         });
-        let tls = tls.await;
         let clear = Origin::with_tls(None, |mut stream: Stream| async move {
             while stream.request().await.is_some() && stream.try_send(ok("fine")).await.is_ok() {}
         });
-        let clear = clear.await;
         let (plan, secrets) = draw::plan(dice, &tls.addr.to_string(), &clear.addr.to_string());
         let lab = plan.start_consistent(tls).await;
         let world = Self { placeholders: placeholders(&lab), lab, clear, secrets };

@@ -105,7 +105,7 @@ async fn exported(served: &Served) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_exported_has_no_secret_and_loads_as_the_same_resources() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let secret = Canary::new("second-0123456789");
     let key = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -166,7 +166,7 @@ async fn what_is_exported_has_no_secret_and_loads_as_the_same_resources() {
 
 #[tokio::test]
 async fn a_token_that_may_not_read_the_installation_applies_and_checks_nothing() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let _ran = install.serve();
     fs::write(install.folder().join("new.yaml"), "{}").expect("a file");
@@ -189,7 +189,7 @@ async fn a_token_that_may_not_read_the_installation_applies_and_checks_nothing()
 
 #[tokio::test]
 async fn a_file_is_applied_whole_after_its_plan_or_not_at_all() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let ran = install.serve();
     let own = install.folder().join("keyward.yaml");

@@ -37,7 +37,7 @@ async fn faults(served: &Served) -> Vec<Value> {
 async fn a_token_that_a_full_disk_did_not_take_is_stored_when_it_has_room() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let plan =
         plan(&authorization, &pair).top("oauth: { wait_timeout: 0.1s, backoff_first: 0.05s }");
     let canary = plan.canary().text.clone();

@@ -2,14 +2,12 @@
 //! writes it, and the service receives the bytes that were judged.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use crate::support::http2::{Offer, Reply};
-use crate::support::origin::{ok, serve};
 use crate::support::*;
 
 const LINEAR: &str = "api.linear.app";
@@ -23,8 +21,7 @@ fn plan(allow: &str) -> Plan {
 }
 
 async fn lab_of(plan: Plan) -> Lab {
-    let answer = Arc::new(|_: &Message| ok("fine"));
-    let origin = Origin::named(&[LINEAR], move |stream| serve(stream, Arc::clone(&answer))).await;
+    let origin = Origin::answering_as(&[LINEAR], |_| ok("fine"));
     plan.resolve(&format!("{LINEAR}: \"{}\"", origin.addr)).start(origin).await
 }
 
@@ -189,7 +186,7 @@ async fn the_service_receives_the_bytes_that_were_judged() {
 
 #[tokio::test]
 async fn over_http2_as_over_http1() {
-    let origin = Origin::speaking(Offer::Both, |_| Reply::ok("fine")).await;
+    let origin = Origin::speaking(Offer::Both, |_| Reply::ok("fine"));
     let provider = "{ id: tracker, name: Tracker, hosts: [HOST], auth: [{ id: key, kind: bearer }], actions: [{ name: \
                     look, label: Look, requests: [{ methods: [POST], paths: [/graphql], graphql: { operations: \
                     [query], fields: [issue*], without_fields: [issueSecrets] } }] }] }";

@@ -20,7 +20,7 @@ async fn a_refused_call_ends_with_a_grpc_status_and_is_audited_as_refused() {
     let plan = Plan::api_key().rule(
         "{ name: no-orders, hosts: [other.acme.test], paths: [\"/acme.Orders/*\"], action: deny }",
     );
-    let lab = plan.start(Origin::saying("never").await).await;
+    let lab = plan.start(Origin::saying("never")).await;
     for content_type in ["application/grpc", "application/grpc+proto"] {
         let answer = asked(&lab, STRANGER, content_type).await;
         assert_eq!(answer.head.status(), 200);
@@ -60,7 +60,7 @@ async fn others_are_refused_in_http() {
 
 #[tokio::test]
 async fn an_upstream_that_is_not_there_is_unavailable() {
-    let origin = Origin::saying("never").await;
+    let origin = Origin::saying("never");
     let addr = crate::support::process::reserved_address();
     let plan = Plan::api_key()
         .allow(&addr.to_string())

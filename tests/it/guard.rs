@@ -18,7 +18,7 @@ async fn refusal(lab: &Lab, target: &str, name: &str) -> String {
 
 #[tokio::test]
 async fn a_bound_host_that_points_to_loopback_is_refused_unless_allowed() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let other = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
     let addr = other.local_addr().expect("an address");
     let lab = Plan::api_key()
@@ -36,7 +36,7 @@ async fn a_bound_host_that_points_to_loopback_is_refused_unless_allowed() {
 
 #[tokio::test]
 async fn addresses_that_are_not_public_are_refused() {
-    let lab = Plan::api_key().top("default: pass").start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().top("default: pass").start(Origin::saying("fine")).await;
     for address in [
         "127.0.0.1",
         "127.255.255.254",
@@ -83,7 +83,7 @@ async fn the_gateway_s_own_listeners_are_unreachable_also_when_loopback_is_allow
         .admin(&admin)
         .resolve(&format!("self.acme.test: \"{admin}\""))
         .allow("127.0.0.0/8:*")
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     assert_eq!(lab.gateway.admin.to_string(), admin);
     let code = refusal(&lab, "self.acme.test:443", "self.acme.test").await;
@@ -93,7 +93,7 @@ async fn the_gateway_s_own_listeners_are_unreachable_also_when_loopback_is_allow
 
 #[tokio::test]
 async fn an_allowed_network_opens_its_ports_only() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let port = origin.addr.port();
     let lab = Plan::api_key()
         .hosts("api.acme.test, inner.acme.test")
@@ -111,7 +111,7 @@ async fn a_redirect_is_the_agent_s_to_follow() {
     let origin = Origin::answering(|_: &Message| {
         format!("HTTP/1.1 302 Found\r\nLocation: https://{STRANGER}/b\r\nContent-Length: 0\r\n\r\n")
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let answer = lab.ask("GET /a").await;
     assert_eq!(answer.head.status(), 302);
     assert_eq!(answer.head.one("location"), Some(&*format!("https://{STRANGER}/b")));
@@ -127,7 +127,7 @@ async fn an_answer_loses_what_would_lead_past_the_proxy_or_ask_for_its_token() {
          Connection: X-Named, keep-alive\r\nX-Named: 1\r\nX-Kept: 2\r\nX-Kept: 3\r\n\
          Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\nno"
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let answer = lab.ask("GET /a").await;
     for name in [
         "alt-svc",

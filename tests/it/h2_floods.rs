@@ -11,7 +11,7 @@ const FRAMES_MAX: u32 = 100_000;
 const BATCH: u32 = 100;
 
 async fn lab() -> Lab {
-    Plan::api_key().start(Origin::speaking(Offer::Both, |_| Reply::ok("fine")).await).await
+    Plan::api_key().start(Origin::speaking(Offer::Both, |_| Reply::ok("fine"))).await
 }
 
 fn get() -> Vec<u8> {
@@ -145,7 +145,7 @@ async fn a_compressed_head_that_grows_is_bounded_as_well() {
 async fn more_exchanges_than_are_allowed_wait_or_are_refused() {
     let lab = Plan::api_key()
         .limit("exchanges_per_stream_max: 3")
-        .start(Origin::speaking(Offer::Both, |_| Reply::ok("fine")).await)
+        .start(Origin::speaking(Offer::Both, |_| Reply::ok("fine")))
         .await;
     let mut wire = lab.frames(HOST).await;
     wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;

@@ -76,17 +76,14 @@ fn timeless(mut record: Value) -> Value {
 }
 
 /// Runs `exchange` on each pair of legs and compares the audit events that they leave.
-async fn the_same<F, Fut>(
+async fn the_same(
     plan: fn() -> Plan,
-    origin: fn(Legs) -> F,
+    origin: fn(Legs) -> Origin,
     exchange: impl AsyncFn(Legs, &mut Lab),
-) where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = Origin>,
-{
+) {
     let mut first: Option<Vec<Value>> = None;
     for legs in ALL {
-        let mut lab = plan().start(origin(legs)().await).await;
+        let mut lab = plan().start(origin(legs)).await;
         exchange(legs, &mut lab).await;
         let records: Vec<Value> = lab.finish().await.into_iter().map(timeless).collect();
         match &first {
@@ -96,15 +93,13 @@ async fn the_same<F, Fut>(
     }
 }
 
-fn answering(legs: Legs) -> impl FnOnce() -> futures_util::future::BoxFuture<'static, Origin> {
-    move || {
-        Box::pin(Origin::speaking(legs.1, |request| Reply {
-            status: 201,
-            fields: vec![("x-answer", "yes"), ("content-type", "text/plain")],
-            body: [b"got ", &*request.body].concat(),
-            trailers: vec![],
-        }))
-    }
+fn answering(legs: Legs) -> Origin {
+    Origin::speaking(legs.1, |request| Reply {
+        status: 201,
+        fields: vec![("x-answer", "yes"), ("content-type", "text/plain")],
+        body: [b"got ", &*request.body].concat(),
+        trailers: vec![],
+    })
 }
 
 #[tokio::test]
@@ -167,13 +162,11 @@ async fn what_is_denied_is_refused_and_audited_alike() {
     .await;
 }
 
-fn trailing(legs: Legs) -> impl FnOnce() -> futures_util::future::BoxFuture<'static, Origin> {
-    move || {
-        Box::pin(Origin::speaking(legs.1, |_| Reply {
-            trailers: vec![("grpc-status", "0"), ("x-sum", "12")],
-            ..Reply::ok("a message")
-        }))
-    }
+fn trailing(legs: Legs) -> Origin {
+    Origin::speaking(legs.1, |_| Reply {
+        trailers: vec![("grpc-status", "0"), ("x-sum", "12")],
+        ..Reply::ok("a message")
+    })
 }
 
 #[tokio::test]
@@ -229,7 +222,7 @@ async fn trailers_pass_in_both_directions_and_carry_nothing_that_decides() {
 
 /// Sends a head and a part before it reads the request's body; then breaks off, or waits until it is
 /// given up.
-fn breaking(offer: Offer, breaks: bool) -> impl Future<Output = Origin> {
+fn breaking(offer: Offer, breaks: bool) -> Origin {
     let http1 = move |mut stream: Stream| async move {
         stream.head().await;
         stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na part\n").await;
@@ -255,7 +248,7 @@ fn breaking(offer: Offer, breaks: bool) -> impl Future<Output = Origin> {
 
 #[tokio::test]
 async fn an_agent_that_gives_up_is_audited_alike_and_the_upstream_is_told() {
-    let origin = |legs: Legs| move || breaking(legs.1, false);
+    let origin = |legs: Legs| breaking(legs.1, false);
     the_same(Plan::api_key, origin, async |legs, lab| match legs.tunnel(lab).await {
         Tunnel::Http1(mut wire) => {
             wire.send(request_text("POST /a\r\nContent-Length: 4", HOST)).await;
@@ -281,7 +274,7 @@ async fn an_agent_that_gives_up_is_audited_alike_and_the_upstream_is_told() {
 
 #[tokio::test]
 async fn an_upstream_that_breaks_off_is_seen_and_audited_alike() {
-    let origin = |legs: Legs| move || breaking(legs.1, true);
+    let origin = |legs: Legs| breaking(legs.1, true);
     the_same(Plan::api_key, origin, async |legs, lab| match legs.tunnel(lab).await {
         Tunnel::Http1(mut wire) => {
             wire.send(request_text("POST /a\r\nContent-Length: 4", HOST)).await;

@@ -171,7 +171,7 @@ impl Row {
 #[tokio::test]
 async fn what_has_two_readings_is_refused_and_never_forwarded() {
     for offer in [Offer::Http1, Offer::Http2] {
-        let origin = Origin::speaking(offer, |_| Reply::ok("fine")).await;
+        let origin = Origin::speaking(offer, |_| Reply::ok("fine"));
         let lab = Plan::api_key().start(origin).await;
         let mut forwarded = vec![];
         for row in rows() {
@@ -191,7 +191,7 @@ async fn what_has_two_readings_is_refused_and_never_forwarded() {
 #[tokio::test]
 async fn a_sound_request_by_hand_is_answered() {
     for offer in [Offer::Http1, Offer::Http2] {
-        let origin = Origin::speaking(offer, |_| Reply::ok("fine")).await;
+        let origin = Origin::speaking(offer, |_| Reply::ok("fine"));
         let lab = Plan::api_key().start(origin).await;
         let by_host = [without(":authority"), vec![pair("host", HOST)]].concat();
         let rows = [
@@ -283,7 +283,7 @@ async fn broken_frames_end_the_stream_or_the_connection() {
     let head = block(&sound());
     let ended = frame(HEADERS, END_HEADERS | END_STREAM, 1, &head);
     let to_itself = frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 16]);
-    let origin = Origin::speaking(Offer::Both, |_| Reply::ok("fine")).await;
+    let origin = Origin::speaking(Offer::Both, |_| Reply::ok("fine"));
     let lab = Plan::api_key().start(origin).await;
     for (name, frames, codes) in [broken_alone(&head), broken_in_place(&head)].concat() {
         let mut wire = lab.frames(HOST).await;
@@ -327,7 +327,7 @@ async fn what_does_not_begin_with_the_preface_is_closed() {
 #[tokio::test]
 async fn a_pseudo_header_field_in_trailers_goes_no_further() {
     for offer in [Offer::Http1, Offer::Http2] {
-        let origin = Origin::speaking(offer, |_| Reply::ok("fine")).await;
+        let origin = Origin::speaking(offer, |_| Reply::ok("fine"));
         let lab = Plan::api_key().start(origin).await;
         let trailers = Some(vec![pair(":method", "GET"), pair("x-after", "1")]);
         Row { name: "", head: sound(), body: Some(b"body"), trailers }.end(&lab).await;

@@ -24,7 +24,7 @@ async fn a_hundred_and_fifty_exchanges_run_side_by_side_on_one_stream() {
             ask.reply(&Reply::ok(request.head.target())).await;
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let client = lab.h2(HOST).await;
     let calls = (0..COUNT).map(async |number| {
         let path = format!("/{number}");
@@ -43,7 +43,7 @@ async fn a_hundred_and_fifty_exchanges_run_side_by_side_on_one_stream() {
 #[tokio::test]
 async fn another_authority_on_the_stream_is_misdirected() {
     let lab = Plan::api_key().hosts(&format!("{HOST}, {STRANGER}"));
-    let lab = lab.start(Origin::speaking(Offer::Both, |_| Reply::ok("fine")).await).await;
+    let lab = lab.start(Origin::speaking(Offer::Both, |_| Reply::ok("fine"))).await;
     let client = lab.h2(HOST).await;
     for authority in [STRANGER, "api.acme.test:444", "api.acme.test.", "nowhere.test"] {
         let answer = client.open_for(authority, "GET /a", true).await.answer().await;
@@ -70,7 +70,7 @@ async fn what_the_agent_resets_is_reset_upstream_and_nothing_else() {
             _ => ask.reply(&Reply::ok("fine")).await,
         }
     });
-    let mut lab = Plan::api_key().start(origin.await).await;
+    let mut lab = Plan::api_key().start(origin).await;
     let client = lab.h2(HOST).await;
     let stuck = client.open("GET /stuck", true).await;
     lab.origin.arrival().await;
@@ -95,7 +95,7 @@ async fn an_upload_that_the_agent_gives_up_is_cut_upstream() {
             tell.send(request).expect("it is waited for");
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let client = lab.h2(HOST).await;
     let mut call = client.open("POST /a", false).await;
     call.send(b"a part").await;
@@ -116,7 +116,7 @@ async fn what_the_upstream_resets_midway_is_reset_towards_the_agent() {
         tokio::task::yield_now().await;
         sending.reset(Reason::from(code));
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let client = lab.h2(HOST).await;
     for (sent, seen) in [
         (Reason::CANCEL, Reason::CANCEL),
@@ -141,7 +141,7 @@ async fn a_reset_instead_of_an_answer_is_a_502() {
         ask.whole().await;
         ask.reset(Reason::INTERNAL_ERROR);
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let answer = lab.h2(HOST).await.ask("GET /a").await;
     assert_eq!(answer.head.status(), 502);
     assert_eq!(answer.head.one("keyward-error"), Some("upstream_protocol"));
@@ -162,7 +162,7 @@ async fn what_the_upstream_refuses_unprocessed_is_sent_again() {
             }
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     // Not idempotent: it goes again because it was not processed.
     let answer = lab.h2(HOST).await.post("POST /a", "an order").await;
     assert_eq!(answer.text(), "an order");
@@ -176,7 +176,7 @@ async fn an_upstream_that_refuses_for_ever_is_asked_only_a_few_times() {
         ask.whole().await;
         ask.reset(Reason::REFUSED_STREAM);
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     assert_eq!(lab.h2(HOST).await.ask("GET /a").await.head.status(), 502);
     assert_eq!(lab.origin.received().len(), 3);
     lab.finish().await;
@@ -221,7 +221,7 @@ async fn allows_five(mut stream: Stream) {
 
 #[tokio::test]
 async fn requests_beyond_a_limit_that_was_not_known_yet_go_to_other_streams() {
-    let lab = Plan::api_key().start(Origin::framed(allows_five).await).await;
+    let lab = Plan::api_key().start(Origin::framed(allows_five)).await;
     let client = lab.h2(HOST).await;
     let calls = (0..40).map(async |number| {
         let answer = client.ask(&format!("GET /{number}")).await;
@@ -264,7 +264,7 @@ async fn leaves_after_the_first(mut stream: Stream) {
 
 #[tokio::test]
 async fn what_an_upstream_that_goes_away_did_not_process_goes_to_another_stream() {
-    let lab = Plan::api_key().start(Origin::framed(leaves_after_the_first).await).await;
+    let lab = Plan::api_key().start(Origin::framed(leaves_after_the_first)).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.ask("GET /first").await.head.status(), 200);
     assert_eq!(client.post("POST /second", "an order").await.head.status(), 200);
@@ -285,7 +285,7 @@ async fn an_upstream_that_goes_away_politely_finishes_what_it_began() {
         }
         sending.end();
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let client = lab.h2(HOST).await;
     for _ in 0..3 {
         assert_eq!(client.ask("GET /a").await.text(), "a part ".repeat(20));
@@ -313,7 +313,7 @@ async fn a_reader_that_stops_stops_the_writer_and_no_one_else() {
             }
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let client = lab.h2(HOST).await;
     let mut stopped = client.open("GET /endless", true).await;
     let coming = stopped.head().await.expect("a head");
@@ -342,7 +342,7 @@ async fn an_upstream_that_stops_reading_stops_the_upload() {
             }
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let client = lab.h2(HOST).await;
     let mut stuck = client.open("POST /stuck", false).await;
     let mut sent = 0;
@@ -379,7 +379,7 @@ async fn an_early_answer_to_an_unfinished_upload_arrives_whole() {
             sending.send(b"too much").await;
             sending.end();
         };
-        let lab = Plan::api_key().start(Origin::either(offer, http1, http2).await).await;
+        let lab = Plan::api_key().start(Origin::either(offer, http1, http2)).await;
         let client = lab.h2(HOST).await;
         let mut call = client.open("POST /a", false).await;
         call.send(b"a part").await;
@@ -400,7 +400,7 @@ async fn the_upstreams_100_asks_for_the_body() {
         let request = ask.whole().await;
         ask.reply(&Reply::ok(request.body)).await;
     });
-    let lab = Plan::api_key().limit("continue_timeout: 1h").start(origin.await).await;
+    let lab = Plan::api_key().limit("continue_timeout: 1h").start(origin).await;
     let client = lab.h2(HOST).await;
     let mut call = client.open("POST /a\r\nexpect: 100-continue", false).await;
     assert_eq!(call.interim().await, 100);
@@ -417,14 +417,14 @@ async fn early_hints_do_not_disturb_the_answer() {
         ask.interim(103, &[("link", "</a.css>; rel=preload")]);
         ask.reply(&Reply::ok("fine")).await;
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     assert_eq!(lab.h2(HOST).await.ask("GET /a").await.text(), "fine");
     lab.finish().await;
 }
 
 #[tokio::test]
 async fn two_agents_and_two_tunnels_share_an_upstream_stream_but_not_a_credential() {
-    let origin = Origin::speaking(Offer::Both, |_| Reply::ok("fine")).await;
+    let origin = Origin::speaking(Offer::Both, |_| Reply::ok("fine"));
     let other = canary::Canary::new("othr");
     let plan = Plan::api_key()
         .secret("OTHER", &other)

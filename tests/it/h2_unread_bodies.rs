@@ -116,7 +116,7 @@ fn code(payload: &[u8]) -> u32 {
 
 async fn lab(limits: &[&str]) -> Lab {
     let plan = limits.iter().fold(Plan::api_key().rule(DENY), |plan, limit| plan.limit(limit));
-    plan.start(Origin::saying("fine").await).await
+    plan.start(Origin::saying("fine")).await
 }
 
 /// Sends the rest of a body whose answer has come, by and by; the stream stands until its end.
@@ -181,7 +181,7 @@ async fn an_upload_that_its_upstream_answers_early_is_read_to_its_end() {
             sending.end();
         };
         let plan = Plan::api_key().limit(UNTIMED);
-        let lab = plan.start(Origin::either(offer, http1, http2).await).await;
+        let lab = plan.start(Origin::either(offer, http1, http2)).await;
         let mut agent = Agent::of(&lab).await;
         agent.post(1, "/a", &[]).await;
         agent.data(1, 0, b"a part").await;

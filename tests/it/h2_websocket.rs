@@ -19,7 +19,7 @@ const HELLO: &[u8] = b"\x81\x82abcd\x09\x0b";
 
 /// Agrees to handshakes; then sends back what comes, breaks off at `break`, or sends without end at
 /// `/endless`. Other requests are answered, without an end at `/open`.
-async fn origin() -> Origin {
+fn origin() -> Origin {
     Origin::scripted(|mut stream: Stream| async move {
         while let Some(request) = stream.request().await {
             match request.head.target() {
@@ -34,7 +34,6 @@ async fn origin() -> Origin {
             }
         }
     })
-    .await
 }
 
 async fn echo(mut stream: Stream) {
@@ -53,17 +52,16 @@ async fn echo(mut stream: Stream) {
 }
 
 /// Answers handshakes with what `answer` makes of them, others with `fine`; notes what follows.
-async fn answering(answer: impl Fn(&Message) -> String + Send + Sync + 'static) -> Origin {
+fn answering(answer: impl Fn(&Message) -> String + Send + Sync + 'static) -> Origin {
     Origin::answering(move |request| match request.head.has("upgrade") {
         true => answer(request),
         false => ok("fine"),
     })
-    .await
 }
 
 /// Refuses handshakes. Each request is answered after its head; only then the content that the head announces is
 /// read (RFC 9112 §9.3).
-async fn answering_early() -> Origin {
+fn answering_early() -> Origin {
     Origin::scripted(|mut stream: Stream| async move {
         while let Some(head) = stream.head().await {
             let said = match head.has("upgrade") {
@@ -76,7 +74,6 @@ async fn answering_early() -> Origin {
             stream.note(Message { head, body, whole: true, ..Message::default() });
         }
     })
-    .await
 }
 
 fn code(answer: &Message) -> Option<&str> {
@@ -105,7 +102,7 @@ async fn talking(client: &Client) -> Socket {
 async fn the_handshake_is_injected_and_audited_as_over_http1() {
     let mut seen = vec![];
     for http2 in [false, true] {
-        let mut lab = Plan::api_key().start(origin().await).await;
+        let mut lab = Plan::api_key().start(origin()).await;
         let lines = format!("{HANDSHAKE}\r\nx-api-key: {}", lab.placeholder("api_key"));
         if http2 {
             let client = lab.h2(HOST).await;
@@ -149,7 +146,7 @@ async fn the_handshake_is_injected_and_audited_as_over_http1() {
 
 #[tokio::test]
 async fn keys_are_drawn_anew_and_an_agent_s_own_is_not_used() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     for _ in 0..3 {
         client.websocket("/a\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==").await;
@@ -168,7 +165,7 @@ async fn keys_are_drawn_anew_and_an_agent_s_own_is_not_used() {
 
 #[tokio::test]
 async fn an_agent_that_sends_a_key_gets_the_answer_to_it() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     // RFC 6455 §1.3.
     let (key, accept) = ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -198,7 +195,7 @@ async fn an_upstream_that_does_not_agree_is_heard_and_the_tunnel_goes_on() {
             "HTTP/1.1 {status} X\r\nX-Why: because\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let lab = Plan::api_key().start(answering(move |_| said.clone()).await).await;
+        let lab = Plan::api_key().start(answering(move |_| said.clone())).await;
         let client = lab.h2(HOST).await;
         let answer = client.extended("websocket", HANDSHAKE).await.answer().await;
         assert_eq!((answer.head.status(), &*answer.text()), (status, body));
@@ -214,7 +211,7 @@ async fn an_upstream_that_does_not_agree_is_heard_and_the_tunnel_goes_on() {
 /// follows in its fields as a request.
 #[tokio::test]
 async fn a_length_of_a_handshake_does_not_swallow_the_next_request_on_the_stream() {
-    let mut lab = Plan::api_key().start(answering_early().await).await;
+    let mut lab = Plan::api_key().start(answering_early()).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.ask("GET /first").await.text(), "fine");
     let text = format!("{HANDSHAKE}\r\ncontent-length: 40");
@@ -235,7 +232,7 @@ async fn a_length_of_a_handshake_does_not_swallow_the_next_request_on_the_stream
 #[tokio::test]
 async fn an_answer_as_to_any_request_is_502_and_not_a_byte_passes() {
     let said = "HTTP/1.1 200 X\r\nContent-Length: 6\r\n\r\na page";
-    let lab = Plan::api_key().start(answering(|_| said.to_owned()).await).await;
+    let lab = Plan::api_key().start(answering(|_| said.to_owned())).await;
     let client = lab.h2(HOST).await;
     let answer = client.extended("websocket", HANDSHAKE).await.answer().await;
     assert_eq!((answer.head.status(), code(&answer)), (502, Some("upstream_protocol")));
@@ -265,7 +262,7 @@ async fn a_101_to_another_handshake_or_protocol_is_502_and_not_a_byte_passes() {
     ];
     for (number, said) in answers.into_iter().enumerate() {
         let origin = answering(move |request| format!("{}\x01\x05bytes", said(request)));
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let client = lab.h2(HOST).await;
         let mut call = client.extended("websocket", HANDSHAKE).await;
         call.send(b"\x81\x85early").await;
@@ -290,7 +287,7 @@ async fn a_101_to_another_handshake_or_protocol_is_502_and_not_a_byte_passes() {
 #[tokio::test]
 async fn what_policy_denies_is_403_and_never_dialled() {
     let rule = format!("{{ name: no, hosts: [{HOST}], paths: [\"/chat\"], action: deny }}");
-    let lab = Plan::api_key().rule(&rule).start(origin().await).await;
+    let lab = Plan::api_key().rule(&rule).start(origin()).await;
     let client = lab.h2(HOST).await;
     let answer = client.extended("websocket", HANDSHAKE).await.answer().await;
     assert_eq!((answer.head.status(), code(&answer)), (403, Some("denied")));
@@ -303,7 +300,7 @@ async fn what_policy_denies_is_403_and_never_dialled() {
 #[tokio::test]
 async fn a_rule_for_get_counts_for_the_handshake() {
     let rule = format!("{{ name: no, hosts: [{HOST}], methods: [GET], action: deny }}");
-    let lab = Plan::api_key().rule(&rule).start(origin().await).await;
+    let lab = Plan::api_key().rule(&rule).start(origin()).await;
     let client = lab.h2(HOST).await;
     let answer = client.extended("websocket", HANDSHAKE).await.answer().await;
     assert_eq!(code(&answer), Some("denied"));
@@ -312,7 +309,7 @@ async fn a_rule_for_get_counts_for_the_handshake() {
 
 #[tokio::test]
 async fn no_other_connect_is_forwarded() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     for protocol in ["connect-udp", "connect-ip", "webtransport", "WebSocket", "websocket2", ""] {
         let (answer, _) = client.extended(protocol, "/chat").await.outcome().await;
@@ -335,7 +332,7 @@ async fn no_other_connect_is_forwarded() {
 #[tokio::test]
 async fn frames_pass_both_ways_large_ones_too() {
     const LENGTH: usize = 1 << 20;
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     let mut sockets = [talking(&client).await, talking(&client).await];
     let mut large = vec![0x82, 0xff];
@@ -386,7 +383,7 @@ async fn a_side_that_does_not_read_stops_the_other_and_no_one_else() {
             }
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let client = lab.h2(HOST).await;
     let unread = client.websocket("/endless").await;
     let mut deaf = client.websocket("/deaf").await;
@@ -415,7 +412,7 @@ async fn a_side_that_does_not_read_stops_the_other_and_no_one_else() {
 
 #[tokio::test]
 async fn close_codes_pass_both_ways() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     for code in [1000_u16, 1001, 1011, 3000, 4999] {
         let mut socket = talking(&client).await;

@@ -56,7 +56,7 @@ async fn the_page_names_no_agent_no_connection_and_no_file() {
     let lab = Plan::api_key()
         .agent("a-secretive-agent", "acme")
         .proxy("[\"127.0.0.1:0\", \"unix:hidden.sock\"]")
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let page = ask(&lab, "GET /ca", &lab.gateway.admin.to_string()).await.text();
     let folder = lab.gateway.folder().display().to_string();

@@ -19,7 +19,7 @@ impl Baited {
     async fn with(items: &[&str]) -> Self {
         let hooks = Hooks::start().await;
         let plan = hooks.reached(Plan::api_key()).top(&section(items));
-        let mut lab = plan.start(Origin::saying("fine").await).await;
+        let mut lab = plan.start(Origin::saying("fine")).await;
         lab.add_agent("bot").await;
         let bound = lab.gateway.api("POST", "/agents/bot/bindings", r#"{"connection":"acme"}"#);
         assert_eq!(bound.await.head.status(), 201);

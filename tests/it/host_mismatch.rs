@@ -4,7 +4,7 @@ use crate::support::*;
 
 async fn tunnel() -> (Lab, Wire) {
     let rule = format!("{{ name: open, hosts: [{STRANGER}], action: pass }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let wire = lab.tunnel(HOST).await;
     (lab, wire)
 }
@@ -121,7 +121,7 @@ async fn the_server_name_towards_the_origin_is_the_target() {
             stream.send(ok(&sni)).await;
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     assert_eq!(lab.ask("GET /a").await.text(), HOST);
     lab.finish().await;
 }
@@ -129,8 +129,8 @@ async fn the_server_name_towards_the_origin_is_the_target() {
 #[tokio::test]
 async fn an_origin_whose_certificate_is_not_the_target_s_gets_nothing() {
     for origin in [
-        Origin::named(&["wrong.acme.test"], answer_all).await,
-        Origin::with_tls(Some(crate::support::pki::pki().expired(HOST)), answer_all).await,
+        Origin::answering_as(&["wrong.acme.test"], |_| ok("fine")),
+        Origin::serving(Some(crate::support::pki::pki().expired(HOST)), |_| ok("fine")),
     ] {
         let lab = Plan::api_key().start(origin).await;
         let answer = lab.ask("GET /a").await;
@@ -143,16 +143,10 @@ async fn an_origin_whose_certificate_is_not_the_target_s_gets_nothing() {
 
 #[tokio::test]
 async fn an_origin_of_an_unknown_authority_gets_nothing() {
-    let lab = Plan::api_key().untrusted().start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().untrusted().start(Origin::saying("fine")).await;
     let answer = lab.ask("GET /a").await;
     assert_eq!(answer.head.status(), 502, "{answer:?}");
     assert_eq!(answer.head.one("keyward-error"), Some("upstream_tls"));
     assert!(lab.origin.bytes().is_empty());
     lab.finish().await;
-}
-
-async fn answer_all(mut stream: Stream) {
-    while stream.request().await.is_some() {
-        stream.send(ok("fine")).await;
-    }
 }

@@ -4,13 +4,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::support::canary::Canary;
 use crate::support::install::Install;
-use crate::support::origin::{ok, serve};
 use crate::support::*;
 
 const GITHUB: &str = "api.github.com";
@@ -28,14 +26,13 @@ struct Desk {
 
 impl Desk {
     async fn new() -> Self {
-        let answer = Arc::new(|message: &Message| {
+        let names = [GITHUB, STRIPE, OPENAI];
+        let origin = Origin::answering_as(&names, |message| {
             match message.head.one("authorization").is_some_and(|it| it.contains(REVOKED)) {
                 true => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
                 false => ok(r#"{"login":"octocat"}"#),
             }
         });
-        let names = [GITHUB, STRIPE, OPENAI];
-        let origin = Origin::named(&names, move |stream| serve(stream, Arc::clone(&answer))).await;
         let plan = Plan::api_key().no_agents();
         let plan = names
             .iter()

@@ -40,7 +40,7 @@ impl World {
     async fn start(plan: Plan) -> Self {
         let program = Hooks::start().await;
         let plan = program.reached(plan).no_agents();
-        let mut lab = plan.start(Origin::saying("fine").await).await;
+        let mut lab = plan.start(Origin::saying("fine")).await;
         lab.guard(Canary::of(SECRET.to_owned()));
         let hook = json!({"name": "ci", "scheme": "github", "to": program.url(), "secret": SECRET});
         let made = api(&lab, "POST", "/hooks", hook, 201).await;

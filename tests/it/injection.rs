@@ -8,7 +8,7 @@ use crate::support::*;
 
 async fn lab(auth: &str, fields: &str) -> Lab {
     let plan = Plan::new(auth, fields).variable("SOMEONE", "someone");
-    plan.start(Origin::saying("fine").await).await
+    plan.start(Origin::saying("fine")).await
 }
 
 /// How often the secret stands in a head.
@@ -87,7 +87,7 @@ async fn a_credential_of_the_agent_s_own_is_taken_out() {
         "{ id: key, kind: api_key, placement: { header: X-Api-Key } }, { id: token, kind: bearer }",
         "{ api_key: { env: CANARY } }",
     )
-    .start(Origin::saying("fine").await)
+    .start(Origin::saying("fine"))
     .await;
     // The provider also takes a bearer token: both at once would be an error there.
     let head = lab.delivered("GET /a\r\nAuthorization: Bearer mine").await;
@@ -110,7 +110,7 @@ async fn a_prefix_is_part_of_the_placement() {
 
 #[tokio::test]
 async fn a_bearer_token_is_written_as_rfc_6750_says() {
-    let mut lab = Plan::bearer().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::bearer().start(Origin::saying("fine")).await;
     let head = lab.delivered("GET /a\r\nauthorization: basic eDp5").await;
     assert_eq!(head.all("authorization"), [format!("Bearer {}", lab.canary.text)]);
     lab.finish().await;
@@ -216,7 +216,7 @@ async fn custom_writes_several_places_at_once() {
                 { header: X-Both, value: \"{b}/{a}\" }, { query: b, value: \"b-{b}\" }] }";
     let plan = Plan::new(auth, "{ a: { env: CANARY }, b: { env: SECOND } }");
     let plan = plan.secret("SECOND", &Canary::of("second-secret-0123456789".to_owned()));
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let head = lab.delivered("GET /a?b=mine\r\nX-A: mine\r\nX_Both: mine").await;
     let canary = &*lab.canary.text;
     assert_eq!(head.all("x-a"), [canary]);
@@ -245,7 +245,7 @@ async fn every_request_of_a_tunnel_is_injected_anew() {
 #[tokio::test]
 async fn pipelined_requests_are_each_decided() {
     let rule = format!("{{ name: no-deletes, hosts: [{HOST}], methods: [DELETE], action: deny }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(HOST).await;
     let get = request_text("GET /a", HOST);
     let delete = request_text("DELETE /a", HOST);

@@ -11,7 +11,7 @@ use crate::support::*;
 const TUNNELS: u32 = 50;
 
 /// Answers over HTTP/1.1. `ended` gets a permit for each stream that is closed.
-async fn over_http1(ended: &Arc<Semaphore>) -> Origin {
+fn over_http1(ended: &Arc<Semaphore>) -> Origin {
     let ended = Arc::clone(ended);
     Origin::scripted(move |mut stream: Stream| {
         let ended = Arc::clone(&ended);
@@ -22,11 +22,10 @@ async fn over_http1(ended: &Arc<Semaphore>) -> Origin {
             ended.add_permits(1);
         }
     })
-    .await
 }
 
 /// The same over HTTP/2.
-async fn over_http2(ended: &Arc<Semaphore>) -> Origin {
+fn over_http2(ended: &Arc<Semaphore>) -> Origin {
     let ended = Arc::clone(ended);
     Origin::framed(move |mut stream: Stream| {
         let ended = Arc::clone(&ended);
@@ -45,7 +44,6 @@ async fn over_http2(ended: &Arc<Semaphore>) -> Origin {
             ended.add_permits(1);
         }
     })
-    .await
 }
 
 /// Waits until the origin has seen the end of so many streams.
@@ -68,13 +66,9 @@ fn passing() -> Plan {
 #[tokio::test]
 async fn a_stream_of_pass_requests_is_used_by_one_agent_on_one_client_stream_only() {
     let rule = format!("{{ name: open, hosts: [\"{STRANGER}:80\"], action: pass }}");
-    let origin = Origin::with_tls(None, |mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            stream.send(ok("fine")).await;
-        }
-    });
+    let origin = Origin::serving(None, |_| ok("fine"));
     let plan = Plan::api_key().agent("two", "acme").rule(&rule);
-    let lab = plan.start(origin.await).await;
+    let lab = plan.start(origin).await;
     let mut wires = [lab.client().await, lab.client().await];
     for (wire, agent, streams) in
         [(0, "ci", 1), (0, "ci", 1), (1, "ci", 2), (0, "two", 3), (0, "two", 3), (0, "ci", 4)]
@@ -92,14 +86,14 @@ async fn a_stream_of_pass_requests_is_used_by_one_agent_on_one_client_stream_onl
 #[tokio::test]
 async fn streams_of_pass_requests_end_with_their_tunnels() {
     let ended = Arc::new(Semaphore::new(0));
-    let lab = passing().start(over_http1(&ended).await).await;
+    let lab = passing().start(over_http1(&ended)).await;
     for _ in 0..TUNNELS {
         ask(&mut lab.tunnel(STRANGER).await, STRANGER).await;
     }
     have_ended(&ended, TUNNELS).await;
     lab.finish().await;
 
-    let lab = passing().start(over_http2(&ended).await).await;
+    let lab = passing().start(over_http2(&ended)).await;
     for _ in 0..TUNNELS {
         let client = lab.h2_with("ci", STRANGER, &Builder::new()).await;
         assert_eq!(client.ask("GET /a").await.head.status(), 200);
@@ -113,14 +107,14 @@ async fn streams_of_pass_requests_end_with_their_tunnels() {
 async fn idle_streams_are_closed_in_time_without_another_request() {
     let ended = Arc::new(Semaphore::new(0));
     let plan = || Plan::api_key().limit("idle_upstream_timeout: 200ms");
-    let lab = plan().start(over_http1(&ended).await).await;
+    let lab = plan().start(over_http1(&ended)).await;
     let mut wire = lab.tunnel(HOST).await;
     ask(&mut wire, HOST).await;
     have_ended(&ended, 1).await;
     ask(&mut wire, HOST).await;
     lab.finish().await;
 
-    let lab = plan().start(over_http2(&ended).await).await;
+    let lab = plan().start(over_http2(&ended)).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.ask("GET /a").await.head.status(), 200);
     have_ended(&ended, 1).await;
@@ -132,7 +126,7 @@ async fn idle_streams_are_closed_in_time_without_another_request() {
 async fn idle_http2_streams_count_against_the_limit_of_idle_streams() {
     let ended = Arc::new(Semaphore::new(0));
     let plan = Plan::api_key().limit("idle_upstream_timeout: 1h").limit("idle_upstreams_max: 0");
-    let lab = plan.start(over_http2(&ended).await).await;
+    let lab = plan.start(over_http2(&ended)).await;
     let client = lab.h2(HOST).await;
     for _ in 0..3 {
         assert_eq!(client.ask("GET /a").await.head.status(), 200);

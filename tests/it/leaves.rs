@@ -25,12 +25,7 @@ async fn chain(lab: &Lab, host: &str) -> Vec<Vec<u8>> {
 
 async fn many_hosts() -> (Lab, Vec<String>) {
     let hosts: Vec<String> = (0..HOSTS).map(|n| format!("h{n}.leaf.test")).collect();
-    let origin = Origin::named(&["*.leaf.test"], |mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            stream.send(ok("fine")).await;
-        }
-    });
-    let origin = origin.await;
+    let origin = Origin::answering_as(&["*.leaf.test"], |_| ok("fine"));
     let mut plan = Plan::api_key().hosts("\"*.leaf.test\"");
     for host in &hosts {
         plan = plan.resolve(&format!("{host}: \"{}\"", origin.addr));
@@ -145,7 +140,7 @@ async fn leaves_differ_in_serial_and_share_no_name() {
 async fn a_name_over_64_bytes_has_a_leaf_too() {
     let long = format!("{}.{}.test", "a".repeat(60), "b".repeat(60));
     let rule = format!("{{ name: open, hosts: [{long}], action: pass }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let chain = chain(&lab, &long).await;
     let (_, leaf) = X509Certificate::from_der(&chain[0]).expect("DER");
     let names = leaf.subject_alternative_name().expect("one").expect("a SAN");

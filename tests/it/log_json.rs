@@ -141,7 +141,7 @@ async fn log_of(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_name_stands_twice_in_a_line_and_the_host_is_there() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key().top(LOG), &origin);
     let lines = log_of(&install, install.keyward(&["serve"]), async |proxy| {
         exchanges(proxy).await;
@@ -175,7 +175,7 @@ async fn no_name_stands_twice_in_a_line_and_the_host_is_there() {
 /// What the configuration refuses, and what stops the start after it, are lines of JSON too.
 #[tokio::test]
 async fn a_gateway_that_does_not_start_says_why_in_json() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
     let at = taken.local_addr().expect("an address").to_string();
@@ -202,7 +202,7 @@ async fn a_gateway_that_does_not_start_says_why_in_json() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_ready_line_has_an_id_and_its_listeners_as_lists() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key().top(LOG), &origin);
     let lines = log_of(&install, install.keyward(&["serve"]), async |_| {}).await;
     let is_id = |line: &&BTreeMap<String, Strict>, wanted: &str| matches!(line.get("id"), Some(Strict::Other(id)) if id == wanted);
@@ -217,7 +217,7 @@ async fn the_ready_line_has_an_id_and_its_listeners_as_lists() {
 /// Both lines about a refresh that fails tell why beside their message, and not in a second `message`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refresh_that_fails_is_logged_with_one_message_and_the_reason() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let away = crate::support::process::reserved_address();
     let plan = Plan::new(&method(""), "{ refresh_token: { env: REFRESH } }")
         .resolve(&format!("auth.acme.test: \"{away}\""))

@@ -93,7 +93,7 @@ async fn lab(answer: String) -> Lab {
             }
         }
     });
-    Plan::api_key().start(origin.await).await
+    Plan::api_key().start(origin).await
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn an_origin_that_never_answers_is_504() {
         stream.rest().await;
     });
     let plan = Plan::api_key().limit("answer_timeout: 300ms");
-    let lab = plan.start(origin.await).await;
+    let lab = plan.start(origin).await;
     let answer = lab.ask("GET /a").await;
     assert_eq!(answer.head.status(), 504, "{answer:?}");
     assert_eq!(answer.head.one("keyward-error"), Some("upstream_timeout"));
@@ -207,7 +207,7 @@ async fn an_origin_that_never_answers_is_504() {
 
 #[tokio::test]
 async fn an_origin_that_cannot_be_reached_is_502() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let addr = crate::support::process::reserved_address();
     let lab = Plan::api_key()
         .hosts("api.acme.test, gone.acme.test")
@@ -230,7 +230,7 @@ async fn an_origin_cannot_pass_itself_off_as_the_gateway() {
         "HTTP/1.1 403 default_deny\r\nKeyward-Error: default_deny\r\n\
          Proxy-Status: keyward; error=x\r\nContent-Length: 0\r\n\r\n"
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let answer = lab.ask("GET /a").await;
     assert!(!answer.head.has("keyward-error"), "{answer:?}");
     let status = answer.head.one("proxy-status").unwrap_or_default();
@@ -256,7 +256,7 @@ async fn no_member_of_an_upstream_s_proxy_status_is_named_as_the_gateway() {
                  Proxy-Status: cdn, keyward; error=x\r\n\r\n"
             ),
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let answer = lab.ask("GET /a\r\nTE: trailers").await;
         assert_eq!(answer.head.status(), 200);
         let told = answer.head.all("proxy-status").join(" ");
@@ -270,7 +270,7 @@ async fn no_member_of_an_upstream_s_proxy_status_is_named_as_the_gateway() {
     }
     let theirs =
         "HTTP/1.1 200 OK\r\nProxy-Status: cdn; error=dns_timeout\r\nContent-Length: 0\r\n\r\n";
-    let lab = Plan::api_key().start(Origin::answering(move |_: &Message| theirs).await).await;
+    let lab = Plan::api_key().start(Origin::answering(move |_: &Message| theirs)).await;
     let answer = lab.ask("GET /a").await;
     assert_eq!(answer.head.all("proxy-status"), ["cdn; error=dns_timeout"], "RFC 9209 §2");
     lab.finish().await;
@@ -279,7 +279,7 @@ async fn no_member_of_an_upstream_s_proxy_status_is_named_as_the_gateway() {
 #[tokio::test]
 async fn no_browser_guesses_what_an_error_of_ours_is() {
     let plan = Plan::api_key().limit("auth_failures_per_minute_max: 1000");
-    let lab = plan.start(Origin::saying("never").await).await;
+    let lab = plan.start(Origin::saying("never")).await;
     let mut answers = vec![
         lab.ask("TRACE /a").await,
         lab.ask("POST /a\r\nContent-Type: application/grpc\r\nExpect: x\r\nContent-Length: 0")

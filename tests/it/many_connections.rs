@@ -248,7 +248,7 @@ async fn cost(world: &World, admin: &str, asked: &Asked) -> Cost {
 
 #[tokio::test]
 async fn a_page_or_a_search_looks_up_what_it_shows_however_many_connections_there_are() {
-    let (origin, count) = (Origin::saying("fine").await, many());
+    let (origin, count) = (Origin::saying("fine"), many());
     let (mut few, mut many) = (World::new(&origin).await, World::new(&origin).await);
     few.connections(FEW).await;
     many.connections(count).await;
@@ -271,7 +271,7 @@ async fn a_page_or_a_search_looks_up_what_it_shows_however_many_connections_ther
 
 #[tokio::test]
 async fn a_request_in_a_session_costs_the_same_however_many_end_users_there_are() {
-    let (mut origin, count) = (Origin::saying("fine").await, many());
+    let (mut origin, count) = (Origin::saying("fine"), many());
     let (mut few, mut many) = (World::new(&origin).await, World::new(&origin).await);
     let of_few = few.end_users(ASKING).await;
     let of_many = many.end_users(count).await;

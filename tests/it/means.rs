@@ -48,7 +48,7 @@ fn what_is_logged_at_any_level_is_captured() {
 
 #[tokio::test]
 async fn an_origin_keeps_what_it_received() {
-    let mut origin = Origin::saying("fine").await;
+    let mut origin = Origin::saying("fine");
     let mut wire = direct(&origin).await;
     for body in ["hello", ""] {
         let head = format!("POST /a\r\nContent-Length: {}", body.len());
@@ -67,7 +67,6 @@ async fn a_chunked_answer_is_read_with_its_trailers() {
         "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
          5\r\nhello\r\n0\r\nX-Sum: 42\r\n\r\n"
     });
-    let origin = origin.await;
     let mut wire = direct(&origin).await;
     wire.send(request_text("GET /a", HOST)).await;
     let answer = wire.answer("GET").await;
@@ -87,7 +86,6 @@ async fn a_cut_answer_is_seen_as_cut() {
             stream.send(beginning).await;
             // Dropped without close_notify.
         });
-        let origin = origin.await;
         let mut wire = direct(&origin).await;
         wire.send(request_text("GET /a", HOST)).await;
         assert!(!wire.answer("GET").await.whole, "{beginning:?}");
@@ -101,7 +99,6 @@ async fn an_answer_that_ends_with_its_stream_is_whole() {
         stream.send("HTTP/1.1 200 OK\r\n\r\nall of it").await;
         stream.finish().await;
     });
-    let origin = origin.await;
     let mut wire = direct(&origin).await;
     wire.send(request_text("GET /a", HOST)).await;
     let answer = wire.answer("GET").await;
@@ -110,7 +107,7 @@ async fn an_answer_that_ends_with_its_stream_is_whole() {
 
 #[tokio::test]
 async fn a_plan_is_yaml() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan =
         Plan::api_key().agent("other", "").rule("{ name: a, hosts: [b.test], action: deny }");
     let yaml: serde_json::Value = serde_yaml::from_str(&plan.yaml(&origin)).expect("YAML");

@@ -37,7 +37,7 @@ async fn metrics(lab: &Lab) -> String {
 
 #[tokio::test]
 async fn the_metrics_listener_has_no_path_but_metrics_and_probes_and_changes_nothing() {
-    let lab = plan().start(Origin::saying("fine").await).await;
+    let lab = plan().start(Origin::saying("fine")).await;
     let at = metrics_addr(&lab);
     let host = format!("Host: {at}\r\n");
     for path in
@@ -58,7 +58,7 @@ async fn the_metrics_listener_has_no_path_but_metrics_and_probes_and_changes_not
 /// A page of another site whose name points at loopback would read them.
 #[tokio::test]
 async fn a_foreign_name_for_loopback_gets_no_metrics() {
-    let lab = plan().start(Origin::saying("fine").await).await;
+    let lab = plan().start(Origin::saying("fine")).await;
     let at = metrics_addr(&lab);
     for foreign in ["Host: evil.example\r\n", "Host: localhost.evil.example:9464\r\n", ""] {
         let answer = ask(at, "GET /metrics", foreign).await;
@@ -80,7 +80,7 @@ async fn no_agent_reaches_the_metrics_through_the_proxy() {
         .listen(&format!("metrics: \"{at}\""))
         .rule(&format!("{{ name: own, hosts: [\"{at}\"], action: pass }}"))
         .allow(&at.to_string())
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let mut wire = lab.client().await;
     let authorization = lab.authorization("ci");
@@ -95,13 +95,10 @@ async fn no_agent_reaches_the_metrics_through_the_proxy() {
 #[tokio::test]
 async fn answers_of_the_upstream_are_counted_by_class_and_their_time_is_a_histogram() {
     let lab = plan()
-        .start(
-            Origin::speaking(Offer::Both, |seen| match seen.head.target().contains("/no") {
-                true => Reply { status: 401, ..Reply::ok("no") },
-                false => Reply::ok("fine"),
-            })
-            .await,
-        )
+        .start(Origin::speaking(Offer::Both, |seen| match seen.head.target().contains("/no") {
+            true => Reply { status: 401, ..Reply::ok("no") },
+            false => Reply::ok("fine"),
+        }))
         .await;
     assert_eq!(lab.ask("GET /a").await.head.status(), 200);
     assert_eq!(lab.ask("GET /no").await.head.status(), 401);
@@ -130,7 +127,7 @@ async fn answers_of_the_upstream_are_counted_by_class_and_their_time_is_a_histog
 
 #[tokio::test]
 async fn a_refused_reload_is_seen_in_the_metrics_until_one_succeeds() {
-    let lab = plan().start(Origin::saying("fine").await).await;
+    let lab = plan().start(Origin::saying("fine")).await;
     let file = lab.gateway.folder().join("keyward.yaml");
     let good = std::fs::read_to_string(&file).expect("the configuration");
     std::fs::write(&file, format!("{good}\nnonsense: 1\n")).expect("a file");
@@ -149,7 +146,7 @@ async fn a_refused_reload_is_seen_in_the_metrics_until_one_succeeds() {
 
 #[tokio::test]
 async fn the_admin_listener_has_metrics_only_for_a_token_that_reads_the_installation() {
-    let lab = plan().start(Origin::saying("fine").await).await;
+    let lab = plan().start(Origin::saying("fine")).await;
     let at = lab.gateway.admin;
     let user = json!({"name": "ann", "role": "admin"}).to_string();
     assert_eq!(lab.gateway.api("POST", "/users", &user).await.head.status(), 201);
@@ -185,14 +182,13 @@ async fn the_admin_listener_has_metrics_only_for_a_token_that_reads_the_installa
 /// A page of another site must not read them all the same.
 #[tokio::test]
 async fn the_admin_listener_has_open_metrics_only_if_the_configuration_says_so() {
-    let closed =
-        plan().top("telemetry: { metrics: token }").start(Origin::saying("fine").await).await;
+    let closed = plan().top("telemetry: { metrics: token }").start(Origin::saying("fine")).await;
     let get = async |lab: &Lab, fields: &str| ask(lab.gateway.admin, "GET /metrics", fields).await;
     let own = |lab: &Lab| format!("Host: {}\r\n", lab.gateway.admin);
     assert_eq!(get(&closed, &own(&closed)).await.head.status(), 401);
     closed.finish().await;
 
-    let open = plan().top("telemetry: { metrics: open }").start(Origin::saying("fine").await).await;
+    let open = plan().top("telemetry: { metrics: open }").start(Origin::saying("fine")).await;
     assert_eq!(get(&open, "Host: evil.example\r\n").await.head.status(), 421);
     let foreign = get(&open, &format!("{}Origin: http://evil.example\r\n", own(&open))).await;
     assert_eq!(foreign.head.one("access-control-allow-origin"), None);
@@ -209,6 +205,6 @@ async fn a_port_in_use_stops_the_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
     let at = taken.local_addr().expect("an address");
     let plan = Plan::api_key().listen(&format!("metrics: \"{at}\""));
-    let error = plan.refused(&Origin::saying("fine").await).await;
+    let error = plan.refused(&Origin::saying("fine")).await;
     assert!(error.contains(&format!("cannot listen on {at}")), "{error}");
 }

@@ -1,19 +1,15 @@
 //! Named actions of a built-in provider through the proxy: `read` and `charge` of Stripe let no refund through, whether
 //! a rule, a binding or a slot names them.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use crate::support::api::try_api;
-use crate::support::origin::{ok, serve};
 use crate::support::*;
 
 const STRIPE: &str = "api.stripe.com";
 
 async fn lab(plan: Plan) -> Lab {
-    let answer = Arc::new(|_: &Message| ok("fine"));
-    let origin = Origin::named(&[STRIPE], move |stream| serve(stream, Arc::clone(&answer))).await;
+    let origin = Origin::answering_as(&[STRIPE], |_| ok("fine"));
     plan.connection("{ name: shop, provider: stripe, fields: { api_key: { env: CANARY } } }")
         .resolve(&format!("{STRIPE}: \"{}\"", origin.addr))
         .start(origin)
@@ -168,8 +164,7 @@ async fn limits_of_an_earlier_version_of_the_agent_are_refused() {
 #[tokio::test]
 async fn no_parameter_takes_a_request_out_of_a_denied_action() {
     const META: &str = "graph.facebook.com";
-    let answer = Arc::new(|_: &Message| ok("fine"));
-    let origin = Origin::named(&[META], move |stream| serve(stream, Arc::clone(&answer))).await;
+    let origin = Origin::answering_as(&[META], |_| ok("fine"));
     let fields =
         "{ access_token: { env: CANARY }, phone_number_id: \"1\", business_account_id: \"2\" }";
     let rule = "{ name: no-deletes, actions: [\"whatsapp:delete\"], action: deny }";

@@ -18,13 +18,8 @@ macro_rules! reads {
     };
 }
 
-async fn person() -> (Newcomer, Origin) {
-    let origin = Origin::named(&["api.github.com"], |mut stream| async move {
-        while stream.request().await.is_some() {
-            stream.send(&ok("hello octocat")).await;
-        }
-    });
-    let origin = origin.await;
+fn person() -> (Newcomer, Origin) {
+    let origin = Origin::answering_as(&["api.github.com"], |_| ok("hello octocat"));
     (Newcomer::before(&origin, &["api.github.com"]), origin)
 }
 
@@ -108,7 +103,7 @@ fn who_binds_an_unknown_agent_or_connection_is_told_what_there_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_for_an_unknown_host_is_told_by_explain() {
-    let (mut person, _origin) = person().await;
+    let (mut person, _origin) = person();
     person.pastes(ADD, KEY);
     person.types("keyward agent add claude --json > /dev/null");
     person.types("keyward agent bind claude work --json > /dev/null");
@@ -119,7 +114,7 @@ async fn who_asks_for_an_unknown_host_is_told_by_explain() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_two_accounts_is_told_how_to_choose() {
-    let (mut person, _origin) = person().await;
+    let (mut person, _origin) = person();
     person.pastes(ADD, KEY);
     let second = "ghp_secondCANARYsecondCANARYsecondCAN123";
     person
@@ -149,7 +144,7 @@ fn who_finds_the_port_taken_is_told_the_setting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_serves_twice_is_told_who_has_the_store() {
-    let (mut person, _origin) = person().await;
+    let (mut person, _origin) = person();
     person.serves();
     person.types("keyward serve");
     person.types("keyward agent list");
@@ -158,7 +153,7 @@ async fn who_serves_twice_is_told_who_has_the_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_kills_the_gateway_finds_everything_again() {
-    let (mut person, _origin) = person().await;
+    let (mut person, _origin) = person();
     person.serves();
     person.pastes(ADD, KEY);
     person.kills_it();
@@ -278,7 +273,7 @@ fn who_has_no_configuration_where_they_say_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_breaks_the_configuration_while_it_serves_loses_nothing() {
-    let (mut person, _origin) = person().await;
+    let (mut person, _origin) = person();
     let good = std::fs::read_to_string(person.data().join("keyward.yaml")).expect("a file");
     person.serves();
     person.file("data/keyward.yaml", &format!("{good}rules:\n  - {{ name: x, hosts: [\"*\"] }}\n"));
@@ -370,7 +365,7 @@ fn who_asks_for_a_remote_gateway_is_told_what_is_missing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_a_crash_left_is_no_hindrance() {
-    let (mut person, _origin) = person().await;
+    let (mut person, _origin) = person();
     person.serves();
     person.kills_it();
     assert!(person.data().join("admin.sock").exists());
@@ -393,7 +388,7 @@ fn who_pastes_another_key_is_told_whose_it_looks_like() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_connects_step_by_step_without_a_terminal_is_told_the_options() {
-    let (mut person, origin) = person().await;
+    let (mut person, origin) = person();
     person.types("keyward connect < /dev/null");
     person.types("keyward connect github < /dev/null");
     person.pastes("keyward connect github --name work --secret-stdin token --agent claude", KEY);
@@ -404,7 +399,7 @@ async fn who_connects_step_by_step_without_a_terminal_is_told_the_options() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_pauses_a_connection_reads_so_wherever_it_is_asked_for() {
-    let (mut person, _origin) = person().await;
+    let (mut person, _origin) = person();
     person.pastes("keyward connect github --name work --secret-stdin token --no-test", KEY);
     person.types("keyward connection pause work");
     person.types("keyward explain https://api.github.com/user --agent default");
@@ -416,12 +411,8 @@ async fn who_pauses_a_connection_reads_so_wherever_it_is_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stores_a_dead_key_is_told_by_a_test() {
-    let origin = Origin::named(&["api.github.com"], |mut stream| async move {
-        while stream.request().await.is_some() {
-            stream.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n").await;
-        }
-    });
-    let origin = origin.await;
+    let refusal = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+    let origin = Origin::answering_as(&["api.github.com"], move |_| refusal);
     let mut person = Newcomer::before(&origin, &["api.github.com"]);
     person.pastes(ADD, KEY);
     person.types("keyward connection test work");

@@ -75,7 +75,7 @@ async fn a_refused_app_that_gets_another_secret_is_tried_by_the_next_request() {
 async fn a_refused_client_of_a_provider_s_file_is_tried_again_when_the_file_changes() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let lab = plan(&authorization, &pair).start(origin).await;
     authorization.issuer().forget_client(CLIENT);
     assert_eq!(refused(&lab.ask("GET /a").await), (424, "connection_broken".to_owned()));

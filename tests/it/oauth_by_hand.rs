@@ -20,7 +20,7 @@ fn ran(served: &Served, arguments: &[&str]) -> (Option<i32>, String) {
 async fn the_command_line_refreshes_and_says_what_came_of_it() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let plan = plan(&authorization, &pair).top("oauth: { backoff_first: 0.05s }");
     let canary = plan.canary().text.clone();
     let refresh = pair.refresh.expect("one");
@@ -117,7 +117,7 @@ async fn a_refresh_at_a_server_that_refuses_connections_is_a_503_that_says_when_
         .resolve(&format!("auth.acme.test: \"{away}\""))
         .allow(&away.to_string())
         .top(LONG_PAUSE);
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     is_unavailable_twice(&lab, "acme", 60).await;
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
     assert_eq!(shown["state"], "active", "{shown:#}");

@@ -17,7 +17,7 @@ async fn lab(addr: SocketAddr, allowed: bool, oauth: &str) -> Lab {
         .resolve(&format!("auth.acme.test: \"{addr}\""))
         .top(&format!("oauth: {{ {oauth} }}"));
     let plan = if allowed { plan.allow(&addr.to_string()) } else { plan };
-    plan.start(Origin::saying("fine").await).await
+    plan.start(Origin::saying("fine")).await
 }
 
 /// Time enough on a busy machine.
@@ -33,7 +33,7 @@ async fn failing(lab: &Lab) -> Value {
 }
 
 /// A server with a certificate that no configured root stands behind, as a company's inspection has.
-async fn inspected() -> Origin {
+fn inspected() -> Origin {
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut params =
         rcgen::CertificateParams::new(vec!["auth.acme.test".to_owned()]).expect("params");
@@ -51,20 +51,18 @@ async fn inspected() -> Origin {
         tls,
         |mut stream: Stream| async move { while stream.request().await.is_some() {} },
     )
-    .await
 }
 
 /// oauth 9.cause: nobody there, an address that is refused, another certificate, silence.
 #[tokio::test]
 async fn each_way_in_which_a_server_cannot_be_asked_has_its_own_word_remedy_and_metric() {
     let silent = Origin::with_tls(None, |mut stream: Stream| async move { stream.hold().await });
-    let (silent, inspected) = (silent.await, inspected().await);
+    let inspected = inspected();
     let (away, other) = (
         reserved_address(),
         Origin::named(&["impostor.test"], |mut stream: Stream| async move {
             while stream.request().await.is_some() {}
-        })
-        .await,
+        }),
     );
     let short = "connect_timeout: 0.3s";
     for (addr, oauth, cause, words) in [
@@ -97,7 +95,7 @@ async fn each_way_in_which_a_server_cannot_be_asked_has_its_own_word_remedy_and_
 /// oauth 9.cause: a company that inspects TLS.
 #[tokio::test]
 async fn tls_inspection_is_told_with_the_setting_that_trusts_its_root() {
-    let inspected = inspected().await;
+    let inspected = inspected();
     let lab = lab(inspected.addr, true, LONG).await;
     let failing = failing(&lab).await;
     let hint = failing["hint"].as_str().expect("a remedy");
@@ -127,7 +125,7 @@ async fn the_cause_of_a_failed_refresh_is_there_after_a_restart() {
 /// oauth 9.cause: doctor names the cause, what is done about it, and that it is tried again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_names_the_cause_of_a_failing_refresh_and_its_remedy() {
-    let (origin, away) = (Origin::saying("fine").await, reserved_address());
+    let (origin, away) = (Origin::saying("fine"), reserved_address());
     let plan = Plan::new(&method(""), "{ refresh_token: { env: REFRESH } }")
         .resolve(&format!("auth.acme.test: \"{away}\""))
         .allow(&away.to_string())

@@ -38,7 +38,7 @@ impl World {
     async fn of(rules: Rules, provider: &str) -> Self {
         let server = Authorization::with(rules).await;
         let issuer = server.issuer().clone();
-        let origin = Origin::answering(move |request| issuer.api(request, "fine")).await;
+        let origin = Origin::answering(move |request| issuer.api(request, "fine"));
         let admin = crate::support::process::reserved_address();
         let plan = server.reached(Plan::api_key().hosts("other.acme.test")).provider(provider);
         let plan = plan.admin(&admin.to_string());

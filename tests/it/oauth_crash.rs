@@ -32,7 +32,7 @@ async fn a_token_that_was_used_is_there_after_kill_9() {
     let authorization = Authorization::with(rules).await;
     let pair = refresh_only(&authorization);
     let refresh = pair.refresh.clone().expect("one");
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let plan = plan(&authorization, &pair);
     let (canary, variables) = (plan.canary().text.clone(), [("REFRESH", &*refresh)]);
     let variables = [variables[0], ("CANARY", &canary), ("TOKEN_CI", TOKEN)];

@@ -47,7 +47,7 @@ async fn world_with(
 ) -> (Lab, std::sync::Arc<Authorization>) {
     let server = std::sync::Arc::new(Authorization::with(rules).await);
     let own = server.clone();
-    let origin = Origin::answering(move |request| resource(request, &own, &document)).await;
+    let origin = Origin::answering(move |request| resource(request, &own, &document));
     let plan = server.reached(Plan::api_key().hosts("other.acme.test"));
     let mut lab = change(plan).start(origin).await;
     lab.add_agent(AGENT).await;

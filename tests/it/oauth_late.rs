@@ -118,7 +118,7 @@ async fn a_late_answer_holds_up_no_other_connection_of_its_server() {
 async fn a_gateway_that_ends_gives_up_a_late_answer_after_a_bounded_time() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let plan = plan(&authorization, &pair)
         .top("oauth: { exchange_timeout: 0.1s, answer_timeout: 10m, wait_timeout: 0.1s }");
     let canary = plan.canary().text.clone();
@@ -152,7 +152,7 @@ async fn a_gateway_that_ends_gives_up_a_late_answer_after_a_bounded_time() {
 async fn a_gateway_that_ends_gives_up_the_revocation_of_a_late_answer_and_says_so() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let plan = plan(&authorization, &pair).top(
         "oauth: { exchange_timeout: 0.1s, answer_timeout: 90s, wait_timeout: 0.1s, revoke_timeout: 0.3s }",
     );

@@ -132,7 +132,7 @@ async fn a_crowd_after_a_restart_costs_no_more_than_one() {
 async fn sigterm_waits_for_a_refresh_and_what_it_brought_is_there_afterwards() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let plan = plan(&authorization, &pair);
     let refresh = pair.refresh.clone().expect("one");
     let canary = plan.canary().text.clone();
@@ -194,7 +194,7 @@ async fn a_late_refusal_is_sent_again_with_the_newer_token_and_costs_no_refresh(
             }
         }
     });
-    let lab = plan(&authorization, &refresh_only(&authorization)).start(origin.await).await;
+    let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     let mut slow = lab.tunnel(HOST).await;
     slow.send(request_text("GET /slow", HOST)).await;
@@ -240,7 +240,7 @@ async fn a_token_goes_to_no_other_host() {
     let authorization = Authorization::with(rules()).await;
     let lab = plan(&authorization, &refresh_only(&authorization))
         .rule(&format!("{{ name: by, hosts: [{STRANGER}], action: pass }}"))
-        .start(api(&authorization).await)
+        .start(api(&authorization))
         .await;
     let own = "GET /a\r\nAuthorization: Bearer agents-own";
     assert_eq!(lab.ask(own).await.text(), "fine");

@@ -83,7 +83,7 @@ async fn without_a_refresh_token_a_refusal_breaks_the_connection_without_a_reque
     let rules = Rules { refreshes: false, ..rules() };
     let authorization = Authorization::with(rules).await;
     let pair = authorization.issuer().issue();
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let lab = plan(&authorization, &pair).start(origin).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     authorization.issuer().expire_all();
@@ -210,7 +210,7 @@ async fn a_server_that_hangs_delays_only_its_own_connections() {
         )
         .variable("SECOND", second.refresh.as_deref().expect("one"))
         .agent("two", "second")
-        .start(api(&other).await)
+        .start(api(&other))
         .await;
     authorization.fail_always(Fault::HangsBefore);
     let mut stuck = lab.tunnel(HOST).await;

@@ -33,7 +33,7 @@ async fn a_403_costs_no_refresh_and_is_not_sent_again() {
          Content-Length: 2\r\n\r\nno"
             .to_owned()
     });
-    let lab = plan(&authorization, &refresh_only(&authorization)).start(origin.await).await;
+    let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
     let answer = lab.ask("GET /a").await;
     assert_eq!((answer.head.status(), answer.text()), (403, "no".to_owned()));
     assert_eq!((authorization.calls().len(), lab.origin.received().len()), (1, 1));
@@ -48,7 +48,7 @@ async fn a_second_401_is_passed_on_and_is_no_reason_for_a_while() {
         let number = lab.fetch_add(1, Ordering::SeqCst);
         format!("HTTP/1.1 401 No\r\nContent-Length: 1\r\n\r\n{number}")
     });
-    let lab = plan(&authorization, &refresh_only(&authorization)).start(origin.await).await;
+    let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
     let first = lab.ask("GET /a").await;
     assert_eq!((first.head.status(), first.text()), (401, "1".to_owned()), "the second answer");
     assert!(!first.head.has("keyward-error"));
@@ -156,7 +156,7 @@ async fn a_refused_call_over_http2_is_sent_again_too() {
             false => Reply { status: 401, ..Reply::ok("") },
         }
     });
-    let lab = plan(&authorization, &refresh_only(&authorization)).start(origin.await).await;
+    let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.ask("GET /a").await.text(), "fine");
     authorization.issuer().expire_all();
@@ -189,7 +189,7 @@ async fn an_answer_that_means_401_is_one() {
         ", says: { expired: { status: 200, json: { ok: false, error: [token_expired, gone] } } }",
     );
     let pair = refresh_only(&authorization);
-    let lab = plan_of(&authorization, &pair, &method).start(origin.await).await;
+    let lab = plan_of(&authorization, &pair, &method).start(origin).await;
     assert_eq!(lab.ask("GET /a\r\nAccept-Encoding: gzip").await.text(), r#"{"ok":true}"#);
     authorization.issuer().expire_all();
     assert_eq!(lab.ask("GET /other").await.text(), r#"{"ok":false,"error":"other"}"#);
@@ -224,7 +224,7 @@ async fn a_refused_handshake_is_sent_again() {
 async fn a_key_that_is_refused_is_sent_once() {
     let origin =
         Origin::answering(|_: &Message| "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n".to_owned());
-    let lab = Plan::bearer().start(origin.await).await;
+    let lab = Plan::bearer().start(origin).await;
     assert_eq!(lab.ask("GET /a").await.head.status(), 401);
     assert_eq!(lab.origin.received().len(), 1);
     lab.finish().await;

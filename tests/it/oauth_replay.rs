@@ -8,7 +8,7 @@ use crate::support::*;
 const CALL: &str = "POST /acme.Orders/List\r\nContent-Type: application/grpc\r\nTE: trailers";
 
 /// A service whose status 16 is the end of its calls, in the head or in trailers.
-async fn service(authorization: &Authorization, in_head: bool) -> Origin {
+fn service(authorization: &Authorization, in_head: bool) -> Origin {
     let issuer = authorization.issuer().clone();
     Origin::speaking(Offer::Both, move |request: &Message| {
         let field = request.head.one("authorization").unwrap_or_default();
@@ -20,14 +20,13 @@ async fn service(authorization: &Authorization, in_head: bool) -> Origin {
             _ => Reply { fields: vec![kind], trailers: vec![status], ..Reply::ok("message") },
         }
     })
-    .await
 }
 
 /// oauth 11.grpc: UNAUTHENTICATED of a call that ended before it began is a 401
 #[tokio::test]
 async fn a_call_that_ends_unauthenticated_in_its_head_is_sent_again_with_a_newer_token() {
     let authorization = Authorization::with(rules()).await;
-    let origin = service(&authorization, true).await;
+    let origin = service(&authorization, true);
     let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.post(CALL, "one").await.text(), "message");
@@ -45,7 +44,7 @@ async fn a_call_that_ends_unauthenticated_in_its_head_is_sent_again_with_a_newer
 #[tokio::test]
 async fn a_call_that_ends_unauthenticated_after_a_message_is_passed_on() {
     let authorization = Authorization::with(rules()).await;
-    let origin = service(&authorization, false).await;
+    let origin = service(&authorization, false);
     let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.post(CALL, "one").await.text(), "message");
@@ -59,7 +58,7 @@ async fn a_call_that_ends_unauthenticated_after_a_message_is_passed_on() {
 #[tokio::test]
 async fn a_status_of_grpc_in_an_answer_to_no_call_is_nothing() {
     let authorization = Authorization::with(rules()).await;
-    let origin = service(&authorization, true).await;
+    let origin = service(&authorization, true);
     let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.post("POST /a", "one").await.text(), "message");
@@ -95,8 +94,7 @@ async fn a_request_whose_body_was_waited_for_is_sent_again_whole() {
                 }
             }
         }
-    })
-    .await;
+    });
     let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
     let put = async || {
         let mut wire = lab.tunnel(HOST).await;
@@ -137,8 +135,7 @@ async fn a_request_that_was_refused_before_its_body_was_wanted_is_sent_again_wit
                 stream.send(ok("thanks")).await;
             }
         }
-    })
-    .await;
+    });
     let plan = plan(&authorization, &refresh_only(&authorization));
     let lab = plan.limit("continue_timeout: 20s").start(origin).await;
     let put = async || {

@@ -21,17 +21,8 @@ const ROBOT: &str = "robot@project.iam.gserviceaccount.com";
 async fn google() -> (Authorization, Lab) {
     let server = Authorization::named(&[TOKENS, ACCOUNTS], rules()).await;
     let issuer = server.issuer().clone();
-    let services = Origin::named(&[MAIL, SHEETS], move |mut stream: Stream| {
-        let issuer = issuer.clone();
-        async move {
-            while let Some(request) = stream.request().await {
-                if stream.try_send(issuer.api(&request, "fine")).await.is_err() {
-                    return;
-                }
-            }
-        }
-    })
-    .await;
+    let services =
+        Origin::answering_as(&[MAIL, SHEETS], move |request| issuer.api(request, "fine"));
     let (tokens, apis) = (server.addr(), services.addr);
     let mut plan = Plan::api_key().allow(&tokens.to_string());
     for (host, addr) in [(TOKENS, tokens), (ACCOUNTS, tokens), (MAIL, apis), (SHEETS, apis)] {

@@ -31,7 +31,7 @@ fn code(answer: &Message) -> (u16, &str) {
 async fn start() -> (Authorization, Lab) {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let lab = plan(&authorization, &pair).start(origin).await;
     (authorization, lab)
 }

@@ -74,7 +74,7 @@ async fn a_server_at_a_private_address_is_not_dialled() {
     let lab = Plan::new(&method(""), "{ refresh_token: { env: REFRESH } }")
         .resolve(&format!("auth.acme.test: \"{addr}\""))
         .variable("REFRESH", token)
-        .start(api(&authorization).await)
+        .start(api(&authorization))
         .await;
     let refused = lab.ask("GET /a").await;
     assert_eq!(refused.head.one("keyward-error"), Some("refresh_unavailable"));
@@ -83,7 +83,7 @@ async fn a_server_at_a_private_address_is_not_dialled() {
 
     let plain = method("").replace("https://auth.acme.test/token", "http://auth.acme.test/token");
     let plan = authorization.reached(Plan::new(&plain, "{ refresh_token: { env: REFRESH } }"));
-    let error = plan.variable("REFRESH", token).refused(&api(&authorization).await).await;
+    let error = plan.variable("REFRESH", token).refused(&api(&authorization)).await;
     assert!(error.contains("https"), "{error}");
     assert_eq!(authorization.origin.streams(), 0);
 }
@@ -92,14 +92,13 @@ async fn a_server_at_a_private_address_is_not_dialled() {
 #[tokio::test]
 async fn a_handshake_that_hangs_is_given_up_twice_and_soon() {
     let silent = Origin::with_tls(None, |mut stream: Stream| async move { stream.hold().await });
-    let silent = silent.await;
     let addr = silent.addr;
     let lab = Plan::new(&method(""), "{ refresh_token: { env: REFRESH } }")
         .resolve(&format!("auth.acme.test: \"{addr}\""))
         .allow(&addr.to_string())
         .variable("REFRESH", "rt-of-a-silent-server")
         .top("oauth: { connect_timeout: 0.2s }")
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let began = Instant::now();
     let refused = lab.ask("GET /a").await;
@@ -141,7 +140,7 @@ async fn an_agent_s_own_refresh_gets_no_credential() {
     let own = method("").replace("https://auth.acme.test/token", &format!("https://{HOST}/token"));
     let pair = authorization.issuer().issue();
     let lab = crate::support::tokens::plan_of(&authorization, &pair, &own)
-        .start(api(&authorization).await)
+        .start(api(&authorization))
         .await;
     for request in ["POST /token\r\nContent-Length: 0", "GET /%74oken", "POST /token/"] {
         let refused = lab.ask(request).await;
@@ -162,7 +161,7 @@ async fn a_fraction_of_a_second_is_a_time() {
             "oauth: { exchange_timeout: 0.4s, answer_timeout: 0.4s, backoff_first: 0.05s, \
              wait_timeout: 9.5s }",
         )
-        .start(api(&authorization).await)
+        .start(api(&authorization))
         .await;
     authorization.fail_next(Fault::HangsBefore);
     let began = Instant::now();

@@ -10,7 +10,7 @@ use crate::admin_network::{ask_at, user};
 use crate::support::*;
 
 /// Begins an answer, and ends it at a signal.
-async fn slow(go_on: &Arc<Notify>) -> Origin {
+fn slow(go_on: &Arc<Notify>) -> Origin {
     let go_on = Arc::clone(go_on);
     Origin::scripted(move |mut stream: Stream| {
         let go_on = Arc::clone(&go_on);
@@ -25,15 +25,13 @@ async fn slow(go_on: &Arc<Notify>) -> Origin {
             }
         }
     })
-    .await
 }
 
 /// Reads, and answers nothing.
-async fn silent() -> Origin {
+fn silent() -> Origin {
     Origin::scripted(|mut stream: Stream| async move {
         stream.rest().await;
     })
-    .await
 }
 
 async fn listed(lab: &Lab, query: &str) -> Vec<Value> {
@@ -70,7 +68,7 @@ fn record_of<'a>(records: &'a [Value], id: &str) -> &'a Value {
 #[tokio::test]
 async fn a_user_lists_and_cuts_only_what_they_may() {
     let go_on = Arc::default();
-    let mut lab = Plan::api_key().start(slow(&go_on).await).await;
+    let mut lab = Plan::api_key().start(slow(&go_on)).await;
     let mut wire = begun(&lab, "/a").await;
     let id = id(&lab, "").await;
     let (auditor, member) =
@@ -108,7 +106,7 @@ async fn a_user_lists_and_cuts_only_what_they_may() {
 #[tokio::test]
 async fn a_cut_ends_one_of_two_answers_of_an_agent_and_the_other_goes_on() {
     let go_on = Arc::default();
-    let lab = Plan::api_key().start(slow(&go_on).await).await;
+    let lab = Plan::api_key().start(slow(&go_on)).await;
     assert_eq!(listed(&lab, "").await, [] as [Value; 0]);
     let (mut one, mut two) = (begun(&lab, "/one?key=x").await, begun(&lab, "/two").await);
     let all = listed(&lab, "?agent=ci&connection=acme&host=api.acme.test").await;
@@ -165,7 +163,7 @@ async fn a_cut_ends_one_of_two_answers_of_an_agent_and_the_other_goes_on() {
 
 #[tokio::test]
 async fn an_answer_that_has_not_begun_is_cut_too() {
-    let lab = Plan::api_key().start(silent().await).await;
+    let lab = Plan::api_key().start(silent()).await;
     let mut wire = lab.client().await;
     let authorization = lab.authorization("ci");
     wire.send(format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n"))
@@ -187,7 +185,7 @@ async fn a_websocket_that_is_cut_says_1008_and_by_whom() {
             stream.rest().await;
         }
     });
-    let mut lab = Plan::api_key().start(origin.await).await;
+    let mut lab = Plan::api_key().start(origin).await;
     let token = user(&mut lab, "ann", "admin").await;
     let (mut first, mut second) = (lab.tunnel(HOST).await, lab.tunnel(HOST).await);
     for (wire, path) in [(&mut first, "/one"), (&mut second, "/two")] {
@@ -220,7 +218,7 @@ async fn a_websocket_that_is_cut_says_1008_and_by_whom() {
 async fn a_tunnel_is_listed_without_a_path_and_is_cut() {
     let rule = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
     let lab = Plan::api_key().rule(&rule).hosts(&format!("{HOST}, {STRANGER}"));
-    let lab = lab.start(silent().await).await;
+    let lab = lab.start(silent()).await;
     let (_, mut wire) = lab.connect(&format!("{STRANGER}:443")).await;
     let all = listed(&lab, "").await;
     assert_eq!(all.len(), 1, "{all:#?}");

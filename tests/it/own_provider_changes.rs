@@ -39,7 +39,7 @@ async fn lab() -> Lab {
         "/me" => ok(r#"{"user":{"email":"ann@corp.example"}}"#),
         _ => ok("fine"),
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let made = api(&lab, "POST", "/providers", &corp()).await;
     assert_eq!(made.head.status(), 201, "{}", made.text());
     lab

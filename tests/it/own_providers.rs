@@ -188,7 +188,7 @@ async fn a_test_rejects_401_and_403_and_says_every_other_status() {
         let status = request.head.target().trim_start_matches('/').to_owned();
         format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n")
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     for (status, ok, says) in [
         (401, false, "S401 rejected this key (401)"),
         (403, false, "S403 knows the key, but it may not do this (403)"),
@@ -238,7 +238,7 @@ async fn one_that_extends_github_is_an_enterprise_server_at_once_and_after_a_res
         "/api/v3/user" => ok(r#"{"login":"octocat"}"#),
         _ => ok("fine"),
     });
-    let mut lab = Plan::api_key().start(origin.await).await;
+    let mut lab = Plan::api_key().start(origin).await;
     let key = Canary::new("ghp_");
     lab.guard(key.clone());
     let mine = json!({"id": "corp", "name": "Corp", "extends": "github", "hosts": [OTHER]});

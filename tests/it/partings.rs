@@ -39,7 +39,7 @@ async fn ends_without_a_reset(wire: &mut Wire, more: &[u8]) {
 #[tokio::test]
 async fn what_an_agent_sends_after_the_last_goaway_does_not_break_its_stream() {
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut wire = told_to_go(&lab).await;
     ends_without_a_reset(&mut wire, &frame(PING, 0, 0, b"goodbye.")).await;
     assert_eq!(lab.finish().await.len(), 0);
@@ -48,7 +48,7 @@ async fn what_an_agent_sends_after_the_last_goaway_does_not_break_its_stream() {
 #[tokio::test]
 async fn an_agent_that_goes_on_sending_is_cut_in_the_end() {
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut two = told_to_go(&lab).await;
     let mut one = lab.tunnel(HOST).await;
     one.send(request_text("GET /a", HOST)).await;
@@ -89,7 +89,7 @@ async fn what_follows_the_last_request_does_not_cost_the_agent_its_answer() {
 #[tokio::test]
 async fn an_idle_stream_ends_cleanly() {
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");

@@ -70,7 +70,7 @@ async fn a_placeholder_in_a_path_is_removed_or_refused() {
 #[tokio::test]
 async fn another_agent_s_placeholder_is_refused() {
     let plan = Plan::api_key().agent("other", "acme");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let foreign = lab.gateway.placeholder("other", "acme", "api_key");
     assert_ne!(foreign, lab.placeholder("api_key"), "each binding has its own");
     for request in [
@@ -106,7 +106,7 @@ async fn a_placeholder_that_was_never_issued_is_refused() {
 #[tokio::test]
 async fn a_placeholder_is_refused_at_a_host_that_is_not_its_provider_s() {
     let rule = format!("{{ name: open, hosts: [{STRANGER}], action: pass }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let placeholder = lab.placeholder("api_key");
     let mut wire = lab.tunnel(STRANGER).await;
     wire.send(request_text(&format!("GET /a\r\nAuthorization: Bearer {placeholder}"), STRANGER))
@@ -152,7 +152,7 @@ async fn a_provider_of_ones_own_sets_no_variable_to_a_value_that_a_connection_ha
         .connection("{ name: mine, provider: own, fields: { account: /tmp/evil.so, token: { env: CANARY } } }")
         .connection(jira)
         .agent("bot", "mine, issues")
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let shown = lab.gateway.api("GET", "/agents/bot/bindings", "").await.json();
     let env = |name: &str| {

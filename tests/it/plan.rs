@@ -118,7 +118,7 @@ async fn a_plan_names_every_step_and_changes_nothing_and_the_reload_takes_the_sa
         .connection("{ name: spare, provider: acme, fields: { api_key: { env: CANARY } } }")
         .secret("HOOK", &key)
         .top("honeytokens: [{ name: old }, { name: kept }]")
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let own = yaml_of(&lab);
     let own_plan = lab.gateway.api("POST", "/plan", "").await;
@@ -157,7 +157,7 @@ async fn another_account_is_a_replacement_and_a_changed_environment_frees_what_d
         .connection("{ name: live, provider: acme, environment: live, fields: { api_key: { env: CANARY } } }")
         .connection("{ name: test, provider: acme, environment: test, fields: { api_key: { env: CANARY } } }")
         .top(&plugin)
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let own = yaml_of(&lab);
     let moved = own
@@ -245,7 +245,7 @@ async fn problems_of_every_kind_are_found_at_once_each_with_its_place() {
         .provider(IDP)
         .secret("HOOK", &key)
         .secret("SHARED", &shared)
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let made = |path: &'static str, body: Value| {
         let lab = &lab;
@@ -294,7 +294,7 @@ async fn a_token_moves_to_an_agent_that_stands_after_the_one_that_gives_it_up() 
     let lab = Plan::api_key()
         .agent("bot", "acme")
         .secret("OTHER", &other)
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let own = yaml_of(&lab);
     let swapped = own

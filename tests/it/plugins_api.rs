@@ -247,12 +247,9 @@ async fn a_newer_version_keeps_what_is_in_its_slots_and_an_older_one_is_refused(
 
 #[tokio::test]
 async fn streams_end_with_the_plugin_that_they_rest_on() {
-    let origin = crate::support::Origin::scripted(|mut stream| async move {
-        while stream.request().await.is_some() {
-            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await;
-        }
-    });
-    let mut lab = crate::support::Plan::api_key().no_agents().start(origin.await).await;
+    let cut = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello";
+    let origin = crate::support::Origin::answering(move |_| cut);
+    let mut lab = crate::support::Plan::api_key().no_agents().start(origin).await;
     lab.add_agent("digest").await;
     for plugin in ["one", "two"] {
         let slot = json!([{ "slot": "mail", "provider": "acme" }]);

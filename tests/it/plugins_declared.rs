@@ -407,7 +407,7 @@ async fn a_private_connection_is_in_a_slot_of_its_owners_agents_only() {
 
 #[tokio::test]
 async fn a_gateway_does_not_start_with_a_plugin_that_cannot_be() {
-    let origin = crate::support::Origin::saying("fine").await;
+    let origin = crate::support::Origin::saying("fine");
     for (plugin, says) in [
         ("{ manifest: none.yaml, agent: ci }", "plugins[0].manifest: "),
         (

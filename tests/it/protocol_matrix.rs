@@ -288,7 +288,7 @@ async fn all_alike(fate: Fate) -> Value {
         .connection("{ name: shut, provider: acme, fields: { api_key: { env: CANARY } } }")
         .rule(&deny)
         .listen(LISTEN);
-    let lab = plan.start(origin(beside.clone()).await).await;
+    let lab = plan.start(origin(beside.clone())).await;
     let services = lab.gateway.running().services();
     let (org, view) = (OrgId::default_org(), services.directory.view());
     let shut = view.find_connection(&org, "shut").expect("the connection").id.clone();
@@ -358,7 +358,7 @@ async fn what_a_broken_connection_refuses_is_alike() {
 async fn a_base_url_on_a_listener_without_authentication_is_refused_alike() {
     let beside = Beside { fate: Fate::Allowed, read: Marks::new(), left: Marks::new() };
     let plan = Plan::api_key().no_agents().agent("ci", "acme").listen(LISTEN);
-    let lab = plan.start(origin(beside).await).await;
+    let lab = plan.start(origin(beside)).await;
     let kinds = KINDS.into_iter().filter(|kind| !kind.is_http2());
     for kind in kinds.clone() {
         for entry in [Entry::UnixSocket, Entry::AgentListener] {

@@ -51,7 +51,7 @@ async fn what_is_no_token_is_answered_407_before_anything_is_dialled() {
 
 #[tokio::test]
 async fn a_name_that_is_not_the_token_s_is_407() {
-    let lab = Plan::api_key().agent("other", "").start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().agent("other", "").start(Origin::saying("fine")).await;
     let token = lab.token("ci").to_owned();
     for name in ["other", "nobody", "CI", "ci2"] {
         let answer = connect_with(&lab, &basic(&format!("{name}:{token}"))).await;
@@ -137,7 +137,7 @@ async fn a_407_keeps_the_connection_for_the_second_try() {
 #[tokio::test]
 async fn guessing_is_slowed_down_without_locking_the_right_token_out() {
     let plan = Plan::api_key().limit("auth_failures_per_minute_max: 5");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut last = 407;
     for guess in 0..12 {
         let line = basic(&format!("ci:kwa_guess-number-{guess:010}"));
@@ -186,7 +186,7 @@ async fn a_wrong_token_inside_the_tunnel_means_nothing() {
 
 #[tokio::test]
 async fn a_revoked_token_opens_nothing_more() {
-    let lab = Plan::api_key().agent("leaver", "acme").start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().agent("leaver", "acme").start(Origin::saying("fine")).await;
     let services = lab.gateway.running().services();
     let org = keyward_base::id::OrgId::default_org();
     let view = services.directory.view();

@@ -12,8 +12,8 @@ use crate::support::*;
 
 const AUTH: &str = "{ id: key, kind: api_key, placement: { header: X-Api-Key } }";
 
-async fn origin() -> Origin {
-    Origin::speaking(Offer::Both, |_| Reply::ok("fine")).await
+fn origin() -> Origin {
+    Origin::speaking(Offer::Both, |_| Reply::ok("fine"))
 }
 
 // === the rule that refuses ===
@@ -38,7 +38,7 @@ async fn named(lab: Lab, words: &str, rule: &str) {
 #[tokio::test]
 async fn the_rule_that_denies_a_request_is_in_its_record() {
     for http2 in [false, true] {
-        let lab = denying().start(origin().await).await;
+        let lab = denying().start(origin()).await;
         let answer = match http2 {
             true => lab.h2(HOST).await.ask("DELETE /a").await,
             false => lab.ask("DELETE /a").await,
@@ -50,7 +50,7 @@ async fn the_rule_that_denies_a_request_is_in_its_record() {
 
 #[tokio::test]
 async fn the_rule_that_denies_a_grpc_call_is_in_its_record() {
-    let lab = denying().start(origin().await).await;
+    let lab = denying().start(origin()).await;
     let answer = lab.ask("DELETE /a\r\nContent-Type: application/grpc").await;
     let words = answer.head.one("grpc-message").expect("words").to_owned();
     named(lab, &words, "file:no-deletes").await;
@@ -58,7 +58,7 @@ async fn the_rule_that_denies_a_grpc_call_is_in_its_record() {
 
 #[tokio::test]
 async fn the_rule_that_denies_a_host_is_in_the_record_of_a_request_to_it() {
-    let lab = denying().start(origin().await).await;
+    let lab = denying().start(origin()).await;
     let mut wire = lab.tunnel("third.acme.test").await;
     wire.send(request_text("GET /a", "third.acme.test")).await;
     let words = wire.answer("GET").await.json()["error"]["message"].to_string();
@@ -67,7 +67,7 @@ async fn the_rule_that_denies_a_host_is_in_the_record_of_a_request_to_it() {
 
 #[tokio::test]
 async fn the_rule_that_refuses_a_connect_is_in_its_record() {
-    let lab = denying().start(origin().await).await;
+    let lab = denying().start(origin()).await;
     let (answer, _wire) = lab.connect("x.wild.test:443").await;
     assert_eq!(answer.head.status(), 403);
     let words = answer.json()["error"]["message"].to_string();
@@ -76,7 +76,7 @@ async fn the_rule_that_refuses_a_connect_is_in_its_record() {
 
 #[tokio::test]
 async fn the_rule_that_denies_a_cleartext_request_is_in_its_record() {
-    let lab = denying().start(origin().await).await;
+    let lab = denying().start(origin()).await;
     let mut wire = lab.client().await;
     let (authorization, host) = (lab.authorization("ci"), "third.acme.test");
     let head = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n{authorization}\r\n");
@@ -88,7 +88,7 @@ async fn the_rule_that_denies_a_cleartext_request_is_in_its_record() {
 #[tokio::test]
 async fn the_rule_that_denies_a_websocket_is_in_its_record() {
     let rule = "{ name: no-chat, hosts: [api.acme.test], paths: [/chat], action: deny }";
-    let lab = Plan::api_key().rule(rule).start(origin().await).await;
+    let lab = Plan::api_key().rule(rule).start(origin()).await;
     let client = lab.h2(HOST).await;
     let answer = client.extended("websocket", "/chat\r\nsec-websocket-version: 13").await;
     let words = answer.answer().await.json()["error"]["message"].to_string();
@@ -97,7 +97,7 @@ async fn the_rule_that_denies_a_websocket_is_in_its_record() {
 
 #[tokio::test]
 async fn a_request_that_no_rule_names_is_denied_by_the_default_in_its_record() {
-    let lab = denying().start(origin().await).await;
+    let lab = denying().start(origin()).await;
     let (answer, _wire) = lab.connect("nowhere.test:443").await;
     assert_eq!(answer.json()["error"]["code"], "default_deny");
     let records = lab.finish().await;
@@ -106,7 +106,7 @@ async fn a_request_that_no_rule_names_is_denied_by_the_default_in_its_record() {
 
 #[tokio::test]
 async fn the_binding_and_the_connection_that_a_refusal_is_about_are_in_its_record() {
-    let lab = denying().start(origin().await).await;
+    let lab = denying().start(origin()).await;
     let mut wire = lab.client().await;
     let authorization = lab.authorization("ci");
     let head = format!("GET http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n");
@@ -124,7 +124,7 @@ async fn the_binding_and_the_connection_that_a_refusal_is_about_are_in_its_recor
 
 #[tokio::test]
 async fn every_refusal_has_its_message_at_the_top_of_its_body_too() {
-    let lab = denying().start(origin().await).await;
+    let lab = denying().start(origin()).await;
     let (refused_connect, _wire) = lab.connect("nowhere.test:443").await;
     let mut unauthenticated = lab.client().await;
     unauthenticated.send("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").await;
@@ -181,7 +181,7 @@ async fn a_host_that_cannot_be_reached_is_named_with_a_remedy() {
         .rule("{ name: lost, hosts: [lost.invalid], action: pass }")
         .resolve(&format!("closed.test: 127.0.0.1:{port}"))
         .allow(&format!("127.0.0.1:{port}"));
-    let lab = plan.start(origin().await).await;
+    let lab = plan.start(origin()).await;
     for host in ["closed.test", "lost.invalid"] {
         let (answer, wire) = lab.connect(&format!("{host}:443")).await;
         assert_eq!(answer.head.status(), 200, "{answer:?}");
@@ -216,7 +216,7 @@ async fn what_an_agent_reads_of_another_port_after_its_connection_is_gone_is_tru
                 ))
                 .no_agents()
                 .agent("ci", "acme, odd");
-            let lab = plan.start(origin().await).await;
+            let lab = plan.start(origin()).await;
             take_away(gone, lab.gateway.running().services()).await;
             let (answer, wire) = lab.connect("odd.test:8443").await;
             let answer = match answer.head.status() {

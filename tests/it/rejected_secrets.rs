@@ -25,7 +25,7 @@ impl Provider {
         Self { live: Arc::new(AtomicBool::new(live)), test: Arc::new(test) }
     }
 
-    async fn origin(&self) -> Origin {
+    fn origin(&self) -> Origin {
         let Self { live, test } = self.clone();
         Origin::answering(move |request| {
             let status = match request.head.target() {
@@ -36,7 +36,6 @@ impl Provider {
             };
             format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n")
         })
-        .await
     }
 
     fn set(&self, live: bool) {
@@ -47,7 +46,7 @@ impl Provider {
 
 /// A lab with the connection `mine` of the store and the agent `ci`.
 async fn lab(provider: &Provider, plan: Plan) -> Lab {
-    let mut lab = plan.no_agents().start(provider.origin().await).await;
+    let mut lab = plan.no_agents().start(provider.origin()).await;
     lab.add_agent("ci").await;
     let fields = json!({"api_key": lab.canary.text});
     let new = json!({"provider": "acme", "name": "mine", "fields": fields}).to_string();
@@ -230,7 +229,7 @@ async fn what_a_file_declares_is_repaired_in_the_file() {
     );
     let old = plan.canary().clone();
     let plan = plan.test(ME).file("key.txt", &old.text);
-    let mut lab = plan.start(provider.origin().await).await;
+    let mut lab = plan.start(provider.origin()).await;
     lab.guard(good.clone());
     assert_eq!(asks(&lab, &["/a"; 2]).await, [401; 2]);
     let broken = is(&lab, "acme", "broken").await;

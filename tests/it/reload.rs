@@ -110,7 +110,7 @@ async fn rules_agents_connections_and_providers_are_in_force_when_the_answer_com
 #[tokio::test]
 async fn what_the_file_names_no_more_ends_open_streams_and_may_come_back() {
     for line in ["name: ci,", "name: acme, provider"] {
-        let lab = Plan::api_key().start(Origin::endless().await).await;
+        let lab = Plan::api_key().start(Origin::endless()).await;
         let good = fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("there");
         let mut wire = begun(&lab, "/a").await;
         becomes(&lab, |yaml| without(line)(&yaml.replace("use: [acme]", "use: []"))).await;
@@ -123,7 +123,7 @@ async fn what_the_file_names_no_more_ends_open_streams_and_may_come_back() {
 
 #[tokio::test]
 async fn an_answer_that_the_new_rules_deny_ends_and_no_other() {
-    let lab = Plan::api_key().start(Origin::endless().await).await;
+    let lab = Plan::api_key().start(Origin::endless()).await;
     let (mut denied, mut kept) = (begun(&lab, "/denied").await, begun(&lab, "/kept").await);
     let deny = format!("{{ name: no, hosts: [{HOST}], paths: [/denied], action: deny }}");
     becomes(&lab, with_rule(&deny)).await;
@@ -134,7 +134,7 @@ async fn an_answer_that_the_new_rules_deny_ends_and_no_other() {
 
 #[tokio::test]
 async fn an_idle_stream_outlives_the_rule_of_its_last_request() {
-    let lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /once", HOST)).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
@@ -150,7 +150,7 @@ async fn an_idle_stream_outlives_the_rule_of_its_last_request() {
 #[tokio::test]
 async fn a_tunnel_ends_with_the_rule_that_opened_it() {
     let tunnel = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
-    let lab = Plan::api_key().rule(&tunnel).start(Origin::endless().await).await;
+    let lab = Plan::api_key().rule(&tunnel).start(Origin::endless()).await;
     let (answer, mut wire) = lab.connect(&format!("{STRANGER}:443")).await;
     assert_eq!(answer.head.status(), 200);
     becomes(&lab, |yaml| without("name: blind")(&yaml.replace("rules:\n", ""))).await;
@@ -160,7 +160,7 @@ async fn a_tunnel_ends_with_the_rule_that_opened_it() {
 
 #[tokio::test]
 async fn a_changed_file_is_noticed_and_in_force_within_a_second_or_so() {
-    let lab = Plan::api_key().start(Origin::endless().await).await;
+    let lab = Plan::api_key().start(Origin::endless()).await;
     let mut wire = begun(&lab, "/a").await;
     let began = Instant::now();
     rewrite(&lab, |yaml| without("name: acme, provider")(&yaml.replace("use: [acme]", "use: []")));

@@ -49,7 +49,7 @@ async fn no_request_that_all_rules_allow_fails_while_they_change() {
     // The disk's part is in the long run: it only makes changes rarer.
     let store = if soak() { "" } else { "store: { memory: {} }" };
     let plan = Plan::api_key().top(store);
-    let lab = Arc::new(plan.start(Origin::saying("fine").await).await);
+    let lab = Arc::new(plan.start(Origin::saying("fine")).await);
     let file = lab.gateway.folder().join("keyward.yaml");
     let base = fs::read_to_string(&file).expect("the configuration");
     let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));

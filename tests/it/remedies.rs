@@ -85,8 +85,7 @@ struct Two {
 }
 
 async fn two() -> Two {
-    let origin =
-        Origin::answering(|_| "HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n".to_owned()).await;
+    let origin = Origin::answering(|_| "HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n".to_owned());
     let plan = Plan::api_key().test(ME);
     let install = Install::new(&plan, &origin);
     let key = install.folder().join("key");

@@ -18,7 +18,7 @@ const TOKEN: &str = "kwa_token-of-an-agent-in-these-tests";
 const OTHER: &str = "kwa_token-of-another-agent-in-these-tests";
 
 /// An API that reads whole requests to `/hold` and leaves them unanswered, and a count of those.
-async fn holding() -> (Origin, Arc<Semaphore>) {
+fn holding() -> (Origin, Arc<Semaphore>) {
     let held = Arc::new(Semaphore::new(0));
     let counted = held.clone();
     let origin = Origin::scripted(move |mut stream: Stream| {
@@ -43,7 +43,7 @@ async fn holding() -> (Origin, Arc<Semaphore>) {
             }
         }
     });
-    (origin.await, held)
+    (origin, held)
 }
 
 /// Reads chunks as they come: there are very many.
@@ -90,7 +90,7 @@ async fn bodies_of_single_bytes_that_are_kept_take_little_more_memory_than_their
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
     let (refresh, plan) = (pair.refresh.clone().expect("one"), plan(&authorization, &pair));
-    let (origin, held) = holding().await;
+    let (origin, held) = holding();
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN), ("REFRESH", &refresh)];
     let served = Served::start_quietly(&plan, &origin, &variables);
     let roots = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
@@ -128,12 +128,9 @@ async fn an_object_of_many_small_members_takes_little_more_memory_than_its_bytes
             stream.send(ok("fine")).await;
         }
     });
-    let (origin, plan) = (
-        origin.await,
-        Plan::new(
-            "{ id: key, kind: api_key, placement: { body: auth.key } }",
-            "{ api_key: { env: CANARY } }",
-        ),
+    let plan = Plan::new(
+        "{ id: key, kind: api_key, placement: { body: auth.key } }",
+        "{ api_key: { env: CANARY } }",
     );
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let served = Served::start_quietly(&plan, &origin, &variables);
@@ -161,7 +158,7 @@ async fn a_declared_body_is_counted_before_it_comes() {
         "{ api_key: { env: CANARY } }",
     );
     let plan = plan.limit("written_body_bytes_max: 1000").limit("written_body_bytes_total: 1500");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let head = "POST /a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\
                 Expect: 100-continue";
     let mut first = lab.tunnel(HOST).await;
@@ -200,7 +197,7 @@ async fn an_agent_that_fills_the_room_for_kept_bodies_leaves_renewals_to_others(
     });
     let plan = plan(&authorization, &pair).agent("other", "acme");
     let plan = plan.top("oauth: { replay_bytes_max: 40000, replay_bytes_total: 100000 }");
-    let lab = plan.start(origin.await).await;
+    let lab = plan.start(origin).await;
     let post = async |agent: &str, path: &str, length: usize| {
         let mut wire = lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
         wire.send(request_text(&format!("POST {path}\r\nContent-Length: {length}"), HOST)).await;
@@ -230,7 +227,7 @@ fn with_few_files(origin: &Origin) -> Served {
 
 #[tokio::test]
 async fn an_agent_leaves_streams_to_others_where_files_are_few() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let served = with_few_files(&origin);
     let mut greedy = vec![];
     let refused = loop {
@@ -255,7 +252,7 @@ async fn an_agent_leaves_streams_to_others_where_files_are_few() {
 
 #[tokio::test]
 async fn an_agent_leaves_files_to_others_however_few_streams_its_exchanges_are_on() {
-    let (origin, _) = holding().await;
+    let (origin, _) = holding();
     let served = with_few_files(&origin);
     let roots = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
     let mut tls = rustls::ClientConfig::clone(&pki::trusting(&roots));
@@ -311,7 +308,7 @@ async fn is_not_authenticated(wire: &mut Wire) {
 #[tokio::test]
 async fn streams_without_a_token_give_way_to_newer_ones() {
     let plan = Plan::api_key().limit("streams_max: 8").limit("unauthenticated_streams_max: 4");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let (_, mut open) = lab.connect(&format!("{HOST}:443")).await;
     let mut wires = vec![];
     for _ in 0..12 {
@@ -342,7 +339,7 @@ async fn streams_without_a_token_give_way_to_newer_ones() {
 #[tokio::test]
 async fn streams_of_one_address_do_not_close_those_of_another() {
     let plan = Plan::api_key().limit("unauthenticated_streams_max: 4");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut elsewhere = from_elsewhere(lab.gateway.proxy).await;
     let mut wires = vec![];
     for _ in 0..12 {
@@ -358,7 +355,7 @@ async fn streams_of_one_address_do_not_close_those_of_another() {
 async fn handshakes_with_the_proxy_that_nobody_finishes_give_way_too() {
     let plan = Plan::api_key().proxy("[{ at: \"127.0.0.1:0\", tls: { names: [keyward.test] } }]");
     let plan = plan.limit("unauthenticated_streams_max: 4");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut wires = vec![];
     for _ in 0..12 {
         wires.push(lab.client().await);
@@ -375,7 +372,7 @@ async fn handshakes_with_the_proxy_that_nobody_finishes_give_way_too() {
 #[tokio::test]
 async fn streams_that_are_handed_to_a_probe_give_way_too() {
     let plan = Plan::api_key().limit("unauthenticated_streams_max: 4");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let at = probe.local_addr().expect("it has one");
     // What this process opens is tried out from now on.

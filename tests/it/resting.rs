@@ -10,7 +10,7 @@ use crate::support::*;
 
 /// Says at once what is asked for; `/while` takes longer than a stream is idle before it rests, and
 /// `/early` is answered before its body.
-async fn origin() -> Origin {
+fn origin() -> Origin {
     Origin::scripted(|mut stream: Stream| async move {
         while let Some(head) = stream.head().await {
             match head.target() {
@@ -29,7 +29,6 @@ async fn origin() -> Origin {
             }
         }
     })
-    .await
 }
 
 /// More than two sockets and what is between them hold.
@@ -59,7 +58,7 @@ async fn resting(lab: &Lab) -> Wire {
 
 #[tokio::test]
 async fn requests_after_a_rest_are_answered_as_any_other() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let mut wire = resting(&lab).await;
     let two = [request_text("GET /second", HOST), request_text("GET /third", HOST)].concat();
     wire.send(two).await;
@@ -81,7 +80,7 @@ async fn requests_after_a_rest_are_answered_as_any_other() {
 
 #[tokio::test]
 async fn streams_of_absolute_requests_rest_too() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let mut wire = lab.client().await;
     for path in ["/a", "/b"] {
         let authorization = lab.authorization("ci");
@@ -103,7 +102,7 @@ async fn streams_of_absolute_requests_rest_too() {
 
 #[tokio::test]
 async fn a_part_of_the_next_head_is_not_forgotten() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST) + "GET /b HT").await;
     assert_eq!(wire.answer("GET").await.text(), "/a");
@@ -115,7 +114,7 @@ async fn a_part_of_the_next_head_is_not_forgotten() {
 
 #[tokio::test]
 async fn a_body_that_comes_after_its_answer_is_never_a_request() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let mut wire = lab.tunnel(HOST).await;
     let inner = request_text("GET /smuggled", HOST);
     let head = request_text(&format!("POST /early\r\nContent-Length: {}", inner.len() + 2), HOST);
@@ -135,7 +134,7 @@ async fn a_body_that_comes_after_its_answer_is_never_a_request() {
 
 #[tokio::test]
 async fn an_answer_that_is_read_late_comes_whole() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.stop_recording();
     wire.send(request_text("GET /much", HOST)).await;
@@ -155,7 +154,7 @@ async fn an_answer_that_is_read_late_comes_whole() {
 #[tokio::test]
 async fn a_stream_that_rests_ends_with_its_agent_and_at_its_limit_and_in_a_drain() {
     let plan = Plan::api_key().agent("other", "acme").limit("idle_timeout: 4s");
-    let mut lab = plan.start(origin().await).await;
+    let mut lab = plan.start(origin()).await;
     let mut revoked = resting(&lab).await;
     let (services, org) = (lab.gateway.running().services(), OrgId::default_org());
     let view = services.directory.view();

@@ -88,7 +88,7 @@ async fn finished(served: &Served) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_is_killed_while_it_rotates_its_key_loses_no_secret() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start(&plan, &origin, &variables);
@@ -148,7 +148,7 @@ fn bytes(path: &Path) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_command_that_is_killed_while_it_rotates_leaves_a_store_that_opens() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     assert!(install.keyward(&["agent", "add", "one"]).output().expect("it runs").status.success());
     let file = install.data().join("master.key");
@@ -174,7 +174,7 @@ async fn a_command_that_is_killed_while_it_rotates_leaves_a_store_that_opens() {
 
 #[tokio::test]
 async fn a_command_that_is_killed_while_it_rotates_the_ca_leaves_one_whole() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     // What is added first makes it all.
     json(install.keyward(&["agent", "add", "one", "--json"]));
@@ -198,7 +198,7 @@ async fn a_command_that_is_killed_while_it_rotates_the_ca_leaves_one_whole() {
 
 #[tokio::test]
 async fn the_old_master_key_opens_nothing_after_a_rotation() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     assert!(install.keyward(&["agent", "add", "one"]).output().expect("it runs").status.success());
     let file = install.data().join("master.key");
@@ -218,7 +218,7 @@ async fn the_old_master_key_opens_nothing_after_a_rotation() {
 
 #[tokio::test]
 async fn keys_that_the_configuration_names_are_rotated_by_its_list() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let file = install.folder().join("keyward.yaml");
     let base = fs::read_to_string(&file).expect("the configuration");

@@ -36,7 +36,7 @@ fn denying() -> Plan {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_a_start_would_refuse_ends_what_depends_on_rules_and_nothing_else() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan =
         denying().rule("{ name: lost, agents: [missing], hosts: [docs.test], action: pass }");
     let install = never_started(&plan, &origin);
@@ -64,7 +64,7 @@ async fn a_rule_that_a_start_would_refuse_ends_what_depends_on_rules_and_nothing
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_about_an_agent_that_the_file_declares_drops_no_rule_before_the_first_start() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = denying().rule("{ name: docs, agents: [ci], hosts: [docs.test], action: pass }");
     let install = never_started(&plan, &origin);
     let (code, _, err) = run(&install, &["connection", "request", "mine", "/me", "-X", "DELETE"]);

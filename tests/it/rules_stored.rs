@@ -45,7 +45,7 @@ fn deny(name: &str, methods: &[&str]) -> Value {
 #[tokio::test]
 async fn webhooks_receive_what_was_done_to_a_stored_rule_and_nothing_of_its_neighbours() {
     let mut hooks = Hooks::start().await;
-    let mut lab = hooks.reached(Plan::api_key()).start(Origin::saying("fine").await).await;
+    let mut lab = hooks.reached(Plan::api_key()).start(Origin::saying("fine")).await;
     let key = hooks.subscribed(&mut lab, &["rule.added", "rule.changed", "rule.removed"]).await;
     let none = json!({ "name": "none", "action": "deny", "use": "acme" });
     refused(&lab, ("POST", "/rules"), none, 422).await;
@@ -153,7 +153,7 @@ async fn the_first_stored_rule_that_matches_decides() {
 #[tokio::test]
 async fn the_rules_of_the_file_come_first_and_are_changed_there_alone() {
     let rule = "{ name: reads, hosts: [api.acme.test], methods: [GET], action: inject }";
-    let lab = Plan::api_key().rule(rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(rule).start(Origin::saying("fine")).await;
     add(&lab, json!({ "name": "no", "action": "deny", "hosts": [HOST], "first": true })).await;
     assert_eq!(order(&lab).await, ["reads", "no", "default"]);
     assert_eq!(code(&lab, "GET /a").await, None);
@@ -298,7 +298,7 @@ async fn what_a_rule_names_is_checked_when_it_is_added() {
 #[tokio::test]
 async fn contradictions_are_refused_with_both_names() {
     let rule = "{ name: looks, hosts: [x.acme.test], action: pass }";
-    let lab = Plan::api_key().rule(rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(rule).start(Origin::saying("fine")).await;
     let tunnel = json!({ "name": "blind", "action": "tunnel", "hosts": ["*.acme.test"] });
     let error = refused(&lab, ("POST", "/rules"), tunnel, 422).await;
     let message = error["message"].to_string();
@@ -368,7 +368,7 @@ async fn a_reload_that_contradicts_a_stored_rule_names_both_and_changes_nothing(
 #[tokio::test]
 async fn a_rule_of_the_file_for_a_foreign_host_is_refused_with_its_line() {
     let rule = "{ name: r, hosts: [evil.test], use: acme }";
-    let refused = Plan::api_key().rule(rule).refused(&Origin::saying("fine").await).await;
+    let refused = Plan::api_key().rule(rule).refused(&Origin::saying("fine")).await;
     assert!(refused.contains("keyward.yaml:") && refused.contains(": rules[0]: "), "{refused}");
     assert!(refused.contains("`evil.test`, which provider `acme` does not own"), "{refused}");
 }
@@ -378,7 +378,7 @@ async fn a_rule_of_the_file_for_a_foreign_host_is_refused_with_its_line() {
 #[tokio::test]
 async fn a_connection_that_a_stored_rule_names_is_not_made_again_by_the_file() {
     let other = "{ id: other, name: Other, hosts: [third.acme.test], auth: [{ id: key, kind: api_key, placement: { header: X-Key } }] }";
-    let lab = Plan::api_key().provider(other).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().provider(other).start(Origin::saying("fine")).await;
     add(&lab, json!({ "name": "uses", "use": "acme", "agents": ["ci"], "hosts": [HOST] })).await;
     let file = lab.gateway.folder().join("keyward.yaml");
     let yaml = std::fs::read_to_string(&file).expect("the configuration");

@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use crate::support::install::Install;
 use crate::support::*;
 
-async fn install() -> (Install, Origin) {
-    let origin = Origin::saying("fine").await;
+fn install() -> (Install, Origin) {
+    let origin = Origin::saying("fine");
     (Install::new(&Plan::api_key(), &origin), origin)
 }
 
@@ -17,7 +17,7 @@ const UNTIL_STDIN_ENDS: &str = "while read line; do :; done";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_own_failures_are_told_from_the_programs() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let plain = install.folder().join("plain");
     std::fs::write(&plain, "not a program").expect("a file");
     let plain = plain.to_str().expect("UTF-8");
@@ -41,7 +41,7 @@ async fn its_own_failures_are_told_from_the_programs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_programs_exit_code_is_its_own() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 125", 125), ("kill -9 $$", 137)] {
         assert_eq!(install.script(script).code(), Some(code), "{script}");
     }
@@ -49,7 +49,7 @@ async fn the_programs_exit_code_is_its_own() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_configuration_is_told_and_nothing_is_run() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     std::fs::write(install.folder().join("keyward.yaml"), "nope: 1\n").expect("a file");
     let output = install.keyward(&["run", "--", "echo", "ran"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(125));
@@ -58,7 +58,7 @@ async fn a_broken_configuration_is_told_and_nothing_is_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn signals_reach_the_program() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     for (name, signal) in [
         ("INT", Signal::INT),
         ("TERM", Signal::TERM),
@@ -77,7 +77,7 @@ async fn signals_reach_the_program() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_a_signal_ends_is_told_as_shells_do() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let mut ran = install.script(&format!("echo ready; {UNTIL_STDIN_ENDS}"));
         assert_eq!(ran.line(), "ready");
@@ -88,7 +88,7 @@ async fn a_program_that_a_signal_ends_is_told_as_shells_do() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_stops_both_and_a_continue_continues_both() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut ran = install.script("echo $$; while read line; do echo $line; done; exit 5");
     let program: u32 = ran.line().parse().expect("a process id");
     let state = |pid: u32| {
@@ -106,7 +106,7 @@ async fn a_stop_stops_both_and_a_continue_continues_both() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_finds_the_way_to_the_gateway_and_none_past_it() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut command = install.keyward(&["run", "--agent", "ci", "--", "env"]);
     command.env("NO_PROXY", "*,acme.test,intranet.example").env("NODE_OPTIONS", "--no-warnings");
     command.env("KEYWARD__LOG__LEVEL", "info").env("MINE", "stays");
@@ -134,7 +134,7 @@ async fn the_program_finds_the_way_to_the_gateway_and_none_past_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_programs_files_are_as_its_user_makes_them() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let script = "umask 022; keep=$(umask); umask $keep; : > made; ulimit -c";
     let with = install.script(script).line();
     let plain = std::process::Command::new("sh").args(["-c", "ulimit -c"]).output().expect("sh");
@@ -146,7 +146,7 @@ async fn the_programs_files_are_as_its_user_makes_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_files_are_private_and_gone_afterwards() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut ran = install.script(&format!("echo \"$SSL_CERT_FILE\"; {UNTIL_STDIN_ENDS}"));
     let bundle = std::path::PathBuf::from(ran.line());
     let folder = bundle.parent().expect("a folder").to_owned();
@@ -161,7 +161,7 @@ async fn its_files_are_private_and_gone_afterwards() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_a_run_that_was_killed_go_with_the_next() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut ran = install.script(&format!("echo \"$SSL_CERT_FILE\"; {UNTIL_STDIN_ENDS}"));
     let bundle = std::path::PathBuf::from(ran.line());
     ran.kill();
@@ -172,7 +172,7 @@ async fn files_of_a_run_that_was_killed_go_with_the_next() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_default_agent_is_made_and_told_what_it_lacks() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let output = install.keyward(&["run", "--", "true"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(0));
     let said = String::from_utf8_lossy(&output.stderr);

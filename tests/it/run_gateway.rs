@@ -9,14 +9,14 @@ fn address(url: &str) -> &str {
     url.rsplit('@').next().expect("an address")
 }
 
-async fn install() -> (Install, Origin) {
-    let origin = Origin::saying("fine").await;
+fn install() -> (Install, Origin) {
+    let origin = Origin::saying("fine");
     (Install::new(&Plan::api_key(), &origin), origin)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_runs_share_one_and_the_last_ends_it() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut first = install.script(SCRIPT);
     let one = first.line();
     let mut second = install.script(SCRIPT);
@@ -39,7 +39,7 @@ async fn two_runs_share_one_and_the_last_ends_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_that_start_at_once_share_one() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut runs: Vec<_> = (0..4).map(|_| install.script(SCRIPT)).collect();
     let urls: Vec<_> = runs.iter_mut().map(|ran| ran.line()).collect();
     for url in &urls {
@@ -54,7 +54,7 @@ async fn runs_that_start_at_once_share_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_outlives_the_run_that_started_it_and_ends_with_the_last_that_is_killed() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut first = install.script(SCRIPT);
     let one = first.line();
     let mut second = install.script(SCRIPT);
@@ -69,7 +69,7 @@ async fn it_outlives_the_run_that_started_it_and_ends_with_the_last_that_is_kill
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_is_killed_is_there_again_at_the_same_place() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let mut ran = install.script(SCRIPT);
     let url = ran.line();
     let pid = std::fs::read_to_string(install.data().join("store/pid")).expect("its owner");
@@ -87,7 +87,7 @@ async fn one_that_is_killed_is_there_again_at_the_same_place() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_runs_is_used_and_stays() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let gateway = install.serve();
     let mut ran = install.script("true");
     assert_eq!(ran.code(), Some(0));
@@ -98,7 +98,7 @@ async fn a_gateway_that_runs_is_used_and_stays() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn why_it_does_not_start_is_told_by_the_run() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     assert_eq!(install.script("true").code(), Some(0));
     std::fs::remove_file(install.data().join("master.key")).expect("it is there");
     let output = install.keyward(&["run", "--", "true"]).output().expect("it runs");

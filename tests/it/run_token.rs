@@ -25,7 +25,7 @@ async fn status(proxy: SocketAddr, token: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_opens_nothing_once_the_program_has_ended() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let canary = plan.canary().clone();
     let install = Install::new(&plan, &origin);
@@ -53,7 +53,7 @@ fn changes(install: &Install) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_audited_as_a_run_that_was_started_and_ended() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let _gateway = install.serve();
     for ends in ["by itself", "killed"] {
@@ -94,7 +94,7 @@ async fn it_is_audited_as_a_run_that_was_started_and_ended() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_was_refused_is_audited_as_refused_with_the_code() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let _gateway = install.serve();
     for words in [["agent", "add", "idle"], ["agent", "pause", "idle"]] {
@@ -116,7 +116,7 @@ async fn a_run_that_was_refused_is_audited_as_refused_with_the_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_opens_nothing_once_the_run_was_killed() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let _gateway = install.serve();
     let mut ran = install.script(SCRIPT);
@@ -129,7 +129,7 @@ async fn it_opens_nothing_once_the_run_was_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_expires_soon_should_the_gateway_be_killed() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let mut gateway = install.serve();
     let mut ran = install.script(SCRIPT);
@@ -143,7 +143,7 @@ async fn it_expires_soon_should_the_gateway_be_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_works_again_after_the_gateway_was_restarted_and_not_after_it_was_revoked() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     // The same address before and after.
     let proxy = crate::support::process::reserved_address();
     let install = Install::new(&Plan::api_key(), &origin);

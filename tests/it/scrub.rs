@@ -62,7 +62,7 @@ async fn no_form_of_the_credential_comes_back_in_a_body() {
         let origin = Origin::answering(move |request: &Message| {
             ok(&format!("<{}>", form(&credential(request))))
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let answer = lab.ask("GET /echo").await;
         assert_eq!(answer.head.status(), 200, "{name}");
         let sent = form(&lab.canary.text).len() + 2;
@@ -105,7 +105,7 @@ async fn echoing(secret: &Canary, form: impl Fn(&str) -> Vec<u8> + Send + Sync +
     });
     let auth = "{ id: key, kind: api_key, placement: { header: X-Api-Key } }";
     let plan = Plan::new(auth, "{ api_key: { env: SECOND } }").secret("SECOND", secret);
-    plan.start(origin.await).await
+    plan.start(origin).await
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn no_chunk_boundary_hides_the_credential() {
         let size = request.head.target().trim_start_matches('/').parse().expect("a size");
         chunked(format!("before {} after", credential(request)).as_bytes(), size, "")
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     let mask = "*".repeat(lab.canary.text.len());
     for size in 1..lab.canary.text.len() + 14 {
@@ -174,7 +174,7 @@ async fn fields_trailers_reason_and_error_pages_are_masked() {
             key.len()
         )
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let answer = lab.ask("GET /fail\r\nTE: trailers").await;
     let mask = "*".repeat(lab.canary.text.len());
     assert_eq!(answer.head.status(), 500);
@@ -201,7 +201,7 @@ async fn the_fields_of_a_101_are_masked_and_its_bytes_pass() {
             .await;
         stream.rest().await;
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /\r\nConnection: Upgrade\r\nUpgrade: websocket", HOST)).await;
     let answer = wire.answer("GET").await;
@@ -226,7 +226,7 @@ async fn of_basic_the_pair_and_the_password_are_masked_and_the_user_is_not() {
         "{ id: pair, kind: basic }",
         "{ username: { env: USER_NAME }, password: { env: CANARY } }",
     );
-    let lab = plan.variable("USER_NAME", "someone@example.test").start(origin.await).await;
+    let lab = plan.variable("USER_NAME", "someone@example.test").start(origin).await;
     let text = lab.ask("GET /").await.text();
     let parts: Vec<&str> = text.split(' ').collect();
     assert_eq!(parts[0], "Basic");
@@ -246,7 +246,7 @@ async fn answers_without_the_credential_are_as_they_came() {
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nETag: \"strong\"\r\nContent-MD5: abc\r\n\r\n{bytes}",
         bytes.len()
     );
-    let lab = Plan::api_key().start(Origin::answering(move |_: &Message| sent.clone()).await).await;
+    let lab = Plan::api_key().start(Origin::answering(move |_: &Message| sent.clone())).await;
     let answer = lab.ask("GET /").await;
     assert_eq!(answer.text(), bytes);
     assert_eq!(answer.head.one("content-length"), Some(&*bytes.len().to_string()));
@@ -270,7 +270,7 @@ async fn where_nothing_is_injected_nothing_is_looked_at() {
         )
     });
     let rule = format!("{{ name: open, hosts: [{STRANGER}], action: pass }}");
-    let lab = Plan::api_key().rule(&rule).start(origin.await).await;
+    let lab = Plan::api_key().rule(&rule).start(origin).await;
     let mut wire = lab.tunnel(STRANGER).await;
     let request = "GET /\r\nX-Own: 0123456789\r\nAccept-Encoding: martian\r\nRange: bytes=0-1";
     wire.send(request_text(request, STRANGER)).await;

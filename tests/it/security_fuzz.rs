@@ -138,7 +138,7 @@ async fn whatever_is_sent_the_origin_gets_strict_messages_with_one_credential() 
         .limit("head_timeout: 200ms")
         .limit("idle_timeout: 200ms")
         .limit("body_idle_timeout: 200ms")
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let mut dice = Dice(0x6b77_7068);
     for _ in 0..40 {

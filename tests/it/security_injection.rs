@@ -8,7 +8,7 @@ async fn no_spelling_of_a_query_name_keeps_a_second_key() {
         "{ id: key, kind: api_key, placement: { query: api_key } }",
         "{ api_key: { env: CANARY } }",
     );
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     for query in [
         "api_key=evil",
         "%61pi_key=evil",
@@ -35,7 +35,7 @@ async fn no_spelling_of_a_cookie_keeps_a_second_one() {
         "{ id: key, kind: api_key, placement: { cookie: sid } }",
         "{ api_key: { env: CANARY } }",
     );
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     for cookie in ["sid=evil", "sid =evil", "\tsid\t=evil", "a=1;sid= evil", ";;sid=evil;", "sid"] {
         let head = lab.delivered(&format!("GET /a\r\nCookie: {cookie}\r\nCookie: b=2")).await;
         let cookies = head.all("cookie");
@@ -52,7 +52,7 @@ async fn a_name_with_underscores_is_cleared_in_its_other_spelling() {
         "{ id: key, kind: api_key, placement: { header: x_api_key } }",
         "{ api_key: { env: CANARY } }",
     );
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     for name in ["X-Api-Key", "x_api-key", "X_API_KEY", "x-api_key"] {
         let head = lab.delivered(&format!("GET /a\r\n{name}: evil")).await;
         assert!(!String::from_utf8_lossy(&head.raw).contains("evil"), "{name}: {head:?}");
@@ -67,7 +67,7 @@ async fn a_secret_path_stays_at_the_beginning_of_the_path_of_its_host() {
         "{ id: key, kind: api_key, placement: { path: '/bot{api_key}/' } }",
         "{ api_key: { env: CANARY } }",
     );
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let placeholder = lab.placeholder("api_key");
     for path in [
         "//evil.test/getMe".to_owned(),
@@ -105,7 +105,7 @@ async fn where_the_credential_has_no_place_nothing_is_sent_without_it() {
         "{ id: key, kind: api_key, placements: [{ paths: [/v1/**], place: { header: X-Key } }] }",
         "{ api_key: { env: CANARY } }",
     );
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     assert_eq!(lab.ask("GET /v1/a").await.head.status(), 200);
     let answer = lab.ask("GET /v2/a").await;
     assert_eq!(answer.head.status(), 400, "{answer:?}");
@@ -158,7 +158,7 @@ async fn sent(lab: &Lab, request: &str) -> Message {
 
 #[tokio::test]
 async fn a_field_that_overrides_the_method_is_judged_as_that_method() {
-    let lab = reading().start(Origin::saying("fine").await).await;
+    let lab = reading().start(Origin::saying("fine")).await;
     for field in ["X-HTTP-Method-Override", "x-http-method", "X-METHOD-OVERRIDE"] {
         for (method, status) in [("delete", 403), ("DELETE", 403), ("PATCH", 403), ("GET, x", 400)]
         {
@@ -182,7 +182,7 @@ async fn a_field_that_overrides_the_method_is_judged_as_that_method() {
 
 #[tokio::test]
 async fn a_field_that_names_another_path_does_not_arrive() {
-    let lab = reading().start(Origin::saying("fine").await).await;
+    let lab = reading().start(Origin::saying("fine")).await;
     let request = format!(
         "GET /a HTTP/1.1\r\nHost: {HOST}\r\nX-Original-URL: /admin\r\nX-Rewrite-Url: /admin\r\n\r\n"
     );
@@ -196,7 +196,7 @@ async fn a_field_that_names_another_path_does_not_arrive() {
 async fn fields_that_steer_are_read_with_underscores_too() {
     let plan = Plan::api_key()
         .rule("{ name: no-deletes, hosts: [api.acme.test], methods: [DELETE], action: deny }");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     for field in [
         "X_HTTP_Method_Override",
         "X-HTTP_Method-Override",
@@ -228,7 +228,7 @@ async fn fields_that_steer_are_read_with_underscores_too() {
 async fn a_method_in_the_query_is_held_to_the_rules_as_one_in_a_field() {
     let plan = Plan::api_key()
         .rule("{ name: no-deletes, hosts: [api.acme.test], methods: [DELETE], action: deny }");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     for query in [
         "_method=DELETE",
         "a=1&_method=delete",

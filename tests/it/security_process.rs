@@ -27,7 +27,7 @@ fn assert_private(path: &Path) {
 
 #[tokio::test]
 async fn files_are_its_owner_s_alone_and_no_core_is_written() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let served = served(&origin);
     assert_private(&served.data());
     let limits = served.about("limits");
@@ -40,7 +40,7 @@ async fn files_are_its_owner_s_alone_and_no_core_is_written() {
 
 #[tokio::test]
 async fn no_argument_and_no_output_holds_a_secret() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let served = served(&origin);
     for text in [served.about("cmdline"), served.output()] {
         assert!(!text.contains("cnry-") && !text.contains(TOKEN), "{text}");
@@ -49,7 +49,7 @@ async fn no_argument_and_no_output_holds_a_secret() {
 
 #[tokio::test]
 async fn files_that_others_can_read_are_refused() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let mut served = served(&origin);
     assert_eq!(served.terminate(), Some(0));
     for (file, strict, loose) in
@@ -68,7 +68,7 @@ async fn files_that_others_can_read_are_refused() {
 
 #[tokio::test]
 async fn a_store_without_its_key_is_not_given_a_new_one() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let mut served = served(&origin);
     assert_eq!(served.terminate(), Some(0));
     let (key, aside) = (served.data().join("master.key"), served.data().join("aside"));
@@ -90,7 +90,6 @@ async fn abandoned_exchanges_leave_no_descriptor_open() {
             stream.rest().await;
         }
     });
-    let origin = origin.await;
     let served = served(&origin);
     let before = served.descriptors();
     let ask = format!(

@@ -56,7 +56,7 @@ const ALL: [Gone; 5] = [Gone::Token, Gone::Binding, Gone::Paused, Gone::Connecti
 #[tokio::test]
 async fn an_open_answer_in_a_tunnel_ends_with_what_it_rests_on() {
     for gone in ALL {
-        let lab = Plan::api_key().start(Origin::endless().await).await;
+        let lab = Plan::api_key().start(Origin::endless()).await;
         let mut wire = lab.tunnel(HOST).await;
         wire.send(request_text("GET /a", HOST)).await;
         assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -72,7 +72,7 @@ async fn an_open_answer_in_a_tunnel_ends_with_what_it_rests_on() {
 #[tokio::test]
 async fn an_open_answer_to_an_absolute_request_ends_with_what_it_rests_on() {
     for gone in ALL {
-        let lab = Plan::api_key().start(Origin::endless().await).await;
+        let lab = Plan::api_key().start(Origin::endless()).await;
         let mut wire = lab.client().await;
         let authorization = lab.authorization("ci");
         let head = format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n");
@@ -118,7 +118,7 @@ async fn a_websocket_ends_with_what_it_rests_on_and_says_1008() {
                 stream.rest().await;
             }
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let mut wire = lab.tunnel(HOST).await;
         let asks = "GET /a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
@@ -134,7 +134,7 @@ async fn a_websocket_ends_with_what_it_rests_on_and_says_1008() {
 #[tokio::test]
 async fn streams_of_absolute_requests_count_among_an_agent_s() {
     let plan = Plan::api_key().agent("other", "acme").limit("streams_per_agent_max: 2");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut open = vec![];
     for (agent, status) in [("ci", 200), ("ci", 200), ("ci", 503), ("other", 200)] {
         let mut wire = lab.client().await;
@@ -159,7 +159,7 @@ async fn streams_of_absolute_requests_count_among_an_agent_s() {
 #[tokio::test]
 async fn handshakes_that_one_agent_never_finishes_hold_up_nobody_else() {
     let plan = Plan::api_key().agent("other", "acme").limit("handshakes_max: 4");
-    let lab = plan.limit("handshake_timeout: 20s").start(Origin::saying("fine").await).await;
+    let lab = plan.limit("handshake_timeout: 20s").start(Origin::saying("fine")).await;
     let mut silent = vec![];
     for _ in 0..32 {
         silent.push(lab.connect(&format!("{HOST}:443")).await);
@@ -179,7 +179,7 @@ async fn a_stream_that_binds_identity_is_shared_with_nobody() {
         "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\", NTLM\r\n\
          Content-Length: 0\r\n\r\n"
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     for _ in 0..3 {
         assert_eq!(lab.ask("GET /a").await.head.status(), 401);
     }
@@ -196,7 +196,7 @@ async fn a_stream_of_passed_requests_is_shared_with_nobody() {
         }
     });
     let pass = format!("{{ name: open, hosts: [{HOST}], paths: [/open], action: pass }}");
-    let lab = Plan::api_key().rule(&pass).start(origin.await).await;
+    let lab = Plan::api_key().rule(&pass).start(origin).await;
     let (mut passed, mut injected) = (vec![], vec![]);
     // Each `ask` is a tunnel of its own. Enough of them that cores see several.
     for _ in 0..6 {

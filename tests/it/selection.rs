@@ -18,7 +18,7 @@ async fn two_of(uses: &str) -> Lab {
         .connection("{ name: spare, provider: acme, fields: { api_key: { env: SECOND } } }")
         .no_agents()
         .agent("ci", uses)
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await
 }
 
@@ -86,7 +86,7 @@ async fn a_connection_that_is_not_the_agent_s_does_not_exist_for_it() {
     let plan = Plan::api_key()
         .secret("SECOND", &Canary::of(SECOND.to_owned()))
         .connection("{ name: secret-one, provider: acme, fields: { api_key: { env: SECOND } } }");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut answers = vec![];
     for name in ["secret-one", "no-such-one"] {
         let answer = lab.ask(&format!("GET /a\r\nKeyward-Connection: {name}")).await;
@@ -109,7 +109,7 @@ async fn a_connection_of_another_provider_is_refused_for_this_host() {
         .connection("{ name: elsewhere, provider: other, fields: { token: { env: SECOND } } }")
         .no_agents()
         .agent("ci", "acme, elsewhere");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let answer = lab.ask("GET /a\r\nKeyward-Connection: elsewhere").await;
     assert!(matches!(answer.head.status(), 403 | 424), "{answer:?}");
     let foreign = lab.gateway.placeholder("ci", "elsewhere", "token");
@@ -121,7 +121,7 @@ async fn a_connection_of_another_provider_is_refused_for_this_host() {
 
 #[tokio::test]
 async fn the_first_matching_rule_decides() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let lab = Plan::api_key()
         .rule(&format!("{{ name: no-deletes, hosts: [{HOST}], methods: [DELETE], action: deny }}"))
         .rule(&format!(
@@ -148,7 +148,7 @@ async fn a_rule_that_uses_a_connection_takes_the_place_of_its_binding() {
     let rule = format!(
         "{{ name: read-only, agents: [ci], hosts: [{HOST}], methods: [GET, HEAD], use: acme }}"
     );
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     assert_eq!(lab.ask("GET /a").await.head.status(), 200);
     let refused = lab.ask("POST /a\r\nContent-Length: 0").await;
     assert_eq!(refused.head.status(), 403, "GET only means GET only");
@@ -176,7 +176,7 @@ async fn a_dot_in_a_path_goes_out_as_it_came_unless_a_path_decides() {
     assert_eq!(request.head.all("x-api-key"), [&*lab.canary.text]);
     lab.finish().await;
     let rule = format!("{{ name: closed, hosts: [{HOST}], paths: [/admin/**], action: deny }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     for path in ["/./admin/a", "/admin/./a", "/a/./b", "/."] {
         assert_eq!(lab.ask(&format!("GET {path}")).await.head.status(), 400, "{path}");
     }
@@ -187,7 +187,7 @@ async fn a_dot_in_a_path_goes_out_as_it_came_unless_a_path_decides() {
 #[tokio::test]
 async fn pass_forwards_without_a_credential() {
     let rule = format!("{{ name: open, hosts: [{STRANGER}], action: pass }}");
-    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(STRANGER).await;
     wire.send(request_text("GET /a\r\nAuthorization: Bearer own-one", STRANGER)).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
@@ -201,12 +201,7 @@ async fn pass_forwards_without_a_credential() {
 async fn a_host_that_only_ends_alike_gets_nothing() {
     let names = ["api.acme.test", "notapi.acme.test", "api.acme.test.evil.test", "xapi.acme.test"];
     let mut plan = Plan::api_key().top("default: pass");
-    let origin = Origin::named(&names, |mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            stream.send(ok("fine")).await;
-        }
-    });
-    let origin = origin.await;
+    let origin = Origin::answering_as(&names, |_| ok("fine"));
     for name in &names[1..] {
         plan = plan.resolve(&format!("{name}: \"{}\"", origin.addr));
     }

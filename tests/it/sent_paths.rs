@@ -17,7 +17,7 @@ fn bots() -> Plan {
 
 async fn lab(rules: &[&str]) -> Lab {
     let plan = rules.iter().fold(bots(), |plan, rule| plan.rule(rule));
-    plan.start(Origin::saying("fine").await).await
+    plan.start(Origin::saying("fine")).await
 }
 
 /// A request without a body.
@@ -162,7 +162,7 @@ async fn no_placement_names_what_would_steer_the_request() {
     ] {
         let auth = format!("{{ id: key, kind: api_key, placement: {{ {placement} }} }}");
         let plan = Plan::new(&auth, "{ api_key: { env: CANARY } }");
-        let refused = plan.refused(&Origin::saying("fine").await).await;
+        let refused = plan.refused(&Origin::saying("fine")).await;
         assert!(refused.contains("steers the request itself"), "{placement}: {refused}");
     }
 }

@@ -34,7 +34,7 @@ async fn told(manager: &UnixDatagram) -> String {
 
 #[tokio::test]
 async fn sighup_reads_a_good_file_and_refuses_a_bad_one() {
-    let (plan, origin) = (Plan::api_key(), Origin::saying("fine").await);
+    let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let served = Served::start(&plan, &origin, &variables);
     assert_eq!(status(&served).await["reload"], serde_json::Value::Null);
@@ -65,7 +65,7 @@ async fn sighup_reads_a_good_file_and_refuses_a_bad_one() {
 
 #[tokio::test]
 async fn the_level_of_the_log_follows_the_file() {
-    let (plan, origin) = (Plan::api_key(), Origin::saying("fine").await);
+    let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let served = Served::start(&plan, &origin, &variables);
     let asks = async || {
@@ -98,12 +98,8 @@ async fn the_level_of_the_log_follows_the_file() {
 #[tokio::test]
 async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     let plan = Plan::api_key().limit("idle_timeout: 5m");
-    let origin = Origin::scripted(|mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhell\n").await;
-        }
-    });
-    let origin = origin.await;
+    let cut = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhell\n";
+    let origin = Origin::answering(move |_| cut);
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start(&plan, &origin, &variables);
     // Longer than any test waits. Of the limits, the one that is read at the start counts.
@@ -162,7 +158,7 @@ async fn a_gateway_that_stops_serves_new_streams_until_load_balancers_had_time_t
     let metrics = reserved_address();
     let plan =
         Plan::api_key().limit("shutdown_delay: 1h").listen(&format!("metrics: \"{metrics}\""));
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start(&plan, &origin, &variables);
     let proxy = served.proxy;
@@ -196,7 +192,7 @@ async fn the_service_manager_is_told_of_each_step() {
     let folder = tempfile::tempdir().expect("a directory");
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).expect("a socket");
-    let (plan, origin) = (Plan::api_key(), Origin::saying("fine").await);
+    let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
     let variables = [
         ("CANARY", &*plan.canary().text),
         ("TOKEN_CI", TOKEN),

@@ -111,7 +111,7 @@ fn refused(code: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn in_a_session_an_agent_uses_the_connections_of_its_end_user_and_no_others() {
-    let mut world = World::new(Origin::saying("fine").await).await;
+    let mut world = World::new(Origin::saying("fine")).await;
     for user in ["auth0|5f7c", "o'brien+2@example.com"] {
         world.user(user).await;
     }
@@ -144,7 +144,7 @@ async fn in_a_session_an_agent_uses_the_connections_of_its_end_user_and_no_other
 
 #[tokio::test]
 async fn named_connections_are_the_only_ones_and_each_must_be_allowed() {
-    let mut world = World::new(Origin::saying("fine").await).await;
+    let mut world = World::new(Origin::saying("fine")).await;
     world.user("1").await;
     world.user("2").await;
     let one = world.connection("of-one", "1").await;
@@ -188,7 +188,7 @@ async fn named_connections_are_the_only_ones_and_each_must_be_allowed() {
 
 #[tokio::test]
 async fn a_session_that_reaches_nothing_of_its_end_user_is_made_with_a_warning() {
-    let mut world = World::new(Origin::saying("fine").await).await;
+    let mut world = World::new(Origin::saying("fine")).await;
     world.user("1").await;
     world.connection("own", "1").await;
     let session = json!({"agent": "support", "user": "1"});
@@ -213,7 +213,7 @@ async fn a_session_that_reaches_nothing_of_its_end_user_is_made_with_a_warning()
 #[tokio::test]
 async fn what_ends_a_session_ends_its_open_streams() {
     for ends in ["revoke", "agent", "user", "connection"] {
-        let mut world = World::new(Origin::endless().await).await;
+        let mut world = World::new(Origin::endless()).await;
         world.user("1").await;
         world.connection("own", "1").await;
         let session = world.session(json!({"agent": "support", "user": "1"})).await;
@@ -244,7 +244,7 @@ async fn what_ends_a_session_ends_its_open_streams() {
 
 #[tokio::test]
 async fn sessions_outlive_a_restart_and_are_bounded() {
-    let mut world = World::new(Origin::saying("fine").await).await;
+    let mut world = World::new(Origin::saying("fine")).await;
     world.user("1").await;
     let own = world.connection("own", "1").await;
     let body = || json!({"agent": "support", "user": "1"});
@@ -272,7 +272,7 @@ async fn sessions_outlive_a_restart_and_are_bounded() {
 
 #[tokio::test]
 async fn only_admins_make_sessions_of_end_users_who_may_do_nothing_themselves() {
-    let mut world = World::new(Origin::saying("fine").await).await;
+    let mut world = World::new(Origin::saying("fine")).await;
     world.user("1").await;
     let own = world.connection("own", "1").await;
     let refused = world.done("POST", "/tokens", json!({"user": "1"}), 422).await;

@@ -68,7 +68,7 @@ fn a_field_that_the_provider_authenticates_with_is_refused_in_every_spelling() {
 async fn fields_of_the_settings_stand_instead_of_the_agents() {
     let settings = "{ user_agent: 'acme-agents/1.0 (x)', headers: { X-Env: prod, Accept: 'a/b' } }";
     let plan = Plan::api_key().settings(settings);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     // Also where the agent names them as its own hop's, twice, or spells them otherwise.
     let sent = "GET /a\r\nUser-Agent: curl/8\r\nUser_Agent: x\r\nX-Env: dev\r\nX_Env: dev\r\nX-ENV: \
                 dev\r\nConnection: keep-alive, X-Env, User-Agent\r\nX-Other: stays";
@@ -94,7 +94,7 @@ async fn a_connection_without_settings_sends_what_the_agent_sent() {
 }
 
 /// Sends the head of an answer at once for `/slow`, the rest when told; nothing at all for `/never`.
-async fn slow(go: std::sync::Arc<tokio::sync::Notify>) -> Origin {
+fn slow(go: std::sync::Arc<tokio::sync::Notify>) -> Origin {
     Origin::scripted(move |mut stream: Stream| {
         let go = go.clone();
         async move {
@@ -107,13 +107,12 @@ async fn slow(go: std::sync::Arc<tokio::sync::Notify>) -> Origin {
             }
         }
     })
-    .await
 }
 
 #[tokio::test]
 async fn a_timeout_is_for_the_head_of_an_answer_and_not_for_its_body() {
     let go = std::sync::Arc::new(tokio::sync::Notify::new());
-    let lab = Plan::api_key().settings("{ timeout: 200ms }").start(slow(go.clone()).await).await;
+    let lab = Plan::api_key().settings("{ timeout: 200ms }").start(slow(go.clone())).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /slow", HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -133,7 +132,7 @@ async fn a_timeout_is_for_the_head_of_an_answer_and_not_for_its_body() {
 #[tokio::test]
 async fn settings_of_the_file_are_shown_taken_up_and_not_edited() {
     let plan = Plan::api_key().settings("{ timeout: 90s, headers: { X-Env: prod }, retry: {} }");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
     let retry = json!({"attempts": 3, "on": [429, 502, 503, 504], "wait_max": "30s"});
     let settings = json!({"timeout": "90s", "retry": retry, "headers": {"x-env": "prod"}});
@@ -154,7 +153,7 @@ async fn settings_of_the_file_are_shown_taken_up_and_not_edited() {
 
 /// The connection `mine` with such settings, added by the API and bound to `ci`.
 async fn with_mine(settings: &str) -> Lab {
-    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     lab.add_agent("ci").await;
     let key = &lab.canary.text;
     let mine = format!(
@@ -222,7 +221,7 @@ async fn a_change_by_the_api_is_in_force_when_it_is_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_are_given_changed_and_cleared_by_the_command_line_and_outlive_gateways() {
     let plan = Plan::api_key();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&plan, &origin);
     let key = install.folder().join("key");
     std::fs::write(&key, &plan.canary().text).expect("a file");
@@ -283,7 +282,7 @@ async fn explain_names_what_is_in_force() {
     let settings = "{ timeout: 30s, rate_limit: 10/s, retry: { attempts: 2 } }";
     let plain = "{ name: plain, provider: acme, fields: { api_key: { env: CANARY } } }";
     let plan = Plan::api_key().settings(settings).connection(plain).agent("other", "plain");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let explained = async |agent: &str| {
         let ask = json!({ "agent": agent, "url": format!("https://{HOST}/a") }).to_string();
         let told = lab.gateway.api("POST", "/rules/explain", &ask).await.json();

@@ -18,7 +18,7 @@ fn is_rate_limited(answer: &Message) -> bool {
 #[tokio::test]
 async fn one_request_too_many_is_refused_and_reaches_nobody() {
     let plan = Plan::api_key().settings("{ rate_limit: 2/h }");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     for _ in 0..2 {
         assert_eq!(lab.ask("GET /a").await.text(), "fine");
     }
@@ -43,7 +43,7 @@ async fn what_policy_refuses_is_not_counted() {
     let plan = Plan::api_key()
         .settings("{ rate_limit: 1/h }")
         .rule("{ name: no, hosts: [api.acme.test], methods: [DELETE], action: deny }");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     for _ in 0..3 {
         assert_eq!(lab.ask("DELETE /a").await.head.status(), 403);
     }
@@ -55,7 +55,7 @@ async fn what_policy_refuses_is_not_counted() {
 #[tokio::test]
 async fn a_reload_gives_nobody_a_fresh_start() {
     let plan = Plan::api_key().settings("{ rate_limit: 1/h }");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     let file = lab.gateway.folder().join("keyward.yaml");
     let yaml = std::fs::read_to_string(&file).expect("the configuration");
@@ -84,7 +84,7 @@ async fn another_connection_has_a_limit_of_its_own() {
         .provider(third)
         .connection("{ name: third, provider: third, fields: { api_key: { env: CANARY } } }")
         .agent("other", "third, acme");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let ask = async |agent: &str, host: &str| {
         let mut wire = lab.tunnel_as(agent, &format!("{host}:443"), host).await;
         wire.send(request_text("GET /a", host)).await;
@@ -102,7 +102,7 @@ async fn another_connection_has_a_limit_of_its_own() {
 async fn five_hundred_at_once_get_no_more_than_the_limit_on_all_cores_together() {
     const TUNNELS: usize = 50;
     let plan = Plan::api_key().settings("{ rate_limit: 100/h }");
-    let lab = Arc::new(plan.start(Origin::saying("fine").await).await);
+    let lab = Arc::new(plan.start(Origin::saying("fine")).await);
     let (fine, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut wires = vec![];
     for _ in 0..TUNNELS {
@@ -131,7 +131,7 @@ async fn five_hundred_at_once_get_no_more_than_the_limit_on_all_cores_together()
 }
 
 /// Sends half of each answer, and the rest when it is told.
-async fn halting(go: Arc<Notify>) -> Origin {
+fn halting(go: Arc<Notify>) -> Origin {
     Origin::scripted(move |mut stream: Stream| {
         let go = go.clone();
         async move {
@@ -142,13 +142,12 @@ async fn halting(go: Arc<Notify>) -> Origin {
             }
         }
     })
-    .await
 }
 
 #[tokio::test]
 async fn as_many_exchanges_as_may_are_under_way_until_their_bodies_have_ended() {
     let go = Arc::new(Notify::new());
-    let lab = Plan::api_key().settings("{ concurrency: 2 }").start(halting(go.clone()).await).await;
+    let lab = Plan::api_key().settings("{ concurrency: 2 }").start(halting(go.clone())).await;
     let mut under_way = vec![];
     for _ in 0..2 {
         let mut wire = lab.tunnel(HOST).await;

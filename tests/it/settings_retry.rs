@@ -15,17 +15,16 @@ fn answer(status: u16, more: &str, body: &str) -> String {
 }
 
 /// Says `first` so often, and `fine` then.
-async fn failing(times: usize, first: String) -> Origin {
+fn failing(times: usize, first: String) -> Origin {
     let count = AtomicUsize::new(0);
     Origin::answering(move |_| match count.fetch_add(1, Ordering::SeqCst) < times {
         true => first.clone(),
         false => ok("fine"),
     })
-    .await
 }
 
 async fn lab(settings: &str, times: usize, first: String) -> Lab {
-    Plan::api_key().settings(settings).start(failing(times, first).await).await
+    Plan::api_key().settings(settings).start(failing(times, first)).await
 }
 
 fn attempts(records: &[Value]) -> Vec<u64> {
@@ -104,7 +103,7 @@ async fn a_request_waits_for_the_end_of_the_limit_that_the_service_states() {
         let mut plan = Plan::api_key().settings("{ retry: {} }");
         plan.provider_more += ", retry_headers: { after: [x-wait], reset_after: [x-reset], \
                                remaining: [x-left] }";
-        let lab = plan.start(failing(1, answer(429, more, "later")).await).await;
+        let lab = plan.start(failing(1, answer(429, more, "later"))).await;
         assert_eq!(lab.ask("GET /a").await.head.status(), status, "{more}");
         assert_eq!(lab.origin.received().len(), sent, "{more}");
         lab.finish().await;
@@ -207,10 +206,10 @@ async fn an_upstream_that_hangs_up_before_it_answers_is_asked_again_for_what_is_
             }
         })
     };
-    let lab = Plan::api_key().settings(SOON).start(origin().await).await;
+    let lab = Plan::api_key().settings(SOON).start(origin()).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     assert_eq!(attempts(&lab.finish().await), [2]);
-    let lab = Plan::api_key().settings(SOON).start(origin().await).await;
+    let lab = Plan::api_key().settings(SOON).start(origin()).await;
     let refused = lab.ask("POST /a\r\nContent-Length: 0").await;
     assert_eq!(refused.head.one("keyward-error"), Some("upstream_protocol"));
     assert_eq!(lab.origin.received().len(), 1);
@@ -225,7 +224,7 @@ async fn what_cannot_be_reached_is_tried_again_whatever_the_request() {
         .resolve(&format!("gone.acme.test: \"{address}\""))
         .allow(&address)
         .settings(SOON);
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel("gone.acme.test").await;
     wire.send(request_text("POST /a\r\nContent-Length: 5", "gone.acme.test")).await;
     wire.send("hello").await;
@@ -245,7 +244,7 @@ async fn what_cannot_be_reached_is_not_tried_again_once_its_binding_is_gone() {
         .resolve(&format!("gone.acme.test: \"{address}\""))
         .allow(&address)
         .settings("{ retry: { attempts: 10, wait_max: 1h } }");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.add_agent("ci").await;
     let bindings = "/agents/ci/bindings";
     let bound = lab.gateway.api("POST", bindings, r#"{"connection":"acme"}"#).await;
@@ -271,7 +270,7 @@ async fn what_cannot_be_reached_is_not_tried_again_once_its_binding_is_gone() {
 #[tokio::test]
 async fn what_was_paused_meanwhile_is_not_sent_again() {
     let first = answer(503, "Retry-After: 1\r\n", "down");
-    let mut lab = Plan::api_key().no_agents().start(failing(9, first).await).await;
+    let mut lab = Plan::api_key().no_agents().start(failing(9, first)).await;
     lab.add_agent("ci").await;
     let key = &lab.canary.text;
     let mine = format!(
@@ -295,7 +294,7 @@ async fn what_was_paused_meanwhile_is_not_sent_again() {
 #[tokio::test]
 async fn a_test_of_a_connection_is_one_attempt() {
     let plan = Plan::api_key().settings(SOON).test("{ url: 'https://api.acme.test/me' }");
-    let lab = plan.start(failing(9, answer(503, "", "down")).await).await;
+    let lab = plan.start(failing(9, answer(503, "", "down"))).await;
     let tested = lab.gateway.api("POST", "/connections/acme/test", "").await;
     assert_eq!(tested.json()["outcome"], "provider_down", "{}", tested.text());
     assert_eq!(lab.origin.received().len(), 1);
@@ -306,7 +305,7 @@ async fn a_test_of_a_connection_is_one_attempt() {
 async fn many_agents_share_one_budget() {
     let first = answer(503, "", "down");
     let plan = Plan::api_key().settings("{ retry: { wait_max: 10ms, attempts: 10 } }");
-    let lab = plan.agent("other", "acme").start(failing(999, first).await).await;
+    let lab = plan.agent("other", "acme").start(failing(999, first)).await;
     for agent in ["ci", "other"] {
         let mut wire = lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
         for _ in 0..5 {

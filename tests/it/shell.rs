@@ -17,7 +17,7 @@ struct Shell {
 
 impl Shell {
     async fn new() -> Self {
-        let origin = Origin::saying("fine").await;
+        let origin = Origin::saying("fine");
         let plan = Plan::api_key();
         let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", "kwa_shell-0123456789ab")];
         let served = Served::start(&plan, &origin, &variables);

@@ -86,7 +86,7 @@ async fn a_link_that_was_used_is_unknown_or_is_none_signs_nobody_in() {
 #[tokio::test]
 async fn of_browsers_that_race_for_a_link_exactly_one_is_signed_in() {
     let plan = Plan::api_key().limit("auth_failures_per_minute_max: 1000");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     user(&mut lab, "bob", "member").await;
     for _ in 0..5 {
         let link = link_in(&mut lab, "default", json!({"user": "bob"})).await;
@@ -126,7 +126,7 @@ async fn a_cookie_from_before_the_sign_in_opens_nothing_after_it() {
 async fn a_page_of_another_site_cannot_sign_in_write_or_use_a_cookie() {
     let allowed = "https://console.example.com";
     let plan = Plan::api_key().listen(&format!("admin_cors: [\"{allowed}\"]"));
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     user(&mut lab, "ann", "admin").await;
     let login = Login::of(&mut lab, "default", "ann").await;
     let own = lab.gateway.admin;
@@ -212,7 +212,7 @@ async fn an_invalid_token_does_not_fall_back_to_the_cookie() {
 async fn a_cookie_in_cleartext_from_elsewhere_is_never_looked_up_and_tls_has_its_own() {
     let (cert, key) = pki().pair(&["localhost"]);
     let plan = Plan::api_key().listen("admin_proxies: [127.0.0.1]");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     user(&mut lab, "ann", "admin").await;
     let login = Login::of(&mut lab, "default", "ann").await;
     let elsewhere = "X-Forwarded-For: 203.0.113.9\r\n";
@@ -240,7 +240,7 @@ async fn a_cookie_in_cleartext_from_elsewhere_is_never_looked_up_and_tls_has_its
     lab.finish().await;
     let plan = Plan::api_key().listen("admin_tls: { cert: admin.pem, key: admin.key }");
     let plan = plan.file("admin.pem", &cert).file("admin.key", &key);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     user(&mut lab, "ann", "admin").await;
     let link = link_in(&mut lab, "default", json!({"user": "ann"})).await;
     let stream = tokio::net::TcpStream::connect(lab.gateway.admin).await.expect("it listens");
@@ -389,7 +389,7 @@ async fn logins_are_seen_and_ended_by_their_user_and_by_admins() {
 #[tokio::test]
 async fn guesses_of_links_are_limited_and_a_valid_link_is_always_accepted() {
     let plan = Plan::api_key().limit("auth_failures_per_minute_max: 2");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     user(&mut lab, "ann", "admin").await;
     for status in [401, 401, 429, 429] {
         let answer = sign_in(&lab, "kwo_guess", "").await;

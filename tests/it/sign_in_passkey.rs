@@ -125,7 +125,7 @@ fn code(answer: &Message) -> (u16, Value) {
 }
 
 async fn lab_with(top: &str) -> Lab {
-    let mut lab = Plan::api_key().top(top).start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().top(top).start(Origin::saying("fine")).await;
     for (name, role) in [("ann", "admin"), ("bob", "member")] {
         user(&mut lab, name, role).await;
     }

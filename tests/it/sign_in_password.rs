@@ -11,7 +11,7 @@ const PASSWORD: &str = "correct horse battery staple";
 const OTHER: &str = "another horse without a name";
 
 async fn lab(top: &str) -> Lab {
-    let mut lab = Plan::api_key().top(top).start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().top(top).start(Origin::saying("fine")).await;
     for (name, role) in [("ann", "admin"), ("bob", "member")] {
         user(&mut lab, name, role).await;
     }
@@ -135,10 +135,8 @@ async fn an_auditor_sets_their_own_password_and_no_other() {
 
 #[tokio::test]
 async fn guesses_lock_out_neither_the_owner_where_they_are_known_nor_links() {
-    let mut lab = Plan::api_key()
-        .listen("admin_proxies: [127.0.0.1]")
-        .start(Origin::saying("fine").await)
-        .await;
+    let mut lab =
+        Plan::api_key().listen("admin_proxies: [127.0.0.1]").start(Origin::saying("fine")).await;
     user(&mut lab, "bob", "member").await;
     assert_eq!(set(&lab, "bob", PASSWORD).await, 204);
     let from = |client: &str| format!("X-Forwarded-Proto: https\r\nX-Forwarded-For: {client}\r\n");

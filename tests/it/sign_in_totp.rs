@@ -38,7 +38,7 @@ fn code(answer: &Message) -> (u16, Value) {
 
 /// Bob with a password, and a lab whose answers are not kept: they show keys.
 async fn lab() -> Lab {
-    let mut lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().start(Origin::saying("fine")).await;
     user(&mut lab, "ann", "admin").await;
     user(&mut lab, "bob", "member").await;
     lab.guard(Canary::of(PASSWORD.to_owned()));

@@ -265,7 +265,7 @@ async fn revoked(served: &Served, streams: JoinSet<Instant>) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_streams_and_gibibytes_in_flat_memory() {
     raise_open_files();
-    let (origin, plan) = (Origin::scripted(api).await, Plan::api_key().limit("idle_timeout: 1h"));
+    let (origin, plan) = (Origin::scripted(api), Plan::api_key().limit("idle_timeout: 1h"));
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start_quietly(&plan, &origin, &variables);
     let roots = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");

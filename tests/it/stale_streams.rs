@@ -22,7 +22,7 @@ enum Ends {
 }
 
 /// Answers one request on each stream and ends it, without saying that it will; `ended` has a permit for each.
-async fn forgetful(ends: Ends, ended: Arc<Semaphore>) -> Origin {
+fn forgetful(ends: Ends, ended: Arc<Semaphore>) -> Origin {
     Origin::scripted(move |mut stream: Stream| {
         let ended = Arc::clone(&ended);
         async move {
@@ -35,7 +35,6 @@ async fn forgetful(ends: Ends, ended: Arc<Semaphore>) -> Origin {
             ended.add_permits(1);
         }
     })
-    .await
 }
 
 async fn has_ended(ended: &Semaphore) {
@@ -46,7 +45,7 @@ async fn has_ended(ended: &Semaphore) {
 async fn a_post_goes_to_another_stream_where_the_upstream_has_ended_the_idle_one() {
     for ends in [Ends::Closes, Ends::Resets] {
         let ended = Arc::new(Semaphore::new(0));
-        let lab = Plan::api_key().start(forgetful(ends, Arc::clone(&ended)).await).await;
+        let lab = Plan::api_key().start(forgetful(ends, Arc::clone(&ended))).await;
         let (mut http1, http2) = (lab.tunnel(HOST).await, lab.h2(HOST).await);
         for round in 0..ROUNDS {
             let body = format!("order {round}");
@@ -82,7 +81,7 @@ async fn a_post_that_the_upstream_has_read_is_never_sent_twice() {
                 _ => ask.reply(&Reply::ok("fine")).await,
             }
         };
-        let lab = Plan::api_key().start(Origin::either(offer, http1, http2).await).await;
+        let lab = Plan::api_key().start(Origin::either(offer, http1, http2)).await;
         let client = lab.h2(HOST).await;
         assert_eq!(client.ask("GET /a").await.text(), "fine");
         let answer = client.post("POST /order", "an order").await;
@@ -100,7 +99,7 @@ async fn a_stream_is_not_used_longer_than_its_upstream_says() {
         let origin = Origin::answering(move |_| {
             format!("HTTP/1.1 200 OK\r\nKeep-Alive: {said}\r\nContent-Length: 4\r\n\r\nfine")
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let mut wire = lab.tunnel(HOST).await;
         for _ in 0..3 {
             wire.send(request_text("GET /a", HOST)).await;
@@ -138,7 +137,7 @@ async fn relay(origin: SocketAddr, loses: &Arc<Notify>) -> SocketAddr {
 
 #[tokio::test]
 async fn an_http2_stream_whose_packets_are_lost_is_not_used_again() {
-    let mut origin = Origin::speaking(Offer::Http2, |_| Reply::ok("fine")).await;
+    let mut origin = Origin::speaking(Offer::Http2, |_| Reply::ok("fine"));
     let loses = Arc::new(Notify::new());
     origin.addr = relay(origin.addr, &loses).await;
     let lab = Plan::api_key().settings("{ timeout: 1s }").start(origin).await;

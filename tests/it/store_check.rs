@@ -21,7 +21,7 @@ fn output(mut command: Command) -> Output {
 
 /// A gateway with an agent, a connection and a binding in its store; and the agent's token.
 async fn served() -> (Served, Origin, String) {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN_CI)];
     let served = Served::start(&plan, &origin, &variables);

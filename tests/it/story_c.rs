@@ -41,7 +41,7 @@ impl Platform {
         for (name, secret) in secrets {
             plan = plan.secret(name, secret);
         }
-        Self { lab: plan.start(Origin::saying("fine").await).await }
+        Self { lab: plan.start(Origin::saying("fine")).await }
     }
 
     /// A command as whoever has the token, or as the platform's operator.
@@ -377,7 +377,7 @@ async fn c6_a_test_is_one_call_and_says_why_not() {
     });
     let plan = Plan::api_key().test("{ url: 'https://api.acme.test/me', account: [login] }");
     let plan = plan.secret("GOOD", &good).secret("BAD", &bad);
-    let platform = Platform { lab: plan.start(origin.await).await };
+    let platform = Platform { lab: plan.start(origin).await };
     let add = |name: &str| format!("connection add acme --name {name} --secret-stdin api_key");
     platform.keyward(None, &add("works"), &good.text).await.ok();
     let before = platform.lab.origin.received().len();

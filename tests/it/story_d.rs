@@ -38,7 +38,6 @@ impl Desk {
             }
             _ => ok("fine"),
         });
-        let origin = origin.await;
         let plan = Plan::api_key().test(ME).no_agents().top(settings);
         let variables = [("CANARY", &*plan.canary().text)];
         let served = Served::start(&plan, &origin, &variables);
@@ -330,7 +329,7 @@ async fn d11_the_provider_s_limit_is_told_from_one_s_own() {
         }
         _ => ok("fine"),
     });
-    let lab = Plan::api_key().settings("{ rate_limit: 2/h }").start(origin.await).await;
+    let lab = Plan::api_key().settings("{ rate_limit: 2/h }").start(origin).await;
     let theirs = lab.ask("GET /busy").await;
     assert_eq!((theirs.head.status(), &*theirs.text()), (429, "busy"));
     assert_eq!(theirs.head.one("retry-after"), Some("7"));
@@ -373,7 +372,7 @@ async fn d15_streams_are_pooled_and_failures_that_pass_are_retried() {
         }
     });
     let plan = Plan::api_key().settings("{ retry: { attempts: 3, on: [503] } }");
-    let lab = plan.start(origin.await).await;
+    let lab = plan.start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     for path in ["/a", "/shaky", "/b"] {
         wire.send(request_text(&format!("GET {path}"), HOST)).await;
@@ -421,7 +420,7 @@ async fn d7_d8_usage_and_access_are_reviewed_by_command() {
     let mut plan = Plan::api_key().settings("{ rate_limit: 3/h }").agent("idle", "acme");
     plan.provider_more =
         ", retry_headers: { reset_at: [x-reset-acme], remaining: [x-remaining-acme] }".to_owned();
-    let lab = plan.agent("none", "").start(origin.await).await;
+    let lab = plan.agent("none", "").start(origin).await;
     let market = Market { lab, server: Authorization::with(Rules::default()).await };
     let before = market.says(&["connection", "usage", "acme", "--json"]);
     let before: Value = serde_json::from_str(&before).expect("JSON");

@@ -122,12 +122,7 @@ async fn e8_a_script_has_a_token_of_its_own() {
 
 /// A runtime whose providers' names lead to one origin.
 async fn runtime(hosts: &'static [&'static str]) -> Market {
-    let origin = Origin::named(hosts, |mut stream| async move {
-        while stream.request().await.is_some() {
-            stream.send(ok("{}")).await;
-        }
-    });
-    let origin = origin.await;
+    let origin = Origin::answering_as(hosts, |_| ok("{}"));
     let mut plan = Plan::api_key().no_agents();
     for host in hosts {
         plan = plan.resolve(&format!("{host}: \"{}\"", origin.addr));

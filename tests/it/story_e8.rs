@@ -26,7 +26,7 @@ impl World {
     /// An operator makes the hook `deploys`, and gives its URL to the service.
     async fn new() -> Self {
         let plan = Plan::api_key().no_agents();
-        let origin = Origin::saying("fine").await;
+        let origin = Origin::saying("fine");
         let served = Served::start(&plan, &origin, &[("CANARY", &*plan.canary().text)]);
         let secret = Canary::new("of-the-service-");
         let mut world = Self { served, secret, path: String::new(), admin: String::new() };

@@ -34,7 +34,7 @@ async fn messages_are_framed_as_they_were() {
             }
         }
     });
-    let mut lab = Plan::api_key().start(origin.await).await;
+    let mut lab = Plan::api_key().start(origin).await;
     for (target, framing) in [
         ("/length", ("content-length", "5")),
         ("/chunked", ("transfer-encoding", "chunked")),
@@ -83,7 +83,7 @@ async fn an_upload_that_is_answered_early_costs_neither_answer_nor_stream() {
         }
     });
     let rule = format!("{{ name: shut, hosts: [{HOST}], paths: [/shut], action: deny }}");
-    let lab = Plan::api_key().rule(&rule).start(origin.await).await;
+    let lab = Plan::api_key().rule(&rule).start(origin).await;
     for (path, status) in [("/shut", 403), ("/a", 413), ("/shut", 403)] {
         let mut wire = lab.tunnel(HOST).await;
         wire.send(request_text(&format!("POST {path}\r\nContent-Length: {SIZE}"), HOST)).await;
@@ -116,7 +116,7 @@ async fn one_direction_of_a_tunnel_may_end_before_the_other() {
         }
     });
     let rule = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
-    let lab = Plan::api_key().rule(&rule).start(origin.await).await;
+    let lab = Plan::api_key().rule(&rule).start(origin).await;
     let (_, mut wire) = lab.connect(&format!("{STRANGER}:443")).await;
     wire.send("you...first").await;
     wire.finish().await;
@@ -146,7 +146,7 @@ async fn a_tunnel_whose_upstream_breaks_off_ends_by_a_reset() {
         stream.into_wire().abort();
     });
     let rule = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
-    let lab = Plan::api_key().rule(&rule).start(origin.await).await;
+    let lab = Plan::api_key().rule(&rule).start(origin).await;
     let (_, mut wire) = lab.connect(&format!("{STRANGER}:443")).await;
     assert_eq!(wire.exactly(4).await, b"part");
     wire.send("go").await;
@@ -182,7 +182,7 @@ async fn a_client_that_goes_is_gone_at_the_origin_whatever_was_under_way() {
                     tell.notify_one();
                 }
             });
-            let lab = Plan::api_key().start(origin.await).await;
+            let lab = Plan::api_key().start(origin).await;
             let mut wire = lab.tunnel(HOST).await;
             match at {
                 At::Upload => {
@@ -216,7 +216,7 @@ async fn a_client_that_goes_is_gone_at_the_origin_whatever_was_under_way() {
 }
 
 /// An origin that answers `/slow` only when it is told to.
-async fn told_when_to_answer(may_answer: &Arc<Notify>, gone: &Arc<Notify>) -> Origin {
+fn told_when_to_answer(may_answer: &Arc<Notify>, gone: &Arc<Notify>) -> Origin {
     let (told, tell) = (Arc::clone(may_answer), Arc::clone(gone));
     Origin::scripted(move |mut stream: Stream| {
         let (told, tell) = (Arc::clone(&told), Arc::clone(&tell));
@@ -232,7 +232,6 @@ async fn told_when_to_answer(may_answer: &Arc<Notify>, gone: &Arc<Notify>) -> Or
             }
         }
     })
-    .await
 }
 
 /// A stream of an agent that has sent a request for `/slow`, in a tunnel or in absolute form.
@@ -254,7 +253,7 @@ async fn slow_request(lab: &Lab, in_tunnel: bool) -> Wire {
 async fn an_agent_that_ends_its_side_after_its_request_gets_the_answer() {
     for in_tunnel in [true, false] {
         let (may_answer, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let lab = Plan::api_key().start(told_when_to_answer(&may_answer, &gone).await).await;
+        let lab = Plan::api_key().start(told_when_to_answer(&may_answer, &gone)).await;
         let mut wire = slow_request(&lab, in_tunnel).await;
         wire.finish().await;
         // Long enough for the gateway to read the end.
@@ -277,7 +276,7 @@ async fn an_agent_that_ends_its_side_after_its_request_gets_the_answer() {
 async fn an_agent_that_ends_its_side_and_goes_is_gone_at_the_origin() {
     for in_tunnel in [true, false] {
         let (never, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let lab = Plan::api_key().start(told_when_to_answer(&never, &gone).await).await;
+        let lab = Plan::api_key().start(told_when_to_answer(&never, &gone)).await;
         let mut wire = slow_request(&lab, in_tunnel).await;
         wire.finish().await;
         drop(wire);
@@ -328,7 +327,7 @@ async fn an_answer_that_the_origin_breaks_off_stays_broken_off() {
                 }
             }
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let mut wire = lab.tunnel(HOST).await;
         wire.send(request_text("GET /a", HOST)).await;
         let head = wire.head().await.expect("a head");
@@ -371,7 +370,7 @@ async fn each_event_is_passed_on_before_the_next_one_exists() {
                 stream.send("0\r\n\r\n").await;
             }
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let mut wire = lab.tunnel(HOST).await;
         wire.send(request_text("GET /a", HOST)).await;
         assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -407,7 +406,7 @@ async fn an_answer_that_takes_its_time_is_not_timed() {
         plan = plan.limit(&format!("{name}: 600ms"));
     }
     // The wait for the head counts as an exchange on which nothing moves.
-    let lab = plan.limit("body_idle_timeout: 1500ms").start(origin.await).await;
+    let lab = plan.limit("body_idle_timeout: 1500ms").start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     let answer = wire.answer("GET").await;
@@ -418,7 +417,7 @@ async fn an_answer_that_takes_its_time_is_not_timed() {
 #[tokio::test]
 async fn a_head_that_drips_is_cut_while_others_go_on() {
     let plan = Plan::api_key().limit("head_timeout: 500ms");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let (mut plain, mut inner) = (lab.client().await, lab.tunnel(HOST).await);
     let mut others = lab.tunnel(HOST).await;
     let began = Instant::now();

@@ -67,7 +67,6 @@ async fn clients_that_never_retry_notice_no_takeover() {
         count.fetch_add(1, SeqCst);
         ok("fine")
     });
-    let origin = origin.await;
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start_quietly(&plan, &origin, &variables);
     let at = served.proxy;
@@ -109,7 +108,7 @@ async fn clients_that_never_retry_notice_no_takeover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_gateway_it_starts_as_usual() {
-    let (plan, origin) = (Plan::api_key(), Origin::saying("fine").await);
+    let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start_quietly(&plan, &origin, &variables);
     served.kill();
@@ -121,7 +120,7 @@ async fn without_a_gateway_it_starts_as_usual() {
 /// With the embedded store, the gateway before ends before the new one has the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_configuration_that_a_start_would_refuse_ends_no_gateway() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let rule = |agent: &str| format!("{{ agents: [{agent}], hosts: [docs.test], action: pass }}");
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
@@ -174,7 +173,7 @@ async fn stored(served: &Served, method: &str, path: &str, new: &Value) -> Value
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn programs_at_stored_database_listeners_notice_no_takeover() {
-    let (plan, origin) = (Plan::api_key(), Origin::saying("fine").await);
+    let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start_quietly(&plan, &origin, &variables);
     let new = |name: &str, at: &str| json!({"name": name, "at": at, "protocol": "postgres"});

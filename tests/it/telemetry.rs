@@ -16,7 +16,7 @@ fn parent(flags: &str) -> String {
 
 /// A lab that exports to `collector`.
 async fn lab(collector: &Collector, more: &str) -> Lab {
-    collector.reached(Plan::api_key(), more).start(Origin::saying("fine").await).await
+    collector.reached(Plan::api_key(), more).start(Origin::saying("fine")).await
 }
 
 /// Values of attributes; empty where there is none.
@@ -27,7 +27,7 @@ fn values<const N: usize>(item: &Item, names: [&str; N]) -> [String; N] {
 #[tokio::test]
 async fn without_a_collector_nothing_is_sent_and_the_agents_trace_passes() {
     let collector = Collector::start().await;
-    let mut lab = Plan::api_key().top("telemetry: {}").start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().top("telemetry: {}").start(Origin::saying("fine")).await;
     let head = lab.delivered(&format!("GET /a\r\n{}", parent("01"))).await;
     assert_eq!(head.all("traceparent"), [format!("00-{TRACE}-{SPAN}-01")]);
     assert_eq!(head.all("tracestate"), ["vendor=agent's"]);
@@ -159,7 +159,7 @@ async fn upstreams_get_no_trace_unless_it_is_asked_for_over_either_protocol() {
     for propagate in [false, true] {
         let collector = Collector::start().await;
         let plan = collector.reached(Plan::api_key(), &format!("propagate: {propagate}"));
-        let mut lab = plan.start(Origin::speaking(Offer::Both, |_| Reply::ok("fine")).await).await;
+        let mut lab = plan.start(Origin::speaking(Offer::Both, |_| Reply::ok("fine"))).await;
         let request = |path: &str, flags: &str| format!("GET {path}\r\n{}", parent(flags));
         lab.h2(HOST).await.ask(&request("/h2", "01")).await;
         lab.ask(&request("/h1", "01")).await;
@@ -212,7 +212,7 @@ async fn each_attempt_is_a_span_and_what_failed_says_why() {
         _ => "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n".to_owned(),
     });
     let plan = Plan::api_key().settings("{ retry: { wait_max: 20ms } }");
-    let lab = collector.reached(plan, "propagate: true").start(origin.await).await;
+    let lab = collector.reached(plan, "propagate: true").start(origin).await;
     assert_eq!(lab.ask("GET /again").await.head.status(), 200);
     assert_eq!(lab.ask("POST /failed\r\nContent-Length: 0").await.head.status(), 500);
     let received = lab.origin.received();

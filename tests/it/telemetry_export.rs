@@ -15,7 +15,7 @@ fn plan() -> Plan {
 }
 
 async fn lab(collector: &Collector, more: &str) -> Lab {
-    collector.reached(plan(), more).start(Origin::saying("fine").await).await
+    collector.reached(plan(), more).start(Origin::saying("fine")).await
 }
 
 async fn fine(lab: &Lab, path: &str) {
@@ -63,7 +63,7 @@ async fn a_collector_that_is_down_costs_no_request_anything_and_status_shows_it(
     let section =
         collector.section("schedule_delay: 10ms, max_queue_size: 16, max_export_batch_size: 2");
     drop(collector);
-    let lab = plan().top(&section).start(Origin::saying("fine").await).await;
+    let lab = plan().top(&section).start(Origin::saying("fine")).await;
     for _ in 0..4 {
         fine(&lab, "/a").await;
     }
@@ -116,7 +116,7 @@ async fn a_failure_that_may_pass_is_tried_again_with_the_same_bytes_and_others_a
 async fn what_waits_is_sent_at_the_end() {
     let collector = Collector::start().await;
     let plan = plan().top(&collector.section("schedule_delay: 60s"));
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     for _ in 0..3 {
         fine(&lab, "/a").await;
     }
@@ -132,7 +132,7 @@ async fn the_collectors_fields_are_secrets_and_go_to_it_alone_over_verified_tls(
     let key = Canary::new("otel-");
     let plan = plan().secret("COLLECTOR_KEY", &key);
     let plan = collector.reached(plan, "headers: { X-Otel-Key: { env: COLLECTOR_KEY } }");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     fine(&lab, "/a").await;
     let export = collector.origin.arrival().await;
     assert_eq!(export.head.all("x-otel-key"), [&*key.text]);
@@ -141,7 +141,7 @@ async fn the_collectors_fields_are_secrets_and_go_to_it_alone_over_verified_tls(
     lab.finish().await;
     let missing = Plan::api_key();
     let missing = collector.reached(missing, "headers: { X-Otel-Key: { env: UNSET } }");
-    let refused = missing.refused(&Origin::saying("fine").await).await;
+    let refused = missing.refused(&Origin::saying("fine")).await;
     assert!(
         refused
             .contains("telemetry.otlp.headers.x-otel-key: environment variable UNSET is not set"),
@@ -153,7 +153,7 @@ async fn the_collectors_fields_are_secrets_and_go_to_it_alone_over_verified_tls(
 #[tokio::test]
 async fn a_reload_turns_it_on_elsewhere_and_off() {
     let (mut first, mut second) = (Collector::start().await, Collector::start().await);
-    let lab = plan().start(Origin::saying("fine").await).await;
+    let lab = plan().start(Origin::saying("fine")).await;
     let file = lab.gateway.folder().join("keyward.yaml");
     let plain = fs::read_to_string(&file).expect("the configuration");
     let becomes = async |section: &str| {
@@ -177,7 +177,7 @@ async fn a_reload_turns_it_on_elsewhere_and_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_of_the_program_is_exported_with_its_fields_and_without_secrets() {
     let collector = Collector::start().await;
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let canary = Canary::new("cnry");
     let token = Canary::new("kwa_");
     let plan = collector.reached(Plan::api_key(), "traces: false");

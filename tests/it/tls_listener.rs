@@ -19,7 +19,7 @@ const OWN: &str = "[{ at: \"127.0.0.1:0\", tls: { names: [keyward.test] } }]";
 const GIVEN: &str = "[{ at: \"127.0.0.1:0\", tls: { cert: proxy.pem, key: proxy.key } }]";
 
 async fn own() -> Lab {
-    Plan::api_key().proxy(OWN).start(Origin::saying("fine").await).await
+    Plan::api_key().proxy(OWN).start(Origin::saying("fine")).await
 }
 
 /// A self-signed certificate for loopback, and its key.
@@ -56,7 +56,7 @@ async fn http_in_cleartext_is_told_what_is_spoken_here_and_never_served() {
 #[tokio::test]
 async fn a_handshake_that_does_not_end_is_given_up_on_and_holds_up_nobody() {
     let plan = Plan::api_key().proxy(OWN).limit("handshake_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut silent = lab.client().await;
     let mut slow = lab.client().await;
     slow.send(b"\x16\x03\x01").await;
@@ -99,7 +99,7 @@ async fn agents_authenticate_inside() {
 #[tokio::test]
 async fn requests_are_served_inside_as_on_a_plain_listener_beside_it() {
     let both = "[\"127.0.0.1:0\", { at: \"127.0.0.1:0\", tls: {} }]";
-    let mut lab = Plan::api_key().proxy(both).start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().proxy(both).start(Origin::saying("fine")).await;
     assert_eq!(lab.ask("GET /plain").await.text(), "fine");
     let addrs = lab.gateway.running().proxy_addrs().to_vec();
     let wire = lab.client_at(addrs[1]).await;
@@ -158,7 +158,7 @@ async fn only_http_1_1_is_spoken_with_the_proxy() {
 
 #[tokio::test]
 async fn a_certificate_that_cannot_be_used_stops_the_start_and_is_named() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let (cert, key) = certificate();
     let (_, other) = certificate();
     let table: [(&str, &str, u32, &str); 4] = [
@@ -194,7 +194,7 @@ async fn a_certificate_that_was_replaced_is_taken_up_and_a_broken_one_is_not() {
     place(&first);
     let at = folder.path().display().to_string();
     let listen = GIVEN.replace("proxy.", &format!("{at}/proxy."));
-    let lab = Plan::api_key().proxy(&listen).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().proxy(&listen).start(Origin::saying("fine")).await;
     let proves = async |pem: &str| {
         let wire = lab.client().await;
         lab.secure_trusting(pem, wire, "127.0.0.1").await.is_ok()

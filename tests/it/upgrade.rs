@@ -67,7 +67,7 @@ const SECRETS: [&str; 18] = [
 ];
 
 /// The API and the authorization server, each by its name.
-async fn origin() -> Origin {
+fn origin() -> Origin {
     Origin::named(&[HOST, AUTH_HOST], |stream| {
         let notes = stream.notes();
         async move {
@@ -84,7 +84,6 @@ async fn origin() -> Origin {
             }
         }
     })
-    .await
 }
 
 /// Unpacks the files of an archive in the format of POSIX tar (`ustar`), for their owner alone.
@@ -138,7 +137,7 @@ impl Upgraded {
         let personal = fs::read_to_string(&file).expect("it is in the archive");
         fs::remove_file(file).expect("ours");
         change(&data);
-        let (origin, hooks) = (origin().await, Hooks::start().await);
+        let (origin, hooks) = (origin(), Hooks::start().await);
         let (at, hooks_at) = (origin.addr, hooks.origin.addr);
         let yaml = format!(
             "listen: {{ proxy: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }}\n\

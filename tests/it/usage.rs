@@ -6,7 +6,7 @@ use crate::support::process::Served;
 use crate::support::*;
 
 /// Answers by path.
-async fn origin() -> Origin {
+fn origin() -> Origin {
     Origin::answering(|request| match request.head.target() {
         "/missing" => "HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n".to_owned(),
         "/busy" => "HTTP/1.1 429 x\r\nX-RateLimit-Limit: 60\r\nX-RateLimit-Remaining: 0\r\n\
@@ -15,7 +15,6 @@ async fn origin() -> Origin {
         "/down" => "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n".to_owned(),
         _ => ok("fine"),
     })
-    .await
 }
 
 /// The totals of a series, once it has so many requests: the record of an exchange ends after its answer.
@@ -36,7 +35,7 @@ async fn refused(lab: &Lab, path: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn each_request_is_in_the_series_of_its_agent_its_connection_and_the_organisation() {
-    let lab = Plan::api_key().agent("idle", "acme").start(origin().await).await;
+    let lab = Plan::api_key().agent("idle", "acme").start(origin()).await;
     for path in ["/a", "/missing", "/busy", "/down"] {
         lab.ask(&format!("GET {path}")).await;
     }
@@ -69,7 +68,7 @@ async fn each_request_is_in_the_series_of_its_agent_its_connection_and_the_organ
 
 #[tokio::test]
 async fn a_period_that_is_not_kept_and_what_does_not_exist_are_refused() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     for (path, status, why) in [
         ("/usage?since=31d", 422, "30 days"),
         ("/usage?since=soon", 422, "not a time"),
@@ -87,7 +86,7 @@ async fn a_period_that_is_not_kept_and_what_does_not_exist_are_refused() {
 /// A member sees own agents; the sums of all agents are of others too.
 #[tokio::test]
 async fn only_those_who_see_all_agents_see_the_usage_of_all() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     lab.ask("GET /a").await;
     for (role, of_all, of_agent) in [("member", 403, 404), ("auditor", 200, 200)] {
         let add = json!({ "name": role, "role": role });
@@ -105,7 +104,7 @@ async fn only_those_who_see_all_agents_see_the_usage_of_all() {
 
 #[tokio::test]
 async fn usage_outlives_a_restart_and_a_removed_agent_counts_on_in_the_sum() {
-    let mut lab = Plan::api_key().start(origin().await).await;
+    let mut lab = Plan::api_key().start(origin()).await;
     lab.add_agent("gone").await;
     for round in 1..=2 {
         lab.ask("GET /a").await;
@@ -133,7 +132,7 @@ async fn usage_outlives_a_restart_and_a_removed_agent_counts_on_in_the_sum() {
 async fn the_command_shows_usage_with_and_without_a_gateway() {
     let plan = Plan::api_key().no_agents();
     let tokens = [("CANARY", &*plan.canary().text)];
-    let origin = origin().await;
+    let origin = origin();
     let mut served = Served::start(&plan, &origin, &tokens);
     let asked = served.keyward(&["connection", "request", "acme", "/a"]).output().expect("it runs");
     assert!(asked.status.success(), "{asked:?}");

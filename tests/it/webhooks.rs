@@ -15,7 +15,7 @@ pub(crate) async fn lab(hooks: &Hooks, plan: Plan) -> Lab {
 
 /// With a connection `mine` and an agent, neither of which any file manages.
 pub(crate) async fn lab_of(plan: Plan) -> Lab {
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.add_agent("ops-agent").await;
     let new = json!({"provider": "acme", "name": "mine", "fields": {"api_key": lab.canary.text}});
     let made = lab.gateway.api("POST", "/connections", &new.to_string()).await;
@@ -346,7 +346,7 @@ async fn the_file_declares_webhooks_changes_them_and_pauses_what_it_names_no_mor
             "plugin.blocked",
         ),
     ] {
-        let refused = bad(more).refused(&Origin::saying("fine").await).await;
+        let refused = bad(more).refused(&Origin::saying("fine")).await;
         assert!(refused.contains(says), "{more}: {refused}");
     }
     let declared = format!("url: '{}', signing_key: {{ env: KEY }}", hooks.url());

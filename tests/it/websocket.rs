@@ -17,7 +17,7 @@ const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade
     Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
     Sec-WebSocket-Protocol: chat.v1\r\n\r\n";
 
-async fn echoing() -> Origin {
+fn echoing() -> Origin {
     Origin::scripted(|mut stream: Stream| async move {
         stream.request().await;
         stream.send(SWITCHING).await;
@@ -28,12 +28,11 @@ async fn echoing() -> Origin {
             }
         }
     })
-    .await
 }
 
 #[tokio::test]
 async fn bytes_pass_both_ways_after_an_injected_handshake() {
-    let mut lab = Plan::api_key().start(echoing().await).await;
+    let mut lab = Plan::api_key().start(echoing()).await;
     let placeholder = lab.placeholder("api_key");
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(&format!("{HANDSHAKE}\r\nX-Api-Key: {placeholder}"), HOST)).await;
@@ -78,7 +77,7 @@ async fn what_a_101_says_of_the_upstreams_stream_stays_here() {
         stream.send(said).await;
         stream.rest().await;
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(HANDSHAKE, HOST)).await;
     let head = wire.answer("GET").await.head;
@@ -97,7 +96,7 @@ async fn bytes_right_behind_the_101_are_not_lost() {
         stream.send(format!("{SWITCHING}first words")).await;
         stream.rest().await;
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(HANDSHAKE, HOST)).await;
     assert_eq!(wire.answer("GET").await.head.status(), 101);
@@ -107,7 +106,7 @@ async fn bytes_right_behind_the_101_are_not_lost() {
 
 #[tokio::test]
 async fn when_one_end_goes_so_does_the_other() {
-    let lab = Plan::api_key().start(echoing().await).await;
+    let lab = Plan::api_key().start(echoing()).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(HANDSHAKE, HOST)).await;
     assert_eq!(wire.answer("GET").await.head.status(), 101);
@@ -120,7 +119,7 @@ async fn when_one_end_goes_so_does_the_other() {
 async fn a_101_that_nobody_asked_for_is_502() {
     for request in ["GET /a", "POST /a\r\nContent-Length: 0", "GET /a\r\nUpgrade: websocket"] {
         let origin = Origin::answering(|_: &Message| format!("{SWITCHING}GET / HTTP/1.1\r\n\r\n"));
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let answer = lab.ask(request).await;
         assert_eq!(answer.head.status(), 502, "{request}: {answer:?}");
         assert_eq!(answer.head.one("keyward-error"), Some("upstream_protocol"));
@@ -133,7 +132,7 @@ async fn a_101_to_another_protocol_is_502() {
     let origin = Origin::answering(
         |_: &Message| "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
     );
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let answer = lab.ask(HANDSHAKE).await;
     assert_eq!(answer.head.status(), 502, "{answer:?}");
     lab.finish().await;
@@ -163,7 +162,7 @@ async fn a_refused_handshake_is_an_ordinary_answer_and_the_tunnel_goes_on() {
         false => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
     });
     let rule = format!("{{ name: no-deletes, hosts: [{HOST}], methods: [DELETE], action: deny }}");
-    let lab = Plan::api_key().rule(&rule).start(origin.await).await;
+    let lab = Plan::api_key().rule(&rule).start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(HANDSHAKE, HOST)).await;
     let answer = wire.answer("GET").await;
@@ -215,7 +214,7 @@ impl Open {
                 }
             }
         });
-        let lab = plan.start(origin.await).await;
+        let lab = plan.start(origin).await;
         let mut wire = lab.tunnel(HOST).await;
         wire.send(request_text(HANDSHAKE, HOST)).await;
         assert_eq!(wire.answer("GET").await.head.status(), 101);
@@ -388,7 +387,7 @@ async fn a_websocket_on_which_nothing_moves_is_closed_with_1001() {
 async fn pings_keep_a_websocket_open() {
     let plan = Plan::api_key().limit("tunnel_idle_timeout: 300ms").limit("idle_timeout: 300ms");
     let plan = plan.limit("body_idle_timeout: 300ms").limit("head_timeout: 300ms");
-    let lab = plan.start(echoing().await).await;
+    let lab = plan.start(echoing()).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(HANDSHAKE, HOST)).await;
     assert_eq!(wire.answer("GET").await.head.status(), 101);
@@ -425,7 +424,7 @@ async fn an_agent_that_ends_its_side_under_a_feed_is_heard_by_the_upstream() {
             tell.send(()).expect("it is waited for");
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(HANDSHAKE, HOST)).await;
     assert_eq!(wire.answer("GET").await.head.status(), 101);
@@ -439,7 +438,7 @@ async fn an_agent_that_ends_its_side_under_a_feed_is_heard_by_the_upstream() {
 
 #[tokio::test]
 async fn a_drain_waits_for_a_websocket_and_then_closes_it_with_1001() {
-    let mut lab = Plan::api_key().start(echoing().await).await;
+    let mut lab = Plan::api_key().start(echoing()).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(HANDSHAKE, HOST)).await;
     assert_eq!(wire.answer("GET").await.head.status(), 101);

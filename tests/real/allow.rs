@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Output;
-use std::sync::Arc;
 
 use serde_json::json;
 
@@ -10,7 +9,6 @@ use crate::api::http;
 use crate::shelf::{integrity, sha256, shelf};
 use crate::stage::{installed, run, said};
 use crate::support::install::Install;
-use crate::support::origin::serve;
 use crate::support::*;
 
 /// A public registry with one package, on loopback.
@@ -33,9 +31,7 @@ struct Stranger {
 
 impl Registry {
     async fn before(&self, program: &[&str]) -> Stranger {
-        let answer = self.answer;
-        let script = move |stream| serve(stream, Arc::new(answer));
-        let origin = Origin::named(self.hosts, script).await;
+        let origin = Origin::answering_as(self.hosts, self.answer);
         let resolve =
             |plan: Plan, name: &&str| plan.resolve(&format!("{name}: \"{}\"", origin.addr));
         let install = Install::new(&self.hosts.iter().fold(Plan::api_key(), resolve), &origin);
@@ -188,7 +184,7 @@ async fn cargo_is_blocked_with_its_remedy_and_then_builds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_exit_code_and_the_output_of_curl_stay_its_own() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let url = format!("https://{STRANGER}/");
     let curl = install.keyward(&["run", "--", "curl", "-sS", "--max-time", "20", &url]);

@@ -118,7 +118,7 @@ impl Aws {
             .iter()
             .fold(plan, |plan, host| plan.resolve(&format!("{host}: \"127.0.0.1:{port}\"")));
         let plan = connections(plan.allow(&format!("127.0.0.1/32:{port}")).no_agents());
-        let origin = Origin::answering(|_: &Message| ok("nothing")).await;
+        let origin = Origin::answering(|_: &Message| ok("nothing"));
         Self {
             install: Install::new(&plan, &origin),
             canary,

@@ -16,7 +16,7 @@ fn run(command: &mut Command) -> Output {
 
 #[tokio::test]
 async fn age_decrypts_a_backup_for_an_identity_of_age_keygen_and_keyward_restores_it() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let folder = install.folder();
     let made = run(Command::new("age-keygen").args(["-o", "backup.key"]).current_dir(folder));
@@ -37,7 +37,7 @@ async fn age_decrypts_a_backup_for_an_identity_of_age_keygen_and_keyward_restore
 
 #[tokio::test]
 async fn a_file_that_age_encrypted_for_us_is_not_taken_for_a_backup() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let folder = install.folder();
     run(Command::new("age-keygen").args(["-o", "own.key"]).current_dir(folder));

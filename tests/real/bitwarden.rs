@@ -26,7 +26,7 @@ async fn a_secret_of_bitwarden_is_decrypted_and_a_wrong_token_is_told_by_command
     let (start, _) = token.text.rsplit_once(':').expect("a key");
     let wrong = Canary::of(format!("{start}:AAECAwQFBgcICQoLDA0ODw=="));
 
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key().no_agents().allow(&format!("127.0.0.1:{port}"));
     let install = Install::new(&plan, &origin);
     let (api, identity) = (

@@ -41,7 +41,7 @@ async fn lab() -> Lab {
             false => Reply { status: 401, ..Reply::ok("no") },
         }
     });
-    plan.start(origin.await).await
+    plan.start(origin).await
 }
 
 /// Names and values of `multipart/form-data`.
@@ -213,7 +213,7 @@ async fn lab_for_files() -> Lab {
             false => Reply { status: 401, ..Reply::ok("no") },
         }
     });
-    plan.start(origin.await).await
+    plan.start(origin).await
 }
 
 /// The file that programs send.

@@ -47,7 +47,7 @@ async fn a_leaf_is_good_to_openssl_s_strict_checks_and_for_one_name_only() {
     let plan = Plan::api_key()
         .hosts(&format!("{HOST}, {LONG}"))
         .rule(&format!("{{ name: address, hosts: [\"{ADDRESS}\"], action: pass }}"));
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     for host in [HOST, LONG, ADDRESS] {
         let output = run(s_client(&lab, host)).await;
         let text = said(&output);

@@ -154,7 +154,7 @@ async fn chromium_loads_a_page_and_an_event_source_over_http2() {
         }
     };
     let nobody = |_: Stream| async { panic!("HTTP/2 was offered") };
-    let lab = Plan::api_key().start(Origin::either(Offer::Both, nobody, http2).await).await;
+    let lab = Plan::api_key().start(Origin::either(Offer::Both, nobody, http2)).await;
     let proxy = forwarder(&lab).await;
     trust_the_ca(&lab).await;
     let output = run(chromium(&lab, proxy)).await;

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::stage::{installed, run, said};
 use crate::support::canary::Canary;
 use crate::support::install::Install;
-use crate::support::origin::{ok, serve};
 use crate::support::*;
 
 const CHATGPT: &str = "chatgpt.com";
@@ -143,9 +142,8 @@ impl Desk {
     async fn new(plan: Plan) -> Self {
         let vendor = Arc::new(Vendor::default());
         let answering = Arc::clone(&vendor);
-        let answer = Arc::new(move |message: &Message| answering.answer(message));
         let names = [CHATGPT, LOGIN, ANTHROPIC];
-        let origin = Origin::named(&names, move |stream| serve(stream, Arc::clone(&answer))).await;
+        let origin = Origin::answering_as(&names, move |message| answering.answer(message));
         let plan = names
             .iter()
             .fold(plan, |plan, name| plan.resolve(&format!("{name}: \"{}\"", origin.addr)));

@@ -49,7 +49,7 @@ impl Table {
                 .allow(&format!("127.0.0.1:{port}"))
                 .resolve(&format!("{host}: \"127.0.0.1:{port}\""));
         }
-        plan.start(Origin::saying("never").await).await
+        plan.start(Origin::saying("never")).await
     }
 
     /// Runs it through; what it has to say, and whether all was as it should be.

@@ -263,7 +263,7 @@ const MARKUP_MAX: u64 = 30_000;
 const CATALOGUE_MARKUP_MAX: u64 = 80_000;
 
 async fn signed_in_lab() -> (Lab, Chromium) {
-    let lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().start(Origin::saying("fine")).await;
     let chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     (lab, chromium)
 }

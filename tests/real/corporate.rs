@@ -54,15 +54,8 @@ fn plan(at: SocketAddr, password: &Canary) -> Plan {
         .upstream(&format!("proxy: {{ url: 'http://{at}', user: svc, password: {{ env: CORP }} }}"))
 }
 
-async fn origin() -> Origin {
-    Origin::named(&[BEYOND], |mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            if stream.try_send(ok("fine")).await.is_err() {
-                return;
-            }
-        }
-    })
-    .await
+fn origin() -> Origin {
+    Origin::answering_as(&[BEYOND], |_| ok("fine"))
 }
 
 async fn ask(lab: &Lab) -> Message {
@@ -73,8 +66,8 @@ async fn ask(lab: &Lab) -> Message {
 
 #[tokio::test]
 async fn tinyproxy_with_another_login_is_named_and_opens_nothing() {
-    let origin = origin().await;
-    let next = opening(origin.addr).await;
+    let origin = origin();
+    let next = opening(origin.addr);
     let (right, wrong) = (Canary::new("right"), Canary::new("wrong"));
     let tinyproxy = Tinyproxy::before(next.addr, &right.text).await;
     let lab = plan(tinyproxy.at, &wrong).start(origin).await;
@@ -88,8 +81,8 @@ async fn tinyproxy_with_another_login_is_named_and_opens_nothing() {
 
 #[tokio::test]
 async fn requests_and_cleartext_go_by_tinyproxy() {
-    let origin = origin().await;
-    let next = opening(origin.addr).await;
+    let origin = origin();
+    let next = opening(origin.addr);
     let password = Canary::new("corp");
     let tinyproxy = Tinyproxy::before(next.addr, &password.text).await;
     let lab = plan(tinyproxy.at, &password).start(origin).await;

@@ -35,7 +35,7 @@ pub(crate) struct Driver<'a> {
 impl<S> DatabaseStage<S> {
     /// Starts the gateway of a plan whose connections are to `server`.
     pub(crate) async fn start(plan: Plan, server: S, password: canary::Canary) -> Self {
-        let lab = plan.start(Origin::answering(|_| ok("fine")).await).await;
+        let lab = plan.start(Origin::answering(|_| ok("fine"))).await;
         Self { server, lab, password }
     }
 

@@ -118,7 +118,7 @@ async fn curl_reads_a_page_that_apache_gives_to_digest_alone() {
         .agent("ci", "pages")
         .resolve(&format!("{NAME}: \"127.0.0.1:{}\"", apache.port))
         .allow(&format!("127.0.0.1/32:{}", apache.port));
-    let origin = Origin::answering(|_: &Message| ok("nothing")).await;
+    let origin = Origin::answering(|_: &Message| ok("nothing"));
     let install = Install::new(&plan, &origin);
     let url = format!("https://{NAME}/a.txt?x=%20y");
     let mut command = install.keyward(&["run", "--agent", "ci", "--", "curl", "-sS", "--fail"]);

@@ -32,7 +32,7 @@ public class Get {
 
 /// The one check that failed: id, message and hint; `file` stands in the home with `text`.
 async fn failed(program: &[&str], (file, text): (&str, &str)) -> [String; 3] {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     std::fs::write(install.folder().join(file), text).expect("a file");
     let mut command = install.keyward(&["doctor", "--json", "--"]);
@@ -60,7 +60,7 @@ async fn curl_and_python_are_fine() {
     let programs: [&[&str]; 2] =
         [&["curl", "-sS", "https://api.acme.test/a"], &["python3", "-c", python]];
     for program in programs {
-        let origin = Origin::saying("fine").await;
+        let origin = Origin::saying("fine");
         let install = Install::new(&Plan::api_key(), &origin);
         let mut command = install.keyward(&["doctor", "--"]);
         command.args(program);
@@ -175,7 +175,7 @@ with grpc.secure_channel('api.acme.test:443', grpc.ssl_channel_credentials()) as
 
 #[tokio::test]
 async fn grpcio_is_judged() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let mut command = install.keyward(&["doctor", "--"]);
     command.arg(installed("real-venv/bin/python")).args(["-c", GRPC]);
@@ -195,7 +195,7 @@ chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-firs
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chromium_is_told_step_by_step_and_gets_no_credential_on_the_way() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let listen = "agents: [{ agent: ci, at: '127.0.0.1:0', unsafe_no_auth: true }]";
     let install = Install::new(&Plan::api_key().listen(listen), &origin);
     let _gateway = install.serve();

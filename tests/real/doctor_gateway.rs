@@ -28,7 +28,7 @@ impl Stage {
     async fn new() -> Self {
         let plan = Plan::api_key().listen(LISTEN);
         let canary = plan.canary().clone();
-        let origin = Origin::saying("fine").await;
+        let origin = Origin::saying("fine");
         let install = Install::new(&plan, &origin);
         let gateway = install.serve();
         let status = install.status();
@@ -185,7 +185,7 @@ async fn other_programs_are_served_meanwhile_and_all_of_them_afterwards() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_is_stopped_when_a_gateway_comes_or_goes_under_it() {
     let plan = Plan::api_key().listen(LISTEN);
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&plan, &origin);
     let probed = |install: &Install| {
         let script = "echo begun >&2; sleep 600";

@@ -47,7 +47,6 @@ impl Hub {
                 }
             }
         });
-        let origin = origin.await;
         let lab = more(Plan::api_key())
             .secret("HUB", &token)
             .connection("{ name: hub, provider: github, fields: { token: { env: HUB } } }")

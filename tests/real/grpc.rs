@@ -77,7 +77,7 @@ async fn lab() -> (Lab, Server) {
         .rule(&format!(
             "{{ name: refused, hosts: [{GRPC}], paths: [\"/acme.Refused/*\"], action: deny }}"
         ));
-    (plan.start(Origin::saying("never").await).await, server)
+    (plan.start(Origin::saying("never")).await, server)
 }
 
 async fn makes_all_calls(lab: Lab, server: Server, client: Command) {

@@ -103,7 +103,7 @@ async fn lab() -> Lab {
             (false, _) => Reply { status: 401, ..Reply::ok("no") },
         }
     });
-    plan.start(origin.await).await
+    plan.start(origin).await
 }
 
 /// Every request came over HTTP/2 with the credential; what the program said has `shown`.

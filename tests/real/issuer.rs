@@ -178,7 +178,7 @@ pub(crate) fn bearer(request: &Message) -> String {
 
 /// The API: tells what its server says about the token, and is 401 to what that does not know. At
 /// `/.well-known/oauth-protected-resource/mcp` and in its 401 it says who that server is (RFC 9728).
-async fn api(issuer: &Arc<Issuer>) -> Origin {
+fn api(issuer: &Arc<Issuer>) -> Origin {
     let issuer = Arc::clone(issuer);
     Origin::scripted(move |mut stream: Stream| {
         let issuer = Arc::clone(&issuer);
@@ -190,7 +190,6 @@ async fn api(issuer: &Arc<Issuer>) -> Origin {
             }
         }
     })
-    .await
 }
 
 async fn answered(issuer: &Issuer, request: &Message) -> Vec<u8> {
@@ -236,7 +235,7 @@ impl World {
         // The host is that of `svc` alone.
         let plan = Plan::api_key().hosts("third.acme.test").provider(&provider);
         let plan = plan.resolve(&format!("{AUTH_HOST}: \"{addr}\"")).allow(&addr.to_string());
-        let mut lab = change(plan).start(api(&issuer).await).await;
+        let mut lab = change(plan).start(api(&issuer)).await;
         lab.add_agent(AGENT).await;
         Self { lab, issuer, relay }
     }

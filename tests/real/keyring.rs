@@ -115,7 +115,7 @@ async fn a_value_of_the_keyring_is_used_and_a_changed_one_is_fetched() {
     let source = "sources: [{ name: keyring, ttl: 1s, command: { run: [secret-tool, lookup, keyward] }, \
                   credentials: { DBUS_SESSION_BUS_ADDRESS: { env: BUS } } }]";
     let plan = plan.top(source).variable("BUS", &keyring.address);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(first.clone());
     lab.guard(second.clone());
     let absent = tested(&lab, "absent").await;
@@ -153,7 +153,7 @@ async fn keyward_itself_asks_the_keyring_and_says_what_to_do_when_it_gives_no_va
          {{ name: nowhere, keychain: {{ address: 'unix:path={}/none' }} }}]",
         keyring.folder.path().display()
     );
-    let mut lab = plan.top(&source).start(Origin::saying("fine").await).await;
+    let mut lab = plan.top(&source).start(Origin::saying("fine")).await;
     lab.guard(first.clone());
     lab.guard(second.clone());
     assert_eq!(lab.delivered("GET /a").await.one("x-api-key"), Some(&*first.text));

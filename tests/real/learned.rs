@@ -7,7 +7,7 @@ use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn published_documents_become_providers_that_pass_the_check() {
-    let install = Install::new(&Plan::api_key().no_agents(), &Origin::saying("fine").await);
+    let install = Install::new(&Plan::api_key().no_agents(), &Origin::saying("fine"));
     for (document, lines) in [
         // JSON of 12 MiB.
         (

@@ -285,7 +285,7 @@ async fn a_program_under_run_finds_its_database_and_a_url_becomes_a_connection()
         .allow(&server.at.to_string())
         .allow(&server.plain.to_string());
     let canary = plan.canary().clone();
-    let origin = Origin::answering(|_| ok("fine")).await;
+    let origin = Origin::answering(|_| ok("fine"));
     let install = Install::new(&plan, &origin);
     let python = installed("real-venv/bin/python");
     let (python, ask) = (python.to_str().expect("text"), program("ask.py"));

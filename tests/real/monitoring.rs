@@ -125,7 +125,7 @@ async fn exposed() -> Exposed {
         folder.path().display()
     );
     let plan = Plan::api_key().proxy(&listener).top(&source);
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     // A source that gave no value yet has no age.
     let fetched = lab.gateway.api("POST", "/sources/vault/test", r#"{"ref":"proxy.key"}"#).await;
     assert_eq!(fetched.head.status(), 200, "{}", fetched.text());

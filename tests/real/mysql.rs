@@ -211,7 +211,7 @@ async fn a_program_under_run_finds_its_database_and_a_url_becomes_a_connection()
         .resolve(&format!("{NAME}: \"{}\"", server.at))
         .allow(&server.at.to_string());
     let canary = plan.canary().clone();
-    let origin = Origin::answering(|_| ok("fine")).await;
+    let origin = Origin::answering(|_| ok("fine"));
     let install = Install::new(&plan, &origin);
     let script = "mariadb --no-defaults -BNe 'SELECT CURRENT_USER(), DATABASE()'; echo \"$DATABASE_URL\" | cut -c 1-20";
     let command = install.keyward(&["run", "--quiet", "--agent", "ci", "--", "sh", "-c", script]);

@@ -15,19 +15,14 @@ macro_rules! reads {
 }
 
 /// Before an origin that takes the live credential only.
-async fn person() -> (Newcomer, Origin) {
+fn person() -> (Newcomer, Origin) {
     let live = format!("Bearer {KEY}");
-    let origin = Origin::named(&["api.github.com"], move |mut stream| {
-        let live = live.clone();
-        async move {
-            while let Some(request) = stream.request().await {
-                let is_live = request.head.all("authorization")[..] == [&*live];
-                let refusal = "HTTP/1.1 401 No\r\nContent-Length: 3\r\n\r\nno!".to_owned();
-                stream.send(&if is_live { ok("hello octocat") } else { refusal }).await;
-            }
+    let origin = Origin::answering_as(&["api.github.com"], move |request| {
+        match request.head.all("authorization")[..] == [&*live] {
+            true => ok("hello octocat"),
+            false => "HTTP/1.1 401 No\r\nContent-Length: 3\r\n\r\nno!".to_owned(),
         }
     });
-    let origin = origin.await;
     (Newcomer::before(&origin, &["api.github.com"]), origin)
 }
 
@@ -45,7 +40,7 @@ async fn typing(
 
 #[tokio::test]
 async fn the_first_request_takes_three_commands() {
-    let (person, origin) = person().await;
+    let (person, origin) = person();
     let person = typing(person, |person| {
         person.pastes(ADD, KEY);
         person.types("keyward agent add claude --json > /dev/null");
@@ -59,7 +54,7 @@ async fn the_first_request_takes_three_commands() {
 
 #[tokio::test]
 async fn who_asks_a_host_that_nothing_names_reads_its_code() {
-    let (person, origin) = person().await;
+    let (person, origin) = person();
     let person = typing(person, |person| {
         person.pastes(ADD, KEY);
         person.types(&format!("keyward run -- {CURL} 2>&1"));
@@ -73,7 +68,7 @@ async fn who_asks_a_host_that_nothing_names_reads_its_code() {
 
 #[tokio::test]
 async fn who_does_not_trust_the_ca_is_helped_by_run() {
-    let (person, origin) = person().await;
+    let (person, origin) = person();
     let person = typing(person, |person| {
         person.pastes(ADD, KEY);
         person.types("keyward agent add claude --json > /dev/null");
@@ -91,7 +86,7 @@ async fn who_does_not_trust_the_ca_is_helped_by_run() {
 
 #[tokio::test]
 async fn who_keeps_a_token_of_yesterday_reads_407() {
-    let (person, origin) = person().await;
+    let (person, origin) = person();
     let person = typing(person, |person| {
         person.pastes(ADD, KEY);
         person.types("keyward agent add claude --json > /dev/null");

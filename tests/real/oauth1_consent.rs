@@ -64,7 +64,7 @@ impl World {
     /// The service knows no consumer yet.
     pub(crate) async fn without_app(more: &str, change: impl FnOnce(Plan) -> Plan) -> Self {
         let issuer = Issuer::start(Program::Oauthlib);
-        let origin = Origin::answering(|_: &Message| ok("nothing")).await;
+        let origin = Origin::answering(|_: &Message| ok("nothing"));
         let mut lab = change(plan(&issuer, more)).start(origin).await;
         lab.add_agent(AGENT).await;
         lab.guard(Canary::of(SECRET.to_owned()));
@@ -404,7 +404,7 @@ async fn an_end_user_connects_by_a_link() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_connects_and_a_program_of_a_run_is_signed_for() {
     let issuer = Issuer::start(Program::Oauthlib);
-    let origin = Origin::answering(|_: &Message| ok("nothing")).await;
+    let origin = Origin::answering(|_: &Message| ok("nothing"));
     let admin: SocketAddr = reserved_address();
     let install = Install::new(&plan(&issuer, "").admin(&admin.to_string()), &origin);
     let secret = install.folder().join("consumer-secret");

@@ -229,7 +229,7 @@ async fn a_program_under_run_finds_its_database_by_the_usual_variables() {
         .resolve(&format!("{NAME}: \"{}\"", server.at))
         .allow(&server.at.to_string());
     let canary = plan.canary().clone();
-    let origin = Origin::answering(|_| ok("fine")).await;
+    let origin = Origin::answering(|_| ok("fine"));
     let install = Install::new(&plan, &origin);
     let asks = "SELECT current_user || ' at ' || current_database()";
     for script in

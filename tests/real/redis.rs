@@ -323,7 +323,7 @@ async fn a_program_under_run_finds_its_database_and_a_url_becomes_a_connection()
         .allow(&server.at.to_string())
         .allow(&server.plain.to_string());
     let canary = plan.canary().clone();
-    let origin = Origin::answering(|_| ok("fine")).await;
+    let origin = Origin::answering(|_| ok("fine"));
     let install = Install::new(&plan, &origin);
     let script = "redis-cli -u \"$REDIS_URL\" --no-auth-warning SET seen by-run && redis-cli -u \"$REDIS_URL\" ACL WHOAMI";
     let command = install.keyward(&["run", "--quiet", "--agent", "ci", "--", "sh", "-c", script]);

@@ -43,7 +43,7 @@ impl Relay {
         let shared = Arc::clone(&state);
         let tls = Some(pki().server(&[AUTH_HOST]));
         let script = move |stream| serve(stream, server, Arc::clone(&shared));
-        Self { origin: Origin::with_tls(tls, script).await, state }
+        Self { origin: Origin::with_tls(tls, script), state }
     }
 
     /// Where it listens.

@@ -61,7 +61,6 @@ impl Stage {
                 false => "HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nno! ".to_owned(),
             }
         });
-        let origin = origin.await;
         let install = Install::new(&plan, &origin);
         // It makes what the file declares.
         drop(install.serve());

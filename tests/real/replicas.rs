@@ -125,7 +125,7 @@ async fn call(gateway: &Gateway, method: &str, path: &str, body: &Value) -> Valu
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_changed_at_one_replica_is_in_force_at_the_other() {
     let database = Database::start();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let mut lab = database.under(Plan::api_key()).start(origin).await;
     let mut other = lab.gateway.replica().await;
     assert_eq!(ask_at(&lab, &other, "ci").await.head.status(), 200);
@@ -166,7 +166,7 @@ async fn of_two_replicas_that_need_a_token_one_asks_for_it() {
     let database = Database::start();
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let plan = plan_of(&authorization, &pair, &method(""));
     let lab = database.under(plan).start(origin).await;
     let mut other = lab.gateway.replica().await;
@@ -188,7 +188,7 @@ async fn of_two_replicas_that_need_a_token_one_asks_for_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_its_database_a_replica_serves_what_it_knows_and_refuses_changes() {
     let database = Database::start();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let second = "{ name: cold, provider: acme, fields: { api_key: { env: CANARY } } }";
     let plan = Plan::api_key().connection(second).agent("waits", "cold");
     let lab = database.under(plan).start(origin).await;
@@ -223,7 +223,7 @@ async fn without_its_database_a_replica_serves_what_it_knows_and_refuses_changes
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_starts_before_its_database_serves_once_it_answers() {
     let database = Database::start();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let lab = database.under(Plan::api_key()).start(origin).await;
     database.server.stop();
     let answers = async { database.server.run() };
@@ -236,7 +236,7 @@ async fn a_replica_that_starts_before_its_database_serves_once_it_answers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_without_news_for_too_long_is_not_ready_until_there_are() {
     let database = Database::start();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let lab = database.under(Plan::api_key()).start(origin).await;
     let ready = async || {
         let mut wire = lab.client_at(lab.gateway.admin).await;
@@ -256,7 +256,7 @@ async fn a_replica_without_news_for_too_long_is_not_ready_until_there_are() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_moves_to_a_database_and_back_with_all_that_is_in_it() {
     let database = Database::start();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let key = "master_key: { env: MASTER_KEY }";
     let plan = Plan::api_key().top(key).variable("MASTER_KEY", MASTER_KEY);
     let mut lab = plan.start(origin).await;

@@ -20,7 +20,6 @@ impl Stage {
                 false => "HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nno! ".to_owned(),
             }
         });
-        let origin = origin.await;
         Self { install: Install::new(&plan, &origin), origin, canary: plan.canary().clone() }
     }
 }

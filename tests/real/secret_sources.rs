@@ -125,7 +125,7 @@ async fn openbao_gives_values_of_both_engines_and_its_outage_is_bridged() {
     let plan = plan("apps/acme#key").top(&sources).allow(&bao.port());
     let plan = plan.secret("ROLE", &id).secret("SECRET", &secret).variable("ROOT", ROOT);
     let plan = plan.variable("WRONG", "no-token");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     for value in [&first, &second, &old] {
         lab.guard(value.clone());
     }
@@ -173,7 +173,7 @@ async fn a_source_is_added_used_and_tested_by_commands() {
     let value = Canary::new("cnry");
     let bao = Bao::start();
     bao.put("secret", &value);
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key().no_agents().allow(&bao.port()), &origin);
     let token = install.folder().join("token");
     std::fs::write(&token, ROOT).expect("a file");
@@ -250,7 +250,7 @@ async fn aws_takes_the_signature_and_gives_values_of_both_services() {
         "{ name: second, provider: acme, fields: { api_key: { from: store, ref: /apps/acme } } }";
     let plan = plan("apps/acme#key").top(&sources).connection(second).agent("two", "second");
     let plan = plan.allow(&format!("127.0.0.1:{port}")).variable("ID", id).secret("KEY", &secret);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(value.clone());
     assert_eq!(lab.delivered("GET /a").await.one("x-api-key"), Some(&*value.text));
     let mut wire = lab.tunnel_as("two", &format!("{HOST}:443"), HOST).await;
@@ -300,7 +300,7 @@ async fn the_program_of_1password_is_run_as_the_guide_says() {
     let (sources, _) = sources.split_once("```").expect("it ends");
     let at = |name: &str| programs.path().join(name).display().to_string();
     let sources = sources.replace("file: op-token", &format!("file: '{}'", at("op-token")));
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::new(
         "{ id: key, kind: api_key, placement: { header: X-Api-Key } }",
         "{ api_key: { from: op, ref: op://Dev/OpenAI/credential } }",

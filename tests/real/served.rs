@@ -177,7 +177,6 @@ impl Stage {
                 }
             }
         });
-        let origin = origin.await;
         let plan = hosts
             .iter()
             .fold(plan, |plan, host| plan.resolve(&format!("{host}: \"{}\"", origin.addr)));

@@ -38,7 +38,7 @@ fn in_shell(shell: &str, arguments: &[&str], script: &str, lab: &Lab) -> String 
 
 /// A gateway with agent `claude`, and its data directory.
 async fn gateway() -> Lab {
-    Plan::api_key().agent("claude", "acme").start(Origin::saying("never").await).await
+    Plan::api_key().agent("claude", "acme").start(Origin::saying("never")).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -147,7 +147,7 @@ impl Services {
         }
         let names: Vec<&str> = CONNECTIONS.iter().map(|(name, ..)| *name).collect();
         let plan = plan.agent("ci", &names.join(", "));
-        let origin = Origin::answering(|_: &Message| ok("nothing")).await;
+        let origin = Origin::answering(|_: &Message| ok("nothing"));
         let secrets = keys.into_values().map(Canary::of).collect();
         let install = Install::new(&plan, &origin);
         Self {

@@ -107,7 +107,7 @@ impl Site {
         );
         let plan = Plan::api_key().connection(&connection).no_agents().agent("ci", "deploy");
         let plan = plan.top(&source);
-        let install = Install::new(&plan, &Origin::answering(|_| ok("unused")).await);
+        let install = Install::new(&plan, &Origin::answering(|_| ok("unused")));
         Self { install, folder, servers, key }
     }
 

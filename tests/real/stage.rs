@@ -24,7 +24,7 @@ pub(crate) async fn planned(plan: Plan) -> Lab {
             false => "HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nno! ".to_owned(),
         }
     });
-    plan.start(origin.await).await
+    plan.start(origin).await
 }
 
 /// Which CA a client trusts after a rotation: that one alone.

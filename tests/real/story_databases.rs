@@ -72,7 +72,7 @@ async fn e6_databases_are_added_by_url_read_only_and_kept_apart_by_environment()
         plan.resolve(&format!("{name}: \"{at}\"")).allow(&at.to_string())
     };
     let plan = names.into_iter().fold(plan, reach);
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&plan, &origin);
     let fine = async |line: String, url: &str| {
         let (code, text) = with_url(&install, &line, url).await;

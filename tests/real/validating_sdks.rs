@@ -125,14 +125,7 @@ struct Desk {
 
 impl Desk {
     async fn new() -> Self {
-        let origin = Origin::named(&HOSTS, |mut stream: Stream| async move {
-            while let Some(request) = stream.request().await {
-                if stream.try_send(&answer(&request)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let origin = origin.await;
+        let origin = Origin::answering_as(&HOSTS, answer);
         let mut plan = Plan::api_key().no_agents();
         for host in HOSTS {
             plan = plan.resolve(&format!("{host}: \"{}\"", origin.addr));

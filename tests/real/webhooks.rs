@@ -13,7 +13,7 @@ use crate::support::{Origin, Plan};
 /// What the library of `interpreter` makes of an event: its type, and whether a changed body is refused.
 async fn verified(interpreter: &str, script: &str) -> Value {
     let mut hooks = Hooks::start().await;
-    let mut lab = hooks.reached(Plan::api_key()).start(Origin::saying("fine").await).await;
+    let mut lab = hooks.reached(Plan::api_key()).start(Origin::saying("fine")).await;
     lab.add_agent("bot").await;
     let key = hooks.subscribed(&mut lab, &["connection.bound"]).await;
     let bound = lab.gateway.api("POST", "/agents/bot/bindings", r#"{"connection":"acme"}"#).await;

@@ -179,7 +179,7 @@ impl Stage {
         let port = server.says().await;
         let addr = format!("127.0.0.1:{}", port.strip_prefix("port ").expect("the port"));
         let plan = plan.hosts(CHAT).resolve(&format!("{CHAT}: \"{addr}\"")).allow(&addr);
-        let lab = plan.start(Origin::saying("unused").await).await;
+        let lab = plan.start(Origin::saying("unused")).await;
         Self { lab, server, _files: files }
     }
 

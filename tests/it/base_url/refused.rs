@@ -29,7 +29,7 @@ async fn without_a_token_nothing_is_told_of_connections() {
 
 #[tokio::test]
 async fn a_wrong_token_is_401_wherever_it_stands() {
-    let lab = Plan::api_key().agent("other", "").start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().agent("other", "").start(Origin::saying("fine")).await;
     let token = lab.token("ci").to_owned();
     let wrong = format!("{token}x");
     for lines in [
@@ -53,7 +53,7 @@ async fn a_wrong_token_is_401_wherever_it_stands() {
 #[tokio::test]
 async fn guesses_are_counted_as_those_at_the_proxy() {
     let lab = Plan::api_key().limit("auth_failures_per_minute_max: 3");
-    let lab = lab.start(Origin::saying("fine").await).await;
+    let lab = lab.start(Origin::saying("fine")).await;
     for expected in [401, 401, 401, 429] {
         let guess = "GET /to/acme/\r\nKeyward-Token: kwa_guessed";
         assert_eq!(ask(&lab, AT, guess).await.head.status(), expected);
@@ -138,7 +138,7 @@ async fn names_that_dns_can_point_here_are_not_ours() {
 #[tokio::test]
 async fn the_listener_of_one_agent_never_serves_them() {
     let at = "agents: [{ agent: ci, at: '127.0.0.1:0', unsafe_no_auth: true }]";
-    let lab = Plan::api_key().listen(at).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().listen(at).start(Origin::saying("fine")).await;
     let (_, at) = lab.gateway.running().agent_addrs()[0].clone();
     for lines in [String::new(), format!("\r\n{}", bearer(&lab))] {
         for (host, path) in [(AT, "/to/acme/"), ("acme.localhost", "/")] {
@@ -154,7 +154,7 @@ async fn the_listener_of_one_agent_never_serves_them() {
 
 #[tokio::test]
 async fn switched_off_none_is_served() {
-    let lab = Plan::api_key().listen("base_urls: false").start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().listen("base_urls: false").start(Origin::saying("fine")).await;
     let key = bearer(&lab);
     for (host, path) in [(AT, "/to/acme/"), ("acme.localhost", "/")] {
         let answer = ask(&lab, host, &format!("GET {path}\r\n{key}")).await;
@@ -171,7 +171,7 @@ async fn another_agent_s_connection_does_not_exist() {
         .secret("SECOND", &secret)
         .connection("{ name: acme-spare, provider: acme, fields: { api_key: { env: SECOND } } }")
         .agent("other", "acme-spare")
-        .start(Origin::saying("fine").await)
+        .start(Origin::saying("fine"))
         .await;
     let key = bearer(&lab);
     let mut answers = vec![];
@@ -305,7 +305,7 @@ async fn the_path_of_a_refused_request_of_a_known_agent_is_recorded() {
 
 #[tokio::test]
 async fn a_connection_of_many_hosts_wants_one_named() {
-    let lab = Plan::api_key().hosts("\"*.acme.test\"").start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().hosts("\"*.acme.test\"").start(Origin::saying("fine")).await;
     let key = bearer(&lab);
     let answer = ask(&lab, AT, &format!("GET /to/acme/\r\n{key}")).await;
     assert_eq!((answer.head.status(), code(&answer)), (400, Some("bad_target")));
@@ -331,7 +331,7 @@ async fn a_connection_of_many_hosts_wants_one_named() {
 
 #[tokio::test]
 async fn a_paused_connection_is_424_and_named() {
-    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     lab.add_agent("ci").await;
     let key = &lab.canary.text;
     let mine = format!(r#"{{"provider":"acme","name":"mine","fields":{{"api_key":"{key}"}}}}"#);

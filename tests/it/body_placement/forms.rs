@@ -81,7 +81,7 @@ async fn each_order_of_fields_arrives_as_sent_with_a_length_where_it_is_known() 
         (Sending::Http2, Offer::Both),
         (Sending::Http2Length, Offer::Http1),
     ] {
-        let origin = Origin::speaking(offer, |_| Reply::ok("fine")).await;
+        let origin = Origin::speaking(offer, |_| Reply::ok("fine"));
         let mut lab = small().start(origin).await;
         let (key, file, note) =
             (part("auth.key", &lab.placeholder("api_key")), file(), part("note", "1"));
@@ -118,7 +118,7 @@ async fn each_order_of_fields_arrives_as_sent_with_a_length_where_it_is_known() 
 
 #[tokio::test]
 async fn a_further_field_of_the_name_is_dropped_or_refused_if_its_length_was_announced() {
-    let mut lab = small().start(Origin::saying("fine").await).await;
+    let mut lab = small().start(Origin::saying("fine")).await;
     let (key, file) = (part("auth.key", &lab.placeholder("api_key")), file());
     let sent = [&*key, &file, &part("AUTH.KEY", "mine"), &key, CLOSE].concat();
     assert_eq!(upload(&lab, Sending::Chunks, &sent).await.text(), "fine");
@@ -151,7 +151,7 @@ async fn a_form_that_breaks_while_it_streams_never_arrives_complete() {
             (&part("a\"; name*=\"b", ""), "a part whose name is not plain"),
             (&part("a\\\"b", ""), "a part whose name is not plain"),
         ] {
-            let origin = Origin::speaking(offer, |_| Reply::ok("fine")).await;
+            let origin = Origin::speaking(offer, |_| Reply::ok("fine"));
             let mut lab = small().start(origin).await;
             let sent = [&*key, &file, rest].concat();
             let (status, code, words) = error(&upload(&lab, sending, &sent).await);
@@ -169,7 +169,7 @@ async fn a_form_that_breaks_while_it_streams_never_arrives_complete() {
 
 #[tokio::test]
 async fn what_breaks_in_the_beginning_is_not_sent_at_all() {
-    let lab = small().start(Origin::saying("fine").await).await;
+    let lab = small().start(Origin::saying("fine")).await;
     for sent in [format!("text{}{CLOSE}", file()), file().replace("name=\"file\"", "name") + CLOSE]
     {
         for sending in [Sending::Length, Sending::Chunks] {
@@ -185,7 +185,7 @@ async fn what_breaks_in_the_beginning_is_not_sent_at_all() {
 async fn an_upload_that_breaks_off_never_arrives_complete() {
     let (key, file) = (part("auth.key", "mine"), file());
     for framing in ["Content-Length: 9999999", "Transfer-Encoding: chunked"] {
-        let mut lab = small().start(Origin::saying("fine").await).await;
+        let mut lab = small().start(Origin::saying("fine")).await;
         let mut wire = lab.tunnel(HOST).await;
         wire.send(request_text(&format!("POST /a\r\n{MULTIPART}\r\n{framing}"), HOST)).await;
         let sent = format!("{key}{file}");
@@ -210,7 +210,7 @@ async fn an_answer_that_began_is_cut_where_the_form_breaks() {
         stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nso far").await;
         stream.rest().await;
     });
-    let lab = small().start(origin.await).await;
+    let lab = small().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     let sent = format!("{}{}", part("auth.key", "mine"), file());
     let head = format!("POST /a\r\n{MULTIPART}\r\nContent-Length: {}", sent.len() + 4);
@@ -227,7 +227,7 @@ async fn an_answer_that_began_is_cut_where_the_form_breaks() {
 #[tokio::test]
 async fn who_waits_for_100_is_asked_for_a_long_form() {
     let plan = small().limit("continue_timeout: 1h");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(HOST).await;
     let sent = [&*part("auth.key", "mine"), &file(), CLOSE].concat();
     let length = sent.len();
@@ -245,7 +245,7 @@ async fn who_waits_for_100_is_asked_for_a_long_form() {
 #[tokio::test]
 async fn uploads_under_way_leave_the_memory_for_beginnings_to_others() {
     let plan = small().limit(&format!("written_body_bytes_total: {HELD_MAX}"));
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let (key, file) = (part("auth.key", "mine"), file());
     let sent = [&*key, &file, CLOSE].concat();
     let mut slow = Vec::new();
@@ -272,7 +272,7 @@ async fn uploads_under_way_leave_the_memory_for_beginnings_to_others() {
 async fn a_long_form_is_not_sent_again_after_a_401() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api_in_forms(authorization.issuer().clone()).await;
+    let origin = api_in_forms(authorization.issuer().clone());
     let plan = plan_of(&authorization, &pair, &method(", placement: { body: token }"));
     let limit = format!("written_body_bytes_max: {HELD_MAX}");
     // Without the setting, a form of 256 KiB would be kept for another attempt.
@@ -298,7 +298,7 @@ async fn a_long_form_is_not_sent_again_after_a_401() {
 async fn a_form_that_is_kept_for_another_attempt_is_rewritten_with_the_new_token() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let origin = api_in_forms(authorization.issuer().clone()).await;
+    let origin = api_in_forms(authorization.issuer().clone());
     let plan = plan_of(&authorization, &pair, &method(", placement: { body: token }"));
     let lab = plan.limit(&format!("written_body_bytes_max: {HELD_MAX}")).start(origin).await;
     let sent = [&*file(), &part("token", "kwph"), CLOSE].concat();
@@ -320,7 +320,7 @@ async fn a_form_that_a_signature_covers_is_held_or_refused() {
     let key = Canary::new("key-of-acme-");
     let plan = Plan::new(auth, "{ api_key: { env: KEY }, secret: { env: CANARY } }");
     let plan = plan.secret("KEY", &key).limit(&format!("written_body_bytes_max: {HELD_MAX}"));
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let short = [&*part("note", "1"), CLOSE].concat();
     assert_eq!(upload(&lab, Sending::Length, &short).await.text(), "fine");
     let received = lab.origin.arrival().await;
@@ -336,7 +336,7 @@ async fn a_form_that_a_signature_covers_is_held_or_refused() {
 }
 
 /// An API that reads its token in a form.
-async fn api_in_forms(issuer: Issuer) -> Origin {
+fn api_in_forms(issuer: Issuer) -> Origin {
     Origin::answering(move |request: &Message| {
         let body = request.text();
         let token =
@@ -346,7 +346,6 @@ async fn api_in_forms(issuer: Issuer) -> Origin {
             false => "HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno".to_owned(),
         }
     })
-    .await
 }
 
 #[tokio::test]
@@ -381,7 +380,6 @@ async fn a_file_of_any_size_streams_beside_the_key_in_constant_memory() {
             stream.finish().await;
         }
     });
-    let origin = origin.await;
     let token = "kwa_hundred-0123456789";
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", token)];
     let served = Served::start(&plan, &origin, &variables);

@@ -190,7 +190,7 @@ fn login_answer(account: &Account) -> String {
 /// A gateway before an origin that is everything that these methods name, and what the origin answers.
 async fn lab(chosen: fn(&AuthMethod) -> bool) -> (Lab, NextAnswer) {
     let answer = NextAnswer::new(std::sync::Mutex::new(ok("fine")));
-    let origin = origin(answer.clone()).await;
+    let origin = origin(answer.clone());
     let mut plan = Plan::api_key().no_agents();
     let sample = plan.canary().text.clone();
     let mut hosts: BTreeSet<String> = BTreeSet::new();

@@ -23,7 +23,7 @@ impl Desk {
     async fn new() -> Self {
         let server = Authorization::with(Rules::default()).await;
         let issuer = server.issuer().clone();
-        let origin = Origin::answering(move |request| issuer.api(request, "fine")).await;
+        let origin = Origin::answering(move |request| issuer.api(request, "fine"));
         let admin = crate::support::process::reserved_address();
         let provider = provider(", app_url: \"https://auth.acme.test/apps\"");
         let plan = server.reached(Plan::api_key().hosts("other.acme.test")).provider(&provider);

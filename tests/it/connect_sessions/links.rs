@@ -15,7 +15,7 @@ async fn refusal(lab: &Lab, host: &str) -> Value {
 #[tokio::test]
 async fn a_refusal_that_a_person_can_resolve_says_where() {
     let lab = Plan::api_key().hosts(&format!("{HOST}, {STRANGER}")).no_agents();
-    let mut lab = lab.start(Origin::saying("fine").await).await;
+    let mut lab = lab.start(Origin::saying("fine")).await;
     lab.add_agent("ci").await;
     let port = lab.gateway.admin.port();
     let base = format!("http://localhost:{port}");
@@ -54,7 +54,7 @@ async fn a_refusal_that_a_person_can_resolve_says_where() {
 #[tokio::test]
 async fn no_link_is_given_where_it_is_turned_off_or_leads_nowhere() {
     let plan = Plan::api_key().no_agents().top("connect: { links_in_refusals: false }");
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.add_agent("ci").await;
     let off = refusal(&lab, HOST).await;
     assert_eq!((&off["provider"], &off["connect_url"]), (&json!("acme"), &Value::Null));

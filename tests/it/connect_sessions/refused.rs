@@ -188,7 +188,7 @@ async fn a_key_whose_test_ends_after_a_hand_over_is_not_put_in_force() {
     });
     let test = format!("{{ method: GET, url: \"https://{HOST}/me\" }}");
     let plan = Plan::api_key().test(&test).top(CONNECT);
-    let mut lab = plan.start(origin.await).await;
+    let mut lab = plan.start(origin).await;
     lab.guard(Canary::of(GOOD.to_owned()));
     lab.guard(Canary::of(BETTER.to_owned()));
     user(&lab, USER).await;

@@ -47,7 +47,7 @@ async fn a_login_by_aws_iam_has_a_signed_password_and_the_key_goes_nowhere() {
         .connection(&connection("plain", "127.0.0.1", "disable"))
         .secret("AWS_SECRET", &key)
         .variable("AWS_ID", "AKIAIOSFODNN7EXAMPLE");
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut session = Client::open(&lab, lab.token("cloud"), "iam").await.expect("a session");
     session.query("SELECT 1").await.expect("an answer");
     let begin = format!("{NAME}:{}/?Action=connect&DBUser=app&", server.at.port());
@@ -74,7 +74,7 @@ async fn a_login_at_cloud_sql_has_a_token_of_the_service_account() {
     let server = Server::start(Behaviour::Serves).await;
     let google = Authorization::named(&[TOKENS], rules()).await;
     let plan = plan(&server, "acme").resolve(&format!("{TOKENS}: \"{}\"", google.addr()));
-    let mut lab = plan.allow(&google.addr().to_string()).start(Origin::saying("fine").await).await;
+    let mut lab = plan.allow(&google.addr().to_string()).start(Origin::saying("fine")).await;
     let key = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key");
     lab.guard(Canary::of(key.serialize_pem()));
     lab.add_agent("robot").await;

@@ -17,7 +17,7 @@ fn output(mut command: Command) -> (bool, String) {
 async fn a_connection_string_is_taken_apart_and_its_password_is_no_argument() {
     let plan = Plan::api_key();
     let canary = plan.canary().clone();
-    let install = Install::new(&plan, &Origin::saying("fine").await);
+    let install = Install::new(&plan, &Origin::saying("fine"));
     let _gateway = install.serve();
     let url = |scheme: &str| format!("{scheme}://app:{}@{NAME}:5433/shop", canary.text);
     let add = ["connection", "add", "postgres", "--name", "main"];

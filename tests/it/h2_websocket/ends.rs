@@ -48,7 +48,7 @@ async fn an_agent_that_resets_the_stream_closes_the_upstream_s_and_nothing_else(
             }
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let client = lab.h2(HOST).await;
     let mut socket = client.websocket(HANDSHAKE).await;
     socket.send(HELLO).await;
@@ -65,7 +65,7 @@ async fn an_agent_that_resets_the_stream_closes_the_upstream_s_and_nothing_else(
 
 #[tokio::test]
 async fn an_upstream_that_breaks_off_resets_its_stream_and_no_other() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     let (mut broken, mut other) = (talking(&client).await, talking(&client).await);
     broken.send(b"\x81\x05break").await;
@@ -96,7 +96,7 @@ async fn one_that_both_sides_have_closed_ends_although_its_agent_leaves_the_stre
             return stream.finish().await;
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let client = lab.h2(HOST).await;
     let mut socket = client.websocket(HANDSHAKE).await;
     let all = close(1000, "");
@@ -109,7 +109,7 @@ async fn one_that_both_sides_have_closed_ends_although_its_agent_leaves_the_stre
 
 #[tokio::test]
 async fn a_revoked_token_closes_with_1008_and_ends_all_other_exchanges() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     let (one, two) = (talking(&client).await, talking(&client).await);
     let mut open = client.open("GET /open", true).await;
@@ -146,7 +146,7 @@ async fn cut(lab: &Lab, id: &str) {
 
 #[tokio::test]
 async fn a_cut_ends_one_exchange_of_a_stream_and_the_others_go_on() {
-    let lab = Plan::api_key().start(origin().await).await;
+    let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     let first = talking(&client).await;
     let closed = stream_id(&lab, "").await;
@@ -183,7 +183,7 @@ async fn a_paused_connection_closes_its_websockets_with_1008_and_leaves_another_
         .no_agents()
         .agent("ci", "acme, second")
         .connection("{ name: second, provider: acme, fields: { api_key: { env: CANARY } } }");
-    let lab = plan.start(origin().await).await;
+    let lab = plan.start(origin()).await;
     let client = lab.h2(HOST).await;
     let of = |name: &str| format!("{HANDSHAKE}\r\nkeyward-connection: {name}");
     let (paused, mut other) =
@@ -217,7 +217,7 @@ async fn a_paused_connection_closes_its_websockets_with_1008_and_leaves_another_
 #[tokio::test]
 async fn a_silent_one_outlives_the_limits_of_other_exchanges() {
     let plan = Plan::api_key().limit("body_idle_timeout: 200ms").limit("idle_timeout: 200ms");
-    let lab = plan.limit("head_timeout: 200ms").start(origin().await).await;
+    let lab = plan.limit("head_timeout: 200ms").start(origin()).await;
     let client = lab.h2(HOST).await;
     let mut socket = talking(&client).await;
     let mut time = interval(Duration::from_millis(100));
@@ -238,7 +238,7 @@ async fn a_silent_one_outlives_the_limits_of_other_exchanges() {
 #[tokio::test]
 async fn one_on_which_nothing_moves_is_closed_with_1001() {
     let plan = Plan::api_key().limit("tunnel_idle_timeout: 300ms");
-    let lab = plan.start(origin().await).await;
+    let lab = plan.start(origin()).await;
     let client = lab.h2(HOST).await;
     let socket = talking(&client).await;
     assert_eq!(socket.rest().await, (close(1001, "idle for too long"), None));
@@ -249,7 +249,7 @@ async fn one_on_which_nothing_moves_is_closed_with_1001() {
 
 #[tokio::test]
 async fn a_drain_waits_for_it_and_then_closes_it_with_1001() {
-    let mut lab = Plan::api_key().start(origin().await).await;
+    let mut lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     let mut socket = talking(&client).await;
     let (records, last) = tokio::join!(lab.gateway.stop(), async {

@@ -62,7 +62,7 @@ async fn the_verify_token_that_is_shown_is_that_of_metas_request() {
 /// Notion sends its token, and sends events after a person entered the token there.
 #[tokio::test]
 async fn notions_token_is_shown_until_the_first_event_and_each_time_is_audited() {
-    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     let token = "secret_verification-token-canary-0123456789";
     lab.guard(Canary::of(token.to_owned()));
     let hook = json!({"name": "q", "scheme": "notion"});

@@ -20,23 +20,17 @@ const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders";
 const KEY_ID: &str = "6c5516e1-92dc-479e-a8ff-5a51992e0001";
 
 /// A server of these names that answers each path, and 404 elsewhere.
-pub(super) async fn service(names: &[&str], path: &'static str, body: String) -> Origin {
-    proving(pki().server(names), path, body).await
+pub(super) fn service(names: &[&str], path: &'static str, body: String) -> Origin {
+    proving(pki().server(names), path, body)
 }
 
 /// The same with this certificate.
-async fn proving(tls: Arc<ServerConfig>, path: &'static str, body: String) -> Origin {
-    let body = Arc::new(body);
-    let script = move |stream: origin::Stream| {
-        let body = Arc::clone(&body);
-        let answer = move |request: &Message| match request.head.target().split('?').next() {
-            Some(asked) if asked == path => ok(&body),
-            Some("/") => ok("<ConfirmSubscriptionResponse/>"),
-            _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
-        };
-        origin::serve(stream, Arc::new(answer))
-    };
-    Origin::with_tls(Some(tls), script).await
+fn proving(tls: Arc<ServerConfig>, path: &'static str, body: String) -> Origin {
+    Origin::serving(Some(tls), move |request| match request.head.target().split('?').next() {
+        Some(asked) if asked == path => ok(&body),
+        Some("/") => ok("<ConfirmSubscriptionResponse/>"),
+        _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    })
 }
 
 pub(super) fn reached(plan: Plan, name: &str, origin: &Origin) -> Plan {
@@ -84,9 +78,9 @@ async fn messages_of_sns_are_accepted_by_the_certificate_at_its_host_and_its_sub
     let names = vec!["sns.amazonaws.com".to_owned()];
     let certificate = CertificateParams::new(names).expect("names").self_signed(&key);
     let pem = certificate.expect("a certificate").pem();
-    let sns = service(&[SNS], "/SimpleNotificationService-1.pem", pem).await;
+    let sns = service(&[SNS], "/SimpleNotificationService-1.pem", pem);
     let plan = reached(Plan::api_key().no_agents(), SNS, &sns);
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let hook = json!({"name": "q", "scheme": "aws-sns", "secret": TOPIC});
     api(&lab, "POST", "/hooks", hook, 201).await;
     let now = Timestamp::now();
@@ -143,10 +137,10 @@ async fn a_certificate_of_sns_is_taken_from_a_host_that_proves_to_be_its_own() {
         (pki().server(&["sns.us-east-1.amazonaws.com"]), true),
         (pki().expired(SNS), true),
     ] {
-        let sns = proving(tls, "/SimpleNotificationService-1.pem", pem.clone()).await;
+        let sns = proving(tls, "/SimpleNotificationService-1.pem", pem.clone());
         let plan = reached(Plan::api_key().no_agents(), SNS, &sns);
         let plan = if is_trusted { plan } else { plan.untrusted() };
-        let lab = plan.start(Origin::saying("fine").await).await;
+        let lab = plan.start(Origin::saying("fine")).await;
         let hook = json!({"name": "q", "scheme": "aws-sns", "secret": TOPIC});
         api(&lab, "POST", "/hooks", hook, 201).await;
         let good = message("Notification", &key, Timestamp::now());
@@ -171,9 +165,9 @@ async fn webhooks_of_plaid_are_verified_by_a_key_that_the_connection_fetches() {
     let answer = json!({ "key": { "alg": "ES256", "crv": "P-256", "kty": "EC", "use": "sig", "kid": KEY_ID,
         "x": url(x), "y": url(y), "created_at": 1, "expired_at": null }, "request_id": "r" });
     let path = "/webhook_verification_key/get";
-    let plaid = service(&[PLAID], path, answer.to_string()).await;
+    let plaid = service(&[PLAID], path, answer.to_string());
     let plan = reached(Plan::api_key().no_agents(), PLAID, &plaid);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     let secret = Canary::new("plaid");
     lab.guard(secret.clone());
     let fields = json!({"client_id": "the-client", "secret": secret.text});

@@ -36,7 +36,7 @@ async fn a_hook_of_the_file_that_could_not_work_is_refused_with_its_place() {
         ("scheme: stripe, secret: the-secret-itself", "hooks[0].secret"),
         ("scheme: ed25519-discord, secret: { env: SIGNED }", "`secret`"),
     ] {
-        let refused = plan_with(hook, &key).refused(&Origin::saying("fine").await).await;
+        let refused = plan_with(hook, &key).refused(&Origin::saying("fine")).await;
         assert!(refused.contains(says), "{hook}: {refused}");
         assert!(refused.contains("hooks[0]"), "{hook}: {refused}");
         assert!(!refused.contains(SECRET) && !refused.contains("the-secret-itself"), "{refused}");
@@ -51,7 +51,7 @@ async fn the_file_declares_a_hook_changes_it_and_pauses_what_it_names_no_more() 
         program.url()
     );
     let plan = program.reached(plan_with(&declared, &key));
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(Canary::of(SECRET.to_owned()));
     let mut world = World { lab, program, key: key.clone() };
     assert_eq!(world.push("{\"n\":1}").await.head.status(), 200);
@@ -89,7 +89,7 @@ fn in_production(yaml: &str) -> String {
 
 #[tokio::test]
 async fn a_connection_of_the_file_that_a_stored_hook_names_is_not_made_again() {
-    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     lab.guard(Canary::of(SECRET.to_owned()));
     let hook =
         json!({"name": "stored", "connection": "acme", "scheme": "github", "secret": SECRET});
@@ -111,7 +111,7 @@ async fn a_hook_of_the_file_names_the_connection_that_the_file_makes_again() {
     let key = key();
     let declared = "connection: acme, scheme: github, secret: { env: SIGNED }";
     let plan = plan_with(declared, &key);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(Canary::of(SECRET.to_owned()));
     let named = async |lab: &Lab| {
         let connection = api(lab, "GET", "/connections/acme", Value::Null, 200).await;

@@ -20,7 +20,7 @@ async fn a_killed_gateway_delivers_every_event_that_it_accepted_in_their_order()
     let plan = program.reached(Plan::api_key().top(&hook)).no_agents();
     let api_key = plan.canary().text.clone();
     let variables = [("CANARY", &*api_key), ("SIGNED", SECRET), ("KEY", &*key.text)];
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let mut served = Served::start(&plan, &origin, &variables);
     let taken = std::iter::repeat_n(crate::support::hooks::status(204), BEFORE);
     program.answers(taken.chain([String::new()]));

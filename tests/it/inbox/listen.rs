@@ -100,7 +100,7 @@ async fn an_event_whose_listener_was_killed_is_for_the_next_one() {
 
 #[tokio::test]
 async fn a_listener_of_no_hook_ends_with_the_reason() {
-    let lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     let output = listener(&lab, &["--exec", "true"]).wait_with_output().await.expect("it ends");
     let said = String::from_utf8(output.stderr).expect("text");
     assert!(!output.status.success() && said.contains("`q`"), "{said}");

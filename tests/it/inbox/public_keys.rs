@@ -44,9 +44,9 @@ fn bearer(key: &KeyPair, claims: &Value) -> String {
 async fn pushes_of_pubsub_are_accepted_from_the_account_of_the_hook_and_for_its_url() {
     let (key, other) = (rsa(), rsa());
     let keys = json!({ "keys": [jwk(&key)] }).to_string();
-    let google = service(&[GOOGLE], "/oauth2/v3/certs", keys).await;
+    let google = service(&[GOOGLE], "/oauth2/v3/certs", keys);
     let plan = reached(Plan::api_key().no_agents(), GOOGLE, &google);
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let hook = json!({"name": "q", "scheme": "google-pubsub", "secret": PUSHER});
     let made = api(&lab, "POST", "/hooks", hook, 201).await;
     let audience = made["url"].as_str().expect("its URL");
@@ -89,9 +89,9 @@ async fn webhooks_of_paypal_are_accepted_by_the_certificate_at_its_host() {
     let certificate = CertificateParams::new(names).expect("names").self_signed(&key);
     let pem = certificate.expect("a certificate").pem();
     let path = "/v1/notifications/certs/CERT-1";
-    let paypal = service(&[PAYPAL], path, pem).await;
+    let paypal = service(&[PAYPAL], path, pem);
     let plan = reached(Plan::api_key().no_agents(), PAYPAL, &paypal);
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let hook = json!({"name": "q", "scheme": "paypal", "secret": WEBHOOK});
     api(&lab, "POST", "/hooks", hook, 201).await;
     let body = r#"{"event_type":"PAYMENT.SALE.COMPLETED","amount":"100"}"#;

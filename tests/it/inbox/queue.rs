@@ -8,7 +8,7 @@ pub(super) async fn queue(scheme: &str, secret: &str) -> Lab {
 }
 
 async fn queue_of(plan: Plan, scheme: &str, secret: &str) -> Lab {
-    let mut lab = plan.no_agents().start(Origin::saying("fine").await).await;
+    let mut lab = plan.no_agents().start(Origin::saying("fine")).await;
     lab.guard(Canary::of(secret.to_owned()));
     let hook = json!({"name": "q", "scheme": scheme, "secret": secret});
     let made = api(&lab, "POST", "/hooks", hook, 201).await;
@@ -107,7 +107,7 @@ async fn a_challenge_is_answered_only_if_it_is_signed() {
 /// Asana hands its secret over in the first request, which is echoed; another one is not believed.
 #[tokio::test]
 async fn a_secret_that_a_service_hands_over_is_taken_once() {
-    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     let secret = "handed-over-canary-0123456789abcdef";
     lab.guard(Canary::of("another-secret-that-is-handed-over".to_owned()));
     let hook = json!({"name": "q", "scheme": "asana"});

@@ -114,7 +114,7 @@ async fn a_late_request_and_parts_in_another_order_are_refused_and_audited() {
 
 #[tokio::test]
 async fn a_hook_that_could_not_verify_is_not_made() {
-    let lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     for (hook, field) in [
         (json!({"name": "a", "scheme": "github"}), "secret"),
         (json!({"name": "a", "scheme": "githup", "secret": "x"}), "scheme"),

@@ -10,7 +10,7 @@ use super::*;
 
 /// A queue of connection `hub`, whose provider names the scheme; and the connection's id.
 async fn of_connection() -> (Lab, String) {
-    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     lab.guard(Canary::of(SECRET.to_owned()));
     let fields = json!({"token": "ghp_0123456789abcdefghijklmnopqrstuvwxyz"});
     let hub = json!({"name": "hub", "provider": "github", "fields": fields});

@@ -19,7 +19,7 @@ const SERVICE: &str = "mutual.acme.test";
 
 /// A service whose certificate is signed by a CA of its own, and which accepts clients with a certificate of the run's
 /// authority only. It answers with the number of the stream.
-async fn service() -> (Origin, String) {
+fn service() -> (Origin, String) {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec![]).expect("no names");
     // Else it has the name of the lab's authority, with another key.
@@ -53,12 +53,12 @@ async fn service() -> (Origin, String) {
             }
         }
     };
-    (Origin::with_tls(Some(Arc::new(config)), script).await, ca)
+    (Origin::with_tls(Some(Arc::new(config)), script), ca)
 }
 
 /// A gateway before the service, with a provider for client certificates and one for a key.
 async fn lab() -> (Lab, String) {
-    let (origin, ca) = service().await;
+    let (origin, ca) = service();
     let plan = Plan::api_key()
         .no_agents()
         .provider(&format!(

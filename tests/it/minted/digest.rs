@@ -33,7 +33,7 @@ fn parameters(answer: &str) -> BTreeMap<&str, &str> {
 impl Host {
     async fn lab(&self, plan: Plan) -> Lab {
         let host = Self { password: plan.canary().text.clone(), ..self.clone() };
-        plan.start(Origin::answering(move |request: &Message| host.answer(request)).await).await
+        plan.start(Origin::answering(move |request: &Message| host.answer(request))).await
     }
 
     fn answer(&self, request: &Message) -> String {
@@ -81,7 +81,7 @@ async fn a_wrong_password_is_asked_about_once_for_each_request() {
     let origin = Origin::answering(move |request: &Message| {
         Host { password: "another".to_owned(), ..origin.clone() }.answer(request)
     });
-    let lab = plan().start(origin.await).await;
+    let lab = plan().start(origin).await;
     for challenges in [2, 3] {
         let answer = lab.ask("GET /a").await;
         assert_eq!(answer.head.status(), 401);
@@ -164,17 +164,7 @@ async fn the_key_of_mongodb_atlas_answers_the_challenges_of_its_host() {
         "{{ name: atlas, provider: mongodb-atlas, auth: api_key, fields: {fields} }}"
     ));
     let host = Host { password: plan.canary().text.clone(), ..Host::default() };
-    let origin = Origin::named(&[ATLAS], move |mut stream: Stream| {
-        let host = host.clone();
-        async move {
-            while let Some(request) = stream.request().await {
-                if stream.try_send(host.answer(&request)).await.is_err() {
-                    return;
-                }
-            }
-        }
-    })
-    .await;
+    let origin = Origin::answering_as(&[ATLAS], move |request| host.answer(request));
     let addr = origin.addr;
     let lab = plan.resolve(&format!("{ATLAS}: \"{addr}\"")).start(origin).await;
     let mut wire = lab.tunnel_as("atlas", &format!("{ATLAS}:443"), ATLAS).await;

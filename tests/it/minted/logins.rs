@@ -22,9 +22,9 @@ struct Service {
 }
 
 impl Service {
-    async fn start(&self) -> Origin {
+    fn start(&self) -> Origin {
         let service = self.clone();
-        Origin::answering(move |request: &Message| service.answer(request)).await
+        Origin::answering(move |request: &Message| service.answer(request))
     }
 
     fn answer(&self, request: &Message) -> String {
@@ -97,7 +97,7 @@ fn plan(more: &str) -> Plan {
 const RENEWAL: &str = ", renewal: { url: \"https://api.acme.test/renew\", bearer: refresh_token }, renames: { refresh_token: again }";
 
 async fn lab(service: &Service, more: &str) -> Lab {
-    let mut lab = plan(more).start(service.start().await).await;
+    let mut lab = plan(more).start(service.start()).await;
     for number in 1..5 {
         lab.guard(Canary::of(format!("session-token-{number}")));
         lab.guard(Canary::of(format!("renewal-key-{number}")));

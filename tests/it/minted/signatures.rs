@@ -27,7 +27,7 @@ fn mac(key: &str, message: &str) -> String {
 }
 
 async fn lab(plan: Plan) -> Lab {
-    plan.start(Origin::answering(|_: &Message| ok("fine")).await).await
+    plan.start(Origin::answering(|_: &Message| ok("fine"))).await
 }
 
 fn post(path: &str, fields: &str, body: &str) -> String {

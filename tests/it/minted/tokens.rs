@@ -32,14 +32,7 @@ async fn lab_with(jwt: &str, key: &str, answer: fn(&Message) -> String) -> Lab {
     let plan = Plan::api_key().no_agents().provider(&format!(
         "{{ id: keyed, name: Keyed, hosts: [keyed.acme.test], auth: [{auth}] }}"
     ));
-    let script = move |mut stream: Stream| async move {
-        while let Some(request) = stream.request().await {
-            if stream.try_send(answer(&request)).await.is_err() {
-                return;
-            }
-        }
-    };
-    let origin = Origin::named(&["keyed.acme.test"], script).await;
+    let origin = Origin::answering_as(&["keyed.acme.test"], answer);
     let plan = plan.resolve(&format!("keyed.acme.test: \"{}\"", origin.addr));
     let mut lab = plan.start(origin).await;
     lab.add_agent("bot").await;

@@ -150,7 +150,7 @@ impl World {
         for (at, canary) in canaries.iter().enumerate() {
             plan = plan.secret(&format!("SECRET_{at}"), canary);
         }
-        let lab = plan.start(Origin::saying("fine").await).await;
+        let lab = plan.start(Origin::saying("fine")).await;
         let mut world = Self { lab, people: vec![], things: vec![], working: vec![] };
         for (org, canaries) in ORGS.iter().zip(canaries.chunks(4)) {
             world.settle(org, canaries).await;

@@ -40,11 +40,11 @@ pub(super) struct Beside {
 }
 
 /// Answers as the fate says, in the protocol that comes.
-pub(super) async fn origin(beside: Beside) -> Origin {
+pub(super) fn origin(beside: Beside) -> Origin {
     let also = beside.clone();
     let http1 = move |stream: Stream| http1(stream, also.clone());
     let http2 = move |ask: Ask| http2(ask, beside.clone());
-    Origin::either(Offer::Both, http1, http2).await
+    Origin::either(Offer::Both, http1, http2)
 }
 
 async fn http1(mut stream: Stream, beside: Beside) {

@@ -59,7 +59,7 @@ async fn a_coded_answer_without_the_credential_is_as_it_came() {
             "/length" => with_length(coding, &sent),
             _ => chunked(&sent, 1000, &format!("Content-Encoding: {coding}\r\n")),
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let mut wire = lab.tunnel(HOST).await;
         for path in ["/length", "/chunked", "/length"] {
             wire.send(request_text(&format!("GET {path}"), HOST)).await;
@@ -90,7 +90,7 @@ async fn a_short_coded_answer_with_the_credential_is_a_refusal() {
                 &coded(coding, format!("you sent {}", credential(request)).as_bytes()),
             )
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let mut wire = lab.tunnel(HOST).await;
         wire.send(request_text("GET /echo", HOST)).await;
         let answer = wire.answer("GET").await;
@@ -117,7 +117,7 @@ async fn a_long_coded_answer_is_cut_before_the_credential() {
                 _ => chunked(&body, 1000, &format!("Content-Encoding: {coding}\r\n")),
             }
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         for path in ["/length", "/chunked"] {
             let answer = lab.ask(&format!("GET {path}")).await;
             if answer.head.status() == 200 {
@@ -152,7 +152,7 @@ async fn a_coding_that_cannot_be_looked_into_is_a_refusal() {
             other => unreachable!("{other}"),
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     for path in ["/unknown", "/half-known", "/none-of-it", "/cut", "/more", "/deep", "/part"] {
         let range = if path == "/part" { "\r\nRange: bytes=5-" } else { "" };
         let answer = lab.ask(&format!("GET {path}{range}")).await;
@@ -172,7 +172,7 @@ async fn a_coding_of_no_body_is_nothing_to_look_into() {
         "PUT" => "HTTP/1.1 204 No\r\nContent-Encoding: compress\r\n\r\n",
         _ => "HTTP/1.1 200 OK\r\nContent-Encoding: compress\r\nContent-Length: 0\r\n\r\n",
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     for request in ["HEAD /", "PUT /\r\nContent-Length: 0", "GET /"] {
         let answer = lab.ask(request).await;
         assert!(answer.head.status() < 300, "{request}: {answer:?}");
@@ -195,7 +195,7 @@ async fn a_name_that_is_no_coding_is_a_plain_body_and_masked() {
                 _ => with_length(name, echo.as_bytes()),
             }
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let answer = lab.ask("GET /echo").await;
         assert_eq!(answer.head.status(), 200, "{name}: {}", answer.text());
         assert_eq!(answer.head.one("content-encoding"), Some(name));

@@ -11,7 +11,7 @@ use super::*;
 const STREAM: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
 
 /// Sends `events`, each only when the client has the one before.
-async fn one_by_one(head: String, events: Vec<Vec<u8>>) -> (Origin, Arc<Notify>) {
+fn one_by_one(head: String, events: Vec<Vec<u8>>) -> (Origin, Arc<Notify>) {
     let seen = Arc::new(Notify::new());
     let told = Arc::clone(&seen);
     let origin = Origin::scripted(move |mut stream: Stream| {
@@ -27,11 +27,11 @@ async fn one_by_one(head: String, events: Vec<Vec<u8>>) -> (Origin, Arc<Notify>)
             stream.send("0\r\n\r\n").await;
         }
     });
-    (origin.await, seen)
+    (origin, seen)
 }
 
 async fn arrive_one_by_one(head: String, events: Vec<Vec<u8>>) {
-    let (origin, seen) = one_by_one(head, events.clone()).await;
+    let (origin, seen) = one_by_one(head, events.clone());
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /", HOST)).await;
@@ -81,7 +81,7 @@ async fn lengths_around(tail: fn(&str) -> String) -> Vec<usize> {
             stream.send("6\r\n, end\n\r\n0\r\n\r\n").await;
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /", HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -142,7 +142,7 @@ async fn the_head_of_a_coded_stream_comes_before_its_first_event() {
             stream.send("0\r\n\r\n").await;
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /", HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -173,7 +173,7 @@ async fn a_key_of_aws_in_two_pieces_is_masked_where_the_length_is_known() {
     let fields = "{ access_key_id: { env: AWS_ID }, secret_access_key: { env: SECOND } }";
     // The id of a key is no secret.
     let plan = Plan::new(auth, fields).variable("AWS_ID", "AKIAKEYWARDTEST00001");
-    let lab = plan.secret("SECOND", &secret).start(origin.await).await;
+    let lab = plan.secret("SECOND", &secret).start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /", HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -195,7 +195,7 @@ async fn a_bomb_is_cut_and_others_are_served_meanwhile() {
         "/bomb" => chunked(&bomb, 8192, "Content-Encoding: br\r\n"),
         _ => ok("fine").into_bytes(),
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let (mut bombed, mut other) = (lab.tunnel(HOST).await, lab.tunnel(HOST).await);
     bombed.send(request_text("GET /bomb", HOST)).await;
     other.send(request_text("GET /", HOST)).await;
@@ -215,7 +215,7 @@ async fn what_only_begins_the_credential_comes_at_the_end_and_the_stream_goes_on
         let key = credential(request);
         ok(&format!("{} {}", &key[..4], &key[..7]))
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     let key = lab.canary.text.clone();
     for _ in 0..20 {

@@ -4,7 +4,7 @@ use super::codings::gzip;
 use super::*;
 
 /// Serves a text that is made of the credential, in whatever part was asked for.
-async fn serving(text: fn(&str) -> String) -> Origin {
+fn serving(text: fn(&str) -> String) -> Origin {
     Origin::answering(move |request: &Message| {
         let text = text(&credential(request));
         let range = request.head.one("range").and_then(|range| range.strip_prefix("bytes="));
@@ -25,17 +25,16 @@ async fn serving(text: fn(&str) -> String) -> Origin {
             part.len()
         )
     })
-    .await
 }
 
 /// Serves the credential in the middle of a long text.
-async fn ranging() -> Origin {
-    serving(|key| format!("{}{key}{}", "x".repeat(3000), "y".repeat(3000))).await
+fn ranging() -> Origin {
+    serving(|key| format!("{}{key}{}", "x".repeat(3000), "y".repeat(3000)))
 }
 
 #[tokio::test]
 async fn what_is_cut_by_the_edges_of_a_part_is_masked_too() {
-    let lab = Plan::api_key().start(ranging().await).await;
+    let lab = Plan::api_key().start(ranging()).await;
     let secret = 3000..3000 + lab.canary.text.len();
     let total = 6000 + lab.canary.text.len();
     let mut wire = lab.tunnel(HOST).await;
@@ -77,7 +76,7 @@ fn guesses(key: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn what_only_begins_or_ends_the_credential_is_as_it_came() {
-    let lab = Plan::api_key().start(serving(|key| guesses(key).concat()).await).await;
+    let lab = Plan::api_key().start(serving(|key| guesses(key).concat())).await;
     let blocks = guesses(&lab.canary.text);
     let mut wire = lab.tunnel(HOST).await;
     for (number, block) in blocks.iter().enumerate() {
@@ -98,7 +97,7 @@ async fn what_only_begins_or_ends_the_credential_is_as_it_came() {
 #[tokio::test]
 async fn an_object_that_ends_with_what_begins_the_credential_is_as_it_was() {
     let lab = Plan::api_key()
-        .start(serving(|key| format!("{}{}{}", &key[9..], "x".repeat(2000), &key[..9])).await)
+        .start(serving(|key| format!("{}{}{}", &key[9..], "x".repeat(2000), &key[..9])))
         .await;
     let key = lab.canary.text.clone();
     let text = format!("{}{}{}", &key[9..], "x".repeat(2000), &key[..9]);
@@ -121,7 +120,7 @@ async fn an_object_that_ends_with_what_begins_the_credential_is_as_it_was() {
 
 #[tokio::test]
 async fn parts_without_the_credential_are_as_they_came() {
-    let lab = Plan::api_key().start(ranging().await).await;
+    let lab = Plan::api_key().start(ranging()).await;
     for (first, last) in [(0, 2000), (4000, 5999)] {
         let answer = lab.ask(&format!("GET /\r\nRange: bytes={first}-{last}")).await;
         assert_eq!(answer.head.status(), 206);
@@ -142,7 +141,7 @@ async fn part(wire: &mut Wire, range: &str) -> (u16, Option<String>, Vec<u8>) {
 
 #[tokio::test]
 async fn a_secret_is_not_fetched_in_short_ranges() {
-    let mut lab = Plan::api_key().start(ranging().await).await;
+    let mut lab = Plan::api_key().start(ranging()).await;
     let length = lab.canary.text.len();
     let total = 6000 + length;
     let mut wire = lab.tunnel(HOST).await;
@@ -169,7 +168,7 @@ async fn a_secret_is_not_fetched_in_short_ranges() {
 
 #[tokio::test]
 async fn short_ranges_get_what_they_ask_for() {
-    let lab = Plan::api_key().start(ranging().await).await;
+    let lab = Plan::api_key().start(ranging()).await;
     let total = 6000 + lab.canary.text.len();
     let mut wire = lab.tunnel(HOST).await;
     // The footer of a file, its first bytes, and a range that the end of the file cuts.
@@ -207,7 +206,7 @@ async fn a_part_that_is_not_what_its_fields_say_is_refused() {
                 "HTTP/1.1 206 Partial Content\r\n{fields}\r\nContent-Length: {length}\r\n\r\n{body}"
             )
         });
-        let lab = Plan::api_key().start(origin.await).await;
+        let lab = Plan::api_key().start(origin).await;
         let answer = lab.ask("GET /\r\nRange: bytes=2-5").await;
         assert_eq!(answer.head.status(), 502, "{fields}");
         lab.finish().await;
@@ -216,7 +215,7 @@ async fn a_part_that_is_not_what_its_fields_say_is_refused() {
 
 #[tokio::test]
 async fn several_ranges_get_the_whole() {
-    let mut lab = Plan::api_key().start(ranging().await).await;
+    let mut lab = Plan::api_key().start(ranging()).await;
     let length = 6000 + lab.canary.text.len();
     for range in ["bytes=0-2999,3001-5000", "bytes=5-4"] {
         let answer = lab.ask(&format!("GET /\r\nRange: {range}\r\nIf-Range: \"e\"")).await;
@@ -230,7 +229,7 @@ async fn several_ranges_get_the_whole() {
 /// Dropbox sends files on POST.
 #[tokio::test]
 async fn a_resumed_download_gets_the_rest_and_asks_uncoded_for_a_little_more() {
-    let mut lab = Plan::api_key().start(ranging().await).await;
+    let mut lab = Plan::api_key().start(ranging()).await;
     let length = lab.canary.text.len();
     let total = 6000 + length;
     let mut wire = lab.tunnel(HOST).await;
@@ -261,7 +260,7 @@ async fn a_resumed_download_gets_the_rest_and_asks_uncoded_for_a_little_more() {
 
 #[tokio::test]
 async fn a_download_that_is_complete_is_not_resumed() {
-    let lab = Plan::api_key().start(ranging().await).await;
+    let lab = Plan::api_key().start(ranging()).await;
     let total = 6000 + lab.canary.text.len();
     let mut wire = lab.tunnel(HOST).await;
     let (status, range, body) = part(&mut wire, &format!("{total}-")).await;
@@ -289,7 +288,7 @@ async fn a_part_that_ends_before_its_range_does_is_cut() {
         let answer = chunked("x".repeat(4100).as_bytes(), 1000, &fields);
         String::from_utf8(answer).expect("text").replacen("200 OK", "206 Part", 1)
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let answer = lab.ask("GET /\r\nRange: bytes=0-4095").await;
     assert!(!answer.whole || answer.head.status() == 502, "{answer:?}");
     lab.finish().await;
@@ -313,7 +312,7 @@ async fn a_part_that_was_not_asked_for_is_refused() {
                  Content-Length: {length}\r\n\r\n{body}"
             )
         });
-        let mut lab = Plan::api_key().start(origin.await).await;
+        let mut lab = Plan::api_key().start(origin).await;
         let answer = lab.ask("GET /\r\nRequest-Range: bytes=2-5").await;
         assert_eq!(answer.head.status(), status, "{fields}");
         if status == 206 {
@@ -337,7 +336,7 @@ async fn a_page_of_a_list_is_asked_for_by_its_own_unit() {
             let head = format!("HTTP/1.1 206 Part\r\n{fields}\r\nContent-Length: {length}\r\n\r\n");
             [head.as_bytes(), &page].concat()
         });
-        let mut lab = Plan::api_key().start(origin.await).await;
+        let mut lab = Plan::api_key().start(origin).await;
         let asked = format!("GET /apps\r\nAccept-Encoding: gzip\r\nRange: {range}");
         let answer = lab.ask(&asked).await;
         assert_eq!((answer.head.status(), answer.body), (206, expected), "{range}");

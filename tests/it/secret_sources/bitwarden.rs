@@ -190,8 +190,7 @@ async fn answers_that_are_changed_or_of_another_key_give_no_value() {
             None if id == ID => secret(id, &good),
             None => absent(),
         }
-    })
-    .await;
+    });
     let source = SOURCE.replace("KEEPER", &format!("https://{KEEPER}"));
     let sources = [("kept", "TOKEN"), ("key", "KEY"), ("unknown", "UNKNOWN"), ("text", "TEXT")];
     let sources = sources.map(|(name, variable)| {
@@ -205,7 +204,7 @@ async fn answers_that_are_changed_or_of_another_key_give_no_value() {
         .secret("KEY", &other_key)
         .secret("UNKNOWN", &unknown)
         .secret("TEXT", &no_token);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(value.clone());
     for &(source, reference, error) in REFUSED {
         let tested = json!({ "ref": reference });

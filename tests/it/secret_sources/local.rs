@@ -7,7 +7,7 @@ async fn a_changed_file_is_used_and_its_last_value_outlives_the_file_and_the_gat
     let (first, second) = (Canary::new("cnry"), Canary::new("cnry"));
     let folder = folder("key", &first);
     let source = format!("file: {{ folder: '{}' }}", folder.path().display());
-    let mut lab = planned(&source, "key").start(Origin::saying("fine").await).await;
+    let mut lab = planned(&source, "key").start(Origin::saying("fine")).await;
     lab.guard(first.clone());
     lab.guard(second.clone());
     assert_eq!(lab.delivered("GET /a").await.one("x-api-key"), Some(&*first.text));
@@ -65,7 +65,7 @@ async fn doctor_names_a_source_that_gives_no_value_and_the_command_that_shows_it
     let folder = folder("key", &value);
     let source = format!("ttl: 1s, file: {{ folder: '{}' }}", folder.path().display());
     let variables = [("TOKEN_CI", "kwa_sources-0123456789abcdef")];
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let served =
         crate::support::process::Served::start(&planned(&source, "key"), &origin, &variables);
     fs::remove_file(folder.path().join("key")).expect("it was there");
@@ -94,7 +94,7 @@ async fn without_a_value_requests_are_refused_and_served_once_there_is_one() {
     let value = Canary::new("cnry");
     let folder = TempDir::new().expect("a directory");
     let source = format!("file: {{ folder: '{}' }}", folder.path().display());
-    let mut lab = planned(&source, "key").start(Origin::saying("fine").await).await;
+    let mut lab = planned(&source, "key").start(Origin::saying("fine")).await;
     lab.guard(value.clone());
     let answer = is_refused(&lab).await;
     let said = answer.text();
@@ -117,7 +117,7 @@ async fn a_value_is_not_used_for_longer_than_keep_says() {
     let value = Canary::new("cnry");
     let folder = folder("key", &value);
     let source = format!("ttl: 1s, keep: 0s, file: {{ folder: '{}' }}", folder.path().display());
-    let mut lab = planned(&source, "key").start(Origin::saying("fine").await).await;
+    let mut lab = planned(&source, "key").start(Origin::saying("fine")).await;
     lab.guard(value.clone());
     assert_eq!(lab.delivered("GET /a").await.one("x-api-key"), Some(&*value.text));
     fs::remove_file(folder.path().join("key")).expect("it was there");
@@ -140,7 +140,7 @@ async fn a_rejected_value_is_fetched_again_and_the_request_sent_once_more() {
             false => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
         }
     });
-    let mut lab = planned(source, &file.display().to_string()).start(origin.await).await;
+    let mut lab = planned(source, &file.display().to_string()).start(origin).await;
     lab.guard(old.clone());
     lab.guard(new.clone());
     assert_eq!(lab.ask("GET /a").await.head.status(), 401, "the source has the old value");
@@ -165,7 +165,7 @@ async fn a_variable_is_given_beside_a_field_of_the_file() {
         "{ username: ada, password: { from: kept, ref: THE_PASSWORD } }",
     );
     let plan = plan.top("sources:\n  - { name: kept, env: { names: [THE_PASSWORD] } }");
-    let mut lab = plan.secret("THE_PASSWORD", &value).start(Origin::saying("fine").await).await;
+    let mut lab = plan.secret("THE_PASSWORD", &value).start(Origin::saying("fine")).await;
     use base64::Engine;
     let pair = base64::prelude::BASE64_STANDARD.encode(format!("ada:{}", value.text));
     let head = lab.delivered("GET /a").await;

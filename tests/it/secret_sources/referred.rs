@@ -285,7 +285,7 @@ async fn tokens_are_minted_with_the_key_that_is_in_the_source_now() {
         folder.path().display()
     );
     let plan = Plan::new(auth, fields).top(&source);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     for key in [&first, &second] {
         // Its lines: in a token's place, none of them may appear.
         lab.guard(secret_of(key.text.lines().nth(1).expect("base64")));

@@ -76,7 +76,7 @@ async fn a_source_of_another_organisation_does_not_exist() {
     let value = Canary::new("cnry");
     let folder = folder("key", &value);
     let source = format!("file: {{ folder: '{}' }}", folder.path().display());
-    let mut lab = planned(&source, "key").start(Origin::saying("fine").await).await;
+    let mut lab = planned(&source, "key").start(Origin::saying("fine")).await;
     lab.guard(value.clone());
     api(&lab, "POST", "/orgs", json!({"name": "other"}), 201).await;
     let of_other = "Keyward-Org: other\r\n";
@@ -91,7 +91,7 @@ async fn a_source_of_another_organisation_does_not_exist() {
 
 #[tokio::test]
 async fn a_file_with_an_unknown_source_or_a_wrong_one_is_refused_with_its_place() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let refused = plan("a").refused(&origin).await;
     assert!(
         refused.contains("connections[0]") && refused.contains("there is no source `kept`"),

@@ -11,20 +11,11 @@ use super::*;
 pub(super) const KEEPER: &str = "keeper.acme.test";
 
 /// A service that answers as `answer` says.
-pub(super) async fn keeper<F>(answer: F) -> Origin
+pub(super) fn keeper<F>(answer: F) -> Origin
 where
-    F: Fn(&Message) -> String + Clone + Send + Sync + 'static,
+    F: Fn(&Message) -> String + Send + Sync + 'static,
 {
-    Origin::named(&[KEEPER], move |mut stream: Stream| {
-        let answer = answer.clone();
-        async move {
-            while let Some(request) = stream.request().await {
-                let text = answer(&request);
-                stream.send(text).await;
-            }
-        }
-    })
-    .await
+    Origin::answering_as(&[KEEPER], answer)
 }
 
 pub(super) fn reached(plan: Plan, keeper: &Origin) -> Plan {
@@ -40,11 +31,11 @@ pub(super) fn absent() -> String {
 pub(super) async fn gives(
     (source, reference): (&str, &str),
     credentials: &[(&str, &Canary)],
-    answer: impl Fn(&Message, &str) -> String + Clone + Send + Sync + 'static,
+    answer: impl Fn(&Message, &str) -> String + Send + Sync + 'static,
 ) -> Vec<String> {
     let value = Canary::new("cnry");
     let text = value.text.clone();
-    let keeper = keeper(move |request: &Message| answer(request, &text)).await;
+    let keeper = keeper(move |request: &Message| answer(request, &text));
     let source = source.replace("KEEPER", &format!("https://{KEEPER}"));
     let names: Vec<_> = credentials
         .iter()
@@ -58,7 +49,7 @@ pub(super) async fn gives(
     for (name, secret) in credentials {
         plan = plan.secret(&name.to_uppercase(), secret);
     }
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(value.clone());
     assert_eq!(lab.delivered("GET /a").await.one("x-api-key"), Some(&*value.text));
     let tested = api(&lab, "POST", "/sources/kept/test", json!({}), 200).await;
@@ -219,15 +210,14 @@ async fn gcp_sends_the_token_of_a_connection_and_takes_a_member() {
             }
             false => absent(),
         }
-    })
-    .await;
+    });
     let source =
         format!("gcp: {{ project: acme, connection: google, address: 'https://{KEEPER}' }}");
     let plan = reached(planned(&source, "api#key"), &keeper)
         .provider("{ id: cloud, name: Cloud, hosts: [cloud.acme.test], auth: [{ id: token, kind: bearer }] }")
         .connection("{ name: google, provider: cloud, fields: { token: { env: GOOGLE } } }")
         .secret("GOOGLE", &token);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(value.clone());
     assert_eq!(lab.delivered("GET /a").await.one("x-api-key"), Some(&*value.text));
     lab.finish().await;
@@ -241,13 +231,12 @@ async fn many_requests_at_once_ask_the_source_once_and_an_outage_is_told() {
     let keeper = keeper(move |request: &Message| match request.head.target().contains("API_KEY") {
         true => ok(&json!({"value": {"computed": text}}).to_string()),
         false => "HTTP/1.1 500 Oops\r\nContent-Length: 6\r\n\r\ncanary".to_owned(),
-    })
-    .await;
+    });
     let source = format!(
         "doppler: {{ address: 'https://{KEEPER}' }}, credentials: {{ token: {{ env: TOKEN }} }}"
     );
     let plan = reached(planned(&source, "API_KEY"), &keeper).secret("TOKEN", &token);
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let asked = (0..20).map(|_| lab.ask("GET /a"));
     for answer in futures_util::future::join_all(asked).await {
         assert_eq!(answer.head.status(), 200, "{}", answer.text());
@@ -278,10 +267,9 @@ async fn a_connection_of_the_api_follows_another_reference_and_never_sends_the_o
             ok(&json!({"value": {"computed": texts[1]}}).to_string())
         }
         _ => absent(),
-    })
-    .await;
+    });
     let plan = reached(Plan::api_key().no_agents(), &keeper);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     for secret in [&token, &one, &two] {
         lab.guard(secret.clone());
     }

@@ -95,8 +95,7 @@ impl World {
     async fn new() -> Self {
         let beta = "{ id: beta, name: Beta, hosts: [third.acme.test], \
                     auth: [{ id: key, kind: api_key, placement: { header: X-Api-Key } }] }";
-        let lab =
-            Plan::api_key().no_agents().provider(beta).start(Origin::saying("fine").await).await;
+        let lab = Plan::api_key().no_agents().provider(beta).start(Origin::saying("fine")).await;
         let (connections, agents, sessions) = (vec![], vec![], vec![]);
         let (random, ruled) = (Random(14), BTreeSet::new());
         let mut world = Self { lab, random, connections, agents, sessions, ruled };

@@ -64,7 +64,7 @@ impl Team {
             "sign_in: {{ oidc: {{ issuer: \"{ISSUER}\", client_id: {CLIENT}, name: Acme, \
              client_secret: {{ env: OIDC_SECRET }}, {more} }} }}"
         );
-        let mut lab = change(plan.top(&section)).start(Origin::saying("fine").await).await;
+        let mut lab = change(plan.top(&section)).start(Origin::saying("fine")).await;
         lab.guard(Canary::of(CLIENT_SECRET.to_owned()));
         Self { lab, server, key }
     }

@@ -30,7 +30,7 @@ async fn a_thousand_events_a_second_are_accepted_and_delivered_in_order() {
     let plan = program.reached(Plan::api_key().top(&format!("hooks:{hooks}"))).no_agents();
     let api_key = plan.canary().text.clone();
     let variables = [("CANARY", &*api_key), ("SIGNED", SECRET), ("KEY", &*key.text)];
-    let served = Served::start_quietly(&plan, &Origin::saying("fine").await, &variables);
+    let served = Served::start_quietly(&plan, &Origin::saying("fine"), &variables);
     let status = served.api("GET", "/status", "").await.json();
     let admin = status["admin"].as_str().expect("an address").to_owned();
 

@@ -87,7 +87,7 @@ impl World {
     async fn start(pace: &Pace) -> Self {
         let authorization =
             Authorization::with(Rules { grace: GRACE, ..short(pace.token_life) }).await;
-        let origin = load::api(&authorization).await;
+        let origin = load::api(&authorization);
         let variables = variables(&authorization, pace);
         let plan = plan(&authorization, pace);
         let mut given: Vec<(&str, &str)> = vec![("CANARY", &plan.canary().text)];

@@ -215,7 +215,7 @@ async fn changes(peer: &Peer, size: &Size) {
 async fn ten_thousand_connections_cost_a_request_nothing_and_changes_are_seen_at_once() {
     let size = Size::here();
     println!("{} connections, {} agents", size.connections, size.agents);
-    let origin = Origin::scripted(super::api).await;
+    let origin = Origin::scripted(super::api);
     let (small, mut large) = {
         let plan = Plan::api_key();
         (Peer::start(&plan, &origin), Peer::start(&plan, &origin))

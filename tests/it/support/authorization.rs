@@ -59,7 +59,7 @@ impl Authorization {
         let issuer = Issuer::new(rules);
         let serving = issuer.clone();
         let tls = Some(pki().server(names));
-        let origin = Origin::with_tls(tls, move |stream| serve(stream, serving.clone())).await;
+        let origin = Origin::with_tls(tls, move |stream| serve(stream, serving.clone()));
         Self { origin, issuer }
     }
 

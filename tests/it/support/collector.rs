@@ -71,7 +71,7 @@ impl Collector {
                 }
             }
         };
-        Self { origin: Origin::with_tls(tls, script).await, is_secure, answers }
+        Self { origin: Origin::with_tls(tls, script), is_secure, answers }
     }
 
     /// What the next requests are answered with, in order; nothing at all where it is empty.

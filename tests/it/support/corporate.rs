@@ -14,17 +14,17 @@ pub(crate) const FORWARDED: &str = "forwarded";
 
 /// A proxy that opens every way, and each of them leads to `to`; requests in absolute form are
 /// answered by itself.
-pub(crate) async fn opening(to: SocketAddr) -> Origin {
-    opening_with(None, to).await
+pub(crate) fn opening(to: SocketAddr) -> Origin {
+    opening_with(None, to)
 }
 
 /// The same, spoken to by TLS.
-pub(crate) async fn opening_by_tls(tls: Arc<ServerConfig>, to: SocketAddr) -> Origin {
-    opening_with(Some(tls), to).await
+pub(crate) fn opening_by_tls(tls: Arc<ServerConfig>, to: SocketAddr) -> Origin {
+    opening_with(Some(tls), to)
 }
 
 /// A proxy that answers every request with these bytes, and goes.
-pub(crate) async fn answering(bytes: Vec<u8>) -> Origin {
+pub(crate) fn answering(bytes: Vec<u8>) -> Origin {
     let bytes = Arc::new(bytes);
     Origin::with_tls(None, move |mut stream: Stream| {
         let bytes = Arc::clone(&bytes);
@@ -34,11 +34,10 @@ pub(crate) async fn answering(bytes: Vec<u8>) -> Origin {
             drop(stream.try_send(&*bytes).await);
         }
     })
-    .await
 }
 
-async fn opening_with(tls: Option<Arc<ServerConfig>>, to: SocketAddr) -> Origin {
-    Origin::with_tls(tls, move |stream| open(stream, to)).await
+fn opening_with(tls: Option<Arc<ServerConfig>>, to: SocketAddr) -> Origin {
+    Origin::with_tls(tls, move |stream| open(stream, to))
 }
 
 async fn open(mut stream: Stream, to: SocketAddr) {

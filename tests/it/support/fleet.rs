@@ -25,7 +25,7 @@ impl Fleet {
     /// As many as there are rows; `oauth` is more of the section of that name, in flow style.
     pub(crate) async fn of(rows: usize, rules: Rules, oauth: &str) -> Self {
         let authorization = Authorization::with(rules).await;
-        let origin = api(&authorization).await;
+        let origin = api(&authorization);
         Self::before(rows, authorization, origin, oauth).await
     }
 

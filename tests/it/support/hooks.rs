@@ -57,7 +57,7 @@ impl Hooks {
                 }
             }
         });
-        Self { origin: origin.await, answers, holds }
+        Self { origin, answers, holds }
     }
 
     /// A plan by which a gateway reaches it.

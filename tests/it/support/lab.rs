@@ -331,7 +331,7 @@ impl Plan {
 impl Lab {
     /// An API key before an origin that says `fine`.
     pub(crate) async fn simple() -> Self {
-        Plan::api_key().start(Origin::saying("fine").await).await
+        Plan::api_key().start(Origin::saying("fine")).await
     }
 
     /// Adds an agent by the API: one that no file manages.

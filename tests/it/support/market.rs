@@ -52,18 +52,26 @@ impl Market {
     }
 
     /// With a plan that is changed.
-    pub(crate) async fn with(change: impl FnOnce(Plan) -> Plan) -> Self {
+    pub(crate) fn with(change: impl FnOnce(Plan) -> Plan) -> impl Future<Output = Self> {
+        Self::started(change(Self::plan()))
+    }
+
+    fn plan() -> Plan {
+        let plan = Plan::api_key().hosts(STRANGER).no_agents().provider(&provider(""));
+        plan.provider(&format!(
+            "{{ id: chat, name: Chat, hosts: [{CHAT}], auth: [{{ id: token, kind: bearer }}] }}"
+        ))
+    }
+
+    /// Not generic: it is compiled once, and not for each change.
+    async fn started(plan: Plan) -> Self {
         let server = Authorization::with(Rules::default()).await;
         let issuer = server.issuer().clone();
         let origin = Origin::answering(move |request| match request.head.one("host") {
             Some(HOST) => issuer.api(request, "fine"),
             _ => ok("fine"),
         });
-        let plan = Plan::api_key().hosts(STRANGER).no_agents().provider(&provider(""));
-        let plan = plan.provider(&format!(
-            "{{ id: chat, name: Chat, hosts: [{CHAT}], auth: [{{ id: token, kind: bearer }}] }}"
-        ));
-        let lab = change(server.reached(plan)).start(origin.await).await;
+        let lab = server.reached(plan).start(origin).await;
         app(&lab, "svc-app", (CLIENT, CLIENT_SECRET)).await;
         Self { lab, server }
     }
@@ -74,8 +82,12 @@ impl Market {
     }
 
     /// The same with a plan that is changed.
-    pub(crate) async fn stocked_with(change: impl FnOnce(Plan) -> Plan) -> Self {
-        let mut market = Self::with(change).await;
+    pub(crate) fn stocked_with(change: impl FnOnce(Plan) -> Plan) -> impl Future<Output = Self> {
+        Self::stocked_by(change(Self::plan()))
+    }
+
+    async fn stocked_by(plan: Plan) -> Self {
+        let mut market = Self::started(plan).await;
         market.lab.add_agent("digest").await;
         market.consented("work-crm").await;
         market.keyed("acme", "sender").await;

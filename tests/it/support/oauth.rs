@@ -73,16 +73,24 @@ impl World {
     }
 
     /// With these rules, and a plan that is changed.
-    pub(crate) async fn with(rules: Rules, change: impl FnOnce(Plan) -> Plan) -> Self {
-        Self::saying("fine", rules, change).await
+    pub(crate) fn with(
+        rules: Rules,
+        change: impl FnOnce(Plan) -> Plan,
+    ) -> impl Future<Output = Self> {
+        Self::saying("fine", rules, change)
     }
 
     /// The same, with an API that says `text`.
-    pub(crate) async fn saying(
+    pub(crate) fn saying(
         text: &'static str,
         rules: Rules,
         change: impl FnOnce(Plan) -> Plan,
-    ) -> Self {
+    ) -> impl Future<Output = Self> {
+        Self::started(text, rules, change(Plan::api_key().hosts("other.acme.test")))
+    }
+
+    /// Not generic: it is compiled once, and not for each change.
+    async fn started(text: &'static str, rules: Rules, plan: Plan) -> Self {
         let server = Authorization::with(rules).await;
         let issuer = server.issuer().clone();
         let origin = Origin::answering(move |request| {
@@ -90,10 +98,8 @@ impl World {
             let login = issuer.account_of(request).filter(|_| request.head.target() == "/me");
             let body = login.map(|login| json!({ "login": login }).to_string());
             issuer.api(request, body.as_deref().unwrap_or(text))
-        })
-        .await;
-        let plan = Plan::api_key().hosts("other.acme.test");
-        let plan = change(server.reached(plan));
+        });
+        let plan = server.reached(plan);
         let plan = if plan.has_provider("svc") { plan } else { plan.provider(&provider("")) };
         let mut lab = plan.start(origin).await;
         lab.add_agent(AGENT).await;

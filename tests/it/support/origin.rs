@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rustls::ServerConfig;
 use sha1::{Digest, Sha1};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -22,7 +22,10 @@ use super::wire::{Message, Seen, Wire, duplicate, find, patiently, until};
 /// Names that an origin answers to unless it says otherwise.
 pub(crate) const NAMES: &[&str] = &["api.acme.test", "other.acme.test", "third.acme.test"];
 
-type Script = Arc<dyn Fn(Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+pub(super) type Script =
+    Arc<dyn Fn(Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+type Answer = Arc<dyn Fn(&Message) -> Vec<u8> + Send + Sync>;
 
 /// A running origin. Dropping it stops it.
 pub(crate) struct Origin {
@@ -57,35 +60,53 @@ pub(crate) struct Notes {
 
 impl Origin {
     /// Each stream runs `script`.
-    pub(crate) async fn scripted<F, Fut>(script: F) -> Self
+    pub(crate) fn scripted<F, Fut>(script: F) -> Self
     where
         F: Fn(Stream) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        Self::with_tls(Some(pki().server(NAMES)), script).await
+        Self::with_tls(Some(pki().server(NAMES)), script)
     }
 
     /// As [`Origin::scripted`], with the names of its certificate.
-    pub(crate) async fn named<F, Fut>(names: &[&str], script: F) -> Self
+    pub(crate) fn named<F, Fut>(names: &[&str], script: F) -> Self
     where
         F: Fn(Stream) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        Self::with_tls(Some(pki().server(names)), script).await
+        Self::with_tls(Some(pki().server(names)), script)
     }
 
     /// Each request is answered with what `answer` makes of it, until the client goes.
-    pub(crate) async fn answering<F, A>(answer: F) -> Self
+    pub(crate) fn answering<F, A>(answer: F) -> Self
     where
         F: Fn(&Message) -> A + Send + Sync + 'static,
-        A: AsRef<[u8]> + Send + 'static,
+        A: AsRef<[u8]> + 'static,
     {
-        let answer = Arc::new(answer);
-        Self::scripted(move |stream| serve(stream, Arc::clone(&answer))).await
+        Self::serving(Some(pki().server(NAMES)), answer)
+    }
+
+    /// As [`Origin::answering`], with the names of its certificate.
+    pub(crate) fn answering_as<F, A>(names: &[&str], answer: F) -> Self
+    where
+        F: Fn(&Message) -> A + Send + Sync + 'static,
+        A: AsRef<[u8]> + 'static,
+    {
+        Self::serving(Some(pki().server(names)), answer)
+    }
+
+    /// As [`Origin::answering`], with `tls` or in cleartext.
+    pub(crate) fn serving<F, A>(tls: Option<Arc<ServerConfig>>, answer: F) -> Self
+    where
+        F: Fn(&Message) -> A + Send + Sync + 'static,
+        A: AsRef<[u8]> + 'static,
+    {
+        let answer: Answer = Arc::new(move |request: &Message| answer(request).as_ref().to_vec());
+        Self::with_tls(tls, move |stream| serve(stream, Arc::clone(&answer)))
     }
 
     /// Answers a line and then nothing until the client goes; a whole answer for `/whole`.
-    pub(crate) async fn endless() -> Self {
+    pub(crate) fn endless() -> Self {
         Self::scripted(|mut stream: Stream| async move {
             while let Some(request) = stream.request().await {
                 match request.head.target() {
@@ -94,32 +115,35 @@ impl Origin {
                 }
             }
         })
-        .await
     }
 
     /// Answers every request with `200` and `body`.
-    pub(crate) async fn saying(body: &'static str) -> Self {
-        Self::answering(move |_| ok(body)).await
+    pub(crate) fn saying(body: &'static str) -> Self {
+        Self::answering(move |_| ok(body))
     }
 
     /// With `tls`, or in cleartext.
-    pub(crate) async fn with_tls<F, Fut>(tls: Option<Arc<ServerConfig>>, script: F) -> Self
+    pub(crate) fn with_tls<F, Fut>(tls: Option<Arc<ServerConfig>>, script: F) -> Self
     where
         F: Fn(Stream) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let script: Script = Arc::new(move |stream| Box::pin(script(stream)));
+        Self::listening(tls, script)
+    }
+
+    /// Not generic: it is compiled once, and not for each script.
+    fn listening(tls: Option<Arc<ServerConfig>>, script: Script) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option of it");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("loopback");
+        let listener = socket.listen(1024).expect("loopback");
         let addr = listener.local_addr().expect("an address");
         let received = Arc::new(Mutex::new(vec![]));
         let (arrived, arrivals) = mpsc::unbounded_channel();
         let (streams, bytes) = (Arc::new(AtomicUsize::new(0)), Seen::default());
         let notes = Notes { received: Arc::clone(&received), arrived, bytes: Arc::clone(&bytes) };
-        let acceptor = Acceptor {
-            tls,
-            script: Arc::new(move |stream| Box::pin(script(stream))),
-            notes,
-            streams: Arc::clone(&streams),
-        };
+        let acceptor = Acceptor { tls, script, notes, streams: Arc::clone(&streams) };
         let task = tokio::spawn(acceptor.run(listener));
         Self { addr, received, arrivals, streams, bytes, task }
     }
@@ -241,13 +265,9 @@ pub(crate) fn switching(handshake: &Message) -> String {
 }
 
 /// Answers each request of a stream with what `answer` makes of it.
-pub(crate) async fn serve<F, A>(mut stream: Stream, answer: Arc<F>)
-where
-    F: Fn(&Message) -> A,
-    A: AsRef<[u8]>,
-{
+async fn serve(mut stream: Stream, answer: Answer) {
     while let Some(request) = stream.request().await {
-        if stream.try_send(answer(&request).as_ref()).await.is_err() {
+        if stream.try_send(answer(&request)).await.is_err() {
             return;
         }
     }

@@ -79,9 +79,9 @@ pub(crate) fn refresh_only(authorization: &Authorization) -> Pair {
 }
 
 /// The API: says `fine` to whoever has a live token.
-pub(crate) async fn api(authorization: &Authorization) -> Origin {
+pub(crate) fn api(authorization: &Authorization) -> Origin {
     let issuer = authorization.issuer().clone();
-    Origin::answering(move |request: &Message| issuer.api(request, "fine")).await
+    Origin::answering(move |request: &Message| issuer.api(request, "fine"))
 }
 
 /// A running one, with nothing but a refresh token to begin with.
@@ -100,7 +100,7 @@ pub(crate) async fn bank_of(
 ) -> (Authorization, Lab) {
     let authorization = Authorization::with(rules).await;
     let pair = refresh_only(&authorization);
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     let lab = plan_of(&authorization, &pair, method).start(origin).await;
     set(&lab, change);
     (authorization, lab)

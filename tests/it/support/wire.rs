@@ -2,15 +2,18 @@
 //! on purpose, so that Keyward's output is not checked by Keyward's parser.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::coop::unconstrained;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Nothing in these tests takes that long; a hang becomes a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -83,9 +86,16 @@ enum Framing {
 
 /// Fails the test when `wait` hangs.
 pub(crate) async fn patiently<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, wait).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: nothing within {PATIENCE:?}"),
+    let mut wait = pin!(wait);
+    // Not a `timeout` of `wait`, which is compiled again for each future.
+    let mut late = pin!(unconstrained(timeout(PATIENCE, pending::<()>())));
+    let ended = poll_fn(|context| match wait.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => late.as_mut().poll(context).map(|_| None),
+    });
+    match ended.await {
+        Some(value) => value,
+        None => panic!("{what}: nothing within {PATIENCE:?}"),
     }
 }
 

@@ -95,7 +95,7 @@ impl Fleet {
         let issuer = Arc::new(Issuer::start(Program::OidcProvider));
         let relay = Arc::new(Relay::before(issuer.addr).await);
         let owners = Arc::new(Owners::new(relay.clone()));
-        let origin = api(&owners).await;
+        let origin = api(&owners);
         let certificates = TempDir::new().expect("a directory");
         let places: Vec<_> =
             (0..REPLICAS).map(|_| (reserved_address(), reserved_address())).collect();
@@ -179,7 +179,7 @@ fn plan(relay: &Relay, (proxy, admin): (SocketAddr, SocketAddr), certificates: &
 
 /// The API: `/cN` is for the token of connection N alone. It tells which token it got by its status: 401 to one that has
 /// ended, 418 to one of another connection.
-async fn api(owners: &Arc<Owners>) -> Origin {
+fn api(owners: &Arc<Owners>) -> Origin {
     let owners = owners.clone();
     Origin::scripted(move |mut stream: Stream| {
         let owners = owners.clone();
@@ -198,7 +198,6 @@ async fn api(owners: &Arc<Owners>) -> Origin {
             }
         }
     })
-    .await
 }
 
 /// Makes the app, the connections and the agent, through one replica; the agent's token.

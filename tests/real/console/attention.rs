@@ -11,7 +11,7 @@ async fn posted(lab: &Lab, path: &str, body: serde_json::Value) {
 
 /// A connection that was added by request, and an agent that uses it.
 async fn used() -> Lab {
-    let mut lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().start(Origin::saying("fine")).await;
     lab.add_agent("laptop").await;
     let new = json!({ "provider": "acme", "name": "mine", "fields": { "api_key": "a-key-of-a-test-0123" } });
     posted(&lab, "/connections", new).await;

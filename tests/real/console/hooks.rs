@@ -13,7 +13,7 @@ const SECRET: &str = "the-secret-of-the-service-canary";
 /// D12: an operator makes a hook without reading documentation, and sees what a service sends to it.
 #[tokio::test]
 async fn e8_a_hook_is_added_and_shows_what_a_service_sends() {
-    let mut lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().start(Origin::saying("fine")).await;
     lab.guard(Canary::of(SECRET.to_owned()));
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut tab = chromium.tab("ann").await;
@@ -63,7 +63,7 @@ async fn e8_a_hook_is_added_and_shows_what_a_service_sends() {
 
 #[tokio::test]
 async fn an_event_that_a_person_reads_stays_open_while_the_page_is_renewed() {
-    let mut lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().start(Origin::saying("fine")).await;
     lab.guard(Canary::of(SECRET.to_owned()));
     let new = json!({ "name": "ci", "scheme": "github", "secret": SECRET }).to_string();
     let made = lab.gateway.api("POST", "/hooks", &new).await;

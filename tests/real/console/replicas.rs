@@ -7,7 +7,7 @@ use crate::replicas::Database;
 async fn replicas_and_their_audit_logs_are_in_the_console() {
     let database = Database::start();
     let plan = database.under(Plan::api_key());
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut other = lab.gateway.replica().await;
     assert_eq!(lab.ask("GET /a").await.head.status(), 200);
     let made = other.api("POST", "/agents", r#"{"name":"elsewhere"}"#).await;

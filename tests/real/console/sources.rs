@@ -4,25 +4,23 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::support::canary::Canary;
-use crate::support::origin::{ok, serve};
 
 /// The host of the secret source.
 const KEEPER: &str = "keeper.acme.test";
 
 /// A service with the document of <https://docs.doppler.com/reference/secrets-get>: one secret, for one token.
-async fn keeper(token: &str, value: &str) -> Origin {
+fn keeper(token: &str, value: &str) -> Origin {
     let bearer = format!("Bearer {token}");
     let secret =
         json!({ "name": "API_KEY", "value": { "raw": value, "computed": value, "note": "" } });
-    let answer = std::sync::Arc::new(move |request: &Message| {
+    Origin::answering_as(&[KEEPER], move |request| {
         let is_it = request.head.target().contains("name=API_KEY")
             && request.head.one("authorization") == Some(&*bearer);
         match is_it {
             true => ok(&secret.to_string()),
             false => "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
         }
-    });
-    Origin::named(&[KEEPER], move |stream| serve(stream, answer.clone())).await
+    })
 }
 
 async fn posted(lab: &Lab, path: &str, body: Value) {
@@ -34,10 +32,10 @@ async fn posted(lab: &Lab, path: &str, body: Value) {
 #[tokio::test]
 async fn a_source_is_added_and_a_key_is_referred_to() {
     let (token, key) = (Canary::new("dp.st."), Canary::new("ak_"));
-    let keeper = keeper(&token.text, &key.text).await;
+    let keeper = keeper(&token.text, &key.text);
     let addr = keeper.addr.to_string();
     let plan = Plan::api_key().resolve(&format!("{KEEPER}: \"{addr}\"")).allow(&addr);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(token.clone());
     lab.guard(key.clone());
     lab.add_agent("laptop").await;
@@ -100,7 +98,7 @@ async fn a_source_is_added_and_a_key_is_referred_to() {
 /// What an agent may do with a connection is ticked by named actions.
 #[tokio::test]
 async fn a_binding_is_limited_to_actions() {
-    let mut lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let mut lab = Plan::api_key().start(Origin::saying("fine")).await;
     let key = Canary::of(format!("ghp_{}", "caNARY123".repeat(4)));
     lab.guard(key.clone());
     lab.add_agent("laptop").await;

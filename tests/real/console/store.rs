@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn an_operator_checks_the_store_in_the_console_and_a_member_does_not() {
-    let lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().start(Origin::saying("fine")).await;
     let bob = json!({ "name": "bob", "role": "member" }).to_string();
     assert_eq!(lab.gateway.api("POST", "/users", &bob).await.head.status(), 201);
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;

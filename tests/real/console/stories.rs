@@ -19,7 +19,7 @@ async fn keys() -> Lab {
         _ => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
     });
     let test = format!("{{ method: GET, url: \"https://{HOST}/me\", account: [login] }}");
-    let mut lab = Plan::api_key().test(&test).start(origin.await).await;
+    let mut lab = Plan::api_key().test(&test).start(origin).await;
     for key in KEYS {
         lab.guard(Canary::of(key.to_owned()));
     }
@@ -263,7 +263,7 @@ async fn an_open_answer_appears_on_the_pages_and_is_cut() {
             }
         }
     });
-    let lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin).await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut tab = chromium.tab("ann").await;
     sign_in(&mut tab, &link(&lab, None).await).await;

@@ -93,7 +93,7 @@ async fn asked(replica: &Served, roots: &str) -> u16 {
 async fn a_replica_that_is_cut_off_serves_what_it_knows_and_catches_up() {
     let network = Network::new();
     let database = Database::start_in(&network.name);
-    let (origin, certificates) = (Origin::saying("fine").await, TempDir::new().expect("a folder"));
+    let (origin, certificates) = (Origin::saying("fine"), TempDir::new().expect("a folder"));
     let at = |name: &str| certificates.path().join(name).display().to_string();
     let plan = Plan::api_key().top(STORE).top("master_key: { env: MASTER_KEY }").top(&format!(
         "ca: {{ cert: {}, key: {} }}",

@@ -48,7 +48,7 @@ async fn an_event_that_both_replicas_get_is_delivered_once() {
     const EVENTS: usize = 20;
     let (database, program) = (Database::start(), Hooks::start().await);
     let plan = program.reached(database.under(Plan::api_key()));
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(Canary::of(SECRET.to_owned()));
     let mut other = lab.gateway.replica().await;
     let made = call(&lab.gateway, "POST", "/hooks", &hook_to(&program)).await;
@@ -80,7 +80,7 @@ async fn an_event_that_both_replicas_get_is_delivered_once() {
 async fn the_events_of_a_replica_that_is_killed_are_delivered_by_the_other() {
     const EVENTS: usize = 3;
     let (database, mut program) = (Database::start(), Hooks::start().await);
-    let (origin, certificates) = (Origin::saying("fine").await, TempDir::new().expect("one"));
+    let (origin, certificates) = (Origin::saying("fine"), TempDir::new().expect("one"));
     let at = |name: &str| certificates.path().join(name).display().to_string();
     let admins = [reserved_address(), reserved_address()];
     let plan = |admin: SocketAddr| {

@@ -61,7 +61,7 @@ async fn after_a_failover_of_the_database_nothing_is_lost_and_everything_goes_on
     let pair = Pair::start().await;
     let authorization = Authorization::with(rules()).await;
     let refresh = refresh_only(&authorization);
-    let origin = api(&authorization).await;
+    let origin = api(&authorization);
     // The standby comes first: it is no server to write to, yet.
     let url = pair.url([&pair.standby, &pair.primary.server], "&target_session_attrs=read-write");
     let plan = pair.primary.under(plan_of(&authorization, &refresh, &method("")));
@@ -110,7 +110,7 @@ async fn a_primary_that_is_silent_is_passed_over() {
     let pair = Pair::start().await;
     let url = pair.url([&pair.primary.server, &pair.standby], "");
     let plan = pair.primary.under(Plan::api_key()).variable("DATABASE_URL", &url);
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     assert_eq!(makes(&lab.gateway, "kept").await.head.status(), 201);
     let before = pair.agents();
     pair.primary.server.signal(Signal::STOP);
@@ -131,7 +131,7 @@ async fn streams_to_a_server_that_became_read_only_are_left_for_the_new_primary(
     let pair = Pair::start().await;
     let url = pair.url([&pair.primary.server, &pair.standby], "");
     let plan = pair.primary.under(Plan::api_key()).variable("DATABASE_URL", &url);
-    let lab = plan.start(Origin::saying("fine").await).await;
+    let lab = plan.start(Origin::saying("fine")).await;
     let mut other = lab.gateway.replica().await;
     assert_eq!(makes(&lab.gateway, "kept").await.head.status(), 201);
     until_known(&other, "kept").await;

@@ -45,7 +45,7 @@ fn plan(authorization: &Authorization) -> Plan {
 async fn after_an_absence_of_the_database_each_replica_refreshes_as_many_at_a_time_as_it_may() {
     let database = Database::start();
     let authorization = Authorization::with(rules()).await;
-    let lab = database.under(plan(&authorization)).start(api(&authorization).await).await;
+    let lab = database.under(plan(&authorization)).start(api(&authorization)).await;
     let mut other = lab.gateway.replica().await;
     let at = |connection: usize| [&lab.gateway, &other][connection % 2];
     database.server.stop();

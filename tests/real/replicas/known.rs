@@ -16,7 +16,7 @@ async fn read(lab: &Lab, at: &Gateway, path: &str, token: Option<&str>) -> Messa
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_replica_has_made_is_found_at_the_other_at_once() {
     let database = Database::start();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let mut lab = database.under(Plan::api_key()).start(origin).await;
     let mut other = lab.gateway.replica().await;
     let unknown = read(&lab, &other, "/api/v1/agents/unknown", Some("kwp_unknown")).await;
@@ -43,7 +43,7 @@ async fn what_a_replica_has_made_is_found_at_the_other_at_once() {
 async fn a_link_that_a_replica_has_made_opens_at_the_other_at_once() {
     let database = Database::start();
     let public = format!("public_url: http://localhost:{}", reserved_address().port());
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let mut lab = database.under(Plan::api_key()).top(&public).start(origin).await;
     let mut other = lab.gateway.replica().await;
     let unknown = read(&lab, &other, "/connect/kwl_unknown", None).await;

@@ -19,7 +19,7 @@ const HEARD: &str = "keyward_shared_limit_requests_total";
 
 /// The three replicas of a test.
 pub(super) async fn three(database: &Database, plan: Plan) -> (Lab, [Gateway; 2]) {
-    let lab = database.under(plan).start(Origin::saying("fine").await).await;
+    let lab = database.under(plan).start(Origin::saying("fine")).await;
     let others = [lab.gateway.replica().await, lab.gateway.replica().await];
     (lab, others)
 }

@@ -36,7 +36,7 @@ async fn a_gateway_that_runs_sends_its_store_to_an_empty_database() {
     let database = Database::start();
     let key = "master_key: { env: MASTER_KEY }";
     let plan = Plan::api_key().top(key).variable("MASTER_KEY", MASTER_KEY);
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(database.password.clone());
     lab.add_agent("kept").await;
     let moving = Moving { folder: lab.gateway.folder().to_owned(), database: &database };
@@ -68,7 +68,7 @@ async fn a_gateway_that_runs_sends_its_store_to_an_empty_database() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_is_copied_while_a_replica_uses_it() {
     let database = Database::start();
-    let lab = database.under(Plan::api_key()).start(Origin::saying("fine").await).await;
+    let lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
     let moving = Moving { folder: lab.gateway.folder().to_owned(), database: &database };
     moving.write("there.yaml", STORE);
     moving.write("back.yaml", "store: { sled: { path: back } }");

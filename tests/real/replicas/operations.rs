@@ -25,7 +25,7 @@ async fn repeated(gateway: &Gateway, key: &str, body: &Value) -> Message {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_request_has_effect_once_whichever_replica_gets_it() {
     let database = Database::start();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let lab = database.under(Plan::api_key()).start(origin).await;
     let mut other = lab.gateway.replica().await;
     let first = repeated(&lab.gateway, "one", &json!({ "name": "a" })).await;
@@ -62,7 +62,7 @@ async fn a_repeated_request_has_effect_once_whichever_replica_gets_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_are_listed_until_they_end() {
     let database = Database::start();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let lab = database.under(Plan::api_key()).start(origin).await;
     let mut other = lab.gateway.replica().await;
     let until_listed = async |count: usize| {
@@ -150,7 +150,7 @@ const LEASES_FAIL: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plp
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_of_a_database_is_restored_into_an_empty_one() {
     let database = Database::start();
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let mut lab = database.under(Plan::api_key()).start(origin).await;
     lab.add_agent("kept").await;
     let folder = lab.gateway.folder().to_owned();

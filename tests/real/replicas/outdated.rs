@@ -26,7 +26,7 @@ async fn until_ready_is(lab: &Lab, status: u16, word: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_does_not_know_the_tables_any_more_is_not_ready_and_writes_nothing() {
     let database = Database::start();
-    let lab = database.under(Plan::api_key()).start(Origin::saying("fine").await).await;
+    let lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
     assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);
     until_ready_is(&lab, 200, "ready").await;
     let oldest = "UPDATE keyward_schema SET oldest_program = 99 WHERE id = 1";
@@ -53,7 +53,7 @@ async fn a_replica_that_does_not_know_the_tables_any_more_is_not_ready_and_write
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_names_replicas_that_are_stale_or_whose_clocks_differ() {
     let database = Database::start();
-    let lab = database.under(Plan::api_key()).start(Origin::saying("fine").await).await;
+    let lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
     until("the list", async || {
         !call(&lab.gateway, "GET", "/replicas", &Value::Null).await["items"][0].is_null()
     })

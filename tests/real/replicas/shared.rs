@@ -24,7 +24,6 @@ async fn two(database: &Database) -> (Lab, Gateway) {
         Some(key) if key == GOOD || key == own => ok(r#"{"login": "alice@acme.test"}"#),
         _ => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
     });
-    let origin = origin.await;
     let test = format!("{{ method: GET, url: \"https://{HOST}/me\" }}");
     let plan = plan.test(&test).limit("auth_failures_per_minute_max: 1000000");
     let lab = database.under(plan).start(origin).await;

@@ -33,7 +33,6 @@ async fn curl_notices_no_takeover_of_a_replica() {
         count.fetch_add(1, SeqCst);
         ok("fine")
     });
-    let origin = origin.await;
     let plan = Plan::api_key().top(STORE).top("master_key: { env: MASTER_KEY }");
     let url = database.url();
     let variables = [

@@ -90,14 +90,14 @@ pub(super) fn token(number: usize) -> String {
 }
 
 /// The API: takes live access tokens only, and keeps nothing of what it reads.
-pub(super) async fn api(authorization: &Authorization) -> Origin {
+pub(super) fn api(authorization: &Authorization) -> Origin {
     let issuer = authorization.issuer().clone();
     let large = Arc::new(vec![b'x'; BODY]);
     let mut gzip = GzEncoder::new(vec![], Compression::default());
     gzip.write_all(&large).expect("memory");
     let gzip = Arc::new(gzip.finish().expect("memory"));
     let script = move |stream| serves(stream, issuer.clone(), large.clone(), gzip.clone());
-    Origin::scripted(script).await
+    Origin::scripted(script)
 }
 
 async fn serves(mut stream: Stream, issuer: Issuer, large: Arc<Vec<u8>>, gzip: Arc<Vec<u8>>) {

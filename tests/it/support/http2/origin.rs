@@ -1,6 +1,7 @@
 //! An API that speaks HTTP/2, HTTP/1.1, or the client's choice.
 
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use http::{Response, StatusCode};
 use rustls::ServerConfig;
 use tokio::sync::mpsc;
 
-use super::super::origin::{NAMES, Notes, Origin, Stream};
+use super::super::origin::{NAMES, Notes, Origin, Script, Stream};
 use super::super::pki::pki;
 use super::super::wire::{Head, Message, patiently};
 use super::{fields, pairs, request_head};
@@ -59,6 +60,8 @@ pub(crate) struct Ask {
     orders: mpsc::UnboundedSender<Order>,
 }
 
+type AskScript = Arc<dyn Fn(Ask) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// An answer whose head has been sent.
 pub(crate) struct Sending(SendStream<Bytes>);
 
@@ -101,7 +104,7 @@ impl Reply {
 
 impl Origin {
     /// Answers every request with what `answer` makes of it.
-    pub(crate) async fn speaking<F>(offer: Offer, answer: F) -> Self
+    pub(crate) fn speaking<F>(offer: Offer, answer: F) -> Self
     where
         F: Fn(&Message) -> Reply + Clone + Send + Sync + 'static,
     {
@@ -123,30 +126,36 @@ impl Origin {
                 ask.reply(&answer(&request)).await;
             }
         };
-        Self::either(offer, http1, http2).await
+        Self::either(offer, http1, http2)
     }
 
     /// Runs `script` for each request; HTTP/2 only.
-    pub(crate) async fn multiplexed<F, Fut>(script: F) -> Self
+    pub(crate) fn multiplexed<F, Fut>(script: F) -> Self
     where
-        F: Fn(Ask) -> Fut + Clone + Send + Sync + 'static,
+        F: Fn(Ask) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
         let nobody = |_: Stream| async { panic!("HTTP/1.1 was not offered") };
-        Self::either(Offer::Http2, nobody, script).await
+        Self::either(Offer::Http2, nobody, script)
     }
 
     /// Runs `http1` for each stream on which HTTP/1.1 is spoken, `http2` for each request on others.
-    pub(crate) async fn either<F1, Fut1, F2, Fut2>(offer: Offer, http1: F1, http2: F2) -> Self
+    pub(crate) fn either<F1, Fut1, F2, Fut2>(offer: Offer, http1: F1, http2: F2) -> Self
     where
         F1: Fn(Stream) -> Fut1 + Send + Sync + 'static,
         Fut1: Future<Output = ()> + Send + 'static,
-        F2: Fn(Ask) -> Fut2 + Clone + Send + Sync + 'static,
+        F2: Fn(Ask) -> Fut2 + Send + Sync + 'static,
         Fut2: Future<Output = ()> + Send + 'static,
     {
-        let http1 = Arc::new(http1);
+        let http1: Script = Arc::new(move |stream| Box::pin(http1(stream)));
+        let http2: AskScript = Arc::new(move |ask| Box::pin(http2(ask)));
+        Self::chosen(offer, http1, http2)
+    }
+
+    /// Not generic: it is compiled once, and not for each script.
+    fn chosen(offer: Offer, http1: Script, http2: AskScript) -> Self {
         Self::with_tls(Some(offer.tls()), move |stream| {
-            let (http1, http2) = (Arc::clone(&http1), http2.clone());
+            let (http1, http2) = (Arc::clone(&http1), Arc::clone(&http2));
             async move {
                 match stream.alpn.as_deref() {
                     Some(b"h2") => serve(stream, http2).await,
@@ -154,24 +163,19 @@ impl Origin {
                 }
             }
         })
-        .await
     }
 
     /// Runs `script` for each stream on which HTTP/2 was agreed; it writes the frames.
-    pub(crate) async fn framed<F, Fut>(script: F) -> Self
+    pub(crate) fn framed<F, Fut>(script: F) -> Self
     where
         F: Fn(Stream) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        Self::with_tls(Some(Offer::Http2.tls()), script).await
+        Self::with_tls(Some(Offer::Http2.tls()), script)
     }
 }
 
-async fn serve<F, Fut>(stream: Stream, script: F)
-where
-    F: Fn(Ask) -> Fut,
-    Fut: Future<Output = ()> + Send + 'static,
-{
+async fn serve(stream: Stream, script: AskScript) {
     let (notes, number) = (stream.notes(), stream.number);
     let (io, socket, _) = stream.into_wire().into_parts();
     let mut settings = Builder::new();
