@@ -32,7 +32,7 @@ fn request(line: &str, fields: &str, body: &str) -> String {
 /// A user with this role, and a token of theirs.
 pub(crate) async fn user(lab: &mut Lab, name: &str, role: &str) -> String {
     let new = json!({"name": name, "role": role}).to_string();
-    assert_eq!(lab.gateway.api("POST", "/users", &new).await.head.status(), 201);
+    lab.gateway.api("POST", "/users", &new).await.is(201);
     let made = lab.gateway.api("POST", "/tokens", &json!({"user": name}).to_string()).await;
     let token = made.json()["token"].as_str().expect("shown once").to_owned();
     lab.guard(Canary::of(token.clone()));
@@ -122,8 +122,7 @@ async fn a_named_proxy_tells_which_client_failed_and_which_changed_something() {
         ask_at(&lab, "GET /api/v1/agents", &fields, "").await
     };
     for status in [401, 401, 429] {
-        let answer = guess("203.0.113.9").await;
-        assert_eq!(answer.head.status(), status, "{}", answer.text());
+        guess("203.0.113.9").await.is(status);
     }
     let refused = guess("203.0.113.9").await;
     assert_eq!(code(&refused), "rate_limited");
@@ -132,8 +131,7 @@ async fn a_named_proxy_tells_which_client_failed_and_which_changed_something() {
     assert_eq!(guess("203.0.113.10").await.head.status(), 401, "another client");
     // Failures of other clients at the same address do not lock out a valid token.
     let fields = format!("{HTTPS_FOR}198.51.100.1, 203.0.113.9\r\n{}", bearer(&token));
-    let made = ask_at(&lab, "POST /api/v1/agents", &fields, r#"{"name":"new-one"}"#).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let made = ask_at(&lab, "POST /api/v1/agents", &fields, r#"{"name":"new-one"}"#).await.is(201);
     // A request without a token guesses nothing.
     let fields = format!("{HTTPS_FOR}203.0.113.9\r\n");
     assert_eq!(ask_at(&lab, "GET /api/v1/agents", &fields, "").await.head.status(), 401);
@@ -177,8 +175,7 @@ async fn over_tls_a_token_opens_the_api_and_cleartext_opens_nothing() {
     let mut lab = plan.start(Origin::saying("fine")).await;
     let token = user(&mut lab, "ann", "admin").await;
     let own = lab.gateway.admin;
-    let said = ask_at(&lab, "GET /api/v1/agents", &bearer(&token), "").await;
-    assert_eq!(said.head.status(), 400, "{}", said.text());
+    ask_at(&lab, "GET /api/v1/agents", &bearer(&token), "").await.is(400);
     let asked = async |name: &str, fields: &str| {
         let wire = lab.client_at(own).await;
         let mut wire = lab.secure_trusting(&pki().pem, wire, name).await?;
@@ -287,8 +284,7 @@ async fn a_token_that_asks_too_often_waits_and_no_other() {
     let mut lab = plan.start(Origin::saying("fine")).await;
     let (one, other) = (user(&mut lab, "ann", "admin").await, user(&mut lab, "bob", "admin").await);
     for status in [200, 200, 200, 429] {
-        let answer = ask_at(&lab, "GET /api/v1/agents", &bearer(&one), "").await;
-        assert_eq!(answer.head.status(), status, "{}", answer.text());
+        ask_at(&lab, "GET /api/v1/agents", &bearer(&one), "").await.is(status);
     }
     let refused = ask_at(&lab, "GET /api/v1/agents", &bearer(&one), "").await;
     assert_eq!((code(&refused), refused.head.has("retry-after")), (json!("rate_limited"), true));
@@ -300,9 +296,7 @@ async fn a_token_that_asks_too_often_waits_and_no_other() {
 async fn the_index_names_collections_that_exist() {
     let mut lab = Lab::simple().await;
     let token = user(&mut lab, "ann", "admin").await;
-    let index = ask_at(&lab, "GET /api/v1", &bearer(&token), "").await;
-    assert_eq!(index.head.status(), 200, "{}", index.text());
-    let index = index.json();
+    let index = ask_at(&lab, "GET /api/v1", &bearer(&token), "").await.is(200).json();
     assert_eq!(index["version"], env!("CARGO_PKG_VERSION"));
     let collections = index["collections"].as_object().expect("an object");
     let more = [&index["caller"], &index["status"]];
@@ -340,10 +334,8 @@ async fn a_repeated_post_has_effect_once() {
         assert_eq!(answer.head.status(), 400, "{malformed}: {}", answer.text());
     }
     // A refused request leaves its key free.
-    let refused = post(&one, "k1", "/agents", r#"{"name":"NO WAY"}"#).await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
-    let first = post(&one, "k1", "/agents", r#"{"name":"once"}"#).await;
-    assert_eq!(first.head.status(), 201, "{}", first.text());
+    post(&one, "k1", "/agents", r#"{"name":"NO WAY"}"#).await.is(422);
+    let first = post(&one, "k1", "/agents", r#"{"name":"once"}"#).await.is(201);
     let again = post(&one, "\"k1\"", "/agents", r#"{"name":"once"}"#).await;
     assert_eq!((again.head.status(), again.text()), (201, first.text()));
     assert_eq!(again.head.one("idempotency-replayed"), Some("true"));

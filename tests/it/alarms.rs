@@ -25,8 +25,7 @@ impl World {
     /// A new honeytoken's text.
     async fn bait(&self, name: &str, revokes: bool) -> String {
         let new = json!({"name": name, "provider": "acme", "revokes": revokes}).to_string();
-        let made = self.lab.gateway.api("POST", "/honeytokens", &new).await;
-        assert_eq!(made.head.status(), 201, "{}", made.text());
+        let made = self.lab.gateway.api("POST", "/honeytokens", &new).await.is(201);
         made.json()["text"].as_str().expect("its text").to_owned()
     }
 
@@ -252,8 +251,7 @@ async fn an_agent_of_the_file_that_an_alarm_paused_is_resumed_by_a_person_and_by
     world.asks("ci", &format!("X-Api-Key: {bait}")).await;
     assert_eq!(world.hooks.event(&world.key).await.data["detail"], "agent paused");
     world.is_unknown("ci").await;
-    let reloaded = world.lab.gateway.api("POST", "/reload", "").await;
-    assert_eq!(reloaded.head.status(), 200, "{}", reloaded.text());
+    world.lab.gateway.api("POST", "/reload", "").await.is(200);
     world.is_unknown("ci").await;
     world.lab.gateway.restart().await;
     world.is_unknown("ci").await;
@@ -276,8 +274,7 @@ async fn who_is_paused_by_a_person_opens_nothing_and_its_streams_end() {
     let world = World::with(|plan| plan, &[]).await;
     let mut open = world.lab.tunnel_as("ci", &format!("{HOST}:443"), HOST).await;
     for unknown in ["nobody", "agt_0"] {
-        let refused = world.lab.gateway.api("POST", &format!("/agents/{unknown}/pause"), "").await;
-        assert_eq!(refused.head.status(), 404, "{}", refused.text());
+        world.lab.gateway.api("POST", &format!("/agents/{unknown}/pause"), "").await.is(404);
     }
     for agent in ["ci", "bot"] {
         let paused = world.lab.gateway.api("POST", &format!("/agents/{agent}/pause"), "").await;
@@ -287,8 +284,8 @@ async fn who_is_paused_by_a_person_opens_nothing_and_its_streams_end() {
         world.is_unknown(agent).await;
     }
     assert!(open.is_closed().await, "what was open has ended");
-    let run = world.lab.gateway.api("POST", "/runs", r#"{"agent":"bot","label":"r"}"#).await;
-    assert_eq!(run.head.status(), 422, "{}", run.text());
+    let run =
+        world.lab.gateway.api("POST", "/runs", r#"{"agent":"bot","label":"r"}"#).await.is(422);
     let told = run.json()["error"].clone();
     let message = told["message"].as_str().unwrap_or_default();
     assert!(message.ends_with("agent `bot` is paused: a person or an alarm did that"), "{told}");
@@ -324,7 +321,6 @@ async fn honeytokens_are_of_one_organisation_and_no_member_sees_them() {
     api.api("POST", "/users", r#"{"name":"bob","role":"member"}"#).await;
     let token = api.api("POST", "/tokens", r#"{"user":"bob"}"#).await.json()["token"].clone();
     let who = format!("authorization: Bearer {}\r\n", token.as_str().expect("shown once"));
-    let refused = api.api_with(&who, ("GET", "/honeytokens"), "").await;
-    assert_eq!(refused.head.status(), 403, "{}", refused.text());
+    api.api_with(&who, ("GET", "/honeytokens"), "").await.is(403);
     world.lab.finish().await;
 }

@@ -29,8 +29,7 @@ async fn lab(allow: &str) -> Lab {
 
 async fn set(lab: &Lab, allow: &str) {
     let body = format!(r#"{{"allow":{allow}}}"#);
-    let answer = lab.gateway.api("PATCH", "/agents/dev", &body).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    lab.gateway.api("PATCH", "/agents/dev", &body).await.is(200);
 }
 
 /// One request of `dev` in a tunnel of its own: status and Keyward's code.
@@ -96,8 +95,7 @@ async fn what_is_in_the_set_reaches_the_origin_as_it_was_sent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_placeholder_leaves_by_the_set_of_every_host() {
     let lab = lab(r#"["web"]"#).await;
-    let bound = lab.gateway.api("POST", "/agents/dev/bindings", r#"{"connection":"acme"}"#).await;
-    assert_eq!(bound.head.status(), 201, "{}", bound.text());
+    lab.bind("dev", "acme").await;
     let placeholder = lab.gateway.placeholder("dev", "acme", "api_key");
     let mut wire = lab.tunnel_as("dev", &format!("{STRANGER}:443"), STRANGER).await;
     wire.send(format!("GET / HTTP/1.1\r\nHost: {STRANGER}\r\nX-Api-Key: {placeholder}\r\n\r\n"))
@@ -127,8 +125,7 @@ async fn private_addresses_stay_closed_to_the_set_of_every_host() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_refuses_what_is_no_set_and_shows_what_is_in_force() {
     let lab = lab(r#"["packages"]"#).await;
-    let refused = lab.gateway.api("PATCH", "/agents/dev", r#"{"allow":["pakages"]}"#).await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    let refused = lab.gateway.api("PATCH", "/agents/dev", r#"{"allow":["pakages"]}"#).await.is(422);
     let error = &refused.json()["error"];
     assert_eq!(error["field"], "allow");
     let hint = error["hint"].as_str().expect("a hint");

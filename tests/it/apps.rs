@@ -74,9 +74,7 @@ async fn an_app_shows_its_redirect_uri_and_never_its_secret() {
     let lab = lab().await;
     let canary = &lab.canary.text;
     let more = format!(r#","secrets":{{"client_secret":"{canary}"}},"scopes":["repo"]"#);
-    let made = api(&lab, "POST", "/apps", &new("hub", &more)).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
-    let made = made.json();
+    let made = api(&lab, "POST", "/apps", &new("hub", &more)).await.is(201).json();
     let id = made["id"].as_str().expect("an id");
     let uri = made["redirect_uri"].as_str().expect("a redirect URI");
     assert!(uri.starts_with("http://localhost:"), "{uri}");
@@ -108,8 +106,7 @@ async fn a_secret_goes_nowhere_else_without_being_given_again() {
     let again = format!(
         r#"{{"urls":{{"token":"https://git.acme.test/token"}},"secrets":{{"client_secret":"{canary}"}}}}"#
     );
-    let moved = api(&lab, "PATCH", "/apps/hub", &again).await;
-    assert_eq!(moved.head.status(), 200, "{}", moved.text());
+    let moved = api(&lab, "PATCH", "/apps/hub", &again).await.is(200);
     assert_eq!(moved.json()["urls"]["token"], "https://git.acme.test/token");
     let public = api(&lab, "PATCH", "/apps/hub", r#"{"secrets":{}}"#).await;
     assert_eq!(public.json()["secrets"], serde_json::json!([]), "{}", public.text());
@@ -131,8 +128,7 @@ async fn settings_are_merged_and_what_is_null_goes() {
     {
         assert_eq!(api(&lab, "PATCH", "/apps/hub", bad).await.head.status(), 422, "{bad}");
     }
-    let removed = api(&lab, "DELETE", "/apps/hub", "").await;
-    assert_eq!(removed.head.status(), 204, "{}", removed.text());
+    api(&lab, "DELETE", "/apps/hub", "").await.is(204);
     assert_eq!(api(&lab, "GET", "/apps/hub", "").await.head.status(), 404);
     lab.finish().await;
 }
@@ -230,15 +226,12 @@ fn a_declared_app_serves_a_draft_and_is_paused_when_the_file_forgets_it() {
 async fn one_app_of_google_serves_gmail_and_nothing_that_is_not_googles() {
     let lab = lab().await;
     let draft = r#"{"provider":"gmail","name":"mail"}"#;
-    let missing = api(&lab, "POST", "/connections", draft).await;
-    assert_eq!(missing.head.status(), 422, "{}", missing.text());
+    let missing = api(&lab, "POST", "/connections", draft).await.is(422);
     let hint = missing.json()["error"]["hint"].to_string();
     assert!(hint.contains("keyward app add google "), "{hint}");
     let app = r#"{"provider":"google","name":"google","client_id":"x.apps.googleusercontent.com"}"#;
-    let google = api(&lab, "POST", "/apps", app).await;
-    assert_eq!(google.head.status(), 201, "{}", google.text());
-    let made = api(&lab, "POST", "/connections", draft).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let google = api(&lab, "POST", "/apps", app).await.is(201);
+    let made = api(&lab, "POST", "/connections", draft).await.is(201);
     assert_eq!(made.json()["app"], google.json()["id"]);
     let other = r#"{"provider":"spotify","name":"music"}"#;
     assert_eq!(api(&lab, "POST", "/connections", other).await.head.status(), 422);
@@ -247,7 +240,6 @@ async fn one_app_of_google_serves_gmail_and_nothing_that_is_not_googles() {
         r#"{{"provider":"spotify","name":"music","fields":{{"access_token":"{}"}}}}"#,
         lab.canary.text
     );
-    let made = api(&lab, "POST", "/connections", &pasted).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    api(&lab, "POST", "/connections", &pasted).await.is(201);
     lab.finish().await;
 }

@@ -51,9 +51,7 @@ fn with_passphrase(mut command: Command) -> Command {
 
 async fn post(wire: &mut Wire, path: &str, body: &Value) -> Value {
     wire.send(api_request("POST", path, &body.to_string())).await;
-    let answer = wire.answer("POST").await;
-    assert_eq!(answer.head.status(), 201, "{}", answer.text());
-    answer.json()
+    wire.answer("POST").await.is(201).json()
 }
 
 /// Adds connections and binds agent `reader` to each, from several clients.
@@ -146,8 +144,7 @@ async fn a_backup_made_under_load_restores_elsewhere_under_another_key_and_serve
     let agent = elsewhere.api("GET", "/agents/reader", "").await.json();
     for binding in agent["bindings"].as_array().expect("bindings") {
         let id = binding["connection"].as_str().expect("an id");
-        let found = elsewhere.api("GET", &format!("/connections/{id}"), "").await;
-        assert_eq!(found.head.status(), 200, "{}", found.text());
+        elsewhere.api("GET", &format!("/connections/{id}"), "").await.is(200);
     }
     assert_eq!(elsewhere.terminate(), Some(0));
 

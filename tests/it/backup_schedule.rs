@@ -169,8 +169,7 @@ async fn only_the_operator_chooses_who_can_open_a_backup() {
         format!(r#"{{"recipients":["{recipient}"]}}"#),
         r#"{"passphrase":"of an admin"}"#.to_owned(),
     ] {
-        let refused = ask(&ann, &body).await;
-        assert_eq!(refused.head.status(), 422, "{}", refused.text());
+        let refused = ask(&ann, &body).await.is(422);
         assert!(refused.text().contains("only the operator"), "{}", refused.text());
     }
     let downloaded = ask(&ann, "{}").await;
@@ -183,13 +182,12 @@ async fn only_the_operator_chooses_who_can_open_a_backup() {
         r#"{"recipients":[],"passphrase":""}"#,
         r#"{"password":"x"}"#,
     ] {
-        let refused = lab.gateway.api("POST", "/backup", body).await;
-        assert_eq!(refused.head.status(), 422, "{}", refused.text());
+        lab.gateway.api("POST", "/backup", body).await.is(422);
     }
     let both = format!(r#"{{"recipients":["{other}"],"passphrase":"x"}}"#);
-    assert_eq!(lab.gateway.api("POST", "/backup", &both).await.head.status(), 422);
+    lab.gateway.api("POST", "/backup", &both).await.is(422);
     let chosen = format!(r#"{{"recipients":["{other}"]}}"#);
-    assert_eq!(lab.gateway.api("POST", "/backup", &chosen).await.head.status(), 200);
+    lab.gateway.api("POST", "/backup", &chosen).await.is(200);
     lab.guard(Canary::of("AGE-SECRET-KEY-".to_owned()));
     let records = lab.finish_with_changes().await;
     let changes = records.iter().filter(|it| it["change"]["what"] == "backup");

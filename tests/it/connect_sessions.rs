@@ -121,10 +121,8 @@ async fn state(lab: &Lab, link: &Link) -> Value {
 
 /// Presses the button of a link.
 async fn opens(browser: &mut Browser, link: &Link) {
-    let page = browser.get(&link.url).await;
-    assert_eq!(page.head.status(), 200, "{}", page.text());
-    let sent = browser.post(&link.url).await;
-    assert_eq!(sent.head.status(), 303, "{}", sent.text());
+    browser.get(&link.url).await.is(200);
+    let sent = browser.post(&link.url).await.is(303);
     assert_eq!(sent.head.one("location"), Some("session"));
 }
 
@@ -140,17 +138,14 @@ fn action(page: &Message) -> String {
 
 /// Sends the form of a key.
 async fn gives(browser: &mut Browser, key: &str) -> Message {
-    let page = browser.get(SESSION).await;
-    assert_eq!(page.head.status(), 200, "{}", page.text());
+    let page = browser.get(SESSION).await.is(200);
     browser.submit(&action(&page), &[("field.api_key", key)]).await
 }
 
 /// Begins the consent of a link that this browser has opened: the address at the provider.
 async fn begins(browser: &mut Browser) -> String {
-    let page = browser.get(&format!("{SESSION}?step=choose")).await;
-    assert_eq!(page.head.status(), 200, "{}", page.text());
-    let sent = browser.post(&action(&page)).await;
-    assert_eq!(sent.head.status(), 200, "{}", sent.text());
+    let page = browser.get(&format!("{SESSION}?step=choose")).await.is(200);
+    let sent = browser.post(&action(&page)).await.is(200);
     crate::support::browser::onward(&sent)
 }
 

@@ -10,9 +10,8 @@ async fn with_mine() -> Lab {
     lab.add_agent("ci").await;
     let key = &lab.canary.text;
     let mine = format!(r#"{{"provider":"acme","name":"mine","fields":{{"api_key":"{key}"}}}}"#);
-    assert_eq!(lab.gateway.api("POST", "/connections", &mine).await.head.status(), 201);
-    let bind = lab.gateway.api("POST", "/agents/ci/bindings", r#"{"connection":"mine"}"#).await;
-    assert_eq!(bind.head.status(), 201, "{}", bind.text());
+    lab.gateway.api("POST", "/connections", &mine).await.is(201);
+    lab.bind("ci", "mine").await;
     lab
 }
 
@@ -24,8 +23,7 @@ async fn change(lab: &Lab, name: &str, verb: &str) -> Message {
 async fn a_declared_connection_is_paused_in_its_file_only() {
     let lab = Lab::simple().await;
     for verb in ["pause", "resume"] {
-        let answer = change(&lab, "acme", verb).await;
-        assert_eq!(answer.head.status(), 409, "{}", answer.text());
+        let answer = change(&lab, "acme", verb).await.is(409);
         let error = &answer.json()["error"];
         assert_eq!(error["code"], "managed_by_file");
         assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("file")), "{error}");

@@ -8,8 +8,7 @@ async fn add(lab: &Lab, name: &str, more: Value) {
     let fields = json!({"api_key": lab.canary.text});
     let mut new = json!({"provider": "acme", "name": name, "fields": fields});
     new.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
-    let made = lab.gateway.api("POST", "/connections", &new.to_string()).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
 }
 
 async fn names(lab: &Lab, query: &str) -> Vec<String> {
@@ -43,7 +42,7 @@ async fn connections_are_found_by_what_is_said_of_them() {
     lab.gateway.api("POST", "/connections/c/pause", "{}").await;
     let token = lab.canary.text.clone();
     let new = json!({"provider": "other", "name": "d", "fields": {"token": token}}).to_string();
-    assert_eq!(lab.gateway.api("POST", "/connections", &new).await.head.status(), 201);
+    lab.gateway.api("POST", "/connections", &new).await.is(201);
     for (query, found) in [
         ("", &["a", "acme", "b", "c", "d"][..]),
         ("&q=gmail", &["a"]),
@@ -97,7 +96,7 @@ async fn a_connection_is_described_renamed_and_keeps_its_bindings() {
     let taken = set(json!({"name": "acme"})).await;
     assert_eq!((taken.head.status(), &taken.json()["error"]["code"]), (409, &json!("name_taken")));
     assert_eq!(set(json!({"name": "ours"})).await.head.status(), 200);
-    assert_eq!(lab.gateway.api("GET", "/connections/mine", "").await.head.status(), 404);
+    lab.gateway.api("GET", "/connections/mine", "").await.is(404);
     lab.gateway.restart().await;
     let shown = lab.gateway.api("GET", "/connections/ours", "").await.json();
     assert_eq!(shown["purpose"], "tests", "{shown}");
@@ -119,9 +118,8 @@ async fn a_name_that_the_configuration_names_is_not_changed() {
     let yaml = std::fs::read_to_string(&file).expect("the configuration");
     let rule = format!("{yaml}rules:\n  - {{ name: read, hosts: [{HOST}], use: mine }}\n");
     std::fs::write(&file, rule).expect("the configuration");
-    assert_eq!(lab.gateway.api("POST", "/reload", "{}").await.head.status(), 200);
-    let refused = lab.gateway.api("PATCH", "/connections/mine", r#"{"name":"ours"}"#).await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    lab.gateway.api("POST", "/reload", "{}").await.is(200);
+    let refused = lab.gateway.api("PATCH", "/connections/mine", r#"{"name":"ours"}"#).await.is(422);
     assert!(refused.text().contains("names connection `mine`"), "{}", refused.text());
     lab.finish().await;
 }
@@ -135,8 +133,7 @@ async fn what_the_file_says_of_a_connection_follows_the_file() {
         let with = base
             .replace("name: acme, provider: acme,", &format!("name: acme, provider: acme,{more}"));
         std::fs::write(&file, with).expect("the configuration");
-        let taken = lab.gateway.api("POST", "/reload", "{}").await;
-        assert_eq!(taken.head.status(), 200, "{}", taken.text());
+        lab.gateway.api("POST", "/reload", "{}").await.is(200);
         lab.gateway.api("GET", "/connections/acme", "").await.json()
     };
     let said =
@@ -184,7 +181,7 @@ async fn connections_are_found_by_their_owner_and_users_by_their_role() {
     let lab = Plan::api_key().start(Origin::saying("fine")).await;
     for (name, role) in [("ann", "admin"), ("bob", "member"), ("cust-1", "end_user")] {
         let new = json!({"name": name, "role": role}).to_string();
-        assert_eq!(lab.gateway.api("POST", "/users", &new).await.head.status(), 201);
+        lab.gateway.api("POST", "/users", &new).await.is(201);
     }
     let get = async |path: &str| lab.gateway.api("GET", path, "").await;
     let unknown = get("/connections?owner=eve").await;

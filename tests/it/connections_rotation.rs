@@ -45,9 +45,8 @@ pub(crate) async fn lab(taken: &Taken, plan: Plan) -> Lab {
     lab.add_agent("ci").await;
     let fields = json!({"api_key": lab.canary.text});
     let mine = json!({"provider": "acme", "name": "mine", "fields": fields}).to_string();
-    assert_eq!(lab.gateway.api("POST", "/connections", &mine).await.head.status(), 201);
-    let bound = lab.gateway.api("POST", "/agents/ci/bindings", r#"{"connection":"mine"}"#).await;
-    assert_eq!(bound.head.status(), 201, "{}", bound.text());
+    lab.gateway.api("POST", "/connections", &mine).await.is(201);
+    lab.bind("ci", "mine").await;
     lab
 }
 
@@ -117,8 +116,7 @@ async fn no_request_fails_or_mixes_while_a_secret_is_rotated_and_rolled_back_und
     for (number, new) in keys.iter().enumerate() {
         taken.lock().expect("not poisoned").insert(new.text.clone());
         drained(&asked).await;
-        let rotated = rotate(&lab, new, json!({})).await;
-        assert_eq!(rotated.head.status(), 200, "{}", rotated.text());
+        let rotated = rotate(&lab, new, json!({})).await.is(200);
         assert_eq!(rotated.json()["rotation"]["state"], "unconfirmed");
         let rolls_back = number % 3 == 2;
         if rolls_back {
@@ -165,8 +163,7 @@ async fn a_secret_that_the_provider_refuses_changes_nothing() {
     let taken = taken(&[plan.canary()]);
     let lab = lab(&taken, plan).await;
     let before = shown(&lab).await;
-    let refused = rotate(&lab, &new, json!({})).await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    let refused = rotate(&lab, &new, json!({})).await.is(422);
     let error = refused.json()["error"].clone();
     assert_eq!(error["code"], "test_failed");
     let says = error["message"].as_str().expect("text");
@@ -199,8 +196,7 @@ async fn the_secret_in_force_an_open_rotation_and_a_provider_without_a_test_are_
     assert_eq!(same.head.status(), 422);
     assert!(same.text().contains("has this secret already"), "{}", same.text());
     assert_eq!(shown(&lab).await["rotation"], Value::Null, "nothing was left of it");
-    let rotated = rotate(&lab, &new, json!({"test": false})).await;
-    assert_eq!(rotated.head.status(), 200, "{}", rotated.text());
+    let rotated = rotate(&lab, &new, json!({"test": false})).await.is(200);
     assert_eq!(rotated.json()["test"], Value::Null);
     let open = rotate(&lab, &newer, json!({"test": false})).await;
     assert_eq!(open.head.status(), 422);
@@ -231,11 +227,10 @@ async fn the_way_back_survives_a_restart_and_both_secrets_are_masked_while_both_
     let mut lab = plan.no_agents().start(origin).await;
     lab.add_agent("ci").await;
     let mine = json!({"provider": "acme", "name": "mine", "fields": {"api_key": old}}).to_string();
-    assert_eq!(lab.gateway.api("POST", "/connections", &mine).await.head.status(), 201);
+    lab.gateway.api("POST", "/connections", &mine).await.is(201);
     lab.gateway.api("POST", "/agents/ci/bindings", r#"{"connection":"mine"}"#).await;
     assert_eq!(sent(&lab).await, old);
-    let rotated = rotate(&lab, &new, json!({})).await;
-    assert_eq!(rotated.head.status(), 200, "{}", rotated.text());
+    rotate(&lab, &new, json!({})).await.is(200);
     let masked = "*".repeat(old.len());
     // The canary check at the end would find either one in what the client saw.
     assert_eq!(
@@ -249,8 +244,7 @@ async fn the_way_back_survives_a_restart_and_both_secrets_are_masked_while_both_
         format!("{masked} {}", "*".repeat(new.text.len()))
     );
     assert_eq!(sent(&lab).await, new.text);
-    let back = ends(&lab, "rollback").await;
-    assert_eq!(back.head.status(), 200, "{}", back.text());
+    let back = ends(&lab, "rollback").await.is(200);
     assert_eq!((&back.json()["rotation"], &back.json()["rotated"]), (&Value::Null, &Value::Null));
     assert_eq!(sent(&lab).await, old);
     lab.gateway.restart().await;
@@ -266,8 +260,7 @@ async fn an_old_secret_that_nobody_confirmed_is_wiped_when_its_time_is_over() {
     let lab = lab(&taken, plan).await;
     assert_eq!(rotate(&lab, &new, json!({})).await.head.status(), 200);
     until("the end of the old secret", async || shown(&lab).await["rotation"] == Value::Null).await;
-    let late = ends(&lab, "rollback").await;
-    assert_eq!(late.head.status(), 422, "{}", late.text());
+    ends(&lab, "rollback").await.is(422);
     assert_eq!(sent(&lab).await, new.text);
     lab.finish().await;
 }
@@ -279,8 +272,7 @@ async fn a_rotation_tells_account_age_and_end_of_the_secret_and_takes_them_back(
     let taken = taken(&[plan.canary(), &new, &newer]);
     let lab = lab(&taken, plan).await;
     let set = |body: &'static str| lab.gateway.api("PATCH", "/connections/mine", body);
-    let said = set(r#"{"expires":"2030-01-01","rotate_every":"90d"}"#).await;
-    assert_eq!(said.head.status(), 200, "{}", said.text());
+    set(r#"{"expires":"2030-01-01","rotate_every":"90d"}"#).await.is(200);
     let rotated = rotate(&lab, &new, json!({"expires": "2031-01-01"})).await.json();
     assert_eq!(rotated["account"], "alice, Acme", "{rotated}");
     assert_eq!(rotated["expires"], "2031-01-01T00:00:00Z");
@@ -314,8 +306,8 @@ async fn another_secret_in_the_file_is_a_rotation_and_the_command_is_refused() {
             "/connections/acme/rotate",
             &json!({"fields": {"api_key": new.text}}).to_string(),
         )
-        .await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+        .await
+        .is(422);
     assert!(refused.text().contains("where the configuration file reads it"), "{}", refused.text());
     let file = lab.gateway.folder().join("keyward.yaml");
     let base = std::fs::read_to_string(&file).expect("the configuration");
@@ -323,8 +315,7 @@ async fn another_secret_in_the_file_is_a_rotation_and_the_command_is_refused() {
         let text =
             base.replace("api_key: { env: CANARY }", &format!("api_key: {{ env: {variable} }}"));
         std::fs::write(&file, text).expect("the configuration");
-        let taken = lab.gateway.api("POST", "/reload", "{}").await;
-        assert_eq!(taken.head.status(), 200, "{}", taken.text());
+        lab.gateway.api("POST", "/reload", "{}").await.is(200);
         lab.gateway.api("GET", "/connections/acme", "").await.json()
     };
     let id = lab.gateway.api("GET", "/connections/acme", "").await.json()["id"].clone();
@@ -365,8 +356,7 @@ async fn kill_9_between_the_steps_of_a_rotation_leaves_the_one_or_the_other() {
     let variables = [("CANARY", &*old.text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start(&plan, &origin, &variables);
     let mine = json!({"provider": "acme", "name": "mine", "fields": {"api_key": old.text}});
-    let added = served.api("POST", "/connections", &mine.to_string()).await;
-    assert_eq!(added.head.status(), 201, "{}", added.text());
+    served.api("POST", "/connections", &mine.to_string()).await.is(201);
     let last = |origin: &Origin| {
         let received = origin.received();
         received.last().and_then(|it| it.head.one("x-api-key").map(str::to_owned)).expect("one")
@@ -393,16 +383,14 @@ async fn kill_9_between_the_steps_of_a_rotation_leaves_the_one_or_the_other() {
     assert_eq!(last(&origin), old.text);
     // After the swap, before anybody confirmed.
     stuck.store(false, SeqCst);
-    let rotated = served.api("POST", "/connections/mine/rotate", &body).await;
-    assert_eq!(rotated.head.status(), 200, "{}", rotated.text());
+    served.api("POST", "/connections/mine/rotate", &body).await.is(200);
     served.kill();
     served.restart();
     let shown = served.api("GET", "/connections/mine", "").await.json();
     assert_eq!(shown["rotation"]["state"], "unconfirmed", "{shown}");
     assert_eq!(served.api("POST", "/connections/mine/test", "").await.json()["ok"], true);
     assert_eq!(last(&origin), new.text);
-    let back = served.api("POST", "/connections/mine/rotate/rollback", "{}").await;
-    assert_eq!(back.head.status(), 200, "{}", back.text());
+    served.api("POST", "/connections/mine/rotate/rollback", "{}").await.is(200);
     served.kill();
     served.restart();
     assert_eq!(served.api("POST", "/connections/mine/test", "").await.json()["ok"], true);

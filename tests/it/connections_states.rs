@@ -29,14 +29,11 @@ async fn lab(plan: Plan, status: u16) -> (Lab, Arc<AtomicU16>) {
 
 async fn add(lab: &Lab, key: &str, test: bool) -> Value {
     let new = json!({"provider": "acme", "name": "mine", "fields": {"api_key": key}, "test": test});
-    let made = lab.gateway.api("POST", "/connections", &new.to_string()).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
-    made.json()
+    lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201).json()
 }
 
 async fn bind(lab: &Lab) {
-    let bound = lab.gateway.api("POST", "/agents/ci/bindings", r#"{"connection":"mine"}"#).await;
-    assert_eq!(bound.head.status(), 201, "{}", bound.text());
+    lab.bind("ci", "mine").await;
 }
 
 async fn post(lab: &Lab, verb: &str, body: &Value) -> Message {
@@ -55,8 +52,7 @@ async fn a_secret_that_is_not_taken_stays_a_draft_that_no_agent_may_use() {
     let failure = shown(&lab).await["failure"].clone();
     assert!(failure.as_str().is_some_and(|why| why.contains("rejected this key")), "{failure}");
     bind(&lab).await;
-    let refused = lab.ask("GET /a").await;
-    assert_eq!(refused.head.status(), 424, "{}", refused.text());
+    lab.ask("GET /a").await.is(424);
     assert_eq!(lab.origin.received().len(), 1, "only the test went out");
     // It is resumed where it was left, also after a restart: the secret is there.
     lab.gateway.restart().await;

@@ -16,9 +16,7 @@ fn plan(template: &str, of_app: &str, of_connection: &str) -> Plan {
 }
 
 async fn shown(lab: &Lab, path: &str) -> Value {
-    let answer = lab.gateway.api("GET", path, "").await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
-    answer.json()
+    lab.gateway.api("GET", path, "").await.is(200).json()
 }
 
 const TEAM: &str = "{ id: team, scopes: [read, write], settings: { auto_refresh: false, rate_limit: 2/h, \

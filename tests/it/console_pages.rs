@@ -56,12 +56,10 @@ async fn the_rules_of_one_agent_are_those_for_it_and_those_for_all() {
         json!({"name": "of-ci", "action": "deny", "agents": ["ci"], "methods": ["DELETE"]}),
         json!({"name": "of-all", "action": "deny", "methods": ["PUT"]}),
     ] {
-        let made = lab.gateway.api("POST", "/rules", &rule.to_string()).await;
-        assert_eq!(made.head.status(), 201, "{}", made.text());
+        lab.gateway.api("POST", "/rules", &rule.to_string()).await.is(201);
     }
     lab.add_agent("bot").await;
-    let unknown = lab.gateway.api("GET", "/rules?agent=nope", "").await;
-    assert_eq!(unknown.head.status(), 404, "{}", unknown.text());
+    lab.gateway.api("GET", "/rules?agent=nope", "").await.is(404);
     let names = async |agent: &str| {
         let list = lab.gateway.api("GET", &format!("/rules?agent={agent}"), "").await.json();
         let all = list["items"].as_array().expect("a list").iter();
@@ -87,8 +85,7 @@ async fn a_rule_for_an_agent_that_is_gone_names_it_and_is_refused() {
     let form = ask_at(&lab, &asked, &login.cookie(), "").await.text();
     assert!(form.contains(r#"value="old" data-each data-null checked"#), "{form}");
     let rule = json!({"agents": ["old"], "hosts": [HOST], "action": "pass"});
-    let refused = lab.gateway.api("POST", "/rules", &rule.to_string()).await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    lab.gateway.api("POST", "/rules", &rule.to_string()).await.is(422);
     lab.finish().await;
 }
 
@@ -102,9 +99,8 @@ async fn readers_are_offered_no_rule_and_no_page_that_they_may_not_have() {
     }
     let [admin, member, auditor] = &logins[..] else { panic!("three") };
     let deny = json!({"name": "no-puts", "action": "deny", "methods": ["PUT"]}).to_string();
-    assert_eq!(lab.gateway.api("POST", "/rules", &deny).await.head.status(), 201);
-    let refused = lab.ask("PUT /x\r\nContent-Length: 0").await;
-    assert_eq!(refused.head.status(), 403, "{}", refused.text());
+    lab.gateway.api("POST", "/rules", &deny).await.is(201);
+    lab.ask("PUT /x\r\nContent-Length: 0").await.is(403);
     let exchange = until_some("a record", async || {
         let list = lab.gateway.api("GET", "/audit?refused=true&requests=true", "").await.json();
         list["items"][0]["exchange"].as_str().map(str::to_owned)
@@ -128,8 +124,7 @@ async fn an_agent_that_a_person_paused_is_not_shown_as_paused_by_an_alarm() {
     let mut lab = Lab::simple().await;
     user(&mut lab, "ann", "admin").await;
     let login = Login::of(&mut lab, "default", "ann").await;
-    let paused = lab.gateway.api("POST", "/agents/ci/pause", "").await;
-    assert_eq!(paused.head.status(), 200, "{}", paused.text());
+    lab.gateway.api("POST", "/agents/ci/pause", "").await.is(200);
     let agents = ask_at(&lab, "GET /agents", &login.cookie(), "").await.text();
     assert!(!agents.contains("paused by an alarm") && agents.contains("paused"), "{agents}");
     let agent = ask_at(&lab, "GET /agents/ci", &login.cookie(), "").await.text();
@@ -144,8 +139,7 @@ async fn a_form_without_the_script_has_no_secret_in_its_address_and_changes_noth
     let mut lab = Lab::simple().await;
     user(&mut lab, "ann", "admin").await;
     let mine = json!({ "provider": "acme", "name": "mine", "fields": { "api_key": "a-key-of-a-test-0123" } });
-    let made = lab.gateway.api("POST", "/connections", &mine.to_string()).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    lab.gateway.api("POST", "/connections", &mine.to_string()).await.is(201);
     let login = Login::of(&mut lab, "default", "ann").await;
     for path in [
         "/connect/to/acme",
@@ -202,8 +196,7 @@ async fn another_address_ends_no_login_and_is_recorded_without_the_role() {
     let login = Login::of(&mut lab, "default", "ann").await;
     for (role, status) in [("admin", 200), ("member", 401)] {
         let saved = json!({"role": role, "email": "ann@acme.test"}).to_string();
-        let answer = lab.gateway.api("PATCH", "/users/ann", &saved).await;
-        assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        lab.gateway.api("PATCH", "/users/ann", &saved).await.is(200);
         let session = ask_at(&lab, "GET /api/v1/session", &login.cookie(), "").await;
         assert_eq!(session.head.status(), status, "{role}: {}", session.text());
     }

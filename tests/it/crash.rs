@@ -85,9 +85,7 @@ async fn list(served: &Served) -> Vec<String> {
     let mut after = String::new();
     loop {
         let path = format!("/connections?limit=200{after}");
-        let page = served.api("GET", &path, "").await;
-        assert_eq!(page.head.status(), 200, "{}", page.text());
-        let page = page.json();
+        let page = served.api("GET", &path, "").await.is(200).json();
         let items = page["items"].as_array().expect("items");
         names.extend(items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)));
         match page["next"].as_str() {
@@ -99,15 +97,13 @@ async fn list(served: &Served) -> Vec<String> {
 
 /// Uses twenty of them through the proxy: what the origin receives is what was stored.
 async fn open_some(served: &Served, origin: &Origin, acknowledged: &BTreeMap<String, String>) {
-    let agent = served.api("POST", "/agents", r#"{"name":"reader"}"#).await;
-    assert_eq!(agent.head.status(), 201, "{}", agent.text());
+    served.api("POST", "/agents", r#"{"name":"reader"}"#).await.is(201);
     let issued = served.api("POST", "/agents/reader/tokens", "{}").await;
     let token = issued.json()["token"].as_str().expect("shown once").to_owned();
     let step = acknowledged.len() / 20;
     for (name, secret) in acknowledged.iter().step_by(step.max(1)) {
         let body = format!(r#"{{"connection":"{name}"}}"#);
-        let bound = served.api("POST", "/agents/reader/bindings", &body).await;
-        assert_eq!(bound.head.status(), 201, "{}", bound.text());
+        served.api("POST", "/agents/reader/bindings", &body).await.is(201);
         let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
         let mut wire = Wire::plain(stream);
         wire.send(format!(

@@ -250,8 +250,7 @@ async fn a_session_ends_with_its_token_its_binding_its_connection_and_by_a_cut()
         databases.server.at.port()
     );
     let stored = format!(r#"{{"name":"stored","provider":"postgres","fields":{{"url":"{url}"}}}}"#);
-    let added = databases.lab.gateway.api("POST", "/connections", &stored).await;
-    assert_eq!(added.head.status(), 201, "{}", added.text());
+    databases.lab.gateway.api("POST", "/connections", &stored).await.is(201);
     for (number, path) in [
         "/agents/guest0/bindings/stored",
         "/agents/guest1",

@@ -25,7 +25,7 @@ impl Accounts {
             let key = Canary::new("acct");
             let fields = json!({"api_key": key.text});
             let new = json!({"provider": "acme", "name": name, "fields": fields}).to_string();
-            assert_eq!(lab.gateway.api("POST", "/connections", &new).await.head.status(), 201);
+            lab.gateway.api("POST", "/connections", &new).await.is(201);
             lab.guard(key.clone());
             keys.push(key);
         }
@@ -34,22 +34,24 @@ impl Accounts {
 
     async fn bind(&self, agent: &str, name: &str, default: bool) -> Value {
         let body = json!({"connection": name, "default": default}).to_string();
-        let bound = self.lab.gateway.api("POST", &format!("/agents/{agent}/bindings"), &body).await;
-        assert_eq!(bound.head.status(), 201, "{}", bound.text());
-        bound.json()
+        self.lab
+            .gateway
+            .api("POST", &format!("/agents/{agent}/bindings"), &body)
+            .await
+            .is(201)
+            .json()
     }
 
     async fn unbind(&self, agent: &str, name: &str) {
         let at = format!("/agents/{agent}/bindings/{name}");
-        assert_eq!(self.lab.gateway.api("DELETE", &at, "").await.head.status(), 204);
+        self.lab.gateway.api("DELETE", &at, "").await.is(204);
     }
 
     /// The account whose key the provider receives for the request of an agent.
     async fn used(&self, agent: &str, fields: &str) -> &'static str {
         let mut wire = self.lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
         wire.send(request_text(&format!("GET /a{fields}"), HOST)).await;
-        let answer = wire.answer("GET").await;
-        assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        wire.answer("GET").await.is(200);
         let last = self.lab.origin.received().pop().expect("one");
         assert!(!last.head.has("keyward-connection"), "{last:?}");
         let keys = last.head.all("x-api-key");
@@ -147,8 +149,7 @@ async fn an_agent_that_requires_a_selection_has_no_default() {
     world.bind("ci", "one", true).await;
     world.bind("ci", "two", false).await;
     let patch = |value: bool| json!({"require_selection": value}).to_string();
-    let strict = world.lab.gateway.api("PATCH", "/agents/ci", &patch(true)).await;
-    assert_eq!(strict.head.status(), 200, "{}", strict.text());
+    let strict = world.lab.gateway.api("PATCH", "/agents/ci", &patch(true)).await.is(200);
     assert_eq!(strict.json()["require_selection"], true);
     assert_eq!(world.shown("ci").await, "one two");
     world.lab.gateway.restart().await;
@@ -162,10 +163,7 @@ async fn an_agent_that_requires_a_selection_has_no_default() {
     world.unbind("ci", "two").await;
     assert_eq!(world.used("ci", "").await, "one");
     world.bind("ci", "two", false).await;
-    assert_eq!(
-        world.lab.gateway.api("PATCH", "/agents/ci", &patch(false)).await.head.status(),
-        200
-    );
+    world.lab.gateway.api("PATCH", "/agents/ci", &patch(false)).await.is(200);
     assert_eq!(world.used("ci", "").await, "one");
     world.lab.finish().await;
 }
@@ -182,8 +180,7 @@ async fn a_rule_that_uses_the_default_still_takes_its_place() {
     let reloaded = world.lab.gateway.api("POST", "/reload", "").await.json();
     assert_eq!(reloaded["errors"], json!([]), "{reloaded}");
     assert_eq!(world.used("ci", "").await, "two", "the rule keeps `one` for its requests");
-    let sent = world.lab.ask("POST /a\r\nContent-Length: 0").await;
-    assert_eq!(sent.head.status(), 200, "{}", sent.text());
+    world.lab.ask("POST /a\r\nContent-Length: 0").await.is(200);
     let last = world.lab.origin.received().pop().expect("one");
     assert_eq!(last.head.all("x-api-key"), [&*world.keys[0].text]);
     world.lab.finish().await;
@@ -239,8 +236,7 @@ async fn a_file_names_the_default_or_the_oldest_is() {
     }
     // The file's alone to change.
     let body = r#"{"connection":"spare","default":true}"#;
-    let refused = lab.gateway.api("POST", "/agents/ci/bindings", body).await;
-    assert_eq!(refused.head.status(), 409, "{}", refused.text());
+    lab.gateway.api("POST", "/agents/ci/bindings", body).await.is(409);
     lab.finish().await;
 }
 

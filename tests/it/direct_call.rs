@@ -72,7 +72,7 @@ async fn a_paused_connection_is_paused_for_people_too() {
     let lab = Lab::simple().await;
     let fields = json!({"api_key": lab.canary.text});
     let new = json!({"provider": "acme", "name": "mine", "fields": fields}).to_string();
-    assert_eq!(lab.gateway.api("POST", "/connections", &new).await.head.status(), 201);
+    lab.gateway.api("POST", "/connections", &new).await.is(201);
     let paused = lab.gateway.api("POST", "/connections/mine/pause", "").await;
     assert_eq!(paused.head.status(), 200);
     let answer = lab.gateway.api("POST", "/connections/mine/request", r#"{"path":"/"}"#).await;

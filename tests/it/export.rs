@@ -98,9 +98,7 @@ fn of_gateway(served: &Served) -> Map<String, Value> {
 }
 
 async fn exported(served: &Served) -> Value {
-    let answer = served.api("GET", "/export", "").await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
-    answer.json()
+    served.api("GET", "/export", "").await.is(200).json()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,9 +42,7 @@ impl Baited {
     }
 
     async fn shown(&self, name: &str) -> Value {
-        let shown = self.lab.gateway.api("GET", &format!("/honeytokens/{name}"), "").await;
-        assert_eq!(shown.head.status(), 200, "{}", shown.text());
-        shown.json()
+        self.lab.gateway.api("GET", &format!("/honeytokens/{name}"), "").await.is(200).json()
     }
 
     async fn is_there(&self, name: &str) -> bool {
@@ -74,7 +72,7 @@ fn text(shown: &Value) -> String {
 async fn what_cannot_be_is_refused_by_line_with_a_remedy_and_changes_nothing() {
     let baited = Baited::with(&["{ name: readme }"]).await;
     let made = json!({"name": "stored"}).to_string();
-    assert_eq!(baited.lab.gateway.api("POST", "/honeytokens", &made).await.head.status(), 201);
+    baited.lab.gateway.api("POST", "/honeytokens", &made).await.is(201);
     let before = baited.shown("readme").await;
     let many: Vec<String> = (0..1_000).map(|n| format!("{{ name: n{n} }}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -119,8 +117,7 @@ async fn its_text_is_one_over_reloads_and_restarts_and_raises_the_alarm() {
     assert!(text(&before).starts_with("sk-"), "in the shape of its provider's keys: {before}");
     assert!(!baited.is_there("wiki").await, "it is the other organisation's");
     let theirs = "keyward-org: elsewhere\r\n";
-    let wiki = baited.lab.gateway.api_with(theirs, ("GET", "/honeytokens/wiki"), "").await;
-    assert_eq!(wiki.head.status(), 200, "{}", wiki.text());
+    let wiki = baited.lab.gateway.api_with(theirs, ("GET", "/honeytokens/wiki"), "").await.is(200);
     let more =
         ["{ name: other }", "{ name: readme, provider: openai }", "{ name: wiki, org: elsewhere }"];
     baited.becomes(&more).await;

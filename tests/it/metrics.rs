@@ -28,8 +28,7 @@ async fn ask(at: SocketAddr, line: &str, fields: &str) -> Message {
 
 async fn metrics(lab: &Lab) -> String {
     let at = metrics_addr(lab);
-    let answer = ask(at, "GET /metrics", &format!("Host: {at}\r\n")).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let answer = ask(at, "GET /metrics", &format!("Host: {at}\r\n")).await.is(200);
     let kind = answer.head.one("content-type").expect("a type");
     assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
     answer.text()
@@ -86,8 +85,7 @@ async fn no_agent_reaches_the_metrics_through_the_proxy() {
     let authorization = lab.authorization("ci");
     let head = format!("GET http://{at}/metrics HTTP/1.1\r\nHost: {at}\r\n{authorization}\r\n");
     wire.send(head).await;
-    let answer = wire.answer("GET").await;
-    assert_eq!(answer.head.status(), 403, "{}", answer.text());
+    let answer = wire.answer("GET").await.is(403);
     assert_eq!(answer.head.one("keyward-error"), Some("address_refused"));
     lab.finish().await;
 }
@@ -149,11 +147,10 @@ async fn the_admin_listener_has_metrics_only_for_a_token_that_reads_the_installa
     let lab = plan().start(Origin::saying("fine")).await;
     let at = lab.gateway.admin;
     let user = json!({"name": "ann", "role": "admin"}).to_string();
-    assert_eq!(lab.gateway.api("POST", "/users", &user).await.head.status(), 201);
+    lab.gateway.api("POST", "/users", &user).await.is(201);
     let token = async |scopes: &[&str]| {
         let asked = json!({"user": "ann", "scopes": scopes, "ttl": "1h"}).to_string();
-        let made = lab.gateway.api("POST", "/tokens", &asked).await;
-        assert_eq!(made.head.status(), 201, "{}", made.text());
+        let made = lab.gateway.api("POST", "/tokens", &asked).await.is(201);
         made.json()["token"].as_str().expect("a token").to_owned()
     };
     let get = async |authorization: &str| {
@@ -171,8 +168,7 @@ async fn the_admin_listener_has_metrics_only_for_a_token_that_reads_the_installa
         assert_eq!(answer.head.status(), status, "{authorization}");
         assert!(!answer.text().contains("keyward_"), "{}", answer.text());
     }
-    let answer = get(&format!("Authorization: Bearer {reads}\r\n")).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let answer = get(&format!("Authorization: Bearer {reads}\r\n")).await.is(200);
     assert!(answer.text().contains("keyward_exchanges_total"), "{}", answer.text());
     let foreign = format!("Host: evil.example\r\nAuthorization: Bearer {reads}\r\n");
     assert_eq!(ask(at, "GET /metrics", &foreign).await.head.status(), 421);
@@ -192,8 +188,7 @@ async fn the_admin_listener_has_open_metrics_only_if_the_configuration_says_so()
     assert_eq!(get(&open, "Host: evil.example\r\n").await.head.status(), 421);
     let foreign = get(&open, &format!("{}Origin: http://evil.example\r\n", own(&open))).await;
     assert_eq!(foreign.head.one("access-control-allow-origin"), None);
-    let answer = get(&open, &own(&open)).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let answer = get(&open, &own(&open)).await.is(200);
     assert!(answer.text().contains("keyward_exchanges_total"), "{}", answer.text());
     let api = ask(open.gateway.admin, "GET /api/v1/status", &own(&open)).await;
     assert_eq!(api.head.status(), 401, "the API is not open");

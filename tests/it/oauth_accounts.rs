@@ -61,8 +61,7 @@ fn account(world: &World, name: &str) {
 /// Connects again: how it was begun.
 async fn again(world: &World) -> Value {
     let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
-    let back = world.consent(&mut world.browser(), &again).await;
-    assert_eq!(back.head.status(), 303, "{}", back.text());
+    world.consent(&mut world.browser(), &again).await.is(303);
     again
 }
 

@@ -111,8 +111,7 @@ async fn a_restart_between_start_and_callback_loses_nothing() {
         let mut after = Browser::new(&world.lab.gateway);
         after.cookies = browser.cookies.clone();
         let url = if begun { url } else { after.begin(&start).await };
-        let back = after.get(&world.server.issuer().consent(&url)).await;
-        assert_eq!(back.head.status(), 303, "{}", back.text());
+        after.get(&world.server.issuer().consent(&url)).await.is(303);
         assert_eq!(world.connection().await["state"], "active");
         assert_eq!(world.request().await.text(), "fine");
         world.finish().await;
@@ -145,8 +144,7 @@ async fn an_api_cannot_tell_an_agent_the_app_s_client_secret() {
     assert!(masked.starts_with("secret=**") && masked.ends_with("** end"), "{masked}");
     assert!(!masked.contains(CLIENT_SECRET) && !masked.contains(&encoded(CLIENT_SECRET)));
     // Also with a token that was renewed, and after a restart.
-    let answer = world.lab.gateway.api("POST", "/connections/work/refresh", "").await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    world.lab.gateway.api("POST", "/connections/work/refresh", "").await.is(200);
     assert_eq!(world.request().await.text(), masked);
     world.lab.gateway.restart().await;
     assert_eq!(world.request().await.text(), masked);

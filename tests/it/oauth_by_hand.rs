@@ -73,8 +73,7 @@ async fn an_app_that_is_not_refreshed_by_itself_is_refreshed_by_hand_alone() {
         if restarted {
             world.lab.gateway.restart().await;
         }
-        let told = world.request().await;
-        assert_eq!(told.head.status(), 424, "{}", told.text());
+        let told = world.request().await.is(424);
         assert!(told.text().contains("keyward connection refresh work"), "{}", told.text());
         assert_eq!(world.connection().await["state"], "active", "nothing is wrong with it");
         assert_eq!(world.server.calls().len(), 1, "the exchange alone");
@@ -99,9 +98,11 @@ const LONG_PAUSE: &str = "oauth: { backoff_first: 60s, backoff_jitter_percent: 0
 /// A refresh by hand, and another one in the pause that follows, are refused for so many seconds at most.
 async fn is_unavailable_twice(lab: &Lab, connection: &str, longest: u64) {
     for _ in 0..2 {
-        let told =
-            lab.gateway.api("POST", &format!("/connections/{connection}/refresh"), "{}").await;
-        assert_eq!(told.head.status(), 503, "{}", told.text());
+        let told = lab
+            .gateway
+            .api("POST", &format!("/connections/{connection}/refresh"), "{}")
+            .await
+            .is(503);
         assert_eq!(told.json()["error"]["code"], "refresh_unavailable");
         let wait: u64 = told.head.one("retry-after").expect("when").parse().expect("seconds");
         assert!((1..=longest).contains(&wait), "{wait}");

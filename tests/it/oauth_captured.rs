@@ -30,8 +30,7 @@ async fn connected_at(url: &str) -> World {
     let made = world.draft().await;
     world.server.fail_next(names(url));
     let mut browser = world.browser();
-    let back = world.consent(&mut browser, &made).await;
-    assert_eq!(back.head.status(), 303, "{}", back.text());
+    world.consent(&mut browser, &made).await.is(303);
     world
 }
 

@@ -71,8 +71,7 @@ impl World {
         let link = waiting.line_with("/oauth/start/");
         let mut browser = Browser::at(self.admin);
         let url = browser.begin(link.trim()).await;
-        let back = browser.get(&self.server.issuer().consent(&url)).await;
-        assert_eq!(back.head.status(), 303, "{}", back.text());
+        let back = browser.get(&self.server.issuer().consent(&url)).await.is(303);
         let done = back.head.one("location").expect("a page").replace("..", "/oauth");
         assert!(browser.get(&done).await.text().contains("Connected"));
     }
@@ -207,8 +206,7 @@ async fn a_command_that_waits_for_a_consent_outlasts_restarts_of_the_gateway() {
     let url = browser.begin(link.trim()).await;
     serving.kill();
     let _serving = world.install.serve();
-    let back = browser.get(&world.server.issuer().consent(&url)).await;
-    assert_eq!(back.head.status(), 303, "{}", back.text());
+    browser.get(&world.server.issuer().consent(&url)).await.is(303);
     let (code, said) = waiting.ended();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("connection work added") && said.contains("alice@acme.test"), "{said}");

@@ -61,8 +61,7 @@ async fn a_consent_ends_in_a_grant_that_the_agent_uses_and_never_sees() {
     assert_eq!((asked["state"].len(), asked["code_challenge"].len()), (43, 43));
     assert_eq!(asked["code_challenge_method"], "S256");
 
-    let back = browser.get(&world.server.issuer().consent(&url)).await;
-    assert_eq!(back.head.status(), 303, "{}", back.text());
+    let back = browser.get(&world.server.issuer().consent(&url)).await.is(303);
     assert_strict_redirect(&back);
     let call = world.server.only_call();
     assert_eq!(call.form["grant_type"], "authorization_code");
@@ -370,9 +369,8 @@ async fn the_event_of_a_user_s_own_consent_and_its_start_page_name_the_user() {
     let bearer = format!("authorization: Bearer {}\r\n", token.text);
     let new = json!({ "provider": "svc", "auth": "oauth", "name": "work", "app": "svc-app" });
     let new = new.to_string();
-    let made = world.lab.gateway.api_with(&bearer, ("POST", "/connections"), &new).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
-    let made = made.json();
+    let made =
+        world.lab.gateway.api_with(&bearer, ("POST", "/connections"), &new).await.is(201).json();
     assert_eq!(world.flow(&made).await["person"], "annabel");
     let mut browser = world.browser();
     let page = browser.get(made["authorize_url"].as_str().expect("a start page")).await;

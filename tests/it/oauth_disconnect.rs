@@ -165,8 +165,7 @@ async fn a_refresh_that_outlasts_the_removal_is_owed_and_said_to_be() {
     let newer = world.server.calls()[1].issued.clone().expect("tokens");
     assert!(world.server.issuer().is_live(&newer.access), "nobody has it yet");
     // Nothing uses the app any more: what is owed is revoked with its secret all the same.
-    let gone = world.lab.gateway.api("DELETE", "/apps/svc-app", "").await;
-    assert_eq!(gone.head.status(), 204, "{}", gone.text());
+    world.lab.gateway.api("DELETE", "/apps/svc-app", "").await.is(204);
     gate.add_permits(1);
     let refresh = newer.refresh.expect("one");
     until("the revocation of the late answer", async || {
@@ -219,8 +218,7 @@ async fn an_owed_revocation_outlives_the_removal_of_its_app() {
     let pair = world.server.only_call().issued.expect("tokens");
     world.server.issuer().script("/revoke", answer(503, &json!({ "error": "down" })));
     assert_eq!(removed(&world, "?revoke=true").await["revoked_upstream"], false);
-    let gone = world.lab.gateway.api("DELETE", "/apps/svc-app", "").await;
-    assert_eq!(gone.head.status(), 204, "{}", gone.text());
+    world.lab.gateway.api("DELETE", "/apps/svc-app", "").await.is(204);
     world.lab.gateway.restart().await;
     assert!(world.server.issuer().is_live(&pair.access));
     world.server.issuer().unscript("/revoke");

@@ -67,9 +67,7 @@ async fn add_as(lab: &Lab, name: &str) -> Message {
 #[tokio::test]
 async fn an_mcp_server_connects_from_its_url_alone() {
     let (lab, server) = world(honest()).await;
-    let made = add(&lab).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
-    let made = made.json();
+    let made = add(&lab).await.is(201).json();
     let registered = server.issuer().registered();
     assert_eq!(registered.len(), 1);
     let asked: Value = serde_json::from_str(&registered[0].text).expect("JSON");
@@ -93,8 +91,7 @@ async fn an_mcp_server_connects_from_its_url_alone() {
 
     // A second connection of it uses the same client.
     let again = json!({ "provider": "mcp", "name": "more", "url": format!("https://{HOST}/mcp") });
-    let again = lab.gateway.api("POST", "/connections", &again.to_string()).await;
-    assert_eq!(again.head.status(), 201, "{}", again.text());
+    lab.gateway.api("POST", "/connections", &again.to_string()).await.is(201);
     assert_eq!(server.issuer().registered().len(), 1, "one registration, reused");
 
     let bind = json!({ "connection": "tools" }).to_string();
@@ -119,8 +116,7 @@ async fn a_named_mcp_server_connects_by_its_id() {
     assert_eq!(shown["mcp"], format!("https://{HOST}/mcp"));
     assert_eq!(shown["auth"][0]["needs_app"], false, "Keyward registers one: {shown}");
     let new = json!({ "provider": "named-mcp", "name": "tools" }).to_string();
-    let made = lab.gateway.api("POST", "/connections", &new).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let made = lab.gateway.api("POST", "/connections", &new).await.is(201);
     assert_eq!(made.json()["provider"], "named-mcp");
     let apps = lab.gateway.api("GET", "/apps", "").await.json();
     assert_eq!(apps["items"][0]["provider"], "named-mcp", "{apps}");
@@ -180,7 +176,7 @@ async fn a_server_whose_metadata_lies_or_lacks_s256_is_refused() {
         server.issuer().tell(member, value.clone());
         let refused = add(&lab).await;
         assert_eq!(refused.head.status(), 422, "{member} {value}: {}", refused.text());
-        assert_eq!(lab.gateway.api("GET", "/connections/tools", "").await.head.status(), 404);
+        lab.gateway.api("GET", "/connections/tools", "").await.is(404);
         lab.finish().await;
     }
 }
@@ -197,8 +193,7 @@ async fn a_server_that_registers_nobody_says_so() {
     ] {
         let (lab, server) = world(honest()).await;
         server.issuer().script("/register", script);
-        let refused = add(&lab).await;
-        assert_eq!(refused.head.status(), 422, "{}", refused.text());
+        add(&lab).await.is(422);
         let left = lab.gateway.api("GET", "/connections/tools", "").await;
         assert_eq!(left.head.status(), 404);
         lab.finish().await;
@@ -239,9 +234,11 @@ async fn a_forgotten_client_is_registered_again_when_asked() {
     let mut browser = Browser::new(&lab.gateway);
     let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
     server.issuer().forget_client(&query(&url)["client_id"]);
-    let again =
-        lab.gateway.api("POST", "/connections/tools/reconnect", r#"{"register":true}"#).await;
-    assert_eq!(again.head.status(), 200, "{}", again.text());
+    let again = lab
+        .gateway
+        .api("POST", "/connections/tools/reconnect", r#"{"register":true}"#)
+        .await
+        .is(200);
     let mut browser = Browser::new(&lab.gateway);
     let new = browser.begin(again.json()["authorize_url"].as_str().expect("a page")).await;
     assert_ne!(query(&new)["client_id"], query(&url)["client_id"]);
@@ -259,13 +256,11 @@ async fn the_client_that_replaces_an_expired_one_serves_the_next_attempt_too() {
     let expired =
         json!({ "client_id": "expired", "client_secret": secret, "client_secret_expires_at": 1 });
     server.issuer().script("/register", answer(201, &expired));
-    let made = add(&lab).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    add(&lab).await.is(201);
     server.issuer().unscript("/register");
     let mut clients = Vec::new();
     for body in ["{}", "{}", r#"{"register":true}"#] {
-        let again = lab.gateway.api("POST", "/connections/tools/reconnect", body).await;
-        assert_eq!(again.head.status(), 200, "{}", again.text());
+        let again = lab.gateway.api("POST", "/connections/tools/reconnect", body).await.is(200);
         let page = again.json()["authorize_url"].as_str().expect("a page").to_owned();
         let url = Browser::new(&lab.gateway).begin(&page).await;
         clients.push(query(&url)["client_id"].clone());
@@ -282,23 +277,20 @@ async fn a_client_that_is_registered_again_is_used_when_its_consent_has_ended() 
     let (lab, server) = world(honest()).await;
     let made = add(&lab).await.json();
     let consented = async |url: &str, browser: &mut Browser| {
-        let back = browser.get(&server.issuer().consent(url)).await;
-        assert_eq!(back.head.status(), 303, "{}", back.text());
+        browser.get(&server.issuer().consent(url)).await.is(303);
     };
     let mut browser = Browser::new(&lab.gateway);
     let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
     consented(&url, &mut browser).await;
     let reconnect = async |body: &str| {
-        let again = lab.gateway.api("POST", "/connections/tools/reconnect", body).await;
-        assert_eq!(again.head.status(), 200, "{}", again.text());
+        let again = lab.gateway.api("POST", "/connections/tools/reconnect", body).await.is(200);
         let mut browser = Browser::new(&lab.gateway);
         let page = again.json()["authorize_url"].as_str().expect("a page").to_owned();
         let url = browser.begin(&page).await;
         (url, browser)
     };
     let refreshed = async || {
-        let answer = lab.gateway.api("POST", "/connections/tools/refresh", "").await;
-        assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        lab.gateway.api("POST", "/connections/tools/refresh", "").await.is(200);
     };
     let (begun_before, mut its_browser) = reconnect("{}").await;
     let (url, mut browser) = reconnect(r#"{"register":true}"#).await;
@@ -351,8 +343,7 @@ async fn an_announced_issuer_that_is_missing_from_the_answer_is_refused() {
         let issuer = server.issuer();
         let back = if declines { issuer.decline(&url) } else { issuer.consent(&url) };
         let (without, _) = back.split_once("&iss=").expect("it is announced and sent");
-        let refused = browser.get(without).await;
-        assert_eq!(refused.head.status(), 400, "{}", refused.text());
+        let refused = browser.get(without).await.is(400);
         assert!(!refused.text().contains("declined"), "{}", refused.text());
         assert!(server.calls().is_empty(), "nothing was sent");
         let shown = lab.gateway.api("GET", "/connections/tools", "").await.json();
@@ -394,12 +385,10 @@ async fn metadata_that_is_too_old_is_used_while_its_server_is_down() {
         server.issuer().script(well_known, down);
         let again =
             json!({ "provider": "mcp", "name": name, "url": format!("https://{HOST}/mcp") });
-        let again = lab.gateway.api("POST", "/connections", &again.to_string()).await;
-        assert_eq!(again.head.status(), 201, "{}", again.text());
+        let again = lab.gateway.api("POST", "/connections", &again.to_string()).await.is(201);
         let mut browser = Browser::new(&lab.gateway);
         let url = browser.begin(again.json()["authorize_url"].as_str().expect("a page")).await;
-        let back = browser.get(&server.issuer().consent(&url)).await;
-        assert_eq!(back.head.status(), 303, "{}", back.text());
+        browser.get(&server.issuer().consent(&url)).await.is(303);
     }
     assert!(read() > before, "it was asked for anew");
     assert_eq!(server.calls().len(), 2);

@@ -253,8 +253,7 @@ async fn an_unknown_answer_is_believed_when_it_goes_on() {
             }
         }
     };
-    let told = patiently("the end of the connection", broken).await;
-    assert_eq!(told.head.status(), 424, "{}", told.text());
+    let told = patiently("the end of the connection", broken).await.is(424);
     assert!(told.text().contains("quux"), "{}", told.text());
     assert_eq!(authorization.calls().len(), 6);
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();

@@ -30,9 +30,7 @@ async fn of_ann() -> (World, String) {
 /// Ann connects it again: how it was begun.
 async fn reconnects(world: &World, ann: &str) -> Value {
     let line = ("POST", "/connections/work/reconnect");
-    let begun = world.lab.gateway.api_with(ann, line, "{}").await;
-    assert_eq!(begun.head.status(), 200, "{}", begun.text());
-    begun.json()
+    world.lab.gateway.api_with(ann, line, "{}").await.is(200).json()
 }
 
 #[tokio::test]
@@ -73,16 +71,14 @@ async fn tokens_that_wait_for_a_decision_are_revoked_after_a_hand_over() {
     let (world, ann) = of_ann().await;
     world.server.issuer().change(|rules| rules.account = "mallory@acme.test".to_owned());
     let begun = reconnects(&world, &ann).await;
-    let back = world.consent(&mut world.browser(), &begun).await;
-    assert_eq!(back.head.status(), 303, "{}", back.text());
+    world.consent(&mut world.browser(), &begun).await.is(303);
     assert_eq!(world.flow(&begun).await["state"], "confirm");
     let issued = world.server.calls().into_iter().rev().find_map(|call| call.issued);
     let issued = issued.expect("tokens").access;
     assert!(world.server.issuer().is_live(&issued));
     world.api("PATCH", "/connections/work", &json!({ "owner": "bob" })).await;
     let path = format!("/flows/{}/confirm", begun["flow"].as_str().expect("a flow"));
-    let refused = world.lab.gateway.api("POST", &path, r#"{"accept":true}"#).await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    let refused = world.lab.gateway.api("POST", &path, r#"{"accept":true}"#).await.is(422);
     assert!(refused.text().contains(SAYS), "{}", refused.text());
     assert!(!world.server.issuer().is_live(&issued));
     assert_eq!(world.flow(&begun).await["state"], "failed");
@@ -98,8 +94,7 @@ async fn an_admin_finishes_a_consent_of_a_connection_that_others_own() {
     let begun = reconnects(&world, &ann).await;
     world.api("PATCH", "/connections/work", &json!({ "owner": "bob" })).await;
     world.api("PATCH", "/users/ann", &json!({ "role": "admin" })).await;
-    let back = world.consent(&mut world.browser(), &begun).await;
-    assert_eq!(back.head.status(), 303, "{}", back.text());
+    world.consent(&mut world.browser(), &begun).await.is(303);
     assert_eq!(world.flow(&begun).await["state"], "connected");
     world.finish().await;
 }

@@ -76,8 +76,7 @@ async fn an_open_consent_is_listed_and_cancelled_and_nothing_finishes_it_then() 
     );
     assert!(open(&world, "").await.is_empty());
     assert_eq!(world.connection().await["failure"], "it was cancelled");
-    let back = browser.get(&world.server.issuer().consent(&url)).await;
-    assert_eq!(back.head.status(), 400, "{}", back.text());
+    browser.get(&world.server.issuer().consent(&url)).await.is(400);
     assert!(world.server.calls().is_empty(), "no code was sent");
     for gone in [id.as_str(), "flw_0123456789abcdef0123456789abcdef"] {
         let again = world.lab.gateway.api("POST", &format!("/flows/{gone}/cancel"), "{}").await;
@@ -94,7 +93,7 @@ async fn a_cancelled_decision_declines_the_other_account_and_a_finished_consent_
     let world = World::with(Rules::default(), |plan| plan.top(patient)).await;
     let made = world.connected().await;
     let done = format!("/flows/{}/cancel", made["flow"].as_str().expect("a flow"));
-    assert_eq!(world.lab.gateway.api("POST", &done, "{}").await.head.status(), 422);
+    world.lab.gateway.api("POST", &done, "{}").await.is(422);
     world.server.issuer().change(|rules| rules.account = "bob@acme.test".to_owned());
     let again = reconnect(&world).await;
     world.consent(&mut world.browser(), &again).await;

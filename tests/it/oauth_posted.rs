@@ -54,16 +54,14 @@ async fn a_posted_callback_connects_in_the_browser_that_began() {
     let code = query(&format!("?{}", back.form))["code"].clone();
     assert!(!page.text().contains(&code), "the code is on no page");
     assert!(world.server.calls().is_empty(), "nothing is sent before the browser is known");
-    let done = browser.get(&next(&page)).await;
-    assert_eq!(done.head.status(), 303, "{}", done.text());
+    let done = browser.get(&next(&page)).await.is(303);
     let to = done.head.one("location").expect("elsewhere");
     assert!(to.starts_with("../../done/flw_"), "{to}");
     assert_eq!(world.flow(&made).await["state"], "connected");
     assert_eq!(world.request().await.text(), "fine");
     // Neither the handle nor the state works twice.
     assert_eq!(browser.get(&next(&page)).await.head.status(), 400);
-    let again = browser.posts_from_elsewhere(&back.at, &back.form).await;
-    assert_eq!(again.head.status(), 400, "{}", again.text());
+    browser.posts_from_elsewhere(&back.at, &back.form).await.is(400);
     assert_eq!(world.server.calls().len(), 1);
     world.finish().await;
 }

@@ -62,7 +62,7 @@ async fn parameters_are_added_and_none_of_the_consent_s_own_is_replaced() {
             let again = world.lab.gateway.api("POST", "/connections/work/reconnect", "{}").await;
             assert_eq!(again.head.status(), 422, "{name}: {}", again.text());
             let back = json!({ "settings": { "authorize_params": null } }).to_string();
-            assert_eq!(world.lab.gateway.api("PATCH", path, &back).await.head.status(), 200);
+            world.lab.gateway.api("PATCH", path, &back).await.is(200);
         } else {
             assert_eq!(set.head.status(), 422, "{name}: {}", set.text());
         }

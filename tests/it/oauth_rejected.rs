@@ -35,8 +35,7 @@ async fn is_well(world: &World, what: &str) {
 #[tokio::test]
 async fn a_refresh_by_a_person_heals_what_one_mistaken_invalid_client_broke() {
     let world = rejected_once().await;
-    let told = world.lab.gateway.api("POST", "/connections/work/refresh", "{}").await;
-    assert_eq!(told.head.status(), 200, "{}", told.text());
+    world.lab.gateway.api("POST", "/connections/work/refresh", "{}").await.is(200);
     assert_eq!(world.connection().await["state"], "active");
     is_well(&world, "refreshed").await;
     world.finish().await;

@@ -45,8 +45,7 @@ fn key_file(key: &KeyPair) -> String {
 async fn connect(lab: &Lab, provider: &str, fields: Value) {
     let new = json!({ "provider": provider, "auth": "service_account", "name": provider,
                       "fields": fields });
-    let made = lab.gateway.api("POST", "/connections", &new.to_string()).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
     let bind = json!({ "connection": provider }).to_string();
     let bound = lab.gateway.api("POST", "/agents/bot/bindings", &bind).await;
     assert!((200..300).contains(&bound.head.status()), "{}", bound.text());
@@ -60,9 +59,7 @@ async fn ask(lab: &Lab, host: &str, path: &str) -> Message {
 
 /// The same, refused.
 async fn refused(lab: &Lab, method: &str, path: &str, body: &Value) -> String {
-    let answer = lab.gateway.api(method, path, &body.to_string()).await;
-    assert_eq!(answer.head.status(), 422, "{}", answer.text());
-    answer.text()
+    lab.gateway.api(method, path, &body.to_string()).await.is(422).text()
 }
 
 /// What the server was asked with.

@@ -29,8 +29,7 @@ fn with(change: impl FnOnce(&mut Value)) -> Value {
 }
 
 async fn api(lab: &Lab, method: &str, path: &str, body: &Value) -> Message {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    lab.gateway.api(method, path, &body).await
+    lab.gateway.api_json(method, path, body).await
 }
 
 /// An origin that names an account, before a gateway with the provider.
@@ -40,8 +39,7 @@ async fn lab() -> Lab {
         _ => ok("fine"),
     });
     let lab = Plan::api_key().start(origin).await;
-    let made = api(&lab, "POST", "/providers", &corp()).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    api(&lab, "POST", "/providers", &corp()).await.is(201);
     lab
 }
 
@@ -51,10 +49,8 @@ async fn connected(lab: &mut Lab, binding: &Value) -> Canary {
     lab.guard(key.clone());
     lab.add_agent("bot").await;
     let new = json!({"provider": "corp", "name": "work", "fields": {"api_key": key.text}});
-    let made = api(lab, "POST", "/connections", &new).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
-    let bound = api(lab, "POST", "/agents/bot/bindings", binding).await;
-    assert_eq!(bound.head.status(), 201, "{}", bound.text());
+    api(lab, "POST", "/connections", &new).await.is(201);
+    api(lab, "POST", "/agents/bot/bindings", binding).await.is(201);
     key
 }
 
@@ -122,8 +118,7 @@ async fn no_change_sends_the_secret_of_a_connection_elsewhere_or_in_another_form
     // Without the connection there is no secret.
     assert_eq!(api(&lab, "DELETE", "/connections/work", &Value::Null).await.head.status() / 100, 2);
     let moved = with(|it| it["auth"][0]["placement"]["header"] = json!("X-Other"));
-    let changed = api(&lab, "PUT", AT, &moved).await;
-    assert_eq!(changed.head.status(), 200, "{}", changed.text());
+    api(&lab, "PUT", AT, &moved).await.is(200);
     lab.finish().await;
 }
 
@@ -134,14 +129,12 @@ async fn a_test_of_a_private_connection_reads_what_it_read_before() {
         it["test"] = json!({"url": format!("https://{OTHER}/keys"), "account": ["key"]});
     });
     let account = with(|it| it["test"]["account"] = json!(["user.email"]));
-    let user = api(&lab, "POST", "/users", &json!({"name": "ann", "role": "member"})).await;
-    assert_eq!(user.head.status(), 201, "{}", user.text());
+    api(&lab, "POST", "/users", &json!({"name": "ann", "role": "member"})).await.is(201);
     let private = json!({
         "provider": "corp", "name": "work", "owner": "ann", "visibility": "private",
         "fields": {"api_key": "a-key-of-ann"},
     });
-    let made = api(&lab, "POST", "/connections", &private).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    api(&lab, "POST", "/connections", &private).await.is(201);
     let refused = api(&lab, "PUT", AT, &other).await;
     assert!(refused.text().contains("`test.url` of provider `corp` stays"), "{}", refused.text());
     assert_eq!(api(&lab, "PUT", AT, &account).await.head.status(), 200);
@@ -165,8 +158,7 @@ async fn an_app_keeps_the_endpoint_that_gets_its_secret() {
         "name": "portal", "provider": "corp", "client_id": "client",
         "secrets": {"client_secret": "canary-secret-of-an-app"},
     });
-    let made = api(&lab, "POST", "/apps", &app).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    api(&lab, "POST", "/apps", &app).await.is(201);
     let refused = api(&lab, "PUT", AT, &oauth("/elsewhere")).await.text();
     let named = "`auth[0].token` of provider `corp` stays while app `portal` uses it";
     assert!(refused.contains(named), "{refused}");
@@ -187,8 +179,7 @@ async fn what_may_change_is_in_force_at_once_and_after_a_restart_and_is_recorded
         it["auth"][0]["env"] = json!(["BILLING_KEY"]);
         it["actions"][0]["requests"][0]["paths"] = json!(["/v2/**"]);
     });
-    let changed = api(&lab, "PUT", AT, &now).await;
-    assert_eq!(changed.head.status(), 200, "{}", changed.text());
+    let changed = api(&lab, "PUT", AT, &now).await.is(200);
     assert_eq!(changed.json()["name"], "Corp Billing");
     for step in ["at once", "after a restart"] {
         if step == "after a restart" {
@@ -221,8 +212,7 @@ async fn an_action_that_is_gone_allows_nothing_more() {
     assert_eq!(asked(&lab, "/v2/x").await, 200);
     assert_eq!(sent(&mut lab).await, [key.text.as_str()]);
     let none = with(|it| it["actions"] = json!([]));
-    let changed = api(&lab, "PUT", AT, &none).await;
-    assert_eq!(changed.head.status(), 200, "{}", changed.text());
+    api(&lab, "PUT", AT, &none).await.is(200);
     for path in ["/v1/x", "/v2/x"] {
         assert_eq!(asked(&lab, path).await, 403, "{path}");
     }
@@ -247,8 +237,7 @@ async fn the_page_of_a_binding_keeps_an_action_that_is_gone_until_a_person_clear
         assert!(page.contains("data-tag=\""), "{page}");
         let one = "/agents/bot/bindings/work";
         let as_shown = json!({"allow": null, "deny": ["read"]});
-        let refused = api(&lab, "PATCH", one, &as_shown).await;
-        assert_eq!(refused.head.status(), 422, "{}", refused.text());
+        api(&lab, "PATCH", one, &as_shown).await.is(422);
         assert_eq!(asked(&lab, "/v2/x").await, 403);
     }
     lab.finish().await;
@@ -266,8 +255,7 @@ async fn a_rule_that_lost_its_action_restricts_the_connection_as_before() {
     let received =
         |lab: &Lab| lab.origin.received().iter().filter(|it| it.head.target() != "/me").count();
     for rule in [reads, granted] {
-        let made = api(&lab, "POST", "/rules", &rule).await;
-        assert_eq!(made.head.status(), 201, "{}", made.text());
+        api(&lab, "POST", "/rules", &rule).await.is(201);
         assert_eq!(asked(&lab, "/v1/x").await, 200);
         assert_eq!(sent(&mut lab).await, [key.text.as_str()]);
         let beyond = [("GET", "/v2/x"), ("POST", "/v1/x")];
@@ -324,17 +312,14 @@ async fn only_the_own_provider_of_that_id_is_changed_and_no_host_is_taken() {
     }
     assert_eq!(api(&lab, "POST", "/orgs", &json!({"name": "rival"})).await.head.status(), 201);
     let rival = "Keyward-Org: rival\r\n";
-    let theirs = lab.gateway.api_with(rival, ("PUT", AT), &corp().to_string()).await;
-    assert_eq!(theirs.head.status(), 404, "{}", theirs.text());
+    lab.gateway.api_with(rival, ("PUT", AT), &corp().to_string()).await.is(404);
     let stale = "If-Match: \"AAAAAAAAAAAAAAAAAAAAAA\"\r\n";
     let renamed = with(|it| it["name"] = json!("Renamed")).to_string();
-    let answer = lab.gateway.api_with(stale, ("PUT", AT), &renamed).await;
-    assert_eq!(answer.head.status(), 412, "{}", answer.text());
+    lab.gateway.api_with(stale, ("PUT", AT), &renamed).await.is(412);
     assert_eq!(api(&lab, "GET", AT, &Value::Null).await.json()["definition"], corp());
     // Its own hosts are no one else's, and no connection uses it.
     let more = with(|it| it["hosts"] = json!([OTHER, "third.acme.test"]));
-    let changed = api(&lab, "PUT", AT, &more).await;
-    assert_eq!(changed.head.status(), 200, "{}", changed.text());
+    api(&lab, "PUT", AT, &more).await.is(200);
     lab.finish().await;
 }
 

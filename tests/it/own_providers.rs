@@ -28,10 +28,8 @@ async fn post(lab: &Lab, path: &str, body: &Value) -> Message {
 async fn connected(lab: &mut Lab, fields: Value) {
     lab.add_agent("bot").await;
     let new = json!({"provider": "corp", "name": "corp", "fields": fields});
-    let made = post(lab, "/connections", &new).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
-    let bound = post(lab, "/agents/bot/bindings", &json!({"connection": "corp"})).await;
-    assert_eq!(bound.head.status(), 201, "{}", bound.text());
+    post(lab, "/connections", &new).await.is(201);
+    post(lab, "/agents/bot/bindings", &json!({"connection": "corp"})).await.is(201);
 }
 
 async fn asked(lab: &Lab, path: &str) -> Message {
@@ -76,7 +74,7 @@ async fn a_definition_that_the_configuration_would_refuse_is_refused_and_named()
             assert_eq!(answer.head.status(), status, "{text}");
         }
     }
-    assert_eq!(lab.gateway.api("GET", "/providers/corp", "").await.head.status(), 404);
+    lab.gateway.api("GET", "/providers/corp", "").await.is(404);
     lab.finish().await;
 }
 
@@ -94,8 +92,7 @@ async fn each_place_of_a_key_is_what_the_upstream_receives() {
         let mut lab = Lab::simple().await;
         let key = Canary::new("corp-");
         lab.guard(key.clone());
-        let made = post(&lab, "/providers", &definition(&place)).await;
-        assert_eq!(made.head.status(), 201, "{}", made.text());
+        let made = post(&lab, "/providers", &definition(&place)).await.is(201);
         assert_eq!(made.json()["managed_by"], "store");
         let again = post(&lab, "/providers", &definition(&place)).await;
         assert!(
@@ -122,8 +119,7 @@ async fn it_is_in_force_at_once_and_after_a_restart_and_a_reload() {
     for step in ["at once", "after a reload", "after a restart"] {
         match step {
             "after a reload" => {
-                let answer = post(&lab, "/reload", &json!({})).await;
-                assert_eq!(answer.head.status(), 200, "{}", answer.text());
+                post(&lab, "/reload", &json!({})).await.is(200);
             }
             "after a restart" => lab.gateway.restart().await,
             _ => {}
@@ -154,9 +150,8 @@ async fn one_that_is_used_stays_and_one_of_keyward_or_the_file_cannot_be_removed
     }
     assert_eq!(asked(&lab, "/x").await.text(), "fine", "it works as before");
     lab.gateway.api("DELETE", "/connections/corp", "").await;
-    let removed = lab.gateway.api("DELETE", "/providers/corp", "").await;
-    assert_eq!(removed.head.status(), 204, "{}", removed.text());
-    assert_eq!(lab.gateway.api("GET", "/providers/corp", "").await.head.status(), 404);
+    lab.gateway.api("DELETE", "/providers/corp", "").await.is(204);
+    lab.gateway.api("GET", "/providers/corp", "").await.is(404);
     lab.finish().await;
 }
 
@@ -169,16 +164,14 @@ async fn another_organisation_neither_sees_nor_uses_nor_blocks_it() {
     let ask = async |method: &str, path: &str, body: &Value| {
         lab.gateway.api_with(rival, (method, path), &body.to_string()).await
     };
-    let unseen = ask("GET", "/providers/corp", &Value::Null).await;
-    assert_eq!(unseen.head.status(), 404, "{}", unseen.text());
+    ask("GET", "/providers/corp", &Value::Null).await.is(404);
     let listed = ask("GET", "/providers?limit=1000", &Value::Null).await;
     assert!(!listed.text().contains("corp\""), "{}", listed.text());
     let new = json!({"provider": "corp", "name": "theirs", "fields": {"token": "t-0123456789"}});
     assert!(ask("POST", "/connections", &new).await.head.status() >= 400);
     assert_eq!(ask("DELETE", "/providers/corp", &Value::Null).await.head.status(), 404);
     // They may have one of the same id and hosts.
-    let theirs = ask("POST", "/providers", &bearer()).await;
-    assert_eq!(theirs.head.status(), 201, "{}", theirs.text());
+    ask("POST", "/providers", &bearer()).await.is(201);
     lab.finish().await;
 }
 
@@ -202,8 +195,7 @@ async fn a_test_rejects_401_and_403_and_says_every_other_status() {
         one["id"] = json!(id);
         one["name"] = json!(format!("S{status}"));
         one["test"]["url"] = json!(format!("https://{OTHER}/{status}"));
-        let made = post(&lab, "/providers", &one).await;
-        assert_eq!(made.head.status(), 201, "{}", made.text());
+        post(&lab, "/providers", &one).await.is(201);
         let new = json!({"provider": id, "name": id, "fields": {"token": "t-0123456789"}});
         assert_eq!(post(&lab, "/connections", &new).await.head.status(), 201);
         let tested = post(&lab, &format!("/connections/{id}/test"), &json!({})).await.json();
@@ -242,8 +234,7 @@ async fn one_that_extends_github_is_an_enterprise_server_at_once_and_after_a_res
     let key = Canary::new("ghp_");
     lab.guard(key.clone());
     let mine = json!({"id": "corp", "name": "Corp", "extends": "github", "hosts": [OTHER]});
-    let made = post(&lab, "/providers", &mine).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let made = post(&lab, "/providers", &mine).await.is(201);
     assert_eq!(made.json()["hosts"], json!([OTHER]));
     connected(&mut lab, json!({"token": key.text})).await;
     let tested = post(&lab, "/connections/corp/test", &json!({})).await.json();

@@ -371,8 +371,7 @@ async fn a_private_connection_is_bound_to_no_agent_of_somebody_else() {
     let bind = |agent: &str, connection: &str| {
         Ask::post(&format!("/agents/{agent}/bindings"), json!({"connection": connection}))
     };
-    let refused = world.ask(Some(&admin), &bind(&other.agent, &own.connection)).await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    let refused = world.ask(Some(&admin), &bind(&other.agent, &own.connection)).await.is(422);
     assert!(refused.text().contains("is private: only agents of its owner"), "{}", refused.text());
     let path = format!("/connections/{}", own.connection);
     let share = |how: &str| Ask::new("PATCH", &path, Some(json!({"visibility": how})));
@@ -383,8 +382,7 @@ async fn a_private_connection_is_bound_to_no_agent_of_somebody_else() {
         201
     );
     // Somebody else uses it now.
-    let back = world.ask(Some(&one), &share("private")).await;
-    assert_eq!(back.head.status(), 422, "{}", back.text());
+    world.ask(Some(&one), &share("private")).await.is(422);
     let give = json!({"owner": two.name});
     let agent = format!("/agents/{}", own.agent);
     assert_eq!(
@@ -412,8 +410,7 @@ async fn who_is_paused_acts_through_nobody_and_who_is_removed_leaves_nothing_beh
     assert_eq!(patch(false).await.head.status(), 200);
     assert_eq!(world.through(&agent, &placeholder).await.head.status(), 200);
     let remove = Ask::new("DELETE", &path, None).in_org("acme");
-    let refused = world.ask(None, &remove).await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    let refused = world.ask(None, &remove).await.is(422);
     assert!(refused.text().contains("owns"), "{}", refused.text());
     world.finish().await;
 }
@@ -461,8 +458,8 @@ async fn people_and_what_is_theirs_survive_a_restart() {
     let one = world.person("acme", "member");
     let answer = world
         .ask(Some(&one), &Ask::get(&format!("/connections/{}", world.own(&one).connection)))
-        .await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        .await
+        .is(200);
     assert_eq!(answer.json()["visibility"], "private");
     world.finish().await;
 }

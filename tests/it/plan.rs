@@ -31,8 +31,7 @@ fn candidate(lab: &Lab, yaml: &str) -> PathBuf {
 /// Plans another configuration than the one in force, over the socket.
 async fn plan(lab: &Lab, yaml: &str) -> PlanView {
     let body = json!({"file": candidate(lab, yaml)}).to_string();
-    let answer = lab.gateway.api("POST", "/plan", &body).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let answer = lab.gateway.api("POST", "/plan", &body).await.is(200);
     lab.canary.assert_absent("a plan", answer.text().as_bytes());
     serde_json::from_value(answer.json()).expect("a plan")
 }
@@ -250,8 +249,7 @@ async fn problems_of_every_kind_are_found_at_once_each_with_its_place() {
     let made = |path: &'static str, body: Value| {
         let lab = &lab;
         async move {
-            let answer = lab.gateway.api("POST", path, &body.to_string()).await;
-            assert_eq!(answer.head.status(), 201, "{}", answer.text());
+            lab.gateway.api("POST", path, &body.to_string()).await.is(201);
         }
     };
     made("/users", json!({"name": "ann", "role": "member"})).await;
@@ -319,18 +317,15 @@ async fn a_token_moves_to_an_agent_that_stands_after_the_one_that_gives_it_up() 
 async fn only_the_operator_names_another_file() {
     let lab = Lab::simple().await;
     let admin = json!({"name": "root", "role": "admin"}).to_string();
-    assert_eq!(lab.gateway.api("POST", "/users", &admin).await.head.status(), 201);
+    lab.gateway.api("POST", "/users", &admin).await.is(201);
     let token = lab.gateway.api("POST", "/tokens", r#"{"user": "root"}"#).await.json();
     let token = token["token"].as_str().expect("a token").to_owned();
     let by = format!("Authorization: Bearer {token}\r\n");
-    let own = lab.gateway.api_with(&by, ("POST", "/plan"), "{}").await;
-    assert_eq!(own.head.status(), 200, "{}", own.text());
+    lab.gateway.api_with(&by, ("POST", "/plan"), "{}").await.is(200);
     let file = json!({"file": candidate(&lab, "lisen: 1\n")}).to_string();
-    let other = lab.gateway.api_with(&by, ("POST", "/plan"), &file).await;
-    assert_eq!(other.head.status(), 422, "{}", other.text());
+    let other = lab.gateway.api_with(&by, ("POST", "/plan"), &file).await.is(422);
     assert_eq!(other.json()["error"]["field"], "file");
-    let relative = lab.gateway.api("POST", "/plan", r#"{"file": "new.yaml"}"#).await;
-    assert_eq!(relative.head.status(), 422, "{}", relative.text());
+    lab.gateway.api("POST", "/plan", r#"{"file": "new.yaml"}"#).await.is(422);
     let planned: PlanView =
         serde_json::from_value(lab.gateway.api("POST", "/plan", &file).await.json())
             .expect("a plan");

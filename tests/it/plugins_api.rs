@@ -184,8 +184,7 @@ async fn environments_do_not_mix() {
             "agent": agent, "manifest": manifest("p", slot.clone()), "slots": { "mail": connection },
         })
     };
-    let refused = market.ask("POST", "/plugins", &of("dev-bot", "live")).await;
-    assert_eq!(refused.head.status(), 409, "{}", refused.text());
+    let refused = market.ask("POST", "/plugins", &of("dev-bot", "live")).await.is(409);
     assert_eq!(refused.json()["error"]["code"], "environment_mismatch");
     market.api("POST", "/plugins", &of("dev-bot", "sender")).await;
     let patch = json!({ "slots": { "mail": "live" } });
@@ -256,8 +255,7 @@ async fn streams_end_with_the_plugin_that_they_rest_on() {
         let new = json!({
             "agent": "digest", "manifest": manifest(plugin, slot), "slots": { "mail": "acme" },
         });
-        let answer = lab.gateway.api("POST", "/plugins", &new.to_string()).await;
-        assert_eq!(answer.head.status(), 201, "{}", answer.text());
+        lab.gateway.api("POST", "/plugins", &new.to_string()).await.is(201);
     }
     let mut wire = lab.tunnel_as("digest", &format!("{HOST}:443"), HOST).await;
     wire.send(request_text("GET /a", HOST)).await;

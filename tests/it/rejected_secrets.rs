@@ -50,9 +50,8 @@ async fn lab(provider: &Provider, plan: Plan) -> Lab {
     lab.add_agent("ci").await;
     let fields = json!({"api_key": lab.canary.text});
     let new = json!({"provider": "acme", "name": "mine", "fields": fields}).to_string();
-    assert_eq!(lab.gateway.api("POST", "/connections", &new).await.head.status(), 201);
-    let bound = lab.gateway.api("POST", "/agents/ci/bindings", r#"{"connection":"mine"}"#).await;
-    assert_eq!(bound.head.status(), 201, "{}", bound.text());
+    lab.gateway.api("POST", "/connections", &new).await.is(201);
+    lab.bind("ci", "mine").await;
     lab
 }
 
@@ -239,8 +238,7 @@ async fn what_a_file_declares_is_repaired_in_the_file() {
     assert_eq!(asks(&lab, &["/b"]).await, [424], "the file still has the rejected secret");
     std::fs::write(lab.gateway.folder().join("key.txt"), &good.text).expect("a file");
     provider.set(true);
-    let reloaded = lab.gateway.api("POST", "/reload", "{}").await;
-    assert_eq!(reloaded.head.status(), 200, "{}", reloaded.text());
+    lab.gateway.api("POST", "/reload", "{}").await.is(200);
     assert_eq!(asks(&lab, &["/c"]).await, [200]);
     let last = lab.origin.received().pop().expect("one");
     assert_eq!(last.head.all("x-api-key"), [&*good.text]);

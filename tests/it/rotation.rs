@@ -20,21 +20,16 @@ fn first(pem: &str) -> String {
 
 /// What the gateway gives clients to trust.
 async fn trusted(lab: &Lab) -> String {
-    let answer = lab.gateway.api("GET", "/ca", "").await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let answer = lab.gateway.api("GET", "/ca", "").await.is(200);
     answer.json()["pem"].as_str().expect("PEM").to_owned()
 }
 
 async fn rotate_ca(lab: &Lab, how: &str) -> serde_json::Value {
-    let answer = lab.gateway.api("POST", "/ca/rotate", how).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
-    answer.json()
+    lab.gateway.api("POST", "/ca/rotate", how).await.is(200).json()
 }
 
 async fn rotate_key(lab: &Lab) -> serde_json::Value {
-    let answer = lab.gateway.api("POST", "/keys/rotate", "{}").await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
-    answer.json()
+    lab.gateway.api("POST", "/keys/rotate", "{}").await.is(200).json()
 }
 
 /// A tunnel to [`HOST`] of a client that trusts `roots` alone.
@@ -170,8 +165,7 @@ async fn replaced_ca_files_are_taken_up_without_a_restart() {
     assert!(refused.text().contains("ca.key"), "{}", refused.text());
     assert!(tunnel(&lab, &old).await.is_ok(), "the old one signs");
     std::fs::write(folder.join("ca.key"), key.serialize_pem()).expect("a file");
-    let taken = lab.gateway.api("POST", "/reload", "{}").await;
-    assert_eq!(taken.head.status(), 200, "{}", taken.text());
+    lab.gateway.api("POST", "/reload", "{}").await.is(200);
     assert!(tunnel(&lab, &old).await.is_err());
     let mut wire = tunnel(&lab, &cert).await.expect("the new one signs");
     ask(&mut wire, &request_text("GET /a", HOST)).await;
@@ -215,15 +209,13 @@ async fn master_keys_that_the_configuration_names_change_without_a_restart() {
     assert_eq!(refused.head.status(), 422);
     assert!(refused.text().contains("still wraps rows"), "{}", refused.text());
     ask(&mut open, &request_text("GET /a", HOST)).await;
-    let taken = name_keys("[{ file: new.key }, { file: master.key }]").await;
-    assert_eq!(taken.head.status(), 200, "{}", taken.text());
+    let taken = name_keys("[{ file: new.key }, { file: master.key }]").await.is(200);
     assert_eq!(taken.json()["warnings"], serde_json::json!([]));
     let rotated = rotate_key(&lab).await;
     assert_eq!((&rotated["made"], &rotated["retired"]), (&false.into(), &serde_json::json!([])));
     let unneeded = rotated["unneeded"][0]["name"].as_str().expect("a file");
     assert!(unneeded.ends_with("master.key"), "{rotated}");
-    let taken = name_keys("{ file: new.key }").await;
-    assert_eq!(taken.head.status(), 200, "{}", taken.text());
+    name_keys("{ file: new.key }").await.is(200);
     let keys = lab.gateway.api("GET", "/keys", "").await.json()["items"].clone();
     assert_eq!(keys.as_array().map(Vec::len), Some(1), "{keys}");
     assert_eq!(keys[0]["source"]["kind"], "file");

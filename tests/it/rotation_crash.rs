@@ -48,14 +48,11 @@ async fn fill(served: &Served) -> Vec<String> {
 
 async fn post(wire: &mut Wire, path: &str, body: &str) -> serde_json::Value {
     wire.send(api_request("POST", path, body)).await;
-    let answer = wire.answer("POST").await;
-    assert_eq!(answer.head.status(), 201, "{}", answer.text());
-    answer.json()
+    wire.answer("POST").await.is(201).json()
 }
 
 async fn key_list(served: &Served) -> Vec<serde_json::Value> {
-    let answer = served.api("GET", "/keys", "").await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let answer = served.api("GET", "/keys", "").await.is(200);
     answer.json()["items"].as_array().expect("items").clone()
 }
 

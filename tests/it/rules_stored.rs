@@ -208,8 +208,7 @@ async fn a_rule_of_another_organisation_does_not_apply() {
     assert_eq!(try_api(&lab, "POST", "/orgs", &acme).await.0, 201);
     let rule = json!({ "name": "no", "action": "deny" }).to_string();
     let org = "Keyward-Org: acme\r\n";
-    let made = lab.gateway.api_with(org, ("POST", "/rules"), &rule).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let made = lab.gateway.api_with(org, ("POST", "/rules"), &rule).await.is(201);
     assert_eq!(code(&lab, "GET /a").await, None);
     assert_eq!(order(&lab).await, ["default"]);
     // Also when the rules of this one are compiled again.
@@ -225,8 +224,7 @@ async fn a_rule_of_another_organisation_does_not_apply() {
     }
     // Neither an agent nor a connection of this one can be named there.
     for named in [json!({ "agents": ["ci"], "action": "deny" }), json!({ "use": "acme" })] {
-        let answer = lab.gateway.api_with(org, ("POST", "/rules"), &named.to_string()).await;
-        assert_eq!(answer.head.status(), 422, "{}", answer.text());
+        lab.gateway.api_with(org, ("POST", "/rules"), &named.to_string()).await.is(422);
     }
     lab.finish().await;
 }
@@ -433,7 +431,7 @@ async fn an_organisation_with_a_rule_is_not_removed() {
     let lab = Lab::simple().await;
     assert_eq!(try_api(&lab, "POST", "/orgs", &json!({ "name": "acme" })).await.0, 201);
     let (org, rule) = ("Keyward-Org: acme\r\n", r#"{"name":"no","action":"deny"}"#);
-    assert_eq!(lab.gateway.api_with(org, ("POST", "/rules"), rule).await.head.status(), 201);
+    lab.gateway.api_with(org, ("POST", "/rules"), rule).await.is(201);
     let error = refused(&lab, ("DELETE", "/orgs/acme"), Value::Null, 422).await;
     assert!(error["message"].to_string().contains("rule `no`"), "{error}");
     lab.finish().await;

@@ -93,8 +93,7 @@ impl World {
 
     /// The key that the origin receives.
     async fn key(&mut self, session: &Session) -> String {
-        let answer = self.ask(session, "/").await;
-        assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        self.ask(session, "/").await.is(200);
         let head = self.lab.origin.arrival().await.head;
         head.one("x-api-key").expect("a key").to_owned()
     }

@@ -159,10 +159,8 @@ async fn with_mine(settings: &str) -> Lab {
     let mine = format!(
         r#"{{"provider":"acme","name":"mine","fields":{{"api_key":"{key}"}},"settings":{settings}}}"#
     );
-    let made = lab.gateway.api("POST", "/connections", &mine).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
-    let bind = lab.gateway.api("POST", "/agents/ci/bindings", r#"{"connection":"mine"}"#).await;
-    assert_eq!(bind.head.status(), 201, "{}", bind.text());
+    lab.gateway.api("POST", "/connections", &mine).await.is(201);
+    lab.bind("ci", "mine").await;
     lab
 }
 

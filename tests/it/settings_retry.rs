@@ -247,8 +247,7 @@ async fn what_cannot_be_reached_is_not_tried_again_once_its_binding_is_gone() {
     let mut lab = plan.start(Origin::saying("fine")).await;
     lab.add_agent("ci").await;
     let bindings = "/agents/ci/bindings";
-    let bound = lab.gateway.api("POST", bindings, r#"{"connection":"acme"}"#).await;
-    assert_eq!(bound.head.status(), 201, "{}", bound.text());
+    lab.gateway.api("POST", bindings, r#"{"connection":"acme"}"#).await.is(201);
     let mut wire = lab.tunnel("gone.acme.test").await;
     wire.send(request_text("GET /a", "gone.acme.test")).await;
     // The first attempts have failed, and more would follow for minutes.
@@ -276,9 +275,8 @@ async fn what_was_paused_meanwhile_is_not_sent_again() {
     let mine = format!(
         r#"{{"provider":"acme","name":"mine","fields":{{"api_key":"{key}"}},"settings":{{"retry":{{}}}}}}"#
     );
-    assert_eq!(lab.gateway.api("POST", "/connections", &mine).await.head.status(), 201);
-    let bind = lab.gateway.api("POST", "/agents/ci/bindings", r#"{"connection":"mine"}"#).await;
-    assert_eq!(bind.head.status(), 201, "{}", bind.text());
+    lab.gateway.api("POST", "/connections", &mine).await.is(201);
+    lab.bind("ci", "mine").await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     lab.origin.arrival().await;

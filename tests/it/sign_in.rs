@@ -52,8 +52,7 @@ async fn a_link_that_was_used_is_unknown_or_is_none_signs_nobody_in() {
     ] {
         assert_eq!(sign_in_with(&lab, &body, "").await.head.status(), status, "{body}");
     }
-    let first = sign_in(&lab, &link, "User-Agent: curl/8.14.1\r\n").await;
-    assert_eq!(first.head.status(), 200, "{}", first.text());
+    let first = sign_in(&lab, &link, "User-Agent: curl/8.14.1\r\n").await.is(200);
     let login = Login::in_answer(&mut lab, &first);
     let said = first.json();
     assert_eq!(
@@ -107,8 +106,7 @@ async fn a_cookie_from_before_the_sign_in_opens_nothing_after_it() {
     // An attacker's login, planted in the browser of another user.
     let planted = Login::of(&mut lab, "default", "eve").await;
     let link = link_in(&mut lab, "default", json!({"user": "ann"})).await;
-    let answer = sign_in(&lab, &link, &planted.cookie()).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let answer = sign_in(&lab, &link, &planted.cookie()).await.is(200);
     let login = Login::in_answer(&mut lab, &answer);
     assert_ne!((&login.token, &login.csrf), (&planted.token, &planted.csrf));
     assert!(opens(&lab, &login).await && !opens(&lab, &planted).await);
@@ -290,8 +288,7 @@ async fn a_pause_another_role_or_removal_ends_every_login_at_once() {
     let (own, other) =
         (Login::of(&mut lab, "default", "ann").await, Login::of(&mut lab, "default", "ann").await);
     let role = json!({"role": "auditor"}).to_string();
-    let answer = ask_at(&lab, "PATCH /api/v1/users/ann", &own.fields(), &role).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    ask_at(&lab, "PATCH /api/v1/users/ann", &own.fields(), &role).await.is(200);
     assert!(opens(&lab, &own).await && !opens(&lab, &other).await);
     let answer = ask_at(&lab, "POST /api/v1/agents", &own.fields(), r#"{"name":"new-one"}"#).await;
     assert_eq!(code(&answer), refused(403, "not_allowed"));
@@ -316,8 +313,7 @@ async fn a_login_holds_over_a_restart_until_it_signs_out() {
     assert_eq!((&said["login"], &said["csrf"]), (&json!(login.id), &json!(login.csrf)));
     let out = ask_at(&lab, "DELETE /api/v1/session", &login.cookie(), "").await;
     assert_eq!(code(&out), refused(403, "csrf_required"));
-    let out = ask_at(&lab, "DELETE /api/v1/session", &login.fields(), "").await;
-    assert_eq!(out.head.status(), 204, "{}", out.text());
+    let out = ask_at(&lab, "DELETE /api/v1/session", &login.fields(), "").await.is(204);
     let cleared = "keyward=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax";
     assert_eq!(out.head.one("set-cookie"), Some(cleared));
     assert!(!opens(&lab, &login).await && opens(&lab, &other).await);
@@ -392,8 +388,7 @@ async fn guesses_of_links_are_limited_and_a_valid_link_is_always_accepted() {
     let mut lab = plan.start(Origin::saying("fine")).await;
     user(&mut lab, "ann", "admin").await;
     for status in [401, 401, 429, 429] {
-        let answer = sign_in(&lab, "kwo_guess", "").await;
-        assert_eq!(answer.head.status(), status, "{}", answer.text());
+        let answer = sign_in(&lab, "kwo_guess", "").await.is(status);
         assert_eq!(answer.head.has("retry-after"), status == 429);
     }
     let login = Login::of(&mut lab, "default", "ann").await;
@@ -401,8 +396,7 @@ async fn guesses_of_links_are_limited_and_a_valid_link_is_always_accepted() {
     // Unknown cookies count as unknown tokens do, and lock nobody out.
     for status in [401, 401, 429] {
         let fields = "Cookie: keyward=kwl_guess\r\n";
-        let answer = ask_at(&lab, "GET /api/v1/agents", fields, "").await;
-        assert_eq!(answer.head.status(), status, "{}", answer.text());
+        ask_at(&lab, "GET /api/v1/agents", fields, "").await.is(status);
     }
     assert!(opens(&lab, &login).await);
     let records = lab.finish_with_changes().await;

@@ -43,8 +43,7 @@ async fn a_person_signs_in_and_is_a_user_with_the_role_of_their_group() {
     assert!(["state", "nonce", "code_challenge"].iter().all(|name| asked[*name].len() == 43));
     assert!(!at.url.contains(&encoded(CLIENT_SECRET)));
     team.says(&at, &ann());
-    let answer = team.returns(&mut at).await;
-    assert_eq!(answer.head.status(), 303, "{}", answer.text());
+    let answer = team.returns(&mut at).await.is(303);
     assert_eq!(answer.head.one("location"), Some("/agents?q=x"));
     let cookies = answer.head.all("set-cookie");
     assert!(
@@ -187,8 +186,7 @@ async fn a_callback_of_another_browser_sign_in_or_issuer_and_a_repeated_one_are_
     let mut at = team.begin("/").await;
     team.says(&at, &ann());
     let (back, mut copy) = (team.server.issuer().consent(&at.url), at.browser.clone());
-    let first = at.browser.get(&back).await;
-    assert_eq!(first.head.status(), 303, "{}", first.text());
+    at.browser.get(&back).await.is(303);
     team.guard(&at.browser);
     assert_refused(&copy.get(&back).await, 400, "can be completed once");
     assert_refused(&at.browser.get(&back).await, 403, "This browser did not begin");
@@ -260,7 +258,7 @@ async fn a_lost_group_a_pause_and_another_role_end_the_logins() {
 async fn an_address_or_a_name_alone_identifies_no_user() {
     let mut team = Team::with("domains: [acme.test], default_role: member").await;
     let known = json!({"name": "ann", "email": "ann@acme.test", "role": "admin"}).to_string();
-    assert_eq!(team.lab.gateway.api("POST", "/users", &known).await.head.status(), 201);
+    team.lab.gateway.api("POST", "/users", &known).await.is(201);
     let (session, _) = team.signed_in(&ann()).await;
     assert_eq!((&session["user"], &session["role"]), (&json!("ann-2"), &json!("member")));
     // Another account with the same name and address.
@@ -314,8 +312,7 @@ async fn a_sign_in_leads_to_pages_of_this_gateway_only() {
     let to = format!("http://localhost:{}/login/oidc?moved=1&to=%2Fagents", own.port());
     assert_eq!((moved.head.status(), moved.head.one("location")), (303, Some(&*to)));
     let elsewhere = "X-Forwarded-For: 203.0.113.9\r\n";
-    let clear = crate::admin_network::ask_at(&team.lab, "GET /login/oidc", elsewhere, "").await;
-    assert_eq!(clear.head.status(), 403, "{}", clear.text());
+    crate::admin_network::ask_at(&team.lab, "GET /login/oidc", elsewhere, "").await.is(403);
     team.lab.finish().await;
 }
 

@@ -94,9 +94,7 @@ async fn named(lab: &Lab, line: &str, fields: &str, body: &Value) -> Message {
 }
 
 async fn challenge(lab: &Lab) -> Value {
-    let made = named(lab, "POST /api/v1/session/challenge", "", &json!({})).await;
-    assert_eq!(made.head.status(), 200, "{}", made.text());
-    let made = made.json();
+    let made = named(lab, "POST /api/v1/session/challenge", "", &json!({})).await.is(200).json();
     assert_eq!(
         (&made["rpId"], &made["userVerification"]),
         (&json!("localhost"), &json!("required"))
@@ -110,9 +108,7 @@ async fn gives(lab: &Lab, passkey: &Value) -> Message {
 
 async fn options(lab: &Lab, by: &Login) -> Value {
     let line = "POST /api/v1/session/passkeys/challenge";
-    let made = named(lab, line, &by.fields(), &json!({})).await;
-    assert_eq!(made.head.status(), 200, "{}", made.text());
-    made.json()
+    named(lab, line, &by.fields(), &json!({})).await.is(200).json()
 }
 
 async fn adds(lab: &Lab, by: &Login, credential: Value) -> Message {
@@ -148,8 +144,7 @@ async fn a_passkey_signs_in_once_for_each_challenge_and_not_as_another() {
     let credential = device.credential(&lab, &asked);
     let of_ann = adds(&lab, &ann, credential.clone()).await;
     assert_eq!(code(&of_ann), (422, json!("invalid_field")), "a challenge is for one user");
-    let added = adds(&lab, &bob, credential.clone()).await;
-    assert_eq!(added.head.status(), 201, "{}", added.text());
+    adds(&lab, &bob, credential.clone()).await.is(201);
     assert_eq!(adds(&lab, &bob, credential).await.head.status(), 422, "a challenge works once");
     let asked = options(&lab, &ann).await;
     let stolen = device.credential(&lab, &asked);
@@ -174,8 +169,7 @@ async fn a_passkey_signs_in_once_for_each_challenge_and_not_as_another() {
 
     let challenge = challenge(&lab).await;
     let assertion = device.assertion(&lab, &challenge);
-    let answer = gives(&lab, &assertion).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let answer = gives(&lab, &assertion).await.is(200);
     let login = Login::in_answer(&mut lab, &answer);
     assert_eq!(
         (&answer.json()["user"], &answer.json()["method"]),

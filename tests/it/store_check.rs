@@ -72,8 +72,7 @@ async fn a_gateway_checks_its_own_store_a_repair_needs_it_stopped_and_a_sound_st
     );
     let (report, code) = check(&served, &[]);
     assert_eq!((report["faults"].clone(), code), (json!([]), Some(0)), "{report}");
-    let by_api = served.api("POST", "/store/check", "{}").await;
-    assert_eq!(by_api.head.status(), 200, "{}", by_api.text());
+    let by_api = served.api("POST", "/store/check", "{}").await.is(200);
     assert_eq!(by_api.json()["faults"], json!([]));
     served.terminate();
     let (report, code) = check(&served, &[]);
@@ -158,16 +157,14 @@ async fn a_broken_index_is_named_repaired_after_a_copy_and_serves() {
         assert!(copy.get(Table::Names, "org_default/stray").await.expect("it reads").is_some());
     }
     served.restart();
-    let taken = served.api("POST", "/agents", &json!({ "name": "reader" }).to_string()).await;
-    assert_eq!(taken.head.status(), 409, "{}", taken.text());
+    served.api("POST", "/agents", &json!({ "name": "reader" }).to_string()).await.is(409);
     let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
     let mut wire = Wire::plain(stream);
     wire.send(format!(
         "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
     ))
     .await;
-    let answer = wire.answer("GET").await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    wire.answer("GET").await.is(200);
     assert_eq!(origin.received()[0].head.one("x-api-key"), Some(SECRET));
 }
 

@@ -194,8 +194,7 @@ async fn c5_team_members_each_connect_their_own_account_of_the_same_provider() {
     for (agent, token, connection, key) in
         [("anns-helper", &anns, "ann-acme", &keys[0]), ("bobs-helper", &bobs, "bob-acme", &keys[1])]
     {
-        let answer = platform.call((agent, token), connection).await;
-        assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        platform.call((agent, token), connection).await.is(200);
         assert_eq!(platform.last_key(), key.text, "the account of whose agent it is");
     }
     // What the team shares is everybody's to use, and only the lead's to change.

@@ -174,8 +174,7 @@ impl Upgraded {
         let tls = TlsConnector::from(trusting(&self.gateway.ca_pem)).connect(name, io);
         let mut wire = Wire::over(patiently("TLS", tls).await.expect("TLS"), socket, seen);
         wire.send(request_text(request, HOST)).await;
-        let answer = wire.answer("GET").await;
-        assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        let answer = wire.answer("GET").await.is(200);
         assert_eq!(answer.text(), "fine");
         loop {
             let arrived = patiently("the request", self.origin.arrival()).await;
@@ -256,8 +255,7 @@ async fn a_secret_that_version_0_1_0_replaced_is_in_force_and_the_one_before_can
     let token = "kwa_upgrade-rotating-token-0123456789";
     let sent = upgraded.sent(token, "GET /orders").await;
     assert_eq!(sent.all("x-api-key"), ["upgrade-new-key-0123456789"]);
-    let back = upgraded.gateway.api("POST", "/connections/rotated/rotate/rollback", "").await;
-    assert_eq!(back.head.status(), 200, "{}", back.text());
+    upgraded.gateway.api("POST", "/connections/rotated/rotate/rollback", "").await.is(200);
     let sent = upgraded.sent(token, "GET /orders").await;
     assert_eq!(sent.all("x-api-key"), ["upgrade-old-key-0123456789"]);
     upgraded.finish().await;
@@ -285,13 +283,10 @@ async fn a_refresh_token_and_an_app_of_version_0_1_0_give_an_access_token() {
 async fn a_person_and_a_webhook_of_version_0_1_0_keep_their_token_and_key() {
     let mut upgraded = Upgraded::start().await;
     let fields = format!("Authorization: Bearer {}\r\n", upgraded.personal.text);
-    let answer = upgraded.gateway.api_with(&fields, ("GET", "/users/ada"), "").await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    upgraded.gateway.api_with(&fields, ("GET", "/users/ada"), "").await.is(200);
     let wrong = "Authorization: Bearer kwp_0123456789abcdefghij0123456789abcdef\r\n";
-    let answer = upgraded.gateway.api_with(wrong, ("GET", "/users/ada"), "").await;
-    assert_eq!(answer.head.status(), 401, "{}", answer.text());
-    let answer = upgraded.gateway.api("POST", "/webhooks/ops/test", "").await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    upgraded.gateway.api_with(wrong, ("GET", "/users/ada"), "").await.is(401);
+    upgraded.gateway.api("POST", "/webhooks/ops/test", "").await.is(200);
     let event = upgraded.hooks.event(&Canary::of(SIGNING_KEY.to_owned())).await;
     assert_eq!(event.kind, "webhook.test");
     upgraded.finish().await;

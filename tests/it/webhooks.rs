@@ -18,15 +18,12 @@ pub(crate) async fn lab_of(plan: Plan) -> Lab {
     let mut lab = plan.start(Origin::saying("fine")).await;
     lab.add_agent("ops-agent").await;
     let new = json!({"provider": "acme", "name": "mine", "fields": {"api_key": lab.canary.text}});
-    let made = lab.gateway.api("POST", "/connections", &new.to_string()).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
     lab
 }
 
 pub(crate) async fn post(lab: &Lab, path: &str, body: &Value) -> Value {
-    let answer = lab.gateway.api("POST", path, &body.to_string()).await;
-    assert!(answer.head.status() < 300, "{path}: {}", answer.text());
-    answer.json()
+    lab.gateway.api_json("POST", path, body).await.done(path)
 }
 
 pub(crate) async fn hook(lab: &Lab) -> Value {
@@ -87,8 +84,7 @@ async fn only_what_a_webhook_wants_is_told_and_another_organisation_hears_nothin
     let key = hooks.subscribed(&mut lab, &["connection.paused"]).await;
     let new = json!({"name": "theirs", "url": hooks.url()});
     let theirs = "keyward-org: elsewhere\r\n";
-    let made = lab.gateway.api_with(theirs, ("POST", "/webhooks"), &new.to_string()).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let made = lab.gateway.api_with(theirs, ("POST", "/webhooks"), &new.to_string()).await.is(201);
     lab.guard(Canary::of(made.json()["signing_key"].as_str().unwrap().to_owned()));
     let seen = lab.gateway.api("GET", "/webhooks/theirs", "").await;
     assert_eq!(seen.head.status(), 404, "it is the other organisation's");
@@ -127,8 +123,7 @@ async fn what_happens_to_a_connection_is_told_with_who_and_why() {
     let bearer = format!("authorization: Bearer {}\r\n", token.as_str().unwrap());
     lab.guard(Canary::of(token.as_str().unwrap().to_owned()));
     let bind = ("POST", "/agents/ops-agent/bindings");
-    let bound = lab.gateway.api_with(&bearer, bind, r#"{"connection":"mine"}"#).await;
-    assert_eq!(bound.head.status(), 201, "{}", bound.text());
+    lab.gateway.api_with(&bearer, bind, r#"{"connection":"mine"}"#).await.is(201);
     let bound = hooks.event(&key).await;
     assert_eq!(bound.kind, "connection.bound");
     assert_eq!(bound.data["agent"]["name"], "ops-agent");
@@ -146,8 +141,7 @@ async fn what_happens_to_a_connection_is_told_with_who_and_why() {
 
     let soon = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(30)).to_string();
     let patch = json!({"expires": soon}).to_string();
-    let patched = lab.gateway.api("PATCH", "/connections/mine", &patch).await;
-    assert_eq!(patched.head.status(), 200, "{}", patched.text());
+    lab.gateway.api("PATCH", "/connections/mine", &patch).await.is(200);
     let expiring = hooks.event(&key).await;
     assert_eq!((&*expiring.kind, &expiring.data["by"]), ("connection.expiring", &json!("gateway")));
     assert_eq!(expiring.data["reason"], "expires");
@@ -379,6 +373,6 @@ async fn the_file_declares_webhooks_changes_them_and_pauses_what_it_names_no_mor
     post(&lab, "/connections/mine/pause", &json!({})).await;
     assert_eq!(hook(&lab).await["waiting"], 0);
     lab.gateway.api("DELETE", "/webhooks/ops", "").await;
-    assert_eq!(lab.gateway.api("GET", "/webhooks/ops", "").await.head.status(), 404);
+    lab.gateway.api("GET", "/webhooks/ops", "").await.is(404);
     lab.finish().await;
 }

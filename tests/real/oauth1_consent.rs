@@ -78,14 +78,11 @@ impl World {
     }
 
     async fn try_api(&self, method: &str, path: &str, body: &Value) -> Message {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.lab.gateway.api(method, path, &body).await
+        self.lab.gateway.api_json(method, path, body).await
     }
 
     pub(crate) async fn api(&self, method: &str, path: &str, body: &Value) -> Value {
-        let answer = self.try_api(method, path, body).await;
-        assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
-        answer.json()
+        self.try_api(method, path, body).await.done(path)
     }
 
     /// A connection that waits for its consent, which the agent may use then.
@@ -113,8 +110,7 @@ impl World {
     async fn connected(&self, name: &str) -> Value {
         let made = self.draft(name).await;
         let (mut browser, url) = self.begun(&made).await;
-        let back = browser.get(&self.pressed("authorize", &url)).await;
-        assert_eq!(back.head.status(), 303, "{}", back.text());
+        browser.get(&self.pressed("authorize", &url)).await.is(303);
         self.api("GET", &format!("/connections/{name}"), &Value::Null).await
     }
 
@@ -256,8 +252,7 @@ async fn a_service_that_does_not_confirm_the_callback_is_asked_for_no_consent() 
     // The link is not used up: the service may be corrected.
     world.issuer.tell(&json!({ "do": "change", "settings": { "confirms": true } }));
     let url = browser.begin(start).await;
-    let back = browser.get(&world.pressed("authorize", &url)).await;
-    assert_eq!(back.head.status(), 303, "{}", back.text());
+    browser.get(&world.pressed("authorize", &url)).await.is(303);
     world.finish().await;
 }
 
@@ -378,14 +373,12 @@ async fn an_end_user_connects_by_a_link() {
     let chosen = "/connect/session?step=choose";
     let page = browser.get(chosen).await;
     let at_service = onward(&browser.post(&form_of(&page)).await);
-    let refused = stranger.get(&world.pressed("authorize", &at_service)).await;
-    assert_eq!(refused.head.status(), 403, "{}", refused.text());
+    stranger.get(&world.pressed("authorize", &at_service)).await.is(403);
 
     for (button, words) in [("deny", "The consent was declined"), ("authorize", "is connected")] {
         let page = browser.get(chosen).await;
         let at_service = onward(&browser.post(&form_of(&page)).await);
-        let back = browser.get(&world.pressed(button, &at_service)).await;
-        assert_eq!(back.head.status(), 303, "{}", back.text());
+        browser.get(&world.pressed(button, &at_service)).await.is(303);
         let shown = browser.get("/connect/session").await;
         assert!(shown.text().contains(words), "{}", shown.text());
     }
@@ -432,8 +425,7 @@ async fn the_command_line_connects_and_a_program_of_a_run_is_signed_for() {
     let mut browser = Browser::at(admin);
     let url = browser.begin(link.trim()).await;
     let told = issuer.tell(&json!({ "do": "authorize", "url": url }));
-    let back = browser.get(told["location"].as_str().expect("an address")).await;
-    assert_eq!(back.head.status(), 303, "{}", back.text());
+    browser.get(told["location"].as_str().expect("an address")).await.is(303);
     let output = child.wait_with_output().expect("our child");
     std::io::Read::read_to_string(&mut lines, &mut said).expect("text");
     assert!(output.status.success(), "{said}");

@@ -177,8 +177,7 @@ async fn a_token_of_a_person_is_exchanged_at_idpyoidc_until_it_is_over() {
     }
     assert_eq!(world.issuer.log("refused").len(), 1, "and nobody asks again");
     // Whoever follows the advice is told what helps, and another token does.
-    let told = world.try_api("POST", "/connections/work/reconnect", &json!({})).await;
-    assert_eq!(told.head.status(), 422, "{}", told.text());
+    let told = world.try_api("POST", "/connections/work/reconnect", &json!({})).await.is(422);
     assert!(told.text().contains("keyward connection rotate work"), "{}", told.text());
     let other = world.issuer.tell(&json!({ "do": "subject" }))["token"].clone();
     world.guard(other.as_str().expect("a token"));

@@ -94,15 +94,12 @@ fn plan(reference: &str) -> Plan {
 }
 
 async fn shown(lab: &Lab, path: &str) -> Value {
-    let answer = lab.gateway.api("GET", path, "").await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
-    answer.json()
+    lab.gateway.api("GET", path, "").await.is(200).json()
 }
 
 async fn tested(lab: &Lab, source: &str, reference: &str) -> Value {
     let body = json!({ "ref": reference }).to_string();
-    let answer = lab.gateway.api("POST", &format!("/sources/{source}/test"), &body).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let answer = lab.gateway.api("POST", &format!("/sources/{source}/test"), &body).await.is(200);
     answer.json()["tested"][0].clone()
 }
 

@@ -40,8 +40,7 @@ pub(crate) enum Trusts {
 pub(crate) async fn rotated(trusts: Trusts) -> Lab {
     let mut lab = lab().await;
     let former = lab.gateway.ca_pem.clone();
-    let answer = lab.gateway.api("POST", "/ca/rotate", r#"{"overlap":"1d"}"#).await;
-    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let answer = lab.gateway.api("POST", "/ca/rotate", r#"{"overlap":"1d"}"#).await.is(200);
     let both = answer.json()["pem"].as_str().expect("PEM").to_owned();
     let current = both.strip_suffix(&former).expect("the new one, then the one before");
     if let Trusts::Current = trusts {

@@ -16,8 +16,7 @@ async fn verified(interpreter: &str, script: &str) -> Value {
     let mut lab = hooks.reached(Plan::api_key()).start(Origin::saying("fine")).await;
     lab.add_agent("bot").await;
     let key = hooks.subscribed(&mut lab, &["connection.bound"]).await;
-    let bound = lab.gateway.api("POST", "/agents/bot/bindings", r#"{"connection":"acme"}"#).await;
-    assert_eq!(bound.head.status(), 201, "{}", bound.text());
+    lab.bind("bot", "acme").await;
     let event = hooks.event(&key).await.message;
     let field = |name: &str| event.head.one(name).expect("a field").to_owned();
     let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];

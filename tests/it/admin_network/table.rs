@@ -68,8 +68,7 @@ const OF_ADMINS: &[&str] =
     &["/audit", "/keys", "/upstreams", "/webhooks", "/events", "/honeytokens"];
 
 async fn made(world: &World, by: &Person, new: Value) -> (String, String) {
-    let made = world.ask(Some(by), Ask::post("/tokens", new)).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let made = world.ask(Some(by), Ask::post("/tokens", new)).await.is(201);
     let text = |key: &str| made.json()[key].as_str().expect("text").to_owned();
     (text("id"), text("token"))
 }

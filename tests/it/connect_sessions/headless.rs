@@ -25,8 +25,7 @@ async fn goes(browser: &mut Browser, link: &Link) -> String {
 
 /// Where a page redirects the browser.
 async fn leads(browser: &mut Browser, to: &str) -> String {
-    let sent = browser.get(to).await;
-    assert_eq!(sent.head.status(), 303, "{}", sent.text());
+    let sent = browser.get(to).await.is(303);
     sent.head.one("location").expect("a location").to_owned()
 }
 
@@ -82,8 +81,7 @@ async fn without_the_exchange_nothing_that_a_browser_does_connects() {
     let link = headless(&mut world.lab, json!({})).await;
     let mut browser = world.browser();
     let url = goes(&mut browser, &link).await;
-    let stolen = world.browser().get(&link.url).await;
-    assert_eq!(stolen.head.status(), 403, "{}", stolen.text());
+    world.browser().get(&link.url).await.is(403);
     consents_at(&world, &mut browser, &url).await;
     let open = api(&world.lab, "GET", "/flows", Value::Null, 200).await;
     let flow = open["items"][0]["id"].as_str().expect("a consent").to_owned();

@@ -80,8 +80,7 @@ async fn the_cookie_of_one_link_finishes_no_consent_of_another() {
     let back = |url: &str| world.server.issuer().consent(url);
     let mut stranger = world.browser();
     for (browser, url) in [(&mut them, &my_url), (&mut stranger, &their_url)] {
-        let refused = browser.get(&back(url)).await;
-        assert_eq!(refused.head.status(), 403, "{}", refused.text());
+        let refused = browser.get(&back(url)).await.is(403);
         assert!(refused.text().contains("did not begin this consent"), "{}", refused.text());
     }
     assert!(world.server.calls().is_empty(), "no code was exchanged");
@@ -119,8 +118,7 @@ async fn a_link_that_has_ended_shows_and_does_nothing() {
             assert!(!refused.text().contains(USER) && refused.head.one("set-cookie").is_none());
         }
     }
-    let refused = late.submit(&form, &[("field.api_key", GOOD)]).await;
-    assert_eq!(refused.head.status(), 410, "{}", refused.text());
+    late.submit(&form, &[("field.api_key", GOOD)]).await.is(410);
     let complete = format!("/connect-sessions/{}/complete", opened.id);
     api(&keys.lab, "POST", &complete, json!({"fields": {"api_key": GOOD}}), 422).await;
     assert_eq!(keys.state(&expired).await["state"], "expired");
@@ -225,8 +223,7 @@ async fn another_site_opens_no_link_and_sends_no_form() {
     let form = action(&browser.get(SESSION).await);
     for by_origin in [true, false] {
         foreign(&mut browser, by_origin);
-        let refused = browser.submit(&form, &[("field.api_key", GOOD)]).await;
-        assert_eq!(refused.head.status(), 403, "{}", refused.text());
+        browser.submit(&form, &[("field.api_key", GOOD)]).await.is(403);
     }
     assert_eq!(keys.lab.origin.received().len(), 0);
     assert_eq!(keys.state(&link).await["state"], "opened");
@@ -255,8 +252,7 @@ async fn a_key_that_the_provider_refuses_is_not_kept_and_the_form_says_why() {
         assert!(page.text().contains(says), "{fields:?}: {}", page.text());
     }
     assert_eq!(keys.state(&link).await["state"], "opened", "a mistake in the form is no attempt");
-    let page = gives(&mut browser, &wrong.text).await;
-    assert_eq!(page.head.status(), 422, "{}", page.text());
+    let page = gives(&mut browser, &wrong.text).await.is(422);
     assert!(page.text().contains("rejected this key"), "{}", page.text());
     wrong.assert_absent("the page", page.text().as_bytes());
     assert!(keys.connections().await.is_empty());
@@ -379,8 +375,7 @@ async fn a_member_makes_links_for_themselves_alone() {
         assert_eq!(refused.head.status(), 404, "{method} {path}: {}", refused.text());
     }
     let complete = json!({"fields": {"api_key": GOOD}});
-    let refused = ask("POST", &format!("{path}/complete"), complete).await;
-    assert_eq!(refused.head.status(), 404, "{}", refused.text());
+    ask("POST", &format!("{path}/complete"), complete).await.is(404);
     let own = ask("POST", "/connect-sessions", json!({"providers": ["acme"]})).await;
     assert_eq!((own.head.status(), &own.json()["user_name"]), (201, &json!("ann")));
     let listed = ask("GET", "/connect-sessions", Value::Null).await.json();

@@ -175,13 +175,11 @@ async fn a_connection_is_connected_again_in_place() {
     let mut browser = keys.opened(&link).await;
     let page = browser.get(SESSION).await;
     assert!(page.text().contains(&name), "{}", page.text());
-    let refused = gives(&mut browser, "ak_wrong-0123456789abcdef").await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    let refused = gives(&mut browser, "ak_wrong-0123456789abcdef").await.is(422);
     assert!(refused.text().contains("old secret stays"), "{}", refused.text());
     assert_eq!(keys.connections().await[0]["state"], "active");
     let page = browser.get(&format!("{SESSION}?step=choose")).await;
-    let sent = browser.submit(&action(&page), &[("field.api_key", BETTER)]).await;
-    assert_eq!(sent.head.status(), 303, "{}", sent.text());
+    browser.submit(&action(&page), &[("field.api_key", BETTER)]).await.is(303);
     let after = keys.connections().await;
     assert_eq!((after.len(), &after[0]["id"]), (1, &before["id"]));
     assert_ne!(after[0]["rotated"], before["rotated"]);
@@ -264,8 +262,7 @@ async fn nothing_is_left_of_a_link_that_was_not_finished() {
     let path = format!("/connect-sessions/{}", link.id);
     api(&world.lab, "DELETE", &path, Value::Null, 204).await;
     assert_eq!(drafts(&world).await, 0);
-    let late = browser.get(&world.server.issuer().consent(&url)).await;
-    assert_eq!(late.head.status(), 400, "{}", late.text());
+    browser.get(&world.server.issuer().consent(&url)).await.is(400);
 
     let second = super::link(&mut world.lab, json!({"providers": ["svc"]})).await;
     let mut browser = world.browser();
@@ -283,8 +280,7 @@ async fn nothing_is_left_of_a_link_that_was_not_finished() {
     services.flows.cancel(&org, &flow).await.ok();
     services.flows.sweep_connect_sessions().await.expect("a store");
     assert_eq!(drafts(&world).await, 0);
-    let gone = world.lab.gateway.api("GET", &format!("/connect-sessions/{}", second.id), "").await;
-    assert_eq!(gone.head.status(), 404, "{}", gone.text());
+    world.lab.gateway.api("GET", &format!("/connect-sessions/{}", second.id), "").await.is(404);
     world.finish().await;
 }
 

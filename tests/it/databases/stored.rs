@@ -20,8 +20,7 @@ impl Databases {
     }
 
     async fn asked(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let answer = self.lab.gateway.api(method, path, &body).await;
+        let answer = self.lab.gateway.api_json(method, path, &body).await;
         let json = if answer.body.is_empty() { Value::Null } else { answer.json() };
         (answer.head.status(), json)
     }
@@ -37,8 +36,7 @@ impl Databases {
     async fn bearer_of(&self, org: &str, role: &str) -> String {
         let (api, of_org) = (&self.lab.gateway, format!("Keyward-Org: {org}\r\n"));
         let user = json!({"name": role, "role": role}).to_string();
-        let user = api.api_with(&of_org, ("POST", "/users"), &user).await;
-        assert_eq!(user.head.status(), 201, "{}", user.text());
+        api.api_with(&of_org, ("POST", "/users"), &user).await.is(201);
         let token = json!({"user": role, "label": "test"}).to_string();
         let token = api.api_with(&of_org, ("POST", "/tokens"), &token).await.json();
         let token = token["token"].as_str().expect("shown once").to_owned();

@@ -96,8 +96,7 @@ async fn certified(lab: &mut Lab, name: &str, ca: Option<&str>) {
     if let Some(ca) = ca {
         fields["ca"] = ca.into();
     }
-    let made = connect(lab, name, "certificate", fields).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    connect(lab, name, "certificate", fields).await.is(201);
 }
 
 async fn ask(lab: &Lab, agent: &str) -> Message {
@@ -176,8 +175,7 @@ async fn a_token_may_have_a_certificate_beside_it() {
     let (certificate, key) = pki().pem(&["both"]);
     let token = lab.canary.text.clone();
     let fields = json!({ "token": token, "pem": certificate, "pem_key": key, "own_ca": ca });
-    let made = connect(&mut lab, "both", "both", fields).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    connect(&mut lab, "both", "both", fields).await.is(201);
     assert_eq!(ask(&lab, "both").await.text(), "stream 0");
     let received = lab.origin.only();
     assert_eq!(received.head.one("authorization"), Some(&*format!("Bearer {token}")));
@@ -196,8 +194,7 @@ async fn what_is_no_certificate_or_not_the_key_of_it_is_refused_when_it_is_given
         (&certificate, &key, &key, "ca"),
     ] {
         let fields = json!({ "client_cert": certificate, "client_key": key, "ca": ca });
-        let made = connect(&mut lab, "wrong", "certificate", fields).await;
-        assert_eq!(made.head.status(), 422, "{}", made.text());
+        let made = connect(&mut lab, "wrong", "certificate", fields).await.is(422);
         assert!(made.text().contains(field), "{}", made.text());
     }
     lab.finish().await;

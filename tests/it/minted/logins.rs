@@ -179,8 +179,7 @@ async fn a_login_that_is_refused_is_not_tried_again() {
     service.refused.store(401, Ordering::SeqCst);
     let lab = lab(&service, "").await;
     for _ in 0..3 {
-        let answer = lab.ask("GET /things").await;
-        assert_eq!(answer.head.status(), 424, "{}", answer.text());
+        lab.ask("GET /things").await.is(424);
     }
     assert_eq!(service.counts(), (1, 0), "many services lock accounts after a few wrong logins");
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
@@ -194,8 +193,7 @@ async fn a_login_that_fails_for_a_while_breaks_nothing() {
     let service = Service::default();
     service.refused.store(503, Ordering::SeqCst);
     let lab = lab(&service, "").await;
-    let answer = lab.ask("GET /things").await;
-    assert_eq!(answer.head.status(), 503, "{}", answer.text());
+    lab.ask("GET /things").await.is(503);
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
     assert_ne!(shown["state"], "broken", "{shown}");
     lab.finish().await;

@@ -39,8 +39,7 @@ async fn lab_with(jwt: &str, key: &str, answer: fn(&Message) -> String) -> Lab {
     lab.guard(Canary::of(key.to_owned()));
     let fields = json!({ "key_id": "K1", "private_key": key });
     let new = json!({ "provider": "keyed", "name": "keyed", "fields": fields }).to_string();
-    let made = lab.gateway.api("POST", "/connections", &new).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    lab.gateway.api("POST", "/connections", &new).await.is(201);
     let bind = json!({ "connection": "keyed" }).to_string();
     let bound = lab.gateway.api("POST", "/agents/bot/bindings", &bind).await;
     assert!((200..300).contains(&bound.head.status()), "{}", bound.text());
@@ -153,8 +152,7 @@ async fn what_is_no_key_of_the_algorithm_is_refused_when_it_is_given() {
     ] {
         let fields = json!({ "key_id": "K1", "private_key": given });
         let new = json!({ "provider": "keyed", "name": "other", "fields": fields }).to_string();
-        let answer = lab.gateway.api("POST", "/connections", &new).await;
-        assert_eq!(answer.head.status(), 422, "{}", answer.text());
+        let answer = lab.gateway.api("POST", "/connections", &new).await.is(422);
         assert!(
             answer.text().contains(said) && answer.text().contains("private_key"),
             "{}",

@@ -90,8 +90,7 @@ async fn a_client_secret_is_not_used_for_longer_than_its_source_says_and_no_blan
     world.connected().await;
     let asked = world.server.calls().len();
     write(folder.path(), "key", " \n");
-    let refused = refusal(&world).await;
-    assert_eq!(refused.head.status(), 503, "{}", refused.text());
+    let refused = refusal(&world).await.is(503);
     let said = refused.json();
     assert_eq!(said["error"]["code"], "source_unavailable", "{said}");
     let message = said["error"]["message"].as_str().unwrap_or_default();
@@ -114,8 +113,7 @@ async fn a_client_secret_that_is_refused_is_no_end_of_the_connection() {
     let mut world = world_with(short(), &folder, "").await;
     world.connected().await;
     world.server.issuer().change_secret("rotated-by-the-provider");
-    let refused = refusal(&world).await;
-    assert_eq!(refused.head.status(), 503, "{}", refused.text());
+    let refused = refusal(&world).await.is(503);
     assert!(refused.text().contains("source `kept`, ref `key`"), "{}", refused.text());
     let pause: u64 = refused.head.one("retry-after").expect("when").parse().expect("seconds");
     assert!((1..=60).contains(&pause), "{pause}");
@@ -132,8 +130,7 @@ async fn rejected(folder: &TempDir) -> World {
     let world = world_with(short(), folder, "").await;
     world.connected().await;
     world.server.issuer().change_secret(ROTATED);
-    let refused = refusal(&world).await;
-    assert_eq!(refused.head.status(), 503, "{}", refused.text());
+    let refused = refusal(&world).await.is(503);
     let hint = refused.json()["error"]["hint"].to_string();
     assert!(hint.contains("correct the secret in its source"), "{hint}");
     // Nothing is sent within the pause, for any request.
@@ -158,8 +155,7 @@ async fn a_refresh_tries_a_rejected_client_secret_at_once_however_often() {
     let world = rejected(&folder).await;
     for _ in 0..6 {
         let asked = world.server.calls().len();
-        let refused = refresh(&world).await;
-        assert_eq!(refused.head.status(), 503, "{}", refused.text());
+        let refused = refresh(&world).await.is(503);
         assert!(refused.text().contains("invalid_client"), "{}", refused.text());
         assert!(refused.text().contains("source `kept`, ref `key`"), "{}", refused.text());
         assert_eq!(world.server.calls().len(), asked + 1, "one request for each refresh");
@@ -167,8 +163,7 @@ async fn a_refresh_tries_a_rejected_client_secret_at_once_however_often() {
     // The provider takes the secret back, and no file changes.
     world.server.issuer().change_secret(CLIENT_SECRET);
     let asked = world.server.calls().len();
-    let refreshed = refresh(&world).await;
-    assert_eq!(refreshed.head.status(), 200, "{}", refreshed.text());
+    refresh(&world).await.is(200);
     assert_eq!(world.server.calls().len(), asked + 1);
     assert_eq!(world.request().await.text(), "fine");
     world.finish().await;
@@ -211,8 +206,7 @@ async fn a_refresh_asks_a_source_that_gave_no_secret_at_once() {
         assert_eq!(refresh(&world).await.head.status(), 503);
     }
     write(folder.path(), "key", CLIENT_SECRET);
-    let refreshed = refresh(&world).await;
-    assert_eq!(refreshed.head.status(), 200, "{}", refreshed.text());
+    refresh(&world).await.is(200);
     world.finish().await;
 }
 
@@ -334,8 +328,7 @@ async fn tokens_of_a_consent_are_no_references() {
     world.api("POST", "/sources", &source).await;
     let fields = json!({"refresh_token": {"from": "kept", "ref": "A"}});
     let new = json!({"provider": "svc", "name": "b", "app": "svc-app", "fields": fields});
-    let refused = world.lab.gateway.api("POST", "/connections", &new.to_string()).await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    let refused = world.lab.gateway.api("POST", "/connections", &new.to_string()).await.is(422);
     assert!(refused.text().contains("renews its own secret"), "{}", refused.text());
     world.finish().await;
 }

@@ -47,8 +47,8 @@ async fn a_reference_to_no_source_or_by_no_admin_is_refused() {
     let token = api(&lab, "POST", "/tokens", token, 201).await;
     let token = token["token"].as_str().expect("shown once").to_owned();
     let of_mia = format!("Authorization: Bearer {token}\r\n");
-    let asked = lab.gateway.api_with(&of_mia, ("POST", "/connections"), &new.to_string()).await;
-    assert_eq!(asked.head.status(), 422, "{}", asked.text());
+    let asked =
+        lab.gateway.api_with(&of_mia, ("POST", "/connections"), &new.to_string()).await.is(422);
     assert!(asked.text().contains("only if an admin"), "{}", asked.text());
     let seen = lab.gateway.api_with(&of_mia, ("GET", "/sources"), "").await;
     assert_eq!(seen.json()["items"], json!([]), "{}", seen.text());
@@ -81,11 +81,10 @@ async fn a_source_of_another_organisation_does_not_exist() {
     api(&lab, "POST", "/orgs", json!({"name": "other"}), 201).await;
     let of_other = "Keyward-Org: other\r\n";
     let new = json!({"name": "b", "provider": "acme", "fields": {"api_key": {"from": "kept", "ref": "key"}}});
-    let asked = lab.gateway.api_with(of_other, ("POST", "/connections"), &new.to_string()).await;
-    assert_eq!(asked.head.status(), 422, "{}", asked.text());
+    let asked =
+        lab.gateway.api_with(of_other, ("POST", "/connections"), &new.to_string()).await.is(422);
     assert!(asked.text().contains("there is no source `kept`"), "{}", asked.text());
-    let seen = lab.gateway.api_with(of_other, ("GET", "/sources/kept"), "").await;
-    assert_eq!(seen.head.status(), 404, "{}", seen.text());
+    lab.gateway.api_with(of_other, ("GET", "/sources/kept"), "").await.is(404);
     lab.finish().await;
 }
 

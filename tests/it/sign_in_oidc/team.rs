@@ -76,8 +76,7 @@ impl Team {
     /// Begins a sign-in that returns to a path.
     pub(super) async fn begin(&self, to: &str) -> AtIssuer {
         let mut browser = self.browser();
-        let sent = browser.get(&format!("/login/oidc?to={}", encoded(to))).await;
-        assert_eq!(sent.head.status(), 303, "{}", sent.text());
+        let sent = browser.get(&format!("/login/oidc?to={}", encoded(to))).await.is(303);
         let url = sent.head.one("location").expect("the issuer").to_owned();
         assert!(url.starts_with(&format!("{ISSUER}/authorize?")), "{url}");
         AtIssuer { browser, url }
@@ -120,8 +119,7 @@ impl Team {
         let (answer, mut browser) = self.sign_in(claims).await;
         assert_eq!(answer.head.status(), 303, "{}", answer.text());
         self.guard(&browser);
-        let session = browser.get("/api/v1/session").await;
-        assert_eq!(session.head.status(), 200, "{}", session.text());
+        let session = browser.get("/api/v1/session").await.is(200);
         (session.json(), browser)
     }
 

@@ -4,10 +4,17 @@ use serde_json::Value;
 
 use super::lab::Lab;
 
+impl Lab {
+    /// Lets an agent use a connection, by the API.
+    pub(crate) async fn bind(&self, agent: &str, connection: &str) {
+        let body = format!(r#"{{"connection":"{connection}"}}"#);
+        self.gateway.api("POST", &format!("/agents/{agent}/bindings"), &body).await.is(201);
+    }
+}
+
 /// One call of the admin API: status and body.
 pub(crate) async fn try_api(lab: &Lab, method: &str, path: &str, body: &Value) -> (u16, Value) {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = lab.gateway.api(method, path, &body).await;
+    let answer = lab.gateway.api_json(method, path, body).await;
     let json = if answer.body.is_empty() { Value::Null } else { answer.json() };
     (answer.head.status(), json)
 }

@@ -106,10 +106,8 @@ impl Browser {
 
     /// Opens a start page and goes on: the address at the provider.
     pub(crate) async fn begin(&mut self, start: &str) -> String {
-        let page = self.get(start).await;
-        assert_eq!(page.head.status(), 200, "{}", page.text());
-        let sent = self.post(start).await;
-        assert_eq!(sent.head.status(), 200, "{}", sent.text());
+        self.get(start).await.is(200);
+        let sent = self.post(start).await.is(200);
         onward(&sent)
     }
 }

@@ -145,6 +145,17 @@ impl Gateway {
         wire.answer(method).await
     }
 
+    /// The same with a JSON body; null is none.
+    pub(crate) async fn api_json(
+        &self,
+        method: &str,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> super::wire::Message {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.api(method, path, &body).await
+    }
+
     /// The same with more fields, each with its line end: who asks, and in which organisation.
     pub(crate) async fn api_with(
         &self,

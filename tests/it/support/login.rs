@@ -21,8 +21,7 @@ impl Login {
     /// Signs a user of an organisation in.
     pub(crate) async fn of(lab: &mut Lab, org: &str, user: &str) -> Self {
         let link = link_in(lab, org, json!({"user": user})).await;
-        let answer = sign_in(lab, &link, "").await;
-        assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        let answer = sign_in(lab, &link, "").await.is(200);
         Self::in_answer(lab, &answer)
     }
 
@@ -52,9 +51,7 @@ impl Login {
 pub(crate) async fn link_in(lab: &mut Lab, org: &str, ask: Value) -> String {
     let fields = format!("Keyward-Org: {org}\r\n");
     let line = ("POST", "/login-links");
-    let made = lab.gateway.api_with(&fields, line, &ask.to_string()).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
-    let made = made.json();
+    let made = lab.gateway.api_with(&fields, line, &ask.to_string()).await.is(201).json();
     let (_, link) =
         made["url"].as_str().expect("a URL").split_once("/login?link=").expect("a link");
     lab.guard(Canary::of(link.to_owned()));

@@ -114,24 +114,17 @@ impl Market {
     pub(crate) async fn consents(&self, link: &str) {
         let mut browser = Browser::new(&self.lab.gateway);
         let url = browser.begin(link.trim()).await;
-        let back = browser.get(&self.server.issuer().consent(&url)).await;
-        assert_eq!(back.head.status(), 303, "{}", back.text());
+        browser.get(&self.server.issuer().consent(&url)).await.is(303);
     }
 
     /// One call of the API.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: &Value) -> Message {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.lab.gateway.api(method, path, &body).await
+        self.lab.gateway.api_json(method, path, body).await
     }
 
     /// One that answers 2xx.
     pub(crate) async fn api(&self, method: &str, path: &str, body: &Value) -> Value {
-        let answer = self.ask(method, path, body).await;
-        assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
-        match answer.body.is_empty() {
-            true => Value::Null,
-            false => answer.json(),
-        }
+        self.ask(method, path, body).await.done(path)
     }
 
     /// A plugin as the API shows it.

@@ -17,6 +17,7 @@ pub(crate) mod install;
 pub(crate) mod lab;
 pub(crate) mod login;
 pub(crate) mod market;
+mod message;
 pub(crate) mod newcomer;
 pub(crate) mod oauth;
 pub(crate) mod origin;

@@ -109,10 +109,7 @@ impl World {
 
     /// One call of the API that answers 2xx.
     pub(crate) async fn api(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let answer = self.lab.gateway.api(method, path, &body).await;
-        assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
-        answer.json()
+        self.lab.gateway.api_json(method, path, body).await.done(path)
     }
 
     /// Adds connection `work` as a draft, bound to the agent: what the API answers.
@@ -136,8 +133,7 @@ impl World {
     pub(crate) async fn connected(&self) -> Value {
         let made = self.draft().await;
         let mut browser = self.browser();
-        let back = self.consent(&mut browser, &made).await;
-        assert_eq!(back.head.status(), 303, "{}", back.text());
+        self.consent(&mut browser, &made).await.is(303);
         made
     }
 

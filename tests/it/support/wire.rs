@@ -455,21 +455,6 @@ impl Head {
     }
 }
 
-impl Message {
-    /// The body as text.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// The body as JSON.
-    ///
-    /// # Panics
-    /// When it is not.
-    pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
-    }
-}
-
 /// The socket once more, to be broken off while it is wrapped in TLS.
 pub(crate) fn duplicate(stream: &TcpStream) -> socket2::Socket {
     stream.as_fd().try_clone_to_owned().expect("a descriptor is free").into()

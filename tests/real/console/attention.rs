@@ -5,8 +5,7 @@ use serde_json::json;
 use super::*;
 
 async fn posted(lab: &Lab, path: &str, body: serde_json::Value) {
-    let answer = lab.gateway.api("POST", path, &body.to_string()).await;
-    assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
+    lab.gateway.api_json("POST", path, &body).await.done(path);
 }
 
 /// A connection that was added by request, and an agent that uses it.
@@ -104,8 +103,7 @@ async fn the_overview_shows_a_host_that_is_blocked_while_it_is_open() {
     let mut tab = chromium.tab("ann").await;
     sign_in(&mut tab, &link(&lab, None).await).await;
     // A change that is refused is no request.
-    let taken = lab.gateway.api("POST", "/agents", r#"{"name":"laptop"}"#).await;
-    assert_eq!(taken.head.status(), 409, "{}", taken.text());
+    lab.gateway.api("POST", "/agents", r#"{"name":"laptop"}"#).await.is(409);
     tab.open(&at(&lab, "/")).await;
     tab.sees("No request was blocked.").await;
     let refused = agent.curl(&lab, &["https://elsewhere.example/"]).await;
@@ -130,8 +128,7 @@ async fn live_traffic_goes_on_after_a_sign_in_and_shows_each_request_once() {
     tab.sees(&format!("{HOST}/thing")).await;
     let logins = lab.gateway.api("GET", "/logins", "").await.json();
     let login = logins["items"][0]["id"].as_str().expect("an id").to_owned();
-    let ended = lab.gateway.api("DELETE", &format!("/logins/{login}"), "").await;
-    assert_eq!(ended.head.status(), 204, "{}", ended.text());
+    lab.gateway.api("DELETE", &format!("/logins/{login}"), "").await.is(204);
     tab.sees("Signed out").await;
     let refused = agent.curl(&lab, &["https://elsewhere.example/"]).await;
     assert!(refused.contains("response 403"), "{refused}");

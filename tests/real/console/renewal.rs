@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 async fn posted(lab: &Lab, path: &str, body: Value) -> Value {
-    let answer = lab.gateway.api("POST", path, &body.to_string()).await;
-    assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
-    answer.json()
+    lab.gateway.api_json("POST", path, &body).await.done(path)
 }
 
 /// A connection `mine`, which no file manages.

@@ -24,8 +24,7 @@ fn keeper(token: &str, value: &str) -> Origin {
 }
 
 async fn posted(lab: &Lab, path: &str, body: Value) {
-    let answer = lab.gateway.api("POST", path, &body.to_string()).await;
-    assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
+    lab.gateway.api_json("POST", path, &body).await.done(path);
 }
 
 /// An admin adds a source, and connects an account whose key is kept there.

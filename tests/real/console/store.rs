@@ -6,7 +6,7 @@ use super::*;
 async fn an_operator_checks_the_store_in_the_console_and_a_member_does_not() {
     let lab = Plan::api_key().start(Origin::saying("fine")).await;
     let bob = json!({ "name": "bob", "role": "member" }).to_string();
-    assert_eq!(lab.gateway.api("POST", "/users", &bob).await.head.status(), 201);
+    lab.gateway.api("POST", "/users", &bob).await.is(201);
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut tab = chromium.tab("ann").await;
     sign_in(&mut tab, &link(&lab, None).await).await;

@@ -32,10 +32,7 @@ async fn keys() -> Lab {
 }
 
 async fn api(lab: &Lab, method: &str, path: &str, body: &Value) -> Value {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = lab.gateway.api(method, path, &body).await;
-    assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
-    answer.json()
+    lab.gateway.api_json(method, path, body).await.done(path)
 }
 
 /// A1, A5: a connection is found, paused and resumed in the list, and removed; what used it fails by its name.

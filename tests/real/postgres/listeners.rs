@@ -21,9 +21,7 @@ impl Stage {
     }
 
     async fn shown(&self, name: &str) -> Value {
-        let answer = self.lab.gateway.api("GET", &format!("{PATH}/{name}"), "").await;
-        assert_eq!(answer.head.status(), 200, "{}", answer.text());
-        answer.json()
+        self.lab.gateway.api("GET", &format!("{PATH}/{name}"), "").await.is(200).json()
     }
 
     /// psql with the URL that a listener is shown with, in which the token replaces its word.
@@ -54,8 +52,7 @@ async fn psql_uses_a_stored_listener_until_it_is_removed() {
     let refused = stage.lab.gateway.api("POST", PATH, &new).await;
     assert_eq!(refused.head.status(), 409, "the port is in use: {}", refused.text());
     drop(free);
-    let made = stage.lab.gateway.api("POST", PATH, &new).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let made = stage.lab.gateway.api("POST", PATH, &new).await.is(201);
     let url = url_of(&made.json());
     assert!(!url.contains(&*stage.password.text), "{url}");
     assert_eq!(stage.answers(&url).await.trim(), "app");
@@ -66,8 +63,7 @@ async fn psql_uses_a_stored_listener_until_it_is_removed() {
     sleeps.args(["-c", "SELECT pg_sleep(600)"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let sleeps = tokio::spawn(run(sleeps));
     until_one_sleeps(&stage.server).await;
-    let removed = stage.lab.gateway.api("DELETE", &format!("{PATH}/local"), "").await;
-    assert_eq!(removed.head.status(), 204, "{}", removed.text());
+    stage.lab.gateway.api("DELETE", &format!("{PATH}/local"), "").await.is(204);
     let ended = patiently("the end of psql", sleeps).await.expect("no panic");
     let words = "FATAL:  keyward: the agent's access was revoked or changed";
     assert!(said(&ended).contains(words), "{}", said(&ended));

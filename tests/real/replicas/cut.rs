@@ -118,8 +118,7 @@ async fn a_replica_that_is_cut_off_serves_what_it_knows_and_catches_up() {
     }
     network.cut(0);
     // The other one goes on, with changes too.
-    let made = replicas[1].api("POST", "/agents", r#"{"name":"meanwhile"}"#).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    replicas[1].api("POST", "/agents", r#"{"name":"meanwhile"}"#).await.is(201);
     assert_eq!(asked(&replicas[0], &roots).await, 200, "of memory");
     let refused = replicas[0].api("POST", "/agents", r#"{"name":"nowhere"}"#).await;
     assert!(refused.head.status() >= 500, "{}", refused.text());
@@ -131,7 +130,6 @@ async fn a_replica_that_is_cut_off_serves_what_it_knows_and_catches_up() {
     until_ready_is(&replicas[0], 200).await;
     let agents = replicas[0].api("GET", "/agents", "").await;
     assert!(agents.text().contains("meanwhile"), "{}", agents.text());
-    let again = replicas[0].api("POST", "/agents", r#"{"name":"again"}"#).await;
-    assert_eq!(again.head.status(), 201, "{}", again.text());
+    replicas[0].api("POST", "/agents", r#"{"name":"again"}"#).await.is(201);
     assert_eq!(asked(&replicas[0], &roots).await, 200);
 }

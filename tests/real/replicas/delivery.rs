@@ -103,8 +103,7 @@ async fn the_events_of_a_replica_that_is_killed_are_delivered_by_the_other() {
         ("TOKEN_CI", "kwa_token-of-no-request-0123456789"),
     ];
     let mut first = Served::start_quietly(&plans[0], &origin, &variables);
-    let made = first.api("POST", "/hooks", &hook_to(&program).to_string()).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
+    first.api("POST", "/hooks", &hook_to(&program).to_string()).await.is(201);
     program.hold(true);
     for event in 0..EVENTS {
         posted(admins[0], event).await;

@@ -19,8 +19,7 @@ async fn what_a_replica_has_made_is_found_at_the_other_at_once() {
     let origin = Origin::saying("fine");
     let mut lab = database.under(Plan::api_key()).start(origin).await;
     let mut other = lab.gateway.replica().await;
-    let unknown = read(&lab, &other, "/api/v1/agents/unknown", Some("kwp_unknown")).await;
-    assert_eq!(unknown.head.status(), 401, "{}", unknown.text());
+    read(&lab, &other, "/api/v1/agents/unknown", Some("kwp_unknown")).await.is(401);
     for round in 0..ROUNDS {
         let (user, agent) = (format!("ann-{round}"), format!("agent-{round}"));
         call(&lab.gateway, "POST", "/users", &json!({ "name": user, "role": "admin" })).await;
@@ -30,10 +29,8 @@ async fn what_a_replica_has_made_is_found_at_the_other_at_once() {
         let known = read(&lab, &other, "/api/v1/agents", Some(&token)).await;
         assert_eq!(known.head.status(), 200, "its token: {}", known.text());
         call(&lab.gateway, "POST", "/agents", &json!({ "name": agent })).await;
-        let known = read(&lab, &other, &format!("/api/v1/agents/{agent}"), Some(&token)).await;
-        assert_eq!(known.head.status(), 200, "{}", known.text());
-        let unknown = read(&lab, &other, "/api/v1/agents/unknown", Some(&token)).await;
-        assert_eq!(unknown.head.status(), 404, "{}", unknown.text());
+        read(&lab, &other, &format!("/api/v1/agents/{agent}"), Some(&token)).await.is(200);
+        read(&lab, &other, "/api/v1/agents/unknown", Some(&token)).await.is(404);
     }
     other.stop().await;
     lab.finish().await;
@@ -46,8 +43,7 @@ async fn a_link_that_a_replica_has_made_opens_at_the_other_at_once() {
     let origin = Origin::saying("fine");
     let mut lab = database.under(Plan::api_key()).top(&public).start(origin).await;
     let mut other = lab.gateway.replica().await;
-    let unknown = read(&lab, &other, "/connect/kwl_unknown", None).await;
-    assert_eq!(unknown.head.status(), 410, "{}", unknown.text());
+    read(&lab, &other, "/connect/kwl_unknown", None).await.is(410);
     for round in 0..ROUNDS {
         let user = json!({ "name": format!("ann-{round}"), "role": "end_user" });
         call(&lab.gateway, "POST", "/users", &user).await;
@@ -56,8 +52,7 @@ async fn a_link_that_a_replica_has_made_opens_at_the_other_at_once() {
         let url = made["url"].as_str().expect("a link").to_owned();
         let path = &url[url.find("/connect/").expect("a link's path")..];
         lab.guard(Canary::of(path["/connect/".len()..].to_owned()));
-        let page = read(&lab, &other, path, None).await;
-        assert_eq!(page.head.status(), 200, "{}", page.text());
+        read(&lab, &other, path, None).await.is(200);
     }
     other.stop().await;
     lab.finish().await;

@@ -28,16 +28,14 @@ async fn a_repeated_request_has_effect_once_whichever_replica_gets_it() {
     let origin = Origin::saying("fine");
     let lab = database.under(Plan::api_key()).start(origin).await;
     let mut other = lab.gateway.replica().await;
-    let first = repeated(&lab.gateway, "one", &json!({ "name": "a" })).await;
-    assert_eq!(first.head.status(), 201, "{}", first.text());
+    let first = repeated(&lab.gateway, "one", &json!({ "name": "a" })).await.is(201);
     let again = repeated(&other, "one", &json!({ "name": "a" })).await;
     assert_eq!(
         (again.head.status(), again.json()["id"].clone()),
         (201, first.json()["id"].clone())
     );
     assert_eq!(again.head.one("idempotency-replayed"), Some("true"));
-    let changed = repeated(&other, "one", &json!({ "name": "b" })).await;
-    assert_eq!(changed.head.status(), 422, "{}", changed.text());
+    repeated(&other, "one", &json!({ "name": "b" })).await.is(422);
     // At both at once: one runs, and the others wait or get its answer.
     let body = json!({ "name": "crowd" });
     let asks = (0..8).map(|at| {
@@ -111,8 +109,7 @@ async fn a_consent_that_began_at_one_replica_is_completed_at_the_other() {
     let back = person::consents(world.issuer.addr, &url).await;
     let mut elsewhere = Browser::at(other.admin);
     elsewhere.cookies = browser.cookies.clone();
-    let done = elsewhere.get(&back).await;
-    assert_eq!(done.head.status(), 303, "{}", done.text());
+    elsewhere.get(&back).await.is(303);
     until("the connection at the replica that began", async || {
         world.request("work").await.head.status() == 200
     })

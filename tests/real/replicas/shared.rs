@@ -71,8 +71,7 @@ async fn a_session_of_one_replica_is_used_and_ended_at_the_other() {
     let refused = tunnel_at(&lab, &lab.gateway, &token).await.err();
     assert_eq!(refused, Some(401), "a new tunnel at the replica that made it");
     assert_eq!(lab.origin.received().len(), served);
-    let gone = lab.gateway.api("GET", &path, "").await;
-    assert_eq!(gone.head.status(), 404, "{}", gone.text());
+    lab.gateway.api("GET", &path, "").await.is(404);
     for secret in [GOOD, &token] {
         lab.guard(Canary::of(secret.to_owned()));
         database.assert_lacks([Canary::of(secret.to_owned()), lab.canary.clone()]);
@@ -100,8 +99,7 @@ async fn a_connect_link_is_opened_at_one_of_two_replicas_and_completed_at_the_ot
     statuses.sort_unstable();
     assert_eq!(statuses, [303, 403]);
     for gateway in [&lab.gateway, &other] {
-        let again = Browser::at(gateway.admin).post(&url).await;
-        assert_eq!(again.head.status(), 403, "{}", again.text());
+        Browser::at(gateway.admin).post(&url).await.is(403);
     }
     // The next request of the browser reaches the other replica.
     let elsewhere = [other.admin, lab.gateway.admin][winner];
@@ -115,8 +113,7 @@ async fn a_connect_link_is_opened_at_one_of_two_replicas_and_completed_at_the_ot
     let (_, rest) = page.split_once(FORM).expect("a form");
     let query = rest.split('"').next().expect("an address").replace("&amp;", "&");
     let form = format!("/connect/session{query}");
-    let given = moved.submit(&form, &[("field.api_key", GOOD)]).await;
-    assert_eq!(given.head.status(), 303, "{}", given.text());
+    moved.submit(&form, &[("field.api_key", GOOD)]).await.is(303);
     for gateway in [&lab.gateway, &other] {
         let connected =
             async { while until_shown(gateway, &path).await["state"] != "completed" {} };
@@ -175,10 +172,8 @@ async fn a_login_of_one_replica_holds_at_the_other_and_its_end_ends_it_at_both()
         until_login_is(gateway, &login, 200).await;
     }
     // Without the CSRF value of the login, the other replica does not end it.
-    let forged = admin_at(&other, "DELETE /api/v1/session", &login.cookie(), "").await;
-    assert_eq!(forged.head.status(), 403, "{}", forged.text());
-    let ended = admin_at(&other, "DELETE /api/v1/session", &login.fields(), "").await;
-    assert_eq!(ended.head.status(), 204, "{}", ended.text());
+    admin_at(&other, "DELETE /api/v1/session", &login.cookie(), "").await.is(403);
+    admin_at(&other, "DELETE /api/v1/session", &login.fields(), "").await.is(204);
     until_login_is(&other, &login, 401).await;
     until_login_is(&lab.gateway, &login, 401).await;
     database.assert_lacks([link.to_owned(), login.token, login.csrf].map(Canary::of));
