@@ -49,17 +49,6 @@ async fn a_tunnel_without_a_request_is_idle_and_sends_no_head() {
 }
 
 #[tokio::test]
-async fn an_idle_stream_is_given_up_on() {
-    let plan = Plan::api_key().limit("idle_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine")).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
-    assert_eq!(wire.answer("GET").await.text(), "fine");
-    assert!(wire.is_closed().await);
-    lab.finish().await;
-}
-
-#[tokio::test]
 async fn an_idle_http2_stream_is_told_to_go_and_a_busy_one_is_not() {
     let script = |mut ask: Ask| async move {
         ask.whole().await;

@@ -53,37 +53,30 @@ async fn take_away(gone: Gone, services: &Arc<Services>) {
 
 const ALL: [Gone; 5] = [Gone::Token, Gone::Binding, Gone::Paused, Gone::Connection, Gone::Agent];
 
+/// In a tunnel, and to a request in absolute form.
 #[tokio::test]
-async fn an_open_answer_in_a_tunnel_ends_with_what_it_rests_on() {
-    for gone in ALL {
+async fn an_open_answer_ends_with_what_it_rests_on() {
+    for (gone, is_tunnel) in ALL.into_iter().flat_map(|gone| [(gone, true), (gone, false)]) {
         let lab = Plan::api_key().start(Origin::endless()).await;
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text("GET /a", HOST)).await;
-        assert_eq!(wire.head().await.expect("a head").status(), 200);
-        take_away(gone, lab.gateway.running().services()).await;
-        let rest = wire.rest().await;
-        assert!(rest.len() <= 5, "{gone:?}");
-        let records = lab.finish().await;
-        assert_eq!(records.len(), 1, "{gone:?}: {records:?}");
-        assert_eq!(records[0]["outcome"], "ended", "{gone:?}");
-    }
-}
-
-#[tokio::test]
-async fn an_open_answer_to_an_absolute_request_ends_with_what_it_rests_on() {
-    for gone in ALL {
-        let lab = Plan::api_key().start(Origin::endless()).await;
-        let mut wire = lab.client().await;
-        let authorization = lab.authorization("ci");
-        let head = format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n");
+        let mut wire = match is_tunnel {
+            true => lab.tunnel(HOST).await,
+            false => lab.client().await,
+        };
+        let head = match is_tunnel {
+            true => request_text("GET /a", HOST),
+            false => {
+                let authorization = lab.authorization("ci");
+                format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n")
+            }
+        };
         wire.send(head).await;
         assert_eq!(wire.head().await.expect("a head").status(), 200);
         take_away(gone, lab.gateway.running().services()).await;
         let rest = wire.rest().await;
-        assert!(rest.len() <= 5, "{gone:?}");
+        assert!(rest.len() <= 5, "{gone:?}, tunnel: {is_tunnel}");
         let records = lab.finish().await;
-        assert_eq!(records.len(), 1, "{gone:?}: {records:?}");
-        assert_eq!(records[0]["outcome"], "ended", "{gone:?}");
+        assert_eq!(records.len(), 1, "{gone:?}, tunnel: {is_tunnel}: {records:?}");
+        assert_eq!(records[0]["outcome"], "ended", "{gone:?}, tunnel: {is_tunnel}");
     }
 }
 

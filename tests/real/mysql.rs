@@ -9,7 +9,7 @@ mod stage;
 
 use self::server::{NAME, Server};
 use self::stage::Stage;
-use crate::stage::{ca, installed, run, said};
+use crate::stage::{ca, run, said};
 use crate::support::install::{Install, TOKEN_CI};
 use crate::support::*;
 
@@ -115,7 +115,6 @@ async fn a_user_of_mariadb_that_signs_logs_in_also_without_tls() {
     stage.finish().await;
 }
 
-/// Every line of the list is tried as a text and as a prepared statement; then the session is asked for its mode.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_session_has_no_way_out() {
     let stage = Stage::new().await;
@@ -123,22 +122,7 @@ async fn a_read_only_session_has_no_way_out() {
         "EXECUTE IMMEDIATE 'CREATE FUNCTION app.write_one() RETURNS INT MODIFIES SQL DATA \
          BEGIN INSERT INTO app.t VALUES (5); RETURN 1; END'",
     );
-    let ways = include_str!("../../crates/databases/src/mysql/statements/ways_out.sql");
-    let list = stage.lab.gateway.folder().join("ways.sql");
-    std::fs::write(&list, ways).expect("a file");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/mysql/ways_out.py");
-    let mut command = stage.command(installed("real-venv/bin/python"));
-    let at = stage.listener();
-    command.env("MYSQL_HOST", at.ip().to_string()).env("MYSQL_TCP_PORT", at.port().to_string());
-    command.env("MYSQL_PWD", stage.lab.token("reader")).arg(script).arg(&list);
-    let text = said(&run(command).await);
-    let tried = ways.lines().filter(|line| !line.is_empty()).count();
-    assert!(tried > 60, "{tried}");
-    assert!(text.contains(&format!("{} statements refused", 2 * tried)), "{text}");
-    assert!(text.contains("\n8 refused in latin1"), "{text}");
-    assert!(!text.contains("it may write") && !text.contains("a function has written"), "{text}");
-    assert!(text.contains("reads (1,)") && text.contains("READ ONLY transaction"), "{text}");
-    assert!(text.contains("reset: (1227"), "{text}");
+    let text = stage.has_no_way_out().await;
     assert_eq!(stage.server.sql("SELECT COUNT(*) FROM app.t"), "1", "{text}");
     let dumped = "SELECT a FROM t; SHOW TABLES; DESCRIBE t; EXPLAIN SELECT * FROM t";
     stage.served("reader", "reports", dumped).await;

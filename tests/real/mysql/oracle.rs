@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::server::user;
 use crate::database_stage::{DatabaseStage, Driver};
-use crate::stage::{installed, run, said};
+use crate::stage::{installed, said};
 use crate::support::process::{OwnChild, reserved_address, wait_for};
 use crate::support::*;
 
@@ -122,21 +122,7 @@ async fn pymysql_uses_a_server_of_oracle() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_session_has_no_way_out() {
     let stage = stage().await;
-    let ways = include_str!("../../../crates/databases/src/mysql/statements/ways_out.sql");
-    let list = stage.lab.gateway.folder().join("ways.sql");
-    std::fs::write(&list, ways).expect("a file");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/mysql/ways_out.py");
-    let mut command = stage.command(installed("real-venv/bin/python"));
-    let at = stage.listener();
-    command.env("MYSQL_HOST", at.ip().to_string()).env("MYSQL_TCP_PORT", at.port().to_string());
-    command.env("MYSQL_PWD", stage.lab.token("reader")).arg(script).arg(&list);
-    let text = said(&run(command).await);
-    let tried = ways.lines().filter(|line| !line.is_empty()).count();
-    assert!(text.contains(&format!("{} statements refused", 2 * tried)), "{text}");
-    assert!(text.contains("\n8 refused in latin1"), "{text}");
-    assert!(!text.contains("it may write") && !text.contains("a function has written"), "{text}");
-    assert!(text.contains("reads (1,)") && text.contains("READ ONLY transaction"), "{text}");
-    assert!(text.contains("reset: (1227"), "{text}");
+    let text = stage.has_no_way_out().await;
     assert_eq!(stage.server.sql("SELECT COUNT(*) FROM app.t"), "1", "{text}");
     stage.finish().await;
 }

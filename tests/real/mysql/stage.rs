@@ -4,12 +4,37 @@ use std::process::{Command, Output};
 
 use super::server::{NAME, Server};
 use crate::database_stage::DatabaseStage;
-use crate::stage::{run, said};
+use crate::stage::{installed, run, said};
 use crate::support::*;
 
 /// A gateway with connections to one server, and the agents `ci` (two of them), `reader` (one that may only read), `ruled` (one with rules), `signer` (one whose
 /// user signs) and `stranger`.
 pub(super) type Stage = DatabaseStage<Server>;
+
+impl<S> DatabaseStage<S> {
+    /// Every line of the list is tried by `reader` as a text and as a prepared statement; then the session is asked for its
+    /// mode. What the program says.
+    pub(super) async fn has_no_way_out(&self) -> String {
+        let ways = include_str!("../../../crates/databases/src/mysql/statements/ways_out.sql");
+        let list = self.lab.gateway.folder().join("ways.sql");
+        std::fs::write(&list, ways).expect("a file");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/mysql/ways_out.py");
+        let mut command = self.command(installed("real-venv/bin/python"));
+        let at = self.listener();
+        command.env("MYSQL_HOST", at.ip().to_string()).env("MYSQL_TCP_PORT", at.port().to_string());
+        command.env("MYSQL_PWD", self.lab.token("reader")).arg(script).arg(&list);
+        let text = said(&run(command).await);
+        let tried = ways.lines().filter(|line| !line.is_empty()).count();
+        assert!(tried > 60, "{tried}");
+        assert!(text.contains(&format!("{} statements refused", 2 * tried)), "{text}");
+        assert!(text.contains("\n8 refused in latin1"), "{text}");
+        let writes = text.contains("it may write") || text.contains("a function has written");
+        assert!(!writes, "{text}");
+        assert!(text.contains("reads (1,)") && text.contains("READ ONLY transaction"), "{text}");
+        assert!(text.contains("reset: (1227"), "{text}");
+        text
+    }
+}
 
 impl Stage {
     pub(super) async fn new() -> Self {
