@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use crate::support::market::{Did, Market};
+use crate::support::finished::{Finished, finished};
+use crate::support::market::Market;
 
 /// A system below a folder: its root, its path, and what its program notes.
 struct System {
@@ -28,14 +29,12 @@ impl System {
         self.folder.path().join("root")
     }
 
-    fn trust(&self, market: &Market, more: &[&str]) -> Did {
+    fn trust(&self, market: &Market, more: &[&str]) -> Finished {
         let root = self.root().display().to_string();
         let mut command = market.command(&[&["ca", "trust", "--root", &root], more].concat());
         let path = std::env::var("PATH").expect("programs are found by it");
         command.env("PATH", format!("{}:{path}", self.folder.path().join("bin").display()));
-        let output = command.output().expect("it runs");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        Did { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        finished(command, "")
     }
 
     fn certificates(&self) -> Vec<PathBuf> {
@@ -56,14 +55,14 @@ async fn the_ca_goes_into_the_store_and_out_of_it_and_is_told_first() {
     let market = Market::open().await;
     let system = System::with("echo \"$@\" >> \"$(dirname \"$0\")/../calls\"");
     let dry = system.trust(&market, &["--dry-run"]);
-    assert_eq!((dry.code, &*dry.out), (Some(0), "nothing was changed\n"), "{dry:?}");
+    assert_eq!((dry.code, &*dry.out), (0, "nothing was changed\n"), "{dry:?}");
     assert!(
         dry.err.contains("writes ") && dry.err.contains("will trust this CA, sha256"),
         "{dry:?}"
     );
     assert!(system.certificates().is_empty() && system.calls().is_empty());
     let did = system.trust(&market, &[]);
-    assert_eq!(did.code, Some(0), "{did:?}");
+    assert_eq!(did.code, 0, "{did:?}");
     assert!(did.out.contains("the CA is in the system's store;"), "{did:?}");
     let [file] = &system.certificates()[..] else { panic!("{:?}", system.certificates()) };
     assert_eq!(fs::read_to_string(file).expect("it is there"), market.lab.gateway.ca_pem);
@@ -77,10 +76,7 @@ async fn the_ca_goes_into_the_store_and_out_of_it_and_is_told_first() {
     assert!(gone.out.contains("the CA is removed from the system's store"), "{gone:?}");
     assert!(system.certificates().is_empty() && system.calls()[1].contains("--fresh"));
     let nothing = system.trust(&market, &["--remove"]);
-    assert!(
-        nothing.code == Some(0) && nothing.out.contains("does not have this CA"),
-        "{nothing:?}"
-    );
+    assert!(nothing.code == 0 && nothing.out.contains("does not have this CA"), "{nothing:?}");
     market.close().await;
 }
 
@@ -89,7 +85,7 @@ async fn a_store_that_does_not_take_it_is_left_as_it_was() {
     let market = Market::open().await;
     let system = System::with("echo 'no space left' >&2; exit 1");
     let did = system.trust(&market, &[]);
-    assert_eq!(did.code, Some(1), "{did:?}");
+    assert_eq!(did.code, 1, "{did:?}");
     assert!(did.err.contains("update-ca-certificates failed: no space left"), "{did:?}");
     assert!(did.err.contains("hint: nothing was changed"), "{did:?}");
     assert!(system.certificates().is_empty());

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use rustix::process::Signal;
 
 use crate::cli_runner::Cli;
+use crate::support::finished::{Finished, finished};
 use crate::support::install::Install;
 use crate::support::pty::Terminal;
 use crate::support::*;
@@ -52,20 +53,12 @@ impl Desk {
         Terminal::start(command)
     }
 
-    /// `connect` with the secret on standard input: exit code, standard output and error.
-    fn piped(&self, arguments: &[&str], secret: &str) -> (i32, String, String) {
-        use std::io::Write;
-        use std::process::Stdio;
-        let mut command = self.install.keyward(&["connect"]);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it starts");
-        // It may refuse before it reads.
-        drop(child.stdin.take().expect("piped").write_all(secret.as_bytes()));
-        let output = child.wait_with_output().expect("it ends");
-        self.plan.canary().assert_absent("standard output", &output.stdout);
-        self.plan.canary().assert_absent("standard error", &output.stderr);
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
+    /// `connect` with the secret on standard input.
+    fn piped(&self, arguments: &[&str], secret: &str) -> Finished {
+        let done = finished(self.install.keyward(&[&["connect"], arguments].concat()), secret);
+        self.plan.canary().assert_absent("standard output", done.out.as_bytes());
+        self.plan.canary().assert_absent("standard error", done.err.as_bytes());
+        done
     }
 
     fn json(&self, arguments: &[&str]) -> serde_json::Value {
@@ -104,11 +97,11 @@ async fn where_nobody_can_be_asked_what_is_missing_is_named() {
         (&["acme"], "error: field `api_key` (Api key) is missing\nhint: --secret-stdin api_key"),
         (&["acme", "--auth", "nope"], "error: acme has no way to authenticate named `nope`\n"),
     ] {
-        let (code, _, err) = desk.piped(arguments, "");
+        let Finished { code, err, .. } = desk.piped(arguments, "");
         assert_eq!(code, 2, "{err}");
         assert!(err.to_lowercase().contains(&says.to_lowercase()), "{arguments:?}: {err}");
     }
-    let (code, _, err) = desk.piped(&["acmee"], "");
+    let Finished { code, err, .. } = desk.piped(&["acmee"], "");
     assert_eq!((code, err.starts_with("error: no provider is named `acmee`\nhint: ")), (5, true));
     desk.assert_nothing_is_left();
 }
@@ -117,7 +110,8 @@ async fn where_nobody_can_be_asked_what_is_missing_is_named() {
 async fn a_key_that_the_provider_refuses_is_not_kept() {
     let desk = Desk::new().await;
     desk.status.store(401, Ordering::SeqCst);
-    let (code, out, err) = desk.piped(&["acme", "--secret-stdin", "api_key"], desk.secret());
+    let Finished { code, out, err } =
+        desk.piped(&["acme", "--secret-stdin", "api_key"], desk.secret());
     assert_eq!((code, &*out), (1, ""), "{err}");
     assert!(err.contains("error: acme: Acme rejected this key (401)\nhint: compare"), "{err}");
     assert!(err.contains("nothing was stored; --no-test stores the key without a test"), "{err}");
@@ -132,7 +126,7 @@ async fn a_key_that_the_provider_refuses_is_not_kept() {
 async fn options_do_it_all_and_a_second_one_needs_a_name() {
     let desk = Desk::new().await;
     let stdin = ["acme", "--secret-stdin", "api_key", "--agent", "claude"];
-    let (code, out, err) = desk.piped(&stdin, desk.secret());
+    let Finished { code, out, err } = desk.piped(&stdin, desk.secret());
     assert_eq!(code, 0, "{err}");
     for line in [
         "Acme accepted the key (200, ",
@@ -142,11 +136,11 @@ async fn options_do_it_all_and_a_second_one_needs_a_name() {
         assert!(out.contains(line), "{out}");
     }
     assert_eq!(desk.names(), (vec!["acme".to_owned()], vec!["claude".to_owned()]));
-    let (code, _, err) = desk.piped(&stdin, desk.secret());
+    let Finished { code, err, .. } = desk.piped(&stdin, desk.secret());
     assert_eq!(code, 1);
     assert!(err.contains("`acme` exists already\nhint: choose another name: --name acme-2"));
     let more = ["--name", "acme-2", "--no-test", "--json"];
-    let (code, out, err) = desk.piped(&[&stdin[..], &more].concat(), desk.secret());
+    let Finished { code, out, err } = desk.piped(&[&stdin[..], &more].concat(), desk.secret());
     assert_eq!(code, 0, "{err}");
     let made: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((&made["connection"]["name"], &made["test"]), (&"acme-2".into(), &().into()));
@@ -162,7 +156,7 @@ async fn options_do_it_all_and_a_second_one_needs_a_name() {
 async fn an_agent_of_the_file_is_refused_before_anything_is_asked() {
     let desk = Desk::new().await;
     let gateway = desk.install.serve();
-    let (code, _, err) = desk.piped(&["acme", "--agent", "ci"], "");
+    let Finished { code, err, .. } = desk.piped(&["acme", "--agent", "ci"], "");
     assert_eq!(code, 1);
     assert!(err.contains("agent `ci` is managed by the configuration file\nhint: "), "{err}");
     drop(gateway);
@@ -183,7 +177,7 @@ async fn naming_the_agent() -> Desk {
 async fn an_agent_that_the_configuration_names_stays_after_the_undo_with_a_note() {
     let desk = naming_the_agent().await;
     let connect = ["acme", "--secret-stdin", "api_key", "--agent", "claude", "--owner", "ann"];
-    let (code, out, err) = desk.piped(&connect, desk.secret());
+    let Finished { code, out, err } = desk.piped(&connect, desk.secret());
     assert_eq!((code, &*out), (1, ""), "{err}");
     let note = err.lines().find(|line| line.starts_with("note: agent agt_")).expect("a note");
     for part in [

@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use crate::cli_runner::{Cli, Ran};
+use crate::cli_runner::Cli;
+use crate::support::finished::Finished;
 
 /// Names secrets that are nowhere.
 const CONFIG: &str = "\
@@ -45,7 +46,7 @@ const AS_EXPECTED: &str = "\
 ";
 
 /// `rule test` of these cases against a configuration file.
-fn test(cli: &Cli, config: &str, cases: &str, more: &[&str]) -> Ran {
+fn test(cli: &Cli, config: &str, cases: &str, more: &[&str]) -> Finished {
     let config = cli.file("rules.yaml", config);
     let cases = cli.file("cases.yaml", cases);
     let (config, cases) = (config.to_str().expect("UTF-8"), cases.to_str().expect("UTF-8"));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::canary::Canary;
+use crate::support::finished::{Finished, finished};
 
 /// Input of at least this length is taken for a secret: what an agent's token must have.
 const SECRET_BYTES_MIN: usize = 20;
@@ -15,17 +16,6 @@ const SECRET_BYTES_MIN: usize = 20;
 pub struct Cli {
     home: tempfile::TempDir,
     secrets: RefCell<Vec<Canary>>,
-}
-
-/// What the program did.
-#[derive(Debug)]
-pub struct Ran {
-    /// Its exit code.
-    pub code: i32,
-    /// Its standard output.
-    pub out: String,
-    /// Its standard error.
-    pub err: String,
 }
 
 /// A gateway in a process of its own; killed when dropped.
@@ -53,30 +43,20 @@ impl Cli {
     }
 
     /// Runs `keyward` with these arguments.
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
         self.run_with(arguments, "")
     }
 
     /// The same, with `input` on standard input.
-    pub fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
-        let mut child =
-            self.command(arguments).stdin(Stdio::piped()).spawn().expect("keyward starts");
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        // The program may refuse before it reads.
-        let _ = stdin.write_all(input.as_bytes());
-        drop(stdin);
-        let output = child.wait_with_output().expect("keyward ends");
+    pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Finished {
+        let done = finished(self.command(arguments), input);
         let secrets = input.lines().filter(|line| line.len() >= SECRET_BYTES_MIN);
         self.secrets.borrow_mut().extend(secrets.map(|line| Canary::of(line.to_owned())));
         for secret in &*self.secrets.borrow() {
-            secret.assert_absent("standard output", &output.stdout);
-            secret.assert_absent("standard error", &output.stderr);
+            secret.assert_absent("standard output", done.out.as_bytes());
+            secret.assert_absent("standard error", done.err.as_bytes());
         }
-        Ran {
-            code: output.status.code().expect("an exit code"),
-            out: String::from_utf8(output.stdout).expect("text"),
-            err: String::from_utf8(output.stderr).expect("text"),
-        }
+        done
     }
 
     /// Starts a gateway on free ports; returns when it is ready.
@@ -119,25 +99,6 @@ impl Drop for Cli {
         for secret in &*self.secrets.borrow() {
             secret.assert_absent_below(&self.data());
         }
-    }
-}
-
-impl Ran {
-    /// Its standard output, when it succeeded.
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
-
-    /// Its standard error, when it failed with this code.
-    pub fn failed(self, code: i32) -> String {
-        assert_eq!(self.code, code, "{self:?}");
-        self.err
-    }
-
-    /// Its standard output as JSON, when it succeeded.
-    pub fn json(self) -> serde_json::Value {
-        serde_json::from_str(&self.ok()).expect("JSON")
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
 
+use crate::support::finished::{Finished, finished};
 use crate::support::install::Install;
 use crate::support::*;
 
@@ -204,11 +205,8 @@ async fn fields_that_are_no_secrets_stand_in_the_url() {
     lab.finish().await;
 }
 
-/// Runs the command line: exit code, standard output, standard error.
-fn run(install: &Install, arguments: &[&str]) -> (i32, String, String) {
-    let output = install.keyward(arguments).output().expect("it runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().expect("a code"), text(&output.stdout), text(&output.stderr))
+fn run(install: &Install, arguments: &[&str]) -> Finished {
+    finished(install.keyward(arguments), "")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,23 +219,23 @@ async fn the_command_line_tests_with_and_without_a_gateway() {
     std::fs::write(&key, &plan.canary().text).expect("a file");
     let file = format!("api_key={}", key.display());
     let add = ["connection", "add", "acme", "--name", "mine", "--secret-file", &file];
-    assert_eq!(run(&install, &add).0, 0);
+    assert_eq!(run(&install, &add).code, 0);
     std::fs::remove_file(&key).expect("a file");
     for served in [false, true] {
         let _gateway = served.then(|| install.serve());
         let before = install.audit().len();
         status.store(200, Ordering::SeqCst);
-        let (code, out, err) = run(&install, &["connection", "test", "mine"]);
+        let Finished { code, out, err } = run(&install, &["connection", "test", "mine"]);
         assert!(code == 0 && out.starts_with("mine: Acme accepted the key (200, "), "{out}{err}");
         assert_eq!(err, "", "nothing turns where nobody sees it");
         status.store(401, Ordering::SeqCst);
-        let (code, out, err) = run(&install, &["connection", "test", "mine"]);
+        let Finished { code, out, err } = run(&install, &["connection", "test", "mine"]);
         assert_eq!((code, &*out), (1, ""), "{err}");
         assert!(err.starts_with("error: mine: Acme rejected this key (401)\nhint: "), "{err}");
-        let (code, out, err) = run(&install, &["connection", "test", "mine", "--json"]);
+        let Finished { code, out, err } = run(&install, &["connection", "test", "mine", "--json"]);
         let found: Value = serde_json::from_str(&out).expect("JSON");
         assert_eq!((code, &found["outcome"], &*err), (1, &"wrong_key".into(), ""));
-        assert_eq!(run(&install, &["connection", "test", "nope"]).0, 5);
+        assert_eq!(run(&install, &["connection", "test", "nope"]).code, 5);
         // The first 401 is asked twice.
         install.until("four records", || install.audit().len() == before + 4);
         for text in [out, err] {

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use crate::support::finished::{Finished, finished};
 use crate::support::install::Install;
 use crate::support::*;
 
@@ -157,10 +158,8 @@ async fn an_answer_that_breaks_off_is_no_short_answer() {
     lab.finish().await;
 }
 
-fn run(install: &Install, arguments: &[&str]) -> (i32, String, String) {
-    let output = install.keyward(arguments).output().expect("it runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
+fn run(install: &Install, arguments: &[&str]) -> Finished {
+    finished(install.keyward(arguments), "")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +175,7 @@ async fn the_command_line_calls_with_and_without_a_gateway() {
     std::fs::write(&key, &plan.canary().text).expect("a file");
     let file = format!("api_key={}", key.display());
     let add = ["connection", "add", "acme", "--name", "mine", "--secret-file", &file];
-    assert_eq!(run(&install, &add).0, 0);
+    assert_eq!(run(&install, &add).code, 0);
     std::fs::remove_file(&key).expect("a file");
     for served in [false, true] {
         let _gateway = served.then(|| install.serve());
@@ -185,20 +184,22 @@ async fn the_command_line_calls_with_and_without_a_gateway() {
             arguments.extend(more);
             run(&install, &arguments)
         };
-        assert_eq!(ask(&["/me"]), (0, "GET \n".to_owned(), String::new()));
-        assert_eq!(ask(&["/me", "-b", "a"]), (0, "POST a\n".to_owned(), String::new()));
-        assert_eq!(ask(&["/me", "-X", "put", "-b", "a"]).1, "PUT a\n");
-        let (code, out, err) = ask(&["/gone"]);
+        for (more, says) in [(&["/me"][..], "GET \n"), (&["/me", "-b", "a"], "POST a\n")] {
+            let Finished { code, out, err } = ask(more);
+            assert_eq!((code, &*out, &*err), (0, says, ""));
+        }
+        assert_eq!(ask(&["/me", "-X", "put", "-b", "a"]).out, "PUT a\n");
+        let Finished { code, out, err } = ask(&["/gone"]);
         assert_eq!((code, &*out, &*err), (1, "GET \n", "error: the provider answered 404\n"));
-        let (code, out, _) = ask(&["/gone", "--json"]);
+        let Finished { code, out, .. } = ask(&["/gone", "--json"]);
         let answer: Value = serde_json::from_str(&out).expect("JSON");
         assert_eq!((code, &answer["status"]), (1, &404.into()));
-        let (code, out, err) = ask(&["https://evil.test/"]);
+        let Finished { code, out, err } = ask(&["https://evil.test/"]);
         assert_eq!((code, &*out), (4, ""), "{err}");
         assert!(err.starts_with("error: "), "{err}");
-        assert_eq!(ask(&["/", "-H", "nothing"]).0, 2);
-        assert_eq!(ask(&["/", "-H", "X-A: 1", "-H", "x-a: 2"]).0, 2);
-        assert_eq!(run(&install, &["connection", "request", "nope", "/"]).0, 5);
+        assert_eq!(ask(&["/", "-H", "nothing"]).code, 2);
+        assert_eq!(ask(&["/", "-H", "X-A: 1", "-H", "x-a: 2"]).code, 2);
+        assert_eq!(run(&install, &["connection", "request", "nope", "/"]).code, 5);
     }
     let keys = origin.received();
     let keys = keys.iter().map(|request| request.head.all("x-api-key"));

@@ -207,7 +207,7 @@ async fn commands_show_what_the_file_declares_and_do_not_remove_it() {
         "{list}"
     );
     let refused = market.keyward(&["honeytoken", "remove", "readme"]);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(refused.code, 1, "{refused:?}");
     assert!(
         refused.err.contains(
             "error: honeytoken `readme` is managed by the configuration file\nhint: take it out under \
@@ -216,7 +216,7 @@ async fn commands_show_what_the_file_declares_and_do_not_remove_it() {
         "{refused:?}"
     );
     let unknown = market.keyward(&["honeytoken", "show", "readmee"]);
-    assert_eq!(unknown.code, Some(5), "{unknown:?}");
+    assert_eq!(unknown.code, 5, "{unknown:?}");
     assert_eq!(market.says(&["honeytoken", "show", "readme", "--json"]), again);
     market.says(&["honeytoken", "remove", "by-hand"]);
     assert!(!market.says(&["honeytoken", "list"]).contains("by-hand"));

@@ -29,7 +29,7 @@ async fn check_tells_all_that_is_wrong_with_a_manifest() {
         ("label: Sender", "lable: Sender"),
     ]);
     let did = market.keyward(&["plugin", "check", &file]);
-    assert_eq!(did.code, Some(1));
+    assert_eq!(did.code, 1);
     for line in [
         "keyward-plugin.yaml:2: version: this is not a version",
         "keyward-plugin.yaml:5: connections[0].methods: the list is empty: name one, or leave the key out",
@@ -49,7 +49,7 @@ async fn every_choice_that_is_missing_is_named_and_nothing_is_stored() {
     let market = Market::stocked().await;
     let file = market.manifest(&[]);
     let did = market.keyward(&install(&file, &["--slot", "mail=sender", "--yes"]));
-    assert_eq!(did.code, Some(2), "{did:?}");
+    assert_eq!(did.code, 2, "{did:?}");
     for line in [
         "error: slot `crm` (CRM account, required) has no connection; connections of svc: work-crm\n",
         "error: slot `chat` (Alerts, optional) has no connection; connections of chat: alerts\n",
@@ -64,13 +64,13 @@ async fn every_choice_that_is_missing_is_named_and_nothing_is_stored() {
         (&["--slot", "cmr=work-crm", "--yes"], "crm-digest has no slot `cmr`"),
     ] {
         let did = market.keyward(&install(&file, more));
-        assert_eq!(did.code, Some(2), "{more:?}: {did:?}");
+        assert_eq!(did.code, 2, "{more:?}: {did:?}");
         assert!(did.err.contains(says), "{}", did.err);
     }
     let wrong = ["--slot", "crm=sender", "--slot", "mail=sender", "--skip", "chat", "--yes"];
     let did = market.keyward(&install(&file, &wrong));
     assert!(
-        did.code == Some(1) && did.err.contains("slot `crm` asks for an account at `svc`"),
+        did.code == 1 && did.err.contains("slot `crm` asks for an account at `svc`"),
         "{did:?}"
     );
     is_nothing_stored(&market).await;
@@ -82,7 +82,7 @@ async fn a_provider_that_is_not_known_is_named_before_anything_else() {
     let market = Market::stocked().await;
     let file = market.manifest(&[("provider: chat", "provider: chta")]);
     let did = market.keyward(&install(&file, &[]));
-    assert_eq!(did.code, Some(1), "{did:?}");
+    assert_eq!(did.code, 1, "{did:?}");
     assert!(did.err.contains("there is no provider `chta`; did you mean `chat`?"), "{}", did.err);
     assert!(!did.err.contains("has no connection"), "{}", did.err);
     is_nothing_stored(&market).await;
@@ -94,7 +94,7 @@ async fn options_install_it_and_tell_what_it_will_reach() {
     let market = Market::stocked().await;
     let file = market.manifest(&[]);
     let did = market.keyward(&install(&file, &[ALL, &["--yes"]].concat()));
-    assert_eq!(did.code, Some(0), "{did:?}");
+    assert_eq!(did.code, 0, "{did:?}");
     assert!(
         did.out.contains("plugin crm-digest 1.2.0 installed for agent digest: ready"),
         "{did:?}"
@@ -105,7 +105,7 @@ async fn options_install_it_and_tell_what_it_will_reach() {
     assert_eq!(market.gets("digest", STRANGER, "GET /send/x").await.0, 200);
     // In CI it is run again and again.
     let again = market.keyward(&install(&file, &[]));
-    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(again.code, 0, "{again:?}");
     assert!(again.out.contains("installed already"), "{again:?}");
     let list = market.says(&["plugin", "list"]);
     assert!(list.contains("crm=work-crm, mail=sender, chat=alerts"), "{list}");
@@ -122,10 +122,10 @@ async fn a_newer_version_asks_for_what_is_new_and_says_what_changed() {
     let more = ("  - { slot: chat,", "  - { slot: copy, provider: acme }\n  - { slot: chat,");
     let file = market.manifest(&[("1.2.0", "1.3.0"), wider, more]);
     let did = market.keyward(&install(&file, &["--yes"]));
-    assert_eq!(did.code, Some(2), "{did:?}");
+    assert_eq!(did.code, 2, "{did:?}");
     assert!(did.err.contains("slot `copy`") && !did.err.contains("slot `crm`"), "{}", did.err);
     let did = market.keyward(&install(&file, &["--slot", "copy=sender"]));
-    assert_eq!(did.code, Some(2), "it is agreed to: {did:?}");
+    assert_eq!(did.code, 2, "it is agreed to: {did:?}");
     assert!(did.err.contains("changed: methods of slot crm, until now GET\n"), "{}", did.err);
     assert!(did.err.contains("new: slot copy\n"), "{}", did.err);
     assert_eq!(market.plugin("crm-digest").await["version"], "1.2.0");
@@ -133,7 +133,7 @@ async fn a_newer_version_asks_for_what_is_new_and_says_what_changed() {
     assert!(did.out.contains("1.3.0 installed in the place of 1.2.0"), "{did:?}");
     let old = market.manifest(&[]);
     let did = market.keyward(&install(&old, &["--yes"]));
-    assert_eq!(did.code, Some(1), "{did:?}");
+    assert_eq!(did.code, 1, "{did:?}");
     assert!(did.err.contains("newer than 1.2.0"), "{}", did.err);
     market.close().await;
 }
@@ -150,7 +150,7 @@ async fn an_agent_that_is_made_for_a_plugin_goes_when_it_comes_to_nothing() {
     let run =
         |words: Vec<String>| market.keyward(&words.iter().map(String::as_str).collect::<Vec<_>>());
     let wrong = ["--slot", "crm=sender", "--slot", "mail=sender", "--skip", "chat", "--yes"];
-    assert_eq!(run(of("fresh", &wrong)).code, Some(1));
+    assert_eq!(run(of("fresh", &wrong)).code, 1);
     assert_eq!(market.ask("GET", "/agents/fresh", &Value::Null).await.head.status(), 404);
     let right = ["--slot", "crm=work-crm", "--slot", "mail=sender", "--skip", "chat", "--yes"];
     let did = run(of("fresh", &right));
@@ -169,10 +169,10 @@ async fn a_slot_is_changed_and_emptied_by_command() {
     let shown = market.plugin("crm-digest").await;
     assert_eq!(shown["slots"][1]["connection"]["name"], "sender-2");
     let did = market.keyward(&["plugin", "set", "crm-digest", "--clear", "mail"]);
-    assert!(did.code == Some(1) && did.err.contains("is required"), "{did:?}");
-    assert_eq!(market.keyward(&["plugin", "set", "crm-digest"]).code, Some(2));
+    assert!(did.code == 1 && did.err.contains("is required"), "{did:?}");
+    assert_eq!(market.keyward(&["plugin", "set", "crm-digest"]).code, 2);
     let did = market.keyward(&["plugin", "show", "crm-digets"]);
-    assert!(did.code == Some(5) && did.err.contains("did you mean `crm-digest`?"), "{did:?}");
+    assert!(did.code == 5 && did.err.contains("did you mean `crm-digest`?"), "{did:?}");
     market.close().await;
 }
 
@@ -185,15 +185,15 @@ async fn a_program_runs_as_a_plugin_only_when_that_can_work() {
         market.keyward(&[&line[..], &["echo ran"]].concat())
     };
     let did = run(&file);
-    assert_eq!(did.code, Some(125), "{did:?}");
+    assert_eq!(did.code, 125, "{did:?}");
     assert!(did.err.contains("plugin `crm-digest` is not installed for agent `digest`"), "{did:?}");
     assert!(did.err.contains("hint: keyward plugin install"), "{did:?}");
     market.install();
     let did = run(&file);
-    assert_eq!((did.code, &*did.out), (Some(0), "ran\n"), "{did:?}");
+    assert_eq!((did.code, &*did.out), (0, "ran\n"), "{did:?}");
     market.says(&["connection", "pause", "work-crm"]);
     let did = run(&file);
-    assert_eq!((did.code, &*did.out), (Some(125), ""), "{did:?}");
+    assert_eq!((did.code, &*did.out), (125, ""), "{did:?}");
     assert!(did.err.contains("slot crm: connection `work-crm` is paused"), "{did:?}");
     assert!(did.err.contains("hint: resume it: `keyward connection resume work-crm`"), "{did:?}");
     market.says(&["connection", "resume", "work-crm"]);

@@ -197,7 +197,7 @@ async fn commands_and_the_api_do_not_edit_what_the_file_declares_and_name_the_re
         (&["plugin", "remove", "reader"], "hint: change it, or its manifest, under `plugins:`"),
     ] {
         let did = market.keyward(command);
-        assert_eq!(did.code, Some(1), "{did:?}");
+        assert_eq!(did.code, 1, "{did:?}");
         assert!(did.err.contains(says), "{did:?}");
     }
     assert_eq!(market.plugin("reader").await, before);

@@ -1,14 +1,12 @@
 //! Without a gateway, the rules of the configuration file count: also before the first start, when the store lacks what
 //! they name. Where a start would refuse them, nothing is decided without them.
 
+use crate::support::finished::{Finished, finished};
 use crate::support::install::Install;
 use crate::support::*;
 
-/// Exit code, standard output and standard error.
-fn run(install: &Install, arguments: &[&str]) -> (i32, String, String) {
-    let output = install.keyward(arguments).output().expect("it runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
+fn run(install: &Install, arguments: &[&str]) -> Finished {
+    finished(install.keyward(arguments), "")
 }
 
 /// A configuration that was never started, with a connection `mine` and an agent `bot` of the store.
@@ -22,7 +20,7 @@ fn never_started(plan: &Plan, origin: &Origin) -> Install {
         &["agent", "add", "bot"],
         &["agent", "bind", "bot", "mine"],
     ] {
-        let (code, _, err) = run(&install, arguments);
+        let Finished { code, err, .. } = run(&install, arguments);
         assert_eq!(code, 0, "{arguments:?}: {err}");
     }
     std::fs::remove_file(&key).expect("a file");
@@ -49,16 +47,16 @@ async fn a_rule_that_a_start_would_refuse_ends_what_depends_on_rules_and_nothing
         &["connection", "request", "mine", "/me", "-X", "DELETE"],
         &["connection", "request", "mine", "/me"],
     ] {
-        let (code, out, err) = run(&install, arguments);
+        let Finished { code, out, err } = run(&install, arguments);
         assert_eq!((code, &*out), (1, ""), "{arguments:?}: {err}");
         assert!(err.contains("rules[1]: there is no agent `missing`"), "{arguments:?}: {err}");
         assert!(err.contains("keyward.yaml:"), "{arguments:?}: {err}");
         assert!(err.contains("hint: no gateway starts with these rules"), "{arguments:?}: {err}");
     }
     assert!(origin.received().is_empty(), "nothing was sent");
-    assert_eq!(run(&install, &["agent", "list"]).0, 0);
-    assert_eq!(run(&install, &["agent", "add", "missing"]).0, 0, "the remedy is not refused");
-    assert_eq!(run(&install, &["rule", "list"]).0, 0);
+    assert_eq!(run(&install, &["agent", "list"]).code, 0);
+    assert_eq!(run(&install, &["agent", "add", "missing"]).code, 0, "the remedy is not refused");
+    assert_eq!(run(&install, &["rule", "list"]).code, 0);
     plan.canary().assert_absent_below(install.folder());
 }
 
@@ -67,23 +65,24 @@ async fn a_rule_about_an_agent_that_the_file_declares_drops_no_rule_before_the_f
     let origin = Origin::saying("fine");
     let plan = denying().rule("{ name: docs, agents: [ci], hosts: [docs.test], action: pass }");
     let install = never_started(&plan, &origin);
-    let (code, _, err) = run(&install, &["connection", "request", "mine", "/me", "-X", "DELETE"]);
+    let Finished { code, err, .. } =
+        run(&install, &["connection", "request", "mine", "/me", "-X", "DELETE"]);
     assert_eq!(code, 4, "{err}");
     assert!(err.contains("no-deletes"), "{err}");
     assert!(origin.received().is_empty(), "the rule denies it");
     let url = format!("https://{HOST}/me");
-    let (code, out, err) = run(&install, &["explain", "DELETE", &url, "--agent", "bot"]);
+    let Finished { code, out, err } = run(&install, &["explain", "DELETE", &url, "--agent", "bot"]);
     assert_eq!((code, &*err), (4, ""), "{out}");
     assert!(out.contains("would be refused") && out.contains("no-deletes"), "{out}");
-    let (code, out, err) = run(&install, &["rule", "list"]);
+    let Finished { code, out, err } = run(&install, &["rule", "list"]);
     assert_eq!((code, &*err), (0, ""), "{out}");
     assert!(out.contains("no-deletes") && out.contains("docs"), "{out}");
     // A stored rule is added behind them, and says nothing of agents to come.
     let add = ["rule", "add", "deny", "PATCH", HOST, "--name", "no-patches"];
-    let (code, _, err) = run(&install, &add);
+    let Finished { code, err, .. } = run(&install, &add);
     assert_eq!(code, 0, "{err}");
     assert!(!err.contains("`ci`"), "{err}");
-    let (code, out, err) = run(&install, &["connection", "request", "mine", "/me"]);
+    let Finished { code, out, err } = run(&install, &["connection", "request", "mine", "/me"]);
     assert_eq!((code, &*out), (0, "fine\n"), "{err}");
     assert_eq!(origin.received().len(), 1);
     plan.canary().assert_absent_below(install.folder());

@@ -1,10 +1,8 @@
 //! The README's way to work, by the built binary: add a credential and an agent, use it, take it
 //! away; what the commands print never holds the secret.
 
-use std::io::Write;
-use std::process::{Output, Stdio};
-
 use crate::support::canary::Canary;
+use crate::support::finished::{Finished, finished};
 use crate::support::process::Served;
 use crate::support::*;
 
@@ -25,32 +23,16 @@ impl Shell {
     }
 
     /// Runs a command; `input` is what it reads.
-    fn run(&mut self, arguments: &[&str], input: &str) -> Output {
-        let mut child = self
-            .served
-            .keyward(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary was built");
-        let mut stdin = child.stdin.take().expect("piped");
-        // A command that reads nothing may already have ended.
-        drop(stdin.write_all(input.as_bytes()));
-        drop(stdin);
-        let output = child.wait_with_output().expect("our child");
-        self.said.extend(&output.stdout);
-        self.said.extend(&output.stderr);
-        output
+    fn run(&mut self, arguments: &[&str], input: &str) -> Finished {
+        let done = finished(self.served.keyward(arguments), input);
+        self.said.extend(done.out.as_bytes());
+        self.said.extend(done.err.as_bytes());
+        done
     }
 
     /// As [`Shell::run`]; its JSON.
     fn json(&mut self, arguments: &[&str], input: &str) -> serde_json::Value {
-        let arguments = [arguments, &["--json"]].concat();
-        let output = self.run(&arguments, input);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {errors}");
-        serde_json::from_slice(&output.stdout).expect("JSON")
+        self.run(&[arguments, &["--json"]].concat(), input).json()
     }
 
     async fn get(&self, token: &str) -> Message {
@@ -81,7 +63,7 @@ async fn a_key_from_stdin_serves_an_agent_until_it_is_taken_away() {
     let added = shell.json(&["agent", "add", "bob"], "");
     let token = added["token"]["token"].as_str().expect("shown once").to_owned();
     assert_eq!(shell.get(&token).await.head.status(), 403, "not bound yet");
-    assert!(shell.run(&["agent", "bind", "bob", "work"], "").status.success());
+    shell.run(&["agent", "bind", "bob", "work"], "").ok();
     assert_eq!(shell.get(&token).await.text(), "fine");
     assert_eq!(shell.origin.only().head.all("x-api-key"), [&*secret]);
 
@@ -94,11 +76,11 @@ async fn a_key_from_stdin_serves_an_agent_until_it_is_taken_away() {
         &["explain", "GET", "https://api.acme.test/a", "--agent", "bob"],
     ] {
         shell.json(listing, "");
-        assert!(shell.run(listing, "").status.success(), "{listing:?}");
+        assert_eq!(shell.run(listing, "").code, 0, "{listing:?}");
     }
-    assert!(shell.run(&["agent", "unbind", "bob", "work"], "").status.success());
+    shell.run(&["agent", "unbind", "bob", "work"], "").ok();
     assert_eq!(shell.get(&token).await.head.status(), 403, "no longer bound");
-    assert!(shell.run(&["agent", "remove", "bob"], "").status.success());
+    shell.run(&["agent", "remove", "bob"], "").ok();
     assert_eq!(shell.get(&token).await.head.status(), 407, "no longer anyone");
     shell.assert_kept();
 }
@@ -109,8 +91,8 @@ async fn a_secret_in_an_argument_is_refused() {
     let field = format!("api_key={}", shell.secret.text);
     let add = ["connection", "add", "acme", "--name", "work", "--field", &field];
     let refused = shell.run(&add, "");
-    assert!(!refused.status.success());
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_ne!(refused.code, 0);
+    let said = refused.err;
     assert!(said.starts_with("error: ") && said.contains("hint: "), "{said}");
     shell.assert_kept();
 }
@@ -126,10 +108,10 @@ async fn exit_codes_tell_what_kind_of_failure_it_is() {
         (&["agent", "show", "nobody"], 5),
         (&["connection", "show", "nothing"], 5),
     ] {
-        assert_eq!(shell.run(arguments, "").status.code(), Some(code), "{arguments:?}");
+        assert_eq!(shell.run(arguments, "").code, code, "{arguments:?}");
     }
     shell.served.kill();
-    assert_eq!(shell.run(&["health"], "").status.code(), Some(3), "not reachable");
+    assert_eq!(shell.run(&["health"], "").code, 3, "not reachable");
 }
 
 #[tokio::test]
@@ -142,7 +124,7 @@ async fn without_a_gateway_the_commands_open_the_store_themselves() {
     let listed = shell.json(&["connection", "list"], "");
     assert!(listed["items"].to_string().contains("\"work\""), "{listed}");
     shell.json(&["agent", "add", "bob"], "");
-    assert!(shell.run(&["agent", "bind", "bob", "work"], "").status.success());
+    shell.run(&["agent", "bind", "bob", "work"], "").ok();
     shell.served.restart();
     let shown = shell.json(&["agent", "show", "bob"], "");
     assert!(shown.to_string().contains("work"), "{shown}");
@@ -152,9 +134,8 @@ async fn without_a_gateway_the_commands_open_the_store_themselves() {
 #[tokio::test]
 async fn the_bundle_holds_the_platform_s_roots_and_the_ca() {
     let mut shell = Shell::new().await;
-    let ca = shell.run(&["ca", "show"], "").stdout;
-    let bundle = shell.run(&["ca", "bundle"], "").stdout;
-    let (ca, bundle) = (String::from_utf8_lossy(&ca), String::from_utf8_lossy(&bundle));
+    let ca = shell.run(&["ca", "show"], "").out;
+    let bundle = shell.run(&["ca", "bundle"], "").out;
     assert_eq!(ca.matches("BEGIN CERTIFICATE").count(), 1);
     assert!(bundle.contains(ca.trim()), "the CA is in the bundle");
     assert!(!ca.contains("PRIVATE") && !bundle.contains("PRIVATE"));

@@ -8,31 +8,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::support::canary::Canary;
+use crate::support::finished::Finished;
 use crate::support::market::{CHAT, Market};
 use crate::support::*;
-
-/// What the program printed and how it ended.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
 
 /// The platform: a gateway, and its command line.
 struct Platform {
     lab: Lab,
-}
-
-impl Said {
-    fn ok(self) -> Value {
-        assert_eq!(self.code, 0, "{}", self.err);
-        serde_json::from_str(&self.out).expect("JSON")
-    }
-
-    fn failed(self, code: i32) -> String {
-        assert_eq!(self.code, code, "{}{}", self.out, self.err);
-        self.err
-    }
 }
 
 impl Platform {
@@ -45,7 +27,7 @@ impl Platform {
     }
 
     /// A command as whoever has the token, or as the platform's operator.
-    async fn keyward(&self, token: Option<&str>, line: &str, input: &str) -> Said {
+    async fn keyward(&self, token: Option<&str>, line: &str, input: &str) -> Finished {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
         command.env_clear().arg("--data").arg(self.lab.gateway.data()).arg("--json");
         command.args(line.split(' ')).envs(token.map(|token| ("KEYWARD_TOKEN", token)));
@@ -56,13 +38,11 @@ impl Platform {
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
         let output = patiently(line, child.wait_with_output()).await.expect("it ends");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-        let code = output.status.code().expect("an exit code");
-        Said { code, out: text(output.stdout), err: text(output.stderr) }
+        Finished::from(output)
     }
 
     async fn operator(&self, line: &str) -> Value {
-        self.keyward(None, line, "").await.ok()
+        self.keyward(None, line, "").await.json()
     }
 
     /// A person of an organisation, and their token.
@@ -78,14 +58,14 @@ impl Platform {
     /// Connects an account: the key goes in on standard input.
     async fn connects(&self, token: &str, more: &str, key: &Canary) -> Value {
         let line = format!("connection add acme --secret-stdin api_key {more}");
-        self.keyward(Some(token), &line, &key.text).await.ok()
+        self.keyward(Some(token), &line, &key.text).await.json()
     }
 
     /// An agent of a person that may use one of their connections, and its token.
     async fn agent(&self, token: &str, name: &str, connection: &str) -> String {
-        let added = self.keyward(Some(token), &format!("agent add {name}"), "").await.ok();
+        let added = self.keyward(Some(token), &format!("agent add {name}"), "").await.json();
         let bind = format!("agent bind {name} {connection}");
-        self.keyward(Some(token), &bind, "").await.ok();
+        self.keyward(Some(token), &bind, "").await.json();
         added["token"]["token"].as_str().expect("shown once").to_owned()
     }
 
@@ -147,7 +127,7 @@ async fn c4_a_connection_belongs_to_an_organisation_and_to_who_made_it() {
     let line = format!("connection remove {id}");
     platform.keyward(Some(&eve), &line, "").await.failed(5);
     assert_eq!(
-        platform.keyward(Some(&bob), "connection list", "").await.ok()["items"],
+        platform.keyward(Some(&bob), "connection list", "").await.json()["items"],
         Value::Array(vec![])
     );
     // Whoever works for one customer does not get into another by asking for it.
@@ -198,7 +178,7 @@ async fn c5_team_members_each_connect_their_own_account_of_the_same_provider() {
         assert_eq!(platform.last_key(), key.text, "the account of whose agent it is");
     }
     // What the team shares is everybody's to use, and only the lead's to change.
-    platform.keyward(Some(&bob), "agent bind bobs-helper team-acme", "").await.ok();
+    platform.keyward(Some(&bob), "agent bind bobs-helper team-acme", "").await.json();
     assert_eq!(platform.call(("bobs-helper", &bobs), "team-acme").await.head.status(), 200);
     assert_eq!(platform.last_key(), keys[2].text);
     let text = platform.keyward(Some(&bob), "connection pause team-acme", "").await.failed(4);
@@ -208,14 +188,14 @@ async fn c5_team_members_each_connect_their_own_account_of_the_same_provider() {
     assert!(lent.contains("is private"), "{lent}");
 
     // Bob leaves: paused, he and his agent are out at once; then Ann takes over his account.
-    platform.keyward(Some(&lead), "user set bob --pause", "").await.ok();
+    platform.keyward(Some(&lead), "user set bob --pause", "").await.json();
     platform.keyward(Some(&bob), "connection list", "").await.failed(4);
     for line in
         ["agent remove bobs-helper", "connection assign bob-acme --to ann", "user remove bob"]
     {
-        platform.keyward(Some(&lead), line, "").await.ok();
+        platform.keyward(Some(&lead), line, "").await.json();
     }
-    platform.keyward(Some(&ann), "agent bind anns-helper bob-acme", "").await.ok();
+    platform.keyward(Some(&ann), "agent bind anns-helper bob-acme", "").await.json();
     assert_eq!(platform.call(("anns-helper", &anns), "bob-acme").await.head.status(), 200);
     assert_eq!(platform.last_key(), keys[1].text);
 
@@ -283,7 +263,7 @@ async fn c1_c2_a_call_names_its_connection_and_carries_its_credential_in_its_pla
         "id: x\nname: X\nhosts: [x.test]\nauth:\n  - { id: a, kind: bearr }\n",
     );
     let did = market.keyward(&["provider", "check", &broken.display().to_string()]);
-    assert!(did.code == Some(1) && did.err.contains("broken.yaml:5"), "{did:?}");
+    assert!(did.code == 1 && did.err.contains("broken.yaml:5"), "{did:?}");
     market.lab.add_agent("flow").await;
     let canary = market.lab.canary.text.clone();
     let ways: [(&str, &[&str], &str); 7] = [
@@ -301,7 +281,7 @@ async fn c1_c2_a_call_names_its_connection_and_carries_its_credential_in_its_pla
         if way == "custom" {
             let wrong = ["--field", "tenant=forty-two", "--secret-file", &*secret];
             let did = market.keyward(&[&add[..], &wrong].concat());
-            assert!(did.code != Some(0) && did.err.contains("tenant"), "{did:?}");
+            assert!(did.code != 0 && did.err.contains("tenant"), "{did:?}");
         }
         market.says(&[&add[..], more, &["--secret-file", &secret]].concat());
         market.says(&["agent", "bind", "flow", way]);
@@ -315,7 +295,7 @@ async fn c1_c2_a_call_names_its_connection_and_carries_its_credential_in_its_pla
         let (ask, body): (_, &[&str]) = match way {
             "body" => {
                 let said = market.keyward(&["connection", "request", &id, "/a?x=1"]);
-                assert!(said.code != Some(0) && said.err.contains("the body"), "{said:?}");
+                assert!(said.code != 0 && said.err.contains("the body"), "{said:?}");
                 (
                     "POST /a?x=1\r\nContent-Type: application/json\r\nContent-Length: 0",
                     &["--body", "{\"auth\": {\"key\": \"mine\"}}"],
@@ -358,7 +338,7 @@ async fn c3_a_credential_is_sealed_and_only_the_request_that_uses_it_opens_it() 
     market.lab.gateway.stop().await;
     std::fs::write(&key, foreign).expect("written");
     let did = market.keyward(&["connection", "list"]);
-    assert!(did.code == Some(1) && did.err.contains("key"), "{did:?}");
+    assert!(did.code == 1 && did.err.contains("key"), "{did:?}");
     std::fs::write(&key, own).expect("written");
     market.lab.gateway.restart().await;
     assert_eq!(market.gets("digest", STRANGER, "GET /a").await.0, 200);
@@ -378,7 +358,7 @@ async fn c6_a_test_is_one_call_and_says_why_not() {
     let plan = plan.secret("GOOD", &good).secret("BAD", &bad);
     let platform = Platform { lab: plan.start(origin).await };
     let add = |name: &str| format!("connection add acme --name {name} --secret-stdin api_key");
-    platform.keyward(None, &add("works"), &good.text).await.ok();
+    platform.keyward(None, &add("works"), &good.text).await.json();
     let before = platform.lab.origin.received().len();
     let told = platform.operator("connection test works").await;
     assert_eq!((&told["outcome"], &told["account"]), (&json!("ok"), &json!("alice")), "{told}");
@@ -439,7 +419,7 @@ async fn c8_a_deleted_connection_is_gone_with_its_credentials() {
     let code = refused.json()["error"]["code"].clone();
     assert_eq!((refused.head.status(), code), (403, json!("placeholder_foreign")));
     for named in ["work-crm", &*id] {
-        assert_eq!(market.keyward(&["connection", "show", named]).code, Some(5));
+        assert_eq!(market.keyward(&["connection", "show", named]).code, 5);
     }
     let grants = |market: &Market| {
         let vault = &market.lab.gateway.running().services().directory.view();
@@ -450,7 +430,7 @@ async fn c8_a_deleted_connection_is_gone_with_its_credentials() {
     let sent = format!("GET /a\r\nAuthorization: Bearer {placeholder}");
     let refused = market.request("digest", HOST, &sent).await;
     assert_eq!(refused.json()["error"]["message"], "connection `work-crm` was removed");
-    assert_eq!(market.keyward(&["connection", "show", &id]).code, Some(5), "also after a restart");
+    assert_eq!(market.keyward(&["connection", "show", &id]).code, 5, "also after a restart");
     let said = market.says(&["connection", "remove", "other", "--revoke"]);
     assert!(said.contains("the provider has taken the access back"), "{said}");
     let revoked = market.server.issuer().revoked();

@@ -1,7 +1,5 @@
 //! Story D, agent authentication for developers: each wish told by the command line and the real proxy.
 
-use std::io::Write;
-use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -9,6 +7,7 @@ use serde_json::{Value, json};
 use crate::support::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules, query};
 use crate::support::browser::Browser;
 use crate::support::canary::Canary;
+use crate::support::finished::{Finished, finished};
 use crate::support::market::Market;
 use crate::support::process::Served;
 use crate::support::*;
@@ -48,33 +47,22 @@ impl Desk {
         *self.me.lock().expect("not poisoned") = (status, fields.to_owned(), body.to_owned());
     }
 
-    fn run(&mut self, arguments: &str, input: &str) -> Output {
+    fn run(&mut self, arguments: &str, input: &str) -> Finished {
         let arguments: Vec<&str> = arguments.split(' ').collect();
-        let mut command = self.served.keyward(&arguments);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary was built");
-        let mut stdin = child.stdin.take().expect("piped");
-        // A command that reads nothing may already have ended.
-        drop(stdin.write_all(input.as_bytes()));
-        drop(stdin);
-        let output = child.wait_with_output().expect("our child");
-        self.said.extend(&output.stdout);
-        self.said.extend(&output.stderr);
-        output
+        let done = finished(self.served.keyward(&arguments), input);
+        self.said.extend(done.out.as_bytes());
+        self.said.extend(done.err.as_bytes());
+        done
     }
 
     /// What a command says that succeeds.
     fn says(&mut self, arguments: &str, input: &str) -> String {
-        let output = self.run(arguments, input);
-        assert!(output.status.success(), "{arguments}: {output:?}");
-        String::from_utf8(output.stdout).expect("text")
+        self.run(arguments, input).ok()
     }
 
     /// What a command complains of that fails.
     fn fails(&mut self, arguments: &str, input: &str) -> String {
-        let output = self.run(arguments, input);
-        assert_eq!(output.status.code(), Some(1), "{arguments}: {output:?}");
-        String::from_utf8(output.stderr).expect("text")
+        self.run(arguments, input).failed(1)
     }
 
     fn json(&mut self, arguments: &str) -> Value {
@@ -283,8 +271,7 @@ async fn d13_apps_begin_with_templates_of_the_catalogue() {
         "what is given goes before"
     );
     let unknown = desk.run("app add --template nope --client-id x --public", "");
-    assert_eq!(unknown.status.code(), Some(2));
-    let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    let told = unknown.failed(2);
     assert!(told.contains("there are: ") && told.contains(" google_workspace, "), "{told}");
     desk.leaves(&[]);
 }
@@ -348,7 +335,7 @@ async fn d14_variables_hold_the_key_here_and_a_placeholder_there() {
     let market = Market::with(|plan| plan.agent("bot", "acme")).await;
     let script = "env | grep -v '^CANARY=' ; test -z \"$CANARY\" && echo none";
     let did = market.keyward(&["run", "--agent", "bot", "--", "sh", "-c", script]);
-    assert_eq!(did.code, Some(0), "{did:?}");
+    assert_eq!(did.code, 0, "{did:?}");
     assert!(did.out.contains("HTTPS_PROXY=") && did.out.ends_with("none\n"), "{did:?}");
     assert_eq!(market.gets("bot", STRANGER, "GET /a").await.0, 200);
     let sent = market.lab.origin.only();

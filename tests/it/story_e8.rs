@@ -1,7 +1,7 @@
 //! Story E8, webhooks: a service's webhook reaches an agent's program only when its signature is valid, and the program never
 //! holds the secret of the service. `story_e.rs` has the tokens of scripts.
 
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 use aws_lc_rs::hmac;
 use serde_json::Value;
@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::support::canary::Canary;
+use crate::support::finished::{Finished, finished};
 use crate::support::process::Served;
 use crate::support::*;
 
@@ -41,23 +42,16 @@ impl World {
         world
     }
 
-    fn run(&self, arguments: &[&str], input: &str, token: Option<&str>) -> Output {
+    fn run(&self, arguments: &[&str], input: &str, token: Option<&str>) -> Finished {
         let mut command = self.served.keyward(arguments);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(token.map(|token| ("KEYWARD_TOKEN", token)));
-        let mut child = command.spawn().expect("the binary was built");
-        let mut stdin = child.stdin.take().expect("piped");
-        // A command that reads nothing may already have ended.
-        drop(std::io::Write::write_all(&mut stdin, input.as_bytes()));
-        drop(stdin);
-        child.wait_with_output().expect("our child")
+        finished(command, input)
     }
 
     fn says(&self, arguments: &[&str], input: &str) -> String {
-        let output = self.run(arguments, input, None);
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        self.secret.assert_absent("what a command said", &output.stdout);
-        String::from_utf8(output.stdout).expect("text")
+        let out = self.run(arguments, input, None).ok();
+        self.secret.assert_absent("what a command said", out.as_bytes());
+        out
     }
 
     /// What the service is answered.
@@ -93,7 +87,7 @@ async fn e8_a_webhook_reaches_a_program_only_when_its_signature_is_valid() {
         &["hook", "rotate", "deploys"],
         &["hook", "remove", "deploys", "--yes"],
     ] {
-        assert_eq!(world.run(closed, "", Some(token)).status.code(), Some(4), "{closed:?}");
+        assert_eq!(world.run(closed, "", Some(token)).code, 4, "{closed:?}");
     }
     let mut listening =
         tokio::process::Command::from(world.served.keyward(&["hook", "listen", "deploys"]));

@@ -269,7 +269,7 @@ async fn the_command_line_makes_tries_changes_and_removes_one() {
     let bad = market.keyward(&["webhook", "add", "http://example.com/x"]);
     assert!(bad.err.contains("https URL"), "{bad:?}");
     let bad = market.keyward(&["webhook", "show", "opps"]);
-    assert_eq!(bad.code, Some(5), "{bad:?}");
+    assert_eq!(bad.code, 5, "{bad:?}");
     let made = market.says(&["webhook", "add", &hooks.url(), "--name", "ops", "--json"]);
     let made: Value = serde_json::from_str(&made).unwrap();
     let key = Canary::of(made["signing_key"].as_str().unwrap().to_owned());
@@ -278,7 +278,7 @@ async fn the_command_line_makes_tries_changes_and_removes_one() {
     assert_eq!(hooks.event(&key).await.kind, "webhook.test");
     hooks.answers([status(500)]);
     let refused = market.keyward(&["webhook", "test", "ops"]);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(refused.code, 1, "{refused:?}");
     assert_eq!(refused.out, "webhook ops did not take the event: answered 500\n");
     let near = market.keyward(&["webhook", "set", "ops", "--event", "connection.brokn"]);
     assert!(near.err.contains("did you mean `connection.broken`?"), "{near:?}");

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Desk;
+use crate::support::finished::Finished;
 
 const URL: &str = "https://other.acme.test/me";
 
@@ -41,7 +42,7 @@ async fn a_url_that_cannot_be_connected_is_refused_before_anything_is_stored() {
         ),
         (&[URL, "--bearer"], 2, "field `token` (Token) is missing"),
     ] {
-        let (ended, _, err) = desk.piped(arguments, desk.secret());
+        let Finished { code: ended, err, .. } = desk.piped(arguments, desk.secret());
         assert_eq!(ended, code, "{arguments:?}: {err}");
         assert!(err.to_lowercase().contains(&says.to_lowercase()), "{arguments:?}: {err}");
     }
@@ -54,7 +55,8 @@ async fn a_url_that_cannot_be_connected_is_refused_before_anything_is_stored() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_file_is_printed_changed_and_set_while_a_connection_uses_it() {
     let desk = Desk::new().await;
-    let (code, _, err) = desk.piped(&[URL, "--bearer", "--secret-stdin"], desk.secret());
+    let Finished { code, err, .. } =
+        desk.piped(&[URL, "--bearer", "--secret-stdin"], desk.secret());
     assert_eq!(code, 0, "{err}");
     let run = |arguments: &[&str]| {
         let output = desk.install.keyward(arguments).output().expect("it runs");
@@ -99,7 +101,8 @@ async fn a_key_that_the_api_rejects_leaves_neither_connection_nor_provider() {
     let desk = Desk::new().await;
     for status in [401, 403] {
         desk.status.store(status, Ordering::SeqCst);
-        let (code, _, err) = desk.piped(&[URL, "--bearer", "--secret-stdin"], desk.secret());
+        let Finished { code, err, .. } =
+            desk.piped(&[URL, "--bearer", "--secret-stdin"], desk.secret());
         assert_eq!(code, 1, "{err}");
         assert!(err.contains(&format!("({status})\nhint: ")), "{err}");
         assert!(err.contains("nothing was stored"), "{err}");
@@ -112,7 +115,8 @@ async fn a_key_that_the_api_rejects_leaves_neither_connection_nor_provider() {
 async fn a_private_address_is_refused_with_the_setting_that_permits_it() {
     let desk = Desk::new().await;
     let url = "https://127.0.0.1:1/me";
-    let (code, _, err) = desk.piped(&[url, "--bearer", "--secret-stdin"], desk.secret());
+    let Finished { code, err, .. } =
+        desk.piped(&[url, "--bearer", "--secret-stdin"], desk.secret());
     assert_eq!(code, 1, "{err}");
     assert!(
         err.contains("may not be dialled") && err.contains("`upstream.allow_private`"),
@@ -126,7 +130,7 @@ async fn options_connect_it_and_a_second_account_uses_the_same_provider() {
     let desk = Desk::new().await;
     desk.status.store(404, Ordering::SeqCst);
     let stdin = [URL, "--header", "X-Corp", "--secret-stdin", "--agent", "claude"];
-    let (code, out, err) = desk.piped(&stdin, desk.secret());
+    let Finished { code, out, err } = desk.piped(&stdin, desk.secret());
     assert_eq!(code, 0, "{err}");
     for line in [
         "connection other-acme-test added (con_",
@@ -140,9 +144,10 @@ async fn options_connect_it_and_a_second_account_uses_the_same_provider() {
     let received = desk.origin.only().head;
     assert_eq!((received.target(), &received.all("x-corp")[..]), ("/me", &[desk.secret()][..]));
     let second = [&stdin[..4], &["--name", "second"]].concat();
-    let (code, _, err) = desk.piped(&second, desk.secret());
+    let Finished { code, err, .. } = desk.piped(&second, desk.secret());
     assert_eq!(code, 0, "{err}");
     assert_eq!(desk.own(), ["other-acme-test"]);
-    let (code, _, err) = desk.piped(&[URL, "--bearer", "--secret-stdin"], desk.secret());
+    let Finished { code, err, .. } =
+        desk.piped(&[URL, "--bearer", "--secret-stdin"], desk.secret());
     assert!(code == 1 && err.contains("belongs to your provider `other-acme-test`"), "{err}");
 }

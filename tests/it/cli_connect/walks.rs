@@ -120,7 +120,7 @@ async fn an_api_of_ones_own() {
 async fn a_removal_is_confirmed() {
     let desk = Desk::new().await;
     let stdin = ["acme", "--name", "spare", "--secret-stdin", "--agent", "claude"];
-    assert_eq!(desk.piped(&stdin, desk.secret()).0, 0);
+    assert_eq!(desk.piped(&stdin, desk.secret()).code, 0);
     let remove = || {
         let mut command = desk.install.keyward(&["connection", "rm", "spare"]);
         command.env("TERM", "xterm");

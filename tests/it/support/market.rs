@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules};
 use super::browser::Browser;
 use super::canary::{self, Canary};
+use super::finished::{Finished, finished};
 use super::lab::{HOST, Lab, Plan, STRANGER};
 use super::oauth::{app, provider};
 use super::origin::{Origin, ok};
@@ -35,14 +36,6 @@ connections:
 pub(crate) struct Market {
     pub(crate) lab: Lab,
     pub(crate) server: Authorization,
-}
-
-/// What a command did.
-#[derive(Debug)]
-pub(crate) struct Did {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
 }
 
 impl Market {
@@ -204,18 +197,17 @@ impl Market {
     }
 
     /// Runs a command where nobody can be asked.
-    pub(crate) fn keyward(&self, arguments: &[&str]) -> Did {
-        let output = self.command(arguments).output().expect("it runs");
-        self.lab.canary.assert_absent("standard output", &output.stdout);
-        self.lab.canary.assert_absent("standard error", &output.stderr);
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        Did { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    pub(crate) fn keyward(&self, arguments: &[&str]) -> Finished {
+        let done = finished(self.command(arguments), "");
+        self.lab.canary.assert_absent("standard output", done.out.as_bytes());
+        self.lab.canary.assert_absent("standard error", done.err.as_bytes());
+        done
     }
 
     /// What it says when it succeeds.
     pub(crate) fn says(&self, arguments: &[&str]) -> String {
         let did = self.keyward(arguments);
-        assert_eq!(did.code, Some(0), "{arguments:?}: {did:?}");
+        assert_eq!(did.code, 0, "{arguments:?}: {did:?}");
         did.out + &did.err
     }
 

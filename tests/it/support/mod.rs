@@ -9,6 +9,7 @@ pub(crate) mod browser;
 pub(crate) mod canary;
 pub(crate) mod collector;
 pub(crate) mod corporate;
+pub(crate) mod finished;
 pub(crate) mod fleet;
 pub(crate) mod gateway;
 pub(crate) mod hooks;
