@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use tokio::net::TcpStream;
-
 use crate::support::newcomer::Newcomer;
 use crate::support::*;
 
@@ -31,7 +29,7 @@ const RUN: &str = "keyward run --allow none -- echo it runs";
 async fn asks(person: &Newcomer, origin: &Origin) -> (u16, Option<String>) {
     let token = person.json("keyward agent token add default --json")["token"].clone();
     let before = origin.received().len();
-    let mut wire = Wire::plain(TcpStream::connect(person.proxy()).await.expect("it listens"));
+    let mut wire = Wire::to(person.proxy()).await;
     wire.send(format!(
         "GET https://api.github.com/user HTTP/1.1\r\nHost: api.github.com\r\n\
          Proxy-Authorization: Bearer {}\r\n\r\n",

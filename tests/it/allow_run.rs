@@ -24,8 +24,7 @@ impl Entrance {
     }
 
     async fn get(&self, host: &str) -> u16 {
-        let stream = tokio::net::TcpStream::connect(self.proxy).await.expect("it listens");
-        let mut wire = Wire::plain(stream);
+        let mut wire = Wire::to(self.proxy).await;
         let token = &self.token;
         wire.send(format!(
             "GET https://{host}/simple/?q=canary HTTP/1.1\r\nHost: {host}\r\n\

@@ -74,14 +74,9 @@ async fn fill(served: &Served) {
 /// Uses every connection through the proxy: what the origin receives is what was stored.
 async fn all_are_injected(served: &Served, origin: &Origin, token: &str) {
     let before = origin.received().len();
-    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
-    let mut wire = Wire::plain(stream);
+    let mut wire = Wire::to(served.proxy).await;
     for number in 0..CONNECTIONS {
-        wire.send(format!(
-            "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nKeyward-Connection: c{number}\r\n\
-             Proxy-Authorization: Bearer {token}\r\n\r\n"
-        ))
-        .await;
+        wire.send(absolute(&format!("GET /\r\nKeyward-Connection: c{number}"), HOST, token)).await;
         assert_eq!(wire.answer("GET").await.text(), "fine", "c{number}");
     }
     for (number, request) in origin.received()[before..].iter().enumerate() {

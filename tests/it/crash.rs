@@ -104,13 +104,8 @@ async fn open_some(served: &Served, origin: &Origin, acknowledged: &BTreeMap<Str
     for (name, secret) in acknowledged.iter().step_by(step.max(1)) {
         let body = format!(r#"{{"connection":"{name}"}}"#);
         served.api("POST", "/agents/reader/bindings", &body).await.is(201);
-        let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
-        let mut wire = Wire::plain(stream);
-        wire.send(format!(
-            "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nKeyward-Connection: {name}\r\n\
-             Proxy-Authorization: Bearer {token}\r\n\r\n"
-        ))
-        .await;
+        let mut wire = Wire::to(served.proxy).await;
+        wire.send(absolute(&format!("GET /\r\nKeyward-Connection: {name}"), HOST, &token)).await;
         assert_eq!(wire.answer("GET").await.text(), "fine", "{name}");
         let received = origin.received();
         let last = received.last().expect("a request");

@@ -1,7 +1,5 @@
 //! The page of errors, and the links to it in the bodies of refusals.
 
-use tokio::net::TcpStream;
-
 use keyward_base::codes::Code;
 
 use crate::cli_runner::Cli;
@@ -10,7 +8,7 @@ use crate::support::*;
 
 async fn page(lab: &Lab, path: &str, host: &str) -> Message {
     let at = lab.gateway.admin;
-    let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+    let mut wire = Wire::to(at).await;
     wire.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
     wire.answer("GET").await
 }

@@ -150,12 +150,8 @@ async fn what_is_exported_has_no_secret_and_loads_as_the_same_resources() {
     assert_eq!(again["variables"], first["variables"]);
     let issued = fresh.api("POST", "/agents/bot/tokens", "{}").await.json();
     let token = issued["token"].as_str().expect("a token");
-    let stream = tokio::net::TcpStream::connect(fresh.proxy).await.expect("it listens");
-    let mut wire = Wire::plain(stream);
-    wire.send(format!(
-        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
-    ))
-    .await;
+    let mut wire = Wire::to(fresh.proxy).await;
+    wire.send(absolute("GET /", HOST, token)).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
     let received = origin.received();
     let last = received.last().expect("a request");

@@ -14,13 +14,8 @@ const TOKEN: &str = "kwa_full-0123456789abcdef";
 
 /// A request of the agent, and its answer.
 async fn asked(served: &Served) -> Message {
-    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
-    let mut agent = Wire::plain(stream);
-    agent
-        .send(format!(
-            "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {TOKEN}\r\n\r\n"
-        ))
-        .await;
+    let mut agent = Wire::to(served.proxy).await;
+    agent.send(absolute("GET /", HOST, TOKEN)).await;
     agent.answer("GET").await
 }
 

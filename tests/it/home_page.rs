@@ -1,12 +1,10 @@
 //! `GET /ca` of the admin listener: the page of the gateway, which everybody may read.
 
-use tokio::net::TcpStream;
-
 use crate::support::*;
 
 async fn ask(lab: &Lab, line: &str, host: &str) -> Message {
     let at = lab.gateway.admin;
-    let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+    let mut wire = Wire::to(at).await;
     let method = line.split(' ').next().expect("a method");
     wire.send(format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
     wire.answer(method).await

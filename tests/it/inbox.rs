@@ -16,7 +16,6 @@ mod removed;
 
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use crate::support::api::api;
 use crate::support::canary::Canary;
@@ -86,7 +85,7 @@ async fn send(lab: &Lab, path: &str, fields: &str, body: &str) -> Message {
 /// The same to this address.
 async fn send_to(at: std::net::SocketAddr, path: &str, fields: &str, body: &str) -> Message {
     let (port, length) = (at.port(), body.len());
-    let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+    let mut wire = Wire::to(at).await;
     wire.send(format!(
         "POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n\
          {fields}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"

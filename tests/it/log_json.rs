@@ -82,8 +82,7 @@ fn the_parser_of_this_test_refuses_what_stands_twice() {
 
 /// Requests of all kinds: allowed, refused, without a token, in a tunnel with a wrong certificate.
 async fn exchanges(proxy: SocketAddr) {
-    let plain =
-        || async { Wire::plain(tokio::net::TcpStream::connect(proxy).await.expect("it listens")) };
+    let plain = || async { Wire::to(proxy).await };
     for (host, token) in
         [(HOST, TOKEN_CI), (STRANGER, TOKEN_CI), (HOST, "kwa_nobody's-token-at-all")]
     {

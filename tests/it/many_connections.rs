@@ -8,7 +8,6 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::StreamExt;
 use serde_json::json;
-use tokio::net::TcpStream;
 
 use crate::support::gateway::Gateway;
 use crate::support::pki::pki;
@@ -152,8 +151,7 @@ impl World {
     async fn stream(&self, token: &Secret) -> Asking {
         let token = token.expose_text().expect("text");
         let pair = BASE64_STANDARD.encode(format!("support:{token}"));
-        let stream = TcpStream::connect(self.gateway.proxy).await.expect("it listens");
-        let mut wire = Wire::plain(stream);
+        let mut wire = Wire::to(self.gateway.proxy).await;
         wire.stop_recording();
         let request = format!(
             "GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Basic {pair}\r\n\r\n"
@@ -225,7 +223,7 @@ fn pages(name: &str) -> Vec<Asked> {
 /// least of the look-ups counts.
 async fn cost(world: &World, admin: &str, asked: &Asked) -> Cost {
     let (at, Asked { path, expected, .. }) = (world.gateway.admin, asked);
-    let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+    let mut wire = Wire::to(at).await;
     wire.stop_recording();
     let (mut look_ups, mut times) = (Vec::new(), Vec::new());
     for _ in 0..PAGES {

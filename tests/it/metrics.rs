@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use tokio::net::TcpStream;
 
 use crate::support::http2::{Offer, Reply};
 use crate::support::*;
@@ -20,7 +19,7 @@ fn metrics_addr(lab: &Lab) -> SocketAddr {
 
 /// Asks a TCP listener: the request line without version, and further fields.
 async fn ask(at: SocketAddr, line: &str, fields: &str) -> Message {
-    let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+    let mut wire = Wire::to(at).await;
     let method = line.split(' ').next().expect("a method");
     wire.send(format!("{line} HTTP/1.1\r\nConnection: close\r\n{fields}\r\n")).await;
     wire.answer(method).await

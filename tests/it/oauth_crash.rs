@@ -109,9 +109,7 @@ async fn asks_on_and_on(proxy: SocketAddr) {
 
 async fn ask(proxy: SocketAddr) -> Option<u16> {
     let mut wire = Wire::plain(TcpStream::connect(proxy).await.ok()?);
-    let request = format!(
-        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {TOKEN}\r\n\r\n"
-    );
+    let request = absolute("GET /", HOST, TOKEN);
     wire.try_send(request).await.ok()?;
     Some(wire.try_answer("GET").await?.head.status())
 }

@@ -127,14 +127,8 @@ async fn a_gateway_that_ends_gives_up_a_late_answer_after_a_bounded_time() {
         [("REFRESH", &*refresh), ("CANARY", &canary), ("TOKEN_CI", "kwa_late-0123456789abcdef")];
     let mut served = Served::start(&plan, &origin, &variables);
     let _gate = authorization.hold_next();
-    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
-    let mut agent = Wire::plain(stream);
-    agent
-        .send(format!(
-            "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n\
-             Proxy-Authorization: Bearer kwa_late-0123456789abcdef\r\n\r\n"
-        ))
-        .await;
+    let mut agent = Wire::to(served.proxy).await;
+    agent.send(absolute("GET /", HOST, "kwa_late-0123456789abcdef")).await;
     assert_eq!(agent.answer("GET").await.head.status(), 503);
     drop(agent);
     authorization.asked(1).await;

@@ -158,12 +158,8 @@ async fn sigterm_waits_for_a_refresh_and_what_it_brought_is_there_afterwards() {
 
 /// A request of the agent that is sent, and not answered yet.
 async fn begins(served: &Served) -> Wire {
-    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
-    let mut wire = Wire::plain(stream);
-    wire.send(format!(
-        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {TOKEN}\r\n\r\n"
-    ))
-    .await;
+    let mut wire = Wire::to(served.proxy).await;
+    wire.send(absolute("GET /", HOST, TOKEN)).await;
     wire
 }
 

@@ -2,7 +2,6 @@
 //! change is in force at once.
 
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use crate::admin_network::{ask_at, user};
 use crate::support::canary::Canary;
@@ -333,7 +332,7 @@ async fn the_console_changes_it_in_its_editor() {
     let token = made["token"].as_str().expect("shown once").to_owned();
     let at = lab.gateway.admin;
     let page = async |path: &str| {
-        let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+        let mut wire = Wire::to(at).await;
         wire.stop_recording();
         let head =
             format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {token}\r\n");

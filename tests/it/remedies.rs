@@ -30,11 +30,8 @@ async fn refusal(install: &Install, token: &str) -> Value {
     let status: Value = serde_json::from_str(&status).expect("JSON");
     let proxy: std::net::SocketAddr =
         status["proxy"][0].as_str().expect("an address").parse().expect("an address");
-    let mut wire = Wire::plain(tokio::net::TcpStream::connect(proxy).await.expect("it listens"));
-    wire.send(format!(
-        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
-    ))
-    .await;
+    let mut wire = Wire::to(proxy).await;
+    wire.send(absolute("GET /", HOST, token)).await;
     let answer = wire.answer("GET").await.is(424);
     answer.json()["error"].clone()
 }

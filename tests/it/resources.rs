@@ -73,12 +73,6 @@ async fn from_elsewhere(at: SocketAddr) -> Wire {
     Wire::plain(patiently("connecting", socket.connect(at)).await.expect("it listens"))
 }
 
-fn absolute(token: &str, path: &str) -> String {
-    format!(
-        "GET https://{HOST}{path} HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
-    )
-}
-
 // === memory ===
 
 /// Bytes that come one by one.
@@ -232,7 +226,7 @@ async fn an_agent_leaves_streams_to_others_where_files_are_few() {
     let mut greedy = vec![];
     let refused = loop {
         let mut wire = silent(served.proxy).await;
-        wire.send(absolute(TOKEN, "/")).await;
+        wire.send(absolute("GET /", HOST, TOKEN)).await;
         let answer = wire.answer("GET").await;
         greedy.push(wire);
         if answer.head.status() != 200 || greedy.len() > 400 {
@@ -243,7 +237,7 @@ async fn an_agent_leaves_streams_to_others_where_files_are_few() {
     let streams = greedy.len() - 1;
     for number in 0..streams / 4 {
         let mut wire = silent(served.proxy).await;
-        wire.send(absolute(OTHER, "/")).await;
+        wire.send(absolute("GET /", HOST, OTHER)).await;
         let answer = wire.answer("GET").await;
         assert_eq!(answer.head.status(), 200, "{number} of another beside {streams}: {answer:?}");
         greedy.push(wire);
@@ -292,7 +286,7 @@ async fn an_agent_leaves_files_to_others_however_few_streams_its_exchanges_are_o
     }
     for number in 0..16 {
         let mut wire = silent(served.proxy).await;
-        wire.send(absolute(OTHER, "/")).await;
+        wire.send(absolute("GET /", HOST, OTHER)).await;
         let answer = wire.answer("GET").await;
         assert_eq!(answer.head.status(), 200, "{number}: {answer:?} {}", answer.text());
     }
@@ -346,7 +340,7 @@ async fn streams_of_one_address_do_not_close_those_of_another() {
         wires.push(lab.client().await);
     }
     assert!(wires[0].is_closed().await);
-    elsewhere.send(absolute(lab.token("ci"), "/")).await;
+    elsewhere.send(absolute("GET /", HOST, lab.token("ci"))).await;
     assert_eq!(elsewhere.answer("GET").await.text(), "fine");
     lab.finish().await;
 }
@@ -363,7 +357,7 @@ async fn handshakes_with_the_proxy_that_nobody_finishes_give_way_too() {
     assert!(wires[0].is_closed().await);
     let wire = lab.client().await;
     let mut wire = lab.secure(wire, "127.0.0.1").await;
-    wire.send(absolute(lab.token("ci"), "/")).await;
+    wire.send(absolute("GET /", HOST, lab.token("ci"))).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
     lab.finish().await;
 }

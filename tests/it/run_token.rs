@@ -15,11 +15,8 @@ fn parts(url: &str) -> (SocketAddr, String) {
 }
 
 async fn status(proxy: SocketAddr, token: &str) -> u16 {
-    let mut wire = Wire::plain(tokio::net::TcpStream::connect(proxy).await.expect("it listens"));
-    wire.send(format!(
-        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
-    ))
-    .await;
+    let mut wire = Wire::to(proxy).await;
+    wire.send(absolute("GET /", HOST, token)).await;
     wire.answer("GET").await.head.status()
 }
 

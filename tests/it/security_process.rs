@@ -107,8 +107,7 @@ async fn abandoned_exchanges_leave_no_descriptor_open() {
     for _ in 0..20 {
         let proxy = served.proxy;
         let open = stages.iter().map(|stage| async move {
-            let stream = tokio::net::TcpStream::connect(proxy).await.expect("it listens");
-            let mut wire = Wire::plain(stream);
+            let mut wire = Wire::to(proxy).await;
             wire.send(stage).await;
             if stage.len() > 5 && !stage.starts_with("POST") {
                 drop(wire.head().await);

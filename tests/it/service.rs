@@ -69,10 +69,8 @@ async fn the_level_of_the_log_follows_the_file() {
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let served = Served::start(&plan, &origin, &variables);
     let asks = async || {
-        let stream = TcpStream::connect(served.proxy).await.expect("it listens");
-        let mut wire = Wire::plain(stream);
-        let head = format!("GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n");
-        wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await;
+        let mut wire = Wire::to(served.proxy).await;
+        wire.send(absolute("GET /", HOST, TOKEN)).await;
         assert_eq!(wire.answer("GET").await.text(), "fine");
     };
     let becomes = |from: &str, to: &str| {
@@ -108,10 +106,8 @@ async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     fs::write(served.config(), patient).expect("written");
     assert_eq!(served.terminate(), Some(0), "{}", served.output());
     served.restart();
-    let stream = TcpStream::connect(served.proxy).await.expect("it listens");
-    let mut wire = Wire::plain(stream);
-    let head = format!("GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n");
-    wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await;
+    let mut wire = Wire::to(served.proxy).await;
+    wire.send(absolute("GET /", HOST, TOKEN)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     served.signal(Signal::TERM);
     until_status(&served, |status| status["status"] == "draining").await;
@@ -162,16 +158,15 @@ async fn a_gateway_that_stops_serves_new_streams_until_load_balancers_had_time_t
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start(&plan, &origin, &variables);
     let proxy = served.proxy;
-    let opened = async || Wire::plain(TcpStream::connect(proxy).await.expect("it listens"));
+    let opened = async || Wire::to(proxy).await;
     let asks = async |wire: &mut Wire| {
-        let head = format!("GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n");
-        wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await;
+        wire.send(absolute("GET /", HOST, TOKEN)).await;
         let answer = wire.answer("GET").await;
         assert_eq!(answer.text(), "fine");
         answer.head.one("connection").map(str::to_owned)
     };
     let readiness = async || {
-        let mut wire = Wire::plain(TcpStream::connect(metrics).await.expect("it listens"));
+        let mut wire = Wire::to(metrics).await;
         wire.send(format!("GET /readyz HTTP/1.1\r\nHost: {metrics}\r\n\r\n")).await;
         wire.answer("GET").await.head.status()
     };

@@ -36,13 +36,8 @@ impl Shell {
     }
 
     async fn get(&self, token: &str) -> Message {
-        let stream = tokio::net::TcpStream::connect(self.served.proxy).await;
-        let mut wire = Wire::plain(stream.expect("it listens"));
-        wire.send(format!(
-            "GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n\
-             Proxy-Authorization: Bearer {token}\r\n\r\n"
-        ))
-        .await;
+        let mut wire = Wire::to(self.served.proxy).await;
+        wire.send(absolute("GET /a", HOST, token)).await;
         wire.answer("GET").await
     }
 

@@ -241,8 +241,8 @@ async fn a_cookie_in_cleartext_from_elsewhere_is_never_looked_up_and_tls_has_its
     let mut lab = plan.start(Origin::saying("fine")).await;
     user(&mut lab, "ann", "admin").await;
     let link = link_in(&mut lab, "default", json!({"user": "ann"})).await;
-    let stream = tokio::net::TcpStream::connect(lab.gateway.admin).await.expect("it listens");
-    let wire = lab.secure_trusting(&pki().pem, Wire::plain(stream), "localhost").await;
+    let wire =
+        lab.secure_trusting(&pki().pem, Wire::to(lab.gateway.admin).await, "localhost").await;
     let mut wire = wire.expect("TLS");
     let (body, port) = (json!({"link": link}).to_string(), lab.gateway.admin.port());
     wire.send(format!(
@@ -440,8 +440,7 @@ async fn a_link_is_made_by_admins_alone_and_outlives_nothing() {
     // A login that was made with a token's link ends with the token.
     let (short, expires) = token(&mut lab, json!({"ttl": "1h"})).await;
     let own = lab.gateway.admin;
-    let stream = tokio::net::TcpStream::connect(own).await.expect("it listens");
-    let mut wire = Wire::plain(stream);
+    let mut wire = Wire::to(own).await;
     wire.send(format!("POST /api/v1/login-links HTTP/1.1\r\nHost: {own}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n{short}\r\n{{}}"))
         .await;
     let made = wire.answer("POST").await.json();

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsConnector;
@@ -97,8 +96,7 @@ struct Door {
 
 impl Door {
     async fn tunnel(&self, token: &str) -> Wire {
-        let stream = TcpStream::connect(self.proxy).await.expect("it listens");
-        let mut wire = Wire::plain(stream);
+        let mut wire = Wire::to(self.proxy).await;
         let head = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n");
         wire.send(format!("{head}Proxy-Authorization: Bearer {token}\r\n\r\n")).await;
         assert_eq!(wire.answer("CONNECT").await.head.status(), 200);

@@ -158,12 +158,8 @@ async fn a_broken_index_is_named_repaired_after_a_copy_and_serves() {
     }
     served.restart();
     served.api("POST", "/agents", &json!({ "name": "reader" }).to_string()).await.is(409);
-    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
-    let mut wire = Wire::plain(stream);
-    wire.send(format!(
-        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
-    ))
-    .await;
+    let mut wire = Wire::to(served.proxy).await;
+    wire.send(absolute("GET /", HOST, &token)).await;
     wire.answer("GET").await.is(200);
     assert_eq!(origin.received()[0].head.one("x-api-key"), Some(SECRET));
 }

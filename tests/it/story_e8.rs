@@ -6,7 +6,6 @@ use std::process::Stdio;
 use aws_lc_rs::hmac;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::TcpStream;
 
 use crate::support::canary::Canary;
 use crate::support::finished::{Finished, finished};
@@ -56,7 +55,7 @@ impl World {
 
     /// What the service is answered.
     async fn posts(&self, fields: &str, body: &str) -> Message {
-        let mut wire = Wire::plain(TcpStream::connect(&self.admin).await.expect("it listens"));
+        let mut wire = Wire::to(&self.admin).await;
         let (path, admin, length) = (&self.path, &self.admin, body.len());
         wire.send(format!(
             "POST {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Type: application/json\r\n{fields}\

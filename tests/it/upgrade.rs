@@ -12,7 +12,6 @@ use base64::prelude::BASE64_STANDARD;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::support::canary::{self, Canaries, Canary};
@@ -162,8 +161,7 @@ impl Upgraded {
 
     /// One request of the agent with this token; what the API received.
     async fn sent(&mut self, token: &str, request: &str) -> Head {
-        let stream = TcpStream::connect(self.gateway.proxy).await.expect("it listens");
-        let mut wire = Wire::plain(stream);
+        let mut wire = Wire::to(self.gateway.proxy).await;
         let authorization = format!("Proxy-Authorization: Bearer {token}");
         let connect =
             format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n\r\n");

@@ -90,12 +90,8 @@ fn description(served: &Served, name: &str) -> Value {
 
 /// The key with which the agent's request arrives.
 async fn used(served: &Served, origin: &Origin, token: &str) -> String {
-    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
-    let mut wire = Wire::plain(stream);
-    wire.send(format!(
-        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
-    ))
-    .await;
+    let mut wire = Wire::to(served.proxy).await;
+    wire.send(absolute("GET /", HOST, token)).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
     origin.received().last().expect("a request").head.all("x-api-key")[0].to_owned()
 }

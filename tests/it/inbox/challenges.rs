@@ -10,7 +10,7 @@ use crate::support::newcomer::Newcomer;
 /// One request without a body from outside to the admin listener.
 async fn ask(lab: &Lab, method: &str, path: &str) -> Message {
     let at = lab.gateway.admin;
-    let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+    let mut wire = Wire::to(at).await;
     let port = at.port();
     wire.send(format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n"

@@ -30,7 +30,7 @@ async fn a_killed_gateway_delivers_every_event_that_it_accepted_in_their_order()
     let mut accepted = Vec::new();
     for n in 0..EVENTS {
         let body = format!("{{\"n\":{n}}}");
-        let mut wire = Wire::plain(TcpStream::connect(&admin).await.expect("it listens"));
+        let mut wire = Wire::to(&admin).await;
         let (length, signature) = (body.len(), signed(SECRET, &body));
         wire.send(format!(
             "POST /hooks/ci HTTP/1.1\r\nHost: {admin}\r\nX-Hub-Signature-256: sha256={signature}\r\n\

@@ -47,9 +47,8 @@ async fn with_tls_it_speaks_nothing_else() {
     let world = World::start(Plan::api_key().listen(listen)).await;
     let url = world.hook().await["url"].as_str().expect("a URL").to_owned();
     assert!(url.starts_with("https://127.0.0.1:"), "{url}");
-    let stream = TcpStream::connect(address(&url)).await.expect("it listens");
     let trusted = world.lab.gateway.ca_pem.clone();
-    let wire = Wire::plain(stream);
+    let wire = Wire::to(address(&url)).await;
     let wire = world.lab.secure_trusting(&trusted, wire, "hooks.acme.test").await;
     let mut wire = wire.expect("a certificate of Keyward's CA");
     wire.send(

@@ -67,7 +67,7 @@ async fn a_thousand_events_a_second_are_accepted_and_delivered_in_order() {
 /// Sends events of a hook at its share of the rate, and returns the time of the slowest answer.
 async fn send(admin: &str, hook: usize, events: usize) -> Duration {
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-    let mut wire = Wire::plain(TcpStream::connect(admin).await.expect("it listens"));
+    let mut wire = Wire::to(admin).await;
     wire.stop_recording();
     let mut ticks = interval(Duration::from_secs(1) / u32::try_from(RATE / HOOKS).expect("small"));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::net::TcpStream;
 
 use super::gateway::Gateway;
 use super::wire::{Message, Wire};
@@ -44,8 +43,7 @@ impl Browser {
     /// Another site has it POST a form: `SameSite=Lax` cookies stay at home.
     pub(crate) async fn posts_from_elsewhere(&self, to: &str, form: &str) -> Message {
         let (path, port, length) = (path(to), self.at.port(), form.len());
-        let stream = TcpStream::connect(self.at).await.expect("it listens");
-        let mut wire = Wire::plain(stream);
+        let mut wire = Wire::to(self.at).await;
         wire.send(format!(
             "POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nSec-Fetch-Site: cross-site\r\n\
              Origin: https://auth.acme.test\r\nConnection: close\r\n\
@@ -87,8 +85,7 @@ impl Browser {
             ),
             _ => String::new(),
         };
-        let stream = TcpStream::connect(self.at).await.expect("it listens");
-        let mut wire = Wire::plain(stream);
+        let mut wire = Wire::to(self.at).await;
         wire.send(format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{whence}\r\n\
              {cookies}{length}Connection: close\r\n\r\n{form}"

@@ -2,7 +2,6 @@
 //! because labs search what their clients saw for secrets.
 
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use super::canary::Canary;
 use super::lab::Lab;
@@ -71,7 +70,7 @@ pub(crate) async fn sign_in_with(lab: &Lab, body: &Value, fields: &str) -> Messa
 /// A request over TCP whose answer may show a secret once.
 pub(crate) async fn unseen_at(lab: &Lab, line: &str, fields: &str, body: &str) -> Message {
     let own = lab.gateway.admin;
-    let mut wire = Wire::plain(TcpStream::connect(own).await.expect("it listens"));
+    let mut wire = Wire::to(own).await;
     let host = match fields.contains("Host: ") {
         true => String::new(),
         false => format!("Host: {own}\r\n"),

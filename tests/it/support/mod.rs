@@ -34,6 +34,6 @@ pub(crate) use lab::{HOST, Lab, Plan, STRANGER};
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
 pub(crate) use origin::{Origin, Stream, ok, switching};
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
-pub(crate) use text::request_text;
+pub(crate) use text::{absolute, request_text};
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
 pub(crate) use wire::{Head, Message, Wire, patiently, until, until_some};

@@ -166,8 +166,7 @@ impl Served {
     /// # Panics
     /// When it is refused.
     pub(crate) async fn tunnel(&self, host: &str, token: &str, roots: &str) -> Wire {
-        let stream = tokio::net::TcpStream::connect(self.proxy).await.expect("it listens");
-        let mut wire = Wire::plain(stream);
+        let mut wire = Wire::to(self.proxy).await;
         let authorization = format!("Proxy-Authorization: Bearer {token}");
         wire.send(format!(
             "CONNECT {host}:443 HTTP/1.1\r\nHost: {host}\r\n{authorization}\r\n\r\n"

@@ -7,6 +7,13 @@ pub(crate) fn request_text(request: &str, host: &str) -> String {
     format!("{first} HTTP/1.1\r\nHost: {host}\r\n{rest}\r\n")
 }
 
+/// The same in absolute form, of the agent with this token.
+pub(crate) fn absolute(request: &str, host: &str, token: &str) -> String {
+    let (method, rest) = request.split_once(' ').expect("a method and a path");
+    let authorization = format!("Proxy-Authorization: Bearer {token}");
+    request_text(&format!("{method} https://{host}{rest}\r\n{authorization}"), host)
+}
+
 pub(super) fn token_variable(agent: &str) -> String {
     format!("TOKEN_{}", agent.to_ascii_uppercase().replace('-', "_"))
 }

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::task::coop::unconstrained;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -124,6 +124,11 @@ impl Wire {
     pub(crate) fn plain(stream: TcpStream) -> Self {
         let socket = duplicate(&stream);
         Self::over(stream, Some(socket), Seen::default())
+    }
+
+    /// Over TCP, to a listener.
+    pub(crate) async fn to(at: impl ToSocketAddrs) -> Self {
+        Self::plain(TcpStream::connect(at).await.expect("it listens"))
     }
 
     /// Over anything. `socket` is the one below, duplicated before it was wrapped.

@@ -2,7 +2,6 @@
 
 use aws_lc_rs::hmac;
 use serde_json::json;
-use tokio::net::TcpStream;
 
 use super::*;
 use crate::support::canary::Canary;
@@ -91,7 +90,7 @@ async fn post(lab: &Lab, body: &str, secret: &str) -> u16 {
     let signature: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let (at, length) = (lab.gateway.admin, body.len());
     let port = at.port();
-    let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+    let mut wire = Wire::to(at).await;
     wire.send(format!(
         "POST /hooks/ci HTTP/1.1\r\nHost: localhost:{port}\r\nX-Hub-Signature-256: sha256={signature}\r\n\
          Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"

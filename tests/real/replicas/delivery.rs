@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use aws_lc_rs::hmac;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 use super::*;
 use crate::support::hooks::Hooks;
@@ -23,7 +22,7 @@ async fn posted(at: SocketAddr, event: usize) {
     let tag = hmac::sign(&key, body.as_bytes());
     let signature: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let (port, length) = (at.port(), body.len());
-    let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+    let mut wire = Wire::to(at).await;
     wire.send(format!(
         "POST /hooks/ci HTTP/1.1\r\nHost: localhost:{port}\r\nX-GitHub-Event: push\r\n\
          Content-Type: application/json\r\nX-GitHub-Delivery: {event}\r\n\

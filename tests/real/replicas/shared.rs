@@ -1,8 +1,6 @@
 //! State that replicas share: what one replica makes, another one uses and ends; and what the owner of the database sees
 //! of it.
 
-use tokio::net::TcpStream;
-
 use super::lag::{tunnel_at, until_refused, until_served};
 use super::*;
 use crate::support::browser::Browser;
@@ -131,7 +129,7 @@ async fn a_connect_link_is_opened_at_one_of_two_replicas_and_completed_at_the_ot
 /// One request to the admin listener of a replica.
 async fn admin_at(gateway: &Gateway, line: &str, fields: &str, body: &str) -> Message {
     let at = gateway.admin;
-    let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
+    let mut wire = Wire::to(at).await;
     wire.send(format!(
         "{line} HTTP/1.1\r\nHost: {at}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{fields}\r\n{body}",
         body.len()

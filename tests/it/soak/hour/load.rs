@@ -328,10 +328,7 @@ impl Load {
         let failed = |error: std::io::Error| format!("absolute form: {error}");
         let mut wire = Wire::plain(TcpStream::connect(proxy).await.map_err(failed)?);
         let token = token(agent);
-        let request = format!(
-            "GET https://{HOST}/small HTTP/1.1\r\nHost: {HOST}\r\nKeyward-Connection: {grant}\r\n\
-             Proxy-Authorization: Bearer {token}\r\n\r\n"
-        );
+        let request = absolute(&format!("GET /small\r\nKeyward-Connection: {grant}"), HOST, &token);
         wire.try_send(request).await.map_err(failed)?;
         answered(wire.try_answer("GET").await, 1)
     }
