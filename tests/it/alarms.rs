@@ -43,7 +43,7 @@ impl World {
     }
 
     async fn asks_at(&self, host: &str, agent: &str, field: &str) -> (u16, Value) {
-        let mut wire = self.lab.tunnel_as(agent, &format!("{host}:443"), host).await;
+        let mut wire = self.lab.tunnel_as(agent, host).await;
         wire.send(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n{field}\r\n\r\n")).await;
         let answer = wire.answer("GET").await;
         let error =
@@ -272,7 +272,7 @@ async fn an_agent_of_the_file_that_an_alarm_paused_is_resumed_by_a_person_and_by
 #[tokio::test]
 async fn who_is_paused_by_a_person_opens_nothing_and_its_streams_end() {
     let world = World::with(|plan| plan, &[]).await;
-    let mut open = world.lab.tunnel_as("ci", &format!("{HOST}:443"), HOST).await;
+    let mut open = world.lab.tunnel_as("ci", HOST).await;
     for unknown in ["nobody", "agt_0"] {
         world.lab.gateway.api("POST", &format!("/agents/{unknown}/pause"), "").await.is(404);
     }

@@ -34,7 +34,7 @@ async fn set(lab: &Lab, allow: &str) {
 
 /// One request of `dev` in a tunnel of its own: status and Keyward's code.
 async fn ask(lab: &Lab, request: &str, host: &str) -> (u16, String) {
-    let mut wire = lab.tunnel_as("dev", &format!("{host}:443"), host).await;
+    let mut wire = lab.tunnel_as("dev", host).await;
     wire.send(format!("{request} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n")).await;
     let answer = wire.answer(request.split(' ').next().expect("a method")).await;
     let code = answer.head.all("keyward-error").first().map(ToString::to_string);
@@ -97,7 +97,7 @@ async fn no_placeholder_leaves_by_the_set_of_every_host() {
     let lab = lab(r#"["web"]"#).await;
     lab.bind("dev", "acme").await;
     let placeholder = lab.gateway.placeholder("dev", "acme", "api_key");
-    let mut wire = lab.tunnel_as("dev", &format!("{STRANGER}:443"), STRANGER).await;
+    let mut wire = lab.tunnel_as("dev", STRANGER).await;
     wire.send(format!("GET / HTTP/1.1\r\nHost: {STRANGER}\r\nX-Api-Key: {placeholder}\r\n\r\n"))
         .await;
     let answer = wire.answer("GET").await;

@@ -124,7 +124,7 @@ async fn every_provider_receives_its_credential_in_its_place_and_nothing_else() 
         for spot in account.spots() {
             if !wires.contains_key(&spot.host) {
                 let target = format!("{}:443", spot.host);
-                let wire = lab.tunnel_as(&account.name, &target, &spot.host).await;
+                let wire = lab.tunnel_to(&account.name, &target, &spot.host).await;
                 wires.insert(spot.host.clone(), wire);
             }
             let wire = wires.get_mut(&spot.host).expect("it was just opened");

@@ -44,9 +44,7 @@ async fn a_refusal_for_a_known_name_is_answered_inside_tls() {
 #[tokio::test]
 async fn a_known_name_of_another_agent_s_binding_is_refused_inside_tls() {
     let lab = Plan::api_key().agent("poor", "").start(Origin::saying("fine")).await;
-    let mut wire = lab.tunnel_as("poor", &format!("{HOST}:443"), HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
-    let answer = wire.answer("GET").await;
+    let answer = lab.ask_as("poor", HOST, "GET /a").await;
     assert_eq!(answer.head.status(), 403, "{answer:?}");
     assert_eq!(answer.head.one("keyward-error"), Some("default_deny"));
     assert_eq!(lab.origin.streams(), 0);

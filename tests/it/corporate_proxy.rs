@@ -38,9 +38,7 @@ fn plan(proxy: &Origin, password: &Canary) -> Plan {
 
 /// One request of `ci` to `host`, in a tunnel of its own.
 async fn ask(lab: &Lab, host: &str, request: &str) -> Message {
-    let mut wire = lab.tunnel_as("ci", &format!("{host}:443"), host).await;
-    wire.send(request_text(request, host)).await;
-    wire.answer("GET").await
+    lab.ask_as("ci", host, request).await
 }
 
 /// One request in absolute form.
@@ -145,7 +143,7 @@ async fn an_intercepted_request_goes_by_connect_and_only_the_target_reads_it() {
     let (origin, password) = (beyond(), password());
     let proxy = corporate::opening(origin.addr);
     let lab = plan(&proxy, &password).start(origin).await;
-    let mut wire = lab.tunnel_as("ci", &format!("{BEYOND}:443"), BEYOND).await;
+    let mut wire = lab.tunnel_as("ci", BEYOND).await;
     for _ in 0..2 {
         wire.send(request_text("GET /a?b", BEYOND)).await;
         let answer = wire.answer("GET").await;

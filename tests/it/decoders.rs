@@ -20,7 +20,7 @@ async fn decoders_of_compressed_answers_are_bounded_and_each_agent_gets_some() {
     let plan = Plan::api_key().agent("other", "acme").limit("decoder_bytes_total: 41943040");
     let lab = plan.start(origin).await;
     let begin = async |agent: &str| {
-        let mut wire = lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
+        let mut wire = lab.tunnel_as(agent, HOST).await;
         wire.send(request_text("GET /a", HOST)).await;
         let head = wire.head().await.expect("an answer");
         assert!(!head.has("retry-after"), "the upstream has answered: {head:?}");
@@ -63,7 +63,7 @@ async fn where_decoders_have_no_room_an_uncoded_answer_is_asked_for() {
     let plan = Plan::api_key().agent("other", "acme").limit("decoder_bytes_total: 41943040");
     let lab = plan.start(origin).await;
     let post = async |agent: &str, path: &str, codings: &str| {
-        let mut wire = lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
+        let mut wire = lab.tunnel_as(agent, HOST).await;
         let head = format!("POST {path}{codings}\r\nContent-Length: 4");
         wire.send(request_text(&head, HOST)).await;
         wire.send("once").await;

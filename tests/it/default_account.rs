@@ -49,9 +49,7 @@ impl Accounts {
 
     /// The account whose key the provider receives for the request of an agent.
     async fn used(&self, agent: &str, fields: &str) -> &'static str {
-        let mut wire = self.lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
-        wire.send(request_text(&format!("GET /a{fields}"), HOST)).await;
-        wire.answer("GET").await.is(200);
+        self.lab.ask_as(agent, HOST, &format!("GET /a{fields}")).await.is(200);
         let last = self.lab.origin.received().pop().expect("one");
         assert!(!last.head.has("keyward-connection"), "{last:?}");
         let keys = last.head.all("x-api-key");

@@ -31,7 +31,7 @@ async fn lab(allow: &str) -> Lab {
 
 /// Sends a body with its length.
 async fn post(lab: &Lab, head: &str, body: &[u8]) -> Message {
-    let mut wire = lab.tunnel_as("bot", &format!("{LINEAR}:443"), LINEAR).await;
+    let mut wire = lab.tunnel_as("bot", LINEAR).await;
     let length = body.len();
     wire.send(request_text(&format!("{head}\r\nContent-Length: {length}"), LINEAR)).await;
     // A refusal may come before it is read.
@@ -133,7 +133,7 @@ async fn an_agent_that_may_read_sends_no_mutation_however_it_is_written() {
         let answer = post(&lab, &head, &body).await;
         assert!([400, 403].contains(&answer.head.status()), "{head}: {answer:?}");
     }
-    let mut wire = lab.tunnel_as("bot", &format!("{LINEAR}:443"), LINEAR).await;
+    let mut wire = lab.tunnel_as("bot", LINEAR).await;
     let websocket = "GET /graphql\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                      Sec-WebSocket-Protocol: graphql-transport-ws\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
     wire.send(request_text(websocket, LINEAR)).await;
@@ -164,7 +164,7 @@ async fn the_service_receives_the_bytes_that_were_judged() {
     }
     let read = &texts[0];
     // In pieces, with a trailer, which is not judged and not sent.
-    let mut wire = lab.tunnel_as("bot", &format!("{LINEAR}:443"), LINEAR).await;
+    let mut wire = lab.tunnel_as("bot", LINEAR).await;
     let head = format!("{HEAD}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Query");
     wire.send(request_text(&head, LINEAR)).await;
     let (first, second) = read.split_at(9);
@@ -174,7 +174,7 @@ async fn the_service_receives_the_bytes_that_were_judged() {
     let sent = lab.origin.arrival().await;
     assert_eq!((&sent.text(), sent.head.has("transfer-encoding")), (read, false), "{sent:?}");
     // An agent that waits is asked for the body, because it decides.
-    let mut wire = lab.tunnel_as("bot", &format!("{LINEAR}:443"), LINEAR).await;
+    let mut wire = lab.tunnel_as("bot", LINEAR).await;
     let head = format!("{HEAD}\r\nContent-Length: {}\r\nExpect: 100-continue", read.len());
     wire.send(request_text(&head, LINEAR)).await;
     assert_eq!(wire.head().await.expect("an interim answer").status(), 100);

@@ -52,7 +52,7 @@ impl Baited {
 
     /// `bot` sends it, and is refused as for any unknown placeholder.
     async fn is_sent(&self, text: &str) {
-        let mut wire = self.lab.tunnel_as("bot", &format!("{HOST}:443"), HOST).await;
+        let mut wire = self.lab.tunnel_as("bot", HOST).await;
         wire.send(format!("GET /x HTTP/1.1\r\nHost: {HOST}\r\nX-Api-Key: {text}\r\n\r\n")).await;
         let answer = wire.answer("GET").await;
         assert_eq!(answer.json()["error"]["code"], "placeholder_foreign", "{}", answer.text());

@@ -17,18 +17,19 @@ async fn lab(plan: Plan) -> Lab {
 }
 
 async fn ask(lab: &Lab, request: &str) -> Message {
-    let mut wire = lab.tunnel_as("till", &format!("{STRIPE}:443"), STRIPE).await;
-    wire.send(request_text(request, STRIPE)).await;
-    wire.answer(request.split(' ').next().unwrap_or_default()).await
+    lab.ask_as("till", STRIPE, request).await
 }
 
 /// The statuses of these requests of an agent.
 async fn statuses(lab: &Lab, agent: &str, requests: &[&str]) -> Vec<u16> {
     let mut found = Vec::new();
     for request in requests {
-        let mut wire = lab.tunnel_as(agent, &format!("{STRIPE}:443"), STRIPE).await;
-        wire.send(request_text(&format!("{request}\r\nContent-Length: 0"), STRIPE)).await;
-        found.push(wire.answer(request.split(' ').next().unwrap_or_default()).await.head.status());
+        found.push(
+            lab.ask_as(agent, STRIPE, &format!("{request}\r\nContent-Length: 0"))
+                .await
+                .head
+                .status(),
+        );
     }
     found
 }
@@ -174,9 +175,7 @@ async fn no_parameter_takes_a_request_out_of_a_denied_action() {
         .rule(rule);
     let lab = plan.start(origin).await;
     let status = async |agent: &str, request: &str| {
-        let mut wire = lab.tunnel_as(agent, &format!("{META}:443"), META).await;
-        wire.send(request_text(&format!("{request}\r\nContent-Length: 0"), META)).await;
-        wire.answer(request.split(' ').next().unwrap_or_default()).await.head.status()
+        lab.ask_as(agent, META, &format!("{request}\r\nContent-Length: 0")).await.head.status()
     };
     for agent in ["bound", "ruled"] {
         for request in [

@@ -106,7 +106,7 @@ async fn a_late_refusal_of_the_old_secret_breaks_no_connection_of_an_app_with_a_
     world.server.issuer().change_secret("rotated-by-the-provider");
     world.server.issuer().expire_all();
     let gate = world.server.hold_next();
-    let mut agent = world.lab.tunnel_as("bot", &format!("{HOST}:443"), HOST).await;
+    let mut agent = world.lab.tunnel_as("bot", HOST).await;
     agent.send(request_text("GET /thing", HOST)).await;
     world.server.asked(2).await;
     assert_eq!(world.server.calls()[1].error.as_deref(), Some("invalid_client"));

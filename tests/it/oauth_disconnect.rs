@@ -130,7 +130,7 @@ async fn removed_during_a_refresh(world: &World, fault: Fault, gate: &Arc<Semaph
     world.connected().await;
     world.server.issuer().expire_all();
     world.server.fail_next(fault);
-    let mut agent = world.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+    let mut agent = world.lab.tunnel_as(AGENT, HOST).await;
     agent.send(request_text("GET /early", HOST)).await;
     world.server.asked(2).await;
     let told = async {

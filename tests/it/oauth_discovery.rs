@@ -96,7 +96,7 @@ async fn an_mcp_server_connects_from_its_url_alone() {
 
     let bind = json!({ "connection": "tools" }).to_string();
     lab.gateway.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
-    let mut wire = lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+    let mut wire = lab.tunnel_as(AGENT, HOST).await;
     wire.send(crate::support::request_text("GET /mcp", HOST)).await;
     assert_eq!(wire.answer("GET").await.json(), "fine");
     let secret = Canary::of(server.only_call().issued.expect("tokens").access);
@@ -131,7 +131,7 @@ async fn a_named_mcp_server_connects_by_its_id() {
 
     let bind = json!({ "connection": "tools" }).to_string();
     lab.gateway.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
-    let mut wire = lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+    let mut wire = lab.tunnel_as(AGENT, HOST).await;
     wire.send(crate::support::request_text("GET /mcp", HOST)).await;
     assert_eq!(wire.answer("GET").await.json(), "fine");
     lab.finish().await;
@@ -320,7 +320,7 @@ async fn an_agent_gets_no_injection_at_the_token_endpoint_of_an_mcp_server() {
     assert_eq!(add(&lab).await.head.status(), 201);
     let bind = json!({ "connection": "tools" }).to_string();
     lab.gateway.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
-    let mut wire = lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+    let mut wire = lab.tunnel_as(AGENT, HOST).await;
     wire.send(crate::support::request_text("POST /token", HOST)).await;
     let refused = wire.answer("POST").await;
     assert_eq!(

@@ -157,9 +157,8 @@ async fn a_second_connection_of_an_issuer_that_is_down_reads_nothing_within_the_
     world.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
     world.server.issuer().script(DOCUMENT, answer(503, &json!({})));
     for name in ["work", "more", "work"] {
-        let mut wire = world.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
-        wire.send(request_text(&format!("GET /a\r\nKeyward-Connection: {name}"), HOST)).await;
-        let told = wire.answer("GET").await;
+        let told =
+            world.lab.ask_as(AGENT, HOST, &format!("GET /a\r\nKeyward-Connection: {name}")).await;
         assert_eq!(told.head.one("keyward-error"), Some("refresh_unavailable"), "{}", told.text());
         assert_eq!(documents(&world), 1, "{name}");
     }
@@ -202,9 +201,7 @@ async fn a_token_endpoint_found_for_a_connection_without_an_app_gets_no_credenti
     world.server.issuer().tell("token_endpoint", json!(format!("https://{HOST}/oauth/token")));
     connect(&world, false, &json!({ "refresh_token": "rt-of-somebody-else" })).await;
     assert_eq!(world.request().await.head.one("keyward-error"), Some("refresh_unavailable"));
-    let mut wire = world.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
-    wire.send(request_text("POST /oauth/token", HOST)).await;
-    let refused = wire.answer("POST").await;
+    let refused = world.lab.ask_as(AGENT, HOST, "POST /oauth/token").await;
     let code = refused.head.one("keyward-error");
     assert_eq!(code, Some("token_endpoint_refused"), "{}", refused.text());
     world.finish().await;

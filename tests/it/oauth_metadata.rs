@@ -158,9 +158,7 @@ async fn a_discovered_token_endpoint_on_the_api_s_host_gets_no_credential() {
     let world = world().await;
     world.server.issuer().tell("token_endpoint", json!(format!("https://{HOST}/oauth/token")));
     world.draft().await;
-    let mut wire = world.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
-    wire.send(request_text("POST /oauth/token", HOST)).await;
-    let refused = wire.answer("POST").await;
+    let refused = world.lab.ask_as(AGENT, HOST, "POST /oauth/token").await;
     let code = refused.head.one("keyward-error");
     assert_eq!(code, Some("token_endpoint_refused"), "{}", refused.text());
     assert!(world.lab.origin.received().is_empty());

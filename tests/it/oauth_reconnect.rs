@@ -134,7 +134,7 @@ async fn what_comes_late_changes_nothing_about_the_new_grant() {
             Late::InvalidGrant => world.server.issuer().end_all(),
         }
         let gate = world.server.hold_next();
-        let mut agent = world.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+        let mut agent = world.lab.tunnel_as(AGENT, HOST).await;
         agent.send(crate::support::request_text("GET /early", HOST)).await;
         world.server.asked(2).await;
         let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
@@ -164,7 +164,7 @@ async fn what_comes_late_revives_nothing_that_was_removed() {
     world.connected().await;
     world.server.issuer().expire_all();
     let gate = world.server.hold_next();
-    let mut agent = world.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+    let mut agent = world.lab.tunnel_as(AGENT, HOST).await;
     agent.send(crate::support::request_text("GET /early", HOST)).await;
     world.server.asked(2).await;
     world.api("DELETE", "/connections/work", &json!(null)).await;

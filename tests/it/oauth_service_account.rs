@@ -52,9 +52,7 @@ async fn connect(lab: &Lab, provider: &str, fields: Value) {
 }
 
 async fn ask(lab: &Lab, host: &str, path: &str) -> Message {
-    let mut wire = lab.tunnel_as("bot", &format!("{host}:443"), host).await;
-    wire.send(request_text(&format!("GET {path}"), host)).await;
-    wire.answer("GET").await
+    lab.ask_as("bot", host, &format!("GET {path}")).await
 }
 
 /// The same, refused.

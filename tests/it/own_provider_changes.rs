@@ -58,7 +58,7 @@ async fn asked(lab: &Lab, path: &str) -> u16 {
 }
 
 async fn answered(lab: &Lab, method: &str, path: &str) -> Message {
-    let mut wire = lab.tunnel_as("bot", OTHER, OTHER).await;
+    let mut wire = lab.tunnel_to("bot", OTHER, OTHER).await;
     let head = format!("{method} {path} HTTP/1.1\r\nHost: {OTHER}\r\nContent-Length: 0\r\n\r\n");
     wire.send(head).await;
     wire.answer(method).await

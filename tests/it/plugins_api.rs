@@ -257,13 +257,13 @@ async fn streams_end_with_the_plugin_that_they_rest_on() {
         });
         lab.gateway.api("POST", "/plugins", &new.to_string()).await.is(201);
     }
-    let mut wire = lab.tunnel_as("digest", &format!("{HOST}:443"), HOST).await;
+    let mut wire = lab.tunnel_as("digest", HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     let removed = lab.gateway.api("DELETE", "/plugins/one", "").await;
     assert_eq!(removed.head.status(), 200);
     // The stream rests on the other one: a second request in a stream of its own is served.
-    let mut other = lab.tunnel_as("digest", &format!("{HOST}:443"), HOST).await;
+    let mut other = lab.tunnel_as("digest", HOST).await;
     other.send(request_text("GET /b", HOST)).await;
     assert_eq!(other.head().await.expect("a head").status(), 200);
     drop(other);

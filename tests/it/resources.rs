@@ -193,7 +193,7 @@ async fn an_agent_that_fills_the_room_for_kept_bodies_leaves_renewals_to_others(
     let plan = plan.top("oauth: { replay_bytes_max: 40000, replay_bytes_total: 100000 }");
     let lab = plan.start(origin).await;
     let post = async |agent: &str, path: &str, length: usize| {
-        let mut wire = lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
+        let mut wire = lab.tunnel_as(agent, HOST).await;
         wire.send(request_text(&format!("POST {path}\r\nContent-Length: {length}"), HOST)).await;
         wire.send("x".repeat(length)).await;
         wire

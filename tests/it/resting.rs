@@ -160,9 +160,9 @@ async fn a_stream_that_rests_ends_with_its_agent_and_at_its_limit_and_in_a_drain
     let view = services.directory.view();
     let id = view.find_agent(&org, "ci").expect("the agent").id.clone();
     // Its agent leaves a stream that rests: so do we.
-    let mut left = lab.tunnel_as("other", &format!("{HOST}:443"), HOST).await;
+    let mut left = lab.tunnel_as("other", HOST).await;
     asked(&mut left, "/first").await;
-    let mut idle = lab.tunnel_as("other", &format!("{HOST}:443"), HOST).await;
+    let mut idle = lab.tunnel_as("other", HOST).await;
     asked(&mut idle, "/first").await;
     assert_eq!(lab.ask("GET /while").await.text().len(), 16);
     left.finish().await;
@@ -174,11 +174,9 @@ async fn a_stream_that_rests_ends_with_its_agent_and_at_its_limit_and_in_a_drain
         .expect("removed");
     assert!(revoked.is_closed().await);
     assert!(idle.ends_cleanly().await);
-    let mut drained = lab.tunnel_as("other", &format!("{HOST}:443"), HOST).await;
+    let mut drained = lab.tunnel_as("other", HOST).await;
     asked(&mut drained, "/first").await;
-    let mut beat = lab.tunnel_as("other", &format!("{HOST}:443"), HOST).await;
-    beat.send(request_text("GET /while", HOST)).await;
-    assert_eq!(beat.answer("GET").await.text().len(), 16);
+    assert_eq!(lab.ask_as("other", HOST, "GET /while").await.text().len(), 16);
     lab.gateway.stop().await;
     assert!(drained.ends_cleanly().await);
     lab.finish().await;

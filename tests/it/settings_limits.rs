@@ -85,11 +85,7 @@ async fn another_connection_has_a_limit_of_its_own() {
         .connection("{ name: third, provider: third, fields: { api_key: { env: CANARY } } }")
         .agent("other", "third, acme");
     let lab = plan.start(Origin::saying("fine")).await;
-    let ask = async |agent: &str, host: &str| {
-        let mut wire = lab.tunnel_as(agent, &format!("{host}:443"), host).await;
-        wire.send(request_text("GET /a", host)).await;
-        wire.answer("GET").await
-    };
+    let ask = async |agent: &str, host: &str| lab.ask_as(agent, host, "GET /a").await;
     assert_eq!(ask("ci", HOST).await.text(), "fine");
     assert!(is_rate_limited(&ask("other", HOST).await), "it is the connection's, not the agent's");
     for _ in 0..3 {

@@ -305,7 +305,7 @@ async fn many_agents_share_one_budget() {
     let plan = Plan::api_key().settings("{ retry: { wait_max: 10ms, attempts: 10 } }");
     let lab = plan.agent("other", "acme").start(failing(999, first)).await;
     for agent in ["ci", "other"] {
-        let mut wire = lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
+        let mut wire = lab.tunnel_as(agent, HOST).await;
         for _ in 0..5 {
             wire.send(request_text("GET /a", HOST)).await;
             assert_eq!(wire.answer("GET").await.head.status(), 503);

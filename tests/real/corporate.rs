@@ -59,9 +59,7 @@ fn origin() -> Origin {
 }
 
 async fn ask(lab: &Lab) -> Message {
-    let mut wire = lab.tunnel_as("ci", &format!("{BEYOND}:443"), BEYOND).await;
-    wire.send(request_text("GET /a", BEYOND)).await;
-    wire.answer("GET").await
+    lab.ask_as("ci", BEYOND, "GET /a").await
 }
 
 #[tokio::test]

@@ -303,9 +303,7 @@ impl World {
 
     /// Any other.
     pub(crate) async fn ask(&self, request: &str) -> Message {
-        let mut wire = self.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
-        wire.send(request_text(request, HOST)).await;
-        wire.answer("GET").await
+        self.lab.ask_as(AGENT, HOST, request).await
     }
 
     /// The token that the API was shown last.

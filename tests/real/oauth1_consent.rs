@@ -115,9 +115,7 @@ impl World {
     }
 
     pub(crate) async fn ask(&self, request: &str) -> Message {
-        let mut wire = self.lab.tunnel_as(AGENT, &format!("{AUTH_HOST}:443"), AUTH_HOST).await;
-        wire.send(request_text(request, AUTH_HOST)).await;
-        wire.answer(request.split(' ').next().unwrap_or_default()).await
+        self.lab.ask_as(AGENT, AUTH_HOST, request).await
     }
 
     pub(crate) fn tokens(&self) -> Vec<String> {

@@ -250,9 +250,7 @@ async fn aws_takes_the_signature_and_gives_values_of_both_services() {
     let mut lab = plan.start(Origin::saying("fine")).await;
     lab.guard(value.clone());
     assert_eq!(lab.delivered("GET /a").await.one("x-api-key"), Some(&*value.text));
-    let mut wire = lab.tunnel_as("two", &format!("{HOST}:443"), HOST).await;
-    wire.send(request_text("GET /b", HOST)).await;
-    assert_eq!(wire.answer("GET").await.head.status(), 200);
+    assert_eq!(lab.ask_as("two", HOST, "GET /b").await.head.status(), 200);
     assert_eq!(lab.origin.arrival().await.head.one("x-api-key"), Some(&*value.text));
     for (source, reference, error) in [
         ("kept", "binary", None),

@@ -218,7 +218,7 @@ async fn every_token_of_an_endpoint_arrives_in_exactly_its_places() {
         let before = lab.origin.received().len();
         let spots = account.spots();
         for spot in &spots {
-            let mut wire = lab.tunnel_as(&name, &format!("{}:443", spot.host), &spot.host).await;
+            let mut wire = lab.tunnel_as(&name, &spot.host).await;
             let request = Client::Confused.request(spot, &account.instance.clears, &account.values);
             wire.send(request).await;
             let answered = wire.answer("GET").await;
@@ -254,10 +254,8 @@ async fn every_credential_that_is_made_here_arrives_in_its_places() {
         let spot = account.spots().pop().expect("a place");
         // The login and the request get the same answer, which is no error to either.
         *answer.lock().expect("not poisoned") = login_answer(&account);
-        let mut wire =
-            lab.tunnel_as(&account.name, &format!("{}:443", spot.host), &spot.host).await;
-        wire.send(request_text(&format!("GET {}?x=1", spot.path), &spot.host)).await;
-        let answered = wire.answer("GET").await;
+        let answered =
+            lab.ask_as(&account.name, &spot.host, &format!("GET {}?x=1", spot.path)).await;
         let name = &account.name;
         assert_eq!(answered.head.status(), 200, "{name}: {}", answered.text());
         let received = lab.origin.received().pop().expect("a request");

@@ -100,9 +100,7 @@ async fn certified(lab: &mut Lab, name: &str, ca: Option<&str>) {
 }
 
 async fn ask(lab: &Lab, agent: &str) -> Message {
-    let mut wire = lab.tunnel_as(agent, &format!("{SERVICE}:443"), SERVICE).await;
-    wire.send(request_text("GET /version", SERVICE)).await;
-    wire.answer("GET").await
+    lab.ask_as(agent, SERVICE, "GET /version").await
 }
 
 #[tokio::test]

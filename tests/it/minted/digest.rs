@@ -167,7 +167,7 @@ async fn the_key_of_mongodb_atlas_answers_the_challenges_of_its_host() {
     let origin = Origin::answering_as(&[ATLAS], move |request| host.answer(request));
     let addr = origin.addr;
     let lab = plan.resolve(&format!("{ATLAS}: \"{addr}\"")).start(origin).await;
-    let mut wire = lab.tunnel_as("atlas", &format!("{ATLAS}:443"), ATLAS).await;
+    let mut wire = lab.tunnel_as("atlas", ATLAS).await;
     for path in ["/api/atlas/v2/orgs", "/api/atlas/v2/groups?pageNum=1"] {
         wire.send(request_text(&format!("GET {path}"), ATLAS)).await;
         let answer = wire.answer("GET").await;

@@ -47,9 +47,7 @@ async fn lab_with(jwt: &str, key: &str, answer: fn(&Message) -> String) -> Lab {
 }
 
 async fn ask(lab: &Lab, request: &str) -> Message {
-    let mut wire = lab.tunnel_as("bot", "keyed.acme.test:443", "keyed.acme.test").await;
-    wire.send(request_text(request, "keyed.acme.test")).await;
-    wire.answer("GET").await
+    lab.ask_as("bot", "keyed.acme.test", request).await
 }
 
 #[tokio::test]

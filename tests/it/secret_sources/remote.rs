@@ -280,9 +280,7 @@ async fn a_connection_of_the_api_follows_another_reference_and_never_sends_the_o
     lab.add_agent("bot").await;
     api(&lab, "POST", "/agents/bot/bindings", json!({"connection": "b"}), 201).await;
     let sent = async |lab: &mut Lab| {
-        let mut wire = lab.tunnel_as("bot", &format!("{HOST}:443"), HOST).await;
-        wire.send(request_text("GET /a", HOST)).await;
-        (wire.answer("GET").await.head.status(), lab.origin.received().pop())
+        (lab.ask_as("bot", HOST, "GET /a").await.head.status(), lab.origin.received().pop())
     };
     let (status, request) = sent(&mut lab).await;
     assert_eq!((status, request.expect("one").head.one("x-api-key")), (200, Some(&*one.text)));

@@ -15,8 +15,8 @@ use super::canary::{self, Canaries, Canary};
 use super::gateway::Gateway;
 use super::origin::Origin;
 use super::pki::{pki, trusting};
-use super::text::{list, request_text, token_variable};
-use super::wire::{Head, Message, Seen, Wire, patiently};
+use super::text::{list, token_variable};
+use super::wire::{Message, Seen, Wire, patiently};
 
 /// The host that the lab's provider owns.
 pub(crate) const HOST: &str = "api.acme.test";
@@ -378,11 +378,16 @@ impl Lab {
 
     /// An intercepted tunnel of `ci` to port 443 of `host`, TLS done.
     pub(crate) async fn tunnel(&self, host: &str) -> Wire {
-        self.tunnel_as("ci", &format!("{host}:443"), host).await
+        self.tunnel_as("ci", host).await
+    }
+
+    /// The same of an agent.
+    pub(crate) async fn tunnel_as(&self, agent: &str, host: &str) -> Wire {
+        self.tunnel_to(agent, &format!("{host}:443"), host).await
     }
 
     /// An intercepted tunnel of `agent` to `target`, asking for `sni`.
-    pub(crate) async fn tunnel_as(&self, agent: &str, target: &str, sni: &str) -> Wire {
+    pub(crate) async fn tunnel_to(&self, agent: &str, target: &str, sni: &str) -> Wire {
         let mut wire = self.client().await;
         let authorization = self.authorization(agent);
         wire.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n"))
@@ -434,20 +439,6 @@ impl Lab {
         let name = ServerName::try_from(sni.to_owned()).expect("a server name");
         let tls = patiently("the handshake", connector.connect(name, io)).await?;
         Ok(Wire::over(tls, socket, seen))
-    }
-
-    /// One request in a tunnel of its own: `head` without `Host` and without the empty line.
-    pub(crate) async fn ask(&self, request: &str) -> Message {
-        let mut wire = self.tunnel(HOST).await;
-        wire.send(request_text(request, HOST)).await;
-        wire.answer(request.split(' ').next().unwrap_or_default()).await
-    }
-
-    /// As [`Lab::ask`], with the head that the origin received.
-    pub(crate) async fn delivered(&mut self, request: &str) -> Head {
-        let answer = self.ask(request).await;
-        assert_eq!(answer.head.status(), 200, "{answer:?} {}", answer.text());
-        self.origin.arrival().await.head
     }
 
     /// The placeholder that `ci` holds for a field of `acme`.

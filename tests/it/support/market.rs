@@ -14,7 +14,6 @@ use super::lab::{HOST, Lab, Plan, STRANGER};
 use super::oauth::{app, provider};
 use super::origin::{Origin, ok};
 use super::pty::Terminal;
-use super::text::request_text;
 use super::wire::{Message, Wire};
 
 /// The host of provider `chat`.
@@ -132,14 +131,12 @@ impl Market {
 
     /// An agent's stream to a host.
     pub(crate) async fn stream(&self, agent: &str, host: &str) -> Wire {
-        self.lab.tunnel_as(agent, &format!("{host}:443"), host).await
+        self.lab.tunnel_as(agent, host).await
     }
 
     /// One request of an agent, `GET /a` and more fields.
     pub(crate) async fn request(&self, agent: &str, host: &str, request: &str) -> Message {
-        let mut wire = self.stream(agent, host).await;
-        wire.send(request_text(request, host)).await;
-        wire.answer(request.split(' ').next().unwrap_or_default()).await
+        self.lab.ask_as(agent, host, request).await
     }
 
     /// Status and code of the answer to it.

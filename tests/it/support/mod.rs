@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "two test binaries share this, each uses a part")]
 
 pub(crate) mod api;
+mod asked;
 pub(crate) mod authorization;
 pub(crate) mod browser;
 pub(crate) mod canary;

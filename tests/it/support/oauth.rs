@@ -164,9 +164,7 @@ impl World {
 
     /// One request of the agent to the API behind.
     pub(crate) async fn request(&self) -> Message {
-        let mut wire = self.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
-        wire.send(super::request_text("GET /thing", HOST)).await;
-        wire.answer("GET").await
+        self.lab.ask_as(AGENT, HOST, "GET /thing").await
     }
 
     /// Looks for everything that the server issued or was shown: in the log, in files, at clients.
