@@ -17,7 +17,6 @@ const CONNECTIONS: usize = 60;
 const WRITERS: usize = 4;
 
 const SECRET: &str = "secret-of-connection-";
-const TOKEN: &str = "kwa_backup-0123456789abcdef";
 const PASSPHRASE: &str = "correct horse battery staple";
 
 fn secret(name: &str) -> String {
@@ -100,8 +99,7 @@ fn file_in(folder: &Path, name: &str) -> (PathBuf, String) {
 async fn a_backup_made_under_load_restores_elsewhere_under_another_key_and_serves() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key();
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let served = Served::start(&plan, &origin, &variables);
+    let served = Served::start(&plan, &origin, &[]);
     let mut wire = served.admin().await;
     post(&mut wire, "/agents", &json!({ "name": "reader" })).await;
     let issued = post(&mut wire, "/agents/reader/tokens", &json!({})).await;
@@ -126,7 +124,7 @@ async fn a_backup_made_under_load_restores_elsewhere_under_another_key_and_serve
     }
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2, "nothing beside them");
 
-    let mut elsewhere = Served::start(&plan, &origin, &variables);
+    let mut elsewhere = Served::start(&plan, &origin, &[]);
     let running = fails(with_passphrase(elsewhere.keyward(&["restore", &path, "--yes"])));
     assert!(running.contains("locked by process") && running.contains("stop the gateway"));
     assert_eq!(elsewhere.terminate(), Some(0));

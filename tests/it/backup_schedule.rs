@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::admin_network::{ask_at, user};
 use crate::support::canary::Canary;
-use crate::support::install::TOKEN_CI;
 use crate::support::process::Served;
 use crate::support::*;
 
@@ -53,8 +52,7 @@ async fn backups_are_written_on_schedule_and_only_own_files_are_deleted() {
     let (identity, recipient) = identity(keys.path());
     let backup = format!("backup: {{ every: 1d, keep: 2, recipients: [{recipient}] }}\n");
     let plan = Plan::api_key().top(&backup);
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN_CI)];
-    let mut served = Served::start(&plan, &origin, &variables);
+    let mut served = Served::start(&plan, &origin, &[]);
     let first = until_backups(&served, |view| view["last"].is_object()).await;
     assert_eq!(first["recipients"][0], *recipient);
     let folder = served.data().join("backups");
@@ -102,8 +100,7 @@ async fn a_backup_from_the_future_is_neither_the_last_one_nor_deleted() {
     let (_, recipient) = identity(keys.path());
     let backup = format!("backup: {{ every: 1d, keep: 1, recipients: [{recipient}] }}\n");
     let plan = Plan::api_key().top(&backup);
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN_CI)];
-    let mut served = Served::start(&plan, &origin, &variables);
+    let mut served = Served::start(&plan, &origin, &[]);
     let first = until_backups(&served, |view| view["last"].is_object()).await["last"].clone();
     let folder = served.data().join("backups");
     served.kill();
@@ -134,8 +131,7 @@ async fn a_folder_that_cannot_be_written_is_told_and_nothing_else_fails() {
         format!("backup: {{ every: 1d, to: keyward.yaml/none, recipients: [{recipient}] }}\n");
     // A path below a file.
     let plan = Plan::api_key().top(&backup.replace("keyward.yaml/none", "master.key/none"));
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN_CI)];
-    let served = Served::start(&plan, &origin, &variables);
+    let served = Served::start(&plan, &origin, &[]);
     let view = until_backups(&served, |view| view["failure"].is_string()).await;
     let why = view["failure"].as_str().expect("why");
     assert!(why.contains("master.key/none") && view["last"].is_null(), "{why}");

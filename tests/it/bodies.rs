@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::support::install::TOKEN_CI;
 use crate::support::process::{Served, soak};
 use crate::support::*;
 
@@ -86,23 +87,20 @@ async fn any_size_passes_both_ways_in_constant_memory() {
         stream.finish().await;
     });
     let plan = Plan::api_key();
-    let token = "kwa_gibibyte-0123456789";
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", token)];
-    let served = Served::start(&plan, &origin, &variables);
-    let ca = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    let served = Served::start(&plan, &origin, &[]);
 
     // What the first request costs is not the body's.
-    let mut up = served.tunnel(HOST, token, &ca).await;
+    let mut up = served.tunnel(HOST, TOKEN_CI).await;
     up.send(request_text("HEAD /a", HOST)).await;
     assert_eq!(up.answer("HEAD").await.head.status(), 200);
     let before = served.memory();
 
-    let mut up = served.tunnel(HOST, token, &ca).await;
+    let mut up = served.tunnel(HOST, TOKEN_CI).await;
     up.send(format!("POST /a HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n")).await;
     write_zeros(&mut up, size).await;
     assert_eq!(up.answer("POST").await.text(), size.to_string());
 
-    let mut down = served.tunnel(HOST, token, &ca).await;
+    let mut down = served.tunnel(HOST, TOKEN_CI).await;
     down.stop_recording();
     down.send(request_text("GET /a", HOST)).await;
     assert_eq!(down.head().await.expect("a head").status(), 200);

@@ -16,8 +16,7 @@ const SECRET: &str = "secret-of-connection-";
 async fn every_acknowledged_connection_is_there_after_kill_9() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key();
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", "kwa_crash-0123456789abc")];
-    let mut served = Served::start(&plan, &origin, &variables);
+    let mut served = Served::start(&plan, &origin, &[]);
     let rounds = if soak() { 20 } else { 1 };
     let mut acknowledged = BTreeMap::new();
     for round in 0..rounds {
@@ -117,8 +116,7 @@ async fn open_some(served: &Served, origin: &Origin, acknowledged: &BTreeMap<Str
 async fn a_second_gateway_on_the_same_data_is_told_who_has_it_and_harms_nothing() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key();
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", "kwa_crash-0123456789abc")];
-    let served = Served::start(&plan, &origin, &variables);
+    let served = Served::start(&plan, &origin, &[]);
     let second = served.keyward(&["serve"]).output().expect("it runs");
     assert!(!second.status.success());
     let text = String::from_utf8_lossy(&second.stderr);
@@ -131,7 +129,6 @@ async fn a_second_gateway_on_the_same_data_is_told_who_has_it_and_harms_nothing(
 async fn a_terminated_gateway_exits_0() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key();
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", "kwa_crash-0123456789abc")];
-    let mut served = Served::start(&plan, &origin, &variables);
+    let mut served = Served::start(&plan, &origin, &[]);
     assert_eq!(served.terminate(), Some(0), "{}", served.output());
 }

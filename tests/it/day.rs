@@ -4,10 +4,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::support::install::TOKEN_CI;
 use crate::support::process::{Served, soak};
 use crate::support::*;
 
-const TOKEN: &str = "kwa_token-of-a-whole-day";
 /// How long one of the four watches lasts in `tests/run --soak`.
 const WATCH: Duration = Duration::from_secs(150);
 /// How many hours one has otherwise.
@@ -26,13 +26,8 @@ struct Day {
 }
 
 impl Day {
-    /// What a client trusts that starts now.
-    fn roots(&self) -> String {
-        fs::read_to_string(self.served.data().join("ca/ca.pem")).expect("the CA")
-    }
-
     async fn tunnel(&self, token: &str) -> Wire {
-        self.served.tunnel(HOST, token, &self.roots()).await
+        self.served.tunnel(HOST, token).await
     }
 
     /// One command of the operator.
@@ -106,14 +101,14 @@ impl Day {
         ask(kept, self.hour).await;
         for _ in 0..20 {
             ask(kept, self.hour).await;
-            ask(&mut self.tunnel(TOKEN).await, self.hour).await;
+            ask(&mut self.tunnel(TOKEN_CI).await, self.hour).await;
         }
     }
 
     /// Hours in one process; memory and descriptors after the first ones and at the end.
     async fn watch(&mut self) {
         let began = Instant::now();
-        let mut kept = self.tunnel(TOKEN).await;
+        let mut kept = self.tunnel(TOKEN_CI).await;
         let mut warm = None;
         for hour in 1.. {
             self.passes(&mut kept).await;
@@ -153,8 +148,7 @@ async fn a_day_of_changes_and_restarts_fails_no_request_and_leaks_nothing() {
         }
     });
     let plan = Plan::api_key();
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let served = Served::start_quietly(&plan, &origin, &variables);
+    let served = Served::start_quietly(&plan, &origin, &[]);
     let base = fs::read_to_string(served.config()).expect("the configuration");
     let mut day = Day { served, base, hour: 0 };
     day.watch().await;

@@ -5,10 +5,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tokio::net::TcpStream;
 
+use crate::support::install::TOKEN_CI;
 use crate::support::process::Served;
 use crate::support::*;
-
-const TOKEN: &str = "kwa_token-of-an-agent-in-these-tests";
 
 async fn client(served: &Served) -> Wire {
     let connected = TcpStream::connect(served.proxy);
@@ -16,7 +15,7 @@ async fn client(served: &Served) -> Wire {
 }
 
 async fn ask(wire: &mut Wire) -> Message {
-    let pair = BASE64_STANDARD.encode(format!("ci:{TOKEN}"));
+    let pair = BASE64_STANDARD.encode(format!("ci:{TOKEN_CI}"));
     wire.send(format!(
         "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Basic {pair}\r\n\r\n"
     ))
@@ -36,8 +35,7 @@ async fn one_turned_away(mut waiting: Vec<Wire>) -> (Message, Vec<Wire>) {
 #[tokio::test]
 async fn without_descriptors_streams_are_turned_away_and_open_ones_go_on() {
     let origin = Origin::saying("fine");
-    let variables = [("CANARY", "cnry-0123456789abcdef"), ("TOKEN_CI", TOKEN)];
-    let served = Served::start(&Plan::api_key(), &origin, &variables);
+    let served = Served::start(&Plan::api_key(), &origin, &[]);
     let mut open = client(&served).await;
     assert_eq!(ask(&mut open).await.text(), "fine");
     served.limit_descriptors(served.descriptors() + 8);
@@ -71,8 +69,7 @@ async fn without_a_descriptor_for_the_upstream_an_exchange_is_told_to_come_again
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfine".to_owned()
     };
     let origin = Origin::answering(closing);
-    let variables = [("CANARY", "cnry-0123456789abcdef"), ("TOKEN_CI", TOKEN)];
-    let served = Served::start(&Plan::api_key(), &origin, &variables);
+    let served = Served::start(&Plan::api_key(), &origin, &[]);
     let mut open = client(&served).await;
     assert_eq!(ask(&mut open).await.text(), "fine");
     // A few more than are open now: the stream to the origin may have been closed already, and the

@@ -9,11 +9,11 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
+use crate::support::install::TOKEN_CI;
 use crate::support::pki;
 use crate::support::process::{Served, reserved_address};
 use crate::support::*;
 
-const TOKEN: &str = "kwa_token-of-a-client-that-retries";
 const CLIENTS: usize = 8;
 const RESTARTS: usize = 3;
 /// What is asked between two restarts, in all.
@@ -93,7 +93,9 @@ impl Client {
     async fn open(&mut self) -> Option<Wire> {
         let mut wire = Wire::plain(TcpStream::connect(self.proxy).await.ok()?);
         let head = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n");
-        wire.try_send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await.ok()?;
+        wire.try_send(format!("{head}Proxy-Authorization: Bearer {TOKEN_CI}\r\n\r\n"))
+            .await
+            .ok()?;
         let answer = wire.try_answer("CONNECT").await?;
         assert_eq!(answer.head.status(), 200, "{answer:?}");
         let (io, socket, seen) = wire.into_parts();
@@ -136,8 +138,7 @@ async fn restarts_behind_clients_that_retry_fail_no_request() {
         count.fetch_add(1, SeqCst);
         ok("fine")
     });
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let mut served = Served::start_quietly(&plan, &origin, &variables);
+    let mut served = Served::start_quietly(&plan, &origin, &[]);
     // The same port at every start.
     let yaml = fs::read_to_string(served.config()).expect("the configuration");
     let at = reserved_address();
@@ -145,7 +146,7 @@ async fn restarts_behind_clients_that_retry_fail_no_request() {
     fs::write(served.config(), fixed).expect("written");
     assert_eq!(served.terminate(), Some(0));
     served.restart();
-    let roots = fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    let roots = served.roots();
     let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Map, Value, json};
 
 use crate::support::canary::Canary;
-use crate::support::install::{Install, TOKEN_CI};
+use crate::support::install::Install;
 use crate::support::process::{Served, said};
 use crate::support::*;
 
@@ -108,8 +108,6 @@ async fn what_is_exported_has_no_secret_and_loads_as_the_same_resources() {
     let secret = Canary::new("second-0123456789");
     let key = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
     let variables = [
-        ("CANARY", &*plan.canary().text),
-        ("TOKEN_CI", TOKEN_CI),
         ("APP_WORK_CLIENT_SECRET", &*secret.text),
         ("HOOK_CI_SECRET", &*secret.text),
         ("HOOK_CI_SIGNING_KEY", key),
@@ -120,7 +118,7 @@ async fn what_is_exported_has_no_secret_and_loads_as_the_same_resources() {
         ("CONNECTION_SECOND_API_KEY", &*secret.text),
         ("WEBHOOK_OPS_SIGNING_KEY", key),
     ];
-    let served = Served::start(&plan, &origin, &variables[..2]);
+    let served = Served::start(&plan, &origin, &[]);
     stock(&served, &secret.text).await;
     let first = exported(&served).await;
     let yaml = succeeds(served.keyward(&["export", "--yaml"]));

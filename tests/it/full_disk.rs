@@ -6,16 +6,15 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::support::authorization::Authorization;
+use crate::support::install::TOKEN_CI;
 use crate::support::process::{Served, is_served};
 use crate::support::tokens::*;
 use crate::support::*;
 
-const TOKEN: &str = "kwa_full-0123456789abcdef";
-
 /// A request of the agent, and its answer.
 async fn asked(served: &Served) -> Message {
     let mut agent = Wire::to(served.proxy).await;
-    agent.send(absolute("GET /", HOST, TOKEN)).await;
+    agent.send(absolute("GET /", HOST, TOKEN_CI)).await;
     agent.answer("GET").await
 }
 
@@ -35,9 +34,8 @@ async fn a_token_that_a_full_disk_did_not_take_is_stored_when_it_has_room() {
     let origin = api(&authorization);
     let plan =
         plan(&authorization, &pair).top("oauth: { wait_timeout: 0.1s, backoff_first: 0.05s }");
-    let canary = plan.canary().text.clone();
     let refresh = pair.refresh.expect("one");
-    let variables = [("REFRESH", &*refresh), ("CANARY", &canary), ("TOKEN_CI", TOKEN)];
+    let variables = [("REFRESH", &*refresh)];
     let mut served = Served::start_with_file_limits(&plan, &origin, &variables);
     let gate = authorization.hold_next();
     assert_eq!(asked(&served).await.head.status(), 503);

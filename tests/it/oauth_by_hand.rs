@@ -22,10 +22,8 @@ async fn the_command_line_refreshes_and_says_what_came_of_it() {
     let pair = refresh_only(&authorization);
     let origin = api(&authorization);
     let plan = plan(&authorization, &pair).top("oauth: { backoff_first: 0.05s }");
-    let canary = plan.canary().text.clone();
     let refresh = pair.refresh.expect("one");
-    let variables =
-        [("REFRESH", &*refresh), ("CANARY", &canary), ("TOKEN_CI", "kwa_by-hand-0123456789abcdef")];
+    let variables = [("REFRESH", &*refresh)];
     let served = Served::start(&plan, &origin, &variables);
     let refreshes = ["connection", "refresh", "acme"];
     let (code, said) = ran(&served, &refreshes);

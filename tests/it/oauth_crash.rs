@@ -9,11 +9,10 @@ use tokio::net::TcpStream;
 
 use crate::support::authorization::{Authorization, Rules, TokenCall};
 use crate::support::canary::Canary;
+use crate::support::install::TOKEN_CI;
 use crate::support::process::{Served, soak};
 use crate::support::tokens::{api, plan, refresh_only, short};
 use crate::support::*;
-
-const TOKEN: &str = "kwa_crash-0123456789abc";
 
 /// What was sent, answered and stored.
 #[derive(Debug, Default)]
@@ -34,8 +33,7 @@ async fn a_token_that_was_used_is_there_after_kill_9() {
     let refresh = pair.refresh.clone().expect("one");
     let origin = api(&authorization);
     let plan = plan(&authorization, &pair);
-    let (canary, variables) = (plan.canary().text.clone(), [("REFRESH", &*refresh)]);
-    let variables = [variables[0], ("CANARY", &canary), ("TOKEN_CI", TOKEN)];
+    let variables = [("REFRESH", &*refresh)];
     let mut served = Served::start(&plan, &origin, &variables);
     let mut count = Count::default();
     let mut family = vec![refresh.clone()];
@@ -109,7 +107,7 @@ async fn asks_on_and_on(proxy: SocketAddr) {
 
 async fn ask(proxy: SocketAddr) -> Option<u16> {
     let mut wire = Wire::plain(TcpStream::connect(proxy).await.ok()?);
-    let request = absolute("GET /", HOST, TOKEN);
+    let request = absolute("GET /", HOST, TOKEN_CI);
     wire.try_send(request).await.ok()?;
     Some(wire.try_answer("GET").await?.head.status())
 }

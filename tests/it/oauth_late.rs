@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::support::authorization::{Authorization, Fault, Rules};
 use crate::support::fleet::Fleet;
+use crate::support::install::TOKEN_CI;
 use crate::support::process::Served;
 use crate::support::tokens::*;
 use crate::support::*;
@@ -121,14 +122,12 @@ async fn a_gateway_that_ends_gives_up_a_late_answer_after_a_bounded_time() {
     let origin = api(&authorization);
     let plan = plan(&authorization, &pair)
         .top("oauth: { exchange_timeout: 0.1s, answer_timeout: 10m, wait_timeout: 0.1s }");
-    let canary = plan.canary().text.clone();
     let refresh = pair.refresh.expect("one");
-    let variables =
-        [("REFRESH", &*refresh), ("CANARY", &canary), ("TOKEN_CI", "kwa_late-0123456789abcdef")];
+    let variables = [("REFRESH", &*refresh)];
     let mut served = Served::start(&plan, &origin, &variables);
     let _gate = authorization.hold_next();
     let mut agent = Wire::to(served.proxy).await;
-    agent.send(absolute("GET /", HOST, "kwa_late-0123456789abcdef")).await;
+    agent.send(absolute("GET /", HOST, TOKEN_CI)).await;
     assert_eq!(agent.answer("GET").await.head.status(), 503);
     drop(agent);
     authorization.asked(1).await;
@@ -150,10 +149,8 @@ async fn a_gateway_that_ends_gives_up_the_revocation_of_a_late_answer_and_says_s
     let plan = plan(&authorization, &pair).top(
         "oauth: { exchange_timeout: 0.1s, answer_timeout: 90s, wait_timeout: 0.1s, revoke_timeout: 0.3s }",
     );
-    let canary = plan.canary().text.clone();
     let refresh = pair.refresh.expect("one");
-    let variables =
-        [("REFRESH", &*refresh), ("CANARY", &canary), ("TOKEN_CI", "kwa_late-0123456789abcdef")];
+    let variables = [("REFRESH", &*refresh)];
     let mut served = Served::start(&plan, &origin, &variables);
     let fields = json!({ "refresh_token": authorization.issuer().issue().refresh });
     let new = json!({ "provider": "acme", "auth": "oauth", "name": "work", "fields": fields });

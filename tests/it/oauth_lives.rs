@@ -8,11 +8,10 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::support::authorization::{Authorization, Fault, Rules};
+use crate::support::install::TOKEN_CI;
 use crate::support::process::Served;
 use crate::support::tokens::*;
 use crate::support::*;
-
-const TOKEN: &str = "kwa_lives-0123456789abcdef";
 
 /// oauth 7.2: a life below the buffer would else be refreshed by every request.
 #[tokio::test]
@@ -135,8 +134,7 @@ async fn sigterm_waits_for_a_refresh_and_what_it_brought_is_there_afterwards() {
     let origin = api(&authorization);
     let plan = plan(&authorization, &pair);
     let refresh = pair.refresh.clone().expect("one");
-    let canary = plan.canary().text.clone();
-    let variables = [("REFRESH", &*refresh), ("CANARY", &canary), ("TOKEN_CI", TOKEN)];
+    let variables = [("REFRESH", &*refresh)];
     let mut served = Served::start(&plan, &origin, &variables);
     let gate = authorization.hold_next();
     let agent = begins(&served).await;
@@ -159,7 +157,7 @@ async fn sigterm_waits_for_a_refresh_and_what_it_brought_is_there_afterwards() {
 /// A request of the agent that is sent, and not answered yet.
 async fn begins(served: &Served) -> Wire {
     let mut wire = Wire::to(served.proxy).await;
-    wire.send(absolute("GET /", HOST, TOKEN)).await;
+    wire.send(absolute("GET /", HOST, TOKEN_CI)).await;
     wire
 }
 

@@ -9,12 +9,12 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
 use crate::support::authorization::{Authorization, Rules};
+use crate::support::install::TOKEN_CI;
 use crate::support::oauth;
 use crate::support::process::Served;
 use crate::support::tokens::{plan, refresh_only, rules};
 use crate::support::*;
 
-const TOKEN: &str = "kwa_token-of-an-agent-in-these-tests";
 const OTHER: &str = "kwa_token-of-another-agent-in-these-tests";
 
 /// An API that reads whole requests to `/hold` and leaves them unanswered, and a count of those.
@@ -85,12 +85,11 @@ async fn bodies_of_single_bytes_that_are_kept_take_little_more_memory_than_their
     let pair = refresh_only(&authorization);
     let (refresh, plan) = (pair.refresh.clone().expect("one"), plan(&authorization, &pair));
     let (origin, held) = holding();
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN), ("REFRESH", &refresh)];
+    let variables = [("REFRESH", &*refresh)];
     let served = Served::start_quietly(&plan, &origin, &variables);
-    let roots = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
     let head = request_text("POST /hold\r\nTransfer-Encoding: chunked", HOST);
     let upload = async |length: usize| {
-        let mut wire = served.tunnel(HOST, TOKEN, &roots).await;
+        let mut wire = served.tunnel(HOST, TOKEN_CI).await;
         wire.stop_recording();
         wire.send(&head).await;
         wire.send("1\r\nx\r\n".repeat(length)).await;
@@ -126,10 +125,8 @@ async fn an_object_of_many_small_members_takes_little_more_memory_than_its_bytes
         "{ id: key, kind: api_key, placement: { body: auth.key } }",
         "{ api_key: { env: CANARY } }",
     );
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let served = Served::start_quietly(&plan, &origin, &variables);
-    let roots = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
-    let mut wire = served.tunnel(HOST, TOKEN, &roots).await;
+    let served = Served::start_quietly(&plan, &origin, &[]);
+    let mut wire = served.tunnel(HOST, TOKEN_CI).await;
     let mut post = async |members: String| {
         let body = format!("{{{members}\"end\":0}}");
         let fields = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
@@ -214,8 +211,7 @@ async fn an_agent_that_fills_the_room_for_kept_bodies_leaves_renewals_to_others(
 /// Two agents behind a gateway that may open few files.
 fn with_few_files(origin: &Origin) -> Served {
     let plan = Plan::api_key().agent("other", "acme");
-    let variables =
-        [("CANARY", "cnry-0123456789abcdef"), ("TOKEN_CI", TOKEN), ("TOKEN_OTHER", OTHER)];
+    let variables = [("TOKEN_OTHER", OTHER)];
     Served::start_with_open_files(400, &plan, origin, &variables)
 }
 
@@ -226,7 +222,7 @@ async fn an_agent_leaves_streams_to_others_where_files_are_few() {
     let mut greedy = vec![];
     let refused = loop {
         let mut wire = silent(served.proxy).await;
-        wire.send(absolute("GET /", HOST, TOKEN)).await;
+        wire.send(absolute("GET /", HOST, TOKEN_CI)).await;
         let answer = wire.answer("GET").await;
         greedy.push(wire);
         if answer.head.status() != 200 || greedy.len() > 400 {
@@ -248,14 +244,14 @@ async fn an_agent_leaves_streams_to_others_where_files_are_few() {
 async fn an_agent_leaves_files_to_others_however_few_streams_its_exchanges_are_on() {
     let (origin, _) = holding();
     let served = with_few_files(&origin);
-    let roots = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    let roots = served.roots();
     let mut tls = rustls::ClientConfig::clone(&pki::trusting(&roots));
     tls.alpn_protocols = vec![b"h2".to_vec()];
     let mut senders = vec![];
     for _ in 0..4 {
         let mut wire = silent(served.proxy).await;
         wire.send(format!(
-            "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {TOKEN}\r\n\r\n"
+            "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {TOKEN_CI}\r\n\r\n"
         ))
         .await;
         assert_eq!(wire.answer("CONNECT").await.head.status(), 200);

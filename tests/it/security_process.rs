@@ -5,14 +5,13 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use crate::support::install::TOKEN_CI;
 use crate::support::process::Served;
 use crate::support::*;
 
-const TOKEN: &str = "kwa_token-of-an-agent-in-these-tests";
-
 fn served(origin: &Origin) -> Served {
     let plan = Plan::api_key();
-    Served::start(&plan, origin, &[("CANARY", "cnry-0123456789abcdef"), ("TOKEN_CI", TOKEN)])
+    Served::start(&plan, origin, &[("CANARY", "cnry-0123456789abcdef")])
 }
 
 fn assert_private(path: &Path) {
@@ -43,7 +42,7 @@ async fn no_argument_and_no_output_holds_a_secret() {
     let origin = Origin::saying("fine");
     let served = served(&origin);
     for text in [served.about("cmdline"), served.output()] {
-        assert!(!text.contains("cnry-") && !text.contains(TOKEN), "{text}");
+        assert!(!text.contains("cnry-") && !text.contains(TOKEN_CI), "{text}");
     }
 }
 
@@ -93,10 +92,10 @@ async fn abandoned_exchanges_leave_no_descriptor_open() {
     let served = served(&origin);
     let before = served.descriptors();
     let ask = format!(
-        "https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {TOKEN}\r\n"
+        "https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {TOKEN_CI}\r\n"
     );
     let connect =
-        format!("CONNECT {HOST}:443 HTTP/1.1\r\nProxy-Authorization: Bearer {TOKEN}\r\n\r\n");
+        format!("CONNECT {HOST}:443 HTTP/1.1\r\nProxy-Authorization: Bearer {TOKEN_CI}\r\n\r\n");
     let stages = [
         "CONN".to_owned(),
         connect.clone(),

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::{TcpStream, UnixDatagram};
 
+use crate::support::install::TOKEN_CI;
 use crate::support::process::{OwnChild, Served, built, reserved_address};
 use crate::support::*;
-
-const TOKEN: &str = "kwa_service-0123456789abc";
 
 /// 32 bytes.
 const MASTER_KEY: &str = "6b65792d6f662d6f6e652d73746f72652d6f662d74776f2d7265706c69636173";
@@ -35,8 +34,7 @@ async fn told(manager: &UnixDatagram) -> String {
 #[tokio::test]
 async fn sighup_reads_a_good_file_and_refuses_a_bad_one() {
     let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let served = Served::start(&plan, &origin, &variables);
+    let served = Served::start(&plan, &origin, &[]);
     assert_eq!(status(&served).await["reload"], serde_json::Value::Null);
     served.signal(Signal::HUP);
     until_status(&served, |status| status["reload"]["errors"] == serde_json::json!([])).await;
@@ -66,11 +64,10 @@ async fn sighup_reads_a_good_file_and_refuses_a_bad_one() {
 #[tokio::test]
 async fn the_level_of_the_log_follows_the_file() {
     let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let served = Served::start(&plan, &origin, &variables);
+    let served = Served::start(&plan, &origin, &[]);
     let asks = async || {
         let mut wire = Wire::to(served.proxy).await;
-        wire.send(absolute("GET /", HOST, TOKEN)).await;
+        wire.send(absolute("GET /", HOST, TOKEN_CI)).await;
         assert_eq!(wire.answer("GET").await.text(), "fine");
     };
     let becomes = |from: &str, to: &str| {
@@ -98,8 +95,7 @@ async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     let plan = Plan::api_key().limit("idle_timeout: 5m");
     let cut = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhell\n";
     let origin = Origin::answering(move |_| cut);
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let mut served = Served::start(&plan, &origin, &variables);
+    let mut served = Served::start(&plan, &origin, &[]);
     // Longer than any test waits. Of the limits, the one that is read at the start counts.
     let yaml = fs::read_to_string(served.config()).expect("the configuration");
     let patient = yaml.replace("drain_timeout: 2s", "drain_timeout: 1h");
@@ -107,7 +103,7 @@ async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     assert_eq!(served.terminate(), Some(0), "{}", served.output());
     served.restart();
     let mut wire = Wire::to(served.proxy).await;
-    wire.send(absolute("GET /", HOST, TOKEN)).await;
+    wire.send(absolute("GET /", HOST, TOKEN_CI)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     served.signal(Signal::TERM);
     until_status(&served, |status| status["status"] == "draining").await;
@@ -155,12 +151,11 @@ async fn a_gateway_that_stops_serves_new_streams_until_load_balancers_had_time_t
     let plan =
         Plan::api_key().limit("shutdown_delay: 1h").listen(&format!("metrics: \"{metrics}\""));
     let origin = Origin::saying("fine");
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let mut served = Served::start(&plan, &origin, &variables);
+    let mut served = Served::start(&plan, &origin, &[]);
     let proxy = served.proxy;
     let opened = async || Wire::to(proxy).await;
     let asks = async |wire: &mut Wire| {
-        wire.send(absolute("GET /", HOST, TOKEN)).await;
+        wire.send(absolute("GET /", HOST, TOKEN_CI)).await;
         let answer = wire.answer("GET").await;
         assert_eq!(answer.text(), "fine");
         answer.head.one("connection").map(str::to_owned)
@@ -190,7 +185,7 @@ async fn the_service_manager_is_told_of_each_step() {
     let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
     let variables = [
         ("CANARY", &*plan.canary().text),
-        ("TOKEN_CI", TOKEN),
+        ("TOKEN_CI", TOKEN_CI),
         ("NOTIFY_SOCKET", path.to_str().expect("UTF-8")),
     ];
     let mut served = Served::start(&plan, &origin, &variables);

@@ -17,8 +17,7 @@ impl Shell {
     async fn new() -> Self {
         let origin = Origin::saying("fine");
         let plan = Plan::api_key();
-        let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", "kwa_shell-0123456789ab")];
-        let served = Served::start(&plan, &origin, &variables);
+        let served = Served::start(&plan, &origin, &[]);
         Self { served, origin, secret: Canary::new("scrt"), said: vec![] }
     }
 

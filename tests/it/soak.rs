@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsConnector;
 
+use crate::support::install::TOKEN_CI;
 use crate::support::process::{Served, soak};
 use crate::support::*;
 
-const TOKEN: &str = "kwa_token-of-an-agent-that-stays";
 /// Tunnels that are opened at once.
 const OPENING: usize = 32;
 /// Clients that ask as fast as they get answers.
@@ -112,7 +112,7 @@ impl Door {
     async fn tunnels(&self, count: usize, target: &str, leaver: &str) -> (Vec<Wire>, Vec<Wire>) {
         let opened = futures_util::stream::iter(0..count).map(|number| {
             let leaves = number % LEAVING == 0;
-            let token = if leaves { leaver } else { TOKEN };
+            let token = if leaves { leaver } else { TOKEN_CI };
             async move {
                 let mut wire = self.tunnel(token).await;
                 wire.send(request_text(&format!("GET {target}"), HOST)).await;
@@ -143,14 +143,14 @@ struct Load {
 impl Load {
     /// Asks on one tunnel, and now and then on a new one.
     async fn asks(self: Arc<Self>, door: Door) {
-        let mut wire = door.tunnel(TOKEN).await;
+        let mut wire = door.tunnel(TOKEN_CI).await;
         while !self.done.load(SeqCst) {
             for _ in 0..100 {
                 wire.send(request_text("GET /a", HOST)).await;
                 assert_eq!(wire.answer("GET").await.text(), "fine");
                 self.answers.fetch_add(1, Relaxed);
             }
-            wire = door.tunnel(TOKEN).await;
+            wire = door.tunnel(TOKEN_CI).await;
         }
     }
 
@@ -167,7 +167,7 @@ impl Load {
     }
 
     async fn uploads(door: Door, bodies: usize) {
-        let mut wire = door.tunnel(TOKEN).await;
+        let mut wire = door.tunnel(TOKEN_CI).await;
         for _ in 0..bodies {
             wire.send(request_text(&format!("POST /up\r\nContent-Length: {BODY}"), HOST)).await;
             send_body(&mut wire).await;
@@ -176,7 +176,7 @@ impl Load {
     }
 
     async fn downloads(door: Door, bodies: usize) {
-        let mut wire = door.tunnel(TOKEN).await;
+        let mut wire = door.tunnel(TOKEN_CI).await;
         for _ in 0..bodies {
             wire.send(request_text("GET /down", HOST)).await;
             assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -264,9 +264,8 @@ async fn revoked(served: &Served, streams: JoinSet<Instant>) -> Duration {
 async fn thousands_of_streams_and_gibibytes_in_flat_memory() {
     raise_open_files();
     let (origin, plan) = (Origin::scripted(api), Plan::api_key().limit("idle_timeout: 1h"));
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let mut served = Served::start_quietly(&plan, &origin, &variables);
-    let roots = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    let mut served = Served::start_quietly(&plan, &origin, &[]);
+    let roots = served.roots();
     let door = Door { proxy: served.proxy, tls: TlsConnector::from(pki::trusting(&roots)) };
     let leaver = leaver(&served).await;
 

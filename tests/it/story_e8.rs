@@ -27,7 +27,7 @@ impl World {
     async fn new() -> Self {
         let plan = Plan::api_key().no_agents();
         let origin = Origin::saying("fine");
-        let served = Served::start(&plan, &origin, &[("CANARY", &*plan.canary().text)]);
+        let served = Served::start(&plan, &origin, &[]);
         let secret = Canary::new("of-the-service-");
         let mut world = Self { served, secret, path: String::new(), admin: String::new() };
         let secret = world.secret.text.clone();

@@ -11,11 +11,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
+use crate::support::install::TOKEN_CI;
 use crate::support::pki;
 use crate::support::process::Served;
 use crate::support::*;
 
-const TOKEN: &str = "kwa_token-of-a-client-that-does-not-retry";
 const CLIENTS: usize = 4;
 const TAKEOVERS: usize = 3;
 
@@ -52,7 +52,7 @@ async fn tunnel(proxy: SocketAddr, tls: &TlsConnector) -> Wire {
     let stream = TcpStream::connect(proxy).await.expect("no connection is refused");
     let mut wire = Wire::plain(stream);
     let head = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n");
-    wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN}\r\n\r\n")).await;
+    wire.send(format!("{head}Proxy-Authorization: Bearer {TOKEN_CI}\r\n\r\n")).await;
     assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
     let (io, socket, seen) = wire.into_parts();
     let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
@@ -67,10 +67,9 @@ async fn clients_that_never_retry_notice_no_takeover() {
         count.fetch_add(1, SeqCst);
         ok("fine")
     });
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let mut served = Served::start_quietly(&plan, &origin, &variables);
+    let mut served = Served::start_quietly(&plan, &origin, &[]);
     let at = served.proxy;
-    let roots = fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    let roots = served.roots();
     let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let (mut clients, mut keeping) = (JoinSet::new(), JoinSet::new());
     for _ in 0..CLIENTS {
@@ -109,11 +108,10 @@ async fn clients_that_never_retry_notice_no_takeover() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_gateway_it_starts_as_usual() {
     let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let mut served = Served::start_quietly(&plan, &origin, &variables);
+    let mut served = Served::start_quietly(&plan, &origin, &[]);
     served.kill();
     assert_eq!(served.taken_over().await, None, "killed before");
-    let roots = fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    let roots = served.roots();
     ask(served.proxy, &TlsConnector::from(pki::trusting(&roots))).await;
 }
 
@@ -123,9 +121,8 @@ async fn a_configuration_that_a_start_would_refuse_ends_no_gateway() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let rule = |agent: &str| format!("{{ agents: [{agent}], hosts: [docs.test], action: pass }}");
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let mut served = Served::start_quietly(&plan, &origin, &variables);
-    let roots = fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    let mut served = Served::start_quietly(&plan, &origin, &[]);
+    let roots = served.roots();
     let tls = TlsConnector::from(pki::trusting(&roots));
     served.api("POST", "/agents", r#"{"name":"kept"}"#).await.is(201);
     let next = served.config().with_file_name("next.yaml");
@@ -174,8 +171,7 @@ async fn stored(served: &Served, method: &str, path: &str, new: &Value) -> Value
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn programs_at_stored_database_listeners_notice_no_takeover() {
     let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let mut served = Served::start_quietly(&plan, &origin, &variables);
+    let mut served = Served::start_quietly(&plan, &origin, &[]);
     let new = |name: &str, at: &str| json!({"name": name, "at": at, "protocol": "postgres"});
     let made = stored(&served, "POST", "", &new("port", "127.0.0.1:0")).await;
     stored(&served, "POST", "", &new("file", "unix:.s.PGSQL.5432")).await;

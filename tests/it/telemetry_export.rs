@@ -178,13 +178,11 @@ async fn a_reload_turns_it_on_elsewhere_and_off() {
 async fn the_log_of_the_program_is_exported_with_its_fields_and_without_secrets() {
     let collector = Collector::start().await;
     let origin = Origin::saying("fine");
-    let canary = Canary::new("cnry");
     let token = Canary::new("kwa_");
     let plan = collector.reached(Plan::api_key(), "traces: false");
-    let variables = [("CANARY", &*canary.text), ("TOKEN_CI", &*token.text)];
-    let mut served = Served::start(&plan, &origin, &variables);
-    let roots = fs::read_to_string(served.data().join("ca/ca.pem")).expect("its CA");
-    drop(served.tunnel(HOST, &token.text, &roots).await);
+    let canary = plan.canary().clone();
+    let mut served = Served::start(&plan, &origin, &[("TOKEN_CI", &*token.text)]);
+    drop(served.tunnel(HOST, &token.text).await);
     assert_eq!(served.terminate(), Some(0));
     let bytes = collector.origin.bytes();
     canary.assert_absent("what the collector got", &bytes);

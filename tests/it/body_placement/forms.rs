@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::support::http2::Call;
+use crate::support::install::TOKEN_CI;
 use crate::support::process::{Served, soak};
 
 const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=kwb";
@@ -380,19 +381,16 @@ async fn a_file_of_any_size_streams_beside_the_key_in_constant_memory() {
             stream.finish().await;
         }
     });
-    let token = "kwa_hundred-0123456789";
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", token)];
-    let served = Served::start(&plan, &origin, &variables);
-    let ca = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+    let served = Served::start(&plan, &origin, &[]);
     // What the first request costs is not the body's.
-    let mut wire = served.tunnel(HOST, token, &ca).await;
+    let mut wire = served.tunnel(HOST, TOKEN_CI).await;
     wire.send(request_text(&format!("POST /a\r\n{MULTIPART}\r\nContent-Length: 3"), HOST)).await;
     wire.send("bad").await;
     assert_eq!(wire.answer("POST").await.head.status(), 400);
     let before = served.memory();
 
     let sent = body("mine");
-    let mut wire = served.tunnel(HOST, token, &ca).await;
+    let mut wire = served.tunnel(HOST, TOKEN_CI).await;
     let head = format!("POST /a\r\n{MULTIPART}\r\nContent-Length: {}", sent.len());
     wire.send(request_text(&head, HOST)).await;
     for piece in sent.chunks(piece.len()) {

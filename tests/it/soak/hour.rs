@@ -93,7 +93,7 @@ impl World {
         let mut given: Vec<(&str, &str)> = vec![("CANARY", &plan.canary().text)];
         given.extend(variables.iter().map(|(name, value)| (&**name, &**value)));
         let served = Served::start_quietly(&plan, &origin, &given);
-        let roots = fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+        let roots = served.roots();
         let base = fs::read_to_string(served.config()).expect("the configuration");
         let load = Arc::new(Load::new(origin, &roots, pace, served.proxy));
         Self { served, authorization, load, base, changes: 0 }

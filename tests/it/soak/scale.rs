@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use serde_json::json;
 
+use crate::support::install::TOKEN_CI;
 use crate::support::process::{Served, soak};
 use crate::support::*;
 
-const TOKEN: &str = "kwa_token-of-an-agent-that-asks";
 /// Calls of the API that are under way at once while a gateway is filled.
 const FILLING: usize = 16;
 
@@ -41,18 +41,14 @@ impl Size {
     }
 }
 
-/// A gateway, and the CA of its own.
+/// A gateway.
 struct Peer {
     served: Served,
-    roots: String,
 }
 
 impl Peer {
     fn start(plan: &Plan, origin: &Origin) -> Self {
-        let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-        let served = Served::start_quietly(plan, origin, &variables);
-        let roots = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
-        Self { served, roots }
+        Self { served: Served::start_quietly(plan, origin, &[]) }
     }
 
     async fn api(&self, method: &str, path: &str, body: &str) -> Message {
@@ -89,7 +85,7 @@ impl Peer {
     }
 
     async fn tunnel(&self, token: &str) -> Wire {
-        let mut wire = self.served.tunnel(HOST, token, &self.roots).await;
+        let mut wire = self.served.tunnel(HOST, token).await;
         wire.stop_recording();
         wire
     }
@@ -119,7 +115,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 /// The same requests to both gateways in turns: what one of the second costs, of one of the first.
 async fn request_costs(small: &Peer, large: &Peer, size: &Size) {
-    let mut wires = [small.tunnel(TOKEN).await, large.tunnel(TOKEN).await];
+    let mut wires = [small.tunnel(TOKEN_CI).await, large.tunnel(TOKEN_CI).await];
     let (mut times, mut cpus) = ([vec![], vec![]], [0, 0]);
     for round in 0..size.rounds * 2 {
         let which = (round + round / 2) % 2;
@@ -231,7 +227,7 @@ async fn ten_thousand_connections_cost_a_request_nothing_and_changes_are_seen_at
     let began = Instant::now();
     large.served.restart();
     let ready = began.elapsed();
-    let mut wire = large.tunnel(TOKEN).await;
+    let mut wire = large.tunnel(TOKEN_CI).await;
     assert_eq!(ask(&mut wire).await.head.status(), 200);
     let anew = large.served.memory() >> 20;
     println!(

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::canary::{Canaries, Canary};
 use super::gateway;
+use super::install::TOKEN_CI;
 use super::lab::Plan;
 use super::origin::Origin;
 use super::pki::{self, pki};
@@ -35,7 +36,8 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Serves a plan before `origin`; the tokens are those of `variables`.
+    /// Serves a plan before `origin`. `variables` has what its configuration reads beside the canary and the token of `ci`,
+    /// or instead of them.
     ///
     /// # Panics
     /// With its output, when it does not become ready.
@@ -161,11 +163,21 @@ impl Served {
         number.expect("a number")
     }
 
-    /// A tunnel to `host` for an agent that trusts `roots`.
+    /// What a client trusts that starts now.
+    pub(crate) fn roots(&self) -> String {
+        fs::read_to_string(self.data().join("ca/ca.pem")).expect("the CA")
+    }
+
+    /// A tunnel to `host`.
     ///
     /// # Panics
     /// When it is refused.
-    pub(crate) async fn tunnel(&self, host: &str, token: &str, roots: &str) -> Wire {
+    pub(crate) async fn tunnel(&self, host: &str, token: &str) -> Wire {
+        self.tunnel_trusting(&self.roots(), host, token).await
+    }
+
+    /// The same for an agent that trusts `roots`.
+    pub(crate) async fn tunnel_trusting(&self, roots: &str, host: &str, token: &str) -> Wire {
         let mut wire = Wire::to(self.proxy).await;
         let authorization = format!("Proxy-Authorization: Bearer {token}");
         wire.send(format!(
@@ -352,7 +364,9 @@ impl Setup {
         let yaml = plan.yaml(origin);
         fs::write(folder.path().join("keyward.yaml"), yaml + log).expect("the configuration");
         fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
-        let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let usual = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN_CI)];
+        let variables = usual.iter().chain(variables);
+        let variables = variables.map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         Self { program: built(), folder, variables, first: None }
     }
 
