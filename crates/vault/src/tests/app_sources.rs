@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::scripted_server::{client_at, json, shown};
 use super::simulation::CATALOGUE;
+use super::vault_over;
 use crate::grant::AppSecret;
 use crate::*;
 use keyward_base::secret::Secret;
@@ -98,10 +99,7 @@ impl World {
 }
 
 async fn opened(store: &Arc<dyn Store>, keyring: &Arc<Keyring>, caller: &Arc<HttpClient>) -> Vault {
-    let (store, keyring, clock) = (store.clone(), keyring.clone(), Clock::System);
-    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
-    let (directory, catalogue) = (Arc::new(directory), CATALOGUE.clone());
-    let vault = Vault::open(store, keyring, directory, catalogue, clock).await.unwrap();
+    let vault = vault_over(store.clone(), keyring, CATALOGUE.clone()).await;
     vault.use_client(caller.clone());
     vault
 }

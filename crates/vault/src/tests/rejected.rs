@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::in_memory;
 use super::rotation::new;
 use crate::*;
 use keyward_base::secret::Secret;
 use keyward_model::ConnectionState;
 use keyward_state::directory::BrokenReason;
-use keyward_state::store::memory::MemoryStore;
 
 /// A connection whose secret is a token.
 struct World {
@@ -22,12 +22,7 @@ fn fields(token: &str) -> BTreeMap<String, Secret> {
 
 impl World {
     async fn new(token: &str) -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
-        let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await;
-        let (directory, catalogue) = (Arc::new(directory.unwrap()), Catalogue::built_in());
-        let vault = Vault::open(store, keyring, directory, Arc::new(catalogue), clock).await;
-        let vault = vault.unwrap();
+        let (_, vault) = in_memory().await;
         let made = vault.add(new("github", None), fields(token)).await.unwrap();
         Self { vault, org: made.org.clone(), id: made.id.clone() }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::{in_memory, vault_over};
 use crate::grant::Grant;
 use crate::keys::{Home, MasterKeys};
 use crate::*;
@@ -105,11 +106,7 @@ pub(super) fn new(provider: &str, auth: Option<&str>) -> NewConnection {
 /// A gateway that crashed after the grant was stored stores it again: over its own tokens it must not.
 #[tokio::test]
 async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
-    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
-    let catalogue = Arc::new(Catalogue::built_in());
-    let vault = Vault::open(store, keyring, Arc::new(directory), catalogue, clock).await.unwrap();
+    let (_, vault) = in_memory().await;
     let draft = vault.add_draft(new("github", Some("oauth_app"))).await.unwrap();
     let (org, id) = (&draft.org, &draft.id);
     let tokens = |access: &str| {
@@ -135,11 +132,7 @@ async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it
 /// A crash between the two rows, or a view that is behind, would have a request sent with the client of before.
 #[tokio::test]
 async fn the_app_of_a_consent_is_its_connection_s_before_a_request_is_sent() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
-    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
-    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
-    let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock).await.unwrap();
+    let (_, vault) = in_memory().await;
     let draft = vault.add_draft(new("github", Some("oauth_app"))).await.unwrap();
     let (org, id) = (&draft.org, &draft.id);
     let (before, app) = (AppId::random(), AppId::random());
@@ -150,7 +143,7 @@ async fn the_app_of_a_consent_is_its_connection_s_before_a_request_is_sent() {
     let connected = vault.connect(org, id, grant, facts).await.unwrap();
     assert_eq!(connected.app_id(), Some(&app));
     let behind = |record: &mut ConnectionRecord| record.app = Some(Reference::Id(before.clone()));
-    directory.change::<Connection>(org, id, behind).await.unwrap();
+    vault.directory().change::<Connection>(org, id, behind).await.unwrap();
     vault.cache.forget(id);
     let wanted = RequiredConnection { connection: id.clone(), name: "work".into(), settings: None };
     // No server is there to answer the request.
@@ -161,11 +154,7 @@ async fn the_app_of_a_consent_is_its_connection_s_before_a_request_is_sent() {
 /// A consent that a crash left is not stored over its own tokens when a rollback has put them in force again.
 #[tokio::test]
 async fn a_rollback_puts_the_consent_of_the_old_secret_in_force_again() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
-    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
-    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
-    let vault = Vault::open(store, keyring, directory, catalogue, clock).await.unwrap();
+    let (_, vault) = in_memory().await;
     let draft = vault.add_draft(new("github", Some("oauth_app"))).await.unwrap();
     let (org, id) = (&draft.org, &draft.id);
     let tokens = || crate::tests::scripted_server::tokens("access", Some("refresh"));
@@ -188,11 +177,9 @@ async fn a_rollback_puts_the_consent_of_the_old_secret_in_force_again() {
 async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
     let slow = Arc::new(Slow::default());
     let store: Arc<dyn Store> = slow.clone();
-    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
-    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
-    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
+    let keyring = Arc::new(Keyring::ephemeral());
     let keys = MasterKeys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
-    let vault = Vault::open(store, keyring.clone(), directory, catalogue, clock).await.unwrap();
+    let vault = vault_over(store, &keyring, Arc::new(Catalogue::built_in())).await;
     let org = OrgId::default_org();
     let connection = vault.add(new("github", None), fields()).await.unwrap();
     let before = keyring.current();
@@ -205,11 +192,7 @@ async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
 /// A grant whose row is gone, or does not open any more, is given again: the connection stays what it is.
 #[tokio::test]
 async fn a_lost_grant_is_given_again_in_place() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
-    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
-    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
-    let vault = Vault::open(store.clone(), keyring, directory, catalogue, clock).await.unwrap();
+    let (store, vault) = in_memory().await;
     let connection = vault.add(new("github", None), fields()).await.unwrap();
     let (org, id) = (connection.org.clone(), connection.id.clone());
     let wanted = RequiredConnection { connection: id.clone(), name: "work".into(), settings: None };
@@ -244,11 +227,7 @@ async fn a_lost_grant_is_given_again_in_place() {
 
 #[tokio::test]
 async fn only_the_values_in_force_are_those_of_a_connection() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
-    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
-    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
-    let vault = Vault::open(store.clone(), keyring, directory, catalogue, clock).await.unwrap();
+    let (store, vault) = in_memory().await;
     let named = |provider: &str, auth: &str, name: &str| {
         let mut new = new(provider, Some(auth));
         name.clone_into(&mut new.spec.name);

@@ -16,14 +16,15 @@ use crate::oauth::{FlowServices, FlowState};
 use crate::tests::faulty_store::{Fault, FaultyStore};
 use crate::tests::scripted_server::tokens;
 use crate::tests::simulation::{CALLER, CATALOGUE};
-use crate::{Granted, NewConnection, RotationTerms, Vault};
+use crate::tests::vault_over;
+use crate::{Granted, NewConnection, RotationTerms};
 use keyward_base::id::AppId;
 use keyward_base::secret::Secret;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{ConnectionSpec, ConnectionState, ManagedBy, Visibility};
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{ConnectionRecord, Directory};
+use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::{Store, Table};
 
 /// A replica with a draft.
@@ -67,12 +68,8 @@ impl World {
     async fn new() -> Self {
         let faulty = Arc::new(FaultyStore::default());
         let store: Arc<dyn Store> = faulty.clone();
-        let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
-        let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await;
-        let (directory, catalogue) = (Arc::new(directory.unwrap()), CATALOGUE.clone());
-        let vault =
-            Vault::open(store.clone(), keyring.clone(), directory, catalogue, clock.clone());
-        let vault = Arc::new(vault.await.unwrap());
+        let keyring = Arc::new(Keyring::ephemeral());
+        let vault = Arc::new(vault_over(store.clone(), &keyring, CATALOGUE.clone()).await);
         let org = OrgId::default_org();
         let spec = ConnectionSpec {
             name: "work".to_owned(),
@@ -88,7 +85,7 @@ impl World {
             vault,
             caller: CALLER.clone(),
             settings: TokenSettings::default(),
-            clock,
+            clock: Clock::System,
             public_url: "http://127.0.0.1:8081".to_owned(),
         });
         Self { store: faulty, flows, connection, org }

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::grant::AppSecret;
-use keyward_model::AppSpec;
 
 const CLIENT_SECRET: &str = "the-client-secret-of-the-app";
 
@@ -11,19 +10,7 @@ async fn answers_to_the_test_of_a_new_secret_are_searched_for_the_app_s_client_s
     let world = World::new(Vec::new());
     let stage = Stage::new(world.clone(), Some(3_600)).await;
     let vault = &stage.vaults[0];
-    let spec = AppSpec {
-        name: "app".to_owned(),
-        provider: "acme".to_owned(),
-        client_id: "client".to_owned(),
-        ..AppSpec::default()
-    };
-    let new = NewApp {
-        id: None,
-        org: OrgId::default_org(),
-        spec,
-        registered: None,
-        managed_by: ManagedBy::Store,
-    };
+    let new = new_app("app", TokenOptions::default());
     let secret =
         AppSecret { client_secret: Some(Secret::new(CLIENT_SECRET)), ..AppSecret::default() };
     let app = vault.add_app(new, secret).await.unwrap().id.clone();

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::*;
 use crate::grant::AppSecret;
 use keyward_base::tokens::TokenSettings;
-use keyward_model::{AppSettings, AppSpec, TokenOptions};
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
@@ -42,21 +41,7 @@ fn asked(world: &World) -> usize {
 }
 
 pub(super) async fn app(vault: &Vault, name: &str, tokens: TokenOptions) -> AppId {
-    let spec = AppSpec {
-        name: name.to_owned(),
-        provider: "acme".to_owned(),
-        client_id: "client".to_owned(),
-        settings: AppSettings { tokens, ..AppSettings::default() },
-        ..AppSpec::default()
-    };
-    let new = NewApp {
-        id: None,
-        org: OrgId::default_org(),
-        spec,
-        registered: None,
-        managed_by: ManagedBy::Store,
-    };
-    vault.add_app(new, AppSecret::default()).await.unwrap().id.clone()
+    vault.add_app(new_app(name, tokens), AppSecret::default()).await.unwrap().id.clone()
 }
 
 /// oauth 7.keep-alive: off unless it is wanted

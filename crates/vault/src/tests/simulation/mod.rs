@@ -26,7 +26,7 @@ use crate::grant::Grant;
 use crate::*;
 use keyward_base::id::AppId;
 use keyward_base::secret::Secret;
-use keyward_model::{ConnectionState, Reference};
+use keyward_model::{AppSettings, AppSpec, ConnectionState, Reference, TokenOptions};
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
@@ -326,6 +326,18 @@ async fn open(
 /// With a token that was pasted, and then the grant itself.
 async fn add(vault: &Vault, grant: Grant) -> Arc<ConnectionRecord> {
     add_named(vault, "work", None, grant).await
+}
+
+pub(crate) fn new_app(name: &str, tokens: TokenOptions) -> NewApp {
+    let spec = AppSpec {
+        name: name.to_owned(),
+        provider: "acme".to_owned(),
+        client_id: "client".to_owned(),
+        settings: AppSettings { tokens, ..AppSettings::default() },
+        ..AppSpec::default()
+    };
+    let (org, managed_by) = (OrgId::default_org(), ManagedBy::Store);
+    NewApp { id: None, org, spec, registered: None, managed_by }
 }
 
 async fn add_named(
