@@ -29,24 +29,14 @@ enum Means {
 
 use Means::{Over, Passes};
 
-/// Such a code in each of these statuses.
-fn codes(rule: &str, codes: &[&str], statuses: &[u16], means: Means) -> Vec<Row> {
-    let row = |(code, status): (&&str, &u16)| Row {
+/// A code in each of these statuses. Which codes mean what, the crate's own tests say.
+fn code(rule: &str, code: &str, statuses: &[u16], means: Means) -> Vec<Row> {
+    let row = |status: &u16| Row {
         label: format!("{rule}: {code} with {status}"),
         fault: Fault::error(*status, code),
         means,
     };
-    codes
-        .iter()
-        .flat_map(|code| statuses.iter().map(move |status| (code, status)))
-        .map(row)
-        .collect()
-}
-
-/// The same, each code in one of the statuses.
-fn each_once(rule: &str, all: &[&str], statuses: &[u16], means: Means) -> Vec<Row> {
-    let paired = all.iter().zip(statuses.iter().cycle());
-    paired.flat_map(|(code, status)| codes(rule, &[code], &[*status], means)).collect()
+    statuses.iter().map(row).collect()
 }
 
 fn passing(label: &str, fault: Fault) -> Row {
@@ -58,31 +48,11 @@ const STATUSES: &[u16] = &[200, 400, 401, 403];
 /// oauth 9.1, 9.2, 9.quiet, 9.said
 #[tokio::test]
 async fn what_is_over_breaks_the_connection_for_who_must_act_and_is_never_asked_again() {
-    let person = [
-        "bad_refresh_token",
-        "invalid_refresh_token",
-        "token_revoked",
-        "token_expired",
-        "invalid_auth",
-        "account_inactive",
-        "interaction_required",
-        "login_required",
-        "consent_required",
-    ];
-    let operator = [
-        "unauthorized_client",
-        "invalid_client_id",
-        "bad_client_secret",
-        "incorrect_client_credentials",
-        "unsupported_grant_type",
-        "invalid_scope",
-        "invalid_target",
-    ];
     let (revoked, rejected) = (Over("revoked"), Over("client_rejected"));
-    let mut rows = codes("9.1", &["invalid_grant"], STATUSES, revoked);
-    rows.extend(each_once("9.1", &person, STATUSES, revoked));
-    rows.extend(codes("9.2", &["invalid_client"], STATUSES, rejected));
-    rows.extend(each_once("9.2", &operator, STATUSES, rejected));
+    let mut rows = code("9.1", "invalid_grant", STATUSES, revoked);
+    rows.extend(code("9.1", "token_revoked", &[400], revoked));
+    rows.extend(code("9.2", "invalid_client", STATUSES, rejected));
+    rows.extend(code("9.2", "invalid_scope", &[400], rejected));
     plays(rows, ", rejected_backoff_first: 1h").await;
 }
 
@@ -122,19 +92,10 @@ async fn what_a_server_or_the_way_to_it_suffers_passes() {
 /// oauth 9.4, 9.5, 9.7
 #[tokio::test]
 async fn codes_that_pass_and_codes_that_nobody_knows_break_nothing_at_once() {
-    let later = [
-        "temporarily_unavailable",
-        "server_error",
-        "slow_down",
-        "rate_limit_exceeded",
-        "rate_limited",
-        "ratelimited",
-    ];
-    let device = ["authorization_pending", "expired_token", "access_denied"];
-    let mut rows = each_once("9.4", &later, STATUSES, Passes);
-    rows.extend(codes("9.4", &["server_error"], STATUSES, Passes));
-    rows.extend(codes("9.5", &["quux", "invalid_request"], &[400, 401, 403], Passes));
-    rows.extend(codes("9.7", &device, &[400], Passes));
+    let mut rows = code("9.4", "server_error", STATUSES, Passes);
+    rows.extend(code("9.4", "slow_down", &[200], Passes));
+    rows.extend(code("9.5", "quux", &[400, 401, 403], Passes));
+    rows.extend(code("9.7", "expired_token", &[400], Passes));
     rows.push(passing("9.5: 404 without a code", Fault::status(404, "", "<html>gone</html>")));
     rows.push(passing("9.5: 400 without a body", Fault::status(400, "", "")));
     plays(rows, "").await;
