@@ -5,6 +5,10 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::super::runs::{Cases, other_parts};
+use super::FleetStep::{
+    Absent, Connect, Crash, Cut, Declare, EndRotation, Idle, Mend, Pass, Pause, Refused, Reload,
+    Rewrite, Rotate, Want,
+};
 use super::*;
 
 const CASES: Cases = Cases { usual: 20_000, soak: 1_000_000, parts: PARTS };
@@ -37,32 +41,32 @@ fn by_people() -> BoxedStrategy<FleetStep> {
         1 => test.prop_map(|test| NewSecret::Failing { test }),
     ];
     let end = prop_oneof![Just(RotationEnd::Confirm), Just(RotationEnd::RollBack)];
-    let rotate = (at.clone(), new).prop_map(|(at, new)| FleetStep::Rotate(at, new));
-    prop_oneof![rotate, (at, end).prop_map(|(at, end)| FleetStep::EndRotation(at, end))].boxed()
+    let rotate = (at.clone(), new).prop_map(|(at, new)| Rotate(at, new));
+    prop_oneof![rotate, (at, end).prop_map(|(at, end)| EndRotation(at, end))].boxed()
 }
 
 /// The same for a connection of the configuration.
 fn by_files() -> BoxedStrategy<FleetStep> {
     let named = prop_oneof![Just(Declared::New), Just(Declared::Same)];
-    (0..REPLICAS, named).prop_map(|(at, named)| FleetStep::Declare(at, named)).boxed()
+    (0..REPLICAS, named).prop_map(|(at, named)| Declare(at, named)).boxed()
 }
 
 fn steps(secrets: BoxedStrategy<FleetStep>) -> impl Strategy<Value = FleetStep> {
     let at = 0..REPLICAS;
     prop_oneof![
         2 => secrets,
-        1 => at.clone().prop_map(FleetStep::Reload),
-        8 => prop_oneof![0_u64..20, 0_u64..5_000, 0_u64..60_000].prop_map(FleetStep::Pass),
-        6 => (at.clone(), 1_u8..4).prop_map(|(at, count)| FleetStep::Want(at, count)),
-        4 => at.clone().prop_map(FleetStep::Refused),
-        1 => (at.clone(), lives()).prop_map(|(at, life)| FleetStep::Connect(at, life)),
-        1 => at.clone().prop_map(FleetStep::Rewrite),
-        1 => (at.clone(), 0_u64..60).prop_map(|(at, ahead)| FleetStep::Crash(at, ahead)),
-        1 => at.clone().prop_map(FleetStep::Pause),
-        1 => at.clone().prop_map(FleetStep::Cut),
-        1 => Just(FleetStep::Absent),
-        1 => at.clone().prop_map(FleetStep::Idle),
-        4 => at.prop_map(FleetStep::Mend),
+        1 => at.clone().prop_map(Reload),
+        8 => prop_oneof![0_u64..20, 0_u64..5_000, 0_u64..60_000].prop_map(Pass),
+        6 => (at.clone(), 1_u8..4).prop_map(|(at, count)| Want(at, count)),
+        4 => at.clone().prop_map(Refused),
+        1 => (at.clone(), lives()).prop_map(|(at, life)| Connect(at, life)),
+        1 => at.clone().prop_map(Rewrite),
+        1 => (at.clone(), 0_u64..60).prop_map(|(at, ahead)| Crash(at, ahead)),
+        1 => at.clone().prop_map(Pause),
+        1 => at.clone().prop_map(Cut),
+        1 => Just(Absent),
+        1 => at.clone().prop_map(Idle),
+        4 => at.prop_map(Mend),
     ]
 }
 
@@ -132,14 +136,14 @@ fn all_hold(part: u32) {
 #[test]
 fn a_token_that_was_not_stored_before_a_long_absence_is_not_asked_for_twice() {
     let answer = Answer { after: 50, what: What::Token(Some(3_600)) };
-    let mut steps = vec![FleetStep::Want(0, 1), FleetStep::Pass(20), FleetStep::Absent];
+    let mut steps = vec![Want(0, 1), Pass(20), Absent];
     // Longer than a lease, and no multiple of the pauses of any replica.
-    steps.push(FleetStep::Pass(47_310));
-    steps.extend((0..REPLICAS).rev().map(FleetStep::Mend));
+    steps.push(Pass(47_310));
+    steps.extend((0..REPLICAS).rev().map(Mend));
     for _ in 0..20 {
-        steps.extend([FleetStep::Want(1, 1), FleetStep::Want(2, 1), FleetStep::Pass(300)]);
+        steps.extend([Want(1, 1), Want(2, 1), Pass(300)]);
     }
-    steps.push(FleetStep::Pass(60_000));
+    steps.push(Pass(60_000));
     assert_eq!(simulated(Some(2), vec![answer], &steps), (Vec::new(), 0));
 }
 
@@ -148,13 +152,13 @@ fn a_token_that_was_not_stored_before_a_long_absence_is_not_asked_for_twice() {
 #[test]
 fn a_lease_that_ended_in_a_long_absence_is_held_again() {
     let answer = Answer { after: 100_000, what: What::Token(Some(3_600)) };
-    let mut steps = vec![FleetStep::Want(0, 1), FleetStep::Pass(3_000), FleetStep::Absent];
-    steps.push(FleetStep::Pass(45_003));
-    steps.extend((0..REPLICAS).rev().map(FleetStep::Mend));
+    let mut steps = vec![Want(0, 1), Pass(3_000), Absent];
+    steps.push(Pass(45_003));
+    steps.extend((0..REPLICAS).rev().map(Mend));
     for _ in 0..40 {
-        steps.extend([FleetStep::Want(1, 1), FleetStep::Want(2, 1), FleetStep::Pass(1_000)]);
+        steps.extend([Want(1, 1), Want(2, 1), Pass(1_000)]);
     }
-    steps.push(FleetStep::Pass(60_000));
+    steps.push(Pass(60_000));
     assert_eq!(simulated(Some(2), vec![answer], &steps), (Vec::new(), 0));
 }
 
@@ -163,16 +167,16 @@ fn a_lease_that_ended_in_a_long_absence_is_held_again() {
 #[test]
 fn a_replica_that_was_paused_before_its_request_makes_sure_of_its_lease() {
     let steps = [
-        FleetStep::Want(2, 1),
-        FleetStep::Pass(3),
-        FleetStep::Refused(2),
-        FleetStep::Pass(6),
-        FleetStep::Pause(2),
-        FleetStep::Pass(19_276),
-        FleetStep::Want(0, 1),
-        FleetStep::Pass(6),
-        FleetStep::Refused(0),
-        FleetStep::Pass(10_723),
+        Want(2, 1),
+        Pass(3),
+        Refused(2),
+        Pass(6),
+        Pause(2),
+        Pass(19_276),
+        Want(0, 1),
+        Pass(6),
+        Refused(0),
+        Pass(10_723),
     ];
     assert_eq!(simulated(None, vec![], &steps), (Vec::new(), 0));
 }
@@ -183,14 +187,14 @@ fn a_replica_that_was_paused_before_its_request_makes_sure_of_its_lease() {
 fn a_lease_is_renewed_as_soon_as_the_database_is_back() {
     let answer = Answer { after: 62_461, what: What::Token(None) };
     let steps = [
-        FleetStep::Want(0, 1),
-        FleetStep::Pass(3_562),
-        FleetStep::Want(2, 1),
-        FleetStep::Refused(0),
-        FleetStep::Pass(7),
-        FleetStep::Absent,
-        FleetStep::Pass(24_003),
-        FleetStep::Refused(2),
+        Want(0, 1),
+        Pass(3_562),
+        Want(2, 1),
+        Refused(0),
+        Pass(7),
+        Absent,
+        Pass(24_003),
+        Refused(2),
     ];
     assert_eq!(simulated(None, vec![answer], &steps), (Vec::new(), 0));
 }
@@ -206,22 +210,17 @@ fn a_token_whose_answer_is_late_is_not_sent_again_after_its_lease_was_lost() {
             Answer { after: 15_000, what: What::Token(None) },
         ];
         let mut steps = vec![
-            FleetStep::Want(0, 1),
-            FleetStep::Pass(3),
-            FleetStep::Refused(0),
-            FleetStep::Pass(15),
-            FleetStep::Want(2, 1),
-            FleetStep::Crash(0, 0),
-            FleetStep::Pause(2),
-            FleetStep::Pass(29_024),
+            Want(0, 1),
+            Pass(3),
+            Refused(0),
+            Pass(15),
+            Want(2, 1),
+            Crash(0, 0),
+            Pause(2),
+            Pass(29_024),
         ];
-        steps.extend(is_rewritten.then_some(FleetStep::Rewrite(1)));
-        steps.extend([
-            FleetStep::Want(0, 1),
-            FleetStep::Pass(940),
-            FleetStep::Crash(0, 2),
-            FleetStep::Want(0, 1),
-        ]);
+        steps.extend(is_rewritten.then_some(Rewrite(1)));
+        steps.extend([Want(0, 1), Pass(940), Crash(0, 2), Want(0, 1)]);
         let found = simulated(Some(3_600), answers, &steps);
         assert_eq!(found, (Vec::new(), 0), "rewritten: {is_rewritten}");
     }
@@ -232,14 +231,14 @@ fn a_token_whose_answer_is_late_is_not_sent_again_after_its_lease_was_lost() {
 fn a_replica_that_is_paused_with_a_response_does_not_send_its_token_again() {
     let answer = Answer { after: 25, what: What::Token(None) };
     let steps = [
-        FleetStep::Pass(28_524),
-        FleetStep::Want(1, 1),
-        FleetStep::Pass(11),
-        FleetStep::Absent,
-        FleetStep::Crash(2, 0),
-        FleetStep::Pause(1),
-        FleetStep::Refused(1),
-        FleetStep::Pass(29_946),
+        Pass(28_524),
+        Want(1, 1),
+        Pass(11),
+        Absent,
+        Crash(2, 0),
+        Pause(1),
+        Refused(1),
+        Pass(29_946),
     ];
     assert_eq!(simulated(Some(97), vec![answer], &steps), (Vec::new(), 0));
 }
@@ -249,15 +248,15 @@ fn a_replica_that_is_paused_with_a_response_does_not_send_its_token_again() {
 #[test]
 fn a_write_whose_answer_was_lost_is_in_force_where_it_was_made() {
     let steps = [
-        FleetStep::Want(1, 1),
-        FleetStep::Connect(1, None),
-        FleetStep::Pass(4),
-        FleetStep::Cut(1),
-        FleetStep::Pass(1),
-        FleetStep::Mend(1),
-        FleetStep::Pass(5_001),
-        FleetStep::Want(1, 1),
-        FleetStep::Crash(0, 0),
+        Want(1, 1),
+        Connect(1, None),
+        Pass(4),
+        Cut(1),
+        Pass(1),
+        Mend(1),
+        Pass(5_001),
+        Want(1, 1),
+        Crash(0, 0),
     ];
     assert_eq!(simulated(Some(3_600), Vec::new(), &steps), (Vec::new(), 0));
 }
@@ -267,16 +266,16 @@ fn a_write_whose_answer_was_lost_is_in_force_where_it_was_made() {
 fn a_rewrite_whose_answer_was_lost_is_in_force_where_it_was_made() {
     let answer = Answer { after: 0, what: What::Token(Some(3_600)) };
     let steps = [
-        FleetStep::Want(1, 1),
-        FleetStep::Pass(0),
-        FleetStep::Rewrite(1),
-        FleetStep::Pass(5),
-        FleetStep::Cut(1),
-        FleetStep::Pass(1),
-        FleetStep::Mend(1),
-        FleetStep::Pass(5_001),
-        FleetStep::Want(1, 1),
-        FleetStep::Pass(1),
+        Want(1, 1),
+        Pass(0),
+        Rewrite(1),
+        Pass(5),
+        Cut(1),
+        Pass(1),
+        Mend(1),
+        Pass(5_001),
+        Want(1, 1),
+        Pass(1),
     ];
     assert_eq!(simulated(None, vec![answer], &steps), (Vec::new(), 0));
 }
@@ -285,13 +284,7 @@ fn a_rewrite_whose_answer_was_lost_is_in_force_where_it_was_made() {
 #[test]
 fn a_refresh_beside_a_rewrite_of_its_row_is_in_force() {
     let answer = Answer { after: 0, what: What::Token(None) };
-    let steps = [
-        FleetStep::Rewrite(2),
-        FleetStep::Want(2, 1),
-        FleetStep::Pass(5_011),
-        FleetStep::Want(2, 1),
-        FleetStep::Pass(1),
-    ];
+    let steps = [Rewrite(2), Want(2, 1), Pass(5_011), Want(2, 1), Pass(1)];
     assert_eq!(simulated(Some(61), vec![answer], &steps), (Vec::new(), 0));
 }
 
@@ -301,15 +294,15 @@ fn a_verdict_beside_a_rewrite_of_its_row_is_in_force() {
     let answers =
         vec![Answer { after: 0, what: What::Lost }, Answer { after: 0, what: What::Token(None) }];
     let steps = [
-        FleetStep::Crash(1, 0),
-        FleetStep::Pass(14_369),
-        FleetStep::Want(2, 1),
-        FleetStep::Pass(34_695),
-        FleetStep::Want(1, 1),
-        FleetStep::Rewrite(1),
-        FleetStep::Pass(5_011),
-        FleetStep::Want(1, 1),
-        FleetStep::Pass(1),
+        Crash(1, 0),
+        Pass(14_369),
+        Want(2, 1),
+        Pass(34_695),
+        Want(1, 1),
+        Rewrite(1),
+        Pass(5_011),
+        Want(1, 1),
+        Pass(1),
     ];
     assert_eq!(simulated(Some(98), answers, &steps), (Vec::new(), 0));
 }
@@ -322,16 +315,8 @@ fn a_token_whose_answer_is_late_is_not_sent_again_by_the_flight_that_took_its_le
         Answer { after: 65_089, what: What::Token(None) },
         Answer { after: 32_925, what: What::Token(None) },
     ];
-    let steps = [
-        FleetStep::Pass(24),
-        FleetStep::Want(1, 1),
-        FleetStep::Pass(9),
-        FleetStep::Cut(1),
-        FleetStep::Idle(0),
-        FleetStep::Want(2, 1),
-        FleetStep::Pass(30_067),
-        FleetStep::Rewrite(0),
-    ];
+    let steps =
+        [Pass(24), Want(1, 1), Pass(9), Cut(1), Idle(0), Want(2, 1), Pass(30_067), Rewrite(0)];
     assert_eq!(simulated(Some(40), answers, &steps), (Vec::new(), 0));
 }
 
@@ -339,15 +324,8 @@ fn a_token_whose_answer_is_late_is_not_sent_again_by_the_flight_that_took_its_le
 #[test]
 fn a_crash_during_a_refresh_is_the_excuse_of_the_next_use() {
     let answer = Answer { after: 50, what: What::Token(Some(3_600)) };
-    let steps = [
-        FleetStep::Pass(3_000),
-        FleetStep::Want(0, 1),
-        FleetStep::Pass(30),
-        FleetStep::Crash(0, 0),
-        FleetStep::Pass(40_000),
-        FleetStep::Want(1, 1),
-        FleetStep::Pass(40_000),
-    ];
+    let steps =
+        [Pass(3_000), Want(0, 1), Pass(30), Crash(0, 0), Pass(40_000), Want(1, 1), Pass(40_000)];
     assert_eq!(simulated(Some(2), vec![answer], &steps), (Vec::new(), 1));
 }
 
@@ -357,16 +335,16 @@ fn a_crash_during_a_refresh_is_the_excuse_of_the_next_use() {
 fn a_credential_does_not_outlive_the_verdict_on_its_grant() {
     let answer = Answer { after: 37_680, what: What::Token(None) };
     let steps = [
-        FleetStep::Want(2, 1),
-        FleetStep::Want(1, 1),
-        FleetStep::Pass(3),
-        FleetStep::Refused(1),
-        FleetStep::Pass(9),
-        FleetStep::Refused(2),
-        FleetStep::Pause(1),
-        FleetStep::Pass(35_070),
-        FleetStep::Want(2, 1),
-        FleetStep::Pass(1),
+        Want(2, 1),
+        Want(1, 1),
+        Pass(3),
+        Refused(1),
+        Pass(9),
+        Refused(2),
+        Pause(1),
+        Pass(35_070),
+        Want(2, 1),
+        Pass(1),
     ];
     assert_eq!(simulated(Some(3_600), vec![answer], &steps), (Vec::new(), 0));
 }
@@ -376,15 +354,15 @@ fn a_credential_does_not_outlive_the_verdict_on_its_grant() {
 #[test]
 fn without_the_comparison_of_versions_a_late_answer_is_caught_by_the_simulation() {
     let steps = [
-        FleetStep::Pass(3_000),
-        FleetStep::Want(0, 1),
-        FleetStep::Pass(20),
-        FleetStep::Pause(0),
-        FleetStep::Pass(40_000),
-        FleetStep::Connect(1, Some(3_600)),
-        FleetStep::Pass(1_000),
-        FleetStep::Mend(0),
-        FleetStep::Pass(10_000),
+        Pass(3_000),
+        Want(0, 1),
+        Pass(20),
+        Pause(0),
+        Pass(40_000),
+        Connect(1, Some(3_600)),
+        Pass(1_000),
+        Mend(0),
+        Pass(10_000),
     ];
     let run = |weakness| {
         let answer = Answer { after: 50, what: What::Token(Some(3_600)) };
