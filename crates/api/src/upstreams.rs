@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::auth::Caller;
 use super::connection_view::instance;
+use super::context::Context;
 use super::effective_rules::effective;
 use super::error::ApiError;
 use super::openapi::Routes;
@@ -54,17 +53,14 @@ pub(super) fn routes() -> Routes {
 }
 
 /// Of every connection that can be used. Patterns are no hosts.
-async fn list(
-    State(admin): State<Admin>,
-    caller: Caller,
-) -> Result<Json<List<UpstreamView>>, ApiError> {
+async fn list(context: Context) -> Result<Json<List<UpstreamView>>, ApiError> {
     // Only a gateway has an environment that is worth asking about.
-    if admin.locations().is_none() {
+    if context.admin.locations().is_none() {
         return Err(ApiError::NoSuchPath);
     }
-    let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
+    let gateway = context.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
     let mut tries = JoinSet::new();
-    for host in hosts(&admin, &caller, &gateway).await.into_iter().take(HOSTS_MAX) {
+    for host in hosts(&context, &gateway).await.into_iter().take(HOSTS_MAX) {
         let gateway = gateway.clone();
         tries.spawn(async move { host.tried(&gateway.dialler).await });
     }
@@ -75,16 +71,16 @@ async fn list(
 
 /// The hosts of connections that can be used: once for all connections without certificates of their own, and once for each
 /// other one. Hosts of a connection whose certificates are not known are left out.
-async fn hosts(admin: &Admin, caller: &Caller, gateway: &Gateway) -> Vec<UpstreamHost> {
-    let view = admin.deps().directory.view();
+async fn hosts(context: &Context, gateway: &Gateway) -> Vec<UpstreamHost> {
+    let (view, caller) = (context.view(), &context.caller);
     let usable = view.all::<Connection>(caller.org()).filter(|it| caller.sees_connection(it));
     let usable: Vec<_> = usable.filter(|it| it.facts.state.is_usable()).cloned().collect();
-    let rules = effective(admin, caller);
+    let rules = effective(context);
     let mut hosts: BTreeMap<(Target, Option<ConnectionId>), UpstreamHost> = BTreeMap::new();
     for connection in usable {
-        let catalogue = admin.deps().vault.catalogue(&connection.org);
+        let catalogue = context.deps().vault.catalogue(&connection.org);
         let Some(instance) = instance(&catalogue, &connection) else { continue };
-        let Some(tls) = tls(admin, gateway, &connection).await else { continue };
+        let Some(tls) = tls(&context.admin, gateway, &connection).await else { continue };
         let own = instance.tls.as_ref().map(|_| connection.id.clone());
         for pattern in &instance.hosts {
             let Some(target) = target(Scheme::Https, pattern) else { continue };
