@@ -10,7 +10,7 @@ use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_status_that_the_gateway_refuses_is_not_said_to_be_of_another_version() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let _serving = install.serve();
     let told = Told::by(&install, &[("KEYWARD_TOKEN", "kwp_of-another-gateway")]);
@@ -21,7 +21,7 @@ async fn a_status_that_the_gateway_refuses_is_not_said_to_be_of_another_version(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_listener_that_is_not_open_is_told() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let at = free.local_addr().expect("an address");
@@ -40,7 +40,7 @@ async fn a_database_listener_that_is_not_open_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rule_that_is_a_grant_needs_no_binding() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let rule = format!("{{ name: grant, agents: [ci], hosts: [{HOST}], use: acme }}");
     let plan = Plan::api_key().no_agents().agent("ci", "").rule(&rule);
     let install = Install::new(&plan, &origin);
@@ -53,7 +53,7 @@ async fn a_rule_that_is_a_grant_needs_no_binding() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_a_rule_uses_over_cleartext_needs_no_certificate() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let clear = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let at = clear.local_addr().expect("an address");
     tokio::spawn(async move {

@@ -302,7 +302,7 @@ async fn a_program_with_roots_of_its_own_is_told_where_the_ca_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_behind_many_hosts_is_told() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let probed = Probed::new(&install);
     let user = BASE64_STANDARD.encode(&probed.user);
     for number in 0..11 {
@@ -377,7 +377,7 @@ async fn what_is_not_tls_or_no_proxy_protocol_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tunnel_that_is_reset_before_its_first_byte_is_not_called_other_than_tls() {
-    let (install, _origin) = install().await;
+    let (install, _origin) = install();
     let probed = Probed::new(&install);
     let (status, stream) = probed.connected("api.acme.test", Some(&probed.user)).await;
     assert_eq!(status, 200);

@@ -94,7 +94,7 @@ async fn cleartext_to_a_public_address_depends_on_the_private_list() {
     };
     for (plan, code) in [(plan(), Some("plaintext_refused")), (plan().allow("9.9.9.9/32:80"), None)]
     {
-        let lab = plan.start(Origin::saying("fine").await).await;
+        let lab = plan.start(Origin::saying("fine")).await;
         let ask = r#"{"agent":"ci","method":"GET","url":"http://nas.test/"}"#;
         let told = lab.gateway.api("POST", "/rules/explain", ask).await.json();
         assert_eq!(told["addresses"][0]["address"], "9.9.9.9:80", "{told:#}");

@@ -75,10 +75,9 @@ async fn provider_added(served: &Served, bytes: usize) -> u16 {
 /// sled writes a large row into a file of its own. After that write has failed, it can do nothing more, not even close its files.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_row_that_a_full_disk_refuses_leaves_the_store_in_use() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let served = Served::start_with_file_limits(&plan, &origin, &variables);
+    let served = Served::start_with_file_limits(&plan, &origin, &[]);
     // The log of the store is smaller.
     served.limit_files(Some(400 * 1024));
     assert!(provider_added(&served, 700 * 1024).await >= 500);
@@ -89,10 +88,9 @@ async fn a_large_row_that_a_full_disk_refuses_leaves_the_store_in_use() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_whose_store_cannot_be_closed_ends_and_its_restart_recovers() {
-    let origin = Origin::saying("fine").await;
+    let origin = Origin::saying("fine");
     let plan = Plan::api_key();
-    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
-    let mut served = Served::start(&plan, &origin, &variables);
+    let mut served = Served::start(&plan, &origin, &[]);
     let blobs = served.data().join("store/sled/blobs");
     let aside = served.data().join("store/sled/blobs-aside");
     fs::rename(&blobs, &aside).expect("ours");

@@ -214,6 +214,7 @@ async fn a_length_of_a_handshake_does_not_swallow_the_next_request_on_the_stream
     let mut lab = Plan::api_key().start(answering_early()).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.ask("GET /first").await.text(), "fine");
+    let streams = lab.origin.streams();
     let text = format!("{HANDSHAKE}\r\ncontent-length: 40");
     let answer = client.extended("websocket", &text).await.answer().await;
     assert_eq!((answer.head.status(), &*answer.text()), (403, "no"));
@@ -224,7 +225,7 @@ async fn a_length_of_a_handshake_does_not_swallow_the_next_request_on_the_stream
         assert!(!request.head.has("content-length"), "{request:?}");
         assert_eq!(request.head.all("x-api-key"), [&*lab.canary.text]);
     }
-    assert_eq!(lab.origin.streams(), 1, "the stream is used again");
+    assert_eq!(lab.origin.streams(), streams, "the stream is used again");
     lab.finish().await;
 }
 

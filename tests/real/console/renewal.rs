@@ -79,7 +79,7 @@ const BESIDE: &str =
 #[tokio::test]
 async fn a_cleared_box_asks_before_the_limits_of_its_binding_are_deleted() {
     let shop = "{ name: shop, provider: stripe, fields: { api_key: { env: CANARY } } }";
-    let lab = Plan::api_key().connection(shop).start(Origin::saying("fine").await).await;
+    let lab = Plan::api_key().connection(shop).start(Origin::saying("fine")).await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     posted(&lab, "/agents", json!({ "name": "till" })).await;
     let limited = json!({ "connection": "shop", "allow": ["read"] });

@@ -43,7 +43,7 @@ async fn a_database_is_checked_beside_a_gateway_and_repaired_without_one() {
 async fn doctor_judges_what_is_in_the_database_while_no_gateway_runs() {
     let database = Database::start();
     let plan = database.under(Plan::api_key());
-    let mut lab = plan.start(Origin::saying("fine").await).await;
+    let mut lab = plan.start(Origin::saying("fine")).await;
     lab.gateway.stop().await;
     let (_, said) = keyward(&database, &lab.gateway, &["doctor"]);
     assert!(said.contains("every agent has a connection (1)"), "{said}");
