@@ -142,6 +142,7 @@ fn measure(
         let listener = match named_by {
             ADMIN => "admin",
             DATABASES => "databases",
+            HOOKS => "hooks",
             _ => "proxy",
         };
         let earlier = first.get(listener).map_or(ends, |known| ends.min(*known));

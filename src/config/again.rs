@@ -82,7 +82,10 @@ impl Config {
             ListenAt::Tls(ListenTls { by, .. }) => Some(by),
             _ => None,
         });
-        let fronts = fronts.chain(&self.listen.admin_access.tls).flat_map(|by| match by {
+        let hooks = self.listen.hooks.iter().filter_map(|hooks| hooks.tls.as_ref());
+        let databases = self.listen.databases.iter().filter_map(|listen| listen.tls.as_ref());
+        let fronts = fronts.chain(&self.listen.admin_access.tls).chain(hooks).chain(databases);
+        let fronts = fronts.flat_map(|by| match by {
             Certificate::Files { cert, key } => vec![cert.as_path(), key.as_path()],
             Certificate::Own(_) => Vec::new(),
         });

@@ -179,6 +179,24 @@ agents: [{ name: a, token: { file: secrets/a } }, { name: b, token: { command: [
 }
 
 #[test]
+fn certificates_of_listeners_for_hooks_and_databases_are_watched() {
+    let config = read(
+        "
+listen:
+  hooks: { at: '127.0.0.1:8443', tls: { cert: hooks.pem, key: /hooks.key } }
+  databases: [{ at: '127.0.0.1:6432', tls: { cert: databases.pem, key: /databases.key } }]
+",
+        &[],
+    );
+    let files = config.files();
+    for file in
+        ["/etc/keyward/hooks.pem", "/hooks.key", "/etc/keyward/databases.pem", "/databases.key"]
+    {
+        assert!(files.contains(&PathBuf::from(file)), "{file} of {files:?}");
+    }
+}
+
+#[test]
 fn the_public_url_follows_the_admin_port_and_loses_its_last_slash() {
     assert_eq!(read("listen: { admin: 127.0.0.1:9 }", &[]).public_url, "http://localhost:9");
     let config = read("public_url: https://k.example.com/keyward/", &[]);
