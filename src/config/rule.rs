@@ -35,8 +35,10 @@ pub(super) fn rules(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> V
         let org = item.as_mapping_mut().and_then(|keys| keys.remove("org"));
         known_action(&mut item, &path, reading);
         let Some(spec) = reading.section::<RuleSpec>(Some(&item), &path) else { continue };
+        let org = org_of(org.as_ref(), &path, reading);
         if let Some(name) = &spec.name {
-            let earlier = found.iter().filter_map(|rule| rule.name.as_deref());
+            let earlier = found.iter().filter(|rule| rule.org == org);
+            let earlier = earlier.filter_map(|rule| rule.name.as_deref());
             names::unique(name, earlier, &path, reading);
             names::no_token(name, &path, reading);
         }
@@ -48,7 +50,6 @@ pub(super) fn rules(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> V
             };
             reading.problems.add(&at, refusal.rule, refusal.hint.unwrap_or_default());
         }
-        let org = org_of(org.as_ref(), &path, reading);
         found.push(PlacedRule { org, spec, place: reading.place(&path) });
     }
     found

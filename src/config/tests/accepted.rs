@@ -295,3 +295,16 @@ rules:
     );
     assert!(config.rules[1].allow_plaintext && config.rules[1].agents.is_none());
 }
+
+#[test]
+fn rules_of_two_organisations_may_have_the_same_name() {
+    let config = read(
+        "
+rules:
+  - { name: no-delete, org: red, action: deny, methods: [DELETE] }
+  - { name: no-delete, org: blue, action: deny, methods: [DELETE] }
+",
+        &[],
+    );
+    assert_ne!(config.rules[0].org, config.rules[1].org);
+}
