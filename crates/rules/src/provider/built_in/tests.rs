@@ -356,6 +356,14 @@ fn a_consent_at_a_service_of_google_asks_for_a_scope_of_its_api() {
 }
 
 #[test]
+fn the_consent_at_typeform_asks_for_what_the_test_needs() {
+    let catalogue = Catalogue::built_in();
+    let auth = catalogue.get("typeform").unwrap().auth(Some("oauth")).unwrap();
+    let oauth = auth.oauth.as_ref().unwrap();
+    assert!(oauth.scopes.iter().any(|scope| scope == "accounts:read"), "{:?}", oauth.scopes);
+}
+
+#[test]
 fn there_are_words_for_all_scopes_that_are_asked_for_or_suggested() {
     let catalogue = Catalogue::built_in();
     let (mut worded, mut suggesting) = (0, 0);
