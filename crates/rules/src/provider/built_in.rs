@@ -121,6 +121,8 @@ fn variable(text: &FileVariable) -> Variable {
 }
 
 #[cfg(test)]
+mod consents;
+#[cfg(test)]
 mod facts;
 #[cfg(test)]
 mod tests;

@@ -337,32 +337,6 @@ fn no_consent_asks_for_the_scopes_that_other_connections_were_granted() {
     }
 }
 
-/// With the scopes of a sign-in alone, every request is a 403.
-#[test]
-fn a_consent_at_a_service_of_google_asks_for_a_scope_of_its_api() {
-    let of_apis = ["https://www.googleapis.com/auth/", "https://mail.google.com/"];
-    let mut count = 0;
-    for provider in Catalogue::built_in().all() {
-        for oauth in provider.auth.iter().filter_map(|auth| auth.oauth.as_ref()) {
-            if oauth.apps_of.as_deref() != Some("google") {
-                continue;
-            }
-            let is_of_api = |scope: &String| of_apis.iter().any(|it| scope.starts_with(*it));
-            assert!(oauth.scopes.iter().any(is_of_api), "{}: {:?}", provider.id, oauth.scopes);
-            count += 1;
-        }
-    }
-    assert!(count >= 20, "{count}");
-}
-
-#[test]
-fn the_consent_at_typeform_asks_for_what_the_test_needs() {
-    let catalogue = Catalogue::built_in();
-    let auth = catalogue.get("typeform").unwrap().auth(Some("oauth")).unwrap();
-    let oauth = auth.oauth.as_ref().unwrap();
-    assert!(oauth.scopes.iter().any(|scope| scope == "accounts:read"), "{:?}", oauth.scopes);
-}
-
 #[test]
 fn there_are_words_for_all_scopes_that_are_asked_for_or_suggested() {
     let catalogue = Catalogue::built_in();
