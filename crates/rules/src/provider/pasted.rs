@@ -289,6 +289,8 @@ mod tests {
             ("openai", key("sk-", 51)),
             ("github", key("github_pat_", 93)),
             ("stripe", key("sk_live_", 107)),
+            ("aws-bedrock", key("ABSK", 132)),
+            ("aws-bedrock", key("bedrock-api-key-", 200)),
             // Its keys are unknown; base 64 is not a shell assignment.
             ("mistral", key("re", 32)),
             ("mistral", "QUJDREVGR0hJSktMTU5P==".to_owned()),
