@@ -71,6 +71,14 @@ impl Params {
         }
     }
 
+    /// Sets a token under any name; it is masked in errors.
+    pub(super) fn set_token(&mut self, name: &str, token: &Secret) {
+        self.set(name, token.clone());
+        for param in self.0.iter_mut().filter(|param| param.name == name) {
+            param.sensitive = true;
+        }
+    }
+
     /// The parameters of a form.
     pub(super) fn from_form(form: &[u8]) -> Self {
         let mut params = Self::default();

@@ -24,6 +24,10 @@ const ASSERTION_SECONDS: i64 = 300;
 /// Longest lifetime that servers accept.
 const ASSERTION_SECONDS_MAX: i64 = 3_600;
 
+/// The value of `renew_params` that stands for the access token. It is not a variable, because variables are
+/// not secret.
+const ACCESS_TEMPLATE: &str = "{access_token}";
+
 /// RFC 7523 §2.1.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
@@ -115,8 +119,9 @@ pub async fn refresh(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens,
     Ok(Tokens { expires, ..tokens })
 }
 
-/// Exchanges a valid access token for a newer one by GET, as Instagram and Threads do
-/// (<https://developers.facebook.com/docs/instagram-platform/reference/refresh_access_token>).
+/// Exchanges a valid access token for a newer one by GET, as Facebook, Instagram and Threads do
+/// (<https://developers.facebook.com/docs/instagram-platform/reference/refresh_access_token>). The token is
+/// `access_token`, unless `renew_params` have another parameter for it.
 ///
 /// # Errors
 /// When the server gives no token.
@@ -124,9 +129,16 @@ pub async fn renew_access(
     ask: &RequestContext<'_>,
     token: &Secret,
 ) -> Result<Tokens, TokenFailure> {
+    let (tokens, others): (BTreeMap<String, String>, BTreeMap<String, String>) =
+        ask.oauth.renew_params.clone().into_iter().partition(|(_, value)| value == ACCESS_TEMPLATE);
     let mut params = Params::default();
-    params.set("access_token", token.clone());
-    params.set_all(&ask.filled(&ask.oauth.renew_params)?);
+    if tokens.is_empty() {
+        params.set_token("access_token", token);
+    }
+    for name in tokens.keys() {
+        params.set_token(name, token);
+    }
+    params.set_all(&ask.filled(&others)?);
     let answer = ask.get_refresh(&ask.renew_url()?, &mut params).await?;
     ask.reading(&params, false).tokens(&answer)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::{ErrorCode, OAuthClient};
 use super::*;
 use crate::tests::scripted_server::{Server, client, http, json, noon, oauth, secret, shown};
+use keyward_rules::provider::Catalogue;
 use keyward_rules::provider::oauth::OAuth;
 
 const TOKEN: &str = r#"{"access_token":"at","refresh_token":"rt2","expires_in":3600}"#;
@@ -264,6 +265,42 @@ async fn a_live_access_token_is_exchanged_by_get() {
     let line = server.received().await.line;
     let expected = "GET /token?access_token=old%2B&grant_type=ig_refresh_token&client_id=id";
     assert_eq!(line, format!("{expected} HTTP/1.1"));
+}
+
+/// The renewals of the catalogue's own files, and the name that each has for the token.
+#[tokio::test]
+async fn the_catalogue_exchanges_tokens_under_their_own_names() {
+    let catalogue = Catalogue::built_in();
+    for (id, grant_type, name) in [
+        ("facebook", "fb_exchange_token", "fb_exchange_token"),
+        ("instagram", "ig_refresh_token", "access_token"),
+        ("threads", "th_refresh_token", "access_token"),
+    ] {
+        let auth = catalogue.get(id).and_then(|provider| provider.auth(Some("oauth")));
+        let facts = auth.and_then(|auth| auth.oauth.clone()).expect(id);
+        let (mut server, client) = one(&json("200 OK", TOKEN)).await;
+        let (oauth, variables) = (server.over(&facts), BTreeMap::new());
+        let ask = server.ask(&oauth, &client, &variables);
+        renew_access(&ask, &secret("old+")).await.expect(id);
+        let line = server.received().await.line;
+        let query = line.strip_prefix("GET /token?").and_then(|line| line.split(' ').next());
+        let sent: BTreeMap<String, String> =
+            form_urlencoded::parse(query.expect(&line).as_bytes()).into_owned().collect();
+        assert_eq!(sent, with_proof(&[("grant_type", grant_type), (name, "old+")]), "{id}");
+    }
+}
+
+/// oauth 9.said: a token is masked under any name.
+#[tokio::test]
+async fn a_refused_exchange_does_not_show_its_token() {
+    let said = r#"{"error":"invalid_grant","error_description":"no: old-token-canary"}"#;
+    let (server, client) = one(&json("400 No", said)).await;
+    let more = "refresh: exchange_access_token, renew_params: { old: '{access_token}' }";
+    let (oauth, variables) = (server.oauth(more), BTreeMap::new());
+    let ask = server.ask(&oauth, &client, &variables);
+    let failure = renew_access(&ask, &secret("old-token-canary")).await.expect_err("refused");
+    assert_eq!(failure.code().map(ErrorCode::as_str), Some("invalid_grant"));
+    assert!(!format!("{failure:?} {failure}").contains("canary"), "{failure:?}");
 }
 
 /// What an answer to a refresh comes to.
