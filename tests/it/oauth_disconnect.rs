@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::support::authorization::{Fault, Rules, answer};
+use crate::support::authorization::{CLIENT, Fault, Rules, answer};
 use crate::support::oauth::{AGENT, World};
 use crate::support::{HOST, Plan, canary, request_text, until};
 
@@ -29,6 +29,22 @@ async fn both_tokens_are_revoked_with_the_client_s_proof() {
     assert_eq!(asked, [(refresh, "refresh_token"), (&*pair.access, "access_token")]);
     assert!(revoked.iter().all(|asked| asked.head.has("authorization")));
     assert!(!world.server.issuer().is_live(&pair.access));
+    world.finish().await;
+}
+
+/// GitHub has the app's client id in the path.
+#[tokio::test]
+async fn the_url_may_name_the_client() {
+    let world = World::with(Rules::default(), |plan| {
+        let provider = crate::support::oauth::provider("");
+        plan.provider(&provider.replace("/revoke\"", "/revoke/{client_id}\""))
+    })
+    .await;
+    world.connected().await;
+    let answers = answer(200, &json!({}));
+    world.server.issuer().script(&format!("/revoke/{CLIENT}"), answers);
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], true, "{told}");
     world.finish().await;
 }
 

@@ -416,8 +416,8 @@ impl Flows {
     }
 }
 
-/// The variables of endpoints: the connection's, else the app's, else the provider's defaults. Those that a response
-/// has not named yet are missing.
+/// The variables of endpoints: the app's client id, and the connection's, else the app's, else the provider's defaults.
+/// Those that a response has not named yet are missing.
 pub(super) fn variables_of(
     provider: &Provider,
     app: &AppRecord,
@@ -426,6 +426,9 @@ pub(super) fn variables_of(
     let mut variables = provider.defaults();
     variables.extend(app.variables.clone());
     variables.extend(connection.host_variables());
+    if !app.client_id.is_empty() {
+        variables.insert("client_id".to_owned(), app.client_id.clone());
+    }
     variables
 }
 
