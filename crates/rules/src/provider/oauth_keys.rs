@@ -123,14 +123,20 @@ pub enum RevokeText {
     /// RFC 7009: POST of `token`, with client authentication.
     #[default]
     Rfc7009,
+    /// The same with Basic of client id and secret, also where other requests have another `client_auth`.
+    Basic,
     /// POST of `token` alone.
     Token,
     /// GET or POST with the access token as bearer, without parameters.
     Bearer,
+    /// POST with `access_token` in the query, without client authentication.
+    Query,
     /// GitHub: DELETE with Basic of client id and secret, the access token in JSON.
     Github,
     /// Square: POST with `Authorization: Client SECRET`, client id and access token in JSON.
     Square,
+    /// Webflow: POST with client id, client secret and access token in JSON.
+    Webflow,
     /// Not supported; the owner revokes access by hand.
     None,
 }

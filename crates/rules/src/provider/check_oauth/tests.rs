@@ -53,8 +53,8 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "token: 'https://a.test/t', revoke_via: delete",
-        "revoke_via: `delete` is not one of the choices; write rfc7009, token, bearer, github, \
-         square, none",
+        "revoke_via: `delete` is not one of the choices; write rfc7009, basic, token, bearer, \
+         query, github, square, webflow, none",
     ),
     (
         "token: 'https://a.test/t', authorize_params: { state: x }",

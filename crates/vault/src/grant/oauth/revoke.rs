@@ -19,7 +19,7 @@ use super::request_context::RequestContext;
 use super::requests::bearer;
 use super::transport::{RequestedEndpoint, Transport, client, text};
 use keyward_base::secret::Secret;
-use keyward_rules::provider::oauth::{ClientAuthText, RevokeText};
+use keyward_rules::provider::oauth::{ClientAuthText, OAuth, RevokeText};
 
 /// The tokens to revoke. Wiped when dropped.
 #[derive(Clone, Debug)]
@@ -58,12 +58,24 @@ pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult 
     let result = match way {
         RevokeText::None => return by_hand(),
         RevokeText::Rfc7009 => each(ask, &url, what).await,
+        RevokeText::Basic => {
+            let oauth = OAuth { client_auth: ClientAuthText::Basic, ..ask.oauth.clone() };
+            each(&RequestContext { oauth: &oauth, ..*ask }, &url, what).await
+        }
         RevokeText::Token => match what.refresh.as_ref().or(what.access.as_ref()) {
             Some(token) => alone(ask, &url, token).await,
             None => Ok(()),
         },
         RevokeText::Bearer => match access {
             Some(token) => by_bearer(ask, &url, token).await,
+            None => Ok(()),
+        },
+        RevokeText::Query => match access {
+            Some(token) => in_query(ask, &url, token).await,
+            None => Ok(()),
+        },
+        RevokeText::Webflow => match access {
+            Some(token) => webflow(ask, &url, token).await,
             None => Ok(()),
         },
         RevokeText::Github | RevokeText::Square => match access {
@@ -122,6 +134,29 @@ async fn by_bearer(
     request.headers_mut().insert(header::AUTHORIZATION, bearer(token)?);
     let answer = ask.send(ClientProof::default(), request).await?;
     judged(&ask.reading(&Params::default(), false), &answer)
+}
+
+/// Sends the access token in the query, without client authentication.
+async fn in_query(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), TokenFailure> {
+    let mut params = Params::default();
+    params.set("access_token", token.clone());
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let url = zeroize::Zeroizing::new(format!("{url}{separator}{}", *params.form()));
+    let request = ask.request(Method::POST, &url, Bytes::new())?;
+    let answer = ask.send(ClientProof::default(), request).await?;
+    judged(&ask.reading(&params, false), &answer)
+}
+
+/// Webflow: <https://developers.webflow.com/data/reference/oauth-app>.
+async fn webflow(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), TokenFailure> {
+    let mut params = Params::default();
+    params.set("access_token", token.clone());
+    let proof = ask.prove(ClientAuthText::Body, url, &mut params)?;
+    let mut request = ask.request(Method::POST, url, Bytes::copy_from_slice(&params.json()))?;
+    let json = HeaderValue::from_static("application/json");
+    request.headers_mut().insert(header::CONTENT_TYPE, json);
+    let answer = ask.send(proof, request).await?;
+    judged(&ask.reading(&params, false), &answer)
 }
 
 /// GitHub: <https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization>.

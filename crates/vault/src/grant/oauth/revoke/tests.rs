@@ -83,6 +83,41 @@ async fn some_want_the_access_token_to_revoke_itself() {
     assert_eq!((&*request.fields["authorization"], &*request.body), ("Bearer at", ""));
 }
 
+/// Strava: its token endpoint has the secret in the body.
+#[tokio::test]
+async fn some_want_basic_for_revocations_alone() {
+    let (result, mut server) = revoked("revoke_via: basic", &[FINE, FINE]).await;
+    assert_eq!(result, RevokeResult::Yes);
+    let basic = format!("Basic {}", STANDARD.encode("id:s3cret-canary"));
+    for token in ["rt", "at"] {
+        let request = server.received().await;
+        assert_eq!(request.fields["authorization"], basic);
+        assert_eq!(request.form()["token"], token);
+        assert!(!request.body.contains("client_secret"), "{}", request.body);
+    }
+}
+
+/// Miro.
+#[tokio::test]
+async fn some_want_the_access_token_in_the_query() {
+    let (result, mut server) = revoked("revoke_via: query", &[FINE]).await;
+    assert_eq!(result, RevokeResult::Yes);
+    let request = server.received().await;
+    assert_eq!(request.line, "POST /token?access_token=at HTTP/1.1");
+    assert!(request.body.is_empty() && !request.fields.contains_key("authorization"));
+}
+
+#[tokio::test]
+async fn webflow_is_asked_in_its_own_way() {
+    let answer = json("200 OK", r#"{"did_revoke":true}"#);
+    let (result, mut server) = revoked("revoke_via: webflow", &[&answer]).await;
+    assert_eq!(result, RevokeResult::Yes);
+    let request = server.received().await;
+    assert_eq!(request.fields["content-type"], "application/json");
+    let expected = r#"{"access_token":"at","client_id":"id","client_secret":"s3cret-canary"}"#;
+    assert_eq!(request.body, expected);
+}
+
 #[tokio::test]
 async fn github_is_asked_in_its_own_way_and_knows_no_gone_token() {
     for answer in ["HTTP/1.1 204 No Content\r\n\r\n", &json("404 Not Found", r#"{"message":"x"}"#)]
