@@ -366,6 +366,7 @@ fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
         ("authorize", &auth.authorize, false),
         ("token", &auth.token, true),
         ("renew", &auth.renew, true),
+        ("lengthen", &auth.lengthen, true),
         ("device", &auth.device, false),
         ("revoke", &auth.revoke, true),
         ("introspect", &auth.introspect, false),
@@ -681,7 +682,7 @@ mod tests {
 
     #[test]
     fn token_endpoints_on_own_hosts_are_carved_out() {
-        let auth = "auth: [{ id: o, kind: oauth2, token: 'https://api.acme.test/o/{tenant}/token?x=1', revoke: 'https://elsewhere.test/r' }]\n";
+        let auth = "auth: [{ id: o, kind: oauth2, token: 'https://api.acme.test/o/{tenant}/token?x=1', revoke: 'https://elsewhere.test/r', lengthen: 'https://api.acme.test/o/longer' }]\n";
         let provider = file(
             "p",
             &format!("{HEAD}variables: [{{ name: tenant, kind: text, default: t1 }}]\n{auth}"),
@@ -689,8 +690,10 @@ mod tests {
         )
         .unwrap()
         .remove(0);
-        assert_eq!(provider.oauth_endpoints.len(), 1);
-        let path = keyward_base::pattern::DecodedPath::parse("/o/t1/token").unwrap();
-        assert!(provider.oauth_endpoints[0].1.matches(&path));
+        assert_eq!(provider.oauth_endpoints.len(), 2);
+        for (index, path) in ["/o/t1/token", "/o/longer"].into_iter().enumerate() {
+            let path = keyward_base::pattern::DecodedPath::parse(path).unwrap();
+            assert!(provider.oauth_endpoints[index].1.matches(&path));
+        }
     }
 }

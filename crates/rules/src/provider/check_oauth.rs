@@ -83,6 +83,7 @@ impl OAuthCheck<'_> {
             token: self.url("token", text.token.as_deref(), problems),
             temporary: None,
             renew: self.url("renew", text.renew.as_deref(), problems),
+            lengthen: self.url("lengthen", text.lengthen.as_deref(), problems),
             device: self.url("device", text.device.as_deref(), problems),
             revoke: self.url("revoke", text.revoke.as_deref(), problems),
             register: self.url("register", text.register.as_deref(), problems),
@@ -95,6 +96,7 @@ impl OAuthCheck<'_> {
             authorize_params: text.authorize_params.clone(),
             token_params: text.token_params.clone(),
             renew_params: text.renew_params.clone(),
+            lengthen_params: text.lengthen_params.clone(),
             renames: text.renames.clone(),
             extra_headers: text.extra_headers.clone(),
             grant_type: text.grant_type.clone(),
@@ -181,6 +183,7 @@ impl OAuthCheck<'_> {
             ("authorize_params", &text.authorize_params),
             ("token_params", &text.token_params),
             ("renew_params", &text.renew_params),
+            ("lengthen_params", &text.lengthen_params),
         ] {
             for (name, value) in params {
                 let at = key_of(&key_of(self.path, key), name);

@@ -158,6 +158,8 @@ const CONSENT: &[&str] = &[
     "device",
     "introspect",
     "register",
+    "lengthen",
+    "lengthen_params",
     "authorize_params",
     "pkce",
     "callback_capture",

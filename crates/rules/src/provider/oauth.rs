@@ -31,6 +31,8 @@ pub struct OAuth {
     pub temporary: Option<TemporaryEndpoint>,
     /// The endpoint for renewal, if it is not `token`.
     pub renew: Option<UrlTemplate>,
+    /// The endpoint that exchanges the token of a consent once for one that lives longer.
+    pub lengthen: Option<UrlTemplate>,
     /// The device authorization endpoint, RFC 8628.
     pub device: Option<UrlTemplate>,
     /// The revocation endpoint; [`Quirks::revoke_via`] says how it is called.
@@ -55,6 +57,8 @@ pub struct OAuth {
     pub token_params: BTreeMap<String, String>,
     /// Parameters of renewals, added to or replacing those of token requests.
     pub renew_params: BTreeMap<String, String>,
+    /// Parameters of the request to `lengthen`.
+    pub lengthen_params: BTreeMap<String, String>,
     /// Renamed parameters: standard name → the service's name.
     pub renames: BTreeMap<String, String>,
     /// Header fields of token requests.

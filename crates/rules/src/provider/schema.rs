@@ -162,6 +162,8 @@ pub struct AuthText {
     pub token: Option<String>,
     /// OAuth: the endpoint for renewal, if not `token`.
     pub renew: Option<String>,
+    /// OAuth: the endpoint that exchanges the token of a consent once, by GET, for one that lives longer.
+    pub lengthen: Option<String>,
     /// OAuth: the device authorization endpoint, RFC 8628.
     pub device: Option<String>,
     /// OAuth: the revocation endpoint, RFC 7009.
@@ -201,6 +203,9 @@ pub struct AuthText {
     /// Parameters of renewals, added to or replacing those of token requests.
     #[serde(default)]
     pub renew_params: BTreeMap<String, String>,
+    /// Parameters of the request to `lengthen`.
+    #[serde(default)]
+    pub lengthen_params: BTreeMap<String, String>,
     /// Renamed parameters: standard name → the service's name.
     #[serde(default)]
     pub renames: BTreeMap<String, String>,

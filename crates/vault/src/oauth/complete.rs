@@ -17,7 +17,7 @@ use super::oauth1::{ExpectedVerifier, exchange_verifier};
 use super::start::FlowContext;
 use crate::grant::Grant;
 use crate::grant::oauth::{
-    OAuthClient, OAuthGrant, RequestContext, TokenFailure, Tokens, exchange_code,
+    OAuthClient, OAuthGrant, RequestContext, TokenFailure, Tokens, exchange_code, lengthened,
 };
 use crate::{Granted, RowError, VaultError};
 use keyward_base::id::UserId;
@@ -69,6 +69,7 @@ impl Flows {
                 None => told(&failure),
             }
         })?;
+        let tokens = lengthened(&ask, tokens).await.map_err(|failure| told(&failure))?;
         let session = Some(asked.session.clone());
         Ok(self.received(&asking, tokens, session, captured))
     }
@@ -149,7 +150,9 @@ impl Flows {
             told: self.told_accounts(asking, &tokens, &captured),
             granted: tokens.scope.clone().unwrap_or_default(),
             ends: tokens.refresh_expires,
-            renewable: tokens.refresh.is_some() || tokens.expires.is_none(),
+            renewable: tokens.refresh.is_some()
+                || tokens.expires.is_none()
+                || asking.oauth.renews_without_refresh_token(),
             captured,
             accepted: false,
             replaces: None,

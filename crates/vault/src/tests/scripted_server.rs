@@ -161,6 +161,7 @@ impl Server {
             issuer: Some(UrlTemplate::literal("https://auth.acme.test")),
             token: url(),
             renew: facts.renew.as_ref().and_then(|_| url()),
+            lengthen: facts.lengthen.as_ref().and_then(|_| url()),
             device: url(),
             revoke: url(),
             userinfo: url(),

@@ -40,7 +40,7 @@ pub use oauth1::{CALLBACK_NOT_CONFIRMED, OAuth1TokenAnswer, SignedRequests, Toke
 pub use request_context::RequestContext;
 pub use requests::{
     JwtAssertion, SubjectToken, client_credentials, exchange_code, installation, jwt_bearer,
-    refresh, renew_access, token_exchange,
+    lengthened, refresh, renew_access, token_exchange,
 };
 pub use revoke::{Revocable, RevokeResult, revoke};
 pub use signed::check_key;

@@ -143,6 +143,24 @@ pub async fn renew_access(
     ask.reading(&params, false).tokens(&answer)
 }
 
+/// Exchanges the token of a consent once for one that lives longer, where the provider has `lengthen`, as Instagram and
+/// Threads do. Everything else of the first answer stays.
+///
+/// # Errors
+/// When the server gives no token.
+pub async fn lengthened(ask: &RequestContext<'_>, tokens: Tokens) -> Result<Tokens, TokenFailure> {
+    if ask.oauth.lengthen.is_none() {
+        return Ok(tokens);
+    }
+    let url = ask.url(ask.oauth.lengthen.as_ref(), "token")?;
+    let mut params = Params::default();
+    params.set_token("access_token", &tokens.access);
+    params.set_all(&ask.filled(&ask.oauth.lengthen_params)?);
+    let answer = ask.get_refresh(&url, &mut params).await?;
+    let longer = ask.reading(&params, false).tokens(&answer)?;
+    Ok(Tokens { access: longer.access, sent: longer.sent, expires: longer.expires, ..tokens })
+}
+
 /// RFC 6749 §4.4. A refresh token in the response is ignored, because the request can be repeated.
 ///
 /// # Errors

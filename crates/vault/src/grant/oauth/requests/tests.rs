@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::super::{ErrorCode, OAuthClient};
 use super::*;
-use crate::tests::scripted_server::{Server, client, http, json, noon, oauth, secret, shown};
+use crate::tests::scripted_server::{
+    Server, client, http, json, noon, oauth, secret, shown, tokens,
+};
 use keyward_rules::provider::Catalogue;
 use keyward_rules::provider::oauth::OAuth;
 
@@ -267,6 +269,12 @@ async fn a_live_access_token_is_exchanged_by_get() {
     assert_eq!(line, format!("{expected} HTTP/1.1"));
 }
 
+/// The query of a request line that asks for tokens by GET.
+fn query(line: &str) -> BTreeMap<String, String> {
+    let query = line.strip_prefix("GET /token?").and_then(|line| line.split(' ').next());
+    form_urlencoded::parse(query.expect(line).as_bytes()).into_owned().collect()
+}
+
 /// The renewals of the catalogue's own files, and the name that each has for the token.
 #[tokio::test]
 async fn the_catalogue_exchanges_tokens_under_their_own_names() {
@@ -282,12 +290,50 @@ async fn the_catalogue_exchanges_tokens_under_their_own_names() {
         let (oauth, variables) = (server.over(&facts), BTreeMap::new());
         let ask = server.ask(&oauth, &client, &variables);
         renew_access(&ask, &secret("old+")).await.expect(id);
-        let line = server.received().await.line;
-        let query = line.strip_prefix("GET /token?").and_then(|line| line.split(' ').next());
-        let sent: BTreeMap<String, String> =
-            form_urlencoded::parse(query.expect(&line).as_bytes()).into_owned().collect();
-        assert_eq!(sent, with_proof(&[("grant_type", grant_type), (name, "old+")]), "{id}");
+        let expected = with_proof(&[("grant_type", grant_type), (name, "old+")]);
+        assert_eq!(query(&server.received().await.line), expected, "{id}");
     }
+}
+
+/// Instagram and Threads: without this, a token lives for an hour.
+#[tokio::test]
+async fn the_token_of_a_consent_is_exchanged_for_a_longer_one_where_the_file_says_so() {
+    let catalogue = Catalogue::built_in();
+    for (id, grant_type) in [
+        ("facebook", None),
+        ("instagram", Some("ig_exchange_token")),
+        ("threads", Some("th_exchange_token")),
+    ] {
+        let auth = catalogue.get(id).and_then(|provider| provider.auth(Some("oauth")));
+        let facts = auth.and_then(|auth| auth.oauth.clone()).expect(id);
+        let (mut server, client) = one(&json("200 OK", r#"{"access_token":"longer"}"#)).await;
+        let (oauth, variables) = (server.over(&facts), BTreeMap::new());
+        let ask = server.ask(&oauth, &client, &variables);
+        let first = Tokens { account: Some("me".to_owned()), ..tokens("old+", None) };
+        let longer = lengthened(&ask, first).await.expect(id);
+        assert_eq!(longer.account.as_deref(), Some("me"), "{id}");
+        let Some(grant_type) = grant_type else {
+            assert_eq!(shown(&longer.access), "old+", "{id}");
+            assert!(server.is_quiet(), "{id}");
+            continue;
+        };
+        assert_eq!(shown(&longer.access), "longer", "{id}");
+        let days = longer.expires.map(|end| end.duration_since(noon()).as_hours() / 24);
+        assert_eq!(days, Some(60), "{id}");
+        let expected = with_proof(&[("grant_type", grant_type), ("access_token", "old+")]);
+        assert_eq!(query(&server.received().await.line), expected, "{id}");
+    }
+}
+
+/// The code is spent then, so the consent has failed.
+#[tokio::test]
+async fn a_token_that_cannot_be_exchanged_for_a_longer_one_is_not_taken() {
+    let (server, client) = one(&json("400 No", r#"{"error":"invalid_grant"}"#)).await;
+    let (oauth, variables) =
+        (server.oauth("lengthen: 'https://auth.acme.test/l'"), BTreeMap::new());
+    let ask = server.ask(&oauth, &client, &variables);
+    let failure = lengthened(&ask, tokens("old", None)).await.expect_err("refused");
+    assert_eq!(failure.code().map(ErrorCode::as_str), Some("invalid_grant"));
 }
 
 /// oauth 9.said: a token is masked under any name.
