@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::authorization::{CLIENT, CLIENT_SECRET, Fault, Rules, encoded, query};
+use crate::support::authorization::{
+    AUTH_HOST, CLIENT, CLIENT_SECRET, Fault, Rules, answer, encoded, query,
+};
 use crate::support::browser::Browser;
 use crate::support::canary::Canary;
 use crate::support::hooks::Hooks;
@@ -394,6 +396,38 @@ async fn no_refresh_token_is_said_at_once() {
     let done =
         browser.get(&format!("/oauth/done/{}", made["flow"].as_str().expect("a flow"))).await;
     assert!(done.text().contains("connect again"), "{}", done.text());
+    world.finish().await;
+}
+
+/// Facebook, Instagram and Threads.
+#[tokio::test]
+async fn a_token_that_is_exchanged_for_newer_ones_is_not_said_to_end() {
+    let provider = provider(", refresh: exchange_access_token");
+    let rules = Rules { refreshes: false, ..Rules::default() };
+    let world = World::with(rules, |plan| plan.provider(&provider)).await;
+    let made = world.connected().await;
+    assert_eq!(world.flow(&made).await["ends"], json!(false));
+    world.finish().await;
+}
+
+/// Instagram and Threads.
+#[tokio::test]
+async fn a_consent_takes_a_longer_token_where_the_provider_has_one_or_fails() {
+    let provider = provider(&format!(", lengthen: \"https://{AUTH_HOST}/longer\""));
+    let world = World::with(Rules::default(), |plan| plan.provider(&provider)).await;
+    let made = world.draft().await;
+    let refusal = answer(400, &json!({ "error": "invalid_grant" }));
+    world.server.issuer().script("/longer", refusal);
+    assert_eq!(world.consent(&mut world.browser(), &made).await.head.status(), 502);
+    assert_eq!(world.connection().await["state"], "draft");
+    let longer = answer(200, &json!({ "access_token": "longer-token", "expires_in": 3600 }));
+    world.server.issuer().script("/longer", longer);
+    let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+    assert_eq!(world.consent(&mut world.browser(), &again).await.head.status(), 303);
+    world.request().await;
+    let sent = world.lab.origin.received();
+    let is_longer = |it: &Message| it.head.one("authorization") == Some("Bearer longer-token");
+    assert!(sent.iter().any(is_longer), "{sent:?}");
     world.finish().await;
 }
 
