@@ -56,6 +56,7 @@ impl Record<App> {
         if urls.token.is_some() {
             // The provider's usual server must not get the app's tokens or secret.
             oauth.renew = None;
+            oauth.lengthen = None;
         }
         if !self.scopes.is_empty() {
             oauth.scopes.clone_from(&self.scopes);
@@ -98,22 +99,27 @@ auth:
     authorize: https://auth.acme.test/authorize
     token: https://auth.acme.test/token
     renew: https://auth.acme.test/renew
+    lengthen: https://auth.acme.test/longer
 ";
 
     #[test]
     fn an_app_with_a_token_url_of_its_own_renews_nowhere_else() {
         let provider = check::file("p", PROVIDER, &Catalogue::default()).unwrap().remove(0);
         let usual = provider.auth[0].oauth.clone().unwrap();
-        let renews_at = |urls: AppUrls| {
+        let applied = |urls: AppUrls| {
             let spec = AppSpec { urls, ..AppSpec::default() };
             let (org, now) = (OrgId::default_org(), Timestamp::UNIX_EPOCH);
             let app = Record::<App>::new(&org, ManagedBy::Store, spec, AppFacts::default(), now);
-            app.applied(&usual).renew().map(ToString::to_string)
+            app.applied(&usual)
         };
         let own = "https://own.acme.test/token";
         let urls = AppUrls { token: Some(own.to_owned()), ..AppUrls::default() };
-        assert_eq!(renews_at(urls).as_deref(), Some(own));
-        let renew = "https://auth.acme.test/renew";
-        assert_eq!(renews_at(AppUrls::default()).as_deref(), Some(renew));
+        let oauth = applied(urls);
+        assert_eq!(oauth.renew().map(UrlTemplate::as_str), Some(own));
+        assert_eq!(oauth.lengthen, None);
+        let oauth = applied(AppUrls::default());
+        let at = |url: &str| Some(UrlTemplate::literal(url));
+        assert_eq!(oauth.renew, at("https://auth.acme.test/renew"));
+        assert_eq!(oauth.lengthen, at("https://auth.acme.test/longer"));
     }
 }
