@@ -336,7 +336,7 @@ async fn a_token_that_cannot_be_exchanged_for_a_longer_one_is_not_taken() {
     assert_eq!(failure.code().map(ErrorCode::as_str), Some("invalid_grant"));
 }
 
-/// oauth 9.said: a token is masked under any name.
+/// A token is masked under any name.
 #[tokio::test]
 async fn a_refused_exchange_does_not_show_its_token() {
     let said = r#"{"error":"invalid_grant","error_description":"no: old-token-canary"}"#;
