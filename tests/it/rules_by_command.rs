@@ -73,6 +73,8 @@ fn a_rule_is_added_moved_changed_and_removed_by_command() {
             "rule list",
             "rule edit no-deletes --method DELETE --method PATCH --all-agents",
             "rule show no-deletes",
+            "rule edit no-deletes --host '*'",
+            "rule edit no-deletes --host b.test --host '*' --method DELETE",
             "rule remove no-deletes --yes",
             "rule list --q github",
         ],

@@ -193,7 +193,8 @@ impl Edit {
 
     fn patch(self) -> Map<String, Value> {
         let Lists { agents, hosts, methods, paths, actions, branches } = self.lists;
-        let hosts = hosts.into_iter().filter(|host| host != ALL_HOSTS).collect::<Vec<_>>();
+        let all_hosts = self.all_hosts || hosts.iter().any(|host| host == ALL_HOSTS);
+        let hosts = if all_hosts { Vec::new() } else { hosts };
         let methods: Vec<_> = methods.iter().map(|method| method.to_uppercase()).collect();
         let list = |items: Vec<String>, all: bool| match items.is_empty() {
             true => all.then(|| json!([])),
@@ -211,7 +212,7 @@ impl Edit {
             ("name", self.name.map(Value::from)),
             ("action", self.action.map(|action| action.as_str().into())),
             ("agents", agents),
-            ("hosts", list(hosts, self.all_hosts)),
+            ("hosts", list(hosts, all_hosts)),
             ("methods", list(methods, self.all_methods)),
             ("paths", list(paths, self.all_paths)),
             ("actions", list(actions, self.all_actions)),
